@@ -55,7 +55,7 @@ class Rows(NamedTuple):
     """Record batches that others look at.
 
     Attributes:
-      analysis: what the transform graph is fitted on, `schema.analysis_schema`.
+      analysis: what the transform graph is fitted on, `schema.analysis_schema` of either tower.
       examples: those of the day, `schema.example_schema`.
     """
 
@@ -89,7 +89,8 @@ class RawFeatures(beam.PTransform):
         finish_examples = _tagged(output_files.FinishExamples(job), _EXAMPLES, table, held_out)
         examples = files | "Examples" >> finish_examples
         finish_corpus = _tagged(output_files.FinishCorpus(job), _CORPUS, table)
-        corpora = begin | "Once" >> beam.Create([None]) | "Corpora" >> finish_corpus
+        once = begin | "Once" >> beam.Create([None])
+        corpora = once | "Corpora" >> finish_corpus
         finish_queries = _counting(output_files.FinishQueries(job), held_out)
         finish_users = _counting(output_files.FinishUsers(job))
         finish_sequences = _counting(output_files.FinishSequences(job))
@@ -112,9 +113,9 @@ class RawFeatures(beam.PTransform):
         _ = counts | "All counts" >> beam.Flatten() | "Counters" >> WriteCounters(job)
         _ = rejected | "All rejected" >> beam.Flatten() | "Rejected" >> WriteRejected(job)
 
-        finish_analysis = beam.ParDo(output_files.FinishAnalysis(job), table)
-        finish_analysis = finish_analysis.with_output_types(pa.RecordBatch)
-        analysis = made[shard_steps.ANALYSIS] | "Analysis" >> finish_analysis
+        analyse = beam.ParDo(output_files.AnalyseItems(job), table)
+        items = once | "Analyse items" >> analyse.with_output_types(pa.RecordBatch)
+        analysis = (made[shard_steps.ANALYSIS], items) | "Analysis" >> beam.Flatten()
         return Rows(analysis, examples[shard_steps.EXAMPLES])
 
 

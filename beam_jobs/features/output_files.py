@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import polars as pl
 import pyarrow as pa
 from apache_beam.pvalue import TaggedOutput
@@ -26,6 +27,7 @@ from twinspire_core.contracts import feature_schema
 
 MEMBERS = "members"
 """(folder of a corpus, its items)."""
+_ANALYSED_ROWS = 1 << 18
 
 
 class Finish(beam.DoFn):
@@ -78,19 +80,24 @@ class FinishExamples(Finish):
                 yield TaggedOutput(EXAMPLES, batch)
 
 
-class FinishAnalysis(Finish):
-    """Batch -> batch of `analysis_schema`."""
+class AnalyseItems(Finish):
+    """Any element -> batches of the item tower's `analysis_schema`."""
 
     @fails_fast
-    def process(self, batch: pa.RecordBatch, table: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """Adds item features: counts of each day, all else from the snapshot of the last."""
-        known = item_features.known_on(self._job, _frame(table))
-        rows = _frame(batches.restore(batch))
-        rows = rows.join(known, on=["_item", "_day"], how="left", maintain_order="left")
+    def process(self, _: None, table: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """Makes a row for each event of the vocabulary days."""
+        if not self._job.plan.analysis:
+            return
+        # All events of an item on a day have the same features, which are looked up once.
+        rows = item_features.taken_on(self._job, _frame(table))
         # One snapshot for all vocabulary days: older ones need not be there in incremental mode.
         snapshot_day = self._job.inputs.items_of.get(self._job.plan.day)
         rows = item_features.with_item_features(self._job, rows, snapshot_day, pl.col("_day"))
-        yield batches.to_batch(rows, feature_schema.analysis_schema(self._p))
+        schema = feature_schema.analysis_schema(self._p, "item")
+        for some in rows.iter_slices(batches.ROW_GROUP):
+            of_event = np.repeat(np.arange(len(some)), some["n"].to_numpy())
+            for events in some[of_event].iter_slices(_ANALYSED_ROWS):
+                yield batches.to_batch(events, schema)
 
 
 class FinishQueries(Finish):

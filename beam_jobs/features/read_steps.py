@@ -34,7 +34,7 @@ COUNTS = "counts"
 REJECTED = "rejected"
 """Records that are written down because they break a rule."""
 
-SHUFFLED_ROWS = 100_000
+SHUFFLED_ROWS = 250_000
 """Rows that are cut by shard at a time: of fewer, each shard's batch would be some hundred rows."""
 _OF_ALL_DAYS = {Counted.STRAGGLERS, Counted.EXCESS}
 """What a folder's files may count of days before it."""

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import apache_beam as beam
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindows
 
@@ -27,7 +28,7 @@ SAMPLING_HASHES = "sampling_hashes"
 EXAMPLES = "examples"
 """(file, batch of its rows, without what only all shards together know)."""
 ANALYSIS = "analysis"
-"""Batch of rows that the transform graph is fitted on, without item features."""
+"""Batch of rows that the transform graph is fitted on, of the query tower's columns."""
 EVALUATION = "evaluation"
 """(file, batch of its queries, without who is held out)."""
 USERS = "users"
@@ -61,22 +62,24 @@ class Work(beam.DoFn):
         """Has no shards yet."""
         self._waiting: list[Shard] = []
         self._rows = 0
+        self._users = 0
 
     def process(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[Any]:
         """Works on the shards so far, once they are many events."""
         shard, found = element
         parts = list(found)
         rows = sum(part.num_rows for part in parts)
-        # Each row may be a user of its own, and users times the window must stay a number of 63
-        # bits (history.spans).
+        users = _users_of(parts)
+        # Users times the window must stay a number of 63 bits (history.spans).
         window = len(self._job.plan.read) * day_plan.MICROSECONDS_OF_A_DAY
-        most = min(WORKED_ROWS, (1 << 62) // window)
+        too_many = self._users + users > (1 << 62) // window
         # Outputs may come later than the element that they are made of, as long as the bundle has
         # not ended.
-        if self._waiting and self._rows + rows > most:
+        if self._waiting and (too_many or self._rows + rows > WORKED_ROWS):
             yield from self._work()
         self._waiting.append((shard, parts))
         self._rows += rows
+        self._users += users
 
     def finish_bundle(self) -> Iterator[Any]:
         """Works on the rest."""
@@ -88,6 +91,7 @@ class Work(beam.DoFn):
         shards = self._waiting
         self._waiting = []
         self._rows = 0
+        self._users = 0
         event_frames = []
         user_frames = []
         for shard, parts in shards:
@@ -130,7 +134,8 @@ class Work(beam.DoFn):
             for batch in batches.to_batches(rows, unfinished_examples(p)):
                 yield TaggedOutput(EXAMPLES, (file, self._spilled(batch)))
         if plan.analysis:
-            yield TaggedOutput(ANALYSIS, self._spilled(batches.to_batch(events.analysis())))
+            schema = feature_schema.analysis_schema(p, "query")
+            yield TaggedOutput(ANALYSIS, batches.to_batch(events.analysis(), schema))
         if plan.evaluation:
             queries = events.by_shard(events.evaluation())
             schema = unfinished_queries(p)
@@ -162,6 +167,12 @@ class Work(beam.DoFn):
 
     def _spilled(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return batches.spill(batch, self._job.out)
+
+
+def _users_of(parts: Iterable[pa.RecordBatch]) -> int:
+    """How many users have records in a shard."""
+    users = pa.chunked_array([part["_user"] for part in parts])
+    return int(pc.count_distinct(users).as_py())
 
 
 def unfinished_examples(p: Pipeline) -> pa.Schema:

@@ -5,9 +5,10 @@ A count table has one row per item and day with events: `_item`, `_day` (since 1
 of the users add up to the table of all. Only positives are counted.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -90,6 +91,50 @@ def as_of(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
     ages = [age.alias(name) for name in computed(p) if name not in events]
     found = found.with_columns(ages)
     return found.with_columns(pl.col(computed(p)).cast(pl.Float32)).drop("_first")
+
+
+def on_days(p: Pipeline, table: pl.DataFrame, days: Sequence[date]) -> pl.DataFrame:
+    """What `as_of` computes at the start of several days, of the items with events on each.
+
+    Args:
+      p: the pipeline.
+      table: a count table.
+      days: in a row, oldest first.
+
+    Returns: `_item`, `_day`, `n` of the day, `_time` of its start, and the `computed` features.
+    """
+    table = table.sort("_item", "_day")  # as `merge` leaves it, which costs next to nothing
+    day = table["_day"].to_numpy().astype(np.int64)
+    wanted = np.flatnonzero((day >= day_plan.number(days[0])) & (day <= day_plan.number(days[-1])))
+    counts = {name: f.days for name, f in p.of_kind(CountFeature).items()}
+    longest = max([p.window.count_days, *counts.values()])
+    # Item and day in one ascending integer, so that a window is what stands between two places.
+    # Items are further apart than the longest window, which so reaches into no other item.
+    since_first = day - day.min(initial=0)
+    apart = int(since_first.max(initial=0)) + longest + 1
+    moment = table["_item"].rle_id().to_numpy().astype(np.int64) * apart + since_first
+
+    def window_start(length: int) -> np.ndarray:
+        place: np.ndarray = np.searchsorted(moment, moment[wanted] - length)
+        return place
+
+    events_before = np.concatenate([[0], np.cumsum(table["n"].to_numpy())])
+    found: dict[str, pl.Series] = {}
+    for name, length in counts.items():
+        events = events_before[wanted] - events_before[window_start(length)]
+        found[name] = pl.Series(name, events).cast(pl.Float32)
+    # Rows of an item are in order of time: the first event of a window is that of its first row.
+    start = window_start(p.window.count_days)
+    first = table["first"].gather(start)
+    number_of = {day_plan.number(at): day_plan.start_of(at, p.zone) for at in days}
+    rows = table.select("_item", "_day", "n")[wanted]
+    moments = rows["_day"].replace_strict(number_of, return_dtype=pl.Int64).alias("_time")
+    age = (moments - first) / day_plan.MICROSECONDS_OF_A_DAY
+    age = age.set(pl.Series(start == wanted), None).cast(pl.Float32)
+    for name in computed(p):
+        if name not in found:
+            found[name] = age.alias(name)
+    return rows.with_columns(moments, *(found[name] for name in computed(p)))
 
 
 def first_seen(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:

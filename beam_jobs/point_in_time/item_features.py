@@ -69,31 +69,16 @@ def known_at(job: FeatureJob, day: date, table: pl.DataFrame) -> pl.DataFrame:
     return _known.get((job.token, day), lambda: item_counts.as_of(job.p, table, day))
 
 
-def known_on(job: FeatureJob, table: pl.DataFrame) -> pl.DataFrame:
-    """What is known at the start of each vocabulary day, of the items with events on it: columns as
-    above and `_day`.
+def taken_on(job: FeatureJob, table: pl.DataFrame) -> pl.DataFrame:
+    """The items that were taken on each vocabulary day: `_item`, `_day`, `n` events on it, `_time`
+    of its start, and the `item_counts.computed` features as of then.
 
     Counts and ages are null on days before which not enough was read.
     """
-    return _known.get((job.token, "vocabulary"), lambda: _known_on(job, table))
-
-
-def _known_on(job: FeatureJob, table: pl.DataFrame) -> pl.DataFrame:
-    # Numbers of items are grouped and joined faster than their ids, day by day. The table is sorted
-    # by item, so a run of equal ids is an item.
-    items = table["_item"].unique(maintain_order=True)
-    numbered = table.with_columns(pl.col("_item").rle_id())
-    unknown = [pl.lit(None, pl.Float32).alias(name) for name in item_counts.computed(job.p)]
-    days = []
-    for day in job.plan.analysis:
-        on_day = pl.col("_day") == day_plan.number(day)
-        taken = numbered.filter(on_day).select("_item", "_day")
-        rows = item_counts.add(job.p, taken, item_counts.as_of(job.p, numbered, day))
-        if day < job.plan.counted_from:
-            rows = rows.with_columns(unknown)
-        days.append(rows)
-    known = pl.concat(days)
-    return known.with_columns(items.gather(known["_item"]).alias("_item"))
+    known = item_counts.on_days(job.p, table, job.plan.analysis)
+    is_counted = pl.col("_day") >= day_plan.number(job.plan.counted_from)
+    names = item_counts.computed(job.p)
+    return known.with_columns(pl.when(is_counted).then(pl.col(name)).alias(name) for name in names)
 
 
 def with_item_features(

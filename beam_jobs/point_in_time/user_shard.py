@@ -87,6 +87,8 @@ class UserShard:
             pl.col("_user").rle_id().cast(pl.Int64).alias("_code"),
             _of_type(self._p.columns.positives).alias("_positive"),
         )
+        is_first = pl.col("_code") != pl.col("_code").shift(fill_value=-1)
+        self._numbers = self.events.filter(is_first).select("_user", "_code", SHARD)
         # Histories may have other types than the positives: what is looked at, say, beside what is
         # bought.
         self.past = self.events.filter(_of_type(history_types(self._p)))
@@ -111,10 +113,11 @@ class UserShard:
 
     def by_shard(self, rows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
         """The rows with `_user` of each shard, in their order; a shard of events may have none."""
-        shard_of = self.events.select("_user", SHARD).unique("_user")
-        placed = rows.select("_user").join(shard_of, on="_user", how="left", maintain_order="left")
+        placed = rows.select("_user").join(
+            self._numbers, on="_user", how="left", maintain_order="left"
+        )
         found = dict(batches.slices(placed[SHARD], rows))
-        for shard in shard_of[SHARD].unique().sort():
+        for shard in self._numbers[SHARD].unique().sort():
             yield shard, found.get(shard, rows.clear())
 
     def examples(self) -> Iterator[tuple[str, pl.DataFrame]]:
@@ -149,17 +152,13 @@ class UserShard:
                 yield f"{folder}/{hour:02d}.parquet", with_histories
 
     def analysis(self) -> pl.DataFrame:
-        """Positives of the vocabulary days, without item features: `_item`, `_day`, `_time`, query
-        features.
-        """
+        """Positives of the vocabulary days: `_time`, query features."""
         first = day_plan.number(self._job.plan.analysis[0])
         rows = self.positives().filter(pl.col("_day") >= first)
         if self._p.user_id:
             rows = rows.with_columns(pl.col("_user").alias(self._p.user_id))
         # As of the run's day, for all vocabulary days: what was valid on older ones may not be read.
-        rows = self._with_users(rows, self._job.plan.day)
-        wanted = {*feature_schema.analysis_schema(self._p).names, "_item", "_day"}
-        return rows.select(name for name in rows.columns if name in wanted)
+        return self._with_users(rows, self._job.plan.day)
 
     def evaluation(self) -> pl.DataFrame:
         """Queries as of the start of each day for users with a positive on it; newcomers' as of
@@ -220,12 +219,13 @@ class UserShard:
           day: the day.
           among: `_user` of those that are wanted; all by default.
         """
-        before = self._in_window_before(day)
-        events = self.events.filter(before)
-        past = self.past.filter(before)
+        wanted = self._in_window_before(day)
         if among is not None:
-            events = events.join(among, on="_user", how="semi", maintain_order="left")
-            past = past.join(among, on="_user", how="semi", maintain_order="left")
+            # Numbers of users are looked up faster than their ids.
+            numbers = self._numbers.join(among, on="_user", how="semi")["_code"]
+            wanted &= pl.col("_code").is_in(numbers.implode())
+        events = self.events.filter(wanted)
+        past = self.past.filter(wanted)
         counts = history.interaction_counts(past, feature_schema.PAST_LENGTH)
         tails = history.tails(past, self._length)
         # Their context is that of their last event, of whatever type.

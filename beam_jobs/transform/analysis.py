@@ -76,7 +76,9 @@ def summary_fields(p: Pipeline) -> list[pa.Field]:
 
 @dataclass
 class WriteSummary(beam.PTransform):
-    """Rows of the vocabulary window, `schema.analysis_schema`, -> a file with the summary row."""
+    """Rows of the vocabulary window, `schema.analysis_schema` of either tower, -> a file with the
+    summary row.
+    """
 
     p: Pipeline
     day: date

@@ -63,7 +63,7 @@ _DIGITS = 4
 
 @dataclass
 class WriteTrainingStatistics(beam.PTransform):
-    """Batches of `schema.analysis_schema` -> `statistics/training.binpb`."""
+    """Batches of `schema.analysis_schema`, either tower's, -> `statistics/training.binpb`."""
 
     p: Pipeline
     out: str

@@ -74,7 +74,7 @@ def _write(sketches: Sketches, p: Pipeline, out: str) -> None:
 
 
 class Collect(beam.CombineFn):
-    """Batches -> a sketch of each column."""
+    """Batches, which may lack some of the columns, -> a sketch of each column."""
 
     def __init__(self, names: list[str]) -> None:
         self._names = names
@@ -86,7 +86,8 @@ class Collect(beam.CombineFn):
     def add_input(self, sketches: Sketches, batch: pa.RecordBatch | pa.Table) -> Sketches:
         """Adds a batch."""
         table = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
-        of_batch = {name: sketch(table[name]) for name in self._names}
+        there = [name for name in self._names if name in table.column_names]
+        of_batch = {name: sketch(table[name]) for name in there}
         return self.merge_accumulators([sketches, of_batch])
 
     def merge_accumulators(self, parts: Iterable[Sketches]) -> Sketches:

@@ -28,6 +28,7 @@ from twinspire_core.config.feature_kinds import (
     NumberFeature,
     TextFeature,
     TimeFeature,
+    Tower,
     VectorFeature,
 )
 from twinspire_core.config.pipeline import Pipeline
@@ -141,14 +142,15 @@ def example_schema(p: Pipeline) -> pa.Schema:
     return _schema([*meta, ("_holdout", pa.bool_())], query_columns(p) + item_columns(p))
 
 
-def analysis_schema(p: Pipeline) -> pa.Schema:
+def analysis_schema(p: Pipeline, tower: Tower) -> pa.Schema:
     """What the transform graph is fitted on, handed over inside the job: the positives of the
-    vocabulary days.
+    vocabulary days, each tower's columns in rows of their own.
 
-    `_time`, and the raw features that have a vocabulary or are scaled. Counts and ages are those of
-    the start of the event's day, null where the days that were read do not reach back far enough.
+    `_time`, of an item's row that of the start of the day, and the raw features that have a
+    vocabulary or are scaled. Counts and ages are those of the start of the event's day, null where
+    the days that were read do not reach back far enough.
     """
-    analysed = {name: f for name, f in p.features.items() if f.is_analysed}
+    analysed = {name: f for name, f in p.tower(tower).items() if f.is_analysed}
     columns = [c for name, f in analysed.items() for c in feature_columns(name, f)]
     return pa.schema([("_time", TIME), *columns])
 

@@ -165,12 +165,10 @@ def test_schemas(done):
 def test_rows_for_the_transform_graph(tmp_path):
     world = worlds.make(tmp_path, 4)
     slow, kept = Slow(world, DAY), tmp_path / "analysis"
-    kept.mkdir()
     write_raw(
         world.context(tmp_path / "out"), lambda rows: rows.analysis | beam.Map(keep, str(kept))
     )
-    found = rows(kept)
-    expected = []
+    expected = {"query": [], "item": []}
     for day in [DAY - timedelta(days=n) for n in range(6)]:
         items, users = (
             slow.snapshot("items", "sku", DAY),
@@ -185,14 +183,21 @@ def test_rows_for_the_transform_graph(tmp_path):
                 **user,
             }
             row["height"] = float32(users.get(e["user"], {}).get("height"))
-            expected.append(
-                {name: row[name] for name in feature_schema.analysis_schema(world.pipeline).names}
-            )
-    same(found, expected, str)
+            start = datetime.combine(day, datetime.min.time(), world.zone).astimezone(UTC)
+            for tower, of_tower in expected.items():
+                names = feature_schema.analysis_schema(world.pipeline, tower).names
+                of_tower.append({name: row[name] for name in names})
+                if tower == "item":
+                    of_tower[-1]["_time"] = start
+    for tower, of_tower in expected.items():
+        same(rows(kept / tower), of_tower, str)
 
 
 def keep(batch, folder):
-    pq.write_table(pa.Table.from_batches([batch]), f"{folder}/{secrets.token_hex(8)}.parquet")
+    """Keeps rows that the transform graph is fitted on, by tower."""
+    place = Path(folder, "item" if "product" in batch.schema.names else "query")
+    place.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_batches([batch]), place / f"{secrets.token_hex(8)}.parquet")
 
 
 def test_shards_alone_and_files_alone_give_the_same_bytes(one, tmp_path, monkeypatch):
