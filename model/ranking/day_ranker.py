@@ -103,8 +103,9 @@ class DayRanker:
         pipeline = self.ctx.pipeline
         ks = sorted(pipeline.evaluation.ks)
         k = ks[len(ks) // 2]
+        names = RankingFeatures.of(self.fitted_sources.tables).names(pipeline.mix.sources)
         return fit_ranker(
-            days, pipeline.ranking, metric=f"recall@{k}", k=k, seed=pipeline.train.seed
+            days, names, pipeline.ranking, metric=f"recall@{k}", k=k, seed=pipeline.train.seed
         )
 
     def figures(self, ranker: Ranker | None) -> RankerMeasures:
@@ -123,6 +124,10 @@ class DayRanker:
         """The parent's ranker on all users of the day, beside the mix and beside each source."""
         encoded = self.parent.encoded
         if self.inherited is None or self.inherited_fusion is None or encoded is None:
+            return {}
+        made = RankingFeatures.of(self.sources.tables).names(self.inherited.sources)
+        if not set(self.inherited.names) <= set(made):
+            # It goes by an attribute that is no longer declared, say: it was served with that.
             return {}
         ks = self.ctx.pipeline.evaluation.ks
         asked = self._next_day

@@ -18,12 +18,19 @@ _LEAST_ROWS_OF_A_LEAF = 50
 
 
 def fit_ranker(
-    days: Sequence[RankingRows], settings: RankingConfig, *, metric: str, k: int, seed: int
+    days: Sequence[RankingRows],
+    names: Sequence[str],
+    settings: RankingConfig,
+    *,
+    metric: str,
+    k: int,
+    seed: int,
 ) -> Ranker | None:
     """A ranker; None where fewer than `settings.min_users` queries are there.
 
     Args:
-      days: newest first, of the same sources; features are those of the newest.
+      days: newest first, of the same sources.
+      names: of the features that can be made now: what rows of before have besides is not served.
       settings: `[ranking]`.
       metric: that the lists are judged by, for the record.
       k: length of the lists: what comes behind them counts for nothing.
@@ -32,7 +39,6 @@ def fit_ranker(
     queries = sum(rows.queries for rows in days)
     if queries < settings.min_users or not days:
         return None
-    names = days[0].names
     values = np.concatenate([rows.of_names(names) for rows in days])
     taken = np.concatenate([rows.taken for rows in days])
     data = lightgbm.Dataset(
@@ -49,7 +55,7 @@ def fit_ranker(
     described = RankerFile(
         format=FORMAT,
         sources=days[0].sources,
-        features=names,
+        features=tuple(names),
         untimed=any(rows.by_history.any() for rows in days),
         fitted=RankerFit(
             days=sorted(str(rows.day) for rows in days),

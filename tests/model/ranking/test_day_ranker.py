@@ -3,6 +3,7 @@ fitted on the day.
 """
 
 from dataclasses import replace
+from datetime import date
 from types import SimpleNamespace
 
 import lightgbm
@@ -15,7 +16,9 @@ from model.evaluation.evaluation_set import prepare_as_configured
 from model.evaluation.tower_lists import Encoded
 from model.evaluation.version_evaluation import ParentEvaluation
 from model.ranking.day_ranker import DayRanker
+from model.ranking.ranking_rows import RankingRows
 from tests.model.fusion_fitting.test_day_fusion import CORPUS, EVALUATION, by_chance, queries
+from twinspire_core.config.tables.quality import RankingConfig
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.ranker_file import RankerFile
@@ -79,6 +82,41 @@ def test_the_parents_ranker_has_the_parents_constants(by_place):
     assert before.progressive.value("recall@10") == 0
     after = day_ranker(by_place, knowing, not_knowing).figures(None)
     assert after.progressive.value("recall@10") == 1
+
+
+def brands_of_yesterday():
+    """Rows with a feature of an attribute that is no longer declared."""
+    rng = np.random.default_rng(0)
+    return RankingRows(
+        day=date(2024, 5, 19),
+        sources=("trending",),
+        exclude_seen=False,
+        lengths=np.full(50, 20),
+        by_history=np.zeros(50, bool),
+        taken=rng.random(1000) < 0.2,
+        names=("gain", "attribute_popular:brand"),
+        values=rng.random((1000, 2)).astype(np.float32),
+    )
+
+
+def test_after_a_gap_a_ranker_goes_by_no_attribute_that_is_no_longer_declared():
+    """Of the day itself there are no rows then, and a server could not make the feature."""
+    day = day_ranker(None, trending("1d"), trending("1d"))
+    settings = {
+        "evaluation": EVALUATION,
+        "ranking": RankingConfig(min_users=10, trees=5),
+        "train": SimpleNamespace(seed=1),
+        "mix": SimpleNamespace(sources=("trending",)),
+    }
+    day = replace(day, ctx=SimpleNamespace(pipeline=SimpleNamespace(**settings)))
+    fitted = day.fit([brands_of_yesterday()])
+    assert "gain" in fitted.names and "attribute_popular:brand" not in fitted.names
+
+
+def test_a_parents_ranker_is_not_judged_without_a_feature_that_it_goes_by(by_place):
+    described = RankerFile(sources=["trending"], features=["attribute_popular:brand"])
+    branded = Ranker(by_place.model, described)
+    assert day_ranker(branded, trending("1d"), trending("1d")).figures(None).progressive is None
 
 
 def test_without_a_ranker_of_the_parent_nothing_is_measured(by_place):

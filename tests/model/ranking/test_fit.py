@@ -34,7 +34,7 @@ def _rows(queries, seed=0, by_history=0):
 
 def _fit(rows, **changes):
     settings = SETTINGS.model_copy(update=changes)
-    return fit_ranker([rows], settings, metric="recall@3", k=3, seed=1)
+    return fit_ranker([rows], rows.names, settings, metric="recall@3", k=3, seed=1)
 
 
 def _recall(rows, scores):
