@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from index_builder.gate.verdict import JudgedRefresh, judge_refresh
 from index_builder.publish_stage import (
     assemble,
@@ -19,12 +21,17 @@ from index_builder.publish_stage import (
 from index_builder.registry.registry import Registry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
-from twinspire_core.contracts import artifact_files, attempts
+from twinspire_core.config.source_names import MIX, RANKED
+from twinspire_core.contracts import artifact_files, attempts, ranker_file
 from twinspire_core.contracts.features_report import FeatureSkew
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import Manifest
+from twinspire_core.contracts.ranker_file import RankerFile, RankerFormat
 from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.ranking.registry import RankingFeatures
+from twinspire_core.sources.source import SourceTables
+from twinspire_core.sources.version_tables import read_tables
 
 
 def run(
@@ -57,8 +64,15 @@ def run(
     with tempfile.TemporaryDirectory(prefix="twinspire-refresh-") as scratch:
         staged = Path(scratch)
         assemble(ctx, staged)
-        figures = IndexFigures.read(staged)
         judged_before = GateVerdict.find(ctx.inputs["train"])
+        serves = judged_before.serves if judged_before else None
+        lacking = _missing_for_ranker(staged)
+        if lacking:
+            (staged / RankerFile.FILE).unlink()
+            (staged / ranker_file.MODEL).unlink()
+            if serves == RANKED:
+                serves = MIX
+        figures = IndexFigures.read(staged)
         measured = JudgedRefresh(
             trained=trained,
             index_recall=figures.recall,
@@ -67,7 +81,8 @@ def run(
             new=changes["new"],
             withdrawn=changes["withdrawn"],
             skew=skew,
-            serves=judged_before.serves if judged_before else None,
+            serves=serves,
+            lacking=lacking,
         )
         verdict = judge_refresh(measured, before.quality, ctx.pipeline.gate, ctx.pipeline.index)
         verdict.write(staged)
@@ -98,3 +113,18 @@ def run(
             while_live=live,
         )
     return summarise(ctx, registry, manifest.version, entry, verdict)
+
+
+def _missing_for_ranker(staged: Path) -> list[str]:
+    """Features that the ranker goes by and that cannot be made of the catalogue; none without a
+    ranker, or of a format that nobody here can tell of.
+
+    The pipeline file may have another `ranking.enabled` or `corpus.attributes` by now.
+    """
+    place = staged / RankerFile.FILE
+    if not place.exists() or RankerFormat.read(staged).format != ranker_file.FORMAT:
+        return []
+    ranker = RankerFile.read(staged)
+    items = pq.read_table(staged / artifact_files.ITEMS)
+    made = RankingFeatures.of(SourceTables(corpus=items, others=read_tables(staged)))
+    return sorted(set(ranker.features) - set(made.names(ranker.sources)))

@@ -139,6 +139,7 @@ class JudgedRefresh:
       withdrawn: items of that one that are gone.
       skew: how far features of what is served are from those that the towers were trained on.
       serves: what the version answers with whose towers these are.
+      lacking: features that its ranker goes by, and that the catalogue does not say: it is left out.
     """
 
     trained: str
@@ -149,6 +150,7 @@ class JudgedRefresh:
     withdrawn: int
     skew: Sequence[FeatureSkew] = ()
     serves: str | None = None
+    lacking: Sequence[str] = ()
 
 
 def judge_refresh(
@@ -168,9 +170,20 @@ def judge_refresh(
         *_exchanged("gone from", refreshed.withdrawn, refreshed, gate),
         *judge_skew(refreshed.skew, gate),
         Finding(False, f"quality is not judged anew: the towers are those of {refreshed.trained}"),
+        *_left_out(refreshed),
     ]
     measured = {"index_recall": finite(refreshed.index_recall), "items": refreshed.items}
     return _conclude(found, quality.model_copy(update=measured), serves=refreshed.serves)
+
+
+def _left_out(refreshed: JudgedRefresh) -> Iterator[Finding]:
+    if refreshed.lacking:
+        yield Finding(
+            False,
+            f"the ranker of {refreshed.trained} is left out, as it goes by"
+            f" {', '.join(refreshed.lacking)}, which this catalogue does not say: ranking.enabled or"
+            " corpus.attributes of the pipeline file is another one now",
+        )
 
 
 def _exchanged(

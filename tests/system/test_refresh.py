@@ -189,6 +189,22 @@ def test_a_refresh_has_what_all_sources_are_made_of(changed):
         assert not listed & set(GONE) and listed >= set(NEW), source
 
 
+def test_without_ranking_a_refresh_leaves_the_ranker_out_and_says_why(changed):
+    declared = changed.read_text()
+    changed.write_text(f"{declared}\n[ranking]\nenabled = true\nmin_users = 20\n")
+    twinspire("run", str(changed), "--date", SECOND, "--force")
+    trained = Version.open(load(changed))
+    assert "ranked" in trained.sources
+    changed.write_text(declared)
+    refresh(load(changed), AT)
+    version = Version.open(load(changed))
+    assert "ranked" not in version.sources and version.warnings == []
+    verdict = GateVerdict.read(version.home)
+    assert verdict.serves == "mix"
+    (note,) = [note for note in verdict.notes if "ranker" in note]
+    assert note.startswith(f"the ranker of {trained.id} is left out, as it goes by first_seen")
+
+
 def test_towers_that_went_live_meanwhile_are_not_replaced(changed, monkeypatch):
     p, registry = load(changed), registry_of(changed)
     first, _ = registry.accepted()
