@@ -25,7 +25,7 @@ def build(package: str, version: str) -> Path:
                 pytest.skip(f"Go is not installed, which builds {package}")
             done = subprocess.run(
                 ["go", "install", f"{package}@{version}"],
-                env={**os.environ, "GOBIN": str(folder), "GOFLAGS": "-mod=mod"},
+                env={**os.environ, "GOBIN": str(folder)},
                 cwd=folder,
                 capture_output=True,
                 text=True,

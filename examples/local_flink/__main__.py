@@ -14,10 +14,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from examples.local_flink.cluster import ROOT, LocalFlink
+from examples.local_flink.cluster import LocalFlink
 from examples.local_flink.comparison import compare, reasons
 from examples.local_flink.grocery_day import GroceryDay
 from examples.local_flink.jars import CACHE
+from examples.local_flink.parts import ROOT
 from twinspire_core.errors import TwinspireError
 
 console = Console(highlight=False)
@@ -70,12 +71,19 @@ def _run(cluster: LocalFlink) -> int:
         day = GroceryDay(cluster.home / "day", console)
         day.prepare()
         _bring_up(cluster, stay=False)
-        day.redo(cluster.options)
+        for stage in ("features", "embed"):
+            before = cluster.cpu_seconds()
+            day.redo(stage, cluster.options)
+            jobs = ", ".join(f"{job['duration'] / 1000:.0f} s" for job in cluster.rest.jobs()[-2:])
+            computed = cluster.cpu_seconds() - before
+            console.print(
+                f"{'':9} the cluster computed {computed:.0f} s; its last jobs took {jobs}"
+            )
         equal = _tell(day)
-        slots = cluster.ask("overview")["slots-available"]
+        free = cluster.rest.free_slots()
         console.print(
-            f"Jobs that still run in the cluster: {len(cluster.jobs('RUNNING'))};"
-            f" free slots: {slots} of {cluster.workers}"
+            f"Jobs that still run in the cluster: {len(cluster.rest.jobs('RUNNING'))};"
+            f" free slots: {free} of {cluster.workers}"
         )
     finally:
         with console.status("stopping the cluster …"):
@@ -119,9 +127,7 @@ def _start(cluster: LocalFlink) -> int:
         raise
     words = ",\n".join(f'  "{word}"' for word in cluster.options)
     console.print(f"In a pipeline file:\n\n[beam]\noptions = [\n{words},\n]", markup=False)
-    console.print(
-        f"\nFlink's page: http://{cluster.manager.address}:8081. To end it: docker/flink/local.sh stop"
-    )
+    console.print(f"\nFlink's page: {cluster.rest.url}. To end it: docker/flink/local.sh stop")
     return 0
 
 
@@ -131,7 +137,7 @@ def _status(cluster: LocalFlink) -> int:
         return 1
     missing = cluster.missing()
     console.print(f"Waits for {missing}." if missing else "Ready.")
-    for job in cluster.jobs():
+    for job in cluster.rest.jobs():
         console.print(f"{job['state']:9} {job['duration'] / 1000:6.1f} s  {job['name']}")
     return 0
 

@@ -11,25 +11,19 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import httpx
 
 from examples.local_airflow import processes
-from examples.local_flink import jars, network
+from examples.local_flink import jars, network, parts, rest
 from examples.local_flink.network import Host, Network
+from examples.local_flink.parts import Part
+from examples.local_flink.rest import Rest
 from twinspire_core.errors import TryAgain, UsageError
 
-ROOT = Path(__file__).parents[2]
-MARK = "TWINSPIRE_LOCAL_FLINK"
-"""Environment variable of all processes of a cluster: its home. `PART`: the part's name."""
-PART = "TWINSPIRE_LOCAL_FLINK_PART"
-REST, JOBS, ARTIFACTS, POOL = 8081, 8099, 8098, 50000
+JOBS, ARTIFACTS, POOL = 8099, 8098, 50000
+"""Ports of the job server, and of a pool of workers."""
 
 
 class LocalFlink:
@@ -39,7 +33,8 @@ class LocalFlink:
       home: folder of its logs, one for each part, and of `cluster.json`, by which another process
         finds it.
       workers: how many tasks run at once.
-      spread: whether each of these is on a host of its own; known once it has started.
+      parts: its parts by name: `jobmanager`, `job-server`, and `taskmanager-N` with `pool-N` from
+        1 on; known once it has started.
     """
 
     def __init__(self, home: Path, workers: int = 2, *, one_host: bool = False) -> None:
@@ -54,9 +49,7 @@ class LocalFlink:
         self.workers = workers
         self._one_host = one_host
         self._network = network.THIS_HOST
-        self._parts: dict[str, tuple[Host, list[str]]] = {}
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._stay = False
+        self.parts: dict[str, Part] = {}
 
     def __enter__(self) -> "LocalFlink":
         try:
@@ -81,6 +74,11 @@ class LocalFlink:
     def manager(self) -> Host:
         """The host of JobManager and job server."""
         return self._network.hosts[0]
+
+    @property
+    def rest(self) -> Rest:
+        """Flink's REST API."""
+        return Rest(self.manager.address)
 
     @property
     def options(self) -> list[str]:
@@ -113,89 +111,46 @@ class LocalFlink:
                 f"One cluster at a time uses {self.home}, and one runs. Stop it first:"
                 " docker/flink/local.sh stop."
             )
-        self._stay = stay
         jars.fetch()
         self.home.mkdir(parents=True, exist_ok=True)
         self._clear()
-        self._make_network()
-        for name in self._parts:
-            self._start(name)
+        self._make_network(stay)
         self._write()
+        for part in self.parts.values():
+            part.start()
 
-    def _make_network(self) -> None:
+    def _make_network(self, stay: bool) -> None:
         names = ["manager", *(f"worker{n}" for n in range(1, self.workers + 1))]
         made = None if self._one_host else network.make(names)
         self._network = made or network.THIS_HOST
-        if made:
-            self._plan(made.hosts[1:], [])
-        else:
-            for port in (REST, JOBS, ARTIFACTS, POOL):
+        settings, hosts = [], self._network.hosts[1:]
+        if made is None:
+            for port in (rest.PORT, JOBS, ARTIFACTS, POOL):
                 _must_be_free(port)
-            local = ["-Djobmanager.bind-host=127.0.0.1", "-Drest.bind-address=127.0.0.1"]
-            slots = [f"-Dtaskmanager.numberOfTaskSlots={self.workers}"]
-            self._plan(self._network.hosts, [*local, "-Dtaskmanager.bind-host=127.0.0.1", *slots])
-
-    def _plan(self, hosts: list[Host], settings: list[str]) -> None:
-        """Which parts run on which hosts."""
-        self._parts = {
-            "jobmanager": (self.manager, ["jobmanager", *settings]),
-            "job-server": (self.manager, ["job-server"]),
-        }
+            inside = ("jobmanager.bind-host", "rest.bind-address", "taskmanager.bind-host")
+            settings = [f"-D{name}=127.0.0.1" for name in inside]
+            settings += [f"-Dtaskmanager.numberOfTaskSlots={self.workers}"]
+            hosts = self._network.hosts
+        words = {"jobmanager": (self.manager, settings), "job-server": (self.manager, [])}
         for number, host in enumerate(hosts, 1):
-            self._parts[f"taskmanager-{number}"] = (host, ["taskmanager", *settings])
-            self._parts[f"pool-{number}"] = (host, ["pool"])
-
-    def _start(self, name: str, before: tuple[str, ...] = (), **env: str) -> None:
-        host, words = self._parts[name]
-        settings = {
-            MARK: str(self.home),
-            PART: name,
-            "FLINK_HOME": str(jars.fetch()),
-            "FLINK_MANAGER": self.manager.address,
-            "FLINK_SELF": host.address,
-            # Workers find Python and this checkout.
-            "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
-            "PYTHONPATH": str(ROOT),
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            **env,
-        }
-        with (self.home / f"{name}.log").open("ab") as log:
-            self._running[name] = subprocess.Popen(
-                [*host.enter, *before, str(jars.FOLDER / "part.sh"), *words],
-                env={**os.environ, **settings},
-                cwd=self.home,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches only us, and we stop it in order
-                preexec_fn=None if self._stay else processes.die_with_parent,
+            words[f"taskmanager-{number}"] = (host, settings)
+            words[f"pool-{number}"] = (host, [])
+        self.parts = {
+            name: Part(
+                name,
+                host,
+                [name.rstrip("-0123456789"), *more],
+                self.home,
+                self.manager.address,
+                stay,
             )
-
-    def kill(self, part: str) -> None:
-        """Kills a part and what it has started, as when its container runs out of memory."""
-        for pid in self.processes(part):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._running.pop(part).wait()
-
-    def restart(self, part: str, *before: str, **env: str) -> None:
-        """Starts a part again that was killed, as compose does.
-
-        Args:
-          part: its name.
-          before: words before its command.
-          env: further variables.
-        """
-        self._start(part, before, **env)
-
-    def workers_of(self, pool: str) -> list[int]:
-        """The Python workers that a pool has started."""
-        return [pid for pid in self.processes(pool) if pid != self._running[pool].pid]
+            for name, (host, more) in words.items()
+        }
 
     # Ready?
 
     def wait_until_ready(
-        self, tick: Callable[[str], None] = lambda missing: None, timeout: float = 120
+        self, tick: Callable[[str], None] = lambda missing: None, timeout: float = 300
     ) -> None:
         """Waits for all parts.
 
@@ -208,20 +163,20 @@ class LocalFlink:
         """
         end = time.monotonic() + timeout
         while missing := self.missing():
-            for name, process in self._running.items():
-                if process.poll() is not None:
-                    raise TryAgain(f"{name} ended while starting. {self._log_end(name)}")
+            for part in self.parts.values():
+                if part.has_ended():
+                    raise TryAgain(f"{part.name} ended while starting. {part.log_end()}")
             if time.monotonic() > end:
                 raise TryAgain(
-                    f"The cluster is not ready after {timeout:.0f} s; missing: {missing}. "
-                    + self._log_end("jobmanager")
+                    f"The cluster is not ready after {timeout:.0f} s; missing: {missing}. Look at"
+                    f" the logs in {self.home}."
                 )
             tick(missing)
             time.sleep(0.3)
 
     def missing(self) -> str:
         """What is not there yet, in words; nothing once jobs can be sent."""
-        slots = self._slots()
+        slots = self.rest.slots()
         if slots is None:
             return "the JobManager"
         if slots < self.workers:
@@ -232,29 +187,6 @@ class LocalFlink:
         silent = [host.name for host in workers if not _listens(host.address, POOL)]
         return f"the pool of Python workers on {', '.join(silent)}" if silent else ""
 
-    def _slots(self) -> int | None:
-        with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
-            return int(self.ask("overview")["slots-total"])
-        return None
-
-    def ask(self, path: str) -> Any:
-        """Flink's REST API: the JSON answer to a GET."""
-        # trust_env=False: a proxy has no business between us and hosts of this machine
-        with httpx.Client(trust_env=False, timeout=5) as client:
-            url = f"http://{self.manager.address}:{REST}/{path}"
-            return client.get(url).raise_for_status().json()
-
-    def jobs(self, *states: str) -> list[dict[str, Any]]:
-        """Flink's jobs in these states (all, if none is named), oldest first."""
-        found = self.ask("jobs/overview")["jobs"]
-        chosen = [job for job in found if not states or job["state"] in states]
-        return sorted(chosen, key=lambda job: int(job["start-time"]))
-
-    def _log_end(self, name: str, lines: int = 15) -> str:
-        log = self.home / f"{name}.log"
-        text = log.read_text(errors="replace").splitlines() if log.exists() else []
-        return f"The end of {log}:\n" + "\n".join(text[-lines:])
-
     # Stop
 
     def stop(self) -> None:
@@ -264,17 +196,22 @@ class LocalFlink:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
             processes.end(self.processes, patience=8)
-            for process in self._running.values():
-                process.wait()
-            self._running = {}
+            for part in self.parts.values():
+                part.wait()
             self._clear()
 
-    def processes(self, part: str | None = None) -> list[int]:
-        """Pids of this cluster (or a part) and of what it started, Python workers included."""
-        mine = processes.find(f"{MARK}={self.home}", None, "")
-        if part is None:
-            return mine
-        return sorted(set(mine) & set(processes.find(f"{PART}={part}", None, "")))
+    def cpu_seconds(self) -> float:
+        """What its processes have computed so far, with those that they started and that ended."""
+        total = 0
+        for pid in self.processes():
+            with contextlib.suppress(OSError):  # it has just ended
+                stat = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+                total += sum(map(int, stat[11:15]))  # own and children's, user and system
+        return total / os.sysconf("SC_CLK_TCK")
+
+    def processes(self) -> list[int]:
+        """Pids of this cluster and of everything that it started, Python workers included."""
+        return parts.of_home(self.home)
 
     @property
     def _file(self) -> Path:

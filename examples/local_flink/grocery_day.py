@@ -1,5 +1,6 @@
 """A day of the grocery data, its features and vectors made twice: in process, and on a cluster."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from examples.grocery_demo import groceries
-from examples.local_flink.cluster import ROOT
+from examples.local_flink.parts import ROOT
 from twinspire_core.config import pipeline as pipelines
 from twinspire_core.contracts import attempts
 from twinspire_core.errors import TwinspireError
@@ -29,14 +30,15 @@ class GroceryDay:
     """The day in a folder of its own.
 
     Attributes:
-      seconds: how long each stage took, by the name of the place where it ran.
+      took: of each stage, by its name and that of the place: seconds by the clock, and seconds of
+        computing of its own process.
     """
 
     def __init__(self, folder: Path, console: Console) -> None:
         """Lays the data out, where `make demo` does, and empties the folder."""
         self.folder = folder
         self.console = console
-        self.seconds: dict[tuple[str, str], float] = {}
+        self.took: dict[tuple[str, str], tuple[float, float]] = {}
         groceries.lay_out(ROOT / "pipelines" / "groceries.toml", console)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -48,11 +50,11 @@ class GroceryDay:
         shutil.copytree(self.folder / "in process", self.folder / "Flink")
         self._run("in process", "embed")
 
-    def redo(self, options: list[str]) -> None:
-        """Features and vectors anew, with Beam's options of a cluster."""
+    def redo(self, stage: str, options: list[str]) -> None:
+        """A stage anew, with Beam's options of a cluster, from the logs themselves."""
         self._write("Flink", options)
-        self._run("Flink", "features", "--force")
-        self._run("Flink", "embed")
+        anew = ["--force", "--no-reuse"] if stage == "features" else ["--force"]
+        self._run("Flink", stage, *anew)
 
     def output(self, place: str, stage: str) -> Path:
         """The folder of what a stage made."""
@@ -87,16 +89,18 @@ class GroceryDay:
                 [sys.executable, *words], cwd=ROOT, stdout=file, stderr=file, process_group=0
             )
             try:
-                code = process.wait()
+                _, status, usage = os.wait4(process.pid, 0)
+                code = process.returncode = os.waitstatus_to_exitcode(status)
             except BaseException:
                 process.terminate()
                 process.wait()
                 raise
         took = time.monotonic() - began
-        self.seconds[place, stage] = took
+        computed = usage.ru_utime + usage.ru_stime
+        self.took[place, stage] = (took, computed)
         if code:
             end = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
             raise StageFailed(
                 f"The stage {stage} must succeed {place}; it ended with {code}. {log} ends:\n{end}"
             )
-        self.console.print(f"{stage:9} {place:10} {took:5.0f} s")
+        self.console.print(f"{stage:9} {place:10} {took:5.0f} s, {computed:.0f} s of computing")

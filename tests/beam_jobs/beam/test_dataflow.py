@@ -1,0 +1,77 @@
+"""The job graphs that Dataflow would be sent, with the options of docs/scaling.md: no cloud is
+asked. What is staged goes to a real object store's program.
+"""
+
+import json
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from apache_beam.portability.api import beam_runner_api_pb2 as api
+
+from beam_jobs.beam import engine
+from beam_jobs.features.job_graph import RawFeatures
+from beam_jobs.features.raw_features_job import plan_job
+from tests.beam_jobs.features import world as worlds
+from twinspire_core import storage
+
+ROOT = Path(__file__).parents[3]
+IMAGE = "europe-west1-docker.pkg.dev/PROJECT/twinspire/workers"
+
+
+@pytest.fixture
+def options(gs_place):
+    """Those of the guide, with a bucket that is there, and a template instead of a run."""
+    text = (ROOT / "docs/scaling.md").read_text().partition("## Dataflow")[2]
+    block = re.search(r"```toml\n(.*?)```", text, re.S)[1]
+    told = tomllib.loads(block)["beam"]["options"]
+    bucket = gs_place.split("/")[2]
+    told = [option.replace("BUCKET", bucket).replace("PROJECT", "project") for option in told]
+    return [*told, "--no_auth", f"--template_location={gs_place}/job.json"]
+
+
+def job(options, gs_place, build):
+    """The job that Dataflow would be sent, and the graph that was staged for it."""
+    engine.run_job(options, build, f"{gs_place}/pipeline/dt=D/features/1")
+    sent = json.loads(storage.read_bytes(f"{gs_place}/job.json"))
+    staged = next(
+        file.uri
+        for file in storage.list_files(f"gs://{gs_place.split('/')[2]}/dataflow/staging")
+        if file.path.endswith("pipeline.pb")
+    )
+    return sent, api.Pipeline.FromString(storage.read_bytes(staged))
+
+
+def test_the_features_job(tmp_path, gs_place, options):
+    world = worlds.make(tmp_path, seed=1)
+    planned = plan_job(world.context(f"{gs_place}/out", mode="full"))
+
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = pipeline | "Raw features" >> RawFeatures(planned)
+
+    sent, graph = job(options, gs_place, build)
+    assert len(json.dumps(sent)) < 1 << 20, "Dataflow takes 10 MB at most"
+    names = {t.unique_name for t in graph.components.transforms.values()}
+    assert {"Raw features", "Raw features/Read"} <= names
+    images = {
+        api.DockerPayload.FromString(e.payload).container_image
+        for e in graph.components.environments.values()
+    }
+    assert images == {IMAGE.replace("PROJECT", "project")}
+    [pool] = sent["environment"]["workerPools"]
+    assert pool["machineType"] == "n2-highmem-4"
+    # The image holds everything: no worker installs a package before it begins.
+    staged = {
+        api.ArtifactStagingToRolePayload.FromString(d.role_payload).staged_name
+        for e in graph.components.environments.values()
+        for d in e.dependencies
+    }
+    assert staged == {"submission_environment_dependencies.txt", "pickled_main_session"}
+
+
+def test_the_image_has_the_launcher_of_the_installed_beam():
+    text = (ROOT / "docker/dataflow/Dockerfile").read_text()
+    assert f"apache/beam_python3.12_sdk:{version('apache-beam')} " in text
