@@ -129,6 +129,15 @@ def working(cluster):
     return False
 
 
+def at_work(cluster):
+    """Whether a job has a worker."""
+    return cluster.parts["pool-1"].children() and unfinished(cluster)
+
+
+def state(cluster, job):
+    return next(one["state"] for one in cluster.rest.jobs() if one["jid"] == job["jid"])
+
+
 def differences(reference, shop, stage="features"):
     """Files that are not the bytes of the reference."""
     groups = compare(attempt(reference, THIRD, stage), attempt(shop, THIRD, stage))
@@ -190,23 +199,24 @@ def test_a_worker_is_killed_right_after_its_start(cluster, shop, reference):
 
 def test_the_client_is_stopped(cluster, shop, reference):
     command = Command(shop, "features")
-    until(lambda: working(cluster), "the job is half-way")
+    until(lambda: at_work(cluster), "a worker has started")
+    [job] = unfinished(cluster)
     command.process.terminate()
     assert command.code() != 0
     until(lambda: idle(cluster), "the job has ended with its client")
+    assert state(cluster, job) == "CANCELED"
     run(shop)
     assert differences(reference, shop) == []
 
 
 def test_the_client_is_killed(cluster, shop, reference):
     command = Command(shop, "features")
-    until(lambda: working(cluster), "the job is half-way")
+    until(lambda: at_work(cluster), "a worker has started")
     command.process.kill()
     command.code()
     [orphan] = unfinished(cluster)
     run(shop)
-    state = {job["jid"]: job["state"] for job in cluster.rest.jobs()}[orphan["jid"]]
-    assert state in ("CANCELED", "FINISHED")
+    assert state(cluster, orphan) in ("CANCELED", "FINISHED")
     assert differences(reference, shop) == []
 
 
