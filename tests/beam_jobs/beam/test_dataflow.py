@@ -4,6 +4,7 @@ asked. What is staged goes to a real object store's program.
 
 import json
 import re
+import textwrap
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -26,8 +27,8 @@ IMAGE = "europe-west1-docker.pkg.dev/PROJECT/twinspire/workers"
 def options(gs_place):
     """Those of the guide, with a bucket that is there, and a template instead of a run."""
     text = (ROOT / "docs/scaling.md").read_text().partition("## Dataflow")[2]
-    block = re.search(r"```toml\n(.*?)```", text, re.S)[1]
-    told = tomllib.loads(block)["beam"]["options"]
+    block = re.search(r"^    \[beam\]\n.*?^    \]$", text, re.S | re.M)[0]
+    told = tomllib.loads(textwrap.dedent(block))["beam"]["options"]
     bucket = gs_place.split("/")[2]
     told = [option.replace("BUCKET", bucket).replace("PROJECT", "project") for option in told]
     return [*told, "--no_auth", f"--template_location={gs_place}/job.json"]
