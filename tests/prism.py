@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import grpc
+import pytest
 from apache_beam.portability.api import beam_job_api_pb2 as api
 from apache_beam.portability.api import beam_job_api_pb2_grpc as api_grpc
 
@@ -59,8 +60,14 @@ def name(job):
 
 
 @contextlib.contextmanager
-def running(home, pythonpath=ROOT):
-    """Starts Prism and a pool; what they started ends with them. Skips where Go is not."""
+def running(home, pythonpath=ROOT, hidden=None):
+    """Starts Prism and a pool; what they started ends with them. Skips where Go is not.
+
+    Args:
+      home: folder for logs.
+      pythonpath: where the workers find what they import.
+      hidden: a folder in whose place the workers see another one, as on a host of their own.
+    """
     program = go_programs.build(go_programs.PRISM, f"v{version('apache-beam')}")
     job_port, pool_port = _free_ports(2)
     service = [str(program), f"--job_port={job_port}", "--serve_http=false"]
@@ -68,6 +75,11 @@ def running(home, pythonpath=ROOT):
         sys.executable,
         *("-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={pool_port}"),
     ]
+    if hidden is not None:
+        mount = 'mount -t tmpfs none "$0" && exec "$@"'
+        pool = ["unshare", "--mount", "sh", "-c", mount, str(hidden), *pool]
+        if subprocess.run([*pool[:6], "true"], capture_output=True).returncode:
+            pytest.skip("a folder of the workers' own needs the right to mount one")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # a pool starts `python`
     env = {**os.environ, "PATH": path, "PYTHONPATH": str(pythonpath)}
     started = []

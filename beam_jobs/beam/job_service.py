@@ -74,6 +74,15 @@ class JobService:
             and job.state not in _ENDED
         ]
 
+    def count(self) -> int:
+        """How many jobs have not ended, whoever they are of.
+
+        Raises:
+          grpc.RpcError: the service does not answer.
+        """
+        jobs = self._stub.GetJobs(api.GetJobsRequest(), timeout=_ANSWER).job_info
+        return sum(job.state not in _ENDED for job in jobs)
+
     def cancel(self, name: str) -> int:
         """Cancels the jobs of a name that have not ended, waits for their end, and counts them.
 

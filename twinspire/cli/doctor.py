@@ -14,32 +14,21 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from datetime import date
 from importlib import metadata
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
-from typing import Any, Literal
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from twinspire.cli.checks import Check, Report
 from twinspire.runs.stage_tasks import unread_events
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
-from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.messages import format_message
-from twinspire_core.version import __version__
-
-State = Literal["ok", "warning", "failure", "absent"]
-MARKS = {
-    "ok": Cell("✓", Style.GOOD),
-    "warning": Cell("!", Style.WARNING),
-    "failure": Cell("✗", Style.BAD),
-    "absent": Cell("–", Style.DIM),
-}
 
 # Extra of setup.py -> what to import. A stage's own module comes last, so that a missing library is
 # named first.
@@ -63,53 +52,6 @@ IMPORTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line of the report.
-
-    Attributes:
-      group: `system`, `version`, `import`, `store` or `day`.
-      name: what was looked at.
-      state: `absent` is a part that is not installed, and not a fault.
-      found: what was seen.
-      remedy: what to do about it, or nothing.
-    """
-
-    group: str
-    name: str
-    state: State
-    found: str
-    remedy: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """All checks, in order."""
-
-    checks: tuple[Check, ...]
-
-    @property
-    def healthy(self) -> bool:
-        """Whether nothing that is installed or declared fails."""
-        return all(check.state != "failure" for check in self.checks)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
-        return {"healthy": self.healthy, "checks": [asdict(check) for check in self.checks]}
-
-    def as_table(self) -> Table:
-        """For people."""
-        groups = [check.group for check in self.checks]
-        return Table(
-            head=["", "what", "found", "what to do"],
-            rows=[[MARKS[one.state], one.name, one.found, one.remedy] for one in self.checks],
-            title=f"Twinspire {__version__}",
-            names=(0, 1),
-            prose=(2, 3),
-            sections=[n for n in range(1, len(groups)) if groups[n] != groups[n - 1]],
-        )
-
-
 def examine(pipeline: Pipeline | None = None) -> Report:
     """Looks at the installation and, with a pipeline, at the places that it reads and writes."""
     with ThreadPoolExecutor(2) as pool:
@@ -121,6 +63,11 @@ def examine(pipeline: Pipeline | None = None) -> Report:
             checks += _late_events(pipeline, day)
         checks.append(_writable("work_root", pipeline.pipeline.work_root))
         checks.append(_writable("registry", pipeline.registry.root))
+        if pipeline.beam.options:
+            # Late: this loads Beam.
+            from twinspire.cli.runner_checks import examine_runner
+
+            checks += examine_runner(pipeline, sorted(_declared("features")))
     return Report(tuple(checks))
 
 
@@ -166,6 +113,19 @@ def _versions() -> Iterator[Check]:
         extra = _extra(requirements[0])
         if extra not in ("dev", "test"):
             yield _version(name, requirements, extra)
+
+
+def _declared(extra: str) -> set[str]:
+    """Names of the libraries that are needed by all, or for an extra of setup.py."""
+    try:
+        declared = map(Requirement, metadata.requires("twinspire") or ())
+    except metadata.PackageNotFoundError:
+        return set()
+    return {
+        canonicalize_name(requirement.name)
+        for requirement in declared
+        if _extra(requirement) in ("", extra)
+    }
 
 
 def _extra(requirement: Requirement) -> str:

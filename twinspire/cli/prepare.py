@@ -36,7 +36,11 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show versions, what each stage can import, and whether the stores can be reached."""
+    """Show versions, what each stage can import, and whether the stores can be reached.
+
+    Where `beam.options` of the pipeline file name a runner, its job service is asked, and one of its
+    workers: a job of one element tells whether both see `work_root`, and compares versions.
+    """
     report = diagnosis.examine(open_pipeline(pipeline) if pipeline else None)
     if as_json:
         print_json(report.as_dict())

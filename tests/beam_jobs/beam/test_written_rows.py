@@ -1,0 +1,46 @@
+"""What workers wrote is compared with what is here."""
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs.beam import engine, written_rows
+from beam_jobs.beam.written_rows import WriteRows
+from twinspire_core.errors import UsageError
+
+
+def write(folder, *rows):
+    """A file for each number of rows."""
+    folder.mkdir(parents=True)
+    for number, n in enumerate(rows):
+        pq.write_table(pa.table({"x": list(range(n))}), folder / f"{number}.parquet")
+
+
+def test_all_that_was_written_is_here(tmp_path):
+    write(tmp_path / "users", 3, 4)
+    written_rows.check(str(tmp_path), {"users": 7, "queries": 0})
+
+
+def test_a_file_that_went_to_another_host_is_missed(tmp_path):
+    write(tmp_path / "users", 3)
+    with pytest.raises(UsageError) as error:
+        written_rows.check(str(tmp_path), {"users": 1007, "examples/dt=2024-03-10": 5})
+    assert str(error.value).startswith("work_root must be a place that every worker sees; found in")
+    assert "users: 1,007 rows written, 3 here; examples/dt=2024-03-10: 5 rows" in str(error.value)
+
+
+def test_a_job_that_wrote_elsewhere_is_told_too(tmp_path):
+    with pytest.raises(UsageError, match="work_root must be a place that every worker sees"):
+        written_rows.take(str(tmp_path))
+
+
+@pytest.mark.parametrize("written", [[], [("a", 1), ("b", 2), ("a", 10)]], ids=["nothing", "some"])
+def test_rows_are_added_up_in_the_job(tmp_path, written):
+    def build(job):
+        pairs = job | beam.Create(written).with_output_types(tuple[str, int])
+        _ = pairs | WriteRows(str(tmp_path))
+
+    engine.run_job([], build, str(tmp_path))
+    assert written_rows.take(str(tmp_path)) == ({"a": 11, "b": 2} if written else {})
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,62 @@
+"""What `doctor` reports: checks, and all of them together for people and for scripts."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from twinspire_core.display.table import Cell, Style, Table
+from twinspire_core.version import __version__
+
+State = Literal["ok", "warning", "failure", "absent"]
+MARKS = {
+    "ok": Cell("✓", Style.GOOD),
+    "warning": Cell("!", Style.WARNING),
+    "failure": Cell("✗", Style.BAD),
+    "absent": Cell("–", Style.DIM),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report.
+
+    Attributes:
+      group: `system`, `version`, `import`, `store`, `day` or `runner`.
+      name: what was looked at.
+      state: `absent` is a part that is not installed, and not a fault.
+      found: what was seen.
+      remedy: what to do about it, or nothing.
+    """
+
+    group: str
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All checks, in order."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing that is installed or declared fails."""
+        return all(check.state != "failure" for check in self.checks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"healthy": self.healthy, "checks": [asdict(check) for check in self.checks]}
+
+    def as_table(self) -> Table:
+        """For people."""
+        groups = [check.group for check in self.checks]
+        return Table(
+            head=["", "what", "found", "what to do"],
+            rows=[[MARKS[one.state], one.name, one.found, one.remedy] for one in self.checks],
+            title=f"Twinspire {__version__}",
+            names=(0, 1),
+            prose=(2, 3),
+            sections=[n for n in range(1, len(groups)) if groups[n] != groups[n - 1]],
+        )
