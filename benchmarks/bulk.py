@@ -5,11 +5,12 @@ requests.
     python -m benchmarks.bulk --quick --json bulk.json    of 5,000, for 4,000 users and for 16,000
 
 The version is made by the commands (load/world.py) and kept under `work/serving` for the next run;
-its query tower takes raw features and a history of 20, and pools that by its mean. A line of the
-file gives one user's. Each row is a process of its own, from which the lists come as Parquet or as
-JSON lines; starting it, loading the version and the first 2,048 lists are not timed, and the median
-is of alternating runs. `seconds of CPU` tells of the work where other programs take part of the
-machine. Memory is the process's peak: it must not grow with the number of users.
+its query tower takes raw features and a history of 20, and pools that by its mean, and its ranker is
+of made-up labels (load/made_ranker.py). A line of the file gives one user's. Each row is a process
+of its own, from which the lists come as Parquet or as JSON lines; starting it, loading the version
+and the first 2,048 lists are not timed, and the median is of alternating runs. `seconds of CPU`
+tells of the work where other programs take part of the machine. Memory is the process's peak: it
+must not grow with the number of users.
 """
 
 import argparse
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 import numpy as np
 
-from benchmarks.load import world
+from benchmarks.load import made_ranker, world
 from benchmarks.quality.command import machine, write_whole
 
 K = 100
@@ -64,8 +65,8 @@ class Case(NamedTuple):
 
 
 def cases(users: tuple[int, ...]) -> list[Case]:
-    """All of them, by the two-tower alone and by the mix."""
-    contenders = ("twinspire/two_tower", "twinspire/mix")
+    """All of them, by the two-tower alone, by the mix, and in the order of a ranker."""
+    contenders = ("twinspire/two_tower", "twinspire/mix", "twinspire/ranked")
     endings = (".parquet", ".jsonl")
     return [
         Case(n, contender, ending) for contender in contenders for ending in endings for n in users
@@ -123,7 +124,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     size = QUICK if options.quick else WHOLE
-    pipeline = world.published(world.scratch(), "mean", size["items"])
+    pipeline = made_ranker.published(world.scratch(), size["items"])
     all_cases = cases(size["users"])
     found: dict[Case, list[dict[str, float]]] = {case: [] for case in all_cases}
     with tempfile.TemporaryDirectory() as scratch:

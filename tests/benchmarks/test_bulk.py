@@ -26,7 +26,7 @@ def test_its_requests_are_plain_and_have_a_history_of_20(tmp_path: Path) -> None
 def test_rows_have_the_house_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "QUICK", {"items": 50, "users": (10, 20), "times": 2})
     monkeypatch.setattr(sys, "argv", ["bulk.py", "--quick", "--json", str(tmp_path / "found.json")])
-    monkeypatch.setattr(bulk.world, "published", lambda *_: tmp_path)
+    monkeypatch.setattr(bulk.made_ranker, "published", lambda *_: tmp_path)
     told = {"short": 0, "seconds": 2, "cpu": 1, "peak_mb": 900}
 
     def run(command, **_):
@@ -37,6 +37,8 @@ def test_rows_have_the_house_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             {"returncode": 0, "stdout": json.dumps({"users": users, **told}), "stderr": ""},
         )
 
+    # It asks a command what the processor is, and remembers that.
+    bulk.machine()
     monkeypatch.setattr(bulk.subprocess, "run", run)
     bulk.main()
     found = json.loads((tmp_path / "found.json").read_text())
@@ -49,5 +51,5 @@ def test_rows_have_the_house_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert values["20 users, Parquet", "twinspire/mix", "users/s"] == 10
     assert (
         values["10 users, JSON Lines", "twinspire/two_tower", "peak_mb"] == 900
-        and len(values) == 24
+        and len(values) == 36
     )
