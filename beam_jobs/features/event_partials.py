@@ -16,6 +16,7 @@ import pyarrow as pa
 from beam_jobs.beam import batches
 from beam_jobs.features.counters import Count
 from beam_jobs.features.event_packs import Found, Pack
+from beam_jobs.ingest.day_files import SourceFile
 from beam_jobs.ingest.record_blocks import Rejected
 from twinspire_core import storage
 from twinspire_core.contracts import partials
@@ -50,7 +51,7 @@ class PartialWriter:
 
     def write(self, uri: str) -> None:
         """Writes the file, unless the logs have changed since they were digested."""
-        if any(storage.file_digest(file.uri) != file.digest for file in self._pack.files):
+        if not all(map(_is_unchanged, self._pack.files)):
             return  # what was read is not what the key says
         if self._stream is not None:
             self._stream.close()
@@ -64,6 +65,17 @@ class PartialWriter:
         told = json.dumps({"counts": counts, "rejected": rejected}).encode()
         length = len(told).to_bytes(_LENGTH_BYTES, "little")
         partials.write(uri, b"".join([self._sink.getvalue().to_pybytes(), told, length]))
+
+
+def _is_unchanged(file: SourceFile) -> bool:
+    """Whether a file has the digest that it was listed with."""
+    folder = file.uri.removesuffix(f"/{file.name}")
+    listed = {one.uri: one.digest for one in storage.list_files(folder)}
+    if file.uri not in listed:
+        return False
+    # An object store keeps digests of its own kind; a disk keeps none.
+    digest = listed[file.uri] or storage.file_digest(file.uri)
+    return digest == file.digest
 
 
 def load(uri: str, pack: Pack) -> Iterable[Found] | None:

@@ -289,6 +289,21 @@ def test_an_older_day_filled_in_later_does_not_go_live_and_can_be_inherited_by_t
     assert summary(late) == summary(THIRD) == {"gaps": [], **nothing}
 
 
+def test_reading_all_logs_again_makes_the_same(shop):
+    kept = Path(shop.parent, "work/shop/partials")
+    assert len({file.parent for file in kept.rglob("*.arrow")}) > 5
+    before = attempt(shop, SECOND, "features")
+    shutil.rmtree(kept)
+    twinspire("features", str(shop), "--date", SECOND, "--force", "--no-reuse")
+    again = attempt(shop, SECOND, "features")
+    assert again != before and not kept.exists()
+    # The digest of all files that a later stage reads, and the vocabularies.
+    one, other = (json.loads((place / "DONE.json").read_text()) for place in (before, again))
+    assert one["output"] == other["output"]
+    words = {file.name: file.read_bytes() for file in before.rglob("assets/*")}
+    assert words == {file.name: file.read_bytes() for file in again.rglob("assets/*")} != {}
+
+
 def test_versions_are_listed_rolled_back_and_pruned(shop):
     newest, older = twinspire("versions", str(shop), "--json")
     assert (newest["status"], older["status"]) == ("live", "accepted") and newest[

@@ -20,6 +20,7 @@ from beam_jobs.point_in_time.job import plan_job
 from beam_jobs.transform import analysis
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.test_raw_features_job import digests
+from twinspire_core import storage
 from twinspire_core.contracts import partials
 from twinspire_core.contracts.stage_context import Reuse
 from twinspire_core.records.record_file import RecordFile
@@ -209,6 +210,19 @@ def test_logs_that_change_while_they_are_read_leave_nothing(tmp_path):
     read(made)
     days = {file.parent.name for file in kept(world)}
     assert f"dt={day}" not in days and f"dt={DAY}" in days
+
+
+def test_an_object_store_keeps_them_too(tmp_path, gs_place, opened):
+    world = worlds.make(tmp_path, 3)
+    for table in ("events", "items", "users"):
+        storage.upload_tree(world.folder / table, f"{gs_place}/{table}")
+    world.settings["root"] = f"{gs_place}/"
+    made = context(world, f"{gs_place}/out", reuse=True)
+    made = replace(made, reuse=replace(made.reuse, partials=f"{gs_place}/partials"))
+    first = read(made)
+    assert len(set(opened)) > 5
+    opened.clear()
+    assert read(made) == first and not opened
 
 
 def test_a_partial_has_what_it_depends_on_in_its_name_and_nothing_else(tmp_path):
