@@ -76,18 +76,23 @@ class _Ruled(NamedTuple):
     is_open: np.ndarray
 
 
-def rules_of(declared: ListsConfig, rules: bool | None, new_share: float | None) -> ListsConfig:
+def rules_of(
+    declared: ListsConfig, rules: bool | None, new_share: float | None, *, explore: bool = True
+) -> ListsConfig:
     """The rules that hold for a request.
 
     Args:
       declared: those of the pipeline file.
       rules: whether these hold; by default they do.
       new_share: of the request, instead of the pipeline file's.
+      explore: whether the pipeline file's places for exploration are kept.
 
     Raises:
       UsageError: `new_share` is no share.
     """
     held = ListsConfig() if rules is False else declared
+    if not explore:
+        held = held.model_copy(update={"exploration": 0.0})
     if new_share is None:
         return held
     if not 0 <= new_share <= 1:

@@ -45,6 +45,7 @@ class ListOptions(TypedDict, total=False):
     explain: bool
     rules: bool | None
     new_share: float | None
+    explore: bool
 
 
 def recommend(
@@ -59,6 +60,7 @@ def recommend(
     explain: bool = False,
     rules: bool | None = None,
     new_share: float | None = None,
+    explore: bool = True,
     stands_in: bool = False,
     now: datetime | None = None,
 ) -> Answer:
@@ -81,6 +83,7 @@ def recommend(
       rules: whether the rules of the pipeline file hold (`[lists]`); by default they do, for the
         sources of `RULED` (serving/answers/list_rules.py).
       new_share: the share of each list that is new to the user, instead of the pipeline file's.
+      explore: whether the pipeline file's places for exploration are kept.
       stands_in: whether the source stands in for one of `RULED`, so that the rules hold for it too.
       now: the time of the request, in the pipeline's zone; by default the present.
 
@@ -105,7 +108,7 @@ def recommend(
     common = select(version.pipeline.corpus.attributes, version.attributes, allow, deny)
     source = version.choose_source(source)
     groups = _group_by_filter(version, table, common)
-    held = rules_of(version.pipeline.lists, rules, new_share)
+    held = rules_of(version.pipeline.lists, rules, new_share, explore=explore)
     queries = encode_queries(version, table, source)
     about_rules = None
     if held.hold and (stands_in or source in RULED):

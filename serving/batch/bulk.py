@@ -116,7 +116,12 @@ def recommend_lines(
     requests = Requests(version.pipeline)
     source = version.choose_source(options.get("source"))
     exclude_seen = options.get("exclude_seen")
-    rules = rules_of(version.pipeline.lists, options.get("rules"), options.get("new_share"))
+    rules = rules_of(
+        version.pipeline.lists,
+        options.get("rules"),
+        options.get("new_share"),
+        explore=options.get("explore", True),
+    )
     several = source != TWO_TOWER or rules.exploration > 0
     now = now or datetime.now(version.pipeline.zone)
     ids = version.items["_item"].combine_chunks()

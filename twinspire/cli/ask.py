@@ -70,6 +70,13 @@ def recommend(
             "--rules/--no-rules", help="Whether the rules of the pipeline file hold ([lists])."
         ),
     ] = True,
+    explore: Annotated[
+        bool,
+        typer.Option(
+            "--explore/--no-explore",
+            help="Whether places are kept for items without events (lists.exploration).",
+        ),
+    ] = True,
     allow: Allow = None,
     deny: Deny = None,
     source: Annotated[
@@ -108,6 +115,7 @@ def recommend(
         "source": source,
         "rules": rules,
         "new_share": new_share,
+        "explore": explore,
         "allow": by_attribute(allow),
         "deny": by_attribute(deny),
     }

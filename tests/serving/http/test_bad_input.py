@@ -66,6 +66,7 @@ def error(response) -> dict:
         ('{"query": {}, "new_share": "0.3"}', 422, "wrong_type", "new_share", "found '0.3'"),
         ('{"query": {}, "new_shar": 0}', 422, "unknown_key", "new_shar", "did you mean 'new_share'"),
         ('{"query": {}, "rules": 0}', 422, "wrong_type", "rules", "true or false"),
+        ('{"query": {}, "explore": "no"}', 422, "wrong_type", "explore", "true or false"),
         ('{"query": {}, "exclude_seen": 1}', 422, "wrong_type", "exclude_seen", "true or false"),
         ('{"query": {}, "source": "two_towers"}', 422, "out_of_range", "source", "one of"),
         ('{"query": {}, "source": 3}', 422, "wrong_type", "source", "found 3"),

@@ -251,6 +251,9 @@ def test_rules_of_the_pipeline_file_and_of_a_body(towers, tmp_path):
         assert ruled["notes"] == [
             "4 items instead of 6: the rest was seen or excluded, or is over a cap (kind 2)"
         ]
+        unexplored = ask(client, anna | {"explore": False})
+        assert "i00" in ruled["items"] and len(unexplored["items"]) == 4
+        assert all(source != "exploration" for source in unexplored.get("sources", ()))
         plain = ask(client, anna | {"rules": False})
         assert plain["items"][0] == "i05" and "sources" not in plain and "notes" not in plain
         assert ask(client, anna | {"new_share": 0})["items"][0] == "i05"
