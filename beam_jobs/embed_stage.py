@@ -27,7 +27,13 @@ from beam_jobs.beam import engine, written_rows
 from beam_jobs.beam.written_rows import WriteRows
 from beam_jobs.embedding import tensorflow_serving
 from beam_jobs.embedding.reused_vectors import KnownVectors, compare
-from beam_jobs.embedding.tower_calls import Embed, FilePart, ReadBatches, write_plain
+from beam_jobs.embedding.tower_calls import (
+    Embed,
+    FilePart,
+    ReadBatches,
+    SpreadBatches,
+    write_plain,
+)
 from beam_jobs.embedding.user_sample import ACTIVE_DAYS, SampleUsers, active_since
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema, model_bundle
@@ -65,10 +71,7 @@ def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, int]:
     def build(job: beam.Pipeline) -> None:
         item_columns = ["_item", *(column.name for column in feature_schema.item_columns(p))]
         batches = job | "Corpus" >> ReadBatches(corpus, item_columns, p.beam.batch_rows)
-        # A file of the corpus holds batches for many workers, which would otherwise all be embedded
-        # by the one that reads it.
-        spread = batches | "SpreadBatches" >> beam.Reshuffle()
-        of_items = spread | "EmbedItems" >> beam.ParDo(to_items)
+        of_items = batches | SpreadBatches() | "EmbedItems" >> beam.ParDo(to_items)
         query_columns = [column.name for column in feature_schema.query_columns(p)]
         user_columns = ["_user", "_last_time", *query_columns]
         seen = job | "Users" >> ReadBatches(users, user_columns, p.beam.batch_rows)

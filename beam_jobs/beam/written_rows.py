@@ -6,7 +6,8 @@ rows are counted in the job, and compared with the files' footers before they ar
 """
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import apache_beam as beam
 import pyarrow.parquet as pq
@@ -14,7 +15,6 @@ from apache_beam.pvalue import PCollection
 
 from twinspire_core import storage
 from twinspire_core.errors import UsageError
-from twinspire_core.storage import FileInfo
 from twinspire_core.storage.store import map_each
 
 ROWS = "rows.json"
@@ -37,9 +37,19 @@ class WriteRows(beam.PTransform):
 
     def expand(self, written: PCollection) -> PCollection:
         """Adds up and writes."""
+        # So that the file is written also where nothing else was.
+        nothing = written.pipeline | beam.Create([("", 0)], reshuffle=False)
+        counts = (written, nothing) | beam.Flatten() | beam.WithKeys(0)
         place = storage.join(self._out, ROWS)
-        write = beam.Map(lambda rows: storage.write_bytes(place, json.dumps(rows).encode()))
-        return written | beam.CombinePerKey(sum) | beam.combiners.ToDict() | "Write" >> write
+        write = beam.MapTuple(lambda _, found: _write(found, place))
+        return counts | beam.GroupByKey() | "Write" >> write
+
+
+def _write(counts: Iterable[tuple[str, int]], place: str) -> None:
+    rows: Counter[str] = Counter()
+    for folder, n in counts:
+        rows[folder] += n
+    storage.write_bytes(place, json.dumps(+rows).encode())
 
 
 def take(out: str) -> dict[str, int]:
@@ -79,7 +89,7 @@ def check(out: str, written: Mapping[str, int]) -> None:
     Raises:
       UsageError: a folder holds other rows.
     """
-    seen = {folder: _rows(storage.join(out, folder)) for folder in written}
+    seen = _rows(out, written)
     unlike = [
         f"{folder}: {rows:,} rows written, {seen[folder]:,} here"
         for folder, rows in written.items()
@@ -93,12 +103,21 @@ def check(out: str, written: Mapping[str, int]) -> None:
         )
 
 
-def _rows(folder: str) -> int:
-    files = [file for file in storage.list_files(folder) if file.path.endswith(".parquet")]
-    return sum(map_each(_rows_of, files))
+def _rows(out: str, folders: Iterable[str]) -> Counter[str]:
+    """Rows of the Parquet files by folder."""
+    files = {
+        file.uri: folder
+        for folder in folders
+        for file in storage.list_files(storage.join(out, folder))
+        if file.path.endswith(".parquet")
+    }
+    rows: Counter[str] = Counter()
+    for folder, n in zip(files.values(), map_each(_rows_of, files), strict=True):
+        rows[folder] += n
+    return rows
 
 
-def _rows_of(file: FileInfo) -> int:
-    with storage.open_bytes(file.uri) as source:
+def _rows_of(uri: str) -> int:
+    with storage.open_bytes(uri) as source:
         rows: int = pq.read_metadata(source).num_rows
     return rows

@@ -54,6 +54,19 @@ class ReadBatches(beam.PTransform):
         )
 
 
+class SpreadBatches(beam.PTransform):
+    """Batches, spread over the workers: a file of the corpus holds batches for many of them, which
+    would otherwise all be embedded by the one that reads it.
+    """
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        """Groups by name, of which each batch has its own."""
+        # Not a second Reshuffle after that of the files: Flink takes it for done, and leaves it out.
+        named = beam.Map(lambda batch: (batch.name, batch)).with_output_types(tuple[str, Batch])
+        grouped = batches | "ByName" >> named | beam.GroupByKey()
+        return grouped | beam.FlatMapTuple(lambda _, found: found).with_output_types(Batch)
+
+
 def read_batches(part: FilePart, columns: list[str], rows: int) -> Iterator[Batch]:
     """The file's rows in order; columns that it lacks are left out."""
     with storage.open_bytes(part.uri) as source, pq.ParquetFile(source) as file:

@@ -73,8 +73,8 @@ class RawFeatures(beam.PTransform):
 
     def expand(self, begin: PBegin) -> Any:
         """Connects the steps."""
-        job = self.job
-        read = begin | "Read" >> ReadRecords(job)
+        read = begin | "Read" >> ReadRecords(self.job)
+        job = self.job.for_workers()
         made = (
             read[read_steps.RECORDS]
             | "Group users" >> beam.GroupByKey()
@@ -133,7 +133,11 @@ class ReadRecords(beam.PTransform):
         parts = groups | "Cut" >> beam.FlatMap(event_packs.cut, self.job.p.source.format)
         # Without a shuffle here, the parts of a large file would be fused with its cutting, and
         # read one after the other by one worker.
-        return parts | beam.Reshuffle() | "Parse" >> _tagged(read_steps.Read(self.job), _READ)
+        return (
+            parts
+            | beam.Reshuffle()
+            | "Parse" >> _tagged(read_steps.Read(self.job.for_workers()), _READ)
+        )
 
 
 @dataclass

@@ -56,6 +56,13 @@ class FeatureJob:
     partials: str | None = None
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
+    def for_workers(self) -> "FeatureJob":
+        """The copy that steps carry to workers: without the files of events and users, of which there
+        may be thousands. Elements of the job name those that a step is to read.
+        """
+        inputs = replace(self.inputs, events={}, users={}, later={})
+        return replace(self, inputs=inputs, late=self.late._replace(files={}))
+
 
 def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
     """Finds the files that a run reads, and cuts its days of examples into blocks of hours.

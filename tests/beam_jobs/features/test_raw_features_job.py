@@ -20,6 +20,7 @@ import pytest
 
 from beam_jobs import user_hashing
 from beam_jobs.features import event_packs, read_steps, shard_steps
+from beam_jobs.features.job_graph import RawFeatures
 from beam_jobs.features.raw_features_job import write_raw, write_served
 from beam_jobs.ingest import day_files
 from beam_jobs.ingest.day_files import SourceFile
@@ -305,6 +306,24 @@ def test_other_formats_give_the_same_bytes(one, tmp_path, format):
 
 
 PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+
+
+def test_steps_do_not_carry_the_list_of_files(tmp_path):
+    """10,000 files are in the job once, for the step that reads them."""
+    planned = job.plan_job(worlds.make(tmp_path, ONE).context(tmp_path / "out"))
+    file = next(iter(planned.inputs.events.values()))[0]
+    # Random digests: equal ones would be pressed away.
+    many = tuple(
+        file._replace(uri=f"{file.uri}-{n}", digest=secrets.token_hex(32)) for n in range(10_000)
+    )
+
+    def size(files):
+        inputs = replace(planned.inputs, events={planned.plan.day: files})
+        pipeline = beam.Pipeline()
+        _ = pipeline | RawFeatures(replace(planned, inputs=inputs))
+        return len(pipeline.to_runner_api().SerializeToString())
+
+    assert 320_000 < size(many) - size(()) < 2 * 10_000 * (32 + 100)
 
 
 @pytest.mark.slow
