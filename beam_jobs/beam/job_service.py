@@ -163,5 +163,5 @@ def reason(error: Exception) -> str:
 def _read(place: str) -> bytes | None:
     try:
         return storage.read_bytes(place)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # neighbours that are no attempts
         return None

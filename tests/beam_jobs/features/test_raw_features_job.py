@@ -25,10 +25,12 @@ from beam_jobs.features.raw_features_job import write_raw, write_served
 from beam_jobs.ingest import day_files
 from beam_jobs.ingest.day_files import SourceFile
 from beam_jobs.point_in_time import job
+from tests import prism
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.slow import Slow, float32
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema
+from twinspire_core.errors import UsageError
 
 DAY = worlds.DAY
 
@@ -334,6 +336,18 @@ def test_other_runners_give_the_same_bytes(one, tmp_path, runner, monkeypatch, r
     world, here = one
     run(world, tmp_path / "there", mode="full", options=options)
     assert digests(tmp_path / "there") == digests(here)
+
+
+@pytest.mark.slow
+def test_workers_that_do_not_share_the_output(one, tmp_path):
+    """The runner says that all is well: each worker has written its files, on a host of its own."""
+    out = tmp_path / "out"
+    out.mkdir()
+    with (
+        prism.running(tmp_path, hidden=out) as service,
+        pytest.raises(UsageError, match="work_root must be a place that every worker sees"),
+    ):
+        run(one[0], out, options=service.options)
 
 
 def test_held_out_users_are_drawn_anew_each_day():
