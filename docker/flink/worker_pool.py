@@ -1,10 +1,12 @@
-"""A pool of Python workers: Beam's, which also starts a worker anew that was killed.
+"""A pool of Python workers: Beam's, which also starts a worker anew that was killed, and starts none
+where the project is not installed.
 
-Beam's own pool leaves it at that. Flink's TaskManager asks for a worker once and then waits for it
+Beam's own pool does neither. Flink's TaskManager asks for a worker once and then waits for it
 without end, so a worker that is killed before it has called back would hold its job, and with it
 the slot, until somebody cancels the job by hand.
 """
 
+import subprocess
 import sys
 import threading
 import time
@@ -22,7 +24,12 @@ class WatchedPool(worker_pool_main.BeamFnExternalWorkerPoolServicer):
     def StartWorker(
         self, start_worker_request: api.StartWorkerRequest, unused_context: object
     ) -> api.StartWorkerResponse:
-        """Starts a worker, and watches it."""
+        """Starts a worker, and watches it; refuses where the project is not installed."""
+        # A worker that finds out by itself does not call back: Flink would wait three minutes for
+        # it, and as long again after each restart of the job.
+        known = subprocess.run(["python", "-c", "import beam_jobs"], capture_output=True, text=True)
+        if known.returncode:
+            return api.StartWorkerResponse(error=known.stderr)
         answer = super().StartWorker(start_worker_request, unused_context)
         if start_worker_request.worker_id in self._worker_processes:
             watch = threading.Thread(target=self._watch, args=[start_worker_request], daemon=True)

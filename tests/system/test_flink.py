@@ -23,9 +23,9 @@ from tests.system.days import ROOT, THIRD, attempt, twinspire
 from twinspire_core.config.pipeline import load
 from twinspire_core.errors import BadData, UsageError
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
 
-PATIENCE = 300
+PATIENCE = 600
 """Seconds for what takes ten on an idle machine."""
 HIDDEN = 'mount -t tmpfs tmpfs "$0" && exec "$@"'
 """A shell's words that hide a folder from the program after it."""
