@@ -203,8 +203,10 @@ def test_the_client_is_stopped(cluster, shop, reference):
     [job] = unfinished(cluster)
     command.process.terminate()
     assert command.code() != 0
-    until(lambda: idle(cluster), "the job has ended with its client")
-    assert state(cluster, job) == "CANCELED"
+    assert "is cancelled" in command.told
+    # Beam's job server calls it cancelled; Flink has been seen to go on with it until its end.
+    until(lambda: idle(cluster), "the job has ended too")
+    assert state(cluster, job) in ("CANCELED", "FINISHED")
     run(shop)
     assert differences(reference, shop) == []
 
