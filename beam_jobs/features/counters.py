@@ -26,7 +26,7 @@ class Counted(StrEnum):
     PARTS: parts of files.
     ABSENT: parts of files no record of which had some column; detail: the column's use.
     DUPLICATES: copies that were dropped.
-    EXCESS: events beyond `source.max_user_events`.
+    EXCESS: events beyond `source.max_user_events`, by the day of their time.
     USERS, ITEMS: those with a positive on the job's day.
     EXAMPLES, HELD_OUT_EXAMPLES: by their day.
     QUERIES, HELD_OUT_QUERIES: by the day that they measure.

@@ -105,9 +105,11 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
 def _with_digests(
     events: Mapping[date, tuple[SourceFile, ...]], digests: Mapping[str, str]
 ) -> dict[date, tuple[SourceFile, ...]]:
-    """The same files, with the digests that the stage's key has of them."""
+    """The same files, with the digests that the stage's key has of them; none of a file that has
+    come since.
+    """
     return {
-        day: tuple(file._replace(digest=digests[day_files.input_name(file)]) for file in files)
+        day: tuple(file._replace(digest=digests.get(day_files.input_name(file))) for file in files)
         for day, files in events.items()
     }
 
