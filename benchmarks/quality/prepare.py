@@ -15,6 +15,7 @@ Rows of a case's two files stand in the same order. What two-towers read besides
 is trained (quality/tower_inputs.py).
 """
 
+import fcntl
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.quality import log
+from benchmarks.quality.command import write_whole
 from benchmarks.quality.splits import MOST, Case, Split, override
 from model.item_fingerprint import fingerprint
 from twinspire.runs import cache_keys
@@ -108,11 +110,14 @@ def prepare(split: Split, folder: Path) -> Prepared:
     digest = cache_keys.digest(told)
     done = folder / "DONE.json"
     prepared = folder / "prepared"
-    if not done.exists() or json.loads(done.read_text())["digest"] != digest:
-        done.unlink(missing_ok=True)
-        prepared.mkdir(parents=True, exist_ok=True)
-        _write(split, p, prepared)
-        done.write_text(json.dumps({"digest": digest}))
+    prepared.mkdir(parents=True, exist_ok=True)
+    # Several benchmarks may run at once; one of them lays a day out.
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists() or json.loads(done.read_text())["digest"] != digest:
+            done.unlink(missing_ok=True)
+            _write(split, p, prepared)
+            write_whole(done, json.dumps({"digest": digest}))
     return Prepared(
         split=split, pipeline=p, folder=prepared, features=folder / "features", digest=digest
     )
