@@ -46,6 +46,7 @@ def _choose(plan: bench.Plan, log: str, name: str) -> None:
         "settings": best,
         "found": _found(replace(plan, days=None), log, name, best),
         "trial_days": len(ready),
+        "most_trials": plan.trials,
         "trials": [{"settings": settings, HEADLINE: found} for settings, found in trials],
     }
     if plan.quick:
