@@ -19,6 +19,7 @@ from examples.local_airflow.server import LocalAirflow
 from examples.local_flink import jars
 from examples.local_flink.cluster import LocalFlink
 from examples.local_flink.comparison import compare
+from tests.beam_jobs.ingest.test_bad_input import spoil
 from tests.system.days import ROOT, THIRD, attempt, twinspire
 from twinspire_core.config.pipeline import load
 from twinspire_core.errors import BadData, UsageError
@@ -263,7 +264,7 @@ def test_a_worker_lacks_the_package(cluster, shop, reference, tmp_path):
 def test_a_damaged_file(cluster, shop, reference):
     [file] = (shop.parent / f"events/dt={THIRD}").glob("*.parquet")
     whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2] + b"damaged" + whole[len(whole) // 2 + 7 :])
+    spoil(file)
     command = Command(shop, "features")
     assert command.code() == BadData.exit_code
     assert "cannot be read" in command.told and "Traceback" not in command.told
