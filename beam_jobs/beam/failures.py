@@ -21,6 +21,7 @@ NOTE = "FAILURE.json"
 _RAISED = re.compile(r"twinspire_core\.errors\.(\w+): (.*)")
 _BEAM_SUFFIX = re.compile(r" \[(?:while running|\d+ lines? of traceback).*$")
 _JAVA_FRAME = re.compile(r"at [\w.$/<>]+\(|\.\.\. \d+ (?:more|common frames omitted)")
+_MISSING = re.compile(r"^(?:ModuleNotFoundError|ImportError): .*", re.MULTILINE)
 _LONGEST_LINE = 400  # characters
 
 
@@ -80,10 +81,12 @@ def explain(job: str, text: str, log: str) -> TwinspireError:
       text: of the runner.
       log: where people find all of the text.
     """
-    line = last_line(text)
+    # Beam may tell it once more, in other words.
+    missing = _MISSING.search(text)
+    line = missing[0] if missing else last_line(text)
     said = f"{job} failed: {with_full_stop(line)}"
     more = f"All that the runner said is in {log}."
-    if re.match(r"(?:ModuleNotFoundError|ImportError)\b", line):
+    if missing:
         return UsageError(
             f"{said} Workers have what the client has: install this package and its libraries there,"
             f" in the client's versions (twinspire doctor PIPELINE compares them). {more}"

@@ -56,12 +56,13 @@ def test_a_worker_on_a_host_that_does_not_share_work_root(tmp_path):
 
 @pytest.mark.slow
 def test_a_worker_without_the_package(tmp_path):
-    (tmp_path / "beam_jobs").mkdir()  # stands in the way of an installed one
-    (tmp_path / "beam_jobs/__init__.py").touch()
+    # Workers are of this environment, where the package is installed: Python is told to find none.
+    (tmp_path / "sitecustomize.py").write_text('import sys\nsys.modules["beam_jobs"] = None\n')
     with prism.running(tmp_path, pythonpath=tmp_path) as service:
         found = checks(tmp_path, service.options)
     assert found["worker"].state == "failure"
-    assert "No module named 'beam_jobs." in found["worker"].found
+    assert "ModuleNotFoundError: " in found["worker"].found
+    assert "install this package" in found["worker"].found
 
 
 def test_a_job_service_that_is_not_there(tmp_path, monkeypatch):
