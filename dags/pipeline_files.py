@@ -14,6 +14,7 @@ from airflow.exceptions import AirflowTimetableInvalid
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]*(/|$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +88,14 @@ def _recommender(file: Path) -> Recommender:
 
 
 def _logs(file: Path, source: object) -> str | None:
-    """Where the logs are. What is wrong with that is for the commands to say."""
+    """Where the logs are, if that is a place; what is wrong with it is for the commands to say."""
     events = source.get("events") if isinstance(source, dict) else None
-    if not isinstance(events, str):
+    if not isinstance(events, str) or "${" in events:  # variables of the stages' environment
         return None
     place = events.partition("{date}")[0].rpartition("/")[0]
-    return place if "://" in place else (file.parent / place).resolve().as_uri()
+    if _BUCKET.match(place):
+        return place
+    return None if "://" in place else (file.parent / place).resolve().as_uri()
 
 
 def _timetable(header: dict) -> CronDataIntervalTimetable:

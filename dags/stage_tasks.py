@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from pipeline_files import Recommender
 
 TRY_AGAIN, NOTHING_TO_DO = 75, 99
-TOLD = (2, 3, 4)  # exit codes of stages that have told somebody of their failure themselves
+TOLD = (1, 2, 3, 4)  # exit codes of stages that have told somebody of their failure themselves
 
 
 def live_version(name: str) -> Asset:

@@ -17,6 +17,7 @@ red task ends with the reason, and its exit code says who has to act. Any task m
 run again; what is done is not done twice.
 
 - **0** green: done.
+- **1** red: a Beam job failed, or a bug; the log says which job, and why. Report a bug.
 - **2** red: the pipeline file or a parameter is wrong, or `turn` waited in vain. Mend it as the log
   says, clear the task.
 - **3** red: bad data (too few rows, too many malformed ones, anomalies). Ask the owner of the logs;
@@ -26,8 +27,7 @@ run again; what is done is not done twice.
 - **75** tried again, later and later, red in the end: logs not there yet, an earlier day not
   finished, storage away. When red, see why the logs are late, then clear `day` and all below it.
 - **99** skipped: nothing to do, the day has no logs. `summary` says so.
-- **else** red: killed (137: most likely out of memory), or a bug. Give it memory and clear the
-  task, or report the log.
+- **else** red: killed (137: most likely out of memory). Give it memory and clear the task.
 
 `turn` waits for earlier days that are under way, for `train.wait` at the most; its log names them,
 and the command that ends one that nothing runs any more:
@@ -168,9 +168,8 @@ def dag(recommender: Recommender) -> DAG:
             f"{WHICH_DAY} {RUN_UNLESS_REFRESH}",
             name=OPEN_UNLESS_REFRESH,
             pre_execute=refuse_unknown_parameters,
-            inlets=[Asset(f"{recommender.name}/logs", recommender.logs)]
-            if recommender.logs
-            else [],
+            # Named by its place: recommenders of the same logs have the same inlet.
+            inlets=[Asset(recommender.logs)] if recommender.logs else [],
         )
         # However many days wait, only the next one holds a slot, and while it does the others do
         # not even ask.

@@ -45,6 +45,10 @@ class RunnerFailed(TwinspireError):
     exit_code = 75
 
 
+class LogsLate(TryAgain):
+    """Run the day again when its logs are there."""
+
+
 class NothingToDo(TwinspireError):
     """Carry on: there is nothing to do for this day."""
 

@@ -15,7 +15,7 @@ from beam_jobs.ingest import day_files
 from beam_jobs.ingest.day_files import SourceFile
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.errors import BadData, NothingToDo, TryAgain
+from twinspire_core.errors import BadData, LogsLate, NothingToDo
 from twinspire_core.records.raw_files import Kind, format_of, readable
 from twinspire_core.records.record_file import RecordFile
 
@@ -103,11 +103,11 @@ def _await(p: Pipeline, day: date) -> tuple[SourceFile, ...]:
             time.sleep(min(_POLL_SECONDS, left))
 
 
-def _not_there(p: Pipeline, day: date, awaited: str) -> TryAgain:
+def _not_there(p: Pipeline, day: date, awaited: str) -> LogsLate:
     waited = f" after a wait of {p.source.wait}" if p.source.wait else ""
     newest = day_files.Snapshots(p, "events").at(date.max)
     there = f"the newest day that is there is {newest}" if newest else "no day is there"
-    return TryAgain(
+    return LogsLate(
         f"The events of {day} are not there yet: {awaited} does not exist or is empty{waited};"
         f" {there}. Run the day again later, or set source.wait to wait for it in the stage."
         " If this day will never come, leave it out: gaps are allowed."

@@ -176,6 +176,7 @@ def test_what_goes_live_is_announced_and_logs_are_what_a_run_comes_from(bag):
     [logs] = dag.get_task("day").inlets
     assert logs.uri.startswith("file:///") and logs.uri.endswith("/work/groceries/events")
     assert bag.dags["tokyo"].get_task("day").inlets == []  # its file does not say where they are
+    assert bag.dags["news"].get_task("day").inlets == []  # a variable says it, to the stages alone
     assert live_version("groceries").uri == "x-twinspire://groceries/live"
 
     gate = {"metric": "recall@50", "candidate": 0.25}
@@ -186,6 +187,18 @@ def test_what_goes_live_is_announced_and_logs_are_what_a_run_comes_from(bag):
     assert not went_live(done | {"status": "already done"})
     # A version that was there already goes live with the live one's catalogue.
     assert went_live(done | {"status": "already done", "refresh": {"status": "done"}})
+
+
+def test_recommenders_of_the_same_logs_have_the_same_inlet(load, tmp_path):
+    """Airflow keeps one asset for a place: another name for it would stop one of the DAGs."""
+    places = {"one": "logs/dt={date}/", "two": "logs/dt={date}/", "three": "gs://[bad/dt={date}"}
+    for name, events in places.items():
+        text = f"[pipeline]\nname = '{name}'\n[source]\nevents = '{events}'\n"
+        (tmp_path / f"{name}.toml").write_text(text)
+    dags = load(tmp_path).dags
+    [one], [two] = (dags[name].get_task("day").inlets for name in ("one", "two"))
+    assert (one.name, one.uri) == (two.name, two.uri)
+    assert dags["three"].get_task("day").inlets == []
 
 
 def test_a_worker_parses_its_own_dag_alone(load, write, tmp_path, monkeypatch):
@@ -201,6 +214,7 @@ def test_a_worker_parses_its_own_dag_alone(load, write, tmp_path, monkeypatch):
         (137, "2017-10-16", ["--date", "2017-10-16"]),
         (75, None, ["--instant", "2017-10-15T15:00:00+00:00"]),
         (3, "2017-10-16", None),  # the stage has told of it
+        (1, "2017-10-16", None),
     ],
 )
 def test_a_task_that_could_not_tell_of_its_failure_is_told_of(

@@ -15,10 +15,11 @@ from typing import Any, Literal
 import httpx
 
 from twinspire.backfills.airflow_rest import DONE, AirflowRest, day_of
-from twinspire.runs.day_status import STALE, day_statuses
+from twinspire.runs.day_status import MISSING, STALE, day_statuses
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import UsageError
 
+_NOT_DONE = (STALE, MISSING)
 _MARKED_WITHIN = 60.0
 """Seconds: the scheduler looks every half minute for backfills whose runs have all ended."""
 Redo = Literal["none", "failed", "stale", "all"]
@@ -63,6 +64,8 @@ def plan_backfill(
     last: date,
     redo: Redo,
     conf: Mapping[str, object],
+    *,
+    may_be_paused: bool = False,
 ) -> BackfillPlan:
     """Asks Airflow and, for stale days, the working files.
 
@@ -73,27 +76,30 @@ def plan_backfill(
       last: the last day.
       redo: which days that have a run are run again: those that failed, those that are stale, or all.
       conf: parameters of the runs.
+      may_be_paused: whether the DAG will be unpaused before the backfill is started.
 
     Raises:
       UsageError: a day has not ended, the DAG is not there or is paused, another backfill is under
         way, or a run of an earlier one will never start.
     """
     _check_range(pipeline, first, last)
-    _check_dag(rest, pipeline.name)
+    _check_dag(rest, pipeline.name, may_be_paused=may_be_paused)
     whole = (first, last)
-    if redo == STALE:
-        stale = [one.day for one in day_statuses(pipeline, first, last) if one.state == STALE]
-        if stale:
-            # Those between that are not stale are found done, stage by stage.
-            first, last = stale[0], stale[-1]
     again = _AIRFLOWS_WORD[redo]
+    nothing_stale = False
+    if redo == STALE:
+        found = [one.day for one in day_statuses(pipeline, first, last) if one.state in _NOT_DONE]
+        nothing_stale = not found
+        # Up to the last day, as later days go on from those that are made again. What is not stale
+        # by then is found done, stage by stage.
+        first = min(found, default=first)
     runs = rest.runs_of_days(pipeline.name, first, last, pipeline.zone)
     unfinished = sorted(day for day, run in runs.items() if run["state"] not in DONE)
     active = _active(rest, pipeline, {whole, (first, last)} if unfinished else set())
     days: list[date] = []
     if active:
         days = unfinished
-    elif redo != STALE or stale:
+    elif not nothing_stale:
         _check_stuck(runs)
         days = rest.backfill_days(pipeline.name, first, last, zone=pipeline.zone, again=again)
     left_out = {day: _why_left_out(runs.get(day), redo) for day in _days(*whole) if day not in days}
@@ -151,7 +157,7 @@ def _check_range(pipeline: Pipeline, first: date, last: date) -> None:
         )
 
 
-def _check_dag(rest: AirflowRest, dag: str) -> None:
+def _check_dag(rest: AirflowRest, dag: str, *, may_be_paused: bool) -> None:
     try:
         found = rest.call("GET", f"dags/{dag}")
     except httpx.HTTPStatusError as e:
@@ -164,7 +170,7 @@ def _check_dag(rest: AirflowRest, dag: str) -> None:
             f" {rest.url} has none called {dag}.{why} A new file takes up to five minutes to"
             " appear."
         ) from e
-    if found["is_paused"]:
+    if found["is_paused"] and not may_be_paused:
         raise UsageError(
             f"A DAG's runs start while it is not paused; {dag} is, and the backfill would wait for"
             f" ever. Unpause it at {rest.url}/dags/{dag}, or give --unpause. Its schedule then"

@@ -80,6 +80,9 @@ class Board:
             ended |= {
                 day_of(run["data_interval_start"], self.zone) for run in now if run["state"] in DONE
             }
+            gone = {*self.days} - {*self.runs}
+            if gone and not rest.active_backfills(dag):
+                ended |= gone  # deleted, as `--cancel` does with runs that wait for ever
             if ended >= {*self.days}:
                 return
             time.sleep(1)

@@ -113,13 +113,14 @@ def backfill(
             return
         if not (first and last):
             raise UsageError("A backfill has a first and a last day: give --from and --to.")
-        if unpause:
-            rest.unpause(p.name)
         conf = {"mode": mode, "promote": promote}
-        plan = plans.plan_backfill(rest, p, parse_date(first), parse_date(last), redo, conf)
+        days = (parse_date(first), parse_date(last))
+        plan = plans.plan_backfill(rest, p, *days, redo, conf, may_be_paused=unpause)
         _tell(plan)
         number = None
         if plan.days and not dry_run:
+            if unpause:
+                rest.unpause(p.name)
             number = plans.start(rest, p, plan, at_once)
         if number is None or not wait:
             _tell_started(rest, plan, number)
@@ -189,7 +190,7 @@ def _watch(rest: "AirflowRest", pipeline: Pipeline, plan: "BackfillPlan") -> lis
 
 def _outcome(rest: "AirflowRest", dag: str, day: date, board: "Board") -> dict[str, Any]:
     """What became of a day, as Airflow has it."""
-    run = board.runs[day]
+    run = board.runs.get(day, {"dag_run_id": "", "state": "deleted"})
     name = run["dag_run_id"]
     cells = {stage: cell for (of_day, stage), cell in board.cells.items() if of_day == day}
     failed = next((stage for stage, cell in cells.items() if cell.state == "failed"), None)

@@ -24,15 +24,24 @@ from twinspire.cli.options import (
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire.runs import run_leases, runner
 from twinspire.runs.day_run import DayRun
+from twinspire.runs.notifications import notify_of_error
 from twinspire.runs.stages import STAGES
 from twinspire_core.blocked_imports import never_import
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.display.table import Table
-from twinspire_core.errors import GateRefused, NothingToDo, TryAgain, TwinspireError, UsageError
+from twinspire_core.errors import (
+    GateRefused,
+    LogsLate,
+    NothingToDo,
+    RunnerFailed,
+    TryAgain,
+    TwinspireError,
+    UsageError,
+)
 from twinspire_core.messages import format_message
 
 _ENDS: dict[type[TwinspireError], tuple[str, str]] = {
-    TryAgain: ("late", "yellow"),
+    LogsLate: ("late", "yellow"),
     NothingToDo: ("skipped", "yellow"),
     GateRefused: ("refused", "red"),
 }
@@ -163,7 +172,7 @@ def run(
     console.print(terminal_table(_outcome_table(outcomes)))
     print_json({"pipeline": p.name, "days": outcomes})
     ends = {of_day["outcome"] for of_day in outcomes}
-    for outcome, error in (("refused", GateRefused), ("late", TryAgain)):
+    for outcome, error in (("refused", GateRefused), ("late", LogsLate)):
         if outcome in ends:
             raise typer.Exit(error.exit_code)
 
@@ -190,7 +199,7 @@ def _run_stages(run: DayRun, **options: Any) -> dict[str, Any]:
     """Runs all stages of a day: its outcome, and the seconds that each took."""
     seconds: dict[str, float] = {}
     result: dict[str, Any] = {}
-    for name, stage in STAGES.items():
+    for name in STAGES:
         try:
             result = runner.run_stage(run, name, **options)
         except KeyboardInterrupt:
@@ -199,14 +208,17 @@ def _run_stages(run: DayRun, **options: Any) -> dict[str, Any]:
                 " on from there."
             )
             raise
-        except (TryAgain, NothingToDo, GateRefused) as error:
-            # Logs that are not there yet hold up their day alone; an earlier day, all days after it
-            if isinstance(error, TryAgain) and not stage.reads_source:
-                raise
+        # Logs that are not there yet hold up their day alone; all else that may be tried again, all
+        # days after it.
+        except (LogsLate, NothingToDo, GateRefused) as error:
             reason = format_message(error)
             outcome, colour = _ENDS[type(error)]
             console.print(f"[{colour}]{outcome}[/] {reason}", highlight=False)
             return {"day": str(run.day), "outcome": outcome, "reason": reason, "seconds": seconds}
+        except (TryAgain, RunnerFailed) as error:
+            # A scheduler would try again before it tells anybody; here nothing does.
+            notify_of_error(run.pipeline, run.day, name, error)
+            raise
         seconds[name] = result["seconds"]
         console.print(
             f"[bold]{run.day}[/] {name} [green]{result['status']}[/] in {result['seconds']} s",

@@ -75,7 +75,8 @@ def status(
         print_json({"pipeline": p.name, "days": [_as_json(one) for one in days]})
         return
     if not days:
-        out.print(f"{p.name} has no logs and no working files yet.")
+        between = " between these days" if start or end else ""
+        out.print(f"{p.name} has no logs and no working files{between} yet.", soft_wrap=True)
         return
     rows = list(stretches(days))
     out.print(terminal_table(_table(rows)))

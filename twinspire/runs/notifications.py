@@ -8,11 +8,13 @@ import json
 import os
 import signal
 import subprocess
+from contextlib import suppress
 from datetime import date
 
 from rich.console import Console
 
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.errors import GateRefused, LogsLate, NothingToDo, TwinspireError
 from twinspire_core.messages import format_message
 
 _SHOWN = 500
@@ -67,22 +69,52 @@ def notify(
     return not problem
 
 
+def notify_of_error(pipeline: Pipeline, day: date, stage: str, error: BaseException) -> None:
+    """Tells of an error that ended a stage; not of an empty day, or of one that was stopped from
+    outside, by Ctrl-C or a scheduler.
+    """
+    if isinstance(error, NothingToDo | KeyboardInterrupt | SystemExit):
+        return
+    event = "failed"
+    if isinstance(error, GateRefused):
+        event = "refused"
+    if isinstance(error, LogsLate):
+        event = "late"
+    notify(
+        pipeline,
+        event,
+        day,
+        str(error) or type(error).__name__,
+        stage=stage,
+        exit_code=error.exit_code if isinstance(error, TwinspireError) else 1,
+        command=f"twinspire run PIPELINE --date {day}",
+    )
+
+
 def _run(command: str, told: str, seconds: float) -> str:
     """What went wrong with the command; empty if nothing did."""
-    process = subprocess.Popen(
-        ["sh", "-c", command],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,  # the last line of ours is a stage's result
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # so that what it started is ended with it
-    )
     try:
-        _, errors = process.communicate(told, timeout=seconds)
+        process = subprocess.Popen(
+            ["sh", "-c", command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,  # the last line of ours is a stage's result
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # so that what it started is ended with it
+        )
+    except OSError as error:
+        return f"it could not be started: {error}"
+    try:
+        _, errors = process.communicate(told.encode(), timeout=seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        # Not for the end of its streams: what it started in a session of its own may hold them.
+        process.wait()
+        for stream in (process.stdin, process.stderr):
+            if stream:
+                stream.close()
         return f"it did not end within notify.timeout = {seconds:.0f} s"
     if process.returncode:
-        return f"it ended with exit code {process.returncode}. {errors.strip()[-_SHOWN:]}"
+        why = errors.decode(errors="replace").strip()[-_SHOWN:]
+        return f"it ended with exit code {process.returncode}. {why}"
     return ""

@@ -165,6 +165,12 @@ def state(pipeline: Pipeline, day: date) -> str | None:
     return last.outcome
 
 
+def last_outcome(pipeline: Pipeline, day: date) -> str | None:
+    """How that run of the day ended which did so last; None if none has."""
+    ended = [lease.outcome for lease in _newest(pipeline, day) if not lease.is_open]
+    return ended[-1] if ended else None
+
+
 def unfinished_before(pipeline: Pipeline, day: date) -> list[date]:
     """Earlier days with a run that has begun and not ended, oldest first.
 

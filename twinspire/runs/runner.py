@@ -14,18 +14,19 @@ from rich.console import Console
 from twinspire.runs import run_leases
 from twinspire.runs.day_order import await_turn
 from twinspire.runs.day_run import DayRun
-from twinspire.runs.notifications import notify
+from twinspire.runs.notifications import notify_of_error
 from twinspire.runs.refresh import plan_refresh
-from twinspire.runs.stage_tasks import plan_stage, unread_events
-from twinspire.runs.stages import FEATURES, STAGES, Stage
+from twinspire.runs.stage_tasks import plan_stage
+from twinspire.runs.stages import FEATURES, REFRESH, STAGES, Stage
+from twinspire.runs.staleness import late_events
 from twinspire.runs.task_attempts import complete
 from twinspire_core.contracts.stage_context import Mode, Promote
 from twinspire_core.errors import (
     GateRefused,
+    LogsLate,
     NothingToDo,
     RunnerFailed,
     TryAgain,
-    TwinspireError,
 )
 from twinspire_core.messages import format_message
 
@@ -66,7 +67,7 @@ def run_stage(
     """
     stage = STAGES[name]
     with _under_way(run, stage):
-        if late and stage.reads_source and unread_events(run.pipeline, run.day):
+        if late and stage.reads_source and late_events(run):
             force = True
         result = _run_stage(run, stage, mode, force=force, promote=promote, reuse=reuse)
     # The lease is released by now: later days may train on the version, whatever its catalogue.
@@ -119,8 +120,13 @@ def refresh(
     """
     started = time.monotonic()
     run.read_log()
-    task = plan_refresh(run, version, promote, reuse=reuse)
-    attempt, status = complete(run, task, force=force)
+    try:
+        task = plan_refresh(run, version, promote, reuse=reuse)
+        attempt, status = complete(run, task, force=force)
+    except Exception as error:
+        if not isinstance(error, TryAgain | RunnerFailed):
+            notify_of_error(run.pipeline, run.day, REFRESH.name, error)
+        raise
     made = attempt.summary["version"]
     if run.state.fate.get(made) == "rolled back":
         again = format_message(f'twinspire promote PIPELINE {made} --despite-gate "REASON"')
@@ -170,54 +176,33 @@ def catch_up(run: DayRun, version: str) -> dict[str, Any]:
 @contextmanager
 def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
     """Holds the run's lease while a stage works, and releases it where the run has ended."""
-    was_late = _is_late(run)
+    was_late = _was_late(run)
     run.acquire_lease()
     try:
         yield
     except BaseException as error:  # also of Ctrl-C and SIGTERM: they end the run, too
-        if outcome := _outcome(stage, error):
+        if outcome := _outcome(error):
             run.release_lease(outcome)
             if not (was_late and outcome == run_leases.LATE):
-                _notify(run, stage, outcome, error)
+                notify_of_error(run.pipeline, run.day, stage.name, error)
         raise
     if stage.publishes:
         run.release_lease(run_leases.PUBLISHED)
 
 
-def _is_late(run: DayRun) -> bool:
-    """Whether this run of the day was late when it was tried before, of which somebody was told."""
+def _was_late(run: DayRun) -> bool:
+    """Whether the last run of the day that ended did so for want of logs, and somebody was told."""
     if not run.pipeline.notify.command:
         return False
-    return run_leases.state(run.pipeline, run.day) == run_leases.LATE
+    return run_leases.last_outcome(run.pipeline, run.day) == run_leases.LATE
 
 
-def _notify(run: DayRun, stage: Stage, outcome: str, error: BaseException) -> None:
-    """Tells somebody how a run ended, but for one that had nothing to do or was stopped by hand."""
-    if outcome == run_leases.SKIPPED or isinstance(error, KeyboardInterrupt):
-        return
-    events = {run_leases.LATE: "late", run_leases.REFUSED: "refused"}
-    exit_code = 1
-    if isinstance(error, TwinspireError):
-        exit_code = error.exit_code
-    elif isinstance(error, SystemExit) and isinstance(error.code, int):
-        exit_code = error.code
-    notify(
-        run.pipeline,
-        events.get(outcome, "failed"),
-        run.day,
-        str(error) or type(error).__name__,
-        stage=stage.name,
-        exit_code=exit_code,
-        command=f"twinspire run PIPELINE --date {run.day}",
-    )
-
-
-def _outcome(stage: Stage, error: BaseException) -> str | None:
+def _outcome(error: BaseException) -> str | None:
     """How a run of the day ended by an error; None if it goes on when the stage is tried again."""
     match error:
-        case TryAgain():
-            return run_leases.LATE if stage.reads_source else None
-        case RunnerFailed():
+        case LogsLate():
+            return run_leases.LATE
+        case TryAgain() | RunnerFailed():
             return None
         case GateRefused():
             return run_leases.REFUSED

@@ -10,7 +10,7 @@ import pytest
 from twinspire.runs import run_leases, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify
-from twinspire_core.errors import BadData, GateRefused, NothingToDo, TryAgain
+from twinspire_core.errors import BadData, GateRefused, LogsLate, NothingToDo, TryAgain
 
 DAY = date(2024, 2, 21)
 
@@ -45,7 +45,6 @@ def run_into(pipeline, monkeypatch, error, stage="features"):
         (BadData("damaged"), "features", "failed", 3),
         (GateRefused("worse"), "publish", "refused", 4),
         (RuntimeError("a bug"), "train", "failed", 1),
-        (SystemExit(143), "train", "failed", 143),
     ],
 )
 def test_a_day_that_needs_somebody_is_told(shop, told, monkeypatch, error, stage, event, exit_code):
@@ -64,8 +63,10 @@ def test_a_day_that_needs_somebody_is_told(shop, told, monkeypatch, error, stage
     )
 
 
-@pytest.mark.parametrize("error", [NothingToDo("no rows"), KeyboardInterrupt()])
-def test_nobody_is_told_of_an_empty_day_or_of_what_was_stopped_by_hand(
+@pytest.mark.parametrize(
+    "error", [NothingToDo("no rows"), KeyboardInterrupt(), SystemExit(143), TryAgain("a full disk")]
+)
+def test_nobody_is_told_of_an_empty_day_or_of_what_was_stopped_or_is_tried_again(
     shop, told, monkeypatch, error
 ):
     run_into(shop[0], monkeypatch, error)
@@ -74,7 +75,7 @@ def test_nobody_is_told_of_an_empty_day_or_of_what_was_stopped_by_hand(
 
 def test_late_logs_are_told_once_however_often_they_are_looked_for(shop, told, monkeypatch):
     for _ in range(3):
-        run_into(shop[0], monkeypatch, TryAgain("no logs yet"))
+        run_into(shop[0], monkeypatch, LogsLate("no logs yet"))
     assert [one["event"] for one in told()] == ["late"]
     # Then they came, and were bad.
     run_into(shop[0], monkeypatch, BadData("damaged"))
@@ -82,12 +83,37 @@ def test_late_logs_are_told_once_however_often_they_are_looked_for(shop, told, m
     assert run_leases.state(shop[0], DAY) == "failed"
 
 
+def test_they_are_told_once_also_where_each_try_is_a_run_of_its_own(shop, told, monkeypatch):
+    def fail(*_, **__):
+        raise LogsLate("no logs yet")
+
+    monkeypatch.setattr(runner, "_run_stage", fail)
+    for _ in range(3):
+        with run_leases.own_run(shop[0], DAY) as lease, pytest.raises(LogsLate):
+            runner.run_stage(DayRun(shop[0], DAY, lease=lease), "features")
+    assert [one["event"] for one in told()] == ["late"]
+
+
+def test_a_refresh_that_is_refused_is_told(shop, told, monkeypatch):
+    def fail(*_, **__):
+        raise GateRefused("too much is gone")
+
+    monkeypatch.setattr(runner, "plan_refresh", fail)
+    with pytest.raises(GateRefused):
+        runner.refresh(DayRun(shop[0], DAY))
+    assert [(one["event"], one["stage"]) for one in told()] == [("refused", "refresh")]
+
+
 def test_a_command_that_fails_or_hangs_stops_no_day(shop, told, capsys):
     pipeline, _ = shop
     pipeline.notify.command = "echo no such channel >&2; exit 7"
     assert not notify(pipeline, "test", DAY, "why")
     assert "exit code 7. no such channel" in capsys.readouterr().err
-    pipeline.notify = SimpleNamespace(command="sleep 60 & wait", timeout=timedelta(seconds=0.3))
+    pipeline.notify.command = r"printf '\351\n' >&2; exit 7"  # no UTF-8
+    assert not notify(pipeline, "test", DAY, "why")
+    pipeline.notify = SimpleNamespace(
+        command="setsid sleep 60 & wait", timeout=timedelta(seconds=0.3)
+    )
     began = time.monotonic()
     assert not notify(pipeline, "test", DAY, "why")
     assert "notify.timeout" in capsys.readouterr().err and time.monotonic() - began < 20

@@ -8,7 +8,7 @@ import pytest
 from twinspire.runs import run_leases, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import STAGES
-from twinspire_core.errors import BadData, GateRefused, NothingToDo, TryAgain
+from twinspire_core.errors import BadData, GateRefused, LogsLate, NothingToDo, TryAgain
 
 DAY = date(2024, 2, 21)
 
@@ -22,7 +22,7 @@ def run(shop):
 @pytest.mark.parametrize(
     ("name", "error", "state"),
     [
-        ("features", TryAgain("no logs yet"), "late"),
+        ("features", LogsLate("no logs yet"), "late"),
         ("train", TryAgain("an earlier day is under way"), "open"),
         ("publish", TryAgain("other towers are live"), "open"),
         ("features", NothingToDo("no rows"), "skipped"),
