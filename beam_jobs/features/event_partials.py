@@ -6,6 +6,7 @@ JSON           counts, and rejected records, whose files are numbers within the 
 32 bytes       SHA-256 of all that (twinspire_core/contracts/partials.py)
 """
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,10 +17,10 @@ import pyarrow as pa
 from beam_jobs.beam import batches
 from beam_jobs.features.counters import Count
 from beam_jobs.features.event_packs import Found, Pack
-from beam_jobs.ingest.day_files import SourceFile
 from beam_jobs.ingest.record_blocks import Rejected
 from twinspire_core import storage
 from twinspire_core.contracts import partials
+from twinspire_core.storage import FileInfo
 
 _LENGTH_BYTES = 8
 _PRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
@@ -51,7 +52,7 @@ class PartialWriter:
 
     def write(self, uri: str) -> None:
         """Writes the file, unless the logs have changed since they were digested."""
-        if not all(map(_is_unchanged, self._pack.files)):
+        if not _is_unchanged(self._pack):
             return  # what was read is not what the key says
         if self._stream is not None:
             self._stream.close()
@@ -60,22 +61,29 @@ class PartialWriter:
             (number_of[record.file], record.row, record.reason, record.value)
             for record in self._rejected
         ]
-        # Sorted: two runs write the same bytes.
+        # Sorted: bytes do not depend on the order in which counts came.
         counts = [(*thing, n) for thing, n in sorted(self._counts.items())]
         told = json.dumps({"counts": counts, "rejected": rejected}).encode()
         length = len(told).to_bytes(_LENGTH_BYTES, "little")
         partials.write(uri, b"".join([self._sink.getvalue().to_pybytes(), told, length]))
 
 
-def _is_unchanged(file: SourceFile) -> bool:
-    """Whether a file has the digest that it was listed with."""
-    folder = file.uri.removesuffix(f"/{file.name}")
-    listed = {one.uri: one.digest for one in storage.list_files(folder)}
-    if file.uri not in listed:
-        return False
+def _is_unchanged(pack: Pack) -> bool:
+    """Whether the files, which are of one folder, have the digests that they were listed with."""
+    some = pack.files[0]
+    folder = some.uri.removesuffix(f"/{some.name}")
+    listed = {file.uri: file for file in storage.list_files(folder)}
+    return all(
+        file.uri in listed and _digest(listed[file.uri]) == file.digest for file in pack.files
+    )
+
+
+# A large file is asked of once for each of its parts. Size and time are in what a folder's list says
+# of it, so that one which was written again is digested again.
+@functools.lru_cache(maxsize=1024)
+def _digest(file: FileInfo) -> str:
     # An object store keeps digests of its own kind; a disk keeps none.
-    digest = listed[file.uri] or storage.file_digest(file.uri)
-    return digest == file.digest
+    return file.digest or storage.file_digest(file.uri)
 
 
 def load(uri: str, pack: Pack) -> Iterable[Found] | None:

@@ -80,11 +80,22 @@ def by_day(folder: str) -> dict[date, KeptPartials]:
     """What is kept of each day, oldest first."""
     files: dict[date, list[FileInfo]] = defaultdict(list)
     for file in storage.list_files(folder):
-        files[date.fromisoformat(file.path.partition("/")[0].removeprefix("dt="))].append(file)
+        if day := _day(file.path):
+            files[day].append(file)
     return {
         day: KeptPartials(len(files[day]), sum(file.size for file in files[day]))
         for day in sorted(files)
     }
+
+
+def _day(path: str) -> date | None:
+    """The day of a file of a folder of partials; None for what somebody else has put there."""
+    folder = path.rpartition("/")[0]
+    try:
+        day = date.fromisoformat(folder.removeprefix("dt="))
+    except ValueError:
+        return None
+    return day if folder == f"dt={day}" else None
 
 
 def day_folders(folder: str, days: Iterable[date]) -> list[str]:
@@ -95,7 +106,7 @@ def day_folders(folder: str, days: Iterable[date]) -> list[str]:
 def write(uri: str, content: bytes) -> None:
     """Writes a file, whole or not at all; what is there, whole or damaged, gives way to it.
 
-    Two runs that write the same file write the same bytes.
+    Whichever of two runs writes last, what both read of it comes to the same.
     """
     storage.write_bytes(uri, content + hashlib.sha256(content).digest())
 

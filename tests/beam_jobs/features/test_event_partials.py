@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.beam import batches
-from beam_jobs.features import event_packs, read_steps
+from beam_jobs.features import event_packs, event_partials, read_steps
 from beam_jobs.features.counters import Count
 from beam_jobs.features.raw_features_job import write_raw
 from beam_jobs.ingest import day_files
@@ -214,6 +215,72 @@ def test_logs_that_change_while_they_are_read_leave_nothing(tmp_path):
     read(made)
     days = {file.parent.name for file in kept(world)}
     assert not days & {f"dt={day}", f"dt={other}"} and f"dt={DAY}" in days
+
+
+def test_what_was_read_in_other_blocks_comes_to_the_same(tmp_path, opened):
+    world = odd_world(tmp_path / "world", 3)
+    made = context(world, tmp_path / "out", reuse=True)
+    raw = replace(made, reuse=None)
+    small = made.pipeline.beam.model_copy(update={"batch_rows": 5})
+    read(replace(made, pipeline=made.pipeline.model_copy(update={"beam": small})))
+    assert read(made) != read(raw), "each block drops what it knows to be beyond the limit"
+
+    def written(made, name):
+        out = str(tmp_path / name)
+        write_raw(replace(made, out=out), lambda rows: None).write(out)
+        return digests(tmp_path / name)
+
+    opened.clear()
+    taken_up = written(made, "again")
+    assert not opened
+    assert taken_up == written(raw, "raw")
+
+
+def one_large_file(world):
+    """The day's logs as one file that is read by four parts."""
+    files = sorted((world.folder / f"events/dt={DAY}").glob("*.parquet"))
+    rows = pl.concat(map(pl.read_parquet, files))
+    files.pop().unlink()
+    rows.write_parquet(files[0], row_group_size=len(rows) // 4 + 1)
+    return files[0], rows
+
+
+def test_a_folder_is_listed_once_a_pack_and_a_file_digested_once(tmp_path, monkeypatch):
+    world = odd_world(tmp_path, 3)
+    large, _ = one_large_file(world)
+    asked = Counter()
+
+    def counting(ask):
+        def count(uri):
+            asked[ask.__name__, uri] += 1
+            return ask(uri)
+
+        return count
+
+    counted = SimpleNamespace(
+        list_files=counting(storage.list_files), file_digest=counting(storage.file_digest)
+    )
+    monkeypatch.setattr(event_partials, "storage", counted)
+    read(context(world, tmp_path / "out", reuse=True))
+    folder = str(large.parent)
+    two_files = str(world.folder / f"events/dt={DAY - timedelta(days=1)}")
+    assert asked["list_files", folder] == 4, "for each part: it may have changed since the last one"
+    assert asked["list_files", two_files] == 1
+    assert asked["file_digest", str(large)] == 1
+
+
+def test_of_a_file_that_changes_between_two_parts_the_first_is_kept(tmp_path):
+    world = odd_world(tmp_path, 3)
+    large, rows = one_large_file(world)
+    job = plan_job(context(world, tmp_path / "out", reuse=True))
+    groups = read_steps.plan_packs(job)
+    [pack] = [pack for group in groups for pack in group if pack.files[0].uri == str(large)]
+    first, second, *_ = event_packs.cut([pack], job.p.source.format)
+    list(read_steps.Read(job).process(first))
+    rows.reverse().write_parquet(large, row_group_size=len(rows) // 4 + 1)
+    list(read_steps.Read(job).process(second))
+    [only] = kept(world)
+    assert only.name.endswith("-0-of-4.arrow")
 
 
 def test_an_object_store_keeps_them_too(tmp_path, gs_place, opened):
