@@ -21,7 +21,9 @@ NOTE = "FAILURE.json"
 _RAISED = re.compile(r"twinspire_core\.errors\.(\w+): (.*)")
 _BEAM_SUFFIX = re.compile(r" \[(?:while running|\d+ lines? of traceback).*$")
 _JAVA_FRAME = re.compile(r"at [\w.$/<>]+\(|\.\.\. \d+ (?:more|common frames omitted)")
-_MISSING = re.compile(r"^(?:ModuleNotFoundError|ImportError): .*", re.MULTILINE)
+_MISSING = re.compile(r"(?:ModuleNotFoundError|ImportError): ")
+_CHAINED = "The above exception was the direct cause of the following exception:"
+_RETOLD = "RuntimeError: Bundle processing associated with "  # Beam's, of an error before it
 _LONGEST_LINE = 400  # characters
 
 
@@ -81,12 +83,10 @@ def explain(job: str, text: str, log: str) -> TwinspireError:
       text: of the runner.
       log: where people find all of the text.
     """
-    # Beam may tell it once more, in other words.
-    missing = _MISSING.search(text)
-    line = missing[0] if missing else last_line(text)
+    line = last_line(text)
     said = f"{job} failed: {with_full_stop(line)}"
     more = f"All that the runner said is in {log}."
-    if missing:
+    if _MISSING.match(line):
         return UsageError(
             f"{said} Workers have what the client has: install this package and its libraries there,"
             f" in the client's versions (twinspire doctor PIPELINE compares them). {more}"
@@ -104,7 +104,12 @@ def explain(job: str, text: str, log: str) -> TwinspireError:
 
 
 def last_line(text: str) -> str:
-    """What a long text of a runner comes down to: its last line that is no place in Java's code."""
+    """What a long text of a runner comes down to: its last line that is no place in Java's code, nor
+    Beam's error about the one before it.
+    """
+    first, _, second = text.rpartition(_CHAINED)
+    if _RETOLD in second:
+        text = first
     lines = [line.strip() for line in text.splitlines()]
     said = [line for line in lines if line and not _JAVA_FRAME.match(line)]
     last = said[-1] if said else "it gave no reason"

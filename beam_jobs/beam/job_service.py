@@ -7,6 +7,7 @@ cancels the job that it names: never one of somebody else.
 """
 
 import json
+import logging
 import re
 import threading
 import time
@@ -35,6 +36,7 @@ _END = 60.0  # seconds that a cancelled job has to end
 _NAME = "beam:option:job_name:v1"
 _ENDED = (api.JobState.DONE, api.JobState.DRAINED, api.JobState.FAILED, api.JobState.CANCELLED)
 
+_log = logging.getLogger(__name__)
 console = Console(stderr=True, highlight=False, markup=False)
 
 
@@ -111,7 +113,10 @@ def recorded(out: str, endpoint: str) -> Iterator[None]:
         beat = 0
         while not stopped.wait(HEARTBEAT if beat else 0):
             record = {"name": job_name(out), "endpoint": endpoint, "beat": beat}
-            storage.write_bytes(place, json.dumps(record).encode())
+            try:
+                storage.write_bytes(place, json.dumps(record).encode())
+            except Exception:  # whatever a store may raise: the next sign of life may be written
+                _log.warning("%s could not be written", place, exc_info=True)
             beat += 1
 
     keeper = threading.Thread(target=keep, name="job-record", daemon=True)
@@ -150,7 +155,13 @@ def _cancel_orphan(place: str, name: str, endpoint: str, **_: object) -> None:
         console.print(f"{name}, which a client left at {endpoint}, may run on: {reason(error)}.")
     else:
         storage.delete_file(place)
-        console.print(f"{name}, which a client left at {endpoint}, is cancelled.")
+        console.print(f"A client left a job. {cancelled(name, endpoint)}")
+
+
+def cancelled(name: str, endpoint: str) -> str:
+    """What is known of a job that a job service has cancelled: what that service says."""
+    # Beam's for Flink ends its own side alone (docs/scaling.md).
+    return f"{name} is cancelled, says the job service at {endpoint}; its engine may go on with it."
 
 
 def reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""A job on a runner that `beam.options` names: it ends with its client, and fails in one message."""
+"""A job on a runner of `beam.options`: cancelled with its client, and failing in one message."""
 
 import io
 import logging
@@ -43,7 +43,7 @@ def named(options: Sequence[str], out: str) -> list[str]:
 def run(
     pipeline: beam.Pipeline, options: PipelineOptions, out: str, limit: float | None = None
 ) -> None:
-    """Runs a job that is built, and waits for its end. If the client is stopped, so is the job.
+    """Runs a job that is built, and waits for its end; cancels it if the client is stopped.
 
     Args:
       pipeline: the job.
@@ -107,7 +107,7 @@ class _Job:
                 if time.monotonic() > end:
                     self._took_longer_than = limit
                     self.cancel()
-                elif failures.read_note(self._out):
+                elif self._note():
                     self.cancel()
                 else:
                     continue
@@ -126,20 +126,28 @@ class _Job:
 
     def cancel(self) -> None:
         """Cancels the job, if it has not ended."""
+        self._may_go_on = True  # also if whoever waits for the answer is stopped
         try:
             if self._endpoint:
                 # By name: a client that is stopped while it hands the job over knows no id yet.
                 if JobService(self._endpoint).cancel(self.name):
-                    self._console.print(f"{self.name} is cancelled.")
+                    self._console.print(job_service.cancelled(self.name, self._endpoint))
             elif self.result:
                 self.result.cancel()
+            self._may_go_on = False
         except Exception as error:  # whatever a runner may raise: that it runs on has to be told
-            self._may_go_on = True
             self._console.print(f"{self.name} may go on: {job_service.reason(error)}.")
+
+    def _note(self) -> TwinspireError | None:
+        """What a step has left a note of; None also while the store does not answer."""
+        try:
+            return failures.read_note(self._out)
+        except Exception:  # whatever a store may raise: it is looked at again
+            return None
 
     def reason(self, error: Exception, output: str) -> TwinspireError:
         """The error to raise for one of the runner's; what the runner said is written down."""
-        own = failures.read_note(self._out) or next(failures.own_errors(error), None)
+        own = self._note() or next(failures.own_errors(error), None)
         if own is not None:
             return own
         if isinstance(error, grpc.RpcError | grpc.FutureTimeoutError):
@@ -150,8 +158,8 @@ class _Job:
             )
         if self._took_longer_than:
             return RunnerFailed(
-                f"A job ends in {self._took_longer_than:.0f} s; {self.name} had not, and is"
-                " cancelled. Probably no worker took it: look at the runner's workers."
+                f"A job ends in {self._took_longer_than:.0f} s; {self.name} had not, and"
+                " its runner was told to cancel it. Probably no worker took it: look at the runner's workers."
             )
         place = storage.join(self._out, LOG)
         text = "".join(traceback.format_exception(error))

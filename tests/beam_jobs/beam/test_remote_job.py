@@ -2,15 +2,17 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import traceback
 
 import apache_beam as beam
 import pytest
 
-from beam_jobs.beam import engine, job_service, remote_job
+from beam_jobs.beam import engine, failures, job_service, remote_job
 from beam_jobs.beam.failures import explain, last_line
 from tests import prism
 from tests.beam_jobs.beam.remote_steps import (
@@ -101,7 +103,8 @@ def test_a_service_that_does_not_answer(out, monkeypatch):
 
 
 def test_a_job_that_takes_longer_than_it_may(service, out):
-    with pytest.raises(RunnerFailed, match=r"ends in 5 s.*is cancelled"):
+    (out / failures.NOTE).mkdir()  # a note that cannot be read does not end the watch
+    with pytest.raises(RunnerFailed, match=r"ends in 5 s.*told to cancel it"):
         run(service.options, beam.Map(sleeps, str(out / "begun")), out, limit=5)
     assert service.states(job_service.job_name(str(out)))
 
@@ -163,6 +166,25 @@ def test_a_client_that_gives_signs_of_life_keeps_its_job(service, out, monkeypat
     thread.join()
 
 
+def test_a_record_that_cannot_be_written_is_written_the_next_time(out, monkeypatch):
+    monkeypatch.setattr(job_service, "HEARTBEAT", 0.05)
+    out.rmdir()
+    out.write_text("in the way")
+    with job_service.recorded(str(out), "localhost:1"):
+        time.sleep(0.2)
+        out.unlink()
+        prism.until((out / job_service.RECORD).exists, 5)
+
+
+def test_a_client_that_is_stopped_while_it_cancels_leaves_its_record(out):
+    with socket.create_server(("localhost", 0)) as mute:
+        stopped = remote_job._Job(str(out), f"localhost:{mute.getsockname()[1]}")
+        with pytest.raises(KeyboardInterrupt), stopped.recorded():
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+            stopped.cancel()
+    assert (out / job_service.RECORD).exists()
+
+
 FLINK = """\
 java.util.concurrent.ExecutionException: org.apache.flink.runtime.client.JobExecutionException
 \tat java.base/java.util.concurrent.CompletableFuture.reportGet(CompletableFuture.java:396)
@@ -179,3 +201,27 @@ def test_what_a_long_text_of_a_runner_comes_down_to():
     assert line.startswith("org.apache.flink") and line.endswith("that it was lost.")
     assert isinstance(explain("job", FLINK, "log"), RunnerFailed)
     assert last_line("") == "it gave no reason"
+
+
+def text_of(raising):
+    """What a runner says of a step that looked for a package that is not there."""
+    try:
+        try:
+            import not_there  # noqa: F401
+        except ImportError as error:
+            raising(error)
+    except Exception:
+        return traceback.format_exc()
+
+
+def test_a_package_is_missing_where_the_last_error_says_so():
+    def tell_once_more(error):  # as Beam's worker does
+        raise RuntimeError("Bundle processing associated with 1 has failed.") from error
+
+    def go_on(error):
+        return {}["a mistake after it"]
+
+    missing = explain("job", text_of(tell_once_more), "log")
+    assert isinstance(missing, UsageError) and "No module named 'not_there'" in str(missing)
+    mistake = explain("job", text_of(go_on), "log")
+    assert isinstance(mistake, JobFailed) and "KeyError: 'a mistake after it'" in str(mistake)
