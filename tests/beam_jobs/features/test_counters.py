@@ -5,6 +5,7 @@ from datetime import date
 import pytest
 
 from beam_jobs.features.counters import COUNTERS, Count, Counted, Counters, count
+from twinspire_core.errors import UsageError
 
 DAY = date(2024, 5, 1)
 
@@ -31,7 +32,7 @@ def test_they_are_read_once(tmp_path):
     counters = Counters.take(str(tmp_path))
     assert counters.of(Counted.TYPES, "events", DAY, "a\tb") == 2
     assert not (tmp_path / COUNTERS).exists()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UsageError, match="every worker sees"):
         Counters.take(str(tmp_path))
 
 

@@ -162,6 +162,8 @@ def test_a_lost_reply_is_settled_by_reading_back(gs_place, monkeypatch):
 
 def test_every_error_tells_the_caller_what_to_do_next():
     codes = {error.__name__: error.exit_code for error in TwinspireError.__subclasses__()}
+    # The same move, whether logs or a runner are waited for: the runner's failure makes no day late.
+    assert codes.pop("RunnerFailed") == codes["TryAgain"]
     assert len(set(codes.values())) == len(codes)
 
 
