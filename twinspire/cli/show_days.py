@@ -45,7 +45,9 @@ def status(
     first: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="DATE", help=f"First day; by default the last {_MOST} are shown."
+            "--from",
+            metavar="DATE",
+            help=f"First day; by default {_MOST} days before the newest that was run.",
         ),
     ] = None,
     last: Annotated[

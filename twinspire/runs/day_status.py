@@ -79,7 +79,7 @@ def day_statuses(
     Args:
       pipeline: whose.
       first: the first day; by default the first that was run (or has logs, where none was), but
-        only the last `most` days.
+        at most `most` days up to the newest that was run.
       last: the last day; by default the newest that was run or has logs.
       most: how many days at most, without `first`.
     """
@@ -92,7 +92,9 @@ def day_statuses(
     if last is None:
         last = max(with_logs | worked_on)
     if first is None:
-        first = max(min(worked_on or with_logs), last - timedelta(days=most - 1))
+        # Counted back from the newest day that was run: logs may go on long after it.
+        newest_run = max(worked_on, default=last)
+        first = max(min(worked_on or with_logs), newest_run - timedelta(days=most - 1))
     run = DayRun(pipeline, last)
     newest = {one.date: one for one in reversed(run.registry.statuses())}
     kept = partials.by_day(partials.place(pipeline))
