@@ -1,7 +1,8 @@
 """A whole Airflow on this machine: started, asked and stopped from one place. For the demo, `make
 airflow` and tests.
 
-It listens on 127.0.0.1 only, keeps everything in one folder (SQLite) and leaves no process behind.
+It listens on 127.0.0.1 only, keeps everything in one folder (its database too, unless another one is
+named) and leaves no process behind.
 """
 
 import contextlib
@@ -26,8 +27,19 @@ MARK = "TWINSPIRE_LOCAL_AIRFLOW"
 DAGS = Path(__file__).parents[2] / "dags"
 
 
+_STANDALONE = "exec airflow standalone"
+# As docker/compose.yaml starts them, in one shell, which ends when the first of them does.
+_APART = """
+trap 'kill $(jobs -p); wait' INT TERM  # children of a shell like this one ignore SIGINT
+airflow db migrate || exit
+airflow scheduler & airflow dag-processor & airflow triggerer &
+airflow api-server --host 127.0.0.1 --port "$AIRFLOW__API__PORT" & wait -n
+"""
+
+
 class LocalAirflow:
-    """`airflow standalone` with its own home, as a context manager that starts and stops it.
+    """`airflow standalone` with its own home, as a context manager that starts and stops it; on
+    another database, Airflow's parts as processes of their own, as deployments have them.
 
     Attributes:
       home: AIRFLOW_HOME. Kept between starts, and with it the runs and their logs.
@@ -44,6 +56,7 @@ class LocalAirflow:
         fresh: bool = False,
         schedule: bool = True,
         port: int | None = None,
+        database: str | None = None,
         env: dict[str, str] | None = None,
     ) -> None:
         """Prepares the folder and the settings; starts nothing.
@@ -54,6 +67,7 @@ class LocalAirflow:
           fresh: whether runs and logs of earlier starts are deleted.
           schedule: whether unpaused DAGs run by their schedule. Off: only by hand and by backfill.
           port: of the UI; a free one by default.
+          database: an SQLAlchemy URL, of an empty database or one of Airflow's; by default SQLite.
           env: further variables for Airflow and its tasks.
         """
         self.home = home.absolute()
@@ -66,7 +80,11 @@ class LocalAirflow:
         self._process: subprocess.Popen[bytes] | None = None
         # Holds the pid of the session's first process
         self._lock_file = self.home.with_name(f"{self.home.name}.lock")
-        self._env = {**os.environ, **self._settings(pipelines.absolute(), schedule), **(env or {})}
+        self._script = _APART if database else _STANDALONE
+        settings = self._settings(pipelines.absolute(), schedule)
+        if database:
+            settings["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database
+        self._env = {**os.environ, **settings, **(env or {})}
 
     def _settings(self, pipelines: Path, schedule: bool) -> dict[str, str]:
         passwords = self.home / "passwords.json"
@@ -129,7 +147,7 @@ class LocalAirflow:
         self._without_log_servers(airflow)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                ["airflow", "standalone"],
+                ["bash", "-c", self._script],
                 env=self._env,
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,

@@ -1,4 +1,5 @@
-"""The DAGs in a real Airflow: a scheduled run, backfills, manual runs, and days that cannot run.
+"""The DAGs in a real Airflow: a scheduled run, backfills, manual runs, and days that cannot run; on
+SQLite in one process tree, and on PostgreSQL with Airflow's parts apart.
 
 One Airflow serves the whole file, and everything is started at once; each test waits for its own
 runs.
@@ -24,6 +25,7 @@ import pytest
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import version_date
+from tests.dags import postgres
 from twinspire_core.errors import UsageError
 
 pytestmark = pytest.mark.system
@@ -40,8 +42,20 @@ def ago(days):
     return datetime.now(ZoneInfo(ZONE)).date() - timedelta(days=days)
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database(request):
+    """The URL of Airflow's database; None for its own SQLite."""
+    if request.param == "sqlite":
+        yield None
+        return
+    if not postgres.BINARIES:
+        pytest.skip("PostgreSQL is not installed where Debian has it")
+    with postgres.running() as url:
+        yield url
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, logs_of, pipeline_of):
+def folder(tmp_path_factory, logs_of, pipeline_of, database):
     """Logs and pipeline files of the three recommenders, each in a folder of its own, and the
     folder of the files.
     """
@@ -71,7 +85,7 @@ def folder(tmp_path_factory, logs_of, pipeline_of):
 
 
 @pytest.fixture(scope="module")
-def airflow(folder):
+def airflow(folder, database):
     """A running Airflow, whose `ten` has quick stages."""
     python = folder / "python"
     quick = f'case "$4" in */ten.toml) exec "{sys.executable}" "{QUICK}" "$@";; esac'
@@ -80,6 +94,7 @@ def airflow(folder):
     airflow = LocalAirflow(
         folder / "airflow",
         folder / "pipelines",
+        database=database,
         env={
             "TWINSPIRE_PYTHON": str(python),
             "QUICK_LOGS": str(folder / "ten" / "logs"),
