@@ -197,10 +197,6 @@ class AirflowRest:
         found = self.call("GET", f"dags/{dag}/dagRuns/{run}/taskInstances", params={"limit": 100})
         return {task["task_id"]: task for task in found["task_instances"]}
 
-    def all_tasks(self, dag: str) -> list[dict[str, Any]]:
-        """Task instances of all runs of a DAG."""
-        return self._all(f"dags/{dag}/dagRuns/~/taskInstances", "task_instances", {})
-
     def result(self, dag: str, run: str, task: str) -> dict[str, Any]:
         """What a task returned: the JSON object on the last line of its standard output."""
         path = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"
