@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse
 
-from serving.http import bodies, http_errors, openapi
+from serving.http import body_reading, http_errors, openapi
 from serving.http.api_page import page
 from serving.http.connection import limited, while_connected
 from serving.http.middleware import RequestMiddleware
@@ -95,7 +95,7 @@ def _ask(app: FastAPI, service: Service) -> None:
 
     async def read(request: Request) -> bytes:
         settings = service.settings
-        return await bodies.read(request, settings.max_body, settings.client_timeout)
+        return await body_reading.read(request, settings.max_body, settings.client_timeout)
 
     @app.post(
         "/v1/recommend",
@@ -112,7 +112,7 @@ def _ask(app: FastAPI, service: Service) -> None:
         every key may be left out. A user that the version does not know is answered from what the
         query says alone: `known` is false, and `based_on` says what was left to go by.
         """
-        wanted = await bodies.parse(parser.recommend, await read(request))
+        wanted = await body_reading.parse(parser.recommend, await read(request))
         # Where nothing answers yet, it is told at once instead of after those that wait.
         service.check_ready()
         return _json(await while_connected(request, service.batcher.submit(wanted)))
@@ -129,7 +129,7 @@ def _ask(app: FastAPI, service: Service) -> None:
         """Lists the items whose vectors are nearest to an item's own, itself aside; scores are
         cosines.
         """
-        wanted = await bodies.parse(parser.similar, await read(request))
+        wanted = await body_reading.parse(parser.similar, await read(request))
         service.check_ready()
         return _json(await while_connected(request, service.similar(wanted)))
 

@@ -1,23 +1,19 @@
-"""Request bodies, read and checked: what is wrong is told before it waits with others in a batch.
+"""Request bodies, checked: what is wrong is told before it waits with others in a batch.
 
-A body that is right is read and checked in one pass, by the models of serving/http/models.py.
+A body that is right is read and checked in one pass, by the models of serving/http/request_models.py.
 Whatever they refuse is read again, by orjson, and looked at key by key: that decides what is wrong,
 and in which words.
 """
 
-import asyncio
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import orjson
-from fastapi import Request
 from pydantic import BaseModel, ValidationError
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 
 from serving.http.http_errors import Problem
-from serving.http.models import (
+from serving.http.request_models import (
     EXPLAINED,
     BodyField,
     Options,
@@ -32,54 +28,10 @@ from serving.requests.value_types import WrongValue
 from twinspire_core.config.source_names import ANSWERING
 from twinspire_core.messages import nearest_names, shorten, with_full_stop
 
-_LARGE = 1 << 14  # bytes of a body
-_Request = TypeVar("_Request")
 _FILTERS = ("allow", "deny")
 _EITHER = (
     'A body has either "query", one object, or "queries", a list of them; {} is enough of a query.'
 )
-
-
-async def read(request: Request, most: int, seconds: float) -> bytes:
-    """The body.
-
-    Raises:
-      Problem: it has more than `most` bytes, is not there after so many seconds, or ends too early.
-    """
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > most:
-        raise _too_large(most)
-    # A body may be longer than it says, or not say how long it is.
-    content = bytearray()
-    try:
-        async with asyncio.timeout(seconds):
-            async for part in request.stream():
-                content += part
-                if len(content) > most:
-                    raise _too_large(most)
-    except TimeoutError as e:
-        message = f"A body is here {seconds:g} s after its headers; {len(content):,} bytes came."
-        raise Problem("timed_out", message) from e
-    except ClientDisconnect as e:
-        raise Problem("bad_json", "The connection was closed before the end of the body.") from e
-    return bytes(content)
-
-
-async def parse(parser: Callable[[bytes], _Request], content: bytes) -> _Request:
-    """What a body says. A large one is read by a thread, so that nobody waits for that.
-
-    Raises:
-      Problem: what is wrong with it.
-    """
-    if len(content) <= _LARGE:
-        return parser(content)
-    return await run_in_threadpool(parser, content)
-
-
-def _too_large(most: int) -> Problem:
-    return Problem(
-        "body_too_large", f"A body has at most {most:,} bytes; send fewer queries at a time."
-    )
 
 
 class BodyParser:

@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from index_builder.registry.registry import Registry
 from serving.answers.recommend import recommend, similar
-from serving.http.models import K
 from serving.http.prometheus import Metrics
+from serving.http.request_models import K
 from serving.requests.query_rows import Requests
 from serving.requests.request_model import Refused
 from serving.version.loaded_version import Version

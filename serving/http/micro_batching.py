@@ -19,8 +19,8 @@ from threading import Lock, Thread
 from typing import NamedTuple
 
 from serving.http.http_errors import Problem
-from serving.http.models import RecommendRequest
 from serving.http.prometheus import Metrics
+from serving.http.request_models import RecommendRequest
 from serving.requests.request_model import EXCLUDE, SEEN, filter_of
 from serving.version.filters import Filter
 

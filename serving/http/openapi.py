@@ -1,5 +1,5 @@
-"""The OpenAPI document's bodies and answers: JSON schemas of the types in serving/http/models.py,
-with examples.
+"""The OpenAPI document's bodies and answers: JSON schemas of the types in request_models.py and
+answer_models.py, with examples.
 """
 
 from collections.abc import Mapping
@@ -10,13 +10,8 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from serving.http import http_errors
-from serving.http.models import (
-    OneAnswer,
-    RequestBodies,
-    SeveralAnswers,
-    SimilarAnswer,
-    VersionAnswer,
-)
+from serving.http.answer_models import OneAnswer, SeveralAnswers, SimilarAnswer, VersionAnswer
+from serving.http.request_models import RequestBodies
 from serving.requests.request_model import RequestModel
 from serving.requests.value_types import typed_dict
 

@@ -4,19 +4,14 @@ from asyncio import Future
 from collections.abc import Sequence
 from pathlib import Path
 
+from serving.http.answer_models import LoadFailure, VersionAnswer, VersionFacts
 from serving.http.bodies import BodyParser
 from serving.http.handlers import answer_batch, answer_parts, similar_body
 from serving.http.hot_swap import Failure, LiveVersion, Served, warm
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Batcher, Outcome, Parts
-from serving.http.models import (
-    LoadFailure,
-    RecommendRequest,
-    SimilarRequest,
-    VersionAnswer,
-    VersionFacts,
-)
 from serving.http.prometheus import Metrics
+from serving.http.request_models import RecommendRequest, SimilarRequest
 from serving.http.server_settings import Settings
 from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version

@@ -6,16 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
+from serving.http.answer_models import OneAnswer, ReasonPart, SimilarAnswer
 from serving.http.handlers import answer_one, answer_similar
 from serving.http.http_errors import TYPES, Problem
-from serving.http.models import (
-    OneAnswer,
-    ReasonPart,
-    RecommendRequest,
-    SimilarAnswer,
-    SimilarRequest,
-)
 from serving.http.prometheus import Metrics
+from serving.http.request_models import RecommendRequest, SimilarRequest
 from serving.inspector.item_tags import Tag, tags_of_items
 from serving.inspector.version_view import SOURCES
 from serving.requests.query_rows import STORED_PAST, TIME, Requests

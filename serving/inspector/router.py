@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse
 from index_builder.registry.registry import Registry
 from serving.http.hot_swap import Served, warm
 from serving.http.http_errors import TYPES, Problem
-from serving.http.models import EXPLAINED
+from serving.http.request_models import EXPLAINED
 from serving.http.service import Service
 from serving.inspector import templating
 from serving.inspector.address import Address

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from serving.http.bodies import BodyParser
 from serving.http.http_errors import Problem
-from serving.http.models import Options, SimilarRequest
+from serving.http.request_models import Options, SimilarRequest
 from serving.http.server_settings import Settings
 from serving.requests.request_model import RequestModel
 from tests.serving.batch.test_request_lines import PIPELINE

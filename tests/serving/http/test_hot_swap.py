@@ -19,8 +19,8 @@ from serving.app import create_app
 from serving.http.bodies import BodyParser
 from serving.http.handlers import answer_batch, answer_similar
 from serving.http.hot_swap import LiveVersion, warm
-from serving.http.models import SimilarRequest
 from serving.http.prometheus import Metrics
+from serving.http.request_models import SimilarRequest
 from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from tests.serving import conftest as circle

@@ -6,8 +6,8 @@ import threading
 from serving.http import micro_batching
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Batcher, _Job
-from serving.http.models import Options, RecommendRequest
 from serving.http.prometheus import Metrics
+from serving.http.request_models import Options, RecommendRequest
 
 
 def one(name: str, queries: int = 1, k: int = 10, deny: str | None = None) -> RecommendRequest:

@@ -11,7 +11,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
 from serving.http import openapi
-from serving.http.models import RequestBodies
+from serving.http.request_models import RequestBodies
 from serving.http.server_settings import Settings
 from serving.requests.request_model import RequestModel
 from twinspire_core.config.pipeline import load
