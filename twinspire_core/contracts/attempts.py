@@ -71,8 +71,17 @@ def day_uri(pipeline: Pipeline, day: date) -> str:
 
 def days(pipeline: Pipeline) -> list[date]:
     """Days that have working files, oldest first."""
-    names = storage.list_names(place(pipeline))
-    return [date.fromisoformat(n[3:]) for n in names if n.startswith("dt=")]
+    found = map(day_of, storage.list_names(place(pipeline)))
+    return sorted(day for day in found if day is not None)
+
+
+def day_of(folder: str) -> date | None:
+    """The day of a folder `dt=D` by its name; None of one that somebody else has put there."""
+    try:
+        day = date.fromisoformat(folder.removeprefix("dt="))
+    except ValueError:
+        return None
+    return day if folder == f"dt={day}" else None
 
 
 def begin(pipeline: Pipeline, day: date, stage: str) -> str:

@@ -8,6 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from twinspire_core import storage
+from twinspire_core.contracts import attempts
+
+_ENDING = ".parquet"
 
 
 def read_days(folder: str) -> Iterator[tuple[date, pa.Table]]:
@@ -18,8 +21,10 @@ def read_days(folder: str) -> Iterator[tuple[date, pa.Table]]:
     """
     # ISO dates: the order of names is that of days.
     for name in sorted(storage.list_names(folder), reverse=True):
+        day = attempts.day_of(name.removesuffix(_ENDING))
+        if day is None or not name.endswith(_ENDING):
+            continue  # somebody else's
         content = pa.BufferReader(storage.read_bytes(storage.join(folder, name)))
-        day = date.fromisoformat(name.removeprefix("dt=").removesuffix(".parquet"))
         yield day, pq.read_table(content)
 
 
@@ -27,4 +32,4 @@ def write_days(folder: Path, tables: Mapping[date, pa.Table]) -> None:
     """Writes the tables into a local folder, which is made if there are any."""
     for day, table in tables.items():
         folder.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, folder / f"dt={day}.parquet", compression="zstd")
+        pq.write_table(table, folder / f"dt={day}{_ENDING}", compression="zstd")

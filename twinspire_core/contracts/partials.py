@@ -80,22 +80,12 @@ def by_day(folder: str) -> dict[date, KeptPartials]:
     """What is kept of each day, oldest first."""
     files: dict[date, list[FileInfo]] = defaultdict(list)
     for file in storage.list_files(folder):
-        if day := _day(file.path):
+        if day := attempts.day_of(file.path.rpartition("/")[0]):
             files[day].append(file)
     return {
         day: KeptPartials(len(files[day]), sum(file.size for file in files[day]))
         for day in sorted(files)
     }
-
-
-def _day(path: str) -> date | None:
-    """The day of a file of a folder of partials; None for what somebody else has put there."""
-    folder = path.rpartition("/")[0]
-    try:
-        day = date.fromisoformat(folder.removeprefix("dt="))
-    except ValueError:
-        return None
-    return day if folder == f"dt={day}" else None
 
 
 def day_folders(folder: str, days: Iterable[date]) -> list[str]:

@@ -1,13 +1,16 @@
 """Attempts and their marker: its bytes are a contract with every release that reads them."""
 
 import math
+from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
 from twinspire_core import storage
-from twinspire_core.contracts import attempts
+from twinspire_core.contracts import attempts, day_tables
 from twinspire_core.contracts.attempts import Attempt
 
 MARKERS = sorted((Path(__file__).parents[2] / "data").glob("work_*/work/**/DONE.json"))
@@ -75,3 +78,23 @@ def test_what_no_release_wrote_is_no_marker(place):
     storage.write_bytes(storage.join(place, attempts.DONE), b'{"key": "k"}')
     with pytest.raises(ValidationError, match="config"):
         attempts.read(place)
+
+
+STRAY = ["README", "dt=", "dt=old", "dt=2024-99-01", "dt=20240302", "2024-03-03", "dt=2024-03-04-b"]
+
+
+def test_folders_that_somebody_else_put_there_are_of_no_day(tmp_path):
+    work = SimpleNamespace(work_root=str(tmp_path))
+    pipeline = SimpleNamespace(name="shop", pipeline=work)
+    for name in ["dt=2024-03-02", "dt=2024-03-01", *STRAY]:
+        Path(attempts.place(pipeline, f"{name}/features")).mkdir(parents=True)
+    assert attempts.days(pipeline) == [date(2024, 3, 1), date(2024, 3, 2)]
+
+
+def test_tables_that_somebody_else_put_there_are_of_no_day(tmp_path):
+    table = pa.table({"n": [1]})
+    day_tables.write_days(tmp_path, {date(2024, 3, 1): table, date(2024, 3, 2): table})
+    for name in [*STRAY, *(f"{name}.parquet" for name in STRAY), "dt=2024-03-03.csv"]:
+        (tmp_path / name).write_text("no table")
+    read = dict(day_tables.read_days(str(tmp_path)))
+    assert read == {date(2024, 3, 2): table, date(2024, 3, 1): table}
