@@ -7,24 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from model.evaluation import als_baseline
 from model.evaluation.day_data import (
     HELD_OUT,
     HELD_OUT_CLICKS,
     NEXT_CLICK,
     NEXT_DAY,
     DayData,
-    read_table,
 )
 from model.evaluation.diagnostics import report_figures
 from model.evaluation.evaluate import Measures, compare, evaluate_baselines, evaluate_ranked
 from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.other_baselines import other_baselines
 from model.evaluation.popularity_lift import Lift, lifts_after, measure_lift, popular_today
 from model.evaluation.queries import shares_after
-from model.evaluation.ranked_lists import MEASURED_ANYWAY, RankedLists
-from model.evaluation.source_lists import SourceLists, costly_lists, rank_alone, retrieve
+from model.evaluation.ranked_lists import RankedLists
+from model.evaluation.source_lists import costly_lists
 from model.evaluation.tower_lists import labelled_clicks
 from model.evaluation.version_evaluation import (
     EarlierVersions,
@@ -35,7 +32,6 @@ from model.evaluation.version_line import compare_with_best, line_after, remembe
 from model.fit_day import candidate_sources, fit_day
 from model.towers.auxiliary_head import measure_head
 from model.training.train import Trained
-from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.day_metrics import (
     AuxiliaryFigures,
     DayMetrics,
@@ -44,7 +40,6 @@ from twinspire_core.contracts.day_metrics import (
 )
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fuse import DEPTH
-from twinspire_core.sources.candidate_sources import CandidateSources
 
 
 def list_depth(ctx: StageContext) -> int:
@@ -200,54 +195,6 @@ class _Quality:
         for baseline, ranked in self.other_baselines.get(name, {}).items():
             measured[baseline] = evaluate_ranked(self.evaluation_sets[name], ranked, self.ks)
         return measured
-
-
-def other_baselines(
-    ctx: StageContext,
-    features: Path,
-    day: DayData,
-    sources: CandidateSources,
-    costly: Mapping[str, SourceLists],
-) -> dict[str, dict[str, RankedLists]]:
-    """Lists of further baselines, by evaluation set and name.
-
-    Args:
-      ctx: pipeline and day.
-      features: local folder of the features attempt.
-      day: what is measured on.
-      sources: of the day's corpus.
-      costly: by evaluation set, from `costly_lists`.
-    """
-    k = max(ctx.pipeline.evaluation.ks)
-    baselines: dict[str, dict[str, RankedLists]] = {NEXT_DAY: {}, HELD_OUT: {}}
-    if ctx.pipeline.evaluation.als:
-        baselines[NEXT_DAY][als_baseline.ALS] = _rank_als(ctx, features, day, k)
-    others = [name for name in sources.without_model if name not in MEASURED_ANYWAY]
-    for name, known in costly.items():
-        evaluation_set = day.evaluation_sets[name]
-        # What users of earlier days took has been counted since: sources as of the start of the
-        # day know their answers.
-        if not set(evaluation_set.queries["_day"].to_pylist()) <= {ctx.day}:
-            continue
-        for source in others:
-            lists = known.get(source) or retrieve(source, sources, evaluation_set, k)
-            baselines[name][source] = rank_alone(sources, evaluation_set, k, lists)
-    return baselines
-
-
-def _rank_als(ctx: StageContext, features: Path, day: DayData, k: int) -> RankedLists:
-    interaction_counts = read_table(features / feature_schema.INTERACTION_COUNTS)
-    users = f"{interaction_counts.num_rows:,}"
-    Console(stderr=True).print(f"Factorising what {users} users had before the day")
-    evaluation_set = day.evaluation_sets[NEXT_DAY]
-    return als_baseline.rank_als(
-        interaction_counts,
-        evaluation_set,
-        evaluation_set.queries.column("_user"),
-        day.corpus.column("_item"),
-        k,
-        ctx.pipeline.train.dimension,
-    )
 
 
 def _measure_lift(ctx: StageContext, day: DayData, version: VersionEvaluation) -> Lift | None:

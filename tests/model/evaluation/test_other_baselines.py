@@ -9,8 +9,8 @@ import pytest
 
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.evaluation_set import prepare_as_configured
+from model.evaluation.other_baselines import other_baselines
 from model.evaluation.source_lists import costly_lists
-from model.measure_day import other_baselines
 from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.sources.candidate_sources import CandidateSources
 
