@@ -8,7 +8,7 @@ Filters, `exclude` and `exclude_seen` hold before any rule: what they leave out 
 More candidates than places are retrieved, and eight times as many for the lists that cannot be
 filled from these or lack new items, up to the whole corpus.
 
-B queries, L candidates, K places.
+B queries, K places.
 """
 
 from collections.abc import Mapping
@@ -20,20 +20,18 @@ import numpy as np
 import pyarrow as pa
 
 from serving.answers.answer import RuleWarnings
-from serving.answers.exploration import Draw, Explored, explored_items
+from serving.answers.exploration import Draw, explored_items
 from serving.answers.filtered_search import Seen
-from serving.answers.retrieval import EncodedQueries, Retrieved, lists_of, retrieve
+from serving.answers.retrieval import EncodedQueries, Retrieved, retrieve
+from serving.answers.ruled_lists import RuledLists, choose_ruled
 from serving.requests.request_model import SEEN, USER
 from serving.version.filters import Groups
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import EXPLORATION, MIX, RANKED, TWO_TOWER
+from twinspire_core.config.source_names import MIX, RANKED, TWO_TOWER
 from twinspire_core.config.tables.deployment import ListsConfig
 from twinspire_core.errors import UsageError
 from twinspire_core.fusion.capped_values import CappedAttribute, CappedValues
 from twinspire_core.fusion.exploration import seeds
-from twinspire_core.fusion.list_rules import Candidates, choose, holds_share
-from twinspire_core.metrics.ranking import contains
-from twinspire_core.search.index import NONE
 
 RULED = (MIX, RANKED, TWO_TOWER)
 """Sources whose lists the rules are for."""
@@ -60,20 +58,6 @@ class Ruling(NamedTuple):
     rules: ListsConfig
     known: Seen
     draw: Draw
-
-
-class _Ruled(NamedTuple):
-    """Lists that keep the rules.
-
-    Attributes:
-      lists: of K places.
-      lacks_new: [B] bool.
-      is_open: [B] bool, whether more candidates would help.
-    """
-
-    lists: Retrieved
-    lacks_new: np.ndarray
-    is_open: np.ndarray
 
 
 def rules_of(
@@ -145,7 +129,7 @@ def retrieve_ruled(
                 f"no place is for exploration: {version.id} says nothing of its items' events"
             )
 
-    def ask(rows: np.ndarray, reach: int) -> _Ruled:
+    def ask(rows: np.ndarray, reach: int) -> RuledLists:
         of_rows = Groups(groups.selected, groups.of[rows])
         lists = retrieve(
             version,
@@ -158,14 +142,14 @@ def retrieve_ruled(
             explain=explain,
         )
         to_explore = explored.take(rows) if explored else None
-        return _choose(lists, k, rules, known.of(rows), capped, to_explore)
+        return choose_ruled(lists, k, rules, known.of(rows), capped, to_explore)
 
     reach = min(items, 4 * k + _SPARE)
     ruled = ask(np.arange(len(queries.queries)), reach)
     while ruled.is_open.any() and reach < items:
         reach = min(items, reach * _WIDER)
         rows = np.flatnonzero(ruled.is_open)
-        ruled = _replaced(ruled, ask(rows, reach), rows)
+        ruled.replace(rows, ask(rows, reach))
     about = RuleWarnings(
         caps=rules.caps if capped else {}, lacks_new=ruled.lacks_new, of_all=tuple(warnings)
     )
@@ -192,100 +176,3 @@ def _read_capped(version: Version, caps: Mapping[str, int]) -> _OfCaps:
     if not attributes:
         return None, warnings
     return CappedValues.of(attributes, len(version.index)), warnings
-
-
-def _choose(
-    lists: Retrieved,
-    k: int,
-    rules: ListsConfig,
-    known: Seen,
-    capped: CappedValues | None,
-    explored: Explored | None,
-) -> _Ruled:
-    """Chooses of candidates, [B, L], those of K places."""
-    rows = lists.rows.astype(np.int64)
-    is_new = ~contains(lists_of(known.query, known.row, len(rows)), rows)
-    columns = choose(
-        Candidates(rows, is_new, _values(capped, rows)),
-        k,
-        new_share=rules.new_share,
-        caps=capped.caps if capped else None,
-        explored=_all_new(explored.items, capped) if explored else None,
-        explores=explored.places if explored else None,
-    )
-    counts = (columns >= 0).sum(axis=1)
-    if explored:
-        lists = _followed_by(lists, explored)
-        is_new = np.concatenate([is_new, np.ones(explored.items.shape, bool)], axis=1)
-    lacks_new = ~holds_share(_at(is_new, columns, False), counts, rules.new_share)
-    most = min(k, capped.most) if capped else k
-    is_open = ((counts < most) | lacks_new) & (rows[:, -1] != NONE)
-    chosen = lists._replace(
-        rows=_at(lists.rows, columns, NONE),
-        scores=_at(lists.scores, columns, np.nan),
-        shares=None if lists.shares is None else _at(lists.shares, columns, 0),
-        values=None if lists.values is None else _at(lists.values, columns, np.nan),
-    )
-    return _Ruled(chosen, lacks_new, is_open)
-
-
-def _values(capped: CappedValues | None, rows: np.ndarray) -> np.ndarray:
-    if capped is None:
-        return np.zeros((*rows.shape, 0), np.int64)
-    return capped.at(rows)
-
-
-def _all_new(rows: np.ndarray, capped: CappedValues | None) -> Candidates:
-    return Candidates(rows, np.ones(rows.shape, bool), _values(capped, rows))
-
-
-def _followed_by(lists: Retrieved, explored: Explored) -> Retrieved:
-    """Candidates and, in columns behind them, what is explored: all of it is there by one source,
-    whose name comes last.
-    """
-    shares = lists.shares
-    if shares is None:
-        shares = np.ones((*lists.rows.shape, 1), np.float32)
-    own = np.pad(shares, ((0, 0), (0, 0), (0, 1)))
-    others = np.zeros((*explored.items.shape, own.shape[2]), np.float32)
-    others[:, :, -1] = 1
-    scores = explored.scores
-    if lists.shares is not None:
-        # The two-tower's cosines say nothing beside other scores: as a popular item that fills up.
-        lowest = np.nan_to_num(lists.scores, nan=np.inf).min(axis=1, keepdims=True)
-        scores = np.broadcast_to(np.where(np.isinf(lowest), 0, lowest), explored.items.shape)
-    values = lists.values
-    if values is not None:
-        behind = ((0, 0), (0, explored.items.shape[1]), (0, 0))
-        values = np.pad(values, behind, constant_values=np.nan)
-    return lists._replace(
-        rows=np.concatenate([lists.rows, explored.items.astype(np.int32)], axis=1),
-        scores=np.concatenate([lists.scores, scores], axis=1),
-        names=(*lists.names, EXPLORATION),
-        shares=np.concatenate([own, others], axis=1),
-        values=values,
-    )
-
-
-def _at(values: np.ndarray, columns: np.ndarray, none: float) -> np.ndarray:
-    """Values, [B, L] or [B, L, S], in some columns, [B, K]; `none` where the column is -1."""
-    there = columns >= 0
-    if values.ndim == 3:
-        there, columns = there[:, :, None], columns[:, :, None]
-    found = np.take_along_axis(values, np.maximum(columns, 0), axis=1)
-    return np.where(there, found, np.asarray(none, values.dtype))
-
-
-def _replaced(ruled: _Ruled, found: _Ruled, rows: np.ndarray) -> _Ruled:
-    """Lists, some of which were found anew."""
-    ruled.lists.rows[rows] = found.lists.rows
-    ruled.lists.scores[rows] = found.lists.scores
-    ruled.lists.widened[rows] = True
-    if ruled.lists.shares is not None:
-        ruled.lists.shares[rows] = found.lists.shares
-    if ruled.lists.values is not None:
-        ruled.lists.values[rows] = found.lists.values
-    ruled.lacks_new[rows] = found.lacks_new
-    ruled.is_open[:] = False
-    ruled.is_open[rows] = found.is_open
-    return ruled
