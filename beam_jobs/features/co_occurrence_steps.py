@@ -1,5 +1,5 @@
-"""Item-to-item co-occurrence as steps of the job: baskets by part of the items -> its pairs ->
-neighbours.
+"""Item-to-item co-occurrence as steps of the job: sizes of baskets -> how much of each is paired;
+baskets by part of the items -> its pairs -> neighbours.
 
 A basket goes to every part that it has an item of, and is paired there: baskets are far fewer rows
 than their pairs.
@@ -40,11 +40,13 @@ class CoOccurrence(beam.PTransform):
       job: the job.
       table: the count table.
       members: (folder of a corpus, its `_item`).
+      sizes: (folder, `co_occurrence.basket_sizes` of a shard, as bytes).
     """
 
     job: FeatureJob
     table: AsSideInput
     members: AsDict
+    sizes: PCollection
 
     def expand(self, baskets: PCollection) -> PCollection:
         """Connects the steps."""
@@ -53,7 +55,13 @@ class CoOccurrence(beam.PTransform):
             _BASKETS: tuple[Place, pa.RecordBatch],
             _USER_COUNTS: tuple[str, pa.RecordBatch],
         }
-        spread_step = beam.ParDo(Spread(job), self.table).with_output_types(tuple, **types)
+        longest = (
+            self.sizes
+            | "All sizes" >> beam.GroupByKey()
+            | "Longest" >> beam.MapTuple(_longest).with_output_types(tuple[str, int])
+        )
+        spread_step = beam.ParDo(Spread(), self.table, AsDict(longest))
+        spread_step = spread_step.with_output_types(tuple, **types)
         spread = baskets | "Spread" >> spread_step.with_outputs(*types)
         summed = beam.MapTuple(lambda folder, parts: (folder, summed_user_counts(parts)))
         user_counts = (
@@ -74,13 +82,17 @@ class CoOccurrence(beam.PTransform):
 class Spread(beam.DoFn):
     """(folder, baskets) -> `_BASKETS` by part of the items; `_USER_COUNTS`, users of each item."""
 
-    def __init__(self, job: FeatureJob) -> None:
-        self._parts = job.p.beam.shards
-
-    def process(self, element: tuple[str, pa.RecordBatch], table: pa.RecordBatch) -> Iterator[Any]:
+    def process(
+        self,
+        element: tuple[str, pa.RecordBatch],
+        table: pa.RecordBatch,
+        longest: Mapping[str, int],
+    ) -> Iterator[Any]:
         """Sends baskets to where they are paired."""
         folder, spilled = element
-        taken = batches.restore(spilled)
+        whole = batches.restore(spilled)
+        kept = co_occurrence.cut(whole["_code"].to_numpy(), longest[folder])
+        taken = whole.filter(pa.array(kept))
         items = _items(table)
         user = taken.column("_code").to_numpy()
         # Every item that was taken is in the count table, which is sorted by item.
@@ -91,8 +103,8 @@ class Spread(beam.DoFn):
         yield TaggedOutput(_USER_COUNTS, (folder, counted))
         # By parts of the items: no worker has to hold all pairs, and each pair is counted whole in
         # the part of its first item.
-        for part in range(self._parts):
-            kept = co_occurrence.of_part(user, item, _part(part, self._parts, len(items)))
+        for part in range(co_occurrence.PARTS):
+            kept = co_occurrence.of_part(user, item, _part(part, len(items)))
             if kept.any():
                 columns = [user[kept].astype(np.int32), item[kept].astype(np.int32)]
                 baskets = pa.RecordBatch.from_arrays(columns, schema=co_occurrence.BASKETS)
@@ -136,7 +148,7 @@ class Nearest(beam.DoFn):
             corpus_folder, _ = co_occurrence.moments(self._job)[folder]
             self._known[folder] = _numbered(table, user_counts.get(folder), members[corpus_folder])
         items = self._known[folder]
-        part = _part(number, self._job.p.beam.shards, len(items.ids))
+        part = _part(number, len(items.ids))
         # Users are numbered anew in each batch, and none is in two: pairs are made batch by batch,
         # and then added up.
         pairs = []
@@ -166,11 +178,17 @@ def _numbered(
     return _NumberedItems(ids, users, row.to_numpy(zero_copy_only=False).astype(np.int64))
 
 
-def _part(number: int, parts: int, items: int) -> range:
+def _part(number: int, items: int) -> range:
     """Numbers of the items of a part; parts differ by one item at the most."""
-    first = -(-number * items // parts)
-    end = -(-(number + 1) * items // parts)
+    first = -(-number * items // co_occurrence.PARTS)
+    end = -(-(number + 1) * items // co_occurrence.PARTS)
     return range(first, end)
+
+
+def _longest(folder: str, sizes: Iterable[bytes]) -> tuple[str, int]:
+    """How many items of a basket are paired, of the sizes that shards found."""
+    total = np.sum([np.frombuffer(of_shard, np.int64) for of_shard in sizes], axis=0)
+    return folder, co_occurrence.longest_paired(total)
 
 
 def summed_user_counts(parts: Iterable[pa.RecordBatch]) -> pa.RecordBatch:

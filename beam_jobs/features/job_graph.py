@@ -16,7 +16,7 @@ from apache_beam.pvalue import AsDict, AsSideInput, AsSingleton, PBegin, PCollec
 from beam_jobs import user_hashing
 from beam_jobs.features import event_packs, output_files, read_steps, shard_steps
 from beam_jobs.features.co_occurrence_steps import CoOccurrence
-from beam_jobs.features.counters import Count, Counters
+from beam_jobs.features.counters import Count, Counted, Counters
 from beam_jobs.ingest.record_blocks import Rejected, to_json_lines
 from beam_jobs.point_in_time import item_counts
 from beam_jobs.point_in_time.job import FeatureJob
@@ -42,6 +42,7 @@ _WORK = {
     shard_steps.INTERACTION_COUNTS: _Named,
     shard_steps.SEQUENCES: _Named,
     shard_steps.BASKETS: _Named,
+    shard_steps.BASKET_SIZES: tuple[str, bytes],
 }
 _EXAMPLES = {read_steps.COUNTS: Count, shard_steps.EXAMPLES: pa.RecordBatch}
 _CORPUS = {
@@ -85,29 +86,43 @@ class RawFeatures(beam.PTransform):
         last_hashes = made[shard_steps.SAMPLING_HASHES] | "Held out" >> HeldOut(job.most_held_out)
         held_out = AsDict(last_hashes)
 
-        files = made[shard_steps.EXAMPLES] | "Group files" >> beam.GroupByKey()
+        def files(name: str, of: str, finish: beam.PTransform) -> Any:
+            # A file has rows of several shards, whose number so says nothing about files.
+            return made[of] | f"{name} by file" >> beam.GroupByKey() | name >> finish
+
         finish_examples = _tagged(output_files.FinishExamples(job), _EXAMPLES, table, held_out)
-        examples = files | "Examples" >> finish_examples
+        examples = files("Examples", shard_steps.EXAMPLES, finish_examples)
         finish_corpus = _tagged(output_files.FinishCorpus(job), _CORPUS, table)
         once = begin | "Once" >> beam.Create([None])
         corpora = once | "Corpora" >> finish_corpus
         finish_queries = _counting(output_files.FinishQueries(job), held_out)
-        finish_users = _counting(output_files.FinishUsers(job))
-        finish_sequences = _counting(output_files.FinishSequences(job))
-        finish_interaction_counts = _counting(output_files.FinishInteractionCounts(job))
+
+        finish_users = _counting(
+            output_files.FinishUsers(job, feature_schema.users_schema(job.p), Counted.KNOWN_USERS)
+        )
+        finish_sequences = _counting(
+            output_files.FinishUsers(
+                job, feature_schema.sequences_schema(), Counted.LISTED, "users"
+            )
+        )
+        finish_interaction_counts = _counting(
+            output_files.FinishUsers(
+                job, feature_schema.interaction_counts_schema(), Counted.INTERACTION_COUNTS
+            )
+        )
         counts = [
             read[read_steps.COUNTS],
             made[read_steps.COUNTS],
             corpora[read_steps.COUNTS],
             examples[read_steps.COUNTS],
-            made[shard_steps.EVALUATION] | "Evaluation" >> finish_queries,
-            made[shard_steps.USERS] | "Users" >> finish_users,
-            made[shard_steps.SEQUENCES] | "Sequences" >> finish_sequences,
-            made[shard_steps.INTERACTION_COUNTS] | "Pasts" >> finish_interaction_counts,
+            files("Evaluation", shard_steps.EVALUATION, finish_queries),
+            files("Users", shard_steps.USERS, finish_users),
+            files("Sequences", shard_steps.SEQUENCES, finish_sequences),
+            files("Pasts", shard_steps.INTERACTION_COUNTS, finish_interaction_counts),
         ]
         if job.p.mix.uses_co_occurrence:
             members = AsDict(corpora[output_files.MEMBERS])
-            co_occurrence = CoOccurrence(job, table, members)
+            co_occurrence = CoOccurrence(job, table, members, made[shard_steps.BASKET_SIZES])
             counts.append(made[shard_steps.BASKETS] | "Co-occurrence" >> co_occurrence)
         rejected = [read[read_steps.REJECTED], corpora[read_steps.REJECTED]]
         _ = counts | "All counts" >> beam.Flatten() | "Counters" >> WriteCounters(job)

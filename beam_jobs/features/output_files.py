@@ -18,6 +18,7 @@ from beam_jobs.beam.failures import fails_fast
 from beam_jobs.features.counters import Count, Counted, count
 from beam_jobs.features.read_steps import COUNTS, REJECTED
 from beam_jobs.features.shard_steps import EXAMPLES
+from beam_jobs.ingest.day_files import Table
 from beam_jobs.ingest.records import ORDER
 from beam_jobs.point_in_time import corpus, item_counts, item_features
 from beam_jobs.point_in_time.job import FeatureJob
@@ -101,14 +102,16 @@ class AnalyseItems(Finish):
 
 
 class FinishQueries(Finish):
-    """(file, batch) -> the file, of the last day's users and the earlier days' held-out ones."""
+    """(file, batches of its rows) -> the file, of the last day's users and the earlier days'
+    held-out ones.
+    """
 
     def process(
-        self, element: tuple[str, pa.RecordBatch], held_out: Mapping[int, int]
+        self, element: tuple[str, Iterable[pa.RecordBatch]], held_out: Mapping[int, int]
     ) -> Iterator[Count]:
         """Writes a file."""
-        name, batch = element
-        rows = batches.to_frame([batches.restore(batch)])
+        name, parts = element
+        rows = batches.to_frame(map(batches.restore, parts))
         days = []
         for day in self._job.plan.evaluation:
             queries = rows.filter(pl.col("_day") == day).sort("_user")
@@ -125,35 +128,27 @@ class FinishQueries(Finish):
 
 
 class FinishUsers(Finish):
-    """(file, batch) -> the file."""
+    """(file, batches of its rows, which have `_user`) -> the file of a table that has a row for each
+    user, in order of these.
+    """
 
-    def process(self, element: tuple[str, pa.RecordBatch]) -> Iterator[Count]:
+    def __init__(
+        self, job: FeatureJob, schema: pa.Schema, what: Counted, table: Table = "events"
+    ) -> None:
+        """Says what is written, and as what the rows are counted; `LISTED` ones, by folder."""
+        super().__init__(job)
+        self._schema = schema
+        self._what = what
+        self._table = table
+
+    def process(self, element: tuple[str, Iterable[pa.RecordBatch]]) -> Iterator[Count]:
         """Writes a file."""
-        name, batch = element
-        self._write(name, [batch])
-        yield count(Counted.KNOWN_USERS, "events", self._job.plan.day, len(batch))
-
-
-class FinishInteractionCounts(Finish):
-    """(file, batch) -> the file."""
-
-    def process(self, element: tuple[str, pa.RecordBatch]) -> Iterator[Count]:
-        """Writes a file."""
-        name, batch = element
-        self._write(name, [batch])
-        yield count(Counted.INTERACTION_COUNTS, "events", self._job.plan.day, len(batch))
-
-
-class FinishSequences(Finish):
-    """(file, batch) -> the file."""
-
-    def process(self, element: tuple[str, pa.RecordBatch]) -> Iterator[Count]:
-        """Writes a file."""
-        name, batch = element
-        self._write(name, [batch])
-        yield count(
-            Counted.LISTED, "users", self._job.plan.day, len(batch), name.rpartition("/")[0]
-        )
+        name, parts = element
+        # Of several shards, whose users are in no order.
+        rows = batches.to_frame(map(batches.restore, parts)).sort("_user")
+        self._write(name, batches.to_batches(rows, self._schema))
+        detail = name.rpartition("/")[0] if self._what == Counted.LISTED else ""
+        yield count(self._what, self._table, self._job.plan.day, len(rows), detail)
 
 
 class FinishCorpus(Finish):

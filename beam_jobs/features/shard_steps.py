@@ -17,7 +17,7 @@ from beam_jobs.features.read_steps import COUNTS
 from beam_jobs.ingest.records import ORDER
 from beam_jobs.point_in_time import co_occurrence, item_counts
 from beam_jobs.point_in_time.job import FeatureJob
-from beam_jobs.point_in_time.user_shard import SAMPLING_HASH, SHARD, UserShard
+from beam_jobs.point_in_time.user_shard import SAMPLING_HASH, UserShard
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 
@@ -39,20 +39,20 @@ SEQUENCES = "sequences"
 """(file, batch of its rows)."""
 BASKETS = "baskets"
 """(folder of co-occurrence, what the users of a shard took before its moment)."""
+BASKET_SIZES = "basket_sizes"
+"""(folder of co-occurrence, how many of these baskets have each size, as bytes)."""
 
 WORKED_ROWS = 500_000
 """Shards are worked on together up to about so many events: an operation on columns has a price for
 each call, whatever it is called with.
 """
-_FILE_ROWS = 1 << 18
-"""The most rows of a file of queries or users."""
 
 Shard: TypeAlias = tuple[int, list[pa.RecordBatch]]
 
 
 class Work(beam.DoFn):
-    """(shard, all its batches) -> the outputs above and `COUNTS`; `INTERACTION_COUNTS` and
-    `BASKETS` only if the pipeline needs them.
+    """(shard, all its batches) -> the outputs above and `COUNTS`; `INTERACTION_COUNTS`, `BASKETS`
+    and `BASKET_SIZES` only if the pipeline needs them.
     """
 
     def __init__(self, job: FeatureJob) -> None:
@@ -94,13 +94,12 @@ class Work(beam.DoFn):
         self._users = 0
         event_frames = []
         user_frames = []
-        for shard, parts in shards:
+        for _, parts in shards:
             for part in parts:
                 frame = batches.to_frame([part])
                 # A shard has batches of both tables: events have `_day`, users `_snapshot`.
                 if "_day" in frame.columns:
-                    numbered = frame.with_columns(pl.lit(shard, pl.Int32).alias(SHARD))
-                    event_frames.append(numbered)
+                    event_frames.append(frame)
                 else:
                     user_frames.append(frame)
         if not event_frames:
@@ -137,33 +136,49 @@ class Work(beam.DoFn):
             schema = feature_schema.analysis_schema(p, "query")
             yield TaggedOutput(ANALYSIS, batches.to_batch(events.analysis(), schema))
         if plan.evaluation:
-            queries = events.by_shard(events.evaluation())
-            schema = unfinished_queries(p)
-            for file, batch in _files(feature_schema.EVALUATION, queries, schema):
-                yield TaggedOutput(EVALUATION, (file, self._spilled(batch)))
+            yield from self._table(
+                EVALUATION,
+                feature_schema.EVALUATION,
+                events.by_file(events.evaluation()),
+                unfinished_queries(p),
+            )
         if plan.evaluation and p.evaluation.als:
-            interaction_counts = events.by_shard(events.interaction_counts())
-            for element in _files(
+            yield from self._table(
+                INTERACTION_COUNTS,
                 feature_schema.INTERACTION_COUNTS,
-                interaction_counts,
+                events.by_file(events.interaction_counts()),
                 feature_schema.interaction_counts_schema(),
-            ):
-                yield TaggedOutput(INTERACTION_COUNTS, element)
-        users = events.by_shard(events.users())
-        for element in _files(feature_schema.USERS, users, feature_schema.users_schema(p)):
-            yield TaggedOutput(USERS, element)
+            )
+        users = events.by_file(events.users())
+        yield from self._table(USERS, feature_schema.USERS, users, feature_schema.users_schema(p))
         if p.mix.uses_sequences:
             for folder, moment in day_plan.moments(plan).items():
-                sequences = events.by_shard(events.sequences(moment))
-                place = f"{feature_schema.SEQUENCES}/{folder}"
-                for element in _files(place, sequences, feature_schema.sequences_schema()):
-                    yield TaggedOutput(SEQUENCES, element)
+                yield from self._table(
+                    SEQUENCES,
+                    f"{feature_schema.SEQUENCES}/{folder}",
+                    events.by_file(events.sequences(moment)),
+                    unfinished_sequences(),
+                )
         if p.mix.uses_co_occurrence:
             positives = events.positives()
-            most = co_occurrence.MOST_PAIRS // p.beam.shards
             for folder, (_, moment) in co_occurrence.moments(self._job).items():
-                baskets = co_occurrence.baskets(positives, moment, p.window.train_days, most)
+                baskets = co_occurrence.baskets(positives, moment, p.window.train_days)
                 yield TaggedOutput(BASKETS, (folder, self._spilled(baskets)))
+                sizes = co_occurrence.basket_sizes(baskets["_code"].to_numpy())
+                yield TaggedOutput(BASKET_SIZES, (folder, sizes.tobytes()))
+
+    def _table(
+        self,
+        tag: str,
+        folder: str,
+        files: Iterable[tuple[int, pl.DataFrame]],
+        schema: pa.Schema,
+    ) -> Iterator[TaggedOutput]:
+        """(file, batch) of a table of users."""
+        for number, rows in files:
+            for batch in batches.to_batches(rows, schema):
+                place = f"{folder}/{number:05d}.parquet"
+                yield TaggedOutput(tag, (place, self._spilled(batch)))
 
     def _spilled(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return batches.spill(batch, self._job.out)
@@ -193,14 +208,9 @@ def unfinished_queries(p: Pipeline) -> pa.Schema:
     return schema.remove(schema.get_field_index("_holdout"))
 
 
-def _files(
-    folder: str, shards: Iterable[tuple[int, pl.DataFrame]], schema: pa.Schema
-) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """(file, batch): one file a shard, unless its rows are too many for a batch."""
-    for shard, rows in shards:
-        for part, batch in enumerate(batches.to_batches(rows, schema, _FILE_ROWS)):
-            name = f"{shard:05d}-{part:03d}" if part else f"{shard:05d}"
-            yield f"{folder}/{name}.parquet", batch
+def unfinished_sequences() -> pa.Schema:
+    """Sequences as a shard knows them: whose they are is not written, and gives their order."""
+    return feature_schema.sequences_schema().append(pa.field("_user", pa.string()))
 
 
 def _dropped(what: Counted, by_day: Mapping[int, int]) -> Iterator[TaggedOutput]:

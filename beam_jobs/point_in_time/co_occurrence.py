@@ -33,6 +33,8 @@ BASKET = 50
 """The most items of a user that are paired, the last taken."""
 MOST_PAIRS = 100_000_000
 """The most pairs of all users, each in both orders."""
+PARTS = 16
+"""Parts that the items are cut into: a worker pairs one at a time."""
 SHRINKAGE = 5.0
 """Added to the expected users in common, so that few users make no item near."""
 
@@ -73,53 +75,60 @@ def moments(job: FeatureJob) -> dict[str, tuple[str, date]]:
     }
 
 
-def baskets(positives: pl.DataFrame, moment: date, train_days: int, most: int) -> pa.RecordBatch:
+def baskets(positives: pl.DataFrame, moment: date, train_days: int) -> pa.RecordBatch:
     """What each user took in the training window that ends at the start of a day: `TAKEN`, sorted
-    by user.
+    by user, each user's items in the order taken.
 
     Args:
-      positives: `_code`, `_shard`, `_item`, `_time`, `_day`.
+      positives: `_code`, `_item`, `_time`, `_day`.
       moment: the day.
       train_days: length of the window.
-      most: pairs of a shard's users.
     """
     first = day_plan.number(moment - timedelta(days=train_days))
     end = day_plan.number(moment)
     window = positives.filter(pl.col("_day").is_between(first, end, closed="left"))
-    taken = window.group_by("_code", "_item").agg(pl.col("_time").max(), pl.col("_shard").first())
+    taken = window.group_by("_code", "_item").agg(pl.col("_time").max())
     last = taken.sort("_code", "_time", "_item").group_by("_code", maintain_order=True).tail(BASKET)
-    user = last["_code"].to_numpy()
-    shard = last["_shard"].to_numpy()
-    # Shard by shard, so that what a user keeps does not depend on which shards share a worker.
-    kept = np.ones(len(last), bool)
-    for number in np.unique(shard):
-        in_shard = shard == number
-        kept[in_shard] = cut(user[in_shard], most)
-    return batches.to_batch(last.filter(pl.Series(kept)), TAKEN)
+    return batches.to_batch(last, TAKEN)
 
 
-def cut(user: np.ndarray, most: float) -> np.ndarray:
-    """Which items of baskets are paired: all, or the last of each user, as many as make up to
-    `most` pairs.
+def basket_sizes(user: np.ndarray) -> np.ndarray:
+    """How many baskets have each size, [`BASKET` + 1] int64; those of parts of the users add up.
+
+    Args:
+      user: [R] int64, ascending.
+    """
+    starts = np.flatnonzero(np.diff(user, prepend=-1))
+    return np.bincount(np.diff(starts, append=len(user)), minlength=BASKET + 1).astype(np.int64)
+
+
+def longest_paired(sizes: np.ndarray) -> int:
+    """How many items of a basket are paired at the most, for all baskets to make up to `MOST_PAIRS`
+    pairs: two are in any case.
+
+    Args:
+      sizes: how many of all users' baskets have each size.
+    """
+    # In floats, which cannot overflow.
+    size = np.arange(len(sizes), dtype=np.float64)
+    for longest in range(len(sizes) - 1, 2, -1):
+        cut_size = np.minimum(size, longest)
+        if sizes @ (cut_size * (cut_size - 1)) <= MOST_PAIRS:
+            return longest
+    return 2
+
+
+def cut(user: np.ndarray, longest: int) -> np.ndarray:
+    """Which items of baskets are paired, [R] bool: the last `longest` of each user.
 
     Args:
       user: [R] int64, ascending, each user's items in the order taken.
-      most: pairs, each in both orders.
-
-    Returns: [R] bool.
+      longest: see `longest_paired`.
     """
     starts = np.flatnonzero(np.diff(user, prepend=-1))
     sizes = np.diff(starts, append=len(user))
-    longest = sizes.max(initial=0)
-    while longest > 2 and _pairs_of(np.minimum(sizes, longest)) > most:
-        longest -= 1
-    return np.arange(len(user)) >= np.repeat(starts + sizes - longest, sizes)
-
-
-def _pairs_of(sizes: np.ndarray) -> float:
-    """Pairs of baskets of these sizes, each in both orders. In floats, which cannot overflow."""
-    sizes = sizes.astype(np.float64)
-    return float(sizes @ (sizes - 1))
+    kept: np.ndarray = np.arange(len(user)) >= np.repeat(starts + sizes - longest, sizes)
+    return kept
 
 
 def of_part(user: np.ndarray, item: np.ndarray, part: range) -> np.ndarray:

@@ -3,7 +3,8 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -17,7 +18,11 @@ from twinspire_core.messages import format_message
 from twinspire_core.records.raw_files import format_of
 
 BLOCK_ROWS = 50_000
-"""Examples that share a file, roughly: a day is cut at full hours into 1 to 24 files."""
+"""Events of a day whose examples share a file, at least; about twice as many at the most."""
+USER_FILES = 16
+"""Files of a table of users, until these would be too large."""
+FILE_EVENTS = 1_000_000
+"""Events of the history window whose users share a file, at the most."""
 MOST_HELD_OUT = 10_000
 """The most users held out of a day.
 
@@ -27,6 +32,18 @@ _BYTES_PER_ROW = {"parquet": 16, "jsonl": 120, "csv": 60}
 _GZIP_RATIO = 6
 
 console = Console(stderr=True)
+
+
+class ExampleFiles(NamedTuple):
+    """How a day of examples is cut into files: at full hours, and each of these by its users.
+
+    Attributes:
+      hours: of the day that share a file.
+      parts: of the users.
+    """
+
+    hours: int
+    parts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +56,9 @@ class FeatureJob:
       inputs: its files.
       late: what of `inputs.later` is read with them.
       out: URI of the folder that it writes to.
-      block_hours: by day of examples, hours of the day that share a file.
+      example_files: by day of examples, how it is cut into files.
+      user_files: how many files a table of users has: by the hash of the user, and so not by
+        `beam.shards`, which say only who works.
       most_held_out: the most users held out of a day.
       partials: URI of the folder where what is read of logs is kept, and looked for; None to read
         all of them.
@@ -51,7 +70,8 @@ class FeatureJob:
     inputs: Inputs
     late: LateEvents
     out: str
-    block_hours: dict[date, int]
+    example_files: dict[date, ExampleFiles]
+    user_files: int
     most_held_out: int
     partials: str | None = None
     token: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -87,16 +107,17 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
             soft_wrap=True,
             markup=False,
         )
-    given_format = ctx.pipeline.source.format
+    rows = {day: _estimated_rows(ctx.pipeline, files) for day, files in inputs.events.items()}
+    # Only days that each scope reads: whichever it is, a table of users has the same files.
+    window = [plan.day - timedelta(days=n) for n in range(ctx.pipeline.window.history_days)]
     return FeatureJob(
         p=ctx.pipeline,
         plan=plan,
         inputs=inputs,
         late=late,
         out=ctx.out,
-        block_hours={
-            day: _block_hours(given_format, inputs.events.get(day, ())) for day in plan.examples
-        },
+        example_files={day: cut_examples(rows.get(day, 0)) for day in plan.examples},
+        user_files=count_user_files(sum(rows.get(day, 0) for day in window)),
         most_held_out=MOST_HELD_OUT,
         partials=ctx.reuse.partials if ctx.reuse else None,
     )
@@ -114,16 +135,34 @@ def _with_digests(
     }
 
 
-def _block_hours(given_format: str, files: Sequence[SourceFile]) -> int:
-    """Hours of a day that share a file of examples, by the size of the day's logs."""
-    rows = sum(_estimated_rows(file, given_format) for file in files)
-    # By the size of the logs, which is known before the job: how many rows of them become examples
-    # is not. The same logs give the same files.
-    blocks = min(24, max(1, rows // BLOCK_ROWS))
-    return -(-24 // blocks)  # rounded up
+def cut_examples(rows: int) -> ExampleFiles:
+    """How a day is cut into files of examples.
+
+    Args:
+      rows: of its logs, about. How many of them become examples is not known before the job; and
+        the same logs give the same files.
+    """
+    blocks = max(1, rows // BLOCK_ROWS)
+    hours = -(-24 // min(24, blocks))  # rounded up
+    return ExampleFiles(hours, parts=max(1, blocks // 24))
 
 
-def _estimated_rows(file: SourceFile, given_format: str) -> int:
+def count_user_files(rows: int) -> int:
+    """How many files a table of users has.
+
+    Args:
+      rows: of the logs of the history window, about.
+    """
+    # A multiple of few files: of each shard's users, few files get any.
+    return USER_FILES * max(1, -(-rows // (USER_FILES * FILE_EVENTS)))
+
+
+def _estimated_rows(p: Pipeline, files: Sequence[SourceFile]) -> int:
+    """Rows of a day's logs by their size, about."""
+    return sum(_estimated_rows_of_file(file, p.source.format) for file in files)
+
+
+def _estimated_rows_of_file(file: SourceFile, given_format: str) -> int:
     size = file.size
     if file.uri.endswith(".gz"):
         size *= _GZIP_RATIO

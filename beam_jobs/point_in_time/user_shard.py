@@ -24,8 +24,8 @@ SAMPLING_HASH = "_sampling_hash"
 """A number drawn for the user and the day; the users with the smallest are held out."""
 TAIL = "_tail"
 """The user's last items, oldest first."""
-SHARD = "_shard"
-"""The user's shard."""
+_FILE = "_file"
+"""Number of the file that the user's rows go to, in each table of users."""
 _LOW = "_low"
 _HIGH = "_high"
 """Of an example: from `_low` up to, without, `_high` stand the user's last events before it."""
@@ -51,8 +51,8 @@ class UserShard:
 
     Attributes:
       events: sorted by user, time, item; no two with the same user, item, time and type (the first
-        in the logs stays). Columns of `columns.events`, `_shard`, `_day`, `_code` (number of the
-        user), `_positive`.
+        in the logs stays). Columns of `columns.events`, `_day`, `_code` (number of the user),
+        `_positive`.
       past: those that enter histories.
       duplicates: copies dropped, by number of the day.
       excess: events dropped that are beyond `source.max_user_events`, by number of the day.
@@ -63,7 +63,7 @@ class UserShard:
 
         Args:
           job: the job.
-          events: columns of `columns.events`, `_order`, `_day`, `_shard`, in any order.
+          events: columns of `columns.events`, `_order`, `_day`, in any order.
           users: columns of `columns.users`, `_order`, `_snapshot` (number of the day), in any
             order.
         """
@@ -88,7 +88,9 @@ class UserShard:
             _of_type(self._p.columns.positives).alias("_positive"),
         )
         is_first = pl.col("_code") != pl.col("_code").shift(fill_value=-1)
-        self._numbers = self.events.filter(is_first).select("_user", "_code", SHARD)
+        users_of_events = self.events.filter(is_first).select("_user", "_code")
+        file = user_hashing.shards(users_of_events["_user"], job.user_files)
+        self._numbers = users_of_events.with_columns(file.alias(_FILE))
         # Histories may have other types than the positives: what is looked at, say, beside what is
         # bought.
         self.past = self.events.filter(_of_type(history_types(self._p)))
@@ -111,14 +113,16 @@ class UserShard:
             self._hashes[day] = pl.DataFrame([users, pl.Series(SAMPLING_HASH, hashes, pl.UInt64)])
         return self._hashes[day]
 
-    def by_shard(self, rows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
-        """The rows with `_user` of each shard, in their order; a shard of events may have none."""
+    def by_file(self, rows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
+        """The rows with `_user` by number of their file, in their order. It may be none: there is a
+        file of all users that have events.
+        """
         placed = rows.select("_user").join(
             self._numbers, on="_user", how="left", maintain_order="left"
         )
-        found = dict(batches.slices(placed[SHARD], rows))
-        for shard in self._numbers[SHARD].unique().sort():
-            yield shard, found.get(shard, rows.clear())
+        found = dict(batches.slices(placed[_FILE], rows))
+        for file in self._numbers[_FILE].unique().sort():
+            yield file, found.get(file, rows.clear())
 
     def examples(self) -> Iterator[tuple[str, pl.DataFrame]]:
         """Examples without item features, by the file that they go to, some thousands at a time."""
@@ -140,16 +144,19 @@ class UserShard:
         """Examples of a day by file; their histories are gathered some thousands at a time."""
         histories = list(self._p.of_kind(HistoryFeature))
         folder = f"{feature_schema.EXAMPLES}/{feature_schema.day_folder(day)}"
-        hours = self._job.block_hours[day]
+        hours, parts = self._job.example_files[day]
         first_hour = rows.select(self._clock().dt.hour() // hours * hours).to_series()
+        part = user_hashing.shards(rows["_user"], parts)
         # Histories are the most of an example's bytes: few rows have them at a time.
-        for hour, block in batches.slices(first_hour, rows):
+        for number, block in batches.slices(first_hour.cast(pl.Int32) * parts + part, rows):
+            hour, of_users = divmod(number, parts)
+            name = f"{hour:02d}-{of_users:03d}" if parts > 1 else f"{hour:02d}"
             for some in block.iter_slices(batches.ROW_GROUP):
                 low = some[_LOW].to_numpy()
                 high = some[_HIGH].to_numpy()
                 tails = history.gather(self.past["_item"], low, high)
                 with_histories = some.with_columns(tails.alias(name) for name in histories)
-                yield f"{folder}/{hour:02d}.parquet", with_histories
+                yield f"{folder}/{name}.parquet", with_histories
 
     def analysis(self) -> pl.DataFrame:
         """Positives of the vocabulary days: `_time`, query features."""

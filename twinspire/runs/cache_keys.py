@@ -14,6 +14,8 @@ what was committed done:
   4. A key that came later, and whose default changes what is made, is marked `added`. An attempt
      that was made before is compared with a key that is without it, unless the file sets it to
      something else than what was done then.
+  5. A key that a result no longer depends on (`Stage.config_before`) is in the digests of those
+     attempts alone that were made while it did.
 docs/decisions/0034-keys-with-formats.md
 """
 
@@ -31,9 +33,10 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import COUNTED_FOR
 from twinspire_core.config.tables.base import ADDED, BEFORE, SINCE, WAS
 
-DEFAULTS = 2
+DEFAULTS = 3
 """Which defaults of the pipeline file stages are made with now: 1 in release 0.2.0, 2 since
-`train.slot_decay`. Attempts say so, but for those of release 0.1.0: 0.
+`train.slot_decay`, 3 since `beam.shards` changes no result. Attempts say so, but for those of
+release 0.1.0: 0.
 """
 
 
@@ -63,7 +66,8 @@ def config_digest(pipeline: Pipeline, stage: Stage, defaults: int = DEFAULTS) ->
     dumped = pipeline.model_dump(mode="json", by_alias=True)
     tables = _as_of_then(pipeline, dumped, defaults)
     used: dict[str, object] = {}
-    for path in stage.config:
+    before = [path for path, until in stage.config_before.items() if defaults < until]
+    for path in (*stage.config, *before):
         table, _, key = path.partition(".")
         if table not in tables or (key and key not in tables[table]):
             continue  # added since, and at its default

@@ -130,11 +130,13 @@ def test_nothing_is_counted_where_it_is_no_source(tmp_path):
 
 
 @pytest.mark.parametrize("most", [0, 10, 60, 200, 10_000])
-def test_long_baskets_are_cut_where_all_pairs_would_be_too_many(most):
+def test_long_baskets_are_cut_where_all_pairs_would_be_too_many(most, monkeypatch):
+    monkeypatch.setattr(co_occurrence, "MOST_PAIRS", most)
     rng = np.random.default_rng(5)
     sizes = rng.integers(1, 12, 20)
     user = np.repeat(np.arange(20) * 3, sizes)
-    kept = co_occurrence.cut(user, most)
+    halves = [co_occurrence.basket_sizes(user[user % 2 == n]) for n in (0, 1)]
+    kept = co_occurrence.cut(user, co_occurrence.longest_paired(halves[0] + halves[1]))
     left = [kept[user == u].sum() for u in np.unique(user)]
     assert all(kept[user == u][-n:].all() for u, n in zip(np.unique(user), left, strict=True)), (
         "the last ones"
@@ -149,4 +151,6 @@ def test_long_baskets_are_cut_where_all_pairs_would_be_too_many(most):
 
 
 def test_no_baskets_have_no_pairs():
-    assert co_occurrence.cut(np.zeros(0, np.int64), 5).tolist() == []
+    nobody = np.zeros(0, np.int64)
+    assert co_occurrence.cut(nobody, 5).tolist() == []
+    assert co_occurrence.longest_paired(co_occurrence.basket_sizes(nobody)) == co_occurrence.BASKET

@@ -11,7 +11,7 @@ from beam_jobs.features import read_steps, shard_steps
 from beam_jobs.features.event_packs import Pack, PackPart
 from beam_jobs.ingest.day_files import Inputs, SourceFile
 from beam_jobs.ingest.later_folders import LateEvents
-from beam_jobs.point_in_time.job import MOST_HELD_OUT, FeatureJob
+from beam_jobs.point_in_time.job import MOST_HELD_OUT, ExampleFiles, FeatureJob
 from twinspire_core.config.pipeline import Pipeline
 
 BIRTH, DAY = date(1, 1, 2), date(2017, 11, 8)
@@ -53,7 +53,8 @@ def job(tmp_path):
         inputs=inputs,
         late=late,
         out=str(tmp_path),
-        block_hours={DAY: 24},
+        example_files={DAY: ExampleFiles(24, 1)},
+        user_files=1,
         most_held_out=MOST_HELD_OUT,
     )
 

@@ -212,6 +212,39 @@ def test_shards_alone_and_files_alone_give_the_same_bytes(one, tmp_path, monkeyp
     assert digests(tmp_path / "alone") == digests(out)
 
 
+@pytest.mark.parametrize("rows", [0, 40_000, 70_000, 400_000, 1_200_000, 10**7, 10**9])
+def test_examples_that_share_a_file_are_few_however_large_a_day(rows):
+    hours, parts = job.cut_examples(rows)
+    files = 24 // hours * parts
+    assert hours * files == 24 * parts, "files have as many hours each"
+    assert rows / files < 2 * job.BLOCK_ROWS
+    assert rows / files >= job.BLOCK_ROWS or files == 1, "a small day has few files"
+    assert parts == 1 or hours == 1
+
+
+@pytest.mark.parametrize("rows", [0, 10**6, 16 * 10**6, 16 * 10**6 + 1, 10**9])
+def test_users_that_share_a_file_are_few_however_long_a_window(rows):
+    files = job.count_user_files(rows)
+    assert rows / files <= job.FILE_EVENTS
+    assert files == job.USER_FILES or rows / files > job.FILE_EVENTS / 2
+
+
+def test_a_large_day_has_many_small_files_of_the_same_rows(one, tmp_path, monkeypatch):
+    world, out = one
+    monkeypatch.setattr(job, "BLOCK_ROWS", 2)
+    monkeypatch.setattr(job, "FILE_EVENTS", 20)
+    run(world, tmp_path / "cut", mode="full")
+    for day in (DAY - timedelta(days=1), DAY):
+        folder = f"examples/dt={day}"
+        same(rows(tmp_path / "cut" / folder), rows(out / folder), by_event)
+        files = [pl.read_parquet(file) for file in (tmp_path / "cut" / folder).iterdir()]
+        assert max(map(len, files)) < 12 < len(files), "no file has many"
+    for table in ("users", "evaluation"):
+        same(rows(tmp_path / "cut" / table), rows(out / table), str)
+        cut = len(list((tmp_path / "cut" / table).iterdir()))
+        assert cut > len(list((out / table).iterdir()))
+
+
 def test_small_files_of_a_table_are_read_together(monkeypatch):
     monkeypatch.setattr(event_packs, "PACKED_BYTES", 10)
 

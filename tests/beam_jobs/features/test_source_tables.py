@@ -21,6 +21,7 @@ from twinspire_core.sources.sequences import Sequences
 WINDOW_DAYS = 7
 ONE = timedelta(days=1)
 DAY_US = 86_400_000_000
+COUNTED = ["two_tower", "past", "co_occurrence", "personal", "trending", "co_visitation"]
 MIX = f"sources = {['two_tower', 'past', *FITTED]}"
 MOMENTS = {"start": DAY, "end": DAY + ONE}
 
@@ -36,6 +37,18 @@ def made(tmp_path_factory):
     world = _make(folder)
     run(world, folder / "out", mode="full")
     return world, Slow(world, DAY), folder / "out"
+
+
+def test_the_same_bytes_from_however_many_shards(tmp_path):
+    """Of every table there is: no file has the rows of a shard."""
+    here = worlds.make(tmp_path / "world", 1, mix=f"sources = {COUNTED}", als="true")
+    run(here, tmp_path / "three")
+    here.settings["shards"] = "7"
+    run(here, tmp_path / "seven")
+    found = digests(tmp_path / "seven")
+    assert found == digests(tmp_path / "three")
+    tables = {name.partition("/")[0] for name in found}
+    assert tables >= {"evaluation", "users", "pasts", "sequences", "co_occurrence", "examples"}
 
 
 def _expected(slow, moment):

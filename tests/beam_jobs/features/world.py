@@ -62,7 +62,7 @@ holdout = 0.4
 als = {als}
 lately_days = 2
 [beam]
-shards = 3
+shards = {shards}
 batch_rows = 40
 [features.me]
 kind = "id"
@@ -153,6 +153,7 @@ class World:
             "ranking": "",
             "positives": '"buy", "gift"',
             "basket": "total",
+            "shards": "3",
         } | self.settings
         path = self.folder / "shop.toml"
         path.write_text(PIPELINE.format(**values))

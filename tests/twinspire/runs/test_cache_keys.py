@@ -17,7 +17,7 @@ from twinspire_core import messages
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.base import ADDED, was
 from twinspire_core.config.tables.data import SourceConfig
-from twinspire_core.config.tables.deployment import ServingConfig
+from twinspire_core.config.tables.deployment import BeamConfig, ServingConfig
 from twinspire_core.config.tables.training import FrequencyConfig, TrainConfig
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.stage_context import BestAccepted, Start
@@ -72,6 +72,18 @@ def test_only_the_stages_that_use_a_setting_depend_on_it(one, other, stages):
     assert {
         name for name, s in STAGES.items() if config_digest(before, s) != config_digest(after, s)
     } == stages
+
+
+def test_how_many_shards_work_makes_no_day_stale():
+    """Files had the rows of a shard once: what was made then still depends on how many there were."""
+    one = pipeline()
+    other = one.model_copy(update={"beam": BeamConfig(shards=5)})
+    for defaults, stale in ((0, {"features"}), (2, {"features"}), (DEFAULTS, set())):
+        assert {
+            name
+            for name, s in STAGES.items()
+            if config_digest(one, s, defaults) != config_digest(other, s, defaults)
+        } == stale
 
 
 class LaterFrequency(FrequencyConfig):

@@ -148,7 +148,14 @@ class BeamConfig(Strict):
     options: tuple[str, ...] = Field(
         (), description="Passed to Beam as they are: `--runner=FlinkRunner`, …"
     )
-    shards: int = Field(16, ge=1, description="Hashed user shards of the shuffle.")
+    shards: int = Field(
+        16,
+        ge=1,
+        description=(
+            "Parts of the users, by a hash, that the features job works on: as many workers are busy"
+            " at once, and each holds the events of one part. What is made does not depend on it."
+        ),
+    )
     batch_rows: int = Field(20_000, ge=1, description="Rows of an Arrow batch.")
 
 
