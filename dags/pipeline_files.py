@@ -8,12 +8,20 @@ import os
 import re
 import tomllib
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from airflow.exceptions import AirflowTimetableInvalid
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_DURATION = re.compile(r"(\d+)\s*([smhd])")
+_UNITS = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
 _BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]*(/|$)")
 
 
@@ -24,16 +32,20 @@ class Recommender:
     Attributes:
       file: the pipeline file, absolute.
       name: id of its DAG.
+      zone: IANA name of its time zone.
       timetable: one run a day, whose data interval is that day in the pipeline's time zone.
+      deadline: a scheduled run that takes longer is late; None if none is.
       retries: how often a task that asks to be tried again (exit code 75) is.
       logs: URI of the folder that the days' folders of logs are in; None where it cannot be told.
     """
 
     file: Path
     name: str
+    zone: str
     timetable: CronDataIntervalTimetable
     retries: int
     logs: str | None = None
+    deadline: timedelta | None = None
 
 
 def folder() -> Path:
@@ -81,9 +93,11 @@ def _recommender(file: Path) -> Recommender:
     return Recommender(
         file=file,
         name=name,
+        zone=header.get("time_zone", "UTC"),
         timetable=_timetable(header),
         retries=retries,
         logs=_logs(file, tables.get("source")),
+        deadline=_deadline(header.get("deadline")),
     )
 
 
@@ -96,6 +110,17 @@ def _logs(file: Path, source: object) -> str | None:
     if _BUCKET.match(place):
         return place
     return None if "://" in place else (file.parent / place).resolve().as_uri()
+
+
+def _deadline(value: object) -> timedelta | None:
+    if value is None:
+        return None
+    parsed = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if not parsed:
+        raise ValueError(
+            f"[pipeline] deadline is a number with a unit (90s, 15m, 6h, 2d); found {value!r}"
+        )
+    return int(parsed[1]) * _UNITS[parsed[2]]
 
 
 def _timetable(header: dict) -> CronDataIntervalTimetable:

@@ -1,40 +1,26 @@
-"""A command of Twinspire as a task: its exit code decides what Airflow does, and others are told."""
+"""A command of Twinspire as a task: its exit code decides what Airflow does."""
 
 import json
-import os
 import shlex
-import subprocess
 import sys
+from datetime import timedelta
+from typing import Any
 
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import Asset, AssetAlias
+from airflow.sdk import AssetAlias
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from pipeline_files import Recommender
+from telling_others import (
+    ReportLink,
+    announcement,
+    collect_lineage,
+    live_version,
+    send_gauges,
+    tell_of_failure,
+    went_live,
+)
 
 TRY_AGAIN, NOTHING_TO_DO = 75, 99
-TOLD = (1, 2, 3, 4)  # exit codes of stages that have told somebody of their failure themselves
-
-
-def live_version(name: str) -> Asset:
-    """What a recommender's DAG announces: that another version is live. DAGs that are scheduled on
-    it start then; the event's `extra` has the version, its day and what it finds.
-    """
-    return Asset(name=f"{name}/live", uri=f"x-twinspire://{name}/live")
-
-
-def went_live(result: dict) -> bool:
-    """Whether a stage that publishes has changed what is live, and not found it so."""
-    made = "done" in (result["status"], result.get("refresh", {}).get("status"))
-    return made and bool(result.get("live"))
-
-
-def announcement(result: dict) -> dict:
-    """What is said of a version that went live: which it is, its day, and what it finds for users
-    whom it was not trained on.
-    """
-    gate = result.get("gate") or {}
-    found = {gate["metric"]: gate.get("candidate")} if gate.get("metric") else {}
-    return {"version": result["version"], "day": result["day"], **found}
 
 
 class StageFailed(AirflowFailException):
@@ -45,27 +31,18 @@ class StageFailed(AirflowFailException):
         self.exit_code = exit_code
 
 
-def tell_of_failure(recommender: Recommender):
-    """After a task has failed for good: tells somebody by `notify.command` of the pipeline file,
-    unless the command that failed has done so itself.
+def task_defaults(recommender: Recommender) -> dict[str, Any]:
+    """What all tasks of a recommender's DAGs have: who owns them, how often they are tried again, and
+    that somebody is told.
     """
-
-    def tell(context):
-        error = context.get("exception")
-        if getattr(error, "exit_code", None) in TOLD:
-            return
-        found = context["ti"].xcom_pull(task_ids="day") or {}
-        day = found.get("day") or context["params"].get("day")
-        options = ["--event", "failed", "--stage", context["ti"].task_id, "--reason", str(error)]
-        if day:
-            options += ["--date", day]
-        elif start := context["dag_run"].data_interval_start:
-            options += ["--instant", start.isoformat()]
-        python = os.environ.get("TWINSPIRE_PYTHON", sys.executable)
-        line = [python, "-m", "twinspire", "notify", str(recommender.file), *options]
-        subprocess.run(line, check=False, timeout=300)
-
-    return tell
+    return {
+        "owner": "twinspire",
+        "retries": recommender.retries,
+        "retry_delay": timedelta(minutes=1),
+        "retry_exponential_backoff": 2.0,
+        "max_retry_delay": timedelta(hours=1),
+        "on_failure_callback": tell_of_failure(recommender),
+    }
 
 
 class TwinspireOperator(BashOperator):
@@ -74,19 +51,25 @@ class TwinspireOperator(BashOperator):
 
     Attributes:
       announces: the recommender whose live version it may have changed; empty if it cannot.
+      report: address of the report of the version that it made.
     """
+
+    report: str | None = None
 
     def __init__(self, *, announces: str = "", **kwargs):
         # An alias: a plain outlet would announce each run that ends well, also when what is live
         # has not changed, as in most runs of a backfill.
         outlets = [AssetAlias(f"{announces} versions")] if announces else []
         super().__init__(outlets=outlets, **kwargs)
+        self.operator_extra_links = (ReportLink(),) if announces else ()
         self.announces = announces
 
     def execute(self, context):
         done = self.subprocess_hook.run_command(
             ["bash", "-c", self.bash_command], env=self.get_env(context)
         )
+        result = _json(done.output)
+        self.report = result.get("report")
         if done.exit_code == TRY_AGAIN:
             raise AirflowException(
                 f"{self.task_id} asks to be tried again (exit code {TRY_AGAIN}); the log says why"
@@ -96,14 +79,23 @@ class TwinspireOperator(BashOperator):
                 f"{self.task_id} failed with exit code {done.exit_code}: see Triage in the docs",
                 done.exit_code,
             )
-        result = json.loads(done.output)
         if done.exit_code == NOTHING_TO_DO:
             context["ti"].xcom_push(key="return_value", value=result)
             raise AirflowSkipException(f"{self.task_id} has nothing to do; the log says why")
+        collect_lineage(self, result)
+        send_gauges(self, result)
         if self.announces and went_live(result):
             event = context["outlet_events"][self.outlets[0]]
             event.add(live_version(self.announces), extra=announcement(result))
         return result
+
+
+def _json(line: str) -> dict:
+    """What a command's last line says; of one that was killed it is no JSON."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return {}
 
 
 def command(stage: str, recommender: Recommender, options: str) -> str:

@@ -44,10 +44,20 @@ import shlex
 from datetime import timedelta
 
 from airflow.providers.standard.sensors.bash import BashSensor
-from airflow.sdk import DAG, Asset, Param, chain, get_parsing_context
+from airflow.sdk import (
+    DAG,
+    Asset,
+    DeadlineAlert,
+    DeadlineReference,
+    Param,
+    SyncCallback,
+    chain,
+    get_parsing_context,
+)
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from pipeline_files import Recommender, folder, read
-from stage_tasks import TRY_AGAIN, command, stage, tell_of_failure
+from stage_tasks import TRY_AGAIN, command, stage, task_defaults
+from telling_others import tell_of_late_day
 
 PARAMETERS = {
     "day": Param(
@@ -143,16 +153,20 @@ def skip_if(refresh: bool):
     return check
 
 
+def deadline(recommender: Recommender) -> DeadlineAlert | None:
+    """When a scheduled run is late, and who is told then."""
+    if recommender.deadline is None:
+        return None
+    return DeadlineAlert(
+        # The logical date is the beginning of the day, which the run is due at the end of.
+        reference=DeadlineReference.DAGRUN_LOGICAL_DATE,
+        interval=timedelta(days=1) + recommender.deadline,
+        callback=SyncCallback(tell_of_late_day, {"file": str(recommender.file)}),
+    )
+
+
 def dag(recommender: Recommender) -> DAG:
     """The daily run of one recommender."""
-    defaults = {
-        "owner": "twinspire",
-        "retries": recommender.retries,
-        "retry_delay": timedelta(minutes=1),
-        "retry_exponential_backoff": 2.0,
-        "max_retry_delay": timedelta(hours=1),
-        "on_failure_callback": tell_of_failure(recommender),
-    }
     with DAG(
         recommender.name,
         schedule=recommender.timetable,
@@ -160,7 +174,8 @@ def dag(recommender: Recommender) -> DAG:
         params=PARAMETERS,
         doc_md=(__doc__ or "").replace("PIPELINE", shlex.quote(str(recommender.file))),
         tags=["twinspire", "recommender"],
-        default_args=defaults,
+        deadline=deadline(recommender),
+        default_args=task_defaults(recommender),
     ) as made:
         day = stage(
             "day",

@@ -50,7 +50,7 @@ from twinspire_core.sources.weighted_items import HALF_LIFE
 from twinspire_core.version import __version__
 
 # Tables of the pipeline file that say where, not what
-_PLACES = {"pipeline", "source", "registry", "notify", "beam"}
+_PLACES = {"pipeline", "source", "registry", "notify", "monitor", "beam"}
 _LIBRARIES = ("tensorflow", "tensorflow-transform", "apache-beam", "scann", "numpy", "pyarrow")
 
 

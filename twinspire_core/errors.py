@@ -32,6 +32,17 @@ class GateRefused(TwinspireError):
 
     exit_code = 4
 
+    def __init__(self, message: str, version: str | None = None) -> None:
+        """Says why, and of which version where it is one."""
+        super().__init__(message)
+        self.version = version
+
+
+class Unwell(TwinspireError):
+    """Look at what is live: it is old, slow, or lists what it should not."""
+
+    exit_code = 5
+
 
 class TryAgain(TwinspireError):
     """Run the same command again later."""

@@ -2,6 +2,7 @@
 stage.
 """
 
+import contextlib
 import itertools
 import os
 import re
@@ -9,10 +10,11 @@ import subprocess
 import sys
 import textwrap
 import tomllib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
+import pendulum
 import pytest
 
 from twinspire_core import errors
@@ -23,12 +25,17 @@ ORDER = ["day", "turn", "features", "train", "embed", "index", "publish", "summa
 ALONE = {"turn", "train", "publish", "refresh"}
 
 
+def daily(bag):
+    """The DAGs of daily runs, by id."""
+    return {name: dag for name, dag in bag.dags.items() if "recommender" in dag.tags}
+
+
 def test_every_shipped_pipeline_file_has_a_dag_named_after_it(bag):
     shipped = {
         tomllib.loads(file.read_text())["pipeline"]["name"]
         for file in (ROOT / "pipelines").glob("*.toml")
     }
-    assert set(bag.dags) == shipped | {"tokyo", "late-riser"}
+    assert set(daily(bag)) == shipped | {"tokyo", "late-riser"}
 
 
 def test_a_dag_without_a_variable_set_reads_the_pipelines_beside_it(load):
@@ -47,7 +54,7 @@ def test_parsing_imports_neither_the_heavy_libraries_nor_our_own(tmp_path, write
         import airflow.providers.standard.sensors.bash
         before = set(sys.modules)
         began = time.process_time()
-        import twinspire_dags, broken_pipeline_files
+        import twinspire_dags, upkeep_dags, broken_pipeline_files
         seconds = time.process_time() - began
         print(*sorted({m.partition(".")[0] for m in sys.modules}), f"seconds={seconds}", sep="\\n")
     """
@@ -67,7 +74,7 @@ def test_parsing_imports_neither_the_heavy_libraries_nor_our_own(tmp_path, write
 
 
 def test_no_stage_can_be_skipped_on_the_way_to_publish(bag):
-    for dag in bag.dags.values():
+    for dag in daily(bag).values():
         assert [
             task.task_id for task in dag.topological_sort() if task.task_id != "refresh"
         ] == ORDER
@@ -83,7 +90,7 @@ def test_no_stage_can_be_skipped_on_the_way_to_publish(bag):
 
 
 def test_a_failed_run_is_red_and_a_skipped_one_is_explained(bag):
-    for dag in bag.dags.values():
+    for dag in daily(bag).values():
         # all_done would turn failed runs green; all_success would keep silent about skipped days
         assert dag.get_task("summary").trigger_rule == "none_failed"
         [leaf] = [task for task in dag.tasks if not task.downstream_task_ids]
@@ -96,7 +103,7 @@ def test_a_failed_run_is_red_and_a_skipped_one_is_explained(bag):
 
 
 def test_a_refresh_goes_round_the_stages_and_no_stage_goes_round_it(bag):
-    for dag in bag.dags.values():
+    for dag in daily(bag).values():
         refresh = dag.get_task("refresh")
         assert (refresh.upstream_task_ids, refresh.downstream_task_ids) == ({"day"}, {"summary"})
         assert refresh.max_active_tis_per_dag == 1 and refresh.trigger_rule == "all_success"
@@ -104,7 +111,7 @@ def test_a_refresh_goes_round_the_stages_and_no_stage_goes_round_it(bag):
 
 
 def test_a_run_is_closed_however_it_ends(bag):
-    for dag in bag.dags.values():
+    for dag in daily(bag).values():
         close = dag.get_task("close")
         # a set-up task that was skipped, or was killed itself, would take its teardown with it
         assert not any(task.is_setup for task in dag.tasks)
@@ -116,7 +123,7 @@ def test_a_run_is_closed_however_it_ends(bag):
 
 
 def test_days_go_in_order_without_depending_on_the_run_before(bag):
-    for dag in bag.dags.values():
+    for dag in daily(bag).values():
         assert not dag.catchup
         assert not any(task.depends_on_past or task.wait_for_downstream for task in dag.tasks)
         assert {task.task_id for task in dag.tasks if task.max_active_tis_per_dag == 1} == ALONE
@@ -126,7 +133,8 @@ def test_days_go_in_order_without_depending_on_the_run_before(bag):
 
 def test_every_dag_says_who_owns_it_and_what_to_do_when_it_is_red(bag):
     codes = {kind.exit_code for kind in errors.TwinspireError.__subclasses__()}
-    for dag in bag.dags.values():
+    codes -= {errors.Unwell.exit_code}  # of the monitor, which no run of a day is
+    for dag in daily(bag).values():
         assert dag.owner not in ("", "airflow")
         assert {"twinspire", "recommender"} <= dag.tags
         assert "*Triage.*" in dag.doc_md
@@ -151,6 +159,7 @@ BROKEN = {
     "bad zone": ("[pipeline]\nname = 'x'\ntime_zone = 'Europe/Berlim'", "Europe/Berlim"),
     "bad cron": ("[pipeline]\nname = 'x'\nschedule = '0 0 32 * *'", "0 0 32"),
     "no cron": ("[pipeline]\nname = 'x'\nschedule = 'daily'", "daily"),
+    "bad deadline": ("[pipeline]\nname = 'x'\ndeadline = 'soon'", "deadline"),
     "bad retries": ("[pipeline]\nname = 'x'\nretries = '3'", "retries"),
 }
 
@@ -161,7 +170,7 @@ def test_a_broken_file_is_reported_by_its_name_and_hides_no_other(load, write, t
     write(tmp_path / "healthy.toml", name="healthy")
     (tmp_path / "zz_broken.toml").write_text(text)
     bag = load(tmp_path)
-    assert set(bag.dags) == {"healthy"}
+    assert set(daily(bag)) == {"healthy"}
     [(where, error)] = bag.import_errors.items()
     assert "twinspire_dags" not in where  # an error of that file would hide the healthy ones, too
     assert "zz_broken.toml" in error.splitlines()[-1]
@@ -169,7 +178,7 @@ def test_a_broken_file_is_reported_by_its_name_and_hides_no_other(load, write, t
 
 
 def test_what_goes_live_is_announced_and_logs_are_what_a_run_comes_from(bag):
-    from stage_tasks import announcement, live_version, went_live
+    from telling_others import announcement, live_version, went_live
 
     dag = bag.dags["groceries"]
     assert {task.task_id for task in dag.tasks if task.outlets} == {"publish", "refresh"}
@@ -204,8 +213,48 @@ def test_recommenders_of_the_same_logs_have_the_same_inlet(load, tmp_path):
 def test_a_worker_parses_its_own_dag_alone(load, write, tmp_path, monkeypatch):
     for name in ("one", "two"):
         write(tmp_path / f"{name}.toml", name=name)
-    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "two")
-    assert set(load(tmp_path).dags) == {"two"}
+    for dag in ("two", "two.prune"):
+        monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", dag)
+        assert set(load(tmp_path).dags) == {dag}
+
+
+def test_each_recommender_is_monitored_hourly_and_pruned_weekly_in_its_zone(bag):
+    upkeep = {name: dag for name, dag in bag.dags.items() if "upkeep" in dag.tags}
+    assert set(upkeep) == {f"{of}.{what}" for of in daily(bag) for what in ("monitor", "prune")}
+    starts = {
+        name: [run.isoformat() for run in _starts(upkeep[f"late-riser.{name}"], 2)]
+        for name in ("monitor", "prune")
+    }
+    # Berlin is two hours ahead of Greenwich until the last Sunday of October, then one.
+    assert starts == {
+        "monitor": ["2017-10-27T12:07:00+00:00", "2017-10-27T13:07:00+00:00"],
+        "prune": ["2017-10-30T04:23:00+00:00", "2017-11-06T04:23:00+00:00"],
+    }
+    for name, dag in upkeep.items():
+        [task] = dag.tasks
+        assert not dag.catchup and dag.max_active_runs == 1
+        assert f" -m twinspire {task.task_id} " in task.bash_command
+        assert f"{name.partition('.')[0]}.toml" in dag.doc_md and "PIPELINE" not in dag.doc_md
+        assert ("--yes" in task.bash_command) == (task.task_id == "prune")
+
+
+def _starts(dag, count):
+    """When a DAG that was switched on at noon of 27 October 2017 starts."""
+    from airflow.timetables.base import TimeRestriction
+    from airflow.timetables.trigger import CronTriggerTimetable
+
+    # What a DAG file has only says when; the scheduler's own knows.
+    timetable = CronTriggerTimetable(dag.timetable.expression, timezone=dag.timetable.timezone)
+
+    noon = pendulum.datetime(2017, 10, 27, 12)
+    restriction = TimeRestriction(earliest=noon, latest=None, catchup=True)
+    last = None
+    for _ in range(count):
+        info = timetable.next_dagrun_info(
+            last_automated_data_interval=last, restriction=restriction
+        )
+        last = info.data_interval
+        yield info.run_after
 
 
 @pytest.mark.parametrize(
@@ -222,10 +271,7 @@ def test_a_task_that_could_not_tell_of_its_failure_is_told_of(
 ):
     from stage_tasks import StageFailed
 
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/typed\n')
-    python.chmod(0o755)
-    monkeypatch.setenv("TWINSPIRE_PYTHON", str(python))
+    typed = record_typed(tmp_path, monkeypatch)
     context = {
         "exception": StageFailed("killed", exit_code),
         "ti": SimpleNamespace(task_id="train", xcom_pull=lambda task_ids: day and {"day": day}),
@@ -234,8 +280,80 @@ def test_a_task_that_could_not_tell_of_its_failure_is_told_of(
     }
     [callback] = bag.dags["tokyo"].get_task("train").on_failure_callback
     callback(context)
-    typed = (tmp_path / "typed").read_text().splitlines() if told else []
-    assert typed[5:] == (
+    assert typed()[5:] == (
         (told and ["failed", "--stage", "train", "--reason", "killed", *told]) or []
     )
-    assert typed[:3] == (["-m", "twinspire", "notify"] if told else [])
+    assert typed()[:3] == (["-m", "twinspire", "notify"] if told else [])
+
+
+def record_typed(tmp_path, monkeypatch):
+    """Lets commands be written to a file instead of being run: the words of the last one."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/typed\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("TWINSPIRE_PYTHON", str(python))
+    typed = tmp_path / "typed"
+    return lambda: typed.read_text().splitlines() if typed.exists() else []
+
+
+def test_a_deadline_counts_from_when_the_scheduled_run_is_due(load, write, tmp_path):
+    write(tmp_path / "prompt.toml", name="prompt", deadline="90m")
+    write(tmp_path / "easy.toml", name="easy")
+    dags = daily(load(tmp_path))
+    assert not dags["easy"].deadline
+    [alert] = dags["prompt"].deadline
+    # The logical date is the start of the day, 24 hours before the run is due.
+    assert alert.interval == timedelta(hours=25, minutes=30)
+    assert alert.reference.reference_name == "DagRunLogicalDateDeadline"
+    assert alert.callback.path == "telling_others.tell_of_late_day"
+    assert alert.callback.kwargs == {"file": str(tmp_path / "prompt.toml")}
+
+
+@pytest.mark.parametrize("run_type", ["scheduled", "backfill", "manual"])
+def test_only_a_scheduled_run_is_late(bag, tmp_path, monkeypatch, run_type):
+    from telling_others import tell_of_late_day
+
+    typed = record_typed(tmp_path, monkeypatch)
+    start = "2017-10-15T15:00:00Z"
+    run = {
+        "run_type": run_type,
+        "dag_run_id": "one",
+        "state": "running",
+        "data_interval_start": start,
+    }
+    tell_of_late_day("shop.toml", {"dag_run": run})
+    if run_type != "scheduled":
+        assert typed() == []
+        return
+    *command, reason, instant, at = typed()
+    assert command == ["-m", "twinspire", "notify", "shop.toml", "--event", "late_day", "--reason"]
+    assert "one is running at its deadline" in reason and (instant, at) == ("--instant", start)
+
+
+def test_tasks_that_publish_have_a_button_for_the_report(bag):
+    for dag in bag.dags.values():
+        buttons = {task.task_id for task in dag.tasks if task.operator_extra_links}
+        assert buttons == ({"publish", "refresh"} if dag.dag_id in daily(bag) else set())
+
+
+@pytest.mark.parametrize(
+    ("line", "exit_code", "report"),
+    [
+        ('{"status": "done", "live": false, "report": "https://a/report"}', 0, "https://a/report"),
+        ('{"status": "GateRefused", "report": "https://a/report"}', 4, "https://a/report"),
+        ("Killed", 137, None),
+        ("", 137, None),
+    ],
+)
+def test_the_button_leads_to_the_report_also_of_a_version_that_was_refused(
+    bag, tmp_path, line, exit_code, report
+):
+    from airflow.sdk.exceptions import AirflowFailException
+    from stage_tasks import TwinspireOperator
+    from telling_others import ReportLink
+
+    shell = f"echo '{line}'; exit {exit_code}"
+    task = TwinspireOperator(task_id="publish", bash_command=shell, announces="shop")
+    with contextlib.suppress(AirflowFailException):
+        task.execute({"ti": None, "outlet_events": None})
+    assert ReportLink().get_link(task, ti_key=None) == report

@@ -10,6 +10,7 @@ import typer
 from index_builder.registry.pruning import prunable, unpublished
 from index_builder.registry.registry import Registry
 from twinspire.cli.options import PipelineFile, console, open_pipeline, print_json
+from twinspire.runs import run_leases
 from twinspire.runs.day_run import best_versions
 from twinspire.runs.stages import REFRESH, STAGES
 from twinspire_core import storage
@@ -107,7 +108,8 @@ def prune(
     """Delete old versions and working files; a dry run unless --yes.
 
     Never the live or a pinned version, nor the best accepted one that the next day's is held
-    against, nor the training state that a kept version was made from.
+    against, nor the training state that a kept version was made from, nor what a run that is under
+    way makes.
     What publications that were killed or gave up have left in the registry goes once it is a day
     old. Of what was kept of logs (partials), the days go that the newest day with logs no longer
     looks back to, whatever --keep-days.
@@ -171,8 +173,8 @@ def _needed(pipeline: Pipeline, registry: Registry, pruned: list[str]) -> set[st
 def unused_working_files(
     pipeline: Pipeline, needed: set[str], *, keep_days: int, today: date
 ) -> list[str]:
-    """Attempts of days older than `keep_days`, and of kept days those that a newer committed
-    attempt replaced.
+    """Attempts of days older than `keep_days`, unless a run of the day is under way, and of other
+    days those that a newer committed attempt replaced.
 
     Args:
       pipeline: whose working files.
@@ -184,7 +186,9 @@ def unused_working_files(
     """
     unused: list[str] = []
     for day in attempts.days(pipeline):
-        is_old = (today - day).days > keep_days
+        # A backfill may be making an old day at this moment.
+        under_way = run_leases.state(pipeline, day) == run_leases.OPEN
+        is_old = (today - day).days > keep_days and not under_way
         for stage in (*STAGES, REFRESH.name):
             # Before the folder is listed: what is committed in between would not be in the list.
             newest = attempts.latest(pipeline, day, stage)

@@ -1,5 +1,7 @@
 """The stages of a day as commands, all of them in order, and the refresh between two days."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Annotated, Any
 
@@ -26,6 +28,7 @@ from twinspire.runs import run_leases, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify_of_error
 from twinspire.runs.stages import STAGES
+from twinspire.runs.version_addresses import addresses_of
 from twinspire_core.blocked_imports import never_import
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.display.table import Table
@@ -126,10 +129,11 @@ def refresh(
     with json_on_error("refresh") as known:
         known["day"] = date
         day_run = DayRun(open_pipeline(pipeline), parse_date(date))
-        result = runner.refresh(
-            day_run, force=force, promote=promote, version=version, reuse=not no_reuse
-        )
-        print_json(result)
+        with _with_addresses_of_refused(day_run, known):
+            result = runner.refresh(
+                day_run, force=force, promote=promote, version=version, reuse=not no_reuse
+            )
+        print_json(result | addresses_of(day_run.pipeline, result["version"]))
 
 
 def _stage(name: str, file: str, date: str, *, run: str | None, **options: Any) -> None:
@@ -140,7 +144,22 @@ def _stage(name: str, file: str, date: str, *, run: str | None, **options: Any) 
     with json_on_error(name) as known:
         known["day"] = date  # as typed: it may turn out to be no date
         day_run = DayRun(open_pipeline(file), parse_date(date), lease=run)
-        print_json(runner.run_stage(day_run, name, **options))
+        with _with_addresses_of_refused(day_run, known):
+            result = runner.run_stage(day_run, name, **options)
+        if STAGES[name].publishes:
+            result |= addresses_of(day_run.pipeline, result["version"])
+        print_json(result)
+
+
+@contextmanager
+def _with_addresses_of_refused(run: DayRun, known: dict[str, Any]) -> Iterator[None]:
+    """Where the gate refuses a version: the last line says where that and its report are."""
+    try:
+        yield
+    except GateRefused as error:
+        if error.version:
+            known |= addresses_of(run.pipeline, error.version)
+        raise
 
 
 def run(

@@ -14,6 +14,7 @@ from twinspire.cli import (
     change_versions,
     daily,
     evaluation,
+    monitor,
     notify,
     prepare,
     scheduling,
@@ -44,7 +45,7 @@ PANELS = {
         notify.notify,
         show_days.status,
     ),
-    "Read": (ask.recommend, ask.similar, ask.serve, evaluation.evaluate),
+    "Read": (ask.recommend, ask.similar, ask.serve, monitor.monitor, evaluation.evaluate),
     "Versions": (
         show_versions.versions,
         show_versions.show,

@@ -235,6 +235,7 @@ def _run_stage(
         "seconds": _seconds_since(started),
         "mode": task.context.mode,
         "parent": parent.version if parent else None,
+        "inputs": dict(task.context.inputs),
         **attempt.summary,
     }
     if stage.publishes:

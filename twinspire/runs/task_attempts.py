@@ -101,7 +101,8 @@ def raise_if_refused(attempt: Attempt) -> None:
         raise GateRefused(
             f"The gate refused {version}; the live version stays.\n"
             + "\n".join(f"  - {reason}" for reason in reasons)
-            + f'\nTo overrule it: twinspire promote PIPELINE {version} --despite-gate "REASON"'
+            + f'\nTo overrule it: twinspire promote PIPELINE {version} --despite-gate "REASON"',
+            version,
         )
 
 

@@ -35,6 +35,7 @@ from twinspire_core.config.tables.deployment import (
     BeamConfig,
     IndexConfig,
     ListsConfig,
+    MonitorConfig,
     NotifyConfig,
     PipelineConfig,
     RegistryConfig,
@@ -94,6 +95,11 @@ class Pipeline(Strict):
         default_factory=NotifyConfig,
         json_schema_extra=ADDED,
         description="Who is told when a day needs somebody.",
+    )
+    monitor: MonitorConfig = Field(
+        default_factory=MonitorConfig,
+        json_schema_extra=ADDED,
+        description="What is asked of what is live, and what that must reach.",
     )
     beam: BeamConfig = Field(default_factory=BeamConfig, description="Runner.")
 

@@ -1,11 +1,12 @@
 """Which working files `prune` takes for unused."""
 
-from datetime import date
+from datetime import date, timedelta
 from types import SimpleNamespace
 
 import pytest
 
 from twinspire.cli.change_versions import unused_working_files
+from twinspire.runs import run_leases
 from twinspire_core import storage
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
@@ -60,3 +61,16 @@ def test_an_attempt_that_is_committed_meanwhile_does_no_harm(pipeline, monkeypat
     monkeypatch.setattr(storage, "list_names", list_and_commit)
     assert unused(pipeline) == []
     assert unused(pipeline) == [first]
+
+
+def test_an_old_day_that_is_being_made_keeps_its_files_until_its_run_has_ended(pipeline):
+    home = commit(pipeline)
+    later = DAY + timedelta(days=8)
+
+    def old():
+        return unused_working_files(pipeline, set(), keep_days=7, today=later)
+
+    run_leases.acquire_day(pipeline, DAY, "backfill")
+    assert old() == []
+    run_leases.release_day(pipeline, DAY, "backfill", run_leases.FAILED)
+    assert old() == [home]

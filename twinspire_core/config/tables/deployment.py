@@ -1,5 +1,5 @@
 """The tables that say where the stages run, and where versions go: `pipeline`, `index`, `registry`,
-`serving`, `lists`, `notify`, `beam`.
+`serving`, `lists`, `notify`, `monitor`, `beam`.
 """
 
 from datetime import timedelta
@@ -22,6 +22,14 @@ class PipelineConfig(Strict):
     )
     time_zone: str = Field("UTC", description="IANA name; a day is a calendar day of this zone.")
     schedule: str = Field("0 0 * * *", description="Cron of the daily run, in `time_zone`.")
+    deadline: Duration | None = Field(
+        None,
+        json_schema_extra=ADDED,
+        description=(
+            "In Airflow: somebody is told (`notify.command`, event `late_day`) when a scheduled run"
+            " has not ended well so long after `schedule` began it, `6h` say."
+        ),
+    )
     retries: int = Field(3, ge=0, description="How often a stage that asks to be tried again is.")
     work_root: str = Field(
         "work", description="Working files of the stages. Local path or `gs://`."
@@ -166,10 +174,37 @@ class NotifyConfig(Strict):
         None,
         description=(
             "A shell command, run when a day fails, is refused, has late or missing logs, or leaves"
-            " a gap. Its standard input is a JSON object: `event`, `pipeline`, `day`, `stage`,"
+            " a gap, and when the monitor finds that what is live is not well. Its standard input is"
+            " a JSON object: `event`, `pipeline`, `day`, `stage`,"
             " `exit_code`, `reason`, `command`. Secrets belong in its environment."
         ),
     )
     timeout: Duration = Field(
         timedelta(seconds=30), description="It is ended after this long. It never stops a day."
     )
+
+
+class MonitorConfig(Strict):
+    """What `twinspire monitor` asks, and what it alerts at."""
+
+    server: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+",
+        description=(
+            "Address of the server that is asked, `https://recommend.example.com`; its token is"
+            " `TWINSPIRE_TOKEN` of the environment. Airflow's runs link to the report that it shows."
+            " Without it the live version is opened and asked where the command runs."
+        ),
+    )
+    max_age: Duration = Field(
+        timedelta(days=2), description="Since the end of the day of the live version."
+    )
+    max_latency_ms: float = Field(
+        200, gt=0, description="Milliseconds within which half of the lists are there."
+    )
+    users: int = Field(
+        20,
+        ge=1,
+        description="So many stored users are asked for, and as many with a made-up history.",
+    )
+    timeout: Duration = Field(timedelta(seconds=30), description="What one answer may take.")

@@ -1,0 +1,118 @@
+"""What others are told of tasks: people, DAGs that start when another version is live, lineage, gauges."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from airflow.sdk import Asset, BaseOperatorLink
+from airflow.sdk.lineage import get_hook_lineage_collector
+from airflow.sdk.observability import stats
+from pipeline_files import Recommender
+
+TOLD = (1, 2, 3, 4, 5)  # exit codes of commands that have told somebody of their failure themselves
+
+
+def live_version(name: str) -> Asset:
+    """What a recommender's DAG announces: that another version is live. DAGs that are scheduled on
+    it start then; the event's `extra` has the version, its day and what it finds.
+    """
+    return Asset(name=f"{name}/live", uri=f"x-twinspire://{name}/live")
+
+
+def went_live(result: dict) -> bool:
+    """Whether a stage that publishes has changed what is live, and not found it so."""
+    made = "done" in (result["status"], result.get("refresh", {}).get("status"))
+    return made and bool(result.get("live"))
+
+
+def announcement(result: dict) -> dict:
+    """What is said of a version that went live: which it is, its day, and what it finds for users
+    whom it was not trained on.
+    """
+    return {"version": result["version"], "day": result["day"], **_measured(result)}
+
+
+def _measured(result: dict) -> dict:
+    gate = result.get("gate") or {}
+    return {gate["metric"]: gate.get("candidate")} if gate.get("metric") else {}
+
+
+def tell_of_failure(recommender: Recommender):
+    """After a task has failed for good: tells somebody by `notify.command` of the pipeline file,
+    unless the command that failed has done so itself.
+    """
+
+    def tell(context):
+        error = context.get("exception")
+        if getattr(error, "exit_code", None) in TOLD:
+            return
+        found = context["ti"].xcom_pull(task_ids="day") or {}
+        day = found.get("day") or context["params"].get("day")
+        about = ["--stage", context["ti"].task_id, "--reason", str(error)]
+        if day:
+            about += ["--date", day]
+        elif start := context["dag_run"].data_interval_start:
+            about += ["--instant", start.isoformat()]
+        notify(str(recommender.file), "failed", about)
+
+    return tell
+
+
+def tell_of_late_day(file: str, context: dict) -> None:
+    """When a run has not ended well by its deadline: tells somebody. Airflow calls it by its name.
+
+    Runs of a backfill are of days that have long been late, and manual ones are watched by whoever
+    started them.
+    """
+    run = context["dag_run"]
+    if run["run_type"] != "scheduled":
+        return
+    reason = f"Its run {run['dag_run_id']} is {run['state']} at its deadline (pipeline.deadline)."
+    notify(file, "late_day", ["--reason", reason, "--instant", run["data_interval_start"]])
+
+
+def notify(file: str, event: str, about: list[str]) -> None:
+    """Runs `twinspire notify`."""
+    python = os.environ.get("TWINSPIRE_PYTHON", sys.executable)
+    line = [python, "-m", "twinspire", "notify", file, "--event", event, *about]
+    subprocess.run(line, check=False, timeout=300)
+
+
+class ReportLink(BaseOperatorLink):
+    """A button on the task's page: the report of the version that it published, or that the gate
+    refused.
+    """
+
+    name = "Report"
+
+    def get_link(self, operator, *, ti_key):
+        """Asked when the task has ended; where there is no address, there is no button."""
+        return operator.report
+
+
+def collect_lineage(task, result: dict) -> None:
+    """Says what a stage was made from and what it made, for OpenLineage, say; where nobody collects
+    it, nothing comes of it.
+    """
+    collector = get_hook_lineage_collector()
+    for place in result.get("inputs", {}).values():
+        collector.add_input_asset(task, uri=_uri(place))
+    for name in ("attempt", "folder"):
+        if place := result.get(name):
+            collector.add_output_asset(task, uri=_uri(place))
+
+
+def _uri(place: str) -> str:
+    return place if "://" in place else Path(place).absolute().as_uri()
+
+
+def send_gauges(task, result: dict) -> None:
+    """Each figure of a command's last line as `twinspire.PIPELINE.TASK.FIGURE`, and what the gate
+    measured, where Airflow has its own sent to StatsD or OpenTelemetry.
+    """
+    figures = result | _measured(result)
+    for name, value in figures.items():
+        if type(value) in (int, float):
+            known_name = name.replace("@", "_at_")  # neither system takes all characters
+            stats.gauge(f"twinspire.{task.dag_id}.{task.task_id}.{known_name}", value)

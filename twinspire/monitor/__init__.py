@@ -1,0 +1,1 @@
+"""Asking what is live as users do, and judging it by the limits of the pipeline file."""
