@@ -1,8 +1,8 @@
 """How often items were taken, and since when, as of the start of some day.
 
 A count table has one row per item and day with events: `_item`, `_day` (since 1970), `n` and
-`first` (microseconds), and decayed sums (decayed_counts.py) if a source needs them. Tables of parts
-of the users add up to the table of all. Only positives are counted.
+`first` (microseconds), and decayed sums (decayed_counts.py) if a source needs them, and is sorted by
+item and day. Tables of parts of the users add up to the table of all. Only positives are counted.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,21 +39,34 @@ def empty(p: Pipeline) -> pa.RecordBatch:
 
 def partial(p: Pipeline, positives: pl.DataFrame) -> pa.RecordBatch:
     """The count table of some events with `_item`, `_day`, `_time`."""
-    weighted = decayed_counts.with_weights(p, positives)
-    grouped = weighted.group_by("_item", "_day").agg(
-        pl.len().cast(pl.Int64).alias("n"),
-        pl.col("_time").min().alias("first"),
-        *(pl.col(name).sum() for name in decayed_counts.trending_columns(p)),
-    )
-    return batches.to_batch(grouped, schema(p))
+    events = decayed_counts.with_weights(p, positives)
+    counted = events.with_columns(pl.lit(1, pl.Int64).alias("n"), pl.col("_time").alias("first"))
+    return _added_up(p, counted)
 
 
 def merge(p: Pipeline, partials: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
-    """The sum of count tables, sorted."""
-    rows = batches.to_frame(partials)
-    sums = [pl.col(name).sum() for name in ("n", *decayed_counts.trending_columns(p))]
-    total = rows.group_by("_item", "_day").agg(*sums, pl.col("first").min())
-    return batches.to_batch(total.sort("_item", "_day"), schema(p))
+    """The sum of count tables."""
+    return _added_up(p, batches.to_frame(partials))
+
+
+def _added_up(p: Pipeline, rows: pl.DataFrame) -> pa.RecordBatch:
+    """The count table of rows that have its columns, in any order."""
+    if rows.is_empty():
+        return empty(p)
+    # Item and day in one number: numbers are sorted and grouped in half the time of strings.
+    items = rows["_item"].unique().sort()
+    numbers = rows["_item"].cast(pl.Enum(items)).to_physical().cast(pl.Int64)
+    first_day = rows.select(pl.col("_day").min()).item()
+    days = rows.select(pl.col("_day").max()).item() - first_day + 1
+    place = numbers * days + (rows["_day"] - first_day)
+    sums = ["n", *decayed_counts.trending_columns(p)]
+    ordered = rows.select("first", *sums).with_columns(place.alias("_place")).sort("_place")
+    by_place = ordered.group_by("_place", maintain_order=True)
+    total = by_place.agg(pl.col(sums).sum(), pl.col("first").min())
+    place = total["_place"]
+    item = items.gather(place // days).alias("_item")
+    day = (place % days + first_day).cast(pl.Int32).alias("_day")
+    return batches.to_batch(total.with_columns(item, day), schema(p))
 
 
 def computed(p: Pipeline) -> list[str]:
@@ -74,23 +87,21 @@ def as_of(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
     Returns: `_item`; the `computed` features; `_popular`, `_lately`, `_recent`: events in
       `window.count_days`, `evaluation.lately_days` and `corpus.days`.
     """
-    events = {name: f.days for name, f in p.of_kind(CountFeature).items()}
-    events |= {
+    lengths = _count_windows(p) | {
         "_popular": p.window.count_days,
         "_lately": p.evaluation.lately_days,
         "_recent": p.corpus.days,
     }
-    sums = [pl.col("n").filter(_window(n, day)).sum().alias(name) for name, n in events.items()]
+    windows = _Windows(table)
+    item = np.arange(len(windows.items))
+    end = np.full(len(item), day_plan.number(day))
+    found = {name: windows.events(item, end, length) for name, length in lengths.items()}
+    known = pl.DataFrame({"_item": windows.items, **found})
     # Of the window, and not of all that was read: that depends on the mode, and the age must not.
-    first = pl.col("first").filter(_window(p.window.count_days, day)).min()
-    longest = max(events.values())
-    by_item = table.filter(_window(longest, day)).group_by("_item")
-    found = by_item.agg(*sums, first.alias("_first"))
-    age = (day_plan.start_of(day, p.zone) - pl.col("_first")) / day_plan.MICROSECONDS_OF_A_DAY
-    # Computed features are counts, which have their window above, and ages.
-    ages = [age.alias(name) for name in computed(p) if name not in events]
-    found = found.with_columns(ages)
-    return found.with_columns(pl.col(computed(p)).cast(pl.Float32)).drop("_first")
+    age = windows.age(item, end, p.window.count_days, day_plan.start_of(day, p.zone))
+    known = known.with_columns(age.alias(name) for name in computed(p) if name not in lengths)
+    is_known = windows.events(item, end, max(lengths.values())) > 0
+    return known.filter(is_known).with_columns(pl.col(computed(p)).cast(pl.Float32))
 
 
 def on_days(p: Pipeline, table: pl.DataFrame, days: Sequence[date]) -> pl.DataFrame:
@@ -103,38 +114,86 @@ def on_days(p: Pipeline, table: pl.DataFrame, days: Sequence[date]) -> pl.DataFr
 
     Returns: `_item`, `_day`, `n` of the day, `_time` of its start, and the `computed` features.
     """
-    table = table.sort("_item", "_day")  # as `merge` leaves it, which costs next to nothing
-    day = table["_day"].to_numpy().astype(np.int64)
-    wanted = np.flatnonzero((day >= day_plan.number(days[0])) & (day <= day_plan.number(days[-1])))
-    counts = {name: f.days for name, f in p.of_kind(CountFeature).items()}
-    longest = max([p.window.count_days, *counts.values()])
-    # Item and day in one ascending integer, so that a window is what stands between two places.
-    # Items are further apart than the longest window, which so reaches into no other item.
-    since_first = day - day.min(initial=0)
-    apart = int(since_first.max(initial=0)) + longest + 1
-    moment = table["_item"].rle_id().to_numpy().astype(np.int64) * apart + since_first
+    windows = _Windows(table)
+    is_wanted = (windows.day >= day_plan.number(days[0])) & (
+        windows.day <= day_plan.number(days[-1])
+    )
+    item = windows.item[is_wanted]
+    end = windows.day[is_wanted]
+    rows = table.select("_item", "_day", "n").filter(is_wanted)
+    start_of = {day_plan.number(at): day_plan.start_of(at, p.zone) for at in days}
+    moments = rows["_day"].replace_strict(start_of, return_dtype=pl.Int64).alias("_time")
+    lengths = _count_windows(p)
+    age = windows.age(item, end, p.window.count_days, moments.to_numpy())
+    found = [
+        pl.Series(name, windows.events(item, end, lengths[name]))
+        if name in lengths
+        else age.alias(name)
+        for name in computed(p)
+    ]
+    return rows.with_columns(moments, *(feature.cast(pl.Float32) for feature in found))
 
-    def window_start(length: int) -> np.ndarray:
-        place: np.ndarray = np.searchsorted(moment, moment[wanted] - length)
-        return place
 
-    events_before = np.concatenate([[0], np.cumsum(table["n"].to_numpy())])
-    found: dict[str, pl.Series] = {}
-    for name, length in counts.items():
-        events = events_before[wanted] - events_before[window_start(length)]
-        found[name] = pl.Series(name, events).cast(pl.Float32)
-    # Rows of an item are in order of time: the first event of a window is that of its first row.
-    start = window_start(p.window.count_days)
-    first = table["first"].gather(start)
-    number_of = {day_plan.number(at): day_plan.start_of(at, p.zone) for at in days}
-    rows = table.select("_item", "_day", "n")[wanted]
-    moments = rows["_day"].replace_strict(number_of, return_dtype=pl.Int64).alias("_time")
-    age = (moments - first) / day_plan.MICROSECONDS_OF_A_DAY
-    age = age.set(pl.Series(start == wanted), None).cast(pl.Float32)
-    for name in computed(p):
-        if name not in found:
-            found[name] = age.alias(name)
-    return rows.with_columns(moments, *(found[name] for name in computed(p)))
+def _count_windows(p: Pipeline) -> dict[str, int]:
+    """Days that each count looks back."""
+    return {name: f.days for name, f in p.of_kind(CountFeature).items()}
+
+
+class _Windows:
+    """Sums over the days before some day, of a count table's items.
+
+    Item and day are one ascending number, so that a window is what stands between two places.
+
+    Attributes:
+      items: [N] String, the distinct ones.
+      item: [M] int64, the number of each row's item.
+      day: [M] int64, of each row.
+    """
+
+    def __init__(self, table: pl.DataFrame) -> None:
+        """Looks at a count table, which is sorted by item and day."""
+        self.item = table["_item"].rle_id().to_numpy().astype(np.int64)
+        self.items = table["_item"].filter(pl.Series(np.diff(self.item, prepend=-1) > 0))
+        self.day = table["_day"].to_numpy().astype(np.int64)
+        self._first_day = self.day.min(initial=day_plan.number(date.max))
+        # One more than the days that there are: the end of an item's last day, too, is before the
+        # next item.
+        self._apart = max(0, self.day.max(initial=0) - self._first_day) + 2
+        self._place = self._places(self.item, self.day)
+        self._events = np.concatenate([[0], np.cumsum(table["n"].to_numpy())])
+        self._first = table["first"].to_numpy()
+
+    def _places(self, item: np.ndarray, day: np.ndarray) -> np.ndarray:
+        places: np.ndarray = item * self._apart + np.clip(day - self._first_day, 0, self._apart - 1)
+        return places
+
+    def _rows(
+        self, item: np.ndarray, end: np.ndarray, length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows low[i] up to, without, high[i] are those of item i in the `length` days before
+        end[i].
+        """
+        low = np.searchsorted(self._place, self._places(item, end - length))
+        high = np.searchsorted(self._place, self._places(item, end))
+        return low, high
+
+    def events(self, item: np.ndarray, end: np.ndarray, length: int) -> np.ndarray:
+        """Events of item[i] in the `length` days before end[i], [K] int64."""
+        low, high = self._rows(item, end, length)
+        events: np.ndarray = self._events[high] - self._events[low]
+        return events
+
+    def age(
+        self, item: np.ndarray, end: np.ndarray, length: int, moment: np.ndarray | int
+    ) -> pl.Series:
+        """Days from the first event of such a window to a moment in microseconds, [K] Float32; null
+        where there is no event.
+        """
+        low, high = self._rows(item, end, length)
+        # Rows of an item are in order of time: the first event of a window is that of its first row.
+        first = np.append(self._first, 0)[low]
+        age = pl.Series((moment - first) / day_plan.MICROSECONDS_OF_A_DAY)
+        return age.set(pl.Series(low == high), None).cast(pl.Float32)
 
 
 def first_seen(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
