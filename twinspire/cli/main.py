@@ -14,12 +14,13 @@ from twinspire.cli import (
     change_versions,
     daily,
     evaluation,
+    list_versions,
     monitor,
     notify,
     prepare,
     scheduling,
     show_days,
-    show_versions,
+    show_version,
 )
 from twinspire.cli.options import console
 from twinspire_core.errors import TwinspireError
@@ -47,9 +48,9 @@ PANELS = {
     ),
     "Read": (ask.recommend, ask.similar, ask.serve, monitor.monitor, evaluation.evaluate),
     "Versions": (
-        show_versions.versions,
-        show_versions.show,
-        show_versions.report,
+        list_versions.versions,
+        show_version.show,
+        show_version.report,
         change_versions.promote,
         change_versions.rollback,
         change_versions.pin,
