@@ -15,8 +15,9 @@ from benchmarks.gates.cases import CASES, Case
 from tests.index_builder.gate.gates import changed, gate, verdict
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import EvaluationConfig, GateConfig
-from twinspire_core.contracts.day_metrics import DayMetrics, FusionMeasures, MeasuredDay
+from twinspire_core.contracts.day_metrics import DayMetrics, FusionMeasures
 from twinspire_core.contracts.fusion_file import FittedOn
+from twinspire_core.contracts.measured_day import MeasuredDay
 
 METRIC = "recall@50"
 CASE = Case(name="made-up", file="none", first=date(2024, 3, 1), days=2)

@@ -6,8 +6,9 @@ import pytest
 
 from index_builder.gate.memory_rule import LineMemory
 from tests.index_builder.gate.gates import gate, verdict
-from twinspire_core.contracts.day_metrics import FusionMeasures, MeasuredDay
+from twinspire_core.contracts.day_metrics import FusionMeasures
 from twinspire_core.contracts.fusion_file import FittedOn
+from twinspire_core.contracts.measured_day import MeasuredDay
 from twinspire_core.contracts.paired_differences import PairedDifference, PairedDifferences
 from twinspire_core.contracts.ranker_file import RankerFit
 from twinspire_core.contracts.ranker_measures import RankerMeasures
