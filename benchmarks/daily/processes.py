@@ -5,13 +5,19 @@ memory.
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 ROOT = Path(__file__).resolve().parent.parent.parent
+_LOOK_SECONDS = 0.2
 
 
 class Taken(NamedTuple):
@@ -20,7 +26,8 @@ class Taken(NamedTuple):
     Attributes:
       seconds: of the clock.
       cpu_seconds: of all processors together, user and system, its children's included.
-      peak_mb: memory of the largest process, in MB.
+      peak_mb: memory of all its processes together at one moment, in MB, as often as that was looked
+        at; at least that of the largest of them.
     """
 
     seconds: float
@@ -85,13 +92,30 @@ def timed(
     with subprocess.Popen(
         command, env=whole, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
-        output = process.stdout.read() if process.stdout else ""
+        with ThreadPoolExecutor(1) as beside:
+            ended = threading.Event()
+            largest_sum = beside.submit(_largest_sum, process.pid, ended)
+            output = process.stdout.read() if process.stdout else ""
+            ended.set()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in {0, *may_end_with}:
         sys.exit(
             f"{output.rstrip()}\n`{' '.join(command)}` in {cwd} ended with {process.returncode}."
         )
-    return Taken(
-        time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-    )
+    peak = max(usage.ru_maxrss * 1024, largest_sum.result())
+    return Taken(time.monotonic() - started, usage.ru_utime + usage.ru_stime, peak / (1 << 20))
+
+
+def _largest_sum(pid: int, ended: threading.Event) -> int:
+    """The most bytes that a process and its descendants held together, until it has ended."""
+    most = 0
+    with suppress(psutil.NoSuchProcess):
+        root = psutil.Process(pid)
+        while not ended.wait(_LOOK_SECONDS):
+            held = 0
+            for one in (root, *root.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    held += one.memory_info().rss
+            most = max(most, held)
+    return most

@@ -1,0 +1,1 @@
+"""Training rows of `benchmarks.features`, made in two other ways."""

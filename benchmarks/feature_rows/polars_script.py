@@ -1,0 +1,150 @@
+"""The training rows of `benchmarks.features` as one writes them by hand: a script of Polars and
+NumPy, for this shop alone, on one machine, with the day in memory.
+
+    python -m benchmarks.feature_rows.polars_script LOGS OUT
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.feature_rows import rules
+
+
+def read_events(folder: Path) -> pl.DataFrame:
+    """Events of both days: `user`, `item`, `time`, `device`, `today`; sorted by user, time and item,
+    without copies.
+    """
+    days = []
+    for day in (rules.BEFORE, rules.DAY):
+        events = pl.read_parquet(rules.events_file(folder, day))
+        counts = events.group_by("user").len()
+        crawlers = counts.filter(pl.col("len") > rules.MAX_USER_EVENTS)["user"]
+        if len(crawlers):
+            place = pl.int_range(pl.len()).over("user")
+            within = ~pl.col("user").is_in(crawlers.implode()) | (place < rules.MAX_USER_EVENTS)
+            events = events.filter(within)
+        days.append(events.with_columns(today=pl.lit(day == rules.DAY)))
+    events = pl.concat(days)
+    # Numbers in the order of the ids: they are sorted faster than ids.
+    for column in ("user", "item"):
+        ids = events.select(pl.col(column).unique().sort()).with_row_index(f"{column}_code")
+        events = events.join(ids, on=column, how="left", maintain_order="left")
+    keys = ["user_code", "time", "item_code"]
+    events = events.sort(*keys, maintain_order=True)
+    is_copy = pl.all_horizontal(pl.col(key) == pl.col(key).shift() for key in keys)
+    return events.filter(~is_copy.fill_null(False))
+
+
+def vocabulary(events: pl.DataFrame, column: str, least: int) -> pl.DataFrame:
+    """Rows of a table by value: `column`, `row`. Frequent values come first, and of those that are
+    equally frequent, the last in the order of bytes.
+    """
+    counts = events.group_by(column).len("n").sort("n", column, descending=True)
+    kept = pl.col("n") >= least
+    return counts.select(
+        column,
+        row=pl.when(kept).then(pl.int_range(1, pl.len() + 1)).otherwise(kept.sum() + 1),
+    )
+
+
+def scaled(x: np.ndarray, analysed: np.ndarray) -> np.ndarray:
+    """The logarithm of x, by mean and deviation of that of the analysed rows."""
+    logs = np.log1p(analysed.astype(np.float64))
+    return ((np.log1p(x.astype(np.float64)) - logs.mean()) / (logs.std() or 1.0)).astype(np.float32)
+
+
+def item_features(folder: Path, events: pl.DataFrame) -> pl.DataFrame:
+    """What rows hold of their item on the day: `item`, `item_row`, `kind`, `price`, `sold`."""
+    catalogue = pl.read_parquet(rules.items_file(folder))
+    sold = events.filter(~pl.col("today")).group_by("item").len("sold_before")
+    taken = events.group_by("item").agg(pl.len().alias("n"), pl.col("today").sum())
+    items = taken.join(catalogue, on="item", how="left").join(sold, on="item", how="left")
+    items = items.with_columns(pl.col("sold_before").fill_null(0))
+    of_event = np.repeat(np.arange(len(items)), items["n"].to_numpy())
+    kinds = vocabulary(items[of_event], "kind", 1).rename({"row": "kind_row"})
+    # Of an event of the day before, nothing was counted yet.
+    of_today = np.repeat(np.arange(len(items)), items["today"].to_numpy())
+    counts = np.zeros(len(of_event))
+    counts[: len(of_today)] = items["sold_before"].to_numpy()[of_today]
+    price = items["price"].to_numpy()
+    ids = vocabulary(events, "item", rules.MIN_EVENTS).rename({"row": "item_row"})
+    return (
+        items.with_columns(
+            price=scaled(price, price[of_event]),
+            sold=scaled(items["sold_before"].to_numpy(), counts),
+        )
+        .join(kinds, on="kind", how="left")
+        .join(ids, on="item", how="left")
+        .select("item", "item_row", pl.col("kind_row").alias("kind"), "price", "sold")
+    )
+
+
+def held_out(users: pl.Series) -> set[str]:
+    """Who of the day's users is not trained on."""
+    draws = sorted((rules.draw(user), user) for user in users)
+    most = int(rules.HOLDOUT * 2**64)
+    return {user for draw, user in draws[: rules.MOST_HELD_OUT] if draw < most}
+
+
+def write_rows(folder: Path, out: Path) -> None:
+    """Writes the rows, an hour a file, sorted by time, user and item."""
+    events = read_events(folder)
+    features = item_features(folder, events)
+    users = vocabulary(events, "user", rules.MIN_EVENTS).rename({"row": "user_row"})
+    devices = vocabulary(events, "device", 1).rename({"row": "device_row"})
+    events = (
+        events.join(features, on="item", how="left", maintain_order="left")
+        .join(users, on="user", how="left", maintain_order="left")
+        .join(devices, on="device", how="left", maintain_order="left")
+    )
+    user = events["user_code"].to_numpy()
+    time = events["time"].dt.epoch("us").to_numpy()
+    items = events["item_row"].cast(pl.Int64).to_numpy()
+    place = np.arange(len(events))
+    new_user = np.diff(user, prepend=-1) != 0
+    # Events of one moment do not see each other: a history ends where their moment begins.
+    new_moment = new_user | (np.diff(time, prepend=-1) != 0)
+    high = np.maximum.accumulate(np.where(new_moment, place, 0))
+    low = np.maximum(np.maximum.accumulate(np.where(new_user, place, 0)), high - rules.HISTORY)
+    events = events.with_columns(low=pl.Series(low), high=pl.Series(high)).filter("today")
+    away = held_out(events["user"].unique())
+    events = events.filter(~pl.col("user").is_in(list(away)))
+    events = events.sort("time", "user_code", "item_code")
+    out.mkdir(parents=True)
+    for (hour,), rows in events.group_by(pl.col("time").dt.hour(), maintain_order=True):
+        lengths = (rows["high"] - rows["low"]).to_numpy()
+        ends = np.cumsum(lengths)
+        taken = np.arange(ends[-1]) + np.repeat(rows["low"].to_numpy() - (ends - lengths), lengths)
+        offsets = np.concatenate([[0], ends]).astype(np.int32)
+        recent = pa.ListArray.from_arrays(offsets, items[taken])
+        table = rows.select(
+            pl.col("time").alias("_time"),
+            pl.col("user").alias("_user"),
+            pl.col("item").alias("_item"),
+            pl.col("user_row").alias("user"),
+            (pl.col("time").dt.hour() + 1).alias("now_hour"),
+            pl.lit(rules.DAY.weekday() + 1).alias("now_weekday"),
+            pl.col("device_row").alias("device"),
+            pl.col("item_row").alias("item"),
+            "kind",
+            "price",
+            "sold",
+        ).to_arrow()
+        table = table.append_column("recent", recent).select(rules.SCHEMA.names)
+        pq.write_table(
+            table.cast(rules.SCHEMA), out / f"{hour:02d}.parquet", 1 << 16, compression="zstd"
+        )
+
+
+def main() -> None:
+    """Writes the rows of a folder of logs."""
+    write_rows(Path(sys.argv[1]), Path(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""What do the training rows of a large day cost, beside two other ways to make the same rows?
+
+    python -m benchmarks.features                          1, 3 and 10 million events; an hour
+    python -m benchmarks.features --events 300000 1000000 --shards 4 16     smaller, some minutes
+    python -m benchmarks.features --only polars --events 1000000 3000000    one way alone
+    python -m benchmarks.features --write                  and docs/measurements.md
+
+Each way is a process of its own on the same made days (large_world.py: as many events the day before,
+a tenth as many users, histories of up to 50 items):
+
+    stage    `twinspire features`: checked records, examples, training rows, the transform graph,
+             statistics, corpora, queries and users; the day before was read by an earlier run,
+             which left partials
+    polars   a script of Polars and NumPy, by hand, with the day in memory: training rows alone
+    beam     an event per element of a Beam job, and TFT's analysers: training rows alone, of
+             `--beam-events`
+
+A million more events cost what the largest day takes more than the smallest: imports and start-up
+do not count. Figures are CPU seconds of all processes, and the largest sum of their memory. That all
+rows are equal is a test (tests/benchmarks/test_features.py). Results go to benchmarks/features.json.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import large_world
+from benchmarks.daily.processes import ROOT, Checkout, Taken, timed
+from benchmarks.feature_rows import rules
+from benchmarks.quality.command import machine, write_whole
+
+RESULTS = Path(__file__).with_suffix(".json")
+PAGE = ROOT / "docs" / "measurements.md"
+BEGIN = "<!-- features: begin -->"
+END = "<!-- features: end -->"
+SCRIPTS = {"polars": "polars_script", "beam": "beam_script"}
+WAYS = {
+    "stage": "`twinspire features`, partials of the day before",
+    "polars": "a Polars script by hand",
+    "beam": "an event per element, Beam and TFT",
+}
+SHARDS = 16
+
+# One row for all that is out of a vocabulary: the others then need no hash of TensorFlow's.
+PIPELINE = """
+[pipeline]
+name = "shards-{shards}"
+work_root = "{folder}/work"
+[source]
+events = "{folder}/events/dt={{date}}/"
+items = "{folder}/items/dt={{date}}/"
+[columns]
+user = "user"
+item = "item"
+time = "time"
+[window]
+history_days = 2
+count_days = 2
+vocabulary_days = 2
+train_days = 1
+[vocabulary]
+oov_buckets = 1
+[mix]
+sources = ["two_tower"]
+[beam]
+shards = {shards}
+[features.user]
+kind = "id"
+tower = "query"
+[features.recent]
+kind = "history"
+tower = "query"
+length = 50
+[features.now]
+kind = "time"
+tower = "query"
+[features.device]
+kind = "category"
+tower = "query"
+[features.item]
+kind = "id"
+tower = "item"
+[features.kind]
+kind = "category"
+tower = "item"
+[features.price]
+kind = "number"
+tower = "item"
+log = true
+[features.sold]
+kind = "count"
+days = 2
+"""
+
+
+def lay_out(folder: Path, events: int) -> None:
+    """Writes the logs of a made day of so many events, unless they are there."""
+    if (folder / "items").exists():
+        return
+    scale = events / large_world.EVENTS
+    users = round(scale * large_world.USERS)
+    items = round(scale * large_world.ITEMS)
+    large_world.make_logs(folder, events, users, items, seed=7)
+
+
+def pipeline_file(folder: Path, shards: int) -> Path:
+    """The pipeline file of a day."""
+    file = folder / f"shards-{shards}.toml"
+    file.write_text(PIPELINE.format(folder=folder, shards=shards))
+    return file
+
+
+def run_stage(folder: Path, shards: int) -> Taken:
+    """Times the stage on a day whose day before has partials, and which has none itself."""
+    file = str(pipeline_file(folder, shards))
+    command = ("features", file, "--date", str(rules.DAY), "--force")
+    partials = folder / "work" / f"shards-{shards}" / "partials"
+    if not partials.exists():
+        Checkout.own().twinspire(*command)
+    shutil.rmtree(partials / f"dt={rules.DAY}")
+    attempts = folder / "work" / f"shards-{shards}" / f"dt={rules.DAY}"
+    shutil.rmtree(attempts)  # of runs before: disks are small
+    return Checkout.own().twinspire(*command)
+
+
+def run_script(folder: Path, way: str) -> Taken:
+    """Times one of the other ways."""
+    out = folder / way
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, "-m", f"benchmarks.feature_rows.{SCRIPTS[way]}", str(folder)]
+    return timed([*command, str(out)], ROOT, {})
+
+
+def measure(
+    work: Path, sizes: Mapping[str, Sequence[int]], shards: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Times each way at each size, and the stage at the middle size by shards; yields rows."""
+    for events in sorted({size for of_way in sizes.values() for size in of_way}):
+        folder = work / str(events)
+        lay_out(folder, events)
+        for way, of_way in sizes.items():
+            if events in of_way:
+                taken = run_stage(folder, SHARDS) if way == "stage" else run_script(folder, way)
+                yield _row(way, events, SHARDS, taken)
+        if "stage" in sizes and events == _middle(sizes["stage"]):
+            for number in shards:
+                if number != SHARDS:
+                    yield _row("stage", events, number, run_stage(folder, number))
+
+
+def _middle(sizes: Sequence[int]) -> int:
+    return sorted(sizes)[len(sizes) // 2]
+
+
+def _row(way: str, events: int, shards: int, taken: Taken) -> dict[str, Any]:
+    row = {
+        "way": way,
+        "events": events,
+        "shards": shards,
+        "cpu_seconds": round(taken.cpu_seconds, 1),
+        "seconds": round(taken.seconds, 1),
+        "peak_mb": round(taken.peak_mb),
+    }
+    print(
+        f"{way:7} {events:12,} events {shards:3} shards {taken.seconds:8.1f} s"
+        f" {taken.cpu_seconds:8.1f} CPU s {taken.peak_mb:7,.0f} MB",
+        flush=True,
+    )
+    return row
+
+
+def marginal(rows: Sequence[Mapping[str, Any]], way: str) -> float | None:
+    """CPU seconds of a million more events; None of one size alone."""
+    found = sorted(
+        (row["events"], row["cpu_seconds"])
+        for row in rows
+        if row["way"] == way and row["shards"] == SHARDS
+    )
+    if len(found) < 2:
+        return None
+    (few, least), (many, most) = found[0], found[-1]
+    return (most - least) / (many - few) * 1_000_000
+
+
+def table(told: Mapping[str, Any]) -> str:
+    """What docs/measurements.md shows of a run."""
+    rows = told["rows"]
+    costs = {way: marginal(rows, way) for way in WAYS}
+    stage = costs["stage"]
+    lines = ["| training rows of a day | a million more events | of the stage |", "|---|--:|--:|"]
+    for way, cost in costs.items():
+        if cost is not None and stage:
+            lines.append(f"| {WAYS[way]} | {cost:.1f} CPU s | {cost / stage:.2f} |")
+    lines += [
+        "",
+        "| way | events | shards | CPU seconds | seconds | peak, GB |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        lines.append(
+            f"| {row['way']} | {row['events']:,} | {row['shards'] if row['way'] == 'stage' else ''}"
+            f" | {row['cpu_seconds']:,.1f} | {row['seconds']:,.0f} | {row['peak_mb'] / 1000:.2f} |"
+        )
+    lines += ["", f"Before it began, the machine had a load average of {told['load']:.1f}."]
+    return "\n".join(lines)
+
+
+def write_page(told: Mapping[str, Any]) -> None:
+    """Puts the table of a run between the marks of docs/measurements.md."""
+    before, rest = PAGE.read_text().split(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n{table(told)}\n{END}{rest.split(END)[1]}")
+
+
+def main() -> None:
+    """Lays the days out, times, prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 3_000_000, 10_000_000])
+    parser.add_argument(
+        "--beam-events", type=int, nargs="+", default=[20_000, 60_000], help="of the way `beam`"
+    )
+    parser.add_argument(
+        "--shards",
+        type=int,
+        nargs="*",
+        default=[4, 64],
+        help=f"the middle day is also run with so many; all others with {SHARDS}",
+    )
+    parser.add_argument("--only", choices=WAYS, nargs="+", default=list(WAYS), help="these ways")
+    parser.add_argument("--work", type=Path, help="folder for logs and working files")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument(
+        "--write", action="store_true", help=f"write {RESULTS.name} and docs/measurements.md"
+    )
+    args = parser.parse_args()
+    load = os.getloadavg()[0]
+    sizes = {way: args.beam_events if way == "beam" else args.events for way in args.only}
+    with tempfile.TemporaryDirectory(prefix="twinspire-features-") as scratch:
+        work = (args.work or Path(scratch)).resolve()
+        rows = list(measure(work, sizes, args.shards))
+    told = {"machine": machine(), "load": load, "rows": rows}
+    print(table(told))
+    if args.json:
+        write_whole(args.json, json.dumps(told, indent=1) + "\n")
+    if args.write:
+        write_whole(RESULTS, json.dumps(told, indent=1) + "\n")
+        write_page(told)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The benchmark of large days: all ways make the same rows, and what its table says of figures."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from benchmarks import features, large_world
+from benchmarks.feature_rows import beam_script, polars_script, rules
+from tests.system import days
+
+KEYS = ["_time", "_user", "_item"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A day of few events with what is rare in one: copies, users of one moment, a new item."""
+    folder = tmp_path_factory.mktemp("world")
+    large_world.make_logs(folder, 3000, 300, 150, seed=3)
+    file = rules.events_file(folder, rules.DAY)
+    log = pl.read_parquet(file)
+    same_moment = log.head(40).with_columns(pl.col("item").shift(-1).fill_null(log["item"][0]))
+    pl.concat([log, log.head(20), same_moment]).write_parquet(file)
+    return folder
+
+
+def rows_of(folder) -> pl.DataFrame:
+    frames = [pl.read_parquet(file) for file in sorted(folder.rglob("*.parquet"))]
+    columns = [pl.col(field.name) for field in rules.SCHEMA]
+    return pl.concat([frame.select(columns) for frame in frames]).sort(*KEYS)
+
+
+@pytest.fixture(scope="module")
+def stage_rows(world):
+    days.twinspire("features", str(features.pipeline_file(world, 3)), "--date", str(rules.DAY))
+    return rows_of(next((world / "work" / "shards-3").rglob("transformed")))
+
+
+def assert_equal(found: pl.DataFrame, expected: pl.DataFrame) -> None:
+    assert found.height == expected.height
+    for name in rules.SCHEMA.names:
+        if name in ("price", "sold"):
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-5)
+        else:
+            assert found[name].to_list() == expected[name].to_list(), name
+
+
+def test_the_polars_script_makes_the_rows_of_the_stage(world, stage_rows, tmp_path):
+    polars_script.write_rows(world, tmp_path / "out")
+    assert_equal(rows_of(tmp_path / "out"), stage_rows)
+
+
+@pytest.mark.system
+def test_the_beam_script_makes_the_rows_of_the_stage(world, stage_rows, tmp_path):
+    beam_script.write_rows(world, tmp_path / "out")
+    assert_equal(rows_of(tmp_path / "out"), stage_rows)
+
+
+def test_the_limit_of_a_users_events_is_that_of_the_stage(world, tmp_path, monkeypatch):
+    file = features.pipeline_file(world, 2)
+    file.write_text(file.read_text().replace("[source]", "[source]\nmax_user_events = 20"))
+    days.twinspire("features", str(file), "--date", str(rules.DAY))
+    monkeypatch.setattr(rules, "MAX_USER_EVENTS", 20)
+    polars_script.write_rows(world, tmp_path / "polars")
+    expected = rows_of(next((world / "work" / "shards-2").rglob("transformed")))
+    assert expected.height < 2500
+    assert_equal(rows_of(tmp_path / "polars"), expected)
+
+
+def test_a_million_more_events_are_what_the_largest_day_takes_more_than_the_smallest():
+    rows = [
+        {"way": "stage", "events": 1_000_000, "shards": 16, "cpu_seconds": 10.0},
+        {"way": "stage", "events": 2_000_000, "shards": 4, "cpu_seconds": 99.0},
+        {"way": "stage", "events": 3_000_000, "shards": 16, "cpu_seconds": 50.0},
+    ]
+    assert features.marginal(rows, "stage") == 20.0
+    assert features.marginal(rows, "polars") is None
+
+
+def test_the_pages_table_is_of_the_committed_figures():
+    told = json.loads(features.RESULTS.read_text())
+    between = features.PAGE.read_text().split(features.BEGIN)[1].split(features.END)[0]
+    assert between.strip() == features.table(told)
+    assert {row["way"] for row in told["rows"]} == set(features.WAYS)
