@@ -11,7 +11,7 @@ _ALL = 1 << 64
 
 
 def shards(users: pl.Series, number: int) -> pl.Series:
-    """The shard of each user.
+    """The shard of each user; likewise the part of each value where others are spread.
 
     Args:
       users: [N] String.

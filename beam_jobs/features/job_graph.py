@@ -157,7 +157,10 @@ class ReadRecords(beam.PTransform):
 
 @dataclass
 class CountTable(beam.PTransform):
-    """(0, partial count tables) -> the one count table."""
+    """(part of the items, partial count table) -> the one count table.
+
+    Parts are added up apart from each other; what is left for one worker is to join them.
+    """
 
     job: FeatureJob
 
@@ -165,12 +168,15 @@ class CountTable(beam.PTransform):
         """Adds up; an empty table stands in for the case that there are no events at all."""
         p = self.job.p
         nothing = beam.Create([(0, item_counts.empty(p))]).with_output_types(_Sharded)
-        merged = beam.MapTuple(lambda _, tables: item_counts.merge(p, tables))
+        merged = beam.MapTuple(lambda _, tables: (0, item_counts.merge(p, tables)))
+        joined = beam.MapTuple(lambda _, parts: item_counts.merge(p, parts))
         return (
             (partials, partials.pipeline | nothing)
             | beam.Flatten()
-            | beam.GroupByKey()
-            | "Merge" >> merged.with_output_types(pa.RecordBatch)
+            | "By part" >> beam.GroupByKey()
+            | "Merge" >> merged.with_output_types(_Sharded)
+            | "Parts" >> beam.GroupByKey()
+            | "Join" >> joined.with_output_types(pa.RecordBatch)
         )
 
 

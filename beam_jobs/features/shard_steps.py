@@ -22,7 +22,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 
 COUNT_TABLES = "count_tables"
-"""(0, part of the count table)."""
+"""(part of the items, the count table of these and of some shards)."""
 SAMPLING_HASHES = "sampling_hashes"
 """(number of a day, the smallest sampling hashes of a shard, as bytes)."""
 EXAMPLES = "examples"
@@ -107,7 +107,8 @@ class Work(beam.DoFn):
         users = pl.concat(user_frames) if user_frames else None
         events = UserShard(self._job, pl.concat(event_frames), users)
         positives = events.positives()
-        yield TaggedOutput(COUNT_TABLES, (0, item_counts.partial(self._job.p, positives)))
+        for part in item_counts.in_parts(self._job.p, positives):
+            yield TaggedOutput(COUNT_TABLES, part)
         yield from self._sampling_hashes(events)
         yield from self._rows_of_shards(events)
         yield from _dropped(Counted.DUPLICATES, events.duplicates)

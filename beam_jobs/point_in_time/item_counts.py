@@ -5,19 +5,22 @@ A count table has one row per item and day with events: `_item`, `_day` (since 1
 item and day. Tables of parts of the users add up to the table of all. Only positives are counted.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from beam_jobs import day_plan
+from beam_jobs import day_plan, user_hashing
 from beam_jobs.beam import batches
 from beam_jobs.point_in_time import decayed_counts
 from twinspire_core.config.feature_kinds import AgeFeature, CountFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import FIRST_SEEN
+
+PARTS = 16
+"""Parts of the items whose counts are added up apart from each other."""
 
 
 def schema(p: Pipeline) -> pa.Schema:
@@ -42,6 +45,13 @@ def partial(p: Pipeline, positives: pl.DataFrame) -> pa.RecordBatch:
     events = decayed_counts.with_weights(p, positives)
     counted = events.with_columns(pl.lit(1, pl.Int64).alias("n"), pl.col("_time").alias("first"))
     return _added_up(p, counted)
+
+
+def in_parts(p: Pipeline, positives: pl.DataFrame) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """`partial`, cut into up to `PARTS` by a hash of the item: (number, part)."""
+    counted = pl.DataFrame(pl.from_arrow(partial(p, positives)))
+    for number, rows in batches.slices(user_hashing.shards(counted["_item"], PARTS), counted):
+        yield number, batches.to_batch(rows, schema(p))
 
 
 def merge(p: Pipeline, partials: Iterable[pa.RecordBatch]) -> pa.RecordBatch:

@@ -3,20 +3,24 @@
 Per value of an id or a category: its events and the last day it was seen on; per number: count,
 mean and variance. Both are mergeable partial results, so that any runner may add them up in any
 order, and both are computed whole batches at a time: TFT's own analysers handle one Python object
-per distinct value and stage, 20 times slower. The result is one row, which TFT's analysis phase
-reads (preprocessing.py).
+per distinct value and stage, 20 times slower. Values are added up in parts, by a hash of each: only
+those that may be in a vocabulary go on to the worker that ranks all of them. The result is one row,
+which TFT's analysis phase reads (preprocessing.py).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from apache_beam.pvalue import PCollection
 
+from beam_jobs import user_hashing
+from beam_jobs.beam import batches
 from beam_jobs.beam.batches import BatchCoder
 from beam_jobs.beam.written_rows import read_written
 from beam_jobs.transform import vocabulary
@@ -28,6 +32,8 @@ from twinspire_core.config.pipeline import Pipeline
 
 SUMMARY = "summary.arrow"
 """Where the summary row waits, below the stage's output, for the graph to be made."""
+PARTS = 16
+"""Parts that the distinct values are cut into."""
 _DIGITS = 9
 _NOISE = 1e-7  # what float32 does not tell apart is no spread
 
@@ -86,8 +92,10 @@ class WriteSummary(beam.PTransform):
 
     def expand(self, rows: PCollection) -> PCollection:
         """Adds up and writes."""
+        cut = beam.FlatMap(in_parts, self.p).with_output_types(tuple[int, Any])
+        parts = rows | "Count" >> cut | "Add up" >> beam.CombinePerKey(AddUp(self.p, self.day))
         summarise_all = beam.CombineGlobally(Summarise(self.p, self.day)).without_defaults()
-        row = rows | "Summarise" >> summarise_all
+        row = parts | beam.Values() | "Summarise" >> summarise_all
         return row | "Write summary" >> beam.Map(write_summary, storage.join(self.out, SUMMARY))
 
 
@@ -106,11 +114,7 @@ def read_summary(uri: str) -> pa.RecordBatch:
 
 
 class Summarise(beam.CombineFn):
-    """Batches -> the summary row, a `pa.RecordBatch`.
-
-    Batches hold any of the raw feature columns (what is there is counted) and, where
-    `vocabulary.keep_days` is declared, `_time`.
-    """
+    """Summaries -> the summary row, a `pa.RecordBatch`."""
 
     def __init__(self, pipeline: Pipeline, day: date) -> None:
         self._pipeline = pipeline
@@ -120,9 +124,9 @@ class Summarise(beam.CombineFn):
         """Nothing."""
         return Summary({}, {})
 
-    def add_input(self, summary: Summary, batch: pa.RecordBatch | pa.Table) -> Summary:
-        """Adds a batch."""
-        return self.merge_accumulators([summary, summarise(self._pipeline, batch)])
+    def add_input(self, summary: Summary, part: Summary) -> Summary:
+        """Adds a partial result."""
+        return self.merge_accumulators([summary, part])
 
     def merge_accumulators(self, summaries: Iterable[Summary]) -> Summary:
         """Adds partial results."""
@@ -139,13 +143,44 @@ class Summarise(beam.CombineFn):
         counts = {name: [vocabulary.added_up(tables)] for name, tables in summary.counts.items()}
         return summary._replace(counts=counts)
 
-    def extract_output(self, summary: Summary) -> pa.RecordBatch:
+    def extract_output(self, summary: Summary) -> Any:
         """The row."""
         return summary_row(self._pipeline, self._day, summary)
 
 
+class AddUp(Summarise):
+    """Summaries of a part of the values -> one, of those that may be in a vocabulary."""
+
+    def extract_output(self, summary: Summary) -> Summary:
+        """The summary, small."""
+        counts = {
+            name: [vocabulary.ranked(self._pipeline, name, self._day, vocabulary.added_up(tables))]
+            for name, tables in summary.counts.items()
+        }
+        return summary._replace(counts=counts)
+
+
+def in_parts(batch: pa.RecordBatch, p: Pipeline) -> Iterator[tuple[int, Summary]]:
+    """A batch's summary, cut by a hash of the values; the first part has the moments too."""
+    whole = summarise(p, batch)
+    counts: list[dict[str, list[pa.Table]]] = [{} for _ in range(PARTS)]
+    for name, [table] in whole.counts.items():
+        rows = pl.DataFrame(pl.from_arrow(table)).drop_nulls("value")
+        part = user_hashing.shards(rows["value"], PARTS)
+        for number, some in batches.slices(part, rows):
+            counts[number][name] = [some.to_arrow().cast(table.schema)]
+    for number, of_part in enumerate(counts):
+        yield number, Summary(of_part, {} if number else whole.moments)
+
+
 def summarise(p: Pipeline, batch: pa.RecordBatch | pa.Table) -> Summary:
-    """The partial result of one batch."""
+    """The partial result of one batch.
+
+    Args:
+      p: the pipeline.
+      batch: any of the raw feature columns (what is there is counted) and, where
+        `vocabulary.keep_days` is declared, `_time`.
+    """
     table = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
     days = vocabulary.days(p, table)
     summary = Summary({}, {})
@@ -201,7 +236,8 @@ def summary_row(p: Pipeline, day: date, summary: Summary) -> pa.RecordBatch:
     """What the graph is made from."""
     columns: list[pa.Array] = []
     for name in vocabulary.features(p):
-        values = vocabulary.ranked(p, name, day, vocabulary.added_up(summary.counts.get(name, [])))
+        counts = vocabulary.added_up(summary.counts.get(name, []))
+        values = vocabulary.ranked(p, name, day, counts)["value"].combine_chunks()
         columns.append(pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values))
     for name in scaled_features(p):
         n, mean, squares = summary.moments.get(name, Moments())

@@ -66,9 +66,9 @@ def added_up(tables: list[pa.Table]) -> pa.Table:
     return total.select(["value", "events_sum", "last_max"]).rename_columns(_COUNTS.names)
 
 
-def ranked(p: Pipeline, name: str, day: date, counts: pa.Table) -> pa.StringArray:
-    """The values that get rows of their own, most frequent first, ties in reverse byte order as TFT
-    has it.
+def ranked(p: Pipeline, name: str, day: date, counts: pa.Table) -> pa.Table:
+    """The counts of values that get rows of their own, most frequent first, ties in reverse byte
+    order as TFT has it. Of some of the values, those that may get any.
     """
     feature = features(p)[name]
     # "" is a missing value, and a line of the vocabulary's file holds one value.
@@ -85,4 +85,4 @@ def ranked(p: Pipeline, name: str, day: date, counts: pa.Table) -> pa.StringArra
         size = feature.max_size
     rows = counts.filter(kept)
     order = pc.sort_indices(rows, [("events", "descending"), ("value", "descending")])
-    return rows["value"].take(order[:size]).combine_chunks()
+    return rows.take(order[:size])
