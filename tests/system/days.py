@@ -44,6 +44,11 @@ def attempt(pipeline_file, day, stage) -> Path:
     return Path(attempts.latest(load(pipeline_file), date.fromisoformat(day), stage).uri)
 
 
+def output(pipeline_file, stage) -> str:
+    """The digest of what a stage of the third day has made."""
+    return attempts.latest(load(pipeline_file), date.fromisoformat(THIRD), stage).output
+
+
 def registry_of(pipeline_file) -> Registry:
     p = load(pipeline_file)
     return Registry(p.registry.root, p.name)

@@ -3,41 +3,11 @@
 import contextlib
 import os
 import random
-import shutil
 import signal
 import time
-from datetime import date
-from types import SimpleNamespace
-
-import pytest
 
 from tests import warm
-from tests.system.days import SECOND, STAGES, THIRD, registry_of, result, state, twinspire
-from twinspire_core.config.pipeline import load
-from twinspire_core.contracts import attempts
-
-
-@pytest.fixture(scope="module")
-def undisturbed(two_days, tmp_path_factory):
-    """The third day without faults: what it makes, what each stage makes, and how long each
-    takes.
-    """
-    folder = tmp_path_factory.mktemp("undisturbed") / "shop"
-    shutil.copytree(two_days[0], folder)
-    seconds, outputs = {}, {}
-    warm.run("--version")  # no stage waits until the server has imported
-    for stage in STAGES:
-        started = time.monotonic()
-        twinspire(stage, str(folder / "shop.toml"), "--date", THIRD)
-        seconds[stage] = time.monotonic() - started
-        outputs[stage] = output(folder / "shop.toml", stage)
-    return SimpleNamespace(
-        result=result(folder / "shop.toml", THIRD), seconds=seconds, outputs=outputs
-    )
-
-
-def output(pipeline_file, stage):
-    return attempts.latest(load(pipeline_file), date.fromisoformat(THIRD), stage).output
+from tests.system.days import SECOND, STAGES, THIRD, output, registry_of, result, state, twinspire
 
 
 def test_forked_commands_have_what_typed_ones_import():

@@ -25,6 +25,7 @@ from twinspire.cli import (
 from twinspire.cli.options import console
 from twinspire_core.errors import TwinspireError
 from twinspire_core.messages import format_message
+from twinspire_core.storage.disk_errors import explain
 from twinspire_core.version import __version__
 
 PANELS = {
@@ -101,10 +102,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _end)
     try:
         app()
-    except TwinspireError as e:
-        console.print(f"[bold red]{type(e).__name__}[/]")
-        console.print(format_message(e), markup=False, highlight=False, soft_wrap=True)
-        sys.exit(e.exit_code)
+    except Exception as e:
+        told = e if isinstance(e, TwinspireError) else explain(e)
+        if told is None:
+            raise
+        console.print(f"[bold red]{type(told).__name__}[/]")
+        console.print(format_message(told), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(told.exit_code)
     finally:
         # Else Python searches all that was imported for cycles once more before it ends
         gc.freeze()

@@ -14,6 +14,7 @@ from rich.console import Console
 from twinspire_core.config.pipeline import Pipeline, load
 from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.messages import format_message, name_pipeline, with_full_stop
+from twinspire_core.storage.disk_errors import explain
 
 console = Console(stderr=True)
 
@@ -199,11 +200,16 @@ def json_on_error(stage: str) -> Iterator[dict[str, Any]]:
     known: dict[str, Any] = {"stage": stage}
     try:
         yield known
-    except TwinspireError as error:
+    except Exception as error:
+        told = error if isinstance(error, TwinspireError) else explain(error)
+        if told is None:
+            raise
         known |= {
-            "status": type(error).__name__,
-            "exit_code": error.exit_code,
-            "reason": format_message(error),
+            "status": type(told).__name__,
+            "exit_code": told.exit_code,
+            "reason": format_message(told),
         }
         print_json(known)
+        if told is not error:
+            raise told from error
         raise

@@ -29,6 +29,7 @@ from twinspire_core.errors import (
     TryAgain,
 )
 from twinspire_core.messages import format_message
+from twinspire_core.storage.disk_errors import explain
 
 console = Console(stderr=True, highlight=False, markup=False)
 
@@ -124,8 +125,11 @@ def refresh(
         task = plan_refresh(run, version, promote, reuse=reuse)
         attempt, status = complete(run, task, force=force)
     except Exception as error:
-        if not isinstance(error, TryAgain | RunnerFailed):
-            notify_of_error(run.pipeline, run.day, REFRESH.name, error)
+        told = explain(error) or error
+        if not isinstance(told, TryAgain | RunnerFailed):
+            notify_of_error(run.pipeline, run.day, REFRESH.name, told)
+        if told is not error:
+            raise told from error
         raise
     made = attempt.summary["version"]
     if run.state.fate.get(made) == "rolled back":
@@ -181,10 +185,15 @@ def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
     try:
         yield
     except BaseException as error:  # also of Ctrl-C and SIGTERM: they end the run, too
-        if outcome := _outcome(error):
-            run.release_lease(outcome)
-            if not (was_late and outcome == run_leases.LATE):
-                notify_of_error(run.pipeline, run.day, stage.name, error)
+        told = explain(error) or error
+        if outcome := _outcome(told):
+            try:
+                run.release_lease(outcome)
+            finally:  # also where nothing can be written any more
+                if not (was_late and outcome == run_leases.LATE):
+                    notify_of_error(run.pipeline, run.day, stage.name, told)
+        if told is not error:
+            raise told from error
         raise
     if stage.publishes:
         run.release_lease(run_leases.PUBLISHED)

@@ -6,11 +6,12 @@ again may help, UsageError when it will not.
 """
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterator
 from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, TypeVar
 
 from twinspire_core.errors import TryAgain, UsageError
 from twinspire_core.storage.store import FileInfo, map_each
@@ -123,8 +124,49 @@ def read_bytes(uri: str) -> bytes:
 
 
 def open_bytes(uri: str) -> BinaryIO:
-    """Opens an object to read parts of it."""
-    return cast(BinaryIO, blob(uri).open("rb"))
+    """Opens an object to read parts of it; reading raises FileNotFoundError if there is none."""
+    return io.BufferedReader(_Object(uri))
+
+
+class _Object(io.RawIOBase):
+    """An object that is read piece by piece. Google's own reader raises the library's errors, long
+    after it was opened.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._reader = blob(uri).open("rb")
+        self._position = 0  # Google's reader asks the store for it
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = _ask_reader(self._uri, self._reader.read, len(buffer))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = _ask_reader(self._uri, self._reader.seek, offset, whence)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+@_translated
+def _ask_reader(uri: str, call: Callable[..., R], *args: int) -> R:
+    """Calls a method of Google's reader of an object; FileNotFoundError if there is none."""
+    from google.api_core.exceptions import NotFound
+
+    try:
+        return call(*args)
+    except NotFound as e:
+        raise FileNotFoundError(uri) from e
 
 
 @_translated
@@ -174,11 +216,14 @@ def download(uri: str, path: Path) -> None:
 @_translated
 def copy(source: str, target: str) -> None:
     """Copies an object without bringing it here."""
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
     source_blob = blob(source)
     token = None
     while True:
-        # A large object takes several calls: each goes on from the token of the one before.
-        token, _, _ = blob(target).rewrite(source_blob, token=token)
+        # A large object takes several calls: each goes on from the token of the one before. The
+        # library would ask only once, as another writer may come between: none does, of ours.
+        token, _, _ = blob(target).rewrite(source_blob, token=token, retry=DEFAULT_RETRY)
         if token is None:
             return
 

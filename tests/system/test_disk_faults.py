@@ -1,0 +1,71 @@
+"""A day on a disk that is full, or may only be read, in the middle of each stage."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.system.days import STAGES, THIRD, output, registry_of, result, state, twinspire
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def disk(two_days, tmp_path, monkeypatch):
+    """A disk of its own with the shop after two days, and with the folder for scratch files."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a file system of a test's own needs the right to mount one")
+    try:
+        shutil.copytree(two_days[0], place / "shop")
+        (place / "scratch").mkdir()
+        monkeypatch.setenv("TMPDIR", str(place / "scratch"))
+        yield SimpleNamespace(place=place, pipeline_file=place / "shop/shop.toml")
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def leave_room(place: Path, room: int) -> Path:
+    """Fills a disk up to so many bytes: the file that does."""
+    filler = place / "filler"
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(place).free - room)
+    return filler
+
+
+def test_a_disk_that_is_full_in_every_stage_is_told_and_the_day_is_equal_afterwards(
+    disk, undisturbed
+):
+    shop, log = disk.pipeline_file, registry_of(disk.pipeline_file).log()
+    for stage in STAGES:
+        for share in (0, 0.3, 0.8):
+            filler = leave_room(disk.place, int(share * undisturbed.sizes[stage]))
+            told = twinspire(stage, str(shop), "--date", THIRD, "--run", "one", check=75)
+            filler.unlink()
+            assert "twinspire prune" in told["reason"], (stage, share)
+            assert registry_of(shop).log() == log and state(shop, THIRD) in (None, "open")
+        twinspire(stage, str(shop), "--date", THIRD, "--run", "one")
+        if stage != "publish":
+            assert output(shop, stage) == undisturbed.outputs[stage], stage
+    assert result(shop, THIRD) == undisturbed.result
+    assert state(shop, THIRD) == "published"
+
+
+def test_a_disk_that_may_only_be_read_in_every_stage_is_told(disk, undisturbed):
+    shop = disk.pipeline_file
+    for stage in STAGES:
+        remount(disk.place, "ro")
+        told = twinspire(stage, str(shop), "--date", THIRD, check=2)
+        remount(disk.place, "rw")
+        assert "Read-only file system" in told["reason"], stage
+        twinspire(stage, str(shop), "--date", THIRD)
+    assert result(shop, THIRD) == undisturbed.result
+
+
+def remount(place: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(place)], check=True)

@@ -1,0 +1,72 @@
+"""A day whose working files and registry are on `gs://`, through a store that fails."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from tests.store_faults import faulty_store
+from tests.system.days import STAGES, THIRD, registry_of, twinspire
+from twinspire_core import storage
+
+pytestmark = pytest.mark.system
+OFTEN = {"429": 0.05, "503": 0.05, "lost": 0.03, "cut": 0.03, "half": 0.03, "slow": 0.03}
+
+
+@pytest.fixture
+def remote(shop, gs_place, monkeypatch):
+    """The shop after two days, in the store: its pipeline file and the proxy before the store."""
+    for folder in ("work", "registry"):
+        storage.upload_tree(shop.parent / folder, f"{gs_place}/{folder}")
+    places = f'[registry]\nroot = "{gs_place}/registry"\n'
+    text = shop.read_text().replace("[pipeline]", f'[pipeline]\nwork_root = "{gs_place}/work"')
+    shop.write_text(places + text)
+    # A machine of Google's is not asked for credentials, which takes long where there is none.
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    with faulty_store(os.environ["STORAGE_EMULATOR_HOST"], seed=1) as store:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
+        yield SimpleNamespace(pipeline_file=shop, store=store)
+
+
+def published(pipeline_file):
+    """What is published, each version read through and found whole."""
+    registry = registry_of(pipeline_file)
+    for version in registry.accepted():
+        registry.verify(version)
+    return [(entry.action, entry.version, entry.live) for entry in registry.log()]
+
+
+def test_a_day_is_published_once_through_a_store_that_fails_often(remote, undisturbed):
+    remote.store.shares = OFTEN
+    told = {stage: twinspire(stage, str(remote.pipeline_file), "--date", THIRD) for stage in STAGES}
+    remote.store.shares = {}
+    assert published(remote.pipeline_file) == undisturbed.result["log"]
+    assert {stage: one["status"] for stage, one in told.items()} == dict.fromkeys(STAGES, "done")
+    assert all(remote.store.met[fault] for fault in OFTEN)
+
+
+def test_a_store_that_may_only_be_read_is_named_and_the_day_goes_on_when_it_may_be_written(
+    remote, undisturbed
+):
+    for stage in STAGES:
+        remote.store.shares, remote.store.only = {"403": 1.0}, "POST"
+        told = twinspire(stage, str(remote.pipeline_file), "--date", THIRD, check=2)
+        assert "gs://" in told["reason"] and "open to this account" in told["reason"], stage
+        remote.store.shares = {}
+        twinspire(stage, str(remote.pipeline_file), "--date", THIRD)
+    assert published(remote.pipeline_file) == undisturbed.result["log"]
+
+
+def test_a_store_that_goes_away_in_a_stage_is_asked_for_two_minutes_and_the_stage_tried_again(
+    remote, undisturbed
+):
+    """After some requests it answers 503 to all that come."""
+    for stage in STAGES:
+        # One stage that also reads by Beam, and the last.
+        if (after := {"features": 10, "publish": 5}.get(stage)) is not None:
+            remote.store.away_after = remote.store.requests.total() + after
+            told = twinspire(stage, str(remote.pipeline_file), "--date", THIRD, check=75)
+            assert "gs://" in told["reason"], stage
+            remote.store.away_after = None
+        twinspire(stage, str(remote.pipeline_file), "--date", THIRD)
+    assert published(remote.pipeline_file) == undisturbed.result["log"]

@@ -1,0 +1,57 @@
+"""Whatever a library makes of a full or closed disk, people are told what to do."""
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from twinspire_core.errors import BadData, TryAgain, UsageError
+from twinspire_core.storage.disk_errors import explain
+
+
+def test_a_full_disk_is_known_by_what_arrow_and_numpy_raise():
+    many = np.arange(100_000)
+    for write in (
+        lambda: pq.write_table(pa.table({"x": many}), "/dev/full"),
+        lambda: many.tofile("/dev/full"),
+        lambda: Path("/dev/full").write_bytes(many.tobytes()),
+    ):
+        with pytest.raises(OSError) as raised:
+            write()
+        told = explain(raised.value)
+        assert isinstance(told, TryAgain) and "twinspire prune PIPELINE" in str(told)
+
+
+def test_it_is_known_by_the_text_where_that_is_all_there_is():
+    """As TensorFlow and workers of Beam hand it over."""
+    assert isinstance(explain(RuntimeError("x/y.tfrecord; No space left on device")), TryAgain)
+    assert isinstance(explain(RuntimeError("x/y.tfrecord; Read-only file system")), UsageError)
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_a_closed_disk_is_the_users_to_open(code):
+    told = explain(OSError(code, os.strerror(code), "/data/registry"))
+    assert isinstance(told, UsageError) and "/data/registry" in str(told)
+
+
+def test_the_first_of_a_chain_of_errors_is_told():
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", "/first")
+        finally:
+            raise OSError(errno.EACCES, "Permission denied", "/second")
+    except OSError as error:
+        told = explain(error)
+    assert isinstance(told, TryAgain) and "/first" in str(told) and "/second" not in str(told)
+
+
+def test_other_errors_are_left_as_they_are():
+    cause = OSError(errno.ENOSPC, "No space left on device")
+    ours = BadData("a file is damaged")
+    ours.__cause__ = cause
+    for error in (FileNotFoundError("x"), ValueError("x"), ours, KeyboardInterrupt()):
+        assert explain(error) is None
