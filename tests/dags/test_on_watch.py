@@ -1,0 +1,259 @@
+"""What a real Airflow tells others: people, of late days and of what is live; OpenLineage; StatsD; and
+whoever looks at a run, where the report is.
+
+One Airflow serves the whole file. `prompt` has stages that take no time, and a deadline that no run
+can keep. `circle` has a version of twelve items that can be asked.
+"""
+
+import json
+import shutil
+import socket
+import stat
+import sys
+import threading
+import time
+from collections import Counter
+from datetime import datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from examples.local_airflow.server import LocalAirflow
+from index_builder.registry.registry import Registry
+from index_builder.registry.version_log import version_date
+from tests.serving import conftest as circle
+from tests.serving.conftest import towers  # noqa: F401
+from twinspire_core.config.pipeline import load
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
+
+ZONE = "Asia/Tokyo" if datetime.now(ZoneInfo("Asia/Tokyo")).hour < 23 else "Pacific/Auckland"
+QUICK = Path(__file__).parent / "quick_stages.py"
+SERVER = "http://recommend.example:8000"
+PATIENCE = 540
+
+
+def ago(days):
+    """The date so many days ago, in the zone."""
+    return datetime.now(ZoneInfo(ZONE)).date() - timedelta(days=days)
+
+
+def until(true, seconds=PATIENCE):
+    """Waits for something that is true, which is returned."""
+    end = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(1)
+    return found
+
+
+def notify(place):
+    """A table of the pipeline file that has messages written to a file, a line each."""
+    return f"\n[notify]\ncommand = \"cat >> '{place}'; echo >> '{place}'\"\n"
+
+
+def lines(place):
+    """The JSON objects of a file, one a line."""
+    return [json.loads(line) for line in place.read_text().splitlines()] if place.exists() else []
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, logs_of, pipeline_of, towers):  # noqa: F811
+    """Three days of logs and two pipeline files, in `pipelines`; messages go to `told` and
+    `told-circle`.
+    """
+    root = tmp_path_factory.mktemp("watched")
+    logs_of(root / "logs", [ago(n) for n in range(1, 4)], ZONE, events=50)
+    text = pipeline_of("prompt", ZONE, root / "logs")
+    header = f'[pipeline]\nwork_root = "{root}/work"\ndeadline = "1s"\n'
+    text = text.replace("[pipeline]\n", header) + notify(root / "told")
+    text += f'[registry]\nroot = "{root}/registry"\nkeep_versions = 1\nkeep_days = 1\n'
+    text += f'[monitor]\nserver = "{SERVER}"\n'
+    (root / "pipelines").mkdir()
+    (root / "pipelines/prompt.toml").write_text(text)
+    watch(root, "99999d")
+    circle.publish(load(root / "pipelines/circle.toml"), towers, root / "staged")
+    return root
+
+
+def watch(root, max_age):
+    """Writes the file of `circle`, whose live version may be so old."""
+    limits = f'[monitor]\nmax_age = "{max_age}"\nmax_latency_ms = 60_000\n'
+    text = circle.PIPELINE.replace('root = "registry"', f'root = "{root}/circles"')
+    (root / "pipelines/circle.toml").write_text(text + notify(root / "told-circle") + limits)
+
+
+class Packets:
+    """A StatsD daemon that keeps what it gets: names with their last values."""
+
+    def __init__(self):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.values = {}
+        threading.Thread(target=self._receive, daemon=True).start()
+
+    def _receive(self):
+        while True:
+            for line in self.socket.recv(1 << 16).decode().splitlines():
+                name, _, value = line.partition(":")
+                self.values[name] = value
+
+
+@pytest.fixture(scope="module")
+def packets():
+    return Packets()
+
+
+@pytest.fixture(scope="module")
+def airflow(home, packets):
+    python = home / "python"
+    quick = f'case "$4" in */prompt.toml) exec "{sys.executable}" "{QUICK}" "$@";; esac'
+    python.write_text(f'#!/bin/sh\n{quick}\nexec "{sys.executable}" "$@"\n')
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    lineage = {"type": "file", "log_file_path": str(home / "lineage.jsonl"), "append": True}
+    env = {
+        "TWINSPIRE_PYTHON": str(python),
+        "QUICK_LOGS": str(home / "logs"),
+        "AIRFLOW__METRICS__STATSD_ON": "True",
+        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+        "AIRFLOW__METRICS__STATSD_PORT": str(packets.port),
+        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(lineage),
+        "AIRFLOW__OPENLINEAGE__NAMESPACE": "here",
+    }
+    with LocalAirflow(home / "airflow", home / "pipelines", env=env) as airflow:
+        airflow.wait_until_healthy(timeout=400)
+        for dag in ("prompt", "prompt.prune", "circle.monitor"):
+            airflow.rest.wait_for_dag(dag, timeout=200)
+        yield airflow
+
+
+@pytest.fixture(scope="module")
+def days(airflow):
+    """The runs of three days, ended: two of a backfill, and the scheduled one."""
+    rest = airflow.rest
+    rest.backfill("prompt", ago(3), ago(2), zone=ZoneInfo(ZONE))
+    rest.unpause("prompt")
+
+    def ended():
+        runs = rest.runs("prompt")
+        return len(runs) == 3 and all(run["state"] == "success" for run in runs) and runs
+
+    return until(ended)
+
+
+def run_upkeep(rest, dag):
+    """Runs a DAG of one task by hand, and returns how its run ended."""
+    rest.unpause(dag)
+    run = rest.trigger(dag)
+
+    def ended():
+        [found] = [one for one in rest.runs(dag) if one["dag_run_id"] == run]
+        return found["state"] in ("success", "failed") and found
+
+    return until(ended)
+
+
+def test_a_scheduled_day_that_is_late_is_told_and_backfilled_ones_are_not(home, days):
+    def late():
+        return [one for one in lines(home / "told") if one["event"] == "late_day"]
+
+    until(late)
+    time.sleep(5)  # so that those of a backfill would have come as well
+    [told] = late()
+    assert (told["day"], told["pipeline"]) == (str(ago(1)), "prompt")
+    assert "scheduled__" in told["reason"] and "pipeline.deadline" in told["reason"]
+
+
+def test_statsd_gets_airflows_figures_and_those_of_stages(packets, days):
+    until(lambda: "airflow.twinspire.prompt.publish.seconds" in packets.values)
+    gauges = {name for name in packets.values if name.startswith("airflow.twinspire.prompt.")}
+    for stage in ("features", "train", "embed", "index", "publish"):
+        assert f"airflow.twinspire.prompt.{stage}.seconds" in gauges
+    value = packets.values["airflow.twinspire.prompt.features.seconds"]
+    assert value.endswith("|g") and 0 <= float(value.removesuffix("|g")) < PATIENCE
+    assert any(name.startswith("airflow.dagrun.") for name in packets.values)
+
+
+def test_lineage_leads_from_logs_to_the_version(home, days):
+    def ends():
+        events = lines(home / "lineage.jsonl")
+        return [one for one in events if one["eventType"] == "COMPLETE"]
+
+    def of(job):
+        return [one for one in ends() if one["job"]["name"] == f"prompt.{job}"]
+
+    until(lambda: len(of("publish")) == 3)
+    assert {one["job"]["namespace"] for one in ends()} == {"here"}
+    assert Counter(one["job"]["name"] for one in ends())["prompt.train"] == 3
+    place = {
+        stage: (
+            {name(one) for event in of(stage) for one in event["inputs"]},
+            {name(one) for event in of(stage) for one in event["outputs"]},
+        )
+        for stage in ("day", "features", "train", "embed", "index", "publish")
+    }
+    assert place["day"][0] == {f"{home}/logs/events"}
+    for stage, (_, made) in place.items():
+        if stage != "day":
+            assert any(f"/{stage}/" in one for one in made), stage
+    # What a stage reads was made by one before it.
+    assert place["features"][1] <= place["train"][0]
+    assert place["train"][1] <= place["embed"][0] and place["index"][1] <= place["publish"][0]
+    versions = Registry(str(home / "registry"), "prompt")
+    assert {versions.folder(entry.version) for entry in versions.log()} <= place["publish"][1]
+
+
+def name(dataset):
+    """The path of a dataset of files."""
+    assert dataset["namespace"] == "file"
+    return "/" + dataset["name"].lstrip("/")
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
+def test_the_page_of_a_task_that_published_has_a_button_for_the_report(airflow, home, days):
+    from playwright.sync_api import sync_playwright
+
+    run, live = days[-1]["dag_run_id"], Registry(str(home / "registry"), "prompt").live()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page()
+        page.set_default_timeout(120_000)
+        page.goto(f"{airflow.url}/dags/prompt/runs/{run}/tasks/publish")
+        page.fill("input[name=username]", airflow.user)
+        page.fill("input[name=password]", airflow.password)
+        page.click("button[type=submit]")
+        button = page.get_by_role("link", name="Report")
+        button.wait_for()
+        assert button.get_attribute("href") == f"{SERVER}/report?version={live}"
+        button.scroll_into_view_if_needed()
+        page.screenshot(path=home / "page.png")
+        browser.close()
+
+
+def test_what_is_live_is_asked_and_somebody_is_told_once_it_is_too_old(airflow, home):
+    rest = airflow.rest
+    run = run_upkeep(rest, "circle.monitor")
+    told = rest.result("circle.monitor", run["dag_run_id"], "monitor")
+    assert (run["state"], told["status"], told["lists"]) == ("success", "well", 25)
+    assert not (home / "told-circle").exists()
+
+    watch(home, "1d")
+    run = run_upkeep(rest, "circle.monitor")
+    task = rest.tasks("circle.monitor", run["dag_run_id"])["monitor"]
+    assert (run["state"], task["try_number"]) == ("failed", 1)
+    # By the command, and not once more by Airflow
+    [told] = lines(home / "told-circle")
+    assert told["event"] == "unwell" and "monitor.max_age" in told["reason"]
+
+
+def test_old_versions_go(airflow, home, days):
+    registry = Registry(str(home / "registry"), "prompt")
+    run = run_upkeep(airflow.rest, "prompt.prune")
+    told = airflow.rest.result("prompt.prune", run["dag_run_id"], "prune")
+    assert run["state"] == "success" and told["deleted"]
+    assert {version_date(version) for version in told["versions"]} == {ago(3), ago(2)}
+    assert [one.version for one in registry.statuses() if one.stored] == [registry.live()]
