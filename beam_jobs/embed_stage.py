@@ -18,14 +18,13 @@ import tempfile
 from pathlib import Path
 
 import apache_beam as beam
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 
 from beam_jobs.beam import engine, written_rows
 from beam_jobs.beam.written_rows import WriteRows
 from beam_jobs.embedding import tensorflow_serving
+from beam_jobs.embedding.id_ranges import EachOnce, id_ranges
 from beam_jobs.embedding.reused_vectors import KnownVectors, compare
 from beam_jobs.embedding.tower_calls import (
     Embed,
@@ -47,7 +46,6 @@ QUERIES = "queries"
 ANEW = "anew"
 """Folder of the rows of the corpus that have to be embedded, where not all have to."""
 MOST_QUERIES = 20_000
-_NAMED = 5
 
 console = Console(stderr=True)
 
@@ -59,7 +57,8 @@ def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, int]:
     train = ctx.inputs["train"]
     corpus = _parts(storage.join(features, feature_schema.CORPUS_END))
     users = _parts(storage.join(features, feature_schema.USERS))
-    items = _check_corpus(corpus)
+    items = _count_corpus(corpus)
+    files = [part.uri for part in corpus]
     reuse: dict[str, int] = {}
     if known:
         corpus, reuse = _unknown(ctx, known)
@@ -69,6 +68,8 @@ def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, int]:
     )
 
     def build(job: beam.Pipeline) -> None:
+        ranges = job | "Ranges" >> beam.Create(id_ranges(files)) | beam.Reshuffle()
+        _ = ranges | "Each once" >> beam.ParDo(EachOnce(ctx.out, files))
         item_columns = ["_item", *(column.name for column in feature_schema.item_columns(p))]
         batches = job | "Corpus" >> ReadBatches(corpus, item_columns, p.beam.batch_rows)
         of_items = batches | SpreadBatches() | "EmbedItems" >> beam.ParDo(to_items)
@@ -130,33 +131,22 @@ def _parts(folder: str) -> list[FilePart]:
     return [FilePart(number, file.uri) for number, file in enumerate(files)]
 
 
-def _check_corpus(parts: list[FilePart]) -> int:
-    """Counts the corpus.
+def _count_corpus(parts: list[FilePart]) -> int:
+    """Counts the corpus, by the footers of its files.
 
     Raises:
-      BadData: it is empty, or an item is in it twice.
+      BadData: it is empty.
     """
-    ids = pa.chunked_array([_column(part.uri, "_item") for part in parts], pa.string())
-    if not len(ids):
+    rows = 0
+    for part in parts:
+        with storage.open_bytes(part.uri) as source, pq.ParquetFile(source) as file:
+            rows += file.metadata.num_rows
+    if not rows:
         raise BadData(
             "There are items to embed every day, and the corpus is empty. Look at corpus.filter,"
             " corpus.days and the items snapshot."
         )
-    counts = pc.value_counts(ids)
-    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
-    if repeated:
-        more = f" and {len(repeated) - _NAMED:,} more" if len(repeated) > _NAMED else ""
-        raise BadData(
-            "An item is in the corpus once; found more than once:"
-            f" {', '.join(repeated[:_NAMED])}{more}. The items snapshot probably repeats rows:"
-            " remove the duplicates and run the features stage again."
-        )
-    return len(ids)
-
-
-def _column(uri: str, name: str) -> pa.Array:
-    with storage.open_bytes(uri) as source, pq.ParquetFile(source) as file:
-        return file.read([name])[name].combine_chunks()
+    return rows
 
 
 def _summary(out: str) -> dict[str, int]:

@@ -1,0 +1,111 @@
+"""The ids of a corpus, range by range: a range is read by whoever works on it, without a shuffle, and
+wherever an id stands, it is in one range.
+
+The corpus is sorted by item, so a range is one file of it. If it is not, all is right as well, and
+more is read.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from beam_jobs.beam.failures import fails_fast
+from twinspire_core import storage
+from twinspire_core.errors import BadData
+
+_NAMED = 5
+
+
+class IdRange(NamedTuple):
+    """Ids from `first` up to, without, `end`; None is no bound."""
+
+    first: str | None
+    end: str | None
+
+
+def id_ranges(files: Sequence[str]) -> list[IdRange]:
+    """Ranges that begin with the least id of each Parquet file, which its footer says."""
+    least = set()
+    for uri in files:
+        with storage.open_bytes(uri) as source, pq.ParquetFile(source) as file:
+            bounds = [found for found in map(_bounds, _columns(file)) if found]
+        if bounds:
+            least.add(min(low for low, _ in bounds))
+    cuts = sorted(least)[1:]
+    return [IdRange(*ends) for ends in zip([None, *cuts], [*cuts, None], strict=True)]
+
+
+def ids_between(files: Sequence[str], of: IdRange) -> pa.ChunkedArray:
+    """The ids in a range, in the order of the files. Of others' row groups only footers are read."""
+    found = []
+    for uri in files:
+        with storage.open_bytes(uri) as source, pq.ParquetFile(source) as file:
+            for number, column in enumerate(_columns(file)):
+                if _may_hold(_bounds(column), of):
+                    ids = file.read_row_group(number, ["_item"])["_item"]
+                    found += _within(ids, of).chunks
+    return pa.chunked_array(found, pa.string())
+
+
+class EachOnce(beam.DoFn):
+    """Range of ids -> nothing."""
+
+    def __init__(self, out: str, files: Sequence[str]) -> None:
+        super().__init__()
+        self.out = out
+        self._files = list(files)
+
+    @fails_fast
+    def process(self, of: IdRange) -> Iterator[Any]:
+        """Looks at the range.
+
+        Raises:
+          BadData: an item is in the corpus twice.
+        """
+        counts = pc.value_counts(ids_between(self._files, of))
+        repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
+        if repeated:
+            more = f" and {len(repeated) - _NAMED:,} more" if len(repeated) > _NAMED else ""
+            raise BadData(
+                "An item is in the corpus once; found more than once:"
+                f" {', '.join(repeated[:_NAMED])}{more}. The items snapshot probably repeats rows:"
+                " remove the duplicates and run the features stage again."
+            )
+        yield from ()
+
+
+def _columns(file: pq.ParquetFile) -> Iterator[pq.ColumnChunkMetaData]:
+    """The column of ids in each row group."""
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        # By its path: a footer counts the leaves of lists and structs, not the columns of a table.
+        columns = map(group.column, range(group.num_columns))
+        yield next(column for column in columns if column.path_in_schema == "_item")
+
+
+def _bounds(column: pq.ColumnChunkMetaData) -> tuple[str, str] | None:
+    """The least and the greatest id of a row group, if its footer says."""
+    statistics = column.statistics
+    if statistics is None or not statistics.has_min_max:
+        return None
+    return statistics.min, statistics.max
+
+
+def _may_hold(bounds: tuple[str, str] | None, of: IdRange) -> bool:
+    if bounds is None:
+        return True
+    low, high = bounds
+    # Python compares text by code point, which is the order of its bytes in UTF-8.
+    return (of.end is None or low < of.end) and (of.first is None or high >= of.first)
+
+
+def _within(ids: pa.ChunkedArray, of: IdRange) -> pa.ChunkedArray:
+    if of.first is not None:
+        ids = ids.filter(pc.greater_equal(ids, of.first))
+    if of.end is not None:
+        ids = ids.filter(pc.less(ids, of.end))
+    return ids
