@@ -24,6 +24,10 @@ LARGE = 1 << 20
 shuffle in memory.
 """
 ROW_GROUP = 1 << 16
+DICTIONARY_BYTES = 1 << 26
+"""Of the distinct values of a column in a row group: as long as they have room, the file holds each
+once. Parquet's own limit, 1 MiB, is less than the ids in the histories of a large day take.
+"""
 SPILL_FOLDER = "scratch"
 """Where large batches wait, below the stage's output, until the job has ended."""
 _NOTE = pa.schema([("_file", pa.string())])
@@ -144,7 +148,12 @@ def parquet(batches: Sequence[pa.RecordBatch]) -> bytes:
     bytes.
     """
     sink = io.BytesIO()
-    with pq.ParquetWriter(sink, batches[0].schema, compression="zstd") as writer:
+    with pq.ParquetWriter(
+        sink,
+        batches[0].schema,
+        compression="zstd",
+        dictionary_pagesize_limit=DICTIONARY_BYTES,
+    ) as writer:
         # Row groups follow the batches, so callers cut their rows in the same way each time.
         for batch in batches:
             writer.write_table(pa.Table.from_batches([batch]), ROW_GROUP)

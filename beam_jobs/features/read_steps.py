@@ -146,4 +146,5 @@ class Read(beam.DoFn):
         rows = pl.concat(frames)
         shards = user_hashing.shards(rows["_user"], self._p.beam.shards)
         for shard, part in batches.slices(shards, rows):
-            yield TaggedOutput(RECORDS, (shard, batches.to_batch(part)))
+            batch = batches.spill(batches.to_batch(part), self._job.out)
+            yield TaggedOutput(RECORDS, (shard, batch))

@@ -67,7 +67,7 @@ class Work(beam.DoFn):
     def process(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[Any]:
         """Works on the shards so far, once they are many events."""
         shard, found = element
-        parts = list(found)
+        parts = list(map(batches.restore, found))
         rows = sum(part.num_rows for part in parts)
         users = _users_of(parts)
         # Users times the window must stay a number of 63 bits (history.spans).

@@ -144,7 +144,9 @@ def cut_examples(rows: int) -> ExampleFiles:
     """
     blocks = max(1, rows // BLOCK_ROWS)
     hours = -(-24 // min(24, blocks))  # rounded up
-    return ExampleFiles(hours, parts=max(1, blocks // 24))
+    # A power of two, as most numbers of shards are: then a shard has users of few parts only, and
+    # its batches are large enough to go through the job by file.
+    return ExampleFiles(hours, parts=1 << max(0, (blocks // 24).bit_length() - 1))
 
 
 def count_user_files(rows: int) -> int:

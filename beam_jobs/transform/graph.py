@@ -33,7 +33,7 @@ from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
 from beam_jobs.beam.failures import fails_fast
 from beam_jobs.transform import analysis, vocabulary
 from beam_jobs.transform.preprocessing import Analysis, make_preprocessing_fn
-from beam_jobs.transform.tensors import adapter_config, to_tft
+from beam_jobs.transform.tensors import RepeatedValues, adapter_config, list_columns, to_tft
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
@@ -138,7 +138,9 @@ class _Transform(beam.DoFn):
         # One graph for all threads and bundles of the process.
         place = storage.join(self.out, feature_schema.TRANSFORM)
         graph = self._shared.acquire(lambda: Graph.download(self._p, place))
-        file = pq.ParquetFile(io.BytesIO(storage.read_bytes(storage.join(self.out, name))))
+        content = io.BytesIO(storage.read_bytes(storage.join(self.out, name)))
+        lists = [f"{column}.list.element" for column in list_columns(self._p)]
+        file = pq.ParquetFile(content, read_dictionary=lists)
         sink = io.BytesIO()
         rows = 0
         with pq.ParquetWriter(sink, transformed_schema(self._p), compression="zstd") as writer:
@@ -160,6 +162,7 @@ class Graph:
     def __init__(self, p: Pipeline, folder: Path) -> None:
         """Reads the graph from a local folder in TFT's layout."""
         self._schema = transformed_schema(p)
+        self._lists = list_columns(p)
         self._config = adapter_config(p)
         self._adapter = TensorAdapter(self._config)
         self._loader = SavedModelLoader(str(folder / _GRAPH))
@@ -174,12 +177,18 @@ class Graph:
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Transforms examples: `example_schema` -> `transformed_schema`."""
+        lists = {name: RepeatedValues(batch[name]) for name in self._lists}
+        for name, found in lists.items():
+            batch = batch.set_column(batch.schema.get_field_index(name), name, found.distinct)
         tensors = self._adapter.ToBatchTensors(to_tft(batch, self._config))
         transformed = self._loader.apply_transform_model(tensors)
         columns = []
         for field in self._schema:
             if field.name in _PASSED:
                 columns.append(batch[field.name])
+            elif field.name in lists:
+                rows = transformed[field.name].values.numpy()
+                columns.append(lists[field.name].replaced(pa.array(rows, field.type.value_type)))
             else:
                 columns.append(_to_arrow(transformed[field.name], field.type))
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)

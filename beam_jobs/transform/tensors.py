@@ -54,6 +54,38 @@ def to_tft(batch: pa.RecordBatch | pa.Table, config: TensorAdapterConfig) -> pa.
     return pa.RecordBatch.from_arrays(columns, schema=config.arrow_schema)
 
 
+def list_columns(p: Pipeline) -> list[str]:
+    """Columns whose lists of strings become rows of a table, value by value."""
+    columns = feature_schema.query_columns(p) + feature_schema.item_columns(p)
+    return [field.name for field in columns if field.type == pa.list_(pa.string())]
+
+
+class RepeatedValues:
+    """Lists that hold the same values over and over, as histories do: the graph looks each of them
+    up once.
+
+    Attributes:
+      distinct: as many lists, the first of which has all distinct values; the others are empty.
+    """
+
+    def __init__(self, column: pa.ListArray) -> None:
+        """Of lists of strings, or of codes of a dictionary."""
+        values = column.flatten()
+        if not pa.types.is_dictionary(values.type):
+            values = values.dictionary_encode()
+        self._lengths = list_lengths(column)
+        # One value more stands for nulls, which have no code.
+        self._codes = values.indices.fill_null(len(values.dictionary))
+        distinct = pa.concat_arrays([values.dictionary.cast(pa.string()), pa.array([""])])
+        offsets = np.full(len(column) + 1, len(distinct), np.int32)
+        offsets[0] = 0
+        self.distinct = pa.ListArray.from_arrays(offsets, distinct)
+
+    def replaced(self, made: pa.Array) -> pa.ListArray:
+        """The lists again, of what was made of each distinct value."""
+        return arrow_lists(self._lengths, made.take(self._codes))
+
+
 def _to_list(
     batch: pa.RecordBatch | pa.Table,
     field: pa.Field,

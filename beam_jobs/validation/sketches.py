@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_jobs.transform import vocabulary
 from beam_jobs.transform.analysis import merged, moments_of
 
 QUANTILES_K = 1024
@@ -20,6 +21,10 @@ DISTINCT_LG_K = 12
 """Distinct counts are off by 2%."""
 FREQUENT_LG_SIZE = 15
 """Columns with fewer than 24,000 distinct values are counted exactly."""
+MOST_COUNTED = 1 << 22
+"""Rows of counts that wait for their sketch: one takes a value as long as a table some dozens, and
+most values come again with the next batch.
+"""
 
 _KIND = ds.tgt_hll_type.HLL_4
 
@@ -115,6 +120,8 @@ class Strings:
       letters: UTF-8 bytes of all values together.
       distinct: how many values there are.
       frequent: how often the frequent ones come, or all of them where they are few.
+
+    Both know what does not wait in `_counts`, tables of values and how often each came.
     """
 
     def __init__(self, column: pa.ChunkedArray) -> None:
@@ -124,12 +131,8 @@ class Strings:
         # A sketch of few items is exact; of many, each answer comes with its bounds.
         self.distinct = ds.hll_union(DISTINCT_LG_K)
         self.frequent = ds.frequent_strings_sketch(FREQUENT_LG_SIZE)
-        counted = values.drop_null().value_counts()
-        distinct = counted.field("values").to_pylist()
-        counts = counted.field("counts").to_pylist()
-        for value, count in zip(distinct, counts, strict=True):
-            self.distinct.update(value)
-            self.frequent.update(value, count)
+        known = values.drop_null()
+        self._counts = [vocabulary.counts(known, pa.nulls(len(known), pa.date32()))]
 
     def merge(self, other: "Strings") -> None:
         """Adds another part."""
@@ -137,6 +140,17 @@ class Strings:
         self.letters += other.letters
         self.distinct.update(other.distinct.get_result(_KIND))
         self.frequent.merge(other.frequent)
+        self._counts = vocabulary.compacted([*self._counts, *other._counts])
+        if sum(map(len, self._counts)) > MOST_COUNTED:
+            self._sketch_counts()
+
+    def _sketch_counts(self) -> None:
+        counts = vocabulary.added_up(self._counts)
+        self._counts = []
+        pairs = zip(counts["value"].to_pylist(), counts["events"].to_pylist(), strict=True)
+        for value, events in pairs:
+            self.distinct.update(value)
+            self.frequent.update(value, events)
 
     def values(self) -> list[tuple[str, int]]:
         """Values with their counts, most frequent first; ties in byte order."""
@@ -157,6 +171,7 @@ class Strings:
 
     def _found(self) -> list[tuple[str, int, int, int]]:
         """Value, estimate, least and most possible count."""
+        self._sketch_counts()
         items: list[tuple[str, int, int, int]] = self.frequent.get_frequent_items(
             ds.frequent_items_error_type.NO_FALSE_NEGATIVES, 0
         )
