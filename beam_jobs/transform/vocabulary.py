@@ -42,7 +42,7 @@ def counts(column: pa.ChunkedArray, days: pa.ChunkedArray | pa.Array) -> pa.Tabl
     by_value = rows.group_by("value", use_threads=False)
     counted = by_value.aggregate([("value", "count"), ("last", "max")])
     counted = counted.select(["value", "value_count", "last_max"])
-    return counted.rename_columns(_COUNTS.names).cast(_COUNTS)
+    return _in_one_piece(counted.rename_columns(_COUNTS.names).cast(_COUNTS))
 
 
 def compacted(tables: list[pa.Table]) -> list[pa.Table]:
@@ -63,7 +63,14 @@ def added_up(tables: list[pa.Table]) -> pa.Table:
     rows = pa.concat_tables([_COUNTS.empty_table(), *tables])
     by_value = rows.group_by("value", use_threads=False)
     total = by_value.aggregate([("events", "sum"), ("last", "max")])
-    return total.select(["value", "events_sum", "last_max"]).rename_columns(_COUNTS.names)
+    total = total.select(["value", "events_sum", "last_max"])
+    return _in_one_piece(total.rename_columns(_COUNTS.names))
+
+
+def _in_one_piece(grouped: pa.Table) -> pa.Table:
+    # Grouping returns slices of 32,768 rows, each of which travels with the buffers of all: with a
+    # million values that is more than Beam can send.
+    return grouped.combine_chunks()
 
 
 def ranked(p: Pipeline, name: str, day: date, counts: pa.Table) -> pa.Table:

@@ -161,6 +161,12 @@ def test_quantiles_and_distinct_counts_are_near():
     assert parts[0].unique == pytest.approx(40_001, rel=0.05)
 
 
+def test_many_values_travel_once():
+    names = [f"user{i:07d}" for i in range(200_000)]
+    one = Strings(pa.chunked_array([pa.array(names)]))
+    assert len(pickle.dumps(one)) < 2 * 200_000 * (11 + 8 + 8 + 4)
+
+
 def test_rows_that_hold_nothing():
     nothing = pa.chunked_array([pa.array([None, None], pa.float32())])
     found = sketch(nothing)
