@@ -1,13 +1,15 @@
 """A command of Twinspire as a task: its exit code decides what Airflow does."""
 
 import json
+import os
 import shlex
 import sys
 from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import AssetAlias
+from airflow.providers.standard.sensors.bash import BashSensor
+from airflow.sdk import AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from pipeline_files import Recommender
 from telling_others import (
@@ -68,26 +70,43 @@ class TwinspireOperator(BashOperator):
         done = self.subprocess_hook.run_command(
             ["bash", "-c", self.bash_command], env=self.get_env(context)
         )
-        result = _json(done.output)
-        self.report = result.get("report")
-        if done.exit_code == TRY_AGAIN:
-            raise AirflowException(
-                f"{self.task_id} asks to be tried again (exit code {TRY_AGAIN}); the log says why"
-            )
-        if done.exit_code not in (0, NOTHING_TO_DO):
-            raise StageFailed(
-                f"{self.task_id} failed with exit code {done.exit_code}: see Triage in the docs",
-                done.exit_code,
-            )
-        if done.exit_code == NOTHING_TO_DO:
-            context["ti"].xcom_push(key="return_value", value=result)
-            raise AirflowSkipException(f"{self.task_id} has nothing to do; the log says why")
-        collect_lineage(self, result)
-        send_gauges(self, result)
-        if self.announces and went_live(result):
-            event = context["outlet_events"][self.outlets[0]]
-            event.add(live_version(self.announces), extra=announcement(result))
-        return result
+        return conclude(self, context, done.exit_code, _json(done.output))
+
+
+def conclude(task: Any, context: Any, exit_code: int, result: dict) -> dict:
+    """What a command's end means to Airflow, and who is told.
+
+    Args:
+      task: the operator, with `announces` and `report`.
+      context: Airflow's, of this try.
+      exit_code: what the command ended with.
+      result: the command's last line.
+
+    Returns: the result, which becomes the XCom.
+
+    Raises:
+      AirflowException: the command asks to be tried again.
+      StageFailed: no retry helps.
+      AirflowSkipException: there was nothing to do.
+    """
+    task.report = result.get("report")
+    if exit_code == TRY_AGAIN:
+        raise AirflowException(
+            f"{task.task_id} asks to be tried again (exit code {TRY_AGAIN}); the log says why"
+        )
+    if exit_code not in (0, NOTHING_TO_DO):
+        raise StageFailed(
+            f"{task.task_id} failed with exit code {exit_code}: see Triage in the docs", exit_code
+        )
+    if exit_code == NOTHING_TO_DO:
+        context["ti"].xcom_push(key="return_value", value=result)
+        raise AirflowSkipException(f"{task.task_id} has nothing to do; the log says why")
+    collect_lineage(task, result)
+    send_gauges(task, result)
+    if task.announces and went_live(result):
+        event = context["outlet_events"][task.outlets[0]]
+        event.add(live_version(task.announces), extra=announcement(result))
+    return result
 
 
 def _json(line: str) -> dict:
@@ -98,22 +117,67 @@ def _json(line: str) -> dict:
         return {}
 
 
+def pod_template() -> str | None:
+    """The file of the pod that stages run in; None where they run beside Airflow."""
+    return os.environ.get("TWINSPIRE_POD") or None
+
+
 def command(stage: str, recommender: Recommender, options: str) -> str:
     """A shell line: only standard output's last line comes last, whatever libraries write to
     standard error at exit.
     """
-    python = f'"${{TWINSPIRE_PYTHON:-{sys.executable}}}"'
+    # Airflow's own Python is not that of an image.
+    own = "python" if pod_template() else sys.executable
     return (
-        f"set -o pipefail; {python} -m twinspire {stage} {shlex.quote(str(recommender.file))}"
-        f" {options} | tail -n 1"
+        f'set -o pipefail; "${{TWINSPIRE_PYTHON:-{own}}}" -m twinspire {stage}'
+        f" {shlex.quote(str(recommender.file))} {options} | tail -n 1"
     )
 
 
 def stage(
-    task_id: str, recommender: Recommender, options: str, name: str = "", **kwargs
-) -> TwinspireOperator:
-    """One command, by default the task's name, as one task. To run stages in containers, change the
-    operator here.
+    task_id: str,
+    recommender: Recommender,
+    options: str,
+    name: str = "",
+    before: str = "",
+    **kwargs: Any,
+) -> BaseOperator:
+    """One command as one task: beside Airflow, or in a pod if TWINSPIRE_POD is set.
+
+    Args:
+      task_id: the task's name.
+      recommender: whose command it is.
+      options: of the command.
+      name: of the command; by default the task's.
+      before: what its shell does first.
+      **kwargs: the operator's.
     """
-    line = command(name or task_id, recommender, options)
+    line = before + command(name or task_id, recommender, options)
+    if template := pod_template():
+        from stage_pods import TwinspirePod
+
+        return TwinspirePod(task_id=task_id, bash_command=line, template=template, **kwargs)
     return TwinspireOperator(task_id=task_id, bash_command=line, append_env=True, **kwargs)
+
+
+def turn(recommender: Recommender, options: str, before: str) -> BaseOperator:
+    """Waits until earlier days are done. However many days wait, only the next one holds a slot, and
+    while it does the others do not even ask. The command gives up by itself, after `train.wait`.
+    """
+    again = timedelta(seconds=10)
+    if pod_template():
+        # There is no sensor that asks by a pod: one that says 75 is tried again, at most for a year.
+        return stage(
+            "turn", recommender, options, name="await-turn", before=before,
+            max_active_tis_per_dag=1,
+            retries=100_000, retry_delay=again, retry_exponential_backoff=0,
+        )  # fmt: skip
+    return BashSensor(
+        task_id="turn",
+        bash_command=before + command("await-turn", recommender, options),
+        retry_exit_code=TRY_AGAIN,
+        mode="reschedule",
+        poke_interval=again,
+        max_active_tis_per_dag=1,
+        timeout=timedelta(days=365),
+    )

@@ -43,7 +43,6 @@ run at a time. Never clear a run of a cancelled backfill: it would stay queued. 
 import shlex
 from datetime import timedelta
 
-from airflow.providers.standard.sensors.bash import BashSensor
 from airflow.sdk import (
     DAG,
     Asset,
@@ -56,7 +55,7 @@ from airflow.sdk import (
 )
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from pipeline_files import Recommender, folder, read
-from stage_tasks import TRY_AGAIN, command, stage, task_defaults
+from stage_tasks import stage, task_defaults, turn
 from telling_others import tell_of_late_day
 
 PARAMETERS = {
@@ -186,18 +185,7 @@ def dag(recommender: Recommender) -> DAG:
             # Named by its place: recommenders of the same logs have the same inlet.
             inlets=[Asset(recommender.logs)] if recommender.logs else [],
         )
-        # However many days wait, only the next one holds a slot, and while it does the others do
-        # not even ask.
-        turn = BashSensor(
-            task_id="turn",
-            bash_command=UNLESS_REFRESH
-            + command("await-turn", recommender, f"--date {DAY} --wait 300 {RUN}"),
-            retry_exit_code=TRY_AGAIN,
-            mode="reschedule",
-            poke_interval=timedelta(seconds=10),
-            max_active_tis_per_dag=1,
-            timeout=timedelta(days=365),  # the command gives up by itself, after train.wait
-        )
+        waited = turn(recommender, f"--date {DAY} --wait 300 {RUN}", before=UNLESS_REFRESH)
         # One at a time, so that two runs of a day do not share the machine's memory; the days'
         # order is `turn`'s.
         alone = {"train": 1, "publish": 1}
@@ -227,7 +215,7 @@ def dag(recommender: Recommender) -> DAG:
         # A teardown comes last also when a task was killed, gave up, or the whole run was marked as
         # failed by hand; it does not make a failed run green.
         close = stage("close", recommender, RUN, name="close-day").as_teardown()
-        chain(day, turn, *work, summary, close)
+        chain(day, waited, *work, summary, close)
         chain(day, refresh, summary)
     return made
 

@@ -1,0 +1,66 @@
+"""A command of Twinspire as a pod of Kubernetes, made from the template that TWINSPIRE_POD names.
+
+Imported only where that is set: Airflow's provider for Kubernetes is not needed otherwise.
+"""
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.sdk import AssetAlias
+from airflow.sdk.exceptions import AirflowException
+from stage_tasks import conclude
+from telling_others import ReportLink
+
+# The XCom of a pod: what its container leaves in this file, read by a container beside it.
+RESULT = "/airflow/xcom/return.json"
+# Why the cluster ends a pod that has done nothing wrong.
+TAKEN_AWAY = ("Evicted", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated")
+
+
+class TwinspirePod(KubernetesPodOperator):
+    """A `twinspire` command in a pod: ends as `TwinspireOperator` does.
+
+    Attributes:
+      announces, report: as those of `TwinspireOperator`.
+    """
+
+    report: str | None = None
+
+    def __init__(self, *, bash_command: str, template: str, announces: str = "", **kwargs):
+        super().__init__(
+            pod_template_file=template,
+            cmds=["bash", "-c"],
+            arguments=[f"{bash_command} | tee {RESULT}"],
+            do_xcom_push=True,
+            on_finish_action="delete_pod",
+            outlets=[AssetAlias(f"{announces} versions")] if announces else [],
+            **kwargs,
+        )
+        self.operator_extra_links = (ReportLink(),) if announces else ()
+        self.announces = announces
+        self.exit_code: int | None = None
+        self.result: dict | None = None
+
+    def execute(self, context):
+        try:
+            self.result = super().execute(context)
+        except AirflowException:
+            # Without an exit code the command never began, or its pod was taken away: tried again.
+            if not self.exit_code:
+                raise
+        return conclude(self, context, self.exit_code or 0, self.result or {})
+
+    def cleanup(self, pod, remote_pod, xcom_result=None, context=None):
+        """Keeps how the command ended, before the pod is deleted."""
+        self.exit_code = exit_code(remote_pod, self.base_container_name)
+        self.result = xcom_result
+        super().cleanup(pod=pod, remote_pod=remote_pod, xcom_result=xcom_result, context=context)
+
+
+def exit_code(pod, container: str) -> int | None:
+    """What a pod's container ended with; None if it did not end by itself."""
+    status = pod.status if pod else None
+    if status is None or status.reason in TAKEN_AWAY:
+        return None
+    for one in status.container_statuses or []:
+        if one.name == container and one.state and one.state.terminated:
+            return one.state.terminated.exit_code
+    return None
