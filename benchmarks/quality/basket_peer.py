@@ -153,13 +153,12 @@ class Model:
         query = np.repeat(np.arange(len(lengths)), lengths)
         baskets = baskets_of(query, asked["item"], asked["day"], len(lengths))
         ranked = np.full((len(lengths), LENGTH), -1, np.int64)
-        listed = np.flatnonzero(self.place >= 0)
         known, vectors = self._vectors(self.baskets), self._vectors(baskets)
         for start in range(0, len(lengths), QUERIES):
             rows = slice(start, start + QUERIES)
             part = [vector[rows] for vector in vectors]
-            scores = self._scores(known, part, asked["user"][rows]).tocsc()[:, listed].tocsr()
-            ranked[rows] = top(scores, self.place[listed])
+            scores = self._scores(known, part, asked["user"][rows]).tocsr()
+            ranked[rows] = top(scores, self.place)
         # Of whom nothing is known, those with the fewest baskets would be the nearest.
         ranked[baskets.count == 0] = -1
         return ranked

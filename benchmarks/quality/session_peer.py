@@ -24,6 +24,7 @@ A decay of 0 is none.
 import json
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -139,14 +140,21 @@ def rank(neighbours, log, asked, settings):
 
 
 def top(scores, place):
-    """[Q, 600] positions of the items with the largest scores above 0."""
+    """[Q, 600] positions of the items with the largest scores above 0, of those in the catalogue; of
+    equal ones those with the lower number come first.
+    """
     scores.sum_duplicates()
-    row = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
-    row, (item, value) = largest(row, scores.data, LENGTH, scores.indices, scores.data)
-    row, item = row[value > 0], item[value > 0]
-    at = np.arange(len(row)) - np.searchsorted(row, row)
     ranked = np.full((scores.shape[0], LENGTH), -1, np.int64)
-    ranked[row, at] = place[item]
+    for row, (begin, end) in enumerate(pairwise(scores.indptr)):
+        value, item = scores.data[begin:end], scores.indices[begin:end]
+        kept = (value > 0) & (place[item] >= 0)
+        value, item = value[kept], item[kept]
+        if len(value) > LENGTH:
+            # Sorting all of them is most of a run where neighbours have many items.
+            least = np.partition(value, -LENGTH)[-LENGTH]
+            value, item = value[value >= least], item[value >= least]
+        order = np.argsort(-value, kind="stable")[:LENGTH]
+        ranked[row, : len(order)] = place[item[order]]
     return ranked
 
 

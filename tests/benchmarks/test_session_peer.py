@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from benchmarks.quality import session_peer
 from benchmarks.quality.sessions import DAY, HOUR, known_sessions, sessions_of
@@ -176,3 +177,18 @@ def test_many_queries_at_once_are_as_one_by_one(last: int) -> None:
     for row, history in zip(found, histories, strict=True):
         wanted = slow(log, history, 5 * DAY, how)
         assert row == pytest.approx([wanted.get(item, 0.0) for item in range(30)])
+
+
+def test_the_best_of_a_row_are_those_of_sorting_all_of_it():
+    rng = np.random.default_rng(3)
+    items = session_peer.LENGTH + 300
+    place = np.where(rng.random(items) < 0.9, rng.permutation(items), -1)
+    # Few different scores: many are equal where a list ends; and a short row.
+    dense = rng.integers(0, 4, (3, items)).astype(float)
+    dense[2, 5:] = 0
+    found = session_peer.top(csr_matrix(dense), place)
+    for row, scores in enumerate(dense):
+        order = sorted(range(items), key=lambda item: (-scores[item], item))
+        wanted = [place[item] for item in order if scores[item] > 0 and place[item] >= 0]
+        wanted = wanted[: session_peer.LENGTH]
+        assert found[row].tolist() == wanted + [-1] * (session_peer.LENGTH - len(wanted))
