@@ -22,6 +22,7 @@ from beam_jobs.ingest.records import RecordChecker, UserEventLimit
 from beam_jobs.point_in_time import user_shard
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import partials
+from twinspire_core.contracts.forgotten_users import WITHHELD, ForgottenUsers
 from twinspire_core.records.raw_files import format_of
 
 KIND = "events"
@@ -185,8 +186,8 @@ def slices(pack: Pack, given_format: str) -> list[list[Slice]]:
     return [[one] for one in all_slices]
 
 
-def read_events(p: Pipeline, pack: Pack, part: int) -> Iterator[Found]:
-    """Reads a part of a pack of events.
+def read_events(p: Pipeline, pack: Pack, part: int, forgotten: ForgottenUsers) -> Iterator[Found]:
+    """Reads a part of a pack of events, but for those of forgotten users.
 
     Yields:
       Events of the types that are used, with `_order`, as if the pack's were the only files, and
@@ -199,7 +200,7 @@ def read_events(p: Pipeline, pack: Pack, part: int) -> Iterator[Found]:
     for number, file_part in slices(pack, p.source.format)[part]:
         file = pack.files[number]
         limit = UserEventLimit(p.source.max_user_events)
-        for found in read_records(p, file, number, file_part, columns.events(p)):
+        for found in read_records(p, file, number, file_part, columns.events(p), forgotten):
             if isinstance(found, pl.DataFrame):
                 yield from _relevant(p, file, found, types, limit)
             else:
@@ -212,13 +213,17 @@ def read_records(
     place: int,
     part: int | None,
     wanted: Sequence[columns.Column],
+    forgotten: ForgottenUsers,
 ) -> Iterator[Found]:
-    """Reads a part of a file: records that break no rule; counts; the first rejected ones."""
+    """Reads a part of a file: records that break no rule and are not of forgotten users; counts; the
+    first rejected ones.
+    """
     checker = RecordChecker(p, file, place, wanted)
     room = KEPT_PER_FILE
     for block in record_blocks.read(p.source.format, file, part, wanted, p.beam.batch_rows):
         if isinstance(block, Rejected):
-            rejected = [block]
+            # A whole line, whose user nobody can tell
+            rejected = [block._replace(value=WITHHELD) if forgotten else block]
             reasons = {block.reason: 1}
         else:
             checked = checker.take(block)
@@ -227,7 +232,7 @@ def read_records(
             yield count_of(file, Counted.GOOD, len(checked.good))
             for what, n in checked.misplaced.items():
                 yield count_of(file, Counted(what), n)
-            yield checked.good
+            yield forgotten.drop(checked.good)
         for reason, n in reasons.items():
             yield count_of(file, Counted.REJECTED, n, reason)
         yield from rejected[:room]

@@ -9,7 +9,8 @@ JSON           counts, and rejected records, whose files are numbers within the 
 import functools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -17,7 +18,7 @@ import pyarrow as pa
 from beam_jobs.beam import batches
 from beam_jobs.features.counters import Count
 from beam_jobs.features.event_packs import Found, Pack
-from beam_jobs.ingest.record_blocks import Rejected
+from beam_jobs.ingest.record_blocks import VALUE_LENGTH, Rejected
 from twinspire_core import storage
 from twinspire_core.contracts import partials
 from twinspire_core.storage import FileInfo
@@ -94,12 +95,32 @@ def load(uri: str, pack: Pack) -> Iterable[Found] | None:
     return _found(content, pack)
 
 
+def holds(content: memoryview, users: Collection[str]) -> bool:
+    """Whether what was kept is of one of these users, or may be: of a text that was cut nobody can
+    tell.
+    """
+    start, told = _told(content)
+    texts = [value for *_, value in told["rejected"]]
+    if any(len(text) >= VALUE_LENGTH or any(user in text for user in users) for text in texts):
+        return True
+    return bool(start) and _events(content, start)["_user"].is_in(list(users)).any()
+
+
 def _found(content: memoryview, pack: Pack) -> Iterator[Found]:
-    end = len(content) - _LENGTH_BYTES
-    start = end - int.from_bytes(content[end:], "little")
-    told = json.loads(bytes(content[start:end]))
+    start, told = _told(content)
     yield from (Count(*fields) for fields in told["counts"])
     for number, *fields in told["rejected"]:
         yield Rejected.of(pack.files[number], *fields)
     if start:
-        yield pl.DataFrame(pl.from_arrow(pa.ipc.open_stream(content[:start]).read_all()))
+        yield _events(content, start)
+
+
+def _told(content: memoryview) -> tuple[int, dict[str, Any]]:
+    """Where the JSON begins, and what it says."""
+    end = len(content) - _LENGTH_BYTES
+    start = end - int.from_bytes(content[end:], "little")
+    return start, json.loads(bytes(content[start:end]))
+
+
+def _events(content: memoryview, end: int) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(pa.ipc.open_stream(content[:end]).read_all()))

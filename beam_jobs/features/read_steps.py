@@ -96,16 +96,21 @@ class Read(beam.DoFn):
         if pack.table == "users":
             return self._read_users(pack, part.part)
         if pack.stem is None:
-            return event_packs.read_events(self._p, pack, part.part)
+            return event_packs.read_events(self._p, pack, part.part, self._job.forgotten)
         uri = partials.uri(pack.stem, part.part, part.parts)
         kept = event_partials.load(uri, pack) if pack.parts else None
         if kept is not None:
-            return kept
+            return self._without_forgotten(kept)
         return self._read_and_keep(pack, part.part, uri)
+
+    def _without_forgotten(self, kept: Iterable[Found]) -> Iterator[Found]:
+        """What was kept, in case somebody was forgotten while it was being read."""
+        for found in kept:
+            yield self._job.forgotten.drop(found) if isinstance(found, pl.DataFrame) else found
 
     def _read_and_keep(self, pack: Pack, part: int, uri: str) -> Iterator[Found]:
         writer = event_partials.PartialWriter(pack)
-        for found in event_packs.read_events(self._p, pack, part):
+        for found in event_packs.read_events(self._p, pack, part, self._job.forgotten):
             writer.add(found)
             yield found
         writer.write(uri)
@@ -114,7 +119,7 @@ class Read(beam.DoFn):
         wanted = columns.users(self._p)
         for number, file_part in event_packs.slices(pack, self._p.source.format)[part]:
             yield from event_packs.read_records(
-                self._p, pack.files[number], number, file_part, wanted
+                self._p, pack.files[number], number, file_part, wanted, self._job.forgotten
             )
 
     def _is_counted(self, pack: Pack, found: Count) -> bool:

@@ -20,7 +20,8 @@ from twinspire_core.records.record_file import JsonObject, RecordFile
 
 KEPT_PER_FILE = 10_000
 """Records of one file that are written down; all are counted."""
-_VALUE_LENGTH = 300
+VALUE_LENGTH = 300
+"""Characters of what was found in a rejected record that are written down."""
 
 
 class Rejected(NamedTuple):
@@ -45,7 +46,7 @@ class Rejected(NamedTuple):
     @classmethod
     def of(cls, file: SourceFile, row: int, reason: str, value: str) -> "Rejected":
         """A record of `file`."""
-        return cls(file.table, str(file.day), file.uri, row, reason, value[:_VALUE_LENGTH])
+        return cls(file.table, str(file.day), file.uri, row, reason, value[:VALUE_LENGTH])
 
 
 def to_json_lines(records: Iterable[Rejected]) -> bytes:

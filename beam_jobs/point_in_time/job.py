@@ -13,6 +13,8 @@ from beam_jobs.ingest import day_files, later_folders
 from beam_jobs.ingest.day_files import Inputs, SourceFile
 from beam_jobs.ingest.later_folders import LateEvents
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import forgotten_users
+from twinspire_core.contracts.forgotten_users import NOBODY, ForgottenUsers
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.messages import format_message
 from twinspire_core.records.raw_files import format_of
@@ -62,6 +64,7 @@ class FeatureJob:
       most_held_out: the most users held out of a day.
       partials: URI of the folder where what is read of logs is kept, and looked for; None to read
         all of them.
+      forgotten: users whose records are dropped.
       token: names this run beside others in the same process, in caches that they share.
     """
 
@@ -74,6 +77,7 @@ class FeatureJob:
     user_files: int
     most_held_out: int
     partials: str | None = None
+    forgotten: ForgottenUsers = NOBODY
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def for_workers(self) -> "FeatureJob":
@@ -120,6 +124,7 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
         user_files=count_user_files(sum(rows.get(day, 0) for day in window)),
         most_held_out=MOST_HELD_OUT,
         partials=ctx.reuse.partials if ctx.reuse else None,
+        forgotten=forgotten_users.find(ctx.pipeline),
     )
 
 

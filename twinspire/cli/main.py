@@ -14,6 +14,7 @@ from twinspire.cli import (
     change_versions,
     daily,
     evaluation,
+    forget,
     list_versions,
     monitor,
     notify,
@@ -56,6 +57,7 @@ PANELS = {
         change_versions.rollback,
         change_versions.pin,
         change_versions.prune,
+        forget.forget,
     ),
 }
 

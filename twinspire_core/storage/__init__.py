@@ -18,6 +18,7 @@ __all__ = [
     "FileInfo",
     "copy_tree",
     "delete_file",
+    "delete_scratch",
     "delete_tree",
     "download",
     "exists",
@@ -193,6 +194,18 @@ def delete_tree(uri: str) -> None:
 def delete_file(uri: str) -> None:
     """Deletes a file; nothing if there is none."""
     _store_of(uri).delete_file(uri)
+
+
+def delete_scratch(uri: str, *, before: float) -> None:
+    """Deletes files below a folder that killed writers have left half written; an object store has
+    none.
+
+    Args:
+      uri: the folder.
+      before: seconds since 1970; what was written since may still be at work.
+    """
+    if not is_remote(uri):
+        disk.delete_scratch(uri, before=before)
 
 
 def file_digest(uri: str) -> str:

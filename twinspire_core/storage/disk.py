@@ -118,6 +118,15 @@ def delete_tree(uri: str) -> None:
             shutil.rmtree(uri)
 
 
+def delete_scratch(uri: str, *, before: float) -> None:
+    """Deletes files that are half written, and not written to any more."""
+    for folder, _, names in os.walk(uri, onerror=_unless_gone):
+        for path in (Path(folder, name) for name in names if name.startswith(_SCRATCH)):
+            with contextlib.suppress(FileNotFoundError):  # its writer has ended meanwhile
+                if path.stat().st_mtime < before:
+                    path.unlink()
+
+
 def file_digest(uri: str) -> str:
     """`sha256` of a file's content, in hex."""
     with open(uri, "rb") as file:

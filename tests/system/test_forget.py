@@ -1,0 +1,109 @@
+"""A user who is forgotten after two days is nowhere from the next version on."""
+
+import json
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+
+from serving.app import create_app
+from serving.http.server_settings import Settings
+from tests.serving.http.conftest import ready, running
+from tests.system.days import SECOND, THIRD, attempt, twinspire
+from tests.traces import holders
+from twinspire.runs import run_leases
+from twinspire_core.config.pipeline import load
+from twinspire_core.contracts import forgotten_users
+
+
+def whom(pipeline: Path) -> str:
+    """A held-out user whose lists are shown, so that they are in as many places as anybody can be."""
+    lists = json.loads((attempt(pipeline, SECOND, "train") / "examples.json").read_text())
+    with_past = [one for one in lists if one["past_events"]]
+    return with_past[0]["user"]
+
+
+def log_files(pipeline: Path, user: str) -> list[str]:
+    files = [*pipeline.parent.glob("events/*/*"), *pipeline.parent.glob("users/*/*")]
+    return sorted(str(file) for file in files if user in pl.read_parquet(file)["user_id"])
+
+
+def known(pipeline: Path, user: str) -> tuple[bool, str]:
+    """How the server answers a user: whether it knows them, and what it went by."""
+    with running(create_app(load(pipeline), Settings())) as client:
+        ready(client)
+        answer = client.post("/v1/recommend", json={"query": {"user": user}}).json()
+    (result,) = answer["results"]
+    return result["known"], result["based_on"]
+
+
+def test_a_forgotten_user_is_in_no_file_from_the_next_version_on(shop):
+    user, other = whom(shop), "u000"
+    work, registry = shop.parent / "work", shop.parent / "registry"
+    stored = holders(registry, user)
+    places = {Path(place).parts[2] for place in holders(work, user)}
+    assert places >= {"features", "train", "embed"}, "else nothing is tried"
+    assert any("partials" in place for place in holders(work, user))
+    assert any("report.html" in place for place in stored)
+    before = twinspire("status", str(shop), "--json")["days"]
+    assert known(shop, user) == (True, "stored_user")
+
+    # Without --yes nothing changes
+    dry = twinspire("forget", str(shop), "--user", user, "--json")
+    assert dry["changed"] and dry["deleted"] and not dry["forgotten"]
+    assert not (registry / "shop/forgotten").exists()
+    assert holders(work, user)
+
+    told = twinspire("forget", str(shop), "--user", user, "--yes", "--json")
+    assert not holders(work, user), "whatever keeps a user has to know how to forget one"
+    assert (told["changed"], told["deleted"]) == (dry["changed"], dry["deleted"])
+    versions = {one["version"]: one for one in told["versions"]}
+    assert (
+        sorted(
+            f"shop/versions/{name}/{file}"
+            for name, one in versions.items()
+            for file in one["files"]
+        )
+        == stored
+        == holders(registry, user)
+    )
+    assert [one["live"] for one in told["versions"]] == [False, True]
+    assert told["logs"] == log_files(shop, user) and told["logs"]
+    assert user not in json.dumps(told)
+    # What is done stays done
+    assert [day["state"] for day in twinspire("status", str(shop), "--json")["days"][:2]] == [
+        day["state"] for day in before[:2]
+    ]
+    again = twinspire("run", str(shop), "--date", SECOND)
+    assert again["days"][0]["outcome"] == "published" and not holders(work, user)
+
+    twinspire("run", str(shop), "--date", THIRD)
+    assert not holders(work, user)
+    assert holders(registry, user) == stored, "the new version has nothing of them"
+    assert known(shop, user) == (False, "nothing")
+    assert known(shop, other)[0]
+    # A day that is made again does not bring them back
+    twinspire("features", str(shop), "--date", SECOND, "--force")
+    assert not holders(work, user)
+    assert holders(work, other)
+
+
+def test_while_a_day_is_under_way_the_list_grows_and_nothing_else_changes(shop):
+    user, p = whom(shop), load(shop)
+    run_leases.acquire_day(p, date.fromisoformat(THIRD), "airflow")
+    before = holders(shop.parent / "work", user)
+    told = twinspire("forget", str(shop), "--user", user, "--yes", check=75)
+    assert THIRD in told and "same command again" in told
+    assert holders(shop.parent / "work", user) == before
+    assert user in forgotten_users.find(p)
+
+
+def test_who_is_not_named_is_an_error_that_says_how(shop):
+    assert "--users-from FILE" in twinspire("forget", str(shop), "--yes", check=2)
+    assert "cannot be read" in twinspire("forget", str(shop), "--users-from", "/none", check=2)
+
+
+def test_ids_can_come_from_a_file(shop, tmp_path):
+    (tmp_path / "ids").write_text("u001\nu002\n\n")
+    told = twinspire("forget", str(shop), "--users-from", str(tmp_path / "ids"), "--json")
+    assert told["users"] == 2 and told["changed"]

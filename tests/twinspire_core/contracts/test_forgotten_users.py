@@ -1,0 +1,53 @@
+"""The list of users who are to be forgotten."""
+
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+
+from tests.traces import holders
+from twinspire_core.contracts import forgotten_users
+from twinspire_core.contracts.forgotten_users import NOBODY
+from twinspire_core.errors import BadData
+
+
+@pytest.fixture
+def pipeline(tmp_path):
+    return SimpleNamespace(name="shop", registry=SimpleNamespace(root=str(tmp_path / "registry")))
+
+
+def test_who_is_added_is_known_and_nobody_else(pipeline):
+    assert forgotten_users.find(pipeline) == NOBODY and "ann" not in NOBODY
+    forgotten_users.add(pipeline, ["ann", "bé"])
+    forgotten_users.add(pipeline, ["ann"])
+    found = forgotten_users.find(pipeline)
+    assert len(found.digests) == 2
+    assert [user in found for user in ("ann", "bé", "anna", "an", "")] == [True, True, *[False] * 3]
+
+
+def test_rows_go_by_user_and_those_of_nobody_stay(pipeline):
+    forgotten_users.add(pipeline, ["7"])
+    found = forgotten_users.find(pipeline)
+    rows = pl.DataFrame({"_user": ["7", "17", None, "7", "8"], "_item": ["7", "7", "7", "1", "2"]})
+    assert found.drop(rows).rows() == [("17", "7"), (None, "7"), ("8", "2")]
+    items = rows.drop("_user")
+    assert found.drop(items) is items
+    assert NOBODY.drop(rows) is rows
+
+
+def test_the_list_does_not_say_who_is_on_it_and_two_lists_cannot_be_compared(pipeline, tmp_path):
+    other = SimpleNamespace(name="other", registry=pipeline.registry)
+    for one in (pipeline, other):
+        forgotten_users.add(one, ["somebody@example.org"])
+    assert not holders(tmp_path, "somebody")
+    first, second = (forgotten_users.find(one).digests for one in (pipeline, other))
+    assert len(first) == len(second) == 1 and first != second
+
+
+@pytest.mark.parametrize("damage", ["lost", "short"])
+def test_a_list_without_its_key_is_no_list(pipeline, damage, tmp_path):
+    forgotten_users.add(pipeline, ["ann"])
+    key = tmp_path / "registry/shop/forgotten/key"
+    key.unlink() if damage == "lost" else key.write_bytes(b"short")
+    with pytest.raises(BadData, match="nobody on the list is known"):
+        forgotten_users.find(pipeline)

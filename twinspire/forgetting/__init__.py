@@ -1,0 +1,1 @@
+"""Forgetting users: what is changed, what goes, and what still holds them."""

@@ -1,0 +1,112 @@
+"""Users who are to be forgotten: whatever reads logs or users' snapshots drops their records.
+
+    <registry root>/<pipeline>/forgotten/key         32 random bytes, created only if absent
+    <registry root>/<pipeline>/forgotten/<digest>    one file for each user
+
+A digest is the keyed BLAKE2b of a user's id: the list does not say who is on it, and cannot be
+compared with other lists of this kind. Whoever holds the key and an id can tell whether it is there;
+so can whoever has the logs. It lies in the registry and not among the working files, which may be
+lost and made again from the logs.
+docs/decisions/0073-forgetting.md
+"""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import polars as pl
+
+from twinspire_core import storage
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.errors import BadData
+
+FOLDER = "forgotten"
+WITHHELD = "(withheld: users were forgotten, and this may be about one of them)"
+"""Stands for the text of a line of the logs whose user nobody can tell."""
+_KEY = "key"
+_KEY_BYTES = 32
+_DIGEST_BYTES = 20
+_DIGEST = re.compile(rf"[0-9a-f]{{{2 * _DIGEST_BYTES}}}")
+
+
+@dataclass(frozen=True, slots=True)
+class ForgottenUsers:
+    """Tells who is to be forgotten. It travels to workers.
+
+    Attributes:
+      key: of the digests.
+      digests: of the users.
+    """
+
+    key: bytes = b""
+    digests: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        """Whether there is anybody."""
+        return bool(self.digests)
+
+    def __contains__(self, user: str) -> bool:
+        """Whether a user is to be forgotten."""
+        return bool(self.digests) and _digest(self.key, user) in self.digests
+
+    def drop(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows of all other users, by `_user`; rows without that column are nobody's."""
+        if not self.digests or "_user" not in rows.columns:
+            return rows
+        gone = [user for user in rows["_user"].drop_nulls().unique() if user in self]
+        if not gone:
+            return rows
+        return rows.filter(~pl.col("_user").is_in(gone).fill_null(False))
+
+
+NOBODY = ForgottenUsers()
+
+
+def place(pipeline: Pipeline) -> str:
+    """The folder of a pipeline's list."""
+    return storage.join(pipeline.registry.root, pipeline.name, FOLDER)
+
+
+def find(pipeline: Pipeline) -> ForgottenUsers:
+    """Reads the list.
+
+    Raises:
+      BadData: there are digests, and no key to know anybody by.
+    """
+    folder = place(pipeline)
+    digests = frozenset(filter(_DIGEST.fullmatch, storage.list_names(folder)))
+    if not digests:
+        return NOBODY
+    return ForgottenUsers(_read_key(folder), digests)
+
+
+def add(pipeline: Pipeline, users: Collection[str]) -> None:
+    """Puts users on the list; nothing for those who are on it."""
+    folder = place(pipeline)
+    # Somebody else's key stays, if they were faster
+    storage.put_if_absent(storage.join(folder, _KEY), secrets.token_bytes(_KEY_BYTES))
+    key = _read_key(folder)
+    for user in users:
+        storage.put_if_absent(storage.join(folder, _digest(key, user)), b"forgotten\n")
+
+
+def _read_key(folder: str) -> bytes:
+    place = storage.join(folder, _KEY)
+    try:
+        key = storage.read_bytes(place)
+    except FileNotFoundError:
+        key = b""
+    if len(key) != _KEY_BYTES:
+        raise BadData(
+            f"The list of forgotten users is read by its key of {_KEY_BYTES} bytes; {place} has"
+            f" {len(key)}. Without it nobody on the list is known, and they would come back:"
+            " restore it from a copy of the registry. If there is none, delete the folder and"
+            " forget everybody again."
+        )
+    return key
+
+
+def _digest(key: bytes, user: str) -> str:
+    return hashlib.blake2b(user.encode(), key=key, digest_size=_DIGEST_BYTES).hexdigest()
