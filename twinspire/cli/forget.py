@@ -83,7 +83,8 @@ def _forget(pipeline: Pipeline, users: frozenset[str], *, yes: bool) -> dict[str
                 f" under way: {', '.join(map(str, days))}. They are on the list from now on; run"
                 " the same command again when these days have ended (`twinspire status PIPELINE`)."
             )
-    changed, deleted = [], []
+    changed: list[str] = []
+    deleted: list[str] = []
     with console.status("looking at working files …") as progress:
         for change in working_files.changes(pipeline, users):
             progress.update(f"looking at working files … {change.uri}")

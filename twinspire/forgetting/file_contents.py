@@ -87,7 +87,10 @@ class UserFiles:
         after = stats.SerializeToString(deterministic=True)
         if before == after:
             return None
-        return json_format.MessageToJson(stats, ensure_ascii=False).encode() if is_text else after
+        if is_text:
+            after = json_format.MessageToJson(stats, ensure_ascii=False).encode()
+        mended: bytes = after
+        return mended
 
 
 def _drop_listed(stats: pb.StringStatistics, users: Users) -> None:
