@@ -155,7 +155,7 @@ def good_days(case: str, folder: Path, every: int) -> list[dict[str, Any]]:
         _day=at.dt.date().cast(pl.Int32),
         _time=at.dt.epoch("us"),
     )
-    counted = pl.DataFrame(item_counts.partial(events))
+    counted = pl.DataFrame(item_counts.partial(p, events))
     start = date(1970, 1, 1)
     first, last = events["_day"].min(), events["_day"].max()
     rows_of: dict[int, pa.Table] = {}

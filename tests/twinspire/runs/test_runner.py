@@ -120,7 +120,7 @@ def planned(monkeypatch):
     def plan_stage(run, stage, mode, promote, **_):
         parent = run.parent()
         parents.append(parent and parent.version)
-        context = SimpleNamespace(parent=parent, mode=mode)
+        context = SimpleNamespace(inputs={}, parent=parent, mode=mode)
         return SimpleNamespace(stage=stage, context=context)
 
     monkeypatch.setattr(runner, "plan_stage", plan_stage)
