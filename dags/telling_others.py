@@ -49,7 +49,8 @@ def tell_of_failure(recommender: Recommender):
             return
         found = context["ti"].xcom_pull(task_ids="day") or {}
         day = found.get("day") or context["params"].get("day")
-        about = ["--stage", context["ti"].task_id, "--reason", str(error)]
+        reason = str(error or "It was killed, or never began; Airflow's own log says more.")
+        about = ["--stage", context["ti"].task_id, "--reason", reason]
         if day:
             about += ["--date", day]
         elif start := context["dag_run"].data_interval_start:

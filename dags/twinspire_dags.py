@@ -24,8 +24,8 @@ run again; what is done is not done twice.
   when they are mended, clear `day` and all below it.
 - **4** red: the gate refused the version. Read its reasons; to overrule them: `twinspire promote
   PIPELINE VERSION --despite-gate "REASON"`.
-- **75** tried again, later and later, red in the end: logs not there yet, storage away.
-  When red, see why the logs are late, then clear `day` and all below it.
+- **75** tried again, later and later, red in the end: logs not there yet, an earlier day not
+  finished, storage away. When red, see why the logs are late, then clear `day` and all below it.
 - **99** skipped: nothing to do, the day has no logs. `summary` says so.
 - **else** red: killed (137: most likely out of memory). Give it memory and clear the task.
 
@@ -55,7 +55,7 @@ from airflow.sdk import (
 )
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from pipeline_files import Recommender, folder, read
-from stage_tasks import stage, task_defaults
+from stage_tasks import stage, task_defaults, turn
 from telling_others import tell_of_late_day
 
 PARAMETERS = {
@@ -105,17 +105,19 @@ PARAMETERS = {
         ),
     ),
 }
-DAY = "{{ ti.xcom_pull('day')['day'] }}"
+# What comes from outside is quoted for the shell, also where Airflow has checked it: its settings can
+# allow any name of a run, and who may edit XComs can put anything in the place of the day.
+DAY = "{{ ti.xcom_pull('day')['day'] | quote }}"
 WHICH_DAY = (
-    "{% if params.day %}--date {{ params.day }}{% elif dag_run.run_type in ('scheduled',"
+    "{% if params.day %}--date {{ params.day | quote }}{% elif dag_run.run_type in ('scheduled',"
     " 'backfill') %}--instant {{ data_interval_start.isoformat() }}{% endif %}"
 )
-MODE, PROMOTE = "--mode {{ params.mode }}", "--promote {{ params.promote }}"
+MODE, PROMOTE = "--mode {{ params.mode | quote }}", "--promote {{ params.promote | quote }}"
 OPEN_UNLESS_REFRESH = "{% if params.refresh %}which-day{% else %}open-day{% endif %}"
 UNLESS_REFRESH = "{% if params.refresh %}exit 0; {% endif %}"
 FORCE = "{% if params.force %}--force{% endif %}"
 LATE = "{% if params.late %}--late{% endif %}"
-RUN = "--run '{{ run_id }}'"
+RUN = "--run {{ run_id | quote }}"
 RUN_UNLESS_REFRESH = "{% if not params.refresh %}" + RUN + "{% endif %}"
 STAGES = {"features": f"{MODE} {LATE}", "train": MODE, "embed": "", "index": "", "publish": PROMOTE}
 
@@ -125,8 +127,9 @@ def refuse_unknown_parameters(context):
     run = context["dag_run"]
     given = run.conf or {}
     if unknown := sorted(set(given) - set(PARAMETERS)):
+        found = ", ".join(map(ascii, unknown))  # somebody may have made up long ones
         raise AirflowFailException(
-            f"The parameters are {', '.join(PARAMETERS)}; found {', '.join(unknown)}."
+            f"The parameters are {', '.join(PARAMETERS)}; found {found[:500]}."
         )
     if given.get("day") and run.run_type == "backfill":
         raise AirflowFailException(
@@ -171,6 +174,7 @@ def dag(recommender: Recommender) -> DAG:
         schedule=recommender.timetable,
         catchup=False,
         params=PARAMETERS,
+        user_defined_filters={"quote": shlex.quote},
         doc_md=(__doc__ or "").replace("PIPELINE", shlex.quote(str(recommender.file))),
         tags=["twinspire", "recommender"],
         deadline=deadline(recommender),
@@ -185,18 +189,9 @@ def dag(recommender: Recommender) -> DAG:
             # Named by its place: recommenders of the same logs have the same inlet.
             inlets=[Asset(recommender.logs)] if recommender.logs else [],
         )
-        # However many days wait, only the next one holds a slot, and while it does the others do not
-        # even ask. The command gives up by itself, after `train.wait`.
-        turn = stage(
-            "turn",
-            recommender,
-            f"--date {DAY} --wait 300 {RUN}",
-            name="await-turn",
-            before=UNLESS_REFRESH,
-            max_active_tis_per_dag=1,
-        )
+        waited = turn(recommender, f"--date {DAY} --wait 300 {RUN}", before=UNLESS_REFRESH)
         # One at a time, so that two runs of a day do not share the machine's memory; the days'
-        # order is `turn`'s, and `train` gives way to an earlier day that began after it.
+        # order is `turn`'s.
         alone = {"train": 1, "publish": 1}
         first = {"features": skip_if(refresh=True)}
         announces = {"publish": recommender.name}
@@ -224,7 +219,7 @@ def dag(recommender: Recommender) -> DAG:
         # A teardown comes last also when a task was killed, gave up, or the whole run was marked as
         # failed by hand; it does not make a failed run green.
         close = stage("close", recommender, RUN, name="close-day").as_teardown()
-        chain(day, turn, *work, summary, close)
+        chain(day, waited, *work, summary, close)
         chain(day, refresh, summary)
     return made
 

@@ -1,12 +1,16 @@
 """What a run may be asked, and which day it is of."""
 
 import copy
+import os
+import subprocess
 from datetime import datetime
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pendulum
 import pytest
+
+VALUES = ("--date", "--mode", "--promote", "--run")
 
 
 def filled(bag, conf):
@@ -115,7 +119,7 @@ def test_the_day_of_a_run(bag, run_type, day, ends):
         run_id="scheduled__2017",
     )
     chosen = said.partition("tokyo.toml")[2].partition("| tail")[0].split()
-    assert chosen == [*ends.split(), "--run", "'scheduled__2017'"]
+    assert chosen == [*ends.split(), "--run", "scheduled__2017"]
 
 
 def rendered(dag, task, **params):
@@ -167,3 +171,31 @@ def test_a_refresh_opens_no_day_and_waits_for_none(bag):
         "no",
         "--force",
     ]
+
+
+def test_nothing_that_comes_from_outside_is_a_shells_to_read(bag, tmp_path):
+    """Every task's line, read by a real shell, with values that Airflow may or may not let through."""
+    argv, made = tmp_path / "argv", tmp_path / "made"
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nprintf "%s\\0" "$@" > {argv}\necho "{{}}"\n')
+    python.chmod(0o755)
+    touch = f"touch {made}"
+    hostile = [f"'; {touch}; '", f"$({touch})", f"`{touch}`", f"x\n{touch}", f'"; {touch} #']
+    env = {"PATH": os.environ["PATH"], "TWINSPIRE_PYTHON": str(python)}
+    dag = bag.dags["tokyo"]
+    for value in [*hostile, "{{ 7 * 7 }}", "--help", "*"]:
+        context = {
+            "params": dict.fromkeys(("day", "mode", "promote"), value)
+            | {"force": True, "late": True, "refresh": False},
+            "ti": SimpleNamespace(xcom_pull=lambda _, value=value: {"day": value}),
+            "dag_run": SimpleNamespace(run_type="manual"),
+            "run_id": value,
+        }
+        for task in dag.tasks:
+            line = dag.get_template_env().from_string(task.bash_command).render(context)
+            subprocess.run(["bash", "-c", line], env=env, check=True, cwd=tmp_path)
+            given = argv.read_text().split("\0")
+            options = [n for n, word in enumerate(given) if word in VALUES]
+            assert {given[n + 1] for n in options} == {value}, given
+            assert "--run" in given or task.task_id in ("refresh", "summary")
+            assert not made.exists()

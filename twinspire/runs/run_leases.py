@@ -9,6 +9,7 @@ A run that is one process says which, so that its being killed can be found out.
 is many processes, with pauses between them that are as long as it likes: the scheduler ends it.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -37,6 +38,9 @@ SKIPPED = "skipped"
 LATE = "late"
 FAILED = "failed"
 KILLED = "killed"
+
+_LONGEST_NAME = 160
+"""Characters of a run's name in a file's, which has at most 255 with all else."""
 
 
 class ProcessIdentity(BaseModel):
@@ -237,8 +241,15 @@ def _home(pipeline: Pipeline, day: date) -> str:
 
 
 def _as_file_name(run: str) -> str:
-    """A run's name without what the records' names are split at."""
-    return re.sub(r"[^A-Za-z0-9_.:+-]", "_", run)
+    """A run's name without what the records' names are split at, and not too long for a file; of
+    such a name it is the same again.
+    """
+    name = re.sub(r"[^A-Za-z0-9_.:+-]", "_", run)
+    if len(name) <= _LONGEST_NAME:
+        return name
+    # Long ones may differ only at their end.
+    digest = hashlib.sha256(run.encode(errors="surrogatepass")).hexdigest()[:16]
+    return f"{name[: _LONGEST_NAME - 17]}-{digest}"
 
 
 def identity() -> ProcessIdentity:

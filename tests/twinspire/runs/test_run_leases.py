@@ -153,3 +153,19 @@ def test_a_record_opens_that_has_fields_of_a_later_release():
     at = "2024-03-10T01:02:03.123456+00:00"
     record = LeaseRecord.model_validate_json(f'{{"at": "{at}", "waits_for": null, "more": 1}}')
     assert record.at.isoformat() == at and record.process is None
+
+
+def test_runs_of_any_name_are_told_apart(pipeline):
+    names = ["x" * 250, "x" * 249 + "y", "../../../etc/x", "a b\n'$(c)\0", "ü" * 200, "/"]
+    for run in names:
+        run_leases.acquire_day(pipeline, DAY, run)
+    found = [lease.run for lease in run_leases.open_leases(pipeline, DAY)]
+    assert len(set(found)) == len(names)
+    run_leases.release_day(pipeline, DAY, names[1], run_leases.PUBLISHED)
+    assert run_leases.end_runs(pipeline, [DAY], names[0]) == [found[0]]
+    left = {lease.run for lease in run_leases.open_leases(pipeline, DAY)}
+    assert left == set(found[2:])
+    run_leases.end_runs(pipeline, [DAY])
+    assert run_leases.open_leases(pipeline, DAY) == []
+    home = storage.join(pipeline.pipeline.work_root, "shop")
+    assert all(file.path.startswith(f"dt={DAY}/claims/") for file in storage.list_files(home))
