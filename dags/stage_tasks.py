@@ -4,13 +4,17 @@ import json
 import os
 import shlex
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.providers.standard.sensors.bash import BashSensor
 from airflow.sdk import AssetAlias, BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSkipException,
+)
 from pipeline_files import Recommender
 from telling_others import (
     ReportLink,
@@ -23,6 +27,8 @@ from telling_others import (
 )
 
 TRY_AGAIN, NOTHING_TO_DO = 75, 99
+# How long a run waits before it asks again whether it is its turn.
+NEXT_QUESTION = timedelta(seconds=10)
 
 
 class StageFailed(AirflowFailException):
@@ -86,10 +92,14 @@ def conclude(task: Any, context: Any, exit_code: int, result: dict) -> dict:
 
     Raises:
       AirflowException: the command asks to be tried again.
+      AirflowRescheduleException: an earlier day goes first. This gives its slot back, and counts as
+        no retry.
       StageFailed: no retry helps.
       AirflowSkipException: there was nothing to do.
     """
     task.report = result.get("report")
+    if exit_code == TRY_AGAIN and result.get("status") == "NotItsTurn":
+        raise AirflowRescheduleException(datetime.now(UTC) + NEXT_QUESTION)
     if exit_code == TRY_AGAIN:
         raise AirflowException(
             f"{task.task_id} asks to be tried again (exit code {TRY_AGAIN}); the log says why"
@@ -158,26 +168,3 @@ def stage(
 
         return TwinspirePod(task_id=task_id, bash_command=line, template=template, **kwargs)
     return TwinspireOperator(task_id=task_id, bash_command=line, append_env=True, **kwargs)
-
-
-def turn(recommender: Recommender, options: str, before: str) -> BaseOperator:
-    """Waits until earlier days are done. However many days wait, only the next one holds a slot, and
-    while it does the others do not even ask. The command gives up by itself, after `train.wait`.
-    """
-    again = timedelta(seconds=10)
-    if pod_template():
-        # There is no sensor that asks by a pod: one that says 75 is tried again, at most for a year.
-        return stage(
-            "turn", recommender, options, name="await-turn", before=before,
-            max_active_tis_per_dag=1,
-            retries=100_000, retry_delay=again, retry_exponential_backoff=0,
-        )  # fmt: skip
-    return BashSensor(
-        task_id="turn",
-        bash_command=before + command("await-turn", recommender, options),
-        retry_exit_code=TRY_AGAIN,
-        mode="reschedule",
-        poke_interval=again,
-        max_active_tis_per_dag=1,
-        timeout=timedelta(days=365),
-    )

@@ -24,8 +24,8 @@ run again; what is done is not done twice.
   when they are mended, clear `day` and all below it.
 - **4** red: the gate refused the version. Read its reasons; to overrule them: `twinspire promote
   PIPELINE VERSION --despite-gate "REASON"`.
-- **75** tried again, later and later, red in the end: logs not there yet, an earlier day not
-  finished, storage away. When red, see why the logs are late, then clear `day` and all below it.
+- **75** tried again, later and later, red in the end: logs not there yet, storage away.
+  When red, see why the logs are late, then clear `day` and all below it.
 - **99** skipped: nothing to do, the day has no logs. `summary` says so.
 - **else** red: killed (137: most likely out of memory). Give it memory and clear the task.
 
@@ -55,7 +55,7 @@ from airflow.sdk import (
 )
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from pipeline_files import Recommender, folder, read
-from stage_tasks import stage, task_defaults, turn
+from stage_tasks import stage, task_defaults
 from telling_others import tell_of_late_day
 
 PARAMETERS = {
@@ -189,9 +189,18 @@ def dag(recommender: Recommender) -> DAG:
             # Named by its place: recommenders of the same logs have the same inlet.
             inlets=[Asset(recommender.logs)] if recommender.logs else [],
         )
-        waited = turn(recommender, f"--date {DAY} --wait 300 {RUN}", before=UNLESS_REFRESH)
+        # However many days wait, only the next one holds a slot, and while it does the others do not
+        # even ask. The command gives up by itself, after `train.wait`.
+        turn = stage(
+            "turn",
+            recommender,
+            f"--date {DAY} --wait 300 {RUN}",
+            name="await-turn",
+            before=UNLESS_REFRESH,
+            max_active_tis_per_dag=1,
+        )
         # One at a time, so that two runs of a day do not share the machine's memory; the days'
-        # order is `turn`'s.
+        # order is `turn`'s, and `train` gives way to an earlier day that began after it.
         alone = {"train": 1, "publish": 1}
         first = {"features": skip_if(refresh=True)}
         announces = {"publish": recommender.name}
@@ -219,7 +228,7 @@ def dag(recommender: Recommender) -> DAG:
         # A teardown comes last also when a task was killed, gave up, or the whole run was marked as
         # failed by hand; it does not make a failed run green.
         close = stage("close", recommender, RUN, name="close-day").as_teardown()
-        chain(day, waited, *work, summary, close)
+        chain(day, turn, *work, summary, close)
         chain(day, refresh, summary)
     return made
 

@@ -56,6 +56,10 @@ class RunnerFailed(TwinspireError):
     exit_code = 75
 
 
+class NotItsTurn(TryAgain):
+    """Run the same command again when the earlier days that it names have ended."""
+
+
 class LogsLate(TryAgain):
     """Run the day again when its logs are there."""
 

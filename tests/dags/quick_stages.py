@@ -34,6 +34,15 @@ def make(ctx):
     return {}
 
 
+def features(ctx):
+    """The day of QUICK_HELD waits until there is a file `go` beside the logs."""
+    go = Path(os.environ["QUICK_LOGS"], "go")
+    if f"{ctx.pipeline.name} {ctx.day}" == os.environ.get("QUICK_HELD"):
+        while not go.exists():
+            time.sleep(0.2)
+    return make(ctx)
+
+
 def train(ctx):
     """Also measures nothing, for the summary to show. On QUICK_KILLED it is killed, as if it had
     run out of memory, until there is a file `mended` beside the logs.
@@ -76,7 +85,7 @@ OLDEST = min(
 for name in STAGES:
     sys.modules[name] = module = ModuleType(name)
     stage = name.split(".")[1].removesuffix("_stage")
-    module.run = {"train": train, "publish": publish}.get(stage, make)
+    module.run = {"features": features, "train": train, "publish": publish}.get(stage, make)
 
 if __name__ == "__main__":
     from twinspire.cli.main import main

@@ -6,6 +6,7 @@ runs.
 
 `shop`    real stages. A backfill of three days, the scheduled run of yesterday, a manual run of an old day, a refresh.
 `ten`     nine days at once, one of which is killed, and the scheduled one, over stages that take no time.
+`held`    a day is held in its first stage until an earlier one has begun, over the same stages.
 `corner`  days that are late, empty or suspiciously small, and parameters that are wrong.
 """
 
@@ -63,6 +64,7 @@ def folder(tmp_path_factory, logs_of, pipeline_of, database):
     logs = {
         "shop": {"days": [ago(n) for n in range(1, 9)]},
         "ten": {"days": [ago(n) for n in range(1, 11)], "events": 50},
+        "held": {"days": [ago(n) for n in range(1, 4)], "events": 50},
         "corner": {
             "days": [ago(n) for n in range(2, 25)],
             "events": 50,
@@ -86,9 +88,9 @@ def folder(tmp_path_factory, logs_of, pipeline_of, database):
 
 @pytest.fixture(scope="module")
 def airflow(folder, database):
-    """A running Airflow, whose `ten` has quick stages."""
+    """A running Airflow, whose `ten` and `held` have quick stages."""
     python = folder / "python"
-    quick = f'case "$4" in */ten.toml) exec "{sys.executable}" "{QUICK}" "$@";; esac'
+    quick = f'case "$4" in */ten.toml|*/held.toml) exec "{sys.executable}" "{QUICK}" "$@";; esac'
     python.write_text(f'#!/bin/sh\n{quick}\nexec "{sys.executable}" "$@"\n')
     python.chmod(python.stat().st_mode | stat.S_IXUSR)
     airflow = LocalAirflow(
@@ -99,6 +101,7 @@ def airflow(folder, database):
             "TWINSPIRE_PYTHON": str(python),
             "QUICK_LOGS": str(folder / "ten" / "logs"),
             "QUICK_KILLED": str(ago(6)),
+            "QUICK_HELD": f"held {ago(1)}",
         },
     )
     with airflow:
@@ -244,6 +247,21 @@ def test_ten_days_at_once_are_made_in_order_and_one_that_is_killed_holds_up_none
     assert airflow.rest.result("ten", killed, "close")["closed"]
     days = [ago(n) for n in range(10, 0, -1) if n != 6]
     assert days_and_parents(folder, "ten") == list(zip(days, [None, *days[:-1]], strict=True))
+
+
+def test_a_day_that_began_after_a_later_ones_turn_still_goes_first(airflow, runs, folder):
+    rest = airflow.rest
+    rest.wait_for_dag("held")
+    rest.unpause("held")  # which makes the scheduled run of yesterday
+    until(lambda: rest.runs("held", run_type="scheduled"))
+    [scheduled] = rest.runs("held", run_type="scheduled")
+    wait(rest, "held", scheduled["dag_run_id"], "features", "running")
+    earlier = rest.trigger("held", day=str(ago(3)))
+    # Its lease, which the later day's `train` looks for
+    wait(rest, "held", earlier, "turn", "success")
+    (folder / "ten" / "logs" / "go").touch()
+    assert {run["state"] for run in finish(rest, "held")} == {"success"}
+    assert days_and_parents(folder, "held") == [(ago(3), None), (ago(1), ago(3))]
 
 
 def test_a_backfill_and_the_scheduled_run_make_versions_from_each_other(airflow, runs, folder):

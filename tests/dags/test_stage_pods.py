@@ -1,6 +1,5 @@
 """Stages in pods: what pods are asked of Kubernetes, and what their ends mean to Airflow."""
 
-from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -76,14 +75,6 @@ def test_what_the_template_says_stays(pods):
         assert made["spec"][key] == told[key]
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert {"/opt/twinspire/pipelines", "/data", "/airflow/xcom"} <= mounts
-
-
-def test_waiting_for_earlier_days_is_tried_again_every_ten_seconds(pods):
-    turn = pods.get_task("turn")
-    assert turn.retry_delay == timedelta(seconds=10)
-    assert not turn.retry_exponential_backoff
-    # Each try waits five minutes by itself: as long as the sensor would.
-    assert turn.retries * timedelta(seconds=310) > timedelta(days=350)
 
 
 def ended(code: int | None, reason: str | None = None) -> models.V1Pod:

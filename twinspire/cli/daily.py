@@ -143,7 +143,9 @@ def _stage(name: str, file: str, date: str, *, run: str | None, **options: Any) 
         never_import("pandas")
     with json_on_error(name) as known:
         known["day"] = date  # as typed: it may turn out to be no date
-        day_run = DayRun(open_pipeline(file), parse_date(date), lease=run)
+        # A named run is a scheduler's: one that waited here would keep a slot from earlier days.
+        gives_way = run is not None
+        day_run = DayRun(open_pipeline(file), parse_date(date), lease=run, gives_way=gives_way)
         with _with_addresses_of_refused(day_run, known):
             result = runner.run_stage(day_run, name, **options)
         if STAGES[name].publishes:

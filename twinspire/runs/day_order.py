@@ -7,7 +7,7 @@ from rich.console import Console
 
 from twinspire.runs import run_leases
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.errors import TryAgain, UsageError
+from twinspire_core.errors import NotItsTurn, UsageError
 from twinspire_core.messages import format_message
 
 _POLL_SECONDS = 2.0  # a listing of each earlier day's leases
@@ -19,7 +19,7 @@ def await_turn(pipeline: Pipeline, day: date) -> None:
     """Waits until no earlier day is under way, so that days are trained in order.
 
     Raises:
-      TryAgain: none of them ended within `train.wait`.
+      NotItsTurn: none of them ended within `train.wait`.
     """
     waited_for: list[date] = []
     deadline = 0.0
@@ -32,7 +32,7 @@ def await_turn(pipeline: Pipeline, day: date) -> None:
                 text = f"{day} waits for its turn. {_under_way(pipeline, unfinished)}"
                 console.print(format_message(text), soft_wrap=True)
         if time.monotonic() >= deadline:
-            raise TryAgain(f"{_waited_in_vain(pipeline, day, unfinished)} Then run {day} again.")
+            raise NotItsTurn(f"{_waited_in_vain(pipeline, day, unfinished)} Then run {day} again.")
         _sleep_until(deadline)
 
 
@@ -48,8 +48,8 @@ def ask_turn(pipeline: Pipeline, day: date, run: str | None, patience: timedelta
       patience: how long to wait now, while it is the next in line.
 
     Raises:
-      TryAgain: it is not its turn yet. UsageError: for `train.wait`, none of the earlier days has
-      ended.
+      NotItsTurn: it is not its turn yet. UsageError: for `train.wait`, none of the earlier days
+      has ended.
     """
     deadline = time.monotonic() + patience.total_seconds()
     while unfinished := run_leases.unfinished_before(pipeline, day):
@@ -59,7 +59,7 @@ def ask_turn(pipeline: Pipeline, day: date, run: str | None, patience: timedelta
             raise UsageError(f"{_waited_in_vain(pipeline, day, unfinished)} Then clear this task.")
         # Behind more than one it would only take a slot from those that are nearer.
         if time.monotonic() >= deadline or len(unfinished) > 1:
-            raise TryAgain(f"{day} waits for its turn. {_under_way(pipeline, unfinished)}")
+            raise NotItsTurn(f"{day} waits for its turn. {_under_way(pipeline, unfinished)}")
         _sleep_until(deadline)
 
 

@@ -30,6 +30,8 @@ class DayRun:
       pipeline: the parsed pipeline file.
       day: the day.
       lease: name of the run that later days wait for; None if none does.
+      gives_way: whether the run, when it is an earlier day's turn, ends to be asked again, as a
+        scheduler does, instead of waiting.
       registry: where its versions are.
       log_digests: of files of logs, by their place, as far as they have been read.
     """
@@ -40,6 +42,8 @@ class DayRun:
         day: date,
         lease: str | None = None,
         log: Sequence[Entry] | None = None,
+        *,
+        gives_way: bool = False,
     ) -> None:
         """Reads nothing yet.
 
@@ -48,10 +52,12 @@ class DayRun:
           day: the day.
           lease: name of the run.
           log: the registry's log, if it has been read; else the first question reads it.
+          gives_way: whether it ends, to be asked again, while it is an earlier day's turn.
         """
         self.pipeline = pipeline
         self.day = day
         self.lease = lease
+        self.gives_way = gives_way
         self.registry = Registry(pipeline.registry.root, pipeline.name)
         self.log_digests: dict[str, str] = {}
         self._log = log

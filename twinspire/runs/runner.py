@@ -7,12 +7,12 @@ A stage waits for what it needs (logs, its turn), is planned by what the registr
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
 
-from twinspire.runs import run_leases
-from twinspire.runs.day_order import await_turn
+from twinspire.runs import day_order, run_leases
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify_of_error
 from twinspire.runs.refresh import plan_refresh
@@ -230,7 +230,7 @@ def _run_stage(
 
         day_check.check(run.pipeline, run.day)
     if stage.waits_for_turn:
-        await_turn(run.pipeline, run.day)
+        _await_turn(run)
     # Not earlier: the day that was waited for has published, and is the parent now.
     run.read_log()
     task = plan_stage(run, stage, mode, promote, reuse=reuse)
@@ -251,6 +251,14 @@ def _run_stage(
         # The attempt tells what was live when it was made.
         result["live"] = run.is_live(attempt.summary["version"])
     return result
+
+
+def _await_turn(run: DayRun) -> None:
+    """An earlier day may have begun since a scheduler's run had its turn."""
+    if run.gives_way:
+        day_order.ask_turn(run.pipeline, run.day, run.lease, patience=timedelta(0))
+    else:
+        day_order.await_turn(run.pipeline, run.day)
 
 
 def _seconds_since(started: float) -> float:

@@ -1,14 +1,21 @@
 """What the runner does around a stage: the run's lease, and what a publication starts."""
 
-from datetime import date
+from datetime import date, timedelta
 from types import SimpleNamespace
 
 import pytest
 
-from twinspire.runs import run_leases, runner
+from twinspire.runs import day_order, run_leases, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import STAGES
-from twinspire_core.errors import BadData, GateRefused, LogsLate, NothingToDo, TryAgain
+from twinspire_core.errors import (
+    BadData,
+    GateRefused,
+    LogsLate,
+    NothingToDo,
+    NotItsTurn,
+    TryAgain,
+)
 
 DAY = date(2024, 2, 21)
 
@@ -40,6 +47,20 @@ def test_a_run_goes_on_or_ends_as_a_stage_does(run, monkeypatch, name, error, st
     with pytest.raises(type(error)):
         runner.run_stage(run, name)
     assert run_leases.state(run.pipeline, DAY) == state
+
+
+def test_a_run_that_gives_way_does_so_to_a_day_that_began_after_its_turn(shop, planned):
+    """A scheduler's slot is the one that the earlier day needs."""
+    pipeline, _ = shop
+    pipeline.train = SimpleNamespace(wait=timedelta(seconds=1))
+    run = DayRun(pipeline, DAY, lease="later", gives_way=True)
+    run.acquire_lease()
+    run_leases.acquire_day(pipeline, DAY - timedelta(days=2), "earlier")
+    with pytest.raises(NotItsTurn, match=r"waits for its turn.*2024-02-19"):
+        runner.run_stage(run, "train")
+    assert run_leases.state(pipeline, DAY) == "open"
+    run_leases.release_day(pipeline, DAY - timedelta(days=2), "earlier", "published")
+    assert runner.run_stage(run, "train")["status"] == "done"
 
 
 def test_only_publishing_ends_a_run_that_fares_well(run, monkeypatch):
@@ -137,7 +158,7 @@ def test_the_day_that_was_waited_for_is_the_parent(shop, monkeypatch, planned):
     first = publish(18, sources=sources)
     run = DayRun(pipeline, DAY)
     assert run.parent().version == first
-    monkeypatch.setattr(runner, "await_turn", lambda *_: publish(20, first, sources=sources))
+    monkeypatch.setattr(day_order, "await_turn", lambda *_: publish(20, first, sources=sources))
     result = runner.run_stage(run, "train")
     assert planned == [result["parent"]] and planned[0].startswith("2024-02-20")
     later = publish(20, first, sources=sources)
