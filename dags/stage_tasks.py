@@ -29,6 +29,8 @@ from telling_others import (
 TRY_AGAIN, NOTHING_TO_DO = 75, 99
 # How long a run waits before it asks again whether it is its turn.
 NEXT_QUESTION = timedelta(seconds=10)
+# By SIGKILL, by SIGTERM: for want of memory, or because its machine goes.
+KILLED = (137, 143)
 
 
 class StageFailed(AirflowFailException):
@@ -91,7 +93,7 @@ def conclude(task: Any, context: Any, exit_code: int, result: dict) -> dict:
     Returns: the result, which becomes the XCom.
 
     Raises:
-      AirflowException: the command asks to be tried again.
+      AirflowException: the command asks to be tried again, or was killed in its first try.
       AirflowRescheduleException: an earlier day goes first. This gives its slot back, and counts as
         no retry.
       StageFailed: no retry helps.
@@ -103,6 +105,10 @@ def conclude(task: Any, context: Any, exit_code: int, result: dict) -> dict:
     if exit_code == TRY_AGAIN:
         raise AirflowException(
             f"{task.task_id} asks to be tried again (exit code {TRY_AGAIN}); the log says why"
+        )
+    if exit_code in KILLED and context["ti"].try_number == 1:
+        raise AirflowException(
+            f"{task.task_id} was killed (exit code {exit_code}): tried again, but only once"
         )
     if exit_code not in (0, NOTHING_TO_DO):
         raise StageFailed(

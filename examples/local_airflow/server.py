@@ -28,13 +28,32 @@ DAGS = Path(__file__).parents[2] / "dags"
 
 
 _STANDALONE = "exec airflow standalone"
-# As docker/compose.yaml starts them, in one shell, which ends when the first of them does.
+# As docker/compose.yaml starts them. What has ended is started again, after what it left has gone: the
+# workers of a scheduler that was killed would stay for ever.
 _APART = """
+part() {
+  set -m  # each in a process group of its own
+  trap 'kill $!; wait; exit' TERM
+  while true; do
+    airflow "$@" & wait $!
+    echo "airflow $1 has ended with $?, and is started again"
+    kill -KILL -- -$! 2>/dev/null
+    sleep 1
+  done
+}
 trap 'kill $(jobs -p); wait' INT TERM  # children of a shell like this one ignore SIGINT
 airflow db migrate || exit
-airflow scheduler & airflow dag-processor & airflow triggerer &
-airflow api-server --host 127.0.0.1 --port "$AIRFLOW__API__PORT" & wait -n
+part scheduler & part dag-processor & part triggerer &
+part api-server --host 127.0.0.1 --port "$AIRFLOW__API__PORT" & wait
 """
+
+# As in docker/compose.yaml, and there it says why.
+_PATIENCE = {
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120",
+    "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "10",
+    "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "8",
+}
 
 
 class LocalAirflow:
@@ -109,6 +128,7 @@ class LocalAirflow:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{self.user}:admin",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home / 'airflow.db'}",
+            **_PATIENCE,
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(schedule),
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         }

@@ -1,0 +1,281 @@
+"""Many days in a row with a part killed on each: whether every day is published once and comes out as if
+nothing had happened, whether Airflow's memory stays flat, and the disk within bounds.
+
+    python -m benchmarks.soak --days 30 --seed 1
+    python -m benchmarks.soak --days 5                     a quick one
+    python -m benchmarks.soak --json benchmarks/soak.json  the figures that are committed
+
+Airflow runs on a PostgreSQL of its own (Debian's binaries), with its parts apart, each started again when it
+has ended. By the seed, one of them, the worker of a stage, the stage itself or PostgreSQL is killed by
+SIGKILL on each day, in one of the five stages, so many seconds after that stage has begun. After each day
+`twinspire prune` runs. The same days are run by `twinspire run` in another place, undisturbed and never
+pruned, and compared.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import psutil
+
+from benchmarks.quality.command import machine, write_whole
+from examples.local_airflow.server import LocalAirflow
+from index_builder.registry.registry import Registry
+from index_builder.registry.version_log import Entry
+from tests.dags import kills, postgres
+from tests.dags.conftest import pipeline_text, write_logs
+from twinspire.backfills.airflow_rest import DONE
+from twinspire_core.config.pipeline import load
+
+Answer = TypeVar("Answer")
+FIRST = date(2024, 3, 4)
+PATIENCE = 900
+"""Seconds after which a day counts as stuck."""
+SETTINGS = {  # those of the local Airflow are meant for days that take hours
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_DETECTION_INTERVAL": "5",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """What is killed, in which stage, how many seconds after it began."""
+
+    kind: str
+    stage: str
+    after: float
+
+
+@dataclass(slots=True)
+class Day:
+    """What became of a day.
+
+    Attributes:
+      kill: what was planned for it.
+      killed: whether there was something to kill in time.
+      state: of its run.
+      seconds: from its trigger to its end.
+      retries: of all of its tasks together.
+      rss_mb: of Airflow's parts and of all their processes together, after it.
+      disk_mb: of working files and registry, after it and `twinspire prune`.
+    """
+
+    day: date
+    kill: Kill
+    killed: bool
+    state: str
+    seconds: float
+    retries: int
+    rss_mb: dict[str, int]
+    disk_mb: float
+
+
+def plan(days: int, seed: int) -> list[Kill]:
+    """One kill a day. Each kind comes as often as any other, each stage too, but for one."""
+    chance = random.Random(seed)
+    kinds = _shuffled(kills.KINDS, days, chance)
+    stages = _shuffled(kills.STAGES, days, chance)
+    return [
+        Kill(kind, stage, round(chance.uniform(0, 4), 1))
+        for kind, stage in zip(kinds, stages, strict=True)
+    ]
+
+
+def _shuffled(names: Sequence[str], count: int, chance: random.Random) -> list[str]:
+    """Round after round of the names, in an order of its own each."""
+    found: list[str] = []
+    while len(found) < count:
+        found += chance.sample(names, len(names))
+    return found[:count]
+
+
+def lay_out(folder: Path, logs: Path) -> Path:
+    """A pipeline file over the logs, with working files and registry beside it."""
+    text = "\n".join(line.strip() for line in pipeline_text("soak", "UTC", logs).splitlines())
+    text += "\n[registry]\nkeep_versions = 3\nkeep_days = 5\n"
+    folder.mkdir()
+    (folder / "soak.toml").write_text(text)
+    return folder / "soak.toml"
+
+
+def run_day(
+    airflow: LocalAirflow, database: postgres.Server, file: Path, day: date, kill: Kill
+) -> Day:
+    """Triggers a day, kills, waits for its end, prunes."""
+    rest, began = airflow.rest, time.monotonic()
+    run = patiently(lambda: rest.trigger("soak", day=str(day)))
+
+    def state() -> str:
+        return str(patiently(lambda: rest.call("GET", f"dags/soak/dagRuns/{run}"))["state"])
+
+    killed = _kill(airflow, database, kill, lambda: state() in DONE)
+    while (now := state()) not in DONE and time.monotonic() - began < PATIENCE:
+        time.sleep(1)
+    seconds = time.monotonic() - began
+    tasks = patiently(lambda: rest.tasks("soak", run)).values()
+    twinspire("prune", str(file), "--yes")
+    return Day(
+        day=day,
+        kill=kill,
+        killed=killed,
+        state=now,
+        seconds=round(seconds, 1),
+        retries=sum(max(0, task["try_number"] - 1) for task in tasks),
+        rss_mb=resident(airflow),
+        disk_mb=round(size(file.parent) / 1e6, 1),
+    )
+
+
+def _kill(
+    airflow: LocalAirflow, database: postgres.Server, kill: Kill, over: Callable[[], bool]
+) -> bool:
+    """Waits for the stage, then for the moment; False if there is nothing to kill any more."""
+    while kill.stage not in kills.running_stages(airflow):
+        if over():
+            return False
+        time.sleep(0.2)
+    time.sleep(kill.after)
+    while kill.kind in ("stage", "worker"):
+        try:
+            if stages := list(kills.running_stages(airflow).values()):
+                kills.kill(kill.kind, airflow, database, stages)
+                return True
+        except (psutil.NoSuchProcess, StopIteration):
+            pass  # it has just ended: the next one, then
+        if over():
+            return False
+        time.sleep(0.2)
+    kills.kill(kill.kind, airflow, database, [])
+    return True
+
+
+def patiently(ask: Callable[[], Answer]) -> Answer:
+    """Asks again while Airflow does not answer, or has lost its database."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return ask()
+        except httpx.HTTPError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(1)
+
+
+def twinspire(*arguments: str) -> None:
+    """Runs a command."""
+    subprocess.run([sys.executable, "-m", "twinspire", *arguments], check=True, capture_output=True)
+
+
+def resident(airflow: LocalAirflow) -> dict[str, int]:
+    """Megabytes of each part, and of all processes of Airflow together; of pages that several
+    share, each has its part.
+    """
+    found = {name: part.memory_info().rss for name, part in kills.parts(airflow).items()}
+    total = 0
+    for pid in airflow.processes():
+        try:
+            total += psutil.Process(pid).memory_full_info().pss
+        except psutil.NoSuchProcess:
+            continue
+    return {name: round(value / 1e6) for name, value in (found | {"all": total}).items()}
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def log_of(file: Path) -> list[Entry]:
+    """What was published, refused and made live, in order."""
+    pipeline = load(file)
+    log = Registry(pipeline.registry.root, pipeline.name).log()
+    return [entry for entry in log if entry.action != "prune"]
+
+
+def equal(file: Path, other: Path) -> bool:
+    """Whether two registries tell the same story. A version's id is the digest of what it holds."""
+    ours, theirs = log_of(file), log_of(other)
+    same = [(e.action, e.version, e.live) for e in ours] == [
+        (e.action, e.version, e.live) for e in theirs
+    ]
+    pipeline = load(file)
+    Registry(pipeline.registry.root, pipeline.name).verify(ours[-1].version)
+    return same
+
+
+def soak(days: int, seed: int, folder: Path) -> dict:
+    """Runs all of it; returns the figures."""
+    dates = [FIRST + timedelta(n) for n in range(days)]
+    history = [FIRST - timedelta(n) for n in range(3, 0, -1)]
+    write_logs(folder / "logs", history + dates, "UTC", events=1000)
+    file = lay_out(folder / "killed", folder / "logs")
+    calm = lay_out(folder / "calm", folder / "logs")
+    rows: list[Day] = []
+    with ExitStack() as stack:
+        database = stack.enter_context(postgres.server())
+        airflow = LocalAirflow(
+            folder / "airflow", file.parent, schedule=False, database=database.url, env=SETTINGS
+        )
+        rest = stack.enter_context(airflow).wait_until_healthy(timeout=300)
+        rest.wait_for_dag("soak")
+        rest.unpause("soak")
+        for day, kill in zip(dates, plan(days, seed), strict=True):
+            rows.append(run_day(airflow, database, file, day, kill))
+            print(line(rows[-1]), flush=True)
+            if rows[-1].state != "success":
+                break
+    done = len(rows)
+    span = ("--from", str(dates[0]), "--to", str(dates[done - 1]))
+    twinspire("run", str(calm), *span)
+    published = [entry.version[:10] for entry in log_of(file) if entry.action == "publish"]
+    return {
+        "days": done,
+        "seed": seed,
+        "published_once": published == [str(day) for day in dates[:done]],
+        "equal": equal(file, calm),
+        "rows": [asdict(row) for row in rows],
+    }
+
+
+def line(row: Day) -> str:
+    """A row of the table."""
+    kill = f"{row.kill.kind} in {row.kill.stage}, {row.kill.after:.1f} s"
+    memory = "  ".join(f"{name} {value}" for name, value in sorted(row.rss_mb.items()))
+    return (
+        f"{row.day}  {kill if row.killed else 'nothing':30} {row.state:8} {row.seconds:6.1f} s "
+        f"{row.retries} retries  {row.disk_mb:5.1f} MB  {memory}"
+    )
+
+
+def main() -> None:
+    """Prints a row for each day, then the verdict."""
+    about = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    about.add_argument("--days", type=int, default=30)
+    about.add_argument("--seed", type=int, default=1)
+    about.add_argument("--json", type=Path, help="where the figures go, too")
+    about.add_argument("--folder", type=Path, help="an empty one to work in, which is kept")
+    options = about.parse_args()
+    with tempfile.TemporaryDirectory(prefix="twinspire-soak-") as made:
+        folder = options.folder or Path(made)
+        figures = {"machine": machine(), **soak(options.days, options.seed, folder)}
+    print({name: figures[name] for name in ("days", "published_once", "equal")})
+    if options.json:
+        write_whole(options.json, json.dumps(figures, indent=1, default=str) + "\n")
+
+
+if __name__ == "__main__":
+    main()
