@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -32,20 +32,20 @@ import psutil
 from benchmarks.quality.command import machine, write_whole
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
-from index_builder.registry.version_log import Entry
+from index_builder.registry.version_log import Entry, version_date
 from tests.dags import kills, postgres
 from tests.dags.conftest import pipeline_text, write_logs
 from twinspire.backfills.airflow_rest import DONE
 from twinspire_core.config.pipeline import load
 
 Answer = TypeVar("Answer")
+TWINSPIRE = (sys.executable, "-m", "twinspire")
 FIRST = date(2024, 3, 4)
 PATIENCE = 900
 """Seconds after which a day counts as stuck."""
 SETTINGS = {  # those of the local Airflow are meant for days that take hours
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_DETECTION_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "90",
 }
 
 
@@ -125,7 +125,7 @@ def run_day(
         time.sleep(1)
     seconds = time.monotonic() - began
     tasks = patiently(lambda: rest.tasks("soak", run)).values()
-    twinspire("prune", str(file), "--yes")
+    subprocess.run([*TWINSPIRE, "prune", str(file), "--yes"], check=True, capture_output=True)
     return Day(
         day=day,
         kill=kill,
@@ -173,11 +173,6 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
             time.sleep(1)
 
 
-def twinspire(*arguments: str) -> None:
-    """Runs a command."""
-    subprocess.run([sys.executable, "-m", "twinspire", *arguments], check=True, capture_output=True)
-
-
 def resident(airflow: LocalAirflow) -> dict[str, int]:
     """Megabytes of each part, and of all processes of Airflow together; of pages that several
     share, each has its part.
@@ -197,26 +192,27 @@ def size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def log_of(file: Path) -> list[Entry]:
-    """What was published, refused and made live, in order."""
+def log_of(file: Path, last: date) -> list[Entry]:
+    """What was published, refused and made live up to a day, in order."""
     pipeline = load(file)
     log = Registry(pipeline.registry.root, pipeline.name).log()
-    return [entry for entry in log if entry.action != "prune"]
+    return [e for e in log if e.action != "prune" and version_date(e.version) <= last]
 
 
-def equal(file: Path, other: Path) -> bool:
-    """Whether two registries tell the same story. A version's id is the digest of what it holds."""
-    ours, theirs = log_of(file), log_of(other)
-    same = [(e.action, e.version, e.live) for e in ours] == [
-        (e.action, e.version, e.live) for e in theirs
-    ]
+def equal(file: Path, other: Path, last: date) -> bool:
+    """Whether two registries tell the same story, up to a day. A version's id is the digest of what
+    it holds.
+    """
+    ours, theirs = log_of(file, last), log_of(other, last)
     pipeline = load(file)
     Registry(pipeline.registry.root, pipeline.name).verify(ours[-1].version)
-    return same
+    return [(e.action, e.version, e.live) for e in ours] == [
+        (e.action, e.version, e.live) for e in theirs
+    ]
 
 
 def soak(days: int, seed: int, folder: Path) -> dict:
-    """Runs all of it; returns the figures."""
+    """Runs all of it, or as many days as there are until Ctrl-C; returns the figures."""
     dates = [FIRST + timedelta(n) for n in range(days)]
     history = [FIRST - timedelta(n) for n in range(3, 0, -1)]
     write_logs(folder / "logs", history + dates, "UTC", events=1000)
@@ -231,20 +227,29 @@ def soak(days: int, seed: int, folder: Path) -> dict:
         rest = stack.enter_context(airflow).wait_until_healthy(timeout=300)
         rest.wait_for_dag("soak")
         rest.unpause("soak")
-        for day, kill in zip(dates, plan(days, seed), strict=True):
-            rows.append(run_day(airflow, database, file, day, kill))
-            print(line(rows[-1]), flush=True)
-            if rows[-1].state != "success":
-                break
-    done = len(rows)
-    span = ("--from", str(dates[0]), "--to", str(dates[done - 1]))
-    twinspire("run", str(calm), *span)
-    published = [entry.version[:10] for entry in log_of(file) if entry.action == "publish"]
+        # Beside it, for Airflow waits for most of the time, and in order.
+        undisturbed = stack.enter_context(
+            subprocess.Popen(
+                [*TWINSPIRE, "run", str(calm), "--from", str(dates[0]), "--to", str(dates[-1])],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is not for it
+            )
+        )
+        with suppress(KeyboardInterrupt):
+            for day, kill in zip(dates, plan(days, seed), strict=True):
+                rows.append(run_day(airflow, database, file, day, kill))
+                print(line(rows[-1]), flush=True)
+                if rows[-1].state != "success":
+                    break
+        undisturbed.wait()
+    done = dates[: len(rows)]
+    published = [e.version[:10] for e in log_of(file, done[-1]) if e.action == "publish"]
     return {
-        "days": done,
+        "days": len(done),
         "seed": seed,
-        "published_once": published == [str(day) for day in dates[:done]],
-        "equal": equal(file, calm),
+        "published_once": published == [str(day) for day in done],
+        "equal": equal(file, calm, done[-1]),
         "rows": [asdict(row) for row in rows],
     }
 

@@ -27,7 +27,8 @@ run again; what is done is not done twice.
 - **75** tried again, later and later, red in the end: logs not there yet, storage away.
   When red, see why the logs are late, then clear `day` and all below it.
 - **99** skipped: nothing to do, the day has no logs. `summary` says so.
-- **else** red: killed (137: most likely out of memory). Give it memory and clear the task.
+- **137**, **143** killed, and tried again once: it may have been its machine's end. Red when it is
+  killed a second time: most likely out of memory. Give it memory and clear the task.
 
 `turn` waits for earlier days that are under way, for `train.wait` at the most; its log names them,
 and the command that ends one that nothing runs any more:

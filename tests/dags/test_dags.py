@@ -371,5 +371,20 @@ def test_the_button_leads_to_the_report_also_of_a_version_that_was_refused(
     shell = f"echo '{line}'; exit {exit_code}"
     task = TwinspireOperator(task_id="publish", bash_command=shell, announces="shop")
     with contextlib.suppress(AirflowFailException):
-        task.execute({"ti": None, "outlet_events": None})
+        task.execute({"ti": SimpleNamespace(try_number=2), "outlet_events": None})
     assert ReportLink().get_link(task, ti_key=None) == report
+
+
+@pytest.mark.parametrize(
+    ("sign", "tries", "again"),
+    [("KILL", 1, True), ("KILL", 2, False), ("TERM", 1, True), ("ABRT", 1, False)],
+)
+def test_what_is_killed_is_tried_again_once(bag, sign, tries, again):
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException
+    from stage_tasks import TwinspireOperator
+
+    shell = f"set -o pipefail; bash -c 'kill -{sign} $$' | tail -n 1"
+    task = TwinspireOperator(task_id="train", bash_command=shell)
+    with pytest.raises(AirflowException) as raised:
+        task.execute({"ti": SimpleNamespace(try_number=tries)})
+    assert isinstance(raised.value, AirflowFailException) != again

@@ -128,7 +128,8 @@ def test_only_what_is_transient_is_tried_again(pods, monkeypatch, pod, error):
 
     task = pods.get_task("index")
     pushed = []
-    context = {"ti": SimpleNamespace(xcom_push=lambda key, value: pushed.append((key, value)))}
+    keep = SimpleNamespace(try_number=2, xcom_push=lambda key, value: pushed.append((key, value)))
+    context = {"ti": keep}
     for name, answer in (("is_istio_enabled", False), ("process_pod_deletion", True),
                          ("patch_already_checked", None), ("_read_pod_container_states", None),
                          ("_read_pod_events", None), ("_push_xcom_with_fan_out", None)):  # fmt: skip
