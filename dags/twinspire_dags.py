@@ -29,6 +29,10 @@ run again; what is done is not done twice.
 - **99** skipped: nothing to do, the day has no logs. `summary` says so.
 - **137**, **143** killed, and tried again once: it may have been its machine's end. Red when it is
   killed a second time: most likely out of memory. Give it memory and clear the task.
+- **else** red: it crashed, in a library perhaps. Report a bug.
+
+When all tasks stay queued though the scheduler is healthy, start the scheduler again: an idle worker
+was killed.
 
 `turn` waits for earlier days that are under way, for `train.wait` at the most; its log names them,
 and the command that ends one that nothing runs any more:

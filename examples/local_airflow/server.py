@@ -48,7 +48,7 @@ part api-server --host 127.0.0.1 --port "$AIRFLOW__API__PORT" & wait
 """
 
 # As in docker/compose.yaml, and there it says why.
-_PATIENCE = {
+PATIENCE = {
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120",
     "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "16",
@@ -128,7 +128,7 @@ class LocalAirflow:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{self.user}:admin",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home / 'airflow.db'}",
-            **_PATIENCE,
+            **PATIENCE,
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(schedule),
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         }
