@@ -27,7 +27,7 @@ from telling_others import (
 )
 
 TRY_AGAIN, NOTHING_TO_DO = 75, 99
-# How long a run waits before it asks again whether it is its turn.
+# How long a run waits for each earlier day before it asks again whether it is its turn.
 NEXT_QUESTION = timedelta(seconds=10)
 # By SIGKILL, by SIGTERM: for want of memory, or because its machine goes.
 KILLED = (137, 143)
@@ -101,7 +101,8 @@ def conclude(task: Any, context: Any, exit_code: int, result: dict) -> dict:
     """
     task.report = result.get("report")
     if exit_code == TRY_AGAIN and result.get("status") == "NotItsTurn":
-        raise AirflowRescheduleException(datetime.now(UTC) + NEXT_QUESTION)
+        again = NEXT_QUESTION * len(result["waits_for"])
+        raise AirflowRescheduleException(datetime.now(UTC) + again)
     if exit_code == TRY_AGAIN:
         raise AirflowException(
             f"{task.task_id} asks to be tried again (exit code {TRY_AGAIN}); the log says why"

@@ -194,15 +194,15 @@ def dag(recommender: Recommender) -> DAG:
             # Named by its place: recommenders of the same logs have the same inlet.
             inlets=[Asset(recommender.logs)] if recommender.logs else [],
         )
-        # However many days wait, only the next one holds a slot, and while it does the others do not
-        # even ask. The command gives up by itself, after `train.wait`.
+        # However many days wait, only the next one holds a slot; the others ask the less often, the
+        # more days are before them. Not one at a time: an earlier day that begins late would wait
+        # for the slot of the one that waits for it. The command gives up after `train.wait`.
         turn = stage(
             "turn",
             recommender,
-            f"--date {DAY} --wait 300 {RUN}",
+            f"--date {DAY} --wait 60 {RUN}",
             name="await-turn",
             before=UNLESS_REFRESH,
-            max_active_tis_per_dag=1,
         )
         # One at a time, so that two runs of a day do not share the machine's memory; the days'
         # order is `turn`'s, and `train` gives way to an earlier day that began after it.

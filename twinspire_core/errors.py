@@ -2,11 +2,19 @@
 the remedy.
 """
 
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
 
 class TwinspireError(Exception):
     """Base of the errors that a command reports without a traceback."""
 
     exit_code = 1
+
+    def facts(self) -> dict[str, Any]:
+        """What a command's last line holds of it for machines, beside the reason."""
+        return {}
 
 
 class JobFailed(TwinspireError):
@@ -58,6 +66,15 @@ class RunnerFailed(TwinspireError):
 
 class NotItsTurn(TryAgain):
     """Run the same command again when the earlier days that it names have ended."""
+
+    def __init__(self, message: str, waits_for: Sequence[date]) -> None:
+        """Says why, and which days those are."""
+        super().__init__(message)
+        self.waits_for = waits_for
+
+    def facts(self) -> dict[str, Any]:
+        """The days, so that a scheduler can tell how far back in the line a run is."""
+        return {"waits_for": [str(day) for day in self.waits_for]}
 
 
 class LogsLate(TryAgain):

@@ -208,6 +208,7 @@ def json_on_error(stage: str) -> Iterator[dict[str, Any]]:
             "status": type(told).__name__,
             "exit_code": told.exit_code,
             "reason": format_message(told),
+            **told.facts(),
         }
         print_json(known)
         if told is not error:

@@ -32,7 +32,8 @@ def await_turn(pipeline: Pipeline, day: date) -> None:
                 text = f"{day} waits for its turn. {_under_way(pipeline, unfinished)}"
                 console.print(format_message(text), soft_wrap=True)
         if time.monotonic() >= deadline:
-            raise NotItsTurn(f"{_waited_in_vain(pipeline, day, unfinished)} Then run {day} again.")
+            text = f"{_waited_in_vain(pipeline, day, unfinished)} Then run {day} again."
+            raise NotItsTurn(text, unfinished)
         _sleep_until(deadline)
 
 
@@ -59,7 +60,8 @@ def ask_turn(pipeline: Pipeline, day: date, run: str | None, patience: timedelta
             raise UsageError(f"{_waited_in_vain(pipeline, day, unfinished)} Then clear this task.")
         # Behind more than one it would only take a slot from those that are nearer.
         if time.monotonic() >= deadline or len(unfinished) > 1:
-            raise NotItsTurn(f"{day} waits for its turn. {_under_way(pipeline, unfinished)}")
+            text = f"{day} waits for its turn. {_under_way(pipeline, unfinished)}"
+            raise NotItsTurn(text, unfinished)
         _sleep_until(deadline)
 
 

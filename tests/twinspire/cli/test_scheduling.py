@@ -102,6 +102,7 @@ def test_a_day_is_open_until_it_is_closed_and_the_next_one_waits(command):
     assert opened["input"] == {"rows": 1, "usual_rows": None}
     code, waits = command("shop", "await-turn", "--date", NEXT)
     assert code == 75 and f"`twinspire close-day FOLDER/shop.toml --date {DAY}`" in waits["reason"]
+    assert waits["waits_for"] == [DAY]
     closed = {"day": DAY, "state": "failed", "closed": ["one"]}
     assert command("shop", "close-day", "--date", DAY) == (0, closed)
     assert command("shop", "await-turn", "--date", NEXT) == (0, {"day": NEXT, "state": None})
