@@ -245,4 +245,4 @@ def entered(
         yield inside
     finally:
         holder.kill()
-        holder.wait()
+        holder.communicate()
