@@ -82,7 +82,8 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
     http_errors.install(app, mark)
     app.add_middleware(
         RequestMiddleware,
-        token=service.settings.token,
+        tokens=service.settings.tokens,
+        rate=service.settings.rate,
         hosts=service.settings.hosts,
         paths=paths,
         metrics=metrics,
@@ -215,7 +216,7 @@ def serve(
     )
     log.setLevel(logging.INFO)
     logging.getLogger("uvicorn.access").setLevel(logging.INFO)
-    if settings.hosts is None and settings.token is None and host in LOOPBACK:
+    if settings.hosts is None and not settings.tokens and host in LOOPBACK:
         settings = replace(settings, hosts=LOOPBACK)
     config = server_config(
         create_app(pipeline, settings), settings, log_config=None, access_log=access_log

@@ -12,10 +12,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.http.http_errors import SAFE_HEADERS, Problem
 from serving.http.prometheus import Metrics
+from serving.http.rate_limit import RateLimit
+from serving.http.server_settings import BURST
 from twinspire_core.messages import shorten
 
 OPEN = ("/healthz", "/readyz")
 """Paths that need no token: an orchestrator asks them."""
+_UNCOUNTED = (*OPEN, "/metrics")
+"""Paths that are asked as often as those who watch the server like."""
 _UNAUTHORIZED = (
     "This server asks for a token: Authorization: Bearer TOKEN; browsers give it as the password."
 )
@@ -27,6 +31,10 @@ _CROSS_ORIGIN = "A page of another origin cannot ask this server; ask it from a 
 _NOT_JSON = "A body is JSON, with Content-Type: application/json; found {}."
 # The type that curl gives to whatever it sends, and none at all, are put up with.
 _JSON_TYPES = (b"/json", b"+json", b"/x-www-form-urlencoded")
+_TOO_MANY = (
+    "One token sends at most {:g} requests a second in the mean, {:g} at once, and this one sends"
+    " more; ask again in {} s."
+)
 _HOST = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(:[0-9]*)?")
 _SAFE_HEADERS = [(name.encode(), value.encode()) for name, value in SAFE_HEADERS.items()]
 
@@ -39,7 +47,8 @@ class RequestMiddleware:
 
     Args:
       app: what comes next.
-      token: what must be carried; None lets everybody in.
+      tokens: of which one must be carried; none lets everybody in.
+      rate: requests a second of one token; 0 is any number.
       hosts: names that the server may be called by; None is any.
       paths: those that are counted by their names; all others are `other`.
     """
@@ -48,7 +57,8 @@ class RequestMiddleware:
         self,
         app: ASGIApp,
         *,
-        token: str | None,
+        tokens: Collection[str],
+        rate: float,
         hosts: Collection[str] | None,
         paths: frozenset[str],
         metrics: Metrics,
@@ -57,7 +67,9 @@ class RequestMiddleware:
         self._hosts = None if hosts is None else frozenset(name.lower() for name in hosts)
         self._paths = paths
         self._metrics = metrics
-        self._token = None if token is None else token.encode()
+        self._tokens = [token.encode() for token in tokens]
+        self._rate = rate
+        self._limit = RateLimit(rate, BURST)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
@@ -76,7 +88,7 @@ class RequestMiddleware:
 
         path = self.path(scope)
         try:
-            problem = None if path in OPEN else self._refusal(scope)
+            problem = None if path in OPEN else self._refusal(scope, path)
             if problem is None:
                 await self._app(scope, receive, send_noting_status)
             else:
@@ -100,7 +112,7 @@ class RequestMiddleware:
         path: str = scope["path"]
         return path if path in self._paths else "other"
 
-    def _refusal(self, scope: Scope) -> Problem | None:
+    def _refusal(self, scope: Scope, path: str) -> Problem | None:
         """Why a request is not let in."""
         headers = dict(scope["headers"])
         if self._hosts is not None and _host_name(headers) not in self._hosts:
@@ -113,23 +125,29 @@ class RequestMiddleware:
             if content_type and not content_type.endswith(_JSON_TYPES):
                 name = shorten(content_type.decode("latin-1"))
                 return Problem("not_json", _NOT_JSON.format(name))
-        if self._token is not None and not self._allows(headers):
+        token = self._token(headers) if self._tokens else b""
+        if token is None:
             return Problem("unauthorized", _UNAUTHORIZED)
+        if path not in _UNCOUNTED and (wait := self._limit.wait(token)):
+            at_once = max(1, self._rate * BURST)
+            message = _TOO_MANY.format(self._rate, at_once, wait)
+            return Problem("too_many_requests", message, retry_after=wait)
         return None
 
-    def _allows(self, headers: Mapping[bytes, bytes]) -> bool:
+    def _token(self, headers: Mapping[bytes, bytes]) -> bytes | None:
+        """The token that a request carries, if it is one of ours."""
         scheme, _, value = headers.get(b"authorization", b"").partition(b" ")
         value = value.strip()
         if scheme.lower() == b"basic":
             try:
                 value = base64.b64decode(value, validate=True).partition(b":")[2]
             except binascii.Error:
-                return False
+                return None
         elif scheme.lower() != b"bearer":
-            return False
-        assert self._token is not None
+            return None
         # It takes as long whatever differs: the time must not tell how much of a token was right.
-        return hmac.compare_digest(value, self._token)
+        found = [token for token in self._tokens if hmac.compare_digest(value, token)]
+        return found[0] if found else None
 
 
 def _host_name(headers: Mapping[bytes, bytes]) -> str:

@@ -4,6 +4,7 @@ Airflow is asked twice: with the accounts of `make airflow`, and with those of d
 any name of a run, which by its default it does not, so that the names reach our own lines.
 """
 
+import contextlib
 import json
 import re
 import stat
@@ -31,13 +32,15 @@ OPEN = {
 }
 
 
-def until(true, seconds=300):
+def until(true, seconds=600):
     """Waits for something that is true, which is returned."""
     end = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < end, "it did not happen"
+    while time.monotonic() < end:
+        with contextlib.suppress(httpx.TransportError):  # a busy machine answers late
+            if found := true():
+                return found
         time.sleep(1)
-    return found
+    raise AssertionError("it did not happen")
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ def server(towers, tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     pipeline = shop(folder)
     circle.publish(pipeline, towers, folder / "staged")
-    settings = Settings(token=TOKEN, poll=0.05)
+    settings = Settings(tokens=(TOKEN,), poll=0.05)
     with running(create_app(pipeline, settings), headers={"Authorization": f"Bearer {TOKEN}"}) as c:
         ready(c)
         assert c.post("/v1/recommend", json={"query": {"user": "anna"}, "k": 3}).is_success

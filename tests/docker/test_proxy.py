@@ -34,7 +34,9 @@ def behind(caddy, towers, tmp_path_factory):
     pipeline = shop(folder)
     circle.publish(pipeline, towers, folder / "staged")
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    with running(create_app(pipeline, Settings(token=TOKEN, poll=0.05)), headers=headers) as inner:
+    with running(
+        create_app(pipeline, Settings(tokens=(TOKEN,), poll=0.05)), headers=headers
+    ) as inner:
         ready(inner)
         port, plain = free_port(), free_port()
         # On ports of one's own, and with nothing installed among this machine's authorities.

@@ -154,9 +154,19 @@ def serve(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help=f"Holds the token that clients must send; else {TOKEN} of the environment.",
+            help="Holds the tokens of which clients must send one, a line each; else"
+            f" {TOKEN} of the environment is the token.",
         ),
     ] = None,
+    max_rate: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1e6,
+            help="Requests a second that one token may send in the mean; ten seconds' worth may come"
+            " at once. 0: any number. Without a token all clients count as one.",
+        ),
+    ] = 0.0,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(
@@ -206,10 +216,10 @@ def serve(
     Only this machine can ask, unless `--host` says otherwise; set a token then.
     """
     opened = open_pipeline(pipeline)
-    token = _token(token_file)
+    tokens = _tokens(token_file)
     from serving.http.server_settings import LOOPBACK, Settings
 
-    if token is None and host not in LOOPBACK:
+    if not tokens and host not in LOOPBACK:
         console.print(
             f"Everybody who reaches {host}:{port} can ask: no token is set ({TOKEN} or"
             " --token-file)."
@@ -221,7 +231,8 @@ def serve(
     from serving.app import serve as serve_forever
 
     settings = Settings(
-        token=token,
+        tokens=tokens,
+        rate=max_rate,
         hosts=(*LOOPBACK, *allowed_host) if allowed_host else None,
         poll=poll,
         max_k=max_k,
@@ -233,15 +244,17 @@ def serve(
     serve_forever(opened, settings, host, port, access_log=access_log)
 
 
-def _token(file: Path | None) -> str | None:
+def _tokens(file: Path | None) -> tuple[str, ...]:
     if file is None:
-        return os.environ.get(TOKEN, "").strip() or None
+        token = os.environ.get(TOKEN, "").strip()
+        return (token,) if token else ()
     try:
-        token = file.read_text().strip()
+        lines = file.read_text().splitlines()
     except OSError as e:
         raise UsageError(
             f"--token-file names a file that holds a token; {file} cannot be read: {e}."
         ) from e
-    if not token:
+    tokens = tuple(line.strip() for line in lines if line.strip())
+    if not tokens:
         raise UsageError(f"--token-file names a file that holds a token; {file} is empty.")
-    return token
+    return tokens

@@ -21,7 +21,7 @@ POST = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\n"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[httpx.Client]:
     """A server without a version, which needs none to read requests, with a token."""
-    settings = Settings(token="secret", poll=60, client_timeout=PATIENCE)
+    settings = Settings(tokens=("secret",), poll=60, client_timeout=PATIENCE)
     with running(create_app(shop(tmp_path_factory.mktemp("limited")), settings)) as asking:
         yield asking
 

@@ -14,7 +14,7 @@ TOKEN = "correct horse é"
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
     """A server that asks for a token, and has no version."""
-    app = create_app(shop(tmp_path_factory.mktemp("guarded")), Settings(token=TOKEN, poll=60))
+    app = create_app(shop(tmp_path_factory.mktemp("guarded")), Settings(tokens=(TOKEN,), poll=60))
     with running(app) as asking:
         yield asking
 

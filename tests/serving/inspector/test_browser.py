@@ -184,7 +184,7 @@ def test_what_is_filled_in_is_asked(browser, asked, views):
 
 
 def test_a_browser_can_give_the_token(browser, tmp_path):
-    with running(create_app(shop(tmp_path), Settings(token="secret", poll=60))) as ask:
+    with running(create_app(shop(tmp_path), Settings(tokens=("secret",), poll=60))) as ask:
         server = str(ask.base_url).rstrip("/")
         with tab(browser, server, http_credentials={"username": "", "password": "secret"}) as page:
             assert page.goto("/").status == 503
