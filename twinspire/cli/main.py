@@ -117,8 +117,8 @@ def main() -> None:
 
 
 def _end(*_: object) -> None:
-    """Airflow stops a task by SIGTERM: end by an exception, so that the day is closed and holds up
-    no later one.
+    """Airflow stops a task by SIGTERM: end by an exception, so that jobs elsewhere are cancelled, and
+    a day that is one command is closed.
     """
     raise SystemExit(128 + signal.SIGTERM)
 

@@ -184,7 +184,7 @@ def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
     run.acquire_lease()
     try:
         yield
-    except BaseException as error:  # also of Ctrl-C and SIGTERM: they end the run, too
+    except BaseException as error:  # also of Ctrl-C, which ends the run, too
         told = explain(error) or error
         if outcome := _outcome(told):
             try:
@@ -212,6 +212,8 @@ def _outcome(error: BaseException) -> str | None:
         case LogsLate():
             return run_leases.LATE
         case TryAgain() | RunnerFailed():
+            return None
+        case SystemExit():  # by SIGTERM: a scheduler tries it again or closes the day
             return None
         case GateRefused():
             return run_leases.REFUSED

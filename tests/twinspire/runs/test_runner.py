@@ -36,6 +36,7 @@ def run(shop):
         ("publish", GateRefused("worse"), "refused"),
         ("embed", BadData("damaged"), "failed"),
         ("index", KeyboardInterrupt(), "failed"),
+        ("index", SystemExit(143), "open"),
     ],
 )
 def test_a_run_goes_on_or_ends_as_a_stage_does(run, monkeypatch, name, error, state):
