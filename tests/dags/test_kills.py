@@ -33,7 +33,7 @@ pytestmark = [
 
 FIRST = date(2024, 5, 6)
 DAYS = {kind: FIRST + timedelta(n) for n, kind in enumerate(kills.KINDS)}
-PATIENCE = 900  # seconds; a day takes about 150 on two idle cores
+PATIENCE = 900  # seconds; a day took 200 to 430 on two cores with a load of 15
 # Shorter than in deployments, whose machines and networks stop for longer.
 SETTINGS = {
     "AIRFLOW__CORE__PARALLELISM": "8",
@@ -126,7 +126,7 @@ def test_a_kill_in_the_middle_of_each_stage(kind, airflow, database, folder, und
         # Nothing is tried again but what was in the middle.
         again = {name for name, task in tasks.items() if task["try_number"] > 1}
         assert again <= {stage}, tasks
-        if kind in ("stage", "worker"):
+        if kind in ("scheduler", "worker", "stage"):
             assert tasks[stage]["try_number"] == 2
         file = folder / "pipelines" / f"{stage}.toml"
         assert published(file) == undisturbed[: 1 + kills.KINDS.index(kind)], stage
