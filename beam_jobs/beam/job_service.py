@@ -12,13 +12,15 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import grpc
 from apache_beam.portability.api import beam_job_api_pb2 as api
 from apache_beam.portability.api import beam_job_api_pb2_grpc as api_grpc
 from rich.console import Console
 
+from beam_jobs.beam import flink_rest
+from beam_jobs.beam.flink_rest import Flink
 from twinspire_core import storage
 
 RECORD = "JOB.json"
@@ -30,6 +32,8 @@ SILENCE = 35.0
 
 CONNECTION = 30.0
 """Seconds that a job service has to be there."""
+NOT_CANCELLED = (grpc.RpcError, TimeoutError, *flink_rest.UNREACHABLE)
+"""What `cancel` raises."""
 
 _ANSWER = 10.0  # seconds that the service has for an answer
 _END = 60.0  # seconds that a cancelled job has to end
@@ -104,15 +108,21 @@ class JobService:
 
 
 @contextmanager
-def recorded(out: str, endpoint: str) -> Iterator[None]:
-    """Keeps the record of a job, with signs of life, while the block runs. It stays afterwards."""
+def recorded(out: str, endpoint: str, flink: str = "") -> Iterator[None]:
+    """Keeps the record of a job, with signs of life, while the block runs. It stays afterwards.
+
+    Args:
+      out: URI of what the job writes.
+      endpoint: of the job service.
+      flink: address of Flink's REST API, if it is known.
+    """
     stopped = threading.Event()
     place = storage.join(out, RECORD)
 
     def keep() -> None:
         beat = 0
         while not stopped.wait(HEARTBEAT if beat else 0):
-            record = {"name": job_name(out), "endpoint": endpoint, "beat": beat}
+            record = {"name": job_name(out), "endpoint": endpoint, "flink": flink, "beat": beat}
             try:
                 storage.write_bytes(place, json.dumps(record).encode())
             except Exception:  # whatever a store may raise: the next sign of life may be written
@@ -148,20 +158,45 @@ def cancel_orphans(out: str) -> None:
             _cancel_orphan(place, **json.loads(record))
 
 
-def _cancel_orphan(place: str, name: str, endpoint: str, **_: object) -> None:
+def _cancel_orphan(place: str, name: str, endpoint: str, flink: str = "", **_: object) -> None:
     try:
-        JobService(endpoint).cancel(name)
-    except (grpc.RpcError, TimeoutError) as error:
+        told = cancel(name, endpoint, flink)
+    except NOT_CANCELLED as error:
         console.print(f"{name}, which a client left at {endpoint}, may run on: {reason(error)}.")
     else:
         storage.delete_file(place)
-        console.print(f"A client left a job. {cancelled(name, endpoint)}")
+        console.print(f"A client left a job. {told or f'{name} has ended.'}")
 
 
-def cancelled(name: str, endpoint: str) -> str:
-    """What is known of a job that a job service has cancelled: what that service says."""
-    # Beam's for Flink ends its own side alone (docs/scaling.md).
-    return f"{name} is cancelled, says the job service at {endpoint}; its engine may go on with it."
+def cancel(name: str, endpoint: str, flink: str = "") -> str:
+    """Cancels the jobs of a name that have not ended, and waits for their end.
+
+    Args:
+      name: of the jobs.
+      endpoint: of the job service.
+      flink: address of Flink's REST API, if it is known.
+
+    Returns: what is known of them now, in a sentence; nothing if none was running.
+
+    Raises:
+      TimeoutError: one goes on.
+      grpc.RpcError: the service does not answer, or one of `flink_rest.UNREACHABLE`: Flink.
+    """
+    if not flink:
+        # Beam's service for Flink ends its own side alone (docs/scaling.md).
+        if JobService(endpoint).cancel(name):
+            return (
+                f"{name} is cancelled, says the job service at {endpoint}; its engine may go on"
+                " with it."
+            )
+        return ""
+    handed_over = 0
+    # A service that was started anew, or is gone, knows of no job; what counts is what Flink says.
+    with suppress(grpc.RpcError, TimeoutError):
+        handed_over = JobService(endpoint).cancel(name)
+    if Flink(flink).cancel(name, awaited=handed_over > 0) or handed_over:
+        return f"{name} is cancelled, says Flink at {flink}."
+    return ""
 
 
 def reason(error: Exception) -> str:

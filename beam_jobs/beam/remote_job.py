@@ -15,7 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, PortableOption
 from apache_beam.runners.runner import PipelineResult
 from rich.console import Console
 
-from beam_jobs.beam import failures, job_service
+from beam_jobs.beam import failures, flink_rest, job_service
 from beam_jobs.beam.job_service import JobService, job_name
 from twinspire_core import storage
 from twinspire_core.errors import RunnerFailed, TwinspireError, UsageError
@@ -55,7 +55,7 @@ def run(
       TwinspireError: as raised by a step; else as `failures.explain` says. RunnerFailed: the job
         service does not answer, or the job took longer than it may.
     """
-    job = _Job(out, endpoint_of(options))
+    job = _Job(out, endpoint_of(options), flink_rest.address_of(options))
     with job.recorded(), job.watched(limit), _collected_output() as output:
         try:
             job.reach_service()
@@ -72,13 +72,14 @@ def run(
 class _Job:
     """A job, from before it is handed over until it has ended."""
 
-    def __init__(self, out: str, endpoint: str) -> None:
+    def __init__(self, out: str, endpoint: str, flink: str = "") -> None:
         self.name = job_name(out)
         self.result: PipelineResult | None = None
         # Bound to the stream of now: while the job runs, another one takes its place.
         self._console = Console(file=sys.stderr, highlight=False, markup=False)
         self._out = out
         self._endpoint = endpoint
+        self._flink = flink
         self._may_go_on = False
         self._took_longer_than: float | None = None
 
@@ -90,7 +91,7 @@ class _Job:
             return
         job_service.cancel_orphans(self._out)
         try:
-            with job_service.recorded(self._out, self._endpoint):
+            with job_service.recorded(self._out, self._endpoint, self._flink):
                 yield
         finally:
             if not self._may_go_on:
@@ -130,8 +131,9 @@ class _Job:
         try:
             if self._endpoint:
                 # By name: a client that is stopped while it hands the job over knows no id yet.
-                if JobService(self._endpoint).cancel(self.name):
-                    self._console.print(job_service.cancelled(self.name, self._endpoint))
+                told = job_service.cancel(self.name, self._endpoint, self._flink)
+                if told:
+                    self._console.print(told)
             elif self.result:
                 self.result.cancel()
             self._may_go_on = False

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +88,7 @@ class LocalFlink:
             f"--artifact_endpoint={self.manager.address}:{ARTIFACTS}",
             "--environment_type=EXTERNAL",
             f"--environment_config=localhost:{POOL}",
+            f"--flink_master={self.rest.url}",
             f"--parallelism={self.workers}",
             # How long a worker without work is kept. With nothing, each step imports TensorFlow;
             # with more than the first pause of flink-conf.yaml, a dead worker is kept as well.
@@ -126,7 +126,7 @@ class LocalFlink:
         settings, hosts = [], self._network.hosts[1:]
         if made is None:
             for port in (rest.PORT, JOBS, ARTIFACTS, POOL):
-                _must_be_free(port)
+                network.must_be_free(port)
             inside = ("jobmanager.bind-host", "rest.bind-address", "taskmanager.bind-host")
             settings = [f"-D{name}=127.0.0.1" for name in inside]
             settings += [f"-Dtaskmanager.numberOfTaskSlots={self.workers}"]
@@ -181,10 +181,10 @@ class LocalFlink:
             return "the JobManager"
         if slots < self.workers:
             return f"{self.workers - slots} of {self.workers} TaskManagers' slots"
-        if not _listens(self.manager.address, JOBS):
+        if not network.listens(self.manager.address, JOBS):
             return "the job server"
         workers = self._network.hosts[1:] or self._network.hosts
-        silent = [host.name for host in workers if not _listens(host.address, POOL)]
+        silent = [host.name for host in workers if not network.listens(host.address, POOL)]
         return f"the pool of Python workers on {', '.join(silent)}" if silent else ""
 
     # Stop
@@ -240,17 +240,3 @@ class LocalFlink:
             network.remove(bridge)
         self._network = network.THIS_HOST
         self._file.unlink(missing_ok=True)
-
-
-def _listens(address: str, port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
-        return True
-    return False
-
-
-def _must_be_free(port: int) -> None:
-    if _listens("127.0.0.1", port):
-        raise UsageError(
-            f"Port {port} of 127.0.0.1 must be free for Flink, and something listens there. Stop"
-            " it, or run as root: then the cluster has hosts of its own."
-        )

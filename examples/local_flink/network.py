@@ -1,9 +1,12 @@
 """Hosts on one machine: network namespaces on a bridge, where the rights for that are there."""
 
 import contextlib
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from twinspire_core.errors import UsageError
 
 _PREFIX = "twfl"  # names of network interfaces have fifteen characters at most
 
@@ -77,6 +80,22 @@ def left(bridge: str) -> bool:
         any(name.startswith(f"{bridge}-") for name in names)
         or _ip("link", "show", bridge).returncode == 0
     )
+
+
+def listens(address: str, port: int) -> bool:
+    """Whether something listens there."""
+    with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
+        return True
+    return False
+
+
+def must_be_free(port: int) -> None:
+    """Raises UsageError if something of this host listens on a port."""
+    if listens("127.0.0.1", port):
+        raise UsageError(
+            f"Port {port} of 127.0.0.1 must be free for Flink, and something listens there. Stop"
+            " it, or run as root: then the cluster has hosts of its own."
+        )
 
 
 def _fill(bridge: str, number: int, names: list[str]) -> Network:
