@@ -43,13 +43,7 @@ class BatchCoder(coders.Coder):
 
     def encode(self, value: pa.RecordBatch) -> bytes:
         """The stream's bytes."""
-        sink = pa.BufferOutputStream()
-        compression = "zstd" if value.nbytes > LARGE else "lz4"
-        options = pa.ipc.IpcWriteOptions(compression=compression)
-        with pa.ipc.new_stream(sink, value.schema, options=options) as stream:
-            stream.write_batch(value)
-        encoded: bytes = sink.getvalue().to_pybytes()
-        return encoded
+        return _stream(value, "zstd" if value.nbytes > LARGE else "lz4")
 
     def decode(self, encoded: bytes) -> pa.RecordBatch:
         """The batch again."""
@@ -68,6 +62,16 @@ class BatchCoder(coders.Coder):
         """What it encodes."""
         batch: type = pa.RecordBatch
         return batch
+
+
+def _stream(batch: pa.RecordBatch, compression: str) -> bytes:
+    """An Arrow stream of the batch."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as stream:
+        stream.write_batch(batch)
+    encoded: bytes = sink.getvalue().to_pybytes()
+    return encoded
 
 
 def register() -> None:
@@ -182,7 +186,7 @@ def spill(batch: pa.RecordBatch, out: str) -> pa.RecordBatch:
     # A bundle that is tried again writes files of new names, which its own batches name: what a
     # failed try left behind is never read.
     place = storage.join(out, SPILL_FOLDER, f"{secrets.token_hex(16)}.arrow")
-    storage.write_bytes(place, BatchCoder().encode(batch))
+    storage.write_bytes(place, _stream(batch, "lz4"))
     return pa.RecordBatch.from_arrays([pa.array([place])], schema=_NOTE)
 
 

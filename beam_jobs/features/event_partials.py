@@ -24,6 +24,8 @@ from twinspire_core.contracts import partials
 from twinspire_core.storage import FileInfo
 
 _LENGTH_BYTES = 8
+# Of some thousand rows; to start threads for them takes longer than to unpack them.
+_ONE_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
 _PRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
@@ -123,4 +125,7 @@ def _told(content: memoryview) -> tuple[int, dict[str, Any]]:
 
 
 def _events(content: memoryview, end: int) -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(pa.ipc.open_stream(content[:end]).read_all()))
+    with pa.ipc.open_stream(content[:end], options=_ONE_THREAD) as stream:
+        frames = [pl.DataFrame(pl.from_arrow(batch)) for batch in stream]
+    # Most have one batch, and a frame of its own that is put together is copied.
+    return frames[0] if len(frames) == 1 else pl.concat(frames)

@@ -42,7 +42,7 @@ BASKETS = "baskets"
 BASKET_SIZES = "basket_sizes"
 """(folder of co-occurrence, how many of these baskets have each size, as bytes)."""
 
-WORKED_ROWS = 500_000
+WORKED_ROWS = 1_000_000
 """Shards are worked on together up to about so many events: an operation on columns has a price for
 each call, whatever it is called with.
 """

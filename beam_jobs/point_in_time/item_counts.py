@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from beam_jobs import day_plan, user_hashing
 from beam_jobs.beam import batches
-from beam_jobs.point_in_time import decayed_counts
+from beam_jobs.point_in_time import decayed_counts, distinct
 from twinspire_core.config.feature_kinds import AgeFeature, CountFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import FIRST_SEEN
@@ -56,16 +56,18 @@ def in_parts(p: Pipeline, positives: pl.DataFrame) -> Iterator[tuple[int, pa.Rec
 
 def merge(p: Pipeline, partials: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
     """The sum of count tables."""
-    return _added_up(p, batches.to_frame(partials))
+    tables = [table for table in partials if table.num_rows]
+    if len(tables) == 1:
+        return tables[0]  # which is a sum already
+    return _added_up(p, batches.to_frame(tables or [empty(p)]))
 
 
 def _added_up(p: Pipeline, rows: pl.DataFrame) -> pa.RecordBatch:
     """The count table of rows that have its columns, in any order."""
     if rows.is_empty():
         return empty(p)
-    # Item and day in one number: numbers are sorted and grouped in half the time of strings.
-    items = rows["_item"].unique().sort()
-    numbers = rows["_item"].cast(pl.Enum(items)).to_physical().cast(pl.Int64)
+    # Item and day in one number, which is sorted and grouped by faster than two.
+    items, numbers = distinct.numbered(rows["_item"])
     first_day = rows.select(pl.col("_day").min()).item()
     days = rows.select(pl.col("_day").max()).item() - first_day + 1
     place = numbers * days + (rows["_day"] - first_day)
