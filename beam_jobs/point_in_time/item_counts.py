@@ -87,14 +87,14 @@ def computed(p: Pipeline) -> list[str]:
     return [*p.of_kind(CountFeature), *ages]
 
 
-def as_of(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
+def as_of(p: Pipeline, windows: "Windows", day: date) -> pl.DataFrame:
     """What is known of items at the start of `day`: one row per item with events in the windows
     before it.
 
     Args:
       p: the pipeline.
-      table: a count table.
-      day: the windows end before it.
+      windows: of a count table.
+      day: they end before it.
 
     Returns: `_item`; the `computed` features; `_popular`, `_lately`, `_recent`: events in
       `window.count_days`, `evaluation.lately_days` and `corpus.days`.
@@ -104,7 +104,6 @@ def as_of(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
         "_lately": p.evaluation.lately_days,
         "_recent": p.corpus.days,
     }
-    windows = _Windows(table)
     item = np.arange(len(windows.items))
     end = np.full(len(item), day_plan.number(day))
     found = {name: windows.events(item, end, length) for name, length in lengths.items()}
@@ -116,23 +115,22 @@ def as_of(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
     return known.filter(is_known).with_columns(pl.col(computed(p)).cast(pl.Float32))
 
 
-def on_days(p: Pipeline, table: pl.DataFrame, days: Sequence[date]) -> pl.DataFrame:
+def on_days(p: Pipeline, windows: "Windows", days: Sequence[date]) -> pl.DataFrame:
     """What `as_of` computes at the start of several days, of the items with events on each.
 
     Args:
       p: the pipeline.
-      table: a count table.
+      windows: of a count table.
       days: in a row, oldest first.
 
     Returns: `_item`, `_day`, `n` of the day, `_time` of its start, and the `computed` features.
     """
-    windows = _Windows(table)
     is_wanted = (windows.day >= day_plan.number(days[0])) & (
         windows.day <= day_plan.number(days[-1])
     )
     item = windows.item[is_wanted]
     end = windows.day[is_wanted]
-    rows = table.select("_item", "_day", "n").filter(is_wanted)
+    rows = windows.table.select("_item", "_day", "n").filter(is_wanted)
     start_of = {day_plan.number(at): day_plan.start_of(at, p.zone) for at in days}
     moments = rows["_day"].replace_strict(start_of, return_dtype=pl.Int64).alias("_time")
     lengths = _count_windows(p)
@@ -151,12 +149,13 @@ def _count_windows(p: Pipeline) -> dict[str, int]:
     return {name: f.days for name, f in p.of_kind(CountFeature).items()}
 
 
-class _Windows:
+class Windows:
     """Sums over the days before some day, of a count table's items.
 
     Item and day are one ascending number, so that a window is what stands between two places.
 
     Attributes:
+      table: the count table.
       items: [N] String, the distinct ones.
       item: [M] int64, the number of each row's item.
       day: [M] int64, of each row.
@@ -164,6 +163,7 @@ class _Windows:
 
     def __init__(self, table: pl.DataFrame) -> None:
         """Looks at a count table, which is sorted by item and day."""
+        self.table = table
         self.item = table["_item"].rle_id().to_numpy().astype(np.int64)
         self.items = table["_item"].filter(pl.Series(np.diff(self.item, prepend=-1) > 0))
         self.day = table["_day"].to_numpy().astype(np.int64)

@@ -45,6 +45,8 @@ class FrameCache:
 _snapshots = FrameCache(1 << 30)
 _known = FrameCache(1 << 28)
 _accounts: dict[tuple[str, date], Account] = {}
+_windows: dict[str, item_counts.Windows] = {}
+_windows_lock = threading.Lock()
 
 
 def snapshot(job: FeatureJob, day: date) -> pl.DataFrame:
@@ -66,7 +68,20 @@ def account(job: FeatureJob, day: date) -> Account:
 
 def known_at(job: FeatureJob, day: date, table: pl.DataFrame) -> pl.DataFrame:
     """What `item_counts.as_of` knows at the start of a day, worked out once per process."""
-    return _known.get((job.token, day), lambda: item_counts.as_of(job.p, table, day))
+
+    def work_out() -> pl.DataFrame:
+        return item_counts.as_of(job.p, _windows_of(job, table), day)
+
+    return _known.get((job.token, day), work_out)
+
+
+def _windows_of(job: FeatureJob, table: pl.DataFrame) -> item_counts.Windows:
+    """The windows of the job's count table, made once per process: each day looks into them."""
+    with _windows_lock:
+        if job.token not in _windows:
+            _windows.clear()
+            _windows[job.token] = item_counts.Windows(table)
+        return _windows[job.token]
 
 
 def taken_on(job: FeatureJob, table: pl.DataFrame) -> pl.DataFrame:
@@ -75,7 +90,7 @@ def taken_on(job: FeatureJob, table: pl.DataFrame) -> pl.DataFrame:
 
     Counts and ages are null on days before which not enough was read.
     """
-    known = item_counts.on_days(job.p, table, job.plan.analysis)
+    known = item_counts.on_days(job.p, _windows_of(job, table), job.plan.analysis)
     is_counted = pl.col("_day") >= day_plan.number(job.plan.counted_from)
     names = item_counts.computed(job.p)
     return known.with_columns(pl.when(is_counted).then(pl.col(name)).alias(name) for name in names)
