@@ -70,7 +70,7 @@ class Work(beam.DoFn):
         parts = list(map(batches.restore, found))
         rows = sum(part.num_rows for part in parts)
         users = _users_of(parts)
-        # Users times the window must stay a number of 63 bits (history.spans).
+        # Users times the window must stay a number of 63 bits (history.Timeline).
         window = len(self._job.plan.read) * day_plan.MICROSECONDS_OF_A_DAY
         too_many = self._users + users > (1 << 62) // window
         # Outputs may come later than the element that they are made of, as long as the bundle has

@@ -13,50 +13,59 @@ from twinspire_core.errors import UsageError
 from twinspire_core.search.ragged import list_offsets, list_ranges
 
 
-def spans(
-    past: pl.DataFrame, queries: pl.DataFrame, start: np.ndarray | int, length: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Finds, for each query, the user's last events before it.
-
-    Args:
-      past: [M] events, sorted.
-      queries: [N] rows with `_code` and `_time`: the user, and the moment.
-      start: [N] or one int64, microseconds; events before it do not count.
-      length: how many events at the most.
-
-    Returns: [N] and [N] int64: event lo[i] up to, without, hi[i] of `past` are those of query
-      i, oldest first.
+class Timeline:
+    """Events in the order of user and time, in which a binary search finds what a user had before a
+    moment.
 
     Example: a user's events at 10, 20 and 30; what was known at 30 is the first two.
-      >>> past = pl.DataFrame({"_code": [0, 0, 0], "_time": [10, 20, 30]})
-      >>> low, high = spans(past, pl.DataFrame({"_code": [0], "_time": [30]}), start=0, length=5)
+      >>> timeline = Timeline(pl.DataFrame({"_code": [0, 0, 0], "_time": [10, 20, 30]}))
+      >>> queries = pl.DataFrame({"_code": [0], "_time": [30]})
+      >>> low, high = timeline.spans(queries, start=0, length=5)
       >>> low.tolist(), high.tolist()
       ([0], [2])
     """
-    times = past["_time"].to_numpy()
-    moments = queries["_time"].to_numpy()
-    if not len(times) or not len(moments):
-        nothing = np.zeros(len(moments), np.int64)
-        return nothing, nothing
-    # User and time in one integer: the events are in its order, and a binary search finds a moment.
-    # One more than the span of the times leaves room for a moment after all events, which must not
-    # run into the next user's.
-    first = int(times.min())
-    width = int(times.max()) - first + 2
-    codes = queries["_code"].to_numpy().astype(np.int64)
-    if (int(max(codes.max(), past["_code"].max())) + 1) * width >= 1 << 63:
-        raise UsageError(
-            f"A shard takes up to {(1 << 63) // width:,} users for so many days; found"
-            f" {codes.max():,}. Raise beam.shards."
-        )
-    keys = past["_code"].to_numpy().astype(np.int64) * width + (times - first)
-    base = codes * width
-    ends = base + np.clip(moments - first, 0, width - 1)
-    starts = base + np.clip(np.asarray(start) - first, 0, width - 1)
-    # From the left: an event at the very moment is not before it.
-    high = np.searchsorted(keys, ends, side="left")
-    low = np.searchsorted(keys, starts, side="left")
-    return np.minimum(np.maximum(low, high - length), high), high
+
+    def __init__(self, past: pl.DataFrame) -> None:
+        """Looks at events, sorted."""
+        codes = past["_code"].to_numpy().astype(np.int64)
+        times = past["_time"].to_numpy()
+        # User and time in one integer: the events are in its order. One more than the span of the
+        # times leaves room for a moment after all events, which must not run into the next user's.
+        self._first = int(times.min()) if len(times) else 0
+        self._width = int(times.max()) - self._first + 2 if len(times) else 1
+        self._last_code = int(codes.max(initial=0))
+        self._keys = codes * self._width + (times - self._first)
+
+    def spans(
+        self, queries: pl.DataFrame, start: np.ndarray | int, length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Finds, for each query, the user's last events before it.
+
+        Args:
+          queries: [N] rows with `_code` and `_time`: the user, and the moment.
+          start: [N] or one int64, microseconds; events before it do not count.
+          length: how many events at the most.
+
+        Returns: [N] and [N] int64: event lo[i] up to, without, hi[i] of the events are those of
+          query i, oldest first.
+        """
+        moments = queries["_time"].to_numpy()
+        if not len(self._keys) or not len(moments):
+            nothing = np.zeros(len(moments), np.int64)
+            return nothing, nothing
+        codes = queries["_code"].to_numpy().astype(np.int64)
+        if (max(int(codes.max()), self._last_code) + 1) * self._width >= 1 << 63:
+            raise UsageError(
+                f"A shard takes up to {(1 << 63) // self._width:,} users for so many days; found"
+                f" {codes.max():,}. Raise beam.shards."
+            )
+        base = codes * self._width
+        ends = base + np.clip(moments - self._first, 0, self._width - 1)
+        starts = base + np.clip(np.asarray(start) - self._first, 0, self._width - 1)
+        # From the left: an event at the very moment is not before it.
+        high = np.searchsorted(self._keys, ends, side="left")
+        low = np.searchsorted(self._keys, starts, side="left")
+        return np.minimum(np.maximum(low, high - length), high), high
 
 
 def gather(items: pl.Series, low: np.ndarray, high: np.ndarray) -> pl.Series:

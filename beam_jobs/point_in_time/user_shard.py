@@ -128,13 +128,14 @@ class UserShard:
 
     def examples(self) -> Iterator[tuple[str, pl.DataFrame]]:
         """Examples without item features, by the file that they go to, some thousands at a time."""
+        timeline = history.Timeline(self.past)
         for day in self._job.plan.examples:
             rows = self.positives(day)
             if rows.is_empty():
                 continue
             # An example sees what came strictly before it: events of the window, and of its own
             # day up to its moment.
-            low, high = history.spans(self.past, rows, self._window_start(day), self._length)
+            low, high = timeline.spans(rows, self._window_start(day), self._length)
             rows = rows.with_columns(pl.Series(_LOW, low), pl.Series(_HIGH, high))
             hashes = self.sampling_hashes(day)
             rows = rows.join(hashes, on="_user", how="left", maintain_order="left")
