@@ -182,21 +182,18 @@ def cancel(name: str, endpoint: str, flink: str = "") -> str:
       TimeoutError: one goes on.
       grpc.RpcError: the service does not answer, or one of `flink_rest.UNREACHABLE`: Flink.
     """
+    # Beam's service for Flink ends its own side alone (docs/scaling.md).
+    by_service = f"{name} is cancelled, says the job service at {endpoint};"
     if not flink:
-        # Beam's service for Flink ends its own side alone (docs/scaling.md).
-        if JobService(endpoint).cancel(name):
-            return (
-                f"{name} is cancelled, says the job service at {endpoint}; its engine may go on"
-                " with it."
-            )
-        return ""
-    handed_over = 0
+        found = JobService(endpoint).cancel(name)
+        return f"{by_service} its engine may go on with it." if found else ""
+    found = 0
     # A service that was started anew, or is gone, knows of no job; what counts is what Flink says.
     with suppress(grpc.RpcError, TimeoutError):
-        handed_over = JobService(endpoint).cancel(name)
-    if Flink(flink).cancel(name, awaited=handed_over > 0) or handed_over:
+        found = JobService(endpoint).cancel(name)
+    if Flink(flink).cancel(name, awaited=found > 0):
         return f"{name} is cancelled, says Flink at {flink}."
-    return ""
+    return f"{by_service} Flink at {flink} runs none of that name." if found else ""
 
 
 def reason(error: Exception) -> str:
