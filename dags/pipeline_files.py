@@ -14,7 +14,7 @@ from pathlib import Path
 from airflow.exceptions import AirflowTimetableInvalid
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 _DURATION = re.compile(r"(\d+)\s*([smhd])")
 _UNITS = {
     "s": timedelta(seconds=1),
@@ -85,8 +85,8 @@ def _recommender(file: Path) -> Recommender:
     name, retries = header.get("name"), header.get("retries", 3)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
-            "[pipeline] name is a letter, then letters, digits, - or _, all lower-case; found"
-            f" {name!r}"
+            "[pipeline] name is a letter, then letters, digits, - or _, all lower-case, 100 at most;"
+            f" found {name!r}"
         )
     if type(retries) is not int or retries < 0:
         raise ValueError(f"[pipeline] retries is a whole number, 0 or more; found {retries!r}")

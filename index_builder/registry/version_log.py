@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from twinspire_core.errors import BadData, UsageError
+from twinspire_core.messages import shorten
 
 Action = Literal["publish", "refuse", "promote", "rollback", "pin", "unpin", "prune"]
 Promote = Literal["auto", "yes", "no"]
@@ -261,7 +262,7 @@ def find_version(text: str, state: State, pipeline: str) -> str:
     if known:
         there = f"It has {_listed(known, state)}"
     raise UsageError(
-        f"{_RULE}; no version of {pipeline} is named {text!r}. {there}. `twinspire versions"
+        f"{_RULE}; no version of {pipeline} is named {shorten(text)}. {there}. `twinspire versions"
         " PIPELINE` tells of all."
     )
 

@@ -6,6 +6,7 @@ what goes wrong with it is said, and that is all.
 
 import json
 import os
+import re
 import signal
 import subprocess
 from contextlib import suppress
@@ -18,6 +19,7 @@ from twinspire_core.errors import GateRefused, LogsLate, NothingToDo, TwinspireE
 from twinspire_core.messages import format_message
 
 _SHOWN = 500
+_SHORTEST_SECRET = 6
 
 console = Console(stderr=True, highlight=False, markup=False)
 
@@ -115,6 +117,22 @@ def _run(command: str, told: str, seconds: float) -> str:
                 stream.close()
         return f"it did not end within notify.timeout = {seconds:.0f} s"
     if process.returncode:
-        why = errors.decode(errors="replace").strip()[-_SHOWN:]
+        why = _without_secrets(errors.decode(errors="replace").strip(), command)[-_SHOWN:]
         return f"it ended with exit code {process.returncode}. {why}"
     return ""
+
+
+def _without_secrets(text: str, command: str) -> str:
+    """A text without values of variables that a command was made with: they are web hooks with
+    their keys, and what fails may show them.
+    """
+    named = set(re.findall(r"\$\{?(\w+)", command))
+    secrets = {
+        name: value
+        for name, value in os.environ.items()
+        # The pipeline file's own variables are in the command as their values.
+        if len(value) >= _SHORTEST_SECRET and (name in named or value in command)
+    }
+    for name, value in sorted(secrets.items(), key=lambda one: -len(one[1])):
+        text = text.replace(value, f"${name}")
+    return text

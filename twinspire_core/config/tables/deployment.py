@@ -18,6 +18,7 @@ class PipelineConfig(Strict):
 
     name: str = Field(
         pattern=r"^[a-z][a-z0-9_-]*$",
+        max_length=100,  # it is part of names of files, which have 255 at most
         description="Name of the recommender, its DAG and its folders.",
     )
     time_zone: str = Field("UTC", description="IANA name; a day is a calendar day of this zone.")
