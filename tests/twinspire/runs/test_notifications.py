@@ -123,3 +123,15 @@ def test_without_a_command_nothing_is_done(shop):
     pipeline, _ = shop
     pipeline.notify = SimpleNamespace(command=None)
     assert not notify(pipeline, "failed", DAY, "why")
+
+
+def test_what_a_failed_command_shows_is_told_without_its_secrets(shop, monkeypatch, capsys):
+    monkeypatch.setenv("HOOK", "https://example.com/s3cr3t")
+    monkeypatch.setenv("KEY", "s3cr3t-key")
+    monkeypatch.setenv("OTHER", "no secret of this command")
+    command = "echo $HOOK ${KEY} no secret of this command https://example.com/s3cr3t >&2; exit 3"
+    shop[0].notify = SimpleNamespace(command=command, timeout=timedelta(seconds=20))
+    assert not notify(shop[0], "test", DAY, "tried")
+    said = capsys.readouterr().err
+    assert "exit code 3" in said and "$HOOK $KEY" in said
+    assert "s3cr3t" not in said
