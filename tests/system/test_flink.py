@@ -3,6 +3,7 @@
 What a job makes there is compared, file by file, with what it makes in one process.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -151,6 +152,18 @@ def leftovers(shop):
     return list(Path(attempt(shop, THIRD, "features")).rglob("*.tmp-*"))
 
 
+def pools(cluster):
+    """Names of the pools of workers."""
+    return [name for name in cluster.parts if name.startswith("pool-")]
+
+
+def signal_all(pids, what):
+    """Sends a signal to processes, some of which may have ended."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, what)
+
+
 def started(cluster, pool):
     """How many workers a pool has started."""
     return cluster.parts[pool].log.read_text(errors="replace").count("Starting worker")
@@ -217,7 +230,14 @@ def test_the_client_is_killed(cluster, shop, reference):
     command.process.kill()
     command.code()
     [orphan] = unfinished(cluster)
-    assert "says Flink" in run(shop).told
+    workers = [pid for pool in pools(cluster) for pid in cluster.parts[pool].children()]
+    # It must not end by itself before the next client has listened long enough.
+    signal_all(workers, signal.SIGSTOP)
+    following = Command(shop, "features")
+    until(lambda: state(cluster, orphan) != "RUNNING", "the next client cancels it")
+    signal_all(workers, signal.SIGCONT)
+    assert following.code() == 0, following.told[-3000:]
+    assert "is cancelled, says Flink" in following.told
     assert state(cluster, orphan) == "CANCELED"
     assert differences(reference, shop) == []
 
