@@ -226,7 +226,7 @@ def test_the_page_of_a_task_that_published_has_a_button_for_the_report(airflow, 
         page.fill("input[name=username]", airflow.user)
         page.fill("input[name=password]", airflow.password)
         page.click("button[type=submit]")
-        button = page.get_by_role("link", name="Report")
+        button = page.get_by_role("link", name="Report", exact=True)
         button.wait_for()
         assert button.get_attribute("href") == f"{SERVER}/report?version={live}"
         button.scroll_into_view_if_needed()

@@ -1,0 +1,287 @@
+"""Every way in which Airflow runs a day, beside `twinspire run` of the same days: the right day, from
+the right parent, goes live where it should, and is the same version, byte for byte.
+
+Each day of the logs is one case. One Airflow for each database has all of them at once, over real
+stages; each test looks at one run of it.
+"""
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import time
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+from playwright.sync_api import sync_playwright
+
+from examples.local_airflow.server import LocalAirflow, free_port
+from index_builder.registry.version_log import version_date
+from tests.dags import postgres
+from tests.system.days import ROOT, registry_of, twinspire
+from twinspire_core.config.pipeline import load
+from twinspire_core.contracts.artifact_files import REPORT
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(3000)]
+
+# Not just before midnight, when "yesterday" would change under the tests.
+ZONE = "Asia/Tokyo" if datetime.now(ZoneInfo("Asia/Tokyo")).hour < 22 else "Pacific/Auckland"
+PATIENCE = 1200  # seconds; all of it takes about 200 on two idle cores
+
+
+def ago(days: int) -> date:
+    """The date so many days ago, in the zone."""
+    return datetime.now(ZoneInfo(ZONE)).date() - timedelta(days=days)
+
+
+OLDEST, DONE, PARTLY, EMPTY, MISSING, FILLED, FORCED, YESTERDAY = (ago(n) for n in range(8, 0, -1))
+"""What becomes of each day: OLDEST is run by hand while the backfill of DONE to FORCED is under way,
+YESTERDAY by its schedule, by hand and from scratch, FORCED once more. EMPTY has no rows, MISSING no
+folder.
+"""
+
+RUNS = {
+    # The day, its parent's, and whether it was live when its run ended.
+    "backfill of a day that is done": (DONE, None, True),
+    "backfill of a day partly done": (PARTLY, DONE, True),
+    "backfill after days without logs": (FILLED, PARTLY, True),
+    "backfill beside the scheduled run": (FORCED, FILLED, True),
+    "scheduled": (YESTERDAY, FORCED, True),
+    "manual without a day": (YESTERDAY, FORCED, True),
+    "manual during a backfill": (OLDEST, None, False),
+    "manual from scratch": (YESTERDAY, None, True),
+    "manual by force": (FORCED, FILLED, False),
+}
+every_run = pytest.mark.parametrize("name", RUNS)
+
+
+@pytest.fixture(scope="session")
+def by_hand(tmp_path_factory, logs_of, pipeline_of):
+    """The days as `twinspire run` makes them; and a copy of what it had made after DONE, with the
+    first stages of PARTLY.
+    """
+    root = tmp_path_factory.mktemp("by hand")
+    days = [day for n in range(1, 9) if (day := ago(n)) != MISSING]
+    logs_of(root / "logs", days, ZONE, empty=[EMPTY])
+    alone, begun = root / "alone/shop.toml", root / "begun/shop.toml"
+    alone.parent.mkdir()
+    text = pipeline_of("shop", ZONE, root / "logs").replace("retries = 2", "retries = 1")
+    # Quantile sketches of more than a thousand values are random, and the gate's notes on skew name
+    # quantiles: no two runs would make equal versions.
+    text = text.replace("[gate]\n", '[gate]\non_skew = "ignore"\n')
+    alone.write_text(f'{text}\n[monitor]\nserver = "http://127.0.0.1:{free_port()}"\n')
+
+    def run(*options, check=0):
+        twinspire("run", str(alone), *map(str, options), check=check)
+
+    run("--date", DONE)
+    shutil.copytree(alone.parent, begun.parent)
+    for stage in ("features", "train"):
+        twinspire(stage, str(begun), "--date", str(PARTLY))
+    run("--from", PARTLY, "--to", YESTERDAY, check=75)  # MISSING is late
+    run("--date", OLDEST)
+    run("--date", YESTERDAY, "--mode", "full")
+    run("--date", FORCED, "--force")
+    return alone, begun
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database(request):
+    """The URL of Airflow's database; None for its own SQLite."""
+    if request.param == "sqlite":
+        yield None
+        return
+    if not postgres.BINARIES:
+        pytest.skip("PostgreSQL is not installed where Debian has it")
+    with postgres.running() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def shop(by_hand, database, tmp_path_factory):
+    """The pipeline file of Airflow's runs, which go on from what is begun."""
+    folder = tmp_path_factory.mktemp("by airflow") / "shop"
+    shutil.copytree(by_hand[1].parent, folder)
+    return folder / "shop.toml"
+
+
+@pytest.fixture(scope="module")
+def airflow(shop, database):
+    with LocalAirflow(shop.parents[1] / "airflow", shop.parent, database=database) as airflow:
+        airflow.wait_until_healthy(timeout=400).wait_for_dag("shop", timeout=200)
+        yield airflow
+
+
+@pytest.fixture(scope="module")
+def rest(airflow):
+    return airflow.rest
+
+
+@pytest.fixture(scope="module")
+def runs(rest):
+    """Everything started and ended: ids of the runs, by their names in RUNS or by their day."""
+    zone = ZoneInfo(ZONE)
+    # Before the DAG is let go, which makes the scheduled run at once: older days go first.
+    rest.backfill("shop", DONE, FORCED, zone=zone, at_once=10)
+    made = {"manual without a day": rest.trigger("shop")}
+    rest.unpause("shop")
+    wait(lambda: rest.runs("shop", run_type="backfill", state=["success"]))
+    made["manual during a backfill"] = rest.trigger("shop", day=str(OLDEST))
+    finish(rest)
+    made["manual by force"] = rest.trigger("shop", day=str(FORCED), force=True)
+    made["manual from scratch"] = rest.trigger("shop", day=str(YESTERDAY), mode="full")
+    finish(rest)
+    by_day = rest.runs_of_days("shop", DONE, YESTERDAY, zone)
+    for name, (day, *_) in RUNS.items():
+        if name not in made:
+            made[name] = by_day[day]["dag_run_id"]
+    return made | {day: run["dag_run_id"] for day, run in by_day.items()}
+
+
+def finish(rest):
+    """Waits until no run is under way."""
+    wait(lambda: not rest.runs("shop", state=["running", "queued"]))
+
+
+def wait(true):
+    """Waits until something is so."""
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(1)
+
+
+@pytest.fixture(scope="module")
+def told(rest, runs):
+    """What each task of each run of RUNS returned."""
+    return {
+        name: {task: rest.result("shop", runs[name], task) for task in ("day", "train", "publish")}
+        for name in RUNS
+        if states(rest, runs[name])["publish"] == "success"
+    }
+
+
+def states(rest, run):
+    """How each task of a run ended."""
+    return {name: task["state"] for name, task in rest.tasks("shop", run).items()}
+
+
+@every_run
+def test_a_run_ends_well(rest, runs, name):
+    ends = states(rest, runs[name])
+    assert ends.pop("refresh") == "skipped"
+    assert set(ends.values()) == {"success"}, ends
+
+
+@every_run
+def test_a_run_is_of_the_right_day(told, name):
+    day = RUNS[name][0]
+    assert {task["day"] for task in told[name].values()} == {str(day)}
+    assert version_date(told[name]["publish"]["version"]) == day
+
+
+@every_run
+def test_a_version_has_the_right_parent(told, name, shop):
+    parent = registry_of(shop).manifest(told[name]["publish"]["version"]).parent
+    assert (version_date(parent) if parent else None) == RUNS[name][1]
+
+
+@every_run
+def test_what_should_go_live_does(told, name):
+    assert told[name]["publish"]["live"] == RUNS[name][2]
+
+
+@every_run
+def test_a_version_is_the_one_that_twinspire_run_makes(told, name, shop, by_hand):
+    version = told[name]["publish"]["version"]
+    ours, theirs = registry_of(shop).verify(version), registry_of(by_hand[0]).verify(version)
+    # Where the report is, and whatever else tells of attempts, whose names are random.
+    assert ours.files.keys() == theirs.files.keys()
+    assert same(ours) == same(theirs)
+
+
+def same(manifest):
+    """What does not depend on when a version was made, and where."""
+    told = manifest.model_dump(exclude={"sources"})
+    del told["files"][REPORT]
+    return told
+
+
+def test_only_what_was_to_be_done_was_done(told):
+    def done(name):
+        return [task for task, result in told[name].items() if result.get("status") == "done"]
+
+    assert done("backfill of a day that is done") == []
+    assert done("backfill of a day partly done") == ["publish"]
+    assert done("manual by force") == ["train", "publish"]
+
+
+def test_in_the_end_the_same_version_is_live_and_the_same_ones_are_known(runs, shop, by_hand):
+    ours, theirs = registry_of(shop), registry_of(by_hand[0])
+    assert ours.live() == theirs.live()
+    assert sorted(ours.accepted()) == sorted(theirs.accepted())
+
+
+def test_a_day_without_rows_is_skipped(rest, runs):
+    ends = states(rest, runs[EMPTY])
+    assert ends.pop("summary") == ends.pop("close") == "success"
+    assert set(ends.values()) == {"skipped"}
+
+
+def test_a_day_without_a_folder_is_late_in_vain(rest, runs):
+    day = rest.tasks("shop", runs[MISSING])["day"]
+    assert (day["state"], day["try_number"]) == ("failed", 2)
+    assert "source.wait" in rest.log("shop", runs[MISSING], "day")
+
+
+def test_an_old_day_begun_late_does_not_wait_for_those_that_wait_for_it(rest, runs):
+    tasks = rest.tasks("shop", runs["manual during a backfill"])
+    opened, passed = (datetime.fromisoformat(tasks[name]["end_date"]) for name in ("day", "turn"))
+    # A run that has its turn before is over in less, even on a busy machine
+    assert passed - opened < timedelta(seconds=180)
+
+
+@pytest.fixture
+def server(shop):
+    """Serves what is live where `monitor.server` says."""
+    place = load(shop).monitor.server
+    port = place.rpartition(":")[2]
+    line = [sys.executable, "-m", "twinspire", "serve", shop, "--port", port]
+    process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        wait(lambda: process.poll() is not None or answers(place))
+        yield place
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def answers(place):
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"{place}/healthz").is_success
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
+def test_the_button_on_the_page_of_a_task_opens_its_versions_report(airflow, runs, told, server):
+    version = told["backfill beside the scheduled run"]["publish"]["version"]
+    run = runs["backfill beside the scheduled run"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page()
+        page.set_default_timeout(120_000)
+        page.goto(f"{airflow.url}/dags/shop/runs/{run}/tasks/publish")
+        page.fill("input[name=username]", airflow.user)
+        page.fill("input[name=password]", airflow.password)
+        page.click("button[type=submit]")
+        with page.expect_popup() as opened:
+            page.get_by_role("link", name="Report", exact=True).click()
+        report = opened.value
+        report.wait_for_load_state()
+        assert report.url == f"{server}/report?version={version}"
+        assert report.get_by_role("heading", level=1).inner_text() == f"shop {FORCED}"
+        assert version in report.content()
+        browser.close()
