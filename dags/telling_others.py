@@ -81,8 +81,8 @@ def notify(file: str, event: str, about: list[str]) -> None:
 
 
 class ReportLink(BaseOperatorLink):
-    """A button on the task's page: the report of the version that it published, or that the gate
-    refused.
+    """A button on the tab *Details* of the task's page: the report of the version that it published,
+    or that the gate refused.
     """
 
     name = "Report"

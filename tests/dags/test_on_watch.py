@@ -222,7 +222,7 @@ def test_the_page_of_a_task_that_published_has_a_button_for_the_report(airflow, 
         )
         page = browser.new_page()
         page.set_default_timeout(120_000)
-        page.goto(f"{airflow.url}/dags/prompt/runs/{run}/tasks/publish")
+        page.goto(f"{airflow.url}/dags/prompt/runs/{run}/tasks/publish/details")
         page.fill("input[name=username]", airflow.user)
         page.fill("input[name=password]", airflow.password)
         page.click("button[type=submit]")
