@@ -26,6 +26,7 @@ from twinspire_core.config.pipeline import load
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(
         not postgres.BINARIES, reason="PostgreSQL is not installed where Debian has it"
     ),

@@ -29,13 +29,13 @@ from index_builder.registry.version_log import version_date
 from tests.dags import postgres
 from twinspire_core.errors import UsageError
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
 
 # Far east, where it may be tomorrow already: the day must not come from the instant's date in
 # Greenwich. And not just before midnight, when "yesterday" would change under the tests.
 ZONE = "Asia/Tokyo" if datetime.now(ZoneInfo("Asia/Tokyo")).hour < 23 else "Pacific/Auckland"
 QUICK = Path(__file__).parent / "quick_stages.py"
-PATIENCE = 540  # seconds; all of it takes about 200 on two idle cores
+PATIENCE = 900  # seconds; all of it takes about 200 on two idle cores, and a minute for the retry
 
 
 def ago(days):
