@@ -195,6 +195,18 @@ def server_config(app: FastAPI, settings: Settings, **options: Any) -> uvicorn.C
     )
 
 
+class _WithoutQuery(logging.Filter):
+    """Leaves out of a request's line what comes after the path: a page's names the user."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keeps every line, cut."""
+        if record.args:
+            client, method, address, *rest = record.args
+            path, _, _ = str(address).partition("?")
+            record.args = (client, method, path, *rest)
+        return True
+
+
 def serve(
     pipeline: Pipeline, settings: Settings, host: str, port: int, *, access_log: bool = False
 ) -> None:
@@ -215,7 +227,9 @@ def serve(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     log.setLevel(logging.INFO)
-    logging.getLogger("uvicorn.access").setLevel(logging.INFO)
+    requests = logging.getLogger("uvicorn.access")
+    requests.setLevel(logging.INFO)
+    requests.addFilter(_WithoutQuery())
     if settings.hosts is None and not settings.tokens and host in LOOPBACK:
         settings = replace(settings, hosts=LOOPBACK)
     config = server_config(

@@ -198,7 +198,10 @@ def serve(
         ),
     ] = 10.0,
     access_log: Annotated[
-        bool, typer.Option("--access-log", help="Log a line per request; costs throughput.")
+        bool,
+        typer.Option(
+            "--access-log", help="Log a line per request, without `?…`; costs throughput."
+        ),
     ] = False,
 ) -> None:
     """Serve the live version over HTTP: recommendations, similar items, health, metrics.

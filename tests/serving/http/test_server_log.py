@@ -52,6 +52,7 @@ def server(tmp_path, towers):
     (tmp_path / "token").write_text(TOKEN)
     command = [sys.executable, "-c", LOUD, "serve", "circle.toml", "--port", "0"]
     command += ["--token-file", "token", "--client-timeout", "1", "--max-body-kb", "1"]
+    command += ["--access-log"]
     log = tmp_path / "log"
     with log.open("w") as output:
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -116,4 +117,6 @@ def test_nothing_of_a_request_is_logged(server, tmp_path):
     log = (tmp_path / "log").read_text()
     assert "a fault of the server" in log and "POST /v1/recommend failed" in log
     found = {what for what, word in WORDS.items() if word in log}
-    assert (found, TOKEN in log, basic in log) == (set(), False, False), log
+    # A path is what a line per request is for.
+    assert (found, TOKEN in log, basic in log) == ({"path"}, False, False), log
+    assert "GET /item HTTP" in log
