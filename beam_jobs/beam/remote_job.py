@@ -105,14 +105,12 @@ class _Job:
 
         def watch() -> None:
             while not stopped.wait(_LOOK):
-                if time.monotonic() > end:
+                late = time.monotonic() > end
+                if late:
                     self._took_longer_than = limit
-                    self.cancel()
-                elif self._note():
-                    self.cancel()
-                else:
-                    continue
-                return
+                # Again and again: the service may not have the job yet.
+                if (late or self._note()) and self.cancel():
+                    return
 
         threading.Thread(target=watch, name="job-watch", daemon=True).start()
         try:
@@ -125,8 +123,9 @@ class _Job:
         if self._endpoint:
             JobService(self._endpoint).wait()
 
-    def cancel(self) -> None:
-        """Cancels the job, if it has not ended."""
+    def cancel(self) -> bool:
+        """Cancels the job, if it has not ended; whether there was one."""
+        found = False
         self._may_go_on = True  # also if whoever waits for the answer is stopped
         try:
             if self._endpoint:
@@ -134,11 +133,14 @@ class _Job:
                 told = job_service.cancel(self.name, self._endpoint, self._flink)
                 if told:
                     self._console.print(told)
+                found = bool(told)
             elif self.result:
                 self.result.cancel()
+                found = True
             self._may_go_on = False
         except Exception as error:  # whatever a runner may raise: that it runs on has to be told
             self._console.print(f"{self.name} may go on: {job_service.reason(error)}.")
+        return found
 
     def _note(self) -> TwinspireError | None:
         """What a step has left a note of; None also while the store does not answer."""

@@ -109,6 +109,20 @@ def test_a_job_that_takes_longer_than_it_may(service, out):
     assert service.states(job_service.job_name(str(out)))
 
 
+def test_a_job_whose_time_is_over_before_it_is_handed_over(service, out, monkeypatch):
+    """As on a machine that is busy: the watch does not end before there is a job to cancel."""
+    reach = remote_job._Job.reach_service
+
+    def reach_late(job):
+        time.sleep(4)
+        reach(job)
+
+    monkeypatch.setattr(remote_job._Job, "reach_service", reach_late)
+    with pytest.raises(RunnerFailed, match=r"ends in 1 s.*told to cancel it"):
+        run(service.options, beam.Map(sleeps, str(out / "begun")), out, limit=1)
+    assert "RUNNING" not in service.states(job_service.job_name(str(out)))
+
+
 def client(service, out):
     """A client whose job has begun to work."""
     command = [sys.executable, "-m", "tests.beam_jobs.beam.remote_steps", str(out)]
