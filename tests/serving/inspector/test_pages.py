@@ -318,7 +318,7 @@ def test_the_pages_are_counted_under_their_paths(asked):
 
 
 def test_before_a_version_is_there_the_page_says_so_and_looks_again(tmp_path):
-    with running(create_app(shop(tmp_path), Settings(poll=60, token="secret"))) as ask:
+    with running(create_app(shop(tmp_path), Settings(poll=60, tokens=("secret",)))) as ask:
         response = ask.get("/", auth=("anybody", "secret"))
         assert response.status_code == 503 and 'http-equiv="refresh"' in response.text
         assert "No version of circle answers yet" in response.text

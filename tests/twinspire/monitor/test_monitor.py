@@ -92,7 +92,7 @@ def test_a_damaged_version_is_told(towers, tmp_path):  # noqa: F811
 @pytest.fixture(scope="module")
 def server(home):
     """The address of a server of that version, which asks for a token."""
-    settings = Settings(poll=0.05, token="secret")
+    settings = Settings(poll=0.05, tokens=("secret",))
     authorization = {"authorization": "Bearer secret"}
     with running(create_app(shop(home), settings), headers=authorization) as client:
         yield str(ready(client).base_url)
