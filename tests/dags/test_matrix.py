@@ -261,7 +261,7 @@ def server(shop):
 
 def answers(place):
     with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"{place}/healthz").is_success
+        return httpx.get(f"{place}/readyz").is_success
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
