@@ -11,6 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.dags import postgres
+
 ROOT = Path(__file__).parents[2]
 DAGS = ROOT / "dags"
 GROUPS = 6
@@ -175,3 +177,15 @@ def bag(load, tmp_path_factory):
     loaded = load(folder)
     assert loaded.import_errors == {}
     return loaded
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database(request):
+    """The URL of Airflow's database; None for its own SQLite."""
+    if request.param == "sqlite":
+        yield None
+        return
+    if not postgres.BINARIES:
+        pytest.skip("PostgreSQL is not installed where Debian has it")
+    with postgres.running() as url:
+        yield url

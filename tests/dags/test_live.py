@@ -26,7 +26,6 @@ import pytest
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import version_date
-from tests.dags import postgres
 from twinspire_core.errors import UsageError
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
@@ -43,21 +42,9 @@ def ago(days):
     return datetime.now(ZoneInfo(ZONE)).date() - timedelta(days=days)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def database(request):
-    """The URL of Airflow's database; None for its own SQLite."""
-    if request.param == "sqlite":
-        yield None
-        return
-    if not postgres.BINARIES:
-        pytest.skip("PostgreSQL is not installed where Debian has it")
-    with postgres.running() as url:
-        yield url
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, logs_of, pipeline_of, database):
-    """Logs and pipeline files of the three recommenders, each in a folder of its own, and the
+    """Logs and pipeline files of the recommenders, each in a folder of its own, and the
     folder of the files.
     """
     root = tmp_path_factory.mktemp("a live one")  # a space, as in many a home folder

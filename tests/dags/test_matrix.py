@@ -19,7 +19,6 @@ from playwright.sync_api import sync_playwright
 
 from examples.local_airflow.server import LocalAirflow, free_port
 from index_builder.registry.version_log import version_date
-from tests.dags import postgres
 from tests.system.days import ROOT, registry_of, twinspire
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts.artifact_files import REPORT
@@ -85,18 +84,6 @@ def by_hand(tmp_path_factory, logs_of, pipeline_of):
     run("--date", YESTERDAY, "--mode", "full")
     run("--date", FORCED, "--force")
     return alone, begun
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def database(request):
-    """The URL of Airflow's database; None for its own SQLite."""
-    if request.param == "sqlite":
-        yield None
-        return
-    if not postgres.BINARIES:
-        pytest.skip("PostgreSQL is not installed where Debian has it")
-    with postgres.running() as url:
-        yield url
 
 
 @pytest.fixture(scope="module")
