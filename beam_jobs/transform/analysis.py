@@ -246,10 +246,11 @@ def summary_row(p: Pipeline, day: date, summary: Summary) -> pa.RecordBatch:
             spread = 0.0
         # The last bits depend on the order of adding; without them every run and runner gives the
         # same graph.
-        rounded = pa.array([_rounded(mean), _rounded(spread)], pa.float64())
-        columns.append(pa.FixedSizeListArray.from_arrays(rounded, 2))
+        both = pa.array([rounded(mean), rounded(spread)], pa.float64())
+        columns.append(pa.FixedSizeListArray.from_arrays(both, 2))
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(summary_fields(p)))
 
 
-def _rounded(x: float) -> float:
+def rounded(x: float) -> float:
+    """To the digits that are the same in whatever order numbers were added up."""
     return float(f"{x:.{_DIGITS}g}")

@@ -6,7 +6,6 @@ Both are known by their statistics only.
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
-import datasketches as ds
 import numpy as np
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_metadata.proto.v0.anomalies_pb2 import DriftSkewInfo
@@ -15,13 +14,14 @@ from tensorflow_metadata.proto.v0.statistics_pb2 import (
     FeatureNameStatistics,
 )
 
-from beam_jobs.validation.statistics import by_name, common, quantiles, shares
+from beam_jobs.validation.bucket_counts import BucketCounts
+from beam_jobs.validation.statistics import bucket_counts, by_name, common, shares
 from twinspire_core.config.feature_kinds import TimeFeature
 from twinspire_core.config.pipeline import Pipeline
 
 LEAST_VALUES = 50
 """With fewer values on either day, distributions differ by chance."""
-_GRID = 10
+_DECILES = np.arange(10) / 10
 
 Measured = DriftSkewInfo.Measurement
 Drift: TypeAlias = "DriftSkewInfo.Measurement"
@@ -61,14 +61,14 @@ def drifts(c: Compared) -> dict[str, Drift]:
         values = min(common(now).tot_num_values, common(then).tot_num_values)
         if name in weekdays or values < LEAST_VALUES:
             continue
-        # Strings have shares of values, of which the one that moved most counts; numbers have a
-        # sketch of their distribution.
+        # Strings have shares of values, of which the one that moved most counts; numbers have
+        # counts in buckets.
         if now.type == FeatureNameStatistics.STRING:
             value = linf(shares(now), shares(then))
             limit = max(c.p.statistics.max_linf, noise(values))
             found[name] = Measured(type=Measured.L_INFTY, value=value, threshold=limit)
         else:
-            shares_now, shares_then = on_one_grid(quantiles(now), quantiles(then))
+            shares_now, shares_then = on_one_grid(bucket_counts(now), bucket_counts(then))
             value = js(shares_now, shares_then)
             kind = Measured.JENSEN_SHANNON_DIVERGENCE
             found[name] = Measured(type=kind, value=value, threshold=c.p.statistics.max_js)
@@ -115,14 +115,17 @@ def _kl(p: np.ndarray, m: np.ndarray) -> float:
     return float(np.sum(p[some] * np.log2(p[some] / m[some])))
 
 
-def on_one_grid(a: ds.kll_floats_sketch, b: ds.kll_floats_sketch) -> tuple[np.ndarray, np.ndarray]:
+def on_one_grid(a: BucketCounts, b: BucketCounts) -> tuple[np.ndarray, np.ndarray]:
     """Shares of two columns of numbers between the deciles of either: [N] each, N at most 21.
 
     Intervals are closed on the right, so that a value that many rows have is told apart from its
     neighbours.
     """
-    marks = [i / _GRID for i in range(_GRID)]
-    edges = sorted({*a.get_quantiles(marks), *b.get_quantiles(marks)})
-    below_a = np.asarray(a.get_cdf(edges, inclusive=True))
-    below_b = np.asarray(b.get_cdf(edges, inclusive=True))
-    return np.diff(below_a, prepend=0), np.diff(below_b, prepend=0)
+    # In the same buckets: else an edge would cut one side's and not the other's.
+    bits = max(a.dropped_bits, b.dropped_bits)
+    a = a.coarsened(bits)
+    b = b.coarsened(bits)
+    edges = np.unique(np.concatenate([a.quantiles(_DECILES), b.quantiles(_DECILES)]))
+    up_to_a = np.append(a.share_up_to(edges), 1)
+    up_to_b = np.append(b.share_up_to(edges), 1)
+    return np.diff(up_to_a, prepend=0), np.diff(up_to_b, prepend=0)

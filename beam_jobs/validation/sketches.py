@@ -1,8 +1,8 @@
-"""Mergeable summaries of a column: exact counts, and Apache DataSketches for what cannot be exact
-in little memory.
+"""Mergeable summaries of a column: exact counts, and sketches for what cannot be exact in little
+memory.
 
 Workers summarise their batches; the summaries of parts add up to the summary of all, in any order.
-They travel as bytes, in DataSketches' own format, which is the same in every language.
+Apache DataSketches travel as bytes, in their own format, which is the same in every language.
 """
 
 from typing import Any, NamedTuple, Self
@@ -14,9 +14,8 @@ import pyarrow.compute as pc
 
 from beam_jobs.transform import vocabulary
 from beam_jobs.transform.analysis import merged, moments_of
+from beam_jobs.validation.bucket_counts import BucketCounts
 
-QUANTILES_K = 1024
-"""Quantiles are off by 0.3% of the rows at the most; exact below about that many values."""
 DISTINCT_LG_K = 12
 """Distinct counts are off by 2%."""
 FREQUENT_LG_SIZE = 15
@@ -85,7 +84,8 @@ class Numbers:
       lengths: how rows are filled.
       moments: of the finite values.
       zeros: values that are 0.
-      quantiles: of the finite values.
+      least: of the finite values; infinite where there are none.
+      buckets: counts of the finite values.
     """
 
     def __init__(self, column: pa.ChunkedArray) -> None:
@@ -94,22 +94,17 @@ class Numbers:
         self.moments = moments_of(values, log=False)
         x = values.drop_null().to_numpy()
         self.zeros = int(np.count_nonzero(x == 0))
-        self.quantiles = ds.kll_floats_sketch(QUANTILES_K)
-        self.quantiles.update(x[np.isfinite(x)].astype(np.float32))
+        finite = x[np.isfinite(x)].astype(np.float32)
+        self.least = float(finite.min(initial=np.inf))
+        self.buckets = BucketCounts.of(finite)
 
     def merge(self, other: "Numbers") -> None:
         """Adds another part."""
         self.lengths += other.lengths
         self.moments = merged(self.moments, other.moments)
         self.zeros += other.zeros
-        self.quantiles.merge(other.quantiles)
-
-    # DataSketches' objects cannot be pickled, which is how Beam sends accumulators.
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "quantiles": self.quantiles.serialize()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, quantiles=ds.kll_floats_sketch.deserialize(state["quantiles"]))
+        self.least = min(self.least, other.least)
+        self.buckets += other.buckets
 
 
 class Strings:
@@ -167,7 +162,12 @@ class Strings:
         """Distinct values, exactly where they are few."""
         if self.exact:
             return int(self.frequent.num_active_items)
-        return round(float(self.distinct.get_estimate()))
+        # One that others were merged into estimates by its registers alone, which are the same
+        # whatever came first.
+        merged_once = ds.hll_union(DISTINCT_LG_K)
+        for _ in range(2):
+            merged_once.update(self.distinct.get_result(_KIND))
+        return round(float(merged_once.get_estimate()))
 
     def _found(self) -> list[tuple[str, int, int, int]]:
         """Value, estimate, least and most possible count."""
@@ -177,6 +177,7 @@ class Strings:
         )
         return items
 
+    # DataSketches' objects cannot be pickled, which is how Beam sends accumulators.
     def __getstate__(self) -> dict[str, Any]:
         distinct = self.distinct.get_result(_KIND).serialize_compact()
         return {**self.__dict__, "distinct": distinct, "frequent": self.frequent.serialize()}

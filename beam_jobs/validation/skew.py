@@ -198,10 +198,10 @@ def _skew(
 
 
 def _numbers(kind: str, trained: FeatureNameStatistics, served: _Weighted) -> FeatureSkew:
-    sketch = statistics.quantiles(trained)
-    low = sketch.get_min_value()
-    high = sketch.get_max_value()
-    # In float32, as the sketch has them: else a value may lie beyond its own.
+    counts = statistics.bucket_counts(trained)
+    low = trained.num_stats.min
+    high = trained.num_stats.max
+    # In float32, as they were counted: else a value may lie beyond its own.
     values = served.values.cast(pa.float32()).to_numpy()
     order = np.argsort(values, kind="stable")
     values = values[order]
@@ -210,11 +210,12 @@ def _numbers(kind: str, trained: FeatureNameStatistics, served: _Weighted) -> Fe
     marks = values[_places(up_to, _MARKS)]
     # With the largest of each an edge, no interval holds values of both where one ends before the
     # other begins.
-    trained_marks = sketch.get_quantiles(_MARKS.tolist(), inclusive=True)
-    edges = np.unique([*trained_marks, high, *marks, values[-1]])
+    edges = np.unique([*counts.quantiles(_MARKS), high, *marks, values[-1]])
     # Closed on the right, as in drift.py: a value that many rows have is told from its neighbours.
-    below = np.append(0, up_to)[np.searchsorted(values, edges, side="right")]
-    trained_below = np.asarray(sketch.get_cdf(edges.tolist(), inclusive=True))[:-1]
+    # What is served is put into the same buckets.
+    places = np.searchsorted(counts.buckets(values), counts.buckets(edges), side="right")
+    below = np.append(0, up_to)[places]
+    trained_below = counts.share_up_to(edges)
     distance = js(np.diff(trained_below, prepend=0), np.diff(below, prepend=0))
     margin = _MARGIN * (high - low)
     outside = float(shares[(values < low - margin) | (values > high + margin)].sum())
@@ -223,7 +224,7 @@ def _numbers(kind: str, trained: FeatureNameStatistics, served: _Weighted) -> Fe
         kind=kind,
         distance=_rounded(distance),
         outside=_rounded(outside),
-        trained=_range(low, sketch.get_quantiles(_SHOWN.tolist(), inclusive=True), high),
+        trained=_range(low, counts.quantiles(_SHOWN), high),
         served=_range(values[0], values[_places(up_to, _SHOWN)], values[-1]),
     )
 

@@ -5,7 +5,7 @@
     statistics/schema.pbtxt      Schema: types, known values and limits, see anomalies.py
     statistics/anomalies.pbtxt   Anomalies against the schema and the statistics of the day before
 
-Numbers carry their quantile sketch as a custom statistic, by which two days are compared.
+Numbers carry their counts in buckets as a custom statistic, by which two days are compared.
 """
 
 from collections.abc import Iterable
@@ -14,12 +14,15 @@ from itertools import pairwise
 
 import apache_beam as beam
 import datasketches as ds
+import numpy as np
 import pyarrow as pa
 from apache_beam.pvalue import PCollection
 from google.protobuf import json_format
 from google.protobuf.wrappers_pb2 import BytesValue
 from tensorflow_metadata.proto.v0 import statistics_pb2 as pb
 
+from beam_jobs.transform.analysis import rounded
+from beam_jobs.validation.bucket_counts import BucketCounts
 from beam_jobs.validation.sketches import Lengths, Numbers, Sketch, Strings, sketch
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
@@ -30,9 +33,12 @@ STATS_JSON = "stats.json"
 LISTED_VALUES = 10_000
 """Values of a column that are listed with their counts."""
 TOP_VALUES = 20
-SKETCH = "kll_floats_sketch"
+BUCKET_COUNTS = "bucket_counts"
+"""The name of the custom statistic: `BucketCounts.to_bytes`."""
 
-_BUCKETS = 10
+_KLL_SKETCH = "kll_floats_sketch"
+"""What stood there until 0.2."""
+_DECILES = np.arange(1, 10) / 10
 _NOT_DATA = ("_time", "_holdout")
 
 Sketches = dict[str, Sketch]
@@ -152,22 +158,20 @@ def _numbers(feature: pb.FeatureNameStatistics, found: Numbers) -> None:
     stats = feature.num_stats
     _common(stats.common_stats, found.lengths)
     n = found.moments.n
-    stats.mean = found.moments.mean
+    stats.mean = rounded(found.moments.mean)
     stats.num_zeros = found.zeros
-    feature.custom_stats.add(name=SKETCH).any.Pack(BytesValue(value=found.quantiles.serialize()))
+    counts = BytesValue(value=found.buckets.to_bytes())
+    feature.custom_stats.add(name=BUCKET_COUNTS).any.Pack(counts)
     if n == 0:
         return
-    stats.std_dev = (found.moments.squares / n) ** 0.5
-    inner = found.quantiles.get_quantiles([i / _BUCKETS for i in range(1, _BUCKETS)])
-    # Of the ends a sketch keeps the values themselves; as quantiles they would be some value near
-    # them.
-    marks = [found.quantiles.get_min_value(), *inner, found.quantiles.get_max_value()]
+    stats.std_dev = rounded((found.moments.squares / n) ** 0.5)
+    marks = [found.least, *map(float, found.buckets.quantiles([*_DECILES, 1]))]
     stats.min = marks[0]
-    stats.median = marks[_BUCKETS // 2]
+    stats.median = marks[5]
     stats.max = marks[-1]
     histogram = stats.histograms.add(type=pb.Histogram.QUANTILES)
     for low, high in pairwise(marks):
-        histogram.buckets.add(low_value=low, high_value=high, sample_count=n / _BUCKETS)
+        histogram.buckets.add(low_value=low, high_value=high, sample_count=n / 10)
 
 
 def write(stats: pb.DatasetFeatureStatisticsList, folder: str) -> None:
@@ -202,11 +206,16 @@ def common(feature: pb.FeatureNameStatistics) -> pb.CommonStatistics:
     return getattr(feature, feature.WhichOneof("stats")).common_stats
 
 
-def quantiles(feature: pb.FeatureNameStatistics) -> ds.kll_floats_sketch:
-    """The sketch of a column of numbers."""
+def bucket_counts(feature: pb.FeatureNameStatistics) -> BucketCounts:
+    """How often each number came, of a column of numbers."""
+    found = {custom.name: custom.any for custom in feature.custom_stats}
     value = BytesValue()
-    next(custom for custom in feature.custom_stats if custom.name == SKETCH).any.Unpack(value)
-    return ds.kll_floats_sketch.deserialize(value.value)
+    if BUCKET_COUNTS in found:
+        found[BUCKET_COUNTS].Unpack(value)
+        return BucketCounts.from_bytes(value.value)
+    found[_KLL_SKETCH].Unpack(value)
+    items = list(ds.kll_floats_sketch.deserialize(value.value))
+    return BucketCounts.of([number for number, _ in items], [weight for _, weight in items])
 
 
 def shares(feature: pb.FeatureNameStatistics) -> dict[str, float]:

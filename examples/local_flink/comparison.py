@@ -1,7 +1,6 @@
 """Whether two outputs of a stage are equal, file by file."""
 
 import hashlib
-import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +9,8 @@ RANDOM = {
     "DONE.json": "the time of the commit",
     "transform/transform_fn/saved_model.pb": "TensorFlow's order of nodes",
     "transform/transform_fn/fingerprint.pb": "a hash of the graph's bytes",
-    "statistics/": "sketches of quantiles draw",
-    "report.json": "quantiles, under `skew`",
 }
-"""Files, and beginnings of their paths, that differ between any two runs on one runner, and why."""
+"""Files that differ between any two runs on one runner, and why."""
 
 
 @dataclass
@@ -43,7 +40,7 @@ def compare(one: Path, other: Path) -> dict[str, Group]:
         group = groups[path.partition("/")[0]]
         if here.get(path) == there.get(path):
             group.equal += 1
-        elif path in here and path in there and _by_chance(path, one, other):
+        elif path in here and path in there and path in RANDOM:
             group.random.append(path)
         else:
             group.wrong.append(path)
@@ -52,17 +49,7 @@ def compare(one: Path, other: Path) -> dict[str, Group]:
 
 def reasons(group: Group) -> list[str]:
     """Why files of a group differ by chance."""
-    found = {why for name, why in RANDOM.items() for path in group.random if path.startswith(name)}
-    return sorted(found)
-
-
-def _by_chance(path: str, one: Path, other: Path) -> bool:
-    if path == "report.json":
-        reports = [json.loads((folder / path).read_bytes()) for folder in (one, other)]
-        for report in reports:
-            report.pop("skew", None)
-        return bool(reports[0] == reports[1])
-    return any(path == name or (name[-1] == "/" and path.startswith(name)) for name in RANDOM)
+    return sorted({RANDOM[path] for path in group.random})
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -67,9 +67,6 @@ def by_hand(tmp_path_factory, logs_of, pipeline_of):
     alone, begun = root / "alone/shop.toml", root / "begun/shop.toml"
     alone.parent.mkdir()
     text = pipeline_of("shop", ZONE, root / "logs").replace("retries = 2", "retries = 1")
-    # Quantile sketches of more than a thousand values are random, and the gate's notes on skew name
-    # quantiles: no two runs would make equal versions.
-    text = text.replace("[gate]\n", '[gate]\non_skew = "ignore"\n')
     alone.write_text(f'{text}\n[monitor]\nserver = "http://127.0.0.1:{free_port()}"\n')
 
     def run(*options, check=0):

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.validation import skew, statistics
+from beam_jobs.validation import bucket_counts, skew, statistics
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 
@@ -74,6 +74,14 @@ def test_what_is_alike_is_no_distance_apart():
         "ninetieth": 89,
         "high": 99,
     }
+
+
+def test_numbers_in_buckets_are_no_distance_from_themselves(monkeypatch):
+    """A tenth of the rows have 50, and a few a little more: one bucket's last number is not theirs."""
+    monkeypatch.setattr(bucket_counts, "MOST_BUCKETS", 12)
+    values = np.concatenate([np.arange(80.0), np.full(15, 50.0), np.full(5, 50.5)])
+    since = found({"since": values}, since=values)["since"]
+    assert since.distance == since.outside == 0
 
 
 def test_numbers_that_have_nothing_in_common():

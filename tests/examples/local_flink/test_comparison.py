@@ -1,5 +1,3 @@
-import json
-
 import pytest
 
 from examples.local_flink.comparison import compare, reasons
@@ -15,10 +13,7 @@ def lay(folder, **files):
 
 @pytest.fixture
 def one(tmp_path):
-    report = json.dumps({"rows": 3, "skew": {"median": 1.0}})
-    return lay(
-        tmp_path / "one", examples__a="1", examples__b="2", statistics__s="3", report_json=report
-    )
+    return lay(tmp_path / "one", examples__a="1", examples__b="2", DONE_json="3", report_json="4")
 
 
 def test_equal_files_are_counted_by_folder(one):
@@ -26,23 +21,17 @@ def test_equal_files_are_counted_by_folder(one):
     assert {name: group.equal for name, group in found.items()} == {
         "examples": 2,
         "report.json": 1,
-        "statistics": 1,
+        "DONE.json": 1,
     }
     assert not any(group.random or group.wrong for group in found.values())
 
 
 def test_what_differs_is_by_chance_or_wrong(one, tmp_path):
-    report = json.dumps({"rows": 3, "skew": {"median": 1.1}})
     other = lay(
-        tmp_path / "other", examples__a="1", examples__c="2", statistics__s="4", report_json=report
+        tmp_path / "other", examples__a="1", examples__c="2", DONE_json="5", report_json="6"
     )
     found = compare(one, other)
     assert (found["examples"].equal, found["examples"].wrong) == (1, ["examples/b", "examples/c"])
-    assert found["statistics"].random == ["statistics/s"] and found["statistics"].wrong == []
-    assert reasons(found["statistics"]) == ["sketches of quantiles draw"]
-    assert found["report.json"].random == ["report.json"]
-
-
-def test_a_report_may_differ_in_nothing_but_quantiles(one, tmp_path):
-    other = lay(tmp_path / "other", report_json=json.dumps({"rows": 4, "skew": {"median": 1.0}}))
-    assert compare(one, other)["report.json"].wrong == ["report.json"]
+    assert found["DONE.json"].random == ["DONE.json"] and found["DONE.json"].wrong == []
+    assert reasons(found["DONE.json"]) == ["the time of the commit"]
+    assert found["report.json"].wrong == ["report.json"]
