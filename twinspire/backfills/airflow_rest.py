@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime, time
+from functools import partial
 from time import monotonic, sleep
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -47,14 +48,29 @@ class AirflowRest:
         if token:
             self._authorize(token)
 
-    def call(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
-        """One request below `/api/v2`. Raises httpx.HTTPStatusError with the server's reason."""
+    def call(
+        self, method: str, path: str, *, undo: Callable[[], None] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """One request below `/api/v2`.
+
+        Args:
+          method: HTTP's.
+          path: what follows `/api/v2/`.
+          undo: takes back what a request that found the database busy may have done, before that is
+            sent again.
+          **kwargs: of `httpx.Client.request`.
+
+        Raises:
+          httpx.HTTPStatusError: with the server's reason.
+        """
         if "authorization" not in self._http.headers:
             self._authorize(self._log_in())
         answer = self._http.request(method, f"/api/v2/{path}", **kwargs)
         end = monotonic() + BUSY
         while answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and monotonic() < end:
-            sleep(1)  # SQLite is locked by the scheduler for a moment: nothing was done
+            sleep(1)  # SQLite is locked by the scheduler for a moment
+            if undo:
+                undo()
             answer = self._http.request(method, f"/api/v2/{path}", **kwargs)
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             del self._http.headers["authorization"]
@@ -147,7 +163,18 @@ class AirflowRest:
             "reprocess_behavior": again,
             "dag_run_conf": dict(conf or {}),
         }
-        return int(self.call("POST", "backfills", json=body)["id"])
+        undo = partial(self._drop_half_made, dag)
+        return int(self.call("POST", "backfills", json=body, undo=undo)["id"])
+
+    def _drop_half_made(self, dag: str) -> None:
+        """Airflow makes a backfill first and then its runs, one by one. It clears up when SQLite is
+        locked in between, but that needs the lock as well; what stays would block every other one.
+        """
+        for one in self.active_backfills(dag):
+            # Before the backfill is cancelled, which would make them failed ones, and so left out.
+            for run in self.runs(dag, run_type="backfill", state="queued"):
+                self.call("DELETE", f"dags/{dag}/dagRuns/{run['dag_run_id']}")
+            self.cancel_backfill(int(one["id"]))
 
     def backfill_days(
         self, dag: str, first: date, last: date, *, zone: ZoneInfo, again: str
