@@ -146,8 +146,9 @@ def test_a_cancelled_backfill_is_gone_on_with_by_a_new_one(backfill, shop, airfl
     assert code == 0 and told["days"] == [str(ago(4)), str(ago(1))]
     code, _, said = backfill(*over(6, 3))
     assert code == 2 and f"Backfill {told['backfill']} of {ago(6)} to {ago(1)} is under way" in said
-    code, cancelled, _ = backfill("--cancel")
-    assert (code, cancelled["cancelled"]) == (0, [told["backfill"]])
+    code, cancelled, said = backfill("--cancel")
+    assert code == 0, said
+    assert cancelled["cancelled"] == [told["backfill"]]
     until(lambda: not rest.runs("ten", state=["running", "queued"]))
 
     # Somebody clears a run of it in the UI, and nothing will ever start that.

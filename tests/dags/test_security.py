@@ -106,7 +106,7 @@ def add_account(airflow, name, role):
 
 
 def test_nothing_is_told_or_done_without_a_login(airflow):
-    with httpx.Client(base_url=airflow.url, trust_env=False) as nobody:
+    with httpx.Client(base_url=airflow.url, timeout=120, trust_env=False) as nobody:
         paths = nobody.get("/openapi.json").json()["paths"]
         assert len(paths) > 50
         let_in = set()
