@@ -135,11 +135,7 @@ class LiveVersion:
         # The swap, in one assignment: whoever took the old one before goes on with it.
         self.current = Served(version, datetime.now(UTC))
         self.failure = None
-        day = str(version.manifest.date)
-        self._metrics.version.clear()
-        self._metrics.version.labels(version.id, day).set(1)
-        self._metrics.since.set(time.time())
-        self._metrics.swaps.inc()
+        self._metrics.answers_from(version.manifest)
         log.info(
             "%s answers from now on; loading it took %.1f s", wanted, time.monotonic() - started
         )

@@ -1,5 +1,7 @@
 """What Prometheus reads at `/metrics`."""
 
+import time
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -8,6 +10,8 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+
+from twinspire_core.contracts.manifest import Manifest
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 disable_created_metrics()  # they double what is read, and say nothing
@@ -67,6 +71,12 @@ class Metrics:
             "When that version began to answer, in Unix time.",
             registry=r,
         )
+        self.quality = Gauge(
+            "twinspire_live_quality",
+            "What the gate measured of that version, by kind of list and measure.",
+            ["lists", "measure"],
+            registry=r,
+        )
         self.swaps = Counter(
             "twinspire_swaps", "Versions that began to answer, the first one included.", registry=r
         )
@@ -74,6 +84,25 @@ class Metrics:
             "twinspire_version_failures", "Attempts to load a live version, or to ask which it is, that failed.",
             registry=r,
         )  # fmt: skip
+
+    def answers_from(self, manifest: Manifest) -> None:
+        """Tells of another version that answers from now on."""
+        self.version.clear()
+        self.version.labels(manifest.version, str(manifest.date)).set(1)
+        self.since.set(time.time())
+        self.swaps.inc()
+        judged = manifest.quality
+        lists = {
+            "two-tower": judged.candidate,
+            "mix": judged.mix.candidate if judged.mix else None,
+            "ranked": judged.ranker.candidate if judged.ranker else None,
+        }
+        self.quality.clear()
+        for name, value in lists.items():
+            if judged.metric and value is not None:
+                self.quality.labels(name, judged.metric).set(value)
+        if judged.index_recall is not None:
+            self.quality.labels("two-tower", "index_recall").set(judged.index_recall)
 
     def text(self) -> bytes:
         """All figures in Prometheus' text format."""

@@ -18,6 +18,7 @@ from serving.http.server_settings import Settings
 from tests.docker import compose_file
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import ready, running, shop, until
+from twinspire_core.contracts.gate_verdict import GateFigures
 
 MONITORING = compose_file.ROOT / "docker" / "monitoring"
 BOARD = json.loads((MONITORING / "grafana" / "twinspire.json").read_text())
@@ -40,7 +41,8 @@ def server(towers, tmp_path_factory):
     """A real server that has answered, also with errors."""
     folder = tmp_path_factory.mktemp("server")
     pipeline = shop(folder)
-    circle.publish(pipeline, towers, folder / "staged")
+    judged = GateFigures(metric="recall@50", candidate=0.25, index_recall=0.99)
+    circle.publish(pipeline, towers, folder / "staged", quality=judged)
     settings = Settings(tokens=(TOKEN,), poll=0.05)
     with running(create_app(pipeline, settings), headers={"Authorization": f"Bearer {TOKEN}"}) as c:
         ready(c)

@@ -28,6 +28,7 @@ from tests.serving import rankers
 from tests.serving.answers.test_retrieval import files, mix
 from tests.serving.http.conftest import FAST, publish_named, ready, running, shop, until
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.gate_verdict import GateFigures, ListFigures
 from twinspire_core.errors import BadData, UsageError
 
 CLIENTS = 6
@@ -121,6 +122,29 @@ def test_no_answer_fails_or_mixes_versions_while_they_are_published_and_rolled_b
             f'twinspire_live_version{{day="2024-01-03",version="{versions[2]}"}} 1.0'
             in client.get("/metrics").text
         )
+
+
+def test_quality_is_that_of_the_version_that_answers(pipeline, towers, tmp_path):
+    mixed = GateFigures(
+        metric="recall@10", candidate=0.25, index_recall=0.99, mix=ListFigures(candidate=0.5)
+    )
+    alone = GateFigures(metric="recall@50", candidate=0.3)
+
+    def shown(client) -> list[str]:
+        lines = client.get("/metrics").text.splitlines()
+        return sorted(line for line in lines if line.startswith("twinspire_live_quality{"))
+
+    circle.publish(pipeline, towers, tmp_path / "a", "2024-01-01", quality=mixed)
+    with running(create_app(pipeline, FAST)) as client:
+        ready(client)
+        assert shown(client) == [
+            'twinspire_live_quality{lists="mix",measure="recall@10"} 0.5',
+            'twinspire_live_quality{lists="two-tower",measure="index_recall"} 0.99',
+            'twinspire_live_quality{lists="two-tower",measure="recall@10"} 0.25',
+        ]
+        circle.publish(pipeline, towers, tmp_path / "b", "2024-01-02", quality=alone)
+        only = ['twinspire_live_quality{lists="two-tower",measure="recall@50"} 0.3']
+        until(lambda: shown(client) == only)
 
 
 def test_a_damaged_version_is_told_and_the_old_one_keeps_answering(pipeline, towers, tmp_path):
