@@ -144,7 +144,7 @@ class _Transform(beam.DoFn):
         sink = io.BytesIO()
         rows = 0
         with pq.ParquetWriter(sink, transformed_schema(self._p), compression="zstd") as writer:
-            for batch in file.iter_batches(self._p.beam.batch_rows):
+            for batch in self._batches(file):
                 # Nobody who is measured is trained on.
                 trained_on = batch.filter(pc.invert(batch["_holdout"]))
                 if trained_on.num_rows:
@@ -154,6 +154,13 @@ class _Transform(beam.DoFn):
         if rows:
             storage.write_bytes(storage.join(self.out, written), sink.getvalue())
             yield written.rpartition("/")[0], rows
+
+    def _batches(self, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+        """The file's rows, those of no two row groups together: each group has a dictionary of its
+        own, and Arrow reads no list of two.
+        """
+        for group in range(file.num_row_groups):
+            yield from file.iter_batches(self._p.beam.batch_rows, row_groups=[group])
 
 
 class Graph:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -283,6 +284,20 @@ def test_rows_are_what_plain_python_makes_of_them(done, window, today):
     assert any(got["user"] > len(v["user"]) for got in found)
     assert any(not got["tags"] for got in found) and any(not got["title"] for got in found)
     assert {got["_label"] is None for got in found} == {True, False}
+
+
+def test_files_of_several_row_groups(done, today, tmp_path):
+    """A batch of Parquet may begin in one row group and end in the next: here all but a few do."""
+    p = make()
+    out = str(tmp_path)
+    storage.upload_tree(Path(done) / "transform", f"{out}/transform")
+    schema = feature_schema.example_schema(p)
+    table = pa.Table.from_pylist([{n: row[n] for n in schema.names} for row in today], schema)
+    name = f"{feature_schema.EXAMPLES}/dt={DAY}/00.parquet"
+    (tmp_path / name).parent.mkdir(parents=True)
+    pq.write_table(table, tmp_path / name, row_group_size=23)
+    engine.run_job([], lambda job: job | beam.Create([name]) | graph.ApplyGraph(p, out), out)
+    assert transformed(out) == sorted(transformed(done), key=lambda row: row["_time"])
 
 
 def test_columns_and_types(done):
