@@ -37,7 +37,10 @@ BUCKET_COUNTS = "bucket_counts"
 """The name of the custom statistic: `BucketCounts.to_bytes`."""
 
 _KLL_SKETCH = "kll_floats_sketch"
-"""What stood there until 0.2."""
+"""What stood there until 0.2, and still does for whoever goes back to that release: it stops without."""
+_KLL_VALUES = 1_000
+_KLL_K = 1_024
+"""A sketch of no more values than this draws none of them at random."""
 _DECILES = np.arange(1, 10) / 10
 _NOT_DATA = ("_time", "_holdout")
 
@@ -162,6 +165,8 @@ def _numbers(feature: pb.FeatureNameStatistics, found: Numbers) -> None:
     stats.num_zeros = found.zeros
     counts = BytesValue(value=found.buckets.to_bytes())
     feature.custom_stats.add(name=BUCKET_COUNTS).any.Pack(counts)
+    quantiles = BytesValue(value=_kll_sketch(found.buckets))
+    feature.custom_stats.add(name=_KLL_SKETCH).any.Pack(quantiles)
     if n == 0:
         return
     stats.std_dev = rounded((found.moments.squares / n) ** 0.5)
@@ -172,6 +177,14 @@ def _numbers(feature: pb.FeatureNameStatistics, found: Numbers) -> None:
     histogram = stats.histograms.add(type=pb.Histogram.QUANTILES)
     for low, high in pairwise(marks):
         histogram.buckets.add(low_value=low, high_value=high, sample_count=n / 10)
+
+
+def _kll_sketch(counts: BucketCounts) -> bytes:
+    """Of as many values as can be held exactly: all of them, or quantiles at equal distances."""
+    sketch = ds.kll_floats_sketch(_KLL_K)
+    n = min(counts.total, _KLL_VALUES)
+    sketch.update(counts.quantiles(np.linspace(0, 1, n)))
+    return bytes(sketch.serialize())
 
 
 def write(stats: pb.DatasetFeatureStatisticsList, folder: str) -> None:

@@ -483,3 +483,22 @@ def test_ids_equal_medians_and_what_chance_explains_are_no_anomaly(tmp_path):
     assert "distance 0.100, more than 0.063, which chance" in text and "max_linf = 0.05" in text
     (text,) = compare("device", *tenth, n=10_000)
     assert text.endswith("distance 0.100, more than max_linf = 0.05")
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 60_000])
+def test_an_earlier_release_reads_numbers_too(n):
+    """It looks for a KLL sketch, and stops where there is none. Equal numbers give equal bytes."""
+    values = np.random.default_rng(0).lognormal(3, 2, n).astype(np.float32)
+    column = pa.chunked_array([pa.array(values)])
+    told = [statistics.to_proto(make(), {"price": Numbers(column)}) for _ in range(2)]
+    feature = told[0].datasets[0].features[0]
+    value = BytesValue()
+    # As 0.2.0 has it
+    next(c for c in feature.custom_stats if c.name == "kll_floats_sketch").any.Unpack(value)
+    sketch = ds.kll_floats_sketch.deserialize(value.value)
+    assert told[0] == told[1] and not sketch.is_estimation_mode()
+    if n <= 7:
+        assert sorted(number for number, _ in sketch) == sorted(values.tolist())
+    else:
+        shares = np.asarray(sketch.get_cdf(np.quantile(values, [0.1, 0.5, 0.9]).tolist()))
+        np.testing.assert_allclose(shares[:-1], [0.1, 0.5, 0.9], atol=0.002)
