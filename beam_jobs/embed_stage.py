@@ -8,7 +8,7 @@
                              where TensorFlow is loaded
 
 Of a corpus that is refreshed, only the rows that are new or changed are embedded; the others keep
-their vectors, bit for bit (`items/reused.parquet`).
+their vectors, bit for bit (`items/reused-*.parquet`).
 
 Elements are Arrow record batches of `beam.batch_rows` rows. File names say the place of the rows in
 the input, so the order does not depend on who works when.
@@ -25,26 +25,22 @@ from beam_jobs.beam import engine, written_rows
 from beam_jobs.beam.written_rows import WriteRows
 from beam_jobs.embedding import tensorflow_serving
 from beam_jobs.embedding.id_ranges import EachOnce, id_ranges
-from beam_jobs.embedding.reused_vectors import KnownVectors, compare
+from beam_jobs.embedding.reused_vectors import KeepKnown, KnownVectors, take_changes
 from beam_jobs.embedding.tower_calls import (
     Embed,
     FilePart,
     ReadBatches,
     SpreadBatches,
-    write_plain,
+    file_parts,
 )
 from beam_jobs.embedding.user_sample import ACTIVE_DAYS, SampleUsers, active_since
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema, model_bundle
-from twinspire_core.contracts.embedded_vectors import read_items
+from twinspire_core.contracts.embedded_vectors import ITEMS, QUERIES, read_items
 from twinspire_core.contracts.model_bundle import Tower
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData
 
-ITEMS = "items"
-QUERIES = "queries"
-ANEW = "anew"
-"""Folder of the rows of the corpus that have to be embedded, where not all have to."""
 MOST_QUERIES = 20_000
 
 console = Console(stderr=True)
@@ -55,23 +51,26 @@ def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, int]:
     p = ctx.pipeline
     features = ctx.inputs["features"]
     train = ctx.inputs["train"]
-    corpus = _parts(storage.join(features, feature_schema.CORPUS_END))
-    users = _parts(storage.join(features, feature_schema.USERS))
+    corpus = file_parts(storage.join(features, feature_schema.CORPUS_END))
+    users = file_parts(storage.join(features, feature_schema.USERS))
     items = _count_corpus(corpus)
     files = [part.uri for part in corpus]
-    reuse: dict[str, int] = {}
-    if known:
-        corpus, reuse = _unknown(ctx, known)
-    anew = items - reuse.get("reused", 0)
+    item_columns = [column.name for column in feature_schema.item_columns(p)]
+    which = "new and changed ones of " if known else ""
     console.print(
-        f"embed: {anew:,} items, and up to {MOST_QUERIES:,} users of the last {ACTIVE_DAYS} days …"
+        f"embed: {which}{items:,} items, and up to {MOST_QUERIES:,} users of the last"
+        f" {ACTIVE_DAYS} days …"
     )
 
     def build(job: beam.Pipeline) -> None:
         ranges = job | "Ranges" >> beam.Create(id_ranges(files)) | beam.Reshuffle()
         _ = ranges | "Each once" >> beam.ParDo(EachOnce(ctx.out, files))
-        item_columns = ["_item", *(column.name for column in feature_schema.item_columns(p))]
-        batches = job | "Corpus" >> ReadBatches(corpus, item_columns, p.beam.batch_rows)
+        if known:
+            keep = KeepKnown(files, known, item_columns, p.beam.batch_rows, ctx.out)
+            batches = ranges | "Known" >> keep
+        else:
+            columns = ["_item", *item_columns]
+            batches = job | "Corpus" >> ReadBatches(corpus, columns, p.beam.batch_rows)
         of_items = batches | SpreadBatches() | "EmbedItems" >> beam.ParDo(to_items)
         query_columns = [column.name for column in feature_schema.query_columns(p)]
         user_columns = ["_user", "_last_time", *query_columns]
@@ -93,29 +92,7 @@ def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, int]:
     written_rows.check(ctx.out, written)
     if served:
         _write_served(ctx.out, served)
-    return _summary(ctx.out) | reuse
-
-
-def _unknown(ctx: StageContext, known: KnownVectors) -> tuple[list[FilePart], dict[str, int]]:
-    """Writes known vectors to the output, and the other rows of the corpus to files to be embedded;
-    counts them.
-    """
-    columns = [column.name for column in feature_schema.item_columns(ctx.pipeline)]
-    corpus = storage.join(ctx.inputs["features"], feature_schema.CORPUS_END)
-    found = compare(corpus, known, columns)
-    if len(found.reused):
-        write_plain(storage.join(ctx.out, ITEMS, "reused.parquet"), found.reused)
-    size = feature_schema.CORPUS_FILE_ROWS
-    for number, start in enumerate(range(0, len(found.anew), size)):
-        place = storage.join(ctx.out, ANEW, f"{number:05d}.parquet")
-        write_plain(place, found.anew.slice(start, size))
-    counts = {
-        "new": found.new,
-        "changed": found.changed,
-        "withdrawn": found.withdrawn,
-        "reused": len(found.reused),
-    }
-    return _parts(storage.join(ctx.out, ANEW)), counts
+    return _summary(ctx.out) | (take_changes(ctx.out) if known else {})
 
 
 def _write_served(out: str, tower: Tower) -> None:
@@ -124,11 +101,6 @@ def _write_served(out: str, tower: Tower) -> None:
     with tempfile.TemporaryDirectory(prefix="twinspire-served-") as scratch:
         tensorflow_serving.write(Path(scratch, "made"), tower.model, ids, vectors)
         storage.upload_tree(Path(scratch, "made"), storage.join(out, tensorflow_serving.FOLDER))
-
-
-def _parts(folder: str) -> list[FilePart]:
-    files = [file for file in storage.list_files(folder) if file.path.endswith(".parquet")]
-    return [FilePart(number, file.uri) for number, file in enumerate(files)]
 
 
 def _count_corpus(parts: list[FilePart]) -> int:
@@ -154,7 +126,7 @@ def _summary(out: str) -> dict[str, int]:
     dimension = 0
     for name in (ITEMS, QUERIES):
         counts[name] = 0
-        for part in _parts(storage.join(out, name)):
+        for part in file_parts(storage.join(out, name)):
             with storage.open_bytes(part.uri) as source, pq.ParquetFile(source) as file:
                 counts[name] += file.metadata.num_rows
                 dimension = file.schema_arrow.field("vector").type.list_size

@@ -29,18 +29,20 @@ _REMEDY = (
 
 
 class WriteRows(beam.PTransform):
-    """(folder below the stage's output, rows that were written to it) -> `ROWS`, by folder."""
+    """(folder below the stage's output, rows that were written to it) -> `ROWS`, by folder; of other
+    numbers, a file of another name.
+    """
 
-    def __init__(self, out: str) -> None:
+    def __init__(self, out: str, name: str = ROWS) -> None:
         super().__init__()
-        self._out = out
+        self._place = storage.join(out, name)
 
     def expand(self, written: PCollection) -> PCollection:
         """Adds up and writes."""
         # So that the file is written also where nothing else was.
         nothing = written.pipeline | beam.Create([("", 0)], reshuffle=False)
         counts = (written, nothing) | beam.Flatten() | beam.WithKeys(0)
-        place = storage.join(self._out, ROWS)
+        place = self._place
         write = beam.MapTuple(lambda _, found: _write(found, place))
         return counts | beam.GroupByKey() | "Write" >> write
 
@@ -52,13 +54,13 @@ def _write(counts: Iterable[tuple[str, int]], place: str) -> None:
     storage.write_bytes(place, json.dumps(+rows).encode())
 
 
-def take(out: str) -> dict[str, int]:
-    """Reads what `WriteRows` wrote, and removes it.
+def take(out: str, name: str = ROWS) -> dict[str, int]:
+    """Reads what `WriteRows` wrote, and removes it. What adds up to 0 is left out.
 
     Raises:
       UsageError: it is not there.
     """
-    place = storage.join(out, ROWS)
+    place = storage.join(out, name)
     rows: dict[str, int] = json.loads(read_written(place))
     storage.delete_file(place)
     return rows

@@ -21,8 +21,11 @@ _NAMED = 5
 
 
 class IdRange(NamedTuple):
-    """Ids from `first` up to, without, `end`; None is no bound."""
+    """Ids from `first` up to, without, `end`; None is no bound. `number` is its place among the
+    others.
+    """
 
+    number: int
     first: str | None
     end: str | None
 
@@ -36,19 +39,22 @@ def id_ranges(files: Sequence[str]) -> list[IdRange]:
         if bounds:
             least.add(min(low for low, _ in bounds))
     cuts = sorted(least)[1:]
-    return [IdRange(*ends) for ends in zip([None, *cuts], [*cuts, None], strict=True)]
+    ends = zip([None, *cuts], [*cuts, None], strict=True)
+    return [IdRange(number, *bounds) for number, bounds in enumerate(ends)]
 
 
-def ids_between(files: Sequence[str], of: IdRange) -> pa.ChunkedArray:
-    """The ids in a range, in the order of the files. Of others' row groups only footers are read."""
-    found = []
+def rows_between(files: Sequence[str], of: IdRange, columns: Sequence[str] = ()) -> pa.Table:
+    """The rows of a range, in the order of the files: `_item`, and those columns that the files have.
+    Of others' row groups only footers are read.
+    """
+    found = [pa.table({"_item": pa.array([], pa.string())})]
     for uri in files:
         with storage.open_bytes(uri) as source, pq.ParquetFile(source) as file:
+            wanted = [name for name in columns if name in file.schema_arrow.names]
             for number, column in enumerate(_columns(file)):
                 if _may_hold(_bounds(column), of):
-                    ids = file.read_row_group(number, ["_item"])["_item"]
-                    found += _within(ids, of).chunks
-    return pa.chunked_array(found, pa.string())
+                    found.append(_within(file.read_row_group(number, ["_item", *wanted]), of))
+    return pa.concat_tables(found[1:] or found)
 
 
 class EachOnce(beam.DoFn):
@@ -66,7 +72,7 @@ class EachOnce(beam.DoFn):
         Raises:
           BadData: an item is in the corpus twice.
         """
-        counts = pc.value_counts(ids_between(self._files, of))
+        counts = pc.value_counts(rows_between(self._files, of)["_item"])
         repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
         if repeated:
             more = f" and {len(repeated) - _NAMED:,} more" if len(repeated) > _NAMED else ""
@@ -103,9 +109,9 @@ def _may_hold(bounds: tuple[str, str] | None, of: IdRange) -> bool:
     return (of.end is None or low < of.end) and (of.first is None or high >= of.first)
 
 
-def _within(ids: pa.ChunkedArray, of: IdRange) -> pa.ChunkedArray:
+def _within(rows: pa.Table, of: IdRange) -> pa.Table:
     if of.first is not None:
-        ids = ids.filter(pc.greater_equal(ids, of.first))
+        rows = rows.filter(pc.greater_equal(rows["_item"], of.first))
     if of.end is not None:
-        ids = ids.filter(pc.less(ids, of.end))
-    return ids
+        rows = rows.filter(pc.less(rows["_item"], of.end))
+    return rows

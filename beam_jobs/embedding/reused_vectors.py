@@ -1,19 +1,34 @@
 """Vectors that are known: those of an earlier corpus, by the same tower, of the rows that have not
 changed since.
+
+Corpus and what is known are compared range by range of ids, each by whoever works on it, so nobody
+reads the whole catalogue.
 """
 
-import tempfile
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+import apache_beam as beam
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
+from apache_beam.pvalue import TaggedOutput
 
+from beam_jobs.beam import written_rows
+from beam_jobs.beam.written_rows import WriteRows
+from beam_jobs.embedding.id_ranges import IdRange, rows_between
+from beam_jobs.embedding.tower_calls import Batch, batches_of, file_parts, write_plain
 from twinspire_core import storage
+from twinspire_core.contracts.embedded_vectors import ITEMS
 from twinspire_core.contracts.model_bundle import VECTOR
+
+CHANGES = "changes.json"
+"""Where the job's counts of what became of items wait, below the stage's output, until it has ended."""
+
+# Tags: batches of rows that have to be embedded; (what became of items, how many).
+_ANEW = "anew"
+_COUNTS = "counts"
 
 
 class KnownVectors(NamedTuple):
@@ -30,7 +45,7 @@ class KnownVectors(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """A corpus beside what is known.
+    """A corpus, or a range of it, beside what is known.
 
     Attributes:
       anew: its rows that have to be embedded.
@@ -47,17 +62,95 @@ class Compared(NamedTuple):
     withdrawn: int
 
 
-def compare(corpus: str, known: KnownVectors, columns: list[str]) -> Compared:
+class KeepKnown(beam.PTransform):
+    """Ranges of ids -> batches of the rows that have to be embedded; writes the vectors of the others,
+    and `CHANGES`.
+    """
+
+    def __init__(
+        self,
+        corpus: Sequence[str],
+        known: KnownVectors,
+        columns: Sequence[str],
+        batch_rows: int,
+        out: str,
+    ) -> None:
+        """Says what is compared.
+
+        Args:
+          corpus: files of the corpus.
+          known: what there is.
+          columns: raw features that vectors depend on.
+          batch_rows: rows of a batch, at the most.
+          out: URI of the stage's output.
+        """
+        super().__init__()
+        self._compare = CompareRange(corpus, known, columns, batch_rows, out)
+        self._out = out
+
+    def expand(self, ranges: beam.PCollection) -> beam.PCollection:
+        """Wires the steps."""
+        types = {_ANEW: Batch, _COUNTS: tuple[str, int]}
+        compared = beam.ParDo(self._compare).with_output_types(Any, **types)
+        found = ranges | "Compare" >> compared.with_outputs(*types)
+        _ = found[_COUNTS] | "Changes" >> WriteRows(self._out, CHANGES)
+        return found[_ANEW]
+
+
+def take_changes(out: str) -> dict[str, int]:
+    """What became of the items, which the job counted; removes its file.
+
+    Returns: items that are `new`, `changed`, `withdrawn`, and those whose vectors are `reused`.
+    """
+    counts = written_rows.take(out, CHANGES)
+    return {what: counts.get(what, 0) for what in ("new", "changed", "withdrawn", "reused")}
+
+
+class CompareRange(beam.DoFn):
+    """Range of ids -> `_ANEW` and `_COUNTS`; writes its known vectors into a file."""
+
+    def __init__(
+        self,
+        corpus: Sequence[str],
+        known: KnownVectors,
+        columns: Sequence[str],
+        batch_rows: int,
+        out: str,
+    ) -> None:
+        super().__init__()
+        self._corpus = list(corpus)
+        self._before = [part.uri for part in file_parts(known.corpus)]
+        self._vectors = [part.uri for part in file_parts(known.vectors)]
+        self._columns = list(columns)
+        self._batch_rows = batch_rows
+        self._out = out
+
+    def process(self, of: IdRange) -> Iterator[Any]:
+        """Compares a range."""
+        now = rows_between(self._corpus, of, self._columns)
+        before = rows_between(self._before, of, self._columns)
+        vectors = rows_between(self._vectors, of, [VECTOR])
+        found = compare(now, before, vectors, self._columns)
+        if len(found.reused):
+            # A bundle that is tried again writes the same bytes under the same name.
+            place = storage.join(self._out, ITEMS, f"reused-{of.number:05d}.parquet")
+            write_plain(place, found.reused)
+        for what in ("new", "changed", "withdrawn"):
+            yield TaggedOutput(_COUNTS, (what, getattr(found, what)))
+        yield TaggedOutput(_COUNTS, ("reused", len(found.reused)))
+        for batch in batches_of(found.anew, of.number, self._batch_rows):
+            yield TaggedOutput(_ANEW, batch)
+
+
+def compare(now: pa.Table, before: pa.Table, vectors: pa.Table, columns: Sequence[str]) -> Compared:
     """Tells the items whose vectors are known from those that are to be embedded.
 
     Args:
-      corpus: folder of the corpus.
-      known: what there is.
+      now: the corpus: `_item`, and raw features.
+      before: the one whose vectors are known.
+      vectors: `_item`, `vector`.
       columns: raw features that vectors depend on.
     """
-    now = _read(corpus, ["_item", *columns])
-    before = _read(known.corpus, ["_item", *columns])
-    vectors = _read(known.vectors, ["_item", VECTOR])
     row = _rows(now, vectors)
     has_vector = row >= 0
     is_reused = has_vector & _unchanged(now, before, columns)
@@ -71,7 +164,7 @@ def compare(corpus: str, known: KnownVectors, columns: list[str]) -> Compared:
     )
 
 
-def _unchanged(now: pa.Table, before: pa.Table, columns: list[str]) -> np.ndarray:
+def _unchanged(now: pa.Table, before: pa.Table, columns: Sequence[str]) -> np.ndarray:
     """Which rows of a corpus have the same raw features in an earlier one, [N] bool."""
     row = _rows(now, before)
     # Features have come or gone since then: no known vector is of these.
@@ -96,14 +189,3 @@ def _rows(items: pa.Table, among: pa.Table) -> np.ndarray:
     found = pc.index_in(items["_item"].combine_chunks(), among["_item"].combine_chunks())
     rows: np.ndarray = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     return rows
-
-
-def _read(folder: str, columns: list[str]) -> pa.Table:
-    """All rows below a folder; columns that its files lack are left out, and without files there
-    are no rows.
-    """
-    with tempfile.TemporaryDirectory(prefix="twinspire-known-") as scratch:
-        if not storage.list_files(folder):
-            return pa.table({"_item": pa.array([], pa.string())})
-        found = ds.dataset(storage.localize(folder, Path(scratch)), format="parquet")
-        return found.to_table(columns=[name for name in columns if name in found.schema.names])

@@ -34,6 +34,12 @@ class Batch(NamedTuple):
     rows: pa.RecordBatch
 
 
+def file_parts(folder: str) -> list[FilePart]:
+    """The Parquet files below a folder."""
+    files = [file for file in storage.list_files(folder) if file.path.endswith(".parquet")]
+    return [FilePart(number, file.uri) for number, file in enumerate(files)]
+
+
 class ReadBatches(beam.PTransform):
     """Parquet files, spread over the workers -> batches of at most `rows` rows."""
 
@@ -74,6 +80,12 @@ def read_batches(part: FilePart, columns: list[str], rows: int) -> Iterator[Batc
         for number, batch in enumerate(file.iter_batches(rows, columns=known)):
             table = pa.Table.from_batches([batch])
             yield Batch(f"part-{part.number:05d}-{number:05d}", compact(table))
+
+
+def batches_of(rows: pa.Table, part: int, size: int) -> Iterator[Batch]:
+    """Rows that are a part of others, cut into batches of at most `size`."""
+    for number, start in enumerate(range(0, len(rows), size)):
+        yield Batch(f"part-{part:05d}-{number:05d}", compact(rows.slice(start, size)))
 
 
 def compact(table: pa.Table) -> pa.RecordBatch:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from beam_jobs import user_hashing
 from beam_jobs.day_plan import start_of
-from beam_jobs.embedding.tower_calls import Batch, compact
+from beam_jobs.embedding.tower_calls import Batch, batches_of, compact
 
 ACTIVE_DAYS = 7  # days, the day itself included, in which a sampled user was last seen
 
@@ -88,11 +88,8 @@ def active(batch: Batch, since: int) -> pa.RecordBatch:
 
 def cut(rows: pa.RecordBatch | None, size: int) -> Iterator[Batch]:
     """Cuts the sample into batches."""
-    if rows is None:
-        return
-    for number, start in enumerate(range(0, rows.num_rows, size)):
-        part = pa.Table.from_batches([rows.slice(start, size)])
-        yield Batch(f"part-00000-{number:05d}", compact(part))
+    if rows is not None:
+        yield from batches_of(pa.Table.from_batches([rows]), 0, size)
 
 
 def active_since(day: date, zone: ZoneInfo) -> int:

@@ -2,6 +2,7 @@ import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs import embed_stage
-from beam_jobs.embedding import tower_calls
+from beam_jobs.beam import engine
+from beam_jobs.embedding import reused_vectors, tower_calls
 from beam_jobs.embedding.reused_vectors import KnownVectors, compare
 from beam_jobs.embedding.tower_calls import compact
 from beam_jobs.embedding.user_sample import Sample
@@ -261,18 +263,22 @@ def test_a_row_has_changed_when_any_feature_differs_a_missing_one_too(tmp_path):
         "order of tags": (("a", 1.5, ["t", "u"]), ("a", 1.5, ["u", "t"]), True),
         "fewer tags": (("a", 1.5, ["t", "u"]), ("a", 1.5, ["t"]), True),
     }
-    for folder, side in (("before", 0), ("now", 1)):
-        rows = [
-            dict(zip(kinds.names, (name, *pair[side]), strict=True)) for name, pair in pairs.items()
-        ]
-        write(f"{tmp_path}/{folder}/part-0.parquet", pa.Table.from_pylist(rows, kinds))
+    before, now = (
+        pa.Table.from_pylist(
+            [
+                dict(zip(kinds.names, (name, *pair[side]), strict=True))
+                for name, pair in pairs.items()
+            ],
+            kinds,
+        )
+        for side in (0, 1)
+    )
     items = pa.array(sorted(pairs))
     flat = pa.FixedSizeListArray.from_arrays(
         pa.array(np.arange(2.0 * len(items), dtype=np.float32)), 2
     )
-    write(f"{tmp_path}/vectors/part-0.parquet", pa.table({"_item": items, "vector": flat}))
-    known = KnownVectors(f"{tmp_path}/before", f"{tmp_path}/vectors")
-    found = compare(f"{tmp_path}/now", known, ["word", "x", "tags"])
+    known = pa.table({"_item": items, "vector": flat})
+    found = compare(now, before, known, ["word", "x", "tags"])
     assert set(found.anew["_item"].to_pylist()) == {
         name for name, (*_, changed) in pairs.items() if changed
     }
@@ -280,14 +286,58 @@ def test_a_row_has_changed_when_any_feature_differs_a_missing_one_too(tmp_path):
         *(found.reused[name].to_pylist() for name in ("_item", "vector")), strict=True
     ):
         assert vector[0] == 2 * sorted(pairs).index(item), "each item its own vector"
-    gone = compare(
-        f"{tmp_path}/now", known._replace(corpus=f"{tmp_path}/nowhere"), ["word", "x", "tags"]
-    )
+    gone = compare(now, before.select(["_item"]).slice(0, 0), known, ["word", "x", "tags"])
     assert (gone.changed, len(gone.reused), gone.new) == (
         len(pairs),
         0,
         0,
     ), "what it was made of is not known any more"
+
+
+class Sent(Exception):
+    """The job was handed over."""
+
+
+def test_known_vectors_are_looked_up_by_workers_a_range_each(
+    tmp_path, features, refreshed, towers, monkeypatch
+):
+    """The command finds its way by the footers of files: their rows need not be readable to it."""
+    known = KnownVectors(f"{features}/corpus/end", f"{tmp_path}/before/items")
+    rows = pq.read_table(f"{refreshed}/corpus/end/part-0.parquet")
+    for number, start in enumerate(range(0, len(rows), 10)):
+        write(f"{refreshed}/corpus/end/part-{number}.parquet", rows.slice(start, 10))
+    stage = context(refreshed, str(towers), str(tmp_path / "out"), batch_rows=10)
+    compared = []
+
+    def watched(*tables_and_columns):
+        compared.append([len(table) for table in tables_and_columns[:3]])
+        return compare(*tables_and_columns)
+
+    monkeypatch.setattr(reused_vectors, "compare", watched)
+    assert embed_stage.run(stage, known)["reused"] == 40
+    assert [now for now, *_ in compared] == [10, 10, 10, 10, 5]
+    assert max(n for _, *of_known in compared for n in of_known) < 20, "of 45"
+    assert [sum(column) for column in zip(*compared, strict=True)] == [45, 45, 45]
+
+    def send(options, build, out):
+        build(beam.Pipeline())
+        raise Sent
+
+    for folder in (f"{refreshed}/corpus", *known):
+        for file in Path(folder).rglob("*.parquet"):
+            spoil_rows(file)
+    with pytest.raises(OSError):
+        embed_stage.run(stage, known)
+    monkeypatch.setattr(engine, "run_job", send)
+    with pytest.raises(Sent):
+        embed_stage.run(stage, known)
+
+
+def spoil_rows(file: Path) -> None:
+    """Overwrites all of a Parquet file but its footer."""
+    content = file.read_bytes()
+    footer = int.from_bytes(content[-8:-4], "little") + 8
+    file.write_bytes(b"PAR1" + b"x" * (len(content) - footer - 4) + content[-footer:])
 
 
 def test_everything_on_google_cloud_storage(tmp_path, features, towers, gs_place):

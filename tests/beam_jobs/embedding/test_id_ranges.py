@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.embedding.id_ranges import EachOnce, id_ranges, ids_between
+from beam_jobs.embedding.id_ranges import EachOnce, id_ranges, rows_between
 from twinspire_core.errors import BadData
 
 
@@ -15,7 +15,8 @@ def _write(folder, files):
     places = [str(folder / f"{number:05d}.parquet") for number in range(len(files))]
     for place, ids in zip(places, files, strict=True):
         # A list before the ids: its leaf has another place than its column.
-        table = pa.table({"tags": [[item] for item in ids], "_item": pa.array(ids, pa.string())})
+        tags = pa.array([[item] for item in ids], pa.list_(pa.string()))
+        table = pa.table({"tags": tags, "_item": pa.array(ids, pa.string())})
         pq.write_table(table, place, row_group_size=7)
     return places
 
@@ -35,7 +36,11 @@ def test_ranges_hold_all_ids_between_them(tmp_path, order):
         files = _cut(ids, 20)
     places = _write(tmp_path, [*files, []])
     ranges = id_ranges(places)
-    found = [ids_between(places, of).to_pylist() for of in ranges]
+    tables = [rows_between(places, of, ["tags", "none"]) for of in ranges]
+    found = [table["_item"].to_pylist() for table in tables]
+    assert [of.number for of in ranges] == list(range(len(ranges)))
+    for table in tables:
+        assert table["tags"].to_pylist() == [[item] for item in table["_item"].to_pylist()]
     assert Counter(item for some in found for item in some) == Counter(ids)
     if order != "mixed":
         assert len(ranges) == 5
