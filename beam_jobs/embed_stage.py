@@ -18,7 +18,6 @@ import tempfile
 from pathlib import Path
 
 import apache_beam as beam
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from beam_jobs.beam import engine, written_rows
@@ -40,6 +39,7 @@ from twinspire_core.contracts.embedded_vectors import ITEMS, QUERIES, read_items
 from twinspire_core.contracts.model_bundle import Tower
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData
+from twinspire_core.storage.parquet_files import count_rows, list_parquet, open_parquet
 
 MOST_QUERIES = 20_000
 
@@ -109,10 +109,7 @@ def _count_corpus(parts: list[FilePart]) -> int:
     Raises:
       BadData: it is empty.
     """
-    rows = 0
-    for part in parts:
-        with storage.open_bytes(part.uri) as source, pq.ParquetFile(source) as file:
-            rows += file.metadata.num_rows
+    rows = sum(count_rows(part.uri) for part in parts)
     if not rows:
         raise BadData(
             "There are items to embed every day, and the corpus is empty. Look at corpus.filter,"
@@ -126,8 +123,8 @@ def _summary(out: str) -> dict[str, int]:
     dimension = 0
     for name in (ITEMS, QUERIES):
         counts[name] = 0
-        for part in file_parts(storage.join(out, name)):
-            with storage.open_bytes(part.uri) as source, pq.ParquetFile(source) as file:
+        for uri in list_parquet(storage.join(out, name)):
+            with open_parquet(uri) as file:
                 counts[name] += file.metadata.num_rows
                 dimension = file.schema_arrow.field("vector").type.list_size
     console.print(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from beam_jobs.embedding import tensorflow_serving
@@ -47,6 +46,7 @@ from twinspire_core.sources.personal_counts import HALF_LIVES, half_life_column
 from twinspire_core.sources.registry import tables_of
 from twinspire_core.sources.version_tables import read_constants
 from twinspire_core.sources.weighted_items import HALF_LIFE
+from twinspire_core.storage import parquet_files
 from twinspire_core.version import __version__
 
 # Tables of the pipeline file that say where, not what
@@ -126,12 +126,11 @@ def _add_users(ctx: StageContext, staged: Path) -> None:
         return
     (staged / artifact_files.USERS).mkdir()
     unused = {*PERSONAL_HALF_LIVES} - used
-    with tempfile.TemporaryDirectory() as scratch:
-        local = Path(storage.localize(users, Path(scratch)))
-        for file in sorted(local.glob("*.parquet")):
-            table = pq.read_table(file)
-            table = table.drop_columns([name for name in table.column_names if name in unused])
-            pq.write_table(table, staged / artifact_files.USERS / file.name, compression="zstd")
+    for uri in parquet_files.list_parquet(users):
+        table = parquet_files.read_file(uri)
+        table = table.drop_columns([name for name in table.column_names if name in unused])
+        file = staged / artifact_files.USERS / uri.rpartition("/")[2]
+        pq.write_table(table, file, compression="zstd")
 
 
 def _half_lives(ctx: StageContext, staged: Path) -> set[str]:
@@ -179,13 +178,11 @@ def _add_source_table(ctx: StageContext, staged: Path, name: str) -> None:
     """A table that a source is made of, as of the end of the day, if the feature job made it."""
     folder = storage.join(ctx.inputs["features"], name, feature_schema.AT_END)
     if storage.list_files(folder):
-        with tempfile.TemporaryDirectory() as scratch:
-            local = storage.localize(folder, Path(scratch))
-            table = ds.dataset(local, format="parquet").to_table()
-            if "_item" in table.column_names:
-                table = table.sort_by("_item")
-            file = staged / artifact_files.source_table(name)
-            pq.write_table(table, file, compression="zstd")
+        table = parquet_files.read_folder(folder)
+        if "_item" in table.column_names:
+            table = table.sort_by("_item")
+        file = staged / artifact_files.source_table(name)
+        pq.write_table(table, file, compression="zstd")
 
 
 def _items(ctx: StageContext, vectors: Path) -> pa.Table:
@@ -194,13 +191,12 @@ def _items(ctx: StageContext, vectors: Path) -> pa.Table:
     Raises:
       BadData: they are not the items that have vectors.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        place = storage.join(ctx.inputs["features"], feature_schema.CORPUS_END)
-        corpus = ds.dataset(storage.localize(place, Path(scratch)))
-        names = [name for name in corpus.schema.names if name.startswith("_")]
-        table = corpus.to_table(columns=names).sort_by("_item").combine_chunks()
+    corpus = storage.join(ctx.inputs["features"], feature_schema.CORPUS_END)
+    with parquet_files.open_parquet(parquet_files.list_parquet(corpus)[0]) as file:
+        names = [name for name in file.schema_arrow.names if name.startswith("_")]
+    table = parquet_files.read_folder(corpus, names).sort_by("_item").combine_chunks()
     # Row i of the index is the i-th item in order of id
-    embedded = ds.dataset(vectors).to_table(columns=["_item"]).sort_by("_item")
+    embedded = parquet_files.read_folder(str(vectors), ["_item"]).sort_by("_item")
     embedded = embedded.column("_item").combine_chunks()
     if not embedded.equals(table.column("_item").combine_chunks()):
         raise BadData(

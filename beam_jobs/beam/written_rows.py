@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import apache_beam as beam
-import pyarrow.parquet as pq
 from apache_beam.pvalue import PCollection
 
 from twinspire_core import storage
 from twinspire_core.errors import UsageError
+from twinspire_core.storage.parquet_files import count_rows, list_parquet
 from twinspire_core.storage.store import map_each
 
 ROWS = "rows.json"
@@ -107,19 +107,8 @@ def check(out: str, written: Mapping[str, int]) -> None:
 
 def _rows(out: str, folders: Iterable[str]) -> Counter[str]:
     """Rows of the Parquet files by folder."""
-    files = {
-        file.uri: folder
-        for folder in folders
-        for file in storage.list_files(storage.join(out, folder))
-        if file.path.endswith(".parquet")
-    }
+    files = {uri: folder for folder in folders for uri in list_parquet(storage.join(out, folder))}
     rows: Counter[str] = Counter()
-    for folder, n in zip(files.values(), map_each(_rows_of, files), strict=True):
+    for folder, n in zip(files.values(), map_each(count_rows, files), strict=True):
         rows[folder] += n
-    return rows
-
-
-def _rows_of(uri: str) -> int:
-    with storage.open_bytes(uri) as source:
-        rows: int = pq.read_metadata(source).num_rows
     return rows

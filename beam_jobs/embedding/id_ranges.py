@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from beam_jobs.beam.failures import fails_fast
-from twinspire_core import storage
 from twinspire_core.errors import BadData
+from twinspire_core.storage.parquet_files import open_parquet
 
 _NAMED = 5
 
@@ -34,7 +34,7 @@ def id_ranges(files: Sequence[str]) -> list[IdRange]:
     """Ranges that begin with the least id of each Parquet file, which its footer says."""
     least = set()
     for uri in files:
-        with storage.open_bytes(uri) as source, pq.ParquetFile(source) as file:
+        with open_parquet(uri) as file:
             bounds = [found for found in map(_bounds, _columns(file)) if found]
         if bounds:
             least.add(min(low for low, _ in bounds))
@@ -49,7 +49,7 @@ def rows_between(files: Sequence[str], of: IdRange, columns: Sequence[str] = ())
     """
     found = [pa.table({"_item": pa.array([], pa.string())})]
     for uri in files:
-        with storage.open_bytes(uri) as source, pq.ParquetFile(source) as file:
+        with open_parquet(uri) as file:
             wanted = [name for name in columns if name in file.schema_arrow.names]
             for number, column in enumerate(_columns(file)):
                 if _may_hold(_bounds(column), of):

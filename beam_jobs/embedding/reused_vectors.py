@@ -18,10 +18,11 @@ from apache_beam.pvalue import TaggedOutput
 from beam_jobs.beam import written_rows
 from beam_jobs.beam.written_rows import WriteRows
 from beam_jobs.embedding.id_ranges import IdRange, rows_between
-from beam_jobs.embedding.tower_calls import Batch, batches_of, file_parts, write_plain
+from beam_jobs.embedding.tower_calls import Batch, batches_of, write_plain
 from twinspire_core import storage
 from twinspire_core.contracts.embedded_vectors import ITEMS
 from twinspire_core.contracts.model_bundle import VECTOR
+from twinspire_core.storage.parquet_files import list_parquet
 
 CHANGES = "changes.json"
 """Where the job's counts of what became of items wait, below the stage's output, until it has ended."""
@@ -119,8 +120,8 @@ class CompareRange(beam.DoFn):
     ) -> None:
         super().__init__()
         self._corpus = list(corpus)
-        self._before = [part.uri for part in file_parts(known.corpus)]
-        self._vectors = [part.uri for part in file_parts(known.vectors)]
+        self._before = list_parquet(known.corpus)
+        self._vectors = list_parquet(known.vectors)
         self._columns = list(columns)
         self._batch_rows = batch_rows
         self._out = out

@@ -18,6 +18,7 @@ from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.contracts.model_bundle import VECTOR, Tower
 from twinspire_core.errors import BadData
 from twinspire_core.native_stderr import suppress_native_stderr
+from twinspire_core.storage.parquet_files import list_parquet, open_parquet
 
 
 class FilePart(NamedTuple):
@@ -36,8 +37,7 @@ class Batch(NamedTuple):
 
 def file_parts(folder: str) -> list[FilePart]:
     """The Parquet files below a folder."""
-    files = [file for file in storage.list_files(folder) if file.path.endswith(".parquet")]
-    return [FilePart(number, file.uri) for number, file in enumerate(files)]
+    return [FilePart(number, uri) for number, uri in enumerate(list_parquet(folder))]
 
 
 class ReadBatches(beam.PTransform):
@@ -75,7 +75,7 @@ class SpreadBatches(beam.PTransform):
 
 def read_batches(part: FilePart, columns: list[str], rows: int) -> Iterator[Batch]:
     """The file's rows in order; columns that it lacks are left out."""
-    with storage.open_bytes(part.uri) as source, pq.ParquetFile(source) as file:
+    with open_parquet(part.uri) as file:
         known = [name for name in columns if name in file.schema_arrow.names]
         for number, batch in enumerate(file.iter_batches(rows, columns=known)):
             table = pa.Table.from_batches([batch])

@@ -4,11 +4,7 @@ The job writes the sequences, by shard. A fit needs those of all users together,
 the job by the process that started it: what it reads and holds is bounded by each source.
 """
 
-import tempfile
-from pathlib import Path
-
 import pyarrow as pa
-import pyarrow.dataset as ds
 from rich.console import Console
 
 from beam_jobs.beam import batches
@@ -19,6 +15,7 @@ from twinspire_core.contracts.feature_schema import AT_END, AT_START
 from twinspire_core.sources.fitted_tables import FITS
 from twinspire_core.sources.registry import tables_of
 from twinspire_core.sources.sequences import Sequences
+from twinspire_core.storage import parquet_files
 
 console = Console(stderr=True)
 
@@ -34,12 +31,9 @@ def write_source_tables(job: FeatureJob) -> None:
         folder = storage.join(job.out, feature_schema.SEQUENCES, moment)
         if not storage.list_files(folder):
             continue  # a run that only serves makes nothing as of the start of its day
-        with tempfile.TemporaryDirectory() as scratch:
-            local = storage.localize(folder, Path(scratch) / "sequences")
-            # By name of the file: the same order on every run.
-            events = ds.dataset(local, format="parquet").to_table()
-            local = storage.localize(storage.join(job.out, corpus), Path(scratch) / "corpus")
-            rows = ds.dataset(local, format="parquet").to_table(columns=["_item"])
+        # By name of the file: the same order on every run.
+        events = parquet_files.read_folder(folder)
+        rows = parquet_files.read_folder(storage.join(job.out, corpus), ["_item"])
         items = rows.sort_by("_item")["_item"].combine_chunks()
         sequences = Sequences.of(events, items)
         for name in tables:

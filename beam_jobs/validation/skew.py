@@ -20,14 +20,11 @@ Ids come and go, and are left out. So are features of the event, which requests 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple, Self
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pads
 from apache_beam.pvalue import PCollection
 from tensorflow_metadata.proto.v0.statistics_pb2 import (
     DatasetFeatureStatisticsList,
@@ -42,6 +39,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.features_report import FeatureSkew, ValueRange
 from twinspire_core.search.ragged import list_lengths, list_rows
+from twinspire_core.storage import parquet_files
 
 FILE = "training.binpb"
 
@@ -143,9 +141,7 @@ def compare(
 
 
 def _read(place: str, columns: Sequence[str]) -> pa.Table:
-    with TemporaryDirectory() as scratch:
-        local = storage.localize(place, Path(scratch))
-        return pads.dataset(local, format="parquet").to_table(columns=list(columns))
+    return parquet_files.read_folder(place, list(columns))
 
 
 class _Weighted(NamedTuple):

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.dataset as ds
 import tensorflow as tf
 
 from model.data.training_rows import concat_padded
@@ -13,6 +12,7 @@ from model.item_fingerprint import fingerprint
 from model.towers.architecture import FeatureColumn
 from model.towers.transform_module import Transform
 from twinspire_core.contracts import model_bundle
+from twinspire_core.storage import parquet_files
 
 _ROWS_PER_CALL = 8192
 
@@ -57,7 +57,7 @@ def read(corpus: Path, transform: Transform, columns: Sequence[FeatureColumn]) -
       transform: the transform graph's part for the item tower.
       columns: those of the item tower.
     """
-    table = ds.dataset(corpus, format="parquet").to_table()
+    table = parquet_files.read_folder(str(corpus))
     inputs = {name: model_bundle.input_of(spec) for name, spec in transform.inputs.items()}
     call = tf.function(lambda **raw: transform(raw), autograph=False)
     call = call.get_concrete_function(**transform.inputs)

@@ -17,6 +17,7 @@ from model.item_fingerprint import fingerprint
 from model.towers.architecture import FeatureColumn
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.errors import BadData
+from twinspire_core.storage import parquet_files
 
 _SORTED_BY = ("_time", "_user", "_item")
 _META = (*_SORTED_BY, "_reward")
@@ -52,7 +53,7 @@ class Rows:
 
 def count(folder: Path) -> int:
     """How many rows a day has."""
-    return sum(pq.read_metadata(file).num_rows for file in folder.glob("*.parquet"))
+    return sum(map(parquet_files.count_rows, parquet_files.list_parquet(str(folder))))
 
 
 def read(folder: Path, columns: Sequence[FeatureColumn], *, label: bool = False) -> Rows:
@@ -69,7 +70,7 @@ def read(folder: Path, columns: Sequence[FeatureColumn], *, label: bool = False)
     meta = [*_META, feature_schema.LABEL] if label else [*_META]
     files = sorted(folder.glob("*.parquet"))
     _check_columns(folder, files, [*meta, *dict.fromkeys(column.name for column in columns)])
-    table = pa.concat_tables(pq.read_table(file, columns=meta) for file in files)
+    table = parquet_files.read_folder(str(folder), meta)
     # The sort makes training independent of how a job has spread its rows over files.
     order = pc.sort_indices(table, [(name, "ascending") for name in _SORTED_BY])
     table = table.take(order)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from model.evaluation.evaluation_set import EvaluationSet, prepare_as_configured
 from model.evaluation.history_queries import ask_by_history
@@ -23,6 +22,7 @@ from model.evaluation.queries import (
 from model.towers.auxiliary_head import check_labels
 from twinspire_core.contracts import feature_schema, ranking_rows
 from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.storage import parquet_files
 
 NEXT_DAY = "next day"
 """Name of the evaluation set of the day's users: one query per user."""
@@ -102,7 +102,7 @@ def read_day(ctx: StageContext, features: Path) -> DayData:
 
 def read_table(folder: Path) -> pa.Table:
     """All rows of a folder of Parquet files."""
-    return ds.dataset(folder, format="parquet").to_table()
+    return parquet_files.read_folder(str(folder))
 
 
 def _next_day_queries(ctx: StageContext, evaluation: SelectedRows) -> dict[str, pa.Table]:

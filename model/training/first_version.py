@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from model.data import training_rows
 from model.data.training_rows import Rows
@@ -26,6 +25,7 @@ from model.towers.two_tower import TwoTower
 from model.towers.untrained_rows import shared_buckets, zero_untrained_rows
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.model_bundle import Tower
+from twinspire_core.storage import parquet_files
 
 REPLAYED = 9
 """Rows of the window that are replayed for each row of the last day: with three, the next days were
@@ -111,8 +111,7 @@ def _rows_by_id(folders: Mapping[date, Path], column: str, ids: int) -> np.ndarr
     """How many training rows each id of a column has, [ids] int64; those of shared rows aside."""
     rows = np.zeros(ids, np.int64)
     for folder in folders.values():
-        files = [str(file) for file in sorted(folder.glob("*.parquet"))]
-        table = ds.dataset(files, format="parquet").to_table(columns=[column])
+        table = parquet_files.read_folder(str(folder), [column])
         numbers = table.column(column).fill_null(0).to_numpy()
         rows += np.bincount(numbers[(numbers >= 0) & (numbers < ids)], minlength=ids)
     return rows

@@ -8,8 +8,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import pyarrow.dataset as ds
-
 from model.data import negative_corpus, training_rows
 from model.data.negative_corpus import NegativeCorpus
 from model.data.training_rows import Rows
@@ -34,6 +32,7 @@ from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.contracts.timings import TrainTimings
 from twinspire_core.contracts.training_figures import TrainingFigures
 from twinspire_core.errors import BadData
+from twinspire_core.storage import parquet_files
 
 MAX_ARCHIVED_ROWS = 1_000_000
 """The most rows kept per table for ids that have left the vocabulary, in case they come back."""
@@ -227,8 +226,8 @@ def _frequency_estimate(
     if frequency.fits(state.frequency):
         frequency.restore(state.frequency)
     else:
-        corpus = ds.dataset(features / feature_schema.CORPUS_START, format="parquet")
-        items = corpus.to_table(columns=["_item"])["_item"]
+        corpus = str(features / feature_schema.CORPUS_START)
+        items = parquet_files.read_folder(corpus, ["_item"])["_item"]
         frequency.adopt(state.frequency, fingerprint(items))
     return frequency
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from twinspire_core import storage
 from twinspire_core.contracts import attempts
+from twinspire_core.storage import parquet_files
 
 _ENDING = ".parquet"
 
@@ -24,8 +25,7 @@ def read_days(folder: str) -> Iterator[tuple[date, pa.Table]]:
         day = attempts.day_of(name.removesuffix(_ENDING))
         if day is None or not name.endswith(_ENDING):
             continue  # somebody else's
-        content = pa.BufferReader(storage.read_bytes(storage.join(folder, name)))
-        yield day, pq.read_table(content)
+        yield day, parquet_files.read_file(storage.join(folder, name))
 
 
 def write_days(folder: Path, tables: Mapping[date, pa.Table]) -> None:

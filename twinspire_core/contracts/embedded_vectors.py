@@ -1,17 +1,12 @@
 """Item and query vectors as the embed stage leaves them."""
 
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from twinspire_core import storage
 from twinspire_core.errors import BadData
-from twinspire_core.search.index import CORES
+from twinspire_core.storage import parquet_files
 
 ITEMS, QUERIES = "items", "queries"  # folders of the embed stage
 _NAMED = 5
@@ -81,13 +76,10 @@ def _some(names: list[str]) -> str:
 
 
 def _read(embed: str, name: str, key: str) -> tuple[pa.Array, np.ndarray]:
-    with tempfile.TemporaryDirectory(prefix="twinspire-vectors-") as scratch:
-        folder = storage.localize(storage.join(embed, name), Path(scratch))
-        files = sorted(Path(folder).glob("*.parquet"))
-        if not files:
-            return pa.array([], pa.string()), np.zeros((0, 1), np.float32)
-        with ThreadPoolExecutor(CORES) as pool:  # of a file's few columns one is nearly all of it
-            table = pa.concat_tables(pool.map(pq.read_table, files)).combine_chunks()
+    folder = storage.join(embed, name)
+    if not parquet_files.list_parquet(folder):
+        return pa.array([], pa.string()), np.zeros((0, 1), np.float32)
+    table = parquet_files.read_folder(folder).combine_chunks()
     vectors = table["vector"].combine_chunks()
     width = vectors.type.list_size
     values = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
