@@ -152,9 +152,10 @@ def leftovers(shop):
     return list(Path(attempt(shop, THIRD, "features")).rglob("*.tmp-*"))
 
 
-def pools(cluster):
-    """Names of the pools of workers."""
-    return [name for name in cluster.parts if name.startswith("pool-")]
+def workers(cluster):
+    """Pids of the workers of all pools, those included that a pool is about to start."""
+    pools = [part for name, part in cluster.parts.items() if name.startswith("pool-")]
+    return [pid for pool in pools for pid in pool.children()]
 
 
 def signal_all(pids, what):
@@ -225,17 +226,23 @@ def test_the_client_is_stopped(cluster, shop, reference):
 
 
 def test_the_client_is_killed(cluster, shop, reference):
+    until(lambda: not workers(cluster), "workers of earlier jobs have ended")
     command = Command(shop, "features")
     until(lambda: at_work(cluster), "a worker has started")
     command.process.kill()
     command.code()
     [orphan] = unfinished(cluster)
-    workers = [pid for pool in pools(cluster) for pid in cluster.parts[pool].children()]
-    # It must not end by itself before the next client has listened long enough.
-    signal_all(workers, signal.SIGSTOP)
+
+    def is_ending():
+        # It must not end by itself before the next client has listened long enough: workers that
+        # start only now are held as well.
+        signal_all(workers(cluster), signal.SIGSTOP)
+        return state(cluster, orphan) != "RUNNING"
+
+    is_ending()
     following = Command(shop, "features")
-    until(lambda: state(cluster, orphan) != "RUNNING", "the next client cancels it")
-    signal_all(workers, signal.SIGCONT)
+    until(is_ending, "the next client cancels it")
+    signal_all(workers(cluster), signal.SIGCONT)
     assert following.code() == 0, following.told[-3000:]
     assert "says Flink" in following.told
     assert state(cluster, orphan) == "CANCELED"
