@@ -15,10 +15,10 @@ from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
-from playwright.sync_api import sync_playwright
 
 from examples.local_airflow.server import LocalAirflow, free_port
 from index_builder.registry.version_log import version_date
+from tests.dags.browser import needs_chromium, page_of_task, report_button
 from tests.system.days import ROOT, registry_of, twinspire
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts.artifact_files import REPORT
@@ -56,10 +56,16 @@ RUNS = {
 every_run = pytest.mark.parametrize("name", RUNS)
 
 
+def monitored():
+    """A table of a pipeline file: where its server is."""
+    return f'\n[monitor]\nserver = "http://127.0.0.1:{free_port()}"\n'
+
+
 @pytest.fixture(scope="session")
 def by_hand(tmp_path_factory, logs_of, pipeline_of):
     """The days as `twinspire run` makes them; and a copy of what it had made after DONE, with the
-    first stages of PARTLY.
+    first stages of PARTLY, and with `strict.toml`, a recommender of its own with a version of DONE
+    and a gate that accepts no other.
     """
     root = tmp_path_factory.mktemp("by hand")
     days = [day for n in range(1, 9) if (day := ago(n)) != MISSING]
@@ -67,12 +73,19 @@ def by_hand(tmp_path_factory, logs_of, pipeline_of):
     alone, begun = root / "alone/shop.toml", root / "begun/shop.toml"
     alone.parent.mkdir()
     text = pipeline_of("shop", ZONE, root / "logs").replace("retries = 2", "retries = 1")
-    alone.write_text(f'{text}\n[monitor]\nserver = "http://127.0.0.1:{free_port()}"\n')
+    alone.write_text(f"{text}{monitored()}")
 
-    def run(*options, check=0):
-        twinspire("run", str(alone), *map(str, options), check=check)
+    def run(*options, check=0, file=alone):
+        twinspire("run", str(file), *map(str, options), check=check)
 
     run("--date", DONE)
+    strict = alone.with_name("strict.toml")
+    text = text.replace('name = "shop"', 'name = "strict"')
+    strict.write_text(f"{text}{monitored()}")
+    run("--date", DONE, file=strict)
+    # What nobody can reach: each later version is refused.
+    text = text.replace("[gate]\n", '[gate]\nfloors = { "recall@10" = 1.0 }\n')
+    strict.write_text(f"{text}{monitored()}")
     shutil.copytree(alone.parent, begun.parent)
     for stage in ("features", "train"):
         twinspire(stage, str(begun), "--date", str(PARTLY))
@@ -228,12 +241,12 @@ def test_an_old_day_begun_late_does_not_wait_for_those_that_wait_for_it(rest, ru
     assert passed - opened < timedelta(seconds=180)
 
 
-@pytest.fixture
-def server(shop):
-    """Serves what is live where `monitor.server` says."""
-    place = load(shop).monitor.server
+@contextlib.contextmanager
+def server_of(file):
+    """Serves what is live where `monitor.server` says, which is yielded."""
+    place = load(file).monitor.server
     port = place.rpartition(":")[2]
-    line = [sys.executable, "-m", "twinspire", "serve", shop, "--port", port]
+    line = [sys.executable, "-m", "twinspire", "serve", file, "--port", port]
     process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
         wait(lambda: process.poll() is not None or answers(place))
@@ -248,25 +261,38 @@ def answers(place):
         return httpx.get(f"{place}/readyz").is_success
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
-def test_the_button_on_the_page_of_a_task_opens_its_versions_report(airflow, runs, told, server):
+@contextlib.contextmanager
+def report_by_button(airflow, dag, run):
+    """The page that opens when somebody clicks on the button of a run's `publish`."""
+    with page_of_task(airflow, dag, run, "publish") as page:
+        with page.expect_popup() as opened:
+            report_button(page).click()
+        opened.value.wait_for_load_state()
+        yield opened.value
+
+
+@needs_chromium
+def test_the_button_on_the_page_of_a_task_opens_its_versions_report(airflow, runs, told, shop):
     version = told["backfill beside the scheduled run"]["publish"]["version"]
     run = runs["backfill beside the scheduled run"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
-        page = browser.new_page()
-        page.set_default_timeout(120_000)
-        page.goto(f"{airflow.url}/dags/shop/runs/{run}/tasks/publish/details")
-        page.fill("input[name=username]", airflow.user)
-        page.fill("input[name=password]", airflow.password)
-        page.click("button[type=submit]")
-        with page.expect_popup() as opened:
-            page.get_by_role("link", name="Report", exact=True).click()
-        report = opened.value
-        report.wait_for_load_state()
+    with server_of(shop) as server, report_by_button(airflow, "shop", run) as report:
         assert report.url == f"{server}/report?version={version}"
         assert report.title() == f"shop, {FORCED}"
         assert version in report.content()
-        browser.close()
+
+
+@needs_chromium
+def test_so_does_that_of_a_version_that_the_gate_refused(airflow, rest, shop):
+    strict = shop.with_name("strict.toml")
+    rest.unpause("strict")
+    wait(lambda: rest.runs("strict", run_type="scheduled", state=["success", "failed"]))
+    [run] = [one["dag_run_id"] for one in rest.runs("strict")]
+    publish = rest.tasks("strict", run)["publish"]
+    assert (publish["state"], publish["try_number"]) == ("failed", 1)
+    assert "exit code 4" in rest.log("strict", run, "publish")
+    refused, live = registry_of(strict).statuses()
+    assert (refused.status, live.status) == ("refused", "live")
+    with server_of(strict) as server, report_by_button(airflow, "strict", run) as report:
+        assert report.url == f"{server}/report?version={refused.version}"
+        assert report.title() == f"strict, {YESTERDAY}"
+        assert "recall@10" in report.content() and "refused" in report.content().lower()

@@ -6,7 +6,6 @@ can keep. `circle` has a version of twelve items that can be asked.
 """
 
 import json
-import shutil
 import socket
 import stat
 import sys
@@ -22,6 +21,7 @@ import pytest
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import version_date
+from tests.dags.browser import needs_chromium, page_of_task, report_button
 from tests.serving import conftest as circle
 from tests.serving.conftest import towers  # noqa: F401
 from twinspire_core.config.pipeline import load
@@ -211,27 +211,15 @@ def name(dataset):
     return "/" + dataset["name"].lstrip("/")
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
+@needs_chromium
 def test_the_page_of_a_task_that_published_has_a_button_for_the_report(airflow, home, days):
-    from playwright.sync_api import sync_playwright
-
     run, live = days[-1]["dag_run_id"], Registry(str(home / "registry"), "prompt").live()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
-        page = browser.new_page()
-        page.set_default_timeout(120_000)
-        page.goto(f"{airflow.url}/dags/prompt/runs/{run}/tasks/publish/details")
-        page.fill("input[name=username]", airflow.user)
-        page.fill("input[name=password]", airflow.password)
-        page.click("button[type=submit]")
-        button = page.get_by_role("link", name="Report", exact=True)
+    with page_of_task(airflow, "prompt", run, "publish") as page:
+        button = report_button(page)
         button.wait_for()
         assert button.get_attribute("href") == f"{SERVER}/report?version={live}"
         button.scroll_into_view_if_needed()
         page.screenshot(path=home / "page.png")
-        browser.close()
 
 
 def test_what_is_live_is_asked_and_somebody_is_told_once_it_is_too_old(airflow, home):
