@@ -1,4 +1,4 @@
-"""A disk is lost: working files, or the registry with and without a copy; what docs/guide/operations.md says of it."""
+"""A disk is lost: working files, or the registry with and without a copy; what docs/operations.md says of it."""
 
 import shutil
 from pathlib import Path
@@ -34,6 +34,8 @@ def days(pipeline: Path) -> list[tuple[str, str | None]]:
 def test_without_working_files_the_next_day_is_trained_from_scratch(shop):
     shutil.rmtree(shop.parent / "work")
     assert answers(shop) == SECOND
+    [third] = twinspire("status", str(shop), "--json", "--from", THIRD, "--to", THIRD)["days"]
+    assert third["command"].endswith(f"--date {THIRD} --mode full")
     assert "--mode full" in twinspire("run", str(shop), "--date", THIRD, check=2)
     twinspire("run", str(shop), "--date", THIRD, "--mode", "full")
     assert answers(shop) == THIRD
@@ -52,6 +54,26 @@ def test_a_registry_comes_back_from_its_copy_and_goes_on(shop, tmp_path):
     assert "u001" in forgotten_users.find(load(shop)), "who was forgotten stays so"
     twinspire("run", str(shop), "--date", THIRD)
     assert answers(shop) == THIRD
+    assert days(shop) == [(FIRST, None), (SECOND, FIRST), (THIRD, SECOND)]
+
+
+def test_both_are_lost_and_only_the_registry_had_a_copy(shop, tmp_path):
+    registry, copy = shop.parent / "registry/shop", tmp_path / "copy"
+    shutil.copytree(registry, copy)
+    for lost in (registry, shop.parent / "work"):
+        shutil.rmtree(lost)
+    shutil.copytree(copy, registry)
+    assert answers(shop) == SECOND
+    twinspire("run", str(shop), "--date", THIRD, "--mode", "full")
+    assert answers(shop) == THIRD
+    assert days(shop) == [(FIRST, None), (SECOND, FIRST), (THIRD, None)]
+
+
+def test_logs_are_lost_and_later_days_go_on(shop):
+    for day in (FIRST, SECOND):
+        shutil.rmtree(shop.parent / f"events/dt={day}")
+    assert answers(shop) == SECOND
+    twinspire("run", str(shop), "--date", THIRD)
     assert days(shop) == [(FIRST, None), (SECOND, FIRST), (THIRD, SECOND)]
 
 

@@ -11,6 +11,7 @@ from twinspire.runs.staleness import late_events, why_stale
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, partials
+from twinspire_core.contracts.stage_context import Parent
 
 PUBLISHED = "published"
 REFUSED = "refused"
@@ -43,6 +44,7 @@ class DayStatus:
       work_bytes: size of its working files.
       version_bytes: size of its stored versions.
       partial_bytes: size of what was kept of its logs.
+      from_scratch: whether it cannot go on from its parent, whose working files are gone.
     """
 
     day: date
@@ -54,12 +56,19 @@ class DayStatus:
     work_bytes: int = 0
     version_bytes: int = 0
     partial_bytes: int = 0
+    from_scratch: bool = False
+
+    @property
+    def trains(self) -> bool:
+        """Whether a run of it is what helps, as nothing came of it yet."""
+        return self.state in (MISSING, "failed", "killed", "late")
 
     def remedy(self) -> str:
         """The command that helps; empty where nothing is to be done."""
+        if self.trains:
+            mode = " --mode full" if self.from_scratch else ""
+            return f"twinspire run PIPELINE --date {self.day}{mode}"
         match self.state:
-            case "missing" | "failed" | "killed" | "late":
-                return f"twinspire run PIPELINE --date {self.day}"
             case "stale":
                 late = " --late" if self.late_events else ""
                 return f"twinspire run PIPELINE --date {self.day}{late}"
@@ -98,11 +107,24 @@ def day_statuses(
     run = DayRun(pipeline, last)
     newest = {one.date: one for one in reversed(run.registry.statuses())}
     kept = partials.by_day(partials.place(pipeline))
+    without_state: set[str] = set()
     day = first
     while day <= last:
-        found = _status(run.of_day(day), newest.get(day), day in with_logs, day in worked_on)
+        of_day = run.of_day(day)
+        found = _status(of_day, newest.get(day), day in with_logs, day in worked_on)
+        if found.trains:
+            parent = of_day.parent()
+            # The days after the first one go on from that.
+            if parent and parent.version not in without_state and not parent.has_state():
+                without_state.add(parent.version)
+                found = _from_scratch(found, parent)
         yield replace(found, partial_bytes=kept[day].size if day in kept else 0)
         day += timedelta(days=1)
+
+
+def _from_scratch(found: DayStatus, parent: Parent) -> DayStatus:
+    gone = f"The working files of its parent, {parent.version}, are gone."
+    return replace(found, from_scratch=True, reason=f"{found.reason} {gone}".strip())
 
 
 def _status(run: DayRun, newest: Status | None, has_folder: bool, worked_on: bool) -> DayStatus:

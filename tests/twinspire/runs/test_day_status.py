@@ -12,9 +12,10 @@ def day(n):
     return date(2024, 2, n)
 
 
-def test_each_day_is_said_to_be_what_it_is(shop):
+def test_each_day_is_said_to_be_what_it_is(shop, tmp_path):
     pipeline, publish = shop
     live = publish(20)
+    (tmp_path / "work/shop/dt=2024-02-20/train/0001-a/state").mkdir(parents=True)
     refused = publish(21, live, accepted=False)
     for n, outcome in ((20, "published"), (21, "refused"), (22, "failed"), (23, "open")):
         run_leases.release_day(pipeline, day(n), "a run", outcome)
@@ -38,6 +39,21 @@ def test_each_day_is_said_to_be_what_it_is(shop):
     assert found[22].remedy() == "twinspire run PIPELINE --date 2024-02-22"
     assert found[21].remedy() == f"twinspire show PIPELINE {refused}"
     assert found[20].remedy() == ""
+
+
+def test_the_first_day_after_working_files_are_lost_is_trained_from_scratch(shop):
+    pipeline, publish = shop
+    live = publish(20)
+    run_leases.release_day(pipeline, day(23), "a run", "failed")
+    found = [one for one in day_statuses(pipeline, day(21), day(24)) if one.remedy()]
+    assert [one.remedy() for one in found] == [
+        "twinspire run PIPELINE --date 2024-02-21 --mode full",
+        "twinspire run PIPELINE --date 2024-02-22",
+        "twinspire run PIPELINE --date 2024-02-23",
+        "twinspire run PIPELINE --date 2024-02-24",
+    ]
+    assert found[0].reason.endswith(f"The working files of its parent, {live}, are gone.")
+    assert [row.name for row in stretches(found)][:2] == ["2024-02-21", "2024-02-22"]
 
 
 def test_a_version_stays_what_it_is_when_a_later_run_of_its_day_fails(shop):
