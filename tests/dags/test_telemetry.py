@@ -1,6 +1,6 @@
 """What an OpenTelemetry collector gets of a real Airflow: its own figures, and those of stages.
 
-With the settings of docs/guide/operations.md, over HTTP. Stages take no time.
+With the settings of docs/operations.md, over HTTP. Stages take no time.
 """
 
 import stat

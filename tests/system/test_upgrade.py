@@ -1,5 +1,5 @@
 """From the last release to this code and back, with a live Airflow, a backfill that is half done and
-servers that keep running: what docs/guide/operations.md tells people to do, and what it promises.
+servers that keep running: what docs/operations.md tells people to do, and what it promises.
 
 The tests follow each other, as the days of somebody who upgrades: each goes on from what the ones
 before have left.
