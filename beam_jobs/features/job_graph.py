@@ -93,8 +93,9 @@ class RawFeatures(beam.PTransform):
         finish_examples = _tagged(output_files.FinishExamples(job), _EXAMPLES, table, held_out)
         examples = files("Examples", shard_steps.EXAMPLES, finish_examples)
         finish_corpus = _tagged(output_files.FinishCorpus(job), _CORPUS, table)
-        once = begin | "Once" >> beam.Create([None])
-        corpora = once | "Corpora" >> finish_corpus
+        # An element each: whoever makes one need not make the other.
+        moments = begin | "Moments" >> beam.Create(job.plan.corpora)
+        corpora = moments | "Corpora" >> finish_corpus
         finish_queries = _counting(output_files.FinishQueries(job), held_out)
 
         finish_users = _counting(
@@ -128,6 +129,7 @@ class RawFeatures(beam.PTransform):
         _ = counts | "All counts" >> beam.Flatten() | "Counters" >> WriteCounters(job)
         _ = rejected | "All rejected" >> beam.Flatten() | "Rejected" >> WriteRejected(job)
 
+        once = begin | "Once" >> beam.Create([None])
         analyse = beam.ParDo(output_files.AnalyseItems(job), table)
         items = once | "Analyse items" >> analyse.with_output_types(pa.RecordBatch)
         analysis = (made[shard_steps.ANALYSIS], items) | "Analysis" >> beam.Flatten()

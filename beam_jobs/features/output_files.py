@@ -152,19 +152,26 @@ class FinishUsers(Finish):
 
 
 class FinishCorpus(Finish):
-    """Any element -> the corpora; their `MEMBERS`; `COUNTS`, `REJECTED` records of the items."""
+    """Day -> the corpus as of its start; its `MEMBERS`; with the last of the days `COUNTS` and
+    `REJECTED` records of the items.
+    """
 
     @fails_fast
-    def process(self, _: None, table: pa.RecordBatch) -> Iterator[Any]:
+    def process(self, moment: date, table: pa.RecordBatch) -> Iterator[Any]:
         """Writes the files."""
         day = self._job.plan.day
         counts = _frame(table)
-        for moment in self._job.plan.corpora:
-            folder = feature_schema.CORPUS_START if moment == day else feature_schema.CORPUS_END
-            rows = corpus.corpus(self._job, moment, counts)
-            self._write_corpus(folder, rows)
-            yield TaggedOutput(COUNTS, count(Counted.LISTED, "items", day, len(rows), folder))
-            yield TaggedOutput(MEMBERS, (folder, batches.to_batch(rows.select("_item"))))
+        folder = feature_schema.CORPUS_START if moment == day else feature_schema.CORPUS_END
+        rows = corpus.corpus(self._job, moment, counts)
+        self._write_corpus(folder, rows)
+        yield TaggedOutput(COUNTS, count(Counted.LISTED, "items", day, len(rows), folder))
+        yield TaggedOutput(MEMBERS, (folder, batches.to_batch(rows.select("_item"))))
+        if moment == self._job.plan.corpora[-1]:
+            yield from self._found(counts)
+
+    def _found(self, counts: pl.DataFrame) -> Iterator[TaggedOutput]:
+        """What was found in the day's items."""
+        day = self._job.plan.day
         for number in self._counts(counts):
             yield TaggedOutput(COUNTS, number)
         snapshot_day = self._job.inputs.items_of.get(day)
