@@ -19,6 +19,7 @@ from examples.local_flink.comparison import compare, reasons
 from examples.local_flink.grocery_day import GroceryDay
 from examples.local_flink.jars import CACHE
 from examples.local_flink.parts import ROOT
+from examples.local_flink.startup import read_steps, startup
 from twinspire_core.errors import TwinspireError
 
 console = Console(highlight=False)
@@ -79,6 +80,10 @@ def _run(cluster: LocalFlink) -> int:
             console.print(
                 f"{'':9} the cluster computed {computed:.0f} s; its last jobs took {jobs}"
             )
+        # The last job is that of embed.
+        job = cluster.rest.jobs()[-1]
+        share = startup(read_steps(cluster.rest, job["jid"])) / job["duration"]
+        console.print(f"{'':9} start-up was {share:.0%} of the job of embed, at least")
         equal = _tell(day)
         free = cluster.rest.free_slots()
         console.print(
