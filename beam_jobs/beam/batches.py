@@ -6,6 +6,7 @@ which names the file, travels for it. Beam's own runner keeps a whole shuffle in
 so that the histories of a day of ten million events would not fit.
 """
 
+import base64
 import io
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam import coders
 
+from beam_jobs.beam import coded_lists
 from twinspire_core import storage
 from twinspire_core.errors import UsageError
 
@@ -152,12 +154,19 @@ def parquet(batches: Sequence[pa.RecordBatch]) -> bytes:
     bytes.
     """
     sink = io.BytesIO()
+    schema = batches[0].schema
     with pq.ParquetWriter(
         sink,
-        batches[0].schema,
+        schema,
         compression="zstd",
         dictionary_pagesize_limit=DICTIONARY_BYTES,
+        # The least and the largest value of all lists tell nobody anything, and cost most of them.
+        write_statistics=[field.name for field in schema if not pa.types.is_list(field.type)],
+        store_schema=False,
     ) as writer:
+        # By this one, which Arrow itself would store, readers get strings of coded lists.
+        stored = coded_lists.plain(schema).serialize()
+        writer.add_key_value_metadata({"ARROW:schema": base64.b64encode(stored)})
         # Row groups follow the batches, so callers cut their rows in the same way each time.
         for batch in batches:
             writer.write_table(pa.Table.from_batches([batch]), ROW_GROUP)

@@ -13,7 +13,8 @@ import pyarrow as pa
 from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs import day_plan
-from beam_jobs.beam import batches
+from beam_jobs.beam import batches, coded_lists
+from beam_jobs.beam.coded_lists import CodedLists
 from beam_jobs.beam.failures import fails_fast
 from beam_jobs.features.counters import Count, Counted, count
 from beam_jobs.features.read_steps import COUNTS, REJECTED
@@ -24,6 +25,7 @@ from beam_jobs.point_in_time import corpus, item_counts, item_features
 from beam_jobs.point_in_time.job import FeatureJob
 from beam_jobs.point_in_time.user_shard import SAMPLING_HASH
 from twinspire_core import storage
+from twinspire_core.config.feature_kinds import HistoryFeature
 from twinspire_core.contracts import feature_schema
 
 MEMBERS = "members"
@@ -63,15 +65,14 @@ class FinishExamples(Finish):
         """Writes a file."""
         name, parts = element
         day = date.fromisoformat(name.split("/")[1].removeprefix("dt="))
-        rows = batches.to_frame(map(batches.restore, parts))
-        # Batches come in any order; this one is the same on every run.
-        rows = rows.sort("_time", "_user", "_item", ORDER)
+        rows, histories = self._sorted(list(map(batches.restore, parts)))
         rows = rows.with_columns(_is_held_out(held_out, day).alias("_holdout"))
         known = item_features.known_at(self._job, day, _frame(table))
         rows = item_counts.add(self._p, rows, known)
         snapshot_day = self._job.inputs.items_of.get(day)
         rows = item_features.with_item_features(self._job, rows, snapshot_day, day)
-        finished = list(batches.to_batches(rows, feature_schema.example_schema(self._p)))
+        plain = batches.to_batches(rows, feature_schema.example_schema(self._p))
+        finished = list(coded_lists.with_lists(plain, histories))
         self._write(name, finished)
         held_out_rows = int(rows["_holdout"].sum())
         yield TaggedOutput(COUNTS, count(Counted.EXAMPLES, "events", day, len(rows)))
@@ -79,6 +80,16 @@ class FinishExamples(Finish):
         if day == self._job.plan.day:
             for batch in finished:
                 yield TaggedOutput(EXAMPLES, batch)
+
+    def _sorted(self, parts: list[pa.RecordBatch]) -> tuple[pl.DataFrame, dict[str, CodedLists]]:
+        """Rows of all parts, and their histories by column."""
+        names = list(self._p.of_kind(HistoryFeature))
+        rows = batches.to_frame(part.drop_columns(names) for part in parts)
+        # Batches come in any order; this one is the same on every run.
+        order = rows.select(pl.arg_sort_by("_time", "_user", "_item", ORDER)).to_series()
+        histories = {name: CodedLists.of(part[name] for part in parts) for name in names}
+        in_order = {name: lists.take(order.to_numpy()) for name, lists in histories.items()}
+        return rows[order], in_order
 
 
 class AnalyseItems(Finish):

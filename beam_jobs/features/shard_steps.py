@@ -11,7 +11,7 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindows
 
 from beam_jobs import day_plan, user_hashing
-from beam_jobs.beam import batches
+from beam_jobs.beam import batches, coded_lists
 from beam_jobs.features.counters import Counted, count
 from beam_jobs.features.read_steps import COUNTS
 from beam_jobs.ingest.records import ORDER
@@ -26,7 +26,7 @@ COUNT_TABLES = "count_tables"
 SAMPLING_HASHES = "sampling_hashes"
 """(number of a day, the smallest sampling hashes of a shard, as bytes)."""
 EXAMPLES = "examples"
-"""(file, batch of its rows, without what only all shards together know)."""
+"""(file, batch of its rows, without what only all shards together know); histories are coded."""
 ANALYSIS = "analysis"
 """Batch of rows that the transform graph is fitted on, of the query tower's columns."""
 EVALUATION = "evaluation"
@@ -130,8 +130,9 @@ class Work(beam.DoFn):
     def _rows_of_shards(self, events: UserShard) -> Iterator[TaggedOutput]:
         p = self._job.p
         plan = self._job.plan
-        for file, rows in events.examples():
-            for batch in batches.to_batches(rows, unfinished_examples(p)):
+        for file, rows, histories in events.examples():
+            made = batches.to_batches(rows, unfinished_examples(p))
+            for batch in coded_lists.with_lists(made, histories):
                 yield TaggedOutput(EXAMPLES, (file, self._spilled(batch)))
         if plan.analysis:
             schema = feature_schema.analysis_schema(p, "query")

@@ -7,10 +7,10 @@ that is not strictly before the moment of a query.
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
+from beam_jobs.beam.coded_lists import CodedLists
 from twinspire_core.errors import UsageError
-from twinspire_core.search.ragged import list_offsets, list_ranges
+from twinspire_core.search.ragged import list_ranges
 
 
 class Timeline:
@@ -68,24 +68,19 @@ class Timeline:
         return np.minimum(np.maximum(low, high - length), high), high
 
 
-def gather(items: pl.Series, low: np.ndarray, high: np.ndarray) -> pl.Series:
-    """Lists of the items from low[i] up to high[i].
-
-    Polars' strings are views into one buffer and its lists have 64-bit offsets: an entry takes 16
-    bytes, however long its id is, and there is no end at 2 GiB.
+def gather(items: pl.Series, numbers: np.ndarray, low: np.ndarray, high: np.ndarray) -> CodedLists:
+    """Lists of the items of the events from low[i] up to high[i].
 
     Args:
-      items: [M] String.
+      items: [D] String, distinct.
+      numbers: [M], places in `items` of the events.
       low: [N] int64.
       high: [N] int64, at least `low`.
 
-    Returns: [N] List(String).
+    Returns: N lists.
     """
     lengths = high - low
-    entries = items.gather(list_ranges(low, lengths))
-    views = entries.to_arrow(compat_level=pl.CompatLevel.newest())
-    lists = pa.LargeListArray.from_arrays(pa.array(list_offsets(lengths)), views)
-    return pl.Series(pl.from_arrow(lists))
+    return CodedLists(items, numbers[list_ranges(low, lengths)], lengths)
 
 
 def interaction_counts(past: pl.DataFrame, most: int) -> pl.DataFrame:

@@ -13,6 +13,7 @@ import polars as pl
 
 from beam_jobs import day_plan, user_hashing
 from beam_jobs.beam import batches
+from beam_jobs.beam.coded_lists import CodedLists
 from beam_jobs.ingest.records import within
 from beam_jobs.point_in_time import decayed_counts, distinct, history
 from beam_jobs.point_in_time.job import FeatureJob
@@ -56,6 +57,7 @@ class UserShard:
         in the logs stays). Columns of `columns.events`, `_day`, `_code` (number of the user),
         `_positive`.
       past: those that enter histories.
+      items: [D] String, the distinct items; `_item_number` of an event is the place of its own.
       duplicates: copies dropped, by number of the day.
       excess: events dropped that are beyond `source.max_user_events`, by number of the day.
     """
@@ -81,9 +83,9 @@ class UserShard:
         keys = ["_user", "_time", "_item"]
         if "_type" in events.columns:
             keys.append("_type")
-        events = within_limit.with_columns(_places(within_limit))
-        events = events.sort(_PLACE, _ITEM_NUMBER, *keys[3:], "_order")
-        events = events.drop(_PLACE, _ITEM_NUMBER)
+        self.items, places = _places(within_limit)
+        events = within_limit.with_columns(places)
+        events = events.sort(_PLACE, _ITEM_NUMBER, *keys[3:], "_order").drop(_PLACE)
         same_as_before = (pl.col(name).eq_missing(pl.col(name).shift()) for name in keys)
         is_copy = events.select(pl.all_horizontal(same_as_before).fill_null(False)).to_series()
         self.duplicates = _by_day(events.filter(is_copy))
@@ -126,8 +128,10 @@ class UserShard:
         for file in self._numbers[_FILE].unique().sort():
             yield file, found.get(file, rows.clear())
 
-    def examples(self) -> Iterator[tuple[str, pl.DataFrame]]:
-        """Examples without item features, by the file that they go to, some thousands at a time."""
+    def examples(self) -> Iterator[tuple[str, pl.DataFrame, dict[str, CodedLists]]]:
+        """Examples without item features, by the file that they go to, some thousands at a time; their
+        histories, by column.
+        """
         timeline = history.Timeline(self.past)
         for day in self._job.plan.examples:
             rows = self.positives(day)
@@ -143,9 +147,11 @@ class UserShard:
             rows = rows.with_columns(_reward(self._p, rows).alias("_reward"))
             yield from self._in_blocks(day, rows)
 
-    def _in_blocks(self, day: date, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    def _in_blocks(
+        self, day: date, rows: pl.DataFrame
+    ) -> Iterator[tuple[str, pl.DataFrame, dict[str, CodedLists]]]:
         """Examples of a day by file; their histories are gathered some thousands at a time."""
-        histories = list(self._p.of_kind(HistoryFeature))
+        numbers = self.past[_ITEM_NUMBER].to_numpy()
         folder = f"{feature_schema.EXAMPLES}/{feature_schema.day_folder(day)}"
         hours, parts = self._job.example_files[day]
         first_hour = rows.select(self._clock().dt.hour() // hours * hours).to_series()
@@ -157,9 +163,9 @@ class UserShard:
             for some in block.iter_slices(batches.ROW_GROUP):
                 low = some[_LOW].to_numpy()
                 high = some[_HIGH].to_numpy()
-                tails = history.gather(self.past["_item"], low, high)
-                with_histories = some.with_columns(tails.alias(name) for name in histories)
-                yield f"{folder}/{name}.parquet", with_histories
+                tails = history.gather(self.items, numbers, low, high)
+                histories = dict.fromkeys(self._p.of_kind(HistoryFeature), tails)
+                yield f"{folder}/{name}.parquet", some, histories
 
     def analysis(self) -> pl.DataFrame:
         """Positives of the vocabulary days: `_time`, query features."""
@@ -317,15 +323,17 @@ class UserShard:
         return instant.dt.convert_time_zone(self._p.pipeline.time_zone)
 
 
-def _places(events: pl.DataFrame) -> list[pl.Series]:
-    """What events are sorted by: `_code`; user and time in one number, `_PLACE`; `_ITEM_NUMBER`."""
+def _places(events: pl.DataFrame) -> tuple[pl.Series, list[pl.Series]]:
+    """The distinct items; and what events are sorted by: `_code`; user and time in one number,
+    `_PLACE`; `_ITEM_NUMBER`.
+    """
     # Numbers are sorted in half the time of strings, and one number faster than two. Shards that
     # are worked on together are so few users that this one has room (shard_steps.Work).
     _, user = distinct.numbered(events["_user"])
-    _, item = distinct.numbered(events["_item"])
+    items, item = distinct.numbered(events["_item"])
     since = pl.col("_time") - pl.col("_time").min()
     place = events.select(user * (since.max() + 1) + since).to_series()
-    return [user.alias("_code"), place.alias(_PLACE), item.alias(_ITEM_NUMBER)]
+    return items, [user.alias("_code"), place.alias(_PLACE), item.alias(_ITEM_NUMBER)]
 
 
 def _by_day(events: pl.DataFrame) -> Counter[int]:

@@ -12,7 +12,8 @@ from twinspire_core.config.pipeline import Pipeline
 
 COMPACT_ROWS = 1 << 20
 """Rows of partial counts that are kept side by side before they are added up."""
-_COUNTS = pa.schema([("value", pa.string()), ("events", pa.int64()), ("last", pa.date32())])
+COUNTS = pa.schema([("value", pa.string()), ("events", pa.int64()), ("last", pa.date32())])
+"""A value, its events, and the last day of it, null where nobody asks."""
 
 
 def features(p: Pipeline) -> dict[str, VocabularyFeature]:
@@ -42,7 +43,7 @@ def counts(column: pa.ChunkedArray, days: pa.ChunkedArray | pa.Array) -> pa.Tabl
     by_value = rows.group_by("value", use_threads=False)
     counted = by_value.aggregate([("value", "count"), ("last", "max")])
     counted = counted.select(["value", "value_count", "last_max"])
-    return _in_one_piece(counted.rename_columns(_COUNTS.names).cast(_COUNTS))
+    return _in_one_piece(counted.rename_columns(COUNTS.names).cast(COUNTS))
 
 
 def compacted(tables: list[pa.Table]) -> list[pa.Table]:
@@ -60,11 +61,11 @@ def compacted(tables: list[pa.Table]) -> list[pa.Table]:
 
 def added_up(tables: list[pa.Table]) -> pa.Table:
     """One row per value."""
-    rows = pa.concat_tables([_COUNTS.empty_table(), *tables])
+    rows = pa.concat_tables([COUNTS.empty_table(), *tables])
     by_value = rows.group_by("value", use_threads=False)
     total = by_value.aggregate([("events", "sum"), ("last", "max")])
     total = total.select(["value", "events_sum", "last_max"])
-    return _in_one_piece(total.rename_columns(_COUNTS.names))
+    return _in_one_piece(total.rename_columns(COUNTS.names))
 
 
 def _in_one_piece(grouped: pa.Table) -> pa.Table:

@@ -121,13 +121,17 @@ class Strings:
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         self.lengths = Lengths.of(column)
-        values = _flat(column).cast(pa.string())
-        self.letters = pc.sum(pc.binary_length(values)).as_py() or 0
+        # Of coded lists, numbers are counted.
+        counted = _flat(column).drop_null().value_counts()
+        values = counted.field("values").cast(pa.string())
+        letters = pc.multiply(pc.binary_length(values), counted.field("counts"))
+        self.letters = pc.sum(letters).as_py() or 0
         # A sketch of few items is exact; of many, each answer comes with its bounds.
         self.distinct = ds.hll_union(DISTINCT_LG_K)
         self.frequent = ds.frequent_strings_sketch(FREQUENT_LG_SIZE)
-        known = values.drop_null()
-        self._counts = [vocabulary.counts(known, pa.nulls(len(known), pa.date32()))]
+        days = pa.nulls(len(values), pa.date32())
+        counts = [values, counted.field("counts"), days]
+        self._counts = [pa.table(counts, schema=vocabulary.COUNTS)]
 
     def merge(self, other: "Strings") -> None:
         """Adds another part."""
@@ -194,7 +198,7 @@ Sketch = Numbers | Strings
 def sketch(column: pa.ChunkedArray) -> Sketch:
     """Summarises a column of one of the raw features' types."""
     kind = column.type.value_type if _is_list(column.type) else column.type
-    if pa.types.is_string(kind):
+    if pa.types.is_string(kind) or pa.types.is_dictionary(kind):
         return Strings(column)
     return Numbers(column)
 

@@ -2,14 +2,12 @@
 
 import io
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.beam import batches
-from beam_jobs.point_in_time import history
 from twinspire_core.errors import UsageError
 
 SCHEMA = pa.schema([("n", pa.int64()), ("recent", pa.list_(pa.string()))])
@@ -26,7 +24,8 @@ def frame(rows):
 def test_a_file_is_that_of_all_rows_at_once(rows):
     whole = pa.Table.from_batches([batches.to_batch(frame(rows), SCHEMA)])
     sink = io.BytesIO()
-    pq.write_table(whole, sink, compression="zstd", row_group_size=65_536)
+    # The least and the largest value are written down of columns without lists.
+    pq.write_table(whole, sink, compression="zstd", row_group_size=65_536, write_statistics=["n"])
     assert batches.parquet(list(batches.to_batches(frame(rows), SCHEMA))) == sink.getvalue()
 
 
@@ -56,21 +55,6 @@ def test_rows_that_are_too_many_for_a_batch_go_into_several(small):
         )
         == 100
     )
-
-
-def test_lists_of_items_have_no_end_at_32_bits():
-    items = pl.Series([f"a long item, number {n}" for n in range(100)])
-    low, high = np.array([0, 7, 7, 96]), np.array([3, 7, 50, 100])
-    found = history.gather(items, low, high)
-    assert found.to_list() == [items[a:b].to_list() for a, b in zip(low, high, strict=True)]
-    assert found.dtype == pl.List(pl.String) and pa.types.is_large_list(found.to_arrow().type)
-    nothing = np.zeros(2, np.int64)
-    assert history.gather(items[:0], nothing, nothing).to_list() == [[], []]
-    # Views of the items, not copies: an entry costs 16 bytes whatever its id is.
-    longest = pl.Series(["x" * 100_000, "y" * 100_000])
-    entries = 100_000
-    many = history.gather(longest, np.zeros(entries, np.int64), np.full(entries, 2))
-    assert many.list.len().sum() == 2 * entries and many[-1].to_list() == longest.to_list()
 
 
 @pytest.mark.parametrize("rows", [10, 100_000])

@@ -25,7 +25,9 @@ def drawn(seed):
 
 
 def by_numbers(events):
-    placed = events.with_columns(user_shard._places(events))
+    items, places = user_shard._places(events)
+    placed = events.with_columns(places)
+    assert items.gather(placed[user_shard._ITEM_NUMBER]).to_list() == events["_item"].to_list()
     return placed.sort(user_shard._PLACE, user_shard._ITEM_NUMBER, "_order")
 
 
