@@ -107,14 +107,14 @@ class Work(beam.DoFn):
         users = pl.concat(user_frames) if user_frames else None
         events = UserShard(self._job, pl.concat(event_frames), users)
         positives = events.positives()
-        for part in item_counts.in_parts(self._job.p, positives):
+        for part in item_counts.in_parts(self._job.p, positives, events.items):
             yield TaggedOutput(COUNT_TABLES, part)
         yield from self._sampling_hashes(events)
         yield from self._rows_of_shards(events)
         yield from _dropped(Counted.DUPLICATES, events.duplicates)
         yield from _dropped(Counted.EXCESS, events.excess)
         day = self._job.plan.day
-        users_of_day = events.positives(day)["_user"].n_unique()
+        users_of_day = events.positives(day)["_code"].n_unique()
         yield TaggedOutput(COUNTS, count(Counted.USERS, "events", day, users_of_day))
 
     def _sampling_hashes(self, events: UserShard) -> Iterator[TaggedOutput]:

@@ -204,10 +204,15 @@ class UserEventLimit:
         return known.filter((place < self._most).fill_null(True)).select(rows.columns)
 
 
-def within(events: pl.DataFrame, most: int) -> pl.DataFrame:
-    """Each user's first `most` events of each day, by their place in the logs; in the frame's
-    order.
+def within(events: pl.DataFrame, most: int, user: str = "_user") -> pl.DataFrame:
+    """Each user's first `most` events of each day, by their place in the logs; in the frame's order.
+
+    Args:
+      events: with `_day`, `_order`, and a column that tells users.
+      most: events.
+      user: that column.
     """
-    if not (events.group_by(_USER_DAY).len()["len"] > most).any():
+    user_day = (user, "_day")
+    if not (events.group_by(user_day).len()["len"] > most).any():
         return events
-    return events.filter(pl.col(ORDER).rank("ordinal").over(_USER_DAY) <= most)
+    return events.filter(pl.col(ORDER).rank("ordinal").over(user_day) <= most)

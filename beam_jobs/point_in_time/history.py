@@ -1,8 +1,8 @@
 """What is known of users at a moment: their last items, and all that they had.
 
 Events are frames sorted by user, time, item, with the columns `_user`, `_item`, `_time`
-(microseconds, UTC) and `_code`, the user's number in that order. Nothing here looks at an event
-that is not strictly before the moment of a query.
+(microseconds, UTC), and the numbers of user and item in the order of their strings: `_code` and
+`_item_number`. Nothing here looks at an event that is not strictly before the moment of a query.
 """
 
 import numpy as np
@@ -11,6 +11,8 @@ import polars as pl
 from beam_jobs.beam.coded_lists import CodedLists
 from twinspire_core.errors import UsageError
 from twinspire_core.search.ragged import list_ranges
+
+ITEM_NUMBER = "_item_number"
 
 
 class Timeline:
@@ -93,11 +95,11 @@ def interaction_counts(past: pl.DataFrame, most: int) -> pl.DataFrame:
     Returns: `_user`, `_past` (list of items), `_past_counts` (events of each), `_past_events`
     (events of all items, those left out too), sorted by user.
     """
-    # Numbers of users are sorted and grouped faster than their ids.
-    pairs = past.group_by("_code", "_item").agg(
-        pl.col("_user").first(), pl.len().alias("n"), pl.col("_time").max()
+    # Numbers are sorted and grouped faster than ids.
+    pairs = past.group_by("_code", ITEM_NUMBER).agg(
+        pl.col("_user", "_item").first(), pl.len().alias("n"), pl.col("_time").max()
     )
-    ranked = pairs.sort("_code", "n", "_time", "_item", descending=[False, True, True, False])
+    ranked = pairs.sort("_code", "n", "_time", ITEM_NUMBER, descending=[False, True, True, False])
     counts = ranked.group_by("_code", maintain_order=True).agg(
         pl.col("_user").first(),
         pl.col("_item").head(most).alias("_past"),
@@ -112,12 +114,13 @@ def tails(past: pl.DataFrame, length: int) -> pl.DataFrame:
 
     Returns: `_user`, `_tail`.
     """
-    return past.group_by("_user", maintain_order=True).agg(
-        pl.col("_item").tail(length).alias("_tail")
+    tails = past.group_by("_code", maintain_order=True).agg(
+        pl.col("_user").first(), pl.col("_item").tail(length).alias("_tail")
     )
+    return tails.drop("_code")
 
 
 def last_events(events: pl.DataFrame) -> pl.DataFrame:
     """Each user's last event, of events sorted by user and time."""
-    user = events["_user"]
+    user = events["_code"]
     return events.filter((user != user.shift(-1)).fill_null(True))

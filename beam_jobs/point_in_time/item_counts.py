@@ -15,6 +15,7 @@ import pyarrow as pa
 from beam_jobs import day_plan, user_hashing
 from beam_jobs.beam import batches
 from beam_jobs.point_in_time import decayed_counts, distinct
+from beam_jobs.point_in_time.history import ITEM_NUMBER
 from twinspire_core.config.feature_kinds import AgeFeature, CountFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import FIRST_SEEN
@@ -40,16 +41,20 @@ def empty(p: Pipeline) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([], schema=schema(p))
 
 
-def partial(p: Pipeline, positives: pl.DataFrame) -> pa.RecordBatch:
-    """The count table of some events with `_item`, `_day`, `_time`."""
+def partial(p: Pipeline, positives: pl.DataFrame, items: pl.Series) -> pa.RecordBatch:
+    """The count table of some events with `_day`, `_time`, and `_item_number`, their places in
+    `items`.
+    """
     events = decayed_counts.with_weights(p, positives)
     counted = events.with_columns(pl.lit(1, pl.Int64).alias("n"), pl.col("_time").alias("first"))
-    return _added_up(p, counted)
+    return _added_up(p, counted, items, positives[ITEM_NUMBER])
 
 
-def in_parts(p: Pipeline, positives: pl.DataFrame) -> Iterator[tuple[int, pa.RecordBatch]]:
+def in_parts(
+    p: Pipeline, positives: pl.DataFrame, items: pl.Series
+) -> Iterator[tuple[int, pa.RecordBatch]]:
     """`partial`, cut into up to `PARTS` by a hash of the item: (number, part)."""
-    counted = pl.DataFrame(pl.from_arrow(partial(p, positives)))
+    counted = pl.DataFrame(pl.from_arrow(partial(p, positives, items)))
     for number, rows in batches.slices(user_hashing.shards(counted["_item"], PARTS), counted):
         yield number, batches.to_batch(rows, schema(p))
 
@@ -59,15 +64,19 @@ def merge(p: Pipeline, partials: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
     tables = [table for table in partials if table.num_rows]
     if len(tables) == 1:
         return tables[0]  # which is a sum already
-    return _added_up(p, batches.to_frame(tables or [empty(p)]))
+    rows = batches.to_frame(tables or [empty(p)])
+    return _added_up(p, rows, *distinct.numbered(rows["_item"]))
 
 
-def _added_up(p: Pipeline, rows: pl.DataFrame) -> pa.RecordBatch:
-    """The count table of rows that have its columns, in any order."""
+def _added_up(
+    p: Pipeline, rows: pl.DataFrame, items: pl.Series, numbers: pl.Series
+) -> pa.RecordBatch:
+    """The count table of rows that have its other columns, in any order, and their items' places in
+    `items`.
+    """
     if rows.is_empty():
         return empty(p)
     # Item and day in one number, which is sorted and grouped by faster than two.
-    items, numbers = distinct.numbered(rows["_item"])
     first_day = rows.select(pl.col("_day").min()).item()
     days = rows.select(pl.col("_day").max()).item() - first_day + 1
     place = numbers * days + (rows["_day"] - first_day)

@@ -16,6 +16,7 @@ from beam_jobs.beam import batches
 from beam_jobs.beam.coded_lists import CodedLists
 from beam_jobs.ingest.records import within
 from beam_jobs.point_in_time import decayed_counts, distinct, history
+from beam_jobs.point_in_time.history import ITEM_NUMBER
 from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core.config.feature_kinds import HistoryFeature, IdFeature, TimeFeature
 from twinspire_core.config.pipeline import Pipeline
@@ -26,7 +27,6 @@ SAMPLING_HASH = "_sampling_hash"
 TAIL = "_tail"
 """The user's last items, oldest first."""
 _PLACE = "_place"
-_ITEM_NUMBER = "_item_number"
 _FILE = "_file"
 """Number of the file that the user's rows go to, in each table of users."""
 _LOW = "_low"
@@ -73,19 +73,19 @@ class UserShard:
         """
         self._job = job
         self._p = job.p
-        within_limit = within(events, self._p.source.max_user_events)
+        self.items, places = _places(events)
+        events = events.with_columns(places)
+        within_limit = within(events, self._p.source.max_user_events, user="_code")
         self.excess: Counter[int] = Counter()
         if len(within_limit) < len(events):
             self.excess = _by_day(events) - _by_day(within_limit)
 
         # Of equal events the first in the logs is kept: `_order` is last among the sort keys, and
         # a copy has the same keys as the row before it.
-        keys = ["_user", "_time", "_item"]
+        keys = ["_code", "_time", ITEM_NUMBER]
         if "_type" in events.columns:
             keys.append("_type")
-        self.items, places = _places(within_limit)
-        events = within_limit.with_columns(places)
-        events = events.sort(_PLACE, _ITEM_NUMBER, *keys[3:], "_order").drop(_PLACE)
+        events = within_limit.sort(_PLACE, ITEM_NUMBER, *keys[3:], "_order").drop(_PLACE)
         same_as_before = (pl.col(name).eq_missing(pl.col(name).shift()) for name in keys)
         is_copy = events.select(pl.all_horizontal(same_as_before).fill_null(False)).to_series()
         self.duplicates = _by_day(events.filter(is_copy))
@@ -151,7 +151,7 @@ class UserShard:
         self, day: date, rows: pl.DataFrame
     ) -> Iterator[tuple[str, pl.DataFrame, dict[str, CodedLists]]]:
         """Examples of a day by file; their histories are gathered some thousands at a time."""
-        numbers = self.past[_ITEM_NUMBER].to_numpy()
+        numbers = self.past[ITEM_NUMBER].to_numpy()
         folder = f"{feature_schema.EXAMPLES}/{feature_schema.day_folder(day)}"
         hours, parts = self._job.example_files[day]
         first_hour = rows.select(self._clock().dt.hour() // hours * hours).to_series()
@@ -189,11 +189,13 @@ class UserShard:
             # Who is held out only all shards know; it is nobody with a hash above this.
             if day != self._job.plan.day:
                 hashes = hashes.filter(pl.col(SAMPLING_HASH) < highest)
-            positives = self.positives(day).join(hashes, on="_user", how="semi")
-            truth = positives.group_by("_user", maintain_order=True).agg(
-                pl.col("_item").unique(maintain_order=True).alias("_truth")
+            distinct_items = self.positives(day).unique(
+                ["_code", ITEM_NUMBER], keep="first", maintain_order=True
             )
-            queried = truth.join(hashes, on="_user")
+            truth = distinct_items.group_by("_code", maintain_order=True).agg(
+                pl.col("_user").first(), pl.col("_item").alias("_truth")
+            )
+            queried = truth.drop("_code").join(hashes, on="_user")
             known = self._known(day, queried)
             newcomers = self._newcomers(day, queried.join(known, on="_user", how="anti"))
             rows = pl.concat([known, newcomers], how="diagonal")
@@ -216,7 +218,7 @@ class UserShard:
         start = day_plan.start_of(first, self._p.zone)
         end = day_plan.start_of(day, self._p.zone)
         taken = self.positives().filter(pl.col("_time").is_between(start, end, closed="left"))
-        newest = taken.sort("_code", "_time", "_item", descending=[False, True, False])
+        newest = taken.sort("_code", "_time", ITEM_NUMBER, descending=[False, True, False])
         age = (pl.lit(end) - pl.col("_time")) / day_plan.MICROSECONDS_OF_A_DAY
         return newest.group_by("_user", maintain_order=True).agg(
             pl.col("_item").head(feature_schema.SEQUENCE_LENGTH).alias("_items"),
@@ -325,7 +327,7 @@ class UserShard:
 
 def _places(events: pl.DataFrame) -> tuple[pl.Series, list[pl.Series]]:
     """The distinct items; and what events are sorted by: `_code`; user and time in one number,
-    `_PLACE`; `_ITEM_NUMBER`.
+    `_PLACE`; `_item_number`.
     """
     # Numbers are sorted in half the time of strings, and one number faster than two. Shards that
     # are worked on together are so few users that this one has room (shard_steps.Work).
@@ -333,7 +335,7 @@ def _places(events: pl.DataFrame) -> tuple[pl.Series, list[pl.Series]]:
     items, item = distinct.numbered(events["_item"])
     since = pl.col("_time") - pl.col("_time").min()
     place = events.select(user * (since.max() + 1) + since).to_series()
-    return items, [user.alias("_code"), place.alias(_PLACE), item.alias(_ITEM_NUMBER)]
+    return items, [user.alias("_code"), place.alias(_PLACE), item.alias(ITEM_NUMBER)]
 
 
 def _by_day(events: pl.DataFrame) -> Counter[int]:

@@ -27,8 +27,8 @@ def drawn(seed):
 def by_numbers(events):
     items, places = user_shard._places(events)
     placed = events.with_columns(places)
-    assert items.gather(placed[user_shard._ITEM_NUMBER]).to_list() == events["_item"].to_list()
-    return placed.sort(user_shard._PLACE, user_shard._ITEM_NUMBER, "_order")
+    assert items.gather(placed[history.ITEM_NUMBER]).to_list() == events["_item"].to_list()
+    return placed.sort(user_shard._PLACE, history.ITEM_NUMBER, "_order")
 
 
 @pytest.mark.parametrize("seed", range(20))
