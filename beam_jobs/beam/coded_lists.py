@@ -12,7 +12,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from twinspire_core.errors import UsageError
 from twinspire_core.search.ragged import arrow_lists, list_lengths, list_offsets, list_ranges
+
+LARGEST = (1 << 31) - 1
+"""Entries of lists, and bytes of their strings, that Arrow's 32-bit offsets can address."""
 
 
 class CodedLists(NamedTuple):
@@ -45,6 +49,9 @@ class CodedLists(NamedTuple):
     def to_arrow(self) -> pa.ListArray:
         """Lists of a dictionary's values. It has those that are in a list, in the order in which they
         first come: equal lists give equal arrays.
+
+        Raises:
+          UsageError: there is no room for so many.
         """
         place = np.arange(len(self.numbers))
         first = np.empty(len(self.strings), np.int64)
@@ -53,8 +60,15 @@ class CodedLists(NamedTuple):
         found = self.numbers[first[self.numbers] == place]
         code = np.empty(len(self.strings), np.int32)
         code[found] = np.arange(len(found))
-        strings = self.strings.gather(found).to_arrow().cast(pa.string())
-        values = pa.DictionaryArray.from_arrays(code[self.numbers], strings)
+        strings = self.strings.gather(found)
+        if max(len(self.numbers), strings.str.len_bytes().sum()) > LARGEST:
+            raise UsageError(
+                f"A batch has room for {LARGEST:,} entries of histories, and as many bytes of different"
+                f" items; {len(self.lengths):,} rows have more. Lower the length of the history, or"
+                " raise beam.shards."
+            )
+        coded = pa.array(code[self.numbers])
+        values = pa.DictionaryArray.from_arrays(coded, strings.to_arrow().cast(pa.string()))
         return arrow_lists(self.lengths, values)
 
 

@@ -11,6 +11,7 @@ import pytest
 from beam_jobs.beam import batches, coded_lists
 from beam_jobs.beam.coded_lists import CodedLists
 from beam_jobs.point_in_time import history
+from twinspire_core.errors import UsageError
 
 LISTS = [["b", "a", "b"], [], ["c"], ["a"], [], ["é", "c", "c"]]
 
@@ -50,6 +51,15 @@ def test_histories_are_events_in_a_row():
 @pytest.mark.parametrize("lists", [[], [[]], [[], []]])
 def test_lists_of_nothing(lists):
     assert CodedLists.of([coded(lists).to_arrow()]).to_arrow().to_pylist() == lists
+
+
+def test_lists_that_have_no_room_are_not_cut(monkeypatch):
+    monkeypatch.setattr(coded_lists, "LARGEST", 8)
+    assert coded(LISTS).to_arrow().to_pylist() == LISTS
+    for lists, limit in ((LISTS, 7), ([["é"]], 1)):  # entries, then bytes
+        monkeypatch.setattr(coded_lists, "LARGEST", limit)
+        with pytest.raises(UsageError, match="rows have more"):
+            coded(lists).to_arrow()
 
 
 def test_they_take_the_place_of_a_column_batch_by_batch():
