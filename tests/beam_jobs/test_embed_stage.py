@@ -354,13 +354,15 @@ def test_everything_on_google_cloud_storage(tmp_path, features, towers, gs_place
 
 
 @pytest.mark.slow
-def test_several_worker_processes_write_the_same_bytes(tmp_path, features, towers):
+@pytest.mark.parametrize("what", ["all", "what has changed"])
+def test_several_worker_processes_write_the_same_bytes(tmp_path, features, refreshed, towers, what):
     digests = []
     options = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    known = KnownVectors(f"{features}/corpus/end", f"{tmp_path}/before/items")
+    later, known = (refreshed, known) if what == "what has changed" else (features, None)
     for name, given in (("one", []), ("two", options)):
-        embed_stage.run(
-            context(features, str(towers), str(tmp_path / name), batch_rows=10, options=given)
-        )
+        stage = context(later, str(towers), str(tmp_path / name), batch_rows=10, options=given)
+        embed_stage.run(stage, known)
         digests.append(
             [(f.path, storage.file_digest(f.uri)) for f in storage.list_files(str(tmp_path / name))]
         )
