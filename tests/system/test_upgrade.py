@@ -123,7 +123,7 @@ def everybody_serves(shop, servers):
     def look():
         live = registry_of(shop).live()
         for client in running.values():
-            until(lambda client=client: told(client)["version"] == live, seconds=60)
+            until(lambda client=client: told(client)["version"] == live, seconds=180)
             answer = client.post("/v1/recommend", json={"query": {"user": "u004"}, "k": 5}).json()
             assert (answer["version"], len(answer["items"])) == (live, 5)
             assert told(client)["failure"] is None
@@ -242,12 +242,12 @@ def test_a_version_of_a_newer_format_is_said_of_and_not_served(shop, servers, tm
     publish_in_a_newer_format(book, tmp_path / "staged")
     _, running = servers
     for client in running.values():
-        until(lambda client=client: told(client)["failure"], seconds=60)
+        until(lambda client=client: told(client)["failure"], seconds=180)
         assert told(client)["version"] == served
         assert "newer release" in told(client)["failure"]["error"]
     book.rollback(reason="of a newer format")
     for client in running.values():
-        until(lambda client=client: told(client)["failure"] is None, seconds=60)
+        until(lambda client=client: told(client)["failure"] is None, seconds=180)
         assert told(client)["version"] == served
 
 
