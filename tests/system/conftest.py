@@ -19,6 +19,7 @@ from tests.system.days import (
     twinspire,
     typed,
 )
+from twinspire_core import storage
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +36,20 @@ def shop(two_days, tmp_path):
     """A copy of it to work on: its pipeline file."""
     shutil.copytree(two_days[0], tmp_path / "shop")
     return tmp_path / "shop/shop.toml"
+
+
+@pytest.fixture
+def remote_shop(shop, gs_place, monkeypatch):
+    """The same with working files and registry in an object store, and nowhere else."""
+    for folder in ("work", "registry"):
+        storage.upload_tree(shop.parent / folder, f"{gs_place}/{folder}")
+        shutil.rmtree(shop.parent / folder)
+    places = f'[registry]\nroot = "{gs_place}/registry"\n'
+    text = shop.read_text().replace("[pipeline]", f'[pipeline]\nwork_root = "{gs_place}/work"')
+    shop.write_text(places + text)
+    # A machine of Google's is not asked for credentials, which takes long where there is none.
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    return shop
 
 
 @pytest.fixture(scope="session")

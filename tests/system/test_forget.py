@@ -3,8 +3,10 @@
 import json
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import polars as pl
+import pytest
 
 from serving.app import create_app
 from serving.http.server_settings import Settings
@@ -12,6 +14,7 @@ from tests.serving.http.conftest import ready, running
 from tests.system.days import SECOND, THIRD, attempt, twinspire
 from tests.traces import holders
 from twinspire.runs import run_leases
+from twinspire_core import storage
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts import forgotten_users
 
@@ -85,6 +88,25 @@ def test_a_forgotten_user_is_in_no_file_from_the_next_version_on(shop):
     twinspire("features", str(shop), "--date", SECOND, "--force")
     assert not holders(work, user)
     assert holders(work, other)
+
+
+@pytest.mark.system
+def test_a_forgotten_user_is_in_no_object_of_a_store(remote_shop, tmp_path):
+    p = load(remote_shop)
+
+    def objects(root: str) -> list[str]:
+        with TemporaryDirectory(dir=tmp_path) as folder:
+            return holders(storage.localize(root, Path(folder)), "u001")
+
+    work, registry = p.pipeline.work_root, p.registry.root
+    stored = objects(registry)
+    assert stored and objects(work), "else nothing is tried"
+    told = twinspire("forget", str(remote_shop), "--user", "u001", "--yes", "--json")
+    assert told["changed"] and not objects(work)
+    twinspire("run", str(remote_shop), "--date", THIRD)
+    assert not objects(work)
+    assert objects(registry) == stored, "the new version has nothing of them"
+    assert known(remote_shop, "u001") == (False, "nothing")
 
 
 def test_while_a_day_is_under_way_the_list_grows_and_nothing_else_changes(shop):

@@ -7,25 +7,17 @@ import pytest
 
 from tests.store_faults import faulty_store
 from tests.system.days import STAGES, THIRD, registry_of, twinspire
-from twinspire_core import storage
 
 pytestmark = pytest.mark.system
 OFTEN = {"429": 0.05, "503": 0.05, "lost": 0.03, "cut": 0.03, "half": 0.03, "slow": 0.03}
 
 
 @pytest.fixture
-def remote(shop, gs_place, monkeypatch):
+def remote(remote_shop, monkeypatch):
     """The shop after two days, in the store: its pipeline file and the proxy before the store."""
-    for folder in ("work", "registry"):
-        storage.upload_tree(shop.parent / folder, f"{gs_place}/{folder}")
-    places = f'[registry]\nroot = "{gs_place}/registry"\n'
-    text = shop.read_text().replace("[pipeline]", f'[pipeline]\nwork_root = "{gs_place}/work"')
-    shop.write_text(places + text)
-    # A machine of Google's is not asked for credentials, which takes long where there is none.
-    monkeypatch.setenv("NO_GCE_CHECK", "true")
     with faulty_store(os.environ["STORAGE_EMULATOR_HOST"], seed=1) as store:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
-        yield SimpleNamespace(pipeline_file=shop, store=store)
+        yield SimpleNamespace(pipeline_file=remote_shop, store=store)
 
 
 def published(pipeline_file):
