@@ -74,6 +74,7 @@ def collector():
     one = Collector()
     yield one
     one.server.shutdown()
+    one.server.server_close()
 
 
 @pytest.fixture(scope="module")
