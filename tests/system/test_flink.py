@@ -226,7 +226,6 @@ def test_the_client_is_stopped(cluster, shop, reference):
 
 
 def test_the_client_is_killed(cluster, shop, reference):
-    until(lambda: not workers(cluster), "workers of earlier jobs have ended")
     command = Command(shop, "features")
     until(lambda: at_work(cluster), "a worker has started")
     command.process.kill()
