@@ -98,7 +98,7 @@ def _check(ctx: StageContext) -> None:
         als_baseline.check_installed()
     if ctx.mode == "full" or ctx.parent is None:
         return
-    if not ctx.parent.has_state():
+    if not model_bundle.has_state(ctx.parent.train):
         raise UsageError(
             f"A warm start needs its parent's training state; that of {ctx.parent.version} is no"
             f" longer at {ctx.parent.train}. Its working files were probably removed: train from"

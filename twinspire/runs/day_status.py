@@ -11,7 +11,6 @@ from twinspire.runs.staleness import late_events, why_stale
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, partials
-from twinspire_core.contracts.stage_context import Parent
 
 PUBLISHED = "published"
 REFUSED = "refused"
@@ -112,19 +111,24 @@ def day_statuses(
     while day <= last:
         of_day = run.of_day(day)
         found = _status(of_day, newest.get(day), day in with_logs, day in worked_on)
-        if found.trains:
-            parent = of_day.parent()
-            # The days after the first one go on from that.
-            if parent and parent.version not in without_state and not parent.has_state():
-                without_state.add(parent.version)
-                found = _from_scratch(found, parent)
+        gone = _parent_without_state(of_day) if found.trains else None
+        # The days after the first one go on from that.
+        if gone and gone not in without_state:
+            without_state.add(gone)
+            why = f"The working files of its parent, {gone}, are gone."
+            found = replace(found, from_scratch=True, reason=f"{found.reason} {why}".strip())
         yield replace(found, partial_bytes=kept[day].size if day in kept else 0)
         day += timedelta(days=1)
 
 
-def _from_scratch(found: DayStatus, parent: Parent) -> DayStatus:
-    gone = f"The working files of its parent, {parent.version}, are gone."
-    return replace(found, from_scratch=True, reason=f"{found.reason} {gone}".strip())
+def _parent_without_state(run: DayRun) -> str | None:
+    """The version that a day would go on from, if the state of its training is gone."""
+    from twinspire_core.contracts import model_bundle
+
+    parent = run.parent()
+    if parent is None or model_bundle.has_state(parent.train):
+        return None
+    return parent.version
 
 
 def _status(run: DayRun, newest: Status | None, has_folder: bool, worked_on: bool) -> DayStatus:

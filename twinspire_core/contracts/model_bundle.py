@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
+from twinspire_core import storage
 from twinspire_core.search.ragged import list_lengths, list_places, list_rows
 
 QUERY_TOWER = "query_tower"
@@ -135,6 +136,15 @@ class Tower:
             self._call(**batch)[VECTOR].numpy() for batch in batches(table, self.inputs, batch_rows)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, self.dimension), np.float32)
+
+
+def has_state(train: str) -> bool:
+    """Whether the state of a training is still there, to go on from.
+
+    Args:
+      train: place of the train attempt.
+    """
+    return storage.exists(storage.join(train, STATE))
 
 
 def batches(

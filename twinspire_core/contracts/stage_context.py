@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
-from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import model_bundle
 from twinspire_core.contracts.index_figures import IndexFigures
 
 Mode = Literal["incremental", "full"]
@@ -31,10 +29,6 @@ class Parent:
     version: str
     home: str
     train: str
-
-    def has_state(self) -> bool:
-        """Whether its training state is still there, to go on from."""
-        return storage.exists(storage.join(self.train, model_bundle.STATE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
