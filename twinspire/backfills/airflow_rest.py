@@ -1,6 +1,6 @@
 """Airflow's REST API, as far as we need it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime, time
 from functools import partial
@@ -163,18 +163,34 @@ class AirflowRest:
             "reprocess_behavior": again,
             "dag_run_conf": dict(conf or {}),
         }
-        undo = partial(self._drop_half_made, dag)
+        others = frozenset(int(one["id"]) for one in self.active_backfills(dag))
+        undo = partial(self._drop_half_made, dag, body, others)
         return int(self.call("POST", "backfills", json=body, undo=undo)["id"])
 
-    def _drop_half_made(self, dag: str) -> None:
+    def _drop_half_made(self, dag: str, body: Mapping[str, Any], others: Container[int]) -> None:
         """Airflow makes a backfill first and then its runs, one by one. It clears up when SQLite is
         locked in between, but that needs the lock as well; what stays would block every other one.
+
+        Args:
+          dag: the DAG's id.
+          body: what was asked for.
+          others: backfills that were active before.
         """
+        days = [body["from_date"], body["to_date"]]
+        of_days = dict(zip(("logical_date_gte", "logical_date_lte"), days, strict=True))
         for one in self.active_backfills(dag):
+            made_for = [one["from_date"], one["to_date"]]
+            if int(one["id"]) in others or _instants(made_for) != _instants(days):
+                continue
             # Before the backfill is cancelled, which would make them failed ones, and so left out.
-            for run in self.runs(dag, run_type="backfill", state="queued"):
+            for run in self.runs(dag, run_type="backfill", state="queued", **of_days):
                 self.call("DELETE", f"dags/{dag}/dagRuns/{run['dag_run_id']}")
-            self.cancel_backfill(int(one["id"]))
+            try:
+                self.cancel_backfill(int(one["id"]))
+            except httpx.HTTPStatusError as error:
+                # Airflow has cleared up meanwhile.
+                if error.response.status_code not in (httpx.codes.NOT_FOUND, httpx.codes.CONFLICT):
+                    raise
 
     def backfill_days(
         self, dag: str, first: date, last: date, *, zone: ZoneInfo, again: str
@@ -286,6 +302,10 @@ def _range(dag: str, first: date, last: date, zone: ZoneInfo) -> dict[str, str]:
         "from_date": datetime.combine(first, time.min, zone).isoformat(),
         "to_date": datetime.combine(last, time(23, 59, 59), zone).isoformat(),
     }
+
+
+def _instants(times: Iterable[str]) -> list[datetime]:
+    return [datetime.fromisoformat(time) for time in times]
 
 
 def _text(line: str | dict[str, Any]) -> str:

@@ -9,18 +9,27 @@ import pytest
 from twinspire.backfills import airflow_rest
 from twinspire.backfills.airflow_rest import AirflowRest
 
-BODY = {"first": date(2024, 5, 1), "last": date(2024, 5, 3), "zone": ZoneInfo("UTC")}
+BODY = {"first": date(2024, 5, 1), "last": date(2024, 5, 3), "zone": ZoneInfo("Europe/Berlin")}
+# As Airflow tells them: in UTC.
+OWN_DAYS = ("2024-04-30T22:00:00Z", "2024-05-03T21:59:59Z")
+OTHER_DAYS = ("2024-04-30T22:00:00Z", "2024-05-31T21:59:59Z")
 
 
 class Airflow:
     """Finds its database locked while it makes the first backfill, of which a run stays; has one
     backfill at a time.
+
+    Args:
+      days: of the backfill that it has after that.
+      ends: whether that has ended by the time that somebody cancels it.
     """
 
-    def __init__(self, *, cleared_up: bool):
-        self.cleared_up = cleared_up
+    def __init__(self, days=OWN_DAYS, *, ends=False):
+        self.days = days
+        self.ends = ends
         self.backfills = {}
         self.queued = []
+        self.locked = False
 
     def answer(self, request):
         path = request.url.path.removeprefix("/api/v2/")
@@ -28,9 +37,9 @@ class Airflow:
             case "POST", "backfills":
                 return self.create()
             case "GET", "backfills":
-                found = [{"id": n, "completed_at": end} for n, end in self.backfills.items()]
-                return httpx.Response(200, json={"backfills": found})
+                return httpx.Response(200, json={"backfills": list(self.backfills.values())})
             case "GET", "dags/shop/dagRuns":
+                assert request.url.params["logical_date_gte"] == "2024-05-01T00:00:00+02:00"
                 found = [{"dag_run_id": run, "data_interval_start": None} for run in self.queued]
                 return httpx.Response(200, json={"dag_runs": found, "total_entries": len(found)})
             case "DELETE", _:
@@ -38,27 +47,58 @@ class Airflow:
                 return httpx.Response(204)
             case "PUT", _:
                 assert not self.queued, "these would be failed runs, and be left out"
-                self.backfills[int(path.split("/")[1])] = "now"
-                return httpx.Response(200, json={})
+                self.backfills[int(path.split("/")[1])]["completed_at"] = "now"
+                return httpx.Response(409 if self.ends else 200, json={})
 
     def create(self):
-        if None in self.backfills.values():
+        if self.locked:
+            self.locked = False
+            return httpx.Response(503, json={"detail": "Database is locked."})
+        if any(one["completed_at"] is None for one in self.backfills.values()):
             return httpx.Response(409, json={"detail": "There is already a running backfill"})
         number = 1 + len(self.backfills)
+        first, last = self.days if number == 1 else OWN_DAYS
+        one = {"id": number, "from_date": first, "to_date": last, "completed_at": None}
+        self.backfills[number] = one
         if number == 1:
-            self.backfills[number] = "gone" if self.cleared_up else None
-            self.queued = [] if self.cleared_up else ["first_day"]
+            self.queued = ["first_day"]
             return httpx.Response(503, json={"detail": "Database is locked."})
-        self.backfills[number] = None
         return httpx.Response(200, json={"id": number})
 
 
-@pytest.mark.parametrize("cleared_up", [True, False])
-def test_a_backfill_that_was_half_made_is_made_again(monkeypatch, cleared_up):
+@pytest.fixture
+def client_of(monkeypatch):
     monkeypatch.setattr(airflow_rest, "sleep", lambda seconds: None)
-    airflow = Airflow(cleared_up=cleared_up)
-    rest = AirflowRest("http://airflow", token="told")
-    transport = httpx.MockTransport(airflow.answer)
-    rest._http = httpx.Client(transport=transport, headers=rest._http.headers, base_url=rest.url)
-    assert rest.backfill("shop", **BODY) == 2
-    assert (airflow.backfills[2], airflow.queued) == (None, [])
+
+    def client(airflow) -> AirflowRest:
+        rest = AirflowRest("http://airflow", token="told")
+        transport = httpx.MockTransport(airflow.answer)
+        rest._http = httpx.Client(
+            transport=transport, headers=rest._http.headers, base_url=rest.url
+        )
+        return rest
+
+    return client
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_backfill_that_was_half_made_is_made_again(client_of, ends):
+    airflow = Airflow(ends=ends)
+    assert client_of(airflow).backfill("shop", **BODY) == 2
+    assert (airflow.backfills[2]["completed_at"], airflow.queued) == (None, [])
+
+
+def test_a_backfill_of_somebody_else_stays(client_of):
+    airflow = Airflow(OTHER_DAYS)
+    with pytest.raises(httpx.HTTPStatusError, match="already a running backfill"):
+        client_of(airflow).backfill("shop", **BODY)
+    assert (airflow.backfills[1]["completed_at"], airflow.queued) == (None, ["first_day"])
+
+
+def test_a_backfill_that_was_active_before_stays(client_of):
+    airflow = Airflow()
+    airflow.create()
+    airflow.locked = True
+    with pytest.raises(httpx.HTTPStatusError, match="already a running backfill"):
+        client_of(airflow).backfill("shop", **BODY)
+    assert (airflow.backfills[1]["completed_at"], airflow.queued) == (None, ["first_day"])
