@@ -35,10 +35,12 @@ class CodedLists(NamedTuple):
     @classmethod
     def of(cls, columns: Iterable[pa.ListArray]) -> Self:
         """The lists of several columns that `to_arrow` made, one after the other."""
-        lists = pa.chunked_array(columns).unify_dictionaries().combine_chunks()
-        values = lists.flatten()
-        strings = pl.Series(pl.from_arrow(values.dictionary))
-        return cls(strings, values.indices.to_numpy(), list_lengths(lists))
+        lists = pa.chunked_array(columns).unify_dictionaries().chunks
+        # Not as one array, which would have room for 2^31 entries only.
+        values = [column.flatten() for column in lists]
+        strings = pl.Series(pl.from_arrow(values[0].dictionary))
+        numbers = np.concatenate([one.indices.to_numpy() for one in values])
+        return cls(strings, numbers, np.concatenate([list_lengths(column) for column in lists]))
 
     def take(self, rows: np.ndarray) -> "CodedLists":
         """The lists of these rows, [K] int64, in their order."""
@@ -64,8 +66,7 @@ class CodedLists(NamedTuple):
         if max(len(self.numbers), strings.str.len_bytes().sum()) > LARGEST:
             raise UsageError(
                 f"A batch has room for {LARGEST:,} entries of histories, and as many bytes of different"
-                f" items; {len(self.lengths):,} rows have more. Lower the length of the history, or"
-                " raise beam.shards."
+                f" items; {len(self.lengths):,} rows have more. Lower the length of the history."
             )
         coded = pa.array(code[self.numbers])
         values = pa.DictionaryArray.from_arrays(coded, strings.to_arrow().cast(pa.string()))

@@ -95,7 +95,7 @@ class Numbers:
         x = values.drop_null().to_numpy()
         self.zeros = int(np.count_nonzero(x == 0))
         finite = x[np.isfinite(x)].astype(np.float32)
-        self.least = float(finite.min(initial=np.inf))
+        self.least = float(finite.min(initial=np.inf)) + 0.0  # of both zeros the positive one
         self.buckets = BucketCounts.of(finite)
 
     def merge(self, other: "Numbers") -> None:

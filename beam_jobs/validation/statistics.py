@@ -161,7 +161,9 @@ def _numbers(feature: pb.FeatureNameStatistics, found: Numbers) -> None:
     stats = feature.num_stats
     _common(stats.common_stats, found.lengths)
     n = found.moments.n
-    stats.mean = rounded(found.moments.mean)
+    spread = (found.moments.squares / max(1, n)) ** 0.5
+    # Beside the spread, what is left of a mean of 0 is the order of adding.
+    stats.mean = rounded(found.moments.mean) if abs(found.moments.mean) > 1e-12 * spread else 0.0
     stats.num_zeros = found.zeros
     counts = BytesValue(value=found.buckets.to_bytes())
     feature.custom_stats.add(name=BUCKET_COUNTS).any.Pack(counts)
@@ -169,7 +171,7 @@ def _numbers(feature: pb.FeatureNameStatistics, found: Numbers) -> None:
     feature.custom_stats.add(name=_KLL_SKETCH).any.Pack(quantiles)
     if n == 0:
         return
-    stats.std_dev = rounded((found.moments.squares / n) ** 0.5)
+    stats.std_dev = rounded(spread)
     marks = [found.least, *map(float, found.buckets.quantiles([*_DECILES, 1]))]
     stats.min = marks[0]
     stats.median = marks[5]

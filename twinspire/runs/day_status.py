@@ -11,6 +11,7 @@ from twinspire.runs.staleness import late_events, why_stale
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, partials
+from twinspire_core.errors import TwinspireError
 
 PUBLISHED = "published"
 REFUSED = "refused"
@@ -111,7 +112,8 @@ def day_statuses(
     while day <= last:
         of_day = run.of_day(day)
         found = _status(of_day, newest.get(day), day in with_logs, day in worked_on)
-        gone = _parent_without_state(of_day) if found.trains else None
+        runs = found.trains and day in with_logs
+        gone = _parent_without_state(of_day) if runs else None
         # The days after the first one go on from that.
         if gone and gone not in without_state:
             without_state.add(gone)
@@ -125,7 +127,11 @@ def _parent_without_state(run: DayRun) -> str | None:
     """The version that a day would go on from, if the state of its training is gone."""
     from twinspire_core.contracts import model_bundle
 
-    parent = run.parent()
+    try:
+        parent = run.parent()
+    except TwinspireError:
+        # Its version is gone as well: `twinspire versions` tells of that.
+        return None
     if parent is None or model_bundle.has_state(parent.train):
         return None
     return parent.version

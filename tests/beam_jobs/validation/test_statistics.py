@@ -248,9 +248,14 @@ def test_parts_in_any_order_give_the_same_bytes():
         return total
 
     found = []
+    balanced = [
+        Numbers(pa.chunked_array([pa.array(part)]))
+        for part in ([-1.0, 0.0, -0.0], [0.3, -0.7], [1.0], [-0.0, 0.1, 0.3])
+    ]
     for turn in (1, -1):
         price = added(numbers, range(12)[::turn])
-        stats = statistics.to_proto(make(), {"price": price})
+        change = added(balanced, range(4)[::turn])
+        stats = statistics.to_proto(make(), {"price": price, "change": change})
         user = added(strings, range(10)[::turn])
         assert not user.exact
         found.append((stats.SerializeToString(deterministic=True), user.unique))

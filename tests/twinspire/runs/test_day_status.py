@@ -1,5 +1,6 @@
 """What is said of days, whatever became of them."""
 
+import shutil
 from datetime import date
 
 from twinspire.cli.show_days import stretches
@@ -54,6 +55,26 @@ def test_the_first_day_after_working_files_are_lost_is_trained_from_scratch(shop
     ]
     assert found[0].reason.endswith(f"The working files of its parent, {live}, are gone.")
     assert [row.name for row in stretches(found)][:2] == ["2024-02-21", "2024-02-22"]
+
+
+def test_a_day_without_logs_is_not_the_one_to_train_from_scratch(shop):
+    pipeline, publish = shop
+    publish(26)
+    run_leases.release_day(pipeline, day(27), "a run", "late")
+    found = [one.remedy() for one in day_statuses(pipeline, day(27), day(29))]
+    assert found == [
+        "twinspire run PIPELINE --date 2024-02-27",
+        "twinspire run PIPELINE --date 2024-02-28 --mode full",
+        "twinspire run PIPELINE --date 2024-02-29",
+    ]
+
+
+def test_days_are_listed_though_a_version_has_lost_its_folder(shop, tmp_path):
+    pipeline, publish = shop
+    lost = publish(20)
+    shutil.rmtree(tmp_path / "registry/shop/versions" / lost)
+    found = [one.state for one in day_statuses(pipeline, day(21), day(22))]
+    assert found == ["missing", "missing"]
 
 
 def test_a_version_stays_what_it_is_when_a_later_run_of_its_day_fails(shop):
