@@ -73,15 +73,19 @@ def opened(monkeypatch):
     return days
 
 
+def write(world, out, **how):
+    """Runs the job; digests of all that it writes."""
+    made = context(world, out, **how)
+    summary = analysis.WriteSummary(world.pipeline, made.day, str(out))
+    write_raw(made, lambda rows: rows.analysis | summary).write(str(out))
+    return digests(out)
+
+
 def test_a_day_opens_its_own_logs_alone_and_the_job_writes_the_same_bytes(tmp_path, opened):
     world = worlds.make(tmp_path / "world", 9)
 
     def run(name, day=DAY, *, reuse=True):
-        out = tmp_path / name
-        write = analysis.WriteSummary(world.pipeline, day, str(out))
-        made = context(world, out, reuse=reuse, day=day)
-        write_raw(made, lambda rows: rows.analysis | write).write(str(out))
-        return digests(out)
+        return write(world, tmp_path / name, reuse=reuse, day=day)
 
     run("before", DAY - timedelta(days=1))
     assert len(set(opened)) > 5, "nothing was kept yet"
@@ -125,6 +129,34 @@ def test_what_is_read_is_the_same_whatever_happens(tmp_path_factory, seed, steps
         )
         assert with_partials == without, (step, day, mode)
         assert kept(world)
+
+
+@pytest.mark.system
+@pytest.mark.timeout(1800)
+@settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],  # a failure tells its steps
+    suppress_health_check=list(HealthCheck),
+)
+@given(
+    seed=st.integers(10, 99),
+    steps=st.lists(st.sampled_from(STEPS + DAMAGE), min_size=1, max_size=3),
+)
+def test_whole_days_are_the_same_whatever_happens(tmp_path_factory, seed, steps):
+    draw = random.Random(seed)
+    world = odd_world(tmp_path_factory.mktemp("world"), seed)
+    for number, step in enumerate(["nothing", *steps]):
+        change(world, step, draw)
+        day = DAY - timedelta(days=draw.randint(0, 2))
+        mode = draw.choice(["incremental", "full"])
+        with_partials, without = (
+            write(world, world.folder / f"{number}-{reuse}", reuse=reuse, day=day, mode=mode)
+            for reuse in (True, False)
+        )
+        assert len(without) > 10
+        assert with_partials == without, (step, day, mode)
 
 
 def read(made):
