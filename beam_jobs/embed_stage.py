@@ -24,7 +24,12 @@ from beam_jobs.beam import engine, written_rows
 from beam_jobs.beam.written_rows import WriteRows
 from beam_jobs.embedding import tensorflow_serving
 from beam_jobs.embedding.id_ranges import EachOnce, id_ranges
-from beam_jobs.embedding.reused_vectors import KeepKnown, KnownVectors, take_changes
+from beam_jobs.embedding.reused_vectors import (
+    CompareRange,
+    KeepKnown,
+    KnownVectors,
+    take_changes,
+)
 from beam_jobs.embedding.tower_calls import (
     Embed,
     FilePart,
@@ -66,8 +71,8 @@ def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, int]:
         ranges = job | "Ranges" >> beam.Create(id_ranges(files)) | beam.Reshuffle()
         _ = ranges | "Each once" >> beam.ParDo(EachOnce(ctx.out, files))
         if known:
-            keep = KeepKnown(files, known, item_columns, p.beam.batch_rows, ctx.out)
-            batches = ranges | "Known" >> keep
+            compare = CompareRange(files, known, item_columns, p.beam.batch_rows, ctx.out)
+            batches = ranges | "Known" >> KeepKnown(compare, ctx.out)
         else:
             columns = ["_item", *item_columns]
             batches = job | "Corpus" >> ReadBatches(corpus, columns, p.beam.batch_rows)

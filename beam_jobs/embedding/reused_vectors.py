@@ -68,25 +68,10 @@ class KeepKnown(beam.PTransform):
     and `CHANGES`.
     """
 
-    def __init__(
-        self,
-        corpus: Sequence[str],
-        known: KnownVectors,
-        columns: Sequence[str],
-        batch_rows: int,
-        out: str,
-    ) -> None:
-        """Says what is compared.
-
-        Args:
-          corpus: files of the corpus.
-          known: what there is.
-          columns: raw features that vectors depend on.
-          batch_rows: rows of a batch, at the most.
-          out: URI of the stage's output.
-        """
+    def __init__(self, compare: "CompareRange", out: str) -> None:
+        """Says what is compared, and the URI of the stage's output."""
         super().__init__()
-        self._compare = CompareRange(corpus, known, columns, batch_rows, out)
+        self._compare = compare
         self._out = out
 
     def expand(self, ranges: beam.PCollection) -> beam.PCollection:
@@ -118,6 +103,15 @@ class CompareRange(beam.DoFn):
         batch_rows: int,
         out: str,
     ) -> None:
+        """Lists the files of what is known.
+
+        Args:
+          corpus: files of the corpus.
+          known: what there is.
+          columns: raw features that vectors depend on.
+          batch_rows: rows of a batch, at the most.
+          out: URI of the stage's output.
+        """
         super().__init__()
         self._corpus = list(corpus)
         self._before = list_parquet(known.corpus)

@@ -1,6 +1,6 @@
 """Airflow's REST API, as far as we need it."""
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime, time
 from functools import partial
@@ -176,11 +176,11 @@ class AirflowRest:
           body: what was asked for.
           others: backfills that were active before.
         """
-        days = [body["from_date"], body["to_date"]]
-        of_days = dict(zip(("logical_date_gte", "logical_date_lte"), days, strict=True))
+        first, last = body["from_date"], body["to_date"]
+        of_days = {"logical_date_gte": first, "logical_date_lte": last}
         for one in self.active_backfills(dag):
-            made_for = [one["from_date"], one["to_date"]]
-            if int(one["id"]) in others or _instants(made_for) != _instants(days):
+            same_days = _instants(one["from_date"], one["to_date"]) == _instants(first, last)
+            if int(one["id"]) in others or not same_days:
                 continue
             # Before the backfill is cancelled, which would make them failed ones, and so left out.
             for run in self.runs(dag, run_type="backfill", state="queued", **of_days):
@@ -304,7 +304,7 @@ def _range(dag: str, first: date, last: date, zone: ZoneInfo) -> dict[str, str]:
     }
 
 
-def _instants(times: Iterable[str]) -> list[datetime]:
+def _instants(*times: str) -> list[datetime]:
     return [datetime.fromisoformat(time) for time in times]
 
 
