@@ -195,7 +195,7 @@ def spill(batch: pa.RecordBatch, out: str) -> pa.RecordBatch:
     # A bundle that is tried again writes files of new names, which its own batches name: what a
     # failed try left behind is never read.
     place = storage.join(out, SPILL_FOLDER, f"{secrets.token_hex(16)}.arrow")
-    storage.write_bytes(place, _stream(batch, "lz4"))
+    storage.write_transient(place, _stream(batch, "lz4"))
     return pa.RecordBatch.from_arrays([pa.array([place])], schema=_NOTE)
 
 

@@ -100,6 +100,10 @@ def main() -> None:
     # After each matrix product NumPy's threads spin, on every core, for longer than until the next
     # one: let them sleep.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+    # Polars and Arrow give freed memory back at once, and get it again page by page, each of which
+    # the system fills with zeros: let them keep it for ten seconds.
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:10000,muzzy_decay_ms:10000")
+    os.environ.setdefault("MIMALLOC_PURGE_DELAY", "10000")
     gc.set_threshold(_GARBAGE)
     signal.signal(signal.SIGTERM, _end)
     try:

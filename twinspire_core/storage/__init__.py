@@ -36,6 +36,7 @@ __all__ = [
     "read_bytes",
     "upload_tree",
     "write_bytes",
+    "write_transient",
 ]
 
 
@@ -94,6 +95,16 @@ def open_bytes(uri: str) -> BinaryIO:
 def write_bytes(uri: str, data: bytes) -> None:
     """Writes a whole file; readers see the old content or the new one."""
     _store_of(uri).write_bytes(uri, data)
+
+
+def write_transient(uri: str, data: bytes) -> None:
+    """Writes a whole file that is deleted before the command ends: it need not survive a power cut,
+    and on a disk it may never come to it.
+    """
+    if is_remote(uri):
+        gcs.write_bytes(uri, data)
+    else:
+        disk.write_transient(uri, data)
 
 
 def put_if_absent(uri: str, data: bytes) -> bool:

@@ -86,6 +86,13 @@ def write_bytes(uri: str, data: bytes) -> None:
     sync(os.path.dirname(uri))
 
 
+def write_transient(uri: str, data: bytes) -> None:
+    """Writes a whole file, without waiting for the disk."""
+    with _scratch_file(uri) as scratch:
+        Path(scratch).write_bytes(data)
+        os.replace(scratch, uri)
+
+
 def put_if_absent(uri: str, data: bytes) -> bool:
     """Creates a file unless there is one; see `storage.put_if_absent`."""
     with _scratch_file(uri) as scratch:

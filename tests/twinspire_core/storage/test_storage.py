@@ -174,7 +174,7 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path):
         from twinspire_core import storage
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-        for write in (storage.put_if_absent, storage.write_bytes):
+        for write in (storage.put_if_absent, storage.write_bytes, storage.write_transient):
             try:
                 write(sys.argv[1] + "/big", b"x" * 1_000_000)
             except OSError as e:
@@ -184,8 +184,17 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path):
     found = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), folder], capture_output=True, text=True
     )
-    assert found.stdout.split("\n")[:2] == ["File too large"] * 2, found.stderr
+    assert found.stdout.split("\n")[:3] == ["File too large"] * 3, found.stderr
     assert list(Path(folder).iterdir()) == []
+
+
+def test_a_transient_file_waits_for_no_disk(place, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    for content in (b"1", b"22"):
+        storage.write_transient(f"{place}/sub/f", content)
+        assert storage.read_bytes(f"{place}/sub/f") == content
+    assert storage.list_names(f"{place}/sub") == ["f"] and synced == []
 
 
 def test_what_a_killed_writer_left_is_no_file(tmp_path):
