@@ -23,7 +23,7 @@ from rich.console import Console
 from beam_jobs.beam import engine, written_rows
 from beam_jobs.beam.written_rows import WriteRows
 from beam_jobs.embedding import tensorflow_serving
-from beam_jobs.embedding.id_ranges import EachOnce, id_ranges
+from beam_jobs.embedding.id_ranges import EachOnce, id_files, id_ranges
 from beam_jobs.embedding.reused_vectors import (
     CompareRange,
     KeepKnown,
@@ -59,7 +59,7 @@ def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, int]:
     corpus = file_parts(storage.join(features, feature_schema.CORPUS_END))
     users = file_parts(storage.join(features, feature_schema.USERS))
     items = _count_corpus(corpus)
-    files = [part.uri for part in corpus]
+    files = id_files(part.uri for part in corpus)
     item_columns = [column.name for column in feature_schema.item_columns(p)]
     which = "new and changed ones of " if known else ""
     console.print(

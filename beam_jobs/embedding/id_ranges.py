@@ -2,10 +2,11 @@
 wherever an id stands, it is in one range.
 
 The corpus is sorted by item, so a range is one file of it. If it is not, all is right as well, and
-more is read.
+more is read. Which ids a file may hold is read once, of its footer, and travels with its name: a store
+is not asked for each file by each range.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from beam_jobs.beam.failures import fails_fast
 from twinspire_core.errors import BadData
 from twinspire_core.storage.parquet_files import open_parquet
+from twinspire_core.storage.store import map_each
 
 _NAMED = 5
 
@@ -30,25 +32,42 @@ class IdRange(NamedTuple):
     end: str | None
 
 
-def id_ranges(files: Sequence[str]) -> list[IdRange]:
-    """Ranges that begin with the least id of each Parquet file, which its footer says."""
-    least = set()
-    for uri in files:
-        with open_parquet(uri) as file:
-            bounds = [found for found in map(_bounds, _columns(file)) if found]
-        if bounds:
-            least.add(min(low for low, _ in bounds))
-    cuts = sorted(least)[1:]
+class IdFile(NamedTuple):
+    """A Parquet file that has `_item`, and the least and the greatest of it; None is not known."""
+
+    uri: str
+    bounds: tuple[str, str] | None
+
+
+def id_files(uris: Iterable[str]) -> list[IdFile]:
+    """The files that have rows, by their footers; a few are read at once."""
+    return [file for file in map_each(_id_file, uris) if file]
+
+
+def _id_file(uri: str) -> IdFile | None:
+    with open_parquet(uri) as file:
+        if not file.metadata.num_rows:
+            return None
+        groups = [_bounds(column) for column in _columns(file)]
+    known = [bounds for bounds in groups if bounds]
+    if len(known) < len(groups):
+        return IdFile(uri, None)
+    return IdFile(uri, (min(known)[0], max(high for _, high in known)))
+
+
+def id_ranges(files: Iterable[IdFile]) -> list[IdRange]:
+    """Ranges that begin with the least id of each file."""
+    cuts = sorted({file.bounds[0] for file in files if file.bounds})[1:]
     ends = zip([None, *cuts], [*cuts, None], strict=True)
     return [IdRange(number, *bounds) for number, bounds in enumerate(ends)]
 
 
-def rows_between(files: Sequence[str], of: IdRange, columns: Sequence[str] = ()) -> pa.Table:
+def rows_between(files: Iterable[IdFile], of: IdRange, columns: Sequence[str] = ()) -> pa.Table:
     """The rows of a range, in the order of the files: `_item`, and those columns that the files have.
-    Of others' row groups only footers are read.
+    Only files and row groups that may hold some are read.
     """
     found = [pa.table({"_item": pa.array([], pa.string())})]
-    for uri in files:
+    for uri in (file.uri for file in files if _may_hold(file.bounds, of)):
         with open_parquet(uri) as file:
             wanted = [name for name in columns if name in file.schema_arrow.names]
             for number, column in enumerate(_columns(file)):
@@ -60,7 +79,7 @@ def rows_between(files: Sequence[str], of: IdRange, columns: Sequence[str] = ())
 class EachOnce(beam.DoFn):
     """Range of ids -> nothing."""
 
-    def __init__(self, out: str, files: Sequence[str]) -> None:
+    def __init__(self, out: str, files: Sequence[IdFile]) -> None:
         super().__init__()
         self.out = out
         self._files = list(files)

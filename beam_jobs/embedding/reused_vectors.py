@@ -17,7 +17,7 @@ from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs.beam import written_rows
 from beam_jobs.beam.written_rows import WriteRows
-from beam_jobs.embedding.id_ranges import IdRange, rows_between
+from beam_jobs.embedding.id_ranges import IdFile, IdRange, id_files, rows_between
 from beam_jobs.embedding.tower_calls import Batch, batches_of, write_plain
 from twinspire_core import storage
 from twinspire_core.contracts.embedded_vectors import ITEMS
@@ -97,13 +97,13 @@ class CompareRange(beam.DoFn):
 
     def __init__(
         self,
-        corpus: Sequence[str],
+        corpus: Sequence[IdFile],
         known: KnownVectors,
         columns: Sequence[str],
         batch_rows: int,
         out: str,
     ) -> None:
-        """Lists the files of what is known.
+        """Lists the files of what is known, and which ids they hold.
 
         Args:
           corpus: files of the corpus.
@@ -114,8 +114,8 @@ class CompareRange(beam.DoFn):
         """
         super().__init__()
         self._corpus = list(corpus)
-        self._before = list_parquet(known.corpus)
-        self._vectors = list_parquet(known.vectors)
+        self._before = id_files(list_parquet(known.corpus))
+        self._vectors = id_files(list_parquet(known.vectors))
         self._columns = list(columns)
         self._batch_rows = batch_rows
         self._out = out
