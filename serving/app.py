@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -14,9 +15,10 @@ from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse
 
-from serving.http import body_reading, http_errors, openapi
+from serving.http import body_reading, event_bodies, http_errors, openapi
 from serving.http.api_page import page
 from serving.http.connection import limited, while_connected
+from serving.http.event_bodies import Events
 from serving.http.middleware import RequestMiddleware
 from serving.http.prometheus import CONTENT_TYPE
 from serving.http.server_settings import LOOPBACK, Settings
@@ -133,6 +135,28 @@ def _ask(app: FastAPI, service: Service) -> None:
         wanted = await body_reading.parse(parser.similar, await read(request))
         service.check_ready()
         return _json(await while_connected(request, service.similar(wanted)))
+
+    @app.post(
+        "/v1/events",
+        tags=["ask"],
+        summary="What users take, as it happens",
+        openapi_extra=openapi.events_body(),
+        responses=openapi.events_responses(),
+        response_class=Response,
+    )
+    async def events(request: Request) -> Response:
+        """Counts what users took since the live version was made: within a second the lists of its
+        source `trending`, and the mix that has it, go by it. All of a body counts, or nothing.
+
+        A server forgets events when it ends, and servers do not tell each other: send each event to
+        all of them, and those of today again to one that has begun.
+        """
+
+        def read_events(content: bytes) -> Events:
+            return event_bodies.parse(content, service.pipeline.zone, datetime.now(UTC))
+
+        told = await body_reading.parse(read_events, await read(request))
+        return _json(orjson.dumps(await run_in_threadpool(service.take, told)))
 
     @app.get(
         "/v1/version",

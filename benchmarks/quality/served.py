@@ -121,11 +121,11 @@ def fit(
     ranked: dict[str, np.ndarray] = {}
     unseen: dict[str, np.ndarray] = {}
     for case in prepared.split.cases:
-        asked = list(_requests(prepared, case))
+        asked = list(requests(prepared, case))
         now = datetime.combine(case.day or prepared.split.last, time(12), chain.p.zone)
         for lists, exclude_seen in ((ranked, False), (unseen, True)):
-            found = _ask(version, asked, now, source, exclude_seen=exclude_seen)
-            lists[case.name] = _positions(version, found, corpus)
+            found = ask(version, asked, now, source, exclude_seen=exclude_seen)
+            lists[case.name] = positions(version, found, corpus)
     return Fitted(ranked, 0.0, unseen=unseen)
 
 
@@ -137,7 +137,7 @@ def carried(source: str | None, version: Version) -> str | None:
     return None
 
 
-def _ask(
+def ask(
     version: Version,
     asked: list[dict[str, Any]],
     now: datetime,
@@ -160,7 +160,7 @@ def _ask(
     return np.concatenate(parts)
 
 
-def _positions(version: Version, rows: np.ndarray, corpus: pl.Series) -> np.ndarray:
+def positions(version: Version, rows: np.ndarray, corpus: pl.Series) -> np.ndarray:
     """A version's rows as positions in the benchmark's catalogue; items outside it find nothing."""
     place = pl.DataFrame({"id": corpus}).with_row_index("place")
     ids = pl.DataFrame({"id": pl.Series(version.items["_item"]).cast(pl.String)})
@@ -169,7 +169,7 @@ def _positions(version: Version, rows: np.ndarray, corpus: pl.Series) -> np.ndar
     return np.where(rows >= 0, table[np.maximum(rows, 0)], -1)
 
 
-def _requests(prepared: Prepared, case: Case) -> Iterator[dict[str, Any]]:
+def requests(prepared: Prepared, case: Case) -> Iterator[dict[str, Any]]:
     """A request per query: the user alone, or what the moment knows besides."""
     queries = prepared.queries(case)
     if case.frozen:

@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks.quality.figures import HEADLINE
 from benchmarks.quality.logs import CASES
-from benchmarks.quality.targets import ALL, FEWEST, OURS, TWO_TOWERS
+from benchmarks.quality.targets import ALL, FEWEST, OURS, TOLD, TWO_TOWERS
 
 BEGIN = "<!-- {}: begin -->"
 END = "<!-- {}: end -->"
@@ -13,6 +13,8 @@ ORDER = {case: place for place, case in enumerate(CASES)}
 FIGURE = ("case", "kind", "contender")
 RATIO = ("case", "kind", "users", "above", "below")
 """What tells a figure, and a ratio, from all others."""
+SERVED = {OURS: "", TOLD: ", told of events"}
+"""What is served, and how a row says that the server was told what users took meanwhile."""
 Row = Mapping[str, Any]
 
 
@@ -79,20 +81,24 @@ def ratios_table(found: Mapping[str, Any]) -> str:
         "|---|--:|---|--:|--:|--:|---|",
     ]
     for case, kind, peer in _best(found):
-        row = _ratios(found, OURS).get((case, kind, peer))
-        if (case, kind, OURS) not in recall or not _is_shown(case, kind, found):
-            continue
         its = recall.get((case, kind, peer))
-        end = "not measured | | |"
-        if row is not None:
-            end = f"{_ratio(row)} | {row['aim']:.2f} | {row['verdict']} |"
-        elif its is not None:
-            end = f"{recall[case, kind, OURS] / its:.3f}, not asked together | | |"
-        lines.append(
-            f"| {case}, seen {kind} | {recall[case, kind, OURS]:.3f} | {peer} |"
-            f" {'' if its is None else f'{its:.3f}'} | {end}"
-        )
-    slices = _slices(found)
+        for ours, how in SERVED.items():
+            row = _ratios(found, ours).get((case, kind, peer))
+            found_by_ours = recall.get((case, kind, ours))
+            if found_by_ours is None or not _is_shown(case, kind, found):
+                continue
+            end = "not measured | | |"
+            if row is not None:
+                end = f"{_ratio(row)} | {row['aim']:.2f} | {row['verdict']} |"
+            elif ours != OURS:
+                continue
+            elif its is not None:
+                end = f"{found_by_ours / its:.3f}, not asked together | | |"
+            lines.append(
+                f"| {case}, seen {kind}{how} | {found_by_ours:.3f} | {peer} |"
+                f" {'' if its is None else f'{its:.3f}'} | {end}"
+            )
+    slices = [row for row in _slices(found) if row["above"] == OURS]
     below = [row for row in slices if row["verdict"].startswith("MISSED")]
     lines += [
         "",
@@ -152,7 +158,8 @@ def slices_table(found: Mapping[str, Any]) -> str:
         "|---|---|--:|---|--:|---|",
     ]
     lines += [
-        f"| {row['case']}, seen {row['kind']} | {row['users']} | {row['queries']:,} | {row['below']} |"
+        f"| {row['case']}, seen {row['kind']}{SERVED[row['above']]} | {row['users']} |"
+        f" {row['queries']:,} | {row['below']} |"
         f" {_ratio(row)} | {row['verdict']} |"
         for row in _slices(found)
     ]
@@ -180,7 +187,7 @@ def _slices(found: Mapping[str, Any]) -> list[Row]:
     return [
         row
         for row in found["ratios"]
-        if row["above"] == OURS
+        if row["above"] in SERVED
         and row["users"] != ALL
         and row["queries"] >= FEWEST
         and (row["case"], row["kind"], row["below"]) in best

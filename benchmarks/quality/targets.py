@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from benchmarks.quality.contenders import TRANSFORMERS
+from benchmarks.quality import told_events
+from benchmarks.quality.contenders import AS_OF_EVENTS, READ_THE_DAY, TRANSFORMERS
 from benchmarks.quality.figures import SLICES, Result, by_case, ratio, short
 
 AIMS = {"globo/next-day": 1.05, "groceries/next-day": 1.08, "groceries/next-week": 1.08}
@@ -16,6 +17,8 @@ NOT_BELOW = 1.0
 peer with the same encoder.
 """
 OURS = "twinspire/served"
+TOLD = told_events.NAME
+"""The same, told of events as they happen: held against peers that know of them too."""
 TWO_TOWERS = (("twinspire/mean", "tfrs"), ("twinspire/two-tower", "tfrs"))
 """Our encoder like the peer's, trained anew like it; and the two-tower that is served."""
 FEWEST = 20
@@ -104,7 +107,10 @@ def targets(
     for key, found in by_case(results).items():
         for peer in found:
             if not peer.startswith("twinspire"):
-                made += _of(found, OURS, peer, best=peer in best_peers.get(key, ()))
+                best = peer in best_peers.get(key, ())
+                made += _of(found, OURS, peer, best=best)
+                if peer in READ_THE_DAY and key[0] in AS_OF_EVENTS:
+                    made += _of(found, TOLD, peer, best=best)
         for above, below in TWO_TOWERS:
             made += _of(found, above, below)
     return made

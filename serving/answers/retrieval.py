@@ -114,20 +114,11 @@ def encode_queries(version: Version, table: pa.Table, source: str) -> EncodedQue
         no_past = Ragged(nothing, nothing, len(table))
         return EncodedQueries(_encode(version, table), Queries.of_past(no_past))
     vectors = np.zeros((len(table), 0), np.float32)
-    if source == RANKED or TWO_TOWER in _sources_of(version, source):
+    if source == RANKED or TWO_TOWER in version.sources_of(source):
         vectors = _encode(version, table)
     sources = version.candidate_sources
     personal = source == RANKED or (sources is not None and sources.use_personal_counts)
     return EncodedQueries(vectors, read_queries(version, table, personal=personal))
-
-
-def _sources_of(version: Version, source: str) -> Sequence[str]:
-    """Whose lists an answer is made of."""
-    if source == RANKED:
-        return version.ranker.sources if version.ranker else ()
-    if source == MIX:
-        return version.fusion.sources if version.fusion else ()
-    return (source,)
 
 
 def _encode(version: Version, table: pa.Table) -> np.ndarray:
@@ -202,7 +193,7 @@ def _retrieve_group(
     lists = retrieve_ranked(
         version, sources, queries, encoded.vectors, k, exclude, length=length, explain=explain
     )
-    names = _sources_of(version, source)
+    names = version.sources_of(source)
     ended = _end_lists(lists.rows, lists.scores, widened, names, lists.shares)
     return ended._replace(values=lists.values)
 
@@ -219,7 +210,7 @@ def _with_two_tower(
     search, [B] bool.
     """
     queries = encoded.queries
-    if TWO_TOWER not in _sources_of(version, source):
+    if TWO_TOWER not in version.sources_of(source):
         return queries, np.zeros(len(queries), bool)
     found, scores, widened = search_without(
         version.index, encoded.vectors, max(k, DEPTH), seen, sources.passing

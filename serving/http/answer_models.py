@@ -121,6 +121,16 @@ class SimilarAnswer(_OfVersion):
 
 
 @with_config(_CLOSED)
+class EventsAnswer(_OfVersion):
+    """The answer of `/v1/events`."""
+
+    taken: Annotated[int, _about("Events that are kept: all of the body's.")]
+    unknown_items: Annotated[int, _about("Those whose item is not in the version's catalogue.")]
+    before_version: Annotated[int, _about("Those that the version's counts hold already.")]
+    notes: NotRequired[_Notes]
+
+
+@with_config(_CLOSED)
 class LoadFailure(TypedDict):
     """Why a version could not be loaded."""
 

@@ -57,10 +57,10 @@ class BodyParser:
             single, body, queries = self._validate(content)
             columns = [self._requests.by_column(query) for query in queries]
         except (ValidationError, ValueError, Refused):
-            return self.recommend_from(_read_object(content))
+            return self.recommend_from(read_object(content))
         members = len(body.model_fields_set) + sum(map(_count_members, queries))
         if not surely_distinct(content, members, queries):
-            _read_object(content)  # which says what is wrong
+            read_object(content)  # which says what is wrong
         options = Options(**_values(body, self.bodies.options))
         self._check_items(len(columns), options)
         self._check_ids(columns)
@@ -86,11 +86,11 @@ class BodyParser:
             filters: dict[str, Any] = {key: getattr(body, key, None) for key in _FILTERS}
             self._requests.by_column(filters)
         except (ValidationError, ValueError, Refused):
-            return self.similar_from(_read_object(content))
+            return self.similar_from(read_object(content))
         values = _values(body, self.bodies.similar_fields)
         members = len(body.model_fields_set) + _count_members(filters) - len(filters)
         if not surely_distinct(content, members, [values]):
-            _read_object(content)
+            read_object(content)
         return SimilarRequest(**values, **filters)
 
     def recommend_from(self, body: Mapping[str, Any]) -> RecommendRequest:
@@ -211,7 +211,7 @@ def refused(error: Refused, where: str) -> Problem:
     return Problem(error.kind, with_full_stop(error), where=place or None, did_you_mean=error.near)
 
 
-def _read_object(content: bytes) -> dict[str, Any]:
+def read_object(content: bytes) -> dict[str, Any]:
     """The object in a body.
 
     Raises:

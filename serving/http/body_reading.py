@@ -52,5 +52,6 @@ async def parse(parser: Callable[[bytes], _Request], content: bytes) -> _Request
 
 def _too_large(most: int) -> Problem:
     return Problem(
-        "body_too_large", f"A body has at most {most:,} bytes; send fewer queries at a time."
+        "body_too_large",
+        f"A body has at most {most:,} bytes; send fewer queries or events at a time.",
     )

@@ -10,7 +10,14 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from serving.http import http_errors
-from serving.http.answer_models import OneAnswer, SeveralAnswers, SimilarAnswer, VersionAnswer
+from serving.http.answer_models import (
+    EventsAnswer,
+    OneAnswer,
+    SeveralAnswers,
+    SimilarAnswer,
+    VersionAnswer,
+)
+from serving.http.event_bodies import EventsBody
 from serving.http.request_models import RequestBodies
 from serving.requests.request_model import RequestModel
 from serving.requests.value_types import typed_dict
@@ -89,6 +96,15 @@ def similar_body(bodies: RequestBodies) -> dict[str, Any]:
     )  # fmt: skip
 
 
+def events_body() -> Schema:
+    """`requestBody` of `/v1/events`."""
+    examples = {
+        "as they happen": {"events": [{"item": "item1"}, {"item": "item2"}]},
+        "those of before": {"events": [{"item": "item1", "time": "2024-04-15T09:30:00+02:00"}]},
+    }
+    return _json_body(schema_of(EventsBody), examples)
+
+
 def _json_body(schema: Schema, examples: Mapping[str, Any]) -> dict[str, Any]:
     shown = {name: {"value": value} for name, value in examples.items()}
     content = {http_errors.JSON: {"schema": schema, "examples": shown}}
@@ -105,6 +121,12 @@ def similar_responses() -> Responses:
     """`responses` of `/v1/similar`."""
     answer = _response("The nearest items, best first.", SimilarAnswer)
     return {200: answer, **problems(400, *_REFUSED, 404, 408, 413, 415, 422, 429, 503)}
+
+
+def events_responses() -> Responses:
+    """`responses` of `/v1/events`."""
+    answer = _response("What came of them.", EventsAnswer)
+    return {200: answer, **problems(400, *_REFUSED, 408, 413, 415, 422, 429, 503)}
 
 
 def version_responses() -> Responses:

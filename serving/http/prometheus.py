@@ -60,6 +60,15 @@ class Metrics:
         self.lists = Counter(
             "twinspire_lists", "Lists, by where their items come from.", ["source"], registry=r
         )
+        self.events = Counter("twinspire_events", "Events that it was told.", registry=r)
+        self.event_failures = Counter(
+            "twinspire_event_failures", "Attempts to count events that failed.", registry=r
+        )
+        self.newest_event = Gauge(
+            "twinspire_newest_event_seconds",
+            "When the newest event of the last body happened, in Unix time.",
+            registry=r,
+        )
         self.version = Gauge(
             "twinspire_live_version",
             "1 for the version that answers.",

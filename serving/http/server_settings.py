@@ -6,7 +6,16 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Addresses and names by which only this machine reaches a server."""
 BURST = 10
 """Seconds whose requests a client may send at once, where there is a rate."""
-_COUNTS = ("max_k", "max_queries", "max_items", "max_ids", "max_body", "max_batch", "max_pending")
+_COUNTS = (
+    "max_k",
+    "max_queries",
+    "max_items",
+    "max_ids",
+    "max_body",
+    "max_batch",
+    "max_pending",
+    "max_events",
+)
 _SMALLEST_HEAD = 8192
 
 
@@ -38,6 +47,7 @@ class Settings:
         lot.
       max_pending: queries that wait; above it requests are turned away with 503, so that those who
         wait are answered. Requests that are answered part by part may fill half of it.
+      max_events: the newest events that are kept (`/v1/events`), about 100 bytes each.
       cache: folder that versions on `gs://` are downloaded to; None is `~/.cache/twinspire`.
     """
 
@@ -54,6 +64,7 @@ class Settings:
     client_timeout: float = 10.0
     max_batch: int = 64
     max_pending: int = 4096
+    max_events: int = 1_000_000
     cache: str | None = None
 
     def __post_init__(self) -> None:

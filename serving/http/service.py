@@ -4,8 +4,9 @@ from asyncio import Future
 from collections.abc import Sequence
 from pathlib import Path
 
-from serving.http.answer_models import LoadFailure, VersionAnswer, VersionFacts
+from serving.http.answer_models import EventsAnswer, LoadFailure, VersionAnswer, VersionFacts
 from serving.http.bodies import BodyParser
+from serving.http.event_bodies import Events
 from serving.http.handlers import answer_batch, answer_parts, similar_body
 from serving.http.hot_swap import Failure, LiveVersion, Served, warm
 from serving.http.http_errors import Problem
@@ -13,6 +14,7 @@ from serving.http.micro_batching import Batcher, Outcome, Parts
 from serving.http.prometheus import Metrics
 from serving.http.request_models import RecommendRequest, SimilarRequest
 from serving.http.server_settings import Settings
+from serving.http.told_events import ToldEvents
 from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import Pipeline
@@ -33,7 +35,8 @@ class Service:
         self.metrics = Metrics()
         self.requests = Requests(pipeline)
         self.parser = BodyParser(self.requests.model, settings)
-        self.live = LiveVersion(pipeline, self.open, warm, self.metrics, settings.poll)
+        self.events = ToldEvents(settings.max_events, self.metrics)
+        self.live = LiveVersion(pipeline, self.open, self._warm, self.metrics, settings.poll)
         self.batcher = Batcher(
             self._answer,
             self._answer_parts,
@@ -43,14 +46,21 @@ class Service:
         )
 
     def start(self) -> None:
-        """Starts to follow the registry and to answer."""
+        """Starts to follow the registry and the events, and to answer."""
         self.live.start()
         self.batcher.start()
+        self.events.start()
 
     def stop(self) -> None:
         """Answers what waits, then ends."""
+        self.events.stop()
         self.batcher.stop()
         self.live.stop()
+
+    def _warm(self, version: Version) -> None:
+        # It knows what its predecessor was told when it begins to answer.
+        self.events.follow(version)
+        warm(version)
 
     def open(self, version: str) -> Version:
         """Opens any version of the pipeline, its digests verified."""
@@ -100,6 +110,14 @@ class Service:
     def _answer_parts(self, request: RecommendRequest, most: int) -> Parts:
         # The version is that of the first part, whatever goes live meanwhile.
         return (yield from answer_parts(self.version, self.requests, request, most, self.metrics))
+
+    def take(self, events: Events) -> EventsAnswer:
+        """Takes what users took; lists go by it within a second.
+
+        Raises:
+          Problem: no version is ready.
+        """
+        return self.events.take(self.version, events)
 
     def similar(self, request: SimilarRequest) -> "Future[bytes]":
         """The body of the answer, some time, as `Batcher.submit` gives it.

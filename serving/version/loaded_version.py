@@ -3,6 +3,7 @@ users.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -31,6 +32,7 @@ from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search import stored_index
 from twinspire_core.search.index import Index
 from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.source import Source
 from twinspire_core.sources.version_tables import read_constants, read_tables
 
 
@@ -125,6 +127,12 @@ class Version:
             return None
         return CandidateSources.of(self.items, read_tables(self.home), read_constants(self.home))
 
+    def put_source(self, source: Source) -> None:
+        """Has lists made by another source in place of the one of its name, from the next answer on."""
+        assert self.candidate_sources is not None, "of a version that carries the source"
+        by_name = {**self.candidate_sources.by_name, source.name: source}
+        self.candidate_sources = replace(self.candidate_sources, by_name=by_name)
+
     @cached_property
     def ranking_features(self) -> RankingFeatures | None:
         """What candidates are ranked by, as of its moment; None where there are no sources."""
@@ -170,6 +178,14 @@ class Version:
         if self.candidate_sources:
             sources += self.candidate_sources.without_model
         return sources
+
+    def sources_of(self, source: str) -> Sequence[str]:
+        """Whose lists an answer is made of: those of the ranker, of the mix, or the one itself."""
+        if source == RANKED:
+            return self.ranker.sources if self.ranker else ()
+        if source == MIX:
+            return self.fusion.sources if self.fusion else ()
+        return (source,)
 
     def choose_source(self, source: str | None) -> str:
         """The source that answers: the one asked for, else the ranker where the gate found it

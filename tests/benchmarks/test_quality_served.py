@@ -48,7 +48,7 @@ def ready(tmp_path: Path) -> Prepared:
 
 
 def test_before_a_click_a_request_brings_what_was_known_then(ready: Prepared) -> None:
-    (request,) = served._requests(ready, LAST_CLICK)
+    (request,) = served.requests(ready, LAST_CLICK)
     assert request == {
         "user": "7",
         "history": ["a", "b"],
@@ -62,14 +62,14 @@ def test_before_a_click_a_request_brings_what_was_known_then(ready: Prepared) ->
 
 
 def test_at_the_start_of_a_day_a_user_is_asked_for_by_id_alone(ready: Prepared) -> None:
-    assert list(served._requests(ready, NEXT_DAY)) == [{"user": "7"}]
+    assert list(served.requests(ready, NEXT_DAY)) == [{"user": "7"}]
 
 
 def test_what_a_version_lists_is_found_by_its_id() -> None:
     version = SimpleNamespace(items=pa.table({"_item": ["x", "b", "a"]}))
     corpus = pl.Series("_item", ["a", "b", "c"])
     rows = np.array([[2, 1, 0], [1, -1, -1]])
-    found = served._positions(version, rows, corpus)  # type: ignore[arg-type]
+    found = served.positions(version, rows, corpus)  # type: ignore[arg-type]
     assert found.tolist() == [[0, 1, -1], [1, -1, -1]]
 
 

@@ -139,11 +139,13 @@ def publish(
     user_store: bool = True,
     nominators: dict[str, bytes] | None = None,
     titles: list[str] | None = None,
+    counts: dict[str, list[float]] | None = None,
     **told: object,
 ) -> str:
     """Publishes a version in the documented layout; its id.
 
-    `nominators` are files for sources beside the towers, `told` further fields of the manifest.
+    `nominators` are files for sources beside the towers, `counts` further columns of the items,
+    `told` further fields of the manifest.
     """
     from twinspire_core import storage
 
@@ -159,7 +161,7 @@ def publish(
     columns |= {f"_attribute_{name}": values for name, values in ATTRIBUTES.items()}
     if nominators is not None:  # without, as a release before the mix wrote it
         columns |= {"_popular": [*range(12)], "_lately": [5, *[0] * 10, 4]}
-    pq.write_table(pa.table(columns), staged / "items.parquet")
+    pq.write_table(pa.table(columns | (counts or {})), staged / "items.parquet")
     for name, content in (nominators or {}).items():
         (staged / name).write_bytes(content)
     (staged / "index.json").write_text(json.dumps({"recall": 1.0}))

@@ -13,7 +13,7 @@ sources.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple, Self
 
@@ -64,6 +64,18 @@ class Fusion:
         """The weights for users with so many earlier events, [U] int64: [U, S] float64."""
         weights: np.ndarray = self.weights[slice_of(events, self.bounds)]
         return weights
+
+    def leaning_on(self, source: str, share: float) -> Self:
+        """The same with one of the sources at a share, below 1, of at least so much of the weights of each
+        slice that goes by it at all.
+        """
+        place = self.sources.index(source)
+        own = self.weights[:, place]
+        others = self.weights.sum(axis=1) - own
+        leans = (own > 0) & (own < share * (own + others))
+        weights = self.weights.copy()
+        weights[leans, place] = others[leans] * share / (1 - share)
+        return replace(self, weights=weights / weights.sum(axis=1, keepdims=True).clip(min=1e-12))
 
     def dump(self) -> bytes:
         """The content of mix.json."""

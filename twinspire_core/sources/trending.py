@@ -18,6 +18,8 @@ from twinspire_core.sources.popularity import OrderForAll
 from twinspire_core.sources.source import SourceTables
 
 _PREFIX = "_trending_"
+_LONGEST = list(TRENDING_HALF_LIVES)[-1]
+_MICROSECONDS = 86_400 * 1_000_000  # of a day
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,73 @@ class Trending(OrderForAll):
         column = _PREFIX + cls.chosen(tables)
         if column not in tables.corpus.column_names:
             return None
-        counts = tables.corpus.column(column).fill_null(0).to_numpy()
-        # Events so old that nothing is left of them are told apart by the longest half-life.
-        longest = tables.corpus.column(list(TRENDING_HALF_LIVES)[-1]).fill_null(0).to_numpy()
+        return cls.by(_counts(tables, column), _counts(tables, _LONGEST))
+
+    @classmethod
+    def by(cls, counts: np.ndarray, longest: np.ndarray) -> Self:
+        """By counts, [C]. Events so old that nothing is left of them are told apart by those of the
+        longest half-life, [C].
+        """
         order = np.lexsort((-longest, -counts)).astype(np.int64)
         return cls(order, counts.astype(np.float32))
+
+
+class RunningCounts:
+    """Decayed counts that go on, event by event: they are always what tables would hold that were made
+    at the moment of the newest event, since all that was counted before decays alike.
+    """
+
+    def __init__(self, tables: SourceTables, moment: int) -> None:
+        """Begins with the counts of tables that `Trending` can be made of.
+
+        Args:
+          tables: the tables.
+          moment: microseconds since 1970 that they are as of.
+        """
+        columns = (_PREFIX + Trending.chosen(tables), _LONGEST)
+        self._counts = [_counts(tables, column) for column in columns]
+        self._half_lives = [TRENDING_HALF_LIVES[column] * _MICROSECONDS for column in columns]
+        self._moment = moment
+        self._told = 0.0
+
+    @property
+    def half_life(self) -> float:
+        """In microseconds."""
+        return self._half_lives[0]
+
+    @property
+    def moment(self) -> int:
+        """Of the newest event, in microseconds since 1970."""
+        return self._moment
+
+    @property
+    def told(self) -> float:
+        """The share of the counts that was added since they began."""
+        total = float(self._counts[0].sum())
+        return self._told / total if total else 0.0
+
+    def add(self, items: np.ndarray, times: np.ndarray) -> None:
+        """Counts events.
+
+        Args:
+          items: [E] positions in the corpus, one at least.
+          times: [E] int64, microseconds since 1970, in any order.
+        """
+        newest = max(self._moment, int(times.max()))
+        for counts, half_life in zip(self._counts, self._half_lives, strict=True):
+            counts *= 0.5 ** ((newest - self._moment) / half_life)
+            np.add.at(counts, items, 0.5 ** ((newest - times) / half_life))
+        half_life = self.half_life
+        self._told *= 0.5 ** ((newest - self._moment) / half_life)
+        self._told += float((0.5 ** ((newest - times) / half_life)).sum())
+        self._moment = newest
+
+    def source(self) -> Trending:
+        """The source as of the newest event."""
+        return Trending.by(*self._counts)
+
+
+def _counts(tables: SourceTables, column: str) -> np.ndarray:
+    """[C] float64, an array of its own."""
+    counts: np.ndarray = tables.corpus.column(column).fill_null(0).to_numpy().astype(np.float64)
+    return counts

@@ -65,6 +65,7 @@ def test_examples_of_the_document_are_answered(client):
     assert {
         "/v1/recommend",
         "/v1/similar",
+        "/v1/events",
         "/v1/version",
         "/healthz",
         "/readyz",

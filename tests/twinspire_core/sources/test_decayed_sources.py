@@ -9,6 +9,8 @@ from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.personal_counts import PersonalCounts, positions_among
 from twinspire_core.sources.queries import Queries
+from twinspire_core.sources.source import SourceTables
+from twinspire_core.sources.trending import RunningCounts
 
 ITEMS = list("abcdef")
 COUNTS = {"_item": ITEMS, "_popular": [1, 9, 5, 0, 7, 2], "_lately": [4, 0, 3, 2, 0, 0]}
@@ -199,3 +201,40 @@ def test_other_constants_change_only_the_sources_that_have_one():
     assert other.by_name["past"] is sources.by_name["past"] and list(other.by_name) == list(
         sources.by_name
     )
+
+
+@pytest.mark.parametrize("half_life", ["1h", "1d", "60d"])
+def test_running_counts_are_those_of_tables_made_now(half_life):
+    """However the events come: in portions, the newest first, and a month after the tables."""
+    draw = np.random.default_rng(7)
+    item = draw.integers(0, 6, 300)
+    day = 86_400 * 1_000_000
+    time = draw.integers(0, 40 * day, 300)
+
+    def tables(until: int) -> SourceTables:
+        columns = {}
+        for column, days in TRENDING_HALF_LIVES.items():
+            counts = [0.0] * 6
+            for of, at in zip(item.tolist(), time.tolist(), strict=True):
+                if at <= until:
+                    counts[of] += 0.5 ** ((until - at) / day / days)
+            columns[column] = counts
+        return SourceTables(corpus=pa.table(COUNTS | columns), constants={"trending": half_life})
+
+    begin = 10 * day
+    running = RunningCounts(tables(begin), begin)
+    later = np.flatnonzero(time > begin)
+    later = later[np.argsort(-time[later])]
+    for some in np.array_split(later, 7):
+        running.add(item[some], time[some])
+    expected = CandidateSources.of(
+        tables(int(time.max())).corpus, constants={"trending": half_life}
+    ).by_name["trending"]
+    np.testing.assert_allclose(running.source().scores, expected.scores, rtol=1e-6)
+    np.testing.assert_array_equal(running.source().order, expected.order)
+
+
+def test_running_counts_leave_the_tables_as_they_are():
+    tables = SourceTables(corpus=corpus(**{"1d": [1.0, 0, 0, 0, 0, 0]}))
+    RunningCounts(tables, 0).add(np.array([1]), np.array([10**12]))
+    assert tables.corpus["_trending_1d"].to_pylist() == [1.0, 0, 0, 0, 0, 0]

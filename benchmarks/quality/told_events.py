@@ -1,0 +1,76 @@
+"""What a server answers that is told what users take as it happens (`POST /v1/events`): the versions of
+served.py, asked in the order of time.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from benchmarks.quality import served
+from benchmarks.quality.ours import Fitted
+from benchmarks.quality.prepare import Prepared
+from benchmarks.quality.splits import Case
+from serving.version.loaded_version import Version
+from serving.version.newest_events import NewestEvents, TrendingNow
+from twinspire_core.config.source_names import TRENDING
+
+NAME = "twinspire/told"
+MINUTES = 5
+"""Between two looks at what was told: nobody's list knows the events of his own five minutes, though
+servers look each second.
+"""
+_MOST = 10_000_000
+
+
+def takes_part(prepared: Prepared) -> bool:
+    """Whether it is anything else than `twinspire/served` on a log."""
+    asked_as_of_events = any(not case.frozen for case in prepared.split.cases)
+    return asked_as_of_events and TRENDING in prepared.pipeline.mix.sources
+
+
+def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path) -> Fitted:
+    """Asks what `served.fit` asks, with the events of the day up to some minutes before each query."""
+    chain = served.chain_of(prepared.split, settings, seed, work)
+    ranked: dict[str, np.ndarray] = {}
+    unseen: dict[str, np.ndarray] = {}
+    for case in prepared.split.cases:
+        asked = list(served.requests(prepared, case))
+        now = datetime.combine(case.day or prepared.split.last, time(12), chain.p.zone)
+        for lists, exclude_seen in ((ranked, False), (unseen, True)):
+            # Opened anew: what one was told, the other is told again.
+            version = chain.live_after(prepared.split.last)
+            found = np.full((len(asked), served.LENGTH), -1, np.int64)
+            for queries in _in_time(version, prepared, case):
+                some = [asked[query] for query in queries]
+                answer = served.ask(version, some, now, None, exclude_seen=exclude_seen)
+                found[queries] = answer
+            lists[case.name] = served.positions(version, found, prepared.corpus()["_item"])
+    return Fitted(ranked, 0.0, unseen=unseen)
+
+
+def _in_time(version: Version, prepared: Prepared, case: Case) -> Iterator[np.ndarray]:
+    """Rows of queries, those of some minutes together; before each, the version has been told what
+    happened before these minutes.
+    """
+    moment = prepared.queries(case)["_moment"].cast(pl.Int64).to_numpy()
+    if case.frozen:
+        yield np.arange(len(moment))
+        return
+    told = prepared.asked().sort("_time")
+    times = told["_time"].cast(pl.Int64).to_numpy()
+    items = told["_item"].cast(pl.String).to_list()
+    events = NewestEvents(_MOST)
+    trending = TrendingNow(version, events, int(moment.min()))
+    length = MINUTES * 60_000_000
+    begins = moment // length * length
+    known = 0
+    for begin in np.unique(begins):
+        until = int(np.searchsorted(times, begin))
+        events.add(items[known:until], times[known:until])
+        known = until
+        trending.look(int(begin))
+        yield np.flatnonzero(begins == begin)

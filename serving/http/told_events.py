@@ -1,0 +1,97 @@
+"""What a server does with the events that it is told: it keeps them, and a thread of its own brings the
+live version up to them.
+"""
+
+import logging
+import time
+from threading import Event, Thread
+
+import numpy as np
+
+from serving.http.answer_models import EventsAnswer
+from serving.http.event_bodies import Events
+from serving.http.prometheus import Metrics
+from serving.version.loaded_version import Version
+from serving.version.newest_events import NewestEvents, TrendingNow
+
+_LOOK = 1.0
+"""Seconds between two looks for newer events, at least: sorting a million items takes half of that."""
+_MOVES_NOTHING = "what this version serves goes by no events: name `trending` in mix.sources of the pipeline file"
+log = logging.getLogger("twinspire.serve")
+
+
+class ToldEvents:
+    """The events that one server was told.
+
+    Args:
+      most: how many are kept.
+      metrics: the server's.
+    """
+
+    def __init__(self, most: int, metrics: Metrics) -> None:
+        self._events = NewestEvents(most)
+        self._metrics = metrics
+        self._following: TrendingNow | None = None
+        self._stop = Event()
+        self._thread = Thread(target=self._run, name="twinspire-events", daemon=True)
+
+    def start(self) -> None:
+        """Starts to follow."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends it."""
+        self._stop.set()
+        self._thread.join(1)
+
+    def follow(self, version: Version) -> None:
+        """Brings a version up to the events, now and from now on; the one before is left as it is."""
+        trending = TrendingNow(version, self._events, _now())
+        self._look(trending)
+        self._following = trending
+
+    def take(self, version: Version, events: Events) -> EventsAnswer:
+        """Takes events; lists go by them within a second.
+
+        Args:
+          version: what answers.
+          events: what was taken.
+        """
+        self._events.add(events.items, events.times)
+        self._metrics.events.inc(len(events.items))
+        self._metrics.newest_event.set(int(events.times.max()) / 1e6)
+        following = self._following
+        answer: EventsAnswer = {
+            "version": version.id,
+            "taken": len(events.items),
+            "unknown_items": int((version.rows(events.items) < 0).sum()),
+            "before_version": 0,
+        }
+        if following:
+            answer["before_version"] = int(np.count_nonzero(events.times < following.since))
+            if not following.moves_lists:
+                answer["notes"] = [_MOVES_NOTHING]
+        return answer
+
+    def _run(self) -> None:
+        took = 0.0
+        # As long as a look takes, at least: half of a processor is for the answers.
+        while not self._stop.wait(max(_LOOK, took)):
+            begin = time.monotonic()
+            if self._following:
+                self._look(self._following)
+            took = time.monotonic() - begin
+
+    def _look(self, trending: TrendingNow) -> None:
+        try:
+            trending.look(_now())
+        except Exception:
+            # Lists stay as they are, and the next look counts what this one did not.
+            self._metrics.event_failures.inc()
+            log.exception(
+                "events could not be counted; the lists of %s are older", trending.version.id
+            )
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,184 @@
+"""`/v1/events`: what users took a moment ago moves the lists of the moment."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from serving.app import create_app
+from serving.http import told_events
+from serving.version.newest_events import NewestEvents
+from tests.serving import conftest as circle
+from tests.serving.http.conftest import FAST, ready, running, shop, until
+from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
+from twinspire_core.contracts.fusion_file import FittedOn
+from twinspire_core.fusion.fuse import Fusion
+
+COUNTS = {column: [12.0 - n for n in range(12)] for column in TRENDING_HALF_LIVES}
+MIX = {
+    "mix.json": Fusion(
+        sources=("two_tower", "trending"),
+        bounds=(),
+        weights=np.array([[0.5, 0.5]]),
+        fitted=FittedOn(),
+    ).dump()
+}
+YESTERDAY = datetime.now(UTC) - timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("trending")
+
+
+@pytest.fixture(scope="module")
+def client(home, towers):
+    """Asks a server of a version of the day before yesterday, which mixes `trending`."""
+    pipeline = shop(home)
+    day = str(YESTERDAY.date() - timedelta(days=1))
+    circle.publish(pipeline, towers, home / "staged", day, nominators=MIX, counts=COUNTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(told_events, "_LOOK", 0.02)
+        with running(create_app(pipeline, FAST)) as asking:
+            yield ready(asking)
+
+
+def first(client) -> str:
+    said = client.post("/v1/recommend", json={"query": {}, "k": 1, "source": "trending"})
+    return said.json()["items"][0]
+
+
+def test_what_is_taken_now_is_listed_first(client):
+    told = client.post("/v1/events", json={"events": [{"item": "i08"}] * 40})
+    assert told.status_code == 200, told.text
+    assert told.json() | {"version": ""} == {
+        "version": "",
+        "taken": 40,
+        "unknown_items": 0,
+        "before_version": 0,
+    }
+    until(lambda: first(client) == "i08")
+    metrics = client.get("/metrics").text
+    assert "twinspire_events_total 40.0" in metrics
+    newest = next(x for x in metrics.splitlines() if x.startswith("twinspire_newest_event_seconds"))
+    assert abs(float(newest.split()[1]) - datetime.now(UTC).timestamp()) < 60
+
+
+def test_what_does_not_count_is_told(client):
+    old = (YESTERDAY - timedelta(days=3)).isoformat()
+    events = [{"item": "i01", "time": old}, {"item": "elsewhere"}, {"item": "i02", "time": None}]
+    told = client.post("/v1/events", json={"events": events}).json()
+    assert (told["taken"], told["unknown_items"], told["before_version"]) == (3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "time", ["2024-02-01T10:00:00", "2024-02-01T01:00:00Z", 1_706_749_200, 1_706_749_200_000]
+)
+def test_a_moment_may_be_written_in_several_ways(time):
+    """The zone of a time without one is the pipeline's, Tokyo."""
+    from zoneinfo import ZoneInfo
+
+    import orjson
+
+    from serving.http import event_bodies
+
+    body = orjson.dumps({"events": [{"item": "i01", "time": time}]})
+    found = event_bodies.parse(body, ZoneInfo("Asia/Tokyo"), datetime.now(UTC))
+    assert found.times.tolist() == [1_706_749_200 * 1_000_000]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "where"),
+    [
+        ("{", "bad_json", None),
+        ("[]", "wrong_type", None),
+        ({"events": []}, "out_of_range", "events"),
+        ({"events": [{"item": "i1"}] * 10_001}, "out_of_range", "events"),
+        ({"events": [{"item": "i1"}, {"time": 1}]}, "missing", "events[1].item"),
+        ({"events": [{"item": "i1", "user": "u"}]}, "unknown_key", "events[0].user"),
+        ({"event": [{"item": "i1"}]}, "missing", "events"),
+        ({"events": [{"item": "i1"}], "source": "mix"}, "unknown_key", "source"),
+        ({"events": [{"item": "i1", "time": "soon"}]}, "wrong_type", "events[0].time"),
+        ({"events": [{"item": "i1", "time": 1e300}]}, "wrong_type", "events[0].time"),
+        ({"events": [{"item": "i1", "time": -(10**18)}]}, "wrong_type", "events[0].time"),
+        ({"events": [{"item": ["i1"]}]}, "wrong_type", "events[0].item"),
+        ({"events": None}, "wrong_type", "events"),
+        ({"events": [{"item": "i" * 513}]}, "out_of_range", "events[0].item"),
+        ('{"events": [{"item": "i1"}], "events": [{"item": "i2"}]}', "given_twice", "events"),
+        ('{"events": [{"item": "i1", "item": "i2"}]}', "given_twice", "item"),
+        (
+            {"events": [{"item": "i1"}, {"item": "i1", "time": "2999-01-01T00:00:00Z"}]},
+            "out_of_range",
+            "events[1].time",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_and_nothing_counts(client, body, kind, where):
+    before = client.get("/metrics").text.split("twinspire_events_total ")[1].split()[0]
+    content = {"content": body} if isinstance(body, str) else {"json": body}
+    told = client.post("/v1/events", headers={"content-type": "application/json"}, **content)
+    error = told.json()["error"]
+    if len(str(body)) > 20_000:
+        assert error["type"] == "body_too_large"  # of this small server
+        return
+    assert (told.status_code // 100, error["type"], error.get("where")) == (4, kind, where), error
+    assert error["message"].endswith(".") and "pydantic" not in error["message"]
+    after = client.get("/metrics").text.split("twinspire_events_total ")[1].split()[0]
+    assert after == before
+
+
+def test_a_version_that_takes_over_knows_what_was_told(client, home, towers):
+    client.post("/v1/events", json={"events": [{"item": "i09"}] * 200})
+    until(lambda: first(client) == "i09")
+    old = client.get("/v1/version").json()["version"]
+    pipeline = shop(home)
+    day = str(YESTERDAY.date() - timedelta(days=1))
+    titles = [f"Other {n}" for n in range(12)]
+    new = circle.publish(
+        pipeline, towers, home / "again", day, nominators=MIX, counts=COUNTS, titles=titles
+    )
+    assert new != old
+    seen = set()
+
+    def swapped() -> bool:
+        seen.add(first(client))
+        return client.get("/v1/version").json()["version"] == new
+
+    until(swapped)
+    assert seen == {"i09"}, "not for a moment what it was published with"
+
+
+def test_a_fault_leaves_lists_as_they_are_until_the_next_look(client, monkeypatch):
+    real = NewestEvents.after
+
+    def fail(*_):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(NewestEvents, "after", fail)
+    for _ in range(4):
+        told = client.post("/v1/events", json={"events": [{"item": "i03"}] * 500})
+        assert told.status_code == 200
+    until(lambda: "twinspire_event_failures_total 0.0" not in client.get("/metrics").text)
+    assert first(client) != "i03"
+    monkeypatch.setattr(NewestEvents, "after", real)
+    until(lambda: first(client) == "i03")
+
+
+def test_a_version_without_the_source_says_so(tmp_path, towers):
+    pipeline = shop(tmp_path)
+    circle.publish(pipeline, towers, tmp_path / "staged", nominators={})
+    with running(create_app(pipeline, FAST)) as asking:
+        told = ready(asking).post("/v1/events", json={"events": [{"item": "i01"}]}).json()
+    assert "mix.sources" in told["notes"][0]
+    assert told["taken"] == 1
+
+
+def test_a_token_is_needed_where_there_is_one(home):
+    from dataclasses import replace
+
+    with running(create_app(shop(home), replace(FAST, tokens=("secret",)))) as asking:
+        body = {"events": [{"item": "i01"}]}
+        assert asking.post("/v1/events", json=body).status_code == 401
+        headers = {"Authorization": "Bearer secret"}
+        until(lambda: asking.get("/readyz", headers=headers).status_code == 200)
+        assert asking.post("/v1/events", json=body, headers=headers).status_code == 200
