@@ -48,6 +48,7 @@ def server(towers, tmp_path_factory):
         ready(c)
         assert c.post("/v1/recommend", json={"query": {"user": "anna"}, "k": 3}).is_success
         assert c.post("/v1/recommend", json={"querry": {}}).status_code == 422
+        assert c.post("/v1/events", json={"events": [{"item": "i01"}]}).is_success
         yield c
 
 
