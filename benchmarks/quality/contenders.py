@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality import lists, ours, peers, search_space, served, told_events
+from benchmarks.quality import lists, ours, peers, search_space, served, served_with_events
 from benchmarks.quality.ours import VARIANTS, Fitted
 from benchmarks.quality.prepare import Prepared, override
 from benchmarks.quality.splits import Split
@@ -37,7 +37,7 @@ OURS_TUNED = ("twinspire/none",)
 """Ours without a correction: what the loss's temperature does is another thing there."""
 TUNED = (*ENCODERS, *OURS_TUNED, *IMPLICIT, *peers.ON_LOG, *DECAYED)
 """Contenders whose settings are chosen on an earlier day by `--tune`, in this order."""
-SERVED = (*served.SOURCES, told_events.NAME)
+SERVED = (*served.SOURCES, served_with_events.NAME)
 """What a user of ours gets, and the two-tower of the same versions alone."""
 NAMES = (*SERVED, *ENCODERS, *IMPLICIT, *peers.ON_LOG, *LISTS, *DECAYED)
 ABLATIONS = tuple(VARIANTS)
@@ -47,7 +47,7 @@ WITHOUT_SEEDS = ("item_to_item", "ease", "vstan", *BASKETS, *LISTS, *DECAYED)
 """Those whose result involves no chance: one run is enough."""
 COSTLY = (*ENCODERS, *VARIANTS, "bpr", *TRANSFORMERS)
 """Those that are trained once a week where a log's days are many, and asked with fresh histories."""
-READ_THE_DAY = ("popular_decayed", told_events.NAME)
+READ_THE_DAY = ("popular_decayed", served_with_events.NAME)
 """Where queries are as of an event, these know what others did that day up to its moment, ours up to
 some minutes before it; all others were made before the day.
 """
@@ -55,7 +55,7 @@ AS_OF_EVENTS = ("globo/last-click", "ml-100k/global-time")
 """Cases whose queries are as of an event."""
 _CODE = {
     **dict.fromkeys(served.SOURCES, ("served.py",)),
-    told_events.NAME: ("served.py", "told_events.py"),
+    served_with_events.NAME: ("served.py", "served_with_events.py"),
     "tfrs": ("tfrs_peer.py", "arrays.py", "tower_inputs.py"),
     **dict.fromkeys(IMPLICIT, ("implicit_peer.py", "arrays.py")),
     **{name: (f"{script}_peer.py", "arrays.py") for name, (script, _) in peers.ON_LOG.items()},
@@ -118,8 +118,8 @@ def fit(name: str, prepared: Prepared, settings: Settings, seed: int, work: Path
         return Fitted(ranked, 0.0)
     if name in peers.ON_LOG:
         return peers.fit_on_log(name, prepared, settings, seed, work)
-    if name == told_events.NAME:
-        return told_events.fit(prepared, settings, seed, work)
+    if name == served_with_events.NAME:
+        return served_with_events.fit(prepared, settings, seed, work)
     if name in SERVED:
         return served.fit(name, prepared, settings, seed, work)
     if name in IMPLICIT:
@@ -153,8 +153,8 @@ def takes_part(name: str, prepared: Prepared) -> bool:
     """
     if name in BASKETS:
         return prepared.split.name != "globo"
-    if name == told_events.NAME:
-        return told_events.takes_part(prepared)
+    if name == served_with_events.NAME:
+        return served_with_events.takes_part(prepared)
     if name == "twinspire/ranked":
         return prepared.pipeline.ranking.enabled
     return name != "twinspire/pooled" or prepared.pipeline.train.history.pooling == "attention"

@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks.quality.figures import HEADLINE
 from benchmarks.quality.logs import CASES
-from benchmarks.quality.targets import ALL, FEWEST, OURS, TOLD, TWO_TOWERS
+from benchmarks.quality.targets import ALL, FEWEST, OURS, TWO_TOWERS, WITH_EVENTS
 
 BEGIN = "<!-- {}: begin -->"
 END = "<!-- {}: end -->"
@@ -13,8 +13,8 @@ ORDER = {case: place for place, case in enumerate(CASES)}
 FIGURE = ("case", "kind", "contender")
 RATIO = ("case", "kind", "users", "above", "below")
 """What tells a figure, and a ratio, from all others."""
-SERVED = {OURS: "", TOLD: ", told of events"}
-"""What is served, and how a row says that the server was told what users took meanwhile."""
+SERVED = {OURS: "", WITH_EVENTS: ", told of events"}
+"""What is served, and how a row says that the server was sent what users took meanwhile."""
 Row = Mapping[str, Any]
 
 

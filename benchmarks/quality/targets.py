@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from benchmarks.quality import told_events
+from benchmarks.quality import served_with_events
 from benchmarks.quality.contenders import AS_OF_EVENTS, READ_THE_DAY, TRANSFORMERS
 from benchmarks.quality.figures import SLICES, Result, by_case, ratio, short
 
@@ -17,8 +17,8 @@ NOT_BELOW = 1.0
 peer with the same encoder.
 """
 OURS = "twinspire/served"
-TOLD = told_events.NAME
-"""The same, told of events as they happen: held against peers that know of them too."""
+WITH_EVENTS = served_with_events.NAME
+"""The same, sent events as they happen: held against peers that know of them too."""
 TWO_TOWERS = (("twinspire/mean", "tfrs"), ("twinspire/two-tower", "tfrs"))
 """Our encoder like the peer's, trained anew like it; and the two-tower that is served."""
 FEWEST = 20
@@ -110,7 +110,7 @@ def targets(
                 best = peer in best_peers.get(key, ())
                 made += _of(found, OURS, peer, best=best)
                 if peer in READ_THE_DAY and key[0] in AS_OF_EVENTS:
-                    made += _of(found, TOLD, peer, best=best)
+                    made += _of(found, WITH_EVENTS, peer, best=best)
         for above, below in TWO_TOWERS:
             made += _of(found, above, below)
     return made

@@ -7,6 +7,7 @@ from pathlib import Path
 from serving.http.answer_models import EventsAnswer, LoadFailure, VersionAnswer, VersionFacts
 from serving.http.bodies import BodyParser
 from serving.http.event_bodies import Events
+from serving.http.event_feed import EventFeed
 from serving.http.handlers import answer_batch, answer_parts, similar_body
 from serving.http.hot_swap import Failure, LiveVersion, Served, warm
 from serving.http.http_errors import Problem
@@ -14,7 +15,6 @@ from serving.http.micro_batching import Batcher, Outcome, Parts
 from serving.http.prometheus import Metrics
 from serving.http.request_models import RecommendRequest, SimilarRequest
 from serving.http.server_settings import Settings
-from serving.http.told_events import ToldEvents
 from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import Pipeline
@@ -35,7 +35,7 @@ class Service:
         self.metrics = Metrics()
         self.requests = Requests(pipeline)
         self.parser = BodyParser(self.requests.model, settings)
-        self.events = ToldEvents(settings.max_events, self.metrics)
+        self.events = EventFeed(settings.max_events, self.metrics)
         self.live = LiveVersion(pipeline, self.open, self._warm, self.metrics, settings.poll)
         self.batcher = Batcher(
             self._answer,
@@ -58,7 +58,7 @@ class Service:
         self.live.stop()
 
     def _warm(self, version: Version) -> None:
-        # It knows what its predecessor was told when it begins to answer.
+        # It knows what its predecessor was sent when it begins to answer.
         self.events.follow(version)
         warm(version)
 

@@ -63,7 +63,7 @@ class RunningCounts:
         self._counts = [_counts(tables, column) for column in columns]
         self._half_lives = [TRENDING_HALF_LIVES[column] * _MICROSECONDS for column in columns]
         self._moment = moment
-        self._told = 0.0
+        self._added = 0.0
 
     @property
     def half_life(self) -> float:
@@ -76,10 +76,10 @@ class RunningCounts:
         return self._moment
 
     @property
-    def told(self) -> float:
+    def added_share(self) -> float:
         """The share of the counts that was added since they began."""
         total = float(self._counts[0].sum())
-        return self._told / total if total else 0.0
+        return self._added / total if total else 0.0
 
     def add(self, items: np.ndarray, times: np.ndarray) -> None:
         """Counts events.
@@ -93,8 +93,8 @@ class RunningCounts:
             counts *= 0.5 ** ((newest - self._moment) / half_life)
             np.add.at(counts, items, 0.5 ** ((newest - times) / half_life))
         half_life = self.half_life
-        self._told *= 0.5 ** ((newest - self._moment) / half_life)
-        self._told += float((0.5 ** ((newest - times) / half_life)).sum())
+        self._added *= 0.5 ** ((newest - self._moment) / half_life)
+        self._added += float((0.5 ** ((newest - times) / half_life)).sum())
         self._moment = newest
 
     def source(self) -> Trending:

@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from serving.app import create_app
-from serving.http import event_bodies, told_events
+from serving.http import event_bodies, event_feed
 from serving.http.http_errors import Problem
-from serving.version.newest_events import NewestEvents
+from serving.version.event_buffer import EventBuffer
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import FAST, ready, running, shop, until
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
@@ -42,7 +42,7 @@ def client(home, towers):
     day = str(YESTERDAY.date() - timedelta(days=1))
     circle.publish(pipeline, towers, home / "staged", day, nominators=MIX, counts=COUNTS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(told_events, "_LOOK", 0.02)
+        patch.setattr(event_feed, "_INTERVAL", 0.02)
         with running(create_app(pipeline, FAST)) as asking:
             yield ready(asking)
 
@@ -153,19 +153,19 @@ def test_a_version_that_takes_over_knows_what_was_told(client, home, towers):
     assert seen == {"i09"}, "not for a moment what it was published with"
 
 
-def test_a_fault_leaves_lists_as_they_are_until_the_next_look(client, monkeypatch):
-    real = NewestEvents.after
+def test_a_fault_leaves_lists_as_they_are_until_the_next_update(client, monkeypatch):
+    real = EventBuffer.after
 
     def fail(*_):
         raise MemoryError("no room")
 
-    monkeypatch.setattr(NewestEvents, "after", fail)
+    monkeypatch.setattr(EventBuffer, "after", fail)
     for _ in range(4):
         told = client.post("/v1/events", json={"events": [{"item": "i03"}] * 500})
         assert told.status_code == 200
     until(lambda: "twinspire_event_failures_total 0.0" not in client.get("/metrics").text)
     assert first(client) != "i03"
-    monkeypatch.setattr(NewestEvents, "after", real)
+    monkeypatch.setattr(EventBuffer, "after", real)
     until(lambda: first(client) == "i03")
 
 

@@ -3,14 +3,14 @@ answers.
 """
 
 from datetime import UTC, datetime
-from threading import Thread
 
 import numpy as np
 import pytest
 
 from serving.answers.recommend import recommend
+from serving.version.event_buffer import EventBuffer
 from serving.version.loaded_version import Version
-from serving.version.newest_events import NewestEvents, TrendingNow, counted_until
+from serving.version.trending_updates import TrendingUpdater, counted_until
 from tests.serving import conftest as circle
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.contracts.fusion_file import FittedOn
@@ -49,7 +49,7 @@ def listed(version: Version, k: int = 3) -> list[str]:
     return [circle.ITEMS[row] for row in rows]
 
 
-def add(events: NewestEvents, end: int, *told: tuple[str, float]) -> None:
+def add(events: EventBuffer, end: int, *told: tuple[str, float]) -> None:
     """Events by their hours after the end of the version's day."""
     times = np.array([end + round(hours * HOUR) for _, hours in told])
     events.add([item for item, _ in told], times)
@@ -64,111 +64,81 @@ def test_a_versions_counts_end_with_its_day(trending):
 
 def test_lists_go_by_what_was_told(trending):
     """Half-life of a day: what was counted before halves in a day, and so does what is told."""
-    events = NewestEvents(1000)
-    now = TrendingNow(trending, events, LATE)
+    events = EventBuffer(1000)
+    updater = TrendingUpdater(trending, events, LATE)
     end = counted_until(trending)
-    now.look(counted_until(trending))
+    updater.update(counted_until(trending))
     assert listed(trending) == ["i00", "i01", "i02"]
     # 7 for i05 and 6.5 for i00 at the end of the next day, when the counts of before are half.
     add(events, end, ("i05", 24), ("i05", 24), ("i05", 24), ("i05", 24), ("i00", 0))
     add(events, end, ("nowhere", 1), *[("i11", -1)] * 4)
-    assert listed(trending) == ["i00", "i01", "i02"], "nobody has looked"
-    now.look(counted_until(trending))
+    assert listed(trending) == ["i00", "i01", "i02"], "nothing was updated"
+    updater.update(counted_until(trending))
     assert listed(trending) == ["i05", "i00", "i01"]
-    now.look(counted_until(trending))
+    updater.update(counted_until(trending))
     assert listed(trending) == ["i05", "i00", "i01"], "an event counts once"
     assert listed(trending, 12)[-1] == "i11", "the version's counts hold it already"
 
 
 def test_a_version_that_comes_later_is_told_all(trending, pipeline):
-    events = NewestEvents(1000)
+    events = EventBuffer(1000)
     add(events, counted_until(trending), *[("i07", 2)] * 20)
     for version in (trending, Version.open(pipeline)):
-        TrendingNow(version, events, LATE).look(counted_until(version))
+        TrendingUpdater(version, events, LATE).update(counted_until(version))
         assert listed(version, 1) == ["i07"]
 
 
 def test_a_version_without_the_source_stays_as_it_is(version):
-    events = NewestEvents(10)
-    now = TrendingNow(version, events, LATE)
+    events = EventBuffer(10)
+    updater = TrendingUpdater(version, events, LATE)
     add(events, counted_until(version), ("i05", 1))
-    now.look(LATE)
-    assert not now.moves_lists
+    updater.update(LATE)
+    assert not updater.moves_lists
     assert version.candidate_sources is None
 
 
 def test_of_a_day_that_is_not_over_events_count_from_now_on(trending):
     """A refresh counts what its logs hold by then, and says that it is of the whole day."""
     end = counted_until(trending)
-    events = NewestEvents(1000)
-    now = TrendingNow(trending, events, end - 10 * HOUR)
+    events = EventBuffer(1000)
+    updater = TrendingUpdater(trending, events, end - 10 * HOUR)
     add(events, end, *[("i09", -11)] * 20, *[("i07", -9)] * 20)
-    now.look(end - 9 * HOUR)
+    updater.update(end - 9 * HOUR)
     assert listed(trending, 2) == ["i07", "i00"]
 
 
-def test_the_newest_are_kept():
-    events = NewestEvents(8)
-    for n in range(10):
-        events.add([f"i{n}"], np.array([n]))
-    assert events.after(0)[:2] == (10, [f"i{n}" for n in range(10)]), "up to a quarter more"
-    events.add(["i10"], np.array([10]))
-    number, items, times = events.after(0)
-    assert (number, items, times.tolist()) == (11, [f"i{n}" for n in range(3, 11)], [*range(3, 11)])
-    assert events.after(9)[1] == ["i9", "i10"]
-    assert events.after(11)[:2] == (11, [])
-
-
-def test_threads_lose_nothing():
-    events = NewestEvents(10_000)
-
-    def tell(name: int) -> None:
-        for n in range(500):
-            events.add([f"{name}-{n}"], np.array([n]))
-
-    threads = [Thread(target=tell, args=(name,)) for name in range(4)]
-    for thread in threads:
-        thread.start()
-    number = 0
-    found: list[str] = []
-    while any(thread.is_alive() for thread in threads) or number < 2000:
-        number, items, _ = events.after(number)
-        found += items
-    assert len(found) == len(set(found)) == 2000
-
-
-def weights(version: Version, now: TrendingNow, at: int) -> list[list[float]]:
-    now.look(at)
+def weights(version: Version, updater: TrendingUpdater, at: int) -> list[list[float]]:
+    updater.update(at)
     return np.round(version.fusion.weights, 6).tolist()
 
 
 def test_the_mix_leans_on_what_is_taken_by_the_hour(pipeline, towers, tmp_path):
     """For a half-life after the newest event, and on no slice less than it did before."""
     version = publish(pipeline, towers, tmp_path / "staged", "3h")
-    events = NewestEvents(2_000_000)
-    now = TrendingNow(version, events, LATE)
+    events = EventBuffer(2_000_000)
+    updater = TrendingUpdater(version, events, LATE)
     end = counted_until(version)
     fitted = [[0.6, 0.3, 0.1], [0.05, 0.9, 0.05]]
-    assert weights(version, now, end + HOUR) == fitted, "nobody has told anything"
+    assert weights(version, updater, end + HOUR) == fitted, "nobody has told anything"
     add(events, end, ("i01", -1))
-    assert weights(version, now, end + HOUR) == fitted, "the version knew that"
+    assert weights(version, updater, end + HOUR) == fitted, "the version knew that"
     add(events, end, *[("i05", 5)] * 10**6)
     leaning = [[0.171429, 0.8, 0.028571], [0.05, 0.9, 0.05]]
-    assert np.allclose(weights(version, now, end + 5 * HOUR), leaning, atol=1e-4)
-    assert np.allclose(weights(version, now, end + 8 * HOUR), leaning, atol=1e-4)
-    assert weights(version, now, end + 8 * HOUR + 1) == fitted, "events no longer come"
+    assert np.allclose(weights(version, updater, end + 5 * HOUR), leaning, atol=1e-4)
+    assert np.allclose(weights(version, updater, end + 8 * HOUR), leaning, atol=1e-4)
+    assert weights(version, updater, end + 8 * HOUR + 1) == fitted, "events no longer come"
     add(events, end, ("i05", 9))
-    assert np.allclose(weights(version, now, end + 9 * HOUR), leaning, atol=1e-4)
+    assert np.allclose(weights(version, updater, end + 9 * HOUR), leaning, atol=1e-4)
 
 
 def test_the_mix_leans_as_far_as_the_counts_are_new(pipeline, towers, tmp_path):
     """The version counts 78 events, which are 39 after a half-life; 117 were told by then."""
     version = publish(pipeline, towers, tmp_path / "staged", "3h")
-    events = NewestEvents(1000)
-    now = TrendingNow(version, events, LATE)
+    events = EventBuffer(1000)
+    updater = TrendingUpdater(version, events, LATE)
     end = counted_until(version)
     add(events, end, *[("i00", 3)] * 117)
-    found = weights(version, now, end + 3 * HOUR)
+    found = weights(version, updater, end + 3 * HOUR)
     assert found[0] == [0.342857, 0.6, 0.057143], "117 of 156 were told: .8 * .75"
     assert found[1] == [0.05, 0.9, 0.05]
 
@@ -183,11 +153,11 @@ def test_no_slice_leans_that_does_not_go_by_the_source():
 
 
 def test_where_habits_hold_the_weights_do(trending):
-    events = NewestEvents(100)
-    now = TrendingNow(trending, events, LATE)
+    events = EventBuffer(100)
+    updater = TrendingUpdater(trending, events, LATE)
     add(events, counted_until(trending), ("i05", 1))
     fitted = [[0.6, 0.3, 0.1], [0.05, 0.9, 0.05]]
-    assert weights(trending, now, counted_until(trending) + HOUR) == fitted
+    assert weights(trending, updater, counted_until(trending) + HOUR) == fitted
     assert listed(trending, 1) != ["i05"]
 
 

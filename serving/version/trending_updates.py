@@ -1,24 +1,19 @@
-"""What users took since the version that answers was made: the source `trending` goes by it as soon as
-it is told.
+"""What users took since the version that answers was made: its source `trending` is brought up to it.
 
 A version's counts end with its day. Decayed counts can go on from there, event by event, and are then
 what a version made just now would hold. All else of a version stays as it is.
 """
 
-from array import array
-from collections.abc import Sequence
 from datetime import datetime, time, timedelta
-from threading import Lock
 
-import numpy as np
-
+from serving.version.event_buffer import EventBuffer
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import TRENDING
 from twinspire_core.search.index import NONE
 from twinspire_core.sources.trending import RunningCounts
 
 LEAN = 0.8
-"""The least share of the mix that `trending` has once all that its counts hold was told: the mix's own
+"""The least share of the mix that `trending` has once all that its counts hold was sent: the mix's own
 weights were fitted for lists of a whole day. Chosen on news (docs/decisions/0079-events-as-they-happen.md).
 """
 _OF_HOURS = 12 * 3600 * 1_000_000
@@ -27,40 +22,7 @@ same for weeks, the events of a day move little, and the weights hold.
 """
 
 
-class NewestEvents:
-    """The newest events that a server was told, whichever versions answer meanwhile. Any thread may
-    call it.
-    """
-
-    def __init__(self, most: int) -> None:
-        """Keeps so many events, and up to a quarter more."""
-        self._most = most
-        self._items: list[str] = []
-        self._times = array("q")
-        self._forgotten = 0
-        self._lock = Lock()
-
-    def add(self, items: Sequence[str], times: np.ndarray) -> None:
-        """Takes events: ids of items, and when, [E] int64 microseconds since 1970."""
-        with self._lock:
-            self._items.extend(items)
-            self._times.frombytes(times.astype(np.int64).tobytes())
-            extra = len(self._items) - self._most
-            if extra > self._most // 4:
-                del self._items[:extra], self._times[:extra]
-                self._forgotten += extra
-
-    def after(self, number: int) -> tuple[int, list[str], np.ndarray]:
-        """The events told after the first `number`, as far as they are kept; how many were told in
-        all, ids of items, times.
-        """
-        with self._lock:
-            first = max(0, number - self._forgotten)
-            told = self._forgotten + len(self._items)
-            return told, self._items[first:], np.array(self._times[first:], np.int64)
-
-
-class TrendingNow:
+class TrendingUpdater:
     """Keeps the source `trending` of a version up to the newest events, and has its mix lean on it
     meanwhile, where a log changes with the hour. One object follows a version all its life.
 
@@ -70,7 +32,7 @@ class TrendingNow:
         up to the end of its day, or, if a refresh was made of a day that is not over, up to now.
     """
 
-    def __init__(self, version: Version, events: NewestEvents, now: int) -> None:
+    def __init__(self, version: Version, events: EventBuffer, now: int) -> None:
         """Begins; `now` is in microseconds since 1970."""
         self.version = version
         self.since = min(counted_until(version), now)
@@ -88,19 +50,19 @@ class TrendingNow:
         served = self.version.choose_source(None)
         return self._counts is not None and TRENDING in self.version.sources_of(served)
 
-    def look(self, now: int) -> None:
-        """Counts what was told since the last look; the version's lists go by it from now on."""
+    def update(self, now: int) -> None:
+        """Counts what was sent since the last update; the version's lists go by it from now on."""
         if self._counts is None:
             return
-        told, items, times = self._events.after(self._read)
+        number, items, times = self._events.after(self._read)
         rows = self.version.rows(items)
         counts = (rows != NONE) & (times >= self.since)
         if counts.any():
             self._counts.add(rows[counts], times[counts])
             self.version.put_source(self._counts.source())
-        self._read = told
+        self._read = number
         if self._fitted and TRENDING in self._fitted.sources:
-            share = LEAN * self._counts.told if self._is_fresh(now) else 0.0
+            share = LEAN * self._counts.added_share if self._is_fresh(now) else 0.0
             self.version.fusion = self._fitted.leaning_on(TRENDING, share)
 
     def _is_fresh(self, now: int) -> bool:

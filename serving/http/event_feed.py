@@ -1,5 +1,5 @@
-"""What a server does with the events that it is told: it keeps them, and a thread of its own brings the
-live version up to them.
+"""What a server does with the events that it is sent: it keeps them, and a thread of its own feeds them
+to the live version.
 """
 
 import logging
@@ -11,27 +11,28 @@ import numpy as np
 from serving.http.answer_models import EventsAnswer
 from serving.http.event_bodies import Events
 from serving.http.prometheus import Metrics
+from serving.version.event_buffer import EventBuffer
 from serving.version.loaded_version import Version
-from serving.version.newest_events import NewestEvents, TrendingNow
+from serving.version.trending_updates import TrendingUpdater
 
-_LOOK = 1.0
-"""Seconds between two looks for newer events, at least: sorting a million items takes half of that."""
+_INTERVAL = 1.0
+"""Seconds between two updates, at least: sorting a million items takes half of that."""
 _MOVES_NOTHING = "what this version serves goes by no events: name `trending` in mix.sources of the pipeline file"
 log = logging.getLogger("twinspire.serve")
 
 
-class ToldEvents:
-    """The events that one server was told.
+class EventFeed:
+    """Feeds the events that one server is sent to the version that answers.
 
     Args:
-      most: how many are kept.
+      most: how many events are kept.
       metrics: the server's.
     """
 
     def __init__(self, most: int, metrics: Metrics) -> None:
-        self._events = NewestEvents(most)
+        self._events = EventBuffer(most)
         self._metrics = metrics
-        self._following: TrendingNow | None = None
+        self._following: TrendingUpdater | None = None
         self._stop = Event()
         self._thread = Thread(target=self._run, name="twinspire-events", daemon=True)
 
@@ -46,9 +47,9 @@ class ToldEvents:
 
     def follow(self, version: Version) -> None:
         """Brings a version up to the events, now and from now on; the one before is left as it is."""
-        trending = TrendingNow(version, self._events, _now())
-        self._look(trending)
-        self._following = trending
+        updater = TrendingUpdater(version, self._events, _now())
+        self._update(updater)
+        self._following = updater
 
     def take(self, version: Version, events: Events) -> EventsAnswer:
         """Takes events; lists go by them within a second.
@@ -75,21 +76,21 @@ class ToldEvents:
 
     def _run(self) -> None:
         took = 0.0
-        # As long as a look takes, at least: half of a processor is for the answers.
-        while not self._stop.wait(max(_LOOK, took)):
+        # As long as an update takes, at least: half of a processor is for the answers.
+        while not self._stop.wait(max(_INTERVAL, took)):
             begin = time.monotonic()
             if self._following:
-                self._look(self._following)
+                self._update(self._following)
             took = time.monotonic() - begin
 
-    def _look(self, trending: TrendingNow) -> None:
+    def _update(self, updater: TrendingUpdater) -> None:
         try:
-            trending.look(_now())
+            updater.update(_now())
         except Exception:
-            # Lists stay as they are, and the next look counts what this one did not.
+            # Lists stay as they are, and the next update counts what this one did not.
             self._metrics.event_failures.inc()
             log.exception(
-                "events could not be counted; the lists of %s are older", trending.version.id
+                "events could not be counted; the lists of %s are older", updater.version.id
             )
 
 

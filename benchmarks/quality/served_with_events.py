@@ -1,5 +1,5 @@
-"""What a server answers that is told what users take as it happens (`POST /v1/events`): the versions of
-served.py, asked in the order of time.
+"""The contender `twinspire/told`: what a server answers that is sent events as they happen (`POST
+/v1/events`). It has the versions of served.py, asked in the order of time.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,14 +14,15 @@ from benchmarks.quality import served
 from benchmarks.quality.ours import Fitted
 from benchmarks.quality.prepare import Prepared
 from benchmarks.quality.splits import Case
+from serving.version.event_buffer import EventBuffer
 from serving.version.loaded_version import Version
-from serving.version.newest_events import NewestEvents, TrendingNow
+from serving.version.trending_updates import TrendingUpdater
 from twinspire_core.config.source_names import TRENDING
 
 NAME = "twinspire/told"
 MINUTES = 5
-"""Between two looks at what was told: nobody's list knows the events of his own five minutes, though
-servers look each second.
+"""Between two updates: nobody's list knows the events of his own five minutes, though servers update each
+second.
 """
 _MOST = 10_000_000
 
@@ -41,7 +42,7 @@ def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path) 
         asked = list(served.requests(prepared, case))
         now = datetime.combine(case.day or prepared.split.last, time(12), chain.p.zone)
         for lists, exclude_seen in ((ranked, False), (unseen, True)):
-            # Opened anew: what one was told, the other is told again.
+            # Opened anew: what one was sent, the other is sent again.
             version = chain.live_after(prepared.split.last)
             found = np.full((len(asked), served.LENGTH), -1, np.int64)
             for queries in _in_time(version, prepared, case):
@@ -53,18 +54,18 @@ def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path) 
 
 
 def _in_time(version: Version, prepared: Prepared, case: Case) -> Iterator[np.ndarray]:
-    """Rows of queries, those of some minutes together; before each, the version has been told what
+    """Rows of queries, those of some minutes together; before each, the version has been sent what
     happened before these minutes.
     """
     moment = prepared.queries(case)["_moment"].cast(pl.Int64).to_numpy()
     if case.frozen:
         yield np.arange(len(moment))
         return
-    told = prepared.asked().sort("_time")
-    times = told["_time"].cast(pl.Int64).to_numpy()
-    items = told["_item"].cast(pl.String).to_list()
-    events = NewestEvents(_MOST)
-    trending = TrendingNow(version, events, int(moment.min()))
+    sent = prepared.asked().sort("_time")
+    times = sent["_time"].cast(pl.Int64).to_numpy()
+    items = sent["_item"].cast(pl.String).to_list()
+    events = EventBuffer(_MOST)
+    updater = TrendingUpdater(version, events, int(moment.min()))
     length = MINUTES * 60_000_000
     begins = moment // length * length
     known = 0
@@ -72,5 +73,5 @@ def _in_time(version: Version, prepared: Prepared, case: Case) -> Iterator[np.nd
         until = int(np.searchsorted(times, begin))
         events.add(items[known:until], times[known:until])
         known = until
-        trending.look(int(begin))
+        updater.update(int(begin))
         yield np.flatnonzero(begins == begin)

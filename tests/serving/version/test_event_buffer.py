@@ -1,0 +1,37 @@
+"""The buffer of the newest events: what it keeps, and that threads lose nothing."""
+
+from threading import Thread
+
+import numpy as np
+
+from serving.version.event_buffer import EventBuffer
+
+
+def test_the_newest_are_kept():
+    events = EventBuffer(8)
+    for n in range(10):
+        events.add([f"i{n}"], np.array([n]))
+    assert events.after(0)[:2] == (10, [f"i{n}" for n in range(10)]), "up to a quarter more"
+    events.add(["i10"], np.array([10]))
+    number, items, times = events.after(0)
+    assert (number, items, times.tolist()) == (11, [f"i{n}" for n in range(3, 11)], [*range(3, 11)])
+    assert events.after(9)[1] == ["i9", "i10"]
+    assert events.after(11)[:2] == (11, [])
+
+
+def test_threads_lose_nothing():
+    events = EventBuffer(10_000)
+
+    def tell(name: int) -> None:
+        for n in range(500):
+            events.add([f"{name}-{n}"], np.array([n]))
+
+    threads = [Thread(target=tell, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    number = 0
+    found: list[str] = []
+    while any(thread.is_alive() for thread in threads) or number < 2000:
+        number, items, _ = events.after(number)
+        found += items
+    assert len(found) == len(set(found)) == 2000
