@@ -35,11 +35,11 @@ def surely_distinct(content: bytes, members: int, objects: Iterable[Mapping[str,
       objects: that it has kept, with texts and lists of texts.
     """
     # A member of an object has a colon. Where there are no more colons than members, none was
-    # given twice. Texts may hold the others, if no escape hides a colon of theirs.
+    # given twice. Texts may hold the others, if no escape (\u003a) hides a colon of theirs.
     others = content.count(b":") - members
     if others == 0:
         return True
-    return b"\\" not in content and others == sum(map(_count_colons, objects))
+    return b"\\u003" not in content and others == sum(map(_count_colons, objects))
 
 
 def _count_colons(members: Mapping[str, Any]) -> int:
