@@ -19,7 +19,7 @@ from beam_jobs.ingest import columns, record_blocks
 from beam_jobs.ingest.day_files import SourceFile, Table
 from beam_jobs.ingest.record_blocks import KEPT_PER_FILE, Rejected
 from beam_jobs.ingest.records import RecordChecker, UserEventLimit
-from beam_jobs.point_in_time import user_shard
+from beam_jobs.point_in_time.event_types import relevant_types
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import partials
 from twinspire_core.contracts.forgotten_users import WITHHELD, ForgottenUsers
@@ -129,7 +129,7 @@ def _settings(p: Pipeline) -> dict[str, object]:
         "format": FORMAT,
         "columns": [repr(column) for column in columns.events(p)],
         "reward_clip": p.columns.reward_clip,
-        "types": sorted(user_shard.relevant_types(p)),
+        "types": sorted(relevant_types(p)),
         "time_zone": p.pipeline.time_zone,
         "late_days": p.source.late_days,
         "max_user_events": p.source.max_user_events,
@@ -196,7 +196,7 @@ def read_events(p: Pipeline, pack: Pack, part: int, forgotten: ForgottenUsers) -
     Raises:
       BadData: a file cannot be read, or lacks a column.
     """
-    types = user_shard.relevant_types(p)
+    types = relevant_types(p)
     for number, file_part in slices(pack, p.source.format)[part]:
         file = pack.files[number]
         limit = UserEventLimit(p.source.max_user_events)

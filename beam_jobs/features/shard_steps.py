@@ -15,7 +15,8 @@ from beam_jobs.beam import batches, coded_lists
 from beam_jobs.features.counters import Counted, count
 from beam_jobs.features.read_steps import COUNTS
 from beam_jobs.ingest.records import ORDER
-from beam_jobs.point_in_time import co_occurrence, item_counts
+from beam_jobs.point_in_time import co_occurrence, item_counts, known_users, training_examples
+from beam_jobs.point_in_time.evaluation_queries import evaluation_queries
 from beam_jobs.point_in_time.job import FeatureJob
 from beam_jobs.point_in_time.user_shard import SAMPLING_HASH, UserShard
 from twinspire_core.config.pipeline import Pipeline
@@ -130,35 +131,37 @@ class Work(beam.DoFn):
     def _rows_of_shards(self, events: UserShard) -> Iterator[TaggedOutput]:
         p = self._job.p
         plan = self._job.plan
-        for file, rows, histories in events.examples():
+        for file, rows, histories in training_examples.examples(events):
             made = batches.to_batches(rows, unfinished_examples(p))
             for batch in coded_lists.with_lists(made, histories):
                 yield TaggedOutput(EXAMPLES, (file, self._spilled(batch)))
         if plan.analysis:
             schema = feature_schema.analysis_schema(p, "query")
-            yield TaggedOutput(ANALYSIS, batches.to_batch(events.analysis(), schema))
+            yield TaggedOutput(
+                ANALYSIS, batches.to_batch(training_examples.analysis(events), schema)
+            )
         if plan.evaluation:
             yield from self._table(
                 EVALUATION,
                 feature_schema.EVALUATION,
-                events.by_file(events.evaluation()),
+                events.by_file(evaluation_queries(events)),
                 unfinished_queries(p),
             )
         if plan.evaluation and p.evaluation.als:
             yield from self._table(
                 INTERACTION_COUNTS,
                 feature_schema.INTERACTION_COUNTS,
-                events.by_file(events.interaction_counts()),
+                events.by_file(known_users.interaction_counts(events)),
                 feature_schema.interaction_counts_schema(),
             )
-        users = events.by_file(events.users())
+        users = events.by_file(known_users.users(events))
         yield from self._table(USERS, feature_schema.USERS, users, feature_schema.users_schema(p))
         if p.mix.uses_sequences:
             for folder, moment in day_plan.moments(plan).items():
                 yield from self._table(
                     SEQUENCES,
                     f"{feature_schema.SEQUENCES}/{folder}",
-                    events.by_file(events.sequences(moment)),
+                    events.by_file(known_users.sequences(events, moment)),
                     unfinished_sequences(),
                 )
         if p.mix.uses_co_occurrence:
