@@ -1,15 +1,25 @@
-"""A registry of versions that hold nothing."""
+"""A registry of versions that hold nothing, and a process beside this one."""
 
 import hashlib
 import shutil
+import subprocess
+import sys
 from datetime import date
 from types import SimpleNamespace
 
 import pytest
 
 from index_builder.registry.registry import Registry
+from twinspire.runs.process_identity import ProcessIdentity
 from twinspire_core.config.tables.deployment import NotifyConfig, ServingConfig
 from twinspire_core.contracts.manifest import File, Manifest
+
+_TELL = """
+import time
+from twinspire.runs import process_identity
+print(process_identity.identity().model_dump_json(), flush=True)
+time.sleep(60)
+"""
 
 
 def day(n):
@@ -54,3 +64,11 @@ def shop(tmp_path):
         return described.version
 
     return pipeline, publish
+
+
+@pytest.fixture
+def other():
+    """Another process's identity, while it runs."""
+    with subprocess.Popen([sys.executable, "-c", _TELL], stdout=subprocess.PIPE) as process:
+        yield ProcessIdentity.model_validate_json(process.stdout.readline()), process
+        process.kill()

@@ -1,27 +1,18 @@
-"""Which runs count as under way: told apart by processes that really run and really end."""
+"""Which runs count as under way."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from datetime import date, timedelta
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from twinspire.runs import run_leases
-from twinspire.runs.run_leases import LeaseRecord, ProcessIdentity
+from twinspire.runs import process_identity, run_leases
+from twinspire.runs.process_identity import ProcessIdentity
+from twinspire.runs.run_leases import LeaseRecord
 from twinspire_core import storage
 
 DAY, NEXT, LAST = date(2024, 3, 10), date(2024, 3, 11), date(2024, 3, 12)
-OWN_RUN = """
-import time
-from twinspire.runs import run_leases
-print(run_leases.identity().model_dump_json(), flush=True)
-time.sleep(60)
-"""
 
 
 @pytest.fixture
@@ -29,53 +20,10 @@ def pipeline(place):
     return SimpleNamespace(pipeline=SimpleNamespace(work_root=place), name="shop")
 
 
-@pytest.fixture
-def other():
-    """Another process's identity, while it runs."""
-    with subprocess.Popen([sys.executable, "-c", OWN_RUN], stdout=subprocess.PIPE) as process:
-        yield ProcessIdentity.model_validate_json(process.stdout.readline()), process
-        process.kill()
-
-
-def test_a_process_has_ended_when_it_was_killed_reaped_or_not(other):
-    identity, process = other
-    assert not run_leases.has_ended(identity)
-    process.kill()
-    while Path(f"/proc/{process.pid}/stat").read_text().split()[2] != "Z":
-        time.sleep(0.01)
-    assert run_leases.has_ended(identity)
-    process.wait()
-    assert run_leases.has_ended(identity)
-
-
-@pytest.mark.parametrize(
-    ("changed", "ended"),
-    [
-        ({}, False),
-        ({"born": 1}, True),  # its pid was given to another process
-        ({"boot": "before"}, True),  # the machine was started anew
-        ({"boot": "before", "host": "another"}, False),  # nobody can tell from here
-        ({"namespace": "pid:[1]", "born": 1}, False),  # in another container
-        ({"boot": ""}, False),
-    ],
-)
-def test_only_what_is_certain_counts_as_ended(changed, ended):
-    here = run_leases.identity()
-    assert run_leases.has_ended(here.model_copy(update=changed)) is ended
-    assert not run_leases.has_ended(None)
-
-
-def test_a_run_of_another_user_is_alive():
-    if os.geteuid() != 0:
-        pytest.skip("only root may look at the first process")
-    parent = {"pid": os.getppid(), "born": run_leases._born(os.getppid())}
-    assert not run_leases.has_ended(run_leases.identity().model_copy(update=parent))
-
-
 def test_a_run_that_is_a_process_ends_with_it(pipeline, monkeypatch, other):
     identity, process = other
     with monkeypatch.context() as patch:
-        patch.setattr(run_leases, "identity", lambda: identity)
+        patch.setattr(process_identity, "identity", lambda: identity)
         patch.setattr(run_leases, "end_runs", lambda *_: None)  # it is killed before it gets so far
         with run_leases.own_run(pipeline, DAY):
             pass
@@ -87,7 +35,7 @@ def test_a_run_that_is_a_process_ends_with_it(pipeline, monkeypatch, other):
     process.wait()
     assert run_leases.state(pipeline, DAY) == "killed"
     assert run_leases.unfinished_before(pipeline, NEXT) == []
-    monkeypatch.setattr(run_leases, "has_ended", lambda _: False)  # as on another machine
+    monkeypatch.setattr(process_identity, "has_ended", lambda _: False)  # as on another machine
     assert run_leases.unfinished_before(pipeline, NEXT) == [], "it was written down for all"
 
 
@@ -125,7 +73,7 @@ def records(pipeline, day):
 
 def test_a_record_has_the_name_and_the_bytes_that_it_always_had(pipeline, monkeypatch):
     process = ProcessIdentity(host="h é", boot="b", namespace="pid:[1]", pid=7, born=None)
-    monkeypatch.setattr(run_leases, "identity", lambda: process)
+    monkeypatch.setattr(process_identity, "identity", lambda: process)
     monkeypatch.setattr(run_leases.secrets, "token_hex", lambda _: "ab")
     with run_leases.own_run(pipeline, DAY):
         pass
