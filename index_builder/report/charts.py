@@ -1,14 +1,6 @@
-"""Charts as inline SVG: matplotlib draws them in placeholder colours, and the page's CSS says which
-these are.
+"""The charts of a version's report, as inline SVG."""
 
-A chart is `WIDTH` units wide, a phone's width, so that its text is as large as the page's there.
-Text stays text.
-"""
-
-import io
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -16,74 +8,17 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.dates import date2num, num2date
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-WIDTH = 360
-HEIGHT = 220
-
-_NAMES = (
-    "ink",
-    "muted",
-    "grid",
-    "two_tower",
-    "parent",
-    "mix",
-    "popular",
-    "most_popular",
-    "popular_lately",
-    "past",
-    "co_occurrence",
-    "als",
-    "uncorrected",
-    "clicks",
-    "target",
-    "personal",
-    "trending",
-    "user_neighbours",
-    "session_neighbours",
-    "co_visitation",
-    "ease",
-    "ials",
-    "ranked",
-)
-COLOURS = {name: f"#{0xABC000 + number:06x}" for number, name in enumerate(_NAMES)}
-"""Placeholders by name; `var(--NAME)` of the page replaces them."""
+from index_builder.report.svg_figure import COLOURS, NAMES, svg_figure
 
 # Lines are told apart without colours too
-_MARKERS = dict(zip(_NAMES[3:], "oPXsSD^vd*hHp<>DsPX^v<>", strict=False)) | {
+_MARKERS = dict(zip(NAMES[3:], "oPXsSD^vd*hHp<>DsPX^v<>", strict=False)) | {
     "most_popular": "s",
     "popular": "s",
 }
-_POINT = 72.0
 _STEPS = [1, 2, 2.5, 5, 10]  # between ticks
-_STYLE: Any = {
-    # Text stays text: it is searched, read aloud, and set in the font of the page
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 11,
-    "axes.edgecolor": COLOURS["muted"],
-    "axes.linewidth": 0.8,
-    "axes.labelcolor": COLOURS["muted"],
-    "axes.labelsize": 11,
-    "xtick.labelsize": 11,
-    "ytick.labelsize": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": COLOURS["grid"],
-    "grid.linewidth": 0.8,
-    "text.color": COLOURS["ink"],
-    "xtick.color": COLOURS["muted"],
-    "ytick.color": COLOURS["muted"],
-    "xtick.major.size": 3,
-    "ytick.major.size": 0,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 4.5,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +40,7 @@ class Series:
 
 def by_day(name: str, days: Sequence[date], series: Sequence[Series], label: str) -> str:
     """Lines over days, with a band for the intervals."""
-    with _chart(name) as (axes, svg):
+    with svg_figure(name) as (axes, svg):
         at = date2num(list(days))
         for one in series:
             # A day without a figure leaves a gap in the line
@@ -125,7 +60,7 @@ def by_day(name: str, days: Sequence[date], series: Sequence[Series], label: str
 def dots(name: str, categories: Sequence[str], series: Sequence[Series], label: str) -> str:
     """A row per category, in it a dot per list with its interval."""
     height = 50 + len(categories) * (14 + 9 * len(series))
-    with _chart(name, height) as (axes, svg):
+    with svg_figure(name, height) as (axes, svg):
         shift = np.linspace(-0.32, 0.32, len(series)) if len(series) > 1 else [0.0]
         for offset, one in zip(shift, series, strict=True):
             spans = one.spans or [None] * len(categories)
@@ -171,7 +106,7 @@ def groups(
     labels: tuple[str, str],
 ) -> str:
     """Bars, and lines over them, of shares."""
-    with _chart(name) as (axes, svg):
+    with svg_figure(name) as (axes, svg):
         at = np.arange(len(categories))
         axes.bar(at, [v or 0 for v in bars.values], 0.8, color=COLOURS[bars.colour], alpha=0.35)
         for one in series:
@@ -187,7 +122,7 @@ def groups(
 
 def curve(name: str, x: Sequence[float], y: Sequence[float], labels: tuple[str, str]) -> str:
     """One line over numbers."""
-    with _chart(name) as (axes, svg):
+    with svg_figure(name) as (axes, svg):
         axes.plot(x, y, color=COLOURS["two_tower"], marker="o" if len(x) < 3 else "")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
@@ -199,7 +134,7 @@ def curve(name: str, x: Sequence[float], y: Sequence[float], labels: tuple[str, 
 
 def against(name: str, x: Sequence[float], y: Sequence[float], labels: tuple[str, str]) -> str:
     """Points on two log axes of shares, with the diagonal of equality."""
-    with _chart(name, 300) as (axes, svg):
+    with svg_figure(name, 300) as (axes, svg):
         low = min(*x, *y) / 1.5
         high = max(*x, *y) * 1.5
         axes.plot([low, high], [low, high], color=COLOURS["muted"], lw=1, ls=(0, (4, 3)))
@@ -226,7 +161,7 @@ def tradeoff(
     """Points, the line of those that no other beats, perhaps a chosen one, and the height that they
     had to reach.
     """
-    with _chart(name) as (axes, svg):
+    with svg_figure(name) as (axes, svg):
         axes.axhline(target, color=COLOURS["target"], lw=1.2, ls=(0, (4, 3)))
         best = frontier(x, y)
         axes.plot([x[i] for i in best], [y[i] for i in best], lw=1.2, color=COLOURS["parent"])
@@ -268,45 +203,3 @@ def _top_label(axes: Axes, label: str) -> None:
 
 def _percent(value: float, _: int) -> str:
     return f"{value * 100:.10f}".rstrip("0").rstrip(".") + "%"
-
-
-@contextmanager
-def _chart(name: str, height: int = HEIGHT) -> Iterator[tuple[Axes, list[str]]]:
-    """Yields axes to draw into, and a list that holds the SVG afterwards."""
-    svg: list[str] = []
-    # Ids follow from the salt: without one, equal charts would be different bytes
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name, "svg.id": name}):
-        figure = Figure(figsize=(WIDTH / _POINT, height / _POINT), layout="constrained")
-        figure.patch.set_alpha(0)
-        axes = figure.subplots()
-        axes.patch.set_alpha(0)
-        yield axes, svg
-        written = io.StringIO()
-        # Not `savefig`, which draws all twice, once only for the layout. No clock time and no
-        # release of matplotlib in it, for equal bytes again.
-        FigureCanvasSVG(figure).print_svg(
-            written, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        )
-    svg.append(_inline(written.getvalue()))
-
-
-def _inline(written: str) -> str:
-    """An SVG file's text as part of a page: no prologue, the page's font, ids only where they are
-    referred to.
-    """
-    text = written[written.index("<svg") :]
-    # Ids of many charts share a page: what nobody refers to needs none
-    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
-    text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
-    text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.S)
-    text = re.sub(r"font-family: [^;\"]*(; )?", "", text)
-    text = re.sub(
-        r'<svg .*?viewBox="([^"]+)".*?>',
-        r'<svg viewBox="\1" aria-hidden="true">',
-        text,
-        count=1,
-        flags=re.S,
-    )
-    for colour, value in COLOURS.items():
-        text = text.replace(value, f"var(--{colour})")
-    return re.sub(r">\s+<", "><", text).strip()

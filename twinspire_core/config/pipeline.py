@@ -6,13 +6,13 @@
 import os
 import re
 import tomllib
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError, model_validator
 
+from twinspire_core.config import pipeline_rules
 from twinspire_core.config.feature_kinds import (
     CountFeature,
     Feature,
@@ -185,115 +185,13 @@ class Pipeline(Strict):
     def _coherent(self) -> Self:
         # Only the first broken rule is reported: later rules build on earlier ones.
         for name, feature in self.features.items():
-            self._check_feature(name, feature)
-        self._check_sides()
-        self._check_history()
-        self._check_objectives()
-        self._check_lists()
+            pipeline_rules.check_feature(name, feature, self.source, self.window)
+        pipeline_rules.check_sides(self.features)
+        pipeline_rules.check_history(self.features, self.columns, self.vocabulary, self.window)
+        pipeline_rules.check_objectives(self.columns, self.train, self.columns_of("events"))
+        pipeline_rules.check_lists(self.lists, self.corpus, self.serving)
         check_gate(self.gate, self.evaluation, self.mix)
         return self
-
-    def _check_feature(self, name: str, feature: Feature) -> None:
-        if not re.match(r"^[a-z][a-z0-9_]*$", name):
-            raise ValueError(
-                f"a feature's name is lower case letters, digits and _, found {name!r}"
-            )
-        table = feature.source_table
-        is_id = isinstance(feature, IdFeature)
-        if feature.tower == "item" and table in ("events", "users") and not is_id:
-            raise ValueError(f"features.{name}: an item feature comes from items, not from {table}")
-        if feature.tower == "query" and table == "items":
-            raise ValueError(
-                f"features.{name}: a query feature comes from events or users, not from items"
-            )
-        if table in ("items", "users") and getattr(self.source, table) is None:
-            raise ValueError(
-                f"features.{name} comes from {table}, but source.{table} is not declared"
-            )
-        if isinstance(feature, CountFeature) and feature.days > self.window.count_days:
-            raise ValueError(
-                f"features.{name}.days is {feature.days}, more than window.count_days ="
-                f" {self.window.count_days}"
-            )
-
-    def _check_sides(self) -> None:
-        for side in ("query", "item"):
-            if not self.tower(side):
-                raise ValueError(
-                    f"the {side} tower has no features: declare at least one with tower = {side!r}"
-                )
-            ids = [name for name, f in self.of_kind(IdFeature).items() if f.tower == side]
-            if len(ids) > 1:
-                raise ValueError(f"the {side} tower has more than one feature of kind id")
-
-    def _check_history(self) -> None:
-        histories = self.of_kind(HistoryFeature)
-        if histories and self.item_id is None:
-            raise ValueError(
-                "a history shares the item id's embedding: declare a feature of kind id, tower item"
-            )
-        if len(histories) > 1:
-            raise ValueError("at most one feature of kind history")
-        lists_types = self.columns.positives or any(f.types for f in histories.values())
-        if lists_types and not self.columns.event:
-            raise ValueError(
-                "event types are listed, but columns.event does not say which column holds the type"
-            )
-        if (self.vocabulary.keep_days or 0) > self.window.vocabulary_days:
-            raise ValueError("vocabulary.keep_days is at most window.vocabulary_days")
-
-    def _check_objectives(self) -> None:
-        columns = self.columns
-        if columns.weights and not columns.event:
-            raise ValueError(
-                "columns.weights go by event type, but columns.event does not say which column"
-                " holds it"
-            )
-        for event_type in columns.weights:
-            if columns.positives and event_type not in columns.positives:
-                near = get_close_matches(event_type, columns.positives, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ", which is never trained on"
-                raise ValueError(
-                    f"columns.weights are of positives, {list(columns.positives)};"
-                    f" found {event_type!r}{hint}"
-                )
-        if columns.positives and not any(columns.weights.get(t, 1.0) for t in columns.positives):
-            raise ValueError(
-                "columns.weights are 0 for all of columns.positives, so that nothing would be"
-                " learned"
-            )
-        if self.train.auxiliary.weight and not columns.label:
-            raise ValueError(
-                "train.auxiliary.weight is above 0, but columns.label does not say which column to"
-                " learn"
-            )
-        # The label is known only after the event: as a feature it would leak.
-        for name, column in self.columns_of("events").items():
-            if columns.label and column == columns.label:
-                raise ValueError(
-                    f"features.{name} reads columns.label = {columns.label!r}: what is to be"
-                    " learned of an event cannot be known before it"
-                )
-
-    def _check_lists(self) -> None:
-        known = self.corpus.attributes
-        for name in self.lists.caps:
-            if name in known:
-                continue
-            near = get_close_matches(name, known, 1)
-            if near:
-                hint = f"did you mean {near[0]!r}?"
-            else:
-                hint = f"known: {', '.join(known)}" if known else "none is declared there"
-            raise ValueError(
-                f"lists.caps are of corpus.attributes, which versions carry; found {name!r}; {hint}"
-            )
-        if self.lists.new_share and self.serving.exclude_seen:
-            raise ValueError(
-                f"lists.new_share = {self.lists.new_share:g} asks for items that are new to the"
-                " user, and with serving.exclude_seen = true all of a list is new: leave one of"
-                " them out"
-            )
 
 
 def load(path: str | Path) -> Pipeline:

@@ -9,6 +9,7 @@ import pytest
 
 from index_builder.report import charts
 from index_builder.report.page import render
+from index_builder.report.svg_figure import COLOURS
 from tests.index_builder.report.pages import FIRST, shown
 
 
@@ -20,8 +21,8 @@ def test_every_colour_is_defined_for_light_and_dark(facts):
         assert set(re.findall(r"var\(--([\w-]+)\)", render(facts).decode())) - {"c"} <= set(
             re.findall(r"--(\w+):", scheme)
         )
-        assert set(charts.COLOURS) <= set(re.findall(r"--(\w+):", scheme))
-    assert not re.findall("|".join(charts.COLOURS.values()), render(facts).decode()), (
+        assert set(COLOURS) <= set(re.findall(r"--(\w+):", scheme))
+    assert not re.findall("|".join(COLOURS.values()), render(facts).decode()), (
         "no placeholder is left"
     )
 
