@@ -30,9 +30,15 @@ import numpy as np
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.source_lists import SourceLists, queries_with
-from model.fusion_fitting.fusion_weights import fit_weights
+from model.fusion_fitting.fusion_weights import MAX_QUERIES, fit_weights
 from model.fusion_fitting.prior_weights import kind_of_log, prior_weights
-from model.fusion_fitting.stored_lists import DayLists, at_most, keep_needed, users_by_slice
+from model.fusion_fitting.stored_lists import (
+    MOST_OF_A_DAY,
+    DayLists,
+    evenly,
+    keep_needed,
+    users_by_slice,
+)
 from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.contracts.fusion_file import HELD_OUT_USERS, PRIOR, PROGRESSIVE, FittedOn
 from twinspire_core.contracts.stage_context import StageContext
@@ -94,7 +100,7 @@ class DayFusion:
             self.ctx.day,
             sources=settings.sources,
             bounds=self.ctx.pipeline.evaluation.slices,
-            min_users=settings.min_users,
+            enough=max(settings.min_users, MAX_QUERIES),
             exclude_seen=self.day.evaluation_sets[NEXT_DAY].exclude_seen,
         )
 
@@ -155,8 +161,11 @@ class DayFusion:
             usable = self.held_out_of_today()
             held_out = np.zeros(len(usable), bool)
         group = user_slice * 2 + held_out
-        groups = [at_most(np.flatnonzero(usable & (group == n))) for n in np.unique(group)]
-        rows = np.sort(np.concatenate([np.zeros(0, np.int64), *groups]))
+        kept = [np.zeros(0, np.int64)]
+        for number in np.unique(group):
+            chosen = np.flatnonzero(usable & (group == number))
+            kept.append(evenly(chosen, MOST_OF_A_DAY))
+        rows = np.sort(np.concatenate(kept))
         costly = self.costly.get(name, {})
         alike = alike_with_new_constants(costly, self.sources, self.fitted_sources)
         known = {**alike, TWO_TOWER: two_tower}
@@ -237,7 +246,7 @@ class DayFusion:
             in_slices = np.isin(slice_of(lists.past_events, bounds), slices)
             chosen.append(lists.take(np.flatnonzero(in_slices & ~lists.held_out)))
         users = sum(lists.users for lists in chosen)
-        rows = at_most(np.arange(users))
+        rows = evenly(np.arange(users), MAX_QUERIES)
         by_source = []
         for name in self.ctx.pipeline.mix.sources:
             items = [lists.lists[name].items for lists in chosen]

@@ -1,9 +1,10 @@
 """Lists of several days, to fit on together: today's, and those that the parent's training kept.
 
 A day's lists come from its parent's two-tower and from the other sources as of the day's start, so
-that nothing in them has seen the day. A small shop has too few users on one day: of each slice of
-users as many of the newest days are kept as have `mix.min_users` users between them, at most
-`MAX_DAYS`. Each attempt holds what the next one needs, so that a day asks its parent alone.
+that nothing in them has seen the day. A small shop has too few users on one day, and one day of news
+may be like no other: of each slice of users as many of the newest days are kept as have enough
+users between them, at most `MOST_OF_A_DAY` of each and at most `MAX_DAYS`. Each attempt holds what the
+next one needs, so that a day asks its parent alone.
 
 U queries, L places of a list.
 """
@@ -17,7 +18,6 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from model.fusion_fitting.fusion_weights import MAX_QUERIES
 from twinspire_core import storage
 from twinspire_core.contracts import day_tables, measured_lists
 from twinspire_core.fusion.fuse import DEPTH
@@ -27,6 +27,8 @@ from twinspire_core.sources.queries import ScoredLists
 
 MAX_DAYS = 28
 """Days before a day whose lists may still be fitted on."""
+MOST_OF_A_DAY = 1_000
+"""Users of a slice that are kept of one day: no day decides alone (docs/decisions/0051)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +135,7 @@ def keep_needed(
     *,
     sources: Sequence[str],
     bounds: Sequence[int],
-    min_users: int,
+    enough: int,
     exclude_seen: bool = False,
 ) -> list[DayLists]:
     """What weights are fitted on: of each slice of users the newest days that have enough users.
@@ -143,10 +145,10 @@ def keep_needed(
       today: the day.
       sources: lists of days that lack one of them, because it was not a source then, are left out.
       bounds: where slices of users begin.
-      min_users: users of a slice, those held out aside, that are enough.
+      enough: users of a slice, those held out aside.
       exclude_seen: the kind of lists that counts; days that kept the other one are left out.
 
-    Returns: of the newest day first, at most `MAX_QUERIES` users of each slice and day to fit on,
+    Returns: of the newest day first, at most `MOST_OF_A_DAY` users of each slice and day to fit on,
     and as many who were held out.
     """
     oldest = today - timedelta(days=MAX_DAYS)
@@ -159,10 +161,10 @@ def keep_needed(
             continue
         user_slice = slice_of(lists.past_events, bounds)
         rows = [np.zeros(0, np.int64)]
-        for number in np.flatnonzero(users < min_users):
+        for number in np.flatnonzero(users < enough):
             for held_out in (False, True):
                 chosen = (user_slice == number) & (lists.held_out == held_out)
-                rows.append(at_most(np.flatnonzero(chosen)))
+                rows.append(evenly(np.flatnonzero(chosen), MOST_OF_A_DAY))
         kept = lists.take(np.sort(np.concatenate(rows)))
         users += users_by_slice([kept], bounds)
         if kept.users:
@@ -179,9 +181,9 @@ def users_by_slice(days: Iterable[DayLists], bounds: Sequence[int]) -> np.ndarra
     return users
 
 
-def at_most(rows: np.ndarray) -> np.ndarray:
-    """At most `MAX_QUERIES` of the rows, evenly out of all."""
-    places = np.linspace(0, len(rows) - 1, min(len(rows), MAX_QUERIES)).astype(int)
+def evenly(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the rows, evenly out of all."""
+    places = np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)
     chosen: np.ndarray = rows[places]
     return chosen
 

@@ -262,17 +262,28 @@ def of_day(right: str, users: int, days_ago: int, *, held: bool = False) -> DayL
     return replace(made, day=TODAY - timedelta(days=days_ago), two_tower=f"v-{days_ago}")
 
 
-def test_too_few_users_of_a_day_are_fitted_on_with_those_of_the_newest_days_before():
-    """40 users a day: today and two days before have the 100 that are needed, so that what users
-    took longer ago says nothing. Of today alone, there would be no weights.
+def test_users_of_a_day_are_fitted_on_with_those_of_the_days_before():
+    """40 users a day: with two days before there are the 100 that are needed. Of today alone, there
+    would be no weights.
     """
     day = queries("past", 10, 40)
-    stored = [of_day("past", 40, n) for n in (1, 2)] + [of_day("most_popular", 400, 3)]
+    stored = [of_day("past", 40, n) for n in (1, 2)] + [of_day("most_popular", 400, 29)]
     mix = fit(mixing(day, day.slice(0, 0), stored=stored))
     assert best(mix, 10) == "past"
     assert mix.fitted.users["5-19"] == 120
     assert (mix.fitted.day, mix.fitted.since) == ("2024-05-20", "2024-05-18")
     assert mix.fitted.two_tower == "v1"
+
+
+def test_a_day_like_no_other_does_not_decide():
+    """Today users took what is popular, and they are more than those of the three days before."""
+    day = queries("most_popular", 10, 3_500)
+    stored = [of_day("past", 800, n) for n in (1, 2, 3)] + [of_day("past", 800, 4)]
+    mix = fit(mixing(day, day.slice(0, 0), stored=stored))
+    assert best(mix, 10) == "past"
+    assert mix.fitted.users["5-19"] == 1_000 + 3 * 800, "the fourth day before is not needed"
+    alone = fit(mixing(day, day.slice(0, 0)))
+    assert best(alone, 10) == "most_popular"
 
 
 def test_a_slice_with_too_few_users_takes_further_days_back_than_the_others():

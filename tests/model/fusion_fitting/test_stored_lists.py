@@ -7,8 +7,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from model.fusion_fitting import stored_lists
-from model.fusion_fitting.fusion_weights import MAX_QUERIES
-from model.fusion_fitting.stored_lists import DayLists, keep_needed, users_by_slice
+from model.fusion_fitting.stored_lists import (
+    MOST_OF_A_DAY,
+    DayLists,
+    keep_needed,
+    users_by_slice,
+)
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.queries import ScoredLists
 
@@ -39,7 +43,7 @@ def a_day(days_ago: int, events: list[int], *, held_out: int = 0, seed: int = 0)
 
 
 def needed(days: list[DayLists], **options) -> list[DayLists]:
-    settings = {"sources": ("two_tower", "past"), "bounds": BOUNDS, "min_users": 3} | options
+    settings = {"sources": ("two_tower", "past"), "bounds": BOUNDS, "enough": 3} | options
     return keep_needed(days, TODAY, **settings)
 
 
@@ -121,10 +125,10 @@ def test_lists_are_kept_for_28_days():
     assert [(TODAY - lists.day).days for lists in kept] == [0, 28]
 
 
-def test_no_more_users_of_a_slice_are_kept_than_are_fitted_on():
-    many = a_day(0, [9] * (MAX_QUERIES + 500) + [2] * 7, held_out=400)
+def test_no_day_has_more_users_of_a_slice_than_its_share():
+    many = a_day(0, [9] * (MOST_OF_A_DAY + 500) + [2] * 7, held_out=400)
     kept = needed([many])[0]
-    assert users_by_slice([kept], BOUNDS).tolist() == [0, 7, MAX_QUERIES]
+    assert users_by_slice([kept], BOUNDS).tolist() == [0, 7, MOST_OF_A_DAY]
     assert kept.held_out.sum() == 400
     assert same(needed([kept])[0], kept)
 

@@ -69,8 +69,8 @@ class FusionConfig(Strict):
         100,
         ge=1,
         description=(
-            "Users needed to fit on, of as many of the newest days as it takes, at most 28 days"
-            " back. A slice of fewer has the weights of all users."
+            "Users needed to fit on, of the newest days that have 3,000 together, at most 28 days back."
+            " A slice of fewer has the weights of all users."
         ),
     )
 
