@@ -1,5 +1,5 @@
-"""`make test-system`: runs the tests marked `system`, and writes what came of them to
-docs/system-tests.md.
+"""`make test-system`: runs the tests marked `system`, and writes what came of them into
+docs/system-tests.md, whose other lines are written by hand.
 
 Arguments are pytest's; with any, less may have run than all of them, and nothing is written.
 """
@@ -16,6 +16,8 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "system-tests.md"
+BEGIN = "<!-- outcomes: begin -->"
+END = "<!-- outcomes: end -->"
 OUTCOMES = ("passed", "failed", "skipped")
 
 
@@ -34,12 +36,19 @@ def main(arguments: list[str]) -> int:
         ]
         code = subprocess.run([*command, *arguments], cwd=ROOT).returncode
         if not arguments and report.exists():
-            PAGE.write_text(page(ElementTree.parse(report).getroot()))
+            found = outcomes(ElementTree.parse(report).getroot())
+            PAGE.write_text(with_outcomes(PAGE.read_text(), found))
     return code
 
 
-def page(report: ElementTree.Element) -> str:
-    """What pytest reports as JUnit's XML, as a page."""
+def with_outcomes(page: str, found: str) -> str:
+    """The page with other outcomes between its marks."""
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n{found}\n{END}{rest.split(END)[1]}"
+
+
+def outcomes(report: ElementTree.Element) -> str:
+    """What pytest reports as JUnit's XML, as a table."""
     counts, seconds = defaultdict(Counter), Counter()
     for case in report.iter("testcase"):
         ends = {child.tag for child in case}
@@ -58,17 +67,11 @@ def page(report: ElementTree.Element) -> str:
         f"| {name} | {' | '.join(str(found[o]) for o in OUTCOMES)} | {took:.0f} |"
         for name, found, took in rows
     )
-    return f"""# System tests
-
-Written by `make test-system`. It runs before a release what `make test` leaves out because it takes minutes: tests that
-are marked `system`.
-
-{date.today()}, commit {commit()}, Python {platform.python_version()}, {os.cpu_count()} cores:
+    return f"""{date.today()}, commit {commit()}, Python {platform.python_version()}, {os.cpu_count()} cores:
 
 | File | {" | ".join(OUTCOMES)} | seconds |
 |---|---:|---:|---:|---:|
-{chr(10).join(lines)}
-"""
+{chr(10).join(lines)}"""
 
 
 def commit() -> str:

@@ -1,10 +1,14 @@
-"""What `make test-system` writes down, and that the suite knows what belongs together."""
+"""What `make test-system` writes down, that its page names all that it runs, and that the suite knows
+what belongs together.
+"""
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 from tests import conftest, system_tests
 
+TESTS = sorted(Path(conftest.ROOT, "tests").rglob("test_*.py"))
 REPORT = """
 <testsuites><testsuite tests="4">
 <testcase file="tests/b.py" name="one" time="1.4"/>
@@ -16,12 +20,44 @@ REPORT = """
 
 
 def test_outcomes_are_counted_by_file():
-    lines = system_tests.page(ElementTree.fromstring(REPORT)).splitlines()
+    lines = system_tests.outcomes(ElementTree.fromstring(REPORT)).splitlines()
     assert lines[-3:] == [
         "| `tests/a.py` | 0 | 0 | 1 | 2 |",
         "| `tests/b.py` | 1 | 2 | 0 | 4 |",
         "| all | 1 | 2 | 1 | 6 |",
     ]
+
+
+def test_new_outcomes_leave_the_rest_of_the_page_as_it_is():
+    old = system_tests.PAGE.read_text()
+    new = system_tests.with_outcomes(old, "none")
+    assert system_tests.with_outcomes(new, "| all |").count("| all |") == 1
+    assert new.split(system_tests.BEGIN)[0] == old.split(system_tests.BEGIN)[0]
+    assert new.split(system_tests.END)[1] == old.split(system_tests.END)[1]
+
+
+def run_by(file: Path) -> str:
+    """Which command runs a file of tests."""
+    marks = re.findall(r"^(pytestmark\b.*|@|    )pytest\.mark\.system\b", file.read_text(), re.M)
+    if not marks:
+        return "`make test`"
+    return "both" if marks == ["@"] else "`make test-system`"
+
+
+def test_the_page_names_each_file_of_system_tests_and_what_runs_it():
+    """Add a row to docs/system-tests.md: what the file shows, what runs it, what it needs."""
+    rows = re.findall(
+        r"^\| `(tests/\S+)` \| [^|]{20,} \| (both|`make \S+`) \|",
+        system_tests.PAGE.read_text(),
+        re.M,
+    )
+    found = {str(file.relative_to(conftest.ROOT)): run_by(file) for file in TESTS}
+    within = {
+        name: command
+        for name, command in found.items()
+        if name.startswith("tests/system/") or command != "`make test`"
+    }
+    assert sorted(rows) == sorted(within.items())
 
 
 def test_what_is_told_to_stay_together_or_come_first_is_there():
