@@ -18,12 +18,12 @@ from starlette.responses import HTMLResponse
 from serving.http import body_reading, event_bodies, http_errors, openapi
 from serving.http.api_page import page
 from serving.http.connection import limited, while_connected
-from serving.http.event_bodies import Events
 from serving.http.middleware import RequestMiddleware
 from serving.http.prometheus import CONTENT_TYPE
 from serving.http.server_settings import LOOPBACK, Settings
 from serving.http.service import Service
 from serving.inspector.router import router
+from serving.version.event_buffer import Events
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import UsageError
 from twinspire_core.version import __version__

@@ -14,9 +14,9 @@ from benchmarks.quality import served
 from benchmarks.quality.ours import Fitted
 from benchmarks.quality.prepare import Prepared
 from benchmarks.quality.splits import Case
-from serving.version.event_buffer import EventBuffer
+from serving.version.event_buffer import EventBuffer, Events
 from serving.version.loaded_version import Version
-from serving.version.trending_updates import TrendingUpdater
+from serving.version.version_updates import VersionUpdater
 from twinspire_core.config.source_names import TRENDING
 
 NAME = "twinspire/told"
@@ -64,14 +64,15 @@ def _in_time(version: Version, prepared: Prepared, case: Case) -> Iterator[np.nd
     sent = prepared.asked().sort("_time")
     times = sent["_time"].cast(pl.Int64).to_numpy()
     items = sent["_item"].cast(pl.String).to_list()
+    users = np.unique(sent["_user"].to_numpy(), return_inverse=True)[1] + 1
     events = EventBuffer(_MOST)
-    updater = TrendingUpdater(version, events, int(moment.min()))
+    updater = VersionUpdater(version, events, int(moment.min()))
     length = MINUTES * 60_000_000
     begins = moment // length * length
     known = 0
     for begin in np.unique(begins):
         until = int(np.searchsorted(times, begin))
-        events.add(items[known:until], times[known:until])
+        events.add(Events(items[known:until], times[known:until], users[known:until]))
         known = until
         updater.update(int(begin))
         yield np.flatnonzero(begins == begin)

@@ -1,8 +1,7 @@
 """Bodies of `/v1/events`: what users took, checked whole before any of it counts."""
 
-from collections.abc import Sequence
 from datetime import datetime, tzinfo
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 import orjson
@@ -13,6 +12,7 @@ from serving.http.bodies import read_object
 from serving.http.http_errors import Problem
 from serving.requests.duplicate_keys import surely_distinct
 from serving.requests.value_types import ONE_ITEM_ID
+from serving.version.event_buffer import Events
 from twinspire_core.messages import shorten, with_full_stop
 
 MOST = 10_000
@@ -39,6 +39,13 @@ class EventBody(BaseModel):
     model_config = ConfigDict(extra="forbid", title="Event")
 
     item: Annotated[_ItemId, Field(description="What was taken, by its id in the logs.")]
+    user: Annotated[
+        _ItemId | None,
+        Field(
+            description="Who took it: any id, the same for all that one visitor takes. What is taken"
+            " close together is learnt from it; only a number made of it is kept, in memory."
+        ),
+    ] = None
     time: Annotated[
         datetime | None,
         Field(
@@ -65,18 +72,6 @@ class EventsBody(BaseModel):
     events: Annotated[list[EventBody], Field(min_length=1, max_length=MOST, fail_fast=True)]
 
 
-class Events(NamedTuple):
-    """Events.
-
-    Attributes:
-      items: [E] ids.
-      times: [E] int64, microseconds since 1970.
-    """
-
-    items: Sequence[str]
-    times: np.ndarray
-
-
 def parse(content: bytes, zone: tzinfo, now: datetime) -> Events:
     """The events of a body.
 
@@ -90,9 +85,10 @@ def parse(content: bytes, zone: tzinfo, now: datetime) -> Events:
     """
     body = _read(content)
     for number, event in enumerate(body.events):
-        if len(event.item) > _LONGEST:
-            message = f"An item's id has at most {_LONGEST} characters, found {len(event.item):,}."
-            raise Problem("out_of_range", message, where=f"events[{number}].item")
+        for key, id_ in (("item", event.item), ("user", event.user or "")):
+            if len(id_) > _LONGEST:
+                message = f"An id has at most {_LONGEST} characters, found {len(id_):,}."
+                raise Problem("out_of_range", message, where=f"events[{number}].{key}")
     times = np.array([_microseconds(event.time or now, zone) for event in body.events])
     ahead = np.flatnonzero(times > _microseconds(now, zone) + _AHEAD * 1_000_000)
     if len(ahead):
@@ -104,7 +100,8 @@ def parse(content: bytes, zone: tzinfo, now: datetime) -> Events:
             " 1970; or one of the clocks is wrong.",
             where=f"events[{first}].time",
         )
-    return Events([event.item for event in body.events], times)
+    users = [event.user for event in body.events]
+    return Events.of([event.item for event in body.events], times, users)
 
 
 def _read(content: bytes) -> EventsBody:
@@ -136,11 +133,11 @@ def _explain(error: ErrorDetails) -> Problem:
     if kind == "unknown_key" and len(place) == 1:
         message = f"{shorten(key)} is no key of a body: {_SHAPE}"
     elif kind == "unknown_key":
-        message = f"{shorten(key)} is no key of an event; known: item, time"
+        message = f"{shorten(key)} is no key of an event; known: item, time, user"
     elif kind == "missing":
         message = f"{key} is missing: {_SHAPE}"
-    elif kind == "wrong_type" and key == "item":
-        message = f"item {ONE_ITEM_ID.expected}; found {shorten(error['input'])}"
+    elif kind == "wrong_type" and key in ("item", "user"):
+        message = f"{key} {ONE_ITEM_ID.expected}; found {shorten(error['input'])}"
     elif kind == "wrong_type" and key == "time":
         message = f"time is ISO 8601, or seconds or milliseconds since 1970; found {shorten(error['input'])}"
     elif kind == "out_of_range":

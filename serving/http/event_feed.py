@@ -9,11 +9,10 @@ from threading import Event, Thread
 import numpy as np
 
 from serving.http.answer_models import EventsAnswer
-from serving.http.event_bodies import Events
 from serving.http.prometheus import Metrics
-from serving.version.event_buffer import EventBuffer
+from serving.version.event_buffer import EventBuffer, Events
 from serving.version.loaded_version import Version
-from serving.version.trending_updates import TrendingUpdater
+from serving.version.version_updates import VersionUpdater
 
 _INTERVAL = 1.0
 """Seconds between two updates, at least: sorting a million items takes half of that."""
@@ -32,7 +31,7 @@ class EventFeed:
     def __init__(self, most: int, metrics: Metrics) -> None:
         self._events = EventBuffer(most)
         self._metrics = metrics
-        self._following: TrendingUpdater | None = None
+        self._following: VersionUpdater | None = None
         self._stop = Event()
         self._thread = Thread(target=self._run, name="twinspire-events", daemon=True)
 
@@ -47,7 +46,7 @@ class EventFeed:
 
     def follow(self, version: Version) -> None:
         """Brings a version up to the events, now and from now on; the one before is left as it is."""
-        updater = TrendingUpdater(version, self._events, _now())
+        updater = VersionUpdater(version, self._events, _now())
         self._update(updater)
         self._following = updater
 
@@ -58,7 +57,7 @@ class EventFeed:
           version: what answers.
           events: what was taken.
         """
-        self._events.add(events.items, events.times)
+        self._events.add(events)
         self._metrics.events.inc(len(events.items))
         self._metrics.newest_event.set(int(events.times.max()) / 1e6)
         following = self._following
@@ -83,7 +82,7 @@ class EventFeed:
                 self._update(self._following)
             took = time.monotonic() - begin
 
-    def _update(self, updater: TrendingUpdater) -> None:
+    def _update(self, updater: VersionUpdater) -> None:
         try:
             updater.update(_now())
         except Exception:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from serving.http.answer_models import EventsAnswer, LoadFailure, VersionAnswer, VersionFacts
 from serving.http.bodies import BodyParser
-from serving.http.event_bodies import Events
 from serving.http.event_feed import EventFeed
 from serving.http.handlers import answer_batch, answer_parts, similar_body
 from serving.http.hot_swap import Failure, LiveVersion, Served, warm
@@ -16,6 +15,7 @@ from serving.http.prometheus import Metrics
 from serving.http.request_models import RecommendRequest, SimilarRequest
 from serving.http.server_settings import Settings
 from serving.requests.query_rows import Requests
+from serving.version.event_buffer import Events
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import Pipeline
 

@@ -5,8 +5,36 @@ them too.
 from array import array
 from collections.abc import Sequence
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
+
+NOBODY = 0
+"""Of events that do not say who took the item."""
+
+
+class Events(NamedTuple):
+    """Events.
+
+    Attributes:
+      items: [E] ids.
+      times: [E] int64, microseconds since 1970.
+      users: [E] int64, the same number for what one user took; `NOBODY` where nothing is said.
+    """
+
+    items: Sequence[str]
+    times: np.ndarray
+    users: np.ndarray
+
+    @classmethod
+    def of(
+        cls, items: Sequence[str], times: np.ndarray, users: Sequence[str | None] | None = None
+    ) -> "Events":
+        """Events of users by their ids, of whom only a number is kept that no other process makes of
+        them.
+        """
+        numbers = [NOBODY if user is None else hash(user) or 1 for user in users or ()]
+        return cls(items, times, np.array(numbers or [NOBODY] * len(items), np.int64))
 
 
 class EventBuffer:
@@ -17,25 +45,27 @@ class EventBuffer:
         self._most = most
         self._items: list[str] = []
         self._times = array("q")
+        self._users = array("q")
         self._forgotten = 0
         self._lock = Lock()
 
-    def add(self, items: Sequence[str], times: np.ndarray) -> None:
-        """Takes events: ids of items, and when, [E] int64 microseconds since 1970."""
+    def add(self, events: Events) -> None:
+        """Takes events."""
         with self._lock:
-            self._items.extend(items)
-            self._times.frombytes(times.astype(np.int64).tobytes())
+            self._items.extend(events.items)
+            self._times.frombytes(events.times.astype(np.int64).tobytes())
+            self._users.frombytes(events.users.astype(np.int64).tobytes())
             extra = len(self._items) - self._most
             if extra > self._most // 4:
-                del self._items[:extra], self._times[:extra]
+                del self._items[:extra], self._times[:extra], self._users[:extra]
                 self._forgotten += extra
 
-    def after(self, number: int) -> tuple[int, list[str], np.ndarray]:
-        """The events added after the first `number`, as far as they are kept.
-
-        Returns: how many were added in all; ids of items; times.
+    def after(self, number: int) -> tuple[int, Events]:
+        """The events added after the first `number`, as far as they are kept; and how many were added
+        in all.
         """
         with self._lock:
             first = max(0, number - self._forgotten)
             added = self._forgotten + len(self._items)
-            return added, self._items[first:], np.array(self._times[first:], np.int64)
+            times, users = (np.array(kept[first:], np.int64) for kept in (self._times, self._users))
+            return added, Events(self._items[first:], times, users)

@@ -128,10 +128,14 @@ class Version:
         return CandidateSources.of(self.items, read_tables(self.home), read_constants(self.home))
 
     def put_source(self, source: Source) -> None:
-        """Has lists made by another source in place of the one of its name, from the next answer on."""
-        assert self.candidate_sources is not None, "of a version that carries the source"
+        """Has lists made by another source in place of the one of its name, or by one more, from the next
+        answer on.
+        """
+        assert self.candidate_sources is not None, "of a version that carries sources"
         by_name = {**self.candidate_sources.by_name, source.name: source}
         self.candidate_sources = replace(self.candidate_sources, by_name=by_name)
+        if source.name not in self.sources:
+            self.sources = [*self.sources, source.name]
 
     @cached_property
     def ranking_features(self) -> RankingFeatures | None:

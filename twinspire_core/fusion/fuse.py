@@ -65,17 +65,21 @@ class Fusion:
         weights: np.ndarray = self.weights[slice_of(events, self.bounds)]
         return weights
 
-    def leaning_on(self, source: str, share: float) -> Self:
+    def leaning_on(self, source: str, share: float, *, adding: bool = False) -> Self:
         """The same with one of the sources at a share, below 1, of at least so much of the weights of each
-        slice that goes by it at all.
+        slice that goes by it at all; with `adding` of each slice, and also where it is not mixed yet.
         """
-        place = self.sources.index(source)
-        own = self.weights[:, place]
-        others = self.weights.sum(axis=1) - own
-        leans = (own > 0) & (own < share * (own + others))
-        weights = self.weights.copy()
+        fusion = self
+        if adding and source not in self.sources:
+            weights = np.pad(self.weights, ((0, 0), (0, 1)))
+            fusion = replace(self, sources=(*self.sources, source), weights=weights)
+        place = fusion.sources.index(source)
+        own = fusion.weights[:, place]
+        others = fusion.weights.sum(axis=1) - own
+        leans = ((own > 0) | adding) & (own < share * (own + others))
+        weights = fusion.weights.copy()
         weights[leans, place] = others[leans] * share / (1 - share)
-        return replace(self, weights=weights / weights.sum(axis=1, keepdims=True).clip(min=1e-12))
+        return replace(fusion, weights=weights / weights.sum(axis=1, keepdims=True).clip(min=1e-12))
 
     def dump(self) -> bytes:
         """The content of mix.json."""

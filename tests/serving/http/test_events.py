@@ -12,7 +12,7 @@ import pytest
 from serving.app import create_app
 from serving.http import event_bodies, event_feed
 from serving.http.http_errors import Problem
-from serving.version.event_buffer import EventBuffer
+from serving.version.event_buffer import NOBODY, EventBuffer
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import FAST, ready, running, shop, until
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
@@ -93,7 +93,10 @@ def test_a_moment_may_be_written_in_several_ways(time):
         ("[]", "wrong_type", None),
         ({"events": []}, "out_of_range", "events"),
         ({"events": [{"item": "i1"}, {"time": 1}]}, "missing", "events[1].item"),
-        ({"events": [{"item": "i1", "user": "u"}]}, "unknown_key", "events[0].user"),
+        ({"events": [{"item": "i1", "place": "u"}]}, "unknown_key", "events[0].place"),
+        ({"events": [{"item": "i1", "user": ["u"]}]}, "wrong_type", "events[0].user"),
+        ({"events": [{"item": "i1", "user": "u" * 513}]}, "out_of_range", "events[0].user"),
+        ('{"events": [{"item": "i1", "user": "u", "user": "v"}]}', "given_twice", "user"),
         ({"event": [{"item": "i1"}]}, "missing", "events"),
         ({"events": [{"item": "i1"}], "source": "mix"}, "unknown_key", "source"),
         ({"events": [{"item": "i1", "time": "soon"}]}, "wrong_type", "events[0].time"),
@@ -127,6 +130,13 @@ def test_what_is_wrong_is_told_and_nothing_counts(client, body, kind, where):
     assert error["message"].endswith(".") and "pydantic" not in error["message"]
     after = client.get("/metrics").text.split("twinspire_events_total ")[1].split()[0]
     assert after == before
+
+
+def test_of_who_took_it_a_number_is_kept_and_no_id():
+    body = orjson.dumps({"events": [{"item": "i1", "user": user} for user in ("u", 7, "7", None)]})
+    found = event_bodies.parse(body, UTC, datetime.now(UTC)).users.tolist()
+    assert found[1] == found[2] and len(set(found)) == 3
+    assert found[3] == NOBODY
 
 
 def test_colons_of_times_and_ids_cost_no_second_look(monkeypatch):

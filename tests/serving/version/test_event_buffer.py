@@ -4,19 +4,22 @@ from threading import Thread
 
 import numpy as np
 
-from serving.version.event_buffer import EventBuffer
+from serving.version.event_buffer import EventBuffer, Events
 
 
 def test_the_newest_are_kept():
     events = EventBuffer(8)
     for n in range(10):
-        events.add([f"i{n}"], np.array([n]))
-    assert events.after(0)[:2] == (10, [f"i{n}" for n in range(10)]), "up to a quarter more"
-    events.add(["i10"], np.array([10]))
-    number, items, times = events.after(0)
-    assert (number, items, times.tolist()) == (11, [f"i{n}" for n in range(3, 11)], [*range(3, 11)])
-    assert events.after(9)[1] == ["i9", "i10"]
-    assert events.after(11)[:2] == (11, [])
+        events.add(Events.of([f"i{n}"], np.array([n])))
+    number, kept = events.after(0)
+    assert (number, kept.items) == (10, [f"i{n}" for n in range(10)]), "up to a quarter more"
+    events.add(Events.of(["i10"], np.array([10])))
+    number, kept = events.after(0)
+    assert number == 11
+    assert (kept.items, kept.times.tolist()) == ([f"i{n}" for n in range(3, 11)], [*range(3, 11)])
+    assert events.after(9)[1].items == ["i9", "i10"]
+    number, kept = events.after(11)
+    assert (number, kept.items) == (11, [])
 
 
 def test_threads_lose_nothing():
@@ -24,7 +27,7 @@ def test_threads_lose_nothing():
 
     def tell(name: int) -> None:
         for n in range(500):
-            events.add([f"{name}-{n}"], np.array([n]))
+            events.add(Events.of([f"{name}-{n}"], np.array([n])))
 
     threads = [Thread(target=tell, args=(name,)) for name in range(4)]
     for thread in threads:
@@ -32,6 +35,6 @@ def test_threads_lose_nothing():
     number = 0
     found: list[str] = []
     while any(thread.is_alive() for thread in threads) or number < 2000:
-        number, items, _ = events.after(number)
-        found += items
+        number, kept = events.after(number)
+        found += kept.items
     assert len(found) == len(set(found)) == 2000

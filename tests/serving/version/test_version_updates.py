@@ -1,5 +1,5 @@
-"""What users took since a version was made: kept for the versions to come, counted by the one that
-answers.
+"""What users took since a version was made: the one that answers counts it, and learns from it what is
+taken together.
 """
 
 from datetime import UTC, datetime
@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from serving.answers.recommend import recommend
-from serving.version.event_buffer import EventBuffer
+from serving.version.event_buffer import EventBuffer, Events
 from serving.version.loaded_version import Version
-from serving.version.trending_updates import TrendingUpdater, counted_until
+from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
 from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.sources.recent_visits import RecentVisits
 
 HOUR = 3_600 * 1_000_000
 LATE = 2_000_000_000 * 1_000_000
@@ -52,7 +53,7 @@ def listed(version: Version, k: int = 3) -> list[str]:
 def add(events: EventBuffer, end: int, *told: tuple[str, float]) -> None:
     """Events by their hours after the end of the version's day."""
     times = np.array([end + round(hours * HOUR) for _, hours in told])
-    events.add([item for item, _ in told], times)
+    events.add(Events.of([item for item, _ in told], times))
 
 
 def test_a_versions_counts_end_with_its_day(trending):
@@ -65,7 +66,7 @@ def test_a_versions_counts_end_with_its_day(trending):
 def test_lists_go_by_what_was_told(trending):
     """Half-life of a day: what was counted before halves in a day, and so does what is told."""
     events = EventBuffer(1000)
-    updater = TrendingUpdater(trending, events, LATE)
+    updater = VersionUpdater(trending, events, LATE)
     end = counted_until(trending)
     updater.update(counted_until(trending))
     assert listed(trending) == ["i00", "i01", "i02"]
@@ -84,13 +85,13 @@ def test_a_version_that_comes_later_is_told_all(trending, pipeline):
     events = EventBuffer(1000)
     add(events, counted_until(trending), *[("i07", 2)] * 20)
     for version in (trending, Version.open(pipeline)):
-        TrendingUpdater(version, events, LATE).update(counted_until(version))
+        VersionUpdater(version, events, LATE).update(counted_until(version))
         assert listed(version, 1) == ["i07"]
 
 
 def test_a_version_without_the_source_stays_as_it_is(version):
     events = EventBuffer(10)
-    updater = TrendingUpdater(version, events, LATE)
+    updater = VersionUpdater(version, events, LATE)
     add(events, counted_until(version), ("i05", 1))
     updater.update(LATE)
     assert not updater.moves_lists
@@ -101,13 +102,13 @@ def test_of_a_day_that_is_not_over_events_count_from_now_on(trending):
     """A refresh counts what its logs hold by then, and says that it is of the whole day."""
     end = counted_until(trending)
     events = EventBuffer(1000)
-    updater = TrendingUpdater(trending, events, end - 10 * HOUR)
+    updater = VersionUpdater(trending, events, end - 10 * HOUR)
     add(events, end, *[("i09", -11)] * 20, *[("i07", -9)] * 20)
     updater.update(end - 9 * HOUR)
     assert listed(trending, 2) == ["i07", "i00"]
 
 
-def weights(version: Version, updater: TrendingUpdater, at: int) -> list[list[float]]:
+def weights(version: Version, updater: VersionUpdater, at: int) -> list[list[float]]:
     updater.update(at)
     return np.round(version.fusion.weights, 6).tolist()
 
@@ -116,7 +117,7 @@ def test_the_mix_leans_on_what_is_taken_by_the_hour(pipeline, towers, tmp_path):
     """For a half-life after the newest event, and on no slice less than it did before."""
     version = publish(pipeline, towers, tmp_path / "staged", "3h")
     events = EventBuffer(2_000_000)
-    updater = TrendingUpdater(version, events, LATE)
+    updater = VersionUpdater(version, events, LATE)
     end = counted_until(version)
     fitted = [[0.6, 0.3, 0.1], [0.05, 0.9, 0.05]]
     assert weights(version, updater, end + HOUR) == fitted, "nobody has told anything"
@@ -135,7 +136,7 @@ def test_the_mix_leans_as_far_as_the_counts_are_new(pipeline, towers, tmp_path):
     """The version counts 78 events, which are 39 after a half-life; 117 were told by then."""
     version = publish(pipeline, towers, tmp_path / "staged", "3h")
     events = EventBuffer(1000)
-    updater = TrendingUpdater(version, events, LATE)
+    updater = VersionUpdater(version, events, LATE)
     end = counted_until(version)
     add(events, end, *[("i00", 3)] * 117)
     found = weights(version, updater, end + 3 * HOUR)
@@ -154,7 +155,7 @@ def test_no_slice_leans_that_does_not_go_by_the_source():
 
 def test_where_habits_hold_the_weights_do(trending):
     events = EventBuffer(100)
-    updater = TrendingUpdater(trending, events, LATE)
+    updater = VersionUpdater(trending, events, LATE)
     add(events, counted_until(trending), ("i05", 1))
     fitted = [[0.6, 0.3, 0.1], [0.05, 0.9, 0.05]]
     assert weights(trending, updater, counted_until(trending) + HOUR) == fitted
@@ -169,3 +170,92 @@ def test_a_mix_that_goes_by_it_alone_stays_as_it_is():
         fitted=FittedOn(),
     )
     assert mix.leaning_on("trending", 0.8).weights.tolist() == [[1.0, 0.0]]
+
+
+def visit(events: EventBuffer, end: int, hours: float, *told: tuple[str, str]) -> None:
+    """Events by user and item, a minute apart."""
+    times = np.array([end + round(hours * HOUR) + n * HOUR // 60 for n in range(len(told))])
+    events.add(Events.of([item for _, item in told], times, [user for user, _ in told]))
+
+
+def first_after(version: Version, item: str) -> str | None:
+    """The first item for somebody who took another one last, of what is taken together."""
+    request = {"history": [item]}
+    found = recommend(version, [request], 1, source="co_visitation", explore=False).rows[0][0]
+    return circle.ITEMS[found]
+
+
+def test_what_visitors_take_together_just_now_is_learnt(pipeline, towers, tmp_path):
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    events = EventBuffer(1000)
+    updater = VersionUpdater(version, events, LATE)
+    end = counted_until(version)
+    assert "co_visitation" not in version.sources
+    visit(events, end, 1, *[(f"u{n}", item) for n in range(5) for item in ("i03", "i08")])
+    visit(events, end, 1, ("v", "i03"), ("v", "i09"), ("w", "nowhere"), ("w", "i03"))
+    updater.update(end + 2 * HOUR)
+    assert "co_visitation" in version.sources
+    assert first_after(version, "i03") == "i08"
+    assert first_after(version, "i08") == "i03"
+    visit(events, end, 2, *[(f"x{n}", item) for n in range(9) for item in ("i03", "i09")])
+    updater.update(end + 2 * HOUR + 9_000_000)
+    assert first_after(version, "i03") == "i08", "fitted once in ten seconds"
+    updater.update(end + 2 * HOUR + 10_000_000)
+    assert first_after(version, "i03") == "i09"
+
+
+def test_the_mix_leans_on_what_is_taken_together_too(pipeline, towers, tmp_path):
+    """All that counts is new: .4 of it, and of the rest .8 on `trending`; nothing once no event comes."""
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    events = EventBuffer(2_000_000)
+    updater = VersionUpdater(version, events, LATE)
+    end = counted_until(version)
+    add(events, end, *[("i05", 5)] * 10**6)
+    updater.update(end + 5 * HOUR)
+    assert version.fusion.sources == ("two_tower", "trending", "past"), "nobody says who took it"
+    visit(events, end, 5, ("u", "i05"), ("u", "i06"))
+    updater.update(end + 6 * HOUR)
+    assert version.fusion.sources == ("two_tower", "trending", "past", "co_visitation")
+    leaning = [[0.102857, 0.48, 0.017143, 0.4], [0.03, 0.54, 0.03, 0.4]]
+    assert np.allclose(version.fusion.weights, leaning, atol=1e-4)
+    answer = recommend(version, [{"history": ["i05"]}], 2)
+    assert "i06" in [circle.ITEMS[row] for row in answer.rows[0]]
+    updater.update(end + 9 * HOUR)
+    assert version.fusion.sources == ("two_tower", "trending", "past")
+
+
+@pytest.mark.parametrize("half_life", ["1d", "60d"])
+def test_where_habits_hold_nothing_is_learnt_by_the_hour(pipeline, towers, tmp_path, half_life):
+    version = publish(pipeline, towers, tmp_path / "staged", half_life)
+    events = EventBuffer(1000)
+    visit(events, counted_until(version), 1, ("u", "i03"), ("u", "i08"))
+    VersionUpdater(version, events, LATE).update(counted_until(version) + HOUR)
+    assert "co_visitation" not in version.sources
+    assert version.fusion.sources == ("two_tower", "trending", "past")
+
+
+def test_what_a_version_mixes_itself_comes_back(pipeline, towers, tmp_path):
+    """Its own table of what is taken together serves while no events come."""
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    own = RecentVisits(len(circle.ITEMS))
+    own.add(np.array([1, 1]), np.array([3, 4]), np.array([0, 1]))
+    version.put_source(own.source())
+    events = EventBuffer(1000)
+    updater = VersionUpdater(version, events, LATE)
+    end = counted_until(version)
+    assert first_after(version, "i03") == "i04"
+    visit(events, end, 1, ("u", "i03"), ("u", "i08"))
+    updater.update(end + HOUR)
+    assert first_after(version, "i03") == "i08"
+    updater.update(end + 9 * HOUR)
+    assert first_after(version, "i03") == "i04"
+
+
+def test_a_slice_without_weights_may_lean_on_a_source_that_is_added():
+    weights = np.array([[0.9, 0.0], [0.0, 0.0], [0.2, 0.8]])
+    mix = Fusion(sources=("a", "b"), bounds=(1, 5), weights=weights, fitted=FittedOn())
+    found = mix.leaning_on("c", 0.5, adding=True)
+    assert found.sources == ("a", "b", "c")
+    np.testing.assert_allclose(found.weights, [[0.5, 0, 0.5], [0, 0, 0], [0.1, 0.4, 0.5]])
+    assert mix.leaning_on("b", 0.5, adding=True).weights[0].tolist() == [0.5, 0.5]
+    assert mix.leaning_on("b", 0.5).weights[0].tolist() == [1, 0]

@@ -1,30 +1,39 @@
-"""What users took since the version that answers was made: its source `trending` is brought up to it.
+"""What users took since the version that answers was made: two of its sources are brought up to it.
 
-A version's counts end with its day. Decayed counts can go on from there, event by event, and are then
-what a version made just now would hold. All else of a version stays as it is.
+`trending`: a version's counts end with its day. Decayed counts can go on from there, event by event, and
+are then what a version made just now would hold. `co_visitation`: where a log changes with the hour, what
+is taken close together just now is fitted on the newest events alone. All else of a version stays as it
+is.
 """
 
 from datetime import datetime, time, timedelta
 
-from serving.version.event_buffer import EventBuffer
+from serving.version.event_buffer import NOBODY, EventBuffer
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import TRENDING
+from twinspire_core.config.source_names import CO_VISITATION, TRENDING
 from twinspire_core.search.index import NONE
+from twinspire_core.sources.recent_visits import RecentVisits
 from twinspire_core.sources.trending import RunningCounts
 
 LEAN = 0.8
 """The least share of the mix that `trending` has once all that its counts hold was sent: the mix's own
 weights were fitted for lists of a whole day. Chosen on news (docs/decisions/0079-events-as-they-happen.md).
 """
+LEAN_TOGETHER = 0.4
+"""And that `co_visitation` has of the whole then (docs/decisions/0081-what-is-taken-together-now.md)."""
 _OF_HOURS = 12 * 3600 * 1_000_000
 """Of the longest half-life, in microseconds, by which a log changes with the hour. Where what sells is the
 same for weeks, the events of a day move little, and the weights hold.
 """
+_REFITTED = 10 * 1_000_000
+"""Microseconds between two fits of what is taken together, at least: one takes some hundredths of a second
+of 200,000 events.
+"""
 
 
-class TrendingUpdater:
-    """Keeps the source `trending` of a version up to the newest events, and has its mix lean on it
-    meanwhile, where a log changes with the hour. One object follows a version all its life.
+class VersionUpdater:
+    """Keeps sources of a version up to the newest events, and has its mix lean on them meanwhile, where a
+    log changes with the hour. One object follows a version all its life.
 
     Attributes:
       version: the version.
@@ -43,6 +52,9 @@ class TrendingUpdater:
         sources = version.candidate_sources
         if sources is not None and TRENDING in sources:
             self._counts = RunningCounts(sources.tables, self.since)
+        self._visits = RecentVisits(len(version.items))
+        self._own_together = sources.by_name.get(CO_VISITATION) if sources else None
+        self._visits_fitted = 0
 
     @property
     def moves_lists(self) -> bool:
@@ -54,16 +66,34 @@ class TrendingUpdater:
         """Counts what was sent since the last update; the version's lists go by it from now on."""
         if self._counts is None:
             return
-        number, items, times = self._events.after(self._read)
+        number, (items, times, users) = self._events.after(self._read)
         rows = self.version.rows(items)
         counts = (rows != NONE) & (times >= self.since)
         if counts.any():
             self._counts.add(rows[counts], times[counts])
             self.version.put_source(self._counts.source())
+        tells = (rows != NONE) & (users != NOBODY)
+        if tells.any() and self._counts.half_life <= _OF_HOURS:
+            # Those of before the version's end too: it knows nothing of that evening by the hour.
+            self._visits.add(users[tells], rows[tells], times[tells])
         self._read = number
         if self._fitted and TRENDING in self._fitted.sources:
-            share = LEAN * self._counts.added_share if self._is_fresh(now) else 0.0
-            self.version.fusion = self._fitted.leaning_on(TRENDING, share)
+            self._lean(now)
+
+    def _lean(self, now: int) -> None:
+        """Has the mix go by both sources as far as the counts are new."""
+        assert self._counts is not None and self._fitted is not None
+        new = self._counts.added_share if self._is_fresh(now) else 0.0
+        fusion = self._fitted.leaning_on(TRENDING, LEAN * new)
+        if len(self._visits) and new:
+            if now - self._visits_fitted >= _REFITTED:
+                self.version.put_source(self._visits.source())
+                self._visits_fitted = now
+            fusion = fusion.leaning_on(CO_VISITATION, LEAN_TOGETHER * new, adding=True)
+        elif self._own_together is not None and self._visits_fitted:
+            self.version.put_source(self._own_together)
+            self._visits_fitted = 0
+        self.version.fusion = fusion
 
     def _is_fresh(self, now: int) -> bool:
         """Whether the newest event still says what is taken by the hour."""

@@ -1,0 +1,106 @@
+"""What is taken close together just now: against sums made pair by pair, whatever the order of arrival."""
+
+import math
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+from twinspire_core.sources import recent_visits
+from twinspire_core.sources.recent_visits import RecentVisits
+
+HOUR = 3_600 * 1_000_000
+NOON = 1_700_000_000 * 1_000_000
+
+
+def events(seed: int, number: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Users, items and times of the last 20 hours."""
+    rng = np.random.default_rng(seed)
+    times = NOON - rng.choice(20 * 3600, number, replace=False) * 1_000_000
+    return rng.integers(1, 30, number), rng.integers(0, 12, number), times
+
+
+def by_pairs(users, items, times) -> dict[tuple[int, int], float]:
+    """The similarity of two items, both orders: each pair of events of a user that are at most 20 apart
+    adds exp(-hours between) .5^(hours since the newer / 3), over the root of the product of the items'
+    decayed events, plus 1.
+    """
+    now = max(times)
+    since = [(now - time) / HOUR for time in times]
+    counts = defaultdict(float)
+    for item, hours in zip(items, since, strict=True):
+        counts[item] += 0.5 ** (hours / 3)
+    sums = defaultdict(float)
+    for user in set(users):
+        own = sorted(
+            (hours, item)
+            for one, item, hours in zip(users, items, since, strict=True)
+            if one == user
+        )
+        for place, (newer, item) in enumerate(own):
+            for older, other in own[place + 1 : place + 21]:
+                if item != other:
+                    sums[item, other] += math.exp(newer - older) * 0.5 ** (newer / 3)
+    found = defaultdict(float)
+    for (item, other), value in sums.items():
+        for pair in ((item, other), (other, item)):
+            found[pair] += value / (math.sqrt(counts[item] * counts[other]) + 1)
+    return found
+
+
+def similarities(visits: RecentVisits) -> dict[tuple[int, int], float]:
+    rows, values = visits.source().neighbours
+    return {
+        (item, other): value
+        for item in range(len(rows))
+        for other, value in zip(rows[item].tolist(), values[item].tolist(), strict=True)
+        if other >= 0
+    }
+
+
+def test_similarities_are_those_of_all_pairs():
+    users, items, times = events(1)
+    visits = RecentVisits(12)
+    visits.add(users, items, times)
+    found, wanted = similarities(visits), by_pairs(users, items, times)
+    assert found.keys() == wanted.keys()
+    assert found == pytest.approx(wanted, rel=1e-4)
+
+
+def test_events_may_come_in_any_order():
+    users, items, times = events(2)
+    at_once = RecentVisits(12)
+    at_once.add(users, items, times)
+    one_by_one = RecentVisits(12)
+    for n in np.random.default_rng(0).permutation(len(times)):
+        one_by_one.add(users[[n]], items[[n]], times[[n]])
+    assert similarities(one_by_one) == pytest.approx(similarities(at_once), rel=1e-6)
+
+
+def test_what_is_a_day_old_is_gone():
+    visits = RecentVisits(12)
+    visits.add(np.array([1, 1]), np.array([3, 4]), np.array([NOON - 25 * HOUR, NOON - 25 * HOUR]))
+    assert similarities(visits)
+    visits.add(np.array([2]), np.array([5]), np.array([NOON]))
+    assert len(visits) == 1 and not similarities(visits)
+
+
+def test_of_more_the_newest_are_kept(monkeypatch):
+    monkeypatch.setattr(recent_visits, "MOST_EVENTS", 4)
+    visits = RecentVisits(12)
+    times = NOON + np.arange(6) * 1_000_000
+    visits.add(np.ones(6, np.int64), np.array([0, 1, 2, 3, 4, 5]), times[::-1])
+    assert len(visits) == 4
+    assert {item for pair in similarities(visits) for item in pair} == {0, 1, 2, 3}
+
+
+def test_a_large_corpus_has_fewer_neighbours(monkeypatch):
+    users, items, times = events(3)
+    monkeypatch.setattr(recent_visits, "_CELLS", 24)
+    visits = RecentVisits(12)
+    visits.add(users, items, times)
+    assert visits.source().neighbours.rows.shape == (12, 2)
+
+
+def test_nothing_is_taken_together_before_anything_is_taken():
+    assert not similarities(RecentVisits(3))
