@@ -13,7 +13,7 @@ from serving.requests.request_model import Refused
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import MIX, MOST_POPULAR, RANKED, TWO_TOWER
-from twinspire_core.fusion.fuse import CONSTANT, DEPTH, fuse_sources
+from twinspire_core.fusion.fuse import CONSTANT, DEPTH, Fusion, fuse_sources
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -49,10 +49,14 @@ class EncodedQueries(NamedTuple):
     Attributes:
       vectors: [B, D] float32, the query tower's; empty where the two-tower is not asked.
       queries: B, what the other sources go by.
+      fusion: how the version fuses sources, for all lists of an answer: events may move it meanwhile.
+      sources: those of the version, likewise.
     """
 
     vectors: np.ndarray
     queries: Queries
+    fusion: Fusion | None = None
+    sources: CandidateSources | None = None
 
     @property
     def has_vectors(self) -> bool:
@@ -61,7 +65,7 @@ class EncodedQueries(NamedTuple):
 
     def take(self, queries: np.ndarray) -> "EncodedQueries":
         """The queries of these numbers, [K] int64 ascending."""
-        return EncodedQueries(self.vectors[queries], self.queries.take(queries))
+        return self._replace(vectors=self.vectors[queries], queries=self.queries.take(queries))
 
 
 def retrieve(
@@ -116,9 +120,12 @@ def encode_queries(version: Version, table: pa.Table, source: str) -> EncodedQue
     vectors = np.zeros((len(table), 0), np.float32)
     if source == RANKED or TWO_TOWER in version.sources_of(source):
         vectors = _encode(version, table)
+    # In this order: a fusion never comes before the sources that it names.
+    fusion = version.fusion
     sources = version.candidate_sources
     personal = source == RANKED or (sources is not None and sources.use_personal_counts)
-    return EncodedQueries(vectors, read_queries(version, table, personal=personal))
+    queries = read_queries(version, table, personal=personal)
+    return EncodedQueries(vectors, queries, fusion, sources)
 
 
 def _encode(version: Version, table: pa.Table) -> np.ndarray:
@@ -178,7 +185,7 @@ def _retrieve_group(
         return Retrieved(*search_without(version.index, encoded.vectors, length, seen, passing))
     k = min(k, len(version.index))
     length = min(length, len(version.index))
-    sources = version.candidate_sources
+    sources = encoded.sources
     assert sources is not None, "of `Version.choose_source`"
     if passing is not None:
         sources = sources.among(passing)
@@ -189,7 +196,9 @@ def _retrieve_group(
         return _retrieve_from(sources, source, encoded.queries, length, exclude)
     queries, widened = _with_two_tower(version, sources, encoded, k, source, seen)
     if source == MIX:
-        return _retrieve_fused(version, sources, queries, k, widened, exclude, length)
+        fusion = encoded.fusion
+        assert fusion is not None, "of `Version.choose_source`"
+        return _retrieve_fused(fusion, sources, queries, k, widened, exclude, length)
     lists = retrieve_ranked(
         version, sources, queries, encoded.vectors, k, exclude, length=length, explain=explain
     )
@@ -233,7 +242,7 @@ def _retrieve_from(
 
 
 def _retrieve_fused(
-    version: Version,
+    fusion: Fusion,
     sources: CandidateSources,
     queries: Queries,
     k: int,
@@ -241,8 +250,6 @@ def _retrieve_fused(
     exclude: Ragged | None,
     length: int,
 ) -> Retrieved:
-    fusion = version.fusion
-    assert fusion is not None, "of `Version.choose_source`"
     rows, fused = fuse_sources(fusion, sources, queries, k, exclude=exclude, length=length)
     # Popular items that fill up a list have the score 0.
     scores = np.where(fused.items >= 0, fused.scores, 0)

@@ -5,8 +5,10 @@ taken together.
 from datetime import UTC, datetime
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from serving.answers import retrieval
 from serving.answers.recommend import recommend
 from serving.version.event_buffer import EventBuffer, Events
 from serving.version.loaded_version import Version
@@ -259,3 +261,54 @@ def test_a_slice_without_weights_may_lean_on_a_source_that_is_added():
     np.testing.assert_allclose(found.weights, [[0.5, 0, 0.5], [0, 0, 0], [0.1, 0.4, 0.5]])
     assert mix.leaning_on("b", 0.5, adding=True).weights[0].tolist() == [0.5, 0.5]
     assert mix.leaning_on("b", 0.5).weights[0].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("rules", [None, {"new_share": 1.0}])
+def test_an_answer_is_of_one_mix_whatever_comes_meanwhile(
+    pipeline, towers, tmp_path, monkeypatch, rules
+):
+    """Lists of several filters, and wider ones for a rule, are joined: all have the same sources."""
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    visits = RecentVisits(len(circle.ITEMS))
+    visits.add(np.array([1, 1]), np.array([3, 4]), np.array([0, 1]))
+    fitted = version.fusion
+    requests = [{"history": ["i03"], "allow": {"kind": kind}} for kind in ("odd", "even")]
+    wanted = recommend(version, requests, 3, **(rules or {}))
+    real = retrieval.search_without
+
+    def search(*args):
+        version.put_source(visits.source())
+        adds = "co_visitation" not in version.fusion.sources
+        version.fusion = fitted.leaning_on("co_visitation", 0.4, adding=True) if adds else fitted
+        return real(*args)
+
+    monkeypatch.setattr(retrieval, "search_without", search)
+    found = recommend(version, requests, 3, **(rules or {}))
+    assert found.names == wanted.names
+    np.testing.assert_array_equal(found.rows, wanted.rows)
+    np.testing.assert_array_equal(found.shares, wanted.shares)
+
+
+def test_a_version_may_hold_users_with_counts_of_another_half_life(
+    pipeline, towers, tmp_path, monkeypatch
+):
+    """That of `personal`, where the mix names no source that is fitted on sequences."""
+    table = circle.users()
+    lists = {
+        "_personal": [["i05", "i03"], [], []],
+        "_personal_7d": [[2.0, 1.0], [], []],
+        "_personal_age": [[1.0, 0.5], [], []],
+    }
+    for name, values in lists.items():
+        kind = pa.list_(pa.string() if name == "_personal" else pa.float32())
+        table = table.append_column(name, pa.array(values, kind))
+    monkeypatch.setattr(circle, "users", lambda: table)
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    events = EventBuffer(1000)
+    end = counted_until(version)
+    visit(events, end, 1, ("u", "i03"), ("u", "i08"), ("v", "i05"), ("v", "i09"))
+    VersionUpdater(version, events, LATE).update(end + HOUR)
+    for request, first in (({"user": "anna"}, "i08"), ({"history": ["i05"]}, "i09")):
+        found = recommend(version, [request], 1, source="co_visitation").rows[0][0]
+        assert circle.ITEMS[found] == first
+    assert recommend(version, [{"user": "anna"}, {}], 3).rows.shape == (2, 3)
