@@ -33,7 +33,7 @@ class Events(NamedTuple):
         """Events of users by their ids, of whom only a number is kept that no other process makes of
         them.
         """
-        numbers = [NOBODY if user is None else hash(user) or 1 for user in users or ()]
+        numbers = [hash(user) or 1 if user else NOBODY for user in users or ()]
         return cls(items, times, np.array(numbers or [NOBODY] * len(items), np.int64))
 
 

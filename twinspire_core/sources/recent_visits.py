@@ -7,7 +7,7 @@ evening.
 
 import numpy as np
 
-from twinspire_core.search.ragged import Ragged
+from twinspire_core.search.ragged import Ragged, list_places
 from twinspire_core.sources import co_visitation_fitting
 from twinspire_core.sources.co_occurrence import Neighbours
 from twinspire_core.sources.co_visitation import KEPT, CoVisitation
@@ -19,9 +19,13 @@ SETTINGS = Settings(reach=1 / 24, half_life=3 / 24, exponent=0.5)
 NEAR = 1.35
 """Places after which an item of a past counts 1/e."""
 HOURS = 24
-"""Older events say nothing any more: an eighth of a hundredth, at these settings."""
+"""Older events say nothing any more: a 256th, at these settings."""
 MOST_EVENTS = 200_000
 """Events that are fitted on, the newest."""
+MOST_OF_ONE = 100
+"""Of one user, the newest; each item once. So no crawler, and no id that many share, moves what all are
+shown, or leaves no room for others.
+"""
 
 _CELLS = 5_000_000
 """Of the table of neighbours, so that a large corpus has fewer of each item."""
@@ -42,36 +46,58 @@ class RecentVisits:
         self._items = np.zeros(0, np.int64)
         self._times = np.zeros(0, np.int64)
 
-    def __len__(self) -> int:
-        """Events that are kept."""
-        return len(self._times)
+    @property
+    def moment(self) -> int:
+        """Of the newest event, in microseconds since 1970; 0 before there is one."""
+        return int(self._times.max(initial=0))
 
     def add(self, users: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:
-        """Takes events, in any order, and keeps the newest of all.
+        """Takes events, in any order.
 
         Args:
           users: [E] int64, the same number for what one user took.
           items: [E] positions in the corpus.
           times: [E] int64, microseconds since 1970.
         """
-        users = np.concatenate([self._users, users])
-        items = np.concatenate([self._items, items])
-        times = np.concatenate([self._times, times])
-        oldest = times.max(initial=0) - HOURS * _HOUR
-        kept = np.argsort(times, kind="stable")[-MOST_EVENTS:]
-        kept = kept[times[kept] >= oldest]
-        self._users, self._items, self._times = users[kept], items[kept], times[kept]
+        self._users = np.concatenate([self._users, users])
+        self._items = np.concatenate([self._items, items])
+        self._times = np.concatenate([self._times, times])
+        # Not each time: it sorts them all.
+        if len(self._times) > MOST_EVENTS + MOST_EVENTS // 4:
+            self._forget()
 
     def source(self) -> CoVisitation:
         """The source as of the newest event."""
-        # Each user's newest first; of equally old ones the one that came later.
-        order = np.lexsort((-np.arange(len(self)), -self._times, self._users))
-        users = self._users[order]
-        row = np.cumsum(np.diff(users, prepend=users[:1]) != 0)
-        ages = (self._times.max(initial=0) - self._times[order]) / _DAY
+        self._forget()
+        order, row = self._by_user()
+        ages = (self.moment - self._times[order]) / _DAY
         items = Ragged(self._items[order], row, int(row.max(initial=-1)) + 1)
         kept = max(1, min(KEPT, _CELLS // max(1, self._corpus_size)))
         rows, similarities = co_visitation_fitting.fit(
             Sequences(items, ages.astype(np.float32)), self._corpus_size, SETTINGS, kept
         )
         return CoVisitation(Neighbours(rows, similarities), NEAR)
+
+    def _forget(self) -> None:
+        """Keeps what is fitted on."""
+        self._keep(np.flatnonzero(self._times >= self.moment - HOURS * _HOUR))
+        order, row = self._by_user()
+        _, newest = np.unique(row * self._corpus_size + self._items[order], return_index=True)
+        newest.sort()
+        lengths = np.bincount(row[newest])
+        kept = order[newest[list_places(lengths) < MOST_OF_ONE]]
+        kept = kept[np.argsort(self._times[kept], kind="stable")[-MOST_EVENTS:]]
+        self._keep(np.sort(kept))  # in the order in which they came
+
+    def _keep(self, kept: np.ndarray) -> None:
+        self._users, self._items, self._times = (
+            values[kept] for values in (self._users, self._items, self._times)
+        )
+
+    def _by_user(self) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of events, each user's newest first, of equally old ones the one that came later; and
+        which user each is of, from 0 on.
+        """
+        order = np.lexsort((-np.arange(len(self._times)), -self._times, self._users))
+        users = self._users[order]
+        return order, np.cumsum(np.diff(users, prepend=users[:1]) != 0)

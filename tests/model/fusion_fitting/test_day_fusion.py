@@ -13,6 +13,7 @@ import pytest
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.evaluation_set import prepare_as_configured
 from model.evaluation.ranked_lists import RankedLists
+from model.fusion_fitting import day_fusion
 from model.fusion_fitting.day_fusion import DayFusion
 from model.fusion_fitting.fusion_measures import measure_fusions
 from model.fusion_fitting.stored_lists import DayLists
@@ -284,6 +285,15 @@ def test_a_day_like_no_other_does_not_decide():
     assert mix.fitted.users["5-19"] == 1_000 + 3 * 800, "the fourth day before is not needed"
     alone = fit(mixing(day, day.slice(0, 0)))
     assert best(alone, 10) == "most_popular"
+
+
+def test_more_users_may_be_asked_for(monkeypatch):
+    """`mix.min_users` beyond what else would be enough takes further days back."""
+    monkeypatch.setattr(day_fusion, "MAX_QUERIES", 50)
+    day = queries("past", 10, 40)
+    stored = [of_day("past", 40, n) for n in (1, 2, 3)]
+    mixed = mixing(day, day.slice(0, 0), stored=stored, min_users=100)
+    assert [lists.users for lists in mixed.lists_to_fit_on()] == [40, 40, 40]
 
 
 def test_a_slice_with_too_few_users_takes_further_days_back_than_the_others():

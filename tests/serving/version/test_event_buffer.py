@@ -4,7 +4,7 @@ from threading import Thread
 
 import numpy as np
 
-from serving.version.event_buffer import EventBuffer, Events
+from serving.version.event_buffer import NOBODY, EventBuffer, Events
 
 
 def test_the_newest_are_kept():
@@ -20,6 +20,13 @@ def test_the_newest_are_kept():
     assert events.after(9)[1].items == ["i9", "i10"]
     number, kept = events.after(11)
     assert (number, kept.items) == (11, [])
+
+
+def test_only_of_users_that_are_named_is_a_number_kept():
+    made = Events.of(["a", "b", "c", "d"], np.arange(4), ["u", None, "", "u"])
+    assert (made.users == NOBODY).tolist() == [False, True, True, False]
+    assert made.users[0] == made.users[3]
+    assert Events.of(["a"], np.arange(1)).users.tolist() == [NOBODY]
 
 
 def test_threads_lose_nothing():

@@ -237,7 +237,7 @@ def test_where_habits_hold_nothing_is_learnt_by_the_hour(pipeline, towers, tmp_p
 
 
 def test_what_a_version_mixes_itself_comes_back(pipeline, towers, tmp_path):
-    """Its own table of what is taken together serves while no events come."""
+    """Its own table of what is taken together serves while few events come or none."""
     version = publish(pipeline, towers, tmp_path / "staged", "3h")
     own = RecentVisits(len(circle.ITEMS))
     own.add(np.array([1, 1]), np.array([3, 4]), np.array([0, 1]))
@@ -248,9 +248,38 @@ def test_what_a_version_mixes_itself_comes_back(pipeline, towers, tmp_path):
     assert first_after(version, "i03") == "i04"
     visit(events, end, 1, ("u", "i03"), ("u", "i08"))
     updater.update(end + HOUR)
+    assert first_after(version, "i03") == "i04", "it knows more than two events do"
+    add(events, end, *[("i05", 1)] * 1000)
+    updater.update(end + HOUR)
     assert first_after(version, "i03") == "i08"
     updater.update(end + 9 * HOUR)
     assert first_after(version, "i03") == "i04"
+
+
+def test_visits_of_hours_ago_say_nothing_of_now(pipeline, towers, tmp_path):
+    """Who stops to say who took an item is as who never said it, though other events come."""
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    events = EventBuffer(1000)
+    updater = VersionUpdater(version, events, LATE)
+    end = counted_until(version)
+    visit(events, end, 1, ("u", "i03"), ("u", "i08"))
+    for hour in range(1, 6):
+        add(events, end, *[("i05", hour)] * 100)
+        updater.update(end + hour * HOUR)
+        has = "co_visitation" in version.fusion.sources
+        assert has == (hour < 5), "until three hours after the visit's last minute"
+
+
+def test_a_clock_that_is_set_back_stops_nothing(pipeline, towers, tmp_path):
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    events = EventBuffer(1000)
+    updater = VersionUpdater(version, events, LATE)
+    end = counted_until(version)
+    visit(events, end, 1, ("u", "i03"), ("u", "i08"))
+    updater.update(end + 2 * HOUR)
+    visit(events, end, 1, *[(f"x{n}", item) for n in range(9) for item in ("i03", "i09")])
+    updater.update(end + HOUR)
+    assert first_after(version, "i03") == "i09"
 
 
 def test_a_slice_without_weights_may_lean_on_a_source_that_is_added():

@@ -10,6 +10,7 @@ from twinspire_core.sources import recent_visits
 from twinspire_core.sources.recent_visits import RecentVisits
 
 HOUR = 3_600 * 1_000_000
+C = 30
 NOON = 1_700_000_000 * 1_000_000
 
 
@@ -17,15 +18,20 @@ def events(seed: int, number: int = 300) -> tuple[np.ndarray, np.ndarray, np.nda
     """Users, items and times of the last 20 hours."""
     rng = np.random.default_rng(seed)
     times = NOON - rng.choice(20 * 3600, number, replace=False) * 1_000_000
-    return rng.integers(1, 30, number), rng.integers(0, 12, number), times
+    return rng.integers(1, 6, number), rng.integers(0, C, number), times
 
 
 def by_pairs(users, items, times) -> dict[tuple[int, int], float]:
-    """The similarity of two items, both orders: each pair of events of a user that are at most 20 apart
-    adds exp(-hours between) .5^(hours since the newer / 3), over the root of the product of the items'
-    decayed events, plus 1.
+    """The similarity of two items, both orders. Of each user only the newest event of an item counts,
+    and each pair of these that are at most 20 apart adds exp(-hours between) .5^(hours since the
+    newer / 3), over the root of the product of the items' decayed events, plus 1.
     """
     now = max(times)
+    newest = defaultdict(int)
+    for user, item, time in zip(users, items, times, strict=True):
+        newest[user, item] = max(newest[user, item], time)
+    users, items = zip(*newest, strict=True)
+    times = newest.values()
     since = [(now - time) / HOUR for time in times]
     counts = defaultdict(float)
     for item, hours in zip(items, since, strict=True):
@@ -60,7 +66,7 @@ def similarities(visits: RecentVisits) -> dict[tuple[int, int], float]:
 
 def test_similarities_are_those_of_all_pairs():
     users, items, times = events(1)
-    visits = RecentVisits(12)
+    visits = RecentVisits(C)
     visits.add(users, items, times)
     found, wanted = similarities(visits), by_pairs(users, items, times)
     assert found.keys() == wanted.keys()
@@ -69,9 +75,9 @@ def test_similarities_are_those_of_all_pairs():
 
 def test_events_may_come_in_any_order():
     users, items, times = events(2)
-    at_once = RecentVisits(12)
+    at_once = RecentVisits(C)
     at_once.add(users, items, times)
-    one_by_one = RecentVisits(12)
+    one_by_one = RecentVisits(C)
     for n in np.random.default_rng(0).permutation(len(times)):
         one_by_one.add(users[[n]], items[[n]], times[[n]])
     assert similarities(one_by_one) == pytest.approx(similarities(at_once), rel=1e-6)
@@ -82,7 +88,7 @@ def test_what_is_a_day_old_is_gone():
     visits.add(np.array([1, 1]), np.array([3, 4]), np.array([NOON - 25 * HOUR, NOON - 25 * HOUR]))
     assert similarities(visits)
     visits.add(np.array([2]), np.array([5]), np.array([NOON]))
-    assert len(visits) == 1 and not similarities(visits)
+    assert not similarities(visits)
 
 
 def test_of_more_the_newest_are_kept(monkeypatch):
@@ -90,17 +96,49 @@ def test_of_more_the_newest_are_kept(monkeypatch):
     visits = RecentVisits(12)
     times = NOON + np.arange(6) * 1_000_000
     visits.add(np.ones(6, np.int64), np.array([0, 1, 2, 3, 4, 5]), times[::-1])
-    assert len(visits) == 4
     assert {item for pair in similarities(visits) for item in pair} == {0, 1, 2, 3}
 
 
 def test_a_large_corpus_has_fewer_neighbours(monkeypatch):
     users, items, times = events(3)
-    monkeypatch.setattr(recent_visits, "_CELLS", 24)
-    visits = RecentVisits(12)
+    monkeypatch.setattr(recent_visits, "_CELLS", 2 * C)
+    visits = RecentVisits(C)
     visits.add(users, items, times)
-    assert visits.source().neighbours.rows.shape == (12, 2)
+    assert visits.source().neighbours.rows.shape == (C, 2)
 
 
 def test_nothing_is_taken_together_before_anything_is_taken():
     assert not similarities(RecentVisits(3))
+
+
+def test_no_visitor_moves_what_all_are_shown():
+    """Ten read 0, then 1; one goes to and fro between 0 and 2, and counts like any other."""
+    readers = np.repeat(np.arange(1, 11), 2)
+    visits = RecentVisits(C)
+    visits.add(readers, np.tile([0, 1], 10), NOON + np.arange(20) * 1_000_000)
+    one = np.full(1000, 99)
+    visits.add(one, np.tile([0, 2], 500), NOON + np.arange(1000) * 1_000_000)
+    found = similarities(visits)
+    assert found[0, 2] < found[0, 1]
+    assert found[0, 2] < 1
+
+
+def test_one_visitor_leaves_room_for_others(monkeypatch):
+    monkeypatch.setattr(recent_visits, "MOST_EVENTS", 8)
+    monkeypatch.setattr(recent_visits, "MOST_OF_ONE", 3)
+    visits = RecentVisits(C)
+    visits.add(np.array([1, 1]), np.array([3, 4]), np.array([NOON, NOON + 1]))
+    for n in range(2, 30):
+        visits.add(np.array([99]), np.array([n]), np.array([NOON + n]))
+        assert len(visits._times) <= 10, "a quarter more than are fitted on"
+    found = {item for pair in similarities(visits) for item in pair}
+    assert found == {3, 4, 27, 28, 29}
+
+
+def test_of_events_of_one_time_the_later_one_is_the_newer(monkeypatch):
+    monkeypatch.setattr(recent_visits, "MOST_OF_ONE", 2)
+    visits = RecentVisits(C)
+    for item in range(6):
+        visits.add(np.array([1]), np.array([item]), np.array([NOON]))
+        found = {item for pair in similarities(visits) for item in pair}
+        assert found == ({item - 1, item} if item else set())
