@@ -10,7 +10,7 @@ from datetime import datetime, time, timedelta
 
 from serving.version.event_buffer import NOBODY, EventBuffer
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import CO_VISITATION, TRENDING
+from twinspire_core.config.source_names import CO_VISITATION, RANKED, TRENDING
 from twinspire_core.search.index import NONE
 from twinspire_core.sources.recent_visits import RecentVisits
 from twinspire_core.sources.trending import RunningCounts
@@ -58,6 +58,8 @@ class VersionUpdater:
             self._counts = RunningCounts(sources.tables, self.since)
         self._visits = RecentVisits(len(version.items))
         self._own_together = sources.by_name.get(CO_VISITATION) if sources else None
+        # A ranker knows what scores of the daily table say, and nothing of others.
+        self._ranks_by_own = CO_VISITATION in version.sources_of(RANKED)
         self._visits_fitted = 0
 
     @property
@@ -72,15 +74,17 @@ class VersionUpdater:
             return
         number, (items, times, users) = self._events.after(self._read)
         rows = self.version.rows(items)
-        counts = (rows != NONE) & (times >= self.since)
-        if counts.any():
-            self._counts.add(rows[counts], times[counts])
-            self.version.put_source(self._counts.source())
         tells = (rows != NONE) & (users != NOBODY)
         if tells.any() and self._counts.half_life <= _OF_HOURS:
             # Those of before the version's end too: it knows nothing of that evening by the hour.
+            # What is added twice, after a fault, changes nothing.
             self._visits.add(users[tells], rows[tells], times[tells])
+        counts = (rows != NONE) & (times >= self.since)
+        if counts.any():
+            self._counts.add(rows[counts], times[counts])
         self._read = number
+        if counts.any():
+            self.version.put_source(self._counts.source())
         if self._fitted and TRENDING in self._fitted.sources:
             self._lean(now)
 
@@ -102,7 +106,7 @@ class VersionUpdater:
 
     def _visits_say_more(self, now: int, new: float) -> bool:
         """Whether what users took together just now serves, where so much of the counts is new."""
-        if self._own_together is not None and new < _REPLACES:
+        if self._own_together is not None and (self._ranks_by_own or new < _REPLACES):
             return False
         return new > 0 and self._is_recent(self._visits.moment, now)
 

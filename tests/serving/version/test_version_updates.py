@@ -3,6 +3,7 @@ taken together.
 """
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ from serving.answers import retrieval
 from serving.answers.recommend import recommend
 from serving.version.event_buffer import EventBuffer, Events
 from serving.version.loaded_version import Version
+from serving.version.second_stage import SecondStage
 from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
@@ -19,6 +21,7 @@ from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.sources.recent_visits import RecentVisits
+from twinspire_core.sources.trending import RunningCounts
 
 HOUR = 3_600 * 1_000_000
 LATE = 2_000_000_000 * 1_000_000
@@ -254,6 +257,44 @@ def test_what_a_version_mixes_itself_comes_back(pipeline, towers, tmp_path):
     assert first_after(version, "i03") == "i08"
     updater.update(end + 9 * HOUR)
     assert first_after(version, "i03") == "i04"
+
+
+def test_a_ranker_keeps_the_table_that_it_was_fitted_with(pipeline, towers, tmp_path):
+    """It goes by scores of its sources, which another table would turn into something else."""
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    own = RecentVisits(len(circle.ITEMS))
+    own.add(np.array([1, 1]), np.array([3, 4]), np.array([0, 1]))
+    version.put_source(own.source())
+    version._second_stage = SecondStage(SimpleNamespace(sources=("two_tower", "co_visitation")))
+    events = EventBuffer(1000)
+    updater = VersionUpdater(version, events, LATE)
+    end = counted_until(version)
+    visit(events, end, 1, ("u", "i03"), ("u", "i08"))
+    add(events, end, *[("i05", 1)] * 800)
+    updater.update(end + HOUR)
+    assert first_after(version, "i03") == "i04"
+
+
+def test_a_fault_has_no_event_counted_twice(pipeline, towers, tmp_path, monkeypatch):
+    """What was counted when a list could not be made is listed with the next event."""
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    events = EventBuffer(1000)
+    updater = VersionUpdater(version, events, LATE)
+    end = counted_until(version)
+
+    def fail(*_):
+        raise MemoryError("no room")
+
+    add(events, end, *[("i11", 0)] * 8)
+    for part in (RunningCounts, RecentVisits):
+        monkeypatch.setattr(part, "source" if part is RunningCounts else "add", fail)
+        visit(events, end, 0, ("u", "i11"))
+        with pytest.raises(MemoryError):
+            updater.update(end)
+        monkeypatch.undo()
+    updater.update(end)
+    found = version.candidate_sources.by_name["trending"].scores
+    assert found[11] == 11, "1 of before, 8 and 2 visits"
 
 
 def test_visits_of_hours_ago_say_nothing_of_now(pipeline, towers, tmp_path):
