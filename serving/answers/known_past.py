@@ -70,14 +70,16 @@ def _read_past(version: Version, table: pa.Table, new: Ragged) -> tuple[Ragged, 
 
 def _read_personal(version: Version, table: pa.Table, new: Ragged) -> PersonalCounts:
     """Decayed counts of what users had before: those of the version, and 1 for each newer event, as
-    nobody knows its time. Arguments as those of `_read_past`.
+    nobody knows its time; of a version without counts, 1 for each event of the histories. Arguments as
+    those of `_read_past`.
     """
     stored = PersonalCounts.of_rows(table, version.rows)
     if stored is not None and not len(new.values):
         return stored
-    counted = PersonalCounts.of_histories(new)
     if stored is None:
-        return counted
+        # Of what the version knows too there are no counts: all of the history tells something.
+        return PersonalCounts.of_histories(_positions(version, table[SEEN].combine_chunks()))
+    counted = PersonalCounts.of_histories(new)
     return stored.plus(counted).or_else(stored, new.lengths > 0)
 
 

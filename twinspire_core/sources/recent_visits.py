@@ -23,8 +23,8 @@ HOURS = 24
 MOST_EVENTS = 200_000
 """Events that are fitted on, the newest."""
 MOST_OF_ONE = 100
-"""Of one user, the newest; each item once. So no crawler, and no id that many share, moves what all are
-shown, or leaves no room for others.
+"""Of one user, the newest; each item once. So no crawler, and no id that many share, moves all lists
+alone, or leaves no room for others.
 """
 
 _CELLS = 5_000_000

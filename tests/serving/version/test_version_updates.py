@@ -297,6 +297,18 @@ def test_a_fault_has_no_event_counted_twice(pipeline, towers, tmp_path, monkeypa
     assert found[11] == 11, "1 of before, 8 and 2 visits"
 
 
+def test_a_known_users_history_tells_all_of_it(pipeline, towers, tmp_path):
+    """Also what the version knows, of which it holds no decayed counts: anna took i03, then i05."""
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    events = EventBuffer(1000)
+    end = counted_until(version)
+    visit(events, end, 1, *[(f"u{n}", item) for n in range(9) for item in ("i05", "i02")])
+    VersionUpdater(version, events, LATE).update(end + HOUR)
+    request = {"user": "anna", "history": ["i03", "i05"]}
+    answer = recommend(version, [request], 1, source="co_visitation")
+    assert circle.ITEMS[answer.rows[0][0]] == "i02"
+
+
 def test_visits_of_hours_ago_say_nothing_of_now(pipeline, towers, tmp_path):
     """Who stops to say who took an item is as who never said it, though other events come."""
     version = publish(pipeline, towers, tmp_path / "staged", "3h")
