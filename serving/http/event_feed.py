@@ -4,6 +4,7 @@ to the live version.
 
 import logging
 import time
+from collections.abc import Callable
 from threading import Event, Thread
 
 import numpy as np
@@ -44,9 +45,17 @@ class EventFeed:
         self._stop.set()
         self._thread.join(1)
 
-    def follow(self, version: Version) -> None:
-        """Brings a version up to the events, now and from now on; the one before is left as it is."""
+    def follow(self, version: Version, warm: Callable[[Version], None]) -> None:
+        """Brings a version up to the events, now and from now on; the one before is left as it is then.
+
+        Args:
+          version: the next to answer.
+          warm: asks it what users will ask; raises if it does not answer. Until it has, the one before
+            goes on to be followed.
+        """
         updater = VersionUpdater(version, self._events, _now())
+        self._update(updater)
+        warm(version)
         self._update(updater)
         self._following = updater
 

@@ -59,8 +59,7 @@ class Service:
 
     def _warm(self, version: Version) -> None:
         # It knows what its predecessor was sent when it begins to answer.
-        self.events.follow(version)
-        warm(version)
+        self.events.follow(version, warm)
 
     def open(self, version: str) -> Version:
         """Opens any version of the pipeline, its digests verified."""

@@ -12,11 +12,14 @@ import pytest
 from serving.app import create_app
 from serving.http import event_bodies, event_feed
 from serving.http.http_errors import Problem
-from serving.version.event_buffer import NOBODY, EventBuffer
+from serving.http.prometheus import Metrics
+from serving.version.event_buffer import NOBODY, EventBuffer, Events
+from serving.version.loaded_version import Version
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import FAST, ready, running, shop, until
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.contracts.fusion_file import FittedOn
+from twinspire_core.errors import BadData
 from twinspire_core.fusion.fuse import Fusion
 
 COUNTS = {column: [12.0 - n for n in range(12)] for column in TRENDING_HALF_LIVES}
@@ -194,6 +197,33 @@ def test_a_fault_leaves_lists_as_they_are_until_the_next_update(client, monkeypa
     assert first(client) != "i03"
     monkeypatch.setattr(EventBuffer, "after", real)
     until(lambda: first(client) == "i03")
+
+
+def test_a_version_that_does_not_answer_leaves_the_live_one_its_events(
+    tmp_path, towers, monkeypatch
+):
+    """Nor does it wait for events while the next one is warmed up."""
+    monkeypatch.setattr(event_feed, "_INTERVAL", 0.02)
+    pipeline = shop(tmp_path)
+    day = str(YESTERDAY.date())
+    circle.publish(pipeline, towers, tmp_path / "staged", day, nominators=MIX, counts=COUNTS)
+    live, other = Version.open(pipeline), Version.open(pipeline)
+    feed = event_feed.EventFeed(1000, Metrics())
+
+    def told(item: str, times: int) -> None:
+        feed.take(live, Events.of([item] * times, np.full(times, event_feed._now())))
+        until(lambda: circle.ITEMS[live.candidate_sources.by_name["trending"].order[0]] == item)
+
+    def fail(_) -> None:
+        told("i05", 90)
+        raise BadData("It does not answer.")
+
+    feed.follow(live, lambda _: None)
+    feed.start()
+    with pytest.raises(BadData):
+        feed.follow(other, fail)
+    told("i06", 200)
+    feed.stop()
 
 
 def test_a_version_without_the_source_says_so(tmp_path, towers):
