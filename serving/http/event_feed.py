@@ -11,7 +11,7 @@ import numpy as np
 
 from serving.http.answer_models import EventsAnswer
 from serving.http.prometheus import Metrics
-from serving.version.event_buffer import EventBuffer, Events
+from serving.version.event_buffer import NOBODY, EventBuffer, Events
 from serving.version.loaded_version import Version
 from serving.version.version_updates import VersionUpdater
 
@@ -68,6 +68,7 @@ class EventFeed:
         """
         self._events.add(events)
         self._metrics.events.inc(len(events.items))
+        self._metrics.events_of_users.inc(int(np.count_nonzero(events.users != NOBODY)))
         self._metrics.newest_event.set(int(events.times.max()) / 1e6)
         following = self._following
         answer: EventsAnswer = {

@@ -99,7 +99,7 @@ def similar_body(bodies: RequestBodies) -> dict[str, Any]:
 def events_body() -> Schema:
     """`requestBody` of `/v1/events`."""
     examples = {
-        "as they happen": {"events": [{"item": "item1"}, {"item": "item2"}]},
+        "as they happen": {"events": [{"item": "item1", "user": "user1"}, {"item": "item2"}]},
         "those of before": {"events": [{"item": "item1", "time": "2024-04-15T09:30:00+02:00"}]},
     }
     return _json_body(schema_of(EventsBody), examples)

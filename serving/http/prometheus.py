@@ -61,6 +61,9 @@ class Metrics:
             "twinspire_lists", "Lists, by where their items come from.", ["source"], registry=r
         )
         self.events = Counter("twinspire_events", "Events that it was told.", registry=r)
+        self.events_of_users = Counter(
+            "twinspire_events_of_users", "Of these, those that say who took the item.", registry=r
+        )
         self.event_failures = Counter(
             "twinspire_event_failures", "Attempts to count events that failed.", registry=r
         )

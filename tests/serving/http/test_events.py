@@ -68,8 +68,15 @@ def test_what_is_taken_now_is_listed_first(client):
     until(lambda: first(client) == "i08")
     metrics = client.get("/metrics").text
     assert "twinspire_events_total 40.0" in metrics
+    assert "twinspire_events_of_users_total 0.0" in metrics
     newest = next(x for x in metrics.splitlines() if x.startswith("twinspire_newest_event_seconds"))
     assert abs(float(newest.split()[1]) - datetime.now(UTC).timestamp()) < 60
+
+
+def test_how_many_events_say_who_took_the_item_is_counted(client):
+    events = [{"item": "i01", "user": "u7"}, {"item": "i01", "user": 7}, {"item": "i01"}]
+    client.post("/v1/events", json={"events": [*events, {"item": "i01", "user": ""}]})
+    assert "twinspire_events_of_users_total 2.0" in client.get("/metrics").text
 
 
 def test_what_does_not_count_is_told(client):
