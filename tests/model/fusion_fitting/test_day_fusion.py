@@ -296,6 +296,21 @@ def test_more_users_may_be_asked_for(monkeypatch):
     assert [lists.users for lists in mixed.lists_to_fit_on()] == [40, 40, 40]
 
 
+def test_lists_are_made_for_no_more_users_of_a_day_than_count(monkeypatch):
+    asked = []
+    real = CandidateSources.retrieve
+
+    def retrieve(self, names, queries, depth, **options):
+        asked.append(len(queries))
+        return real(self, names, queries, depth, **options)
+
+    monkeypatch.setattr(CandidateSources, "retrieve", retrieve)
+    monkeypatch.setattr(day_fusion, "MOST_OF_A_DAY", 50)
+    day = queries("past", 10, 120)
+    mixing(day, day.slice(0, 0)).lists_to_fit_on()
+    assert asked == [50]
+
+
 def test_a_slice_with_too_few_users_takes_further_days_back_than_the_others():
     """Users with 30 events are many today; of those with 10 there are enough with yesterday's."""
     day = pa.concat_tables([queries("most_popular", 30, 150), queries("past", 10, 60)])
