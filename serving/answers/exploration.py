@@ -83,7 +83,8 @@ def explored_items(
 
     Returns: None where the version says nothing of events.
     """
-    order = _order_of_day(version, draw.day)
+    # Drawn once of a version, however its catalogue grows: what came after it has events.
+    order = _order_of_day(version.published, draw.day)
     if order is None:
         return None
     places = exploring_places(draw.share, k, draw.seeds)

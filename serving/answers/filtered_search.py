@@ -25,6 +25,11 @@ class Seen(NamedTuple):
         theirs = np.isin(self.query, queries)
         return Seen(np.searchsorted(queries, self.query[theirs]), self.row[theirs])
 
+    def of_first(self, items: int) -> "Seen":
+        """The pairs with one of so many first items."""
+        first = self.row < items
+        return self if first.all() else Seen(self.query[first], self.row[first])
+
 
 class Nearest(NamedTuple):
     """Lists for B queries, of K places.

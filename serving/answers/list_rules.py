@@ -117,7 +117,7 @@ def retrieve_ruled(
     of `retrieve`.
     """
     rules, known, draw = ruling
-    items = len(version.index)
+    items = len(version.items)
     k = min(k, items)
     capped, warnings = _capped_values(version, rules.caps)
     explored = None
@@ -175,4 +175,4 @@ def _read_capped(version: Version, caps: Mapping[str, int]) -> _OfCaps:
             warnings.append(f"a cap {e}")
     if not attributes:
         return None, warnings
-    return CappedValues.of(attributes, len(version.index)), warnings
+    return CappedValues.of(attributes, len(version.items)), warnings

@@ -94,6 +94,8 @@ def recommend(
     """
     if k < 1:
         raise UsageError(f"k is at least 1, found {k}.")
+    source = version.choose_source(source)
+    version = version.answering(source)
     table = requests
     if not isinstance(table, pa.Table):
         table = Requests(version.pipeline).table(table)
@@ -106,7 +108,6 @@ def recommend(
         exclude_seen = version.exclude_seen
     seen = _items_to_leave_out(version, table, exclude_seen)
     common = select(version.pipeline.corpus.attributes, version.attributes, allow, deny)
-    source = version.choose_source(source)
     groups = _group_by_filter(version, table, common)
     held = rules_of(version.pipeline.lists, rules, new_share, explore=explore)
     queries = encode_queries(version, table, source)
@@ -129,7 +130,7 @@ def recommend(
         scores=lists.scores,
         widened=lists.widened,
         warnings=replace(
-            _warnings(version, lists.rows, k, len(version.index), groups, unknown),
+            _warnings(version, lists.rows, k, len(version.items), groups, unknown),
             rules=about_rules,
         ),
         known=known,
@@ -161,6 +162,7 @@ def similar(
     """
     if k < 1:
         raise UsageError(f"k is at least 1, found {k}.")
+    version = version.published  # what came after it has no vector
     row = int(version.rows([item])[0])
     if row == NONE:
         raise _unknown_item(version, item)

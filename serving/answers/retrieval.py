@@ -183,8 +183,8 @@ def _retrieve_group(
     passing = selected.passing if selected else None
     if source == TWO_TOWER:
         return Retrieved(*search_without(version.index, encoded.vectors, length, seen, passing))
-    k = min(k, len(version.index))
-    length = min(length, len(version.index))
+    k = min(k, len(version.items))
+    length = min(length, len(version.items))
     sources = encoded.sources
     assert sources is not None, "of `Version.choose_source`"
     if passing is not None:
@@ -221,8 +221,11 @@ def _with_two_tower(
     queries = encoded.queries
     if TWO_TOWER not in version.sources_of(source):
         return queries, np.zeros(len(queries), bool)
+    # Items that came after the version have no vector.
+    items = len(version.index)
+    passing = None if sources.passing is None else sources.passing[:items]
     found, scores, widened = search_without(
-        version.index, encoded.vectors, max(k, DEPTH), seen, sources.passing
+        version.index, encoded.vectors, max(k, DEPTH), seen.of_first(items), passing
     )
     return queries.with_given({TWO_TOWER: ScoredLists(found, scores)}), widened
 

@@ -125,7 +125,7 @@ class EventsAnswer(_OfVersion):
     """The answer of `/v1/events`."""
 
     taken: Annotated[int, _about("Events that are kept: all of the body's.")]
-    unknown_items: Annotated[int, _about("Those whose item is not in the version's catalogue.")]
+    unknown_items: Annotated[int, _about("Those whose item the version does not know, or not yet.")]
     before_version: Annotated[int, _about("Those that the version's counts hold already.")]
     notes: NotRequired[_Notes]
 
@@ -153,6 +153,9 @@ class VersionFacts(TypedDict, total=False):
     ]
     since: Annotated[str, _about("When it began to answer.", format="date-time")]
     items: int
+    new_items: Annotated[
+        int, _about("Items that came after it, and that it knows by events alone (`/v1/events`).")
+    ]
     dimension: Annotated[int, _about("Width of the vectors.")]
     parent: Annotated[str | None, _about("The version it was trained on from.")]
     users: Annotated[int | None, _about("Users that it knows; null: it carries none.")]

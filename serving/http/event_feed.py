@@ -9,11 +9,13 @@ from threading import Event, Thread
 
 import numpy as np
 
+from serving.answers.recommend import recommend
 from serving.http.answer_models import EventsAnswer
 from serving.http.prometheus import Metrics
 from serving.version.event_buffer import NOBODY, EventBuffer, Events
 from serving.version.loaded_version import Version
 from serving.version.version_updates import VersionUpdater
+from twinspire_core.config.source_names import MIX, TRENDING
 
 _INTERVAL = 1.0
 """Seconds between two updates, at least: sorting a million items takes half of that."""
@@ -26,11 +28,17 @@ class EventFeed:
 
     Args:
       most: how many events are kept.
+      new_items: how many items that came after a version are taken up at the most.
+      grown: has a version answer in place of the same version with fewer items, if that does.
       metrics: the server's.
     """
 
-    def __init__(self, most: int, metrics: Metrics) -> None:
+    def __init__(
+        self, most: int, new_items: int, grown: Callable[[Version], None], metrics: Metrics
+    ) -> None:
         self._events = EventBuffer(most)
+        self._new_items = new_items
+        self._grown = grown
         self._metrics = metrics
         self._following: VersionUpdater | None = None
         self._stop = Event()
@@ -45,19 +53,22 @@ class EventFeed:
         self._stop.set()
         self._thread.join(1)
 
-    def follow(self, version: Version, warm: Callable[[Version], None]) -> None:
+    def follow(self, version: Version, warm: Callable[[Version], None]) -> Version:
         """Brings a version up to the events, now and from now on; the one before is left as it is then.
 
         Args:
           version: the next to answer.
           warm: asks it what users will ask; raises if it does not answer. Until it has, the one before
             goes on to be followed.
+
+        Returns: the version, with the items that it lacked.
         """
-        updater = VersionUpdater(version, self._events, _now())
+        updater = VersionUpdater(version, self._events, _now(), self._new_items)
         self._update(updater)
         warm(version)
         self._update(updater)
         self._following = updater
+        return updater.version
 
     def take(self, version: Version, events: Events) -> EventsAnswer:
         """Takes events; lists go by them within a second.
@@ -93,8 +104,14 @@ class EventFeed:
             took = time.monotonic() - begin
 
     def _update(self, updater: VersionUpdater) -> None:
+        before = updater.version
         try:
             updater.update(_now())
+            if updater.version is not before:
+                # What is made when it is first asked for is there when it answers.
+                source = MIX if updater.version.fusion else TRENDING
+                recommend(updater.version, [{}], 1, source=source)
+            self._grown(updater.version)
         except Exception:
             # Lists stay as they are, and the next update counts what this one did not.
             self._metrics.event_failures.inc()

@@ -148,11 +148,14 @@ def answer_similar(version: Version, request: SimilarRequest) -> SimilarAnswer:
     Raises:
       Problem: the item is not in the corpus, or a filter is not understood.
     """
-    if version.rows([request.item])[0] < 0:
+    published = version.published
+    if published.rows([request.item])[0] < 0:
         message = (
-            f"An item is one of the {len(version.items):,} of version {version.id};"
+            f"An item is one of the {len(published.items):,} of version {version.id};"
             f" {shorten(request.item)} is not."
         )
+        if version.rows([request.item])[0] >= 0:
+            message = f"{message[:-1]}: it came after it, and is known by its events alone."
         raise Problem("unknown_item", message, where="item")
     try:
         found = similar(

@@ -9,9 +9,9 @@ tried again, ever more rarely.
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
 import numpy as np
 import pyarrow as pa
@@ -86,6 +86,7 @@ class LiveVersion:
         self.loading: str | None = None
         self.failure: Failure | None = None
         self._next_try = 0.0
+        self._swap = Lock()
         self._stop = Event()
         self._thread = Thread(target=self._run, name="twinspire-live", daemon=True)
 
@@ -133,12 +134,20 @@ class LiveVersion:
         version = self._open(wanted)
         self._warm(version)
         # The swap, in one assignment: whoever took the old one before goes on with it.
-        self.current = Served(version, datetime.now(UTC))
+        with self._swap:
+            self.current = Served(version, datetime.now(UTC))
         self.failure = None
         self._metrics.answers_from(version.manifest)
         log.info(
             "%s answers from now on; loading it took %.1f s", wanted, time.monotonic() - started
         )
+
+    def grow(self, version: Version) -> None:
+        """Has a version answer in place of the same one with fewer items; nothing else is swapped."""
+        with self._swap:
+            current = self.current
+            if current and current.version.published is version.published:
+                self.current = replace(current, version=version)
 
     def _fail(self, wanted: str | None, error: Exception) -> None:
         previous = self.failure

@@ -48,6 +48,8 @@ class Settings:
       max_pending: queries that wait; above it requests are turned away with 503, so that those who
         wait are answered. Requests that are answered part by part may fill half of it.
       max_events: the newest events that are kept (`/v1/events`), about 100 bytes each.
+      max_new_items: items that came after a version and that its lists may hold once users take them;
+        0 leaves its catalogue as it is.
       cache: folder that versions on `gs://` are downloaded to; None is `~/.cache/twinspire`.
     """
 
@@ -65,12 +67,15 @@ class Settings:
     max_batch: int = 64
     max_pending: int = 4096
     max_events: int = 1_000_000
+    max_new_items: int = 10_000
     cache: str | None = None
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
+        if self.max_new_items < 0:
+            raise ValueError(f"max_new_items is at least 0, got {self.max_new_items}")
         if self.max_head < _SMALLEST_HEAD:
             raise ValueError(f"max_head is at least {_SMALLEST_HEAD}, got {self.max_head}")
         if not 0 < self.client_timeout <= 3600:

@@ -35,8 +35,10 @@ class Service:
         self.metrics = Metrics()
         self.requests = Requests(pipeline)
         self.parser = BodyParser(self.requests.model, settings)
-        self.events = EventFeed(settings.max_events, self.metrics)
         self.live = LiveVersion(pipeline, self.open, self._warm, self.metrics, settings.poll)
+        self.events = EventFeed(
+            settings.max_events, settings.max_new_items, self.live.grow, self.metrics
+        )
         self.batcher = Batcher(
             self._answer,
             self._answer_parts,
@@ -57,9 +59,9 @@ class Service:
         self.batcher.stop()
         self.live.stop()
 
-    def _warm(self, version: Version) -> None:
+    def _warm(self, version: Version) -> Version:
         # It knows what its predecessor was sent when it begins to answer.
-        self.events.follow(version, warm)
+        return self.events.follow(version, warm)
 
     def open(self, version: str) -> Version:
         """Opens any version of the pipeline, its digests verified."""
@@ -156,6 +158,7 @@ def _describe_version(served: Served) -> VersionFacts:
         "refreshes": manifest.refreshes,
         "since": served.since.isoformat(timespec="seconds"),
         "items": manifest.items,
+        "new_items": len(version.items) - len(version.published.items),
         "dimension": manifest.dimension,
         "parent": manifest.parent,
         "users": version.users.count() if version.users is not None else None,

@@ -36,6 +36,11 @@ class Events(NamedTuple):
         numbers = [hash(user) or 1 if user else NOBODY for user in users or ()]
         return cls(items, times, np.array(numbers or [NOBODY] * len(items), np.int64))
 
+    def where(self, keep: np.ndarray) -> "Events":
+        """Only the events where `keep`, [E] bool, holds."""
+        items = [self.items[number] for number in np.flatnonzero(keep).tolist()]
+        return Events(items, self.times[keep], self.users[keep])
+
 
 class EventBuffer:
     """The newest events that a server was sent. Any thread may call it."""

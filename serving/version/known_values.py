@@ -74,7 +74,7 @@ class Attributes:
         self._items = items
         self._version = version
         self._columns: dict[str, _Column] = {}
-        self.select = lru_cache(_KEPT)(self._select)
+        self._selected = lru_cache(_KEPT)(self._select)
 
     def entries(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Pairs of an item and one of its values of an attribute, [M] int64 each: rows of the
@@ -85,12 +85,15 @@ class Attributes:
         """
         return self._column(name).entries
 
-    def _select(self, wanted: Filter) -> Selected:
+    def select(self, wanted: Filter) -> Selected:
         """The items that a filter lets through. The latest answers are remembered.
 
         Raises:
           ValueError: the version has no such attribute, or it is of another type than the values.
         """
+        return self._selected(wanted)
+
+    def _select(self, wanted: Filter) -> Selected:
         passing = np.ones(len(self._items), bool)
         missing: list[tuple[str, Any]] = []
         for key, text in wanted._asdict().items():

@@ -75,6 +75,15 @@ class Version:
         return self.manifest.version
 
     @property
+    def published(self) -> "Version":
+        """What was published; another object where its catalogue has grown (grown_version.py)."""
+        return self
+
+    def answering(self, source: str) -> "Version":
+        """What of it makes the lists of a source; rows of these are rows of this version too."""
+        return self
+
+    @property
     def exclude_seen(self) -> bool:
         """Whether its lists are without what the user had before, where a request does not say
         (`serving.exclude_seen` of the pipeline file that it was published by). Its weights were
@@ -127,15 +136,20 @@ class Version:
             return None
         return CandidateSources.of(self.items, read_tables(self.home), read_constants(self.home))
 
-    def put_source(self, source: Source) -> None:
+    def put_source(self, source: Source, name: str | None = None) -> None:
         """Has lists made by another source in place of the one of its name, or by one more, from the next
         answer on.
+
+        Args:
+          source: it.
+          name: the name, where the source has none.
         """
         assert self.candidate_sources is not None, "of a version that carries sources"
-        by_name = {**self.candidate_sources.by_name, source.name: source}
+        name = name or source.name
+        by_name = {**self.candidate_sources.by_name, name: source}
         self.candidate_sources = replace(self.candidate_sources, by_name=by_name)
-        if source.name not in self.sources:
-            self.sources = [*self.sources, source.name]
+        if name not in self.sources:
+            self.sources = [*self.sources, name]
 
     @cached_property
     def ranking_features(self) -> RankingFeatures | None:

@@ -2,18 +2,25 @@
 
 `trending`: a version's counts end with its day. Decayed counts can go on from there, event by event, and
 are then what a version made just now would hold. `co_visitation`: where a log changes with the hour, what
-is taken close together just now is fitted on the newest events alone. All else of a version stays as it
-is.
+is taken close together just now is fitted on the newest events alone. There, too, items are taken up that
+came after the version (grown_version.py). All else of a version stays as it is.
 """
 
 from datetime import datetime, time, timedelta
 
-from serving.version.event_buffer import NOBODY, EventBuffer
+import numpy as np
+
+from serving.version.event_buffer import NOBODY, EventBuffer, Events
+from serving.version.grown_version import GrownVersion
 from serving.version.loaded_version import Version
+from serving.version.new_items import NewItems
 from twinspire_core.config.source_names import CO_VISITATION, RANKED, TRENDING
 from twinspire_core.search.index import NONE
+from twinspire_core.sources.co_visitation import CoVisitation
+from twinspire_core.sources.first_items import OfFirstItems
 from twinspire_core.sources.recent_visits import RecentVisits
-from twinspire_core.sources.trending import RunningCounts
+from twinspire_core.sources.source import Source
+from twinspire_core.sources.trending import RunningCounts, Trending
 
 LEAN = 0.8
 """The least share of the mix that `trending` has once all that its counts hold was sent: the mix's own
@@ -33,6 +40,8 @@ _REPLACES = 0.5
 """The share of the counts that was told, from which on what was learnt takes the place of the version's own
 `co_visitation`, which knows more until then.
 """
+_GROWN = 10 * 1_000_000
+"""Microseconds between two times that new items are taken up, at least."""
 
 
 class VersionUpdater:
@@ -40,13 +49,20 @@ class VersionUpdater:
     log changes with the hour. One object follows a version all its life.
 
     Attributes:
-      version: the version.
+      version: the version, with the items that were taken up.
       since: microseconds since 1970 from which on events count. The version knows what was before:
         up to the end of its day, or, if a refresh was made of a day that is not over, up to now.
     """
 
-    def __init__(self, version: Version, events: EventBuffer, now: int) -> None:
-        """Begins; `now` is in microseconds since 1970."""
+    def __init__(self, version: Version, events: EventBuffer, now: int, new_items: int = 0) -> None:
+        """Begins.
+
+        Args:
+          version: as it was published.
+          events: what was sent.
+          now: microseconds since 1970.
+          new_items: how many items are taken up at the most.
+        """
         self.version = version
         self.since = min(counted_until(version), now)
         self._events = events
@@ -61,6 +77,8 @@ class VersionUpdater:
         # A ranker knows what scores of the daily table say, and nothing of others.
         self._ranks_by_own = CO_VISITATION in version.sources_of(RANKED)
         self._visits_fitted = 0
+        self._new = NewItems(new_items)
+        self._grew = 0
 
     @property
     def moves_lists(self) -> bool:
@@ -72,8 +90,24 @@ class VersionUpdater:
         """Counts what was sent since the last update; the version's lists go by it from now on."""
         if self._counts is None:
             return
-        number, (items, times, users) = self._events.after(self._read)
-        rows = self.version.rows(items)
+        number, sent = self._events.after(self._read)
+        rows = self.version.rows(sent.items)
+        counted = self._count(rows, sent)
+        self._read = number
+        if self._counts.half_life <= _OF_HOURS:
+            self._new.add(sent.where((rows == NONE) & (sent.times >= self.since)))
+            counted |= self._take_up(now)
+        if counted:
+            self._put(self._counts.source())
+        if self._fitted and TRENDING in self._fitted.sources:
+            self._lean(now)
+
+    def _count(self, rows: np.ndarray, events: Events) -> bool:
+        """Counts events of items, [E] rows, as far as these are known and the version does not count
+        them already; whether there were any.
+        """
+        assert self._counts is not None
+        _, times, users = events
         tells = (rows != NONE) & (users != NOBODY)
         if tells.any() and self._counts.half_life <= _OF_HOURS:
             # Those of before the version's end too: it knows nothing of that evening by the hour.
@@ -82,11 +116,40 @@ class VersionUpdater:
         counts = (rows != NONE) & (times >= self.since)
         if counts.any():
             self._counts.add(rows[counts], times[counts])
-        self._read = number
-        if counts.any():
-            self.version.put_source(self._counts.source())
-        if self._fitted and TRENDING in self._fitted.sources:
-            self._lean(now)
+        return bool(counts.any())
+
+    def _take_up(self, now: int) -> bool:
+        """Has the version grow by the items of which enough was sent; whether there were any."""
+        assert self._counts is not None
+        if 0 <= now - self._grew < _GROWN:
+            return False
+        events = self._new.take_up()
+        if events is None:
+            return False
+        before = len(self.version.items)
+        self.version = GrownVersion(self.version.published, self._new.ids)
+        more = len(self.version.items) - before
+        self._counts.grow(more)
+        self._visits.grow(more)
+        self._grew = now
+        # What was fitted has no place for the new items: it is fitted again at once.
+        self._visits_fitted = min(self._visits_fitted, now - _REFITTED)
+        return self._count(self.version.rows(events.items), events)
+
+    def _put(self, source: Trending | CoVisitation) -> None:
+        """Has lists made by a source; those that are without new items by what it knows of the others."""
+        self.version.put_source(source)
+        published = self.version.published
+        if published is not self.version:
+            published.put_source(source.first(len(published.items)))
+
+    def _put_own(self, together: Source) -> None:
+        """Has lists made by what the version itself says that is taken together."""
+        published = self.version.published
+        published.put_source(together)
+        if published is not self.version:
+            first = OfFirstItems(together, len(published.items))
+            self.version.put_source(first, CO_VISITATION)
 
     def _lean(self, now: int) -> None:
         """Has the mix go by both sources as far as the counts are new."""
@@ -96,11 +159,11 @@ class VersionUpdater:
         if self._visits_say_more(now, new):
             # A clock that was set back waits for nothing.
             if not 0 <= now - self._visits_fitted < _REFITTED:
-                self.version.put_source(self._visits.source())
+                self._put(self._visits.source())
                 self._visits_fitted = now
             fusion = fusion.leaning_on(CO_VISITATION, LEAN_TOGETHER * new, adding=True)
         elif self._own_together is not None and self._visits_fitted:
-            self.version.put_source(self._own_together)
+            self._put_own(self._own_together)
             self._visits_fitted = 0
         self.version.fusion = fusion
 

@@ -189,6 +189,14 @@ def serve(
     max_batch: Annotated[
         int, typer.Option(min=1, help="The most queries that are answered as one batch.")
     ] = 64,
+    max_new_items: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Items that came after the version and that its lists may hold once users take them"
+            " (`/v1/events`), at the most; 0 leaves its catalogue as it is.",
+        ),
+    ] = 10_000,
     client_timeout: Annotated[
         float,
         typer.Option(
@@ -236,6 +244,7 @@ def serve(
     settings = Settings(
         tokens=tokens,
         rate=max_rate,
+        max_new_items=max_new_items,
         hosts=(*LOOPBACK, *allowed_host) if allowed_host else None,
         poll=poll,
         max_k=max_k,

@@ -81,7 +81,7 @@ def check(pipeline: Pipeline, token: str | None = None, now: datetime | None = N
     health = _health(pipeline, now)
     seed = zlib.crc32(f"{health.version} {now:%F %H}".encode())  # others every hour
     try:
-        told, answers, known = anyio.run(_ask_all, pipeline, token, seed)
+        told, answers, known, newer = anyio.run(_ask_all, pipeline, token, seed)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         return replace(
             health, problems=(*_about_age(pipeline, health), _unreachable(error, pipeline))
@@ -96,7 +96,7 @@ def check(pipeline: Pipeline, token: str | None = None, now: datetime | None = N
     problems = (
         *_about_age(pipeline, health),
         *_about_version(pipeline, health, told, now),
-        *list_problems(answers, known),
+        *list_problems(answers, known, newer),
         *_about_latency(pipeline, health),
     )
     return replace(health, problems=problems)
@@ -122,22 +122,24 @@ def _health(pipeline: Pipeline, now: datetime) -> Health:
 
 async def _ask_all(
     pipeline: Pipeline, token: str | None, seed: int
-) -> tuple[dict[str, Any], list[Answer], frozenset[str]]:
-    """What `/v1/version` says, the answers of the version that it names, and the ids of its
-    catalogue.
+) -> tuple[dict[str, Any], list[Answer], frozenset[str], int]:
+    """What `/v1/version` says, the answers of the version that it names, the ids of its catalogue, and
+    how many items came after it.
     """
     async with connection(pipeline, token) as client:
         told = await describe(client)
         if told["version"] is None:
-            return told, [], frozenset()
+            return told, [], frozenset(), 0
         try:
             # Whom it knows and what it offers is in its files, and no server tells it.
             version = await anyio.to_thread.run_sync(Version.open, pipeline, told["version"])
         except (BadData, UsageError) as error:
-            return told | {"failure": {"error": str(error)}}, [], frozenset()
+            return told | {"failure": {"error": str(error)}}, [], frozenset(), 0
         asked = questions(version, pipeline.monitor.users, np.random.default_rng(seed))
         answers = [await ask(client, question) for question in asked]
-    return told, answers, frozenset(version.ids.tolist())
+        # Only now: its catalogue may have grown meanwhile.
+        newer = (await describe(client)).get("new_items", 0)
+    return told, answers, frozenset(version.ids.tolist()), newer
 
 
 def _unreachable(error: Exception, pipeline: Pipeline) -> str:
@@ -178,8 +180,19 @@ def _about_version(
         )
 
 
-def list_problems(answers: Sequence[Answer], known: frozenset[str]) -> Iterator[str]:
-    """Whether everybody gets a list that can be: of items of the catalogue, each once, with scores."""
+def list_problems(
+    answers: Sequence[Answer], known: frozenset[str], newer: int = 0
+) -> Iterator[str]:
+    """Whether everybody gets a list that can be: of items of the catalogue, each once, with scores.
+
+    Args:
+      answers: the lists.
+      known: ids of the catalogue.
+      newer: how many items came after it; which they are nobody tells.
+    """
+    others = {item for answer in answers for item in answer.items} - known
+    if len(others) <= newer:
+        known |= others
     wrong: dict[str, list[str]] = {}
     for answer in answers:
         if what := answer.problem or _wrong(answer, known):

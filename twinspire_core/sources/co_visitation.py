@@ -77,6 +77,11 @@ class CoVisitation(Source):
             return None
         return cls(Neighbours.of(table, tables.corpus["_item"]), NEAR[choice])
 
+    def first(self, items: int) -> Self:
+        """The same of so many first items of the corpus alone."""
+        rows, similarities = (table[:items] for table in self.neighbours)
+        return type(self)(Neighbours(np.where(rows < items, rows, -1), similarities), self.near)
+
     def lists(
         self,
         queries: Queries,

@@ -51,6 +51,10 @@ class RecentVisits:
         """Of the newest event, in microseconds since 1970; 0 before there is one."""
         return int(self._times.max(initial=0))
 
+    def grow(self, items: int) -> None:
+        """Goes on for a corpus of so many items more."""
+        self._corpus_size += items
+
     def add(self, users: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:
         """Takes events, in any order.
 

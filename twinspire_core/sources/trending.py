@@ -46,6 +46,10 @@ class Trending(OrderForAll):
         order = np.lexsort((-longest, -counts)).astype(np.int64)
         return cls(order, counts.astype(np.float32))
 
+    def first(self, items: int) -> Self:
+        """The same of so many first items of the corpus alone."""
+        return type(self)(self.order[self.order < items], self.scores[:items])
+
 
 class RunningCounts:
     """Decayed counts that go on, event by event: they are always what tables would hold that were made
@@ -80,6 +84,10 @@ class RunningCounts:
         """The share of the counts that was added since they began."""
         total = float(self._counts[0].sum())
         return self._added / total if total else 0.0
+
+    def grow(self, items: int) -> None:
+        """Goes on for a corpus of so many items more."""
+        self._counts = [np.pad(counts, (0, items)) for counts in self._counts]
 
     def add(self, items: np.ndarray, times: np.ndarray) -> None:
         """Counts events.
