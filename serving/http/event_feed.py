@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from threading import Event, Thread
+from weakref import ref
 
 import numpy as np
 
@@ -41,6 +42,8 @@ class EventFeed:
         self._grown = grown
         self._metrics = metrics
         self._following: VersionUpdater | None = None
+        # The grown version that was seen to answer. Nothing keeps one that was swapped.
+        self._asked: Callable[[], Version | None] = lambda: None
         self._stop = Event()
         self._thread = Thread(target=self._run, name="twinspire-events", daemon=True)
 
@@ -104,14 +107,14 @@ class EventFeed:
             took = time.monotonic() - begin
 
     def _update(self, updater: VersionUpdater) -> None:
-        before = updater.version
         try:
             updater.update(_now())
-            if updater.version is not before:
+            version = updater.version
+            if version is not version.published and version is not self._asked():
                 # What is made when it is first asked for is there when it answers.
-                source = MIX if updater.version.fusion else TRENDING
-                recommend(updater.version, [{}], 1, source=source)
-            self._grown(updater.version)
+                recommend(version, [{}], 1, source=MIX if version.fusion else TRENDING)
+                self._asked = ref(version)
+            self._grown(version)
         except Exception:
             # Lists stay as they are, and the next update counts what this one did not.
             self._metrics.event_failures.inc()

@@ -61,10 +61,11 @@ class NewItems:
         )
         taken = pl.col("item").is_in(enough["item"].to_list())
         events = waiting.filter(taken)
-        self._waiting = waiting.filter(~taken)
         if not len(enough):
             return None
         self.ids += enough["item"].to_list()
+        is_full = len(self.ids) == self._most
+        self._waiting = waiting.clear() if is_full else waiting.filter(~taken)
         return Events(
             events["item"].to_list(), events["time"].to_numpy(), events["user"].to_numpy()
         )

@@ -162,6 +162,13 @@ def test_a_list_is_of_items_of_the_catalogue_each_once_with_scores(given, said):
     assert all(said in problem and "1 of 2" in problem for problem in problems)
 
 
+def test_as_many_items_as_came_after_the_version_may_be_outside_of_its_catalogue():
+    lists = [answer("abz"), answer("ayz")]
+    assert not list(list_problems(lists, CATALOGUE, newer=2))
+    [problem] = list_problems(lists, CATALOGUE, newer=1)
+    assert "2 of 2" in problem and "not in the catalogue" in problem
+
+
 def test_the_same_list_for_everybody_is_told():
     same = [answer(history=letter) for letter in "abcdef"]
     [problem] = list_problems(same, CATALOGUE)
