@@ -259,7 +259,7 @@ def test_an_older_list_of_what_is_taken_together_comes_back(published):
     own = published.candidate_sources.by_name["co_occurrence"]
     published.put_source(own, "co_visitation")
     sender = Sender(published)
-    both = [taken for n in range(9) for taken in ((f"u{n}", "i05"), (f"u{n}", "a"))]
+    both = [taken for n in range(60) for taken in ((f"u{n}", "i05"), (f"u{n}", "a"))]
     version = sender.send(*both)
     assert listed(version, 1, "co_visitation", history=["i05"]) == ["a"]
     sender.updater.update(sender.moment + 4 * HOUR)
