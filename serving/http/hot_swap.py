@@ -194,7 +194,7 @@ def _check_lists(version: Version, table: pa.Table, source: str) -> None:
         answer = recommend(version, table, K, exclude_seen=False, source=source, rules=False)
     except Refused as e:  # of a request of ours, which no towers that work refuse
         raise _damaged(version, "Vectors") from e
-    if not len(answer.counts) or answer.counts.min() < min(K, len(version.ids)):
+    if not len(answer.counts) or answer.counts.min() < min(K, len(version.index)):
         raise BadData(
             f"A version lists items for everybody; {version.id} answers warm-up queries"
             " with too few."

@@ -5,6 +5,7 @@ trend; who took i05 took i08 and i07 too. Of new items, `a` comes before all oth
 """
 
 from dataclasses import replace
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -117,6 +118,14 @@ def test_a_catalogue_grows_at_most_once_in_ten_seconds(published):
     third = sender.send(("u", "i00"), seconds=1)
     assert third is not first and third.rows(["a", "b", "c"]).tolist() == [12, 13, -1]
     assert first.rows(["a", "b"]).tolist() == [12, -1], "whoever answers by it sees one catalogue"
+
+
+def test_nothing_keeps_a_version_that_has_grown_further(published):
+    sender = Sender(published)
+    before = ref(sender.send(*takers("a", 3)))
+    recommend(before(), [{"allow": {"kind": "odd"}}], 5)
+    assert sender.send(*takers("b", 3)) is not before()
+    assert before() is None
 
 
 def test_no_more_items_are_taken_up_than_may_be(published):
