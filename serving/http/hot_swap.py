@@ -60,7 +60,8 @@ class LiveVersion:
     Args:
       pipeline: whose live version.
       opened: opens a version by its id.
-      warm: asks a version what users will ask; raises if it does not answer.
+      warm: asks a version what users will ask; raises if it does not answer. Gives the version that
+        answers then, which may know more items by now.
       poll: seconds between two looks.
 
     Attributes:
@@ -73,7 +74,7 @@ class LiveVersion:
         self,
         pipeline: Pipeline,
         opened: Callable[[str], Version],
-        warm: Callable[[Version], None],
+        warm: Callable[[Version], Version],
         metrics: Metrics,
         poll: float,
     ) -> None:
@@ -132,7 +133,7 @@ class LiveVersion:
         self.loading = wanted
         started = time.monotonic()
         version = self._open(wanted)
-        self._warm(version)
+        version = self._warm(version)
         # The swap, in one assignment: whoever took the old one before goes on with it.
         with self._swap:
             self.current = Served(version, datetime.now(UTC))
@@ -194,7 +195,7 @@ def _check_lists(version: Version, table: pa.Table, source: str) -> None:
         answer = recommend(version, table, K, exclude_seen=False, source=source, rules=False)
     except Refused as e:  # of a request of ours, which no towers that work refuse
         raise _damaged(version, "Vectors") from e
-    if not len(answer.counts) or answer.counts.min() < min(K, len(version.index)):
+    if not len(answer.counts) or answer.counts.min() < min(K, len(version.ids)):
         raise BadData(
             f"A version lists items for everybody; {version.id} answers warm-up queries"
             " with too few."

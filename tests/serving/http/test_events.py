@@ -215,7 +215,7 @@ def test_a_version_that_does_not_answer_leaves_the_live_one_its_events(
     day = str(YESTERDAY.date())
     circle.publish(pipeline, towers, tmp_path / "staged", day, nominators=MIX, counts=COUNTS)
     live, other = Version.open(pipeline), Version.open(pipeline)
-    feed = event_feed.EventFeed(1000, Metrics())
+    feed = event_feed.EventFeed(1000, 0, lambda _: None, Metrics())
 
     def told(item: str, times: int) -> None:
         feed.take(live, Events.of([item] * times, np.full(times, event_feed._now())))

@@ -300,9 +300,10 @@ class Flaky:
         self.opened += 1
         return Version.open(self.pipeline, version)
 
-    def warm(self, version: Version) -> None:
+    def warm(self, version: Version) -> Version:
         if self.error:
             raise self.error
+        return version
 
 
 def test_a_version_that_does_not_answer_warm_up_queries_is_tried_again_later(
@@ -339,7 +340,7 @@ def test_the_copy_that_answers_is_kept(towers, tmp_path, gs_place, monkeypatch):
     pipeline = shop(tmp_path)
     circle.publish(pipeline, towers, tmp_path / "staged")
     live = LiveVersion(
-        pipeline, lambda id: Version.open(pipeline, id, tmp_path / "cache"), lambda _: None, Metrics(), poll=2
+        pipeline, lambda id: Version.open(pipeline, id, tmp_path / "cache"), lambda one: one, Metrics(), poll=2
     )  # fmt: skip
     live.look()
     home = live.current.version.home

@@ -240,6 +240,7 @@ def test_a_list_may_be_of_all_items(grown):
     assert sorted(answer.rows[0][answer.rows[0] >= 0]) == list(range(13))
     assert "13" in answer.warnings.of(0)[0]
     assert recommend(grown, [{}], 13).warnings.of(0) == ()
+    assert listed(grown, 13, "co_visitation") == [*reversed(circle.ITEMS), "a"], "nothing to go by"
 
 
 def test_an_item_without_a_vector_is_like_no_other(grown):
@@ -260,6 +261,7 @@ def test_it_is_shown_by_its_id(grown):
         0,
         None,
     )
+    assert np.flatnonzero(grown.without_events).tolist() == [0], "`a` is here for its events"
     assert (grown.id, grown.manifest) == (grown.published.id, grown.published.manifest)
 
 
