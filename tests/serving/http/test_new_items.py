@@ -12,7 +12,11 @@ from typer.testing import CliRunner
 
 from serving.app import create_app
 from serving.http import event_feed
+from serving.http.hot_swap import LiveVersion
+from serving.http.prometheus import Metrics
 from serving.version import version_updates
+from serving.version.grown_version import GrownVersion
+from serving.version.loaded_version import Version
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import FAST, ready, running, shop, until
 from twinspire.cli.main import app
@@ -155,6 +159,27 @@ def test_another_version_begins_with_its_own_catalogue_and_takes_up_what_it_lack
     until(swapped)
     assert seen == {("i12", "new")}, "not for a moment what it was published with"
     assert later != live and client.get("/v1/version").json()["new_items"] == 2
+
+
+def test_the_version_that_answers_grows_and_no_other_takes_its_place(home, live):
+    """One that is warmed up beside it grows too, and waits."""
+    pipeline = shop(home)
+    following = LiveVersion(
+        pipeline, lambda name: Version.open(pipeline, name), lambda one: one, Metrics(), poll=2
+    )
+    following.grow(GrownVersion(Version.open(pipeline), ["new"]))
+    assert following.current is None
+    following.look()
+    began = following.current
+    following.grow(GrownVersion(Version.open(pipeline), ["new"]))
+    assert following.current is began
+    grown = GrownVersion(began.version, ["new"])
+    following.grow(grown)
+    assert (following.current.version, following.current.since) == (grown, began.since)
+    following.grow(GrownVersion(grown.published, ["new", "newer"]))
+    assert following.current.version.rows(["newer"]).tolist() == [13]
+    following.look()
+    assert following.current.version.rows(["newer"]).tolist() == [13], "the same is live still"
 
 
 def test_another_process_knows_no_new_items(client, home):

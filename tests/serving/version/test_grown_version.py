@@ -169,6 +169,15 @@ def test_it_is_listed_after_what_was_taken_with_it_and_leads_on_itself(grown):
     assert sorted(named["a"]) == ["co_visitation", "trending"]
 
 
+def test_what_is_taken_together_with_it_is_learnt_at_once(published):
+    """Not ten seconds after what is taken together was fitted last."""
+    sender = Sender(published)
+    sender.send(*[(f"w{n}", item) for n in range(3) for item in ("i03", "i08")])
+    both = [taken for n in range(9) for taken in ((f"u{n}", "i03"), (f"u{n}", "a"))]
+    version = sender.send(*both, seconds=2)
+    assert listed(version, 1, "co_visitation", history=["i03"]) == ["a"]
+
+
 def test_all_other_lists_are_those_of_the_version_as_it_was_published(grown):
     """Also where a request names the new item, and whatever the order of ids."""
     requests = [{"history": ["i05", "a", "i03"]}, {"user": "anna"}, {"history": ["a"]}, {}]
@@ -202,6 +211,10 @@ def test_a_ranker_has_candidates_of_the_moment_but_for_new_items(published):
     version = sender.send(*takers("i04", 90))
     assert listed(version.published, 1) == ["i04"] == listed(version, 1)
     assert "a" not in listed(version, 20, "ranked")
+    beside = [taken for n in range(9) for taken in ((f"u{n}", "i03"), (f"u{n}", "a"))]
+    version = sender.send(*beside, ("u0", "i07"))
+    assert listed(version, 2, "co_visitation", history=["i03"]) == ["a", "i07"]
+    assert listed(version.published, 1, "co_visitation", history=["i03"]) == ["i07"]
 
 
 @pytest.mark.parametrize("source", NEW_IN)
