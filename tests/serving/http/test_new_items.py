@@ -15,6 +15,7 @@ from serving.http import event_feed
 from serving.http.hot_swap import LiveVersion
 from serving.http.prometheus import Metrics
 from serving.version import version_updates
+from serving.version.event_buffer import Events
 from serving.version.grown_version import GrownVersion
 from serving.version.loaded_version import Version
 from tests.serving import conftest as circle
@@ -159,6 +160,15 @@ def test_another_version_begins_with_its_own_catalogue_and_takes_up_what_it_lack
     until(swapped)
     assert seen == {("i12", "new")}, "not for a moment what it was published with"
     assert later != live and client.get("/v1/version").json()["new_items"] == 2
+
+
+def test_what_takes_over_has_the_new_items_from_its_first_answer_on(home, live):
+    version = Version.open(shop(home))
+    feed = event_feed.EventFeed(1000, 10, lambda _: None, Metrics())
+    feed.take(version, Events.of(["new"] * 5, np.full(5, event_feed._now())))
+    warmed = []
+    answering = feed.follow(version, warmed.append)
+    assert warmed == [version] and answering.rows(["new"]).tolist() == [12]
 
 
 def test_the_version_that_answers_grows_and_no_other_takes_its_place(home, live):
