@@ -45,7 +45,7 @@ def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path) 
             # Opened anew: what one was sent, the other is sent again.
             version = chain.live_after(prepared.split.last)
             found = np.full((len(asked), served.LENGTH), -1, np.int64)
-            for queries in _in_time(version, prepared, case):
+            for _, queries in in_time(version, prepared, case):
                 some = [asked[query] for query in queries]
                 answer = served.ask(version, some, now, None, exclude_seen=exclude_seen)
                 found[queries] = answer
@@ -53,20 +53,22 @@ def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path) 
     return Fitted(ranked, 0.0, unseen=unseen)
 
 
-def _in_time(version: Version, prepared: Prepared, case: Case) -> Iterator[np.ndarray]:
-    """Rows of queries, those of some minutes together; before each, the version has been sent what
-    happened before these minutes.
+def in_time(
+    version: Version, prepared: Prepared, case: Case, new_items: int = 0
+) -> Iterator[tuple[Version, np.ndarray]]:
+    """Rows of queries, those of some minutes together; and the version that has been sent what happened
+    before these minutes, with at most so many items that came after it.
     """
     moment = prepared.queries(case)["_moment"].cast(pl.Int64).to_numpy()
     if case.frozen:
-        yield np.arange(len(moment))
+        yield version, np.arange(len(moment))
         return
     sent = prepared.asked().sort("_time")
     times = sent["_time"].cast(pl.Int64).to_numpy()
     items = sent["_item"].cast(pl.String).to_list()
     users = np.unique(sent["_user"].to_numpy(), return_inverse=True)[1] + 1
     events = EventBuffer(_MOST)
-    updater = VersionUpdater(version, events, int(moment.min()))
+    updater = VersionUpdater(version, events, int(moment.min()), new_items)
     length = MINUTES * 60_000_000
     begins = moment // length * length
     known = 0
@@ -75,4 +77,4 @@ def _in_time(version: Version, prepared: Prepared, case: Case) -> Iterator[np.nd
         events.add(Events(items[known:until], times[known:until], users[known:until]))
         known = until
         updater.update(int(begin))
-        yield np.flatnonzero(begins == begin)
+        yield updater.version, np.flatnonzero(begins == begin)
