@@ -114,9 +114,8 @@ class GrownVersion(Version):
         of_first = {
             name: OfFirstItems(source, self._first) for name, source in sources.by_name.items()
         }
-        return replace(
-            sources, by_name=of_first, popular=np.concatenate([sources.popular, new])
-        )  # fmt: skip
+        popular = np.concatenate([sources.popular, new])
+        return replace(sources, by_name=of_first, popular=popular)
 
     @cached_property
     def without_events(self) -> np.ndarray | None:
