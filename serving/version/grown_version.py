@@ -61,13 +61,12 @@ class GrownVersion(Version):
 
     @cached_property
     def items(self) -> pa.Table:
-        """The corpus. Of new items there is an id, by which they are called too, and no event in the
-        count window; all else is null.
+        """The corpus. Of new items there is an id, and no event in the count window; all else is
+        null.
         """
         old = self._published.items
         values = {field.name: pa.nulls(len(self._new_ids), field.type) for field in old.schema}
-        for name in values.keys() & {"_item", "_name"}:
-            values[name] = self._new_ids.cast(old.schema.field(name).type)
+        values["_item"] = self._new_ids.cast(old.schema.field("_item").type)
         for name in values.keys() & set(_COUNTS):
             zeros = np.zeros(len(self._new_ids), np.int64)
             values[name] = pa.array(zeros).cast(old.schema.field(name).type)
@@ -141,13 +140,13 @@ class GrownVersion(Version):
         return np.where((rows == NONE) & (new != NONE), new + self._first, rows).astype(np.int32)
 
     def describe(self, rows: np.ndarray | Sequence[int]) -> list[dict[str, str | None]]:
-        """What people are shown of items: of new ones their ids."""
+        """What people are shown of items: of new ones the id, and null for all else."""
         rows = np.asarray(rows, np.int64)
         is_new = rows >= self._first
         described = self._published.describe(np.where(is_new, 0, rows))
         for place in np.flatnonzero(is_new):
             item = str(self.ids[rows[place]])
-            described[place] = dict.fromkeys(described[place]) | {"item": item, "name": item}
+            described[place] = dict.fromkeys(described[place]) | {"item": item}
         return described
 
 

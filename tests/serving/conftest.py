@@ -1,5 +1,6 @@
 import hashlib
 import json
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -138,7 +139,7 @@ def publish(
     day: str = "2024-01-01",
     user_store: bool = True,
     nominators: dict[str, bytes] | None = None,
-    titles: list[str] | None = None,
+    titles: Sequence[str | None] | None = None,
     counts: dict[str, list[float]] | None = None,
     **told: object,
 ) -> str:

@@ -121,7 +121,7 @@ def test_a_new_item_is_shown_and_explained(client):
     body = {"query": {"history": ["new", "i03"]}, "k": 5, "display": True, "explain": True}
     said = client.post("/v1/recommend", json=body).json()
     place = said["items"].index("new")
-    assert said["display"][place] == {"item": "new", "name": "new", "colour": None}
+    assert said["display"][place] == {"item": "new", "name": None, "colour": None}
     assert said["sources"][place] in ("trending", "co_visitation")
     assert [one["item"] for one in said["history"]] == ["i03", "new"]
     page = client.get("/?history=i03&k=5")
@@ -132,6 +132,27 @@ def test_a_new_item_is_shown_and_explained(client):
     assert client.get("/item?item=new").status_code == 404
     stranger = client.post("/v1/similar", json={"item": "other"}).json()["error"]["message"]
     assert stranger.endswith("is not.")
+
+
+def test_a_new_item_is_shown_as_a_known_one_of_which_nothing_is_said(home, towers, client):
+    titles = ["Item [0]", None, *[f"Item [{n}]" for n in range(2, 12)]]
+    pipeline = shop(home)
+    circle.publish(
+        pipeline, towers, home / "again", DAY, nominators=CARRIED, counts=COUNTS, titles=titles
+    )
+    send(client, "new", 60)
+    send(client, "i01", 30)
+    until(lambda: ask(client, "trending", 2) == ["new", "i01"])
+    body = {"query": {"history": ["i01", "new"]}, "source": "trending", "k": 2, "display": True}
+
+    def shown() -> dict:
+        return client.post("/v1/recommend", json=body).json()
+
+    until(lambda: shown()["display"][1]["name"] is None)
+    said = shown()
+    new, known = ({"item": item, "name": None, "colour": None} for item in ("new", "i01"))
+    assert said["display"] == [new, known] and said["history"] == [new, known]
+    assert ">new</a>" in client.get("/?history=i00&k=12").text, "people see the id"
 
 
 def test_another_version_begins_with_its_own_catalogue_and_takes_up_what_it_lacks(

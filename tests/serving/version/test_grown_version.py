@@ -262,15 +262,15 @@ def test_an_item_without_a_vector_is_like_no_other(grown):
     assert similar(grown, "i03", 40).rows.max() == 11
 
 
-def test_it_is_shown_by_its_id(grown):
+def test_of_a_new_item_there_is_its_id_alone(grown):
     assert grown.describe([12, 3]) == [
-        {"item": "a", "name": "a", "colour": None},
+        {"item": "a", "name": None, "colour": None},
         {"item": "i03", "name": "Item [3]", "colour": None},
     ]
     row = grown.items.slice(12, 1).to_pylist()[0]
     assert (row["_item"], row["_name"], row["_popular"], row["_attribute_kind"]) == (
         "a",
-        "a",
+        None,
         0,
         None,
     )
