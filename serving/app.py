@@ -148,15 +148,15 @@ def _ask(app: FastAPI, service: Service) -> None:
         """Counts what users took since the live version was made: within a second the lists of its
         source `trending`, and the mix that has it, go by it. All of a body counts, or nothing.
 
-        A server forgets events when it ends, and servers do not tell each other: send each event to
+        A server forgets events when it ends, and servers do not pass them on: send each event to
         all of them, and those of today again to one that has begun.
         """
 
         def read_events(content: bytes) -> Events:
             return event_bodies.parse(content, service.pipeline.zone, datetime.now(UTC))
 
-        told = await body_reading.parse(read_events, await read(request))
-        return _json(orjson.dumps(await run_in_threadpool(service.take, told)))
+        sent = await body_reading.parse(read_events, await read(request))
+        return _json(orjson.dumps(await run_in_threadpool(service.take, sent)))
 
     @app.get(
         "/v1/version",

@@ -60,7 +60,7 @@ class Metrics:
         self.lists = Counter(
             "twinspire_lists", "Lists, by where their items come from.", ["source"], registry=r
         )
-        self.events = Counter("twinspire_events", "Events that it was told.", registry=r)
+        self.events = Counter("twinspire_events", "Events that it was sent.", registry=r)
         self.events_of_users = Counter(
             "twinspire_events_of_users", "Of these, those that say who took the item.", registry=r
         )

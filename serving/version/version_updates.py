@@ -37,7 +37,7 @@ _REFITTED = 10 * 1_000_000
 to .4 s of a processor, the more the longer visits are.
 """
 _REPLACES = 0.5
-"""The share of the counts that was told, from which on what was learnt takes the place of the version's own
+"""The share of the counts that was sent, from which on what was learnt takes the place of the version's own
 `co_visitation`, which knows more until then.
 """
 _GROWN = 10 * 1_000_000
@@ -108,11 +108,11 @@ class VersionUpdater:
         """
         assert self._counts is not None
         _, times, users = events
-        tells = (rows != NONE) & (users != NOBODY)
-        if tells.any() and self._counts.half_life <= _OF_HOURS:
+        of_users = (rows != NONE) & (users != NOBODY)
+        if of_users.any() and self._counts.half_life <= _OF_HOURS:
             # Those of before the version's end too: it knows nothing of that evening by the hour.
             # What is added twice, after a fault, changes nothing.
-            self._visits.add(users[tells], rows[tells], times[tells])
+            self._visits.add(users[of_users], rows[of_users], times[of_users])
         counts = (rows != NONE) & (times >= self.since)
         if counts.any():
             self._counts.add(rows[counts], times[counts])
