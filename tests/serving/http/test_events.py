@@ -57,9 +57,9 @@ def first(client) -> str:
 
 
 def test_what_is_taken_now_is_listed_first(client):
-    told = client.post("/v1/events", json={"events": [{"item": "i08"}] * 40})
-    assert told.status_code == 200, told.text
-    assert told.json() | {"version": ""} == {
+    answer = client.post("/v1/events", json={"events": [{"item": "i08"}] * 40})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() | {"version": ""} == {
         "version": "",
         "taken": 40,
         "unknown_items": 0,
@@ -82,8 +82,8 @@ def test_how_many_events_say_who_took_the_item_is_counted(client):
 def test_what_does_not_count_is_told(client):
     old = (YESTERDAY - timedelta(days=3)).isoformat()
     events = [{"item": "i01", "time": old}, {"item": "elsewhere"}, {"item": "i02", "time": None}]
-    told = client.post("/v1/events", json={"events": events}).json()
-    assert (told["taken"], told["unknown_items"], told["before_version"]) == (3, 1, 1)
+    answer = client.post("/v1/events", json={"events": events}).json()
+    assert (answer["taken"], answer["unknown_items"], answer["before_version"]) == (3, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +134,9 @@ def test_a_moment_may_be_written_in_several_ways(time):
 def test_what_is_wrong_is_told_and_nothing_counts(client, body, kind, where):
     before = client.get("/metrics").text.split("twinspire_events_total ")[1].split()[0]
     content = {"content": body} if isinstance(body, str) else {"json": body}
-    told = client.post("/v1/events", headers={"content-type": "application/json"}, **content)
-    error = told.json()["error"]
-    assert (told.status_code // 100, error["type"], error.get("where")) == (4, kind, where), error
+    answer = client.post("/v1/events", headers={"content-type": "application/json"}, **content)
+    error = answer.json()["error"]
+    assert (answer.status_code // 100, error["type"], error.get("where")) == (4, kind, where), error
     assert error["message"].endswith(".") and "pydantic" not in error["message"]
     after = client.get("/metrics").text.split("twinspire_events_total ")[1].split()[0]
     assert after == before
@@ -169,7 +169,7 @@ def test_a_body_has_ten_thousand_events_at_the_most():
     assert raised.value.type == "out_of_range"
 
 
-def test_a_version_that_takes_over_knows_what_was_told(client, home, towers):
+def test_a_version_that_takes_over_knows_what_was_sent(client, home, towers):
     client.post("/v1/events", json={"events": [{"item": "i09"}] * 200})
     until(lambda: first(client) == "i09")
     old = client.get("/v1/version").json()["version"]
@@ -198,8 +198,8 @@ def test_a_fault_leaves_lists_as_they_are_until_the_next_update(client, monkeypa
 
     monkeypatch.setattr(EventBuffer, "after", fail)
     for _ in range(4):
-        told = client.post("/v1/events", json={"events": [{"item": "i03"}] * 500})
-        assert told.status_code == 200
+        answer = client.post("/v1/events", json={"events": [{"item": "i03"}] * 500})
+        assert answer.status_code == 200
     until(lambda: "twinspire_event_failures_total 0.0" not in client.get("/metrics").text)
     assert first(client) != "i03"
     monkeypatch.setattr(EventBuffer, "after", real)
@@ -217,19 +217,19 @@ def test_a_version_that_does_not_answer_leaves_the_live_one_its_events(
     live, other = Version.open(pipeline), Version.open(pipeline)
     feed = event_feed.EventFeed(1000, 0, lambda _: None, Metrics())
 
-    def told(item: str, times: int) -> None:
+    def send(item: str, times: int) -> None:
         feed.take(live, Events.of([item] * times, np.full(times, event_feed._now())))
         until(lambda: circle.ITEMS[live.candidate_sources.by_name["trending"].order[0]] == item)
 
     def fail(_) -> None:
-        told("i05", 90)
+        send("i05", 90)
         raise BadData("It does not answer.")
 
     feed.follow(live, lambda _: None)
     feed.start()
     with pytest.raises(BadData):
         feed.follow(other, fail)
-    told("i06", 200)
+    send("i06", 200)
     feed.stop()
 
 
@@ -237,9 +237,9 @@ def test_a_version_without_the_source_says_so(tmp_path, towers):
     pipeline = shop(tmp_path)
     circle.publish(pipeline, towers, tmp_path / "staged", nominators={})
     with running(create_app(pipeline, FAST)) as asking:
-        told = ready(asking).post("/v1/events", json={"events": [{"item": "i01"}]}).json()
-    assert "mix.sources" in told["notes"][0]
-    assert told["taken"] == 1
+        answer = ready(asking).post("/v1/events", json={"events": [{"item": "i01"}]}).json()
+    assert "mix.sources" in answer["notes"][0]
+    assert answer["taken"] == 1
 
 
 def test_a_token_is_needed_where_there_is_one(home):

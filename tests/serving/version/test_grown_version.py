@@ -19,6 +19,7 @@ from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
 from tests.serving import rankers
 from tests.serving.answers.test_retrieval import files
+from tests.serving.version.followed_version import HOUR, LATE
 from twinspire_core.config.tables.deployment import ListsConfig
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.contracts.fusion_file import FittedOn
@@ -26,9 +27,7 @@ from twinspire_core.contracts.source_constants import FittedChoice, SourceConsta
 from twinspire_core.errors import UsageError
 from twinspire_core.fusion.fuse import Fusion
 
-HOUR = 3_600 * 1_000_000
 SECOND = 1_000_000
-LATE = 2_000_000_000 * SECOND
 MIXED = ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence", "trending")
 
 
@@ -58,10 +57,10 @@ class Sender:
         self.updater = VersionUpdater(version, self.events, LATE, new_items)
         self.moment = counted_until(version) + HOUR
 
-    def send(self, *told: tuple[str, str | None], seconds: int = 60) -> Version:
+    def send(self, *sent: tuple[str, str | None], seconds: int = 60) -> Version:
         """Events by user and item, all at once, some seconds after those of before."""
         self.moment += seconds * SECOND
-        users, items = zip(*told, strict=True)
+        users, items = zip(*sent, strict=True)
         self.events.add(Events.of(list(items), np.full(len(items), self.moment), list(users)))
         self.updater.update(self.moment)
         return self.updater.version

@@ -1,0 +1,57 @@
+"""A version that goes by what users take, events for it, and what it lists then."""
+
+import numpy as np
+
+from serving.answers.recommend import recommend
+from serving.version.event_buffer import EventBuffer, Events
+from serving.version.loaded_version import Version
+from tests.serving import conftest as circle
+from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
+from twinspire_core.contracts.fusion_file import FittedOn
+from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
+from twinspire_core.fusion.fuse import Fusion
+
+HOUR = 3_600 * 1_000_000
+LATE = 2_000_000_000 * 1_000_000
+"""A moment long after the days of these versions."""
+
+
+def publish(pipeline, towers, staged, half_life: str) -> Version:
+    """A version whose counts, one for each half-life, fall from the first item to the last, and whose
+    mix goes by the two-tower.
+    """
+    counts = {column: [12.0 - n for n in range(12)] for column in TRENDING_HALF_LIVES}
+    mix = Fusion(
+        sources=("two_tower", "trending", "past"),
+        bounds=(1,),
+        weights=np.array([[0.6, 0.3, 0.1], [0.05, 0.9, 0.05]]),
+        fitted=FittedOn(on="progressive"),
+    )
+    constants = SourceConstants(sources={"trending": FittedChoice(choice=half_life)})
+    files = {"mix.json": mix.dump(), SourceConstants.FILE: constants.dump()}
+    circle.publish(pipeline, towers, staged, nominators=files, counts=counts)
+    return Version.open(pipeline)
+
+
+def listed(version: Version, k: int = 3) -> list[str]:
+    rows = recommend(version, [{}], k, source="trending").rows[0]
+    return [circle.ITEMS[row] for row in rows]
+
+
+def first_after(version: Version, item: str) -> str | None:
+    """The first item for somebody who took another one last, of what is taken together."""
+    request = {"history": [item]}
+    found = recommend(version, [request], 1, source="co_visitation", explore=False).rows[0][0]
+    return circle.ITEMS[found]
+
+
+def add(events: EventBuffer, end: int, *sent: tuple[str, float]) -> None:
+    """Events by their hours after the end of the version's day."""
+    times = np.array([end + round(hours * HOUR) for _, hours in sent])
+    events.add(Events.of([item for item, _ in sent], times))
+
+
+def visit(events: EventBuffer, end: int, hours: float, *sent: tuple[str, str]) -> None:
+    """Events by user and item, a minute apart."""
+    times = np.array([end + round(hours * HOUR) + n * HOUR // 60 for n in range(len(sent))])
+    events.add(Events.of([item for _, item in sent], times, [user for user, _ in sent]))

@@ -1,0 +1,136 @@
+"""What users take together just now: the version that answers learns it from events that say who took what."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from serving.answers.recommend import recommend
+from serving.version.event_buffer import EventBuffer
+from serving.version.second_stage import SecondStage
+from serving.version.version_updates import VersionUpdater, counted_until
+from tests.serving import conftest as circle
+from tests.serving.version.followed_version import (
+    HOUR,
+    LATE,
+    add,
+    first_after,
+    publish,
+    visit,
+)
+from twinspire_core.sources.recent_visits import RecentVisits
+
+
+def test_what_visitors_take_together_just_now_is_learnt(pipeline, towers, tmp_path):
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    events = EventBuffer(1000)
+    updater = VersionUpdater(version, events, LATE)
+    end = counted_until(version)
+    assert "co_visitation" not in version.sources
+    visit(events, end, 1, *[(f"u{n}", item) for n in range(5) for item in ("i03", "i08")])
+    visit(events, end, 1, ("v", "i03"), ("v", "i09"), ("w", "nowhere"), ("w", "i03"))
+    updater.update(end + 2 * HOUR)
+    assert "co_visitation" in version.sources
+    assert first_after(version, "i03") == "i08"
+    assert first_after(version, "i08") == "i03"
+    visit(events, end, 2, *[(f"x{n}", item) for n in range(9) for item in ("i03", "i09")])
+    updater.update(end + 2 * HOUR + 9_000_000)
+    assert first_after(version, "i03") == "i08", "fitted once in ten seconds"
+    updater.update(end + 2 * HOUR + 10_000_000)
+    assert first_after(version, "i03") == "i09"
+
+
+@pytest.mark.parametrize("half_life", ["1d", "60d"])
+def test_where_habits_hold_nothing_is_learnt_by_the_hour(pipeline, towers, tmp_path, half_life):
+    version = publish(pipeline, towers, tmp_path / "staged", half_life)
+    events = EventBuffer(1000)
+    visit(events, counted_until(version), 1, ("u", "i03"), ("u", "i08"))
+    VersionUpdater(version, events, LATE).update(counted_until(version) + HOUR)
+    assert "co_visitation" not in version.sources
+    assert version.fusion.sources == ("two_tower", "trending", "past")
+
+
+def test_what_a_version_mixes_itself_comes_back(pipeline, towers, tmp_path):
+    """Its own table of what is taken together serves while few events come or none."""
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    own = RecentVisits(len(circle.ITEMS))
+    own.add(np.array([1, 1]), np.array([3, 4]), np.array([0, 1]))
+    version.put_source(own.source())
+    events = EventBuffer(1000)
+    updater = VersionUpdater(version, events, LATE)
+    end = counted_until(version)
+    assert first_after(version, "i03") == "i04"
+    visit(events, end, 1, ("u", "i03"), ("u", "i08"))
+    updater.update(end + HOUR)
+    assert first_after(version, "i03") == "i04", "it knows more than two events do"
+    add(events, end, *[("i05", 1)] * 1000)
+    updater.update(end + HOUR)
+    assert first_after(version, "i03") == "i08"
+    updater.update(end + 9 * HOUR)
+    assert first_after(version, "i03") == "i04"
+
+
+def test_a_ranker_keeps_the_table_that_it_was_fitted_with(pipeline, towers, tmp_path):
+    """It goes by scores of its sources, which another table would turn into something else."""
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    own = RecentVisits(len(circle.ITEMS))
+    own.add(np.array([1, 1]), np.array([3, 4]), np.array([0, 1]))
+    version.put_source(own.source())
+    version._second_stage = SecondStage(SimpleNamespace(sources=("two_tower", "co_visitation")))
+    events = EventBuffer(1000)
+    updater = VersionUpdater(version, events, LATE)
+    end = counted_until(version)
+    visit(events, end, 1, ("u", "i03"), ("u", "i08"))
+    add(events, end, *[("i05", 1)] * 800)
+    updater.update(end + HOUR)
+    assert first_after(version, "i03") == "i04"
+
+
+def test_a_known_users_history_tells_all_of_it(pipeline, towers, tmp_path):
+    """Also what the version knows, of which it holds no decayed counts: anna took i03, then i05."""
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    events = EventBuffer(1000)
+    end = counted_until(version)
+    visit(events, end, 1, *[(f"u{n}", item) for n in range(9) for item in ("i05", "i02")])
+    VersionUpdater(version, events, LATE).update(end + HOUR)
+    request = {"user": "anna", "history": ["i03", "i05"]}
+    answer = recommend(version, [request], 1, source="co_visitation")
+    assert circle.ITEMS[answer.rows[0][0]] == "i02"
+
+
+def test_a_clock_that_is_set_back_stops_nothing(pipeline, towers, tmp_path):
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    events = EventBuffer(1000)
+    updater = VersionUpdater(version, events, LATE)
+    end = counted_until(version)
+    visit(events, end, 1, ("u", "i03"), ("u", "i08"))
+    updater.update(end + 2 * HOUR)
+    visit(events, end, 1, *[(f"x{n}", item) for n in range(9) for item in ("i03", "i09")])
+    updater.update(end + HOUR)
+    assert first_after(version, "i03") == "i09"
+
+
+def test_a_version_may_hold_users_with_counts_of_another_half_life(
+    pipeline, towers, tmp_path, monkeypatch
+):
+    """That of `personal`, where the mix names no source that is fitted on sequences."""
+    table = circle.users()
+    lists = {
+        "_personal": [["i05", "i03"], [], []],
+        "_personal_7d": [[2.0, 1.0], [], []],
+        "_personal_age": [[1.0, 0.5], [], []],
+    }
+    for name, values in lists.items():
+        kind = pa.list_(pa.string() if name == "_personal" else pa.float32())
+        table = table.append_column(name, pa.array(values, kind))
+    monkeypatch.setattr(circle, "users", lambda: table)
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    events = EventBuffer(1000)
+    end = counted_until(version)
+    visit(events, end, 1, ("u", "i03"), ("u", "i08"), ("v", "i05"), ("v", "i09"))
+    VersionUpdater(version, events, LATE).update(end + HOUR)
+    for request, first in (({"user": "anna"}, "i08"), ({"history": ["i05"]}, "i09")):
+        found = recommend(version, [request], 1, source="co_visitation").rows[0][0]
+        assert circle.ITEMS[found] == first
+    assert recommend(version, [{"user": "anna"}, {}], 3).rows.shape == (2, 3)
