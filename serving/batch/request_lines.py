@@ -44,10 +44,8 @@ class PlainLines:
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
         self._fields = [
-            field
-            for field in requests.model.fields.values()
-            if field.column not in (ALLOW, DENY)
-        ]  # fmt: skip
+            field for field in requests.model.fields.values() if field.column not in (ALLOW, DENY)
+        ]
         self._types = {field.name: field.type for field in requests.layout}
         wide = {name: _WIDE.get(kind, kind) for name, kind in self._types.items()}
         self._schema = pa.schema([(field.key, wide[field.column]) for field in self._fields])

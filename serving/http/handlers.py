@@ -158,9 +158,7 @@ def answer_similar(version: Version, request: SimilarRequest) -> SimilarAnswer:
             message = f"{message[:-1]}: it came after it, and is known by its events alone."
         raise Problem("unknown_item", message, where="item")
     try:
-        found = similar(
-            version, request.item, request.k, allow=request.allow, deny=request.deny
-        )  # fmt: skip
+        found = similar(version, request.item, request.k, allow=request.allow, deny=request.deny)
     except UsageError as e:
         raise Problem("wrong_type", str(e)) from e
     count = int(found.counts[0])

@@ -91,9 +91,7 @@ def recommend_body(requests: RequestModel, bodies: RequestBodies) -> dict[str, A
 
 def similar_body(bodies: RequestBodies) -> dict[str, Any]:
     """`requestBody` of `/v1/similar`."""
-    return _json_body(
-        schema_of(bodies.similar), {"nearest to an item": {"item": "item1", "k": 10}}
-    )  # fmt: skip
+    return _json_body(schema_of(bodies.similar), {"nearest to an item": {"item": "item1", "k": 10}})
 
 
 def events_body() -> Schema:
@@ -160,4 +158,4 @@ def _response(description: str, answer: Any) -> dict[str, Any]:
     return {
         "description": description,
         "content": {http_errors.JSON: {"schema": schema_of(answer)}},
-    }  # fmt: skip
+    }

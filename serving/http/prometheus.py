@@ -93,9 +93,10 @@ class Metrics:
             "twinspire_swaps", "Versions that began to answer, the first one included.", registry=r
         )
         self.failed = Counter(
-            "twinspire_version_failures", "Attempts to load a live version, or to ask which it is, that failed.",
+            "twinspire_version_failures",
+            "Attempts to load a live version, or to ask which it is, that failed.",
             registry=r,
-        )  # fmt: skip
+        )
 
     def answers_from(self, manifest: Manifest) -> None:
         """Tells of another version that answers from now on."""

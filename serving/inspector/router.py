@@ -161,9 +161,7 @@ class Inspector:
             kind = "not_ready"
         self._count(request, kind)
         wait = kind == "not_ready"
-        page = templating.render(
-            "problem", self._service.pipeline, message=str(error), wait=wait
-        )  # fmt: skip
+        page = templating.render("problem", self._service.pipeline, message=str(error), wait=wait)
         return _html(page, TYPES[kind][0])
 
     def _count(self, request: Request, kind: str) -> None:

@@ -119,10 +119,15 @@ def users(numbers, hours_ago: float) -> pa.Table:
     """Users last seen so many hours before the end of the day, which is at 03:00 UTC."""
     end = datetime(2024, 3, 11, 3, tzinfo=UTC)
     rows = [
-        {"_user": f"u{n}", "_last_time": end - timedelta(hours=hours_ago), "user": f"u{n}", "when_hour": n % 24,
-         "recent": ["a", "b"][: n % 3]}
+        {
+            "_user": f"u{n}",
+            "_last_time": end - timedelta(hours=hours_ago),
+            "user": f"u{n}",
+            "when_hour": n % 24,
+            "recent": ["a", "b"][: n % 3],
+        }
         for n in numbers
-    ]  # fmt: skip
+    ]
     time = pa.timestamp("us", tz="UTC")
     columns = {
         "_user": pa.string(),

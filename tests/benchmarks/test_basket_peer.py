@@ -17,21 +17,21 @@ def columns(*baskets: tuple[int, int, str]) -> tuple[np.ndarray, np.ndarray, np.
 
 
 THREE = columns(
-    (0, 1, "0"), (0, 2, "01"), (0, 5, "12"),
-    (1, 1, "0"), (1, 9, "33"),
+    (0, 1, "0"),
+    (0, 2, "01"),
+    (0, 5, "12"),
+    (1, 1, "0"),
+    (1, 9, "33"),
     (2, 4, "45"),
-)  # fmt: skip
+)
 
 
 def test_an_item_that_is_twice_in_a_basket_is_in_it_once() -> None:
     found = baskets_of(*THREE, owners=4)
     assert found.count.tolist() == [3, 2, 1, 0]
-    rows = list(zip(found.owner.tolist(), found.item.tolist(), found.age.tolist(), strict=True))
-    assert rows == [
-        (0, 0, 2), (0, 0, 1), (0, 1, 1), (0, 1, 0), (0, 2, 0),
-        (1, 0, 1), (1, 3, 0),
-        (2, 4, 0), (2, 5, 0),
-    ]  # fmt: skip
+    assert found.owner.tolist() == [0, 0, 0, 0, 0, 1, 1, 2, 2]
+    assert found.item.tolist() == [0, 0, 1, 1, 2, 0, 3, 4, 5]
+    assert found.age.tolist() == [2, 1, 1, 0, 0, 1, 0, 0, 0]
 
 
 def test_tifu_counts_within_groups_and_over_them() -> None:

@@ -49,11 +49,18 @@ def ranked(log: dict, asked: dict, settings: dict) -> list[list[int]]:
 
 def test_three_readers_by_hand() -> None:
     log = log_of(
-        (0, 0, 0), (0, 1, MINUTE), (0, 2, 2 * MINUTE),  # 0 1 2
-        (1, 0, DAY), (1, 3, DAY + MINUTE),  # 0 3, a day later
-        (2, 4, DAY), (2, 5, DAY + 40 * MINUTE),  # two sessions of one item: neighbours of nobody
+        # 0 1 2
+        (0, 0, 0),
+        (0, 1, MINUTE),
+        (0, 2, 2 * MINUTE),
+        # 0 3, a day later
+        (1, 0, DAY),
+        (1, 3, DAY + MINUTE),
+        # two sessions of one item: neighbours of nobody
+        (2, 4, DAY),
+        (2, 5, DAY + 40 * MINUTE),
         items=6,
-    )  # fmt: skip
+    )
     asked = asked_of([(5, 0), (0, 2 * DAY)], [(4, DAY)], moment=2 * DAY)
     # Item 0 is shared with both: 1 / sqrt(3) is less than 1 / sqrt(2), which is 3's.
     assert ranked(log, asked, PLAIN) == [[0, 3, 1, 2], []]

@@ -81,9 +81,13 @@ def ended(code: int | None, reason: str | None = None) -> models.V1Pod:
     """A pod whose container ended so."""
     terminated = None if code is None else models.V1ContainerStateTerminated(exit_code=code)
     status = models.V1ContainerStatus(
-        name="base", state=models.V1ContainerState(terminated=terminated),
-        image="", image_id="", ready=False, restart_count=0,
-    )  # fmt: skip
+        name="base",
+        state=models.V1ContainerState(terminated=terminated),
+        image="",
+        image_id="",
+        ready=False,
+        restart_count=0,
+    )
     return models.V1Pod(
         metadata=models.V1ObjectMeta(name="index-1"),
         status=models.V1PodStatus(phase="Failed", reason=reason, container_statuses=[status]),
@@ -130,9 +134,14 @@ def test_only_what_is_transient_is_tried_again(pods, monkeypatch, pod, error):
     pushed = []
     keep = SimpleNamespace(try_number=2, xcom_push=lambda key, value: pushed.append((key, value)))
     context = {"ti": keep}
-    for name, answer in (("is_istio_enabled", False), ("process_pod_deletion", True),
-                         ("patch_already_checked", None), ("_read_pod_container_states", None),
-                         ("_read_pod_events", None), ("_push_xcom_with_fan_out", None)):  # fmt: skip
+    for name, answer in (
+        ("is_istio_enabled", False),
+        ("process_pod_deletion", True),
+        ("patch_already_checked", None),
+        ("_read_pod_container_states", None),
+        ("_read_pod_events", None),
+        ("_push_xcom_with_fan_out", None),
+    ):
         monkeypatch.setattr(task, name, lambda *a, _answer=answer, **k: _answer, raising=False)
     monkeypatch.setattr(
         KubernetesPodOperator,

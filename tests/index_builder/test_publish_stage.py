@@ -288,8 +288,15 @@ def test_the_gate_reads_how_sure_a_loss_is(
 def test_features_that_are_not_as_in_training_are_told(context, pipeline, registry, on_skew):
     gate = pipeline.gate.model_copy(update={"on_skew": on_skew})
     made = context(FIRST, pipeline=pipeline.model_copy(update={"gate": gate}))
-    sold = FeatureSkew(feature="sold", kind="category", distance=0.9, outside=0.2, value="x",
-                       trained_share=0.0, served_share=0.9)  # fmt: skip
+    sold = FeatureSkew(
+        feature="sold",
+        kind="category",
+        distance=0.9,
+        outside=0.2,
+        value="x",
+        trained_share=0.0,
+        served_share=0.9,
+    )
     FeaturesReport(skew=[sold]).write(made.inputs["features"])
     summary = publish_stage.run(made)
     texts = summary["notes"] if on_skew == "warn" else summary["refused"]

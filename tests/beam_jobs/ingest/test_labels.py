@@ -69,9 +69,8 @@ def test_a_label_may_be_missing_but_not_be_nonsense(run, tmp_path):
     lines = [json.dumps(row) for row in given]
     lines.append(lines[1].replace(', "stars": "good"', "").replace('"u": 1', '"u": 7'))
     found = run(lambda path: path.write_text("\n".join(lines)), "a.jsonl")
-    assert {user: row["_label"] for user, row in found.items()} == {
-        "0": 4, "2": None, "3": 2.5, "4": -1, "5": None, "7": None
-    }  # fmt: skip
+    labels = {user: row["_label"] for user, row in found.items()}
+    assert labels == {"0": 4, "2": None, "3": 2.5, "4": -1, "5": None, "7": None}
     assert [
         row for row, reason in reasons(tmp_path) if reason == "columns.label is not a number"
     ] == [2]

@@ -24,8 +24,11 @@ def test_a_published_version_is_never_altered(publish, registry, tmp_path):
                 p: (p.stat().st_ino, p.stat().st_mtime_ns, p.read_bytes())
                 for p in Path(home).rglob("*.*")
             }
-        return {f.path: (storage.gcs.blob(f.uri).bucket.get_blob(f"place/p/versions/{one}/{f.path}").generation)
-                for f in storage.list_files(home)}  # fmt: skip
+        bucket = storage.gcs.blob(home).bucket
+        paths = [file.path for file in storage.list_files(home)]
+        return {
+            path: bucket.get_blob(f"place/p/versions/{one}/{path}").generation for path in paths
+        }
 
     first = snapshot()
     publish(ONE, "one")

@@ -55,9 +55,14 @@ def relative_error(correction, *, rows=256, uniform=0, memory=0, forget="", **ne
             expected = (tf.constant(x[drawn], tf.float32) for x in (batch, added + 0 * Q))
             columns = Candidates(tf.gather(vectors, drawn), tf.constant(drawn), *expected)
             loss = sampled_softmax_loss(
-                tf.constant(QUERY[own], tf.float32), columns, tf.ones(rows), temperature=TEMPERATURE,
-                correction=correction, negatives=settings, seed=tf.constant([1, step]),
-            ).total  # fmt: skip
+                tf.constant(QUERY[own], tf.float32),
+                columns,
+                tf.ones(rows),
+                temperature=TEMPERATURE,
+                correction=correction,
+                negatives=settings,
+                seed=tf.constant([1, step]),
+            ).total
         found = found + tf.convert_to_tensor(tape.gradient(loss, vectors)).numpy() / BATCHES
     exact = exact_gradient(weight)
     return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))

@@ -159,9 +159,14 @@ def test_some_negatives_stand_for_all_four_items(k, added):
         tf.fill([len(items)], len(added) / 4),
     )
     loss = sampled_softmax_loss(
-        vectors[:4], columns, tf.ones(4), temperature=1.0, correction="expected_count",
-        negatives=NegativesConfig(in_batch="random", k=k), seed=tf.constant([1, 2]),
-    ).rows  # fmt: skip
+        vectors[:4],
+        columns,
+        tf.ones(4),
+        temperature=1.0,
+        correction="expected_count",
+        negatives=NegativesConfig(in_batch="random", k=k),
+        seed=tf.constant([1, 2]),
+    ).rows
     np.testing.assert_allclose(loss, [np.log(4)] * 4, rtol=3e-6)
 
 
@@ -175,9 +180,14 @@ def test_an_item_inside_the_band_may_have_come_either_way_and_one_outside_only_b
         vectors, tf.constant([0, 1, 2, 3, 4, 4, 1]), tf.fill([7], 0.8), tf.fill([7], 0.4)
     )
     loss = sampled_softmax_loss(
-        vectors[:5], columns, tf.ones(5), temperature=1.0, correction="batch",
-        negatives=NegativesConfig(in_batch="semi_hard", scores=(0.4, 0.6), k=1), seed=tf.constant([1, 2]),
-    ).rows  # fmt: skip
+        vectors[:5],
+        columns,
+        tf.ones(5),
+        temperature=1.0,
+        correction="batch",
+        negatives=NegativesConfig(in_batch="semi_hard", scores=(0.4, 0.6), k=1),
+        seed=tf.constant([1, 2]),
+    ).rows
     inside, outside = 0.8 / 3 + 0.4, 0.4
     parts = [np.exp(1) / inside, np.exp(0.5) / inside, np.exp(0.5) / inside, np.exp(-0.9) / outside]
     np.testing.assert_allclose(loss[0], np.log(sum(parts) / parts[0]), rtol=3e-6)
@@ -253,9 +263,14 @@ def test_blocks_give_what_a_slow_loss_gives(monkeypatch, rows, columns, correcti
                 v, tf.constant(items), *(tf.constant(x, tf.float32) for x in (batch, added))
             )
             loss = sampled_softmax_loss(
-                q, held, tf.constant(reward, tf.float32), temperature=0.2, correction=correction,
-                negatives=NegativesConfig(mask_positives=by_user), user=tf.constant(user),
-            )  # fmt: skip
+                q,
+                held,
+                tf.constant(reward, tf.float32),
+                temperature=0.2,
+                correction=correction,
+                negatives=NegativesConfig(mask_positives=by_user),
+                user=tf.constant(user),
+            )
         return loss, tape.gradient(loss.total, [q, v])
 
     loss, gradients = step(q, v)

@@ -123,10 +123,8 @@ def test_a_step_follows_the_gradient_of_both_losses(tiny, kind):
     """Adagrad's slots tell the square of each gradient, the move its sign; central differences tell
     them too.
     """
-    model, settings = _model(
-        tiny, 6, 6, auxiliary={"weight": 0.7, "loss": kind}, dimension=4, batch_size=6, epochs=1, correction="none",
-        temperature=0.5,
-    )  # fmt: skip
+    train = {"dimension": 4, "batch_size": 6, "epochs": 1, "correction": "none", "temperature": 0.5}
+    model, settings = _model(tiny, 6, 6, auxiliary={"weight": 0.7, "loss": kind}, **train)
     rng = np.random.default_rng(1)
     for weight in model.head.weights.values():
         weight.values.assign(rng.normal(size=weight.values.shape))

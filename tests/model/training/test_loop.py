@@ -64,15 +64,21 @@ def test_every_pass_sees_every_row_once_and_goes_through_the_days_in_order(tiny)
     days = [(MONDAY, _rows(tiny, 50)), (TUESDAY, _rows(tiny, 31, seed=1))]
     frequency = StreamingFrequency(buckets=100)
     learned = fitting.run_training(
-        TwoTower(tiny.architecture(), 0), frequency, days, pipeline.train,
-        step=10, report=lambda day, done, total, *_: told.append((day, done, total)),
-    )  # fmt: skip
+        TwoTower(tiny.architecture(), 0),
+        frequency,
+        days,
+        pipeline.train,
+        step=10,
+        report=lambda day, done, total, *_: told.append((day, done, total)),
+    )
     assert learned.rows == 2 * 81 and int(frequency.seen.numpy()) == 81  # its clock is the logs'
     assert learned.steps == 2 * 3 + 2 * 1 and learned.step == 10 + learned.steps
     assert [t for t in told if t[1] == t[2]] == [
-        ("2024-05-06, pass 1 of 2", 50, 50), ("2024-05-07, pass 1 of 2", 31, 31),
-        ("2024-05-06, pass 2 of 2", 50, 50), ("2024-05-07, pass 2 of 2", 31, 31),
-    ]  # fmt: skip
+        ("2024-05-06, pass 1 of 2", 50, 50),
+        ("2024-05-07, pass 1 of 2", 31, 31),
+        ("2024-05-06, pass 2 of 2", 50, 50),
+        ("2024-05-07, pass 2 of 2", 31, 31),
+    ]
     assert learned.curve[-1][0] == learned.step
 
 

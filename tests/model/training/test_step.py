@@ -80,10 +80,15 @@ def test_the_loss_is_that_of_the_settings(tiny, case):
     )
     train = tiny.pipeline(train=settings).train
     expected = sampled_softmax_loss(
-        before("query", features), columns, tf.constant(batch["reward"]), temperature=train.temperature,
-        correction=train.correction, negatives=NegativesConfig(**settings.get("negatives", {})),
-        user=tf.constant(batch["user"]), seed=tf.constant([0, 0]),
-    )  # fmt: skip
+        before("query", features),
+        columns,
+        tf.constant(batch["reward"]),
+        temperature=train.temperature,
+        correction=train.correction,
+        negatives=NegativesConfig(**settings.get("negatives", {})),
+        user=tf.constant(batch["user"]),
+        seed=tf.constant([0, 0]),
+    )
     np.testing.assert_allclose(found, expected.total, rtol=1e-4)
 
 

@@ -277,8 +277,10 @@ def test_a_command_may_say_otherwise(without_seen, pipeline_file, tmp_path, said
 def test_the_answer_as_json(version, pipeline, capsys):
     recommend_user(pipeline, "anna", 2, exclude_seen=True, as_json=True)
     said = json.loads(capsys.readouterr().out)
-    assert said["history"] == [{"item": "i05", "name": "Item [5]", "colour": None},
-                               {"item": "i03", "name": "Item [3]", "colour": None}]  # fmt: skip
+    assert said["history"] == [
+        {"item": "i05", "name": "Item [5]", "colour": None},
+        {"item": "i03", "name": "Item [3]", "colour": None},
+    ]
     assert said["known"] is True
     assert said["version"] == version.id
     assert said["items"][0]["item"] == "i06"

@@ -52,11 +52,20 @@ numbers = (
     st.floats(width=32, allow_nan=False, allow_infinity=False) | st.integers(-5, 5) | st.none()
 )
 lists = st.lists(st.text(max_size=2), max_size=6) | st.none()
-requests = st.fixed_dictionaries({}, optional={
-    "user": texts, "history": lists, "exclude": lists, "device": texts, "age": numbers, "tags": lists,
-    "taste": st.lists(st.floats(-9, 9, width=32), min_size=2, max_size=2) | st.none(),
-    "when_hour": st.integers(0, 23) | st.none(), "when_weekday": st.integers(0, 6) | st.none(),
-})  # fmt: skip
+requests = st.fixed_dictionaries(
+    {},
+    optional={
+        "user": texts,
+        "history": lists,
+        "exclude": lists,
+        "device": texts,
+        "age": numbers,
+        "tags": lists,
+        "taste": st.lists(st.floats(-9, 9, width=32), min_size=2, max_size=2) | st.none(),
+        "when_hour": st.integers(0, 23) | st.none(),
+        "when_weekday": st.integers(0, 6) | st.none(),
+    },
+)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)

@@ -340,8 +340,12 @@ def test_the_copy_that_answers_is_kept(towers, tmp_path, gs_place, monkeypatch):
     pipeline = shop(tmp_path)
     circle.publish(pipeline, towers, tmp_path / "staged")
     live = LiveVersion(
-        pipeline, lambda id: Version.open(pipeline, id, tmp_path / "cache"), lambda one: one, Metrics(), poll=2
-    )  # fmt: skip
+        pipeline,
+        lambda id: Version.open(pipeline, id, tmp_path / "cache"),
+        lambda one: one,
+        Metrics(),
+        poll=2,
+    )
     live.look()
     home = live.current.version.home
     os.utime(home, (1, 1))

@@ -36,10 +36,8 @@ CARRIED = {
         weights=np.array([[0.001, 0.99, 0.009]]),
         fitted=FittedOn(),
     ).dump(),
-    SourceConstants.FILE: SourceConstants(
-        sources={"trending": FittedChoice(choice="3h")}
-    ).dump(),
-}  # fmt: skip
+    SourceConstants.FILE: SourceConstants(sources={"trending": FittedChoice(choice="3h")}).dump(),
+}
 DAY = str((datetime.now(UTC) - timedelta(days=2)).date())
 
 

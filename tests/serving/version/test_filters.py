@@ -173,9 +173,8 @@ def test_the_commands_filter(version, pipeline_file, tmp_path):
     found = told("recommend", "--user", "anna", *filters)
     assert {item["item"] for item in found["items"]} == {"i04", "i06", "i08", "i09", "i10"}
     assert found["allow"] == {"tags": ["two", "three"]} and found["deny"] == {"size": ["0"]}
-    assert {item["item"] for item in told("similar", "--item", "i05", *filters)["items"]} == {
-        "i04", "i06", "i08", "i09", "i10"
-    }  # fmt: skip
+    near = told("similar", "--item", "i05", *filters)["items"]
+    assert {item["item"] for item in near} == {"i04", "i06", "i08", "i09", "i10"}
     (tmp_path / "q.jsonl").write_text('{"user": "anna"}\n')
     done = told(
         "recommend",
@@ -193,12 +192,15 @@ def test_the_commands_filter(version, pipeline_file, tmp_path):
     assert misspelt == "deny names an attribute of items, found 'tag'; did you mean 'tags'?"
 
 
-values = st.fixed_dictionaries({}, optional={
-    "kind": st.sampled_from(["odd", "even", "none"]),
-    "size": st.lists(st.integers(0, 3), min_size=1),
-    "tags": st.lists(st.sampled_from(["two", "three"]), min_size=1),
-    "stock": st.booleans(),
-})  # fmt: skip
+values = st.fixed_dictionaries(
+    {},
+    optional={
+        "kind": st.sampled_from(["odd", "even", "none"]),
+        "size": st.lists(st.integers(0, 3), min_size=1),
+        "tags": st.lists(st.sampled_from(["two", "three"]), min_size=1),
+        "stock": st.booleans(),
+    },
+)
 
 
 def passes(item: int, allow: dict, deny: dict) -> bool:
