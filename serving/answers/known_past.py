@@ -15,6 +15,9 @@ request's begins with.
 What is new counts beside what is stored, and nothing counts twice. A version that stores no history
 cannot tell: then what is not among the stored items is new.
 
+Sources that go by what was taken last want an order instead: all stored items, then the stored history,
+then the request's.
+
 B queries, C items of the corpus, E entries: pairs of a query and an item.
 """
 
@@ -70,17 +73,33 @@ def _read_past(version: Version, table: pa.Table, new: Ragged) -> tuple[Ragged, 
 
 def _read_personal(version: Version, table: pa.Table, new: Ragged) -> PersonalCounts:
     """Decayed counts of what users had before: those of the version, and 1 for each newer event, as
-    nobody knows its time; of a version without counts, 1 for each event of the histories. Arguments as
-    those of `_read_past`.
+    nobody knows its time; of a version without counts, 1 for each event that is known of. Arguments
+    as those of `_read_past`.
     """
     stored = PersonalCounts.of_rows(table, version.rows)
     if stored is not None and not len(new.values):
         return stored
     if stored is None:
-        # Of what the version knows too there are no counts: all of the history tells something.
-        return PersonalCounts.of_histories(_positions(version, table[SEEN].combine_chunks()))
+        return PersonalCounts.of_histories(_known_events(version, table))
     counted = PersonalCounts.of_histories(new)
     return stored.plus(counted).or_else(stored, new.lengths > 0)
+
+
+def _known_events(version: Version, table: pa.Table) -> Ragged:
+    """What is known of what users took, whoever tells it: B lists of positions, oldest first, -1 outside
+    the corpus. An item stands where it was taken last; how often it was taken before is not told.
+    Arguments as those of `read_queries`.
+    """
+    events = _positions(version, table[SEEN].combine_chunks())
+    if STORED_HISTORY in table.column_names:
+        tail = _positions(version, table[STORED_HISTORY].combine_chunks())
+        events = _followed_by(tail, events)
+    if STORED_PAST in table.column_names:
+        past = _positions(version, table[STORED_PAST].combine_chunks())
+        # When these were taken nobody knows, but that it was earlier. The most frequent come last.
+        reverse = np.lexsort((-list_places(past.lengths), past.row))
+        events = _followed_by(past._replace(values=past.values[reverse]), events)
+    return events
 
 
 def newer_events(version: Version, table: pa.Table) -> Ragged:
@@ -202,6 +221,16 @@ def _newer(table: pa.Table, histories: pa.Array, stored: pa.Array) -> np.ndarray
         else:
             added[of_row] = ~np.isin(given[of_row], of_user)
     return added
+
+
+def _followed_by(earlier: Ragged, later: Ragged) -> Ragged:
+    """Lists, and behind them later ones, whose items stand there alone."""
+    width = 2 + max(int(earlier.values.max(initial=0)), int(later.values.max(initial=0)))
+    again = np.isin(earlier.row * width + earlier.values, later.row * width + later.values)
+    earlier = earlier.where(~again)
+    row = np.concatenate([earlier.row, later.row])
+    order = np.argsort(row, kind="stable")
+    return Ragged(np.concatenate([earlier.values, later.values])[order], row[order], later.rows)
 
 
 def _positions(version: Version, lists: pa.Array) -> Ragged:

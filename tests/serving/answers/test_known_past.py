@@ -9,6 +9,7 @@ from serving.requests.query_rows import STORED_EVENTS, STORED_HISTORY, STORED_PA
 from serving.requests.request_model import SEEN
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.past import most_frequent_first
+from twinspire_core.sources.weighted_items import WeightedItems
 
 ITEMS = [chr(ord("a") + n) for n in range(8)]
 
@@ -154,6 +155,46 @@ def test_items_outside_the_catalogue_are_told_apart():
     """`?` and `!` are both unknown; they are not the same event."""
     rows = table(**{SEEN: ["!a"], STORED_PAST: ["b?"], STORED_HISTORY: ["b?"], STORED_EVENTS: [2]})
     assert past_of(rows) == [("ab", 4)]
+
+
+def last_taken(rows: pa.Table) -> list[str]:
+    """What each user took, the item taken last first, where no counts are stored."""
+    taken = WeightedItems.of_queries(read_queries(Catalogue(), rows, personal=True)).items
+    lists = [taken.part(n, n + 1).values for n in range(taken.rows)]
+    return ["".join(ITEMS[item] for item in own) for own in lists]
+
+
+def most_frequent(text: str) -> str:
+    return "".join(sorted(set(text), key=lambda one: (-text.count(one), one)))
+
+
+def test_what_was_taken_last_by_hand():
+    """The request's history is the newest, then what is stored in order, then the most frequent."""
+    stored = {STORED_PAST: ["fgabcd", "fgabcd", "", None], STORED_HISTORY: ["abcd", None, "", None]}
+    told = {SEEN: ["cdeb", "?cb", None, "ab"]}
+    assert last_taken(table(**told, **stored)) == ["bedcafg", "bcfgad", "", "ba"]
+    nothing = table(**{SEEN: [None] * 4}, **stored)
+    assert last_taken(nothing) == ["dcbafg", "fgabcd", "", ""], "what the version knows is enough"
+    of_past = table(**told, **{STORED_PAST: stored[STORED_PAST]})
+    assert last_taken(of_past) == ["bedcfga", "bcfgad", "", "ba"], "of a version without histories"
+    assert last_taken(table(**told)) == ["bedc", "bc", "", "ba"], "of a version without users"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_order_of_what_was_taken_is_that_of_all_events(seed):
+    """However many of the newest events before the version's day are stored, and of all told."""
+    rng = np.random.default_rng(seed)
+    events = ["".join(rng.choice(ITEMS, rng.integers(1, 20))) for _ in range(30)]
+    ends = [int(rng.integers(0, len(all_of) + 1)) for all_of in events]
+    stored = [all_of[max(0, end - 4) : end] for all_of, end in zip(events, ends, strict=True)]
+    told = [all_of[rng.integers(0, end + 1) :] for all_of, end in zip(events, ends, strict=True)]
+    pasts = [most_frequent(all_of[:end]) for all_of, end in zip(events, ends, strict=True)]
+    found = last_taken(table(**{SEEN: told, STORED_HISTORY: stored, STORED_PAST: pasts}))
+    for n, all_of in enumerate(events):
+        exact = "".join(sorted(set(all_of), key=all_of.rindex, reverse=True))
+        in_order = {*stored[n], *told[n]}
+        rest = [one for one in pasts[n] if one not in in_order]
+        assert found[n] == exact[: len(in_order)] + "".join(rest)
 
 
 def test_joining_adds_what_is_new_to_what_is_counted():
