@@ -43,7 +43,7 @@ def read_queries(version: Version, table: pa.Table, *, personal: bool) -> Querie
     """
     new = newer_events(version, table)
     past, events = _read_past(version, table, new)
-    counts = _read_personal(version, table, new) if personal else None
+    counts = _read_personal(version, table, new, past) if personal else None
     return Queries(past=past, events=events, personal=counts)
 
 
@@ -71,35 +71,41 @@ def _read_past(version: Version, table: pa.Table, new: Ragged) -> tuple[Ragged, 
     return joined(past, counts, new), stored_events + new.lengths
 
 
-def _read_personal(version: Version, table: pa.Table, new: Ragged) -> PersonalCounts:
+def _read_personal(version: Version, table: pa.Table, new: Ragged, past: Ragged) -> PersonalCounts:
     """Decayed counts of what users had before: those of the version, and 1 for each newer event, as
-    nobody knows its time; of a version without counts, 1 for each event that is known of. Arguments
-    as those of `_read_past`.
+    nobody knows its time; of a version without counts, 1 for each event that is known of.
+
+    Args:
+      version: as above.
+      table: as above.
+      new: of `newer_events`.
+      past: of `_read_past`.
     """
     stored = PersonalCounts.of_rows(table, version.rows)
     if stored is not None and not len(new.values):
         return stored
     if stored is None:
-        return PersonalCounts.of_histories(_known_events(version, table))
+        return PersonalCounts.of_histories(_known_events(version, table, past))
     counted = PersonalCounts.of_histories(new)
     return stored.plus(counted).or_else(stored, new.lengths > 0)
 
 
-def _known_events(version: Version, table: pa.Table) -> Ragged:
+def _known_events(version: Version, table: pa.Table, past: Ragged) -> Ragged:
     """What is known of what users took, whoever tells it: B lists of positions, oldest first, -1 outside
     the corpus. An item stands where it was taken last; how often it was taken before is not told.
-    Arguments as those of `read_queries`.
+
+    Args:
+      version: as above.
+      table: as above.
+      past: of `_read_past`.
     """
     events = _positions(version, table[SEEN].combine_chunks())
     if STORED_HISTORY in table.column_names:
         tail = _positions(version, table[STORED_HISTORY].combine_chunks())
         events = _followed_by(tail, events)
-    if STORED_PAST in table.column_names:
-        past = _positions(version, table[STORED_PAST].combine_chunks())
-        # When these were taken nobody knows, but that it was earlier. The most frequent come last.
-        reverse = np.lexsort((-list_places(past.lengths), past.row))
-        events = _followed_by(past._replace(values=past.values[reverse]), events)
-    return events
+    # When the others were taken nobody knows, but that it was earlier. The most frequent come last.
+    reverse = np.lexsort((-list_places(past.lengths), past.row))
+    return _followed_by(past._replace(values=past.values[reverse]), events)
 
 
 def newer_events(version: Version, table: pa.Table) -> Ragged:

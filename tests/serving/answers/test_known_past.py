@@ -180,6 +180,16 @@ def test_what_was_taken_last_by_hand():
     assert last_taken(table(**told)) == ["bedc", "bc", "", "ba"], "of a version without users"
 
 
+def test_what_is_told_again_counts_once():
+    """Where no counts are stored: twice is what one history has twice."""
+    rows = table(
+        **{SEEN: ["abb", "b"], STORED_PAST: ["cab", "cab"], STORED_HISTORY: ["bca", "cca"]}
+    )
+    counts = WeightedItems.of_queries(read_queries(Catalogue(), rows, personal=True))
+    assert counts.items.padded().tolist() == [[1, 0, 2], [1, 0, 2]]
+    assert counts.weights.tolist() == [2, 1, 1, 1, 1, 2]
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_the_order_of_what_was_taken_is_that_of_all_events(seed):
     """However many of the newest events before the version's day are stored, and of all told."""
