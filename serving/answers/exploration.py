@@ -14,8 +14,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from serving.answers.encoded_queries import EncodedQueries
 from serving.answers.filtered_search import Seen
-from serving.answers.retrieval import EncodedQueries, lists_of
 from serving.version.filters import Groups
 from serving.version.loaded_version import Version
 from twinspire_core.fusion.exploration import exploring_places, seeds, uniform
@@ -101,7 +101,7 @@ def explored_items(
         without = left_out.of(members)
         wanted = _wanted(version, queries.take(members), some, draw.seeds[members])
         rows = np.broadcast_to(some, wanted.shape)
-        had = contains(lists_of(without.query, without.row, len(members)), rows)
+        had = contains(without.by_query(len(members)), rows)
         columns = best_of(np.where(had, -np.inf, wanted), min(width, len(some)))
         part = slice(columns.shape[1])
         items[members, part] = np.where(columns >= 0, some[columns], NONE)

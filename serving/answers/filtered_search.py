@@ -6,6 +6,7 @@ import numpy as np
 
 from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import NONE, Index, Settings
+from twinspire_core.search.ragged import Ragged
 
 # More candidates than asked for, at first: most users have seen few of their nearest items
 _SPARE = 32
@@ -29,6 +30,12 @@ class Seen(NamedTuple):
         """The pairs with one of so many first items."""
         first = self.row < items
         return self if first.all() else Seen(self.query[first], self.row[first])
+
+    def by_query(self, queries: int) -> Ragged:
+        """The rows of each of so many queries, in the order given."""
+        order = np.argsort(self.query, kind="stable")
+        row = self.row[order].astype(np.int64)
+        return Ragged(row, self.query[order].astype(np.int64), queries)
 
 
 class Nearest(NamedTuple):

@@ -20,9 +20,10 @@ import numpy as np
 import pyarrow as pa
 
 from serving.answers.answer import RuleWarnings
+from serving.answers.encoded_queries import EncodedQueries
 from serving.answers.exploration import Draw, explored_items
 from serving.answers.filtered_search import Seen
-from serving.answers.retrieval import EncodedQueries, Retrieved, retrieve
+from serving.answers.retrieval import Retrieved, retrieve
 from serving.answers.ruled_lists import RuledLists, choose_ruled
 from serving.requests.request_model import SEEN, USER
 from serving.version.filters import Groups

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from serving.answers.answer import Answer, AnswerWarnings
+from serving.answers.encoded_queries import encode_queries
 from serving.answers.filtered_search import Seen, search_without
 from serving.answers.list_rules import (
     RULED,
@@ -18,7 +19,7 @@ from serving.answers.list_rules import (
     rules_of,
 )
 from serving.answers.ranking import Reasons, explain_lists
-from serving.answers.retrieval import Retrieved, encode_queries, retrieve
+from serving.answers.retrieval import Retrieved, retrieve
 from serving.requests.query_rows import STORED_PAST, Requests, complete
 from serving.requests.request_model import ALLOW, DENY, EXCLUDE, SEEN, Refused
 from serving.version.filters import Filter, Groups, Selected, Values, both

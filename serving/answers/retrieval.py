@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
+from serving.answers.encoded_queries import EncodedQueries
 from serving.answers.filtered_search import Seen, search_without
-from serving.answers.known_past import read_queries
 from serving.answers.ranking import retrieve_ranked
-from serving.requests.request_model import Refused
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import MIX, MOST_POPULAR, RANKED, TWO_TOWER
@@ -43,31 +41,6 @@ class Retrieved(NamedTuple):
     values: np.ndarray | None = None
 
 
-class EncodedQueries(NamedTuple):
-    """What lists are made from.
-
-    Attributes:
-      vectors: [B, D] float32, the query tower's; empty where the two-tower is not asked.
-      queries: B, what the other sources go by.
-      fusion: how the version fuses sources, for all lists of an answer: events may move it meanwhile.
-      sources: those of the version, likewise.
-    """
-
-    vectors: np.ndarray
-    queries: Queries
-    fusion: Fusion | None = None
-    sources: CandidateSources | None = None
-
-    @property
-    def has_vectors(self) -> bool:
-        """Whether the two-tower is asked."""
-        return bool(self.vectors.shape[1])
-
-    def take(self, queries: np.ndarray) -> "EncodedQueries":
-        """The queries of these numbers, [K] int64 ascending."""
-        return self._replace(vectors=self.vectors[queries], queries=self.queries.take(queries))
-
-
 def retrieve(
     version: Version,
     queries: EncodedQueries,
@@ -83,7 +56,7 @@ def retrieve(
 
     Args:
       version: what answers.
-      queries: B, of `encode_queries`.
+      queries: B of them.
       k: how many.
       source: of `Version.choose_source`.
       seen: what must not be listed.
@@ -100,50 +73,6 @@ def retrieve(
         )
         parts.append((members, lists))
     return parts[0][1] if len(parts) == 1 else _join(parts, len(queries.queries))
-
-
-def encode_queries(version: Version, table: pa.Table, source: str) -> EncodedQueries:
-    """What a source goes by.
-
-    Args:
-      version: what answers.
-      table: [B] rows of `serving.requests.query_rows.complete`.
-      source: of `Version.choose_source`.
-
-    Raises:
-      Refused: the query tower has no finite vector for a request.
-    """
-    if source == TWO_TOWER:
-        nothing = np.zeros(0, np.int64)
-        no_past = Ragged(nothing, nothing, len(table))
-        return EncodedQueries(_encode(version, table), Queries.of_past(no_past))
-    vectors = np.zeros((len(table), 0), np.float32)
-    if source == RANKED or TWO_TOWER in version.sources_of(source):
-        vectors = _encode(version, table)
-    # In this order: a fusion never comes before the sources that it names.
-    fusion = version.fusion
-    sources = version.candidate_sources
-    personal = source == RANKED or (sources is not None and sources.use_personal_counts)
-    queries = read_queries(version, table, personal=personal)
-    return EncodedQueries(vectors, queries, fusion, sources)
-
-
-def _encode(version: Version, table: pa.Table) -> np.ndarray:
-    """The query tower's vectors, [B, D] float32.
-
-    Raises:
-      Refused: one is not finite.
-    """
-    vectors = version.encode(table)
-    bad = np.flatnonzero(~np.isfinite(vectors).all(1))
-    if len(bad):
-        raise Refused(
-            int(bad[0]),
-            "The query tower makes finite vectors of features; of these it does not: one is a"
-            " number far beyond those that it was trained on",
-            "out_of_range",
-        )
-    return vectors
 
 
 def _join(parts: Sequence[tuple[np.ndarray, Retrieved]], queries: int) -> Retrieved:
@@ -191,7 +120,7 @@ def _retrieve_group(
         sources = sources.among(passing)
     exclude = None
     if len(seen.query):
-        exclude = lists_of(seen.query, seen.row, len(encoded.queries))
+        exclude = seen.by_query(len(encoded.queries))
     if source not in (RANKED, MIX):
         return _retrieve_from(sources, source, encoded.queries, length, exclude)
     queries, widened = _with_two_tower(version, sources, encoded, k, source, seen)
@@ -275,9 +204,3 @@ def _end_lists(
         tuple(names),
         shares.astype(np.float32),
     )
-
-
-def lists_of(query: np.ndarray, row: np.ndarray, queries: int) -> Ragged:
-    """Lists of what belongs to each query, in the order given."""
-    order = np.argsort(query, kind="stable")
-    return Ragged(row[order].astype(np.int64), query[order].astype(np.int64), queries)

@@ -10,7 +10,7 @@ import numpy as np
 
 from serving.answers.exploration import Explored
 from serving.answers.filtered_search import Seen
-from serving.answers.retrieval import Retrieved, lists_of
+from serving.answers.retrieval import Retrieved
 from twinspire_core.config.source_names import EXPLORATION
 from twinspire_core.config.tables.deployment import ListsConfig
 from twinspire_core.fusion.capped_values import CappedValues
@@ -65,7 +65,7 @@ def choose_ruled(
       explored: what may stand in places for exploration; None without any.
     """
     rows = lists.rows.astype(np.int64)
-    is_new = ~contains(lists_of(known.query, known.row, len(rows)), rows)
+    is_new = ~contains(known.by_query(len(rows)), rows)
     columns = choose(
         Candidates(rows, is_new, _values(capped, rows)),
         k,

@@ -18,10 +18,11 @@ from index_builder import publish_stage
 from model.evaluation.evaluation_set import prepare_as_configured
 from model.evaluation.history_queries import ask_by_history
 from model.evaluation.queries import has_past
+from serving.answers.encoded_queries import encode_queries
 from serving.answers.filtered_search import Seen
 from serving.answers.known_past import read_queries
 from serving.answers.recommend import _had_columns, _listed_in
-from serving.answers.retrieval import encode_queries, retrieve
+from serving.answers.retrieval import retrieve
 from serving.requests.query_rows import Requests, complete
 from serving.version.filters import Groups
 from serving.version.loaded_version import Version

@@ -1,0 +1,84 @@
+"""Queries as candidate sources read them: the query tower's vectors, and what the user took before."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from serving.answers.known_past import read_queries
+from serving.requests.request_model import Refused
+from serving.version.loaded_version import Version
+from twinspire_core.config.source_names import RANKED, TWO_TOWER
+from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.queries import Queries
+
+
+class EncodedQueries(NamedTuple):
+    """What lists are made from.
+
+    Attributes:
+      vectors: [B, D] float32, the query tower's; empty where the two-tower is not asked.
+      queries: B, what the other sources go by.
+      fusion: how the version fuses sources, for all lists of an answer: events may move it meanwhile.
+      sources: those of the version, likewise.
+    """
+
+    vectors: np.ndarray
+    queries: Queries
+    fusion: Fusion | None = None
+    sources: CandidateSources | None = None
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether the two-tower is asked."""
+        return bool(self.vectors.shape[1])
+
+    def take(self, queries: np.ndarray) -> "EncodedQueries":
+        """The queries of these numbers, [K] int64 ascending."""
+        return self._replace(vectors=self.vectors[queries], queries=self.queries.take(queries))
+
+
+def encode_queries(version: Version, table: pa.Table, source: str) -> EncodedQueries:
+    """What a source goes by.
+
+    Args:
+      version: what answers.
+      table: [B] rows of `serving.requests.query_rows.complete`.
+      source: of `Version.choose_source`.
+
+    Raises:
+      Refused: the query tower has no finite vector for a request.
+    """
+    if source == TWO_TOWER:
+        nothing = np.zeros(0, np.int64)
+        no_past = Ragged(nothing, nothing, len(table))
+        return EncodedQueries(_encode(version, table), Queries.of_past(no_past))
+    vectors = np.zeros((len(table), 0), np.float32)
+    if source == RANKED or TWO_TOWER in version.sources_of(source):
+        vectors = _encode(version, table)
+    # In this order: a fusion never comes before the sources that it names.
+    fusion = version.fusion
+    sources = version.candidate_sources
+    personal = source == RANKED or (sources is not None and sources.use_personal_counts)
+    queries = read_queries(version, table, personal=personal)
+    return EncodedQueries(vectors, queries, fusion, sources)
+
+
+def _encode(version: Version, table: pa.Table) -> np.ndarray:
+    """The query tower's vectors, [B, D] float32.
+
+    Raises:
+      Refused: one is not finite.
+    """
+    vectors = version.encode(table)
+    bad = np.flatnonzero(~np.isfinite(vectors).all(1))
+    if len(bad):
+        raise Refused(
+            int(bad[0]),
+            "The query tower makes finite vectors of features; of these it does not: one is a"
+            " number far beyond those that it was trained on",
+            "out_of_range",
+        )
+    return vectors
