@@ -24,6 +24,7 @@ from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.contracts.timings import IndexTimings
+from twinspire_core.display.measured_lists import EvaluatedSet, held_out, on_the_day
 
 _MOST_DAYS = 60
 _AT_ONCE = 8
@@ -99,6 +100,18 @@ class Facts:
     days: list[Day]
     previous: Previous | None
     items: Mapping[str, str | None]
+
+    @property
+    def evaluated_sets(self) -> tuple[EvaluatedSet, EvaluatedSet]:
+        """The lists that were measured: those of all users of the day, and of the ones held out."""
+        day = self.manifest.date
+        return on_the_day(self.metrics, day), held_out(self.metrics, day)
+
+    @property
+    def of_the_model(self) -> EvaluatedSet:
+        """All users of the day; those held out where no two-tower was there before the day."""
+        of_all, of_held_out = self.evaluated_sets
+        return of_all if of_all.of_model else of_held_out
 
 
 def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versions) -> Facts:

@@ -3,7 +3,15 @@
 from collections.abc import Iterator
 from importlib.resources import files
 
-from index_builder.report import changes, quality, stage_outcomes, training, trend
+from index_builder.report import (
+    changes,
+    list_tables,
+    slice_figures,
+    source_figures,
+    stage_outcomes,
+    training,
+    trend,
+)
 from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Example, Item, Section
 from twinspire_core.contracts.example_lists import ExampleList
@@ -64,9 +72,9 @@ def _item(facts: Facts, item: str, taken: bool = False) -> Item:
 _PARTS = (
     trend.trend,
     changes.verdict,
-    quality.sources,
-    quality.lists,
-    quality.slices,
+    source_figures.sources,
+    list_tables.lists,
+    slice_figures.slices,
     examples,
     changes.changes,
     training.popularity,
