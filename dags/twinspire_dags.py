@@ -12,9 +12,9 @@ waiting, and waits for none.
 The day of a scheduled run and of a backfill is its data interval, in the pipeline's time zone. A
 manual run works on the parameter `day`, or on yesterday when it is left empty.
 
-*Triage.* A red run changes nothing for users: the version that was live stays live. The log of the
-red task ends with the reason, and its exit code says who has to act. Any task may be cleared and
-run again; what is done is not done twice.
+*Triage.* A red run serves users nothing that the gate has not accepted: the version that was live
+stays live. The log of the red task ends with the reason, and its exit code says who has to act. Any
+task may be cleared and run again; what is done is not done twice.
 
 - **0** green: done.
 - **1** red: a Beam job failed, or a bug; the log says which job, and why. Report a bug.
@@ -22,8 +22,8 @@ run again; what is done is not done twice.
   says, clear the task.
 - **3** red: bad data (too few rows, too many malformed ones, anomalies). Ask the owner of the logs;
   when they are mended, clear `day` and all below it.
-- **4** red: the gate refused the version. Read its reasons; to overrule them: `twinspire promote
-  PIPELINE VERSION --despite-gate "REASON"`.
+- **4** red: the gate refused the version; what is live goes on with the day's catalogue. Read the
+  reasons; to overrule them: `twinspire promote PIPELINE VERSION --despite-gate "REASON"`.
 - **75** tried again, later and later, red in the end: logs not there yet, storage away.
   When red, see why the logs are late, then clear `day` and all below it.
 - **99** skipped: nothing to do, the day has no logs. `summary` says so.

@@ -36,14 +36,25 @@ class BadData(TwinspireError):
 
 
 class GateRefused(TwinspireError):
-    """Look at the candidate: it is stored, and not live."""
+    """Look at the candidate: it is stored, and not live.
+
+    Attributes:
+      version: the candidate, where it is one.
+      followed_by: the version that went live in its place, with the day's catalogue; None if none
+        did.
+    """
 
     exit_code = 4
+    followed_by: str | None = None
 
     def __init__(self, message: str, version: str | None = None) -> None:
         """Says why, and of which version where it is one."""
         super().__init__(message)
         self.version = version
+
+    def facts(self) -> dict[str, Any]:
+        """What went live in its place."""
+        return {"live_version": self.followed_by} if self.followed_by else {}
 
 
 class Unwell(TwinspireError):

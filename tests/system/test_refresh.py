@@ -15,7 +15,7 @@ from index_builder import index_stage
 from serving.version.loaded_version import Version
 from tests.system.days import FIRST, SECOND, THIRD, registry_of, twinspire
 from twinspire.cli.show_lists import user_result
-from twinspire.runs import index_start, runner
+from twinspire.runs import index_start, live_catalogue
 from twinspire.runs.day_run import DayRun
 from twinspire_core import storage
 from twinspire_core.config.pipeline import load
@@ -42,7 +42,7 @@ def changed(shop):
 
 
 def refresh(pipeline, day, **options):
-    return runner.refresh(DayRun(pipeline, day), **options)
+    return live_catalogue.refresh(DayRun(pipeline, day), **options)
 
 
 def find_parent(pipeline, day):
@@ -251,14 +251,14 @@ def test_a_day_trained_later_does_not_bring_back_what_was_withdrawn(changed, tmp
         "its towers are newer, but its catalogue is older"
     )
     run = DayRun(p, AT)
-    told = runner.catch_up(run, described.version)
+    told = live_catalogue.catch_up(run, described.version)
     live = registry.manifest(registry.live())
     assert (live.version, live.date, live.corpus_date) == (told["version"], AT, after) and told[
         "live"
     ]
     assert live.refreshes == told["trained"] == described.version and live.items == 112
     assert (
-        runner.catch_up(run, described.version)["version"] == live.version
+        live_catalogue.catch_up(run, described.version)["version"] == live.version
         and len(registry.log()) == 5
     )
     assert find_parent(p, date(2024, 3, 13)).version == described.version

@@ -24,7 +24,7 @@ from twinspire.cli.options import (
     resolve_day,
 )
 from twinspire.cli.terminal_tables import terminal_table
-from twinspire.runs import run_leases, runner
+from twinspire.runs import live_catalogue, run_leases, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify_of_error
 from twinspire.runs.stages import STAGES
@@ -130,7 +130,7 @@ def refresh(
         known["day"] = date
         day_run = DayRun(open_pipeline(pipeline), parse_date(date))
         with _with_addresses_of_refused(day_run, known):
-            result = runner.refresh(
+            result = live_catalogue.refresh(
                 day_run, force=force, promote=promote, version=version, reuse=not no_reuse
             )
         print_json(result | addresses_of(day_run.pipeline, result["version"]))

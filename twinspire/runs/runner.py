@@ -1,4 +1,4 @@
-"""Runs a stage of a day, or a refresh, and tells what came of it.
+"""Runs a stage of a day, and tells what came of it.
 
 A stage waits for what it needs (logs, its turn), is planned by what the registry's log says then
 (twinspire/runs/stage_tasks.py), and is found done or made (twinspire/runs/task_attempts.py).
@@ -14,10 +14,10 @@ from rich.console import Console
 
 from twinspire.runs import day_order, run_leases
 from twinspire.runs.day_run import DayRun
+from twinspire.runs.live_catalogue import catch_up, follow
 from twinspire.runs.notifications import notify_of_error
-from twinspire.runs.refresh import plan_refresh
 from twinspire.runs.stage_tasks import plan_stage
-from twinspire.runs.stages import FEATURES, REFRESH, STAGES, Stage
+from twinspire.runs.stages import FEATURES, STAGES, Stage
 from twinspire.runs.staleness import late_events
 from twinspire.runs.task_attempts import complete
 from twinspire_core.contracts.stage_context import Mode, Promote
@@ -28,7 +28,6 @@ from twinspire_core.errors import (
     RunnerFailed,
     TryAgain,
 )
-from twinspire_core.messages import format_message
 from twinspire_core.storage.disk_errors import explain
 
 console = Console(stderr=True, highlight=False, markup=False)
@@ -47,7 +46,8 @@ def run_stage(
     """Runs one stage of one day, or finds it done.
 
     If the run has a lease, it is recorded that the run is under way, and how it ended. A version
-    that only its older catalogue keeps from going live is given the live one's.
+    that only its older catalogue keeps from going live is given the live one's; where the gate
+    refuses one, what is live is given the day's.
 
     Args:
       run: of the day.
@@ -67,10 +67,15 @@ def run_stage(
       they say.
     """
     stage = STAGES[name]
-    with _under_way(run, stage):
-        if late and stage.reads_source and late_events(run):
-            force = True
-        result = _run_stage(run, stage, mode, force=force, promote=promote, reuse=reuse)
+    try:
+        with _under_way(run, stage):
+            if late and stage.reads_source and late_events(run):
+                force = True
+            result = _run_stage(run, stage, mode, force=force, promote=promote, reuse=reuse)
+    except GateRefused as refused:
+        if promote != "no":
+            refused.followed_by = follow(run)
+        raise
     # The lease is released by now: later days may train on the version, whatever its catalogue.
     if stage.publishes and promote == "auto" and not result["live"]:
         result |= catch_up(run, result["version"])
@@ -89,92 +94,6 @@ def check_source(run: DayRun) -> dict[str, Any]:
     # The stage that reads the logs would find the same: the run ends as if it had.
     with _under_way(run, FEATURES):
         return day_check.check(run.pipeline, run.day)
-
-
-def refresh(
-    run: DayRun,
-    *,
-    force: bool = False,
-    promote: Promote = "auto",
-    version: str | None = None,
-    reuse: bool = True,
-) -> dict[str, Any]:
-    """Publishes the live version's towers with the catalogue as of the end of a day, or finds that
-    done.
-
-    Args:
-      run: of the day: events up to it count, and the items are those of the newest snapshot at or
-        before it.
-      force: do it again.
-      promote: as for a version that is trained.
-      version: whose towers to take; by default the live version's.
-      reuse: whether what earlier runs made of logs is used, and added to.
-
-    Returns:
-      The summary: `new`, `changed`, `withdrawn` and `reused` items, what the index and the gate
-      measured, the version.
-
-    Raises:
-      GateRefused: the version was stored, and is not live. TryAgain: other towers went live
-      meanwhile. UsageError: the day or the features are not those of the towers. BadData: a
-      snapshot, or the version, is damaged.
-    """
-    started = time.monotonic()
-    run.read_log()
-    try:
-        task = plan_refresh(run, version, promote, reuse=reuse)
-        attempt, status = complete(run, task, force=force)
-    except Exception as error:
-        told = explain(error) or error
-        if not isinstance(told, TryAgain | RunnerFailed):
-            notify_of_error(run.pipeline, run.day, REFRESH.name, told)
-        if told is not error:
-            raise told from error
-        raise
-    made = attempt.summary["version"]
-    if run.state.fate.get(made) == "rolled back":
-        again = format_message(f'twinspire promote PIPELINE {made} --despite-gate "REASON"')
-        console.print(f"{made} was rolled back and stays so. To make it live again: {again}")
-    return {
-        "stage": task.stage.name,
-        "day": str(run.day),
-        "status": status,
-        "attempt": attempt.uri,
-        "seconds": _seconds_since(started),
-        **attempt.summary,
-        "live": run.is_live(made),
-    }
-
-
-def catch_up(run: DayRun, version: str) -> dict[str, Any]:
-    """Gives a version that was trained the live version's catalogue, if only an older one keeps it
-    from going live.
-
-    What was withdrawn since its day would come back otherwise.
-
-    Args:
-      run: of the version's day; its log has been read after the version was published.
-      version: the version.
-
-    Returns:
-      What takes the place of the version's publication in the summary; empty when there is nothing
-      to do.
-    """
-    state = run.state
-    if state.live is None or version not in state.accepted or state.behind(version) != "catalogue":
-        return {}
-    day = state.corpus_date(state.live)
-    console.print(
-        f"{version} has an older catalogue than {state.live}: its towers go live with that of"
-        f" {day}."
-    )
-    result = refresh(run.of_day(day), version=version)
-    return {
-        "trained": version,
-        "version": result["version"],
-        "live": result["live"],
-        "refresh": result,
-    }
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import pytest
 from index_builder.registry.registry import Registry
 from twinspire.runs.process_identity import ProcessIdentity
 from twinspire_core.config.tables.deployment import NotifyConfig, ServingConfig
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.manifest import File, Manifest
 
 _TELL = """
@@ -33,7 +34,7 @@ def shop(tmp_path):
         name="shop",
         pipeline=SimpleNamespace(work_root=str(tmp_path / "work")),
         registry=SimpleNamespace(root=str(tmp_path / "registry")),
-        gate=SimpleNamespace(metric="recall@50"),
+        gate=GateConfig(),
         serving=ServingConfig(),
         notify=NotifyConfig(),
         source=SimpleNamespace(events=f"{tmp_path}/events/dt={{date}}/", late_days=0),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from twinspire.runs import runner, stage_tasks, task_attempts
+from twinspire.runs import live_catalogue, runner, stage_tasks, task_attempts
 from twinspire.runs.cache_keys import DEFAULTS, config_digest, stage_key
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import STAGES
@@ -238,7 +238,7 @@ def remade(left_behind, monkeypatch):
 def test_what_an_earlier_release_committed_stays_done(left_behind):
     days = attempts.days(left_behind)
     told = [runner.run_stage(DayRun(left_behind, day), name) for day in days for name in STAGES]
-    told.append(runner.refresh(DayRun(left_behind, days[-1])))
+    told.append(live_catalogue.refresh(DayRun(left_behind, days[-1])))
     assert [one["status"] for one in told] == ["already done"] * (2 * len(STAGES) + 1)
 
 
@@ -351,7 +351,7 @@ def test_a_refresh_is_made_again_when_events_came_late(waiting, monkeypatch):
     monkeypatch.setattr(task_attempts, "_make", make)
     for late in (0, 1, 2, 2):
         come(late)
-        assert runner.refresh(DayRun(p, day))["status"] == "done"
+        assert live_catalogue.refresh(DayRun(p, day))["status"] == "done"
     assert keys[2] == keys[3] and len(set(keys)) == 3
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from twinspire.runs import run_leases, runner
+from twinspire.runs import live_catalogue, run_leases, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify
 from twinspire_core.errors import BadData, GateRefused, LogsLate, NothingToDo, TryAgain
@@ -98,9 +98,9 @@ def test_a_refresh_that_is_refused_is_told(shop, told, monkeypatch):
     def fail(*_, **__):
         raise GateRefused("too much is gone")
 
-    monkeypatch.setattr(runner, "plan_refresh", fail)
+    monkeypatch.setattr(live_catalogue, "plan_refresh", fail)
     with pytest.raises(GateRefused):
-        runner.refresh(DayRun(shop[0], DAY))
+        live_catalogue.refresh(DayRun(shop[0], DAY))
     assert [(one["event"], one["stage"]) for one in told()] == [("refused", "refresh")]
 
 

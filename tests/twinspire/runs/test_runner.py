@@ -101,37 +101,29 @@ def test_a_version_that_is_not_live_is_given_the_live_catalogue(
     assert told == ({"version": "refreshed", "live": True} if caught_up else result)
 
 
-def test_nothing_is_caught_up_where_only_the_training_is_older(shop, monkeypatch):
-    pipeline, publish = shop
-    monkeypatch.setattr(runner, "refresh", None)
-    first, newest = publish(20), publish(23)
-    late = publish(21)
-    run = DayRun(pipeline, DAY)
-    assert run.state.live == newest
-    assert [runner.catch_up(run, version) for version in (first, late, newest)] == [{}, {}, {}]
+@pytest.mark.parametrize(
+    ("error", "promote", "followed"),
+    [
+        (GateRefused("worse", "2024-02-21-aaaaaaaa"), "auto", True),
+        (GateRefused("worse", "2024-02-21-aaaaaaaa"), "yes", True),
+        (GateRefused("worse", "2024-02-21-aaaaaaaa"), "no", False),
+        (BadData("damaged"), "auto", False),
+    ],
+)
+def test_what_is_live_follows_a_day_that_was_refused(run, monkeypatch, error, promote, followed):
+    def fail(*_, **__):
+        raise error
 
+    def follow(run):
+        assert run_leases.state(run.pipeline, DAY) == "refused", "later days need not wait for it"
+        return "2024-02-20-bbbbbbbb"
 
-def test_a_version_behind_the_catalogue_alone_is_refreshed(shop, monkeypatch):
-    pipeline, publish = shop
-    first = publish(20)
-    refreshed = publish(20, refreshes=first, corpus=date(2024, 2, 24))
-    trained = publish(21, first)
-    run = DayRun(pipeline, DAY)
-    assert run.state.live == refreshed
-    asked = []
-
-    def refresh(run, *, version):
-        asked.append((run.day, run.lease, version))
-        return {"version": "new", "live": True, "items": 1}
-
-    monkeypatch.setattr(runner, "refresh", refresh)
-    assert runner.catch_up(run, trained) == {
-        "trained": trained,
-        "version": "new",
-        "live": True,
-        "refresh": {"version": "new", "live": True, "items": 1},
-    }
-    assert asked == [(date(2024, 2, 24), None, trained)]
+    monkeypatch.setattr(runner, "_run_stage", fail)
+    monkeypatch.setattr(runner, "follow", follow)
+    with pytest.raises(type(error)) as told:
+        runner.run_stage(run, "publish", promote=promote)
+    live = {"live_version": "2024-02-20-bbbbbbbb"} if followed else {}
+    assert told.value.facts() == live
 
 
 @pytest.fixture

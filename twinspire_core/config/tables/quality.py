@@ -229,6 +229,14 @@ class GateConfig(Strict):
         json_schema_extra=ADDED,
         description="What is done beyond `max_skew` or `max_outside`: a note, or no new version.",
     )
+    refresh_refused: bool = Field(
+        True,
+        json_schema_extra=ADDED,
+        description=(
+            "Where a day's version is refused, the live one goes on with the day's catalogue, as by"
+            " `twinspire refresh`. Without it, nothing of the day is served."
+        ),
+    )
 
 
 def check_gate(gate: GateConfig, evaluation: EvaluationConfig, mix: FusionConfig) -> None:

@@ -1,0 +1,98 @@
+"""What is it worth that the catalogue follows where the gate refuses a day? (docs/decisions/0083)
+
+    python -m benchmarks.quality --case globo/next-day --contender twinspire/served    makes the versions
+    python -m benchmarks.refused_day --json refused_day.json
+
+The next day's readers of each of Globo's test days, as `benchmarks.quality` asks for them, as if the
+gate had refused the day: by the version of the day before as it was, by the same towers with the
+catalogue of the refused day, and by the day's own version, which the gate had accepted. Recall@50 of
+what is served and of the two-tower alone, with 95% intervals over users.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.quality import bench, runs, served
+from benchmarks.quality.command import machine, write_whole
+from benchmarks.quality.logs import CASES
+from benchmarks.quality.ours import Fitted
+from serving.version.loaded_version import Version
+from twinspire.runs import live_catalogue
+from twinspire.runs.day_run import DayRun
+from twinspire_core.config.source_names import TWO_TOWER
+from twinspire_core.metrics.bootstrap import intervals, resampled_means
+
+RESAMPLES = 1_000
+MEASURE = "kept/recall@50"
+ASKED = {"served": None, "two-tower": TWO_TOWER}
+
+
+def main() -> None:
+    """Asks each day and prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("work/quality"), help="of benchmarks.quality"
+    )
+    parser.add_argument("--case", choices=list(CASES), default="globo/next-day", help="what to ask")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--days", type=int, help="only so many days, the first ones")
+    args = parser.parse_args()
+    plan = bench.Plan(work=args.work, cases=(args.case,), names=(), seeds=1, days=args.days)
+    found: dict[str, list[np.ndarray]] = {}
+    users: list[np.ndarray] = []
+    for ready in bench.prepared(plan, CASES[args.case]):
+        case = next(case for case in ready.split.cases if case.of == args.case)
+        users.append(ready.queries(case)["_user"].to_numpy())
+        chain = served.chain_of(ready.split, {}, 0, args.work)
+        chain.live_after(ready.split.last)
+        asked = list(served.requests(ready, case))
+        now = datetime.combine(case.day or ready.split.last, time(12), chain.p.zone)
+        for name, version in versions(chain, ready.split.last):
+            for source_name, source in ASKED.items():
+                rows = served.ask(version, asked, now, source, exclude_seen=False)
+                lists = served.positions(version, rows, ready.corpus()["_item"])
+                score = runs.score(ready, case, Fitted({case.name: lists}, 0.0))[MEASURE]
+                found.setdefault(f"{source_name}, {name}", []).append(score)
+        told = (f"{name} {parts[-1].mean():.4f}" for name, parts in found.items())
+        print(f"after {ready.split.last}: {'; '.join(told)}", flush=True)
+    figures = table(found, np.concatenate(users))
+    if args.json:
+        write_whole(
+            args.json, json.dumps({"machine": machine(), "found": figures}, indent=1) + "\n"
+        )
+
+
+def versions(chain: served.Chain, day: date) -> Iterator[tuple[str, Version]]:
+    """What could be served after a day: named, and opened."""
+    state = DayRun(chain.p, day).state
+    before = state.accepted_before(day)
+    assert before, "a test day is never the first of its chain"
+    yield "as it was", Version.open(chain.p, before)
+    followed: dict[str, Any] = live_catalogue.refresh(
+        DayRun(chain.p, day), version=before, promote="no"
+    )
+    yield "with the day's catalogue", Version.open(chain.p, followed["version"])
+    yield "the day's own", Version.open(chain.p, state.accepted_before(day + timedelta(days=1)))
+
+
+def table(found: dict[str, list[np.ndarray]], users: np.ndarray) -> dict[str, list[float]]:
+    """Prints the mean of all days, with its interval."""
+    values = {name: np.concatenate(parts) for name, parts in found.items()}
+    spans = intervals(resampled_means(values, np.unique(users, return_inverse=True)[1], RESAMPLES))
+    figures = {}
+    for name, (low, high) in spans.items():
+        figures[name] = [round(float(x), 4) for x in (values[name].mean(), low, high)]
+        print(f"{name:36} {figures[name][0]:.4f}  ({low:.4f} to {high:.4f})")
+    return figures
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""When what is live is brought up to the catalogue of a day that was published, or refused."""
+
+from datetime import date, timedelta
+
+import pytest
+
+from twinspire.runs import live_catalogue
+from twinspire.runs.day_run import DayRun
+from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.errors import BadData, GateRefused, TryAgain, UsageError
+
+DAY = date(2024, 2, 21)
+LATER = date(2024, 2, 24)
+
+
+def test_nothing_is_caught_up_where_only_the_training_is_older(shop, monkeypatch):
+    pipeline, publish = shop
+    monkeypatch.setattr(live_catalogue, "refresh", None)
+    first, newest = publish(20), publish(23)
+    late = publish(21)
+    run = DayRun(pipeline, DAY)
+    assert run.state.live == newest
+    assert [live_catalogue.catch_up(run, version) for version in (first, late, newest)] == [
+        {},
+        {},
+        {},
+    ]
+
+
+def test_a_version_behind_the_catalogue_alone_is_refreshed(shop, monkeypatch):
+    pipeline, publish = shop
+    first = publish(20)
+    refreshed = publish(20, refreshes=first, corpus=LATER)
+    trained = publish(21, first)
+    run = DayRun(pipeline, DAY)
+    assert run.state.live == refreshed
+    asked = []
+
+    def refresh(run, *, version):
+        asked.append((run.day, run.lease, version))
+        return {"version": "new", "live": True, "items": 1}
+
+    monkeypatch.setattr(live_catalogue, "refresh", refresh)
+    assert live_catalogue.catch_up(run, trained) == {
+        "trained": trained,
+        "version": "new",
+        "live": True,
+        "refresh": {"version": "new", "live": True, "items": 1},
+    }
+    assert asked == [(LATER, None, trained)]
+
+
+@pytest.fixture
+def refreshed(shop, monkeypatch):
+    """Days that what is live was refreshed for; nothing is run."""
+    days = []
+
+    def refresh(run):
+        days.append((run.day, run.lease))
+        return {"version": f"refreshed {run.day}", "live": True}
+
+    monkeypatch.setattr(live_catalogue, "refresh", refresh)
+    return days
+
+
+def test_what_is_live_follows_a_refused_day(shop, refreshed):
+    pipeline, publish = shop
+    publish(20)
+    run = DayRun(pipeline, DAY, lease="mine")
+    assert live_catalogue.follow(run) == f"refreshed {DAY}"
+    assert refreshed == [(DAY, None)]
+
+
+def test_it_does_not_go_back_to_an_older_catalogue(shop, refreshed):
+    """As when the refused day is run once more after later ones, or fills a gap."""
+    pipeline, publish = shop
+    assert live_catalogue.follow(DayRun(pipeline, DAY)) is None, "nothing is live yet"
+    first = publish(20)
+    publish(20, refreshes=first, corpus=LATER)
+    days = [LATER - timedelta(days=1), LATER, LATER + timedelta(days=1)]
+    assert [live_catalogue.follow(DayRun(pipeline, day)) for day in days] == [
+        None,
+        None,
+        f"refreshed {days[-1]}",
+    ]
+
+
+def test_it_stays_where_it_shall(shop, refreshed):
+    pipeline, publish = shop
+    publish(20)
+    pipeline.gate = GateConfig(refresh_refused=False)
+    assert live_catalogue.follow(DayRun(pipeline, DAY)) is None and refreshed == []
+
+
+@pytest.mark.parametrize("error", [UsageError, TryAgain, BadData, GateRefused])
+def test_what_is_in_the_way_is_told_and_the_day_stays_refused(
+    shop, refreshed, monkeypatch, capsys, error
+):
+    def fail(run):
+        raise error("items are gone, see twinspire show PIPELINE")
+
+    pipeline, publish = shop
+    live = publish(20)
+    monkeypatch.setattr(live_catalogue, "refresh", fail)
+    assert live_catalogue.follow(DayRun(pipeline, DAY)) is None
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"{live} keeps its catalogue of 2024-02-20: items are gone" in told
+
+
+def test_it_is_not_live_where_it_was_rolled_back(shop, refreshed, monkeypatch):
+    pipeline, publish = shop
+    publish(20)
+    monkeypatch.setattr(live_catalogue, "refresh", lambda run: {"version": "v", "live": False})
+    assert live_catalogue.follow(DayRun(pipeline, DAY)) is None

@@ -1,0 +1,140 @@
+"""Brings what is live up to a day's catalogue: when asked to, and after a day was published or refused.
+
+How a refresh is planned: twinspire/runs/refresh.py.
+"""
+
+import time
+from typing import Any
+
+from rich.console import Console
+
+from twinspire.runs.day_run import DayRun
+from twinspire.runs.notifications import notify_of_error
+from twinspire.runs.refresh import plan_refresh
+from twinspire.runs.stages import REFRESH
+from twinspire.runs.task_attempts import complete
+from twinspire_core.contracts.stage_context import Promote
+from twinspire_core.errors import RunnerFailed, TryAgain, TwinspireError
+from twinspire_core.messages import format_message
+from twinspire_core.storage.disk_errors import explain
+
+console = Console(stderr=True, highlight=False, markup=False)
+
+
+def refresh(
+    run: DayRun,
+    *,
+    force: bool = False,
+    promote: Promote = "auto",
+    version: str | None = None,
+    reuse: bool = True,
+) -> dict[str, Any]:
+    """Publishes the live version's towers with the catalogue as of the end of a day, or finds that
+    done.
+
+    Args:
+      run: of the day: events up to it count, and the items are those of the newest snapshot at or
+        before it.
+      force: do it again.
+      promote: as for a version that is trained.
+      version: whose towers to take; by default the live version's.
+      reuse: whether what earlier runs made of logs is used, and added to.
+
+    Returns:
+      The summary: `new`, `changed`, `withdrawn` and `reused` items, what the index and the gate
+      measured, the version.
+
+    Raises:
+      GateRefused: the version was stored, and is not live. TryAgain: other towers went live
+      meanwhile. UsageError: the day or the features are not those of the towers. BadData: a
+      snapshot, or the version, is damaged.
+    """
+    started = time.monotonic()
+    run.read_log()
+    try:
+        task = plan_refresh(run, version, promote, reuse=reuse)
+        attempt, status = complete(run, task, force=force)
+    except Exception as error:
+        told = explain(error) or error
+        if not isinstance(told, TryAgain | RunnerFailed):
+            notify_of_error(run.pipeline, run.day, REFRESH.name, told)
+        if told is not error:
+            raise told from error
+        raise
+    made = attempt.summary["version"]
+    if run.state.fate.get(made) == "rolled back":
+        again = format_message(f'twinspire promote PIPELINE {made} --despite-gate "REASON"')
+        console.print(f"{made} was rolled back and stays so. To make it live again: {again}")
+    return {
+        "stage": task.stage.name,
+        "day": str(run.day),
+        "status": status,
+        "attempt": attempt.uri,
+        "seconds": round(time.monotonic() - started, 1),
+        **attempt.summary,
+        "live": run.is_live(made),
+    }
+
+
+def catch_up(run: DayRun, version: str) -> dict[str, Any]:
+    """Gives a version that was trained the live version's catalogue, if only an older one keeps it
+    from going live.
+
+    What was withdrawn since its day would come back otherwise.
+
+    Args:
+      run: of the version's day; its log has been read after the version was published.
+      version: the version.
+
+    Returns:
+      What takes the place of the version's publication in the summary; empty when there is nothing
+      to do.
+    """
+    state = run.state
+    if state.live is None or version not in state.accepted or state.behind(version) != "catalogue":
+        return {}
+    day = state.corpus_date(state.live)
+    console.print(
+        f"{version} has an older catalogue than {state.live}: its towers go live with that of"
+        f" {day}."
+    )
+    result = refresh(run.of_day(day), version=version)
+    return {
+        "trained": version,
+        "version": result["version"],
+        "live": result["live"],
+        "refresh": result,
+    }
+
+
+def follow(run: DayRun) -> str | None:
+    """Gives the live version's towers the catalogue of a day whose own version the gate refused.
+
+    Else what is served would know neither the day's items nor what users did on it. The gate of a
+    refresh judges the catalogue; what it finds, or whatever else is in the way, is told, and the
+    version that is live stays as it is.
+
+    Args:
+      run: of the refused day.
+
+    Returns:
+      The version that is live instead; None where nothing was to be done, or nothing could be.
+    """
+    run.read_log()
+    live = run.state.live
+    if not run.pipeline.gate.refresh_refused or live is None:
+        return None
+    before = run.state.corpus_date(live)
+    if before >= run.day:
+        return None
+    console.print(
+        f"{live} is given the catalogue of {run.day}, which it serves until a day is accepted."
+    )
+    try:
+        result = refresh(run.of_day(run.day))
+    except TwinspireError as error:
+        console.print(
+            f"{live} keeps its catalogue of {before}: {format_message(error)}", soft_wrap=True
+        )
+        return None
+    return result["version"] if result["live"] else None
