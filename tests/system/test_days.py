@@ -251,7 +251,7 @@ def test_a_day_refused_by_the_gate_is_not_inherited(shop):
     assert str(live.corpus_date) == THIRD
     assert registry.accepted_before(date(2024, 3, 12)).version == trained
     again = twinspire("publish", str(shop), "--date", THIRD, check=4)
-    assert "0.9990" in again["reason"] and again["version"] == refused
+    assert refused in again["reason"] and "0.9990" in again["reason"]
     assert registry.log()[-1].version == followed, "once is enough"
     twinspire("promote", str(shop), refused, "--despite-gate", "known cause")
     assert registry.live() == refused
