@@ -36,16 +36,11 @@ class BadData(TwinspireError):
 
 
 class GateRefused(TwinspireError):
-    """Look at the candidate: it is stored, and not live.
-
-    Attributes:
-      version: the candidate, where it is one.
-      followed_by: the version that went live in its place, with the day's catalogue; None if none
-        did.
-    """
+    """Look at the candidate: it is stored, and not live."""
 
     exit_code = 4
     followed_by: str | None = None
+    """The version that went live in its place, with the day's catalogue; None if none did."""
 
     def __init__(self, message: str, version: str | None = None) -> None:
         """Says why, and of which version where it is one."""
