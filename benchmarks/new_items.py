@@ -19,19 +19,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from benchmarks.quality import bench, served, served_with_events
+from benchmarks.quality import bench, means, served, served_with_events
 from benchmarks.quality.command import machine, write_whole
 from benchmarks.quality.prepare import Prepared
 from benchmarks.quality.splits import Case
 from serving.version.loaded_version import Version
-from twinspire_core.metrics.bootstrap import intervals, resampled_means
 
 K = 50
 NEW_ITEMS = 10_000
 """The server's own limit."""
 HALF_LIFE = 3_600 * 1_000_000
 STEP = served_with_events.MINUTES * 60_000_000
-RESAMPLES = 1_000
 
 Lists = list[list[str]]
 """Ids by query, the best first."""
@@ -65,23 +63,12 @@ def main() -> None:
             hits.setdefault(name, []).append(found)
         of_day = (f"{name} {parts[-1].mean():.3f}" for name, parts in hits.items())
         print(f"after {ready.split.last}: {', '.join(of_day)}", flush=True)
-    figures = table(hits, np.concatenate(users))
+    figures = means.told(hits, users)
     share = float(np.concatenate(came).mean())
     print(f"{share:.3f} of {sum(map(len, came)):,} last clicks are of items that the version lacks")
     if args.json:
         figures = {"machine": machine(), "new": round(share, 4), "found": figures}
         write_whole(args.json, json.dumps(figures, indent=1) + "\n")
-
-
-def table(hits: dict[str, list[np.ndarray]], users: np.ndarray) -> dict[str, list[float]]:
-    """Prints the share of last clicks that each way found, of all days, with its interval."""
-    values = {name: np.concatenate(parts).astype(float) for name, parts in hits.items()}
-    spans = intervals(resampled_means(values, np.unique(users, return_inverse=True)[1], RESAMPLES))
-    figures = {}
-    for name, (low, high) in spans.items():
-        figures[name] = [round(float(x), 4) for x in (values[name].mean(), low, high)]
-        print(f"{name:34} {figures[name][0]:.3f}  ({low:.3f} to {high:.3f})")
-    return figures
 
 
 def last_clicks(ready: Prepared, case: Case) -> pl.DataFrame:

@@ -14,11 +14,10 @@ import json
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from benchmarks.quality import bench, runs, served
+from benchmarks.quality import bench, means, runs, served
 from benchmarks.quality.command import machine, write_whole
 from benchmarks.quality.logs import CASES
 from benchmarks.quality.ours import Fitted
@@ -26,9 +25,7 @@ from serving.version.loaded_version import Version
 from twinspire.runs import live_catalogue
 from twinspire.runs.day_run import DayRun
 from twinspire_core.config.source_names import TWO_TOWER
-from twinspire_core.metrics.bootstrap import intervals, resampled_means
 
-RESAMPLES = 1_000
 MEASURE = "kept/recall@50"
 ASKED = {"served": None, "two-tower": TWO_TOWER}
 
@@ -63,7 +60,7 @@ def main() -> None:
                 found.setdefault(f"{source_name}, {name}", []).append(score)
         told = (f"{name} {parts[-1].mean():.4f}" for name, parts in found.items())
         print(f"after {ready.split.last}: {'; '.join(told)}", flush=True)
-    figures = table(found, np.concatenate(users))
+    figures = means.told(found, users)
     if args.json:
         write_whole(
             args.json, json.dumps({"machine": machine(), "found": figures}, indent=1) + "\n"
@@ -76,22 +73,9 @@ def versions(chain: served.Chain, day: date) -> Iterator[tuple[str, Version]]:
     before = state.accepted_before(day)
     assert before, "a test day is never the first of its chain"
     yield "as it was", Version.open(chain.p, before)
-    followed: dict[str, Any] = live_catalogue.refresh(
-        DayRun(chain.p, day), version=before, promote="no"
-    )
+    followed = live_catalogue.refresh(DayRun(chain.p, day), version=before, promote="no")
     yield "with the day's catalogue", Version.open(chain.p, followed["version"])
     yield "the day's own", Version.open(chain.p, state.accepted_before(day + timedelta(days=1)))
-
-
-def table(found: dict[str, list[np.ndarray]], users: np.ndarray) -> dict[str, list[float]]:
-    """Prints the mean of all days, with its interval."""
-    values = {name: np.concatenate(parts) for name, parts in found.items()}
-    spans = intervals(resampled_means(values, np.unique(users, return_inverse=True)[1], RESAMPLES))
-    figures = {}
-    for name, (low, high) in spans.items():
-        figures[name] = [round(float(x), 4) for x in (values[name].mean(), low, high)]
-        print(f"{name:36} {figures[name][0]:.4f}  ({low:.4f} to {high:.4f})")
-    return figures
 
 
 if __name__ == "__main__":
