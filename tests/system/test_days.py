@@ -249,6 +249,7 @@ def test_a_day_refused_by_the_gate_is_not_inherited(shop):
     live = registry.manifest(registry.live())
     assert (live.version, live.refreshes, str(live.date)) == (followed, trained, SECOND)
     assert str(live.corpus_date) == THIRD
+    assert told["days"][0]["live_version"] == followed
     assert registry.accepted_before(date(2024, 3, 12)).version == trained
     again = twinspire("publish", str(shop), "--date", THIRD, check=4)
     assert refused in again["reason"] and "0.9990" in again["reason"]

@@ -235,7 +235,8 @@ def _run_stages(run: DayRun, **options: Any) -> dict[str, Any]:
             reason = format_message(error)
             outcome, colour = _ENDS[type(error)]
             console.print(f"[{colour}]{outcome}[/] {reason}", highlight=False)
-            return {"day": str(run.day), "outcome": outcome, "reason": reason, "seconds": seconds}
+            told = {"outcome": outcome, "reason": reason, "seconds": seconds, **error.facts()}
+            return {"day": str(run.day), **told}
         except (TryAgain, RunnerFailed) as error:
             # A scheduler would try again before it tells anybody; here nothing does.
             notify_of_error(run.pipeline, run.day, name, error)
