@@ -23,7 +23,7 @@ from serving.answers.filtered_search import Seen
 from serving.answers.known_past import read_queries
 from serving.answers.recommend import _had_columns, _listed_in
 from serving.answers.retrieval import retrieve
-from serving.requests.query_rows import Requests, complete
+from serving.requests.query_rows import STORED_HISTORY, Requests, complete
 from serving.version.filters import Groups
 from serving.version.loaded_version import Version
 from tests.beam_jobs.features import world as worlds
@@ -36,10 +36,12 @@ from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.ranker import rank_sources
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.exact_index import ExactIndex
-from twinspire_core.search.index import Settings
+from twinspire_core.search.index import NONE, Settings
+from twinspire_core.sources import personal_counts
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.queries import ScoredLists
 from twinspire_core.sources.registry import tables_of
+from twinspire_core.sources.weighted_items import WeightedItems
 
 FITTED = [*source_names.FITTED]
 SOURCES = [
@@ -345,3 +347,24 @@ def test_of_a_stranger_only_the_requests_own_events_count(both):
     table, _ = complete(table, version.users, friday, version.pipeline.history_name)
     assert table["_past_events"].to_pylist() == [None, None]
     assert read_queries(version, table, personal=False).events.tolist() == [3, 0]
+
+
+def test_without_counts_the_stored_history_tells_what_was_taken_last(both):
+    """As far as it goes back, it is the order that ages of counted items tell."""
+    version, _, _ = both
+    requests = Requests(version.pipeline).table([{"user": u} for u in version.users.some(100)])
+    now = datetime.now(version.pipeline.zone)
+    counted, _ = complete(requests, version.users, now, version.pipeline.history_name)
+    uncounted = counted.drop_columns([*{*personal_counts.COLUMNS} & {*counted.column_names}])
+    wanted, found = (
+        WeightedItems.of_queries(read_queries(version, rows, personal=True)).items
+        for rows in (counted, uncounted)
+    )
+    compared = 0
+    for n, history in enumerate(counted[STORED_HISTORY].to_pylist()):
+        by_age, in_order = (items.part(n, n + 1).values.tolist() for items in (wanted, found))
+        depth = len({*version.rows(history or []).tolist()} - {NONE})
+        assert in_order[:depth] == by_age[:depth]
+        assert {*in_order} <= {*by_age}, "counts go back further"
+        compared += depth
+    assert compared > 30 and (found.lengths > 3).any()
