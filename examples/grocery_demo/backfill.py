@@ -9,6 +9,7 @@ from rich.live import Live
 
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
+from twinspire.backfills.airflow_backfills import start_backfill
 from twinspire.backfills.airflow_rest import AirflowRest
 from twinspire.backfills.progress_board import STAGES, Board, Cell
 from twinspire_core.config.pipeline import Pipeline
@@ -42,7 +43,7 @@ def run(
     dag = pipeline.name
     rest.wait_for_dag(dag)
     rest.unpause(dag)
-    rest.backfill(dag, days[0], days[-1], zone=pipeline.zone, again="completed")
+    start_backfill(rest, dag, days[0], days[-1], zone=pipeline.zone, again="completed")
     board = Board(days, pipeline.zone)
     with Live(
         board, console=console, refresh_per_second=4, transient=not console.is_terminal

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from examples.local_airflow.server import LocalAirflow, free_port
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import version_date
+from twinspire.backfills.airflow_backfills import runs_of_days
 from twinspire.cli.main import app
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts import attempts
@@ -152,7 +153,7 @@ def test_a_cancelled_backfill_is_gone_on_with_by_a_new_one(backfill, shop, airfl
     until(lambda: not rest.runs("ten", state=["running", "queued"]))
 
     # Somebody clears a run of it in the UI, and nothing will ever start that.
-    run = rest.runs_of_days("ten", ago(1), ago(1), ZoneInfo(ZONE))[ago(1)]["dag_run_id"]
+    run = runs_of_days(rest, "ten", ago(1), ago(1), ZoneInfo(ZONE))[ago(1)]["dag_run_id"]
     rest.call("POST", f"dags/ten/dagRuns/{run}/clear", json={"dry_run": False})
     code, _, said = backfill(*over(6, 1, "--redo", "failed"))
     assert code == 2 and f"those of {ago(1)} are queued" in said and "--cancel" in said

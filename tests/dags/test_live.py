@@ -26,6 +26,7 @@ import pytest
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import version_date
+from twinspire.backfills.airflow_backfills import start_backfill
 from twinspire_core.errors import UsageError
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
@@ -105,8 +106,8 @@ def runs(airflow):
         rest.wait_for_dag(dag)
     # Backfills first: a DAG that is let go makes its scheduled run of yesterday at once, and older
     # days go first.
-    backfill = {"shop": rest.backfill("shop", ago(4), ago(2), zone=zone, at_once=10)}
-    backfill["ten"] = rest.backfill("ten", ago(10), ago(2), zone=zone, at_once=10)
+    backfill = {"shop": start_backfill(rest, "shop", ago(4), ago(2), zone=zone, at_once=10)}
+    backfill["ten"] = start_backfill(rest, "ten", ago(10), ago(2), zone=zone, at_once=10)
     backfill["same day"] = _backfill_with_a_day(rest)
     manual = {
         "empty": rest.trigger("corner", day=str(ago(2))),

@@ -20,6 +20,7 @@ from examples.local_airflow.server import LocalAirflow, free_port
 from index_builder.registry.version_log import version_date
 from tests.dags.browser import needs_chromium, page_of_task, report_button
 from tests.system.days import ROOT, registry_of, twinspire
+from twinspire.backfills.airflow_backfills import runs_of_days, start_backfill
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts.artifact_files import REPORT
 
@@ -121,7 +122,7 @@ def runs(rest):
     """Everything started and ended: ids of the runs, by their names in RUNS or by their day."""
     zone = ZoneInfo(ZONE)
     # Before the DAG is let go, which makes the scheduled run at once: older days go first.
-    rest.backfill("shop", DONE, FORCED, zone=zone, at_once=10)
+    start_backfill(rest, "shop", DONE, FORCED, zone=zone, at_once=10)
     made = {"manual without a day": rest.trigger("shop")}
     rest.unpause("shop")
     wait(lambda: rest.runs("shop", run_type="backfill", state=["success"]))
@@ -130,7 +131,7 @@ def runs(rest):
     made["manual by force"] = rest.trigger("shop", day=str(FORCED), force=True)
     made["manual from scratch"] = rest.trigger("shop", day=str(YESTERDAY), mode="full")
     finish(rest)
-    by_day = rest.runs_of_days("shop", DONE, YESTERDAY, zone)
+    by_day = runs_of_days(rest, "shop", DONE, YESTERDAY, zone)
     for name, (day, *_) in RUNS.items():
         if name not in made:
             made[name] = by_day[day]["dag_run_id"]

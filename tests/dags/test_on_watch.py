@@ -24,6 +24,7 @@ from index_builder.registry.version_log import version_date
 from tests.dags.browser import needs_chromium, page_of_task, report_button
 from tests.serving import conftest as circle
 from tests.serving.conftest import towers  # noqa: F401
+from twinspire.backfills.airflow_backfills import start_backfill
 from twinspire_core.config.pipeline import load
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
@@ -133,7 +134,7 @@ def airflow(home, packets):
 def days(airflow):
     """The runs of three days, ended: two of a backfill, and the scheduled one."""
     rest = airflow.rest
-    rest.backfill("prompt", ago(3), ago(2), zone=ZoneInfo(ZONE))
+    start_backfill(rest, "prompt", ago(3), ago(2), zone=ZoneInfo(ZONE))
     rest.unpause("prompt")
 
     def ended():

@@ -24,6 +24,7 @@ from examples.local_airflow.server import LocalAirflow, free_port
 from index_builder.registry.version_log import version_date
 from tests.shop import lay_out
 from tests.system.days import ROOT, registry_of
+from twinspire.backfills.airflow_backfills import active_backfills, cancel_backfill, start_backfill
 from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.contracts.manifest import FILE, Manifest
 
@@ -166,9 +167,9 @@ def test_a_backfill_of_the_last_release_is_left_half_done(shop, old, servers, ev
     with old.airflow(shop) as airflow:
         rest = airflow.rest
         rest.unpause("shop")
-        number = rest.backfill("shop", BACKFILLED[0], BACKFILLED[-1], zone=ZONE)
+        number = start_backfill(rest, "shop", BACKFILLED[0], BACKFILLED[-1], zone=ZONE)
         until(lambda: len(registry_of(shop).log()) == 2)
-        rest.cancel_backfill(number)
+        cancel_backfill(rest, number)
         # The day that has begun comes to its end.
         until(lambda: not rest.runs("shop", state="running"))
     made = days_and_parents(shop)
@@ -212,8 +213,8 @@ def test_the_last_release_stops_at_a_key_that_came_later(shop, old):
 def test_the_last_release_goes_on_from_a_parent_of_this_code(shop, old, everybody_serves):
     with old.airflow(shop) as airflow:
         # Ended, which the scheduler looks for every half minute
-        until(lambda: not airflow.rest.active_backfills("shop"))
-        airflow.rest.backfill("shop", BACK, BACK, zone=ZONE)
+        until(lambda: not active_backfills(airflow.rest, "shop"))
+        start_backfill(airflow.rest, "shop", BACK, BACK, zone=ZONE)
         *_, runs = airflow.rest.watch(lambda: airflow.rest.runs("shop"))
     assert runs[-1]["state"] == "success"
     assert days_and_parents(shop) == line_of([*BACKFILLED, BACK])

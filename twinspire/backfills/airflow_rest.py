@@ -1,12 +1,9 @@
-"""Airflow's REST API, as far as we need it."""
+"""Airflow's REST API, as far as we need it: DAGs, their runs and tasks."""
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date, datetime, time
-from functools import partial
 from time import monotonic, sleep
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import httpx
 
@@ -134,95 +131,10 @@ class AirflowRest:
         body = {"logical_date": None, "conf": conf}
         return str(self.call("POST", f"dags/{dag}/dagRuns", json=body)["dag_run_id"])
 
-    def backfill(
-        self,
-        dag: str,
-        first: date,
-        last: date,
-        *,
-        zone: ZoneInfo,
-        at_once: int = 1,
-        again: str = "none",
-        conf: Mapping[str, object] | None = None,
-    ) -> int:
-        """Starts a backfill over days and returns its id.
-
-        Args:
-          dag: the DAG's id.
-          first: the first day.
-          last: the last day, included.
-          zone: the pipeline's: Airflow compares instants, and a bare date would be midnight in
-            Greenwich.
-          at_once: how many days run concurrently.
-          again: which days that have a run get another: `none`, `failed` or `completed` (both).
-          conf: parameters of all its runs.
-        """
-        body = {
-            **_range(dag, first, last, zone),
-            "max_active_runs": at_once,
-            "reprocess_behavior": again,
-            "dag_run_conf": dict(conf or {}),
-        }
-        others = frozenset(int(one["id"]) for one in self.active_backfills(dag))
-        undo = partial(self._drop_half_made, dag, body, others)
-        return int(self.call("POST", "backfills", json=body, undo=undo)["id"])
-
-    def _drop_half_made(self, dag: str, body: Mapping[str, Any], others: Container[int]) -> None:
-        """Airflow makes a backfill first and then its runs, one by one. It clears up when SQLite is
-        locked in between, but that needs the lock as well; what stays would block every other one.
-
-        Args:
-          dag: the DAG's id.
-          body: what was asked for.
-          others: backfills that were active before.
-        """
-        first, last = body["from_date"], body["to_date"]
-        of_days = {"logical_date_gte": first, "logical_date_lte": last}
-        for one in self.active_backfills(dag):
-            same_days = _instants(one["from_date"], one["to_date"]) == _instants(first, last)
-            if int(one["id"]) in others or not same_days:
-                continue
-            # Before the backfill is cancelled, which would make them failed ones, and so left out.
-            for run in self.runs(dag, run_type="backfill", state="queued", **of_days):
-                self.call("DELETE", f"dags/{dag}/dagRuns/{run['dag_run_id']}")
-            try:
-                self.cancel_backfill(int(one["id"]))
-            except httpx.HTTPStatusError as error:
-                # Airflow has cleared up meanwhile.
-                if error.response.status_code not in (httpx.codes.NOT_FOUND, httpx.codes.CONFLICT):
-                    raise
-
-    def backfill_days(
-        self, dag: str, first: date, last: date, *, zone: ZoneInfo, again: str
-    ) -> list[date]:
-        """The days that such a backfill would run; those under way are not among them."""
-        body = {**_range(dag, first, last, zone), "reprocess_behavior": again}
-        found = self.call("POST", "backfills/dry_run", json=body)["backfills"]
-        return sorted(day_of(one["logical_date"], zone) for one in found)
-
-    def active_backfills(self, dag: str) -> list[dict[str, Any]]:
-        """Backfills of a DAG that have not ended."""
-        found = self.call("GET", "backfills", params={"dag_id": dag, "order_by": "-id"})
-        return [one for one in found["backfills"] if not one["completed_at"]]
-
-    def cancel_backfill(self, number: int) -> None:
-        """Cancels a backfill: its runs that wait are marked as failed, those that run go on."""
-        self.call("PUT", f"backfills/{number}/cancel")
-
     def runs(self, dag: str, **query: object) -> list[dict[str, Any]]:
         """Runs of a DAG, oldest day first; those without a day last."""
         found = self._all(f"dags/{dag}/dagRuns", "dag_runs", {"order_by": "id", **query})
         return sorted(found, key=lambda run: run["data_interval_start"] or "9")
-
-    def runs_of_days(
-        self, dag: str, first: date, last: date, zone: ZoneInfo
-    ) -> dict[date, dict[str, Any]]:
-        """The scheduled or backfilled run of each day that has one; manual ones belong to no day."""
-        between = _range(dag, first, last, zone)
-        found = self.runs(
-            dag, logical_date_gte=between["from_date"], logical_date_lte=between["to_date"]
-        )
-        return {day_of(run["data_interval_start"], zone): run for run in found}
 
     def _all(self, path: str, name: str, query: Mapping[str, object]) -> list[dict[str, Any]]:
         """All pages of a list."""
@@ -266,11 +178,6 @@ class AirflowRest:
             sleep(every)
 
 
-def day_of(instant: str, zone: ZoneInfo) -> date:
-    """The day in which an instant lies that Airflow names."""
-    return datetime.fromisoformat(instant).astimezone(zone).date()
-
-
 @contextmanager
 def readable_errors(rest: AirflowRest) -> Iterator[None]:
     """Turns what goes wrong between us and Airflow into errors that say what to do.
@@ -294,18 +201,6 @@ def readable_errors(rest: AirflowRest) -> Iterator[None]:
             f"Airflow's API server answers at {rest.url}; now it does not: {e}. Start it (make"
             " airflow), or name another by --airflow or TWINSPIRE_AIRFLOW_URL."
         ) from e
-
-
-def _range(dag: str, first: date, last: date, zone: ZoneInfo) -> dict[str, str]:
-    return {
-        "dag_id": dag,
-        "from_date": datetime.combine(first, time.min, zone).isoformat(),
-        "to_date": datetime.combine(last, time(23, 59, 59), zone).isoformat(),
-    }
-
-
-def _instants(*times: str) -> list[datetime]:
-    return [datetime.fromisoformat(time) for time in times]
 
 
 def _text(line: str | dict[str, Any]) -> str:

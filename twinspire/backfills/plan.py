@@ -14,7 +14,15 @@ from typing import Any, Literal
 
 import httpx
 
-from twinspire.backfills.airflow_rest import DONE, AirflowRest, day_of
+from twinspire.backfills.airflow_backfills import (
+    active_backfills,
+    cancel_backfill,
+    day_of,
+    days_to_run,
+    runs_of_days,
+    start_backfill,
+)
+from twinspire.backfills.airflow_rest import DONE, AirflowRest
 from twinspire.runs.day_status import MISSING, STALE, day_statuses
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import UsageError
@@ -93,7 +101,7 @@ def plan_backfill(
         # Up to the last day, as later days go on from those that are made again. What is not stale
         # by then is found done, stage by stage.
         first = min(found, default=first)
-    runs = rest.runs_of_days(pipeline.name, first, last, pipeline.zone)
+    runs = runs_of_days(rest, pipeline.name, first, last, pipeline.zone)
     unfinished = sorted(day for day, run in runs.items() if run["state"] not in DONE)
     active = _active(rest, pipeline, {whole, (first, last)} if unfinished else set())
     days: list[date] = []
@@ -101,7 +109,7 @@ def plan_backfill(
         days = unfinished
     elif not nothing_stale:
         _check_stuck(runs)
-        days = rest.backfill_days(pipeline.name, first, last, zone=pipeline.zone, again=again)
+        days = days_to_run(rest, pipeline.name, first, last, zone=pipeline.zone, again=again)
     left_out = {day: _why_left_out(runs.get(day), redo) for day in _days(*whole) if day not in days}
     return BackfillPlan(
         dag=pipeline.name,
@@ -119,7 +127,8 @@ def start(rest: AirflowRest, pipeline: Pipeline, plan: BackfillPlan, at_once: in
     """Starts the backfill, unless it is under way; its number."""
     if plan.active:
         return plan.active
-    return rest.backfill(
+    return start_backfill(
+        rest,
         plan.dag,
         plan.first,
         plan.last,
@@ -137,9 +146,9 @@ def cancel(rest: AirflowRest, dag: str) -> list[int]:
     goes on to its end. Runs that are still queued after that would be so for ever, and are deleted:
     Airflow fails no run whose teardown has yet to come, and does not start it.
     """
-    numbers = [int(one["id"]) for one in rest.active_backfills(dag)]
+    numbers = [int(one["id"]) for one in active_backfills(rest, dag)]
     for number in numbers:
-        rest.cancel_backfill(number)
+        cancel_backfill(rest, number)
     for run in rest.runs(dag, run_type="backfill", state="queued"):
         rest.call("DELETE", f"dags/{dag}/dagRuns/{run['dag_run_id']}")
     return numbers
@@ -208,7 +217,7 @@ def _under_way(rest: AirflowRest, pipeline: Pipeline) -> list[dict[str, Any]]:
     """Backfills that have not ended; one whose runs have all ended is given a minute to."""
     end = time.monotonic() + _MARKED_WITHIN
     while True:
-        found = rest.active_backfills(pipeline.name)
+        found = active_backfills(rest, pipeline.name)
         if not found or time.monotonic() > end or any(one["is_paused"] for one in found):
             return found
         if rest.runs(pipeline.name, run_type="backfill", state=["queued", "running"]):

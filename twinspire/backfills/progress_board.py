@@ -11,7 +11,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from twinspire.backfills.airflow_rest import DONE, AirflowRest, day_of
+from twinspire.backfills.airflow_backfills import active_backfills, day_of, runs_of_days
+from twinspire.backfills.airflow_rest import DONE, AirflowRest
 
 _ROWS = 15
 STAGES = ("features", "train", "embed", "index", "publish")
@@ -68,7 +69,7 @@ class Board:
         """
         ended: set[date] = set()
         while True:
-            self.runs = rest.runs_of_days(dag, self.days[0], self.days[-1], self.zone)
+            self.runs = runs_of_days(rest, dag, self.days[0], self.days[-1], self.zone)
             # Of a long backfill only the days that have moved are asked for.
             now = [
                 self.runs[day]
@@ -81,7 +82,7 @@ class Board:
                 day_of(run["data_interval_start"], self.zone) for run in now if run["state"] in DONE
             }
             gone = {*self.days} - {*self.runs}
-            if gone and not rest.active_backfills(dag):
+            if gone and not active_backfills(rest, dag):
                 ended |= gone  # deleted, as `--cancel` does with runs that wait for ever
             if ended >= {*self.days}:
                 return

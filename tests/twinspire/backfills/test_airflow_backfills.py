@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from twinspire.backfills import airflow_rest
+from twinspire.backfills.airflow_backfills import start_backfill
 from twinspire.backfills.airflow_rest import AirflowRest
 
 BODY = {"first": date(2024, 5, 1), "last": date(2024, 5, 3), "zone": ZoneInfo("Europe/Berlin")}
@@ -84,14 +85,14 @@ def client_of(monkeypatch):
 @pytest.mark.parametrize("ends", [False, True])
 def test_a_backfill_that_was_half_made_is_made_again(client_of, ends):
     airflow = Airflow(ends=ends)
-    assert client_of(airflow).backfill("shop", **BODY) == 2
+    assert start_backfill(client_of(airflow), "shop", **BODY) == 2
     assert (airflow.backfills[2]["completed_at"], airflow.queued) == (None, [])
 
 
 def test_a_backfill_of_somebody_else_stays(client_of):
     airflow = Airflow(OTHER_DAYS)
     with pytest.raises(httpx.HTTPStatusError, match="already a running backfill"):
-        client_of(airflow).backfill("shop", **BODY)
+        start_backfill(client_of(airflow), "shop", **BODY)
     assert (airflow.backfills[1]["completed_at"], airflow.queued) == (None, ["first_day"])
 
 
@@ -100,5 +101,5 @@ def test_a_backfill_that_was_active_before_stays(client_of):
     airflow.create()
     airflow.locked = True
     with pytest.raises(httpx.HTTPStatusError, match="already a running backfill"):
-        client_of(airflow).backfill("shop", **BODY)
+        start_backfill(client_of(airflow), "shop", **BODY)
     assert (airflow.backfills[1]["completed_at"], airflow.queued) == (None, ["first_day"])
