@@ -6,8 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks import repeat_intervals, sources
-from benchmarks.sources import ALL, K, Kept
+from benchmarks import repeat_intervals
+from benchmarks.sources import figures
+from benchmarks.sources.cases import ALL, K
+from benchmarks.sources.kept_days import Kept
 from twinspire_core.search.ragged import Ragged
 
 
@@ -31,7 +33,7 @@ def kept(users: int, finds: str) -> Kept:
 
 
 def test_a_source_that_finds_all_adds_that_to_the_fusion():
-    found = sources.recalls([kept(120, "trending")], kept(5, "trending"), (1, 5))
+    found = figures.recalls([kept(120, "trending")], kept(5, "trending"), (1, 5))
     assert found["trending"].tolist() == [1] * 5 and found["past"].tolist() == [0] * 5
     assert found["+ trending"].tolist() == found["+ both"].tolist() == [1] * 5
     assert found["as now"].tolist() == found["+ personal"].tolist() == [0] * 5
@@ -40,15 +42,15 @@ def test_a_source_that_finds_all_adds_that_to_the_fusion():
 def test_a_slice_of_few_users_has_the_weights_of_all():
     """99 users are too few for weights of their own."""
     days = [kept(60, "trending"), kept(60, "trending")]
-    own = sources._weights(days, ALL, (1, 5), 1)
+    own = figures._weights(days, ALL, (1, 5), 1)
     assert ALL[own.argmax()] == "trending" and own.sum() == pytest.approx(1)
-    assert sources._weights(days, ALL, (1, 5), 0).tolist() == own.tolist(), "nobody is in it"
+    assert figures._weights(days, ALL, (1, 5), 0).tolist() == own.tolist(), "nobody is in it"
     assert K == 50
 
 
 def test_the_table_says_differences_with_their_intervals():
     row = {"name": "x", "recall@50": 0.25, "more": 0.05, "low": -0.01, "high": 0.1}
-    text = sources.table([{**row, "queries": 1200, "users": 9}])
+    text = figures.table([{**row, "queries": 1200, "users": 9}])
     assert "0.2500  +0.0500 (-0.0100 to +0.1000)" in text and "1,200 queries of 9 users" in text
 
 

@@ -1,0 +1,1 @@
+"""What a candidate source adds to what is served, day by day."""
