@@ -1,0 +1,48 @@
+"""The stage on a made-up shop's real features: a first day from scratch, and one that goes on from
+it. All files here share these days, on one worker.
+"""
+
+from importlib.util import find_spec
+from types import SimpleNamespace
+
+import pytest
+
+from beam_jobs import features_stage
+from model import train_stage
+from tests.model.train_stage.two_days import BEST, FIRST, SECOND, context, with_train
+from tests.shop import lay_out
+from twinspire_core.config import pipeline as pipeline_file
+from twinspire_core.config.tables.quality import RankingConfig
+from twinspire_core.config.tables.training import AuxiliaryConfig
+from twinspire_core.contracts.stage_context import BestAccepted
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory):
+    """Two days of the shop, features and towers."""
+    folder = tmp_path_factory.mktemp("shop")
+    # Determinism would be switched on for the tests of the whole process; test_loop.py looks at it
+    # in one of its own.
+    p = with_train(
+        pipeline_file.load(lay_out(folder)),
+        deterministic=False,
+        auxiliary=AuxiliaryConfig(weight=0.3),
+    )
+    p = p.model_copy(update={"columns": p.columns.model_copy(update={"label": "stars"})})
+    settings = p.evaluation.model_copy(update={"als": find_spec("implicit") is not None})
+    sources = (*p.mix.sources, "personal", "trending")
+    mix = p.mix.model_copy(update={"min_users": 20, "sources": sources})
+    ranking = RankingConfig(enabled=True, min_users=20, trees=10)
+    p = p.model_copy(update={"evaluation": settings, "mix": mix, "ranking": ranking})
+    at = {name: folder / name for name in ("features1", "train1", "features2", "train2")}
+    features_stage.run(context(p, FIRST, at["features1"]))
+    first = train_stage.run(context(p, FIRST, at["train1"], features_at=at["features1"]))
+    features_stage.run(context(p, SECOND, at["features2"], parent=at["train1"]))
+    # The same towers under another name: what is measured of them is known from the parent.
+    best = BestAccepted(version=BEST, home=str(at["train1"]), ahead=0.01, gone=("gone",))
+    second = train_stage.run(
+        context(
+            p, SECOND, at["train2"], features_at=at["features2"], parent=at["train1"], best=best
+        )
+    )
+    return SimpleNamespace(pipeline=p, first=first, second=second, **at)

@@ -1,0 +1,198 @@
+"""What the stage trains on, and from what it goes on."""
+
+import json
+import shutil
+from datetime import date, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from model import train_stage
+from model.data.batching import blocks
+from model.item_fingerprint import fingerprint
+from model.optimizers import START
+from model.training import checkpoint
+from model.training import train as learn
+from tests.model.train_stage.two_days import (
+    FIRST,
+    SECOND,
+    context,
+    flat,
+    metrics_of,
+    rows_trained_on,
+    with_train,
+)
+from twinspire_core import storage
+from twinspire_core.contracts import feature_schema, model_bundle
+from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.errors import BadData, UsageError
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_second_day_goes_on_from_the_first(shop):
+    first, second = metrics_of(shop.train1)["train"], metrics_of(shop.train2)["train"]
+    assert second["days"] == 1 and second["total_steps"] == first["total_steps"] + second["steps"]
+    after, before = (
+        checkpoint.load(shop.train2 / model_bundle.STATE),
+        checkpoint.load(shop.train1 / model_bundle.STATE),
+    )
+    assert (before.day, after.day) == (FIRST, SECOND)
+    assert after.frequency["seen"] > before.frequency["seen"]
+    assert second["loss"][0][1] < first["loss"][0][1]
+    assert second["rows"] == len(rows_trained_on(shop)), (
+        "once, however often a training from scratch goes through all"
+    )
+
+
+def test_an_estimate_of_other_buckets_and_hashes_is_gone_on_from(shop, monkeypatch):
+    """As one of a parent from before a default changed, or after train.frequency was edited."""
+    parent, folders = (
+        checkpoint.load(shop.train1 / model_bundle.STATE),
+        {SECOND: shop.features2 / "transformed" / f"dt={SECOND}"},
+    )
+    items = fingerprint(pq.read_table(shop.features2 / "corpus/start")["_item"])
+
+    def estimate(**settings):
+        p = with_train(
+            shop.pipeline, frequency=shop.pipeline.train.frequency.model_copy(update=settings)
+        )
+        return learn._frequency_estimate(p.train, folders, parent, shop.features2)
+
+    same, other = estimate(), estimate(hashes=3, buckets=5000)
+    assert int(other.seen.numpy()) == int(same.seen.numpy()) == parent.frequency["seen"] > 0
+    known, carried = same.log_q(items).numpy(), other.log_q(items).numpy()
+    assert np.median(np.abs(carried - known)) < 1e-4 and np.ptp(known) > 2
+    assert [estimate(initial_gap=gap).initial_gap for gap in (7, None)] == [7, 100_000]
+    monkeypatch.setattr(learn, "LEAST_INITIAL_GAP", 10)
+    assert estimate().initial_gap == len(rows_trained_on(shop)), "a day's"
+
+
+def test_a_day_is_gone_through_again_where_that_is_asked_for(shop, tmp_path):
+    p = with_train(shop.pipeline, warm_epochs=2)
+    train_stage.run(
+        context(p, SECOND, tmp_path / "t", features_at=shop.features2, parent=shop.train1)
+    )
+    assert metrics_of(tmp_path / "t")["train"]["rows"] == 2 * len(rows_trained_on(shop))
+
+
+def test_held_out_users_are_never_trained_on(shop):
+    for at, days in ((shop.features1, 5), (shop.features2, 1)):
+        assert len(list((at / "transformed").iterdir())) == days
+        for folder in (at / "transformed").iterdir():
+            examples = pq.read_table(at / "examples" / folder.name)
+            held = examples.filter(examples["_holdout"])["_user"].unique()
+            assert len(held) > 10
+            assert not pc.is_in(pq.read_table(folder)["_user"], value_set=held).to_numpy().any()
+
+
+@pytest.mark.parametrize("order", ["time", "shuffled"])
+def test_the_window_is_shuffled_from_scratch_and_each_day_that_goes_on_by_itself(
+    shop, tmp_path, monkeypatch, order
+):
+    p = with_train(shop.pipeline, order=order, shuffle_minutes=60)
+    both = tmp_path / "features"
+    shutil.copytree(shop.features2 / feature_schema.TRANSFORM, both / feature_schema.TRANSFORM)
+    for day, folder in ((FIRST, shop.features1), (SECOND, shop.features2)):
+        there = Path(feature_schema.TRANSFORMED) / feature_schema.day_folder(day)
+        shutil.copytree(folder / there, both / there)
+
+    def local(time):
+        return datetime.fromtimestamp(time / 1e6, p.zone).date()
+
+    def given(parent):
+        """What a pass consists of: the day that each part goes by, how many blocks it has, and the
+        days in it.
+        """
+        ctx = context(p, SECOND, tmp_path / "out", parent=parent)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                learn,
+                "run_training",
+                lambda model, frequency, days, settings, **_: _stop([days, days, settings]),
+            )
+            with pytest.raises(_Stopped) as stopped:
+                learn.train_towers(ctx, both, parent / model_bundle.STATE if parent else None)
+        first, second, settings = stopped.value.args[0]
+        assert [len(rows) for _, rows in first] == [len(rows) for _, rows in second]
+        return [
+            (day, len(set(blocks(rows, settings))), {*map(local, rows.time)}) for day, rows in first
+        ]
+
+    scratch, warm = given(None), given(shop.train1)
+    assert [day for day, _, _ in warm] == [SECOND] and warm[0][2] == {SECOND}
+    if order == "shuffled":
+        assert scratch == [(SECOND, 1, {FIRST, SECOND})] and warm[0][1] == 1
+    else:
+        assert [(day, held) for day, _, held in scratch] == [(FIRST, {FIRST}), (SECOND, {SECOND})]
+        assert min(blocks for _, blocks, _ in [*scratch, *warm]) > 1
+
+
+def test_slots_decay_once_before_a_day_that_goes_on(shop, tmp_path, monkeypatch):
+    p = with_train(shop.pipeline, slot_decay=0.25)
+    monkeypatch.setattr(learn, "run_training", lambda model, *_, **__: _stop(model))
+    parent = checkpoint.load(shop.train1 / model_bundle.STATE)
+
+    def begun(mode):
+        ctx = context(p, SECOND, tmp_path, parent=shop.train1, mode=mode)
+        state = shop.train1 / model_bundle.STATE if mode == "incremental" else None
+        with pytest.raises(_Stopped) as stopped:
+            learn.train_towers(ctx, shop.features2, state)
+        return stopped.value.args[0]
+
+    goes_on = begun("incremental")
+    for name, (_, slots) in parent.dense.items():
+        by_hand = np.maximum(slots * np.float32(0.25), np.float32(START))
+        np.testing.assert_array_equal(goes_on.dense[name].slots, by_hand, err_msg=name)
+    for name, weight in begun("full").tables.items():
+        assert (weight.slots.numpy() == np.float32(START)).all(), name
+
+
+class _Stopped(Exception):
+    """Training was about to begin."""
+
+
+def _stop(what):
+    raise _Stopped(what)
+
+
+def test_a_parent_whose_state_is_gone_is_named(shop, tmp_path):
+    ctx = context(
+        shop.pipeline, SECOND, tmp_path / "t", features_at=shop.features2, parent=tmp_path / "gone"
+    )
+    with pytest.raises(UsageError, match=rf"{FIRST}-00000000 is no longer at .*gone.*--mode full"):
+        train_stage.run(ctx)
+
+
+def test_a_day_without_rows_says_what_is_there(shop, tmp_path):
+    ctx = context(shop.pipeline, date(2024, 3, 4), tmp_path / "t", features_at=shop.features2)
+    with pytest.raises(BadData, match=rf"2024-03-04 needs its rows.*has {SECOND}"):
+        train_stage.run(ctx)
+
+
+def test_a_day_goes_from_store_to_store(shop, gs_place, tmp_path):
+    for name in ("features2", "train1"):
+        storage.upload_tree(getattr(shop, name), storage.join(gs_place, name))
+    ctx = context(
+        shop.pipeline,
+        SECOND,
+        storage.join(gs_place, "out"),
+        features_at=storage.join(gs_place, "features2"),
+        parent=storage.join(gs_place, "train1"),
+    )
+    train_stage.run(ctx)
+    metrics = json.loads(storage.read_bytes(storage.join(ctx.out, DayMetrics.FILE)))
+    assert flat(metrics["progressive"]) == pytest.approx(
+        flat(metrics_of(shop.train2)["progressive"])
+    )
+    found, expected = (
+        {
+            str(Path(f.path).parent) if f.path.startswith(model_bundle.TENSORBOARD) else f.path
+            for f in storage.list_files(place)
+        }
+        for place in (ctx.out, str(shop.train2))  # TensorBoard's files are named by the clock
+    )
+    assert found >= expected

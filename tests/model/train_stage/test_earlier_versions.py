@@ -1,0 +1,147 @@
+"""The parent, and the best accepted version: measured on the day, as they were before it."""
+
+from threading import Event
+
+import pyarrow.parquet as pq
+import pytest
+
+from model import train_stage
+from model.evaluation.evaluate import evaluate_ranked
+from model.evaluation.evaluation_set import prepare_as_configured
+from model.evaluation.queries import progressive_rows
+from model.evaluation.tower_lists import load_both, rank_with_towers
+from tests.model.train_stage.two_days import (
+    BEST,
+    FIRST,
+    SECOND,
+    context,
+    flat,
+    metrics_of,
+    with_train,
+)
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_parent_is_measured_as_it_was_before_the_day(shop):
+    """Measured again from the parent's own folder, the figures are the same; the child's, which saw
+    the day, differ.
+    """
+    corpus = pq.read_table(shop.features2 / "corpus/start")
+    rows = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
+    asked, ks = (
+        prepare_as_configured(rows, corpus, shop.pipeline.evaluation),
+        shop.pipeline.evaluation.ks,
+    )
+    before, after = (
+        evaluate_ranked(
+            asked, rank_with_towers(load_both(attempt), corpus, {"day": asked}, max(ks))["day"], ks
+        )
+        for attempt in (shop.train1, shop.train2)
+    )
+    assert len(flat(before)) > 100
+    assert flat(metrics_of(shop.train2)["progressive"]) == pytest.approx(flat(before))
+    assert after["mrr"] != before["mrr"]
+
+
+def test_the_change_against_the_parent_is_told_with_its_interval(shop):
+    held = metrics_of(shop.train2)["holdout"]
+    found = held["change"]["recall@10"]
+    assert found["change"] == pytest.approx(
+        held["candidate"]["recall@10"] / held["baseline"]["recall@10"] - 1
+    )
+    assert found["low"] < found["change"] < found["high"]
+    assert "recall@10/users:5-19" in held["change"]
+    assert metrics_of(shop.train1)["holdout"]["change"] is None
+
+
+def test_the_best_accepted_version_is_measured_besides(shop):
+    metrics = metrics_of(shop.train2)
+    best = metrics["best"]
+    assert (best["version"], best["ahead"], best["gone"]) == (BEST, 0.01, ["gone"])
+    assert best["measures"] == metrics["holdout"]["baseline"]
+    assert best["change"] == metrics["holdout"]["change"]
+
+
+def test_the_day_remembers_how_it_differs_from_its_baseline(shop):
+    assert metrics_of(shop.train1)["line"] == {}, "a first version has none"
+    metrics = metrics_of(shop.train2)
+    (remembered,) = metrics["line"].values()
+    held = metrics["holdout"]
+    assert list(metrics["line"]) == [str(SECOND)]
+    assert remembered["against"] == f"{FIRST}-00000000" and remembered["best"] == BEST
+    assert {"recall@10", "ndcg@10", "hit_rate@10", "mrr"} <= remembered["differences"].keys()
+    assert not any("popular" in name or "/" in name for name in remembered["differences"])
+    for name, difference in remembered["differences"].items():
+        assert difference == pytest.approx(
+            held["candidate"][name] - held["baseline"][name], abs=1e-6
+        )
+    own = remembered["two_tower"]
+    assert own == remembered["beside_best"]
+    # Users of the first day may fill the comparison up; they are not remembered of the second.
+    assert own["users"] == metrics["mix"]["holdout"]["users"] <= held["users"]
+    assert own["by_measure"]["recall@10"]["differ"] <= held["change"]["recall@10"]["differ"]
+
+
+def test_from_scratch_the_parent_is_still_the_baseline(shop, tmp_path):
+    p = with_train(shop.pipeline, epochs=1)
+    train_stage.run(
+        context(
+            p, SECOND, tmp_path / "t", features_at=shop.features2, parent=shop.train1, mode="full"
+        )
+    )
+    metrics = metrics_of(tmp_path / "t")
+    assert metrics["train"]["total_steps"] == metrics["train"]["steps"]
+    baseline = metrics_of(shop.train2)["holdout"]["baseline"]
+    assert flat(metrics["holdout"]["baseline"]) == pytest.approx(flat(baseline))
+
+
+def test_a_stage_that_is_stopped_does_not_wait_for_the_measurement_of_its_parent(
+    shop, tmp_path, monkeypatch
+):
+    """Its day has to be closed first, which whoever stops it may not wait long for."""
+    go_on, measured = Event(), Event()
+
+    def judge(*_):
+        go_on.wait(10)
+        measured.set()
+
+    def stop(*_):
+        raise SystemExit(143)  # what SIGTERM is turned into
+
+    monkeypatch.setattr(train_stage, "evaluate_parent", judge)
+    monkeypatch.setattr(train_stage, "train_towers", stop)
+    with pytest.raises(SystemExit):
+        train_stage.run(
+            context(shop.pipeline, SECOND, tmp_path, features_at=shop.features2, parent=shop.train1)
+        )
+    waited = measured.is_set()
+    go_on.set()
+    assert not waited
+
+
+@pytest.mark.parametrize(("most", "first"), [(1, True), (1_000, False)])
+def test_with_many_items_the_parent_is_measured_before_its_child_is_trained(
+    shop, tmp_path, monkeypatch, most, first
+):
+    """What both hold would be in memory at once otherwise."""
+    measured, learning = Event(), Event()
+
+    def judge(*_):
+        learning.wait(0.5)
+        measured.set()
+
+    def learn(*_):
+        found.append(measured.is_set())
+        learning.set()
+        raise SystemExit
+
+    found = []
+    monkeypatch.setattr(train_stage, "MAX_ITEMS_BESIDE", most)
+    monkeypatch.setattr(train_stage, "evaluate_parent", judge)
+    monkeypatch.setattr(train_stage, "train_towers", learn)
+    with pytest.raises(SystemExit):
+        train_stage.run(
+            context(shop.pipeline, SECOND, tmp_path, features_at=shop.features2, parent=shop.train1)
+        )
+    assert found == [first]

@@ -1,0 +1,66 @@
+"""Days of the made-up shop for the stage, and what is read of their attempts."""
+
+import json
+from datetime import date
+
+import pyarrow.parquet as pq
+
+from model.towers.architecture import design
+from model.towers.transform_module import vocabularies
+from model.towers.two_tower import TwoTower
+from model.training import checkpoint
+from model.training.warm_start import warm_start
+from twinspire_core.contracts import model_bundle
+from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.stage_context import Parent, StageContext
+
+FIRST = date(2024, 3, 9)
+SECOND = date(2024, 3, 10)
+BEST = "2024-03-08-00000000"
+
+
+def context(p, day, out, *, features_at=None, parent=None, mode=None, best=None):
+    parent = (
+        Parent(day=FIRST, version=f"{FIRST}-00000000", home=str(parent), train=str(parent))
+        if parent
+        else None
+    )
+    inputs = {"features": str(features_at)} if features_at else {}
+    mode = mode or ("incremental" if parent else "full")
+    return StageContext(
+        pipeline=p, day=day, mode=mode, out=str(out), parent=parent, inputs=inputs, best=best
+    )
+
+
+def with_train(p, **settings):
+    return p.model_copy(update={"train": p.train.model_copy(update=settings)})
+
+
+def metrics_of(attempt):
+    return json.loads((attempt / DayMetrics.FILE).read_text())
+
+
+def flat(measures, path=""):
+    """Measures in one dictionary, to compare: those of slices, and of lists without seen items, by
+    their path.
+    """
+    measures = dict(enumerate(measures)) if isinstance(measures, list) else measures
+    if not isinstance(measures, dict):
+        return {path: measures} if not isinstance(measures, str) else {}
+    return {
+        key: x for name, one in measures.items() for key, x in flat(one, f"{path}/{name}").items()
+    }
+
+
+def towers_in_memory(p, features_at, attempt):
+    model = TwoTower(design(p, vocabularies(features_at / "transform", p)), seed=99)
+    state = checkpoint.load(attempt / model_bundle.STATE)
+    warm_start(model, state, day=SECOND, keep=0, slot_decay=1.0)
+    return model
+
+
+def rows_trained_on(shop):
+    examples = pq.read_table(
+        shop.features2 / "examples" / f"dt={SECOND}", columns=["_item", "_holdout"]
+    )
+    return [row for row in examples.to_pylist() if not row["_holdout"]]
