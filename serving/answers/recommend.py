@@ -11,13 +11,7 @@ import pyarrow as pa
 from serving.answers.answer import Answer, AnswerWarnings
 from serving.answers.encoded_queries import encode_queries
 from serving.answers.filtered_search import Seen, search_without
-from serving.answers.list_rules import (
-    RULED,
-    Ruling,
-    draw_of,
-    retrieve_ruled,
-    rules_of,
-)
+from serving.answers.list_rules import RULED, Ruling, draw_of, retrieve_ruled, rules_of
 from serving.answers.ranking import Reasons, explain_lists
 from serving.answers.retrieval import Retrieved, retrieve
 from serving.requests.query_rows import STORED_PAST, Requests, complete

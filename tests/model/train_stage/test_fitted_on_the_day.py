@@ -15,12 +15,7 @@ from model.evaluation.queries import progressive_rows
 from model.evaluation.source_lists import rank_alone, rank_fusion, retrieve
 from model.evaluation.tower_lists import load_both, rank_with_towers
 from model.ranking import ranking_rows
-from tests.model.train_stage.two_days import (
-    FIRST,
-    SECOND,
-    flat,
-    metrics_of,
-)
+from tests.model.train_stage.two_days import FIRST, SECOND, flat, metrics_of
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.ranker_file import RankerFile
 from twinspire_core.contracts.source_constants import SourceConstants

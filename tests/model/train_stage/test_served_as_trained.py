@@ -14,10 +14,7 @@ from model.evaluation.evaluation_set import prepare
 from model.evaluation.queries import next_click_rows
 from model.evaluation.tower_lists import encode, load, load_both
 from model.training import checkpoint
-from tests.model.train_stage.two_days import (
-    SECOND,
-    towers_in_memory,
-)
+from tests.model.train_stage.two_days import SECOND, towers_in_memory
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.features_report import FeaturesReport
 

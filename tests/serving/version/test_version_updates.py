@@ -7,14 +7,7 @@ import pytest
 from serving.version.event_buffer import EventBuffer
 from serving.version.loaded_version import Version
 from serving.version.version_updates import VersionUpdater, counted_until
-from tests.serving.version.followed_version import (
-    HOUR,
-    LATE,
-    add,
-    listed,
-    publish,
-    visit,
-)
+from tests.serving.version.followed_version import HOUR, LATE, add, listed, publish, visit
 from twinspire_core.sources.recent_visits import RecentVisits
 from twinspire_core.sources.trending import RunningCounts
 
