@@ -66,8 +66,9 @@ def run_day(log: Log, n: int, *, towers: bool) -> None:
 
 
 def _train(log: Log, context: Mapping[str, Any], home: Path) -> None:
-    # What the train stage itself would mix is of no use here.
-    p = override(log.p, {"mix.sources": (), "evaluation.resamples": 0})
+    # What the train stage itself would mix or rank is of no use here.
+    unused = {"mix.sources": (), "ranking.enabled": False, "evaluation.resamples": 0}
+    p = override(log.p, unused)
     inputs = {"features": str(home / "features")}
     stages.TRAIN.load()(StageContext(**context, pipeline=p, out=str(home / "train"), inputs=inputs))
 
