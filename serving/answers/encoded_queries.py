@@ -1,4 +1,4 @@
-"""Queries as candidate sources read them: the query tower's vectors, and what the user took before."""
+"""Queries as candidate sources read them: the query tower's vectors, and what users took before."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,8 @@ class EncodedQueries(NamedTuple):
     Attributes:
       vectors: [B, D] float32, the query tower's; empty where the two-tower is not asked.
       queries: B, what the other sources go by.
-      fusion: how the version fuses sources, for all lists of an answer: events may move it meanwhile.
+      fusion: how the version fuses sources, for all lists of an answer: events may move it
+        meanwhile.
       sources: those of the version, likewise.
     """
 

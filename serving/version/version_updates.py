@@ -37,8 +37,8 @@ _REFITTED = 10 * 1_000_000
 to .4 s of a processor, the more the longer visits are.
 """
 _REPLACES = 0.5
-"""The share of the counts that was sent, from which on what was learnt takes the place of the version's own
-`co_visitation`, which knows more until then.
+"""The share of the counts that was sent, from which on what was learnt takes the place of the
+version's own `co_visitation`, which knows more until then.
 """
 _GROWN = 10 * 1_000_000
 """Microseconds between two times that new items are taken up, at least."""

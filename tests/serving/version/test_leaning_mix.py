@@ -1,4 +1,6 @@
-"""The mix leans on sources that go by what users take just now, as far as these know more than the version."""
+"""The mix leans on sources that go by what users take just now, as far as these know more than the
+version.
+"""
 
 import numpy as np
 import pytest

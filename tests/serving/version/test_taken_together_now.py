@@ -1,4 +1,6 @@
-"""What users take together just now: the version that answers learns it from events that say who took what."""
+"""What users take together just now: the version that answers learns it of events that say who took
+what.
+"""
 
 from types import SimpleNamespace
 
