@@ -32,8 +32,8 @@ from benchmarks.quality.command import machine, write_whole
 from benchmarks.quality.data import LIKED, movielens_ratings, movielens_raw
 from model.data.training_rows import Rows
 from model.losses.sampling_probability import StreamingFrequency
-from model.towers.architecture import design
 from model.towers.auxiliary_head import LabelledClicks, measure_head
+from model.towers.design import design
 from model.towers.two_tower import TwoTower
 from model.training.loop import run_training
 from twinspire_core.config.pipeline import Pipeline

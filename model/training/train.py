@@ -13,8 +13,9 @@ from model.data.negative_corpus import NegativeCorpus
 from model.data.training_rows import Rows
 from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
-from model.towers.architecture import Architecture, FeatureColumn, design
+from model.towers.architecture import Architecture, FeatureColumn
 from model.towers.auxiliary_head import Head, check_labels
+from model.towers.design import design
 from model.towers.export import export
 from model.towers.transform_module import Transform, transforms, vocabularies
 from model.towers.two_tower import TwoTower

@@ -40,7 +40,7 @@ def _pipeline(features: dict | None = None, **tables) -> Pipeline:
 
 
 def _architecture(pipeline: Pipeline | None = None, widths: dict | None = None, **vocabularies):
-    from model.towers.architecture import design
+    from model.towers.design import design
 
     tokens = {
         name: pa.array(v, pa.string()) for name, v in {**VOCABULARIES, **vocabularies}.items()

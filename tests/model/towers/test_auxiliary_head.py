@@ -14,7 +14,6 @@ from model.data.training_rows import Rows
 from model.evaluation.tower_lists import Encoded, labelled_clicks
 from model.losses.sampling_probability import StreamingFrequency
 from model.optimizers import START
-from model.towers.architecture import design
 from model.towers.auxiliary_head import (
     PREFIX,
     Head,
@@ -24,6 +23,7 @@ from model.towers.auxiliary_head import (
     check_labels,
     measure_head,
 )
+from model.towers.design import design
 from model.towers.two_tower import TwoTower
 from model.training import checkpoint
 from model.training.loop import run_training

@@ -5,7 +5,7 @@ from datetime import date
 
 import pyarrow.parquet as pq
 
-from model.towers.architecture import design
+from model.towers.design import design
 from model.towers.transform_module import vocabularies
 from model.towers.two_tower import TwoTower
 from model.training import checkpoint

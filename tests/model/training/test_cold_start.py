@@ -11,7 +11,7 @@ import pytest
 
 from model.data.training_rows import Rows
 from model.losses.sampling_probability import StreamingFrequency
-from model.towers.architecture import design
+from model.towers.design import design
 from model.towers.two_tower import TwoTower
 from model.towers.untrained_rows import zero_untrained_rows
 from model.training.loop import run_training

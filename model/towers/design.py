@@ -1,0 +1,189 @@
+"""The towers that a pipeline file and the vocabularies of a day ask for."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pyarrow as pa
+
+from model.towers.architecture import SIDES, Architecture, Attention, FeatureColumn, TableSpec
+from twinspire_core.config.feature_kinds import (
+    EmbeddedFeature,
+    Feature,
+    HistoryFeature,
+    IdFeature,
+    TimeFeature,
+)
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.errors import UsageError
+
+_NO_TOKENS = pa.array([], pa.string())
+_TIME_WIDTHS = (8, 4)
+"""Widths of the embeddings of hours and of weekdays."""
+
+
+def design(
+    pipeline: Pipeline,
+    vocabularies: Mapping[str, pa.Array],
+    widths: Mapping[str, int] | None = None,
+) -> Architecture:
+    """Designs both towers.
+
+    Args:
+      pipeline: its features and widths.
+      vocabularies: tokens by feature, in the order of the transform graph, for the features that
+        keep a vocabulary.
+      widths: widths of the parent's tables by name. Where the pipeline file declares no width, the
+        parent's is kept: the default follows the size of the vocabulary, which grows from day to
+        day, and a warm start needs equal shapes.
+    """
+    tables: dict[str, TableSpec] = {}
+    columns: dict[str, list[FeatureColumn]] = {side: [] for side in SIDES}
+    for name, feature in pipeline.features.items():
+        for spec in _tables(pipeline, name, feature, vocabularies, widths or {}):
+            tables[spec.name] = spec
+    # After all tables: a history reads the table of items, which may be declared behind it.
+    for name, feature in pipeline.features.items():
+        columns[feature.tower] += _columns(pipeline, name, feature, tables)
+    dimension = pipeline.train.dimension
+    layers = {
+        "query": (*pipeline.train.query_layers, dimension),
+        "item": (*pipeline.train.item_layers, dimension),
+    }
+    auxiliary = pipeline.train.auxiliary
+    return Architecture(
+        tables=tables,
+        columns=columns,
+        layers=layers,
+        auxiliary=auxiliary.loss if auxiliary.weight else None,
+    )
+
+
+def _tables(
+    pipeline: Pipeline,
+    name: str,
+    feature: Feature,
+    vocabularies: Mapping[str, pa.Array],
+    widths: Mapping[str, int],
+) -> list[TableSpec]:
+    """The tables that a feature brings; a history has none of its own."""
+    if isinstance(feature, TimeFeature):
+        return _time_tables(name, feature)
+    if not isinstance(feature, EmbeddedFeature):
+        return []
+    if feature.hash_buckets:
+        tokens = _NO_TOKENS
+        shared = feature.hash_buckets
+        setting = f"features.{name}.hash_buckets"
+    else:
+        tokens = vocabularies[name]
+        shared = pipeline.vocabulary.oov_buckets
+        setting = "vocabulary.oov_buckets"
+    if isinstance(feature, IdFeature):
+        default_width = pipeline.train.dimension
+    else:
+        default_width = _usual_width(len(tokens) + shared, pipeline)
+    table = TableSpec(
+        name=name,
+        tokens=tokens,
+        shared=shared,
+        hashed=bool(feature.hash_buckets),
+        dimension=feature.dimension or widths.get(name, default_width),
+        setting=setting,
+    )
+    return [table]
+
+
+def _time_tables(name: str, feature: TimeFeature) -> list[TableSpec]:
+    """Tables of hours and of weekdays: their values are numbers from 0, as hash buckets are."""
+    tables = []
+    for (column, values), width in zip(feature.values(name).items(), _TIME_WIDTHS, strict=True):
+        table = TableSpec(
+            name=column,
+            tokens=_NO_TOKENS,
+            shared=values,
+            hashed=True,
+            dimension=width,
+            setting=name,
+        )
+        tables.append(table)
+    return tables
+
+
+def _usual_width(rows: int, pipeline: Pipeline) -> int:
+    """4 times the fourth root of the number of rows, a usual rule of thumb, but not wider than the
+    towers' vectors.
+    """
+    return int(min(pipeline.train.dimension, round(4 * rows**0.25)))
+
+
+def _columns(
+    pipeline: Pipeline, name: str, feature: Feature, tables: Mapping[str, TableSpec]
+) -> list[FeatureColumn]:
+    if feature.form == "vector" or feature.form == "number":
+        column = FeatureColumn(
+            name=name,
+            feature=name,
+            kind=feature.kind,
+            form=feature.form,
+            width=feature.vector_size or 1,
+        )
+        return [column]
+    columns = []
+    for column_name in feature.columns(name):
+        table = tables[_table_name(pipeline, column_name, feature)]
+        columns.append(_looked_up(pipeline, column_name, name, feature, table))
+    return columns
+
+
+def _table_name(pipeline: Pipeline, column: str, feature: Feature) -> str:
+    """A history shares the table of items; every other column has its own."""
+    if isinstance(feature, HistoryFeature):
+        assert pipeline.item_id is not None  # the pipeline file was checked for it
+        return pipeline.item_id
+    return column
+
+
+def _looked_up(
+    pipeline: Pipeline, column: str, name: str, feature: Feature, table: TableSpec
+) -> FeatureColumn:
+    """A column whose ids are looked up in a table."""
+    train = pipeline.train
+    looked_up = FeatureColumn(
+        name=column,
+        feature=name,
+        kind=feature.kind,
+        form=feature.form,
+        table=table.name,
+        width=table.dimension,
+        dropout=isinstance(feature, IdFeature) and not table.hashed,
+        # Both towers then give vectors in the space of the items' embedding.
+        skip=train.skip and table.name == pipeline.item_id and table.dimension == train.dimension,
+    )
+    if not isinstance(feature, HistoryFeature):
+        return looked_up
+    match train.history.pooling:
+        case "sqrtn":
+            return replace(looked_up, root=True)
+        case "recency":
+            return replace(looked_up, half_life=train.history.half_life)
+        case "attention":
+            return replace(looked_up, attention=_attention(pipeline, feature, table))
+        case "mean":
+            return looked_up
+
+
+def _attention(pipeline: Pipeline, feature: HistoryFeature, table: TableSpec) -> Attention:
+    history = pipeline.train.history
+    if table.dimension % history.heads:
+        raise UsageError(
+            "Heads divide the width of the items' embedding between them; train.history.heads is"
+            f" {history.heads}, features.{table.name}.dimension (by default train.dimension)"
+            f" {table.dimension}: make one fit the other."
+        )
+    return Attention(
+        width=table.dimension,
+        length=feature.length,
+        layers=history.layers,
+        heads=history.heads,
+        dropout=history.dropout,
+    )
