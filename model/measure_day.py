@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.evaluation.day_data import (
-    HELD_OUT,
-    HELD_OUT_CLICKS,
-    NEXT_CLICK,
-    NEXT_DAY,
-    DayData,
-)
+from model.evaluation.day_data import HELD_OUT, HELD_OUT_CLICKS, NEXT_CLICK, NEXT_DAY, DayData
 from model.evaluation.diagnostics import report_figures
 from model.evaluation.evaluate import Measures, compare, evaluate_baselines, evaluate_ranked
 from model.evaluation.evaluation_set import EvaluationSet
@@ -23,15 +17,11 @@ from model.evaluation.queries import shares_after
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.source_lists import costly_lists
 from model.evaluation.tower_lists import labelled_clicks
-from model.evaluation.version_evaluation import (
-    EarlierVersions,
-    ParentEvaluation,
-    VersionEvaluation,
-)
+from model.evaluation.version_evaluation import EarlierVersions, ParentEvaluation, VersionEvaluation
 from model.evaluation.version_line import compare_with_best, line_after, remember_day
 from model.fit_day import candidate_sources, fit_day
 from model.towers.auxiliary_head import measure_head
-from model.training.train import Trained
+from model.training.trained_towers import Trained
 from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures, NextClickMeasures
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.contracts.training_figures import AuxiliaryFigures

@@ -1,38 +1,32 @@
-"""From a features attempt to trained towers: builds them, warm-starts them or not, trains the days,
-and writes the result.
+"""From a features attempt to trained towers: builds them, warm-starts them or not, and trains
+the days.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from model.data import negative_corpus, training_rows
 from model.data.negative_corpus import NegativeCorpus
 from model.data.training_rows import Rows
 from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
-from model.towers.architecture import Architecture, FeatureColumn
-from model.towers.auxiliary_head import Head, check_labels
 from model.towers.design import design
-from model.towers.export import export
 from model.towers.transform_module import Transform, transforms, vocabularies
 from model.towers.two_tower import TwoTower
 from model.towers.untrained_rows import zero_untrained_rows
 from model.training import checkpoint, progress
 from model.training.checkpoint import State, TableState
-from model.training.first_version import Replay, towers_before_last_day
+from model.training.first_version import towers_before_last_day
 from model.training.loop import LoopResult, run_training
+from model.training.trained_towers import Trained
+from model.training.training_days import day_folders, last_day, training_days
 from model.training.warm_start import warm_start
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.training import TrainConfig
-from twinspire_core.contracts import feature_schema, model_bundle
+from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.model_bundle import Tower
 from twinspire_core.contracts.stage_context import StageContext
-from twinspire_core.contracts.timings import TrainTimings
-from twinspire_core.contracts.training_figures import TrainingFigures
-from twinspire_core.errors import BadData
 from twinspire_core.storage import parquet_files
 
 MAX_ARCHIVED_ROWS = 1_000_000
@@ -40,66 +34,6 @@ MAX_ARCHIVED_ROWS = 1_000_000
 
 LEAST_INITIAL_GAP = 100_000
 """The fewest rows between two hits that are assumed of an item that was hit once."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """Trained towers, with what the next day's training starts from.
-
-    Attributes:
-      model: the towers.
-      transforms: what turns raw features into the towers', by side.
-      frequency: the frequency estimate.
-      archive: rows of ids that have left the vocabulary, by table.
-      result: what the loop did.
-      days: the days trained on.
-      inherited_head: the auxiliary head as the parent left it, or as it was before the last day of
-        a first version; None without a head, or without either.
-      warning: what to say of training that was over too soon, or of a frequency estimate that is
-        too small; None if there is nothing to say.
-    """
-
-    model: TwoTower
-    transforms: Mapping[str, Transform]
-    frequency: StreamingFrequency
-    archive: Mapping[str, TableState]
-    result: LoopResult
-    days: Sequence[date]
-    inherited_head: Head | None
-    warning: str | None
-
-    def figures(self) -> TrainingFigures:
-        """What metrics.json says of training."""
-        return TrainingFigures(
-            first_day=str(self.days[0]),
-            last_day=str(self.days[-1]),
-            days=len(self.days),
-            rows=self.result.rows,
-            steps=self.result.steps,
-            total_steps=self.result.step,
-            loss=self.result.curve,
-            warning=self.warning,
-            tables={name: spec.rows for name, spec in self.model.architecture.tables.items()},
-        )
-
-    def auxiliary(self) -> dict[str, Any] | None:
-        """What metrics.json says of how the auxiliary head was trained; None without a head."""
-        head = self.model.head
-        if head is None:
-            return None
-        return {
-            "loss": head.kind,
-            "labels": self.result.labels,
-            "mean": head.seen.mean,
-            "curve": self.result.auxiliary,
-        }
-
-    def timings(self) -> TrainTimings:
-        """What timings.json says of training."""
-        return TrainTimings(
-            training_seconds=round(self.result.seconds, 2),
-            examples_per_second=round(self.result.rate),
-        )
 
 
 def train_towers(
@@ -124,7 +58,7 @@ def train_towers(
         settings = settings.model_copy(update={"epochs": settings.warm_epochs})
     towers_transforms = transforms(features / feature_schema.TRANSFORM, ctx.pipeline)
     model = _build_model(ctx.pipeline, features, state)
-    folders = _day_folders(ctx, features / feature_schema.TRANSFORMED)
+    folders = day_folders(ctx, features / feature_schema.TRANSFORMED)
     frequency = _frequency_estimate(settings, folders, state, features)
     archive: Mapping[str, TableState] = {}
     inherited_head = None
@@ -142,10 +76,10 @@ def train_towers(
     before = {day: folder for day, folder in folders.items() if day < ctx.day}
     last: Iterable[tuple[date, Rows]] = ()
     if measure and before and ctx.day in folders:
-        days = _training_days(ctx.pipeline, before, model.architecture)
-        last = _last_day(ctx, folders[ctx.day], days, model.architecture)
+        days = training_days(ctx.pipeline, before, model.architecture)
+        last = last_day(ctx, folders[ctx.day], days, model.architecture)
     else:
-        days = _training_days(ctx.pipeline, folders, model.architecture)
+        days = training_days(ctx.pipeline, folders, model.architecture)
 
     def measure_before_last_day() -> None:
         nonlocal inherited_head
@@ -178,31 +112,6 @@ def train_towers(
         inherited_head=inherited_head,
         warning=_warn(result, settings, frequency),
     )
-
-
-def write(ctx: StageContext, trained: Trained, out: Path) -> dict[str, Tower]:
-    """Writes both towers and the training state.
-
-    Args:
-      ctx: the day.
-      trained: what is written.
-      out: local folder.
-
-    Returns: the towers by side, from memory.
-    """
-    towers = {
-        side: export(trained.model, trained.transforms[side], side, out / name)
-        for side, name in model_bundle.TOWERS.items()
-    }
-    state = checkpoint.capture(
-        trained.model,
-        trained.frequency.state(),
-        day=ctx.day,
-        step=trained.result.step,
-        archive=trained.archive,
-    )
-    checkpoint.save(state, out / model_bundle.STATE)
-    return towers
 
 
 def _build_model(pipeline: Pipeline, features: Path, state: State | None) -> TwoTower:
@@ -258,75 +167,3 @@ def _warn(result: LoopResult, settings: TrainConfig, frequency: StreamingFrequen
             progress.warn(warning)
             warnings.append(warning)
     return " ".join(warnings) or None
-
-
-def _day_folders(ctx: StageContext, transformed: Path) -> dict[date, Path]:
-    """Folders of the days to train on, oldest first: the day alone, or in mode full all days up to
-    it.
-    """
-    folders = {date.fromisoformat(p.name.removeprefix("dt=")): p for p in transformed.glob("dt=*")}
-    chosen = {}
-    for day in sorted(folders):
-        if day == ctx.day or (ctx.mode == "full" and day < ctx.day):
-            chosen[day] = folders[day]
-    if not chosen:
-        there = ", ".join(map(str, sorted(folders))) or "no day's"
-        raise BadData(
-            f"Training on {ctx.day} needs its rows; {transformed} has {there}. All of the day's"
-            " users may be held out: lower evaluation.holdout; or run the features stage again."
-        )
-    return chosen
-
-
-def _training_days(
-    pipeline: Pipeline, folders: Mapping[date, Path], architecture: Architecture
-) -> Iterable[tuple[date, Rows]]:
-    days = _Days(
-        pipeline, folders, [column for side in architecture.columns.values() for column in side]
-    )
-    if pipeline.train.order == "shuffled":
-        rows = training_rows.join([rows for _, rows in days])
-        return [(max(folders), rows)]
-    # A single day is kept for all passes.
-    return list(days) if len(folders) == 1 else days
-
-
-def _last_day(
-    ctx: StageContext,
-    folder: Path,
-    window: Iterable[tuple[date, Rows]],
-    architecture: Architecture,
-) -> Iterable[tuple[date, Rows]]:
-    """The day that is trained on after the others: alone, or among rows of the window if all rows
-    are shuffled.
-    """
-    alone = list(_training_days(ctx.pipeline, {ctx.day: folder}, architecture))
-    if ctx.pipeline.train.order != "shuffled":
-        return alone
-    (_, of_window) = next(iter(window))
-    return Replay(ctx.day, alone[0][1], of_window, ctx.pipeline.train.seed)
-
-
-@dataclass(frozen=True, slots=True)
-class _Days:
-    """The days to train on, oldest first. They are read anew in each pass, so that only one is held
-    in memory at a time.
-    """
-
-    pipeline: Pipeline
-    folders: Mapping[date, Path]
-    columns: Sequence[FeatureColumn]
-
-    def __iter__(self) -> Iterator[tuple[date, Rows]]:
-        for day, folder in self.folders.items():
-            yield day, _read_day(self.pipeline, folder, self.columns, day)
-
-
-def _read_day(
-    pipeline: Pipeline, folder: Path, columns: Sequence[FeatureColumn], day: date
-) -> Rows:
-    auxiliary = pipeline.train.auxiliary
-    rows = training_rows.read(folder, columns, label=auxiliary.weight > 0)
-    if rows.label is not None:
-        check_labels(rows.label, auxiliary.loss, pipeline.columns.label, str(day))
-    return rows

@@ -1,0 +1,89 @@
+"""The days that towers are trained on, oldest first."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from model.data import training_rows
+from model.data.training_rows import Rows
+from model.towers.architecture import Architecture, FeatureColumn
+from model.towers.auxiliary_head import check_labels
+from model.training.first_version import Replay
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.errors import BadData
+
+
+def day_folders(ctx: StageContext, transformed: Path) -> dict[date, Path]:
+    """Folders of the days to train on, oldest first: the day alone, or in mode full all days up to
+    it.
+    """
+    folders = {date.fromisoformat(p.name.removeprefix("dt=")): p for p in transformed.glob("dt=*")}
+    chosen = {}
+    for day in sorted(folders):
+        if day == ctx.day or (ctx.mode == "full" and day < ctx.day):
+            chosen[day] = folders[day]
+    if not chosen:
+        there = ", ".join(map(str, sorted(folders))) or "no day's"
+        raise BadData(
+            f"Training on {ctx.day} needs its rows; {transformed} has {there}. All of the day's"
+            " users may be held out: lower evaluation.holdout; or run the features stage again."
+        )
+    return chosen
+
+
+def training_days(
+    pipeline: Pipeline, folders: Mapping[date, Path], architecture: Architecture
+) -> Iterable[tuple[date, Rows]]:
+    """The rows of each day, in the order in which a pass goes through them; all at once if they are
+    shuffled.
+    """
+    columns = [column for side in architecture.columns.values() for column in side]
+    days = _Days(pipeline, folders, columns)
+    if pipeline.train.order == "shuffled":
+        rows = training_rows.join([rows for _, rows in days])
+        return [(max(folders), rows)]
+    # A single day is kept for all passes.
+    return list(days) if len(folders) == 1 else days
+
+
+def last_day(
+    ctx: StageContext,
+    folder: Path,
+    window: Iterable[tuple[date, Rows]],
+    architecture: Architecture,
+) -> Iterable[tuple[date, Rows]]:
+    """The day that is trained on after the others: alone, or among rows of the window if all rows
+    are shuffled.
+    """
+    alone = list(training_days(ctx.pipeline, {ctx.day: folder}, architecture))
+    if ctx.pipeline.train.order != "shuffled":
+        return alone
+    (_, of_window) = next(iter(window))
+    return Replay(ctx.day, alone[0][1], of_window, ctx.pipeline.train.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Days:
+    """The days to train on, oldest first. They are read anew in each pass, so that only one is held
+    in memory at a time.
+    """
+
+    pipeline: Pipeline
+    folders: Mapping[date, Path]
+    columns: Sequence[FeatureColumn]
+
+    def __iter__(self) -> Iterator[tuple[date, Rows]]:
+        for day, folder in self.folders.items():
+            yield day, _read_day(self.pipeline, folder, self.columns, day)
+
+
+def _read_day(
+    pipeline: Pipeline, folder: Path, columns: Sequence[FeatureColumn], day: date
+) -> Rows:
+    auxiliary = pipeline.train.auxiliary
+    rows = training_rows.read(folder, columns, label=auxiliary.weight > 0)
+    if rows.label is not None:
+        check_labels(rows.label, auxiliary.loss, pipeline.columns.label, str(day))
+    return rows
