@@ -43,7 +43,7 @@ def told():
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory, towers, told):
-    """A server that was told of the visits, and what it listed for anna when nothing was told yet."""
+    """A server that was sent the visits, and what it listed for anna when nothing was sent yet."""
     home = tmp_path_factory.mktemp("known")
     pipeline = shop(home)
     carried = CARRIED | RANKER
