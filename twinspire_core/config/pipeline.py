@@ -189,6 +189,7 @@ class Pipeline(Strict):
         pipeline_rules.check_sides(self.features)
         pipeline_rules.check_history(self.features, self.columns, self.vocabulary, self.window)
         pipeline_rules.check_objectives(self.columns, self.train, self.columns_of("events"))
+        pipeline_rules.check_ranking(self.ranking, self.mix)
         pipeline_rules.check_lists(self.lists, self.corpus, self.serving)
         check_gate(self.gate, self.evaluation, self.mix)
         return self

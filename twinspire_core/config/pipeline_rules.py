@@ -15,6 +15,7 @@ from twinspire_core.config.tables.data import (
     WindowConfig,
 )
 from twinspire_core.config.tables.deployment import ListsConfig, ServingConfig
+from twinspire_core.config.tables.quality import FusionConfig, RankingConfig
 from twinspire_core.config.tables.training import TrainConfig
 
 
@@ -113,6 +114,15 @@ def check_objectives(
                 f"features.{name} reads columns.label = {columns.label!r}: what is to be"
                 " learned of an event cannot be known before it"
             )
+
+
+def check_ranking(ranking: RankingConfig, mix: FusionConfig) -> None:
+    """A ranker orders what sources list."""
+    if ranking.enabled and not mix.sources:
+        raise ValueError(
+            "ranking.enabled = true orders what the sources of the mix list, and mix.sources = []"
+            " names none: name some, or leave ranking.enabled out"
+        )
 
 
 def check_lists(lists: ListsConfig, corpus: CorpusConfig, serving: ServingConfig) -> None:

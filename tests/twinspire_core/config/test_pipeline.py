@@ -201,6 +201,11 @@ def test_the_environment_is_read(read, monkeypatch):
         ),
         (
             "[train]",
+            "[mix]\nsources = []\n[ranking]\nenabled = true\n[train]",
+            "mix.sources = [] names none: name some, or leave ranking.enabled out",
+        ),
+        (
+            "[train]",
             "[mix]\nsources = ['past', 'two_tower', 'past']\n[train]",
             "mix.sources: each source is named once, found 'past' more than once",
         ),
