@@ -33,6 +33,7 @@ class Status:
       status: `live`, `accepted` (by the gate, or despite it), `refused` or `rolled back`.
       stored: whether its files are still there.
       corpus_date: the day of its corpus: a later one, if it was refreshed.
+      refreshes: the version whose towers it has, where it was not trained itself.
     """
 
     version: str
@@ -43,6 +44,7 @@ class Status:
     pinned: bool
     stored: bool
     corpus_date: _Date
+    refreshes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ class Versions:
                 # What is being deleted still has files
                 stored=version in stored and version not in state.pruned,
                 corpus_date=state.corpus_date(version),
+                refreshes=state.refreshes.get(version),
             )
             for version, entry in state.last.items()
         ]

@@ -40,8 +40,13 @@ release 0.1.0: 0.
 """
 
 
-# When or where the logs are found does not change a result: their digests stand in the key.
-_WITHOUT_EFFECT = {"source": {"wait", "done_marker", "events", "items", "users"}, "train": {"wait"}}
+# When or where the logs are found does not change a result: their digests stand in the key. Nor does
+# what is done about a version once it was refused.
+_WITHOUT_EFFECT = {
+    "source": {"wait", "done_marker", "events", "items", "users"},
+    "train": {"wait"},
+    "gate": {"refresh_refused"},
+}
 
 
 def stage_key(stage: Stage, **facts: Any) -> str:

@@ -105,7 +105,12 @@ def day_statuses(
         newest_run = max(worked_on, default=last)
         first = max(min(worked_on or with_logs), newest_run - timedelta(days=most - 1))
     run = DayRun(pipeline, last)
-    newest = {one.date: one for one in reversed(run.registry.statuses())}
+    newest = {
+        one.date: one
+        for one in reversed(run.registry.statuses())
+        # What became of a later day's catalogue says nothing of the day whose towers it was for.
+        if not (one.refreshes and one.status in (REFUSED, ROLLED_BACK))
+    }
     kept = partials.by_day(partials.place(pipeline))
     without_state: set[str] = set()
     day = first

@@ -4,6 +4,7 @@ How a refresh is planned: twinspire/runs/refresh.py.
 """
 
 import time
+import traceback
 from typing import Any
 
 from rich.console import Console
@@ -132,9 +133,10 @@ def follow(run: DayRun) -> str | None:
     )
     try:
         result = refresh(run.of_day(run.day))
-    except TwinspireError as error:
-        console.print(
-            f"{live} keeps its catalogue of {before}: {format_message(error)}", soft_wrap=True
-        )
+    except Exception as error:  # a fault, too: it must not hide why the day was refused
+        if not isinstance(error, TwinspireError):
+            traceback.print_exception(error)
+        why = format_message(str(error) or type(error).__name__)
+        console.print(f"{live} keeps its catalogue of {before}: {why}", soft_wrap=True)
         return None
     return result["version"] if result["live"] else None

@@ -12,12 +12,13 @@ from pydantic import Field
 from twinspire.runs import live_catalogue, runner, stage_tasks, task_attempts
 from twinspire.runs.cache_keys import DEFAULTS, config_digest, stage_key
 from twinspire.runs.day_run import DayRun
-from twinspire.runs.stages import STAGES
+from twinspire.runs.stages import REFRESH, STAGES
 from twinspire_core import messages
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.base import ADDED, was
 from twinspire_core.config.tables.data import SourceConfig
 from twinspire_core.config.tables.deployment import BeamConfig, ServingConfig
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.config.tables.training import FrequencyConfig, TrainConfig
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.stage_context import BestAccepted, Start
@@ -72,6 +73,13 @@ def test_only_the_stages_that_use_a_setting_depend_on_it(one, other, stages):
     assert {
         name for name, s in STAGES.items() if config_digest(before, s) != config_digest(after, s)
     } == stages
+
+
+def test_what_is_done_about_a_refused_version_makes_no_day_stale():
+    before = pipeline()
+    after = before.model_copy(update={"gate": GateConfig(refresh_refused=False)})
+    for stage in (*STAGES.values(), REFRESH):
+        assert config_digest(after, stage) == config_digest(before, stage), stage.name
 
 
 def test_how_many_shards_work_makes_no_day_stale():

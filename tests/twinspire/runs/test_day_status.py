@@ -3,6 +3,7 @@
 import shutil
 from datetime import date
 
+from index_builder.registry.registry import Registry
 from twinspire.cli.show_days import stretches
 from twinspire.runs import run_leases
 from twinspire.runs.day_status import DayStatus, day_statuses
@@ -84,6 +85,23 @@ def test_a_version_stays_what_it_is_when_a_later_run_of_its_day_fails(shop):
         run_leases.release_day(pipeline, day(20), f"{outcome} run", outcome)
     [only] = day_statuses(pipeline, day(20), day(20))
     assert (only.state, only.reason) == ("published", "Its last run failed.")
+
+
+def test_a_day_is_not_what_became_of_a_later_catalogue_for_its_towers(shop):
+    pipeline, publish = shop
+    trained = publish(20)
+
+    def told():
+        [only] = day_statuses(pipeline, day(20), day(20))
+        return only.state, only.version, only.live
+
+    publish(20, refreshes=trained, corpus=day(21), accepted=False)
+    assert told() == ("published", trained, True)
+    refreshed = publish(20, refreshes=trained, corpus=day(22))
+    assert told() == ("published", refreshed, True)
+    registry = Registry(pipeline.registry.root, "shop")
+    registry.rollback(trained, reason="withdrawn items are back")
+    assert told() == ("published", trained, True)
 
 
 def test_sizes_are_those_of_the_files(shop, tmp_path):

@@ -92,7 +92,7 @@ def test_it_stays_where_it_shall(shop, refreshed):
     assert live_catalogue.follow(DayRun(pipeline, DAY)) is None and refreshed == []
 
 
-@pytest.mark.parametrize("error", [UsageError, TryAgain, BadData, GateRefused])
+@pytest.mark.parametrize("error", [UsageError, TryAgain, BadData, GateRefused, RuntimeError])
 def test_what_is_in_the_way_is_told_and_the_day_stays_refused(
     shop, refreshed, monkeypatch, capsys, error
 ):
@@ -105,6 +105,7 @@ def test_what_is_in_the_way_is_told_and_the_day_stays_refused(
     assert live_catalogue.follow(DayRun(pipeline, DAY)) is None
     told = " ".join(capsys.readouterr().err.split())
     assert f"{live} keeps its catalogue of 2024-02-20: items are gone" in told
+    assert ("Traceback" in told) == (error is RuntimeError), "of a fault, where it is"
 
 
 def test_it_is_not_live_where_it_was_rolled_back(shop, refreshed, monkeypatch):
