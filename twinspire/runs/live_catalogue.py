@@ -77,7 +77,7 @@ def refresh(
     }
 
 
-def catch_up(run: DayRun, version: str) -> dict[str, Any]:
+def catch_up(run: DayRun, version: str, *, reuse: bool = True) -> dict[str, Any]:
     """Gives a version that was trained the live version's catalogue, if only an older one keeps it
     from going live.
 
@@ -86,6 +86,7 @@ def catch_up(run: DayRun, version: str) -> dict[str, Any]:
     Args:
       run: of the version's day; its log has been read after the version was published.
       version: the version.
+      reuse: as for a refresh.
 
     Returns:
       What takes the place of the version's publication in the summary; empty when there is nothing
@@ -99,7 +100,7 @@ def catch_up(run: DayRun, version: str) -> dict[str, Any]:
         f"{version} has an older catalogue than {state.live}: its towers go live with that of"
         f" {day}."
     )
-    result = refresh(run.of_day(day), version=version)
+    result = refresh(run.of_day(day), version=version, reuse=reuse)
     return {
         "trained": version,
         "version": result["version"],
@@ -108,7 +109,7 @@ def catch_up(run: DayRun, version: str) -> dict[str, Any]:
     }
 
 
-def follow(run: DayRun) -> str | None:
+def follow(run: DayRun, *, reuse: bool = True) -> str | None:
     """Gives the live version's towers the catalogue of a day whose own version the gate refused.
 
     Else what is served would know neither the day's items nor what users did on it. The gate of a
@@ -117,6 +118,7 @@ def follow(run: DayRun) -> str | None:
 
     Args:
       run: of the refused day.
+      reuse: as for a refresh.
 
     Returns:
       The version that is live instead; None where nothing was to be done, or nothing could be.
@@ -132,7 +134,7 @@ def follow(run: DayRun) -> str | None:
         f"{live} is given the catalogue of {run.day}, which it serves until a day is accepted."
     )
     try:
-        result = refresh(run.of_day(run.day))
+        result = refresh(run.of_day(run.day), reuse=reuse)
     except Exception as error:  # a fault, too: it must not hide why the day was refused
         if not isinstance(error, TwinspireError):
             traceback.print_exception(error)

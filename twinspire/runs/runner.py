@@ -74,11 +74,11 @@ def run_stage(
             result = _run_stage(run, stage, mode, force=force, promote=promote, reuse=reuse)
     except GateRefused as refused:
         if promote != "no":
-            refused.followed_by = follow(run)
+            refused.followed_by = follow(run, reuse=reuse)
         raise
     # The lease is released by now: later days may train on the version, whatever its catalogue.
     if stage.publishes and promote == "auto" and not result["live"]:
-        result |= catch_up(run, result["version"])
+        result |= catch_up(run, result["version"], reuse=reuse)
     return result
 
 

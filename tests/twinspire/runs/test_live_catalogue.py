@@ -36,18 +36,18 @@ def test_a_version_behind_the_catalogue_alone_is_refreshed(shop, monkeypatch):
     assert run.state.live == refreshed
     asked = []
 
-    def refresh(run, *, version):
-        asked.append((run.day, run.lease, version))
+    def refresh(run, *, version, reuse):
+        asked.append((run.day, run.lease, version, reuse))
         return {"version": "new", "live": True, "items": 1}
 
     monkeypatch.setattr(live_catalogue, "refresh", refresh)
-    assert live_catalogue.catch_up(run, trained) == {
+    assert live_catalogue.catch_up(run, trained, reuse=False) == {
         "trained": trained,
         "version": "new",
         "live": True,
         "refresh": {"version": "new", "live": True, "items": 1},
     }
-    assert asked == [(LATER, None, trained)]
+    assert asked == [(LATER, None, trained, False)]
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def refreshed(shop, monkeypatch):
     """Days that what is live was refreshed for; nothing is run."""
     days = []
 
-    def refresh(run):
-        days.append((run.day, run.lease))
+    def refresh(run, *, reuse):
+        days.append((run.day, run.lease, reuse))
         return {"version": f"refreshed {run.day}", "live": True}
 
     monkeypatch.setattr(live_catalogue, "refresh", refresh)
@@ -67,8 +67,8 @@ def test_what_is_live_follows_a_refused_day(shop, refreshed):
     pipeline, publish = shop
     publish(20)
     run = DayRun(pipeline, DAY, lease="mine")
-    assert live_catalogue.follow(run) == f"refreshed {DAY}"
-    assert refreshed == [(DAY, None)]
+    assert live_catalogue.follow(run, reuse=False) == f"refreshed {DAY}"
+    assert refreshed == [(DAY, None, False)]
 
 
 def test_it_does_not_go_back_to_an_older_catalogue(shop, refreshed):
@@ -96,7 +96,7 @@ def test_it_stays_where_it_shall(shop, refreshed):
 def test_what_is_in_the_way_is_told_and_the_day_stays_refused(
     shop, refreshed, monkeypatch, capsys, error
 ):
-    def fail(run):
+    def fail(run, **_):
         raise error("items are gone, see twinspire show PIPELINE")
 
     pipeline, publish = shop
@@ -111,5 +111,5 @@ def test_what_is_in_the_way_is_told_and_the_day_stays_refused(
 def test_it_is_not_live_where_it_was_rolled_back(shop, refreshed, monkeypatch):
     pipeline, publish = shop
     publish(20)
-    monkeypatch.setattr(live_catalogue, "refresh", lambda run: {"version": "v", "live": False})
+    monkeypatch.setattr(live_catalogue, "refresh", lambda *_, **__: {"version": "v", "live": False})
     assert live_catalogue.follow(DayRun(pipeline, DAY)) is None
