@@ -99,7 +99,7 @@ def raise_if_refused(attempt: Attempt) -> None:
     if reasons := attempt.summary.get("refused"):
         version = attempt.summary.get("version")
         raise GateRefused(
-            f"The gate refused {version}; the live version stays.\n"
+            f"The gate refused {version}, which does not go live.\n"
             + "\n".join(f"  - {reason}" for reason in reasons)
             + f'\nTo overrule it: twinspire promote PIPELINE {version} --despite-gate "REASON"',
             version,
