@@ -138,6 +138,9 @@ def follow(run: DayRun, *, reuse: bool = True) -> str | None:
     except Exception as error:  # a fault, too: it must not hide why the day was refused
         if not isinstance(error, TwinspireError):
             traceback.print_exception(error)
+        if isinstance(error, TryAgain | RunnerFailed):
+            # A scheduler would try again before it tells anybody; here nothing does.
+            notify_of_error(run.pipeline, run.day, REFRESH.name, error)
         why = format_message(str(error) or type(error).__name__)
         console.print(f"{live} keeps its catalogue of {before}: {why}", soft_wrap=True)
         return None

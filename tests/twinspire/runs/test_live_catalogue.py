@@ -101,11 +101,14 @@ def test_what_is_in_the_way_is_told_and_the_day_stays_refused(
 
     pipeline, publish = shop
     live = publish(20)
+    notified = []
     monkeypatch.setattr(live_catalogue, "refresh", fail)
+    monkeypatch.setattr(live_catalogue, "notify_of_error", lambda *of: notified.append(of[1:3]))
     assert live_catalogue.follow(DayRun(pipeline, DAY)) is None
     told = " ".join(capsys.readouterr().err.split())
     assert f"{live} keeps its catalogue of 2024-02-20: items are gone" in told
     assert ("Traceback" in told) == (error is RuntimeError), "of a fault, where it is"
+    assert notified == [(DAY, "refresh")] * (error is TryAgain), "a refresh tells of all else"
 
 
 def test_it_is_not_live_where_it_was_rolled_back(shop, refreshed, monkeypatch):
