@@ -1,6 +1,6 @@
 """What is it worth that a server lists items that came after its version? (docs/decisions/0082)
 
-    python -m benchmarks.quality --case globo/last-click --contender twinspire/told    makes the versions
+    python -m benchmarks.quality --case globo/last-click --contender twinspire/sent    makes the versions
     python -m benchmarks.new_items --json new_items.json
 
 The last click of each visit on Globo's test days, as `benchmarks.quality` asks for it, but found by the

@@ -1,4 +1,4 @@
-"""The contender `twinspire/told`: what a server answers that is sent events as they happen (`POST
+"""The contender `twinspire/sent`: what a server answers that is sent events as they happen (`POST
 /v1/events`). It has the versions of served.py, asked in the order of time.
 """
 
@@ -19,7 +19,7 @@ from serving.version.loaded_version import Version
 from serving.version.version_updates import VersionUpdater
 from twinspire_core.config.source_names import TRENDING
 
-NAME = "twinspire/told"
+NAME = "twinspire/sent"
 MINUTES = 5
 """Between two updates: nobody's list knows the events of his own five minutes, though servers update each
 second.

@@ -13,7 +13,7 @@ ORDER = {case: place for place, case in enumerate(CASES)}
 FIGURE = ("case", "kind", "contender")
 RATIO = ("case", "kind", "users", "above", "below")
 """What tells a figure, and a ratio, from all others."""
-SERVED = {OURS: "", WITH_EVENTS: ", told of events"}
+SERVED = {OURS: "", WITH_EVENTS: ", sent events"}
 """What is served, and how a row says that the server was sent what users took meanwhile."""
 Row = Mapping[str, Any]
 
