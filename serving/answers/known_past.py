@@ -41,9 +41,10 @@ def read_queries(version: Version, table: pa.Table, *, personal: bool) -> Querie
       table: [B] rows of `serving.requests.query_rows.complete`.
       personal: whether decayed counts are wanted.
     """
-    new = newer_events(version, table)
+    history = _positions(version, table[SEEN].combine_chunks())
+    new = newer_events(table, history)
     past, events = _read_past(version, table, new)
-    counts = _read_personal(version, table, new, past) if personal else None
+    counts = _read_personal(version, table, history, new, past) if personal else None
     return Queries(past=past, events=events, personal=counts)
 
 
@@ -71,13 +72,16 @@ def _read_past(version: Version, table: pa.Table, new: Ragged) -> tuple[Ragged, 
     return joined(past, counts, new), stored_events + new.lengths
 
 
-def _read_personal(version: Version, table: pa.Table, new: Ragged, past: Ragged) -> PersonalCounts:
+def _read_personal(
+    version: Version, table: pa.Table, history: Ragged, new: Ragged, past: Ragged
+) -> PersonalCounts:
     """Decayed counts of what users had before: those of the version, and 1 for each newer event, as
     nobody knows its time; of a version without counts, 1 for each event that is known of.
 
     Args:
       version: as above.
       table: as above.
+      history: B lists of positions, of the requests' histories.
       new: of `newer_events`.
       past: of `_read_past`.
     """
@@ -85,21 +89,24 @@ def _read_personal(version: Version, table: pa.Table, new: Ragged, past: Ragged)
     if stored is not None and not len(new.values):
         return stored
     if stored is None:
-        return PersonalCounts.of_histories(_known_events(version, table, past))
+        return PersonalCounts.of_histories(_known_events(version, table, history, past))
     counted = PersonalCounts.of_histories(new)
     return stored.plus(counted).or_else(stored, new.lengths > 0)
 
 
-def _known_events(version: Version, table: pa.Table, past: Ragged) -> Ragged:
+def _known_events(version: Version, table: pa.Table, history: Ragged, past: Ragged) -> Ragged:
     """What is known of what users took, whoever tells it: B lists of positions, oldest first, -1 outside
     the corpus. An item stands where it was taken last; how often it was taken before is not told.
 
     Args:
       version: as above.
       table: as above.
+      history: as above.
       past: of `_read_past`.
     """
-    events = _positions(version, table[SEEN].combine_chunks())
+    if not {STORED_PAST, STORED_HISTORY} & {*table.column_names}:
+        return history
+    events = history
     if STORED_HISTORY in table.column_names:
         tail = _positions(version, table[STORED_HISTORY].combine_chunks())
         events = _followed_by(tail, events)
@@ -108,19 +115,18 @@ def _known_events(version: Version, table: pa.Table, past: Ragged) -> Ragged:
     return _followed_by(past._replace(values=past.values[reverse]), events)
 
 
-def newer_events(version: Version, table: pa.Table) -> Ragged:
+def newer_events(table: pa.Table, history: Ragged) -> Ragged:
     """What of the requests' histories is newer than what is stored of the users: B lists of
     positions, oldest first, -1 outside the corpus. Of users of whom nothing is stored, all of it.
 
     Args:
-      version: what answers.
       table: [B] rows of `serving.requests.query_rows.complete`.
+      history: B lists of positions, of the requests' histories.
     """
-    histories = table[SEEN].combine_chunks()
-    given = _positions(version, histories)
     if STORED_PAST not in table.column_names:
-        return given
-    return given.where(_newer(table, histories, table[STORED_PAST].combine_chunks()))
+        return history
+    ids = table[SEEN].combine_chunks()
+    return history.where(_newer(table, ids, table[STORED_PAST].combine_chunks()))
 
 
 def overlap(stored: np.ndarray, history: np.ndarray) -> int:
