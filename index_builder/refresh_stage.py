@@ -41,6 +41,8 @@ def run(
     live: str,
     changes: dict[str, int],
     skew: Sequence[FeatureSkew] = (),
+    *,
+    unasked: bool = False,
 ) -> dict[str, Any]:
     """Publishes a refresh: live if the gate accepts it and `ctx.promote` and the dates allow.
 
@@ -53,6 +55,7 @@ def run(
       live: the trained version whose towers were live when the refresh began.
       changes: `new`, `changed`, `withdrawn`, `reused` items.
       skew: how far features of what is served are from those that the towers were trained on.
+      unasked: whether it follows a refused day, and nobody asked for it.
 
     Returns:
       The summary. `refused` lists the gate's reasons, if any.
@@ -83,6 +86,7 @@ def run(
             skew=skew,
             serves=serves,
             lacking=lacking,
+            unasked=unasked,
         )
         verdict = judge_refresh(measured, before.quality, ctx.pipeline.gate, ctx.pipeline.index)
         verdict.write(staged)

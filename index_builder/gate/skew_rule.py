@@ -2,7 +2,9 @@
 (beam_jobs/validation/skew.py). A tower that meets values which it never saw gives vectors that mean
 nothing, and recall on the day that was trained on does not tell.
 
-Beyond `gate.max_skew` or `gate.max_outside` it is noted; with `gate.on_skew = "refuse"`, refused.
+Beyond `gate.max_skew` or `gate.max_outside` it is noted; with `gate.on_skew = "refuse"`, refused. A
+refresh that nobody asked for, as it follows a refused day, is refused beyond `gate.max_outside` in
+either case: what was wrong with the day may be its catalogue.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,12 +17,15 @@ _UNIT_FACTOR = 20
 """Medians that differ by so many times are rather another unit than another season."""
 
 
-def judge_skew(features: Sequence[FeatureSkew], gate: GateConfig) -> Iterator[Finding]:
+def judge_skew(
+    features: Sequence[FeatureSkew], gate: GateConfig, *, unasked: bool = False
+) -> Iterator[Finding]:
     """Holds the features of what is served to the limits.
 
     Args:
       features: how far each is from training; empty where nobody knows.
       gate: the limits.
+      unasked: whether it is a refresh that nobody asked for.
     """
     if gate.on_skew == "ignore":
         return
@@ -38,7 +43,8 @@ def judge_skew(features: Sequence[FeatureSkew], gate: GateConfig) -> Iterator[Fi
                 f"{one.feature} is not served as it was trained on: {describe(one)}"
                 f" ({'; '.join(beyond)}). {_cause(one)}"
             )
-            yield Finding(gate.on_skew == "refuse", text)
+            unknown = unasked and one.outside > gate.max_outside
+            yield Finding(gate.on_skew == "refuse" or unknown, text)
 
 
 def describe(one: FeatureSkew) -> str:

@@ -140,6 +140,7 @@ class JudgedRefresh:
       skew: how far features of what is served are from those that the towers were trained on.
       serves: what the version answers with whose towers these are.
       lacking: features that its ranker goes by, and that the catalogue does not say: it is left out.
+      unasked: whether it follows a refused day, and nobody asked for it.
     """
 
     trained: str
@@ -151,6 +152,7 @@ class JudgedRefresh:
     skew: Sequence[FeatureSkew] = ()
     serves: str | None = None
     lacking: Sequence[str] = ()
+    unasked: bool = False
 
 
 def judge_refresh(
@@ -168,7 +170,7 @@ def judge_refresh(
         *below("index recall", refreshed.index_recall, index.recall_target, "index.recall_target"),
         *_exchanged("not in", refreshed.new, refreshed, gate),
         *_exchanged("gone from", refreshed.withdrawn, refreshed, gate),
-        *judge_skew(refreshed.skew, gate),
+        *judge_skew(refreshed.skew, gate, unasked=refreshed.unasked),
         Finding(False, f"quality is not judged anew: the towers are those of {refreshed.trained}"),
         *_left_out(refreshed),
     ]

@@ -8,6 +8,7 @@ import sys
 from datetime import date
 from pathlib import Path
 
+import polars as pl
 import pytest
 from rich.console import Console
 
@@ -256,6 +257,24 @@ def test_a_day_refused_by_the_gate_is_not_inherited(shop):
     assert registry.log()[-1].version == followed, "once is enough"
     twinspire("promote", str(shop), refused, "--despite-gate", "known cause")
     assert registry.live() == refused
+
+
+def test_a_catalogue_that_its_towers_do_not_know_does_not_follow(shop):
+    """The day is refused, and its snapshot is broken: nobody asked for that to be served."""
+    [first] = (shop.parent / "items").glob("dt=*")
+    rows = pl.read_parquet(first / "part-0.parquet")
+    broken = rows.with_columns(title=pl.lit("?"), kind=pl.lit("?"), price=pl.lit(0.0))
+    (shop.parent / f"items/dt={THIRD}").mkdir()
+    broken.write_parquet(shop.parent / f"items/dt={THIRD}/part-0.parquet")
+    text = shop.read_text()
+    shop.write_text(
+        text.replace("min_users = 10", "min_users = 10\nfloors = { 'recall@10' = 0.999 }")
+    )
+    registry = registry_of(shop)
+    live = registry.live()
+    told = twinspire("run", str(shop), "--date", THIRD, check=4)
+    assert "live_version" not in told["days"][0] and registry.live() == live
+    assert [entry.action for entry in registry.log()][-2:] == ["refuse", "refuse"]
 
 
 def test_an_older_day_filled_in_later_does_not_go_live_and_can_be_inherited_by_the_commands_told(

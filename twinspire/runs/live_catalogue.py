@@ -29,6 +29,7 @@ def refresh(
     promote: Promote = "auto",
     version: str | None = None,
     reuse: bool = True,
+    unasked: bool = False,
 ) -> dict[str, Any]:
     """Publishes the live version's towers with the catalogue as of the end of a day, or finds that
     done.
@@ -40,6 +41,7 @@ def refresh(
       promote: as for a version that is trained.
       version: whose towers to take; by default the live version's.
       reuse: whether what earlier runs made of logs is used, and added to.
+      unasked: whether it follows a refused day, and nobody asked for it: the gate is stricter.
 
     Returns:
       The summary: `new`, `changed`, `withdrawn` and `reused` items, what the index and the gate
@@ -53,7 +55,7 @@ def refresh(
     started = time.monotonic()
     run.read_log()
     try:
-        task = plan_refresh(run, version, promote, reuse=reuse)
+        task = plan_refresh(run, version, promote, reuse=reuse, unasked=unasked)
         attempt, status = complete(run, task, force=force)
     except Exception as error:
         told = explain(error) or error
@@ -134,7 +136,7 @@ def follow(run: DayRun, *, reuse: bool = True) -> str | None:
         f"{live} is given the catalogue of {run.day}, which it serves until a day is accepted."
     )
     try:
-        result = refresh(run.of_day(run.day), reuse=reuse)
+        result = refresh(run.of_day(run.day), reuse=reuse, unasked=True)
     except Exception as error:  # a fault, too: it must not hide why the day was refused
         if not isinstance(error, TwinspireError):
             traceback.print_exception(error)

@@ -40,7 +40,12 @@ class Towers(NamedTuple):
 
 
 def plan_refresh(
-    run: DayRun, version: str | None, promote: Promote, *, reuse: bool = True
+    run: DayRun,
+    version: str | None,
+    promote: Promote,
+    *,
+    reuse: bool = True,
+    unasked: bool = False,
 ) -> StageTask:
     """Finds what a refresh is made from.
 
@@ -49,6 +54,7 @@ def plan_refresh(
       version: whose towers to take; by default the live version's.
       promote: as asked for.
       reuse: whether what earlier runs made of logs is used, and added to.
+      unasked: whether it follows a refused day, and nobody asked for it.
 
     Raises:
       UsageError: nothing is live, the version is not one that a day may inherit from, or the day or
@@ -69,6 +75,8 @@ def plan_refresh(
     # again.
     if late := _late_events(run):
         facts["late"] = late
+    if unasked:
+        facts["unasked"] = True  # it is judged more strictly
     return StageTask(
         stage=REFRESH,
         facts=facts,
@@ -182,7 +190,15 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
         start = find_start_of_refresh(run, holder.version, key)
         indexed = index_stage.run(replace(step("index"), start=start))
         version = replace(whole, inputs=inputs)
-        published = refresh_stage.run(version, holder, towers.trained, towers.live, changes, far)
+        published = refresh_stage.run(
+            version,
+            holder,
+            towers.trained,
+            towers.live,
+            changes,
+            far,
+            unasked="unasked" in facts,
+        )
         return {"trained": towers.trained, **changes, "index": indexed, **published}
 
     return make

@@ -316,6 +316,19 @@ def test_a_refresh_is_told_that_its_catalogue_is_not_what_its_towers_know():
     assert found.accepted and any(note.startswith("brand is not served") for note in found.notes)
 
 
+def test_one_that_nobody_asked_for_is_refused_where_its_towers_never_met_such_values():
+    def brand(outside):
+        shares = {"value": "?", "trained_share": 0.0, "served_share": outside}
+        return FeatureSkew(
+            feature="brand", kind="category", distance=0.9, outside=outside, **shares
+        )
+
+    assert refreshed(skew=[brand(0.11)]).accepted
+    assert refreshed(skew=[brand(0.09)], unasked=True).accepted
+    found = refreshed(skew=[brand(0.11)], unasked=True)
+    assert not found.accepted and "brand is not served" in found.refused[0]
+
+
 def test_a_refresh_is_not_judged_by_what_its_towers_were():
     found = refreshed()
     assert found.accepted and "2017-10-01-abc" in found.reason

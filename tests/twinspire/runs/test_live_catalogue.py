@@ -55,7 +55,8 @@ def refreshed(shop, monkeypatch):
     """Days that what is live was refreshed for; nothing is run."""
     days = []
 
-    def refresh(run, *, reuse):
+    def refresh(run, *, reuse, unasked):
+        assert unasked
         days.append((run.day, run.lease, reuse))
         return {"version": f"refreshed {run.day}", "live": True}
 
