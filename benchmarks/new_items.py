@@ -76,7 +76,7 @@ def main() -> None:
             hits.setdefault(name, []).append(found)
         of_day = (f"{name} {parts[-1].mean():.3f}" for name, parts in hits.items())
         print(f"after {ready.split.last}: {', '.join(of_day)}", flush=True)
-    figures = means.told(hits, users)
+    figures = means.with_intervals(hits, users)
     share = float(np.concatenate(came).mean())
     print(f"{share:.3f} of {sum(map(len, came)):,} last clicks are of items that the version lacks")
     if args.json:

@@ -60,7 +60,7 @@ def main() -> None:
                 found.setdefault(f"{source_name}, {name}", []).append(score)
         told = (f"{name} {parts[-1].mean():.4f}" for name, parts in found.items())
         print(f"after {ready.split.last}: {'; '.join(told)}", flush=True)
-    figures = means.told(found, users)
+    figures = means.with_intervals(found, users)
     if args.json:
         write_whole(
             args.json, json.dumps({"machine": machine(), "found": figures}, indent=1) + "\n"

@@ -9,7 +9,7 @@ from twinspire_core.metrics.bootstrap import intervals, resampled_means
 RESAMPLES = 1_000
 
 
-def told(
+def with_intervals(
     found: Mapping[str, Sequence[np.ndarray]], users: Sequence[np.ndarray]
 ) -> dict[str, list[float]]:
     """Prints the mean of all queries by each way, with its 95% interval over users.
