@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from twinspire.runs.day_run import DayRun
-from twinspire.runs.runner import refresh, run_stage
+from twinspire.runs.live_catalogue import refresh
+from twinspire.runs.runner import run_stage
 from twinspire.runs.stages import STAGES
 from twinspire_core.config.pipeline import Pipeline
 
