@@ -34,6 +34,7 @@ class FaultyStore:
       away_after: from how many requests on all are answered by 503; None: never.
       met: how often each fault was met.
       requests: how many came, by method.
+      paths: what each asked for.
     """
 
     def __init__(self, upstream: str, seed: int) -> None:
@@ -43,6 +44,7 @@ class FaultyStore:
         self.away_after: int | None = None
         self.met: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
+        self.paths: list[str] = []
         self._draw = random.Random(seed)
         self._lock = threading.Lock()
         self._upstream = urlsplit(upstream).netloc
@@ -60,10 +62,11 @@ class FaultyStore:
         self._server.shutdown()
         self._server.server_close()
 
-    def fault(self, method: str) -> str | None:
+    def fault(self, method: str, path: str) -> str | None:
         """Draws what becomes of a request; None if nothing happens to it."""
         with self._lock:
             self.requests[method] += 1
+            self.paths.append(urlsplit(path).path)
             drawn = self._draw.random()
             if self.away_after is not None and self.requests.total() > self.away_after:
                 return "503"
@@ -117,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         body = self._body()
-        fault = self.store.fault(self.command)
+        fault = self.store.fault(self.command, self.path)
         if fault in ("429", "503", *_FATAL):
             self._reply(int(fault), [], b'{"error": {"message": "by the plan of the test"}}')
             return

@@ -118,6 +118,14 @@ def test_a_store_that_is_not_ours_is_asked_once(store, gs_place, fault):
     assert store.requests.total() == asked + len(USES) + 1
 
 
+def test_nothing_is_asked_of_a_bucket_but_its_objects(store, gs_place):
+    """An account that may use objects alone would be refused it, and audit logs tell of that."""
+    storage.write_bytes(f"{gs_place}/f", b"1")
+    for use in USES * 5:
+        use(f"{gs_place}/f")
+    assert [path for path in store.paths if not path.endswith(("/place%2Ff", "/o"))] == []
+
+
 def test_what_may_only_be_read_is_read_and_names_what_cannot_be_written(store, gs_place):
     storage.write_bytes(f"{gs_place}/f", b"1")
     store.shares, store.only = {"403": 1.0}, "POST"
