@@ -9,7 +9,6 @@ import selectors
 import socket
 import threading
 import time
-from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -116,19 +115,17 @@ def each(port: int, asked: list[bytes]) -> list[bytes]:
 
 
 def ask_until(port: int, request: bytes, end: threading.Event) -> None:
-    """Asks the same over one connection, again and again; leaves before an answer at the end.
+    """Asks the same over one connection, again and again. The last answer is waited for, so that
+    nothing is left to the server when it returns.
 
     Raises:
       ConnectionError: an answer is no 200.
     """
     one = _Connection(("127.0.0.1", port))
     with one.socket:
-        one.socket.settimeout(0.1)
         while not end.is_set():
             one.ask(request)
-            answered = False
-            while not answered and not end.is_set():
-                with suppress(TimeoutError):
-                    answered = one.answered()
-            if answered and not one.received.startswith(b"HTTP/1.1 200"):
+            while not one.answered():
+                pass
+            if not one.received.startswith(b"HTTP/1.1 200"):
                 raise ConnectionError(bytes(one.received[:500]))

@@ -53,7 +53,7 @@ def costly(items: int, seed: int = 2) -> dict[str, bytes]:
 
 @contextmanager
 def beside(port: int, request: bytes) -> Iterator[None]:
-    """Sends a request anew as soon as it is answered, meanwhile; the last one is left unanswered.
+    """Sends a request anew as soon as it is answered, meanwhile; ends with an answer.
 
     Raises:
       ConnectionError: it was refused.

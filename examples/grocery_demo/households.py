@@ -68,9 +68,9 @@ def _print(
         dict.fromkeys(item.get("name") or item["item"] for item in found["history"][:6])
     )
     console.print(Text(f"\nHousehold {household['_user']}, {kind}", style="bold"))
-    facts.append(
-        f"{household['_past_events']} purchases in {version.pipeline.window.history_days} days"
-    )
+    number = household["_past_events"]
+    of = "purchase" if number == 1 else "purchases"
+    facts.append(f"{number} {of} in {version.pipeline.window.history_days} days")
     console.print(Text("; ".join(facts), style="dim"))
     console.print(Text(f"Last: {lately}" if lately else "No purchase yet.", style="dim"))
     for title, items in parted(found["items"], bought(household)).items():

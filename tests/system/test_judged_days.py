@@ -1,0 +1,121 @@
+"""Days of the made-up shop that the gate refuses, and what is done with the versions it accepts."""
+
+import json
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+
+from tests.system.days import FIRST, SECOND, THIRD, attempt, registry_of, twinspire
+
+
+def test_a_day_refused_by_the_gate_is_not_inherited(shop):
+    text = shop.read_text()
+    shop.write_text(
+        text.replace("min_users = 10", "min_users = 10\nfloors = { 'recall@10' = 0.999 }")
+    )
+    told = twinspire("run", str(shop), "--date", THIRD, check=4)
+    assert told["days"][0]["outcome"] == "refused" and "0.9990" in told["days"][0]["reason"]
+    registry = registry_of(shop)
+    trained, refused, followed = [entry.version for entry in registry.log()][-3:]
+    assert [entry.action for entry in registry.log()][-2:] == ["refuse", "publish"]
+    # What was accepted goes on, with the day's catalogue.
+    live = registry.manifest(registry.live())
+    assert (live.version, live.refreshes, str(live.date)) == (followed, trained, SECOND)
+    assert str(live.corpus_date) == THIRD
+    assert told["days"][0]["live_version"] == followed
+    assert registry.accepted_before(date(2024, 3, 12)).version == trained
+    again = twinspire("publish", str(shop), "--date", THIRD, check=4)
+    assert refused in again["reason"] and "0.9990" in again["reason"]
+    assert registry.log()[-1].version == followed, "once is enough"
+    twinspire("promote", str(shop), refused, "--despite-gate", "known cause")
+    assert registry.live() == refused
+
+
+def test_a_catalogue_that_its_towers_do_not_know_does_not_follow(shop):
+    """The day is refused, and its snapshot is broken: nobody asked for that to be served."""
+    [first] = (shop.parent / "items").glob("dt=*")
+    rows = pl.read_parquet(first / "part-0.parquet")
+    broken = rows.with_columns(title=pl.lit("?"), kind=pl.lit("?"), price=pl.lit(0.0))
+    (shop.parent / f"items/dt={THIRD}").mkdir()
+    broken.write_parquet(shop.parent / f"items/dt={THIRD}/part-0.parquet")
+    text = shop.read_text()
+    shop.write_text(
+        text.replace("min_users = 10", "min_users = 10\nfloors = { 'recall@10' = 0.999 }")
+    )
+    registry = registry_of(shop)
+    live = registry.live()
+    told = twinspire("run", str(shop), "--date", THIRD, check=4)
+    assert "live_version" not in told["days"][0] and registry.live() == live
+    assert [entry.action for entry in registry.log()][-2:] == ["refuse", "refuse"]
+
+
+def test_versions_are_listed_rolled_back_and_pruned(shop):
+    newest, older = twinspire("versions", str(shop), "--json")
+    assert (newest["status"], older["status"]) == ("live", "accepted") and newest[
+        "metric"
+    ] == "recall@10"
+    metrics = json.loads((attempt(shop, SECOND, "train") / "metrics.json").read_text())
+    later = older["next_day"]
+    assert (later["version"], later["value"]) == (
+        newest["version"],
+        metrics["progressive"]["recall@10"],
+    )
+    assert (
+        newest["next_day"] is None
+        and newest["value"] == metrics["holdout"]["candidate"]["recall@10"]
+    )
+    shown = twinspire("show", str(shop), "--json")
+    assert (
+        shown["version"] == newest["version"]
+        and shown["parent"] == older["version"]
+        and len(shown["log"]) == 1
+    )
+    back = twinspire("rollback", str(shop), "--reason", "bad logs")
+    assert back["live"] == older["version"] and back["rolled_back"] == [newest["version"]]
+    twinspire("pin", str(shop), newest["version"])
+    state = attempt(shop, FIRST, "train")
+    dry = twinspire("prune", str(shop), "--keep", "1", "--keep-days", "0")
+    assert not dry["deleted"] and dry["versions"] == [] and str(state) not in dry["working_files"]
+    assert str(attempt(shop, SECOND, "features")) in dry["working_files"]
+    twinspire("pin", str(shop), newest["version"], "--remove")
+    gone = twinspire("prune", str(shop), "--keep", "0", "--keep-days", "0", "--yes")
+    assert gone["versions"] == [newest["version"]] and not any(
+        Path(place).exists() for place in gone["working_files"]
+    )
+    assert (
+        state.exists()
+        and twinspire("recommend", str(shop), "--user", "u001", "--json")["version"]
+        == older["version"]
+    )
+    told = twinspire("run", str(shop), "--date", SECOND)
+    assert told["days"][0]["parent"] == older["version"], (
+        "the state that the next day needs was kept"
+    )
+
+
+def test_a_day_is_also_held_against_the_best_version_before_it(shop):
+    registry = registry_of(shop)
+    first, second = registry.accepted()
+    # As if the second day had lost much, which nobody then refused
+    place = Path(registry.place(second, "metrics.json"))
+    metrics = json.loads(place.read_text())
+    line = metrics["line"][SECOND]
+    assert line["against"] == first and line["best"] is None
+    line["differences"]["recall@10"] = -0.25
+    place.write_text(json.dumps(metrics))
+    assert twinspire("prune", str(shop), "--keep", "1", "--keep-days", "0")["versions"] == []
+    twinspire("run", str(shop), "--date", THIRD, check=None)
+    third = json.loads((attempt(shop, THIRD, "train") / "metrics.json").read_text())
+    assert third["best"]["version"] == first and third["best"]["ahead"] == 0.25
+    assert third["best"]["measures"]["users"] == third["holdout"]["users"]
+    assert list(third["line"]) == [SECOND, THIRD] and third["line"][THIRD]["best"] == first
+    made = twinspire("versions", str(shop), "--json")[0]["version"]
+    shown = twinspire("show", str(shop), made, "--json")["gate"]["figures"]["best"]
+    assert shown["version"] == first and shown["users"] == third["holdout"]["users"]
+    assert shown["baseline"] == third["best"]["measures"]["recall@10"]
+    page = Path(registry.place(made, "report.html")).read_text()
+    assert f"the best version before, {first}" in page
+    again = twinspire("run", str(shop), "--date", THIRD, check=None)
+    assert again["days"][0]["outcome"] != "failed"
+    assert attempt(shop, THIRD, "train").name.startswith("0001-"), "found done"
