@@ -23,7 +23,7 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 ROOT = Path(__file__).parents[1]
 # Folders whose files share a costly set-up of the session: one worker runs them all.
-TOGETHER = ("tests/system", "tests/model/train_stage")
+TOGETHER = ("tests/beam_jobs/transform", "tests/model/train_stage", "tests/system")
 # What takes longest begins first, so that the workers end at the same time.
 FIRST = ("tests/system",)
 

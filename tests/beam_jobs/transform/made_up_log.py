@@ -1,0 +1,140 @@
+"""A small made-up log with everything awkward in it, and the steps of the features stage that make
+the transform graph of it and apply it.
+"""
+
+import random
+from datetime import UTC, date, datetime, timedelta
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beam_jobs.beam import engine
+from beam_jobs.transform import analysis, graph
+from twinspire_core import storage
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import feature_schema
+
+DAY = date(2024, 3, 10)
+OOV = 3
+FEATURES = {
+    "user": {"kind": "id", "tower": "query"},
+    "recent": {"kind": "history", "tower": "query", "length": 4},
+    "device": {"kind": "category", "tower": "query", "max_size": 3},
+    "city": {"kind": "category", "tower": "query", "hash_buckets": 10},
+    "when": {"kind": "time", "tower": "query"},
+    "item": {"kind": "id", "tower": "item"},
+    "tags": {"kind": "categories", "tower": "item"},
+    "price": {"kind": "number", "tower": "item", "log": True},
+    "change": {"kind": "number", "tower": "item"},
+    "title": {"kind": "text", "tower": "item", "hash_buckets": 500, "ngrams": 2},
+    "image": {"kind": "vector", "tower": "item", "size": 2},
+    "week": {"kind": "count", "tower": "item", "days": 7},
+    "age": {"kind": "age", "tower": "item"},
+}
+
+
+def make(features=FEATURES, **tables) -> Pipeline:
+    base = {
+        "pipeline": {"name": "tiny", "time_zone": "America/New_York"},
+        "source": {"events": "/none/{date}/", "items": "/none/items/{date}/"},
+        "columns": {"user": "who", "item": "what", "time": "at", "label": "liked"},
+        "vocabulary": {"min_events": 2, "keep_days": 3, "oov_buckets": OOV},
+        "beam": {"batch_rows": 16},
+        "features": features,
+    }
+    return Pipeline.model_validate(
+        {**base, **{name: {**base.get(name, {}), **keys} for name, keys in tables.items()}}
+    )
+
+
+def log(seed=0, days=6, rows=60):
+    """Examples of some days up to `DAY`, as Python dicts, oldest first."""
+    rng = random.Random(seed)
+    found = []
+    for back in reversed(range(days)):
+        start = datetime(2024, 3, 10, 5, tzinfo=UTC) - timedelta(days=back)
+        for minute in sorted(rng.sample(range(1380), rows)):
+            item = f"i{min(rng.randrange(12), rng.randrange(12))}"
+            once = rng.random()
+            user = (
+                f"gone{rng.randrange(3)}" if back >= 4 and once < 0.3 else f"u{rng.randrange(15)}"
+            )
+            user = f"new{minute}" if back == 0 and once < 0.1 else user
+            found.append(
+                {
+                    "_user": user,
+                    "_item": item,
+                    "_time": start + timedelta(minutes=minute),
+                    "_reward": rng.choice([0.5, 1.0]),
+                    "_label": None if minute % 3 else float(np.float32(minute / 7)),
+                    "_holdout": user in ("u1", "u2"),
+                    "user": user,
+                    "recent": [f"i{rng.randrange(14)}" for _ in range(rng.randrange(5))],
+                    "device": rng.choice(["phone", "phone", "tv", "desktop", "watch", "Fön", None]),
+                    "city": rng.choice(["Bonn", "Köln", None]),
+                    "when_hour": rng.choice([0, 5, 23, None]),
+                    "when_weekday": rng.choice([0, 6]),
+                    "item": item,
+                    "tags": rng.sample(
+                        ["red", "green", "blue", "two words", "line\nbreak"], rng.randrange(4)
+                    ),
+                    "price": rng.choice([0.0, 1.5, 99.0, None]),
+                    "change": rng.choice([-3.0, 0.25, 7.0, None]),
+                    "title": rng.choice(
+                        ["Red WINE, dry", "", None, "ÄPFEL & birnen 2x", "--", "wine"]
+                    ),
+                    "image": rng.choice([[0.5, -1.0], [2.0, 3.0], []]),
+                    "week": float(rng.randrange(50)) if back < 4 else None,
+                    "age": rng.random() * 9,
+                }
+            )
+    return found
+
+
+def analysis_schema(p):
+    """Columns of both towers; the job has them in rows of their own, which makes no difference."""
+    towers = [feature_schema.analysis_schema(p, tower) for tower in ("query", "item")]
+    return pa.unify_schemas(towers)
+
+
+def run(p, window, examples, out, options=(), batch=25):
+    """The steps of the features stage that this module tests; examples are one file an hour."""
+    kind = analysis_schema(p)
+    batches = [
+        pa.RecordBatch.from_pylist(
+            [{n: row[n] for n in kind.names} for row in window[i : i + batch]], schema=kind
+        )
+        for i in range(0, len(window), batch)
+    ]
+
+    def fit(pipeline):
+        made = pipeline | beam.Create(batches).with_output_types(pa.RecordBatch) | beam.Reshuffle()
+        _ = made | analysis.WriteSummary(p, DAY, out)
+
+    engine.run_job(options, fit, out)
+    graph.make_graph(p, out)
+    names, kind = [], feature_schema.example_schema(p)
+    for hour in sorted({row["_time"].hour for row in examples}):
+        rows = [row for row in examples if row["_time"].hour == hour]
+        names.append(f"{feature_schema.EXAMPLES}/dt={DAY}/{hour:02d}.parquet")
+        table = pa.Table.from_pylist(
+            [{n: r[n] for n in feature_schema.example_schema(p).names} for r in rows],
+            feature_schema.example_schema(p),
+        )
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        storage.write_bytes(storage.join(out, names[-1]), sink.getvalue().to_pybytes())
+    engine.run_job(
+        options, lambda pipeline: pipeline | beam.Create(names) | graph.ApplyGraph(p, out), out
+    )
+
+
+def transformed(out):
+    files = storage.list_files(storage.join(out, feature_schema.TRANSFORMED))
+    return [
+        row
+        for f in files
+        for row in pq.read_table(pa.BufferReader(storage.read_bytes(f.uri))).to_pylist()
+    ]

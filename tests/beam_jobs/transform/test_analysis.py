@@ -1,0 +1,86 @@
+"""What is gathered of the window for the transform graph: counts, and when an id leaves."""
+
+import random
+from collections import Counter
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+
+from beam_jobs.transform import analysis, vocabulary
+from tests.beam_jobs.transform.made_up_log import DAY, analysis_schema, make
+from twinspire_core.contracts import feature_schema
+
+
+def test_parts_add_up_to_the_whole(window):
+    p = make()
+    kind = analysis_schema(p)
+    whole = pa.Table.from_pylist([{n: row[n] for n in kind.names} for row in window], kind)
+    combine = analysis.Summarise(p, DAY)
+    parts = [
+        combine.compact(analysis.summarise(p, whole.slice(i, 13))) for i in range(0, len(whole), 13)
+    ]
+    random.Random(2).shuffle(parts)
+    merged = combine.extract_output(
+        combine.merge_accumulators([combine.merge_accumulators(parts[:5]), *parts[5:]])
+    )
+    assert merged.equals(combine.extract_output(analysis.summarise(p, whole)))
+
+
+def test_what_may_be_in_a_vocabulary_is_all_that_a_part_hands_on(window):
+    """No worker holds all distinct values."""
+    p = make()
+    kind = analysis_schema(p)
+    whole = pa.RecordBatch.from_pylist([{n: r[n] for n in kind.names} for r in window], kind)
+    parts = list(analysis.in_parts(whole, p))
+    values = [
+        set(part.counts["user"][0]["value"].to_pylist())
+        for _, part in parts
+        if "user" in part.counts
+    ]
+    assert len(values) > analysis.PARTS / 2
+    assert sum(map(len, values)) == len(set.union(*values)), "a value is in one part"
+    assert max(map(len, values)) < sum(map(len, values)) / 3
+    add_up = analysis.AddUp(p, DAY)
+    handed_on = [add_up.extract_output(part) for _, part in parts]
+    kept = sum(len(part.counts["user"][0]) for part in handed_on if "user" in part.counts)
+    summarise = analysis.Summarise(p, DAY)
+    row = summarise.extract_output(summarise.merge_accumulators(handed_on))
+    assert row.equals(analysis.summary_row(p, DAY, analysis.summarise(p, whole)))
+    assert kept == len(row[analysis.vocabulary_column("user")][0]) < sum(map(len, values))
+
+
+def test_an_id_leaves_after_the_days_it_is_kept():
+    """3 days up to the 10th begin on the 8th at midnight in New York: 5 o'clock in UTC."""
+    times = {"on the 8th": (8, 5), "on the 7th": (8, 4), "today": (10, 20)}
+    rows = [
+        (name, datetime(2024, 3, d, h, minute, tzinfo=UTC))
+        for name, (d, h) in times.items()
+        for minute in (0, 59)
+    ]
+    users, at = zip(*rows, strict=True)
+    batch = pa.record_batch({"user": pa.array(users), "_time": pa.array(at, feature_schema.TIME)})
+    for keep, kept in (
+        (3, ["today", "on the 8th"]),
+        (1, ["today"]),
+        (None, ["today", "on the 8th", "on the 7th"]),
+    ):
+        p = make(vocabulary={"keep_days": keep})
+        row = analysis.summary_row(p, DAY, analysis.summarise(p, batch))
+        assert row[analysis.vocabulary_column("user")][0].as_py() == kept
+
+
+def test_many_partial_counts_are_added_up_now_and_then(monkeypatch):
+    monkeypatch.setattr(vocabulary, "COMPACT_ROWS", 10)
+    p, rng = make(), np.random.default_rng(0)
+    combine = analysis.Summarise(p, DAY)
+    summary, seen = combine.create_accumulator(), Counter()
+    for _ in range(40):
+        values = [f"d{i}" for i in rng.integers(0, 30, 12)]
+        seen.update(values)
+        times = pa.array([datetime(2024, 3, 10, 12, tzinfo=UTC)] * 12, feature_schema.TIME)
+        batch = pa.record_batch({"device": values, "_time": times})
+        summary = combine.add_input(summary, analysis.summarise(p, batch))
+        assert sum(map(len, summary.counts["device"])) <= 2 * 30 + 10 + 12
+    counts = vocabulary.added_up(summary.counts["device"]).to_pylist()
+    assert {row["value"]: row["events"] for row in counts} == seen
