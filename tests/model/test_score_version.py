@@ -1,0 +1,213 @@
+"""Scoring a version on a split given as files, against numbers by hand."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from model.score_lists import score_version
+from tests.model.split_by_hand import ITEMS, SHUFFLED
+from tests.serving import rankers
+from twinspire_core.contracts.fusion_file import FittedOn
+from twinspire_core.errors import BadData
+from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.ranking.ranker import Ranker
+
+# Device -> what it likes: ca, bd, d
+AXIS = {"phone": [1, 0, 2, 0], "tv": [0, 3, 0, 1], None: [0, 0, 0, 1]}
+
+
+def by_device(asked: pa.Table) -> np.ndarray:
+    return np.array([AXIS[device] for device in asked.column("device").to_pylist()], np.float32)
+
+
+def test_a_version_is_asked_raw_features(tiny):
+    queries = pa.table(
+        {"user": ["v", "u"], "device": ["tv", "phone"], "recent": [["b"], ["a", "zz"]]}
+    )
+    truth = pa.table({"user": ["u", "v", "w"], "items": [["a"], ["b"], ["d"]]})
+    found = score_version(by_device, ITEMS, SHUFFLED, queries, truth, tiny.pipeline(), [1, 2])
+    towers = found["two_tower"]
+    assert (towers["users"], towers["answered"]) == (3, 2)
+    # W: asked with its features missing
+    assert towers["recall@1"] == pytest.approx((0 + 1 + 1) / 3)
+    assert towers["recall@2"] == 1
+    # U and v took what they had
+    assert towers["excluded"]["recall@2"] == pytest.approx((0 + 0 + 1) / 3)
+    assert found["past"]["recall@1"] == pytest.approx(2 / 3)
+    assert found["popular_lately"]["recall@1"] == pytest.approx(1 / 3)
+
+
+def test_a_history_goes_by_the_name_that_requests_give_it(tiny):
+    truth = pa.table({"user": ["u", "v"], "items": [["a"], ["b"]]})
+    lists = {"user": ["v", "u"], "device": ["tv", "phone"], "recent": [["b"], ["a"]]}
+    named = score_version(
+        by_device, ITEMS, SHUFFLED, pa.table(lists), truth, tiny.pipeline(), [1, 2]
+    )
+    lists["history"] = lists.pop("recent")
+    assert (
+        score_version(by_device, ITEMS, SHUFFLED, pa.table(lists), truth, tiny.pipeline(), [1, 2])
+        == named
+    )
+    assert named["past"]["recall@1"] == 1
+
+
+def test_a_feature_of_the_wrong_type_is_named(tiny):
+    queries = pa.table({"user": ["u"], "recent": ["a"]})
+    with pytest.raises(BadData, match=r"Feature recent is list<.*the queries hold string"):
+        score_version(
+            by_device,
+            ITEMS,
+            SHUFFLED,
+            queries,
+            pa.table({"user": ["u"], "item": ["a"]}),
+            tiny.pipeline(),
+            [1],
+        )
+
+
+def test_an_item_without_a_vector_is_an_error(tiny):
+    queries = pa.table({"user": ["u"]})
+    with pytest.raises(BadData, match=r"1 of 4 have none"):
+        truth = pa.table({"user": ["u"], "item": ["a"]})
+        score_version(by_device, ITEMS, SHUFFLED.slice(1), queries, truth, tiny.pipeline(), [1])
+
+
+def test_of_what_passes_a_filter(tiny):
+    """Of a and b: u likes a, v likes b; w took d alone and does not count. u had c: its neighbour
+    a, but not d.
+    """
+    queries = pa.table(
+        {
+            "user": ["v", "u", "w"],
+            "device": ["tv", "phone", None],
+            "recent": [[], ["c", "b"], ["a"]],
+        }
+    )
+    truth = pa.table({"user": ["u", "v", "w"], "items": [["a", "c", "gone"], ["b"], ["d"]]})
+    lists = {"_rows": [[3, 0]], "_similarities": pa.array([[0.5, 0.25]], pa.list_(pa.float32()))}
+    together = pa.table(
+        {"_item": ["c"], **lists | {"_rows": pa.array(lists["_rows"], pa.list_(pa.int32()))}}
+    )
+    mix = Fusion(
+        sources=("co_occurrence", "two_tower"),
+        bounds=(1,),
+        weights=np.array([[1, 0.1]] * 2),
+        fitted=FittedOn(),
+    )
+    given, passing = (
+        (by_device, ITEMS, SHUFFLED, queries, truth, tiny.pipeline()),
+        np.array([True, True, False, False]),
+    )
+    found = score_version(
+        *given, [1], tables={"co_occurrence": together}, fusion=mix, passing=passing
+    )
+    assert {(m["users"], m["left_out"], m["items"]) for m in found.values()} == {(2, 1, 2)}
+    recalls = {name: measures["recall@1"] for name, measures in found.items()}
+    popular = {"most_popular": 0.5, "popular_lately": 0.5, "past": 0.0, "co_occurrence": 0.5}
+    assert recalls == {"two_tower": 1.0, "mix": 1.0, **popular}
+    assert found["two_tower"]["coverage@1"] == 1.0
+    with pytest.raises(BadData, match="none of 5 does"):
+        score_version(*given, [1], passing=np.zeros(4, bool))
+
+
+@pytest.mark.parametrize("passing", [None, np.array([True, False, True, True])])
+def test_a_ranker_is_measured_by_its_own_lists(tiny, passing):
+    """By the place in the two-tower's list, which holds all that passes: its own order again."""
+    carried = rankers.files(
+        ("past", "two_tower"), ("place:past", "place:two_tower"), lambda rows: -rows[:, 1]
+    )
+    ranker = Ranker.parse(carried["ranker.txt"], carried["ranker.json"])
+    queries = pa.table({"user": ["v", "u"], "device": ["tv", "phone"], "recent": [["d"], ["d"]]})
+    truth = pa.table({"user": ["u", "v"], "items": [["c"], ["b"]]})
+    given = (by_device, ITEMS, SHUFFLED, queries, truth, tiny.pipeline(), [1, 2])
+    found = score_version(*given, ranker=ranker, passing=passing)
+    counted = {"recall@1", "recall@2", "mrr", "ndcg@2", "coverage@1", "answered"}
+    for name in counted:
+        assert found["ranked"][name] == found["two_tower"][name], name
+    assert found["past"]["recall@1"] == 0 and found["ranked"]["recall@1"] == 1
+    assert "ranked" not in score_version(*given, passing=passing)
+
+
+def test_a_filter_is_the_same_as_a_smaller_catalogue(tiny):
+    rng = np.random.default_rng(0)
+    ids, users = [f"i{n:02d}" for n in range(40)], [f"u{n}" for n in range(30)]
+    items = pa.table(
+        {"_item": ids, "_popular": rng.integers(0, 9, 40), "_lately": rng.integers(0, 9, 40)}
+    )
+    vectors = pa.table(
+        {"_item": ids, "vector": rng.normal(size=(40, 4)).astype(np.float32).tolist()}
+    )
+    asked = rng.normal(size=(30, 4)).astype(np.float32)
+    passing = rng.random(40) < 0.4
+    took = [list(rng.choice(ids, 6)) for _ in users]
+    queries = pa.table(
+        {"user": users, "recent": [list(rng.choice(ids, rng.integers(0, 9))) for _ in users]}
+    )
+    kept = [[item for item in own if passing[ids.index(item)]] for own in took]
+    left = [n for n, own in enumerate(kept) if own]
+
+    def score(items, vectors, took, **filtered):
+        given = (
+            items,
+            vectors,
+            queries,
+            pa.table({"user": users, "items": took}),
+            tiny.pipeline(tiny.features),
+        )
+        return score_version(lambda _: asked[left], *given, [1, 5], **filtered)
+
+    mask = pa.array(passing)
+    smaller = score(items.filter(mask), vectors.filter(mask), kept)
+    for name, measures in score(items, vectors, took, passing=passing).items():
+        assert measures.pop("left_out") == 30 - len(left)
+        assert _alike(measures) == _alike(smaller[name]), name
+
+
+def _alike(measures: dict) -> dict:
+    """What a smaller catalogue does not change: in it nobody has had anything else, and other items
+    are popular.
+    """
+    kept = {
+        key: x
+        for key, x in measures.items()
+        if not key.startswith("popular_share") and "/users:" not in key
+    }
+    kept |= {key: _alike(x) for key, x in kept.items() if isinstance(x, dict) and key != "slices"}
+    return kept | ({"slices": kept["slices"]["items"]} if "slices" in kept else {})
+
+
+def test_a_mix_is_scored_beside_its_sources(tiny):
+    """One user had b twice and then c, another had a once; a and d go together. Past: b, then c.
+    The towers say d.
+    """
+    items = pa.table({"_item": list("abcd"), "_popular": [4, 3, 2, 1], "_lately": [0, 0, 0, 1]})
+    vectors = pa.table({"_item": list("abcd"), "vector": np.eye(4, dtype=np.float32).tolist()})
+    lists = {
+        "_rows": pa.array([[3]], pa.list_(pa.int32())),
+        "_similarities": pa.array([[0.5]], pa.list_(pa.float32())),
+    }
+    together = pa.table({"_item": ["a"], **lists})
+    mix = Fusion(
+        sources=("past", "two_tower"),
+        bounds=(2,),
+        weights=np.array([[0.01, 1], [1, 0.01]]),
+        fitted=FittedOn(),
+    )
+    queries = pa.table({"user": ["u", "v"], "recent": [["b", "c", "b"], ["a"]]})
+    truth = pa.table({"user": ["u", "v"], "items": [["b"], ["d"]]})
+
+    def towers_say_d(asked):
+        return np.tile(np.array([[0, 0.1, 0.2, 1]], np.float32), (asked.num_rows, 1))
+
+    given = (towers_say_d, items, vectors, queries, truth, tiny.pipeline(tiny.features))
+    found = score_version(*given, [1], tables={"co_occurrence": together}, fusion=mix)
+    recalls = {name: measures["recall@1"] for name, measures in found.items()}
+    assert recalls == {
+        "two_tower": 0.5,
+        "mix": 1.0,
+        "most_popular": 0.0,
+        "popular_lately": 0.5,
+        "past": 0.5,
+        "co_occurrence": 0.5,
+    }
+    assert list(found)[:2] == ["two_tower", "mix"]
