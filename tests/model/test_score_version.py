@@ -1,16 +1,19 @@
 """Scoring a version on a split given as files, against numbers by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.score_lists import score_version
+from model.score_version import VersionParts, score_version
 from tests.model.split_by_hand import ITEMS, SHUFFLED
 from tests.serving import rankers
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.errors import BadData
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.ranking.ranker import Ranker
+from twinspire_core.sources.source import SourceTables
 
 # Device -> what it likes: ca, bd, d
 AXIS = {"phone": [1, 0, 2, 0], "tv": [0, 3, 0, 1], None: [0, 0, 0, 1]}
@@ -20,12 +23,15 @@ def by_device(asked: pa.Table) -> np.ndarray:
     return np.array([AXIS[device] for device in asked.column("device").to_pylist()], np.float32)
 
 
+VERSION = VersionParts(embed=by_device, vectors=SHUFFLED, tables=SourceTables(corpus=ITEMS))
+
+
 def test_a_version_is_asked_raw_features(tiny):
     queries = pa.table(
         {"user": ["v", "u"], "device": ["tv", "phone"], "recent": [["b"], ["a", "zz"]]}
     )
     truth = pa.table({"user": ["u", "v", "w"], "items": [["a"], ["b"], ["d"]]})
-    found = score_version(by_device, ITEMS, SHUFFLED, queries, truth, tiny.pipeline(), [1, 2])
+    found = score_version(VERSION, queries, truth, tiny.pipeline(), [1, 2])
     towers = found["two_tower"]
     assert (towers["users"], towers["answered"]) == (3, 2)
     # W: asked with its features missing
@@ -40,36 +46,25 @@ def test_a_version_is_asked_raw_features(tiny):
 def test_a_history_goes_by_the_name_that_requests_give_it(tiny):
     truth = pa.table({"user": ["u", "v"], "items": [["a"], ["b"]]})
     lists = {"user": ["v", "u"], "device": ["tv", "phone"], "recent": [["b"], ["a"]]}
-    named = score_version(
-        by_device, ITEMS, SHUFFLED, pa.table(lists), truth, tiny.pipeline(), [1, 2]
-    )
+    named = score_version(VERSION, pa.table(lists), truth, tiny.pipeline(), [1, 2])
     lists["history"] = lists.pop("recent")
-    assert (
-        score_version(by_device, ITEMS, SHUFFLED, pa.table(lists), truth, tiny.pipeline(), [1, 2])
-        == named
-    )
+    assert score_version(VERSION, pa.table(lists), truth, tiny.pipeline(), [1, 2]) == named
     assert named["past"]["recall@1"] == 1
 
 
 def test_a_feature_of_the_wrong_type_is_named(tiny):
     queries = pa.table({"user": ["u"], "recent": ["a"]})
     with pytest.raises(BadData, match=r"Feature recent is list<.*the queries hold string"):
-        score_version(
-            by_device,
-            ITEMS,
-            SHUFFLED,
-            queries,
-            pa.table({"user": ["u"], "item": ["a"]}),
-            tiny.pipeline(),
-            [1],
-        )
+        truth = pa.table({"user": ["u"], "item": ["a"]})
+        score_version(VERSION, queries, truth, tiny.pipeline(), [1])
 
 
 def test_an_item_without_a_vector_is_an_error(tiny):
     queries = pa.table({"user": ["u"]})
     with pytest.raises(BadData, match=r"1 of 4 have none"):
         truth = pa.table({"user": ["u"], "item": ["a"]})
-        score_version(by_device, ITEMS, SHUFFLED.slice(1), queries, truth, tiny.pipeline(), [1])
+        lacking = replace(VERSION, vectors=SHUFFLED.slice(1))
+        score_version(lacking, queries, truth, tiny.pipeline(), [1])
 
 
 def test_of_what_passes_a_filter(tiny):
@@ -94,20 +89,18 @@ def test_of_what_passes_a_filter(tiny):
         weights=np.array([[1, 0.1]] * 2),
         fitted=FittedOn(),
     )
-    given, passing = (
-        (by_device, ITEMS, SHUFFLED, queries, truth, tiny.pipeline()),
-        np.array([True, True, False, False]),
-    )
-    found = score_version(
-        *given, [1], tables={"co_occurrence": together}, fusion=mix, passing=passing
-    )
+    tables = SourceTables(corpus=ITEMS, others={"co_occurrence": together})
+    version = replace(VERSION, tables=tables, fusion=mix)
+    given = (queries, truth, tiny.pipeline())
+    passing = np.array([True, True, False, False])
+    found = score_version(version, *given, [1], passing=passing)
     assert {(m["users"], m["left_out"], m["items"]) for m in found.values()} == {(2, 1, 2)}
     recalls = {name: measures["recall@1"] for name, measures in found.items()}
     popular = {"most_popular": 0.5, "popular_lately": 0.5, "past": 0.0, "co_occurrence": 0.5}
     assert recalls == {"two_tower": 1.0, "mix": 1.0, **popular}
     assert found["two_tower"]["coverage@1"] == 1.0
     with pytest.raises(BadData, match="none of 5 does"):
-        score_version(*given, [1], passing=np.zeros(4, bool))
+        score_version(VERSION, *given, [1], passing=np.zeros(4, bool))
 
 
 @pytest.mark.parametrize("passing", [None, np.array([True, False, True, True])])
@@ -119,13 +112,13 @@ def test_a_ranker_is_measured_by_its_own_lists(tiny, passing):
     ranker = Ranker.parse(carried["ranker.txt"], carried["ranker.json"])
     queries = pa.table({"user": ["v", "u"], "device": ["tv", "phone"], "recent": [["d"], ["d"]]})
     truth = pa.table({"user": ["u", "v"], "items": [["c"], ["b"]]})
-    given = (by_device, ITEMS, SHUFFLED, queries, truth, tiny.pipeline(), [1, 2])
-    found = score_version(*given, ranker=ranker, passing=passing)
+    given = (queries, truth, tiny.pipeline(), [1, 2])
+    found = score_version(replace(VERSION, ranker=ranker), *given, passing=passing)
     counted = {"recall@1", "recall@2", "mrr", "ndcg@2", "coverage@1", "answered"}
     for name in counted:
         assert found["ranked"][name] == found["two_tower"][name], name
     assert found["past"]["recall@1"] == 0 and found["ranked"]["recall@1"] == 1
-    assert "ranked" not in score_version(*given, passing=passing)
+    assert "ranked" not in score_version(VERSION, *given, passing=passing)
 
 
 def test_a_filter_is_the_same_as_a_smaller_catalogue(tiny):
@@ -147,14 +140,13 @@ def test_a_filter_is_the_same_as_a_smaller_catalogue(tiny):
     left = [n for n, own in enumerate(kept) if own]
 
     def score(items, vectors, took, **filtered):
-        given = (
-            items,
-            vectors,
-            queries,
-            pa.table({"user": users, "items": took}),
-            tiny.pipeline(tiny.features),
+        version = VersionParts(
+            embed=lambda _: asked[left], vectors=vectors, tables=SourceTables(corpus=items)
         )
-        return score_version(lambda _: asked[left], *given, [1, 5], **filtered)
+        truth = pa.table({"user": users, "items": took})
+        return score_version(
+            version, queries, truth, tiny.pipeline(tiny.features), [1, 5], **filtered
+        )
 
     mask = pa.array(passing)
     smaller = score(items.filter(mask), vectors.filter(mask), kept)
@@ -199,8 +191,13 @@ def test_a_mix_is_scored_beside_its_sources(tiny):
     def towers_say_d(asked):
         return np.tile(np.array([[0, 0.1, 0.2, 1]], np.float32), (asked.num_rows, 1))
 
-    given = (towers_say_d, items, vectors, queries, truth, tiny.pipeline(tiny.features))
-    found = score_version(*given, [1], tables={"co_occurrence": together}, fusion=mix)
+    version = VersionParts(
+        embed=towers_say_d,
+        vectors=vectors,
+        tables=SourceTables(corpus=items, others={"co_occurrence": together}),
+        fusion=mix,
+    )
+    found = score_version(version, queries, truth, tiny.pipeline(tiny.features), [1])
     recalls = {name: measures["recall@1"] for name, measures in found.items()}
     assert recalls == {
         "two_tower": 0.5,

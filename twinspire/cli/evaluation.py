@@ -76,12 +76,11 @@ def evaluate(
     ks = tuple(k or p.evaluation.ks)
     # Imported below: scoring a file loads no TensorFlow, and a mistyped command nothing at all.
     if queries is None:
-        from model import score_lists
+        from model.score_lists import score_file
 
         scored = {"recs": recs}
         resamples = p.evaluation.resamples
-        file = score_lists.score_file(recs, truth, ks, corpus, resamples=resamples)
-        measured = {"file": file}
+        measured = {"file": score_file(recs, truth, ks, corpus, resamples=resamples)}
     else:
         name, measured = _score_version(p, version, queries, truth, ks, filters)
         scored = {"version": name}
@@ -118,8 +117,8 @@ def _score_version(
 ) -> tuple[str, dict[str, dict[str, Any]]]:
     """The version's id, and the measures of its towers beside the baselines'."""
     from index_builder.registry.registry import Registry
-    from model import score_lists
     from model.evaluation.list_files import read_table
+    from model.score_version import VersionParts, score_version
     from serving.version.known_values import Attributes, select
     from serving.version.second_stage import read_second_stage
     from twinspire_core.contracts import artifact_files
@@ -149,18 +148,13 @@ def _score_version(
             from model.evaluation.tower_lists import load
 
             embed = load(home / QUERY_TOWER)
-        measured = score_lists.score_version(
-            embed,
-            items,
-            read_table(str(home / artifact_files.VECTORS)),
-            requests,
-            taken,
-            pipeline,
-            ks,
-            tables=tables.others,
-            constants=tables.constants,
-            ranker=second_stage.ranker,
+        parts = VersionParts(
+            embed=embed,
+            vectors=read_table(str(home / artifact_files.VECTORS)),
+            tables=tables,
             fusion=Fusion.parse(fusion.read_bytes()) if fusion.exists() else None,
-            passing=selected.passing if selected else None,
+            ranker=second_stage.ranker,
         )
+        passing = selected.passing if selected else None
+        measured = score_version(parts, requests, taken, pipeline, ks, passing=passing)
     return home.name, measured

@@ -1,0 +1,231 @@
+"""Scores the lists of a version against what was really taken. Imports no TensorFlow itself: the
+query tower is whatever encodes the queries.
+
+C items of a corpus, N queries, U of them with a true item, D dimensions.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model.evaluation.aligned_queries import AlignedQueries, align_queries
+from model.evaluation.evaluate import Measures, evaluate_ranked
+from model.evaluation.evaluation_set import EvaluationSet, prepare_as_configured
+from model.evaluation.list_files import (
+    ITEM_COLUMNS,
+    TRUTH_COLUMNS,
+    Lists,
+    distinct,
+    read_lists,
+)
+from model.evaluation.ranked_lists import (
+    MEASURED_ANYWAY,
+    FilteredCorpus,
+    RankedLists,
+    rank,
+    rank_baselines,
+)
+from model.evaluation.source_lists import (
+    SourceLists,
+    costly_lists,
+    rank_alone,
+    rank_fusion,
+    retrieve,
+)
+from model.ranking.ranked_queries import rank_queries
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.source_names import MIX, RANKED, TWO_TOWER
+from twinspire_core.errors import BadData
+from twinspire_core.fusion.fuse import DEPTH, Fusion
+from twinspire_core.ranking.pairs import Vectors
+from twinspire_core.ranking.ranker import Ranker
+from twinspire_core.search.ragged import list_lengths, list_rows
+from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.past import most_frequent_first
+from twinspire_core.sources.source import SourceTables
+
+Embed = Callable[[pa.Table], np.ndarray]
+"""Raw query features to vectors, [N, D] float32: `twinspire_core.contracts.model_bundle.Tower`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionParts:
+    """What of a version its lists are made of.
+
+    Attributes:
+      embed: its query tower.
+      vectors: of its items, `_item` and `vector`, [C, D] float32, in any order.
+      tables: its items (`_item`, `_popular`, `_lately`), and what else its sources are made of, as
+        far as it has that.
+      fusion: None where it has none.
+      ranker: likewise.
+    """
+
+    embed: Embed
+    vectors: pa.Table
+    tables: SourceTables
+    fusion: Fusion | None = None
+    ranker: Ranker | None = None
+
+
+def score_version(
+    version: VersionParts,
+    queries: pa.Table,
+    truth: pa.Table,
+    pipeline: Pipeline,
+    ks: Sequence[int],
+    *,
+    passing: np.ndarray | None = None,
+) -> dict[str, Measures]:
+    """Scores the lists of a version: of its two towers, by exact search; of its ranker; of its fusion;
+    and of the sources that need no model.
+
+    Args:
+      version: what is scored.
+      queries: one row per query: user and raw features. Items seen are those of a column `_past` or
+        `seen`, else the history.
+      truth: true items per query. A query without a row in `queries` is encoded with all features
+        missing.
+      pipeline: declares the features.
+      ks: list lengths.
+      passing: [C] bool, what may be listed; all items by default. Of the truth, only what passes
+        counts.
+
+    Returns: measures by list (`two_tower`, `ranked`, `mix`, `most_popular`, …), each with the number of
+    queries `answered`. All queries count; slices tell users apart by the number of items seen, as
+    far as the queries say it. With `passing`, measures are of the part of the corpus that passes,
+    and queries with no true item in it are `left_out`.
+
+    Raises:
+      BadData: files do not fit each other, or no true item passes.
+    """
+    items = version.tables.corpus
+    true_lists = read_lists(truth, TRUTH_COLUMNS, place="the truth", user=pipeline.columns.user)
+    true_lists = distinct(true_lists)
+    part = FilteredCorpus(np.ones(len(items), bool) if passing is None else passing)
+    wanted = true_lists
+    if passing is not None:
+        wanted = _with_items(true_lists, items.column("_item").take(part.rows))
+    aligned = align_queries(queries, wanted.key, pipeline)
+    evaluation_set = _evaluation_set(aligned, wanted, items, pipeline)
+    vectors = Vectors(
+        queries=version.embed(aligned.features),
+        items=_matrix(version.vectors, items.column("_item")),
+    )
+    ranked = _rank(version, evaluation_set, part, vectors, max(ks))
+    counts = {"answered": aligned.answered}
+    if passing is not None:
+        counts["left_out"] = len(true_lists.key) - len(wanted.key)
+    narrowed = part.narrow(evaluation_set)
+    return {
+        name: {**counts, **evaluate_ranked(narrowed, lists.first(max(ks)), ks)}
+        for name, lists in ranked.items()
+    }
+
+
+def _rank(
+    version: VersionParts,
+    evaluation_set: EvaluationSet,
+    part: FilteredCorpus,
+    vectors: Vectors,
+    k: int,
+) -> dict[str, RankedLists]:
+    """All lists of a version by name, in positions of the part.
+
+    Args:
+      version: what lists.
+      evaluation_set: the queries, in positions of the whole corpus: the neighbours of seen items
+        count, whether these pass or not.
+      part: what may be listed.
+      vectors: [U, D] of the queries and [C, D] of the whole corpus, float32.
+      k: length of the lists; those of the two-tower are longer where its fusion needs it.
+    """
+    tables = version.tables
+    sources = CandidateSources.of(tables.corpus, tables.others, tables.constants)
+    sources = sources.among(part.passing)
+    depth = max(k, DEPTH)
+    narrowed = part.narrow(evaluation_set)
+    two_tower = rank(narrowed, vectors.queries, vectors.items[part.rows], depth)
+    of_corpus = part.to_corpus(two_tower)
+    known = costly_lists(sources, evaluation_set, depth)
+    ranked = {TWO_TOWER: two_tower}
+    if version.fusion:
+        fused = rank_fusion(version.fusion, sources, evaluation_set, of_corpus, k, known=known)
+        ranked[MIX] = part.to_part(fused)
+    ranked |= rank_baselines(narrowed, k)
+    ranked |= _rank_alone(sources, evaluation_set, part, known, k)
+    if version.ranker:
+        known_to_ranker = {**known, TWO_TOWER: of_corpus}
+        by_ranker = rank_queries(
+            version.ranker, sources, evaluation_set, vectors, known_to_ranker, k
+        )
+        ranked[RANKED] = part.to_part(by_ranker)
+    return ranked
+
+
+def _rank_alone(
+    sources: CandidateSources,
+    evaluation_set: EvaluationSet,
+    part: FilteredCorpus,
+    known: SourceLists,
+    k: int,
+) -> dict[str, RankedLists]:
+    """Lists of each source that needs no model and is no baseline, in positions of the part."""
+    ranked = {}
+    for name in sources.without_model:
+        if name not in MEASURED_ANYWAY:
+            lists = known.get(name) or retrieve(name, sources, evaluation_set, k)
+            ranked[name] = part.to_part(rank_alone(sources, evaluation_set, k, lists))
+    return ranked
+
+
+def _evaluation_set(
+    aligned: AlignedQueries, truth: Lists, items: pa.Table, pipeline: Pipeline
+) -> EvaluationSet:
+    columns = {"_user": truth.key, "_truth": truth.items, "_past": aligned.past}
+    evaluation_set = prepare_as_configured(
+        pa.table(columns), items, pipeline.evaluation, exclude_seen=pipeline.serving.exclude_seen
+    )
+    if aligned.past_is_history:
+        # A history is oldest first; the source `past` lists the most frequent items first.
+        past = most_frequent_first(evaluation_set.past)
+        evaluation_set = replace(evaluation_set, past=past)
+    return evaluation_set
+
+
+def _with_items(lists: Lists, items: pa.ChunkedArray) -> Lists:
+    """The lists with these items alone, and without those that are empty then.
+
+    Raises:
+      BadData: none of the items is in any list.
+    """
+    values = lists.items.flatten()
+    is_kept = pc.is_in(values, value_set=items.combine_chunks())
+    if not pc.any(is_kept).as_py():
+        raise BadData(
+            f"Lists are measured by the true items that pass the filter; none of {len(values):,}"
+            " does. Take a wider filter, or a truth of users who took such items."
+        )
+    row = list_rows(list_lengths(lists.items))
+    table = pa.table({"user": lists.key.take(pa.array(row)), "item": values})
+    return read_lists(table.filter(is_kept), ITEM_COLUMNS, place="the truth")
+
+
+def _matrix(vectors: pa.Table, items: pa.ChunkedArray) -> np.ndarray:
+    """[C, D] float32 in the order of `items`.
+
+    Raises:
+      BadData: an item has no vector.
+    """
+    place = pc.index_in(items, value_set=vectors.column("_item").combine_chunks())
+    if place.null_count:
+        raise BadData(
+            f"Every item of a version has a vector; {place.null_count} of {len(items)} have none."
+        )
+    column = vectors.column("vector").combine_chunks()
+    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    rows: np.ndarray = values.reshape(len(column), -1)[place.to_numpy()]
+    return rows
