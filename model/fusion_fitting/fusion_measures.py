@@ -5,6 +5,8 @@ U queries of an evaluation set.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +27,66 @@ from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.registry import SOURCES
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Contender:
+    """A version's fusion, and what it is measured on.
+
+    Attributes:
+      fusion: None where the version serves its two-tower alone.
+      sources: with the constants that the version carries.
+      evaluation_set: the queries.
+      two_tower: lists of the version's towers for them, at least `DEPTH` long; None without such.
+      known: lists of other sources, as `rank_fusion` takes them.
+      ks: list lengths.
+    """
+
+    fusion: Fusion | None
+    sources: CandidateSources
+    evaluation_set: EvaluationSet
+    two_tower: RankedLists | None
+    known: SourceLists | None
+    ks: Sequence[int]
+
+    @cached_property
+    def fused(self) -> RankedLists | None:
+        """Its fused lists; None without a fusion, or without lists to fuse."""
+        if self.fusion is None or self.two_tower is None:
+            return None
+        return rank_fusion(
+            self.fusion,
+            self.sources,
+            self.evaluation_set,
+            self.two_tower,
+            max(self.ks),
+            known=self.known,
+        )
+
+    @property
+    def served(self) -> RankedLists | None:
+        """What the version serves: without a fusion, the lists of its two-tower."""
+        if self.fusion:
+            return self.fused
+        return self.two_tower.first(max(self.ks)) if self.two_tower else None
+
+    def measures(self) -> Measures | None:
+        """Measures of the fused lists."""
+        return _measure(self.evaluation_set, self.fused, self.ks)
+
+    def beside_sources(self) -> dict[str, PairedDifferences]:
+        """How the fused lists differ from those of each source alone; nothing without them."""
+        if self.fusion is None or self.two_tower is None or self.fused is None:
+            return {}
+        return measure_beside_sources(
+            self.fusion,
+            self.sources,
+            self.evaluation_set,
+            self.two_tower,
+            self.fused,
+            self.ks,
+            known=self.known,
+        )
+
+
 def measure_fusions(of: DayFusion, fusion: Fusion | None) -> FusionMeasures:
     """What metrics.json says of fusions.
 
@@ -33,88 +95,70 @@ def measure_fusions(of: DayFusion, fusion: Fusion | None) -> FusionMeasures:
       fusion: what `DayFusion.fit` returned.
     """
     ks = of.ctx.pipeline.evaluation.ks
-    next_day = of.day.evaluation_sets[NEXT_DAY]
-    # Held-out users of earlier days fill up other measures; of fused lists they are no test.
-    of_today = of.held_out_of_today()
-    today = prepare_as_configured(
-        of.day.evaluation_sets[HELD_OUT].queries.filter(pa.array(of_today)),
-        of.day.corpus,
-        of.ctx.pipeline.evaluation,
-        exclude_seen=next_day.exclude_seen,
+    parent_next_day = _Contender(
+        fusion=of.inherited,
+        sources=of.sources,
+        evaluation_set=of.day.evaluation_sets[NEXT_DAY],
+        two_tower=of.parent_lists.get(NEXT_DAY),
+        known=of.costly.get(NEXT_DAY),
+        ks=ks,
     )
-    progressive = _rank(
-        of,
-        of.inherited,
-        of.sources,
-        next_day,
-        of.parent_lists.get(NEXT_DAY),
-        of.costly.get(NEXT_DAY),
-    )
-    known = None
-    if HELD_OUT in of.costly:
-        known = {name: lists.of(of_today) for name, lists in of.costly[HELD_OUT].items()}
-    ours = _lists_of(of.lists, of_today)
-    parents = _lists_of(of.parent_lists, of_today)
-    candidate = None
-    if not _was_fitted_on_held_out(of, fusion):
-        fitted = of.fitted_sources
-        candidate = _rank(of, fusion, fitted, today, ours, _without_constants(known))
-    baseline = _rank(of, of.inherited, of.sources, today, parents, known)
-    # What a version without a mix serves is its two-tower's lists
-    served = candidate if fusion else _cut(ours, ks)
-    served_before = baseline if of.inherited else _cut(parents, ks)
-    if of.ctx.parent is None:
-        served_before = None  # a first version's own lists of before its last day
-    has_mix = fusion is not None or of.inherited is not None
+    own, parent = _on_held_out_users(of, fusion)
+    today = own.evaluation_set
+    served = own.served
+    # Without a parent they are the version's own lists of before its last day, which nobody served.
+    served_before = parent.served if of.ctx.parent else None
     beside_parent = None
-    if has_mix and served and served_before:
-        beside_parent = paired_differences(today, served, served_before, ks)
     exchanged = None
-    if (fusion is None) != (of.inherited is None) and served and served_before:
-        exchanged = _compare(today, served, served_before, ks)
+    if served and served_before:
+        if fusion is not None or of.inherited is not None:
+            beside_parent = paired_differences(today, served, served_before, ks)
+        if (fusion is None) != (of.inherited is None):
+            exchanged = _compare(today, served, served_before, ks)
     return FusionMeasures(
-        progressive=_measure(next_day, progressive, ks),
-        holdout=_compare(today, candidate, baseline, ks),
+        progressive=parent_next_day.measures(),
+        holdout=_compare(today, own.fused, parent.fused, ks),
         exchanged=exchanged,
         served=beside_parent,
-        beside_sources=_beside_sources(
-            of,
-            of.inherited,
-            of.sources,
-            next_day,
-            progressive,
-            of.parent_lists.get(NEXT_DAY),
-            of.costly.get(NEXT_DAY),
-        ),
-        own_beside_sources=_beside_sources(
-            of, fusion, of.fitted_sources, today, candidate, ours, _without_constants(known)
-        ),
+        beside_sources=parent_next_day.beside_sources(),
+        own_beside_sources=own.beside_sources(),
         fitted=fusion.fitted if fusion else None,
         keeps_weights=_weigh_alike(fusion, of.inherited),
     )
 
 
-def _beside_sources(
-    of: DayFusion,
-    fusion: Fusion | None,
-    sources: CandidateSources,
-    evaluation_set: EvaluationSet,
-    fused: RankedLists | None,
-    two_tower: RankedLists | None,
-    known: SourceLists | None,
-) -> dict[str, PairedDifferences]:
-    """How a fusion's lists differ from those of its sources alone; nothing without lists."""
-    if fusion is None or fused is None or two_tower is None:
-        return {}
-    return measure_beside_sources(
-        fusion,
-        sources,
-        evaluation_set,
-        two_tower,
-        fused,
-        of.ctx.pipeline.evaluation.ks,
+def _on_held_out_users(of: DayFusion, fusion: Fusion | None) -> tuple[_Contender, _Contender]:
+    """The day's own fusion and the parent's, on users held out of today.
+
+    Held-out users of earlier days fill up other measures; of fused lists they are no test.
+    """
+    of_today = of.held_out_of_today()
+    today = prepare_as_configured(
+        of.day.evaluation_sets[HELD_OUT].queries.filter(pa.array(of_today)),
+        of.day.corpus,
+        of.ctx.pipeline.evaluation,
+        exclude_seen=of.day.evaluation_sets[NEXT_DAY].exclude_seen,
+    )
+    known = None
+    if HELD_OUT in of.costly:
+        known = {name: lists.of(of_today) for name, lists in of.costly[HELD_OUT].items()}
+    own = _Contender(
+        fusion=fusion,
+        sources=of.fitted_sources,
+        evaluation_set=today,
+        # Weights are not measured on the users that they were fitted on.
+        two_tower=None if _was_fitted_on_held_out(of, fusion) else _lists_of(of.lists, of_today),
+        known=_without_constants(known),
+        ks=of.ctx.pipeline.evaluation.ks,
+    )
+    parent = replace(
+        own,
+        fusion=of.inherited,
+        sources=of.sources,
+        two_tower=_lists_of(of.parent_lists, of_today),
         known=known,
     )
+    return own, parent
 
 
 def _was_fitted_on_held_out(of: DayFusion, fusion: Fusion | None) -> bool:
@@ -125,20 +169,6 @@ def _was_fitted_on_held_out(of: DayFusion, fusion: Fusion | None) -> bool:
     return fitted.on == HELD_OUT_USERS and fitted.day == str(of.ctx.day)
 
 
-def _rank(
-    of: DayFusion,
-    fusion: Fusion | None,
-    sources: CandidateSources,
-    evaluation_set: EvaluationSet,
-    two_tower: RankedLists | None,
-    known: SourceLists | None,
-) -> RankedLists | None:
-    if fusion is None or two_tower is None:
-        return None
-    k = max(of.ctx.pipeline.evaluation.ks)
-    return rank_fusion(fusion, sources, evaluation_set, two_tower, k, known=known)
-
-
 def _weigh_alike(fusion: Fusion | None, other: Fusion | None) -> bool:
     """Whether two fusions give the same sources the same weights."""
     if fusion is None or other is None:
@@ -146,11 +176,6 @@ def _weigh_alike(fusion: Fusion | None, other: Fusion | None) -> bool:
     if (fusion.sources, fusion.bounds) != (other.sources, other.bounds):
         return False
     return np.array_equal(fusion.weights, other.weights)
-
-
-def _cut(ranked: RankedLists | None, ks: Sequence[int]) -> RankedLists | None:
-    """The part of lists that is measured."""
-    return ranked.first(max(ks)) if ranked else None
 
 
 def _compare(
