@@ -13,11 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from index_builder.gate.verdict import JudgedRefresh, judge_refresh
-from index_builder.publish_stage import (
-    assemble,
-    describe,
-    summarise,
-)
+from index_builder.publication import assemble, describe, summarise
 from index_builder.registry.registry import Registry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
@@ -67,14 +63,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="twinspire-refresh-") as scratch:
         staged = Path(scratch)
         assemble(ctx, staged)
-        judged_before = GateVerdict.find(ctx.inputs["train"])
-        serves = judged_before.serves if judged_before else None
-        lacking = _missing_for_ranker(staged)
-        if lacking:
-            (staged / RankerFile.FILE).unlink()
-            (staged / ranker_file.MODEL).unlink()
-            if serves == RANKED:
-                serves = MIX
+        lacking = _drop_unusable_ranker(staged)
         figures = IndexFigures.read(staged)
         measured = JudgedRefresh(
             trained=trained,
@@ -84,18 +73,12 @@ def run(
             new=changes["new"],
             withdrawn=changes["withdrawn"],
             skew=skew,
-            serves=serves,
+            serves=_serves(ctx, lacking),
             lacking=lacking,
             unasked=unasked,
         )
         verdict = judge_refresh(measured, before.quality, ctx.pipeline.gate, ctx.pipeline.index)
         verdict.write(staged)
-        # The training files stay those of the towers, and are kept while this version is
-        own = {
-            stage: attempts.name(ctx.pipeline, uri)
-            for stage, uri in ctx.inputs.items()
-            if stage != "train"
-        }
         manifest = describe(
             ctx,
             staged,
@@ -105,7 +88,7 @@ def run(
             parent=before.parent,
             refreshes=trained,
             corpus_date=ctx.day,
-            sources={**before.sources, **own},
+            sources=_sources(ctx, before),
         )
         entry = registry.publish(
             str(staged),
@@ -117,6 +100,38 @@ def run(
             while_live=live,
         )
     return summarise(ctx, registry, manifest.version, entry, verdict)
+
+
+def _sources(ctx: StageContext, before: Manifest) -> dict[str, str]:
+    """The attempts that the version is made of, by stage."""
+    # The training files stay those of the towers, and are kept while this version is
+    own = {
+        stage: attempts.name(ctx.pipeline, uri)
+        for stage, uri in ctx.inputs.items()
+        if stage != "train"
+    }
+    return {**before.sources, **own}
+
+
+def _serves(ctx: StageContext, lacking: Sequence[str]) -> str | None:
+    """What the version serves: as was judged when its towers were trained, but no ranker that is
+    left out for what it lacks.
+    """
+    judged_before = GateVerdict.find(ctx.inputs["train"])
+    serves = judged_before.serves if judged_before else None
+    return MIX if lacking and serves == RANKED else serves
+
+
+def _drop_unusable_ranker(staged: Path) -> list[str]:
+    """Deletes a ranker that goes by features that cannot be made of the catalogue.
+
+    Returns: these features; none where the ranker stays, or there is none.
+    """
+    lacking = _missing_for_ranker(staged)
+    if lacking:
+        (staged / RankerFile.FILE).unlink()
+        (staged / ranker_file.MODEL).unlink()
+    return lacking
 
 
 def _missing_for_ranker(staged: Path) -> list[str]:

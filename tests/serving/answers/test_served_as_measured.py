@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.features.raw_features_job import write_raw
-from index_builder import publish_stage
+from index_builder import publication
 from model.evaluation.evaluation_set import prepare_as_configured
 from model.evaluation.history_queries import ask_by_history
 from model.evaluation.queries import has_past
@@ -75,16 +75,16 @@ def both(tmp_path_factory):
     pq.write_table(items, home / "items.parquet")
     context = SimpleNamespace(inputs={"features": str(before)}, pipeline=world.pipeline)
     for name in TABLES:
-        publish_stage._add_source_table(context, home, name)
+        publication.add_source_table(context, home, name)
     fitted = {name: FittedChoice(choice=choice) for name, choice in CHOICES.items()}
     (home / "sources.json").write_bytes(SourceConstants(format=1, sources=fitted).dump())
     ranked = shutil.copytree(home, folder / "ranked")
-    publish_stage._add_users(context, home)
+    publication.add_users(context, home)
     version = Version(world.pipeline, home, None)
     version.__dict__["index"] = np.zeros(len(items))  # asked for its length alone
     # With a ranker: fitted on what the day before knew, as rows of it are made.
     (ranked / "ranker.json").touch()
-    publish_stage._add_users(context, ranked)
+    publication.add_users(context, ranked)
     return version, day, _with_ranker(Version(world.pipeline, ranked, None))
 
 
