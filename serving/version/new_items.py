@@ -3,19 +3,35 @@
 An id that nobody else takes may be a mistake of whoever sends events, or a page that hardly anybody finds.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import polars as pl
 
-from serving.version.event_buffer import NOBODY, Events
+from serving.version.event_buffer import NOBODY, EventBuffer, Events
 
 TAKERS = 3
 """Users who took an item before it is taken up; an event that does not say who took it counts as one."""
 HOURS = 24
 """That these events may lie apart."""
 MOST_EVENTS = 200_000
-"""Events that wait, the newest that were sent."""
+"""Events that wait, the newest that were sent, and up to a quarter more."""
 
 _HOUR = 3_600 * 1_000_000  # in microseconds
-_SCHEMA = pl.Schema({"item": pl.String, "time": pl.Int64, "user": pl.Int64})
+
+
+class Found(NamedTuple):
+    """Items to be taken up.
+
+    Attributes:
+      ids: theirs, those of the most users first.
+      events: what was sent of them.
+      rest: what goes on to wait.
+    """
+
+    ids: Sequence[str]
+    events: Events
+    rest: Events
 
 
 class NewItems:
@@ -29,43 +45,41 @@ class NewItems:
         self.ids: list[str] = []
         """What was taken up, in this order."""
         self._most = most
-        self._waiting = pl.DataFrame(schema=_SCHEMA)
+        self._waiting = EventBuffer(MOST_EVENTS)
         self._has_more = False  # than when it was last looked for items
 
     def add(self, events: Events) -> None:
         """Takes events of items that were not taken up yet."""
         if self._most > len(self.ids) and len(events.items):
-            columns = {"item": list(events.items), "time": events.times, "user": events.users}
-            added = pl.DataFrame(columns, schema=_SCHEMA)
-            self._waiting = pl.concat([self._waiting, added]).tail(MOST_EVENTS)
+            self._waiting.add(events)
             self._has_more = True
 
-    def take_up(self) -> Events | None:
-        """Takes up the items of which there are events enough, those of the most users first.
-
-        Returns: their events, which are no longer kept here; None if there are no such items.
-        """
+    def find(self) -> Found | None:
+        """The items of which there are events enough; None if there are none. Nothing is taken up yet."""
         if not self._has_more:
             return None
-        self._has_more = False
-        newest = int(self._waiting["time"].to_numpy().max())
-        waiting = self._waiting.filter(pl.col("time") >= newest - HOURS * _HOUR)
+        _, waiting = self._waiting.after(0)
+        waiting = waiting.where(waiting.times >= waiting.times.max() - HOURS * _HOUR)
+        table = pl.DataFrame({"item": waiting.items, "user": waiting.users})
         user = pl.col("user")
         takers = user.filter(user != NOBODY).n_unique() + (user == NOBODY).sum()
         enough = (
-            waiting.group_by("item")
+            table.group_by("item")
             .agg(takers=takers)
             .filter(pl.col("takers") >= TAKERS)
             .sort(["takers", "item"], descending=[True, False])
-            .head(self._most - len(self.ids))
+            .head(self._most - len(self.ids))["item"]
         )
-        taken = pl.col("item").is_in(enough["item"].to_list())
-        events = waiting.filter(taken)
-        if not len(enough):
+        if enough.is_empty():
+            self._has_more = False
             return None
-        self.ids += enough["item"].to_list()
-        is_full = len(self.ids) == self._most
-        self._waiting = waiting.clear() if is_full else waiting.filter(~taken)
-        return Events(
-            events["item"].to_list(), events["time"].to_numpy(), events["user"].to_numpy()
-        )
+        taken = table["item"].is_in(enough.to_list()).to_numpy()
+        return Found(enough.to_list(), waiting.where(taken), waiting.where(~taken))
+
+    def take_up(self, found: Found) -> None:
+        """Takes up what was found just now; its events wait no longer."""
+        self.ids += found.ids
+        self._waiting = EventBuffer(MOST_EVENTS)
+        if len(self.ids) < self._most:
+            self._waiting.add(found.rest)
+        self._has_more = False

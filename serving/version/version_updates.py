@@ -123,18 +123,21 @@ class VersionUpdater:
         assert self._counts is not None
         if 0 <= now - self._grew < _GROWN:
             return False
-        events = self._new.take_up()
-        if events is None:
+        found = self._new.find()
+        if found is None:
             return False
-        before = len(self.version.items)
-        self.version = GrownVersion(self.version.published, self._new.ids)
-        more = len(self.version.items) - before
+        version = GrownVersion(self.version.published, [*self._new.ids, *found.ids])
+        rows = version.rows(found.events.items)
+        more = len(version.items) - len(self.version.items)
         self._counts.grow(more)
+        # From here on nothing can fail: an item is taken up in all places, or in none.
         self._visits.grow(more)
+        self._new.take_up(found)
+        self.version = version
         self._grew = now
         # What was fitted has no place for the new items: it is fitted again at once.
         self._visits_fitted = min(self._visits_fitted, now - _REFITTED)
-        return self._count(self.version.rows(events.items), events)
+        return self._count(rows, found.events)
 
     def _put(self, source: Trending | CoVisitation) -> None:
         """Has lists made by a source; those that are without new items by what it knows of the others."""

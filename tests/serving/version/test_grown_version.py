@@ -14,7 +14,6 @@ from serving.answers.recommend import recommend, similar
 from serving.version.event_buffer import EventBuffer, Events
 from serving.version.grown_version import NEW_IN, GrownVersion
 from serving.version.loaded_version import Version
-from serving.version.new_items import NewItems
 from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
 from tests.serving import rankers
@@ -26,6 +25,7 @@ from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
 from twinspire_core.errors import UsageError
 from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.sources.trending import RunningCounts
 
 SECOND = 1_000_000
 MIXED = ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence", "trending")
@@ -135,15 +135,23 @@ def test_no_more_items_are_taken_up_than_may_be(published):
     assert Sender(published, new_items=0).send(*takers("a", 30)) is published
 
 
-def test_users_who_are_days_apart_are_not_enough():
-    new = NewItems(10)
-    new.add(Events.of(["a", "a", "a"], np.array([0, 1, 25]) * HOUR, ["u", "v", "w"]))
-    new.add(Events.of(["b", "b", "b"], np.array([2, 2, 25]) * HOUR, ["u", "v", "w"]))
-    found = new.take_up()
-    assert new.ids == ["b"]
-    assert found is not None and (found.times / HOUR).tolist() == [2, 2, 25]
-    new.add(Events.of(["a"], np.array([25]) * HOUR, ["v"]))
-    assert new.take_up() is None
+def test_a_fault_takes_an_item_up_in_all_places_or_in_none(published, monkeypatch):
+    def fail(*_):
+        raise MemoryError("no room")
+
+    sender = Sender(published)
+    for part, method in ((GrownVersion, "rows"), (RunningCounts, "grow")):
+        monkeypatch.setattr(part, method, fail)
+        with pytest.raises(MemoryError):
+            sender.send(*takers("a", 3))
+        monkeypatch.undo()
+        assert sender.updater.version is published
+    version = sender.send(("another", "a"), *takers("i04", 90))
+    assert version.ids.tolist() == [*circle.ITEMS, "a"]
+    assert listed(version, 2) == ["i04", "i00"]
+    # Its events are those that were sent in all, 7 of 3 users and another one.
+    counts = version.candidate_sources.by_name["trending"].scores
+    assert counts[12] == pytest.approx(7, abs=0.1)
 
 
 def test_what_the_version_could_know_is_not_new(published):
