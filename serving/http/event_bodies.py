@@ -85,6 +85,9 @@ def parse(content: bytes, zone: tzinfo, now: datetime) -> Events:
     """
     body = _read(content)
     for number, event in enumerate(body.events):
+        if not event.item:  # which logs take for missing, too
+            where = f"events[{number}].item"
+            raise Problem("out_of_range", "An item's id is not empty.", where=where)
         for key, id_ in (("item", event.item), ("user", event.user or "")):
             if len(id_) > _LONGEST:
                 message = f"An id has at most {_LONGEST} characters, found {len(id_):,}."
@@ -130,6 +133,8 @@ def _explain(error: ErrorDetails) -> Problem:
     kind = _KINDS.get(error["type"], "wrong_type")
     place = error["loc"][:_DEPTH]
     key = str(place[-1]) if place else ""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    where = "".join(parts).lstrip(".") or None
     if kind == "unknown_key" and len(place) == 1:
         message = f"{shorten(key)} is no key of a body: {_SHAPE}"
     elif kind == "unknown_key":
@@ -143,8 +148,9 @@ def _explain(error: ErrorDetails) -> Problem:
     elif kind == "out_of_range":
         message = f"events has 1 to {MOST:,} objects at a time"
     elif kind == "wrong_type":
-        message = f"{key or 'A body'} is of another type: {_SHAPE}; found {shorten(error['input'])}"
+        message = (
+            f"{where or 'A body'} is of another type: {_SHAPE}; found {shorten(error['input'])}"
+        )
     else:
         message = f"{error['msg']}; found {shorten(error['input'])}"
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
-    return Problem(kind, with_full_stop(message), where=where.lstrip(".") or None)
+    return Problem(kind, with_full_stop(message), where=where)

@@ -42,6 +42,7 @@ class EventFeed:
         self._grown = grown
         self._metrics = metrics
         self._following: VersionUpdater | None = None
+        self._failing = False
         # The grown version that was seen to answer. Nothing keeps one that was swapped.
         self._asked: Callable[[], Version | None] = lambda: None
         self._stop = Event()
@@ -115,12 +116,15 @@ class EventFeed:
                 recommend(version, [{}], 1, source=MIX if version.fusion else TRENDING)
                 self._asked = ref(version)
             self._grown(version)
+            self._failing = False
         except Exception:
             # Lists stay as they are, and the next update counts what this one did not.
             self._metrics.event_failures.inc()
-            log.exception(
-                "events could not be counted; the lists of %s are older", updater.version.id
-            )
+            if not self._failing:  # it has been logged, a second ago
+                log.exception(
+                    "events could not be counted; the lists of %s are older", updater.version.id
+                )
+            self._failing = True
 
 
 def _now() -> int:

@@ -113,7 +113,9 @@ def test_a_moment_may_be_written_in_several_ways(time):
         ({"events": [{"item": "i1", "time": 1e300}]}, "wrong_type", "events[0].time"),
         ({"events": [{"item": "i1", "time": -(10**18)}]}, "wrong_type", "events[0].time"),
         ({"events": [{"item": ["i1"]}]}, "wrong_type", "events[0].item"),
+        ({"events": [{"item": ""}]}, "out_of_range", "events[0].item"),
         ({"events": None}, "wrong_type", "events"),
+        ({"events": [{"item": "i1"}, 7]}, "wrong_type", "events[1]"),
         ({"events": [{"item": "i" * 513}]}, "out_of_range", "events[0].item"),
         ('{"events": [{"item": "i1"}], "events": [{"item": "i2"}]}', "given_twice", "events"),
         ('{"events": [{"item": "i1", "item": "i2"}]}', "given_twice", "item"),
@@ -138,6 +140,9 @@ def test_what_is_wrong_is_told_and_nothing_counts(client, body, kind, where):
     error = answer.json()["error"]
     assert (answer.status_code // 100, error["type"], error.get("where")) == (4, kind, where), error
     assert error["message"].endswith(".") and "pydantic" not in error["message"]
+    if kind == "wrong_type":
+        place = (where or "A body").split(".")[-1]
+        assert error["message"].startswith(place), "it names what is of another type"
     after = client.get("/metrics").text.split("twinspire_events_total ")[1].split()[0]
     assert after == before
 
@@ -190,7 +195,8 @@ def test_a_version_that_takes_over_knows_what_was_sent(client, home, towers):
     assert seen == {"i09"}, "not for a moment what it was published with"
 
 
-def test_a_fault_leaves_lists_as_they_are_until_the_next_update(client, monkeypatch):
+def test_a_fault_leaves_lists_as_they_are_until_the_next_update(client, monkeypatch, caplog):
+    """It is counted each time, and logged once: an update comes each second."""
     real = EventBuffer.after
 
     def fail(*_):
@@ -200,7 +206,9 @@ def test_a_fault_leaves_lists_as_they_are_until_the_next_update(client, monkeypa
     for _ in range(4):
         answer = client.post("/v1/events", json={"events": [{"item": "i03"}] * 500})
         assert answer.status_code == 200
-    until(lambda: "twinspire_event_failures_total 0.0" not in client.get("/metrics").text)
+    failures = "\ntwinspire_event_failures_total "
+    until(lambda: float(client.get("/metrics").text.split(failures)[1].split()[0]) >= 3)
+    assert [record.exc_info[0] for record in caplog.records] == [MemoryError]
     assert first(client) != "i03"
     monkeypatch.setattr(EventBuffer, "after", real)
     until(lambda: first(client) == "i03")
