@@ -24,17 +24,22 @@ class Tag(NamedTuple):
 def tags_of_items(version: Version, rows: Sequence[int]) -> list[list[Tag]]:
     """Whether items of the corpus are popular, or new or rare; `rows` are their positions in it."""
     corpus = CorpusView.of(version)
+    known = len(version.published.items)
     days = version.pipeline.window.count_days
     popular = Tag(
         "popular", "popular", "One of the few items that had half of the last days' events."
     )
-    new = Tag("new", "new or rare", f"It had no event in the last {days} days.")
+    quiet = Tag("new", "new or rare", f"It had no event in the last {days} days.")
+    later = Tag("new", "new", "It came after this version was made: users take it just now.")
     tags: list[list[Tag]] = []
     for row in rows:
+        if row >= known:
+            tags.append([later])
+            continue
         of_item: list[Tag] = []
         if corpus.popular is not None and corpus.popular[row]:
             of_item.append(popular)
         if corpus.events is not None and not corpus.events[row]:
-            of_item.append(new)
+            of_item.append(quiet)
         tags.append(of_item)
     return tags

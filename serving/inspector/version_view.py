@@ -47,7 +47,8 @@ class CorpusView:
 
     @classmethod
     def of(cls, version: Version) -> "CorpusView":
-        """Reads it off a version, once."""
+        """Reads it off a version, once, however its catalogue grows."""
+        version = version.published
         if version not in _views:
             _views[version] = cls._read(version)
         return _views[version]

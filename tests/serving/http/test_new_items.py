@@ -123,7 +123,9 @@ def test_a_new_item_is_shown_and_explained(client):
     assert said["sources"][place] in ("trending", "co_visitation")
     assert [one["item"] for one in said["history"]] == ["i03", "new"]
     page = client.get("/?history=i03&k=5")
-    assert page.status_code == 200 and "new" in page.text
+    assert page.status_code == 200 and ">new</a>" in page.text
+    of_new = page.text.split(">new</a>")[1].split("</li>")[0]
+    assert "It came after this version was made" in of_new and "had no event" not in of_new
     like = client.post("/v1/similar", json={"item": "new"})
     assert like.status_code == 404 and like.json()["error"]["type"] == "unknown_item"
     assert "came after it" in like.json()["error"]["message"]
