@@ -13,6 +13,8 @@ from twinspire_core.records.raw_files import Bytes, offset_in_file, open_text
 
 _BLOCK = 8 << 20
 _LINES_BLOCK = 1 << 20
+_DEEPEST = 8
+"""Objects within objects of which columns are made: Polars takes minutes for some hundred."""
 _EXACT = 1 << 53
 """Whole numbers up to this one are decimals without loss."""
 JSON_TYPES = {
@@ -133,21 +135,30 @@ def first_keys(uri: str) -> list[str]:
     return []
 
 
-def _series(name: str, values: list[Any]) -> pl.Series:
-    """A column of one type; of text, where values are of several, or of a number that no type holds
-    exactly.
+def _series(name: str, values: list[Any], depth: int = 0) -> pl.Series:
+    """A column of one type; of text, where values are of several, of a number that no type holds
+    exactly, or of objects too deep within others.
     """
     kinds = _types_in(values)
     if kinds == {list}:
         return _lists(name, values)
-    if kinds == {dict}:
-        nested = _nested(name, values)
-        if nested is not None:
-            return nested
+    if kinds == {dict} and depth < _DEEPEST:
+        return _objects(name, values, depth)
     kind = _type_of(kinds, values)
     if kind is pl.String:
         values = list(map(_as_cell, values))
     return pl.Series(name, values, kind, strict=False)
+
+
+def _objects(name: str, values: list[Any], depth: int) -> pl.Series:
+    """A column of objects, with all fields that any of them has: Polars knows those of the first."""
+    keys = dict.fromkeys(key for value in values if value for key in value)
+    if not keys:
+        return pl.Series(name, [None] * len(values), pl.Null)
+    fields = [_series(key, [(value or {}).get(key) for value in values], depth + 1) for key in keys]
+    missing = pl.Series([value is None for value in values])
+    column = pl.DataFrame(fields).to_struct(name)
+    return column.set(missing, None) if missing.any() else column
 
 
 def _lists(name: str, values: list[Any]) -> pl.Series:

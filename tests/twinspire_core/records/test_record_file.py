@@ -177,3 +177,26 @@ def test_the_first_keys_are_found_behind_lines_that_are_no_records(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text("\n".join([deep, "no JSON", "[1]", '{"user": "u", "item": "i"}']))
     assert first_keys(str(path)) == ["user", "item"]
+
+
+def test_objects_have_the_fields_of_all_lines_not_of_the_first(tmp_path):
+    path = tmp_path / "log.jsonl"
+    lines = [
+        {"u": {"id": 1}},
+        {"u": {"id": "x", "place": {"city": "Graz"}}},
+        {"u": None},
+        {"u": {}},
+    ]
+    deep = {}
+    for _ in range(100):
+        deep = {"a": deep}
+    path.write_text("".join(json.dumps({**line, "deep": deep}) + "\n" for line in lines))
+    ((block,), _) = split(opened(path).blocks())
+    rows = block.rows
+    assert rows["u"].to_pylist() == [
+        {"id": "1", "place": None},
+        {"id": "x", "place": {"city": "Graz"}},
+        None,
+        {"id": None, "place": None},
+    ]
+    assert '{"a": {"a"' in str(rows["deep"][0])
