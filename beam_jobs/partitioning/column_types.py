@@ -1,5 +1,5 @@
 """Types that all files' values fit: of a CSV's text, numbers where a column holds nothing else; of
-all files, one.
+all files, one; of what is nested, those of its fields.
 """
 
 from collections.abc import Collection
@@ -15,6 +15,15 @@ from twinspire_core.errors import BadData
 _INTEGER = r"^(?:0|-?[1-9]\d{0,17})$"
 _DECIMAL = r"^-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?(?:[eE][+-]?\d{1,3})?$"
 _MAX_DIGITS = 15  # what a double holds for sure
+
+
+def flat(table: pa.Table) -> pa.Table:
+    """The table with a column for each field of a nested one, `user.id` and `user.country` for
+    `user`: no stage reads what is inside a column.
+    """
+    while any(pa.types.is_struct(field.type) for field in table.schema):
+        table = table.flatten()
+    return table
 
 
 class TextNumbers:

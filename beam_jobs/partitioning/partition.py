@@ -3,10 +3,11 @@
     OUT/dt=2017-10-15/part-0.parquet      the rows of that day, in the order they came
     OUT/dt=2017-10-15/_SUCCESS            if a done marker is asked for: written after the rows
 
-Columns keep their types; one of a CSV becomes numbers where it holds nothing else
-(column_types.py).
+Columns keep their types, but that one of a CSV becomes numbers where it holds nothing else, and a
+nested one a column for each of its fields (column_types.py).
 The whole input is read before the first folder is touched. A day's file appears whole or not at
 all, and is left alone when it holds the same bytes already, so that running twice changes nothing.
+Where a day that is there would lose rows, nothing is written (day_folders.py).
 """
 
 import json
@@ -25,13 +26,13 @@ import polars as pl
 import pyarrow as pa
 
 from beam_jobs.partitioning.calendar_days import Layout, calendar_days, unit_warning
-from beam_jobs.partitioning.column_types import TextNumbers
+from beam_jobs.partitioning.column_types import TextNumbers, flat
+from beam_jobs.partitioning.day_folders import Changes, put_days
 from beam_jobs.partitioning.log_tables import Aside, Format, Malformed, format_of, read
 from beam_jobs.partitioning.spill import Spill
 from twinspire_core import storage
 from twinspire_core.errors import BadData, UsageError
 
-PART = "part-0.parquet"
 SPILL_BYTES = 256 << 20
 _LISTED_DAYS = 100
 
@@ -75,6 +76,7 @@ def partition(
     layout: Layout,
     *,
     rejected: str | None = None,
+    replace: bool = False,
     progress: Progress = lambda done, total: None,
     spill_bytes: int = SPILL_BYTES,
 ) -> Summary:
@@ -86,11 +88,12 @@ def partition(
       layout: which row belongs to which day.
       rejected: JSON Lines file for records that have no day or are none; without it, one such
         record is an error.
+      replace: a day may also lose rows that are there and that the files do not have.
       progress: called with bytes of input read and in all.
       spill_bytes: rows kept in memory; more go through temporary files.
 
     Raises:
-      UsageError: the arguments do not fit one another or the files.
+      UsageError: the arguments do not fit one another or the files, or a day would lose rows.
       BadData: a file cannot be read, lacks a column, or holds bad records and `rejected` is not
       given.
     """
@@ -111,7 +114,15 @@ def partition(
         aside.close()
         if rejected is not None and summary.rejected:
             storage.write_bytes(rejected, (scratch / "rejected.jsonl").read_bytes())
-        _publish(spill, scratch / "out", template, layout.done_marker, summary)
+        changes = put_days(
+            spill,
+            scratch / "out",
+            template,
+            time=layout.time,
+            replace=replace,
+            marker=layout.done_marker,
+        )
+        _count_days(spill.days(), changes, summary)
     return summary
 
 
@@ -156,7 +167,7 @@ def _collect(
             progress(done + int(share * size), total)
 
         for raw in read(path, aside.take, layout.format, layout.csv, show):
-            table = _rename(raw, layout, path)
+            table = _rename(flat(raw), layout, path)
             days = _days(table, layout, path, row, aside)
             if layout.time and not summary.warning:
                 summary.warning = unit_warning(table[layout.time], layout.time_unit, days)
@@ -227,33 +238,12 @@ def _days(table: pa.Table, layout: Layout, path: Path, row: int, aside: Aside) -
     return days
 
 
-def _publish(
-    spill: Spill, staging: Path, template: str, marker: str | None, summary: Summary
-) -> None:
-    """Writes the days' files, those that are not there yet with the same bytes."""
-    days = spill.days()
-    for day in days:
-        home = template.replace("{date}", str(day))
-        folder = staging / str(day)
-        folder.mkdir(parents=True)
-        spill.write(day, folder / PART)
-        target = storage.join(home, PART)
-        if not storage.exists(target):
-            storage.upload_tree(folder, home)
-            summary.written += 1
-        elif storage.file_digest(target) == storage.file_digest(str(folder / PART)):
-            summary.unchanged += 1
-        else:
-            storage.upload_tree(folder, home)
-            summary.replaced += 1
-        (folder / PART).unlink()
-        # After the rows: with the marker a day is complete.
-        if marker and not storage.exists(storage.join(home, marker)):
-            storage.write_bytes(storage.join(home, marker), b"")
+def _count_days(days: Sequence[date], changes: Changes, summary: Summary) -> None:
+    """Tells the summary which days there are, and what was done with them."""
+    summary.written, summary.replaced, summary.unchanged = changes
     summary.days = len(days)
     if days:
-        summary.first = days[0]
-        summary.last = days[-1]
+        summary.first, summary.last = days[0], days[-1]
         known = set(days)
         span = (days[0] + timedelta(n) for n in range((days[-1] - days[0]).days))
         missing = (day for day in span if day not in known)

@@ -169,6 +169,15 @@ def _pick(rows: pl.DataFrame, role: str, path: Path) -> str:
         named.sort(key=lambda c: (not rows[c].dtype.is_temporal(), "start" in c))
     else:
         named.sort(key=lambda c: (not re.search(r"id$|key$", c, re.I), "session" in c, len(c)))
+    nested = [c for c in named if isinstance(rows[c].dtype, pl.Struct)]
+    named = [c for c in named if c not in nested]
+    if nested and not named:
+        fields = ", ".join(f"{nested[0]}.{name}" for name in rows[nested[0]].struct.fields)
+        raise UsageError(
+            f"The {role} is a column of its own; in {path}, {nested[0]!r} looks like it and is"
+            f" nested. `twinspire partition` makes a column of each of its fields ({fields}): lay"
+            " the log out by it, then draft from the folder that it wrote."
+        )
     if not named:
         raise UsageError(
             f"No column of {path} looks like the {role}; its columns: {', '.join(rows.columns)}."
@@ -186,12 +195,15 @@ def _unit(times: pl.Series) -> str:
 
 
 def _event_lines(rows: pl.DataFrame, event: str) -> list[str]:
-    types = [f'"{t}"' for t in rows[event].cast(pl.String).drop_nulls().unique().sort()]
+    found = rows[event].cast(pl.String).drop_nulls()
+    types = [json.dumps(t, ensure_ascii=False) for t in found.unique().sort()]
+    # What is rare is worth more, as a rule: purchases beside views.
+    rarest = json.dumps(found.value_counts().sort("count", event)[event][0], ensure_ascii=False)
     return [
         f'event = "{event}"',
         f"positives = [{', '.join(types)}]  # keep those that a recommendation should lead to",
         (
-            f"# weights = {{ {types[-1]} = 3.0 }}  # how much more than another event one of this"
+            f"# weights = {{ {rarest} = 3.0 }}  # how much more than another event one of this"
             " type counts"
         ),
     ]

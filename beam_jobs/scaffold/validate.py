@@ -135,7 +135,11 @@ def _look(rows: pl.DataFrame, table: str, use: _Use) -> Finding:
         hint = "categories in a string need the feature's separator, or a list column"
         return finding(False, f"{words}; {hint}")
     if not _can_be(use.role, kind, nulls):
-        return finding(False, f"{words}; cannot be used as {use.role}")
+        hint = ""
+        if isinstance(kind, pl.Struct):
+            inside = f"{use.column}.{kind.fields[0].name}" if kind.fields else "each"
+            hint = f": it is nested; `twinspire partition` makes a column of each field, {inside}"
+        return finding(False, f"{words}; cannot be used as {use.role}{hint}")
     return finding(True, words)
 
 

@@ -98,6 +98,10 @@ def partition(
     rejected: Annotated[
         str | None, typer.Option(metavar="FILE", help="Set malformed records aside here.")
     ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Also where rows that lie there already would be lost."),
+    ] = False,
 ) -> None:
     """Lay raw logs out as one folder per day, as every stage reads them. Unchanged days are left
     alone.
@@ -136,6 +140,7 @@ def partition(
             to,
             layout,
             rejected=rejected,
+            replace=replace,
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
     if summary.warning:

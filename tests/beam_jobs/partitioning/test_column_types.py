@@ -154,3 +154,26 @@ def test_types_that_do_not_fit_are_an_error_that_names_the_column(tmp_path):
     write(tmp_path / "in" / "b.jsonl", {"t": "2017-10-15", "tags": ["x"]})
     with pytest.raises(BadData, match=r"'tags' is .*string.* in some and .*list"):
         lay_out(tmp_path, tmp_path / "in", time="t")
+
+
+def test_each_field_of_what_is_nested_is_a_column(tmp_path, monkeypatch):
+    # A table for each line, so that the fields differ from table to table
+    monkeypatch.setattr(log_tables, "BATCH_ROWS", 1)
+    log = write(
+        tmp_path / "log.jsonl",
+        {"user": {"id": "u1", "place": {"city": "Graz"}}, "at": {"ms": 0}, "tags": ["a", "b"]},
+        {"user": {"id": "u2", "age": 40}, "at": {"ms": 1000}, "tags": []},
+        {"user": None, "at": {"ms": 2000}, "tags": None},
+    )
+    (rows,) = lay_out(tmp_path, log, time="at.ms", time_unit="ms").values()
+    assert rows == [
+        {
+            "user.id": "u1",
+            "user.place.city": "Graz",
+            "user.age": None,
+            "at.ms": 0,
+            "tags": ["a", "b"],
+        },
+        {"user.id": "u2", "user.place.city": None, "user.age": 40, "at.ms": 1000, "tags": []},
+        {"user.id": None, "user.place.city": None, "user.age": None, "at.ms": 2000, "tags": None},
+    ]

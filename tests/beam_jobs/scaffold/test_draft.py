@@ -11,6 +11,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from beam_jobs.partitioning.calendar_days import Layout
+from beam_jobs.partitioning.partition import partition
 from beam_jobs.scaffold.draft import draft
 from beam_jobs.scaffold.validate import validate
 from tests.shop import lay_out
@@ -47,6 +49,33 @@ def test_a_draft_is_a_valid_file_that_fits_the_logs_it_was_drawn_from(shop, tmp_
     assert weighed != text
     (tmp_path / "shop.toml").write_text(weighed)
     assert load(tmp_path / "shop.toml").columns.weights == {"view": 3.0}
+
+
+def test_the_rarest_type_of_event_is_proposed_to_count_more(tmp_path):
+    pl.DataFrame(
+        {
+            "user_id": [f"u{n}" for n in range(40)],
+            "item_id": [f"i{n}" for n in range(40)],
+            "at": [f"2024-03-05T10:{n}:00Z" for n in range(10, 50)],
+            "type": ["view"] * 38 + ["buy"] * 2,
+        }
+    ).write_parquet(tmp_path / "log.parquet")
+    assert '# weights = { "buy" = 3.0 }' in draft("x", tmp_path / "log.parquet")
+
+
+def test_nested_keys_are_refused_with_what_makes_columns_of_them(tmp_path):
+    rows = [{"user": {"id": "u1", "age": 7}, "item": {"id": "i1"}, "at": "2024-03-05T10:00:00Z"}]
+    pl.DataFrame(rows).write_ndjson(tmp_path / "log.jsonl")
+    with pytest.raises(
+        UsageError, match=r"'user' .* nested\. .*partition.*\(user\.id, user\.age\)"
+    ):
+        draft("x", tmp_path / "log.jsonl")
+
+    partition([str(tmp_path / "log.jsonl")], str(tmp_path / "events"), Layout(time="at"))
+    (tmp_path / "x.toml").write_text(draft("x", tmp_path / "events"))
+    pipeline = load(tmp_path / "x.toml")
+    assert (pipeline.columns.user, pipeline.columns.item) == ("user.id", "item.id")
+    assert all(finding.ok for finding in validate(pipeline, DAY, tmp_path))
 
 
 @pytest.mark.parametrize(
