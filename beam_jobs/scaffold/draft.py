@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,10 @@ def draft(
     given = {"items": items, "users": users}
     paths = {kind: path for kind, path in given.items() if path}
     tables = {kind: _sample(path, kind, home) for kind, path in paths.items()}
+    own_keys = {
+        kind: _own_key(table.rows, kind, keys, paths[kind]) for kind, table in tables.items()
+    }
+    samples = {kind: table.rows for kind, table in tables.items()}
     lines = [
         "[pipeline]",
         f'name = "{name}"',
@@ -72,28 +77,12 @@ def draft(
         "",
         "[source]",
         f'events = "{log.where}"',
-    ]
-    lines += [f'{kind} = "{table.where}"' for kind, table in tables.items()]
-    lines += ["", "[columns]", *(f'{role} = "{column}"' for role, column in keys.items())]
-    times = log.rows[keys["time"]]
-    if times.dtype.is_integer():
-        lines.append(f'time_unit = "{_unit(times)}"')
-    if event:
-        lines += _event_lines(log.rows, event)
-    lines += _rewards(log.rows, set(keys.values()))
-    own_keys = {}
-    for kind, table in tables.items():
-        role = kind.removesuffix("s")
-        own_keys[kind] = keys[role]
-        if keys[role] not in table.rows.columns:
-            own_keys[kind] = _pick(table.rows, role, paths[kind])
-        if own_keys[kind] != keys[role]:
-            lines.append(f'{kind}_key = "{own_keys[kind]}"')
-    if "items" in tables:
-        lines += _display(tables["items"])
-    samples = {kind: table.rows for kind, table in tables.items()}
-    lines += _mix()
-    lines += [
+        *(f'{kind} = "{table.where}"' for kind, table in tables.items()),
+        "",
+        "[columns]",
+        *_columns(log.rows, keys, event, own_keys),
+        *(_display(tables["items"]) if "items" in tables else ()),
+        *_mix(),
         "",
         (
             "# What the two towers see. Delete what should not matter. Of the events, only columns"
@@ -103,6 +92,36 @@ def draft(
         *feature_draft.feature_lines(log.rows, {*keys.values(), event}, samples, own_keys),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _own_key(rows: pl.DataFrame, kind: str, keys: Mapping[str, str], path: Path) -> str:
+    """The column of `items` or `users` that holds the id: named as in the events, or like an id."""
+    role = kind.removesuffix("s")
+    return keys[role] if keys[role] in rows.columns else _pick(rows, role, path)
+
+
+def _columns(
+    rows: pl.DataFrame, keys: Mapping[str, str], event: str | None, own_keys: Mapping[str, str]
+) -> list[str]:
+    """Lines that say what the columns are.
+
+    Args:
+      rows: a sample of events.
+      keys: columns by role: `user`, `item` and `time`.
+      event: column of the events' type, if there is one.
+      own_keys: by `items` and `users`, the column there that holds the id.
+    """
+    lines = [f'{role} = "{column}"' for role, column in keys.items()]
+    times = rows[keys["time"]]
+    if times.dtype.is_integer():
+        lines.append(f'time_unit = "{_unit(times)}"')
+    if event:
+        lines += _event_lines(rows, event)
+    lines += _rewards(rows, set(keys.values()))
+    for kind, own_key in own_keys.items():
+        if own_key != keys[kind.removesuffix("s")]:
+            lines.append(f'{kind}_key = "{own_key}"')
+    return lines
 
 
 def _mix() -> list[str]:

@@ -63,21 +63,7 @@ def dots(name: str, categories: Sequence[str], series: Sequence[Series], label: 
     with svg_figure(name, height) as (axes, svg):
         shift = np.linspace(-0.32, 0.32, len(series)) if len(series) > 1 else [0.0]
         for offset, one in zip(shift, series, strict=True):
-            spans = one.spans or [None] * len(categories)
-            for row, (value, span) in enumerate(zip(one.values, spans, strict=True)):
-                if value is None:
-                    continue
-                colour = COLOURS[one.colour]
-                if span:
-                    axes.plot(span, [row + offset] * 2, lw=1.4, solid_capstyle="butt", color=colour)
-                axes.plot(
-                    [value],
-                    [row + offset],
-                    marker=_MARKERS[one.colour],
-                    ms=5.5,
-                    ls="",
-                    color=colour,
-                )
+            _dots_of(axes, one, float(offset))
         for row in range(len(categories)):
             if all(one.values[row] is None for one in series):
                 axes.annotate(
@@ -96,6 +82,19 @@ def dots(name: str, categories: Sequence[str], series: Sequence[Series], label: 
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
         axes.set_xlabel(label)
     return svg[0]
+
+
+def _dots_of(axes: Axes, one: Series, offset: float) -> None:
+    """One list's dots, `offset` rows below the middle of each category's row."""
+    colour = COLOURS[one.colour]
+    spans = one.spans or [None] * len(one.values)
+    for row, (value, span) in enumerate(zip(one.values, spans, strict=True)):
+        if value is None:
+            continue
+        at = row + offset
+        if span:
+            axes.plot(span, [at] * 2, lw=1.4, solid_capstyle="butt", color=colour)
+        axes.plot([value], [at], marker=_MARKERS[one.colour], ms=5.5, ls="", color=colour)
 
 
 def groups(

@@ -94,24 +94,22 @@ def csv_blocks(
             bad.append(row)
         return "skip"
 
+    # Malformed rows are numbered only if one thread reads.
+    read = pa.csv.ReadOptions(
+        use_threads=False,
+        block_size=block_bytes or _BLOCK,
+        column_names=list(names),
+        encoding=encoding,
+    )
+    parse = pa.csv.ParseOptions(
+        delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip
+    )
+    # As bytes, so that a stray one costs a record, not the day.
+    convert = pa.csv.ConvertOptions(
+        column_types=dict.fromkeys(columns, pa.binary()), include_columns=columns
+    )
     try:
-        reader = pa.csv.open_csv(
-            source,
-            # Malformed rows are numbered only if one thread reads.
-            pa.csv.ReadOptions(
-                use_threads=False,
-                block_size=block_bytes or _BLOCK,
-                column_names=list(names),
-                encoding=encoding,
-            ),
-            pa.csv.ParseOptions(
-                delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip
-            ),
-            # As bytes, so that a stray one costs a record, not the day.
-            pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(columns, pa.binary()), include_columns=columns
-            ),
-        )
+        reader = pa.csv.open_csv(source, read, parse, convert)
     except pa.ArrowInvalid as e:
         if "Empty CSV file" in str(e):
             return
