@@ -124,7 +124,7 @@ def _common(a: pa.Field, b: pa.Field, long: bool) -> pa.Field:
 def _common_type(a: pa.DataType, b: pa.DataType, long: bool) -> pa.DataType:
     if a == b:
         return a
-    if _is_list(a) and _is_list(b):
+    if _is_variable_list(a) and _is_variable_list(b):
         return pa.large_list(_common_type(a.value_type, b.value_type, long))
     texts = [kind for kind in (a, b) if _is_text(kind)]
     if len(texts) == 1 and (_is_scalar(a) or _is_scalar(b)):
@@ -143,7 +143,7 @@ def _is_scalar(kind: pa.DataType) -> bool:
     )
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def _is_variable_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
@@ -180,7 +180,7 @@ def _as_text(values: pl.Expr, kind: pl.DataType) -> pl.Expr:
 
 
 def _leaf(kind: pa.DataType) -> pa.DataType:
-    return _leaf(kind.value_type) if _is_list(kind) else kind
+    return _leaf(kind.value_type) if _is_variable_list(kind) else kind
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -13,7 +13,7 @@ from twinspire_core.config.feature_kinds import VectorFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 from twinspire_core.errors import BadData
-from twinspire_core.search.ragged import arrow_lists, list_lengths
+from twinspire_core.search.ragged import arrow_lists, is_list, list_lengths, value_type
 
 MISSING = {pa.string(): "", pa.float32(): np.nan, pa.int64(): -1}
 
@@ -27,7 +27,7 @@ def adapter_config(p: Pipeline) -> TensorAdapterConfig:
         if field.name in sizes:
             field = field.with_type(pa.list_(field.type.value_type, sizes[field.name]))
         fields.append(field)
-    lists = [pa.field(field.name, pa.list_(_value_type(field.type))) for field in fields]
+    lists = [pa.field(field.name, pa.list_(value_type(field.type))) for field in fields]
     representations = {field.name: _representation(field) for field in fields}
     return TensorAdapterConfig(pa.schema(lists), representations)
 
@@ -103,7 +103,7 @@ def _to_list(
     column = batch.column(field.name)
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
-    if not _is_list(column.type):
+    if not is_list(column.type):
         return _lists(_filled(column, kind), 1, rows)
     # Of a sliced array, offsets begin anywhere: lists are made anew rather than cast.
     if size is None:
@@ -144,11 +144,3 @@ def _lists(values: pa.Array, size: int | None, rows: int) -> pa.ListArray:
     """Lists of `size` values each; empty ones if there is no size."""
     offsets = np.arange(rows + 1, dtype=np.int32) * (size or 0)
     return pa.ListArray.from_arrays(offsets, values)
-
-
-def _value_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if _is_list(kind) else kind
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind))

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from beam_jobs.transform import vocabulary
 from beam_jobs.transform.analysis import merged, moments_of
 from beam_jobs.validation.bucket_counts import BucketCounts
+from twinspire_core.search.ragged import is_list, value_type
 
 DISTINCT_LG_K = 12
 """Distinct counts are off by 2%."""
@@ -48,7 +49,7 @@ class Lengths(NamedTuple):
     @classmethod
     def of(cls, column: pa.ChunkedArray) -> Self:
         """Counts a column."""
-        if not _is_list(column.type):
+        if not is_list(column.type):
             known = len(column) - column.null_count
             longest = min(1, known)
             return cls(len(column), known, known, longest, longest)
@@ -197,7 +198,7 @@ Sketch = Numbers | Strings
 
 def sketch(column: pa.ChunkedArray) -> Sketch:
     """Summarises a column of one of the raw features' types."""
-    kind = column.type.value_type if _is_list(column.type) else column.type
+    kind = value_type(column.type)
     if pa.types.is_string(kind) or pa.types.is_dictionary(kind):
         return Strings(column)
     return Numbers(column)
@@ -205,10 +206,6 @@ def sketch(column: pa.ChunkedArray) -> Sketch:
 
 def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The values of all rows."""
-    if _is_list(column.type):
+    if is_list(column.type):
         return pc.list_flatten(column)
     return column
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind))

@@ -81,8 +81,8 @@ def _judge(
 ) -> Iterator[Finding]:
     for kind, limits, beyond in (("floor", floors, below), ("ceiling", ceilings, above)):
         for name, limit in limits.items():
-            _, side, slice_name = split_name(name)
-            users = _users_of_slice(measures, side, slice_name)
+            _, side, _ = split_name(name)
+            users = measures.users_of_slice(name) if measures else 0
             # All users are held to a limit however few they are: a floor says what must be there
             if side and users < gate.min_users:
                 few = f"{users} users, gate.min_users is {gate.min_users}"
@@ -90,13 +90,6 @@ def _judge(
             else:
                 value = value_of(measures, name)
                 yield from beyond(name, value, limit, f"its {kind} in gate.{kind}s")
-
-
-def _users_of_slice(measures: Measures | None, side: str, slice_name: str) -> int:
-    if measures is None or not side:
-        return 0
-    found = measures.slice(side, slice_name)
-    return found.users if found else 0
 
 
 def _missing(value: float | None) -> str:

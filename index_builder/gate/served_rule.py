@@ -133,7 +133,7 @@ def _as_text(beside: BesideSource) -> str:
 def _note_slices(mix: FusionMeasures, gate: GateConfig) -> Iterator[Finding]:
     """Slices of users for whom the best of the sources is surely better than the mix."""
     for name, (source, one) in _best_by_slice(mix.beside_sources, gate.metric).items():
-        users = _users_of_slice(mix, name)
+        users = mix.progressive.users_of_slice(name) if mix.progressive else 0
         if users < gate.min_users or one.base <= 0 or one.differ < LEAST_DIFFERENT:
             continue
         error = one.deviation / users**0.5
@@ -159,9 +159,3 @@ def _best_by_slice(
             if name not in best or one.base > best[name][1].base:
                 best[name] = (source, one)
     return best
-
-
-def _users_of_slice(mix: FusionMeasures, name: str) -> int:
-    _, side, slice_name = split_name(name)
-    found = mix.progressive.slice(side, slice_name) if mix.progressive else None
-    return found.users if found else 0

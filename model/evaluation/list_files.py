@@ -21,7 +21,7 @@ from twinspire_core.errors import BadData, UsageError
 from twinspire_core.records.csv_lines import Unreadable
 from twinspire_core.records.raw_files import Kind, kind_of
 from twinspire_core.records.record_file import WHOLE, JsonObject, RecordFile
-from twinspire_core.search.ragged import arrow_lists, list_lengths, list_rows
+from twinspire_core.search.ragged import arrow_lists, is_list, list_lengths, list_rows
 
 USER_COLUMNS = ("_query", "query", "_user", "user", "user_id")
 """Names of the user column, by preference; several queries of one user differ in `query`."""
@@ -75,7 +75,7 @@ def read_lists(
       BadData: a column is missing or of another type, or a query has two lists.
     """
     items = _column(table, columns, place, "the items")
-    if not _is_list(items.type):
+    if not is_list(items.type):
         return _gather(_key(table, place, user), as_text(items, place))
     lengths = list_lengths(items)
     values = items.flatten()
@@ -179,11 +179,6 @@ def _column(table: pa.Table, names: Sequence[str], place: str, meaning: str) -> 
 def _key(table: pa.Table, place: str, user: str | None) -> pa.Array:
     names = (*USER_COLUMNS, user) if user else USER_COLUMNS
     return as_text(_column(table, names, place, "who asked"), place)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(is_kind(kind) for is_kind in kinds)
 
 
 def _gather(key: pa.Array, items: pa.Array) -> Lists:

@@ -120,6 +120,12 @@ class Measures(NamedValues):
         """The measures of a slice; None where users and items were not told apart by it."""
         return self.slices.on_side(side).get(name) if self.slices else None
 
+    def users_of_slice(self, name: str) -> int:
+        """Users of the slice that a measure is of; 0 where it was not taken, or is of no slice."""
+        _, side, slice_name = split_name(name)
+        found = self.slice(side, slice_name) if side else None
+        return found.users if found else 0
+
 
 def all_of_kind(lists: Mapping[str, Measures], kind: str) -> dict[str, Measures]:
     """Of several lists, by name, those of which measures of a kind were taken."""

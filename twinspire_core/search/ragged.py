@@ -15,6 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 
+def is_list(kind: pa.DataType) -> bool:
+    """Whether Arrow's type is one of lists, of any length or of one and the same."""
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_kind(kind) for is_kind in kinds)
+
+
+def value_type(kind: pa.DataType) -> pa.DataType:
+    """The type of a list's values; of what is no list, the type itself."""
+    return kind.value_type if is_list(kind) else kind
+
+
 def list_lengths(lists: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Lengths of Arrow lists, [N] int64; null counts as empty."""
     lengths = pc.list_value_length(lists).fill_null(0)
