@@ -25,10 +25,9 @@ from beam_jobs.beam.batches import BatchCoder
 from beam_jobs.beam.written_rows import read_written
 from beam_jobs.transform import vocabulary
 from twinspire_core import storage
-from twinspire_core.config.feature_kinds import (
-    ScaledFeature,
-)
+from twinspire_core.config.feature_kinds import ScaledFeature
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.metrics.moments import Moments
 
 SUMMARY = "summary.arrow"
 """Where the summary row waits, below the stage's output, for the graph to be made."""
@@ -36,16 +35,6 @@ PARTS = 16
 """Parts that the distinct values are cut into."""
 _DIGITS = 9
 _NOISE = 1e-7  # what float32 does not tell apart is no spread
-
-
-class Moments(NamedTuple):
-    """Of the known values of a number: how many, their mean, and the sum of squared deviations from
-    it.
-    """
-
-    n: int = 0
-    mean: float = 0.0
-    squares: float = 0.0
 
 
 class Summary(NamedTuple):
@@ -135,7 +124,7 @@ class Summarise(beam.CombineFn):
             for name, tables in part.counts.items():
                 total.counts[name] = vocabulary.compacted([*total.counts.get(name, []), *tables])
             for name, moments in part.moments.items():
-                total.moments[name] = merged(total.moments.get(name, Moments()), moments)
+                total.moments[name] = total.moments.get(name, Moments()).merged(moments)
         return total
 
     def compact(self, summary: Summary) -> Summary:
@@ -205,31 +194,7 @@ def moments_of(column: pa.ChunkedArray, *, log: bool) -> Moments:
     x = x[np.isfinite(x)]
     if log:
         x = logged(x)
-    if not len(x):
-        return Moments()
-    mean = float(x.mean())
-    squares = float(np.square(x - mean).sum())
-    return Moments(len(x), mean, squares)
-
-
-def merged(a: Moments, b: Moments) -> Moments:
-    """Of the values of both.
-
-    Sums of squares would lose the digits of a small spread around a large mean; this does not.
-    Source: Chan, Golub, LeVeque, *Updating Formulae and a Pairwise Algorithm for Computing Sample
-    Variances*, 1979.
-
-    Example: of 1, 2 and of 6, the mean is 3 and the squared deviations are 4, 1 and 9.
-      >>> merged(Moments(n=2, mean=1.5, squares=0.5), Moments(n=1, mean=6.0, squares=0.0))
-      Moments(n=3, mean=3.0, squares=14.0)
-    """
-    n = a.n + b.n
-    if n == 0:
-        return a
-    step = b.mean - a.mean
-    mean = a.mean + step * b.n / n
-    squares = a.squares + b.squares + step**2 * a.n * b.n / n
-    return Moments(n, mean, squares)
+    return Moments.of(x)
 
 
 def summary_row(p: Pipeline, day: date, summary: Summary) -> pa.RecordBatch:
@@ -240,13 +205,13 @@ def summary_row(p: Pipeline, day: date, summary: Summary) -> pa.RecordBatch:
         values = vocabulary.ranked(p, name, day, counts)["value"].combine_chunks()
         columns.append(pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values))
     for name in scaled_features(p):
-        n, mean, squares = summary.moments.get(name, Moments())
-        spread = (squares / max(1, n)) ** 0.5
-        if spread <= _NOISE * abs(mean):
+        moments = summary.moments.get(name, Moments())
+        spread = moments.spread
+        if spread <= _NOISE * abs(moments.mean):
             spread = 0.0
         # The last bits depend on the order of adding; without them every run and runner gives the
         # same graph.
-        both = pa.array([rounded(mean), rounded(spread)], pa.float64())
+        both = pa.array([rounded(moments.mean), rounded(spread)], pa.float64())
         columns.append(pa.FixedSizeListArray.from_arrays(both, 2))
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(summary_fields(p)))
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs.transform import vocabulary
-from beam_jobs.transform.analysis import merged, moments_of
+from beam_jobs.transform.analysis import moments_of
 from beam_jobs.validation.bucket_counts import BucketCounts
 from twinspire_core.search.ragged import is_list, value_type
 
@@ -102,7 +102,7 @@ class Numbers:
     def merge(self, other: "Numbers") -> None:
         """Adds another part."""
         self.lengths += other.lengths
-        self.moments = merged(self.moments, other.moments)
+        self.moments = self.moments.merged(other.moments)
         self.zeros += other.zeros
         self.least = min(self.least, other.least)
         self.buckets += other.buckets

@@ -161,7 +161,7 @@ def _numbers(feature: pb.FeatureNameStatistics, found: Numbers) -> None:
     stats = feature.num_stats
     _common(stats.common_stats, found.lengths)
     n = found.moments.n
-    spread = (found.moments.squares / max(1, n)) ** 0.5
+    spread = found.moments.spread
     # Beside the spread, what is left of a mean of 0 is the order of adding.
     stats.mean = rounded(found.moments.mean) if abs(found.moments.mean) > 1e-12 * spread else 0.0
     stats.num_zeros = found.zeros

@@ -26,6 +26,7 @@ import tensorflow as tf
 
 from model.optimizers import AdagradWeight
 from twinspire_core.errors import BadData
+from twinspire_core.metrics.moments import Moments
 
 Kind = Literal["squared", "logistic"]
 PREFIX = "auxiliary/"
@@ -37,42 +38,9 @@ _EDGE = 1e-3
 """How near to 0 and 1 the mean of labels is taken to come: the logit of 0 or 1 is infinite."""
 
 
-class Moments(NamedTuple):
-    """Moments of labels.
-
-    Attributes:
-      n: how many labels.
-      mean: of them.
-      squares: the sum of squared deviations from the mean.
-    """
-
-    n: int = 0
-    mean: float = 0.0
-    squares: float = 0.0
-
-    def and_of(self, labels: np.ndarray) -> "Moments":
-        """The moments of these and of more labels, [N] with nan for none.
-
-        Added up without cancellation, and without keeping the labels: Chan, Golub and LeVeque,
-        *Updating Formulae and a Pairwise Algorithm for Computing Sample Variances*, 1979.
-
-        Example: 1, 3 and 5 have the mean 3, and deviate from it by 2, 0 and 2.
-          >>> Moments().and_of(np.array([1.0, 3.0])).and_of(np.array([5.0, np.nan]))
-          Moments(n=3, mean=3.0, squares=8.0)
-        """
-        x = known_labels(labels).astype(np.float64)
-        if not len(x):
-            return self
-        n = self.n + len(x)
-        step = float(x.mean()) - self.mean
-        own_squares = float(np.square(x - x.mean()).sum())
-        between = step**2 * self.n * len(x) / n
-        return Moments(n, self.mean + step * len(x) / n, self.squares + own_squares + between)
-
-    @property
-    def spread(self) -> float:
-        """The standard deviation."""
-        return float((self.squares / max(self.n, 1)) ** 0.5)
+def label_moments(labels: np.ndarray) -> Moments:
+    """Moments of the labels that are known, of [N] with nan for none."""
+    return Moments.of(known_labels(labels).astype(np.float64))
 
 
 class Head(tf.Module):

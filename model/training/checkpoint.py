@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from model.towers.auxiliary_head import Moments
 from model.towers.two_tower import TwoTower
 from twinspire_core.errors import BadData
+from twinspire_core.metrics.moments import Moments
 
 FORMAT = 1
 _STATE = "state.json"

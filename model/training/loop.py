@@ -15,7 +15,7 @@ from model.data.negative_corpus import NegativeCorpus
 from model.data.prefetch import prefetched
 from model.data.training_rows import Rows
 from model.losses.sampling_probability import StreamingFrequency
-from model.towers.auxiliary_head import known_labels
+from model.towers.auxiliary_head import known_labels, label_moments
 from model.towers.pooling import bagged
 from model.towers.two_tower import TwoTower
 from model.training.step import compile_step
@@ -211,7 +211,7 @@ class _Run:
         if head and rows.label is not None:
             columns["label"] = rows.label
             if epoch == 0:
-                head.see(head.seen.and_of(rows.label))
+                head.see(head.seen.merged(label_moments(rows.label)))
                 self._labels += len(known_labels(rows.label))
         return columns
 

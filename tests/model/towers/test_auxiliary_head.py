@@ -18,9 +18,9 @@ from model.towers.auxiliary_head import (
     PREFIX,
     Head,
     LabelledClicks,
-    Moments,
     auc,
     check_labels,
+    label_moments,
     measure_head,
 )
 from model.towers.design import design
@@ -29,6 +29,7 @@ from model.training import checkpoint
 from model.training.loop import run_training
 from model.training.warm_start import warm_start
 from twinspire_core.errors import BadData
+from twinspire_core.metrics.moments import Moments
 from twinspire_core.search.ragged import Ragged
 
 DAY = date(2024, 5, 6)
@@ -176,7 +177,7 @@ def test_rows_without_a_label_give_no_gradient_and_none_is_lost_to_nan():
 def test_it_starts_from_the_mean_and_does_not_know_the_labels_unit(kind):
     labels, unit = np.array([0.9, 0.1, NAN, 0.5, 0.9], np.float32), np.eye(4, dtype=np.float32)
     head = Head(kind, 4)
-    head.see(Moments().and_of(labels))
+    head.see(label_moments(labels))
     np.testing.assert_allclose(head.predict(unit, unit), 0.6, rtol=1e-6)
     # In nats, or in units of the labels' variance.
     expected = {"logistic": -(0.6 * np.log(0.6) + 0.4 * np.log(0.4)), "squared": 1.0}[kind]
@@ -184,7 +185,7 @@ def test_it_starts_from_the_mean_and_does_not_know_the_labels_unit(kind):
         head.loss(unit, unit, tf.constant(labels[[0, 1, 3, 4]]))[0], expected, rtol=1e-6
     )
     if kind == "squared":
-        head.see(Moments().and_of(1000 * labels + 7))
+        head.see(label_moments(1000 * labels + 7))
         np.testing.assert_allclose(
             head.loss(unit, unit, 1000 * labels[[0, 1, 3, 4]] + 7)[0], 1.0, rtol=1e-5
         )
@@ -193,16 +194,16 @@ def test_it_starts_from_the_mean_and_does_not_know_the_labels_unit(kind):
 def test_moments_add_up_whatever_the_parts():
     x = np.random.default_rng(0).normal(5, 2, 1000).astype(np.float32)
     x[::7] = NAN
-    whole, parts = Moments().and_of(x), Moments()
+    whole, parts = label_moments(x), Moments()
     for part in (x[:1], x[1:400], x[:0], x[400:]):
-        parts = parts.and_of(part)
+        parts = parts.merged(label_moments(part))
     there = x[np.isfinite(x)].astype(np.float64)
     for found in (whole, parts):
         assert found.n == len(there)
         np.testing.assert_allclose(
             [found.mean, found.spread], [there.mean(), there.std()], rtol=1e-9
         )
-    assert Moments().and_of(np.array([3.0, 3.0])).spread == 0 and Moments().spread == 0
+    assert label_moments(np.array([3.0, 3.0])).spread == 0 and Moments().spread == 0
 
 
 def test_labels_that_are_all_alike_or_at_the_edge_break_nothing(tiny):
@@ -323,7 +324,7 @@ def test_the_auc_is_the_share_of_pairs_in_the_right_order():
 @pytest.mark.parametrize("label", [[1, 1, 1], [0, 0.5, 1], [0, 0, 0]])
 def test_there_is_no_auc_unless_labels_are_0_and_1_and_both(label):
     head = Head("logistic", 2)
-    head.see(Moments().and_of(np.array([0.0, 1.0])))
+    head.see(label_moments(np.array([0.0, 1.0])))
     clicks = LabelledClicks(*np.ones((2, 3, 2), np.float32), np.array(label, np.float32))
     assert "auc" not in measure_head(head, clicks)
 
@@ -366,7 +367,7 @@ def test_a_warm_start_carries_the_head(tiny, tmp_path, kind):
         _model(tiny, 5, 5, auxiliary={"weight": 1.0}, batch_size=5)[1],
         _rows(range(5), range(5), [0.5] * 5),
     )
-    assert child.head.seen == parent.head.seen.and_of(np.full(5, 0.5)), (
+    assert child.head.seen == parent.head.seen.merged(label_moments(np.full(5, 0.5))), (
         "labels of earlier days count on"
     )
 
