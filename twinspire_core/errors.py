@@ -42,10 +42,13 @@ class GateRefused(TwinspireError):
     followed_by: str | None = None
     """The version that went live in its place, with the day's catalogue; None if none did."""
 
-    def __init__(self, message: str, version: str | None = None) -> None:
-        """Says why, and of which version where it is one."""
+    def __init__(self, message: str, version: str | None = None, *, is_found: bool = False) -> None:
+        """Says why, and of which version where it is one; `is_found` where it was refused before, and is
+        found so.
+        """
         super().__init__(message)
         self.version = version
+        self.is_found = is_found
 
     def facts(self) -> dict[str, Any]:
         """What went live in its place."""

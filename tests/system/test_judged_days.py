@@ -33,21 +33,32 @@ def test_a_day_refused_by_the_gate_is_not_inherited(shop):
 
 
 def test_a_catalogue_that_its_towers_do_not_know_does_not_follow(shop):
-    """The day is refused, and its snapshot is broken: nobody asked for that to be served."""
+    """The day is refused, and its snapshot is broken: nobody asked for that to be served. Both is told,
+    once, however often the day is run.
+    """
     [first] = (shop.parent / "items").glob("dt=*")
     rows = pl.read_parquet(first / "part-0.parquet")
     broken = rows.with_columns(title=pl.lit("?"), kind=pl.lit("?"), price=pl.lit(0.0))
     (shop.parent / f"items/dt={THIRD}").mkdir()
     broken.write_parquet(shop.parent / f"items/dt={THIRD}/part-0.parquet")
     text = shop.read_text()
+    messages = shop.parent / "messages"
+    command = f"cat >> '{messages}'; echo >> '{messages}'"
     shop.write_text(
         text.replace("min_users = 10", "min_users = 10\nfloors = { 'recall@10' = 0.999 }")
+        + f'\n[notify]\ncommand = "{command}"\n'
     )
     registry = registry_of(shop)
     live = registry.live()
-    told = twinspire("run", str(shop), "--date", THIRD, check=4)
-    assert "live_version" not in told["days"][0] and registry.live() == live
-    assert [entry.action for entry in registry.log()][-2:] == ["refuse", "refuse"]
+    for _ in range(2):
+        told = twinspire("run", str(shop), "--date", THIRD, check=4)
+        assert "live_version" not in told["days"][0] and registry.live() == live
+        assert [entry.action for entry in registry.log()][-2:] == ["refuse", "refuse"]
+    found = [json.loads(line) for line in messages.read_text().splitlines()]
+    assert [(one["event"], one["stage"]) for one in found] == [
+        ("refused", "publish"),
+        ("refused", "refresh"),
+    ]
 
 
 def test_versions_are_listed_rolled_back_and_pruned(shop):

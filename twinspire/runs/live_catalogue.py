@@ -15,7 +15,13 @@ from twinspire.runs.refresh import plan_refresh
 from twinspire.runs.stages import REFRESH
 from twinspire.runs.task_attempts import complete
 from twinspire_core.contracts.stage_context import Promote
-from twinspire_core.errors import RunnerFailed, TryAgain, TwinspireError
+from twinspire_core.errors import (
+    GateRefused,
+    RunnerFailed,
+    TryAgain,
+    TwinspireError,
+    UsageError,
+)
 from twinspire_core.messages import format_message
 from twinspire_core.storage.disk_errors import explain
 
@@ -59,7 +65,7 @@ def refresh(
         attempt, status = complete(run, task, force=force)
     except Exception as error:
         told = explain(error) or error
-        if not isinstance(told, TryAgain | RunnerFailed):
+        if _needs_somebody(told, unasked=unasked):
             notify_of_error(run.pipeline, run.day, REFRESH.name, told)
         if told is not error:
             raise told from error
@@ -125,17 +131,17 @@ def follow(run: DayRun, *, reuse: bool = True) -> str | None:
     Returns:
       The version that is live instead; None where nothing was to be done, or nothing could be.
     """
-    run.read_log()
-    live = run.state.live
-    if not run.pipeline.gate.refresh_refused or live is None:
-        return None
-    before = run.state.corpus_date(live)
-    if before >= run.day:
-        return None
-    console.print(
-        f"{live} is given the catalogue of {run.day}, which it serves until a day is accepted."
-    )
+    live: str | None = None
     try:
+        run.read_log()
+        live = run.state.live
+        if not run.pipeline.gate.refresh_refused or live is None:
+            return None
+        if run.state.corpus_date(live) >= run.day:
+            return None
+        console.print(
+            f"{live} is given the catalogue of {run.day}, which it serves until a day is accepted."
+        )
         result = refresh(run.of_day(run.day), reuse=reuse, unasked=True)
     except Exception as error:  # a fault, too: it must not hide why the day was refused
         if not isinstance(error, TwinspireError):
@@ -144,6 +150,17 @@ def follow(run: DayRun, *, reuse: bool = True) -> str | None:
             # A scheduler would try again before it tells anybody; here nothing does.
             notify_of_error(run.pipeline, run.day, REFRESH.name, error)
         why = format_message(str(error) or type(error).__name__)
-        console.print(f"{live} keeps its catalogue of {before}: {why}", soft_wrap=True)
+        console.print(f"{live or 'What is live'} keeps its catalogue: {why}", soft_wrap=True)
         return None
     return result["version"] if result["live"] else None
+
+
+def _needs_somebody(error: BaseException, *, unasked: bool) -> bool:
+    """Whether somebody is told of an error that ended a refresh: not where it is tried again. After a
+    refused day, which was told, neither where features changed since the towers were trained, nor of
+    what was refused before.
+    """
+    if isinstance(error, TryAgain | RunnerFailed):
+        return False
+    is_known = isinstance(error, UsageError) or (isinstance(error, GateRefused) and error.is_found)
+    return not (unasked and is_known)

@@ -99,7 +99,7 @@ def check_source(run: DayRun) -> dict[str, Any]:
 @contextmanager
 def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
     """Holds the run's lease while a stage works, and releases it where the run has ended."""
-    was_late = _was_late(run)
+    before = _last_outcome(run)
     run.acquire_lease()
     try:
         yield
@@ -109,7 +109,7 @@ def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
             try:
                 run.release_lease(outcome)
             finally:  # also where nothing can be written any more
-                if not (was_late and outcome == run_leases.LATE):
+                if not _was_told(told, before):
                     notify_of_error(run.pipeline, run.day, stage.name, told)
         if told is not error:
             raise told from error
@@ -118,11 +118,20 @@ def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
         run.release_lease(run_leases.PUBLISHED)
 
 
-def _was_late(run: DayRun) -> bool:
-    """Whether the last run of the day that ended did so for want of logs, and somebody was told."""
+def _last_outcome(run: DayRun) -> str | None:
+    """How that run of the day ended which did so last; not looked up where nobody is told."""
     if not run.pipeline.notify.command:
-        return False
-    return run_leases.last_outcome(run.pipeline, run.day) == run_leases.LATE
+        return None
+    return run_leases.last_outcome(run.pipeline, run.day)
+
+
+def _was_told(error: BaseException, before: str | None) -> bool:
+    """Whether somebody was told of the same when the last run of the day ended: that logs are late, or
+    of a refused version that is found again, as where a scheduler's task was killed in what followed.
+    """
+    if isinstance(error, GateRefused):
+        return error.is_found and before == run_leases.REFUSED
+    return isinstance(error, LogsLate) and before == run_leases.LATE
 
 
 def _outcome(error: BaseException) -> str | None:

@@ -41,7 +41,7 @@ def complete(run: DayRun, task: StageTask, *, force: bool) -> tuple[Attempt, str
         _report_late_events(run)
     if task.stage.publishes:
         # Also of an attempt that was found: a refused day stays red however often it is run.
-        raise_if_refused(attempt)
+        raise_if_refused(attempt, is_found=status == "already done")
         run.read_log()  # which this stage, or others meanwhile, have added to
     return attempt, status
 
@@ -90,8 +90,8 @@ def _make(run: DayRun, task: StageTask, *, key: str, config: str) -> Attempt:
     return attempt
 
 
-def raise_if_refused(attempt: Attempt) -> None:
-    """Tells the gate's reasons, also when the stage was already done.
+def raise_if_refused(attempt: Attempt, *, is_found: bool = False) -> None:
+    """Tells the gate's reasons, also when the stage was already done, which `is_found` says.
 
     Raises:
       GateRefused: the version was stored, and is not live.
@@ -103,6 +103,7 @@ def raise_if_refused(attempt: Attempt) -> None:
             + "\n".join(f"  - {reason}" for reason in reasons)
             + f'\nTo overrule it: twinspire promote PIPELINE {version} --despite-gate "REASON"',
             version,
+            is_found=is_found,
         )
 
 

@@ -107,9 +107,22 @@ def test_what_is_in_the_way_is_told_and_the_day_stays_refused(
     monkeypatch.setattr(live_catalogue, "notify_of_error", lambda *of: notified.append(of[1:3]))
     assert live_catalogue.follow(DayRun(pipeline, DAY)) is None
     told = " ".join(capsys.readouterr().err.split())
-    assert f"{live} keeps its catalogue of 2024-02-20: items are gone" in told
+    assert f"{live} keeps its catalogue: items are gone" in told
     assert ("Traceback" in told) == (error is RuntimeError), "of a fault, where it is"
     assert notified == [(DAY, "refresh")] * (error is TryAgain), "a refresh tells of all else"
+
+
+def test_a_log_that_cannot_be_read_does_not_hide_that_the_day_was_refused(
+    shop, refreshed, monkeypatch, capsys
+):
+    def fail(_):
+        raise TryAgain("the store is away")
+
+    pipeline, publish = shop
+    publish(20)
+    monkeypatch.setattr(DayRun, "read_log", fail)
+    assert live_catalogue.follow(DayRun(pipeline, DAY)) is None and refreshed == []
+    assert "What is live keeps its catalogue: the store is away" in capsys.readouterr().err
 
 
 def test_it_is_not_live_where_it_was_rolled_back(shop, refreshed, monkeypatch):

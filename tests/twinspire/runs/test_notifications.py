@@ -10,7 +10,14 @@ import pytest
 from twinspire.runs import live_catalogue, run_leases, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify
-from twinspire_core.errors import BadData, GateRefused, LogsLate, NothingToDo, TryAgain
+from twinspire_core.errors import (
+    BadData,
+    GateRefused,
+    LogsLate,
+    NothingToDo,
+    TryAgain,
+    UsageError,
+)
 
 DAY = date(2024, 2, 21)
 
@@ -94,14 +101,43 @@ def test_they_are_told_once_also_where_each_try_is_a_run_of_its_own(shop, told, 
     assert [one["event"] for one in told()] == ["late"]
 
 
-def test_a_refresh_that_is_refused_is_told(shop, told, monkeypatch):
+def test_a_refused_version_that_is_found_again_is_told_once(shop, told, monkeypatch):
+    """As where a task was killed in the refresh that follows the refusal, and is tried again."""
+    found = GateRefused("worse", "v1", is_found=True)
+    # Killed before anybody was told.
+    run_into(shop[0], monkeypatch, found, "publish")
+    for _ in range(2):
+        run_into(shop[0], monkeypatch, found, "publish")
+    assert [one["event"] for one in told()] == ["refused"]
+    run_into(shop[0], monkeypatch, GateRefused("worse still", "v2"), "publish")
+    run_into(shop[0], monkeypatch, BadData("damaged"), "publish")
+    run_into(shop[0], monkeypatch, found, "publish")
+    assert [one["event"] for one in told()] == ["refused", "refused", "failed", "refused"]
+
+
+@pytest.mark.parametrize(
+    ("error", "event", "unasked"),
+    [
+        (GateRefused("too much is gone"), "refused", "refused"),
+        (GateRefused("too much is gone", is_found=True), "refused", None),
+        (UsageError("features changed"), "failed", None),
+        (BadData("damaged"), "failed", "failed"),
+    ],
+)
+def test_a_refresh_that_needs_somebody_is_told(shop, told, monkeypatch, error, event, unasked):
+    """One that nobody asked for follows a refusal that was told: there, nothing that is no news."""
+
     def fail(*_, **__):
-        raise GateRefused("too much is gone")
+        raise error
 
     monkeypatch.setattr(live_catalogue, "plan_refresh", fail)
-    with pytest.raises(GateRefused):
-        live_catalogue.refresh(DayRun(shop[0], DAY))
-    assert [(one["event"], one["stage"]) for one in told()] == [("refused", "refresh")]
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            live_catalogue.refresh(DayRun(shop[0], DAY))
+    assert [(one["event"], one["stage"]) for one in told()] == [(event, "refresh")] * 2
+    with pytest.raises(type(error)):
+        live_catalogue.refresh(DayRun(shop[0], DAY), unasked=True)
+    assert [one["event"] for one in told()[2:]] == ([unasked] if unasked else [])
 
 
 def test_a_command_that_fails_or_hangs_stops_no_day(shop, told, capsys):
