@@ -45,7 +45,7 @@ class KnownVectors(NamedTuple):
     vectors: str
 
 
-class Compared(NamedTuple):
+class ComparedCorpus(NamedTuple):
     """A corpus, or a range of it, beside what is known.
 
     Attributes:
@@ -137,7 +137,9 @@ class CompareRange(beam.DoFn):
             yield TaggedOutput(_ANEW, batch)
 
 
-def compare(now: pa.Table, before: pa.Table, vectors: pa.Table, columns: Sequence[str]) -> Compared:
+def compare(
+    now: pa.Table, before: pa.Table, vectors: pa.Table, columns: Sequence[str]
+) -> ComparedCorpus:
     """Tells the items whose vectors are known from those that are to be embedded.
 
     Args:
@@ -150,7 +152,7 @@ def compare(now: pa.Table, before: pa.Table, vectors: pa.Table, columns: Sequenc
     has_vector = row >= 0
     is_reused = has_vector & _unchanged(now, before, columns)
     is_there = _rows(vectors, now) >= 0
-    return Compared(
+    return ComparedCorpus(
         anew=now.filter(pa.array(~is_reused)),
         reused=vectors.take(row[is_reused]).combine_chunks(),
         new=int((~has_vector).sum()),

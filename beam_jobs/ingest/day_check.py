@@ -105,7 +105,7 @@ def _await(p: Pipeline, day: date) -> tuple[SourceFile, ...]:
 
 def _not_there(p: Pipeline, day: date, awaited: str) -> LogsLate:
     waited = f" after a wait of {p.source.wait}" if p.source.wait else ""
-    newest = day_files.Snapshots(p, "events").at(date.max)
+    newest = day_files.SnapshotDays(p, "events").at(date.max)
     there = f"the newest day that is there is {newest}" if newest else "no day is there"
     return LogsLate(
         f"The events of {day} are not there yet: {awaited} does not exist or is empty{waited};"

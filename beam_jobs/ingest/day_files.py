@@ -98,8 +98,8 @@ def inputs(p: Pipeline, plan: day_plan.Plan) -> Inputs:
       BadData: items are declared, and no snapshot is as old as the day.
     """
     all_events = {day: files(p, "events", day) for day in plan.read}
-    items = Snapshots(p, "items")
-    users = Snapshots(p, "users")
+    items = SnapshotDays(p, "items")
+    users = SnapshotDays(p, "users")
     if p.source.items and not items.at(plan.day):
         first = min(items.days, default=None)
         there = f"where the first is of {first}" if first else "which has no snapshots at all"
@@ -178,7 +178,7 @@ def fingerprint(
     return digests
 
 
-class Snapshots:
+class SnapshotDays:
     """A table's snapshots; folders without files do not count."""
 
     def __init__(self, p: Pipeline, table: Table) -> None:

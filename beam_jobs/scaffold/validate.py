@@ -21,7 +21,7 @@ _MOST_NULL_KEYS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckedColumn:
     """One column looked at.
 
     Attributes:
@@ -37,7 +37,7 @@ class Finding:
     found: str
 
 
-def validate(pipeline: Pipeline, day: date, scratch: Path) -> list[Finding]:
+def validate(pipeline: Pipeline, day: date, scratch: Path) -> list[CheckedColumn]:
     """Looks at the first rows of the day's events and of the newest snapshots.
 
     Args:
@@ -48,7 +48,7 @@ def validate(pipeline: Pipeline, day: date, scratch: Path) -> list[Finding]:
     Raises:
       BadData: a declared table has no files.
     """
-    findings: list[Finding] = []
+    findings: list[CheckedColumn] = []
     templates = {
         "events": pipeline.source.events,
         "items": pipeline.source.items,
@@ -118,11 +118,11 @@ def _uses(pipeline: Pipeline, table: str) -> list[_Use]:
     return uses
 
 
-def _look(rows: pl.DataFrame, table: str, use: _Use) -> Finding:
+def _look(rows: pl.DataFrame, table: str, use: _Use) -> CheckedColumn:
     """Whether a column is there, and can be what it is used for."""
 
-    def finding(ok: bool, found: str) -> Finding:
-        return Finding(table, use.column, use.words, ok, found)
+    def finding(ok: bool, found: str) -> CheckedColumn:
+        return CheckedColumn(table, use.column, use.words, ok, found)
 
     if use.column not in rows.columns:
         return finding(False, f"no such column; there are: {', '.join(rows.columns)}")
@@ -163,7 +163,7 @@ def _is_number(kind: pl.DataType) -> bool:
     return kind.is_numeric() or kind in (pl.Boolean, pl.Null)
 
 
-def _in_range(pipeline: Pipeline, rows: pl.DataFrame, label: Finding) -> Finding:
+def _in_range(pipeline: Pipeline, rows: pl.DataFrame, label: CheckedColumn) -> CheckedColumn:
     """The finding again, with what the loss of `train.auxiliary` thinks of the labels."""
     auxiliary = pipeline.train.auxiliary
     values = rows[label.column].cast(pl.Float64).drop_nans().drop_nulls()

@@ -17,7 +17,7 @@ from tensorflow_metadata.proto.v0.statistics_pb2 import (
 )
 
 from beam_jobs.validation import data_schema, statistics
-from beam_jobs.validation.drift import Compared, Drift, Measured, drifts, furthest
+from beam_jobs.validation.drift import ComparedDays, Drift, Measured, drifts, furthest
 from beam_jobs.validation.statistics import by_name, common, shares
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import IdFeature
@@ -35,7 +35,7 @@ Kind = AnomalyInfo.Type
 console = Console(stderr=True)
 
 
-class Finding(NamedTuple):
+class Anomaly(NamedTuple):
     """Something that is out of its limits.
 
     Attributes:
@@ -72,7 +72,7 @@ def check(
       BadData: there are anomalies, and `statistics.on_anomaly` is `fail`.
     """
     folder = storage.join(out, feature_schema.STATISTICS)
-    compared = Compared(p, statistics.read(folder), schema_pb2.Schema())
+    compared = ComparedDays(p, statistics.read(folder), schema_pb2.Schema())
     if baseline:
         before = storage.join(baseline, feature_schema.STATISTICS)
         compared = compared._replace(
@@ -93,7 +93,7 @@ def check(
     )
 
 
-def _act_on(p: Pipeline, found: list[Finding], where: str) -> None:
+def _act_on(p: Pipeline, found: list[Anomaly], where: str) -> None:
     """Fails, warns or says nothing, as `statistics.on_anomaly` has it."""
     listed = "\n".join(f"  - {finding}" for finding in found)
     if found and p.statistics.on_anomaly == "fail":
@@ -108,7 +108,7 @@ def _act_on(p: Pipeline, found: list[Finding], where: str) -> None:
         )
 
 
-def find(compared: Compared, measured: Mapping[str, Drift]) -> list[Finding]:
+def find(compared: ComparedDays, measured: Mapping[str, Drift]) -> list[Anomaly]:
     """What is out of its limits."""
     return [
         *_all_missing(compared),
@@ -119,14 +119,14 @@ def find(compared: Compared, measured: Mapping[str, Drift]) -> list[Finding]:
     ]
 
 
-def _all_missing(c: Compared) -> Iterator[Finding]:
+def _all_missing(c: ComparedDays) -> Iterator[Anomaly]:
     """Columns without any value."""
     for name, feature in by_name(c.stats).items():
         if c.stats.datasets[0].num_examples and not common(feature).num_non_missing:
-            yield Finding(name, Kind.FEATURE_TYPE_NOT_PRESENT, "missing in every row")
+            yield Anomaly(name, Kind.FEATURE_TYPE_NOT_PRESENT, "missing in every row")
 
 
-def _unknown(c: Compared) -> Iterator[Finding]:
+def _unknown(c: ComparedDays) -> Iterator[Anomaly]:
     """Categories of which too many values were never seen before."""
     known_values = data_schema.known_values(c.known)
     limit = c.p.statistics.max_unknown
@@ -142,10 +142,10 @@ def _unknown(c: Compared) -> Iterator[Finding]:
                 f"{total:.1%} of the values were never seen before ({shown}), more than max_unknown"
                 f" = {limit:g}"
             )
-            yield Finding(name, Kind.ENUM_TYPE_UNEXPECTED_STRING_VALUES, text)
+            yield Anomaly(name, Kind.ENUM_TYPE_UNEXPECTED_STRING_VALUES, text)
 
 
-def _volume(c: Compared) -> Iterator[Finding]:
+def _volume(c: ComparedDays) -> Iterator[Anomaly]:
     """Far more or far fewer rows than on the earlier day."""
     if c.earlier is None:
         return
@@ -162,10 +162,10 @@ def _volume(c: Compared) -> Iterator[Finding]:
         f"{now:,} rows after {then:,} on {c.when}: a relative change of {abs(change):.2f}, more"
         f" than max_volume_change = {limit:g}"
     )
-    yield Finding(None, kind, text)
+    yield Anomaly(None, kind, text)
 
 
-def _nulls(c: Compared) -> Iterator[Finding]:
+def _nulls(c: ComparedDays) -> Iterator[Anomaly]:
     """Columns that are missing in far more or far fewer of the rows than on the earlier day."""
     limit = c.p.statistics.max_null_change
     for name, feature, before in c.pairs():
@@ -181,7 +181,7 @@ def _nulls(c: Compared) -> Iterator[Finding]:
             f"missing in {now:.1%} of the rows after {then:.1%} on {c.when}: a change of more"
             f" than max_null_change = {limit:g}"
         )
-        yield Finding(name, kind, text)
+        yield Anomaly(name, kind, text)
 
 
 def _missing(feature: FeatureNameStatistics) -> float:
@@ -190,7 +190,7 @@ def _missing(feature: FeatureNameStatistics) -> float:
     return float(stats.num_missing / max(1, stats.num_missing + stats.num_non_missing))
 
 
-def _too_far(c: Compared, measured: Mapping[str, Drift]) -> Iterator[Finding]:
+def _too_far(c: ComparedDays, measured: Mapping[str, Drift]) -> Iterator[Anomaly]:
     """Columns whose distribution is too far from that of the earlier day."""
     ids = {"_user", "_item", *c.p.of_kind(IdFeature)}  # they come and go
     for name, now, then in c.pairs():
@@ -205,12 +205,16 @@ def _too_far(c: Compared, measured: Mapping[str, Drift]) -> Iterator[Finding]:
                 f" Jensen-Shannon divergence {drift.value:.3f}, more than"
                 f" max_js = {c.p.statistics.max_js:g}"
             )
-            yield Finding(name, Kind.COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH, text)
+            yield Anomaly(name, Kind.COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH, text)
 
 
 def _shifted_category(
-    c: Compared, name: str, now: FeatureNameStatistics, then: FeatureNameStatistics, drift: Drift
-) -> Finding:
+    c: ComparedDays,
+    name: str,
+    now: FeatureNameStatistics,
+    then: FeatureNameStatistics,
+    drift: Drift,
+) -> Anomaly:
     shares_now = shares(now)
     shares_then = shares(then)
     value = furthest(shares_now, shares_then)
@@ -223,10 +227,10 @@ def _shifted_category(
         f"{value!r} went from {share_then:.1%} on {c.when} to {share_now:.1%}: L-infinity distance"
         f" {drift.value:.3f}, more than {limit}"
     )
-    return Finding(name, Kind.COMPARATOR_L_INFTY_HIGH, text)
+    return Anomaly(name, Kind.COMPARATOR_L_INFTY_HIGH, text)
 
 
-def to_proto(c: Compared, found: list[Finding], measured: Mapping[str, Drift]) -> Anomalies:
+def to_proto(c: ComparedDays, found: list[Anomaly], measured: Mapping[str, Drift]) -> Anomalies:
     """Writes findings down as TFDV does."""
     fails = c.p.statistics.on_anomaly == "fail"
     severity = AnomalyInfo.ERROR if fails else AnomalyInfo.WARNING

@@ -27,7 +27,7 @@ Measured = DriftSkewInfo.Measurement
 Drift: TypeAlias = "DriftSkewInfo.Measurement"
 
 
-class Compared(NamedTuple):
+class ComparedDays(NamedTuple):
     """A day beside what is known.
 
     Attributes:
@@ -52,7 +52,7 @@ class Compared(NamedTuple):
                 yield name, now, before[name]
 
 
-def drifts(c: Compared) -> dict[str, Drift]:
+def drifts(c: ComparedDays) -> dict[str, Drift]:
     """Distance of each column's distribution from that of the earlier day."""
     # Two days in a row never share a weekday.
     weekdays = {f.columns(name)[1] for name, f in c.p.of_kind(TimeFeature).items()}

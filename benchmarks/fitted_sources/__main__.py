@@ -70,7 +70,7 @@ def _ials(**changes: Any) -> Mapping[str, Callable[[Sequences, pa.Array], pa.Tab
 
 
 def _pairs(reach: float, half_life: float, exponent: float) -> Mapping[str, Any]:
-    settings = co_visitation_fitting.Settings(reach, half_life, exponent)
+    settings = co_visitation_fitting.CoVisitationSettings(reach, half_life, exponent)
 
     def fit(sequences: Sequences, corpus: pa.Array) -> pa.Table:
         rows, similarities = co_visitation_fitting.fit(

@@ -52,7 +52,7 @@ class TableState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class TrainingState:
     """The training state.
 
     Attributes:
@@ -86,7 +86,7 @@ def capture(
     day: date,
     step: int,
     archive: Mapping[str, TableState] | None = None,
-) -> State:
+) -> TrainingState:
     """Takes the state of a trained model.
 
     Args:
@@ -97,7 +97,7 @@ def capture(
       archive: archived rows by table, which the state carries on.
     """
     archive = archive or {}
-    return State(
+    return TrainingState(
         day=day,
         step=step,
         layers=model.architecture.layers,
@@ -128,7 +128,7 @@ def _capture_table(model: TwoTower, name: str, archive: TableState | None) -> Ta
     )
 
 
-def save(state: State, folder: Path) -> None:
+def save(state: TrainingState, folder: Path) -> None:
     """Writes the state into a folder, which it makes."""
     (folder / _TABLES).mkdir(parents=True)
     for name, table in state.tables.items():
@@ -150,7 +150,7 @@ def save(state: State, folder: Path) -> None:
     (folder / _STATE).write_text(json.dumps(content, indent=1))
 
 
-def load(folder: Path) -> State:
+def load(folder: Path) -> TrainingState:
     """Reads a state.
 
     Raises:
@@ -166,7 +166,7 @@ def load(folder: Path) -> State:
     weights = dict(np.load(folder / _DENSE))
     slots = dict(np.load(folder / _SLOTS))
     labels = content.get("labels")
-    return State(
+    return TrainingState(
         day=date.fromisoformat(content["day"]),
         step=content["step"],
         layers=content["layers"],

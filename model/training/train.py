@@ -16,7 +16,7 @@ from model.towers.transform_module import Transform, transforms, vocabularies
 from model.towers.two_tower import TwoTower
 from model.towers.untrained_rows import zero_untrained_rows
 from model.training import checkpoint, progress
-from model.training.checkpoint import State, TableState
+from model.training.checkpoint import TableState, TrainingState
 from model.training.first_version import towers_before_last_day
 from model.training.loop import LoopResult, run_training
 from model.training.trained_towers import Trained
@@ -114,7 +114,7 @@ def train_towers(
     )
 
 
-def _build_model(pipeline: Pipeline, features: Path, state: State | None) -> TwoTower:
+def _build_model(pipeline: Pipeline, features: Path, state: TrainingState | None) -> TwoTower:
     """Towers with fresh weights, for today's features and vocabularies."""
     tokens = vocabularies(features / feature_schema.TRANSFORM, pipeline)
     widths = state.widths if state else None
@@ -122,7 +122,7 @@ def _build_model(pipeline: Pipeline, features: Path, state: State | None) -> Two
 
 
 def _frequency_estimate(
-    settings: TrainConfig, folders: Mapping[date, Path], state: State | None, features: Path
+    settings: TrainConfig, folders: Mapping[date, Path], state: TrainingState | None, features: Path
 ) -> StreamingFrequency:
     """The frequency estimate, which goes on from the parent's."""
     frequency = StreamingFrequency(

@@ -29,7 +29,7 @@ from model.towers.architecture import FeatureColumn, TableSpec
 from model.towers.history_encoder import encoder_prefix
 from model.towers.two_tower import TwoTower
 from model.towers.untrained_rows import shared_buckets
-from model.training.checkpoint import State, TableState
+from model.training.checkpoint import TableState, TrainingState
 from twinspire_core.errors import UsageError
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -37,7 +37,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def warm_start(
-    model: TwoTower, parent: State, *, day: date, keep: int, slot_decay: float
+    model: TwoTower, parent: TrainingState, *, day: date, keep: int, slot_decay: float
 ) -> dict[str, TableState]:
     """Overwrites a fresh model's weights with the parent's.
 
@@ -108,7 +108,7 @@ def _archive(
     )
 
 
-def _carry_weight(model: TwoTower, name: str, parent: State, slot_decay: float) -> None:
+def _carry_weight(model: TwoTower, name: str, parent: TrainingState, slot_decay: float) -> None:
     weight = model.dense[name]
     if name in parent.dense:
         values, slots = parent.dense[name]
@@ -140,7 +140,7 @@ class _Change(NamedTuple):
     what: str
 
 
-def _check_shapes(model: TwoTower, parent: State) -> None:
+def _check_shapes(model: TwoTower, parent: TrainingState) -> None:
     changes = {change.key: change for change in _changes(model, parent)}
     if changes:
         described = "; ".join(
@@ -153,7 +153,7 @@ def _check_shapes(model: TwoTower, parent: State) -> None:
         )
 
 
-def _changes(model: TwoTower, parent: State) -> Iterator[_Change]:
+def _changes(model: TwoTower, parent: TrainingState) -> Iterator[_Change]:
     yield from _changed_layers(model.architecture.layers, parent.layers)
     for name, spec in model.architecture.tables.items():
         if name in parent.tables:

@@ -152,7 +152,7 @@ def _old_partials(pipeline: Pipeline) -> list[str]:
     from beam_jobs import day_plan
     from beam_jobs.ingest import day_files
 
-    newest = day_files.Snapshots(pipeline, "events").at(date.max)
+    newest = day_files.SnapshotDays(pipeline, "events").at(date.max)
     if newest is None:
         return []  # not even one day says what is old
     first = day_plan.make_plan(pipeline, newest, "full").first

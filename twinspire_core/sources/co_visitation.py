@@ -17,7 +17,7 @@ from twinspire_core.config import source_names
 from twinspire_core.search.ragged import Ragged, list_places
 from twinspire_core.sources import co_visitation_fitting
 from twinspire_core.sources.co_occurrence import Neighbours, nearest
-from twinspire_core.sources.co_visitation_fitting import Settings
+from twinspire_core.sources.co_visitation_fitting import CoVisitationSettings
 from twinspire_core.sources.item_weights import to_table
 from twinspire_core.sources.queries import Queries, ScoredLists
 from twinspire_core.sources.sequences import Sequences
@@ -25,8 +25,8 @@ from twinspire_core.sources.source import Source, SourceTables
 from twinspire_core.sources.weighted_items import WeightedItems
 
 SETTINGS = {
-    "1d": Settings(reach=1.0, half_life=1.0, exponent=0.5),
-    "60d": Settings(reach=1 / 24, half_life=60.0, exponent=0.5),
+    "1d": CoVisitationSettings(reach=1.0, half_life=1.0, exponent=0.5),
+    "60d": CoVisitationSettings(reach=1 / 24, half_life=60.0, exponent=0.5),
 }
 """By choice: a half-life, and what goes with it."""
 NEAR = {"1d": 1.35, "60d": 10.0}

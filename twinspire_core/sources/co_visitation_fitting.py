@@ -34,7 +34,7 @@ _WAITING = 1 << 24
 """Pairs that are held before equal ones are added up."""
 
 
-class Settings(NamedTuple):
+class CoVisitationSettings(NamedTuple):
     """Constants of the similarity.
 
     Attributes:
@@ -49,7 +49,7 @@ class Settings(NamedTuple):
 
 
 def fit(
-    sequences: Sequences, corpus_size: int, settings: Settings, n: int
+    sequences: Sequences, corpus_size: int, settings: CoVisitationSettings, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Each item's nearest others.
 
@@ -87,7 +87,7 @@ def fit(
 
 
 def _pairs(
-    sequences: Sequences, corpus_size: int, settings: Settings
+    sequences: Sequences, corpus_size: int, settings: CoVisitationSettings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of items in both orders, item * C + other, each once, [P] int64, and the sum of their
     weights, float64. Of each item the others ascend.

@@ -13,21 +13,21 @@ from twinspire_core.config import source_names
 from twinspire_core.search.ragged import Ragged, list_offsets
 from twinspire_core.search.top_k import best_of
 from twinspire_core.sources import ials_fitting
-from twinspire_core.sources.ials_fitting import Settings
+from twinspire_core.sources.ials_fitting import IalsSettings
 from twinspire_core.sources.queries import Queries, ScoredLists
 from twinspire_core.sources.sequences import Sequences
 from twinspire_core.sources.source import Source, SourceTables
 from twinspire_core.sources.weighted_items import WeightedItems
 
 TABLE = "ials"
-SETTINGS = Settings()
+SETTINGS = IalsSettings()
 SCHEMA = pa.schema([("_item", pa.string()), ("_factors", pa.list_(pa.float32()))])
 """A row per item that somebody took."""
 
 _CELLS = 1 << 22  # scores of a block of queries
 
 
-def fit(sequences: Sequences, corpus: pa.Array, settings: Settings = SETTINGS) -> pa.Table:
+def fit(sequences: Sequences, corpus: pa.Array, settings: IalsSettings = SETTINGS) -> pa.Table:
     """The table of `SCHEMA`.
 
     Args:

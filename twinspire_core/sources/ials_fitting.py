@@ -25,7 +25,7 @@ _DEVIATION = 0.1
 _BLOCK = 1 << 24  # numbers of a block of gathered factors
 
 
-class Settings(NamedTuple):
+class IalsSettings(NamedTuple):
     """Constants of the fit.
 
     Attributes:
@@ -43,7 +43,7 @@ class Settings(NamedTuple):
     epochs: int = 8
 
 
-def fit(items: Ragged, weights: np.ndarray, corpus_size: int, settings: Settings) -> np.ndarray:
+def fit(items: Ragged, weights: np.ndarray, corpus_size: int, settings: IalsSettings) -> np.ndarray:
     """The items' factors, [C, D] float32; 0 for an item that nobody took.
 
     Args:
@@ -68,7 +68,7 @@ def fit(items: Ragged, weights: np.ndarray, corpus_size: int, settings: Settings
 
 
 def solve(
-    lists: Ragged, weights: np.ndarray, factors: np.ndarray, settings: Settings
+    lists: Ragged, weights: np.ndarray, factors: np.ndarray, settings: IalsSettings
 ) -> np.ndarray:
     """The best factors of rows, given those of columns: one least-squares problem for each row.
 

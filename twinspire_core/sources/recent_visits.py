@@ -11,10 +11,10 @@ from twinspire_core.search.ragged import Ragged, list_places
 from twinspire_core.sources import co_visitation_fitting
 from twinspire_core.sources.co_occurrence import Neighbours
 from twinspire_core.sources.co_visitation import KEPT, CoVisitation
-from twinspire_core.sources.co_visitation_fitting import Settings
+from twinspire_core.sources.co_visitation_fitting import CoVisitationSettings
 from twinspire_core.sources.sequences import Sequences
 
-SETTINGS = Settings(reach=1 / 24, half_life=3 / 24, exponent=0.5)
+SETTINGS = CoVisitationSettings(reach=1 / 24, half_life=3 / 24, exponent=0.5)
 """Chosen on news (docs/decisions/0081-what-is-taken-together-now.md)."""
 NEAR = 1.35
 """Places after which an item of a past counts 1/e."""

@@ -172,7 +172,7 @@ def test_schema_has_types_and_limits(usual):
 def test_a_feature_that_is_new_is_not_compared(usual, tmp_path):
     earlier = statistics.read(f"{usual}/statistics")
     del earlier.datasets[0].features[:]
-    compared = drift.Compared(
+    compared = drift.ComparedDays(
         make(), statistics.read(f"{usual}/statistics"), schema_pb2.Schema(), earlier
     )
     assert drift.drifts(compared) == {} and anomalies.find(compared, {}) == []

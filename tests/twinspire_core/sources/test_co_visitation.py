@@ -7,9 +7,9 @@ import pytest
 
 from tests.twinspire_core.sources.test_sequences import _sequences
 from twinspire_core.sources import co_visitation_fitting
-from twinspire_core.sources.co_visitation_fitting import LAGS, SHRINKAGE, Settings
+from twinspire_core.sources.co_visitation_fitting import LAGS, SHRINKAGE, CoVisitationSettings
 
-SETTINGS = Settings(reach=2.0, half_life=5.0, exponent=0.4)
+SETTINGS = CoVisitationSettings(reach=2.0, half_life=5.0, exponent=0.4)
 
 
 def _slow(users, items):

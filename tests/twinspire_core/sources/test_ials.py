@@ -5,9 +5,9 @@ import pytest
 
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources import ials_fitting
-from twinspire_core.sources.ials_fitting import Settings
+from twinspire_core.sources.ials_fitting import IalsSettings
 
-SETTINGS = Settings(factors=5, unobserved=0.3, penalty=0.05, exponent=0.7, epochs=3)
+SETTINGS = IalsSettings(factors=5, unobserved=0.3, penalty=0.05, exponent=0.7, epochs=3)
 
 
 def _random(users: int, items: int) -> tuple[Ragged, np.ndarray]:
