@@ -90,7 +90,7 @@ def partition(
         record is an error.
       replace: a day may also lose rows that are there and that the files do not have.
       progress: called with bytes of input read and in all.
-      spill_bytes: rows kept in memory; more go through temporary files.
+      spill_bytes: of rows kept in memory; more go through temporary files.
 
     Raises:
       UsageError: the arguments do not fit one another or the files, or a day would lose rows.

@@ -48,7 +48,7 @@ def validate(pipeline: Pipeline, day: date, scratch: Path) -> list[CheckedColumn
     Raises:
       BadData: a declared table has no files.
     """
-    findings: list[CheckedColumn] = []
+    checked: list[CheckedColumn] = []
     templates = {
         "events": pipeline.source.events,
         "items": pipeline.source.items,
@@ -59,11 +59,11 @@ def validate(pipeline: Pipeline, day: date, scratch: Path) -> list[CheckedColumn
             continue
         rows = _first_rows(pipeline, table, template, day, scratch)
         for use in _uses(pipeline, table):
-            finding = _look(rows, table, use)
-            if use.role == "label" and finding.ok:
-                finding = _in_range(pipeline, rows, finding)
-            findings.append(finding)
-    return findings
+            column = _look(rows, table, use)
+            if use.role == "label" and column.ok:
+                column = _in_range(pipeline, rows, column)
+            checked.append(column)
+    return checked
 
 
 class _Use(NamedTuple):
@@ -121,11 +121,11 @@ def _uses(pipeline: Pipeline, table: str) -> list[_Use]:
 def _look(rows: pl.DataFrame, table: str, use: _Use) -> CheckedColumn:
     """Whether a column is there, and can be what it is used for."""
 
-    def finding(ok: bool, found: str) -> CheckedColumn:
+    def checked(ok: bool, found: str) -> CheckedColumn:
         return CheckedColumn(table, use.column, use.words, ok, found)
 
     if use.column not in rows.columns:
-        return finding(False, f"no such column; there are: {', '.join(rows.columns)}")
+        return checked(False, f"no such column; there are: {', '.join(rows.columns)}")
     values = rows[use.column]
     kind = values.dtype
     nulls = values.null_count() / max(1, len(values))
@@ -133,14 +133,14 @@ def _look(rows: pl.DataFrame, table: str, use: _Use) -> CheckedColumn:
     words = f"{kind}, {distinct} values in {len(values)} rows, {nulls:.0%} missing"
     if use.role == "categories" and kind == pl.String and not use.separator:
         hint = "categories in a string need the feature's separator, or a list column"
-        return finding(False, f"{words}; {hint}")
+        return checked(False, f"{words}; {hint}")
     if not _can_be(use.role, kind, nulls):
         hint = ""
         if isinstance(kind, pl.Struct):
             inside = f"{use.column}.{kind.fields[0].name}" if kind.fields else "each"
             hint = f": it is nested; `twinspire partition` makes a column of each field, {inside}"
-        return finding(False, f"{words}; cannot be used as {use.role}{hint}")
-    return finding(True, words)
+        return checked(False, f"{words}; cannot be used as {use.role}{hint}")
+    return checked(True, words)
 
 
 def _can_be(role: str, kind: pl.DataType, nulls: float) -> bool:
@@ -164,7 +164,7 @@ def _is_number(kind: pl.DataType) -> bool:
 
 
 def _in_range(pipeline: Pipeline, rows: pl.DataFrame, label: CheckedColumn) -> CheckedColumn:
-    """The finding again, with what the loss of `train.auxiliary` thinks of the labels."""
+    """The label again, with what the loss of `train.auxiliary` thinks of the labels."""
     auxiliary = pipeline.train.auxiliary
     values = rows[label.column].cast(pl.Float64).drop_nans().drop_nulls()
     wrong = values.filter((values < 0) | (values > 1))

@@ -2,13 +2,12 @@
 the days.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 
 from model.data import negative_corpus, training_rows
 from model.data.negative_corpus import NegativeCorpus
-from model.data.training_rows import Rows
 from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.design import design
@@ -20,7 +19,7 @@ from model.training.checkpoint import TableState, TrainingState
 from model.training.first_version import towers_before_last_day
 from model.training.loop import LoopResult, run_training
 from model.training.trained_towers import Trained
-from model.training.training_days import day_folders, last_day, training_days
+from model.training.training_days import day_folders, days_in_parts, earlier_days
 from model.training.warm_start import warm_start
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.training import TrainConfig
@@ -73,18 +72,13 @@ def train_towers(
         # Copied before training: it is to be measured on the day as the parent left it.
         inherited_head = model.head.copy() if model.head else None
     corpus = _negative_corpus(settings, features, towers_transforms["item"], model)
-    before = {day: folder for day, folder in folders.items() if day < ctx.day}
-    last: Iterable[tuple[date, Rows]] = ()
-    if measure and before and ctx.day in folders:
-        days = training_days(ctx.pipeline, before, model.architecture)
-        last = last_day(ctx, folders[ctx.day], days, model.architecture)
-    else:
-        days = training_days(ctx.pipeline, folders, model.architecture)
+    days, last = days_in_parts(ctx, folders, model.architecture, last_apart=measure is not None)
 
     def measure_before_last_day() -> None:
         nonlocal inherited_head
         inherited_head = model.head.copy() if model.head else None
         if measure:
+            before = earlier_days(folders, ctx.day)
             measure(towers_before_last_day(model, towers_transforms, ctx.pipeline, before))
 
     with progress.shown(len(folders)) as report:

@@ -33,6 +33,33 @@ def day_folders(ctx: StageContext, transformed: Path) -> dict[date, Path]:
     return chosen
 
 
+def earlier_days(folders: Mapping[date, Path], day: date) -> dict[date, Path]:
+    """Folders of the days before a day."""
+    return {earlier: folder for earlier, folder in folders.items() if earlier < day}
+
+
+def days_in_parts(
+    ctx: StageContext,
+    folders: Mapping[date, Path],
+    architecture: Architecture,
+    *,
+    last_apart: bool,
+) -> tuple[Iterable[tuple[date, Rows]], Iterable[tuple[date, Rows]]]:
+    """The days that all passes go through, and those that come after all of these passes.
+
+    Args:
+      ctx: pipeline and day.
+      folders: of the days to train on.
+      architecture: of the towers, which says what columns are read.
+      last_apart: whether the day itself comes after the days before it, if there are any.
+    """
+    before = earlier_days(folders, ctx.day)
+    if not (last_apart and before and ctx.day in folders):
+        return training_days(ctx.pipeline, folders, architecture), ()
+    window = training_days(ctx.pipeline, before, architecture)
+    return window, last_day(ctx, folders[ctx.day], window, architecture)
+
+
 def training_days(
     pipeline: Pipeline, folders: Mapping[date, Path], architecture: Architecture
 ) -> Iterable[tuple[date, Rows]]:
