@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from model.evaluation.evaluation_set import EvaluationSet
-from model.evaluation.ranked_lists import RankedLists, rank, rank_baselines
+from model.evaluation.ranked_lists import RankedLists, rank_baselines
 from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.bootstrap import intervals, resampled_means
 from twinspire_core.metrics.diversity import exposure, popular_share
@@ -39,13 +39,6 @@ from twinspire_core.metrics.ranking import by_place, distinct, hits, means
 from twinspire_core.metrics.slices import slice_of
 
 Measures = dict[str, Any]
-
-
-def evaluate_split(
-    evaluation_set: EvaluationSet, queries: np.ndarray, items: np.ndarray, ks: Sequence[int]
-) -> Measures:
-    """Measures two towers by exact search of the whole corpus; arguments as those of `rank`."""
-    return evaluate_ranked(evaluation_set, rank(evaluation_set, queries, items, max(ks)), ks)
 
 
 def evaluate_baselines(evaluation_set: EvaluationSet, ks: Sequence[int]) -> dict[str, Measures]:

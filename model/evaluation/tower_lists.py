@@ -18,8 +18,6 @@ from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.model_bundle import Tower
 from twinspire_core.search.ragged import Ragged, list_lengths
 
-Lift = Mapping[str, Mapping[str, float]]
-"""What `model.evaluation.popularity_lift.measure_lift` returns, by measure."""
 Towers = Mapping[str, Tower]
 """Both towers, by side: `query` and `item`."""
 

@@ -20,8 +20,6 @@ from twinspire_core.config.pipeline import Pipeline
 _GRAPH = "transform_fn"
 _ASSETS = "assets"
 
-Specs = Mapping[str, Any]
-
 
 def vocabulary(folder: str | Path, name: str) -> pa.Array:
     """Values of a feature's vocabulary, [V] string, in the order of rows from row 1 on.

@@ -39,44 +39,6 @@ TENSORBOARD = "tensorboard"
 SIGNATURE = "serving_default"
 VECTOR = "vector"
 
-# Keys of metrics.json; measures are as model/evaluation/evaluate.py says.
-# Measures of the parent on the day, before the day was trained on; null without a parent
-PROGRESSIVE = "progressive"
-BASELINES = "baselines"  # measures by list that needs no model, on the same queries
-# {"users", "days", "candidate", "baseline", "change", "lead", "baselines"}: this version, its
-# parent (or null), how the former differs from the latter, how far it is ahead of what was popular
-# on the day
-HOLDOUT = "holdout"
-# (model/evaluation/popularity_lift.py; or null), and the lists that need no model, on users held
-# out of training {"progressive", "baselines", "holdout"}: the same of one query per event of the
-# day
-NEXT_CLICK = "next_click"
-# {"progressive", "holdout": {"users", "candidate", "baseline", "change"}, "fitted"}: the parent's
-# mix on the day; this version's and the parent's on users held out of the day; what this version's
-# weights were fitted on.
-MIX = "mix"
-# Null where there is no such mix, and the candidate of a mix that was fitted on these very users
-FITTED = "fitted"
-# Features that the parent reads and the day has not, or has in another form: what is missing for it
-# in all that is measured of it (model/evaluation/version_evaluation.py)
-UNREAD = "parent_unread"
-SHARES = "held_out_shares"  # {day: share held out} of days that this version's line was trained on
-# (model/evaluation/queries.py)
-LEADS = "leads"  # {day: {measure: lead}} of this version and of those before it in its line
-# (model/evaluation/popularity_lift.py)
-# [{"from", "to", "command"}]: days with logs between the parent and the day that nobody was trained
-# on
-GAPS = "gaps"
-# {"loss", "labels", "mean", "curve": [[step, loss], …], "progressive", "holdout"}: the head that
-# learns labels; the last two, of the parent on the day and of this version on users held out, are
-# as model/towers/auxiliary_head.py says, or null. All of it is null without such a head
-AUXILIARY = "auxiliary"
-TRAIN = "train"  # {"rows", "steps", "loss": [[step, nats], …], …}
-# {"k", "items", "clicks", "lists"}: popularity of listed and taken items, by groups of items
-POPULARITY = "popularity"
-# {"rows", "items", "known", "factor", "pairs"}: estimated and true shares, or null
-FREQUENCY = "frequency"
-
 # What stands for a missing value and fills the end of short lists. The transform graph reads them
 # as missing.
 MISSING: dict[str, Any] = {"string": b"", "float32": np.nan, "int64": -1}

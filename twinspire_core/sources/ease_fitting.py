@@ -27,8 +27,6 @@ MOST_ITEMS = 20_000
 """Items that are fitted, those that most users had: P of so many takes 1.6 GB."""
 LEAST_USERS = 2
 """Users an item needs: one alone says nothing of other users."""
-MOST_PAIRS = 200_000_000
-"""Pairs of items of a user that X'X is summed up of, all users together."""
 
 _ROWS = 256
 _PAIRS = 1 << 22
