@@ -9,7 +9,7 @@ from typing import Any
 
 from model.evaluation.day_data import HELD_OUT, HELD_OUT_CLICKS, NEXT_CLICK, NEXT_DAY, DayData
 from model.evaluation.diagnostics import report_figures
-from model.evaluation.evaluate import Measures, compare, evaluate_baselines, evaluate_ranked
+from model.evaluation.evaluate import MeasuresDict, compare, evaluate_baselines, evaluate_ranked
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.other_baselines import other_baselines
 from model.evaluation.popularity_lift import Lift, lifts_after, measure_lift, popular_today
@@ -150,7 +150,7 @@ class _Quality:
             ks=ks,
         )
 
-    def of_parent(self, name: str) -> Measures | None:
+    def of_parent(self, name: str) -> MeasuresDict | None:
         """Measures of the lists of what had not seen the day; None without them."""
         if name not in self.before:
             return None
@@ -175,7 +175,7 @@ class _Quality:
             "change": change,
         }
 
-    def of_baselines(self, name: str) -> dict[str, Measures]:
+    def of_baselines(self, name: str) -> dict[str, MeasuresDict]:
         """Measures of the lists that need no model, by name."""
         measured = evaluate_baselines(self.evaluation_sets[name], self.ks)
         for baseline, ranked in self.other_baselines.get(name, {}).items():

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.evaluation.aligned_queries import places_of
-from model.evaluation.evaluate import Measures
+from model.evaluation.evaluate import MeasuresDict
 from model.evaluation.list_files import (
     ITEM_COLUMNS,
     TRUTH_COLUMNS,
@@ -32,7 +32,7 @@ def score_file(
     corpus: str | pa.Table | None = None,
     *,
     resamples: int = 0,
-) -> Measures:
+) -> MeasuresDict:
     """Scores a file of recommendations; model/evaluation/list_files.py describes such files.
 
     Every query with a true item counts, one without recommendations as a miss; others are ignored.
@@ -64,7 +64,7 @@ def score_file(
     answers = given.items.take(place.drop_null())
     ranked[is_answered] = positions(answers, items).padded(max(ks))
     values = by_user(ranked, positions(wanted.items, items), ks)
-    measured: Measures = {
+    measured: MeasuresDict = {
         "users": len(wanted.key),
         "answered": int(is_answered.sum()),
         **means(values),

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.evaluation.aligned_queries import AlignedQueries, align_queries
-from model.evaluation.evaluate import Measures, evaluate_ranked
+from model.evaluation.evaluate import MeasuresDict, evaluate_ranked
 from model.evaluation.evaluation_set import EvaluationSet, prepare_as_configured
 from model.evaluation.list_files import (
     ITEM_COLUMNS,
@@ -79,7 +79,7 @@ def score_version(
     ks: Sequence[int],
     *,
     passing: np.ndarray | None = None,
-) -> dict[str, Measures]:
+) -> dict[str, MeasuresDict]:
     """Scores the lists of a version: of its two towers, by exact search; of its ranker; of its fusion;
     and of the sources that need no model.
 

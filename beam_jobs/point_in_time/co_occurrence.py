@@ -107,7 +107,7 @@ def longest_paired(sizes: np.ndarray) -> int:
     pairs: two are in any case.
 
     Args:
-      sizes: how many of all users' baskets have each size.
+      sizes: [`BASKET` + 1] int64, how many of all users' baskets have each size.
     """
     # In floats, which cannot overflow.
     size = np.arange(len(sizes), dtype=np.float64)

@@ -211,5 +211,5 @@ def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def take(rows: Rows, batch: np.ndarray, columns: Sequence[str]) -> dict[str, np.ndarray]:
-    """Features of a batch, by column."""
+    """Features of a batch, by column: [b] or [b, L] of the rows at `batch`, [b] int64."""
     return {name: rows.features[name][batch] for name in columns}

@@ -38,10 +38,11 @@ from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
 from twinspire_core.metrics.ranking import by_place, distinct, hits, means
 from twinspire_core.metrics.slices import slice_of
 
-Measures = dict[str, Any]
+MeasuresDict = dict[str, Any]
+"""Measures before they are checked and typed: `twinspire_core.contracts.measures.Measures`."""
 
 
-def evaluate_baselines(evaluation_set: EvaluationSet, ks: Sequence[int]) -> dict[str, Measures]:
+def evaluate_baselines(evaluation_set: EvaluationSet, ks: Sequence[int]) -> dict[str, MeasuresDict]:
     """Measures the lists that need no model, by name."""
     baselines = rank_baselines(evaluation_set, max(ks))
     return {name: evaluate_ranked(evaluation_set, ranked, ks) for name, ranked in baselines.items()}
@@ -49,7 +50,7 @@ def evaluate_baselines(evaluation_set: EvaluationSet, ks: Sequence[int]) -> dict
 
 def evaluate_ranked(
     evaluation_set: EvaluationSet, ranked: RankedLists, ks: Sequence[int]
-) -> Measures:
+) -> MeasuresDict:
     """Measures both kinds of lists, the one that counts first."""
     kinds = {KEPT: ranked.kept}
     if ranked.excluded is not None:
@@ -64,7 +65,7 @@ def evaluate_ranked(
 
 def evaluate_lists(
     evaluation_set: EvaluationSet, ranked: np.ndarray, ks: Sequence[int]
-) -> Measures:
+) -> MeasuresDict:
     """Measures ready-made lists.
 
     Args:
@@ -75,7 +76,7 @@ def evaluate_lists(
     values = by_query(evaluation_set, ranked, ks)
     of_all = {name: x for name, x in values.items() if "/" not in name}
     headline_lists = ranked[evaluation_set.headline]
-    measured: Measures = {
+    measured: MeasuresDict = {
         "users": evaluation_set.users,
         "queries": int(evaluation_set.headline.sum()),
         "days": evaluation_set.days,
@@ -189,7 +190,7 @@ def by_query(
 
 def _slices(
     evaluation_set: EvaluationSet, values: Mapping[str, np.ndarray]
-) -> dict[str, dict[str, Measures]]:
+) -> dict[str, dict[str, MeasuresDict]]:
     """The entry `slices` of measures, from `by_query`."""
     average = means({name: x for name, x in values.items() if "/" in name})
     user_slice = slice_of(evaluation_set.past_events, evaluation_set.bounds)
@@ -197,7 +198,10 @@ def _slices(
     truth = evaluation_set.truth.where(evaluation_set.headline[evaluation_set.truth.row])
     inside = truth.where(truth.values >= 0)
     slice_of_truth = item_slice[inside.values]
-    measured: dict[str, dict[str, Measures]] = {measure_names.USERS: {}, measure_names.ITEMS: {}}
+    measured: dict[str, dict[str, MeasuresDict]] = {
+        measure_names.USERS: {},
+        measure_names.ITEMS: {},
+    }
     for number, name in enumerate(measure_names.names(evaluation_set.bounds)):
         in_slice = user_slice == number
         measured[measure_names.USERS][name] = {

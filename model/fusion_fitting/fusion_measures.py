@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY
-from model.evaluation.evaluate import Measures, compare, evaluate_ranked
+from model.evaluation.evaluate import MeasuresDict, compare, evaluate_ranked
 from model.evaluation.evaluation_set import EvaluationSet, prepare_as_configured
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.source_lists import SourceLists, rank_fusion
@@ -68,7 +68,7 @@ class _Contender:
             return self.fused
         return self.two_tower.first(max(self.ks)) if self.two_tower else None
 
-    def measures(self) -> Measures | None:
+    def measures(self) -> MeasuresDict | None:
         """Measures of the fused lists."""
         return _measure(self.evaluation_set, self.fused, self.ks)
 
@@ -198,7 +198,7 @@ def _compare(
 
 def _measure(
     evaluation_set: EvaluationSet, ranked: RankedLists | None, ks: Sequence[int]
-) -> Measures | None:
+) -> MeasuresDict | None:
     return evaluate_ranked(evaluation_set, ranked, ks) if ranked else None
 
 

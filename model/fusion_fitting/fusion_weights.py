@@ -99,13 +99,18 @@ class _FittedQueries(NamedTuple):
         return np.tensordot(weights.astype(np.float32), self.gains, 1)
 
     def values_with(self, weights: np.ndarray, source: int, ks: Sequence[int]) -> list[float]:
-        """The values of these weights with each of `STEPS` for one source."""
+        """The values of these weights, [S], with each of `STEPS` for one source."""
         is_source = np.arange(len(weights)) == source
         others = self.scores(np.where(is_source, 0.0, weights))
         return [self.value(others + np.float32(step) * self.gains[source], ks) for step in STEPS]
 
     def value(self, scores: np.ndarray, ks: Sequence[int]) -> float:
-        """Sum over the queries of recall at the first k, and a little of recall at the others."""
+        """Sum over the queries of recall at the first k, and a little of recall at the others.
+
+        Args:
+          scores: [U, P] float32, from `scores`.
+          ks: list lengths.
+        """
         place = np.empty(len(self.row), np.int64)
         for start in range(0, len(place), _BLOCK):
             block = slice(start, start + _BLOCK)

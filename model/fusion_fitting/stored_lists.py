@@ -182,7 +182,7 @@ def users_by_slice(days: Iterable[DayLists], bounds: Sequence[int]) -> np.ndarra
 
 
 def evenly(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the rows, evenly out of all."""
+    """At most so many of the rows, [R] int64, evenly out of all."""
     places = np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)
     chosen: np.ndarray = rows[places]
     return chosen

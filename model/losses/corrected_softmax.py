@@ -154,7 +154,7 @@ class _CorrectedLogits(NamedTuple):
     correction: Correction
 
     def against_all(self, query: tf.Tensor, vectors: tf.Tensor) -> Block:
-        """Against all candidates that the mask leaves."""
+        """Against all candidates that the mask leaves; of queries [B, D] and vectors [C, D]."""
         expected = self.candidates.in_batch + self.candidates.added
         bias = tf.zeros_like(expected) if self.correction == "none" else _log(expected)
         # One dimension more subtracts the bias in the same product: <(q, 1), (c / t, -bias)>.
@@ -174,7 +174,8 @@ class _CorrectedLogits(NamedTuple):
     def against_chosen(
         self, query: tf.Tensor, vectors: tf.Tensor, negatives: NegativesConfig, seed: tf.Tensor
     ) -> Block:
-        """Against candidates of the batch chosen row by row, and all added ones.
+        """Against candidates of the batch chosen row by row, and all added ones; of queries [B, D]
+        and vectors [C, D].
 
         An item inside a row's band may come with the batch or be added; an item outside the band
         can only be added.

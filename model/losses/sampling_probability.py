@@ -140,7 +140,9 @@ class StreamingFrequency(tf.Module):
         self.seen.assign(seen)
 
     def state(self) -> dict[str, np.ndarray]:
-        """The buckets that were ever hit and the rows seen, as arrays that `restore` takes."""
+        """The buckets that were ever hit and the rows seen, as arrays that `restore` takes: `bucket`,
+        `hits`, `last` and `gap`, [buckets hit] each; `seen`, a scalar; and `shape`, [hashes, buckets].
+        """
         last = self.last.numpy()
         bucket = np.flatnonzero(last)
         return {

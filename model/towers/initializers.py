@@ -24,7 +24,10 @@ def initial_rows(spec: TableSpec, seed: int) -> tf.Tensor:
 
 
 def initial_layers(architecture: Architecture, side: str, seed: int) -> dict[str, tf.Tensor]:
-    """What the layers of a tower start from, and what goes past them, by name."""
+    """What the layers of a tower start from, and what goes past them, by name, all float32:
+    `SIDE/first/COLUMN` [width of the column, first layer], `SIDE/kernel/i` [layer i - 1, layer i],
+    `SIDE/bias/i` [layer i], and `SIDE/skip/COLUMN` [width of the column].
+    """
     columns = architecture.columns[side]
     widths = architecture.layers[side]
     scale = [1.0] * len(widths)
@@ -50,7 +53,9 @@ def initial_layers(architecture: Architecture, side: str, seed: int) -> dict[str
 
 
 def initial_encoder(column: FeatureColumn, seed: int) -> dict[str, tf.Tensor]:
-    """What the encoder of a history starts from, by name; empty if the column has none."""
+    """What the encoder of a history starts from, float32 by name: `empty`, [width of the column], and
+    all of `encoder_shapes`; nothing if the column has no encoder.
+    """
     if column.attention is None:
         return {}
     prefix = encoder_prefix(column.name)

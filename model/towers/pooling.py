@@ -69,7 +69,7 @@ def bags(lists: np.ndarray) -> EmbeddingBags:
 def bagged(
     features: Mapping[str, np.ndarray], columns: Sequence[str]
 ) -> dict[str, np.ndarray | EmbeddingBags]:
-    """The features, with some columns laid out."""
+    """The features, of which some columns, [B, L] int32, are laid out as `bags` does."""
     return {**features, **{name: bags(features[name]) for name in columns if name in features}}
 
 

@@ -49,7 +49,7 @@ def read_queries(embed: str) -> np.ndarray:
 
 
 def check(ids: pa.Array, vectors: np.ndarray) -> None:
-    """Refuses ids that occur twice and vectors that are not finite.
+    """Refuses ids, [N], that occur twice and vectors, [N, D], that are not finite.
 
     Raises:
       BadData: naming them.

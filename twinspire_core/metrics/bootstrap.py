@@ -110,5 +110,5 @@ def intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, tuple[float, flo
 
 
 def interval(resampled: np.ndarray) -> tuple[float, float] | None:
-    """That of one measure, or None if there is none."""
+    """That of one measure, resampled as [R] means; None if there is none."""
     return intervals({"": resampled}).get("")

@@ -195,7 +195,9 @@ def distinct(truth: Ragged) -> np.ndarray:
 
 
 def means(measures: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Mean of each measure over the users that have one; 0 where none has."""
+    """Mean of each measure, [U] float64, over the users that have one (it is not nan); 0 where none
+    has.
+    """
     return {name: _mean(values) for name, values in measures.items()}
 
 

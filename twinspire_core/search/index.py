@@ -103,7 +103,7 @@ class Index(Protocol):
 
 
 def write_config(folder: Path, settings: Settings, vectors: np.ndarray) -> None:
-    """Writes `config.json`, which `read_config` reads."""
+    """Writes `config.json`, which `read_config` reads; `vectors` are those of the items, [N, D]."""
     config = {
         "format": FORMAT,
         "metric": "dot_product",
@@ -117,7 +117,7 @@ def write_config(folder: Path, settings: Settings, vectors: np.ndarray) -> None:
 
 
 def checked_queries(queries: np.ndarray, k: int, vectors: np.ndarray) -> tuple[np.ndarray, int]:
-    """The queries as contiguous float32 and k cut to the corpus.
+    """The queries, [B, D], as contiguous float32, and k cut to the N of the items' vectors, [N, D].
 
     Raises:
       UsageError: k is below 1, the widths differ, or a query is not finite.

@@ -50,8 +50,8 @@ class ScannIndex:
 
     @classmethod
     def build(cls, vectors: np.ndarray, settings: Settings) -> Self:
-        """Trains codebooks, and leaves for a tree. The same vectors give the same index, on any
-        number of cores.
+        """Trains codebooks, and leaves for a tree, on vectors, [N, D] float32. The same vectors give
+        the same index, on any number of cores.
         """
         builder = scann.builder(vectors, settings.k, "dot_product")
         if settings.kind == "tree":

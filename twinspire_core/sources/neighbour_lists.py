@@ -72,7 +72,9 @@ class _Lists(NamedTuple):
     weights: np.ndarray
 
     def gather(self, lists: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Entries of some lists: which of `lists`, and which entry, int64 both."""
+        """Entries of some lists, [L] int64: of each entry the place of its list in `lists`, and its own
+        place among all entries, [M] int64 both.
+        """
         lengths = self.offsets[lists + 1] - self.offsets[lists]
         number = np.repeat(np.arange(len(lists)), lengths)
         return number, list_ranges(self.offsets[lists], lengths)
