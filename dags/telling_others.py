@@ -21,7 +21,7 @@ def live_version(name: str) -> Asset:
 
 
 def went_live(result: dict) -> bool:
-    """Whether a stage that publishes has changed what is live, and not found it so."""
+    """Whether a stage that publishes made a version go live, and did not find it live already."""
     made = "done" in (result["status"], result.get("refresh", {}).get("status"))
     return made and bool(result.get("live"))
 
@@ -93,8 +93,8 @@ class ReportLink(BaseOperatorLink):
 
 
 def collect_lineage(task, result: dict) -> None:
-    """Says what a stage was made from and what it made, for OpenLineage, say; where nobody collects
-    it, nothing comes of it.
+    """Reports what a stage read and what it wrote, to OpenLineage for example; does nothing where
+    nobody collects lineage.
     """
     collector = get_hook_lineage_collector()
     for place in result.get("inputs", {}).values():

@@ -86,8 +86,8 @@ def _run_here(pipeline: beam.Pipeline) -> None:
 
 
 def _unforeseen(record: logging.LogRecord) -> bool:
-    """Whether Beam's log entry is of anything but an error of the project, which is told once, by
-    its message.
+    """Whether Beam's log entry is about anything but an error of the project, which is reported
+    once, by its message.
     """
     if not record.exc_info:
         return True

@@ -178,7 +178,9 @@ class _Job:
 
 @contextmanager
 def _collected_output() -> Iterator[io.StringIO]:
-    """What libraries log and print meanwhile: they would tell a failure too, with all tracebacks."""
+    """Collects what libraries log and print meanwhile: they would report a failure too, with all
+    tracebacks.
+    """
     text = io.StringIO()
     handlers = logging.root.handlers[:]
     logging.root.handlers[:] = [logging.StreamHandler(text)]

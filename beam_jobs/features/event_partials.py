@@ -1,4 +1,4 @@
-"""What was read of events as a file, to be taken up again.
+"""What was read of events, kept as a file for later runs.
 
 Arrow stream   the events, batch by batch, pressed by zstd
 JSON           counts, and rejected records, whose files are numbers within the pack
@@ -30,7 +30,7 @@ _PRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
 class PartialWriter:
-    """Takes what is read of a part of a pack, and writes it down. In memory it is pressed."""
+    """Collects what is read of a part of a pack, compressed in memory, and writes it to a file."""
 
     def __init__(self, pack: Pack) -> None:
         """Of nothing yet."""
@@ -98,8 +98,8 @@ def load(uri: str, pack: Pack) -> Iterable[Found] | None:
 
 
 def holds(content: memoryview, users: Collection[str]) -> bool:
-    """Whether what was kept is of one of these users, or may be: of a text that was cut nobody can
-    tell.
+    """Whether what was kept is of one of these users, or may be: a text that was cut off may have
+    been anybody's.
     """
     start, told = _told(content)
     texts = [value for *_, value in told["rejected"]]

@@ -94,7 +94,9 @@ def _alike(frames: list[pl.DataFrame], wanted: Sequence[columns.Column]) -> list
 
 
 def _typed(column: pl.Series) -> pl.Series:
-    """Text that is true or false, or a number, throughout, as such; CSV has no types of its own."""
+    """Text columns that hold true or false, or numbers, throughout, as such; CSV has no types of
+    its own.
+    """
     if column.dtype != pl.String or column.null_count() == len(column):
         return column
     lower = column.str.to_lowercase()

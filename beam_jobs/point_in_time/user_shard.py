@@ -80,8 +80,8 @@ class UserShard:
         return self._hashes[day]
 
     def by_file(self, rows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
-        """The rows with `_user` by number of their file, in their order. It may be none: there is a
-        file of all users that have events.
+        """The rows with `_user` by number of their file, in their order. A file may get no rows:
+        all users that have events have one.
         """
         placed = rows.select("_user").join(
             self._numbers, on="_user", how="left", maintain_order="left"

@@ -156,8 +156,8 @@ class _Transform(beam.DoFn):
             yield written.rpartition("/")[0], rows
 
     def _batches(self, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
-        """The file's rows, those of no two row groups together: each group has a dictionary of its
-        own, and Arrow reads no list of two.
+        """The file's rows, in batches that never span two row groups: each group has a dictionary
+        of its own, and Arrow cannot read lists across two.
         """
         for group in range(file.num_row_groups):
             yield from file.iter_batches(self._p.beam.batch_rows, row_groups=[group])

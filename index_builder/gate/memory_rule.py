@@ -46,8 +46,8 @@ class LineMemory:
 
     def since(self, overruled: Collection[str]) -> Self:
         """What counts where somebody promoted versions despite the gate: the days after the newest
-        of them. Whoever did has put up with the losses before, which would else be held against
-        every day to come.
+        of them. The losses before were accepted with it, and would otherwise be held against every
+        later day.
         """
         kept = dict[str, MeasuredDay]()
         for name in sorted(self.line, reverse=True):

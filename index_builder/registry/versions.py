@@ -248,8 +248,8 @@ class Versions:
             raise
 
     def keep(self, home: Path) -> None:
-        """Says that a folder of `open` is still used: a copy of `gs://` is deleted a week after
-        that was said last.
+        """Marks a folder of `open` as still in use: a copy from `gs://` is deleted a week after its
+        last mark.
         """
         if storage.is_remote(self.root):
             keep(home)

@@ -37,7 +37,7 @@ _MICROSECONDS_PER_MINUTE = 60_000_000
 
 
 class Batch(NamedTuple):
-    """What a step is taken on.
+    """What a step trains on.
 
     Attributes:
       rows: [B] int64, row numbers.

@@ -144,8 +144,8 @@ def timelines(history: np.ndarray, order: np.ndarray, user: np.ndarray) -> Timel
 def _gone_in_front(
     history: np.ndarray, count: np.ndarray, before: np.ndarray, after: np.ndarray
 ) -> np.ndarray:
-    """How many ids of a history are gone in front in the one after it; -1 if that does not continue
-    it.
+    """How many ids at the front of a history are no longer in the next one; -1 if the next one does
+    not continue it.
 
     Args:
       history: [N, L].

@@ -1,5 +1,5 @@
-"""The day's queries as a server meets them of whom nothing is stored: a history without times, and
-nothing else that is known of the user.
+"""The day's queries as a server gets them from users of whom it stores nothing: with a history
+without times, and nothing else about the user.
 """
 
 from dataclasses import replace

@@ -97,8 +97,8 @@ def rank(
 
 
 def nearest(queries: np.ndarray, items: np.ndarray, k: int, excluded: np.ndarray) -> ScoredLists:
-    """So many of each query's best items that k are left whatever is excluded: one search serves
-    both kinds of lists.
+    """Each query's best items, enough of them that k are left whatever is excluded: one search
+    serves both kinds of lists.
 
     Args:
       queries: [U, D] float32.

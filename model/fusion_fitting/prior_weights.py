@@ -1,5 +1,5 @@
-"""Weights of the fusion where too few users are there to fit any: measured on other logs, by kind of
-log.
+"""Weights of the fusion for when there are too few users to fit any: measured on other logs, by
+kind of log.
 
 A log is of one of three kinds, told by what users took lately: things that they had before, as in
 shops for groceries; things that are new to them out of what is popular just now, as on news sites;

@@ -195,7 +195,7 @@ class _Run:
 
     def _columns(self, rows: Rows, epoch: int) -> dict[str, np.ndarray]:
         """What a day's rows have besides features, [N] each. In the first pass the auxiliary head
-        takes notice of the labels.
+        also counts their labels.
         """
         if self._corpus:
             draw_probability = self._corpus.draw_probability(rows.item)
@@ -265,7 +265,7 @@ def _check_weights(model: TwoTower) -> None:
         for variable in (weight.values, weight.slots):
             if not tf.reduce_all(tf.math.is_finite(variable)).numpy():
                 raise UsageError(
-                    f"Weights must stay numbers; those of {name} are none after the last step."
+                    f"Weights must stay numbers; those of {name} no longer are, after the last step."
                     f" {_DIVERGED}"
                 )
 

@@ -154,7 +154,7 @@ def _negative_corpus(
 
 
 def _warn(result: LoopResult, settings: TrainConfig, frequency: StreamingFrequency) -> str | None:
-    """Prints what there is to warn of; the warnings as one text, None without any."""
+    """Prints the warnings of this training. Returns them as one text; None if there are none."""
     warnings = []
     for warning in (progress.few_steps(result, settings), progress.full_buckets(frequency)):
         if warning:

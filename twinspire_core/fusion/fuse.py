@@ -66,8 +66,9 @@ class Fusion:
         return weights
 
     def leaning_on(self, source: str, share: float, *, adding: bool = False) -> Self:
-        """The same with one of the sources at a share, below 1, of at least so much of the weights of each
-        slice that goes by it at all; with `adding` of each slice, and also where it is not mixed yet.
+        """The same fusion, in which a source has at least this share of the weights, below 1, of
+        each slice that uses the source at all; with `adding`, of every slice, even if the source
+        was not mixed yet.
         """
         fusion = self
         if adding and source not in self.sources:

@@ -119,7 +119,9 @@ def _is_plain(tree: Mapping[str, str]) -> bool:
 
 
 def _lay_out(tree: Mapping[str, str], features: int, nodes: list[_Node]) -> list[int]:
-    """Appends a tree's nodes; the numbers that its leaves have in the file, from the left."""
+    """Appends a tree's nodes. Returns the numbers that its leaves have in the file, from left to
+    right.
+    """
     if int(tree["num_leaves"]) == 1:
         return [0]
     left = _numbers(tree["left_child"])
@@ -152,7 +154,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _rounded_down(threshold: float) -> np.float32:
-    """The largest float32 that is no larger: the same float32 values are at most as large."""
+    """The largest float32 that is not above a threshold: no float32 value lies between the two."""
     rounded = np.float32(threshold)
     # As Python's numbers: NumPy would compare float32.
     if float(rounded) > threshold:

@@ -141,7 +141,7 @@ class Pairs:
 
     @cached_property
     def _slots(self) -> np.ndarray | None:
-        """Where to look for a pair's number, by its key; what else stands there is anything."""
+        """The number of each pair, by its key; slots of no pair hold arbitrary numbers."""
         cells = len(self.queries) * self.corpus_size
         if cells > _SLOTS:
             return None

@@ -74,8 +74,8 @@ class Ranker:
         return CompiledTrees.of(self.model, len(self.names))
 
     def compile(self) -> None:
-        """Scores candidates some twenty times faster from now on, with the same result. Takes a
-        second or two: it is for who ranks for many.
+        """Makes scoring some twenty times faster from now on, with the same result. It takes a
+        second or two, which pays for servers and large batches.
         """
         if self._compiled is not None:
             self._compiled.score(np.zeros((1, len(self.names)), np.float32))

@@ -57,7 +57,7 @@ class NumberedLines(NamedTuple):
 
 
 def numbered_lines(text: Bytes, most: int) -> Iterator[NumberedLines]:
-    """Yields the lines of a file, `most` at a time; only the last time there may be fewer."""
+    """Yields the lines of a file, `most` at a time; the last time there may be fewer."""
     numbers: list[int] = []
     texts: list[bytes] = []
     for first, lines in _line_blocks(text, _LINES_BLOCK):

@@ -52,8 +52,8 @@ class Trending(OrderForAll):
 
 
 class RunningCounts:
-    """Decayed counts that go on, event by event: they are always what tables would hold that were made
-    at the moment of the newest event, since all that was counted before decays alike.
+    """Decayed counts that are kept up to date, event by event. They always equal what tables made
+    at the moment of the newest event would hold, since all that was counted before decays alike.
     """
 
     def __init__(self, tables: SourceTables, moment: int) -> None:

@@ -11,7 +11,7 @@ from twinspire_core.sources.source import Source, SourceTables
 
 
 class TwoTower(Source):
-    """Lists nothing of itself: `CandidateSources.retrieve` takes lists that are given."""
+    """Lists nothing by itself: `CandidateSources.retrieve` takes lists that are given."""
 
     name = source_names.TWO_TOWER
 

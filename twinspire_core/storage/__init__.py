@@ -99,7 +99,7 @@ def write_bytes(uri: str, data: bytes) -> None:
 
 def write_transient(uri: str, data: bytes) -> None:
     """Writes a whole file that is deleted before the command ends: it need not survive a power cut,
-    and on a disk it may never come to it.
+    and may never reach the disk.
     """
     if is_remote(uri):
         gcs.write_bytes(uri, data)

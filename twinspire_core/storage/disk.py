@@ -61,7 +61,7 @@ def last_written(uri: str) -> float | None:
 
 
 def _unless_gone(error: OSError) -> None:
-    """Passes over folders that are deleted meanwhile, or are none.
+    """Skips folders that were deleted meanwhile, and what is no folder.
 
     A folder that cannot be listed for another reason is an error: it would look empty.
     """

@@ -15,7 +15,8 @@ _LONGEST = 300  # characters of an error
 
 
 def explain(error: BaseException) -> TwinspireError | None:
-    """The project's error for one that a full, read-only or forbidden disk is at the bottom of.
+    """The project's error for one whose cause, however deep, is a full, read-only or forbidden
+    disk.
 
     Args:
       error: any; also one that came up while another was dealt with.
