@@ -55,6 +55,15 @@ class TextNumbers:
         return {name: kind for name, kind in types.items() if kind is not None}
 
 
+def with_numbers(table: pa.Table) -> pa.Table:
+    """A table of text, with numbers in the columns that hold nothing else."""
+    numbers = TextNumbers()
+    numbers.see(table)
+    types = numbers.types()
+    fields = [field.with_type(types.get(field.name, field.type)) for field in table.schema]
+    return conform(table, pa.schema(fields))
+
+
 def _kinds(values: pl.Series) -> set[str]:
     """Of the kinds integer, long integer, decimal and text, those that occur. Nulls are of no
     kind.

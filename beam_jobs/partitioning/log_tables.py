@@ -141,7 +141,7 @@ def read(
     # In this order: what a damaged gzip raises is an OSError too.
     except (*CONTENT_ERRORS, UnicodeDecodeError) as e:
         raise BadData(
-            f"{path} cannot be read as {kind}: {str(e).splitlines()[0]}. It may be truncated (a"
+            f"{path} cannot be read as {kind}: {str(e).splitlines()[0].rstrip('.')}. It may be truncated (a"
             " copy that did not finish?) or of another format: write it again, or say what it is"
             " with --format."
         ) from e

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from beam_jobs.partitioning.column_types import with_numbers
 from beam_jobs.partitioning.log_tables import format_of, read
 from beam_jobs.scaffold import feature_draft
 from twinspire_core.config.source_names import PERSONAL, TRENDING
@@ -167,8 +168,10 @@ def _sample(path: Path, kind: str, home: Path | None) -> Table:
     where, dates = re.subn(r"\d{4}-\d\d-\d\d", "{date}", folder)
     if not dates:
         where = f"{kind}/dt={{date}}/"
-    first_table = next(read(file, lambda malformed: None))
-    return Table(where, pl.DataFrame(first_table.slice(0, _SAMPLE_ROWS)))
+    rows = next(read(file, lambda malformed: None)).slice(0, _SAMPLE_ROWS)
+    if format_of(file) == "csv":
+        rows = with_numbers(rows)  # its text is read as numbers, where they are asked for
+    return Table(where, pl.DataFrame(rows))
 
 
 def _place(folder: Path, home: Path | None) -> str:
@@ -214,17 +217,15 @@ def _unit(times: pl.Series) -> str:
 
 
 def _event_lines(rows: pl.DataFrame, event: str) -> list[str]:
-    found = rows[event].cast(pl.String).drop_nulls()
-    types = [json.dumps(t, ensure_ascii=False) for t in found.unique().sort()]
+    found = rows[event].cast(pl.String).drop_nulls().value_counts().sort("count", event)[event]
+    types = [json.dumps(one, ensure_ascii=False) for one in found]
+    positives = ", ".join(sorted(types))
     # What is rare is worth more, as a rule: purchases beside views.
-    rarest = json.dumps(found.value_counts().sort("count", event)[event][0], ensure_ascii=False)
+    weights = f"{{ {types[0]} = 3.0 }}"
     return [
         f'event = "{event}"',
-        f"positives = [{', '.join(types)}]  # keep those that a recommendation should lead to",
-        (
-            f"# weights = {{ {rarest} = 3.0 }}  # how much more than another event one of this"
-            " type counts"
-        ),
+        f"positives = [{positives}]  # keep those that a recommendation should lead to",
+        f"# weights = {weights}  # how much more than another event one of this type counts",
     ]
 
 

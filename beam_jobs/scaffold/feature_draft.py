@@ -17,6 +17,7 @@ _SHOWN = r"title|name|description|headline"
 _SEPARATORS = ("|", ";", ",", " ")
 _CUT_SHARE = 0.1
 """Of the values that hold the separator, at least, where it separates."""
+_NUMBER_SHARE = 0.9
 _MANY_INTEGERS = 100
 _EVERY_PIPELINE: dict[str, dict[str, Any]] = {
     "user": {"tower": "query", "kind": "id"},
@@ -180,11 +181,27 @@ def _scalar_kind(column: str, values: pl.Series, present: pl.Series) -> Keys | s
         return {"kind": "number", "log": bool((present >= 0).all())}
     if dtype == pl.String and not is_shown(column) and (separator := _separator(present)):
         return {"kind": "categories", "separator": separator}
+    if dtype == pl.String and (example := _number_in_text(present)):
+        return (
+            f'numbers written as text, {example} say; kind = "number" reads them from CSV and JSON'
+            " Lines; in Parquet, make them numbers first"
+        )
     if dtype == pl.String and distinct > min(CATEGORY_SIZE, 0.5 * len(present)):
         return {"kind": "text"}
     if is_category(values):
         return {"kind": "category"}
     return f"{distinct} values in {len(values)} rows, too many to tell that they are categories"
+
+
+def _number_in_text(present: pl.Series) -> str | None:
+    """The first of the values if nearly all are numbers, and some decimals: digits alone may be
+    an id.
+    """
+    is_number = present.cast(pl.Float64, strict=False).is_not_null()
+    has_point = present.str.contains(".", literal=True)
+    if is_number.mean() < _NUMBER_SHARE or not (is_number & has_point).any():  # type: ignore[operator]
+        return None
+    return str(present.filter(is_number)[0])
 
 
 def is_category(values: pl.Series) -> bool:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from beam_jobs.partitioning.log_tables import read
+from beam_jobs.partitioning.log_tables import format_of, read
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import AgeFeature, CategoriesFeature
 from twinspire_core.config.pipeline import Pipeline
@@ -18,6 +18,7 @@ from twinspire_core.errors import BadData
 _ROWS = 50_000
 _LISTED_DAYS = 4
 _MOST_NULL_KEYS = 0.5
+_NUMBERS = ("number", "reward", "label")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,12 @@ def validate(pipeline: Pipeline, day: date, scratch: Path) -> list[CheckedColumn
     for table, template in templates.items():
         if template is None:
             continue
-        rows = _first_rows(pipeline, table, template, day, scratch)
+        rows, is_text = _first_rows(pipeline, table, template, day, scratch)
         for use in _uses(pipeline, table):
             column = _look(rows, table, use)
+            can_be_text = is_text and use.role in _NUMBERS
+            if not column.ok and can_be_text and rows.schema.get(use.column) == pl.String:
+                column = _numbers_as_text(rows[use.column], column, pipeline.source.max_rejected)
             if use.role == "label" and column.ok:
                 column = _in_range(pipeline, rows, column)
             checked.append(column)
@@ -159,6 +163,26 @@ def _can_be(role: str, kind: pl.DataType, nulls: float) -> bool:
             return True
 
 
+def _numbers_as_text(
+    values: pl.Series, column: CheckedColumn, max_rejected: float
+) -> CheckedColumn:
+    """The column again, if it is one of a CSV or of JSON Lines: its text is read as numbers, and
+    records with another one are rejected.
+    """
+    texts = values.str.strip_chars()
+    wrong = values.filter(texts.cast(pl.Float64, strict=False).is_null() & (texts != ""))
+    found, _, _ = column.found.rpartition(";")
+    if wrong.is_empty():
+        return replace(column, ok=True, found=f"{found}; numbers")
+    share = len(wrong) / len(values)
+    return replace(
+        column,
+        ok=share <= max_rejected,
+        found=f"{found}; {len(wrong):,} are no numbers, {wrong[0][:40]!r} say: their records"
+        " are rejected",
+    )
+
+
 def _is_number(kind: pl.DataType) -> bool:
     return kind.is_numeric() or kind in (pl.Boolean, pl.Null)
 
@@ -166,7 +190,7 @@ def _is_number(kind: pl.DataType) -> bool:
 def _in_range(pipeline: Pipeline, rows: pl.DataFrame, label: CheckedColumn) -> CheckedColumn:
     """The label again, with what the loss of `train.auxiliary` thinks of the labels."""
     auxiliary = pipeline.train.auxiliary
-    values = rows[label.column].cast(pl.Float64).drop_nans().drop_nulls()
+    values = rows[label.column].cast(pl.Float64, strict=False).drop_nans().drop_nulls()
     wrong = values.filter((values < 0) | (values > 1))
     if not auxiliary.weight or auxiliary.loss != "logistic" or wrong.is_empty():
         return label
@@ -179,8 +203,10 @@ def _in_range(pipeline: Pipeline, rows: pl.DataFrame, label: CheckedColumn) -> C
 
 def _first_rows(
     pipeline: Pipeline, table: str, template: str, day: date, scratch: Path
-) -> pl.DataFrame:
-    """Rows of the day's events, or of the newest snapshot that the day knows."""
+) -> tuple[pl.DataFrame, bool]:
+    """Rows of the day's events, or of the newest snapshot that the day knows; and whether
+    numbers of theirs may be text.
+    """
     head, _, _ = template.partition("{date}")
     folder, _, prefix = head.rpartition("/")
     names = storage.list_names(folder)
@@ -201,4 +227,5 @@ def _first_rows(
         )
     file = storage.localize(files[0].uri, scratch)
     first_table = next(read(file, lambda malformed: None, pipeline.source.format))
-    return pl.DataFrame(first_table.slice(0, _ROWS))
+    is_text = format_of(file, pipeline.source.format) != "parquet"
+    return pl.DataFrame(first_table.slice(0, _ROWS)), is_text

@@ -25,6 +25,7 @@ from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.contracts.timings import IndexTimings
 from twinspire_core.display.measured_lists import EvaluatedSet, held_out, on_the_day
+from twinspire_core.display.names import short_name
 
 _MOST_DAYS = 60
 _AT_ONCE = 8
@@ -210,4 +211,5 @@ def _previous(ctx: StageContext, described: Manifest, versions: Versions) -> Pre
 def _names(items: bytes) -> dict[str, str | None]:
     table = pq.read_table(BytesIO(items), columns=["_item", "_name", "_popular"])
     table = table.sort_by([("_popular", "descending"), ("_item", "ascending")])
-    return dict(zip(table["_item"].to_pylist(), table["_name"].to_pylist(), strict=True))
+    names = [name and short_name(name) for name in table["_name"].to_pylist()]
+    return dict(zip(table["_item"].to_pylist(), names, strict=True))

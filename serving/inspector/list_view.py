@@ -18,6 +18,7 @@ from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import EXPLORATION, RANKED
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.contracts.fusion_file import PRIOR
+from twinspire_core.display.names import short_name
 from twinspire_core.sources import personal_counts
 
 _BASIS = {
@@ -226,8 +227,8 @@ def _row(described: Mapping[str, str | None], **more: Any) -> Row:
     item = str(described["item"])
     return Row(
         item=item,
-        name=described.get("name") or item,
-        about=" · ".join(text for text in others if text is not None),
+        name=short_name(described.get("name") or item),
+        about=" · ".join(short_name(text) for text in others if text is not None),
         **more,
     )
 

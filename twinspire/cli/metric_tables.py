@@ -35,7 +35,9 @@ def score_tables(
     yield _near(lists, others, ks, title)
     if slices and first.slices:
         yield _for_whom(lists, sorted(ks)[len(ks) // 2])
-    yield _together({**lists, **others}, max(ks))
+    together = _together({**lists, **others}, max(ks))
+    if len(together.head) > 1:
+        yield together
 
 
 def _near(

@@ -20,10 +20,12 @@ from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.fusion_file import PRIOR
 from twinspire_core.display.figures import number
 from twinspire_core.display.measured_lists import list_name
+from twinspire_core.display.names import short_name
 from twinspire_core.display.table import Table
 
 out = Console()
 _SHOWN = 10  # items of a history
+_SMALL = 0.001
 _DRAWN = 500
 """The most rows of a table, which take a millisecond each; a longer list is lines of values with
 tabs between them.
@@ -114,7 +116,8 @@ def recommend_file(
     for warning in done["notes"]:
         console.print(warning, style="yellow", highlight=False)
     if unknown := done["unknown_users"]:
-        console.print(f"{unknown:,} users are not in the version's users.", highlight=False)
+        who = "1 user is" if unknown == 1 else f"{unknown:,} users are"
+        console.print(f"{who} not in the version's users.", highlight=False)
 
 
 def similar_items(
@@ -136,7 +139,7 @@ def similar_items(
         _print_json({"version": opened.id, "item": own, "items": items, "notes": warnings})
         return
     name = own.get("name")
-    like = f"{item} ({name})" if name else item
+    like = f"{item} ({short_name(name)})" if name else item
     _print_list(items, f"Like {like}, by {opened.id}")
     _print_warnings(warnings)
 
@@ -204,7 +207,8 @@ def _print_list(items: list[dict[str, Any]], title: str, *beside: RenderableType
 def _table(items: list[dict[str, Any]], title: str) -> RenderableType:
     head, *rows = _cells(items)
     prose = [place for place, name in enumerate(head) if name not in ("", "item", "score")]
-    table = Table(head=head, rows=rows, names=(0, 1), prose=prose)
+    short = [list(map(short_name, row)) for row in rows]
+    table = Table(head=head, rows=short, names=(0, 1), prose=prose)
     return Group(Text(title, style="bold"), terminal_table(table))
 
 
@@ -222,6 +226,8 @@ def _cell(value: Any) -> str:
     match value:
         case None:
             return ""
+        case float() if 0 < abs(value) < _SMALL:
+            return f"{value:.1e}"  # of users of whom nothing is known, say: not all alike
         case float():
             return number(value, 4)
         case [first, *_]:

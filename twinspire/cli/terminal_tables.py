@@ -23,7 +23,7 @@ def terminal_table(table: Table, widths: Mapping[int, int] | None = None) -> ric
 
     Args:
       table: names of items and users may stand in it: none of its text is taken for markup.
-      widths: what a column may not be wider than, by its place; names beyond are cut off.
+      widths: what a column may not be wider than, by its place; what is beyond is cut off.
     """
     widths = widths or {}
     drawn = rich.table.Table(
@@ -39,12 +39,14 @@ def terminal_table(table: Table, widths: Mapping[int, int] | None = None) -> ric
     for place, name in enumerate(table.head):
         prose = place in table.prose
         figures = not prose and place not in table.names
+        # Where there is no room and no prose, names give way before figures lose their digits.
+        folds = prose or not (table.prose or figures or place in widths)
         drawn.add_column(
             Text(_broken(name) if figures else name),
             justify="right" if figures else "left",
-            no_wrap=not prose,
+            no_wrap=not folds,
             # A word that is longer than its column goes on in the next line: paths are to be copied
-            overflow="fold" if prose else "ellipsis",
+            overflow="fold" if folds else "ellipsis",
             max_width=widths.get(place),
         )
     for number, part in enumerate(table.parts()):

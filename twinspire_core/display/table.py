@@ -48,9 +48,9 @@ class Card:
 class Table:
     """Rows of text; the first cell of each is its heading.
 
-    A column holds names, prose or figures. Names stand at the left and are never broken, as they
-    may be copied; prose stands at the left and may be broken; figures stand at the right, and a
-    column of them may be as narrow as they are.
+    A column holds names, prose or figures. Names stand at the left and are broken only where figures
+    would have no room, as they may be copied; prose stands at the left and may be broken; figures
+    stand at the right, and a column of them may be as narrow as they are.
 
     Attributes:
       head: headings of the columns, all empty where they need none.

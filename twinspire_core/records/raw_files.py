@@ -77,7 +77,7 @@ def readable(uri: str, kind: str) -> Iterator[None]:
     except (*CONTENT_ERRORS, OSError) as e:
         if isinstance(e, OSError) and e.errno is not None:
             raise  # the system's: no such file, no permission, no network
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+        reason = str(e).splitlines()[0].rstrip(".") if str(e) else type(e).__name__
         raise BadData(
             f"A file holds whole {kind} data; {uri} cannot be read: {reason}. Perhaps it is"
             " truncated (a copy that did not finish), or of another format (see source.format)."

@@ -241,3 +241,41 @@ def test_categories_in_a_string_need_a_separator(shop, tmp_path):
     text = text.replace('kind = "categories"', 'kind = "categories"\nseparator = "|"')
     (shop.parent / "changed.toml").write_text(text)
     assert all(f.ok for f in validate(load(shop.parent / "changed.toml"), DAY, tmp_path))
+
+
+def lay_out_csv(tmp_path, items: str) -> Path:
+    """Daily CSV files as they come, with text alone."""
+    for table in ("events", "items"):
+        (tmp_path / table / f"dt={DAY}").mkdir(parents=True)
+    rows = [f"u{n % 9},{n},{1_709_632_800_000 + n}" for n in range(200)]
+    log = "\n".join(["user_id,item_id,at", *rows])
+    (tmp_path / f"events/dt={DAY}/log.csv").write_text(log + "\n")
+    (tmp_path / f"items/dt={DAY}/items.csv").write_text(items)
+    return tmp_path
+
+
+def test_numbers_of_a_csv_are_numbers_to_draft_and_validate(tmp_path):
+    items = "item_id,grams,price\n" + "".join(f"{n},{n * 7},{n / 2}\n" for n in range(200))
+    logs = lay_out_csv(tmp_path, items)
+    (tmp_path / "x.toml").write_text(draft("x", logs / "events", logs / "items"))
+    p = load(tmp_path / "x.toml")
+    assert (p.features["grams"].kind, p.features["price"].kind) == ("number", "number")
+    assert p.columns.time_unit == "ms"
+    assert all(finding.ok for finding in validate(p, DAY, tmp_path))
+
+
+@pytest.mark.parametrize(("commas", "ok"), [(2, True), (3, False)])
+def test_text_among_numbers_of_a_csv_is_told_with_what_becomes_of_its_records(tmp_path, commas, ok):
+    prices = ["9,99"] * commas + [f"{n}.50" for n in range(200 - commas)]
+    items = "item_id;price\n" + "".join(f"{n};{price}\n" for n, price in enumerate(prices))
+    logs = lay_out_csv(tmp_path, items.replace(";", "\t"))
+    (logs / f"items/dt={DAY}/items.csv").rename(logs / f"items/dt={DAY}/items.tsv")
+    text = draft("x", logs / "events", logs / "items")
+    assert "numbers written as text, 0.50 say" in text
+    number = '\n[features.price]\ntower = "item"\nkind = "number"\n'
+    (tmp_path / "x.toml").write_text(text + number)
+    found = {one.column: one for one in validate(load(tmp_path / "x.toml"), DAY, tmp_path)}
+    assert found["price"].ok is ok
+    assert (
+        f"{commas} are no numbers, '9,99' say: their records are rejected" in found["price"].found
+    )

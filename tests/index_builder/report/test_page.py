@@ -2,10 +2,13 @@
 
 import re
 from dataclasses import replace
+from io import BytesIO
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from index_builder.report.facts import Day
+from index_builder.report.facts import Day, _names
 from index_builder.report.page import render
 from tests.index_builder.report.pages import changed, shown
 from twinspire_core.config.tables.quality import GateConfig
@@ -298,6 +301,13 @@ def test_users_are_named_only_where_versions_carry_them(facts):
         "User secret-7, 3 events before" in named
         and "took 1 item that day, 1 of them among these" in named
     )
+
+
+def test_a_name_as_long_as_a_page_is_cut():
+    items = pa.table({"_item": ["a", "b"], "_name": ["x" * 20_000, None], "_popular": [2, 1]})
+    file = BytesIO()
+    pq.write_table(items, file)
+    assert _names(file.getvalue()) == {"a": "x" * 119 + "…", "b": None}
 
 
 def test_names_out_of_logs_are_text(facts):

@@ -11,7 +11,7 @@ from serving.requests.request_model import Refused, RequestModel
 from serving.version.loaded_version import Version
 from tests.serving.conftest import publish
 from twinspire.cli.main import app
-from twinspire.cli.show_lists import recommend_user, similar_items
+from twinspire.cli.show_lists import _cell, recommend_user, similar_items
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import Settings
@@ -221,6 +221,23 @@ def test_the_printed_answer(version, pipeline, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "Like i04 (Item [4])" in said
     assert "all are here" in said
+
+
+def test_long_names_are_cut_in_a_table_and_small_scores_differ(
+    pipeline, towers, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("twinspire.cli.show_lists.out.width", 120)
+    long = "x" * 20_000
+    publish(pipeline, towers, tmp_path / "staged", titles=[long] * 12)
+    similar_items(pipeline, "i04", 3)
+    said = capsys.readouterr().out
+    assert "…" in said and said.count("x") < 4 * 120
+    assert [_cell(score) for score in (0.00004, 0.000039, 0.0, 0.25)] == [
+        "4.0e-05",
+        "3.9e-05",
+        "0.0000",
+        "0.2500",
+    ]
 
 
 def test_a_list_too_long_to_be_drawn_is_a_line_per_item(

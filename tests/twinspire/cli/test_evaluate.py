@@ -162,6 +162,7 @@ def test_the_command_scores_a_file(tmp_path, truth):
         "recall@2"
     ] == pytest.approx(1 / 2)
     result = _run(str(tmp_path / "tiny.toml"), "--recs", recs, "--truth", truth, "--slices")
+    assert "all lists together" not in result.stderr, "nothing is known of the catalogue"
     assert "No slices: a file of recommendations does not tell users' pasts." in " ".join(
         result.stderr.split()
     )

@@ -68,3 +68,14 @@ def test_prose_is_broken_and_names_are_not():
     text = drawn(table, width=60)
     assert "a" * 30 in text
     assert "".join(text.split()).endswith("andwords") and "…" not in text
+
+
+def test_figures_keep_their_digits_where_names_can_give_way():
+    table = Table(
+        head=["on", "list", *"abcd"],
+        rows=[["held out", "taken before, decayed", *["0.1234"] * 4]],
+        names=(0, 1),
+    )
+    text = drawn(table, width=50)
+    assert text.split().count("0.1234") == 4 and "…" not in text
+    assert max(map(len, text.splitlines())) <= 50
