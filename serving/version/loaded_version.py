@@ -43,12 +43,14 @@ class Version:
       pipeline: what its features are.
       home: local folder of its files.
       manifest: what it says of itself.
+      mix_knows_more: whether its mix goes by what is taken just now, of which its ranker knows nothing.
     """
 
     def __init__(self, pipeline: Pipeline, home: Path, described: Manifest) -> None:
         self.pipeline = pipeline
         self.home = home
         self.manifest = described
+        self.mix_knows_more = False
 
     @classmethod
     def open(
@@ -207,13 +209,14 @@ class Version:
 
     def choose_source(self, source: str | None) -> str:
         """The source that answers: the one asked for, else the ranker where the gate found it
-        better than the fusion, else the fusion where there is one, else the two-tower.
+        better than the fusion and that knows no more by now, else the fusion where there is one,
+        else the two-tower.
 
         Raises:
           UsageError: the version has no such source.
         """
         if source is None:
-            if self._second_stage.serves:
+            if self._second_stage.serves and not self.mix_knows_more:
                 return RANKED
             return MIX if self.fusion else TWO_TOWER
         if source not in self.sources:

@@ -36,9 +36,9 @@ _REFITTED = 10 * 1_000_000
 """Microseconds between two fits of what is taken together, at least: of 200,000 events one takes .05
 to .4 s of a processor, the more the longer visits are.
 """
-_REPLACES = 0.5
-"""The share of the counts that was sent, from which on what was learnt takes the place of the
-version's own `co_visitation`, which knows more until then.
+_MOSTLY_NEW = 0.5
+"""The share of the counts that was sent, from which on what was learnt takes the place of what knows
+more until then: the version's own `co_visitation`, and its ranker, which was fitted on a day's start.
 """
 _GROWN = 10 * 1_000_000
 """Microseconds between two times that new items are taken up, at least."""
@@ -169,10 +169,11 @@ class VersionUpdater:
             self._put_own(self._own_together)
             self._visits_fitted = 0
         self.version.fusion = fusion
+        self.version.mix_knows_more = new >= _MOSTLY_NEW
 
     def _visits_say_more(self, now: int, new: float) -> bool:
         """Whether what users took together just now serves, where so much of the counts is new."""
-        if self._own_together is not None and (self._ranks_by_own or new < _REPLACES):
+        if self._own_together is not None and (self._ranks_by_own or new < _MOSTLY_NEW):
             return False
         return new > 0 and self._is_recent(self._visits.moment, now)
 

@@ -1,5 +1,7 @@
 """A version that goes by what users take, events for it, and what it lists then."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from serving.answers.recommend import recommend
@@ -16,9 +18,11 @@ LATE = 2_000_000_000 * 1_000_000
 """A moment long after the days of these versions."""
 
 
-def publish(pipeline, towers, staged, half_life: str) -> Version:
+def publish(
+    pipeline, towers, staged, half_life: str, more: Mapping[str, bytes] | None = None
+) -> Version:
     """A version whose counts, one for each half-life, fall from the first item to the last, and whose
-    mix goes by the two-tower.
+    mix goes by the two-tower; with more files.
     """
     counts = {column: [12.0 - n for n in range(12)] for column in TRENDING_HALF_LIVES}
     mix = Fusion(
@@ -28,7 +32,7 @@ def publish(pipeline, towers, staged, half_life: str) -> Version:
         fitted=FittedOn(on="progressive"),
     )
     constants = SourceConstants(sources={"trending": FittedChoice(choice=half_life)})
-    files = {"mix.json": mix.dump(), SourceConstants.FILE: constants.dump()}
+    files = {"mix.json": mix.dump(), SourceConstants.FILE: constants.dump(), **(more or {})}
     circle.publish(pipeline, towers, staged, nominators=files, counts=counts)
     return Version.open(pipeline)
 

@@ -11,6 +11,7 @@ from serving.version.event_buffer import EventBuffer
 from serving.version.loaded_version import Version
 from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
+from tests.serving import rankers
 from tests.serving.version.followed_version import HOUR, LATE, add, listed, publish, visit
 from twinspire_core.sources.recent_visits import RecentVisits
 
@@ -49,6 +50,31 @@ def test_the_mix_leans_as_far_as_the_counts_are_new(pipeline, towers, tmp_path):
     found = weights(version, updater, end + 3 * HOUR)
     assert found[0] == [0.342857, 0.6, 0.057143], "117 of 156 were sent: .8 * .75"
     assert found[1] == [0.05, 0.9, 0.05]
+
+
+@pytest.mark.parametrize("half_life", ["3h", "1d"])
+def test_the_mix_answers_in_the_rankers_place_while_most_counts_are_new(
+    pipeline, towers, tmp_path, half_life
+):
+    """The version counts 78 events, which are 39 after three hours, when 20 or 117 were sent."""
+    more = rankers.files(("two_tower", "past"), ("place:two_tower",), lambda rows: -rows[:, 0])
+    version = publish(pipeline, towers, tmp_path / "staged", half_life, more)
+    events = EventBuffer(1000)
+    updater = VersionUpdater(version, events, LATE)
+    end = counted_until(version)
+    by_the_hour = "mix" if half_life == "3h" else "ranked"
+
+    def source(hour: int) -> str:
+        updater.update(end + hour * HOUR)
+        return recommend(version, [{}], 3).source
+
+    assert source(3) == "ranked"
+    add(events, end, *[("i00", 3)] * 20)
+    assert source(3) == "ranked"
+    add(events, end, *[("i00", 3)] * 97)
+    assert source(3) == by_the_hour
+    assert recommend(version, [{}], 3, source="ranked").source == "ranked"
+    assert source(7) == "ranked", "events no longer come"
 
 
 def test_where_habits_hold_the_weights_do(pipeline, towers, tmp_path):
