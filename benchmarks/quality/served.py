@@ -47,7 +47,7 @@ LENGTH = 100
 FIRST = {
     "groceries": date(2017, 11, 4),
     "small-shop": date(2017, 11, 3),
-    "globo": date(2017, 10, 11),
+    "globo": date(2017, 10, 6),
 }
 """The day of a chain's first version. Where none is named it is the one before the test day."""
 _BATCH = 2_000
