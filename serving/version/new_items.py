@@ -80,6 +80,5 @@ class NewItems:
         """Takes up what was found just now; its events wait no longer."""
         self.ids += found.ids
         self._waiting = EventBuffer(MOST_EVENTS)
-        if len(self.ids) < self._most:
-            self._waiting.add(found.rest)
+        self._waiting.add(found.rest)
         self._has_more = False

@@ -33,8 +33,8 @@ _OF_HOURS = 12 * 3600 * 1_000_000
 same for weeks, the events of a day move little, and the weights hold.
 """
 _REFITTED = 10 * 1_000_000
-"""Microseconds between two fits of what is taken together, at least: of 200,000 events one takes .05
-to .4 s of a processor, the more the longer visits are.
+"""Microseconds between two fits of what is taken together, at least: of 200,000 events one takes .1
+to .9 s of a processor, the more the longer visits are, and 2 s where no two of them are alike.
 """
 _MOSTLY_NEW = 0.5
 """The share of the counts that was sent, from which on what was learnt takes the place of what knows

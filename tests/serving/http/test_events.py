@@ -96,6 +96,13 @@ def test_a_moment_may_be_written_in_several_ways(time):
     assert found.times.tolist() == [1_706_749_200 * 1_000_000]
 
 
+@pytest.mark.parametrize("time", ["2024-02-01T01:00:00.25Z", 1_706_749_200.25, 1_706_749_200_250])
+def test_events_of_a_second_keep_their_order(time):
+    body = orjson.dumps({"events": [{"item": "i01", "time": time}]})
+    found = event_bodies.parse(body, UTC, datetime.now(UTC))
+    assert found.times.tolist() == [1_706_749_200_250_000]
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "where"),
     [
@@ -212,6 +219,8 @@ def test_a_fault_leaves_lists_as_they_are_until_the_next_update(client, monkeypa
     assert first(client) != "i03"
     monkeypatch.setattr(EventBuffer, "after", real)
     until(lambda: first(client) == "i03")
+    monkeypatch.setattr(EventBuffer, "after", fail)
+    until(lambda: len(caplog.records) == 2)
 
 
 def test_a_version_that_does_not_answer_leaves_the_live_one_its_events(

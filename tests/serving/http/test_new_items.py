@@ -186,10 +186,21 @@ def test_another_version_begins_with_its_own_catalogue_and_takes_up_what_it_lack
 def test_what_takes_over_has_the_new_items_from_its_first_answer_on(home, live):
     version = Version.open(shop(home))
     feed = event_feed.EventFeed(1000, 10, lambda _: None, Metrics())
-    feed.take(version, Events.of(["new"] * 5, np.full(5, event_feed._now())))
+    now = np.full(50, event_feed._now())
+    feed.take(version, Events.of(["i08"] * 50, now))
+    feed.take(version, Events.of(["new"] * 5, now[:5]))
     warmed = []
-    answering = feed.follow(version, warmed.append)
-    assert warmed == [version] and answering.rows(["new"]).tolist() == [12]
+
+    def warm(asked: Version) -> None:
+        order = asked.candidate_sources.by_name["trending"].order
+        warmed.append((asked, circle.ITEMS[order[0]]))
+
+    answering = feed.follow(version, warm)
+    assert warmed == [(version, "i08")], "asked for what users will be told"
+    assert answering.rows(["new"]).tolist() == [12]
+    end = version_updates.counted_until(version)
+    told = feed.take(version, Events.of(["i08"] * 3, end + np.array([-1, 0, 1])))
+    assert told["before_version"] == 1
 
 
 def test_the_version_that_answers_grows_and_no_other_takes_its_place(home, live):

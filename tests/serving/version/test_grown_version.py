@@ -1,78 +1,23 @@
-"""Items that came after a version: when they are taken up, and which lists hold them.
-
-The version is the circle of twelve items (tests/serving/conftest.py): i11, i10, … are popular, i00, i01, …
-trend; who took i05 took i08 and i07 too. Of new items, `a` comes before all others in order of id.
-"""
+"""Which lists hold items that came after a version (tests/serving/version/growing_version.py)."""
 
 from dataclasses import replace
-from weakref import ref
 
 import numpy as np
 import pytest
 
 from serving.answers.recommend import recommend, similar
-from serving.version.event_buffer import EventBuffer, Events
 from serving.version.grown_version import NEW_IN, GrownVersion
 from serving.version.loaded_version import Version
-from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
-from tests.serving import rankers
-from tests.serving.answers.test_retrieval import files
-from tests.serving.version.followed_version import HOUR, LATE
+from tests.serving.version.followed_version import HOUR
+from tests.serving.version.growing_version import Sender, listed, publish, takers
 from twinspire_core.config.tables.deployment import ListsConfig
-from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
-from twinspire_core.contracts.fusion_file import FittedOn
-from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
 from twinspire_core.errors import UsageError
-from twinspire_core.fusion.fuse import Fusion
-from twinspire_core.sources.trending import RunningCounts
-
-SECOND = 1_000_000
-MIXED = ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence", "trending")
-
-
-def publish(pipeline, towers, staged, half_life: str = "3h") -> Version:
-    """A version with a mix of six sources and a ranker that the gate did not choose."""
-    mix = Fusion(sources=MIXED, bounds=(), weights=np.full((1, 6), 1 / 6), fitted=FittedOn())
-    constants = SourceConstants(sources={"trending": FittedChoice(choice=half_life)})
-    ranker = rankers.files(
-        ("past", "trending"), ("popular",), lambda rows: rows[:, 0], serves="mix"
-    )
-    carried = files(mix) | ranker | {SourceConstants.FILE: constants.dump()}
-    counts = {column: [12.0 - n for n in range(12)] for column in TRENDING_HALF_LIVES}
-    circle.publish(pipeline, towers, staged, nominators=carried, counts=counts)
-    return Version.open(pipeline)
 
 
 @pytest.fixture
 def published(pipeline, towers, tmp_path) -> Version:
     return publish(pipeline, towers, tmp_path / "staged")
-
-
-class Sender:
-    """Sends events of a time after the version's day, and updates the version as servers do."""
-
-    def __init__(self, version: Version, new_items: int = 100) -> None:
-        self.events = EventBuffer(1000)
-        self.updater = VersionUpdater(version, self.events, LATE, new_items)
-        self.moment = counted_until(version) + HOUR
-
-    def send(self, *sent: tuple[str, str | None], seconds: int = 60) -> Version:
-        """Events by user and item, all at once, some seconds after those of before."""
-        self.moment += seconds * SECOND
-        users, items = zip(*sent, strict=True)
-        self.events.add(Events.of(list(items), np.full(len(items), self.moment), list(users)))
-        self.updater.update(self.moment)
-        return self.updater.version
-
-
-def takers(item: str, count: int) -> list[tuple[str, str]]:
-    return [(f"{item}-{n}", item) for n in range(count)]
-
-
-def listed(version: Version, k: int = 3, source: str | None = "trending", **query) -> list[str]:
-    rows = recommend(version, [query], k, source=source).rows[0]
-    return version.ids[rows[rows >= 0]].tolist()
 
 
 @pytest.fixture
@@ -84,89 +29,6 @@ def grown(published) -> Version:
     return version
 
 
-def test_what_enough_users_take_is_listed(published):
-    sender = Sender(published)
-    version = sender.send(*takers("a", 2), *[("a-1", "a")] * 9)
-    assert version is published and "a" not in listed(version, 13), "two users, however often"
-    version = sender.send(("another", "a"), (None, "b"), (None, "b"))
-    # 12 and 11 were counted an hour before these, which leaves .8 of them.
-    assert listed(version) == ["a", "i00", "i01"], "12 events of three users"
-    assert "b" not in listed(version, 13)
-    version = sender.send((None, "b"))
-    assert "b" in listed(version, 14), "whose events do not say who took it"
-    assert listed(version, 2) == ["a", "i00"], "nothing was forgotten of what came before"
-    assert version.ids.tolist() == [*circle.ITEMS, "a", "b"]
-    assert published.ids.tolist() == circle.ITEMS
-
-
-def test_its_place_is_that_of_its_events(published):
-    """The version counts 12, 11, … at the end of its day, an hour and a minute before: .79 of that."""
-    version = Sender(published).send(*takers("a", 7), *takers("b", 4))
-    assert listed(version, 14) == [
-        *("i00", "i01", "i02", "i03", "a", "i04", "i05", "i06", "b", "i07", "i08", "i09"),
-        *("i10", "i11"),
-    ]
-    assert 0.79 * 9 > 7 > 0.8 * 8 and 0.79 * 6 > 4 > 0.8 * 5 - 0.1
-
-
-def test_a_catalogue_grows_at_most_once_in_ten_seconds(published):
-    sender = Sender(published)
-    first = sender.send(*takers("a", 3))
-    second = sender.send(*takers("b", 3), seconds=9)
-    assert second is first
-    third = sender.send(("u", "i00"), seconds=1)
-    assert third is not first and third.rows(["a", "b", "c"]).tolist() == [12, 13, -1]
-    assert first.rows(["a", "b"]).tolist() == [12, -1], "whoever answers by it sees one catalogue"
-
-
-def test_nothing_keeps_a_version_that_has_grown_further(published):
-    sender = Sender(published)
-    before = ref(sender.send(*takers("a", 3)))
-    recommend(before(), [{"allow": {"kind": "odd"}}], 5)
-    assert sender.send(*takers("b", 3)) is not before()
-    assert before() is None
-
-
-def test_no_more_items_are_taken_up_than_may_be(published):
-    sender = Sender(published, new_items=2)
-    version = sender.send(*takers("a", 3), *takers("b", 4), *takers("c", 5))
-    assert version.ids.tolist()[12:] == ["c", "b"], "those of most users"
-    assert sender.send(*takers("a", 30), *takers("d", 30)) is version
-    assert Sender(published, new_items=0).send(*takers("a", 30)) is published
-
-
-def test_a_fault_takes_an_item_up_in_all_places_or_in_none(published, monkeypatch):
-    def fail(*_):
-        raise MemoryError("no room")
-
-    sender = Sender(published)
-    for part, method in ((GrownVersion, "rows"), (RunningCounts, "grow")):
-        monkeypatch.setattr(part, method, fail)
-        with pytest.raises(MemoryError):
-            sender.send(*takers("a", 3))
-        monkeypatch.undo()
-        assert sender.updater.version is published
-    version = sender.send(("another", "a"), *takers("i04", 90))
-    assert version.ids.tolist() == [*circle.ITEMS, "a"]
-    assert listed(version, 2) == ["i04", "i00"]
-    # Its events are those that were sent in all, 7 of 3 users and another one.
-    counts = version.candidate_sources.by_name["trending"].scores
-    assert counts[12] == pytest.approx(7, abs=0.1)
-
-
-def test_what_the_version_could_know_is_not_new(published):
-    """Events of its day or before: it knew them, and left the item out."""
-    sender = Sender(published)
-    sender.moment -= 2 * HOUR
-    assert sender.send(*takers("a", 9)) is published
-
-
-@pytest.mark.parametrize("half_life", ["1d", "60d"])
-def test_where_habits_hold_the_catalogue_does(pipeline, towers, tmp_path, half_life):
-    version = publish(pipeline, towers, tmp_path / "staged", half_life)
-    assert Sender(version).send(*takers("a", 9)) is version
-
-
 def test_it_is_listed_after_what_was_taken_with_it_and_leads_on_itself(grown):
     assert listed(grown, 1, "co_visitation", history=["i03"]) == ["a"]
     assert listed(grown, 1, "co_visitation", history=["a"]) == ["i03"]
@@ -174,15 +36,6 @@ def test_it_is_listed_after_what_was_taken_with_it_and_leads_on_itself(grown):
     assert answer.source == "mix"
     named = dict(zip(grown.ids[answer.rows[0]], answer.sources(0), strict=True))
     assert sorted(named["a"]) == ["co_visitation", "trending"]
-
-
-def test_what_is_taken_together_with_it_is_learnt_at_once(published):
-    """Not ten seconds after what is taken together was fitted last."""
-    sender = Sender(published)
-    sender.send(*[(f"w{n}", item) for n in range(3) for item in ("i03", "i08")])
-    both = [taken for n in range(9) for taken in ((f"u{n}", "i03"), (f"u{n}", "a"))]
-    version = sender.send(*both, seconds=2)
-    assert listed(version, 1, "co_visitation", history=["i03"]) == ["a"]
 
 
 def test_all_other_lists_are_those_of_the_version_as_it_was_published(grown):
@@ -295,19 +148,6 @@ def test_an_older_list_of_what_is_taken_together_comes_back(published):
     assert listed(version, 1, "co_visitation", history=["i05"]) == ["a"]
     sender.updater.update(sender.moment + 4 * HOUR)
     assert listed(version, 2, "co_visitation", history=["i05", "a"]) == ["i08", "i07"]
-
-
-def test_another_version_takes_up_what_it_lacks(published, pipeline, towers, tmp_path):
-    """And forgets what it has not been sent; its own items are none of the new ones."""
-    sender = Sender(published)
-    sender.send(*takers("a", 3), *takers("i12", 5))
-    again = VersionUpdater(Version.open(pipeline), sender.events, LATE, 100)
-    again.update(sender.moment)
-    assert again.version.ids.tolist()[12:] == ["i12", "a"]
-    assert listed(again.version, 14) == listed(sender.updater.version, 14)
-    nothing = VersionUpdater(Version.open(pipeline), EventBuffer(10), LATE, 100)
-    nothing.update(sender.moment)
-    assert nothing.version.ids.tolist() == circle.ITEMS
 
 
 def test_what_is_shared_is_loaded_once(grown):

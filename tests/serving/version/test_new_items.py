@@ -30,3 +30,10 @@ def test_an_event_that_waits_is_no_table_of_its_own(monkeypatch):
             new.add(Events.of(["a"], np.array([1]), [user]))
     found = new.find()
     assert found is not None and found.ids == ["a"]
+
+
+def test_nothing_waits_where_no_more_are_taken_up(monkeypatch):
+    monkeypatch.setattr(new_items, "pl", None)
+    new = NewItems(0)
+    new.add(Events.of(["a"] * 3, np.arange(3)))
+    assert new.find() is None
