@@ -134,7 +134,7 @@ def prune(
     forgotten = _old_partials(p)
     verb = "deleting" if yes else "would delete"
     for place in [*old, *abandoned, *files, *forgotten]:
-        console.print(f"{verb} {place}", highlight=False)
+        console.print(f"{verb} {place}", highlight=False, soft_wrap=True)
     if yes:
         for version in old:
             registry.delete(version)

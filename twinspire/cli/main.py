@@ -19,6 +19,7 @@ from twinspire.cli import (
     monitor,
     notify,
     prepare,
+    run_days,
     scheduling,
     show_days,
     show_version,
@@ -32,7 +33,7 @@ from twinspire_core.version import __version__
 PANELS = {
     "Start": (prepare.doctor, prepare.init, prepare.partition, prepare.validate),
     "Every day": (
-        daily.run,
+        run_days.run,
         backfill.backfill,
         scheduling.which_day,
         scheduling.open_day,

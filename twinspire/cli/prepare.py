@@ -180,7 +180,11 @@ def init(
     if to.exists():
         raise UsageError(f"A draft is a new file, and {to} is there. Name another, or delete it.")
     to.write_text(text)
-    console.print(f"Wrote {to}. Read it, then: twinspire validate {to}", highlight=False)
+    console.print(
+        f"Wrote {to}. Read it, then: twinspire validate {to} --date DAY, for a day that has logs",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def validate(
