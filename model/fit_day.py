@@ -132,23 +132,26 @@ def _fit_fusion(day_fusion: DayFusion, out: Path) -> tuple[Fusion | None, Fusion
 
 
 def _day_ranker(
-    of: DayFusion, fusion: Fusion | None, parent: ParentEvaluation, version: VersionEvaluation
+    day_fusion: DayFusion,
+    fusion: Fusion | None,
+    parent: ParentEvaluation,
+    version: VersionEvaluation,
 ) -> DayRanker:
     """The ranker of a day whose fusion was fitted."""
-    known = of.costly[NEXT_DAY]
+    known = day_fusion.costly[NEXT_DAY]
     return DayRanker(
-        ctx=of.ctx,
-        day=of.day,
-        sources=of.sources,
-        fitted_sources=of.fitted_sources,
+        ctx=day_fusion.ctx,
+        day=day_fusion.day,
+        sources=day_fusion.sources,
+        fitted_sources=day_fusion.fitted_sources,
         parent=parent,
         version=version,
-        inherited=inherited_ranker(of.ctx),
-        inherited_fusion=of.inherited,
+        inherited=inherited_ranker(day_fusion.ctx),
+        inherited_fusion=day_fusion.inherited,
         fusion=fusion,
-        stored=ranking_rows.read(of.ctx.parent.train) if of.ctx.parent else [],
+        stored=ranking_rows.read(day_fusion.ctx.parent.train) if day_fusion.ctx.parent else [],
         known=known,
-        known_of_fit=alike_with_new_constants(known, of.sources, of.fitted_sources),
+        known_of_fit=alike_with_new_constants(known, day_fusion.sources, day_fusion.fitted_sources),
     )
 
 

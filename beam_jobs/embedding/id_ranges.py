@@ -62,17 +62,19 @@ def id_ranges(files: Iterable[IdFile]) -> list[IdRange]:
     return [IdRange(number, *bounds) for number, bounds in enumerate(ends)]
 
 
-def rows_between(files: Iterable[IdFile], of: IdRange, columns: Sequence[str] = ()) -> pa.Table:
+def rows_between(
+    files: Iterable[IdFile], id_range: IdRange, columns: Sequence[str] = ()
+) -> pa.Table:
     """The rows of a range, in the order of the files: `_item`, and those columns that the files have.
     Only files and row groups that may hold some are read.
     """
     found = [pa.table({"_item": pa.array([], pa.string())})]
-    for uri in (file.uri for file in files if _may_hold(file.bounds, of)):
+    for uri in (file.uri for file in files if _may_hold(file.bounds, id_range)):
         with open_parquet(uri) as file:
             wanted = [name for name in columns if name in file.schema_arrow.names]
             for number, column in enumerate(_columns(file)):
-                if _may_hold(_bounds(column), of):
-                    found.append(_within(file.read_row_group(number, ["_item", *wanted]), of))
+                if _may_hold(_bounds(column), id_range):
+                    found.append(_within(file.read_row_group(number, ["_item", *wanted]), id_range))
     return pa.concat_tables(found[1:] or found)
 
 
@@ -85,13 +87,13 @@ class EachOnce(beam.DoFn):
         self._files = list(files)
 
     @fails_fast
-    def process(self, of: IdRange) -> Iterator[Any]:
+    def process(self, id_range: IdRange) -> Iterator[Any]:
         """Looks at the range.
 
         Raises:
           BadData: an item is in the corpus twice.
         """
-        counts = pc.value_counts(rows_between(self._files, of)["_item"])
+        counts = pc.value_counts(rows_between(self._files, id_range)["_item"])
         repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
         if repeated:
             more = f" and {len(repeated) - _NAMED:,} more" if len(repeated) > _NAMED else ""
@@ -120,17 +122,19 @@ def _bounds(column: pq.ColumnChunkMetaData) -> tuple[str, str] | None:
     return statistics.min, statistics.max
 
 
-def _may_hold(bounds: tuple[str, str] | None, of: IdRange) -> bool:
+def _may_hold(bounds: tuple[str, str] | None, id_range: IdRange) -> bool:
     if bounds is None:
         return True
     low, high = bounds
     # Python compares text by code point, which is the order of its bytes in UTF-8.
-    return (of.end is None or low < of.end) and (of.first is None or high >= of.first)
+    return (id_range.end is None or low < id_range.end) and (
+        id_range.first is None or high >= id_range.first
+    )
 
 
-def _within(rows: pa.Table, of: IdRange) -> pa.Table:
-    if of.first is not None:
-        rows = rows.filter(pc.greater_equal(rows["_item"], of.first))
-    if of.end is not None:
-        rows = rows.filter(pc.less(rows["_item"], of.end))
+def _within(rows: pa.Table, id_range: IdRange) -> pa.Table:
+    if id_range.first is not None:
+        rows = rows.filter(pc.greater_equal(rows["_item"], id_range.first))
+    if id_range.end is not None:
+        rows = rows.filter(pc.less(rows["_item"], id_range.end))
     return rows

@@ -120,20 +120,20 @@ class CompareRange(beam.DoFn):
         self._batch_rows = batch_rows
         self._out = out
 
-    def process(self, of: IdRange) -> Iterator[Any]:
+    def process(self, id_range: IdRange) -> Iterator[Any]:
         """Compares a range."""
-        now = rows_between(self._corpus, of, self._columns)
-        before = rows_between(self._before, of, self._columns)
-        vectors = rows_between(self._vectors, of, [VECTOR])
+        now = rows_between(self._corpus, id_range, self._columns)
+        before = rows_between(self._before, id_range, self._columns)
+        vectors = rows_between(self._vectors, id_range, [VECTOR])
         found = compare(now, before, vectors, self._columns)
         if len(found.reused):
             # A bundle that is tried again writes the same bytes under the same name.
-            place = storage.join(self._out, ITEMS, f"reused-{of.number:05d}.parquet")
+            place = storage.join(self._out, ITEMS, f"reused-{id_range.number:05d}.parquet")
             write_plain(place, found.reused)
         for what in ("new", "changed", "withdrawn"):
             yield TaggedOutput(_COUNTS, (what, getattr(found, what)))
         yield TaggedOutput(_COUNTS, ("reused", len(found.reused)))
-        for batch in batches_of(found.anew, of.number, self._batch_rows):
+        for batch in batches_of(found.anew, id_range.number, self._batch_rows):
             yield TaggedOutput(_ANEW, batch)
 
 

@@ -40,15 +40,15 @@ class PartialWriter:
         self._counts: Counter[tuple[str, str, str, str]] = Counter()
         self._rejected: list[Rejected] = []
 
-    def add(self, found: Found) -> None:
+    def add(self, piece: Found) -> None:
         """Adds what was found next."""
-        match found:
+        match piece:
             case Count():
-                self._counts[found[:-1]] += found.n
+                self._counts[piece[:-1]] += piece.n
             case Rejected():
-                self._rejected.append(found)
+                self._rejected.append(piece)
             case _:
-                batch = batches.to_batch(found)
+                batch = batches.to_batch(piece)
                 if self._stream is None:
                     self._stream = pa.ipc.new_stream(self._sink, batch.schema, options=_PRESSED)
                 self._stream.write_batch(batch)

@@ -93,16 +93,16 @@ def check(
     )
 
 
-def _act_on(p: Pipeline, found: list[Anomaly], where: str) -> None:
+def _act_on(p: Pipeline, anomalies: list[Anomaly], where: str) -> None:
     """Fails, warns or says nothing, as `statistics.on_anomaly` has it."""
-    listed = "\n".join(f"  - {finding}" for finding in found)
-    if found and p.statistics.on_anomaly == "fail":
+    listed = "\n".join(f"  - {finding}" for finding in anomalies)
+    if anomalies and p.statistics.on_anomaly == "fail":
         raise BadData(
             "A day's statistics stay within the limits of [statistics]; these do"
             f" not:\n{listed}\nDetails: {where}. Mend the logs and run the day again; or, if the"
             ' day is right as it is, raise the limit or set statistics.on_anomaly = "warn".'
         )
-    if found and p.statistics.on_anomaly == "warn":
+    if anomalies and p.statistics.on_anomaly == "warn":
         console.print(
             f"Unusual data (statistics.on_anomaly is warn):\n{listed}", markup=False, soft_wrap=True
         )
@@ -230,12 +230,12 @@ def _shifted_category(
     return Anomaly(name, Kind.COMPARATOR_L_INFTY_HIGH, text)
 
 
-def to_proto(c: ComparedDays, found: list[Anomaly], measured: Mapping[str, Drift]) -> Anomalies:
+def to_proto(c: ComparedDays, anomalies: list[Anomaly], measured: Mapping[str, Drift]) -> Anomalies:
     """Writes findings down as TFDV does."""
     fails = c.p.statistics.on_anomaly == "fail"
     severity = AnomalyInfo.ERROR if fails else AnomalyInfo.WARNING
     result = Anomalies(baseline=c.known)
-    for finding in found:
+    for finding in anomalies:
         if finding.feature is None:
             entry = result.dataset_anomaly_info
         else:

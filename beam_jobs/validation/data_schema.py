@@ -87,8 +87,8 @@ def _add_shape(p: Pipeline, feature: schema_pb2.Feature) -> None:
             feature.shape.SetInParent()
 
 
-def _add_numbers(p: Pipeline, feature: schema_pb2.Feature, found: FeatureNameStatistics) -> None:
-    if found.type == FeatureNameStatistics.FLOAT:
+def _add_numbers(p: Pipeline, feature: schema_pb2.Feature, stats: FeatureNameStatistics) -> None:
+    if stats.type == FeatureNameStatistics.FLOAT:
         feature.type = schema_pb2.FLOAT
         return
     feature.type = schema_pb2.INT

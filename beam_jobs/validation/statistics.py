@@ -142,14 +142,14 @@ def _common(stats: pb.CommonStatistics, lengths: Lengths) -> None:
     stats.tot_num_values = lengths.values
 
 
-def _strings(feature: pb.FeatureNameStatistics, found: Strings) -> None:
+def _strings(feature: pb.FeatureNameStatistics, column: Strings) -> None:
     feature.type = pb.FeatureNameStatistics.STRING
     stats = feature.string_stats
-    _common(stats.common_stats, found.lengths)
-    stats.unique = found.unique
-    stats.avg_length = found.letters / max(1, found.lengths.values)
+    _common(stats.common_stats, column.lengths)
+    stats.unique = column.unique
+    stats.avg_length = column.letters / max(1, column.lengths.values)
     # TFDV's rank histogram has a bucket for each value here: it serves as the list of values.
-    for rank, (value, count) in enumerate(found.values()[:LISTED_VALUES]):
+    for rank, (value, count) in enumerate(column.values()[:LISTED_VALUES]):
         if rank < TOP_VALUES:
             stats.top_values.add(value=value, frequency=count)
         stats.rank_histogram.buckets.add(
@@ -157,22 +157,22 @@ def _strings(feature: pb.FeatureNameStatistics, found: Strings) -> None:
         )
 
 
-def _numbers(feature: pb.FeatureNameStatistics, found: Numbers) -> None:
+def _numbers(feature: pb.FeatureNameStatistics, column: Numbers) -> None:
     stats = feature.num_stats
-    _common(stats.common_stats, found.lengths)
-    n = found.moments.n
-    spread = found.moments.spread
+    _common(stats.common_stats, column.lengths)
+    n = column.moments.n
+    spread = column.moments.spread
     # Beside the spread, what is left of a mean of 0 is the order of adding.
-    stats.mean = rounded(found.moments.mean) if abs(found.moments.mean) > 1e-12 * spread else 0.0
-    stats.num_zeros = found.zeros
-    counts = BytesValue(value=found.buckets.to_bytes())
+    stats.mean = rounded(column.moments.mean) if abs(column.moments.mean) > 1e-12 * spread else 0.0
+    stats.num_zeros = column.zeros
+    counts = BytesValue(value=column.buckets.to_bytes())
     feature.custom_stats.add(name=BUCKET_COUNTS).any.Pack(counts)
-    quantiles = BytesValue(value=_kll_sketch(found.buckets))
+    quantiles = BytesValue(value=_kll_sketch(column.buckets))
     feature.custom_stats.add(name=_KLL_SKETCH).any.Pack(quantiles)
     if n == 0:
         return
     stats.std_dev = rounded(spread)
-    marks = [found.least, *map(float, found.buckets.quantiles([*_DECILES, 1]))]
+    marks = [column.least, *map(float, column.buckets.quantiles([*_DECILES, 1]))]
     stats.min = marks[0]
     stats.median = marks[5]
     stats.max = marks[-1]

@@ -166,20 +166,20 @@ def judge_memory(
             yield Finding(False, f"{why} {found.best.version}: {unread}")
 
 
-def _judge(found: BestComparison, gate: GateConfig) -> Iterator[Finding]:
-    of_day = found.compared
+def _judge(comparison: BestComparison, gate: GateConfig) -> Iterator[Finding]:
+    of_day = comparison.compared
     is_judged = of_day.users >= gate.min_users and of_day.change is not None
     if is_judged and _surely_beyond(of_day, gate):
-        yield Finding(True, _as_text(found, of_day, gate))
+        yield Finding(True, _as_text(comparison, of_day, gate))
         return
     # A line that has recovered is not refused for the days before
     recovered = is_judged and not _beyond(of_day, gate)
-    pooled = found.pooled
+    pooled = comparison.pooled
     if pooled and not recovered and _refuses(pooled, gate):
-        text = _as_text(found, pooled.compared, gate)
+        text = _as_text(comparison, pooled.compared, gate)
         yield Finding(True, f"{text}; {pooled.where}, each day's version against it")
     elif is_judged and _beyond(of_day, gate):
-        yield Finding(False, f"{_as_text(found, of_day, gate)}; this may be chance")
+        yield Finding(False, f"{_as_text(comparison, of_day, gate)}; this may be chance")
 
 
 def _refuses(pooled: PooledDays, gate: GateConfig) -> bool:
@@ -195,8 +195,10 @@ def _surely_beyond(compared: ComparedMeasure, gate: GateConfig) -> bool:
     return below and compared.differ >= LEAST_DIFFERENT
 
 
-def _as_text(found: BestComparison, compared: ComparedMeasure, gate: GateConfig) -> str:
-    best = f"{found.best.version}, the best accepted version of the {MEMORY_DAYS} days before it"
+def _as_text(comparison: BestComparison, compared: ComparedMeasure, gate: GateConfig) -> str:
+    best = (
+        f"{comparison.best.version}, the best accepted version of the {MEMORY_DAYS} days before it"
+    )
     return (
         f"{compared.name} is {compared.candidate:.4f}, {best}, has {compared.baseline:.4f}"
         f"{compared.change_as_text}; all of the interval below -gate.max_drop = -{gate.max_drop:g}"

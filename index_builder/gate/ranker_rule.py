@@ -202,12 +202,12 @@ def _is_surely_better(pooled: PooledDays) -> bool:
     return low is not None and low > 0 and pooled.compared.differ >= LEAST_DIFFERENT
 
 
-def _is_surely_below(found: PairedDifferences, metric: str) -> bool:
+def _is_surely_below(differences: PairedDifferences, metric: str) -> bool:
     """Whether all of the 95% interval of one day's differences lies below 0."""
-    one = found.by_measure.get(metric)
+    one = differences.by_measure.get(metric)
     if one is None or one.differ < LEAST_DIFFERENT:
         return False
-    return bool(one.mean + SURE * one.deviation / found.users**0.5 < 0)
+    return bool(one.mean + SURE * one.deviation / differences.users**0.5 < 0)
 
 
 def _as_text(pooled: PooledDays, other: str) -> str:

@@ -117,10 +117,10 @@ def judge(measured: JudgedVersion, gate: GateConfig, index: IndexConfig) -> Gate
 
 
 def _conclude(
-    found: Sequence[Finding], figures: GateFigures, *, serves: str | None = None
+    findings: Sequence[Finding], figures: GateFigures, *, serves: str | None = None
 ) -> GateVerdict:
-    refused = tuple(text for refuses, text in found if refuses)
-    notes = tuple(text for refuses, text in found if not refuses)
+    refused = tuple(text for refuses, text in findings if refuses)
+    notes = tuple(text for refuses, text in findings if not refuses)
     verdict = {"accepted": not refused, "refused": refused, "notes": notes, "figures": figures}
     return GateVerdict(**verdict, **({"serves": serves} if serves else {}))
 

@@ -73,15 +73,15 @@ def _sliced(facts: Facts, listed: list[MeasuredLists], side: str) -> Figure:
 
 
 def _sliced_table(
-    facts: Facts, found: Mapping[str, SliceMeasures], series: list[Series], side: str
+    facts: Facts, by_slice: Mapping[str, SliceMeasures], series: list[Series], side: str
 ) -> Table:
-    names = [name for name in found if name != "outside"]
+    names = [name for name in by_slice if name != "outside"]
     if side == USERS:
         counted = "users"
-        counts: list[int | None] = [found[name].users for name in names]
+        counts: list[int | None] = [by_slice[name].users for name in names]
     else:
         counted = "taken"
-        counts = [found[name].true for name in names]
+        counts = [by_slice[name].true for name in names]
     rows = [
         [name, count(counts[place]), *(number(one.values[place]) for one in series)]
         for place, name in enumerate(names)

@@ -125,9 +125,9 @@ def popularity(facts: Facts) -> Section:
     return Section(anchor=anchor, title=title, text=text, figures=[_popularity(found)], half=True)
 
 
-def _popularity(found: PopularityFigures) -> Figure:
-    names = [*(str(number + 1) for number in range(len(found.items) - 1)), "none"]
-    lists = [(name, shares) for name, shares in found.lists.items() if sum(shares)]
+def _popularity(figures: PopularityFigures) -> Figure:
+    names = [*(str(number + 1) for number in range(len(figures.items) - 1)), "none"]
+    lists = [(name, shares) for name, shares in figures.lists.items() if sum(shares)]
     series = [
         Series(colour=name, values=shares, dashed=name not in ("two_tower", "mix"))
         for name, shares in lists
@@ -141,25 +141,25 @@ def _popularity(found: PopularityFigures) -> Figure:
     rows = [
         [
             name,
-            count(found.items[place]),
-            share(found.clicks[place]),
+            count(figures.items[place]),
+            share(figures.clicks[place]),
             *(share(shares[place]) for _, shares in lists),
         ]
         for place, name in enumerate(names)
     ]
     head = ["group", "items", "taken", *(list_name(name) for name, _ in lists)]
     return Figure(
-        title=f"Shares of the first {found.k} recommended, and of what was taken",
+        title=f"Shares of the first {figures.k} recommended, and of what was taken",
         svg=charts.groups(
             "popularity",
             names,
-            Series(colour="clicks", values=found.clicks),
+            Series(colour="clicks", values=figures.clicks),
             series,
             ("groups of items, most popular first", "share of items listed, or taken"),
         ),
         alt=(
-            f"In the most popular group: taken {share(found.clicks[0])}; {top}. In the group"
-            f" without events: taken {share(found.clicks[-1])}; {bottom}"
+            f"In the most popular group: taken {share(figures.clicks[0])}; {top}. In the group"
+            f" without events: taken {share(figures.clicks[-1])}; {bottom}"
         ),
         caption="Held-out users of the day, by this version.",
         legend=legend,
@@ -207,10 +207,10 @@ def frequency(facts: Facts) -> Section:
     return Section(anchor=anchor, title=title, text=text, figures=[figure], half=True)
 
 
-def _factor(found: FrequencyFigures) -> str:
-    if found.factor is None:
-        return f"No item was met {found.known} times, so that its true frequency would be known."
+def _factor(figures: FrequencyFigures) -> str:
+    if figures.factor is None:
+        return f"No item was met {figures.known} times, so that its true frequency would be known."
     return (
-        f"For items met {found.known} times or more it is off by a factor of"
-        f" {found.factor:.2f}, taking the mean over their rows."
+        f"For items met {figures.known} times or more it is off by a factor of"
+        f" {figures.factor:.2f}, taking the mean over their rows."
     )

@@ -158,9 +158,9 @@ def remember_day(
         # Users of earlier days would be counted on their own day and here.
         return pooled(paired_differences(held_out, ours, theirs, ks, of_today))
 
-    def pooled(found: PairedDifferences | None) -> PairedDifferences | None:
-        few = found and is_pooled(found.users, ctx.pipeline.gate.min_users)
-        return _of_all(found) if found and few else None
+    def pooled(differences: PairedDifferences | None) -> PairedDifferences | None:
+        few = differences and is_pooled(differences.users, ctx.pipeline.gate.min_users)
+        return _of_all(differences) if differences and few else None
 
     of_all = paired_differences(held_out, ours, parents, ks)
     best = before.best
@@ -189,10 +189,10 @@ def _of_ranker(ranker: RankerMeasures | None) -> dict[str, Any]:
     }
 
 
-def _of_all(found: PairedDifferences) -> PairedDifferences:
+def _of_all(differences: PairedDifferences) -> PairedDifferences:
     """Without those of slices, which are not pooled."""
-    of_all = {name: one for name, one in found.by_measure.items() if "/" not in name}
-    return found.model_copy(update={"by_measure": of_all})
+    of_all = {name: one for name, one in differences.by_measure.items() if "/" not in name}
+    return differences.model_copy(update={"by_measure": of_all})
 
 
 def line_after(ctx: StageContext, own: MeasuredDay | None) -> dict[str, MeasuredDay]:

@@ -87,33 +87,33 @@ class _Contender:
         )
 
 
-def measure_fusions(of: DayFusion, fusion: Fusion | None) -> FusionMeasures:
+def measure_fusions(day_fusion: DayFusion, fusion: Fusion | None) -> FusionMeasures:
     """What metrics.json says of fusions.
 
     Args:
-      of: the day.
+      day_fusion: the day.
       fusion: what `DayFusion.fit` returned.
     """
-    ks = of.ctx.pipeline.evaluation.ks
+    ks = day_fusion.ctx.pipeline.evaluation.ks
     parent_next_day = _Contender(
-        fusion=of.inherited,
-        sources=of.sources,
-        evaluation_set=of.day.evaluation_sets[NEXT_DAY],
-        two_tower=of.parent_lists.get(NEXT_DAY),
-        known=of.costly.get(NEXT_DAY),
+        fusion=day_fusion.inherited,
+        sources=day_fusion.sources,
+        evaluation_set=day_fusion.day.evaluation_sets[NEXT_DAY],
+        two_tower=day_fusion.parent_lists.get(NEXT_DAY),
+        known=day_fusion.costly.get(NEXT_DAY),
         ks=ks,
     )
-    own, parent = _on_held_out_users(of, fusion)
+    own, parent = _on_held_out_users(day_fusion, fusion)
     today = own.evaluation_set
     served = own.served
     # Without a parent they are the version's own lists of before its last day, which nobody served.
-    served_before = parent.served if of.ctx.parent else None
+    served_before = parent.served if day_fusion.ctx.parent else None
     beside_parent = None
     exchanged = None
     if served and served_before:
-        if fusion is not None or of.inherited is not None:
+        if fusion is not None or day_fusion.inherited is not None:
             beside_parent = paired_differences(today, served, served_before, ks)
-        if (fusion is None) != (of.inherited is None):
+        if (fusion is None) != (day_fusion.inherited is None):
             exchanged = _compare(today, served, served_before, ks)
     return FusionMeasures(
         progressive=parent_next_day.measures(),
@@ -123,50 +123,54 @@ def measure_fusions(of: DayFusion, fusion: Fusion | None) -> FusionMeasures:
         beside_sources=parent_next_day.beside_sources(),
         own_beside_sources=own.beside_sources(),
         fitted=fusion.fitted if fusion else None,
-        keeps_weights=_weigh_alike(fusion, of.inherited),
+        keeps_weights=_weigh_alike(fusion, day_fusion.inherited),
     )
 
 
-def _on_held_out_users(of: DayFusion, fusion: Fusion | None) -> tuple[_Contender, _Contender]:
+def _on_held_out_users(
+    day_fusion: DayFusion, fusion: Fusion | None
+) -> tuple[_Contender, _Contender]:
     """The day's own fusion and the parent's, on users held out of today.
 
     Held-out users of earlier days fill up other measures; of fused lists they are no test.
     """
-    of_today = of.held_out_of_today()
+    of_today = day_fusion.held_out_of_today()
     today = prepare_as_configured(
-        of.day.evaluation_sets[HELD_OUT].queries.filter(pa.array(of_today)),
-        of.day.corpus,
-        of.ctx.pipeline.evaluation,
-        exclude_seen=of.day.evaluation_sets[NEXT_DAY].exclude_seen,
+        day_fusion.day.evaluation_sets[HELD_OUT].queries.filter(pa.array(of_today)),
+        day_fusion.day.corpus,
+        day_fusion.ctx.pipeline.evaluation,
+        exclude_seen=day_fusion.day.evaluation_sets[NEXT_DAY].exclude_seen,
     )
     known = None
-    if HELD_OUT in of.costly:
-        known = {name: lists.of(of_today) for name, lists in of.costly[HELD_OUT].items()}
+    if HELD_OUT in day_fusion.costly:
+        known = {name: lists.of(of_today) for name, lists in day_fusion.costly[HELD_OUT].items()}
     own = _Contender(
         fusion=fusion,
-        sources=of.fitted_sources,
+        sources=day_fusion.fitted_sources,
         evaluation_set=today,
         # Weights are not measured on the users that they were fitted on.
-        two_tower=None if _was_fitted_on_held_out(of, fusion) else _lists_of(of.lists, of_today),
+        two_tower=None
+        if _was_fitted_on_held_out(day_fusion, fusion)
+        else _lists_of(day_fusion.lists, of_today),
         known=_without_constants(known),
-        ks=of.ctx.pipeline.evaluation.ks,
+        ks=day_fusion.ctx.pipeline.evaluation.ks,
     )
     parent = replace(
         own,
-        fusion=of.inherited,
-        sources=of.sources,
-        two_tower=_lists_of(of.parent_lists, of_today),
+        fusion=day_fusion.inherited,
+        sources=day_fusion.sources,
+        two_tower=_lists_of(day_fusion.parent_lists, of_today),
         known=known,
     )
     return own, parent
 
 
-def _was_fitted_on_held_out(of: DayFusion, fusion: Fusion | None) -> bool:
+def _was_fitted_on_held_out(day_fusion: DayFusion, fusion: Fusion | None) -> bool:
     """Whether today's held-out users are those that the weights were fitted on."""
     if fusion is None:
         return False
     fitted = fusion.fitted
-    return fitted.on == HELD_OUT_USERS and fitted.day == str(of.ctx.day)
+    return fitted.on == HELD_OUT_USERS and fitted.day == str(day_fusion.ctx.day)
 
 
 def _weigh_alike(fusion: Fusion | None, other: Fusion | None) -> bool:
