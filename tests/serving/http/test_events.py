@@ -1,6 +1,7 @@
 """`/v1/events`: what users took a moment ago moves the lists of the moment."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -94,6 +95,15 @@ def test_a_moment_may_be_written_in_several_ways(time):
     body = orjson.dumps({"events": [{"item": "i01", "time": time}]})
     found = event_bodies.parse(body, ZoneInfo("Asia/Tokyo"), datetime.now(UTC))
     assert found.times.tolist() == [1_706_749_200 * 1_000_000]
+
+
+def test_a_senders_clock_may_be_a_minute_ahead():
+    now = datetime(2024, 2, 1, tzinfo=UTC)
+    for seconds in (-1, 60, 61):
+        time = (now + timedelta(seconds=seconds)).isoformat()
+        body = orjson.dumps({"events": [{"item": "i01", "time": time}]})
+        with pytest.raises(Problem, match="60 s after") if seconds > 60 else nullcontext():
+            event_bodies.parse(body, UTC, now)
 
 
 @pytest.mark.parametrize("time", ["2024-02-01T01:00:00.25Z", 1_706_749_200.25, 1_706_749_200_250])
