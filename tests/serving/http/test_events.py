@@ -1,26 +1,18 @@
 """`/v1/events`: what users took a moment ago moves the lists of the moment."""
 
-import json
-from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import numpy as np
-import orjson
 import pytest
 
 from serving.app import create_app
-from serving.http import event_bodies, event_feed
-from serving.http.http_errors import Problem
-from serving.http.prometheus import Metrics
-from serving.version.event_buffer import NOBODY, EventBuffer, Events
-from serving.version.loaded_version import Version
+from serving.http import event_feed
+from serving.version.event_buffer import EventBuffer
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import FAST, ready, running, shop, until
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.contracts.fusion_file import FittedOn
-from twinspire_core.errors import BadData
 from twinspire_core.fusion.fuse import Fusion
 
 COUNTS = {column: [12.0 - n for n in range(12)] for column in TRENDING_HALF_LIVES}
@@ -88,32 +80,6 @@ def test_what_does_not_count_is_told(client):
 
 
 @pytest.mark.parametrize(
-    "time", ["2024-02-01T10:00:00", "2024-02-01T01:00:00Z", 1_706_749_200, 1_706_749_200_000]
-)
-def test_a_moment_may_be_written_in_several_ways(time):
-    """The zone of a time without one is the pipeline's, Tokyo."""
-    body = orjson.dumps({"events": [{"item": "i01", "time": time}]})
-    found = event_bodies.parse(body, ZoneInfo("Asia/Tokyo"), datetime.now(UTC))
-    assert found.times.tolist() == [1_706_749_200 * 1_000_000]
-
-
-def test_a_senders_clock_may_be_a_minute_ahead():
-    now = datetime(2024, 2, 1, tzinfo=UTC)
-    for seconds in (-1, 60, 61):
-        time = (now + timedelta(seconds=seconds)).isoformat()
-        body = orjson.dumps({"events": [{"item": "i01", "time": time}]})
-        with pytest.raises(Problem, match="60 s after") if seconds > 60 else nullcontext():
-            event_bodies.parse(body, UTC, now)
-
-
-@pytest.mark.parametrize("time", ["2024-02-01T01:00:00.25Z", 1_706_749_200.25, 1_706_749_200_250])
-def test_events_of_a_second_keep_their_order(time):
-    body = orjson.dumps({"events": [{"item": "i01", "time": time}]})
-    found = event_bodies.parse(body, UTC, datetime.now(UTC))
-    assert found.times.tolist() == [1_706_749_200_250_000]
-
-
-@pytest.mark.parametrize(
     ("body", "kind", "where"),
     [
         ("{", "bad_json", None),
@@ -164,33 +130,6 @@ def test_what_is_wrong_is_told_and_nothing_counts(client, body, kind, where):
     assert after == before
 
 
-def test_of_who_took_it_a_number_is_kept_and_no_id():
-    body = orjson.dumps({"events": [{"item": "i1", "user": user} for user in ("u", 7, "7", None)]})
-    found = event_bodies.parse(body, UTC, datetime.now(UTC)).users.tolist()
-    assert found[1] == found[2] and len(set(found)) == 3
-    assert found[3] == NOBODY
-
-
-def test_colons_of_times_and_ids_cost_no_second_look(monkeypatch):
-    """Nearly every body has some, and the look for keys given twice takes as long as reading it."""
-    monkeypatch.setattr(event_bodies, "read_object", None)
-    ids = ["shoe:41", "plain", 'a "b"']
-    events = [{"item": item, "time": "2024-04-15T09:30:00+02:00"} for item in ids]
-    for body in (json.dumps({"events": events}), json.dumps({"events": events}, indent=1)):
-        assert event_bodies.parse(body.encode(), UTC, datetime.now(UTC)).items == ids
-
-
-def test_a_body_has_ten_thousand_events_at_the_most():
-    """Asked of the reader itself: this small server takes no body that long."""
-    event = {"item": "i01"}
-    now = datetime.now(UTC)
-    whole = event_bodies.parse(orjson.dumps({"events": [event] * 10_000}), UTC, now)
-    assert len(whole.items) == len(whole.times) == 10_000
-    with pytest.raises(Problem, match="1 to 10,000") as raised:
-        event_bodies.parse(orjson.dumps({"events": [event] * 10_001}), UTC, now)
-    assert raised.value.type == "out_of_range"
-
-
 def test_a_version_that_takes_over_knows_what_was_sent(client, home, towers):
     client.post("/v1/events", json={"events": [{"item": "i09"}] * 200})
     until(lambda: first(client) == "i09")
@@ -231,33 +170,6 @@ def test_a_fault_leaves_lists_as_they_are_until_the_next_update(client, monkeypa
     until(lambda: first(client) == "i03")
     monkeypatch.setattr(EventBuffer, "after", fail)
     until(lambda: len(caplog.records) == 2)
-
-
-def test_a_version_that_does_not_answer_leaves_the_live_one_its_events(
-    tmp_path, towers, monkeypatch
-):
-    """Nor does it wait for events while the next one is warmed up."""
-    monkeypatch.setattr(event_feed, "_INTERVAL", 0.02)
-    pipeline = shop(tmp_path)
-    day = str(YESTERDAY.date())
-    circle.publish(pipeline, towers, tmp_path / "staged", day, nominators=MIX, counts=COUNTS)
-    live, other = Version.open(pipeline), Version.open(pipeline)
-    feed = event_feed.EventFeed(1000, 0, lambda _: None, Metrics())
-
-    def send(item: str, times: int) -> None:
-        feed.take(live, Events.of([item] * times, np.full(times, event_feed._now())))
-        until(lambda: circle.ITEMS[live.candidate_sources.by_name["trending"].order[0]] == item)
-
-    def fail(_) -> None:
-        send("i05", 90)
-        raise BadData("It does not answer.")
-
-    feed.follow(live, lambda _: None)
-    feed.start()
-    with pytest.raises(BadData):
-        feed.follow(other, fail)
-    send("i06", 200)
-    feed.stop()
 
 
 def test_a_version_without_the_source_says_so(tmp_path, towers):

@@ -12,12 +12,7 @@ from typer.testing import CliRunner
 
 from serving.app import create_app
 from serving.http import event_feed
-from serving.http.hot_swap import LiveVersion
-from serving.http.prometheus import Metrics
 from serving.version import version_updates
-from serving.version.event_buffer import Events
-from serving.version.grown_version import GrownVersion
-from serving.version.loaded_version import Version
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import FAST, ready, running, shop, until
 from twinspire.cli.main import app
@@ -181,65 +176,6 @@ def test_another_version_begins_with_its_own_catalogue_and_takes_up_what_it_lack
     until(swapped)
     assert seen == {("i12", "new")}, "not for a moment what it was published with"
     assert later != live and client.get("/v1/version").json()["new_items"] == 2
-
-
-def test_what_takes_over_has_the_new_items_from_its_first_answer_on(home, live):
-    version = Version.open(shop(home))
-    feed = event_feed.EventFeed(1000, 10, lambda _: None, Metrics())
-    now = np.full(50, event_feed._now())
-    feed.take(version, Events.of(["i08"] * 50, now))
-    feed.take(version, Events.of(["new"] * 5, now[:5]))
-    warmed = []
-
-    def first_of(asked: Version) -> str:
-        return asked.ids[asked.candidate_sources.by_name["trending"].order[0]]
-
-    def warm(asked: Version) -> None:
-        warmed.append((asked, first_of(asked)))
-        feed.take(version, Events.of(["i09"] * 90, np.full(90, event_feed._now())))
-
-    answering = feed.follow(version, warm)
-    assert warmed == [(version, "i08")], "asked for what users will be told"
-    assert answering.rows(["new"]).tolist() == [12]
-    assert first_of(answering) == "i09", "which was sent meanwhile"
-    end = version_updates.counted_until(version)
-    told = feed.take(version, Events.of(["i08"] * 3, end + np.array([-1, 0, 1])))
-    assert told["before_version"] == 1
-
-
-def test_a_grown_version_is_asked_once_before_it_answers(home, live, monkeypatch):
-    """What is made when it is first asked for is there by then."""
-    seen = []
-    monkeypatch.setattr(
-        event_feed, "recommend", lambda version, *_, **__: seen.append(("asked", version))
-    )
-    version = Version.open(shop(home))
-    feed = event_feed.EventFeed(1000, 10, lambda one: seen.append(("grown", one)), Metrics())
-    feed.take(version, Events.of(["new"] * 5, np.full(5, event_feed._now())))
-    answering = feed.follow(version, lambda _: None)
-    assert answering is not version
-    assert seen == [("asked", answering), ("grown", answering), ("grown", answering)]
-
-
-def test_the_version_that_answers_grows_and_no_other_takes_its_place(home, live):
-    """One that is warmed up beside it grows too, and waits."""
-    pipeline = shop(home)
-    following = LiveVersion(
-        pipeline, lambda name: Version.open(pipeline, name), lambda one: one, Metrics(), poll=2
-    )
-    following.grow(GrownVersion(Version.open(pipeline), ["new"]))
-    assert following.current is None
-    following.look()
-    began = following.current
-    following.grow(GrownVersion(Version.open(pipeline), ["new"]))
-    assert following.current is began
-    grown = GrownVersion(began.version, ["new"])
-    following.grow(grown)
-    assert (following.current.version, following.current.since) == (grown, began.since)
-    following.grow(GrownVersion(grown.published, ["new", "newer"]))
-    assert following.current.version.rows(["newer"]).tolist() == [13]
-    following.look()
-    assert following.current.version.rows(["newer"]).tolist() == [13], "the same is live still"
 
 
 def test_another_process_knows_no_new_items(client, home):
