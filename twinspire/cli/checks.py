@@ -56,7 +56,7 @@ class Report:
             head=["", "what", "found", "what to do"],
             rows=[[MARKS[one.state], one.name, one.found, one.remedy] for one in self.checks],
             title=f"Twinspire {__version__}",
-            names=(0, 1),
-            prose=(2, 3),
+            names=(0,),
+            prose=(1, 2, 3),
             sections=[n for n in range(1, len(groups)) if groups[n] != groups[n - 1]],
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -23,8 +24,10 @@ from twinspire.cli.options import (
     resolve_day,
 )
 from twinspire.cli.terminal_tables import terminal_table
+from twinspire_core.config.tables.deployment import PipelineConfig
 from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import BadData, UsageError
+from twinspire_core.messages import with_full_stop
 
 out = Console()
 
@@ -173,18 +176,32 @@ def init(
     """
     from beam_jobs.scaffold import draft
 
+    if to is not None and to.exists():
+        raise UsageError(f"A draft is a new file, and {to} is there. Name another, or delete it.")
+    _check_names(name, time_zone)
     text = draft.draft(name, events, items, users, time_zone, to.parent if to else None)
     if to is None:
         typer.echo(text, nl=False)
         return
-    if to.exists():
-        raise UsageError(f"A draft is a new file, and {to} is there. Name another, or delete it.")
+    to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(text)
     console.print(
         f"Wrote {to}. Read it, then: twinspire validate {to} --date DAY, for a day that has logs",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _check_names(name: str, time_zone: str) -> None:
+    """Refuses what no pipeline file may hold, before a draft holds it."""
+    try:
+        PipelineConfig(name=name, time_zone=time_zone)
+    except ValidationError as e:
+        problems = "; ".join(
+            f"--{str(one['loc'][0]).replace('_', '-')} {one['input']!r}: {one['msg']}"
+            for one in e.errors()
+        )
+        raise UsageError(with_full_stop(f"A draft would not be valid. {problems}")) from e
 
 
 def validate(

@@ -148,12 +148,16 @@ def test_the_commands_end_with_the_exit_codes_of_the_manual(shop, tmp_path):
             [sys.executable, "-m", "twinspire", *arguments], capture_output=True, text=True
         )
 
-    made = tmp_path / "made.toml"
+    made = tmp_path / "pipelines" / "made.toml"  # in a folder that is not there yet
     command = ("init", str(shop.parent / "events"), "--name", "shop", "--out", str(made))
     assert (
         twinspire(*command).returncode == 0
         and twinspire("validate", str(made), "--date", str(DAY)).returncode == 0
     )
+    unfit = ("--name", "My shop", "--time-zone", "Europe/Berln", "--out", str(tmp_path / "x.toml"))
+    told = twinspire(*command[:2], *unfit)
+    assert told.returncode == 2 and not (tmp_path / "x.toml").exists()
+    assert "--name 'My shop'" in told.stderr and "'Europe/Berlin'?" in told.stderr
     again = twinspire(*command)
     assert again.returncode == 2 and "is there" in again.stderr
     made.write_text(made.read_text().replace('user = "user_id"', 'user = "nobody"'))

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from twinspire.cli import doctor
+from twinspire.cli.checks import Check, Report
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import load
 
@@ -140,3 +141,17 @@ def test_a_library_that_breaks_is_one_line_and_one_that_is_absent_is_no_fault(
     with console.capture() as shown:
         console.print(terminal_table(report.as_table()))
     assert "libfoo.so.1" in shown.get()
+
+
+def test_places_have_room_beside_long_names_of_packages():
+    """In a terminal of 80 columns, where one package's name takes half of them."""
+    place = "/data/shop/logs/events/dt={date}/"
+    checks = (
+        Check("version", "apache-airflow-providers-cncf-kubernetes", "ok", "10.25.0"),
+        Check("store", "events", "ok", f"46 days, 2024-03-01 to 2024-04-15, at {place}"),
+    )
+    console = Console(width=80)
+    with console.capture() as shown:
+        console.print(terminal_table(Report(checks).as_table()))
+    drawn = shown.get()
+    assert "46 days, 2024-03-01 to" in drawn
