@@ -1,8 +1,10 @@
 """When items that came after a version are taken up (tests/serving/version/growing_version.py)."""
 
+from dataclasses import replace
 from shutil import rmtree
 from weakref import ref
 
+import numpy as np
 import pytest
 
 from serving.answers.recommend import recommend
@@ -68,6 +70,14 @@ def test_no_file_is_read_when_a_catalogue_grows(published):
     for source in (None, *version.sources):
         assert recommend(version, [request], 5, source=source).counts.tolist() == [5], source
     assert listed(version, 1, None) and version.fusion.sources == (*MIXED, "co_visitation")
+
+
+def test_a_mix_that_goes_by_no_events_stays_what_it_is(published):
+    mix = replace(published.fusion, sources=("two_tower", "past"), weights=np.array([[0.5, 0.5]]))
+    published.fusion = mix
+    version = Sender(published).send(*takers("a", 9))
+    assert version is not published and version.fusion is mix
+    assert "a" in listed(version, 3) and "a" not in listed(version, 3, None, history=["i03"])
 
 
 def test_nothing_keeps_a_version_that_has_grown_further(published):
