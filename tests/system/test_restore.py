@@ -37,7 +37,8 @@ def test_without_working_files_the_next_day_is_trained_from_scratch(shop):
     assert answers(shop) == SECOND
     [third] = twinspire("status", str(shop), "--json", "--from", THIRD, "--to", THIRD)["days"]
     assert third["command"].endswith(f"--date {THIRD} --mode full")
-    assert "--mode full" in twinspire("run", str(shop), "--date", THIRD, check=2)
+    [failed] = twinspire("run", str(shop), "--date", THIRD, check=2)["days"]
+    assert "--mode full" in failed["reason"]
     twinspire("run", str(shop), "--date", THIRD, "--mode", "full")
     assert answers(shop) == THIRD
     assert days(shop) == [(FIRST, None), (SECOND, FIRST), (THIRD, None)]
