@@ -2,12 +2,14 @@
 
     python -m benchmarks.quality --case globo/next-day --contender twinspire/served    makes the versions
     python -m benchmarks.timed_finds --json timed_finds.json
+    python -m benchmarks.timed_finds --case globo/last-click
 
-The next day's readers of each of Globo's test days, as `benchmarks.quality` asks for them. The log says of
-each visit's last click that it came 30 seconds after the one before, whenever it was, so by midnight it holds
-some of what was not yet read. Here an item counts as found only if it had so many clicks with a time of their
-own in the week before: any number (as in the benchmark), 1, or 10. Recall@50 of what is served, of the mix
-and of the peer that counts what was read in the last hours, with 95% intervals over users.
+The next day's readers of each of Globo's test days, or last clicks, as `benchmarks.quality` asks for them.
+The log says of each visit's last click that it came 30 seconds after the one before, whenever it was, so by
+midnight it holds some of what was not yet read. Here an item counts as found only if it had so many clicks
+with a time of their own in the week before: any number (as in the benchmark), 1, or 10. Recall@50 of what is
+served, of the mix and of the peer that counts what was read in the last hours (before a last click: up to
+it), with 95% intervals over users.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from benchmarks.quality.prepare import Prepared
 from benchmarks.quality.splits import Case
 from twinspire_core.config.source_names import MIX
 
-CASE = "globo/next-day"
+CASES = ("globo/next-day", "globo/last-click")
 MEASURE = "kept/recall@50"
 PEER = "popular_decayed"
 LEAST = (0, 1, 10)
@@ -41,14 +43,15 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("work/quality"), help="of benchmarks.quality"
     )
+    parser.add_argument("--case", choices=CASES, default=CASES[0], help="what to ask")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--days", type=int, help="only so many days, the first ones")
     args = parser.parse_args()
-    plan = bench.Plan(work=args.work, cases=(CASE,), names=(), seeds=1, days=args.days)
+    plan = bench.Plan(work=args.work, cases=(args.case,), names=(), seeds=1, days=args.days)
     found: dict[str, list[np.ndarray]] = {}
     users: list[np.ndarray] = []
     for ready in bench.prepared(plan, "globo"):
-        case = next(case for case in ready.split.cases if case.of == CASE)
+        case = next(case for case in ready.split.cases if case.of == args.case)
         queries = ready.queries(case)
         has_past = queries["_before"].list.len().to_numpy() > 0
         users.append(queries["_user"].to_numpy()[has_past])
