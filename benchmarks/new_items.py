@@ -14,7 +14,6 @@ The log has no time of a visit's last click: it says 30 seconds after the one be
 yet read (docs/decisions/0084).
 """
 
-import argparse
 import json
 from collections.abc import Iterator
 from datetime import datetime, time
@@ -23,8 +22,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from benchmarks.quality import bench, means, served, served_with_events
-from benchmarks.quality.command import machine, write_whole
+from benchmarks.quality import bench, command, means, served, served_with_events
 from benchmarks.quality.prepare import Prepared
 from benchmarks.quality.splits import Case
 from serving.version.loaded_version import Version
@@ -44,14 +42,7 @@ Lists = list[list[str]]
 
 def main() -> None:
     """Asks each day and prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--work", type=Path, default=Path("work/quality"), help="of benchmarks.quality"
-    )
-    parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--days", type=int, help="only so many days, the first ones")
+    parser = command.parser_of_chains(__doc__)
     parser.add_argument(
         "--timed", action="store_true", help="go by clicks alone whose time the log tells"
     )
@@ -80,8 +71,8 @@ def main() -> None:
     share = float(np.concatenate(came).mean())
     print(f"{share:.3f} of {sum(map(len, came)):,} last clicks are of items that the version lacks")
     if args.json:
-        figures = {"machine": machine(), "new": round(share, 4), "found": figures}
-        write_whole(args.json, json.dumps(figures, indent=1) + "\n")
+        figures = {"machine": command.machine(), "new": round(share, 4), "found": figures}
+        command.write_whole(args.json, json.dumps(figures, indent=1) + "\n")
 
 
 def last_clicks(ready: Prepared, case: Case) -> pl.DataFrame:

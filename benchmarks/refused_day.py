@@ -9,16 +9,13 @@ catalogue of the refused day, and by the day's own version, which the gate had a
 what is served and of the two-tower alone, with 95% intervals over users.
 """
 
-import argparse
 import json
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.quality import bench, means, runs, served
-from benchmarks.quality.command import machine, write_whole
+from benchmarks.quality import bench, command, means, runs, served
 from benchmarks.quality.logs import CASES
 from benchmarks.quality.ours import Fitted
 from serving.version.loaded_version import Version
@@ -32,15 +29,8 @@ ASKED = {"served": None, "two-tower": TWO_TOWER}
 
 def main() -> None:
     """Asks each day and prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--work", type=Path, default=Path("work/quality"), help="of benchmarks.quality"
-    )
+    parser = command.parser_of_chains(__doc__)
     parser.add_argument("--case", choices=list(CASES), default="globo/next-day", help="what to ask")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--days", type=int, help="only so many days, the first ones")
     args = parser.parse_args()
     plan = bench.Plan(work=args.work, cases=(args.case,), names=(), seeds=1, days=args.days)
     found: dict[str, list[np.ndarray]] = {}
@@ -62,8 +52,8 @@ def main() -> None:
         print(f"after {ready.split.last}: {'; '.join(told)}", flush=True)
     figures = means.with_intervals(found, users)
     if args.json:
-        write_whole(
-            args.json, json.dumps({"machine": machine(), "found": figures}, indent=1) + "\n"
+        command.write_whole(
+            args.json, json.dumps({"machine": command.machine(), "found": figures}, indent=1) + "\n"
         )
 
 

@@ -12,7 +12,6 @@ served, of the mix and of the peer that counts what was read in the last hours (
 it), with 95% intervals over users.
 """
 
-import argparse
 import json
 from datetime import datetime, time, timedelta
 from pathlib import Path
@@ -21,8 +20,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.new_items import with_time
-from benchmarks.quality import bench, contenders, means, runs, served
-from benchmarks.quality.command import machine, write_whole
+from benchmarks.quality import bench, command, contenders, means, runs, served
 from benchmarks.quality.ours import Fitted
 from benchmarks.quality.prepare import Prepared
 from benchmarks.quality.splits import Case
@@ -37,15 +35,8 @@ DAYS = 7
 
 def main() -> None:
     """Asks each day and prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--work", type=Path, default=Path("work/quality"), help="of benchmarks.quality"
-    )
+    parser = command.parser_of_chains(__doc__)
     parser.add_argument("--case", choices=CASES, default=CASES[0], help="what to ask")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--days", type=int, help="only so many days, the first ones")
     args = parser.parse_args()
     plan = bench.Plan(work=args.work, cases=(args.case,), names=(), seeds=1, days=args.days)
     found: dict[str, list[np.ndarray]] = {}
@@ -67,7 +58,8 @@ def main() -> None:
         ours, peers = (figures[f"{name}, {least} or more"][0] for name in ("served", PEER))
         print(f"served over {PEER}, {least} or more: {ours / peers:.3f}")
     if args.json:
-        write_whole(args.json, json.dumps({"machine": machine(), "found": figures}, indent=1))
+        told = {"machine": command.machine(), "found": figures}
+        command.write_whole(args.json, json.dumps(told, indent=1) + "\n")
 
 
 def asked(ready: Prepared, case: Case, work: Path) -> dict[str, np.ndarray]:

@@ -107,7 +107,7 @@ def _transformer(split: str) -> dict[str, Any]:
         "epochs": 100,
         # Their loss on newest events rises for some passes before they know more than what is popular.
         "patience": 10,
-        # Films are few: 12 trials of each are made there.
+        # Half for films, so that more trials fit into the same time.
         "cpu_seconds": 150 if split.startswith("ml-") else 300,
         "days": 60 if split in ("groceries", "small-shop") else 0,
     }

@@ -10,9 +10,9 @@ for all users who were measured before the day was trained on. As many of the ne
     this version's own ranker does not surely find less than half of what its own mix does, for users
     held out of the day (95%): what was fitted today may be broken today.
 
-The last is asked as of the end of the day, of what was taken during it: that is not what a ranker is
-fitted for. On news, whose counts of the last hours tell what comes next, and not
-what was taken in the morning, a good one finds a third less there. So only a gross loss says something.
+The last is asked as of the end of the day, of what was taken during it: a ranker is fitted for what
+comes next. On news, where that is something else, a good one finds a third less there. So only a
+gross loss says something.
 
 Else the mix serves, and a note says why. All of this is by `gate.metric`. A ranker is for the order
 of the first places, of which recall@50 says nothing. So ndcg of the shortest lists is told beside
