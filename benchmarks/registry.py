@@ -100,7 +100,9 @@ def _change(registry: Registry, day: date) -> None:
     """
     for deed in (
         lambda: registry.rollback(reason="a trial"),
-        lambda: [registry.delete(v) for v in prunable(registry, keep=KEPT, keep_days=0, today=day)],
+        lambda: [
+            registry.delete(v) for v in prunable(registry, keep=KEPT, keep_days=0, newest=day)
+        ],
     ):
         try:
             deed()

@@ -107,6 +107,7 @@ def prune(
 ) -> None:
     """Delete old versions and working files; a dry run unless --yes.
 
+    Days are counted back from the newest that was run: what a backfill of old logs makes is not old.
     Never the live or a pinned version, nor the best accepted one that the next day's is held
     against, nor the training state that a kept version was made from, nor what a run that is under
     way makes.
@@ -117,17 +118,18 @@ def prune(
     p = open_pipeline(pipeline)
     registry = registry_of(p)
     today = datetime.now(p.zone).date()
+    newest = _newest_day(p, registry, today)
     if keep is None:
         keep = p.registry.keep_versions
     if keep_days is None:
         keep_days = p.registry.keep_days
-    old = prunable(registry, keep=keep, keep_days=keep_days, today=today)
+    old = prunable(registry, keep=keep, keep_days=keep_days, newest=newest)
     kept = [one.version for one in registry.statuses() if one.stored and one.version not in old]
     best = best_versions(p, kept, today)
     old = [version for version in old if version not in best]
     # What the versions that stay were made from has to stay with them, however old it is.
     needed = _needed(p, registry, old)
-    files = unused_working_files(p, needed, keep_days=keep_days, today=today)
+    files = unused_working_files(p, needed, keep_days=keep_days, newest=newest)
     # Asked once: what is abandoned now is deleted below only if it still is by the same measure.
     before = time.time() - _ABANDONED
     abandoned = unpublished(registry, before=before)
@@ -145,6 +147,14 @@ def prune(
             storage.delete_tree(place)
     told = {"versions": old, "unpublished": abandoned, "working_files": files}
     print_json({"deleted": yes, **told, "partials": forgotten})
+
+
+def _newest_day(pipeline: Pipeline, registry: Registry, today: date) -> date:
+    """The newest day with working files or a version, from which days are counted. One that has not
+    come yet, as where a clock was wrong, would have all others deleted: it is today then.
+    """
+    made = [one.corpus_date for one in registry.statuses() if one.stored]
+    return min(today, max([*made, *attempts.days(pipeline)], default=today))
 
 
 def _old_partials(pipeline: Pipeline) -> list[str]:
@@ -171,7 +181,7 @@ def _needed(pipeline: Pipeline, registry: Registry, pruned: list[str]) -> set[st
 
 
 def unused_working_files(
-    pipeline: Pipeline, needed: set[str], *, keep_days: int, today: date
+    pipeline: Pipeline, needed: set[str], *, keep_days: int, newest: date
 ) -> list[str]:
     """Attempts of days older than `keep_days`, unless a run of the day is under way, and of other
     days those that a newer committed attempt replaced.
@@ -180,7 +190,7 @@ def unused_working_files(
       pipeline: whose working files.
       needed: URIs of attempts that must stay whatever their age.
       keep_days: days kept.
-      today: counted from here.
+      newest: the day that they are counted back from.
 
     Returns: URIs of attempt folders.
     """
@@ -188,15 +198,15 @@ def unused_working_files(
     for day in attempts.days(pipeline):
         # A backfill may be making an old day at this moment.
         under_way = run_leases.state(pipeline, day) == run_leases.OPEN
-        is_old = (today - day).days > keep_days and not under_way
+        is_old = (newest - day).days > keep_days and not under_way
         for stage in (*STAGES, REFRESH.name):
             # Before the folder is listed: what is committed in between would not be in the list.
-            newest = attempts.latest(pipeline, day, stage)
+            last = attempts.latest(pipeline, day, stage)
             home = storage.join(attempts.day_uri(pipeline, day), stage)
             uris = [storage.join(home, name) for name in storage.list_names(home)]
             if not is_old:
                 # Attempts after the newest committed one may still be written to.
-                uris = uris[: uris.index(newest.uri)] if newest else []
+                uris = uris[: uris.index(last.uri)] if last else []
             unused += [uri for uri in uris if uri not in needed]
     return unused
 

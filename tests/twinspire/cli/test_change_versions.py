@@ -1,15 +1,23 @@
-"""Which working files `prune` takes for unused."""
+"""What `prune` takes for unused and for old."""
 
+import hashlib
+import json
 from datetime import date, timedelta
 from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
+from index_builder.registry.registry import Registry
+from tests.twinspire.cli.test_scheduling import FILE
 from twinspire.cli.change_versions import unused_working_files
+from twinspire.cli.main import app
 from twinspire.runs import run_leases
 from twinspire_core import storage
+from twinspire_core.config.pipeline import load
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
+from twinspire_core.contracts.manifest import File, Manifest
 
 DAY = date(2024, 2, 21)
 
@@ -19,8 +27,8 @@ def pipeline(tmp_path):
     return SimpleNamespace(name="shop", pipeline=SimpleNamespace(work_root=str(tmp_path)))
 
 
-def commit(pipeline):
-    uri = attempts.begin(pipeline, DAY, "features")
+def commit(pipeline, day=DAY, stage="features"):
+    uri = attempts.begin(pipeline, day, stage)
     attempts.commit(
         Attempt(
             uri=uri,
@@ -37,7 +45,7 @@ def commit(pipeline):
 
 
 def unused(pipeline):
-    return unused_working_files(pipeline, set(), keep_days=7, today=DAY)
+    return unused_working_files(pipeline, set(), keep_days=7, newest=DAY)
 
 
 def test_what_a_newer_attempt_replaced_is_unused(pipeline):
@@ -68,9 +76,69 @@ def test_an_old_day_that_is_being_made_keeps_its_files_until_its_run_has_ended(p
     later = DAY + timedelta(days=8)
 
     def old():
-        return unused_working_files(pipeline, set(), keep_days=7, today=later)
+        return unused_working_files(pipeline, set(), keep_days=7, newest=later)
 
     run_leases.acquire_day(pipeline, DAY, "backfill")
     assert old() == []
     run_leases.release_day(pipeline, DAY, "backfill", run_leases.FAILED)
     assert old() == [home]
+
+
+@pytest.fixture
+def backfilled(tmp_path):
+    """A pipeline file, and a function that makes what the run of a day leaves: working files and a
+    version.
+    """
+    file = tmp_path / "shop.toml"
+    file.write_text(FILE.format(tmp_path))
+    pipeline = load(file)
+
+    def run(day):
+        uri = commit(pipeline, day, "train")
+        staged = tmp_path / "staged"
+        staged.mkdir(exist_ok=True)
+        (staged / "file").write_text(str(day))
+        digest = hashlib.sha256(str(day).encode()).hexdigest()
+        described = Manifest.create(
+            pipeline="shop",
+            day=day,
+            files={"file": File(sha256=digest, size=10)},
+            parent=None,
+            items=1,
+            dimension=1,
+            sources={"train": attempts.name(pipeline, uri)},
+        )
+        registry = Registry(pipeline.registry.root, "shop")
+        registry.publish(str(staged), described, accepted=True, reason="")
+        return described.version
+
+    return file, run
+
+
+def pruned(file, *options):
+    """What `twinspire prune` would delete: the days of the versions, and of the working files."""
+    done = CliRunner().invoke(app, ["prune", str(file), *options], catch_exceptions=False)
+    told = json.loads(done.stdout.splitlines()[-1])
+    files = [uri.split("/dt=")[1].split("/")[0] for uri in told["working_files"]]
+    return [version[:10] for version in told["versions"]], files
+
+
+def test_days_are_counted_from_the_newest_that_was_run_however_long_ago_that_is(backfilled):
+    """As after a backfill of old logs."""
+    file, run = backfilled
+    for n in (0, 20, 21, 22):
+        run(DAY + timedelta(days=n))
+    old, *others = [str(DAY + timedelta(days=n)) for n in (0, 20, 21)]
+    assert pruned(file, "--keep", "1") == ([], []), "registry.keep_days is 30"
+    assert pruned(file, "--keep", "1", "--keep-days", "3") == ([old], [old])
+    every = [old, *others]
+    assert pruned(file, "--keep", "1", "--keep-days", "0") == (every[::-1], every)
+
+
+def test_a_day_that_has_not_come_yet_makes_no_other_old(backfilled, tmp_path):
+    """A folder that somebody made by mistake, or a clock that was wrong."""
+    file, run = backfilled
+    for n in (3, 2):
+        run(date.today() - timedelta(days=n))
+    (tmp_path / "work/shop/dt=2999-01-01/train").mkdir(parents=True)
+    assert pruned(file, "--keep", "0") == ([], [])

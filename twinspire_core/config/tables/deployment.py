@@ -70,7 +70,9 @@ class RegistryConfig(Strict):
 
     root: str = Field("registry", description="Local path or `gs://`.")
     keep_versions: int = Field(14, ge=1, description="Versions kept by `prune`.")
-    keep_days: int = Field(30, ge=1, description="Days of working files kept by `prune`.")
+    keep_days: int = Field(
+        30, ge=1, description="Days kept by `prune`, back from the newest that was run."
+    )
 
 
 class ServingConfig(Strict):
