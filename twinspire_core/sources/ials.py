@@ -97,8 +97,8 @@ class Ials(Source):
             users = ials_fitting.solve(part.items, np.sqrt(part.weights), self.factors, SETTINGS)
             scores = users @ self.factors.T
             scores[:, ~allowed] = -np.inf
-            # Of nobody's past nothing follows.
-            scores[part.items.lengths == 0] = -np.inf
+            # Of no past nothing follows, nor of one that nobody else knows: all scores are 0 then.
+            scores[~users.any(axis=1)] = -np.inf
             if exclude is not None:
                 left_out = exclude.part(start, stop)
                 known = left_out.where(left_out.values >= 0)

@@ -1,11 +1,15 @@
-"""iALS against its loss, and against one row solved the slow way."""
+"""iALS against its loss, and against one row solved the slow way; what its source lists of nothing."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources import ials_fitting
+from twinspire_core.sources import ials, ials_fitting
 from twinspire_core.sources.ials_fitting import IalsSettings
+from twinspire_core.sources.queries import Queries
+from twinspire_core.sources.sequences import Sequences
+from twinspire_core.sources.source import SourceTables
 
 SETTINGS = IalsSettings(factors=5, unobserved=0.3, penalty=0.05, exponent=0.7, epochs=3)
 
@@ -67,3 +71,19 @@ def test_nobodys_items_have_no_factors():
     factors = ials_fitting.fit(lists, np.ones(2, np.float32), 3, SETTINGS)
     assert not factors[1].any()
     assert factors[0].any()
+
+
+def test_of_a_past_that_nobody_else_knows_nothing_is_listed():
+    """The item d is in the corpus, and nobody took it; a b, a c and b c were taken together."""
+    taken = Ragged.of_lengths(np.array([0, 1, 0, 2, 1, 2]), np.array([2, 2, 2]))
+    corpus = pa.array(["a", "b", "c", "d"])
+    table = ials.fit(Sequences(taken, np.tile(np.float32([0, 1]), 3)), corpus)
+    items = pa.table({"_item": pa.chunked_array([corpus])})
+    source = ials.Ials.of(SourceTables(corpus=items, others={ials.TABLE: table}))
+    assert source is not None
+    # Of d alone; of a, then d; of nothing.
+    past = Ragged.of_lengths(np.array([3, 0, 3]), np.array([1, 2, 0]))
+    items, scores = source.lists(Queries.of_past(past), 3)
+    assert items[[0, 2]].tolist() == [[-1, -1, -1]] * 2
+    assert np.isneginf(scores[[0, 2]]).all()
+    assert sorted(items[1]) == [0, 1, 2]
