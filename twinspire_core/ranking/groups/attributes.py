@@ -11,7 +11,13 @@ import pyarrow.compute as pc
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import Pairs
-from twinspire_core.search.ragged import list_lengths, list_places, list_rows
+from twinspire_core.search.ragged import (
+    is_list,
+    list_lengths,
+    list_places,
+    list_rows,
+    value_type,
+)
 from twinspire_core.sources.source import SourceTables
 
 _SHARE = "attribute_share:"
@@ -29,7 +35,7 @@ class _Attribute(NamedTuple):
 
     Attributes:
       name: the column of the items snapshot.
-      codes: [C, W] int64, the number of each value of an item, -1 behind the end.
+      codes: [C, W] int64, the number of each value of an item, each once, -1 for none.
       values: V.
       popular: [C] float32, the item's share in the events of its value; NaN without one.
     """
@@ -49,7 +55,7 @@ class _Attribute(NamedTuple):
           events: [C] int64.
         """
         column = column.combine_chunks()
-        if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        if is_list(column.type):
             lengths = list_lengths(column)
             values = column.flatten()
         else:
@@ -65,6 +71,10 @@ class _Attribute(NamedTuple):
         codes = np.full((len(column), width), -1, np.int64)
         kept = (place < width) & (code >= 0)
         codes[row[kept], place[kept]] = code[kept]
+        # An item that has a value twice is still one item of it.
+        for number in range(1, width):
+            is_repeat = (codes[:, :number] == codes[:, [number]]).any(axis=1)
+            codes[is_repeat, number] = -1
         count = len(coded.dictionary)
         return cls(name, codes, count, _largest(_shares(codes, count, events)))
 
@@ -82,10 +92,16 @@ class Attributes(FeatureGroup):
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self | None:
-        """None where none is declared."""
+        """None where none is declared, or those that are hold nested values, by which requests cannot
+        filter either.
+        """
         prefix = attribute_name("")
         corpus = tables.corpus
-        names = [name for name in corpus.column_names if name.startswith(prefix)]
+        names = [
+            field.name
+            for field in corpus.schema
+            if field.name.startswith(prefix) and not pa.types.is_nested(value_type(field.type))
+        ]
         if not names:
             return None
         events = corpus.column("_popular").fill_null(0).to_numpy()

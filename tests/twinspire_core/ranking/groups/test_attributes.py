@@ -62,6 +62,30 @@ def test_a_list_without_values_has_none_of_it():
     assert _value("share", tags)[0, 1] == 0
 
 
+def test_a_value_that_an_item_has_twice_counts_once():
+    """As of one that has it once: c had three of eight events, and a seven of ten of all."""
+    tags = pa.array([["x", "x", "y"], ["x"], ["z", "z"]])
+    assert _value("share", tags)[0, 2] == 3 / 8
+    assert _value("popular", tags)[0, 1] == pytest.approx(0.3)
+    assert _value("popular", tags)[0, 0] == 1, "of y"
+
+
+def test_lists_of_one_length_are_lists():
+    tags = pa.array([["s", "t"], ["u", "t"], None])
+    fixed = tags.cast(pa.list_(pa.string(), 2))
+    for name in ("share", "age", "popular"):
+        assert str(_value(name, fixed)) == str(_value(name, tags)), name
+
+
+def test_nested_values_say_nothing():
+    """Requests cannot filter by them either; the other attributes are known."""
+    corpus = _corpus(pa.array([{"x": 1}, None, {"x": 2}]))
+    assert Attributes.of(SourceTables(corpus=corpus)) is None
+    corpus = corpus.append_column("_attribute_kind", pa.array(["x", "x", "y"]))
+    found = value("attribute_popular:kind", corpus=corpus)
+    assert (found[0, 0], found[0, 1]) == pytest.approx((0.7, 0.3))
+
+
 def test_without_counts_only_what_all_take_is_known():
     column = pa.array(["x", "x", "y"])
     assert np.isnan(_value("share", column, queries=without_counts())[0, 0])
