@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
+_LONGEST_LINE = 400
+"""Characters of an error that is told among others."""
+
 
 class TwinspireError(Exception):
     """Base of the errors that a command reports without a traceback."""
@@ -94,3 +97,16 @@ class NothingToDo(TwinspireError):
     """Carry on: there is nothing to do for this day."""
 
     exit_code = 99
+
+
+def in_one_line(error: BaseException) -> str:
+    """What an error says, short enough to be told among others.
+
+    Example:
+      >>> in_one_line(KeyError("a"))
+      "KeyError: 'a'"
+    """
+    text = " ".join(str(error).split())
+    if not isinstance(error, TwinspireError):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 1] + "…"

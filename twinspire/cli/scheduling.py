@@ -31,6 +31,10 @@ from twinspire_core.display.measured_lists import quality_table
 from twinspire_core.errors import NothingToDo
 from twinspire_core.messages import format_message
 
+_CLOSED = (
+    "It was closed while it was under way: its command was killed or gave up, as its log tells."
+)
+"""Why a run ended that did not end itself."""
 DayOption = Annotated[
     str | None, typer.Option("--date", metavar="DATE", help="The day; yesterday by default.")
 ]
@@ -159,12 +163,12 @@ def _await(pipeline: Pipeline, day: date, run: str | None, wait: float) -> None:
 
 
 def _close(pipeline: Pipeline, day: date, run: str | None) -> None:
-    closed = run_leases.end_runs(pipeline, [day], run)
+    closed = run_leases.end_runs(pipeline, [day], run, _CLOSED)
     _print_state(pipeline, day, closed=closed)
 
 
 def _close_run(pipeline: Pipeline, run: str) -> None:
-    print_json({"closed": run_leases.end_runs(pipeline, attempts.days(pipeline), run)})
+    print_json({"closed": run_leases.end_runs(pipeline, attempts.days(pipeline), run, _CLOSED)})
 
 
 def _print_state(pipeline: Pipeline, day: date, **more: Any) -> None:

@@ -170,7 +170,7 @@ def _cells(row: Stretch) -> list[str | Cell]:
 
 def _told(row: Stretch) -> str:
     """What is to be known of the days, and what helps; empty where nothing is."""
-    parts = [row.days[0].reason, format_message(row.remedy())]
+    parts = [format_message(row.days[0].reason), format_message(row.remedy())]
     told = " ".join(part for part in parts if part)
     return f"{row.name} {row.days[0].state}: {told}" if told else ""
 
@@ -179,7 +179,7 @@ def _as_json(one: DayStatus) -> dict[str, Any]:
     return {
         "day": str(one.day),
         "state": one.state,
-        "reason": one.reason,
+        "reason": format_message(one.reason),
         "version": one.version,
         "live": one.live,
         "late_events": one.late_events,

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from twinspire.runs import run_leases
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.errors import NotItsTurn, UsageError
+from twinspire_core.errors import NotItsTurn, UsageError, in_one_line
 from twinspire_core.messages import format_message
 
 _POLL_SECONDS = 2.0  # a listing of each earlier day's leases
@@ -56,8 +56,11 @@ def ask_turn(pipeline: Pipeline, day: date, run: str | None, patience: timedelta
     while unfinished := run_leases.unfinished_before(pipeline, day):
         # Written down with the lease, as the processes that ask are too short to know.
         if run and run_leases.waited(pipeline, day, run, unfinished) >= pipeline.train.wait:
-            run_leases.release_day(pipeline, day, run, run_leases.FAILED)
-            raise UsageError(f"{_waited_in_vain(pipeline, day, unfinished)} Then clear this task.")
+            error = UsageError(
+                f"{_waited_in_vain(pipeline, day, unfinished)} Then clear this task."
+            )
+            run_leases.release_day(pipeline, day, run, run_leases.FAILED, in_one_line(error))
+            raise error
         # Behind more than one it would only take a slot from those that are nearer.
         if time.monotonic() >= deadline or len(unfinished) > 1:
             text = f"{day} waits for its turn. {_under_way(pipeline, unfinished)}"

@@ -174,10 +174,10 @@ class DayRun:
         if self.lease:
             run_leases.acquire_day(self.pipeline, self.day, self.lease)
 
-    def release_lease(self, outcome: str) -> None:
-        """Records how the run ended."""
+    def release_lease(self, outcome: str, reason: str | None = None) -> None:
+        """Records how the run ended, and why where something went wrong."""
         if self.lease:
-            run_leases.release_day(self.pipeline, self.day, self.lease, outcome)
+            run_leases.release_day(self.pipeline, self.day, self.lease, outcome, reason)
 
     def _has_logs(self, day: date) -> bool:
         from beam_jobs.ingest import day_files

@@ -12,6 +12,7 @@ from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, partials
 from twinspire_core.errors import TwinspireError
+from twinspire_core.messages import with_full_stop
 
 PUBLISHED = "published"
 REFUSED = "refused"
@@ -27,7 +28,7 @@ _OF_LEASES = {
     run_leases.SKIPPED: "skipped",
 }
 """How runs end without a version. A run that published has one, unless it has been pruned."""
-_LATER_RUNS = {"failed": "Its last run failed.", "killed": "Its last run was killed."}
+_LATER_RUNS = {"failed": "Its last run failed", "killed": "Its last run was killed"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,15 +182,20 @@ def _state(
     if outcome == run_leases.OPEN:
         return UNDER_WAY, ""
     ended = _OF_LEASES.get(outcome or "", "")
+    why = ""
+    if ended == "failed" and (known := run_leases.last_reason(run.pipeline, run.day)):
+        why = with_full_stop(known)
     if newest is None:
-        return _without_version(run, ended, has_folder=has_folder)
+        return _without_version(run, ended, why, has_folder=has_folder)
     # A version stays what it is, whatever became of a later run of its day.
     if newest.status in (REFUSED, ROLLED_BACK):
         return newest.status, newest.reason
-    return PUBLISHED, _LATER_RUNS.get(ended, "")
+    if ended not in _LATER_RUNS:
+        return PUBLISHED, ""
+    return PUBLISHED, f"{_LATER_RUNS[ended]}: {why}" if why else f"{_LATER_RUNS[ended]}."
 
 
-def _without_version(run: DayRun, ended: str, *, has_folder: bool) -> tuple[str, str]:
+def _without_version(run: DayRun, ended: str, why: str, *, has_folder: bool) -> tuple[str, str]:
     from beam_jobs.ingest import day_files
 
     there = has_folder and bool(day_files.files(run.pipeline, "events", run.day))
@@ -198,7 +204,7 @@ def _without_version(run: DayRun, ended: str, *, has_folder: bool) -> tuple[str,
     if ended == "late":
         return ended, "It had no logs when it was run; now there are some."
     if ended:
-        return ended, ""
+        return ended, why
     if there:
         return MISSING, "There are logs, and it was never run."
     return NO_LOGS, ""

@@ -26,6 +26,7 @@ from twinspire.runs.process_identity import ProcessIdentity
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
+from twinspire_core.errors import in_one_line
 
 LEASES = "claims"
 """Folder of a day's records, beside those of its stages."""
@@ -49,6 +50,7 @@ class LeaseRecord(BaseModel):
       at: when it was written.
       process: the run's own process, where it is one.
       waits_for: the unfinished earlier days that it has waited for since `at`.
+      reason: why the run ended, where something went wrong and is known.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,6 +58,7 @@ class LeaseRecord(BaseModel):
     at: datetime
     process: ProcessIdentity | None = None
     waits_for: list[date] | None = None
+    reason: str | None = None
 
     @field_serializer("at")
     def _as_always(self, at: datetime) -> str:
@@ -102,9 +105,12 @@ def acquire_day(pipeline: Pipeline, day: date, run: str) -> None:
         _write(pipeline, day, run, OPEN)
 
 
-def release_day(pipeline: Pipeline, day: date, run: str, outcome: str) -> None:
-    """Records how a run of the day ended."""
-    _write(pipeline, day, run, outcome)
+def release_day(
+    pipeline: Pipeline, day: date, run: str, outcome: str, reason: str | None = None
+) -> None:
+    """Records how a run of the day ended, and why where something went wrong."""
+    why = {"reason": reason} if reason else {}
+    _write(pipeline, day, run, outcome, **why)
 
 
 @contextmanager
@@ -112,19 +118,27 @@ def own_run(pipeline: Pipeline, day: date) -> Iterator[str]:
     """A run of the day that is this process and ends with the block; yields its name."""
     run = f"run-{secrets.token_hex(4)}"
     _write(pipeline, day, run, OPEN, process=process_identity.identity())
+    reason: str | None = None
     try:
         yield run
+    except BaseException as error:
+        reason = in_one_line(error)
+        raise
     finally:
-        end_runs(pipeline, [day], run)
+        end_runs(pipeline, [day], run, reason)
 
 
-def end_runs(pipeline: Pipeline, days: Sequence[date], run: str | None = None) -> list[str]:
-    """Ends the runs of these days that are open, or only the one named; returns their names."""
+def end_runs(
+    pipeline: Pipeline, days: Sequence[date], run: str | None = None, reason: str | None = None
+) -> list[str]:
+    """Ends the runs of these days that are open, or only the one named, for a reason; returns their
+    names.
+    """
     ended: list[str] = []
     for day in days:
         for lease in _newest(pipeline, day):
             if lease.is_open and (run is None or lease.run == _as_file_name(run)):
-                release_day(pipeline, day, lease.run, FAILED)
+                release_day(pipeline, day, lease.run, FAILED, reason)
                 ended.append(lease.run)
     return ended
 
@@ -146,6 +160,12 @@ def state(pipeline: Pipeline, day: date) -> str | None:
     if last.is_open:  # its process is gone, and nobody has written that down yet
         return KILLED
     return last.outcome
+
+
+def last_reason(pipeline: Pipeline, day: date) -> str:
+    """Why the run ended that wrote last; empty where that is not known."""
+    leases = _newest(pipeline, day)
+    return (leases[-1].record().reason or "") if leases else ""
 
 
 def last_outcome(pipeline: Pipeline, day: date) -> str | None:

@@ -27,6 +27,7 @@ from twinspire_core.errors import (
     NothingToDo,
     RunnerFailed,
     TryAgain,
+    in_one_line,
 )
 from twinspire_core.storage.disk_errors import explain
 
@@ -107,7 +108,7 @@ def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
         told = explain(error) or error
         if outcome := _outcome(told):
             try:
-                run.release_lease(outcome)
+                run.release_lease(outcome, f"{stage.name}: {in_one_line(told)}")
             finally:  # also where nothing can be written any more
                 if not _was_told(told, before):
                     notify_of_error(run.pipeline, run.day, stage.name, told)

@@ -85,6 +85,9 @@ def test_a_version_stays_what_it_is_when_a_later_run_of_its_day_fails(shop):
         run_leases.release_day(pipeline, day(20), f"{outcome} run", outcome)
     [only] = day_statuses(pipeline, day(20), day(20))
     assert (only.state, only.reason) == ("published", "Its last run failed.")
+    run_leases.release_day(pipeline, day(20), "a third", "failed", "train: No room.")
+    [only] = day_statuses(pipeline, day(20), day(20))
+    assert only.reason == "Its last run failed: train: No room."
 
 
 def test_a_day_is_not_what_became_of_a_later_catalogue_for_its_towers(shop):
