@@ -10,6 +10,7 @@ import base64
 import io
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -138,9 +139,13 @@ def _column(frame: pl.DataFrame, field: pa.Field) -> pl.Expr:
         column = pl.lit(None).alias(field.name)
     if not pa.types.is_list(field.type):
         return column
-    inner = {pa.string(): pl.String, pa.int32(): pl.Int32}.get(field.type.value_type, pl.Float32)
-    kind = pl.List(inner)
+    kind = _polars_type(field.type)
     return column.cast(kind).fill_null(pl.lit([], kind))
+
+
+@cache
+def _polars_type(kind: pa.DataType) -> pl.DataType:
+    return pl.Series(pl.from_arrow(pa.array([], kind))).dtype
 
 
 def to_frame(batches: Iterable[pa.RecordBatch]) -> pl.DataFrame:

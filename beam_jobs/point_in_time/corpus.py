@@ -84,7 +84,8 @@ def schema_of(job: FeatureJob, rows: pl.DataFrame) -> pa.Schema:
 
 def _plain(kind: pa.DataType) -> pa.DataType:
     """The type with 32-bit offsets where Polars has 64; text for a column of nulls."""
-    if pa.types.is_large_list(kind):
+    # Arrow reads no lists of one fixed length back from Parquet where some of them are null.
+    if pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return pa.list_(_plain(kind.value_type))
     if pa.types.is_large_string(kind) or pa.types.is_null(kind):
         return pa.string()

@@ -1,6 +1,8 @@
 """Frames to Arrow batches and files, also where one batch has no room for all their text."""
 
 import io
+from datetime import date
+from types import SimpleNamespace
 
 import polars as pl
 import pyarrow as pa
@@ -8,6 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.beam import batches
+from beam_jobs.point_in_time import corpus
+from tests.serving.conftest import PIPELINE
+from twinspire_core.config.pipeline import load
 from twinspire_core.errors import UsageError
 
 SCHEMA = pa.schema([("n", pa.int64()), ("recent", pa.list_(pa.string()))])
@@ -62,3 +67,26 @@ def test_a_batch_travels_whole_however_it_is_pressed(rows):
     batch, coder = batches.to_batch(frame(rows), SCHEMA), batches.BatchCoder()
     assert coder.decode(coder.encode(batch)).equals(batch)
     assert (batch.nbytes > 1 << 20) == (rows > 10), "both kinds are tried"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([[123456789, 7], None, []], pa.list_(pa.int64())),
+        pa.array([[0.1], None, []], pa.list_(pa.float64())),
+        pa.array([[True, False], None, []], pa.list_(pa.bool_())),
+        pa.array([[date(2024, 2, 29)], None, []], pa.list_(pa.date32())),
+        pa.array([["a", "b"], None, ["c", None]], pa.list_(pa.string(), 2)),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_an_attribute_that_holds_lists_keeps_its_values(values, tmp_path):
+    """They are read as Polars reads a snapshot, and written as the corpus is."""
+    (tmp_path / "circle.toml").write_text(PIPELINE)
+    job = SimpleNamespace(p=load(tmp_path / "circle.toml"))
+    pq.write_table(pa.table({"_item": ["i", "j", "k"], "_attribute_tags": values}), tmp_path / "f")
+    rows = pl.read_parquet(tmp_path / "f")
+    written = batches.parquet(list(batches.to_batches(rows, corpus.schema_of(job, rows))))
+    found = pq.read_table(io.BytesIO(written)).column("_attribute_tags")
+    assert found.type.value_type == values.type.value_type
+    assert found.to_pylist() == [value or [] for value in values.to_pylist()]
