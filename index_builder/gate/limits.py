@@ -17,6 +17,8 @@ from twinspire_core.contracts.measures import Measures, value_of
 from twinspire_core.metrics.measure_names import OF_MIX, split_name
 
 Limits = Mapping[str, float]
+_POPULAR_SHARE = "popular_share@"
+"""The one measure that there is none of after a day that is missing."""
 
 
 def judge_limits(two_tower: HeldOutMeasures, gate: GateConfig) -> Iterator[Finding]:
@@ -81,14 +83,18 @@ def _judge(
 ) -> Iterator[Finding]:
     for kind, limits, beyond in (("floor", floors, below), ("ceiling", ceilings, above)):
         for name, limit in limits.items():
-            _, side, _ = split_name(name)
+            measure, side, _ = split_name(name)
             users = measures.users_of_slice(name) if measures else 0
             # All users are held to a limit however few they are: a floor says what must be there
             if side and users < gate.min_users:
                 few = f"{users} users, gate.min_users is {gate.min_users}"
                 yield Finding(False, f"{name} is not held to its {kind} of {limit:g}: {few}")
+                continue
+            value = value_of(measures, name)
+            if value is None and measures and measure.startswith(_POPULAR_SHARE):
+                why = "the days before had no events, so that nothing is known to be popular"
+                yield Finding(False, f"{name} is not held to its {kind} of {limit:g}: {why}")
             else:
-                value = value_of(measures, name)
                 yield from beyond(name, value, limit, f"its {kind} in gate.{kind}s")
 
 

@@ -31,7 +31,7 @@ def lists(facts: Facts) -> Section:
         "Variety is of all lists together. Items reached: the part of the catalogue that is in any"
         " list. Gini: 0% when all items are shown alike. Overlap: what two users’ lists have in"
         " common. Popular share: of the few items that have half of the last days’ events"
-        " between them."
+        " between them; not known where these days have none."
     ]
     counted = facts.metrics.counted_lists
     text.append(

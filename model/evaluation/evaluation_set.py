@@ -28,7 +28,8 @@ class EvaluationSet:
       past: the user's past items, most frequent first.
       popular: [C] int64, the corpus by falling number of events in the count window.
       lately: [C] int64, the corpus by falling number of events of the last days.
-      hot: [C] bool, the fewest items that have half of the events of the last days between them.
+      hot: [C] bool, the fewest items that have half of the events of the last days between them; None
+        where these days have no events, as after a day that is missing.
       events: [C] int64, events of each item in the count window.
       user: [U] int64, the number of the user of each query, from 0.
       past_events: [U] int64, earlier events of the user.
@@ -46,7 +47,7 @@ class EvaluationSet:
     past: Ragged
     popular: np.ndarray
     lately: np.ndarray
-    hot: np.ndarray
+    hot: np.ndarray | None
     events: np.ndarray
     user: np.ndarray
     past_events: np.ndarray

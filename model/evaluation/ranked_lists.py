@@ -182,7 +182,7 @@ class FilteredCorpus:
             personal=self._narrow_counts(evaluation_set.personal),
             popular=self._narrow_order(evaluation_set.popular),
             lately=self._narrow_order(evaluation_set.lately),
-            hot=evaluation_set.hot[self.rows],
+            hot=None if evaluation_set.hot is None else evaluation_set.hot[self.rows],
             events=evaluation_set.events[self.rows],
         )
 

@@ -13,7 +13,7 @@ _OF_ALL_LISTS = {
     "coverage": "coverage: share of the catalogue in any list",
     "gini": "gini: 0% when all items are shown equally often, 100% when one has it all",
     "overlap": "overlap: share that two users' lists have in common",
-    "popular_share": "popular share: items that have half of the last days' events",
+    "popular_share": "popular share: items that have half of the last days' events, not known without any",
 }
 
 

@@ -78,33 +78,36 @@ def overlap(counts: np.ndarray, lists: int, k: int) -> float:
     return float((n * (n - 1)).sum() / (lists * (lists - 1) * k))
 
 
-def popular_items(order: np.ndarray, events: np.ndarray) -> np.ndarray:
-    """[C] bool: the fewest items that have half of all events between them; nothing is popular
-    without events.
+def popular_items(order: np.ndarray, events: np.ndarray) -> np.ndarray | None:
+    """[C] bool: the fewest items that have half of all events between them; None without events, as
+    then nobody knows what is popular.
 
     Args:
       order: [C] int64, positions by falling number of events.
       events: [C] int64 by position.
     """
-    popular = np.zeros(len(order), bool)
     sums = np.cumsum(events[order])
-    if len(sums) and sums[-1]:
-        enough = np.searchsorted(sums, sums[-1] / 2) + 1
-        popular[order[:enough]] = True
+    if not len(sums) or not sums[-1]:
+        return None
+    popular = np.zeros(len(order), bool)
+    enough = np.searchsorted(sums, sums[-1] / 2) + 1
+    popular[order[:enough]] = True
     return popular
 
 
 def popular_share(
-    ranked: np.ndarray, popular: np.ndarray, ks: Sequence[int]
+    ranked: np.ndarray, popular: np.ndarray | None, ks: Sequence[int]
 ) -> Mapping[str, np.ndarray]:
     """Share of popular items in each list, as `popular_share@50`: [U] float64, nan for an empty
-    list.
+    list; no measures where it is not known what is popular.
 
     Args:
       ranked: [U, L] int64; L is at least the largest k.
-      popular: [C] bool.
+      popular: [C] bool, or None.
       ks: list lengths.
     """
+    if popular is None:
+        return {}
     is_listed = ranked >= 0
     # -1, no item, indexes the last entry.
     is_popular = np.append(popular, False)[ranked]

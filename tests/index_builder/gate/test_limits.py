@@ -119,6 +119,18 @@ def test_a_limit_of_what_was_not_measured_is_not_kept(candidate, kind):
     assert "gini@50 is " in reason and f"gate.{kind}" in reason
 
 
+def test_after_a_missing_day_nobody_knows_what_is_popular():
+    """No version is refused for that, and it is said that it was not judged."""
+    slices = {"users": {"0": {"users": 300, "recall@50": 0.1}}}
+    ceilings = {"popular_share@50": 0.6, "popular_share@50/users:0": 0.6}
+    found = verdict(gate(ceilings=ceilings), candidate={"recall@50": 0.2, "slices": slices})
+    assert found.refused == ()
+    about = [text for text in found.notes if "popular_share" in text]
+    why = "the days before had no events, so that nothing is known to be popular"
+    assert about == [f"{name} is not held to its ceiling of 0.6: {why}" for name in ceilings]
+    assert verdict(gate(ceilings=ceilings), candidate=None).refused
+
+
 @settings(deadline=None, max_examples=200)
 @given(
     any_day(),

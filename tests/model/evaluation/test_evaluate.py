@@ -14,7 +14,7 @@ from model.evaluation.evaluate import (
     headline,
 )
 from model.evaluation.evaluation_set import prepare
-from model.evaluation.ranked_lists import RankedLists, rank
+from model.evaluation.ranked_lists import FilteredCorpus, RankedLists, rank
 from twinspire_core.contracts.measures import Measures, value_of
 from twinspire_core.metrics.measure_names import key, split_name, with_ceilings, with_floors
 from twinspire_core.metrics.ranking import top_k
@@ -237,6 +237,24 @@ def test_intervals_surround_the_means():
         "recall@3/items:1-4",
         "popular_share@3",
     } <= intervals.keys()
+
+
+def test_after_a_missing_day_nobody_knows_what_is_popular():
+    """`_lately` counts the day before alone. 0% would say that lists are full of what is rare."""
+    table, queries, items = _random_day(6)
+    quiet = CORPUS.set_column(2, "_lately", pa.array([0, None, 0, 0, 0], pa.int64()))
+    found, usual = (
+        evaluate_split(prepare(table, c, bounds=[1], resamples=50), queries, items, [3])
+        for c in (quiet, CORPUS)
+    )
+    parts = [(found, usual), (found["intervals"], usual["intervals"])]
+    parts.append((found["slices"]["users"]["0"], usual["slices"]["users"]["0"]))
+    for one, other in parts:
+        assert {name for name in other.keys() - one.keys() if "/" not in name} == {
+            "popular_share@3"
+        }
+    part = prepare(table, quiet)
+    assert FilteredCorpus(np.array([1, 0, 1, 1, 0], bool)).narrow(part).hot is None
 
 
 def test_limits_can_be_set_to_all_that_is_measured_and_to_nothing_else():

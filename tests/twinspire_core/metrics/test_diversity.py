@@ -62,8 +62,9 @@ def test_popular_items_have_half_of_all_events():
     assert popular_items(np.array([1, 3, 5, 4, 2, 0]), events).nonzero()[0].tolist() == [1, 3]
     # Exactly half is enough
     assert popular_items(np.array([0, 1]), np.array([5, 5])).tolist() == [True, False]
-    assert not popular_items(np.array([0, 1]), np.array([0, 0])).any()
-    assert len(popular_items(np.zeros(0, np.int64), np.zeros(0, np.int64))) == 0
+    assert popular_items(np.array([0, 1]), np.array([0, 0])) is None
+    assert popular_items(np.zeros(0, np.int64), np.zeros(0, np.int64)) is None
+    assert popular_share(np.array([[0, 1]]), None, [1, 2]) == {}
 
 
 def test_the_share_of_popular_items_is_of_what_is_listed():
