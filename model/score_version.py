@@ -45,6 +45,7 @@ from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.search.ragged import list_lengths, list_rows
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.past import most_frequent_first
+from twinspire_core.sources.personal_counts import PersonalCounts
 from twinspire_core.sources.source import SourceTables
 
 Embed = Callable[[pa.Table], np.ndarray]
@@ -190,9 +191,13 @@ def _evaluation_set(
         pa.table(columns), items, pipeline.evaluation, exclude_seen=pipeline.serving.exclude_seen
     )
     if aligned.past_is_history:
-        # A history is oldest first; the source `past` lists the most frequent items first.
-        past = most_frequent_first(evaluation_set.past)
-        evaluation_set = replace(evaluation_set, past=past)
+        # As a server reads the history of a user of whom it stores nothing: oldest first, without times.
+        history = evaluation_set.past
+        evaluation_set = replace(
+            evaluation_set,
+            past=most_frequent_first(history),
+            personal=PersonalCounts.of_histories(history),
+        )
     return evaluation_set
 
 

@@ -208,3 +208,35 @@ def test_a_mix_is_scored_beside_its_sources(tiny):
         "co_occurrence": 0.5,
     }
     assert list(found)[:2] == ["two_tower", "mix"]
+
+
+def test_a_history_is_read_as_a_server_reads_it(tiny):
+    """The user had b twice, and a since: what goes with a comes first where the newest counts most,
+    and of what was had before a is not what was had most often.
+    """
+    items = pa.table({"_item": list("abcd"), "_popular": [0] * 4, "_lately": [0] * 4})
+    lists = {
+        "_rows": pa.array([[2], [3]], pa.list_(pa.int32())),
+        "_similarities": pa.array([[0.5], [0.5]], pa.list_(pa.float32())),
+    }
+    together = {"co_visitation_60d": pa.table({"_item": ["a", "b"], **lists})}
+    tables = SourceTables(corpus=items, others=together, constants={"personal": "7d"})
+    carried = rankers.files(
+        ("co_visitation", "personal"), ("personal:all", "personal_age"), lambda rows: rows[:, 0]
+    )
+    version = VersionParts(
+        embed=lambda asked: np.ones((asked.num_rows, 2), np.float32),
+        vectors=pa.table({"_item": list("abcd"), "vector": [[1.0, 0.0]] * 4}),
+        tables=tables,
+        ranker=Ranker.parse(carried["ranker.txt"], carried["ranker.json"]),
+    )
+    queries = pa.table({"user": ["u"], "history": [["b", "b", "a"]]})
+
+    def first(source, item):
+        truth = pa.table({"user": ["u"], "item": [item]})
+        found = score_version(version, queries, truth, tiny.pipeline(tiny.features), [1])
+        return found[source]["recall@1"]
+
+    assert first("co_visitation", "c") == 1
+    assert first("personal", "b") == 1
+    assert first("ranked", "b") == 1, "which goes by how often it was had"
