@@ -263,3 +263,22 @@ def test_a_day_trained_later_does_not_bring_back_what_was_withdrawn(changed, tmp
         and len(registry.log()) == 5
     )
     assert find_parent(p, date(2024, 3, 13)).version == described.version
+
+
+def test_a_refused_days_whole_catalogue_follows_that_of_its_noon(shop):
+    """A refresh of a day that is not over counts what its logs hold by then."""
+    p, registry = load(shop), registry_of(shop)
+    [part] = (shop.parent / f"events/dt={THIRD}").iterdir()
+    whole = part.read_bytes()
+    pl.read_parquet(part).head(100).write_parquet(part)
+    noon = refresh(p, AT)["version"]
+    assert registry.live() == noon
+    part.write_bytes(whole)
+    followed = live_catalogue.follow(DayRun(p, AT))
+    assert followed == registry.live() != noon
+    assert str(registry.manifest(followed).corpus_date) == THIRD
+    assert live_catalogue.follow(DayRun(p, AT)) is None, "it has all of it"
+    assert refresh(p, AT)["version"] == followed, "somebody asks for the same"
+    made = attempts.latest(p, AT, "refresh")
+    assert live_catalogue.follow(DayRun(p, AT)) is None
+    assert attempts.latest(p, AT, "refresh") == made and registry.log()[-1].version == followed

@@ -9,11 +9,13 @@ from typing import Any
 
 from rich.console import Console
 
+from index_builder.registry.version_log import version_date
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify_of_error
 from twinspire.runs.refresh import plan_refresh
 from twinspire.runs.stages import REFRESH
-from twinspire.runs.task_attempts import complete
+from twinspire.runs.task_attempts import complete, is_current
+from twinspire_core.contracts import attempts
 from twinspire_core.contracts.stage_context import Promote
 from twinspire_core.errors import (
     GateRefused,
@@ -137,7 +139,7 @@ def follow(run: DayRun, *, reuse: bool = True) -> str | None:
         live = run.state.live
         if not run.pipeline.gate.refresh_refused or live is None:
             return None
-        if run.state.corpus_date(live) >= run.day:
+        if _has_catalogue(run, live):
             return None
         console.print(
             f"{live} is given the catalogue of {run.day}, which it serves until a day is accepted."
@@ -153,6 +155,21 @@ def follow(run: DayRun, *, reuse: bool = True) -> str | None:
         console.print(f"{live or 'What is live'} keeps its catalogue: {why}", soft_wrap=True)
         return None
     return result["version"] if result["live"] else None
+
+
+def _has_catalogue(run: DayRun, live: str) -> bool:
+    """Whether what is live has all of a day's catalogue, or that of a later day.
+
+    Of a day that was refreshed before it was over it has what the logs held by then.
+    """
+    corpus = run.state.corpus_date(live)
+    if corpus != run.day or version_date(live) == run.day:
+        return corpus >= run.day
+    made = attempts.latest(run.pipeline, run.day, REFRESH.name)
+    if made is None or made.summary["version"] != live:
+        return False
+    tasks = (plan_refresh(run, None, "auto", unasked=unasked) for unasked in (False, True))
+    return any(is_current(run, task, made) for task in tasks)
 
 
 def _needs_somebody(error: BaseException, *, unasked: bool) -> bool:
