@@ -33,8 +33,9 @@ _OF_HOURS = 12 * 3600 * 1_000_000
 same for weeks, the events of a day move little, and the weights hold.
 """
 _REFITTED = 10 * 1_000_000
-"""Microseconds between two fits of what is taken together, at least: of 200,000 events one takes .1
-to .9 s of a processor, the more the longer visits are, and 2 s where no two of them are alike.
+"""Microseconds between two fits of what is taken together, at least; there is none while nobody takes
+anything. Of 200,000 events one takes .1 to .9 s of a processor, the more the longer visits are, and 2 s
+where no two of them are alike.
 """
 _MOSTLY_NEW = 0.5
 """The share of the counts that was sent, from which on what was learnt takes the place of what knows
@@ -160,8 +161,9 @@ class VersionUpdater:
         new = self._counts.added_share if self._is_fresh(now) else 0.0
         fusion = self._fitted.leaning_on(TRENDING, LEAN * new)
         if self._visits_say_more(now, new):
+            is_new = self._visits.has_more or not self._visits_fitted
             # A clock that was set back waits for nothing.
-            if not 0 <= now - self._visits_fitted < _REFITTED:
+            if is_new and not 0 <= now - self._visits_fitted < _REFITTED:
                 self._put(self._visits.source())
                 self._visits_fitted = now
             fusion = fusion.leaning_on(CO_VISITATION, LEAN_TOGETHER * new, adding=True)

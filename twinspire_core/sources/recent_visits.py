@@ -41,6 +41,8 @@ class RecentVisits:
     """
 
     def __init__(self, corpus_size: int) -> None:
+        self.has_more = False
+        """Whether anything came since a source was last made."""
         self._corpus_size = corpus_size
         self._users = np.zeros(0, np.int64)
         self._items = np.zeros(0, np.int64)
@@ -54,6 +56,7 @@ class RecentVisits:
     def grow(self, items: int) -> None:
         """Goes on for a corpus of so many items more."""
         self._corpus_size += items
+        self.has_more = True
 
     def add(self, users: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:
         """Takes events, in any order.
@@ -66,6 +69,7 @@ class RecentVisits:
         self._users = np.concatenate([self._users, users])
         self._items = np.concatenate([self._items, items])
         self._times = np.concatenate([self._times, times])
+        self.has_more = True
         # Not each time: it sorts them all.
         if len(self._times) > MOST_EVENTS + MOST_EVENTS // 4:
             self._forget()
@@ -80,6 +84,7 @@ class RecentVisits:
         rows, similarities = co_visitation_fitting.fit(
             Sequences(items, ages.astype(np.float32)), self._corpus_size, SETTINGS, kept
         )
+        self.has_more = False
         return CoVisitation(Neighbours(rows, similarities), NEAR)
 
     def _forget(self) -> None:

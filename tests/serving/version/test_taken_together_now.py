@@ -36,6 +36,45 @@ def test_what_visitors_take_together_just_now_is_learnt(pipeline, towers, tmp_pa
     assert first_after(version, "i03") == "i09"
 
 
+def test_it_is_not_learnt_again_while_nobody_takes_anything(pipeline, towers, tmp_path):
+    """A fit takes up to two seconds of a processor."""
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    events = EventBuffer(1000)
+    updater = VersionUpdater(version, events, LATE)
+    end = counted_until(version)
+    visit(events, end, 1, ("u", "i03"), ("u", "i08"))
+
+    def learnt(minutes):
+        updater.update(end + HOUR + minutes * HOUR // 60)
+        return version.candidate_sources.by_name["co_visitation"]
+
+    first = learnt(1)
+    assert learnt(2) is first
+    add(events, end, ("i09", 1))  # of nobody: that moves `trending` alone
+    assert learnt(3) is first
+    visit(events, end, 1, ("v", "i03"), ("v", "i09"))
+    second = learnt(4)
+    assert second is not first
+    assert learnt(5) is second
+
+
+def test_a_catalogue_that_grew_by_events_of_nobody_keeps_what_was_learnt(
+    pipeline, towers, tmp_path
+):
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    events = EventBuffer(1000)
+    end = counted_until(version)
+    updater = VersionUpdater(version, events, LATE, new_items=10)
+    visit(events, end, 1, *[(user, item) for user in "uvw" for item in ("i03", "new")])
+    updater.update(end + HOUR)
+    add(events, end, *[("newer", 1)] * 3)
+    updater.update(end + HOUR + HOUR // 60)
+    grown = updater.version
+    assert grown.rows(["new", "newer"]).tolist() == [12, 13]
+    answer = recommend(grown, [{"history": ["i03"]}], 1, source="co_visitation", explore=False)
+    assert grown.ids[answer.rows[0][0]] == "new"
+
+
 @pytest.mark.parametrize("half_life", ["1d", "60d"])
 def test_where_habits_hold_nothing_is_learnt_by_the_hour(pipeline, towers, tmp_path, half_life):
     version = publish(pipeline, towers, tmp_path / "staged", half_life)
@@ -64,6 +103,8 @@ def test_what_a_version_mixes_itself_comes_back(pipeline, towers, tmp_path):
     assert first_after(version, "i03") == "i08"
     updater.update(end + 9 * HOUR)
     assert first_after(version, "i03") == "i04"
+    updater.update(end + HOUR)
+    assert first_after(version, "i03") == "i08", "a clock that was set back"
 
 
 def test_a_ranker_keeps_the_table_that_it_was_fitted_with(pipeline, towers, tmp_path):
