@@ -20,14 +20,15 @@ from index_builder.report.page import render
 from twinspire_core.config.source_names import MIX, RANKED
 from twinspire_core.contracts import artifact_files, attempts, ranker_file
 from twinspire_core.contracts.features_report import FeatureSkew
+from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.ranker_file import RankerFile, RankerFormat
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.ranking.registry import RankingFeatures
-from twinspire_core.sources.source import SourceTables
-from twinspire_core.sources.version_tables import read_tables
+from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.version_tables import read_constants, read_tables
 
 
 def run(
@@ -63,7 +64,8 @@ def run(
     with tempfile.TemporaryDirectory(prefix="twinspire-refresh-") as scratch:
         staged = Path(scratch)
         assemble(ctx, staged)
-        lacking = _drop_unusable_ranker(staged)
+        sources = _sources_of(staged)
+        lacking = _drop_unusable_ranker(staged, sources)
         figures = IndexFigures.read(staged)
         measured = JudgedRefresh(
             trained=trained,
@@ -75,6 +77,7 @@ def run(
             skew=skew,
             serves=_serves(ctx, lacking),
             lacking=lacking,
+            silent=_silent_in_mix(staged, sources),
             unasked=unasked,
         )
         verdict = judge_refresh(measured, before.quality, ctx.pipeline.gate, ctx.pipeline.index)
@@ -122,28 +125,43 @@ def _serves(ctx: StageContext, lacking: Sequence[str]) -> str | None:
     return MIX if lacking and serves == RANKED else serves
 
 
-def _drop_unusable_ranker(staged: Path) -> list[str]:
-    """Deletes a ranker that goes by features that cannot be made of the catalogue.
+def _sources_of(staged: Path) -> CandidateSources:
+    """The sources that can be made of what is staged."""
+    items = pq.read_table(staged / artifact_files.ITEMS)
+    return CandidateSources.of(items, read_tables(staged), read_constants(staged))
 
-    Returns: these features; none where the ranker stays, or there is none.
+
+def _silent_in_mix(staged: Path, sources: CandidateSources) -> list[str]:
+    """Names that the mix has weights for, and that list nothing: `mix.sources` of the pipeline file
+    may be another one by now, so that nobody made what they go by.
     """
-    lacking = _missing_for_ranker(staged)
+    if not (staged / FusionFile.FILE).exists():
+        return []
+    return [name for name in FusionFile.read(staged).sources if name not in sources]
+
+
+def _drop_unusable_ranker(staged: Path, sources: CandidateSources) -> list[str]:
+    """Deletes a ranker that goes by what cannot be made of the catalogue.
+
+    Returns: what that is; nothing where the ranker stays, or there is none.
+    """
+    lacking = _missing_for_ranker(staged, sources)
     if lacking:
         (staged / RankerFile.FILE).unlink()
         (staged / ranker_file.MODEL).unlink()
     return lacking
 
 
-def _missing_for_ranker(staged: Path) -> list[str]:
-    """Features that the ranker goes by and that cannot be made of the catalogue; none without a
-    ranker, or of a format that nobody here can tell of.
+def _missing_for_ranker(staged: Path, sources: CandidateSources) -> list[str]:
+    """Features that the ranker goes by and that cannot be made of the catalogue, and lists of sources;
+    none without a ranker, or of a format that nobody here can tell of.
 
-    The pipeline file may have another `ranking.enabled` or `corpus.attributes` by now.
+    The pipeline file may have another `ranking.enabled`, `mix.sources` or `corpus.attributes` by now.
     """
     place = staged / RankerFile.FILE
     if not place.exists() or RankerFormat.read(staged).format != ranker_file.FORMAT:
         return []
     ranker = RankerFile.read(staged)
-    items = pq.read_table(staged / artifact_files.ITEMS)
-    made = RankingFeatures.of(SourceTables(corpus=items, others=read_tables(staged)))
-    return sorted(set(ranker.features) - set(made.names(ranker.sources)))
+    made = RankingFeatures.of(sources.tables).names(ranker.sources)
+    features = sorted(set(ranker.features) - set(made))
+    return [*features, *(f"lists of {name}" for name in ranker.sources if name not in sources)]

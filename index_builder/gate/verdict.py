@@ -139,7 +139,8 @@ class JudgedRefresh:
       withdrawn: items of that one that are gone.
       skew: how far features of what is served are from those that the towers were trained on.
       serves: what the version answers with whose towers these are.
-      lacking: features that its ranker goes by, and that the catalogue does not say: it is left out.
+      lacking: what its ranker goes by, and what cannot be made of the catalogue: it is left out.
+      silent: sources that its mix has weights for, and that list nothing.
       unasked: whether it follows a refused day, and nobody asked for it.
     """
 
@@ -152,6 +153,7 @@ class JudgedRefresh:
     skew: Sequence[FeatureSkew] = ()
     serves: str | None = None
     lacking: Sequence[str] = ()
+    silent: Sequence[str] = ()
     unasked: bool = False
 
 
@@ -183,8 +185,14 @@ def _left_out(refreshed: JudgedRefresh) -> Iterator[Finding]:
         yield Finding(
             False,
             f"the ranker of {refreshed.trained} is left out, as it goes by"
-            f" {', '.join(refreshed.lacking)}, which this catalogue does not say: ranking.enabled or"
-            " corpus.attributes of the pipeline file is another one now",
+            f" {', '.join(refreshed.lacking)}, which this catalogue does not say: ranking.enabled,"
+            " mix.sources or corpus.attributes of the pipeline file is another one now",
+        )
+    if refreshed.silent:
+        yield Finding(
+            False,
+            f"the mix of {refreshed.trained} goes without lists of {', '.join(refreshed.silent)}:"
+            " mix.sources of the pipeline file is another one now; the next day fits weights for it",
         )
 
 

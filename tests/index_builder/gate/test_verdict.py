@@ -316,6 +316,14 @@ def test_a_refresh_is_told_that_its_catalogue_is_not_what_its_towers_know():
     assert found.accepted and any(note.startswith("brand is not served") for note in found.notes)
 
 
+def test_a_refresh_tells_what_its_mix_goes_without():
+    (note,) = [note for note in refreshed(silent=["ease", "ials"]).notes if "the mix" in note]
+    assert note.startswith(
+        "the mix of 2017-10-01-abc goes without lists of ease, ials: mix.sources"
+    )
+    assert not any("the mix" in note for note in refreshed().notes)
+
+
 def test_one_that_nobody_asked_for_is_refused_where_its_towers_never_met_such_values():
     def brand(outside):
         shares = {"value": "?", "trained_share": 0.0, "served_share": outside}
