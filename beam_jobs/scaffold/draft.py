@@ -85,11 +85,9 @@ def draft(
         *(_display(tables["items"]) if "items" in tables else ()),
         *_mix(),
         "",
-        (
-            "# What the two towers see. Delete what should not matter. Of the events, only columns"
-            " whose value is known"
-        ),
-        "# before the click may be features: not what the user did, gave or paid then.",
+        "# What the two towers see. Delete what should not matter. Of the events, only columns",
+        "# whose value is known before the click may be features: not what the user did, gave or",
+        "# paid then.",
         *feature_draft.feature_lines(log.rows, {*keys.values(), event}, samples, own_keys),
     ]
     return "\n".join(lines) + "\n"

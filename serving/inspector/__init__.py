@@ -6,5 +6,7 @@ version, and why each item is in it.
     version_cache.py  versions besides the live one: which there are, loaded when somebody looks at them
     version_view.py   what is shown of a version itself
     list_view.py      one version's list, as it is shown
-    templating.py     both, put into the templates
+    item_tags.py      why an item is there, in a word
+    known_facts.py    what a version knows of a user and of an item
+    templating.py     all of it, put into the templates
 """

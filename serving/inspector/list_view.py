@@ -4,7 +4,7 @@ there.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from serving.http.answer_models import OneAnswer, ReasonPart, SimilarAnswer
 from serving.http.handlers import answer_one, answer_similar
@@ -12,14 +12,13 @@ from serving.http.http_errors import TYPES, Problem
 from serving.http.prometheus import Metrics
 from serving.http.request_models import RecommendRequest, SimilarRequest
 from serving.inspector.item_tags import Tag, tags_of_items
+from serving.inspector.known_facts import item_facts, stored_user
 from serving.inspector.version_view import SOURCES
-from serving.requests.query_rows import STORED_PAST, TIME, Requests
+from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import EXPLORATION, RANKED
-from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.contracts.fusion_file import PRIOR
 from twinspire_core.display.names import short_name
-from twinspire_core.sources import personal_counts
 
 _BASIS = {
     "stored_user": "what the version knows of the user",
@@ -110,7 +109,7 @@ def recommended(
         answer = cast(OneAnswer, answer_one(version, requests, request, _uncounted))
     except Problem as e:
         return _refused(version, live, e)
-    user = _stored_user(version, requests, answer["user"])
+    user = stored_user(version, requests, answer["user"])
     taken = user.taken | {str(one["item"]) for one in answer["history"]}
     meant_nothing = answer["known"] is False and answer["based_on"] == "nothing"
     unknown = answer["user"] is not None and meant_nothing
@@ -147,7 +146,7 @@ def similar(version: Version, live: bool, request: SimilarRequest) -> ListView:
         rows=_rows(version, answer, set()),
         warnings=answer.get("notes", ()),
         item=_row(version.describe([place])[0], tags=tags_of_items(version, [place])[0]),
-        facts=_facts(version, place),
+        facts=item_facts(version, place),
     )
 
 
@@ -231,46 +230,3 @@ def _row(described: Mapping[str, str | None], **more: Any) -> Row:
         about=" · ".join(short_name(text) for text in others if text is not None),
         **more,
     )
-
-
-class _StoredUser(NamedTuple):
-    """What a version knows of a user: features, as text, and ids of items that were taken."""
-
-    features: list[tuple[str, str]]
-    taken: set[str]
-
-
-def _stored_user(version: Version, requests: Requests, user: str | None) -> _StoredUser:
-    if user is None or version.users is None:
-        return _StoredUser([], set())
-    table, known = version.users.find([user])
-    if not known[0]:
-        return _StoredUser([], set())
-    stored: dict[str, Any] = table.to_pylist()[0]
-    # Times are of a moment, and not the user's.
-    names = [f.key for f in requests.model.features if requests.features.field(f.key).type != TIME]
-    features = [(name, _text(stored[name])) for name in names if stored.get(name) is not None]
-    # The counts go back further than the past.
-    taken = {*(stored.get(STORED_PAST) or ()), *(stored.get(personal_counts.ITEMS) or ())}
-    return _StoredUser(features, taken)
-
-
-def _facts(version: Version, row: int) -> list[tuple[str, str]]:
-    pipeline = version.pipeline
-    stored = version.items.slice(row, 1).to_pylist()[0]
-    facts = [(name, stored.get(attribute_name(name))) for name in pipeline.corpus.attributes]
-    facts += [
-        (f"events in {pipeline.window.count_days} days", stored.get("_popular")),
-        ("lately", stored.get("_lately")),
-    ]
-    return [(name, _text(value)) for name, value in facts if value is not None]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(_text, value))
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return str(value)

@@ -1,11 +1,10 @@
 """What the commands `recommend` and `similar` print."""
 
 import json
-from collections.abc import Iterator
 from typing import Any, Unpack
 
 from rich.columns import Columns
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from serving.answers.answer import Answer
@@ -14,18 +13,16 @@ from serving.batch.bulk import recommend_lines
 from serving.requests.query_rows import user_error
 from serving.version.filters import Values
 from serving.version.loaded_version import Version
+from twinspire.cli.item_tables import item_cells, items_table, reasons_table
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.fusion_file import PRIOR
-from twinspire_core.display.figures import number
 from twinspire_core.display.measured_lists import list_name
 from twinspire_core.display.names import short_name
-from twinspire_core.display.table import Table
 
 out = Console()
 _SHOWN = 10  # items of a history
-_SMALL = 0.001
 _DRAWN = 500
 """The most rows of a table, which take a millisecond each; a longer list is lines of values with
 tabs between them.
@@ -76,7 +73,7 @@ def _history_table(user: str, history: list[dict[str, Any]]) -> RenderableType:
     shown = "newest first"
     if len(history) > _SHOWN:
         shown = f"the newest {_SHOWN} of {len(history)}"
-    return _table(history[:_SHOWN], f"History of {user}, {shown}")
+    return items_table(history[:_SHOWN], f"History of {user}, {shown}")
 
 
 def recommend_file(
@@ -197,57 +194,17 @@ def _described(version: Version, items: list[str]) -> list[dict[str, Any]]:
 def _print_list(items: list[dict[str, Any]], title: str, *beside: RenderableType) -> None:
     """Prints a list, whatever its length, with tables on its left where there is room."""
     if len(items) <= _DRAWN:
-        out.print(Columns([*beside, _table(items, title)], padding=(0, 3)))
+        out.print(Columns([*beside, items_table(items, title)], padding=(0, 3)))
         return
     out.print(*beside, Text(title, style="bold"), sep="\n")
-    for row in _cells(items):
+    for row in item_cells(items):
         print(*(" ".join(cell.split()) for cell in row), sep="\t")
 
 
-def _table(items: list[dict[str, Any]], title: str) -> RenderableType:
-    head, *rows = _cells(items)
-    prose = [place for place, name in enumerate(head) if name not in ("", "item", "score")]
-    short = [list(map(short_name, row)) for row in rows]
-    table = Table(head=head, rows=short, names=(0, 1), prose=prose)
-    return Group(Text(title, style="bold"), terminal_table(table))
-
-
-def _cells(items: list[dict[str, Any]]) -> Iterator[list[str]]:
-    """Names of the columns that say something, and a row per item, its rank first."""
-    # A dict keeps the order in which items first name them; a set would not.
-    names = dict.fromkeys(name for item in items for name in item)
-    columns = [name for name in names if any(item.get(name) is not None for item in items)]
-    yield ["", *columns]
-    for rank, item in enumerate(items, 1):
-        yield [str(rank), *(_cell(item.get(name)) for name in columns)]
-
-
-def _cell(value: Any) -> str:
-    match value:
-        case None:
-            return ""
-        case float() if 0 < abs(value) < _SMALL:
-            return f"{value:.1e}"  # of users of whom nothing is known, say: not all alike
-        case float():
-            return number(value, 4)
-        case [first, *_]:
-            # Sources: JSON has them all, a table has room for the one that gave most
-            return list_name(first)
-        case _:
-            return str(value)
-
-
 def _print_reasons(items: list[dict[str, Any]], reasons: list[list[dict[str, Any]]]) -> None:
-    """What moved each item most, the strongest first; a row per feature."""
-    rows = []
-    for rank, (item, of_item) in enumerate(zip(items, reasons, strict=True), 1):
-        # The item stands in the first of its rows alone.
-        names = [(str(rank), str(item["item"])), *[("", "")] * len(of_item)]
-        for (place, name), reason in zip(names, of_item, strict=False):
-            direction = "up" if reason["contribution"] > 0 else "down"
-            rows.append([place, name, direction, reason["text"]])
-    if rows:
-        table = Table(head=["", "item", "moved", "by"], rows=rows, names=(0, 1, 2), prose=[3])
+    """What moved each item most, if anything is known of that."""
+    table = reasons_table(items, reasons)
+    if table.rows:
         out.print(Text("What moved them most", style="bold"), terminal_table(table), sep="\n")
 
 

@@ -10,8 +10,9 @@ from serving.answers.recommend import recommend, similar
 from serving.requests.request_model import Refused, RequestModel
 from serving.version.loaded_version import Version
 from tests.serving.conftest import publish
+from twinspire.cli.item_tables import _cell
 from twinspire.cli.main import app
-from twinspire.cli.show_lists import _cell, recommend_user, similar_items
+from twinspire.cli.show_lists import recommend_user, similar_items
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import Settings
