@@ -141,7 +141,7 @@ def recommend_lines(
             # One batch at the most waits to be written: memory stays bounded.
             if written:
                 written.result()
-            written = aside.submit(_write, writer, table[USER], answer, ids)
+            written = aside.submit(_write, writer, table[USER], answer, ids, sources=several)
             counts.add(answer, table[USER], k)
             if len(warnings) < _WARNINGS:
                 warnings |= dict.fromkeys(answer.warnings.of_values())
@@ -162,10 +162,12 @@ def recommend_lines(
     }
 
 
-def _write(writer: Writer, users: pa.ChunkedArray, answer: Answer, ids: pa.Array) -> None:
+def _write(
+    writer: Writer, users: pa.ChunkedArray, answer: Answer, ids: pa.Array, *, sources: bool
+) -> None:
     items, scores = answer.lists(ids)
     columns = {"user": users, "items": items, "scores": scores}
-    if answer.shares is not None:
+    if sources:
         columns["sources"] = answer.main_sources()
     writer.write(pa.table(columns))
 
