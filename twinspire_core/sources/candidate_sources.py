@@ -117,13 +117,6 @@ class CandidateSources:
                 lists[name] = ScoredLists.empty(len(queries), depth)
         return lists
 
-    def alone(
-        self, name: str, queries: Queries, k: int, *, exclude: Ragged | None = None
-    ) -> np.ndarray:
-        """The lists of one source, followed by the most popular items: [U, k] int64."""
-        own = self.retrieve([name], queries, k, exclude=exclude)[name]
-        return self.filled(own.items, k, exclude=exclude)
-
     def filled(self, ranked: np.ndarray, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
         """Lists, [U, L] int64, each item once and none excluded, followed by the most popular
         items: [U, k] int64.

@@ -38,11 +38,6 @@ class Sequences(NamedTuple):
         """Only the events where `keep`, [M] bool, holds."""
         return type(self)(self.items.where(keep), self.ages[keep])
 
-    def before(self, days: float) -> Self:
-        """The same users as they were so many days before the moment: later events are unknown."""
-        known = self.where(self.ages >= days)
-        return type(self)(known.items, known.ages - np.float32(days))
-
     def sessions(self, pause: float) -> Self:
         """Each user's events parted where more than `pause` days lie between two of them."""
         row = self.items.row

@@ -229,7 +229,8 @@ def test_a_version_lists_what_is_measured(both, source):
     asked = prepare_as_configured(rows, corpus, version.pipeline.evaluation)
     tables = {name: ds.dataset(day / name / "start").to_table() for name in TABLES}
     measured = CandidateSources.of(corpus, tables, CHOICES)
-    expected = measured.alone(source, asked.source_queries, K)
+    found = measured.retrieve([source], asked.source_queries, K)[source]
+    expected = measured.filled(found.items, K)
 
     requests = Requests(version.pipeline).table(
         [{"user": user} for user in rows["_user"].to_pylist()]

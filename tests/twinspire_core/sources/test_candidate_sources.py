@@ -98,10 +98,12 @@ def test_what_is_excluded_makes_room(sources):
     assert read(found["co_occurrence"]) == ["be", "", ""]
 
 
-def test_a_source_alone_is_followed_by_what_is_popular(sources):
+def test_a_list_is_followed_by_what_is_popular(sources):
     queries = asking("ca", "", "fb")
-    assert read(sources.alone("past", queries, 4)) == ["cabe", "becf", "fbec"]
-    assert read(sources.alone("co_occurrence", queries, 6)) == ["acbefd", "becfad", "becfad"]
+    found = sources.retrieve(("past", "co_occurrence"), queries, 6)
+    assert read(sources.filled(found["past"].items, 4)) == ["cabe", "becf", "fbec"]
+    expected = ["acbefd", "becfad", "becfad"]
+    assert read(sources.filled(found["co_occurrence"].items, 6)) == expected
 
 
 def test_a_source_that_is_not_there_is_silent():

@@ -62,7 +62,7 @@ def test_a_users_items_by_the_counts_of_the_half_life(half_life, lists):
     assert read(found.items) == lists
     if half_life == "7d":
         np.testing.assert_allclose(found.scores[0], [0.9, 0.5, 0.1, -np.inf], rtol=1e-6)
-    assert read(sources.alone("personal", queries(USERS), 6))[1] == "becfad", "then what is popular"
+    assert read(sources.filled(found.items, 6))[1] == "becfad", "then what is popular"
 
 
 def test_what_is_excluded_or_does_not_pass_makes_room():

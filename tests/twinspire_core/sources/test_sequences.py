@@ -25,12 +25,6 @@ def test_events_of_other_items_are_left_out():
     assert found.items.rows == 2
 
 
-def test_a_day_before_only_older_events_are_known():
-    found = _sequences([(1, 0.5), (2, 1.0), (1, 3.0)]).before(1)
-    assert found.items.values.tolist() == [2, 1]
-    assert found.ages.tolist() == [0.0, 2.0]
-
-
 def test_the_users_seen_last_are_kept():
     sequences = _sequences([(0, 5.0), (1, 6.0)], [(2, 0.1)], [], [(3, 1.0), (4, 9.0)])
     kept = sequences.newest_users(3)
