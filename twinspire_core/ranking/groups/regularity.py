@@ -53,6 +53,8 @@ class Regularity(FeatureGroup):
         if np.isnan(value):
             return "not taken often enough to tell how regularly"
         if name == _INTERVAL:
+            if value < 1:
+                return "usually taken more than once a day"
             return f"usually taken every {value:.0f} days"
         if value < 0.5:
             return f"not due yet: {value:.0%} of the usual time has gone by"
