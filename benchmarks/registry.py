@@ -100,9 +100,7 @@ def _change(registry: Registry, day: date) -> None:
     """
     for deed in (
         lambda: registry.rollback(reason="a trial"),
-        lambda: [
-            registry.delete(v) for v in prunable(registry, keep=KEPT, keep_days=0, newest=day)
-        ],
+        lambda: [registry.delete(v) for v in prunable(registry, keep=KEPT, keep_days=0, as_of=day)],
     ):
         try:
             deed()

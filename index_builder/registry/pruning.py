@@ -8,14 +8,14 @@ from index_builder.registry.versions import Versions
 from twinspire_core.contracts.version_id import is_id
 
 
-def prunable(versions: Versions, *, keep: int, keep_days: int, newest: date) -> list[str]:
-    """Stored versions beyond the newest `keep` and more than `keep_days` older than the day `newest`.
+def prunable(versions: Versions, *, keep: int, keep_days: int, as_of: date) -> list[str]:
+    """Stored versions beyond the newest `keep` and more than `keep_days` days before `as_of`.
 
     The live version and those that are pinned are never among them; those whose deletion was begun
     and did not end are.
     """
     stored = [status for status in versions.statuses() if status.stored]
-    old = [status for status in stored[keep:] if (newest - status.date).days > keep_days]
+    old = [status for status in stored[keep:] if (as_of - status.date).days > keep_days]
     unneeded = [s.version for s in old if s.status != "live" and not s.pinned]
     begun = versions.state().pruned & set(versions.folders())
     return unneeded + sorted(begun)

@@ -110,20 +110,20 @@ def test_prune_says_what_it_would_delete_and_deletes_it_when_it_is_told_to(
     def names() -> set[str]:
         return set(os.listdir(versions))
 
-    told, before = command("prune", "--keep", 0, "--keep-days", 3), names()
+    told, before = command("prune", "--keep", 0, "--keep-days", 2), names()
     assert (told["deleted"], told["versions"], told["unpublished"]) == (False, [one], [unfinished])
     assert str(spare) in told["working_files"] and str(needed) not in told["working_files"]
     assert spare.exists() and registry.log()[-1].action == "pin"
-    assert command("prune", "--keep", 3, "--keep-days", 3)["versions"] == []
+    assert command("prune", "--keep", 3, "--keep-days", 2)["versions"] == []
     assert command("prune", "--keep", 0, "--keep-days", 100_000)["versions"] == []
-    assert command("prune", "--keep", 0, "--keep-days", 3, "--yes") == told | {"deleted": True}
+    assert command("prune", "--keep", 0, "--keep-days", 2, "--yes") == told | {"deleted": True}
     assert (
         names() == before - {one, unfinished}
         and registry.live() == two
         and registry.verify(refused)
     )
     assert needed.exists() and not spare.exists()
-    again = command("prune", "--keep", 0, "--keep-days", 3, "--yes")
+    again = command("prune", "--keep", 0, "--keep-days", 2, "--yes")
     nothing = {name: [] for name in ("versions", "unpublished", "working_files", "partials")}
     assert again == {"deleted": True, **nothing}
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -118,18 +118,18 @@ def prune(
     p = open_pipeline(pipeline)
     registry = registry_of(p)
     today = datetime.now(p.zone).date()
-    newest = _newest_day(p, registry, today)
+    as_of = _day_to_come(p, registry, today)
     if keep is None:
         keep = p.registry.keep_versions
     if keep_days is None:
         keep_days = p.registry.keep_days
-    old = prunable(registry, keep=keep, keep_days=keep_days, newest=newest)
+    old = prunable(registry, keep=keep, keep_days=keep_days, as_of=as_of)
     kept = [one.version for one in registry.statuses() if one.stored and one.version not in old]
     best = best_versions(p, kept, today)
     old = [version for version in old if version not in best]
     # What the versions that stay were made from has to stay with them, however old it is.
     needed = _needed(p, registry, old)
-    files = unused_working_files(p, needed, keep_days=keep_days, newest=newest)
+    files = unused_working_files(p, needed, keep_days=keep_days, as_of=as_of)
     # Asked once: what is abandoned now is deleted below only if it still is by the same measure.
     before = time.time() - _ABANDONED
     abandoned = unpublished(registry, before=before)
@@ -149,12 +149,14 @@ def prune(
     print_json({"deleted": yes, **told, "partials": forgotten})
 
 
-def _newest_day(pipeline: Pipeline, registry: Registry, today: date) -> date:
-    """The newest day with working files or a version, from which days are counted. One that has not
-    come yet, as where a clock was wrong, would have all others deleted: it is today then.
+def _day_to_come(pipeline: Pipeline, registry: Registry, today: date) -> date:
+    """The day after the newest with working files or a version, from which days are counted back. Where
+    all goes well it is today. It is never later: a folder of a day that has not come yet, as a wrong
+    clock makes it, would have all others deleted.
     """
     made = [one.corpus_date for one in registry.statuses() if one.stored]
-    return min(today, max([*made, *attempts.days(pipeline)], default=today))
+    newest = max([*made, *attempts.days(pipeline)], default=today)
+    return today if newest >= today else newest + timedelta(days=1)
 
 
 def _old_partials(pipeline: Pipeline) -> list[str]:
@@ -181,7 +183,7 @@ def _needed(pipeline: Pipeline, registry: Registry, pruned: list[str]) -> set[st
 
 
 def unused_working_files(
-    pipeline: Pipeline, needed: set[str], *, keep_days: int, newest: date
+    pipeline: Pipeline, needed: set[str], *, keep_days: int, as_of: date
 ) -> list[str]:
     """Attempts of days older than `keep_days`, unless a run of the day is under way, and of other
     days those that a newer committed attempt replaced.
@@ -190,7 +192,7 @@ def unused_working_files(
       pipeline: whose working files.
       needed: URIs of attempts that must stay whatever their age.
       keep_days: days kept.
-      newest: the day that they are counted back from.
+      as_of: the day that they are counted back from.
 
     Returns: URIs of attempt folders.
     """
@@ -198,7 +200,7 @@ def unused_working_files(
     for day in attempts.days(pipeline):
         # A backfill may be making an old day at this moment.
         under_way = run_leases.state(pipeline, day) == run_leases.OPEN
-        is_old = (newest - day).days > keep_days and not under_way
+        is_old = (as_of - day).days > keep_days and not under_way
         for stage in (*STAGES, REFRESH.name):
             # Before the folder is listed: what is committed in between would not be in the list.
             last = attempts.latest(pipeline, day, stage)

@@ -122,12 +122,12 @@ def test_a_deletion_that_was_killed_is_ended_by_the_next(publish, registry, monk
         cut_at(patch, storage, "delete_tree", 0)
         registry.delete(one)
     assert registry.accepted() == [two] and registry.accepted_before(TWO) is None
-    assert prunable(registry, keep=5, keep_days=500, newest=THREE) == [one]
+    assert prunable(registry, keep=5, keep_days=500, as_of=THREE) == [one]
     registry.delete(one)
     assert (
         storage.list_files(f"{registry.root}/p/versions/{one}") == [] and len(registry.log()) == 3
     )
-    assert prunable(registry, keep=5, keep_days=500, newest=THREE) == []
+    assert prunable(registry, keep=5, keep_days=500, as_of=THREE) == []
 
 
 def test_a_killed_download_leaves_no_copy(gs_place, tmp_path, monkeypatch):

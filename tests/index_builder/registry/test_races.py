@@ -126,7 +126,7 @@ def test_readers_see_whole_versions_while_writers_work(tmp_path):
         )
         if n % 5 == 0:
             registry.rollback(reason="")
-        for version in prunable(registry, keep=6, keep_days=0, newest=day):
+        for version in prunable(registry, keep=6, keep_days=0, as_of=day):
             registry.delete(version)
     done.set()
     for reader in readers:

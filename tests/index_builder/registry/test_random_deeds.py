@@ -113,9 +113,7 @@ class Deeds(RuleBasedStateMachine):
     @rule(keep=st.integers(0, 3), keep_days=st.integers(0, 5))
     def prune(self, keep, keep_days):
         today = 10
-        spare = prunable(
-            self.registry, keep=keep, keep_days=keep_days, newest=date(2017, 10, today)
-        )
+        spare = prunable(self.registry, keep=keep, keep_days=keep_days, as_of=date(2017, 10, today))
         for version in spare:
             assert version in self.stored and version != self.live and version not in self.pinned
             assert today - self.day[version] > keep_days

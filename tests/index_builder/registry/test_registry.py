@@ -196,7 +196,7 @@ def test_pruning_spares_the_live_the_pinned_and_the_newest(publish, registry):
     made = [publish(day) for day in days]
     registry.pin(made[0])
     registry.rollback(made[1], reason="")
-    spare = prunable(registry, keep=2, keep_days=3, newest=date(2017, 10, 9))
+    spare = prunable(registry, keep=2, keep_days=3, as_of=date(2017, 10, 9))
     assert sorted(spare) == made[2:5]
     for version in spare:
         registry.delete(version)

@@ -45,7 +45,7 @@ def commit(pipeline, day=DAY, stage="features"):
 
 
 def unused(pipeline):
-    return unused_working_files(pipeline, set(), keep_days=7, newest=DAY)
+    return unused_working_files(pipeline, set(), keep_days=7, as_of=DAY)
 
 
 def test_what_a_newer_attempt_replaced_is_unused(pipeline):
@@ -76,7 +76,7 @@ def test_an_old_day_that_is_being_made_keeps_its_files_until_its_run_has_ended(p
     later = DAY + timedelta(days=8)
 
     def old():
-        return unused_working_files(pipeline, set(), keep_days=7, newest=later)
+        return unused_working_files(pipeline, set(), keep_days=7, as_of=later)
 
     run_leases.acquire_day(pipeline, DAY, "backfill")
     assert old() == []
@@ -132,6 +132,7 @@ def test_days_are_counted_from_the_newest_that_was_run_however_long_ago_that_is(
     assert pruned(file, "--keep", "1") == ([], []), "registry.keep_days is 30"
     assert pruned(file, "--keep", "1", "--keep-days", "3") == ([old], [old])
     every = [old, *others]
+    assert pruned(file, "--keep", "1", "--keep-days", "2") == (every[1::-1], every[:2])
     assert pruned(file, "--keep", "1", "--keep-days", "0") == (every[::-1], every)
 
 
