@@ -172,7 +172,9 @@ def _against(newest: _NewestDays, gate: GateConfig) -> Iterator[str]:
         return
     if not _is_surely_better(beside_mix):
         text = _as_text(beside_mix, "the mix")
-        yield f"the mix serves, as the ranker is not surely better: {text}"
+        few = beside_mix.compared.differ < LEAST_DIFFERENT
+        why = f"; that takes {LEAST_DIFFERENT} who do" if few else ""
+        yield f"the mix serves, as the ranker is not surely better: {text}{why}"
     for metric in dict.fromkeys((decides, gate.metric)):
         yield from _surely_worse(newest, metric, beside_mix=metric != decides)
 

@@ -59,6 +59,14 @@ def test_a_gain_that_may_be_chance_is_not_enough():
     found = judged(measures(differences(0.009)))
     assert (found.accepted, found.serves) == (True, "mix")
     assert "not surely better" in note_of(found)
+    assert note_of(found).endswith("50 of whom fare differently")
+
+
+def test_a_gain_of_few_users_is_not_enough_and_the_note_says_so():
+    found = judged(measures(differences(0.012, differ=9)))
+    assert found.serves == "mix"
+    assert note_of(found).endswith("9 of whom fare differently; that takes 10 who do")
+    assert judged(measures(differences(0.012, differ=10))).serves == "ranked"
 
 
 def test_days_before_make_it_sure():
