@@ -140,11 +140,17 @@ def code_of(name: str) -> list[str]:
 
 
 def resolved(name: str, prepared: Prepared, settings: Settings) -> dict[str, Any]:
-    """All that a pipeline file says of training, with the settings of one of our contenders put
-    over it.
+    """All that tells a contender's runs apart: a peer's settings are that by themselves, ours are put
+    over a pipeline file, of which training alone concerns what is trained for the benchmark.
     """
+    if not (is_trained_by_us(name) or name in SERVED):
+        return dict(settings)
     p = override(prepared.pipeline, of_pipeline(settings) if name in ENCODERS else settings)
-    return p.model_dump(mode="json", by_alias=True, include={"train", "features"})
+    if is_trained_by_us(name):
+        return p.model_dump(mode="json", by_alias=True, include={"train", "features"})
+    # Defaults aside: a key that is new in a release makes no other run.
+    places = {"pipeline", "source", "registry"}
+    return p.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=places)
 
 
 def takes_part(name: str, prepared: Prepared) -> bool:

@@ -37,6 +37,10 @@ _BEFORE = 500
 """The most items of `_before`."""
 _FORMAT = 3
 """Of the files above; raised when what they hold changes."""
+_SEEN_BY_ALL = {"source", "columns", "features", "window", "vocabulary", "corpus"}
+"""Tables of the pipeline file that say what every contender is given. How ours are trained, mixed and
+judged is no peer's business: a change of it lets what peers found stand.
+"""
 _FOR_ALL = {"evaluation.holdout": 0.0, "evaluation.max_users": 100, "evaluation.resamples": 0}
 """All users are trained on: the queries are of other days, so that none need be held out. What the
 train stage itself measures is of no use here.
@@ -52,7 +56,7 @@ class Prepared:
       pipeline: the pipeline file with the split's settings.
       folder: holds the files above.
       features: folder of the feature stage's output, once a two-tower has asked for it.
-      digest: of all that contenders see.
+      digest: of all that every contender sees.
     """
 
     split: Split
@@ -100,7 +104,7 @@ def prepare(split: Split, folder: Path) -> Prepared:
         "day": str(split.last),
         # Defaults aside: a key that is new in a release makes no other split.
         "pipeline": p.model_dump(
-            mode="json", by_alias=True, exclude_defaults=True, exclude={"pipeline", "registry"}
+            mode="json", by_alias=True, exclude_defaults=True, include=_SEEN_BY_ALL
         ),
         "events": int(split.events.hash_rows(1).sum()),
         "wanted": {case.name: int(case.wanted.hash_rows(1).sum()) for case in split.cases},

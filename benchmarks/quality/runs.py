@@ -64,7 +64,7 @@ def place(
     trained = contenders.is_trained_by_us(name)
     what = {
         "inputs": prepared.digest,
-        "settings": contenders.resolved(name, prepared, settings) if trained else dict(settings),
+        "settings": contenders.resolved(name, prepared, settings),
         "code": _code(*(_SEEN_BY_OURS if trained else contenders.code_of(name))),
     }
     home = work / "runs" / slug(prepared.split.name)

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from benchmarks.quality import data, log, logs, prepare, splits
+from benchmarks.quality import data, log, logs, prepare, runs, splits
 from benchmarks.quality.splits import Case
 from tests.benchmarks.quality_rows import frame, micros
 
@@ -88,6 +88,30 @@ def test_a_split_is_laid_out_without_the_events_that_it_is_asked_for(clicks: Pat
     asked = ready.queries(next_day).sort("_user")
     assert asked["_user"].to_list() == ["1", "2"] and asked["_earlier"].to_list() == [1, 0]
     assert ready.queries(last_click).sort("_user")["_before"].to_list() == [["6", "7"], ["8"]]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "who"),
+    [
+        ("mix.sources", ["two_tower"], {"twinspire/served"}),
+        ("train.id_dropout", 0.3, {"twinspire/served", "twinspire"}),
+        ("vocabulary.min_events", 7, {"twinspire/served", "twinspire", "vstan"}),
+    ],
+)
+def test_another_pipeline_file_makes_anew_what_goes_by_it_and_lets_the_rest_stand(
+    clicks: Path, key: str, value: object, who: set[str]
+) -> None:
+    split = logs.globo(clicks, quick=False).splits(earlier=False, costly=False)[0]
+
+    def places(settings: dict[str, object]) -> dict[str, Path]:
+        ready = prepare.prepare(
+            replace(split, settings={**split.settings, **settings}), clicks / "split"
+        )
+        names = ("twinspire/served", "twinspire", "vstan")
+        return {name: runs.place(clicks, ready, name, {}, 0) for name in names}
+
+    before, after = places({}), places({key: value})
+    assert {name for name in before if before[name] != after[name]} == who
 
 
 def test_costly_contenders_are_trained_once_a_week_and_asked_each_day() -> None:
