@@ -31,11 +31,12 @@ def test_scores_are_those_of_the_trees_that_were_written(booster):
     assert found == pytest.approx(booster.predict(VALUES), abs=1e-6)
 
 
-def test_compiled_scores_are_the_same(booster):
+def test_compiled_scores_are_the_same_without_lightgbm(booster):
+    expected = _ranker(booster).score(VALUES)
     ranker = _ranker(booster)
-    expected = ranker.score(VALUES)
     ranker.compile()
     assert ranker.score(VALUES).tolist() == expected.tolist()
+    assert "booster" not in vars(ranker), "which was not asked"
 
 
 def test_contributions_add_up_to_the_score_but_for_a_constant(booster):
