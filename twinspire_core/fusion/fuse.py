@@ -101,7 +101,7 @@ class Fusion:
         """Reads what `dump` wrote.
 
         Raises:
-          BadData: it is of a newer format.
+          BadData: it is of another format.
         """
         found = FusionFormat.parse(content)
         if (found.format, found.constant) != (FORMAT, CONSTANT):

@@ -119,7 +119,14 @@ class RankingConfig(Strict):
         ),
     )
     days: int = Field(
-        28, ge=1, le=28, json_schema_extra=ADDED, description="The most days of lists fitted on."
+        28,
+        ge=1,
+        le=28,
+        json_schema_extra=ADDED,
+        description=(
+            "The most days of lists fitted on; of the newest that have 12,000 queries between them,"
+            " where a user of a day is two: as a version knows its users, and by a history alone."
+        ),
     )
     min_users: int = Field(
         300,
