@@ -11,7 +11,7 @@ from index_builder.registry.pruning import prunable, unpublished
 from index_builder.registry.registry import Registry
 from twinspire.cli.options import PipelineFile, console, open_pipeline, print_json
 from twinspire.runs import run_leases
-from twinspire.runs.day_run import best_versions
+from twinspire.runs.day_run import versions_in_use
 from twinspire.runs.stages import REFRESH, STAGES
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
@@ -110,7 +110,7 @@ def prune(
     Days are counted back from the newest that was run: what a backfill of old logs makes is not old.
     Never the live or a pinned version, nor the best accepted one that the next day's is held
     against, nor the training state that a kept version was made from, nor what a run that is under
-    way makes.
+    way makes and goes on from.
     What publications that were killed or gave up have left in the registry goes once it is a day
     old. Of what was kept of logs (partials), the days go that the newest day with logs no longer
     looks back to, whatever --keep-days.
@@ -125,8 +125,8 @@ def prune(
         keep_days = p.registry.keep_days
     old = prunable(registry, keep=keep, keep_days=keep_days, as_of=as_of)
     kept = [one.version for one in registry.statuses() if one.stored and one.version not in old]
-    best = best_versions(p, kept, today)
-    old = [version for version in old if version not in best]
+    in_use = versions_in_use(p, kept, today)
+    old = [version for version in old if version not in in_use]
     # What the versions that stay were made from has to stay with them, however old it is.
     needed = _needed(p, registry, old)
     files = unused_working_files(p, needed, keep_days=keep_days, as_of=as_of)

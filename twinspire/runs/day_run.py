@@ -185,10 +185,11 @@ class DayRun:
         return bool(day_files.files(self.pipeline, "events", day))
 
 
-def best_versions(pipeline: Pipeline, kept: Collection[str], today: date) -> set[str]:
+def versions_in_use(pipeline: Pipeline, kept: Collection[str], today: date) -> set[str]:
     """Versions that others are measured against: the best accepted ones before the day after the
-    newest accepted one, and before today; and those that kept versions were measured against, whose
-    days would else not be found done.
+    newest accepted one, before today, and before days that are under way, as an old one is that is
+    filled in; those that such days go on from; and those that kept versions were measured against,
+    whose days would else not be found done.
 
     Args:
       pipeline: whose versions.
@@ -200,7 +201,15 @@ def best_versions(pipeline: Pipeline, kept: Collection[str], today: date) -> set
     needed = {one.best.version for one in measured if one and one.best and one.best.measures}
     newest = run.state.accepted_before(date.max)
     if newest:
-        days = {version_date(newest) + timedelta(days=1), today}
+        under_way = _days_under_way(pipeline)
+        days = {version_date(newest) + timedelta(days=1), today, *under_way}
         found = (run.of_day(day).best() for day in days)
         needed |= {best.version for best in found if best}
+        parents = map(run.state.accepted_before, under_way)
+        needed |= {version for version in parents if version}
     return needed
+
+
+def _days_under_way(pipeline: Pipeline) -> list[date]:
+    days = attempts.days(pipeline)
+    return [day for day in days if run_leases.state(pipeline, day) == run_leases.OPEN]

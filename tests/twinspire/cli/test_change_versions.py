@@ -143,3 +143,15 @@ def test_a_day_that_has_not_come_yet_makes_no_other_old(backfilled, tmp_path):
         run(date.today() - timedelta(days=n))
     (tmp_path / "work/shop/dt=2999-01-01/train").mkdir(parents=True)
     assert pruned(file, "--keep", "0") == ([], [])
+
+
+def test_a_run_of_an_old_day_keeps_the_version_that_it_goes_on_from(backfilled):
+    """And the state of its training, until it has ended."""
+    file, run = backfilled
+    for n in (0, 20, 21, 22):
+        run(DAY + timedelta(days=n))
+    pipeline, filled_in = load(file), DAY + timedelta(days=1)
+    run_leases.acquire_day(pipeline, filled_in, "backfill")
+    assert pruned(file, "--keep", "1", "--keep-days", "3") == ([], [])
+    run_leases.release_day(pipeline, filled_in, "backfill", run_leases.FAILED)
+    assert pruned(file, "--keep", "1", "--keep-days", "3") == ([str(DAY)], [str(DAY)])

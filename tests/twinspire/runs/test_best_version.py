@@ -8,7 +8,7 @@ import pytest
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import State
 from twinspire.runs.best_version import Choice, Standing, choose_best, standings
-from twinspire.runs.day_run import DayRun, best_versions
+from twinspire.runs.day_run import DayRun, versions_in_use
 from twinspire_core.contracts.measured_day import MeasuredDay
 
 DAY = date(2024, 3, 31)
@@ -138,6 +138,6 @@ def test_pruning_keeps_what_coming_and_kept_days_are_measured_against(shop):
     measured = {"best": {"version": "2024-02-01-00000000", "measures": {"recall@50": 0.1}}}
     kept = publish(19, metrics=json.dumps(measured).encode())
     today = date(2024, 2, 22)
-    assert best_versions(pipeline, [], today) == {first}
-    assert best_versions(pipeline, [kept, second], today) == {first, "2024-02-01-00000000"}
-    assert best_versions(pipeline, [], date(2024, 4, 1)) == {first, second}
+    assert versions_in_use(pipeline, [], today) == {first}
+    assert versions_in_use(pipeline, [kept, second], today) == {first, "2024-02-01-00000000"}
+    assert versions_in_use(pipeline, [], date(2024, 4, 1)) == {first, second}
