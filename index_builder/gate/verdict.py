@@ -181,19 +181,15 @@ def judge_refresh(
 
 
 def _left_out(refreshed: JudgedRefresh) -> Iterator[Finding]:
+    trained = refreshed.trained
+    edited = "of the pipeline file is another one now"
     if refreshed.lacking:
-        yield Finding(
-            False,
-            f"the ranker of {refreshed.trained} is left out, as it goes by"
-            f" {', '.join(refreshed.lacking)}, which this catalogue does not say: ranking.enabled,"
-            " mix.sources or corpus.attributes of the pipeline file is another one now",
-        )
+        text = f"the ranker of {trained} is left out, as it goes by {', '.join(refreshed.lacking)}"
+        keys = "ranking.enabled, mix.sources or corpus.attributes"
+        yield Finding(False, f"{text}, which this catalogue does not say: {keys} {edited}")
     if refreshed.silent:
-        yield Finding(
-            False,
-            f"the mix of {refreshed.trained} goes without lists of {', '.join(refreshed.silent)}:"
-            " mix.sources of the pipeline file is another one now; the next day fits weights for it",
-        )
+        text = f"the mix of {trained} goes without lists of {', '.join(refreshed.silent)}"
+        yield Finding(False, f"{text}: mix.sources {edited}; the next day fits weights for it")
 
 
 def _exchanged(

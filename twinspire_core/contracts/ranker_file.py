@@ -20,7 +20,8 @@ class RankerFit(JsonPart):
       days: ISO dates, oldest first.
       queries: users' days with at least one item found among the candidates.
       rows: candidates of these, also as they are by a history alone.
-      metric: that it is made to be best at.
+      metric: that lists are judged by, of the length that the trees are made for; their loss is
+        that of ndcg.
       importance: by feature, its share of the loss that all splits took away.
     """
 
