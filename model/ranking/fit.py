@@ -26,7 +26,8 @@ def fit_ranker(
     k: int,
     seed: int,
 ) -> Ranker | None:
-    """A ranker; None where fewer than `settings.min_users` queries are there.
+    """A ranker; None where fewer than `settings.min_users` queries are there, or so few rows that no
+    tree splits: all candidates would have one score.
 
     Args:
       days: newest first, of the same sources.
@@ -50,7 +51,9 @@ def fit_ranker(
     )
     booster = lightgbm.train(_parameters(settings, k, seed), data, settings.trees)
     gains = booster.feature_importance("gain")
-    shares = gains / max(float(gains.sum()), 1e-30)
+    if not gains.any():
+        return None
+    shares = gains / gains.sum()
     largest_first = np.argsort(-shares, kind="stable")
     described = RankerFile(
         format=FORMAT,

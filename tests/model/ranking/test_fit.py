@@ -62,6 +62,12 @@ def test_with_too_few_queries_there_is_none():
     assert _fit(_rows(100)) is not None
 
 
+def test_of_rows_that_are_too_few_for_any_split_there_is_none():
+    """40 rows are less than two leaves take: a ranker would list candidates in order of id."""
+    assert _fit(_rows(1), min_users=1) is None
+    assert _fit(_rows(10), min_users=1) is not None
+
+
 def test_it_says_whether_it_was_fitted_on_queries_without_times_and_counts_users_once():
     assert not _fit(_rows(100)).described.untimed
     assert _fit(_rows(150, by_history=50)).described.untimed
