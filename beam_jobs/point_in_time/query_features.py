@@ -24,9 +24,11 @@ def with_query_features(shard: UserShard, rows: pl.DataFrame, day: date) -> pl.D
             case HistoryFeature() if TAIL in rows.columns:
                 added.append(pl.col(TAIL).alias(name))
             case TimeFeature():
-                hour, weekday = f.columns(name)
-                added.append(clock(shard.job.p).dt.hour().cast(pl.Int64).alias(hour))
-                added.append(pl.lit(day.weekday(), pl.Int64).alias(weekday))
+                parts = {
+                    "hour": clock(shard.job.p).dt.hour().cast(pl.Int64),
+                    "weekday": pl.lit(day.weekday(), pl.Int64),
+                }
+                added += [parts[part].alias(f"{name}_{part}") for part in f.parts]
     return with_users(shard, rows.with_columns(added), day)
 
 

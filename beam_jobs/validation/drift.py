@@ -55,7 +55,7 @@ class ComparedDays(NamedTuple):
 def drifts(c: ComparedDays) -> dict[str, Drift]:
     """Distance of each column's distribution from that of the earlier day."""
     # Two days in a row never share a weekday.
-    weekdays = {f.columns(name)[1] for name, f in c.p.of_kind(TimeFeature).items()}
+    weekdays = {f"{name}_weekday" for name in c.p.of_kind(TimeFeature)}
     found = {}
     for name, now, then in c.pairs():
         values = min(common(now).tot_num_values, common(then).tot_num_values)

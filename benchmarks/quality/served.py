@@ -185,7 +185,7 @@ def _context(prepared: Prepared, case: Case, queries: pl.DataFrame) -> pl.DataFr
     p = prepared.pipeline
     moment = pl.col("_moment").cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(str(p.zone))
     columns = [pl.col("_user").alias("user"), pl.col("_before").alias("history")]
-    for name in p.of_kind(TimeFeature):
-        columns.append(moment.dt.hour().cast(pl.Int64).alias(f"{name}_hour"))
-        columns.append((moment.dt.weekday().cast(pl.Int64) - 1).alias(f"{name}_weekday"))
+    parts = {"hour": moment.dt.hour(), "weekday": moment.dt.weekday() - 1}
+    for name, feature in p.of_kind(TimeFeature).items():
+        columns += [parts[part].cast(pl.Int64).alias(f"{name}_{part}") for part in feature.parts]
     return queries.select(*columns, *case.context)

@@ -12,13 +12,14 @@ from twinspire_core.config.feature_kinds import (
     HistoryFeature,
     IdFeature,
     TimeFeature,
+    TimePart,
 )
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import UsageError
 
 _NO_TOKENS = pa.array([], pa.string())
-_TIME_WIDTHS = (8, 4)
-"""Widths of the embeddings of hours and of weekdays."""
+_TIME_WIDTHS: Mapping[TimePart, int] = {"hour": 8, "weekday": 4}
+"""Widths of their embeddings."""
 
 
 def design(
@@ -96,13 +97,13 @@ def _tables(
 def _time_tables(name: str, feature: TimeFeature) -> list[TableSpec]:
     """Tables of hours and of weekdays: their values are numbers from 0, as hash buckets are."""
     tables = []
-    for (column, values), width in zip(feature.values(name).items(), _TIME_WIDTHS, strict=True):
+    for part, (column, values) in zip(feature.parts, feature.values(name).items(), strict=True):
         table = TableSpec(
             name=column,
             tokens=_NO_TOKENS,
             shared=values,
             hashed=True,
-            dimension=width,
+            dimension=_TIME_WIDTHS[part],
             setting=name,
         )
         tables.append(table)

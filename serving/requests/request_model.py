@@ -32,12 +32,14 @@ from serving.requests.value_types import (
 )
 from serving.version.filters import Filter, UnknownAttribute, condition
 from twinspire_core.config.feature_kinds import (
+    TIME_PARTS,
     CategoriesFeature,
     Feature,
     HistoryFeature,
     IdFeature,
     NumberFeature,
     TimeFeature,
+    TimePart,
     VectorFeature,
 )
 from twinspire_core.config.pipeline import Pipeline
@@ -248,19 +250,7 @@ def _fields_of_feature(name: str, feature: Feature) -> list[RequestField]:
         case HistoryFeature():
             return [RequestField(name, SEEN, ITEM_IDS, "Another name for `history`.")]
         case TimeFeature():
-            hour = value_types.whole_number(0, 23, hint="0 to 23; now, if empty")
-            weekday = value_types.whole_number(0, 6, hint="0 to 6; now, if empty")
-            zone = "in the pipeline's time zone. Left out: now."
-            return [
-                RequestField(f"{name}_hour", f"{name}_hour", hour, f"Hour, {zone}", 0),
-                RequestField(
-                    f"{name}_weekday",
-                    f"{name}_weekday",
-                    weekday,
-                    f"Weekday, 0 is Monday, {zone}",
-                    0,
-                ),
-            ]
+            return [_field_of_time(f"{name}_{part}", part) for part in feature.parts]
         case NumberFeature():
             return [RequestField(name, name, NUMBER, about, 1.0)]
         case VectorFeature():
@@ -270,3 +260,12 @@ def _fields_of_feature(name: str, feature: Feature) -> list[RequestField]:
             return [RequestField(name, name, value, about, ["…"])]
         case _:
             return [RequestField(name, name, TEXT, about)]
+
+
+def _field_of_time(name: str, part: TimePart) -> RequestField:
+    most = TIME_PARTS[part] - 1
+    value = value_types.whole_number(0, most, hint=f"0 to {most}; now, if empty")
+    said = {"hour": "Hour", "weekday": "Weekday, 0 is Monday"}[part]
+    return RequestField(
+        name, name, value, f"{said}, in the pipeline's time zone. Left out: now.", 0
+    )

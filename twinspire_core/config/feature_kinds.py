@@ -5,11 +5,12 @@ graph, the towers' inputs and the serving signature. What is known of a kind wit
 TensorFlow is asked of the kind itself; where those are needed, a stage has one `match` on the kind.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from twinspire_core.config.tables.base import Strict
+from twinspire_core.config.tables.base import ADDED, Strict
 
 Tower = Literal["query", "item"]
 Origin = Literal["events", "items", "users"]
@@ -201,20 +202,35 @@ class AgeFeature(FeatureKind):
     )
 
 
+TimePart = Literal["hour", "weekday"]
+"""Both are counted from 0, weekdays from Monday."""
+TIME_PARTS: Mapping[TimePart, int] = {"hour": 24, "weekday": 7}
+"""How many values each has."""
+
+
 class TimeFeature(FeatureKind):
     """Hour and weekday of the request, in the pipeline's time zone."""
 
     form: ClassVar[Form] = "id"
     kind: Literal["time"]
     tower: Literal["query"] = Field("query", description="Always `query`.")
+    parts: tuple[TimePart, ...] = Field(
+        tuple(TIME_PARTS),
+        json_schema_extra=ADDED,
+        min_length=1,
+        description=(
+            "What of the moment is read. Where items come and go by the day, leave out the weekday: a"
+            " day's training knows no other, and what is asked tomorrow was learned a week ago."
+        ),
+    )
 
     def columns(self, name: str) -> list[str]:
-        """Names of the columns of the hour and the weekday."""
-        return list(self.values(name))
+        """Names of the columns of its parts."""
+        return [f"{name}_{part}" for part in self.parts]
 
     def values(self, name: str) -> dict[str, int]:
-        """How many values each column has, counted from 0: hours, and weekdays from Monday."""
-        return {f"{name}_hour": 24, f"{name}_weekday": 7}
+        """How many values each column has, counted from 0."""
+        return {f"{name}_{part}": TIME_PARTS[part] for part in self.parts}
 
 
 class HistoryFeature(FeatureKind):

@@ -74,6 +74,7 @@ length = 3
 types = ["buy", "view"]
 [features.now]
 kind = "time"
+{now}
 tower = "query"
 [features.device]
 kind = "category"
@@ -149,6 +150,7 @@ class World:
             "root": "",
             "source": "",
             "window": "",
+            "now": "",
             "mix": "",
             "ranking": "",
             "positives": '"buy", "gift"',

@@ -59,6 +59,19 @@ def test_history_reads_the_item_table(tiny, model):
     assert np.abs(model("query", columns).numpy() - before).max() > 1e-3
 
 
+@pytest.mark.parametrize("part", ["hour", "weekday"])
+def test_a_part_of_the_moment_has_the_table_that_it_has_beside_the_other(tiny, model, part):
+    features = {**tiny.features, "when": {"kind": "time", "parts": [part]}}
+    alone = TwoTower(tiny.architecture(tiny.pipeline(features)), seed=1)
+    tables = {name: table for name, table in alone.tables.items() if name.startswith("when")}
+    assert set(tables) == {f"when_{part}"}
+    assert tables[f"when_{part}"].values.shape == model.tables[f"when_{part}"].values.shape
+    columns = tiny.columns(5)
+    other = "when_weekday" if part == "hour" else "when_hour"
+    without = {name: values for name, values in columns.items() if name != other}
+    assert alone("query", without).shape == (5, 8)
+
+
 def test_history_and_item_meet_past_the_layers(tiny):
     """At the start, an item is next to the history that holds it; without the skip it is
     anywhere.

@@ -51,6 +51,8 @@ def test_every_kind_is_asked():
 
 def test_hours_and_weekdays_are_counted_from_0():
     assert feature("time", {}).values("at") == {"at_hour": 24, "at_weekday": 7}
+    hour = feature("time", {"parts": ["hour"]})
+    assert (hour.columns("at"), hour.values("at")) == (["at_hour"], {"at_hour": 24})
 
 
 def test_counts_and_ages_are_always_logarithms():
