@@ -219,8 +219,8 @@ class TimeFeature(FeatureKind):
         json_schema_extra=ADDED,
         min_length=1,
         description=(
-            "What of the moment is read. Where items come and go by the day, leave out the weekday: a"
-            " day's training knows no other, and what is asked tomorrow was learned a week ago."
+            "What of the moment is read. A version that learns from one day at a time met tomorrow's"
+            " weekday a week ago."
         ),
     )
 

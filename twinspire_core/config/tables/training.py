@@ -205,7 +205,10 @@ class TrainConfig(Strict):
         0.1,
         ge=0,
         lt=1,
-        description="Share of ids replaced by their shared row, so that it suits newcomers.",
+        description=(
+            "Share of ids replaced by their shared row, so that it suits newcomers. Where items are told"
+            " apart by their id alone, a large share has the towers list what hardly anybody takes."
+        ),
     )
     seed: int = Field(0, ge=0, description="Of initial weights, shuffling and dropout.")
     deterministic: bool = Field(False, description="Bit-equal weights on a rerun, slower.")
