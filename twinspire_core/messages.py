@@ -36,9 +36,9 @@ def format_message(message: object) -> str:
 
 
 def with_full_stop(message: object) -> str:
-    """The message with a full stop, unless it ends in one, in a question mark or in dots."""
+    """The message with a full stop, unless it ends in one or in a question mark."""
     text = str(message)
-    return text if text.endswith((".", "?", "…")) else f"{text}."
+    return text if text.endswith((".", "?")) else f"{text}."
 
 
 def shorten(value: object) -> str:

@@ -152,7 +152,7 @@ def test_pasts_are_written_for_those_who_ask(tmp_path, one):
 
 def test_of_the_moment_only_what_is_asked_for_is_read(tmp_path):
     world = worlds.make(tmp_path, 6, now='parts = ["weekday"]')
-    run(world, tmp_path / "out")
+    run(world, tmp_path / "out", mode="full")
     found = rows(tmp_path / "out" / "examples")
     assert len({r["now_weekday"] for r in found}) > 1
     for r in found:
