@@ -28,7 +28,8 @@ def with_query_features(shard: UserShard, rows: pl.DataFrame, day: date) -> pl.D
                     "hour": clock(shard.job.p).dt.hour().cast(pl.Int64),
                     "weekday": pl.lit(day.weekday(), pl.Int64),
                 }
-                added += [parts[part].alias(f"{name}_{part}") for part in f.parts]
+                by_column = f.parts_by_column(name).items()
+                added += [parts[part].alias(column) for column, part in by_column]
     return with_users(shard, rows.with_columns(added), day)
 
 

@@ -55,7 +55,12 @@ class ComparedDays(NamedTuple):
 def drifts(c: ComparedDays) -> dict[str, Drift]:
     """Distance of each column's distribution from that of the earlier day."""
     # Two days in a row never share a weekday.
-    weekdays = {f"{name}_weekday" for name in c.p.of_kind(TimeFeature)}
+    weekdays = {
+        column
+        for name, f in c.p.of_kind(TimeFeature).items()
+        for column, part in f.parts_by_column(name).items()
+        if part == "weekday"
+    }
     found = {}
     for name, now, then in c.pairs():
         values = min(common(now).tot_num_values, common(then).tot_num_values)

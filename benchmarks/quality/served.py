@@ -187,5 +187,6 @@ def _context(prepared: Prepared, case: Case, queries: pl.DataFrame) -> pl.DataFr
     columns = [pl.col("_user").alias("user"), pl.col("_before").alias("history")]
     parts = {"hour": moment.dt.hour(), "weekday": moment.dt.weekday() - 1}
     for name, feature in p.of_kind(TimeFeature).items():
-        columns += [parts[part].cast(pl.Int64).alias(f"{name}_{part}") for part in feature.parts]
+        by_column = feature.parts_by_column(name).items()
+        columns += [parts[part].cast(pl.Int64).alias(column) for column, part in by_column]
     return queries.select(*columns, *case.context)

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from model.towers.architecture import SIDES, Architecture, Attention, FeatureColumn, TableSpec
 from twinspire_core.config.feature_kinds import (
+    TIME_PARTS,
     EmbeddedFeature,
     Feature,
     HistoryFeature,
@@ -97,11 +98,11 @@ def _tables(
 def _time_tables(name: str, feature: TimeFeature) -> list[TableSpec]:
     """Tables of hours and of weekdays: their values are numbers from 0, as hash buckets are."""
     tables = []
-    for part, (column, values) in zip(feature.parts, feature.values(name).items(), strict=True):
+    for column, part in feature.parts_by_column(name).items():
         table = TableSpec(
             name=column,
             tokens=_NO_TOKENS,
-            shared=values,
+            shared=TIME_PARTS[part],
             hashed=True,
             dimension=_TIME_WIDTHS[part],
             setting=name,

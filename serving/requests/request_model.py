@@ -250,7 +250,8 @@ def _fields_of_feature(name: str, feature: Feature) -> list[RequestField]:
         case HistoryFeature():
             return [RequestField(name, SEEN, ITEM_IDS, "Another name for `history`.")]
         case TimeFeature():
-            return [_field_of_time(f"{name}_{part}", part) for part in feature.parts]
+            by_column = feature.parts_by_column(name).items()
+            return [_field_of_time(column, part) for column, part in by_column]
         case NumberFeature():
             return [RequestField(name, name, NUMBER, about, 1.0)]
         case VectorFeature():

@@ -189,9 +189,10 @@ def test_a_refresh_has_what_all_sources_are_made_of(changed):
         assert not listed & set(GONE) and listed >= set(NEW), source
 
 
-def test_without_ranking_a_refresh_leaves_the_ranker_out_and_says_why(changed):
+def test_without_ranking_or_a_source_a_refresh_goes_without_them_and_says_why(changed):
     declared = changed.read_text()
-    changed.write_text(f"{declared}\n[ranking]\nenabled = true\nmin_users = 20\n")
+    sources = '[mix]\nsources = ["two_tower", "past", "most_popular", "ease"]\n'
+    changed.write_text(f"{declared}\n{sources}[ranking]\nenabled = true\nmin_users = 20\n")
     twinspire("run", str(changed), "--date", SECOND, "--force")
     trained = Version.open(load(changed))
     assert "ranked" in trained.sources
@@ -203,6 +204,8 @@ def test_without_ranking_a_refresh_leaves_the_ranker_out_and_says_why(changed):
     assert verdict.serves == "mix"
     (note,) = [note for note in verdict.notes if "ranker" in note]
     assert note.startswith(f"the ranker of {trained.id} is left out, as it goes by first_seen")
+    (note,) = [note for note in verdict.notes if note.startswith("the mix of")]
+    assert note.startswith(f"the mix of {trained.id} goes without lists of ease: mix.sources")
 
 
 def test_towers_that_went_live_meanwhile_are_not_replaced(changed, monkeypatch):

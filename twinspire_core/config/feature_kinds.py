@@ -226,11 +226,15 @@ class TimeFeature(FeatureKind):
 
     def columns(self, name: str) -> list[str]:
         """Names of the columns of its parts."""
-        return [f"{name}_{part}" for part in self.parts]
+        return list(self.parts_by_column(name))
+
+    def parts_by_column(self, name: str) -> dict[str, TimePart]:
+        """The part that each column holds."""
+        return {f"{name}_{part}": part for part in self.parts}
 
     def values(self, name: str) -> dict[str, int]:
         """How many values each column has, counted from 0."""
-        return {f"{name}_{part}": TIME_PARTS[part] for part in self.parts}
+        return {column: TIME_PARTS[part] for column, part in self.parts_by_column(name).items()}
 
 
 class HistoryFeature(FeatureKind):

@@ -214,6 +214,18 @@ def test_a_key_that_came_later_concerns_a_stage_only_when_it_is_set(tables, stag
     } == stages
 
 
+def test_days_made_before_a_moment_had_parts_stay_done_until_one_is_left_out():
+    """The digests are what the release printed that did not know them."""
+    before = {"features": "8a0ebbac3120", "train": "291c48cd484d"}
+    for parts, is_done in ((None, True), (["hour", "weekday"], True), (["hour"], False)):
+        tables = pipeline().model_dump(exclude_unset=True)
+        tables["features"]["when"] = {"kind": "time"} | ({"parts": parts} if parts else {})
+        now = Pipeline.model_validate(tables)
+        for stage, digest in before.items():
+            is_same = config_digest(now, STAGES[stage], 0).startswith(digest)
+            assert is_same == is_done, (parts, stage)
+
+
 @pytest.fixture(params=RELEASES, ids=lambda home: home.name)
 def left_behind(request, tmp_path, monkeypatch):
     """The working files and the registry of an earlier release, and its pipeline file with every
