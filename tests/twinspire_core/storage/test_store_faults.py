@@ -17,13 +17,12 @@ STORED = {f"part-{n}/file.bin": bytes([n]) * (1 + 40_000 * n) for n in range(12)
 @pytest.fixture
 def store(gs_place, monkeypatch):
     """The store behind a proxy that fails as told. Google's library asks again sooner than it would
-    by itself, and gives up sooner.
+    by itself.
     """
     from google.cloud.storage.retry import DEFAULT_RETRY
 
     monkeypatch.setattr(DEFAULT_RETRY, "_initial", 0.01)
     monkeypatch.setattr(DEFAULT_RETRY, "_maximum", 0.05)
-    monkeypatch.setattr(DEFAULT_RETRY, "_timeout", 1.5)
     with faulty_store(os.environ["STORAGE_EMULATOR_HOST"]) as store:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
         yield store
@@ -86,7 +85,7 @@ def _outcome(place, data):
 def test_a_store_that_stays_away_is_tried_again_later(store, gs_place, fault, monkeypatch):
     from google.cloud.storage.retry import DEFAULT_RETRY
 
-    monkeypatch.setattr(DEFAULT_RETRY, "_timeout", 0.3)
+    monkeypatch.setattr(DEFAULT_RETRY, "_timeout", 0.5)
     storage.write_bytes(f"{gs_place}/f", b"1")
     opened = storage.open_bytes(f"{gs_place}/f")
     store.shares = {fault: 1.0}
@@ -94,7 +93,7 @@ def test_a_store_that_stays_away_is_tried_again_later(store, gs_place, fault, mo
         asked = store.requests.total()
         with pytest.raises(TryAgain, match="gs://"):
             use(f"{gs_place}/f")
-        assert store.requests.total() > asked + 3, "it was asked more than once"
+        assert store.requests.total() > asked + 1, "it was asked more than once"
     with pytest.raises(TryAgain, match=f"{gs_place}/f"):
         opened.read()
     store.shares = {}
