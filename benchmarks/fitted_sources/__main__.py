@@ -188,7 +188,7 @@ def _retrieve(
     queries = moment.queries
     exclude = None
     if moment.case.exclude_seen:
-        exclude = queries.past
+        exclude = queries.seen
     return made.lists(queries, DEPTH, exclude=exclude, passing=moment.passing).items
 
 

@@ -67,7 +67,7 @@ def rank_als(
     if excluded is not None and user_place.null_count:
         popular = evaluation_set.popular
         queries = evaluation_set.truth.rows
-        without_seen = same_for_all(popular, queries, k, exclude=evaluation_set.past)
+        without_seen = same_for_all(popular, queries, k, exclude=evaluation_set.seen)
         unknown = user_place.is_null().to_numpy()
         kept[unknown] = same_for_all(popular, queries, k)[unknown]
         excluded[unknown] = without_seen[unknown]

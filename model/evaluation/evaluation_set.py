@@ -38,7 +38,7 @@ class EvaluationSet:
       days: distinct days of the queries.
       bounds: number of events from which on each slice but the first begins; none for no slices.
       resamples: bootstrap resamples behind the intervals; 0 for no intervals.
-      exclude_seen: whether lists without the user's past items are those that count
+      exclude_seen: whether lists without the items that the user has seen are those that count
         (`serving.exclude_seen`).
     """
 
@@ -62,6 +62,11 @@ class EvaluationSet:
     def source_queries(self) -> Queries:
         """What the queries tell candidate sources."""
         return Queries(past=self.past, events=self.past_events, personal=self.personal)
+
+    @property
+    def seen(self) -> Ragged:
+        """What lists without seen items leave out (`Queries.seen`)."""
+        return self.source_queries.seen
 
     @property
     def items(self) -> int:

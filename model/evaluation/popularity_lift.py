@@ -81,7 +81,7 @@ def measure_lift(
         today,
         evaluation_set.truth.rows,
         max(ks),
-        exclude=evaluation_set.past if exclude_seen else None,
+        exclude=evaluation_set.seen if exclude_seen else None,
     )
     own = ranked.counted(exclude_seen)[:, : max(ks)]
     changes = compare(evaluation_set, own, popular, ks)

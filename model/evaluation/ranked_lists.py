@@ -92,8 +92,8 @@ def rank(
       items: [C, D] float32, a vector per item of the corpus.
       k: length of the lists.
     """
-    ranked = nearest(queries, items, k, evaluation_set.past.lengths)
-    return with_and_without_seen(ranked, evaluation_set.past, k)
+    seen = evaluation_set.seen
+    return with_and_without_seen(nearest(queries, items, k, seen.lengths), seen, k)
 
 
 def nearest(queries: np.ndarray, items: np.ndarray, k: int, excluded: np.ndarray) -> ScoredLists:
@@ -121,10 +121,10 @@ def nearest(queries: np.ndarray, items: np.ndarray, k: int, excluded: np.ndarray
     return ranked
 
 
-def with_and_without_seen(ranked: ScoredLists, past: Ragged, k: int) -> RankedLists:
+def with_and_without_seen(ranked: ScoredLists, seen: Ragged, k: int) -> RankedLists:
     """Lists of k items out of longer ones, with and without seen items."""
     kept = ranked.first(k)
-    excluded = ranked.without(past, k)
+    excluded = ranked.without(seen, k)
     return RankedLists(kept.items, excluded.items, kept.scores, excluded.scores)
 
 
@@ -139,14 +139,14 @@ def rank_baselines(evaluation_set: EvaluationSet, k: int) -> dict[str, RankedLis
         POPULAR_LATELY: evaluation_set.lately,
     }
     queries = evaluation_set.truth.rows
-    past = evaluation_set.past
+    seen = evaluation_set.seen
     ranked = {}
     for name, order in orders.items():
         ranked[name] = RankedLists(
             same_for_all(order, queries, k),
-            same_for_all(order, queries, k, exclude=past),
+            same_for_all(order, queries, k, exclude=seen),
         )
-    past_first = past_then(past, evaluation_set.popular, k)
+    past_first = past_then(evaluation_set.past, evaluation_set.popular, k)
     nothing_of_the_past = None
     if evaluation_set.exclude_seen:
         nothing_of_the_past = ranked[MOST_POPULAR].excluded

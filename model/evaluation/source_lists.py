@@ -47,9 +47,10 @@ def retrieve(
     for chunk in _chunks(len(queries)):
         part = queries.part(chunk.start, chunk.stop)
         # Seen items can take no more places than there are of them.
-        depth = k + int(part.past.lengths.max(initial=0))
+        seen = part.seen
+        depth = k + int(seen.lengths.max(initial=0))
         found = sources.retrieve([name], part, depth)[name]
-        ranked = with_and_without_seen(found, part.past, k)
+        ranked = with_and_without_seen(found, seen, k)
         kept.items[chunk], kept.scores[chunk] = ranked.scored()
         excluded.items[chunk], excluded.scores[chunk] = ranked.scored(exclude_seen=True)
     return RankedLists(kept.items, excluded.items, kept.scores, excluded.scores)
@@ -69,8 +70,8 @@ def rank_alone(
     kept = sources.filled(lists.kept[:, :k], k)
     if lists.excluded is None:
         return RankedLists(kept, None)
-    past = evaluation_set.past
-    return RankedLists(kept, sources.filled(lists.excluded[:, :k], k, exclude=past))
+    seen = evaluation_set.seen
+    return RankedLists(kept, sources.filled(lists.excluded[:, :k], k, exclude=seen))
 
 
 def rank_fusion(
@@ -126,7 +127,7 @@ def _fused(
     ranked = np.full((len(queries), k), -1, np.int64)
     for chunk in _chunks(len(queries)):
         part = queries.part(chunk.start, chunk.stop)
-        exclude = part.past if exclude_seen else None
+        exclude = part.seen if exclude_seen else None
         ranked[chunk], _ = fuse_sources(fusion, sources, part, k, exclude=exclude)
     return ranked
 

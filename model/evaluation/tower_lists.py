@@ -97,11 +97,12 @@ def rank_encoded(
     # Equal queries of two sets may have seen different items: a query's search must be long enough
     # for whichever excludes most.
     excluded = np.zeros(len(encoded.distinct), np.int64)
+    seen = {name: evaluation_sets[name].seen for name in encoded.place}
     for name, place in encoded.place.items():
-        np.maximum.at(excluded, place, evaluation_sets[name].past.lengths)
+        np.maximum.at(excluded, place, seen[name].lengths)
     ranked = nearest(encoded.distinct, encoded.items, k, excluded)
     return {
-        name: with_and_without_seen(ranked.take(place), evaluation_sets[name].past, k)
+        name: with_and_without_seen(ranked.take(place), seen[name], k)
         for name, place in encoded.place.items()
     }
 

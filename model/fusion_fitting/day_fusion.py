@@ -170,7 +170,7 @@ class DayFusion:
         alike = alike_with_new_constants(costly, self.sources, self.fitted_sources)
         known = {**alike, TWO_TOWER: two_tower}
         queries = queries_with(evaluation_set, known, exclude_seen=exclude_seen).take(rows)
-        exclude = queries.past if exclude_seen else None
+        exclude = queries.seen if exclude_seen else None
         lists = self.fitted_sources.retrieve(
             self.ctx.pipeline.mix.sources, queries, DEPTH, exclude=exclude
         )

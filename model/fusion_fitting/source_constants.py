@@ -84,7 +84,7 @@ class ConstantsFit:
     def _found(self, name: str, evaluation_set: EvaluationSet, rows: np.ndarray) -> ChoiceDay:
         queries = evaluation_set.source_queries.take(rows)
         truth = evaluation_set.truth.take(rows)
-        exclude = queries.past if evaluation_set.exclude_seen else None
+        exclude = queries.seen if evaluation_set.exclude_seen else None
         found = {}
         for choice in SOURCES[name].choices:
             tables = replace(self.sources.tables, constants={name: choice})

@@ -210,7 +210,7 @@ class DayRanker:
         values = [np.zeros((0, len(names)), np.float32)]
         for chunk, part, vectors_of_part in chunks(queries, vectors):
             lists = self.fitted_sources.retrieve(
-                sources, part, DEPTH, exclude=part.past if asked.exclude_seen else None
+                sources, part, DEPTH, exclude=part.seen if asked.exclude_seen else None
             )
             pairs = Pairs.of(lists, part, len(self.day.corpus), vectors_of_part)
             is_taken = _is_taken(pairs, truth.part(chunk.start, chunk.stop))

@@ -46,7 +46,7 @@ def rank_queries(
         queries = queries_with(evaluation_set, known, exclude_seen=exclude_seen)
         items = np.full((len(queries), k), -1, np.int64)
         for chunk, part, vectors_of_part in chunks(queries, vectors):
-            exclude = part.past if exclude_seen else None
+            exclude = part.seen if exclude_seen else None
             items[chunk], _ = rank_sources(
                 ranker, features, sources, part, k, vectors=vectors_of_part, exclude=exclude
             )

@@ -189,7 +189,7 @@ def _items_to_leave_out(
     excluded = _listed_in(version, table, [EXCLUDE])
     if not np.any(exclude_seen):
         return excluded
-    seen = _listed_in(version, table, [SEEN, version.pipeline.history_name, STORED_PAST])
+    seen = _listed_in(version, table, _had_columns(version))
     wanted = np.broadcast_to(exclude_seen, len(table))[seen.query]
     return Seen(
         np.concatenate([excluded.query, seen.query[wanted]]),

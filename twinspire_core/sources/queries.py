@@ -91,6 +91,20 @@ class Queries:
     def __len__(self) -> int:
         return self.past.rows
 
+    @property
+    def seen(self) -> Ragged:
+        """All that users are known to have had, which is what is excluded: the past, and what is counted,
+        which may be of earlier days; each item once, in no order, none outside the corpus.
+        """
+        if self.personal is None:
+            return self.past
+        counted = self.personal.entries
+        user = np.concatenate([self.past.row, counted.row])
+        item = np.concatenate([self.past.values, self.personal.item[counted.values]])
+        width = int(item.max(initial=0)) + 1
+        row, values = np.divmod(np.unique((user * width + item)[item >= 0]), width)
+        return Ragged(values, row, len(self))
+
     def with_given(self, given: Mapping[str, ScoredLists]) -> Self:
         """The same queries, with these lists known besides."""
         return replace(self, given={**self.given, **given})

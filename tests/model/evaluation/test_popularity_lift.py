@@ -15,6 +15,7 @@ from model.evaluation.ranked_lists import RankedLists
 from twinspire_core.config.tables.deployment import ServingConfig
 from twinspire_core.config.tables.quality import EvaluationConfig, GateConfig
 from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.sources.personal_counts import PersonalCounts
 
 DAY = date(2024, 5, 20)
 CORPUS = pa.table({"_item": list("abcde"), "_popular": [5, 4, 3, 2, 1], "_lately": [1, 2, 3, 4, 5]})
@@ -129,3 +130,8 @@ def test_without_what_was_seen_neither_list_has_it():
         context(), replace(evaluation_set, exclude_seen=False), ranked, np.array([0, 1, 2, 3, 4])
     )
     assert "recall@1" not in kept, "the first of both is a"
+    nowhere = evaluation_set.past.where(evaluation_set.past.values < 0)
+    counted = replace(
+        evaluation_set, past=nowhere, personal=PersonalCounts.of_histories(evaluation_set.past)
+    )
+    assert measure_lift(context(), counted, ranked, np.array([0, 1, 2, 3, 4])) == found

@@ -23,7 +23,9 @@ from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.stage_context import Gap
 from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.metrics.ranking import contains
 from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.personal_counts import PersonalCounts
 
 TODAY = date(2024, 5, 20)
 ITEMS = [f"i{n:03d}" for n in range(400)]
@@ -420,6 +422,18 @@ def test_weights_are_fitted_for_the_lists_that_count(exclude_seen):
     known = fit(replace(both, parent_lists={**both.parent_lists, NEXT_DAY: lists}))
     weights = dict(zip(SOURCES, known.weights[2], strict=True))
     assert (max(weights, key=weights.get) == "two_tower") == exclude_seen
+
+
+def test_weights_are_fitted_on_lists_without_what_is_only_counted():
+    """What `personal` counts is seen, also where it is of days that the past does not reach."""
+    day = repeating(150)
+    asked = mixing(day, day.slice(0, 0), exclude_seen=True)
+    of_day = asked.day.evaluation_sets[NEXT_DAY]
+    counted = PersonalCounts.of_histories(of_day.truth)
+    known = {**asked.day.evaluation_sets, NEXT_DAY: replace(of_day, personal=counted)}
+    lists = replace(asked, day=replace(asked.day, evaluation_sets=known)).lists_to_fit_on()[0]
+    for name in ("past", "most_popular"):
+        assert not contains(lists.taken, lists.lists[name].items).any()
 
 
 @pytest.mark.parametrize("exclude_seen", [False, True])

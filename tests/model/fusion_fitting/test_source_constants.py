@@ -14,6 +14,7 @@ from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.contracts.source_constants import ChoiceDay, FittedChoice, SourceConstants
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.personal_counts import PersonalCounts
 
 DAY = date(2024, 5, 20)
 ITEMS = list("abcdef")
@@ -107,13 +108,15 @@ def test_too_few_users_change_nothing():
     assert fitting(inherited).fit(asked("", 0)).sources["trending"].choice == "3d"
 
 
-def test_where_seen_items_are_left_out_constants_are_fitted_without_them():
+@pytest.mark.parametrize("known_by", ["past", "personal"])
+def test_where_seen_items_are_left_out_constants_are_fitted_without_them(known_by):
     """All saw a and b, and took a, b and c: of what is new to them the week finds more."""
-    evaluation_set = asked("abc", 10)
     seen = Ragged(np.tile([0, 1], 10), np.repeat(np.arange(10), 2), 10)
-    fitted = fitting().fit(replace(evaluation_set, past=seen)).sources["trending"]
+    known = {"past": seen, "personal": PersonalCounts.of_histories(seen)}
+    evaluation_set = replace(asked("abc", 10), **{known_by: known[known_by]})
+    fitted = fitting().fit(evaluation_set).sources["trending"]
     assert fitted.choice == "1h" and fitted.metric == "recall@2"
-    left_out = replace(evaluation_set, past=seen, exclude_seen=True)
+    left_out = replace(evaluation_set, exclude_seen=True)
     fitted = fitting().fit(left_out).sources["trending"]
     assert fitted.choice == "7d" and fitted.metric == "recall@2, seen items left out"
 

@@ -18,10 +18,14 @@ from index_builder import publication
 from model.evaluation.evaluation_set import prepare_as_configured
 from model.evaluation.history_queries import ask_by_history
 from model.evaluation.queries import has_past
+from model.evaluation.ranked_lists import rank
+from model.evaluation.source_lists import costly_lists, rank_alone, rank_fusion
+from model.evaluation.source_lists import retrieve as retrieve_measured
+from model.ranking.ranked_queries import rank_queries
 from serving.answers.encoded_queries import encode_queries
 from serving.answers.filtered_search import Seen
 from serving.answers.known_past import read_queries
-from serving.answers.recommend import _had_columns, _listed_in
+from serving.answers.recommend import _had_columns, _listed_in, recommend
 from serving.answers.retrieval import retrieve
 from serving.requests.query_rows import STORED_HISTORY, Requests, complete
 from serving.version.filters import Groups
@@ -30,8 +34,9 @@ from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.test_raw_features_job import DAY
 from tests.serving import rankers
 from twinspire_core.config import source_names
+from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
-from twinspire_core.fusion.fuse import DEPTH
+from twinspire_core.fusion.fuse import DEPTH, Fusion
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.ranker import rank_sources
 from twinspire_core.ranking.registry import RankingFeatures
@@ -85,7 +90,8 @@ def both(tmp_path_factory):
     # With a ranker: fitted on what the day before knew, as rows of it are made.
     (ranked / "ranker.json").touch()
     publication.add_users(context, ranked)
-    return version, day, _with_ranker(Version(world.pipeline, ranked, None))
+    named = SimpleNamespace(version="day-before", settings={})
+    return version, day, _with_ranker(Version(world.pipeline, ranked, named))
 
 
 def _with_ranker(version):
@@ -95,6 +101,13 @@ def _with_ranker(version):
     rng = np.random.default_rng(1)
     items = _unit(rng.normal(size=(len(version.items), 8)))
     version.__dict__["index"] = ExactIndex(items, Settings(kind="exact", k=K))
+    version.__dict__["fusion"] = Fusion(
+        sources=RANKED_SOURCES,
+        bounds=(),
+        weights=rng.random((1, len(RANKED_SOURCES))),
+        fitted=FittedOn(on="progressive"),
+    )
+    version.__dict__["vocabularies"] = SimpleNamespace(unknown=lambda table: {})
     version.__dict__["_tower"] = lambda table: _vectors_of(table["_user"].to_pylist())
     names = version.ranking_features.names(RANKED_SOURCES)
     users = version.users.some(30)
@@ -243,6 +256,46 @@ def test_a_version_lists_what_is_measured(both, source):
     served = retrieve(version, encode_queries(version, table, source), K, source, nothing, everyone)
     ids = corpus["_item"].to_numpy()
     assert version.ids[served.rows].tolist() == ids[expected].tolist()
+
+
+@pytest.mark.parametrize("source", ["two_tower", *SOURCES, "mix", "ranked"])
+def test_what_was_seen_is_left_out_as_it_is_measured(both, source):
+    """Also what `personal` alone counts, which goes back further than histories: whatever lists."""
+    _, day, version = both
+    rows = ds.dataset(day / "evaluation").to_table()
+    rows = rows.filter(pc.equal(rows["_day"], DAY))
+    rows = rows.filter(pa.array(has_past(rows)))
+    users = rows["_user"].to_pylist()
+    corpus = ds.dataset(day / "corpus/start").to_table()
+    asked = prepare_as_configured(rows, corpus, version.pipeline.evaluation, exclude_seen=True)
+    tables = {name: ds.dataset(day / name / "start").to_table() for name in TABLES}
+    sources = CandidateSources.of(corpus, tables, CHOICES)
+    vectors = Vectors(
+        queries=_vectors_of(users), items=version.index.vectors[version.rows(corpus["_item"])]
+    )
+    two_tower = rank(asked, vectors.queries, vectors.items, DEPTH)
+    if source == "two_tower":
+        measured = two_tower.first(K)
+    elif source == "mix":
+        measured = rank_fusion(version.fusion, sources, asked, two_tower, K)
+    elif source == "ranked":
+        known = {**costly_lists(sources, asked, DEPTH), "two_tower": two_tower}
+        measured = rank_queries(version.ranker, sources, asked, vectors, known, K)
+    else:
+        measured = rank_alone(sources, asked, K, retrieve_measured(source, sources, asked, K))
+    answer = recommend(
+        version, [{"user": user} for user in users], K, exclude_seen=True, source=source
+    )
+    ids = corpus["_item"].to_numpy()
+    expected = [ids[items[items >= 0]].tolist() for items in measured.excluded]
+    listed = [version.ids[items[items != NONE]].tolist() for items in answer.rows]
+    assert listed == expected
+    known_to_counts = 0
+    stored, _ = version.users.find(users)
+    for n, user in enumerate(stored.to_pylist()):
+        assert not {*listed[n]} & {*user["_personal"], *user["_past"]}
+        known_to_counts += len({*user["_personal"]} - {*user["_past"]})
+    assert known_to_counts > 0
 
 
 def test_a_version_holds_the_counts_that_it_goes_by(both):

@@ -92,6 +92,16 @@ def test_without_counts_it_is_the_past():
     assert read(found["personal"].items) == read(found["past"].items) == ["ca", "f"]
 
 
+def test_seen_is_what_the_past_or_the_counts_know():
+    """u had c, something outside, and a, of which a is counted too; v nothing, w what is counted."""
+    past = Ragged(np.array([2, -1, 0]), np.array([0, 0, 0]), 3)
+    counted = PersonalCounts.of_histories(Ragged(np.array([0, 4, 3]), np.array([0, 0, 2]), 3))
+    asked = Queries(past=past, events=past.lengths, personal=counted)
+    assert read(asked.seen.padded()) == ["ace", "", "d"]
+    assert asked.take(np.array([0, 2])).seen.lengths.tolist() == [3, 1]
+    assert Queries.of_past(past).seen == past
+
+
 def test_histories_count_one_for_each_event():
     """Of u: a b a b c, and something outside; v has nothing."""
     history = Ragged(np.array([0, 1, 0, 1, 2, -1, 3]), np.array([0, 0, 0, 0, 0, 0, 2]), 3)
