@@ -26,6 +26,7 @@ from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.ranker_file import RankerFile, RankerFormat
 from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.version_tables import read_constants, read_tables
@@ -161,7 +162,5 @@ def _missing_for_ranker(staged: Path, sources: CandidateSources) -> list[str]:
     place = staged / RankerFile.FILE
     if not place.exists() or RankerFormat.read(staged).format != ranker_file.FORMAT:
         return []
-    ranker = RankerFile.read(staged)
-    made = RankingFeatures.of(sources.tables).names(ranker.sources)
-    features = sorted(set(ranker.features) - set(made))
-    return [*features, *(f"lists of {name}" for name in ranker.sources if name not in sources)]
+    ranker = Ranker.parse((staged / ranker_file.MODEL).read_bytes(), place.read_bytes())
+    return ranker.lacking(RankingFeatures.of(sources.tables), sources)

@@ -162,9 +162,9 @@ class Version:
 
     @cached_property
     def _second_stage(self) -> SecondStage:
-        if self.ranking_features is None:
+        if self.ranking_features is None or self.candidate_sources is None:
             return SecondStage()
-        return read_second_stage(self.home, self.ranking_features)
+        return read_second_stage(self.home, self.ranking_features, self.candidate_sources)
 
     @property
     def ranker(self) -> Ranker | None:

@@ -9,6 +9,7 @@ from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.ranker_file import FORMAT, MODEL, RankerFile, RankerFormat
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.registry import RankingFeatures
+from twinspire_core.sources.candidate_sources import CandidateSources
 
 log = logging.getLogger("twinspire.serve")
 
@@ -27,12 +28,15 @@ class SecondStage(NamedTuple):
     problem: str | None = None
 
 
-def read_second_stage(home: Path, features: RankingFeatures) -> SecondStage:
+def read_second_stage(
+    home: Path, features: RankingFeatures, sources: CandidateSources
+) -> SecondStage:
     """Reads the ranker's files; says once in the log why they cannot be used.
 
     Args:
       home: local folder of the version, which has its id as name.
       features: that can be made of it.
+      sources: that it has.
     """
     place = home / RankerFile.FILE
     if not place.exists():
@@ -45,12 +49,11 @@ def read_second_stage(home: Path, features: RankingFeatures) -> SecondStage:
             f"{RankerFile.FILE} is of format {found}, and this release reads format {FORMAT}",
         )
     ranker = Ranker.parse((home / MODEL).read_bytes(), described)
-    # Trees that were fitted on a feature would take it to be missing everywhere.
-    missing = sorted(set(ranker.names) - set(features.names(ranker.sources)))
-    if missing:
+    lacking = ranker.lacking(features, sources)
+    if lacking:
         return _unusable(
             home.name,
-            f"it goes by {', '.join(missing)}, which this release cannot make of the version",
+            f"it goes by {', '.join(lacking)}, which this release cannot make of the version",
         )
     verdict = GateVerdict.find(home)
     return SecondStage(ranker, serves=verdict is not None and verdict.serves == RANKED)

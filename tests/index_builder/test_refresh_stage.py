@@ -1,58 +1,87 @@
 """What a refresh does without, where the pipeline file names other sources by now."""
 
+from dataclasses import replace
+from datetime import date
+
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from index_builder import refresh_stage
+from index_builder import publish_stage, refresh_stage
+from index_builder.registry.registry import Registry
 from tests.serving import rankers
-from twinspire_core.contracts.feature_schema import co_occurrence_schema
+from twinspire_core import storage
 from twinspire_core.contracts.fusion_file import FittedOn
+from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.fusion.fuse import Fusion
 
-SOURCES = ("past", "co_occurrence", "ease")
+TRAINED, NEXT = date(2024, 5, 1), date(2024, 5, 2)
+MADE = ("past", "co_occurrence")  # of the days' working files no other source can be made
+UNCHANGED = dict.fromkeys(("new", "changed", "withdrawn", "reused"), 0)
 
 
 @pytest.fixture
-def staged(tmp_path):
-    """A version whose mix and whose ranker go by three sources; of EASE there is no table."""
-    items = {"_item": ["a", "b"], "_popular": [2, 1], "_lately": [1, 0]}
-    pq.write_table(pa.table(items), tmp_path / "items.parquet")
-    pq.write_table(co_occurrence_schema().empty_table(), tmp_path / "co_occurrence.parquet")
-    mix = Fusion(sources=SOURCES, bounds=(), weights=np.ones((1, 3)), fitted=FittedOn())
-    (tmp_path / "mix.json").write_bytes(mix.dump())
-    carried = rankers.files(SOURCES, ("popular", "place:ease"), lambda rows: rows[:, 0])
-    for name, content in carried.items():
-        (tmp_path / name).write_bytes(content)
-    return tmp_path
+def refreshed(context, pipeline, tmp_path):
+    """Publishes a version, and refreshes it with the catalogue of the day after: the folder of what
+    that makes, and its notes.
+    """
+    registry = Registry(pipeline.registry.root, pipeline.name)
+
+    def make(trained_files):
+        made = context(TRAINED)
+        for name, content in trained_files.items():
+            storage.write_bytes(storage.join(made.inputs["train"], name), content)
+        trained = publish_stage.run(made)["version"]
+        later = context(NEXT)
+        # With what the gate said of the ranker: all that a refresh reads of a version.
+        later = replace(later, inputs={**later.inputs, "train": made.inputs["train"]})
+        summary = refresh_stage.run(later, registry.manifest(trained), trained, trained, UNCHANGED)
+        assert summary["refused"] == [] and summary["version"] != trained
+        return registry.open(summary["version"], tmp_path / "cache"), summary["notes"]
+
+    return make
 
 
-def test_sources_that_nobody_made_are_told_and_their_ranker_is_left_out(staged):
-    sources = refresh_stage._sources_of(staged)
-    assert refresh_stage._silent_in_mix(staged, sources) == ["ease"]
-    assert refresh_stage._drop_unusable_ranker(staged, sources) == ["lists of ease"]
-    assert not (staged / "ranker.json").exists() and not (staged / "ranker.txt").exists()
+def mix_of(*sources):
+    weights = np.ones((1, len(sources)))
+    return Fusion(sources=sources, bounds=(), weights=weights, fitted=FittedOn())
 
 
-def test_what_has_all_tables_stays_as_it_is(staged):
-    pq.write_table(co_occurrence_schema().empty_table(), staged / "ease.parquet")
-    sources = refresh_stage._sources_of(staged)
-    assert refresh_stage._silent_in_mix(staged, sources) == []
-    assert refresh_stage._drop_unusable_ranker(staged, sources) == []
-    assert (staged / "ranker.json").exists() and (staged / "ranker.txt").exists()
+def files(*sources, features=("popular",)):
+    ranker = rankers.files(sources, features, lambda rows: rows[:, 0])
+    return {"mix.json": mix_of(*sources).dump(), **ranker}
 
 
-def test_a_feature_that_cannot_be_made_is_named_too(staged):
-    carried = rankers.files(SOURCES, ("popular", "first_seen"), lambda rows: rows[:, 0])
-    (staged / "ranker.json").write_bytes(carried["ranker.json"])
-    lacking = refresh_stage._drop_unusable_ranker(staged, refresh_stage._sources_of(staged))
-    assert lacking == ["first_seen", "lists of ease"]
+def test_sources_that_nobody_made_are_told_and_their_ranker_is_left_out(refreshed):
+    version, notes = refreshed(files(*MADE, "ease", features=("popular", "place:ease")))
+    assert not (version / "ranker.json").exists() and not (version / "ranker.txt").exists()
+    assert GateVerdict.read(version).serves == "mix", "where the ranker served"
+    assert any("goes without lists of ease:" in note for note in notes)
+    assert any("left out, as it goes by lists of ease, which" in note for note in notes)
 
 
-def test_a_version_without_a_mix_goes_without_nothing(staged):
+def test_what_has_all_tables_stays_as_it_is(refreshed):
+    carried = files(*MADE)
+    version, notes = refreshed(carried)
     for name in ("mix.json", "ranker.json", "ranker.txt"):
-        (staged / name).unlink()
-    sources = refresh_stage._sources_of(staged)
-    assert refresh_stage._silent_in_mix(staged, sources) == []
-    assert refresh_stage._drop_unusable_ranker(staged, sources) == []
+        assert (version / name).read_bytes() == carried[name]
+    assert GateVerdict.read(version).serves == "ranked"
+    assert not any("without" in note or "left out" in note for note in notes)
+
+
+def test_a_feature_that_cannot_be_made_is_named_too(refreshed):
+    version, notes = refreshed(files(*MADE, "ease", features=("popular", "first_seen")))
+    assert not (version / "ranker.json").exists()
+    assert any("as it goes by first_seen, lists of ease, which" in note for note in notes)
+
+
+def test_a_ranker_of_a_format_that_nobody_here_can_tell_of_stays(refreshed):
+    carried = {**files(*MADE), "ranker.json": b'{"format": 7, "features": 3}'}
+    version, notes = refreshed(carried)
+    assert (version / "ranker.json").read_bytes() == carried["ranker.json"]
+    assert not any("left out" in note for note in notes)
+
+
+def test_a_version_without_a_ranker_goes_without_nothing(refreshed):
+    version, notes = refreshed({})
+    assert not (version / "ranker.json").exists()
+    assert not any("without" in note or "left out" in note for note in notes)

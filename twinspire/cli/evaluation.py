@@ -126,7 +126,7 @@ def _score_version(
     from twinspire_core.contracts.model_bundle import QUERY_TOWER
     from twinspire_core.fusion.fuse import Fusion
     from twinspire_core.ranking.registry import RankingFeatures
-    from twinspire_core.sources.source import SourceTables
+    from twinspire_core.sources.candidate_sources import CandidateSources
     from twinspire_core.sources.version_tables import read_constants, read_tables
 
     requests = read_table(queries)
@@ -141,8 +141,9 @@ def _score_version(
             console.print(warning, style="yellow", highlight=False)
     # Versions of old releases may lack these.
     fusion = home / FusionFile.FILE
-    tables = SourceTables(corpus=items, others=read_tables(home), constants=read_constants(home))
-    second_stage = read_second_stage(home, RankingFeatures.of(tables))
+    sources = CandidateSources.of(items, read_tables(home), read_constants(home))
+    tables = sources.tables
+    second_stage = read_second_stage(home, RankingFeatures.of(tables), sources)
     with console.status("encoding the queries"):
         with suppress_native_stderr():  # TensorFlow greets at length
             from model.evaluation.tower_lists import load

@@ -61,6 +61,16 @@ class Ranker:
         """F features, in the model's order."""
         return tuple(self.described.features)
 
+    def lacking(self, features: RankingFeatures, sources: CandidateSources) -> list[str]:
+        """What it goes by and would miss everywhere, without a word: features, and lists of sources.
+
+        Args:
+          features: that can be made.
+          sources: that are there.
+        """
+        missing = sorted(set(self.names) - set(features.names(self.sources)))
+        return [*missing, *(f"lists of {name}" for name in self.sources if name not in sources)]
+
     @cached_property
     def booster(self) -> "lightgbm.Booster":
         """The trees."""
