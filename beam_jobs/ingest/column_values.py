@@ -113,14 +113,28 @@ def _filled(values: pl.Expr) -> pl.Expr:
     return pl.when(values != "").then(values)
 
 
+def holds_bytes(kind: pl.DataType) -> bool:
+    """Whether the values of a type, or what its lists hold, are bytes: these need not be text."""
+    if isinstance(kind, pl.List | pl.Array):
+        return holds_bytes(cast(pl.DataType, kind.inner))
+    return kind == pl.Binary
+
+
 def _words(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading:
+    _refuse_bytes(kind)
     if isinstance(kind, pl.List | pl.Array):
         return Reading(raw.cast(pl.List(pl.String)).list.join(", "))
     return Reading(_filled(raw.cast(pl.String)))
 
 
 def _raw(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading:
+    _refuse_bytes(kind)
     return Reading(raw)
+
+
+def _refuse_bytes(kind: pl.DataType) -> None:
+    if holds_bytes(kind):
+        raise WrongType("text, numbers, true/false or lists of these; bytes need not be text")
 
 
 def _number(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from beam_jobs.ingest.column_values import holds_bytes
+
 CATEGORY_SIZE = 5_000
 _OUTCOME = (
     r"(^|_)(ratings?|scores?|prices?|amounts?|values?|quantity|quantities|qty|stars?|reward)(_|$)"
@@ -153,6 +155,8 @@ def kind(column: str, values: pl.Series) -> Keys | str:
     present = values.drop_nulls()
     if present.is_empty():
         return "no values in the sample"
+    if holds_bytes(values.dtype):
+        return "bytes, which need not be text"
     if isinstance(values.dtype, pl.List | pl.Array):
         return _list_kind(present)
     if values.dtype.is_temporal():

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from beam_jobs.ingest.column_values import holds_bytes
 from beam_jobs.partitioning.log_tables import format_of, read
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import AgeFeature, CategoriesFeature
@@ -149,6 +150,8 @@ def _look(rows: pl.DataFrame, table: str, use: _Use) -> CheckedColumn:
 
 def _can_be(role: str, kind: pl.DataType, nulls: float) -> bool:
     """Whether a column of a type, of which a share is null, can have a role."""
+    if holds_bytes(kind):
+        return False
     match role:
         # A key that is a decimal was an integer with nulls in pandas: 7 would be the user "7.0".
         case "user" | "item" | "time":

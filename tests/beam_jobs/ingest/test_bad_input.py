@@ -409,6 +409,24 @@ def test_items(shop):
         shop.run()
 
 
+@pytest.mark.parametrize("key", ["attributes", "display", "filter"])
+@pytest.mark.parametrize(
+    ("kind", "value"), [(pl.Binary, b"\xff\xfe"), (pl.List(pl.Binary), [b"shoes", None])]
+)
+def test_bytes_are_no_words_about_items(shop, key, kind, value):
+    """They need not be text, which whoever filters by them or ranks by them would find out."""
+    shop.lines = ['items = "items/dt={date}/"']
+    named = '{ brand = ["shoes"] }' if key == "filter" else '["brand"]'
+    shop.features = f"[corpus]\n{key} = {named}"
+    shop.parquet(good(5))
+    shop.parquet([{"i": "a", "brand": value}], types={"i": pl.String, "brand": kind}, table="items")
+    said = (
+        rf"corpus\.{key} of items is text, .*; in .*a\.parquet column 'brand' is .*Binary.* Write"
+    )
+    with pytest.raises(BadData, match=said):
+        shop.run()
+
+
 def test_an_error_of_ours_is_not_logged_by_beam_besides(shop, caplog):
     shop.parquet(
         [{k: v for k, v in GOOD.items() if k != "t"}],

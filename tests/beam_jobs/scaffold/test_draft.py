@@ -3,6 +3,7 @@ one.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from datetime import date
@@ -117,6 +118,21 @@ def test_a_column_that_is_missing_or_unfit_is_found(shop, tmp_path, old, new, co
     (shop.parent / "changed.toml").write_text(text.replace(old, new))
     bad = [f for f in validate(load(shop.parent / "changed.toml"), DAY, tmp_path) if not f.ok]
     assert column in {f.column for f in bad} and all(f.found for f in bad)
+
+
+def test_bytes_are_proposed_for_nothing_and_fit_nothing(shop, tmp_path):
+    """No stage reads them, as they need not be text."""
+    for name in ("events", "items", "users"):
+        shutil.copytree(shop.parent / name, tmp_path / name)
+    for file in (tmp_path / "items").rglob("*.parquet"):
+        bytes_of = pl.col("kind").cast(pl.Binary)
+        pl.read_parquet(file).with_columns(bytes_of).write_parquet(file)
+    (tmp_path / "shop.toml").write_text(shop.read_text())
+    bad = [f for f in validate(load(tmp_path / "shop.toml"), DAY, tmp_path) if not f.ok]
+    assert {f.column for f in bad} == {"kind"} and all("Binary" in f.found for f in bad)
+    text = draft("shop", tmp_path / "events", tmp_path / "items", home=tmp_path)
+    before, found, _ = text.partition("# [features.kind]\n")
+    assert found and "bytes, which need not be text" in before.splitlines()[-1]
 
 
 def test_labels_are_looked_at_with_the_loss_that_is_to_learn_them(shop, tmp_path):
