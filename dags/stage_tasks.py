@@ -103,9 +103,10 @@ def conclude(task: Any, context: Any, exit_code: int, result: dict) -> dict:
     if exit_code == TRY_AGAIN and result.get("status") == "NotItsTurn":
         again = NEXT_QUESTION * len(result["waits_for"])
         raise AirflowRescheduleException(datetime.now(UTC) + again)
+    why = result.get("reason") or "the log says why"
     if exit_code == TRY_AGAIN:
         raise AirflowException(
-            f"{task.task_id} asks to be tried again (exit code {TRY_AGAIN}); the log says why"
+            f"{task.task_id} asks to be tried again (exit code {TRY_AGAIN}): {why}"
         )
     if exit_code in KILLED and context["ti"].try_number == 1:
         raise AirflowException(
@@ -113,11 +114,12 @@ def conclude(task: Any, context: Any, exit_code: int, result: dict) -> dict:
         )
     if exit_code not in (0, NOTHING_TO_DO):
         raise StageFailed(
-            f"{task.task_id} failed with exit code {exit_code}: see Triage in the docs", exit_code
+            f"{task.task_id} failed with exit code {exit_code} (see Triage in the docs): {why}",
+            exit_code,
         )
     if exit_code == NOTHING_TO_DO:
         context["ti"].xcom_push(key="return_value", value=result)
-        raise AirflowSkipException(f"{task.task_id} has nothing to do; the log says why")
+        raise AirflowSkipException(f"{task.task_id} has nothing to do: {why}")
     collect_lineage(task, result)
     send_gauges(task, result)
     if task.announces and went_live(result):

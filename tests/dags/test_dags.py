@@ -163,6 +163,20 @@ def test_a_run_that_waits_for_an_earlier_day_gives_its_slot_back_and_uses_up_no_
         assert not isinstance(end(other), AirflowRescheduleException)
 
 
+@pytest.mark.parametrize("exit_code", [75, 1, 2, 99])
+def test_what_a_command_said_is_told_with_how_it_ended(bag, exit_code):
+    """Also to whom `notify.command` tells it, who need not have the log of the task."""
+    from airflow.sdk.exceptions import AirflowException
+    from stage_tasks import TwinspireOperator
+
+    line = json.dumps({"status": "TryAgain", "reason": "gs://logs is away."})
+    for said, told in ((line, "gs://logs is away."), ("", "the log says why")):
+        task = TwinspireOperator(task_id="embed", bash_command=f"echo '{said}'; exit {exit_code}")
+        keep = SimpleNamespace(try_number=1, xcom_push=lambda key, value: None)
+        with pytest.raises(AirflowException, match=f"^embed .*: {told}$"):
+            task.execute({"ti": keep})
+
+
 def test_retries_come_from_the_file_and_grow(bag):
     for task in bag.dags["late-riser"].tasks:
         assert (task.retries, task.retry_exponential_backoff > 1) == (7, True)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from beam_jobs.features import event_packs, event_partials
 from twinspire.forgetting.file_contents import UserFiles, Users
-from twinspire.runs import run_leases
+from twinspire.runs import lease_records, run_leases
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, partials
@@ -75,7 +75,7 @@ def _unfinished_attempts(pipeline: Pipeline) -> list[str]:
     for day in attempts.days(pipeline):
         home = attempts.day_uri(pipeline, day)
         for stage in storage.list_names(home):
-            if stage == run_leases.LEASES:
+            if stage == lease_records.LEASES:
                 continue
             for name in storage.list_names(storage.join(home, stage)):
                 uri = storage.join(home, stage, name)

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import Entry, State, version_date
-from twinspire.runs import run_leases
+from twinspire.runs import lease_records, run_leases
 from twinspire.runs.best_version import Standing, choose_best, standings
 from twinspire.runs.lineage import Lineage, find_gaps, find_lineage
 from twinspire.runs.stages import TRAIN
@@ -179,6 +179,11 @@ class DayRun:
         if self.lease:
             run_leases.release_day(self.pipeline, self.day, self.lease, outcome, reason)
 
+    def note_failed_try(self, reason: str) -> None:
+        """Records why a stage failed that a scheduler may try again."""
+        if self.lease:
+            run_leases.note_failed_try(self.pipeline, self.day, self.lease, reason)
+
     def _has_logs(self, day: date) -> bool:
         from beam_jobs.ingest import day_files
 
@@ -212,4 +217,4 @@ def versions_in_use(pipeline: Pipeline, kept: Collection[str], today: date) -> s
 
 def _days_under_way(pipeline: Pipeline) -> list[date]:
     days = attempts.days(pipeline)
-    return [day for day in days if run_leases.state(pipeline, day) == run_leases.OPEN]
+    return [day for day in days if run_leases.state(pipeline, day) == lease_records.OPEN]

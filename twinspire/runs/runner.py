@@ -6,13 +6,13 @@ A stage waits for what it needs (logs, its turn), is planned by what the registr
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
 
-from twinspire.runs import day_order, run_leases
+from twinspire.runs import day_order, lease_records, run_leases
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.live_catalogue import catch_up, follow
 from twinspire.runs.notifications import notify_of_error
@@ -25,6 +25,7 @@ from twinspire_core.errors import (
     GateRefused,
     LogsLate,
     NothingToDo,
+    NotItsTurn,
     RunnerFailed,
     TryAgain,
     in_one_line,
@@ -106,17 +107,21 @@ def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
         yield
     except BaseException as error:  # also of Ctrl-C, which ends the run, too
         told = explain(error) or error
+        reason = f"{stage.name}: {in_one_line(told)}"
         if outcome := _outcome(told):
             try:
-                run.release_lease(outcome, f"{stage.name}: {in_one_line(told)}")
+                run.release_lease(outcome, reason)
             finally:  # also where nothing can be written any more
                 if not _was_told(told, before):
                     notify_of_error(run.pipeline, run.day, stage.name, told)
+        elif not isinstance(told, NotItsTurn | SystemExit):
+            with suppress(Exception):  # nothing else takes the error's place
+                run.note_failed_try(reason)
         if told is not error:
             raise told from error
         raise
     if stage.publishes:
-        run.release_lease(run_leases.PUBLISHED)
+        run.release_lease(lease_records.PUBLISHED)
 
 
 def _last_outcome(run: DayRun) -> str | None:
@@ -131,25 +136,25 @@ def _was_told(error: BaseException, before: str | None) -> bool:
     of a refused version that is found again, as where a scheduler's task was killed in what followed.
     """
     if isinstance(error, GateRefused):
-        return error.is_found and before == run_leases.REFUSED
-    return isinstance(error, LogsLate) and before == run_leases.LATE
+        return error.is_found and before == lease_records.REFUSED
+    return isinstance(error, LogsLate) and before == lease_records.LATE
 
 
 def _outcome(error: BaseException) -> str | None:
     """How a run of the day ended by an error; None if it goes on when the stage is tried again."""
     match error:
         case LogsLate():
-            return run_leases.LATE
+            return lease_records.LATE
         case TryAgain() | RunnerFailed():
             return None
         case SystemExit():  # by SIGTERM: a scheduler tries it again or closes the day
             return None
         case GateRefused():
-            return run_leases.REFUSED
+            return lease_records.REFUSED
         case NothingToDo():
-            return run_leases.SKIPPED
+            return lease_records.SKIPPED
         case _:
-            return run_leases.FAILED
+            return lease_records.FAILED
 
 
 def _run_stage(

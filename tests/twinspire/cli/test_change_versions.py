@@ -12,7 +12,7 @@ from index_builder.registry.registry import Registry
 from tests.twinspire.cli.test_scheduling import FILE
 from twinspire.cli.change_versions import unused_working_files
 from twinspire.cli.main import app
-from twinspire.runs import run_leases
+from twinspire.runs import lease_records, run_leases
 from twinspire_core import storage
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts import attempts
@@ -80,7 +80,7 @@ def test_an_old_day_that_is_being_made_keeps_its_files_until_its_run_has_ended(p
 
     run_leases.acquire_day(pipeline, DAY, "backfill")
     assert old() == []
-    run_leases.release_day(pipeline, DAY, "backfill", run_leases.FAILED)
+    run_leases.release_day(pipeline, DAY, "backfill", lease_records.FAILED)
     assert old() == [home]
 
 
@@ -153,5 +153,5 @@ def test_a_run_of_an_old_day_keeps_the_version_that_it_goes_on_from(backfilled):
     pipeline, filled_in = load(file), DAY + timedelta(days=1)
     run_leases.acquire_day(pipeline, filled_in, "backfill")
     assert pruned(file, "--keep", "1", "--keep-days", "3") == ([], [])
-    run_leases.release_day(pipeline, filled_in, "backfill", run_leases.FAILED)
+    run_leases.release_day(pipeline, filled_in, "backfill", lease_records.FAILED)
     assert pruned(file, "--keep", "1", "--keep-days", "3") == ([str(DAY)], [str(DAY)])

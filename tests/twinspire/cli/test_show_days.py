@@ -2,15 +2,17 @@
 
 import json
 from datetime import date, timedelta
+from unittest.mock import Mock
 
 import pytest
 from typer.testing import CliRunner
 
+from beam_jobs.ingest import day_check
 from tests.twinspire.cli.test_scheduling import FILE
 from twinspire.cli.main import app
 from twinspire.runs import run_leases
 from twinspire_core.config.pipeline import load
-from twinspire_core.errors import BadData, TryAgain
+from twinspire_core.errors import BadData, NotItsTurn, RunnerFailed, TryAgain
 
 DAY = "2024-03-08"
 
@@ -71,6 +73,29 @@ def test_a_run_that_was_closed_says_so(command):
         "failed",
         "It was closed while it was under way: its command was killed or gave up, as its log tells.",
     )
+
+
+def test_a_run_that_gave_up_says_what_its_last_try_failed_by(command, monkeypatch):
+    for error in (TryAgain("gs://logs is away."), RunnerFailed("The runner\n is gone.")):
+        monkeypatch.setattr(day_check, "check", Mock(side_effect=error))
+        assert '"exit_code": 75' in command("open-day", "--date", DAY, "--run", "one")
+        assert status(command)[0] == "under way"
+    command("close-day", "--run", "one")
+    assert status(command)[:2] == ("failed", "features: The runner is gone.")
+
+
+@pytest.mark.parametrize(
+    "last", [SystemExit(143), NotItsTurn("2024-03-07 goes first.", [date(2024, 3, 7)])]
+)
+def test_a_try_that_was_ended_does_not_say_what_the_one_before_it_failed_by(
+    command, monkeypatch, last
+):
+    for error in (TryAgain("gs://logs is away."), last):
+        monkeypatch.setattr(day_check, "check", Mock(side_effect=error))
+        command("open-day", "--date", DAY, "--run", "one")
+    command("close-day", "--date", DAY)
+    state, reason, _ = status(command)
+    assert state == "failed" and reason.startswith("It was closed while it was under way")
 
 
 def test_a_run_of_an_earlier_release_failed_for_no_known_reason(command):

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from twinspire.runs import process_identity, run_leases
+from twinspire.runs import lease_records, process_identity, run_leases
+from twinspire.runs.lease_records import LeaseRecord
 from twinspire.runs.process_identity import ProcessIdentity
-from twinspire.runs.run_leases import LeaseRecord
 from twinspire_core import storage
 
 DAY, NEXT, LAST = date(2024, 3, 10), date(2024, 3, 11), date(2024, 3, 12)
@@ -109,7 +109,7 @@ def test_runs_of_any_name_are_told_apart(pipeline):
         run_leases.acquire_day(pipeline, DAY, run)
     found = [lease.run for lease in run_leases.open_leases(pipeline, DAY)]
     assert len(set(found)) == len(names)
-    run_leases.release_day(pipeline, DAY, names[1], run_leases.PUBLISHED)
+    run_leases.release_day(pipeline, DAY, names[1], lease_records.PUBLISHED)
     assert run_leases.end_runs(pipeline, [DAY], names[0]) == [found[0]]
     left = {lease.run for lease in run_leases.open_leases(pipeline, DAY)}
     assert left == set(found[2:])
