@@ -20,6 +20,8 @@ from twinspire_core.contracts import attempts, partials
 _ABANDONED = 24 * 3600
 """Seconds since the last file was written, after which a publication has ended: it takes minutes.
 """
+_FILLING_IN = timedelta(days=1)
+"""How long after an old day was run the one after it may be begun, which goes on from its version."""
 VersionArgument = Annotated[
     str, typer.Argument(metavar="VERSION", help="Id, a beginning of it, or day.")
 ]
@@ -110,7 +112,7 @@ def prune(
     Days are counted back from the newest that was run: what a backfill of old logs makes is not old.
     Never the live or a pinned version, nor the best accepted one that the next day's is held
     against, nor the training state that a kept version was made from, nor what a run that is under
-    way makes and goes on from.
+    way makes and goes on from, nor, for a day, the newest that a backfill has made.
     What publications that were killed or gave up have left in the registry goes once it is a day
     old. Of what was kept of logs (partials), the days go that the newest day with logs no longer
     looks back to, whatever --keep-days.
@@ -125,7 +127,7 @@ def prune(
         keep_days = p.registry.keep_days
     old = prunable(registry, keep=keep, keep_days=keep_days, as_of=as_of)
     kept = [one.version for one in registry.statuses() if one.stored and one.version not in old]
-    in_use = versions_in_use(p, kept, today)
+    in_use = versions_in_use(p, kept, today, datetime.now(p.zone) - _FILLING_IN)
     old = [version for version in old if version not in in_use]
     # What the versions that stay were made from has to stay with them, however old it is.
     needed = _needed(p, registry, old)

@@ -2,8 +2,9 @@
 for.
 """
 
-from collections.abc import Collection, Sequence
-from datetime import date, timedelta
+from collections.abc import Collection, Iterator, Sequence
+from datetime import date, datetime, timedelta
+from itertools import pairwise
 
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import Entry, State, version_date
@@ -190,27 +191,30 @@ class DayRun:
         return bool(day_files.files(self.pipeline, "events", day))
 
 
-def versions_in_use(pipeline: Pipeline, kept: Collection[str], today: date) -> set[str]:
+def versions_in_use(
+    pipeline: Pipeline, kept: Collection[str], today: date, since: datetime
+) -> set[str]:
     """Versions that others are measured against: the best accepted ones before the day after the
-    newest accepted one, before today, and before days that are under way, as an old one is that is
-    filled in; those that such days go on from; and those that kept versions were measured against,
-    whose days would else not be found done.
+    newest accepted one, before today, and before days that are under way or may come next, as old ones
+    that are filled in; those that such days go on from; and those that kept versions were measured
+    against, whose days would else not be found done.
 
     Args:
       pipeline: whose versions.
       kept: versions that stay in any case.
       today: the present day.
+      since: when old days that were run may have others to come.
     """
     run = DayRun(pipeline, today)
     measured = (DayMetrics.find(run.registry.folder(version)) for version in kept)
     needed = {one.best.version for one in measured if one and one.best and one.best.measures}
     newest = run.state.accepted_before(date.max)
     if newest:
-        under_way = _days_under_way(pipeline)
-        days = {version_date(newest) + timedelta(days=1), today, *under_way}
+        filled_in = {*_days_under_way(pipeline), *_days_to_come(run.state, since)}
+        days = {version_date(newest) + timedelta(days=1), today, *filled_in}
         found = (run.of_day(day).best() for day in days)
         needed |= {best.version for best in found if best}
-        parents = map(run.state.accepted_before, under_way)
+        parents = map(run.state.accepted_before, filled_in)
         needed |= {version for version in parents if version}
     return needed
 
@@ -218,3 +222,14 @@ def versions_in_use(pipeline: Pipeline, kept: Collection[str], today: date) -> s
 def _days_under_way(pipeline: Pipeline) -> list[date]:
     days = attempts.days(pipeline)
     return [day for day in days if run_leases.state(pipeline, day) == lease_records.OPEN]
+
+
+def _days_to_come(state: State, since: datetime) -> Iterator[date]:
+    """Days after old ones that were run since then, where no later day has been run after them: between
+    two of its days nothing of a backfill is under way.
+    """
+    trained = [version for version in state.by_day() if version not in state.refreshes]
+    place = {version: n for n, version in enumerate(state.accepted)}
+    for version, later in pairwise(trained):
+        if place[version] > place[later] and state.last[version].at >= since:
+            yield version_date(version) + timedelta(days=1)

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from index_builder.registry.registry import Registry
 from tests.twinspire.cli.test_scheduling import FILE
+from twinspire.cli import change_versions
 from twinspire.cli.change_versions import unused_working_files
 from twinspire.cli.main import app
 from twinspire.runs import lease_records, run_leases
@@ -155,3 +156,19 @@ def test_a_run_of_an_old_day_keeps_the_version_that_it_goes_on_from(backfilled):
     assert pruned(file, "--keep", "1", "--keep-days", "3") == ([], [])
     run_leases.release_day(pipeline, filled_in, "backfill", lease_records.FAILED)
     assert pruned(file, "--keep", "1", "--keep-days", "3") == ([str(DAY)], [str(DAY)])
+
+
+def test_between_two_days_of_a_backfill_the_newest_that_it_has_made_stays(backfilled, monkeypatch):
+    """No day is under way then. A day later it is as old as all others."""
+    file, run = backfilled
+    for n in (0, 20, 21, 22, 1, 2):
+        run(DAY + timedelta(days=n))
+    older, filled_in = ([str(DAY + timedelta(days=n)) for n in days] for days in ((0, 1), (2,)))
+    pipeline, next_day = load(file), DAY + timedelta(days=3)
+    state = Registry(pipeline.registry.root, "shop").state()
+    assert state.accepted_before(next_day)[:10] == filled_in[0]
+    old = pruned(file, "--keep", "1", "--keep-days", "3")
+    assert (sorted(old[0]), old[1]) == (older, older)
+    monkeypatch.setattr(change_versions, "_FILLING_IN", timedelta(0))
+    old = pruned(file, "--keep", "1", "--keep-days", "3")
+    assert (sorted(old[0]), old[1]) == ([*older, *filled_in], [*older, *filled_in])

@@ -1,7 +1,7 @@
 """Which accepted version stands highest, by sums done by hand."""
 
 import json
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -138,6 +138,9 @@ def test_pruning_keeps_what_coming_and_kept_days_are_measured_against(shop):
     measured = {"best": {"version": "2024-02-01-00000000", "measures": {"recall@50": 0.1}}}
     kept = publish(19, metrics=json.dumps(measured).encode())
     today = date(2024, 2, 22)
-    assert versions_in_use(pipeline, [], today) == {first}
-    assert versions_in_use(pipeline, [kept, second], today) == {first, "2024-02-01-00000000"}
-    assert versions_in_use(pipeline, [], date(2024, 4, 1)) == {first, second}
+    since = datetime.now(UTC)
+    assert versions_in_use(pipeline, [], today, since) == {first}
+    assert versions_in_use(pipeline, [kept, second], today, since) == {first, "2024-02-01-00000000"}
+    assert versions_in_use(pipeline, [], date(2024, 4, 1), since) == {first, second}
+    since -= timedelta(hours=1)
+    assert versions_in_use(pipeline, [], today, since) == {first, kept}, "the day after may go on"
