@@ -13,6 +13,7 @@ from serving.answers.ranking import Reasons
 from serving.version.filters import Groups, Selected
 from serving.version.known_values import Unknown
 from twinspire_core.config.source_names import MOST_POPULAR, TWO_TOWER
+from twinspire_core.display.figures import counted
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import arrow_lists
 
@@ -86,8 +87,8 @@ class AnswerWarnings:
         passing = int(np.count_nonzero(selected.passing)) if selected else self.items
         if self.rules and self.rules.caps and count < min(self.k, passing):
             return (
-                f"{count} items instead of {self.k}: the rest was seen or excluded, or is over a"
-                f" cap ({self.rules.caps_text})"
+                f"{counted(count, 'item')} instead of {self.k}: the rest was seen or excluded, or is"
+                f" over a cap ({self.rules.caps_text})"
             )
         if self.k > self.items:
             return self._all_there(filtered=selected is not None)
@@ -96,7 +97,7 @@ class AnswerWarnings:
                 f"{passing:,} of {self.items:,} items of {self.version} pass the filter, and"
                 f" {self.k} were asked for"
             )
-        return f"{count} items instead of {self.k}: the rest was seen or excluded"
+        return f"{counted(count, 'item')} instead of {self.k}: the rest was seen or excluded"
 
     def of_all(self) -> tuple[str, ...]:
         """Warnings about all lists together."""

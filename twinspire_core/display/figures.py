@@ -30,6 +30,39 @@ def count(value: int | None) -> str:
     return f"{value:,}"
 
 
+def counted(value: float, unit: str) -> str:
+    """A number of things, in a sentence; decimals are rounded.
+
+    Example:
+      >>> counted(12345, "item"), counted(0.7, "day")
+      ('12,345 items', '1 day')
+    """
+    whole = f"{value:,.0f}"
+    return f"{whole} {unit}" if whole == "1" else f"{whole} {unit}s"
+
+
+def times(value: float) -> str:
+    """How often, in a sentence.
+
+    Example:
+      >>> times(3), times(1)
+      ('3 times', 'once')
+    """
+    return "once" if round(value) == 1 else counted(value, "time")
+
+
+def ago(value: float, unit: str = "day") -> str:
+    """How long ago, in a sentence.
+
+    Example:
+      >>> ago(3), ago(1.2), ago(0.2, "hour")
+      ('3 days ago', '1 day ago', 'less than an hour ago')
+    """
+    if round(value) < 1:
+        return f"less than {'an' if unit == 'hour' else 'a'} {unit} ago"
+    return f"{counted(value, unit)} ago"
+
+
 def share(value: float | None, digits: int = 1) -> str:
     """A share, in percent.
 

@@ -97,6 +97,27 @@ def test_many_users_in_blocks_are_as_all_at_once(monkeypatch):
     np.testing.assert_equal([value(name) for name in names], once)
 
 
+@pytest.mark.parametrize(
+    ("name", "one", "said"),
+    [
+        ("personal:all", 1, "taken once before"),
+        ("personal_age", 1, "last taken 1 day ago"),
+        ("personal_age", 0.1, "last taken less than a day ago"),
+        ("popular", np.log(2), "taken once by everybody"),
+        ("lately", np.log(2), "taken once by everybody of late"),
+        ("first_seen", 1 / 24, "new: first taken 1 hour ago"),
+        ("first_seen", 0.001, "new: first taken less than an hour ago"),
+        ("attribute_age:brand", 1, "the user took something of this brand 1 day ago"),
+        ("user_events", np.log(2), "the user took 1 thing of late"),
+        ("user_items", np.log(2), "the user knows 1 different thing"),
+        ("user_age", 1, "the user last took something 1 day ago"),
+        ("sources", 1, "listed by 1 source"),
+    ],
+)
+def test_one_is_told_in_the_singular(name, one, said):
+    assert described(name, one) == said
+
+
 def test_every_feature_is_described():
     for name, told in (("place:past", 3.0), ("personal:60d", 2.0), ("popular", 5.0)):
         assert described(name, told) and name not in described(name, told)

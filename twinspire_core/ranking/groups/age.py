@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 
 from twinspire_core.contracts.feature_schema import FIRST_SEEN
+from twinspire_core.display.figures import ago
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.sources.source import SourceTables
@@ -46,5 +47,5 @@ class ItemAge(FeatureGroup):
         if np.isnan(value):
             return "not taken by anybody yet"
         if value < 2:
-            return f"new: first taken {24 * value:.0f} hours ago"
-        return f"first taken {value:.0f} days ago or earlier"
+            return f"new: first taken {ago(24 * value, 'hour')}"
+        return f"first taken {ago(value)} or earlier"

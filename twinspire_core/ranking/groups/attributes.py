@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twinspire_core.contracts.feature_schema import attribute_name
+from twinspire_core.display.figures import ago
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.search.ragged import (
@@ -146,7 +147,7 @@ class Attributes(FeatureGroup):
         if prefix + ":" == _AGE:
             if np.isnan(value):
                 return f"the user never took something of this {attribute}, or nobody knows when"
-            return f"the user took something of this {attribute} {value:.0f} days ago"
+            return f"the user took something of this {attribute} {ago(value)}"
         if np.isnan(value):
             return f"{attribute} not known"
         return f"{value:.1%} of what everybody takes of this {attribute}"

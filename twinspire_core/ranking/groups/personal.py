@@ -5,6 +5,7 @@ from typing import Self
 
 import numpy as np
 
+from twinspire_core.display.figures import ago, times
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.sources.personal_counts import HALF_LIVES
@@ -59,11 +60,9 @@ class PersonalHistory(FeatureGroup):
     def describe(self, name: str, value: float) -> str:
         """Counts as such, days as days."""
         if name == _AGE:
-            return (
-                "never taken before, or nobody knows when"
-                if np.isnan(value)
-                else f"last taken {value:.0f} days ago"
-            )
+            if np.isnan(value):
+                return "never taken before, or nobody knows when"
+            return f"last taken {ago(value)}"
         if np.isnan(value):
             return "when it was taken before is not known"
         if name == _SHARE:
@@ -72,5 +71,5 @@ class PersonalHistory(FeatureGroup):
         if value == 0:
             return "never taken before"
         if half_life == _ALL:
-            return f"taken {value:.0f} times before"
+            return f"taken {times(value)} before"
         return f"taken {value:.1f} times before, half-life {half_life}"

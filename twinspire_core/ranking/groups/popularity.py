@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
+from twinspire_core.display.figures import times
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.sources.source import SourceTables
@@ -72,8 +73,8 @@ class Popularity(FeatureGroup):
             return "taken more and more" if value > 0 else "taken less and less"
         events = np.expm1(value)
         if name == _COUNT:
-            return f"taken {events:,.0f} times by everybody"
+            return f"taken {times(events)} by everybody"
         if name == _LATELY:
-            return f"taken {events:,.0f} times by everybody of late"
+            return f"taken {times(events)} by everybody of late"
         half_life = name.partition(":")[2]
         return f"taken {events:,.1f} times by everybody, half-life {half_life}"

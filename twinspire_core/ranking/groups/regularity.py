@@ -5,6 +5,7 @@ from typing import Self
 
 import numpy as np
 
+from twinspire_core.display.figures import counted
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.sources.source import SourceTables
@@ -55,7 +56,9 @@ class Regularity(FeatureGroup):
         if name == _INTERVAL:
             if value < 1:
                 return "usually taken more than once a day"
-            return f"usually taken every {value:.0f} days"
+            if round(value) == 1:
+                return "usually taken every day"
+            return f"usually taken every {counted(value, 'day')}"
         if value < 0.5:
             return f"not due yet: {value:.0%} of the usual time has gone by"
         if value < 1.5:

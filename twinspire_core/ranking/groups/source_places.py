@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 
 from twinspire_core.config.source_names import TITLES
+from twinspire_core.display.figures import counted
 from twinspire_core.fusion.fuse import CONSTANT, DEPTH
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import Pairs
@@ -59,5 +60,5 @@ class SourcePlaces(FeatureGroup):
             title = TITLES.get(name.removeprefix(_SCORE), name.removeprefix(_SCORE))
             return f"not listed by {title}" if np.isnan(value) else f"score {value:.3g} of {title}"
         if name == _AGREEING:
-            return f"listed by {value:.0f} sources"
+            return f"listed by {counted(value, 'source')}"
         return f"places of all sources together: {value:.2f}"

@@ -11,6 +11,7 @@ from typing import Self
 
 import numpy as np
 
+from twinspire_core.display.figures import ago, counted
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.sources.source import SourceTables
@@ -65,11 +66,11 @@ class UserActivity(FeatureGroup):
         if np.isnan(value):
             return "nothing known of what the user took"
         if name == _EVENTS:
-            return f"the user took {np.expm1(value):.0f} things of late"
+            return f"the user took {counted(np.expm1(value), 'thing')} of late"
         if name == _ITEMS:
-            return f"the user knows {np.expm1(value):.0f} different things"
+            return f"the user knows {counted(np.expm1(value), 'different thing')}"
         if name == _AGE:
-            return f"the user last took something {value:.0f} days ago"
+            return f"the user last took something {ago(value)}"
         return f"{value:.0%} of what the user takes are things taken before"
 
 

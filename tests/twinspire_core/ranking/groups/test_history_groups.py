@@ -67,6 +67,7 @@ def test_pairs_are_found_in_a_table_or_searched_for(monkeypatch, slots):
 
 def test_in_words():
     assert described("interval", 12.0) == "usually taken every 12 days"
+    assert described("interval", 1.2) == "usually taken every day"
     assert described("interval", 0.2) == "usually taken more than once a day"
     assert described("overdue", 0.2).startswith("not due yet")
     assert described("overdue", 1.1).startswith("due about now")
