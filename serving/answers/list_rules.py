@@ -13,7 +13,7 @@ B queries, K places.
 
 from collections.abc import Mapping
 from datetime import date
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -25,6 +25,7 @@ from serving.answers.exploration import Draw, explored_items
 from serving.answers.filtered_search import Seen
 from serving.answers.retrieval import Retrieved, retrieve
 from serving.answers.ruled_lists import RuledLists, choose_ruled
+from serving.answers.seen_items import NOTHING_SEEN, items_had
 from serving.requests.request_model import SEEN, USER
 from serving.version.filters import Groups
 from serving.version.loaded_version import Version
@@ -36,6 +37,7 @@ from twinspire_core.fusion.exploration import seeds
 
 RULED = (MIX, RANKED, TWO_TOWER)
 """Sources whose lists the rules are for."""
+_ALL_NEW = "new_share changes nothing where exclude_seen leaves out what the user had"
 _SPARE = 100  # candidates besides four for each place, at first
 _WIDER = 8
 
@@ -54,11 +56,30 @@ class Ruling(NamedTuple):
       rules: that hold.
       known: pairs of a query and an item that its user had before.
       draw: what is drawn for exploration by.
+      warnings: what is to be said of them.
     """
 
     rules: ListsConfig
     known: Seen
     draw: Draw
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, version: Version, table: pa.Table, rules: ListsConfig, day: date, *, all_new: bool
+    ) -> Self:
+        """What rules go by.
+
+        Args:
+          version: what answers.
+          table: [B] rows of `serving.requests.query_rows.complete`.
+          rules: that hold.
+          day: of the requests.
+          all_new: whether a share of new items is asked for where all items are new.
+        """
+        known = items_had(version, table) if rules.go_by_past else NOTHING_SEEN
+        warnings = (_ALL_NEW,) if all_new else ()
+        return cls(rules, known, draw_of(table, rules.exploration, day), warnings)
 
 
 def rules_of(
@@ -110,21 +131,24 @@ def retrieve_ruled(
     source: str,
     seen: Seen,
     groups: Groups,
-    ruling: Ruling,
+    ruling: Ruling | None,
     *,
     explain: bool = False,
-) -> tuple[Retrieved, RuleWarnings]:
-    """The best k items of each query that keep the rules, what `ruling` says; other arguments as those
-    of `retrieve`.
+) -> tuple[Retrieved, RuleWarnings | None]:
+    """The best k items of each query that keep the rules, what `ruling` says; None where none hold.
+    Other arguments are those of `retrieve`.
     """
-    rules, known, draw = ruling
+    if ruling is None:
+        return retrieve(version, queries, k, source, seen, groups, explain=explain), None
+    rules = ruling.rules
+    known = ruling.known
     items = len(version.items)
     k = min(k, items)
     capped, warnings = _capped_values(version, rules.caps)
     explored = None
     if rules.exploration:
         left_out = Seen(*(np.concatenate(pair) for pair in zip(seen, known, strict=True)))
-        explored = explored_items(version, queries, k, draw, left_out, groups)
+        explored = explored_items(version, queries, k, ruling.draw, left_out, groups)
         if explored is None:
             warnings.append(
                 f"no place is for exploration: {version.id} says nothing of its items' events"
@@ -152,7 +176,9 @@ def retrieve_ruled(
         rows = np.flatnonzero(ruled.is_open)
         ruled.replace(rows, ask(rows, reach))
     about = RuleWarnings(
-        caps=rules.caps if capped else {}, lacks_new=ruled.lacks_new, of_all=tuple(warnings)
+        caps=rules.caps if capped else {},
+        lacks_new=ruled.lacks_new,
+        of_all=(*warnings, *ruling.warnings),
     )
     return ruled.lists, about
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from serving.answers.recommend import similar
+from serving.answers.similar import similar
 from serving.http.answer_models import OneAnswer, Result, SeveralAnswers, SimilarAnswer
 from serving.http.bodies import refused
 from serving.http.http_errors import Problem

@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from index_builder.registry.registry import Registry
-from serving.answers.recommend import recommend, similar
+from serving.answers.recommend import recommend
+from serving.answers.similar import similar
 from serving.http.prometheus import Metrics
 from serving.http.request_models import K
 from serving.requests.query_rows import Requests

@@ -8,7 +8,8 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from serving.answers.answer import Answer
-from serving.answers.recommend import ListOptions, recommend, similar
+from serving.answers.recommend import ListOptions, recommend
+from serving.answers.similar import similar
 from serving.batch.bulk import recommend_lines
 from serving.requests.query_rows import user_error
 from serving.version.filters import Values

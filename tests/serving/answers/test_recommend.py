@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from serving.answers.filtered_search import Seen, search_without
-from serving.answers.recommend import recommend, similar
+from serving.answers.recommend import recommend
+from serving.answers.similar import similar
 from serving.requests.request_model import Refused, RequestModel
 from serving.version.loaded_version import Version
 from tests.serving.conftest import publish

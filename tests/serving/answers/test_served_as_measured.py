@@ -25,8 +25,9 @@ from model.ranking.ranked_queries import rank_queries
 from serving.answers.encoded_queries import encode_queries
 from serving.answers.filtered_search import Seen
 from serving.answers.known_past import read_queries
-from serving.answers.recommend import _had_columns, _listed_in, recommend
+from serving.answers.recommend import recommend
 from serving.answers.retrieval import retrieve
+from serving.answers.seen_items import items_had
 from serving.requests.query_rows import STORED_HISTORY, Requests, complete
 from serving.version.filters import Groups
 from serving.version.loaded_version import Version
@@ -384,7 +385,7 @@ def test_what_is_counted_was_had_although_no_history_goes_back_so_far(both):
     requests = Requests(version.pipeline).table([{"user": user} for user in stored])
     now = datetime.now(version.pipeline.zone)
     table, _ = complete(requests, version.users, now, version.pipeline.history_name)
-    had = _listed_in(version, table, _had_columns(version))
+    had = items_had(version, table)
     found = [set(version.ids[had.row[had.query == n]]) for n in range(len(stored))]
     counted = [set(items) & set(version.ids) for items in rows["_personal"].to_pylist()]
     assert all(items <= known for items, known in zip(counted, found, strict=True))

@@ -10,7 +10,8 @@ import numpy as np
 import orjson
 import pytest
 
-from serving.answers.recommend import recommend, similar
+from serving.answers.recommend import recommend
+from serving.answers.similar import similar
 from serving.app import create_app
 from serving.http import handlers, results
 from serving.http.bodies import BodyParser

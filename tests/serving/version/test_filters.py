@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from serving.answers import filtered_search
 from serving.answers.filtered_search import Seen, search_without
-from serving.answers.recommend import recommend, similar
+from serving.answers.recommend import recommend
+from serving.answers.similar import similar
 from serving.requests.request_model import Refused
 from serving.version import known_values
 from serving.version.filters import Filter

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from serving.answers.recommend import recommend, similar
+from serving.answers.recommend import recommend
+from serving.answers.similar import similar
 from serving.version.grown_version import NEW_IN, GrownVersion
 from serving.version.loaded_version import Version
 from tests.serving import conftest as circle

@@ -1,0 +1,53 @@
+"""Items like an item."""
+
+import numpy as np
+
+from serving.answers.answer import Answer, AnswerWarnings
+from serving.answers.filtered_search import Seen, search_without
+from serving.version.filters import Groups, Values
+from serving.version.known_values import select
+from serving.version.loaded_version import Version
+from twinspire_core.errors import UsageError
+from twinspire_core.messages import nearest_names
+from twinspire_core.search.index import NONE
+
+_COMPARED = 100_000  # ids of items that a mistyped one is compared with, which takes seconds
+
+
+def similar(
+    version: Version, item: str, k: int, *, allow: Values | None = None, deny: Values | None = None
+) -> Answer:
+    """The items whose vectors are nearest to an item's own, the item itself aside. Filters as for
+    `recommend`.
+
+    Raises:
+      UsageError: the item is not in the corpus, k is below 1, or a filter is not understood.
+    """
+    if k < 1:
+        raise UsageError(f"k is at least 1, found {k}.")
+    version = version.published  # what came after it has no vector
+    row = int(version.rows([item])[0])
+    if row == NONE:
+        raise _unknown_item(version, item)
+    itself = Seen(np.zeros(1, np.int64), np.array([row]))
+    selected = select(version.pipeline.corpus.attributes, version.attributes, allow, deny)
+    passing = selected.passing if selected else None
+    vectors = np.array(version.index.vectors[[row]])
+    nearest = search_without(version.index, vectors, k, itself, passing)
+    groups = Groups((selected,), np.zeros(1, np.int64))
+    counts = (nearest.rows != NONE).sum(1)
+    others = len(version.index) - 1
+    warnings = AnswerWarnings(version=version.id, k=k, items=others, counts=counts, groups=groups)
+    return Answer(*nearest, warnings=warnings)
+
+
+def _unknown_item(version: Version, item: str) -> UsageError:
+    near = nearest_names(item, version.ids, 3, compared=_COMPARED)
+    if near:
+        hint = f"Did you mean {', '.join(near)}?"
+    else:
+        hint = "Ids are those of the items in the logs."
+    return UsageError(
+        f"An item is one of the {len(version.items):,} of version {version.id}; {item!r} is"
+        f" not. {hint}"
+    )
