@@ -1,4 +1,4 @@
-"""The application: routes, put together, and served by a process."""
+"""The application: its routes, put together, and served by a process."""
 
 import logging
 import os
@@ -6,24 +6,20 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse
 
-from serving.http import body_reading, event_bodies, http_errors, openapi
+from serving.http import http_errors, routes
 from serving.http.api_page import page
-from serving.http.connection import limited, while_connected
+from serving.http.connection import limited
 from serving.http.middleware import RequestMiddleware
-from serving.http.prometheus import CONTENT_TYPE
 from serving.http.server_settings import LOOPBACK, Settings
 from serving.http.service import Service
 from serving.inspector.router import router
-from serving.version.event_buffer import Events
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import UsageError
 from twinspire_core.version import __version__
@@ -65,8 +61,9 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
         openapi_tags=[{"name": "ask"}, {"name": "watch"}],
     )
     app.state.service = service
-    _ask(app, service)
-    _watch(app, service)
+    app.include_router(routes.asking(service))
+    app.include_router(routes.events(service))
+    app.include_router(routes.watching(service))
     app.include_router(router(service))
 
     @app.get("/docs", include_in_schema=False)
@@ -91,119 +88,6 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
         metrics=metrics,
     )
     return app
-
-
-def _ask(app: FastAPI, service: Service) -> None:
-    parser = service.parser
-
-    async def read(request: Request) -> bytes:
-        settings = service.settings
-        return await body_reading.read(request, settings.max_body, settings.client_timeout)
-
-    @app.post(
-        "/v1/recommend",
-        tags=["ask"],
-        summary="Items for a user, or for several",
-        openapi_extra=openapi.recommend_body(service.requests.model, parser.bodies),
-        responses=openapi.recommend_responses(),
-        response_class=Response,
-    )
-    async def recommend(request: Request) -> Response:
-        """Lists the best items for one `query`, or for each of several `queries`.
-
-        A query names a user that the version knows, or describes one by raw features and a history;
-        every key may be left out. A user that the version does not know is answered from what the
-        query says alone: `known` is false, and `based_on` says what was left to go by.
-        """
-        wanted = await body_reading.parse(parser.recommend, await read(request))
-        # Where nothing answers yet, it is told at once instead of after those that wait.
-        service.check_ready()
-        return _json(await while_connected(request, service.batcher.submit(wanted)))
-
-    @app.post(
-        "/v1/similar",
-        tags=["ask"],
-        summary="Items like an item",
-        openapi_extra=openapi.similar_body(parser.bodies),
-        responses=openapi.similar_responses(),
-        response_class=Response,
-    )
-    async def similar(request: Request) -> Response:
-        """Lists the items whose vectors are nearest to an item's own, itself aside; scores are
-        cosines.
-        """
-        wanted = await body_reading.parse(parser.similar, await read(request))
-        service.check_ready()
-        return _json(await while_connected(request, service.similar(wanted)))
-
-    @app.post(
-        "/v1/events",
-        tags=["ask"],
-        summary="What users take, as it happens",
-        openapi_extra=openapi.events_body(),
-        responses=openapi.events_responses(),
-        response_class=Response,
-    )
-    async def events(request: Request) -> Response:
-        """Counts what users took since the live version was made: within a second the lists of its
-        source `trending`, and the mix that has it, go by it. All of a body counts, or nothing.
-
-        A server forgets events when it ends, and servers do not pass them on: send each event to
-        all of them, and those of today again to one that has begun.
-        """
-
-        def read_events(content: bytes) -> Events:
-            return event_bodies.parse(content, service.pipeline.zone, datetime.now(UTC))
-
-        sent = await body_reading.parse(read_events, await read(request))
-        return _json(orjson.dumps(await run_in_threadpool(service.take, sent)))
-
-    @app.get(
-        "/v1/version",
-        tags=["watch"],
-        summary="What answers",
-        responses=openapi.version_responses(),
-        response_class=Response,
-    )
-    async def version() -> Response:
-        """The live version, what it can do, the one that is being loaded, and why the newest one
-        could not be.
-        """
-        return _json(orjson.dumps(service.describe()))
-
-
-def _watch(app: FastAPI, service: Service) -> None:
-    @app.get("/healthz", tags=["watch"], summary="Is the process alive?", response_class=Response)
-    async def healthz() -> Response:
-        """Always 200 while the process runs. Restart it when this does not answer."""
-        return _json(b'{"status":"alive"}')
-
-    @app.get(
-        "/readyz",
-        tags=["watch"],
-        summary="Does it answer?",
-        responses=openapi.problems(503),
-        response_class=Response,
-    )
-    async def readyz() -> Response:
-        """200 once a version is loaded and has answered warm-up queries; send it traffic from then
-        on.
-        """
-        return _json(orjson.dumps({"status": "ready", "version": service.version.id}))
-
-    @app.get("/metrics", tags=["watch"], summary="Figures for Prometheus", response_class=Response)
-    async def metrics() -> Response:
-        """Requests, errors, latency, batch sizes, the live version and its swaps, in Prometheus'
-        text format.
-        """
-        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
-
-    for path, answer in (("/healthz", healthz), ("/readyz", readyz)):  # as some balancers ask
-        app.head(path, include_in_schema=False)(answer)
-
-
-def _json(content: bytes) -> Response:
-    return Response(content, media_type=http_errors.JSON)
 
 
 def server_config(app: FastAPI, settings: Settings, **options: Any) -> uvicorn.Config:

@@ -1,7 +1,8 @@
 """A published version over HTTP: `twinspire serve PIPELINE`. Explained in docs/serving.md.
 
-What is where; serving/app.py puts the routes together and serves them:
+What is where; serving/app.py puts the application together and serves it:
 
+    routes.py           the paths
     service.py          what the routes share
     server_settings.py  what a deployment chooses
     request_models.py   bodies that clients send, as types

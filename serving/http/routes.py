@@ -1,0 +1,137 @@
+"""The paths that programs ask; people have the inspector's."""
+
+from datetime import UTC, datetime
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from serving.http import body_reading, event_bodies, http_errors, openapi
+from serving.http.connection import while_connected
+from serving.http.prometheus import CONTENT_TYPE
+from serving.http.service import Service
+from serving.version.event_buffer import Events
+
+
+def asking(service: Service) -> APIRouter:
+    """Lists of items."""
+    made = APIRouter(tags=["ask"])
+    parser = service.parser
+
+    @made.post(
+        "/v1/recommend",
+        summary="Items for a user, or for several",
+        openapi_extra=openapi.recommend_body(service.requests.model, parser.bodies),
+        responses=openapi.recommend_responses(),
+        response_class=Response,
+    )
+    async def recommend(request: Request) -> Response:
+        """Lists the best items for one `query`, or for each of several `queries`.
+
+        A query names a user that the version knows, or describes one by raw features and a history;
+        every key may be left out. A user that the version does not know is answered from what the
+        query says alone: `known` is false, and `based_on` says what was left to go by.
+        """
+        wanted = await body_reading.parse(parser.recommend, await _read(request, service))
+        # Where nothing answers yet, it is told at once instead of after those that wait.
+        service.check_ready()
+        return _json(await while_connected(request, service.batcher.submit(wanted)))
+
+    @made.post(
+        "/v1/similar",
+        summary="Items like an item",
+        openapi_extra=openapi.similar_body(parser.bodies),
+        responses=openapi.similar_responses(),
+        response_class=Response,
+    )
+    async def similar(request: Request) -> Response:
+        """Lists the items whose vectors are nearest to an item's own, itself aside; scores are
+        cosines.
+        """
+        wanted = await body_reading.parse(parser.similar, await _read(request, service))
+        service.check_ready()
+        return _json(await while_connected(request, service.similar(wanted)))
+
+    return made
+
+
+def events(service: Service) -> APIRouter:
+    """What users take, from whoever knows of it."""
+    made = APIRouter(tags=["ask"])
+
+    @made.post(
+        "/v1/events",
+        summary="What users take, as it happens",
+        openapi_extra=openapi.events_body(),
+        responses=openapi.events_responses(),
+        response_class=Response,
+    )
+    async def events(request: Request) -> Response:
+        """Counts what users took since the live version was made: within a second the lists of its
+        source `trending`, and the mix that has it, go by it. All of a body counts, or nothing.
+
+        A server forgets events when it ends, and servers do not pass them on: send each event to
+        all of them, and those of today again to one that has begun.
+        """
+
+        def read_events(content: bytes) -> Events:
+            return event_bodies.parse(content, service.pipeline.zone, datetime.now(UTC))
+
+        sent = await body_reading.parse(read_events, await _read(request, service))
+        return _json(orjson.dumps(await run_in_threadpool(service.take, sent)))
+
+    return made
+
+
+def watching(service: Service) -> APIRouter:
+    """How the server is, and what answers."""
+    made = APIRouter(tags=["watch"])
+
+    @made.get(
+        "/v1/version",
+        summary="What answers",
+        responses=openapi.version_responses(),
+        response_class=Response,
+    )
+    async def version() -> Response:
+        """The live version, what it can do, the one that is being loaded, and why the newest one
+        could not be.
+        """
+        return _json(orjson.dumps(service.describe()))
+
+    @made.get("/healthz", summary="Is the process alive?", response_class=Response)
+    async def healthz() -> Response:
+        """Always 200 while the process runs. Restart it when this does not answer."""
+        return _json(b'{"status":"alive"}')
+
+    @made.get(
+        "/readyz",
+        summary="Does it answer?",
+        responses=openapi.problems(503),
+        response_class=Response,
+    )
+    async def readyz() -> Response:
+        """200 once a version is loaded and has answered warm-up queries; send it traffic from then
+        on.
+        """
+        return _json(orjson.dumps({"status": "ready", "version": service.version.id}))
+
+    @made.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+    async def metrics() -> Response:
+        """Requests, errors, latency, batch sizes, the live version and its swaps, in Prometheus'
+        text format.
+        """
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+    for path, answer in (("/healthz", healthz), ("/readyz", readyz)):  # as some balancers ask
+        made.head(path, include_in_schema=False)(answer)
+    return made
+
+
+async def _read(request: Request, service: Service) -> bytes:
+    settings = service.settings
+    return await body_reading.read(request, settings.max_body, settings.client_timeout)
+
+
+def _json(content: bytes) -> Response:
+    return Response(content, media_type=http_errors.JSON)
