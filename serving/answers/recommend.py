@@ -15,8 +15,8 @@ from serving.answers.retrieval import Retrieved
 from serving.answers.seen_items import items_to_leave_out
 from serving.requests.query_rows import Requests, complete
 from serving.requests.request_model import ALLOW, DENY, Refused
+from serving.version.attributes import select
 from serving.version.filters import Filter, Groups, Selected, Values, both
-from serving.version.known_values import select
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import MIX
 from twinspire_core.errors import UsageError

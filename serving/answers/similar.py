@@ -4,8 +4,8 @@ import numpy as np
 
 from serving.answers.answer import Answer, AnswerWarnings
 from serving.answers.filtered_search import Seen, search_without
+from serving.version.attributes import select
 from serving.version.filters import Groups, Values
-from serving.version.known_values import select
 from serving.version.loaded_version import Version
 from twinspire_core.errors import UsageError
 from twinspire_core.messages import nearest_names

@@ -1,22 +1,16 @@
-"""Recommendations for a whole file of requests, in bounded memory, and the file that they go to."""
+"""Recommendations for a whole file of requests, in bounded memory."""
 
-import os
-import secrets
-import shutil
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, Unpack
+from typing import Any, Unpack
 
-import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -24,6 +18,7 @@ from model.data.prefetch import prefetched
 from serving.answers.answer import Answer
 from serving.answers.list_rules import rules_of
 from serving.answers.recommend import ListOptions, recommend
+from serving.batch import results_file
 from serving.batch.request_lines import naming_line, read_requests
 from serving.requests.query_rows import Requests
 from serving.requests.request_model import USER
@@ -34,21 +29,6 @@ from twinspire_core.errors import UsageError
 
 _WARNINGS = 5  # the most that are kept
 _MANY = 100  # lines that make it worth compiling a ranker
-_ENDINGS = (".jsonl", ".parquet")
-_SCHEMA = pa.schema(
-    [("user", pa.string()), ("items", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))]
-)
-_SOURCES = pa.field("sources", pa.list_(pa.string()))
-
-
-class Writer(Protocol):
-    """Takes one batch of results after the other."""
-
-    def write(self, results: pa.Table) -> None:
-        """Appends rows of `user`, `items`, `scores`, and perhaps `sources`."""
-
-    def close(self) -> None:
-        """Ends the file."""
 
 
 @dataclass(slots=True)
@@ -127,27 +107,20 @@ def recommend_lines(
     ids = version.items["_item"].combine_chunks()
     with (
         _local(queries) as file,
-        _output(out) as target,
+        results_file.output(out) as target,
         _progress(file) as show_progress,
-        closing(_writer(target, sources=several)) as writer,
-        ThreadPoolExecutor(1) as aside,  # it writes one batch while the next is answered
+        _writing_aside(target, ids, sources=several) as write,
     ):
-        written: Future[None] | None = None
         for lines, table in prefetched(read_requests(requests, file, queries), 1):
             if source == RANKED and version.ranker is not None and len(table) > _MANY:
                 version.ranker.compile()
             with naming_line(lines, queries):
                 answer = recommend(version, table, k, now=now, **options)
-            # One batch at the most waits to be written: memory stays bounded.
-            if written:
-                written.result()
-            written = aside.submit(_write, writer, table[USER], answer, ids, sources=several)
+            write(table[USER], answer)
             counts.add(answer, table[USER], k)
             if len(warnings) < _WARNINGS:
                 warnings |= dict.fromkeys(answer.warnings.of_values())
             show_progress(lines.offset, counts.queries)
-        if written:
-            written.result()
     seconds = time.monotonic() - started
     return {
         "version": version.id,
@@ -162,8 +135,36 @@ def recommend_lines(
     }
 
 
+@contextmanager
+def _writing_aside(
+    target: Path, ids: pa.Array, *, sources: bool
+) -> Iterator[Callable[[pa.ChunkedArray, Answer], None]]:
+    """A thread writes one batch while the next is answered; what it yields takes the batches."""
+    written: Future[None] | None = None
+    with (
+        closing(results_file.writer(target, sources=sources)) as writer,
+        ThreadPoolExecutor(1) as aside,
+    ):
+
+        def write(users: pa.ChunkedArray, answer: Answer) -> None:
+            nonlocal written
+            # One batch at the most waits to be written: memory stays bounded.
+            if written:
+                written.result()
+            written = aside.submit(_write, writer, users, answer, ids, sources=sources)
+
+        yield write
+        if written:
+            written.result()
+
+
 def _write(
-    writer: Writer, users: pa.ChunkedArray, answer: Answer, ids: pa.Array, *, sources: bool
+    writer: results_file.Writer,
+    users: pa.ChunkedArray,
+    answer: Answer,
+    ids: pa.Array,
+    *,
+    sources: bool,
 ) -> None:
     items, scores = answer.lists(ids)
     columns = {"user": users, "items": items, "scores": scores}
@@ -195,88 +196,3 @@ def _progress(source: Path) -> Iterator[Any]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=source.stat().st_size, done=0)
         yield lambda offset, done: progress.update(task, completed=offset, done=done)
-
-
-def _output(out: str | None) -> AbstractContextManager[Path]:
-    """A local file to write to, which becomes `out`, or standard output, if the block ends well.
-
-    Raises:
-      UsageError: its ending says no format, or it is a folder.
-    """
-    return _appearing(out) if out else _to_standard_output()
-
-
-@contextmanager
-def _to_standard_output() -> Iterator[Path]:
-    """A local file that is copied there if the block ends well: whoever reads gets all lists or
-    none.
-    """
-    with tempfile.TemporaryDirectory(prefix="twinspire-recs-") as scratch:
-        file = Path(scratch, "recs.jsonl")
-        yield file
-        try:
-            with file.open("rb") as lines:
-                shutil.copyfileobj(lines, sys.stdout.buffer)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # `head` has seen enough. Python must not complain when it closes the pipe at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextmanager
-def _appearing(uri: str) -> Iterator[Path]:
-    """A local file that becomes `uri` if the block ends well, and vanishes if it does not."""
-    if not uri.endswith(_ENDINGS):
-        raise UsageError(
-            f"The format of the output goes by its ending, {' or '.join(_ENDINGS)}; found {uri}."
-        )
-    if storage.is_remote(uri):
-        folder, name = uri.rsplit("/", 1)
-        with tempfile.TemporaryDirectory(prefix="twinspire-recs-") as scratch:
-            yield Path(scratch, name)
-            storage.upload_tree(Path(scratch), folder)
-        return
-    place = Path(uri)
-    if place.is_dir():
-        raise UsageError(f"The output is a file; {uri} is a folder.")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    scratch_file = place.with_name(f".tmp-{secrets.token_hex(4)}-{place.name}")
-    try:
-        yield scratch_file
-        os.replace(scratch_file, place)
-    finally:
-        scratch_file.unlink(missing_ok=True)
-
-
-def _writer(file: Path, *, sources: bool) -> Writer:
-    """What writes to a file of `_output`.
-
-    Args:
-      file: its ending says the format.
-      sources: whether each item's source is a column.
-    """
-    if file.suffix != ".parquet":
-        return _JsonWriter(file)
-    return _ParquetWriter(file, _SCHEMA.append(_SOURCES) if sources else _SCHEMA)
-
-
-class _ParquetWriter:
-    def __init__(self, target: Path, schema: pa.Schema) -> None:
-        self._file = pq.ParquetWriter(target, schema, compression="zstd")
-
-    def write(self, results: pa.Table) -> None:
-        self._file.write_table(results.cast(self._file.schema))
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _JsonWriter:
-    def __init__(self, target: Path) -> None:
-        self._file = target.open("wb")
-
-    def write(self, results: pa.Table) -> None:
-        pl.DataFrame(pl.from_arrow(results)).write_ndjson(self._file)
-
-    def close(self) -> None:
-        self._file.close()

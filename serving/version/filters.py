@@ -4,7 +4,7 @@
 
 An item passes if, of every attribute under `allow`, it has one of the values, and of no attribute
 under `deny` any. An attribute that holds a list has all of its entries; a missing value is none.
-serving/version/known_values.py applies them to the items of a version.
+serving/version/attributes.py applies them to the items of a version.
 """
 
 import json

@@ -16,8 +16,9 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
+from serving.version.attributes import Attributes
 from serving.version.filters import Filter, Selected
-from serving.version.known_values import Attributes, Vocabularies
+from serving.version.known_values import Vocabularies
 from serving.version.loaded_version import Version
 from serving.version.second_stage import SecondStage
 from serving.version.user_store import IdTable, UserStore

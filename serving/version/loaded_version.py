@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from index_builder.registry.registry import Registry
-from serving.version.known_values import Attributes, Vocabularies
+from serving.version.attributes import Attributes
+from serving.version.known_values import Vocabularies
 from serving.version.second_stage import SecondStage, read_second_stage
 from serving.version.user_store import IdTable, UserStore
 from twinspire_core.blocked_imports import block_tensorflow_extras

@@ -119,7 +119,7 @@ def _score_version(
     from index_builder.registry.registry import Registry
     from model.evaluation.list_files import read_table
     from model.score_version import VersionParts, score_version
-    from serving.version.known_values import Attributes, select
+    from serving.version.attributes import Attributes, select
     from serving.version.second_stage import read_second_stage
     from twinspire_core.contracts import artifact_files
     from twinspire_core.contracts.fusion_file import FusionFile

@@ -13,9 +13,9 @@ from serving.answers.filtered_search import Seen, search_without
 from serving.answers.recommend import recommend
 from serving.answers.similar import similar
 from serving.requests.request_model import Refused
-from serving.version import known_values
+from serving.version import attributes
+from serving.version.attributes import Attributes
 from serving.version.filters import Filter
-from serving.version.known_values import Attributes
 from serving.version.loaded_version import Version
 from tests.serving.answers.test_retrieval import ALL, files, mix
 from tests.serving.conftest import ATTRIBUTES, publish
@@ -131,9 +131,9 @@ def test_notes_say_what_a_filter_leaves(version):
 
 def test_notes_are_few_however_many_values_no_item_has(version, monkeypatch):
     looked = []
-    real = known_values.nearest_names
+    real = attributes.nearest_names
     monkeypatch.setattr(
-        known_values, "nearest_names", lambda *given: looked.append(given) or real(*given)
+        attributes, "nearest_names", lambda *given: looked.append(given) or real(*given)
     )
     values = ["od" + "d" * n for n in range(2, 300)]
     said = recommend(version, [{"allow": {"kind": [*values, "odd"]}}], 3).warnings.of_all()
@@ -148,7 +148,7 @@ def test_notes_are_few_however_many_values_no_item_has(version, monkeypatch):
         "_attribute_kind",
         [[f"k{n}" for n in range(12)]],
     )
-    monkeypatch.setattr(known_values, "COMPARED", 11)
+    monkeypatch.setattr(attributes, "COMPARED", 11)
     assert (
         "mean"
         not in Attributes(version.items, "v").select(Filter(allow='{"kind": ["k"]}')).warnings[0]
