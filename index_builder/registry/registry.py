@@ -147,7 +147,7 @@ class Registry(Versions):
         # Decided once before the log is written, so that a mistake is told without reading files
         decide(before)
         self.verify(str(target))
-        return self._append(decide) or self._entry(self._last())
+        return self._append(decide) or self.log()[-1]
 
     def pin(self, version: str, *, reason: str = "pinned by hand") -> None:
         """Keeps a version from being pruned."""
@@ -241,9 +241,8 @@ class Registry(Versions):
             entry = decide(self.state())
             if entry is None:
                 return None
-            place = self._entry_place(entry.number)
             # Who comes second to a number decides anew, on the state that the winner left
-            if storage.put_if_absent(place, entry.model_dump_json(indent=1).encode()):
+            if self._log_files.add(entry):
                 return entry
 
     def _not_pruned(self, state: State, version: str) -> None:

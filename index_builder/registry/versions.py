@@ -3,14 +3,13 @@ changes them.
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
+from index_builder.registry.log_files import LogFiles
 from index_builder.registry.version_files import fetched, keep, own_files, verify_files
 from index_builder.registry.version_log import Entry, State, find_version, version_date
 from twinspire_core import storage
@@ -20,8 +19,6 @@ from twinspire_core.contracts.version_id import is_id
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.messages import shorten
 
-_AT_ONCE = 8
-_ENTRY = re.compile(r"[0-9]{8}\.json")
 _Date = date  # which the fields called `date` hide
 
 
@@ -66,9 +63,7 @@ class Versions:
           known: the first ones, if they were read before. Entries never change, so that only later
             ones are read.
         """
-        later = range(len(known) + 1, self._last() + 1)
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return [*known, *pool.map(self._entry, later)]
+        return self._log_files.read(known)
 
     def state(self) -> State:
         """What the log amounts to."""
@@ -76,10 +71,8 @@ class Versions:
 
     def live(self) -> str | None:
         """The live version: what the last entry says."""
-        last = self._last()
-        if not last:
-            return None
-        return self._entry(last).live
+        last = self._log_files.newest()
+        return last.live if last else None
 
     def find(self, text: str | None = None) -> str:
         """The version that is meant by its id, by a beginning of it, or by its day; by default the
@@ -260,40 +253,9 @@ class Versions:
             described = own_files(described)
         return fetched(self._place("versions", version), described, cache / self.pipeline / version)
 
-    def _last(self) -> int:
-        """Number of the last entry. The listing need not be complete: it may be made while entries
-        are added. What it lacks is looked for.
-
-        Raises:
-          BadData: an entry before the last one is missing.
-        """
-        names = storage.list_names(self._place("log"))
-        numbers = {int(name[:8]) for name in names if _ENTRY.fullmatch(name)}
-        last = max(numbers, default=0)
-        for number in range(1, last):
-            if number not in numbers and not storage.exists(self._entry_place(number)):
-                raise _lost(self._entry_place(number), "it is not there")
-        return last
-
-    def _entry(self, number: int) -> Entry:
-        place = self._entry_place(number)
-        try:
-            entry = Entry.model_validate_json(storage.read_bytes(place))
-            if entry.number != number:
-                raise ValueError(f"it is entry {entry.number}")
-            return entry
-        except (FileNotFoundError, ValueError) as e:
-            raise _lost(place, f"it cannot be read: {e}") from e
-
-    def _entry_place(self, number: int) -> str:
-        return self._place("log", f"{number:08d}.json")
+    @property
+    def _log_files(self) -> LogFiles:
+        return LogFiles(self._place("log"))
 
     def _place(self, *parts: str) -> str:
         return storage.join(self.root, self.pipeline, *parts)
-
-
-def _lost(place: str, why: str) -> BadData:
-    return BadData(
-        f"The log's entries are numbered without gaps and never change; of {place}, {why}."
-        " Somebody deleted or altered it: restore it from a copy of the registry."
-    )
