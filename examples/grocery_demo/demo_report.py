@@ -17,14 +17,8 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import MIX, TWO_TOWER
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.paired_differences import PairedDifferences
-from twinspire_core.display.measured_lists import (
-    EvaluatedSet,
-    MeasuredLists,
-    headline,
-    list_name,
-    on_the_day,
-    sets_table,
-)
+from twinspire_core.display.measured_lists import EvaluatedSet, MeasuredLists, list_name, on_the_day
+from twinspire_core.display.quality_tables import headline, sets_table
 from twinspire_core.display.table import Style, Table, in_style
 
 # Without the hit rate, so that a terminal of 80 columns shows the rest in full.

@@ -20,7 +20,8 @@ from twinspire_core.contracts.gate_verdict import (
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.display.figures import NONE, change, change_text, count, number
-from twinspire_core.display.measured_lists import interval_text, kind_text, list_name
+from twinspire_core.display.measured_lists import kind_text, list_name
+from twinspire_core.display.quality_tables import interval_text
 from twinspire_core.display.table import Table
 
 _NAMED = 8

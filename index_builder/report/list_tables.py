@@ -9,11 +9,10 @@ from twinspire_core.display.measured_lists import (
     EvaluatedSet,
     MeasuredLists,
     baselines,
-    heading,
     kind_text,
-    lists_table,
     of_other_kind,
 )
+from twinspire_core.display.quality_tables import heading, lists_table
 from twinspire_core.display.table import Table
 
 _VARIETY = {

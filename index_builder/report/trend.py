@@ -8,7 +8,8 @@ from index_builder.report.facts import Day, Facts
 from index_builder.report.report_blocks import Figure, Mark, Section
 from twinspire_core.contracts.measures import Measures, value_of
 from twinspire_core.display.figures import number
-from twinspire_core.display.measured_lists import interval_of, interval_text, list_name
+from twinspire_core.display.measured_lists import list_name
+from twinspire_core.display.quality_tables import interval_of, interval_text
 from twinspire_core.display.table import Table
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.display.figures import count, interval, number
-from twinspire_core.display.measured_lists import heading, kind_text, list_name, measure_text
+from twinspire_core.display.measured_lists import kind_text, list_name
+from twinspire_core.display.quality_tables import heading, measure_text
 from twinspire_core.display.table import Row, Style, Table, in_style
 from twinspire_core.metrics.measure_names import EXCLUDED, KEPT, key
 

@@ -27,7 +27,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.stage_context import Gap
-from twinspire_core.display.measured_lists import quality_table
+from twinspire_core.display.quality_tables import quality_table
 from twinspire_core.errors import NothingToDo
 from twinspire_core.messages import format_message
 

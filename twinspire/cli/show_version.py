@@ -26,13 +26,8 @@ from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.contracts.gate_verdict import GateFigures, PooledFigures
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.display.figures import change_text, number
-from twinspire_core.display.measured_lists import (
-    EvaluatedSet,
-    headline,
-    held_out,
-    on_the_next_day,
-    sets_table,
-)
+from twinspire_core.display.measured_lists import EvaluatedSet, held_out, on_the_next_day
+from twinspire_core.display.quality_tables import headline, sets_table
 from twinspire_core.display.table import Style, Table
 from twinspire_core.display.weights import describe_ranker, describe_weights
 from twinspire_core.errors import UsageError

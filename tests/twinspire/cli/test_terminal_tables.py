@@ -6,7 +6,7 @@ from rich.console import Console
 
 from tests.twinspire_core.display.test_measured_lists import metrics
 from twinspire.cli.terminal_tables import LOOKS, terminal_table
-from twinspire_core.display.measured_lists import quality_table
+from twinspire_core.display.quality_tables import quality_table
 from twinspire_core.display.table import Cell, Style, Table
 
 
