@@ -6,7 +6,8 @@ version's day.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,28 +33,35 @@ from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.version_tables import read_constants, read_tables
 
 
-def run(
-    ctx: StageContext,
-    before: Manifest,
-    trained: str,
-    live: str,
-    changes: dict[str, int],
-    skew: Sequence[FeatureSkew] = (),
-    *,
-    unasked: bool = False,
-) -> dict[str, Any]:
-    """Publishes a refresh: live if the gate accepts it and `ctx.promote` and the dates allow.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refreshed:
+    """What a refresh is of.
 
-    Args:
-      ctx: `inputs` are the folders of the refresh's own steps, and as `train` the files of the
-        version `before`.
-      before: the version whose towers are taken, and whose corpus this one is compared with.
+    Attributes:
+      before: the version whose towers are taken, and whose corpus the new one is compared with.
       trained: the version that these towers were trained for: `before`, unless that is a refresh
         itself.
       live: the trained version whose towers were live when the refresh began.
       changes: `new`, `changed`, `withdrawn`, `reused` items.
       skew: how far features of what is served are from those that the towers were trained on.
       unasked: whether it follows a refused day, and nobody asked for it.
+    """
+
+    before: Manifest
+    trained: str
+    live: str
+    changes: Mapping[str, int]
+    skew: Sequence[FeatureSkew] = ()
+    unasked: bool = False
+
+
+def run(ctx: StageContext, refreshed: Refreshed) -> dict[str, Any]:
+    """Publishes a refresh: live if the gate accepts it and `ctx.promote` and the dates allow.
+
+    Args:
+      ctx: `inputs` are the folders of the refresh's own steps, and as `train` the files of the
+        version `refreshed.before`.
+      refreshed: what it is of.
 
     Returns:
       The summary. `refused` lists the gate's reasons, if any.
@@ -65,35 +73,12 @@ def run(
     with tempfile.TemporaryDirectory(prefix="twinspire-refresh-") as scratch:
         staged = Path(scratch)
         assemble(ctx, staged)
-        sources = _sources_of(staged)
-        lacking = _drop_unusable_ranker(staged, sources)
-        figures = IndexFigures.read(staged)
-        measured = JudgedRefresh(
-            trained=trained,
-            index_recall=figures.recall,
-            items=figures.items,
-            before=before.items,
-            new=changes["new"],
-            withdrawn=changes["withdrawn"],
-            skew=skew,
-            serves=_serves(ctx, lacking),
-            lacking=lacking,
-            silent=_silent_in_mix(staged, sources),
-            unasked=unasked,
-        )
-        verdict = judge_refresh(measured, before.quality, ctx.pipeline.gate, ctx.pipeline.index)
+        measured = _measured(ctx, staged, refreshed)
+        quality = refreshed.before.quality
+        verdict = judge_refresh(measured, quality, ctx.pipeline.gate, ctx.pipeline.index)
         verdict.write(staged)
-        manifest = describe(
-            ctx,
-            staged,
-            verdict,
-            registry.state().pruned,
-            day=before.date,
-            parent=before.parent,
-            refreshes=trained,
-            corpus_date=ctx.day,
-            sources=_sources(ctx, before),
-        )
+        origin = _origin(ctx, refreshed)
+        manifest = describe(ctx, staged, verdict, registry.state().pruned, **origin)
         entry = registry.publish(
             str(staged),
             manifest,
@@ -101,9 +86,41 @@ def run(
             reason=f"catalogue of {ctx.day}: {verdict.reason}",
             promote=ctx.promote,
             side_files={artifact_files.REPORT: render(gather(ctx, staged, manifest, registry))},
-            while_live=live,
+            while_live=refreshed.live,
         )
     return summarise(ctx, registry, manifest.version, entry, verdict)
+
+
+def _measured(ctx: StageContext, staged: Path, refreshed: Refreshed) -> JudgedRefresh:
+    """What the gate judges of what is staged, which loses a ranker that cannot be used."""
+    sources = _sources_of(staged)
+    lacking = _drop_unusable_ranker(staged, sources)
+    figures = IndexFigures.read(staged)
+    return JudgedRefresh(
+        trained=refreshed.trained,
+        index_recall=figures.recall,
+        items=figures.items,
+        before=refreshed.before.items,
+        new=refreshed.changes["new"],
+        withdrawn=refreshed.changes["withdrawn"],
+        skew=refreshed.skew,
+        serves=_serves(ctx, lacking),
+        lacking=lacking,
+        silent=_silent_in_mix(staged, sources),
+        unasked=refreshed.unasked,
+    )
+
+
+def _origin(ctx: StageContext, refreshed: Refreshed) -> dict[str, Any]:
+    """What the manifest says of a version that was refreshed."""
+    before = refreshed.before
+    return {
+        "day": before.date,
+        "parent": before.parent,
+        "refreshes": refreshed.trained,
+        "corpus_date": ctx.day,
+        "sources": _sources(ctx, before),
+    }
 
 
 def _sources(ctx: StageContext, before: Manifest) -> dict[str, str]:

@@ -34,7 +34,10 @@ def refreshed(context, pipeline, tmp_path):
         later = context(NEXT)
         # With what the gate said of the ranker: all that a refresh reads of a version.
         later = replace(later, inputs={**later.inputs, "train": made.inputs["train"]})
-        summary = refresh_stage.run(later, registry.manifest(trained), trained, trained, UNCHANGED)
+        refreshed = refresh_stage.Refreshed(
+            before=registry.manifest(trained), trained=trained, live=trained, changes=UNCHANGED
+        )
+        summary = refresh_stage.run(later, refreshed)
         assert summary["refused"] == [] and summary["version"] != trained
         return registry.open(summary["version"], tmp_path / "cache"), summary["notes"]
 

@@ -190,15 +190,15 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
         start = find_start_of_refresh(run, holder.version, key)
         indexed = index_stage.run(replace(step("index"), start=start))
         version = replace(whole, inputs=inputs)
-        published = refresh_stage.run(
-            version,
-            holder,
-            towers.trained,
-            towers.live,
-            changes,
-            far,
+        refreshed = refresh_stage.Refreshed(
+            before=holder,
+            trained=towers.trained,
+            live=towers.live,
+            changes=changes,
+            skew=far,
             unasked="unasked" in facts,
         )
+        published = refresh_stage.run(version, refreshed)
         return {"trained": towers.trained, **changes, "index": indexed, **published}
 
     return make
