@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from index_builder.gate.comparison import Finding
-from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.contracts.measures import Measures, value_of
 from twinspire_core.metrics.measure_names import OF_MIX, split_name

@@ -23,7 +23,7 @@ from index_builder.gate.comparison import (
     compare_all,
 )
 from index_builder.gate.pooled_days import PooledDays, pool_days
-from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import BestMeasures, HeldOutMeasures
 from twinspire_core.contracts.gate_verdict import BestFigures
 from twinspire_core.contracts.measured_day import MEMORY_DAYS, MeasuredDay

@@ -18,7 +18,7 @@ from statistics import median
 from typing import NamedTuple
 
 from index_builder.gate.comparison import LEAST_DIFFERENT, Finding, finite
-from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures, PopularityLift
 from twinspire_core.contracts.gate_verdict import LiftFigures
 

@@ -24,7 +24,7 @@ from index_builder.gate.comparison import (
 )
 from index_builder.gate.limits import below
 from index_builder.gate.pooled_days import PooledDays
-from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.contracts.measures import value_of
 

@@ -29,7 +29,7 @@ from index_builder.gate.memory_rule import LineMemory
 from index_builder.gate.pooled_days import SURE, PooledDays, pool_days
 from index_builder.gate.served_rule import VERY_SURE
 from twinspire_core.config.source_names import MIX, RANKED
-from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import FusionMeasures
 from twinspire_core.contracts.gate_verdict import OrderFigures, PooledFigures
 from twinspire_core.contracts.paired_differences import PairedDifferences

@@ -23,7 +23,7 @@ from index_builder.gate.comparison import LEAST_DIFFERENT, Finding
 from index_builder.gate.memory_rule import LineMemory
 from index_builder.gate.pooled_days import PooledDays, pool_days
 from index_builder.gate.quality_drop_rule import judge_drops
-from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import FusionMeasures
 from twinspire_core.contracts.gate_verdict import SourceFigures
 from twinspire_core.contracts.paired_differences import PairedDifference, PairedDifferences

@@ -10,7 +10,7 @@ either case: what was wrong with the day may be its catalogue.
 from collections.abc import Iterator, Sequence
 
 from index_builder.gate.comparison import Finding
-from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.features_report import FeatureSkew, ValueRange
 
 _UNIT_FACTOR = 20

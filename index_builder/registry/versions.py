@@ -11,7 +11,8 @@ from pathlib import Path
 
 from index_builder.registry.log_files import LogFiles
 from index_builder.registry.version_files import fetched, keep, own_files, verify_files
-from index_builder.registry.version_log import Entry, State, find_version, version_date
+from index_builder.registry.version_log import Entry, State, version_date
+from index_builder.registry.version_names import find_version
 from twinspire_core import storage
 from twinspire_core.contracts import manifest
 from twinspire_core.contracts.manifest import Manifest

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from index_builder.registry.versions import Status, Versions
 from twinspire_core import storage
-from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts import artifact_files, example_lists
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.example_lists import ExampleList

@@ -5,6 +5,8 @@ from importlib.resources import files
 
 from index_builder.report import (
     changes,
+    index_search,
+    judgement,
     list_tables,
     slice_figures,
     source_figures,
@@ -16,7 +18,7 @@ from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Example, Item, Section
 from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.contracts.measures import value_of
-from twinspire_core.display.figures import count, number, share
+from twinspire_core.display.figures import count, counted, number, share
 from twinspire_core.display.measured_lists import list_name
 from twinspire_core.display.pages import templates
 from twinspire_core.display.table import Card
@@ -48,18 +50,14 @@ def _example(facts: Facts, one: ExampleList, number: int) -> Example:
         who=f"User {name}, {_earlier(one.past_events)}",
         history=[_item(facts, item) for item in one.history],
         items=[_item(facts, item, item in taken) for item in one.items],
-        taken=f"took {len(taken)} {_plural('item', len(taken))} that day, {found} of them among these",
+        taken=f"took {counted(len(taken), 'item')} that day, {found} of them among these",
     )
 
 
 def _earlier(events: int) -> str:
     if not events:
         return "new: no event before"
-    return f"{events:,} {_plural('event', events)} before"
-
-
-def _plural(noun: str, number: int) -> str:
-    return noun if number == 1 else f"{noun}s"
+    return f"{counted(events, 'event')} before"
 
 
 def _item(facts: Facts, item: str, taken: bool = False) -> Item:
@@ -71,7 +69,7 @@ def _item(facts: Facts, item: str, taken: bool = False) -> Item:
 
 _PARTS = (
     trend.trend,
-    changes.verdict,
+    judgement.verdict,
     source_figures.sources,
     list_tables.lists,
     slice_figures.slices,
@@ -80,7 +78,7 @@ _PARTS = (
     training.popularity,
     training.frequency,
     training.learning,
-    stage_outcomes.search,
+    index_search.search,
     stage_outcomes.data,
     stage_outcomes.origin,
 )
@@ -120,7 +118,7 @@ def _cards(facts: Facts) -> Iterator[Card]:
     note = "nothing to compare with"
     if held.baseline:
         before = number(held.baseline.value(facts.metric))
-        note = f"{changes.change_from_baseline(facts)} from {before}"
+        note = f"{judgement.change_from_baseline(facts)} from {before}"
     yield Card(
         f"{facts.metric} of held-out users, this version",
         number(value_of(held.candidate, facts.metric)),

@@ -14,7 +14,8 @@ from benchmarks.gates import replays
 from benchmarks.gates.cases import CASES, Case
 from tests.index_builder.gate.gates import changed, gate, verdict
 from twinspire_core.config.tables.deployment import IndexConfig
-from twinspire_core.config.tables.quality import EvaluationConfig, GateConfig
+from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.contracts.day_metrics import DayMetrics, FusionMeasures
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.measured_day import MeasuredDay

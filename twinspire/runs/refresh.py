@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from index_builder.registry.version_log import find_version
+from index_builder.registry.version_names import find_version
 from twinspire.runs.cache_keys import config_digest, digest, stage_key
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.index_start import find_start_of_refresh

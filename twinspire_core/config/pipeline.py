@@ -41,13 +41,8 @@ from twinspire_core.config.tables.deployment import (
     RegistryConfig,
     ServingConfig,
 )
-from twinspire_core.config.tables.quality import (
-    EvaluationConfig,
-    FusionConfig,
-    GateConfig,
-    RankingConfig,
-    check_gate,
-)
+from twinspire_core.config.tables.gate import GateConfig, check_gate
+from twinspire_core.config.tables.quality import EvaluationConfig, FusionConfig, RankingConfig
 from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.config.validation_errors import explain
 from twinspire_core.errors import UsageError

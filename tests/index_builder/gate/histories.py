@@ -24,7 +24,7 @@ from model.evaluation.version_evaluation import BestEvaluation, EarlierVersions,
 from model.evaluation.version_line import compare_with_best, line_after, remember_day
 from twinspire.runs.best_version import choose_best, standings
 from twinspire_core.config.tables.deployment import IndexConfig, ServingConfig
-from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import DayMetrics, FusionMeasures, HeldOutMeasures
 from twinspire_core.contracts.stage_context import BestAccepted, Parent, StageContext
 

@@ -13,7 +13,8 @@ from model.evaluation.evaluation_set import prepare_as_configured
 from model.evaluation.popularity_lift import lifts_after, measure_lift, popular_today
 from model.evaluation.ranked_lists import RankedLists
 from twinspire_core.config.tables.deployment import ServingConfig
-from twinspire_core.config.tables.quality import EvaluationConfig, GateConfig
+from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.sources.personal_counts import PersonalCounts
 

@@ -18,7 +18,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.base import ADDED, was
 from twinspire_core.config.tables.data import SourceConfig
 from twinspire_core.config.tables.deployment import BeamConfig, ServingConfig
-from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.config.tables.training import FrequencyConfig, TrainConfig
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.stage_context import BestAccepted, Start

@@ -6,7 +6,7 @@ import pytest
 
 from twinspire.runs import live_catalogue
 from twinspire.runs.day_run import DayRun
-from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.errors import BadData, GateRefused, TryAgain, UsageError
 
 DAY = date(2024, 2, 21)

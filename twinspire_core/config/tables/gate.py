@@ -1,0 +1,172 @@
+"""What a version must reach: the table `gate`."""
+
+from difflib import get_close_matches
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from twinspire_core.config.tables.base import ADDED, Strict
+from twinspire_core.config.tables.quality import EvaluationConfig, FusionConfig
+from twinspire_core.metrics import measure_names
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class GateConfig(Strict):
+    """What a version must reach to go live."""
+
+    metric: str = Field(
+        "recall@50", description="Compared with the newest accepted version's, on the same users."
+    )
+    ranker_metric: str | None = Field(
+        None,
+        json_schema_extra=ADDED,
+        description=(
+            "What the ranker must be surely better in than the mix to serve, `ndcg@10` say; by"
+            " `metric` it must then not be surely worse. Without it, `metric`."
+        ),
+    )
+    max_drop: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description=(
+            "The relative loss that is put up with. More is refused, unless its paired 95% interval"
+            " reaches up to no loss: then it may be chance. Beside the best version accepted in the"
+            " 30 days before, a loss is refused when the whole interval is beyond it."
+        ),
+    )
+    max_slice_drop: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description=(
+            "The same in each slice of users (`evaluation.slices`); refused when the whole interval"
+            " is beyond. 1 for never."
+        ),
+    )
+    max_lead_drop: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description=(
+            "The same of the lead over the items that the day's other users took most, against the"
+            " median of up to seven versions before; refused when the whole interval is also below"
+            " all of theirs. For logs that change by the day, like news, where a baseline that saw"
+            " nothing of it is easily beaten: 0.3. 1 for never."
+        ),
+    )
+    min_users: int = Field(
+        200,
+        ge=1,
+        description=(
+            "Users needed for a comparison, and in a slice to judge that. Of fewer, days before are"
+            " put together, up to 28; where these are too few as well, a note."
+        ),
+    )
+    floors: dict[str, _Share] = Field(
+        default_factory=dict,
+        description=(
+            "Least values by measure, of a slice too: `{ 'recall@50' = 0.05, 'recall@50/users:0' ="
+            " 0.01 }`. They hold for the two-tower and for the mix; one named `mix/recall@50` for"
+            " the mix alone, in place of that."
+        ),
+    )
+    ceilings: dict[str, _Share] = Field(
+        default_factory=dict,
+        description=(
+            "Largest values of what should be small: `{ 'gini@50' = 0.95, 'overlap@50' = 0.5, "
+            "'mix/overlap@50' = 0.7, 'popular_share@50' = 0.6 }`."
+        ),
+    )
+    max_corpus_change: float = Field(
+        0.5, ge=0, description="Relative change of the corpus size that is put up with."
+    )
+    max_skew: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        json_schema_extra=ADDED,
+        description=(
+            "How far a feature of the catalogue, or of the users, may be from that of the rows"
+            " trained on: Jensen-Shannon divergence of a number, L-infinity distance of a category."
+            " 1 for anything."
+        ),
+    )
+    max_outside: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        json_schema_extra=ADDED,
+        description=(
+            "Share of the catalogue, by events, whose values may lie outside the range of those"
+            " trained on. 1 for all of it."
+        ),
+    )
+    on_skew: Literal["warn", "refuse", "ignore"] = Field(
+        "warn",
+        json_schema_extra=ADDED,
+        description="What is done beyond `max_skew` or `max_outside`: a note, or no new version.",
+    )
+    refresh_refused: bool = Field(
+        True,
+        json_schema_extra=ADDED,
+        description=(
+            "Where a day's version is refused, the live one goes on with the day's catalogue, as by"
+            " `twinspire refresh`. Without it, nothing of the day is served."
+        ),
+    )
+
+
+def check_gate(gate: GateConfig, evaluation: EvaluationConfig, mix: FusionConfig) -> None:
+    """Checks that the gate names measures that there are.
+
+    Raises:
+      ValueError: it does not.
+    """
+    ks = evaluation.ks
+    bounds = evaluation.slices
+    floors = _limited_measures(gate.floors, mix)
+    ceilings = _limited_measures(gate.ceilings, mix)
+    _check_measures("gate.metric", [gate.metric], measure_names.headline(ks), evaluation)
+    if gate.ranker_metric:
+        judged = measure_names.headline(ks)
+        _check_measures("gate.ranker_metric", [gate.ranker_metric], judged, evaluation)
+    _check_measures("gate.floors", floors, measure_names.with_floors(ks, bounds), evaluation)
+    _check_measures("gate.ceilings", ceilings, measure_names.with_ceilings(ks, bounds), evaluation)
+
+
+def _limited_measures(limits: dict[str, float], mix: FusionConfig) -> list[str]:
+    """The measures that limits are of, without the prefix of the mix."""
+    of_mix = next((name for name in limits if name.startswith(measure_names.OF_MIX)), None)
+    if of_mix and not mix.sources:
+        raise ValueError(
+            f"gate limits {of_mix!r}, but mix.sources is empty: there is no mix; leave {of_mix!r}"
+            " out"
+        )
+    return [name.removeprefix(measure_names.OF_MIX) for name in limits]
+
+
+def _check_measures(
+    key: str, measures: list[str], known: list[str], evaluation: EvaluationConfig
+) -> None:
+    for name in measures:
+        if name in known:
+            continue
+        rule = f"a measure with a k of evaluation.ks = {list(evaluation.ks)}"
+        if "/" in name:
+            rule += f" and a slice of evaluation.slices = {list(evaluation.slices)}"
+        raise ValueError(f"{key} names {rule}, found {name!r}{_hint(name, known, evaluation)}")
+
+
+def _hint(measure: str, known: list[str], evaluation: EvaluationConfig) -> str:
+    """What may have been meant by a measure that cannot be named here."""
+    # It may be a measure that has its place in the other table of limits.
+    for table, names in (
+        ("floors", measure_names.with_floors),
+        ("ceilings", measure_names.with_ceilings),
+    ):
+        if measure in names(evaluation.ks, evaluation.slices):
+            return f"; that can stand in gate.{table}"
+    near = get_close_matches(measure, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
