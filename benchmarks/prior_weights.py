@@ -19,7 +19,8 @@ from model.fusion_fitting import stored_lists
 from model.fusion_fitting.fusion_weights import FILL_WEIGHT, fit_weights
 from model.fusion_fitting.prior_weights import WEIGHTS, kind_of_log, prior_weights
 from model.fusion_fitting.stored_lists import DayLists
-from twinspire_core.fusion.fuse import fuse, pool_candidates
+from twinspire_core.fusion.candidate_pool import pool_candidates
+from twinspire_core.fusion.fuse import fuse
 from twinspire_core.metrics.ranking import by_user
 from twinspire_core.search.ragged import Ragged
 

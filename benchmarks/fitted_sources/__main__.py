@@ -25,7 +25,8 @@ from benchmarks.fitted_sources.cases import CASES
 from benchmarks.fitted_sources.moments import Case, Moment
 from model.fusion_fitting.fusion_weights import MAX_QUERIES, fit_weights
 from twinspire_core.config import source_names
-from twinspire_core.fusion.fuse import DEPTH, CandidatePool, fuse, pool_candidates
+from twinspire_core.fusion.candidate_pool import CandidatePool, pool_candidates
+from twinspire_core.fusion.fuse import DEPTH, fuse
 from twinspire_core.metrics.ranking import contains
 from twinspire_core.search.ragged import Ragged, list_offsets
 from twinspire_core.sources import (

@@ -8,7 +8,8 @@ import numpy as np
 from benchmarks.sources.cases import FUSIONS, METRIC, K, Log
 from benchmarks.sources.kept_days import Kept, read_lists
 from model.fusion_fitting.fusion_weights import MAX_QUERIES, fit_weights
-from twinspire_core.fusion.fuse import fuse, pool_candidates
+from twinspire_core.fusion.candidate_pool import pool_candidates
+from twinspire_core.fusion.fuse import fuse
 from twinspire_core.metrics.bootstrap import intervals, resampled_means
 from twinspire_core.metrics.ranking import by_user
 from twinspire_core.metrics.slices import slice_of

@@ -42,7 +42,8 @@ from model.fusion_fitting.stored_lists import (
 from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.contracts.fusion_file import HELD_OUT_USERS, PRIOR, PROGRESSIVE, FittedOn
 from twinspire_core.contracts.stage_context import StageContext
-from twinspire_core.fusion.fuse import DEPTH, Fusion, pool_candidates
+from twinspire_core.fusion.candidate_pool import pool_candidates
+from twinspire_core.fusion.fuse import DEPTH, Fusion
 from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.slices import slice_of
 from twinspire_core.search.ragged import Ragged

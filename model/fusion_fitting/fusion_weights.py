@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from twinspire_core.fusion.fuse import CandidatePool
+from twinspire_core.fusion.candidate_pool import CandidatePool
 from twinspire_core.metrics.ranking import contains, distinct
 from twinspire_core.search.ragged import Ragged
 

@@ -11,7 +11,8 @@ from serving.answers.ranking import retrieve_ranked
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import MIX, MOST_POPULAR, RANKED, TWO_TOWER
-from twinspire_core.fusion.fuse import CONSTANT, DEPTH, Fusion, fuse_sources
+from twinspire_core.fusion.candidate_pool import CONSTANT
+from twinspire_core.fusion.fuse import DEPTH, Fusion, fuse_sources
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources

@@ -21,6 +21,7 @@ from twinspire.cli import (
     prepare,
     run_days,
     scheduling,
+    serve,
     show_days,
     show_version,
 )
@@ -49,7 +50,7 @@ PANELS = {
         notify.notify,
         show_days.status,
     ),
-    "Read": (ask.recommend, ask.similar, ask.serve, monitor.monitor, evaluation.evaluate),
+    "Read": (ask.recommend, ask.similar, serve.serve, monitor.monitor, evaluation.evaluate),
     "Versions": (
         list_versions.versions,
         show_version.show,

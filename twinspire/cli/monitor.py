@@ -2,8 +2,8 @@
 
 import os
 
-from twinspire.cli.ask import TOKEN
 from twinspire.cli.options import PipelineFile, json_on_error, open_pipeline, print_json
+from twinspire.cli.serve import TOKEN
 from twinspire.runs.notifications import notify
 from twinspire_core.errors import Unwell
 

@@ -6,7 +6,8 @@ import pytest
 from model.fusion_fitting.fusion_weights import FILL_WEIGHT, STEPS, fit_weights
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.errors import BadData
-from twinspire_core.fusion.fuse import CONSTANT, Fusion, fuse, pool_candidates
+from twinspire_core.fusion.candidate_pool import CONSTANT, pool_candidates
+from twinspire_core.fusion.fuse import Fusion, fuse
 from twinspire_core.search.ragged import Ragged
 
 A, B = np.array([[7, 3, 9]]), np.array([[3, 5, -1]])
