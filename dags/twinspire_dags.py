@@ -51,6 +51,7 @@ from datetime import timedelta
 from airflow.sdk import (
     DAG,
     Asset,
+    BaseOperator,
     DeadlineAlert,
     DeadlineReference,
     Param,
@@ -172,6 +173,26 @@ def deadline(recommender: Recommender) -> DeadlineAlert | None:
     )
 
 
+def work_of(recommender: Recommender) -> list[BaseOperator]:
+    """The tasks that make a day's version, in their order."""
+    # One at a time, so that two runs of a day do not share the machine's memory; the days' order is
+    # `turn`'s, and `train` gives way to an earlier day that began after it.
+    alone = {"train": 1, "publish": 1}
+    first = {"features": skip_if(refresh=True)}
+    announces = {"publish": recommender.name}
+    return [
+        stage(
+            name,
+            recommender,
+            f"--date {DAY} {options} {FORCE} {RUN}",
+            max_active_tis_per_dag=alone.get(name),
+            pre_execute=first.get(name),
+            announces=announces.get(name, ""),
+        )
+        for name, options in STAGES.items()
+    ]
+
+
 def dag(recommender: Recommender) -> DAG:
     """The daily run of one recommender."""
     with DAG(
@@ -204,22 +225,7 @@ def dag(recommender: Recommender) -> DAG:
             name="await-turn",
             before=UNLESS_REFRESH,
         )
-        # One at a time, so that two runs of a day do not share the machine's memory; the days'
-        # order is `turn`'s, and `train` gives way to an earlier day that began after it.
-        alone = {"train": 1, "publish": 1}
-        first = {"features": skip_if(refresh=True)}
-        announces = {"publish": recommender.name}
-        work = [
-            stage(
-                name,
-                recommender,
-                f"--date {DAY} {options} {FORCE} {RUN}",
-                max_active_tis_per_dag=alone.get(name),
-                pre_execute=first.get(name),
-                announces=announces.get(name, ""),
-            )
-            for name, options in STAGES.items()
-        ]
+        work = work_of(recommender)
         refresh = stage(
             "refresh",
             recommender,

@@ -59,18 +59,9 @@ def train_towers(
     model = _build_model(ctx.pipeline, features, state)
     folders = day_folders(ctx, features / feature_schema.TRANSFORMED)
     frequency = _frequency_estimate(settings, folders, state, features)
-    archive: Mapping[str, TableState] = {}
-    inherited_head = None
-    if state:
-        archive = warm_start(
-            model,
-            state,
-            day=ctx.day,
-            keep=MAX_ARCHIVED_ROWS,
-            slot_decay=settings.slot_decay,
-        )
-        # Copied before training: it is to be measured on the day as the parent left it.
-        inherited_head = model.head.copy() if model.head else None
+    archive = _inherit(model, state, ctx.day, settings)
+    # Copied before training: it is to be measured on the day as the parent left it.
+    inherited_head = model.head.copy() if state and model.head else None
     corpus = _negative_corpus(settings, features, towers_transforms["item"], model)
     days, last = days_in_parts(ctx, folders, model.architecture, last_apart=measure is not None)
 
@@ -113,6 +104,15 @@ def _build_model(pipeline: Pipeline, features: Path, state: TrainingState | None
     tokens = vocabularies(features / feature_schema.TRANSFORM, pipeline)
     widths = state.widths if state else None
     return TwoTower(design(pipeline, tokens, widths), pipeline.train.seed)
+
+
+def _inherit(
+    model: TwoTower, state: TrainingState | None, day: date, settings: TrainConfig
+) -> Mapping[str, TableState]:
+    """Goes on from the parent's weights, if there is a parent; rows of ids that have left, by table."""
+    if state is None:
+        return {}
+    return warm_start(model, state, day=day, keep=MAX_ARCHIVED_ROWS, slot_decay=settings.slot_decay)
 
 
 def _frequency_estimate(
