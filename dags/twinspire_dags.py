@@ -54,63 +54,16 @@ from airflow.sdk import (
     BaseOperator,
     DeadlineAlert,
     DeadlineReference,
-    Param,
     SyncCallback,
     chain,
     get_parsing_context,
 )
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 from pipeline_files import Recommender, folder, read
+from run_parameters import PARAMETERS, refuse_unknown_parameters
 from stage_tasks import stage, task_defaults
 from telling_others import tell_of_late_day
 
-PARAMETERS = {
-    "day": Param(
-        None,
-        type=["null", "string"],
-        format="date",
-        title="Day",
-        description=(
-            "The day of logs to work on, in the pipeline's time zone. Empty: yesterday. Not for"
-            " backfills."
-        ),
-    ),
-    "mode": Param(
-        "incremental",
-        enum=["incremental", "full"],
-        title="Mode",
-        description=(
-            "incremental: go on from the newest earlier version. full: from scratch, on the"
-            " training window."
-        ),
-    ),
-    "force": Param(
-        False, type="boolean", title="Force", description="Do stages again that are done."
-    ),
-    "late": Param(
-        False,
-        type="boolean",
-        title="Late events",
-        description="Also do a day again if events of it came after it was run.",
-    ),
-    "promote": Param(
-        "auto",
-        enum=["auto", "yes", "no"],
-        title="Promote",
-        description=(
-            "auto: live if the gate accepts it and no later day is live. yes: also an older day."
-            " no: not live."
-        ),
-    ),
-    "refresh": Param(
-        False,
-        type="boolean",
-        title="Refresh",
-        description=(
-            "Do not train: bring the live version's catalogue up to the day. Not for backfills."
-        ),
-    ),
-}
 # What comes from outside is quoted for the shell, also where Airflow has checked it: its settings can
 # allow any name of a run, and who may edit XComs can put anything in the place of the day.
 DAY = "{{ ti.xcom_pull('day')['day'] | quote }}"
@@ -126,27 +79,6 @@ LATE = "{% if params.late %}--late{% endif %}"
 RUN = "--run {{ run_id | quote }}"
 RUN_UNLESS_REFRESH = "{% if not params.refresh %}" + RUN + "{% endif %}"
 STAGES = {"features": f"{MODE} {LATE}", "train": MODE, "embed": "", "index": "", "publish": PROMOTE}
-
-
-def refuse_unknown_parameters(context):
-    """Airflow accepts any key silently, and gives all days of a backfill the same ones."""
-    run = context["dag_run"]
-    given = run.conf or {}
-    if unknown := sorted(set(given) - set(PARAMETERS)):
-        found = ", ".join(map(ascii, unknown))  # somebody may have made up long ones
-        raise AirflowFailException(
-            f"The parameters are {', '.join(PARAMETERS)}; found {found[:500]}."
-        )
-    if given.get("day") and run.run_type == "backfill":
-        raise AirflowFailException(
-            "A backfill takes its days from its range of dates; found the parameter day ="
-            f" {given['day']}, which would make every run the same day. Leave it out, or trigger a"
-            " manual run."
-        )
-    if given.get("refresh") and run.run_type == "backfill":
-        raise AirflowFailException(
-            "A backfill makes versions of past days; with the parameter refresh none is made."
-        )
 
 
 def skip_if(refresh: bool):
