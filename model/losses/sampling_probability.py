@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from model.item_fingerprint import GAMMA
+from model.losses.hash_buckets import hash_buckets
 
 _OPEN = -1
 """In `last`: the last hit is in rows that are about to come again."""
@@ -257,11 +257,7 @@ class StreamingFrequency(tf.Module):
 
     def _places(self, items: tf.Tensor) -> tf.Tensor:
         """[hashes, N] int64: each item's bucket of each hash function, in the flat arrays."""
-        salts = [_signed(GAMMA * (i + 1)) for i in range(self.hashes)]
-        mixed = _splitmix64(items[tf.newaxis, :] ^ tf.constant(salts, tf.int64)[:, tf.newaxis])
-        start = tf.range(self.hashes, dtype=tf.int64)[:, tf.newaxis] * self.buckets
-        # Without the sign bit, so that the remainder is not negative.
-        return start + _shift(mixed, 1) % self.buckets
+        return hash_buckets(items, self.hashes, self.buckets)
 
 
 def _variable(name: str, values: tf.Tensor) -> tf.Variable:
@@ -277,21 +273,3 @@ def _gather_replicas(items: tf.Tensor) -> tf.Tensor:
     if replica is None or replica.num_replicas_in_sync == 1:
         return items
     return replica.all_gather(items, axis=0)
-
-
-def _splitmix64(x: tf.Tensor) -> tf.Tensor:
-    """`model.item_fingerprint.splitmix64` on int64: products wrap, as those of unsigned numbers do."""
-    x = (x ^ _shift(x, 30)) * _signed(0xBF58476D1CE4E5B9)
-    x = (x ^ _shift(x, 27)) * _signed(0x94D049BB133111EB)
-    return x ^ _shift(x, 31)
-
-
-def _shift(x: tf.Tensor, bits: int) -> tf.Tensor:
-    """Shifts int64 right by `bits`, filling with zeros instead of the sign."""
-    return tf.bitwise.right_shift(x, tf.constant(bits, tf.int64)) & ((1 << (64 - bits)) - 1)
-
-
-def _signed(x: int) -> int:
-    """The int64 with the bits of `x` modulo 2^64."""
-    x &= (1 << 64) - 1
-    return x - (1 << 64) if x >> 63 else x

@@ -1,85 +1,39 @@
 """Objects of Google Cloud Storage, for `twinspire_core.storage` alone; its functions say what each
 does.
 
-Google's library is imported at the first use. Its errors become ours here: TryAgain when asking
-again may help, UsageError when it will not.
+Google's library is imported at the first use.
 """
 
 import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator
-from functools import cache, wraps
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from twinspire_core.errors import TryAgain, UsageError
+from twinspire_core.storage.gcs_errors import temporary, translated
 from twinspire_core.storage.store import FileInfo, map_each
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob, Bucket, Client
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _translated(call: Callable[P, R]) -> Callable[P, R]:
-    """Turns the library's errors into ours, naming the object."""
-
-    @wraps(call)
-    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
-        from google.api_core.exceptions import Forbidden, NotFound, Unauthorized
-        from google.auth.exceptions import DefaultCredentialsError
-
-        try:
-            return call(*args, **kwargs)
-        except NotFound as e:
-            raise UsageError(
-                f"A bucket must exist before it is used; there is none for {args[0]}: {e}"
-            ) from e
-        except (Forbidden, Unauthorized, DefaultCredentialsError) as e:
-            raise UsageError(
-                f"{args[0]} has to be open to this account, and is not: {e}. Set"
-                " GOOGLE_APPLICATION_CREDENTIALS, or ask for read and write access to the bucket."
-            ) from e
-        except _temporary() as e:
-            raise TryAgain(
-                f"Google Cloud Storage has to answer, and did not for {args[0]}: {e}. Try again."
-            ) from e
-
-    return inner
-
-
-@cache
-def _temporary() -> tuple[type[Exception], ...]:
-    """Errors that may pass. The library raises them after it has tried again for two minutes."""
-    from google.api_core.exceptions import RetryError, ServerError, TooManyRequests
-    from google.auth.exceptions import TransportError
-    from requests import RequestException
-
-    return (
-        RetryError,
-        ServerError,
-        TooManyRequests,
-        TransportError,
-        RequestException,
-        ConnectionError,
-    )
-
-
-@_translated
+@translated
 def exists(uri: str) -> bool:
     """Whether there is an object, or one below it."""
     return blob(uri).exists() or next(_below(uri, limit=1), None) is not None
 
 
-@_translated
+@translated
 def is_object(uri: str) -> bool:
     """Whether there is an object of exactly this name."""
     return bool(blob(uri).exists())
 
 
-@_translated
+@translated
 def list_files(uri: str) -> list[FileInfo]:
     """All objects below a folder. Digests are `crc32c:…`."""
     listed = []
@@ -94,7 +48,7 @@ def list_files(uri: str) -> list[FileInfo]:
     return listed
 
 
-@_translated
+@translated
 def list_names(uri: str) -> set[str]:
     """Names directly below a folder."""
     bucket, name = _split(uri)
@@ -111,7 +65,7 @@ def last_written(uri: str) -> float | None:
     return max((file.written for file in list_files(uri)), default=None)
 
 
-@_translated
+@translated
 def read_bytes(uri: str) -> bytes:
     """The content of an object; FileNotFoundError if there is none."""
     from google.api_core.exceptions import NotFound
@@ -158,7 +112,7 @@ class _Object(io.RawIOBase):
         return self._position
 
 
-@_translated
+@translated
 def _ask_reader(uri: str, call: Callable[..., R], *args: int) -> R:
     """Calls a method of Google's reader of an object; FileNotFoundError if there is none."""
     from google.api_core.exceptions import NotFound
@@ -169,13 +123,13 @@ def _ask_reader(uri: str, call: Callable[..., R], *args: int) -> R:
         raise FileNotFoundError(uri) from e
 
 
-@_translated
+@translated
 def write_bytes(uri: str, data: bytes) -> None:
     """Writes an object."""
     blob(uri).upload_from_string(data)
 
 
-@_translated
+@translated
 def put_if_absent(uri: str, data: bytes) -> bool:
     """Creates an object unless there is one; see `storage.put_if_absent`."""
     from google.api_core.exceptions import PreconditionFailed
@@ -186,7 +140,7 @@ def put_if_absent(uri: str, data: bytes) -> bool:
     except PreconditionFailed:
         # Perhaps our own: the library sends a request again when the first reply does not come.
         return read_bytes(uri) == data
-    except _temporary():
+    except temporary():
         try:
             return read_bytes(uri) == data
         except FileNotFoundError:
@@ -194,13 +148,13 @@ def put_if_absent(uri: str, data: bytes) -> bool:
         raise
 
 
-@_translated
+@translated
 def upload(uri: str, path: Path) -> None:
     """Writes a local file to an object, its checksum verified by the store."""
     blob(uri).upload_from_filename(str(path))
 
 
-@_translated
+@translated
 def download(uri: str, path: Path) -> None:
     """Writes an object to a local file, its checksum verified; FileNotFoundError if there is
     none.
@@ -213,7 +167,7 @@ def download(uri: str, path: Path) -> None:
         raise FileNotFoundError(uri) from e
 
 
-@_translated
+@translated
 def copy(source: str, target: str) -> None:
     """Copies an object without bringing it here."""
     from google.cloud.storage.retry import DEFAULT_RETRY
@@ -228,7 +182,7 @@ def copy(source: str, target: str) -> None:
             return
 
 
-@_translated
+@translated
 def file_digest(uri: str) -> str:
     """`sha256` of an object's content in hex, read piece by piece; FileNotFoundError if there is
     none.
@@ -242,7 +196,7 @@ def file_digest(uri: str) -> str:
         raise FileNotFoundError(uri) from e
 
 
-@_translated
+@translated
 def delete_file(uri: str) -> None:
     """Deletes an object; nothing if there is none."""
     from google.api_core.exceptions import NotFound
