@@ -102,7 +102,10 @@ class Queries:
         user = np.concatenate([self.past.row, counted.row])
         item = np.concatenate([self.past.values, self.personal.item[counted.values]])
         width = int(item.max(initial=0)) + 1
-        row, values = np.divmod(np.unique((user * width + item)[item >= 0]), width)
+        pair = (user * width + item)[item >= 0]
+        # np.unique says the same, and takes ten times as long.
+        pair.sort()
+        row, values = np.divmod(pair[np.diff(pair, prepend=-1) > 0], width)
         return Ragged(values, row, len(self))
 
     def with_given(self, given: Mapping[str, ScoredLists]) -> Self:
