@@ -30,6 +30,8 @@ _EVERY_PIPELINE: dict[str, dict[str, Any]] = {
     "clicks_7d": {"kind": "count", "days": 7},
     "item_age": {"kind": "age"},
 }
+_CONTEXT_DROPOUT = 0.05
+"""docs/decisions/0087-requests-without-context.md"""
 
 Keys = dict[str, Any]
 """Keys of a feature's table in the pipeline file."""
@@ -84,6 +86,14 @@ def feature_lines(
             lines += ["", f"# Left out: {feature.reason}.", *commented]
         else:
             lines += table_lines
+    if any(feature.table != "items" and not feature.reason for feature in drafted):
+        lines += [
+            "",
+            "[train]",
+            "# A share of the queries is trained without the features of events and users, so that a",
+            "# request that leaves them out, as of a user nobody knows, is answered well too.",
+            f"context_dropout = {_CONTEXT_DROPOUT}",
+        ]
     return lines
 
 

@@ -94,6 +94,7 @@ class FeatureColumn:
       width: how many numbers it gives the first layer.
       table: the embedding table of an `id` or `ids`; else empty.
       dropout: whether training replaces a share of its ids by shared rows (id dropout).
+      context: whether training takes it as missing in a share of the queries (context dropout).
       skip: whether it is also added to what comes out of the layers. Its width is then that of the
         towers' vectors.
       root: whether the sum of a list is divided by the root of its length, instead of its length.
@@ -109,6 +110,7 @@ class FeatureColumn:
     width: int
     table: str = ""
     dropout: bool = False
+    context: bool = False
     skip: bool = False
     root: bool = False
     half_life: float = 0.0

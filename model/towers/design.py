@@ -128,6 +128,7 @@ def _columns(
             kind=feature.kind,
             form=feature.form,
             width=feature.vector_size or 1,
+            context=feature.is_context,
         )
         return [column]
     columns = []
@@ -158,6 +159,7 @@ def _looked_up(
         table=table.name,
         width=table.dimension,
         dropout=isinstance(feature, IdFeature) and not table.hashed,
+        context=feature.is_context,
         # Both towers then give vectors in the space of the items' embedding.
         skip=train.skip and table.name == pipeline.item_id and table.dimension == train.dimension,
     )

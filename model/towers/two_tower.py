@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from model.optimizers import AdagradWeight, AdamWeight
-from model.towers.architecture import SIDES, Architecture, FeatureColumn, TableSpec
+from model.towers.architecture import SIDES, Architecture, FeatureColumn
 from model.towers.auxiliary_head import Head
 from model.towers.history_encoder import attended
 from model.towers.initializers import initial_encoder, initial_layers, initial_rows
@@ -150,20 +150,3 @@ def _mean(
     if column.half_life:
         return recent_mean(rows, lists, column.half_life)
     return mean_of_present(rows, lists)
-
-
-def drop_ids(ids: tf.Tensor, spec: TableSpec, share: float, seed: tf.Tensor) -> tf.Tensor:
-    """Replaces a share of the ids by shared rows (id dropout), so that the shared rows become good
-    averages: new ids start from them.
-
-    Args:
-      ids: [B] int.
-      spec: the table that they are rows of.
-      share: in [0, 1).
-      seed: [2] int32; the result is a function of it.
-    """
-    drawn = tf.random.stateless_uniform(tf.shape(ids), seed)
-    # Another seed than the first draw's: the row must not depend on the number that decided the drop.
-    shared = tf.random.stateless_uniform(tf.shape(ids), seed + 1, 0, spec.shared, ids.dtype)
-    is_dropped = (drawn < share) & (ids > 0)
-    return tf.where(is_dropped, shared + spec.first_shared, ids)

@@ -3,7 +3,6 @@
 B rows of a batch, U items drawn from the corpus.
 """
 
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,11 +16,14 @@ from model.optimizers import AdamWeight
 from model.towers.architecture import SIDES, FeatureColumn
 from model.towers.history_encoder import last_of
 from model.towers.pooling import EmbeddingBags, rows_of
-from model.towers.two_tower import TwoTower, drop_ids
+from model.towers.two_tower import TwoTower
+from model.training.feature_dropout import (
+    Features,
+    salted,
+    with_dropped_context,
+    with_dropped_ids,
+)
 from twinspire_core.config.tables.training import TrainConfig
-
-Features = Mapping[str, Any]
-"""Transformed columns by name: tensors, or embedding bags of tensors."""
 
 _ROW_COLUMNS = {
     "user": tf.int64,
@@ -64,7 +66,8 @@ def compile_step(
         if is_corrected:
             # Before the loss, so that the estimate knows the batch that it corrects.
             frequency.update(batch["item"])
-        features = _with_dropped_ids(model, features, settings, step)
+        features = with_dropped_ids(model, features, settings, step)
+        features = with_dropped_context(model, features, tf.size(batch["item"]), settings, step)
         # The rows of lists' ids are looked up outside the tape: their gradient then has a row per
         # distinct id, in ascending order, and none per entry of every list.
         list_rows = {
@@ -109,7 +112,7 @@ def _losses(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The loss that gradients flow from, and the losses that a step returns."""
     own = EncodedItems(model("item", features), batch["item"], batch["draw_probability"])
-    query = model("query", features, tf.stack([_salted(settings.seed, "history"), step]))
+    query = model("query", features, tf.stack([salted(settings.seed, "history"), step]))
     loss = sampled_softmax_loss(
         query,
         sampler.candidates(own, _encode_drawn(model, drawn, settings, step), step),
@@ -118,7 +121,7 @@ def _losses(
         correction=settings.correction,
         negatives=settings.negatives,
         user=batch["user"],
-        seed=tf.stack([_salted(settings.seed, "negatives"), step]),
+        seed=tf.stack([salted(settings.seed, "negatives"), step]),
     )
     total = loss.total
     auxiliary = tf.constant(np.nan, tf.float32)
@@ -146,32 +149,8 @@ def _encode_drawn(
     """The drawn items, with id dropout as those of the batch."""
     if not drawn:
         return None
-    features = _with_dropped_ids(model, drawn["features"], settings, step, salt=" drawn")
+    features = with_dropped_ids(model, drawn["features"], settings, step, salt=" drawn")
     return EncodedItems(model("item", features), drawn["item"], drawn["draw_probability"])
-
-
-def _with_dropped_ids(
-    model: TwoTower, features: Features, settings: TrainConfig, step: tf.Tensor, salt: str = ""
-) -> dict[str, Any]:
-    """The features after id dropout."""
-    dropped = dict(features)
-    if not settings.id_dropout:
-        return dropped
-    for side in SIDES:
-        for column in model.architecture.columns[side]:
-            if column.dropout and column.name in features:
-                dropped[column.name] = drop_ids(
-                    features[column.name],
-                    model.architecture.tables[column.table],
-                    settings.id_dropout,
-                    tf.stack([_salted(settings.seed, column.name + salt), step]),
-                )
-    return dropped
-
-
-def _salted(seed: int, name: str) -> int:
-    """A seed of its own for everything that is drawn: two draws are not to be the same."""
-    return seed + zlib.crc32(name.encode()) % 2**30
 
 
 def _feature_specs(model: TwoTower, *sides: str) -> dict[str, Any]:

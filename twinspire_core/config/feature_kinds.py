@@ -49,6 +49,13 @@ class FeatureKind(Strict):
         """Numbers in each vector; None for a kind that is no vector."""
         return None
 
+    @property
+    def is_context(self) -> bool:
+        """Whether it tells of a query what a request may leave out: anything but ids, which have
+        shared rows, histories, which may be empty, and the time, which is then now.
+        """
+        return False
+
     def columns(self, name: str) -> list[str]:
         """Names of the raw columns that hold the feature of this name."""
         return [name]
@@ -73,6 +80,11 @@ class _Column(FeatureKind):
         if self.origin is not None:
             return self.origin
         return "items" if self.tower == "item" else "events"
+
+    @property
+    def is_context(self) -> bool:
+        """What a query's columns hold may be left out."""
+        return self.tower == "query"
 
 
 class _Embedded(_Column):
@@ -100,6 +112,11 @@ class IdFeature(_Embedded):
     def keeps_vocabulary(self) -> bool:
         """Whether ids have rows of their own."""
         return self.hash_buckets is None
+
+    @property
+    def is_context(self) -> bool:
+        """Of an id that is left out the shared rows tell."""
+        return False
 
 
 class CategoryFeature(_Embedded):

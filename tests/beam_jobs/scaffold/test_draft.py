@@ -45,11 +45,20 @@ def test_a_draft_is_a_valid_file_that_fits_the_logs_it_was_drawn_from(shop, tmp_
     assert p.corpus.display == ("title",)
     assert p.features["device"].tower == "query" and p.features["kind"].tower == "item"
     assert p.features["price"].kind == "number" and p.origin("city") == "users"
+    assert p.train.context_dropout > 0
     assert all(finding.ok for finding in validate(p, DAY, tmp_path))
     weighed = text.replace("# weights", "weights")
     assert weighed != text
     (tmp_path / "shop.toml").write_text(weighed)
     assert load(tmp_path / "shop.toml").columns.weights == {"view": 3.0}
+
+
+def test_a_log_without_context_has_none_to_leave_out(tmp_path):
+    rows = {"user_id": ["u1"], "item_id": ["i1"], "at": ["2024-03-05T10:00:00Z"], "price": [1.5]}
+    pl.DataFrame(rows).write_parquet(tmp_path / "log.parquet")
+    text = draft("x", tmp_path / "log.parquet")
+    assert "# [features.price]" in text, "left out, as an outcome"
+    assert "context_dropout" not in text
 
 
 def test_the_rarest_type_of_event_is_proposed_to_count_more(tmp_path):

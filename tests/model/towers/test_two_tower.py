@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.towers.two_tower import TwoTower, drop_ids
+from model.towers.two_tower import TwoTower
 from twinspire_core.errors import UsageError
 
 
@@ -116,14 +116,3 @@ def test_a_feature_more_leaves_the_other_weights_start_alone(tiny):
         TwoTower(tiny.architecture(tiny.pipeline(fewer)), seed=1),
     )
     assert (with_it.tables["user"].values.numpy() == without.tables["user"].values.numpy()).all()
-
-
-def test_dropped_ids_become_shared_rows_and_missing_stays_missing(tiny):
-    spec = tiny.architecture().tables["item"]
-    ids = tf.constant([0, 7] * 4000)
-    dropped = drop_ids(ids, spec, 0.25, tf.constant([3, 4])).numpy()
-    assert (dropped[::2] == 0).all()
-    replaced = dropped[1::2][dropped[1::2] != 7]
-    assert set(replaced) == {21, 22, 23, 24}  # 20 tokens after row 0, then 4 shared rows
-    assert 0.22 < len(replaced) / 4000 < 0.28
-    assert not (dropped == drop_ids(ids, spec, 0.25, tf.constant([3, 5])).numpy()).all()

@@ -210,6 +210,16 @@ class TrainConfig(Strict):
             " apart by their id alone, a large share has the towers list what hardly anybody takes."
         ),
     )
+    context_dropout: float = Field(
+        0.0,
+        json_schema_extra=ADDED,
+        ge=0,
+        lt=1,
+        description=(
+            "Share of the queries that are trained without what a request may leave out (device, age"
+            " group), so that one that does, as of a user nobody knows, is answered as well."
+        ),
+    )
     seed: int = Field(0, ge=0, description="Of initial weights, shuffling and dropout.")
     deterministic: bool = Field(False, description="Bit-equal weights on a rerun, slower.")
     wait: Duration = Field(
