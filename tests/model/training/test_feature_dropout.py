@@ -101,10 +101,6 @@ def test_a_share_of_the_queries_loses_all_of_its_context_at_once(tiny, pipeline,
     assert (lost[0] != lost[1]).any()
 
 
-def test_without_it_nothing_is_left_out(pipeline, features, step):
-    assert step(pipeline(context_dropout=0.0), features)[1] == step(pipeline(), features)[1]
-
-
 def test_dropped_ids_become_shared_rows_and_missing_stays_missing(tiny):
     spec = tiny.architecture().tables["item"]
     ids = tf.constant([0, 7] * 4000)
