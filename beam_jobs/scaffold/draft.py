@@ -241,7 +241,7 @@ def _rewards(rows: pl.DataFrame, used: set[str]) -> list[str]:
 
 
 def _display(items: Table) -> list[str]:
-    shown = [c for c in items.rows.columns if feature_draft.is_shown(c)]
+    shown = [c for c in items.rows.columns if feature_draft.is_shown(c, items.rows[c])]
     return [
         "",
         "[corpus]",

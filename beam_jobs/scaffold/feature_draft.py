@@ -155,9 +155,9 @@ def is_outcome(column: str) -> bool:
     return bool(re.search(_OUTCOME, snake(column)))
 
 
-def is_shown(column: str) -> bool:
+def is_shown(column: str, values: pl.Series) -> bool:
     """Whether a column of items looks like words for people."""
-    return bool(re.search(_SHOWN, column, re.I))
+    return bool(re.search(_SHOWN, column, re.I)) and not holds_bytes(values.dtype)
 
 
 def kind(column: str, values: pl.Series) -> Keys | str:
@@ -193,7 +193,7 @@ def _scalar_kind(column: str, values: pl.Series, present: pl.Series) -> Keys | s
     many_integers = dtype.is_integer() and (distinct > _MANY_INTEGERS or not is_category(values))
     if dtype.is_float() or many_integers:
         return {"kind": "number", "log": bool((present >= 0).all())}
-    if dtype == pl.String and not is_shown(column) and (separator := _separator(present)):
+    if dtype == pl.String and not is_shown(column, values) and (separator := _separator(present)):
         return {"kind": "categories", "separator": separator}
     if dtype == pl.String and (example := _number_in_text(present)):
         return (
@@ -220,7 +220,8 @@ def _number_in_text(present: pl.Series) -> str | None:
 
 def is_category(values: pl.Series) -> bool:
     """Whether the values repeat as those of a category do."""
-    if values.dtype.is_float() or values.dtype.is_temporal() or values.dtype.is_nested():
+    dtype = values.dtype
+    if dtype.is_float() or dtype.is_temporal() or dtype.is_nested() or holds_bytes(dtype):
         return False
     return 1 < values.drop_nulls().n_unique() <= min(CATEGORY_SIZE, max(2, len(values) // 20))
 

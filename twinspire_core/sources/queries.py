@@ -94,7 +94,8 @@ class Queries:
     @property
     def seen(self) -> Ragged:
         """All that users are known to have had, which is what is excluded: the past, and what is counted,
-        which may be of earlier days; each item once, in no order, none outside the corpus.
+        which may be of earlier days; each item once, in no order. What is outside the corpus may be
+        among it, as -1, and excludes nothing.
         """
         if self.personal is None:
             return self.past

@@ -3,6 +3,7 @@ one.
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -133,15 +134,18 @@ def test_bytes_are_proposed_for_nothing_and_fit_nothing(shop, tmp_path):
     """No stage reads them, as they need not be text."""
     for name in ("events", "items", "users"):
         shutil.copytree(shop.parent / name, tmp_path / name)
-    for file in (tmp_path / "items").rglob("*.parquet"):
-        bytes_of = pl.col("kind").cast(pl.Binary)
-        pl.read_parquet(file).with_columns(bytes_of).write_parquet(file)
+    for table, columns in (("items", ("kind", "title")), ("events", ("type",))):
+        for file in (tmp_path / table).rglob("*.parquet"):
+            bytes_of = pl.col(columns).cast(pl.Binary)
+            pl.read_parquet(file).with_columns(bytes_of).write_parquet(file)
     (tmp_path / "shop.toml").write_text(shop.read_text())
     bad = [f for f in validate(load(tmp_path / "shop.toml"), DAY, tmp_path) if not f.ok]
-    assert {f.column for f in bad} == {"kind"} and all("Binary" in f.found for f in bad)
+    assert {f.column for f in bad} == {"kind", "title", "type"}
+    assert all("Binary" in f.found for f in bad)
     text = draft("shop", tmp_path / "events", tmp_path / "items", home=tmp_path)
     before, found, _ = text.partition("# [features.kind]\n")
     assert found and "bytes, which need not be text" in before.splitlines()[-1]
+    assert "display = []" in text and not re.search("^event =", text, re.M)
 
 
 def test_labels_are_looked_at_with_the_loss_that_is_to_learn_them(shop, tmp_path):
