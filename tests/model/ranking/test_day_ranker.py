@@ -25,6 +25,7 @@ from twinspire_core.contracts.ranker_file import RankerFile
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.personal_counts import PersonalCounts
 
 USERS = 30
 
@@ -111,6 +112,21 @@ def test_after_a_gap_a_ranker_goes_by_no_attribute_that_is_no_longer_declared():
     day = replace(day, ctx=SimpleNamespace(pipeline=SimpleNamespace(**settings)))
     fitted = day.fit([brands_of_yesterday()])
     assert "gain" in fitted.names and "attribute_popular:brand" not in fitted.names
+
+
+@pytest.mark.parametrize("exclude_seen", [False, True])
+def test_trees_are_fitted_on_no_item_that_is_left_out_of_lists(exclude_seen):
+    """Here all that is taken was had before, on days that only the counts reach."""
+    day = day_ranker(None, trending("1d"), trending("1d"))
+    asked = day.day.evaluation_sets[NEXT_DAY]
+    counted = PersonalCounts.of_histories(asked.truth)
+    asked = replace(asked, personal=counted, exclude_seen=exclude_seen)
+    settings = {"mix": SimpleNamespace(sources=("trending",)), "ranking": RankingConfig()}
+    pipeline = SimpleNamespace(**settings)
+    context = SimpleNamespace(day=date(2024, 5, 20), parent=None, gaps=(), pipeline=pipeline)
+    day = replace(day, ctx=context, day=replace(day.day, evaluation_sets={NEXT_DAY: asked}))
+    taken = sum(rows.taken.sum() for rows in day.rows_to_fit_on())
+    assert taken == (0 if exclude_seen else 3 * USERS)
 
 
 def test_a_parents_ranker_is_not_judged_without_a_feature_that_it_goes_by(by_place):
