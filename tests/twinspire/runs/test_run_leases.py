@@ -25,8 +25,8 @@ def test_a_run_that_is_a_process_ends_with_it(pipeline, monkeypatch, other):
     with monkeypatch.context() as patch:
         patch.setattr(process_identity, "identity", lambda: identity)
         patch.setattr(run_leases, "end_runs", lambda *_: None)  # it is killed before it gets so far
-        with run_leases.own_run(pipeline, DAY):
-            pass
+        with run_leases.own_run(pipeline, DAY) as run:
+            run_leases.note_failed_try(pipeline, DAY, run, "which a process says when it ends")
     assert (
         run_leases.unfinished_before(pipeline, NEXT) == [DAY]
         and run_leases.state(pipeline, DAY) == "open"
