@@ -1,6 +1,7 @@
 """ALS against the normal equations solved one user and one item at a time."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,8 @@ import pytest
 from model.evaluation.als_baseline import check_installed, rank_als
 from model.evaluation.evaluation_set import prepare
 from twinspire_core.errors import UsageError
+from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources.personal_counts import PersonalCounts
 
 pytest.importorskip("implicit")
 
@@ -107,9 +110,15 @@ def test_lists_are_those_of_the_normal_equations():
 def test_strangers_get_what_is_popular():
     table = pasts()
     users = pa.chunked_array([["nobody", "u1"]])
-    found = rank_als(table, exam(table, ["nobody", "u1"]), users, CORPUS.column("_item"), 3, TASTES)
+    asked = exam(table, ["nobody", "u1"])
+    found = rank_als(table, asked, users, CORPUS.column("_item"), 3, TASTES)
     assert found.kept[0].tolist() == found.excluded[0].tolist() == [22, 21, 20]
     assert found.kept[1].tolist() != [22, 21, 20]
+    # Before the days that are factorised they took the second.
+    counted = PersonalCounts.of_histories(Ragged(np.array([21]), np.array([0]), 2))
+    asked = replace(asked, personal=counted)
+    found = rank_als(table, asked, users, CORPUS.column("_item"), 3, TASTES)
+    assert found.kept[0].tolist() == [22, 21, 20] and found.excluded[0].tolist() == [22, 20, 19]
 
 
 def test_a_missing_library_is_named_with_what_to_do(monkeypatch):
