@@ -46,23 +46,22 @@ def read_second_stage(
     if found != FORMAT:
         return _unusable(
             home.name,
-            f"{RankerFile.FILE} is of format {found}, and this release reads format {FORMAT}",
+            f"{RankerFile.FILE} is of format {found}, and this release reads format {FORMAT}: serve"
+            " it with the release that wrote it",
         )
     ranker = Ranker.parse((home / MODEL).read_bytes(), described)
     lacking = ranker.lacking(features, sources)
     if lacking:
         return _unusable(
             home.name,
-            f"it goes by {', '.join(lacking)}, which this release cannot make of the version",
+            f"it goes by {', '.join(lacking)}, which cannot be made of the version: serve it with"
+            " the release that wrote it, or publish a version anew",
         )
     verdict = GateVerdict.find(home)
     return SecondStage(ranker, serves=verdict is not None and verdict.serves == RANKED)
 
 
 def _unusable(version: str, why: str) -> SecondStage:
-    problem = (
-        f"The ranker of {version} is not used: {why}. Its mix answers instead; serve it with the"
-        " release that wrote it."
-    )
+    problem = f"The ranker of {version} is not used: {why}. Its mix answers instead."
     log.warning("%s", problem)
     return SecondStage(problem=problem)
