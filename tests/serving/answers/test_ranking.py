@@ -120,13 +120,13 @@ def test_a_feature_that_this_release_does_not_know_is_not_taken_to_be_missing(op
     carried = rankers.files(SOURCES, ("popular", "moon"), lambda rows: rows[:, 1])
     version = opened(carried)
     assert recommend(version, [ANNA], 3).source == "mix"
-    assert "it goes by moon, which this release cannot make" in version.warnings[0]
+    assert "it goes by moon, which cannot be made of the version" in version.warnings[0]
 
 
 def test_lists_that_the_version_has_no_source_for_are_not_taken_to_be_empty(opened):
     version = opened(rankers.files((*SOURCES, "ease"), ("place:ease",), lambda rows: rows[:, 0]))
     assert recommend(version, [ANNA], 3).source == "mix" and "ranked" not in version.sources
-    assert "it goes by lists of ease, which this release cannot make" in version.warnings[0]
+    assert "it goes by lists of ease, which cannot be made of the version" in version.warnings[0]
 
 
 @pytest.mark.parametrize("untimed", [False, True])
