@@ -57,8 +57,15 @@ def drop_ids(ids: tf.Tensor, spec: TableSpec, share: float, seed: tf.Tensor) -> 
 def with_dropped_context(
     model: TwoTower, features: Features, rows: tf.Tensor, settings: TrainConfig, step: tf.Tensor
 ) -> dict[str, Any]:
-    """The features of a number of rows after context dropout: a query lacks all of its context at
-    once, as a request does that names a user alone.
+    """The features after context dropout: a query lacks all of its context at once, as a request does
+    that names a user alone.
+
+    Args:
+      model: whose columns they are.
+      features: of the batch.
+      rows: [] int32, B.
+      settings: `context_dropout` is the share.
+      step: [] int32.
     """
     dropped = dict(features)
     context = [column.name for column in model.architecture.columns["query"] if column.context]
