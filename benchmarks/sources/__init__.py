@@ -1,1 +1,0 @@
-"""What a candidate source adds to what is served, day by day."""
