@@ -51,11 +51,12 @@ test: lint ## lint, then run the test suite (ARGS='-k partition' narrows it)
 test-system: setup ## run what takes minutes, a live Airflow say, and write docs/system-tests.md
 	@.venv/bin/python tests/system_tests.py $(ARGS)
 
-lint: setup ## ruff, mypy and import-linter
+lint: setup ## ruff, mypy and import-linter; then the size of the project beside its budget
 	@.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
+	.venv/bin/python -m docs.budget
 
 docs: setup ## write the generated pages again and build the site into build/site (ARGS='serve' shows it)
 	@.venv/bin/python docs/generate.py
