@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from pydantic import ValidationError
@@ -28,6 +28,10 @@ from twinspire_core.config.tables.deployment import PipelineConfig
 from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.messages import with_full_stop
+
+if TYPE_CHECKING:
+    from beam_jobs.partitioning.calendar_days import Layout
+    from beam_jobs.partitioning.partition import Summary
 
 out = Console()
 
@@ -110,7 +114,6 @@ def partition(
     alone.
     """
     # Here and below: what reads logs is not for every command to load.
-    from beam_jobs.partitioning import partition as logs
     from beam_jobs.partitioning.calendar_days import Layout
     from twinspire_core.records.csv_lines import CsvOptions
 
@@ -135,6 +138,20 @@ def partition(
         text=text or (),
         done_marker=done_marker,
     )
+    print_json(asdict(lay_out(sources, to, layout, rejected=rejected, replace=replace)))
+
+
+def lay_out(
+    sources: list[str],
+    to: str,
+    layout: "Layout",
+    *,
+    rejected: str | None = None,
+    replace: bool = False,
+) -> "Summary":
+    """Lays files out by day while a bar shows how far it is; see `beam_jobs.partitioning`."""
+    from beam_jobs.partitioning import partition as logs
+
     bars = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*bars, console=console, transient=True) as progress:
         bar = progress.add_task("")
@@ -148,7 +165,7 @@ def partition(
         )
     if summary.warning:
         console.print(f"Warning: {summary.warning}", markup=False, highlight=False, soft_wrap=True)
-    print_json(asdict(summary))
+    return summary
 
 
 def _optional_date(text: str | None) -> date | None:

@@ -69,15 +69,31 @@ def run(
     p = open_pipeline(pipeline)
     options: dict[str, Any] = {"mode": mode, "force": force, "late": late, "promote": promote}
     options["reuse"] = not no_reuse
+    outcomes = run_each(p, _range(p, date, first, last), **options)
+    ends = {of_day["outcome"] for of_day in outcomes}
+    for outcome, kind in (("refused", GateRefused), ("late", LogsLate)):
+        if outcome in ends:
+            raise typer.Exit(kind.exit_code)
+
+
+def run_each(pipeline: Pipeline, days: list[date], **options: Any) -> list[dict[str, Any]]:
+    """Runs all stages of some days, and tells how each ended.
+
+    Args:
+      pipeline: whose days.
+      days: oldest first.
+      options: of `runner.run_stage`.
+
+    Returns: The outcome of each day.
+    """
     outcomes: list[dict[str, Any]] = []
-    days = _range(p, date, first, last)
     try:
         for day in days:
-            outcomes.append(_run_day(p, day, **options))
+            outcomes.append(_run_day(pipeline, day, **options))
     except TwinspireError as error:
         failed = {"day": str(days[len(outcomes)]), "outcome": "failed"}
         outcomes.append({**failed, "reason": format_message(error), "seconds": {}})
-        _tell(p, outcomes)
+        _tell(pipeline, outcomes)
         if left := days[len(outcomes) :]:
             console.print(
                 f"{failed['day']} failed, and the days after it, to {left[-1]}, were not run. Once it"
@@ -86,11 +102,8 @@ def run(
                 soft_wrap=True,
             )
         raise
-    _tell(p, outcomes)
-    ends = {of_day["outcome"] for of_day in outcomes}
-    for outcome, kind in (("refused", GateRefused), ("late", LogsLate)):
-        if outcome in ends:
-            raise typer.Exit(kind.exit_code)
+    _tell(pipeline, outcomes)
+    return outcomes
 
 
 def _tell(pipeline: Pipeline, outcomes: list[dict[str, Any]]) -> None:
