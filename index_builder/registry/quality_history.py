@@ -6,12 +6,15 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
+from typing import Any
 
 from index_builder.registry.version_log import Entry, State, parents, version_date
 from index_builder.registry.versions import Versions
 from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.contracts.measures import Measures, value_of
+from twinspire_core.display.served_figure import ServedFigure, on_held_out, on_next_day
+from twinspire_core.errors import TwinspireError
 
 _AT_ONCE = 8
 
@@ -22,28 +25,18 @@ class NextDay:
 
     Attributes:
       version: the one published of that day, whose metrics.json has the figures.
-      measures: of the version's two-tower.
-      mix: of its mix of sources; None if it has none.
-      ranked: of its ranker; None if it has none.
-      baselines: of the lists that need no model, by name, for the same users.
+      metrics: what was measured on that day; `progressive` lists are the earlier version's.
+      settings: of the pipeline file on that day.
     """
 
     version: str
-    measures: Measures
-    mix: Measures | None
-    ranked: Measures | None
-    baselines: Mapping[str, Measures]
+    metrics: DayMetrics
+    settings: Mapping[str, Any]
 
     @property
     def day(self) -> date:
         """The day."""
         return version_date(self.version)
-
-    def best_baseline(self, metric: str) -> tuple[str, float] | None:
-        """The baseline that has most of a measure, and how much; None if none was measured."""
-        values = {name: value_of(measures, metric) for name, measures in self.baselines.items()}
-        known = {name: value for name, value in values.items() if value is not None}
-        return max(known.items(), key=lambda item: item[1], default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,23 +44,51 @@ class VersionQuality:
     """All that was measured of a version.
 
     Attributes:
+      day: that it was trained up to.
       metrics: what was measured on its day.
       gate: what the gate said.
+      parent_gate: what it said of the version before; without a verdict where there is none.
       next_day: None until a later day was run whose parent it is.
+      settings: of the pipeline file on its day.
     """
 
+    day: date
     metrics: DayMetrics
     gate: GateVerdict
+    parent_gate: GateVerdict
     next_day: NextDay | None
+    settings: Mapping[str, Any]
 
     @property
     def holdout(self) -> HeldOutMeasures:
         """The version, its parent and the baselines on held-out users of its day."""
         return self.metrics.holdout
 
+    def served(self, metric: str) -> ServedFigure | None:
+        """How good what the version serves is: on the next day, else on held-out users."""
+        serves = self.gate.serves
+        next_day = self.next_day
+        figure = None
+        if next_day:
+            figure = on_next_day(next_day.metrics, serves, next_day.day, metric)
+        return figure or on_held_out(self.metrics, serves, self.day, metric)
+
+    def settings_of(self, figure: ServedFigure) -> Mapping[str, Any]:
+        """Settings of the pipeline file by which a figure was measured."""
+        if self.next_day and not figure.held_out:
+            return self.next_day.settings
+        return self.settings
+
+    def served_on_its_day(self, metric: str) -> ServedFigure | None:
+        """How good the lists were that the version before served on the version's own day; where
+        these were not measured, what the version itself serves on held-out users.
+        """
+        figure = on_next_day(self.metrics, self.parent_gate.serves, self.day, metric)
+        return figure or on_held_out(self.metrics, self.gate.serves, self.day, metric)
+
 
 def quality_of(
-    versions: Versions, log: Sequence[Entry], wanted: Collection[str], kind: str
+    versions: Versions, log: Sequence[Entry], wanted: Collection[str]
 ) -> dict[str, VersionQuality]:
     """What was measured of stored versions, by version.
 
@@ -75,48 +96,41 @@ def quality_of(
       versions: of the recommender.
       log: all its entries.
       wanted: versions that are stored.
-      kind: of the lists whose measures come first, whichever counted for a version
-        (`DayMetrics.of_kind`).
     """
     state = State.of(log)
+    parent_of = parents(log)
     next_of = dict[str, str]()
     # The next day's run measures towers, whichever version of theirs is live
     towers = {version: state.trained(version) for version in wanted}
-    for version, parent in parents(log).items():
+    for version, parent in parent_of.items():
         if parent in towers.values() and parent and version not in state.pruned:
             # The nearest day; of two versions of a day, the one that came later.
             next_of[parent] = min(version, next_of.get(parent, version), key=version_date)
+    before = {version: parent_of.get(trained) for version, trained in towers.items()}
     with_metrics = [*{*wanted, *next_of.values()}]
+    with_gate = [*{*wanted, *filter(None, before.values())}]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = pool.map(_metrics, map(versions.folder, with_metrics))
-        metrics = {
-            version: measured.of_kind(kind)
-            for version, measured in zip(with_metrics, found, strict=True)
-        }
-        gates = dict(zip(wanted, pool.map(_gate, map(versions.folder, wanted)), strict=True))
-    return {
-        version: VersionQuality(
+        read_metrics = pool.map(_metrics, map(versions.folder, with_metrics))
+        read_gates = pool.map(_gate, map(versions.folder, with_gate))
+        read_settings = pool.map(partial(_settings, versions), with_metrics)
+        metrics = dict(zip(with_metrics, read_metrics, strict=True))
+        gates = dict(zip(with_gate, read_gates, strict=True))
+        settings = dict(zip(with_metrics, read_settings, strict=True))
+    qualities = {}
+    for version in wanted:
+        next_day = None
+        later = next_of.get(towers[version])
+        if later and metrics[later].progressive:
+            next_day = NextDay(version=later, metrics=metrics[later], settings=settings[later])
+        qualities[version] = VersionQuality(
+            day=version_date(version),
             metrics=metrics[version],
             gate=gates[version],
-            next_day=_next_day(next_of.get(towers[version]), metrics),
+            parent_gate=gates.get(before[version] or "", GateVerdict()),
+            next_day=next_day,
+            settings=settings[version],
         )
-        for version in wanted
-    }
-
-
-def _next_day(version: str | None, metrics: Mapping[str, DayMetrics]) -> NextDay | None:
-    if version is None:
-        return None
-    found = metrics[version]
-    if found.progressive is None:
-        return None
-    return NextDay(
-        version=version,
-        measures=found.progressive,
-        mix=found.mix.progressive,
-        ranked=found.ranked_progressive,
-        baselines=found.baselines,
-    )
+    return qualities
 
 
 # A version may be pruned between being listed and being read: then nothing of it is known.
@@ -126,3 +140,10 @@ def _metrics(home: str) -> DayMetrics:
 
 def _gate(home: str) -> GateVerdict:
     return GateVerdict.find(home) or GateVerdict()
+
+
+def _settings(versions: Versions, version: str) -> Mapping[str, Any]:
+    try:
+        return versions.manifest(version).settings
+    except TwinspireError:
+        return {}

@@ -1,5 +1,7 @@
 """Published versions: which there are, which is live, how good they are."""
 
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,62 +12,60 @@ from twinspire.cli.options import AsJson, PipelineFile, open_pipeline, print_jso
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.contracts.gate_verdict import GateVerdict
+from twinspire_core.contracts.manifest import counts_otherwise
 from twinspire_core.contracts.measures import value_of
-from twinspire_core.display.figures import number
-from twinspire_core.display.measured_lists import kind_text
+from twinspire_core.display.figures import NONE, count, number
 from twinspire_core.display.table import Style, Table, in_style
 
 if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
-    from index_builder.registry.quality_history import NextDay, VersionQuality
+    from index_builder.registry.quality_history import VersionQuality
+    from twinspire_core.display.served_figure import ServedFigure
 
 
 out = Console(highlight=False)
 STYLES = {"live": Style.GOOD, "refused": Style.BAD, "rolled back": Style.WARNING}
 """Of a version, by its status."""
 _NOTES = (
-    "{metric} of lists {kind} (serving.exclude_seen); `show` also has the other kind. Held out:"
-    " users of the day that no version was trained on, by this version and by its parent. Next day:"
-    " all users of the next day that was run, before it was trained on, by this version, its mix of"
-    " sources, its ranker, the best baseline."
+    "{metric} of what each version serves. Next day: all measured users of the next day that was"
+    " run, before it was trained on. Held out: users of the version's own day that no version was"
+    " trained on, until a next day is run. Best simple: the best of most popular, popular lately and"
+    " purchase history for the same users."
 )
 
 
 def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
-    """List the versions: which is live, the gate's verdict, quality on held-out users and on the
-    next day.
-    """
+    """List the versions: which is live, and how good the lists are that each serves."""
     p = open_pipeline(pipeline)
     registry = Registry(p.registry.root, p.name)
     statuses = registry.statuses()
     from index_builder.registry.quality_history import quality_of
 
     stored = [one.version for one in statuses if one.stored]
-    kind = p.serving.counted_lists
-    qualities = quality_of(registry, registry.log(), stored, kind)
-    rows = [_row(one, qualities.get(one.version), p.gate.metric) for one in statuses]
+    qualities = quality_of(registry, registry.log(), stored)
+    metric = p.gate.metric
     if as_json:
         items = {version: registry.manifest(version).items for version in qualities}
+        rows = [_as_json(one, qualities.get(one.version), metric) for one in statuses]
         print_json([{**row, "items": items.get(row["version"])} for row in rows])
         return
-    if not rows:
+    if not statuses:
         out.print(f"{p.name} has no version in {p.registry.root} yet.", soft_wrap=True)
         return
-    out.print(terminal_table(_table(rows)))
-    out.print(_NOTES.format(metric=p.gate.metric, kind=kind_text(kind)), style="dim")
-    for row in rows:
-        if row["status"] != "accepted" and not row["reason"].startswith("accepted"):
-            out.print(f"{row['version']} {row['status']}: {row['reason']}", markup=False)
+    breaks = dict(_breaks(statuses, qualities, metric))
+    out.print(terminal_table(_table(statuses, qualities, metric, list(breaks))))
+    for text in breaks.values():
+        out.print(text, markup=False, soft_wrap=True)
+    out.print(_NOTES.format(metric=metric), style="dim")
+    for one in statuses:
+        if one.status != "accepted" and not one.reason.startswith("accepted"):
+            out.print(f"{one.version} {one.status}: {one.reason}", markup=False)
 
 
-def _row(one: Status, quality: "VersionQuality | None", metric: str) -> dict[str, Any]:
+def _as_json(one: Status, quality: "VersionQuality | None", metric: str) -> dict[str, Any]:
     """What JSON says of a version in a list."""
-    held = HeldOutMeasures()
-    gate = GateVerdict()
-    next_day = None
-    if quality:
-        held = quality.holdout
-        gate = quality.gate
-        next_day = _next_day(quality.next_day, metric)
+    held = quality.holdout if quality else HeldOutMeasures()
+    gate = quality.gate if quality else GateVerdict()
+    figure = quality.served(metric) if quality else None
     return {
         "version": one.version,
         "day": str(one.date),
@@ -74,33 +74,17 @@ def _row(one: Status, quality: "VersionQuality | None", metric: str) -> dict[str
         "status": one.status,
         "gate": verdict_text(gate),
         "metric": metric,
+        "served": figure.as_json() if figure else None,
         "value": value_of(held.candidate, metric),
         "baseline": value_of(held.baseline, metric),
         "seen": held.candidate.kind if held.candidate else None,
-        "other_kind": value_of(held.candidate.other, metric) if held.candidate else None,
         # Null where there is no metrics.json: 0 would say that there were no users
         "users": held.users if held.model_fields_set else None,
-        "next_day": next_day,
         "refused": gate.refused,
         "notes": gate.notes,
         "pinned": one.pinned,
         "stored": one.stored,
         "reason": one.reason,
-    }
-
-
-def _next_day(later: "NextDay | None", metric: str) -> dict[str, Any] | None:
-    """How a version did on the next day that was run."""
-    if later is None:
-        return None
-    return {
-        "day": str(later.day),
-        "version": later.version,
-        "value": later.measures.value(metric),
-        "mix": value_of(later.mix, metric),
-        "ranked": value_of(later.ranked, metric),
-        "users": later.measures.users,
-        "best_baseline": later.best_baseline(metric),
     }
 
 
@@ -111,36 +95,62 @@ def verdict_text(gate: GateVerdict) -> str | None:
     return "accepted" if gate.accepted else "refused"
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
-    # Where no version has a ranker, its column would take the room of others.
-    ranked = any((row["next_day"] or {}).get("ranked") is not None for row in rows)
-    figures = ["held out", "its parent", "next day", "its mix"]
-    if ranked:
-        figures.append("ranked")
+def _breaks(
+    statuses: Sequence[Status], qualities: "dict[str, VersionQuality]", metric: str
+) -> Iterator[tuple[int, str]]:
+    """Places of the rows whose figures do not compare with those above them, and why."""
+    measured = [
+        (row, figure, qualities[one.version].settings_of(figure))
+        for row, one in enumerate(statuses)
+        if one.stored and (figure := qualities[one.version].served(metric))
+    ]
+    for (_, newer, after), (row, _, before) in pairwise(measured):
+        if changes := counts_otherwise(before, after):
+            texts = [f"{name} was {old!r}, is {new!r}" for name, (old, new) in changes.items()]
+            yield (
+                row,
+                f"Figures measured on {newer.day} and later do not compare with earlier ones:"
+                f" {'; '.join(texts)}.",
+            )
+
+
+def _table(
+    statuses: Sequence[Status],
+    qualities: "dict[str, VersionQuality]",
+    metric: str,
+    sections: Sequence[int],
+) -> Table:
+    rows = []
+    for one in statuses:
+        quality = qualities.get(one.version)
+        cells = [one.version, _status(one), *_cells(quality.served(metric) if quality else None)]
+        rows.append(in_style(cells, STYLES.get(one.status)))
     return Table(
-        head=["version", "status", "gate", *figures, "best other"],
-        rows=[in_style(_cells(row, ranked), STYLES.get(row["status"])) for row in rows],
-        names=(0, 2),
+        head=["version", "status", "users", "served", "best simple", "two-tower", "measured on"],
+        rows=rows,
+        names=(0, 6),
         prose=(1,),
+        sections=sections,
     )
 
 
-def _cells(row: dict[str, Any], ranked: bool) -> list[str]:
-    later = row["next_day"] or {}
-    figures = [row["value"], row["baseline"], later.get("value"), later.get("mix")]
-    if ranked:
-        figures.append(later.get("ranked"))
-    _, best = later.get("best_baseline") or (None, None)
-    figures.append(best)
-    return [row["version"], _status(row), row["gate"] or "", *map(number, figures)]
+def _cells(figure: "ServedFigure | None") -> list[str]:
+    if figure is None:
+        return [NONE, NONE, NONE, NONE, ""]
+    values = [figure.value, figure.simple_value, figure.two_tower]
+    return [
+        count(figure.users),
+        *map(number, values),
+        "held out" if figure.held_out else "next day",
+    ]
 
 
-def _status(row: dict[str, Any]) -> str:
-    marks = [row["status"]]
-    if row["pinned"]:
+def _status(one: Status) -> str:
+    marks = [one.status]
+    if one.pinned:
         marks.append("pinned")
-    if not row["stored"]:
+    if not one.stored:
         marks.append("deleted")
-    if row["corpus_date"] != row["day"]:
-        marks.append(f"catalogue {row['corpus_date'][5:]}")
+    if one.corpus_date != one.date:
+        marks.append(f"catalogue {one.corpus_date:%m-%d}")
     return ", ".join(marks)

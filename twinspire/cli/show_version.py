@@ -26,8 +26,9 @@ from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.contracts.gate_verdict import GateFigures, PooledFigures
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.display.figures import change_text, number
-from twinspire_core.display.measured_lists import EvaluatedSet, held_out, on_the_next_day
+from twinspire_core.display.measured_lists import held_out, on_the_next_day
 from twinspire_core.display.quality_tables import headline, sets_table
+from twinspire_core.display.served_figure import ServedFigure
 from twinspire_core.display.table import Style, Table
 from twinspire_core.display.weights import describe_ranker, describe_weights
 from twinspire_core.errors import UsageError
@@ -53,7 +54,8 @@ def show(
     status = next(one.status for one in registry.statuses() if one.version == chosen)
     from index_builder.registry.quality_history import quality_of
 
-    quality = quality_of(registry, log, [chosen], p.serving.counted_lists)[chosen]
+    quality = quality_of(registry, log, [chosen])[chosen]
+    figure = quality.served(p.gate.metric)
     report = None
     if REPORT in manifest.files:
         report = registry.place(chosen, REPORT)
@@ -64,6 +66,7 @@ def show(
                 **manifest.model_dump(mode="json"),
                 "status": status,
                 "report": report,
+                "served": figure.as_json() if figure else None,
                 "gate": quality.gate.model_dump(),
                 "holdout": quality.holdout.model_dump(),
                 "mix": quality.metrics.mix.holdout.model_dump(),
@@ -76,6 +79,9 @@ def show(
         return
     look = LOOKS[STYLES.get(status, Style.STRONG)]
     out.print(Text(f"{p.name} {chosen}, {status}", style=f"bold {look}"))
+    if figure:
+        for name, text in _in_front(figure):
+            _line(name, text)
     for name, text in _about(manifest, quality):
         _line(name, text)
     _line("report", report or "none: published before versions had one")
@@ -102,14 +108,24 @@ def _ranker(quality: "VersionQuality") -> dict[str, Any] | None:
 def _all_of_next_day(later: "NextDay | None") -> dict[str, Any] | None:
     if later is None:
         return None
+    measured = later.metrics
+    lists = {"mix": measured.mix.progressive, "ranked": measured.ranked_progressive}
     return {
         "day": later.day,
         "version": later.version,
-        **later.measures.model_dump(),
-        "mix": later.mix.model_dump() if later.mix else None,
-        "ranked": later.ranked.model_dump() if later.ranked else None,
-        "baselines": {name: measures.model_dump() for name, measures in later.baselines.items()},
+        **(measured.progressive.model_dump() if measured.progressive else {}),
+        **{name: one.model_dump() if one else None for name, one in lists.items()},
+        "baselines": {name: one.model_dump() for name, one in measured.baselines.items()},
     }
+
+
+def _in_front(figure: ServedFigure) -> Iterator[tuple[str, str]]:
+    """How good what the version serves is, and the two-tower behind it."""
+    yield "quality", f"{figure.values_text}: {figure.change_text}"
+    asked = f"{figure.metric} of {figure.users_text}"
+    if figure.held_out:
+        asked += "; the next day's run measures it on all users"
+    yield "", f"{asked}; {figure.source_text}; two-tower alone {number(figure.two_tower)}"
 
 
 def _about(manifest: Manifest, quality: "VersionQuality") -> Iterator[tuple[str, str]]:
@@ -147,7 +163,7 @@ def _about(manifest: Manifest, quality: "VersionQuality") -> Iterator[tuple[str,
     if beside := figures.sources:
         found = f"{figures.metric} {number(beside.candidate)} beside {number(beside.baseline)}"
         yield (
-            "served",
+            "sources",
             f"the mix of the day before, beside {beside.source}, the best of its sources:"
             f" {found}, {change_text(beside.change, beside.low, beside.high)}"
             f" over {beside.users:,} users",
@@ -183,17 +199,11 @@ def _line(name: str, text: str) -> None:
 
 
 def _quality(pipeline: Pipeline, manifest: Manifest, quality: "VersionQuality") -> Table:
-    sets = [held_out(quality.metrics, manifest.date)]
-    note = ""
+    serves = quality.gate.serves
+    sets = [held_out(quality.metrics, manifest.date, serves)]
     if later := quality.next_day:
-        sets.append(_of_next_day(later))
-    else:
-        note = "The next day's run will measure it on all users of that day."
-    return sets_table(sets, headline(pipeline.evaluation.ks), note)
-
-
-def _of_next_day(later: "NextDay") -> EvaluatedSet:
-    return on_the_next_day(later.measures, later.mix, later.ranked, later.baselines, later.day)
+        sets.insert(0, on_the_next_day(later.metrics, later.day, serves))
+    return sets_table(sets, headline(pipeline.evaluation.ks))
 
 
 def report(

@@ -28,11 +28,11 @@ EXPLORATION = "exploration"
 
 TITLES = {
     TWO_TOWER: "two-tower",
-    PAST: "taken before",
+    PAST: "purchase history",
     POPULAR_LATELY: "popular lately",
     MOST_POPULAR: "most popular",
-    CO_OCCURRENCE: "taken together",
-    PERSONAL: "taken before, decayed",
+    CO_OCCURRENCE: "bought together",
+    PERSONAL: "purchase history, decayed",
     TRENDING: "trending",
     USER_NEIGHBOURS: "taken by like users",
     SESSION_NEIGHBOURS: "taken in like sessions",

@@ -14,6 +14,21 @@ from twinspire_core.errors import BadData
 
 FORMAT_VERSION = 1
 FILE = "manifest.json"
+COUNTING = (
+    "columns.user",
+    "columns.item",
+    "columns.event",
+    "columns.positives",
+    "window.history_days",
+    "corpus.filter",
+    "corpus.days",
+    "corpus.unlisted",
+    "serving.exclude_seen",
+    "evaluation.lately_days",
+)
+"""Settings that say what a measure counts: whose queries, which events are found, among which items,
+in which lists, and what the simple lists are. Figures made by different ones do not compare.
+"""
 
 
 class File(BaseModel):
@@ -125,6 +140,22 @@ class Manifest(BaseModel):
     def dump(self) -> bytes:
         """The manifest as JSON."""
         return self.model_dump_json(indent=1).encode()
+
+
+def counts_otherwise(
+    before: Mapping[str, Any], after: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+    """The settings of `COUNTING` in which two manifests' settings differ, with both values.
+
+    A setting that one of them lacks was none of that release's: it makes no difference.
+    """
+    different = {}
+    for path in COUNTING:
+        table, _, name = path.partition(".")
+        old, new = before.get(table, {}), after.get(table, {})
+        if name in old and name in new and old[name] != new[name]:
+            different[path] = (old[name], new[name])
+    return different
 
 
 def _digests(files: Mapping[str, File]) -> dict[str, str]:

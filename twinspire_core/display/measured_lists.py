@@ -37,17 +37,18 @@ class MeasuredLists:
       kind: `two_tower`, `mix`, `ranked`, `parent`, or the name of what made them without a model.
       label: what they are called beside the others.
       measures: of them.
+      served: whether they are what is served.
     """
 
     kind: str
     label: str
     measures: Measures
+    served: bool = False
 
     @property
     def row_style(self) -> Style | None:
         """The style of their row in a table of several lists."""
-        # The two-tower is what the page or the command is about; the others are to hold it against
-        return Style.STRONG if self.kind == TWO_TOWER else None
+        return Style.STRONG if self.served else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class EvaluatedSet:
       name: what the queries are called, short enough for a column.
       title: what they are called in a sentence.
       text: who was asked.
-      lists: the two-tower's first.
+      lists: those that are served first.
     """
 
     name: str
@@ -96,7 +97,7 @@ def list_name(kind: str) -> str:
 
     Example:
       >>> list_name("co_occurrence")
-      'taken together'
+      'bought together'
     """
     return _NAMES.get(kind, kind.replace("_", " "))
 
@@ -106,33 +107,35 @@ def baselines(measured: Mapping[str, Measures]) -> list[MeasuredLists]:
     return [MeasuredLists(kind, list_name(kind), measures) for kind, measures in measured.items()]
 
 
-def on_the_day(metrics: DayMetrics, day: date) -> EvaluatedSet:
+def on_the_day(metrics: DayMetrics, day: date, serves: str | None = None) -> EvaluatedSet:
     """The version before on all users of the day, before anything was trained on it; of a first
     version, itself before it was trained on the day.
+
+    Args:
+      metrics: what was measured on the day.
+      day: the day.
+      serves: what the gate let the version before serve.
     """
-    lists = []
-    if metrics.progressive:
-        label = "the version before"
-        if metrics.holdout.candidate and not metrics.holdout.baseline:
-            label = "trained up to the day"
-        lists.append(MeasuredLists(TWO_TOWER, label, metrics.progressive))
-        lists += _fused(metrics.mix.progressive, metrics.ranked_progressive)
-    lists += baselines(metrics.baselines)
-    text = (
-        f"All users of {day} with a past, asked as the day began, of lists that never saw the day."
-    )
+    by = "the version before"
+    if metrics.holdout.candidate and not metrics.holdout.baseline:
+        by = "what was trained up to the day"
+    text = f"{_asked(metrics, day)}, by {by}, which never saw the day."
+    lists = [*_progressive(metrics, serves), *baselines(metrics.baselines)]
     return EvaluatedSet("day", "the day", text, lists)
 
 
-def held_out(metrics: DayMetrics, day: date) -> EvaluatedSet:
-    """A version and the one before on users that neither was trained on."""
+def held_out(metrics: DayMetrics, day: date, serves: str | None = None) -> EvaluatedSet:
+    """A version and the one before on users that neither was trained on.
+
+    Args:
+      metrics: what was measured on the version's day.
+      day: the day.
+      serves: what the gate lets the version serve.
+    """
     held = metrics.holdout
-    lists = []
-    if held.candidate:
-        lists.append(MeasuredLists(TWO_TOWER, "this version", held.candidate))
-    lists += _fused(metrics.comparable_fusion)
+    lists = _of_version(held.candidate, metrics.comparable_fusion, None, serves)
     if held.baseline:
-        lists.append(MeasuredLists(PARENT, "the version before", held.baseline))
+        lists.append(MeasuredLists(PARENT, "two-tower before", held.baseline))
     lists += baselines(held.baselines)
     # Where a day holds out too few users, those of the days before are asked as well
     days = f"{held.days} days" if held.days > 1 else str(day)
@@ -140,32 +143,60 @@ def held_out(metrics: DayMetrics, day: date) -> EvaluatedSet:
     return EvaluatedSet("held out", "held-out users", text, lists)
 
 
-def on_the_next_day(
-    version: Measures,
-    fused: Measures | None,
-    ranked: Measures | None,
-    others: Mapping[str, Measures],
-    day: date,
-) -> EvaluatedSet:
+def on_the_next_day(metrics: DayMetrics, day: date, serves: str | None) -> EvaluatedSet:
     """A version on all users of the next day that was run, before anything was trained on it.
 
     Args:
-      version: measures of its two-tower.
-      fused: of its mix of sources.
-      ranked: of its ranker.
-      others: of the lists that need no model, by name.
+      metrics: what was measured on the next day.
       day: the next day.
+      serves: what the gate lets the version serve.
     """
-    own = [MeasuredLists(TWO_TOWER, "this version", version), *_fused(fused, ranked)]
-    lists = [*own, *baselines(others)]
-    users = "All users"
-    if version.users is not None:
-        users = f"{count(version.users)} users"
-    text = f"{users} of {day} with a past, before that day was trained on."
+    text = f"{_asked(metrics, day)}, before that day was trained on."
+    lists = [*_progressive(metrics, serves), *baselines(metrics.baselines)]
     return EvaluatedSet("next day", "the next day", text, lists)
 
 
-def _fused(fused: Measures | None, ranked: Measures | None = None) -> list[MeasuredLists]:
-    """What is made of all sources together, as far as it was measured."""
-    made = [(MIX, "its mix of sources", fused), (RANKED, "its ranker", ranked)]
-    return [MeasuredLists(kind, label, measures) for kind, label, measures in made if measures]
+def served_kind(measured: Mapping[str, Measures | None], serves: str | None) -> str | None:
+    """Which of a version's lists are served; None where that is not known.
+
+    Args:
+      measured: of its lists, by kind.
+      serves: what the gate's verdict says; versions of earlier releases do not say it.
+    """
+    if serves == RANKED:
+        return RANKED
+    if measured.get(RANKED) and serves is None:
+        # The verdict is gone with its version: either may have served
+        return None
+    return MIX if measured.get(MIX) else TWO_TOWER
+
+
+def _asked(metrics: DayMetrics, day: date) -> str:
+    users = "All users"
+    if metrics.progressive and metrics.progressive.users is not None:
+        users = f"All {count(metrics.progressive.users)} measured users"
+    return f"{users} of {day} with a past"
+
+
+def _progressive(metrics: DayMetrics, serves: str | None) -> list[MeasuredLists]:
+    ranked = metrics.ranked_progressive
+    return _of_version(metrics.progressive, metrics.mix.progressive, ranked, serves)
+
+
+def _of_version(
+    two_tower: Measures | None, mix: Measures | None, ranked: Measures | None, serves: str | None
+) -> list[MeasuredLists]:
+    """A version's lists as far as they were measured: those that are served, then the others, the
+    two-tower's at the end.
+    """
+    if two_tower is None:
+        return []
+    measured = {RANKED: ranked, MIX: mix, TWO_TOWER: two_tower}
+    served = served_kind(measured, serves)
+    lists = []
+    for kind in sorted(measured, key=lambda kind: kind != served):
+        if measures := measured[kind]:
+            name = list_name(kind)
+            label = f"served: {name}" if kind == served else name
+            lists.append(MeasuredLists(kind, label, measures, served=kind == served))
+    return lists

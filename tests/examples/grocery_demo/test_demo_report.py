@@ -57,12 +57,12 @@ def test_versions_and_their_quality(tmp_path):
     figures = ["0.125", "0.250", "–", "0.500", "–"]
     quality = [row for row in rows if row[-5:] == figures]
     assert [" ".join(row[:-5]) for row in quality] == [
-        "2017-10-01 taken together",
+        "2017-10-01 bought together",
         "ALS",
         "this version",
-        "2017-10-02 the version before",
-        "its mix of sources",
-        "taken together",
+        "2017-10-02 served: mix",
+        "two-tower",
+        "bought together",
         "ALS",
         "this version",
     ]
@@ -89,5 +89,5 @@ def test_what_the_ranker_adds_is_a_mean_over_households():
     text = demo_report.what_ranker_adds(days, "recall@50")
     assert "Over 400 households of 2 days" in text
     assert "recall@50 of 0.330, the mix 0.300" in text
-    assert "(taken before, decayed) 0.310" in text
+    assert "(purchase history, decayed) 0.310" in text
     assert demo_report.what_ranker_adds([DayMetrics()], "recall@50") == ""

@@ -12,7 +12,6 @@ from index_builder.registry.quality_history import quality_of
 from index_builder.registry.registry import Registry
 from twinspire.cli.main import app
 from twinspire_core import storage
-from twinspire_core.metrics.measure_names import KEPT
 
 FIRST, SECOND, THIRD, FOURTH = (date(2024, 5, day) for day in (1, 2, 3, 4))
 
@@ -42,9 +41,9 @@ def day(context, pipeline, parent):
 def later(registry):
     """The next day of each stored version, and what was measured there."""
     wanted = [one.version for one in registry.statuses() if one.stored]
-    found = quality_of(registry, registry.log(), wanted, KEPT)
+    found = quality_of(registry, registry.log(), wanted)
     return {
-        version: (one.next_day.version, one.next_day.measures.value("recall@50"))
+        version: (one.next_day.version, one.next_day.metrics.progressive.value("recall@50"))
         for version, one in found.items()
         if one.next_day
     }
@@ -53,12 +52,11 @@ def later(registry):
 def test_the_next_day_measures_the_version_before_it(day, registry):
     one, two, three = day(FIRST, 0.2), day(SECOND, 0.21, asked=0.3), day(THIRD, 0.22, asked=0.4)
     assert later(registry) == {one: (two, 0.3), two: (three, 0.4)}
-    found = quality_of(registry, registry.log(), [one], KEPT)[one]
+    found = quality_of(registry, registry.log(), [one])[one]
     assert found.holdout.candidate.value("recall@50") == 0.2 and found.gate.accepted
-    assert found.next_day.day == SECOND and found.next_day.best_baseline("recall@50") == (
-        "past",
-        0.15,
-    )
+    figure = found.served("recall@50")
+    assert (figure.value, figure.day, figure.users) == (0.6, SECOND, 7), "the mix, two-tower behind"
+    assert (figure.simple, figure.simple_value, figure.two_tower) == ("past", 0.15, 0.3)
 
 
 def test_a_refused_day_measures_its_parent_and_so_does_the_one_after(day, registry):
@@ -110,32 +108,34 @@ def told(pipeline, tmp_path):
     return run
 
 
-def test_versions_are_listed_with_both_figures(day, registry, told):
+def test_versions_are_listed_by_what_they_serve(day, registry, told):
     one, two, refused = day(FIRST, 0.2), day(SECOND, 0.215, asked=0.3), day(THIRD, 0.1, asked=0.4)
     registry.pin(one)
     lines = told("versions").splitlines()
     assert max(map(len, lines)) <= 80
     rows = {line.split()[0]: line.split()[1:] for line in lines if line.startswith(" 2024")}
     assert rows == {
-        refused: ["refused", "refused", "0.100", "0.200", "–", "–", "–"],
-        two: ["live", "accepted", "0.215", "0.200", "0.400", "0.800", "0.200"],
-        one: ["accepted,", "accepted", "0.200", "–", "0.300", "0.600", "0.150"],
+        refused: ["refused", "500", "0.100", "–", "0.100", "held", "out"],
+        two: ["live", "7", "0.800", "0.200", "0.400", "next", "day"],
+        one: ["accepted,", "7", "0.600", "0.150", "0.300", "next", "day"],
     }
     (why,) = [line for line in lines if line.startswith(refused)]
     assert why.startswith(f"{refused} refused: recall@50 is 0.1000, below 0.1800")
     listed = {row["version"]: row for row in json.loads(told("versions", "--json"))}
-    assert listed[two]["next_day"] == {
+    assert listed[two]["served"] == {
+        "metric": "recall@50",
+        "value": 0.8,
+        "source": "mix",
         "day": "2024-05-03",
-        "version": refused,
-        "value": 0.4,
-        "mix": 0.8,
-        "ranked": None,
         "users": 7,
-        "best_baseline": ["past", 0.2],
+        "held_out": False,
+        "simple": "past",
+        "simple_value": 0.2,
+        "change": {"change": 3.0},
+        "two_tower": 0.4,
     }
-    assert (
-        listed[two]["live"] and listed[refused]["refused"] and listed[refused]["next_day"] is None
-    )
+    assert listed[two]["live"] and listed[refused]["refused"]
+    assert listed[refused]["served"]["held_out"]
     assert listed[one]["pinned"] and listed[one]["notes"] and listed[one]["users"] == 500
     assert listed[one]["items"] == 300
 
@@ -144,25 +144,33 @@ def test_a_version_is_shown_with_both_figures_and_the_gates_reasons(day, registr
     day(FIRST, 0.2)
     two, refused = day(SECOND, 0.215, asked=0.3), day(THIRD, 0.1, asked=0.4)
     shown = told("show", two)
-    assert f"tiny {two}, live" in shown and f"{registry.place(two, 'report.html')}\n" in shown
-    lines = [line for line in shown.splitlines() if "0." in line]
+    first, second, third = shown.splitlines()[:3]
+    assert first == f"tiny {two}, live" and f"{registry.place(two, 'report.html')}\n" in shown
+    assert second.startswith("quality  served 0.800, purchase history 0.200: 300.0% better")
+    assert third.endswith(
+        "recall@50 of all 7 measured users of 2024-05-03; served by the mix; two-tower alone 0.400"
+    )
+    lines = [line for line in shown[shown.index("on  ") :].splitlines() if "0." in line]
     rows = [[cell for cell in line.split() if cell != "–"] for line in lines]
     assert [row for row in rows if row[-1] in ("0.215", "0.200", "0.400", "0.800", "0.100")] == [
-        ["held", "out", "this", "version", "0.215"],
-        ["the", "version", "before", "0.200"],
-        ["next", "day", "this", "version", "0.400"],
-        ["its", "mix", "of", "sources", "0.800"],
+        ["next", "day", "served:", "mix", "0.800"],
+        ["two-tower", "0.400"],
         ["most", "popular", "0.100"],
-        ["taken", "before", "0.200"],
+        ["purchase", "history", "0.200"],
+        ["held", "out", "served:", "two-tower", "0.215"],
+        ["two-tower", "before", "0.200"],
     ]
-    assert "next day: 7 users of 2024-05-03" in shown
-    assert "\n         - recall@50 is 0.1000, below 0.1800" in told("show", refused)
-    assert "next day's run will measure it" in told("show", refused)
+    assert "next day: All 7 measured users of 2024-05-03" in shown
+    of_refused = told("show", refused)
+    assert "\n         - recall@50 is 0.1000, below 0.1800" in of_refused
+    assert "quality  served 0.100: no simple list to compare with" in of_refused
+    assert "of 500 held-out users of 2024-05-03; the next day's run measures it" in of_refused
     found = json.loads(told("show", "--version", two, "--json"))
     assert found["version"] == two and found["next_day"]["baselines"]["past"] == {"recall@50": 0.2}
     assert found["next_day"]["recall@50"] == 0.4 and found["holdout"]["candidate"] == {
         "recall@50": 0.215
     }
+    assert found["served"]["value"] == 0.8
     assert (
         found["gate"]["accepted"]
         and found["status"] == "live"
@@ -192,21 +200,25 @@ def test_where_nothing_was_published_it_says_so(told):
     )
 
 
-def test_versions_are_listed_by_the_lists_that_count_now(day, registry, told, tmp_path):
-    """Whichever counted as they were made."""
-    one, two = day(FIRST, 0.2), day(SECOND, 0.21, asked=0.3)
-    for version, seen, other in ((one, "kept", "excluded"), (two, "excluded", "kept")):
-        lists = {"seen": seen, "recall@50": 0.5, other: {"seen": other, "recall@50": 0.25}}
-        measured = {"holdout": {"candidate": lists, "users": 9}, "progressive": lists}
-        place = registry.place(version, "metrics.json")
-        storage.write_bytes(place, json.dumps(measured).encode())
-    listed = {row["version"]: row for row in json.loads(told("versions", "--json"))}
-    assert (listed[one]["value"], listed[two]["value"]) == (0.5, 0.25)
-    assert (listed[one]["other_kind"], listed[two]["other_kind"]) == (0.25, 0.5)
-    assert listed[one]["next_day"]["value"] == 0.25
-    file = tmp_path / "tiny.toml"
-    file.write_text(file.read_text() + "\nserving = { exclude_seen = true }\n")
-    listed = {row["version"]: row for row in json.loads(told("versions", "--json"))}
-    assert (listed[one]["value"], listed[two]["value"]) == (0.25, 0.5)
-    assert listed[one]["seen"] == "excluded" and listed[one]["next_day"]["value"] == 0.5
-    assert "without what the user had before" in " ".join(told("versions").split())
+def test_versions_that_count_otherwise_are_not_shown_as_one_series(context, pipeline, parent, told):
+    """The figure of a version belongs to the settings of the day that measured it."""
+
+    def day(date, asked, **columns):
+        edited = pipeline.model_copy(
+            update={"columns": pipeline.columns.model_copy(update=columns)}
+        )
+        before = parent(pipeline, date)
+        made = context(date, asked=asked, parent=before, pipeline=edited)
+        return publish_stage.run(made)["version"]
+
+    one = day(FIRST, None)
+    two = day(SECOND, 0.3)
+    clicks = {"event": "kind", "positives": ("click",)}
+    three = day(THIRD, 0.4, **clicks)
+    told_text = told("versions")
+    lines = told_text.splitlines()
+    rows = [line.split()[0] if line.strip() else "" for line in lines]
+    assert rows[rows.index(three) : rows.index(one) + 1] == [three, two, "", one]
+    (why,) = [line for line in lines if line.startswith("Figures measured on 2024-05-03 and later")]
+    assert "do not compare with earlier ones" in why
+    assert "columns.positives was [], is ['click']" in told_text

@@ -9,7 +9,6 @@ from tests.index_builder.registry.staging import ONE, THREE, TWO
 from tests.index_builder.registry.test_races import before
 from twinspire_core import storage
 from twinspire_core.errors import TryAgain
-from twinspire_core.metrics.measure_names import KEPT
 
 
 def test_days_go_on_from_what_was_trained_however_often_it_was_refreshed(
@@ -97,9 +96,9 @@ def test_the_next_days_run_measures_the_towers(publish, refresh, registry, monke
     asked = {one: b"{}", refreshed: b"{}", two: b'{"progressive": {"recall@50": 0.25}}'}
     for version, metrics in asked.items():
         storage.write_bytes(registry.place(version, "metrics.json"), metrics)
-    found = quality_of(registry, registry.log(), [one, refreshed, two], KEPT)
+    found = quality_of(registry, registry.log(), [one, refreshed, two])
     assert found[one].next_day == found[refreshed].next_day and found[two].next_day is None
-    assert (found[one].next_day.version, found[one].next_day.measures.model_dump()) == (
+    assert (found[one].next_day.version, found[one].next_day.metrics.progressive.model_dump()) == (
         two,
         {"recall@50": 0.25},
     )

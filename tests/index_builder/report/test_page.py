@@ -64,10 +64,10 @@ def test_what_was_measured_stands_there(facts):
     assert "0.200" in parts[""] and "popular lately, the best baseline: 0.062" in parts[""]
     assert "+25.0% (−1.0% to +25.0%) from 0.200" in parts[""]
     assert "2024-05-03 0.300 0.330 0.050 0.062 0.030" in parts["days"]
-    assert "this version 0.125 0.250 0.083 0.062" in parts["lists"]
+    assert "two-tower 0.125 0.250 0.083 0.062" in parts["lists"]
     assert "25.0% 50.0% 12.5% 75.0%" in parts["lists"]
     assert (
-        "1-4 10 0.100 0.110 0.025 0.031 0.015" in parts["slices"]
+        "1-4 10 0.110 0.100 0.025 0.031 0.015" in parts["slices"]
         and "7 items taken were not in" in parts["slices"]
     )
     assert "two-tower 0.200 (0.180–0.220)" in parts["sources"]
@@ -119,19 +119,18 @@ def test_the_mix_stands_beside_its_sources(facts):
     assert "its mix 0.220; popular lately, the best baseline" in parts[""]
     assert "2024-05-02 0.100 0.110" in parts["days"]
     assert "mix 0.220 (0.198–0.242) two-tower 0.200" in parts["sources"], "the best first"
-    assert "two-tower 1.00 0.25 taken before 0.00 0.75" in parts["sources"]
+    assert "two-tower 1.00 0.25 purchase history 0.00 0.75" in parts["sources"]
     decayed = SourceConstants(format=1, sources={"past": FittedChoice(choice="60d")})
     told = shown(replace(facts, constants=decayed)).parts["sources"]
-    assert "two-tower 1.00 0.25 taken before (60d) 0.00 0.75" in told, "with its half-life"
+    assert "two-tower 1.00 0.25 purchase history (60d) 0.00 0.75" in told, "with its half-life"
     assert (
-        "its mix of sources 0.110 0.220" in parts["lists"]
-        and "its mix of sources 0.138 0.275" in parts["lists"]
+        "served: mix 0.110 0.220" in parts["lists"] and "served: mix 0.138 0.275" in parts["lists"]
     )
     # Of held-out users of several days the mix is not measured: theirs and its figures are not of
     # the same users.
     held = changed(facts.metrics.holdout, users=60, days=3)
     parts = shown(replace(facts, metrics=changed(facts.metrics, holdout=held))).parts
-    assert "its mix of sources 0.138" not in parts["lists"]
+    assert "mix 0.138" not in parts["lists"]
     without = replace(facts, mix=None, metrics=changed(facts.metrics, mix={}))
     assert "serves the two-tower alone" in shown(without).parts["sources"]
     assert "No mix of the sources was measured" in shown(without).parts["sources"]

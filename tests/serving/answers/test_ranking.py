@@ -159,7 +159,7 @@ def test_reasons_are_the_features_that_moved_an_item_most(opened):
     assert [len(of_item) for of_item in reasons] == [3] * 5 + [0] * 2
     first = reasons[0]
     assert [one.feature for one in first] == ["place:past", "popular", "sources"]
-    assert first[0].contribution > 20 and first[0].text == "place 1 of taken before"
+    assert first[0].contribution > 20 and first[0].text == "place 1 of purchase history"
     assert first[1].contribution < 0 and first[1].text == "taken 5 times by everybody"
     assert first[1].value == pytest.approx(np.log(6))
     assert recommend(version, [ANNA], 7).reasons is None
@@ -195,7 +195,7 @@ def test_the_command_explains_what_the_ranker_lists(opened, pipeline_file):
     shown = CliRunner().invoke(app, command).stdout
     assert "What moved them most" in shown and "taken 3 times by everybody" in shown
     other = CliRunner().invoke(app, [*command, "--source", "past"]).stdout
-    assert "Items are explained that the ranker listed; these are by taken before." in other
+    assert "Items are explained that the ranker listed; these are by purchase history." in other
     files_too = [*command[:4], "--queries", "q.jsonl", "--explain"]
     assert "Items are explained for one --user" in str(CliRunner().invoke(app, files_too).exception)
 

@@ -82,10 +82,10 @@ def test_the_reasons_by_hand(asked):
         if "seen before" in text(next(r for r in RANKED.findall(page) if item[:3] in r))
     }
     assert seen == {"i03", "i04", "i05"}
-    assert re.search(r"seen before source: taken before 1\.500\d$", row(page, "i05")), (
+    assert re.search(r"seen before source: purchase history 1\.500\d$", row(page, "i05")), (
         "first of both: 1 + 0.5"
     )
-    assert row(page, "i04").startswith("2 ") and "source: taken before" in row(page, "i04")
+    assert row(page, "i04").startswith("2 ") and "source: purchase history" in row(page, "i04")
     assert "popular new or rare" in row(page, "i00") and "two-tower" in row(page, "i00")
     assert text(page).count("popular new or rare") == 1
     history = page[page.index("history, newest first") : page.index("Recommended")]

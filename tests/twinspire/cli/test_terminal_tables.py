@@ -54,7 +54,7 @@ def test_the_table_of_quality_fits_80_columns():
     day = date(2024, 5, 2)
     table = quality_table(metrics(), day, [10, 50, 100])
     text = drawn(table)
-    assert all(label in text for label in ("its mix of sources", "taken together", "held out"))
+    assert all(label in text for label in ("served: mix", "bought together", "held out"))
     assert "…" not in text and max(map(len, text.splitlines())) <= 80
     assert {cell.text for row in table.cells for cell in row if " " not in cell.text} <= set(
         text.split()
@@ -73,7 +73,7 @@ def test_prose_is_broken_and_names_are_not():
 def test_figures_keep_their_digits_where_names_can_give_way():
     table = Table(
         head=["on", "list", *"abcd"],
-        rows=[["held out", "taken before, decayed", *["0.1234"] * 4]],
+        rows=[["held out", "purchase history, decayed", *["0.1234"] * 4]],
         names=(0, 1),
     )
     text = drawn(table, width=50)

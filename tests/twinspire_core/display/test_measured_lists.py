@@ -40,25 +40,26 @@ def labels(evaluated):
 
 def test_what_was_measured_on_the_day_and_on_held_out_users():
     day, held = on_the_day(metrics(), DAY), held_out(metrics(), DAY)
-    assert labels(day) == ["the version before", "its mix of sources", "taken together", "ALS"]
+    assert labels(day) == ["served: mix", "two-tower", "bought together", "ALS"]
     assert labels(held) == [
-        "this version",
-        "its mix of sources",
-        "the version before",
-        "taken before",
+        "served: mix",
+        "two-tower",
+        "two-tower before",
+        "purchase history",
     ]
+    assert [one.served for one in day.lists] == [True, False, False, False]
     assert day.of_model and "1,234 users of 2024-05-02" in held.text
 
 
 def test_on_the_first_day_there_is_nothing_of_a_model():
     first = metrics(progressive=None, holdout={})
-    assert labels(on_the_day(first, DAY)) == ["taken together", "ALS"]
+    assert labels(on_the_day(first, DAY)) == ["bought together", "ALS"]
     assert not on_the_day(first, DAY).of_model and not held_out(first, DAY).lists
 
 
 def test_fused_lists_of_other_users_are_not_put_beside_the_version():
     other = metrics(mix={"holdout": {"users": 7, "candidate": FOUND}})
-    assert "its mix of sources" not in labels(held_out(other, DAY))
+    assert labels(held_out(other, DAY))[0] == "served: two-tower"
 
 
 def test_a_section_for_each_set_of_queries():
@@ -77,7 +78,7 @@ def test_a_section_for_each_set_of_queries():
     assert [row[0].text for row in second] == ["held out", "", "", ""]
     assert [cell.text for cell in first[0]] == [
         "day",
-        "the version before",
+        "served: mix",
         "0.125",
         "0.250",
         "0.500",
@@ -93,7 +94,7 @@ def test_the_table_of_one_set_has_the_same_cells():
     measures = {"recall@10": "recall@10", "coverage@50": "items reached"}
     table = lists_table(on_the_day(metrics(), DAY).lists, measures, title="found")
     assert table.head == ["", "recall@10", "items reached"]
-    strong = [Cell(text, Style.STRONG) for text in ("the version before", "0.125", "37.5%")]
+    strong = [Cell(text, Style.STRONG) for text in ("served: mix", "0.125", "37.5%")]
     assert table.cells[0] == strong
 
 
@@ -113,5 +114,5 @@ def test_a_first_version_is_shown_as_it_was_before_its_day():
     later = DayMetrics(
         progressive=measures, holdout=HeldOutMeasures(candidate=measures, baseline=measures)
     )
-    labels = [on_the_day(metrics, day).lists[0].label for metrics in (first, later)]
-    assert labels == ["trained up to the day", "the version before"]
+    assert "by what was trained up to the day" in on_the_day(first, day).text
+    assert "by the version before" in on_the_day(later, day).text

@@ -1,0 +1,106 @@
+"""The figure in front: what is served, next to the best simple list."""
+
+from datetime import date
+
+import pytest
+
+from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.display.served_figure import on_held_out, on_next_day
+
+DAY = date(2024, 5, 2)
+
+
+def lists(recall, users=400):
+    return {"users": users, "recall@50": recall}
+
+
+def pairs(mean, base, users=400, differ=50):
+    one = {"mean": mean, "base": base, "deviation": 0.2, "differ": differ}
+    return {"users": users, "by_measure": {"recall@50": one}}
+
+
+def metrics(**more):
+    """The mix finds .5, the ranker .55; the best simple list .4, co-occurrence more than that."""
+    beside = {"past": pairs(0.1, 0.4), "co_occurrence": pairs(0.05, 0.45)}
+    given = {
+        "progressive": lists(0.3),
+        "baselines": {
+            "most_popular": lists(0.1),
+            "popular_lately": lists(0.2),
+            "past": lists(0.4),
+            "co_occurrence": lists(0.45),
+        },
+        "mix": {"progressive": lists(0.5), "beside_sources": beside},
+    }
+    return DayMetrics.model_validate(given | more)
+
+
+RANKER = {
+    "progressive": lists(0.55),
+    "beside_sources": {"past": pairs(0.15, 0.4)},
+    "own_beside_mix": pairs(0.02, 0.5, users=40),
+}
+
+
+def test_the_mix_is_compared_with_the_best_simple_list_by_hand():
+    figure = on_next_day(metrics(), "mix", DAY, "recall@50")
+    assert (figure.value, figure.source, figure.two_tower) == (0.5, "mix", 0.3)
+    assert (figure.simple, figure.simple_value, figure.users) == ("past", 0.4, 400)
+    # A standard error of .2 / sqrt(400) = .01: 1.96 of them are .0196, or 4.9% of .4
+    change = figure.change
+    assert (change.change, change.low, change.high) == pytest.approx((0.25, 0.201, 0.299))
+    assert figure.values_text == "served 0.500, purchase history 0.400"
+    assert figure.change_text == "25.0% better than the best simple list (+20.1% to +29.9%)"
+    assert figure.users_text == "all 400 measured users of 2024-05-02"
+
+
+def test_what_the_gate_let_serve_is_the_figure():
+    measured = metrics(ranker=RANKER)
+    ranked, mix = (on_next_day(measured, serves, DAY, "recall@50") for serves in ("ranked", "mix"))
+    assert (ranked.value, mix.value) == (0.55, 0.5)
+    assert ranked.change.low == pytest.approx(0.375 - 0.049)
+    alone = on_next_day(metrics(mix={}), None, DAY, "recall@50")
+    assert (alone.source, alone.value, alone.change.low) == ("two_tower", 0.3, None)
+    assert alone.change_text == "25.0% worse than the best simple list"
+
+
+def test_what_was_not_measured_is_not_claimed():
+    assert on_next_day(metrics(), "ranked", DAY, "recall@50") is None, "the ranker served"
+    gone = on_next_day(metrics(ranker=RANKER), None, DAY, "recall@50")
+    assert gone is None, "the verdict is pruned: either may have served"
+    assert on_next_day(DayMetrics(), None, DAY, "recall@50") is None
+    assert on_next_day(metrics(), "mix", DAY, "recall@10") is None
+
+
+def test_lists_of_few_users_who_fare_differently_have_no_interval():
+    beside = {"past": pairs(0.1, 0.4, differ=9)}
+    few = metrics(mix={"progressive": lists(0.5), "beside_sources": beside})
+    assert on_next_day(few, "mix", DAY, "recall@50").change.low is None
+
+
+def test_held_out_users_say_so_and_are_those_of_the_lists_that_serve():
+    own = {"past": pairs(0.04, 0.36, users=40), "most_popular": pairs(0.3, 0.1, users=40)}
+    measured = metrics(
+        holdout={
+            "users": 300,
+            "days": 5,
+            "candidate": lists(0.35),
+            "baselines": {"past": lists(0.5)},
+        },
+        mix={
+            "holdout": {"users": 40, "candidate": lists(0.4, 40)},
+            "own_beside_sources": own,
+            "fitted": {"on": "progressive", "day": "2024-05-02"},
+        },
+        ranker=RANKER,
+    )
+    mix = on_held_out(measured, "mix", DAY, "recall@50")
+    assert (mix.value, mix.simple_value, mix.users, mix.two_tower) == (0.4, 0.36, 40, None)
+    assert mix.change.low == pytest.approx(0.4 / 0.36 - 1 - 1.96 * 0.2 / 40**0.5 / 0.36)
+    assert mix.held_out and mix.users_text == "40 held-out users of 2024-05-02"
+    ranked = on_held_out(measured, "ranked", DAY, "recall@50")
+    assert (ranked.value, ranked.source, ranked.simple_value) == (0.52, "ranked", 0.36)
+    alone = on_held_out(
+        measured.model_copy(update={"mix": type(measured.mix)()}), None, DAY, "recall@50"
+    )
+    assert (alone.value, alone.simple_value, alone.two_tower) == (0.35, 0.5, 0.35)

@@ -1,0 +1,228 @@
+"""The figure in front: how good the lists are that are served, next to the best simple list.
+
+Every command and page takes it from here, by one rule. It is the measure of the lists that were
+served, over all measured users of the next day, whose events no version had seen. Only where no
+next day has measured them it is the measure over held-out users, and then the text says so. The
+two-tower's own figure comes behind it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import Any
+
+from twinspire_core.config.source_names import (
+    MIX,
+    MOST_POPULAR,
+    PAST,
+    POPULAR_LATELY,
+    RANKED,
+    TWO_TOWER,
+)
+from twinspire_core.contracts.day_metrics import DayMetrics, RelativeChange
+from twinspire_core.contracts.measures import value_of
+from twinspire_core.contracts.paired_differences import PairedDifferences
+from twinspire_core.display.figures import change, count, number
+from twinspire_core.display.measured_lists import list_name, served_kind
+
+SIMPLE_LISTS = (MOST_POPULAR, POPULAR_LATELY, PAST)
+"""Lists that need no model and are measured on every day."""
+_SURE = 1.96  # standard errors to either side of a mean that a 95% interval reaches
+_LEAST_DIFFERENT = 10  # users whose lists differ: of fewer, an interval claims more than is known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedFigure:
+    """A measure of what is served.
+
+    Attributes:
+      metric: such as `recall@50`.
+      value: of the lists that are served.
+      source: what makes these: `ranked`, `mix` or `two_tower`.
+      day: whose users were asked.
+      users: how many; None where that was not kept.
+      held_out: whether only held-out users were asked, because no next day was measured.
+      simple: name of the best simple list for the same users; None where none was measured.
+      simple_value: its measure.
+      change: from that list to what is served, relative; its 95% interval comes from the
+        differences user by user, and is missing where these were not kept.
+      two_tower: the measure of the two-tower's own lists.
+    """
+
+    metric: str
+    value: float
+    source: str
+    day: date
+    users: int | None
+    held_out: bool
+    simple: str | None
+    simple_value: float | None
+    change: RelativeChange
+    two_tower: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """What commands print for programs."""
+        return {**asdict(self), "day": str(self.day), "change": self.change.model_dump()}
+
+    @property
+    def values_text(self) -> str:
+        """Both values: served 0.515, purchase history 0.497."""
+        served = f"served {number(self.value)}"
+        if self.simple is None:
+            return served
+        return f"{served}, {list_name(self.simple)} {number(self.simple_value)}"
+
+    @property
+    def change_text(self) -> str:
+        """The comparison: 3.7% better than the best simple list (−2.7% to +10.2%)."""
+        relative = self.change.change
+        if relative is None:
+            return "no simple list to compare with"
+        how = "better" if relative >= 0 else "worse"
+        text = f"{abs(relative):.1%} {how} than the best simple list"
+        if self.change.low is None:
+            return text
+        return f"{text} ({change(self.change.low)} to {change(self.change.high)})"
+
+    @property
+    def source_text(self) -> str:
+        """What serves, as `served by the ranker`."""
+        return f"served by the {list_name(self.source)}"
+
+    @property
+    def users_text(self) -> str:
+        """Who was asked: all 2,345 measured users of 2017-10-06."""
+        if self.held_out:
+            return f"{count(self.users)} held-out users of {self.day}"
+        if self.users is None:
+            return f"all measured users of {self.day}"
+        return f"all {count(self.users)} measured users of {self.day}"
+
+
+def on_next_day(
+    measured: DayMetrics, serves: str | None, day: date, metric: str
+) -> ServedFigure | None:
+    """The figure of what was served on a day, before the day was trained on.
+
+    Args:
+      measured: what was measured on the day.
+      serves: what the gate let the version before the day serve (`GateVerdict.serves`).
+      day: the day.
+      metric: such as `recall@50`.
+
+    Returns: None where what was served was not measured on the day.
+    """
+    lists = {
+        TWO_TOWER: measured.progressive,
+        MIX: measured.mix.progressive,
+        RANKED: measured.ranked_progressive,
+    }
+    source = served_kind(lists, serves)
+    served = lists[source] if source else None
+    value = value_of(served, metric)
+    if source is None or served is None or value is None:
+        return None
+    pairs: Mapping[str, PairedDifferences] = {}
+    if source == MIX:
+        pairs = measured.mix.beside_sources
+    elif source == RANKED and measured.ranker:
+        pairs = measured.ranker.beside_sources
+    simple = {name: value_of(measured.baselines.get(name), metric) for name in SIMPLE_LISTS}
+    # Fused lists are of the two-tower's users, and in old files do not repeat how many
+    asked = measured.progressive.users if measured.progressive else None
+    return ServedFigure(
+        metric=metric,
+        value=value,
+        source=source,
+        day=day,
+        users=served.users if served.users is not None else asked,
+        held_out=False,
+        two_tower=value_of(measured.progressive, metric),
+        **_compared(value, simple, pairs, metric),
+    )
+
+
+def on_held_out(
+    measured: DayMetrics, serves: str | None, day: date, metric: str
+) -> ServedFigure | None:
+    """The figure of what a version serves, on held-out users of its own day.
+
+    Args:
+      measured: what was measured on the day.
+      serves: what the gate lets the version serve.
+      day: the version's day.
+      metric: such as `recall@50`.
+
+    Returns: None where what is served was not measured on them.
+    """
+    held = measured.holdout
+    mix = measured.mix.holdout
+    own_ranker = measured.ranker.own_beside_mix if measured.ranker else None
+    pairs = measured.mix.own_beside_sources
+    of_pairs = {name: _base(pairs.get(name), metric) for name in SIMPLE_LISTS}
+    of_all = {name: value_of(held.baselines.get(name), metric) for name in SIMPLE_LISTS}
+    two_tower = value_of(held.candidate, metric)
+    source, value, users = TWO_TOWER, two_tower, held.users
+    if serves == RANKED:
+        # No interval: its lists were compared with the mix's alone
+        source, value, users, pairs = RANKED, _mean(own_ranker, metric), mix.users, {}
+    elif measured.mix.fitted or mix.candidate:
+        source, value, users = MIX, value_of(mix.candidate, metric), mix.users
+    if value is None:
+        return None
+    # Few users are held out of a day, so that the two-tower may have been asked of more days
+    alike = users == held.users
+    simple = of_all if alike else of_pairs
+    return ServedFigure(
+        metric=metric,
+        value=value,
+        source=source,
+        day=day,
+        users=users,
+        held_out=True,
+        two_tower=two_tower if alike else None,
+        **_compared(value, simple, pairs if source == MIX else {}, metric),
+    )
+
+
+def _compared(
+    value: float,
+    simple: Mapping[str, float | None],
+    pairs: Mapping[str, PairedDifferences],
+    metric: str,
+) -> dict[str, Any]:
+    """The fields of a figure about the best simple list."""
+    known = {name: other for name, other in simple.items() if other is not None}
+    if not known:
+        return {"simple": None, "simple_value": None, "change": RelativeChange()}
+    best = max(known, key=lambda name: known[name])
+    return {
+        "simple": best,
+        "simple_value": known[best],
+        "change": _change(value, known[best], pairs.get(best), metric),
+    }
+
+
+def _change(
+    value: float, other: float, pairs: PairedDifferences | None, metric: str
+) -> RelativeChange:
+    if other <= 0:
+        return RelativeChange()
+    relative = value / other - 1
+    paired = pairs.by_measure.get(metric) if pairs else None
+    if pairs is None or paired is None or paired.differ < _LEAST_DIFFERENT:
+        return RelativeChange(change=relative)
+    reach = _SURE * paired.deviation / pairs.users**0.5 / other
+    return RelativeChange(
+        change=relative, differ=paired.differ, low=relative - reach, high=relative + reach
+    )
+
+
+def _base(pairs: PairedDifferences | None, metric: str) -> float | None:
+    paired = pairs.by_measure.get(metric) if pairs else None
+    return paired.base if paired else None
+
+
+def _mean(pairs: PairedDifferences | None, metric: str) -> float | None:
+    paired = pairs.by_measure.get(metric) if pairs else None
+    return paired.base + paired.mean if paired else None
