@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+UNITS = ("s", "ms", "us")
 _MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _LIMIT = 1 << 57  # microseconds: years about 2600 BC to 6500; what is beyond is no time
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import polars as pl
 import pyarrow as pa
 
-from beam_jobs.ingest.timestamps import accepts, to_instants
+from beam_jobs.ingest.timestamps import UNITS, accepts, to_instants
 from beam_jobs.partitioning.log_tables import Format
 from twinspire_core.errors import UsageError
 from twinspire_core.records.csv_lines import CsvOptions
@@ -63,7 +63,6 @@ class Layout:
             raise UsageError(f"--from is not after --to, found {self.first} and {self.last}.")
 
 
-UNITS = ("s", "ms", "us")
 _NUMBER = r"^\s*-?\d+(\.\d+)?\s*$"
 _OLDEST = date(1990, 1, 1)
 _OLDEST_SECONDS = 631_152_000

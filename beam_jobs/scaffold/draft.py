@@ -3,28 +3,25 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import polars as pl
 
-from beam_jobs.partitioning.column_types import with_numbers
-from beam_jobs.partitioning.log_tables import format_of, read
+from beam_jobs.partitioning.column_types import flat, with_numbers
+from beam_jobs.partitioning.log_tables import Format, format_of, read
+from beam_jobs.partitioning.time_forms import forms_of
 from beam_jobs.scaffold import feature_draft
+from beam_jobs.scaffold.roles import Ask, Proposal, Role, key_of, propose
 from twinspire_core.config.source_names import PERSONAL, TRENDING
 from twinspire_core.config.tables.quality import FusionConfig
 from twinspire_core.errors import UsageError
+from twinspire_core.records.csv_lines import CsvOptions
 
-_NAMES = {
-    "user": (
-        r"user|customer|household|visitor|member|client|account|uid|reader|viewer|listener|session"
-    ),
-    "item": r"item|product|article|movie|track|video|song|sku|asin|content|listing|book|news|offer",
-    "time": r"time|date|_at$|^ts$|^at$",
-    "event": r"event|action|behaviou?r|interaction|^type$",
-}
 _SAMPLE_ROWS = 200_000
+_SHOWN = 4
 DRAFTED = (*FusionConfig().sources, PERSONAL, TRENDING)
 """The sources of a new recommender: those that are there by default, and those that know the time,
 which cost little where they are of no use (docs/decisions/0053-sources-that-know-the-time.md).
@@ -46,6 +43,8 @@ def draft(
     users: Path | None = None,
     zone: str = "UTC",
     home: Path | None = None,
+    given: Mapping[Role, str | None] | None = None,
+    ask: Ask | None = None,
 ) -> str:
     """The text of a pipeline file for tables that look like these samples.
 
@@ -57,18 +56,24 @@ def draft(
       zone: IANA name.
       home: folder that the file will lie in, which paths are relative to; without it they are
         absolute.
+      given: columns of the events by role; None for an event that there is not.
+      ask: called for each other role of which the sample does not tell the column for sure.
 
     Raises:
-      UsageError: a sample cannot be read, or no column looks like the user, the item or the time.
+      UsageError: a sample cannot be read, or it does not tell the column of a role and there is
+        nobody to ask.
     """
     log = _sample(events, "events", home)
-    keys = {role: _pick(log.rows, role, events) for role in ("user", "item", "time")}
-    event = _event_column(log.rows)
-    given = {"items": items, "users": users}
-    paths = {kind: path for kind, path in given.items() if path}
+    columns = choose_columns(log.rows, events, given or {}, ask)
+    event = columns["event"]
+    keys: dict[Role, str] = {
+        role: column for role, column in columns.items() if role != "event" and column
+    }
+    paths = {kind: path for kind, path in {"items": items, "users": users}.items() if path}
     tables = {kind: _sample(path, kind, home) for kind, path in paths.items()}
     own_keys = {
-        kind: _own_key(table.rows, kind, keys, paths[kind]) for kind, table in tables.items()
+        kind: _own_key(table.rows, kind, keys, log.rows, paths[kind])
+        for kind, table in tables.items()
     }
     samples = {kind: table.rows for kind, table in tables.items()}
     lines = [
@@ -93,14 +98,84 @@ def draft(
     return "\n".join(lines) + "\n"
 
 
-def _own_key(rows: pl.DataFrame, kind: str, keys: Mapping[str, str], path: Path) -> str:
-    """The column of `items` or `users` that holds the id: named as in the events, or like an id."""
-    role = kind.removesuffix("s")
-    return keys[role] if keys[role] in rows.columns else _pick(rows, role, path)
+def choose_columns(
+    rows: pl.DataFrame, path: Path, given: Mapping[Role, str | None], ask: Ask | None
+) -> dict[Role, str | None]:
+    """The columns of the events by role: as given, as the sample tells, or as a person answers.
+
+    Args:
+      rows: a sample of the events.
+      path: where they are from, for people.
+      given: columns by role; None for an event that there is not.
+      ask: called for each other role of which the sample does not tell the column for sure.
+
+    Raises:
+      UsageError: a given column is not there, a column is nested, or the sample does not tell a
+        column and there is nobody to ask.
+    """
+    flat_rows = pl.DataFrame(flat(rows.to_arrow()))
+    for role, column in given.items():
+        if column is not None and column not in flat_rows.columns:
+            near = get_close_matches(column, flat_rows.columns, 1, cutoff=0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UsageError(
+                f"--{role} names a column of the events; {path} has no {column!r}, but"
+                f" {', '.join(flat_rows.columns)}.{hint}"
+            )
+    chosen: dict[Role, str | None] = {}
+    for role, proposal in propose(flat_rows, given).items():
+        left = [one for one in proposal.candidates if one.column not in chosen.values()]
+        proposal = proposal._replace(candidates=tuple(left))
+        column = given[role] if role in given else _choose(proposal, flat_rows.columns, path, ask)
+        if column is not None and column not in rows.columns:
+            raise UsageError(
+                f"The {role} is a column of its own; in {path}, {column!r} is nested. `twinspire"
+                " partition` makes a column of each field: lay the log out by it, then draft from"
+                " the folder that it wrote."
+            )
+        chosen[role] = column
+    return chosen
+
+
+def _choose(proposal: Proposal, columns: Sequence[str], path: Path, ask: Ask | None) -> str | None:
+    if proposal.sure:
+        return proposal.column
+    role = proposal.role
+    if not proposal.candidates:
+        raise UsageError(
+            f"No column of {path} looks like the {role}; its columns: {', '.join(columns)}."
+            f" Name one with --{role} COLUMN."
+        )
+    if ask is not None:
+        return ask(proposal)
+    likely = " or ".join(f"{one.column} ({one.example})" for one in proposal.candidates[:_SHOWN])
+    none = ", or say --event none" if role == "event" else ""
+    raise UsageError(
+        f"The sample of {path} does not tell for sure which column is the {role}: {likely}?"
+        f" Name it with --{role} COLUMN{none}."
+    )
+
+
+def _own_key(
+    rows: pl.DataFrame, kind: str, keys: Mapping[Role, str], events: pl.DataFrame, path: Path
+) -> str:
+    """The column of `items` or `users` that holds the id: named as in the events, or found by its
+    values or its name.
+    """
+    role: Role = "item" if kind == "items" else "user"
+    if keys[role] in rows.columns:
+        return keys[role]
+    column = key_of(rows, role, events[keys[role]])
+    if column is None:
+        raise UsageError(
+            f"No column of {path} holds ids of the events' {keys[role]}; its columns:"
+            f" {', '.join(rows.columns)}. Rename one to {keys[role]!r} there."
+        )
+    return column
 
 
 def _columns(
-    rows: pl.DataFrame, keys: Mapping[str, str], event: str | None, own_keys: Mapping[str, str]
+    rows: pl.DataFrame, keys: Mapping[Role, str], event: str | None, own_keys: Mapping[str, str]
 ) -> list[str]:
     """Lines that say what the columns are.
 
@@ -112,13 +187,13 @@ def _columns(
     """
     lines = [f'{role} = "{column}"' for role, column in keys.items()]
     times = rows[keys["time"]]
-    if times.dtype.is_integer():
-        lines.append(f'time_unit = "{_unit(times)}"')
+    if (forms := forms_of(times)) and forms[0].unit:
+        lines.append(f'time_unit = "{forms[0].unit}"')
     if event:
         lines += _event_lines(rows, event)
     lines += _rewards(rows, set(keys.values()))
     for kind, own_key in own_keys.items():
-        if own_key != keys[kind.removesuffix("s")]:
+        if own_key != keys["item" if kind == "items" else "user"]:
             lines.append(f'{kind}_key = "{own_key}"')
     return lines
 
@@ -132,15 +207,6 @@ def _mix() -> list[str]:
         "[mix]",
         f"sources = [{names}]",
     ]
-
-
-def _event_column(rows: pl.DataFrame) -> str | None:
-    """The column that looks like the events' type, if there is one."""
-    for column in rows.columns:
-        named = re.search(_NAMES["event"], column, re.I)
-        if named and feature_draft.is_category(rows[column]):
-            return column
-    return None
 
 
 def _sample(path: Path, kind: str, home: Path | None) -> Table:
@@ -166,10 +232,25 @@ def _sample(path: Path, kind: str, home: Path | None) -> Table:
     where, dates = re.subn(r"\d{4}-\d\d-\d\d", "{date}", folder)
     if not dates:
         where = f"{kind}/dt={{date}}/"
-    rows = next(read(file, lambda malformed: None)).slice(0, _SAMPLE_ROWS)
-    if format_of(file) == "csv":
+    return Table(where, sample_rows(file))
+
+
+def sample_rows(
+    file: Path, format: Format = "auto", csv: CsvOptions | None = None, *, nested: bool = True
+) -> pl.DataFrame:
+    """The first rows of a file, at most 200,000.
+
+    Args:
+      file: a local file.
+      format: see `log_tables.format_of`.
+      csv: what a CSV does not say about itself.
+      nested: whether nested columns stay as they are; else each field is a column, as
+        `twinspire partition` writes them.
+    """
+    rows = next(read(file, lambda malformed: None, format, csv)).slice(0, _SAMPLE_ROWS)
+    if format_of(file, format) == "csv":
         rows = with_numbers(rows)  # its text is read as numbers, where they are asked for
-    return Table(where, pl.DataFrame(rows))
+    return pl.DataFrame(rows if nested else flat(rows))
 
 
 def _place(folder: Path, home: Path | None) -> str:
@@ -177,41 +258,6 @@ def _place(folder: Path, home: Path | None) -> str:
     if home is None or os.path.commonpath([folder, home.resolve()]) == os.sep:
         return str(folder)
     return os.path.relpath(folder, home.resolve())
-
-
-def _pick(rows: pl.DataFrame, role: str, path: Path) -> str:
-    """The column that looks most like the user, the item or the time."""
-    named = [c for c in rows.columns if re.search(_NAMES[role], c, re.I)]
-    if role == "time":
-        named = [c for c in named if not rows[c].dtype.is_float()]
-        if not named:
-            named = [c for c in rows.columns if rows[c].dtype.is_temporal()]
-        named.sort(key=lambda c: (not rows[c].dtype.is_temporal(), "start" in c))
-    else:
-        named.sort(key=lambda c: (not re.search(r"id$|key$", c, re.I), "session" in c, len(c)))
-    nested = [c for c in named if isinstance(rows[c].dtype, pl.Struct)]
-    named = [c for c in named if c not in nested]
-    if nested and not named:
-        fields = ", ".join(f"{nested[0]}.{name}" for name in rows[nested[0]].struct.fields)
-        raise UsageError(
-            f"The {role} is a column of its own; in {path}, {nested[0]!r} looks like it and is"
-            f" nested. `twinspire partition` makes a column of each of its fields ({fields}): lay"
-            " the log out by it, then draft from the folder that it wrote."
-        )
-    if not named:
-        raise UsageError(
-            f"No column of {path} looks like the {role}; its columns: {', '.join(rows.columns)}."
-        )
-    return named[0]
-
-
-def _unit(times: pl.Series) -> str:
-    largest = times.drop_nulls().to_numpy().max(initial=0)
-    if largest > 10**14:
-        return "us"
-    if largest > 10**11:
-        return "ms"
-    return "s"
 
 
 def _event_lines(rows: pl.DataFrame, event: str) -> list[str]:

@@ -2,6 +2,7 @@
 them.
 """
 
+import sys
 import tempfile
 from dataclasses import asdict
 from datetime import date
@@ -32,8 +33,23 @@ from twinspire_core.messages import with_full_stop
 if TYPE_CHECKING:
     from beam_jobs.partitioning.calendar_days import Layout
     from beam_jobs.partitioning.partition import Summary
+    from beam_jobs.scaffold.roles import Proposal, Role
 
 out = Console()
+
+UserColumn = Annotated[
+    str | None, typer.Option("--user", metavar="COLUMN", help="Of the events: who.")
+]
+ItemColumn = Annotated[
+    str | None, typer.Option("--item", metavar="COLUMN", help="Of the events: what.")
+]
+TimeColumn = Annotated[
+    str | None, typer.Option("--time", metavar="COLUMN", help="Of the events: when.")
+]
+EventColumn = Annotated[
+    str | None,
+    typer.Option("--event", metavar="COLUMN", help="Of the events: the type; none: there is none."),
+]
 
 
 def doctor(
@@ -187,16 +203,31 @@ def init(
         Path | None,
         typer.Option("--out", metavar="FILE", help="Write here; else to standard output."),
     ] = None,
+    user: UserColumn = None,
+    item: ItemColumn = None,
+    time: TimeColumn = None,
+    event: EventColumn = None,
 ) -> None:
-    """Draft a pipeline file from a sample of the logs: columns guessed, features proposed, for you
-    to finish.
+    """Draft a pipeline file from a sample of the logs, for you to finish.
+
+    Columns are recognised by their names and values. A terminal is asked about those that are not
+    clear; a script names them.
     """
     from beam_jobs.scaffold import draft
 
     if to is not None and to.exists():
         raise UsageError(f"A draft is a new file, and {to} is there. Name another, or delete it.")
     _check_names(name, time_zone)
-    text = draft.draft(name, events, items, users, time_zone, to.parent if to else None)
+    text = draft.draft(
+        name,
+        events,
+        items,
+        users,
+        time_zone,
+        to.parent if to else None,
+        given_columns(user, item, time, event),
+        ask_column if is_terminal() else None,
+    )
     if to is None:
         typer.echo(text, nl=False)
         return
@@ -207,6 +238,40 @@ def init(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def given_columns(
+    user: str | None, item: str | None, time: str | None, event: str | None
+) -> "dict[Role, str | None]":
+    """The columns that the options name, by role; None for `--event none`."""
+    named: dict[Role, str | None] = {"user": user, "item": item, "time": time, "event": event}
+    given = {role: column for role, column in named.items() if column is not None}
+    return given | ({"event": None} if event == "none" else {})
+
+
+def is_terminal() -> bool:
+    """Whether somebody is there to answer."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def ask_column(proposal: "Proposal") -> str | None:
+    """Asks on the terminal which column has a role; None: no column has it."""
+    names = [one.column for one in proposal.candidates]
+    console.print(f"Which column is the {proposal.role}?")
+    for number, one in enumerate(proposal.candidates, 1):
+        values = f"{number:3}  {one.column:24} {one.example}"
+        console.print(values, markup=False, highlight=False, soft_wrap=True)
+    optional = proposal.role == "event"
+    hint = "number or name, or none" if optional else "number or name"
+    while True:
+        answer = str(typer.prompt(f"Column of the {proposal.role} ({hint})", "1", err=True)).strip()
+        if answer in names:
+            return answer
+        if answer.isdecimal() and 1 <= int(answer) <= len(names):
+            return names[int(answer) - 1]
+        if optional and answer == "none":
+            return None
+        console.print(f"There is no {answer!r} in this list.", markup=False, highlight=False)
 
 
 def _check_names(name: str, time_zone: str) -> None:

@@ -78,7 +78,7 @@ def test_nested_keys_are_refused_with_what_makes_columns_of_them(tmp_path):
     rows = [{"user": {"id": "u1", "age": 7}, "item": {"id": "i1"}, "at": "2024-03-05T10:00:00Z"}]
     pl.DataFrame(rows).write_ndjson(tmp_path / "log.jsonl")
     with pytest.raises(
-        UsageError, match=r"'user' .* nested\. .*partition.*\(user\.id, user\.age\)"
+        UsageError, match=r"'user\.id' is nested\. .*partition` makes a column of each field"
     ):
         draft("x", tmp_path / "log.jsonl")
 
@@ -100,10 +100,19 @@ def test_the_unit_of_a_time_is_guessed_by_its_size(tmp_path, value, unit):
     assert f'time_unit = "{unit}"' in draft("x", tmp_path / "a.parquet")
 
 
-def test_logs_without_a_user_are_told(tmp_path):
-    pl.DataFrame({"a": [1], "b": [2]}).write_parquet(tmp_path / "a.parquet")
-    with pytest.raises(UsageError, match=r"looks like the user; its columns: a, b"):
-        draft("x", tmp_path / "a.parquet")
+def test_a_column_that_is_not_there_is_named_and_one_that_is_not_clear_is_asked_for(tmp_path):
+    rows = {"a": [1, 2], "b": [2, 2], "at": ["2024-03-05", "2024-03-06"], "weight": [0.5, 0.7]}
+    log = tmp_path / "a.parquet"
+    pl.DataFrame(rows).write_parquet(log)
+    with pytest.raises(UsageError, match=r"user: a \(1, 2\) or b \(2\)\? .*--user COLUMN"):
+        draft("x", log)
+    with pytest.raises(UsageError, match=r"--user names .* no 'wieght', but a, .* mean 'weight'"):
+        draft("x", log, given={"user": "wieght"})
+    text = draft("x", log, given={"user": "b"}, ask=lambda proposal: proposal.column)
+    assert 'user = "b"\nitem = "a"\ntime = "at"\n' in text
+    pl.DataFrame(rows).drop("at").write_parquet(log)
+    with pytest.raises(UsageError, match=r"No column .* looks like the time; .* a, b, weight"):
+        draft("x", log, given={"user": "b", "item": "a"})
 
 
 @pytest.mark.parametrize(
