@@ -73,7 +73,7 @@ def _transform(ctx: StageContext) -> None:
 
 def _statistics(ctx: StageContext) -> DayStatistics:
     """Looks for anomalies in the day's statistics, beside those of the newest earlier day."""
-    # No cache key holds that day: docs/decisions/0018-what-statistics-are-compared-with.md
+    # No cache key holds that day: docs/decisions/0003-attempts-and-keys.md
     earlier = _earlier(ctx)
     if earlier is None:
         return anomalies.check(ctx.pipeline, ctx.out)

@@ -2,7 +2,7 @@
 
 A day that has been run stays done when more of them come: its next examples would be others, and
 all later days would have to be trained again for a few events. They enter later days' histories and
-counts; training on them takes a run with --late. docs/decisions/0039-late-events.md
+counts; training on them takes a run with --late. docs/decisions/0039-days.md
 """
 
 import hashlib

@@ -31,7 +31,7 @@ _EVERY_PIPELINE: dict[str, dict[str, Any]] = {
     "item_age": {"kind": "age"},
 }
 _CONTEXT_DROPOUT = 0.05
-"""docs/decisions/0087-requests-without-context.md"""
+"""docs/decisions/0012-contexts.md"""
 
 Keys = dict[str, Any]
 """Keys of a feature's table in the pipeline file."""

@@ -12,7 +12,7 @@ Training rows are events: what is taken often counts often. So the catalogue is 
 too, by those of `window.count_days` and by those of `evaluation.lately_days`. Among the former,
 news of a day stands beside that of all the days before; among the latter, every item has an event
 of the day behind it, which at the start of a day not all have. On good days one of the two is near
-(docs/decisions/0055-seen-items-and-skew.md), so the nearer one counts. Users are weighted by their
+(docs/decisions/0017-evaluation.md), so the nearer one counts. Users are weighted by their
 events, or all alike.
 
 Ids come and go, and are left out. So are features of the event, which requests bring themselves.

@@ -1,7 +1,7 @@
 """Next-basket recommenders: TIFU-KNN (Hu et al., *Modeling Personalized Item Frequency Information for
 Next-basket Recommendation*, SIGIR 2020) and UP-CF (Faggioli et al., *Recency Aware Collaborative
 Filtering for Next Basket Recommendation*, UMAP 2020), written from the papers' description in numpy
-and scipy; docs/decisions/0059-peers.md says why not those of a library.
+and scipy; docs/decisions/0017-evaluation.md says why not those of a library.
 
     python -m benchmarks.quality.basket_peer FOLDER SETTINGS.json OUT.npz
 

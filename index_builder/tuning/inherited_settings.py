@@ -1,6 +1,6 @@
 """An index may take over the settings of an earlier version's, which spares the search for them.
 
-docs/decisions/0035-the-index-inherits.md
+docs/decisions/0007-index.md
 """
 
 from collections.abc import Callable

@@ -30,7 +30,7 @@ too.
 """
 BASKET_PARTS = 64
 """The fewest parts of baskets of a full batch: with half as many recall was somewhat lower
-(docs/decisions/0032).
+(docs/decisions/0026).
 """
 
 _MICROSECONDS_PER_MINUTE = 60_000_000

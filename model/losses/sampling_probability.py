@@ -1,7 +1,7 @@
 """A streaming estimate of each item's sampling probability, without a vocabulary (Yi et al., RecSys
 2019, section 3).
 
-Three things differ from Algorithm 2 of the paper, for reasons in docs/decisions/0005-frequency.md.
+Three things differ from Algorithm 2 of the paper, for reasons in docs/decisions/0005-loss-and-frequency.md.
 
 - Time is counted in rows instead of steps, so that a changed batch size needs no conversion: the
   mean gap between two hits of an item *is* 1 / q.
@@ -84,7 +84,7 @@ class StreamingFrequency(tf.Module):
           items: [B] int64 fingerprints, duplicates included.
 
         Returns: [B] float32, log q of each row's item after the update. B q is the item's expected
-        count in a batch (pairing A of duplicates in docs/decisions/0005-frequency.md).
+        count in a batch (pairing A of duplicates in docs/decisions/0005-loss-and-frequency.md).
         """
         batch = _gather_replicas(items)
         rows = tf.size(batch, tf.int64)

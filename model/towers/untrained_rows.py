@@ -9,7 +9,7 @@ no item lacked. So after such training
 - a shared row, or the row of missing values, becomes zero: the column then says nothing.
 
 The rows of ids are always used, by id dropout.
-docs/decisions/0038-frequency-and-untrained-rows.md
+docs/decisions/0005-loss-and-frequency.md
 """
 
 from collections.abc import Sequence

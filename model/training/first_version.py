@@ -29,7 +29,7 @@ from twinspire_core.storage import parquet_files
 
 REPLAYED = 9
 """Rows of the window that are replayed for each row of the last day: with three, the next days were
-surely listed worse for (docs/decisions/0052-first-version.md).
+surely listed worse for (docs/decisions/0026-training.md).
 """
 
 

@@ -24,10 +24,10 @@ from twinspire_core.sources.trending import RunningCounts, Trending
 
 LEAN = 0.8
 """The least share of the mix that `trending` has once all that its counts hold was sent: the mix's own
-weights were fitted for lists of a whole day. Chosen on news (docs/decisions/0079-events-as-they-happen.md).
+weights were fitted for lists of a whole day. Chosen on news (docs/decisions/0079-events.md).
 """
 LEAN_TOGETHER = 0.4
-"""And that `co_visitation` has of the whole then (docs/decisions/0081-what-is-taken-together-now.md)."""
+"""And that `co_visitation` has of the whole then (docs/decisions/0079-events.md)."""
 _OF_HOURS = 12 * 3600 * 1_000_000
 """Of the longest half-life, in microseconds, by which a log changes with the hour. Where what sells is the
 same for weeks, the events of a day move little, and the weights hold.

@@ -11,7 +11,7 @@ The best is the one that stands highest among those of the 30 days before the da
 equals. Days count from the day, not from the clock, so that a day that is run again has the same.
 All of it is in the parent's metrics.json (model/evaluation/version_line.py), read once.
 
-docs/decisions/0050-a-gate-with-a-memory.md
+docs/decisions/0019-gate.md
 """
 
 from collections.abc import Callable, Mapping, Sequence

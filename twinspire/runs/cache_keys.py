@@ -16,7 +16,7 @@ what was committed done:
      something else than what was done then.
   5. A key that a result no longer depends on (`Stage.config_before`) is in the digests of those
      attempts alone that were made while it did.
-docs/decisions/0034-keys-with-formats.md
+docs/decisions/0003-attempts-and-keys.md
 """
 
 import hashlib

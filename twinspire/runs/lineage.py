@@ -1,6 +1,6 @@
 """Which days learned from which. Pure: what it is not given, it asks functions for.
 
-docs/decisions/0002-days-go-in-order.md
+docs/decisions/0002-order-and-airflow.md
 """
 
 from collections.abc import Callable, Iterable

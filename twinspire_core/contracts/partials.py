@@ -8,7 +8,7 @@ They live apart from attempts: any run may write one, and any run may use it. In
   2. No key of a stage depends on partials: all that one depends on is the same without them.
   3. A file ends with a digest of what is before it. One that is damaged counts as one that is not
   there, and is made again.
-docs/decisions/0063-partials.md
+docs/decisions/0008-feature-job.md
 """
 
 import hashlib

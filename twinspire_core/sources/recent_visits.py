@@ -15,7 +15,7 @@ from twinspire_core.sources.co_visitation_fitting import CoVisitationSettings
 from twinspire_core.sources.sequences import Sequences
 
 SETTINGS = CoVisitationSettings(reach=1 / 24, half_life=3 / 24, exponent=0.5)
-"""Chosen on news (docs/decisions/0081-what-is-taken-together-now.md)."""
+"""Chosen on news (docs/decisions/0079-events.md)."""
 NEAR = 1.35
 """Places after which an item of a past counts 1/e."""
 HOURS = 24

@@ -26,7 +26,7 @@ ITEMS = [*circle.ITEMS, "new1", "new2"]
 UNMOVED = ("past", "two_tower", "popular_lately")
 """Sources that go by no events."""
 NEAR = 1.35
-"""Places after which what was taken counts 1/e (docs/decisions/0081)."""
+"""Places after which what was taken counts 1/e (docs/decisions/0079)."""
 RANKER = rankers.files(
     ("trending", "past"), ("personal_share", "popular"), lambda rows: 20 * rows[:, 0] + rows[:, 1]
 )
