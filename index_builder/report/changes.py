@@ -36,7 +36,7 @@ def _compared(facts: Facts, before: Previous) -> Table:
     rows = [
         ["day", str(old.date), str(new.date), NONE],
         [
-            f"{facts.metric}, each on its own day",
+            f"{facts.metric} of the two-tower, held out, each on its own day",
             number(old_quality),
             number(new_quality),
             _relative(old_quality, new_quality),

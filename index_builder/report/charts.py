@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -38,15 +39,34 @@ class Series:
     dashed: bool = False
 
 
-def by_day(name: str, days: Sequence[date], series: Sequence[Series], label: str) -> str:
-    """Lines over days, with a band for the intervals."""
+def by_day(
+    name: str,
+    days: Sequence[date],
+    series: Sequence[Series],
+    label: str,
+    breaks: Sequence[int] = (),
+) -> str:
+    """Lines over days, with a band for the intervals.
+
+    Args:
+      name: of the chart.
+      days: ascending.
+      series: a line each.
+      label: what they show.
+      breaks: places of the days that no line leads to, as figures before do not compare.
+    """
     with svg_figure(name) as (axes, svg):
         at = date2num(list(days))
         for one in series:
             # A day without a figure leaves a gap in the line
             values = np.array([np.nan if v is None else v for v in one.values])
-            _band(axes, at, one)
-            axes.plot(at, values, marker=_MARKERS[one.colour], **_line(one))
+            for start, end in pairwise([0, *breaks, len(at)]):
+                _band(axes, at[start:end], one.spans[start:end], one.colour)
+                marker = _MARKERS[one.colour]
+                axes.plot(at[start:end], values[start:end], marker=marker, **_line(one))
+        for place in breaks:
+            middle = (at[place - 1] + at[place]) / 2
+            axes.axvline(middle, color=COLOURS["muted"], lw=1, ls=(0, (1, 2)))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{num2date(v):%-d %b}"))
         axes.set_xlim(at.min() - 0.4, at.max() + 0.4)
@@ -188,11 +208,13 @@ def _line(one: Series) -> dict[str, Any]:
     return {"color": COLOURS[one.colour], "ls": (0, (4, 2)) if one.dashed else "-"}
 
 
-def _band(axes: Axes, at: np.ndarray, one: Series) -> None:
-    spans = [span or (np.nan, np.nan) for span in one.spans]
-    if spans and not np.isnan(spans).all():
-        low, high = np.array(spans).T
-        axes.fill_between(at, low, high, color=COLOURS[one.colour], alpha=0.18, lw=0)
+def _band(
+    axes: Axes, at: np.ndarray, spans: Sequence[tuple[float, float] | None], colour: str
+) -> None:
+    ends = [span or (np.nan, np.nan) for span in spans]
+    if ends and not np.isnan(ends).all():
+        low, high = np.array(ends).T
+        axes.fill_between(at, low, high, color=COLOURS[colour], alpha=0.18, lw=0)
 
 
 def _top_label(axes: Axes, label: str) -> None:

@@ -1,16 +1,17 @@
 """What a report tells of, read when its version is published."""
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
-from index_builder.registry.versions import Status, Versions
+from index_builder.registry.quality_history import quality_of
+from index_builder.registry.version_log import Entry, State
+from index_builder.registry.versions import Versions
 from twinspire_core import storage
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts import artifact_files, example_lists
@@ -26,9 +27,9 @@ from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.contracts.timings import IndexTimings
 from twinspire_core.display.measured_lists import EvaluatedSet, held_out, on_the_day
 from twinspire_core.display.names import short_name
+from twinspire_core.display.served_figure import ServedFigure, on_held_out, on_next_day
 
 _MOST_DAYS = 60
-_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,16 @@ class Day:
     Attributes:
       status: `live`, `accepted`, `refused` or `rolled back`; `this` is the one reported on.
       metrics: what was measured on it.
+      served: how good the lists were that were served on the day; None where that was not measured.
+      settings: of the pipeline file on the day.
     """
 
     day: date
     version: str
     status: str
     metrics: DayMetrics
+    served: ServedFigure | None
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +76,8 @@ class Facts:
       user_store: whether users may be named.
       metrics: what was measured on the day.
       gate: what the gate said.
+      goes_live: whether the version is live once it is published.
+      serves_before: what the gate let the version before serve.
       limits: by which it did.
       recall_target: of the index.
       index: how the index came about.
@@ -90,6 +97,8 @@ class Facts:
     user_store: bool
     metrics: DayMetrics
     gate: GateVerdict
+    goes_live: bool
+    serves_before: str | None = None
     limits: GateConfig
     recall_target: float
     index: IndexFigures
@@ -106,7 +115,18 @@ class Facts:
     def evaluated_sets(self) -> tuple[EvaluatedSet, EvaluatedSet]:
         """The lists that were measured: those of all users of the day, and of the ones held out."""
         day = self.manifest.date
-        return on_the_day(self.metrics, day), held_out(self.metrics, day)
+        return (
+            on_the_day(self.metrics, day, self.serves_before),
+            held_out(self.metrics, day, self.gate.serves),
+        )
+
+    @property
+    def served(self) -> ServedFigure | None:
+        """The figure in front: of what was served on the day, else of held-out users."""
+        figure = self.days[-1].served
+        if figure:
+            return figure
+        return on_held_out(self.metrics, self.gate.serves, self.manifest.date, self.metric)
 
     @property
     def of_the_model(self) -> EvaluatedSet:
@@ -126,6 +146,12 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
     """
     metric = ctx.pipeline.gate.metric
     metrics = DayMetrics.read(staged)
+    gate = GateVerdict.read(staged)
+    log = versions.log()
+    serves_before = None
+    if ctx.parent:
+        before = GateVerdict.find(versions.folder(ctx.parent.version))
+        serves_before = before.serves if before else None
     return Facts(
         manifest=described,
         metric=metric,
@@ -133,7 +159,10 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
         k=int(metric.partition("@")[2] or max(ctx.pipeline.evaluation.ks)),
         user_store=ctx.pipeline.serving.user_store,
         metrics=metrics,
-        gate=GateVerdict.read(staged),
+        gate=gate,
+        goes_live=bool(gate.accepted)
+        and State.of(log).goes_live(described.version, ctx.promote, described.corpus_date),
+        serves_before=serves_before,
         limits=ctx.pipeline.gate,
         recall_target=ctx.pipeline.index.recall_target,
         index=IndexFigures.read(staged),
@@ -143,8 +172,15 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
         data=_data(ctx),
         examples=_examples(ctx),
         days=[
-            *_days(versions, described, metrics.counted_lists),
-            Day(described.date, described.version, "this", metrics),
+            *_days(versions, log, described, metric),
+            Day(
+                described.date,
+                described.version,
+                "this",
+                metrics,
+                on_next_day(metrics, serves_before, described.date, metric),
+                described.settings,
+            ),
         ],
         previous=_previous(ctx, described, versions),
         items=_names((staged / artifact_files.ITEMS).read_bytes()),
@@ -166,14 +202,17 @@ def _examples(ctx: StageContext) -> list[ExampleList]:
         return []
 
 
-def _days(versions: Versions, described: Manifest, kind: str) -> list[Day]:
+def _days(
+    versions: Versions, log: Sequence[Entry], described: Manifest, metric: str
+) -> Iterator[Day]:
     """A version for each earlier day, oldest first: the newest one that was accepted, else the
     newest.
 
     Args:
       versions: those published before.
+      log: all its entries.
       described: the version reported on.
-      kind: of the lists whose measures are wanted, whichever counted on the day.
+      metric: what is shown of them.
     """
     # The last of a day wins: an accepted one over a refused one, then the newer one
     ranked = sorted(
@@ -181,15 +220,12 @@ def _days(versions: Versions, described: Manifest, kind: str) -> list[Day]:
     )
     by_day = {one.date: one for one in ranked if one.stored and one.date < described.date}
     chosen = list(by_day.values())[-_MOST_DAYS:]
-
-    def read(one: Status) -> Day | None:
-        with suppress(FileNotFoundError):  # it was pruned since it was listed
-            metrics = DayMetrics.read(versions.folder(one.version))
-            return Day(one.date, one.version, one.status, metrics.of_kind(kind))
-        return None
-
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return [day for day in pool.map(read, chosen) if day]
+    qualities = quality_of(versions, log, [one.version for one in chosen])
+    for one in chosen:
+        quality = qualities[one.version]
+        figure = quality.served_on_its_day(metric)
+        served = None if figure and figure.held_out else figure
+        yield Day(one.date, one.version, one.status, quality.metrics, served, quality.settings)
 
 
 def _previous(ctx: StageContext, described: Manifest, versions: Versions) -> Previous | None:

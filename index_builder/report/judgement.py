@@ -34,8 +34,12 @@ def verdict(facts: Facts) -> Section:
     text += [f"Note: {note}." for note in gate.notes]
     figures = gate.figures
     rows = [
-        [f"{facts.metric}, this version", interval_text(held.candidate, facts.metric), NONE],
-        [f"{facts.metric}, the version before", interval_text(held.baseline, facts.metric), NONE],
+        [f"{facts.metric} of the two-tower", interval_text(held.candidate, facts.metric), NONE],
+        [
+            f"{facts.metric} of the two-tower before",
+            interval_text(held.baseline, facts.metric),
+            NONE,
+        ],
         ["change", change_from_baseline(facts), f"−{limits.max_drop:.0%}"],
         *_best(figures.best, limits),
         *_pooled(figures.pooled, "each against its baseline", limits),

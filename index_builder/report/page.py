@@ -96,6 +96,8 @@ def render(facts: Facts) -> bytes:
             day=f"{facts.manifest.date:%A, %-d %B %Y}",
             version=facts.manifest.version,
             accepted=facts.gate.accepted,
+            verdict=_verdict(facts),
+            asked=_asked(facts),
             cards=list(_cards(facts)),
             parts=[part(facts) for part in _PARTS],
             css=files(__package__).joinpath("page.css").read_text(),
@@ -104,29 +106,57 @@ def render(facts: Facts) -> bytes:
     return page.encode()
 
 
+def _verdict(facts: Facts) -> tuple[str, str]:
+    """The page in a sentence: what became of the version, and how good what is served is."""
+    gate = facts.gate
+    state = "Live" if facts.goes_live else "Accepted, not live" if gate.accepted else "Refused"
+    figure = facts.served
+    quality = "what is served was not measured"
+    if figure:
+        quality = figure.change_text
+        if figure.held_out:
+            quality = f"on held-out users {quality}"
+    anomalies = facts.data.statistics.anomalies if facts.data and facts.data.statistics else ()
+    alarms = len(gate.refused) + len(anomalies or ())
+    counts = [counted(alarms, "alarm") if alarms else "no alarms"]
+    if gate.notes:
+        counts.append(counted(len(gate.notes), "note"))
+    return f"{state}.", f"{quality[0].upper()}{quality[1:]}, {', '.join(counts)}."
+
+
+def _asked(facts: Facts) -> str:
+    """Whose lists the figure in front is of, and who was asked."""
+    figure = facts.served
+    if figure is None:
+        return ""
+    whose = "this version, which no next day has measured yet"
+    if not figure.held_out:
+        whose = "the version before, which never saw the day"
+        if facts.metrics.holdout.baseline is None:
+            whose = "this version before it was trained on the day: nothing was served yet"
+    return (
+        f"{facts.metric} over {figure.users_text}: {figure.values_text}, two-tower alone"
+        f" {number(figure.two_tower)}. Lists by the {list_name(figure.source)} of {whose}."
+    )
+
+
 def _cards(facts: Facts) -> Iterator[Card]:
-    on_the_day = facts.metrics.progressive
-    by = "by the version of the day before"
-    if facts.manifest.parent is None:
-        by = "by what was trained up to the day"
+    figure = facts.served
+    if figure:
+        where = "held out" if figure.held_out else "on the day"
+        note = "no simple list was measured"
+        if figure.simple:
+            note = f"{list_name(figure.simple)} {number(figure.simple_value)}"
+        yield Card(f"{facts.metric} of what is served, {where}", number(figure.value), note)
     yield Card(
-        f"{facts.metric} on the day, {by}",
-        number(value_of(on_the_day, facts.metric)),
-        _beside(facts) if on_the_day else "no version was there before",
+        f"{facts.metric} of the two-tower on held-out users",
+        number(value_of(facts.metrics.holdout.candidate, facts.metric)),
+        _before(facts),
     )
-    held = facts.metrics.holdout
-    note = "nothing to compare with"
-    if held.baseline:
-        before = number(held.baseline.value(facts.metric))
-        note = f"{judgement.change_from_baseline(facts)} from {before}"
+    measured = next((one.measures for one in facts.of_the_model.lists), None)
     yield Card(
-        f"{facts.metric} of held-out users, this version",
-        number(value_of(held.candidate, facts.metric)),
-        note,
-    )
-    yield Card(
-        f"items reached, first {facts.k}",
-        share(value_of(held.candidate, f"coverage@{facts.k}")),
+        f"items reached by what is served, first {facts.k}",
+        share(value_of(measured, f"coverage@{facts.k}")),
         f"of {count(facts.manifest.items)} in the catalogue",
     )
     yield Card(
@@ -136,22 +166,9 @@ def _cards(facts: Facts) -> Iterator[Card]:
     )
 
 
-def _beside(facts: Facts) -> str:
-    """What to hold the two-tower's figure against: the mix that it is a part of, the best
-    baseline.
-    """
-    fused = facts.metrics.mix.progressive
-    best = _best_baseline(facts)
-    if fused is None:
-        return best
-    return f"its mix {number(fused.value(facts.metric))}; {best}"
-
-
-def _best_baseline(facts: Facts) -> str:
-    baselines = facts.metrics.baselines
-    values = [(measures.value(facts.metric), name) for name, measures in baselines.items()]
-    known = [(value, name) for value, name in values if value is not None]
-    if not known:
-        return "no baseline was measured"
-    value, name = max(known)
-    return f"{list_name(name)}, the best baseline: {number(value)}"
+def _before(facts: Facts) -> str:
+    """How the two-tower differs from the one before."""
+    baseline = facts.metrics.holdout.baseline
+    if baseline is None:
+        return "no version before to compare with"
+    return f"{judgement.change_from_baseline(facts)} from {number(baseline.value(facts.metric))}"

@@ -6,10 +6,9 @@ from index_builder.report import charts
 from index_builder.report.charts import Series
 from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Figure, Mark, Section
-from twinspire_core.contracts.measures import SliceMeasures
+from twinspire_core.contracts.measures import SliceMeasures, interval_of
 from twinspire_core.display.figures import count, number
 from twinspire_core.display.measured_lists import MeasuredLists, list_name
-from twinspire_core.display.quality_tables import interval_of
 from twinspire_core.display.table import Table
 from twinspire_core.metrics.measure_names import ITEMS, USERS, key
 

@@ -43,6 +43,8 @@ NAMES = (
     "ease",
     "ials",
     "ranked",
+    "served",
+    "simple",
 )
 COLOURS = {name: f"#{0xABC000 + number:06x}" for number, name in enumerate(NAMES)}
 """Placeholders by name; `var(--NAME)` of the page replaces them."""

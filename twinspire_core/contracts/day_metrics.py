@@ -5,12 +5,12 @@ The candidate is the day's version; the baseline is its parent. Lists that need 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.json_files import JsonFile, JsonPart
 from twinspire_core.contracts.measured_day import MeasuredDay
-from twinspire_core.contracts.measures import Measures, all_of_kind
+from twinspire_core.contracts.measures import Measures
 from twinspire_core.contracts.paired_differences import PairedDifferences
 from twinspire_core.contracts.ranker_measures import RankerMeasures
 from twinspire_core.contracts.training_figures import (
@@ -84,18 +84,6 @@ class HeldOutMeasures(JsonPart):
     def lift_of(self, measure: str) -> PopularityLift:
         """The lift of a measure; without figures where it was not measured."""
         return self.lead.get(measure, PopularityLift()) if self.lead else PopularityLift()
-
-    def of_kind(self, kind: str) -> Self:
-        """The measures of the lists that do not count; nothing was compared of these."""
-        return self.model_copy(
-            update={
-                "candidate": self.candidate and self.candidate.of_kind(kind),
-                "baseline": self.baseline and self.baseline.of_kind(kind),
-                "baselines": all_of_kind(self.baselines, kind),
-                "change": None,
-                "lead": None,
-            }
-        )
 
 
 class BestMeasures(JsonPart):
@@ -234,38 +222,6 @@ class DayMetrics(JsonFile):
         """Which kind of lists counted as this was measured, `KEPT` or `EXCLUDED`."""
         measured = self.holdout.candidate or self.progressive
         return measured.kind if measured else KEPT
-
-    def of_kind(self, kind: str) -> Self:
-        """The measures of one kind of lists, whichever counted then: figures of several days can
-        be set side by side.
-
-        Args:
-          kind: `KEPT` or `EXCLUDED`. Where the other one counted, nothing was compared: changes and
-            leads are missing.
-        """
-        if kind == self.counted_lists:
-            return self
-        fused = self.mix.progressive
-        mix = self.mix.model_copy(
-            update={
-                "progressive": fused and fused.of_kind(kind),
-                "holdout": self.mix.holdout.of_kind(kind),
-            }
-        )
-        ranked = self.ranker
-        if ranked and ranked.progressive:
-            update = {"progressive": ranked.progressive.of_kind(kind)}
-            ranked = ranked.model_copy(update=update)
-        return self.model_copy(
-            update={
-                "progressive": self.progressive and self.progressive.of_kind(kind),
-                "ranker": ranked,
-                "baselines": all_of_kind(self.baselines, kind),
-                "holdout": self.holdout.of_kind(kind),
-                "leads": {},
-                "mix": mix,
-            }
-        )
 
     @property
     def ranked_progressive(self) -> Measures | None:

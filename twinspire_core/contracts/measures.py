@@ -98,16 +98,6 @@ class Measures(NamedValues):
         """The measures of the kind of lists that does not count."""
         return self.kept if self.kind == EXCLUDED else self.excluded
 
-    def of_kind(self, kind: str) -> "Measures | None":
-        """The measures of lists of a kind, `KEPT` or `EXCLUDED`, with those of the other kind
-        behind them; None where they were not taken.
-        """
-        if self.kind == kind or self.other is None:
-            return self if self.kind == kind else None
-        fields = {name: value for name, value in self if name != kind}
-        alone = Measures.model_construct(_fields_set=self.model_fields_set - {kind}, **fields)
-        return self.other.model_copy(update={self.kind: alone})
-
     def value(self, name: str) -> float | None:
         """A measure, also of a slice; None where it was not taken."""
         measure, side, slice_name = split_name(name)
@@ -127,12 +117,11 @@ class Measures(NamedValues):
         return found.users if found else 0
 
 
-def all_of_kind(lists: Mapping[str, Measures], kind: str) -> dict[str, Measures]:
-    """Of several lists, by name, those of which measures of a kind were taken."""
-    found = {name: measures.of_kind(kind) for name, measures in lists.items()}
-    return {name: measures for name, measures in found.items() if measures}
-
-
 def value_of(measures: Measures | None, name: str) -> float | None:
     """A measure of lists that may not have been measured; None where it was not taken."""
     return measures.value(name) if measures else None
+
+
+def interval_of(measures: Measures | None, measure: str) -> tuple[float, float] | None:
+    """The ends of a measure's interval; None where there is none."""
+    return measures.intervals.get(measure) if measures else None

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import date
 
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.measures import Measures, value_of
+from twinspire_core.contracts.measures import Measures, interval_of, value_of
 from twinspire_core.display.figures import interval, number, share
 from twinspire_core.display.measured_lists import (
     EvaluatedSet,
@@ -40,11 +40,6 @@ def measure_text(measures: Measures | None, measure: str, digits: int = 3) -> st
     if measure.partition("@")[0] in _SHARES:
         return share(value, digits - 2)
     return number(value, digits)
-
-
-def interval_of(measures: Measures | None, measure: str) -> tuple[float, float] | None:
-    """The ends of a measure's interval; None where there is none."""
-    return measures.intervals.get(measure) if measures else None
 
 
 def interval_text(measures: Measures | None, measure: str) -> str:

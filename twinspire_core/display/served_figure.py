@@ -20,7 +20,7 @@ from twinspire_core.config.source_names import (
     TWO_TOWER,
 )
 from twinspire_core.contracts.day_metrics import DayMetrics, RelativeChange
-from twinspire_core.contracts.measures import value_of
+from twinspire_core.contracts.measures import interval_of, value_of
 from twinspire_core.contracts.paired_differences import PairedDifferences
 from twinspire_core.display.figures import change, count, number
 from twinspire_core.display.measured_lists import list_name, served_kind
@@ -38,6 +38,7 @@ class ServedFigure:
     Attributes:
       metric: such as `recall@50`.
       value: of the lists that are served.
+      interval: ends of its 95% interval over users; None where nothing was resampled.
       source: what makes these: `ranked`, `mix` or `two_tower`.
       day: whose users were asked.
       users: how many; None where that was not kept.
@@ -51,6 +52,7 @@ class ServedFigure:
 
     metric: str
     value: float
+    interval: tuple[float, float] | None
     source: str
     day: date
     users: int | None
@@ -133,6 +135,7 @@ def on_next_day(
     return ServedFigure(
         metric=metric,
         value=value,
+        interval=served.intervals.get(metric),
         source=source,
         day=day,
         users=served.users if served.users is not None else asked,
@@ -163,11 +166,13 @@ def on_held_out(
     of_all = {name: value_of(held.baselines.get(name), metric) for name in SIMPLE_LISTS}
     two_tower = value_of(held.candidate, metric)
     source, value, users = TWO_TOWER, two_tower, held.users
+    interval = interval_of(held.candidate, metric)
     if serves == RANKED:
         # No interval: its lists were compared with the mix's alone
-        source, value, users, pairs = RANKED, _mean(own_ranker, metric), mix.users, {}
+        source, value, users, interval = RANKED, _mean(own_ranker, metric), mix.users, None
     elif measured.mix.fitted or mix.candidate:
         source, value, users = MIX, value_of(mix.candidate, metric), mix.users
+        interval = interval_of(mix.candidate, metric)
     if value is None:
         return None
     # Few users are held out of a day, so that the two-tower may have been asked of more days
@@ -176,6 +181,7 @@ def on_held_out(
     return ServedFigure(
         metric=metric,
         value=value,
+        interval=interval,
         source=source,
         day=day,
         users=users,

@@ -14,6 +14,9 @@ from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.timings import IndexTimings
+from twinspire_core.display.served_figure import on_next_day
+
+SETTINGS = {"columns": {"positives": ["buy"]}}
 
 
 @pytest.fixture
@@ -43,6 +46,7 @@ def facts():
                 "figures": {"users": 20, "items": 4},
             }
         ),
+        goes_live=True,
         limits=GateConfig(),
         recall_target=0.98,
         index=IndexFigures.model_validate(
@@ -98,7 +102,10 @@ def facts():
                 taken=["b"],
             )
         ],
-        days=[Day(d, str(d), "accepted", m) for d, m in zip(days, told, strict=True)],
+        days=[
+            Day(d, str(d), "accepted", m, on_next_day(m, None, d, "recall@50"), SETTINGS)
+            for d, m in zip(days, told, strict=True)
+        ],
         previous=Previous(
             manifest=manifest(days[2], items=3), live=True, items={"a": "An a", "old": "Old one"}
         ),

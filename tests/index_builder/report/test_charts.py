@@ -56,6 +56,15 @@ def test_lines_are_where_their_values_are():
     assert y[1] < y[2] < y[0], "up is more"
 
 
+def test_no_line_leads_to_a_day_whose_figures_do_not_compare():
+    days = [FIRST + timedelta(days=n) for n in range(4)]
+    series = [charts.Series(colour="past", values=[0.1, 0.3, 0.2, 0.1])]
+    lines = path_points(charts.by_day("t", days, series, "x", [3]), "past")
+    assert [len(one) for one in lines] == [3, 1]
+    (whole,) = path_points(charts.by_day("t", days, series, "x"), "past")
+    assert len(whole) == 4
+
+
 def test_right_estimates_lie_on_the_diagonal():
     svg = charts.against("t", [0.5, 0.05, 0.005], [0.5, 0.1, 0.005], ("true", "estimated"))
     (line,) = path_points(svg, "muted", "stroke-dasharray")

@@ -14,6 +14,7 @@ from tests.index_builder.report.pages import changed, shown
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
+from twinspire_core.display.served_figure import on_next_day
 
 
 def first_day(facts):
@@ -27,7 +28,7 @@ def first_day(facts):
     }
     nothing = dict.fromkeys(("progressive", "frequency", "popularity"))
     told = changed(facts.metrics, **nothing, mix={}, holdout=nobody)
-    day = Day(facts.manifest.date, "v", "this", told)
+    day = Day(facts.manifest.date, "v", "this", told, None, {})
     index = changed(facts.index, tried=[])
     return replace(
         facts,
@@ -61,9 +62,8 @@ def test_the_page_needs_nothing_else(facts, change):
 
 def test_what_was_measured_stands_there(facts):
     parts = shown(facts).parts
-    assert "0.200" in parts[""] and "popular lately, the best baseline: 0.062" in parts[""]
     assert "+25.0% (−1.0% to +25.0%) from 0.200" in parts[""]
-    assert "2024-05-03 0.300 0.330 0.050 0.062 0.030" in parts["days"]
+    assert "2024-05-03 0.330 0.062 popular lately +428.0% 0.300 20" in parts["days"]
     assert "two-tower 0.125 0.250 0.083 0.062" in parts["lists"]
     assert "25.0% 50.0% 12.5% 75.0%" in parts["lists"]
     assert (
@@ -116,8 +116,6 @@ def test_a_second_objective_is_told_where_there_is_one(facts):
 
 def test_the_mix_stands_beside_its_sources(facts):
     parts = shown(facts).parts
-    assert "its mix 0.220; popular lately, the best baseline" in parts[""]
-    assert "2024-05-02 0.100 0.110" in parts["days"]
     assert "mix 0.220 (0.198–0.242) two-tower 0.200" in parts["sources"], "the best first"
     assert "two-tower 1.00 0.25 purchase history 0.00 0.75" in parts["sources"]
     decayed = SourceConstants(format=1, sources={"past": FittedChoice(choice="60d")})
@@ -134,6 +132,48 @@ def test_the_mix_stands_beside_its_sources(facts):
     without = replace(facts, mix=None, metrics=changed(facts.metrics, mix={}))
     assert "serves the two-tower alone" in shown(without).parts["sources"]
     assert "No mix of the sources was measured" in shown(without).parts["sources"]
+
+
+def test_the_first_line_says_what_is_served_and_what_alarms(facts):
+    head = shown(facts).parts[""]
+    assert "Live. 252.0% better than the best simple list, 1 alarm, 1 note." in head
+    assert (
+        "recall@50 over all 20 measured users of 2024-05-04: served 0.220, popular lately 0.062,"
+        " two-tower alone 0.200. Lists by the mix of the version before" in head
+    )
+    quiet = replace(facts, data=None, gate=GateVerdict(accepted=True), goes_live=False)
+    assert (
+        "Accepted, not live. 252.0% better than the best simple list, no alarms."
+        in (shown(quiet).parts[""])
+    )
+    pair = {"mean": 0.1575, "base": 0.0625, "deviation": 0.1, "differ": 10}
+    beside = {"popular_lately": {"users": 20, "by_measure": {"recall@50": pair}}}
+    mix = changed(facts.metrics.mix, beside_sources=beside)
+    measured = changed(facts.metrics, mix=mix)
+    figure = on_next_day(measured, "mix", facts.manifest.date, "recall@50")
+    paired = replace(facts, days=[replace(facts.days[-1], served=figure)])
+    # 1.96 * .1 / sqrt(20) = .0438, which is 70.1% of .0625
+    assert "better than the best simple list (+181.9% to +322.1%)" in shown(paired).parts[""]
+
+
+def test_without_a_next_day_held_out_users_say_so(facts):
+    """As of a first version that nothing was measured of before its day."""
+    own = {"past": {"users": 20, "by_measure": {}}}
+    mix = changed(facts.metrics.mix, own_beside_sources=own)
+    held = replace(facts, days=[replace(facts.days[-1], served=None)])
+    head = shown(replace(held, metrics=changed(facts.metrics, mix=mix))).parts[""]
+    assert "Live. On held-out users 340.0% better than the best simple list" in head
+    assert "recall@50 over 20 held-out users of 2024-05-04: served 0.275" in head
+    assert "this version, which no next day has measured yet" in head
+
+
+def test_days_that_count_otherwise_are_not_one_line(facts):
+    edited = {"columns": {"positives": ["buy", "click"]}}
+    *before, last = facts.days
+    part = shown(replace(facts, days=[*before, replace(last, settings=edited)])).parts["days"]
+    assert part.count("From 2024-05-04 on, figures count something else") == 2
+    assert 'columns.positives was ["buy"], is ["buy", "click"].' in part
+    assert "count something else" not in shown(facts).parts["days"]
 
 
 def test_what_changed_since_the_live_version(facts):
@@ -205,8 +245,10 @@ def test_it_says_where_the_settings_of_the_index_come_from(facts, tuning, text):
 
 def test_reasons_of_a_refusal(facts):
     reasons = ["recall@50 is 0.1000, below 0.1800", "the corpus is empty"]
-    page = shown(replace(facts, gate=changed(facts.gate, accepted=False, refused=reasons)))
-    assert "refused" in page.parts[""] and "accepted" not in page.parts[""]
+    page = shown(
+        replace(facts, goes_live=False, gate=changed(facts.gate, accepted=False, refused=reasons))
+    )
+    assert "Refused. 252.0% better" in page.parts[""] and "3 alarms, 1 note." in page.parts[""]
     assert all(f"• {reason}" in page.parts["gate"] for reason in reasons)
 
 
