@@ -58,26 +58,33 @@ class Aside:
         self.lines += not is_row
         if self._keep_going:
             self._file.write(json.dumps(asdict(record)) + "\n")
-        elif len(self._shown) < SHOWN:
+        if len(self._shown) < SHOWN:
             self._shown.append(record)
 
-    def close(self) -> None:
+    def close(self, most: int) -> None:
         """Ends the reading.
 
+        Args:
+          most: so many records may be set aside.
+
         Raises:
-          BadData: there were such records, and they are not to be set aside.
+          BadData: there were more.
         """
         self._file.close()
-        if self._shown:
+        if self.count > most:
             places = "\n".join(
                 f"  - {r.file}, {r.place}: {r.reason}\n    {r.text[:160]}" for r in self._shown
             )
             left = self.count - len(self._shown)
             more = f"\n  and {left} more" if left else ""
+            remedy = (
+                f"Only {most:,} may be set aside: mend the others, or say how the file is written"
+                if self._keep_going
+                else "Mend them, or set them aside with --rejected FILE"
+            )
             raise BadData(
                 f"Every record needs a day, but {self.count} cannot be read or have no"
-                f" time:\n{places}{more}\nMend them, or set them aside with --rejected FILE."
-                " Nothing was written."
+                f" time:\n{places}{more}\n{remedy}. Nothing was written."
             )
 
 

@@ -76,6 +76,7 @@ def partition(
     layout: Layout,
     *,
     rejected: str | None = None,
+    max_rejected: float = 1.0,
     replace: bool = False,
     progress: Progress = lambda done, total: None,
     spill_bytes: int = SPILL_BYTES,
@@ -88,6 +89,7 @@ def partition(
       layout: which row belongs to which day.
       rejected: JSON Lines file for records that have no day or are none; without it, one such
         record is an error.
+      max_rejected: share of the records that may be set aside.
       replace: a day may also lose rows that are there and that the files do not have.
       progress: called with bytes of input read and in all.
       spill_bytes: of rows kept in memory; more go through temporary files.
@@ -110,8 +112,8 @@ def partition(
         numbers = TextNumbers(tuple(layout.text)) if all_csv else None
         spill = Spill(scratch / "rows", spill_bytes, numbers)
         summary = _collect(files, layout, spill, aside, progress)
-        # It raises if a record is bad and nobody asked to set it aside: nothing is written then.
-        aside.close()
+        # It raises if more records are bad than may be set aside: nothing is written then.
+        aside.close(0 if rejected is None else int(max_rejected * summary.rows))
         if rejected is not None and summary.rejected:
             storage.write_bytes(rejected, (scratch / "rejected.jsonl").read_bytes())
         changes = put_days(

@@ -163,6 +163,7 @@ def lay_out(
     layout: "Layout",
     *,
     rejected: str | None = None,
+    max_rejected: float = 1.0,
     replace: bool = False,
 ) -> "Summary":
     """Lays files out by day while a bar shows how far it is; see `beam_jobs.partitioning`."""
@@ -176,6 +177,7 @@ def lay_out(
             to,
             layout,
             rejected=rejected,
+            max_rejected=max_rejected,
             replace=replace,
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
@@ -217,7 +219,7 @@ def init(
 
     if to is not None and to.exists():
         raise UsageError(f"A draft is a new file, and {to} is there. Name another, or delete it.")
-    _check_names(name, time_zone)
+    check_names(name, time_zone)
     text = draft.draft(
         name,
         events,
@@ -274,7 +276,7 @@ def ask_column(proposal: "Proposal") -> str | None:
         console.print(f"There is no {answer!r} in this list.", markup=False, highlight=False)
 
 
-def _check_names(name: str, time_zone: str) -> None:
+def check_names(name: str, time_zone: str) -> None:
     """Refuses what no pipeline file may hold, before a draft holds it."""
     try:
         PipelineConfig(name=name, time_zone=time_zone)

@@ -9,8 +9,10 @@ of which a header is the first. Blank lines of a CSV, and line breaks inside its
 count.
 """
 
+import codecs
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -24,13 +26,21 @@ from twinspire_core import storage
 from twinspire_core.records import csv_lines, json_lines
 from twinspire_core.records.csv_lines import CsvOptions, Unreadable
 from twinspire_core.records.json_lines import NumberedLines
-from twinspire_core.records.raw_files import Kind, offset_in_file, open_text
+from twinspire_core.records.raw_files import (
+    Bytes,
+    Kind,
+    kind_of,
+    offset_in_file,
+    open_text,
+    readable,
+)
 
 BLOCK_ROWS = 1 << 17
 """Rows of a block of Parquet."""
 WHOLE = 0
 """As `block_bytes`: a JSON Lines file is one block, in which each column has one type."""
 _COUNTED_BYTES = 8 << 20
+_DELIMITERS = (";", "\t", "|", ",")
 
 JsonObject = dict[str, Any]
 Prepare = Callable[[JsonObject], JsonObject | str]
@@ -233,6 +243,42 @@ def delimiter_of(uri: str) -> str:
     if ".tsv" in map(str.lower, last_endings):
         return "\t"
     return ","
+
+
+def sniff(uri: str, delimiter: str | None = None, encoding: str | None = None) -> CsvOptions:
+    """How a CSV file is written, as far as its text tells.
+
+    Args:
+      uri: of the file.
+      delimiter: one character, where it is known; else that which makes the most columns of the
+        first line.
+      encoding: of the text, where it is known; else UTF-8, or cp1252 if it is not that.
+    """
+    if kind_of(uri) != "csv":
+        return CsvOptions()
+    with readable(uri, "csv"), open_text(uri) as text:
+        encoding = encoding or ("utf-8" if _is_utf8(text) else "cp1252")
+    if delimiter is None:
+        with open_text(uri) as text:
+            first = text.readline()
+        usual = delimiter_of(uri)
+        columns = {
+            one: len(csv_lines.header(BytesIO(first), one, encoding))
+            for one in (usual, *_DELIMITERS)
+        }
+        best = max(columns, key=lambda one: columns[one])
+        delimiter = None if best == usual else best
+    return CsvOptions(delimiter=delimiter, encoding=encoding)
+
+
+def _is_utf8(text: Bytes) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        while block := text.read(_COUNTED_BYTES):
+            decoder.decode(block)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _prepared(

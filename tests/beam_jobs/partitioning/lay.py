@@ -12,7 +12,7 @@ from beam_jobs.partitioning.partition import partition
 
 def lay_out(tmp_path: Path, source: object, **keys) -> dict[str, list[dict]]:
     """Rows by folder name."""
-    options = {k: keys.pop(k) for k in ("rejected", "spill_bytes") if k in keys}
+    options = {k: keys.pop(k) for k in ("rejected", "max_rejected", "spill_bytes") if k in keys}
     partition([str(source)], f"{tmp_path}/out/dt={{date}}/", Layout(**keys), **options)
     return read_back(tmp_path / "out")
 

@@ -65,6 +65,19 @@ def test_bad_records_can_be_set_aside(tmp_path):
     assert {b["file"] for b in bad} == {str(tmp_path / "log.jsonl")}
 
 
+@pytest.mark.parametrize(("share", "fits"), [(0.5, False), (0.6, True)])
+def test_a_share_of_the_records_may_be_set_aside(tmp_path, share, fits):
+    """Three of five are bad."""
+    (tmp_path / "log.jsonl").write_bytes(BAD_LINES)
+    options = {"time": "t", "rejected": str(tmp_path / "bad.jsonl"), "max_rejected": share}
+    if fits:
+        assert len(lay_out(tmp_path, tmp_path / "log.jsonl", **options)["dt=2017-10-15"]) == 2
+        return
+    with pytest.raises(BadData, match="(?s)3 cannot be read.*Only 2 may be set aside"):
+        lay_out(tmp_path, tmp_path / "log.jsonl", **options)
+    assert {file.name for file in tmp_path.iterdir()} == {"log.jsonl"}
+
+
 def test_lines_are_counted_and_kept_whole_across_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(log_tables, "BLOCK_BYTES", 100)
     lines = [

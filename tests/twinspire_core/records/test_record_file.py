@@ -11,7 +11,7 @@ import pytest
 from twinspire_core.records.csv_lines import CsvOptions, Unreadable
 from twinspire_core.records.json_lines import first_keys
 from twinspire_core.records.raw_files import CONTENT_ERRORS, kind_of
-from twinspire_core.records.record_file import WHOLE, RecordBlock, RecordFile, delimiter_of
+from twinspire_core.records.record_file import WHOLE, RecordBlock, RecordFile, delimiter_of, sniff
 
 ROWS = pl.DataFrame({"user": [f"u{n:02}" for n in range(50)], "item": ["007", "1.50"] * 25})
 NAMES = ["log.parquet", "log.csv", "log.tsv", "log.csv.gz", "log.jsonl", "log.jsonl.gz"]
@@ -200,3 +200,31 @@ def test_objects_have_the_fields_of_all_lines_not_of_the_first(tmp_path):
         {"id": None, "place": None},
     ]
     assert '{"a": {"a"' in str(rows["deep"][0])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "delimiter", "encoding"),
+    [
+        ("log.csv", "a,b\n1;2,3\n", None, "utf-8"),
+        ("log.csv", "a;b;c\n1,5;2;3\n", ";", "utf-8"),
+        ("log.csv", '"a|a|a";b\n1;2\n', ";", "utf-8"),
+        ("log.csv.gz", "a|b\n1|2\n", "|", "utf-8"),
+        ("log.tsv", "a\tb\n1\tMüller\n", None, "utf-8"),
+        ("log.tsv", "a,b\n1,2\n", ",", "utf-8"),
+        ("log.csv", "Größe\tb\n1\t2\n", "\t", "cp1252"),
+        ("log.csv", "a,b\n" + "1,2\n" * 10 + "3,Müller\n", None, "cp1252"),
+        ("log.csv", "a\n1\n", None, "utf-8"),
+        ("log.jsonl", '{"a": "x;y;z"}\n', None, "utf-8"),
+    ],
+)
+def test_how_a_csv_is_written_is_sniffed(tmp_path, name, text, delimiter, encoding):
+    data = text.encode(encoding)
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    told = CsvOptions(delimiter=delimiter, encoding=encoding)
+    assert sniff(str(tmp_path / name)) == told
+
+
+def test_what_is_known_of_a_csv_is_not_sniffed(tmp_path):
+    (tmp_path / "log.csv").write_bytes("a;b;Größe\n".encode("cp1252"))
+    told = sniff(str(tmp_path / "log.csv"), delimiter=",", encoding="latin-1")
+    assert told == CsvOptions(delimiter=",", encoding="latin-1")
