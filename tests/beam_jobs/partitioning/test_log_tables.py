@@ -73,7 +73,7 @@ def test_a_share_of_the_records_may_be_set_aside(tmp_path, share, fits):
     if fits:
         assert len(lay_out(tmp_path, tmp_path / "log.jsonl", **options)["dt=2017-10-15"]) == 2
         return
-    with pytest.raises(BadData, match="(?s)3 cannot be read.*Only 2 may be set aside"):
+    with pytest.raises(BadData, match=r"(?s)3 cannot be read.*Only 2 may be set aside"):
         lay_out(tmp_path, tmp_path / "log.jsonl", **options)
     assert {file.name for file in tmp_path.iterdir()} == {"log.jsonl"}
 
