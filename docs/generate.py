@@ -216,7 +216,8 @@ def commands() -> str:
     page = [STAMP.format(source="twinspire/cli/"), "# Commands\n"]
     page.append(
         "`twinspire COMMAND --help` says the same. PIPELINE is a pipeline file, or its name in `./pipelines`.\n"
-        "Progress and errors go to standard error; the last line of a stage's standard output is one JSON object."
+        "Progress and errors go to standard error. A command that does something says in words what it did. In a pipe\n"
+        "or a file, and with `--json`, the last line of its standard output is one JSON object."
     )
     for panel, functions in PANELS.items():
         page.append(f"\n## {panel}")

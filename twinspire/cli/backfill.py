@@ -9,13 +9,14 @@ import typer
 from rich.live import Live
 
 from twinspire.cli.options import (
+    JsonLine,
     ModeOption,
     PipelineFile,
     PromoteOption,
     console,
+    end_with_json,
     open_pipeline,
     parse_date,
-    print_json,
 )
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
@@ -81,6 +82,7 @@ def backfill(
         bool, typer.Option("--cancel", help="Cancel the one under way. What is done is kept.")
     ] = False,
     airflow: Airflow = "http://127.0.0.1:8080",
+    as_json: JsonLine = False,
 ) -> None:
     """Have Airflow run a range of days, oldest first.
 
@@ -109,7 +111,7 @@ def backfill(
             numbers = plans.cancel(rest, p.name)
             told = f"cancelled: {', '.join(map(str, numbers))}" if numbers else "none was under way"
             console.print(f"Backfills of {p.name}: {told}.", highlight=False)
-            print_json({"pipeline": p.name, "cancelled": numbers})
+            end_with_json({"pipeline": p.name, "cancelled": numbers}, as_json)
             return
         if not (first and last):
             raise UsageError("A backfill has a first and a last day: give --from and --to.")
@@ -123,11 +125,11 @@ def backfill(
                 rest.unpause(p.name)
             number = plans.start(rest, p, plan, at_once)
         if number is None or not wait:
-            _tell_started(rest, plan, number)
+            _tell_started(rest, plan, number, as_json)
             return
         outcomes = _watch(rest, p, plan)
     console.print(terminal_table(_table(outcomes)))
-    print_json({"pipeline": p.name, "backfill": number, "days": outcomes})
+    end_with_json({"pipeline": p.name, "backfill": number, "days": outcomes}, as_json)
     _raise_if_failed(p, outcomes)
 
 
@@ -145,7 +147,9 @@ def _tell(plan: "BackfillPlan") -> None:
     )
 
 
-def _tell_started(rest: "AirflowRest", plan: "BackfillPlan", number: int | None) -> None:
+def _tell_started(
+    rest: "AirflowRest", plan: "BackfillPlan", number: int | None, as_json: bool
+) -> None:
     page = f"{rest.url}/dags/{plan.dag}/backfills"
     if number is not None:
         console.print(
@@ -154,15 +158,14 @@ def _tell_started(rest: "AirflowRest", plan: "BackfillPlan", number: int | None)
             highlight=False,
             soft_wrap=True,
         )
-    print_json(
-        {
-            "pipeline": plan.dag,
-            "backfill": number,
-            "page": page,
-            "days": [str(day) for day in plan.days],
-            "left_out": {str(day): why for day, why in plan.left_out.items()},
-        }
-    )
+    started = {
+        "pipeline": plan.dag,
+        "backfill": number,
+        "page": page,
+        "days": [str(day) for day in plan.days],
+        "left_out": {str(day): why for day, why in plan.left_out.items()},
+    }
+    end_with_json(started, as_json)
 
 
 def _watch(rest: "AirflowRest", pipeline: Pipeline, plan: "BackfillPlan") -> list[dict[str, Any]]:

@@ -9,7 +9,13 @@ import typer
 
 from index_builder.registry.pruning import prunable, unpublished
 from index_builder.registry.registry import Registry
-from twinspire.cli.options import PipelineFile, console, open_pipeline, print_json
+from twinspire.cli.options import (
+    JsonLine,
+    PipelineFile,
+    end_with_json,
+    open_pipeline,
+    say,
+)
 from twinspire.runs import lease_records, run_leases
 from twinspire.runs.day_run import versions_in_use
 from twinspire.runs.stages import REFRESH, STAGES
@@ -43,6 +49,7 @@ def promote(
         typer.Option("--despite-gate", metavar="REASON", help="Overrule the gate, and say why."),
     ] = None,
     reason: Reason = None,
+    as_json: JsonLine = False,
 ) -> None:
     """Make a stored version live."""
     registry = registry_of(open_pipeline(pipeline))
@@ -50,8 +57,8 @@ def promote(
     entry = registry.promote(
         registry.find(version), reason=why, despite_gate=despite_gate is not None
     )
-    console.print(f"{entry.version} is live.", highlight=False)
-    print_json(entry.model_dump(mode="json"))
+    say(f"{entry.version} is live.")
+    end_with_json(entry.model_dump(mode="json"), as_json)
 
 
 def rollback(
@@ -65,6 +72,7 @@ def rollback(
         ),
     ] = None,
     reason: Reason = None,
+    as_json: JsonLine = False,
 ) -> None:
     """Go back to an earlier version; later days do not inherit from the ones rolled back."""
     registry = registry_of(open_pipeline(pipeline))
@@ -72,17 +80,15 @@ def rollback(
     target = registry.find(to) if to else None
     entry = registry.rollback(target, reason=reason or "rolled back by hand")
     undone = ", ".join(entry.rolled_back) or "none"
-    console.print(
-        f"{entry.version} is live, {before} was. Not inherited from any more: {undone}.",
-        highlight=False,
-    )
-    print_json(entry.model_dump(mode="json"))
+    say(f"{entry.version} is live, {before} was. Not inherited from any more: {undone}.")
+    end_with_json(entry.model_dump(mode="json"), as_json)
 
 
 def pin(
     pipeline: PipelineFile,
     version: VersionArgument,
     remove: Annotated[bool, typer.Option("--remove", help="Unpin it.")] = False,
+    as_json: JsonLine = False,
 ) -> None:
     """Keep a version from being pruned."""
     registry = registry_of(open_pipeline(pipeline))
@@ -91,7 +97,8 @@ def pin(
         registry.unpin(chosen)
     else:
         registry.pin(chosen)
-    print_json({"version": chosen, "pinned": not remove})
+    say(f"{chosen} {'may be pruned again' if remove else 'is kept by prune'}.")
+    end_with_json({"version": chosen, "pinned": not remove}, as_json)
 
 
 def prune(
@@ -106,6 +113,7 @@ def prune(
     yes: Annotated[
         bool, typer.Option("--yes", help="Delete. Without it, only say what would be deleted.")
     ] = False,
+    as_json: JsonLine = False,
 ) -> None:
     """Delete old versions and working files; a dry run unless --yes.
 
@@ -138,7 +146,7 @@ def prune(
     forgotten = _old_partials(p)
     verb = "deleting" if yes else "would delete"
     for place in [*old, *abandoned, *files, *forgotten]:
-        console.print(f"{verb} {place}", highlight=False, soft_wrap=True)
+        say(f"{verb} {place}")
     if yes:
         for version in old:
             registry.delete(version)
@@ -147,8 +155,12 @@ def prune(
         delete_working_files(files)
         for place in forgotten:
             storage.delete_tree(place)
+    if not [*old, *abandoned, *files, *forgotten]:
+        say("Nothing is old enough to be deleted.")
+    elif not yes:
+        say("Nothing was deleted. To delete what is listed, add --yes.")
     told = {"versions": old, "unpublished": abandoned, "working_files": files}
-    print_json({"deleted": yes, **told, "partials": forgotten})
+    end_with_json({"deleted": yes, **told, "partials": forgotten}, as_json)
 
 
 def _day_to_come(pipeline: Pipeline, registry: Registry, today: date) -> date:

@@ -9,16 +9,19 @@ import typer
 from twinspire.cli.options import (
     Date,
     Force,
+    JsonLine,
     Late,
     ModeOption,
     NoReuse,
     PipelineFile,
     PromoteOption,
     Run,
+    console,
+    end_with_json,
     json_on_error,
     open_pipeline,
     parse_date,
-    print_json,
+    say,
 )
 from twinspire.runs import live_catalogue, runner
 from twinspire.runs.day_run import DayRun
@@ -38,6 +41,7 @@ def features(
     late: Late = False,
     no_reuse: NoReuse = False,
     run: Run = None,
+    as_json: JsonLine = False,
 ) -> None:
     """Make the day's examples, corpus, queries, transform graph and statistics (Beam).
 
@@ -45,7 +49,7 @@ def features(
     the settings it depends on, so that the days after it read no logs but their own.
     """
     options = {"mode": mode, "force": force, "late": late, "reuse": not no_reuse}
-    _stage("features", pipeline, date, run=run, **options)
+    _stage("features", pipeline, date, as_json, run=run, **options)
 
 
 def train(
@@ -54,21 +58,34 @@ def train(
     mode: ModeOption = "incremental",
     force: Force = False,
     run: Run = None,
+    as_json: JsonLine = False,
 ) -> None:
     """Measure the parent on the day, then train on it; write both towers."""
-    _stage("train", pipeline, date, mode=mode, force=force, run=run)
+    _stage("train", pipeline, date, as_json, mode=mode, force=force, run=run)
 
 
-def embed(pipeline: PipelineFile, date: Date, force: Force = False, run: Run = None) -> None:
+def embed(
+    pipeline: PipelineFile,
+    date: Date,
+    force: Force = False,
+    run: Run = None,
+    as_json: JsonLine = False,
+) -> None:
     """Embed the corpus and a sample of users (Beam)."""
-    _stage("embed", pipeline, date, force=force, run=run)
+    _stage("embed", pipeline, date, as_json, force=force, run=run)
 
 
-def index(pipeline: PipelineFile, date: Date, force: Force = False, run: Run = None) -> None:
+def index(
+    pipeline: PipelineFile,
+    date: Date,
+    force: Force = False,
+    run: Run = None,
+    as_json: JsonLine = False,
+) -> None:
     """Build the nearest-neighbour index, with the settings of the day before while these reach the
     recall asked for; measure its recall.
     """
-    _stage("index", pipeline, date, force=force, run=run)
+    _stage("index", pipeline, date, as_json, force=force, run=run)
 
 
 def publish(
@@ -77,9 +94,10 @@ def publish(
     promote: PromoteOption = "auto",
     force: Force = False,
     run: Run = None,
+    as_json: JsonLine = False,
 ) -> None:
     """Judge the day's version by the gate and publish it; exit 4 when refused."""
-    _stage("publish", pipeline, date, promote=promote, force=force, run=run)
+    _stage("publish", pipeline, date, as_json, promote=promote, force=force, run=run)
 
 
 def refresh(
@@ -96,6 +114,7 @@ def refresh(
     promote: PromoteOption = "auto",
     force: Force = False,
     no_reuse: NoReuse = False,
+    as_json: JsonLine = False,
 ) -> None:
     """Publish the live version's towers with the catalogue as of the end of a day, without
     training.
@@ -105,22 +124,26 @@ def refresh(
     users count events up to the day, as far as they are there. The gate judges the index and how
     much of the catalogue changed; exit 4 when refused.
     """
-    with json_on_error("refresh") as known:
+    with json_on_error("refresh", as_json) as known:
         known["day"] = date
         day_run = DayRun(open_pipeline(pipeline), parse_date(date))
         with _with_addresses_of_refused(day_run, known):
             result = live_catalogue.refresh(
                 day_run, force=force, promote=promote, version=version, reuse=not no_reuse
             )
-        print_json(result | addresses_of(day_run.pipeline, result["version"]))
+        tell_stage(result)
+        _tell_version(result)
+        end_with_json(result | addresses_of(day_run.pipeline, result["version"]), as_json)
 
 
-def _stage(name: str, file: str, date: str, *, run: str | None, **options: Any) -> None:
+def _stage(
+    name: str, file: str, date: str, as_json: bool, *, run: str | None, **options: Any
+) -> None:
     # Arrow, Beam and Matplotlib would load it for nothing. Not so in `run`, where all stages are
     # one process.
     if not STAGES[name].needs_pandas:
         never_import("pandas")
-    with json_on_error(name) as known:
+    with json_on_error(name, as_json) as known:
         known["day"] = date  # as typed: it may turn out to be no date
         # A named run is a scheduler's: one that waited here would keep a slot from earlier days.
         gives_way = run is not None
@@ -129,7 +152,25 @@ def _stage(name: str, file: str, date: str, *, run: str | None, **options: Any) 
             result = runner.run_stage(day_run, name, **options)
         if STAGES[name].publishes:
             result |= addresses_of(day_run.pipeline, result["version"])
-        print_json(result)
+        tell_stage(result)
+        if STAGES[name].publishes:
+            _tell_version(result)
+        end_with_json(result, as_json)
+
+
+def tell_stage(result: dict[str, Any]) -> None:
+    """Says that a stage is done, and how long it took."""
+    day, stage, status = (result[key] for key in ("day", "stage", "status"))
+    console.print(
+        f"[bold]{day}[/] {stage} [green]{status}[/] in {result['seconds']} s", highlight=False
+    )
+
+
+def _tell_version(result: dict[str, Any]) -> None:
+    """Says whether the version is live, and what the gate noted."""
+    for note in result.get("notes", []):
+        say(f"{result['day']} gate: {note}")
+    say(f"{result['version']} is {'' if result['live'] else 'published, and not '}live.")
 
 
 @contextmanager

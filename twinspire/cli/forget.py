@@ -6,10 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from twinspire.cli.options import AsJson, PipelineFile, console, open_pipeline, print_json
+from twinspire.cli.options import AsJson, PipelineFile, console, open_pipeline, print_json, say
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData, TryAgain, UsageError
-from twinspire_core.messages import format_message
 
 _SHOWN = 10
 
@@ -123,29 +122,25 @@ def _tell(result: dict[str, Any]) -> None:
     _list("Rows and names taken out of" if done else "Would be taken out of", result["changed"])
     _list("Deleted" if done else "Would be deleted", result["deleted"])
     if not result["changed"] and not result["deleted"]:
-        _say("No working file holds them.")
+        say("No working file holds them.")
     _list("Still held by the logs, which are their owner's to change", result["logs"])
     _list("Logs that cannot be read, so that nobody can tell", result["unreadable_logs"])
     versions = [f"{one['version']}{' (live)' * one['live']}" for one in result["versions"]]
     _list("Still held by stored versions, which never change", versions)
     if versions:
-        _say(
+        say(
             "The next version is without them. Then delete older ones: twinspire prune PIPELINE"
             " --keep 1 --keep-days 0 --yes"
         )
     if not done:
-        _say("Nothing was changed. To forget them, add --yes.")
+        say("Nothing was changed. To forget them, add --yes.")
 
 
 def _list(title: str, places: list[str]) -> None:
     if not places:
         return
-    _say(f"{title}: {len(places):,}")
+    say(f"{title}: {len(places):,}")
     for place in places[:_SHOWN]:
-        _say(f"  {place}")
+        say(f"  {place}")
     if len(places) > _SHOWN:
-        _say(f"  … and {len(places) - _SHOWN:,} more; --json lists all")
-
-
-def _say(text: str) -> None:
-    console.print(format_message(text), markup=False, highlight=False, soft_wrap=True)
+        say(f"  … and {len(places) - _SHOWN:,} more; --json lists all")

@@ -32,24 +32,8 @@ from twinspire_core.storage.disk_errors import explain
 from twinspire_core.version import __version__
 
 PANELS = {
-    "Start": (prepare.doctor, prepare.init, prepare.partition, prepare.validate),
-    "Every day": (
-        run_days.run,
-        backfill.backfill,
-        scheduling.which_day,
-        scheduling.open_day,
-        scheduling.await_turn,
-        daily.features,
-        daily.train,
-        daily.embed,
-        daily.index,
-        daily.publish,
-        daily.refresh,
-        scheduling.summary,
-        scheduling.close_day,
-        notify.notify,
-        show_days.status,
-    ),
+    "Start": (prepare.partition, prepare.init, prepare.validate, prepare.doctor),
+    "Every day": (run_days.run, show_days.status, backfill.backfill, daily.refresh, notify.notify),
     "Read": (ask.recommend, ask.similar, serve.serve, monitor.monitor, evaluation.evaluate),
     "Versions": (
         list_versions.versions,
@@ -61,7 +45,21 @@ PANELS = {
         change_versions.prune,
         forget.forget,
     ),
+    "For schedulers: the parts of a day's run": (
+        scheduling.which_day,
+        scheduling.open_day,
+        scheduling.await_turn,
+        daily.features,
+        daily.train,
+        daily.embed,
+        daily.index,
+        daily.publish,
+        scheduling.summary,
+        scheduling.close_day,
+    ),
 }
+"""Panels of `--help`, and the commands in each: what a newcomer needs comes first."""
+
 
 _GARBAGE = 50_000
 """New objects between two searches for cycles. Importing and tracing make millions that stay;

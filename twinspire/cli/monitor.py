@@ -2,13 +2,20 @@
 
 import os
 
-from twinspire.cli.options import PipelineFile, json_on_error, open_pipeline, print_json
+from twinspire.cli.options import (
+    JsonLine,
+    PipelineFile,
+    end_with_json,
+    json_on_error,
+    open_pipeline,
+    say,
+)
 from twinspire.cli.serve import TOKEN
 from twinspire.runs.notifications import notify
 from twinspire_core.errors import Unwell
 
 
-def monitor(pipeline: PipelineFile) -> None:
+def monitor(pipeline: PipelineFile, as_json: JsonLine = False) -> None:
     """Ask the live version as users do, and tell somebody (notify.command) if it is too old, too
     slow, or has no good list for somebody.
 
@@ -18,7 +25,7 @@ def monitor(pipeline: PipelineFile) -> None:
 
     Exit codes: 5 a limit is passed or a list is wrong, 99 nothing is live yet.
     """
-    with json_on_error("monitor") as known:
+    with json_on_error("monitor", as_json) as known:
         p = open_pipeline(pipeline)
         from twinspire.monitor.check import check
 
@@ -30,4 +37,5 @@ def monitor(pipeline: PipelineFile) -> None:
             code = Unwell.exit_code
             notify(p, "unwell", health.day, reason, stage="monitor", exit_code=code, command=again)
             raise Unwell(reason)
-        print_json({**known, "status": "well"})
+        say(f"{p.name} is well: {health.version} answers, and no limit is passed.")
+        end_with_json({**known, "status": "well"}, as_json)

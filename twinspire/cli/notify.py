@@ -4,7 +4,14 @@ from typing import Annotated
 
 import typer
 
-from twinspire.cli.options import PipelineFile, open_pipeline, print_json, resolve_day
+from twinspire.cli.options import (
+    JsonLine,
+    PipelineFile,
+    end_with_json,
+    open_pipeline,
+    resolve_day,
+    say,
+)
 from twinspire.cli.scheduling import DayOption, Instant
 from twinspire.runs import notifications
 from twinspire_core.errors import TwinspireError, UsageError
@@ -21,6 +28,7 @@ def notify(
         str | None, typer.Option(metavar="NAME", help="The stage or task that it happened in.")
     ] = None,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why.")] = "This is a test.",
+    as_json: JsonLine = False,
 ) -> None:
     """Run notify.command of the pipeline file, as for a day that needs somebody; by default, to try
     it.
@@ -34,6 +42,7 @@ def notify(
     day = resolve_day(p, date, instant)
     again = f"twinspire run PIPELINE --date {day}"
     told = notifications.notify(p, event, day, reason, stage=stage, command=again)
-    print_json({"day": str(day), "event": event, "told": told})
+    end_with_json({"day": str(day), "event": event, "told": told}, as_json)
     if not told:
         raise TwinspireError("notify.command did not end well; standard error says why.")
+    say("notify.command ended well.")

@@ -1,6 +1,7 @@
 """Arguments that several commands share, and how commands end."""
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
@@ -85,6 +86,13 @@ Deny = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+JsonLine = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Also end with a line of JSON on a terminal, as everywhere else: in a pipe, a file.",
+    ),
+]
 OneVersion = Annotated[
     str | None,
     typer.Argument(
@@ -187,12 +195,26 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, default=str), flush=True)
 
 
+def end_with_json(value: Any, as_json: bool) -> None:
+    """A command that does something ends with a line for whoever reads it by a program. At a terminal
+    people read what it did in words, which go to standard error.
+    """
+    if as_json or not sys.stdout.isatty():
+        print_json(value)
+
+
+def say(text: str) -> None:
+    """A line for people: a long one is not broken, so that commands and paths can be copied."""
+    console.print(format_message(text), markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
-def json_on_error(stage: str) -> Iterator[dict[str, Any]]:
+def json_on_error(stage: str, as_json: bool) -> Iterator[dict[str, Any]]:
     """A command's standard output ends with a JSON line, also when it fails.
 
     Args:
       stage: name of the stage or command.
+      as_json: whether it does so at a terminal, too.
 
     Yields:
       What the line holds if it fails, for the command to add to.
@@ -210,7 +232,7 @@ def json_on_error(stage: str) -> Iterator[dict[str, Any]]:
             "reason": format_message(told),
             **told.facts(),
         }
-        print_json(known)
+        end_with_json(known, as_json)
         if told is not error:
             raise told from error
         raise

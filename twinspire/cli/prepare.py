@@ -17,12 +17,15 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from twinspire.cli import doctor as diagnosis
 from twinspire.cli.options import (
     AsJson,
+    JsonLine,
     PipelineFile,
     console,
+    end_with_json,
     open_pipeline,
     parse_date,
     print_json,
     resolve_day,
+    say,
 )
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.tables.deployment import PipelineConfig
@@ -125,6 +128,7 @@ def partition(
         bool,
         typer.Option("--replace", help="Also where rows that lie there already would be lost."),
     ] = False,
+    as_json: JsonLine = False,
 ) -> None:
     """Lay raw logs out as one folder per day, as every stage reads them. Unchanged days are left
     alone.
@@ -154,7 +158,8 @@ def partition(
         text=text or (),
         done_marker=done_marker,
     )
-    print_json(asdict(lay_out(sources, to, layout, rejected=rejected, replace=replace)))
+    summary = lay_out(sources, to, layout, rejected=rejected, replace=replace)
+    end_with_json(asdict(summary), as_json)
 
 
 def lay_out(
@@ -183,7 +188,25 @@ def lay_out(
         )
     if summary.warning:
         console.print(f"Warning: {summary.warning}", markup=False, highlight=False, soft_wrap=True)
+    say(_outcome(summary))
     return summary
+
+
+def _outcome(summary: "Summary") -> str:
+    """What became of the input, in a sentence or two."""
+    if not summary.days:
+        return f"{summary.rows:,} rows were read, and none was written."
+    text = f"{summary.rows:,} rows, in {summary.days:,} days from {summary.first} to {summary.last}"
+    text += f": {summary.written:,} written, {summary.unchanged:,} as before"
+    text += f", {summary.replaced:,} replaced." if summary.replaced else "."
+    if summary.outside:
+        text += f" {summary.outside:,} rows are of days outside of --from and --to."
+    if summary.rejected:
+        text += f" {summary.rejected:,} malformed rows were set aside."
+    if summary.missing:
+        text += f" Days without rows: {', '.join(map(str, summary.missing[:5]))}"
+        text += f", and {len(summary.missing) - 5:,} more." if len(summary.missing) > 5 else "."
+    return text
 
 
 def _optional_date(text: str | None) -> date | None:

@@ -1,28 +1,35 @@
 """All stages of a day, or of a range of days, as one command."""
 
+import json
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import date, timedelta
 from typing import Annotated, Any
 
 import typer
 
+from twinspire.cli.daily import tell_stage
 from twinspire.cli.options import (
     Force,
+    JsonLine,
     Late,
     ModeOption,
     NoReuse,
     PipelineFile,
     PromoteOption,
     console,
+    end_with_json,
     open_pipeline,
     parse_date,
-    print_json,
     resolve_day,
+    say,
 )
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire.runs import run_leases, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify_of_error
-from twinspire.runs.stages import STAGES
+from twinspire.runs.stages import FEATURES, STAGES
+from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.display.table import Table
 from twinspire_core.errors import (
@@ -60,6 +67,7 @@ def run(
     late: Late = False,
     promote: PromoteOption = "auto",
     no_reuse: NoReuse = False,
+    as_json: JsonLine = False,
 ) -> None:
     """Run all stages of a day, or of a range of days oldest first, without Airflow.
 
@@ -69,19 +77,22 @@ def run(
     p = open_pipeline(pipeline)
     options: dict[str, Any] = {"mode": mode, "force": force, "late": late, "promote": promote}
     options["reuse"] = not no_reuse
-    outcomes = run_each(p, _range(p, date, first, last), **options)
+    outcomes = run_each(p, _range(p, date, first, last), as_json, **options)
     ends = {of_day["outcome"] for of_day in outcomes}
     for outcome, kind in (("refused", GateRefused), ("late", LogsLate)):
         if outcome in ends:
             raise typer.Exit(kind.exit_code)
 
 
-def run_each(pipeline: Pipeline, days: list[date], **options: Any) -> list[dict[str, Any]]:
+def run_each(
+    pipeline: Pipeline, days: list[date], as_json: bool = False, **options: Any
+) -> list[dict[str, Any]]:
     """Runs all stages of some days, and tells how each ended.
 
     Args:
       pipeline: whose days.
       days: oldest first.
+      as_json: whether JSON also goes to a terminal.
       options: of `runner.run_stage`.
 
     Returns: The outcome of each day.
@@ -93,22 +104,20 @@ def run_each(pipeline: Pipeline, days: list[date], **options: Any) -> list[dict[
     except TwinspireError as error:
         failed = {"day": str(days[len(outcomes)]), "outcome": "failed"}
         outcomes.append({**failed, "reason": format_message(error), "seconds": {}})
-        _tell(pipeline, outcomes)
+        _tell(pipeline, outcomes, as_json)
         if left := days[len(outcomes) :]:
-            console.print(
+            say(
                 f"{failed['day']} failed, and the days after it, to {left[-1]}, were not run. Once it"
-                " is mended, the same command goes on from there.",
-                highlight=False,
-                soft_wrap=True,
+                " is mended, the same command goes on from there."
             )
         raise
-    _tell(pipeline, outcomes)
+    _tell(pipeline, outcomes, as_json)
     return outcomes
 
 
-def _tell(pipeline: Pipeline, outcomes: list[dict[str, Any]]) -> None:
+def _tell(pipeline: Pipeline, outcomes: list[dict[str, Any]], as_json: bool) -> None:
     console.print(terminal_table(_outcome_table(outcomes)))
-    print_json({"pipeline": pipeline.name, "days": outcomes})
+    end_with_json({"pipeline": pipeline.name, "days": outcomes}, as_json)
 
 
 def _range(pipeline: Pipeline, day: str | None, first: str | None, last: str | None) -> list[date]:
@@ -133,6 +142,7 @@ def _run_stages(run: DayRun, **options: Any) -> dict[str, Any]:
     """Runs all stages of a day: its outcome, and the seconds that each took."""
     seconds: dict[str, float] = {}
     result: dict[str, Any] = {}
+    rejected: dict[str, int] = {}
     for name in STAGES:
         try:
             result = runner.run_stage(run, name, **options)
@@ -155,14 +165,44 @@ def _run_stages(run: DayRun, **options: Any) -> dict[str, Any]:
             notify_of_error(run.pipeline, run.day, name, error)
             raise
         seconds[name] = result["seconds"]
-        console.print(
-            f"[bold]{run.day}[/] {name} [green]{result['status']}[/] in {result['seconds']} s",
-            highlight=False,
-        )
+        tell_stage(result)
+        if name == FEATURES.name:
+            rejected = result["rejected"]
+            for line in _rejected_records(result):
+                say(line)
     for warning in result.get("notes", []):
-        console.print(f"{run.day} gate: {warning}", highlight=False, soft_wrap=True)
+        say(f"{run.day} gate: {warning}")
     headline = {key: result.get(key) for key in ("version", "live", "parent")}
-    return {"day": str(run.day), "outcome": "published", "seconds": seconds, **headline}
+    done = {"outcome": "published", "seconds": seconds, "rejected": rejected}
+    return {"day": str(run.day), **done, **headline}
+
+
+def _rejected_records(result: dict[str, Any]) -> Iterator[str]:
+    """How many records the stage `features` rejected and why, one of them, and where all are."""
+    counts = [("events", result["day"], result["rejected"], result["rows"])]
+    for table, snapshots in result["snapshots"].items():
+        for day, rows in snapshots.items():
+            counts.append((table, day, rows["rejected"], rows["rows"] + _total(rows["rejected"])))
+    counts = [count for count in counts if count[2]]
+    for table, day, reasons, rows in counts:
+        most_frequent = sorted(reasons.items(), key=lambda reason: -reason[1])
+        why = "; ".join(f"{n:,}: {reason}" for reason, n in most_frequent)
+        yield f"{table} of {day}: {_total(reasons):,} of {rows:,} records were rejected. {why}"
+    if not counts:
+        return
+    from twinspire_core.contracts import feature_schema  # it loads Arrow
+
+    place = storage.join(result["attempt"], feature_schema.REJECTED, "records.jsonl")
+    with suppress(FileNotFoundError):  # of a day that was done before and is pruned by now
+        example = json.loads(storage.read_bytes(place).partition(b"\n")[0])
+        yield (
+            f"One of them is record {example['row']:,} of {example['file']}: {example['reason']},"
+            f" found {example['value']}. All: {place}"
+        )
+
+
+def _total(reasons: dict[str, int]) -> int:
+    return sum(reasons.values())
 
 
 def _outcome_table(outcomes: list[dict[str, Any]]) -> Table:

@@ -9,14 +9,16 @@ import typer
 
 from twinspire.cli.options import (
     Date,
+    JsonLine,
     PipelineFile,
     Run,
     console,
+    end_with_json,
     json_on_error,
     open_pipeline,
     parse_date,
-    print_json,
     resolve_day,
+    say,
 )
 from twinspire.cli.show_days import needing_attention
 from twinspire.cli.terminal_tables import terminal_table
@@ -57,26 +59,35 @@ Wait = Annotated[
 ]
 
 
-def which_day(pipeline: PipelineFile, date: DayOption = None, instant: Instant = None) -> None:
+def which_day(
+    pipeline: PipelineFile,
+    date: DayOption = None,
+    instant: Instant = None,
+    as_json: JsonLine = False,
+) -> None:
     """Tell which day a run is about. Opens nothing."""
-    with json_on_error("which-day") as known:
+    with json_on_error("which-day", as_json) as known:
         p = open_pipeline(pipeline)
         chosen = _choose_day(p, date, instant, known)
-        _print_state(p, chosen)
+        end_with_json(_which(p, chosen), as_json)
 
 
 def open_day(
-    pipeline: PipelineFile, date: DayOption = None, instant: Instant = None, run: Run = None
+    pipeline: PipelineFile,
+    date: DayOption = None,
+    instant: Instant = None,
+    run: Run = None,
+    as_json: JsonLine = False,
 ) -> None:
     """Check that the day's logs are there and plausible; with --run, open the day, so that later
     ones wait for it.
 
     Exit codes: 75 the logs are late, 99 the day is empty, 3 the day is suspiciously small.
     """
-    with json_on_error("open-day") as known:
+    with json_on_error("open-day", as_json) as known:
         p = open_pipeline(pipeline)
         chosen = _choose_day(p, date, instant, known)
-        _open(p, chosen, run)
+        end_with_json(_open(p, chosen, run), as_json)
 
 
 def await_turn(
@@ -85,31 +96,37 @@ def await_turn(
     instant: Instant = None,
     wait: Wait = 0,
     run: Run = None,
+    as_json: JsonLine = False,
 ) -> None:
     """Tell whether all earlier days have ended.
 
     Exit codes: 75 not yet, 2 none of them ended for as long as train.wait.
     """
-    with json_on_error("await-turn") as known:
+    with json_on_error("await-turn", as_json) as known:
         p = open_pipeline(pipeline)
         chosen = _choose_day(p, date, instant, known)
-        _await(p, chosen, run, wait)
+        end_with_json(_await(p, chosen, run, wait), as_json)
 
 
 def close_day(
-    pipeline: PipelineFile, date: DayOption = None, instant: Instant = None, run: Run = None
+    pipeline: PipelineFile,
+    date: DayOption = None,
+    instant: Instant = None,
+    run: Run = None,
+    as_json: JsonLine = False,
 ) -> None:
     """End what is open of the day, so that later days go on.
 
     With --run only the run of this name is ended; without a day, whatever day it is of.
     """
-    with json_on_error("close-day") as known:
+    with json_on_error("close-day", as_json) as known:
         p = open_pipeline(pipeline)
         # A scheduler knows its run, but not the day, where the task that resolves it was killed.
         if run and not (date or instant):
-            _close_run(p, run)
+            result = _close_run(p, run)
         else:
-            _close(p, _choose_day(p, date, instant, known), run)
+            result = _close(p, _choose_day(p, date, instant, known), run)
+        end_with_json(result, as_json)
 
 
 def day(
@@ -127,20 +144,21 @@ def day(
     """Do what `open-day`, `await-turn`, `close-day` and `which-day` do: their old name, for one
     release.
     """
-    with json_on_error("day") as known:
+    with json_on_error("day", as_json=True) as known:
         p = open_pipeline(pipeline)
         if close and run and not (date or instant):
-            _close_run(p, run)
+            end_with_json(_close_run(p, run), as_json=True)
             return
         chosen = _choose_day(p, date, instant, known)
         if close:
-            _close(p, chosen, run)
+            result = _close(p, chosen, run)
         elif turn:
-            _await(p, chosen, run, wait)
+            result = _await(p, chosen, run, wait)
         elif check:
-            _open(p, chosen, run)
+            result = _open(p, chosen, run)
         else:
-            _print_state(p, chosen)
+            result = _which(p, chosen)
+        end_with_json(result, as_json=True)
 
 
 def _choose_day(
@@ -152,30 +170,47 @@ def _choose_day(
     return chosen
 
 
-def _open(pipeline: Pipeline, day: date, run: str | None) -> None:
+def _which(pipeline: Pipeline, day: date) -> dict[str, Any]:
+    result = _state(pipeline, day)
+    say(f"{day}: {result['state'] or 'not run yet'}.")
+    return result
+
+
+def _open(pipeline: Pipeline, day: date, run: str | None) -> dict[str, Any]:
     checked = runner.check_source(DayRun(pipeline, day, lease=run))
-    _print_state(pipeline, day, input=checked)
+    usual = checked["usual_rows"]
+    as_usual = f"; {usual:,.0f} are usual on its weekday" if usual else ""
+    say(f"{day} has {checked['rows']:,} events{as_usual}.")
+    return _state(pipeline, day, input=checked)
 
 
-def _await(pipeline: Pipeline, day: date, run: str | None, wait: float) -> None:
+def _await(pipeline: Pipeline, day: date, run: str | None, wait: float) -> dict[str, Any]:
     day_order.ask_turn(pipeline, day, run, timedelta(seconds=wait))
-    _print_state(pipeline, day)
+    say(f"All days before {day} have ended.")
+    return _state(pipeline, day)
 
 
-def _close(pipeline: Pipeline, day: date, run: str | None) -> None:
+def _close(pipeline: Pipeline, day: date, run: str | None) -> dict[str, Any]:
     closed = run_leases.end_runs(pipeline, [day], run, _CLOSED)
-    _print_state(pipeline, day, closed=closed)
+    _tell_closed(closed)
+    return _state(pipeline, day, closed=closed)
 
 
-def _close_run(pipeline: Pipeline, run: str) -> None:
-    print_json({"closed": run_leases.end_runs(pipeline, attempts.days(pipeline), run, _CLOSED)})
+def _close_run(pipeline: Pipeline, run: str) -> dict[str, Any]:
+    closed = run_leases.end_runs(pipeline, attempts.days(pipeline), run, _CLOSED)
+    _tell_closed(closed)
+    return {"closed": closed}
 
 
-def _print_state(pipeline: Pipeline, day: date, **more: Any) -> None:
-    print_json({"day": str(day), "state": run_leases.state(pipeline, day), **more})
+def _tell_closed(runs: list[str]) -> None:
+    say(f"Closed: {', '.join(runs)}." if runs else "No run was open.")
 
 
-def summary(pipeline: PipelineFile, date: Date) -> None:
+def _state(pipeline: Pipeline, day: date, **more: Any) -> dict[str, Any]:
+    return {"day": str(day), "state": run_leases.state(pipeline, day), **more}
+
+
+def summary(pipeline: PipelineFile, date: Date, as_json: JsonLine = False) -> None:
     """Tell how a day ended: its version, its figures beside the baselines', what it cost, and with
     which days of its week something is to be done.
     """
@@ -194,7 +229,18 @@ def summary(pipeline: PipelineFile, date: Date) -> None:
         table = quality_table(DayMetrics.read(train.uri), chosen, p.evaluation.ks)
         console.print(terminal_table(table))
     result["attention"] = needing_attention(p, chosen)
-    print_json(result)
+    _tell_summary(result)
+    end_with_json(result, as_json)
+
+
+def _tell_summary(result: dict[str, Any]) -> None:
+    """The day's state, its version and why it was skipped, in a line."""
+    text = f"{result['day']}: {result['state'] or 'not run yet'}"
+    if version := result["stages"].get("publish", {}).get("version"):
+        text += f", version {version}"
+    if reason := result.get("reason"):
+        text += f". {format_message(reason)}"
+    say(text)
 
 
 def _why_skipped(pipeline: Pipeline, day: date) -> str:

@@ -1,6 +1,7 @@
 """`twinspire run` of a range: what is told of its days, however they end."""
 
 import json
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -49,3 +50,29 @@ def test_a_last_day_that_fails_leaves_none_out(days, capsys):
     told = capsys.readouterr()
     assert [day["outcome"] for day in json.loads(told.out)["days"]] == ["failed"]
     assert "were not run" not in told.err
+
+
+def test_rejected_records_are_counted_by_reason_and_one_is_shown(tmp_path, monkeypatch, capsys):
+    record = {"row": 7, "file": "part-0.csv", "reason": "no user", "value": "null"}
+    (tmp_path / "rejected").mkdir()
+    (tmp_path / "rejected/records.jsonl").write_text(json.dumps(record) + "\n")
+
+    def run_stage(run, name, **options):
+        result = {"day": "2024-03-01", "stage": name, "status": "done", "seconds": 1.0}
+        if name == "features":
+            snapshot = {"rows": 9, "rejected": {"no item": 1}, "duplicates": 0}
+            result |= {"attempt": str(tmp_path), "rows": 1200, "rejected": {"a": 1, "no user": 3}}
+            result["snapshots"] = {"items": {"2024-02-28": snapshot}, "users": {}}
+        return result
+
+    shop = SimpleNamespace(name="shop", registry=SimpleNamespace(root=str(tmp_path)))
+    monkeypatch.setattr(run_days, "open_pipeline", lambda file: shop)
+    monkeypatch.setattr(run_days.run_leases, "own_run", lambda pipeline, day: nullcontext())
+    monkeypatch.setattr(run_days.runner, "run_stage", run_stage)
+    run_days.run("shop", date="2024-03-01")
+    told = capsys.readouterr()
+    assert json.loads(told.out)["days"][0]["rejected"] == {"a": 1, "no user": 3}
+    assert "events of 2024-03-01: 4 of 1,200 records were rejected. 3: no user; 1: a\n" in told.err
+    assert "items of 2024-02-28: 1 of 10 records were rejected. 1: no item\n" in told.err
+    assert "record 7 of part-0.csv: no user, found null. All: " in told.err
+    assert f"{tmp_path}/rejected/records.jsonl\n" in told.err

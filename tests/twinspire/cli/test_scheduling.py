@@ -112,3 +112,12 @@ def test_only_the_commands_are_shown():
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).stdout
     assert {"which-day", "open-day", "await-turn", "close-day"} <= set(re.findall(r"[\w-]+", shown))
     assert not re.search(r"│ day ", shown)
+
+
+def test_what_only_schedulers_call_is_shown_last():
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).stdout
+    panels = re.findall(r"─ ([\w :']+) ─", shown)
+    assert panels[1] == "Start" and panels[-1].startswith("For schedulers")
+    *_, last = shown.split("For schedulers")
+    assert {"which-day", "features", "close-day"} <= set(re.findall(r"│ ([\w-]+)", last))
+    assert not {"run", "status", "recommend"} & set(re.findall(r"│ ([\w-]+)", last))

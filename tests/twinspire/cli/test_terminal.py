@@ -1,0 +1,52 @@
+"""What people see at a terminal, and programs in a pipe."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.terminal import watch
+
+FILE = """
+pipeline = {{ name = "shop", work_root = "{0}/work" }}
+source = {{ events = "{0}/events/dt={{date}}/" }}
+columns = {{ user = "user", item = "item", time = "time" }}
+registry = {{ root = "{0}/registry" }}
+[features]
+user = {{ kind = "id", tower = "query" }}
+item = {{ kind = "id", tower = "item" }}
+"""
+
+
+@pytest.fixture
+def shop(tmp_path):
+    (tmp_path / "log.csv").write_text("user,item,time\nu,i,2024-03-01T10:00:00\n")
+    (tmp_path / "shop.toml").write_text(FILE.format(tmp_path))
+    return tmp_path
+
+
+def commands(shop):
+    """Commands that end with a line of JSON in a pipe, and words that they end with."""
+    file, out = str(shop / "shop.toml"), f"{shop}/events/dt={{date}}/"
+    yield ["partition", str(shop / "log.csv"), "--out", out, "--time", "time"], "1 rows, in 1 days"
+    yield ["open-day", file, "--date", "2024-03-01", "--run", "one"], "2024-03-01 has 1 events."
+    yield ["which-day", file, "--date", "2024-03-01"], "2024-03-01: open."
+    yield ["close-day", file, "--run", "one"], "Closed: one."
+    yield ["prune", file], "Nothing is old enough to be deleted."
+    yield ["await-turn", file, "--date", "yesterday"], "found 'yesterday'."
+
+
+def test_a_terminal_gets_words_and_json_only_where_it_is_asked_for(shop):
+    for arguments, words in commands(shop):
+        seen = watch([sys.executable, "-m", "twinspire", *arguments])
+        assert words in seen.text and "{" not in seen.text, seen.text
+    seen = watch([sys.executable, "-m", "twinspire", *arguments, "--json"])
+    assert '"exit_code": 2' in seen.text and words in seen.text
+
+
+def test_a_pipe_gets_json_in_any_case(shop):
+    command = [sys.executable, "-m", "twinspire", "which-day", str(shop / "shop.toml")]
+    command += ["--date", "2024-03-01"]
+    lines = [subprocess.check_output([*command, *more]) for more in ((), ("--json",))]
+    assert [json.loads(line) for line in lines] == [{"day": "2024-03-01", "state": None}] * 2
