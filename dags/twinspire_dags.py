@@ -42,7 +42,8 @@ Days missed while Airflow was down are not made up for by themselves: `twinspire
 lists them, and `twinspire backfill PIPELINE --from DAY --to DAY` runs them, oldest first. To create
 a backfill here instead, give its range as instants of the pipeline's zone, from the first day's
 midnight to the last day's end (`2017-10-02T00:00+09:00`, `2017-10-06T23:59+09:00`), and let one day
-run at a time. Never clear a run of a cancelled backfill: it would stay queued. Create a new one.
+run at a time. On SQLite, pause the DAG before and unpause it after that. Never clear a run of a
+cancelled backfill: it would stay queued. Create a new one.
 """
 
 import shlex

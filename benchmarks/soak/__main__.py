@@ -78,7 +78,12 @@ def soak(days: int, seed: int, folder: Path) -> dict:
     with ExitStack() as stack:
         database = stack.enter_context(postgres.server())
         airflow = LocalAirflow(
-            folder / "airflow", file.parent, schedule=False, database=database.url, env=SETTINGS
+            folder / "airflow",
+            file.parent,
+            schedule=False,
+            database=database.url,
+            restarts=days,
+            env=SETTINGS,
         )
         rest = stack.enter_context(airflow).wait_until_healthy(timeout=300)
         rest.wait_for_dag("soak")

@@ -83,8 +83,9 @@ def _stay(port: int) -> None:
     with LocalAirflow(HOME, PIPELINES, schedule=False, port=port) as airflow:
         backfill.wait_for(airflow, console)
         console.print(
-            "The schedule is off: start runs and backfills by hand. Ctrl-C stops Airflow. For"
-            " `twinspire backfill`, in another terminal:"
+            "The schedule is off: start runs and backfills by hand. A DAG has to be paused when its"
+            " backfill is created. Ctrl-C stops Airflow. For `twinspire backfill --unpause`, in"
+            " another terminal:"
         )
         console.print(
             f"export TWINSPIRE_AIRFLOW_URL={airflow.url} TWINSPIRE_AIRFLOW_USER={airflow.user}"

@@ -10,7 +10,7 @@ from rich.live import Live
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
 from twinspire.backfills.airflow_backfills import start_backfill
-from twinspire.backfills.airflow_rest import AirflowRest
+from twinspire.backfills.airflow_rest import AirflowRest, readable_errors
 from twinspire.backfills.progress_board import STAGES, Board, Cell
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import TwinspireError
@@ -39,11 +39,20 @@ def run(
 
     Raises:
       RunFailed: a task failed; says which, with the end of its log and where it lies.
+      TryAgain: Airflow does not work.
     """
+    with readable_errors(rest):
+        _run(airflow, rest, pipeline, days, console)
+
+
+def _run(
+    airflow: LocalAirflow, rest: AirflowRest, pipeline: Pipeline, days: list[date], console: Console
+) -> None:
     dag = pipeline.name
     rest.wait_for_dag(dag)
-    rest.unpause(dag)
+    # Airflow pauses new DAGs: `start_backfill` says why this comes before unpausing.
     start_backfill(rest, dag, days[0], days[-1], zone=pipeline.zone, again="completed")
+    rest.unpause(dag)
     board = Board(days, pipeline.zone)
     with Live(
         board, console=console, refresh_per_second=4, transient=not console.is_terminal

@@ -26,20 +26,22 @@ from twinspire_core.errors import TryAgain, UsageError
 MARK = "TWINSPIRE_LOCAL_AIRFLOW"
 DAGS = Path(__file__).parents[2] / "dags"
 
-
-_STANDALONE = "exec airflow standalone"
-# As docker/compose.yaml starts them. What has ended is started again, after what it left has gone: the
-# workers of a scheduler that was killed would stay for ever.
-_APART = """
+RESTARTS = 3
+# As docker/compose.yaml starts them. A part that has ended is started again, a few times: whatever makes
+# it end so often will not go away. What it left is killed first: the workers of a scheduler that was killed
+# would stay for ever.
+_PARTS = """
 part() {
   set -m  # each in a process group of its own
   trap 'kill $!; wait; exit' TERM
-  while true; do
+  for start in $(seq 0 "$RESTARTS"); do
     airflow "$@" & wait $!
-    echo "airflow $1 has ended with $?, and is started again"
+    echo "airflow $1 has ended with exit code $?, after $start of $RESTARTS restarts"
     kill -KILL -- -$! 2>/dev/null
     sleep 1
   done
+  echo "airflow $1 ends again and again: all of Airflow is stopped"
+  kill -TERM $$
 }
 trap 'kill $(jobs -p); wait' INT TERM  # children of a shell like this one ignore SIGINT
 airflow db migrate || exit
@@ -57,8 +59,8 @@ PATIENCE = {
 
 
 class LocalAirflow:
-    """`airflow standalone` with its own home, as a context manager that starts and stops it; on
-    another database, Airflow's parts as processes of their own, as deployments have them.
+    """Airflow's four parts as processes of their own, as deployments have them: a context manager
+    that starts and stops them. A part whose process has ended is started again.
 
     Attributes:
       home: AIRFLOW_HOME. Kept between starts, and with it the runs and their logs.
@@ -76,6 +78,7 @@ class LocalAirflow:
         schedule: bool = True,
         port: int | None = None,
         database: str | None = None,
+        restarts: int = RESTARTS,
         env: dict[str, str] | None = None,
     ) -> None:
         """Prepares the folder and the settings; starts nothing.
@@ -87,6 +90,7 @@ class LocalAirflow:
           schedule: whether unpaused DAGs run by their schedule. Off: only by hand and by backfill.
           port: of the UI; a free one by default.
           database: an SQLAlchemy URL, of an empty database or one of Airflow's; by default SQLite.
+          restarts: how often each part is started again; then all of Airflow is stopped.
           env: further variables for Airflow and its tasks.
         """
         self.home = home.absolute()
@@ -94,16 +98,18 @@ class LocalAirflow:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.user, self.password = "admin", secrets.token_urlsafe(9)
-        self.log = self.home / "standalone.log"
-        self.rest = AirflowRest(self.url, self.user, self.password)
+        self.log = self.home / "airflow.log"
+        self.rest = self._client()
         self._process: subprocess.Popen[bytes] | None = None
         # Holds the pid of the session's first process
         self._lock_file = self.home.with_name(f"{self.home.name}.lock")
-        self._script = _APART if database else _STANDALONE
         settings = self._settings(pipelines.absolute(), schedule)
         if database:
             settings["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database
-        self._env = {**os.environ, **settings, **(env or {})}
+        self._env = {**os.environ, **settings, "RESTARTS": str(restarts), **(env or {})}
+
+    def _client(self) -> AirflowRest:
+        return AirflowRest(self.url, self.user, self.password, server_log=self.log)
 
     def _settings(self, pipelines: Path, schedule: bool) -> dict[str, str]:
         passwords = self.home / "passwords.json"
@@ -162,7 +168,7 @@ class LocalAirflow:
                 " setup`."
             )
         self._take_home()
-        self.rest = AirflowRest(self.url, self.user, self.password)
+        self.rest = self._client()
         if self.fresh:
             shutil.rmtree(self.home, ignore_errors=True)
         self.home.mkdir(parents=True, exist_ok=True)
@@ -171,7 +177,7 @@ class LocalAirflow:
         self._without_log_servers(airflow)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                ["bash", "-c", self._script],
+                ["bash", "-c", _PARTS],
                 env=self._env,
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
@@ -253,7 +259,7 @@ class LocalAirflow:
             return
         with processes.undisturbed():
             if process.poll() is None:
-                process.send_signal(signal.SIGINT)  # SIGTERM would orphan its children
+                process.send_signal(signal.SIGINT)
             # An idle Airflow needs 3 to 12 s; a busy one would wait for its tasks.
             processes.end(self.processes, patience=12)
             process.wait()

@@ -1,14 +1,18 @@
-"""`twinspire backfill` beside a real Airflow, over stages that take no time.
+"""`twinspire backfill` with a real Airflow, over stages that take no time.
 
-The tests of this file follow each other, as a week of somebody on call: each goes on from what the
-ones before have left.
+The first tests follow each other, as a week of somebody on call: each goes on from what the ones
+before have left. Those at the end each start an Airflow of their own: on a busy machine, and one whose
+scheduler is killed.
 """
 
+import contextlib
 import json
+import os
 import stat
+import subprocess
 import sys
 import time
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -18,13 +22,14 @@ from typer.testing import CliRunner
 from examples.local_airflow.server import LocalAirflow, free_port
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import version_date
+from tests.dags import kills, postgres
 from twinspire.backfills.airflow_backfills import runs_of_days
 from twinspire.cli.main import app
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts import attempts
 from twinspire_core.errors import TwinspireError
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
 
 ZONE = "America/New_York" if datetime.now(ZoneInfo("America/New_York")).hour < 23 else "Asia/Tokyo"
 QUICK = Path(__file__).parent / "quick_stages.py"
@@ -68,21 +73,32 @@ def airflow(shop):
 @pytest.fixture
 def backfill(shop, airflow):
     """Types the command: its exit code, the JSON of its last line, and what people read."""
+    return lambda *options, **login: typed(airflow, shop, *options, **login)
 
-    def run(*options, user=airflow.user, url=airflow.url):
-        env = {
-            "TWINSPIRE_AIRFLOW_URL": url,
-            "TWINSPIRE_AIRFLOW_USER": user,
-            "TWINSPIRE_AIRFLOW_PASSWORD": airflow.password,
-        }
-        done = CliRunner().invoke(app, ["backfill", str(shop), *map(str, options)], env=env)
-        code, error = done.exit_code, done.exception
-        if isinstance(error, TwinspireError):
-            code = error.exit_code
-        lines = done.stdout.splitlines()
-        return code, json.loads(lines[-1]) if lines else {}, f"{done.stderr}\n{error}"
+
+@pytest.fixture
+def paused_backfill(backfill, airflow):
+    """The same after the DAG was paused, which unpauses it."""
+
+    def run(*options):
+        airflow.rest.unpause("ten", paused=True)
+        return backfill(*options, "--unpause")
 
     return run
+
+
+def typed(airflow, file, *options, user=None, url=None):
+    env = {
+        "TWINSPIRE_AIRFLOW_URL": url or airflow.url,
+        "TWINSPIRE_AIRFLOW_USER": user or airflow.user,
+        "TWINSPIRE_AIRFLOW_PASSWORD": airflow.password,
+    }
+    done = CliRunner().invoke(app, ["backfill", str(file), *map(str, options)], env=env)
+    code, error = done.exit_code, done.exception
+    if isinstance(error, TwinspireError):
+        code = error.exit_code
+    lines = done.stdout.splitlines()
+    return code, json.loads(lines[-1]) if lines else {}, f"{done.stderr}\n{error}"
 
 
 def over(first, last, *options):
@@ -140,10 +156,18 @@ def test_what_has_a_run_is_left_out_and_it_is_said_why(backfill):
     assert (code, told["days"], told["backfill"]) == (0, [str(ago(4)), str(ago(1))], None)
 
 
-def test_a_cancelled_backfill_is_gone_on_with_by_a_new_one(backfill, shop, airflow):
+def test_on_sqlite_a_live_dag_is_not_backfilled(backfill, airflow):
+    code, told, said = backfill(*over(6, 1, "--redo", "failed", "--unpause"))
+    assert (code, told) == (2, {}) and f"Pause it at {airflow.url}/dags/ten" in said
+    assert not airflow.rest.call("GET", "dags/ten")["is_paused"]
+
+
+def test_a_cancelled_backfill_is_gone_on_with_by_a_new_one(
+    backfill, paused_backfill, shop, airflow
+):
     rest = airflow.rest
     (shop.parents[1] / "logs" / "mended").touch()
-    code, told, _ = backfill(*over(6, 1, "--redo", "failed"))
+    code, told, _ = paused_backfill(*over(6, 1, "--redo", "failed"))
     assert code == 0 and told["days"] == [str(ago(4)), str(ago(1))]
     code, _, said = backfill(*over(6, 3))
     assert code == 2 and f"Backfill {told['backfill']} of {ago(6)} to {ago(1)} is under way" in said
@@ -159,18 +183,18 @@ def test_a_cancelled_backfill_is_gone_on_with_by_a_new_one(backfill, shop, airfl
     assert code == 2 and f"those of {ago(1)} are queued" in said and "--cancel" in said
     assert backfill("--cancel")[1]["cancelled"] == []
 
-    code, told, said = backfill(*over(6, 1, "--redo", "failed", "--wait"))
+    code, told, said = paused_backfill(*over(6, 1, "--redo", "failed", "--wait"))
     assert code == 0, said
     assert str(ago(1)) in outcomes(told) and set(outcomes(told).values()) == {"published"}
     assert (ago(4), ago(5)) in days_and_parents(shop)
 
 
-def test_stale_days_alone_are_made_again(backfill, shop):
+def test_stale_days_alone_are_made_again(backfill, paused_backfill, shop):
     pipeline = load(shop)
     before = {n: attempts.latest(pipeline, ago(n), "train").uri for n in range(1, 7)}
     part = next((shop.parents[1] / f"logs/events/dt={ago(1)}").iterdir())
     part.rename(part.with_name("mended.parquet"))
-    code, told, said = backfill(*over(6, 1, "--redo", "stale", "--wait"))
+    code, told, said = paused_backfill(*over(6, 1, "--redo", "stale", "--wait"))
     assert code == 0, said
     # Of the days before, some are stale since an earlier day was filled in.
     assert str(ago(1)) in outcomes(told) and str(ago(6)) not in outcomes(told)
@@ -186,3 +210,93 @@ def until(true, seconds=120):
     while not true():
         assert time.monotonic() < end
         time.sleep(0.5)
+
+
+FEW = [date(2024, 5, day) for day in range(6, 11)]
+OVER_FEW = ("--from", FEW[0], "--to", FEW[-1])
+STUB = """#!/bin/sh
+# A stage that does nothing: its day is skipped, but for the one that is held.
+echo '{"status": "done", "day": "2024-05-06", "state": "published", "reason": "a stub"}'
+case "$3" in
+  open-day) [ -n "$HELD" ] || exit 99;;
+  features) [ -z "$HELD" ] || { touch "$HELD/begun"; while [ ! -e "$HELD/go" ]; do sleep 0.2; done; };;
+esac
+"""
+
+
+@contextlib.contextmanager
+def stub_airflow(root, pipeline_of, names, **options):
+    """A fresh Airflow over stages that do nothing, with a DAG of each name."""
+    (root / "pipelines").mkdir()
+    for name in names:
+        (root / f"pipelines/{name}.toml").write_text(pipeline_of(name, "UTC", root / "logs"))
+    python = root / "python"
+    python.write_text(STUB)
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    env = {"TWINSPIRE_PYTHON": str(python), "HELD": "", **options.pop("env", {})}
+    with LocalAirflow(
+        root / "airflow", root / "pipelines", schedule=False, env=env, **options
+    ) as airflow:
+        rest = airflow.wait_until_healthy(timeout=400)
+        for name in names:
+            rest.wait_for_dag(name)
+        yield airflow
+
+
+@pytest.fixture
+def busy_cores():
+    """A process for each core that never rests."""
+    line = [sys.executable, "-c", "while True: pass"]
+    processes = [subprocess.Popen(line) for _ in range(os.cpu_count())]
+    yield
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(params=["sqlite"] * 5 + ["postgresql"])
+def fresh_database(request):
+    """The URL of an empty database; None for SQLite."""
+    if request.param == "sqlite":
+        yield None
+        return
+    if not postgres.BINARIES:
+        pytest.skip("PostgreSQL is not installed where Debian has it")
+    with postgres.running() as url:
+        yield url
+
+
+def test_backfills_on_a_busy_machine_are_whole(fresh_database, busy_cores, tmp_path, pipeline_of):
+    """Six, one right after the other; on PostgreSQL of DAGs that are live."""
+    names = [f"shop{n}" for n in range(6)]
+    with stub_airflow(tmp_path, pipeline_of, names, database=fresh_database) as airflow:
+        rest = airflow.rest
+        if fresh_database:
+            for name in names:
+                rest.unpause(name)
+        for name in names:
+            option = () if fresh_database else ("--unpause",)
+            code, _, said = typed(airflow, tmp_path / f"pipelines/{name}.toml", *OVER_FEW, *option)
+            assert code == 0, said
+        for name in names:
+            until(lambda name=name: rest.runs(name, state=["success"]), 400)
+            runs = {run["dag_run_id"] for run in rest.runs(name, run_type="backfill")}
+            tasks = {(task["dag_run_id"], task["task_id"]) for task in rest.all_tasks(name)}
+            assert len(runs) == len(FEW) and len(tasks) == len(FEW) * 10, (name, runs, tasks)
+        # Nothing had to be started again.
+        assert "has ended" not in airflow.log.read_text()
+
+
+def test_a_backfill_goes_on_when_the_scheduler_is_killed(tmp_path, pipeline_of):
+    options = {"env": {"HELD": str(tmp_path)}}
+    with stub_airflow(tmp_path, pipeline_of, ["shop"], **options) as airflow:
+        file = tmp_path / "pipelines/shop.toml"
+        code, told, said = typed(airflow, file, *OVER_FEW, "--unpause")
+        assert code == 0, said
+        until(lambda: (tmp_path / "begun").exists(), 300)
+        kills.parts(airflow)["scheduler"].kill()
+        (tmp_path / "go").touch()
+        code, ended, said = typed(airflow, file, *OVER_FEW, "--wait")
+        assert (code, ended["backfill"]) == (0, told["backfill"]), said
+        assert [one["outcome"] for one in ended["days"]] == ["published"] * len(FEW)
+    assert airflow.processes() == []

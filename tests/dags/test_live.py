@@ -1,5 +1,5 @@
 """The DAGs in a real Airflow: a scheduled run, backfills, manual runs, and days that cannot run; on
-SQLite in one process tree, and on PostgreSQL with Airflow's parts apart.
+SQLite and on PostgreSQL.
 
 One Airflow serves the whole file, and everything is started at once; each test waits for its own
 runs.
@@ -331,7 +331,7 @@ def test_no_process_outlives_whoever_started_it(tmp_path, sign):
     airflow = LocalAirflow(tmp_path / "home", tmp_path)
     owner = subprocess.Popen([sys.executable, "-c", code])
     try:
-        until(lambda: len(airflow.processes()) > 5)  # standalone and its four parts, and more
+        until(lambda: len(airflow.processes()) > 5)  # a shell and Airflow's four parts, and more
         with pytest.raises(UsageError, match="One Airflow at a time"):
             airflow.start()
     finally:
@@ -341,7 +341,7 @@ def test_no_process_outlives_whoever_started_it(tmp_path, sign):
         airflow.start()
         airflow.stop()
     assert airflow.processes() == []
-    assert running("airflow standalone", str(tmp_path)) == []
+    assert running("airflow", str(tmp_path)) == []
 
 
 def running(*parts):

@@ -74,11 +74,7 @@ def airflow(request, home):
         env["AIRFLOW__CORE__AUTH_MANAGER"] = FAB
     else:
         env["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] = "admin:admin,eve:viewer"
-    # `airflow standalone` has accounts of its own, whatever is set: FAB's need the parts apart.
-    database = f"sqlite:///{home}/fab/airflow.db" if request.param == "fab" else None
-    started = LocalAirflow(
-        home / request.param, home / "pipelines", schedule=False, database=database, env=env
-    )
+    started = LocalAirflow(home / request.param, home / "pipelines", schedule=False, env=env)
     with started as airflow:
         end = time.monotonic() + 300
         while not airflow.rest.healthy():

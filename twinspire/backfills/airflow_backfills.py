@@ -4,15 +4,19 @@ Airflow compares instants, and a bare date would be midnight in Greenwich: days 
 pipeline's time zone.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, datetime, time
-from functools import partial
+from time import monotonic, sleep
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
 
-from twinspire.backfills.airflow_rest import AirflowRest
+from twinspire.backfills.airflow_rest import DONE, AirflowRest
+from twinspire_core.errors import TryAgain
+
+MADE_WITHIN = 180
+"""Seconds in which Airflow makes a backfill; after a time-out of ours it may go on with it."""
 
 
 def start_backfill(
@@ -26,7 +30,10 @@ def start_backfill(
     again: str = "none",
     conf: Mapping[str, object] | None = None,
 ) -> int:
-    """Starts a backfill over days and returns its id.
+    """Creates a backfill and returns its id once all its days have a run, and these their tasks.
+
+    Create it while the DAG is paused, and unpause the DAG afterwards: on SQLite, the scheduler of a
+    live DAG takes up runs that are half made, and may not survive it.
 
     Args:
       rest: the Airflow.
@@ -37,6 +44,9 @@ def start_backfill(
       at_once: how many days run concurrently.
       again: which days that have a run get another: `none`, `failed` or `completed` (both).
       conf: parameters of all its runs.
+
+    Raises:
+      TryAgain: Airflow has not made it in time; says how to end what there is of it.
     """
     body = {
         **_range(dag, first, last, zone),
@@ -44,38 +54,80 @@ def start_backfill(
         "reprocess_behavior": again,
         "dag_run_conf": dict(conf or {}),
     }
-    others = frozenset(int(one["id"]) for one in active_backfills(rest, dag))
-    undo = partial(_drop_half_made, rest, dag, body, others)
-    return int(rest.call("POST", "backfills", json=body, undo=undo)["id"])
+    days = days_to_run(rest, dag, first, last, zone=zone, again=again)
+    before = {int(one["id"]) for one in _backfills(rest, dag)}
+    end = monotonic() + MADE_WITHIN
+    while True:
+        made = _find_or_create(rest, body, before)
+        missing = _days_not_made(rest, made, days, zone) if made else days
+        if made and not missing:
+            return int(made["id"])
+        if monotonic() > end:
+            raise TryAgain(_half_made(rest, dag, made, len(days), len(missing)))
+        sleep(1)
 
 
-def _drop_half_made(
-    rest: AirflowRest, dag: str, body: Mapping[str, Any], others: Container[int]
-) -> None:
-    """Airflow makes a backfill first and then its runs, one by one. It clears up when SQLite is
-    locked in between, but that needs the lock as well; what stays would block every other one.
+def _find_or_create(
+    rest: AirflowRest, body: Mapping[str, Any], before: Collection[int]
+) -> dict[str, Any] | None:
+    """The backfill that an earlier request has made, or a new one; None while the database is busy.
 
-    Args:
-      rest: the Airflow.
-      dag: the DAG's id.
-      body: what was asked for.
-      others: backfills that were active before.
+    Airflow deletes a backfill itself whose runs it could not make. One that outlasts a time-out of
+    ours is made in the end.
     """
-    first, last = body["from_date"], body["to_date"]
-    of_days = {"logical_date_gte": first, "logical_date_lte": last}
-    for one in active_backfills(rest, dag):
-        same_days = _instants(one["from_date"], one["to_date"]) == _instants(first, last)
-        if int(one["id"]) in others or not same_days:
-            continue
-        # Before the backfill is cancelled, which would make them failed ones, and so left out.
-        for run in rest.runs(dag, run_type="backfill", state="queued", **of_days):
-            rest.call("DELETE", f"dags/{dag}/dagRuns/{run['dag_run_id']}")
-        try:
-            cancel_backfill(rest, int(one["id"]))
-        except httpx.HTTPStatusError as error:
-            # Airflow has cleared up meanwhile.
-            if error.response.status_code not in (httpx.codes.NOT_FOUND, httpx.codes.CONFLICT):
-                raise
+    others = _backfills(rest, body["dag_id"])
+    for one in others:
+        same_days = _instants(one, "from_date", "to_date") == _instants(
+            body, "from_date", "to_date"
+        )
+        if int(one["id"]) not in before and same_days:
+            return one
+    try:
+        return rest.call("POST", "backfills", json=dict(body), patience=0)
+    except httpx.TimeoutException:
+        return None
+    except httpx.HTTPStatusError as error:
+        # A request that timed out may have made it since we looked.
+        appeared = error.response.status_code == httpx.codes.CONFLICT and not any(
+            one["completed_at"] is None for one in others
+        )
+        if appeared or error.response.is_server_error:
+            return None
+        raise
+
+
+def _days_not_made(
+    rest: AirflowRest, backfill: Mapping[str, Any], days: Collection[date], zone: ZoneInfo
+) -> list[date]:
+    """The days of a backfill that lack a run of it, or whose run lacks tasks."""
+    dag, between = backfill["dag_id"], _dates(backfill["from_date"], backfill["to_date"])
+    (began,) = _instants(backfill, "created_at")
+    # Of what runs already, Airflow makes no run of the backfill.
+    made = [
+        run
+        for run in rest.runs(dag, **between)
+        if run["state"] not in DONE
+        or (run["queued_at"] and _instants(run, "queued_at")[0] >= began)
+    ]
+    whole = {task["dag_run_id"] for task in rest.all_tasks(dag, **between)}
+    found = {day_of(run["data_interval_start"], zone) for run in made if run["dag_run_id"] in whole}
+    return sorted({*days} - found)
+
+
+def _half_made(
+    rest: AirflowRest, dag: str, made: Mapping[str, Any] | None, days: int, missing: int
+) -> str:
+    if not made:
+        return (
+            f"Airflow at {rest.url} makes a backfill in {MADE_WITHIN} s; it has not made one of"
+            f" {dag}: its database was busy all the time.{rest.log_hint()} Try again when its"
+            " machine is less busy."
+        )
+    return (
+        f"Airflow at {rest.url} makes a backfill in {MADE_WITHIN} s; backfill {made['id']} of {dag} has"
+        f" {days - missing} of its {days} days.{rest.log_hint()} End it: twinspire backfill PIPELINE"
+        " --cancel. Then type the command again with --redo failed."
+    )
 
 
 def days_to_run(
@@ -89,8 +141,13 @@ def days_to_run(
 
 def active_backfills(rest: AirflowRest, dag: str) -> list[dict[str, Any]]:
     """Backfills of a DAG that have not ended."""
+    return [one for one in _backfills(rest, dag) if not one["completed_at"]]
+
+
+def _backfills(rest: AirflowRest, dag: str) -> list[dict[str, Any]]:
+    """The newest backfills of a DAG, newest first."""
     found = rest.call("GET", "backfills", params={"dag_id": dag, "order_by": "-id"})
-    return [one for one in found["backfills"] if not one["completed_at"]]
+    return list(found["backfills"])
 
 
 def cancel_backfill(rest: AirflowRest, number: int) -> None:
@@ -98,14 +155,26 @@ def cancel_backfill(rest: AirflowRest, number: int) -> None:
     rest.call("PUT", f"backfills/{number}/cancel")
 
 
+def on_sqlite(rest: AirflowRest, dag: str) -> bool:
+    r"""Whether Airflow's database is SQLite, as far as can be told.
+
+    Airflow keeps that to itself (its API masks the database's URL), but its search passes patterns to
+    LIKE as they are: `\s` is an s to PostgreSQL and MySQL, and a backslash with an s to SQLite. Where
+    `_` is no wildcard, the search tells nothing.
+    """
+    by_wildcard, by_escape = (
+        rest.call("GET", "dags", params={"dag_id_pattern": pattern, "limit": 1})["total_entries"]
+        for pattern in (f"_{dag[1:]}", f"\\{dag}")
+    )
+    return bool(by_wildcard and not by_escape)
+
+
 def runs_of_days(
     rest: AirflowRest, dag: str, first: date, last: date, zone: ZoneInfo
 ) -> dict[date, dict[str, Any]]:
     """The scheduled or backfilled run of each day that has one; manual ones belong to no day."""
     between = _range(dag, first, last, zone)
-    found = rest.runs(
-        dag, logical_date_gte=between["from_date"], logical_date_lte=between["to_date"]
-    )
+    found = rest.runs(dag, **_dates(between["from_date"], between["to_date"]))
     return {day_of(run["data_interval_start"], zone): run for run in found}
 
 
@@ -122,5 +191,9 @@ def _range(dag: str, first: date, last: date, zone: ZoneInfo) -> dict[str, str]:
     }
 
 
-def _instants(*times: str) -> list[datetime]:
-    return [datetime.fromisoformat(time) for time in times]
+def _dates(first: str, last: str) -> dict[str, str]:
+    return {"logical_date_gte": first, "logical_date_lte": last}
+
+
+def _instants(told: Mapping[str, Any], *names: str) -> list[datetime]:
+    return [datetime.fromisoformat(told[name]) for name in names]

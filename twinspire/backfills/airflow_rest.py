@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -14,8 +15,14 @@ CREDENTIALS = "TWINSPIRE_AIRFLOW_TOKEN, or TWINSPIRE_AIRFLOW_USER and TWINSPIRE_
 
 DONE = {"success", "failed"}
 _PAGE = 100
+_PARTS = ("metadatabase", "scheduler", "dag_processor")
+TIMEOUT = 60
+"""Seconds for one request; SQLite lets a writer wait as long for others."""
 BUSY = 60
-"""Seconds for which a busy server is asked again."""
+"""Seconds for which a server that is busy, or has stopped answering, is asked again."""
+UNHEALTHY = 60
+"""Seconds after which nobody waits any longer for a part of Airflow that does not work."""
+Answer = TypeVar("Answer")
 
 
 class AirflowRest:
@@ -23,12 +30,20 @@ class AirflowRest:
 
     Attributes:
       url: Airflow's.
+      server_log: file of Airflow's own log, for messages; None where it is not known.
 
     All answers are Airflow's own JSON objects
     (https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html).
     """
 
-    def __init__(self, url: str, user: str = "", password: str = "", token: str = "") -> None:
+    def __init__(
+        self,
+        url: str,
+        user: str = "",
+        password: str = "",
+        token: str = "",
+        server_log: Path | None = None,
+    ) -> None:
         """Asks nothing yet.
 
         Args:
@@ -36,45 +51,59 @@ class AirflowRest:
           user: to log in as; empty where a token is given, or where Airflow asks for none.
           password: the user's.
           token: instead of user and password.
+          server_log: file of Airflow's own log.
         """
+        self.server_log = server_log
+        self._has_answered = False
         self.url = url.rstrip("/")
         # A proxy has no business between us and this machine.
         local = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
-        self._http = httpx.Client(base_url=url, timeout=60, trust_env=not local)
+        self._http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=not local)
         self._login = {"username": user, "password": password} if user else None
         if token:
             self._authorize(token)
 
     def call(
-        self, method: str, path: str, *, undo: Callable[[], None] | None = None, **kwargs: Any
+        self, method: str, path: str, *, patience: float = BUSY, **kwargs: Any
     ) -> dict[str, Any]:
         """One request below `/api/v2`.
 
         Args:
           method: HTTP's.
           path: what follows `/api/v2/`.
-          undo: takes back what a request that found the database busy may have done, before that is
-            sent again.
+          patience: seconds for which the request is sent again while the server says that it is busy
+            or, if that does no harm, while it does not answer although it has before.
           **kwargs: of `httpx.Client.request`.
 
         Raises:
           httpx.HTTPStatusError: with the server's reason.
+          httpx.TransportError: the server does not answer.
         """
-        if "authorization" not in self._http.headers:
-            self._authorize(self._log_in())
-        answer = self._http.request(method, f"/api/v2/{path}", **kwargs)
-        end = monotonic() + BUSY
-        while answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and monotonic() < end:
-            sleep(1)  # SQLite is locked by the scheduler for a moment
-            if undo:
-                undo()
-            answer = self._http.request(method, f"/api/v2/{path}", **kwargs)
+        end = monotonic() + patience
+        while True:
+            last = monotonic() >= end
+            try:
+                answer = self._request(method, f"/api/v2/{path}", **kwargs)
+            except httpx.TransportError:
+                if last or method == "POST" or not self._has_answered:
+                    raise
+            else:
+                if last or not _is_busy(answer):
+                    break
+            sleep(1)
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             del self._http.headers["authorization"]
         if answer.is_error:
-            reason = f"{method} {path}: {answer.status_code} {answer.text}"
+            reason = f"{method} {path}: {answer.status_code} {answer.text.rstrip('.')}"
             raise httpx.HTTPStatusError(reason, request=answer.request, response=answer)
         return answer.json() if answer.content else {}
+
+    def _request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        if "authorization" not in self._http.headers:
+            self._authorize(self._log_in())
+        answer = self._http.request(method, path, **kwargs)
+        self._has_answered = True
+        return answer
 
     def _log_in(self) -> str:
         path = "/auth/token"
@@ -90,14 +119,52 @@ class AirflowRest:
 
     def healthy(self) -> bool:
         """Whether all parts run."""
+        return not self.trouble()
+
+    def trouble(self) -> str:
+        """What is wrong with Airflow's parts; empty if nothing is."""
         try:
-            parts = self._http.get("/api/v2/monitor/health", timeout=5).raise_for_status().json()
-        except (httpx.HTTPError, ValueError):
-            return False
-        return all(
-            parts[name]["status"] == "healthy"
-            for name in ("metadatabase", "scheduler", "dag_processor")
+            answer = self._http.get("/api/v2/monitor/health", timeout=10)
+            parts = answer.raise_for_status().json()
+        except (httpx.HTTPError, ValueError) as e:
+            return f"its API server does not answer ({e or type(e).__name__})"
+        bad = [name for name in _PARTS if parts[name]["status"] != "healthy"]
+        return f"it says that it is unhealthy: {', '.join(bad)}" if bad else ""
+
+    def poll(self, ask: Callable[[], Answer], every: float = 1.0) -> Iterator[Answer]:
+        """Asks something again and again, for as long as Airflow works.
+
+        Args:
+          ask: what is yielded.
+          every: seconds between two answers.
+
+        Raises:
+          TryAgain: a part of Airflow has not worked for UNHEALTHY seconds.
+        """
+        since = None
+        while True:
+            trouble = self.trouble()
+            since = (since or monotonic()) if trouble else None
+            if since and monotonic() - since > UNHEALTHY:
+                raise TryAgain(self.about(trouble))
+            try:
+                answer = ask()
+            except httpx.TransportError as e:
+                raise TryAgain(self.about(self.trouble() or _why(e))) from e
+            yield answer
+            sleep(every)
+
+    def about(self, trouble: str) -> str:
+        """The message that Airflow does not work, with where its log is."""
+        return (
+            f"Airflow at {self.url} has not worked for {UNHEALTHY} s: {trouble}.{self.log_hint()} Start the part"
+            " that has ended, or all of Airflow. Runs then go on by themselves; type the command"
+            " again to watch them."
         )
+
+    def log_hint(self) -> str:
+        """A sentence that says where Airflow's log is, if that is known."""
+        return f" Its log: {self.server_log}." if self.server_log else ""
 
     def wait_for_dag(self, dag: str, timeout: float = 90) -> dict[str, Any]:
         """The DAG, once its file has been parsed. Raises TryAgain with the import errors when it
@@ -123,7 +190,7 @@ class AirflowRest:
         return errors
 
     def unpause(self, dag: str, *, paused: bool = False) -> None:
-        """Lets a DAG's runs start."""
+        """Lets a DAG's runs start, or with `paused` keeps them from it."""
         self.call("PATCH", f"dags/{dag}", json={"is_paused": paused})
 
     def trigger(self, dag: str, **conf: object) -> str:
@@ -152,6 +219,10 @@ class AirflowRest:
         found = self.call("GET", f"dags/{dag}/dagRuns/{run}/taskInstances", params={"limit": 100})
         return {task["task_id"]: task for task in found["task_instances"]}
 
+    def all_tasks(self, dag: str, **query: object) -> list[dict[str, Any]]:
+        """Task instances of all runs of a DAG, or of some."""
+        return self._all(f"dags/{dag}/dagRuns/~/taskInstances", "task_instances", query)
+
     def result(self, dag: str, run: str, task: str) -> dict[str, Any]:
         """What a task returned: the JSON object on the last line of its standard output."""
         path = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"
@@ -169,13 +240,11 @@ class AirflowRest:
     def watch(
         self, runs: Callable[[], list[dict[str, Any]]], every: float = 1.0
     ) -> Iterator[list[dict[str, Any]]]:
-        """Yields the runs again and again until all have ended."""
-        while True:
-            now = runs()
+        """Yields the runs again and again until all have ended. Raises TryAgain as `poll` does."""
+        for now in self.poll(runs, every):
             yield now
             if now and all(run["state"] in DONE for run in now):
                 return
-            sleep(every)
 
 
 @contextmanager
@@ -195,12 +264,30 @@ def readable_errors(rest: AirflowRest) -> Iterator[None]:
                 f"Airflow at {rest.url} wants a login that may run DAGs; it answered"
                 f" {e.response.status_code} to {e.request.url.path}. Set {CREDENTIALS}."
             ) from e
+        if e.response.is_server_error:
+            raise TryAgain(f"Airflow at {rest.url} failed: {e}.{rest.log_hint()}") from e
         raise UsageError(f"Airflow at {rest.url} refused: {e}") from e
+    except httpx.TimeoutException as e:
+        raise TryAgain(
+            f"Airflow at {rest.url} has not answered {e.request.method} {e.request.url.path} within"
+            f" {TIMEOUT} s. It may have done what was asked.{rest.log_hint()} Try again when its"
+            " machine is less busy."
+        ) from e
     except httpx.HTTPError as e:
         raise TryAgain(
-            f"Airflow's API server answers at {rest.url}; now it does not: {e}. Start it (make"
+            f"Airflow's API server answers at {rest.url}; now it does not: {_why(e)}. Start it (make"
             " airflow), or name another by --airflow or TWINSPIRE_AIRFLOW_URL."
         ) from e
+
+
+def _is_busy(answer: httpx.Response) -> bool:
+    """Whether the same request may succeed later. An Airflow without its database answers 500."""
+    unavailable = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    return unavailable or (answer.request.method == "GET" and answer.is_server_error)
+
+
+def _why(error: httpx.HTTPError) -> str:
+    return str(error) or type(error).__name__
 
 
 def _text(line: str | dict[str, Any]) -> str:

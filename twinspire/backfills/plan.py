@@ -3,7 +3,8 @@ refused here.
 
 Facts about Airflow 3.3: a backfill leaves out, silently, days that have a run which it is not told
 to repeat or which is under way; of a DAG that is paused its runs wait for ever; so do runs of a
-cancelled backfill that were cleared; and a DAG has one backfill at a time.
+cancelled backfill that were cleared; a DAG has one backfill at a time; and on SQLite, creating one of a
+live DAG can end the scheduler.
 """
 
 import time
@@ -19,6 +20,7 @@ from twinspire.backfills.airflow_backfills import (
     cancel_backfill,
     day_of,
     days_to_run,
+    on_sqlite,
     runs_of_days,
     start_backfill,
 )
@@ -51,6 +53,7 @@ class BackfillPlan:
       conf: parameters of its runs.
       days: the days that it runs, oldest first.
       left_out: why the other days of the range are not run.
+      paused: whether the DAG is.
       active: number of a backfill of this very range that is under way, and is to be watched instead
         of starting another one.
     """
@@ -62,6 +65,7 @@ class BackfillPlan:
     conf: Mapping[str, object]
     days: list[date]
     left_out: Mapping[date, str]
+    paused: bool
     active: int | None = None
 
 
@@ -84,14 +88,14 @@ def plan_backfill(
       last: the last day.
       redo: which days that have a run are run again: those that failed, those that are stale, or all.
       conf: parameters of the runs.
-      may_be_paused: whether the DAG will be unpaused before the backfill is started.
+      may_be_paused: whether the DAG will be unpaused after the backfill is created.
 
     Raises:
       UsageError: a day has not ended, the DAG is not there or is paused, another backfill is under
         way, or a run of an earlier one will never start.
     """
     _check_range(pipeline, first, last)
-    _check_dag(rest, pipeline.name, may_be_paused=may_be_paused)
+    paused = _check_dag(rest, pipeline.name, may_be_paused=may_be_paused)
     whole = (first, last)
     again = _AIRFLOWS_WORD[redo]
     nothing_stale = False
@@ -119,14 +123,26 @@ def plan_backfill(
         conf={**conf, **_PARAMETERS.get(redo, {})},
         days=days,
         left_out=left_out,
+        paused=paused,
         active=active,
     )
 
 
 def start(rest: AirflowRest, pipeline: Pipeline, plan: BackfillPlan, at_once: int = 1) -> int:
-    """Starts the backfill, unless it is under way; its number."""
+    """Creates the backfill, unless it is under way; its number.
+
+    Raises:
+      UsageError: the DAG is not paused, and Airflow's database is SQLite.
+      TryAgain: Airflow has not made it in time.
+    """
     if plan.active:
         return plan.active
+    if not plan.paused and on_sqlite(rest, plan.dag):
+        raise UsageError(
+            f"On SQLite a backfill is created while the DAG is paused; {plan.dag} is not, and its"
+            f" scheduler could end. Pause it at {rest.url}/dags/{plan.dag}, and type the command again"
+            " with --unpause."
+        )
     return start_backfill(
         rest,
         plan.dag,
@@ -166,7 +182,8 @@ def _check_range(pipeline: Pipeline, first: date, last: date) -> None:
         )
 
 
-def _check_dag(rest: AirflowRest, dag: str, *, may_be_paused: bool) -> None:
+def _check_dag(rest: AirflowRest, dag: str, *, may_be_paused: bool) -> bool:
+    """Whether the DAG is paused."""
     try:
         found = rest.call("GET", f"dags/{dag}")
     except httpx.HTTPStatusError as e:
@@ -185,6 +202,7 @@ def _check_dag(rest: AirflowRest, dag: str, *, may_be_paused: bool) -> None:
             f" ever. Unpause it at {rest.url}/dags/{dag}, or give --unpause. Its schedule then"
             " runs, too."
         )
+    return bool(found["is_paused"])
 
 
 def _active(

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from twinspire.backfills.airflow_backfills import active_backfills, day_of, runs_of_days
 from twinspire.backfills.airflow_rest import DONE, AirflowRest
+from twinspire_core.errors import TryAgain
 
 _ROWS = 15
 STAGES = ("features", "train", "embed", "index", "publish")
@@ -66,27 +68,49 @@ class Board:
     def watch(self, rest: AirflowRest, dag: str) -> Iterator[list[tuple[date, str, Cell]]]:
         """Asks Airflow again and again until the runs of all days have ended; each time yields the
         stages that have ended since the last one.
+
+        Raises:
+          TryAgain: Airflow does not work, or the runs that are left wait for somebody.
         """
         ended: set[date] = set()
-        while True:
-            self.runs = runs_of_days(rest, dag, self.days[0], self.days[-1], self.zone)
-            # Of a long backfill only the days that have moved are asked for.
-            now = [
-                self.runs[day]
-                for day in self.days
-                if day in self.runs and day not in ended and self.runs[day]["state"] != "queued"
-            ]
+        for now in rest.poll(partial(self._moved, rest, dag, ended)):
             tasks = [rest.tasks(dag, run["dag_run_id"]).values() for run in now]
             yield self.update(now, [task for of_run in tasks for task in of_run])
             ended |= {
                 day_of(run["data_interval_start"], self.zone) for run in now if run["state"] in DONE
             }
-            gone = {*self.days} - {*self.runs}
-            if gone and not active_backfills(rest, dag):
-                ended |= gone  # deleted, as `--cancel` does with runs that wait for ever
+            if not now and ended != {*self.days}:
+                ended |= self._never_started(rest, dag)
             if ended >= {*self.days}:
                 return
-            time.sleep(1)
+
+    def _moved(self, rest: AirflowRest, dag: str, ended: set[date]) -> list[dict[str, Any]]:
+        """The runs that are at work or have just ended: of a long backfill most wait, or are done."""
+        self.runs = runs_of_days(rest, dag, self.days[0], self.days[-1], self.zone)
+        left = [self.runs[day] for day in self.days if day in self.runs and day not in ended]
+        return [run for run in left if run["state"] != "queued"]
+
+    def _never_started(self, rest: AirflowRest, dag: str) -> set[date]:
+        """Days of which nothing will run, as they belong to no backfill any more: `--cancel` deletes
+        runs, and somebody may have cleared one after it.
+
+        Raises:
+          TryAgain: the DAG or its backfill is paused.
+        """
+        backfills = active_backfills(rest, dag)
+        if rest.call("GET", f"dags/{dag}")["is_paused"] or any(b["is_paused"] for b in backfills):
+            raise TryAgain(
+                f"Runs start while neither the DAG nor its backfill is paused; one of {dag} is. Unpause"
+                f" it at {rest.url}/dags/{dag}/backfills, and type the command again to watch the days"
+                " that are left."
+            )
+        if backfills:
+            return set()
+        return {
+            day
+            for day in self.days
+            if day not in self.runs or self.runs[day]["run_type"] == "backfill"
+        }
 
     def update(
         self, runs: list[dict[str, Any]], tasks: list[dict[str, Any]]

@@ -76,7 +76,11 @@ def backfill(
         bool, typer.Option("--dry-run", help="Only say which days would be run.")
     ] = False,
     unpause: Annotated[
-        bool, typer.Option("--unpause", help="Unpause the DAG first. Its schedule then runs, too.")
+        bool,
+        typer.Option(
+            "--unpause",
+            help="Unpause the DAG when the backfill is created. Its schedule then runs, too.",
+        ),
     ] = False,
     cancel: Annotated[
         bool, typer.Option("--cancel", help="Cancel the one under way. What is done is kept.")
@@ -89,6 +93,8 @@ def backfill(
     Airflow's REST API is asked, with the login in TWINSPIRE_AIRFLOW_USER and
     TWINSPIRE_AIRFLOW_PASSWORD, or the token in TWINSPIRE_AIRFLOW_TOKEN. What Airflow would leave out
     or get stuck at without a word is said or refused first.
+
+    On SQLite the DAG has to be paused when the backfill is created: use --unpause.
 
     What is done is found done: after a cancelled backfill, type the command again with
     `--redo failed`. While one over the same days is under way, `--wait` watches that one.
@@ -121,9 +127,9 @@ def backfill(
         _tell(plan)
         number = None
         if plan.days and not dry_run:
+            number = plans.start(rest, p, plan, at_once)
             if unpause:
                 rest.unpause(p.name)
-            number = plans.start(rest, p, plan, at_once)
         if number is None or not wait:
             _tell_started(rest, plan, number, as_json)
             return

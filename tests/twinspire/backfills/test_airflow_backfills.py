@@ -1,4 +1,4 @@
-"""What is asked of an Airflow whose SQLite is locked for a moment."""
+"""What is asked of an Airflow that is busy, does not answer in time, or has stopped working."""
 
 from datetime import date
 from zoneinfo import ZoneInfo
@@ -6,74 +6,113 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
-from twinspire.backfills import airflow_rest
-from twinspire.backfills.airflow_backfills import start_backfill
-from twinspire.backfills.airflow_rest import AirflowRest
+from twinspire.backfills import airflow_backfills, airflow_rest
+from twinspire.backfills.airflow_backfills import on_sqlite, start_backfill
+from twinspire.backfills.airflow_rest import AirflowRest, readable_errors
+from twinspire_core.errors import TryAgain
 
-BODY = {"first": date(2024, 5, 1), "last": date(2024, 5, 3), "zone": ZoneInfo("Europe/Berlin")}
+BERLIN = ZoneInfo("Europe/Berlin")
+ASKED = {"first": date(2024, 5, 1), "last": date(2024, 5, 3), "zone": BERLIN}
 # As Airflow tells them: in UTC.
-OWN_DAYS = ("2024-04-30T22:00:00Z", "2024-05-03T21:59:59Z")
+STARTS = [f"2024-{day}T22:00:00Z" for day in ("04-30", "05-01", "05-02")]
 OTHER_DAYS = ("2024-04-30T22:00:00Z", "2024-05-31T21:59:59Z")
+NOW, BEFORE = "2026-11-29T10:00:00Z", "2026-11-28T10:00:00Z"
 
 
 class Airflow:
-    """Finds its database locked while it makes the first backfill, of which a run stays; has one
-    backfill at a time.
+    """Answers requests for backfills as these functions say.
 
-    Args:
-      days: of the backfill that it has after that.
-      ends: whether that has ended by the time that somebody cancels it.
+    Attributes:
+      answers: what the next requests to create a backfill get; the last one stays.
+      backfills: those that there are.
+      runs: how many of the days have a run, with tasks.
+      grows: whether another day has one at each look.
     """
 
-    def __init__(self, days=OWN_DAYS, *, ends=False):
-        self.days = days
-        self.ends = ends
-        self.backfills = {}
-        self.queued = []
-        self.locked = False
+    def __init__(self, *answers, runs=3, grows=False):
+        self.answers = [*answers]
+        self.backfills = []
+        self.runs = runs
+        self.grows = grows
+        self.asked = 0
+        self.health = "healthy"
 
     def answer(self, request):
         path = request.url.path.removeprefix("/api/v2/")
+        days = [{"logical_date": start} for start in STARTS]
         match request.method, path:
+            case "POST", "backfills/dry_run":
+                return httpx.Response(200, json={"backfills": days})
             case "POST", "backfills":
-                return self.create()
+                self.asked += 1
+                reply = self.answers[0]
+                self.answers = self.answers[1:] or self.answers
+                return reply(self)
             case "GET", "backfills":
-                return httpx.Response(200, json={"backfills": list(self.backfills.values())})
+                return httpx.Response(200, json={"backfills": self.backfills})
             case "GET", "dags/shop/dagRuns":
-                assert request.url.params["logical_date_gte"] == "2024-05-01T00:00:00+02:00"
-                found = [{"dag_run_id": run, "data_interval_start": None} for run in self.queued]
-                return httpx.Response(200, json={"dag_runs": found, "total_entries": len(found)})
-            case "DELETE", _:
-                self.queued.remove(path.rpartition("/")[2])
-                return httpx.Response(204)
-            case "PUT", _:
-                assert not self.queued, "these would be failed runs, and be left out"
-                self.backfills[int(path.split("/")[1])]["completed_at"] = "now"
-                return httpx.Response(409 if self.ends else 200, json={})
+                assert request.url.params["logical_date_gte"] == STARTS[0]
+                self.runs += self.grows
+                return self._page("dag_runs")
+            case "GET", "dags/shop/dagRuns/~/taskInstances":
+                return self._page("task_instances")
+            case "GET", "monitor/health":
+                health = {"metadatabase": "healthy", "dag_processor": "healthy"}
+                health["scheduler"] = self.health
+                return httpx.Response(200, json={k: {"status": v} for k, v in health.items()})
 
-    def create(self):
-        if self.locked:
-            self.locked = False
-            return httpx.Response(503, json={"detail": "Database is locked."})
-        if any(one["completed_at"] is None for one in self.backfills.values()):
-            return httpx.Response(409, json={"detail": "There is already a running backfill"})
-        number = 1 + len(self.backfills)
-        first, last = self.days if number == 1 else OWN_DAYS
-        one = {"id": number, "from_date": first, "to_date": last, "completed_at": None}
-        self.backfills[number] = one
-        if number == 1:
-            self.queued = ["first_day"]
-            return httpx.Response(503, json={"detail": "Database is locked."})
-        return httpx.Response(200, json={"id": number})
+    def _page(self, name):
+        found = [
+            {
+                "dag_run_id": start,
+                "data_interval_start": start,
+                "state": "success",
+                "queued_at": NOW if n < self.runs else BEFORE,
+            }
+            for n, start in enumerate(STARTS)
+        ]
+        return httpx.Response(200, json={name: found, "total_entries": len(found)})
+
+
+def created(airflow, days=(STARTS[0], "2024-05-03T21:59:59Z")):
+    """Airflow makes the backfill, and says so."""
+    one = {"id": 1 + len(airflow.backfills), "dag_id": "shop", "completed_at": None}
+    one |= {"from_date": days[0], "to_date": days[1], "created_at": NOW}
+    airflow.backfills.append(one)
+    return httpx.Response(200, json=one)
+
+
+def created_too_late(airflow):
+    """It makes the backfill, and its answer does not come in time."""
+    created(airflow)
+    raise httpx.ReadTimeout("timed out")
+
+
+def locked(airflow):
+    """SQLite is locked, and Airflow has deleted again what it had made."""
+    return httpx.Response(503, json={"detail": "Database is locked."})
+
+
+def conflict(airflow):
+    """It has another backfill."""
+    return httpx.Response(409, json={"detail": "There is already a running backfill"})
 
 
 @pytest.fixture
 def client_of(monkeypatch):
-    monkeypatch.setattr(airflow_rest, "sleep", lambda seconds: None)
+    clock = [0.0]
+    monkeypatch.setattr(airflow_rest, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(airflow_backfills, "monotonic", lambda: clock[0])
 
-    def client(airflow) -> AirflowRest:
-        rest = AirflowRest("http://airflow", token="told")
-        transport = httpx.MockTransport(airflow.answer)
+    def sleep(seconds):
+        clock[0] += seconds
+
+    monkeypatch.setattr(airflow_rest, "sleep", sleep)
+    monkeypatch.setattr(airflow_backfills, "sleep", sleep)
+
+    def client(answer, server_log=None) -> AirflowRest:
+        rest = AirflowRest("http://airflow", token="told", server_log=server_log)
+        transport = httpx.MockTransport(answer)
         rest._http = httpx.Client(
             transport=transport, headers=rest._http.headers, base_url=rest.url
         )
@@ -82,24 +121,83 @@ def client_of(monkeypatch):
     return client
 
 
-@pytest.mark.parametrize("ends", [False, True])
-def test_a_backfill_that_was_half_made_is_made_again(client_of, ends):
-    airflow = Airflow(ends=ends)
-    assert start_backfill(client_of(airflow), "shop", **BODY) == 2
-    assert (airflow.backfills[2]["completed_at"], airflow.queued) == (None, [])
+def test_a_locked_database_is_asked_again_for_the_backfill(client_of):
+    airflow = Airflow(locked, locked, created)
+    assert start_backfill(client_of(airflow.answer), "shop", **ASKED) == 1
+    assert airflow.asked == 3
 
 
-def test_a_backfill_of_somebody_else_stays(client_of):
-    airflow = Airflow(OTHER_DAYS)
+def test_a_backfill_made_after_a_time_out_is_waited_for_and_not_made_twice(client_of):
+    airflow = Airflow(created_too_late, runs=0, grows=True)
+    assert start_backfill(client_of(airflow.answer), "shop", **ASKED) == 1
+    assert (airflow.asked, airflow.runs) == (1, 3)
+
+
+def test_a_backfill_that_stays_half_made_is_told_with_what_ends_it(client_of):
+    rest = client_of(Airflow(created, runs=2).answer)
+    with pytest.raises(TryAgain, match=r"backfill 1 of shop has 2 of its 3 days.*--cancel"):
+        start_backfill(rest, "shop", **ASKED)
+
+
+def test_a_database_that_stays_locked_is_told(client_of, tmp_path):
+    rest = client_of(Airflow(locked).answer, server_log=tmp_path / "airflow.log")
+    with pytest.raises(TryAgain, match=r"busy all the time.*airflow\.log"):
+        start_backfill(rest, "shop", **ASKED)
+
+
+def test_a_backfill_of_other_days_is_left_alone(client_of):
+    airflow = Airflow(conflict)
+    created(airflow, OTHER_DAYS)
     with pytest.raises(httpx.HTTPStatusError, match="already a running backfill"):
-        start_backfill(client_of(airflow), "shop", **BODY)
-    assert (airflow.backfills[1]["completed_at"], airflow.queued) == (None, ["first_day"])
+        start_backfill(client_of(airflow.answer), "shop", **ASKED)
+    assert airflow.asked == 1
 
 
-def test_a_backfill_that_was_active_before_stays(client_of):
-    airflow = Airflow()
-    airflow.create()
-    airflow.locked = True
-    with pytest.raises(httpx.HTTPStatusError, match="already a running backfill"):
-        start_backfill(client_of(airflow), "shop", **BODY)
-    assert (airflow.backfills[1]["completed_at"], airflow.queued) == (None, ["first_day"])
+@pytest.mark.parametrize(
+    ("matches", "expected"),
+    [({"_hop"}, True), ({"_hop", "\\shop"}, False), (set(), False)],
+    ids=["sqlite", "postgresql", "an Airflow whose search has no wildcards"],
+)
+def test_the_database_is_told_by_what_a_search_finds(client_of, matches, expected):
+    def answer(request):
+        found = request.url.params["dag_id_pattern"] in matches
+        return httpx.Response(200, json={"dags": [], "total_entries": int(found)})
+
+    assert on_sqlite(client_of(answer), "shop") is expected
+
+
+def test_whoever_waits_ends_when_a_part_has_not_worked_for_a_minute(client_of, tmp_path):
+    airflow, looks = Airflow(), []
+    rest = client_of(airflow.answer, server_log=tmp_path / "airflow.log")
+    with pytest.raises(TryAgain, match=r"for 60 s.*unhealthy: scheduler.*airflow\.log"):
+        for _ in rest.poll(lambda: looks.append(airflow.health)):
+            # Sick for a while, well again, and then sick for good.
+            airflow.health = "healthy" if len(looks) == 50 else "unhealthy"
+    assert len(looks) > 100
+
+
+def test_a_server_that_has_answered_is_asked_for_a_minute_when_it_stops(client_of):
+    answers = iter([True, False, False, True])
+
+    def answer(request):
+        if not next(answers, False):
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, json={})
+
+    rest = client_of(answer)
+    rest.call("GET", "version")
+    rest.call("GET", "version")
+    with pytest.raises(TryAgain, match="does not: refused"), readable_errors(rest):
+        rest.call("GET", "version")
+
+
+def test_a_time_out_is_a_message(client_of):
+    def answer(request):
+        raise httpx.ReadTimeout("", request=request)
+
+    rest = client_of(answer)
+    with (
+        pytest.raises(TryAgain, match="has not answered GET /api/v2/version within 60 s"),
+        readable_errors(rest),
+    ):
+        rest.call("GET", "version")
