@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from beam_jobs.ingest.timestamps import UNITS, accepts, to_instants
 from beam_jobs.partitioning.log_tables import Format
+from beam_jobs.partitioning.time_forms import forms_of, is_sure, to_clock
 from twinspire_core.errors import UsageError
 from twinspire_core.records.csv_lines import CsvOptions
 
@@ -24,6 +25,8 @@ class Layout:
     Attributes:
       time: column of the time; None with `snapshot`.
       time_unit: `s`, `ms` or `us`, for a time that is a number.
+      time_format: of text that is not ISO 8601, in strptime's letters; the days' files hold
+        timestamps instead.
       time_zone: IANA name of the zone whose calendar days are meant.
       snapshot: the one day that all rows belong to, for tables of items and users.
       first: rows of earlier days are left out.
@@ -37,6 +40,7 @@ class Layout:
 
     time: str | None = None
     time_unit: str | None = None
+    time_format: str | None = None
     time_zone: str = "UTC"
     snapshot: date | None = None
     first: date | None = None
@@ -52,6 +56,13 @@ class Layout:
             raise UsageError(
                 "Rows go to the day of their time (--time COLUMN), or all to one day (--snapshot"
                 " DATE): give one."
+            )
+        if self.time and self.time in self.rename and self.time not in self.rename.values():
+            object.__setattr__(self, "time", self.rename[self.time])
+        if self.time_format is not None and ("%" not in self.time_format or self.time_unit):
+            raise UsageError(
+                "--time-format is in strptime's letters, as '%d.%m.%Y %H:%M:%S', and goes without"
+                f" --time-unit; found {self.time_format!r}."
             )
         if self.time_unit is not None and self.time_unit not in UNITS:
             raise UsageError(f"--time-unit is one of {', '.join(UNITS)}, found {self.time_unit!r}.")
@@ -112,8 +123,36 @@ def _without_numbers(column: pl.Series) -> pl.Series:
     if not numbers.any():
         return column
     if numbers.sum() == column.is_not_null().sum():
-        raise UsageError(f"A time that is a number needs its unit: --time-unit {_guess(column)}?")
+        advice = form_advice(column) or f"--time-unit {_guess(column)}?"
+        raise UsageError(f"A time that is a number needs its unit: {advice}")
     return column.set(numbers, None)
+
+
+def form_advice(times: pl.Series) -> str:
+    """The option that reads times as they are written, in words; nothing if none does."""
+    forms = forms_of(times)
+    options = [
+        f"--time-unit {form.unit}" if form.unit else f"--time-format '{form.format}'"
+        for form in forms
+        if form.unit or form.format
+    ]
+    if not options:
+        return ""
+    other = "" if is_sure(times, forms) else f" (or {options[1]}, if that number is the month)"
+    return f"say {options[0]}{other}."
+
+
+def with_timestamps(times: pa.ChunkedArray, form: str, zone: str) -> pl.Series:
+    """[N] UTC timestamps of times that are written in a format; null where they are not.
+
+    Args:
+      times: [N] text, or numbers such as 20240325.
+      form: see `Layout`.
+      zone: IANA name, of times whose format has no offset.
+    """
+    clock = to_clock(pl.Series("time", times).cast(pl.String), form)
+    instants = to_instants(clock, "us", ZoneInfo(zone))
+    return instants.cast(pl.Datetime("us", "UTC"))
 
 
 def _guess(column: pl.Series) -> str:

@@ -29,11 +29,13 @@ class _Loss(NamedTuple):
       file: which holds them.
       rows: how many it holds.
       lost: how many of these the new rows of the day lack.
+      has_time: whether they have the column of the time.
     """
 
     file: str
     rows: int
     lost: int
+    has_time: bool = True
 
 
 def put_days(
@@ -64,7 +66,7 @@ def put_days(
     others = [day for day in there if day not in unchanged]
     if time is not None and not replace:
         losses = [_loss(scratch, template, day, time) for day in others]
-        _refuse([loss for loss in losses if loss.lost])
+        _refuse([loss for loss in losses if loss.lost], time)
     for day in days:
         if day not in unchanged:
             folder = _staged(spill, scratch, day)
@@ -110,11 +112,12 @@ def _loss(scratch: Path, template: str, day: date, time: str) -> _Loss:
         old = _times(storage.localize(there, scratch / "there" / str(day)), time)
     except pl.exceptions.ComputeError:
         return _Loss(there, 0, 0)  # no Parquet: nobody can read what it held
+    has_time = bool(old["time"].is_not_null().any())
     new = _times(scratch / str(day) / PART, time)
     both = old.join(new, on="time", how="left", suffix="_new", nulls_equal=True)
     missing = both["len"].cast(pl.Int64) - both["len_new"].fill_null(0).cast(pl.Int64)
     lost = int(missing.clip(0).sum())
-    return _Loss(there, int(old["len"].sum()), lost)
+    return _Loss(there, int(old["len"].sum()), lost, has_time)
 
 
 def _times(file: Path, time: str) -> pl.DataFrame:
@@ -122,13 +125,19 @@ def _times(file: Path, time: str) -> pl.DataFrame:
     rows = pl.scan_parquet(file, hive_partitioning=False)
     known = time in rows.collect_schema().names()
     value = pl.col(time).cast(pl.String) if known else pl.lit(None, pl.String)
-    return rows.select(value.alias("time")).group_by("time").len().collect()
+    return rows.group_by(value.alias("time")).len().collect()
 
 
-def _refuse(losses: Sequence[_Loss]) -> None:
+def _refuse(losses: Sequence[_Loss], time: str) -> None:
     if not losses:
         return
     first = losses[0]
+    if not first.has_time:
+        raise UsageError(
+            f"A day takes the place of the one that is there; {first.file} holds {first.rows:,} rows"
+            f" without a column {time!r} to compare by. If that is a new name of the column, say"
+            " --replace; else choose another --out. Nothing was written."
+        )
     more = f" So would {len(losses) - 1} more days." if len(losses) > 1 else ""
     raise UsageError(
         f"A day takes the place of the one that is there; {first.file} holds {first.rows:,} rows,"

@@ -2,6 +2,7 @@
 record.
 """
 
+import codecs
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.records.csv_lines import CsvOptions, Unreadable
+from twinspire_core.records.encodings import decodes, encoding_of, first_bytes
 from twinspire_core.records.raw_files import CONTENT_ERRORS, ENDINGS, Kind, kind_of
 from twinspire_core.records.record_file import CheckNames, RecordFile, delimiter_of
 
@@ -50,12 +52,15 @@ class Aside:
         self._shown: list[Malformed] = []
         self.count = 0
         self.lines = 0  # those that never became a row
+        self.advice = ""  # what would read them
 
     def take(self, record: Malformed, is_row: bool = False) -> None:
         """Counts a record, and keeps it for the file or the error."""
         self.count += 1
         # Rows without a day are counted as rows where they are read.
         self.lines += not is_row
+        if record.reason.startswith("not UTF-8") and not self.advice:
+            self.advice = encoding_advice(record.file)
         if self._keep_going:
             self._file.write(json.dumps(asdict(record)) + "\n")
         if len(self._shown) < SHOWN:
@@ -76,16 +81,23 @@ class Aside:
                 f"  - {r.file}, {r.place}: {r.reason}\n    {r.text[:160]}" for r in self._shown
             )
             left = self.count - len(self._shown)
-            more = f"\n  and {left} more" if left else ""
+            more = f"\n  and {left:,} more" if left else ""
             remedy = (
                 f"Only {most:,} may be set aside: mend the others, or say how the file is written"
                 if self._keep_going
                 else "Mend them, or set them aside with --rejected FILE"
             )
+            advice = f"{self.advice} " if self.advice else ""
             raise BadData(
-                f"Every record needs a day, but {self.count} cannot be read or have no"
-                f" time:\n{places}{more}\n{remedy}. Nothing was written."
+                f"Every record needs a day, but {self.count:,} cannot be read or have no"
+                f" time:\n{places}{more}\n{advice}{remedy}. Nothing was written."
             )
+
+
+def encoding_advice(file: str) -> str:
+    """Which encoding a CSV file that is not UTF-8 has, in words; nothing if it is but for stray bytes."""
+    likely = encoding_of(file)
+    return "" if likely == "utf-8" else f"{file} looks like {likely}: say --encoding {likely}."
 
 
 def format_of(path: Path, given: Format = "auto") -> Kind:
@@ -126,6 +138,8 @@ def read(
     """
     kind = format_of(path, format)
     options = options or CsvOptions()
+    if kind == "csv":
+        _refuse_utf8_as_other(path, options)
     file = RecordFile(str(path), kind, options)
     try:
         size = path.stat().st_size
@@ -145,8 +159,13 @@ def read(
             else:
                 progress(min(1.0, found.offset / size))
                 yield found.rows
+    except UnicodeDecodeError as e:
+        raise BadData(
+            f"{path} is not {options.encoding}: {str(e).partition(': ')[0]}."
+            f" {encoding_advice(str(path))}".rstrip()
+        ) from e
     # In this order: what a damaged gzip raises is an OSError too.
-    except (*CONTENT_ERRORS, UnicodeDecodeError) as e:
+    except CONTENT_ERRORS as e:
         raise BadData(
             f"{path} cannot be read as {kind}: {str(e).splitlines()[0].rstrip('.')}. It may be truncated (a"
             " copy that did not finish?) or of another format: write it again, or say what it is"
@@ -156,6 +175,15 @@ def read(
         raise BadData(
             f"{path} cannot be read: {e.strerror or e}. Check the path, and that the file is whole."
         ) from e
+
+
+def _refuse_utf8_as_other(path: Path, options: CsvOptions) -> None:
+    """Finds the one wrong encoding that raises nothing, and writes Ã¼ for ü."""
+    if codecs.lookup(options.encoding).name == "utf-8" or not path.is_file():
+        return
+    sample = first_bytes(str(path))
+    if not sample.isascii() and decodes(sample, "utf-8"):
+        raise UsageError(f"{path} is UTF-8, not {options.encoding}: leave --encoding out.")
 
 
 def _malformed(path: Path, kind: Kind, found: Unreadable) -> Malformed:

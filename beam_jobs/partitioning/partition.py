@@ -25,7 +25,13 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from beam_jobs.partitioning.calendar_days import Layout, calendar_days, unit_warning
+from beam_jobs.partitioning.calendar_days import (
+    Layout,
+    calendar_days,
+    form_advice,
+    unit_warning,
+    with_timestamps,
+)
 from beam_jobs.partitioning.column_types import TextNumbers, flat
 from beam_jobs.partitioning.day_folders import Changes, put_days
 from beam_jobs.partitioning.log_tables import Aside, Format, Malformed, format_of, read
@@ -85,7 +91,7 @@ def partition(
 
     Args:
       sources: files, folders or patterns; local, or `gs://` files and folders.
-      out: folder of a day, with `{date}`; without it, `dt={date}` is added. Local or `gs://`.
+      out: folder of a day, with `{date}`. Local or `gs://`.
       layout: which row belongs to which day.
       rejected: JSON Lines file for records that have no day or are none; without it, one such
         record is an error.
@@ -99,7 +105,11 @@ def partition(
       BadData: a file cannot be read, lacks a column, or holds bad records and `rejected` is not
       given.
     """
-    template = out if "{date}" in out else storage.join(out, "dt={date}")
+    if "{date}" not in out:
+        raise UsageError(
+            "--out is the folder of one day, with {date} in it, as"
+            f" '{storage.join(out, 'dt={date}')}/'; found {out!r}. Nothing was read."
+        )
     with ExitStack() as stack:
         folder = tempfile.TemporaryDirectory(prefix="twinspire-partition-")
         scratch = Path(stack.enter_context(folder))
@@ -115,17 +125,25 @@ def partition(
         # It raises if more records are bad than may be set aside: nothing is written then.
         aside.close(0 if rejected is None else int(max_rejected * summary.rows))
         if rejected is not None and summary.rejected:
+            summary.warning = summary.warning or _rejected_warning(summary, aside.advice)
             storage.write_bytes(rejected, (scratch / "rejected.jsonl").read_bytes())
         changes = put_days(
             spill,
             scratch / "out",
-            template,
+            out,
             time=layout.time,
             replace=replace,
             marker=layout.done_marker,
         )
         _count_days(spill.days(), changes, summary)
     return summary
+
+
+def _rejected_warning(summary: Summary, advice: str) -> str | None:
+    """What to do where the records that were set aside are all that there are, or have a cause."""
+    if summary.rejected == summary.rows:
+        return f"no record has a day: all {summary.rows:,} were set aside. {advice}".rstrip()
+    return f"{summary.rejected:,} records were set aside. {advice}" if advice else None
 
 
 def _find(sources: Sequence[str], downloads: Path, format: Format) -> list[Path]:
@@ -170,7 +188,7 @@ def _collect(
 
         for raw in read(path, aside.take, layout.format, layout.csv, show):
             table = _rename(flat(raw), layout, path)
-            days = _days(table, layout, path, row, aside)
+            days, table = _days(table, layout, path, row, aside)
             if layout.time and not summary.warning:
                 summary.warning = unit_warning(table[layout.time], layout.time_unit, days)
             inside = (days >= first) & (days <= last)
@@ -220,24 +238,36 @@ def _require(name: str, table: pa.Table, path: Path) -> None:
     )
 
 
-def _days(table: pa.Table, layout: Layout, path: Path, row: int, aside: Aside) -> pl.Series:
-    """[N] the day of each row; null for those that have none, which go aside."""
+def _days(
+    table: pa.Table, layout: Layout, path: Path, row: int, aside: Aside
+) -> tuple[pl.Series, pa.Table]:
+    """[N] the day of each row, null for those that have none, which go aside; and the table, its
+    times as timestamps if they are of another format.
+    """
     if layout.snapshot:
-        return pl.Series([layout.snapshot], dtype=pl.Date).new_from_index(0, len(table))
+        return pl.Series([layout.snapshot], dtype=pl.Date).new_from_index(0, len(table)), table
     assert layout.time is not None
+    written = times = table[layout.time]
+    if layout.time_format:
+        times = with_timestamps(written, layout.time_format, layout.time_zone).to_arrow()
+        table = table.set_column(table.column_names.index(layout.time), layout.time, times)
     try:
-        days = calendar_days(table[layout.time], layout.time_unit, layout.time_zone)
+        days = calendar_days(times, layout.time_unit, layout.time_zone)
     except UsageError as e:
         raise UsageError(f"{path}, column {layout.time!r}: {e}") from e
-    for bad in days.is_null().arg_true():
-        value = table[layout.time][bad].as_py()
+    bad = days.is_null().arg_true()
+    wrong = pl.Series("time", written).gather(bad).drop_nulls()
+    if len(wrong) and not aside.advice and (advice := form_advice(wrong)):
+        aside.advice = f"Times such as {wrong[0]!r} need their form: {advice}"
+    for at in bad:
+        value = written[at].as_py()
         if value is None:
             reason = f"{layout.time} is null"
         else:
             reason = f"{layout.time} = {value!r} is no time"
-        record = json.dumps(table.slice(bad, 1).to_pylist()[0], default=str)
-        aside.take(Malformed(str(path), f"row {row + bad + 1}", reason, record), is_row=True)
-    return days
+        record = json.dumps({**table.slice(at, 1).to_pylist()[0], layout.time: value}, default=str)
+        aside.take(Malformed(str(path), f"row {row + at + 1}", reason, record), is_row=True)
+    return days, table
 
 
 def _count_days(days: Sequence[date], changes: Changes, summary: Summary) -> None:

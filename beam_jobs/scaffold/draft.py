@@ -19,6 +19,7 @@ from twinspire_core.config.source_names import PERSONAL, TRENDING
 from twinspire_core.config.tables.quality import FusionConfig
 from twinspire_core.errors import UsageError
 from twinspire_core.records.csv_lines import CsvOptions
+from twinspire_core.records.record_file import sniff
 
 _SAMPLE_ROWS = 200_000
 _SHOWN = 4
@@ -69,6 +70,7 @@ def draft(
     keys: dict[Role, str] = {
         role: column for role, column in columns.items() if role != "event" and column
     }
+    _refuse_unread_times(log.rows[keys["time"]], events)
     paths = {kind: path for kind, path in {"items": items, "users": users}.items() if path}
     tables = {kind: _sample(path, kind, home) for kind, path in paths.items()}
     own_keys = {
@@ -96,6 +98,17 @@ def draft(
         *feature_draft.feature_lines(log.rows, {*keys.values(), event}, samples, own_keys),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _refuse_unread_times(times: pl.Series, path: Path) -> None:
+    forms = forms_of(times)
+    if forms and forms[0].format:
+        raise UsageError(
+            f"Stages read timestamps, ISO 8601 and numbers; in {path}, {times.name!r} is written as"
+            f" {times.drop_nulls()[0]!r}. Lay the log out with its format, then draft from the"
+            f" folder: twinspire partition {path} --time {times.name}"
+            f" --time-format '{forms[0].format}' --out 'logs/events/dt={{date}}/'"
+        )
 
 
 def choose_columns(
@@ -222,17 +235,39 @@ def _sample(path: Path, kind: str, home: Path | None) -> Table:
     try:
         format_of(file)
     except UsageError as e:
-        day = "--snapshot DATE" if kind != "events" else "--time COLUMN"
         raise UsageError(
             f"A draft is made from Parquet, JSON Lines or CSV, told by the ending; {file} has none"
             " of these. Lay the file out first, then draft from the folder: twinspire partition"
-            f" {file} --format csv --out 'logs/{kind}/dt={{date}}/' {day}"
+            f" {file} --format csv --out 'logs/{kind}/dt={{date}}/' {_day_option(kind)}"
         ) from e
+    _refuse_other_csv(file, kind)
     folder = _place(file.resolve().parent, home) + "/"
     where, dates = re.subn(r"\d{4}-\d\d-\d\d", "{date}", folder)
     if not dates:
         where = f"{kind}/dt={{date}}/"
     return Table(where, sample_rows(file))
+
+
+def _refuse_other_csv(file: Path, kind: str) -> None:
+    """Stages read a CSV as it is only with the ending's delimiter, and in UTF-8."""
+    if format_of(file) != "csv":
+        return
+    likely = sniff(str(file))
+    options = []
+    if likely.delimiter:
+        options.append(f"--delimiter '{likely.delimiter}'")
+    if likely.encoding != "utf-8":
+        options.append(f"--encoding {likely.encoding}")
+    if options:
+        raise UsageError(
+            f"A CSV is cut at commas (tabs in .tsv) and is UTF-8; {file} is not. Lay it out first,"
+            f" then draft from the folder: twinspire partition {file} {' '.join(options)} --out"
+            f" 'logs/{kind}/dt={{date}}/' {_day_option(kind)}"
+        )
+
+
+def _day_option(kind: str) -> str:
+    return "--time COLUMN" if kind == "events" else "--snapshot DATE"
 
 
 def sample_rows(

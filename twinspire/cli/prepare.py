@@ -93,6 +93,13 @@ def partition(
     time_unit: Annotated[
         str | None, typer.Option(metavar="s|ms|us", help="Of a time that is a number.")
     ] = None,
+    time_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="Of a time that is neither ISO 8601 nor a number: '%d.%m.%Y %H:%M:%S'.",
+        ),
+    ] = None,
     time_zone: Annotated[
         str, typer.Option(metavar="ZONE", help="Whose calendar days are meant.")
     ] = "UTC",
@@ -113,7 +120,7 @@ def partition(
     columns: Annotated[
         str | None, typer.Option(metavar="A,B,…", help="Names, for CSV without a header line.")
     ] = None,
-    encoding: Annotated[str, typer.Option(help="Of CSV.")] = "utf-8",
+    encoding: Annotated[str, typer.Option(help="Of CSV: cp1252, latin-1, utf-16.")] = "utf-8",
     text: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Of CSV: text, though all its values are numbers."),
@@ -146,6 +153,7 @@ def partition(
     layout = Layout(
         time=time,
         time_unit=time_unit,
+        time_format=time_format,
         time_zone=time_zone,
         snapshot=_optional_date(snapshot),
         first=_optional_date(first),

@@ -1,10 +1,11 @@
 """CSV -> blocks of text columns. Nothing is converted, since 007 and 1.50 may be ids."""
 
+import codecs
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,19 @@ class CsvOptions:
                 f"A CSV delimiter is one character, found {self.delimiter!r}. Tab is written as"
                 " $'\\t'."
             )
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise UsageError(
+                "An encoding is one that Python knows, as utf-8, cp1252, latin-1 or utf-16; found"
+                f" {self.encoding!r}."
+            ) from None
+
+    def recoded(self, text: Bytes) -> tuple[Bytes, str]:
+        """The text and its encoding; as UTF-8 if a line does not end in one byte."""
+        if codecs.lookup(self.encoding).name.startswith(("utf-16", "utf-32")):
+            return cast(Bytes, codecs.EncodedFile(text, "utf-8", self.encoding)), "utf-8"
+        return text, self.encoding
 
 
 class Unreadable(NamedTuple):

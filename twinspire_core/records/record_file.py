@@ -9,7 +9,6 @@ of which a header is the first. Blank lines of a CSV, and line breaks inside its
 count.
 """
 
-import codecs
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -25,9 +24,9 @@ import pyarrow.parquet as pq
 from twinspire_core import storage
 from twinspire_core.records import csv_lines, json_lines
 from twinspire_core.records.csv_lines import CsvOptions, Unreadable
+from twinspire_core.records.encodings import encoding_of
 from twinspire_core.records.json_lines import NumberedLines
 from twinspire_core.records.raw_files import (
-    Bytes,
     Kind,
     kind_of,
     offset_in_file,
@@ -201,11 +200,12 @@ class RecordFile:
         block_bytes: int | None,
     ) -> Iterator[RecordBlock | Unreadable]:
         delimiter = self.csv.delimiter or delimiter_of(self.uri)
-        with open_text(self.uri) as text:
+        with open_text(self.uri) as raw:
+            text, encoding = self.csv.recoded(raw)
             names = list(self.csv.columns)
             first = 1
             if not names:
-                names = csv_lines.header(text, delimiter, self.csv.encoding)
+                names = csv_lines.header(text, delimiter, encoding)
                 first = 2
             if check_names:
                 check_names(names)
@@ -218,7 +218,7 @@ class RecordFile:
                 first=first,
                 wanted=wanted,
                 delimiter=delimiter,
-                encoding=self.csv.encoding,
+                encoding=encoding,
                 block_bytes=block_bytes,
             ):
                 is_empty = False
@@ -230,7 +230,7 @@ class RecordFile:
                 if empty_is_null:
                     columns = [_null_where_empty(column) for column in columns]
                 rows = pa.Table.from_arrays(columns, names=batch.schema.names)
-                yield RecordBlock(rows, numbers, offset_in_file(text))
+                yield RecordBlock(rows, numbers, offset_in_file(raw))
             # Where all records are unreadable, nothing is said of the types of columns.
             if is_empty:
                 columns = names if wanted is None else wanted
@@ -252,33 +252,24 @@ def sniff(uri: str, delimiter: str | None = None, encoding: str | None = None) -
       uri: of the file.
       delimiter: one character, where it is known; else that which makes the most columns of the
         first line.
-      encoding: of the text, where it is known; else UTF-8, or cp1252 if it is not that.
+      encoding: of the text, where it is known.
     """
     if kind_of(uri) != "csv":
         return CsvOptions()
-    with readable(uri, "csv"), open_text(uri) as text:
-        encoding = encoding or ("utf-8" if _is_utf8(text) else "cp1252")
+    with readable(uri, "csv"):
+        encoding = encoding or encoding_of(uri)
     if delimiter is None:
-        with open_text(uri) as text:
+        with open_text(uri) as raw:
+            text, read_as = CsvOptions(encoding=encoding).recoded(raw)
             first = text.readline()
         usual = delimiter_of(uri)
         columns = {
-            one: len(csv_lines.header(BytesIO(first), one, encoding))
+            one: len(csv_lines.header(BytesIO(first), one, read_as))
             for one in (usual, *_DELIMITERS)
         }
         best = max(columns, key=lambda one: columns[one])
         delimiter = None if best == usual else best
     return CsvOptions(delimiter=delimiter, encoding=encoding)
-
-
-def _is_utf8(text: Bytes) -> bool:
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        while block := text.read(_COUNTED_BYTES):
-            decoder.decode(block)
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _prepared(

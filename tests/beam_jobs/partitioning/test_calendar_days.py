@@ -169,6 +169,8 @@ def test_a_number_without_a_unit_is_an_error_that_proposes_one(tmp_path, value, 
 def test_days_of_long_ago_are_told_with_the_likely_unit(tmp_path, value, unit, told):
     pq.write_table(pa.table({"t": [value, value + 1]}), tmp_path / "log.parquet")
     found = partition(
-        [str(tmp_path / "log.parquet")], str(tmp_path / "out"), Layout(time="t", time_unit=unit)
+        [str(tmp_path / "log.parquet")],
+        f"{tmp_path}/out/dt={{date}}",
+        Layout(time="t", time_unit=unit),
     ).warning
     assert re.search(told, found) if told else found is None

@@ -39,14 +39,14 @@ def test_columns_are_renamed(tmp_path):
 def test_days_outside_are_left_out_and_counted(tmp_path):
     log = write(tmp_path / "log.jsonl", *({"t": f"2017-10-{d}"} for d in range(10, 20)))
     layout = Layout(time="t", first=date(2017, 10, 12), last=date(2017, 10, 15))
-    summary = partition([str(log)], str(tmp_path / "out"), layout)
+    summary = partition([str(log)], f"{tmp_path}/out/dt={{date}}", layout)
     assert (summary.days, summary.outside, summary.rows) == (4, 6, 10)
     assert list(read_back(tmp_path / "out")) == [f"dt=2017-10-{d}" for d in range(12, 16)]
 
 
 def test_twice_changes_nothing_and_new_rows_replace_only_their_day(tmp_path):
     log = write(tmp_path / "log.jsonl", {"t": "2017-10-15"}, {"t": "2017-10-17"})
-    layout, out = Layout(time="t", done_marker="_SUCCESS"), str(tmp_path / "out")
+    layout, out = Layout(time="t", done_marker="_SUCCESS"), f"{tmp_path}/out/dt={{date}}"
     first = partition([str(log)], out, layout)
     assert (first.written, first.unchanged, first.missing) == (2, 0, [date(2017, 10, 16)])
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*") if p.is_file()}
@@ -72,7 +72,7 @@ def test_the_same_rows_give_the_same_bytes_however_they_come(tmp_path):
     for source, out, spill in (("one.parquet", "a", 1 << 30), ("many", "b", 100_000)):
         partition(
             [str(tmp_path / source)],
-            str(tmp_path / out),
+            f"{tmp_path}/{out}/dt={{date}}",
             Layout(time="t", time_unit="s"),
             spill_bytes=spill,
         )
@@ -136,7 +136,7 @@ print(summary.days, summary.rows, peak() - before)
             "-c",
             code,
             str(log),
-            str(tmp_path / str(waiting)),
+            f"{tmp_path}/{waiting}/dt={{date}}",
             str(waiting),
         ]
         days, rows, peak = map(int, subprocess.check_output(arguments, text=True).split())
@@ -175,7 +175,7 @@ def test_killed_in_the_middle_it_leaves_whole_days_and_a_rerun_finishes(tmp_path
     )
     out = tmp_path / "out"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "log.parquet"), str(out)]
+        [sys.executable, "-c", code, str(tmp_path / "log.parquet"), f"{out}/dt={{date}}"]
     )
     while not list(out.rglob("part-0.parquet")) and process.poll() is None:
         time.sleep(0.001)
@@ -184,7 +184,7 @@ def test_killed_in_the_middle_it_leaves_whole_days_and_a_rerun_finishes(tmp_path
     killed = read_back(out)
     assert 0 < len(killed) < 84
 
-    partition([str(tmp_path / "log.parquet")], str(out), Layout(time="t"))
+    partition([str(tmp_path / "log.parquet")], f"{out}/dt={{date}}", Layout(time="t"))
     finished = read_back(out)
     assert len(finished) == 84
     assert sum(map(len, finished.values())) == 20_000

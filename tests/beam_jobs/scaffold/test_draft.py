@@ -82,7 +82,8 @@ def test_nested_keys_are_refused_with_what_makes_columns_of_them(tmp_path):
     ):
         draft("x", tmp_path / "log.jsonl")
 
-    partition([str(tmp_path / "log.jsonl")], str(tmp_path / "events"), Layout(time="at"))
+    laid_out = f"{tmp_path}/events/dt={{date}}/"
+    partition([str(tmp_path / "log.jsonl")], laid_out, Layout(time="at"))
     (tmp_path / "x.toml").write_text(draft("x", tmp_path / "events"))
     pipeline = load(tmp_path / "x.toml")
     assert (pipeline.columns.user, pipeline.columns.item) == ("user.id", "item.id")

@@ -215,6 +215,11 @@ def test_objects_have_the_fields_of_all_lines_not_of_the_first(tmp_path):
         ("log.csv", "a,b\n" + "1,2\n" * 10 + "3,Müller\n", None, "cp1252"),
         ("log.csv", "a\n1\n", None, "utf-8"),
         ("log.jsonl", '{"a": "x;y;z"}\n', None, "utf-8"),
+        ("log.csv", "a;b\n1;Łódź grusza\n", ";", "cp1250"),
+        ("log.csv", "a;b\n1;Ночь\n2;Улица\n", ";", "cp1251"),
+        ("log.csv", "a;b\n1;日本語のテスト\n", ";", "shift_jis"),
+        ("log.csv", "a;b\n1;你好世界\n", ";", "gb18030"),
+        ("log.csv", "a;b\n1;2\n", ";", "utf-16"),
     ],
 )
 def test_how_a_csv_is_written_is_sniffed(tmp_path, name, text, delimiter, encoding):

@@ -1,0 +1,159 @@
+"""`partition`, `init` and `validate` from the command line: odd logs, and what is said of them."""
+
+import json
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from twinspire.cli.main import app
+from twinspire_core.errors import TwinspireError
+from twinspire_core.messages import format_message
+
+
+def twinspire(*arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output, and what a person reads besides."""
+    result = CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "200"})
+    if result.exception is None or isinstance(result.exception, SystemExit):
+        return result.exit_code, result.stdout, result.stderr
+    assert isinstance(result.exception, TwinspireError), repr(result.exception)
+    message = format_message(result.exception)
+    return result.exception.exit_code, result.stdout, result.stderr + message
+
+
+@pytest.fixture
+def out(tmp_path):
+    return f"{tmp_path}/logs/dt={{date}}/"
+
+
+def laid_out(out: str) -> dict[str, pl.DataFrame]:
+    """Rows by day."""
+    folder = out.partition("/dt=")[0]
+    files = pl.scan_parquet(f"{folder}/*/*.parquet", hive_partitioning=True)
+    return {
+        str(day): rows for (day,), rows in files.collect().partition_by("dt", as_dict=True).items()
+    }
+
+
+def write_csv(path, times, names="user;name;wann", encoding="utf-8"):
+    rows = [f"{n};Müller {n};{time}" for n, time in enumerate(times)]
+    path.write_bytes("\n".join([names, *rows, ""]).encode(encoding))
+    return path
+
+
+GERMAN = ["25.03.2024 23:51:36", "26.03.2024 00:10:00", "26.03.2024 12:00:01"]
+
+
+@pytest.mark.parametrize(
+    ("times", "form", "first"),
+    [
+        (GERMAN, "%d.%m.%Y %H:%M:%S", datetime(2024, 3, 25, 22, 51, 36)),
+        (["03/25/2024", "03/26/2024"], "%m/%d/%Y", datetime(2024, 3, 24, 23, 0)),
+        (["20240325", "20240326"], "%Y%m%d", datetime(2024, 3, 24, 23, 0)),
+        (
+            ["25/Mar/2024:23:51:36 +0000"] * 2,
+            "%d/%b/%Y:%H:%M:%S %z",
+            datetime(2024, 3, 25, 23, 51, 36),
+        ),
+    ],
+)
+def test_times_of_another_form_are_refused_with_the_option_that_reads_them(
+    tmp_path, out, times, form, first
+):
+    log = write_csv(tmp_path / "log.csv", times)
+    command = ("partition", log, "--out", out, "--time", "wann", "--delimiter", ";")
+    berlin = ("--time-zone", "Europe/Berlin")
+    code, _, told = twinspire(*command, *berlin)
+    assert code in (2, 3) and f"say --time-format '{form}'." in told
+    assert not (tmp_path / "logs").exists()
+    code, told, _ = twinspire(*command, *berlin, "--time-format", form)
+    assert code == 0 and json.loads(told)["rows"] == len(times)
+    wanted = first.replace(tzinfo=UTC).astimezone(ZoneInfo("Europe/Berlin")).date()
+    times = laid_out(out)[str(wanted)]["wann"]
+    assert times.dtype == pl.Datetime("us", "UTC") and times[0].replace(tzinfo=None) == first
+
+
+def test_a_few_times_that_do_not_fit_the_format_are_quoted_as_they_are_written(tmp_path, out):
+    log = write_csv(tmp_path / "log.csv", [*GERMAN, "2024-03-26", ""])
+    command = ("partition", log, "--out", out, "--time", "wann", "--delimiter", ";")
+    code, _, told = twinspire(*command, "--time-format", "%d.%m.%Y %H:%M:%S")
+    assert code == 3 and "wann = '2024-03-26' is no time" in told and "wann is null" in told
+    code, told, _ = twinspire(*command, "--time-unit", "s", "--time-format", "%d.%m.%Y")
+    assert code == 2 and "goes without --time-unit" in _
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "cp1250", "cp1251"])
+def test_a_wrong_encoding_is_told_with_the_likely_one(tmp_path, out, encoding):
+    name = "Ночь" if encoding == "cp1251" else ("Łódź grusza" if encoding == "cp1250" else "Müller")
+    text = "user;name;at\n" + "".join(f"{n};{name} {n};2024-03-25\n" for n in range(50))
+    (tmp_path / "log.csv").write_bytes(text.encode(encoding))
+    command = ("partition", tmp_path / "log.csv", "--out", out, "--time", "at", "--delimiter", ";")
+    code, _, told = twinspire(*command)
+    assert code == 3 and f"looks like {encoding}: say --encoding {encoding}." in told
+    assert twinspire(*command, "--encoding", encoding)[0] == 0
+    assert laid_out(out)["2024-03-25"]["name"][1] == f"{name} 1"
+
+
+def test_utf8_that_is_said_to_be_something_else_is_refused_and_so_is_an_unknown_encoding(
+    tmp_path, out
+):
+    log = write_csv(tmp_path / "log.csv", ["2024-03-25"])
+    command = ("partition", log, "--out", out, "--time", "wann", "--delimiter", ";", "--encoding")
+    code, _, told = twinspire(*command, "cp1252")
+    assert code == 2 and "is UTF-8, not cp1252: leave --encoding out" in told
+    code, _, told = twinspire(*command, "utf9")
+    assert code == 2 and "found 'utf9'" in told
+
+
+def test_one_stray_byte_costs_a_record_and_advises_no_encoding(tmp_path, out):
+    log = write_csv(tmp_path / "log.csv", ["2024-03-25"] * 20)
+    log.write_bytes(log.read_bytes() + b"99;\xff;2024-03-25\n")
+    command = ("partition", log, "--out", out, "--time", "wann", "--delimiter", ";")
+    code, _, told = twinspire(*command)
+    assert code == 3 and "--encoding" not in told and "1 cannot be read" in told
+    assert twinspire(*command, "--rejected", tmp_path / "bad.jsonl")[0] == 0
+    assert len(laid_out(out)["2024-03-25"]) == 20
+
+
+def test_a_log_that_is_all_set_aside_is_warned_about(tmp_path, out):
+    log = write_csv(tmp_path / "log.csv", GERMAN)
+    command = ("partition", log, "--out", out, "--time", "wann", "--delimiter", ";")
+    code, told, warned = twinspire(*command, "--rejected", tmp_path / "bad.jsonl")
+    assert (code, json.loads(told)["days"]) == (0, 0)
+    assert "no record has a day: all 3 were set aside" in warned and "--time-format" in warned
+
+
+def test_the_time_may_be_named_as_it_was_or_as_it_is_renamed(tmp_path, out):
+    log = write_csv(tmp_path / "log.csv", ["2024-03-25"])
+    for name in ("wann", "at"):
+        command = ("partition", log, "--out", out, "--delimiter", ";", "--rename", "wann=at")
+        assert twinspire(*command, "--time", name, "--replace")[0] == 0
+        assert laid_out(out)["2024-03-25"].columns[:3] == ["user", "name", "at"]
+
+
+def test_a_rename_of_days_that_are_there_is_refused_with_their_rows(tmp_path, out):
+    log = write_csv(tmp_path / "log.csv", ["2024-03-25"] * 2_500)
+    command = ("partition", log, "--out", out, "--delimiter", ";")
+    assert twinspire(*command, "--time", "wann")[0] == 0
+    renamed = ("--time", "wann", "--rename", "wann=at")
+    code, _, told = twinspire(*command, *renamed)
+    assert code == 2 and "holds 2,500 rows without a column 'at'" in told and "--replace" in told
+    code, told, _ = twinspire(*command, *renamed, "--replace")
+    assert code == 0 and json.loads(told)["replaced"] == 1
+
+
+def test_a_folder_without_a_date_is_refused_before_anything_is_read(tmp_path):
+    command = ("partition", tmp_path / "not there.csv", "--time", "t", "--out", tmp_path / "logs")
+    code, _, told = twinspire(*command)
+    assert code == 2 and f"with {{date}} in it, as '{tmp_path}/logs/dt={{date}}/'" in told
+
+
+def test_a_draft_of_a_file_that_no_stage_reads_names_the_command_that_lays_it_out(tmp_path, out):
+    log = write_csv(tmp_path / "log.csv", GERMAN, encoding="cp1252")
+    code, _, told = twinspire("init", log)
+    assert code == 2 and f"partition {log} --delimiter ';' --encoding cp1252 --out" in told
+    log.write_text("buyer,ean,wann\n" + "".join(f"1,2,{time}\n" for time in GERMAN))
+    code, _, told = twinspire("init", log, "--user", "buyer")
+    assert code == 2 and "--time wann --time-format '%d.%m.%Y %H:%M:%S' --out" in told
