@@ -3,7 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +15,7 @@ from beam_jobs.partitioning.column_types import flat, with_numbers
 from beam_jobs.partitioning.log_tables import Format, format_of, read
 from beam_jobs.partitioning.time_forms import forms_of
 from beam_jobs.scaffold import feature_draft
+from beam_jobs.scaffold.log_rhythm import LogColumns, rhythm_of, window_lines
 from beam_jobs.scaffold.roles import Ask, Proposal, Role, key_of, propose
 from twinspire_core.config.source_names import PERSONAL, TRENDING
 from twinspire_core.config.tables.quality import FusionConfig
@@ -23,6 +25,12 @@ from twinspire_core.records.record_file import sniff
 
 _SAMPLE_ROWS = 200_000
 _SHOWN = 4
+_SERVING = (
+    "",
+    "[serving]",
+    "user_store = true  # personal data: versions hold users' last items; false: requests bring"
+    " histories",
+)
 DRAFTED = (*FusionConfig().sources, PERSONAL, TRENDING)
 """The sources of a new recommender: those that are there by default, and those that know the time,
 which cost little where they are of no use (docs/decisions/0053-sources-that-know-the-time.md).
@@ -46,6 +54,7 @@ def draft(
     home: Path | None = None,
     given: Mapping[Role, str | None] | None = None,
     ask: Ask | None = None,
+    reading: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> str:
     """The text of a pipeline file for tables that look like these samples.
 
@@ -59,6 +68,7 @@ def draft(
         absolute.
       given: columns of the events by role; None for an event that there is not.
       ask: called for each other role of which the sample does not tell the column for sure.
+      reading: entered while the whole log is read.
 
     Raises:
       UsageError: a sample cannot be read, or it does not tell the column of a role and there is
@@ -77,6 +87,8 @@ def draft(
         kind: _own_key(table.rows, kind, keys, log.rows, paths[kind])
         for kind, table in tables.items()
     }
+    with reading():
+        window = _window(events, log.rows, keys, zone)
     samples = {kind: table.rows for kind, table in tables.items()}
     lines = [
         "[pipeline]",
@@ -89,7 +101,9 @@ def draft(
         "",
         "[columns]",
         *_columns(log.rows, keys, event, own_keys),
-        *(_display(tables["items"]) if "items" in tables else ()),
+        *window,
+        *(_corpus(tables["items"], own_keys["items"]) if "items" in tables else ()),
+        *_SERVING,
         *_mix(),
         "",
         "# What the two towers see. Delete what should not matter. Of the events, only columns",
@@ -224,10 +238,7 @@ def _mix() -> list[str]:
 
 def _sample(path: Path, kind: str, home: Path | None) -> Table:
     """The first rows of the first file."""
-    file: Path | None = path
-    if path.is_dir():
-        files = (f for f in sorted(path.rglob("*")) if f.is_file() and f.name[0] not in "._")
-        file = next(files, None)
+    file = next(iter(_files(path)), None)
     if file is None or not file.exists():
         raise UsageError(
             f"A sample of {kind} is a file or a folder with files; found nothing at {path}."
@@ -246,6 +257,12 @@ def _sample(path: Path, kind: str, home: Path | None) -> Table:
     if not dates:
         where = f"{kind}/dt={{date}}/"
     return Table(where, sample_rows(file))
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return [f for f in sorted(path.rglob("*")) if f.is_file() and f.name[0] not in "._"]
 
 
 def _refuse_other_csv(file: Path, kind: str) -> None:
@@ -321,10 +338,26 @@ def _rewards(rows: pl.DataFrame, used: set[str]) -> list[str]:
     return [f"# {key} = {json.dumps(c)}  # {what}" for c in found for key, what in uses.items()]
 
 
-def _display(items: Table) -> list[str]:
-    shown = [c for c in items.rows.columns if feature_draft.is_shown(c, items.rows[c])]
+def _window(events: Path, rows: pl.DataFrame, keys: Mapping[Role, str], zone: str) -> list[str]:
+    forms = forms_of(rows[keys["time"]])
+    unit = forms[0].unit if forms else None
+    columns = LogColumns(keys["user"], keys["item"], keys["time"], unit, zone)
+    rhythm = rhythm_of(events, _files(events), columns)
+    return window_lines(rhythm) if rhythm else []
+
+
+def _corpus(items: Table, key: str) -> list[str]:
+    rows = items.rows
+    shown = [c for c in rows.columns if feature_draft.is_shown(c, rows[c])]
+    lists = [c for c in rows.columns if isinstance(rows[c].dtype, pl.List)]
+    kinds = [
+        c
+        for c in rows.columns
+        if c not in (key, *shown) and (c in lists or feature_draft.is_category(rows[c]))
+    ]
     return [
         "",
         "[corpus]",
         f"display = {json.dumps(shown)}  # columns shown to people; the first is the name",
+        f"attributes = {json.dumps(kinds)}  # columns that requests may filter by",
     ]

@@ -260,6 +260,7 @@ def init(
         to.parent if to else None,
         given_columns(user, item, time, event),
         ask_column if is_terminal() else None,
+        lambda: console.status("reading the log"),
     )
     if to is None:
         typer.echo(text, nl=False)

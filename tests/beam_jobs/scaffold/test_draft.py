@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -52,6 +52,66 @@ def test_a_draft_is_a_valid_file_that_fits_the_logs_it_was_drawn_from(shop, tmp_
     assert weighed != text
     (tmp_path / "shop.toml").write_text(weighed)
     assert load(tmp_path / "shop.toml").columns.weights == {"view": 3.0}
+
+
+def write_days(folder: Path, gap: int, days: int, items: int) -> Path:
+    """Users who come every `gap` days and take what they took `items` visits ago."""
+    first = date(2024, 1, 1)
+    for n in range(days):
+        users = [user for user in range(60) if (n + user) % gap == 0]
+        taken = [f"i{(n // gap) % items}" for _ in users]
+        at = [f"{first + timedelta(n)}T10:00:00Z"] * len(users)
+        rows = pl.DataFrame({"user_id": users, "item_id": taken, "at": at})
+        (folder / f"dt={first + timedelta(n)}").mkdir(parents=True)
+        rows.write_parquet(folder / f"dt={first + timedelta(n)}/a.parquet")
+    return folder
+
+
+def windows_of(text: str) -> dict[str, str]:
+    """Keys and values of `[window]`, without what their comments say."""
+    _, _, rest = text.partition("[window]\n")
+    lines = rest.partition("\n\n")[0].splitlines()
+    return dict(line.partition("  #")[0].split(" = ") for line in lines)
+
+
+def test_windows_come_from_the_span_and_the_rhythm_of_the_whole_log(tmp_path):
+    text = draft("x", write_days(tmp_path / "events", gap=5, days=130, items=14))
+    found = windows_of(text)
+    assert found == {
+        "history_days": "60",
+        "vocabulary_days": "60",
+        "train_days": "60",
+        "personal_days": "130",
+    }
+    assert "users come back after 5 days (median): some 12 visits" in text
+    assert "repeats what they took more than 60 days before; the log has 130 days" in text
+    (tmp_path / "x.toml").write_text(text)
+    p = load(tmp_path / "x.toml")
+    assert (p.window.history_days, p.window.personal_days) == (60, 130)
+
+    log = pl.read_parquet(tmp_path / "events/*/a.parquet", hive_partitioning=False)
+    log.sample(fraction=1, shuffle=True, seed=1).write_csv(tmp_path / "log.csv")
+    assert windows_of(draft("x", tmp_path / "log.csv")) == found, "of one file, by its times"
+
+
+@pytest.mark.parametrize(
+    ("gap", "days", "items", "keys"),
+    [
+        (1, 20, 3, {}),  # short
+        (1, 130, 999, {"train_days": "60"}),  # nothing is taken again
+        (2, 40, 17, {"train_days": "40", "personal_days": "40"}),  # histories are long enough
+    ],
+)
+def test_windows_that_the_log_does_not_ask_for_are_left_out(tmp_path, gap, days, items, keys):
+    assert windows_of(draft("x", write_days(tmp_path / "events", gap, days, items))) == keys
+
+
+def test_users_are_stored_and_categories_of_items_are_attributes(shop, tmp_path):
+    text = draft("shop", shop.parent / "events", shop.parent / "items")
+    (tmp_path / "shop.toml").write_text(text)
+    p = load(tmp_path / "shop.toml")
+    assert p.serving.user_store and p.corpus.attributes == ("kind",)
+    assert "user_store = true  # personal data: " in text
 
 
 def test_a_log_without_context_has_none_to_leave_out(tmp_path):
