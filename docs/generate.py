@@ -221,7 +221,8 @@ def commands() -> str:
     )
     for panel, functions in PANELS.items():
         page.append(f"\n## {panel}")
-        page += [_command(known[function.__name__.replace("_", "-")]) for function in functions]
+        names = [function.__name__.strip("_").replace("_", "-") for function in functions]
+        page += [_command(known[name]) for name in names]
     return "\n".join([*page, *_exit_codes()])
 
 

@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -24,6 +25,7 @@ from twinspire.cli import (
     serve,
     show_days,
     show_version,
+    try_file,
 )
 from twinspire.cli.options import console
 from twinspire_core.errors import TwinspireError
@@ -31,8 +33,8 @@ from twinspire_core.messages import format_message
 from twinspire_core.storage.disk_errors import explain
 from twinspire_core.version import __version__
 
-PANELS = {
-    "Start": (prepare.partition, prepare.init, prepare.validate, prepare.doctor),
+PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Start": (try_file.try_, prepare.partition, prepare.init, prepare.validate, prepare.doctor),
     "Every day": (run_days.run, show_days.status, backfill.backfill, daily.refresh, notify.notify),
     "Read": (ask.recommend, ask.similar, serve.serve, monitor.monitor, evaluation.evaluate),
     "Versions": (
@@ -80,7 +82,8 @@ app = typer.Typer(
 # Each command imports what it needs when it is called: `--help` is there at once.
 for panel, functions in PANELS.items():
     for function in functions:
-        app.command(rich_help_panel=panel)(function)
+        # `try` is a word of Python's, and cannot be a function's name.
+        app.command(function.__name__.strip("_").replace("_", "-"), rich_help_panel=panel)(function)
 app.command(hidden=True)(scheduling.day)
 
 

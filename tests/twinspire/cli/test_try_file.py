@@ -1,0 +1,127 @@
+"""`twinspire try` before anything is run: what it asks, and what it refuses. tests/system/test_try.py
+has the rest.
+"""
+
+import io
+import socket
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from twinspire.cli import log_questions, prepare
+from twinspire.cli.main import app
+from twinspire_core.errors import TwinspireError
+from twinspire_core.records.csv_lines import CsvOptions
+
+TIMES = [f"2024-03-2{n % 5} 10:{n % 60:02}:00" for n in range(100)]
+
+
+def table(file: Path, head: str, *columns) -> Path:
+    rows = [head, *(",".join(map(str, row)) for row in zip(*columns, strict=True))]
+    file.write_text("\n".join(rows) + "\n")
+    return file
+
+
+def clear(folder: Path, times=TIMES) -> Path:
+    """A file that needs no question."""
+    numbers = range(len(times))
+    users, items = [n % 7 for n in numbers], [n % 11 for n in numbers]
+    return table(folder / "clear.csv", "user_id,item_id,timestamp", users, items, times)
+
+
+def unclear(folder: Path) -> Path:
+    """Two columns look like the user."""
+    a, b = [n % 7 for n in range(100)], [n % 9 for n in range(100)]
+    items = [n % 11 for n in range(100)]
+    return table(
+        folder / "unclear.csv", "user_id,customer_id,item_id,timestamp", a, b, items, TIMES
+    )
+
+
+def refusal(monkeypatch, folder: Path, *arguments) -> str:
+    """Why a call is refused; it leaves nothing behind."""
+    monkeypatch.chdir(folder)
+    before = sorted(folder.rglob("*"))
+    done = CliRunner().invoke(app, ["try", *map(str, arguments)])
+    assert isinstance(done.exception, TwinspireError), done.output
+    assert sorted(folder.rglob("*")) == before
+    return f"{done.exception.exit_code} {done.exception}"
+
+
+def look(file: Path, zone: str | None = None, *, yes: bool = False) -> log_questions.Log:
+    return log_questions.look([file], CsvOptions(), {}, None, zone, yes=yes)
+
+
+def at_a_terminal(monkeypatch, *answers: str) -> None:
+    monkeypatch.setattr(prepare, "is_terminal", lambda: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{answer}\n" for answer in answers)))
+
+
+def test_a_script_is_told_which_option_is_missing(monkeypatch, tmp_path):
+    reason = refusal(monkeypatch, tmp_path, unclear(tmp_path))
+    assert reason.startswith("2 ") and "--user COLUMN" in reason and "customer_id" in reason
+    days_first = clear(tmp_path, [f"0{n % 9 + 1}/0{n % 8 + 1}/2024" for n in range(100)])
+    reason = refusal(monkeypatch, tmp_path, days_first)
+    assert reason.startswith("2 ") and "--time-format" in reason and "'%d/%m/%Y'" in reason
+
+
+def test_yes_takes_what_is_likeliest(tmp_path):
+    log = look(unclear(tmp_path), yes=True)
+    assert log.columns["user"] in ("user_id", "customer_id")
+    assert (log.columns["item"], log.columns["time"], log.zone) == ("item_id", "timestamp", "UTC")
+
+
+def test_a_person_is_asked_until_the_answer_fits(monkeypatch, tmp_path):
+    at_a_terminal(monkeypatch, "customer", "customer_id", "Berlin", "Europe/Berlin")
+    log = look(unclear(tmp_path))
+    assert (log.columns["user"], log.zone) == ("customer_id", "Europe/Berlin")
+
+
+def test_a_person_is_asked_nothing_that_is_clear(monkeypatch, tmp_path):
+    at_a_terminal(monkeypatch)
+    log = look(clear(tmp_path), "UTC")
+    assert log.columns == {"user": "user_id", "item": "item_id", "time": "timestamp", "event": None}
+
+
+def test_a_port_that_is_taken_is_found_out_before_the_work(monkeypatch, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        reason = refusal(monkeypatch, tmp_path, clear(tmp_path), "--port", port)
+    assert reason.startswith("2 ") and str(port) in reason
+
+
+def test_a_folder_of_somebody_s_stays_as_it_is(monkeypatch, tmp_path):
+    (tmp_path / "clear").mkdir()
+    (tmp_path / "clear" / "notes.txt").write_text("mine")
+    reason = refusal(monkeypatch, tmp_path, clear(tmp_path), "--no-serve")
+    assert reason.startswith("2 ") and "--out" in reason
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "is empty"),
+        ("user_id,item_id,timestamp\n", "column"),
+        ("user_id,item_id\n1,2\n3,4\n", "--time"),
+    ],
+)
+def test_a_file_that_is_no_log_leaves_nothing(monkeypatch, tmp_path, text, why):
+    file = tmp_path / "log.csv"
+    file.write_text(text)
+    assert why in refusal(monkeypatch, tmp_path, file, "--no-serve")
+
+
+def test_many_records_without_a_time_leave_nothing(monkeypatch, tmp_path):
+    file = clear(tmp_path, [*TIMES, "yesterday", "soon"])
+    reason = refusal(monkeypatch, tmp_path, file, "--no-serve")
+    assert reason.startswith("3 ") and "yesterday" in reason and "1 may be set aside" in reason
+
+
+def test_an_option_that_the_pipeline_file_contradicts_is_refused(monkeypatch, tmp_path):
+    file, home = clear(tmp_path), tmp_path / "clear"
+    twinspire_init = ["init", str(file), "--name", "clear", "--out", str(home / "clear.toml")]
+    assert CliRunner().invoke(app, twinspire_init).exit_code == 0
+    reason = refusal(monkeypatch, tmp_path, file, "--no-serve", "--time-zone", "Asia/Tokyo")
+    assert reason.startswith("2 ") and "--time-zone" in reason
+    assert "--user" in refusal(monkeypatch, tmp_path, file, "--no-serve", "--user", "item_id")

@@ -1,0 +1,338 @@
+"""`twinspire try`: from a file of events to lists in a browser, by steps that are commands of their
+own.
+"""
+
+import re
+import shlex
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlencode
+
+import typer
+
+from index_builder.registry.registry import Registry
+from twinspire.cli import log_questions, prepare, run_days, serve
+from twinspire.cli.log_questions import Log, echo, flags
+from twinspire.cli.options import console, end_with_json, open_pipeline, say
+from twinspire.cli.prepare import EventColumn, ItemColumn, TimeColumn, UserColumn
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.errors import BadData, GateRefused, LogsLate, NothingToDo, UsageError
+
+if TYPE_CHECKING:
+    from beam_jobs.scaffold.roles import Role
+
+_PORT = 8000
+_MAX_REJECTED = 0.01
+"""As `source.max_rejected` of a drafted file."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """Where all that is made lies: the pipeline file, and `logs`, `work` and `registry` with it."""
+
+    folder: Path
+    name: str
+
+    @property
+    def file(self) -> Path:
+        return self.folder / f"{self.name}.toml"
+
+    def logs(self, table: str) -> Path:
+        return self.folder / "logs" / table
+
+    def day(self, table: str) -> str:
+        return f"{self.logs(table)}/dt={{date}}/"
+
+
+def try_(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE…", help="Events: CSV, Parquet or JSON Lines; .gz is read."),
+    ],
+    items: Annotated[Path | None, typer.Option(metavar="FILE", help="Of items.")] = None,
+    users: Annotated[Path | None, typer.Option(metavar="FILE", help="Of users.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the recommender; the first file's by default.")
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Where all of it goes; ./NAME by default."),
+    ] = None,
+    user: UserColumn = None,
+    item: ItemColumn = None,
+    time: TimeColumn = None,
+    event: EventColumn = None,
+    time_zone: Annotated[
+        str | None,
+        typer.Option(metavar="ZONE", help="Whose calendar days are meant; UTC if nobody is asked."),
+    ] = None,
+    time_format: Annotated[
+        str | None,
+        typer.Option(metavar="FORMAT", help="Of times that are text, as %d.%m.%Y %H:%M:%S."),
+    ] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Of CSV; by its first line.")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of CSV; cp1252 where the text is not UTF-8.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, help="Run so many of the last days.")] = 3,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Of the server; by default 8000, or a free one."),
+    ] = None,
+    serves: Annotated[
+        bool, typer.Option("--serve/--no-serve", help="Whether to serve in the end.")
+    ] = True,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Ask nothing: take the likeliest columns.")
+    ] = False,
+) -> None:
+    """Try your own file of events: from the file to recommendations in a browser.
+
+    It lays the events out by day, drafts a pipeline file, checks it, runs the last days and serves
+    the result until Ctrl-C. It asks only what the file does not tell. Each step is a command of its
+    own, and is shown as one. Typed again, it goes on where it was interrupted, with the pipeline
+    file as you have edited it.
+    """
+    home = _home(files, name, to)
+    tables = {kind: file for kind, file in {"items": items, "users": users}.items() if file}
+    for file in (*files, *tables.values()):
+        if not file.is_file():
+            raise UsageError(f"A file is tried; there is none at {file}. Check the path.")
+    address = f"http://127.0.0.1:{_free_port(port)}" if serves else None
+    given: Mapping[Role, str | None] = prepare.given_columns(user, item, time, event)
+    drafted = open_pipeline(str(home.file)) if home.file.exists() else None
+    if drafted:
+        say(f"{home.file} is there: it stays as it is.")
+        given = _as_drafted(home, drafted, given, time_zone, tables)
+        time_zone = drafted.pipeline.time_zone
+    csv = log_questions.csv_of(files, delimiter, encoding)
+    log = log_questions.look(files, csv, given, time_format, time_zone, yes=yes)
+    if drafted:
+        _lay_out(home, home, log, tables)
+    else:
+        with _made_whole(home) as made:
+            _lay_out(home, made, log, tables)
+            _draft(home, made, log, tables)
+    pipeline = open_pipeline(str(home.file))
+    outcomes = _run(home, pipeline, days)
+    example = _say_what_next(home, pipeline, address)
+    result = {"pipeline": str(home.file), "user": example, "days": outcomes}
+    end_with_json(result | {"inspector": address and f"{address}/"}, as_json=False)
+    if address:
+        echo("serve", str(home.file), "--port", address.rpartition(":")[2])
+        serve.serve(str(home.file), port=int(address.rpartition(":")[2]))
+
+
+def _home(files: list[Path], name: str | None, to: Path | None) -> _Home:
+    """Where all of it goes: a new folder, or one that an earlier call has made.
+
+    Raises:
+      UsageError: the folder holds other things, or no pipeline can be called so.
+    """
+    stem = re.sub(r"[^a-z0-9_-]+", "-", files[0].name.partition(".")[0].lower())
+    name = name or stem.lstrip("0123456789-_") or "trial"
+    prepare.check_names(name, "UTC")
+    home = _Home(to or Path(name), name)
+    folder = home.folder.resolve()
+    if home.file.exists() or not folder.exists():
+        return home
+    if not folder.is_dir() or any(folder.iterdir()) or folder == Path.cwd():
+        raise UsageError(
+            f"What is tried goes to a new folder; {home.folder} is there without a"
+            f" {home.file.name}. Name another one: --out FOLDER or --name NAME."
+        )
+    return home
+
+
+def _free_port(given: int | None) -> int:
+    """The port to serve on, looked for before all the work.
+
+    Raises:
+      UsageError: the given one cannot be had.
+    """
+    for port in (_PORT, 0) if given is None else (given,):
+        try:
+            with socket.create_server(("127.0.0.1", port)) as tried:
+                return int(tried.getsockname()[1])
+        except OSError as e:
+            reason = e
+    raise UsageError(
+        f"A server needs a free port; {given} cannot be had: {reason}. Choose another."
+    )
+
+
+def _as_drafted(
+    home: _Home,
+    pipeline: Pipeline,
+    given: "Mapping[Role, str | None]",
+    zone: str | None,
+    tables: Mapping[str, Path],
+) -> "Mapping[Role, str | None]":
+    """The columns that the pipeline file names.
+
+    Raises:
+      UsageError: an option names another column, another time zone or a table that the file lacks.
+    """
+    columns = pipeline.columns
+    roles: dict[Role, str | None] = {
+        "user": columns.user,
+        "item": columns.item,
+        "time": columns.time,
+        "event": columns.event,
+    }
+    others: list[str] = [role for role, column in given.items() if column != roles[role]]
+    if zone not in (None, pipeline.pipeline.time_zone):
+        others.append("time-zone")
+    others += [kind for kind in tables if getattr(pipeline.source, kind) is None]
+    if others:
+        raise UsageError(
+            f"The pipeline file is kept as it is, and {home.file} says something else than"
+            f" --{others[0]}. Leave the option out, or begin in another folder: --out FOLDER."
+        )
+    return roles
+
+
+@contextmanager
+def _made_whole(home: _Home) -> Iterator[_Home]:
+    """A folder that takes the home's place once all in it is made; else nothing is left of it."""
+    final = home.folder.resolve()
+    partial = final.with_name(f".{final.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield _Home(partial, home.name)
+        partial.rename(final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _lay_out(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> None:
+    """Lays out the events, and items and users as snapshots of the day before."""
+    from beam_jobs.partitioning.calendar_days import Layout
+
+    echo("partition", *log.files, "--out", home.day("events"), *log.partition_flags())
+    layout = Layout(
+        time=log.columns["time"],
+        time_unit=log.form.unit,
+        time_format=log.form.format,
+        time_zone=log.zone,
+        csv=log.csv,
+    )
+    aside = made.folder / "rejected.jsonl"
+    events = prepare.lay_out(
+        log.files, made.day("events"), layout, rejected=str(aside), max_rejected=_MAX_REJECTED
+    )
+    if events.first is None:
+        raise BadData(f"A log has events; {', '.join(log.files)} has none. Give another file.")
+    if events.rejected:
+        say(f"They are in {home.folder / aside.name}.")
+    before = events.first - timedelta(days=1)  # known before the first event
+    for kind, file in tables.items():
+        csv = log_questions.csv_of([file], None, None)
+        snapshot = flags({"snapshot": before}, csv)
+        echo("partition", str(file), "--out", home.day(kind), *snapshot)
+        prepare.lay_out([str(file)], made.day(kind), Layout(snapshot=before, csv=csv))
+
+
+def _draft(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> None:
+    """Writes the pipeline file."""
+    from beam_jobs.scaffold import draft
+
+    options: dict[str, object] = {kind: home.logs(kind) for kind in tables}
+    options |= {role: column or "none" for role, column in log.columns.items()}
+    options |= {"name": home.name, "time-zone": log.zone, "out": home.file}
+    echo("init", str(home.logs("events")), *flags(options))
+    text = draft.draft(
+        home.name,
+        made.logs("events"),
+        made.logs("items") if "items" in tables else None,
+        made.logs("users") if "users" in tables else None,
+        log.zone,
+        made.folder,
+        log.columns,
+    )
+    made.file.write_text(text)
+    say(f"Wrote {home.file}")
+
+
+def _run(home: _Home, pipeline: Pipeline, most: int) -> list[dict[str, Any]]:
+    """Checks the pipeline file and runs the last days.
+
+    Raises:
+      GateRefused: no version is live after them.
+    """
+    days = _last_days(pipeline, most)
+    echo("validate", str(home.file), "--date", str(days[-1]))
+    with console.status("Checking …"), tempfile.TemporaryDirectory() as scratch:
+        from beam_jobs.scaffold import validate as checks
+
+        findings = checks.validate(pipeline, days[-1], Path(scratch))
+    if not all(finding.ok for finding in findings):
+        prepare.validate(str(home.file), str(days[-1]))  # shows them, and raises
+    say(f"{len(findings)} uses of columns fit")
+    for day in days:
+        echo("run", str(home.file), "--date", str(day))
+    outcomes = run_days.run_each(pipeline, days)
+    if Registry(pipeline.registry.root, pipeline.name).live() is None:
+        raise GateRefused(
+            f"A version serves once it is live, and none of {home.file} is: see above. Edit the file"
+            " or run more days (--days), and type the same again."
+        )
+    return outcomes
+
+
+def _last_days(pipeline: Pipeline, most: int) -> list[date]:
+    """The last days that have enough logs to be run; the export may end in the middle of a day."""
+    from beam_jobs.ingest import day_check, day_files
+
+    days: list[date] = []
+    for day in reversed(day_files.folder_days(pipeline, "events")):
+        if len(days) == most:
+            break
+        try:
+            day_check.check(pipeline, day)
+        except (BadData, LogsLate, NothingToDo) as e:
+            say(f"{day} is left out. {e}")
+        else:
+            days.append(day)
+    if not days:
+        raise BadData(f"A day to run has logs; {pipeline.source.events} has none.")
+    return days[::-1]
+
+
+def _say_what_next(home: _Home, pipeline: Pipeline, address: str | None) -> str:
+    """Names the commands to go on with, and the page to look at.
+
+    Returns: a user to look at.
+    """
+    user = _busy_user(pipeline)
+    say(f"\nAll of it is in {home.folder}. Edit {home.file}, and type the same again. Also:")
+    for command, *arguments in (
+        ("recommend", "--user", user),
+        ("versions",),
+        ("report", "--open"),
+    ):
+        say("  " + shlex.join(["twinspire", command, str(home.file), *arguments]))
+    if address:
+        say(f"\nLists to look at: {address}/?{urlencode({'user': user})}   Ctrl-C ends the server.")
+    return user
+
+
+def _busy_user(pipeline: Pipeline) -> str:
+    """The user with the most events on the live version's day."""
+    from beam_jobs.ingest import day_files
+    from beam_jobs.partitioning.log_tables import read
+
+    registry = Registry(pipeline.registry.root, pipeline.name)
+    day = registry.manifest(registry.find()).date
+    file = Path(day_files.files(pipeline, "events", day)[0].uri)
+    rows = next(read(file, lambda malformed: None, pipeline.source.format))
+    users = rows[pipeline.columns.user].cast("string").value_counts().to_pylist()
+    return str(max(users, key=lambda user: (user["values"] is not None, user["counts"]))["values"])
