@@ -1,3 +1,1 @@
-"""`make demo`: five days of a grocery's real purchases through Airflow, and what they are good
-for.
-"""
+"""`make demo`: some days of a grocery's purchases through Airflow, and the lists that come of them."""

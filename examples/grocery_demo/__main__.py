@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 HOME = ROOT / "work" / "airflow"
 PIPELINES = ROOT / "pipelines"
 FIRST = date(2017, 10, 2)  # a Monday, with all of September behind it
+DAYS = 4  # the fewest after which the ranker is surely better than the mix, and serves
 
 console = Console(highlight=False, soft_wrap=False)
 
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--airflow", action="store_true", help="only start Airflow's UI, to stay until Ctrl-C"
     )
-    parser.add_argument("--days", type=int, default=5, help="days of the backfill (default 5)")
+    parser.add_argument("--days", type=int, default=DAYS, help=f"days to run (default {DAYS})")
     parser.add_argument(
         "--port",
         type=int,
@@ -61,8 +62,8 @@ def _interrupt(*_: object) -> None:
 
 def _demo(days: list[date], port: int) -> None:
     began = time.monotonic()
-    console.print("[bold]Laying out the grocery data as daily partitions[/]")
-    groceries.lay_out(PIPELINES / "groceries.toml", console)
+    with console.status("laying out the grocery data as one folder per day …"):
+        groceries.lay_out(PIPELINES / "groceries.toml", console)
     pipeline = pipelines.load(PIPELINES / "groceries.toml")
     console.print(f"[bold]Backfill of {days[0]} to {days[-1]} by Airflow, DAG {pipeline.name}[/]")
     # Fresh, so that the runs of an interrupted demo do not go on; what they made is found again by
@@ -72,11 +73,9 @@ def _demo(days: list[date], port: int) -> None:
         backfill.run(airflow, rest, pipeline, days, console)
         with console.status("stopping Airflow …"):
             airflow.stop()
-    demo_report.show(pipeline, days, ROOT, console)
-    console.print(
-        f"\nAll of it took {int(time.monotonic() - began) // 60} min"
-        f" {int(time.monotonic() - began) % 60} s."
-    )
+    minutes, seconds = divmod(int(time.monotonic() - began), 60)
+    with console.status("asking the live version for a list …"):
+        demo_report.show(pipeline, days, f"{minutes} min {seconds} s", console)
 
 
 def _stay(port: int) -> None:

@@ -1,11 +1,14 @@
 """Runs a backfill in a local Airflow and shows how it goes."""
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, field, replace
 from datetime import date
+from pathlib import Path
 
 import httpx
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.spinner import Spinner
 
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
@@ -14,6 +17,9 @@ from twinspire.backfills.airflow_rest import AirflowRest, readable_errors
 from twinspire.backfills.progress_board import STAGES, Board, Cell
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import TwinspireError
+
+_TAIL = 4_096
+"""Bytes at the end of a log that hold its last line."""
 
 
 class RunFailed(TwinspireError):
@@ -55,7 +61,10 @@ def _run(
     rest.unpause(dag)
     board = Board(days, pipeline.zone)
     with Live(
-        board, console=console, refresh_per_second=4, transient=not console.is_terminal
+        _Progress(board, airflow.home / "logs" / f"dag_id={dag}"),
+        console=console,
+        refresh_per_second=2,  # each costs some milliseconds of processor time
+        transient=not console.is_terminal,
     ) as live:
         for ended in board.watch(rest, dag):
             for day, stage, cell in ended:
@@ -70,6 +79,58 @@ def _run(
                 break
     if failed:
         raise RunFailed(_what_failed(airflow, rest, dag, *failed))
+
+
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """The board, and below it a line that moves: what the stage that is at work says.
+
+    Attributes:
+      board: of the backfill.
+      logs: folder of the DAG's logs.
+    """
+
+    board: Board
+    logs: Path
+    spinner: Spinner = field(default_factory=lambda: Spinner("dots"))
+
+    def __rich__(self) -> Group:
+        working = (
+            f"{stage} of {day}: {last_words(_log(self.logs, stage, cell))}"
+            for (day, stage), cell in self.board.cells.items()
+            if stage in STAGES and cell.state == "running"
+        )
+        self.spinner.update(text=next(working, "Airflow starts the next task …"))
+        return Group(self.board, self.spinner)
+
+
+def last_words(log: Path) -> str:
+    """The last line that a stage has printed; `starting …` before the first one.
+
+    Args:
+      log: Airflow's of the task, JSON Lines.
+    """
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL))
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return "starting …"
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+        except ValueError:  # half of it is not read, or not written yet
+            continue
+        event = str(entry.get("event")).strip()
+        if event in ("Output:", ""):
+            break
+        if "SubprocessHook" in entry.get("logger", ""):
+            return event
+    return "starting …"
+
+
+def _log(logs: Path, stage: str, cell: Cell) -> Path:
+    return logs / f"run_id={cell.run}" / f"task_id={stage}" / f"attempt={cell.attempt}.log"
 
 
 def _outcome(cell: Cell) -> str:
@@ -93,13 +154,10 @@ def _unexpected(board: Board, pipeline: Pipeline) -> tuple[date, str, Cell] | No
 def _what_failed(
     airflow: LocalAirflow, rest: AirflowRest, dag: str, day: date, stage: str, cell: Cell
 ) -> str:
-    log = airflow.home / "logs" / f"dag_id={dag}" / f"run_id={cell.run}" / f"task_id={stage}"
+    log = _log(airflow.home / "logs" / f"dag_id={dag}", stage, cell)
     try:
         lines = rest.log(dag, cell.run, stage, cell.attempt).splitlines()
     except httpx.HTTPError as e:
         lines = [f"(Airflow could not be asked for it: {e})"]
     end = "\n".join(line for line in lines[-40:] if not line.startswith("::"))
-    return (
-        f"{stage} of {day} failed. The end of its log:\n\n{end}\n\nAll of it:"
-        f" {log}/attempt={cell.attempt}.log"
-    )
+    return f"{stage} of {day} failed. The end of its log:\n\n{end}\n\nAll of it: {log}"

@@ -2,15 +2,17 @@
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from examples.grocery_demo import households
+from examples.grocery_demo import demo_report
 from tests.system.days import (
     FIRST,
     ROOT,
@@ -100,19 +102,18 @@ def test_a_version_answers_by_the_mix_that_was_fitted_on_its_day(two_days, tmp_p
     assert line["sources"] == [item["sources"][0] for item in told["items"]]
 
 
-def test_the_demo_shows_what_is_recommended(two_days):
+def test_the_demo_ends_with_what_is_served(two_days):
     shop, text = str(two_days[0] / "shop.toml"), io.StringIO()
-    chosen = households.show(pipeline.load(shop), Console(file=text, width=80))
+    days = [date.fromisoformat(day) for day in (FIRST, SECOND)]
+    demo_report.show(pipeline.load(shop), days, "1 min 0 s", Console(file=text, width=80))
     shown = text.getvalue()
-    for user in chosen:
-        assert f"Household {user}, " in shown and "New for you" in shown
-        titles = [
-            item["name"]
-            for item in twinspire(
-                "recommend", shop, "--user", user, "-k", "10", "--new-share", "0.5", "--json"
-            )["items"]
-        ]
-        assert len(titles) == 10 and all(title[:32] in shown for title in titles)
+    for day, quality in zip(days, twinspire("versions", shop, "--json")[::-1], strict=True):
+        assert quality["day"] == str(day) and f" {day} " in shown
+    [user] = re.findall("For household (.*), which", shown)
+    titles = [
+        item["name"] for item in twinspire("recommend", shop, "--user", user, "--json")["items"]
+    ]
+    assert len(titles) == 10 and all(title in shown for title in titles)
 
 
 def test_the_report_shows_what_was_measured(two_days):

@@ -1,93 +1,80 @@
-"""What the demo shows in the end fits a terminal of 80 columns."""
+"""What the demo ends with: one table, one list and four commands in 30 lines of 80 columns."""
 
-from datetime import UTC, date, datetime
+import json
+from datetime import date
 
+import polars as pl
+import pytest
 from rich.console import Console
 
 from examples.grocery_demo import demo_report
-from index_builder.registry.versions import Status
-from tests.twinspire_core.display.test_measured_lists import metrics
-from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.paired_differences import PairedDifference, PairedDifferences
-from twinspire_core.contracts.ranker_measures import RankerMeasures
+from tests.serving.conftest import pipeline, pipeline_file, publish, towers  # noqa: F401
+
+DAYS = [date(2024, 1, day) for day in (1, 2, 3)]
 
 
-class Registry:
-    """Two days, the first without a version before it."""
-
-    def __init__(self, home):
-        self.home = home
-        for day, found in enumerate((metrics(progressive=None, mix={}), metrics()), 1):
-            (home / f"2017-10-0{day}-abcdef12").mkdir()
-            found.write(home / f"2017-10-0{day}-abcdef12")
-
-    def folder(self, version):
-        return self.home / version
-
-    def statuses(self):
-        return [
-            Status(
-                version=f"2017-10-0{day}-abcdef12",
-                date=date(2017, 10, day),
-                status=status,
-                at=datetime(2017, 10, day, tzinfo=UTC),
-                reason=reason,
-                pinned=False,
-                stored=True,
-                corpus_date=date(2017, 10, day),
-            )
-            for day, status, reason in (
-                (2, "live", "accepted: recall@50 is 0.25"),
-                (1, "refused", "recall@50 is [0.1], below 0.2"),
-            )
-        ]
+def lists(recall, ndcg):
+    return {"users": 321, "recall@50": recall, "ndcg@10": ndcg}
 
 
-def test_versions_and_their_quality(tmp_path):
-    registry = Registry(tmp_path)
+BASELINES = {"past": lists(0.31, 0.22), "most_popular": lists(0.1, 0.23)}
+
+
+def metrics(day):
+    """On each day but the first the version before serves: its mix finds .42, its ranker .44."""
+    measured = {"progressive": lists(0.27, 0.17), "baselines": BASELINES}
+    if day == DAYS[0]:
+        return measured
+    return measured | {
+        "holdout": {"baseline": lists(0.2, 0.1)},
+        "mix": {"progressive": lists(0.42, 0.3)},
+        "ranker": {"progressive": lists(0.44, 0.35)},
+    }
+
+
+@pytest.fixture
+def shown(pipeline, towers, tmp_path):  # noqa: F811
+    for day, serves in zip(DAYS, ("mix", "ranked", "ranked"), strict=True):
+        staged = tmp_path / f"staged-{day}"
+        staged.mkdir()
+        (staged / "metrics.json").write_text(json.dumps(metrics(day)))
+        (staged / "gate.json").write_text(json.dumps({"accepted": True, "serves": serves}))
+        publish(pipeline, towers, staged, str(day))
     console = Console(width=80)
-    with console.capture() as shown:
-        found = demo_report.versions(registry, console)
-        demo_report.quality(registry, found, console)
-    lines = shown.get().splitlines()
-    assert max(map(len, lines)) <= 80 and "…" not in shown.get()
-    rows = [line.split() for line in lines]
-    assert ["2017-10-01-abcdef12", "refused", "recall@50", "is", "[0.1],", "below", "0.2"] in rows
-    assert ["2017-10-02-abcdef12", "live", "accepted"] in rows
-    figures = ["0.125", "0.250", "–", "0.500", "–"]
-    quality = [row for row in rows if row[-5:] == figures]
-    assert [" ".join(row[:-5]) for row in quality] == [
-        "2017-10-01 bought together",
-        "ALS",
-        "this version",
-        "2017-10-02 served: mix",
-        "two-tower",
-        "bought together",
-        "ALS",
-        "this version",
-    ]
+    with console.capture() as printed:
+        demo_report.show(pipeline, DAYS, "5 min 3 s", console)
+    return printed.get().splitlines()
 
 
-def _beside(mean, base, users):
-    one = PairedDifference(mean=mean, base=base, deviation=0.1, differ=5)
-    return PairedDifferences(users=users, by_measure={"recall@50": one})
+def test_a_row_a_day_of_what_was_served_on_it(shown):
+    assert len(shown) <= 30 and max(map(len, shown)) <= 80
+    rows = [line.split() for line in shown]
+    simple, two_tower = ["0.310", "0.230"], ["0.270", "0.170"]
+    served = [["–", "–"], ["0.420", "0.300"], ["0.440", "0.350"]]
+    for day, of_day in zip(DAYS, served, strict=True):
+        assert [str(day), "321", *of_day, *simple, *two_tower] in rows
 
 
-def test_what_the_ranker_adds_is_a_mean_over_households():
-    days = [
-        DayMetrics(
-            ranker=RankerMeasures(
-                beside_mix=_beside(0.03, 0.30, users),
-                beside_sources={
-                    "past": _beside(0.08, 0.25, users),
-                    "personal": _beside(0.33 - personal, personal, users),
-                },
-            )
-        )
-        for users, personal in ((300, 0.30), (100, 0.34))
-    ]
-    text = demo_report.what_ranker_adds(days, "recall@50")
-    assert "Over 400 households of 2 days" in text
-    assert "recall@50 of 0.330, the mix 0.300" in text
-    assert "(purchase history, decayed) 0.310" in text
-    assert demo_report.what_ranker_adds([DayMetrics()], "recall@50") == ""
+def test_one_list_and_four_commands(shown):
+    assert any(line.startswith("3 days in 5 min 3 s. 2024-01-03-") for line in shown)
+    # `ben` and `cat` have bought nothing, `anna` has.
+    start = next(n for n, line in enumerate(shown) if line.startswith("For household cat"))
+    assert shown[start + 1].split()[:2] == ["1", "Item"] and shown[start + 1].rstrip().endswith(
+        "new"
+    )
+    commands = shown[shown.index("Type next") + 1 :]
+    assert len(commands) == 4 and all(".venv/bin/twinspire " in line for line in commands)
+
+
+def test_what_was_bought_before_the_history_is_not_new(pipeline):  # noqa: F811
+    rows = [{"item": "i01", "name": "Milk"}, {"item": "i02", "name": "Tea"}]
+    console = Console(width=80)
+    with console.capture() as printed:
+        demo_report._print_list({"_user": "7", "_past": None, "_personal": ["i02"]}, rows, console)
+    lines = [line.split() for line in printed.get().splitlines()]
+    assert ["1", "Milk", "new"] in lines and ["2", "Tea", "bought", "before"] in lines
+
+
+def test_the_household_is_the_one_in_the_middle():
+    users = pl.DataFrame({"_user": ["d", "a", "b"], "_past": [["1"] * 9, ["1"] * 3, None]})
+    assert demo_report.typical_household(users)["_user"] == "a"
