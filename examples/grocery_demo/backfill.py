@@ -22,10 +22,6 @@ _TAIL = 4_096
 """Bytes at the end of a log that hold its last line."""
 
 
-class RunFailed(TwinspireError):
-    """A task failed; the message has the end of its log."""
-
-
 def wait_for(airflow: LocalAirflow, console: Console) -> AirflowRest:
     """Waits for Airflow to be up, telling how long it takes."""
     with console.status("starting Airflow …") as status:
@@ -44,7 +40,7 @@ def run(
     """Runs the days oldest first and returns when all have ended well.
 
     Raises:
-      RunFailed: a task failed; says which, with the end of its log and where it lies.
+      TwinspireError: a task failed; says which, with the end of its log and where it lies.
       TryAgain: Airflow does not work.
     """
     with readable_errors(rest):
@@ -78,7 +74,7 @@ def _run(
             if failed := _unexpected(board, pipeline):
                 break
     if failed:
-        raise RunFailed(_what_failed(airflow, rest, dag, *failed))
+        raise TwinspireError(_what_failed(airflow, rest, dag, *failed))
 
 
 @dataclass(frozen=True, slots=True)
