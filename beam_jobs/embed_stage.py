@@ -18,7 +18,6 @@ import tempfile
 from pathlib import Path
 
 import apache_beam as beam
-from rich.console import Console
 
 from beam_jobs.beam import engine, written_rows
 from beam_jobs.beam.written_rows import WriteRows
@@ -45,10 +44,9 @@ from twinspire_core.contracts.model_bundle import Tower
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData
 from twinspire_core.storage.parquet_files import count_rows, list_parquet, open_parquet
+from twinspire_core.terminal import console
 
 MOST_QUERIES = 20_000
-
-console = Console(stderr=True)
 
 
 def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, int]:

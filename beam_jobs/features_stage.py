@@ -10,7 +10,6 @@ from datetime import date
 from typing import Any
 
 import apache_beam as beam
-from rich.console import Console
 
 from beam_jobs.beam import engine, written_rows
 from beam_jobs.beam.written_rows import WriteRows
@@ -22,8 +21,7 @@ from twinspire_core import storage
 from twinspire_core.contracts import attempts, feature_schema
 from twinspire_core.contracts.features_report import ComparedDay, DayStatistics
 from twinspire_core.contracts.stage_context import StageContext
-
-console = Console(stderr=True)
+from twinspire_core.terminal import console
 
 
 def run(ctx: StageContext) -> dict[str, Any]:

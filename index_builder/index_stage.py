@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
 
 from index_builder.tuning.kind_choice import Built, build
 from index_builder.tuning.measurement import Truth, recall, timings
@@ -33,6 +32,7 @@ from twinspire_core.contracts.index_figures import (
 )
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.contracts.timings import IndexTimings
+from twinspire_core.terminal import console
 
 SEED = 0
 
@@ -40,8 +40,6 @@ _LEAST_QUERIES = 200  # fewer do not tell .97 from .98
 _MOST_TUNING = 2_000
 _MOST_COMPARED = 20_000_000_000  # query-item pairs of exact search in measuring, about a minute
 _SUMMARISED = ("kind", "items", "dimension", "k", "recall", "settings", "tuning", "reasons")
-
-console = Console(stderr=True)
 
 
 class QueryHalves(NamedTuple):

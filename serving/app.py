@@ -6,7 +6,8 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from io import TextIOBase
+from typing import Any, TextIO
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -22,6 +23,7 @@ from serving.http.service import Service
 from serving.inspector.router import router
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import UsageError
+from twinspire_core.terminal import console
 from twinspire_core.version import __version__
 
 _GRACE = 30  # seconds that requests in flight get at the end
@@ -126,11 +128,8 @@ def serve(
     Raises:
       UsageError: it cannot listen there.
     """
-    # A stream of its own: while a version is loaded, what libraries write to standard error is
-    # suppressed, and the server's own lines must not be.
-    stream = os.fdopen(os.dup(2), "w", buffering=1)
     logging.basicConfig(
-        stream=stream,
+        stream=_own_stream(),
         level=logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
@@ -155,6 +154,24 @@ def serve(
         if not server.started:
             raise
     log.info("ended")
+
+
+def _own_stream() -> TextIO:
+    """Where the server's lines go. While a version is loaded, what libraries write to standard error is
+    suppressed, and these must not be.
+    """
+    if console.is_terminal:  # it has a line that says what is being loaded
+        return _Terminal()
+    return os.fdopen(os.dup(2), "w", buffering=1)
+
+
+class _Terminal(TextIOBase, TextIO):
+    """A stream to the terminal, above the line that moves there."""
+
+    def write(self, text: str) -> int:
+        """Writes whole lines."""
+        console.print(text, end="", soft_wrap=True)
+        return len(text)
 
 
 def _listen(host: str, port: int, backlog: int) -> socket.socket:

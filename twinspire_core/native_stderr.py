@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
+
+from twinspire_core.terminal import console
 
 
 class _Redirection(NamedTuple):
@@ -16,10 +18,14 @@ class _Redirection(NamedTuple):
     Attributes:
       original: a descriptor of where it went before.
       file: where it goes meanwhile.
+      python: what `sys.stderr` was.
+      terminal: where a line that tells people what is being done goes on; None without a terminal.
     """
 
     original: int
     file: FileIO
+    python: TextIO | None
+    terminal: TextIO | None
 
 
 _lock = Lock()
@@ -61,9 +67,17 @@ def _redirect() -> _Redirection | None:
         original = os.dup(2)
         opened.callback(os.close, original)
         file = opened.enter_context(tempfile.TemporaryFile(buffering=0))
+        terminal = None
+        if console.is_terminal:
+            terminal = opened.enter_context(open(os.dup(original), "w"))
+        python = sys.stderr
         os.dup2(file.fileno(), 2)
-        opened.pop_all()  # from here on nothing fails: `_end` closes both
-        return _Redirection(original, file)
+        opened.pop_all()  # from here on nothing fails: `_end` closes them
+        if terminal:
+            console.file = terminal
+            # While the line moves, `sys.stderr` is a way to the console.
+            sys.stderr = getattr(python, "rich_proxied_file", python)
+        return _Redirection(original, file, python, terminal)
     return None
 
 
@@ -93,5 +107,9 @@ def _end() -> None:
         _flush()
         os.dup2(_redirection.original, 2)
         os.close(_redirection.original)
+        if _redirection.terminal:
+            console.file = None  # type: ignore[assignment]
+            sys.stderr = _redirection.python
+            # It is closed when nobody refers to it: the line may be writing to it just now.
         _redirection.file.close()
         _redirection = None

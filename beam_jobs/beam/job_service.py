@@ -17,11 +17,11 @@ from contextlib import contextmanager, suppress
 import grpc
 from apache_beam.portability.api import beam_job_api_pb2 as api
 from apache_beam.portability.api import beam_job_api_pb2_grpc as api_grpc
-from rich.console import Console
 
 from beam_jobs.beam import flink_rest
 from beam_jobs.beam.flink_rest import Flink
 from twinspire_core import storage
+from twinspire_core.terminal import console
 
 RECORD = "JOB.json"
 """The client's record, below the stage's output, while its job runs."""
@@ -41,7 +41,6 @@ _NAME = "beam:option:job_name:v1"
 _ENDED = (api.JobState.DONE, api.JobState.DRAINED, api.JobState.FAILED, api.JobState.CANCELLED)
 
 _log = logging.getLogger(__name__)
-console = Console(stderr=True, highlight=False, markup=False)
 
 
 def job_name(out: str) -> str:

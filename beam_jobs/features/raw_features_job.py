@@ -5,7 +5,6 @@ TensorFlow.
 from collections.abc import Callable
 
 import apache_beam as beam
-from rich.console import Console
 
 from beam_jobs.beam import batches, engine, written_rows
 from beam_jobs.features import job_report
@@ -17,8 +16,7 @@ from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.features_report import CorpusReport, FeaturesReport
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData, NothingToDo
-
-console = Console(stderr=True)
+from twinspire_core.terminal import console
 
 
 def write_raw(ctx: StageContext, look: Callable[[Rows], None]) -> FeaturesReport:

@@ -5,7 +5,6 @@ the job by the process that started it: what it reads and holds is bounded by ea
 """
 
 import pyarrow as pa
-from rich.console import Console
 
 from beam_jobs.beam import batches
 from beam_jobs.point_in_time.job import FeatureJob
@@ -16,8 +15,7 @@ from twinspire_core.sources.fitted_tables import FITS
 from twinspire_core.sources.registry import tables_of
 from twinspire_core.sources.sequences import Sequences
 from twinspire_core.storage import parquet_files
-
-console = Console(stderr=True)
+from twinspire_core.terminal import console
 
 _CORPORA = {AT_START: feature_schema.CORPUS_START, AT_END: feature_schema.CORPUS_END}
 

@@ -8,8 +8,6 @@ import time
 from collections.abc import Iterable
 from datetime import date, timedelta
 
-from rich.console import Console
-
 from beam_jobs import day_plan
 from beam_jobs.ingest import day_files
 from beam_jobs.ingest.day_files import SourceFile
@@ -18,6 +16,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData, LogsLate, NothingToDo
 from twinspire_core.records.raw_files import Kind, format_of, readable
 from twinspire_core.records.record_file import RecordFile
+from twinspire_core.terminal import console, doing
 
 _COMPARED_WEEKS = 7
 _POLL_SECONDS = 5.0
@@ -86,10 +85,9 @@ def _await(p: Pipeline, day: date) -> tuple[SourceFile, ...]:
     marker = p.source.done_marker
     awaited = folder if marker is None else storage.join(folder, marker)
     deadline = time.monotonic() + p.source.wait.total_seconds()
-    console = Console(stderr=True)
     if p.source.wait and not storage.exists(folder):
         console.print(f"Waiting up to {p.source.wait} for {folder}")
-    with console.status(f"Waiting for {folder}") as status:
+    with doing(f"waiting for {folder}") as update:
         while True:
             # The marker is looked for before the files: it is written after them.
             if marker is None or storage.exists(awaited):
@@ -99,7 +97,7 @@ def _await(p: Pipeline, day: date) -> tuple[SourceFile, ...]:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise _not_there(p, day, awaited)
-            status.update(f"Waiting for {awaited}, {left:.0f} s at the most")
+            update(f"waiting for {awaited}, {left:.0f} s at the most")
             time.sleep(min(_POLL_SECONDS, left))
 
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from rich.console import Console
-
 from beam_jobs.day_plan import Plan, Scope, make_plan
 from beam_jobs.ingest import day_files, later_folders
 from beam_jobs.ingest.day_files import Inputs, SourceFile
@@ -18,6 +16,7 @@ from twinspire_core.contracts.forgotten_users import NOBODY, ForgottenUsers
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.messages import format_message
 from twinspire_core.records.raw_files import format_of
+from twinspire_core.terminal import console
 
 BLOCK_ROWS = 50_000
 """Events of a day whose examples share a file, at least; about twice as many at the most."""
@@ -32,8 +31,6 @@ It is fixed: who was held out on a day may depend on `evaluation.holdout` alone.
 """
 _BYTES_PER_ROW = {"parquet": 16, "jsonl": 120, "csv": 60}
 _GZIP_RATIO = 6
-
-console = Console(stderr=True)
 
 
 class ExampleFiles(NamedTuple):

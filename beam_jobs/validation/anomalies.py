@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from google.protobuf import text_format
-from rich.console import Console
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_metadata.proto.v0.anomalies_pb2 import Anomalies, AnomalyInfo
 from tensorflow_metadata.proto.v0.statistics_pb2 import (
@@ -25,14 +24,13 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.features_report import DayStatistics
 from twinspire_core.errors import BadData
+from twinspire_core.terminal import console
 
 FILE = "anomalies.pbtxt"
 
 _SHOWN = 3
 
 Kind = AnomalyInfo.Type
-
-console = Console(stderr=True)
 
 
 class Anomaly(NamedTuple):

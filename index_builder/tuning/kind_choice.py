@@ -8,7 +8,6 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
-from rich.console import Console
 
 from index_builder.tuning.inherited_settings import take_over, unfit
 from index_builder.tuning.measurement import Truth
@@ -28,14 +27,13 @@ from twinspire_core.contracts.stage_context import NO_START, Start
 from twinspire_core.errors import BadData
 from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import EXACT_SHARE, Index, Kind, Settings
+from twinspire_core.terminal import console
 
 # Items; fewer do not train a codebook, and comparing them all takes microseconds
 _LEAST_CODED = 1_000
 # Dimensions, in order of trying
 _CODES: Mapping[Kind, tuple[Literal[2, 1], ...]] = {"tree": (2, 1), "quantised": (2,)}
 _WORTH = 0.8  # share of exact search's work that is worth an index
-
-console = Console(stderr=True)
 
 
 @dataclass(frozen=True, slots=True)

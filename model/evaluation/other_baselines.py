@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
-
 from model.evaluation import als_baseline
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData, read_table
 from model.evaluation.ranked_lists import MEASURED_ANYWAY, RankedLists
@@ -12,6 +10,7 @@ from model.evaluation.source_lists import SourceLists, rank_alone, retrieve
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.terminal import console
 
 
 def other_baselines(
@@ -50,7 +49,7 @@ def other_baselines(
 def _rank_als(ctx: StageContext, features: Path, day: DayData, k: int) -> RankedLists:
     interaction_counts = read_table(features / feature_schema.INTERACTION_COUNTS)
     users = f"{interaction_counts.num_rows:,}"
-    Console(stderr=True).print(f"Factorising what {users} users had before the day")
+    console.print(f"Factorising what {users} users had before the day")
     evaluation_set = day.evaluation_sets[NEXT_DAY]
     return als_baseline.rank_als(
         interaction_counts,

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from math import ceil, log
 from time import monotonic
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from model.losses.sampling_probability import StreamingFrequency
 from model.training.loop import LoopResult, Report
 from twinspire_core.config.tables.training import TrainConfig
+from twinspire_core.terminal import console
 
 SECONDS_BETWEEN_LINES = 5.0
 FULL_SHARE = 0.2
@@ -54,7 +54,7 @@ def full_buckets(frequency: StreamingFrequency) -> str | None:
 
 def warn(text: str) -> None:
     """Prints a warning."""
-    Console(stderr=True).print(f"Warning: {text}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Warning: {text}", soft_wrap=True)
 
 
 @contextmanager
@@ -64,14 +64,13 @@ def shown(days: int) -> Iterator[Report]:
     Args:
       days: days that will be trained on.
     """
-    console = Console(stderr=True)
-    with _bar(console) if console.is_terminal else _lines(console) as report:
+    with _bar() if console.is_terminal else _lines() as report:
         console.print(f"Training on {days} day{'s' if days > 1 else ''}")
         yield report
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[Report]:
+def _bar() -> Iterator[Report]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -90,7 +89,7 @@ def _bar(console: Console) -> Iterator[Report]:
 
 
 @contextmanager
-def _lines(console: Console) -> Iterator[Report]:
+def _lines() -> Iterator[Report]:
     printed_at = monotonic()
     line = ""
 
@@ -99,10 +98,10 @@ def _lines(console: Console) -> Iterator[Report]:
         line = f"{day}  {done / rows:4.0%}  {_state(loss, rate)}"
         if monotonic() - printed_at >= SECONDS_BETWEEN_LINES:
             printed_at = monotonic()
-            console.print(line, highlight=False)
+            console.print(line)
 
     yield report
-    console.print(line, highlight=False)
+    console.print(line)
 
 
 def _state(loss: float, rate: float) -> str:

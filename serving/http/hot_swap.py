@@ -26,6 +26,7 @@ from serving.requests.request_model import Refused
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
+from twinspire_core.terminal import doing
 
 _LONGEST = 60.0  # seconds between two tries of a version that failed
 _SIZES = (1, 8, 64, 1)  # queries of the batches that warm a version up
@@ -133,8 +134,9 @@ class LiveVersion:
     def _take(self, wanted: str) -> None:
         self.loading = wanted
         started = time.monotonic()
-        version = self._open(wanted)
-        version = self._warm(version)
+        with doing(f"loading {wanted}"):
+            version = self._open(wanted)
+            version = self._warm(version)
         # The swap, in one assignment: whoever took the old one before goes on with it.
         with self._swap:
             self.current = Served(version, datetime.now(UTC))

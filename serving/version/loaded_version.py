@@ -35,6 +35,7 @@ from twinspire_core.search.index import Index
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.source import Source
 from twinspire_core.sources.version_tables import read_constants, read_tables
+from twinspire_core.terminal import doing
 
 
 class Version:
@@ -241,7 +242,11 @@ class Version:
     @cached_property
     def _tower(self) -> Tower:
         # TensorFlow greets at length, and would load all of Keras
-        with suppress_native_stderr(), block_tensorflow_extras():
+        with (
+            doing("loading TensorFlow and the query tower"),
+            suppress_native_stderr(),
+            block_tensorflow_extras(),
+        ):
             import tensorflow as tf
 
             return Tower(tf.saved_model.load(str(self.home / QUERY_TOWER)))

@@ -15,6 +15,7 @@ from twinspire.cli.options import (
 )
 from twinspire_core.config.source_names import AnswerSource
 from twinspire_core.errors import UsageError
+from twinspire_core.terminal import doing
 
 K = Annotated[int, typer.Option("--k", "-k", min=1, help="How many items.")]
 
@@ -102,8 +103,9 @@ def recommend(
         raise UsageError("Give --user, or --queries, which --out belongs to.")
     if explain and not user:
         raise UsageError("Items are explained for one --user; files of lists hold no reasons.")
-    from serving.answers.recommend import ListOptions
-    from twinspire.cli.show_lists import recommend_file, recommend_user
+    with doing("loading the libraries"):
+        from serving.answers.recommend import ListOptions
+        from twinspire.cli.show_lists import recommend_file, recommend_user
 
     opened = open_pipeline(pipeline)
     options: ListOptions = {
@@ -133,6 +135,7 @@ def similar(
 ) -> None:
     """Show the items nearest to an item."""
     filters = {"allow": by_attribute(allow), "deny": by_attribute(deny)}
-    from twinspire.cli.show_lists import similar_items
+    with doing("loading the libraries"):
+        from twinspire.cli.show_lists import similar_items
 
     similar_items(open_pipeline(pipeline), item, k, version, as_json, **filters)

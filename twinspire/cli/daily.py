@@ -162,7 +162,7 @@ def tell_stage(result: dict[str, Any]) -> None:
     """Says that a stage is done, and how long it took."""
     day, stage, status = (result[key] for key in ("day", "stage", "status"))
     console.print(
-        f"[bold]{day}[/] {stage} [green]{status}[/] in {result['seconds']} s", highlight=False
+        f"[bold]{day}[/] {stage} [green]{status}[/] in {result['seconds']} s", markup=True
     )
 
 

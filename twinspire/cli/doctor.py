@@ -29,6 +29,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.messages import format_message
+from twinspire_core.terminal import doing
 
 # Extra of setup.py -> what to import. A stage's own module comes last, so that a missing library is
 # named first.
@@ -54,21 +55,31 @@ IMPORTS = {
 
 def examine(pipeline: Pipeline | None = None) -> Report:
     """Looks at the installation and, with a pipeline, at the places that it reads and writes."""
-    with ThreadPoolExecutor(2) as pool:
-        imports = list(pool.map(_imports, IMPORTS))
+    with doing("importing what each stage needs") as update, ThreadPoolExecutor(2) as pool:
+        imports = []
+        for done in pool.map(_imports, IMPORTS):
+            imports.append(done)
+            update(f"importing what each stage needs: {len(imports)} of {len(IMPORTS)}")
     checks = [*_system(), *_versions(), *imports]
     if pipeline is not None:
-        checks += [_source(name, place) for name, place in _sources(pipeline)]
-        for day in attempts.days(pipeline):
-            checks += _late_events(pipeline, day)
-        checks.append(_writable("work_root", pipeline.pipeline.work_root))
-        checks.append(_writable("registry", pipeline.registry.root))
-        if pipeline.beam.options:
-            # Late: this loads Beam.
-            from twinspire.cli.runner_checks import examine_runner
-
-            checks += examine_runner(pipeline, sorted(_declared("features")))
+        with doing("trying its logs, work and registry"):
+            checks += _places(pipeline)
     return Report(tuple(checks))
+
+
+def _places(pipeline: Pipeline) -> Iterator[Check]:
+    """Looks at the places that a pipeline reads and writes, and asks its runner."""
+    for name, place in _sources(pipeline):
+        yield _source(name, place)
+    for day in attempts.days(pipeline):
+        yield from _late_events(pipeline, day)
+    yield _writable("work_root", pipeline.pipeline.work_root)
+    yield _writable("registry", pipeline.registry.root)
+    if pipeline.beam.options:
+        # Late: this loads Beam.
+        from twinspire.cli.runner_checks import examine_runner
+
+        yield from examine_runner(pipeline, sorted(_declared("features")))
 
 
 def _system() -> Iterator[Check]:

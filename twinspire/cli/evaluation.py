@@ -21,6 +21,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.errors import UsageError
 from twinspire_core.native_stderr import suppress_native_stderr
+from twinspire_core.terminal import doing
 
 Place = str | None
 TWO_TOWER = "two_tower"
@@ -144,7 +145,7 @@ def _score_version(
     sources = CandidateSources.of(items, read_tables(home), read_constants(home))
     tables = sources.tables
     second_stage = read_second_stage(home, RankingFeatures.of(tables), sources)
-    with console.status("encoding the queries"):
+    with doing("scoring the version"):
         with suppress_native_stderr():  # TensorFlow greets at length
             from model.evaluation.tower_lists import load
 

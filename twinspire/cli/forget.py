@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from twinspire.cli.options import AsJson, PipelineFile, console, open_pipeline, print_json, say
+from twinspire.cli.options import AsJson, PipelineFile, open_pipeline, print_json, say
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData, TryAgain, UsageError
+from twinspire_core.terminal import doing
 
 _SHOWN = 10
 
@@ -84,20 +85,20 @@ def _forget(pipeline: Pipeline, users: frozenset[str], *, yes: bool) -> dict[str
             )
     changed: list[str] = []
     deleted: list[str] = []
-    with console.status("looking at working files …") as progress:
+    with doing("looking at working files") as update:
         for change in working_files.changes(pipeline, users):
-            progress.update(f"looking at working files … {change.uri}")
+            update(f"looking at working files: {change.uri}")
             (changed if change.content is not None else deleted).append(change.uri)
             if yes:
                 change.make()
         if yes:
             working_files.delete_scratch(pipeline)
-        progress.update("looking at versions …")
+        update("looking at versions")
         versions = [one._asdict() for one in still_held.versions(pipeline, users)]
         logs, unreadable = [], []
         files = still_held.logs(pipeline)
         for number, file in enumerate(files, 1):
-            progress.update(f"looking at logs … {number:,} of {len(files):,}")
+            update(f"looking at logs: {number:,} of {len(files):,}")
             try:
                 if still_held.holds(pipeline, file, users):
                     logs.append(file.uri)

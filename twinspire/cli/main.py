@@ -118,8 +118,8 @@ def main() -> None:
         told = e if isinstance(e, TwinspireError) else explain(e)
         if told is None:
             raise
-        console.print(f"[bold red]{type(told).__name__}[/]")
-        console.print(format_message(told), markup=False, highlight=False, soft_wrap=True)
+        console.print(type(told).__name__, style="bold red")
+        console.print(format_message(told), soft_wrap=True)
         sys.exit(told.exit_code)
     finally:
         # What DataSketches' objects are in cycles with is not freed without a search for them, and

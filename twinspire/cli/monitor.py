@@ -13,6 +13,7 @@ from twinspire.cli.options import (
 from twinspire.cli.serve import TOKEN
 from twinspire.runs.notifications import notify
 from twinspire_core.errors import Unwell
+from twinspire_core.terminal import doing
 
 
 def monitor(pipeline: PipelineFile, as_json: JsonLine = False) -> None:
@@ -27,9 +28,10 @@ def monitor(pipeline: PipelineFile, as_json: JsonLine = False) -> None:
     """
     with json_on_error("monitor", as_json) as known:
         p = open_pipeline(pipeline)
-        from twinspire.monitor.check import check
+        with doing("asking the live version"):
+            from twinspire.monitor.check import check
 
-        health = check(p, os.environ.get(TOKEN, "").strip() or None)
+            health = check(p, os.environ.get(TOKEN, "").strip() or None)
         known |= health.as_json()
         if health.problems:
             reason = "\n".join(f"{problem}." for problem in health.problems)

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from twinspire_core.config.pipeline import Pipeline, load
 from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.messages import format_message, name_pipeline, with_full_stop
 from twinspire_core.storage.disk_errors import explain
-
-console = Console(stderr=True)
+from twinspire_core.terminal import console as console
 
 PipelineFile = Annotated[
     str, typer.Argument(metavar="PIPELINE", help="A pipeline file, or its name in ./pipelines.")
@@ -205,7 +203,7 @@ def end_with_json(value: Any, as_json: bool) -> None:
 
 def say(text: str) -> None:
     """A line for people: a long one is not broken, so that commands and paths can be copied."""
-    console.print(format_message(text), markup=False, highlight=False, soft_wrap=True)
+    console.print(format_message(text), soft_wrap=True)
 
 
 @contextmanager

@@ -195,7 +195,7 @@ def lay_out(
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
     if summary.warning:
-        console.print(f"Warning: {summary.warning}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"Warning: {summary.warning}", soft_wrap=True)
     say(_outcome(summary))
     return summary
 
@@ -294,7 +294,7 @@ def ask_column(proposal: "Proposal") -> str | None:
     console.print(f"Which column is the {proposal.role}?")
     for number, one in enumerate(proposal.candidates, 1):
         values = f"{number:3}  {one.column:24} {one.example}"
-        console.print(values, markup=False, highlight=False, soft_wrap=True)
+        console.print(values, soft_wrap=True)
     optional = proposal.role == "event"
     hint = "number or name, or none" if optional else "number or name"
     while True:
@@ -305,7 +305,7 @@ def ask_column(proposal: "Proposal") -> str | None:
             return names[int(answer) - 1]
         if optional and answer == "none":
             return None
-        console.print(f"There is no {answer!r} in this list.", markup=False, highlight=False)
+        console.print(f"There is no {answer!r} in this list.")
 
 
 def check_names(name: str, time_zone: str) -> None:

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from twinspire.cli.daily import tell_stage
 from twinspire.cli.options import (
@@ -157,7 +158,7 @@ def _run_stages(run: DayRun, **options: Any) -> dict[str, Any]:
         except (LogsLate, NothingToDo, GateRefused) as error:
             reason = format_message(error)
             outcome, colour = _ENDS[type(error)]
-            console.print(f"[{colour}]{outcome}[/] {reason}", highlight=False, soft_wrap=True)
+            console.print(f"[{colour}]{outcome}[/] {escape(reason)}", markup=True, soft_wrap=True)
             told = {"outcome": outcome, "reason": reason, "seconds": seconds, **error.facts()}
             return {"day": str(run.day), **told}
         except (TryAgain, RunnerFailed) as error:

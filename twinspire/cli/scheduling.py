@@ -282,6 +282,6 @@ def _explain(gaps: list[Gap], meaning: str, command: str | None = None) -> list[
     for gap in gaps:
         typed = format_message(command or gap.command("PIPELINE"))
         line = f"{gap.first} to {gap.last}: {meaning}: {typed}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
         described.append({**gap.describe("PIPELINE"), "command": typed})
     return described

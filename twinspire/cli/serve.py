@@ -8,6 +8,7 @@ import typer
 
 from twinspire.cli.options import PipelineFile, console, open_pipeline
 from twinspire_core.errors import UsageError
+from twinspire_core.terminal import doing
 
 TOKEN = "TWINSPIRE_TOKEN"  # noqa: S105
 
@@ -98,7 +99,8 @@ def serve(
     """
     opened = open_pipeline(pipeline)
     tokens = _tokens(token_file)
-    from serving.http.server_settings import LOOPBACK, Settings
+    with doing("loading the libraries"):
+        from serving.http.server_settings import LOOPBACK, Settings
 
     if not tokens and host not in LOOPBACK:
         console.print(
@@ -109,7 +111,8 @@ def serve(
     # in their way.
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")
-    from serving.app import serve as serve_forever
+    with doing("loading the libraries"):
+        from serving.app import serve as serve_forever
 
     settings = Settings(
         tokens=tokens,

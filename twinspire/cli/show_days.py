@@ -23,6 +23,7 @@ from twinspire_core.contracts import attempts
 from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import UsageError
 from twinspire_core.messages import format_message
+from twinspire_core.terminal import doing
 
 out = Console(highlight=False)
 _MOST = 30
@@ -68,10 +69,10 @@ def status(
     end = parse_date(last) if last else None
     if start and end and end < start:
         raise UsageError(f"--from is at or before --to, found {start} and {end}.")
-    with console.status("looking at the days …") as progress:
+    with doing("looking at the days") as update:
         days = []
         for one in day_statuses(p, start, end, most=_MOST):
-            progress.update(f"looking at the days … {one.day}")
+            update(f"looking at the days: {one.day}")
             days.append(one)
     if as_json:
         print_json({"pipeline": p.name, "days": [_as_json(one) for one in days]})
@@ -106,7 +107,7 @@ def needing_attention(pipeline: Pipeline, day: date) -> list[dict[str, Any]]:
     week = day_statuses(pipeline, max(first, day - timedelta(days=6)), day)
     found = [one for one in week if one.remedy() and one.state != UNDER_WAY]
     for row in stretches(found):
-        console.print(_told(row), markup=False, highlight=False, soft_wrap=True)
+        console.print(_told(row), soft_wrap=True)
     return [_as_json(one) for one in found]
 
 

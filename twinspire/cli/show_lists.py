@@ -21,6 +21,7 @@ from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.fusion_file import PRIOR
 from twinspire_core.display.measured_lists import list_name
 from twinspire_core.display.names import short_name
+from twinspire_core.terminal import console, doing
 
 out = Console()
 _SHOWN = 10  # items of a history
@@ -43,10 +44,11 @@ def recommend_user(
     Raises:
       UsageError: the version carries no users.
     """
-    opened = Version.open(pipeline, version)
-    if opened.users is None:
-        raise user_error(pipeline, opened.id, user)
-    result = user_result(opened, user, k, **options)
+    with doing("opening the version"):
+        opened = Version.open(pipeline, version)
+        if opened.users is None:
+            raise user_error(pipeline, opened.id, user)
+        result = user_result(opened, user, k, **options)
     if as_json:
         _print_json(result)
         return
@@ -89,14 +91,15 @@ def recommend_file(
     """Answers a file of requests and prints how it went: to standard error if the lists go to
     standard output.
     """
-    opened = Version.open(pipeline, version)
-    done = recommend_lines(opened, queries, out_file, k, **options)
-    console = out if out_file else Console(stderr=True)
+    with doing(f"answering the requests of {queries}"):
+        opened = Version.open(pipeline, version)
+        done = recommend_lines(opened, queries, out_file, k, **options)
+    told = out if out_file else console
     if as_json:
         line = json.dumps(done, ensure_ascii=False)
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        told.print(line, markup=False, highlight=False, soft_wrap=True)
         return
-    console.print(
+    told.print(
         f"{done['queries']:,} lists of {k} by {done['version']},"
         f" {list_name(done['source'])}, in {done['seconds']} s ({done['users_per_s']:,} a"
         f" second): {done['out']}",
@@ -104,18 +107,16 @@ def recommend_file(
         soft_wrap=True,
     )
     if short := done["short"]:
-        console.print(f"{short:,} lists are shorter: no more items were left.", highlight=False)
+        told.print(f"{short:,} lists are shorter: no more items were left.", highlight=False)
     if few_new := done["few_new"]:
-        console.print(
-            f"{few_new:,} lists have too few new items: no more are left.", highlight=False
-        )
+        told.print(f"{few_new:,} lists have too few new items: no more are left.", highlight=False)
     if widened := done["widened"]:
-        console.print(f"{widened:,} lists took a wider search.", highlight=False)
+        told.print(f"{widened:,} lists took a wider search.", highlight=False)
     for warning in done["notes"]:
-        console.print(warning, style="yellow", highlight=False)
+        told.print(warning, style="yellow", highlight=False)
     if unknown := done["unknown_users"]:
         who = "1 user is" if unknown == 1 else f"{unknown:,} users are"
-        console.print(f"{who} not in the version's users.", highlight=False)
+        told.print(f"{who} not in the version's users.", highlight=False)
 
 
 def similar_items(
@@ -128,8 +129,9 @@ def similar_items(
     deny: Values | None = None,
 ) -> None:
     """Prints the items whose vectors are nearest to an item's own."""
-    opened = Version.open(pipeline, version)
-    answer = similar(opened, item, k, allow=allow, deny=deny)
+    with doing("opening the version"):
+        opened = Version.open(pipeline, version)
+        answer = similar(opened, item, k, allow=allow, deny=deny)
     own = opened.describe(opened.rows([item]))[0]
     items = _items(opened, answer, 0)
     warnings = list(answer.warnings.of_all())

@@ -3,16 +3,13 @@
 import time
 from datetime import date, timedelta
 
-from rich.console import Console
-
 from twinspire.runs import lease_records, run_leases
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import NotItsTurn, UsageError, in_one_line
 from twinspire_core.messages import format_message
+from twinspire_core.terminal import console
 
 _POLL_SECONDS = 2.0  # a listing of each earlier day's leases
-
-console = Console(stderr=True, highlight=False, markup=False)
 
 
 def await_turn(pipeline: Pipeline, day: date) -> None:

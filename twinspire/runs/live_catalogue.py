@@ -7,8 +7,6 @@ import time
 import traceback
 from typing import Any
 
-from rich.console import Console
-
 from index_builder.registry.version_log import version_date
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify_of_error
@@ -26,8 +24,7 @@ from twinspire_core.errors import (
 )
 from twinspire_core.messages import format_message
 from twinspire_core.storage.disk_errors import explain
-
-console = Console(stderr=True, highlight=False, markup=False)
+from twinspire_core.terminal import console, doing
 
 
 def refresh(
@@ -64,7 +61,8 @@ def refresh(
     run.read_log()
     try:
         task = plan_refresh(run, version, promote, reuse=reuse, unasked=unasked)
-        attempt, status = complete(run, task, force=force)
+        with doing(f"{run.day} {REFRESH.name}"):
+            attempt, status = complete(run, task, force=force)
     except Exception as error:
         told = explain(error) or error
         if _needs_somebody(told, unasked=unasked):

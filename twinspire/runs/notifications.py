@@ -12,16 +12,13 @@ import subprocess
 from contextlib import suppress
 from datetime import date
 
-from rich.console import Console
-
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import GateRefused, LogsLate, NothingToDo, TwinspireError
 from twinspire_core.messages import format_message
+from twinspire_core.terminal import console
 
 _SHOWN = 500
 _SHORTEST_SECRET = 6
-
-console = Console(stderr=True, highlight=False, markup=False)
 
 
 def notify(

@@ -10,8 +10,6 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
-from rich.console import Console
-
 from twinspire.runs import day_order, lease_records, run_leases
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.live_catalogue import catch_up, follow
@@ -31,8 +29,7 @@ from twinspire_core.errors import (
     in_one_line,
 )
 from twinspire_core.storage.disk_errors import explain
-
-console = Console(stderr=True, highlight=False, markup=False)
+from twinspire_core.terminal import doing
 
 
 def run_stage(
@@ -70,7 +67,7 @@ def run_stage(
     """
     stage = STAGES[name]
     try:
-        with _under_way(run, stage):
+        with doing(f"{run.day} {stage.name}"), _under_way(run, stage):
             if late and stage.reads_source and late_events(run):
                 force = True
             result = _run_stage(run, stage, mode, force=force, promote=promote, reuse=reuse)

@@ -6,8 +6,6 @@ has that key, the stage is done.
 
 from dataclasses import replace
 
-from rich.console import Console
-
 from twinspire.runs.cache_keys import DEFAULTS, config_digest, output_digest, stage_key
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify
@@ -20,8 +18,7 @@ from twinspire_core.contracts.timings import Timings
 from twinspire_core.errors import BadData, GateRefused
 from twinspire_core.messages import format_message
 from twinspire_core.native_stderr import suppress_native_stderr
-
-console = Console(stderr=True, highlight=False, markup=False)
+from twinspire_core.terminal import console
 
 
 def complete(run: DayRun, task: StageTask, *, force: bool) -> tuple[Attempt, str]:

@@ -26,6 +26,9 @@ def shop(tmp_path):
     return tmp_path
 
 
+USER = ["--user", "u"]
+
+
 def commands(shop):
     """Commands that end with a line of JSON in a pipe, and words that they end with."""
     file, out = str(shop / "shop.toml"), f"{shop}/events/dt={{date}}/"
@@ -50,3 +53,9 @@ def test_a_pipe_gets_json_in_any_case(shop):
     command += ["--date", "2024-03-01"]
     lines = [subprocess.check_output([*command, *more]) for more in ((), ("--json",))]
     assert [json.loads(line) for line in lines] == [{"day": "2024-03-01", "state": None}] * 2
+
+
+def test_loading_is_shown_to_a_terminal_from_the_beginning(shop):
+    seen = watch([sys.executable, "-m", "twinspire", "recommend", str(shop / "shop.toml"), *USER])
+    first, *_ = seen.text.strip().splitlines()
+    assert "loading the libraries … 0 s" in first and "no live version" in seen.text, seen.text

@@ -1,0 +1,40 @@
+"""The line that says what is being done: what a terminal sees of it, and a pipe."""
+
+import subprocess
+import sys
+
+from tests.terminal import watch
+
+WORK = """
+import os, sys, time
+from twinspire_core.native_stderr import suppress_native_stderr
+from twinspire_core.terminal import console, doing
+
+with doing("loading"):
+    with suppress_native_stderr():  # as around TensorFlow's import
+        os.write(2, b"native noise\\n")
+        print("noise of Python", file=sys.stderr)
+        time.sleep(0.6)
+    with doing("reading") as update:
+        time.sleep(0.3)
+        update("writing")
+        time.sleep(0.3)
+        console.print("[half] done")
+print('{"last": "line"}')
+"""
+
+
+def test_a_terminal_sees_a_line_that_moves_while_native_libraries_are_kept_quiet():
+    seen = watch([sys.executable, "-c", WORK])
+    assert seen.code == 0, seen.text
+    frames = [text for _, text in seen.outputs]
+    assert sum("loading" in frame for frame in frames) >= 3
+    assert "reading" in seen.text and "writing" in seen.text and "noise" not in seen.text
+    # What is said is above the line, which is gone at the end.
+    lines = [line.strip() for line in seen.text.splitlines() if line.strip()]
+    assert "[half] done" in lines and lines[-1] == '{"last": "line"}'
+
+
+def test_a_pipe_sees_nothing_of_it():
+    done = subprocess.run([sys.executable, "-c", WORK], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ('{"last": "line"}\n', "[half] done\n")

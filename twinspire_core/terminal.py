@@ -1,0 +1,78 @@
+"""Standard error as people watch it: one console for all that is said, and a line that moves while
+something is being done.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from time import monotonic
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.text import Text
+
+# What is said while the line moves appears above it, because all of it goes through one console.
+console = Console(stderr=True, highlight=False, markup=False)
+
+_FRAMES_PER_SECOND = 6
+
+
+class _Task:
+    """What a block does."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+_tasks: list[_Task] = []
+"""Of the blocks that are open, the innermost last."""
+
+
+class _Line:
+    """The line: a spinner, the innermost task, the seconds since the outermost began."""
+
+    def __init__(self) -> None:
+        self._began = monotonic()
+        self._spinner = Spinner("dots")
+
+    def __rich__(self) -> Spinner:
+        task = next(reversed(_tasks), None)
+        text = task.text if task else ""
+        seconds = f" … {monotonic() - self._began:.0f} s"
+        self._spinner.text = Text(text + seconds, no_wrap=True, overflow="ellipsis")
+        return self._spinner
+
+
+@contextmanager
+def doing(text: str) -> Iterator[Callable[[str], None]]:
+    """Shows at a terminal what is being done while the block works; nothing in a pipe or a file.
+
+    A block inside another one shows its own task. Not for a block that asks the user something.
+
+    Args:
+      text: such as `reading the logs`.
+
+    Yields:
+      What replaces the text.
+    """
+    task = _Task(text)
+
+    def update(text: str) -> None:
+        task.text = text
+
+    with ExitStack() as stack:
+        is_outermost = not _tasks
+        _tasks.append(task)
+        stack.callback(_tasks.remove, task)
+        if is_outermost and console.is_terminal:
+            live = Live(
+                _Line(),
+                console=console,
+                refresh_per_second=_FRAMES_PER_SECOND,
+                transient=True,
+                # A line for a program must stay on its pipe
+                redirect_stdout=sys.stdout.isatty(),
+            )
+            stack.enter_context(live)
+        yield update
