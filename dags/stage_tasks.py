@@ -20,6 +20,7 @@ from telling_others import (
     ReportLink,
     announcement,
     collect_lineage,
+    last_lines,
     live_version,
     send_gauges,
     tell_of_failure,
@@ -100,6 +101,9 @@ def conclude(task: Any, context: Any, exit_code: int, result: dict) -> dict:
       AirflowSkipException: there was nothing to do.
     """
     task.report = result.get("report")
+    if task.announces and result:
+        for line in last_lines(result):
+            task.log.info(line)
     if exit_code == TRY_AGAIN and result.get("status") == "NotItsTurn":
         again = NEXT_QUESTION * len(result["waits_for"])
         raise AirflowRescheduleException(datetime.now(UTC) + again)

@@ -33,6 +33,42 @@ def announcement(result: dict) -> dict:
     return {"version": result["version"], "day": result["day"], **_measured(result)}
 
 
+def last_lines(result: dict) -> list[str]:
+    """What the log of a task that publishes ends with: the version, how good it is, its report.
+
+    Args:
+      result: the command's last line, also that of a refusal.
+    """
+    folder = result.get("folder")
+    if folder is None:  # it made no version
+        return []
+    version = result.get("version") or folder.rstrip("/").rpartition("/")[2]
+    if result["status"] == "GateRefused":
+        live = result.get("live_version")
+        what = "is refused by the gate" + (f"; {live} is live" if live else "")
+    else:
+        what = "is live" if result.get("live") else "is published, and not live"
+    report = result.get("report") or f"{folder.rstrip('/')}/report.html"
+    return [f"{version} {what}.", _quality(result), f"Report: {report}"]
+
+
+def _quality(result: dict) -> str:
+    """How good the gate found a version: by what was served on the day, else by its two-tower."""
+    gate = result.get("gate") or {}
+    served = gate.get("sources")
+    figures = [
+        ("what is served", (served or {}).get("candidate")),
+        (f"{served['source']} alone" if served else "", (served or {}).get("baseline")),
+        ("the two-tower", gate.get("candidate")),
+    ]
+    told = [f"{name} {value:.3f}" for name, value in figures if value is not None]
+    if not told:
+        reason = result.get("reason") or "accepted, with nothing to compare"
+        return f"The gate's reason: {reason.rstrip('.')}."
+    notes = len(result.get("notes") or [])
+    return f"{gate['metric']} of {', '.join(told)}; notes of the gate: {notes}."
+
+
 def _measured(result: dict) -> dict:
     gate = result.get("gate") or {}
     return {gate["metric"]: gate.get("candidate")} if gate.get("metric") else {}
@@ -88,8 +124,10 @@ class ReportLink(BaseOperatorLink):
     name = "Report"
 
     def get_link(self, operator, *, ti_key):
-        """Asked when the task has ended; where there is no address, there is no button."""
-        return operator.report
+        """Asked when the task has ended. Airflow shows no button for empty text, and for None one
+        that leads nowhere.
+        """
+        return operator.report or ""
 
 
 def collect_lineage(task, result: dict) -> None:

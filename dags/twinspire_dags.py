@@ -72,6 +72,12 @@ WHICH_DAY = (
     "{% if params.day %}--date {{ params.day | quote }}{% elif dag_run.run_type in ('scheduled',"
     " 'backfill') %}--instant {{ data_interval_start.isoformat() }}{% endif %}"
 )
+# The list of a run's tasks shows it in the column "Map Index", where a run's own name has the day after.
+BUSINESS_DAY = (
+    "{{% if dag_run.run_type in ('scheduled', 'backfill') %}}"
+    "{{{{ data_interval_start.in_timezone({zone!r}).to_date_string() }}}}"
+    "{{% else %}}{{{{ params.day or (ti.xcom_pull('day') or {{}}).get('day', '') }}}}{{% endif %}}"
+)
 MODE, PROMOTE = "--mode {{ params.mode | quote }}", "--promote {{ params.promote | quote }}"
 OPEN_UNLESS_REFRESH = "{% if params.refresh %}which-day{% else %}open-day{% endif %}"
 UNLESS_REFRESH = "{% if params.refresh %}exit 0; {% endif %}"
@@ -137,7 +143,10 @@ def dag(recommender: Recommender) -> DAG:
         doc_md=(__doc__ or "").replace("PIPELINE", shlex.quote(str(recommender.file))),
         tags=["twinspire", "recommender"],
         deadline=deadline(recommender),
-        default_args=task_defaults(recommender),
+        default_args={
+            **task_defaults(recommender),
+            "map_index_template": BUSINESS_DAY.format(zone=recommender.zone),
+        },
     ) as made:
         day = stage(
             "day",

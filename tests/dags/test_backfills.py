@@ -299,4 +299,9 @@ def test_a_backfill_goes_on_when_the_scheduler_is_killed(tmp_path, pipeline_of):
         code, ended, said = typed(airflow, file, *OVER_FEW, "--wait")
         assert (code, ended["backfill"]) == (0, told["backfill"]), said
         assert [one["outcome"] for one in ended["days"]] == ["published"] * len(FEW)
+        shown = [
+            (task["logical_date"][:10], task["rendered_map_index"])
+            for task in airflow.rest.all_tasks("shop", state="success")
+        ]
+        assert sorted({*shown}) == [(str(day), str(day)) for day in FEW]
     assert airflow.processes() == []

@@ -382,8 +382,10 @@ def test_tasks_that_publish_have_a_button_for_the_report(bag):
     [
         ('{"status": "done", "live": false, "report": "https://a/report"}', 0, "https://a/report"),
         ('{"status": "GateRefused", "report": "https://a/report"}', 4, "https://a/report"),
-        ("Killed", 137, None),
-        ("", 137, None),
+        # No button: Airflow makes one of None, which leads nowhere.
+        ("Killed", 137, ""),
+        ("", 137, ""),
+        ('{"status": "done", "live": false}', 0, ""),
     ],
 )
 def test_the_button_leads_to_the_report_also_of_a_version_that_was_refused(
@@ -398,6 +400,53 @@ def test_the_button_leads_to_the_report_also_of_a_version_that_was_refused(
     with contextlib.suppress(AirflowFailException):
         task.execute({"ti": SimpleNamespace(try_number=2), "outlet_events": None})
     assert ReportLink().get_link(task, ti_key=None) == report
+
+
+PUBLISHED = {
+    "status": "done",
+    "version": "2024-05-06-ab",
+    "folder": "/r/2024-05-06-ab",
+    "live": True,
+}
+COMPARED = {"metric": "recall@50", "candidate": 0.3, "sources": None}
+SERVED = {"candidate": 0.515, "baseline": 0.497, "source": "personal"}
+
+
+@pytest.mark.parametrize(
+    ("result", "lines"),
+    [
+        (
+            {**PUBLISHED, "gate": {**COMPARED, "sources": SERVED}, "notes": ["a", "b"]},
+            [
+                "2024-05-06-ab is live.",
+                "recall@50 of what is served 0.515, personal alone 0.497, the two-tower 0.300; notes of"
+                " the gate: 2.",
+                "Report: /r/2024-05-06-ab/report.html",
+            ],
+        ),
+        (
+            {**PUBLISHED, "live": False, "gate": {"metric": None}, "report": "https://a/report"},
+            [
+                "2024-05-06-ab is published, and not live.",
+                "The gate's reason: accepted, with nothing to compare.",
+                "Report: https://a/report",
+            ],
+        ),
+        (
+            {"status": "GateRefused", "folder": "gs://r/2024-05-06-ab", "reason": "recall fell"},
+            [
+                "2024-05-06-ab is refused by the gate.",
+                "The gate's reason: recall fell.",
+                "Report: gs://r/2024-05-06-ab/report.html",
+            ],
+        ),
+        ({"status": "TryAgain", "reason": "storage is away"}, []),
+    ],
+)
+def test_the_log_of_a_task_that_publishes_ends_in_three_lines(bag, result, lines):
+    from telling_others import last_lines
+
+    assert last_lines(result) == lines
 
 
 @pytest.mark.parametrize(

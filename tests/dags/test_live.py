@@ -27,7 +27,7 @@ from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import version_date
 from twinspire.backfills.airflow_backfills import start_backfill
-from twinspire_core.errors import UsageError
+from twinspire_core.errors import TryAgain, UsageError
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
 
@@ -342,6 +342,20 @@ def test_no_process_outlives_whoever_started_it(tmp_path, sign):
         airflow.stop()
     assert airflow.processes() == []
     assert running("airflow", str(tmp_path)) == []
+
+
+def test_a_part_that_ends_again_and_again_stops_all_of_airflow(tmp_path, monkeypatch):
+    fake = tmp_path / "bin" / "airflow"
+    fake.parent.mkdir()
+    parts = 'case "$1" in db) ;; scheduler) echo begun >> begun; exit 7;; *) exec sleep 600;; esac'
+    fake.write_text(f"#!/bin/sh\n{parts}\n")
+    fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(sys, "executable", str(fake.with_name("python")))
+    airflow = LocalAirflow(tmp_path / "home", tmp_path)
+    with airflow, pytest.raises(TryAgain, match=r"(?s)stopped while starting.*again and again"):
+        airflow.wait_until_healthy()
+    assert (airflow.home / "begun").read_text().split() == ["begun"] * 4
+    assert airflow.processes() == []
 
 
 def running(*parts):

@@ -122,6 +122,25 @@ def test_the_day_of_a_run(bag, run_type, day, ends):
     assert chosen == [*ends.split(), "--run", "scheduled__2017"]
 
 
+@pytest.mark.parametrize(
+    ("run_type", "day", "shown"),
+    [
+        ("scheduled", None, "2017-10-16"),  # which in Tokyo begins on the 15th in Greenwich
+        ("backfill", None, "2017-10-16"),
+        ("manual", "2017-10-14", "2017-10-14"),
+        ("manual", None, "2017-10-13"),
+    ],
+)
+def test_each_task_of_a_run_shows_the_business_day(bag, run_type, day, shown):
+    dag = bag.dags["tokyo"]
+    for task in dag.tasks:
+        said = dag.get_template_env().from_string(task.map_index_template)
+        start = pendulum.datetime(2017, 10, 15, 15)
+        context = {"dag_run": SimpleNamespace(run_type=run_type), "params": {"day": day}}
+        ti = SimpleNamespace(xcom_pull=lambda task: {"day": "2017-10-13"})
+        assert said.render(**context, ti=ti, data_interval_start=start) == shown
+
+
 def rendered(dag, task, **params):
     line = dag.get_template_env().from_string(dag.get_task(task).bash_command)
     ti = SimpleNamespace(xcom_pull=lambda task: {"day": "2017-10-16"})
