@@ -166,8 +166,8 @@ def until(true, seconds=PATIENCE):
 def test_a_backfill_of_the_last_release_is_left_half_done(shop, old, servers, everybody_serves):
     with old.airflow(shop) as airflow:
         rest = airflow.rest
-        rest.unpause("shop")
         number = start_backfill(rest, "shop", BACKFILLED[0], BACKFILLED[-1], zone=ZONE)
+        rest.unpause("shop")
         until(lambda: len(registry_of(shop).log()) == 2)
         cancel_backfill(rest, number)
         # The day that has begun comes to its end.
@@ -182,9 +182,10 @@ def test_a_backfill_of_the_last_release_is_left_half_done(shop, old, servers, ev
 def test_this_code_ends_it(shop, new, servers, everybody_serves):
     before = registry_of(shop).log()
     with new.airflow(shop) as airflow:
+        airflow.rest.unpause("shop", paused=True)
         done = new.run(
             *("backfill", shop, "--from", BACKFILLED[0], "--to", BACKFILLED[-1]),
-            *("--redo", "failed", "--wait"),
+            *("--redo", "failed", "--unpause", "--wait"),
             TWINSPIRE_AIRFLOW_URL=airflow.url,
             TWINSPIRE_AIRFLOW_USER=airflow.user,
             TWINSPIRE_AIRFLOW_PASSWORD=airflow.password,
@@ -214,7 +215,9 @@ def test_the_last_release_goes_on_from_a_parent_of_this_code(shop, old, everybod
     with old.airflow(shop) as airflow:
         # Ended, which the scheduler looks for every half minute
         until(lambda: not active_backfills(airflow.rest, "shop"))
+        airflow.rest.unpause("shop", paused=True)
         start_backfill(airflow.rest, "shop", BACK, BACK, zone=ZONE)
+        airflow.rest.unpause("shop")
         *_, runs = airflow.rest.watch(lambda: airflow.rest.runs("shop"))
     assert runs[-1]["state"] == "success"
     assert days_and_parents(shop) == line_of([*BACKFILLED, BACK])
