@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from serving.answers.ranking import Reasons
+from serving.answers.ranking import Explanations
 from serving.version.filters import Groups, Selected
 from serving.version.known_values import Unknown
 from twinspire_core.config.source_names import MOST_POPULAR, TWO_TOWER
@@ -160,8 +160,8 @@ class Answer:
       names: S sources that gave items.
       shares: [B, K, S] float32, what each gave to an item's score, of the ranker's lists by places
         in theirs; None where there is but one.
-      reasons: of each list, why the ranker has the items where they are; None if it is not the
-        ranker's, or they were not asked for.
+      reasons: why the ranker has the items where they are; None if it is not the ranker's, or they
+        were not asked for.
     """
 
     rows: np.ndarray
@@ -174,7 +174,7 @@ class Answer:
     weights: Literal["fitted", "prior"] | None = None
     names: tuple[str, ...] = (TWO_TOWER,)
     shares: np.ndarray | None = None
-    reasons: list[Reasons] | None = None
+    reasons: Explanations | None = None
 
     @property
     def counts(self) -> np.ndarray:

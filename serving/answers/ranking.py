@@ -107,32 +107,39 @@ def retrieve_ranked(
     return RankedLists(rows, np.where(listed, scores, lowest), gains[ranked.chosen], values)
 
 
-def explain_lists(version: Version, values: np.ndarray, is_ranked: np.ndarray) -> list[Reasons]:
-    """What moved the items of lists. It takes longer for one item than to rank a hundred, so it comes
-    last, when lists are what is answered.
+class Explanations(NamedTuple):
+    """Why a ranker has items where they are, made when somebody asks: it takes longer for one item than
+    to rank a hundred.
 
-    Args:
+    Attributes:
       version: what answers.
       values: [B, K, F] float32, features of the items.
       is_ranked: [B, K] bool, items that the ranker has put where they are.
     """
-    ranker = version.ranker
-    features = version.ranking_features
-    assert ranker is not None and features is not None, "of `Version.choose_source`"
-    lists: list[Reasons] = [[[] for _ in of_list] for of_list in is_ranked]
-    query, place = np.nonzero(is_ranked)
-    values = values[query, place]
-    if not len(values):
-        return lists
-    added = ranker.contributions(values)
-    strongest = np.argsort(-np.abs(added), axis=1, kind="stable")[:, :_NAMED]
-    for row, columns in enumerate(strongest):
-        lists[query[row]][place[row]] = [
-            _reason(ranker, features, int(column), values[row, column], added[row, column])
-            for column in columns
-            if added[row, column] != 0
-        ]
-    return lists
+
+    version: Version
+    values: np.ndarray
+    is_ranked: np.ndarray
+
+    def of(self, query: int, places: slice = slice(None)) -> Reasons:
+        """What moved the items in some places of a list."""
+        ranker = self.version.ranker
+        features = self.version.ranking_features
+        assert ranker is not None and features is not None, "of `Version.choose_source`"
+        is_ranked = self.is_ranked[query, places]
+        values = self.values[query, places][is_ranked]
+        reasons: Reasons = [[] for _ in is_ranked]
+        if not len(values):
+            return reasons
+        added = ranker.contributions(values)
+        strongest = np.argsort(-np.abs(added), axis=1, kind="stable")[:, :_NAMED]
+        for row, place in enumerate(np.flatnonzero(is_ranked)):
+            reasons[place] = [
+                _reason(ranker, features, int(column), values[row, column], added[row, column])
+                for column in strongest[row]
+                if added[row, column] != 0
+            ]
+        return reasons
 
 
 def _reason(

@@ -10,7 +10,7 @@ import pyarrow as pa
 from serving.answers.answer import Answer, AnswerWarnings
 from serving.answers.encoded_queries import encode_queries
 from serving.answers.list_rules import RULED, Ruling, retrieve_ruled, rules_of
-from serving.answers.ranking import Reasons, explain_lists
+from serving.answers.ranking import Explanations
 from serving.answers.retrieval import Retrieved
 from serving.answers.seen_items import items_to_leave_out
 from serving.requests.query_rows import Requests, complete
@@ -129,12 +129,12 @@ def recommend(
     )
 
 
-def _explain(version: Version, lists: Retrieved) -> list[Reasons] | None:
+def _explain(version: Version, lists: Retrieved) -> Explanations | None:
     """What moved the items that the ranker has put where they are; None if nothing was asked for."""
     if lists.values is None or lists.shares is None or version.ranker is None:
         return None
     by_source = lists.shares[:, :, : len(version.ranker.sources)]
-    return explain_lists(version, lists.values, np.any(by_source > 0, axis=2))
+    return Explanations(version, lists.values, np.any(by_source > 0, axis=2))
 
 
 def _group_by_filter(version: Version, table: pa.Table, common: Selected | None) -> Groups:

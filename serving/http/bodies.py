@@ -1,8 +1,8 @@
 """Request bodies, checked: what is wrong is told before it waits with others in a batch.
 
-A body that is right is read and checked in one pass, by the models of serving/http/request_models.py.
-Whatever they refuse is read again, by orjson, and looked at key by key: that decides what is wrong,
-and in which words.
+Lengths come first, so that a body that is wrong costs no more than one that is right. Then the models
+of serving/http/request_models.py check all of it in one pass. Whatever they refuse is looked at key
+by key: that decides what is wrong, and in which words.
 """
 
 import json
@@ -23,7 +23,7 @@ from serving.http.request_models import (
 )
 from serving.http.server_settings import Settings
 from serving.requests.duplicate_keys import distinct, surely_distinct
-from serving.requests.request_model import EXCLUDE, SEEN, Refused, RequestModel
+from serving.requests.request_model import Refused, RequestModel
 from serving.requests.value_types import WrongValue
 from twinspire_core.config.source_names import ANSWERING
 from twinspire_core.messages import nearest_names, shorten, with_full_stop
@@ -53,27 +53,26 @@ class BodyParser:
         Raises:
           Problem: what is wrong with it. NaN and numbers beyond a double are no JSON.
         """
+        body = read_object(content)
+        if len(content) > self._settings.max_ids:  # bytes; a shorter one holds nothing too long
+            self._check_sizes(body)
         try:
-            single, body, queries = self._validate(content)
-            columns = [self._requests.by_column(query) for query in queries]
+            request = self._validate(body)
         except (ValidationError, ValueError, Refused):
-            return self.recommend_from(read_object(content))
-        members = len(body.model_fields_set) + sum(map(_count_members, queries))
-        if not surely_distinct(content, members, queries):
-            read_object(content)  # which says what is wrong
-        options = Options(**_values(body, self.bodies.options))
-        self._check_items(len(columns), options)
-        self._check_ids(columns)
-        return RecommendRequest(columns, options, single)
+            request = self.recommend_from(body)
+        check_distinct(content, [body, *_queries(body)])
+        return request
 
-    def _validate(self, content: bytes) -> tuple[bool, BaseModel, list[dict[str, Any]]]:
-        """Whether a body has one query, the body, and its queries."""
-        # Some text may hold this as well: the model that does not fit refuses the body.
-        if b'"queries"' in content:
-            several: Any = self.bodies.several_queries.model_validate_json(content)
-            return False, several, several.queries
-        one: Any = self.bodies.one_query.model_validate_json(content)
-        return True, one, [one.query]
+    def _validate(self, body: Mapping[str, Any]) -> RecommendRequest:
+        """The request, if the models find nothing wrong with it."""
+        single = body.get("queries") is None
+        model = self.bodies.one_query if single else self.bodies.several_queries
+        checked: Any = model.model_validate(body)
+        queries = [checked.query] if single else checked.queries
+        columns = [self._requests.by_column(query) for query in queries]
+        options = Options(**_values(checked, self.bodies.options))
+        self._check_items(len(columns), options)
+        return RecommendRequest(columns, options, single)
 
     def similar(self, content: bytes) -> SimilarRequest:
         """The request that a body of `/v1/similar` is.
@@ -81,17 +80,18 @@ class BodyParser:
         Raises:
           Problem: what is wrong with it.
         """
+        body = read_object(content)
+        if len(content) > self._settings.max_ids:  # bytes; a shorter one holds nothing too long
+            self._check_sizes(body)
         try:
-            body = self.bodies.similar.model_validate_json(content)
-            filters: dict[str, Any] = {key: getattr(body, key, None) for key in _FILTERS}
+            checked = self.bodies.similar.model_validate(body)
+            filters: dict[str, Any] = {key: getattr(checked, key, None) for key in _FILTERS}
             self._requests.by_column(filters)
+            request = SimilarRequest(**_values(checked, self.bodies.similar_fields), **filters)
         except (ValidationError, ValueError, Refused):
-            return self.similar_from(read_object(content))
-        values = _values(body, self.bodies.similar_fields)
-        members = len(body.model_fields_set) + _count_members(filters) - len(filters)
-        if not surely_distinct(content, members, [values]):
-            read_object(content)
-        return SimilarRequest(**values, **filters)
+            request = self.similar_from(body)
+        check_distinct(content, [body])
+        return request
 
     def recommend_from(self, body: Mapping[str, Any]) -> RecommendRequest:
         """The request that the object in a body of `/v1/recommend` is.
@@ -103,6 +103,7 @@ class BodyParser:
         for key in body:
             if key not in known:
                 raise self._unknown(key, known, in_query=key in self._requests.fields)
+        self._check_sizes(body)
         query = body.get("query")
         queries = body.get("queries")
         if query is None and queries is None:
@@ -117,7 +118,6 @@ class BodyParser:
             parsed = [self._query(query, 0, "query")]
         else:
             parsed = [self._query(one, n, f"queries[{n}]") for n, one in enumerate(queries)]
-        self._check_ids(parsed)
         return RecommendRequest(parsed, options, single=queries is None)
 
     def similar_from(self, body: Mapping[str, Any]) -> SimilarRequest:
@@ -160,14 +160,25 @@ class BodyParser:
                 where="queries",
             )
 
-    def _check_ids(self, parsed: Sequence[Mapping[str, Any]]) -> None:
+    def _check_sizes(self, body: Mapping[str, Any]) -> None:
+        """Checks the lengths of lists and objects, whatever they hold."""
+        queries = body.get("queries")
+        if isinstance(queries, list):
+            self._check_list(queries)
+        self._check_size(None, body)
+        for holder in (body, *_queries(body)):
+            for key, value in holder.items():
+                if value is not queries:
+                    self._check_size(key, value)
+                if key in _FILTERS and isinstance(value, dict):
+                    for entries in value.values():
+                        self._check_size(key, entries)
+
+    def _check_size(self, key: str | None, value: Any) -> None:
         most = self._settings.max_ids
-        for query in parsed:
-            for column, key in ((SEEN, "history"), (EXCLUDE, "exclude")):
-                ids = len(query.get(column) or ())
-                if ids > most:
-                    message = f"{key} has at most {most:,} ids, found {ids:,}."
-                    raise Problem("out_of_range", message, where=key)
+        if isinstance(value, list | dict) and len(value) > most:
+            message = f"{key or 'An object'} has at most {most:,} entries, found {len(value):,}."
+            raise Problem("out_of_range", message, where=key)
 
     def _check_items(self, queries: int, options: Options) -> None:
         k = options.k
@@ -212,26 +223,53 @@ def refused(error: Refused, where: str) -> Problem:
 
 
 def read_object(content: bytes) -> dict[str, Any]:
-    """The object in a body.
+    """The object in a body; of keys that are the same, the last.
 
     Raises:
-      Problem: it is no JSON object, or has a key twice.
+      Problem: it is no JSON object.
     """
     try:
         body = orjson.loads(content)
-        # Orjson takes the last of keys that are the same.
-        json.loads(content, object_pairs_hook=distinct)
-    except (ValueError, RecursionError) as e:
-        raise Problem("bad_json", f"A body is a JSON object; this one cannot be read: {e}.") from e
-    except Refused as e:
-        raise refused(e, "") from e
+    except ValueError as e:
+        raise _bad_json(e) from e
     if not isinstance(body, dict):
         raise Problem("bad_json", f"A body is a JSON object, found {shorten(body)}.")
     return body
 
 
+def check_distinct(content: bytes, objects: Sequence[Mapping[str, Any]]) -> None:
+    """Checks that no key of a body is given twice.
+
+    Args:
+      content: the body.
+      objects: all that it holds, but for the filters in them.
+
+    Raises:
+      Problem: one is.
+    """
+    if surely_distinct(content, sum(map(_count_members, objects)), objects):
+        return
+    try:
+        json.loads(content, object_pairs_hook=distinct)
+    except (ValueError, RecursionError) as e:
+        raise _bad_json(e) from e
+    except Refused as e:
+        raise refused(e, "") from e
+
+
+def _bad_json(error: Exception) -> Problem:
+    return Problem("bad_json", f"A body is a JSON object; this one cannot be read: {error}.")
+
+
+def _queries(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The objects in a body that are queries by their place, whatever they hold."""
+    queries = body.get("queries")
+    one_or_more = queries if isinstance(queries, list) else [body.get("query")]
+    return [query for query in one_or_more if isinstance(query, dict)]
+
+
 def _count_members(query: Mapping[str, Any]) -> int:
-    """Members of a query and of the filters in it."""
+    """Members of an object and of the filters in it."""
     return len(query) + sum(len(query.get(key) or ()) for key in _FILTERS)
 
 

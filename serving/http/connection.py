@@ -5,7 +5,7 @@ and the time that a client may take.
 import asyncio
 from asyncio import Future, TimerHandle, Transport
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from uvicorn.protocols.http.httptools_impl import (
@@ -17,6 +17,8 @@ from uvicorn.protocols.http.httptools_impl import (
 from serving.http.http_errors import JSON, SAFE_HEADERS, Problem
 
 _SOON = 0.05  # seconds that an answer may take before anybody looks whether the client is there
+_SLOWEST = 1 << 15  # bytes a second that a client takes of an answer, at the least
+_Answer = TypeVar("_Answer")
 _FIRST = 4096  # bytes that a new request is taken to have brought at first, and at most has
 
 
@@ -28,8 +30,9 @@ class LimitedConnection(HttpToolsProtocol):
 
     Args:
       max_head: bytes of a request beside its body.
-      patience: seconds that a client may take to send a request's headers, to take more of an
-        answer, and at the end of the server to take the rest of it.
+      patience: seconds that a client may take to send a request's headers, and at the end of the
+        server to take the rest of an answer. So often it is looked whether it takes an answer fast
+        enough.
       options: uvicorn's.
     """
 
@@ -42,7 +45,7 @@ class LimitedConnection(HttpToolsProtocol):
         self._in_head = False
         self._answered: RequestResponseCycle | None = None  # the request, since its turn came
         self._no_request: TimerHandle | None = None  # runs while the client owes a request
-        self._not_taken: TimerHandle | None = None  # runs while the client takes nothing
+        self._not_taken: TimerHandle | None = None  # runs while an answer waits for the client
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """A client has connected."""
@@ -100,13 +103,25 @@ class LimitedConnection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client does not take the answer as fast as it is sent."""
         super().pause_writing()
-        self._not_taken = self.loop.call_later(self._patience, self.transport.abort)
+        self._await_taking()
 
     def resume_writing(self) -> None:
         """It has caught up."""
         super().resume_writing()
         if self._not_taken is not None:
             self._not_taken.cancel()
+
+    def _await_taking(self) -> None:
+        """Gives the client its time to take some of what waits, again and again while it does."""
+        waiting = self.transport.get_write_buffer_size()
+        self._not_taken = self.loop.call_later(self._patience, self._check_taken, waiting)
+
+    def _check_taken(self, waited: int) -> None:
+        taken = waited - self.transport.get_write_buffer_size()
+        if taken < _SLOWEST * self._patience:
+            self.transport.abort()
+        else:
+            self._await_taking()
 
     def shutdown(self) -> None:
         """The server ends."""
@@ -153,7 +168,7 @@ def limited(max_head: int, patience: float) -> Any:
     return partial(LimitedConnection, max_head=max_head, patience=patience)
 
 
-async def while_connected(request: Request, answer: "Future[bytes]") -> bytes:
+async def while_connected(request: Request, answer: "Future[_Answer]") -> _Answer:
     """Waits for an answer as long as the client does.
 
     Raises:
@@ -175,7 +190,7 @@ async def while_connected(request: Request, answer: "Future[bytes]") -> bytes:
             task.cancel()
 
 
-async def _leave(request: Request, answer: "Future[bytes]") -> None:
+async def _leave(request: Request, answer: "Future[Any]") -> None:
     """Gives an answer up when the client does; the whole body was read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

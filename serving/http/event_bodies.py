@@ -4,13 +4,11 @@ from datetime import datetime, tzinfo
 from typing import Annotated, Any
 
 import numpy as np
-import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails
 
-from serving.http.bodies import read_object
+from serving.http.bodies import check_distinct, read_object
 from serving.http.http_errors import Problem
-from serving.requests.duplicate_keys import surely_distinct
 from serving.requests.value_types import ONE_ITEM_ID
 from serving.version.event_buffer import Events
 from twinspire_core.messages import shorten, with_full_stop
@@ -108,17 +106,12 @@ def parse(content: bytes, zone: tzinfo, now: datetime) -> Events:
 
 
 def _read(content: bytes) -> EventsBody:
+    written = read_object(content)
     try:
-        # Not by pydantic: of a time it keeps no text, whose colons have to be known.
-        written = orjson.loads(content)
         body = EventsBody.model_validate(written)
     except ValidationError as e:
         raise _explain(e.errors()[0]) from e
-    except orjson.JSONDecodeError as e:
-        raise Problem("bad_json", f"A body is a JSON object; this one cannot be read: {e}.") from e
-    events = written["events"]
-    if not surely_distinct(content, 1 + sum(map(len, events)), events):
-        read_object(content)  # which says what is given twice
+    check_distinct(content, [written, *written["events"]])
     return body
 
 

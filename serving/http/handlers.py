@@ -1,6 +1,4 @@
-"""Requests, answered by one version: batches of them, those with several queries part by part, and
-`/v1/similar`.
-"""
+"""Requests, answered by one version: batches of them, heavy ones part by part, and `/v1/similar`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -16,7 +14,7 @@ from serving.http.http_errors import Problem
 from serving.http.micro_batching import Outcome, Parts
 from serving.http.prometheus import Metrics
 from serving.http.request_models import Options, RecommendRequest, SimilarRequest
-from serving.http.results import make_results
+from serving.http.results import begin_results, make_results
 from serving.requests.query_rows import Requests
 from serving.requests.request_model import Refused, filter_of
 from serving.version.filters import Filter
@@ -45,16 +43,22 @@ def answer_batch(
 
 def answer_one(
     version: Version, requests: Requests, request: RecommendRequest, metrics: Metrics
-) -> OneAnswer | SeveralAnswers:
-    """Answers a request.
+) -> Parts[OneAnswer]:
+    """Answers a request of one query part by part: first the list, then why it is as it is.
 
     Raises:
       Problem: the version cannot answer it.
     """
-    answer = _answer_alike(version, requests, [request], metrics)[0]
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+    try:
+        [result], explaining = begin_results(
+            version, requests, request.queries, request.options, metrics
+        )
+    except Refused as e:
+        raise refused(e, "query") from e
+    yield 1
+    for _ in explaining:
+        yield 0
+    return {"version": version.id, **result}
 
 
 def dump(answer: Mapping[str, Any]) -> bytes:
@@ -99,13 +103,14 @@ def _answer_others(
 
 def answer_parts(
     version: Version, requests: Requests, request: RecommendRequest, most: int, metrics: Metrics
-) -> Parts:
-    """Answers a request with several queries part by part: those with the same filter together, at
-    most so many at once.
+) -> Parts[bytes]:
+    """Answers a request part by part: queries with the same filter together, at most so many at once.
 
     Raises:
       Problem: the version cannot answer a query.
     """
+    if request.single:
+        return dump((yield from answer_one(version, requests, request, metrics)))
     now = datetime.now(version.pipeline.zone)
     by_filter: dict[Filter, list[int]] = {}
     for place, query in enumerate(request.queries):
@@ -116,12 +121,16 @@ def answer_parts(
             places = same[begin : begin + most]
             queries = [request.queries[place] for place in places]
             try:
-                part = make_results(version, requests, queries, request.options, metrics, now)
+                part, explaining = begin_results(
+                    version, requests, queries, request.options, metrics, now
+                )
             except Refused as e:
                 raise refused(e, f"queries[{places[e.row]}]") from e
+            yield len(places)
+            for _ in explaining:
+                yield 0
             for place, result in zip(places, part, strict=True):
                 results[place] = dump(result)
-            yield len(places)
     return b'{"version":%b,"results":[%b]}' % (orjson.dumps(version.id), b",".join(results))
 
 

@@ -27,6 +27,7 @@ TYPES = {
     "timed_out": (408, "the body did not come in time"),
     "no_such_source": (409, "the live version carries no such source"),
     "body_too_large": (413, "the body has more bytes than the server takes"),
+    "address_too_long": (414, "the address, with what comes after `?`, is too long"),
     "not_json": (415, "the body says that it is something else than JSON"),
     "wrong_host": (421, "the request calls the server by a name that is not its own"),
     "unknown_key": (

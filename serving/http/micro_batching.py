@@ -1,54 +1,56 @@
-"""Requests of one moment, answered as one batch, and large ones part by part between the batches.
+"""Requests of one moment, answered as one batch, and heavy ones part by part between the batches.
 
 A worker thread takes all that waits, up to a limit, answers it, and takes what has come meanwhile.
 Nothing waits on purpose: alone, a request is a batch of its own; the more there are at once, the
 larger the batches.
 
-A filter costs a search of its own, and long requests many. So a batch is of requests without
-filters; then those with filters, and the next parts of long ones, have their turns for a few
-milliseconds. Whoever asks for a list waits for one such turn at most, whatever else is asked for.
+Each query has a weight: how many ordinary ones take as long. A request that weighs more than a quarter
+of a batch shares none: it is answered part by part. A filter costs a search of its own. So a batch is of
+light requests without filters; then those with filters, and the next parts of heavy ones, have their
+turns for a few milliseconds. Whoever asks for a list waits for one such turn at most, whatever else is
+asked for.
 """
 
 import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from serving.http.http_errors import Problem
 from serving.http.prometheus import Metrics
-from serving.http.request_models import RecommendRequest
+from serving.http.request_models import Options, RecommendRequest
 from serving.requests.request_model import EXCLUDE, SEEN, filter_of
 from serving.version.filters import Filter
 
+_Answer = TypeVar("_Answer")
 Outcome = bytes | Exception
 Work = Callable[[Sequence[RecommendRequest]], list[Outcome]]
-Parts = Generator[int, None, bytes]
-"""An answer that is made part by part: yields how many queries each part had, and returns the body
-of the answer.
-"""
+Parts = Generator[int, None, _Answer]
+"""An answer that is made part by part: yields how many queries each part had, and returns the answer."""
 _TURN = 0.005  # seconds, after which those that have no filters come next
 _PARTS = 4  # of a batch: a part is so much smaller, as a batch waits for it
-_MANY_IDS = 10_000  # in histories and what is excluded, which cost a search of much of the corpus
-_LONG_LIST = 100  # items, from which on a list counts as several
+_LONG_LIST = 100  # items, from which on a list weighs more than one
+_IDS = 250  # in histories and what is excluded: so many more weigh 1
+_EXPLAINED = 2  # weight of an item that is explained
 
 
 class _Job(NamedTuple):
     """What waits: a request, or the parts of an answer.
 
     Attributes:
-      queries: how many of them.
+      weight: of all its queries.
       filter: that all of them have.
     """
 
-    queries: int
-    future: "asyncio.Future[bytes]"
+    weight: int
+    future: "asyncio.Future[Any]"
     request: RecommendRequest | None = None
     filter: Filter = Filter()
-    parts: Parts | None = None
+    parts: Parts[Any] | None = None
 
 
 class Batcher:
@@ -57,16 +59,16 @@ class Batcher:
     Args:
       work: answers several requests: for each, in order, the body of its answer, or why there is
         none.
-      parts: answers one request part by part, each of so many lists at most; runs in the worker
+      parts: answers one request part by part, each of so many queries at most; runs in the worker
         thread.
-      most: queries of a batch.
-      pending: queries that may wait; requests that are answered part by part may fill half of it.
+      most: weight of a batch: as many ordinary queries.
+      pending: weight that may wait; requests that are answered part by part may fill half of it.
     """
 
     def __init__(
         self,
         work: Work,
-        parts: Callable[[RecommendRequest, int], Parts],
+        parts: Callable[[RecommendRequest, int], Parts[bytes]],
         metrics: Metrics,
         *,
         most: int,
@@ -105,41 +107,38 @@ class Batcher:
         Raises:
           Problem: too many wait.
         """
-        queries = len(request.queries)
         filters = {filter_of(query) for query in request.queries}
-        k = request.options.k
-        ids = sum(len(query.get(key) or ()) for query in request.queries for key in (SEEN, EXCLUDE))
-        is_long = queries > lists_at_once(k, self._most) or ids > _MANY_IDS or len(filters) > 1
-        if queries > 1 and is_long:
-            per_part = lists_at_once(k, math.ceil(self._most / _PARTS))
-            if ids > _MANY_IDS:
-                per_part = 1
-            return self.submit_parts(self._parts(request, per_part), queries)
-        return self._put(_Job(queries, _future(), request, filters.pop()), self._limit)
+        weights = [_weigh(query, request.options) for query in request.queries]
+        part = math.ceil(self._most / _PARTS)
+        if sum(weights) > part or len(filters) > 1:
+            per_part = max(1, part // max(weights))
+            return self.submit_parts(self._parts(request, per_part), sum(weights))
+        return self._put(_Job(sum(weights), _future(), request, filters.pop()), self._limit)
 
-    def submit_parts(self, parts: Parts, queries: int) -> "asyncio.Future[bytes]":
+    def submit_parts(self, parts: Parts[_Answer], weight: int) -> "asyncio.Future[_Answer]":
         """Likewise, of an answer that is made part by part.
 
         Raises:
           Problem: too many wait.
         """
-        return self._put(_Job(queries, _future(), parts=parts), self._limit // 2)
+        return self._put(_Job(weight, _future(), parts=parts), self._limit // 2)
 
-    def _put(self, job: _Job, limit: int) -> "asyncio.Future[bytes]":
+    def _put(self, job: _Job, limit: int) -> "asyncio.Future[Any]":
         with self._lock:
-            # One request is let in however large it is, or it would never be.
-            if self._pending and self._pending + job.queries > limit:
+            # One request is let in however heavy it is, or it would never be.
+            if self._pending and self._pending + job.weight > limit:
                 raise Problem(
                     "overloaded", f"{self._pending} queries wait already; try again in a moment."
                 )
-            self._pending += job.queries
+            self._pending += job.weight
         self._metrics.pending.set(self._pending)
         self._queue.put(job)
         return job.future
 
-    def _count(self, queries: int) -> None:
+    def _forget(self, jobs: Sequence[_Job]) -> None:
+        """They wait no longer."""
         with self._lock:
-            self._pending += queries
+            self._pending -= sum(job.weight for job in jobs)
         self._metrics.pending.set(self._pending)
 
     def _run(self) -> None:
@@ -175,10 +174,9 @@ class Batcher:
     def _take(self, jobs: deque[_Job]) -> list[_Job]:
         """The first jobs, as many as fit into a batch."""
         taken: list[_Job] = []
-        room = 1.0
+        room = self._most
         while jobs:
-            assert jobs[0].request is not None
-            room -= jobs[0].queries / lists_at_once(jobs[0].request.options.k, self._most)
+            room -= jobs[0].weight
             if taken and room < 0:
                 break
             taken.append(jobs.popleft())
@@ -207,10 +205,10 @@ class Batcher:
         assert job.parts is not None
         if job.future.done():
             job.parts.close()
-            self._count(-job.queries)
+            self._forget([job])
             return False
         started = time.perf_counter()
-        outcome: Outcome
+        outcome: Any
         try:
             queries = next(job.parts)
         except StopIteration as end:
@@ -218,31 +216,34 @@ class Batcher:
         except Exception as e:
             outcome = e
         else:
-            self._observe(queries, started)
+            if queries:
+                self._observe(queries, started)
             return True
         self._deliver([job], [outcome])
         return False
 
     def _answer(self, jobs: list[_Job]) -> None:
         """Answers a batch, but for those who have gone."""
-        wanted = [job for job in jobs if not job.future.done()]
-        self._count(sum(job.queries for job in wanted) - sum(job.queries for job in jobs))
+        gone = [job for job in jobs if job.future.done()]
+        self._forget(gone)
+        wanted = [job for job in jobs if job not in gone]
         if not wanted:
             return
+        requests = [job.request for job in wanted if job.request is not None]
         started = time.perf_counter()
         try:
-            outcomes = self._work([job.request for job in wanted if job.request is not None])
+            outcomes = self._work(requests)
         except Exception as e:
             outcomes = [e] * len(wanted)
-        self._observe(sum(job.queries for job in wanted), started)
+        self._observe(sum(len(request.queries) for request in requests), started)
         self._deliver(wanted, outcomes)
 
     def _observe(self, queries: int, started: float) -> None:
         self._metrics.batch_queries.observe(queries)
         self._metrics.batch_seconds.observe(time.perf_counter() - started)
 
-    def _deliver(self, jobs: list[_Job], outcomes: list[Outcome]) -> None:
-        self._count(-sum(job.queries for job in jobs))
+    def _deliver(self, jobs: list[_Job], outcomes: Sequence[Any]) -> None:
+        self._forget(jobs)
         # One call into the loop for the batch, not one per request.
         for loop in dict.fromkeys(job.future.get_loop() for job in jobs):
             of_loop = [
@@ -254,16 +255,18 @@ class Batcher:
                 loop.call_soon_threadsafe(_set_outcomes, of_loop)
 
 
-def lists_at_once(k: int, most: int) -> int:
-    """How many lists of k items are made at once, where short ones may be `most`."""
-    return max(1, most // math.ceil(k / _LONG_LIST))
+def _weigh(query: Mapping[str, Any], options: Options) -> int:
+    """How many ordinary queries take as long as one."""
+    ids = sum(len(query.get(key) or ()) for key in (SEEN, EXCLUDE))
+    explained = options.k * _EXPLAINED if options.explain else 0
+    return math.ceil(options.k / _LONG_LIST) + ids // _IDS + explained
 
 
-def _future() -> "asyncio.Future[bytes]":
+def _future() -> "asyncio.Future[Any]":
     return asyncio.get_running_loop().create_future()
 
 
-def _set_outcomes(outcomes: list[tuple["asyncio.Future[bytes]", Outcome]]) -> None:
+def _set_outcomes(outcomes: list[tuple["asyncio.Future[Any]", Any]]) -> None:
     for future, outcome in outcomes:
         if future.done():  # whoever asked has gone
             continue

@@ -31,6 +31,9 @@ _CROSS_ORIGIN = "A page of another origin cannot ask this server; ask it from a 
 _NOT_JSON = "A body is JSON, with Content-Type: application/json; found {}."
 # The type that curl gives to whatever it sends, and none at all, are put up with.
 _JSON_TYPES = (b"/json", b"+json", b"/x-www-form-urlencoded")
+_LONGEST_ADDRESS = 8192
+"""Bytes. A page repeats its address, and who describes somebody at greater length asks by a body."""
+_TOO_LONG = "An address has at most {:,} bytes, found {:,}; a body may be longer."
 _TOO_MANY = (
     "One token sends at most {:g} requests a second in the mean, {:g} at once, and this one sends"
     " more; ask again in {} s."
@@ -114,6 +117,9 @@ class RequestMiddleware:
 
     def _refusal(self, scope: Scope, path: str) -> Problem | None:
         """Why a request is not let in."""
+        length = len(scope["raw_path"]) + len(scope["query_string"])
+        if length > _LONGEST_ADDRESS:
+            return Problem("address_too_long", _TOO_LONG.format(_LONGEST_ADDRESS, length))
         headers = dict(scope["headers"])
         if self._hosts is not None and _host_name(headers) not in self._hosts:
             name = shorten(headers.get(b"host", b"").decode("latin-1"))

@@ -48,7 +48,9 @@ class Metrics:
         self.batch_seconds = Histogram(
             "twinspire_batch_seconds", "Seconds that a batch took.", buckets=_SECONDS, registry=r
         )
-        self.pending = Gauge("twinspire_pending_queries", "Queries that wait.", registry=r)
+        self.pending = Gauge(
+            "twinspire_pending_queries", "Queries that wait, by weight.", registry=r
+        )
         self.unknown_users = Counter(
             "twinspire_unknown_users", "Queries whose user is not among the version's.", registry=r
         )

@@ -104,7 +104,8 @@ class RequestBodies:
         }
         options = {key: _optional(field) for key, field in self.options.items()}
         query: Any = requests.query_type
-        queries: Any = Annotated[list[query], Field(min_length=1, max_length=settings.max_queries)]
+        count = Field(min_length=1, max_length=settings.max_queries, fail_fast=True)
+        queries: Any = Annotated[list[query], count]
         self.one_query = _model("One", {"query": (query, ...), **options})
         self.several_queries = _model("Several", {"queries": (queries, ...), **options})
         self.similar_fields = {"item": _ITEM, "k": k, "display": _SIMILAR_DISPLAY}

@@ -10,6 +10,7 @@
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
@@ -27,6 +28,7 @@ from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import POPULAR_LATELY, TWO_TOWER
 from twinspire_core.errors import UsageError
 
+_EXPLAINED_AT_ONCE = 10  # items, which take ten milliseconds: others wait for them
 _NO_FEATURES = {USER, SEEN, EXCLUDE, ALLOW, DENY}
 Query = dict[str, Any]
 """Values by column, of `RequestModel.parse`."""
@@ -60,6 +62,25 @@ def make_results(
       Problem: the version has no such source.
       Refused: it cannot answer a query; `row` is its place.
     """
+    results, explaining = begin_results(version, requests, queries, options, metrics, now)
+    for _ in explaining:
+        pass
+    return results
+
+
+def begin_results(
+    version: Version,
+    requests: Requests,
+    queries: list[Query],
+    options: Options,
+    metrics: Metrics,
+    now: datetime | None = None,
+) -> tuple[list[Result], Iterator[None]]:
+    """Likewise, but for `reasons`: the iterator fills them in, those of a few items at each step.
+
+    Raises:
+      Problem or Refused: as `make_results`.
+    """
     source = _source(version, options.source)
     # One moment for all lists of an answer, also for those that are made again below.
     now = now or datetime.now(version.pipeline.zone)
@@ -81,7 +102,22 @@ def make_results(
         for query, place, basis in zip(queries, places, bases, strict=True)
     ]
     _count(results, options, metrics)
-    return results
+    return results, _explain(results, places)
+
+
+def _explain(results: list[Result], places: list[_Place]) -> Iterator[None]:
+    for result, place in zip(results, places, strict=True):
+        reasons = place.lists.answer.reasons
+        if reasons is None:
+            continue
+        count = len(result["items"])
+        for begin in range(0, count, _EXPLAINED_AT_ONCE):
+            some = slice(begin, min(count, begin + _EXPLAINED_AT_ONCE))
+            result["reasons"] += [
+                [cast(ReasonPart, reason._asdict()) for reason in of_item]
+                for of_item in reasons.of(place.row, some)
+            ]
+            yield
 
 
 def _count(results: list[Result], options: Options, metrics: Metrics) -> None:
@@ -164,10 +200,7 @@ def _result(
     if place.lists.main_sources is not None:
         result["sources"] = place.lists.main_sources[row]
     if answer.reasons is not None:
-        result["reasons"] = [
-            [cast(ReasonPart, reason._asdict()) for reason in of_item]
-            for of_item in answer.reasons[row][:count]
-        ]
+        result["reasons"] = []
     if options.display:
         result["display"] = version.describe(rows)
         result["history"] = _history(version, answer, row)

@@ -38,15 +38,15 @@ class Settings:
       max_queries: the most queries of one request.
       max_items: the most items of one request's lists together, `k` of each; one list alone may have
         `max_k`.
-      max_ids: the most ids of a query's history, and of what it excludes.
+      max_ids: the most entries of a list or object in a body, such as the ids of a history.
       max_body: bytes of a request body.
       max_head: bytes of a request beside its body: headers, sizes of chunks, trailers.
       client_timeout: seconds that a client may take to send the headers of a request, then its
-        body, and to take more of an answer.
-      max_batch: queries answered as one batch. More of them raise throughput a little and latency a
-        lot.
-      max_pending: queries that wait; above it requests are turned away with 503, so that those who
-        wait are answered. Requests that are answered part by part may fill half of it.
+        body. So often it is looked whether it takes an answer fast enough.
+      max_batch: weight of queries answered as one batch (micro_batching.py). More of it raises
+        throughput a little and latency a lot.
+      max_pending: weight of queries that wait; above it requests are turned away with 503, so that
+        those who wait are answered. Requests that are answered part by part may fill half of it.
       max_events: the newest events that are kept (`/v1/events`), about 100 bytes each.
       max_new_items: items that came after a version and that its lists may hold once users take them;
         0 leaves its catalogue as it is.

@@ -108,7 +108,7 @@ class Service:
     def _answer(self, batch: Sequence[RecommendRequest]) -> list[Outcome]:
         return answer_batch(self.version, self.requests, batch, self.metrics)
 
-    def _answer_parts(self, request: RecommendRequest, most: int) -> Parts:
+    def _answer_parts(self, request: RecommendRequest, most: int) -> Parts[bytes]:
         # The version is that of the first part, whatever goes live meanwhile.
         return (yield from answer_parts(self.version, self.requests, request, most, self.metrics))
 
@@ -128,7 +128,7 @@ class Service:
         """
         return self.batcher.submit_parts(self._similar_parts(request), 1)
 
-    def _similar_parts(self, request: SimilarRequest) -> Parts:
+    def _similar_parts(self, request: SimilarRequest) -> Parts[bytes]:
         yield from ()  # all of it in one turn
         return similar_body(self.version, request)
 

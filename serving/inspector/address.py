@@ -3,10 +3,10 @@
 /?user=7&k=20&allow.department=DELI&feature.device=phone&version=2024-03-02-3b8a8f8e&against=2024-03-01-77ab01c3
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 from serving.requests.request_model import RequestModel
 from serving.requests.value_types import read_number
@@ -79,6 +79,14 @@ class Address:
         """The address of the same view but for some changes."""
         query = urlencode(list(replace(self, **changes).pairs()))
         return f"{path}?{query}" if query else path
+
+    def link_to_items(self) -> Callable[[str], str]:
+        """Makes an item's address, with the view to come back to. That part is written once: a page has
+        hundreds of items.
+        """
+        start = self.link("/item", item="")
+        start += "&item=" if "?" in start else "?item="
+        return lambda item: start + quote_plus(item)
 
     def pairs(self) -> Pairs:
         """What `read` reads."""

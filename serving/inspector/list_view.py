@@ -4,11 +4,12 @@ there.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from serving.http.answer_models import OneAnswer, ReasonPart, SimilarAnswer
 from serving.http.handlers import answer_one, answer_similar
 from serving.http.http_errors import TYPES, Problem
+from serving.http.micro_batching import Parts
 from serving.http.prometheus import Metrics
 from serving.http.request_models import RecommendRequest, SimilarRequest
 from serving.inspector.item_tags import Tag, tags_of_items
@@ -20,6 +21,8 @@ from twinspire_core.config.source_names import EXPLORATION, RANKED
 from twinspire_core.contracts.fusion_file import PRIOR
 from twinspire_core.display.names import short_name
 
+LONGEST = 200
+"""Items of a list that is shown, at the most."""
 _BASIS = {
     "stored_user": "what the version knows of the user",
     "history": "the history",
@@ -96,8 +99,8 @@ class ListView:
 
 def recommended(
     version: Version, live: bool, requests: Requests, request: RecommendRequest
-) -> ListView:
-    """The items for a user.
+) -> Parts[ListView]:
+    """The items for a user, part by part.
 
     Args:
       version: what answers.
@@ -106,7 +109,7 @@ def recommended(
       request: of one query, with display columns.
     """
     try:
-        answer = cast(OneAnswer, answer_one(version, requests, request, _uncounted))
+        answer = yield from answer_one(version, requests, request, _uncounted)
     except Problem as e:
         return _refused(version, live, e)
     user = stored_user(version, requests, answer["user"])
@@ -127,8 +130,8 @@ def recommended(
     )
 
 
-def similar(version: Version, live: bool, request: SimilarRequest) -> ListView:
-    """The items like an item.
+def similar(version: Version, live: bool, request: SimilarRequest) -> Parts[ListView]:
+    """The items like an item, part by part.
 
     Args:
       version: what answers.
@@ -139,6 +142,7 @@ def similar(version: Version, live: bool, request: SimilarRequest) -> ListView:
         answer = answer_similar(version, request)
     except Problem as e:
         return _refused(version, live, e)
+    yield 1
     place = int(version.rows([request.item])[0])
     return ListView(
         version=version.id,

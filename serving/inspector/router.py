@@ -1,27 +1,35 @@
 """Addresses of the inspector: `/`, `/item` and `/report`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import NamedTuple
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse
 
 from index_builder.registry.registry import Registry
+from serving.http.bodies import BodyParser
+from serving.http.connection import while_connected
 from serving.http.hot_swap import Served, warm
 from serving.http.http_errors import TYPES, Problem
+from serving.http.micro_batching import Parts
 from serving.http.request_models import EXPLAINED
 from serving.http.service import Service
 from serving.inspector import templating
 from serving.inspector.address import Address
-from serving.inspector.list_view import ListView, compared, recommended, similar
+from serving.inspector.list_view import LONGEST, ListView, compared, recommended, similar
 from serving.inspector.version_cache import VersionCache, VersionList
+from serving.inspector.version_view import CorpusView
 from serving.version.loaded_version import Version
 from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.errors import TwinspireError, UsageError
 
-Ask = Callable[[Version, bool], ListView]
+Ask = Callable[[Version, bool], Parts[ListView]]
 """Asks a version, which is the live one or is not."""
+_PAGES = 8
+"""At work at once."""
 # Its addresses show what people took.
 _HEADERS = {"Referrer-Policy": "no-referrer"}
 # A report is a page that a version carries: whoever can publish could put a script into it.
@@ -30,8 +38,17 @@ _REPORT_POLICY = (
 )
 
 
+class _Shown(NamedTuple):
+    """What a page goes out from."""
+
+    form: Address
+    served: Served
+    choices: list[templating.Choice]
+
+
 class Inspector:
-    """Answers with pages. All of it runs in worker threads.
+    """Answers with pages. What may wait for a store runs in threads of the pool. A list and its page are
+    made in turns with other answers: whoever looks takes no more of the server than who asks.
 
     Args:
       service: what the server's routes share.
@@ -39,96 +56,139 @@ class Inspector:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        settings = service.settings
+        self._parser = BodyParser(
+            service.requests.model, replace(settings, max_k=min(settings.max_k, LONGEST))
+        )
         self._registry = Registry(service.pipeline.registry.root, service.pipeline.name)
         self._versions = VersionList(self._registry)
-        self._cache = VersionCache(service.open, warm)
+        self._cache = VersionCache(service.open, _warm)
+        self._at_work = 0
 
-    def user(self, request: Request) -> Response:
+    async def user(self, request: Request) -> Response:
         """What is recommended to a user, or users to choose from; where an item is named, items
         like it.
         """
         form = Address.read(request.query_params.multi_items())
         if form.item:
-            return self._answer(request, form, self._similar)
-        return self._answer(request, form, self._recommended if form.asks else None)
+            return await self._answer(request, form, self._similar)
+        return await self._answer(request, form, self._recommended if form.asks else None)
 
-    def item(self, request: Request) -> Response:
+    async def item(self, request: Request) -> Response:
         """Items like an item."""
         form = Address.read(request.query_params.multi_items())
-        return self._answer(request, form, self._similar)
+        return await self._answer(request, form, self._similar)
 
-    def report(self, request: Request) -> Response:
+    async def report(self, request: Request) -> Response:
         """The report in a version's folder."""
         try:
-            named = request.query_params.get("version")
-            version = self._find(named) if named else self._service.version.id
-            if REPORT not in self._registry.manifest(version).files:
-                raise Problem(
-                    "not_found",
-                    f"A version carries a report; {version} has none: an earlier release made it.",
-                )
-            content = self._registry.read(version, REPORT)
+            with self._one_more():
+                named = request.query_params.get("version")
+                content = await run_in_threadpool(self._read_report, named)
         except (Problem, TwinspireError) as e:
             return self._problem(request, e)
         return HTMLResponse(
             content, headers={**_HEADERS, "Content-Security-Policy": _REPORT_POLICY}
         )
 
-    def _answer(
+    @contextmanager
+    def _one_more(self) -> Iterator[None]:
+        """Counts a page that is at work.
+
+        Raises:
+          Problem: too many are.
+        """
+        if self._at_work >= _PAGES:
+            raise Problem("overloaded", f"{_PAGES} pages are at work; try again in a moment.")
+        self._at_work += 1
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+
+    def _read_report(self, named: str | None) -> bytes:
+        version = self._find(named) if named else self._service.version.id
+        if REPORT not in self._registry.manifest(version).files:
+            raise Problem(
+                "not_found",
+                f"A version carries a report; {version} has none: an earlier release made it.",
+            )
+        return self._registry.read(version, REPORT)
+
+    async def _answer(
         self, request: Request, form: Address, checked: Callable[[Address], Ask] | None
     ) -> Response:
         """A page.
 
         Args:
-          request: for the metrics.
+          request: that is answered.
           form: what is filled in.
           checked: checks it, and says how a version is asked; None asks none.
         """
-        # Taken once: a version that goes live meanwhile must not answer half a page.
-        served = self._service.live.current
         try:
-            self._service.check_ready()
-            assert served is not None
-            form = replace(
-                form,
-                version=form.version and self._find(form.version),
-                against=form.against and self._find(form.against),
-            )
+            with self._one_more():
+                shown = await run_in_threadpool(self._look_up, form)
+                page = self._page(request, shown, checked)
+                return await while_connected(request, self._service.batcher.submit_parts(page, 1))
         except (Problem, TwinspireError) as e:
             return self._problem(request, e)
+
+    def _look_up(self, form: Address) -> _Shown:
+        """Finds what an address names, in the registry if need be."""
+        self._service.check_ready()
+        # Taken once: a version that goes live meanwhile must not answer half a page.
+        served = self._service.live.current
+        assert served is not None
+        form = replace(
+            form,
+            version=form.version and self._find(form.version),
+            against=form.against and self._find(form.against),
+        )
+        CorpusView.of(served.version)  # which takes long the first time
+        return _Shown(form, served, self._choices(served))
+
+    def _page(
+        self, request: Request, shown: _Shown, checked: Callable[[Address], Ask] | None
+    ) -> Parts[Response]:
         views: list[ListView] = []
         problem: Problem | None = None
         try:
             if checked:
-                views = self._views(form, served, checked(form))
+                views = yield from self._views(shown, checked(shown.form))
         except Problem as e:
             problem = e
             self._count(request, e.type)
-        page = templating.view(self._service, served, form, self._choices(served), views, problem)
+        yield 0
+        page = templating.view(
+            self._service, shown.served, shown.form, shown.choices, views, problem
+        )
         return _html(page, _status(views, problem))
 
-    def _views(self, form: Address, served: Served, ask: Ask) -> list[ListView]:
-        names = [form.version or served.version.id]
-        if form.against and form.against not in names:
-            names.append(form.against)
-        return compared([self._view(name, served, ask) for name in names])
+    def _views(self, shown: _Shown, ask: Ask) -> Parts[list[ListView]]:
+        names = [shown.form.version or shown.served.version.id]
+        if shown.form.against and shown.form.against not in names:
+            names.append(shown.form.against)
+        views: list[ListView] = []
+        for name in names:
+            views.append((yield from self._view(name, shown.served, ask)))
+        return compared(views)
 
     def _recommended(self, form: Address) -> Ask:
         requests = self._service.requests
         body = form.recommend_body(requests.model) | {"display": True}
-        request = self._service.parser.recommend_from(body)
+        request = self._parser.recommend_from(body)
         # Why a ranker has the items where they are, unless there are too many of them to tell.
         explain = request.options.k <= EXPLAINED
         request = request._replace(options=request.options._replace(explain=explain))
         return lambda version, live: recommended(version, live, requests, request)
 
     def _similar(self, form: Address) -> Ask:
-        request = self._service.parser.similar_from(form.similar_body() | {"display": True})
+        request = self._parser.similar_from(form.similar_body() | {"display": True})
         return lambda version, live: similar(version, live, request)
 
-    def _view(self, name: str, served: Served, ask: Ask) -> ListView:
+    def _view(self, name: str, served: Served, ask: Ask) -> Parts[ListView]:
         if name == served.version.id:
-            return ask(served.version, True)
+            return (yield from ask(served.version, True))
         try:
             version = self._cache.get(name)
         except Exception as e:  # whatever is wrong with it, the page says so
@@ -137,7 +197,7 @@ class Inspector:
             )
         if version is None:
             return ListView(version=name, live=False, loading=True, status=202)
-        return ask(version, False)
+        return (yield from ask(version, False))
 
     def _find(self, name: str) -> str:
         """The id of a version that an address names."""
@@ -160,12 +220,17 @@ class Inspector:
         else:
             kind = "not_ready"
         self._count(request, kind)
-        wait = kind == "not_ready"
+        wait = TYPES[kind][0] == 503
         page = templating.render("problem", self._service.pipeline, message=str(error), wait=wait)
         return _html(page, TYPES[kind][0])
 
     def _count(self, request: Request, kind: str) -> None:
         self._service.metrics.errors.labels(request.scope["path"], kind).inc()
+
+
+def _warm(version: Version) -> None:
+    warm(version)
+    CorpusView.of(version)
 
 
 def _status(views: Sequence[ListView], problem: Problem | None) -> int:
@@ -186,14 +251,14 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/")
     async def user(request: Request) -> Response:
-        return await run_in_threadpool(inspector.user, request)
+        return await inspector.user(request)
 
     @routes.get("/item")
     async def item(request: Request) -> Response:
-        return await run_in_threadpool(inspector.item, request)
+        return await inspector.item(request)
 
     @routes.get("/report")
     async def report(request: Request) -> Response:
-        return await run_in_threadpool(inspector.report, request)
+        return await inspector.report(request)
 
     return routes

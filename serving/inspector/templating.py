@@ -14,7 +14,7 @@ from typing import Any
 from serving.http.hot_swap import Served
 from serving.http.service import Service
 from serving.inspector.address import Address
-from serving.inspector.list_view import ListView
+from serving.inspector.list_view import LONGEST, ListView
 from serving.inspector.version_view import SOURCES, CorpusView, cards, headline, moment
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.deployment import ListsConfig
@@ -102,6 +102,7 @@ def view(
         "item" if form.item else "user",
         pipeline,
         form=form,
+        to_item=form.link_to_items(),
         fields=[(field.key, field.value.hint) for field in requests.features],
         attributes=[(name, corpus.values.get(name, [])) for name in pipeline.corpus.attributes],
         users=corpus.users,
@@ -117,7 +118,7 @@ def view(
         cards=cards(served, pipeline.zone),
         headline=headline(version.manifest.quality),
         since=moment(served.since, pipeline.zone),
-        most=service.settings.max_k,
+        most=min(service.settings.max_k, LONGEST),
         path=path,
         body=json.dumps(body, ensure_ascii=False),
         problem=problem,

@@ -184,7 +184,8 @@ def _whole_number_as_text(_: Any, handler: GetCoreSchemaHandler) -> core_schema.
 
 
 def _list_of(entry: ValueType, separator: str | None = None) -> ValueType:
-    annotation: Any = Annotated[list[entry.annotation], Strict()]  # type: ignore[name-defined]
+    # The first wrong entry is told, and nothing is said of thousands of others.
+    annotation: Any = Annotated[list[entry.annotation], Strict(), Field(fail_fast=True)]  # type: ignore[name-defined]
     if separator:
 
         def cut(value: Any) -> Any:
@@ -207,7 +208,7 @@ def vector(size: int) -> ValueType:
         annotation=Annotated[
             list[NUMBER.annotation],  # type: ignore[name-defined]
             Strict(),
-            Field(min_length=size, max_length=size),
+            Field(min_length=size, max_length=size, fail_fast=True),
         ],
         expected=f"is a list of {size} numbers",
         entry=NUMBER,

@@ -158,7 +158,7 @@ def user_result(
     for item, sources in zip(items, answer.sources(0), strict=True):
         item["sources"] = sources
     if answer.reasons is not None:
-        for item, of_item in zip(items, answer.reasons[0], strict=False):
+        for item, of_item in zip(items, answer.reasons.of(0, slice(len(items))), strict=True):
             item["reasons"] = [reason._asdict() for reason in of_item]
     return {
         "version": version.id,

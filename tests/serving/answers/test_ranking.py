@@ -85,7 +85,7 @@ def test_what_is_left_out_and_filters_hold_for_each_query_of_a_batch(opened):
         alone = recommend(version, [request], 5, explain=True)
         assert alone.rows[0].tolist() == together.rows[number].tolist()
         assert alone.scores[0].tolist() == together.scores[number].tolist()
-        assert alone.reasons[0] == together.reasons[number]
+        assert alone.reasons.of(0) == together.reasons.of(number)
     unseen = recommend(version, [ANNA], 3, exclude_seen=True)
     assert ids(version, unseen) == ["i07", "i08", "i11"]
 
@@ -143,7 +143,9 @@ def test_only_a_ranker_that_was_fitted_so_goes_without_times(opened, untimed):
     )
     version = opened(carried)
     answer = recommend(version, [{"history": ["i05", "i04"]}], 2, explain=True)
-    values = [one.value for reason in answer.reasons[0] for one in reason if "age" in one.feature]
+    values = [
+        one.value for reason in answer.reasons.of(0) for one in reason if "age" in one.feature
+    ]
     assert len(values) == 2 and all((value is None) == untimed for value in values)
 
 
@@ -155,7 +157,7 @@ def test_reasons_are_the_features_that_moved_an_item_most(opened):
     )
     version = opened(ranker)
     answer = recommend(version, [ANNA], 7, explain=True)
-    [reasons] = answer.reasons
+    reasons = answer.reasons.of(0)
     assert [len(of_item) for of_item in reasons] == [3] * 5 + [0] * 2
     first = reasons[0]
     assert [one.feature for one in first] == ["place:past", "popular", "sources"]
@@ -178,10 +180,13 @@ def test_with_rules_only_what_is_answered_is_explained(opened, monkeypatch):
     monkeypatch.setattr(Ranker, "contributions", counting)
     alone = recommend(version, [ANNA], 7, explain=True)
     ruled = recommend(version, [ANNA], 4, explain=True, new_share=0.5)
-    assert explained == [5, 4]
+    assert explained == []
     # The best two that anna had and the best two that are new to her, each with its own reasons.
     assert ids(version, ruled) == ["i03", "i07", "i04", "i08"]
-    assert ruled.reasons[0] == [alone.reasons[0][place] for place in (0, 3, 1, 4)]
+    reasons = alone.reasons.of(0)
+    assert ruled.reasons.of(0) == [reasons[place] for place in (0, 3, 1, 4)]
+    assert explained == [5, 4]
+    assert alone.reasons.of(0, slice(3, 7)) == reasons[3:7]
 
 
 def test_the_command_explains_what_the_ranker_lists(opened, pipeline_file):
@@ -208,12 +213,12 @@ def test_rules_come_after_the_ranker(opened):
     assert ids(version, told) == ["i03", "i07", "i04", "i08"]
     assert told.source == "ranked" and told.sources(0)[:2] == [["past"], ["co_occurrence"]]
     assert told.scores[0].tolist() == plain.scores[0, [0, 3, 1, 4]].tolist()
-    assert told.reasons[0] == [plain.reasons[0][place] for place in (0, 3, 1, 4)]
+    assert told.reasons.of(0) == [plain.reasons.of(0)[place] for place in (0, 3, 1, 4)]
     lists = ListsConfig(exploration=1.0)
     version.pipeline = version.pipeline.model_copy(update={"lists": lists})
     explored = recommend(version, [ANNA], 4, explain=True)
     assert ids(version, explored) == ["i03", "i00", "i04", "i05"]
-    assert explored.sources(0)[1] == ["exploration"] and explored.reasons[0][1] == []
+    assert explored.sources(0)[1] == ["exploration"] and explored.reasons.of(0)[1] == []
     assert explored.scores[0, 1] == plain.scores[0].min(), "as an item that fills up"
 
 

@@ -25,7 +25,7 @@ def error(response) -> dict:
         ("{", 400, "bad_json", None, "JSON object"),
         ("[1]", 400, "bad_json", None, "found [1]"),
         ('"query"', 400, "bad_json", None, "JSON object"),
-        ("[" * 1010 + "]" * 1010, 400, "bad_json", None, "cannot be read"),
+        ("[" * 1010 + "]" * 1010, 400, "bad_json", None, "JSON object, found"),
         ("[" * 5000, 400, "bad_json", None, "cannot be read"),
         (b"\xff\xfe", 400, "bad_json", None, "UTF-8"),
         ('{"query": {"place": NaN}}', 400, "bad_json", None, "cannot be read"),

@@ -6,12 +6,15 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from serving.http import bodies as module
 from serving.http.bodies import BodyParser
 from serving.http.http_errors import Problem
 from serving.http.request_models import Options, SimilarRequest
 from serving.http.server_settings import Settings
 from serving.requests.request_model import RequestModel
+from serving.requests.value_types import ITEM_IDS, WrongValue
 from tests.serving.batch.test_request_lines import PIPELINE
 
 PARSER = BodyParser(RequestModel(PIPELINE), Settings(max_k=100, max_queries=5))
@@ -119,6 +122,37 @@ def test_a_history_has_so_many_ids():
             assert parse(b'{"query": {"%b": ["a", "b", "c"]}}' % key.encode()).single
             found = outcome(parse, b'{"query": {"%b": ["a", "b", "c", "d"]}}' % key.encode())
             assert (found[0], found[2]) == ("out_of_range", {"where": key})
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({"queries": [{"a": 1}] * 6, "k": "a" * 10_000}, "queries"),
+        ({"query": {"history": [{}] * 10_001}}, "history"),
+        ({"queries": [{}, {"exclude": [1] * 10_001}]}, "exclude"),
+        ({"query": {"allow": {"kind": [[]] * 10_001}}}, "allow"),
+        ({"query": {"deny": dict.fromkeys(map(str, range(10_001)))}}, "deny"),
+        ({"query": dict.fromkeys(map(str, range(10_001)))}, "query"),
+        ({"query": {}, "k": [0] * 10_001}, "k"),
+    ],
+)
+def test_lengths_are_looked_at_before_what_lists_hold(body, where, monkeypatch):
+    """A megabyte of what is wrong took minutes to be explained."""
+    for name in ("json", "surely_distinct"):
+        monkeypatch.setattr(module, name, None)
+    monkeypatch.setattr(PARSER, "_validate", None)
+    kind, message, detail = outcome(PARSER.recommend, json.dumps(body).encode())
+    assert (kind, detail["where"]) == ("out_of_range", where)
+    assert "found 6" in message or "at most 10,000 entries, found 10,001" in message
+
+
+def test_of_many_wrong_entries_the_first_is_told_alone():
+    with pytest.raises(WrongValue, match=r"is text, found \{\}") as raised:
+        ITEM_IDS.check(["a", {}, *[{}] * 1000])
+    assert raised.value.__cause__.error_count() < 5
+    with pytest.raises(ValidationError) as raised:
+        PARSER.bodies.several_queries.model_validate({"queries": [{"a": 1}] * 5})
+    assert raised.value.error_count() == 1
 
 
 def test_colons_in_texts_are_no_keys():

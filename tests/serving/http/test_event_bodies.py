@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import orjson
 import pytest
 
-from serving.http import event_bodies
+from serving.http import bodies, event_bodies
 from serving.http.http_errors import Problem
 from serving.version.event_buffer import NOBODY
 
@@ -48,7 +48,7 @@ def test_of_who_took_it_a_number_is_kept_and_no_id():
 
 def test_colons_of_times_and_ids_cost_no_second_look(monkeypatch):
     """Nearly every body has some, and the look for keys given twice takes as long as reading it."""
-    monkeypatch.setattr(event_bodies, "read_object", None)
+    monkeypatch.setattr(bodies, "json", None)
     ids = ["shoe:41", "plain", 'a "b"']
     events = [{"item": item, "time": "2024-04-15T09:30:00+02:00"} for item in ids]
     for body in (json.dumps({"events": events}), json.dumps({"events": events}, indent=1)):

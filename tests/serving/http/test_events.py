@@ -83,7 +83,7 @@ def test_what_does_not_count_is_told(client):
     ("body", "kind", "where"),
     [
         ("{", "bad_json", None),
-        ("[]", "wrong_type", None),
+        ("[]", "bad_json", None),
         ({"events": []}, "out_of_range", "events"),
         ({"events": [{"item": "i1"}, {"time": 1}]}, "missing", "events[1].item"),
         ({"events": [{"item": "i1", "place": "u"}]}, "unknown_key", "events[0].place"),

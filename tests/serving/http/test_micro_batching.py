@@ -60,19 +60,43 @@ async def ask_all(slow: Slow, wanted: list[RecommendRequest]) -> list:
 
 
 def test_what_came_meanwhile_is_the_next_batch():
-    slow = Slow()
-    wanted = [one("a"), one("b"), one("bad"), one("c"), one("d", 2), one("e")]
+    slow = Slow(most=8)
+    wanted = [one("a"), one("b"), one("bad"), one("c", 2), one("d", 2), one("e", 2), one("f")]
     found = asyncio.run(ask_all(slow, wanted))
-    assert slow.batches == [["first"], ["a", "b", "bad", "c"], ["d", "e"]]
+    assert slow.batches == [["first"], ["a", "b", "bad", "c", "d"], ["e", "f"]]
     assert str(found.pop(3)) == "fails"
-    assert found == [b"first", b"a", b"b", b"c", b"d", b"e"]
+    assert found == [b"first", b"a", b"b", b"c", b"d", b"e", b"f"]
     slow.batcher.stop()
 
 
 def test_long_lists_count_as_several():
-    slow = Slow()
-    asyncio.run(ask_all(slow, [one("a", k=400), one("b"), one("c", k=200), one("d", k=101)]))
-    assert slow.batches == [["first"], ["a"], ["b", "c"], ["d"]]
+    slow = Slow(most=16)
+    asyncio.run(ask_all(slow, [*(one(name, k=301) for name in "abcd"), one("e")]))
+    assert slow.batches == [["first"], ["a", "b", "c", "d"], ["e"]]
+    slow.batcher.stop()
+
+
+def test_a_heavy_query_shares_no_batch():
+    slow = Slow(most=64, pending=1000)
+    many = ["i"] * 10_000
+    heavy = {
+        "ids": RecommendRequest([{"name": "ids", "_seen": many}], Options(), single=True),
+        "more": RecommendRequest([{"name": "more", "_exclude": many}] * 2, Options(), single=False),
+        "why": one("why", k=10)._replace(options=Options(k=10, explain=True)),
+    }
+    found = asyncio.run(ask_all(slow, [one("a"), *heavy.values(), one("b")]))
+    assert slow.batches[:2] == [["first"], ["a", "b"]]
+    assert sorted(slow.batches[2:]) == [["ids", 1], ["more", 1], ["more", 1], ["why", 1]]
+    assert found == [b"first", b"a", b"ids", b"more", b"why", b"b"]
+    slow.batcher.stop()
+
+
+def test_a_heavy_query_waits_as_many_do():
+    slow = Slow(pending=100)
+    heavy = RecommendRequest([{"name": "ids", "_seen": ["i"] * 10_000}], Options(), single=True)
+    found = asyncio.run(ask_all(slow, [heavy, heavy, *(one(f"{n}") for n in range(50))]))
+    assert isinstance(found.pop(2), Problem)
+    assert found == [b"first", b"ids", *(f"{n}".encode() for n in range(50))]
     slow.batcher.stop()
 
 

@@ -229,7 +229,8 @@ def test_a_body_may_say_otherwise_than_the_version(towers, tmp_path):
     for said, first in ((None, "i06"), (True, "i06"), (False, "i05")):
         body = {"query": {"user": "anna"}, "k": 1, "exclude_seen": said}
         for parsed in (parser.recommend(orjson.dumps(body)), parser.recommend_from(body)):
-            answer = handlers.answer_one(version, requests, parsed, Metrics())
+            (said_now,) = handlers.answer_batch(version, requests, [parsed], Metrics())
+            answer = orjson.loads(said_now)
             assert answer["items"] == [first] and answer["exclude_seen"] == (first == "i06")
 
 

@@ -1,5 +1,6 @@
 """Addresses, read and written."""
 
+from dataclasses import replace
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -82,3 +83,11 @@ def test_it_asks_what_a_program_would(pipeline):
         "k": "x",
         "allow": {"kind": ["a"]},
     }
+
+
+@given(form=FORMS, item=TEXT.filter(bool))
+@settings(max_examples=50)
+def test_an_items_address_is_that_of_the_view_with_the_item(form, item):
+    link = urlsplit(form.link_to_items()(item))
+    assert link.path == "/item"
+    assert Address.read(parse_qsl(link.query)) == Address.read(replace(form, item=item).pairs())

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+import pytest
+
 from serving.http.bodies import BodyParser
 from serving.http.hot_swap import Served
 from serving.http.server_settings import Settings
@@ -42,7 +44,11 @@ def test_a_version_without_users_and_popularity_is_shown_too(without_users):
     requests, settings = Requests(without_users.pipeline), Settings()
     parser = BodyParser(requests.model, settings)
     asked = parser.recommend_from({"query": {"user": "anna", "place": 4}, "k": 3, "display": True})
-    found = recommended(without_users, True, requests, asked)
+    parts = recommended(without_users, True, requests, asked)
+    with pytest.raises(StopIteration) as ended:
+        while True:
+            next(parts)
+    found = ended.value.value
     assert (found.status, found.basis, found.history) == (200, "the features", [])
     assert found.rows[0].item == "i04" and [row.tags for row in found.rows] == [[], [], []]
 

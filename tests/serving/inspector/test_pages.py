@@ -3,6 +3,10 @@
 import base64
 import hashlib
 import re
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 
 import pytest
@@ -11,6 +15,8 @@ from hypothesis import strategies as st
 
 from serving.app import create_app
 from serving.http.server_settings import Settings
+from serving.inspector import templating
+from serving.inspector.address import Address
 from tests.serving import conftest as circle
 from tests.serving.answers.test_retrieval import files, mix
 from tests.serving.http.conftest import FAST, ready, running, shop, until
@@ -350,3 +356,92 @@ def test_rules_of_the_pipeline_file_are_told_and_turned_off(towers, tmp_path):
         assert items(plain)[:3] == ["i05", "i04", "i03"] and len(items(plain)) == 6
         box = 'name="rules" value="0"><input type="checkbox" id="rules" name="rules" value="1"'
         assert f"{box} checked>" in ruled and f"{box}>" in plain
+
+
+class Slowed:
+    """Makes pages only when it is told to; counts them."""
+
+    def __init__(self, view) -> None:
+        self.view, self.go, self.made = view, threading.Event(), 0
+
+    def __call__(self, *shown):
+        self.made += 1
+        self.go.wait(20)
+        return self.view(*shown)
+
+
+@pytest.fixture
+def slowed(monkeypatch) -> Iterator[Slowed]:
+    slowed = Slowed(templating.view)
+    monkeypatch.setattr(templating, "view", slowed)
+    yield slowed
+    slowed.go.set()
+
+
+def test_pages_at_work_are_bounded_and_hold_up_no_health(asked, slowed):
+    with ThreadPoolExecutor(20) as pool:
+        pages = [pool.submit(asked.ask.get, "/?user=anna") for _ in range(20)]
+        until(lambda: sum(page.done() for page in pages) == 12)
+        assert asked.ask.get("/healthz").status_code == 200
+        assert asked.ask.get("/report?version=2024-01-01").status_code == 503
+        slowed.go.set()
+        answers = [page.result() for page in pages]
+    assert sorted(page.status_code for page in answers) == [200] * 8 + [503] * 12
+    turned = next(page for page in answers if page.status_code == 503)
+    assert "8 pages are at work" in turned.text and 'http-equiv="refresh"' in turned.text
+
+
+def test_no_page_is_made_for_those_who_have_left(asked, slowed):
+    def left() -> float:
+        figures = asked.ask.get("/metrics").text
+        found = re.search(r'requests_total{path="/",status="499"} (.*)', figures)
+        return float(found[1]) if found else 0.0
+
+    before = left()
+    address = (asked.ask.base_url.host, asked.ask.base_url.port)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(asked.ask.get, "/?user=anna")
+        until(lambda: slowed.made == 1)
+        for _ in range(7):
+            with socket.create_connection(address, 5) as one:
+                one.sendall(b"GET /?user=anna&k=100 HTTP/1.1\r\nHost: x\r\n\r\n")
+        until(lambda: left() == before + 7)
+        slowed.go.set()
+        assert first.result().status_code == 200
+    assert asked.ask.get("/?user=anna").status_code == 200
+    assert slowed.made == 2
+
+
+def test_a_page_has_two_hundred_items_at_the_most(towers, tmp_path):
+    pipeline = shop(tmp_path)
+    circle.publish(pipeline, towers, tmp_path / "staged")
+    with running(create_app(pipeline, Settings(poll=60))) as ask:
+        ready(ask)
+        assert ask.get("/?user=anna&k=200").status_code == 200
+        assert "from 1 to 200, found 201" in text(ask.get("/?user=anna&k=201").text)
+        assert "from 1 to 200, found 201" in text(ask.get("/item?item=i01&k=201").text)
+        assert "1 to 200" in ask.get("/").text
+        asked = ask.post("/v1/recommend", json={"query": {"user": "anna"}, "k": 1000})
+        assert asked.status_code == 200
+
+
+def test_a_page_writes_its_address_once_for_all_items(asked, monkeypatch):
+    written = []
+    link = Address.link
+    monkeypatch.setattr(
+        Address, "link", lambda self, *path, **more: written.append(1) or link(self, *path, **more)
+    )
+    counts = []
+    for k in (1, 12):
+        page = get(asked, f"/?history=i05&history=i06&source=two_tower&k={k}")
+        assert len(items(page)) == k
+        counts.append(len(written))
+        written.clear()
+    assert counts[0] == counts[1]
+
+
+def test_a_long_address_is_refused_before_anybody_reads_it(asked):
+    address = "/?history=i05" + "&history=i06" * 1000
+    refused = asked.ask.get(address)
+    assert (refused.status_code, refused.json()["error"]["type"]) == (414, "address_too_long")
+    assert asked.ask.get(address[:8192]).status_code == 200
