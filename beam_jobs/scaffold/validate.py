@@ -4,21 +4,18 @@ file says?
 
 from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
+from beam_jobs.ingest import timestamps
 from beam_jobs.ingest.column_values import holds_bytes
-from beam_jobs.partitioning.log_tables import format_of, read
-from twinspire_core import storage
+from beam_jobs.scaffold import day_values
+from beam_jobs.scaffold.day_sample import TableSample, declared_tables, sample_of
+from beam_jobs.scaffold.day_values import Remark
 from twinspire_core.config.feature_kinds import AgeFeature, CategoriesFeature
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.errors import BadData
 
-_ROWS = 50_000
-_LISTED_DAYS = 4
-_MOST_NULL_KEYS = 0.5
 _NUMBERS = ("number", "reward", "label")
 
 
@@ -30,6 +27,7 @@ class CheckedColumn:
       use: what the pipeline file uses it for.
       ok: whether it can be used.
       found: what is there, in words.
+      doubt: whether something in it looks wrong, though it can be used.
     """
 
     table: str
@@ -37,38 +35,76 @@ class CheckedColumn:
     use: str
     ok: bool
     found: str
+    doubt: bool = False
+
+    def with_remark(self, remark: Remark | None) -> "CheckedColumn":
+        """The column again, with what else is to say of it."""
+        if remark is None:
+            return self
+        found = f"{self.found}; {remark.words}"
+        return replace(
+            self, found=found, ok=self.ok and not remark.is_error, doubt=not remark.is_error
+        )
 
 
-def validate(pipeline: Pipeline, day: date, scratch: Path) -> list[CheckedColumn]:
-    """Looks at the first rows of the day's events and of the newest snapshots.
+@dataclass(frozen=True, slots=True)
+class CheckedDay:
+    """What a day was looked at for.
+
+    Attributes:
+      columns: all that the pipeline file names.
+      sampled: what was read of larger tables, in words; empty if all was.
+    """
+
+    columns: list[CheckedColumn]
+    sampled: str
+
+
+def validate(pipeline: Pipeline, day: date) -> CheckedDay:
+    """Looks at the day's events and the newest snapshots: at all rows, or of large tables at the
+    first ones of each file.
 
     Args:
       pipeline: the parsed file.
       day: a day whose events are there.
-      scratch: folder for files that have to be downloaded.
 
     Raises:
-      BadData: a declared table has no files.
+      BadData: a declared table has no files, or one cannot be read.
     """
     checked: list[CheckedColumn] = []
-    templates = {
-        "events": pipeline.source.events,
-        "items": pipeline.source.items,
-        "users": pipeline.source.users,
-    }
-    for table, template in templates.items():
-        if template is None:
-            continue
-        rows, is_text = _first_rows(pipeline, table, template, day, scratch)
-        for use in _uses(pipeline, table):
-            column = _look(rows, table, use)
-            can_be_text = is_text and use.role in _NUMBERS
-            if not column.ok and can_be_text and rows.schema.get(use.column) == pl.String:
-                column = _numbers_as_text(rows[use.column], column, pipeline.source.max_rejected)
-            if use.role == "label" and column.ok:
-                column = _in_range(pipeline, rows, column)
+    samples = [sample_of(pipeline, table, day) for table in declared_tables(pipeline)]
+    for sample in samples:
+        for use in _uses(pipeline, sample.table):
+            column = _look(sample.rows, sample.table, use)
+            if use.column in sample.rows.columns:
+                column = _look_closer(pipeline, day, sample, use, column)
             checked.append(column)
-    return checked
+    return CheckedDay(checked, ", ".join(filter(None, (sample.extent for sample in samples))))
+
+
+def _look_closer(
+    pipeline: Pipeline, day: date, sample: TableSample, use: "_Use", column: CheckedColumn
+) -> CheckedColumn:
+    """The column again, by what its values are."""
+    values = sample.rows[use.column]
+    can_be_text = sample.is_text and use.role in _NUMBERS
+    if not column.ok and can_be_text and values.dtype == pl.String:
+        column = _numbers_as_text(values, column, pipeline.source.max_rejected)
+    if not column.ok:
+        return column
+    match use.role:
+        case "label":
+            return _in_range(pipeline, sample.rows, column)
+        case "user" | "item":
+            return column.with_remark(day_values.missing_ids(pipeline, values))
+        case "time":
+            return column.with_remark(day_values.times(pipeline, day, values))
+        case "event":
+            return column.with_remark(day_values.event_types(pipeline, sample))
+        case "corpus.filter":
+            return column.with_remark(day_values.filtered(pipeline, sample, use.column))
+        case _:
+            return column
 
 
 class _Use(NamedTuple):
@@ -133,13 +169,13 @@ def _look(rows: pl.DataFrame, table: str, use: _Use) -> CheckedColumn:
         return checked(False, f"no such column; there are: {', '.join(rows.columns)}")
     values = rows[use.column]
     kind = values.dtype
-    nulls = values.null_count() / max(1, len(values))
-    distinct = "?" if kind.is_nested() else values.n_unique()
-    words = f"{kind}, {distinct} values in {len(values)} rows, {nulls:.0%} missing"
+    distinct = "?" if kind.is_nested() else f"{values.n_unique():,}"
+    absent = day_values.share(values.null_count(), len(values))
+    words = f"{kind}, {distinct} values in {len(values):,} rows, {absent} missing"
     if use.role == "categories" and kind == pl.String and not use.separator:
         hint = "categories in a string need the feature's separator, or a list column"
         return checked(False, f"{words}; {hint}")
-    if not _can_be(use.role, kind, nulls):
+    if not _can_be(use.role, kind):
         hint = ""
         if isinstance(kind, pl.Struct):
             inside = f"{use.column}.{kind.fields[0].name}" if kind.fields else "each"
@@ -148,14 +184,16 @@ def _look(rows: pl.DataFrame, table: str, use: _Use) -> CheckedColumn:
     return checked(True, words)
 
 
-def _can_be(role: str, kind: pl.DataType, nulls: float) -> bool:
-    """Whether a column of a type, of which a share is null, can have a role."""
+def _can_be(role: str, kind: pl.DataType) -> bool:
+    """Whether a column of a type can have a role."""
     if holds_bytes(kind):
         return False
     match role:
         # A key that is a decimal was an integer with nulls in pandas: 7 would be the user "7.0".
-        case "user" | "item" | "time":
-            return not (kind.is_nested() or kind.is_float() or nulls > _MOST_NULL_KEYS)
+        case "user" | "item":
+            return not (kind.is_nested() or kind.is_float())
+        case "time":
+            return timestamps.accepts(kind)
         case "number" | "reward":
             return kind.is_numeric()
         case "vector":
@@ -202,33 +240,3 @@ def _in_range(pipeline: Pipeline, rows: pl.DataFrame, label: CheckedColumn) -> C
         " from 0 to 1"
     )
     return replace(label, ok=False, found=words)
-
-
-def _first_rows(
-    pipeline: Pipeline, table: str, template: str, day: date, scratch: Path
-) -> tuple[pl.DataFrame, bool]:
-    """Rows of the day's events, or of the newest snapshot that the day knows; and whether
-    numbers of theirs may be text.
-    """
-    head, _, _ = template.partition("{date}")
-    folder, _, prefix = head.rpartition("/")
-    names = storage.list_names(folder)
-    days = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
-    # Events are of the day itself; a snapshot is the newest one that the day can have used.
-    chosen: str | None = str(day)
-    if table != "events":
-        chosen = max((found for found in days if found <= str(day)), default=None)
-    files = storage.list_files(template.replace("{date}", chosen)) if chosen else []
-    files = [file for file in files if not file.path.startswith(("_", "."))]
-    if not files:
-        listed = ", ".join(days) or "none"
-        if len(days) > _LISTED_DAYS:
-            listed = ", ".join([*days[:2], "…", *days[-2:]])
-        raise BadData(
-            f"source.{table} has no files for {day} at {template}; days there: {listed}."
-            " Lay the raw files out with `twinspire partition`, or choose another --date."
-        )
-    file = storage.localize(files[0].uri, scratch)
-    first_table = next(read(file, lambda malformed: None, pipeline.source.format))
-    is_text = format_of(file, pipeline.source.format) != "parquet"
-    return pl.DataFrame(first_table.slice(0, _ROWS)), is_text

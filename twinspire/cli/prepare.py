@@ -3,7 +3,6 @@ them.
 """
 
 import sys
-import tempfile
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from beam_jobs.partitioning.calendar_days import Layout
     from beam_jobs.partitioning.partition import Summary
     from beam_jobs.scaffold.roles import Proposal, Role
+    from beam_jobs.scaffold.validate import CheckedColumn
 
 out = Console()
 
@@ -334,23 +334,39 @@ def validate(
 
     p = open_pipeline(pipeline)
     day = resolve_day(p, of_day, None)
-    with tempfile.TemporaryDirectory(prefix="twinspire-validate-") as scratch:
-        findings = checks.validate(p, day, Path(scratch))
-    bad = [finding for finding in findings if not finding.ok]
+    with console.status(f"reading {day}"):
+        checked = checks.validate(p, day)
+    columns = checked.columns
     if as_json:
-        print_json([{slot: getattr(one, slot) for slot in one.__slots__} for one in findings])
+        print_json([{slot: getattr(one, slot) for slot in one.__slots__} for one in columns])
     else:
-        marks = {True: Cell("✓", Style.GOOD), False: Cell("✗", Style.BAD)}
         table = Table(
             head=["", "table", "column", "used as", "found"],
-            rows=[[marks[one.ok], one.table, one.column, one.use, one.found] for one in findings],
+            rows=[[_mark(one), one.table, one.column, one.use, one.found] for one in columns],
             title=f"{pipeline} against {day}",
             names=(0, 1, 2),
             prose=(3, 4),
         )
         out.print(terminal_table(table))
+    bad = [one for one in columns if not one.ok]
     if bad:
         raise BadData(
-            f"{len(bad)} of {len(findings)} columns cannot be used; the first:"
-            f" {bad[0].table}.{bad[0].column}."
+            f"{len(bad)} of {len(columns)} columns cannot be used; the first:"
+            f" {bad[0].table}.{bad[0].column}: {bad[0].found}. Mend the pipeline file or the logs,"
+            " then validate again."
         )
+    doubts = sum(one.doubt for one in columns)
+    how = f"; look at what is marked ! ({doubts})" if doubts else " without a problem"
+    sampled = f" It read {checked.sampled}." if checked.sampled else ""
+    console.print(
+        f"{p.pipeline.name} reads {day}{how}.{sampled} Next: twinspire run {pipeline} --date {day}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _mark(column: "CheckedColumn") -> Cell:
+    if not column.ok:
+        return Cell("✗", Style.BAD)
+    return Cell("!", Style.WARNING) if column.doubt else Cell("✓", Style.GOOD)

@@ -47,7 +47,7 @@ def test_a_draft_is_a_valid_file_that_fits_the_logs_it_was_drawn_from(shop, tmp_
     assert p.features["device"].tower == "query" and p.features["kind"].tower == "item"
     assert p.features["price"].kind == "number" and p.origin("city") == "users"
     assert p.train.context_dropout > 0
-    assert all(finding.ok for finding in validate(p, DAY, tmp_path))
+    assert all(finding.ok for finding in validate(p, DAY).columns)
     weighed = text.replace("# weights", "weights")
     assert weighed != text
     (tmp_path / "shop.toml").write_text(weighed)
@@ -147,7 +147,7 @@ def test_nested_keys_are_refused_with_what_makes_columns_of_them(tmp_path):
     (tmp_path / "x.toml").write_text(draft("x", tmp_path / "events"))
     pipeline = load(tmp_path / "x.toml")
     assert (pipeline.columns.user, pipeline.columns.item) == ("user.id", "item.id")
-    assert all(finding.ok for finding in validate(pipeline, DAY, tmp_path))
+    assert all(finding.ok for finding in validate(pipeline, DAY).columns)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_column_that_is_missing_or_unfit_is_found(shop, tmp_path, old, new, co
     text = shop.read_text()
     assert old in text
     (shop.parent / "changed.toml").write_text(text.replace(old, new))
-    bad = [f for f in validate(load(shop.parent / "changed.toml"), DAY, tmp_path) if not f.ok]
+    bad = [f for f in validate(load(shop.parent / "changed.toml"), DAY).columns if not f.ok]
     assert column in {f.column for f in bad} and all(f.found for f in bad)
 
 
@@ -209,7 +209,7 @@ def test_bytes_are_proposed_for_nothing_and_fit_nothing(shop, tmp_path):
             bytes_of = pl.col(columns).cast(pl.Binary)
             pl.read_parquet(file).with_columns(bytes_of).write_parquet(file)
     (tmp_path / "shop.toml").write_text(shop.read_text())
-    bad = [f for f in validate(load(tmp_path / "shop.toml"), DAY, tmp_path) if not f.ok]
+    bad = [f for f in validate(load(tmp_path / "shop.toml"), DAY).columns if not f.ok]
     assert {f.column for f in bad} == {"kind", "title", "type"}
     assert all("Binary" in f.found for f in bad)
     text = draft("shop", tmp_path / "events", tmp_path / "items", home=tmp_path)
@@ -226,7 +226,7 @@ def test_labels_are_looked_at_with_the_loss_that_is_to_learn_them(shop, tmp_path
         (shop.parent / "changed.toml").write_text(
             text.replace("[train]", f"[train]\nauxiliary = {{ {given} }}")
         )
-        return {f.column: f for f in validate(load(shop.parent / "changed.toml"), DAY, tmp_path)}
+        return {f.column: f for f in validate(load(shop.parent / "changed.toml"), DAY).columns}
 
     assert all(finding.ok for finding in findings(weight=1, loss='"squared"').values())
     assert findings(weight=0, loss='"logistic"')["stars"].ok
@@ -238,7 +238,7 @@ def test_labels_are_looked_at_with_the_loss_that_is_to_learn_them(shop, tmp_path
 
 def test_days_without_files_are_named(shop, tmp_path):
     with pytest.raises(BadData, match="2024-03-01, 2024-03-02, …"):
-        validate(load(shop), date(2025, 1, 1), tmp_path)
+        validate(load(shop), date(2025, 1, 1)).columns
 
 
 def test_the_commands_end_with_the_exit_codes_of_the_manual(shop, tmp_path):
@@ -339,11 +339,11 @@ def test_categories_in_a_string_need_a_separator(shop, tmp_path):
         '[features.kind]\nkind = "category"', '[features.kind]\nkind = "categories"'
     )
     (shop.parent / "changed.toml").write_text(text)
-    (bad,) = [f for f in validate(load(shop.parent / "changed.toml"), DAY, tmp_path) if not f.ok]
+    (bad,) = [f for f in validate(load(shop.parent / "changed.toml"), DAY).columns if not f.ok]
     assert bad.column == "kind" and "separator" in bad.found
     text = text.replace('kind = "categories"', 'kind = "categories"\nseparator = "|"')
     (shop.parent / "changed.toml").write_text(text)
-    assert all(f.ok for f in validate(load(shop.parent / "changed.toml"), DAY, tmp_path))
+    assert all(f.ok for f in validate(load(shop.parent / "changed.toml"), DAY).columns)
 
 
 def lay_out_csv(tmp_path, items: str) -> Path:
@@ -364,7 +364,7 @@ def test_numbers_of_a_csv_are_numbers_to_draft_and_validate(tmp_path):
     p = load(tmp_path / "x.toml")
     assert (p.features["grams"].kind, p.features["price"].kind) == ("number", "number")
     assert p.columns.time_unit == "ms"
-    assert all(finding.ok for finding in validate(p, DAY, tmp_path))
+    assert all(finding.ok for finding in validate(p, DAY).columns)
 
 
 @pytest.mark.parametrize(("commas", "ok"), [(2, True), (3, False)])
@@ -377,7 +377,7 @@ def test_text_among_numbers_of_a_csv_is_told_with_what_becomes_of_its_records(tm
     assert "numbers written as text, 0.50 say" in text
     number = '\n[features.price]\ntower = "item"\nkind = "number"\n'
     (tmp_path / "x.toml").write_text(text + number)
-    found = {one.column: one for one in validate(load(tmp_path / "x.toml"), DAY, tmp_path)}
+    found = {one.column: one for one in validate(load(tmp_path / "x.toml"), DAY).columns}
     assert found["price"].ok is ok
     assert (
         f"{commas} are no numbers, '9,99' say: their records are rejected" in found["price"].found

@@ -1,6 +1,7 @@
 """`partition`, `init` and `validate` from the command line: odd logs, and what is said of them."""
 
 import json
+import shutil
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -8,6 +9,8 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from beam_jobs.scaffold import day_sample
+from tests.shop import lay_out
 from twinspire.cli.main import app
 from twinspire_core.errors import TwinspireError
 from twinspire_core.messages import format_message
@@ -157,3 +160,116 @@ def test_a_draft_of_a_file_that_no_stage_reads_names_the_command_that_lays_it_ou
     log.write_text("buyer,ean,wann\n" + "".join(f"1,2,{time}\n" for time in GERMAN))
     code, _, told = twinspire("init", log, "--user", "buyer")
     assert code == 2 and "--time wann --time-format '%d.%m.%Y %H:%M:%S' --out" in told
+
+
+DAY = "2024-03-05"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return lay_out(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture
+def shop(made, tmp_path):
+    shutil.copytree(made.parent, tmp_path / "shop")
+    return tmp_path / "shop/shop.toml"
+
+
+def replace_in(shop, *pairs):
+    text = shop.read_text()
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new)
+    shop.write_text(text)
+
+
+def change_events(shop, **columns):
+    (file,) = (shop.parent / f"events/dt={DAY}").glob("*.parquet")
+    pl.read_parquet(file).with_columns(**columns).write_parquet(file)
+
+
+def found(shop, column, exit_code):
+    code, told, _ = twinspire("validate", shop, "--date", DAY, "--json")
+    assert code == exit_code
+    return next(one for one in json.loads(told) if one["column"] == column)
+
+
+def test_a_day_without_a_problem_ends_in_a_sentence_with_the_next_command(shop):
+    code, _, told = twinspire("validate", shop, "--date", DAY)
+    sentence = f"shop reads {DAY} without a problem. Next: twinspire run {shop} --date {DAY}"
+    assert code == 0 and told.strip().endswith(sentence)
+
+
+def test_positives_that_never_occur_are_told_with_those_that_are_spelled_alike(shop):
+    positives = 'positives = ["buy"]'
+    replace_in(shop, (positives, 'positives = ["Buy", "by"]'))
+    one = found(shop, "type", exit_code=3)
+    assert not one["ok"] and "no event is one of columns.positives" in one["found"]
+    assert "no 'Buy' (did you mean 'buy'?), 'by' (did you mean 'buy'?)" in one["found"]
+    replace_in(shop, ('positives = ["Buy", "by"]', 'positives = ["buy", "refund"]'))
+    one = found(shop, "type", exit_code=0)
+    assert one["ok"] and one["doubt"] and "no 'refund', but 'buy', 'view'" in one["found"]
+    code, told, ended = twinspire("validate", shop, "--date", DAY)
+    assert code == 0 and " ! " in told and "look at what is marked ! (1)" in ended
+
+
+def test_a_positive_behind_the_sample_is_found(shop, monkeypatch):
+    monkeypatch.setattr(day_sample, "_ROWS", 50)
+    types = pl.when(pl.int_range(pl.len()) == pl.len() - 1).then(pl.lit("last")).otherwise("type")
+    change_events(shop, type=types)
+    replace_in(shop, ('positives = ["buy"]', 'positives = ["buy", "last"]'))
+    assert not found(shop, "type", exit_code=0)["doubt"]
+    _, _, ended = twinspire("validate", shop, "--date", DAY)
+    assert "without a problem. It read the first 50 events of each file" in ended
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code", "says"),
+    [
+        ('kind = ["k1"]', 0, None),
+        ('kind = ["K1", "k2"]', 3, "no 'K1' (did you mean 'k1'?)"),
+        ('kind = ["k1", "elsewhere"]', 0, "no 'elsewhere'"),
+        ("kind = [7]", 3, "no item passes corpus.filter: there is no '7'"),
+    ],
+)
+def test_filter_values_that_no_item_has_are_told(shop, wanted, code, says):
+    replace_in(shop, ("[corpus]", f"[corpus]\nfilter = {{ {wanted} }}"))
+    columns = json.loads(twinspire("validate", shop, "--date", DAY, "--json")[1])
+    (one,) = [one for one in columns if one["use"] == "corpus.filter"]
+    assert one["ok"] is (code == 0) and one["doubt"] is (says is not None and code == 0)
+    assert "there is" not in one["found"] if says is None else says in one["found"]
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_times_that_are_of_1970_in_the_declared_unit_are_told_with_the_right_one(shop, as_text):
+    seconds = pl.col("at").dt.epoch("s")
+    change_events(shop, at=seconds.cast(pl.String) if as_text else seconds)
+    replace_in(shop, ('time = "at"', 'time = "at"\ntime_unit = "ms"'))
+    one = found(shop, "at", exit_code=3)
+    assert "read in ms they are of 1970-01-20" in one["found"]
+    assert 'set columns.time_unit = "s"' in one["found"]
+    replace_in(shop, ('time_unit = "ms"', 'time_unit = "s"'))
+    assert found(shop, "at", exit_code=0)["ok"]
+
+
+def test_times_of_another_form_and_of_other_days_are_told(shop):
+    moved = pl.col("at") + pl.when(pl.int_range(pl.len()) < 30).then(pl.duration(days=2))
+    change_events(shop, at=moved.fill_null(pl.col("at")))
+    one = found(shop, "at", exit_code=0)
+    assert one["doubt"] and "are of other days and left out" in one["found"]
+    change_events(shop, at=pl.col("at") + pl.duration(days=9))
+    assert "Look at pipeline.time_zone" in found(shop, "at", exit_code=3)["found"]
+    change_events(shop, at=pl.col("at").dt.strftime("%d.%m.%Y %H:%M"))
+    one = found(shop, "at", exit_code=3)
+    assert "`twinspire partition --time-format '%d.%m.%Y %H:%M'` reads them" in one["found"]
+
+
+@pytest.mark.parametrize(("missing", "code"), [(1, 0), (40, 3)])
+def test_ids_that_are_missing_are_counted_and_not_rounded_to_nothing(shop, missing, code):
+    first = pl.int_range(pl.len()) < missing
+    change_events(shop, user_id=pl.when(~first).then("user_id"))
+    one = found(shop, "user_id", code)
+    assert f"{missing} of " in one["found"] and "have no id and are rejected" in one["found"]
+    assert ", 0% missing" not in one["found"]
+    assert ("more than source.max_rejected = 0.01 allows" in one["found"]) is (code == 3)
