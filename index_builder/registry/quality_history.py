@@ -13,7 +13,7 @@ from index_builder.registry.version_log import Entry, State, parents, version_da
 from index_builder.registry.versions import Versions
 from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.display.served_figure import ServedFigure, on_held_out, on_next_day
+from twinspire_core.display.served_figure import ServedFigure, on_held_out, on_its_day, on_next_day
 from twinspire_core.errors import TwinspireError
 
 _AT_ONCE = 8
@@ -83,8 +83,15 @@ class VersionQuality:
         """How good the lists were that the version before served on the version's own day; where
         these were not measured, what the version itself serves on held-out users.
         """
-        figure = on_next_day(self.metrics, self.parent_gate.serves, self.day, metric)
+        figure = on_its_day(self.metrics, self.parent_gate.serves, self.day, metric)
         return figure or on_held_out(self.metrics, self.gate.serves, self.day, metric)
+
+    def in_front(self, metric: str) -> ServedFigure | None:
+        """The figure to show first: of all users as long as there is one, of the version itself on
+        the next day, else of what was served on its day.
+        """
+        figure = self.served(metric)
+        return figure if figure and not figure.held_out else self.served_on_its_day(metric)
 
 
 def quality_of(
@@ -131,6 +138,31 @@ def quality_of(
             settings=settings[version],
         )
     return qualities
+
+
+def served_on_days(
+    versions: Versions, days: Collection[date], metric: str
+) -> dict[date, ServedFigure]:
+    """How good the lists were that were served on each day, as far as it was measured.
+
+    Args:
+      versions: of the recommender.
+      days: by the newest version of each, whichever the gate said of it.
+      metric: such as `recall@50`.
+    """
+    log = versions.log()
+    pruned = State.of(log).pruned
+    newest = dict[date, str]()
+    for entry in log:
+        judged = entry.action in ("publish", "refuse") and not entry.refreshes
+        if judged and entry.version not in pruned:
+            newest[version_date(entry.version)] = entry.version
+    wanted = [newest[day] for day in days if day in newest]
+    figures = {}
+    for quality in quality_of(versions, log, wanted).values():
+        if figure := quality.served_on_its_day(metric):
+            figures[quality.day] = figure
+    return figures
 
 
 # A version may be pruned between being listed and being read: then nothing of it is known.

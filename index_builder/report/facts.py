@@ -27,7 +27,7 @@ from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.contracts.timings import IndexTimings
 from twinspire_core.display.measured_lists import EvaluatedSet, held_out, on_the_day
 from twinspire_core.display.names import short_name
-from twinspire_core.display.served_figure import ServedFigure, on_held_out, on_next_day
+from twinspire_core.display.served_figure import ServedFigure, on_held_out, on_its_day
 
 _MOST_DAYS = 60
 
@@ -178,7 +178,7 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
                 described.version,
                 "this",
                 metrics,
-                on_next_day(metrics, serves_before, described.date, metric),
+                on_its_day(metrics, serves_before, described.date, metric),
                 described.settings,
             ),
         ],

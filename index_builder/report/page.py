@@ -129,15 +129,11 @@ def _asked(facts: Facts) -> str:
     figure = facts.served
     if figure is None:
         return ""
-    whose = "this version, which no next day has measured yet"
-    if not figure.held_out:
-        whose = "the version before, which never saw the day"
-        if facts.metrics.holdout.baseline is None:
-            whose = "this version before it was trained on the day: nothing was served yet"
-    return (
+    text = (
         f"{facts.metric} over {figure.users_text}: {figure.values_text}, two-tower alone"
-        f" {number(figure.two_tower)}. Lists by the {list_name(figure.source)} of {whose}."
+        f" {number(figure.two_tower)}. Lists by the {list_name(figure.source)} of {figure.whose}."
     )
+    return f"{text} No next day has measured it yet." if figure.held_out else text
 
 
 def _cards(facts: Facts) -> Iterator[Card]:

@@ -19,7 +19,7 @@ import numpy as np
 from model.evaluation.day_data import HELD_OUT, DayData
 from model.evaluation.evaluate import by_query, compare, evaluate_ranked
 from model.evaluation.evaluation_set import EvaluationSet, without_slices
-from model.evaluation.ranked_lists import RankedLists
+from model.evaluation.ranked_lists import RankedLists, rank_baselines
 from model.evaluation.version_evaluation import (
     BestEvaluation,
     EarlierVersions,
@@ -74,6 +74,26 @@ def paired_differences(
             by_measure[name] = describe_differences(difference[known], theirs[name][known])
     users = evaluation_set.users_among(counted & evaluation_set.headline)
     return PairedDifferences(users=users, by_measure=by_measure)
+
+
+def beside_simple_lists(
+    evaluation_set: EvaluationSet, ranked: RankedLists | None, ks: Sequence[int]
+) -> dict[str, PairedDifferences]:
+    """How lists differ from each of the simple lists that are measured anyway, user by user; nothing
+    without lists.
+
+    Args:
+      evaluation_set: one query per user.
+      ranked: the lists compared.
+      ks: list lengths.
+    """
+    if ranked is None:
+        return {}
+    simple = rank_baselines(evaluation_set, max(ks))
+    return {
+        name: paired_differences(evaluation_set, ranked, other, ks)
+        for name, other in simple.items()
+    }
 
 
 def describe_differences(difference: np.ndarray, base: np.ndarray) -> PairedDifference:

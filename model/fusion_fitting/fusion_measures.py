@@ -16,7 +16,7 @@ from model.evaluation.evaluate import MeasuresDict, compare, evaluate_ranked
 from model.evaluation.evaluation_set import EvaluationSet, prepare_as_configured
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.source_lists import SourceLists, rank_fusion
-from model.evaluation.version_line import paired_differences
+from model.evaluation.version_line import beside_simple_lists, paired_differences
 from model.fusion_fitting.beside_sources import measure_beside_sources
 from model.fusion_fitting.day_fusion import DayFusion
 from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures
@@ -86,6 +86,10 @@ class _Contender:
             known=self.known,
         )
 
+    def beside_simple(self) -> dict[str, PairedDifferences]:
+        """How what the version serves differs from each simple list."""
+        return beside_simple_lists(self.evaluation_set, self.served, self.ks)
+
 
 def measure_fusions(day_fusion: DayFusion, fusion: Fusion | None) -> FusionMeasures:
     """What metrics.json says of fusions.
@@ -122,6 +126,8 @@ def measure_fusions(day_fusion: DayFusion, fusion: Fusion | None) -> FusionMeasu
         served=beside_parent,
         beside_sources=parent_next_day.beside_sources(),
         own_beside_sources=own.beside_sources(),
+        beside_simple=parent_next_day.beside_simple(),
+        own_beside_simple=own.beside_simple(),
         fitted=fusion.fitted if fusion else None,
         keeps_weights=_weigh_alike(fusion, day_fusion.inherited),
     )

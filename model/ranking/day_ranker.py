@@ -22,7 +22,7 @@ from model.evaluation.evaluate import evaluate_ranked
 from model.evaluation.evaluation_set import EvaluationSet, prepare_as_configured
 from model.evaluation.source_lists import SourceLists, queries_with, rank_fusion, retrieve
 from model.evaluation.version_evaluation import ParentEvaluation, VersionEvaluation
-from model.evaluation.version_line import paired_differences
+from model.evaluation.version_line import beside_simple_lists, paired_differences
 from model.fusion_fitting.beside_sources import measure_beside_sources
 from model.fusion_fitting.day_fusion import comes_after_gap
 from model.ranking.fit import fit_ranker
@@ -140,6 +140,7 @@ class DayRanker:
         return {
             "progressive": evaluate_ranked(asked, ranked, ks),
             "beside_mix": paired_differences(asked, ranked, mix, ks, slices=True),
+            "beside_simple": beside_simple_lists(asked, ranked, ks),
             "beside_sources": measure_beside_sources(
                 fusion, self.sources, asked, two_tower, ranked, ks, known=self.known
             ),

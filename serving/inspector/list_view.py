@@ -19,6 +19,7 @@ from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import EXPLORATION, RANKED
 from twinspire_core.contracts.fusion_file import PRIOR
+from twinspire_core.display.figures import score_text
 from twinspire_core.display.names import short_name
 
 LONGEST = 200
@@ -39,7 +40,7 @@ class Row:
 
     Attributes:
       about: the display columns but the name.
-      score: None in a history.
+      score: as text; empty in a history, and where it says nothing.
       there: whether it is in the corpus.
       tags: why it is here.
       reasons: what moved it most, in a ranker's list.
@@ -51,7 +52,7 @@ class Row:
     item: str
     name: str
     about: str
-    score: float | None = None
+    score: str = ""
     there: bool = True
     tags: Sequence[Tag] = ()
     reasons: Sequence[ReasonPart] = ()
@@ -212,7 +213,7 @@ def _rows(
             of_item.insert(0, Tag("seen", "seen before", "The user had it before."))
         if sources:
             of_item.append(_source_tag(sources[place], title))
-        score = float(answer["scores"][place])
+        score = score_text(float(answer["scores"][place]))
         rows.append(
             _row(described, score=score, tags=of_item, reasons=reasons[place] if reasons else ())
         )

@@ -24,6 +24,7 @@ from serving.inspector.version_cache import VersionCache, VersionList
 from serving.inspector.version_view import CorpusView
 from serving.version.loaded_version import Version
 from twinspire_core.contracts.artifact_files import REPORT
+from twinspire_core.display.served_figure import ServedFigure
 from twinspire_core.errors import TwinspireError, UsageError
 
 Ask = Callable[[Version, bool], Parts[ListView]]
@@ -43,6 +44,7 @@ class _Shown(NamedTuple):
 
     form: Address
     served: Served
+    figure: ServedFigure | None
     choices: list[templating.Choice]
 
 
@@ -61,7 +63,7 @@ class Inspector:
             service.requests.model, replace(settings, max_k=min(settings.max_k, LONGEST))
         )
         self._registry = Registry(service.pipeline.registry.root, service.pipeline.name)
-        self._versions = VersionList(self._registry)
+        self._versions = VersionList(self._registry, service.pipeline.gate.metric)
         self._cache = VersionCache(service.open, _warm)
         self._at_work = 0
 
@@ -145,7 +147,8 @@ class Inspector:
             against=form.against and self._find(form.against),
         )
         CorpusView.of(served.version)  # which takes long the first time
-        return _Shown(form, served, self._choices(served))
+        figure = self._versions.figure(served.version.id)
+        return _Shown(form, served, figure, self._choices(served))
 
     def _page(
         self, request: Request, shown: _Shown, checked: Callable[[Address], Ask] | None
@@ -160,7 +163,7 @@ class Inspector:
             self._count(request, e.type)
         yield 0
         page = templating.view(
-            self._service, shown.served, shown.form, shown.choices, views, problem
+            self._service, shown.served, shown.form, shown.figure, shown.choices, views, problem
         )
         return _html(page, _status(views, problem))
 

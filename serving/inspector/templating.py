@@ -20,6 +20,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.deployment import ListsConfig
 from twinspire_core.display.figures import share
 from twinspire_core.display.pages import templates
+from twinspire_core.display.served_figure import ServedFigure
 from twinspire_core.version import __version__
 
 _PROPOSED = 12  # users, as links
@@ -72,6 +73,7 @@ def view(
     service: Service,
     served: Served,
     form: Address,
+    figure: ServedFigure | None,
     choices: Sequence[Choice],
     views: Sequence[ListView],
     problem: Exception | None,
@@ -82,6 +84,7 @@ def view(
       service: whose.
       served: the live version, and since when.
       form: what was asked.
+      figure: how good what the live version serves is.
       choices: versions to choose from.
       views: the answers; without one, users to choose from are shown.
       problem: why there is no answer.
@@ -115,8 +118,8 @@ def view(
         views=views,
         loading=any(one.loading for one in views),
         version=version,
-        cards=cards(served, pipeline.zone),
-        headline=headline(version.manifest.quality),
+        cards=cards(served, figure, pipeline.zone),
+        headline=headline(figure) if figure else None,
         since=moment(served.since, pipeline.zone),
         most=min(service.settings.max_k, LONGEST),
         path=path,

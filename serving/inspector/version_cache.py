@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock, Thread
 
+from index_builder.registry.quality_history import quality_of
 from index_builder.registry.registry import Registry, Status
 from serving.version.loaded_version import Version
+from twinspire_core.display.served_figure import ServedFigure
 
 log = logging.getLogger("twinspire.serve")
 
@@ -95,16 +97,19 @@ class VersionCache:
 
 
 class VersionList:
-    """Which versions there are: the registry is read at most every few seconds, and what it said
-    last holds if it cannot be.
+    """Which versions there are, and how good the live one is: the registry is read at most every few
+    seconds, and what it said last holds if it cannot be.
 
     Args:
       registry: whose.
+      metric: what tells how good a version is, such as `recall@50`.
       fresh: seconds that a reading is good for.
     """
 
-    def __init__(self, registry: Registry, fresh: float = 5.0) -> None:
+    def __init__(self, registry: Registry, metric: str, fresh: float = 5.0) -> None:
         self._registry = registry
+        self._metric = metric
+        self._figures: dict[str, ServedFigure | None] = {}
         self._fresh = fresh
         self._lock = Lock()
         self._next_reading = 0.0
@@ -115,8 +120,29 @@ class VersionList:
         with self._lock:
             if time.monotonic() >= self._next_reading:
                 try:
-                    self._stored = [one for one in self._registry.statuses() if one.stored]
+                    stored = [one for one in self._registry.statuses() if one.stored]
+                    if stored != self._stored or None in self._figures.values():
+                        # A day that was run since may have measured the live version
+                        self._figures.clear()
+                    self._stored = stored
                 except Exception as e:  # the live version is shown whatever is wrong with the store
                     log.warning("the registry cannot be read: %s: %s", type(e).__name__, e)
                 self._next_reading = time.monotonic() + self._fresh
             return self._stored
+
+    def figure(self, version: str) -> ServedFigure | None:
+        """How good what a version serves is; None where that is not known, or cannot be read now."""
+        self.stored()
+        with self._lock:
+            if version in self._figures:
+                return self._figures[version]
+        figure = None
+        try:
+            log_entries = self._registry.log()
+            quality = quality_of(self._registry, log_entries, [version])[version]
+            figure = quality.in_front(self._metric)
+        except Exception as e:  # the live version is shown whatever is wrong with the store
+            log.warning("the registry cannot be read: %s: %s", type(e).__name__, e)
+        with self._lock:
+            self._figures[version] = figure
+        return figure

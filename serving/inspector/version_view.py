@@ -16,6 +16,7 @@ from twinspire_core.contracts.gate_verdict import GateFigures
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.display.figures import NONE, count, number, share
 from twinspire_core.display.measured_lists import list_name
+from twinspire_core.display.served_figure import ServedFigure
 from twinspire_core.display.table import Card
 from twinspire_core.metrics.diversity import popular_items
 from twinspire_core.sources.popularity import popular_order
@@ -86,11 +87,12 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def cards(served: Served, zone: tzinfo) -> list[Card]:
+def cards(served: Served, figure: ServedFigure | None, zone: tzinfo) -> list[Card]:
     """What is to be known of the live version.
 
     Args:
       served: it, and since when it answers.
+      figure: how good what it serves is; None where that is not known.
       zone: of the times shown.
     """
     version = served.version
@@ -102,7 +104,7 @@ def cards(served: Served, zone: tzinfo) -> list[Card]:
     all_cards = [
         Card("day", f"{manifest.date:%-d %b %Y}", _origin(manifest)),
         Card("answers since", f"{since:%H:%M}", moment(served.since, zone)),
-        *_quality_cards(manifest.quality),
+        *_quality_cards(figure),
         Card("items", count(manifest.items), f"vectors of {manifest.dimension} numbers"),
         Card("users", users, "carried with it"),
         Card("index", index, _recall(manifest.quality)),
@@ -116,25 +118,24 @@ def moment(at: datetime, zone: tzinfo) -> str:
     return f"{at.astimezone(zone):%-d %b %Y, %H:%M %Z}"
 
 
-def headline(quality: GateFigures) -> str | None:
-    """The figure by which the gate judged a version, such as recall@50 0.211."""
-    if quality.candidate is None:
-        return None
-    return f"{quality.metric or 'quality'} {number(quality.candidate)}"
+def headline(figure: ServedFigure) -> str:
+    """The figure in front, in a line: recall@50 0.515 on 2,345 users."""
+    return f"{figure.metric} {number(figure.value)} over {figure.users_text}"
 
 
-def _quality_cards(quality: GateFigures) -> list[Card]:
-    metric = quality.metric or "quality"
-    if quality.candidate is None:
+def _quality_cards(figure: ServedFigure | None) -> list[Card]:
+    """How good what is served is, and the two-tower behind it."""
+    if figure is None:
         return [Card("quality", NONE, "was not measured")]
-    note = f"of {count(quality.users)} held-out users" if quality.users else "of held-out users"
-    if quality.baseline:
-        note += f"; the version before {number(quality.baseline)}"
-    found = [Card(metric, number(quality.candidate), note)]
-    fused = quality.mix
-    if fused and fused.candidate is not None:
-        note = f"of {count(fused.users or 0)} held-out users"
-        found.append(Card(f"{metric}, mix", number(fused.candidate), note))
+    note = f"{figure.users_text}, by the {list_name(figure.source)} of {figure.whose}"
+    if figure.held_out:
+        note += "; no next day has measured it yet"
+    found = [Card(f"{figure.metric} of what is served", number(figure.value), note)]
+    if figure.simple:
+        title = f"best simple list: {list_name(figure.simple)}"
+        found.append(Card(title, number(figure.simple_value), f"served: {figure.change_text}"))
+    if figure.two_tower is not None:
+        found.append(Card("two-tower alone", number(figure.two_tower), "the same users"))
     return found
 
 

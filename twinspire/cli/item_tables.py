@@ -7,12 +7,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from twinspire.cli.terminal_tables import terminal_table
-from twinspire_core.display.figures import number
+from twinspire_core.display.figures import number, score_text
 from twinspire_core.display.measured_lists import list_name
 from twinspire_core.display.names import short_name
 from twinspire_core.display.table import Row, Table
-
-_SMALL = 0.001
 
 
 def items_table(items: list[dict[str, Any]], title: str) -> RenderableType:
@@ -28,18 +26,18 @@ def item_cells(items: list[dict[str, Any]]) -> Iterator[list[str]]:
     """Names of the columns that say something, and a row per item, its rank first."""
     # A dict keeps the order in which items first name them; a set would not.
     names = dict.fromkeys(name for item in items for name in item)
-    columns = [name for name in names if any(item.get(name) is not None for item in items)]
+    columns = [name for name in names if any(_cell(name, item.get(name)) for item in items)]
     yield ["", *columns]
     for rank, item in enumerate(items, 1):
-        yield [str(rank), *(_cell(item.get(name)) for name in columns)]
+        yield [str(rank), *(_cell(name, item.get(name)) for name in columns)]
 
 
-def _cell(value: Any) -> str:
+def _cell(column: str, value: Any) -> str:
     match value:
         case None:
             return ""
-        case float() if 0 < abs(value) < _SMALL:
-            return f"{value:.1e}"  # of users of whom nothing is known, say: not all alike
+        case float() if column == "score":
+            return score_text(value)
         case float():
             return number(value, 4)
         case [first, *_]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import date, timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -32,6 +32,7 @@ from twinspire.runs.notifications import notify_of_error
 from twinspire.runs.stages import FEATURES, STAGES
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.display.figures import NONE, number
 from twinspire_core.display.table import Table
 from twinspire_core.errors import (
     GateRefused,
@@ -43,6 +44,9 @@ from twinspire_core.errors import (
     UsageError,
 )
 from twinspire_core.messages import format_message
+
+if TYPE_CHECKING:
+    from twinspire_core.display.served_figure import ServedFigure
 
 _ENDS: dict[type[TwinspireError], tuple[str, str]] = {
     LogsLate: ("late", "yellow"),
@@ -117,8 +121,28 @@ def run_each(
 
 
 def _tell(pipeline: Pipeline, outcomes: list[dict[str, Any]], as_json: bool) -> None:
-    console.print(terminal_table(_outcome_table(outcomes)))
+    figures = _served(pipeline, [date.fromisoformat(of_day["day"]) for of_day in outcomes])
+    console.print(terminal_table(_outcome_table(outcomes, figures)))
+    if figures:
+        newest = max(figures)
+        say(f"{newest} {figures[newest].text}")
+    for of_day in outcomes:
+        figure = figures.get(date.fromisoformat(of_day["day"]))
+        of_day["served"] = figure.as_json() if figure else None
     end_with_json({"pipeline": pipeline.name, "days": outcomes}, as_json)
+
+
+def _served(pipeline: Pipeline, days: list[date]) -> "dict[date, ServedFigure]":
+    """How good the lists were that were served on the days, as far as that can be read."""
+    from index_builder.registry.quality_history import served_on_days
+    from index_builder.registry.registry import Registry
+
+    registry = Registry(pipeline.registry.root, pipeline.name)
+    try:
+        return served_on_days(registry, days, pipeline.gate.metric)
+    except TwinspireError:
+        # The days are done, and a store that does not answer now changes nothing about that
+        return {}
 
 
 def _range(pipeline: Pipeline, day: str | None, first: str | None, last: str | None) -> list[date]:
@@ -206,13 +230,17 @@ def _total(reasons: dict[str, int]) -> int:
     return sum(reasons.values())
 
 
-def _outcome_table(outcomes: list[dict[str, Any]]) -> Table:
+def _outcome_table(outcomes: list[dict[str, Any]], figures: "dict[date, ServedFigure]") -> Table:
     rows = []
     for of_day in outcomes:
         outcome = of_day["outcome"]
         if outcome == "published":
             outcome = "live" if of_day["live"] else "not live"
-        times = [str(of_day["seconds"].get(name, "")) for name in STAGES]
-        rows.append([outcome, of_day.get("version") or of_day["day"], *times])
-    head = ["outcome", "version or day", *STAGES]
-    return Table(head=head, rows=rows, note="seconds by stage", names=(0, 1))
+        figure = figures.get(date.fromisoformat(of_day["day"]))
+        values = [NONE, NONE, NONE]
+        if figure:
+            values = [*map(number, (figure.value, figure.simple_value, figure.two_tower))]
+        seconds = f"{sum(of_day['seconds'].values()):,.0f}"
+        rows.append([outcome, of_day.get("version") or of_day["day"], *values, seconds])
+    head = ["outcome", "version or day", "served", "best simple", "two-tower", "seconds"]
+    return Table(head=head, rows=rows, names=(0, 1))

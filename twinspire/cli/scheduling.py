@@ -3,7 +3,7 @@ whether it is its turn, and how it ended.
 """
 
 from datetime import date, timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +32,9 @@ from twinspire_core.contracts.stage_context import Gap
 from twinspire_core.display.quality_tables import quality_table
 from twinspire_core.errors import NothingToDo
 from twinspire_core.messages import format_message
+
+if TYPE_CHECKING:
+    from twinspire_core.display.served_figure import ServedFigure
 
 _CLOSED = (
     "It was closed while it was under way: its command was killed or gave up, as its log tells."
@@ -226,8 +229,9 @@ def summary(pipeline: PipelineFile, date: Date, as_json: JsonLine = False) -> No
     if result["state"] == lease_records.SKIPPED:
         result["reason"] = _why_skipped(p, chosen)
     if train := newest["train"]:
-        table = quality_table(DayMetrics.read(train.uri), chosen, p.evaluation.ks)
-        console.print(terminal_table(table))
+        published = newest["publish"].summary if newest["publish"] else {}
+        figure = _tell_quality(p, chosen, DayMetrics.read(train.uri), published.get("version"))
+        result["served"] = figure.as_json() if figure else None
     result["attention"] = needing_attention(p, chosen)
     _tell_summary(result)
     end_with_json(result, as_json)
@@ -241,6 +245,34 @@ def _tell_summary(result: dict[str, Any]) -> None:
     if reason := result.get("reason"):
         text += f". {format_message(reason)}"
     say(text)
+
+
+def _tell_quality(
+    pipeline: Pipeline, day: date, metrics: DayMetrics, version: str | None
+) -> "ServedFigure | None":
+    """Tells people how good the lists were that were served on a day, then all that was measured.
+
+    Args:
+      pipeline: whose day.
+      day: the day.
+      metrics: what was measured on it.
+      version: the day's; None before it is published.
+    """
+    from index_builder.registry.quality_history import quality_of
+    from index_builder.registry.registry import Registry
+
+    figure, serves_before, serves = None, None, None
+    if version:
+        registry = Registry(pipeline.registry.root, pipeline.name)
+        quality = quality_of(registry, registry.log(), [version])[version]
+        figure = quality.served_on_its_day(pipeline.gate.metric)
+        serves_before, serves = quality.parent_gate.serves, quality.gate.serves
+    if figure:
+        console.print(f"{day} {figure.text}", highlight=False, soft_wrap=True)
+    ks = pipeline.evaluation.ks
+    table = quality_table(metrics, day, ks, serves_before=serves_before, serves=serves)
+    console.print(terminal_table(table))
+    return figure
 
 
 def _why_skipped(pipeline: Pipeline, day: date) -> str:

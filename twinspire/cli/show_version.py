@@ -28,7 +28,7 @@ from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.display.figures import change_text, number
 from twinspire_core.display.measured_lists import held_out, on_the_next_day
 from twinspire_core.display.quality_tables import headline, sets_table
-from twinspire_core.display.served_figure import ServedFigure
+from twinspire_core.display.served_figure import THIS, ServedFigure
 from twinspire_core.display.table import Style, Table
 from twinspire_core.display.weights import describe_ranker, describe_weights
 from twinspire_core.errors import UsageError
@@ -43,9 +43,7 @@ def show(
     named: VersionOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one version: the gate's verdict, its quality on held-out users and on the next day,
-    where its report is.
-    """
+    """Show one version: how good what it serves is, the gate's verdict, where its report is."""
     p = open_pipeline(pipeline)
     registry = Registry(p.registry.root, p.name)
     chosen = registry.find(version or named)
@@ -55,7 +53,7 @@ def show(
     from index_builder.registry.quality_history import quality_of
 
     quality = quality_of(registry, log, [chosen])[chosen]
-    figure = quality.served(p.gate.metric)
+    figure = quality.in_front(p.gate.metric)
     report = None
     if REPORT in manifest.files:
         report = registry.place(chosen, REPORT)
@@ -80,8 +78,9 @@ def show(
     look = LOOKS[STYLES.get(status, Style.STRONG)]
     out.print(Text(f"{p.name} {chosen}, {status}", style=f"bold {look}"))
     if figure:
-        for name, text in _in_front(figure):
-            _line(name, text)
+        _line("quality", figure.text)
+        for line in _own_figure(quality, figure):
+            _line("", line)
     for name, text in _about(manifest, quality):
         _line(name, text)
     _line("report", report or "none: published before versions had one")
@@ -119,13 +118,14 @@ def _all_of_next_day(later: "NextDay | None") -> dict[str, Any] | None:
     }
 
 
-def _in_front(figure: ServedFigure) -> Iterator[tuple[str, str]]:
-    """How good what the version serves is, and the two-tower behind it."""
-    yield "quality", f"{figure.values_text}: {figure.change_text}"
-    asked = f"{figure.metric} of {figure.users_text}"
-    if figure.held_out:
-        asked += "; the next day's run measures it on all users"
-    yield "", f"{asked}; {figure.source_text}; two-tower alone {number(figure.two_tower)}"
+def _own_figure(quality: "VersionQuality", figure: ServedFigure) -> Iterator[str]:
+    """What is known of the version itself, where the figure in front is not its own on a next day."""
+    if figure.whose == THIS and not figure.held_out:
+        return
+    own = quality.served(figure.metric)
+    if own and own != figure:
+        yield own.text
+    yield "The next day's run measures this version on all users."
 
 
 def _about(manifest: Manifest, quality: "VersionQuality") -> Iterator[tuple[str, str]]:

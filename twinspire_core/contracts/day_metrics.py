@@ -135,6 +135,9 @@ class FusionMeasures(JsonPart):
       beside_sources: by source, how the lists of `progressive` differ from those of that source
         alone.
       own_beside_sources: the same of this version's weights, on users held out of the day itself.
+      beside_simple: by simple list, how the parent's lists differ from it on all users of the day:
+        those of its mix, without one those of its two-tower.
+      own_beside_simple: the same of this version, on users held out of the day itself.
       fitted: what this version's weights were fitted on; None where it has none.
       keeps_weights: whether they are its parent's, as after a gap, or as long as prior ones serve.
     """
@@ -145,6 +148,8 @@ class FusionMeasures(JsonPart):
     served: PairedDifferences | None = None
     beside_sources: Mapping[str, PairedDifferences] = {}
     own_beside_sources: Mapping[str, PairedDifferences] = {}
+    beside_simple: Mapping[str, PairedDifferences] = {}
+    own_beside_simple: Mapping[str, PairedDifferences] = {}
     fitted: FittedOn | None = None
     keeps_weights: bool = False
 

@@ -133,6 +133,8 @@ def held_out(metrics: DayMetrics, day: date, serves: str | None = None) -> Evalu
       serves: what the gate lets the version serve.
     """
     held = metrics.holdout
+    if serves is None and metrics.mix.fitted:
+        serves = MIX
     lists = _of_version(held.candidate, metrics.comparable_fusion, None, serves)
     if held.baseline:
         lists.append(MeasuredLists(PARENT, "two-tower before", held.baseline))
@@ -163,8 +165,8 @@ def served_kind(measured: Mapping[str, Measures | None], serves: str | None) -> 
       measured: of its lists, by kind.
       serves: what the gate's verdict says; versions of earlier releases do not say it.
     """
-    if serves == RANKED:
-        return RANKED
+    if serves:
+        return serves
     if measured.get(RANKED) and serves is None:
         # The verdict is gone with its version: either may have served
         return None

@@ -108,15 +108,25 @@ def _kinds_text(sets: Sequence[EvaluatedSet]) -> str:
     return f"{text}; * {kind_text(other)} (serving.exclude_seen)."
 
 
-def quality_table(metrics: DayMetrics, day: date, ks: Sequence[int]) -> Table:
+def quality_table(
+    metrics: DayMetrics,
+    day: date,
+    ks: Sequence[int],
+    *,
+    serves_before: str | None = None,
+    serves: str | None = None,
+) -> Table:
     """What was measured on a day.
 
     Args:
       metrics: of the day.
       day: the day.
       ks: list lengths, `evaluation.ks`.
+      serves_before: what the gate let the version before serve.
+      serves: what it lets the day's version serve.
     """
-    return sets_table([on_the_day(metrics, day), held_out(metrics, day)], headline(ks))
+    sets = [on_the_day(metrics, day, serves_before), held_out(metrics, day, serves)]
+    return sets_table(sets, headline(ks))
 
 
 def headline(ks: Sequence[int]) -> list[str]:

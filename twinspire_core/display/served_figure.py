@@ -27,6 +27,7 @@ from twinspire_core.display.measured_lists import list_name, served_kind
 
 SIMPLE_LISTS = (MOST_POPULAR, POPULAR_LATELY, PAST)
 """Lists that need no model and are measured on every day."""
+THIS = "this version"
 _SURE = 1.96  # standard errors to either side of a mean that a 95% interval reaches
 _LEAST_DIFFERENT = 10  # users whose lists differ: of fewer, an interval claims more than is known
 
@@ -39,6 +40,7 @@ class ServedFigure:
       metric: such as `recall@50`.
       value: of the lists that are served.
       interval: ends of its 95% interval over users; None where nothing was resampled.
+      whose: the version whose lists they are, in words.
       source: what makes these: `ranked`, `mix` or `two_tower`.
       day: whose users were asked.
       users: how many; None where that was not kept.
@@ -53,6 +55,7 @@ class ServedFigure:
     metric: str
     value: float
     interval: tuple[float, float] | None
+    whose: str
     source: str
     day: date
     users: int | None
@@ -87,9 +90,12 @@ class ServedFigure:
         return f"{text} ({change(self.change.low)} to {change(self.change.high)})"
 
     @property
-    def source_text(self) -> str:
-        """What serves, as `served by the ranker`."""
-        return f"served by the {list_name(self.source)}"
+    def text(self) -> str:
+        """All of it in two sentences."""
+        return (
+            f"{self.values_text}: {self.change_text}. {self.metric} over {self.users_text}, by the"
+            f" {list_name(self.source)} of {self.whose}; two-tower alone {number(self.two_tower)}."
+        )
 
     @property
     def users_text(self) -> str:
@@ -102,7 +108,11 @@ class ServedFigure:
 
 
 def on_next_day(
-    measured: DayMetrics, serves: str | None, day: date, metric: str
+    measured: DayMetrics,
+    serves: str | None,
+    day: date,
+    metric: str,
+    whose: str = THIS,
 ) -> ServedFigure | None:
     """The figure of what was served on a day, before the day was trained on.
 
@@ -111,6 +121,7 @@ def on_next_day(
       serves: what the gate let the version before the day serve (`GateVerdict.serves`).
       day: the day.
       metric: such as `recall@50`.
+      whose: the version whose lists they are, in words.
 
     Returns: None where what was served was not measured on the day.
     """
@@ -124,11 +135,10 @@ def on_next_day(
     value = value_of(served, metric)
     if source is None or served is None or value is None:
         return None
-    pairs: Mapping[str, PairedDifferences] = {}
-    if source == MIX:
-        pairs = measured.mix.beside_sources
-    elif source == RANKED and measured.ranker:
-        pairs = measured.ranker.beside_sources
+    # Earlier releases kept the differences from lists of the mix's own sources alone
+    pairs = measured.mix.beside_simple or measured.mix.beside_sources
+    if source == RANKED and measured.ranker:
+        pairs = measured.ranker.beside_simple or measured.ranker.beside_sources
     simple = {name: value_of(measured.baselines.get(name), metric) for name in SIMPLE_LISTS}
     # Fused lists are of the two-tower's users, and in old files do not repeat how many
     asked = measured.progressive.users if measured.progressive else None
@@ -136,6 +146,7 @@ def on_next_day(
         metric=metric,
         value=value,
         interval=served.intervals.get(metric),
+        whose=whose,
         source=source,
         day=day,
         users=served.users if served.users is not None else asked,
@@ -143,6 +154,24 @@ def on_next_day(
         two_tower=value_of(measured.progressive, metric),
         **_compared(value, simple, pairs, metric),
     )
+
+
+def on_its_day(
+    measured: DayMetrics, serves_before: str | None, day: date, metric: str
+) -> ServedFigure | None:
+    """The figure of what was served on a version's own day, by the version before; of a first
+    version, of what it would have served before it was trained on the day.
+
+    Args:
+      measured: what was measured on the day.
+      serves_before: what the gate let the version before serve.
+      day: the day.
+      metric: such as `recall@50`.
+    """
+    whose = "the version before"
+    if measured.holdout.candidate and not measured.holdout.baseline:
+        whose = "this version before it was trained on the day"
+    return on_next_day(measured, serves_before, day, metric, whose)
 
 
 def on_held_out(
@@ -161,7 +190,7 @@ def on_held_out(
     held = measured.holdout
     mix = measured.mix.holdout
     own_ranker = measured.ranker.own_beside_mix if measured.ranker else None
-    pairs = measured.mix.own_beside_sources
+    pairs = measured.mix.own_beside_simple or measured.mix.own_beside_sources
     of_pairs = {name: _base(pairs.get(name), metric) for name in SIMPLE_LISTS}
     of_all = {name: value_of(held.baselines.get(name), metric) for name in SIMPLE_LISTS}
     two_tower = value_of(held.candidate, metric)
@@ -182,6 +211,7 @@ def on_held_out(
         metric=metric,
         value=value,
         interval=interval,
+        whose=THIS,
         source=source,
         day=day,
         users=users,

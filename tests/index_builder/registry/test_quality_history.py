@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from index_builder import publish_stage
 from index_builder.registry.quality_history import quality_of
 from index_builder.registry.registry import Registry
+from twinspire.cli import run_days
 from twinspire.cli.main import app
 from twinspire_core import storage
 
@@ -125,6 +126,8 @@ def test_versions_are_listed_by_what_they_serve(day, registry, told):
     assert listed[two]["served"] == {
         "metric": "recall@50",
         "value": 0.8,
+        "interval": None,
+        "whose": "this version",
         "source": "mix",
         "day": "2024-05-03",
         "users": 7,
@@ -144,11 +147,12 @@ def test_a_version_is_shown_with_both_figures_and_the_gates_reasons(day, registr
     day(FIRST, 0.2)
     two, refused = day(SECOND, 0.215, asked=0.3), day(THIRD, 0.1, asked=0.4)
     shown = told("show", two)
-    first, second, third = shown.splitlines()[:3]
+    first, second = shown.splitlines()[:2]
     assert first == f"tiny {two}, live" and f"{registry.place(two, 'report.html')}\n" in shown
     assert second.startswith("quality  served 0.800, purchase history 0.200: 300.0% better")
-    assert third.endswith(
-        "recall@50 of all 7 measured users of 2024-05-03; served by the mix; two-tower alone 0.400"
+    assert second.endswith(
+        "recall@50 over all 7 measured users of 2024-05-03, by the mix of this version; two-tower"
+        " alone 0.400."
     )
     lines = [line for line in shown[shown.index("on  ") :].splitlines() if "0." in line]
     rows = [[cell for cell in line.split() if cell != "–"] for line in lines]
@@ -163,8 +167,10 @@ def test_a_version_is_shown_with_both_figures_and_the_gates_reasons(day, registr
     assert "next day: All 7 measured users of 2024-05-03" in shown
     of_refused = told("show", refused)
     assert "\n         - recall@50 is 0.1000, below 0.1800" in of_refused
-    assert "quality  served 0.100: no simple list to compare with" in of_refused
-    assert "of 500 held-out users of 2024-05-03; the next day's run measures it" in of_refused
+    assert "quality  served 0.800, purchase history" in of_refused
+    assert "measured users of 2024-05-03, by the mix of the version before" in of_refused
+    assert "served 0.100: no simple list to compare with. recall@50 over 500 held-out" in of_refused
+    assert "The next day's run measures this version on all users." in of_refused
     found = json.loads(told("show", "--version", two, "--json"))
     assert found["version"] == two and found["next_day"]["baselines"]["past"] == {"recall@50": 0.2}
     assert found["next_day"]["recall@50"] == 0.4 and found["holdout"]["candidate"] == {
@@ -176,6 +182,30 @@ def test_a_version_is_shown_with_both_figures_and_the_gates_reasons(day, registr
         and found["status"] == "live"
         and found["log"][0]["action"] == "publish"
     )
+
+
+def test_a_run_ends_with_what_was_served_on_its_days(day, pipeline, capsys):
+    """By the version before each of them, whatever the gate said of the day's own."""
+    day(FIRST, 0.2)
+    two, refused = day(SECOND, 0.215, asked=0.3), day(THIRD, 0.1, asked=0.4)
+    outcomes = [
+        {"day": str(SECOND), "outcome": "published", "version": two, "live": True},
+        {"day": str(THIRD), "outcome": "refused", "version": refused},
+        {"day": str(FOURTH), "outcome": "late"},
+    ]
+    run_days._tell(pipeline, [{**one, "seconds": {"train": 1.6}} for one in outcomes], True)
+    told = capsys.readouterr()
+    rows = [line.split() for line in told.err.splitlines()]
+    assert ["live", two, "0.600", "0.150", "0.300", "2"] in rows
+    assert ["refused", refused, "0.800", "0.200", "0.400", "2"] in rows
+    assert ["late", "2024-05-04", "–", "–", "–", "2"] in rows
+    said = (
+        "2024-05-03 served 0.800, purchase history 0.200: 300.0% better than the best simple list"
+    )
+    assert said in told.err and "by the mix of the version before" in told.err
+    second, third, fourth = json.loads(told.out)["days"]
+    assert (second["served"]["value"], third["served"]["value"]) == (0.6, 0.8)
+    assert fourth["served"] is None
 
 
 def test_the_lead_is_shown_beside_those_before(context, told):

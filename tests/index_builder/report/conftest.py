@@ -14,7 +14,7 @@ from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.timings import IndexTimings
-from twinspire_core.display.served_figure import on_next_day
+from twinspire_core.display.served_figure import on_its_day
 
 SETTINGS = {"columns": {"positives": ["buy"]}}
 
@@ -103,7 +103,7 @@ def facts():
             )
         ],
         days=[
-            Day(d, str(d), "accepted", m, on_next_day(m, None, d, "recall@50"), SETTINGS)
+            Day(d, str(d), "accepted", m, on_its_day(m, None, d, "recall@50"), SETTINGS)
             for d, m in zip(days, told, strict=True)
         ],
         previous=Previous(

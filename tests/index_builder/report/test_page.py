@@ -164,7 +164,7 @@ def test_without_a_next_day_held_out_users_say_so(facts):
     head = shown(replace(held, metrics=changed(facts.metrics, mix=mix))).parts[""]
     assert "Live. On held-out users 340.0% better than the best simple list" in head
     assert "recall@50 over 20 held-out users of 2024-05-04: served 0.275" in head
-    assert "this version, which no next day has measured yet" in head
+    assert "of this version. No next day has measured it yet." in head
 
 
 def test_days_that_count_otherwise_are_not_one_line(facts):

@@ -96,6 +96,14 @@ def test_the_parents_ranker_is_measured_beside_its_mix(shop):
     for name, one in ranker["beside_sources"].items():
         of_source = ranker["progressive"]["recall@10"] - one["by_measure"]["recall@10"]["base"]
         assert one["by_measure"]["recall@10"]["mean"] == pytest.approx(of_source, abs=1e-6), name
+    baselines = metrics_of(shop.train2)["baselines"]
+    for served in (ranker, mix):
+        assert sorted(served["beside_simple"]) == ["most_popular", "past", "popular_lately"]
+        for name, one in served["beside_simple"].items():
+            simple = one["by_measure"]["recall@10"]
+            assert simple["base"] == pytest.approx(baselines[name]["recall@10"], abs=1e-6), name
+            found = served["progressive"]["recall@10"] - simple["base"]
+            assert simple["mean"] == pytest.approx(found, abs=1e-6), name
     (remembered,) = metrics_of(shop.train2)["line"].values()
     assert remembered["ranked_beside_mix"]["users"] == beside["users"]
 

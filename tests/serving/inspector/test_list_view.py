@@ -1,6 +1,7 @@
 """Answers as they are shown: of old versions, and compared."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,8 @@ from serving.inspector import templating
 from serving.inspector.address import Address
 from serving.inspector.list_view import ListView, Row, compared, recommended
 from serving.requests.query_rows import Requests
+from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.display.served_figure import on_next_day
 
 
 def panel(items: str, **more) -> ListView:
@@ -54,6 +57,20 @@ def test_a_version_without_users_and_popularity_is_shown_too(without_users):
 
     service = SimpleNamespace(pipeline=without_users.pipeline, requests=requests, settings=settings)
     served = Served(without_users, datetime(2024, 1, 2, 15, tzinfo=UTC))
-    landing = templating.view(service, served, Address(), [], [], None)
+    landing = templating.view(service, served, Address(), None, [], [], None)
     assert "This version carries no users" in landing and "3 Jan 2024, 00:00 JST" in landing
-    assert "Item [4]" in templating.view(service, served, Address(user="anna"), [], [found], None)
+    assert "was not measured" in landing
+    nothing = replace(found, rows=[replace(row, score="") for row in found.rows])
+    views = [
+        templating.view(service, served, Address(user="anna"), None, [], [one], None)
+        for one in (found, nothing)
+    ]
+    assert all("Item [4]" in page for page in views)
+    assert ['title="score"' in page for page in views] == [True, False]
+
+    recall = {"users": 400, "recall@50": 0.5}
+    measured = {"progressive": recall, "baselines": {"past": {"recall@50": 0.4}}}
+    figure = on_next_day(DayMetrics.model_validate(measured), None, date(2024, 1, 3), "recall@50")
+    told = templating.view(service, served, Address(), figure, [], [], None)
+    assert "recall@50 0.500 over all 400 measured users of 2024-01-03" in told
+    assert "served: 25.0% better than the best simple list" in told and "not measured" not in told

@@ -83,6 +83,7 @@ def test_the_versions_that_were_known_last_are_offered_while_the_registry_cannot
     answers = [
         [SimpleNamespace(version="a", stored=True), SimpleNamespace(version="b", stored=False)]
     ]
-    log = VersionList(SimpleNamespace(statuses=lambda: answers.pop()), fresh=0)
+    log = VersionList(SimpleNamespace(statuses=lambda: answers.pop()), "recall@50", fresh=0)
     assert [one.version for one in log.stored()] == ["a"]
     assert [one.version for one in log.stored()] == ["a"], "pop fails by now"
+    assert log.figure("a") is None, "a registry that cannot be read has no figures"

@@ -11,7 +11,7 @@ from twinspire_core.errors import BadData
 
 
 @pytest.fixture
-def days(monkeypatch):
+def days(monkeypatch, tmp_path):
     """Days that were begun; the second one's logs are broken."""
     begun = []
 
@@ -28,7 +28,12 @@ def days(monkeypatch):
         }
 
     monkeypatch.setattr(run_days, "_run_day", run_day)
-    monkeypatch.setattr(run_days, "open_pipeline", lambda file: SimpleNamespace(name="shop"))
+    shop = SimpleNamespace(
+        name="shop",
+        registry=SimpleNamespace(root=str(tmp_path)),
+        gate=SimpleNamespace(metric="recall@50"),
+    )
+    monkeypatch.setattr(run_days, "open_pipeline", lambda file: shop)
     return begun
 
 
@@ -65,7 +70,11 @@ def test_rejected_records_are_counted_by_reason_and_one_is_shown(tmp_path, monke
             result["snapshots"] = {"items": {"2024-02-28": snapshot}, "users": {}}
         return result
 
-    shop = SimpleNamespace(name="shop", registry=SimpleNamespace(root=str(tmp_path)))
+    shop = SimpleNamespace(
+        name="shop",
+        registry=SimpleNamespace(root=str(tmp_path)),
+        gate=SimpleNamespace(metric="recall@50"),
+    )
     monkeypatch.setattr(run_days, "open_pipeline", lambda file: shop)
     monkeypatch.setattr(run_days.run_leases, "own_run", lambda pipeline, day: nullcontext())
     monkeypatch.setattr(run_days.runner, "run_stage", run_stage)

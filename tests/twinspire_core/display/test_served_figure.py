@@ -72,6 +72,14 @@ def test_what_was_not_measured_is_not_claimed():
     assert on_next_day(metrics(), "mix", DAY, "recall@10") is None
 
 
+def test_simple_lists_that_are_not_mixed_are_compared_too():
+    mix = {"progressive": lists(0.5), "beside_simple": {"past": pairs(0.1, 0.4)}}
+    assert on_next_day(metrics(mix=mix), "mix", DAY, "recall@50").change.low is not None
+    alone = {"beside_simple": {"past": pairs(-0.1, 0.4)}}
+    change = on_next_day(metrics(mix=alone), None, DAY, "recall@50").change
+    assert (change.low, change.high) == pytest.approx((-0.299, -0.201))
+
+
 def test_lists_of_few_users_who_fare_differently_have_no_interval():
     beside = {"past": pairs(0.1, 0.4, differ=9)}
     few = metrics(mix={"progressive": lists(0.5), "beside_sources": beside})
