@@ -105,6 +105,9 @@ def partition(
       BadData: a file cannot be read, lacks a column, or holds bad records and `rejected` is not
       given.
     """
+    # Not only when they are written: reading may take hours.
+    for place in (out, rejected or ""):
+        storage.check_place(place)
     if "{date}" not in out:
         raise UsageError(
             "--out is the folder of one day, with {date} in it, as"

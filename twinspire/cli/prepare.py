@@ -27,6 +27,7 @@ from twinspire.cli.options import (
     say,
 )
 from twinspire.cli.terminal_tables import terminal_table
+from twinspire_core import storage
 from twinspire_core.config.tables.deployment import PipelineConfig
 from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import BadData, UsageError
@@ -248,6 +249,8 @@ def init(
     """
     from beam_jobs.scaffold import draft
 
+    for place in (events, items, users, to):
+        storage.check_place(str(place or ""))
     if to is not None and to.exists():
         raise UsageError(f"A draft is a new file, and {to} is there. Name another, or delete it.")
     check_names(name, time_zone)

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError, model_validator
 
+from twinspire_core import storage
 from twinspire_core.config import pipeline_rules
 from twinspire_core.config.feature_kinds import (
     CountFeature,
@@ -246,7 +247,7 @@ def _root_path(table: object, key: str, folder: Path, default: str | None = None
     if not isinstance(table, dict):
         return  # pydantic says so
     path = table.get(key, default)
-    if isinstance(path, str) and "://" not in path:
+    if isinstance(path, str) and not storage.has_scheme(path):
         # A folder of a day may be named with a closing slash, which normpath drops.
         closing = "/" if path.endswith("/") else ""
         table[key] = os.path.normpath(folder / path) + closing

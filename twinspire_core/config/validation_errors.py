@@ -12,6 +12,18 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from twinspire_core.config.feature_kinds import KINDS, FeatureKind
+from twinspire_core.messages import shorten
+
+_TYPES = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "a text in quotes",
+    "tuple_type": "a list in brackets",
+    "dict_type": "a table",
+    "model_type": "a table",
+}
+"""What a key holds, by pydantic's name for the error of another type."""
 
 
 def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
@@ -35,6 +47,8 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
         case "literal_error" if isinstance(error["input"], str):
             allowed = re.findall("'([^']+)'", error["ctx"]["expected"])
             return f"{where}: {_choice(error['input'], allowed)}"
+        case kind_of_error if kind_of_error in _TYPES:
+            return f"{where}: {_TYPES[kind_of_error]}; found {_found(error['input'])}"
         case "extra_forbidden":
             table = path[:-1]
             known = _keys(kind, table[2:]) if kind is not None else _keys(pipeline, table)
@@ -62,6 +76,13 @@ def _choice(found: str | None, allowed: list[str]) -> str:
     near = get_close_matches(found, allowed, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{rule}; found {found!r}{hint}"
+
+
+def _found(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()  # as TOML spells it
+    hint = ", which is text: leave the quotes out" if isinstance(value, str) else ""
+    return f"{shorten(value)}{hint}"
 
 
 def _keys(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:

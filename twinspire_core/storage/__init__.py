@@ -6,16 +6,19 @@ created only if it is absent.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from twinspire_core.errors import UsageError
 from twinspire_core.storage import disk, gcs
 from twinspire_core.storage.store import FileInfo, Store, map_each
 
 __all__ = [
     "FileInfo",
+    "check_place",
     "copy_tree",
     "delete_file",
     "delete_scratch",
@@ -24,6 +27,7 @@ __all__ = [
     "exists",
     "file_digest",
     "file_digests",
+    "has_scheme",
     "is_remote",
     "join",
     "last_written",
@@ -40,9 +44,36 @@ __all__ = [
 ]
 
 
+# Also with one slash, which is what becomes of two in a path.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+
+
+def has_scheme(uri: str) -> bool:
+    """Whether the place begins like `gs://`, and so is no path."""
+    return _SCHEME.match(uri) is not None
+
+
+def check_place(uri: str) -> str:
+    """The place itself, if it is one.
+
+    Raises:
+      UsageError: it is on something else, such as `s3://`, which would be taken for a folder.
+    """
+    if has_scheme(uri) and not uri.startswith("gs://"):
+        remedy = "Copy or mount what is elsewhere"
+        if uri.startswith("file:"):
+            remedy = f"Write the path alone, /{uri.removeprefix('file:').lstrip('/')}"
+        raise UsageError(f"A place is a local path or gs://BUCKET/NAME; found {uri}. {remedy}.")
+    return uri
+
+
 def is_remote(uri: str) -> bool:
-    """Whether the place is on Google Cloud Storage."""
-    return uri.startswith("gs://")
+    """Whether the place is on Google Cloud Storage.
+
+    Raises:
+      UsageError: as `check_place`.
+    """
+    return check_place(uri).startswith("gs://")
 
 
 def join(uri: str, *parts: str) -> str:

@@ -1,10 +1,14 @@
 """How a pipeline is named on the command line, and in what the commands say."""
 
+import re
 import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
+from tests.twinspire.cli.test_scheduling import FILE
+from twinspire.cli.main import app
 from twinspire.cli.options import open_pipeline
 from twinspire_core.errors import UsageError
 from twinspire_core.messages import format_message, name_pipeline
@@ -75,3 +79,30 @@ def test_also_in_errors_of_what_knows_no_command_line(here):
             [sys.executable, "-m", "twinspire", *arguments], capture_output=True, text=True
         )
         assert done.returncode == 2 and command in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("partition", "s3://logs/a.csv", "--out", "events/{date}", "--time", "t"),
+        ("partition", "a.csv", "--out", "s3://logs/events", "--time", "t"),
+        ("partition", "a.csv", "--out", "events/{date}", "--time", "t", "--rejected", "s3://logs/bad"),
+        ("init", "s3://logs/events"),
+        ("init", "a.csv", "--items", "s3://logs/items.csv"),
+        ("init", "a.csv", "--out", "s3://logs/shop.toml"),
+        ("evaluate", "shop.toml", "--truth", "s3://logs/truth", "--recs", "a.csv"),
+        ("evaluate", "shop.toml", "--truth", "a.csv", "--recs", "s3://logs/recs"),
+        ("status", "lake.toml"),
+    ],
+)
+def test_a_place_on_an_unknown_store_is_no_folder(here, arguments):
+    (here / "a.csv").write_text("user,item,t\nu1,i1,2024-03-01T00:00:00\n")
+    (here / "shop.toml").write_text(FILE.format(here))
+    (here / "lake.toml").write_text(FILE.format("s3://lake"))
+    before = sorted(here.rglob("*"))
+    done = CliRunner().invoke(app, [*arguments])
+    assert isinstance(done.exception, UsageError), done.output
+    assert re.search(
+        r"A place is a local path or gs://BUCKET/NAME; found s3:/", str(done.exception)
+    )
+    assert sorted(here.rglob("*")) == before, "nothing was written"

@@ -102,6 +102,14 @@ metric = "recall@2"
     assert len(read("[train]", limits).gate.floors) == 5
 
 
+def test_a_value_has_the_type_that_toml_gives_it(read):
+    p = read("[train]", "[corpus]\nfilter = { in_stock = [true, 1, 1.5, '1'] }\n[train]")
+    kinds = [type(value) for value in p.corpus.filter["in_stock"]]
+    assert kinds == [bool, int, float, str]
+    p = read("dimension = 16", "temperature = 1\nquery_layers = [64, 32]")
+    assert p.train.temperature == 1.0 and p.train.query_layers == (64, 32)
+
+
 def test_it_cannot_be_changed(read):
     with pytest.raises(Exception, match="frozen"):
         read().train.dimension = 3
@@ -139,6 +147,37 @@ def test_the_environment_is_read(read, monkeypatch):
             "a duration is a number with a unit (90s, 15m, 6h, 2d), found '90 minutes'",
         ),
         ("dt={date}", "today", "a folder per day is named with {date}"),
+        ("90m", "90", "a duration is a number with a unit (90s, 15m, 6h, 2d), found '90'"),
+        ('"90m"', "90", "a duration is a number with a unit (90s, 15m, 6h, 2d), found 90"),
+        (
+            "[train]",
+            "[serving]\nuser_store = 'yes'\n[train]",
+            "serving.user_store: true or false; found 'yes', which is text: leave the quotes out",
+        ),
+        ("days = 3", "days = '3'", "features.sold.days: a whole number; found '3', which is text"),
+        ("days = 3", "days = 3.0", "features.sold.days: a whole number; found 3.0"),
+        ("dimension = 16", "dimension = true", "train.dimension: a whole number; found true"),
+        (
+            "dimension = 16",
+            "temperature = '0.1'",
+            "train.temperature: a number; found '0.1', which",
+        ),
+        ('name = "shop"', "name = 7", "pipeline.name: a text in quotes; found 7"),
+        ('["buy"]', '"buy"', "columns.positives: a list in brackets; found 'buy'"),
+        ("[train]", "[corpus]\nfilter = 'new'\n[train]", "corpus.filter: a table; found 'new'"),
+        (
+            'events = "logs/',
+            'events = "s3://logs/',
+            "source.events: A place is a local path or gs://BUCKET/NAME; found s3://logs/dt={date}/",
+        ),
+        ("gs://bucket", "abfss://bucket", "source.items: A place is a local path or gs://"),
+        (
+            "[source]",
+            "work_root = 'file:///data/work'\n[source]",
+            "pipeline.work_root: A place is a local path or gs://BUCKET/NAME; found"
+            " file:///data/work. Write the path alone, /data/work.",
+        ),
+        ("[train]", "[registry]\nroot = 'hdfs:/versions'\n[train]", "registry.root: A place is a"),
         (
             "dimension = 16",
             "dimension = 0",

@@ -2,10 +2,13 @@
 
 import re
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
 from pydantic.config import JsonDict
+
+from twinspire_core import storage
+from twinspire_core.errors import UsageError
 
 ADDED: JsonDict = {"added": True}
 """Marks a key of the pipeline file that came after release 0.1.0: `Field(7,
@@ -47,9 +50,23 @@ def added(*, before: float, since: int) -> JsonDict:
 
 
 class Strict(BaseModel):
-    """Base of every table of the pipeline file: frozen, unknown keys are errors."""
+    """Base of every table of the pipeline file: frozen, unknown keys are errors, and a value has the
+    type that TOML gives it (`"20"` is text, and no number).
+    """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_as_tuples(cls, tables: Any) -> Any:
+        # TOML has no tuples, and pydantic takes no list for one where types are strict.
+        return _with_tuples(tables)
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_tuples(part) for key, part in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 _DURATION = re.compile(r"^(\d+)\s*(s|m|h|d)$")
@@ -57,9 +74,9 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _duration(value: object) -> object:
-    if not isinstance(value, str):
+    if isinstance(value, timedelta):
         return value
-    parsed = _DURATION.match(value)
+    parsed = _DURATION.match(value) if isinstance(value, str) else None
     if not parsed:
         raise ValueError(f"a duration is a number with a unit (90s, 15m, 6h, 2d), found {value!r}")
     return timedelta(seconds=int(parsed[1]) * _SECONDS[parsed[2]])
@@ -67,3 +84,14 @@ def _duration(value: object) -> object:
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 """A number with a unit, such as `90s`, `15m`, `6h` or `2d`."""
+
+
+def _place(value: str) -> str:
+    try:
+        return storage.check_place(value)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+
+
+Place = Annotated[str, AfterValidator(_place)]
+"""A local path, or `gs://`."""

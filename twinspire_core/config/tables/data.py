@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from twinspire_core.config.tables.base import ADDED, Duration, Strict
+from twinspire_core.config.tables.base import ADDED, Duration, Place, Strict
 
 _LARGEST_FACTOR = 1_000_000
 """The largest factor of a reward: float32 has room for no more than 7 digits."""
@@ -16,11 +16,11 @@ _LARGEST_FACTOR = 1_000_000
 class SourceConfig(Strict):
     """Where the logs lie. `{date}` stands for the day, as 2017-10-16."""
 
-    events: str = Field(
+    events: Place = Field(
         description="Folder of one day's events, with `{date}`. Local path or `gs://`."
     )
-    items: str | None = Field(None, description="Folder of an items snapshot, with `{date}`.")
-    users: str | None = Field(None, description="Folder of a users snapshot, with `{date}`.")
+    items: Place | None = Field(None, description="Folder of an items snapshot, with `{date}`.")
+    users: Place | None = Field(None, description="Folder of a users snapshot, with `{date}`.")
     format: Literal["auto", "parquet", "jsonl", "csv"] = Field(
         "auto", description="`auto` goes by the file's ending; `.gz` is understood."
     )

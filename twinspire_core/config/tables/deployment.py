@@ -9,7 +9,7 @@ from zoneinfo import available_timezones
 
 from pydantic import Field, field_validator
 
-from twinspire_core.config.tables.base import ADDED, Duration, Strict
+from twinspire_core.config.tables.base import ADDED, Duration, Place, Strict
 from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
 
 
@@ -32,7 +32,7 @@ class PipelineConfig(Strict):
         ),
     )
     retries: int = Field(3, ge=0, description="How often a stage that asks to be tried again is.")
-    work_root: str = Field(
+    work_root: Place = Field(
         "work", description="Working files of the stages. Local path or `gs://`."
     )
 
@@ -68,7 +68,7 @@ class IndexConfig(Strict):
 class RegistryConfig(Strict):
     """Where versions are published, and how long things are kept."""
 
-    root: str = Field("registry", description="Local path or `gs://`.")
+    root: Place = Field("registry", description="Local path or `gs://`.")
     keep_versions: int = Field(14, ge=1, description="Versions kept by `prune`.")
     keep_days: int = Field(
         30, ge=1, description="Days kept by `prune`, back from the newest that was run."
