@@ -9,10 +9,13 @@ Refused when it is beyond `gate.max_drop` and its interval lies below no loss
 slices   the same of users by their earlier events. Refused when the whole interval is beyond
 `gate.max_slice_drop`: several are looked at day after day, so that only what is sure
 counts
+nobody   a day on which fewer than two users can be measured, after one that had enough: whatever is wrong
+with the day, nobody can tell what the version is worth
 """
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from index_builder.gate.comparison import (
     LEAST_DIFFERENT,
@@ -29,6 +32,44 @@ from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.contracts.measures import value_of
 
 _CHANCE = "; this may be chance"
+FEWEST = 2
+"""Users to measure: what one user got says nothing of what others get."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredUsers:
+    """Users of a day on whom a version can be measured, as they have a history.
+
+    Attributes:
+      now: of the day.
+      before: of the baseline's day; 0 without a baseline.
+      of: all users of the day.
+      ids: the form that most user ids of the day have, `whole numbers` say.
+      ids_before: that of the days before; empty like `ids` where it is not known.
+    """
+
+    now: int
+    before: int
+    of: int
+    ids: str = ""
+    ids_before: str = ""
+
+
+def judge_measurable(users: MeasuredUsers, gate: GateConfig) -> Iterator[Finding]:
+    """Refuses a day on which hardly anybody can be measured, where the day before had enough users."""
+    if users.now >= FEWEST or users.before < gate.min_users:
+        return
+    changed = ""
+    if users.ids != users.ids_before and users.ids and users.ids_before:
+        changed = (
+            f": user ids were {users.ids_before} and are {users.ids} now, so that all look new"
+        )
+    yield Finding(
+        True,
+        f"{users.now} of the day's {users.of:,} users have a history to measure the version on, on the"
+        f" baseline's day {users.before:,} had{changed}. Nobody can tell whether it is worse: mend the"
+        " logs, and run the day again",
+    )
 
 
 def judge_drops(

@@ -1,5 +1,7 @@
 """The gate: whether a version may go live. A pure function of measured figures.
 
+    nobody   hardly a user to measure, where the day before had enough; as the next in
+             index_builder/gate/quality_drop_rule.py
     drop     `gate.metric` of the version against its baseline's, of all users and of each slice
              (index_builder/gate/quality_drop_rule.py)
     memory   the same against the best version accepted in the 30 days before
@@ -34,7 +36,12 @@ from index_builder.gate.limits import below, judge_limits, judge_mix_limits
 from index_builder.gate.memory_rule import LineMemory, compare_with_best, judge_memory
 from index_builder.gate.pooled_days import PooledDays
 from index_builder.gate.popularity_lift_rule import judge_popularity_lift, lift_of_line
-from index_builder.gate.quality_drop_rule import judge_drops, judge_mix_drops
+from index_builder.gate.quality_drop_rule import (
+    MeasuredUsers,
+    judge_drops,
+    judge_measurable,
+    judge_mix_drops,
+)
 from index_builder.gate.ranker_rule import judge_ranker
 from index_builder.gate.served_rule import compare_with_sources, judge_served
 from index_builder.gate.skew_rule import judge_skew
@@ -62,6 +69,7 @@ class JudgedVersion:
         measured.
       items: size of the corpus.
       baseline_items: size of the baseline's corpus.
+      measurable: users of the day whom it could be measured on; None where that is not known.
       unread: features that are missing for the baseline, as the pipeline file has them in another
         form now.
       skew: how far features of what is served are from those trained on.
@@ -76,6 +84,7 @@ class JudgedVersion:
     index_recall: float | None
     items: int
     baseline_items: int | None
+    measurable: MeasuredUsers | None = None
     unread: Sequence[str] = ()
     skew: Sequence[FeatureSkew] = ()
 
@@ -88,6 +97,7 @@ def judge(measured: JudgedVersion, gate: GateConfig, index: IndexConfig) -> Gate
         mix_days = measured.memory.pool_served(measured.mix, gate)
     ranker = judge_ranker(measured.ranker, measured.served, measured.memory, gate)
     found = [
+        *(judge_measurable(measured.measurable, gate) if measured.measurable else ()),
         *judge_drops(measured.two_tower, gate, pooled=two_tower_days),
         *judge_memory(measured.two_tower, measured.memory, gate),
         *judge_popularity_lift(measured.two_tower, measured.lifts_before, gate),

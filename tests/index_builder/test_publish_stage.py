@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -105,6 +106,28 @@ def test_a_version_from_scratch_has_no_parent_and_is_judged_beside_the_one_befor
     second = publish_stage.run(made)
     assert made.parent.version == first and registry.manifest(second["version"]).parent is None
     assert second["refused"] and second["gate"]["baseline"] == 0.2
+
+
+def test_a_day_whose_user_ids_are_others_is_not_live(context, pipeline, registry, parent):
+    """Nobody of it has a history to be measured by."""
+    good = publish_stage.run(context(FIRST))["version"]
+    made = context(SECOND, users=0, parent=parent(pipeline, SECOND))
+    queries = pa.table(
+        {"_user": ["u1", "u2", "17", "18", "19"], "_day": [FIRST] * 2 + [SECOND] * 3}
+    )
+    file = pa.BufferOutputStream()
+    pq.write_table(queries, file)
+    storage.write_bytes(
+        f"{made.inputs['features']}/evaluation/0.parquet", file.getvalue().to_pybytes()
+    )
+    FeaturesReport(users=3).write(made.inputs["features"])
+    told = publish_stage.run(made)
+    assert registry.live() == good and not told["live"]
+    assert told["refused"] == [
+        "0 of the day's 3 users have a history to measure the version on, on the baseline's day 500"
+        " had: user ids were texts and are whole numbers now, so that all look new. Nobody can tell"
+        " whether it is worse: mend the logs, and run the day again"
+    ]
 
 
 def test_a_worse_version_is_stored_and_not_live(context, pipeline, registry, parent):

@@ -17,6 +17,7 @@ from tests.system.days import FIRST, SECOND, THIRD, registry_of, twinspire
 from twinspire.cli.show_lists import user_result
 from twinspire.runs import index_start, live_catalogue
 from twinspire.runs.day_run import DayRun
+from twinspire.runs.refresh import plan_refresh
 from twinspire_core import storage
 from twinspire_core.config.pipeline import load
 from twinspire_core.config.source_names import ANSWERING, SOURCE_NAMES
@@ -232,6 +233,20 @@ def test_a_catalogue_that_was_exchanged_is_refused(shop):
         and registry.log()[-1].action == "refuse"
         and len(registry.log()) == 3
     )
+
+
+def test_a_day_that_brings_nothing_new_is_refused_before_anything_is_made(shop):
+    """Windows would move on past all logs, until nothing is counted in them."""
+    registry, late = registry_of(shop), "2024-05-01"
+    live = registry.live()
+    told = twinspire("refresh", str(shop), "--date", late, check=4)
+    assert f"{late} has no logs, and no snapshot is newer" in told["reason"]
+    assert "Refresh 2024-03-14, the newest day with logs" in told["reason"]
+    assert attempts.latest(load(shop), date.fromisoformat(late), "refresh") is None
+    assert registry.live() == live
+    change(shop, "2024-04-30", gone=GONE)
+    run = DayRun(load(shop), date.fromisoformat(late))
+    assert plan_refresh(run, None, "auto").parent == live, "a newer snapshot is something new"
 
 
 def test_a_day_trained_later_does_not_bring_back_what_was_withdrawn(changed, tmp_path):

@@ -122,7 +122,8 @@ def refresh(
     Items are those of the newest snapshot at or before the day: new and changed ones are embedded,
     the others keep their vectors, withdrawn ones are gone. Popularity, co-occurrence and stored
     users count events up to the day, as far as they are there. The gate judges the index and how
-    much of the catalogue changed; exit 4 when refused.
+    much of the catalogue changed; exit 4 when refused. So is a day with neither logs nor a newer
+    snapshot, unless --promote yes.
     """
     with json_on_error("refresh", as_json) as known:
         known["day"] = date

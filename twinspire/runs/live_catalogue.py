@@ -53,9 +53,9 @@ def refresh(
       measured, the version.
 
     Raises:
-      GateRefused: the version was stored, and is not live. TryAgain: other towers went live
-      meanwhile. UsageError: the day or the features are not those of the towers. BadData: a
-      snapshot, or the version, is damaged.
+      GateRefused: the version was stored, and is not live; or nothing was made, as the day brings
+        nothing new. TryAgain: other towers went live meanwhile. UsageError: the day or the features
+        are not those of the towers. BadData: a snapshot, or the version, is damaged.
     """
     started = time.monotonic()
     run.read_log()

@@ -20,7 +20,7 @@ from twinspire_core import storage
 from twinspire_core.contracts import attempts, partials
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.stage_context import Promote, Reuse, StageContext
-from twinspire_core.errors import UsageError
+from twinspire_core.errors import GateRefused, UsageError
 
 _CHANGES = ("new", "changed", "withdrawn", "reused")
 
@@ -59,9 +59,12 @@ def plan_refresh(
     Raises:
       UsageError: nothing is live, the version is not one that a day may inherit from, or the day or
         the features are not those of the towers.
+      GateRefused: the day brings nothing new, and `promote` is not `yes`.
     """
     towers = _find_towers(run, version)
     _check_day(run, towers.holder)
+    if promote != "yes" and not unasked and towers.trained == towers.live:
+        _check_news(run)
     _check_features(run, towers.holder)
     digests = source_digests(run, "served")
     facts: dict[str, Any] = {
@@ -117,6 +120,29 @@ def _check_day(run: DayRun, holder: Manifest) -> None:
             f" was trained up to {holder.date}, and asked for is {run.day}. To go back to an"
             " earlier version: twinspire rollback PIPELINE"
         )
+
+
+def _check_news(run: DayRun) -> None:
+    """Refuses a day later than the live catalogue's that has neither logs nor a newer snapshot: windows
+    would move on without it, until nothing is counted in them.
+    """
+    from beam_jobs.ingest import day_files
+    from beam_jobs.ingest.day_files import SnapshotDays
+
+    live = str(run.state.live)
+    catalogue = run.state.corpus_date(live)
+    if run.day <= catalogue or day_files.files(run.pipeline, "events", run.day):
+        return
+    newest = (SnapshotDays(run.pipeline, table).at(run.day) for table in ("items", "users"))
+    if any(day and day > catalogue for day in newest):
+        return
+    logs = SnapshotDays(run.pipeline, "events").at(run.day)
+    remedy = f"Refresh {logs}, the newest day with logs" if logs and logs > catalogue else ""
+    raise GateRefused(
+        f"A refresh takes up logs or snapshots that are newer than the live catalogue, which is of"
+        f" {catalogue}; {run.day} has no logs, and no snapshot is newer. {live} stays live."
+        f" {remedy or 'Wait for the logs'}, or overrule this with --promote yes."
+    )
 
 
 def _check_features(run: DayRun, holder: Manifest) -> None:

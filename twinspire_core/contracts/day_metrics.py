@@ -5,6 +5,7 @@ The candidate is the day's version; the baseline is its parent. Lists that need 
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import ClassVar
 
 from twinspire_core.contracts.fusion_file import FittedOn
@@ -227,6 +228,18 @@ class DayMetrics(JsonFile):
         """Which kind of lists counted as this was measured, `KEPT` or `EXCLUDED`."""
         measured = self.holdout.candidate or self.progressive
         return measured.kind if measured else KEPT
+
+    def users_measured(self, day: date) -> int:
+        """Users of the day itself on whom versions were measured.
+
+        Args:
+          day: the day of the file; held-out users may be of days before as well.
+        """
+        if self.progressive:
+            return self.progressive.users or 0
+        remembered = self.line.get(str(day))
+        held_out = remembered.two_tower if remembered else None
+        return held_out.users if held_out else self.holdout.users
 
     @property
     def ranked_progressive(self) -> Measures | None:

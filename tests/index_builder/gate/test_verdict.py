@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from index_builder.gate.quality_drop_rule import MeasuredUsers
 from index_builder.gate.verdict import JudgedRefresh, judge_refresh
 from tests.index_builder.gate.gates import GATE, GOOD, INDEX, any_day, changed, gate, share, verdict
 from twinspire_core.contracts.features_report import FeatureSkew
@@ -17,6 +18,27 @@ from twinspire_core.metrics.bootstrap import interval, resampled_means
 
 def test_a_version_as_good_as_its_baseline_is_accepted():
     assert verdict().accepted and verdict().figures.baseline == 0.2 and verdict().notes == ()
+
+
+@pytest.mark.parametrize(
+    ("users", "said"),
+    [
+        ({"now": 0, "before": 200}, "0 of the day's 30 users have a history"),
+        ({"now": 1, "before": 5000}, "on the baseline's day 5,000 had. Nobody can tell"),
+        (
+            {"now": 0, "before": 200, "ids": "whole numbers", "ids_before": "texts"},
+            "user ids were texts and are whole numbers now",
+        ),
+        ({"now": 0, "before": 199}, None),  # too few to be measured before, too
+        ({"now": 0, "before": 0}, None),
+        ({"now": 2, "before": 5000}, None),
+    ],
+)
+def test_a_day_that_nobody_can_be_measured_on_is_refused_after_one_that_had_enough(users, said):
+    found = verdict(measurable=MeasuredUsers(**{"of": 30, **users}))
+    assert found.accepted == (said is None)
+    if said:
+        assert len(found.refused) == 1 and said in found.refused[0]
 
 
 @pytest.mark.parametrize(("recall", "accepted"), [(0.1801, True), (0.1799, False), (0.3, True)])
