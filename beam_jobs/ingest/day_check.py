@@ -3,6 +3,7 @@
 Imports no Beam.
 """
 
+import os
 import statistics
 import time
 from collections.abc import Iterable
@@ -20,6 +21,8 @@ from twinspire_core.terminal import console, doing
 
 _COMPARED_WEEKS = 7
 _POLL_SECONDS = 5.0
+_PARQUET = b"PAR1"
+"""Begins and ends a Parquet file."""
 
 
 def check(p: Pipeline, day: date) -> dict[str, float | None]:
@@ -30,7 +33,7 @@ def check(p: Pipeline, day: date) -> dict[str, float | None]:
       any, or None.
 
     Raises:
-      TryAgain: the day is not there, or not complete, after `source.wait`.
+      LogsLate: the day is not there, or not complete, after `source.wait`.
       NothingToDo: it is there, and has no rows.
       BadData: it has fewer rows than `source.min_share` of the usual number, or cannot be read.
     """
@@ -89,20 +92,43 @@ def _await(p: Pipeline, day: date) -> tuple[SourceFile, ...]:
         console.print(f"Waiting up to {p.source.wait} for {folder}")
     with doing(f"waiting for {folder}") as update:
         while True:
+            half = None
             # The marker is looked for before the files: it is written after them.
             if marker is None or storage.exists(awaited):
                 found = day_files.files(p, "events", day)
-                if found or marker is not None:
+                # With a marker the day is complete: what is cut off then stays so.
+                half = _half_copied(p, found) if marker is None else None
+                if half is None and (found or marker is not None):
                     return found
             left = deadline - time.monotonic()
             if left <= 0:
-                raise _not_there(p, day, awaited)
-            update(f"waiting for {awaited}, {left:.0f} s at the most")
+                raise _not_there(p, day, awaited, half)
+            update(f"waiting for {half or awaited}, {left:.0f} s at the most")
             time.sleep(min(_POLL_SECONDS, left))
 
 
-def _not_there(p: Pipeline, day: date, awaited: str) -> LogsLate:
+def _half_copied(p: Pipeline, files: Iterable[SourceFile]) -> str | None:
+    """A Parquet file that has begun and not ended, as while it is copied. Objects appear whole."""
+    for file in files:
+        if storage.is_remote(file.uri) or format_of(file.uri, p.source.format) != "parquet":
+            continue
+        with storage.open_bytes(file.uri) as raw:
+            first = raw.read(len(_PARQUET))
+            # What is whole begins and ends with it, and has some bytes between.
+            raw.seek(max(len(_PARQUET), raw.seek(0, os.SEEK_END) - len(_PARQUET)))
+            if _PARQUET.startswith(first) and raw.read() != _PARQUET:
+                return file.uri
+    return None
+
+
+def _not_there(p: Pipeline, day: date, awaited: str, half: str | None) -> LogsLate:
     waited = f" after a wait of {p.source.wait}" if p.source.wait else ""
+    if half:
+        return LogsLate(
+            f"The events of {day} are not all there yet: {half} begins as a Parquet file and does not"
+            f" end as one{waited}; it is being copied, or was cut off. Run the day again later; if the"
+            " file does not grow any more, deliver it again."
+        )
     newest = day_files.SnapshotDays(p, "events").at(date.max)
     there = f"the newest day that is there is {newest}" if newest else "no day is there"
     return LogsLate(

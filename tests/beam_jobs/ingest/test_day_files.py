@@ -12,7 +12,7 @@ import pytest
 from beam_jobs import day_plan
 from beam_jobs.ingest import day_check, day_files
 from twinspire_core.config.pipeline import load
-from twinspire_core.errors import BadData, NothingToDo, TryAgain
+from twinspire_core.errors import BadData, LogsLate, NothingToDo, TryAgain
 
 DAY = date(2018, 1, 1)
 
@@ -137,12 +137,36 @@ def test_a_day_with_far_fewer_rows_than_its_weekday_is_suspicious(shop, tmp_path
     assert day_check.check(shop("min_share = 0.1"), DAY)["rows"] == 18
 
 
-def test_a_truncated_file_is_bad_data(shop, tmp_path):
+@pytest.mark.parametrize("size", [0, 2, 4, 30, -7])
+def test_a_half_copied_file_makes_the_day_late_unless_a_marker_says_that_all_is_there(
+    shop, tmp_path, size
+):
+    lay(tmp_path, DAY, 3)
+    path = tmp_path / "events" / f"dt={DAY}" / "b.parquet"
+    whole = path.with_name("a.parquet").read_bytes()
+    path.write_bytes(whole[:size])
+    with pytest.raises(LogsLate, match=r"b\.parquet begins as a Parquet file and does not end"):
+        day_check.check(shop(), DAY)
+    path.with_name("_SUCCESS").touch()
+    with pytest.raises(BadData, match=r"b\.parquet cannot be read.*truncated"):
+        day_check.check(shop('done_marker = "_SUCCESS"'), DAY)
+    path.write_bytes(b"no Parquet at all")
+    with pytest.raises(BadData, match=r"b\.parquet cannot be read"):
+        day_check.check(shop(), DAY)
+    path.write_bytes(whole)
+    assert day_check.check(shop(), DAY)["rows"] == 6
+
+
+def test_a_half_copied_file_is_waited_for(shop, tmp_path, monkeypatch):
+    monkeypatch.setattr(day_check, "_POLL_SECONDS", 0.05)
     lay(tmp_path, DAY, 3)
     path = tmp_path / "events" / f"dt={DAY}" / "a.parquet"
-    path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(BadData, match=r"a\.parquet cannot be read.*truncated"):
-        day_check.check(shop(), DAY)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:50])
+    timer = threading.Timer(0.3, path.write_bytes, [whole])
+    timer.start()
+    assert day_check.check(shop('wait = "20s"'), DAY)["rows"] == 3
+    timer.join()
 
 
 def test_a_file_of_no_known_kind_is_bad_data(shop, tmp_path):
