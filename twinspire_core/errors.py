@@ -89,6 +89,10 @@ class NotItsTurn(TryAgain):
         return {"waits_for": [str(day) for day in self.waits_for]}
 
 
+class ParentChanged(TryAgain):
+    """Train the day again: another version is its parent now, as one was rolled back or filled in."""
+
+
 class LogsLate(TryAgain):
     """Run the day again when its logs are there."""
 

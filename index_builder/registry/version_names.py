@@ -14,13 +14,15 @@ _RULE = (
 )
 
 
-def find_version(text: str, state: State, pipeline: str) -> str:
+def find_version(text: str, state: State, pipeline: str, *, to_change: bool = False) -> str:
     """The id of the version that is meant.
 
     Args:
       text: an id, the beginning of one, or a day as 2017-10-16.
       state: what the log amounts to.
       pipeline: name of the recommender, for messages.
+      to_change: whether something is done to it. Then a day means its only version, whatever became of
+        that, and none where it has several.
 
     Raises:
       UsageError: no version is meant, or more than one; the candidates are listed.
@@ -30,6 +32,13 @@ def find_version(text: str, state: State, pipeline: str) -> str:
     known = [version for version in state.fate if version not in state.pruned]
     begun = [version for version in known if text and version.startswith(text)]
     day = _day(text)
+    if day and to_change and len(begun) == 1:
+        return begun[0]
+    if day and to_change and begun:
+        raise UsageError(
+            f"A day names its version only where it has one; of {text} {pipeline} has {len(begun)}:"
+            f" {_listed(begun, state)}. Give the id of the one that you mean."
+        )
     if day:
         accepted = [version for version in state.by_day() if version_date(version) == day]
         if accepted:

@@ -75,9 +75,13 @@ class Versions:
         last = self._log_files.newest()
         return last.live if last else None
 
-    def find(self, text: str | None = None) -> str:
+    def find(self, text: str | None = None, *, to_change: bool = False) -> str:
         """The version that is meant by its id, by a beginning of it, or by its day; by default the
         live one.
+
+        Args:
+          text: what somebody typed.
+          to_change: as `find_version` takes it.
 
         Raises:
           UsageError: nothing is live, or the text means no version or more than one.
@@ -94,7 +98,7 @@ class Versions:
         # Saves reading the log
         if is_id(text) and storage.exists(self._place("versions", text, manifest.FILE)):
             return text
-        return find_version(text, self.state(), self.pipeline)
+        return find_version(text, self.state(), self.pipeline, to_change=to_change)
 
     def manifest(self, version: str) -> Manifest:
         """The manifest of a stored version.

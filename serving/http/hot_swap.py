@@ -116,6 +116,11 @@ class LiveVersion:
                 self._registry.keep(self.current.version.home)
             wanted = self._registry.live()
             present = self.current.version.id if self.current else None
+            if wanted is None and present:
+                raise BadData(
+                    f"A registry's log says which version is live; that in {self._registry.root} is"
+                    " gone. Restore or mount it."
+                )
             if wanted is None or wanted == present:
                 self.failure = None
             elif not self._waits(wanted):

@@ -62,6 +62,15 @@ def test_what_has_changed_in_the_pipeline_file_is_named(edited, was, now, stage)
         assert found[day]["command"] == f"twinspire run {file} --date {day}"
 
 
+def test_days_of_a_shop_that_is_copied_stay_done(shop):
+    """`shop` is a copy, in another folder."""
+    found = states(shop)
+    assert [(found[day]["state"], found[day]["reason"]) for day in (FIRST, SECOND)] == [
+        ("published", ""),
+        ("published", ""),
+    ]
+
+
 def test_the_summary_of_a_day_tells_of_the_week_before_it(two_days, edited):
     def attention(file):
         return twinspire("summary", str(file), "--date", SECOND)["attention"]

@@ -29,7 +29,8 @@ _ABANDONED = 24 * 3600
 _FILLING_IN = timedelta(days=1)
 """How long after an old day was run the one after it may be begun, which goes on from its version."""
 VersionArgument = Annotated[
-    str, typer.Argument(metavar="VERSION", help="Id, a beginning of it, or day.")
+    str,
+    typer.Argument(metavar="VERSION", help="Id, a beginning of it, or a day that has one version."),
 ]
 Reason = Annotated[
     str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept in the log.")
@@ -46,7 +47,11 @@ def promote(
     version: VersionArgument,
     despite_gate: Annotated[
         str | None,
-        typer.Option("--despite-gate", metavar="REASON", help="Overrule the gate, and say why."),
+        typer.Option(
+            "--despite-gate",
+            metavar="REASON",
+            help="Overrule the gate, or a rollback, and say why.",
+        ),
     ] = None,
     reason: Reason = None,
     as_json: JsonLine = False,
@@ -54,9 +59,8 @@ def promote(
     """Make a stored version live."""
     registry = registry_of(open_pipeline(pipeline))
     why = despite_gate or reason or "promoted by hand"
-    entry = registry.promote(
-        registry.find(version), reason=why, despite_gate=despite_gate is not None
-    )
+    chosen = registry.find(version, to_change=True)
+    entry = registry.promote(chosen, reason=why, despite_gate=despite_gate is not None)
     say(f"{entry.version} is live.")
     end_with_json(entry.model_dump(mode="json"), as_json)
 
@@ -68,7 +72,7 @@ def rollback(
         typer.Option(
             "--to",
             metavar="VERSION",
-            help="Id, a beginning of it, or day; by default the one live before.",
+            help="Id, a beginning of it, or a day that has one version; by default the one live before.",
         ),
     ] = None,
     reason: Reason = None,
@@ -77,7 +81,7 @@ def rollback(
     """Go back to an earlier version; later days do not inherit from the ones rolled back."""
     registry = registry_of(open_pipeline(pipeline))
     before = registry.live()
-    target = registry.find(to) if to else None
+    target = registry.find(to, to_change=True) if to else None
     entry = registry.rollback(target, reason=reason or "rolled back by hand")
     undone = ", ".join(entry.rolled_back) or "none"
     say(f"{entry.version} is live, {before} was. Not inherited from any more: {undone}.")
@@ -92,7 +96,7 @@ def pin(
 ) -> None:
     """Keep a version from being pruned."""
     registry = registry_of(open_pipeline(pipeline))
-    chosen = registry.find(version)
+    chosen = registry.find(version, to_change=True)
     if remove:
         registry.unpin(chosen)
     else:
@@ -164,12 +168,14 @@ def prune(
 
 
 def _day_to_come(pipeline: Pipeline, registry: Registry, today: date) -> date:
-    """The day after the newest with working files or a version, from which days are counted back. Where
+    """The day after the newest that was run or has a version, from which days are counted back. Where
     all goes well it is today. It is never later: a folder of a day that has not come yet, as a wrong
     clock makes it, would have all others deleted.
     """
     made = [one.corpus_date for one in registry.statuses() if one.stored]
-    newest = max([*made, *attempts.days(pipeline)], default=today)
+    days = reversed(attempts.days(pipeline))
+    run = next((day for day in days if attempts.was_run(pipeline, day)), None)
+    newest = max([*made, *([run] if run else [])], default=today)
     return today if newest >= today else newest + timedelta(days=1)
 
 

@@ -33,10 +33,10 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import COUNTED_FOR
 from twinspire_core.config.tables.base import ADDED, BEFORE, SINCE, WAS
 
-DEFAULTS = 3
+DEFAULTS = 4
 """Which defaults of the pipeline file stages are made with now: 1 in release 0.2.0, 2 since
-`train.slot_decay`, 3 since `beam.shards` changes no result. Attempts say so, but for those of
-release 0.1.0: 0.
+`train.slot_decay`, 3 since `beam.shards` changes no result, 4 since a shop may be moved with its
+registry (`registry.root`). Attempts say so, but for those of release 0.1.0: 0.
 """
 
 

@@ -90,22 +90,18 @@ def day_statuses(
       pipeline: whose.
       first: the first day; by default the first that was run (or has logs, where none was), but
         at most `most` days up to the newest that was run.
-      last: the last day; by default the newest that was run or has logs.
+      last: the last day; by default the newest that was run or has logs, and then days that were only
+        tried.
       most: how many days at most, without `first`.
     """
     from beam_jobs.ingest import day_files
 
     with_logs = set(day_files.folder_days(pipeline, "events"))
     worked_on = set(attempts.days(pipeline))
-    if not with_logs | worked_on:
+    days = _days_shown(pipeline, with_logs, worked_on, first, last, most)
+    if not days:
         return
-    if last is None:
-        last = max(with_logs | worked_on)
-    if first is None:
-        # Counted back from the newest day that was run: logs may go on long after it.
-        newest_run = max(worked_on, default=last)
-        first = max(min(worked_on or with_logs), newest_run - timedelta(days=most - 1))
-    run = DayRun(pipeline, last)
+    run = DayRun(pipeline, days[-1])
     newest = {
         one.date: one
         for one in reversed(run.registry.statuses())
@@ -114,8 +110,7 @@ def day_statuses(
     }
     kept = partials.by_day(partials.place(pipeline))
     without_state: set[str] = set()
-    day = first
-    while day <= last:
+    for day in days:
         of_day = run.of_day(day)
         found = _status(of_day, newest.get(day), day in with_logs, day in worked_on)
         runs = found.trains and day in with_logs
@@ -126,7 +121,32 @@ def day_statuses(
             why = f"The working files of its parent, {gone}, are gone."
             found = replace(found, from_scratch=True, reason=f"{found.reason} {why}".strip())
         yield replace(found, partial_bytes=kept[day].size if day in kept else 0)
-        day += timedelta(days=1)
+
+
+def _days_shown(
+    pipeline: Pipeline,
+    with_logs: set[date],
+    worked_on: set[date],
+    first: date | None,
+    last: date | None,
+    most: int,
+) -> list[date]:
+    """The days that `day_statuses` looks at, oldest first. Days that have no logs and were only tried
+    move no bound: where logs are old, a run without a date tries yesterday.
+    """
+    run = {day for day in worked_on if day in with_logs or attempts.was_run(pipeline, day)}
+    known = with_logs | run or worked_on
+    if not known:
+        return []
+    end = last or max(known)
+    if first is None:
+        # Counted back from the newest day that was run: logs may go on long after it.
+        newest_run = max(run, default=end)
+        first = max(min(run or known), newest_run - timedelta(days=most - 1))
+    shown = [first + timedelta(days=n) for n in range((end - first).days + 1)]
+    if last is None:
+        shown += sorted(day for day in worked_on if day > end and day >= first)
+    return shown
 
 
 def _parent_without_state(run: DayRun) -> str | None:
@@ -202,7 +222,7 @@ def _without_version(run: DayRun, ended: str, why: str, *, has_folder: bool) -> 
     if ended in ("late", "skipped") and not there:
         return ended, "It had no logs when it was run, and has none now."
     if ended == "late":
-        return ended, "It had no logs when it was run; now there are some."
+        return ended, "Its logs were not there, or not whole, when it was run; now there are some."
     if ended:
         return ended, why
     if there:

@@ -18,18 +18,20 @@ from twinspire.runs.stage_tasks import plan_stage
 from twinspire.runs.stages import FEATURES, STAGES, Stage
 from twinspire.runs.staleness import late_events
 from twinspire.runs.task_attempts import complete
+from twinspire_core.contracts import attempts
 from twinspire_core.contracts.stage_context import Mode, Promote
 from twinspire_core.errors import (
     GateRefused,
     LogsLate,
     NothingToDo,
     NotItsTurn,
+    ParentChanged,
     RunnerFailed,
     TryAgain,
     in_one_line,
 )
 from twinspire_core.storage.disk_errors import explain
-from twinspire_core.terminal import doing
+from twinspire_core.terminal import console, doing
 
 
 def run_stage(
@@ -166,7 +168,13 @@ def _run_stage(
         _await_turn(run)
     # Not earlier: the day that was waited for has published, and is the parent now.
     run.read_log()
-    task = plan_stage(run, stage, mode, promote, reuse=reuse)
+    try:
+        task = plan_stage(run, stage, mode, promote, reuse=reuse)
+    except ParentChanged:
+        if run.lease is None:  # somebody typed this one stage, and decides about the others
+            raise
+        _train_again(run, stage)
+        task = plan_stage(run, stage, mode, promote, reuse=reuse)
     attempt, status = complete(run, task, force=force)
     parent = task.context.parent
     result = {
@@ -184,6 +192,22 @@ def _run_stage(
         # The attempt tells what was live when it was made.
         result["live"] = run.is_live(attempt.summary["version"])
     return result
+
+
+def _train_again(run: DayRun, stage: Stage) -> None:
+    """Makes the stages before one again, from training on: to try that one stage again, as a scheduler
+    does, would find the same.
+    """
+    console.print(
+        f"{run.day} is trained again: the version that it went on from was rolled back meanwhile, or a"
+        " day before it was filled in.",
+        soft_wrap=True,
+    )
+    names = list(STAGES)
+    trained = attempts.latest(run.pipeline, run.day, str(stage.same_parent_as))
+    mode: Mode = trained.mode if trained else "incremental"
+    for name in names[names.index(str(stage.same_parent_as)) : names.index(stage.name)]:
+        _run_stage(run, STAGES[name], mode, force=False, promote="auto", reuse=True)
 
 
 def _await_turn(run: DayRun) -> None:

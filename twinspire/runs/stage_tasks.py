@@ -22,7 +22,7 @@ from twinspire_core.contracts.stage_context import (
     Reuse,
     StageContext,
 )
-from twinspire_core.errors import BadData, UsageError
+from twinspire_core.errors import BadData, ParentChanged, UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,8 @@ def plan_stage(
       reuse: whether what earlier runs made of logs is used, and added to.
 
     Raises:
-      UsageError: an earlier stage is not done, or was done for something else.
+      UsageError: an earlier stage is not done, or was done for something else. ParentChanged: the
+      day was trained from another parent than it has now.
     """
     earlier = _earlier_attempts(run, stage)
     nearest = earlier[stage.after] if stage.after else None
@@ -193,10 +194,10 @@ def _check_mode(day: date, mode: Mode, features: Attempt) -> None:
 def _check_parent(day: date, trained: Attempt, parent: Parent | None) -> None:
     version = parent.version if parent else None
     if trained.parent != version:
-        raise UsageError(
+        raise ParentChanged(
             "A version is published beside the parent that it was trained and measured against;"
             f" {day} was trained when that was {trained.parent}, and now it is {version}: a day was"
-            f" filled in or rolled back since. Run `twinspire train PIPELINE --date {day}` again."
+            f" filled in or rolled back since. Run the day again: `twinspire run PIPELINE --date {day}`."
         )
 
 

@@ -94,6 +94,8 @@ class Stage:
 
 # Files had the rows of a shard of the users.
 _UNTIL_FILES_WERE_FIXED = {"beam.shards": 3}
+# It is an absolute path. Whether a registry has the version is looked up, wherever that is.
+_UNTIL_SHOPS_MOVED = {"registry.root": 4}
 FEATURES = Stage(
     name="features",
     load=_features,
@@ -159,7 +161,8 @@ PUBLISH = Stage(
     name="publish",
     load=_publish,
     after="index",
-    config=("gate", "serving", "corpus", "index.recall_target", "registry.root"),
+    config=("gate", "serving", "corpus", "index.recall_target"),
+    config_before=_UNTIL_SHOPS_MOVED,
     inherits=True,
     publishes=True,
     same_parent_as="train",
@@ -183,9 +186,8 @@ REFRESH = Stage(
         "index",
         "gate",
         "serving",
-        "registry.root",
     ),
-    config_before=_UNTIL_FILES_WERE_FIXED,
+    config_before=_UNTIL_FILES_WERE_FIXED | _UNTIL_SHOPS_MOVED,
     publishes=True,
     output_is_version=True,
 )

@@ -70,9 +70,15 @@ def day_uri(pipeline: Pipeline, day: date) -> str:
 
 
 def days(pipeline: Pipeline) -> list[date]:
-    """Days that have working files, oldest first."""
+    """Days that have working files, oldest first; those of some say only that a run was tried."""
     found = map(day_of, storage.list_names(place(pipeline)))
     return sorted(day for day in found if day is not None)
+
+
+def was_run(pipeline: Pipeline, day: date) -> bool:
+    """Whether a stage of the day has committed. A day whose logs never came has a folder as well."""
+    stages = storage.list_names(day_uri(pipeline, day))
+    return any(latest(pipeline, day, stage) for stage in stages)
 
 
 def day_of(folder: str) -> date | None:

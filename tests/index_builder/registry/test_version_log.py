@@ -61,6 +61,17 @@ def test_of_a_day_the_newest_is_the_one_accepted_last():
     assert find_version("2017-10-06", log_of(*LOG, again), "shop") == "2017-10-06-ff33ff33"
 
 
+def test_a_day_with_several_versions_means_none_where_something_is_to_be_changed():
+    log = log_of(*LOG)
+    with pytest.raises(
+        UsageError, match=r"has 3: 2017-10-06-ff33ff33 \(refused\), 2017-10-06-ab22"
+    ):
+        find_version("2017-10-06", log, "shop", to_change=True)
+    assert find_version("2017-10-06-ab", log, "shop", to_change=True) == "2017-10-06-ab22ab22"
+    for day, alone in (("2017-10-08", "cc55cc55"), ("2017-10-07", "bb44bb44")):  # live, refused
+        assert find_version(day, log, "shop", to_change=True) == f"{day}-{alone}"
+
+
 def test_one_version_alone_is_named_by_any_beginning():
     assert find_version("2", log_of(LOG[0]), "shop") == LOG[0][1]
 

@@ -363,6 +363,10 @@ def test_a_registry_that_cannot_be_read_changes_nothing(pipeline, towers, tmp_pa
     entry.write_text(whole[:20])
     live.look()
     assert (live.current.version.id, live.failure.version) == (first, None)
+    entry.unlink()
+    live.look()
+    assert live.current.version.id == first
+    assert "which version is live; that in" in live.failure.error and live.failure.tries == 2
     entry.write_text(whole)
     live.look()
     assert (live.current.version.id, live.failure) == (first, None)

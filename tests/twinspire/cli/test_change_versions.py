@@ -19,6 +19,7 @@ from twinspire_core.config.pipeline import load
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
 from twinspire_core.contracts.manifest import File, Manifest
+from twinspire_core.errors import UsageError
 
 DAY = date(2024, 2, 21)
 
@@ -98,8 +99,8 @@ def backfilled(tmp_path):
         uri = commit(pipeline, day, "train")
         staged = tmp_path / "staged"
         staged.mkdir(exist_ok=True)
-        (staged / "file").write_text(str(day))
-        digest = hashlib.sha256(str(day).encode()).hexdigest()
+        (staged / "file").write_text(uri[-10:])
+        digest = hashlib.sha256(uri[-10:].encode()).hexdigest()
         described = Manifest.create(
             pipeline="shop",
             day=day,
@@ -144,6 +145,28 @@ def test_a_day_that_has_not_come_yet_makes_no_other_old(backfilled, tmp_path):
         run(date.today() - timedelta(days=n))
     (tmp_path / "work/shop/dt=2999-01-01/train").mkdir(parents=True)
     assert pruned(file, "--keep", "0") == ([], [])
+
+
+def test_a_day_that_was_only_tried_makes_no_other_old(backfilled):
+    """Where logs are old, `twinspire run` without a date finds that yesterday is late."""
+    file, run = backfilled
+    for n in (0, 1):
+        run(DAY + timedelta(days=n))
+    yesterday = date.today() - timedelta(days=1)
+    run_leases.release_day(load(file), yesterday, "a run", lease_records.LATE)
+    assert pruned(file, "--keep", "0") == ([], [])
+
+
+@pytest.mark.parametrize("command", [("promote",), ("rollback", "--to"), ("pin",)])
+def test_a_day_with_two_versions_means_none_that_is_to_be_changed(backfilled, command):
+    file, run = backfilled
+    first, second = (run(DAY) for _ in range(2))
+    live = Registry(load(file).registry.root, "shop").live()
+    name, *option = command
+    done = CliRunner().invoke(app, [name, str(file), *option, str(DAY)])
+    assert isinstance(done.exception, UsageError)
+    assert all(one in str(done.exception) for one in (f"{second} (live)", f"{first} (accepted)"))
+    assert Registry(load(file).registry.root, "shop").live() == live == second
 
 
 def test_a_run_of_an_old_day_keeps_the_version_that_it_goes_on_from(backfilled):

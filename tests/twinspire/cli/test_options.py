@@ -86,7 +86,16 @@ def test_also_in_errors_of_what_knows_no_command_line(here):
     [
         ("partition", "s3://logs/a.csv", "--out", "events/{date}", "--time", "t"),
         ("partition", "a.csv", "--out", "s3://logs/events", "--time", "t"),
-        ("partition", "a.csv", "--out", "events/{date}", "--time", "t", "--rejected", "s3://logs/bad"),
+        (
+            "partition",
+            "a.csv",
+            "--out",
+            "events/{date}",
+            "--time",
+            "t",
+            "--rejected",
+            "s3://logs/bad",
+        ),
         ("init", "s3://logs/events"),
         ("init", "a.csv", "--items", "s3://logs/items.csv"),
         ("init", "a.csv", "--out", "s3://logs/shop.toml"),

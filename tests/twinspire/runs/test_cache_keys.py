@@ -17,7 +17,7 @@ from twinspire_core import messages
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.base import ADDED, was
 from twinspire_core.config.tables.data import SourceConfig
-from twinspire_core.config.tables.deployment import BeamConfig, ServingConfig
+from twinspire_core.config.tables.deployment import BeamConfig, RegistryConfig, ServingConfig
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.config.tables.training import FrequencyConfig, TrainConfig
 from twinspire_core.contracts import attempts
@@ -92,6 +92,16 @@ def test_how_many_shards_work_makes_no_day_stale():
             for name, s in STAGES.items()
             if config_digest(one, s, defaults) != config_digest(other, s, defaults)
         } == stale
+
+
+def test_another_registry_makes_no_day_stale():
+    """Its path was in the keys: what was made then stays done where it was made."""
+    one = pipeline()
+    other = one.model_copy(update={"registry": RegistryConfig(root="/moved/registry")})
+    for defaults, stale in ((0, True), (3, True), (DEFAULTS, False)):
+        for stage in (STAGES["publish"], REFRESH):
+            found = config_digest(one, stage, defaults) != config_digest(other, stage, defaults)
+            assert found == stale, (stage.name, defaults)
 
 
 class LaterFrequency(FrequencyConfig):

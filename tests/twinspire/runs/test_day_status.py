@@ -37,7 +37,10 @@ def test_each_day_is_said_to_be_what_it_is(shop, tmp_path):
         29: "missing",
     }
     assert (found[20].version, found[20].live, found[21].version) == (live, True, refused)
-    assert found[24].reason == "It had no logs when it was run; now there are some."
+    assert (
+        found[24].reason
+        == "Its logs were not there, or not whole, when it was run; now there are some."
+    )
     assert found[22].remedy() == "twinspire run PIPELINE --date 2024-02-22"
     assert found[21].remedy() == f"twinspire show PIPELINE {refused}"
     assert found[20].remedy() == ""
@@ -125,6 +128,16 @@ def test_days_are_those_since_the_first_that_was_run_but_not_all_of_a_long_line(
     run_leases.release_day(pipeline, day(25), "a run", "failed")
     assert [one.day.day for one in day_statuses(pipeline, most=3)] == list(range(23, 30))
     assert [one.day.day for one in day_statuses(pipeline, day(20), day(21))] == [20, 21]
+
+
+def test_a_day_that_was_only_tried_hides_no_day_that_was_run(shop):
+    """Where logs are old, `twinspire run` without a date tries yesterday."""
+    pipeline, _ = shop
+    run_leases.release_day(pipeline, day(22), "a run", "failed")
+    run_leases.release_day(pipeline, date(2026, 11, 28), "a run", "late")
+    found = [(one.day, one.state) for one in day_statuses(pipeline)]
+    assert [one for one, _ in found] == [*map(day, range(22, 30)), date(2026, 11, 28)]
+    assert (found[0][1], found[-1][1]) == ("failed", "late")
 
 
 def test_days_of_which_the_same_is_to_be_said_are_put_together():

@@ -14,6 +14,7 @@ from twinspire_core.errors import (
     LogsLate,
     NothingToDo,
     NotItsTurn,
+    ParentChanged,
     TryAgain,
 )
 
@@ -158,3 +159,27 @@ def test_the_day_that_was_waited_for_is_the_parent(shop, monkeypatch, planned):
     assert planned == [result["parent"]] and planned[0].startswith("2024-02-20")
     later = publish(20, first, sources=sources)
     assert runner.run_stage(run, "embed")["parent"] == later
+
+
+def test_a_day_whose_parent_is_rolled_back_meanwhile_is_trained_again(shop, monkeypatch, planned):
+    """In a run of the whole day; to publish alone it is an error that asks for that."""
+    pipeline, _ = shop
+    pipeline.train = SimpleNamespace(wait=timedelta(0))
+    plan, made = runner.plan_stage, []
+
+    def plan_stage(run, stage, mode, promote, **options):
+        if stage.name == "publish" and "train" not in made:
+            raise ParentChanged("it was rolled back")
+        made.append(stage.name)
+        return plan(run, stage, mode, promote, **options)
+
+    done = SimpleNamespace(uri="", summary={"version": "a version"})
+    monkeypatch.setattr(runner, "plan_stage", plan_stage)
+    monkeypatch.setattr(runner, "complete", lambda *_, **__: (done, "done"))
+    monkeypatch.setattr(runner, "catch_up", lambda *_, **__: {})
+    with pytest.raises(ParentChanged) as raised:
+        runner.run_stage(DayRun(pipeline, DAY), "publish")
+    assert (raised.value.exit_code, made) == (75, [])
+    runner.run_stage(DayRun(pipeline, DAY, lease="mine"), "publish")
+    assert made == ["train", "embed", "index", "publish"]
+    assert run_leases.state(pipeline, DAY) == "published"
