@@ -28,6 +28,8 @@ _CLOCKS = (
     *("", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %I:%M:%S %p", " %I:%M %p", " %H:%M:%S %z"),
     *(", %H:%M:%S", ", %H:%M", ", %I:%M:%S %p", ", %I:%M %p", "T%H:%M:%S", "T%H:%M"),
 )
+_SHORT_YEAR = re.compile(r"\d{1,2}\D\d{1,2}\D\d{2}(\D|$)")
+"""What `%y` reads. It would also read the end of a version such as 1.2.0."""
 _WHOLE = ("%Y%m%d%H%M%S", "%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S %z %Y")
 _FORMATS = (*(day + clock for day, clock in product(_DATES, _CLOCKS)), *_WHOLE)
 
@@ -81,7 +83,12 @@ def _of_text(text: pl.Series) -> list[TimeForm]:
     """Formats that read the text, that of the shortest span first: days taken for months scatter
     a week over the year.
     """
-    written = {form for one in text.head(_TRIED_FIRST) for form in _BY_SHAPE.get(_shape(one), ())}
+    written = {
+        form
+        for one in text.head(_TRIED_FIRST)
+        for form in _BY_SHAPE.get(_shape(one), ())
+        if "%y" not in form or _SHORT_YEAR.match(one)
+    }
     forms = [TimeForm(format=form) for form in sorted(written)]
     # %B reads all that %b reads, and comes before it: of forms that read the same, the last stays.
     readings = {_reading(text, form): form for form in forms if _fits(text, form)}

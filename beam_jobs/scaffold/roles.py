@@ -2,17 +2,16 @@
 a sample, by what the columns are called and by what they hold.
 """
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import polars as pl
 
 from beam_jobs.ingest.column_values import holds_bytes
 from beam_jobs.partitioning.time_forms import TimeForm, forms_of, is_sure
-from beam_jobs.scaffold import feature_draft
+from beam_jobs.scaffold import feature_draft, names
+from beam_jobs.scaffold.names import Role as Role
 
-Role = Literal["user", "item", "time", "event"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
@@ -50,69 +49,13 @@ class Proposal(NamedTuple):
 Ask = Callable[[Proposal], str | None]
 """Asks a person which column has a role; None: no column has it, which only an event may say."""
 
-_USERS = (
-    "user customer cust client member account acct visitor buyer household hshd shopper subscriber"
-    " reader viewer listener person people player patient guest patron borrower profile consumer"
-    " uid userid reviewer student learner employee passenger rider traveler owner purchaser"
-    " kunde kunden kundennr kundennummer nutzer benutzer besucher utilisateur usuario cliente"
-    " cuid puid guid muid uuid"
-)
-_DEVICES = (
-    "device cookie anonymous anon email mail login username msisdn phone loyalty card contact"
-)
-_SESSIONS = "session visit sid ip author name who"
-_ITEMS = (
-    "item product prod article artikel movie film track song video sku asin isbn isbn10 isbn13 ean"
-    " ean13 gtin upc content listing book news offer goods game recipe story document doc episode"
-    " podcast course restaurant poi venue hotel property artnr stockcode plu pid iid itemid nid"
-    " produit producto produkt articulo material variant clip lesson artist album"
-)
-_PAGES = "post page show series url stock title app job ad business thing what object entity media"
-_TIMES = (
-    "time date datetime timestamp ts at when created epoch day dat zeit datum zeitpunkt"
-    " zeitstempel fecha hora heure moment occurred ordered clicked visited viewed watched purchased"
-    " played rated bought borrowed utc timestr dt eventtime instant"
-)
-_EVENTS = "event action behavior behaviour interaction activity verb operation"
-_KINDS = "type kind status"
-_VERBS = re.compile(
-    r"view|click|buy|bought|purchas|cart|basket|transaction|order|like|play|watch|listen|read"
-    r"|impression|rating|rate|wish|remove|add|search|share|save|favou?r|open|borrow|book|visit"
-    r"|detail|checkout|pv|fav|kauf|warenkorb|ansicht|compra"
-)
-_ID_WORDS = (
-    "id ids key code no nr num number uuid guid hash token identifier nummer ident idx index"
-)
-# What is told of someone or something that the log was not kept about.
-_OTHER = "last prev previous next parent ref referrer referring related recommended similar root"
-# Times of a user, an item, or of how the row was made, rather than of the event.
-_OTHER_TIMES = (
-    "birth birthday birthdate dob release released release published publish publication expiry"
-    " expires expired expiration valid signup registered registration joined join delivery"
-    " delivered due update updated modified changed loaded load ingested ingest inserted processed"
-    " end ended stop until deleted first last member since exported imported etl partition start"
-    " started shipped ship arrival sale"
-)
-
-
 Forms = Mapping[str, list[TimeForm]]
 """How the times of each column are written; none, if it holds no times."""
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_STRENGTHS: dict[Role, Sequence[tuple[frozenset[str], int]]] = {
-    "user": [(_words(_USERS), 3), (_words(_DEVICES), 2), (_words(_SESSIONS), 1)],
-    "item": [(_words(_ITEMS), 3), (_words(_PAGES), 2)],
-    "time": [(_words(_TIMES), 3)],
-    "event": [(_words(_EVENTS), 3), (_words(_KINDS), 2)],
-}
-_ITEM_WORDS = _words(_ITEMS)
-_NAMED = 2
-"""Strength of a name, at least, that needs no question."""
 _FEW = 5
+_ID_SCORE = 1.0
+"""Of a column that is called an id, of nothing else that is known, and whose values come again."""
 _ENOUGH_ROWS = 50
 _TOLD_APART = 0.95
 
@@ -151,12 +94,12 @@ def key_of(rows: pl.DataFrame, role: Role, ids: pl.Series) -> str | None:
     scores = {}
     for column in rows.columns:
         if _can_be_id(rows[column]):
-            strength = _strength(column, role)
+            strength = names.strength(column, role)
             known = wanted.is_in(rows[column].cast(pl.String).unique().implode()).sum()
             is_key = rows[column].n_unique() == len(rows)
             scores[column] = 10 * known / max(1, len(wanted)) + strength + is_key * bool(strength)
     best = max(scores, key=lambda column: scores[column], default=None)
-    return best if best is not None and scores[best] >= _NAMED else None
+    return best if best is not None and scores[best] >= names.NAMED else None
 
 
 class _Scored(NamedTuple):
@@ -175,44 +118,6 @@ def _best_first(scored: list[_Scored]) -> list[_Scored]:
     return sorted(scored, key=lambda one: -one.score)
 
 
-def words_of(column: str) -> list[str]:
-    """The words of a column's name: `clickUserID`, `click.user_id` and `click_userid` are alike."""
-    words: list[str] = []
-    for word in feature_draft.snake(column).split("_"):
-        stem = next((w for w in _ID_SUFFIXES if word.endswith(w) and len(word) > len(w) + 1), "")
-        head = word.removesuffix(stem)
-        if stem and head in _ALL_WORDS:
-            words += [head, stem]
-        else:
-            words.append(word)
-    return words
-
-
-_ID_SUFFIXES = sorted(_words(_ID_WORDS), key=len, reverse=True)
-_ALL_WORDS = frozenset().union(
-    *(words for lists in _STRENGTHS.values() for words, _ in lists),
-)
-
-
-def _strength(column: str, role: Role) -> int:
-    """How much a name speaks for a role: 0 not at all, 3 as `user_id` for the user."""
-    words = words_of(column)
-    for listed, strength in _STRENGTHS[role]:
-        at = max((n for n, word in enumerate(words) if _singular(word) in listed), default=None)
-        if at is None:
-            continue
-        # The price of an item is no item; the id of one is.
-        told = [word for word in words[at + 1 :] if word not in _words(_ID_WORDS)]
-        others = _ITEM_WORDS if role == "user" and strength == 1 else frozenset()
-        if role not in ("user", "item") or not (told or others & set(words)):
-            return strength
-    return 0
-
-
-def _singular(word: str) -> str:
-    return word if word in _ALL_WORDS else word.removesuffix("s")
-
-
 def _example(values: pl.Series) -> str:
     shown = values.drop_nulls().unique(maintain_order=True).head(3)
     return ", ".join(str(value)[:30] for value in shown)
@@ -223,24 +128,45 @@ def _times(rows: pl.DataFrame, all_forms: Forms) -> Proposal:
     scored = []
     sure_of_form: dict[str, bool] = {}
     for column, forms in all_forms.items():
-        strength = _strength(column, "time")
+        strength = names.strength(column, "time")
         is_number = forms and (forms[0].unit or forms[0].format == "%Y%m%d")
         # Ids may look like seconds.
-        named_otherwise = max(_strength(column, "user"), _strength(column, "item"))
-        if not forms or (is_number and not strength and named_otherwise):
+        if not forms or (is_number and not strength and names.is_of_ids(column)):
             continue
-        score = 2.0 * strength - 3 * bool(_words(_OTHER_TIMES) & set(words_of(column)))
-        score += 2 * (not is_number) + 2 * _has_clock(rows[column], forms[0])
+        score = 2.0 * strength + 2 * (not is_number) + 2 * _has_clock(rows[column], forms[0])
+        score -= 3 * names.is_other_time(column) + 5 * _is_attribute(rows, column)
         sure_of_form[column] = is_sure(rows[column], forms)
         scored.append(_Scored(Candidate(column, _example(rows[column]), forms[0]), strength, score))
     scored = _best_first(scored)
     if not scored:
         return Proposal("time", (), False)
     best = scored[0]
-    is_number = best.candidate.form.unit is not None
-    alone = all(best.score - other.score >= 1 for other in scored[1:])
-    sure = alone and (best.strength > 0 or not is_number) and sure_of_form[best.candidate.column]
-    return _proposal("time", scored, sure and best.score > 0)
+    column = best.candidate.column
+    # A second one that may be meant: not the birthday beside a time of the event.
+    rivals = [one for one in scored[1:] if one.score > best.score - 1]
+    if names.is_other_time(column):
+        rivals = scored[1:]
+    clear = best.strength > 0 or best.candidate.form.unit is None
+    sure = not rivals and clear and best.score > 0 and sure_of_form[column]
+    return _proposal("time", scored, sure)
+
+
+def _is_attribute(rows: pl.DataFrame, column: str) -> bool:
+    """Whether a time is one of users or items, such as when they signed up or came out, or of the
+    file.
+    """
+    distinct = rows[column].n_unique()
+    if len(rows) < _ENOUGH_ROWS:
+        return False
+    if distinct == 1:
+        return True
+    for other in rows.columns:
+        if max(names.strength(other, "user"), names.strength(other, "item")) >= names.CLEAR:
+            ids = rows[other].n_unique()
+            pairs = rows.select(other, column).n_unique()
+            if 2 * ids < len(rows) and pairs <= 1.05 * ids:
+                return True
+    return False
 
 
 def _has_clock(values: pl.Series, form: TimeForm) -> bool:
@@ -263,16 +189,15 @@ def _events(rows: pl.DataFrame) -> Proposal:
         values = rows[column]
         if not feature_draft.is_category(values) or values.dtype == pl.Boolean:
             continue
-        strength = _strength(column, "event")
-        text = values.drop_nulls().unique().cast(pl.String).str.to_lowercase()
-        verbs = bool(2 * text.str.contains(_VERBS.pattern).sum() >= len(text))
-        if strength >= _NAMED + 1 or (strength and verbs) or (verbs and text.len() <= 2 * _FEW):
-            score = strength + 3.0 * verbs
+        strength = names.strength(column, "event")
+        likeness = names.likeness_to_events(values.drop_nulls().unique().cast(pl.String).to_list())
+        # A column of another name has to hold words for looking and words for taking.
+        if strength >= names.CLEAR or (strength and likeness) or likeness == 2:
+            score = strength + 3.0 * likeness
             scored.append(_Scored(Candidate(column, _example(values)), strength, score))
     scored = _best_first(scored)
     close = len(scored) > 1 and scored[1].score == scored[0].score
-    unnamed = bool(scored) and scored[0].strength == 0
-    return _proposal("event", scored, not close and not unnamed)
+    return _proposal("event", scored, not close)
 
 
 def _ids(rows: pl.DataFrame, forms: Forms, role: Role, taken: Collection[str | None]) -> Proposal:
@@ -282,8 +207,8 @@ def _ids(rows: pl.DataFrame, forms: Forms, role: Role, taken: Collection[str | N
     for column in rows.columns:
         if column in taken or not _can_be_id(rows[column]):
             continue
-        strength = _strength(column, role)
-        if not strength and _strength(column, other) >= _NAMED:
+        strength = names.strength(column, role)
+        if not strength and names.strength(column, other) >= names.NAMED:
             continue
         score = 3.0 * strength + _looks_like_ids(rows[column], column)
         score -= 3 * (rows[column].dtype == pl.String and bool(forms[column]))
@@ -294,8 +219,11 @@ def _ids(rows: pl.DataFrame, forms: Forms, role: Role, taken: Collection[str | N
     best = scored[0]
     rivals = [one for one in scored[1:] if best.score - one.score < 2 and one.strength]
     rivals = [one for one in rivals if not _same(rows, best, one)]
-    sure = best.strength >= 1 and best.score > 0 and not rivals
-    return _proposal(role, scored, sure)
+    if not best.strength:
+        # The only id that is left: of beers, say, for which there is no list of names.
+        rivals = [one for one in scored[1:] if one.score >= _ID_SCORE]
+        return _proposal(role, scored, best.score >= _ID_SCORE and not rivals)
+    return _proposal(role, scored, best.score > 0 and not rivals)
 
 
 def _can_be_id(values: pl.Series) -> bool:
@@ -312,12 +240,10 @@ def _looks_like_ids(values: pl.Series, column: str) -> float:
     """How much the values look like those of ids of users or items: they come again, but are not
     few.
     """
-    words = words_of(column)
-    score = float(bool(set(words) & _words(_ID_WORDS)) or column.lower().endswith("id"))
+    score = names.likeness_to_id(column)
     present = values.drop_nulls()
     distinct = present.n_unique()
     many = len(present) >= _ENOUGH_ROWS
-    score -= 2 * bool(_words(_OTHER) & set(words))
     score -= 3 * feature_draft.is_outcome(column)
     score -= 4 * (distinct == 1 and many)
     score -= 4 * (distinct == len(present) and many)  # numbers of the rows, orders

@@ -81,13 +81,13 @@ DECOYS = {
 
 TIME_NAMES = str.split("""event_ts created created_at timestamp event_time datetime clicked_at ts occurred_at
  order_date InvoiceDate visit_date t_dat dt when_clicked Zeitpunkt datum event_timestamp utc_time
- viewedAt date_time""")
+ viewedAt date_time Bestelldatum ds started_at orderdate unixReviewTime Date/Time""")
 USER_NAMES = str.split("""user_id userId buyer device_id customer_id CustomerID visitorid household_key
  member_no client_id account uid cookie_id reader fullVisitorId cust_no anonymous_id login email
- patron_id kundennummer user.id subscriber_id shopper player_uuid""")
+ patron_id kundennummer user.id subscriber_id shopper player_uuid user_pseudo_id KdNr distinct_id customer_unique_id""")
 ITEM_NAMES = str.split("""item_id itemid isbn ean product_id StockCode article_id sku asin movieId track_id
  gtin video_id content_id listing_id news_id book_id click_article_id upc offer_id song product
- artikelnummer business_id game_key prod_code page_url item.id""")
+ artikelnummer business_id game_key prod_code page_url item.id anime_id whisky_id parent_asin ItemCode""")
 
 
 def table(decoys: str, **columns) -> pl.DataFrame:
@@ -182,6 +182,28 @@ def test_without_names_the_time_and_the_event_are_found_and_the_ids_are_asked_fo
         assert {one.column for one in found[role].candidates} == {"a", "b"}
         assert not found[role].sure
     assert not propose(rows)["event"].sure, "two look alike"
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("updated_at", [datetime(2024, 4, 2)] * ROWS),
+        ("signup_date", [datetime(2024, 1, 1) + timedelta(days=int(n) % 60) for n in USER]),
+        ("release_date", [datetime(2020, 1, 1) + timedelta(days=int(n) % 60) for n in ITEM]),
+        ("app_version", [f"{n % 3}.{n % 7}.{n % 9}" for n in range(ROWS)]),
+        ("upc", ITEMS["upcs, which are times in milliseconds"]),
+    ],
+)
+def test_what_only_looks_like_a_time_is_never_taken_for_it_unasked(column, values):
+    rows = pl.DataFrame({column: values, "user_id": USER, "item_id": ITEM})
+    assert not propose(rows)["time"].sure
+    assert chosen(rows.with_columns(when_read=pl.Series(CLOCK)))["time"] == "when_read"
+
+
+def test_a_log_without_a_type_of_event_is_sure_to_have_none():
+    sources = DRAW.choice(["search", "direct", "newsletter", "partner"], ROWS)
+    rows = table("shop", user_id=USER, item_id=ITEM, at=SECONDS, source=sources)
+    assert propose(rows)["event"] == ("event", (), True)
 
 
 def test_two_that_may_be_the_user_are_asked_about_unless_they_are_one_another():
