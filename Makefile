@@ -39,7 +39,7 @@ setup: ## make .venv from requirements.lock; does nothing while that file, setup
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .
 	printf '%s\n' "$$key" > .venv/ready
 
-demo: setup ## run four days of grocery purchases through Airflow, show how good the lists are (ARGS='--days 2')
+demo: setup ## run three days of grocery purchases through Airflow, show how good the lists are (ARGS='--days 2')
 	@exec .venv/bin/python -m examples.grocery_demo $(ARGS)
 
 airflow: setup ## start Airflow's UI on 127.0.0.1, to stay; Ctrl-C ends it

@@ -73,7 +73,7 @@ class Board:
           TryAgain: Airflow does not work, or the runs that are left wait for somebody.
         """
         ended: set[date] = set()
-        for now in rest.poll(partial(self._moved, rest, dag, ended)):
+        for now in rest.poll(partial(self._moved, rest, dag, ended), every=2):
             tasks = [rest.tasks(dag, run["dag_run_id"]).values() for run in now]
             yield self.update(now, [task for of_run in tasks for task in of_run])
             ended |= {
