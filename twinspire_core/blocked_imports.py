@@ -1,11 +1,16 @@
-"""Imports that are blocked: of libraries that another one would crash on, or load for nothing."""
+"""Imports that are blocked, or put off: of what another library would crash on, or load for nothing."""
 
+import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.abc import MetaPathFinder
-from threading import Lock
+from importlib.util import find_spec, module_from_spec
+from pathlib import Path
+from threading import Lock, RLock
 from types import ModuleType
+from typing import Any
 
 _LOCK = Lock()
 _blocks: dict[str, int] = {}  # how many blocks of a module are open
@@ -48,6 +53,61 @@ def block_tensorflow_extras(*more: str) -> Iterator[None]:
         for name in ("keras", "googleapiclient", *more):
             stack.enter_context(block_import(name))
         yield
+
+
+class _WithoutNames(ModuleType):
+    """The package TensorFlow before its public names are there, which most of its import is for. They
+    are made when somebody asks for the first of them.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        """Makes the public names, once; while they are made, one that is not there yet is missing."""
+        with _MAKING:
+            if name in self.__dict__:
+                return self.__dict__[name]
+            if not name.startswith("__") and self.__dict__.pop("_put_off", False):
+                with block_tensorflow_extras():
+                    self.__spec__.loader.exec_module(self)  # type: ignore[union-attr]
+                return getattr(self, name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}", name=name)
+
+
+_MAKING = RLock()
+
+
+def load_tensorflow_library() -> None:
+    """Loads TensorFlow's native library, a third of what its import takes. Python's lock is free
+    meanwhile: other threads go on, such as one that tells people what is being done.
+    """
+    spec = find_spec("tensorflow")
+    if spec is None or spec.origin is None or "tensorflow" in sys.modules:
+        return
+    library = Path(spec.origin).with_name("libtensorflow_cc.so.2")
+    if library.exists():  # else the import will load what there is
+        ctypes.CDLL(None).dlopen(os.fsencode(library), os.RTLD_NOW | os.RTLD_LOCAL)
+
+
+def load_saved_model(folder: str) -> Any:
+    """What `tf.saved_model.load` returns, in half the time where TensorFlow is not imported yet: of it
+    no more is imported than loading takes. `import tensorflow` goes on to work.
+    """
+    load_tensorflow_library()
+    if "tensorflow" not in sys.modules:
+        spec = find_spec("tensorflow")
+        assert spec, "setup.py requires it"
+        module = module_from_spec(spec)
+        module.__class__ = _WithoutNames
+        module.__dict__["_put_off"] = True
+        sys.modules["tensorflow"] = module
+        os.environ["TF2_BEHAVIOR"] = "1"  # as TensorFlow does before all else
+    with block_tensorflow_extras():
+        from tensorflow.python import tf2
+        from tensorflow.python.compat import v2_compat
+        from tensorflow.python.saved_model.load import load
+
+        tf2.enable()
+        v2_compat.enable_v2_behavior()
+    return load(folder)
 
 
 class _Absent(MetaPathFinder):

@@ -17,7 +17,7 @@ from serving.version.attributes import Attributes
 from serving.version.known_values import Vocabularies
 from serving.version.second_stage import SecondStage, read_second_stage
 from serving.version.user_store import IdTable, UserStore
-from twinspire_core.blocked_imports import block_tensorflow_extras
+from twinspire_core.blocked_imports import load_saved_model
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import MIX, RANKED, TWO_TOWER
 from twinspire_core.contracts import artifact_files, manifest
@@ -241,15 +241,12 @@ class Version:
 
     @cached_property
     def _tower(self) -> Tower:
-        # TensorFlow greets at length, and would load all of Keras
+        # TensorFlow greets at length
         with (
             doing("loading TensorFlow and the query tower"),
             suppress_native_stderr(),
-            block_tensorflow_extras(),
         ):
-            import tensorflow as tf
-
-            return Tower(tf.saved_model.load(str(self.home / QUERY_TOWER)))
+            return Tower(load_saved_model(str(self.home / QUERY_TOWER)))
 
     @cached_property
     def _rows(self) -> IdTable:

@@ -7,10 +7,13 @@ import importlib
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from twinspire_core.blocked_imports import block_import
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_module_is_as_it_was_when_the_last_of_several_threads_has_done():
@@ -83,3 +86,20 @@ except Exception:  # a job there needs more options
 print(FileSystems.get_filesystem("gs://a").scheme())
 """
     assert told(code) == ["light", "gs"]
+
+
+def test_a_tower_is_loaded_by_a_part_of_tensorflow_and_the_rest_is_there_when_asked_for():
+    [tower] = (ROOT / "tests/data/artifact_v2").glob("registry/shop/versions/*/query_tower")
+    code = f"""
+import sys
+import pyarrow as pa
+from twinspire_core.blocked_imports import load_saved_model
+from twinspire_core.contracts.model_bundle import Tower
+rows = pa.table({{"user": ["u1", "nobody"]}})
+vectors = Tower(load_saved_model({str(tower)!r}))(rows)
+print(any(name.startswith("tensorflow._api") for name in sys.modules))
+import tensorflow as tf
+print(tf.reduce_sum(tf.constant([1, 2])).numpy(), hasattr(tf, "nobody_made_this"))
+print((Tower(tf.saved_model.load({str(tower)!r}))(rows) == vectors).all(), vectors.shape[0])
+"""
+    assert told(code) == ["False", "3 False", "True 2"]

@@ -1,5 +1,6 @@
 """Asking a published version."""
 
+from threading import Thread
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from twinspire.cli.options import (
     by_attribute,
     open_pipeline,
 )
+from twinspire_core.blocked_imports import load_tensorflow_library
 from twinspire_core.config.source_names import AnswerSource
 from twinspire_core.errors import UsageError
 from twinspire_core.terminal import doing
@@ -103,6 +105,8 @@ def recommend(
         raise UsageError("Give --user, or --queries, which --out belongs to.")
     if explain and not user:
         raise UsageError("Items are explained for one --user; files of lists hold no reasons.")
+    # It needs no Python, and this machine may have another core.
+    Thread(target=load_tensorflow_library).start()
     with doing("loading the libraries"):
         from serving.answers.recommend import ListOptions
         from twinspire.cli.show_lists import recommend_file, recommend_user

@@ -28,6 +28,7 @@ from twinspire.cli import (
     try_file,
 )
 from twinspire.cli.options import console
+from twinspire_core.blocked_imports import never_import
 from twinspire_core.errors import TwinspireError
 from twinspire_core.messages import format_message
 from twinspire_core.storage.disk_errors import explain
@@ -67,6 +68,9 @@ _GARBAGE = 50_000
 """New objects between two searches for cycles. Importing and tracing make millions that stay;
 Python's 700 are few.
 """
+
+_READERS = {"recommend", "similar", "serve", "monitor"}
+"""Commands that need no pandas, which Arrow would load."""
 
 app = typer.Typer(
     name="twinspire",
@@ -110,6 +114,8 @@ def main() -> None:
     # the system fills with zeros: let them keep it for ten seconds.
     os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:10000,muzzy_decay_ms:10000")
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "10000")
+    if set(sys.argv[1:2]) & _READERS:
+        never_import("pandas")
     gc.set_threshold(_GARBAGE)
     signal.signal(signal.SIGTERM, _end)
     try:
