@@ -13,6 +13,7 @@ from beam_jobs.ingest.column_values import as_string
 from twinspire_core.errors import BadData
 
 _INTEGER = r"^(?:0|-?[1-9]\d{0,17})$"
+_WHOLE = r"^(?:0|-?[1-9]\d{0,14})\.0$"
 _DECIMAL = r"^-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?(?:[eE][+-]?\d{1,3})?$"
 _MAX_DIGITS = 15  # what a double holds for sure
 
@@ -30,7 +31,8 @@ class TextNumbers:
     """Tells which text columns are numbers, as far as numbers can say what the text said; sees
     table by table.
 
-    `007` is text, as is a whole number that 64 bits cannot hold; `1.50` becomes 1.5.
+    `007` is text, as is a whole number that 64 bits cannot hold; `1.50` becomes 1.5. Where all are
+    whole, `17850.0` becomes 17850: integers that pandas made room for nulls in.
     """
 
     def __init__(self, keep: tuple[str, ...] = ()) -> None:
@@ -65,18 +67,20 @@ def with_numbers(table: pa.Table) -> pa.Table:
 
 
 def _kinds(values: pl.Series) -> set[str]:
-    """Of the kinds integer, long integer, decimal and text, those that occur. Nulls are of no
-    kind.
+    """Of the kinds integer, long integer, whole, decimal and text, those that occur. Nulls are of
+    no kind.
     """
     value = pl.col("v")
     digits = value.str.replace(r"[eE].*", "").str.count_matches(r"\d")
     integer = value.str.contains(_INTEGER)
-    decimal = value.str.contains(_DECIMAL) & (digits <= _MAX_DIGITS) & ~integer
+    whole = value.str.contains(_WHOLE)
+    decimal = value.str.contains(_DECIMAL) & (digits <= _MAX_DIGITS) & ~integer & ~whole
     occurs = values.to_frame("v").select(
         integer=integer.any(),
         long=(integer & (digits > _MAX_DIGITS)).any(),
+        whole=whole.any(),
         decimal=decimal.any(),
-        text=(~integer & ~decimal).any(),
+        text=(~integer & ~whole & ~decimal).any(),
     )
     return {kind for kind, any_such in occurs.row(0, named=True).items() if any_such}
 
@@ -84,7 +88,7 @@ def _kinds(values: pl.Series) -> set[str]:
 def _number_type(kinds: set[str]) -> pa.DataType | None:
     """The type of a column with values of these kinds; None if it stays text."""
     # No type holds long integers and decimals beside each other as they are.
-    if not kinds or "text" in kinds or {"long", "decimal"} <= kinds:
+    if not kinds or "text" in kinds or ("long" in kinds and kinds & {"whole", "decimal"}):
         return None
     return pa.float64() if "decimal" in kinds else pa.int64()
 
@@ -179,6 +183,8 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if pa.types.is_floating(_leaf(column.type)) and _is_text(_leaf(kind)):
         values = pl.DataFrame(pa.table({"v": column}))
         column = values.select(_as_text(pl.col("v"), values["v"].dtype)).to_arrow()["v"]
+    if pa.types.is_string(column.type) and pa.types.is_integer(kind):
+        column = pc.replace_substring_regex(column, r"\.0$", "")
     return column.cast(kind)
 
 

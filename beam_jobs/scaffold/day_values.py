@@ -42,12 +42,12 @@ def share(part: int, total: int) -> str:
 def missing_ids(p: Pipeline, values: pl.Series) -> Remark | None:
     """Records without an id, which are rejected."""
     missing = int((values.is_null() | (values.cast(pl.String) == "")).sum())
-    return _rejected(p, missing, len(values), "have no id") if missing else None
+    return _rejected(p, missing, len(values), "no id") if missing else None
 
 
 def _rejected(p: Pipeline, bad: int, total: int, reason: str) -> Remark:
     too_many = bad > p.source.max_rejected * total
-    words = f"{bad:,} of {total:,} records {reason} and are rejected"
+    words = f"{bad:,} of {total:,} records are rejected ({reason})"
     if too_many:
         words += f", more than source.max_rejected = {p.source.max_rejected:g} allows"
     return Remark(words, too_many)
@@ -64,7 +64,7 @@ def times(p: Pipeline, day: date, values: pl.Series) -> Remark | None:
         return Remark(f"times such as {values.drop_nulls()[0]!r}: {read}; {likely}", is_error=True)
     wrong = values.filter(instants.is_null())
     if len(wrong):
-        remark = _rejected(p, len(wrong), len(values), "have no time")
+        remark = _rejected(p, len(wrong), len(values), "no time")
         written = wrong.drop_nulls()
         example = f", such as {written[0]!r}" if len(written) else ""
         advice = "; " + _remedy(forms[0]) if (forms := forms_of(written)) else ""

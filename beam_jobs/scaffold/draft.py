@@ -212,7 +212,7 @@ def _columns(
       event: column of the events' type, if there is one.
       own_keys: by `items` and `users`, the column there that holds the id.
     """
-    lines = [f'{role} = "{column}"' for role, column in keys.items()]
+    lines = [f"{role} = {_quoted(column)}" for role, column in keys.items()]
     times = rows[keys["time"]]
     if (forms := forms_of(times)) and forms[0].unit:
         lines.append(f'time_unit = "{forms[0].unit}"')
@@ -221,8 +221,12 @@ def _columns(
     lines += _rewards(rows, set(keys.values()))
     for kind, own_key in own_keys.items():
         if own_key != keys["item" if kind == "items" else "user"]:
-            lines.append(f'{kind}_key = "{own_key}"')
+            lines.append(f"{kind}_key = {_quoted(own_key)}")
     return lines
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _mix() -> list[str]:
@@ -314,12 +318,12 @@ def _place(folder: Path, home: Path | None) -> str:
 
 def _event_lines(rows: pl.DataFrame, event: str) -> list[str]:
     found = rows[event].cast(pl.String).drop_nulls().value_counts().sort("count", event)[event]
-    types = [json.dumps(one, ensure_ascii=False) for one in found]
+    types = [_quoted(one) for one in found]
     positives = ", ".join(sorted(types))
     # What is rare is worth more, as a rule: purchases beside views.
     weights = f"{{ {types[0]} = 3.0 }}"
     return [
-        f'event = "{event}"',
+        f"event = {_quoted(event)}",
         f"positives = [{positives}]  # keep those that a recommendation should lead to",
         f"# weights = {weights}  # how much more than another event one of this type counts",
     ]

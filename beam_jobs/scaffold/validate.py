@@ -177,6 +177,8 @@ def _look(rows: pl.DataFrame, table: str, use: _Use) -> CheckedColumn:
         return checked(False, f"{words}; {hint}")
     if not _can_be(use.role, kind):
         hint = ""
+        if use.role in ("user", "item") and kind.is_float():
+            hint = ": ids are text or integers; pandas makes decimals of integers with gaps"
         if isinstance(kind, pl.Struct):
             inside = f"{use.column}.{kind.fields[0].name}" if kind.fields else "each"
             hint = f": it is nested; `twinspire partition` makes a column of each field, {inside}"

@@ -247,6 +247,7 @@ def init(
     Columns are recognised by their names and values. A terminal is asked about those that are not
     clear; a script names them.
     """
+    from beam_jobs.ingest import day_files
     from beam_jobs.scaffold import draft
 
     for place in (events, items, users, to):
@@ -270,11 +271,10 @@ def init(
         return
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(text)
-    console.print(
-        f"Wrote {to}. Read it, then: twinspire validate {to} --date DAY, for a day that has logs",
-        highlight=False,
-        soft_wrap=True,
-    )
+    days = day_files.folder_days(open_pipeline(str(to)), "events")
+    day = days[-1] if days else "DAY"
+    text = f"Wrote {to}. Read and finish it. Next: twinspire validate {to} --date {day}"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def given_columns(

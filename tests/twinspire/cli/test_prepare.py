@@ -153,6 +153,16 @@ def test_a_folder_without_a_date_is_refused_before_anything_is_read(tmp_path):
     assert code == 2 and f"with {{date}} in it, as '{tmp_path}/logs/dt={{date}}/'" in told
 
 
+def test_a_draft_ends_with_the_command_that_checks_its_newest_day(tmp_path, out):
+    log = write_csv(tmp_path / "log.csv", GERMAN, names='user;"item""id""";wann')
+    command = ("partition", log, "--out", out, "--time", "wann", "--delimiter", ";")
+    assert twinspire(*command, "--time-format", "%d.%m.%Y %H:%M:%S")[0] == 0
+    made = tmp_path / "made.toml"
+    code, _, told = twinspire("init", tmp_path / "logs", "--out", made)
+    assert code == 0 and f"Next: twinspire validate {made} --date 2024-03-26" in told
+    assert twinspire("validate", made, "--date", "2024-03-26")[0] == 0
+
+
 def test_a_draft_of_a_file_that_no_stage_reads_names_the_command_that_lays_it_out(tmp_path, out):
     log = write_csv(tmp_path / "log.csv", GERMAN, encoding="cp1252")
     code, _, told = twinspire("init", log)
@@ -270,6 +280,6 @@ def test_ids_that_are_missing_are_counted_and_not_rounded_to_nothing(shop, missi
     first = pl.int_range(pl.len()) < missing
     change_events(shop, user_id=pl.when(~first).then("user_id"))
     one = found(shop, "user_id", code)
-    assert f"{missing} of " in one["found"] and "have no id and are rejected" in one["found"]
+    assert f"{missing} of " in one["found"] and "records are rejected (no id)" in one["found"]
     assert ", 0% missing" not in one["found"]
     assert ("more than source.max_rejected = 0.01 allows" in one["found"]) is (code == 3)
