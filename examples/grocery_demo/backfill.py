@@ -1,6 +1,7 @@
 """Runs a backfill in a local Airflow and shows how it goes."""
 
 import json
+import time
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -9,6 +10,7 @@ import httpx
 from rich.console import Console, Group
 from rich.live import Live
 from rich.spinner import Spinner
+from rich.text import Text
 
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
@@ -57,7 +59,7 @@ def _run(
     rest.unpause(dag)
     board = Board(days, pipeline.zone)
     with Live(
-        _Progress(board, airflow.home / "logs" / f"dag_id={dag}"),
+        Progress(board, airflow.home / "logs" / f"dag_id={dag}"),
         console=console,
         refresh_per_second=2,  # each costs some milliseconds of processor time
         transient=not console.is_terminal,
@@ -78,7 +80,7 @@ def _run(
 
 
 @dataclass(frozen=True, slots=True)
-class _Progress:
+class Progress:
     """The board, and below it a line that moves: what the stage that is at work says.
 
     Attributes:
@@ -96,8 +98,10 @@ class _Progress:
             for (day, stage), cell in self.board.cells.items()
             if stage in STAGES and cell.state == "running"
         )
-        self.spinner.update(text=next(working, "Airflow starts the next task …"))
-        return Group(self.board, self.spinner)
+        says = next(working, "Airflow starts the next task …")
+        frame = self.spinner.render(time.monotonic())
+        line = Text(f"{frame} {says}", no_wrap=True, overflow="ellipsis")
+        return Group(self.board, line)
 
 
 def last_words(log: Path) -> str:
