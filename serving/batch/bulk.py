@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import pyarrow as pa
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.data.prefetch import prefetched
@@ -26,6 +25,7 @@ from serving.version.loaded_version import Version
 from twinspire_core import storage
 from twinspire_core.config.source_names import RANKED, TWO_TOWER
 from twinspire_core.errors import UsageError
+from twinspire_core.terminal import console
 
 _WARNINGS = 5  # the most that are kept
 _MANY = 100  # lines that make it worth compiling a ranker
@@ -193,6 +193,6 @@ def _progress(source: Path) -> Iterator[Any]:
         TextColumn("{task.fields[done]:,} lines"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=source.stat().st_size, done=0)
         yield lambda offset, done: progress.update(task, completed=offset, done=done)

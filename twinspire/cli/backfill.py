@@ -23,6 +23,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import GateRefused, TwinspireError, UsageError
 from twinspire_core.messages import format_message
+from twinspire_core.terminal import doing
 
 if TYPE_CHECKING:  # they load an HTTP client
     from twinspire.backfills.airflow_rest import AirflowRest
@@ -102,8 +103,9 @@ def backfill(
     With --wait the exit code is 0 when all days ended well or had no logs, 4 when the gate refused
     some, 1 when others failed.
     """
-    from twinspire.backfills import plan as plans
-    from twinspire.backfills.airflow_rest import AirflowRest, readable_errors
+    with doing("loading the libraries"):
+        from twinspire.backfills import plan as plans
+        from twinspire.backfills.airflow_rest import AirflowRest, readable_errors
 
     p = open_pipeline(pipeline)
     rest = AirflowRest(
@@ -114,7 +116,8 @@ def backfill(
     )
     with closing(rest), readable_errors(rest):
         if cancel:
-            numbers = plans.cancel(rest, p.name)
+            with doing("asking Airflow"):
+                numbers = plans.cancel(rest, p.name)
             told = f"cancelled: {', '.join(map(str, numbers))}" if numbers else "none was under way"
             console.print(f"Backfills of {p.name}: {told}.", highlight=False)
             end_with_json({"pipeline": p.name, "cancelled": numbers}, as_json)
@@ -123,13 +126,14 @@ def backfill(
             raise UsageError("A backfill has a first and a last day: give --from and --to.")
         conf = {"mode": mode, "promote": promote}
         days = (parse_date(first), parse_date(last))
-        plan = plans.plan_backfill(rest, p, *days, redo, conf, may_be_paused=unpause)
-        _tell(plan)
         number = None
-        if plan.days and not dry_run:
-            number = plans.start(rest, p, plan, at_once)
-            if unpause:
-                rest.unpause(p.name)
+        with doing("asking Airflow"):
+            plan = plans.plan_backfill(rest, p, *days, redo, conf, may_be_paused=unpause)
+            _tell(plan)
+            if plan.days and not dry_run:
+                number = plans.start(rest, p, plan, at_once)
+                if unpause:
+                    rest.unpause(p.name)
         if number is None or not wait:
             _tell_started(rest, plan, number, as_json)
             return

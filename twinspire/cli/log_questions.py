@@ -16,6 +16,7 @@ from rich.prompt import Prompt
 from twinspire.cli import prepare
 from twinspire.cli.options import console, say
 from twinspire_core.errors import UsageError
+from twinspire_core.terminal import doing
 
 if TYPE_CHECKING:
     import polars as pl
@@ -104,7 +105,7 @@ def look(
     Raises:
       UsageError: a sample does not tell, and there is nobody to ask.
     """
-    with console.status(f"Looking at {files[0]} …"):
+    with doing(f"looking at {files[0]}"):
         from beam_jobs.scaffold import draft
         from beam_jobs.scaffold.roles import propose
 

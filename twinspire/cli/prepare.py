@@ -32,6 +32,7 @@ from twinspire_core.config.tables.deployment import PipelineConfig
 from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.messages import with_full_stop
+from twinspire_core.terminal import doing
 
 if TYPE_CHECKING:
     from beam_jobs.partitioning.calendar_days import Layout
@@ -264,7 +265,7 @@ def init(
         to.parent if to else None,
         given_columns(user, item, time, event),
         ask_column if is_terminal() else None,
-        lambda: console.status("reading the log"),
+        lambda: doing("reading the log"),
     )
     if to is None:
         typer.echo(text, nl=False)
@@ -333,11 +334,11 @@ def validate(
     """Check a pipeline file against real data, in seconds; exit 3 when a column is missing or
     unfit.
     """
-    from beam_jobs.scaffold import validate as checks
-
     p = open_pipeline(pipeline)
     day = resolve_day(p, of_day, None)
-    with console.status(f"reading {day}"):
+    with doing(f"reading {day}"):
+        from beam_jobs.scaffold import validate as checks
+
         checked = checks.validate(p, day)
     columns = checked.columns
     if as_json:

@@ -19,10 +19,11 @@ import typer
 from index_builder.registry.registry import Registry
 from twinspire.cli import log_questions, prepare, run_days, serve
 from twinspire.cli.log_questions import Log, echo, flags
-from twinspire.cli.options import console, end_with_json, open_pipeline, say
+from twinspire.cli.options import JsonLine, end_with_json, open_pipeline, say
 from twinspire.cli.prepare import EventColumn, ItemColumn, TimeColumn, UserColumn
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData, GateRefused, LogsLate, NothingToDo, UsageError
+from twinspire_core.terminal import doing
 
 if TYPE_CHECKING:
     from beam_jobs.scaffold.roles import Role
@@ -91,6 +92,7 @@ def try_(
     yes: Annotated[
         bool, typer.Option("--yes", help="Ask nothing: take the likeliest columns.")
     ] = False,
+    as_json: JsonLine = False,
 ) -> None:
     """Try your own file of events: from the file to recommendations in a browser.
 
@@ -123,7 +125,7 @@ def try_(
     outcomes = _run(home, pipeline, days)
     example = _say_what_next(home, pipeline, address)
     result = {"pipeline": str(home.file), "user": example, "days": outcomes}
-    end_with_json(result | {"inspector": address and f"{address}/"}, as_json=False)
+    end_with_json(result | {"inspector": address and f"{address}/"}, as_json)
     if address:
         echo("serve", str(home.file), "--port", address.rpartition(":")[2])
         serve.serve(str(home.file), port=int(address.rpartition(":")[2]))
@@ -256,7 +258,7 @@ def _draft(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> No
         log.zone,
         made.folder,
         log.columns,
-        reading=lambda: console.status("Reading the log …"),
+        reading=lambda: doing("reading the log"),
     )
     made.file.write_text(text)
     say(f"Wrote {home.file}")
@@ -270,7 +272,7 @@ def _run(home: _Home, pipeline: Pipeline, most: int) -> list[dict[str, Any]]:
     """
     days = _last_days(pipeline, most)
     echo("validate", str(home.file), "--date", str(days[-1]))
-    with console.status("Checking …"):
+    with doing(f"checking {days[-1]}"):
         from beam_jobs.scaffold import validate as checks
 
         findings = checks.validate(pipeline, days[-1]).columns
