@@ -101,11 +101,9 @@ def try_(
     own, and is shown as one. Typed again, it goes on where it was interrupted, with the pipeline
     file as you have edited it.
     """
-    home = _home(files, name, to)
     tables = {kind: file for kind, file in {"items": items, "users": users}.items() if file}
-    for file in (*files, *tables.values()):
-        if not file.is_file():
-            raise UsageError(f"A file is tried; there is none at {file}. Check the path.")
+    _check_files([*files, *tables.values()])
+    home = _home(files, name, to, time_zone or "UTC")
     address = f"http://127.0.0.1:{_free_port(port)}" if serves else None
     given: Mapping[Role, str | None] = prepare.given_columns(user, item, time, event)
     drafted = open_pipeline(str(home.file)) if home.file.exists() else None
@@ -131,15 +129,28 @@ def try_(
         serve.serve(str(home.file), port=int(address.rpartition(":")[2]))
 
 
-def _home(files: list[Path], name: str | None, to: Path | None) -> _Home:
+def _check_files(files: list[Path]) -> None:
+    from twinspire_core.records.raw_files import kind_of
+
+    for file in files:
+        if not file.is_file():
+            raise UsageError(f"A file is tried; there is none at {file}. Check the path.")
+        if kind_of(file.name) is None:
+            raise UsageError(
+                "CSV, Parquet and JSON Lines are read, and a file's ending says which it is; that of"
+                f" {file} is another one. Export it as CSV, or call it .csv if it is that."
+            )
+
+
+def _home(files: list[Path], name: str | None, to: Path | None, zone: str) -> _Home:
     """Where all of it goes: a new folder, or one that an earlier call has made.
 
     Raises:
-      UsageError: the folder holds other things, or no pipeline can be called so.
+      UsageError: the folder holds other things, or no pipeline can have the name or the zone.
     """
     stem = re.sub(r"[^a-z0-9_-]+", "-", files[0].name.partition(".")[0].lower())
     name = name or stem.lstrip("0123456789-_") or "trial"
-    prepare.check_names(name, "UTC")
+    prepare.check_names(name, zone)
     home = _Home(to or Path(name), name)
     folder = home.folder.resolve()
     if home.file.exists() or not folder.exists():

@@ -1,5 +1,6 @@
 """Raw files on a disk or on `gs://`: which format they have, and how their bytes are opened."""
 
+import csv
 import gzip
 import zlib
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ ENDINGS: dict[str, Kind] = {
     ".csv": "csv",
     ".tsv": "csv",
 }
-CONTENT_ERRORS = (pa.ArrowInvalid, EOFError, zlib.error, gzip.BadGzipFile)
+CONTENT_ERRORS = (pa.ArrowInvalid, EOFError, zlib.error, gzip.BadGzipFile, csv.Error)
 """What reading raises when a file is truncated, or of another format."""
 _GZIP_MAGIC = b"\x1f\x8b"
 

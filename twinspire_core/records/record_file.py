@@ -258,17 +258,17 @@ def sniff(uri: str, delimiter: str | None = None, encoding: str | None = None) -
         return CsvOptions()
     with readable(uri, "csv"):
         encoding = encoding or encoding_of(uri)
-    if delimiter is None:
-        with open_text(uri) as raw:
-            text, read_as = CsvOptions(encoding=encoding).recoded(raw)
-            first = text.readline()
-        usual = delimiter_of(uri)
-        columns = {
-            one: len(csv_lines.header(BytesIO(first), one, read_as))
-            for one in (usual, *_DELIMITERS)
-        }
-        best = max(columns, key=lambda one: columns[one])
-        delimiter = None if best == usual else best
+        if delimiter is None:
+            with open_text(uri) as raw:
+                text, read_as = CsvOptions(encoding=encoding).recoded(raw)
+                first = text.readline()
+            usual = delimiter_of(uri)
+            columns = {
+                one: len(csv_lines.header(BytesIO(first), one, read_as))
+                for one in (usual, *_DELIMITERS)
+            }
+            best = max(columns, key=lambda one: columns[one])
+            delimiter = None if best == usual else best
     return CsvOptions(delimiter=delimiter, encoding=encoding)
 
 

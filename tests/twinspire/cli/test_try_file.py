@@ -104,12 +104,19 @@ def test_a_folder_of_somebody_s_stays_as_it_is(monkeypatch, tmp_path):
         ("", "is empty"),
         ("user_id,item_id,timestamp\n", "column"),
         ("user_id,item_id\n1,2\n3,4\n", "--time"),
+        ("\x01,\r;\x00\n\n", "cannot be read"),
     ],
 )
 def test_a_file_that_is_no_log_leaves_nothing(monkeypatch, tmp_path, text, why):
     file = tmp_path / "log.csv"
     file.write_text(text)
     assert why in refusal(monkeypatch, tmp_path, file, "--no-serve")
+
+
+def test_a_file_of_another_kind_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "log.xlsx").write_bytes(b"PK")
+    assert "Export it as CSV" in refusal(monkeypatch, tmp_path, tmp_path / "log.xlsx")
+    assert "none at" in refusal(monkeypatch, tmp_path, tmp_path)
 
 
 def test_many_records_without_a_time_leave_nothing(monkeypatch, tmp_path):
