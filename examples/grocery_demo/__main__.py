@@ -76,8 +76,7 @@ def _demo(days: list[date], port: int) -> None:
         with console.status("stopping Airflow …"):
             airflow.stop()
     minutes, seconds = divmod(int(time.monotonic() - began), 60)
-    with console.status("asking the live version for a list …"):
-        demo_report.show(pipeline, days, f"{minutes} min {seconds} s", console)
+    demo_report.show(pipeline, days, f"{minutes} min {seconds} s", console)
 
 
 def _stay(port: int) -> None:
