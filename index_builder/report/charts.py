@@ -57,7 +57,7 @@ def by_day(
     """
     with svg_figure(name) as (axes, svg):
         at = date2num(list(days))
-        for one in series:
+        for one in reversed(series):  # the first lies on top
             # A day without a figure leaves a gap in the line
             values = np.array([np.nan if v is None else v for v in one.values])
             for start, end in pairwise([0, *breaks, len(at)]):

@@ -21,8 +21,7 @@ def trend(facts: Facts) -> Section:
     known = [day for day in facts.days if day.served]
     text = [
         f"{facts.metric} of the lists that were served on each day, over all measured users. The"
-        " version of the day before made them, so it never saw the day. (A first version is measured"
-        " on its last day before it is trained on it.)"
+        " version of the day before made them, so it never saw the day."
     ]
     if not known:
         text.append("There is no such figure yet: the next day's run measures the first one.")

@@ -119,8 +119,8 @@ def moment(at: datetime, zone: tzinfo) -> str:
 
 
 def headline(figure: ServedFigure) -> str:
-    """The figure in front, in a line: recall@50 0.515 on 2,345 users."""
-    return f"{figure.metric} {number(figure.value)} over {figure.users_text}"
+    """The figure in front, in a line."""
+    return f"{figure.metric}: {figure.values_text}, over {figure.users_text}"
 
 
 def _quality_cards(figure: ServedFigure | None) -> list[Card]:

@@ -116,11 +116,10 @@ def on_the_day(metrics: DayMetrics, day: date, serves: str | None = None) -> Eva
       day: the day.
       serves: what the gate let the version before serve.
     """
-    by = "the version before"
-    if metrics.holdout.candidate and not metrics.holdout.baseline:
-        by = "what was trained up to the day"
+    by = "what was trained up to the day" if is_first(metrics) else "the version before"
     text = f"{_asked(metrics, day)}, by {by}, which never saw the day."
-    lists = [*_progressive(metrics, serves), *baselines(metrics.baselines)]
+    lists = _progressive(metrics, served_on_its_day(metrics, serves))
+    lists += baselines(metrics.baselines)
     return EvaluatedSet("day", "the day", text, lists)
 
 
@@ -156,6 +155,22 @@ def on_the_next_day(metrics: DayMetrics, day: date, serves: str | None) -> Evalu
     text = f"{_asked(metrics, day)}, before that day was trained on."
     lists = [*_progressive(metrics, serves), *baselines(metrics.baselines)]
     return EvaluatedSet("next day", "the next day", text, lists)
+
+
+def is_first(metrics: DayMetrics) -> bool:
+    """Whether the day's version has none before it."""
+    return metrics.holdout.candidate is not None and metrics.holdout.baseline is None
+
+
+def served_on_its_day(metrics: DayMetrics, serves_before: str | None) -> str | None:
+    """What served on a version's day, for `served_kind`. Of a first version it is what would have:
+    its mix, if it has one, and not the two-tower that was measured in its place.
+
+    Args:
+      metrics: what was measured on the day.
+      serves_before: what the gate let the version before serve.
+    """
+    return MIX if is_first(metrics) and metrics.mix.fitted else serves_before
 
 
 def served_kind(measured: Mapping[str, Measures | None], serves: str | None) -> str | None:

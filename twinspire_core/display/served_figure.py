@@ -23,7 +23,12 @@ from twinspire_core.contracts.day_metrics import DayMetrics, RelativeChange
 from twinspire_core.contracts.measures import interval_of, value_of
 from twinspire_core.contracts.paired_differences import PairedDifferences
 from twinspire_core.display.figures import change, count, number
-from twinspire_core.display.measured_lists import list_name, served_kind
+from twinspire_core.display.measured_lists import (
+    is_first,
+    list_name,
+    served_kind,
+    served_on_its_day,
+)
 
 SIMPLE_LISTS = (MOST_POPULAR, POPULAR_LATELY, PAST)
 """Lists that need no model and are measured on every day."""
@@ -169,9 +174,10 @@ def on_its_day(
       metric: such as `recall@50`.
     """
     whose = "the version before"
-    if measured.holdout.candidate and not measured.holdout.baseline:
+    if is_first(measured):
         whose = "this version before it was trained on the day"
-    return on_next_day(measured, serves_before, day, metric, whose)
+    serves = served_on_its_day(measured, serves_before)
+    return on_next_day(measured, serves, day, metric, whose)
 
 
 def on_held_out(

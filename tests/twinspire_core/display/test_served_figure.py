@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.display.served_figure import on_held_out, on_next_day
+from twinspire_core.display.served_figure import on_held_out, on_its_day, on_next_day
 
 DAY = date(2024, 5, 2)
 
@@ -70,6 +70,17 @@ def test_what_was_not_measured_is_not_claimed():
     assert gone is None, "the verdict is pruned: either may have served"
     assert on_next_day(DayMetrics(), None, DAY, "recall@50") is None
     assert on_next_day(metrics(), "mix", DAY, "recall@10") is None
+
+
+def test_of_a_first_version_the_two_tower_is_not_taken_for_what_it_serves():
+    held = {"users": 40, "candidate": lists(0.35, 40)}
+    fitted = {"on": "progressive", "day": "2024-05-02"}
+    first = metrics(holdout=held, mix={"fitted": fitted})
+    assert on_its_day(first, None, DAY, "recall@50") is None, "its mix was not measured then"
+    alone = on_its_day(metrics(holdout=held, mix={}), None, DAY, "recall@50")
+    assert (alone.value, alone.whose) == (0.3, "this version before it was trained on the day")
+    later = metrics(holdout={**held, "baseline": lists(0.3, 40)})
+    assert on_its_day(later, "mix", DAY, "recall@50").whose == "the version before"
 
 
 def test_simple_lists_that_are_not_mixed_are_compared_too():
