@@ -120,8 +120,8 @@ def _half_made(
     if not made:
         return (
             f"Airflow at {rest.url} makes a backfill in {MADE_WITHIN} s; it has not made one of"
-            f" {dag}: its database was busy all the time.{rest.log_hint()} Try again when its"
-            " machine is less busy."
+            f" {dag}: its database was busy all the time.{rest.log_hint()} Try again when"
+            " fewer runs are at work: on SQLite, those of other DAGs are in the way."
         )
     return (
         f"Airflow at {rest.url} makes a backfill in {MADE_WITHIN} s; backfill {made['id']} of {dag} has"
