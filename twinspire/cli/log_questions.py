@@ -158,7 +158,7 @@ def _ask_zone(*, yes: bool) -> str:
         return "UTC"
     _, _, machine = os.path.realpath("/etc/localtime").partition("/zoneinfo/")
     zones = available_timezones()
-    likely = machine if machine in zones else "UTC"
+    likely = machine if machine in zones and not machine.startswith("Etc/") else "UTC"
     while True:
         zone = Prompt.ask("Time zone of the days", console=console, default=likely)
         if zone in zones:

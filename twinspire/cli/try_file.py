@@ -289,7 +289,10 @@ def _run(home: _Home, pipeline: Pipeline, most: int) -> list[dict[str, Any]]:
         findings = checks.validate(pipeline, days[-1]).columns
     if not all(finding.ok for finding in findings):
         prepare.validate(str(home.file), str(days[-1]))  # shows them, and raises
-    say(f"{len(findings)} uses of columns fit")
+    for one in findings:
+        if one.doubt:
+            say(f"Look at {one.table}.{one.column} ({one.use}): {one.found}")
+    say(f"{len(findings)} uses of columns fit.")
     for day in days:
         echo("run", str(home.file), "--date", str(day))
     outcomes = run_days.run_each(pipeline, days)
