@@ -19,6 +19,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import artifact_files
 from twinspire_core.display.figures import count, number
 from twinspire_core.display.measured_lists import list_name
+from twinspire_core.display.served_figure import on_next_day
 from twinspire_core.display.table import Table
 from twinspire_core.sources import personal_counts
 
@@ -60,8 +61,10 @@ def quality_table(measured: Mapping[date, VersionQuality]) -> Table:
     rows = []
     for day, quality in sorted(measured.items()):
         figures = [quality.served_on_its_day(measure) for measure in MEASURES]
-        # Nothing was served before the first version: what was measured is its own two-tower.
         served = quality.metrics.holdout.baseline is not None
+        if not served:
+            # Nothing was served before the first version: what was measured is its own two-tower.
+            figures = [on_next_day(quality.metrics, None, day, measure) for measure in MEASURES]
         lists = [
             [figure.value if figure and served else None for figure in figures],
             [figure.simple_value if figure else None for figure in figures],
