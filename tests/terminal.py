@@ -2,7 +2,7 @@
 
     python -m tests.terminal COMMAND [ARGUMENT …]
 
-runs it in a pseudo-terminal, then tells how long the terminal was silent at the most.
+runs it in a pseudo-terminal, then says how long the terminal was silent at the most.
 """
 
 import os
@@ -38,13 +38,12 @@ class Seen:
         whole = "".join(text for _, text in self.outputs)
         return _CONTROLS.sub("", whole).replace("\r\n", "\n").replace("\r", "\n")
 
-    def longest_gap(self) -> tuple[float, float, str]:
-        """The longest silence: its seconds, when it began, and what was sent last before it."""
+    def gaps(self) -> list[tuple[float, float, str]]:
+        """The silences, the longest first: seconds, when it began, what was sent last before it."""
         times = [0.0, *(at for at, _ in self.outputs), self.seconds]
-        texts = ["", *(text for _, text in self.outputs)]
-        gaps = [end - start for start, end in pairwise(times)]
-        longest = max(range(len(gaps)), key=gaps.__getitem__)
-        return gaps[longest], times[longest], _CONTROLS.sub("", texts[longest]).strip()
+        texts = ["", *(_CONTROLS.sub("", text).strip()[-60:] for _, text in self.outputs)]
+        silences = zip(pairwise(times), texts, strict=True)
+        return sorted(((end - at, at, text) for (at, end), text in silences), reverse=True)
 
 
 def watch(command: list[str], until: str | None = None, columns: int = 100) -> Seen:
@@ -78,9 +77,7 @@ if __name__ == "__main__":
     told = watch(sys.argv[1:])
     after = os.times()
     print(told.text)
-    gap, began, last = told.longest_gap()
     used = sum(after[2:4]) - sum(before[2:4])
-    print(
-        f"exit {told.code} after {told.seconds:.1f} s, {used:.1f} s of CPU; silent for {gap:.1f} s"
-        f" at the most, from {began:.1f} s, after {last[-80:]!r}"
-    )
+    print(f"exit {told.code} after {told.seconds:.1f} s, {used:.1f} s of CPU; silent for")
+    for seconds, began, last in told.gaps()[:3]:
+        print(f"  {seconds:.1f} s from {began:.1f} s, after {last!r}")
