@@ -21,8 +21,6 @@ HOME = ROOT / "work" / "airflow"
 PIPELINES = ROOT / "pipelines"
 FIRST = date(2017, 10, 2)  # a Monday, with all of September behind it
 DAYS = 3
-# Nobody edits a DAG file meanwhile, and to parse them all takes seconds.
-ENV = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600"}
 
 console = Console(highlight=False, soft_wrap=False)
 
