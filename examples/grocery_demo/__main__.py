@@ -68,7 +68,7 @@ def _demo(days: list[date], port: int) -> None:
     console.print(f"[bold]Backfill of {days[0]} to {days[-1]} by Airflow, DAG {pipeline.name}[/]")
     # Fresh, so that the runs of an interrupted demo do not go on; what they made is found again by
     # the stages.
-    with LocalAirflow(HOME, PIPELINES, fresh=True, schedule=False, port=port, env=ENV) as airflow:
+    with LocalAirflow(HOME, PIPELINES, fresh=True, schedule=False, port=port) as airflow:
         rest = backfill.wait_for(airflow, console)
         backfill.run(airflow, rest, pipeline, days, console)
         with console.status("stopping Airflow …"):
