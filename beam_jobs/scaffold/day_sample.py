@@ -76,10 +76,18 @@ def sample_of(p: Pipeline, table: Table, day: date) -> TableSample:
         rows_of_file, more = _first(given, file, most)
         parts += rows_of_file
         is_cut |= more
-    rows = pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame()
+    rows = stack(parts) if parts else pl.DataFrame()
     is_text = any(format_of(file.uri, given) != "parquet" for file in files)
     extent = f"the first {most:,} {table} of each file" if is_cut else ""
     return TableSample(table, rows, files, given, is_text, extent)
+
+
+def stack(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """The rows of all parts; of the first alone, where a list stands beside a number or text."""
+    try:
+        return pl.concat(parts, how="diagonal_relaxed")
+    except pl.exceptions.PolarsError:
+        return parts[0]
 
 
 def _first(given: str, file: SourceFile, most: int) -> tuple[list[pl.DataFrame], bool]:

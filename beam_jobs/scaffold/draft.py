@@ -15,6 +15,7 @@ from beam_jobs.partitioning.column_types import flat, with_numbers
 from beam_jobs.partitioning.log_tables import Format, format_of, read
 from beam_jobs.partitioning.time_forms import forms_of
 from beam_jobs.scaffold import feature_draft
+from beam_jobs.scaffold.day_sample import stack
 from beam_jobs.scaffold.log_rhythm import LogColumns, rhythm_of, window_lines
 from beam_jobs.scaffold.roles import Ask, Proposal, Role, key_of, propose
 from twinspire_core.config.source_names import PERSONAL, TRENDING
@@ -24,6 +25,7 @@ from twinspire_core.records.csv_lines import CsvOptions
 from twinspire_core.records.record_file import sniff
 
 _SAMPLE_ROWS = 200_000
+_SAMPLED_FILES = 8
 _SHOWN = 4
 _SERVING = (
     "",
@@ -241,8 +243,11 @@ def _mix() -> list[str]:
 
 
 def _sample(path: Path, kind: str, home: Path | None) -> Table:
-    """The first rows of the first file."""
-    file = next(iter(_files(path)), None)
+    """The first rows of the last file; of events, those of some files from the first to the last,
+    as what is rare is not there on each day.
+    """
+    files = _files(path)
+    file = files[-1] if files else None
     if file is None or not file.exists():
         raise UsageError(
             f"A sample of {kind} is a file or a folder with files; found nothing at {path}."
@@ -260,13 +265,16 @@ def _sample(path: Path, kind: str, home: Path | None) -> Table:
     where, dates = re.subn(r"\d{4}-\d\d-\d\d", "{date}", folder)
     if not dates:
         where = f"{kind}/dt={{date}}/"
-    return Table(where, sample_rows(file))
+    chosen = files[:: max(1, len(files) // _SAMPLED_FILES)] if kind == "events" else [file]
+    rows = [sample_rows(one).head(_SAMPLE_ROWS // len(chosen)) for one in chosen]
+    return Table(where, stack(rows))
 
 
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return [f for f in sorted(path.rglob("*")) if f.is_file() and f.name[0] not in "._"]
+    files = (f for f in sorted(path.rglob("*")) if f.is_file() and f.name[0] not in "._")
+    return [file for file in files if file.stat().st_size]
 
 
 def _refuse_other_csv(file: Path, kind: str) -> None:

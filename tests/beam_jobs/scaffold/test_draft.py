@@ -74,6 +74,25 @@ def windows_of(text: str) -> dict[str, str]:
     return dict(line.partition("  #")[0].split(" = ") for line in lines)
 
 
+def test_types_of_events_are_those_of_all_days_not_of_the_first(tmp_path):
+    log = write_days(tmp_path / "events", gap=1, days=20, items=3)
+    for n, file in enumerate(sorted(log.rglob("*.parquet"))):
+        kind = pl.Series(["buy" if n > 10 and user % 20 == 0 else "view" for user in range(60)])
+        pl.read_parquet(file).with_columns(type=kind).write_parquet(file)
+    assert 'positives = ["buy", "view"]' in draft("x", log)
+
+
+def test_days_without_events_and_columns_of_other_types_are_no_obstacle(tmp_path):
+    for day, x in enumerate(["[1]", '"a"', '{"b": 1}', "2"], 1):
+        folder = tmp_path / f"events/dt=2024-03-0{day}"
+        folder.mkdir(parents=True)
+        (folder / "empty.jsonl").touch()
+        row = f'{{"user": {day}, "item": 2, "at": "2024-03-0{day}", "x": {x}}}\n'
+        (folder / "log.jsonl").write_text(row)
+    (tmp_path / "x.toml").write_text(draft("x", tmp_path / "events", given={"user": "user"}))
+    assert load(tmp_path / "x.toml").columns.item == "item"
+
+
 def test_windows_come_from_the_span_and_the_rhythm_of_the_whole_log(tmp_path):
     text = draft("x", write_days(tmp_path / "events", gap=5, days=130, items=14))
     found = windows_of(text)

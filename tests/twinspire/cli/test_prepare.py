@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from beam_jobs.scaffold import day_sample
 from tests.shop import lay_out
+from twinspire.cli import prepare
 from twinspire.cli.main import app
 from twinspire_core.errors import TwinspireError
 from twinspire_core.messages import format_message
@@ -151,6 +152,42 @@ def test_a_folder_without_a_date_is_refused_before_anything_is_read(tmp_path):
     command = ("partition", tmp_path / "not there.csv", "--time", "t", "--out", tmp_path / "logs")
     code, _, told = twinspire(*command)
     assert code == 2 and f"with {{date}} in it, as '{tmp_path}/logs/dt={{date}}/'" in told
+
+
+@pytest.fixture
+def unclear(tmp_path):
+    rows = [f"{n},{n % 7},{n % 5},2024-03-2{n % 9}" for n in range(70)]
+    (tmp_path / "log.csv").write_text("\n".join(["row,x,y,wann", *rows, ""]))
+    return tmp_path / "log.csv"
+
+
+def test_columns_that_are_not_clear_are_named_by_options(unclear):
+    code, _, told = twinspire("init", unclear)
+    assert code == 2 and "which column is the user: " in told and "--user COLUMN" in told
+    code, _, told = twinspire("init", unclear, "--user", "x")
+    assert code == 2 and "--item COLUMN" in told
+    named = ("--user", "x", "--item", "y", "--event", "none")
+    code, drafted, _ = twinspire("init", unclear, *named)
+    assert code == 0 and 'user = "x"\nitem = "y"\ntime = "wann"\n' in drafted
+    code, drafted, _ = twinspire("init", unclear, *named[:4], "--event", "row", "--time", "wann")
+    assert code == 0 and 'event = "row"' in drafted
+    code, _, told = twinspire("init", unclear, *named[:2], "--item", "wan")
+    assert code == 2 and "Did you mean 'wann'?" in told
+
+
+def test_on_a_terminal_columns_that_are_not_clear_are_asked_for(unclear, monkeypatch):
+    monkeypatch.setattr(prepare, "is_terminal", lambda: True)
+    result = CliRunner().invoke(app, ["init", str(unclear)], input="nobody\ny\n1\n")
+    assert result.exit_code == 0
+    assert "There is no 'nobody' in this list" in result.stderr
+    assert 'user = "y"\nitem = "x"\n' in result.stdout, "the user is no candidate for the item"
+
+
+def test_a_draft_has_windows_a_user_store_and_attributes_and_can_be_checked(shop):
+    logs = shop.parent
+    code, drafted, _ = twinspire("init", logs / "events", "--items", logs / "items", "--name", "x")
+    assert code == 0 and "user_store = true  # personal data: " in drafted
+    assert 'attributes = ["kind"]' in drafted and "[window]" not in drafted, "a week of logs"
 
 
 def test_a_draft_ends_with_the_command_that_checks_its_newest_day(tmp_path, out):
