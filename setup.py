@@ -22,7 +22,6 @@ EXTRAS = {
         "tensorflow-transform>=1.21,<1.22",
         "lightgbm>=4.7,<5",
     ],
-    "als": ["implicit>=0.7.3,<0.8", "scipy>=1.13,<1.18", "threadpoolctl>=3"],
     "index": ["scann==1.4.2"],
     "publish": ["jinja2>=3.1", "matplotlib>=3.11"],
     "serve": [

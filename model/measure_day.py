@@ -65,7 +65,7 @@ def measure_day(
         day,
         parent,
         version,
-        other_baselines(ctx, features, day, sources, costly),
+        other_baselines(ctx, day, sources, costly),
         ctx.pipeline.evaluation.ks,
         has_baseline=ctx.parent is not None,
     )

@@ -11,7 +11,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from model.evaluation import als_baseline
 from model.evaluation.day_data import HELD_OUT, DayData, read_day
 from model.evaluation.diagnostics import pick_examples
 from model.evaluation.evaluate import headline
@@ -95,8 +94,6 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 def _check(ctx: StageContext) -> None:
     """Refuses, before anything costly, what could not end well."""
-    if ctx.pipeline.evaluation.als:
-        als_baseline.check_installed()
     if ctx.mode == "full" or ctx.parent is None:
         return
     if not model_bundle.has_state(ctx.parent.train):
@@ -116,8 +113,6 @@ def _fetch_inputs(ctx: StageContext, scratch: Path) -> _Inputs:
         feature_schema.CORPUS_START,
         storage.join(feature_schema.EXAMPLES, feature_schema.day_folder(ctx.day)),
     ]
-    if ctx.pipeline.evaluation.als:
-        folders.append(feature_schema.INTERACTION_COUNTS)
     for name in tables_of(ctx.pipeline.mix.sources):
         folders.append(storage.join(name, feature_schema.AT_START))
     parent = None

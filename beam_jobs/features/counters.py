@@ -30,7 +30,7 @@ class Counted(StrEnum):
     USERS, ITEMS: those with a positive on the job's day.
     EXAMPLES, HELD_OUT_EXAMPLES: by their day.
     QUERIES, HELD_OUT_QUERIES: by the day that they measure.
-    KNOWN_USERS, INTERACTION_COUNTS: users as of the end and the start of the job's day.
+    KNOWN_USERS: users as of the end of the job's day.
     LISTED: rows of the items; detail: the folder of the output that they are in.
     UNLISTED_ITEMS, UNLISTED_EVENTS: items that the snapshot lacks, and their events.
     """
@@ -53,7 +53,6 @@ class Counted(StrEnum):
     QUERIES = "queries"
     HELD_OUT_QUERIES = "held out queries"
     KNOWN_USERS = "known users"
-    INTERACTION_COUNTS = "pasts"
     LISTED = "listed"
     UNLISTED_ITEMS = "unlisted items"
     UNLISTED_EVENTS = "unlisted events"

@@ -39,7 +39,6 @@ _WORK = {
     shard_steps.ANALYSIS: pa.RecordBatch,
     shard_steps.EVALUATION: _Named,
     shard_steps.USERS: _Named,
-    shard_steps.INTERACTION_COUNTS: _Named,
     shard_steps.SEQUENCES: _Named,
     shard_steps.BASKETS: _Named,
     shard_steps.BASKET_SIZES: tuple[str, bytes],
@@ -106,11 +105,6 @@ class RawFeatures(beam.PTransform):
                 job, feature_schema.sequences_schema(), Counted.LISTED, "users"
             )
         )
-        finish_interaction_counts = _counting(
-            output_files.FinishUsers(
-                job, feature_schema.interaction_counts_schema(), Counted.INTERACTION_COUNTS
-            )
-        )
         counts = [
             read[read_steps.COUNTS],
             made[read_steps.COUNTS],
@@ -119,7 +113,6 @@ class RawFeatures(beam.PTransform):
             files("Evaluation", shard_steps.EVALUATION, finish_queries),
             files("Users", shard_steps.USERS, finish_users),
             files("Sequences", shard_steps.SEQUENCES, finish_sequences),
-            files("Pasts", shard_steps.INTERACTION_COUNTS, finish_interaction_counts),
         ]
         if job.p.mix.uses_co_occurrence:
             members = AsDict(corpora[output_files.MEMBERS])

@@ -107,10 +107,8 @@ def _written(job: FeatureJob, counters: Counters) -> dict[str, int]:
         for at in job.plan.examples
     }
     queries = [counters.of(Counted.QUERIES, "events", at) for at in job.plan.evaluation]
-    interaction_counts = counters.of(Counted.INTERACTION_COUNTS, "events", day)
     rows[feature_schema.EVALUATION] = sum(queries)
     rows[feature_schema.USERS] = counters.of(Counted.KNOWN_USERS, "events", day)
-    rows[feature_schema.INTERACTION_COUNTS] = interaction_counts
     for table in ("items", "users"):
         rows |= counters.by_detail(Counted.LISTED, table, day)
     return rows

@@ -34,8 +34,6 @@ EVALUATION = "evaluation"
 """(file, batch of its queries, without who is held out)."""
 USERS = "users"
 """(file, batch of its rows)."""
-INTERACTION_COUNTS = "pasts"
-"""(file, batch of its rows)."""
 SEQUENCES = "sequences"
 """(file, batch of its rows)."""
 BASKETS = "baskets"
@@ -52,8 +50,8 @@ Shard: TypeAlias = tuple[int, list[pa.RecordBatch]]
 
 
 class Work(beam.DoFn):
-    """(shard, all its batches) -> the outputs above and `COUNTS`; `INTERACTION_COUNTS`, `BASKETS`
-    and `BASKET_SIZES` only if the pipeline needs them.
+    """(shard, all its batches) -> the outputs above and `COUNTS`; `BASKETS` and `BASKET_SIZES`
+    only if the pipeline needs them.
     """
 
     def __init__(self, job: FeatureJob) -> None:
@@ -146,13 +144,6 @@ class Work(beam.DoFn):
                 feature_schema.EVALUATION,
                 events.by_file(evaluation_queries(events)),
                 unfinished_queries(p),
-            )
-        if plan.evaluation and p.evaluation.als:
-            yield from self._table(
-                INTERACTION_COUNTS,
-                feature_schema.INTERACTION_COUNTS,
-                events.by_file(known_users.interaction_counts(events)),
-                feature_schema.interaction_counts_schema(),
             )
         users = events.by_file(known_users.users(events))
         yield from self._table(USERS, feature_schema.USERS, users, feature_schema.users_schema(p))

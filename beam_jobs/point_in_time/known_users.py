@@ -45,14 +45,6 @@ def users(shard: UserShard) -> pl.DataFrame:
     return rows.with_columns(pl.col("_time").alias("_last_time"))
 
 
-def interaction_counts(shard: UserShard) -> pl.DataFrame:
-    """What each user of the history window had before the day: `_user`, `_past`,
-    `_past_counts`.
-    """
-    past = shard.past.filter(shard.in_window_before(shard.job.plan.day))
-    return history.interaction_counts(past, feature_schema.PAST_LENGTH)
-
-
 def sequences(shard: UserShard, day: date) -> pl.DataFrame:
     """What each user took before the start of `day`, in the window of the sources that are
     fitted on it: `_user`, `_items` and `_ages` in days, newest first.

@@ -31,7 +31,6 @@ NAMES = (
     "popular_lately",
     "past",
     "co_occurrence",
-    "als",
     "uncorrected",
     "clicks",
     "target",

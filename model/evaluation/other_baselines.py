@@ -1,21 +1,16 @@
-"""Lists of baselines that are measured only on sets of the day itself: candidate sources, and ALS."""
+"""Lists of baselines that are measured only on sets of the day itself: candidate sources."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from model.evaluation import als_baseline
-from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData, read_table
+from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.ranked_lists import MEASURED_ANYWAY, RankedLists
 from model.evaluation.source_lists import SourceLists, rank_alone, retrieve
-from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.terminal import console
 
 
 def other_baselines(
     ctx: StageContext,
-    features: Path,
     day: DayData,
     sources: CandidateSources,
     costly: Mapping[str, SourceLists],
@@ -24,15 +19,12 @@ def other_baselines(
 
     Args:
       ctx: pipeline and day.
-      features: local folder of the features attempt.
       day: what is measured on.
       sources: of the day's corpus.
       costly: by evaluation set, from `costly_lists`.
     """
     k = max(ctx.pipeline.evaluation.ks)
     baselines: dict[str, dict[str, RankedLists]] = {NEXT_DAY: {}, HELD_OUT: {}}
-    if ctx.pipeline.evaluation.als:
-        baselines[NEXT_DAY][als_baseline.ALS] = _rank_als(ctx, features, day, k)
     others = [name for name in sources.without_model if name not in MEASURED_ANYWAY]
     for name, known in costly.items():
         evaluation_set = day.evaluation_sets[name]
@@ -44,18 +36,3 @@ def other_baselines(
             lists = known.get(source) or retrieve(source, sources, evaluation_set, k)
             baselines[name][source] = rank_alone(sources, evaluation_set, k, lists)
     return baselines
-
-
-def _rank_als(ctx: StageContext, features: Path, day: DayData, k: int) -> RankedLists:
-    interaction_counts = read_table(features / feature_schema.INTERACTION_COUNTS)
-    users = f"{interaction_counts.num_rows:,}"
-    console.print(f"Factorising what {users} users had before the day")
-    evaluation_set = day.evaluation_sets[NEXT_DAY]
-    return als_baseline.rank_als(
-        interaction_counts,
-        evaluation_set,
-        evaluation_set.queries.column("_user"),
-        day.corpus.column("_item"),
-        k,
-        ctx.pipeline.train.dimension,
-    )

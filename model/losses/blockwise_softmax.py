@@ -61,7 +61,6 @@ def blocked_softmax(
     logits: Callable[[tf.Tensor, tf.Tensor], Block],
     *,
     temperature: float,
-    learned: tf.Tensor | None = None,
 ) -> Loss:
     """Sum over rows i of weight_i * (log(exp p_i + sum_j exp z_ij) - p_i), where p_i is the logit
     of the positive and z_ij are those of the negatives.
@@ -72,7 +71,6 @@ def blocked_softmax(
       weight: [B] float32. No gradient flows into it.
       logits: (query, candidates) -> a function that gives a block's z and the offset of its p.
       temperature: positive.
-      learned: how many of the candidates, the first ones, get a gradient; all by default.
     """
 
     @tf.custom_gradient
@@ -80,7 +78,7 @@ def blocked_softmax(
         query: tf.Tensor, candidates: tf.Tensor
     ) -> tuple[tuple[tf.Tensor, tf.Tensor], Gradients]:
         rows, to_query, to_candidates = _losses_and_gradients(
-            query, candidates, weight, logits(query, candidates), temperature, learned
+            query, candidates, weight, logits(query, candidates), temperature
         )
 
         def gradient(upstream: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -98,7 +96,6 @@ def _losses_and_gradients(
     weight: tf.Tensor,
     block: Block,
     temperature: float,
-    learned: tf.Tensor | None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Losses [B], and the gradients of their weighted sum to `query` and `candidates`.
 
@@ -125,32 +122,28 @@ def _losses_and_gradients(
         weighed = exponentials @ with_ones
         partition = weighed[:, -1] + tf.exp(own_logit - top)
         scale = (weight[start:end] / (partition * temperature))[:, tf.newaxis]
-        taught = exponentials if learned is None else exponentials[:, :learned]
         return (
             end,
             losses.write(start // height, tf.math.log(partition) + top - own_logit),
             sums.write(start // height, scale * weighed),
-            to_candidates + tf.matmul(taught, scale * query[start:end], transpose_a=True),
+            to_candidates + tf.matmul(exponentials, scale * query[start:end], transpose_a=True),
         )
 
-    to_learned = tf.zeros_like(candidates if learned is None else candidates[:learned])
     state = (
         tf.constant(0),
         _block_array(rows, height, []),
         _block_array(rows, height, [with_ones.shape[1]]),
-        to_learned,
+        tf.zeros_like(candidates),
     )
     # One block at a time: blocks in parallel would need as many times the memory.
-    _, losses, sums, to_learned = tf.while_loop(
+    _, losses, sums, to_candidates = tf.while_loop(
         lambda start, *_: start < rows, step, state, parallel_iterations=1
     )
     weighed = sums.concat()
     # The last column sums up the softmax of the negatives, 1 - P_positive, times the row's scale.
     negative_share = weighed[:, -1:]
     to_query = weighed[:, :-1] - negative_share * own
-    to_candidates = _pad_rows(to_learned, candidates) - _pad_rows(
-        negative_share * query, candidates
-    )
+    to_candidates -= _pad_rows(negative_share * query, candidates)
     return losses.concat(), to_query, to_candidates
 
 

@@ -48,14 +48,12 @@ class Candidates(NamedTuple):
       in_batch: [C] float32, how many of the batch's other candidates are expected to hold the
         candidate's item.
       added: [C] float32, how many of the added candidates are; 0 where the item cannot be added.
-      learned: how many candidates, the first ones, get a gradient; None for all.
     """
 
     vector: tf.Tensor
     item: tf.Tensor
     in_batch: tf.Tensor
     added: tf.Tensor
-    learned: tf.Tensor | None = None
 
 
 def sampled_softmax_loss(
@@ -132,7 +130,6 @@ def sampled_softmax_loss(
         weight,
         logits_of,
         temperature=temperature,
-        learned=candidates.learned,
     )
 
 

@@ -2,8 +2,8 @@
 
 There is a band of candidates, by rank or by cosine, and k of the band are drawn. That a share of
 the band is drawn can be corrected for: every candidate drawn stands for 1 / share of the band's.
-What lies outside the band has no such stand-in, unless candidates were added in other ways
-(uniform, memory), which then stand for it.
+What lies outside the band has no such stand-in, unless uniform candidates were added, which then stand
+for it.
 
 R rows of a block, B candidates of the batch, W candidates of a band.
 """

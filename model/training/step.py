@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from model.losses.corrected_softmax import sampled_softmax_loss
-from model.losses.negative_sampling import EncodedItems, NegativeSampler
+from model.losses.negative_sampling import EncodedItems, step_candidates
 from model.losses.sampling_probability import StreamingFrequency
 from model.optimizers import AdamWeight
 from model.towers.architecture import SIDES, FeatureColumn
@@ -53,9 +53,7 @@ def compile_step(
     variables = {name: weight.values for name, weight in weights.items()}
     lists = _list_columns(model)
     is_corrected = settings.correction != "none"
-    sampler = NegativeSampler(
-        settings.negatives, settings.dimension, frequency if is_corrected else None
-    )
+    counted = frequency if is_corrected else None
 
     # Without autograph: nothing here branches on tensors, and translating it as if something did
     # takes longer than a small day's steps.
@@ -77,7 +75,7 @@ def compile_step(
         features |= {rows_of(name): rows for name, rows in list_rows.items()}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variables, list_rows])
-            total, losses = _losses(model, sampler, settings, features, batch, drawn, step)
+            total, losses = _losses(model, counted, settings, features, batch, drawn, step)
         gradients, list_gradients = tape.gradient(total, (variables, list_rows))
         for name, weight in weights.items():
             if isinstance(weight, AdamWeight):
@@ -103,7 +101,7 @@ def compile_step(
 
 def _losses(
     model: TwoTower,
-    sampler: NegativeSampler,
+    frequency: StreamingFrequency | None,
     settings: TrainConfig,
     features: Features,
     batch: Features,
@@ -115,7 +113,7 @@ def _losses(
     query = model("query", features, tf.stack([salted(settings.seed, "history"), step]))
     loss = sampled_softmax_loss(
         query,
-        sampler.candidates(own, _encode_drawn(model, drawn, settings, step), step),
+        step_candidates(own, _encode_drawn(model, drawn, settings, step), frequency),
         batch["reward"],
         temperature=settings.temperature,
         correction=settings.correction,

@@ -1,11 +1,9 @@
-"""Freezes the working files of two days and a refresh as this release leaves them, for later
-releases to find done.
+"""Freezes the working files of two days and a refresh, for tests of keys and attempts.
 
     cd EMPTY_FOLDER; PYTHONPATH=CHECKOUT python -m tests.data.freeze_work
 
-The folder then holds a pipeline file's tables with every key written out, the logs, the commit of
-each stage and the registry's log and manifests: `tests/data/work_<release>/`. Made once for a
-release, and then never again.
+The folder then holds the tables of a pipeline file, the logs, the commit of each stage and the
+registry's log and manifests: `tests/data/work/`.
 """
 
 import json
@@ -52,7 +50,7 @@ TABLES = {
 
 
 def lay_out(days: Sequence[date] = DAYS) -> Pipeline:
-    """Writes the logs, and the tables with all their keys."""
+    """Writes the logs and the tables."""
     draw = np.random.default_rng(0)
     rows = [f"i{n},{'ab'[n % 2]}" for n in range(ITEMS)]
     _write(Path(f"items/dt={days[0]}/part.csv"), ["item,brand", *rows])
@@ -63,10 +61,8 @@ def lay_out(days: Sequence[date] = DAYS) -> Pipeline:
             f"u{user},i{item},{time}" for user, item, time in zip(who, what, times, strict=True)
         ]
         _write(Path(f"events/dt={day}/part.csv"), ["user,item,time", *rows])
-    whole = Pipeline.model_validate(TABLES).model_dump(mode="json", by_alias=True)
-    whole["source"]["wait"], whole["train"]["wait"] = "0s", "6h"  # as a file writes them
-    Path("pipeline.json").write_text(json.dumps(whole, indent=1))
-    return Pipeline.model_validate(whole)
+    Path("pipeline.json").write_text(json.dumps(TABLES, indent=1))
+    return Pipeline.model_validate(TABLES)
 
 
 def _write(file: Path, lines: list[str]) -> None:

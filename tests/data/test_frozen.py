@@ -10,7 +10,7 @@ from tests.data.freeze import HERE, answers
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts.manifest import FORMAT_VERSION
 
-FORMATS = {"artifact_v1": 1, "artifact_v2": 1}
+FORMATS = {"artifact_v2": 1}
 FROZEN = sorted(HERE.glob("artifact_v*"))
 
 

@@ -242,7 +242,6 @@ def commit(pipeline, made):
             "inputs": dict(before),
             "summary": {},
         }
-        told["defaults"] = cache_keys.DEFAULTS
         attempts.commit(Attempt(uri=uri, key=stage, config=config, output=stage, **told))
         before[stage] = attempts.name(pipeline, uri)
 

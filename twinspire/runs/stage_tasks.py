@@ -173,7 +173,7 @@ def _earlier_attempts(run: DayRun, stage: Stage) -> dict[str, Attempt]:
     for name, attempt_name in nearest.inputs.items():
         earlier[name] = attempts.read(attempts.place(run.pipeline, attempt_name))
     for name, attempt in earlier.items():
-        if attempt.config != config_digest(run.pipeline, STAGES[name], attempt.defaults):
+        if attempt.config != config_digest(run.pipeline, STAGES[name]):
             raise UsageError(
                 f"{stage.name} of {day} needs an output of {name} made from this pipeline file;"
                 f" {attempt.uri} was made before the file changed. Run `twinspire {name} PIPELINE"

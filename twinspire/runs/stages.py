@@ -1,7 +1,7 @@
 """The stages of a day: what each needs and reads, what its output depends on, and what runs it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from twinspire_core.contracts.stage_context import StageContext
@@ -49,8 +49,6 @@ class Stage:
       name: of its command and of its folder among the working files.
       after: the stage whose output it reads; that stage's own inputs are handed on.
       config: the keys of the pipeline file that its output depends on, as `table` or `table.key`.
-      config_before: the keys that it depended on in attempts of before, each with the number of the
-        first defaults (`cache_keys.DEFAULTS`) in whose time it no longer does.
       load: imports what runs the stage, and gives the function; None where a plan brings its own.
       format: of what it writes; raised when that comes to mean something else, and past days are to
         be made again.
@@ -76,7 +74,6 @@ class Stage:
     name: str
     after: str | None
     config: tuple[str, ...]
-    config_before: Mapping[str, int] = field(default_factory=dict)
     load: Callable[[], StageFunction] | None = None
     format: int = 1
     derived: tuple[str, ...] = ()
@@ -92,10 +89,6 @@ class Stage:
     needs_pandas: bool = False
 
 
-# Files had the rows of a shard of the users.
-_UNTIL_FILES_WERE_FIXED = {"beam.shards": 3}
-# It is an absolute path. Whether a registry has the version is looked up, wherever that is.
-_UNTIL_SHOPS_MOVED = {"registry.root": 4}
 FEATURES = Stage(
     name="features",
     load=_features,
@@ -110,12 +103,10 @@ FEATURES = Stage(
         "corpus",
         "evaluation.holdout",
         "evaluation.lately_days",
-        "evaluation.als",
         "mix",
         "ranking",
         "statistics",
     ),
-    config_before=_UNTIL_FILES_WERE_FIXED,
     # Names in the transform's graph differ between any two runs; the rows that it made do not.
     derived=("transform/", "statistics/", "report.json"),
     reads_source=True,
@@ -162,7 +153,6 @@ PUBLISH = Stage(
     load=_publish,
     after="index",
     config=("gate", "serving", "corpus", "index.recall_target"),
-    config_before=_UNTIL_SHOPS_MOVED,
     inherits=True,
     publishes=True,
     same_parent_as="train",
@@ -187,7 +177,6 @@ REFRESH = Stage(
         "gate",
         "serving",
     ),
-    config_before=_UNTIL_FILES_WERE_FIXED | _UNTIL_SHOPS_MOVED,
     publishes=True,
     output_is_version=True,
 )

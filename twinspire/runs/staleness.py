@@ -53,7 +53,7 @@ def _tasks(run: DayRun, stage: Stage, attempt: Attempt) -> list[StageTask]:
 
 def _what_changed(run: DayRun, task: StageTask, attempt: Attempt) -> str:
     stage = task.stage
-    if attempt.config != config_digest(run.pipeline, stage, attempt.defaults):
+    if attempt.config != config_digest(run.pipeline, stage):
         return f"The pipeline file has changed in what {stage.name} reads."
     if attempt.mode != task.context.mode:
         return f"It would be trained in mode {task.context.mode} now, and was in {attempt.mode}."

@@ -6,7 +6,7 @@ has that key, the stage is done.
 
 from dataclasses import replace
 
-from twinspire.runs.cache_keys import DEFAULTS, config_digest, output_digest, stage_key
+from twinspire.runs.cache_keys import config_digest, output_digest, stage_key
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify
 from twinspire.runs.stage_tasks import StageTask, unread_events
@@ -45,8 +45,7 @@ def complete(run: DayRun, task: StageTask, *, force: bool) -> tuple[Attempt, str
 
 def is_current(run: DayRun, task: StageTask, attempt: Attempt) -> bool:
     """Whether a task's newest attempt is what would be made now."""
-    # By the defaults that it was made with: a default that changed makes no past day stale.
-    config = config_digest(run.pipeline, task.stage, attempt.defaults)
+    config = config_digest(run.pipeline, task.stage)
     if attempt.key != stage_key(task.stage, config=config, **task.facts):
         return False
     if not task.stage.publishes:
@@ -80,7 +79,6 @@ def _make(run: DayRun, task: StageTask, *, key: str, config: str) -> Attempt:
         parent=task.parent,
         inputs={name: attempts.name(run.pipeline, uri) for name, uri in context.inputs.items()},
         summary=summary,
-        defaults=DEFAULTS,
     )
     # The last thing of all: without its marker an attempt does not exist, whoever is killed when.
     attempts.commit(attempt)

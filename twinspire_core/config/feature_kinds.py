@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from twinspire_core.config.tables.base import ADDED, Strict
+from twinspire_core.config.tables.base import Strict
 
 Tower = Literal["query", "item"]
 Origin = Literal["events", "items", "users"]
@@ -233,7 +233,6 @@ class TimeFeature(FeatureKind):
     tower: Literal["query"] = Field("query", description="Always `query`.")
     parts: tuple[TimePart, ...] = Field(
         tuple(TIME_PARTS),
-        json_schema_extra=ADDED,
         min_length=1,
         description=(
             "What of the moment is read. A version that learns from one day at a time met tomorrow's"

@@ -23,7 +23,7 @@ from twinspire_core.config.feature_kinds import (
     TimeFeature,
 )
 from twinspire_core.config.source_names import TRENDING
-from twinspire_core.config.tables.base import ADDED, Strict
+from twinspire_core.config.tables.base import Strict
 from twinspire_core.config.tables.data import (
     ColumnsConfig,
     CorpusConfig,
@@ -74,7 +74,6 @@ class Pipeline(Strict):
     )
     ranking: RankingConfig = Field(
         default_factory=RankingConfig,
-        json_schema_extra=ADDED,
         description="A second stage, which orders what the mix lists.",
     )
     gate: GateConfig = Field(default_factory=GateConfig, description="Conditions of going live.")
@@ -89,12 +88,10 @@ class Pipeline(Strict):
     )
     notify: NotifyConfig = Field(
         default_factory=NotifyConfig,
-        json_schema_extra=ADDED,
         description="Who is told when a day needs somebody.",
     )
     monitor: MonitorConfig = Field(
         default_factory=MonitorConfig,
-        json_schema_extra=ADDED,
         description="What is asked of what is live, and what that must reach.",
     )
     beam: BeamConfig = Field(default_factory=BeamConfig, description="Runner.")

@@ -35,12 +35,10 @@ class Attempt(BaseModel):
       parent: the version that was the newest accepted one before the day when it was made.
       inputs: name of the attempt of each earlier stage that it was made from.
       summary: what the stage reported.
-      defaults: which defaults of the pipeline file it was made with, as
-        twinspire/runs/cache_keys.py numbers them. Release 0.1.0 did not say: 0.
       committed_at: when, as `2024-03-01T06:00:00+00:00`; empty before it is committed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     uri: str = Field(exclude=True)
     key: str
@@ -50,7 +48,6 @@ class Attempt(BaseModel):
     parent: str | None
     inputs: dict[str, str]
     summary: dict[str, Any]
-    defaults: int = 0
     committed_at: str = ""
 
 

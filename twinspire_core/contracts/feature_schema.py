@@ -46,7 +46,6 @@ CO_OCCURRENCE_END = f"co_occurrence/{AT_END}"
 SEQUENCES = "sequences"
 EVALUATION = "evaluation"
 USERS = "users"
-INTERACTION_COUNTS = "pasts"
 TRANSFORM = "transform"
 TRANSFORMED = "transformed"
 REJECTED = "rejected"
@@ -221,17 +220,6 @@ def users_schema(p: Pipeline) -> pa.Schema:
     sorted.
     """
     return _schema([("_user", pa.string()), ("_last_time", TIME), *_past(p)], query_columns(p))
-
-
-def interaction_counts_schema() -> pa.Schema:
-    """`pasts/`, with `evaluation.als`: what each user of the history window had before the day, as
-    `_past` says.
-
-    `_past_counts` are the events of each item, as floats.
-    """
-    return pa.schema(
-        [("_user", pa.string()), ("_past", STRINGS), ("_past_counts", pa.list_(pa.float32()))]
-    )
 
 
 def sequences_schema() -> pa.Schema:

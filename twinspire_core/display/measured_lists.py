@@ -24,7 +24,6 @@ _NAMES = {
     RANKED: "ranker",
     EXPLORATION: "exploration",
     "popular": "most popular",
-    "als": "ALS",
     "uncorrected": "two-tower, correction taken out",
 }
 

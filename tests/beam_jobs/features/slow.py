@@ -165,16 +165,6 @@ class Slow:
                 )
         return rows
 
-    def pasts(self):
-        found = []
-        for user in {e["user"] for e in self.log}:
-            past = self.past(user, self.day, self.start(self.day))
-            if past:
-                ranked = self.known(user, self.day)["_past"]
-                counts = [float(sum(e["item"] == item for e in past)) for item in ranked]
-                found.append({"_user": user, "_past": ranked, "_past_counts": counts})
-        return found
-
     def users(self):
         known = {user: self.known(user, self.day + ONE) for user in {e["user"] for e in self.log}}
         return [{"_user": user, **row} for user, row in known.items() if row]

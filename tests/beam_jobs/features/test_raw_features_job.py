@@ -140,16 +140,6 @@ def test_users(done):
     assert any(not r["_past"] for r in found) or any(r["city"] is None for r in found)
 
 
-def test_pasts_are_written_for_those_who_ask(tmp_path, one):
-    assert not (one[1] / "pasts").exists()
-    world = worlds.make(tmp_path, 5, als="true")
-    run(world, tmp_path / "out")
-    same(rows(tmp_path / "out" / "pasts"), Slow(world, DAY).pasts(), lambda r: r["_user"])
-    assert pq.read_schema(next((tmp_path / "out" / "pasts").iterdir())).equals(
-        feature_schema.interaction_counts_schema()
-    )
-
-
 def test_of_the_moment_only_what_is_asked_for_is_read(tmp_path):
     world = worlds.make(tmp_path, 6, now='parts = ["weekday"]')
     run(world, tmp_path / "out", mode="full")

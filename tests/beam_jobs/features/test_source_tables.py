@@ -41,14 +41,14 @@ def made(tmp_path_factory):
 
 def test_the_same_bytes_from_however_many_shards(tmp_path):
     """Of every table there is: no file has the rows of a shard."""
-    here = worlds.make(tmp_path / "world", 1, mix=f"sources = {COUNTED}", als="true")
+    here = worlds.make(tmp_path / "world", 1, mix=f"sources = {COUNTED}")
     run(here, tmp_path / "three")
     here.settings["shards"] = "7"
     run(here, tmp_path / "seven")
     found = digests(tmp_path / "seven")
     assert found == digests(tmp_path / "three")
     tables = {name.partition("/")[0] for name in found}
-    assert tables >= {"evaluation", "users", "pasts", "sequences", "co_occurrence", "examples"}
+    assert tables >= {"evaluation", "users", "sequences", "co_occurrence", "examples"}
 
 
 def _expected(slow, moment):

@@ -52,7 +52,7 @@ class Counted(beam.PTransform):
 def test_no_step_has_one_key_for_all_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(beam, "GroupByKey", Counted)
     mix = 'sources = ["two_tower", "past", "co_occurrence", "personal", "co_visitation"]'
-    world = worlds.make(tmp_path, 9, mix=mix, als="true", shards="16")
+    world = worlds.make(tmp_path, 9, mix=mix, shards="16")
     ROWS.clear()
     write_raw(world.context(tmp_path / "out", mode="full"), lambda rows: None)
     large = {step: rows for step, rows in ROWS.items() if step not in SMALL}

@@ -59,7 +59,6 @@ display = ["title", "aisle"]
 attributes = ["aisle", "tags"]
 [evaluation]
 holdout = 0.4
-als = {als}
 lately_days = 2
 [beam]
 shards = {shards}
@@ -146,7 +145,6 @@ class World:
         values = {
             "zone": self.zone,
             "unlisted": "false",
-            "als": "false",
             "root": "",
             "source": "",
             "window": "",

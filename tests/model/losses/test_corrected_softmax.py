@@ -339,29 +339,6 @@ def test_estimates_are_no_parameters():
     assert tape.gradient(loss.total, batch) is None
 
 
-def test_remembered_columns_teach_the_query_and_learn_nothing():
-    query, vectors, items, batch, added, _, _ = batch_of(20, 30)
-    gradients = []
-    for learned in (None, tf.constant(20)):
-        q, v = tf.constant(query, tf.float32), tf.constant(vectors, tf.float32)
-        with tf.GradientTape() as tape:
-            tape.watch([q, v])
-            held = Candidates(
-                v,
-                tf.constant(items),
-                *(tf.constant(x, tf.float32) for x in (batch, added)),
-                learned,
-            )
-            loss = sampled_softmax_loss(
-                q, held, tf.ones(20), temperature=0.2, correction="batch"
-            ).total
-        gradients.append([x.numpy() for x in tape.gradient(loss, [q, v])])
-    (whole_q, whole_v), (part_q, part_v) = gradients
-    np.testing.assert_allclose(part_q, whole_q, rtol=3e-6)
-    np.testing.assert_allclose(part_v[:20], whole_v[:20], rtol=1e-5, atol=1e-7)
-    assert (part_v[20:] == 0).all() and (whole_v[20:] != 0).any()
-
-
 def test_rewards_weigh_and_the_mean_does_not_depend_on_the_batch_size():
     rows = rows_of(EYE, EYE, [1, 2, 3], [0.1, 0.2, 0.3])
     weighed = loss_of(EYE, EYE, [1, 2, 3], [0.1, 0.2, 0.3], reward=[1, 0, 3])

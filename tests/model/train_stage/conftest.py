@@ -2,7 +2,6 @@
 it. All files here share these days, on one worker.
 """
 
-from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
@@ -29,11 +28,10 @@ def shop(tmp_path_factory):
         auxiliary=AuxiliaryConfig(weight=0.3),
     )
     p = p.model_copy(update={"columns": p.columns.model_copy(update={"label": "stars"})})
-    settings = p.evaluation.model_copy(update={"als": find_spec("implicit") is not None})
     sources = (*p.mix.sources, "personal", "trending")
     mix = p.mix.model_copy(update={"min_users": 20, "sources": sources})
     ranking = RankingConfig(enabled=True, min_users=20, trees=10)
-    p = p.model_copy(update={"evaluation": settings, "mix": mix, "ranking": ranking})
+    p = p.model_copy(update={"mix": mix, "ranking": ranking})
     at = {name: folder / name for name in ("features1", "train1", "features2", "train2")}
     features_stage.run(context(p, FIRST, at["features1"]))
     first = train_stage.run(context(p, FIRST, at["train1"], features_at=at["features1"]))

@@ -1,7 +1,5 @@
 """What lists are worth on the day, beside baselines: figures of the stage, found again by hand."""
 
-from importlib.util import find_spec
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -20,18 +18,6 @@ def test_training_beats_what_needs_no_model(shop):
     held = metrics["holdout"]
     assert held["users"] > 10
     assert held["candidate"]["recall@10"] > 1.5 * held["baselines"]["most_popular"]["recall@10"]
-
-
-@pytest.mark.skipif(
-    find_spec("implicit") is None, reason="implicit, an optional extra, is not installed"
-)
-def test_matrix_factorisation_is_measured_beside(shop):
-    found = metrics_of(shop.train2)["baselines"]
-    assert found["als"]["queries"] == found["past"]["queries"]
-    assert (
-        found["als"]["excluded"]["recall@10"] > 1.2 * found["most_popular"]["excluded"]["recall@10"]
-    )
-    assert metrics_of(shop.train2)["holdout"]["baselines"].keys() == found.keys() - {"als"}
 
 
 def test_items_taken_together_are_those_of_the_days_before(shop):

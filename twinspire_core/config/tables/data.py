@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from twinspire_core.config.tables.base import ADDED, Duration, Place, Strict
+from twinspire_core.config.tables.base import Duration, Place, Strict
 
 _LARGEST_FACTOR = 1_000_000
 """The largest factor of a reward: float32 has room for no more than 7 digits."""
@@ -44,7 +44,6 @@ class SourceConfig(Strict):
     max_user_events: int = Field(
         10_000,
         ge=1,
-        json_schema_extra=ADDED,
         description=(
             "Events of one user and day that are read, the first in the logs; more, of a crawler,"
             " are counted and left out."
@@ -53,7 +52,6 @@ class SourceConfig(Strict):
     late_days: int = Field(
         0,
         ge=0,
-        json_schema_extra=ADDED,
         description=(
             "How many days late events may come: a day's events are those of its folder and, of its"
             " calendar day, those of so many folders after it that are there when the day is run."
@@ -142,7 +140,6 @@ class WindowConfig(Strict):
     personal_days: int | None = Field(
         None,
         ge=1,
-        json_schema_extra=ADDED,
         description=(
             "Days before the request that the source `personal` looks at, and those that are fitted"
             " on what users took; `window.history_days` by default. More days cost time, as they"

@@ -9,7 +9,7 @@ from zoneinfo import available_timezones
 
 from pydantic import Field, field_validator
 
-from twinspire_core.config.tables.base import ADDED, Duration, Place, Strict
+from twinspire_core.config.tables.base import Duration, Place, Strict
 from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
 
 
@@ -25,7 +25,6 @@ class PipelineConfig(Strict):
     schedule: str = Field("0 0 * * *", description="Cron of the daily run, in `time_zone`.")
     deadline: Duration | None = Field(
         None,
-        json_schema_extra=ADDED,
         description=(
             "In Airflow: somebody is told (`notify.command`, event `late_day`) when a scheduled run"
             " has not ended well so long after `schedule` began it, `6h` say."
@@ -80,7 +79,6 @@ class ServingConfig(Strict):
 
     exclude_seen: bool = Field(
         False,
-        json_schema_extra=ADDED,
         description=(
             "Leave out what the user took before: films yes, groceries no. The mix is fitted for"
             " such lists, the gate judges them, and the server gives them where a request does not"
@@ -112,7 +110,6 @@ class ListsConfig(Strict):
 
     caps: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict,
-        json_schema_extra=ADDED,
         description=(
             "At most so many items of a list with the same value of an attribute:"
             " `{ department = 5 }`. Attributes are those of `corpus.attributes`; of one that holds"
@@ -123,7 +120,6 @@ class ListsConfig(Strict):
         0.0,
         ge=0,
         le=1,
-        json_schema_extra=ADDED,
         description=(
             "At least this share of a list is new to the user, and of its first 1, 2, 3 … items too,"
             " each rounded down: items that neither the version nor the request knows the user to"
@@ -134,7 +130,6 @@ class ListsConfig(Strict):
         0.0,
         ge=0,
         le=1,
-        json_schema_extra=ADDED,
         description=(
             "Share of the places after the first for items without an event in `window.count_days`"
             " that the user never had: of a thousand that are drawn anew each day, those that the"

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from twinspire_core.config.tables.base import ADDED, Strict
+from twinspire_core.config.tables.base import Strict
 from twinspire_core.config.tables.quality import EvaluationConfig, FusionConfig
 from twinspire_core.metrics import measure_names
 
@@ -20,7 +20,6 @@ class GateConfig(Strict):
     )
     ranker_metric: str | None = Field(
         None,
-        json_schema_extra=ADDED,
         description=(
             "What the ranker must be surely better in than the mix to serve, `ndcg@10` say; by"
             " `metric` it must then not be surely worse. Without it, `metric`."
@@ -86,7 +85,6 @@ class GateConfig(Strict):
         0.3,
         ge=0,
         le=1,
-        json_schema_extra=ADDED,
         description=(
             "How far a feature of the catalogue, or of the users, may be from that of the rows"
             " trained on: Jensen-Shannon divergence of a number, L-infinity distance of a category."
@@ -97,7 +95,6 @@ class GateConfig(Strict):
         0.1,
         ge=0,
         le=1,
-        json_schema_extra=ADDED,
         description=(
             "Share of the catalogue, by events, whose values may lie outside the range of those"
             " trained on. 1 for all of it."
@@ -105,12 +102,10 @@ class GateConfig(Strict):
     )
     on_skew: Literal["warn", "refuse", "ignore"] = Field(
         "warn",
-        json_schema_extra=ADDED,
         description="What is done beyond `max_skew` or `max_outside`: a note, or no new version.",
     )
     refresh_refused: bool = Field(
         True,
-        json_schema_extra=ADDED,
         description=(
             "Where a day's version is refused, the live one goes on with the day's catalogue, as by"
             " `twinspire refresh`. Without it, nothing of the day is served."

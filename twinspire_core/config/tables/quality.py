@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from twinspire_core.config.source_names import CO_OCCURRENCE, FITTED, PERSONAL, SourceName
-from twinspire_core.config.tables.base import ADDED, Strict
+from twinspire_core.config.tables.base import Strict
 
 
 class EvaluationConfig(Strict):
@@ -25,13 +25,6 @@ class EvaluationConfig(Strict):
     )
     resamples: int = Field(
         200, ge=0, description="Bootstrap resamples behind the intervals; 0 for none."
-    )
-    als: bool = Field(
-        False,
-        description=(
-            "Also measure matrix factorisation: implicit's ALS as it comes, untuned. Needs `pip"
-            " install 'twinspire[als]'`."
-        ),
     )
 
     @field_validator("slices")
@@ -104,7 +97,6 @@ class RankingConfig(Strict):
 
     enabled: bool = Field(
         False,
-        json_schema_extra=ADDED,
         description=(
             "Fit a ranker each day. It serves from the second day on at the earliest, and only while it"
             " is surely better than the mix on at least `gate.min_users` users; `twinspire show` says so."
@@ -116,7 +108,6 @@ class RankingConfig(Strict):
         28,
         ge=1,
         le=28,
-        json_schema_extra=ADDED,
         description=(
             "The most days of lists fitted on; of the newest that have 12,000 queries between them,"
             " where a user of a day is two: as a version knows its users, and by a history alone."
@@ -125,10 +116,7 @@ class RankingConfig(Strict):
     min_users: int = Field(
         300,
         ge=1,
-        json_schema_extra=ADDED,
         description="Users needed to fit on, of all these days; with fewer there is no ranker.",
     )
-    trees: int = Field(150, ge=1, json_schema_extra=ADDED, description="Trees of the ranker.")
-    leaves: int = Field(
-        31, ge=2, le=1024, json_schema_extra=ADDED, description="The most leaves of a tree."
-    )
+    trees: int = Field(150, ge=1, description="Trees of the ranker.")
+    leaves: int = Field(31, ge=2, le=1024, description="The most leaves of a tree.")

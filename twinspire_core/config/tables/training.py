@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from twinspire_core.config.tables.base import ADDED, Duration, Strict, added, was
+from twinspire_core.config.tables.base import Duration, Strict
 
 
 class FrequencyConfig(Strict):
@@ -16,7 +16,6 @@ class FrequencyConfig(Strict):
     )
     hashes: int = Field(
         2,
-        json_schema_extra=was(1),
         ge=1,
         le=8,
         description=(
@@ -28,7 +27,6 @@ class FrequencyConfig(Strict):
     )
     initial_gap: int | None = Field(
         None,
-        json_schema_extra=ADDED,
         ge=1,
         description=(
             "Examples between two hits that are assumed of an item met once; by default as many as"
@@ -59,14 +57,6 @@ class NegativesConfig(Strict):
     )
     uniform: int = Field(
         0, ge=0, description="Items drawn anew each step from the day's catalogue, evenly."
-    )
-    memory: int = Field(
-        0,
-        ge=0,
-        description="Items of earlier batches, as they were encoded then; the newest so many.",
-    )
-    memory_after: int = Field(
-        1_000, ge=0, description="Steps before `memory` sets in: young vectors age fast."
     )
     mask_positives: bool = Field(
         False,
@@ -165,7 +155,6 @@ class TrainConfig(Strict):
     learning_rate: float = Field(0.1, gt=0, description="Adagrad's.")
     slot_decay: float = Field(
         0.9,
-        json_schema_extra=added(before=1.0, since=2),
         gt=0,
         le=1,
         description=(
@@ -212,7 +201,6 @@ class TrainConfig(Strict):
     )
     context_dropout: float = Field(
         0.0,
-        json_schema_extra=ADDED,
         ge=0,
         lt=1,
         description=(
