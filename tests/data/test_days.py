@@ -12,6 +12,7 @@ from twinspire.runs import runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import STAGES
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.validation_errors import REMOVED
 
 PACKED = sorted(Path(__file__).parent.glob("days_*.tar.gz"))
 
@@ -24,7 +25,17 @@ def shop(request, tmp_path_factory):
         packed.extractall(home, filter="data")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        yield Pipeline.model_validate(json.loads((home / "pipeline.json").read_text()))
+        tables = json.loads((home / "pipeline.json").read_text())
+        for key in REMOVED:
+            _drop(tables, key.split("."))
+        yield Pipeline.model_validate(tables)
+
+
+def _drop(table, path):
+    """Takes a key out of nested tables."""
+    for name in path[:-1]:
+        table = table[name]
+    del table[path[-1]]
 
 
 def test_there_are_such_days():

@@ -25,7 +25,7 @@ _TYPES = {
 }
 """What a key holds, by pydantic's name for the error of another type."""
 
-_REMOVED = {
+REMOVED = {
     "evaluation.als": "leave it out; `python -m benchmarks.quality` compares with factorisation",
     "train.negatives.memory": "leave it out, or set train.negatives.uniform",
     "train.negatives.memory_after": "leave it out",
@@ -57,8 +57,8 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
         case kind_of_error if kind_of_error in _TYPES:
             return f"{where}: {_TYPES[kind_of_error]}; found {_found(error['input'])}"
         case "extra_forbidden":
-            if where in _REMOVED:
-                return f"{where} was removed: {_REMOVED[where]}"
+            if where in REMOVED:
+                return f"{where} was removed: {REMOVED[where]}"
             table = path[:-1]
             known = _keys(kind, table[2:]) if kind is not None else _keys(pipeline, table)
             return f"{where}: unknown key; {_hint(str(path[-1]), known)}"

@@ -1,7 +1,6 @@
 """Which lists that need no model are held against the two-tower, and on whom."""
 
 from datetime import date, timedelta
-from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -48,7 +47,7 @@ def test_co_occurrence_is_not_held_against_users_whose_answers_it_counts(held, t
         name: costly_lists(sources, evaluation_set, 2)
         for name, evaluation_set in evaluation_sets.items()
     }
-    baselines = other_baselines(ctx, Path("none"), day, sources, costly)
+    baselines = other_baselines(ctx, day, sources, costly)
     assert baselines[NEXT_DAY]["co_occurrence"].kept.tolist() == [[2, 0]], (
         "filled up with what is popular"
     )
