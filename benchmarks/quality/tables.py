@@ -1,6 +1,7 @@
 """The tables of README.md and docs/measurements.md, as results.json has their figures."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from benchmarks.quality.figures import HEADLINE
@@ -10,6 +11,10 @@ from benchmarks.quality.targets import ALL, FEWEST, OURS, TWO_TOWERS, WITH_EVENT
 BEGIN = "<!-- {}: begin -->"
 END = "<!-- {}: end -->"
 ORDER = {case: place for place, case in enumerate(CASES)}
+IN_SHORT = {"groceries/next-day": "groceries", "small-shop/next-day": "small shop"}
+"""The cases of README's table. News and films have no row until they are measured on days that nothing
+was chosen on.
+"""
 FIGURE = ("case", "kind", "contender")
 RATIO = ("case", "kind", "users", "above", "below")
 """What tells a figure, and a ratio, from all others."""
@@ -22,6 +27,7 @@ def with_tables(text: str, found: Mapping[str, Any]) -> str:
     """A page with the tables of results between its marks; what has no marks stays as it is."""
     tables = {
         "quality": figures_table,
+        "quality in short": short_table,
         "quality ratios": ratios_table,
         "quality peers": peers_table,
         "quality two-towers": two_towers_table,
@@ -105,6 +111,31 @@ def ratios_table(found: Mapping[str, Any]) -> str:
         f"Of {len(slices)} slices of users by earlier events, newcomers included, what is served is surely"
         f" below the best peer in {len(below)}.",
     ]
+    return "\n".join(lines)
+
+
+def short_table(found: Mapping[str, Any]) -> str:
+    """README's rows: what is served against the best other method of each row, chosen with hindsight,
+    which favours that method.
+    """
+    lines = [
+        "| next day | served | best other method | its figure | ratio |",
+        "|---|--:|---|--:|--:|",
+    ]
+    for case, measure in product(IN_SHORT, (HEADLINE, "ndcg@10")):
+        rows = [r for r in found["figures"] if (r["case"], r["counts"]) == (case, True)]
+        ours = next(r for r in rows if r["contender"] == OURS)
+        others = (r for r in rows if not r["contender"].startswith("twinspire"))
+        best = max(others, key=lambda r: r[measure])
+        ratio = f"{ours[measure] / best[measure]:.3f}"
+        if measure == HEADLINE and (
+            row := _ratios(found, OURS).get((case, best["kind"], best["contender"]))
+        ):
+            ratio = _ratio(row)
+        lines.append(
+            f"| {IN_SHORT[case]}, {measure} | {ours[measure]:.3f} | {best['contender']} |"
+            f" {best[measure]:.3f} | {ratio} |"
+        )
     return "\n".join(lines)
 
 

@@ -126,6 +126,32 @@ def test_the_pages_tables_are_put_between_their_marks() -> None:
     assert f"| globo/next-day, seen kept | 0.250 | als | 0.200 | {ratio}" in lines
 
 
+def test_readmes_rows_have_the_best_other_method_of_each_measure() -> None:
+    def row(case: str, name: str, recall: float, ndcg: float) -> dict[str, object]:
+        figures = {"recall@50": recall, "ndcg@10": ndcg}
+        return {"case": case, "kind": "kept", "counts": True, "contender": name, **figures}
+
+    rows = [
+        row(case, *figures)
+        for case in tables.IN_SHORT
+        for figures in (
+            ("twinspire/served", 0.3, 0.2),
+            ("twinspire/two-tower", 0.9, 0.9),
+            ("past", 0.25, 0.1),
+            ("ials", 0.2, 0.4),
+        )
+    ]
+    sure = {"users": "all", "above": "twinspire/served", "found": 1.2, "low": 1.1, "high": 1.3}
+    ratio = {"case": "groceries/next-day", "kind": "kept", "below": "past", **sure}
+    lines = tables.short_table({"figures": rows, "ratios": [ratio]}).splitlines()[2:]
+    assert lines == [
+        "| groceries, recall@50 | 0.300 | past | 0.250 | 1.200 (1.10 to 1.30) |",
+        "| groceries, ndcg@10 | 0.200 | ials | 0.400 | 0.500 |",
+        "| small shop, recall@50 | 0.300 | past | 0.250 | 1.200 |",
+        "| small shop, ndcg@10 | 0.200 | ials | 0.400 | 0.500 |",
+    ]
+
+
 def test_a_best_peer_that_was_not_asked_beside_what_is_served_has_no_interval() -> None:
     mix = result("twinspire/served", [[0.25] * 9])
     als = result("als", [[0.2] * 9])
