@@ -65,7 +65,8 @@ def doing(text: str) -> Iterator[Callable[[str], None]]:
         is_outermost = not _tasks
         _tasks.append(task)
         stack.callback(_tasks.remove, task)
-        if is_outermost and console.is_terminal:
+        # A terminal of another encoding cannot show the spinner.
+        if is_outermost and console.is_terminal and console.encoding.startswith("utf"):
             live = Live(
                 _Line(),
                 console=console,

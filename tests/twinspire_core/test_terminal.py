@@ -38,3 +38,8 @@ def test_a_terminal_sees_a_line_that_moves_while_native_libraries_are_kept_quiet
 def test_a_pipe_sees_nothing_of_it():
     done = subprocess.run([sys.executable, "-c", WORK], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ('{"last": "line"}\n', "[half] done\n")
+
+
+def test_a_terminal_that_is_not_of_unicode_has_no_line():
+    seen = watch(["env", "PYTHONIOENCODING=ascii", sys.executable, "-c", WORK])
+    assert seen.code == 0 and "loading" not in seen.text and "[half] done" in seen.text, seen.text
