@@ -67,15 +67,12 @@ def test_versions_are_listed_rolled_back_and_pruned(shop):
         "metric"
     ] == "recall@10"
     metrics = json.loads((attempt(shop, SECOND, "train") / "metrics.json").read_text())
-    later = older["next_day"]
-    assert (later["version"], later["value"]) == (
-        newest["version"],
-        metrics["progressive"]["recall@10"],
-    )
-    assert (
-        newest["next_day"] is None
-        and newest["value"] == metrics["holdout"]["candidate"]["recall@10"]
-    )
+    served = older["served"]
+    assert (served["day"], served["held_out"]) == (SECOND, False)
+    assert served["value"] == metrics["mix"]["progressive"]["recall@10"]
+    assert served["two_tower"] == metrics["progressive"]["recall@10"]
+    assert newest["served"]["held_out"]
+    assert newest["value"] == metrics["holdout"]["candidate"]["recall@10"]
     shown = twinspire("show", str(shop), "--json")
     assert (
         shown["version"] == newest["version"]
