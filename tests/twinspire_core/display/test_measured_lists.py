@@ -27,7 +27,7 @@ def metrics(**more):
     mix = {"progressive": FOUND, "holdout": {"users": 1234, "candidate": FOUND}}
     given = {
         "progressive": FOUND,
-        "baselines": {"co_occurrence": FOUND, "als": FOUND},
+        "baselines": {"co_occurrence": FOUND, "ials": FOUND},
         "holdout": held,
         "mix": mix,
     }
@@ -40,7 +40,7 @@ def labels(evaluated):
 
 def test_what_was_measured_on_the_day_and_on_held_out_users():
     day, held = on_the_day(metrics(), DAY), held_out(metrics(), DAY)
-    assert labels(day) == ["served: mix", "two-tower", "bought together", "ALS"]
+    assert labels(day) == ["served: mix", "two-tower", "bought together", "factorisation (iALS)"]
     assert labels(held) == [
         "served: mix",
         "two-tower",
@@ -53,7 +53,7 @@ def test_what_was_measured_on_the_day_and_on_held_out_users():
 
 def test_on_the_first_day_there_is_nothing_of_a_model():
     first = metrics(progressive=None, holdout={})
-    assert labels(on_the_day(first, DAY)) == ["bought together", "ALS"]
+    assert labels(on_the_day(first, DAY)) == ["bought together", "factorisation (iALS)"]
     assert not on_the_day(first, DAY).of_model and not held_out(first, DAY).lists
 
 
