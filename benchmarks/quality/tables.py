@@ -119,7 +119,7 @@ def short_table(found: Mapping[str, Any]) -> str:
     which favours that method.
     """
     lines = [
-        "| next day | served | best other method | its figure | ratio |",
+        "| next day | ours | strongest other | its score | ours / its, 95% interval |",
         "|---|--:|---|--:|--:|",
     ]
     for case, measure in product(IN_SHORT, (HEADLINE, "ndcg@10")):
