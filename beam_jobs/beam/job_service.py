@@ -181,7 +181,7 @@ def cancel(name: str, endpoint: str, flink: str = "") -> str:
       TimeoutError: one goes on.
       grpc.RpcError: the service does not answer, or one of `flink_rest.UNREACHABLE`: Flink.
     """
-    # Beam's service for Flink ends its own side alone (docs/scaling.md).
+    # Beam's service for Flink ends its own side alone (docs/operations.md).
     by_service = f"{name} is cancelled, says the job service at {endpoint};"
     if not flink:
         found = JobService(endpoint).cancel(name)

@@ -1,4 +1,4 @@
-"""The job graphs that Dataflow would be sent, with the options of docs/scaling.md: no cloud is
+"""The job graphs that Dataflow would be sent, with the options of docs/operations.md: no cloud is
 asked. What is staged goes to a real object store's program.
 """
 
@@ -26,7 +26,7 @@ IMAGE = "europe-west1-docker.pkg.dev/PROJECT/twinspire/workers"
 @pytest.fixture
 def options(gs_place):
     """Those of the guide, with a bucket that is there, and a template instead of a run."""
-    text = (ROOT / "docs/scaling.md").read_text().partition("## Dataflow")[2]
+    text = (ROOT / "docs/operations.md").read_text().partition("## Dataflow")[2]
     block = re.search(r"^    \[beam\]\n.*?^    \]$", text, re.S | re.M)[0]
     told = tomllib.loads(textwrap.dedent(block))["beam"]["options"]
     bucket = gs_place.split("/")[2]
