@@ -114,12 +114,21 @@ def each(port: int, asked: list[bytes]) -> list[bytes]:
     return found
 
 
-def ask_until(port: int, request: bytes, end: threading.Event) -> None:
+def leave_until(port: int, request: bytes, end: threading.Event, stays: float) -> None:
+    """Asks the same again and again, over a new connection each time, and leaves before the answer."""
+    while not end.wait(0):
+        one = _Connection(("127.0.0.1", port))
+        with one.socket:
+            one.ask(request)
+            time.sleep(stays)
+
+
+def ask_until(port: int, request: bytes, end: threading.Event, status: int = 200) -> None:
     """Asks the same over one connection, again and again. The last answer is waited for, so that
     nothing is left to the server when it returns.
 
     Raises:
-      ConnectionError: an answer is no 200.
+      ConnectionError: an answer has another status.
     """
     one = _Connection(("127.0.0.1", port))
     with one.socket:
@@ -127,5 +136,5 @@ def ask_until(port: int, request: bytes, end: threading.Event) -> None:
             one.ask(request)
             while not one.answered():
                 pass
-            if not one.received.startswith(b"HTTP/1.1 200"):
+            if not one.received.startswith(b"HTTP/1.1 %d" % status):
                 raise ConnectionError(bytes(one.received[:500]))

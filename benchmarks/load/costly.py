@@ -1,20 +1,36 @@
-"""The most costly requests that are allowed, sent over and over beside others."""
+"""The most costly requests that are allowed, or refused, sent over and over beside others."""
 
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import NamedTuple
+from urllib.parse import urlencode
 
 import numpy as np
 
-from benchmarks.load.client import ask_until, requests
+from benchmarks.load.client import ask_until, leave_until, requests
 from benchmarks.load.world import HISTORY, KINDS, json_bytes
 
 QUERIES = 1000  # the most of a request
 LISTED = 100  # items per list, the most for so many queries
 
 
-def costly(items: int, seed: int = 2) -> dict[str, bytes]:
+class Costly(NamedTuple):
+    """A request.
+
+    Attributes:
+      request: whole.
+      status: of its answer.
+      stays: seconds after which the client leaves; None waits for the answer.
+    """
+
+    request: bytes
+    status: int = 200
+    stays: float | None = None
+
+
+def costly(items: int, seed: int = 2) -> dict[str, Costly]:
     """Requests by what makes them costly; all are as large as a server's defaults allow."""
     rng = np.random.default_rng(seed)
 
@@ -46,21 +62,42 @@ def costly(items: int, seed: int = 2) -> dict[str, bytes]:
             "k": 10 * LISTED,
             "exclude_seen": True,
         },
+        "heavy query": {
+            "query": {"history": history(10_000), "exclude": history(10_000)},
+            "k": 10 * LISTED,
+            "exclude_seen": True,
+            "display": True,
+        },
+        "explain": {"query": {"history": history(HISTORY)}, "k": 100, "explain": True},
     }
     whole = requests([json_bytes(body) for body in bodies.values()])
-    return dict(zip(bodies, whole, strict=True))
+    found = {kind: Costly(one) for kind, one in zip(bodies, whole, strict=True)}
+    many = b'{"queries":[' + b",".join([b"{}"] * 340_000) + b"]}"
+    found["wrong body"] = Costly(requests([many])[0], status=422)
+    described = [("history", item) for item in history(500)]
+    page = _get(f"/?{urlencode([*described, ('k', 200)])}")
+    found["page"] = Costly(page)
+    found["pages left"] = Costly(page, stays=0.02)
+    return found
+
+
+def _get(address: str) -> bytes:
+    return f"GET {address} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 @contextmanager
-def beside(port: int, request: bytes) -> Iterator[None]:
-    """Sends a request anew as soon as it is answered, meanwhile; ends with an answer.
+def beside(port: int, costly: Costly) -> Iterator[None]:
+    """Sends a request anew as soon as it is answered, or left, meanwhile; ends with an answer.
 
     Raises:
-      ConnectionError: it was refused.
+      ConnectionError: its answer has another status.
     """
     end = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(ask_until, port, request, end)
+        if costly.stays is None:
+            asking = pool.submit(ask_until, port, costly.request, end, costly.status)
+        else:
+            asking = pool.submit(leave_until, port, costly.request, end, costly.stays)
         try:
             yield
         finally:

@@ -6,6 +6,7 @@ by key: that decides what is wrong, and in which words.
 """
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,8 @@ from twinspire_core.config.source_names import ANSWERING
 from twinspire_core.messages import nearest_names, shorten, with_full_stop
 
 _FILTERS = ("allow", "deny")
+_OBJECTS = 20  # objects and lists that a query has in the mean, at the most
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _EITHER = (
     'A body has either "query", one object, or "queries", a list of them; {} is enough of a query.'
 )
@@ -46,6 +49,7 @@ class BodyParser:
         self._requests = requests
         self._settings = settings
         self.bodies = RequestBodies(requests, settings)
+        self._most_objects = _OBJECTS * (1000 + settings.max_queries)
 
     def recommend(self, content: bytes) -> RecommendRequest:
         """The request that a body of `/v1/recommend` is.
@@ -53,7 +57,7 @@ class BodyParser:
         Raises:
           Problem: what is wrong with it. NaN and numbers beyond a double are no JSON.
         """
-        body = read_object(content)
+        body = read_object(content, self._most_objects)
         if len(content) > self._settings.max_ids:  # bytes; a shorter one holds nothing too long
             self._check_sizes(body)
         try:
@@ -80,7 +84,7 @@ class BodyParser:
         Raises:
           Problem: what is wrong with it.
         """
-        body = read_object(content)
+        body = read_object(content, self._most_objects)
         if len(content) > self._settings.max_ids:  # bytes; a shorter one holds nothing too long
             self._check_sizes(body)
         try:
@@ -222,12 +226,23 @@ def refused(error: Refused, where: str) -> Problem:
     return Problem(error.kind, with_full_stop(error), where=place or None, did_you_mean=error.near)
 
 
-def read_object(content: bytes) -> dict[str, Any]:
+def read_object(content: bytes, most: int) -> dict[str, Any]:
     """The object in a body; of keys that are the same, the last.
 
+    Args:
+      content: the body.
+      most: objects and lists that it may hold. Nobody else is answered while a megabyte of empty ones
+        is made.
+
     Raises:
-      Problem: it is no JSON object.
+      Problem: it is no JSON object, or holds more.
     """
+    if _count_objects(content) > most:
+        # Texts may hold some of the brackets.
+        count = _count_objects(_TEXT.sub(b"", content))
+        if count > most:
+            message = f"A body has at most {most:,} objects and lists, found {count:,}."
+            raise Problem("out_of_range", message)
     try:
         body = orjson.loads(content)
     except ValueError as e:
@@ -235,6 +250,10 @@ def read_object(content: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise Problem("bad_json", f"A body is a JSON object, found {shorten(body)}.")
     return body
+
+
+def _count_objects(content: bytes) -> int:
+    return content.count(b"{") + content.count(b"[")
 
 
 def check_distinct(content: bytes, objects: Sequence[Mapping[str, Any]]) -> None:

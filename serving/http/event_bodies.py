@@ -106,7 +106,7 @@ def parse(content: bytes, zone: tzinfo, now: datetime) -> Events:
 
 
 def _read(content: bytes) -> EventsBody:
-    written = read_object(content)
+    written = read_object(content, 2 * MOST)
     try:
         body = EventsBody.model_validate(written)
     except ValidationError as e:

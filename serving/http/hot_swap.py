@@ -6,6 +6,7 @@ meanwhile. A version that cannot be opened or does not answer changes nothing bu
 tried again, ever more rarely.
 """
 
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -70,6 +71,7 @@ class LiveVersion:
       current: what answers; None until the first version is ready.
       loading: the version that is being opened and warmed up.
       failure: of the last look; None when it went well.
+      dropped: set once nobody holds a version any more, whoever held it.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class LiveVersion:
         self.current: Served | None = None
         self.loading: str | None = None
         self.failure: Failure | None = None
+        self.dropped = Event()
         self._next_try = 0.0
         self._swap = Lock()
         self._stop = Event()
@@ -106,6 +109,11 @@ class LiveVersion:
         while not self._stop.is_set():
             self.look()
             self._stop.wait(self._poll)
+            if self.dropped.is_set():
+                self.dropped.clear()
+                # Graphs of TensorFlow are cycles, few and large: the collector would come by after
+                # dozens of versions.
+                gc.collect()
 
     def look(self) -> None:
         """Looks which version is live, and takes it if it is another one than the present."""

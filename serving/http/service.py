@@ -3,6 +3,7 @@
 from asyncio import Future
 from collections.abc import Sequence
 from pathlib import Path
+from weakref import finalize
 
 from serving.http.answer_models import EventsAnswer, LoadFailure, VersionAnswer, VersionFacts
 from serving.http.bodies import BodyParser
@@ -67,7 +68,9 @@ class Service:
         """Opens any version of the pipeline, its digests verified."""
         cache = self.settings.cache
         folder = Path(cache) if cache else None
-        return Version.open(self.pipeline, version, folder)
+        opened = Version.open(self.pipeline, version, folder)
+        finalize(opened, self.live.dropped.set)
+        return opened
 
     @property
     def version(self) -> Version:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 from urllib.parse import quote_plus, urlencode
 
+from markupsafe import Markup, escape
+
 from serving.requests.request_model import RequestModel
 from serving.requests.value_types import read_number
 
@@ -80,12 +82,12 @@ class Address:
         query = urlencode(list(replace(self, **changes).pairs()))
         return f"{path}?{query}" if query else path
 
-    def link_to_items(self) -> Callable[[str], str]:
-        """Makes an item's address, with the view to come back to. That part is written once: a page has
-        hundreds of items.
+    def link_to_items(self) -> Callable[[str], Markup]:
+        """Makes an item's address as HTML, with the view to come back to. That part is written once: a
+        page has hundreds of items.
         """
-        start = self.link("/item", item="")
-        start += "&item=" if "?" in start else "?item="
+        link = self.link("/item", item="")
+        start = escape(f"{link}{'&' if '?' in link else '?'}item=")
         return lambda item: start + quote_plus(item)
 
     def pairs(self) -> Pairs:

@@ -12,8 +12,9 @@ import pytest
 
 from benchmarks import serving
 from benchmarks.load import client, servers, world
-from benchmarks.load.costly import beside, costly
+from benchmarks.load.costly import Costly, beside, costly
 from serving.http.bodies import BodyParser
+from serving.http.http_errors import Problem
 from serving.http.server_settings import Settings
 from serving.requests.request_model import RequestModel
 from twinspire_core.config.pipeline import load
@@ -100,8 +101,17 @@ def test_rounds_become_rows(monkeypatch):
     )
     monkeypatch.setattr(serving, "measure", lambda *_: {"requests/s": next(figures), "p99_ms": 4.0})
     monkeypatch.setattr(serving, "beside", lambda *_: nullcontext())
-    beside = iter([[7.0], [10.0, 12.0], [1.0], [], [8.0], [9.0]] * 2)
-    monkeypatch.setattr(serving, "costly", lambda items: {"filters": b"", "lists": b""})
+    # First each is asked once. In each round: beside both kinds; a few alone, and beside both kinds.
+    beside = iter(
+        [
+            *([9.0], [9.0]),
+            *([1.0], [], [3.0], [4.0], []),
+            *([8.0], [9.0], [1.0], [5.0], [6.0]),
+            *([7.0], [10.0, 12.0], [2.0], [6.0], [7.0]),
+        ]
+    )
+    kinds = {"filters": Costly(b""), "lists": Costly(b"")}
+    monkeypatch.setattr(serving, "costly", lambda items: kinds)
     monkeypatch.setattr(
         serving.client,
         "run",
@@ -130,6 +140,9 @@ def test_rounds_become_rows(monkeypatch):
     waited = found["twinspire/mean", "p99_beside_ms"]
     assert (waited["low"], waited["value"], waited["high"]) == (9.0, 11.98, 25.0)
     assert found["twinspire/mean", "times_alone"]["value"] == pytest.approx(11.98 / 4)
+    few = [found["twinspire/mean", serving.BESIDE + kind] for kind in kinds]
+    assert [(row["low"], row["value"], row["high"]) for row in few] == [(4, 5, 6), (6, 7, 25)]
+    assert (few[0]["unit"], found["twinspire/mean", "p99_of_8_ms"]["value"]) == ("ms", 2)
     assert ("tfrs/brute_force", "times_alone") not in found
     assert ("tfrs/brute_force", "peak_mb") in found
 
@@ -139,25 +152,36 @@ def test_costly_requests_are_allowed(tmp_path):
     text = world.PIPELINE.format(name="mean", pooling="mean")
     (tmp_path / "mean.toml").write_text(text)
     parser = BodyParser(RequestModel(load(tmp_path / "mean.toml")), Settings())
-    for kind, request in costly(50_000).items():
-        body = request.partition(b"\r\n\r\n")[2]
-        asked = parser.recommend(body)
-        assert len(body) <= Settings().max_body
-        assert len(asked.queries) * asked.options.k in (8000, Settings().max_items), kind
-    filters = costly(50_000)["filters"].partition(b"\r\n\r\n")[2]
-    assert len({query["_deny"] for query in parser.recommend(filters).queries}) == 1000
+    kinds = costly(50_000)
+    bodies = {kind: one.request.partition(b"\r\n\r\n")[2] for kind, one in kinds.items()}
+    lists = {"heavy query": 1000, "explain": 100, "histories": 8000}
+    for kind, one in kinds.items():
+        assert len(bodies[kind]) <= Settings().max_body
+        if bodies[kind] and one.status == 200:
+            asked = parser.recommend(bodies[kind])
+            count = lists.get(kind, Settings().max_items)
+            assert len(asked.queries) * asked.options.k == count, kind
+    assert len({query["_deny"] for query in parser.recommend(bodies["filters"]).queries}) == 1000
+    with pytest.raises(Problem, match="at most 40,000 objects"):
+        parser.recommend(bodies["wrong body"])
+    address = kinds["page"].request.split()[1]
+    assert 7000 < len(address) < 8192 and address.endswith(b"&k=200")
 
 
 def test_who_asks_beside_others_asks_again_and_leaves(port):
     Stub.asked = -999  # all are answered
     one = client.requests(world.bodies(100, 5, None, count=1))[0]
-    with beside(port, one):
+    with beside(port, Costly(one)):
         while Stub.asked < -993:
             time.sleep(0.01)
-    with pytest.raises(ConnectionError, match="503"), beside(port, one):
+    with pytest.raises(ConnectionError, match="503"), beside(port, Costly(one)):
         while Stub.asked < -990:
             time.sleep(0.01)
         time.sleep(0.3)  # it is answered some moment after it is counted
+    Stub.asked = -999
+    with beside(port, Costly(one, stays=0.001)):
+        while Stub.asked < -993:
+            time.sleep(0.01)
 
 
 def test_the_pages_table_is_of_the_committed_figures():

@@ -146,6 +146,19 @@ def test_lengths_are_looked_at_before_what_lists_hold(body, where, monkeypatch):
     assert "found 6" in message or "at most 10,000 entries, found 10,001" in message
 
 
+def test_objects_are_counted_before_they_are_made(monkeypatch):
+    text = {"query": {"device": '{["' * 20_101}, "k": 3}
+    assert PARSER.recommend(json.dumps(text).encode()).options.k == 3
+    monkeypatch.setattr(module, "orjson", None)
+    for body in (
+        b'{"queries":[' + b"{}," * 20_101,
+        b'{"k":[' + b'[],"\\"",' * 20_101,
+        b"[" * 20_101,
+    ):
+        kind, message, _ = outcome(PARSER.recommend, body)
+        assert kind == "out_of_range" and "at most 20,100 objects and lists, found 20,1" in message
+
+
 def test_of_many_wrong_entries_the_first_is_told_alone():
     with pytest.raises(WrongValue, match=r"is text, found \{\}") as raised:
         ITEM_IDS.check(["a", {}, *[{}] * 1000])

@@ -1,8 +1,10 @@
 """Live versions come and go while the server answers."""
 
+import gc
 import os
 import shutil
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -122,6 +124,31 @@ def test_no_answer_fails_or_mixes_versions_while_they_are_published_and_rolled_b
             f'twinspire_live_version{{day="2024-01-03",version="{versions[2]}"}} 1.0'
             in client.get("/metrics").text
         )
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Nothing comes by as it would in the end: after dozens of versions."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_a_version_that_was_swapped_leaves_memory(pipeline, towers, tmp_path, no_collector):
+    publish_named(pipeline, towers, tmp_path, "a", "2024-01-01")
+    app = create_app(pipeline, FAST)
+    with running(app) as client:
+        ready(client)
+        body = {"query": {"place": 3, "allow": {"kind": "odd"}}}
+        assert client.post("/v1/recommend", json=body).status_code == 200
+        version = app.state.service.live.current.version
+        parts = (version, version.items, version.attributes, version._tower._call.graph)
+        kept = [weakref.ref(part) for part in parts]
+        del version, parts
+        second = publish_named(pipeline, towers, tmp_path, "b", "2024-01-02")
+        until(lambda: told(client)["version"] == second)
+        until(lambda: not any(part() for part in kept), 20)
 
 
 def test_quality_is_that_of_the_version_that_answers(pipeline, towers, tmp_path):
