@@ -31,7 +31,9 @@ from twinspire_core.messages import nearest_names, shorten, with_full_stop
 
 _FILTERS = ("allow", "deny")
 _OBJECTS = 20  # objects and lists that a query has in the mean, at the most
-_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
+# From a quote to the next, or to the end where none follows: it matches at every quote and never
+# goes back, so a body is scanned once, whatever it holds.
+_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _EITHER = (
     'A body has either "query", one object, or "queries", a list of them; {} is enough of a query.'
 )

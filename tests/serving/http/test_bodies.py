@@ -159,6 +159,14 @@ def test_objects_are_counted_before_they_are_made(monkeypatch):
         assert kind == "out_of_range" and "at most 20,100 objects and lists, found 20,1" in message
 
 
+@pytest.mark.timeout(60)  # a scan that starts again at each quote takes hours
+@pytest.mark.parametrize("end", [b"", b"\\", b"\\\n"])
+def test_a_megabyte_that_is_one_text_without_an_end_is_scanned_once(end):
+    body = b"[" * 20_101 + b'"' + b'\\"[' * 340_000 + end
+    message = outcome(PARSER.recommend, body)[1]
+    assert "found 20,101." in message
+
+
 def test_of_many_wrong_entries_the_first_is_told_alone():
     with pytest.raises(WrongValue, match=r"is text, found \{\}") as raised:
         ITEM_IDS.check(["a", {}, *[{}] * 1000])
