@@ -1,5 +1,5 @@
-"""Standard error as people watch it: one console for all that is said, and a line that moves while
-something is being done.
+"""What people see at a terminal: one console for all that is said, one for what was asked for, and a
+line that moves while something is being done.
 """
 
 import sys
@@ -12,8 +12,10 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
+# Ids, places and commands are shown as they are: no [tag] or :name: in them means anything.
 # What is said while the line moves appears above it, because all of it goes through one console.
-console = Console(stderr=True, highlight=False, markup=False)
+console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+out = Console(highlight=False, markup=False, emoji=False)
 
 _FRAMES_PER_SECOND = 6
 

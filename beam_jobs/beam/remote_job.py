@@ -76,7 +76,7 @@ class _Job:
         self.name = job_name(out)
         self.result: PipelineResult | None = None
         # Bound to the stream of now: while the job runs, another one takes its place.
-        self._console = Console(file=sys.stderr, highlight=False, markup=False)
+        self._console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
         self._out = out
         self._endpoint = endpoint
         self._flink = flink

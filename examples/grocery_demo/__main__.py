@@ -22,7 +22,7 @@ PIPELINES = ROOT / "pipelines"
 FIRST = date(2017, 10, 2)  # a Monday, with all of September behind it
 DAYS = 3
 
-console = Console(highlight=False, soft_wrap=False)
+console = Console(highlight=False, emoji=False)
 
 
 def main(arguments: list[str]) -> int:

@@ -22,7 +22,7 @@ from examples.local_flink.parts import ROOT
 from examples.local_flink.startup import read_steps, startup
 from twinspire_core.errors import TwinspireError
 
-console = Console(highlight=False)
+console = Console(highlight=False, emoji=False)
 
 
 def main(arguments: list[str]) -> int:

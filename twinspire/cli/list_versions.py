@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from index_builder.registry.registry import Registry
 from index_builder.registry.versions import Status
 from twinspire.cli.options import AsJson, PipelineFile, open_pipeline, print_json
@@ -16,13 +14,13 @@ from twinspire_core.contracts.manifest import counts_otherwise
 from twinspire_core.contracts.measures import value_of
 from twinspire_core.display.figures import NONE, count, number
 from twinspire_core.display.table import Style, Table, in_style
+from twinspire_core.terminal import out
 
 if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
     from index_builder.registry.quality_history import VersionQuality
     from twinspire_core.display.served_figure import ServedFigure
 
 
-out = Console(highlight=False)
 STYLES = {"live": Style.GOOD, "refused": Style.BAD, "rolled back": Style.WARNING}
 """Of a version, by its status."""
 _NOTES = (
@@ -54,11 +52,11 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
     breaks = dict(_breaks(statuses, qualities, metric))
     out.print(terminal_table(_table(statuses, qualities, metric, list(breaks))))
     for text in breaks.values():
-        out.print(text, markup=False, soft_wrap=True)
+        out.print(text, soft_wrap=True)
     out.print(_NOTES.format(metric=metric), style="dim")
     for one in statuses:
         if one.status != "accepted" and not one.reason.startswith("accepted"):
-            out.print(f"{one.version} {one.status}: {one.reason}", markup=False)
+            out.print(f"{one.version} {one.status}: {one.reason}")
 
 
 def _as_json(one: Status, quality: "VersionQuality | None", metric: str) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from twinspire.cli import doctor as diagnosis
@@ -32,7 +31,7 @@ from twinspire_core.config.tables.deployment import PipelineConfig
 from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.messages import with_full_stop
-from twinspire_core.terminal import doing
+from twinspire_core.terminal import doing, out
 
 if TYPE_CHECKING:
     from beam_jobs.partitioning.calendar_days import Layout
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from beam_jobs.scaffold.roles import Proposal, Role
     from beam_jobs.scaffold.validate import CheckedColumn
 
-out = Console()
 
 UserColumn = Annotated[
     str | None, typer.Option("--user", metavar="COLUMN", help="Of the events: who.")
@@ -275,7 +273,7 @@ def init(
     days = day_files.folder_days(open_pipeline(str(to)), "events")
     day = days[-1] if days else "DAY"
     text = f"Wrote {to}. Read and finish it. Next: twinspire validate {to} --date {day}"
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)
 
 
 def given_columns(
@@ -365,8 +363,6 @@ def validate(
     sampled = f" It read {checked.sampled}." if checked.sampled else ""
     console.print(
         f"{p.pipeline.name} reads {day}{how}.{sampled} Next: twinspire run {pipeline} --date {day}",
-        markup=False,
-        highlight=False,
         soft_wrap=True,
     )
 

@@ -6,7 +6,6 @@ from datetime import date, timedelta
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from twinspire.cli.options import (
     AsJson,
@@ -23,9 +22,8 @@ from twinspire_core.contracts import attempts
 from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import UsageError
 from twinspire_core.messages import format_message
-from twinspire_core.terminal import doing
+from twinspire_core.terminal import doing, out
 
-out = Console(highlight=False)
 _MOST = 30
 _STYLES = {
     "refused": Style.BAD,
@@ -85,7 +83,7 @@ def status(
     out.print(terminal_table(_table(rows)))
     for row in rows:
         if told := _told(row):
-            out.print(told, markup=False, soft_wrap=True)
+            out.print(told, soft_wrap=True)
     work, kept, versions = (
         sum(getattr(one, name) for one in days) / 1e6
         for name in ("work_bytes", "partial_bytes", "version_bytes")

@@ -4,7 +4,7 @@ import json
 from typing import Any, Unpack
 
 from rich.columns import Columns
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from serving.answers.answer import Answer
@@ -21,9 +21,8 @@ from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.fusion_file import PRIOR
 from twinspire_core.display.measured_lists import list_name
 from twinspire_core.display.names import short_name
-from twinspire_core.terminal import console, doing
+from twinspire_core.terminal import console, doing, out
 
-out = Console()
 _SHOWN = 10  # items of a history
 _DRAWN = 500
 """The most rows of a table, which take a millisecond each; a longer list is lines of values with
@@ -61,14 +60,12 @@ def recommend_user(
     if history:
         _print_list(result["items"], title, _history_table(user, history))
     else:
-        out.print(f"{user} has no history in version {opened.id}.", highlight=False)
+        out.print(f"{user} has no history in version {opened.id}.")
         _print_list(result["items"], title)
     _print_reasons(result["items"], reasons)
     if options.get("explain") and result["source"] != RANKED:
         source = list_name(result["source"])
-        out.print(
-            f"Items are explained that the ranker listed; these are by {source}.", highlight=False
-        )
+        out.print(f"Items are explained that the ranker listed; these are by {source}.")
     _print_warnings(result["notes"])
 
 
@@ -97,26 +94,25 @@ def recommend_file(
     told = out if out_file else console
     if as_json:
         line = json.dumps(done, ensure_ascii=False)
-        told.print(line, markup=False, highlight=False, soft_wrap=True)
+        told.print(line, soft_wrap=True)
         return
     told.print(
         f"{done['queries']:,} lists of {k} by {done['version']},"
         f" {list_name(done['source'])}, in {done['seconds']} s ({done['users_per_s']:,} a"
         f" second): {done['out']}",
-        highlight=False,
         soft_wrap=True,
     )
     if short := done["short"]:
-        told.print(f"{short:,} lists are shorter: no more items were left.", highlight=False)
+        told.print(f"{short:,} lists are shorter: no more items were left.")
     if few_new := done["few_new"]:
-        told.print(f"{few_new:,} lists have too few new items: no more are left.", highlight=False)
+        told.print(f"{few_new:,} lists have too few new items: no more are left.")
     if widened := done["widened"]:
-        told.print(f"{widened:,} lists took a wider search.", highlight=False)
+        told.print(f"{widened:,} lists took a wider search.")
     for warning in done["notes"]:
-        told.print(warning, style="yellow", highlight=False)
+        told.print(warning, style="yellow")
     if unknown := done["unknown_users"]:
         who = "1 user is" if unknown == 1 else f"{unknown:,} users are"
-        told.print(f"{who} not in the version's users.", highlight=False)
+        told.print(f"{who} not in the version's users.")
 
 
 def similar_items(
@@ -213,7 +209,7 @@ def _print_reasons(items: list[dict[str, Any]], reasons: list[list[dict[str, Any
 
 def _print_warnings(warnings: list[str]) -> None:
     for warning in warnings:
-        out.print(warning, style="yellow", highlight=False)
+        out.print(warning, style="yellow")
 
 
 def _print_json(value: Any) -> None:

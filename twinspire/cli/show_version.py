@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from index_builder.registry.registry import Registry
-from twinspire.cli.list_versions import STYLES, out, verdict_text
+from twinspire.cli.list_versions import STYLES, verdict_text
 from twinspire.cli.options import (
     AsJson,
     OneVersion,
@@ -32,6 +32,7 @@ from twinspire_core.display.served_figure import THIS, ServedFigure
 from twinspire_core.display.table import Style, Table
 from twinspire_core.display.weights import describe_ranker, describe_weights
 from twinspire_core.errors import UsageError
+from twinspire_core.terminal import out
 
 if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
     from index_builder.registry.quality_history import NextDay, VersionQuality
@@ -195,7 +196,7 @@ def _days(pooled: PooledFigures) -> str:
 
 def _line(name: str, text: str) -> None:
     # One line, however long: places are to be copied.
-    out.print(f"{name:8} {text}", markup=False, soft_wrap=True)
+    out.print(f"{name:8} {text}", soft_wrap=True)
 
 
 def _quality(pipeline: Pipeline, manifest: Manifest, quality: "VersionQuality") -> Table:
