@@ -8,7 +8,8 @@ docs/decisions/0025-refresh.md
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from datetime import date
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from index_builder.registry.version_names import find_version
 from twinspire.runs.cache_keys import config_digest, digest, stage_key
@@ -21,6 +22,9 @@ from twinspire_core.contracts import attempts, partials
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.stage_context import Promote, Reuse, StageContext
 from twinspire_core.errors import GateRefused, UsageError
+
+if TYPE_CHECKING:
+    from beam_jobs.ingest.day_files import Table
 
 _CHANGES = ("new", "changed", "withdrawn", "reused")
 
@@ -63,7 +67,7 @@ def plan_refresh(
     """
     towers = _find_towers(run, version)
     _check_day(run, towers.holder)
-    if promote != "yes" and not unasked and towers.trained == towers.live:
+    if promote != "yes" and not unasked:
         _check_news(run)
     _check_features(run, towers.holder)
     digests = source_digests(run, "served")
@@ -126,23 +130,32 @@ def _check_news(run: DayRun) -> None:
     """Refuses a day later than the live catalogue's that has neither logs nor a newer snapshot: windows
     would move on without it, until nothing is counted in them.
     """
-    from beam_jobs.ingest import day_files
-    from beam_jobs.ingest.day_files import SnapshotDays
-
     live = str(run.state.live)
     catalogue = run.state.corpus_date(live)
-    if run.day <= catalogue or day_files.files(run.pipeline, "events", run.day):
+    if run.day <= catalogue:
         return
-    newest = (SnapshotDays(run.pipeline, table).at(run.day) for table in ("items", "users"))
-    if any(day and day > catalogue for day in newest):
+    logs = _newest(run, "events", catalogue)
+    if logs == run.day or _newest(run, "items", catalogue) or _newest(run, "users", catalogue):
         return
-    logs = SnapshotDays(run.pipeline, "events").at(run.day)
-    remedy = f"Refresh {logs}, the newest day with logs" if logs and logs > catalogue else ""
+    remedy = f"Refresh {logs}, the newest day with logs" if logs else ""
     raise GateRefused(
         f"A refresh takes up logs or snapshots that are newer than the live catalogue, which is of"
         f" {catalogue}; {run.day} has no logs, and no snapshot is newer. {live} stays live."
         f" {remedy or 'Wait for the logs'}, or overrule this with --promote yes."
     )
+
+
+def _newest(run: DayRun, table: "Table", after: date) -> date | None:
+    """The newest day after another, up to the run's, of which a table has any rows."""
+    from beam_jobs.ingest import day_check, day_files
+
+    p = run.pipeline
+    for day in reversed(day_files.folder_days(p, table)):
+        files = day_files.files(p, table, day) if after < day <= run.day else ()
+        # One file after the other: the first with rows is enough.
+        if any(day_check.count_rows(p.source.format, [file]) for file in files):
+            return day
+    return None
 
 
 def _check_features(run: DayRun, holder: Manifest) -> None:
