@@ -3,6 +3,7 @@ real runs.
 """
 
 import json
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -12,10 +13,22 @@ import polars as pl
 import pytest
 
 from tests.dags import postgres
+from twinspire.backfills.airflow_rest import DONE
 
 ROOT = Path(__file__).parents[2]
 DAGS = ROOT / "dags"
 GROUPS = 6
+PATIENCE = 900  # seconds; all of test_live takes about 200 on two idle cores
+
+
+def finish(rest, dag, **query):
+    """A DAG's runs, once they have all ended."""
+    end = time.monotonic() + PATIENCE
+    for found in rest.poll(lambda: rest.runs(dag, **query)):
+        assert time.monotonic() < end, [(run["dag_run_id"], run["state"]) for run in found]
+        if found and all(run["state"] in DONE for run in found):
+            return found
+    return None
 
 
 def write_logs(

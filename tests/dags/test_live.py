@@ -26,6 +26,7 @@ import pytest
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import version_date
+from tests.dags.conftest import PATIENCE, finish
 from twinspire.backfills.airflow_backfills import start_backfill
 from twinspire_core.errors import TryAgain, UsageError
 
@@ -35,7 +36,6 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
 # Greenwich. And not just before midnight, when "yesterday" would change under the tests.
 ZONE = "Asia/Tokyo" if datetime.now(ZoneInfo("Asia/Tokyo")).hour < 23 else "Pacific/Auckland"
 QUICK = Path(__file__).parent / "quick_stages.py"
-PATIENCE = 900  # seconds; all of it takes about 200 on two idle cores, and a minute for the retry
 
 
 def ago(days):
@@ -139,14 +139,6 @@ def wait(rest, dag, run, task, *states):
             return found
         assert time.monotonic() < end, f"{dag} {run} {task} is {found['state']}, not {states}"
         time.sleep(1)
-
-
-def finish(rest, dag, **query):
-    """The runs, once they have all ended."""
-    end = time.monotonic() + PATIENCE
-    for found in rest.watch(lambda: rest.runs(dag, **query)):
-        assert time.monotonic() < end, [(run["dag_run_id"], run["state"]) for run in found]
-    return found
 
 
 def announcements(rest, name):

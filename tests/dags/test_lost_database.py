@@ -7,6 +7,7 @@ import pytest
 
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
+from tests.dags.conftest import finish
 from twinspire.runs.day_status import day_statuses
 from twinspire_core.config.pipeline import load
 
@@ -21,8 +22,7 @@ def run(airflow: LocalAirflow, day: date) -> dict[str, str]:
     rest.wait_for_dag("shop", timeout=200)
     rest.unpause("shop")
     of_day = rest.trigger("shop", day=str(day))
-    for _ in rest.watch(lambda: rest.runs("shop")):
-        pass
+    finish(rest, "shop")
     return {name: task["state"] for name, task in rest.tasks("shop", of_day).items()}
 
 

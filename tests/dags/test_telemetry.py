@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 
 from examples.local_airflow.server import LocalAirflow
+from tests.dags.conftest import finish
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
 
@@ -104,7 +105,7 @@ def told(airflow):
     rest = airflow.rest
     rest.unpause("prompt")
     run = rest.trigger("prompt", day=str(DAY))
-    *_, [ended] = rest.watch(lambda: rest.runs("prompt"))
+    [ended] = finish(rest, "prompt")
     assert ended["state"] == "success"
     return {stage: rest.result("prompt", run, stage) for stage in STAGES}
 

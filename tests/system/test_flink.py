@@ -21,6 +21,7 @@ from examples.local_flink import jars
 from examples.local_flink.cluster import LocalFlink
 from examples.local_flink.comparison import compare
 from tests.beam_jobs.ingest.test_bad_input import spoil
+from tests.dags.conftest import finish
 from tests.system.days import ROOT, THIRD, attempt, twinspire
 from twinspire_core.config.pipeline import load
 from twinspire_core.errors import BadData, UsageError
@@ -309,7 +310,7 @@ def test_a_day_by_airflow(cluster, shop, reference):
         rest.wait_for_dag("shop", PATIENCE)
         rest.unpause("shop")
         run = rest.trigger("shop", day=THIRD)
-        runs = rest.watch(lambda: [r for r in rest.runs("shop") if r["dag_run_id"] == run])
-        assert [r["state"] for r in list(runs)[-1]] == ["success"]
+        runs = finish(rest, "shop")
+        assert [r["state"] for r in runs if r["dag_run_id"] == run] == ["success"]
     assert len(cluster.rest.jobs("FINISHED")) == before + 3, "two of features, one of embed"
     assert differences(reference, shop) == differences(reference, shop, "embed") == []

@@ -60,6 +60,7 @@ class AirflowRest:
         local = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
         self._http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=not local)
         self._login = {"username": user, "password": password} if user else None
+        self._can_log_in = bool(user) or not token
         if token:
             self._authorize(token)
 
@@ -91,17 +92,20 @@ class AirflowRest:
                 if last or not _is_busy(answer):
                     break
             sleep(1)
-        if answer.status_code == httpx.codes.UNAUTHORIZED:
-            del self._http.headers["authorization"]
         if answer.is_error:
             reason = f"{method} {path}: {answer.status_code} {answer.text.rstrip('.')}"
             raise httpx.HTTPStatusError(reason, request=answer.request, response=answer)
         return answer.json() if answer.content else {}
 
     def _request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        if "authorization" not in self._http.headers:
+        has_token = "authorization" in self._http.headers
+        if not has_token:
             self._authorize(self._log_in())
         answer = self._http.request(method, path, **kwargs)
+        # A token lasts a day by default, and a backfill may be watched for longer.
+        if answer.status_code == httpx.codes.UNAUTHORIZED and has_token and self._can_log_in:
+            self._authorize(self._log_in())
+            answer = self._http.request(method, path, **kwargs)
         self._has_answered = True
         return answer
 
@@ -236,15 +240,6 @@ class AirflowRest:
             "GET", path, params={"full_content": True}, headers={"accept": "application/json"}
         )["content"]
         return "\n".join(_text(line) for line in lines)
-
-    def watch(
-        self, runs: Callable[[], list[dict[str, Any]]], every: float = 1.0
-    ) -> Iterator[list[dict[str, Any]]]:
-        """Yields the runs again and again until all have ended. Raises TryAgain as `poll` does."""
-        for now in self.poll(runs, every):
-            yield now
-            if now and all(run["state"] in DONE for run in now):
-                return
 
 
 @contextmanager

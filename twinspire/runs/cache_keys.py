@@ -1,8 +1,9 @@
 """What a stage's result depends on, as digests: its key, its part of the pipeline file, and the
 files that it wrote.
 
-A release, or a move of files, makes no past day stale: a key carries the stage's `format`, which is
-raised when what the stage writes comes to mean something else, and only then.
+A move of files makes no past day stale, nor does a release by itself: a key carries the stage's
+`format`, not its code. A raised format, or a new key of the pipeline file that the stage uses, makes
+the days of that stage stale, once.
 docs/decisions/0003-attempts-and-keys.md
 """
 

@@ -1,5 +1,6 @@
 """What is asked of an Airflow that is busy, does not answer in time, or has stopped working."""
 
+import json
 from datetime import date
 from zoneinfo import ZoneInfo
 
@@ -9,7 +10,7 @@ import pytest
 from twinspire.backfills import airflow_backfills, airflow_rest
 from twinspire.backfills.airflow_backfills import on_sqlite, start_backfill
 from twinspire.backfills.airflow_rest import AirflowRest, readable_errors
-from twinspire_core.errors import TryAgain
+from twinspire_core.errors import TryAgain, UsageError
 
 BERLIN = ZoneInfo("Europe/Berlin")
 ASKED = {"first": date(2024, 5, 1), "last": date(2024, 5, 3), "zone": BERLIN}
@@ -110,8 +111,9 @@ def client_of(monkeypatch):
     monkeypatch.setattr(airflow_rest, "sleep", sleep)
     monkeypatch.setattr(airflow_backfills, "sleep", sleep)
 
-    def client(answer, server_log=None) -> AirflowRest:
-        rest = AirflowRest("http://airflow", token="told", server_log=server_log)
+    def client(answer, server_log=None, **login) -> AirflowRest:
+        login = login or {"token": "told"}
+        rest = AirflowRest("http://airflow", **login, server_log=server_log)
         transport = httpx.MockTransport(answer)
         rest._http = httpx.Client(
             transport=transport, headers=rest._http.headers, base_url=rest.url
@@ -200,4 +202,37 @@ def test_a_time_out_is_a_message(client_of):
         pytest.raises(TryAgain, match="has not answered GET /api/v2/version within 60 s"),
         readable_errors(rest),
     ):
+        rest.call("GET", "version")
+
+
+@pytest.mark.parametrize("login", [{"user": "anna", "password": "secret"}, {}])
+def test_a_token_that_has_ended_is_exchanged_once(client_of, login):
+    """{} is an Airflow that asks nobody for a login."""
+    valid, logins = set(), []
+
+    def answer(request):
+        if request.url.path == "/auth/token":
+            logins.append(json.loads(request.content or "{}"))
+            token = f"token {len(logins)}"
+            if len(logins) < 3:
+                valid.add(f"Bearer {token}")
+            return httpx.Response(201, json={"access_token": token})
+        status = 200 if request.headers["authorization"] in valid else 401
+        return httpx.Response(status, json={})
+
+    rest = client_of(answer, user=login.get("user", ""), password=login.get("password", ""))
+    rest.call("POST", "backfills")
+    valid.clear()
+    rest.call("POST", "backfills")
+    rest.call("GET", "backfills")
+    assert logins == [{"username": "anna", "password": "secret"} if login else {}] * 2
+    valid.clear()
+    with pytest.raises(UsageError, match="wants a login"), readable_errors(rest):
+        rest.call("GET", "backfills")
+    assert len(logins) == 3, "the new token is refused as well"
+
+
+def test_a_token_that_was_given_is_exchanged_for_no_other(client_of):
+    rest = client_of(lambda request: httpx.Response(401 if "api" in request.url.path else 500))
+    with pytest.raises(UsageError, match="wants a login"), readable_errors(rest):
         rest.call("GET", "version")
