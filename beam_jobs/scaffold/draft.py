@@ -3,10 +3,9 @@
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 import polars as pl
@@ -17,7 +16,7 @@ from beam_jobs.partitioning.time_forms import forms_of
 from beam_jobs.scaffold import feature_draft
 from beam_jobs.scaffold.day_sample import stack
 from beam_jobs.scaffold.log_rhythm import LogColumns, rhythm_of, window_lines
-from beam_jobs.scaffold.roles import Ask, Proposal, Role, key_of, propose
+from beam_jobs.scaffold.roles import Ask, Role, choose_columns, key_of
 from twinspire_core.config.source_names import PERSONAL, TRENDING
 from twinspire_core.config.tables.quality import FusionConfig
 from twinspire_core.errors import UsageError
@@ -26,7 +25,6 @@ from twinspire_core.records.record_file import sniff
 
 _SAMPLE_ROWS = 200_000
 _SAMPLED_FILES = 8
-_SHOWN = 4
 _SERVING = (
     "",
     "[serving]",
@@ -118,6 +116,11 @@ def draft(
 
 def _refuse_unread_times(times: pl.Series, path: Path) -> None:
     forms = forms_of(times)
+    if not forms and not times.dtype.is_temporal():
+        raise UsageError(
+            f"{no_times(times)} Name another column by --time, or lay the log out with"
+            " `twinspire partition --time-format`, then draft from the folder."
+        )
     if forms and forms[0].format:
         raise UsageError(
             f"Stages read timestamps, ISO 8601 and numbers; in {path}, {times.name!r} is written as"
@@ -127,61 +130,11 @@ def _refuse_unread_times(times: pl.Series, path: Path) -> None:
         )
 
 
-def choose_columns(
-    rows: pl.DataFrame, path: Path, given: Mapping[Role, str | None], ask: Ask | None
-) -> dict[Role, str | None]:
-    """The columns of the events by role: as given, as the sample tells, or as a person answers.
-
-    Args:
-      rows: a sample of the events.
-      path: where they are from, for people.
-      given: columns by role; None for an event that there is not.
-      ask: called for each other role of which the sample does not tell the column for sure.
-
-    Raises:
-      UsageError: a given column is not there, a column is nested, or the sample does not tell a
-        column and there is nobody to ask.
-    """
-    flat_rows = pl.DataFrame(flat(rows.to_arrow()))
-    for role, column in given.items():
-        if column is not None and column not in flat_rows.columns:
-            near = get_close_matches(column, flat_rows.columns, 1, cutoff=0.5)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise UsageError(
-                f"--{role} names a column of the events; {path} has no {column!r}, but"
-                f" {', '.join(flat_rows.columns)}.{hint}"
-            )
-    chosen: dict[Role, str | None] = {}
-    for role, proposal in propose(flat_rows, given).items():
-        left = [one for one in proposal.candidates if one.column not in chosen.values()]
-        proposal = proposal._replace(candidates=tuple(left))
-        column = given[role] if role in given else _choose(proposal, flat_rows.columns, path, ask)
-        if column is not None and column not in rows.columns:
-            raise UsageError(
-                f"The {role} is a column of its own; in {path}, {column!r} is nested. `twinspire"
-                " partition` makes a column of each field: lay the log out by it, then draft from"
-                " the folder that it wrote."
-            )
-        chosen[role] = column
-    return chosen
-
-
-def _choose(proposal: Proposal, columns: Sequence[str], path: Path, ask: Ask | None) -> str | None:
-    if proposal.sure:
-        return proposal.column
-    role = proposal.role
-    if not proposal.candidates:
-        raise UsageError(
-            f"No column of {path} looks like the {role}; its columns: {', '.join(columns)}."
-            f" Name one with --{role} COLUMN."
-        )
-    if ask is not None:
-        return ask(proposal)
-    likely = " or ".join(f"{one.column} ({one.example})" for one in proposal.candidates[:_SHOWN])
-    none = ", or say --event none" if role == "event" else ""
-    raise UsageError(
-        f"The sample of {path} does not tell for sure which column is the {role}: {likely}?"
-        f" Name it with --{role} COLUMN{none}."
+def no_times(values: pl.Series) -> str:
+    """Says that a column holds no times."""
+    return (
+        "A time is a timestamp, ISO 8601 text or a number since 1970;"
+        f" {values.name!r} holds {values.drop_nulls().head(1).to_list()}."
     )
 
 

@@ -4,11 +4,13 @@ pipeline file follow from that.
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 
 from beam_jobs.partitioning.calendar_days import calendar_days
 from beam_jobs.partitioning.log_tables import format_of
@@ -16,6 +18,7 @@ from twinspire_core.config.tables.data import WindowConfig
 from twinspire_core.records.csv_lines import Unreadable
 from twinspire_core.records.raw_files import readable
 from twinspire_core.records.record_file import RecordFile
+from twinspire_core.terminal import console
 
 _MOST_BYTES = 1 << 30
 _MOST_ROWS = 2_000_000
@@ -27,6 +30,10 @@ _LATE_SHARE = 0.02
 _FEW_EVENTS = 500_000
 _LONGEST = 365
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+class _NoColumn(Exception):
+    """A file lacks a column of the events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,8 @@ class LogRhythm:
 def rhythm_of(root: Path, files: Sequence[Path], columns: LogColumns) -> LogRhythm | None:
     """Reads the newest files, a gigabyte at most; None for a log without days.
 
+    Files without one of the columns are left out, and the newest of them is named.
+
     Args:
       root: the log's folder, or its file.
       files: its files. Days of the others are known by their folders.
@@ -81,16 +90,25 @@ def rhythm_of(root: Path, files: Sequence[Path], columns: LogColumns) -> LogRhyt
     taken = pl.DataFrame(schema={"user": pl.UInt64, "item": pl.UInt64, "day": pl.Date})
     events = size = 0
     one_in = 1  # users are kept, so that the rows fit
+    left_out: list[str] = []
     for file in newest:
         if size > _MOST_BYTES:
             break
         size += file.stat().st_size
-        for rows in _blocks(file, columns, folders[file]):
-            events += len(rows)
-            taken = taken.vstack(rows.filter(pl.col("user") % one_in == 0).unique())
-            while len(taken) > _MOST_ROWS:
-                one_in *= 2
-                taken = taken.filter(pl.col("user") % one_in == 0).unique()
+        try:
+            for rows in _blocks(file, columns, folders[file]):
+                events += len(rows)
+                taken = taken.vstack(rows.filter(pl.col("user") % one_in == 0).unique())
+                while len(taken) > _MOST_ROWS:
+                    one_in *= 2
+                    taken = taken.filter(pl.col("user") % one_in == 0).unique()
+        except _NoColumn as e:
+            left_out.append(f"{file} has no {e}")
+    if left_out:
+        console.print(
+            f"[window] leaves out {len(left_out)} of {len(newest)} files: {left_out[0]}.",
+            soft_wrap=True,
+        )
     taken = taken.unique().sort("day")
     if taken.is_empty():
         return None
@@ -106,17 +124,27 @@ def rhythm_of(root: Path, files: Sequence[Path], columns: LogColumns) -> LogRhyt
 
 def _folder_day(root: Path, file: Path) -> date | None:
     match = _DAY.search(str(file.relative_to(root).parent)) if file != root else None
-    return date.fromisoformat(match[0]) if match else None
+    with suppress(ValueError):  # 2024-13-45 is no day
+        return date.fromisoformat(match[0]) if match else None
+    return None
 
 
 def _blocks(file: Path, columns: LogColumns, day: date | None) -> Iterator[pl.DataFrame]:
     """Hashes of user and item, and the day, of each event that has all three."""
     kind = format_of(file)
-    wanted = list(dict.fromkeys([columns.user, columns.item, columns.time]))
+    wanted = [columns.user, columns.item, columns.time]
+
+    def check(names: Sequence[str]) -> None:
+        for name in wanted:
+            if name not in names:
+                raise _NoColumn(repr(name))
+
     with readable(str(file), kind):
-        for block in RecordFile(str(file), kind).blocks(wanted):
+        for block in RecordFile(str(file), kind).blocks(wanted, check_names=check):
             if isinstance(block, Unreadable):
                 continue
+            # JSON Lines declare no columns
+            check([one.name for one in block.rows.schema if not pa.types.is_null(one.type)])
             rows = pl.DataFrame(block.rows)
             days = pl.repeat(day, len(rows), dtype=pl.Date, eager=True)
             if day is None:

@@ -3,14 +3,18 @@ a sample, by what the columns are called and by what they hold.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
 from typing import NamedTuple, get_args
 
 import polars as pl
 
 from beam_jobs.ingest.column_values import holds_bytes
+from beam_jobs.partitioning.column_types import flat
 from beam_jobs.partitioning.time_forms import TimeForm, forms_of, is_sure
 from beam_jobs.scaffold import feature_draft, names
 from beam_jobs.scaffold.names import Role as Role
+from twinspire_core.errors import UsageError
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -53,6 +57,7 @@ Forms = Mapping[str, list[TimeForm]]
 """How the times of each column are written; none, if it holds no times."""
 
 
+_SHOWN = 4
 _FEW = 5
 _ID_SCORE = 1.0
 """Of a column that is called an id, of nothing else that is known, and whose values come again."""
@@ -80,6 +85,89 @@ def propose(
     if item.sure and not user.sure:
         user = _ids(rows, forms, "user", taken | {item.column})
     return {"user": user, "item": item, "time": time, "event": event}
+
+
+def choose_columns(
+    rows: pl.DataFrame, path: Path, given: Mapping[Role, str | None], ask: Ask | None
+) -> dict[Role, str | None]:
+    """The columns of the events by role: as given, as the sample tells, or as a person answers.
+
+    Args:
+      rows: a sample of the events.
+      path: where they are from, for people.
+      given: columns by role; None for an event that there is not.
+      ask: called for each other role of which the sample does not tell the column for sure.
+
+    Raises:
+      UsageError: a given column is not there or has two roles, a column is nested or empty, or the
+        sample does not tell a column and there is nobody to ask.
+    """
+    _refuse_shared(given)
+    flat_rows = pl.DataFrame(flat(rows.to_arrow()))
+    for role, column in given.items():
+        if column is not None and column not in flat_rows.columns:
+            near = get_close_matches(column, flat_rows.columns, 1, cutoff=0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UsageError(
+                f"--{role} names a column of the events; {path} has no {column!r}, but"
+                f" {', '.join(flat_rows.columns)}.{hint}"
+            )
+    chosen: dict[Role, str | None] = {}
+    for role, proposal in propose(flat_rows, given).items():
+        left = [one for one in proposal.candidates if one.column not in chosen.values()]
+        proposal = proposal._replace(candidates=tuple(left))
+        column = given[role] if role in given else _choose(proposal, flat_rows.columns, path, ask)
+        if column is not None:
+            _refuse_unfit(role, column, rows, path)
+        chosen[role] = column
+    return chosen
+
+
+def _refuse_shared(given: Mapping[Role, str | None]) -> None:
+    columns = [column for column in given.values() if column is not None]
+    for column in columns:
+        if columns.count(column) > 1:
+            roles = " and ".join(f"--{role}" for role, one in given.items() if one == column)
+            raise UsageError(
+                f"A column has one role; {roles} name the same, {column!r}. Name another for one of"
+                " them."
+            )
+
+
+def _refuse_unfit(role: Role, column: str, rows: pl.DataFrame, path: Path) -> None:
+    if column not in rows.columns:
+        raise UsageError(
+            f"The {role} is a column of its own; in {path}, {column!r} is nested. `twinspire"
+            " partition` makes a column of each field: lay the log out by it, then draft from"
+            " the folder that it wrote."
+        )
+    values = rows[column].drop_nulls()
+    if values.is_empty() or values.dtype.is_nested():
+        found = "is empty" if values.is_empty() else f"holds {values.head(1).to_list()}"
+        none = ", or say --event none" if role == "event" else ""
+        raise UsageError(
+            f"The {role} is one value in each row; in {path}, {column!r} {found}. Name another"
+            f" column with --{role} COLUMN{none}."
+        )
+
+
+def _choose(proposal: Proposal, columns: Sequence[str], path: Path, ask: Ask | None) -> str | None:
+    if proposal.sure:
+        return proposal.column
+    role = proposal.role
+    if not proposal.candidates:
+        raise UsageError(
+            f"No column of {path} looks like the {role}; its columns: {', '.join(columns)}."
+            f" Name one with --{role} COLUMN."
+        )
+    if ask is not None:
+        return ask(proposal)
+    likely = " or ".join(f"{one.column} ({one.example})" for one in proposal.candidates[:_SHOWN])
+    none = ", or say --event none" if role == "event" else ""
+    raise UsageError(
+        f"The sample of {path} does not tell for sure which column is the {role}: {likely}?"
+        f" Name it with --{role} COLUMN{none}."
+    )
 
 
 def key_of(rows: pl.DataFrame, role: Role, ids: pl.Series) -> str | None:

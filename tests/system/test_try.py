@@ -114,7 +114,8 @@ def test_typed_again_it_goes_on_with_the_edited_file_and_serves_until_ctrl_c(tmp
     """The log has no type of event."""
     file, home = bare(tmp_path), tmp_path / "shop"
     command = ("try", str(file), "--out", str(home), "--time-zone", "Europe/Berlin", "--days", "1")
-    twinspire(*command, "--no-serve")
+    _, out, _ = warm.run(*command, "--no-serve")
+    assert len(out.splitlines()) == 1, out
     pipeline = home / "bare.toml"
     edited = pipeline.read_text() + "# mine\n"
     pipeline.write_text(edited)

@@ -4,8 +4,10 @@ asking.
 
 import os
 import shlex
+import signal
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,6 @@ from zoneinfo import available_timezones
 
 from rich.prompt import Prompt
 
-from twinspire.cli import prepare
 from twinspire.cli.options import console, say
 from twinspire_core.errors import UsageError
 from twinspire_core.terminal import doing
@@ -55,6 +56,52 @@ class Log:
         )
 
 
+def is_terminal() -> bool:
+    """Whether somebody is there to answer."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def ask(question: str, default: str) -> str:
+    """Asks on the terminal."""
+    # Polars lets a read go on after Ctrl-C: Python would not see it before Enter
+    signal.siginterrupt(signal.SIGINT, True)
+    return Prompt.ask(question, console=console, default=default).strip()
+
+
+def choose(question: str, choices: Sequence[tuple[str, str]], *, optional: bool = False) -> int:
+    """Asks on the terminal for one of some choices.
+
+    Args:
+      question: what the choice is about.
+      choices: each a name and what is shown after it.
+      optional: whether `none` is an answer.
+
+    Returns: the number of the choice, from 0; -1 for none.
+    """
+    console.print(question)
+    for number, (name, shown) in enumerate(choices, 1):
+        console.print(f"{number:3}  {name:24} {shown}", soft_wrap=True)
+    names = [name for name, _ in choices]
+    hint = "Number or name, or none" if optional else "Number or name"
+    while True:
+        answer = ask(hint, "1")
+        if answer in names:
+            return names.index(answer)
+        if answer.isdecimal() and 1 <= int(answer) <= len(names):
+            return int(answer) - 1
+        if optional and answer == "none":
+            return -1
+        console.print(f"There is no {answer!r} in this list.")
+
+
+def ask_column(proposal: "Proposal") -> str | None:
+    """Asks on the terminal which column has a role; None: no column has it."""
+    columns = [(one.column, one.example) for one in proposal.candidates]
+    question = f"Which column is the {proposal.role}?"
+    number = choose(question, columns, optional=proposal.role == "event")
+    return columns[number][0] if number >= 0 else None
+
+
 def flags(options: Mapping[str, object], csv: "CsvOptions | None" = None) -> list[str]:
     """Options as they are typed; those that are None are left out."""
     written = dict(options)
@@ -76,11 +123,32 @@ def echo(command: str, *arguments: str) -> None:
 
 
 def csv_of(files: Sequence[Path], delimiter: str | None, encoding: str | None) -> "CsvOptions":
-    """How CSV files are written, as given or as they look: one way for all of them."""
-    from twinspire_core.records.record_file import sniff
+    """How CSV files are written, as given or as they look: one way for all of them.
 
-    ways = [sniff(str(file), delimiter, encoding) for file in files]
-    return next((way for way in ways if way.encoding != "utf-8"), ways[0])
+    Raises:
+      UsageError: they are written in several ways.
+    """
+    from twinspire_core.records.csv_lines import CsvOptions
+    from twinspire_core.records.encodings import first_bytes
+    from twinspire_core.records.raw_files import kind_of
+    from twinspire_core.records.record_file import delimiter_of, sniff
+
+    texts = [file for file in files if kind_of(file.name) == "csv"]
+    ways = {file: sniff(str(file), delimiter, encoding) for file in texts}
+    one = next((way for way in ways.values() if way.encoding != "utf-8"), None)
+    if one and "a".encode(one.encoding) == b"a":  # ASCII can be read in that encoding too
+        plain = [file for file in texts if first_bytes(str(file)).isascii()]
+        ways |= {file: replace(ways[file], encoding=one.encoding) for file in plain}
+    if len(set(ways.values())) > 1:
+        found = "; ".join(
+            f"{file} is {way.encoding}, cut at {way.delimiter or delimiter_of(str(file))!r}"
+            for file, way in ways.items()
+        )
+        raise UsageError(
+            f"CSV files of one log have one encoding and one delimiter; {found}. Write them again in"
+            " one way, or say by --encoding and --delimiter what all of them have."
+        )
+    return next(iter(ways.values()), CsvOptions())
 
 
 def look(
@@ -107,15 +175,15 @@ def look(
     """
     with doing(f"looking at {files[0]}"):
         from beam_jobs.scaffold import draft
-        from beam_jobs.scaffold.roles import propose
+        from beam_jobs.scaffold.roles import choose_columns, propose
 
         rows = draft.sample_rows(files[0], csv=csv, nested=False)
         times = propose(rows, given)["time"].candidates
     # Of text with days and months it is clear which column it is; how it is read is asked below.
     if "time" not in given and len(times) == 1 and times[0].form.format:
         given = {**given, "time": times[0].column}
-    ask: Ask | None = prepare.ask_column if prepare.is_terminal() else None
-    columns = draft.choose_columns(rows, files[0], given, _likeliest if yes else ask)
+    asked: Ask | None = ask_column if is_terminal() else None
+    columns = choose_columns(rows, files[0], given, _likeliest if yes else asked)
     form = _form(rows, str(columns["time"]), time_format, yes=yes)
     zone = zone or _ask_zone(yes=yes)
     return Log([str(file) for file in files], csv, columns, form, zone)
@@ -128,6 +196,7 @@ def _likeliest(proposal: "Proposal") -> str | None:
 def _form(rows: "pl.DataFrame", column: str, time_format: str | None, *, yes: bool) -> "TimeForm":
     """How the times of a column are written."""
     from beam_jobs.partitioning.time_forms import TimeForm, forms_of, is_sure
+    from beam_jobs.scaffold.draft import no_times
 
     if time_format:
         return TimeForm(format=time_format)
@@ -135,32 +204,46 @@ def _form(rows: "pl.DataFrame", column: str, time_format: str | None, *, yes: bo
     forms = forms_of(times)
     if not forms:
         raise UsageError(
-            f"A time is a timestamp, ISO 8601 text or a number since 1970; {column!r} holds"
-            f" {times.head(1).to_list()}. Name another column by --time, or say how it is written:"
+            f"{no_times(times)} Name another column by --time, or say how it is written:"
             " --time-format '%d.%m.%Y %H:%M:%S', say."
         )
     if yes or is_sure(times, forms):
         return forms[0]
-    formats = [str(form.format) for form in forms]
-    if not prepare.is_terminal():
+    if not is_terminal():
+        formats = [str(form.format) for form in forms]
         raise UsageError(
             f"Times are read in one way, and {times[0]!r} in {column!r} can be read in several."
             f" Say which: --time-format {' or '.join(map(repr, formats))}."
         )
-    say(f"How is {times[0]!r} to be read?")
-    return forms[formats.index(Prompt.ask("Format", console=console, choices=formats))]
+    return forms[choose(*_readings(times, [str(form.format) for form in forms]))]
+
+
+def _readings(times: "pl.Series", formats: Sequence[str]) -> tuple[str, list[tuple[str, str]]]:
+    """A question about a time that the formats read as different days, and the answers."""
+    import polars as pl
+
+    from beam_jobs.partitioning.time_forms import to_clock
+
+    text = times.cast(pl.String)
+    days = [to_clock(text, form).dt.date() for form in formats]
+    row = (days[0] != days[1]).fill_null(value=False).arg_max() or 0
+    answers = [
+        (f"{day[row]:%-d %B %Y}" if day[row] else "no day", form)
+        for day, form in zip(days, formats, strict=True)
+    ]
+    return f"Which day is {times[row]!r}?", answers
 
 
 def _ask_zone(*, yes: bool) -> str:
     """The time zone of the days: this machine's, unless a person answers something else."""
-    if yes or not prepare.is_terminal():
+    if yes or not is_terminal():
         say("Days are those of UTC; --time-zone names another zone.")
         return "UTC"
     _, _, machine = os.path.realpath("/etc/localtime").partition("/zoneinfo/")
     zones = available_timezones()
     likely = machine if machine in zones and not machine.startswith("Etc/") else "UTC"
     while True:
-        zone = Prompt.ask("Time zone of the days", console=console, default=likely)
+        zone = ask("Time zone of the days", likely)
         if zone in zones:
             return zone
         near = get_close_matches(zone, zones, 1)

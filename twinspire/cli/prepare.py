@@ -2,7 +2,7 @@
 them.
 """
 
-import sys
+import re
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from twinspire.cli import doctor as diagnosis
+from twinspire.cli import log_questions
 from twinspire.cli.options import (
     AsJson,
     JsonLine,
@@ -36,7 +37,7 @@ from twinspire_core.terminal import doing, out
 if TYPE_CHECKING:
     from beam_jobs.partitioning.calendar_days import Layout
     from beam_jobs.partitioning.partition import Summary
-    from beam_jobs.scaffold.roles import Proposal, Role
+    from beam_jobs.scaffold.roles import Role
     from beam_jobs.scaffold.validate import CheckedColumn
 
 
@@ -250,7 +251,8 @@ def init(
     from beam_jobs.scaffold import draft
 
     for place in (events, items, users, to):
-        storage.check_place(str(place or ""))
+        if place:
+            check_local(place)
     if to is not None and to.exists():
         raise UsageError(f"A draft is a new file, and {to} is there. Name another, or delete it.")
     check_names(name, time_zone)
@@ -262,7 +264,7 @@ def init(
         time_zone,
         to.parent if to else None,
         given_columns(user, item, time, event),
-        ask_column if is_terminal() else None,
+        log_questions.ask_column if log_questions.is_terminal() else None,
         lambda: doing("reading the log"),
     )
     if to is None:
@@ -276,6 +278,20 @@ def init(
     console.print(text, soft_wrap=True)
 
 
+def check_local(path: Path) -> None:
+    """Refuses a place that is no path.
+
+    Raises:
+      UsageError: it is `gs://`, say, of which `Path` has left one slash.
+    """
+    uri = re.sub(r"^([a-z][a-z0-9]*):/", r"\1://", str(path))
+    if storage.has_scheme(uri):
+        raise UsageError(
+            f"`init` and `try` use files of this machine, named by their paths; found {uri}. Copy or"
+            " mount what is elsewhere, and write its path alone."
+        )
+
+
 def given_columns(
     user: str | None, item: str | None, time: str | None, event: str | None
 ) -> "dict[Role, str | None]":
@@ -283,31 +299,6 @@ def given_columns(
     named: dict[Role, str | None] = {"user": user, "item": item, "time": time, "event": event}
     given = {role: column for role, column in named.items() if column is not None}
     return given | ({"event": None} if event == "none" else {})
-
-
-def is_terminal() -> bool:
-    """Whether somebody is there to answer."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
-
-
-def ask_column(proposal: "Proposal") -> str | None:
-    """Asks on the terminal which column has a role; None: no column has it."""
-    names = [one.column for one in proposal.candidates]
-    console.print(f"Which column is the {proposal.role}?")
-    for number, one in enumerate(proposal.candidates, 1):
-        values = f"{number:3}  {one.column:24} {one.example}"
-        console.print(values, soft_wrap=True)
-    optional = proposal.role == "event"
-    hint = "number or name, or none" if optional else "number or name"
-    while True:
-        answer = str(typer.prompt(f"Column of the {proposal.role} ({hint})", "1", err=True)).strip()
-        if answer in names:
-            return answer
-        if answer.isdecimal() and 1 <= int(answer) <= len(names):
-            return names[int(answer) - 1]
-        if optional and answer == "none":
-            return None
-        console.print(f"There is no {answer!r} in this list.")
 
 
 def check_names(name: str, time_zone: str) -> None:

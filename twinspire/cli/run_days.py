@@ -83,6 +83,7 @@ def run(
     options: dict[str, Any] = {"mode": mode, "force": force, "late": late, "promote": promote}
     options["reuse"] = not no_reuse
     outcomes = run_each(p, _range(p, date, first, last), as_json, **options)
+    end_with_json({"pipeline": p.name, "days": outcomes}, as_json)
     ends = {of_day["outcome"] for of_day in outcomes}
     for outcome, kind in (("refused", GateRefused), ("late", LogsLate)):
         if outcome in ends:
@@ -97,10 +98,10 @@ def run_each(
     Args:
       pipeline: whose days.
       days: oldest first.
-      as_json: whether JSON also goes to a terminal.
+      as_json: whether the JSON of a failure also goes to a terminal.
       options: of `runner.run_stage`.
 
-    Returns: The outcome of each day.
+    Returns: The outcome of each day, for the caller's JSON.
     """
     outcomes: list[dict[str, Any]] = []
     try:
@@ -109,18 +110,19 @@ def run_each(
     except TwinspireError as error:
         failed = {"day": str(days[len(outcomes)]), "outcome": "failed"}
         outcomes.append({**failed, "reason": format_message(error), "seconds": {}})
-        _tell(pipeline, outcomes, as_json)
+        _tell(pipeline, outcomes)
+        end_with_json({"pipeline": pipeline.name, "days": outcomes}, as_json)
         if left := days[len(outcomes) :]:
             say(
                 f"{failed['day']} failed, and the days after it, to {left[-1]}, were not run. Once it"
                 " is mended, the same command goes on from there."
             )
         raise
-    _tell(pipeline, outcomes, as_json)
+    _tell(pipeline, outcomes)
     return outcomes
 
 
-def _tell(pipeline: Pipeline, outcomes: list[dict[str, Any]], as_json: bool) -> None:
+def _tell(pipeline: Pipeline, outcomes: list[dict[str, Any]]) -> None:
     figures = _served(pipeline, [date.fromisoformat(of_day["day"]) for of_day in outcomes])
     console.print(terminal_table(_outcome_table(outcomes, figures)))
     if figures:
@@ -129,7 +131,6 @@ def _tell(pipeline: Pipeline, outcomes: list[dict[str, Any]], as_json: bool) -> 
     for of_day in outcomes:
         figure = figures.get(date.fromisoformat(of_day["day"]))
         of_day["served"] = figure.as_json() if figure else None
-    end_with_json({"pipeline": pipeline.name, "days": outcomes}, as_json)
 
 
 def _served(pipeline: Pipeline, days: list[date]) -> "dict[date, ServedFigure]":

@@ -4,13 +4,13 @@ own.
 
 import re
 import shlex
-import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
 
@@ -120,7 +120,7 @@ def try_(
             _lay_out(home, made, log, tables)
             _draft(home, made, log, tables)
     pipeline = open_pipeline(str(home.file))
-    outcomes = _run(home, pipeline, days)
+    outcomes = _run(home, pipeline, days, as_json)
     example = _say_what_next(home, pipeline, address)
     result = {"pipeline": str(home.file), "user": example, "days": outcomes}
     end_with_json(result | {"inspector": address and f"{address}/"}, as_json)
@@ -133,6 +133,7 @@ def _check_files(files: list[Path]) -> None:
     from twinspire_core.records.raw_files import kind_of
 
     for file in files:
+        prepare.check_local(file)
         if not file.is_file():
             raise UsageError(f"A file is tried; there is none at {file}. Check the path.")
         if kind_of(file.name) is None:
@@ -215,21 +216,27 @@ def _as_drafted(
 def _made_whole(home: _Home) -> Iterator[_Home]:
     """A folder that takes the home's place once all in it is made; else nothing is left of it."""
     final = home.folder.resolve()
-    partial = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        yield _Home(partial, home.name)
-        partial.rename(final)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent) as partial:
+        # A folder in it, as only its owner may read the other
+        made = Path(partial, final.name)
+        made.mkdir()
+        yield _Home(made, home.name)
+        if final.exists() and any(final.iterdir()):
+            raise UsageError(
+                f"What is tried goes to a new folder; another call has made {home.folder} meanwhile."
+                " Name another one: --out FOLDER or --name NAME."
+            )
+        made.rename(final)
 
 
 def _lay_out(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> None:
     """Lays out the events, and items and users as snapshots of the day before."""
     from beam_jobs.partitioning.calendar_days import Layout
 
-    echo("partition", *log.files, "--out", home.day("events"), *log.partition_flags())
+    aside = "rejected.jsonl"
+    options = [*log.partition_flags(), *flags({"rejected": home.folder / aside})]
+    echo("partition", *log.files, "--out", home.day("events"), *options)
     layout = Layout(
         time=log.columns["time"],
         time_unit=log.form.unit,
@@ -237,14 +244,17 @@ def _lay_out(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> 
         time_zone=log.zone,
         csv=log.csv,
     )
-    aside = made.folder / "rejected.jsonl"
     events = prepare.lay_out(
-        log.files, made.day("events"), layout, rejected=str(aside), max_rejected=_MAX_REJECTED
+        log.files,
+        made.day("events"),
+        layout,
+        rejected=str(made.folder / aside),
+        max_rejected=_MAX_REJECTED,
     )
     if events.first is None:
         raise BadData(f"A log has events; {', '.join(log.files)} has none. Give another file.")
     if events.rejected:
-        say(f"They are in {home.folder / aside.name}.")
+        say(f"They are in {home.folder / aside}.")
     before = events.first - timedelta(days=1)  # known before the first event
     for kind, file in tables.items():
         csv = log_questions.csv_of([file], None, None)
@@ -275,7 +285,7 @@ def _draft(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> No
     say(f"Wrote {home.file}")
 
 
-def _run(home: _Home, pipeline: Pipeline, most: int) -> list[dict[str, Any]]:
+def _run(home: _Home, pipeline: Pipeline, most: int, as_json: bool) -> list[dict[str, Any]]:
     """Checks the pipeline file and runs the last days.
 
     Raises:
@@ -295,7 +305,7 @@ def _run(home: _Home, pipeline: Pipeline, most: int) -> list[dict[str, Any]]:
     say(f"{len(findings)} uses of columns fit.")
     for day in days:
         echo("run", str(home.file), "--date", str(day))
-    outcomes = run_days.run_each(pipeline, days)
+    outcomes = run_days.run_each(pipeline, days, as_json)
     if Registry(pipeline.registry.root, pipeline.name).live() is None:
         raise GateRefused(
             f"A version serves once it is live, and none of {home.file} is: see above. Edit the file"

@@ -170,6 +170,48 @@ def test_nested_keys_are_refused_with_what_makes_columns_of_them(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"event": "none_yet"}, "event is one value .* 'none_yet' is empty.*--event none"),
+        ({"user": "none_yet"}, "user is one value .* 'none_yet' is empty"),
+        ({"event": "tags"}, r"'tags' holds \[\['a', 'b'\]\]\. Name another column"),
+        ({"item": "tags"}, "item is one value .* 'tags' holds"),
+        ({"user": "item", "item": "item"}, "--user and --item name the same, 'item'"),
+        ({"time": "name"}, r"A time is .*'name' holds \['Ann'\]\. Name another column by --time"),
+    ],
+)
+def test_a_column_that_cannot_have_the_role_is_refused(tmp_path, given, why):
+    rows = {
+        "user": ["u1", "u2"],
+        "item": ["i1", "i1"],
+        "at": ["2024-03-05T10:00:00Z", "2024-03-06T10:00:00Z"],
+        "name": ["Ann", "Bob"],
+        "none_yet": pl.Series([None, None], dtype=pl.String),
+        "tags": [["a", "b"], ["a"]],
+    }
+    pl.DataFrame(rows).write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(UsageError, match=why):
+        draft("x", tmp_path / "log.parquet", given=given, ask=lambda proposal: proposal.column)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_old_files_with_other_columns_are_left_out_with_a_word(tmp_path, ending, capsys):
+    for day, user in (("2024-13-45", "user_id"), ("2024-03-01", "uid"), ("2024-03-02", "user_id")):
+        folder = tmp_path / "events" / f"dt={day}"
+        folder.mkdir(parents=True)
+        day = "2024-03-01" if "13" in day else day
+        times = [f"{day}T10:00:{n:02}Z" for n in range(40)]
+        rows = {user: [n % 7 for n in range(40)], "item_id": [n % 5 for n in range(40)]}
+        rows = pl.DataFrame({**rows, "at": times})
+        write = {"csv": rows.write_csv, "jsonl": rows.write_ndjson, "parquet": rows.write_parquet}
+        write[ending](folder / f"a.{ending}")
+    text = draft("x", tmp_path / "events", given={"user": "user_id", "event": None})
+    assert 'user = "user_id"' in text
+    told = capsys.readouterr().err
+    assert f"1 of 3 files: {tmp_path}/events/dt=2024-03-01/a.{ending} has no 'user_id'." in told
+
+
+@pytest.mark.parametrize(
     ("value", "unit"),
     [(1_700_000_000, "s"), (1_700_000_000_000, "ms"), (1_700_000_000_000_000, "us")],
 )

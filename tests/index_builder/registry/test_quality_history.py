@@ -193,7 +193,8 @@ def test_a_run_ends_with_what_was_served_on_its_days(day, pipeline, capsys):
         {"day": str(THIRD), "outcome": "refused", "version": refused},
         {"day": str(FOURTH), "outcome": "late"},
     ]
-    run_days._tell(pipeline, [{**one, "seconds": {"train": 1.6}} for one in outcomes], True)
+    outcomes = [{**one, "seconds": {"train": 1.6}} for one in outcomes]
+    run_days._tell(pipeline, outcomes)
     told = capsys.readouterr()
     rows = [line.split() for line in told.err.splitlines()]
     assert ["live", two, "0.600", "0.150", "0.300", "2"] in rows
@@ -203,7 +204,8 @@ def test_a_run_ends_with_what_was_served_on_its_days(day, pipeline, capsys):
         "2024-05-03 served 0.800, purchase history 0.200: 300.0% better than the best simple list"
     )
     assert said in told.err and "by the mix of the version before" in told.err
-    second, third, fourth = json.loads(told.out)["days"]
+    assert not told.out, "the line of JSON is the command's"
+    second, third, fourth = outcomes
     assert (second["served"]["value"], third["served"]["value"]) == (0.6, 0.8)
     assert fourth["served"] is None
 

@@ -55,6 +55,16 @@ def test_a_pipe_gets_json_in_any_case(shop):
     assert [json.loads(line) for line in lines] == [{"day": "2024-03-01", "state": None}] * 2
 
 
+def test_ctrl_c_at_a_question_ends_the_command(tmp_path):
+    """Though Polars, which is loaded by then, has a handler of its own."""
+    rows = [f"{n % 7},{n % 5},2024-03-2{n % 9}" for n in range(70)]
+    (tmp_path / "log.csv").write_text("\n".join(["x,y,wann", *rows, ""]))
+    command = ["-m", "twinspire", "init", str(tmp_path / "log.csv")]
+    # Without an end of its own a command that does not listen would wait for ever.
+    seen = watch(["timeout", "--foreground", "60", sys.executable, *command], until="(1): ")
+    assert seen.code == 130, seen.text
+
+
 def test_loading_is_shown_to_a_terminal_from_the_beginning(shop):
     seen = watch([sys.executable, "-m", "twinspire", "recommend", str(shop / "shop.toml"), *USER])
     first, *_ = seen.text.strip().splitlines()

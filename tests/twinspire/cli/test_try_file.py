@@ -3,15 +3,16 @@ has the rest.
 """
 
 import io
+import shlex
 import socket
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from twinspire.cli import log_questions, prepare
+from twinspire.cli import log_questions, try_file
 from twinspire.cli.main import app
-from twinspire_core.errors import TwinspireError
+from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.records.csv_lines import CsvOptions
 
 TIMES = [f"2024-03-2{n % 5} 10:{n % 60:02}:00" for n in range(100)]
@@ -54,7 +55,7 @@ def look(file: Path, zone: str | None = None, *, yes: bool = False) -> log_quest
 
 
 def at_a_terminal(monkeypatch, *answers: str) -> None:
-    monkeypatch.setattr(prepare, "is_terminal", lambda: True)
+    monkeypatch.setattr(log_questions, "is_terminal", lambda: True)
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{answer}\n" for answer in answers)))
 
 
@@ -82,6 +83,74 @@ def test_a_person_is_asked_nothing_that_is_clear(monkeypatch, tmp_path):
     at_a_terminal(monkeypatch)
     log = look(clear(tmp_path), "UTC")
     assert log.columns == {"user": "user_id", "item": "item_id", "time": "timestamp", "event": None}
+
+
+def test_days_and_months_are_asked_for_by_an_example(monkeypatch, tmp_path, capsys):
+    """Of a time that the two readings tell apart."""
+    at_a_terminal(monkeypatch, "2")
+    times = ["03/03/2024", *(f"0{n % 9 + 1}/0{n % 8 + 1}/2024" for n in range(99))]
+    log = look(clear(tmp_path, times), "UTC")
+    asked = capsys.readouterr().err
+    assert "Which day is '09/01/2024'?" in asked and "1  9 January 2024 " in asked, asked
+    assert "2  1 September 2024 " in asked and log.form.format == "%m/%d/%Y"
+
+
+UTF8, CP1252, ASCII = "Käse,b\n1,2\n".encode(), "Käse,b\n1,2\n".encode("cp1252"), b"a,b\n1,2\n"
+
+
+def csv_of(folder: Path, texts: dict[str, bytes]) -> CsvOptions:
+    for name, text in texts.items():
+        (folder / name).write_bytes(text)
+    return log_questions.csv_of([folder / name for name in texts], None, None)
+
+
+@pytest.mark.parametrize(
+    ("texts", "delimiter", "encoding"),
+    [
+        ({"a.csv": ASCII, "b.csv": CP1252}, None, "cp1252"),
+        ({"a.csv": ASCII, "b.tsv": b"a\tb\n"}, None, "utf-8"),
+        ({"a.parquet": b"", "b.csv": b"a;b\n1;2\n"}, ";", "utf-8"),
+        ({"a.jsonl": b"{}", "b.csv": CP1252}, None, "cp1252"),
+    ],
+)
+def test_files_are_read_in_the_way_that_fits_all(tmp_path, texts, delimiter, encoding):
+    found = csv_of(tmp_path, texts)
+    assert (found.delimiter, found.encoding) == (delimiter, encoding)
+
+
+@pytest.mark.parametrize(
+    ("texts", "why"),
+    [
+        ({"a.csv": UTF8, "b.csv": CP1252}, "a.csv is utf-8, .*b.csv is cp1252"),
+        ({"a.csv": ASCII, "b.csv": b"a;b\n1;2\n"}, "a.csv is utf-8, cut at ','; .* cut at ';'"),
+        ({"a.csv": ASCII, "b.csv": "a,b\n1,2\n".encode("utf-16")}, "b.csv is utf-16"),
+    ],
+)
+def test_files_written_in_several_ways_are_refused_in_these_words(tmp_path, texts, why):
+    with pytest.raises(UsageError, match=why):
+        csv_of(tmp_path, texts)
+
+
+def test_the_layout_can_be_typed_as_it_is_shown(monkeypatch, tmp_path):
+    """Also where it sets records aside."""
+    file = clear(tmp_path, [*TIMES, "yesterday", "soon"])
+    monkeypatch.chdir(tmp_path)
+    told = CliRunner().invoke(app, ["try", str(file), "--no-serve"]).output
+    (shown,) = [line for line in told.splitlines() if line.startswith("$ twinspire partition")]
+    assert CliRunner().invoke(app, shlex.split(shown)[2:]).exit_code == 0
+    assert len((tmp_path / "clear" / "rejected.jsonl").read_text().splitlines()) == 2
+
+
+def test_two_calls_do_not_take_each_other_s_work(tmp_path):
+    home = try_file._Home(tmp_path / "shop", "shop")
+    with pytest.raises(UsageError, match="another call"), try_file._made_whole(home) as first:
+        with try_file._made_whole(home) as second:
+            second.file.write_text("second")
+        first.file.write_text("first")
+    assert home.file.read_text() == "second"
+    assert [one.name for one in tmp_path.iterdir()] == ["shop"]
+    (tmp_path / "plain").mkdir()
+    assert home.folder.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_a_port_that_is_taken_is_found_out_before_the_work(monkeypatch, tmp_path):
