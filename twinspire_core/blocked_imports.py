@@ -88,8 +88,16 @@ def load_tensorflow_library() -> None:
 
 
 def load_saved_model(folder: str) -> Any:
-    """What `tf.saved_model.load` returns, in half the time where TensorFlow is not imported yet: of it
-    no more is imported than loading takes. `import tensorflow` goes on to work.
+    """What `tf.saved_model.load` returns, in half the time where TensorFlow is not imported yet."""
+    import_loading()
+    from tensorflow.python.saved_model.load import load
+
+    return load(folder)
+
+
+def import_loading() -> None:
+    """Imports of TensorFlow no more than loading a SavedModel takes. `import tensorflow` goes on to
+    work.
     """
     load_tensorflow_library()
     if "tensorflow" not in sys.modules:
@@ -103,11 +111,10 @@ def load_saved_model(folder: str) -> Any:
     with block_tensorflow_extras():
         from tensorflow.python import tf2
         from tensorflow.python.compat import v2_compat
-        from tensorflow.python.saved_model.load import load
+        from tensorflow.python.saved_model import load  # noqa: F401
 
         tf2.enable()
         v2_compat.enable_v2_behavior()
-    return load(folder)
 
 
 class _Absent(MetaPathFinder):

@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -149,6 +150,10 @@ def test_a_version_that_was_swapped_leaves_memory(pipeline, towers, tmp_path, no
         second = publish_named(pipeline, towers, tmp_path, "b", "2024-01-02")
         until(lambda: told(client)["version"] == second)
         until(lambda: not any(part() for part in kept), 20)
+    looked_at = {id(one) for one in gc.get_objects()}
+    assert id(vars(sys.modules["tensorflow.python.saved_model.load"])) not in looked_at, (
+        "to look at all of TensorFlow holds up whoever asks"
+    )
 
 
 def test_quality_is_that_of_the_version_that_answers(pipeline, towers, tmp_path):
