@@ -2,14 +2,17 @@
 
 import json
 from datetime import date
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
-from twinspire.backfills import airflow_backfills, airflow_rest
+from twinspire.backfills import airflow_backfills, airflow_rest, plan
 from twinspire.backfills.airflow_backfills import on_sqlite, start_backfill
 from twinspire.backfills.airflow_rest import AirflowRest, readable_errors
+from twinspire.cli.main import app
 from twinspire_core.errors import TryAgain, UsageError
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -236,3 +239,22 @@ def test_a_token_that_was_given_is_exchanged_for_no_other(client_of):
     rest = client_of(lambda request: httpx.Response(401 if "api" in request.url.path else 500))
     with pytest.raises(UsageError, match="wants a login"), readable_errors(rest):
         rest.call("GET", "version")
+
+
+def test_a_dag_is_unpaused_after_its_backfill_is_created(monkeypatch, tmp_path):
+    """Its scheduler must not see runs that are half made."""
+    file = tmp_path / "shop.toml"
+    file.write_text(
+        '[pipeline]\nname = "shop"\n[source]\nevents = "events/dt={date}/"\n'
+        '[columns]\nuser = "u"\nitem = "i"\ntime = "t"\n'
+        '[features.u]\nkind = "id"\ntower = "query"\n[features.i]\nkind = "id"\ntower = "item"\n'
+    )
+    planned = SimpleNamespace(dag="shop", days=[ASKED["first"]], left_out={}, active=None)
+    order = []
+    monkeypatch.setattr(plan, "plan_backfill", lambda *_, **__: planned)
+    monkeypatch.setattr(plan, "start", lambda *_: order.append("create") or 7)
+    monkeypatch.setattr(AirflowRest, "unpause", lambda *_: order.append("unpause"))
+    typed = ["backfill", str(file), "--from", "2024-05-01", "--to", "2024-05-01", "--unpause"]
+    done = CliRunner().invoke(app, typed)
+    assert done.exit_code == 0, done.output
+    assert order == ["create", "unpause"]
