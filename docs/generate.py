@@ -3,7 +3,8 @@ by `make docs`.
 """
 
 import types
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -79,6 +80,15 @@ tower = "item"
 [features.sold_last_week]
 kind = "count"
 days = 7
+"""
+COMMANDS = """\
+# Commands
+
+`twinspire COMMAND --help` says the same. Progress and errors go to standard error. A command that does something says
+in words what it did. In a pipe or a file, and with `--json`, which nearly every command takes, the last line of its
+standard output is one JSON object.
+
+What several commands take:
 """
 FEATURES = """
 ## `[features.NAME]`: what the towers see
@@ -210,61 +220,77 @@ def _toml(value: Any) -> str:
     return f"{value:_}" if isinstance(value, int) else str(value)
 
 
+_SHARED_BY = 3  # commands: what so many take in the same way is described once
+
+
 def commands() -> str:
     """The text of docs/commands.md."""
     known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    page = [STAMP.format(source="twinspire/cli/"), "# Commands\n"]
-    page.append(
-        "`twinspire COMMAND --help` says the same. PIPELINE is a pipeline file, or its name in `./pipelines`.\n"
-        "Progress and errors go to standard error. A command that does something says in words what it did. In a pipe\n"
-        "or a file, and with `--json`, the last line of its standard output is one JSON object."
-    )
+    listed = [
+        function.__name__.strip("_").replace("_", "-") for of in PANELS.values() for function in of
+    ]
+    uses = Counter(_entry(p) for name in listed for p in _shown(known[name]))
+    shared = {entry: None for entry, count in uses.items() if count >= _SHARED_BY}
+    page = [STAMP.format(source="twinspire/cli/"), COMMANDS, *shared]
+    names = iter(listed)
     for panel, functions in PANELS.items():
         page.append(f"\n## {panel}")
-        names = [function.__name__.strip("_").replace("_", "-") for function in functions]
-        page += [_command(known[name]) for name in names]
+        page += [_command(known[next(names)], shared) for _ in functions]
     return "\n".join([*page, *_exit_codes()])
 
 
 def _exit_codes() -> Iterator[str]:
-    yield "\n## Exit codes\n\n| code | name | what to do |\n|---|---|---|\n| 0 | done | |"
+    yield "\n## Exit codes\n\n- 0, done."
     for error in sorted(TwinspireError.__subclasses__(), key=lambda error: error.exit_code):
-        yield f"| {error.exit_code} | {error.__name__} | {error.__doc__} |"
+        yield f"- {error.exit_code}, `{error.__name__}`. {error.__doc__}"
 
 
-def _command(command: Any) -> str:
-    shown = [
-        p for p in command.params if "--help" not in p.opts and not getattr(p, "hidden", False)
-    ]
-    rows = [
-        f"| {_parameter(p)} | {_parameter_default(p)} | {_cell(getattr(p, 'help', None) or '')} |"
-        for p in shown
-    ]
-    table = ["\n| argument or option | default | meaning |\n|---|---|---|", *rows] if rows else []
-    return "\n".join([f"\n### `twinspire {command.name}`\n", _prose_of(command.help), *table])
+def _shown(command: Any) -> list[Any]:
+    hidden = {"--help", "--json"}
+    return [p for p in command.params if not hidden & {*p.opts} and not getattr(p, "hidden", False)]
+
+
+def _command(command: Any, shared: Container[str]) -> str:
+    entries = {_entry(p): _name(p) for p in _shown(command)}
+    own = [entry for entry in entries if entry not in shared]
+    also = ", ".join(
+        f"{name} (required)" if "(required)" in entry else name
+        for entry, name in entries.items()
+        if entry in shared
+    )
+    lines = [f"\n### `twinspire {command.name}`\n", _prose_of(command.help)]
+    if entries:
+        lines += ["", *own, *([f"- {also}"] if also else [])]
+    return "\n".join(lines)
 
 
 def _prose_of(text: str | None) -> str:
     return "\n\n".join(" ".join(part.split()) for part in (text or "").split("\n\n"))
 
 
-def _parameter(parameter: Any) -> str:
-    flags = " / ".join([*parameter.opts, *parameter.secondary_opts])
+def _entry(parameter: Any) -> str:
+    """A parameter's line: its name, its default, what it is for."""
+    default = _parameter_default(parameter)
+    return f"- {_name(parameter)}{f' ({default})' if default else ''}: {parameter.help or ''}"
+
+
+def _name(parameter: Any) -> str:
+    flags = "/".join([*parameter.opts, *parameter.secondary_opts])
     kind = parameter.type_descriptor.annotation
     if parameter.param_type_name == "argument":
         return f"`{parameter.metavar or parameter.name.upper()}`"
     if getattr(parameter, "is_flag", False):
         return f"`{flags}`"
     if get_origin(kind) is Literal:
-        return f"`{flags}` {_kind(kind)}"
-    return f"`{flags} {_cell(parameter.metavar or parameter.name.upper())}`"
+        return f"`{flags} {'|'.join(get_args(kind))}`"
+    return f"`{flags} {parameter.metavar or parameter.name.upper()}`"
 
 
 def _parameter_default(parameter: Any) -> str:
     if parameter.required:
-        return "**required**"
+        return "" if parameter.param_type_name == "argument" else "required"
     value = parameter.default
-    return f"`{value}`" if value not in (None, False, "", (), []) else ""
+    return f"{value}" if value not in (None, False, True, "", (), []) else ""
 
 
 PAGES = {"pipeline-file.md": pipeline_file, "commands.md": commands}

@@ -47,8 +47,7 @@ def recommend(
         typer.Option(
             "--exclude-seen/--keep-seen",
             help=(
-                "Whether items of the history are left out; by default as the version was published"
-                " with (serving.exclude_seen)."
+                "Whether items of the history are left out; by default as in serving.exclude_seen."
             ),
         ),
     ] = None,
@@ -58,16 +57,13 @@ def recommend(
             min=0,
             max=1,
             help=(
-                "At least this share of each list is new to the user; by default as the pipeline"
-                " file says (lists.new_share)."
+                "At least this share of each list is new to the user; by default lists.new_share."
             ),
         ),
     ] = None,
     rules: Annotated[
         bool,
-        typer.Option(
-            "--rules/--no-rules", help="Whether the rules of the pipeline file hold ([lists])."
-        ),
+        typer.Option("--rules/--no-rules", help="Whether the rules in [lists] hold."),
     ] = True,
     explore: Annotated[
         bool,
@@ -81,10 +77,7 @@ def recommend(
     source: Annotated[
         AnswerSource | None,
         typer.Option(
-            help=(
-                "Whose items: by default of the ranker, where the gate found it better than the mix,"
-                " else of the mix, where the version carries one, else of the two-tower."
-            )
+            help=("Whose items; by default the best that the version has: ranker, mix, two-tower.")
         ),
     ] = None,
     explain: Annotated[

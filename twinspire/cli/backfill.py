@@ -91,14 +91,12 @@ def backfill(
 ) -> None:
     """Have Airflow run a range of days, oldest first.
 
-    Airflow's REST API is asked, with the login in TWINSPIRE_AIRFLOW_USER and
-    TWINSPIRE_AIRFLOW_PASSWORD, or the token in TWINSPIRE_AIRFLOW_TOKEN. What Airflow would leave out
-    or get stuck at without a word is said or refused first.
+    It logs in with TWINSPIRE_AIRFLOW_USER and TWINSPIRE_AIRFLOW_PASSWORD, or the token in
+    TWINSPIRE_AIRFLOW_TOKEN. On SQLite the DAG must be paused when the backfill is created: use
+    --unpause.
 
-    On SQLite the DAG has to be paused when the backfill is created: use --unpause.
-
-    What is done is found done: after a cancelled backfill, type the command again with
-    `--redo failed`. While one over the same days is under way, `--wait` watches that one.
+    After a cancelled backfill, type the command again with `--redo failed`: finished stages are
+    skipped. While a backfill of the same days is running, `--wait` watches that one.
 
     With --wait the exit code is 0 when all days ended well or had no logs, 4 when the gate refused
     some, 1 when others failed.

@@ -121,13 +121,12 @@ def prune(
 ) -> None:
     """Delete old versions and working files; a dry run unless --yes.
 
-    Days are counted back from the newest that was run: what a backfill of old logs makes is not old.
-    Never the live or a pinned version, nor the best accepted one that the next day's is held
-    against, nor the training state that a kept version was made from, nor what a run that is under
-    way makes and goes on from, nor, for a day, the newest that a backfill has made.
-    What publications that were killed or gave up have left in the registry goes once it is a day
-    old. Of what was kept of logs (partials), the days go that the newest day with logs no longer
-    looks back to, whatever --keep-days.
+    Days are counted back from the newest that was run. Never deleted: the live version; pinned
+    versions; the best accepted version of the last 30 days; training state of kept versions; files of
+    running jobs; a backfill's newest version, for one day.
+
+    Leftovers of killed publications go once they are a day old, and caches of logs once no lookback
+    window needs them.
     """
     p = open_pipeline(pipeline)
     registry = registry_of(p)

@@ -119,11 +119,10 @@ def refresh(
     """Publish the live version's towers with the catalogue as of the end of a day, without
     training.
 
-    Items are those of the newest snapshot at or before the day: new and changed ones are embedded,
-    the others keep their vectors, withdrawn ones are gone. Popularity, co-occurrence and stored
-    users count events up to the day, as far as they are there. The gate judges the index and how
-    much of the catalogue changed; exit 4 when refused. So is a day with neither logs nor a newer
-    snapshot, unless --promote yes.
+    New and changed items of the newest snapshot are embedded, the others keep their vectors, and
+    withdrawn ones are gone. Popularity, co-occurrence and stored users include the day's events. The
+    gate judges the index and how much of the catalogue changed; exit 4 when refused. A day with
+    neither logs nor a newer snapshot is refused, unless --promote yes.
     """
     with json_on_error("refresh", as_json) as known:
         known["day"] = date

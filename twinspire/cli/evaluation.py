@@ -57,11 +57,10 @@ def evaluate(
 ) -> None:
     """Score a version, or a file of recommendations made by anything else, on a given split.
 
-    Files are Parquet, JSON Lines or CSV. FILE of --truth and --recs has a list of items per user,
-    or a row per user and item. Every user of the truth counts; one without recommendations is a
-    miss. Intervals hold 95% of the bootstrap resamples of the users (evaluation.resamples). JSON
-    holds all that was measured, slices included. With a filter, lists and truth are of the items
-    that pass; users who took no such item do not count.
+    Files are Parquet, JSON Lines or CSV, with a list of items per user or a row per user and item.
+    Every user of the truth counts; one without recommendations is a miss. Intervals are 95%
+    bootstrap intervals over users (evaluation.resamples). JSON holds all measures. A filter applies
+    to lists and truth; users who took no such item do not count.
     """
     p = open_pipeline(pipeline)
     filters = {"allow": by_attribute(allow), "deny": by_attribute(deny)}

@@ -39,16 +39,15 @@ NoReuse = Annotated[
     bool,
     typer.Option(
         "--no-reuse",
-        help="Read the logs of all days of the window, and leave alone what earlier runs kept of"
-        " them (partials). The result is the same, later. What is done stays done without --force.",
+        help="Read the logs of the whole window again, not the caches of earlier runs. The result is"
+        " the same. What is done stays done without --force.",
     ),
 ]
 Late = Annotated[
     bool,
     typer.Option(
         "--late",
-        help="Also make a day's features again, and what follows from them, if events of it came"
-        " after it was run (source.late_days).",
+        help="Run a day again if events of it came after its run (source.late_days).",
     ),
 ]
 PromoteOption = Annotated[
@@ -63,7 +62,7 @@ Run = Annotated[
     typer.Option(
         "--run",
         metavar="NAME",
-        help="Name of the run, for later days to wait for. Schedulers set it.",
+        help="Name of the run. Schedulers set it, so that later days wait for it.",
     ),
 ]
 Allow = Annotated[
@@ -72,8 +71,8 @@ Allow = Annotated[
         "--allow",
         metavar="ATTRIBUTE=VALUE",
         help=(
-            "Only items with this value (corpus.attributes). Repeated: any value of an attribute,"
-            " every attribute."
+            "Only items with this value (corpus.attributes). May be repeated: values of one attribute"
+            " are alternatives."
         ),
     ),
 ]

@@ -214,8 +214,8 @@ def _state(pipeline: Pipeline, day: date, **more: Any) -> dict[str, Any]:
 
 
 def summary(pipeline: PipelineFile, date: Date, as_json: JsonLine = False) -> None:
-    """Tell how a day ended: its version, its figures beside the baselines', what it cost, and with
-    which days of its week something is to be done.
+    """Summarise a day: its version, its metrics next to the baselines, its cost, and days of that
+    week that need attention.
     """
     p = open_pipeline(pipeline)
     chosen = parse_date(date)

@@ -25,8 +25,8 @@ def serve(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Holds the tokens of which clients must send one, a line each; else"
-            f" {TOKEN} of the environment is the token.",
+            help="Holds the tokens that clients may send, one a line. Without it, the variable"
+            f" {TOKEN} is the token.",
         ),
     ] = None,
     max_rate: Annotated[
@@ -42,8 +42,8 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A name that requests may call the server by, besides those of this machine; may be"
-            " repeated. Where only this machine can ask, and without a token, others are refused.",
+            help="A further host name that requests may use; may be repeated. Without a token, others"
+            " are refused where only this machine can ask.",
         ),
     ] = None,
     poll: Annotated[
@@ -64,8 +64,8 @@ def serve(
         int,
         typer.Option(
             min=0,
-            help="Items that came after the version and that its lists may hold once users take them"
-            " (`/v1/events`), at the most; 0 leaves its catalogue as it is.",
+            help="The most new items that events (`/v1/events`) may add to the version's catalogue; 0"
+            " adds none.",
         ),
     ] = 10_000,
     client_timeout: Annotated[
@@ -90,10 +90,8 @@ def serve(
     describes one. `/docs` lists all paths and the keys of this pipeline's queries. `/` is a page
     for people: any user's history beside the list, and why each item is in it.
 
-    A version that goes live (`run`, `promote`, `rollback`) is picked up by itself: it is loaded and
-    warmed up beside the one that answers, and takes over between two answers. One that is damaged
-    is told in `/v1/version`, and the old one keeps answering. SIGTERM ends the server after the
-    answers in flight.
+    A new live version takes over without a pause. If it is damaged, the old one keeps answering, and
+    `/v1/version` says why. SIGTERM ends the server after the answers in flight.
 
     Only this machine can ask, unless `--host` says otherwise; set a token then.
     """
