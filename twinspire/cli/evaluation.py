@@ -47,19 +47,13 @@ def evaluate(
     ] = None,
     allow: Allow = None,
     deny: Deny = None,
-    slices: Annotated[
-        bool,
-        typer.Option(
-            "--slices", help="Also show a version's recall by earlier events of users and items."
-        ),
-    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Score a version, or a file of recommendations made by anything else, on a given split.
 
     Files are Parquet, JSON Lines or CSV, with a list of items per user or a row per user and item.
     Every user of the truth counts; one without recommendations is a miss. Intervals are 95%
-    bootstrap intervals over users (evaluation.resamples). JSON holds all measures. A filter applies
+    bootstrap intervals over users (evaluation.resamples). JSON holds all measures, those of slices too. A filter applies
     to lists and truth; users who took no such item do not count.
     """
     p = open_pipeline(pipeline)
@@ -86,15 +80,10 @@ def evaluate(
         scored = {"version": name}
     lists = {title: Measures.model_validate(one) for title, one in measured.items()}
     [title] = scored.values()
-    for table in score_tables(lists, ks, str(title), slices=slices):
+    for table in score_tables(lists, ks, str(title)):
         console.print(terminal_table(table))
     if TWO_TOWER in lists and lists[TWO_TOWER].left_out is not None:
         console.print(_filtered(lists[TWO_TOWER]), highlight=False)
-    if slices and not any(one.slices for one in lists.values()):
-        why = "a file of recommendations does not tell users' pasts"
-        if recs is None:
-            why = "evaluation.slices is empty"
-        console.print(f"No slices: {why}.")
     if as_json:
         given = {key: value for key, value in filters.items() if value}
         print_json({**scored, **given, "measures": measured})

@@ -29,7 +29,7 @@ from twinspire.cli import (
 )
 from twinspire.cli.options import console
 from twinspire_core.blocked_imports import never_import
-from twinspire_core.errors import TwinspireError
+from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.messages import format_message
 from twinspire_core.storage.disk_errors import explain
 from twinspire_core.version import __version__
@@ -69,6 +69,12 @@ _GARBAGE = 50_000
 Python's 700 are few.
 """
 
+REMOVED = {
+    "day": "`twinspire open-day`, `await-turn`, `close-day` or `which-day`",
+    "evaluate --slices": "`--json`, which holds the measures of slices",
+}
+"""Commands that there were, and options as `evaluate --slices`: what to type instead."""
+
 _READERS = {"recommend", "similar", "serve", "monitor"}
 """Commands that need no pandas, which Arrow would load."""
 
@@ -88,7 +94,6 @@ for panel, functions in PANELS.items():
     for function in functions:
         # `try` is a word of Python's, and cannot be a function's name.
         app.command(function.__name__.strip("_").replace("_", "-"), rich_help_panel=panel)(function)
-app.command(hidden=True)(scheduling.day)
 
 
 @app.callback(invoke_without_command=True)
@@ -119,6 +124,7 @@ def main() -> None:
     gc.set_threshold(_GARBAGE)
     signal.signal(signal.SIGTERM, _end)
     try:
+        _refuse_removed(sys.argv[1:])
         app()
     except Exception as e:
         told = e if isinstance(e, TwinspireError) else explain(e)
@@ -134,6 +140,13 @@ def main() -> None:
             gc.collect()
         # Else Python searches all that was imported for cycles once more before it ends
         gc.freeze()
+
+
+def _refuse_removed(arguments: list[str]) -> None:
+    command = arguments[0] if arguments else ""
+    for typed in (command, *(f"{command} {one.partition('=')[0]}" for one in arguments[1:])):
+        if typed in REMOVED:
+            raise UsageError(f"`twinspire {typed}` was removed. Type instead: {REMOVED[typed]}.")
 
 
 def _end(*_: object) -> None:

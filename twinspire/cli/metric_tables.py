@@ -1,13 +1,13 @@
-"""What `evaluate` tells: how near lists came, whom they serve, and what they show taken together."""
+"""What `evaluate` tells: how near lists came, and what they show taken together."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from twinspire_core.contracts.measures import Measures
-from twinspire_core.display.figures import count, interval, number
+from twinspire_core.display.figures import count, number
 from twinspire_core.display.measured_lists import kind_text, list_name
 from twinspire_core.display.quality_tables import heading, measure_text
 from twinspire_core.display.table import Row, Style, Table, in_style
-from twinspire_core.metrics.measure_names import EXCLUDED, KEPT, key
+from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
 
 _DIGITS = 4
 _OF_ALL_LISTS = {
@@ -19,7 +19,7 @@ _OF_ALL_LISTS = {
 
 
 def score_tables(
-    measured: Mapping[str, Measures], ks: Sequence[int], title: str, *, slices: bool = False
+    measured: Mapping[str, Measures], ks: Sequence[int], title: str
 ) -> Iterator[Table]:
     """The tables of one evaluation.
 
@@ -27,15 +27,12 @@ def score_tables(
       measured: by kind of lists, with the number of queries `answered`.
       ks: list lengths.
       title: what was measured.
-      slices: whether it is told whom they serve, where that was measured.
     """
     lists = {list_name(kind): measures for kind, measures in measured.items()}
     others = {f"{name} *": m.other for name, m in lists.items() if m.other}
     first = next(iter(lists.values()))
     title = f"{title}: {count(first.users)} users asked, {count(first.answered)} answered"
     yield _near(lists, others, ks, title)
-    if slices and first.slices:
-        yield _for_whom(lists, sorted(ks)[len(ks) // 2])
     together = _together({**lists, **others}, max(ks))
     if len(together.head) > 1:
         yield together
@@ -85,37 +82,6 @@ def _row(name: str, measures: Measures, names: Sequence[str]) -> Row:
     return [name, *(measure_text(measures, measure, _DIGITS) for measure in names)]
 
 
-def _for_whom(lists: Mapping[str, Measures], k: int) -> Table:
-    """Recall by slice: of the first list, with its interval, and of the best of the others."""
-    (name, first), *others = lists.items()
-    measure = f"recall@{k}"
-    rows: list[Row] = []
-    starts = []
-    for side, which in (("users", "users"), ("items", "true items")):
-        starts.append(len(rows))
-        for part, found in first.slices.on_side(side).items() if first.slices else ():
-            if found.value(measure) is None:
-                continue
-            sliced = key(measure, side, part)
-            ends = first.intervals.get(sliced)
-            row = [f"{which}, {part}", count(found.users), measure_text(first, sliced, _DIGITS)]
-            row.append(interval(ends, _DIGITS) if ends else "")
-            if others:
-                best, measures = max(others, key=lambda other: _least_if_none(other[1], sliced))
-                row += [measure_text(measures, sliced, _DIGITS), best]
-            rows.append(row)
-    head = ["", "users", name, "95%"]
-    if others:
-        head += ["best other", ""]
-    return Table(
-        head=head,
-        rows=rows,
-        title=f"{measure} by the number of earlier events",
-        names=(0, len(head) - 1) if others else (0,),
-        sections=starts[1:],
-    )
-
-
 def _together(lists: Mapping[str, Measures], k: int) -> Table:
     """What all lists of a kind show between them."""
     known = [
@@ -130,8 +96,3 @@ def _together(lists: Mapping[str, Measures], k: int) -> Table:
         title=f"first {k}, all lists together",
         note="; ".join(_OF_ALL_LISTS[name] for name in known),
     )
-
-
-def _least_if_none(measures: Measures, name: str) -> float:
-    value = measures.value(name)
-    return -1.0 if value is None else value

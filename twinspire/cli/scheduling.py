@@ -2,6 +2,8 @@
 whether it is its turn, and how it ended.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,10 +71,9 @@ def which_day(
     as_json: JsonLine = False,
 ) -> None:
     """Tell which day a run is about. Opens nothing."""
-    with json_on_error("which-day", as_json) as known:
-        p = open_pipeline(pipeline)
-        chosen = _choose_day(p, date, instant, known)
-        end_with_json(_which(p, chosen), as_json)
+    with _of_day("which-day", pipeline, date, instant, as_json) as (p, chosen, result):
+        result |= _state(p, chosen)
+        say(f"{chosen}: {result['state'] or 'not run yet'}.")
 
 
 def open_day(
@@ -87,10 +88,12 @@ def open_day(
 
     Exit codes: 75 the logs are late, 99 the day is empty, 3 the day is suspiciously small.
     """
-    with json_on_error("open-day", as_json) as known:
-        p = open_pipeline(pipeline)
-        chosen = _choose_day(p, date, instant, known)
-        end_with_json(_open(p, chosen, run), as_json)
+    with _of_day("open-day", pipeline, date, instant, as_json) as (p, chosen, result):
+        checked = runner.check_source(DayRun(p, chosen, lease=run))
+        usual = checked["usual_rows"]
+        as_usual = f"; {usual:,.0f} are usual on its weekday" if usual else ""
+        say(f"{chosen} has {checked['rows']:,} events{as_usual}.")
+        result |= {**_state(p, chosen), "input": checked}
 
 
 def await_turn(
@@ -105,10 +108,10 @@ def await_turn(
 
     Exit codes: 75 not yet, 2 none of them ended for as long as train.wait.
     """
-    with json_on_error("await-turn", as_json) as known:
-        p = open_pipeline(pipeline)
-        chosen = _choose_day(p, date, instant, known)
-        end_with_json(_await(p, chosen, run, wait), as_json)
+    with _of_day("await-turn", pipeline, date, instant, as_json) as (p, chosen, result):
+        day_order.ask_turn(p, chosen, run, timedelta(seconds=wait))
+        say(f"All days before {chosen} have ended.")
+        result |= _state(p, chosen)
 
 
 def close_day(
@@ -125,92 +128,37 @@ def close_day(
     with json_on_error("close-day", as_json) as known:
         p = open_pipeline(pipeline)
         # A scheduler knows its run, but not the day, where the task that resolves it was killed.
-        if run and not (date or instant):
-            result = _close_run(p, run)
-        else:
-            result = _close(p, _choose_day(p, date, instant, known), run)
+        chosen = None
+        if date or instant or not run:
+            chosen = resolve_day(p, date, instant)
+            known["day"] = str(chosen)
+        days = [chosen] if chosen else attempts.days(p)
+        closed = run_leases.end_runs(p, days, run, _CLOSED)
+        say(f"Closed: {', '.join(closed)}." if closed else "No run was open.")
+        state = _state(p, chosen) if chosen else {}
+        end_with_json({**state, "closed": closed}, as_json)
+
+
+@contextmanager
+def _of_day(
+    command: str, file: str, day: str | None, instant: str | None, as_json: bool
+) -> Iterator[tuple[Pipeline, date, dict[str, Any]]]:
+    """Does what a command does about a day; its last line names the day, also if it fails.
+
+    Yields:
+      The pipeline, the day, and what the last line holds, for the command to add to.
+    """
+    with json_on_error(command, as_json) as known:
+        pipeline = open_pipeline(file)
+        chosen = resolve_day(pipeline, day, instant)
+        known["day"] = str(chosen)
+        result: dict[str, Any] = {}
+        yield pipeline, chosen, result
         end_with_json(result, as_json)
 
 
-def day(
-    pipeline: PipelineFile,
-    date: DayOption = None,
-    instant: Instant = None,
-    turn: Annotated[bool, typer.Option(help="Now `twinspire await-turn`.")] = False,
-    wait: Wait = 0,
-    close: Annotated[bool, typer.Option(help="Now `twinspire close-day`.")] = False,
-    check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Without: now `twinspire which-day`.")
-    ] = True,
-    run: Run = None,
-) -> None:
-    """Do what `open-day`, `await-turn`, `close-day` and `which-day` do: their old name, for one
-    release.
-    """
-    with json_on_error("day", as_json=True) as known:
-        p = open_pipeline(pipeline)
-        if close and run and not (date or instant):
-            end_with_json(_close_run(p, run), as_json=True)
-            return
-        chosen = _choose_day(p, date, instant, known)
-        if close:
-            result = _close(p, chosen, run)
-        elif turn:
-            result = _await(p, chosen, run, wait)
-        elif check:
-            result = _open(p, chosen, run)
-        else:
-            result = _which(p, chosen)
-        end_with_json(result, as_json=True)
-
-
-def _choose_day(
-    pipeline: Pipeline, day: str | None, instant: str | None, known: dict[str, Any]
-) -> date:
-    """The day that is meant; what the command's last line says if it fails from now on names it."""
-    chosen = resolve_day(pipeline, day, instant)
-    known["day"] = str(chosen)
-    return chosen
-
-
-def _which(pipeline: Pipeline, day: date) -> dict[str, Any]:
-    result = _state(pipeline, day)
-    say(f"{day}: {result['state'] or 'not run yet'}.")
-    return result
-
-
-def _open(pipeline: Pipeline, day: date, run: str | None) -> dict[str, Any]:
-    checked = runner.check_source(DayRun(pipeline, day, lease=run))
-    usual = checked["usual_rows"]
-    as_usual = f"; {usual:,.0f} are usual on its weekday" if usual else ""
-    say(f"{day} has {checked['rows']:,} events{as_usual}.")
-    return _state(pipeline, day, input=checked)
-
-
-def _await(pipeline: Pipeline, day: date, run: str | None, wait: float) -> dict[str, Any]:
-    day_order.ask_turn(pipeline, day, run, timedelta(seconds=wait))
-    say(f"All days before {day} have ended.")
-    return _state(pipeline, day)
-
-
-def _close(pipeline: Pipeline, day: date, run: str | None) -> dict[str, Any]:
-    closed = run_leases.end_runs(pipeline, [day], run, _CLOSED)
-    _tell_closed(closed)
-    return _state(pipeline, day, closed=closed)
-
-
-def _close_run(pipeline: Pipeline, run: str) -> dict[str, Any]:
-    closed = run_leases.end_runs(pipeline, attempts.days(pipeline), run, _CLOSED)
-    _tell_closed(closed)
-    return {"closed": closed}
-
-
-def _tell_closed(runs: list[str]) -> None:
-    say(f"Closed: {', '.join(runs)}." if runs else "No run was open.")
-
-
-def _state(pipeline: Pipeline, day: date, **more: Any) -> dict[str, Any]:
-    return {"day": str(day), "state": run_leases.state(pipeline, day), **more}
+def _state(pipeline: Pipeline, day: date) -> dict[str, Any]:
+    return {"day": str(day), "state": run_leases.state(pipeline, day)}
 
 
 def summary(pipeline: PipelineFile, date: Date, as_json: JsonLine = False) -> None:

@@ -23,9 +23,7 @@ from twinspire.cli.terminal_tables import LOOKS, terminal_table
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.artifact_files import REPORT
-from twinspire_core.contracts.gate_verdict import GateFigures, PooledFigures
 from twinspire_core.contracts.manifest import Manifest
-from twinspire_core.display.figures import change_text, number
 from twinspire_core.display.measured_lists import held_out, on_the_next_day
 from twinspire_core.display.quality_tables import headline, sets_table
 from twinspire_core.display.served_figure import THIS, ServedFigure
@@ -149,49 +147,6 @@ def _about(manifest: Manifest, quality: "VersionQuality") -> Iterator[tuple[str,
         yield "", f"- {reason}"
     for note in quality.gate.notes:
         yield "", f"note: {note}"
-    figures = quality.gate.figures
-    if best := figures.best:
-        ahead = f"{figures.metric} {number(best.candidate)} beside its {number(best.baseline)}"
-        yield (
-            "best",
-            f"{best.version} of the versions accepted before:"
-            f" {ahead}, {change_text(best.change, best.low, best.high)}",
-        )
-        if best.pooled:
-            yield "", f"- {_days(best.pooled)}, each day's version against it"
-    if figures.pooled:
-        yield "days", f"{_days(figures.pooled)}, each day's version against its baseline"
-    if beside := figures.sources:
-        found = f"{figures.metric} {number(beside.candidate)} beside {number(beside.baseline)}"
-        yield (
-            "sources",
-            f"the mix of the day before, beside {beside.source}, the best of its sources:"
-            f" {found}, {change_text(beside.change, beside.low, beside.high)}"
-            f" over {beside.users:,} users",
-        )
-    for measure, ranked in _rankers(figures):
-        found = f"{measure} {number(ranked.candidate)} beside {number(ranked.baseline)}"
-        yield "ranked", f"rankers beside the mixes: {found}, {_days(ranked)}"
-    if lift := figures.lead:
-        before = ", ".join(f"{lead:.2f}" for lead in lift.before) or "none known"
-        yield (
-            "lead",
-            f"{figures.metric} is {lift.lead:.2f} times the {lift.popular_today:.4f} of what the"
-            f" day's other users took most; versions before: {before}",
-        )
-
-
-def _rankers(figures: GateFigures) -> Iterator[tuple[str | None, PooledFigures]]:
-    """Each measure by which rankers were held against mixes."""
-    if figures.ranker:
-        yield figures.metric, figures.ranker
-    if order := figures.ranker_order:
-        yield order.measure, order
-
-
-def _days(pooled: PooledFigures) -> str:
-    difference = change_text(pooled.change, pooled.low, pooled.high)
-    return f"{difference} over {pooled.users:,} users of {pooled.days} days together"
 
 
 def _line(name: str, text: str) -> None:

@@ -12,7 +12,6 @@ from index_builder.registry.quality_history import quality_of
 from index_builder.registry.registry import Registry
 from twinspire.cli import run_days
 from twinspire.cli.main import app
-from twinspire_core import storage
 
 FIRST, SECOND, THIRD, FOURTH = (date(2024, 5, day) for day in (1, 2, 3, 4))
 
@@ -208,21 +207,6 @@ def test_a_run_ends_with_what_was_served_on_its_days(day, pipeline, capsys):
     second, third, fourth = outcomes
     assert (second["served"]["value"], third["served"]["value"]) == (0.6, 0.8)
     assert fourth["served"] is None
-
-
-def test_the_lead_is_shown_beside_those_before(context, told):
-    made = context(FIRST)
-    place = storage.join(made.inputs["train"], "metrics.json")
-    metrics = json.loads(storage.read_bytes(place))
-    lead = {"lead": 0.5, "low": 0.4, "high": 0.6, "popular_today": 0.4, "differ": 9}
-    metrics["holdout"]["lead"] = {"recall@50": lead}
-    metrics["leads"] = {"2024-04-30": {"recall@50": 0.625}, str(FIRST): {"recall@50": 0.5}}
-    storage.write_bytes(place, json.dumps(metrics).encode())
-    publish_stage.run(made)
-    (line,) = [line for line in told("show").splitlines() if line.startswith("lead")]
-    assert "recall@50 is 0.50 times the 0.4000 of" in line and line.endswith(
-        "versions before: 0.62"
-    )
 
 
 def test_where_nothing_was_published_it_says_so(told):

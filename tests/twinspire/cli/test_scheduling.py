@@ -1,4 +1,4 @@
-"""Commands around a day's stages, and `day`, which was the name of four of them."""
+"""Commands around a day's stages."""
 
 import json
 import re
@@ -51,48 +51,6 @@ def lay_out(file: Path) -> None:
 
 
 AT = ("--instant", "2024-02-29T15:00:00+00:00")  # midnight in Tokyo
-SAME = [
-    # what was typed before, and what is typed now
-    (("day", "--date", DAY, "--no-check"), ("which-day", "--date", DAY)),
-    (("day", *AT, "--no-check"), ("which-day", *AT)),
-    (("day", *AT, "--no-check", "--date", DAY), ("which-day", *AT, "--date", DAY)),
-    (("day", "--date", "today"), ("open-day", "--date", "today")),
-    (("day", *AT, "--run", "one"), ("open-day", *AT, "--run", "one")),
-    (("day", "--date", NEXT, "--run", "two"), ("open-day", "--date", NEXT, "--run", "two")),
-    (("day", "--date", "2024-03-03"), ("open-day", "--date", "2024-03-03")),
-    (
-        ("day", "--date", NEXT, "--turn", "--run", "two"),
-        ("await-turn", "--date", NEXT, "--run", "two"),
-    ),
-    (
-        ("day", "--date", NEXT, "--turn", "--wait", "0.1"),
-        ("await-turn", "--date", NEXT, "--wait", "0.1"),
-    ),
-    (("day", "--close", "--run", "two"), ("close-day", "--run", "two")),
-    (
-        ("day", "--close", "--date", NEXT, "--run", "one"),
-        ("close-day", "--date", NEXT, "--run", "one"),
-    ),
-    (("day", "--close", "--date", DAY), ("close-day", "--date", DAY)),
-    (("day", "--date", NEXT, "--turn"), ("await-turn", "--date", NEXT)),
-]
-
-
-def test_day_does_for_a_release_what_the_commands_do(command):
-    """One folder sees the old commands, another one the new ones; each changes what is open."""
-    codes = []
-    for before, now in SAME:
-        old_code, old = command("old", *before)
-        code, new = command("new", *now)
-        assert old_code == code, now
-        assert old.pop("stage", "day") == "day" and new.pop("stage", now[0]) == now[0]
-        assert timeless(old) == timeless(new), now
-        codes.append(code)
-    assert set(codes) == {0, 2, 75, 99}
-
-
-def timeless(line):
-    return re.sub(r"at \S+ UTC", "at TIME UTC", json.dumps(line))
 
 
 def test_a_day_is_open_until_it_is_closed_and_the_next_one_waits(command):
@@ -106,12 +64,6 @@ def test_a_day_is_open_until_it_is_closed_and_the_next_one_waits(command):
     closed = {"day": DAY, "state": "failed", "closed": ["one"]}
     assert command("shop", "close-day", "--date", DAY) == (0, closed)
     assert command("shop", "await-turn", "--date", NEXT) == (0, {"day": NEXT, "state": None})
-
-
-def test_only_the_commands_are_shown():
-    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).stdout
-    assert {"which-day", "open-day", "await-turn", "close-day"} <= set(re.findall(r"[\w-]+", shown))
-    assert not re.search(r"│ day ", shown)
 
 
 def test_what_only_schedulers_call_is_shown_last():
