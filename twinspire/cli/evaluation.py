@@ -53,8 +53,8 @@ def evaluate(
 
     Files are Parquet, JSON Lines or CSV, with a list of items per user or a row per user and item.
     Every user of the truth counts; one without recommendations is a miss. Intervals are 95%
-    bootstrap intervals over users (evaluation.resamples). JSON holds all measures, those of slices too. A filter applies
-    to lists and truth; users who took no such item do not count.
+    bootstrap intervals over users (evaluation.resamples). JSON holds all measures, those of
+    slices too. A filter applies to lists and truth; users who took no such item do not count.
     """
     p = open_pipeline(pipeline)
     filters = {"allow": by_attribute(allow), "deny": by_attribute(deny)}
