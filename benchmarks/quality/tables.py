@@ -1,6 +1,6 @@
 """The tables of README.md and docs/measurements.md, as results.json has their figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
@@ -43,16 +43,10 @@ def with_tables(text: str, found: Mapping[str, Any]) -> str:
 
 
 def figures_table(found: Mapping[str, Any]) -> str:
-    """Recall@50 by contender and case, ± half of the interval, the best of a case in bold; first of
-    the lists that count, then of the others.
+    """Recall@50 of the lists that count, by contender and case, ± half of the interval, the best of a
+    case in bold.
     """
-    tables = [_figures(found["figures"], counts=counts) for counts in (True, False)]
-    between = "\n\nAnd of the lists that do not count on these logs:\n\n"
-    return between.join(tables)
-
-
-def _figures(rows: Sequence[Row], *, counts: bool) -> str:
-    rows = [row for row in rows if row["counts"] == counts]
+    rows = [row for row in found["figures"] if row["counts"]]
     cases = {row["case"]: row["kind"] for row in rows}
     names = list(dict.fromkeys(row["contender"] for row in rows))
     cells = {(row["case"], row["contender"]): row for row in rows}
@@ -166,33 +160,34 @@ def peers_table(found: Mapping[str, Any]) -> str:
 
 
 def two_towers_table(found: Mapping[str, Any]) -> str:
-    """Two-towers of ours over TFRS's, of the lists that count."""
-    lines = [
-        "| case | above | below | ratio, 95% interval | |",
-        "|---|---|---|--:|---|",
-    ]
-    lines += [
-        f"| {row['case']}, seen {row['kind']} | {above} | {below} | {_ratio(row)} |"
-        f" {row['verdict']} |"
-        for above, below in TWO_TOWERS
+    """Two-towers of ours over TFRS's, of the lists that are shown."""
+    ratios = {
+        (row["case"], row["kind"], row["above"], row["below"]): _ratio(row)
         for row in found["ratios"]
-        if (row["above"], row["below"]) == (above, below)
-        and _is_shown(row["case"], row["kind"], found)
+        if row["users"] == ALL and _is_shown(row["case"], row["kind"], found)
+    }
+    pairs = [pair for pair in TWO_TOWERS if any(key[2:] == pair for key in ratios)]
+    lines = [
+        f"| case | {' | '.join(f'{above} / {below}' for above, below in pairs)} |",
+        f"|---|{'--:|' * len(pairs)}",
     ]
+    for case, kind in dict.fromkeys(key[:2] for key in ratios if key[2:] in pairs):
+        cells = [ratios.get((case, kind, *pair), "") for pair in pairs]
+        lines.append(f"| {case}, seen {kind} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def slices_table(found: Mapping[str, Any]) -> str:
-    """What is served over the best peer, by users' earlier events."""
+    """The slices of users by earlier events in which what is served is surely below the best peer."""
     lines = [
-        "| case | users | queries | best peer | ratio, 95% interval | |",
-        "|---|---|--:|---|--:|---|",
+        "| case | users | queries | best peer | ratio, 95% interval |",
+        "|---|---|--:|---|--:|",
     ]
     lines += [
         f"| {row['case']}, seen {row['kind']}{SERVED[row['above']]} | {row['users']} |"
-        f" {row['queries']:,} | {row['below']} |"
-        f" {_ratio(row)} | {row['verdict']} |"
+        f" {row['queries']:,} | {row['below']} | {_ratio(row)} |"
         for row in _slices(found)
+        if row["verdict"].startswith("MISSED")
     ]
     return "\n".join(lines)
 

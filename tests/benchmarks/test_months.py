@@ -174,13 +174,14 @@ def test_a_day_is_behind_if_its_whole_interval_lies_below_one():
     assert "not yet" in figures.verdict(made, "another")
 
 
-def test_the_table_has_a_line_for_each_day_and_one_for_all():
-    found = {"anew": {FIRST: [_found([0.3], "a")]}, "line": {DAY: [_found([0.3], "a")]}}
+def test_the_table_has_a_line_for_each_50th_day_and_one_for_all():
+    later = {FIRST + timedelta(days=days): [_found([0.3], "a")] for days in (10, 50)}
+    found = {"anew": {FIRST: [_found([0.3], "a")]}, "line": later}
     made = figures.rows(found, FIRST)
     lines = figures.table(made, ["line"]).splitlines()
     assert lines[2:] == [
         "| 0 | 0.3000 |  |  |",
-        "| 10 |  | 0.3000 |  |",
+        "| 50 |  | 0.3000 |  |",
         "| all |  |  |  |",
     ]
 
