@@ -12,7 +12,6 @@ B queries, K places.
 """
 
 from collections.abc import Mapping
-from datetime import date
 from typing import NamedTuple, Self
 from weakref import WeakKeyDictionary
 
@@ -21,19 +20,16 @@ import pyarrow as pa
 
 from serving.answers.answer import RuleWarnings
 from serving.answers.encoded_queries import EncodedQueries
-from serving.answers.exploration import Draw, explored_items
 from serving.answers.filtered_search import Seen
 from serving.answers.retrieval import Retrieved, retrieve
 from serving.answers.ruled_lists import RuledLists, choose_ruled
 from serving.answers.seen_items import NOTHING_SEEN, items_had
-from serving.requests.request_model import SEEN, USER
 from serving.version.filters import Groups
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import MIX, RANKED, TWO_TOWER
 from twinspire_core.config.tables.deployment import ListsConfig
 from twinspire_core.errors import UsageError
 from twinspire_core.fusion.capped_values import CappedAttribute, CappedValues
-from twinspire_core.fusion.exploration import seeds
 
 RULED = (MIX, RANKED, TWO_TOWER)
 """Sources whose lists the rules are for."""
@@ -55,73 +51,45 @@ class Ruling(NamedTuple):
     Attributes:
       rules: that hold.
       known: pairs of a query and an item that its user had before.
-      draw: what is drawn for exploration by.
       warnings: what is to be said of them.
     """
 
     rules: ListsConfig
     known: Seen
-    draw: Draw
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(
-        cls, version: Version, table: pa.Table, rules: ListsConfig, day: date, *, all_new: bool
-    ) -> Self:
+    def of(cls, version: Version, table: pa.Table, rules: ListsConfig, *, all_new: bool) -> Self:
         """What rules go by.
 
         Args:
           version: what answers.
           table: [B] rows of `serving.requests.query_rows.complete`.
           rules: that hold.
-          day: of the requests.
           all_new: whether a share of new items is asked for where all items are new.
         """
-        known = items_had(version, table) if rules.go_by_past else NOTHING_SEEN
+        known = items_had(version, table) if rules.new_share else NOTHING_SEEN
         warnings = (_ALL_NEW,) if all_new else ()
-        return cls(rules, known, draw_of(table, rules.exploration, day), warnings)
+        return cls(rules, known, warnings)
 
 
-def rules_of(
-    declared: ListsConfig, rules: bool | None, new_share: float | None, *, explore: bool = True
-) -> ListsConfig:
+def rules_of(declared: ListsConfig, rules: bool | None, new_share: float | None) -> ListsConfig:
     """The rules that hold for a request.
 
     Args:
       declared: those of the pipeline file.
       rules: whether these hold; by default they do.
       new_share: of the request, instead of the pipeline file's.
-      explore: whether the pipeline file's places for exploration are kept.
 
     Raises:
       UsageError: `new_share` is no share.
     """
     held = ListsConfig() if rules is False else declared
-    if not explore:
-        held = held.model_copy(update={"exploration": 0.0})
     if new_share is None:
         return held
     if not 0 <= new_share <= 1:
         raise UsageError(f"new_share is a share of a list, from 0 to 1; found {new_share:g}.")
     return held.model_copy(update={"new_share": new_share})
-
-
-def draw_of(table: pa.Table, share: float, day: date) -> Draw:
-    """What is drawn for exploration by: the user's id and the day, and without an id the history.
-
-    Args:
-      table: [B] rows of `serving.requests.query_rows.complete`.
-      share: of the places.
-      day: of the request.
-    """
-    keys: list[str] = []
-    for row, user in enumerate(table[USER].to_pylist()):
-        if user is None:
-            history = table[SEEN][row].as_py() or []
-            keys.append(f"{day} history {','.join(history)}")
-        else:
-            keys.append(f"{day} user {user}")
-    return Draw(share, day, seeds(keys))
 
 
 def retrieve_ruled(
@@ -145,14 +113,6 @@ def retrieve_ruled(
     items = len(version.items)
     k = min(k, items)
     capped, warnings = _capped_values(version, rules.caps)
-    explored = None
-    if rules.exploration:
-        left_out = Seen(*(np.concatenate(pair) for pair in zip(seen, known, strict=True)))
-        explored = explored_items(version, queries, k, ruling.draw, left_out, groups)
-        if explored is None:
-            warnings.append(
-                f"no place is for exploration: {version.id} says nothing of its items' events"
-            )
 
     def ask(rows: np.ndarray, reach: int) -> RuledLists:
         of_rows = Groups(groups.selected, groups.of[rows])
@@ -166,8 +126,7 @@ def retrieve_ruled(
             length=reach,
             explain=explain,
         )
-        to_explore = explored.take(rows) if explored else None
-        return choose_ruled(lists, k, rules, known.of(rows), capped, to_explore)
+        return choose_ruled(lists, k, rules, known.of(rows), capped)
 
     reach = min(items, 4 * k + _SPARE)
     ruled = ask(np.arange(len(queries.queries)), reach)

@@ -37,7 +37,7 @@ class Reason(NamedTuple):
 
 Reasons = list[list[Reason]]
 """Of each item of a list, the features that moved it most, the strongest first; none of an item
-that no source listed, which fills up the list or is there to be explored."""
+that no source listed, which fills up the list."""
 
 
 class RankedLists(NamedTuple):

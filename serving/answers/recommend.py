@@ -33,7 +33,6 @@ class ListOptions(TypedDict, total=False):
     explain: bool
     rules: bool | None
     new_share: float | None
-    explore: bool
 
 
 def recommend(
@@ -48,7 +47,6 @@ def recommend(
     explain: bool = False,
     rules: bool | None = None,
     new_share: float | None = None,
-    explore: bool = True,
     stands_in: bool = False,
     now: datetime | None = None,
 ) -> Answer:
@@ -71,7 +69,6 @@ def recommend(
       rules: whether the rules of the pipeline file hold (`[lists]`); by default they do, for the
         sources of `RULED` (serving/answers/list_rules.py).
       new_share: the share of each list that is new to the user, instead of the pipeline file's.
-      explore: whether the pipeline file's places for exploration are kept.
       stands_in: whether the source stands in for one of `RULED`, so that the rules hold for it too.
       now: the time of the request, in the pipeline's zone; by default the present.
 
@@ -97,12 +94,12 @@ def recommend(
     seen = items_to_leave_out(version, table, exclude_seen)
     common = select(pipeline.corpus.attributes, version.attributes, allow, deny)
     groups = _group_by_filter(version, table, common)
-    held = rules_of(pipeline.lists, rules, new_share, explore=explore)
+    held = rules_of(pipeline.lists, rules, new_share)
     queries = encode_queries(version, table, source)
     ruling = None
     if held.hold and (stands_in or source in RULED):
         all_new = bool(new_share and np.all(exclude_seen))
-        ruling = Ruling.of(version, table, held, moment.date(), all_new=all_new)
+        ruling = Ruling.of(version, table, held, all_new=all_new)
     lists, about_rules = retrieve_ruled(
         version, queries, k, source, seen, groups, ruling, explain=explain
     )

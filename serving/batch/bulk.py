@@ -15,7 +15,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.data.prefetch import prefetched
 from serving.answers.answer import Answer
-from serving.answers.list_rules import rules_of
 from serving.answers.recommend import ListOptions, recommend
 from serving.batch import results_file
 from serving.batch.request_lines import naming_line, read_requests
@@ -96,13 +95,7 @@ def recommend_lines(
     requests = Requests(version.pipeline)
     source = version.choose_source(options.get("source"))
     exclude_seen = options.get("exclude_seen")
-    rules = rules_of(
-        version.pipeline.lists,
-        options.get("rules"),
-        options.get("new_share"),
-        explore=options.get("explore", True),
-    )
-    several = source != TWO_TOWER or rules.exploration > 0
+    several = source != TWO_TOWER
     now = now or datetime.now(version.pipeline.zone)
     ids = version.items["_item"].combine_chunks()
     with (

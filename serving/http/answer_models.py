@@ -75,8 +75,8 @@ class Result(TypedDict):
         Annotated[
             list[str],
             _about(
-                "The source that gave most to each item's score, or has it nearest to the top, or"
-                " `exploration`; not with `two_tower`, unless some places are for exploration."
+                "The source that gave most to each item's score, or has it nearest to the top; not with"
+                " `two_tower`."
             ),
         ]
     ]

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from serving.http.http_errors import Problem
 from serving.http.request_models import (
     EXPLAINED,
+    REMOVED,
     BodyField,
     Options,
     RecommendRequest,
@@ -206,6 +207,8 @@ class BodyParser:
 
     @staticmethod
     def _unknown(key: str, known: Collection[str], *, in_query: bool = False) -> Problem:
+        if key in REMOVED:
+            return Problem("unknown_key", f"{key} was removed: {REMOVED[key]}.", where=key)
         near = nearest_names(key, known)
         if in_query:
             hint = f'it belongs into "query": {{"query": {{"{key}": …}}}}'

@@ -17,6 +17,10 @@ EXPLAINED = 100
 """The most items of one request that are explained: each takes almost a millisecond."""
 
 
+REMOVED = {"explore": "leave it out: no place of a list is kept for items without events"}
+"""Keys of a body that there were, and what to write instead."""
+
+
 class Options(NamedTuple):
     """What may differ between requests; queries with the same ones are answered together.
 
@@ -26,7 +30,6 @@ class Options(NamedTuple):
       exclude_seen: leave out what the user had before; None leaves it to the version.
       new_share: of each list, new to the user; None leaves it to the pipeline file.
       rules: whether the rules of the pipeline file hold.
-      explore: whether its places for exploration are kept.
       display: send display columns along.
       explain: send along why a ranker has the items where they are.
     """
@@ -36,7 +39,6 @@ class Options(NamedTuple):
     exclude_seen: bool | None = None
     new_share: float | None = None
     rules: bool = True
-    explore: bool = True
     display: bool = False
     explain: bool = False
 
@@ -98,7 +100,6 @@ class RequestBodies:
             "exclude_seen": _EXCLUDE_SEEN,
             "new_share": _NEW_SHARE,
             "rules": _RULES,
-            "explore": _EXPLORE,
             "display": _DISPLAY,
             "explain": _EXPLAIN,
         }
@@ -142,13 +143,7 @@ _NEW_SHARE = BodyField(
 )
 _RULES = BodyField(
     FLAG,
-    "Whether the rules of the pipeline file hold (its table lists: caps, new_share, exploration).",
-    True,
-)
-_EXPLORE = BodyField(
-    FLAG,
-    "Whether places are kept for items without events, as many as the pipeline file says"
-    " (lists.exploration).",
+    "Whether the rules of the pipeline file hold (its table lists: caps, new_share).",
     True,
 )
 _DISPLAY = BodyField(FLAG, "Send display columns of the items, and the history, along.", False)

@@ -155,7 +155,6 @@ def _recommend(
         source=source,
         rules=options.rules,
         new_share=options.new_share,
-        explore=options.explore,
         stands_in=stands_in,
         explain=options.explain,
         now=now,

@@ -17,7 +17,7 @@ from serving.inspector.known_facts import item_facts, stored_user
 from serving.inspector.version_view import SOURCES
 from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import EXPLORATION, RANKED
+from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.fusion_file import PRIOR
 from twinspire_core.display.figures import score_text
 from twinspire_core.display.names import short_name
@@ -212,18 +212,13 @@ def _rows(
         if described["item"] in taken:
             of_item.insert(0, Tag("seen", "seen before", "The user had it before."))
         if sources:
-            of_item.append(_source_tag(sources[place], title))
+            source = sources[place]
+            of_item.append(Tag(source, f"source: {SOURCES[source]}", title))
         score = score_text(float(answer["scores"][place]))
         rows.append(
             _row(described, score=score, tags=of_item, reasons=reasons[place] if reasons else ())
         )
     return rows
-
-
-def _source_tag(source: str, title: str) -> Tag:
-    if source == EXPLORATION:
-        return Tag(source, "exploration", "This place is for items without events.")
-    return Tag(source, f"source: {SOURCES[source]}", title)
 
 
 def _row(described: Mapping[str, str | None], **more: Any) -> Row:

@@ -64,8 +64,6 @@ def _rules_text(lists: ListsConfig) -> str:
     told = [f"at most {cap} of a {name}" for name, cap in lists.caps.items()]
     if lists.new_share:
         told.append(f"{share(lists.new_share)} new")
-    if lists.exploration:
-        told.append(f"{share(lists.exploration)} exploration")
     return ", ".join(told)
 
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from serving.http.hot_swap import Served
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import ANSWERING, EXPLORATION
+from twinspire_core.config.source_names import ANSWERING
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.contracts.gate_verdict import GateFigures
 from twinspire_core.contracts.manifest import Manifest
@@ -21,7 +21,7 @@ from twinspire_core.display.table import Card
 from twinspire_core.metrics.diversity import popular_items
 from twinspire_core.sources.popularity import popular_order
 
-SOURCES = {name: list_name(name) for name in (*ANSWERING, EXPLORATION)}
+SOURCES = {name: list_name(name) for name in ANSWERING}
 _VALUES = 200  # of an attribute; the others can be typed
 _USERS = 100  # proposed; any other can be typed
 

@@ -3,8 +3,8 @@ take them.
 
 Two of its sources know them, `trending` and `co_visitation`, and with these the mix (`NEW_IN`). They
 stand behind the items of the version, whose rows stay what they are. They have no vector, no attribute
-and nothing to display but their ids: lists of all other sources, filtered ones, the ranker's, and
-places for exploration are without them.
+and nothing to display but their ids: lists of all other sources, filtered ones and the
+ranker's are without them.
 
 N items of the version, M that came after it.
 """
@@ -116,12 +116,6 @@ class GrownVersion(Version):
         }
         popular = np.concatenate([sources.popular, new])
         return replace(sources, by_name=of_first, popular=popular)
-
-    @cached_property
-    def without_events(self) -> np.ndarray | None:
-        """No new item is one: it is here for its events."""
-        quiet = self._published.without_events
-        return None if quiet is None else np.pad(quiet, (0, len(self._new_ids)))
 
     @cached_property
     def attributes(self) -> Attributes:

@@ -180,16 +180,6 @@ class Version:
         return [problem] if problem else []
 
     @cached_property
-    def without_events(self) -> np.ndarray | None:
-        """The items that had no event in the count window, [N] bool; None where the items come
-        without their popularity.
-        """
-        if "_popular" not in self.items.column_names:
-            return None
-        quiet: np.ndarray = self.items["_popular"].fill_null(0).to_numpy() == 0
-        return quiet
-
-    @cached_property
     def sources(self) -> list[str]:
         """Names of the sources that it carries."""
         sources = [TWO_TOWER]

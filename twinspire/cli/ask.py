@@ -65,13 +65,6 @@ def recommend(
         bool,
         typer.Option("--rules/--no-rules", help="Whether the rules in [lists] hold."),
     ] = True,
-    explore: Annotated[
-        bool,
-        typer.Option(
-            "--explore/--no-explore",
-            help="Whether places are kept for items without events (lists.exploration).",
-        ),
-    ] = True,
     allow: Allow = None,
     deny: Deny = None,
     source: Annotated[
@@ -110,7 +103,6 @@ def recommend(
         "source": source,
         "rules": rules,
         "new_share": new_share,
-        "explore": explore,
         "allow": by_attribute(allow),
         "deny": by_attribute(deny),
     }

@@ -23,8 +23,6 @@ MIX = "mix"
 """No source of its own: the fusion of several (twinspire_core/fusion/fuse.py)."""
 RANKED = "ranked"
 """Nor is this: what these list, in a ranker's order (twinspire_core/ranking/ranker.py)."""
-EXPLORATION = "exploration"
-"""No source either: what a place for exploration was given (twinspire_core/fusion/exploration.py)."""
 
 TITLES = {
     TWO_TOWER: "two-tower",

@@ -26,6 +26,7 @@ _TYPES = {
 """What a key holds, by pydantic's name for the error of another type."""
 
 REMOVED = {
+    "lists.exploration": "leave it out: no place of a list is kept for items without events",
     "evaluation.als": "leave it out; `python -m benchmarks.quality` compares with factorisation",
     "train.negatives.memory": "leave it out, or set train.negatives.uniform",
     "train.negatives.memory_after": "leave it out",

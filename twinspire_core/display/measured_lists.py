@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-from twinspire_core.config.source_names import EXPLORATION, MIX, RANKED, TITLES, TWO_TOWER
+from twinspire_core.config.source_names import MIX, RANKED, TITLES, TWO_TOWER
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.display.figures import count
@@ -22,7 +22,6 @@ _NAMES = {
     **TITLES,
     MIX: "mix",
     RANKED: "ranker",
-    EXPLORATION: "exploration",
     "popular": "most popular",
     "uncorrected": "two-tower, correction taken out",
 }

@@ -1,9 +1,8 @@
-"""Rules on a list that is served: caps per attribute, a share of new items, places to explore by.
+"""Rules on a list that is served: caps per attribute, and a share of new items.
 
 They come after whatever ranks. Of more candidates than are asked for, best first, a list is filled
 place by place, from the first:
 
-    a place for exploration   gets the first item to be explored that may still be listed
     a place at which the list would hold too few new items    gets the best new one
     any other place           gets the best one
 
@@ -14,7 +13,7 @@ way (Zehlike et al., "FA*IR: A Fair Top-k Ranking Algorithm", CIKM 2017), with c
 U queries, L candidates of each, k places, V the most capped values that an item has.
 """
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,16 +34,6 @@ class Candidates(NamedTuple):
     is_new: np.ndarray
     values: np.ndarray
 
-    def followed_by(self, others: Self) -> Self:
-        """These, then others of the same queries."""
-        width = max(self.values.shape[2], others.values.shape[2])
-        values = [_widened(one.values, width) for one in (self, others)]
-        return type(self)(
-            np.concatenate([self.items, others.items], axis=1),
-            np.concatenate([self.is_new, others.is_new], axis=1),
-            np.concatenate(values, axis=1),
-        )
-
 
 def least_new(share: float, k: int) -> np.ndarray:
     """How many new items the first n places hold at the least, [k] int64 for n = 1 to k: the share
@@ -64,8 +53,6 @@ def choose(
     *,
     new_share: float = 0.0,
     caps: np.ndarray | None = None,
-    explored: Candidates | None = None,
-    explores: np.ndarray | None = None,
 ) -> np.ndarray:
     """The candidates at the places of each list.
 
@@ -75,42 +62,32 @@ def choose(
       new_share: of the first n places, this share rounded down is new, as long as there are new
         candidates that the caps let through.
       caps: [] int64, by number of a value, how many items of a list may have it; 1 at the least.
-      explored: [U, E] items for the places of `explores`, best first; some may be candidates too.
-      explores: [U, k] bool, the places that they get, as long as there are any.
 
-    Returns: [U, k] int64, columns of the candidates; L + e is the column e of `explored`; -1 behind
-    the end, which comes where no candidate may be listed any more.
+    Returns: [U, k] int64, columns of the candidates; -1 behind the end, which comes where no
+    candidate may be listed any more.
     """
-    width = candidates.items.shape[1]
-    pool = candidates if explored is None else candidates.followed_by(explored)
+    queries = len(candidates.items)
     needed = least_new(new_share, k)
-    columns = np.full((len(pool.items), k), -1, np.int64)
-    values = np.full((len(pool.items), k, pool.values.shape[2]), -1, np.int64)
-    new = np.zeros(len(pool.items), np.int64)
-    is_open = np.not_equal(pool.items, -1)
+    columns = np.full((queries, k), -1, np.int64)
+    values = np.full((queries, k, candidates.values.shape[2]), -1, np.int64)
+    new = np.zeros(queries, np.int64)
+    is_open = np.not_equal(candidates.items, -1)
     for place in range(k):
-        column = _first(is_open[:, :width])
+        column = _first(is_open)
         lacking = np.flatnonzero(new < needed[place])
         if len(lacking):
-            is_new = pool.is_new[lacking, :width]
-            _prefer(column, lacking, _first(is_new & is_open[lacking, :width]))
-        if explores is not None:
-            rows = np.flatnonzero(explores[:, place])
-            first = _first(is_open[rows, width:])
-            _prefer(column, rows, np.where(first >= 0, first + width, -1))
+            best_new = _first(candidates.is_new[lacking] & is_open[lacking])
+            column[lacking] = np.where(best_new >= 0, best_new, column[lacking])
         rows = np.flatnonzero(column >= 0)
         if not len(rows):
             break
-        is_open[column < 0] = False  # a list that has ended gets nothing to explore either
         columns[:, place] = column
-        new[rows] += pool.is_new[rows, column[rows]]
-        # An item to be explored may be a candidate as well: it is listed once.
-        item = np.full(len(column), -1, np.int64)
-        item[rows] = pool.items[rows, column[rows]]
-        is_open[pool.items == item[:, None]] = False
+        at = rows, column[rows]
+        new[rows] += candidates.is_new[at]
+        is_open[at] = False
         if caps is not None:
-            values[rows, place] = pool.values[rows, column[rows]]
-            _close_full(is_open, pool.values, values, place, caps)
+            values[rows, place] = candidates.values[at]
+            _close_full(is_open, candidates.values, values, place, caps)
     return columns
 
 
@@ -136,12 +113,6 @@ def _first(mask: np.ndarray) -> np.ndarray:
     return np.where(mask[np.arange(len(mask)), column], column, -1)
 
 
-def _prefer(column: np.ndarray, rows: np.ndarray, preferred: np.ndarray) -> None:
-    """Writes the columns that are preferred into some rows, where there is one."""
-    there = preferred >= 0
-    column[rows[there]] = preferred[there]
-
-
 def _close_full(
     is_open: np.ndarray, values: np.ndarray, listed: np.ndarray, place: int, caps: np.ndarray
 ) -> None:
@@ -162,8 +133,3 @@ def _close_full(
         full = times >= caps[value[:, 0, 0]]
         rows = rows[full]
         is_open[rows] &= ~(values[rows] == value[full]).any(axis=2)
-
-
-def _widened(values: np.ndarray, width: int) -> np.ndarray:
-    missing = width - values.shape[2]
-    return np.pad(values, ((0, 0), (0, 0), (0, missing)), constant_values=-1)

@@ -3,7 +3,7 @@
 """
 
 import json
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -139,63 +139,15 @@ def test_lists_are_searched_through_until_they_are_full(ruled, source, monkeypat
     assert not answer.warnings.of_all()
 
 
-def test_items_without_events_come_at_some_places(ruled):
-    """Only i00 had none. With a share of 1, all places but the first are for it."""
-    version = ruled(exploration=1.0)
-    for source in ("mix", "two_tower"):
-        answer = recommend(version, [{"place": 5.2}], 4, source=source, now=NOON)
-        assert numbers(version, answer)[1] == 0 and 0 not in numbers(version, answer)[2:]
-        assert answer.sources(0)[1] == ["exploration"]
-        assert answer.main_sources()[0].as_py()[1] == "exploration"
-        plain = numbers(
-            version, recommend(version, [{"place": 5.2}], 4, source=source, rules=False)
-        )
-        assert [n for n in numbers(version, answer) if n] == plain[:3], "else by score"
-    score = recommend(version, [{"place": 5.2}], 4, source="two_tower").scores[0, 1]
-    assert score == pytest.approx(np.cos(5.2 * np.pi / 6), abs=1e-5), "the two-tower's own"
-
-
-@pytest.mark.parametrize(
-    "asked",
-    [
-        {"history": ["i00", "i06"]},
-        {"exclude": ["i00"]},
-        {"deny": {"kind": "even"}},
-        {"allow": {"size": [1, 2]}},
-    ],
-)
-def test_what_must_not_be_listed_is_not_explored(ruled, asked):
-    version = ruled(exploration=1.0)
-    answer = recommend(version, [asked, {"place": 5.2}], 3, now=NOON)
-    assert ["exploration"] not in answer.sources(0)
-    assert answer.sources(1)[1] == ["exploration"] and numbers(version, answer, 1)[1] == 0
-    if "history" not in asked:
-        assert 0 not in numbers(version, answer, 0)
-
-
-def test_the_same_day_explores_alike_and_other_days_elsewhere(ruled):
-    version = ruled(exploration=0.25)
-    users = [{"user": f"u{n}", "place": 5.2} for n in range(40)]
-
-    def places(day: int) -> list[int]:
-        answer = recommend(version, users, 8, now=NOON + timedelta(days=day))
-        again = recommend(version, users, 8, now=NOON + timedelta(days=day, hours=3))
-        assert answer.rows.tolist() == again.rows.tolist()
-        return [list(row).index(0) for row in answer.rows]
-
-    first, second = places(0), places(1)
-    assert first != second and set(first) == {1, 2, 3, 4}, "i00 takes the first such place"
-
-
-def test_where_nothing_is_known_of_events_nothing_is_explored(pipeline, towers, tmp_path):
+def test_a_cap_by_an_attribute_that_a_version_lacks_is_told(pipeline, towers, tmp_path):
     publish(pipeline, towers, tmp_path / "staged")
-    lists = ListsConfig(exploration=0.5, caps={"kind": 1, "weight": 1})
+    lists = ListsConfig(caps={"kind": 1, "weight": 1})
     version = Version.open(pipeline.model_copy(update={"lists": lists}))
     version.items = version.items.drop_columns(["_attribute_kind"])
     answer = recommend(version, [{"place": 5.2}], 3)
     assert answer.counts.tolist() == [3] and answer.names == ("two_tower",)
-    about_cap, about_events = answer.warnings.of(0)
-    assert "has no kind" in about_cap and "nothing of its items' events" in about_events
+    (about_cap,) = answer.warnings.of(0)
+    assert "has no kind" in about_cap
 
 
 RULES = st.fixed_dictionaries(
@@ -254,12 +206,12 @@ def test_what_is_served_is_the_whole_ranking_ruled_slowly(
 def test_files_of_requests_keep_the_rules(ruled, tmp_path):
     queries = tmp_path / "queries.jsonl"
     queries.write_text('{"user": "anna"}\n{"user": "ben"}\n')
-    version = ruled(new_share=0.5, exploration=1.0)
+    version = ruled(new_share=0.5)
     out = tmp_path / "out.parquet"
     counts = recommend_lines(version, str(queries), str(out), 4, source="two_tower")
     assert counts["few_new"] == 0
     rows = pq.read_table(out).to_pylist()
-    assert rows[0]["sources"][1] == "exploration" and rows[0]["items"][1] == "i00"
+    assert len(set(rows[0]["items"]) - {"i03", "i04", "i05"}) >= 2
     all_had = {"history": ITEMS}
     queries.write_text(json.dumps(all_had) + "\n" + '{"user": "ben"}\n')
     plain = recommend_lines(version, str(queries), str(out), 4, rules=False)

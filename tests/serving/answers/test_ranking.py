@@ -17,7 +17,6 @@ from tests.serving import rankers
 from tests.serving.answers.test_retrieval import files, ids, mix
 from tests.serving.conftest import publish
 from twinspire.cli.main import app
-from twinspire_core.config.tables.deployment import ListsConfig
 from twinspire_core.errors import UsageError
 from twinspire_core.ranking.ranker import Ranker
 
@@ -206,7 +205,7 @@ def test_the_command_explains_what_the_ranker_lists(opened, pipeline_file):
 
 
 def test_rules_come_after_the_ranker(opened):
-    """anna had i05, i04 and i03; i00 alone had no event. What is explored has no reasons."""
+    """anna had i05, i04 and i03."""
     version = opened(by_popularity())
     told = recommend(version, [ANNA], 4, new_share=0.5, explain=True)
     plain = recommend(version, [ANNA], 7, explain=True)
@@ -214,12 +213,6 @@ def test_rules_come_after_the_ranker(opened):
     assert told.source == "ranked" and told.sources(0)[:2] == [["past"], ["co_occurrence"]]
     assert told.scores[0].tolist() == plain.scores[0, [0, 3, 1, 4]].tolist()
     assert told.reasons.of(0) == [plain.reasons.of(0)[place] for place in (0, 3, 1, 4)]
-    lists = ListsConfig(exploration=1.0)
-    version.pipeline = version.pipeline.model_copy(update={"lists": lists})
-    explored = recommend(version, [ANNA], 4, explain=True)
-    assert ids(version, explored) == ["i03", "i00", "i04", "i05"]
-    assert explored.sources(0)[1] == ["exploration"] and explored.reasons.of(0)[1] == []
-    assert explored.scores[0, 1] == plain.scores[0].min(), "as an item that fills up"
 
 
 def test_commands_take_it_for_a_source(opened, pipeline_file, tmp_path):

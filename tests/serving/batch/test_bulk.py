@@ -13,10 +13,8 @@ import pytest
 from serving.answers.recommend import recommend
 from serving.batch import request_lines
 from serving.batch.bulk import recommend_lines
-from serving.version.loaded_version import Version
 from twinspire.cli.show_lists import recommend_file
 from twinspire_core import storage
-from twinspire_core.config.tables.deployment import ListsConfig
 from twinspire_core.errors import BadData, UsageError
 
 NOON = datetime(2024, 1, 3, 7)
@@ -69,18 +67,6 @@ def test_parquet_and_json_lines_say_the_same(version, tmp_path):
     ]
     for row, line in zip(table, lines, strict=True):
         assert row["scores"] == pytest.approx(line["scores"], abs=1e-6)
-
-
-def test_a_version_that_can_explore_nothing_has_sources_all_the_same(pipeline, version, tmp_path):
-    """It says nothing of its items' events, as those of before the mix."""
-    explores = pipeline.model_copy(update={"lists": ListsConfig(exploration=0.5)})
-    queries = write(tmp_path / "queries.jsonl", REQUESTS)
-    for name in ("recs.jsonl", "recs.parquet"):
-        done = recommend_lines(Version.open(explores), queries, str(tmp_path / name), 3, now=NOON)
-        assert "no place is for exploration" in done["notes"][0]
-    expected = [["two_tower"] * 3] * len(REQUESTS)
-    assert [line["sources"] for line in read(tmp_path / "recs.jsonl")] == expected
-    assert pq.read_table(tmp_path / "recs.parquet")["sources"].to_pylist() == expected
 
 
 def test_a_zipped_file_with_blank_lines_and_k_beyond_the_catalogue(version, tmp_path):

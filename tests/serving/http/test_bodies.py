@@ -36,7 +36,6 @@ options = st.fixed_dictionaries(
         "exclude_seen": st.booleans() | odd,
         "new_share": st.floats(0, 1) | odd,
         "rules": st.booleans() | odd,
-        "explore": st.booleans() | odd,
         "display": st.booleans() | odd,
     },
 )

@@ -240,8 +240,8 @@ def test_the_server_tells_what_it_leaves_out_by_itself(client):
 
 
 def test_rules_of_the_pipeline_file_and_of_a_body(towers, tmp_path):
-    """anna had i05, i04 and i03; nobody had i00, which is explored."""
-    lists = ListsConfig(new_share=1.0, caps={"kind": 2}, exploration=1.0)
+    """anna had i05, i04 and i03."""
+    lists = ListsConfig(new_share=1.0, caps={"kind": 2})
     pipeline = shop(tmp_path).model_copy(update={"lists": lists})
     circle.publish(pipeline, towers, tmp_path / "staged", nominators={})
     with running(create_app(pipeline, FAST)) as client:
@@ -249,13 +249,9 @@ def test_rules_of_the_pipeline_file_and_of_a_body(towers, tmp_path):
         anna = {"query": {"user": "anna"}, "k": 6}
         ruled = ask(client, anna)
         assert len(ruled["items"]) == 4 and not {"i03", "i04", "i05"} & set(ruled["items"])
-        assert ruled["items"][1] == "i00" and ruled["sources"][1] == "exploration"
         assert ruled["notes"] == [
             "4 items instead of 6: the rest was seen or excluded, or is over a cap (kind 2)"
         ]
-        unexplored = ask(client, anna | {"explore": False})
-        assert "i00" in ruled["items"] and len(unexplored["items"]) == 4
-        assert all(source != "exploration" for source in unexplored.get("sources", ()))
         plain = ask(client, anna | {"rules": False})
         assert plain["items"][0] == "i05" and "sources" not in plain and "notes" not in plain
         assert ask(client, anna | {"new_share": 0})["items"][0] == "i05"

@@ -342,15 +342,15 @@ def test_a_share_of_a_list_is_new_if_one_wants(asked):
 
 
 def test_rules_of_the_pipeline_file_are_told_and_turned_off(towers, tmp_path):
-    lists = ListsConfig(caps={"kind": 2}, exploration=1.0)
+    lists = ListsConfig(caps={"kind": 2}, new_share=0.5)
     pipeline = shop(tmp_path).model_copy(update={"lists": lists})
     mixed = files(mix(past=[1, 1], two_tower=[0.5, 0.5]))
     circle.publish(pipeline, towers, tmp_path / "staged", nominators=mixed)
     with running(create_app(pipeline, FAST)) as client:
         ready(client)
         ruled = client.get("/?user=anna&k=6").text
-        assert "Keep the rules: at most 2 of a kind, 100.0% exploration" in ruled
-        assert items(ruled)[1] == "i00" and "exploration" in row(ruled, "i00")
+        assert "Keep the rules: at most 2 of a kind, 50.0% new" in ruled
+        assert items(ruled)[0] == "i05" and items(ruled)[1] not in ("i03", "i04")
         assert len(items(ruled)) == 4 and "over a cap (kind 2)" in text(ruled)
         plain = client.get("/?user=anna&k=6&rules=0").text
         assert items(plain)[:3] == ["i05", "i04", "i03"] and len(items(plain)) == 6

@@ -45,7 +45,7 @@ def listed(version: Version, k: int = 3) -> list[str]:
 def first_after(version: Version, item: str) -> str | None:
     """The first item for somebody who took another one last, of what is taken together."""
     request = {"history": [item]}
-    found = recommend(version, [request], 1, source="co_visitation", explore=False).rows[0][0]
+    found = recommend(version, [request], 1, source="co_visitation").rows[0][0]
     return circle.ITEMS[found]
 
 

@@ -71,7 +71,7 @@ def test_a_catalogue_that_grew_by_events_of_nobody_keeps_what_was_learnt(
     updater.update(end + HOUR + HOUR // 60)
     grown = updater.version
     assert grown.rows(["new", "newer"]).tolist() == [12, 13]
-    answer = recommend(grown, [{"history": ["i03"]}], 1, source="co_visitation", explore=False)
+    answer = recommend(grown, [{"history": ["i03"]}], 1, source="co_visitation")
     assert grown.ids[answer.rows[0][0]] == "new"
 
 

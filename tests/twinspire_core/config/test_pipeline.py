@@ -398,7 +398,6 @@ def test_a_missing_file_and_no_toml_are_told(tmp_path):
         ("caps = { colour = 2 }", r"found 'colour'; known: brand, shelf"),
         ("caps = { brand = 0 }", r"lists\.caps\.brand: .*greater than or equal to 1"),
         ("new_share = 1.2", r"lists\.new_share: .*less than or equal to 1"),
-        ("exploration = -0.1", r"lists\.exploration: .*greater than or equal to 0"),
         ("new_shar = 0.1", r"lists\.new_shar: unknown key; did you mean 'new_share'\?"),
         ("new_share = 0.3\n[serving]\nexclude_seen = true", r"all of a list is new: leave one"),
     ],
@@ -417,6 +416,6 @@ def test_a_cap_needs_attributes(read):
 def test_no_stage_depends_on_rules_on_lists(read):
     """They can be changed between two requests, and no day is done again."""
     plain = read()
-    ruled = read("[train]", "[lists]\nnew_share = 0.3\nexploration = 0.02\n[train]")
+    ruled = read("[train]", "[lists]\nnew_share = 0.3\n[train]")
     for stage in STAGES.values():
         assert config_digest(plain, stage) == config_digest(ruled, stage)

@@ -1,7 +1,7 @@
 """Rules, held against the plainest way to keep them: one list, one place at a time, in Python."""
 
 import numpy as np
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinspire_core.fusion.capped_values import CappedAttribute, CappedValues
@@ -11,7 +11,7 @@ SHARES = st.sampled_from([0.0, 0.1, 0.29, 0.3, 0.5, 1.0])
 CORPUS = 30
 
 
-def slow_list(ranked, k, *, known=(), share=0, caps=None, values=None, explored=(), explores=()):
+def slow_list(ranked, k, *, known=(), share=0, caps=None, values=None):
     """Items of one list.
 
     Args:
@@ -19,7 +19,6 @@ def slow_list(ranked, k, *, known=(), share=0, caps=None, values=None, explored=
       known: those that the user had.
       caps: by attribute, how often a value may be there.
       values: by attribute and item, the set of the item's values.
-      explores: places that explored items get.
     """
     listed: list[int] = []
     new_ones = 0
@@ -36,13 +35,7 @@ def slow_list(ranked, k, *, known=(), share=0, caps=None, values=None, explored=
     for place in range(k):
         may = [item for item in ranked if fits(item)]
         new = [item for item in may if item not in known]
-        to_explore = [item for item in explored if fits(item)]
         short = new_ones < int(share * (place + 1) + 1e-9)
-        if place in explores and to_explore:
-            # An item that is listed to be explored counts as new; listed for its rank, it does not.
-            listed.append(to_explore[0])
-            new_ones += 1
-            continue
         if not may:
             break
         listed.append(new[0] if short and new else may[0])
@@ -60,17 +53,13 @@ def worlds(draw):
         "kind": [{v} for v in draw(st.lists(st.integers(0, 3), min_size=CORPUS, max_size=CORPUS))],
         "tags": draw(st.lists(of_item, min_size=CORPUS, max_size=CORPUS)),
     }
-    k = draw(st.integers(1, 12))
-    places = st.sets(st.integers(1, 12), max_size=4)
     return {
         "ranked": [draw(items) for _ in range(queries)],
         "known": [draw(st.sets(st.integers(0, CORPUS - 1))) for _ in range(queries)],
-        "explored": [draw(items)[:6] for _ in range(queries)],
-        "explores": [draw(places) for _ in range(queries)],
         "values": values,
         "caps": draw(st.dictionaries(st.sampled_from(["kind", "tags"]), st.integers(1, 4))),
         "share": draw(SHARES),
-        "k": k,
+        "k": draw(st.integers(1, 12)),
     }
 
 
@@ -92,7 +81,7 @@ def capped(world):
     return CappedValues.of(attributes, CORPUS)
 
 
-def chosen(world, *, explore=True):
+def chosen(world):
     """Items of the lists that `choose` makes."""
     caps = capped(world)
 
@@ -102,58 +91,36 @@ def chosen(world, *, explore=True):
         return Candidates(items, np.array(is_new, bool).reshape(items.shape), values)
 
     ranked = table(world["ranked"])
-    explored = table(world["explored"])
-    explores = np.array([[p in of for p in range(world["k"])] for of in world["explores"]])
     columns = choose(
         candidates(ranked, world["known"]),
         world["k"],
         new_share=world["share"],
         caps=caps.caps if caps else None,
-        explored=candidates(explored, [()] * len(explored)) if explore else None,
-        explores=explores if explore else None,
     )
-    both = np.concatenate([ranked, explored], axis=1)
-    return [[int(row[c]) for c in cs if c >= 0] for row, cs in zip(both, columns, strict=True)]
-
-
-KNOWN_AND_EXPLORED = {
-    "ranked": [[0, 1, 2]],
-    "known": [{0, 1}],
-    "explored": [[0]],
-    "explores": [set()],
-    "values": {"kind": [{0}] * CORPUS, "tags": [set()] * CORPUS},
-    "caps": {},
-    "share": 0.5,
-    "k": 2,
-}
-"""Item 0 may be explored, and is listed for its rank: it is not new, so that item 2 has to be there."""
+    return [[int(row[c]) for c in cs if c >= 0] for row, cs in zip(ranked, columns, strict=True)]
 
 
 @given(worlds())
-@example(KNOWN_AND_EXPLORED)
 @settings(max_examples=300, deadline=None, derandomize=True)
 def test_lists_are_those_of_the_slow_way(world):
-    for explore in (False, True):
-        expected = [
-            slow_list(
-                ranked,
-                world["k"],
-                known=world["known"][n],
-                share=world["share"],
-                caps=world["caps"],
-                values=world["values"],
-                explored=world["explored"][n] if explore else (),
-                explores=world["explores"][n] if explore else (),
-            )
-            for n, ranked in enumerate(world["ranked"])
-        ]
-        assert chosen(world, explore=explore) == expected
+    expected = [
+        slow_list(
+            ranked,
+            world["k"],
+            known=world["known"][n],
+            share=world["share"],
+            caps=world["caps"],
+            values=world["values"],
+        )
+        for n, ranked in enumerate(world["ranked"])
+    ]
+    assert chosen(world) == expected
 
 
 @given(worlds())
 @settings(max_examples=200, deadline=None, derandomize=True)
 def test_what_the_rules_promise(world):
-    for n, listed in enumerate(chosen(world, explore=False)):
+    for n, listed in enumerate(chosen(world)):
         ranked, known = world["ranked"][n], world["known"][n]
         assert len(set(listed)) == len(listed), "every item once"
         for name, cap in world["caps"].items():

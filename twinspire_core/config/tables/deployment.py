@@ -126,26 +126,11 @@ class ListsConfig(Strict):
             " have had."
         ),
     )
-    exploration: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description=(
-            "Share of the places after the first for items without an event in `window.count_days`"
-            " that the user never had: of a thousand that are drawn anew each day, those that the"
-            " two-tower places nearest."
-        ),
-    )
 
     @property
     def hold(self) -> bool:
         """Whether there is any rule."""
-        return bool(self.caps) or self.go_by_past
-
-    @property
-    def go_by_past(self) -> bool:
-        """Whether a rule goes by what the user had before."""
-        return bool(self.new_share or self.exploration)
+        return bool(self.caps or self.new_share)
 
 
 class BeamConfig(Strict):
