@@ -84,7 +84,6 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
     app.add_middleware(
         RequestMiddleware,
         tokens=service.settings.tokens,
-        rate=service.settings.rate,
         hosts=service.settings.hosts,
         paths=paths,
         metrics=metrics,

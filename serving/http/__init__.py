@@ -17,7 +17,6 @@ What is where; serving/app.py puts the application together and serves it:
     results.py          lists of a version, as answers have them
     connection.py       a connection, with limits to headers and to slow clients
     middleware.py       who may ask, and what is counted of each request
-    rate_limit.py       how many requests a token may send
     prometheus.py       what Prometheus reads
     http_errors.py      what a client is told when something is wrong
 """

@@ -38,7 +38,6 @@ TYPES = {
     "out_of_range": (422, "a value is too small, too large, too long or not finite"),
     "given_twice": (422, "a key is given twice, or a value under two names"),
     "missing": (422, "a key that is needed is not there"),
-    "too_many_requests": (429, "the token sends more requests than it may: wait for `Retry-After`"),
     "headers_too_large": (431, "the request has too many bytes beside its body"),
     "internal": (500, "the server has a fault; its log says more"),
     "not_ready": (503, "no version has been loaded yet: try again"),
@@ -55,14 +54,12 @@ class Problem(Exception):
 
     Attributes:
       type: of `TYPES`.
-      retry_after: seconds after which to ask again, where that helps.
       detail: further fields of the error: `where`, `did_you_mean`, …
     """
 
-    def __init__(self, kind: str, message: str, retry_after: int = 1, **detail: str | None) -> None:
+    def __init__(self, kind: str, message: str, **detail: str | None) -> None:
         super().__init__(message)
         self.type = kind
-        self.retry_after = retry_after
         self.detail = {
             name: value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
             for name, value in detail.items()
@@ -87,8 +84,8 @@ class Problem(Exception):
         return response
 
     def _headers(self) -> list[tuple[str, str]]:
-        if self.type in ("not_ready", "overloaded", "too_many_requests"):
-            return [("Retry-After", str(self.retry_after))]
+        if self.type in ("not_ready", "overloaded"):
+            return [("Retry-After", "1")]
         if self.type == "unauthorized":
             # Browsers ask for a password, and send it as Basic; see middleware.py. Chromium reads one
             # scheme of each line only.

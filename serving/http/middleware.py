@@ -12,14 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.http.http_errors import SAFE_HEADERS, Problem
 from serving.http.prometheus import Metrics
-from serving.http.rate_limit import RateLimit
-from serving.http.server_settings import BURST
 from twinspire_core.messages import shorten
 
 OPEN = ("/healthz", "/readyz")
 """Paths that need no token: an orchestrator asks them."""
-_UNCOUNTED = (*OPEN, "/metrics")
-"""Paths that are asked as often as those who watch the server like."""
 _UNAUTHORIZED = (
     "This server asks for a token: Authorization: Bearer TOKEN; browsers give it as the password."
 )
@@ -34,10 +30,6 @@ _JSON_TYPES = (b"/json", b"+json", b"/x-www-form-urlencoded")
 _LONGEST_ADDRESS = 8192
 """Bytes. A page repeats its address, and who describes somebody at greater length asks by a body."""
 _TOO_LONG = "An address has at most {:,} bytes, found {:,}; a body may be longer."
-_TOO_MANY = (
-    "One token sends at most {:g} requests a second in the mean, {:g} at once, and this one sends"
-    " more; ask again in {} s."
-)
 _HOST = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(:[0-9]*)?")
 _SAFE_HEADERS = [(name.encode(), value.encode()) for name, value in SAFE_HEADERS.items()]
 
@@ -51,7 +43,6 @@ class RequestMiddleware:
     Args:
       app: what comes next.
       tokens: of which one must be carried; none lets everybody in.
-      rate: requests a second of one token; 0 is any number.
       hosts: names that the server may be called by; None is any.
       paths: those that are counted by their names; all others are `other`.
     """
@@ -61,7 +52,6 @@ class RequestMiddleware:
         app: ASGIApp,
         *,
         tokens: Collection[str],
-        rate: float,
         hosts: Collection[str] | None,
         paths: frozenset[str],
         metrics: Metrics,
@@ -71,8 +61,6 @@ class RequestMiddleware:
         self._paths = paths
         self._metrics = metrics
         self._tokens = [token.encode() for token in tokens]
-        self._rate = rate
-        self._limit = RateLimit(rate, BURST)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
@@ -91,7 +79,7 @@ class RequestMiddleware:
 
         path = self.path(scope)
         try:
-            problem = None if path in OPEN else self._refusal(scope, path)
+            problem = None if path in OPEN else self._refusal(scope)
             if problem is None:
                 await self._app(scope, receive, send_noting_status)
             else:
@@ -115,7 +103,7 @@ class RequestMiddleware:
         path: str = scope["path"]
         return path if path in self._paths else "other"
 
-    def _refusal(self, scope: Scope, path: str) -> Problem | None:
+    def _refusal(self, scope: Scope) -> Problem | None:
         """Why a request is not let in."""
         length = len(scope["raw_path"]) + len(scope["query_string"])
         if length > _LONGEST_ADDRESS:
@@ -131,29 +119,24 @@ class RequestMiddleware:
             if content_type and not content_type.endswith(_JSON_TYPES):
                 name = shorten(content_type.decode("latin-1"))
                 return Problem("not_json", _NOT_JSON.format(name))
-        token = self._token(headers) if self._tokens else b""
-        if token is None:
+        if self._tokens and not self._has_token(headers):
             return Problem("unauthorized", _UNAUTHORIZED)
-        if path not in _UNCOUNTED and (wait := self._limit.wait(token)):
-            at_once = max(1, self._rate * BURST)
-            message = _TOO_MANY.format(self._rate, at_once, wait)
-            return Problem("too_many_requests", message, retry_after=wait)
         return None
 
-    def _token(self, headers: Mapping[bytes, bytes]) -> bytes | None:
-        """The token that a request carries, if it is one of ours."""
+    def _has_token(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether a request carries one of the tokens."""
         scheme, _, value = headers.get(b"authorization", b"").partition(b" ")
         value = value.strip()
         if scheme.lower() == b"basic":
             try:
                 value = base64.b64decode(value, validate=True).partition(b":")[2]
             except binascii.Error:
-                return None
+                return False
         elif scheme.lower() != b"bearer":
-            return None
+            return False
         # It takes as long whatever differs: the time must not tell how much of a token was right.
-        found = [token for token in self._tokens if hmac.compare_digest(value, token)]
-        return found[0] if found else None
+        equal = [hmac.compare_digest(value, token) for token in self._tokens]
+        return any(equal)
 
 
 def _host_name(headers: Mapping[bytes, bytes]) -> str:

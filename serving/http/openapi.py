@@ -112,25 +112,25 @@ def _json_body(schema: Schema, examples: Mapping[str, Any]) -> dict[str, Any]:
 def recommend_responses() -> Responses:
     """`responses` of `/v1/recommend`."""
     answer = _response("Lists, in the order of the queries.", OneAnswer | SeveralAnswers)
-    return {200: answer, **problems(400, *_REFUSED, 408, 409, 413, 415, 422, 429, 503)}
+    return {200: answer, **problems(400, *_REFUSED, 408, 409, 413, 415, 422, 503)}
 
 
 def similar_responses() -> Responses:
     """`responses` of `/v1/similar`."""
     answer = _response("The nearest items, best first.", SimilarAnswer)
-    return {200: answer, **problems(400, *_REFUSED, 404, 408, 413, 415, 422, 429, 503)}
+    return {200: answer, **problems(400, *_REFUSED, 404, 408, 413, 415, 422, 503)}
 
 
 def events_responses() -> Responses:
     """`responses` of `/v1/events`."""
     answer = _response("What came of them.", EventsAnswer)
-    return {200: answer, **problems(400, *_REFUSED, 408, 413, 415, 422, 429, 503)}
+    return {200: answer, **problems(400, *_REFUSED, 408, 413, 415, 422, 503)}
 
 
 def version_responses() -> Responses:
     """`responses` of `/v1/version`."""
     answer = _response("What answers, and what is wrong with what should.", VersionAnswer)
-    return {200: answer, **problems(401, 421, 429)}
+    return {200: answer, **problems(401, 421)}
 
 
 def problems(*statuses: int) -> Responses:

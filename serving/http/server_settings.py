@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Addresses and names by which only this machine reaches a server."""
-BURST = 10
-"""Seconds whose requests a client may send at once, where there is a rate."""
 _COUNTS = (
     "max_k",
     "max_queries",
@@ -26,9 +24,6 @@ class Settings:
     Attributes:
       tokens: of which a request must carry one, as `Authorization: Bearer TOKEN`; none lets
         everybody ask.
-      rate: requests a second that each token may send, in the mean; those of ten seconds may come at
-        once. 0 is any number. Health and metrics are not counted; without a token all others are
-        one client's.
       hosts: names that requests may call the server by, in their Host; None is any. Without a token
         a page of any site could otherwise ask a server of this machine, by a name that it has made
         point here.
@@ -54,7 +49,6 @@ class Settings:
     """
 
     tokens: tuple[str, ...] = field(default=(), repr=False)
-    rate: float = 0.0
     hosts: tuple[str, ...] | None = None
     poll: float = 2.0
     max_k: int = 1000
@@ -82,7 +76,5 @@ class Settings:
             raise ValueError(f"client_timeout lies in (0, 3600] seconds, got {self.client_timeout}")
         if not 0 < self.poll <= 3600:
             raise ValueError(f"poll lies in (0, 3600] seconds, got {self.poll}")
-        if not 0 <= self.rate <= 1e6:
-            raise ValueError(f"rate lies in [0, 1e6] requests a second, got {self.rate}")
         if not all(token.strip() for token in self.tokens):
             raise ValueError("a token is not empty")

@@ -72,8 +72,11 @@ Python's 700 are few.
 REMOVED = {
     "day": "`twinspire open-day`, `await-turn`, `close-day` or `which-day`",
     "evaluate --slices": "`--json`, which holds the measures of slices",
+    "recommend --explore": "leave it out; no place of a list is kept for items without events",
+    "recommend --no-explore": "leave it out; no place of a list is kept for items without events",
+    "serve --max-rate": "limit requests in the proxy; docs/serving.md says how",
 }
-"""Commands that there were, and options as `evaluate --slices`: what to type instead."""
+"""Commands that there were, and options as `evaluate --slices`: what to do instead."""
 
 _READERS = {"recommend", "similar", "serve", "monitor"}
 """Commands that need no pandas, which Arrow would load."""
@@ -146,7 +149,7 @@ def _refuse_removed(arguments: list[str]) -> None:
     command = arguments[0] if arguments else ""
     for typed in (command, *(f"{command} {one.partition('=')[0]}" for one in arguments[1:])):
         if typed in REMOVED:
-            raise UsageError(f"`twinspire {typed}` was removed. Type instead: {REMOVED[typed]}.")
+            raise UsageError(f"`twinspire {typed}` was removed. Instead: {REMOVED[typed]}.")
 
 
 def _end(*_: object) -> None:

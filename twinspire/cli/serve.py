@@ -29,15 +29,6 @@ def serve(
             f" {TOKEN} is the token.",
         ),
     ] = None,
-    max_rate: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=1e6,
-            help="Requests a second that one token may send in the mean; ten seconds' worth may come"
-            " at once. 0: any number. Without a token all clients count as one.",
-        ),
-    ] = 0.0,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(
@@ -114,7 +105,6 @@ def serve(
 
     settings = Settings(
         tokens=tokens,
-        rate=max_rate,
         max_new_items=max_new_items,
         hosts=(*LOOPBACK, *allowed_host) if allowed_host else None,
         poll=poll,

@@ -42,7 +42,7 @@ def serving(folder: Path, *options: str, until_said: str) -> Iterator[tuple[subp
 
 def test_it_ends_when_it_is_told_to_after_the_answers_in_flight(towers, tmp_path):
     version = circle.publish(shop(tmp_path), towers, tmp_path / "staged")
-    (tmp_path / "token").write_text("secret\n")
+    (tmp_path / "token").write_text("another\n\n  secret \n")
     ready = f"{version} answers from now on"
     with serving(tmp_path, "--token-file", "token", until_said=ready) as (process, port):
         body = json.dumps({"query": {"user": "anna"}, "k": 3}).encode()

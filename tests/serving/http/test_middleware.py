@@ -13,8 +13,9 @@ TOKEN = "correct horse é"
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    """A server that asks for a token, and has no version."""
-    app = create_app(shop(tmp_path_factory.mktemp("guarded")), Settings(tokens=(TOKEN,), poll=60))
+    """A server that asks for one of two tokens, and has no version."""
+    settings = Settings(tokens=("another", TOKEN), poll=60)
+    app = create_app(shop(tmp_path_factory.mktemp("guarded")), settings)
     with running(app) as asking:
         yield asking
 
@@ -44,6 +45,7 @@ def test_but_health(guarded):
     ("given", "allowed"),
     [
         (b"bearer  " + TOKEN.encode(), True),
+        (b"Bearer another", True),
         (basic("", TOKEN), True),
         (basic("anybody", TOKEN), True),
         (basic(TOKEN, "x"), False),

@@ -26,10 +26,13 @@ def test_sketches_in_cycles_are_gone_before_their_library_looks_for_them():
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("typed", [["day", "shop", "--close"], ["evaluate", "shop", "--slices"]])
-def test_what_was_removed_says_what_to_type_instead(typed, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "typed",
+    [["day", "shop", "--close"], ["evaluate", "shop", "--slices"], ["serve", "x", "--max-rate=5"]],
+)
+def test_what_was_removed_says_what_to_do_instead(typed, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["twinspire", *typed])
     with pytest.raises(SystemExit) as ended:
         main.main()
     assert ended.value.code == 2
-    assert "was removed. Type instead: " in capsys.readouterr().err
+    assert "was removed. Instead: " in capsys.readouterr().err
