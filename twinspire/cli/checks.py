@@ -1,7 +1,8 @@
-"""What `doctor` reports: checks, and all of them together for people and for scripts."""
+"""What `doctor` reports: checks, and the table of them."""
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.version import __version__
@@ -34,29 +35,14 @@ class Check:
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """All checks, in order."""
-
-    checks: tuple[Check, ...]
-
-    @property
-    def healthy(self) -> bool:
-        """Whether nothing that is installed or declared fails."""
-        return all(check.state != "failure" for check in self.checks)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
-        return {"healthy": self.healthy, "checks": [asdict(check) for check in self.checks]}
-
-    def as_table(self) -> Table:
-        """For people."""
-        groups = [check.group for check in self.checks]
-        return Table(
-            head=["", "what", "found", "what to do"],
-            rows=[[MARKS[one.state], one.name, one.found, one.remedy] for one in self.checks],
-            title=f"Twinspire {__version__}",
-            names=(0,),
-            prose=(1, 2, 3),
-            sections=[n for n in range(1, len(groups)) if groups[n] != groups[n - 1]],
-        )
+def checks_table(checks: Sequence[Check]) -> Table:
+    """All checks, for people."""
+    groups = [check.group for check in checks]
+    return Table(
+        head=["", "what", "found", "what to do"],
+        rows=[[MARKS[one.state], one.name, one.found, one.remedy] for one in checks],
+        title=f"Twinspire {__version__}",
+        names=(0,),
+        prose=(1, 2, 3),
+        sections=[n for n in range(1, len(groups)) if groups[n] != groups[n - 1]],
+    )

@@ -12,17 +12,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from importlib import metadata
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
-from twinspire.cli.checks import Check, Report
+from twinspire.cli.checks import Check
 from twinspire.runs.stage_tasks import unread_events
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
@@ -30,6 +30,9 @@ from twinspire_core.contracts import attempts
 from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.messages import format_message
 from twinspire_core.terminal import doing
+
+if TYPE_CHECKING:
+    from beam_jobs.ingest.day_files import Table
 
 # Extra of setup.py -> what to import. A stage's own module comes last, so that a missing library is
 # named first.
@@ -53,7 +56,7 @@ IMPORTS = {
 }
 
 
-def examine(pipeline: Pipeline | None = None) -> Report:
+def examine(pipeline: Pipeline | None = None) -> list[Check]:
     """Looks at the installation and, with a pipeline, at the places that it reads and writes."""
     with doing("importing what each stage needs") as update, ThreadPoolExecutor(2) as pool:
         imports = []
@@ -64,13 +67,15 @@ def examine(pipeline: Pipeline | None = None) -> Report:
     if pipeline is not None:
         with doing("trying its logs, work and registry"):
             checks += _places(pipeline)
-    return Report(tuple(checks))
+    return checks
 
 
 def _places(pipeline: Pipeline) -> Iterator[Check]:
     """Looks at the places that a pipeline reads and writes, and asks its runner."""
-    for name, place in _sources(pipeline):
-        yield _source(name, place)
+    from beam_jobs.scaffold.day_sample import declared_tables  # it loads Arrow
+
+    for table in declared_tables(pipeline):
+        yield _logs(pipeline, table)
     for day in attempts.days(pipeline):
         yield from _late_events(pipeline, day)
     yield _writable("work_root", pipeline.pipeline.work_root)
@@ -79,7 +84,8 @@ def _places(pipeline: Pipeline) -> Iterator[Check]:
         # Late: this loads Beam.
         from twinspire.cli.runner_checks import examine_runner
 
-        yield from examine_runner(pipeline, sorted(_declared("features")))
+        needed = {one.name for one, extra in _declared() if extra in ("", "features")}
+        yield from examine_runner(pipeline, sorted(needed))
 
 
 def _system() -> Iterator[Check]:
@@ -109,58 +115,41 @@ def _bytecode() -> Check:
 
 
 def _versions() -> Iterator[Check]:
-    """The libraries that the installed package declares; those for its own tests are left out."""
-    try:
-        declared = metadata.requires("twinspire") or ()
-    except metadata.PackageNotFoundError:
+    """Libraries of another version than the package needs; an extra that is absent is no fault."""
+    declared = _declared()
+    if not declared:
         found = "run from its folder, not installed"
         yield Check("version", "twinspire", "warning", found, "make setup")
         return
-    wanted: dict[str, list[Requirement]] = {}
-    for text in declared:
-        requirement = Requirement(text)
-        wanted.setdefault(canonicalize_name(requirement.name), []).append(requirement)
-    for name, requirements in wanted.items():
-        extra = _extra(requirements[0])
-        if extra not in ("dev", "test"):
-            yield _version(name, requirements, extra)
+    fitting: set[str] = set()
+    for requirement, extra in declared:
+        try:
+            found = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            if not extra:
+                yield Check("version", requirement.name, "failure", "not installed", "make setup")
+        else:
+            if requirement.specifier.contains(found, prereleases=True):
+                fitting.add(requirement.name)
+            else:
+                remedy = f"needs {requirement.specifier}: make setup"
+                yield Check("version", requirement.name, "failure", found, remedy)
+    yield Check("version", "libraries", "ok", f"{len(fitting)} are of versions that fit")
 
 
-def _declared(extra: str) -> set[str]:
-    """Names of the libraries that are needed by all, or for an extra of setup.py."""
-    try:
-        declared = map(Requirement, metadata.requires("twinspire") or ())
-    except metadata.PackageNotFoundError:
-        return set()
-    return {
-        canonicalize_name(requirement.name)
-        for requirement in declared
-        if _extra(requirement) in ("", extra)
-    }
-
-
-def _extra(requirement: Requirement) -> str:
-    """The extra of setup.py that a library is for, as in the marker `extra == "train"`; empty for
-    none.
+def _declared() -> list[tuple[Requirement, str]]:
+    """What the installed package requires, each with the extra of setup.py that it is for, or "";
+    what only its own tests need is left out. Nothing where it is run from its folder.
     """
-    if requirement.marker is None:
-        return ""
-    return str(requirement.marker).rpartition("==")[2].strip(" \"'")
-
-
-def _version(name: str, requirements: Sequence[Requirement], extra: str) -> Check:
     try:
-        found = metadata.version(name)
+        requirements = map(Requirement, metadata.requires("twinspire") or ())
     except metadata.PackageNotFoundError:
-        if extra:
-            remedy = f"pip install 'twinspire[{extra}]'"
-            return Check("version", name, "absent", "not installed", remedy)
-        return Check("version", name, "failure", "not installed", "make setup")
-    specifiers = [requirement.specifier for requirement in requirements]
-    unfit = [str(one) for one in specifiers if not one.contains(found, prereleases=True)]
-    if unfit:
-        return Check("version", name, "failure", found, f"needs {', '.join(unfit)}: make setup")
-    return Check("version", name, "ok", found)
+        return []
+    # A marker reads `extra == "train"`
+    parted = [
+        (one, str(one.marker or "").rpartition("==")[2].strip(" \"'")) for one in requirements
+    ]
+    return [(one, extra) for one, extra in parted if extra not in ("dev", "test")]
 
 
 def _imports(extra: str) -> Check:
@@ -187,32 +176,19 @@ def _imports(extra: str) -> Check:
     return Check("import", extra, "failure", last[:300], remedy)
 
 
-def _sources(pipeline: Pipeline) -> Iterator[tuple[str, str]]:
-    for name in ("events", "items", "users"):
-        place = getattr(pipeline.source, name)
-        if place:
-            yield name, place
+def _logs(pipeline: Pipeline, table: "Table") -> Check:
+    from beam_jobs.ingest import day_files
 
-
-def _source(name: str, template: str) -> Check:
-    home, _, rest = template.partition("{date}")
-    folder, _, prefix = home.rpartition("/")
-    suffix = rest.split("/")[0]
+    place = getattr(pipeline.source, table)
     try:
-        entries = storage.list_names(folder or ".")
+        days = day_files.folder_days(pipeline, table)
     except Exception as error:  # any store, any reason: this is what a doctor tells
         remedy = "Check the path, and the rights to read it."
-        return Check("store", name, "failure", f"{folder}: {error}", remedy)
-    dates = [
-        entry.removeprefix(prefix).removesuffix(suffix)
-        for entry in entries
-        if entry.startswith(prefix)
-    ]
-    days = [text for text in dates if _is_day(text)]
+        return Check("store", table, "failure", f"{place}: {error}", remedy)
     if not days:
         remedy = "Lay the logs out there: twinspire partition --help"
-        return Check("store", name, "warning", f"no days at {template}", remedy)
-    return Check("store", name, "ok", f"{len(days)} days, {days[0]} to {days[-1]}, at {template}")
+        return Check("store", table, "warning", f"no days at {place}", remedy)
+    return Check("store", table, "ok", f"{len(days)} days, {days[0]} to {days[-1]}, at {place}")
 
 
 def _late_events(pipeline: Pipeline, day: date) -> Iterator[Check]:
@@ -225,13 +201,6 @@ def _late_events(pipeline: Pipeline, day: date) -> Iterator[Check]:
         found = f"{events:,} late events, others than the day was run with"
         remedy = format_message(f"To learn from them: twinspire run PIPELINE --date {day} --late")
         yield Check("day", str(day), "warning", found, remedy)
-
-
-def _is_day(text: str) -> bool:
-    try:
-        return bool(date.fromisoformat(text))
-    except ValueError:
-        return False
 
 
 def _writable(name: str, root: str) -> Check:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from twinspire.cli import doctor as diagnosis
 from twinspire.cli import log_questions
+from twinspire.cli.checks import checks_table
 from twinspire.cli.options import (
     AsJson,
     JsonLine,
@@ -63,17 +64,18 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show versions, what each stage can import, and whether the stores can be reached.
+    """Check versions, what each stage can import, and whether the stores can be reached.
 
     Where `beam.options` of the pipeline file name a runner, its job service is asked, and one of its
     workers: a job of one element tells whether both see `work_root`, and compares versions.
     """
-    report = diagnosis.examine(open_pipeline(pipeline) if pipeline else None)
+    checks = diagnosis.examine(open_pipeline(pipeline) if pipeline else None)
+    is_healthy = all(check.state != "failure" for check in checks)
     if as_json:
-        print_json(report.as_dict())
+        print_json({"healthy": is_healthy, "checks": [asdict(check) for check in checks]})
     else:
-        out.print(terminal_table(report.as_table()))
-    if not report.healthy:
+        out.print(terminal_table(checks_table(checks)))
+    if not is_healthy:
         raise typer.Exit(1)
 
 

@@ -4,7 +4,7 @@ import json
 from typing import Any, Unpack
 
 from rich.columns import Columns
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from serving.answers.answer import Answer
@@ -14,20 +14,17 @@ from serving.batch.bulk import recommend_lines
 from serving.requests.query_rows import user_error
 from serving.version.filters import Values
 from serving.version.loaded_version import Version
-from twinspire.cli.item_tables import item_cells, items_table, reasons_table
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.fusion_file import PRIOR
+from twinspire_core.display.figures import number, score_text
 from twinspire_core.display.measured_lists import list_name
 from twinspire_core.display.names import short_name
+from twinspire_core.display.table import Row, Table
 from twinspire_core.terminal import console, doing, out
 
 _SHOWN = 10  # items of a history
-_DRAWN = 500
-"""The most rows of a table, which take a millisecond each; a longer list is lines of values with
-tabs between them.
-"""
 
 
 def recommend_user(
@@ -73,7 +70,7 @@ def _history_table(user: str, history: list[dict[str, Any]]) -> RenderableType:
     shown = "newest first"
     if len(history) > _SHOWN:
         shown = f"the newest {_SHOWN} of {len(history)}"
-    return items_table(history[:_SHOWN], f"History of {user}, {shown}")
+    return _items_table(history[:_SHOWN], f"History of {user}, {shown}")
 
 
 def recommend_file(
@@ -191,19 +188,50 @@ def _described(version: Version, items: list[str]) -> list[dict[str, Any]]:
 
 
 def _print_list(items: list[dict[str, Any]], title: str, *beside: RenderableType) -> None:
-    """Prints a list, whatever its length, with tables on its left where there is room."""
-    if len(items) <= _DRAWN:
-        out.print(Columns([*beside, items_table(items, title)], padding=(0, 3)))
-        return
-    out.print(*beside, Text(title, style="bold"), sep="\n")
-    for row in item_cells(items):
-        print(*(" ".join(cell.split()) for cell in row), sep="\t")
+    """Prints a list, with tables on its left where there is room."""
+    out.print(Columns([*beside, _items_table(items, title)], padding=(0, 3)))
+
+
+def _items_table(items: list[dict[str, Any]], title: str) -> RenderableType:
+    """Items with their ranks, and the columns that say something, under a title."""
+    # A dict keeps the order in which items first name them; a set would not.
+    names = dict.fromkeys(name for item in items for name in item)
+    columns = [name for name in names if any(_cell(name, item.get(name)) for item in items)]
+    rows = [
+        [str(rank), *(short_name(_cell(name, item.get(name))) for name in columns)]
+        for rank, item in enumerate(items, 1)
+    ]
+    prose = [place for place, name in enumerate(columns, 1) if name not in ("item", "score")]
+    table = Table(head=["", *columns], rows=rows, names=(0, 1), prose=prose)
+    return Group(Text(title, style="bold"), terminal_table(table))
+
+
+def _cell(column: str, value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case float() if column == "score":
+            return score_text(value)
+        case float():
+            return number(value, 4)
+        case [first, *_]:
+            # Sources: JSON has them all, a table has room for the one that gave most
+            return list_name(first)
+        case _:
+            return str(value)
 
 
 def _print_reasons(items: list[dict[str, Any]], reasons: list[list[dict[str, Any]]]) -> None:
-    """What moved each item most, if anything is known of that."""
-    table = reasons_table(items, reasons)
-    if table.rows:
+    """What moved each item most, the strongest first, if anything is known of that."""
+    rows: list[Row] = []
+    for rank, (item, of_item) in enumerate(zip(items, reasons, strict=True), 1):
+        # The item stands in the first of its rows alone.
+        names = [(str(rank), str(item["item"])), *[("", "")] * len(of_item)]
+        for (place, name), reason in zip(names, of_item, strict=False):
+            direction = "up" if reason["contribution"] > 0 else "down"
+            rows.append([place, name, direction, reason["text"]])
+    if rows:
+        table = Table(head=["", "item", "moved", "by"], rows=rows, names=(0, 1, 2), prose=[3])
         out.print(Text("What moved them most", style="bold"), terminal_table(table), sep="\n")
 
 

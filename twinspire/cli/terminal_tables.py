@@ -1,7 +1,5 @@
 """Tables, drawn in a terminal."""
 
-from collections.abc import Mapping
-
 import rich.table
 from rich.box import SIMPLE
 from rich.text import Text
@@ -18,14 +16,12 @@ LOOKS = {
 """How each meaning looks."""
 
 
-def terminal_table(table: Table, widths: Mapping[int, int] | None = None) -> rich.table.Table:
+def terminal_table(table: Table) -> rich.table.Table:
     """The table as Rich prints it.
 
     Args:
       table: names of items and users may stand in it: none of its text is taken for markup.
-      widths: what a column may not be wider than, by its place; what is beyond is cut off.
     """
-    widths = widths or {}
     drawn = rich.table.Table(
         title=Text(table.title, style="table.title") if table.title else None,
         caption=Text(table.note, style="table.caption") if table.note else None,
@@ -40,14 +36,13 @@ def terminal_table(table: Table, widths: Mapping[int, int] | None = None) -> ric
         prose = place in table.prose
         figures = not prose and place not in table.names
         # Where there is no room and no prose, names give way before figures lose their digits.
-        folds = prose or not (table.prose or figures or place in widths)
+        folds = prose or not (table.prose or figures)
         drawn.add_column(
             Text(_broken(name) if figures else name),
             justify="right" if figures else "left",
             no_wrap=not folds,
             # A word that is longer than its column goes on in the next line: paths are to be copied
             overflow="fold" if folds else "ellipsis",
-            max_width=widths.get(place),
         )
     for number, part in enumerate(table.parts()):
         if number:

@@ -137,7 +137,7 @@ def test_a_day_that_was_run_stays_done_and_is_named_when_more_come(late, monkeyp
         name.split("/")[1] for name in day_files.fingerprint(p, DAY, "full")
     }, "files of later days are in no key"
     monkeypatch.setattr(doctor, "IMPORTS", {})
-    check = next(check for check in doctor.examine(p).checks if check.group == "day")
+    check = next(check for check in doctor.examine(p) if check.group == "day")
     assert (check.name, check.state) == (
         str(DAY),
         "warning",

@@ -11,9 +11,8 @@ from serving.answers.similar import similar
 from serving.requests.request_model import Refused, RequestModel
 from serving.version.loaded_version import Version
 from tests.serving.conftest import publish
-from twinspire.cli.item_tables import _cell
 from twinspire.cli.main import app
-from twinspire.cli.show_lists import recommend_user, similar_items
+from twinspire.cli.show_lists import _cell, recommend_user, similar_items
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import Settings
@@ -236,23 +235,6 @@ def test_long_names_are_cut_in_a_table_and_scores_of_nothing_are_left_out(
     assert "…" in said and said.count("x") < 4 * 120
     shown = [_cell("score", score) for score in (0.00004, 0.0, 0.25, -0.3)]
     assert shown == ["", "", "0.2500", "-0.3000"]
-
-
-def test_a_list_too_long_to_be_drawn_is_a_line_per_item(
-    pipeline, towers, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.setattr("twinspire.cli.show_lists._DRAWN", 11)
-    more = " and more" * 20  # than a line of a terminal has room for
-    publish(pipeline, towers, tmp_path / "staged", titles=[f"Item\n[{n}]{more}" for n in range(12)])
-    recommend_user(pipeline, "anna", 12)
-    said = capsys.readouterr().out
-    assert "History of anna" in said
-    rows = [line.split("\t") for line in said.splitlines() if "\t" in line]
-    assert rows[0] == ["", "item", "name", "colour", "score", "sources"]
-    assert rows[1] == ["1", "i05", f"Item [5]{more}", "", "1.0000", "two-tower"]
-    assert sorted(row[1] for row in rows[1:]) == [f"i{n:02d}" for n in range(12)]
-    similar_items(pipeline, "i04", 11)
-    assert "\t" not in capsys.readouterr().out, "a table"
 
 
 @pytest.fixture

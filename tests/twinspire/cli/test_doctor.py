@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from twinspire.cli import doctor
-from twinspire.cli.checks import Check, Report
+from twinspire.cli.checks import Check, checks_table
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import load
 
@@ -51,9 +51,7 @@ def stores(monkeypatch):
     monkeypatch.setattr(doctor, "IMPORTS", {})
 
     def examine(pipeline):
-        return {
-            check.name: check for check in doctor.examine(pipeline).checks if check.group == "store"
-        }
+        return {check.name: check for check in doctor.examine(pipeline) if check.group == "store"}
 
     return examine
 
@@ -132,15 +130,26 @@ def test_a_library_that_breaks_is_one_line_and_one_that_is_absent_is_no_fault(
         {"train": ("broken_library",), "index": ("crashing_library",), "gcs": ("no_such_library",)},
     )
     report = doctor.examine()
-    found = {check.name: check for check in report.checks if check.group == "import"}
+    found = {check.name: check for check in report if check.group == "import"}
     assert found["train"].state == "failure" and "libfoo.so.1" in found["train"].found
     assert found["index"].state == "failure" and "signal 11" in found["index"].found
     assert found["gcs"].state == "absent" and "twinspire[gcs]" in found["gcs"].remedy
-    assert not report.healthy
     console = Console(width=160)
     with console.capture() as shown:
-        console.print(terminal_table(report.as_table()))
+        console.print(terminal_table(checks_table(report)))
     assert "libfoo.so.1" in shown.get()
+
+
+def test_a_library_whose_version_does_not_fit_is_a_failure(monkeypatch):
+    monkeypatch.setattr(doctor, "IMPORTS", {})
+    installed = doctor.metadata.version
+    version = {"polars": "0.9", "scann": "9.9"}
+    monkeypatch.setattr(
+        doctor.metadata, "version", lambda name: version.get(name) or installed(name)
+    )
+    found = {check.name: check for check in doctor.examine() if check.group == "version"}
+    assert {name for name, check in found.items() if check.state == "failure"} == {*version}
+    assert (found["scann"].found, found["scann"].remedy) == ("9.9", "needs ==1.4.2: make setup")
 
 
 def test_places_have_room_beside_long_names_of_packages():
@@ -152,6 +161,6 @@ def test_places_have_room_beside_long_names_of_packages():
     )
     console = Console(width=80)
     with console.capture() as shown:
-        console.print(terminal_table(Report(checks).as_table()))
+        console.print(terminal_table(checks_table(checks)))
     drawn = shown.get()
     assert "46 days, 2024-03-01 to" in drawn
