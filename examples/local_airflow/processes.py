@@ -6,7 +6,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+
+import psutil
 
 _PR_SET_PDEATHSIG = 1
 
@@ -32,14 +33,17 @@ def find(mark: str, session: int | None, name: str) -> list[int]:
       name: part of the command line of what is found by the session; a pid may have been given to
         others since.
     """
-    homes = [home for home in Path("/proc").glob("[0-9]*") if _session(home)]
-    marked = {
-        int(home.name) for home in homes if mark.encode() in _read(home / "environ").split(b"\0")
-    }
-    inside = {int(home.name) for home in homes if _session(home) == session}
-    return sorted(
-        marked | {pid for pid in inside if name.encode() in _read(Path(f"/proc/{pid}/cmdline"))}
-    )
+    name_of_mark, _, value = mark.partition("=")
+    found: list[int] = []
+    for process in psutil.process_iter():
+        # It may have ended meanwhile, or be another user's
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            in_session = os.getsid(process.pid) == session and name in " ".join(process.cmdline())
+            if in_session or process.environ().get(name_of_mark) == value:
+                found.append(process.pid)
+    return found
 
 
 def end(found: Callable[[], list[int]], patience: float) -> None:
@@ -77,21 +81,3 @@ def undisturbed() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _session(home: Path) -> int:
-    """The session of a process; 0 if it has ended."""
-    fields = _fields(_read(home / "stat"))
-    return int(fields[3]) if fields and fields[0] != b"Z" else 0
-
-
-def _fields(stat: bytes) -> list[bytes]:
-    """STATE PARENT GROUP SESSION … of `PID (NAME) STATE …`, where NAME may hold anything."""
-    return stat.rpartition(b")")[2].split()
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError:  # gone, or another user's
-        return b""
