@@ -15,6 +15,7 @@ the input, so the order does not depend on who works when.
 """
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import apache_beam as beam
@@ -40,7 +41,7 @@ from beam_jobs.embedding.user_sample import ACTIVE_DAYS, SampleUsers, active_sin
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.embedded_vectors import ITEMS, QUERIES, read_items
-from twinspire_core.contracts.model_bundle import Tower
+from twinspire_core.contracts.model_bundle import VECTOR, Tower
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData
 from twinspire_core.storage.parquet_files import count_rows, list_parquet, open_parquet
@@ -95,7 +96,7 @@ def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, int]:
     written_rows.check(ctx.out, written)
     if served:
         _write_served(ctx.out, served)
-    return _summary(ctx.out) | (take_changes(ctx.out) if known else {})
+    return _summary(ctx.out, written) | (take_changes(ctx.out) if known else {})
 
 
 def _write_served(out: str, tower: Tower) -> None:
@@ -121,15 +122,10 @@ def _count_corpus(parts: list[FilePart]) -> int:
     return rows
 
 
-def _summary(out: str) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    dimension = 0
-    for name in (ITEMS, QUERIES):
-        counts[name] = 0
-        for uri in list_parquet(storage.join(out, name)):
-            with open_parquet(uri) as file:
-                counts[name] += file.metadata.num_rows
-                dimension = file.schema_arrow.field("vector").type.list_size
+def _summary(out: str, written: Mapping[str, int]) -> dict[str, int]:
+    counts = {name: written.get(name, 0) for name in (ITEMS, QUERIES)}
+    with open_parquet(list_parquet(storage.join(out, ITEMS))[0]) as file:
+        dimension = file.schema_arrow.field(VECTOR).type.list_size
     console.print(
         f"embed: {counts[ITEMS]:,} items and {counts[QUERIES]:,} users, {dimension} numbers each"
     )

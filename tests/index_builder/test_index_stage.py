@@ -305,20 +305,6 @@ def test_a_target_out_of_reach_ends_in_exact_search():
     )
 
 
-def test_broken_vectors_are_named(tmp_path):
-    vectors = clustered(30)
-    vectors[3, 5] = np.nan
-    with pytest.raises(BadData, match=r"i0000003\b"):
-        index_stage.run(stage(tmp_path, vectors, clustered(3)))
-
-
-def test_broken_queries_are_counted(tmp_path):
-    queries = clustered(30)
-    queries[3, 5], queries[9, 0] = np.nan, np.inf
-    with pytest.raises(BadData, match="2 of 30"):
-        index_stage.run(stage(tmp_path, clustered(30), queries))
-
-
 def test_no_vectors_at_all_are_refused():
     with pytest.raises(BadData, match="there are none"):
         kind_choice.build(np.zeros((0, 4), np.float32), clustered(3, 4), Wanted())
@@ -330,12 +316,6 @@ def test_vectors_of_zeros_are_as_good_as_one_another():
     )
     rows, scores = built.index.search(clustered(3, 8, seed=2), 10)
     assert all(len(set(row)) == 10 for row in rows.tolist()) and not scores.any()
-
-
-def test_ids_found_twice_are_named(tmp_path):
-    ids = [f"i{n}" for n in range(29)] + ["i7"]
-    with pytest.raises(BadData, match=r"more than once: i7\."):
-        index_stage.run(stage(tmp_path, clustered(30), clustered(3), ids))
 
 
 def test_an_empty_corpus_is_told(tmp_path):
