@@ -4,7 +4,7 @@ its name; or why it is good for nothing.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -35,6 +35,14 @@ _CONTEXT_DROPOUT = 0.05
 
 Keys = dict[str, Any]
 """Keys of a feature's table in the pipeline file."""
+
+
+_SIDES: dict[str, Keys] = {
+    "events": {"tower": "query"},
+    "items": {"tower": "item"},
+    "users": {"tower": "query", "from": "users"},
+}
+"""Keys that say which tower a table's features are of, and which table they come from."""
 
 
 class DraftedFeature(NamedTuple):
@@ -71,15 +79,15 @@ def feature_lines(
     for name, keys in _EVERY_PIPELINE.items():
         lines += _feature_table(name, keys)
     names = set(_EVERY_PIPELINE)
-    drafted = list(_of_events(events, used))
+    drafted = list(_features_of("events", events, used))
     for table, rows in snapshots.items():
-        drafted += _of_snapshot(table, rows, own_keys[table])
+        drafted += _features_of(table, rows, {own_keys[table]})
     for feature in drafted:
         name = snake(feature.column)
         if name in names:
             name = f"{feature.table}_{name}"
         names.add(name)
-        keys = {**_side(feature.table), "column": feature.column, **feature.keys}
+        keys = {**_SIDES[feature.table], "column": feature.column, **feature.keys}
         table_lines = _feature_table(name, keys)
         if feature.reason:
             commented = [f"# {line}" for line in table_lines[1:]]
@@ -97,50 +105,27 @@ def feature_lines(
     return lines
 
 
-def _side(table: str) -> Keys:
-    """Keys that say which tower a table's features are of, and which table they come from."""
-    if table == "items":
-        return {"tower": "item"}
-    if table == "users":
-        return {"tower": "query", "from": "users"}
-    return {"tower": "query"}
-
-
 def _feature_table(name: str, keys: Keys) -> list[str]:
     values = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
     return ["", f"[features.{name}]", *values]
 
 
-def _of_events(rows: pl.DataFrame, used: Iterable[str | None]) -> Iterator[DraftedFeature]:
-    """Columns of the events as context features."""
+def _features_of(
+    table: str, rows: pl.DataFrame, used: Collection[str | None]
+) -> Iterator[DraftedFeature]:
+    """Columns of a table as features; those of events are the context of a query."""
     for column in rows.columns:
         if column in used:
             continue
-        keys, reason = _keys(column, rows[column])
-        if is_outcome(column):
+        found = kind(column, rows[column])
+        keys, reason = ({"kind": "category"}, found) if isinstance(found, str) else (found, "")
+        if table == "events" and is_outcome(column):
             reason = "looks like an outcome of the event, not known before it"
-        elif not reason and keys["kind"] != "category":
+        elif table == "events" and not reason and keys["kind"] != "category":
             reason = f"of kind {keys['kind']}; make sure that it is known before the click"
-        yield DraftedFeature("events", column, keys, reason)
-
-
-def _of_snapshot(table: str, rows: pl.DataFrame, key: str) -> Iterator[DraftedFeature]:
-    """Columns of items or users as features."""
-    for column in rows.columns:
-        if column == key:
-            continue
-        keys, reason = _keys(column, rows[column])
-        if not reason and re.search(r"id$", column, re.I):
+        elif table != "events" and not reason and re.search(r"id$", column, re.I):
             reason = "looks like an id"
         yield DraftedFeature(table, column, keys, reason)
-
-
-def _keys(column: str, values: pl.Series) -> tuple[Keys, str]:
-    """Keys of a feature that reads the column, and why it is left out, if it is."""
-    found = kind(column, values)
-    if isinstance(found, str):
-        return {"kind": "category"}, found
-    return found, ""
 
 
 def snake(column: str) -> str:

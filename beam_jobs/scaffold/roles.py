@@ -5,7 +5,7 @@ a sample, by what the columns are called and by what they hold.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import polars as pl
 
@@ -16,19 +16,21 @@ from beam_jobs.scaffold import feature_draft, names
 from beam_jobs.scaffold.names import Role as Role
 from twinspire_core.errors import UsageError
 
-ROLES: tuple[Role, ...] = get_args(Role)
-
 
 class Candidate(NamedTuple):
     """A column that may have a role.
 
     Attributes:
       example: some of its values, for people.
+      strength: how much its name speaks for the role, from 0 to 3.
+      score: how much speaks for it in all.
       form: how its times are written; of times only.
     """
 
     column: str
     example: str
+    strength: int
+    score: float
     form: TimeForm = TimeForm()
 
 
@@ -190,20 +192,8 @@ def key_of(rows: pl.DataFrame, role: Role, ids: pl.Series) -> str | None:
     return best if best is not None and scores[best] >= names.NAMED else None
 
 
-class _Scored(NamedTuple):
-    """A candidate: strength of its name, from 0 to 3, and how much speaks for it in all."""
-
-    candidate: Candidate
-    strength: int
-    score: float
-
-
-def _proposal(role: Role, scored: Sequence[_Scored], sure: bool) -> Proposal:
-    return Proposal(role, tuple(one.candidate for one in scored), sure)
-
-
-def _best_first(scored: list[_Scored]) -> list[_Scored]:
-    return sorted(scored, key=lambda one: -one.score)
+def _best_first(found: list[Candidate]) -> list[Candidate]:
+    return sorted(found, key=lambda one: -one.score)
 
 
 def _example(values: pl.Series) -> str:
@@ -224,19 +214,20 @@ def _times(rows: pl.DataFrame, all_forms: Forms) -> Proposal:
         score = 2.0 * strength + 2 * (not is_number) + 2 * _has_clock(rows[column], forms[0])
         score -= 3 * names.is_other_time(column) + 5 * _is_attribute(rows, column)
         sure_of_form[column] = is_sure(rows[column], forms)
-        scored.append(_Scored(Candidate(column, _example(rows[column]), forms[0]), strength, score))
+        example = _example(rows[column])
+        scored.append(Candidate(column, example, strength, score, forms[0]))
     scored = _best_first(scored)
     if not scored:
         return Proposal("time", (), False)
     best = scored[0]
-    column = best.candidate.column
+    column = best.column
     # A second one that may be meant: not the birthday beside a time of the event.
     rivals = [one for one in scored[1:] if one.score > best.score - 1]
     if names.is_other_time(column):
         rivals = scored[1:]
-    clear = best.strength > 0 or best.candidate.form.unit is None
+    clear = best.strength > 0 or best.form.unit is None
     sure = not rivals and clear and best.score > 0 and sure_of_form[column]
-    return _proposal("time", scored, sure)
+    return Proposal("time", tuple(scored), sure)
 
 
 def _is_attribute(rows: pl.DataFrame, column: str) -> bool:
@@ -282,10 +273,10 @@ def _events(rows: pl.DataFrame) -> Proposal:
         # A column of another name has to hold words for looking and words for taking.
         if strength >= names.CLEAR or (strength and likeness) or likeness == 2:
             score = strength + 3.0 * likeness
-            scored.append(_Scored(Candidate(column, _example(values)), strength, score))
+            scored.append(Candidate(column, _example(values), strength, score))
     scored = _best_first(scored)
     close = len(scored) > 1 and scored[1].score == scored[0].score
-    return _proposal("event", scored, not close)
+    return Proposal("event", tuple(scored), not close)
 
 
 def _ids(rows: pl.DataFrame, forms: Forms, role: Role, taken: Collection[str | None]) -> Proposal:
@@ -300,7 +291,7 @@ def _ids(rows: pl.DataFrame, forms: Forms, role: Role, taken: Collection[str | N
             continue
         score = 3.0 * strength + _looks_like_ids(rows[column], column)
         score -= 3 * (rows[column].dtype == pl.String and bool(forms[column]))
-        scored.append(_Scored(Candidate(column, _example(rows[column])), strength, score))
+        scored.append(Candidate(column, _example(rows[column]), strength, score))
     scored = _best_first(scored)
     if not scored:
         return Proposal(role, (), False)
@@ -310,8 +301,8 @@ def _ids(rows: pl.DataFrame, forms: Forms, role: Role, taken: Collection[str | N
     if not best.strength:
         # The only id that is left: of beers, say, for which there is no list of names.
         rivals = [one for one in scored[1:] if one.score >= _ID_SCORE]
-        return _proposal(role, scored, best.score >= _ID_SCORE and not rivals)
-    return _proposal(role, scored, best.score > 0 and not rivals)
+        return Proposal(role, tuple(scored), best.score >= _ID_SCORE and not rivals)
+    return Proposal(role, tuple(scored), best.score > 0 and not rivals)
 
 
 def _can_be_id(values: pl.Series) -> bool:
@@ -344,9 +335,9 @@ def _looks_like_ids(values: pl.Series, column: str) -> float:
     return score
 
 
-def _same(rows: pl.DataFrame, one: _Scored, other: _Scored) -> bool:
+def _same(rows: pl.DataFrame, one: Candidate, other: Candidate) -> bool:
     """Whether two columns tell the same rows apart, as an id and a name do."""
-    a, b = one.candidate.column, other.candidate.column
+    a, b = one.column, other.column
     pairs = rows.select(a, b).n_unique()
     return bool(
         rows[a].n_unique() >= _TOLD_APART * pairs and rows[b].n_unique() >= _TOLD_APART * pairs
