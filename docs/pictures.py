@@ -1,11 +1,14 @@
 """Takes the pictures of README and guide, `docs/pictures/`, with headless Chromium.
 
-    python docs/pictures.py PIPELINE_FILE [USER]
+    make demo
+    python docs/pictures.py pipelines/groceries.toml [USER]
 
-They show the report of the live version, and the inspector with the list of one of its users.
+They show the report of the live version, the inspector with the list of one of its users, and the
+runs of the demo in its Airflow.
 """
 
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,7 +20,10 @@ from pathlib import Path
 
 import httpx
 from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
 
+from examples.grocery_demo.__main__ import HOME, PIPELINES
+from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
 from twinspire_core.config import pipeline as pipelines
 from twinspire_core.contracts.artifact_files import REPORT
@@ -25,34 +31,62 @@ from twinspire_core.contracts.artifact_files import REPORT
 PICTURES = Path(__file__).parent / "pictures"
 WIDTH = 1280
 COLOURS = 128  # of a picture: text and lines need no more, and files stay small
-_CHROMIUM = ("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
 _STARTS_IN = 120  # seconds
 
 
 def main(file: str, user: str | None = None) -> None:
-    """Takes both pictures."""
+    """Takes all pictures."""
     pipeline = pipelines.load(Path(file))
-    registry = Registry(pipeline.registry.root, pipeline.name)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        _take_report(browser, Registry(pipeline.registry.root, pipeline.name))
+        _take_inspector(browser, file, user)
+        _take_airflow(browser, pipeline.name)
+        browser.close()
+
+
+def _take_report(browser: Browser, registry: Registry) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / REPORT
         report.write_bytes(registry.read(registry.find(), REPORT))
-        take(report.as_uri(), "report", height=1080)
+        take(_page(browser, report.as_uri(), height=1080), "report")
+
+
+def _take_inspector(browser: Browser, file: str, user: str | None) -> None:
     with serving(file) as address:
         if user is None:
             found = re.search(r"\?user=([^\"&]+)", httpx.get(address).text)
             assert found, "the version carries users"
             user = found[1]
-        take(f"{address}/?user={user}&k=8", "inspector", height=960)
+        take(_page(browser, f"{address}/?user={user}&k=8", height=960), "inspector")
 
 
-def take(address: str, name: str, height: int) -> None:
+def _take_airflow(browser: Browser, dag: str) -> None:
+    with LocalAirflow(HOME, PIPELINES, schedule=False) as airflow:
+        airflow.wait_until_healthy()
+        page = _page(browser, f"{airflow.url}/dags/{dag}", height=800)
+        page.set_default_timeout(_STARTS_IN * 1000)
+        page.fill("input[name=username]", airflow.user)
+        page.fill("input[name=password]", airflow.password)
+        page.click("button[type=submit]")
+        page.get_by_text("publish", exact=True).first.wait_for()
+        page.wait_for_load_state("networkidle")
+        take(page, "airflow")
+
+
+def _page(browser: Browser, address: str, height: int) -> Page:
+    page = browser.new_page(viewport={"width": WIDTH, "height": height})
+    page.goto(address)
+    return page
+
+
+def take(page: Page, name: str) -> None:
     """Takes a picture of what is seen of a page without scrolling."""
     PICTURES.mkdir(exist_ok=True)
     picture = PICTURES / f"{name}.png"
-    with tempfile.TemporaryDirectory() as profile:
-        options = (f"--user-data-dir={profile}", f"--window-size={WIDTH},{height}")
-        command = [*_CHROMIUM, *options, f"--screenshot={picture}", address]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+    page.screenshot(path=picture)
     Image.open(picture).convert("RGB").quantize(COLOURS).save(picture, optimize=True)
     print(f"{picture}: {picture.stat().st_size / 1000:.0f} KB")
 
