@@ -290,7 +290,7 @@ def _parameter_default(parameter: Any) -> str:
     if parameter.required:
         return "" if parameter.param_type_name == "argument" else "required"
     value = parameter.default
-    return f"{value}" if value not in (None, False, True, "", (), []) else ""
+    return f"default: {value}" if value not in (None, False, True, "", (), []) else ""
 
 
 PAGES = {"pipeline-file.md": pipeline_file, "commands.md": commands}
