@@ -260,7 +260,7 @@ def _command(command: Any, shared: Container[str]) -> str:
     )
     lines = [f"\n### `twinspire {command.name}`\n", _prose_of(command.help)]
     if entries:
-        lines += ["", *own, *([f"- {also}"] if also else [])]
+        lines += ["", *([f"- {also}"] if also else []), *own]
     return "\n".join(lines)
 
 

@@ -43,17 +43,17 @@ if TYPE_CHECKING:
 
 
 UserColumn = Annotated[
-    str | None, typer.Option("--user", metavar="COLUMN", help="Of the events: who.")
+    str | None, typer.Option("--user", metavar="COLUMN", help="Column of the user.")
 ]
 ItemColumn = Annotated[
-    str | None, typer.Option("--item", metavar="COLUMN", help="Of the events: what.")
+    str | None, typer.Option("--item", metavar="COLUMN", help="Column of the item.")
 ]
 TimeColumn = Annotated[
-    str | None, typer.Option("--time", metavar="COLUMN", help="Of the events: when.")
+    str | None, typer.Option("--time", metavar="COLUMN", help="Column of the time.")
 ]
 EventColumn = Annotated[
     str | None,
-    typer.Option("--event", metavar="COLUMN", help="Of the events: the type; none: there is none."),
+    typer.Option("--event", metavar="COLUMN", help="Column of the event's type; none: there is none."),
 ]
 
 
@@ -88,24 +88,23 @@ def partition(
         str, typer.Option("--out", metavar="FOLDER", help="A day's folder, with {date} in it.")
     ],
     time: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The time that tells a row's day.")
+        str | None, typer.Option(metavar="COLUMN", help="Column of the time that says a row's day.")
     ] = None,
     snapshot: Annotated[
-        str | None, typer.Option(metavar="DATE", help="All rows to one day: items, users.")
+        str | None,
+        typer.Option(metavar="DATE", help="Write all rows to this day: a table of items or users."),
     ] = None,
     time_unit: Annotated[
-        str | None, typer.Option(metavar="s|ms|us", help="Of a time that is a number.")
+        str | None, typer.Option(metavar="s|ms|us", help="Unit of times that are numbers.")
     ] = None,
     time_format: Annotated[
         str | None,
         typer.Option(
             metavar="FORMAT",
-            help="Of a time that is neither ISO 8601 nor a number: '%d.%m.%Y %H:%M:%S'.",
+            help="Format of other times, such as '%d.%m.%Y %H:%M:%S'.",
         ),
     ] = None,
-    time_zone: Annotated[
-        str, typer.Option(metavar="ZONE", help="Whose calendar days are meant.")
-    ] = "UTC",
+    time_zone: Annotated[str, typer.Option(metavar="ZONE", help="Time zone of the days.")] = "UTC",
     first: Annotated[
         str | None, typer.Option("--from", metavar="DATE", help="Leave earlier days out.")
     ] = None,
@@ -117,16 +116,17 @@ def partition(
     ] = None,
     file_format: Annotated[
         Literal["auto", "parquet", "jsonl", "csv"],
-        typer.Option("--format", help="By the file's ending: auto."),
+        typer.Option("--format", help="auto: by the file's ending."),
     ] = "auto",
-    delimiter: Annotated[str | None, typer.Option(help="Of CSV.")] = None,
+    delimiter: Annotated[str | None, typer.Option(help="CSV: what stands between columns.")] = None,
     columns: Annotated[
-        str | None, typer.Option(metavar="A,B,…", help="Names, for CSV without a header line.")
+        str | None,
+        typer.Option(metavar="A,B,…", help="CSV without a header line: its columns' names."),
     ] = None,
-    encoding: Annotated[str, typer.Option(help="Of CSV: cp1252, latin-1, utf-16.")] = "utf-8",
+    encoding: Annotated[str, typer.Option(help="CSV: cp1252, latin-1, utf-16.")] = "utf-8",
     text: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN", help="Of CSV: text, though all its values are numbers."),
+        typer.Option(metavar="COLUMN", help="CSV: keep this column's numbers as text."),
     ] = None,
     done_marker: Annotated[
         str | None, typer.Option(metavar="NAME", help="An empty file written last.")
@@ -136,7 +136,7 @@ def partition(
     ] = None,
     replace: Annotated[
         bool,
-        typer.Option("--replace", help="Also where rows that lie there already would be lost."),
+        typer.Option("--replace", help="Replace days even if they lose rows."),
     ] = False,
     as_json: JsonLine = False,
 ) -> None:
@@ -232,9 +232,7 @@ def init(
     items: Annotated[Path | None, typer.Option(help="A file or folder of items.")] = None,
     users: Annotated[Path | None, typer.Option(help="A file or folder of users.")] = None,
     name: Annotated[str, typer.Option(help="Name of the recommender.")] = "recommender",
-    time_zone: Annotated[
-        str, typer.Option(metavar="ZONE", help="Whose calendar days are meant.")
-    ] = "UTC",
+    time_zone: Annotated[str, typer.Option(metavar="ZONE", help="Time zone of the days.")] = "UTC",
     to: Annotated[
         Path | None,
         typer.Option("--out", metavar="FILE", help="Write here; else to standard output."),

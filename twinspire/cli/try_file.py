@@ -56,14 +56,16 @@ def try_(
         list[Path],
         typer.Argument(metavar="FILE…", help="Events: CSV, Parquet or JSON Lines; .gz is read."),
     ],
-    items: Annotated[Path | None, typer.Option(metavar="FILE", help="Of items.")] = None,
-    users: Annotated[Path | None, typer.Option(metavar="FILE", help="Of users.")] = None,
+    items: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Items, if there is a table of them.")
+    ] = None,
+    users: Annotated[Path | None, typer.Option(metavar="FILE", help="Users, likewise.")] = None,
     name: Annotated[
-        str | None, typer.Option(help="Of the recommender; the first file's by default.")
+        str | None, typer.Option(help="The recommender's name; by default the first file's.")
     ] = None,
     to: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FOLDER", help="Where all of it goes; ./NAME by default."),
+        typer.Option("--out", metavar="FOLDER", help="Where everything goes; by default ./NAME."),
     ] = None,
     user: UserColumn = None,
     item: ItemColumn = None,
@@ -71,20 +73,25 @@ def try_(
     event: EventColumn = None,
     time_zone: Annotated[
         str | None,
-        typer.Option(metavar="ZONE", help="Whose calendar days are meant; UTC if nobody is asked."),
+        typer.Option(metavar="ZONE", help="Time zone of the days; UTC if nobody is asked."),
     ] = None,
     time_format: Annotated[
         str | None,
-        typer.Option(metavar="FORMAT", help="Of times that are text, as %d.%m.%Y %H:%M:%S."),
+        typer.Option(
+            metavar="FORMAT", help="Format of times that are text, such as %d.%m.%Y %H:%M:%S."
+        ),
     ] = None,
-    delimiter: Annotated[str | None, typer.Option(help="Of CSV; by its first line.")] = None,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(help="CSV: what stands between columns; by default from the first line."),
+    ] = None,
     encoding: Annotated[
-        str | None, typer.Option(help="Of CSV; cp1252 where the text is not UTF-8.")
+        str | None, typer.Option(help="CSV: by default UTF-8, else cp1252.")
     ] = None,
-    days: Annotated[int, typer.Option(min=1, help="Run so many of the last days.")] = 3,
+    days: Annotated[int, typer.Option(min=1, help="How many of the last days to run.")] = 3,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Of the server; by default 8000, or a free one."),
+        typer.Option(min=0, max=65535, help="The server's port; by default 8000, or a free one."),
     ] = None,
     serves: Annotated[
         bool, typer.Option("--serve/--no-serve", help="Whether to serve in the end.")
