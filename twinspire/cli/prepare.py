@@ -53,7 +53,9 @@ TimeColumn = Annotated[
 ]
 EventColumn = Annotated[
     str | None,
-    typer.Option("--event", metavar="COLUMN", help="Column of the event's type; none: there is none."),
+    typer.Option(
+        "--event", metavar="COLUMN", help="Column of the event's type; none: there is none."
+    ),
 ]
 
 
