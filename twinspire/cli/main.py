@@ -71,6 +71,8 @@ Python's 700 are few.
 
 REMOVED = {
     "day": "`twinspire open-day`, `await-turn`, `close-day` or `which-day`",
+    "backfill --wait": "the command without it; Airflow's page shows the days, `twinspire status` their"
+    " ends",
     "evaluate --slices": "`--json`, which holds the measures of slices",
     "recommend --explore": "leave it out; no place of a list is kept for items without events",
     "recommend --no-explore": "leave it out; no place of a list is kept for items without events",
