@@ -11,12 +11,12 @@ from stage_tasks import stage, task_defaults
 
 MONITOR = """### Is what is live well?
 
-Every hour `twinspire monitor` asks the live version, or the server at `monitor.server`, as users do. A
-red run has told somebody by `notify.command`; its log has the reasons. It changes nothing.
+Every hour `twinspire status PIPELINE --check` opens the live version. A red run has called
+`notify.command`; its log has the reasons. It changes nothing. Prometheus watches the servers.
 
-- **5** red: the live version is too old or too slow, its server does not answer or stays behind, or
-  somebody gets no good list. Reasons name the limit of `[monitor]`. `twinspire status PIPELINE` says
-  what became of the days; `twinspire rollback PIPELINE` brings back the version before.
+- **5** red: the live version is older than `registry.max_age`, or its lists are empty or the same for
+  most users. `twinspire status PIPELINE` says what became of the days; `twinspire rollback PIPELINE`
+  brings back the version before.
 - **2** red: the pipeline file is wrong.
 - **75** tried again: the registry's store does not answer.
 - **99** skipped: nothing is live yet.
@@ -31,14 +31,14 @@ PIPELINE`.
 
 
 COMMANDS = {  # off the full hour, when everything else begins
-    "monitor": ("7 * * * *", "", MONITOR),
-    "prune": ("23 5 * * 1", "--yes", PRUNE),
+    "monitor": ("7 * * * *", "status", "--check", MONITOR),
+    "prune": ("23 5 * * 1", "prune", "--yes", PRUNE),
 }
 
 
 def upkeep(recommender: Recommender, name: str) -> DAG:
-    """A DAG of one command, which is named after it."""
-    cron, options, about = COMMANDS[name]
+    """A DAG of one command, after which its task is named."""
+    cron, command, options, about = COMMANDS[name]
     with DAG(
         f"{recommender.name}.{name}",
         schedule=CronTriggerTimetable(cron, recommender.zone),
@@ -48,7 +48,7 @@ def upkeep(recommender: Recommender, name: str) -> DAG:
         tags=["twinspire", "upkeep"],
         default_args=task_defaults(recommender),
     ) as made:
-        stage(name, recommender, options)
+        stage(command, recommender, options)
     return made
 
 

@@ -39,7 +39,7 @@ from twinspire_core.storage import parquet_files
 from twinspire_core.version import __version__
 
 # Tables of the pipeline file that say where, not what
-_PLACES = {"pipeline", "source", "registry", "notify", "monitor", "beam"}
+_PLACES = {"pipeline", "source", "registry", "notify", "beam"}
 _LIBRARIES = ("tensorflow", "tensorflow-transform", "apache-beam", "scann", "numpy", "pyarrow")
 
 

@@ -59,7 +59,7 @@ class GateRefused(TwinspireError):
 
 
 class Unwell(TwinspireError):
-    """Look at what is live: it is old, slow, or lists what it should not."""
+    """Look at the live version: it is too old, or its lists are empty or all the same."""
 
     exit_code = 5
 

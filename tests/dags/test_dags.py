@@ -139,7 +139,7 @@ def test_days_go_in_order_without_depending_on_the_run_before(bag):
 
 def test_every_dag_says_who_owns_it_and_what_to_do_when_it_is_red(bag):
     codes = {kind.exit_code for kind in errors.TwinspireError.__subclasses__()}
-    codes -= {errors.Unwell.exit_code}  # of the monitor, which no run of a day is
+    codes -= {errors.Unwell.exit_code}  # of `status --check`, which no run of a day is
     for dag in daily(bag).values():
         assert dag.owner not in ("", "airflow")
         assert {"twinspire", "recommender"} <= dag.tags

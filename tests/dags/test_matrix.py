@@ -57,9 +57,9 @@ RUNS = {
 every_run = pytest.mark.parametrize("name", RUNS)
 
 
-def monitored():
+def with_server():
     """A table of a pipeline file: where its server is."""
-    return f'\n[monitor]\nserver = "http://127.0.0.1:{free_port()}"\n'
+    return f'\n[registry]\nserver = "http://127.0.0.1:{free_port()}"\n'
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +74,7 @@ def by_hand(tmp_path_factory, logs_of, pipeline_of):
     alone, begun = root / "alone/shop.toml", root / "begun/shop.toml"
     alone.parent.mkdir()
     text = pipeline_of("shop", ZONE, root / "logs").replace("retries = 2", "retries = 1")
-    alone.write_text(f"{text}{monitored()}")
+    alone.write_text(f"{text}{with_server()}")
 
     def run(*options, check=0, file=alone):
         twinspire("run", str(file), *map(str, options), check=check)
@@ -82,11 +82,11 @@ def by_hand(tmp_path_factory, logs_of, pipeline_of):
     run("--date", DONE)
     strict = alone.with_name("strict.toml")
     text = text.replace('name = "shop"', 'name = "strict"')
-    strict.write_text(f"{text}{monitored()}")
+    strict.write_text(f"{text}{with_server()}")
     run("--date", DONE, file=strict)
     # What nobody can reach: each later version is refused.
     text = text.replace("[gate]\n", '[gate]\nfloors = { "recall@10" = 1.0 }\n')
-    strict.write_text(f"{text}{monitored()}")
+    strict.write_text(f"{text}{with_server()}")
     shutil.copytree(alone.parent, begun.parent)
     for stage in ("features", "train"):
         twinspire(stage, str(begun), "--date", str(PARTLY))
@@ -244,8 +244,8 @@ def test_an_old_day_begun_late_does_not_wait_for_those_that_wait_for_it(rest, ru
 
 @contextlib.contextmanager
 def server_of(file):
-    """Serves what is live where `monitor.server` says, which is yielded."""
-    place = load(file).monitor.server
+    """Serves what is live where `registry.server` says, which is yielded."""
+    place = load(file).registry.server
     port = place.rpartition(":")[2]
     line = [sys.executable, "-m", "twinspire", "serve", file, "--port", port]
     process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL)

@@ -69,8 +69,7 @@ def home(tmp_path_factory, logs_of, pipeline_of, towers):  # noqa: F811
     text = pipeline_of("prompt", ZONE, root / "logs")
     header = f'[pipeline]\nwork_root = "{root}/work"\ndeadline = "1s"\n'
     text = text.replace("[pipeline]\n", header) + notify(root / "told")
-    text += f'[registry]\nroot = "{root}/registry"\nkeep_versions = 1\nkeep_days = 1\n'
-    text += f'[monitor]\nserver = "{SERVER}"\n'
+    text += f'[registry]\nroot = "{root}/registry"\nkeep_versions = 1\nkeep_days = 1\nserver = "{SERVER}"\n'
     (root / "pipelines").mkdir()
     (root / "pipelines/prompt.toml").write_text(text)
     watch(root, "99999d")
@@ -80,9 +79,9 @@ def home(tmp_path_factory, logs_of, pipeline_of, towers):  # noqa: F811
 
 def watch(root, max_age):
     """Writes the file of `circle`, whose live version may be so old."""
-    limits = f'[monitor]\nmax_age = "{max_age}"\nmax_latency_ms = 60_000\n'
-    text = circle.PIPELINE.replace('root = "registry"', f'root = "{root}/circles"')
-    (root / "pipelines/circle.toml").write_text(text + notify(root / "told-circle") + limits)
+    registry = f'root = "{root}/circles", max_age = "{max_age}"'
+    text = circle.PIPELINE.replace('root = "registry"', registry)
+    (root / "pipelines/circle.toml").write_text(text + notify(root / "told-circle"))
 
 
 class Packets:
@@ -223,20 +222,20 @@ def test_the_page_of_a_task_that_published_has_a_button_for_the_report(airflow, 
         page.screenshot(path=home / "page.png")
 
 
-def test_what_is_live_is_asked_and_somebody_is_told_once_it_is_too_old(airflow, home):
+def test_what_is_live_is_checked_and_somebody_is_told_once_it_is_too_old(airflow, home):
     rest = airflow.rest
     run = run_upkeep(rest, "circle.monitor")
-    told = rest.result("circle.monitor", run["dag_run_id"], "monitor")
-    assert (run["state"], told["status"], told["lists"]) == ("success", "well", 25)
+    told = rest.result("circle.monitor", run["dag_run_id"], "status")
+    assert (run["state"], told["status"], len(told["checks"])) == ("success", "well", 2)
     assert not (home / "told-circle").exists()
 
     watch(home, "1d")
     run = run_upkeep(rest, "circle.monitor")
-    task = rest.tasks("circle.monitor", run["dag_run_id"])["monitor"]
+    task = rest.tasks("circle.monitor", run["dag_run_id"])["status"]
     assert (run["state"], task["try_number"]) == ("failed", 1)
     # By the command, and not once more by Airflow
     [told] = lines(home / "told-circle")
-    assert told["event"] == "unwell" and "monitor.max_age" in told["reason"]
+    assert told["event"] == "unwell" and "registry.max_age" in told["reason"]
 
 
 def test_old_versions_go(airflow, home, days):

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from index_builder.registry.registry import Registry
 from twinspire.cli.options import (
     Date,
     Force,
@@ -26,11 +27,11 @@ from twinspire.cli.options import (
 from twinspire.runs import live_catalogue, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import STAGES
-from twinspire.runs.version_addresses import addresses_of
+from twinspire_core import storage
 from twinspire_core.blocked_imports import never_import
-from twinspire_core.errors import (
-    GateRefused,
-)
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.artifact_files import REPORT
+from twinspire_core.errors import GateRefused
 
 
 def features(
@@ -171,6 +172,22 @@ def _tell_version(result: dict[str, Any]) -> None:
     for note in result.get("notes", []):
         say(f"{result['day']} gate: {note}")
     say(f"{result['version']} is {'' if result['live'] else 'published, and not '}live.")
+
+
+def addresses_of(pipeline: Pipeline, version: str) -> dict[str, str]:
+    """The `folder` of a version's files, and the `report` where a browser finds it.
+
+    Without a server, a report on this machine's disk has no address: a page that came over HTTP, as
+    Airflow's do, may not lead to a file.
+    """
+    registry = Registry(pipeline.registry.root, pipeline.name)
+    addresses = {"folder": registry.folder(version)}
+    report = registry.place(version, REPORT)
+    if server := pipeline.registry.server:
+        addresses["report"] = f"{server.rstrip('/')}/report?version={version}"
+    elif storage.is_remote(report):
+        addresses["report"] = f"https://storage.cloud.google.com/{report.removeprefix('gs://')}"
+    return addresses
 
 
 @contextmanager

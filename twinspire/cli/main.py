@@ -17,7 +17,6 @@ from twinspire.cli import (
     evaluation,
     forget,
     list_versions,
-    monitor,
     notify,
     prepare,
     run_days,
@@ -37,7 +36,7 @@ from twinspire_core.version import __version__
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start": (try_file.try_, prepare.partition, prepare.init, prepare.validate, prepare.doctor),
     "Every day": (run_days.run, show_days.status, backfill.backfill, daily.refresh, notify.notify),
-    "Read": (ask.recommend, ask.similar, serve.serve, monitor.monitor, evaluation.evaluate),
+    "Read": (ask.recommend, ask.similar, serve.serve, evaluation.evaluate),
     "Versions": (
         list_versions.versions,
         show_version.show,
@@ -73,6 +72,7 @@ REMOVED = {
     "day": "`twinspire open-day`, `await-turn`, `close-day` or `which-day`",
     "backfill --wait": "the command without it; Airflow's page shows the days, `twinspire status` their"
     " ends",
+    "monitor": "`twinspire status PIPELINE --check`",
     "evaluate --slices": "`--json`, which holds the measures of slices",
     "recommend --explore": "leave it out; no place of a list is kept for items without events",
     "recommend --no-explore": "leave it out; no place of a list is kept for items without events",
@@ -80,7 +80,7 @@ REMOVED = {
 }
 """Commands that there were, and options as `evaluate --slices`: what to do instead."""
 
-_READERS = {"recommend", "similar", "serve", "monitor"}
+_READERS = {"recommend", "similar", "serve"}
 """Commands that need no pandas, which Arrow would load."""
 
 app = typer.Typer(

@@ -1,4 +1,4 @@
-"""What has become of each day, and what to type next."""
+"""What has become of each day, whether the live version is well, and what to type next."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,20 +7,25 @@ from typing import Annotated, Any
 
 import typer
 
+from index_builder.registry.version_log import version_date
 from twinspire.cli.options import (
     AsJson,
     PipelineFile,
     console,
+    end_with_json,
+    json_on_error,
     open_pipeline,
     parse_date,
     print_json,
+    say,
 )
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire.runs.day_status import UNDER_WAY, DayStatus, day_statuses
+from twinspire.runs.notifications import notify
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.display.table import Cell, Style, Table
-from twinspire_core.errors import UsageError
+from twinspire_core.errors import Unwell, UsageError
 from twinspire_core.messages import format_message
 from twinspire_core.terminal import doing, out
 
@@ -53,6 +58,13 @@ def status(
         str | None,
         typer.Option("--to", metavar="DATE", help="Last day; by default the newest of all."),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Check the live version instead: its age (registry.max_age), and its lists.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the days: published, refused, stale, missing, failed, with what helps and what they
@@ -61,7 +73,18 @@ def status(
     A day is *stale* if it would come out otherwise now: its logs or the pipeline file have changed,
     late events have come, or an earlier day has been filled in. It is *missing* if it has logs and
     was never run.
+
+    With --check it opens the live version and asks for lists: none may be empty, and at most half of
+    the users may get the same one. If something is wrong it runs notify.command. It asks no server,
+    and writes nothing. As with other commands, a JSON line comes last in a pipe.
+
+    Exit codes: 5 --check finds something wrong, 99 --check finds nothing live yet.
     """
+    if check:
+        if first or last:
+            raise UsageError("--check is about the live version alone: leave --from and --to out.")
+        _check(pipeline, as_json)
+        return
     p = open_pipeline(pipeline)
     start = parse_date(first) if first else None
     end = parse_date(last) if last else None
@@ -94,6 +117,26 @@ def status(
         f" {format_message('twinspire prune PIPELINE')}",
         soft_wrap=True,
     )
+
+
+def _check(file: str, as_json: bool) -> None:
+    with json_on_error("status", as_json) as known:
+        p = open_pipeline(file)
+        with doing("checking the live version"):
+            from twinspire.runs.live_check import check_live, live_version
+
+            known["version"] = live = live_version(p)
+            checks = check_live(p, live)
+        known["checks"] = [{"passed": not one.remedy, "text": one.text} for one in checks]
+        for one in checks:
+            if not one.remedy:
+                say(f"Well: {one.text}.")
+        if reason := "\n".join(f"{one.text}. {one.remedy}" for one in checks if one.remedy):
+            code, again = Unwell.exit_code, "twinspire status PIPELINE --check"
+            day = version_date(live)
+            notify(p, "unwell", day, reason, stage="status", exit_code=code, command=again)
+            raise Unwell(reason)
+        end_with_json({**known, "status": "well"}, as_json)
 
 
 def needing_attention(pipeline: Pipeline, day: date) -> list[dict[str, Any]]:

@@ -36,7 +36,6 @@ from twinspire_core.config.tables.deployment import (
     BeamConfig,
     IndexConfig,
     ListsConfig,
-    MonitorConfig,
     NotifyConfig,
     PipelineConfig,
     RegistryConfig,
@@ -89,10 +88,6 @@ class Pipeline(Strict):
     notify: NotifyConfig = Field(
         default_factory=NotifyConfig,
         description="Who is told when a day needs somebody.",
-    )
-    monitor: MonitorConfig = Field(
-        default_factory=MonitorConfig,
-        description="What is asked of what is live, and what that must reach.",
     )
     beam: BeamConfig = Field(default_factory=BeamConfig, description="Runner.")
 

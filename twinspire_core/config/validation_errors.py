@@ -27,6 +27,10 @@ _TYPES = {
 
 REMOVED = {
     "lists.exploration": "leave it out: no place of a list is kept for items without events",
+    "monitor": (
+        "set registry.max_age and registry.server instead; Prometheus measures servers, and"
+        " `twinspire status PIPELINE --check` the live version"
+    ),
     "evaluation.als": "leave it out; `python -m benchmarks.quality` compares with factorisation",
     "train.negatives.memory": "leave it out, or set train.negatives.uniform",
     "train.negatives.memory_after": "leave it out",

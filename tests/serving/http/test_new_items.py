@@ -16,8 +16,6 @@ from serving.version import version_updates
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import FAST, ready, running, shop, until
 from twinspire.cli.main import app
-from twinspire.monitor.check import check
-from twinspire_core.config.pipeline import load
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
@@ -249,14 +247,3 @@ def test_answers_are_whole_while_the_catalogue_grows(client):
         thread.join()
     assert not problems, problems[:3]
     assert len(ask(client, "trending", 60)) == 37
-
-
-def test_the_monitor_takes_new_items_for_items(client, home):
-    send(client, "new", 60)
-    until(lambda: ask(client, None, 1) == ["new"])
-    limits = f'[monitor]\nserver = "{client.base_url}"\nmax_latency_ms = 60_000\n[features]'
-    (home / "watched.toml").write_text(circle.PIPELINE.replace("[features]", limits))
-    now = datetime.fromisoformat(DAY).replace(tzinfo=UTC) + timedelta(hours=16)
-    problems = check(load(home / "watched.toml"), now=now).problems
-    # The lists of this mix are all alike, and it says so: it has looked at them.
-    assert len(problems) == 1 and "got the same one" in problems[0]

@@ -26,10 +26,7 @@ def test_sketches_in_cycles_are_gone_before_their_library_looks_for_them():
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(
-    "typed",
-    [["day", "shop", "--close"], ["evaluate", "shop", "--slices"], ["serve", "x", "--max-rate=5"]],
-)
+@pytest.mark.parametrize("typed", [one.split() for one in main.REMOVED])
 def test_what_was_removed_says_what_to_do_instead(typed, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["twinspire", *typed])
     with pytest.raises(SystemExit) as ended:

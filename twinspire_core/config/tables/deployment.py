@@ -1,5 +1,5 @@
 """The tables that say where the stages run, and where versions go: `pipeline`, `index`, `registry`,
-`serving`, `lists`, `notify`, `monitor`, `beam`.
+`serving`, `lists`, `notify`, `beam`.
 """
 
 from datetime import timedelta
@@ -71,6 +71,20 @@ class RegistryConfig(Strict):
     keep_versions: int = Field(14, ge=1, description="Versions kept by `prune`.")
     keep_days: int = Field(
         30, ge=1, description="Days kept by `prune`, back from the newest that was run."
+    )
+    max_age: Duration = Field(
+        timedelta(days=2),
+        description=(
+            "`twinspire status --check` fails when the day of the live version ended longer ago."
+        ),
+    )
+    server: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+",
+        description=(
+            "Address of a server of this recommender, `https://recommend.example.com`: Airflow's runs"
+            " link to the report that it shows."
+        ),
     )
 
 
@@ -157,37 +171,11 @@ class NotifyConfig(Strict):
         None,
         description=(
             "A shell command, run when a day fails, is refused, has late or missing logs, or leaves"
-            " a gap, and when the monitor finds that what is live is not well. Its standard input is"
-            " a JSON object: `event`, `pipeline`, `day`, `stage`,"
-            " `exit_code`, `reason`, `command`. Secrets belong in its environment."
+            " a gap, and when `status --check` finds something wrong. Its standard input is a JSON"
+            " object: `event`, `pipeline`, `day`, `stage`, `exit_code`, `reason`, `command`. Secrets"
+            " belong in its environment."
         ),
     )
     timeout: Duration = Field(
         timedelta(seconds=30), description="It is ended after this long. It never stops a day."
     )
-
-
-class MonitorConfig(Strict):
-    """What `twinspire monitor` asks, and what it alerts at."""
-
-    server: str | None = Field(
-        None,
-        pattern=r"^https?://[^\s/]+",
-        description=(
-            "Address of the server that is asked, `https://recommend.example.com`; its token is"
-            " `TWINSPIRE_TOKEN` of the environment. Airflow's runs link to the report that it shows."
-            " Without it the live version is opened and asked where the command runs."
-        ),
-    )
-    max_age: Duration = Field(
-        timedelta(days=2), description="Since the end of the day of the live version."
-    )
-    max_latency_ms: float = Field(
-        200, gt=0, description="Milliseconds within which half of the lists are there."
-    )
-    users: int = Field(
-        20,
-        ge=1,
-        description="So many stored users are asked for, and as many with a made-up history.",
-    )
-    timeout: Duration = Field(timedelta(seconds=30), description="What one answer may take.")

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from twinspire.runs.version_addresses import addresses_of
-from twinspire_core.config.tables.deployment import MonitorConfig
+from twinspire.cli.daily import addresses_of
+from twinspire_core.config.tables.deployment import RegistryConfig
 
 
 @pytest.mark.parametrize(
@@ -18,9 +18,7 @@ from twinspire_core.config.tables.deployment import MonitorConfig
     ],
 )
 def test_a_server_shows_the_report_else_the_bucket_does(root, server, report):
-    pipeline = SimpleNamespace(
-        name="shop", registry=SimpleNamespace(root=root), monitor=MonitorConfig(server=server)
-    )
+    pipeline = SimpleNamespace(name="shop", registry=RegistryConfig(root=root, server=server))
     found = addresses_of(pipeline, "v1")
     assert found["folder"] == f"{root}/shop/versions/v1"
     assert found.get("report") == report

@@ -1,0 +1,118 @@
+"""Whether the live version is well: young enough, and with a list of their own for its users.
+
+It opens the version from the registry and asks no server: latency and errors are Prometheus's.
+docs/decisions/0068-notifications.md
+"""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from datetime import time as clock
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from index_builder.registry.registry import Registry
+from index_builder.registry.version_log import version_date
+from serving.answers.recommend import recommend
+from serving.version.loaded_version import Version
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.errors import BadData, NothingToDo, UsageError
+
+_USERS = 20
+_ITEMS = 10
+_HISTORY = 5
+_FEWEST = 6
+"""Fewer users may well have the same list."""
+_ROLL_BACK = "Go back to the version before: twinspire rollback PIPELINE"
+
+
+class Check(NamedTuple):
+    """One thing that was checked.
+
+    Attributes:
+      text: what, its value and its limit.
+      remedy: what to do; empty where the check passed.
+    """
+
+    text: str
+    remedy: str = ""
+
+
+def live_version(pipeline: Pipeline) -> str:
+    """The version that is live.
+
+    Raises:
+      NothingToDo: none is.
+    """
+    live = Registry(pipeline.registry.root, pipeline.name).live()
+    if live is None:
+        raise NothingToDo(
+            f"No version of {pipeline.name} is live yet. Make one: twinspire run PIPELINE"
+        )
+    return live
+
+
+def check_live(pipeline: Pipeline, live: str, now: datetime | None = None) -> list[Check]:
+    """Checks the live version; writes nothing.
+
+    Args:
+      pipeline: with the limit, `registry.max_age`.
+      live: the version's id.
+      now: by default the present.
+    """
+    age = _check_age(pipeline, live, now or datetime.now(UTC))
+    try:
+        version = Version.open(pipeline, live)
+        return [age, *_check_lists(version)]
+    except (BadData, UsageError) as error:
+        return [age, Check(f"{live} must open and give lists; it does not: {error}", _ROLL_BACK)]
+
+
+def _check_age(pipeline: Pipeline, live: str, now: datetime) -> Check:
+    day = version_date(live)
+    age = now - datetime.combine(day + timedelta(days=1), clock(), pipeline.zone)
+    most = pipeline.registry.max_age
+    text = (
+        f"The day of the live version {live} ended {_hours(age)} ago; at most {_hours(most)}"
+        " are allowed (registry.max_age)"
+    )
+    return Check(
+        text, "See what became of the days since: twinspire status PIPELINE" if age > most else ""
+    )
+
+
+def _hours(time: timedelta) -> str:
+    return f"{time / timedelta(hours=1):,.0f} h"
+
+
+def _check_lists(version: Version) -> list[Check]:
+    """Checks the lists of the same few users each time, and of somebody of whom nothing is known."""
+    users = _sample(version)
+    answer = recommend(version, [*users, {}], _ITEMS)
+    counts = answer.counts.tolist()
+    empty = counts.count(0)
+    checks = [
+        Check(f"{empty} of {len(counts)} lists are empty; none may be", _ROLL_BACK if empty else "")
+    ]
+    # Users without a history may all get what is popular.
+    history = [True] * len(users) if answer.history is None else answer.history.to_pylist()
+    lists = Counter(tuple(answer.rows[n]) for n in range(len(users)) if history[n])
+    asked = lists.total()
+    if asked >= _FEWEST:
+        same = max(lists.values())
+        text = f"{same} of {asked} users get one and the same list; at most {asked // 2} may"
+        checks.append(Check(text, _ROLL_BACK if same > asked // 2 else ""))
+    return checks
+
+
+def _sample(version: Version) -> list[dict[str, Any]]:
+    """Users that the version stores; where it stores none, histories of items of its catalogue."""
+    if version.users is not None:
+        return [{"user": user} for user in version.users.some(_USERS)]
+    if version.pipeline.history is None:
+        return []
+    draw = np.random.default_rng(0)
+    length = min(_HISTORY, version.pipeline.history.length, len(version.ids))
+    return [
+        {"history": draw.choice(version.ids, length, replace=False).tolist()} for _ in range(_USERS)
+    ]
