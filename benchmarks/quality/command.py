@@ -2,24 +2,10 @@
 whole.
 """
 
-import argparse
 import os
 import platform
 import tomllib
 from pathlib import Path
-
-
-def parser_of_chains(description: str | None) -> argparse.ArgumentParser:
-    """What commands take that ask versions of chains which `benchmarks.quality` has made."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--work", type=Path, default=Path("work/quality"), help="of benchmarks.quality"
-    )
-    parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--days", type=int, help="only so many days, the first ones")
-    return parser
 
 
 def parse_setting(text: str) -> tuple[str, object]:

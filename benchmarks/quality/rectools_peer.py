@@ -7,8 +7,8 @@ and item. Users are parted into sequences of at most `length` events, so that al
 learned from, not its end alone. Training ends when the loss on the newest event of a thousand
 sequences has not become less for `patience` looks, one a pass or more, or after `cpu_seconds`; what
 was best counts.
-Queries are strangers with a history, so that the same model answers later days; HSTU is told the
-moment of the request. quality/rectools_check.py has both learn what is known.
+Queries are strangers with a history, so that the same model answers later days; HSTU also reads
+the moment of the request.
 """
 
 import json
