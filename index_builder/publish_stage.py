@@ -112,7 +112,7 @@ def _form_of(ids: Iterable[str]) -> str:
 
 
 def _skew(ctx: StageContext) -> Sequence[FeatureSkew]:
-    """What the features stage measured; nothing of a release before it did."""
+    """What the features stage measured."""
     report = _report(ctx)
     return (report.skew or ()) if report else ()
 

@@ -42,9 +42,9 @@ def search(facts: Facts) -> Section:
     )
 
 
-def _origin(tuning: SettingsOrigin | None) -> list[str]:
-    """Whether the settings were inherited or tuned; versions of release 0.1.0 do not tell."""
-    if tuning is None or not tuning.kinds or tuning.searched is None:
+def _origin(tuning: SettingsOrigin) -> list[str]:
+    """Whether the settings were inherited or tuned."""
+    if not tuning.kinds or tuning.searched is None:
         return []
     searched = f"searched for on {date.fromisoformat(tuning.searched):%-d %B %Y}"
     if tuning.how == "inherited":

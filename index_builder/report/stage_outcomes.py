@@ -43,11 +43,7 @@ def data(facts: Facts) -> Section:
         *_days(report.days),
         *_unusual(report.statistics),
     ]
-    counts = [
-        [label, count(getattr(report, name))]
-        for name, label in _COUNTS.items()
-        if name in report.model_fields_set  # releases before the count was made did not write it
-    ]
+    counts = [[label, count(getattr(report, name))] for name, label in _COUNTS.items()]
     tables = [Table(head=["", str(facts.manifest.date)], rows=counts, title="Counts")]
     if report.skew:
         tables.append(_skew(report.skew, facts.limits))

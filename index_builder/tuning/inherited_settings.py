@@ -34,16 +34,15 @@ def unfit(
     """
     if not start.version:
         return start.why
-    if start.index is None or start.index.tuning is None:
-        return f"{start.version} does not tell how it came by its settings"
     before = start.index
+    assert before, "of a version"
     items, width = vectors.shape
-    then = start.index.tuning.items
+    then = before.tuning.items
     if (before.k, before.recall_target) != (k, wanted.recall_target):
         return f"{start.version} was tuned for recall@{before.k} {before.recall_target}"
     if before.dimension != width:
         return f"vectors of {width} numbers; those of {start.version} have {before.dimension}"
-    if start.index.tuning.kinds != kinds:
+    if before.tuning.kinds != kinds:
         return f"other kinds of index suit {items:,} items than were compared for {start.version}"
     if abs(items - then) >= CHANGE * then:
         return (
@@ -72,7 +71,7 @@ def take_over(
     from twinspire_core.search.scann_index import ScannIndex
 
     inherited = start.index
-    assert inherited and inherited.tuning, "of a start that is fit"
+    assert inherited, "of a start that is fit"
     stored = inherited.settings
     settings = Settings(
         kind=stored.kind,

@@ -197,11 +197,9 @@ def _shares_of_parent(ctx: StageContext) -> Shares:
     """
     if ctx.parent is None:
         return {}
-    unknown = {str(day): 0.0 for day in _recent_days(ctx.day)}
     parent = DayMetrics.find(ctx.parent.home)
-    if parent is None or parent.held_out_shares is None:
-        return unknown
-    return parent.held_out_shares
+    shares = parent.held_out_shares if parent else {}
+    return shares or {str(day): 0.0 for day in _recent_days(ctx.day)}
 
 
 def _recent_days(day: date) -> list[date]:

@@ -62,7 +62,7 @@ def encode_queries(version: Version, table: pa.Table, source: str) -> EncodedQue
     # In this order: a fusion never comes before the sources that it names.
     fusion = version.fusion
     sources = version.candidate_sources
-    personal = source == RANKED or (sources is not None and sources.use_personal_counts)
+    personal = source == RANKED or sources.use_personal_counts
     queries = read_queries(version, table, personal=personal)
     return EncodedQueries(vectors, queries, fusion, sources)
 

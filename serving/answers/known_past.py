@@ -60,10 +60,7 @@ def _read_past(version: Version, table: pa.Table, new: Ragged) -> tuple[Ragged, 
     if STORED_PAST not in table.column_names:
         return most_frequent_first(new), new.lengths
     stored = table[STORED_PAST].combine_chunks()
-    stored_events = list_lengths(stored)
-    # `_past` holds distinct items; older versions say nothing of their events.
-    if STORED_EVENTS in table.column_names:
-        stored_events = table[STORED_EVENTS].fill_null(0).to_numpy()
+    stored_events = table[STORED_EVENTS].fill_null(0).to_numpy()
     past = _positions(version, stored)
     counts = np.ones(len(past.values), np.int64)
     if len(new.values) and STORED_HISTORY in table.column_names:

@@ -87,7 +87,7 @@ def begin_results(
     lists = _recommend(version, requests, queries, options, source, now)
     bases = [_basis(version, requests, query, lists.answer, n) for n, query in enumerate(queries)]
     places = [_Place(lists, n) for n in range(len(queries))]
-    if options.source is None and source == TWO_TOWER and version.candidate_sources is not None:
+    if options.source is None and source == TWO_TOWER:
         # The fusion has weights for users of whom nothing is known; the two-tower alone has not.
         unknown = [n for n, basis in enumerate(bases) if basis == "nothing"]
         if unknown:

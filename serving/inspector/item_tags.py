@@ -39,7 +39,7 @@ def tags_of_items(version: Version, rows: Sequence[int]) -> list[list[Tag]]:
         of_item: list[Tag] = []
         if corpus.popular is not None and corpus.popular[row]:
             of_item.append(popular)
-        if corpus.events is not None and not corpus.events[row]:
+        if not corpus.events[row]:
             of_item.append(quiet)
         tags.append(of_item)
     return tags

@@ -36,15 +36,14 @@ class CorpusView:
     Attributes:
       values: the most frequent values of each attribute, as text, by its name.
       users: ids, spread over all of the version's users.
-      popular: [N] bool, the fewest items that have half of the last days' events; None where that
-        is not known.
-      events: [N] int64, of each item in the count window; None where that is not known.
+      popular: [N] bool, the fewest items that have half of the last days' events; None without any.
+      events: [N] int64, of each item in the count window.
     """
 
     values: dict[str, list[str]]
     users: list[str]
     popular: np.ndarray | None
-    events: np.ndarray | None
+    events: np.ndarray
 
     @classmethod
     def of(cls, version: Version) -> "CorpusView":
@@ -61,17 +60,11 @@ class CorpusView:
         for name in version.pipeline.corpus.attributes:
             if attribute_name(name) in items.column_names:
                 values[name] = _most_frequent(items[attribute_name(name)].combine_chunks())
-        popular = None
-        events = None
-        if version.candidate_sources:
-            lately = items["_lately"].to_numpy()
-            popular = popular_items(popular_order(items, "_lately"), lately)
-            events = items["_popular"].to_numpy()
         return cls(
             values=values,
             users=version.users.some(_USERS) if version.users is not None else [],
-            popular=popular,
-            events=events,
+            popular=popular_items(popular_order(items, "_lately"), items["_lately"].to_numpy()),
+            events=items["_popular"].to_numpy(),
         )
 
 

@@ -96,7 +96,7 @@ class GrownVersion(Version):
         return self._published.vocabularies
 
     @cached_property
-    def ranking_features(self) -> RankingFeatures | None:
+    def ranking_features(self) -> RankingFeatures:
         """The version's."""
         return self._published.ranking_features
 
@@ -105,11 +105,9 @@ class GrownVersion(Version):
         return self._published._second_stage
 
     @cached_property
-    def candidate_sources(self) -> CandidateSources | None:
+    def candidate_sources(self) -> CandidateSources:
         """Those of the version, until others are put in their places; new items fill up lists last."""
         sources = self._published.candidate_sources
-        if sources is None:
-            return None
         new = np.arange(self._first, self._first + len(self._new_ids))
         of_first = {
             name: OfFirstItems(source, self._first) for name, source in sources.by_name.items()

@@ -134,10 +134,8 @@ class Version:
         return Fusion.parse(place.read_bytes()) if place.exists() else None
 
     @cached_property
-    def candidate_sources(self) -> CandidateSources | None:
-        """The sources besides the two-tower; None where the items come without their popularity."""
-        if not {"_popular", "_lately"} <= set(self.items.column_names):
-            return None
+    def candidate_sources(self) -> CandidateSources:
+        """The sources besides the two-tower."""
         return CandidateSources.of(self.items, read_tables(self.home), read_constants(self.home))
 
     def put_source(self, source: Source, name: str | None = None) -> None:
@@ -148,7 +146,6 @@ class Version:
           source: it.
           name: the name, where the source has none.
         """
-        assert self.candidate_sources is not None, "of a version that carries sources"
         name = name or source.name
         by_name = {**self.candidate_sources.by_name, name: source}
         self.candidate_sources = replace(self.candidate_sources, by_name=by_name)
@@ -156,16 +153,12 @@ class Version:
             self.sources = [*self.sources, name]
 
     @cached_property
-    def ranking_features(self) -> RankingFeatures | None:
-        """What candidates are ranked by, as of its moment; None where there are no sources."""
-        if self.candidate_sources is None:
-            return None
+    def ranking_features(self) -> RankingFeatures:
+        """What candidates are ranked by, as of its moment."""
         return RankingFeatures.of(self.candidate_sources.tables)
 
     @cached_property
     def _second_stage(self) -> SecondStage:
-        if self.ranking_features is None or self.candidate_sources is None:
-            return SecondStage()
         return read_second_stage(self.home, self.ranking_features, self.candidate_sources)
 
     @property
@@ -187,9 +180,7 @@ class Version:
             sources.append(RANKED)
         if self.fusion:
             sources.append(MIX)
-        if self.candidate_sources:
-            sources += self.candidate_sources.without_model
-        return sources
+        return sources + self.candidate_sources.without_model
 
     def sources_of(self, source: str) -> Sequence[str]:
         """Whose lists an answer is made of: those of the ranker, of the mix, or the one itself."""
@@ -215,7 +206,7 @@ class Version:
             raise UsageError(
                 f"A list comes from one of the sources that a version carries; {self.id} has"
                 f" {', '.join(self.sources)}, not {source!r}. Which there are is up to mix.sources"
-                " of the pipeline file and to the release that wrote it."
+                " of the pipeline file."
             )
         return source
 

@@ -71,10 +71,10 @@ class VersionUpdater:
         self._fitted = version.fusion
         self._counts: RunningCounts | None = None
         sources = version.candidate_sources
-        if sources is not None and TRENDING in sources:
+        if TRENDING in sources:
             self._counts = RunningCounts(sources.tables, self.since)
         self._visits = RecentVisits(len(version.items))
-        self._own_together = sources.by_name.get(CO_VISITATION) if sources else None
+        self._own_together = sources.by_name.get(CO_VISITATION)
         # A ranker knows what scores of the daily table say, and nothing of others.
         self._ranks_by_own = CO_VISITATION in version.sources_of(RANKED)
         self._visits_fitted = 0

@@ -87,16 +87,33 @@ def users() -> pa.Table:
         {
             "_user": "anna",
             "_past": ["i05", "i04", "i03"],
+            "_past_events": 3,
             "user": "anna",
             "recent": ["i03", "i05"],
             "when_hour": 1,
         },
-        {"_user": "ben", "_past": [], "user": "ben", "recent": [], "place": 9.0, "when_hour": 1},
-        {"_user": "cat", "_past": [], "user": "cat", "recent": [], "when_hour": 1},
+        {
+            "_user": "ben",
+            "_past": [],
+            "_past_events": 0,
+            "user": "ben",
+            "recent": [],
+            "place": 9.0,
+            "when_hour": 1,
+        },
+        {
+            "_user": "cat",
+            "_past": [],
+            "_past_events": 0,
+            "user": "cat",
+            "recent": [],
+            "when_hour": 1,
+        },
     ]
     kinds = {
         "_user": pa.string(),
         "_past": strings,
+        "_past_events": pa.int64(),
         "user": pa.string(),
         "recent": strings,
         "place": pa.float32(),
@@ -158,10 +175,10 @@ def publish(
         "_name": titles,
         "_display_title": titles,
         "_display_colour": ["red", None] * 6,
+        "_popular": [*range(12)],
+        "_lately": [5, *[0] * 10, 4],
     }
     columns |= {f"_attribute_{name}": values for name, values in ATTRIBUTES.items()}
-    if nominators is not None:  # without, as a release before the mix wrote it
-        columns |= {"_popular": [*range(12)], "_lately": [5, *[0] * 10, 4]}
     pq.write_table(pa.table(columns | (counts or {})), staged / "items.parquet")
     for name, content in (nominators or {}).items():
         (staged / name).write_bytes(content)

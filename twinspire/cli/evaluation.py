@@ -128,7 +128,6 @@ def _score_version(
     if selected:
         for warning in selected.warnings:
             console.print(warning, style="yellow", highlight=False)
-    # Versions of old releases may lack these.
     fusion = home / FusionFile.FILE
     sources = CandidateSources.of(items, read_tables(home), read_constants(home))
     tables = sources.tables

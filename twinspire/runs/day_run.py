@@ -107,7 +107,7 @@ class DayRun:
 
     def best(self) -> BestAccepted | None:
         """The best accepted version before the day; None without a parent, or where the parent
-        remembers no line of such lists as count now: those of earlier releases remember none.
+        remembers no line of such lists as count now.
         """
         parent = self.state.accepted_before(self.day)
         if parent is None:
@@ -127,9 +127,7 @@ class DayRun:
 
     def _read_line(self, parent: str) -> list[Standing]:
         metrics = DayMetrics.find(self.registry.folder(parent))
-        if metrics is None or "line" not in metrics.model_fields_set:
-            return []
-        if metrics.counted_lists != self.pipeline.serving.counted_lists:
+        if metrics is None or metrics.counted_lists != self.pipeline.serving.counted_lists:
             return []
         return standings(metrics.line, parent, self.pipeline.gate.metric)
 

@@ -130,9 +130,7 @@ def settings_of(registry: Registry, version: str, day: date) -> Start:
     """A version's index settings as a start, unless they were searched for long before the day."""
     # Without the file there is nothing to start from, which is no reason not to go on
     figures = IndexFigures.find(registry.folder(version))
-    searched = None
-    if figures and figures.tuning:
-        searched = figures.tuning.searched
+    searched = figures.tuning.searched if figures else None
     if searched is None:
         return Start(why=f"{version} does not tell when its settings were searched for")
     if (day - date.fromisoformat(searched)).days >= SEARCH_DAYS:

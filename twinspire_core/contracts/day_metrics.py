@@ -196,11 +196,11 @@ class DayMetrics(JsonFile):
         they are missing for it in all that is measured of it
         (model/evaluation/version_evaluation.py).
       held_out_shares: by day that this version's line was trained on, the share of its users that
-        was held out (model/evaluation/queries.py); None in versions of before it was kept.
+        was held out (model/evaluation/queries.py).
       gaps: `from`, `to` and `command`: days with logs between the parent and the day that nobody
         was trained on.
       auxiliary: None without a head that learns labels.
-      popularity: None in versions of before it was measured.
+      popularity: how popular listed and taken items are.
       frequency: None without an estimate, or without rows.
     """
 
@@ -217,7 +217,7 @@ class DayMetrics(JsonFile):
     mix: FusionMeasures = FusionMeasures()
     ranker: RankerMeasures | None = None
     parent_unread: Sequence[str] = ()
-    held_out_shares: Mapping[str, float] | None = None
+    held_out_shares: Mapping[str, float] = {}
     gaps: Sequence[Mapping[str, str]] = ()
     auxiliary: AuxiliaryFigures | None = None
     popularity: PopularityFigures | None = None

@@ -12,7 +12,7 @@ FILE = "report.json"
 
 
 class _Part(BaseModel):
-    """A part of the report. Releases before one that added a field did not write it."""
+    """A part of the report."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -189,8 +189,7 @@ class FeaturesReport(_Part):
       rejected_of_other_days: malformed events of the other days that were read.
       duplicates_of_other_days: copies dropped of these.
       statistics: None if the run ended before they were looked at.
-      skew: of each feature that is compared, the farthest first; None if the run ended before, and
-        in reports of before it was measured.
+      skew: of each feature that is compared, the farthest first; None if the run ended before.
     """
 
     rows: int = 0

@@ -155,7 +155,7 @@ class GateVerdict(JsonFile):
       notes: what could not be judged, and why.
       figures: what was compared.
       serves: what answers where a request does not say: `ranked` or `mix`; None where the version
-        has neither, and in versions of before there was a ranker: the mix, or the two-tower alone.
+        has neither: the two-tower answers.
     """
 
     FILE: ClassVar[str] = "gate.json"

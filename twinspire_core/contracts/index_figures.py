@@ -12,7 +12,7 @@ class SearchSettings(JsonPart):
     """How an index searches, as twinspire_core/search/index.py says.
 
     Attributes:
-      code_dimensions: 2 in all indexes of before there was a choice, which do not tell.
+      code_dimensions: of each 4-bit code.
     """
 
     kind: Kind
@@ -97,7 +97,7 @@ class IndexFigures(JsonFile):
       recall_target: `index.recall_target` of the pipeline file.
       settings: how it searches.
       reasons: why it is of its kind.
-      tuning: how it came by its settings; None in versions of release 0.1.0.
+      tuning: how it came by its settings.
       queries: that it was tuned and measured on.
       tried: settings that were measured on the tuning queries, in the order of trying.
     """
@@ -113,6 +113,6 @@ class IndexFigures(JsonFile):
     recall_target: float
     settings: SearchSettings
     reasons: Sequence[str]
-    tuning: SettingsOrigin | None = None
+    tuning: SettingsOrigin
     queries: SampledQueries
     tried: Sequence[TriedSettings]

@@ -145,16 +145,13 @@ class Manifest(BaseModel):
 def counts_otherwise(
     before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> dict[str, tuple[Any, Any]]:
-    """The settings of `COUNTING` in which two manifests' settings differ, with both values.
-
-    A setting that one of them lacks was none of that release's: it makes no difference.
-    """
+    """The settings of `COUNTING` in which two manifests' settings differ, with both values."""
     different = {}
     for path in COUNTING:
         table, _, name = path.partition(".")
-        old, new = before.get(table, {}), after.get(table, {})
-        if name in old and name in new and old[name] != new[name]:
-            different[path] = (old[name], new[name])
+        old, new = (settings.get(table, {}).get(name) for settings in (before, after))
+        if old != new:
+            different[path] = (old, new)
     return different
 
 

@@ -176,7 +176,7 @@ def served_kind(measured: Mapping[str, Measures | None], serves: str | None) -> 
 
     Args:
       measured: of its lists, by kind.
-      serves: what the gate's verdict says; versions of earlier releases do not say it.
+      serves: what the gate's verdict says; None where it is gone with its version.
     """
     if serves:
         return serves

@@ -22,7 +22,7 @@ def read_constants(home: Path) -> dict[str, str]:
 
 
 def read_tables(home: Path) -> dict[str, pa.Table]:
-    """Tables by name, as far as the version has them: releases before a source have none of it.
+    """Tables by name, of the sources that the version has.
 
     Args:
       home: local folder of the version.

@@ -62,6 +62,7 @@ def facts():
                 "reasons": ["4 items"],
                 "settings": {key: chosen[key] for key in settings["tried"][0]},
                 "tried": [point, chosen],
+                "tuning": {"how": "tuned", "items": 4, "kinds": [], "work": 700},
             }
         ),
         mix=FusionFile.model_validate(

@@ -164,8 +164,8 @@ ALL = {date(2024, 5, n) for n in range(14, 20)}  # the six days before the 20th
 
 @pytest.fixture
 def context(tmp_path):
-    """The 20th of May, with a parent that left this record; None: no parent; {}: one of before
-    there were records.
+    """The 20th of May, with a parent that left this record; None: no parent; {}: nothing is
+    recorded.
     """
 
     def context(record, share, mode="incremental"):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from serving.answers.known_past import joined, least_counts, overlap, read_queries
@@ -22,15 +23,18 @@ class Catalogue:
 
 
 def table(**columns) -> pa.Table:
-    """Requests and what is stored of their users; a text is a list of its letters."""
+    """Requests and what is stored of their users; a text is a list of its letters, each of one event
+    if their number is not given.
+    """
     strings = pa.list_(pa.string())
     lists = {
         name: pa.array([None if text is None else list(text) for text in texts], strings)
         for name, texts in columns.items()
         if name != STORED_EVENTS
     }
-    if STORED_EVENTS in columns:
-        lists[STORED_EVENTS] = pa.array(columns[STORED_EVENTS], pa.int64())
+    if STORED_PAST in columns:
+        counts = columns.get(STORED_EVENTS, pc.list_value_length(lists[STORED_PAST]))
+        lists[STORED_EVENTS] = pa.array(counts, pa.int64())
     return pa.table(lists)
 
 

@@ -135,12 +135,6 @@ def test_what_was_seen_stays_out_of_every_source(opened):
     )
 
 
-def test_a_version_of_an_earlier_release_is_served_by_its_towers(version):
-    assert recommend(version, [{"user": "anna"}], 3).source == "two_tower"
-    with pytest.raises(UsageError, match=r"has two_tower, not 'mix'"):
-        recommend(version, [{}], 3, source="mix")
-
-
 def test_a_version_without_a_mix_says_what_it_has(opened):
     version = opened()
     assert recommend(version, [{"user": "anna"}], 3).source == "two_tower"

@@ -56,7 +56,7 @@ def test_a_version_without_the_source_stays_as_it_is(version):
     add(events, counted_until(version), ("i05", 1))
     updater.update(LATE)
     assert not updater.moves_lists
-    assert version.candidate_sources is None
+    assert updater.version is version and "trending" not in version.sources
 
 
 def test_of_a_day_that_is_not_over_events_count_from_now_on(trending):
