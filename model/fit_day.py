@@ -16,10 +16,9 @@ from model.ranking import ranking_rows
 from model.ranking.day_ranker import DayRanker
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema, ranker_file
-from twinspire_core.contracts.day_metrics import FusionMeasures
+from twinspire_core.contracts.day_metrics import FusionMeasures, RankerMeasures
 from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.ranker_file import RankerFile, RankerFormat
-from twinspire_core.contracts.ranker_measures import RankerMeasures
 from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fuse import Fusion

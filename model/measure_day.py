@@ -22,9 +22,13 @@ from model.evaluation.version_line import compare_with_best, line_after, remembe
 from model.fit_day import candidate_sources, fit_day
 from model.towers.auxiliary_head import measure_head
 from model.training.trained_towers import Trained
-from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures, NextClickMeasures
+from twinspire_core.contracts.day_metrics import (
+    AuxiliaryFigures,
+    DayMetrics,
+    HeldOutMeasures,
+    NextClickMeasures,
+)
 from twinspire_core.contracts.stage_context import StageContext
-from twinspire_core.contracts.training_figures import AuxiliaryFigures
 from twinspire_core.fusion.fuse import DEPTH
 
 

@@ -21,11 +21,11 @@ from twinspire_core.contracts.day_metrics import (
     DayMetrics,
     FusionMeasures,
     HeldOutMeasures,
+    MeasuredDay,
     RelativeChange,
 )
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.contracts.measured_day import MeasuredDay
-from twinspire_core.contracts.paired_differences import PairedDifference, PairedDifferences
+from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
 from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.bootstrap import interval, resampled_means
 

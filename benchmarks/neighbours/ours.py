@@ -9,9 +9,8 @@ import numpy as np
 
 from index_builder.tuning.kind_choice import build
 from twinspire_core.config.tables.deployment import IndexConfig as Wanted
-from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import Index, Settings
-from twinspire_core.search.stored_index import load
+from twinspire_core.search.stored_index import ExactIndex, load
 
 
 class Ours:

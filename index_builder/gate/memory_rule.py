@@ -24,10 +24,14 @@ from index_builder.gate.comparison import (
 )
 from index_builder.gate.pooled_days import PooledDays, pool_days
 from twinspire_core.config.tables.gate import GateConfig
-from twinspire_core.contracts.day_metrics import BestMeasures, HeldOutMeasures
+from twinspire_core.contracts.day_metrics import (
+    MEMORY_DAYS,
+    BestMeasures,
+    HeldOutMeasures,
+    MeasuredDay,
+)
 from twinspire_core.contracts.gate_verdict import BestFigures
-from twinspire_core.contracts.measured_day import MEMORY_DAYS, MeasuredDay
-from twinspire_core.contracts.paired_differences import PairedDifferences
+from twinspire_core.contracts.measures import PairedDifferences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from index_builder.gate.comparison import ComparedMeasure
 from twinspire_core.contracts.gate_verdict import PooledFigures
-from twinspire_core.contracts.paired_differences import PairedDifferences
+from twinspire_core.contracts.measures import PairedDifferences
 
 MOST_DAYS = 28
 """Days that are pooled at the most, the day itself among them."""

@@ -30,10 +30,9 @@ from index_builder.gate.pooled_days import SURE, PooledDays, pool_days
 from index_builder.gate.served_rule import VERY_SURE
 from twinspire_core.config.source_names import MIX, RANKED
 from twinspire_core.config.tables.gate import GateConfig
-from twinspire_core.contracts.day_metrics import FusionMeasures
+from twinspire_core.contracts.day_metrics import FusionMeasures, RankerMeasures
 from twinspire_core.contracts.gate_verdict import OrderFigures, PooledFigures
-from twinspire_core.contracts.paired_differences import PairedDifferences
-from twinspire_core.contracts.ranker_measures import RankerMeasures
+from twinspire_core.contracts.measures import PairedDifferences
 
 ENOUGH_USERS = 2_000
 """Users at which no older day is added: a gain of a few hundredths shows among so many."""

@@ -26,7 +26,7 @@ from index_builder.gate.quality_drop_rule import judge_drops
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import FusionMeasures
 from twinspire_core.contracts.gate_verdict import SourceFigures
-from twinspire_core.contracts.paired_differences import PairedDifference, PairedDifferences
+from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
 from twinspire_core.metrics.measure_names import USERS, split_name
 
 VERY_SURE = 2.576

@@ -47,10 +47,9 @@ from index_builder.gate.served_rule import compare_with_sources, judge_served
 from index_builder.gate.skew_rule import judge_skew
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.gate import GateConfig
-from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures
+from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures, RankerMeasures
 from twinspire_core.contracts.features_report import FeatureSkew
 from twinspire_core.contracts.gate_verdict import GateFigures, GateVerdict, ListFigures
-from twinspire_core.contracts.ranker_measures import RankerMeasures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

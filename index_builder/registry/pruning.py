@@ -5,7 +5,7 @@ have left.
 from datetime import date
 
 from index_builder.registry.versions import Versions
-from twinspire_core.contracts.version_id import is_id
+from twinspire_core.contracts.manifest import is_id
 
 
 def prunable(versions: Versions, *, keep: int, keep_days: int, as_of: date) -> list[str]:

@@ -15,8 +15,7 @@ from index_builder.registry.version_log import Entry, State, version_date
 from index_builder.registry.version_names import find_version
 from twinspire_core import storage
 from twinspire_core.contracts import manifest
-from twinspire_core.contracts.manifest import Manifest
-from twinspire_core.contracts.version_id import is_id
+from twinspire_core.contracts.manifest import Manifest, is_id
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.messages import shorten
 

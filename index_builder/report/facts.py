@@ -25,8 +25,8 @@ from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.contracts.timings import IndexTimings
+from twinspire_core.display.figures import short_name
 from twinspire_core.display.measured_lists import EvaluatedSet, held_out, on_the_day
-from twinspire_core.display.names import short_name
 from twinspire_core.display.served_figure import ServedFigure, on_held_out, on_its_day
 
 _MOST_DAYS = 60

@@ -8,8 +8,11 @@ from index_builder.report import charts
 from index_builder.report.charts import Series
 from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Figure, Mark, Section
-from twinspire_core.contracts.day_metrics import PopularityFigures
-from twinspire_core.contracts.training_figures import AuxiliaryFigures, FrequencyFigures
+from twinspire_core.contracts.day_metrics import (
+    AuxiliaryFigures,
+    FrequencyFigures,
+    PopularityFigures,
+)
 from twinspire_core.display.figures import count, number, share
 from twinspire_core.display.measured_lists import list_name
 from twinspire_core.display.table import Table

@@ -11,8 +11,8 @@ from index_builder.tuning.measurement import Truth
 from index_builder.tuning.settings_search import Point, measure, step_up, untuned
 from twinspire_core.config.tables.deployment import IndexConfig as Wanted
 from twinspire_core.contracts.stage_context import Start
-from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import Index, Kind, Settings
+from twinspire_core.search.stored_index import ExactIndex
 
 CHANGE = 1 / 3
 """What is no small change: of the corpus since the settings were searched for, or of the work that

@@ -25,8 +25,8 @@ from twinspire_core.contracts.index_figures import (
 )
 from twinspire_core.contracts.stage_context import NO_START, Start
 from twinspire_core.errors import BadData
-from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import EXACT_SHARE, Index, Kind, Settings
+from twinspire_core.search.stored_index import ExactIndex
 from twinspire_core.terminal import console
 
 # Items; fewer do not train a codebook, and comparing them all takes microseconds

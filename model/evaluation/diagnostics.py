@@ -18,9 +18,8 @@ from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import PAST
-from twinspire_core.contracts.day_metrics import PopularityFigures
+from twinspire_core.contracts.day_metrics import FrequencyFigures, PopularityFigures
 from twinspire_core.contracts.example_lists import ExampleList
-from twinspire_core.contracts.training_figures import FrequencyFigures
 from twinspire_core.metrics.ranking import is_first, top_k
 from twinspire_core.metrics.slices import slice_of
 

@@ -25,10 +25,15 @@ from model.evaluation.version_evaluation import (
     EarlierVersions,
     VersionEvaluation,
 )
-from twinspire_core.contracts.day_metrics import BestMeasures, DayMetrics, FusionMeasures
-from twinspire_core.contracts.measured_day import MEMORY_DAYS, MeasuredDay
-from twinspire_core.contracts.paired_differences import PairedDifference, PairedDifferences
-from twinspire_core.contracts.ranker_measures import RankerMeasures
+from twinspire_core.contracts.day_metrics import (
+    MEMORY_DAYS,
+    BestMeasures,
+    DayMetrics,
+    FusionMeasures,
+    MeasuredDay,
+    RankerMeasures,
+)
+from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.metrics import measure_names
 

@@ -14,7 +14,7 @@ from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.source_lists import SourceLists, rank_fusion
 from model.evaluation.version_line import paired_differences
-from twinspire_core.contracts.paired_differences import PairedDifferences
+from twinspire_core.contracts.measures import PairedDifferences
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.sources.candidate_sources import CandidateSources
 

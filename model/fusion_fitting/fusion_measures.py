@@ -21,7 +21,7 @@ from model.fusion_fitting.beside_sources import measure_beside_sources
 from model.fusion_fitting.day_fusion import DayFusion
 from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures
 from twinspire_core.contracts.fusion_file import HELD_OUT_USERS
-from twinspire_core.contracts.paired_differences import PairedDifferences
+from twinspire_core.contracts.measures import PairedDifferences
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.registry import SOURCES

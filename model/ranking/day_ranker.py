@@ -29,8 +29,8 @@ from model.ranking.fit import fit_ranker
 from model.ranking.ranked_queries import chunks, rank_queries
 from model.ranking.ranking_rows import RankingRows, keep_needed, sample_pairs
 from twinspire_core.config.source_names import TWO_TOWER
-from twinspire_core.contracts.paired_differences import PairedDifferences
-from twinspire_core.contracts.ranker_measures import RankerMeasures
+from twinspire_core.contracts.day_metrics import RankerMeasures
+from twinspire_core.contracts.measures import PairedDifferences
 from twinspire_core.contracts.ranking_rows import MOST_OF_A_DAY
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fuse import DEPTH, Fusion

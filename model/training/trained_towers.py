@@ -15,10 +15,10 @@ from model.training import checkpoint
 from model.training.checkpoint import TableState
 from model.training.loop import LoopResult
 from twinspire_core.contracts import model_bundle
+from twinspire_core.contracts.day_metrics import TrainingFigures
 from twinspire_core.contracts.model_bundle import Tower
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.contracts.timings import TrainTimings
-from twinspire_core.contracts.training_figures import TrainingFigures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,7 @@ from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.fusion_file import PRIOR
-from twinspire_core.display.figures import score_text
-from twinspire_core.display.names import short_name
+from twinspire_core.display.figures import score_text, short_name
 
 LONGEST = 200
 """Items of a list that is shown, at the most."""

@@ -16,9 +16,8 @@ from tests.index_builder.gate.gates import changed, gate, verdict
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.config.tables.quality import EvaluationConfig
-from twinspire_core.contracts.day_metrics import DayMetrics, FusionMeasures
+from twinspire_core.contracts.day_metrics import DayMetrics, FusionMeasures, MeasuredDay
 from twinspire_core.contracts.fusion_file import FittedOn
-from twinspire_core.contracts.measured_day import MeasuredDay
 
 METRIC = "recall@50"
 CASE = Case(name="made-up", file="none", first=date(2024, 3, 1), days=2)

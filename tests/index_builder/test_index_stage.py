@@ -19,10 +19,9 @@ from twinspire_core.config.tables.deployment import IndexConfig as Wanted
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.search import scann_index
-from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import Index, Settings
 from twinspire_core.search.scann_index import ScannIndex
-from twinspire_core.search.stored_index import load
+from twinspire_core.search.stored_index import ExactIndex, load
 
 ROOT = Path(__file__).parents[2]
 

@@ -128,8 +128,7 @@ def csv_of(files: Sequence[Path], delimiter: str | None, encoding: str | None) -
     Raises:
       UsageError: they are written in several ways.
     """
-    from twinspire_core.records.csv_lines import CsvOptions
-    from twinspire_core.records.encodings import first_bytes
+    from twinspire_core.records.csv_lines import CsvOptions, first_bytes
     from twinspire_core.records.raw_files import kind_of
     from twinspire_core.records.record_file import delimiter_of, sniff
 

@@ -18,9 +18,8 @@ from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.fusion_file import PRIOR
-from twinspire_core.display.figures import number, score_text
+from twinspire_core.display.figures import number, score_text, short_name
 from twinspire_core.display.measured_lists import list_name
-from twinspire_core.display.names import short_name
 from twinspire_core.display.table import Row, Table
 from twinspire_core.terminal import console, doing, out
 

@@ -20,7 +20,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from index_builder.registry.version_log import State, version_date
-from twinspire_core.contracts.measured_day import MEMORY_DAYS, MeasuredDay
+from twinspire_core.contracts.day_metrics import MEMORY_DAYS, MeasuredDay
 
 
 class Standing(NamedTuple):

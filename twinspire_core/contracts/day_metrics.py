@@ -10,16 +10,137 @@ from typing import ClassVar
 
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.json_files import JsonFile, JsonPart
-from twinspire_core.contracts.measured_day import MeasuredDay
-from twinspire_core.contracts.measures import Measures
-from twinspire_core.contracts.paired_differences import PairedDifferences
-from twinspire_core.contracts.ranker_measures import RankerMeasures
-from twinspire_core.contracts.training_figures import (
-    AuxiliaryFigures,
-    FrequencyFigures,
-    TrainingFigures,
-)
+from twinspire_core.contracts.measures import Measures, NamedValues, PairedDifferences
+from twinspire_core.contracts.ranker_file import RankerFit
 from twinspire_core.metrics.measure_names import KEPT
+
+
+class TrainingFigures(JsonPart):
+    """What training did.
+
+    Attributes:
+      first_day, last_day: trained on, ISO dates.
+      days: how many.
+      rows: examples.
+      steps: of this day.
+      total_steps: of the version's whole line.
+      loss: [step, nats] along the day; a step counts on from the day before.
+      warning: of training that was over too soon, or of a frequency estimate that is too small.
+      tables: rows of each embedding table.
+    """
+
+    first_day: str | None = None
+    last_day: str | None = None
+    days: int = 1
+    rows: int | None = None
+    steps: int | None = None
+    total_steps: int = 0
+    loss: Sequence[tuple[int, float]] = ()
+    warning: str | None = None
+    tables: Mapping[str, int] = {}
+
+
+class LabelErrors(NamedValues):
+    """How far predicted labels are from given ones, as model/towers/auxiliary_head.py says:
+    `rmse` and `rmse_of_mean`, or `log_loss`, `log_loss_of_mean` and perhaps `auc`.
+
+    Attributes:
+      labels: how many there were.
+    """
+
+    labels: int
+
+
+class AuxiliaryFigures(JsonPart):
+    """The head that learns labels.
+
+    Attributes:
+      loss: `squared` or `logistic`.
+      labels: how many it was trained on.
+      mean: of them.
+      curve: [step, loss] along the day.
+      progressive: the parent's head on the day; None without one, or without a label.
+      holdout: this version's head on users held out; None without a label.
+    """
+
+    loss: str
+    labels: int
+    mean: float
+    curve: Sequence[tuple[int, float]] = ()
+    progressive: LabelErrors | None = None
+    holdout: LabelErrors | None = None
+
+
+class FrequencyFigures(JsonPart):
+    """The streaming estimate of how often items are drawn, beside the day's true shares.
+
+    Attributes:
+      rows: trained on.
+      items: among them.
+      known: how often an item must be met for its true share to be known.
+      factor: by how much the estimate is off, on average over such items' rows; None without any.
+      pairs: [true share, estimated share] of some items, the most frequent first.
+    """
+
+    rows: int
+    items: int
+    known: int
+    factor: float | None = None
+    pairs: Sequence[tuple[float, float]] = ()
+
+
+class RankerMeasures(JsonPart):
+    """Lists by rankers.
+
+    Attributes:
+      progressive: of the parent's ranker, which was fitted on days before, on all users of the day;
+        None where it has none.
+      beside_mix: how these lists differ from those of the parent's mix, user by user.
+      beside_sources: by source, how they differ from those of that source alone.
+      beside_simple: the same of each simple list, on all users alone and not by slice.
+      own_beside_mix: the same of this version's ranker and mix, on users held out of the day
+        itself.
+      fitted: what this version's ranker was fitted on; None where it has none.
+    """
+
+    progressive: Measures | None = None
+    beside_mix: PairedDifferences | None = None
+    beside_sources: Mapping[str, PairedDifferences] = {}
+    beside_simple: Mapping[str, PairedDifferences] = {}
+    own_beside_mix: PairedDifferences | None = None
+    fitted: RankerFit | None = None
+
+
+MEMORY_DAYS = 30
+"""Days before a day of which a version remembers the versions of its line."""
+
+
+class MeasuredDay(JsonPart):
+    """What is remembered of a version of the line.
+
+    Attributes:
+      against: its baseline, the version that it was measured against.
+      differences: by measure, the mean paired difference of the two that the gate looked at.
+      two_tower: the two of them on held-out users of the day itself alone; None where these are so
+        many that the day needs no other day.
+      best: the best accepted version of then, where that was not the baseline.
+      beside_best: the same of the version and that one.
+      served: the same of what the two of them serve, their mixes; None where neither has one.
+      beside_sources: by source, the same of what was served on the day and of that source alone:
+        the parent's mix, on all users who were measured before the day was trained on.
+      ranked_beside_mix: the same of the parent's ranker and the parent's mix.
+      ranked_beside_sources: by source, the same of the parent's ranker and that source alone.
+    """
+
+    against: str
+    differences: Mapping[str, float] = {}
+    two_tower: PairedDifferences | None = None
+    best: str | None = None
+    beside_best: PairedDifferences | None = None
+    served: PairedDifferences | None = None
+    beside_sources: Mapping[str, PairedDifferences] = {}
+    ranked_beside_mix: PairedDifferences | None = None
+    ranked_beside_sources: Mapping[str, PairedDifferences] = {}
 
 
 class RelativeChange(JsonPart):

@@ -1,7 +1,9 @@
 """What a version says of itself: `manifest.json`. docs/artifact-format.md explains the fields."""
 
 import datetime
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -9,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.contracts.gate_verdict import GateFigures
-from twinspire_core.contracts.version_id import is_id_of, version_id
 from twinspire_core.errors import BadData
 
+_EDITIONS = 100  # so often was one content pruned and published again
 FORMAT_VERSION = 1
 FILE = "manifest.json"
 COUNTING = (
@@ -102,12 +104,13 @@ class Manifest(BaseModel):
           edition: more than 1 gives equal content another id, where the first was pruned.
           fields: the other fields.
         """
-        version = version_id(pipeline, day, _digests(files), edition)
+        version = _id_of(pipeline, day, files, edition)
         return cls(pipeline=pipeline, date=day, version=version, files=dict(files), **fields)
 
     def has_own_id(self) -> bool:
-        """Whether the id is the one that follows from the content."""
-        return is_id_of(self.version, self.pipeline, self.date, _digests(self.files))
+        """Whether the id follows from the content. Its edition is stored nowhere: all are tried."""
+        content = (self.pipeline, self.date, self.files)
+        return any(self.version == _id_of(*content, n + 1) for n in range(_EDITIONS))
 
     @classmethod
     def parse(cls, data: bytes, where: str) -> Self:
@@ -155,6 +158,14 @@ def counts_otherwise(
     return different
 
 
-def _digests(files: Mapping[str, File]) -> dict[str, str]:
-    """Those that an id follows from."""
-    return {path: file.sha256 for path, file in files.items() if path != REPORT}
+def _id_of(pipeline: str, day: datetime.date, files: Mapping[str, File], edition: int) -> str:
+    """The id of a version: its day, and a digest of its files but the report."""
+    digests = [(path, files[path].sha256) for path in sorted(files) if path != REPORT]
+    named: list[Any] = [pipeline, str(day), digests]
+    content = json.dumps(named if edition == 1 else [*named, edition])
+    return f"{day}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+
+def is_id(text: str) -> bool:
+    """Whether it has the form of a version's id: nothing else may become part of a path."""
+    return re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{8}", text) is not None

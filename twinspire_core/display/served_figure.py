@@ -20,8 +20,7 @@ from twinspire_core.config.source_names import (
     TWO_TOWER,
 )
 from twinspire_core.contracts.day_metrics import DayMetrics, RelativeChange
-from twinspire_core.contracts.measures import interval_of, value_of
-from twinspire_core.contracts.paired_differences import PairedDifferences
+from twinspire_core.contracts.measures import PairedDifferences, interval_of, value_of
 from twinspire_core.display.figures import change, count, number
 from twinspire_core.display.measured_lists import (
     is_first,

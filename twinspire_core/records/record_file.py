@@ -23,8 +23,7 @@ import pyarrow.parquet as pq
 
 from twinspire_core import storage
 from twinspire_core.records import csv_lines, json_lines
-from twinspire_core.records.csv_lines import CsvOptions, Unreadable
-from twinspire_core.records.encodings import encoding_of
+from twinspire_core.records.csv_lines import CsvOptions, Unreadable, encoding_of
 from twinspire_core.records.json_lines import NumberedLines
 from twinspire_core.records.raw_files import (
     Kind,

@@ -1,24 +1,86 @@
 """Objects of Google Cloud Storage, for `twinspire_core.storage` alone; its functions say what each
 does.
 
-Google's library is imported at the first use.
+Google's library is imported at the first use. Its errors become ours: TryAgain when asking again may
+help, UsageError when it will not.
 """
 
 import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, TypeVar
 
-from twinspire_core.storage.gcs_errors import temporary, translated
+from twinspire_core.errors import TryAgain, UsageError
 from twinspire_core.storage.store import FileInfo, map_each
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob, Bucket, Client
 
+P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def translated(call: Callable[P, R]) -> Callable[P, R]:
+    """Turns the library's errors into ours, naming the object."""
+
+    @wraps(call)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+        from google.api_core.exceptions import Forbidden, NotFound, Unauthorized
+        from google.auth.exceptions import DefaultCredentialsError
+
+        try:
+            return call(*args, **kwargs)
+        except NotFound as e:
+            raise UsageError(
+                f"A bucket must exist before it is used; there is none for {args[0]}: {e}"
+            ) from e
+        except (Forbidden, Unauthorized, DefaultCredentialsError) as e:
+            raise UsageError(
+                f"{args[0]} has to be open to this account, and is not: {e}. Set"
+                " GOOGLE_APPLICATION_CREDENTIALS, or ask for read and write access to the bucket."
+            ) from e
+        except temporary() as e:
+            raise TryAgain(
+                f"Google Cloud Storage has to answer, and did not for {args[0]}: {e}. Try again."
+            ) from e
+
+    return inner
+
+
+@cache
+def temporary() -> tuple[type[Exception], ...]:
+    """Errors that may pass. The library raises them after it has tried again for two minutes."""
+    from google.api_core.exceptions import RetryError, ServerError, TooManyRequests
+    from google.auth.exceptions import TransportError
+    from requests import RequestException
+
+    return (
+        RetryError,
+        ServerError,
+        TooManyRequests,
+        TransportError,
+        RequestException,
+        ConnectionError,
+    )
+
+
+def of_object(call: Callable[P, R]) -> Callable[P, R]:
+    """As `translated`; raises FileNotFoundError where there is no such object."""
+
+    @translated
+    @wraps(call)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+        from google.api_core.exceptions import NotFound
+
+        try:
+            return call(*args, **kwargs)
+        except NotFound as e:
+            raise FileNotFoundError(args[0]) from e
+
+    return inner
 
 
 @translated
@@ -65,16 +127,11 @@ def last_written(uri: str) -> float | None:
     return max((file.written for file in list_files(uri)), default=None)
 
 
-@translated
+@of_object
 def read_bytes(uri: str) -> bytes:
     """The content of an object; FileNotFoundError if there is none."""
-    from google.api_core.exceptions import NotFound
-
-    try:
-        content: bytes = blob(uri).download_as_bytes()
-        return content
-    except NotFound as e:
-        raise FileNotFoundError(uri) from e
+    content: bytes = blob(uri).download_as_bytes()
+    return content
 
 
 def open_bytes(uri: str) -> BinaryIO:
@@ -112,15 +169,10 @@ class _Object(io.RawIOBase):
         return self._position
 
 
-@translated
+@of_object
 def _ask_reader(uri: str, call: Callable[..., R], *args: int) -> R:
     """Calls a method of Google's reader of an object; FileNotFoundError if there is none."""
-    from google.api_core.exceptions import NotFound
-
-    try:
-        return call(*args)
-    except NotFound as e:
-        raise FileNotFoundError(uri) from e
+    return call(*args)
 
 
 @translated
@@ -154,17 +206,12 @@ def upload(uri: str, path: Path) -> None:
     blob(uri).upload_from_filename(str(path))
 
 
-@translated
+@of_object
 def download(uri: str, path: Path) -> None:
     """Writes an object to a local file, its checksum verified; FileNotFoundError if there is
     none.
     """
-    from google.api_core.exceptions import NotFound
-
-    try:
-        blob(uri).download_to_filename(str(path))
-    except NotFound as e:
-        raise FileNotFoundError(uri) from e
+    blob(uri).download_to_filename(str(path))
 
 
 @translated
@@ -182,18 +229,13 @@ def copy(source: str, target: str) -> None:
             return
 
 
-@translated
+@of_object
 def file_digest(uri: str) -> str:
     """`sha256` of an object's content in hex, read piece by piece; FileNotFoundError if there is
     none.
     """
-    from google.api_core.exceptions import NotFound
-
-    try:
-        with blob(uri).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except NotFound as e:
-        raise FileNotFoundError(uri) from e
+    with blob(uri).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @translated

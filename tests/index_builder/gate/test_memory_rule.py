@@ -8,9 +8,8 @@ from index_builder.gate.memory_rule import LineMemory
 from tests.index_builder.gate.gates import changed, gate, verdict
 from tests.index_builder.gate.histories import History, day
 from twinspire_core.config.tables.gate import GateConfig
-from twinspire_core.contracts.day_metrics import BestMeasures
-from twinspire_core.contracts.measured_day import MeasuredDay
-from twinspire_core.contracts.paired_differences import PairedDifference, PairedDifferences
+from twinspire_core.contracts.day_metrics import BestMeasures, MeasuredDay
+from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
 
 METRIC = "recall@50"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from index_builder.gate.pooled_days import MOST_DAYS, pool_days
-from twinspire_core.contracts.paired_differences import PairedDifference, PairedDifferences
+from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
 
 TODAY = date(2024, 5, 20)
 MEASURE = "recall@50"

@@ -6,12 +6,10 @@ import pytest
 
 from index_builder.gate.memory_rule import LineMemory
 from tests.index_builder.gate.gates import gate, verdict
-from twinspire_core.contracts.day_metrics import FusionMeasures
+from twinspire_core.contracts.day_metrics import FusionMeasures, MeasuredDay, RankerMeasures
 from twinspire_core.contracts.fusion_file import FittedOn
-from twinspire_core.contracts.measured_day import MeasuredDay
-from twinspire_core.contracts.paired_differences import PairedDifference, PairedDifferences
+from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
 from twinspire_core.contracts.ranker_file import RankerFit
-from twinspire_core.contracts.ranker_measures import RankerMeasures
 
 TODAY = date(2024, 5, 20)
 METRIC = "recall@50"

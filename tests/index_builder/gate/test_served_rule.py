@@ -13,10 +13,9 @@ from index_builder.gate.memory_rule import LineMemory
 from model.fusion_fitting.fusion_measures import measure_fusions
 from tests.index_builder.gate.gates import changed, gate, verdict
 from tests.model.fusion_fitting.test_day_fusion import TODAY, mix_of, mixing, queries
-from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures
+from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures, MeasuredDay
 from twinspire_core.contracts.fusion_file import FittedOn
-from twinspire_core.contracts.measured_day import MeasuredDay
-from twinspire_core.contracts.paired_differences import PairedDifference, PairedDifferences
+from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
 
 METRIC = "recall@10"
 GATE = gate(metric=METRIC, min_users=100)

@@ -7,8 +7,8 @@ import pytest
 from index_builder.gate.memory_rule import LineMemory
 from tests.index_builder.gate.gates import gate, verdict
 from tests.index_builder.gate.histories import History, day
-from twinspire_core.contracts.measured_day import MeasuredDay
-from twinspire_core.contracts.paired_differences import PairedDifference, PairedDifferences
+from twinspire_core.contracts.day_metrics import MeasuredDay
+from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
 
 METRIC = "recall@50"
 TODAY = date(2024, 3, 31)

@@ -14,9 +14,8 @@ from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.version_line import is_pooled, line_after, paired_differences
 from twinspire_core.config.tables.deployment import ServingConfig
 from twinspire_core.config.tables.gate import GateConfig
-from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.measured_day import MeasuredDay
-from twinspire_core.contracts.paired_differences import PairedDifferences
+from twinspire_core.contracts.day_metrics import DayMetrics, MeasuredDay
+from twinspire_core.contracts.measures import PairedDifferences
 from twinspire_core.contracts.stage_context import Parent
 
 TODAY = date(2024, 5, 20)

@@ -14,8 +14,8 @@ from tests.serving.conftest import publish
 from twinspire.cli.main import app
 from twinspire.cli.show_lists import _cell, recommend_user, similar_items
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import Settings
+from twinspire_core.search.stored_index import ExactIndex
 
 NOON = datetime(2024, 1, 3, 7)
 

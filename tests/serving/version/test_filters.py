@@ -21,8 +21,8 @@ from tests.serving.answers.test_retrieval import ALL, files, mix
 from tests.serving.conftest import ATTRIBUTES, publish
 from twinspire.cli.main import app
 from twinspire_core.errors import UsageError
-from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import Settings
+from twinspire_core.search.stored_index import ExactIndex
 
 ITEMS = range(12)
 

@@ -9,7 +9,7 @@ from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import State
 from twinspire.runs.best_version import Choice, Standing, choose_best, standings
 from twinspire.runs.day_run import DayRun, versions_in_use
-from twinspire_core.contracts.measured_day import MeasuredDay
+from twinspire_core.contracts.day_metrics import MeasuredDay
 
 DAY = date(2024, 3, 31)
 
