@@ -88,7 +88,7 @@ def test_pipeline_files_in_pages_are_valid(page, tmp_path):
         load(file)
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_the_site_builds_without_a_warning_and_every_page_is_in_its_navigation(tmp_path):
     pytest.importorskip("mkdocs")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]

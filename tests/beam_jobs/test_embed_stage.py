@@ -358,7 +358,7 @@ def test_everything_on_google_cloud_storage(tmp_path, features, towers, gs_place
     )
 
 
-@pytest.mark.slow
+@pytest.mark.system
 @pytest.mark.parametrize("what", ["all", "what has changed"])
 def test_several_worker_processes_write_the_same_bytes(tmp_path, features, refreshed, towers, what):
     digests = []

@@ -22,9 +22,12 @@ ITEMS = 300
 
 
 @pytest.fixture
-def pipeline(place):
-    """A recommender whose working files and registry lie in the place."""
-    return make_pipeline(place)
+def pipeline(request, tmp_path):
+    """A recommender whose working files and registry lie on the disk, or in the object store for
+    the parameter "gs".
+    """
+    in_store = getattr(request, "param", "disk") == "gs"
+    return make_pipeline(request.getfixturevalue("gs_place") if in_store else tmp_path / "place")
 
 
 def make_pipeline(place, **tables):

@@ -32,6 +32,7 @@ def registry(pipeline):
     return Registry(pipeline.registry.root, pipeline.name)
 
 
+@pytest.mark.parametrize("pipeline", ["disk", "gs"], indirect=True)
 def test_a_version_holds_what_the_document_says(context, registry, tmp_path):
     summary = publish_stage.run(context(FIRST))
     home = registry.open(cache=tmp_path / "cache")
@@ -210,6 +211,7 @@ def test_the_runner_reports_a_refusal_each_time(context, pipeline, registry, par
     assert parent(pipeline, THIRD).version == registry.live() == version
 
 
+@pytest.mark.parametrize("pipeline", ["disk", "gs"], indirect=True)
 def test_the_runner_publishes_again_what_was_pruned(context, pipeline, registry, parent):
     first = publish_stage.run(context(FIRST))["version"]
     made = context(SECOND, parent=parent(pipeline, SECOND))

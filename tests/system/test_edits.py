@@ -166,6 +166,7 @@ def test_training_goes_on_where_shapes_allow_it(shop):
     assert any(all(told in note for told in MISSING) for note in notes)
 
 
+@pytest.mark.system
 def test_else_from_scratch_with_the_keys_named(shop):
     write(shop, **HARSH)
     before = registry_of(shop).live()

@@ -6,6 +6,8 @@ import random
 import signal
 import time
 
+import pytest
+
 from tests import warm
 from tests.system.days import SECOND, STAGES, THIRD, output, registry_of, result, state, twinspire
 
@@ -21,6 +23,7 @@ def test_forked_commands_have_what_typed_ones_import():
     assert warm.join(process) == 10
 
 
+@pytest.mark.system
 def test_two_runs_of_a_day_at_once(shop, undisturbed):
     both = [warm.start("run", str(shop), "--date", THIRD) for _ in range(2)]
     assert [warm.join(one) for one in both] == [0, 0]
@@ -29,6 +32,7 @@ def test_two_runs_of_a_day_at_once(shop, undisturbed):
     )
 
 
+@pytest.mark.system
 def test_killed_in_every_stage_and_run_again_gives_the_undisturbed_result(shop, undisturbed):
     """Each stage is killed twice before it is left to end."""
     chance, ends = random.Random(1), []

@@ -5,6 +5,7 @@ from datetime import date
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from tests.system.days import FIRST, SECOND, THIRD, attempt, registry_of, twinspire
 
@@ -32,6 +33,7 @@ def test_a_day_refused_by_the_gate_is_not_inherited(shop):
     assert registry.live() == refused
 
 
+@pytest.mark.system
 def test_a_catalogue_that_its_towers_do_not_know_does_not_follow(shop):
     """The day is refused, and its snapshot is broken: nobody asked for that to be served. Both is told,
     once, however often the day is run.
@@ -102,6 +104,7 @@ def test_versions_are_listed_rolled_back_and_pruned(shop):
     )
 
 
+@pytest.mark.system
 def test_a_day_is_also_held_against_the_best_version_before_it(shop):
     registry = registry_of(shop)
     first, second = registry.accepted()

@@ -173,6 +173,7 @@ def embedded_anew(tower, corpus):
     return Tower(tf.saved_model.load(str(tower)))(corpus.sort_by("_item"))
 
 
+@pytest.mark.system
 def test_a_refresh_has_what_all_sources_are_made_of(changed):
     names = ", ".join(f'"{name}"' for name in SOURCE_NAMES)
     ranking = "[ranking]\nenabled = true\nmin_users = 20\n"
@@ -190,6 +191,7 @@ def test_a_refresh_has_what_all_sources_are_made_of(changed):
         assert not listed & set(GONE) and listed >= set(NEW), source
 
 
+@pytest.mark.system
 def test_without_ranking_or_a_source_a_refresh_goes_without_them_and_says_why(changed):
     declared = changed.read_text()
     sources = '[mix]\nsources = ["two_tower", "past", "most_popular", "ease"]\n'
@@ -249,6 +251,7 @@ def test_a_day_that_brings_nothing_new_is_refused_before_anything_is_made(shop):
     assert plan_refresh(run, None, "auto").parent == live, "a newer snapshot is something new"
 
 
+@pytest.mark.system
 def test_a_day_trained_later_does_not_bring_back_what_was_withdrawn(changed, tmp_path):
     """A version of the third day, made of the second's files, is published after a refresh of the
     day after that.
@@ -283,6 +286,7 @@ def test_a_day_trained_later_does_not_bring_back_what_was_withdrawn(changed, tmp
     assert find_parent(p, date(2024, 3, 13)).version == described.version
 
 
+@pytest.mark.system
 def test_a_refused_days_whole_catalogue_follows_that_of_its_noon(shop):
     """A refresh of a day that is not over counts what its logs hold by then."""
     p, registry = load(shop), registry_of(shop)

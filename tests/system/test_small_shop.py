@@ -11,7 +11,7 @@ from tests.system.days import FIRST, SECOND, THIRD, attempt, registry_of, twinsp
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.fusion.fuse import Fusion
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.system
 DAYS = (FIRST, SECOND, THIRD)
 
 

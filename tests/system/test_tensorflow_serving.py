@@ -5,6 +5,7 @@ import sys
 from datetime import datetime
 
 import numpy as np
+import pytest
 
 from serving.answers.recommend import recommend
 from serving.requests.query_rows import Requests, complete
@@ -14,6 +15,7 @@ from tests.system.days import SECOND, registry_of, twinspire, typed
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts.model_bundle import Tower, arrays
 
+pytestmark = pytest.mark.system
 NOON = datetime(2024, 3, 11, 12)
 ASKED = [
     {"user": "u001"},

@@ -93,9 +93,9 @@ def bare(folder: Path) -> Path:
     ("make", "user", "item"),
     [
         (umlauts, "Käufer 3", "Stück {}"),
-        (german_dates, "k3", "a{}"),
-        (epochs, "v3", "{:05}"),
-        (nested, "3", "i{}"),
+        pytest.param(german_dates, "k3", "a{}", marks=pytest.mark.system),
+        pytest.param(epochs, "v3", "{:05}", marks=pytest.mark.system),
+        pytest.param(nested, "3", "i{}", marks=pytest.mark.system),
     ],
 )
 def test_a_shop_s_file_becomes_lists(tmp_path, make, user, item):

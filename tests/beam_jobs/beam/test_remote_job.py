@@ -61,6 +61,7 @@ def test_bad_data_is_told_too_where_a_step_leaves_no_note(service, out):
     assert str(error.value) == BAD
 
 
+@pytest.mark.system
 def test_bad_data_ends_a_job_that_its_runner_would_try_again(service, out):
     began = time.monotonic()
     with pytest.raises(BadData) as error:
@@ -80,11 +81,13 @@ def test_a_mistake_of_a_step_is_one_line_and_the_rest_is_in_a_file(service, out,
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.system
 def test_a_worker_that_is_killed_is_no_fault_of_the_job(service, out):
     with pytest.raises(RunnerFailed, match=r"SDK worker disconnected.*Run the same command again"):
         run(service.options, beam.Map(dies), out)
 
 
+@pytest.mark.system
 def test_workers_without_the_package(out, tmp_path):
     with (
         prism.running(tmp_path, pythonpath=tmp_path) as bare,
@@ -109,6 +112,7 @@ def test_a_job_that_takes_longer_than_it_may(service, out):
     assert service.states(job_service.job_name(str(out)))
 
 
+@pytest.mark.system
 def test_a_job_whose_time_is_over_before_it_is_handed_over(service, out, monkeypatch):
     """As on a machine that is busy: the watch does not end before there is a job to cancel."""
     reach = remote_job._Job.reach_service
@@ -131,6 +135,7 @@ def client(service, out):
     return process
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_a_job_ends_with_its_client(service, out, stop):
     process = client(service, out)
@@ -141,6 +146,7 @@ def test_a_job_ends_with_its_client(service, out, stop):
     assert not (out / job_service.RECORD).exists()
 
 
+@pytest.mark.system
 def test_the_next_client_cancels_the_job_of_one_that_was_killed(service, out, monkeypatch):
     monkeypatch.setattr(job_service, "SILENCE", 3.0)
     monkeypatch.setattr(job_service, "HEARTBEAT", 1.0)
@@ -160,6 +166,7 @@ def test_the_next_client_cancels_the_job_of_one_that_was_killed(service, out, mo
     of_another_stage.wait()
 
 
+@pytest.mark.system
 def test_a_client_that_gives_signs_of_life_keeps_its_job(service, out, monkeypatch):
     monkeypatch.setattr(job_service, "SILENCE", 3.0)
     monkeypatch.setattr(job_service, "HEARTBEAT", 0.5)

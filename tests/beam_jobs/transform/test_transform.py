@@ -177,7 +177,7 @@ def test_same_bytes_however_the_rows_come(done, window, today, tmp_path):
     assert not storage.exists(f"{tmp_path}/{analysis.SUMMARY}")
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_same_bytes_from_several_processes(done, window, today, tmp_path):
     options = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     run(make(), window, today, str(tmp_path), options=options)

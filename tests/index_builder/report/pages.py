@@ -143,5 +143,12 @@ class Page(HTMLParser):
         return [a for t, a in self.elements if t == tag and wanted.items() <= a.items()]
 
 
+_shown = {}
+
+
 def shown(facts):
-    return Page(render(facts).decode())
+    """The page of these facts, drawn once."""
+    key = repr(facts)
+    if key not in _shown:
+        _shown[key] = Page(render(facts).decode())
+    return _shown[key]

@@ -173,6 +173,7 @@ def test_a_day_without_rows_says_what_is_there(shop, tmp_path):
         train_stage.run(ctx)
 
 
+@pytest.mark.system
 def test_a_day_goes_from_store_to_store(shop, gs_place, tmp_path):
     for name in ("features2", "train1"):
         storage.upload_tree(getattr(shop, name), storage.join(gs_place, name))

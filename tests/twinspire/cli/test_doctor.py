@@ -56,6 +56,7 @@ def stores(monkeypatch):
     return examine
 
 
+@pytest.mark.system
 def test_this_installation_is_healthy(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "twinspire", "doctor", "--json"],

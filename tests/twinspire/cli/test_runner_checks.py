@@ -41,7 +41,7 @@ def test_a_worker_that_sees_what_the_client_sees(tmp_path, monkeypatch):
     assert list(Path(tmp_path / "work").glob(".tmp*")) == []
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_worker_on_a_host_that_does_not_share_work_root(tmp_path):
     (tmp_path / "work").mkdir()
     with prism.running(tmp_path, hidden=tmp_path / "work") as service:
@@ -51,7 +51,7 @@ def test_a_worker_on_a_host_that_does_not_share_work_root(tmp_path):
     assert "which the client wrote" in found["worker"].found
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_worker_without_the_package(tmp_path):
     # Workers are of this environment, where the package is installed: Python is told to find none.
     (tmp_path / "sitecustomize.py").write_text('import sys\nsys.modules["beam_jobs"] = None\n')

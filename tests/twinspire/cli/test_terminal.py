@@ -33,10 +33,7 @@ def commands(shop):
     """Commands that end with a line of JSON in a pipe, and words that they end with."""
     file, out = str(shop / "shop.toml"), f"{shop}/events/dt={{date}}/"
     yield ["partition", str(shop / "log.csv"), "--out", out, "--time", "time"], "1 rows, in 1 days"
-    yield ["open-day", file, "--date", "2024-03-01", "--run", "one"], "2024-03-01 has 1 events."
-    yield ["which-day", file, "--date", "2024-03-01"], "2024-03-01: open."
-    yield ["close-day", file, "--run", "one"], "Closed: one."
-    yield ["prune", file], "Nothing is old enough to be deleted."
+    yield ["which-day", file, "--date", "2024-03-01"], "2024-03-01: not run yet."
     yield ["await-turn", file, "--date", "yesterday"], "found 'yesterday'."
 
 
