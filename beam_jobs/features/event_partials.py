@@ -9,7 +9,7 @@ JSON           counts, and rejected records, whose files are numbers within the 
 import functools
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import polars as pl
@@ -18,7 +18,7 @@ import pyarrow as pa
 from beam_jobs.beam import batches
 from beam_jobs.features.counters import Count
 from beam_jobs.features.event_packs import Found, Pack
-from beam_jobs.ingest.record_blocks import VALUE_LENGTH, Rejected
+from beam_jobs.ingest.record_blocks import Rejected
 from twinspire_core import storage
 from twinspire_core.contracts import partials
 from twinspire_core.storage import FileInfo
@@ -95,17 +95,6 @@ def load(uri: str, pack: Pack) -> Iterable[Found] | None:
     if content is None:
         return None
     return _found(content, pack)
-
-
-def holds(content: memoryview, users: Collection[str]) -> bool:
-    """Whether what was kept is of one of these users, or may be: a text that was cut off may have
-    been anybody's.
-    """
-    start, told = _told(content)
-    texts = [value for *_, value in told["rejected"]]
-    if any(len(text) >= VALUE_LENGTH or any(user in text for user in users) for text in texts):
-        return True
-    return bool(start) and _events(content, start)["_user"].is_in(list(users)).any()
 
 
 def _found(content: memoryview, pack: Pack) -> Iterator[Found]:

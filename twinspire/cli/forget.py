@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from twinspire.cli.options import AsJson, PipelineFile, open_pipeline, print_json, say
+from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData, TryAgain, UsageError
 from twinspire_core.terminal import doing
@@ -34,13 +35,14 @@ def forget(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Forget users: what is kept of them now, and what later runs would keep; a dry run unless
+    """Forget users: delete what is kept of them, and keep them out of later runs; a dry run unless
     --yes.
 
-    They go from the working files of all days, what was kept of logs (partials) and statistics, and
-    onto a list by which later runs drop their records, also when a day is made again. The next
-    version knows nothing of them. Versions that are stored already never change, and the logs are
-    their owner's: it is said which of them still hold a user. What is done stays done.
+    Working files that hold users (features, embeddings, what was kept of logs) are deleted, those of
+    other users too: later runs make them again from the logs. Training states stay, without the users.
+    The users go onto a list, and every later run drops their records, also when a day is made again.
+    The next version knows nothing of them. Stored versions never change, and the logs are not ours to
+    change: the command names those that still hold a user.
 
     Exit code 75 while a day is under way: run the same command again when it has ended.
     """
@@ -70,37 +72,37 @@ def _ids(given: list[str], place: str | None) -> frozenset[str]:
 
 
 def _forget(pipeline: Pipeline, users: frozenset[str], *, yes: bool) -> dict[str, Any]:
-    from twinspire.forgetting import still_held, working_files
+    from twinspire import forgetting
     from twinspire_core.contracts import forgotten_users
 
     known = forgotten_users.find(pipeline)
     if yes:
         # First of all: whoever plans a run from here on drops them
         forgotten_users.add(pipeline, users)
-        if days := working_files.days_under_way(pipeline):
+        if days := forgetting.days_under_way(pipeline):
             raise TryAgain(
-                "A run that began before knows nothing of who is to be forgotten, and there are runs"
-                f" under way: {', '.join(map(str, days))}. They are on the list from now on; run"
-                " the same command again when these days have ended (`twinspire status PIPELINE`)."
+                "Users are forgotten between runs, and days are under way:"
+                f" {', '.join(map(str, days))}. The users are on the list from now on; run the same"
+                " command again when these days have ended (`twinspire status PIPELINE`), or in an"
+                " hour where a stage was killed."
             )
-    changed: list[str] = []
-    deleted: list[str] = []
     with doing("looking at working files") as update:
-        for change in working_files.changes(pipeline, users):
-            update(f"looking at working files: {change.uri}")
-            (changed if change.content is not None else deleted).append(change.uri)
-            if yes:
-                change.make()
+        sizes = forgetting.deletable(pipeline)
         if yes:
-            working_files.delete_scratch(pipeline)
+            forgetting.delete(pipeline, sizes)
+        changed = []
+        for uri, content in forgetting.mended(pipeline, users):
+            changed.append(uri)
+            if yes:
+                storage.write_bytes(uri, content)
         update("looking at versions")
-        versions = [one._asdict() for one in still_held.versions(pipeline, users)]
+        versions = forgetting.versions(pipeline, users)
         logs, unreadable = [], []
-        files = still_held.logs(pipeline)
+        files = forgetting.logs(pipeline)
         for number, file in enumerate(files, 1):
             update(f"looking at logs: {number:,} of {len(files):,}")
             try:
-                if still_held.holds(pipeline, file, users):
+                if forgetting.log_holds(pipeline, file, users):
                     logs.append(file.uri)
             except BadData:
                 unreadable.append(file.uri)
@@ -110,7 +112,8 @@ def _forget(pipeline: Pipeline, users: frozenset[str], *, yes: bool) -> dict[str
         "users": len(users),
         "on_the_list_before": sum(user in known for user in users),
         "changed": changed,
-        "deleted": deleted,
+        "deleted": list(sizes),
+        "deleted_bytes": sum(sizes.values()),
         "versions": versions,
         "logs": logs,
         "unreadable_logs": unreadable,
@@ -120,12 +123,17 @@ def _forget(pipeline: Pipeline, users: frozenset[str], *, yes: bool) -> dict[str
 def _tell(result: dict[str, Any]) -> None:
     """For people: what became of each place, and what is left to do. Ids are not said again."""
     done = result["forgotten"]
-    _list("Rows and names taken out of" if done else "Would be taken out of", result["changed"])
-    _list("Deleted" if done else "Would be deleted", result["deleted"])
-    if not result["changed"] and not result["deleted"]:
-        say("No working file holds them.")
-    _list("Still held by the logs, which are their owner's to change", result["logs"])
-    _list("Logs that cannot be read, so that nobody can tell", result["unreadable_logs"])
+    size = f"{result['deleted_bytes'] / 1e6:,.1f} MB"
+    _list(f"{'Deleted' if done else 'Would be deleted'}, {size}", result["deleted"])
+    _list("Users taken out of" if done else "Users would be taken out of", result["changed"])
+    if result["deleted"]:
+        say(
+            "Later runs make what they need of this again: the next one reads the logs of all days of"
+            " its windows, as a first run does, and has no earlier day's statistics to compare with."
+            " A day that is run again is made anew."
+        )
+    _list("Still held by logs, which only their owner changes", result["logs"])
+    _list("Logs that cannot be read, and may hold users", result["unreadable_logs"])
     versions = [f"{one['version']}{' (live)' * one['live']}" for one in result["versions"]]
     _list("Still held by stored versions, which never change", versions)
     if versions:

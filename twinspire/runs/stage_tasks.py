@@ -163,15 +163,14 @@ def _earlier_attempts(run: DayRun, stage: Stage) -> dict[str, Attempt]:
     day = run.day
     nearest = attempts.latest(run.pipeline, day, stage.after)
     if nearest is None:
-        raise UsageError(
-            f"{stage.name} of {day} needs the output of {stage.after}, and there is none under"
-            f" {attempts.day_uri(run.pipeline, day)}. Run `twinspire {stage.after} PIPELINE --date"
-            f" {day}` first, or `twinspire run PIPELINE --date {day}` for all stages."
-        )
+        raise _missing(run, stage, stage.after)
     # Not the newest attempt of each: the ones that the nearest was made from.
     earlier = {stage.after: nearest}
     for name, attempt_name in nearest.inputs.items():
-        earlier[name] = attempts.read(attempts.place(run.pipeline, attempt_name))
+        try:
+            earlier[name] = attempts.read(attempts.place(run.pipeline, attempt_name))
+        except FileNotFoundError as error:  # pruned, or deleted to forget a user
+            raise _missing(run, stage, name) from error
     for name, attempt in earlier.items():
         if attempt.config != config_digest(run.pipeline, STAGES[name]):
             raise UsageError(
@@ -180,6 +179,14 @@ def _earlier_attempts(run: DayRun, stage: Stage) -> dict[str, Attempt]:
                 f" --date {day}` and what follows it again."
             )
     return earlier
+
+
+def _missing(run: DayRun, stage: Stage, name: str) -> UsageError:
+    return UsageError(
+        f"{stage.name} of {run.day} needs the output of {name}, and there is none under"
+        f" {attempts.day_uri(run.pipeline, run.day)}. Run `twinspire {name} PIPELINE --date"
+        f" {run.day}` first, or `twinspire run PIPELINE --date {run.day}` for all stages."
+    )
 
 
 def _check_mode(day: date, mode: Mode, features: Attempt) -> None:

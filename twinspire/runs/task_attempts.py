@@ -10,6 +10,7 @@ from twinspire.runs.cache_keys import config_digest, output_digest, stage_key
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify
 from twinspire.runs.stage_tasks import StageTask, unread_events
+from twinspire_core import storage
 from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
@@ -48,6 +49,11 @@ def is_current(run: DayRun, task: StageTask, attempt: Attempt) -> bool:
     config = config_digest(run.pipeline, task.stage)
     if attempt.key != stage_key(task.stage, config=config, **task.facts):
         return False
+    # Pruned, or deleted to forget a user: the next stage would miss them
+    there = {attempts.name(run.pipeline, uri) for uri in task.context.inputs.values()}
+    for name in set(attempt.inputs.values()) - there:
+        if not storage.exists(attempts.place(run.pipeline, f"{name}/{attempts.DONE}")):
+            return False
     if not task.stage.publishes:
         return True
     # What it published may have been pruned since.

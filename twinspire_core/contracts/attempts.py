@@ -3,7 +3,7 @@ written last.
 
 Invariants, on a disk and on `gs://`:
   1. A stage writes into an attempt folder of its own; nothing is renamed, nothing committed is
-  changed, but by `twinspire forget`, which takes users out of files and leaves the marker.
+  changed, but by `twinspire forget`, which takes users out of training states.
   2. `DONE.json` is created only if absent, after everything that it describes. Without it the
   attempt does not exist.
   3. The output of a stage is its newest committed attempt.

@@ -5,9 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.shop import PIPELINE
 from twinspire.runs import day_order, run_leases, runner
 from twinspire.runs.day_run import DayRun
+from twinspire.runs.stage_tasks import StageTask
 from twinspire.runs.stages import STAGES
+from twinspire.runs.task_attempts import complete
+from twinspire_core import storage
+from twinspire_core.config.pipeline import load
+from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import (
     BadData,
     GateRefused,
@@ -183,3 +189,28 @@ def test_a_day_whose_parent_is_rolled_back_meanwhile_is_trained_again(shop, monk
     runner.run_stage(DayRun(pipeline, DAY, lease="mine"), "publish")
     assert made == ["train", "embed", "index", "publish"]
     assert run_leases.state(pipeline, DAY) == "published"
+
+
+def test_a_stage_whose_input_was_deleted_is_made_again(tmp_path):
+    """The stages after it would look for that input: a forgotten user's, or a pruned one."""
+    (tmp_path / "shop.toml").write_text(PIPELINE)
+    run = DayRun(load(tmp_path / "shop.toml"), DAY)
+
+    def made(name, **inputs):
+        context = StageContext(
+            pipeline=run.pipeline, day=DAY, mode="full", parent=None, inputs=inputs, out=""
+        )
+        task = StageTask(
+            stage=STAGES[name], facts={}, context=context, load=lambda: lambda _: {}, parent=None
+        )
+        attempt, status = complete(run, task, force=False)
+        return attempt.uri, status
+
+    embed, _ = made("embed")
+    assert made("index", embed=embed)[1] == "done"
+    again, _ = made("embed")
+    assert again == embed and made("index", embed=embed)[1] == "already done"
+    storage.delete_tree(embed)
+    again, _ = made("embed")
+    assert again != embed and made("index", embed=again)[1] == "done"
+    assert made("index", embed=again)[1] == "already done"

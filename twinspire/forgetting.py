@@ -1,0 +1,191 @@
+"""What forgetting users deletes and mends, and what still holds them afterwards.
+
+Working files that a stage makes again from logs are deleted whole, whomever they are of: this needs
+no search for users, and so misses none. Training states cannot be made again: rows of users are
+taken out, and weights stay, with no name to them.
+docs/decisions/0073-forgetting.md
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_jobs.ingest import columns, day_files, record_blocks
+from beam_jobs.ingest.column_values import WrongType, read_as
+from beam_jobs.ingest.columns import Column
+from beam_jobs.ingest.day_files import SourceFile, Table
+from beam_jobs.ingest.record_blocks import VALUE_LENGTH, Block, Rejected
+from index_builder.registry.registry import Registry
+from twinspire.runs import lease_records, run_leases
+from twinspire.runs.stages import EMBED, FEATURES, REFRESH, STAGES, TRAIN
+from twinspire_core import storage
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import attempts, example_lists, model_bundle, partials
+from twinspire_core.storage import FileInfo, parquet_files
+
+Users = frozenset[str]
+_MADE_AGAIN = (FEATURES.name, EMBED.name, REFRESH.name)
+"""Stages whose output holds users. Deleted first, so that no half-deleted attempt counts as done."""
+_ABANDONED = 3600
+"""Seconds since an unfinished attempt was last written to, after which no stage is at work on it."""
+
+
+def days_under_way(pipeline: Pipeline) -> list[date]:
+    """Days with a run, or with a stage at work: these began before users were on the list."""
+    return [
+        day
+        for day in attempts.days(pipeline)
+        if run_leases.open_leases(pipeline, day) or _is_at_work(pipeline, day)
+    ]
+
+
+def _is_at_work(pipeline: Pipeline, day: date) -> bool:
+    """Whether a stage that was typed by itself, and so has no lease, may be writing."""
+    ended = [run.record().at.timestamp() for run in lease_records.newest(pipeline, day)]
+    since = max([time.time() - _ABANDONED, *ended])
+    unfinished = [uri for _, uri, done in _attempts(pipeline, day) if not done]
+    return any((storage.last_written(uri) or 0) > since for uri in unfinished)
+
+
+def deletable(pipeline: Pipeline) -> dict[str, int]:
+    """Folders that stages make again from logs, or that nothing reads any more: their sizes in bytes."""
+    folders = [partials.place(pipeline)]
+    for day in attempts.days(pipeline):
+        for stage, uri, done in _attempts(pipeline, day):
+            if stage in _MADE_AGAIN or not done:
+                folders.append(uri)
+            elif stage == TRAIN.name:
+                # Published versions have their own; an unpublished day is trained again
+                folders.append(storage.join(uri, model_bundle.QUERY_TOWER))
+    sizes = {uri: sum(file.size for file in storage.list_files(uri)) for uri in folders}
+    return {uri: size for uri, size in sizes.items() if size}
+
+
+def delete(pipeline: Pipeline, folders: Iterable[str]) -> None:
+    """Deletes folders, and what killed writers have left half written."""
+    for uri in folders:
+        storage.delete_file(storage.join(uri, attempts.DONE))
+        storage.delete_tree(uri)
+    storage.delete_scratch(attempts.place(pipeline), before=time.time() - _ABANDONED)
+
+
+def mended(pipeline: Pipeline, users: Users) -> Iterator[tuple[str, bytes]]:
+    """The files of training states and examples that hold users, each with its content without them."""
+    menders = {f"{name}.arrow": _without_keys for name in _columns(pipeline)}
+    menders[example_lists.FILE] = _without_lists
+    for day in attempts.days(pipeline):
+        for stage, uri, done in _attempts(pipeline, day):
+            for file in storage.list_files(uri) if done and stage == TRAIN.name else ():
+                mend = menders.get(file.path.rpartition("/")[2])
+                if mend and (content := mend(file.uri, users)) is not None:
+                    yield file.uri, content
+
+
+def versions(pipeline: Pipeline, users: Users) -> list[dict[str, object]]:
+    """Stored versions that hold one of the users, oldest first."""
+    registry = Registry(pipeline.registry.root, pipeline.name)
+    names = _columns(pipeline)
+    live = registry.live()
+    return [
+        {"version": version, "live": version == live}
+        for version in registry.folders()
+        if any(_holds(one, names, users) for one in storage.list_files(registry.folder(version)))
+    ]
+
+
+def logs(pipeline: Pipeline) -> list[SourceFile]:
+    """All files of events and of users' snapshots that a run may read, by table and day."""
+    tables: tuple[Table, ...] = ("events", "users")
+    return [
+        file
+        for table in tables
+        for day in day_files.folder_days(pipeline, table)
+        for file in day_files.files(pipeline, table, day)
+    ]
+
+
+def log_holds(pipeline: Pipeline, file: SourceFile, users: Users) -> bool:
+    """Whether a raw file has a record of one of the users, or a line that may be one of theirs.
+
+    Raises:
+      BadData: it cannot be read, or has no column of users.
+    """
+    of_table = {"events": columns.events, "users": columns.users}[file.table]
+    wanted = [column for column in of_table(pipeline) if column.name == "_user"]
+    given = pipeline.source.format
+    return any(
+        _is_of(block, wanted[0], users)
+        for part in record_blocks.parts(given, file)
+        for block in record_blocks.read(given, file, part, wanted, pipeline.beam.batch_rows)
+    )
+
+
+def _attempts(pipeline: Pipeline, day: date) -> Iterator[tuple[str, str, bool]]:
+    """A day's attempts, stage by stage: the stage, the folder, and whether it was committed."""
+    for stage in (*STAGES, REFRESH.name):
+        home = storage.join(attempts.day_uri(pipeline, day), stage)
+        for name in storage.list_names(home):
+            uri = storage.join(home, name)
+            yield stage, uri, storage.exists(storage.join(uri, attempts.DONE))
+
+
+def _columns(pipeline: Pipeline) -> set[str | None]:
+    """The features whose values are users' ids, whatever they are called."""
+    user = pipeline.columns.user
+    keys = {"events": user, "users": pipeline.columns.users_key or user}
+    return {pipeline.user_id} | {
+        name
+        for table, key in keys.items()
+        for name, column in pipeline.columns_of(table).items()
+        if column == key
+    }
+
+
+def _without_lists(uri: str, users: Users) -> bytes | None:
+    lists = example_lists.parse(storage.read_bytes(uri))
+    kept = [one for one in lists if one.user not in users]
+    return example_lists.dump(kept) if len(kept) < len(lists) else None
+
+
+def _without_keys(uri: str, users: Users) -> bytes | None:
+    """A table of the training state, in which rows follow keys: theirs go, archived ones too."""
+    table = pa.ipc.open_file(storage.read_bytes(uri)).read_all()
+    theirs = pc.is_in(table["key"], value_set=pa.array([f"={user}" for user in sorted(users)]))
+    if not pc.any(theirs).as_py():
+        return None
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as file:
+        # Taken, and not filtered: a filter may leave the text of what it drops in the buffers
+        file.write_table(table.take(pc.indices_nonzero(pc.invert(theirs))).combine_chunks())
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _holds(file: FileInfo, names: set[str | None], users: Users) -> bool:
+    """Whether a file of a version holds a user, in rows or in a vocabulary. Its report names only
+    users who are in the rows.
+    """
+    folder, _, name = file.path.rpartition("/")
+    if name in names and folder.endswith("assets"):
+        return not users.isdisjoint(storage.read_bytes(file.uri).decode().split("\n"))
+    if not name.endswith(".parquet"):
+        return False
+    with parquet_files.open_parquet(file.uri) as rows:
+        ids = rows.read(["_user"])  # without columns where there is none of that name
+    return any(not users.isdisjoint(column.to_pylist()) for column in ids.columns)
+
+
+def _is_of(block: Block | Rejected, user: Column, users: Users) -> bool:
+    if isinstance(block, Rejected):  # a whole line, perhaps cut short
+        return len(block.value) >= VALUE_LENGTH or any(one in block.value for one in users)
+    raw = columns.RAW + user.source
+    if raw not in block.rows.columns:  # no line of these has the key
+        return False
+    try:
+        reading = read_as(user, block.rows.schema[raw], text=block.text)
+    except WrongType:  # no run can read it either
+        return False
+    return bool(block.rows.select(reading.values)[user.name].is_in(list(users)).any())

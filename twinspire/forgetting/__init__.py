@@ -1,1 +1,0 @@
-"""Forgetting users: what is changed, what goes, and what still holds them."""
