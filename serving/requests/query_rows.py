@@ -85,23 +85,11 @@ class Requests:
             for field in self.layout
             if field.name not in (self._id, *self._histories)
         }
-        return self.share(columns, len(parsed))
-
-    def share(self, columns: dict[str, pa.Array], rows: int) -> pa.Table:
-        """The whole table: the user's id and the history are features as well, where the pipeline
-        declares them so.
-
-        Args:
-          columns: the others, in any order; what is not there is null.
-          rows: how many.
-        """
+        # The user's id and the history are features as well, where the pipeline declares them so.
         if self._id:
             columns[self._id] = columns[USER]
         for name, history in self._histories.items():
             columns[name] = _newest(columns[SEEN], history.length)
-        for field in self.layout:
-            if field.name not in columns:
-                columns[field.name] = pa.nulls(rows, field.type)
         return pa.table(columns, schema=self.layout)
 
 

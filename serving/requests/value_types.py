@@ -57,8 +57,6 @@ class ValueType:
       in_range: the same about one that is too small, too large or not finite.
       entry: what the entries of a list may be.
       size: how many entries a list has; None is any number.
-      smallest: bound of a number, or of the numbers of a list; None where there are none.
-      largest: likewise.
       hint: what a person may type.
       read_typed: makes a value of what a person typed; what is no value stays as it was typed.
     """
@@ -68,8 +66,6 @@ class ValueType:
     in_range: str = ""
     entry: "ValueType | None" = None
     size: int | None = None
-    smallest: float | None = None
-    largest: float | None = None
     hint: str = "a text"
     read_typed: Callable[[str], Any] = str
 
@@ -158,8 +154,6 @@ def whole_number(smallest: int, largest: int, hint: str = "") -> ValueType:
         annotation=Annotated[int, Strict(), bounds, BeforeValidator(_as_integer)],
         expected=expected,
         in_range=expected,
-        smallest=smallest,
-        largest=largest,
         hint=hint,
         read_typed=read_number,
     )
@@ -213,8 +207,6 @@ def vector(size: int) -> ValueType:
         expected=f"is a list of {size} numbers",
         entry=NUMBER,
         size=size,
-        smallest=NUMBER.smallest,
-        largest=NUMBER.largest,
         hint="numbers",
         read_typed=lambda typed: [read_number(part) for part in typed.replace(",", " ").split()],
     )
@@ -253,8 +245,6 @@ NUMBER = ValueType(
     ],
     expected="is a number",
     in_range="is a finite number",
-    smallest=-LARGEST_FLOAT,
-    largest=LARGEST_FLOAT,
     hint="a number",
     read_typed=read_number,
 )
@@ -262,8 +252,6 @@ SHARE = ValueType(
     annotation=Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)],
     expected="is a number from 0 to 1",
     in_range="is a number from 0 to 1",
-    smallest=0,
-    largest=1,
     hint="0 to 1",
     read_typed=read_number,
 )
