@@ -31,11 +31,6 @@ class EncodedQueries(NamedTuple):
     fusion: Fusion | None = None
     sources: CandidateSources | None = None
 
-    @property
-    def has_vectors(self) -> bool:
-        """Whether the two-tower is asked."""
-        return bool(self.vectors.shape[1])
-
     def take(self, queries: np.ndarray) -> "EncodedQueries":
         """The queries of these numbers, [K] int64 ascending."""
         return self._replace(vectors=self.vectors[queries], queries=self.queries.take(queries))

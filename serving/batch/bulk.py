@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -135,7 +135,7 @@ def _writing_aside(
     """A thread writes one batch while the next is answered; what it yields takes the batches."""
     written: Future[None] | None = None
     with (
-        closing(results_file.writer(target, sources=sources)) as writer,
+        results_file.writing(target, sources=sources) as append,
         ThreadPoolExecutor(1) as aside,
     ):
 
@@ -144,7 +144,7 @@ def _writing_aside(
             # One batch at the most waits to be written: memory stays bounded.
             if written:
                 written.result()
-            written = aside.submit(_write, writer, users, answer, ids, sources=sources)
+            written = aside.submit(_write, append, users, answer, ids, sources=sources)
 
         yield write
         if written:
@@ -152,7 +152,7 @@ def _writing_aside(
 
 
 def _write(
-    writer: results_file.Writer,
+    append: Callable[[pa.Table], None],
     users: pa.ChunkedArray,
     answer: Answer,
     ids: pa.Array,
@@ -163,7 +163,7 @@ def _write(
     columns = {"user": users, "items": items, "scores": scores}
     if sources:
         columns["sources"] = answer.main_sources()
-    writer.write(pa.table(columns))
+    append(pa.table(columns))
 
 
 @contextmanager

@@ -5,10 +5,9 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import polars as pl
 import pyarrow as pa
@@ -22,16 +21,6 @@ _SCHEMA = pa.schema(
     [("user", pa.string()), ("items", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))]
 )
 _SOURCES = pa.field("sources", pa.list_(pa.string()))
-
-
-class Writer(Protocol):
-    """Takes one batch of results after the other."""
-
-    def write(self, results: pa.Table) -> None:
-        """Appends rows of `user`, `items`, `scores`, and perhaps `sources`."""
-
-    def close(self) -> None:
-        """Ends the file."""
 
 
 def output(out: str | None) -> AbstractContextManager[Path]:
@@ -85,35 +74,18 @@ def _appearing(uri: str) -> Iterator[Path]:
         scratch_file.unlink(missing_ok=True)
 
 
-def writer(file: Path, *, sources: bool) -> Writer:
-    """What writes to a file of `output`.
+@contextmanager
+def writing(file: Path, *, sources: bool) -> Iterator[Callable[[pa.Table], None]]:
+    """Yields what appends rows of `user`, `items`, `scores`, and perhaps `sources`.
 
     Args:
-      file: its ending says the format.
+      file: of `output`; its ending says the format.
       sources: whether each item's source is a column.
     """
-    if file.suffix != ".parquet":
-        return _JsonWriter(file)
-    return _ParquetWriter(file, _SCHEMA.append(_SOURCES) if sources else _SCHEMA)
-
-
-class _ParquetWriter:
-    def __init__(self, target: Path, schema: pa.Schema) -> None:
-        self._file = pq.ParquetWriter(target, schema, compression="zstd")
-
-    def write(self, results: pa.Table) -> None:
-        self._file.write_table(results.cast(self._file.schema))
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _JsonWriter:
-    def __init__(self, target: Path) -> None:
-        self._file = target.open("wb")
-
-    def write(self, results: pa.Table) -> None:
-        pl.DataFrame(pl.from_arrow(results)).write_ndjson(self._file)
-
-    def close(self) -> None:
-        self._file.close()
+    if file.suffix == ".parquet":
+        schema = _SCHEMA.append(_SOURCES) if sources else _SCHEMA
+        with pq.ParquetWriter(file, schema, compression="zstd") as table:
+            yield lambda results: table.write_table(results.cast(schema))
+    else:
+        with file.open("wb") as lines:
+            yield lambda results: pl.DataFrame(pl.from_arrow(results)).write_ndjson(lines)

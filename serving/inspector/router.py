@@ -251,17 +251,10 @@ def router(service: Service) -> APIRouter:
     """The inspector's routes."""
     inspector = Inspector(service)
     routes = APIRouter(include_in_schema=False)
-
-    @routes.get("/")
-    async def user(request: Request) -> Response:
-        return await inspector.user(request)
-
-    @routes.get("/item")
-    async def item(request: Request) -> Response:
-        return await inspector.item(request)
-
-    @routes.get("/report")
-    async def report(request: Request) -> Response:
-        return await inspector.report(request)
-
+    for path, answer in (
+        ("/", inspector.user),
+        ("/item", inspector.item),
+        ("/report", inspector.report),
+    ):
+        routes.get(path)(answer)
     return routes

@@ -18,19 +18,18 @@ import pyarrow as pa
 
 from serving.version.attributes import Attributes
 from serving.version.filters import Filter, Selected
-from serving.version.known_values import Vocabularies
 from serving.version.loaded_version import Version
-from serving.version.second_stage import SecondStage
-from serving.version.user_store import IdTable, UserStore
+from serving.version.user_store import IdTable
 from twinspire_core.config.source_names import CO_VISITATION, MIX, TRENDING
-from twinspire_core.ranking.registry import RankingFeatures
-from twinspire_core.search.index import NONE, Index
+from twinspire_core.search.index import NONE
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.first_items import OfFirstItems
 
 NEW_IN = (MIX, TRENDING, CO_VISITATION)
 """Sources whose lists hold new items."""
 _COUNTS = ("_popular", "_lately")
+_AS_PUBLISHED = ("index", "users", "vocabularies", "ranking_features", "_second_stage", "fusion")
+"""Parts of a version to which new items change nothing. The index is of the N items with vectors."""
 
 
 class GrownVersion(Version):
@@ -48,7 +47,8 @@ class GrownVersion(Version):
         self._first = len(published.items)
         self._new_ids = pa.array(new, pa.string())
         self._new_rows = IdTable(self._new_ids)
-        self.fusion = published.fusion
+        for part in _AS_PUBLISHED:
+            setattr(self, part, getattr(published, part))
         self.sources = list(published.sources)
 
     @property
@@ -79,30 +79,6 @@ class GrownVersion(Version):
         """Item ids by row, [N + M] objects."""
         new: np.ndarray = self._new_ids.to_numpy(zero_copy_only=False)
         return np.concatenate([self._published.ids, new])
-
-    @cached_property
-    def index(self) -> Index:
-        """Nearest neighbours among the N items that have vectors."""
-        return self._published.index
-
-    @cached_property
-    def users(self) -> UserStore | None:
-        """The version's."""
-        return self._published.users
-
-    @cached_property
-    def vocabularies(self) -> Vocabularies:
-        """The version's."""
-        return self._published.vocabularies
-
-    @cached_property
-    def ranking_features(self) -> RankingFeatures:
-        """The version's."""
-        return self._published.ranking_features
-
-    @cached_property
-    def _second_stage(self) -> SecondStage:
-        return self._published._second_stage
 
     @cached_property
     def candidate_sources(self) -> CandidateSources:
