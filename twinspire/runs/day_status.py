@@ -3,14 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from typing import get_args
 
 from index_builder.registry.versions import Status
 from twinspire.runs import lease_records, run_leases
+from twinspire.runs.cache_keys import config_digest
 from twinspire.runs.day_run import DayRun
-from twinspire.runs.staleness import late_events, why_stale
+from twinspire.runs.stage_tasks import StageTask, late_events, plan_stage
+from twinspire.runs.stages import STAGES, Stage
+from twinspire.runs.task_attempts import is_current
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, partials
+from twinspire_core.contracts.attempts import Attempt
+from twinspire_core.contracts.stage_context import Promote
 from twinspire_core.errors import TwinspireError
 from twinspire_core.messages import with_full_stop
 
@@ -176,7 +182,7 @@ def _status(run: DayRun, newest: Status | None, has_folder: bool, worked_on: boo
     state, reason = _state(run, newest, outcome, has_folder=has_folder)
     late = 0
     if state in (PUBLISHED, REFUSED):
-        late = late_events(run) if run.pipeline.source.late_days else 0
+        late = late_events(run)
     if state == PUBLISHED and newest and newest.stored:
         changed = why_stale(run)
         if late:
@@ -238,3 +244,48 @@ def _version_bytes(run: DayRun, newest: Status | None) -> int:
     if newest is None or not newest.stored:
         return 0
     return sum(file.size for file in run.registry.manifest(newest.version).files.values())
+
+
+def why_stale(run: DayRun) -> str:
+    """What has changed since a day was run: of the first stage that would be done again.
+
+    Args:
+      run: of the day; its log has been read.
+
+    Returns:
+      A sentence; empty where nothing has changed, or where nobody can tell, as the day's working
+      files are gone.
+    """
+    for stage in STAGES.values():
+        attempt = attempts.latest(run.pipeline, run.day, stage.name)
+        if attempt is None:
+            return ""
+        try:
+            tasks = _tasks(run, stage, attempt)
+        except TwinspireError as error:
+            return str(error)
+        if not any(is_current(run, task, attempt) for task in tasks):
+            return _what_changed(run, tasks[0], attempt)
+    return ""
+
+
+def _tasks(run: DayRun, stage: Stage, attempt: Attempt) -> list[StageTask]:
+    """The stage as it would be done now in its attempt's mode."""
+    # What a version was published with is not written down, and changes nothing of it.
+    ways: tuple[Promote, ...] = get_args(Promote) if stage.publishes else ("auto",)
+    return [plan_stage(run, stage, attempt.mode, promote) for promote in ways]
+
+
+def _what_changed(run: DayRun, task: StageTask, attempt: Attempt) -> str:
+    stage = task.stage
+    if attempt.config != config_digest(run.pipeline, stage):
+        return f"The pipeline file has changed in what {stage.name} reads."
+    if attempt.mode != task.context.mode:
+        return f"It would be trained in mode {task.context.mode} now, and was in {attempt.mode}."
+    if stage.inherits and attempt.parent != task.parent:
+        return f"It would go on from {task.parent} now, and went on from {attempt.parent}."
+    if stage.reads_source:
+        return "Logs or snapshots that it reads have changed."
+    if stage.publishes:
+        return "Its version is no longer stored."
+    return f"{stage.name} would be made from something else."

@@ -11,7 +11,6 @@ from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import Entry, State, version_date
 from twinspire.runs.day_run import DayRun
 from twinspire_core.contracts import attempts
-from twinspire_core.contracts.attempts import Attempt
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.stage_context import NO_START, Start
 from twinspire_core.errors import UsageError
@@ -37,12 +36,7 @@ def find_start(run: DayRun, vectors: str) -> Start:
     """
 
     def has_same_inputs(state: State, version: str) -> bool | None:
-        if version in state.refreshes:
-            return None
-        embedded = _embedding_attempt(run, version)
-        if embedded is None:
-            return None
-        return embedded.output == vectors
+        return None if version in state.refreshes else _matches(run, version, output=vectors)
 
     return _start(run, lambda state: state.accepted_before(run.day), has_same_inputs)
 
@@ -58,12 +52,7 @@ def find_start_of_refresh(run: DayRun, trained: str, key: str) -> Start:
     """
 
     def has_same_inputs(state: State, version: str) -> bool | None:
-        if version not in state.refreshes:
-            return False
-        embedded = _embedding_attempt(run, version)
-        if embedded is None:
-            return None
-        return embedded.key == key
+        return version in state.refreshes and _matches(run, version, key=key)
 
     return _start(run, lambda _: trained, has_same_inputs)
 
@@ -147,11 +136,12 @@ def _rolled_back(state: State) -> list[str]:
     return [version for version, fate in state.fate.items() if fate == "rolled back"]
 
 
-def _embedding_attempt(run: DayRun, version: str) -> Attempt | None:
-    """The attempt that embedded a version's items: of a refresh, the refresh. None if it is
-    gone.
+def _matches(run: DayRun, version: str, **expected: str) -> bool | None:
+    """Whether the attempt that embedded a version's items (of a refresh, the refresh) has these
+    fields; None if it is gone.
     """
     with suppress(UsageError, FileNotFoundError, KeyError):
         name = run.registry.manifest(version).sources["embed"]
-        return attempts.read(attempts.place(run.pipeline, name.removesuffix("/embed")))
+        attempt = attempts.read(attempts.place(run.pipeline, name.removesuffix("/embed")))
+        return all(getattr(attempt, field) == value for field, value in expected.items())
     return None

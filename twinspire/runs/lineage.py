@@ -6,6 +6,7 @@ docs/decisions/0002-order-and-airflow.md
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import groupby
 
 from index_builder.registry.version_log import State, version_date
 from twinspire_core.contracts.stage_context import Gap
@@ -75,13 +76,10 @@ def accepted_days(state: State) -> set[date]:
 
 def stretches(days: Iterable[date]) -> list[Gap]:
     """Days, oldest first, as unbroken stretches."""
-    found: list[Gap] = []
-    for day in days:
-        if found and day - found[-1].last == _DAY:
-            found[-1] = Gap(found[-1].first, day)
-        else:
-            found.append(Gap(day, day))
-    return found
+    # Within a stretch a day's number and its place in the line differ by the same.
+    numbered = groupby(enumerate(days), lambda one: one[1].toordinal() - one[0])
+    together = ([day for _, day in stretch] for _, stretch in numbered)
+    return [Gap(days[0], days[-1]) for days in together]
 
 
 def _between(parent: date | None, day: date) -> list[date]:

@@ -14,9 +14,8 @@ from twinspire.runs import day_order, lease_records, run_leases
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.live_catalogue import catch_up, follow
 from twinspire.runs.notifications import notify_of_error
-from twinspire.runs.stage_tasks import plan_stage
+from twinspire.runs.stage_tasks import late_events, plan_stage
 from twinspire.runs.stages import FEATURES, STAGES, Stage
-from twinspire.runs.staleness import late_events
 from twinspire.runs.task_attempts import complete
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.stage_context import Mode, Promote

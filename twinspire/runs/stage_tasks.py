@@ -22,7 +22,7 @@ from twinspire_core.contracts.stage_context import (
     Reuse,
     StageContext,
 )
-from twinspire_core.errors import BadData, ParentChanged, UsageError
+from twinspire_core.errors import BadData, ParentChanged, TwinspireError, UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,6 @@ def plan_stage(
         start=start,
         reuse=Reuse(partials=partials.place(run.pipeline), digests=digests) if reuse else None,
     )
-    assert stage.load is not None, "a plan of its own, as a refresh has"
     return StageTask(
         stage=stage,
         facts=_facts(stage, context, earlier, digests),
@@ -152,6 +151,14 @@ def unread_events(pipeline: Pipeline, day: date) -> int:
     # By digest: the same events may lie in other files by now.
     learned = done.summary.get("late", {}).get("digest", "")
     return late.events if late.digest != learned else 0
+
+
+def late_events(run: DayRun) -> int:
+    """The same; 0 where nobody can tell."""
+    try:
+        return unread_events(run.pipeline, run.day)
+    except TwinspireError:
+        return 0
 
 
 def _earlier_attempts(run: DayRun, stage: Stage) -> dict[str, Attempt]:

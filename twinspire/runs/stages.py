@@ -2,43 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from twinspire_core.contracts.stage_context import StageContext
 
 StageFunction = Callable[[StageContext], dict[str, Any]]
 """Writes under `ctx.out`, and returns the stage's summary."""
-
-
-# Stages are imported when they run: each alone loads TensorFlow, Beam or ScaNN.
-def _features() -> StageFunction:
-    from beam_jobs import features_stage
-
-    return features_stage.run
-
-
-def _train() -> StageFunction:
-    from model import train_stage
-
-    return train_stage.run
-
-
-def _embed() -> StageFunction:
-    from beam_jobs import embed_stage
-
-    return embed_stage.run
-
-
-def _index() -> StageFunction:
-    from index_builder import index_stage
-
-    return index_stage.run
-
-
-def _publish() -> StageFunction:
-    from index_builder import publish_stage
-
-    return publish_stage.run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +19,7 @@ class Stage:
       name: of its command and of its folder among the working files.
       after: the stage whose output it reads; that stage's own inputs are handed on.
       config: the keys of the pipeline file that its output depends on, as `table` or `table.key`.
-      load: imports what runs the stage, and gives the function; None where a plan brings its own.
+      module: what runs the stage, by its function `run`; empty where a plan brings its own.
       format: of what it writes; raised when that comes to mean something else, and past days are to
         be made again.
       derived: paths whose content follows from its other files, or is for people; their bytes may
@@ -74,7 +44,7 @@ class Stage:
     name: str
     after: str | None
     config: tuple[str, ...]
-    load: Callable[[], StageFunction] | None = None
+    module: str = ""
     format: int = 1
     derived: tuple[str, ...] = ()
     inherits: bool = False
@@ -88,10 +58,15 @@ class Stage:
     same_parent_as: str | None = None
     needs_pandas: bool = False
 
+    def load(self) -> StageFunction:
+        """Imports what runs the stage; each alone loads TensorFlow, Beam or ScaNN."""
+        function: StageFunction = import_module(self.module).run
+        return function
+
 
 FEATURES = Stage(
     name="features",
-    load=_features,
+    module="beam_jobs.features_stage",
     after=None,
     config=(
         "pipeline.time_zone",
@@ -115,7 +90,7 @@ FEATURES = Stage(
 )
 TRAIN = Stage(
     name="train",
-    load=_train,
+    module="model.train_stage",
     after="features",
     config=(
         "features",
@@ -136,21 +111,21 @@ TRAIN = Stage(
 )
 EMBED = Stage(
     name="embed",
-    load=_embed,
+    module="beam_jobs.embed_stage",
     after="train",
     config=(),  # the digests of its inputs say all
     derived=("tensorflow_serving/",),
 )
 INDEX = Stage(
     name="index",
-    load=_index,
+    module="index_builder.index_stage",
     after="embed",
     config=("index",),
     starts_from_settings=True,
 )
 PUBLISH = Stage(
     name="publish",
-    load=_publish,
+    module="index_builder.publish_stage",
     after="index",
     config=("gate", "serving", "corpus", "index.recall_target"),
     inherits=True,
