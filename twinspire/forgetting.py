@@ -19,7 +19,7 @@ from beam_jobs.ingest.columns import Column
 from beam_jobs.ingest.day_files import SourceFile, Table
 from beam_jobs.ingest.record_blocks import VALUE_LENGTH, Block, Rejected
 from index_builder.registry.registry import Registry
-from twinspire.runs import lease_records, run_leases
+from twinspire.runs import run_leases
 from twinspire.runs.stages import EMBED, FEATURES, REFRESH, STAGES, TRAIN
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
@@ -44,7 +44,7 @@ def days_under_way(pipeline: Pipeline) -> list[date]:
 
 def _is_at_work(pipeline: Pipeline, day: date) -> bool:
     """Whether a stage that was typed by itself, and so has no lease, may be writing."""
-    ended = [run.record().at.timestamp() for run in lease_records.newest(pipeline, day)]
+    ended = [run.record().at.timestamp() for run in run_leases.newest(pipeline, day)]
     since = max([time.time() - _ABANDONED, *ended])
     unfinished = [uri for _, uri, done in _attempts(pipeline, day) if not done]
     return any((storage.last_written(uri) or 0) > since for uri in unfinished)

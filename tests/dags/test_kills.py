@@ -21,7 +21,7 @@ from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
 from tests.dags import kills, postgres
 from twinspire.backfills.airflow_rest import DONE
-from twinspire.runs import lease_records, run_leases
+from twinspire.runs import run_leases
 from twinspire_core.config.pipeline import load
 
 pytestmark = [
@@ -131,7 +131,7 @@ def test_a_kill_in_the_middle_of_each_stage(kind, airflow, database, folder, und
             assert tasks[stage]["try_number"] == 2
         file = folder / "pipelines" / f"{stage}.toml"
         assert published(file) == undisturbed[: 1 + kills.KINDS.index(kind)], stage
-        assert run_leases.state(load(file), day) == lease_records.PUBLISHED
+        assert run_leases.state(load(file), day) == run_leases.PUBLISHED
 
 
 def state(rest, dag, run):

@@ -235,7 +235,9 @@ def test_what_is_live_is_checked_and_somebody_is_told_once_it_is_too_old(airflow
     assert (run["state"], task["try_number"]) == ("failed", 1)
     # By the command, and not once more by Airflow
     told = lines(home / "told-circle")
-    assert {one["event"] for one in told} == {"unwell"}  # twice where the hour's seventh minute began
+    assert {one["event"] for one in told} == {
+        "unwell"
+    }  # twice where the hour's seventh minute began
     assert all("registry.max_age" in one["reason"] for one in told)
 
 

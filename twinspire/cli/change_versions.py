@@ -16,7 +16,7 @@ from twinspire.cli.options import (
     open_pipeline,
     say,
 )
-from twinspire.runs import lease_records, run_leases
+from twinspire.runs import run_leases
 from twinspire.runs.day_run import versions_in_use
 from twinspire.runs.stages import REFRESH, STAGES
 from twinspire_core import storage
@@ -218,7 +218,7 @@ def unused_working_files(
     unused: list[str] = []
     for day in attempts.days(pipeline):
         # A backfill may be making an old day at this moment.
-        under_way = run_leases.state(pipeline, day) == lease_records.OPEN
+        under_way = run_leases.state(pipeline, day) == run_leases.OPEN
         is_old = (as_of - day).days > keep_days and not under_way
         for stage in (*STAGES, REFRESH.name):
             # Before the folder is listed: what is committed in between would not be in the list.

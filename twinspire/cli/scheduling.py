@@ -24,7 +24,7 @@ from twinspire.cli.options import (
 )
 from twinspire.cli.show_days import needing_attention
 from twinspire.cli.terminal_tables import terminal_table
-from twinspire.runs import day_order, lease_records, run_leases, runner
+from twinspire.runs import day_order, run_leases, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import REFRESH, STAGES
 from twinspire_core.config.pipeline import Pipeline
@@ -174,7 +174,7 @@ def summary(pipeline: PipelineFile, date: Date, as_json: JsonLine = False) -> No
         "stages": {name: attempt.summary for name, attempt in newest.items() if attempt},
         **_inheritance(p, chosen),
     }
-    if result["state"] == lease_records.SKIPPED:
+    if result["state"] == run_leases.SKIPPED:
         result["reason"] = _why_skipped(p, chosen)
     if train := newest["train"]:
         published = newest["publish"].summary if newest["publish"] else {}

@@ -3,7 +3,7 @@
 import time
 from datetime import date, timedelta
 
-from twinspire.runs import lease_records, run_leases
+from twinspire.runs import run_leases
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import NotItsTurn, UsageError, in_one_line
 from twinspire_core.messages import format_message
@@ -56,7 +56,7 @@ def ask_turn(pipeline: Pipeline, day: date, run: str | None, patience: timedelta
             error = UsageError(
                 f"{_waited_in_vain(pipeline, day, unfinished)} Then clear this task."
             )
-            run_leases.release_day(pipeline, day, run, lease_records.FAILED, in_one_line(error))
+            run_leases.release_day(pipeline, day, run, run_leases.FAILED, in_one_line(error))
             raise error
         # Behind more than one it would only take a slot from those that are nearer.
         if time.monotonic() >= deadline or len(unfinished) > 1:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import Entry, State, version_date
-from twinspire.runs import lease_records, run_leases
+from twinspire.runs import run_leases
 from twinspire.runs.best_version import Standing, choose_best, standings
 from twinspire.runs.lineage import Lineage, find_gaps, find_lineage
 from twinspire.runs.stages import TRAIN
@@ -219,7 +219,7 @@ def versions_in_use(
 
 def _days_under_way(pipeline: Pipeline) -> list[date]:
     days = attempts.days(pipeline)
-    return [day for day in days if run_leases.state(pipeline, day) == lease_records.OPEN]
+    return [day for day in days if run_leases.state(pipeline, day) == run_leases.OPEN]
 
 
 def _days_to_come(state: State, since: datetime) -> Iterator[date]:

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from typing import get_args
 
 from index_builder.registry.versions import Status
-from twinspire.runs import lease_records, run_leases
+from twinspire.runs import run_leases
 from twinspire.runs.cache_keys import config_digest
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.stage_tasks import StageTask, late_events, plan_stage
@@ -28,10 +28,10 @@ MISSING = "missing"
 UNDER_WAY = "under way"
 NO_LOGS = "no logs"
 _OF_LEASES = {
-    lease_records.FAILED: "failed",
-    lease_records.KILLED: "killed",
-    lease_records.LATE: "late",
-    lease_records.SKIPPED: "skipped",
+    run_leases.FAILED: "failed",
+    run_leases.KILLED: "killed",
+    run_leases.LATE: "late",
+    run_leases.SKIPPED: "skipped",
 }
 """How runs end without a version. A run that published has one, unless it has been pruned."""
 _LATER_RUNS = {"failed": "Its last run failed", "killed": "Its last run was killed"}
@@ -205,7 +205,7 @@ def _state(
     run: DayRun, newest: Status | None, outcome: str | None, *, has_folder: bool
 ) -> tuple[str, str]:
     """The state of a day, stale or not, and what is to be known besides."""
-    if outcome == lease_records.OPEN:
+    if outcome == run_leases.OPEN:
         return UNDER_WAY, ""
     ended = _OF_LEASES.get(outcome or "", "")
     why = ""

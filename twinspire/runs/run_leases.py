@@ -1,37 +1,158 @@
-"""Which days are under way, by the records of their runs (twinspire/runs/lease_records.py).
+"""Which days are under way, by the records of their runs:
+`<work_root>/<pipeline>/dt=D/claims/<number> <run> <outcome>.json`, never changed.
 
 Days go in order: a later day has to know that an earlier one is under way, even before its first
-stage committed.
+stage committed. Each run of a day keeps its own records, so that one run's end says nothing of
+another's; the newest record of a run holds.
 
 A run that is one process says which, so that its being killed can be found out. A scheduler's run
 is many processes, with pauses between them that are as long as it likes: the scheduler ends it.
 """
 
+import hashlib
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
-from twinspire.runs import lease_records, process_identity
+from pydantic import BaseModel, ConfigDict
+
+from twinspire.runs import process_identity
+from twinspire.runs.process_identity import ProcessIdentity
+from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.errors import in_one_line
 
+LEASES = "claims"
+"""Folder of a day's records, beside those of its stages."""
+
+OPEN = "open"
+PUBLISHED = "published"
+REFUSED = "refused"
+SKIPPED = "skipped"
+LATE = "late"
+FAILED = "failed"
+KILLED = "killed"
+
+_LONGEST_NAME = 160
+"""Characters of a run's name in a file's, which has at most 255 with all else."""
+
+
+class LeaseRecord(BaseModel):
+    """What a record holds. Fields that were not set are left out of it.
+
+    Attributes:
+      at: when it was written.
+      process: the run's own process, where it is one.
+      waits_for: the unfinished earlier days that it has waited for since `at`.
+      reason: why the run ended, where something went wrong and is known; of an open one, why its
+        last try failed, which a scheduler may follow by another one.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    process: ProcessIdentity | None = None
+    waits_for: list[date] | None = None
+    reason: str | None = None
+
+    def dump(self) -> bytes:
+        """The bytes of the record."""
+        return self.model_dump_json(exclude_unset=True).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class RunLease:
+    """The newest record of a run of a day.
+
+    Attributes:
+      run: its name.
+      outcome: `open`, or how it ended.
+      uri: where the record is.
+    """
+
+    run: str
+    outcome: str
+    uri: str
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its run has not ended, as far as was written down."""
+        return self.outcome == OPEN
+
+    def record(self) -> LeaseRecord:
+        """Reads the record."""
+        return LeaseRecord.model_validate_json(storage.read_bytes(self.uri))
+
+    def is_orphaned(self) -> bool:
+        """Whether it is open, and its process has ended on this machine without closing it."""
+        return self.is_open and process_identity.has_ended(self.record().process)
+
+
+def newest(pipeline: Pipeline, day: date) -> list[RunLease]:
+    """The newest record of each run, the run that wrote last coming last."""
+    home = _home(pipeline, day)
+    newest: dict[str, RunLease] = {}
+    for file in storage.list_names(home):
+        _, run, outcome = file.removesuffix(".json").split(" ")
+        newest.pop(run, None)  # so that it comes last again
+        newest[run] = RunLease(run, outcome, storage.join(home, file))
+    return list(newest.values())
+
+
+def lease_of(pipeline: Pipeline, day: date, run: str) -> RunLease | None:
+    """The newest record of one run; None if it never began."""
+    for lease in newest(pipeline, day):
+        if lease.run == as_file_name(run):
+            return lease
+    return None
+
+
+def write(pipeline: Pipeline, day: date, run: str, outcome: str, **fields: Any) -> None:
+    """Adds a record of a run, with these fields of `LeaseRecord`."""
+    home = _home(pipeline, day)
+    numbers = [int(file.split(" ")[0]) for file in storage.list_names(home)]
+    # The tasks of a run come one after the other, so equal numbers can only be those of different
+    # runs.
+    number = 1 + max(numbers, default=0)
+    place = storage.join(home, f"{number:06d} {as_file_name(run)} {outcome}.json")
+    storage.put_if_absent(place, LeaseRecord(at=datetime.now(UTC), **fields).dump())
+
+
+def _home(pipeline: Pipeline, day: date) -> str:
+    return storage.join(attempts.day_uri(pipeline, day), LEASES)
+
+
+def as_file_name(run: str) -> str:
+    """A run's name without what the records' names are split at, and not too long for a file; of
+    such a name it is the same again.
+    """
+    name = re.sub(r"[^A-Za-z0-9_.:+-]", "_", run)
+    if len(name) <= _LONGEST_NAME:
+        return name
+    # Long ones may differ only at their end.
+    digest = hashlib.sha256(run.encode(errors="surrogatepass")).hexdigest()[:16]
+    return f"{name[: _LONGEST_NAME - 17]}-{digest}"
+
 
 def acquire_day(pipeline: Pipeline, day: date, run: str) -> None:
     """Records that a run of the day is under way; again, after it failed and is gone on with."""
-    lease = lease_records.lease_of(pipeline, day, run)
+    lease = lease_of(pipeline, day, run)
     if lease is None or not lease.is_open or lease.record().reason:
-        lease_records.write(pipeline, day, run, lease_records.OPEN)
+        write(pipeline, day, run, OPEN)
 
 
 def note_failed_try(pipeline: Pipeline, day: date, run: str, reason: str) -> None:
     """Records why a try of an open run failed, for whoever ends the run where that was the last one. A
     run that is one process ends itself.
     """
-    lease = lease_records.lease_of(pipeline, day, run)
+    lease = lease_of(pipeline, day, run)
     if lease and lease.is_open and lease.record().process is None:
-        lease_records.write(pipeline, day, run, lease_records.OPEN, reason=reason)
+        write(pipeline, day, run, OPEN, reason=reason)
 
 
 def release_day(
@@ -39,14 +160,14 @@ def release_day(
 ) -> None:
     """Records how a run of the day ended, and why where something went wrong."""
     why = {"reason": reason} if reason else {}
-    lease_records.write(pipeline, day, run, outcome, **why)
+    write(pipeline, day, run, outcome, **why)
 
 
 @contextmanager
 def own_run(pipeline: Pipeline, day: date) -> Iterator[str]:
     """A run of the day that is this process and ends with the block; yields its name."""
     run = f"run-{secrets.token_hex(4)}"
-    lease_records.write(pipeline, day, run, lease_records.OPEN, process=process_identity.identity())
+    write(pipeline, day, run, OPEN, process=process_identity.identity())
     reason: str | None = None
     try:
         yield run
@@ -65,42 +186,42 @@ def end_runs(
     """
     ended: list[str] = []
     for day in days:
-        for lease in lease_records.newest(pipeline, day):
-            if lease.is_open and (run is None or lease.run == lease_records.as_file_name(run)):
+        for lease in newest(pipeline, day):
+            if lease.is_open and (run is None or lease.run == as_file_name(run)):
                 why = lease.record().reason or reason
-                release_day(pipeline, day, lease.run, lease_records.FAILED, why)
+                release_day(pipeline, day, lease.run, FAILED, why)
                 ended.append(lease.run)
     return ended
 
 
-def open_leases(pipeline: Pipeline, day: date) -> list[lease_records.RunLease]:
+def open_leases(pipeline: Pipeline, day: date) -> list[RunLease]:
     """Runs of the day that have begun and not ended."""
-    leases = lease_records.newest(pipeline, day)
+    leases = newest(pipeline, day)
     return [lease for lease in leases if lease.is_open and not lease.is_orphaned()]
 
 
 def state(pipeline: Pipeline, day: date) -> str | None:
     """`open` while any run of the day is; else how its last run ended; None if there was none."""
     if open_leases(pipeline, day):
-        return lease_records.OPEN
-    leases = lease_records.newest(pipeline, day)
+        return OPEN
+    leases = newest(pipeline, day)
     if not leases:
         return None
     last = leases[-1]
     if last.is_open:  # its process is gone, and nobody has written that down yet
-        return lease_records.KILLED
+        return KILLED
     return last.outcome
 
 
 def last_reason(pipeline: Pipeline, day: date) -> str:
     """Why the run ended that wrote last; empty where that is not known."""
-    leases = lease_records.newest(pipeline, day)
+    leases = newest(pipeline, day)
     return (leases[-1].record().reason or "") if leases else ""
 
 
 def last_outcome(pipeline: Pipeline, day: date) -> str | None:
     """How that run of the day ended which did so last; None if none has."""
-    ended = [lease.outcome for lease in lease_records.newest(pipeline, day) if not lease.is_open]
+    ended = [lease.outcome for lease in newest(pipeline, day) if not lease.is_open]
     return ended[-1] if ended else None
 
 
@@ -114,9 +235,9 @@ def unfinished_before(pipeline: Pipeline, day: date) -> list[date]:
         if earlier >= day:
             continue
         still_open = False
-        for lease in lease_records.newest(pipeline, earlier):
+        for lease in newest(pipeline, earlier):
             if lease.is_orphaned():
-                release_day(pipeline, earlier, lease.run, lease_records.KILLED)
+                release_day(pipeline, earlier, lease.run, KILLED)
             elif lease.is_open:
                 still_open = True
         if still_open:
@@ -128,10 +249,10 @@ def waited(pipeline: Pipeline, day: date, run: str, unfinished: Sequence[date]) 
     """How long a run has waited for just these days; written down, since it asks in many short
     processes.
     """
-    lease = lease_records.lease_of(pipeline, day, run)
+    lease = lease_of(pipeline, day, run)
     if lease and lease.is_open:
         record = lease.record()
         if record.waits_for == list(unfinished):
             return datetime.now(UTC) - record.at
-    lease_records.write(pipeline, day, run, lease_records.OPEN, waits_for=list(unfinished))
+    write(pipeline, day, run, OPEN, waits_for=list(unfinished))
     return timedelta(0)

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
-from twinspire.runs import day_order, lease_records, run_leases
+from twinspire.runs import day_order, run_leases
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.live_catalogue import catch_up, follow
 from twinspire.runs.notifications import notify_of_error
@@ -119,7 +119,7 @@ def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
             raise told from error
         raise
     if stage.publishes:
-        run.release_lease(lease_records.PUBLISHED)
+        run.release_lease(run_leases.PUBLISHED)
 
 
 def _last_outcome(run: DayRun) -> str | None:
@@ -134,25 +134,25 @@ def _was_told(error: BaseException, before: str | None) -> bool:
     of a refused version that is found again, as where a scheduler's task was killed in what followed.
     """
     if isinstance(error, GateRefused):
-        return error.is_found and before == lease_records.REFUSED
-    return isinstance(error, LogsLate) and before == lease_records.LATE
+        return error.is_found and before == run_leases.REFUSED
+    return isinstance(error, LogsLate) and before == run_leases.LATE
 
 
 def _outcome(error: BaseException) -> str | None:
     """How a run of the day ended by an error; None if it goes on when the stage is tried again."""
     match error:
         case LogsLate():
-            return lease_records.LATE
+            return run_leases.LATE
         case TryAgain() | RunnerFailed():
             return None
         case SystemExit():  # by SIGTERM: a scheduler tries it again or closes the day
             return None
         case GateRefused():
-            return lease_records.REFUSED
+            return run_leases.REFUSED
         case NothingToDo():
-            return lease_records.SKIPPED
+            return run_leases.SKIPPED
         case _:
-            return lease_records.FAILED
+            return run_leases.FAILED
 
 
 def _run_stage(

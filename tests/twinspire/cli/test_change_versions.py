@@ -13,7 +13,7 @@ from tests.twinspire.cli.test_scheduling import FILE
 from twinspire.cli import change_versions
 from twinspire.cli.change_versions import unused_working_files
 from twinspire.cli.main import app
-from twinspire.runs import lease_records, run_leases
+from twinspire.runs import run_leases
 from twinspire_core import storage
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts import attempts
@@ -82,7 +82,7 @@ def test_an_old_day_that_is_being_made_keeps_its_files_until_its_run_has_ended(p
 
     run_leases.acquire_day(pipeline, DAY, "backfill")
     assert old() == []
-    run_leases.release_day(pipeline, DAY, "backfill", lease_records.FAILED)
+    run_leases.release_day(pipeline, DAY, "backfill", run_leases.FAILED)
     assert old() == [home]
 
 
@@ -153,7 +153,7 @@ def test_a_day_that_was_only_tried_makes_no_other_old(backfilled):
     for n in (0, 1):
         run(DAY + timedelta(days=n))
     yesterday = date.today() - timedelta(days=1)
-    run_leases.release_day(load(file), yesterday, "a run", lease_records.LATE)
+    run_leases.release_day(load(file), yesterday, "a run", run_leases.LATE)
     assert pruned(file, "--keep", "0") == ([], [])
 
 
@@ -177,7 +177,7 @@ def test_a_run_of_an_old_day_keeps_the_version_that_it_goes_on_from(backfilled):
     pipeline, filled_in = load(file), DAY + timedelta(days=1)
     run_leases.acquire_day(pipeline, filled_in, "backfill")
     assert pruned(file, "--keep", "1", "--keep-days", "3") == ([], [])
-    run_leases.release_day(pipeline, filled_in, "backfill", lease_records.FAILED)
+    run_leases.release_day(pipeline, filled_in, "backfill", run_leases.FAILED)
     assert pruned(file, "--keep", "1", "--keep-days", "3") == ([str(DAY)], [str(DAY)])
 
 

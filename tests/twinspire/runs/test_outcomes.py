@@ -2,7 +2,7 @@
 
 import pytest
 
-from twinspire.runs import lease_records
+from twinspire.runs import run_leases
 from twinspire.runs.runner import _outcome
 from twinspire_core.errors import BadData, JobFailed, LogsLate, RunnerFailed, TryAgain
 
@@ -15,7 +15,7 @@ def test_what_may_be_tried_again_makes_no_day_late(error):
 
 
 def test_only_logs_that_are_not_there_yet_do():
-    assert _outcome(LogsLate("no logs yet")) == lease_records.LATE
+    assert _outcome(LogsLate("no logs yet")) == run_leases.LATE
     assert LogsLate.exit_code == TryAgain.exit_code
-    assert _outcome(JobFailed("a step is wrong")) == lease_records.FAILED
-    assert _outcome(BadData("a file is damaged")) == lease_records.FAILED
+    assert _outcome(JobFailed("a step is wrong")) == run_leases.FAILED
+    assert _outcome(BadData("a file is damaged")) == run_leases.FAILED
