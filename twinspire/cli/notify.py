@@ -38,7 +38,9 @@ def notify(
     """
     p = open_pipeline(pipeline)
     if not p.notify.command:
-        raise UsageError("Somebody is told by notify.command of the pipeline file, which has none.")
+        raise UsageError(
+            "notify.command is not set in the pipeline file; set it to send notifications."
+        )
     day = resolve_day(p, date, instant)
     again = f"twinspire run PIPELINE --date {day}"
     told = notifications.notify(p, event, day, reason, stage=stage, command=again)

@@ -4,6 +4,7 @@ for.
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from itertools import pairwise
 
 from index_builder.registry.registry import Registry
@@ -61,25 +62,19 @@ class DayRun:
         self.gives_way = gives_way
         self.registry = Registry(pipeline.registry.root, pipeline.name)
         self.log_digests: dict[str, str] = {}
-        self._log = log
-        self._state = None if log is None else State.of(log)
+        if log is not None:
+            self.log = log
         self._line: tuple[str, list[Standing]] | None = None
 
-    @property
+    @cached_property
     def log(self) -> Sequence[Entry]:
         """The registry's log, as it was last read."""
-        if self._log is None:
-            self.read_log()
-        assert self._log is not None
-        return self._log
+        return self.registry.log()
 
-    @property
+    @cached_property
     def state(self) -> State:
         """What that log amounts to."""
-        if self._state is None:
-            self.read_log()
-        assert self._state is not None
-        return self._state
+        return State.of(self.log)
 
     def of_day(self, day: date) -> "DayRun":
         """A run of another day, which no later one waits for, by the same reading of the log."""
@@ -89,8 +84,8 @@ class DayRun:
 
     def read_log(self) -> None:
         """Reads what was logged since the log was last read."""
-        self._log = self.registry.log(self._log or ())
-        self._state = State.of(self._log)
+        self.log = self.registry.log(self.__dict__.get("log", ()))
+        self.state = State.of(self.log)
 
     def parent(self) -> Parent | None:
         """The newest version before the day that the gate accepted and that was not rolled back."""

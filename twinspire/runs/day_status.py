@@ -9,6 +9,7 @@ from index_builder.registry.versions import Status
 from twinspire.runs import run_leases
 from twinspire.runs.cache_keys import config_digest
 from twinspire.runs.day_run import DayRun
+from twinspire.runs.run_leases import FAILED, KILLED, LATE, OPEN, PUBLISHED, REFUSED, SKIPPED
 from twinspire.runs.stage_tasks import StageTask, late_events, plan_stage
 from twinspire.runs.stages import STAGES, Stage
 from twinspire.runs.task_attempts import is_current
@@ -20,19 +21,12 @@ from twinspire_core.contracts.stage_context import Promote
 from twinspire_core.errors import TwinspireError
 from twinspire_core.messages import with_full_stop
 
-PUBLISHED = "published"
-REFUSED = "refused"
 ROLLED_BACK = "rolled back"
 STALE = "stale"
 MISSING = "missing"
 UNDER_WAY = "under way"
 NO_LOGS = "no logs"
-_OF_LEASES = {
-    run_leases.FAILED: "failed",
-    run_leases.KILLED: "killed",
-    run_leases.LATE: "late",
-    run_leases.SKIPPED: "skipped",
-}
+_UNPUBLISHED = (FAILED, KILLED, LATE, SKIPPED)
 """How runs end without a version. A run that published has one, unless it has been pruned."""
 _LATER_RUNS = {"failed": "Its last run failed", "killed": "Its last run was killed"}
 
@@ -68,7 +62,7 @@ class DayStatus:
     @property
     def trains(self) -> bool:
         """Whether a run of it is what helps, as nothing came of it yet."""
-        return self.state in (MISSING, "failed", "killed", "late")
+        return self.state in (MISSING, FAILED, KILLED, LATE)
 
     def remedy(self) -> str:
         """The command that helps; empty where nothing is to be done."""
@@ -205,9 +199,9 @@ def _state(
     run: DayRun, newest: Status | None, outcome: str | None, *, has_folder: bool
 ) -> tuple[str, str]:
     """The state of a day, stale or not, and what is to be known besides."""
-    if outcome == run_leases.OPEN:
+    if outcome == OPEN:
         return UNDER_WAY, ""
-    ended = _OF_LEASES.get(outcome or "", "")
+    ended = outcome if outcome in _UNPUBLISHED else ""
     why = ""
     if ended == "failed" and (known := run_leases.last_reason(run.pipeline, run.day)):
         why = with_full_stop(known)

@@ -74,11 +74,7 @@ def notify_of_error(pipeline: Pipeline, day: date, stage: str, error: BaseExcept
     """
     if isinstance(error, NothingToDo | KeyboardInterrupt | SystemExit):
         return
-    event = "failed"
-    if isinstance(error, GateRefused):
-        event = "refused"
-    if isinstance(error, LogsLate):
-        event = "late"
+    event = {GateRefused: "refused", LogsLate: "late"}.get(type(error), "failed")
     notify(
         pipeline,
         event,

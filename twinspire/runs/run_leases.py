@@ -27,9 +27,6 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.errors import in_one_line
 
-LEASES = "claims"
-"""Folder of a day's records, beside those of its stages."""
-
 OPEN = "open"
 PUBLISHED = "published"
 REFUSED = "refused"
@@ -124,7 +121,7 @@ def write(pipeline: Pipeline, day: date, run: str, outcome: str, **fields: Any) 
 
 
 def _home(pipeline: Pipeline, day: date) -> str:
-    return storage.join(attempts.day_uri(pipeline, day), LEASES)
+    return storage.join(attempts.day_uri(pipeline, day), "claims")
 
 
 def as_file_name(run: str) -> str:

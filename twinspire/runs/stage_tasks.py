@@ -105,30 +105,21 @@ def _facts(
     digests: Mapping[str, str],
 ) -> dict[str, Any]:
     """What one of a day's stages is a function of, besides the pipeline file."""
-    # A fact is None where the stage does not depend on it: every key has held these six.
     facts: dict[str, Any] = {
         "day": str(context.day),
         "inputs": {name: attempt.output for name, attempt in earlier.items()},
-        "mode": None,
-        "parent": None,
-        "promote": None,
-        "source": None,
+        # None where the stage does not depend on it
+        "mode": context.mode if stage.takes_mode else None,
+        "parent": context.parent.version if stage.inherits and context.parent else None,
+        "promote": context.promote if stage.publishes else None,
+        "source": digest(digests) if stage.reads_source else None,
     }
-    if stage.takes_mode:
-        facts["mode"] = context.mode
-    if stage.inherits and context.parent:
-        facts["parent"] = context.parent.version
-    if stage.publishes:
-        facts["promote"] = context.promote
-    if stage.reads_source:
-        facts["source"] = digest(digests)
-    # Left out where it is the parent: keys had no such fact before the gate had a memory.
-    if context.besides:
-        facts["best"] = context.besides.version
-    # Left out where there is none: keys had no such fact before indexes inherited.
-    if context.start.version:
-        facts["settings"] = context.start.version
-    return facts
+    # Left out where there is none, or where the best is the parent
+    later = {
+        "best": context.besides.version if context.besides else None,
+        "settings": context.start.version,
+    }
+    return facts | {name: version for name, version in later.items() if version}
 
 
 def unread_events(pipeline: Pipeline, day: date) -> int:
