@@ -1,4 +1,4 @@
-"""Shows training as it goes, on standard error: a bar in a terminal, a line now and then in a log.
+"""Shows training as it goes, on standard error: a line that moves, or one now and then in a log.
 And warns of training that can hardly have learned anything.
 """
 
@@ -7,12 +7,10 @@ from contextlib import contextmanager
 from math import ceil, log
 from time import monotonic
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
 from model.losses.sampling_probability import StreamingFrequency
 from model.training.loop import LoopResult, Report
 from twinspire_core.config.tables.training import TrainConfig
-from twinspire_core.terminal import console
+from twinspire_core.terminal import console, doing
 
 SECONDS_BETWEEN_LINES = 5.0
 FULL_SHARE = 0.2
@@ -64,45 +62,18 @@ def shown(days: int) -> Iterator[Report]:
     Args:
       days: days that will be trained on.
     """
-    with _bar() if console.is_terminal else _lines() as report:
-        console.print(f"Training on {days} day{'s' if days > 1 else ''}")
-        yield report
-
-
-@contextmanager
-def _bar() -> Iterator[Report]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[state]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("training", total=1, state="")
-
-        def report(day: str, done: int, rows: int, loss: float, rate: float) -> None:
-            progress.update(
-                task, description=day, completed=done, total=rows, state=_state(loss, rate)
-            )
-
-        yield report
-
-
-@contextmanager
-def _lines() -> Iterator[Report]:
+    console.print(f"Training on {days} day{'s' if days > 1 else ''}")
     printed_at = monotonic()
     line = ""
+    with doing("training") as update:
 
-    def report(day: str, done: int, rows: int, loss: float, rate: float) -> None:
-        nonlocal printed_at, line
-        line = f"{day}  {done / rows:4.0%}  {_state(loss, rate)}"
-        if monotonic() - printed_at >= SECONDS_BETWEEN_LINES:
-            printed_at = monotonic()
-            console.print(line)
+        def report(day: str, done: int, rows: int, loss: float, rate: float) -> None:
+            nonlocal printed_at, line
+            line = f"{day}  {done / rows:4.0%}  loss {loss:.3f}  {rate:,.0f} examples/s"
+            update(line)
+            if not console.is_terminal and monotonic() - printed_at >= SECONDS_BETWEEN_LINES:
+                printed_at = monotonic()
+                console.print(line)
 
-    yield report
+        yield report
     console.print(line)
-
-
-def _state(loss: float, rate: float) -> str:
-    return f"loss {loss:.3f}  {rate:,.0f} examples/s"

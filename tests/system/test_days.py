@@ -239,39 +239,32 @@ def test_a_larger_holdout_does_not_measure_on_users_that_were_trained_on(shop):
 def test_an_older_day_filled_in_later_does_not_go_live_and_can_be_inherited_by_the_commands_told(
     shop,
 ):
-    def summary(day):
-        told = twinspire("summary", str(shop), "--date", day)
-        return {name: told[name] for name in ("gaps", "not_inherited", "not_inherited_by")}
+    def attention(day):
+        told = twinspire("summary", str(shop), "--date", day)["attention"]
+        return {one["day"]: one for one in told}
 
-    def do_again(gap):
-        program, *arguments = gap["command"].split()
+    def do_again(told):
+        program, *arguments = told["command"].split()
         assert program == "twinspire"
         return twinspire(*arguments)["days"]
 
     late = "2024-03-12"
     twinspire("run", str(shop), "--date", late)
-    before, nothing = summary(late), {"not_inherited": [], "not_inherited_by": []}
-    [gap] = before["gaps"]
-    assert (gap["from"], gap["to"]) == (THIRD, THIRD) and before == {"gaps": [gap], **nothing}
+    before = attention(late)
+    assert {day: one["state"] for day, one in before.items()} == {THIRD: "missing"}
     of_train = json.loads((attempt(shop, late, "train") / "metrics.json").read_text())["gaps"]
-    assert of_train == [{**gap, "command": f"twinspire run shop --from {THIRD} --to {THIRD}"}]
-    [filled] = do_again(gap)
+    again = f"twinspire run shop --from {THIRD} --to {THIRD}"
+    assert of_train == [{"from": THIRD, "to": THIRD, "command": again}]
+    [filled] = do_again(before[THIRD])
     registry = registry_of(shop)
     assert registry.live()[:10] == late and registry.log()[-1].version == filled["version"]
 
-    found, of_filled = summary(late), summary(THIRD)
-    assert (
-        found["gaps"]
-        == found["not_inherited_by"]
-        == of_filled["gaps"]
-        == of_filled["not_inherited"]
-        == []
-    )
-    (since,), (heir,) = found["not_inherited"], of_filled["not_inherited_by"]
-    assert (since["from"], heir["from"], heir["command"]) == (THIRD, late, since["command"])
-    [anew] = do_again(heir)
+    found = attention(late)
+    assert {day: one["state"] for day, one in found.items()} == {late: "stale"}
+    assert f"go on from {filled['version']} now" in found[late]["reason"]
+    [anew] = do_again(found[late])
     assert anew["parent"] == filled["version"] and anew["live"]
-    assert summary(late) == summary(THIRD) == {"gaps": [], **nothing}
+    assert attention(late) == {}
 
 
 @pytest.mark.system

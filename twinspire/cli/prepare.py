@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from pydantic import ValidationError
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from twinspire.cli import doctor as diagnosis
 from twinspire.cli import log_questions
@@ -184,12 +183,10 @@ def lay_out(
     max_rejected: float = 1.0,
     replace: bool = False,
 ) -> "Summary":
-    """Lays files out by day while a bar shows how far it is; see `beam_jobs.partitioning`."""
+    """Lays files out by day, and shows how far it is; see `beam_jobs.partitioning`."""
     from beam_jobs.partitioning import partition as logs
 
-    bars = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*bars, console=console, transient=True) as progress:
-        bar = progress.add_task("")
+    with doing("reading the files") as update:
         summary = logs.partition(
             sources,
             to,
@@ -197,7 +194,7 @@ def lay_out(
             rejected=rejected,
             max_rejected=max_rejected,
             replace=replace,
-            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+            progress=lambda done, total: update(f"reading the files: {done / max(1, total):.0%}"),
         )
     if summary.warning:
         console.print(f"Warning: {summary.warning}", soft_wrap=True)

@@ -30,7 +30,6 @@ from twinspire.runs.stages import REFRESH, STAGES
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.stage_context import Gap
 from twinspire_core.display.quality_tables import quality_table
 from twinspire_core.errors import NothingToDo
 from twinspire_core.messages import format_message
@@ -172,7 +171,6 @@ def summary(pipeline: PipelineFile, date: Date, as_json: JsonLine = False) -> No
         "day": str(chosen),
         "state": run_leases.state(p, chosen),
         "stages": {name: attempt.summary for name, attempt in newest.items() if attempt},
-        **_inheritance(p, chosen),
     }
     if result["state"] == run_leases.SKIPPED:
         result["reason"] = _why_skipped(p, chosen)
@@ -232,36 +230,3 @@ def _why_skipped(pipeline: Pipeline, day: date) -> str:
         return str(error)
     # Why it was skipped then was written to the task's log alone.
     return "The day had no logs when it was run; now it has: run it again."
-
-
-def _inheritance(pipeline: Pipeline, day: date) -> dict[str, list[dict[str, str]]]:
-    """What JSON holds of the day's line of parents; people are told what it means."""
-    found = DayRun(pipeline, day).lineage()
-    train_on = found.later.command("PIPELINE")
-    return {
-        "gaps": _explain(
-            found.gaps,
-            f"there are logs and no accepted version, so {day} did not learn from them. To fill"
-            " the gap",
-        ),
-        "not_inherited": _explain(
-            found.filled,
-            f"filled in after {day} had run, which did not learn from them. To train on from them",
-            train_on,
-        ),
-        "not_inherited_by": _explain(
-            found.descendants,
-            f"run before {day} was filled in, and did not learn from it. To train on from it",
-        ),
-    }
-
-
-def _explain(gaps: list[Gap], meaning: str, command: str | None = None) -> list[dict[str, str]]:
-    """Tells people of gaps, and what to type: a command, or the one that runs the gap's days."""
-    described: list[dict[str, str]] = []
-    for gap in gaps:
-        typed = format_message(command or gap.command("PIPELINE"))
-        line = f"{gap.first} to {gap.last}: {meaning}: {typed}"
-        console.print(line, soft_wrap=True)
-        described.append({**gap.describe("PIPELINE"), "command": typed})
-    return described

@@ -11,8 +11,7 @@ from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import Entry, State, version_date
 from twinspire.runs import run_leases
 from twinspire.runs.best_version import Standing, choose_best, standings
-from twinspire.runs.lineage import Lineage, find_gaps, find_lineage
-from twinspire.runs.stages import TRAIN
+from twinspire.runs.lineage import find_gaps
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, manifest
@@ -142,26 +141,6 @@ class DayRun:
     def gaps_since(self, parent: date | None) -> list[Gap]:
         """Days with logs between a parent's day and the day, without an accepted version."""
         return find_gaps(self.state, parent, self.day, has_logs=self._has_logs)
-
-    def lineage(self) -> Lineage:
-        """Looks at the version that the day's training started from; where it has not been trained,
-        at its parent-to-be.
-        """
-        trained = attempts.latest(self.pipeline, self.day, TRAIN.name)
-        # What it did start from, not what it would start from now: that is what the gaps are about.
-        if trained is None:
-            version = self.state.accepted_before(self.day)
-        elif trained.mode == "incremental":
-            version = trained.parent
-        else:
-            version = None  # from scratch, a day learns from all days of its window
-        return find_lineage(
-            self.state,
-            self.day,
-            version_date(version) if version else None,
-            has_logs=self._has_logs,
-            parent_of=lambda later: self.registry.manifest(later).parent,
-        )
 
     def acquire_lease(self) -> None:
         """Records that the run is under way, for later days to wait."""

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime
 
 from index_builder.registry.version_log import Entry, State
 from twinspire.runs.day_run import DayRun
-from twinspire.runs.lineage import Lineage, find_gaps, find_lineage, stretches
+from twinspire.runs.lineage import find_gaps, stretches
 from twinspire_core.contracts.stage_context import Gap
 
 
@@ -28,27 +28,6 @@ def test_gaps_are_days_with_logs_in_unbroken_stretches(shop):
     assert run.gaps_since(None) == run.gaps_since(day(28)) == []
 
 
-def test_a_day_that_was_never_trained_would_go_on_from_the_newest(shop):
-    pipeline, publish = shop
-    publish(21)
-    assert DayRun(pipeline, day(23)).lineage().gaps == [Gap(day(22), day(22))]
-    assert DayRun(pipeline, day(20)).lineage() == Lineage(
-        gaps=[], filled=[], descendants=[], later=Gap(day(20), day(21))
-    )
-
-
-def test_heirs_of_a_filled_day_are_all_that_descend_from_those_that_passed_it_by(shop):
-    pipeline, publish = shop
-    first = publish(20)
-    passed = publish(22, first)
-    publish(23, passed)
-    publish(24)  # from scratch: it learned from all days of its window
-    filled = publish(21, first)
-    assert DayRun(pipeline, day(21)).lineage().descendants == [Gap(day(22), day(23))]
-    publish(22, filled)
-    assert DayRun(pipeline, day(21)).lineage().descendants == [Gap(day(23), day(23))]
-
-
 def state_of(*versions):
     """Versions that were published in this order."""
     return State.of(
@@ -70,16 +49,6 @@ def test_days_without_logs_are_no_gap_and_part_it():
     logs = {day(n) for n in (21, 23, 25, 26)}
     found = find_gaps(state, day(20), day(28), has_logs=logs.__contains__)
     assert found == [Gap(day(21), day(21)), Gap(day(23), day(23)), Gap(day(25), day(26))]
-
-
-def test_of_a_day_run_twice_only_the_newest_version_counts():
-    parents = {"2024-02-22-a": "2024-02-20-a", "2024-02-22-b": "2024-02-21-a"}
-    of_days = ("2024-02-20-a", "2024-02-22-a", "2024-02-21-a")
-    facts = {"has_logs": lambda _: True, "parent_of": parents.get}
-    once = find_lineage(state_of(*of_days), day(21), day(20), **facts)
-    twice = find_lineage(state_of(*of_days, "2024-02-22-b"), day(21), day(20), **facts)
-    assert once.descendants == [Gap(day(22), day(22))] and twice.descendants == []
-    assert once.later == twice.later == Gap(day(21), day(22))
 
 
 def test_stretches_go_over_the_end_of_a_month():
