@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from threading import Lock
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 from twinspire_core.terminal import console
 
@@ -18,14 +18,12 @@ class _Redirection(NamedTuple):
     Attributes:
       original: a descriptor of where it went before.
       file: where it goes meanwhile.
-      python: what `sys.stderr` was.
-      terminal: where a line that tells people what is being done goes on; None without a terminal.
+      undo: what closes and puts back everything.
     """
 
     original: int
     file: FileIO
-    python: TextIO | None
-    terminal: TextIO | None
+    undo: ExitStack
 
 
 _lock = Lock()
@@ -42,42 +40,43 @@ def suppress_native_stderr() -> Iterator[None]:
     holds for the whole process, until the last of several blocks has ended, of whatever thread: so
     use it around loading a library, not around work that reports progress.
     """
-    _begin()
-    try:
-        yield
-    except BaseException:
-        _write_kept()
-        raise
-    finally:
-        _end()
-
-
-def _begin() -> None:
     global _open_blocks, _redirection
     with _lock:
+        _flush()
         if not _open_blocks:
             _redirection = _redirect()
         _open_blocks += 1
+    try:
+        yield
+    except BaseException:
+        with _lock:
+            _write_kept()
+        raise
+    finally:
+        with _lock:
+            _flush()
+            _open_blocks -= 1
+            if _redirection and not _open_blocks:
+                _redirection.undo.close()
 
 
 def _redirect() -> _Redirection | None:
     """Redirects standard error; None where there is none, or no file to keep it in."""
-    _flush()
-    with suppress(OSError), ExitStack() as opened:
+    with suppress(OSError), ExitStack() as undo:
         original = os.dup(2)
-        opened.callback(os.close, original)
-        file = opened.enter_context(tempfile.TemporaryFile(buffering=0))
-        terminal = None
+        undo.callback(os.close, original)
+        file = undo.enter_context(tempfile.TemporaryFile(buffering=0))
         if console.is_terminal:
-            terminal = opened.enter_context(open(os.dup(original), "w"))
-        python = sys.stderr
-        os.dup2(file.fileno(), 2)
-        opened.pop_all()  # from here on nothing fails: `_end` closes them
-        if terminal:
-            console.file = terminal
+            # Where a line that tells people what is being done goes on. It is closed when nobody
+            # refers to it: the line may be writing to it just then.
+            console.file = os.fdopen(os.dup(original), "w")
+            undo.callback(setattr, console, "file", None)
+            undo.callback(setattr, sys, "stderr", sys.stderr)
             # While the line moves, `sys.stderr` is a way to the console.
-            sys.stderr = getattr(python, "rich_proxied_file", python)
-        return _Redirection(original, file, python, terminal)
+            sys.stderr = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+        undo.callback(os.dup2, original, 2)
+        os.dup2(file.fileno(), 2)
+        return _Redirection(original, file, undo.pop_all())
     return None
 
 
@@ -88,28 +87,10 @@ def _flush() -> None:
 
 
 def _write_kept() -> None:
-    with _lock:
-        if _redirection:
-            _flush()
-            _redirection.file.seek(0)
-            os.write(_redirection.original, _redirection.file.read())
-            # A block around this one, or beside it, may fail too: nothing is written twice.
-            _redirection.file.seek(0)
-            _redirection.file.truncate()
-
-
-def _end() -> None:
-    global _open_blocks, _redirection
-    with _lock:
-        _open_blocks -= 1
-        if _open_blocks or not _redirection:
-            return
+    if _redirection:
         _flush()
-        os.dup2(_redirection.original, 2)
-        os.close(_redirection.original)
-        if _redirection.terminal:
-            console.file = None  # type: ignore[assignment]
-            sys.stderr = _redirection.python
-            # It is closed when nobody refers to it: the line may be writing to it just now.
-        _redirection.file.close()
-        _redirection = None
+        _redirection.file.seek(0)
+        os.write(_redirection.original, _redirection.file.read())
+        # A block around this one, or beside it, may fail too: nothing is written twice.
+        _redirection.file.seek(0)
+        _redirection.file.truncate()

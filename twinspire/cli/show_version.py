@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import BaseModel
 from rich.text import Text
 
 from index_builder.registry.registry import Registry
@@ -53,11 +54,10 @@ def show(
 
     quality = quality_of(registry, log, [chosen])[chosen]
     figure = quality.in_front(p.gate.metric)
-    report = None
-    if REPORT in manifest.files:
-        report = registry.place(chosen, REPORT)
+    report = registry.place(chosen, REPORT) if REPORT in manifest.files else None
     entries = [entry for entry in log if chosen in (entry.version, *entry.rolled_back)]
     if as_json:
+        ranker = quality.metrics.ranker
         print_json(
             {
                 **manifest.model_dump(mode="json"),
@@ -67,8 +67,8 @@ def show(
                 "gate": quality.gate.model_dump(),
                 "holdout": quality.holdout.model_dump(),
                 "mix": quality.metrics.mix.holdout.model_dump(),
-                "weights": _weights(quality),
-                "ranker": _ranker(quality),
+                "weights": _dump(quality.metrics.mix.fitted),
+                "ranker": _dump(ranker.fitted if ranker else None),
                 "next_day": _all_of_next_day(quality.next_day),
                 "log": [entry.model_dump(mode="json") for entry in entries],
             }
@@ -91,16 +91,8 @@ def show(
         _line(f"log {entry.number}", f"{entry.at:%Y-%m-%d %H:%M} {entry.action}: {entry.reason}")
 
 
-def _weights(quality: "VersionQuality") -> dict[str, Any] | None:
-    """What the weights of its mix were fitted on; None without a mix."""
-    fitted = quality.metrics.mix.fitted
-    return fitted.model_dump() if fitted else None
-
-
-def _ranker(quality: "VersionQuality") -> dict[str, Any] | None:
-    """What its ranker was fitted on; None without one."""
-    ranker = quality.metrics.ranker
-    return ranker.fitted.model_dump() if ranker and ranker.fitted else None
+def _dump(part: BaseModel | None) -> dict[str, Any] | None:
+    return part.model_dump() if part else None
 
 
 def _all_of_next_day(later: "NextDay | None") -> dict[str, Any] | None:
@@ -111,8 +103,8 @@ def _all_of_next_day(later: "NextDay | None") -> dict[str, Any] | None:
     return {
         "day": later.day,
         "version": later.version,
-        **(measured.progressive.model_dump() if measured.progressive else {}),
-        **{name: one.model_dump() if one else None for name, one in lists.items()},
+        **(_dump(measured.progressive) or {}),
+        **{name: _dump(one) for name, one in lists.items()},
         "baselines": {name: one.model_dump() for name, one in measured.baselines.items()},
     }
 
@@ -189,25 +181,11 @@ def report(
             " before. Later ones have it."
         )
     content = registry.read(chosen, REPORT)
-    copy = _copy_of_report(p.name, chosen, place, to, browse=browse)
-    if copy:
-        storage.write_bytes(copy, content)
-        place = copy
+    if not to and browse and storage.is_remote(place):  # a browser reads no object store
+        to = str(Path.home() / ".cache" / "twinspire" / p.name / f"{chosen}.html")
+    if to:
+        place = str(Path(to) / f"{p.name}-{chosen}.html") if Path(to).is_dir() else to
+        storage.write_bytes(place, content)
     print(place, flush=True)
     if browse and not webbrowser.open(Path(place).resolve().as_uri()):
         console.print("No browser was found; open the file in one.", highlight=False)
-
-
-def _copy_of_report(
-    name: str, version: str, place: str, to: str | None, *, browse: bool
-) -> str | None:
-    """Where a report is to be copied to, if it is: where the user says, or from an object store to
-    where a browser can read it.
-    """
-    if not to:
-        if browse and storage.is_remote(place):
-            return str(Path.home() / ".cache" / "twinspire" / name / f"{version}.html")
-        return None
-    if Path(to).is_dir():
-        return str(Path(to) / f"{name}-{version}.html")
-    return to
