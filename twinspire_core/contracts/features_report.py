@@ -139,7 +139,18 @@ class DayStatistics(_Part):
 class CorpusReport(_Part):
     """The report of a run that makes only what is served: corpus, co-occurrence and users.
 
-    `FeaturesReport` says what its fields are.
+    Attributes:
+      rows: events in the day's folder.
+      rejected: malformed ones, by reason.
+      duplicates: copies that were dropped.
+      users: users with a positive on the day.
+      items: items with a positive on the day.
+      known_users: users of the history window at the end of the day.
+      corpus_end: items of the corpus at its end.
+      unlisted_items: items with events on the day that the items snapshot lacks.
+      unlisted_events: their events.
+      snapshots: what was read of items and users.
+      days: what was read of events.
     """
 
     rows: int = 0
@@ -151,8 +162,8 @@ class CorpusReport(_Part):
     corpus_end: int = 0
     unlisted_items: int = 0
     unlisted_events: int = 0
-    snapshots: Snapshots
-    days: ReadDays
+    snapshots: Snapshots = Snapshots()
+    days: ReadDays | None = None
 
     def dump(self) -> dict[str, Any]:
         """The report as JSON has it."""
@@ -160,31 +171,21 @@ class CorpusReport(_Part):
 
     def write(self, out: str) -> None:
         """Writes the report below the stage's output."""
-        _write(self.dump(), out)
+        content = json.dumps(self.dump(), indent=1).encode()
+        storage.write_bytes(storage.join(out, FILE), content)
 
 
-class FeaturesReport(_Part):
-    """The report of a day. The file holds the fields in this order.
+class FeaturesReport(CorpusReport):
+    """The report of a day.
 
     Attributes:
-      rows: events in the day's folder.
-      rejected: malformed ones, by reason.
       late: those of other days than their folder's.
-      duplicates: copies that were dropped.
       excess: events beyond `source.max_user_events`.
       positives: examples of the day.
-      users: users with a positive on the day.
-      items: items with a positive on the day.
       held_out_positives: examples of users who are held out.
       queries: users of the day that versions are measured on.
       held_out_queries: those who are held out, by day.
-      known_users: users of the history window at the end of the day.
       corpus_start: items of the corpus at the start of the day.
-      corpus_end: items of the corpus at its end.
-      unlisted_items: items with events on the day that the items snapshot lacks.
-      unlisted_events: their events.
-      snapshots: what was read of items and users.
-      days: what was read of events.
       examples: by day, of those that have any.
       rejected_of_other_days: malformed events of the other days that were read.
       duplicates_of_other_days: copies dropped of these.
@@ -192,24 +193,13 @@ class FeaturesReport(_Part):
       skew: of each feature that is compared, the farthest first; None if the run ended before.
     """
 
-    rows: int = 0
-    rejected: dict[str, int] = Field(default_factory=dict)
     late: MisplacedEvents = MisplacedEvents()
-    duplicates: int = 0
     excess: int = 0
     positives: int = 0
-    users: int = 0
-    items: int = 0
     held_out_positives: int = 0
     queries: int = 0
     held_out_queries: dict[date, int] = Field(default_factory=dict)
-    known_users: int = 0
     corpus_start: int = 0
-    corpus_end: int = 0
-    unlisted_items: int = 0
-    unlisted_events: int = 0
-    snapshots: Snapshots = Snapshots()
-    days: ReadDays | None = None
     examples: dict[date, int] = Field(default_factory=dict)
     rejected_of_other_days: dict[date, int] = Field(default_factory=dict)
     duplicates_of_other_days: int = 0
@@ -220,10 +210,6 @@ class FeaturesReport(_Part):
         """The report as JSON has it."""
         unknown = {name for name in ("statistics", "skew") if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude=unknown)
-
-    def write(self, out: str) -> None:
-        """Writes the report below the stage's output."""
-        _write(self.dump(), out)
 
     @classmethod
     def read(cls, out: str) -> Self:
@@ -237,7 +223,3 @@ class FeaturesReport(_Part):
     def of_corpus(self) -> CorpusReport:
         """The part of it that is about the corpus."""
         return CorpusReport.model_validate(self.model_dump())
-
-
-def _write(report: dict[str, Any], out: str) -> None:
-    storage.write_bytes(storage.join(out, FILE), json.dumps(report, indent=1).encode())

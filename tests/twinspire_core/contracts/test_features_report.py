@@ -18,9 +18,9 @@ from twinspire_core.contracts.features_report import (
 
 DAY = date(2024, 5, 2)
 KEYS = """
-    rows rejected late duplicates excess positives users items held_out_positives queries
-    held_out_queries known_users corpus_start corpus_end unlisted_items unlisted_events snapshots
-    days examples rejected_of_other_days duplicates_of_other_days
+    rows rejected duplicates users items known_users corpus_end unlisted_items unlisted_events
+    snapshots days late excess positives held_out_positives queries held_out_queries corpus_start
+    examples rejected_of_other_days duplicates_of_other_days
 """.split()  # noqa: SIM905
 
 
