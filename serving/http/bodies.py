@@ -1,8 +1,6 @@
 """Request bodies, checked: what is wrong is told before it waits with others in a batch.
 
-Lengths come first, so that a body that is wrong costs no more than one that is right. Then the models
-of serving/http/request_models.py check all of it in one pass. Whatever they refuse is looked at key
-by key: that decides what is wrong, and in which words.
+Lengths come first, so that a body that is wrong costs no more than one that is right.
 """
 
 import json
@@ -11,7 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, ValidationError
 
 from serving.http.http_errors import Problem
 from serving.http.request_models import (
@@ -61,25 +58,9 @@ class BodyParser:
           Problem: what is wrong with it. NaN and numbers beyond a double are no JSON.
         """
         body = read_object(content, self._most_objects)
-        if len(content) > self._settings.max_ids:  # bytes; a shorter one holds nothing too long
-            self._check_sizes(body)
-        try:
-            request = self._validate(body)
-        except (ValidationError, ValueError, Refused):
-            request = self.recommend_from(body)
+        request = self.recommend_from(body)
         check_distinct(content, [body, *_queries(body)])
         return request
-
-    def _validate(self, body: Mapping[str, Any]) -> RecommendRequest:
-        """The request, if the models find nothing wrong with it."""
-        single = body.get("queries") is None
-        model = self.bodies.one_query if single else self.bodies.several_queries
-        checked: Any = model.model_validate(body)
-        queries = [checked.query] if single else checked.queries
-        columns = [self._requests.by_column(query) for query in queries]
-        options = Options(**_values(checked, self.bodies.options))
-        self._check_items(len(columns), options)
-        return RecommendRequest(columns, options, single)
 
     def similar(self, content: bytes) -> SimilarRequest:
         """The request that a body of `/v1/similar` is.
@@ -88,15 +69,7 @@ class BodyParser:
           Problem: what is wrong with it.
         """
         body = read_object(content, self._most_objects)
-        if len(content) > self._settings.max_ids:  # bytes; a shorter one holds nothing too long
-            self._check_sizes(body)
-        try:
-            checked = self.bodies.similar.model_validate(body)
-            filters: dict[str, Any] = {key: getattr(checked, key, None) for key in _FILTERS}
-            self._requests.by_column(filters)
-            request = SimilarRequest(**_values(checked, self.bodies.similar_fields), **filters)
-        except (ValidationError, ValueError, Refused):
-            request = self.similar_from(body)
+        request = self.similar_from(body)
         check_distinct(content, [body])
         return request
 
@@ -137,6 +110,7 @@ class BodyParser:
         for key in body:
             if key not in known:
                 raise self._unknown(key, known)
+        self._check_sizes(body)
         if body.get("item") is None:
             raise Problem("missing", "A body has the id of an item.", where="item")
         _check_values(body, {"item": self.bodies.similar_fields["item"]})
@@ -295,14 +269,6 @@ def _queries(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _count_members(query: Mapping[str, Any]) -> int:
     """Members of an object and of the filters in it."""
     return len(query) + sum(len(query.get(key) or ()) for key in _FILTERS)
-
-
-def _values(body: BaseModel, fields: Mapping[str, BodyField]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, field in fields.items():
-        value = getattr(body, key)
-        values[key] = field.default if value is None else value
-    return values
 
 
 def _check_values(body: Mapping[str, Any], fields: Mapping[str, BodyField]) -> dict[str, Any]:

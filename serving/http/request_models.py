@@ -1,5 +1,5 @@
 """Bodies that clients send, as types, made from the pipeline's query features and the deployment's
-limits. serving/http/bodies.py checks by them, serving/http/openapi.py describes them.
+limits. serving/http/bodies.py checks by the keys' types, serving/http/openapi.py describes the models.
 """
 
 from typing import Annotated, Any, NamedTuple
