@@ -25,7 +25,6 @@ from twinspire_core.display.quality_tables import heading, measure_text
 from twinspire_core.display.table import Row, Style, Table, in_style
 from twinspire_core.errors import UsageError
 from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
-from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.terminal import doing
 
 Place = str | None
@@ -110,48 +109,29 @@ def _score_version(
     filters: dict[str, Any],
 ) -> tuple[str, dict[str, dict[str, Any]]]:
     """The version's id, and the measures of its towers beside the baselines'."""
-    from index_builder.registry.registry import Registry
     from model.evaluation.list_files import read_table
     from model.score_version import VersionParts, score_version
-    from serving.version.attributes import Attributes, select
-    from serving.version.second_stage import read_second_stage
-    from twinspire_core.contracts import artifact_files
-    from twinspire_core.contracts.fusion_file import FusionFile
-    from twinspire_core.contracts.model_bundle import QUERY_TOWER
-    from twinspire_core.fusion.fuse import Fusion
-    from twinspire_core.ranking.registry import RankingFeatures
-    from twinspire_core.sources.candidate_sources import CandidateSources
-    from twinspire_core.sources.version_tables import read_constants, read_tables
+    from serving.version.attributes import select
+    from serving.version.loaded_version import Version
+    from twinspire_core.contracts.artifact_files import VECTORS
 
-    requests = read_table(queries)
-    taken = read_table(truth)
-    registry = Registry(pipeline.registry.root, pipeline.name)
-    home = registry.open(version, whole=False)
-    items = read_table(str(home / artifact_files.ITEMS))
-    attributes = Attributes(items.combine_chunks(), home.name)
-    selected = select(pipeline.corpus.attributes, attributes, **filters)
+    requests, taken = read_table(queries), read_table(truth)
+    opened = Version.open(pipeline, version)
+    selected = select(pipeline.corpus.attributes, opened.attributes, **filters)
     if selected:
         for warning in selected.warnings:
             console.print(warning, style="yellow", highlight=False)
-    fusion = home / FusionFile.FILE
-    sources = CandidateSources.of(items, read_tables(home), read_constants(home))
-    tables = sources.tables
-    second_stage = read_second_stage(home, RankingFeatures.of(tables), sources)
     with doing("scoring the version"):
-        with suppress_native_stderr():  # TensorFlow greets at length
-            from model.evaluation.tower_lists import load
-
-            embed = load(home / QUERY_TOWER)
         parts = VersionParts(
-            embed=embed,
-            vectors=read_table(str(home / artifact_files.VECTORS)),
-            tables=tables,
-            fusion=Fusion.parse(fusion.read_bytes()) if fusion.exists() else None,
-            ranker=second_stage.ranker,
+            embed=opened.encode,
+            vectors=read_table(str(opened.home / VECTORS)),
+            tables=opened.candidate_sources.tables,
+            fusion=opened.fusion,
+            ranker=opened.ranker,
         )
         passing = selected.passing if selected else None
         measured = score_version(parts, requests, taken, pipeline, ks, passing=passing)
-    return home.name, measured
+    return opened.id, measured
 
 
 _DIGITS = 4
