@@ -9,10 +9,15 @@ from index_builder.report.report_blocks import Figure, Section
 from twinspire_core.config.source_names import MIX
 from twinspire_core.contracts.measures import interval_of
 from twinspire_core.display.figures import number, share
-from twinspire_core.display.measured_lists import PARENT, MeasuredLists, list_name
+from twinspire_core.display.measured_lists import (
+    PARENT,
+    MeasuredLists,
+    describe_ranker,
+    describe_weights,
+    list_name,
+)
 from twinspire_core.display.quality_tables import interval_text
 from twinspire_core.display.table import Table
-from twinspire_core.display.weights import describe_ranker, describe_weights
 
 _SHOWN_FEATURES = 12
 """Features of the ranker that the page lists, those that say most."""

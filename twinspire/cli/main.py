@@ -17,7 +17,6 @@ from twinspire.cli import (
     evaluation,
     forget,
     list_versions,
-    notify,
     prepare,
     run_days,
     scheduling,
@@ -30,12 +29,18 @@ from twinspire.cli.options import console
 from twinspire_core.blocked_imports import never_import
 from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.messages import format_message
-from twinspire_core.storage.disk_errors import explain
+from twinspire_core.storage.disk import explain
 from twinspire_core.version import __version__
 
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start": (try_file.try_, prepare.partition, prepare.init, prepare.validate, prepare.doctor),
-    "Every day": (run_days.run, show_days.status, backfill.backfill, daily.refresh, notify.notify),
+    "Every day": (
+        run_days.run,
+        show_days.status,
+        backfill.backfill,
+        daily.refresh,
+        scheduling.notify,
+    ),
     "Read": (ask.recommend, ask.similar, serve.serve, evaluation.evaluate),
     "Versions": (
         list_versions.versions,

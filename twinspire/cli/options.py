@@ -14,7 +14,7 @@ import typer
 from twinspire_core.config.pipeline import Pipeline, load
 from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.messages import format_message, name_pipeline, with_full_stop
-from twinspire_core.storage.disk_errors import explain
+from twinspire_core.storage.disk import explain
 from twinspire_core.terminal import console as console
 
 PipelineFile = Annotated[

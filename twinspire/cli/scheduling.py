@@ -37,6 +37,10 @@ from twinspire_core.messages import format_message
 if TYPE_CHECKING:
     from twinspire_core.display.served_figure import ServedFigure
 
+
+from twinspire.runs import notifications
+from twinspire_core.errors import TwinspireError, UsageError
+
 _CLOSED = (
     "It was closed while it was under way: its command was killed or gave up, as its log tells."
 )
@@ -230,3 +234,36 @@ def _why_skipped(pipeline: Pipeline, day: date) -> str:
         return str(error)
     # Why it was skipped then was written to the task's log alone.
     return "The day had no logs when it was run; now it has: run it again."
+
+
+def notify(
+    pipeline: PipelineFile,
+    date: DayOption = None,
+    instant: Instant = None,
+    event: Annotated[
+        str, typer.Option(metavar="EVENT", help="What has happened: failed, say.")
+    ] = "test",
+    stage: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The stage or task that it happened in.")
+    ] = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why.")] = "This is a test.",
+    as_json: JsonLine = False,
+) -> None:
+    """Run notify.command of the pipeline file, as for a day that needs somebody; by default, to try
+    it.
+
+    Stages run it by themselves when a day fails, is refused, is late or leaves a gap. A scheduler
+    runs it for a stage that was killed, which cannot.
+    """
+    p = open_pipeline(pipeline)
+    if not p.notify.command:
+        raise UsageError(
+            "notify.command is not set in the pipeline file; set it to send notifications."
+        )
+    day = resolve_day(p, date, instant)
+    again = f"twinspire run PIPELINE --date {day}"
+    told = notifications.notify(p, event, day, reason, stage=stage, command=again)
+    end_with_json({"day": str(day), "event": event, "told": told}, as_json)
+    if not told:
+        raise TwinspireError("notify.command did not end well; standard error says why.")
+    say("notify.command ended well.")

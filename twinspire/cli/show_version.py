@@ -25,11 +25,15 @@ from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.contracts.manifest import Manifest
-from twinspire_core.display.measured_lists import held_out, on_the_next_day
+from twinspire_core.display.measured_lists import (
+    describe_ranker,
+    describe_weights,
+    held_out,
+    on_the_next_day,
+)
 from twinspire_core.display.quality_tables import headline, sets_table
 from twinspire_core.display.served_figure import THIS, ServedFigure
 from twinspire_core.display.table import Style, Table
-from twinspire_core.display.weights import describe_ranker, describe_weights
 from twinspire_core.errors import UsageError
 from twinspire_core.terminal import out
 

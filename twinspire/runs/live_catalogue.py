@@ -23,7 +23,7 @@ from twinspire_core.errors import (
     UsageError,
 )
 from twinspire_core.messages import format_message
-from twinspire_core.storage.disk_errors import explain
+from twinspire_core.storage.disk import explain
 from twinspire_core.terminal import console, doing
 
 

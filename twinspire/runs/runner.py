@@ -29,7 +29,7 @@ from twinspire_core.errors import (
     TryAgain,
     in_one_line,
 )
-from twinspire_core.storage.disk_errors import explain
+from twinspire_core.storage.disk import explain
 from twinspire_core.terminal import console, doing
 
 

@@ -1,7 +1,7 @@
 """What people are told of the weights of a mix."""
 
 from twinspire_core.contracts.fusion_file import FittedOn
-from twinspire_core.display.weights import describe_weights
+from twinspire_core.display.measured_lists import describe_weights
 
 
 def test_what_weights_were_fitted_on():

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from twinspire_core.errors import BadData, TryAgain, UsageError
-from twinspire_core.storage.disk_errors import explain
+from twinspire_core.storage.disk import explain
 
 
 def test_a_full_disk_is_known_by_what_arrow_and_python_raise(tmp_path):
