@@ -12,12 +12,11 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from examples.grocery_demo.progress_board import STAGES, Board, Cell
 from examples.local_airflow.server import LocalAirflow
-from examples.local_airflow.watched_airflow import WatchedAirflow
 from index_builder.registry.registry import Registry
 from twinspire.backfills.airflow_backfills import start_backfill
-from twinspire.backfills.airflow_rest import readable_errors
+from twinspire.backfills.airflow_rest import AirflowRest, readable_errors
+from twinspire.backfills.progress_board import STAGES, Board, Cell
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import TwinspireError
 
@@ -25,7 +24,7 @@ _TAIL = 4_096
 """Bytes at the end of a log that hold its last line."""
 
 
-def wait_for(airflow: LocalAirflow, console: Console) -> WatchedAirflow:
+def wait_for(airflow: LocalAirflow, console: Console) -> AirflowRest:
     """Waits for Airflow to be up, telling how long it takes."""
     with console.status("starting Airflow …") as status:
         rest = airflow.wait_until_healthy(
@@ -38,11 +37,7 @@ def wait_for(airflow: LocalAirflow, console: Console) -> WatchedAirflow:
 
 
 def run(
-    airflow: LocalAirflow,
-    rest: WatchedAirflow,
-    pipeline: Pipeline,
-    days: list[date],
-    console: Console,
+    airflow: LocalAirflow, rest: AirflowRest, pipeline: Pipeline, days: list[date], console: Console
 ) -> None:
     """Runs the days oldest first and returns when all have ended well.
 
@@ -55,11 +50,7 @@ def run(
 
 
 def _run(
-    airflow: LocalAirflow,
-    rest: WatchedAirflow,
-    pipeline: Pipeline,
-    days: list[date],
-    console: Console,
+    airflow: LocalAirflow, rest: AirflowRest, pipeline: Pipeline, days: list[date], console: Console
 ) -> None:
     dag = pipeline.name
     rest.wait_for_dag(dag)
@@ -161,7 +152,7 @@ def _unexpected(board: Board, pipeline: Pipeline) -> tuple[date, str, Cell] | No
 
 
 def _what_failed(
-    airflow: LocalAirflow, rest: WatchedAirflow, dag: str, day: date, stage: str, cell: Cell
+    airflow: LocalAirflow, rest: AirflowRest, dag: str, day: date, stage: str, cell: Cell
 ) -> str:
     log = _log(airflow.home / "logs" / f"dag_id={dag}", stage, cell)
     try:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from examples.local_airflow import processes
-from examples.local_airflow.watched_airflow import WatchedAirflow
+from twinspire.backfills.airflow_rest import AirflowRest
 from twinspire_core.errors import TryAgain, UsageError
 
 MARK = "TWINSPIRE_LOCAL_AIRFLOW"
@@ -108,8 +108,8 @@ class LocalAirflow:
             settings["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database
         self._env = {**os.environ, **settings, "RESTARTS": str(restarts), **(env or {})}
 
-    def _client(self) -> WatchedAirflow:
-        return WatchedAirflow(self.url, self.user, self.password, server_log=self.log)
+    def _client(self) -> AirflowRest:
+        return AirflowRest(self.url, self.user, self.password, server_log=self.log)
 
     def _settings(self, pipelines: Path, schedule: bool) -> dict[str, str]:
         passwords = self.home / "passwords.json"
@@ -214,7 +214,7 @@ class LocalAirflow:
 
     def wait_until_healthy(
         self, tick: Callable[[float], None] = lambda seconds: None, timeout: float = 180
-    ) -> WatchedAirflow:
+    ) -> AirflowRest:
         """Waits for all parts of Airflow, then logs in.
 
         Args:

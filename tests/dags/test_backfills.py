@@ -105,16 +105,8 @@ def over(first, last, *options):
     return ("--from", ago(first), "--to", ago(last), *options)
 
 
-@pytest.fixture
-def ended(airflow, shop):
-    """Waits until no run is left: what `twinspire status` then says of each day."""
-
-    def wait():
-        until(lambda: not airflow.rest.runs("ten", state=["running", "queued"]), 600)
-        told = CliRunner().invoke(app, ["status", str(shop), "--json"]).stdout
-        return {one["day"]: one["state"] for one in json.loads(told)["days"]}
-
-    return wait
+def outcomes(told):
+    return {one["day"]: one["outcome"] for one in told["days"]}
 
 
 def days_and_parents(shop):
@@ -139,12 +131,14 @@ def test_an_airflow_that_is_not_there_or_knows_nobody_says_what_to_set(backfill)
     assert code == 2 and "TWINSPIRE_AIRFLOW_USER" in told
 
 
-def test_days_are_run_in_order_and_a_failed_one_does_not_stop_the_others(backfill, shop, ended):
-    code, told, said = backfill(*over(6, 2, "--unpause"))
-    assert code == 0 and told["days"] == [str(ago(n)) for n in range(6, 1, -1)]
-    assert told["page"] in said and "twinspire status" in said
-    states = ended()
-    assert states[str(ago(4))] in ("failed", "killed") and states[str(ago(2))] == "published"
+def test_days_are_run_in_order_and_a_failed_one_makes_the_command_fail(backfill, shop):
+    code, told, said = backfill(*over(6, 2, "--unpause", "--wait"))
+    assert code == 1
+    assert outcomes(told) == {
+        str(ago(n)): "failed" if n == 4 else "published" for n in range(6, 1, -1)
+    }
+    [failed] = [one for one in told["days"] if one["outcome"] == "failed"]
+    assert failed["task"] == "train" and failed["page"] in said
     assert days_and_parents(shop) == [
         (ago(6), None),
         (ago(5), ago(6)),
@@ -169,7 +163,7 @@ def test_on_sqlite_a_live_dag_is_not_backfilled(backfill, airflow):
 
 
 def test_a_cancelled_backfill_is_gone_on_with_by_a_new_one(
-    backfill, paused_backfill, shop, airflow, ended
+    backfill, paused_backfill, shop, airflow
 ):
     rest = airflow.rest
     (shop.parents[1] / "logs" / "mended").touch()
@@ -189,23 +183,21 @@ def test_a_cancelled_backfill_is_gone_on_with_by_a_new_one(
     assert code == 2 and f"those of {ago(1)} are queued" in said and "--cancel" in said
     assert backfill("--cancel")[1]["cancelled"] == []
 
-    code, told, said = paused_backfill(*over(6, 1, "--redo", "failed"))
+    code, told, said = paused_backfill(*over(6, 1, "--redo", "failed", "--wait"))
     assert code == 0, said
-    states = ended()
-    assert {str(ago(1)), str(ago(4))} <= {day for day, one in states.items() if one == "published"}
+    assert str(ago(1)) in outcomes(told) and set(outcomes(told).values()) == {"published"}
     assert (ago(4), ago(5)) in days_and_parents(shop)
 
 
-def test_stale_days_alone_are_made_again(backfill, paused_backfill, shop, ended):
+def test_stale_days_alone_are_made_again(backfill, paused_backfill, shop):
     pipeline = load(shop)
     before = {n: attempts.latest(pipeline, ago(n), "train").uri for n in range(1, 7)}
     part = next((shop.parents[1] / f"logs/events/dt={ago(1)}").iterdir())
     part.rename(part.with_name("mended.parquet"))
-    code, told, said = paused_backfill(*over(6, 1, "--redo", "stale"))
+    code, told, said = paused_backfill(*over(6, 1, "--redo", "stale", "--wait"))
     assert code == 0, said
     # Of the days before, some are stale since an earlier day was filled in.
-    assert str(ago(1)) in told["days"] and str(ago(6)) not in told["days"]
-    ended()
+    assert str(ago(1)) in outcomes(told) and str(ago(6)) not in outcomes(told)
     after = {n: attempts.latest(pipeline, ago(n), "train").uri for n in range(1, 7)}
     assert after[1] != before[1] and after[6] == before[6]
     code, told, _ = backfill(*over(6, 1, "--redo", "stale"))
@@ -301,12 +293,14 @@ def test_a_backfill_goes_on_when_the_scheduler_is_killed(tmp_path, pipeline_of):
     options = {"env": {"HELD": str(tmp_path)}}
     with stub_airflow(tmp_path, pipeline_of, ["shop"], **options) as airflow:
         file = tmp_path / "pipelines/shop.toml"
-        code, _, said = typed(airflow, file, *OVER_FEW, "--unpause")
+        code, told, said = typed(airflow, file, *OVER_FEW, "--unpause")
         assert code == 0, said
         until(lambda: (tmp_path / "begun").exists(), 300)
         kills.parts(airflow)["scheduler"].kill()
         (tmp_path / "go").touch()
-        until(lambda: not airflow.rest.runs("shop", state=["running", "queued"]), 600)
+        code, ended, said = typed(airflow, file, *OVER_FEW, "--wait")
+        assert (code, ended["backfill"]) == (0, told["backfill"]), said
+        assert [one["outcome"] for one in ended["days"]] == ["published"] * len(FEW)
         shown = [
             (task["logical_date"][:10], task["rendered_map_index"])
             for task in airflow.rest.all_tasks("shop", state="success")

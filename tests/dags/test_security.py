@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from examples.local_airflow.server import LocalAirflow
-from examples.local_airflow.watched_airflow import WatchedAirflow
+from twinspire.backfills.airflow_rest import AirflowRest
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
 
@@ -83,11 +83,11 @@ def airflow(request, home):
         if request.param == "fab":
             for name, role in (("chief", "Admin"), ("eve", "Viewer")):
                 add_account(airflow, name, role)
-            airflow.rest = WatchedAirflow(airflow.url, "chief", "chief's password")
-            airflow.eve = WatchedAirflow(airflow.url, "eve", "eve's password")
+            airflow.rest = AirflowRest(airflow.url, "chief", "chief's password")
+            airflow.eve = AirflowRest(airflow.url, "eve", "eve's password")
         else:
             passwords = json.loads((airflow.home / "passwords.json").read_text())
-            airflow.eve = WatchedAirflow(airflow.url, "eve", passwords["eve"])
+            airflow.eve = AirflowRest(airflow.url, "eve", passwords["eve"])
         airflow.rest.wait_for_dag("shop", timeout=200)
         yield airflow
         airflow.eve.close()

@@ -1,10 +1,10 @@
 """Airflow's REST API, as far as we need it: DAGs, their runs and tasks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -15,10 +15,14 @@ CREDENTIALS = "TWINSPIRE_AIRFLOW_TOKEN, or TWINSPIRE_AIRFLOW_USER and TWINSPIRE_
 
 DONE = {"success", "failed"}
 _PAGE = 100
+_PARTS = ("metadatabase", "scheduler", "dag_processor")
 TIMEOUT = 60
 """Seconds for one request; SQLite lets a writer wait as long for others."""
 BUSY = 60
 """Seconds for which a server that is busy, or has stopped answering, is asked again."""
+UNHEALTHY = 60
+"""Seconds after which nobody waits any longer for a part of Airflow that does not work."""
+Answer = TypeVar("Answer")
 
 
 class AirflowRest:
@@ -117,9 +121,72 @@ class AirflowRest:
         """Lets go of the connections."""
         self._http.close()
 
+    def healthy(self) -> bool:
+        """Whether all parts run."""
+        return not self.trouble()
+
+    def trouble(self) -> str:
+        """What is wrong with Airflow's parts; empty if nothing is."""
+        try:
+            answer = self._http.get("/api/v2/monitor/health", timeout=10)
+            parts = answer.raise_for_status().json()
+        except (httpx.HTTPError, ValueError) as e:
+            return f"its API server does not answer ({e or type(e).__name__})"
+        bad = [name for name in _PARTS if parts[name]["status"] != "healthy"]
+        return f"it says that it is unhealthy: {', '.join(bad)}" if bad else ""
+
+    def poll(self, ask: Callable[[], Answer], every: float = 1.0) -> Iterator[Answer]:
+        """Asks something again and again, for as long as Airflow works.
+
+        Args:
+          ask: what is yielded.
+          every: seconds between two answers.
+
+        Raises:
+          TryAgain: a part of Airflow has not worked for UNHEALTHY seconds.
+        """
+        since = None
+        while True:
+            trouble = self.trouble()
+            since = (since or monotonic()) if trouble else None
+            if since and monotonic() - since > UNHEALTHY:
+                raise TryAgain(self.about(trouble))
+            try:
+                answer = ask()
+            except httpx.TransportError as e:
+                raise TryAgain(self.about(self.trouble() or _why(e))) from e
+            yield answer
+            sleep(every)
+
+    def about(self, trouble: str) -> str:
+        """The message that Airflow does not work, with where its log is."""
+        return (
+            f"Airflow at {self.url} has not worked for {UNHEALTHY} s: {trouble}.{self.log_hint()} Start the part"
+            " that has ended, or all of Airflow. Runs then go on by themselves; type the command"
+            " again to watch them."
+        )
+
     def log_hint(self) -> str:
         """A sentence that says where Airflow's log is, if that is known."""
         return f" Its log: {self.server_log}." if self.server_log else ""
+
+    def wait_for_dag(self, dag: str, timeout: float = 90) -> dict[str, Any]:
+        """The DAG, once its file has been parsed. Raises TryAgain with the import errors when it
+        does not appear.
+        """
+        end = monotonic() + timeout
+        while monotonic() < end:
+            try:
+                return self.call("GET", f"dags/{dag}")
+            except httpx.HTTPStatusError as e:
+                if e.response.status_code != httpx.codes.NOT_FOUND:
+                    raise
+            sleep(0.5)
+        errors = "\n".join(error["stack_trace"] for error in self.import_errors())
+        raise TryAgain(
+            f"Airflow has no DAG {dag} after {timeout:.0f} s."
+            f" {errors or 'It reports no import error.'}"
+        )
 
     def import_errors(self) -> list[dict[str, Any]]:
         """DAG files that Airflow cannot load."""
@@ -129,6 +196,11 @@ class AirflowRest:
     def unpause(self, dag: str, *, paused: bool = False) -> None:
         """Lets a DAG's runs start, or with `paused` keeps them from it."""
         self.call("PATCH", f"dags/{dag}", json={"is_paused": paused})
+
+    def trigger(self, dag: str, **conf: object) -> str:
+        """Starts a manual run with these parameters; returns its id."""
+        body = {"logical_date": None, "conf": conf}
+        return str(self.call("POST", f"dags/{dag}/dagRuns", json=body)["dag_run_id"])
 
     def runs(self, dag: str, **query: object) -> list[dict[str, Any]]:
         """Runs of a DAG, oldest day first; those without a day last."""
@@ -146,9 +218,28 @@ class AirflowRest:
             if not page[name] or len(found) >= page["total_entries"]:
                 return found
 
+    def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
+        """Task instances of a run, by task."""
+        found = self.call("GET", f"dags/{dag}/dagRuns/{run}/taskInstances", params={"limit": 100})
+        return {task["task_id"]: task for task in found["task_instances"]}
+
     def all_tasks(self, dag: str, **query: object) -> list[dict[str, Any]]:
         """Task instances of all runs of a DAG, or of some."""
         return self._all(f"dags/{dag}/dagRuns/~/taskInstances", "task_instances", query)
+
+    def result(self, dag: str, run: str, task: str) -> dict[str, Any]:
+        """What a task returned: the JSON object on the last line of its standard output."""
+        path = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"
+        value: dict[str, Any] = self.call("GET", path, params={"deserialize": True})["value"]
+        return value
+
+    def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
+        """A task's log as text, errors included."""
+        path = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{attempt}"
+        lines = self.call(
+            "GET", path, params={"full_content": True}, headers={"accept": "application/json"}
+        )["content"]
+        return "\n".join(_text(line) for line in lines)
 
 
 @contextmanager
@@ -179,7 +270,7 @@ def readable_errors(rest: AirflowRest) -> Iterator[None]:
         ) from e
     except httpx.HTTPError as e:
         raise TryAgain(
-            f"Airflow's API server answers at {rest.url}; now it does not: {why(e)}. Start it (make"
+            f"Airflow's API server answers at {rest.url}; now it does not: {_why(e)}. Start it (make"
             " airflow), or name another by --airflow or TWINSPIRE_AIRFLOW_URL."
         ) from e
 
@@ -190,6 +281,14 @@ def _is_busy(answer: httpx.Response) -> bool:
     return unavailable or (answer.request.method == "GET" and answer.is_server_error)
 
 
-def why(error: httpx.HTTPError) -> str:
-    """What an error says, or what it is."""
+def _why(error: httpx.HTTPError) -> str:
     return str(error) or type(error).__name__
+
+
+def _text(line: str | dict[str, Any]) -> str:
+    if isinstance(line, str):
+        return line
+    errors = (
+        f"{error['exc_type']}: {error['exc_value']}" for error in line.get("error_detail") or ()
+    )
+    return "\n".join([line.get("event", ""), *errors])

@@ -8,7 +8,7 @@ live DAG can end the scheduler.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
@@ -54,6 +54,8 @@ class BackfillPlan:
       days: the days that it runs, oldest first.
       left_out: why the other days of the range are not run.
       paused: whether the DAG is.
+      active: number of a backfill of this very range that is under way, and is to be watched instead
+        of starting another one.
     """
 
     dag: str
@@ -64,6 +66,7 @@ class BackfillPlan:
     days: list[date]
     left_out: Mapping[date, str]
     paused: bool
+    active: int | None = None
 
 
 def plan_backfill(
@@ -93,7 +96,7 @@ def plan_backfill(
     """
     _check_range(pipeline, first, last)
     paused = _check_dag(rest, pipeline.name, may_be_paused=may_be_paused)
-    whole = _days(first, last)
+    whole = (first, last)
     again = _AIRFLOWS_WORD[redo]
     nothing_stale = False
     if redo == STALE:
@@ -102,13 +105,16 @@ def plan_backfill(
         # Up to the last day, as later days go on from those that are made again. What is not stale
         # by then is found done, stage by stage.
         first = min(found, default=first)
-    _check_none_under_way(rest, pipeline)
     runs = runs_of_days(rest, pipeline.name, first, last, pipeline.zone)
+    unfinished = sorted(day for day, run in runs.items() if run["state"] not in DONE)
+    active = _active(rest, pipeline, {whole, (first, last)} if unfinished else set())
     days: list[date] = []
-    if not nothing_stale:
+    if active:
+        days = unfinished
+    elif not nothing_stale:
         _check_stuck(runs)
         days = days_to_run(rest, pipeline.name, first, last, zone=pipeline.zone, again=again)
-    left_out = {day: _why_left_out(runs.get(day), redo) for day in whole if day not in days}
+    left_out = {day: _why_left_out(runs.get(day), redo) for day in _days(*whole) if day not in days}
     return BackfillPlan(
         dag=pipeline.name,
         first=first,
@@ -118,16 +124,19 @@ def plan_backfill(
         days=days,
         left_out=left_out,
         paused=paused,
+        active=active,
     )
 
 
 def start(rest: AirflowRest, pipeline: Pipeline, plan: BackfillPlan, at_once: int = 1) -> int:
-    """Creates the backfill; its number.
+    """Creates the backfill, unless it is under way; its number.
 
     Raises:
       UsageError: the DAG is not paused, and Airflow's database is SQLite.
       TryAgain: Airflow has not made it in time.
     """
+    if plan.active:
+        return plan.active
     if not plan.paused and on_sqlite(rest, plan.dag):
         raise UsageError(
             f"On SQLite a backfill is created while the DAG is paused; {plan.dag} is not, and its"
@@ -196,20 +205,30 @@ def _check_dag(rest: AirflowRest, dag: str, *, may_be_paused: bool) -> bool:
     return bool(found["is_paused"])
 
 
-def _check_none_under_way(rest: AirflowRest, pipeline: Pipeline) -> None:
+def _active(
+    rest: AirflowRest, pipeline: Pipeline, watched: Collection[tuple[date, date]]
+) -> int | None:
+    """The backfill under way, if it is over days that are to be watched.
+
+    Raises:
+      UsageError: it is over others, or paused.
+    """
     for one in _under_way(rest, pipeline):
         days = (day_of(one["from_date"], pipeline.zone), day_of(one["to_date"], pipeline.zone))
         name = f"Backfill {one['id']} of {days[0]} to {days[1]}"
-        page = f"{rest.url}/dags/{pipeline.name}/backfills"
         if one["is_paused"]:
             raise UsageError(
-                f"{name} is paused: nothing starts until it is unpaused, at {page}, or cancelled:"
-                " twinspire backfill PIPELINE --cancel."
+                f"{name} is paused: nothing starts until it is unpaused, at"
+                f" {rest.url}/dags/{pipeline.name}/backfills, or cancelled: twinspire backfill"
+                " PIPELINE --cancel."
             )
+        if days in watched:
+            return int(one["id"])
         raise UsageError(
-            f"A DAG has one backfill at a time; {name} is under way: {page}. Wait for its end, or"
-            " cancel it: twinspire backfill PIPELINE --cancel."
+            f"A DAG has one backfill at a time; {name} is under way. Wait for its end, or cancel"
+            " it: twinspire backfill PIPELINE --cancel."
         )
+    return None
 
 
 def _under_way(rest: AirflowRest, pipeline: Pipeline) -> list[dict[str, Any]]:

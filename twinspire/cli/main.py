@@ -75,8 +75,6 @@ Python's 700 are few.
 
 REMOVED = {
     "day": "`twinspire open-day`, `await-turn`, `close-day` or `which-day`",
-    "backfill --wait": "the command without it; Airflow's page shows the days, `twinspire status` their"
-    " ends",
     "monitor": "`twinspire status PIPELINE --check`",
     "evaluate --slices": "`--json`, which holds the measures of slices",
     "recommend --explore": "leave it out; no place of a list is kept for items without events",

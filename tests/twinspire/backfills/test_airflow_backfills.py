@@ -9,8 +9,6 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from examples.local_airflow import watched_airflow
-from examples.local_airflow.watched_airflow import WatchedAirflow
 from twinspire.backfills import airflow_backfills, airflow_rest, plan
 from twinspire.backfills.airflow_backfills import on_sqlite, start_backfill
 from twinspire.backfills.airflow_rest import AirflowRest, readable_errors
@@ -107,19 +105,18 @@ def conflict(airflow):
 @pytest.fixture
 def client_of(monkeypatch):
     clock = [0.0]
-    modules = (airflow_rest, airflow_backfills, watched_airflow)
-    for module in modules:
-        monkeypatch.setattr(module, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(airflow_rest, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(airflow_backfills, "monotonic", lambda: clock[0])
 
     def sleep(seconds):
         clock[0] += seconds
 
-    for module in modules:
-        monkeypatch.setattr(module, "sleep", sleep)
+    monkeypatch.setattr(airflow_rest, "sleep", sleep)
+    monkeypatch.setattr(airflow_backfills, "sleep", sleep)
 
-    def client(answer, server_log=None, **login) -> WatchedAirflow:
+    def client(answer, server_log=None, **login) -> AirflowRest:
         login = login or {"token": "told"}
-        rest = WatchedAirflow("http://airflow", **login, server_log=server_log)
+        rest = AirflowRest("http://airflow", **login, server_log=server_log)
         transport = httpx.MockTransport(answer)
         rest._http = httpx.Client(
             transport=transport, headers=rest._http.headers, base_url=rest.url
@@ -252,7 +249,7 @@ def test_a_dag_is_unpaused_after_its_backfill_is_created(monkeypatch, tmp_path):
         '[columns]\nuser = "u"\nitem = "i"\ntime = "t"\n'
         '[features.u]\nkind = "id"\ntower = "query"\n[features.i]\nkind = "id"\ntower = "item"\n'
     )
-    planned = SimpleNamespace(dag="shop", days=[ASKED["first"]], left_out={})
+    planned = SimpleNamespace(dag="shop", days=[ASKED["first"]], left_out={}, active=None)
     order = []
     monkeypatch.setattr(plan, "plan_backfill", lambda *_, **__: planned)
     monkeypatch.setattr(plan, "start", lambda *_: order.append("create") or 7)

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from rich.console import Console
 
-from examples.grocery_demo.progress_board import Board
+from twinspire.backfills.progress_board import Board
 
 DAYS = [date(2017, 10, 2), date(2017, 10, 3)]
 # Midnight in New York, told in Greenwich.

@@ -12,9 +12,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from examples.local_airflow.watched_airflow import WatchedAirflow
 from twinspire.backfills.airflow_backfills import active_backfills, day_of, runs_of_days
-from twinspire.backfills.airflow_rest import DONE
+from twinspire.backfills.airflow_rest import DONE, AirflowRest
 from twinspire_core.errors import TryAgain
 
 _ROWS = 15
@@ -66,7 +65,7 @@ class Board:
     cells: dict[tuple[date, str], Cell] = field(default_factory=dict)
     runs: dict[date, dict[str, Any]] = field(default_factory=dict)
 
-    def watch(self, rest: WatchedAirflow, dag: str) -> Iterator[list[tuple[date, str, Cell]]]:
+    def watch(self, rest: AirflowRest, dag: str) -> Iterator[list[tuple[date, str, Cell]]]:
         """Asks Airflow again and again until the runs of all days have ended; each time yields the
         stages that have ended since the last one.
 
@@ -85,13 +84,13 @@ class Board:
             if ended >= {*self.days}:
                 return
 
-    def _moved(self, rest: WatchedAirflow, dag: str, ended: set[date]) -> list[dict[str, Any]]:
+    def _moved(self, rest: AirflowRest, dag: str, ended: set[date]) -> list[dict[str, Any]]:
         """The runs that are at work or have just ended: of a long backfill most wait, or are done."""
         self.runs = runs_of_days(rest, dag, self.days[0], self.days[-1], self.zone)
         left = [self.runs[day] for day in self.days if day in self.runs and day not in ended]
         return [run for run in left if run["state"] != "queued"]
 
-    def _never_started(self, rest: WatchedAirflow, dag: str) -> set[date]:
+    def _never_started(self, rest: AirflowRest, dag: str) -> set[date]:
         """Days of which nothing will run, as they belong to no backfill any more: `--cancel` deletes
         runs, and somebody may have cleared one after it.
 
