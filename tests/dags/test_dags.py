@@ -2,7 +2,6 @@
 stage.
 """
 
-import contextlib
 import itertools
 import json
 import os
@@ -11,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import tomllib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,14 +36,6 @@ def test_every_shipped_pipeline_file_has_a_dag_named_after_it(bag):
         for file in (ROOT / "pipelines").glob("*.toml")
     }
     assert set(daily(bag)) == shipped | {"tokyo", "late-riser"}
-
-
-def test_a_dag_without_a_variable_set_reads_the_pipelines_beside_it(load):
-    import pipeline_files
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("TWINSPIRE_PIPELINES", raising=False)
-        assert pipeline_files.folder().resolve() == ROOT / "pipelines"
 
 
 def test_parsing_imports_neither_the_heavy_libraries_nor_our_own(tmp_path, write):
@@ -150,28 +141,7 @@ def test_every_dag_says_who_owns_it_and_what_to_do_when_it_is_red(bag):
         assert commands and all(f"{dag.dag_id}.toml" in command.split()[1] for command in commands)
 
 
-def test_a_run_that_waits_for_an_earlier_day_gives_its_slot_back_and_uses_up_no_try(bag):
-    from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException
-    from stage_tasks import TwinspireOperator
-
-    def end(status, *days):
-        line = json.dumps({"status": status, "exit_code": 75, "waits_for": days})
-        task = TwinspireOperator(task_id="train", bash_command=f"echo '{line}'; exit 75")
-        with pytest.raises(AirflowException) as raised:
-            task.execute({"ti": None})
-        return raised.value
-
-    now = datetime.now(UTC)
-    next_in_line = end("NotItsTurn", "2017-10-15").reschedule_date
-    assert now < next_in_line <= now + timedelta(seconds=30)
-    # Many that wait do not ask all the time.
-    behind_nine = end("NotItsTurn", *(f"2017-10-0{n}" for n in range(1, 10))).reschedule_date
-    assert behind_nine > next_in_line + timedelta(seconds=60)
-    for other in ("TryAgain", "LogsLate"):
-        assert not isinstance(end(other), AirflowRescheduleException)
-
-
-@pytest.mark.parametrize("exit_code", [75, 1, 2, 99])
+@pytest.mark.parametrize("exit_code", [75, 2])
 def test_what_a_command_said_is_told_with_how_it_ended(bag, exit_code):
     """Also to whom `notify.command` tells it, who need not have the log of the task."""
     from airflow.sdk.exceptions import AirflowException
@@ -337,71 +307,6 @@ def record_typed(tmp_path, monkeypatch):
     return lambda: typed.read_text().splitlines() if typed.exists() else []
 
 
-def test_a_deadline_counts_from_when_the_scheduled_run_is_due(load, write, tmp_path):
-    write(tmp_path / "prompt.toml", name="prompt", deadline="90m")
-    write(tmp_path / "easy.toml", name="easy")
-    dags = daily(load(tmp_path))
-    assert not dags["easy"].deadline
-    [alert] = dags["prompt"].deadline
-    # The logical date is the start of the day, 24 hours before the run is due.
-    assert alert.interval == timedelta(hours=25, minutes=30)
-    assert alert.reference.reference_name == "DagRunLogicalDateDeadline"
-    assert alert.callback.path == "telling_others.tell_of_late_day"
-    assert alert.callback.kwargs == {"file": str(tmp_path / "prompt.toml")}
-
-
-@pytest.mark.parametrize("run_type", ["scheduled", "backfill", "manual"])
-def test_only_a_scheduled_run_is_late(bag, tmp_path, monkeypatch, run_type):
-    from telling_others import tell_of_late_day
-
-    typed = record_typed(tmp_path, monkeypatch)
-    start = "2017-10-15T15:00:00Z"
-    run = {
-        "run_type": run_type,
-        "dag_run_id": "one",
-        "state": "running",
-        "data_interval_start": start,
-    }
-    tell_of_late_day("shop.toml", {"dag_run": run})
-    if run_type != "scheduled":
-        assert typed() == []
-        return
-    *command, reason, instant, at = typed()
-    assert command == ["-m", "twinspire", "notify", "shop.toml", "--event", "late_day", "--reason"]
-    assert "one is running at its deadline" in reason and (instant, at) == ("--instant", start)
-
-
-def test_tasks_that_publish_have_a_button_for_the_report(bag):
-    for dag in bag.dags.values():
-        buttons = {task.task_id for task in dag.tasks if task.operator_extra_links}
-        assert buttons == ({"publish", "refresh"} if dag.dag_id in daily(bag) else set())
-
-
-@pytest.mark.parametrize(
-    ("line", "exit_code", "report"),
-    [
-        ('{"status": "done", "live": false, "report": "https://a/report"}', 0, "https://a/report"),
-        ('{"status": "GateRefused", "report": "https://a/report"}', 4, "https://a/report"),
-        # No button: Airflow makes one of None, which leads nowhere.
-        ("Killed", 137, ""),
-        ("", 137, ""),
-        ('{"status": "done", "live": false}', 0, ""),
-    ],
-)
-def test_the_button_leads_to_the_report_also_of_a_version_that_was_refused(
-    bag, tmp_path, line, exit_code, report
-):
-    from airflow.sdk.exceptions import AirflowFailException
-    from stage_tasks import TwinspireOperator
-    from telling_others import ReportLink
-
-    shell = f"echo '{line}'; exit {exit_code}"
-    task = TwinspireOperator(task_id="publish", bash_command=shell, announces="shop")
-    with contextlib.suppress(AirflowFailException):
-        task.execute({"ti": SimpleNamespace(try_number=2), "outlet_events": None})
-    assert ReportLink().get_link(task, ti_key=None) == report
-
-
 PUBLISHED = {
     "status": "done",
     "version": "2024-05-06-ab",
@@ -447,18 +352,3 @@ def test_the_log_of_a_task_that_publishes_ends_in_three_lines(bag, result, lines
     from telling_others import last_lines
 
     assert last_lines(result) == lines
-
-
-@pytest.mark.parametrize(
-    ("sign", "tries", "again"),
-    [("KILL", 1, True), ("KILL", 2, False), ("TERM", 1, True), ("ABRT", 1, False)],
-)
-def test_what_is_killed_is_tried_again_once(bag, sign, tries, again):
-    from airflow.sdk.exceptions import AirflowException, AirflowFailException
-    from stage_tasks import TwinspireOperator
-
-    shell = f"set -o pipefail; bash -c 'kill -{sign} $$' | tail -n 1"
-    task = TwinspireOperator(task_id="train", bash_command=shell)
-    with pytest.raises(AirflowException) as raised:
-        task.execute({"ti": SimpleNamespace(try_number=tries)})
-    assert isinstance(raised.value, AirflowFailException) != again

@@ -95,24 +95,6 @@ def ended(code: int | None, reason: str | None = None) -> models.V1Pod:
 
 
 @pytest.mark.parametrize(
-    "pod, code",
-    [
-        (ended(75), 75),
-        (ended(137), 137),
-        (ended(137, "Evicted"), None),
-        (ended(137, "Preempting"), None),
-        (ended(None), None),
-        (models.V1Pod(), None),
-        (None, None),
-    ],
-)
-def test_an_exit_code_is_the_commands_own(pods, pod, code):
-    import stage_pods
-
-    assert stage_pods.exit_code(pod, "base") == code
-
-
-@pytest.mark.parametrize(
     "pod, error",
     [
         (ended(75), "AirflowException"),
