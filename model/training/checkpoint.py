@@ -165,7 +165,7 @@ def load(folder: Path) -> TrainingState:
         )
     weights = dict(np.load(folder / _DENSE))
     slots = dict(np.load(folder / _SLOTS))
-    labels = content.get("labels")
+    labels = content["labels"]
     return TrainingState(
         day=date.fromisoformat(content["day"]),
         step=content["step"],

@@ -111,10 +111,7 @@ class Inspector:
     def _read_report(self, named: str | None) -> bytes:
         version = self._find(named) if named else self._service.version.id
         if REPORT not in self._registry.manifest(version).files:
-            raise Problem(
-                "not_found",
-                f"A version carries a report; {version} has none: an earlier release made it.",
-            )
+            raise Problem("not_found", f"{version} has no report: run its day again to make one.")
         return self._registry.read(version, REPORT)
 
     async def _answer(

@@ -180,10 +180,7 @@ def report(
     place = registry.place(chosen, REPORT)
     # By the manifest: a file that it does not name is none of the version's.
     if REPORT not in registry.manifest(chosen).files:
-        raise UsageError(
-            f"Versions carry a report since {REPORT} became a part of them; {chosen} was published"
-            " before. Later ones have it."
-        )
+        raise UsageError(f"{chosen} has no report. Run its day again to make one.")
     content = registry.read(chosen, REPORT)
     if not to and browse and storage.is_remote(place):  # a browser reads no object store
         to = str(Path.home() / ".cache" / "twinspire" / p.name / f"{chosen}.html")

@@ -209,7 +209,7 @@ def test_a_version_that_cannot_be_loaded_is_told(asked):
         ("/?against=../../log", 404, "no version of circle is named"),
         ("/report?version=nowhere", 404, "no version of circle is named"),
         ("/report?version=../..", 404, "no version of circle is named"),
-        ("/report", 404, "has none: an earlier release"),
+        ("/report", 404, "has no report: run its day again"),
         ("/?user=%00%ff%f0&history=%20&allow.tags=%ff", 404, "knows no user"),
     ],
 )
