@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from index_builder.tuning.kind_choice import Built, build
-from index_builder.tuning.measurement import Truth, recall, timings
+from index_builder.tuning.settings_search import Truth, recall, timings
 from twinspire_core import storage
 from twinspire_core.config.tables.deployment import IndexConfig as Wanted
 from twinspire_core.contracts import artifact_files

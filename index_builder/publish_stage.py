@@ -83,7 +83,7 @@ def _measured_users(ctx: StageContext, metrics: DayMetrics) -> MeasuredUsers:
     before = 0
     if ctx.parent and (of_parent := DayMetrics.find(ctx.parent.home)):
         before = of_parent.users_measured(ctx.parent.day)
-    report = _report(ctx)
+    report = FeaturesReport.find(ctx.inputs["features"])
     now = metrics.users_measured(ctx.day)
     # Millions of ids, which only a reason to refuse names
     forms = _forms_of_ids(ctx) if now < FEWEST else {}
@@ -113,15 +113,8 @@ def _form_of(ids: Iterable[str]) -> str:
 
 def _skew(ctx: StageContext) -> Sequence[FeatureSkew]:
     """What the features stage measured."""
-    report = _report(ctx)
+    report = FeaturesReport.find(ctx.inputs["features"])
     return (report.skew or ()) if report else ()
-
-
-def _report(ctx: StageContext) -> FeaturesReport | None:
-    try:
-        return FeaturesReport.read(ctx.inputs["features"])
-    except FileNotFoundError:
-        return None
 
 
 def _origin(ctx: StageContext) -> dict[str, Any]:

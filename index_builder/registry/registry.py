@@ -14,6 +14,7 @@ decides anew.
 """
 
 from collections.abc import Callable, Mapping
+from datetime import date
 from types import MappingProxyType
 from typing import Any
 
@@ -22,7 +23,7 @@ from index_builder.registry.version_log import Entry, Promote, State, version_da
 from index_builder.registry.versions import Status, Versions
 from twinspire_core import storage
 from twinspire_core.contracts import manifest
-from twinspire_core.contracts.manifest import File, Manifest
+from twinspire_core.contracts.manifest import File, Manifest, is_id
 from twinspire_core.errors import TryAgain, UsageError
 
 __all__ = ["Entry", "Registry", "Status", "version_date"]
@@ -149,26 +150,19 @@ class Registry(Versions):
         self.verify(str(target))
         return self._append(decide) or self.log()[-1]
 
-    def pin(self, version: str, *, reason: str = "pinned by hand") -> None:
-        """Keeps a version from being pruned."""
+    def pin(self, version: str, *, remove: bool = False) -> None:
+        """Keeps a version from being pruned, or lets it be pruned again."""
 
         def decide(state: State) -> Entry | None:
+            if (version in state.pinned) != remove:
+                return None
+            if remove:
+                return state.next("unpin", version, "unpinned by hand", state.live)
             self._not_pruned(state, version)
-            if version in state.pinned:
-                return None
-            return state.next("pin", version, reason, state.live)
+            return state.next("pin", version, "pinned by hand", state.live)
 
-        self.manifest(version)
-        self._append(decide)
-
-    def unpin(self, version: str, *, reason: str = "unpinned by hand") -> None:
-        """Lets a version be pruned again."""
-
-        def decide(state: State) -> Entry | None:
-            if version not in state.pinned:
-                return None
-            return state.next("unpin", version, reason, state.live)
-
+        if not remove:
+            self.manifest(version)
         self._append(decide)
 
     def delete(self, version: str, *, reason: str = "pruned") -> None:
@@ -283,3 +277,33 @@ def _create_or_describe(place: str, data: bytes) -> File:
     """Creates a file unless there is one; describes the one that is there."""
     storage.put_if_absent(place, data)
     return File(sha256=storage.file_digest(place), size=len(storage.read_bytes(place)))
+
+
+def prunable(versions: Versions, *, keep: int, keep_days: int, as_of: date) -> list[str]:
+    """Stored versions beyond the newest `keep` and more than `keep_days` days before `as_of`.
+
+    The live version and those that are pinned are never among them; those whose deletion was begun
+    and did not end are.
+    """
+    stored = [status for status in versions.statuses() if status.stored]
+    old = [status for status in stored[keep:] if (as_of - status.date).days > keep_days]
+    unneeded = [s.version for s in old if s.status != "live" and not s.pinned]
+    begun = versions.state().pruned & set(versions.folders())
+    return unneeded + sorted(begun)
+
+
+def unpublished(versions: Versions, *, before: float) -> list[str]:
+    """Folders of versions that the log does not know, and that nobody has written to lately.
+
+    A publication was killed before it was logged, or gave up because other towers went live
+    meanwhile.
+
+    Args:
+      versions: of a recommender.
+      before: seconds since 1970; folders written to since are left out, as somebody may be at work
+        there.
+    """
+    names = [name for name in versions.folders() if is_id(name)]
+    state = versions.state()  # read after the names: what is logged meanwhile is known
+    unknown = [name for name in names if name not in state.fate and name not in state.pruned]
+    return [name for name in unknown if versions.is_abandoned(name, before=before)]

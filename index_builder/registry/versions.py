@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
-from index_builder.registry.log_files import LogFiles
 from index_builder.registry.version_files import fetched, keep, own_files, verify_files
-from index_builder.registry.version_log import Entry, State, version_date
+from index_builder.registry.version_log import Entry, LogFiles, State, version_date
 from index_builder.registry.version_names import find_version
 from twinspire_core import storage
 from twinspire_core.contracts import manifest

@@ -1,6 +1,14 @@
-"""The charts of a version's report, as inline SVG."""
+"""The charts of a version's report, as inline SVG: matplotlib draws in placeholder colours, and the
+page's CSS says which these are.
 
-from collections.abc import Sequence
+A chart is `WIDTH` units wide, a phone's width, so that its text is as large as the page's there.
+Text stays text.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -9,11 +17,69 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.dates import date2num, num2date
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from index_builder.report.svg_figure import COLOURS, NAMES, svg_figure
+WIDTH = 360
+HEIGHT = 220
 
+NAMES = (
+    "ink",
+    "muted",
+    "grid",
+    "two_tower",
+    "parent",
+    "mix",
+    "popular",
+    "most_popular",
+    "popular_lately",
+    "past",
+    "co_occurrence",
+    "uncorrected",
+    "clicks",
+    "target",
+    "personal",
+    "trending",
+    "user_neighbours",
+    "session_neighbours",
+    "co_visitation",
+    "ease",
+    "ials",
+    "ranked",
+    "served",
+    "simple",
+)
+COLOURS = {name: f"#{0xABC000 + number:06x}" for number, name in enumerate(NAMES)}
+"""Placeholders by name; `var(--NAME)` of the page replaces them."""
+
+_POINT = 72.0
+_STYLE: Any = {
+    # Text stays text: it is searched, read aloud, and set in the font of the page
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 11,
+    "axes.edgecolor": COLOURS["muted"],
+    "axes.linewidth": 0.8,
+    "axes.labelcolor": COLOURS["muted"],
+    "axes.labelsize": 11,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": COLOURS["grid"],
+    "grid.linewidth": 0.8,
+    "text.color": COLOURS["ink"],
+    "xtick.color": COLOURS["muted"],
+    "ytick.color": COLOURS["muted"],
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+}
 # Lines are told apart without colours too
 _MARKERS = dict(zip(NAMES[3:], "oPXsSD^vd*hHp<>DsPX^v<>", strict=False)) | {
     "most_popular": "s",
@@ -55,7 +121,7 @@ def by_day(
       label: what they show.
       breaks: places of the days that no line leads to, as figures before do not compare.
     """
-    with svg_figure(name) as (axes, svg):
+    with _svg_figure(name, ("", label)) as (axes, svg):
         at = date2num(list(days))
         for one in reversed(series):  # the first lies on top
             # A day without a figure leaves a gap in the line
@@ -73,26 +139,20 @@ def by_day(
         axes.xaxis.grid(False)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
-        _top_label(axes, label)
     return svg[0]
 
 
 def dots(name: str, categories: Sequence[str], series: Sequence[Series], label: str) -> str:
     """A row per category, in it a dot per list with its interval."""
     height = 50 + len(categories) * (14 + 9 * len(series))
-    with svg_figure(name, height) as (axes, svg):
+    with _svg_figure(name, (label, ""), height) as (axes, svg):
         shift = np.linspace(-0.32, 0.32, len(series)) if len(series) > 1 else [0.0]
         for offset, one in zip(shift, series, strict=True):
             _dots_of(axes, one, float(offset))
-        for row in range(len(categories)):
-            if all(one.values[row] is None for one in series):
-                axes.annotate(
-                    "none",
-                    (4, row),
-                    xycoords=("axes points", "data"),
-                    va="center",
-                    color=COLOURS["muted"],
-                )
+        empty = [r for r in range(len(categories)) if all(one.values[r] is None for one in series)]
+        for row in empty:
+            at = ("axes points", "data")
+            axes.annotate("none", (4, row), xycoords=at, va="center", color=COLOURS["muted"])
         axes.set_yticks(range(len(categories)), categories)
         axes.set_ylim(len(categories) - 0.5, -0.5)
         axes.yaxis.grid(False)
@@ -100,7 +160,6 @@ def dots(name: str, categories: Sequence[str], series: Sequence[Series], label: 
             axes.axhline(edge - 0.5, color=COLOURS["grid"], lw=0.8)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
-        axes.set_xlabel(label)
     return svg[0]
 
 
@@ -125,7 +184,7 @@ def groups(
     labels: tuple[str, str],
 ) -> str:
     """Bars, and lines over them, of shares."""
-    with svg_figure(name) as (axes, svg):
+    with _svg_figure(name, labels) as (axes, svg):
         at = np.arange(len(categories))
         axes.bar(at, [v or 0 for v in bars.values], 0.8, color=COLOURS[bars.colour], alpha=0.35)
         for one in series:
@@ -134,26 +193,22 @@ def groups(
         axes.xaxis.grid(False)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
-        axes.set_xlabel(labels[0])
-        _top_label(axes, labels[1])
     return svg[0]
 
 
 def curve(name: str, x: Sequence[float], y: Sequence[float], labels: tuple[str, str]) -> str:
     """One line over numbers."""
-    with svg_figure(name) as (axes, svg):
+    with _svg_figure(name, labels) as (axes, svg):
         axes.plot(x, y, color=COLOURS["two_tower"], marker="o" if len(x) < 3 else "")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
         axes.xaxis.grid(False)
-        axes.set_xlabel(labels[0])
-        _top_label(axes, labels[1])
     return svg[0]
 
 
 def against(name: str, x: Sequence[float], y: Sequence[float], labels: tuple[str, str]) -> str:
     """Points on two log axes of shares, with the diagonal of equality."""
-    with svg_figure(name, 300) as (axes, svg):
+    with _svg_figure(name, labels, 300) as (axes, svg):
         low = min(*x, *y) / 1.5
         high = max(*x, *y) * 1.5
         axes.plot([low, high], [low, high], color=COLOURS["muted"], lw=1, ls=(0, (4, 3)))
@@ -164,8 +219,6 @@ def against(name: str, x: Sequence[float], y: Sequence[float], labels: tuple[str
             axis.set_minor_locator(mpl.ticker.NullLocator())
         axes.set_xlim(low, high)
         axes.set_ylim(low, high)
-        axes.set_xlabel(labels[0])
-        _top_label(axes, labels[1])
     return svg[0]
 
 
@@ -180,7 +233,7 @@ def tradeoff(
     """Points, the line of those that no other beats, perhaps a chosen one, and the height that they
     had to reach.
     """
-    with svg_figure(name) as (axes, svg):
+    with _svg_figure(name, labels) as (axes, svg):
         axes.axhline(target, color=COLOURS["target"], lw=1.2, ls=(0, (4, 3)))
         best = frontier(x, y)
         axes.plot([x[i] for i in best], [y[i] for i in best], lw=1.2, color=COLOURS["parent"])
@@ -189,8 +242,6 @@ def tradeoff(
             axes.plot([x[chosen]], [y[chosen]], ls="", marker="o", ms=8, color=COLOURS["two_tower"])
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
-        axes.set_xlabel(labels[0])
-        _top_label(axes, labels[1])
     return svg[0]
 
 
@@ -217,10 +268,52 @@ def _band(
         axes.fill_between(at, low, high, color=COLOURS[colour], alpha=0.18, lw=0)
 
 
-def _top_label(axes: Axes, label: str) -> None:
-    """What the vertical axis shows, above it, where it can be read without turning the head."""
-    axes.set_title(label, loc="left", fontsize=11, color=COLOURS["muted"], pad=8, x=0)
-
-
 def _percent(value: float, _: int) -> str:
     return f"{value * 100:.10f}".rstrip("0").rstrip(".") + "%"
+
+
+@contextmanager
+def _svg_figure(
+    name: str, labels: tuple[str, str], height: int = HEIGHT
+) -> Iterator[tuple[Axes, list[str]]]:
+    """Yields axes to draw into, and a list that holds the SVG afterwards."""
+    svg: list[str] = []
+    # Ids follow from the salt: without one, equal charts would be different bytes
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name, "svg.id": name}):
+        figure = Figure(figsize=(WIDTH / _POINT, height / _POINT), layout="constrained")
+        figure.patch.set_alpha(0)
+        axes = figure.subplots()
+        axes.patch.set_alpha(0)
+        yield axes, svg
+        axes.set_xlabel(labels[0])
+        # Above the vertical axis, where it can be read without turning the head
+        axes.set_title(labels[1], loc="left", fontsize=11, color=COLOURS["muted"], pad=8, x=0)
+        written = io.StringIO()
+        # Not `savefig`, which draws all twice, once only for the layout. No clock time and no
+        # release of matplotlib in it, for equal bytes again.
+        FigureCanvasSVG(figure).print_svg(
+            written, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
+    svg.append(_inline(written.getvalue()))
+
+
+def _inline(written: str) -> str:
+    """An SVG file's text as part of a page: no prologue, the page's font, ids only where they are
+    referred to.
+    """
+    text = written[written.index("<svg") :]
+    # Ids of many charts share a page: what nobody refers to needs none
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
+    text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
+    text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.S)
+    text = re.sub(r"font-family: [^;\"]*(; )?", "", text)
+    text = re.sub(
+        r'<svg .*?viewBox="([^"]+)".*?>',
+        r'<svg viewBox="\1" aria-hidden="true">',
+        text,
+        count=1,
+        flags=re.S,
+    )
+    for colour, value in COLOURS.items():
+        text = text.replace(value, f"var(--{colour})")
+    return re.sub(r">\s+<", "><", text).strip()

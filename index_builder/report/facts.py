@@ -123,10 +123,8 @@ class Facts:
     @property
     def served(self) -> ServedFigure | None:
         """The figure in front: of what was served on the day, else of held-out users."""
-        figure = self.days[-1].served
-        if figure:
-            return figure
-        return on_held_out(self.metrics, self.gate.serves, self.manifest.date, self.metric)
+        held_out = on_held_out(self.metrics, self.gate.serves, self.manifest.date, self.metric)
+        return self.days[-1].served or held_out
 
     @property
     def of_the_model(self) -> EvaluatedSet:
@@ -148,10 +146,8 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
     metrics = DayMetrics.read(staged)
     gate = GateVerdict.read(staged)
     log = versions.log()
-    serves_before = None
-    if ctx.parent:
-        before = GateVerdict.find(versions.folder(ctx.parent.version))
-        serves_before = before.serves if before else None
+    before = GateVerdict.find(versions.folder(ctx.parent.version)) if ctx.parent else None
+    serves_before = before.serves if before else None
     return Facts(
         manifest=described,
         metric=metric,
@@ -169,7 +165,7 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
         mix=FusionFile.find(staged),
         constants=SourceConstants.find(staged),
         speed=IndexTimings.find(ctx.inputs["index"]),
-        data=_data(ctx),
+        data=FeaturesReport.find(ctx.inputs["features"]),
         examples=_examples(ctx),
         days=[
             *_days(versions, log, described, metric),
@@ -187,19 +183,9 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
     )
 
 
-def _data(ctx: StageContext) -> FeaturesReport | None:
-    try:
-        return FeaturesReport.read(ctx.inputs["features"])
-    except FileNotFoundError:
-        return None
-
-
 def _examples(ctx: StageContext) -> list[ExampleList]:
-    try:
-        place = storage.join(ctx.inputs["train"], example_lists.FILE)
-        return example_lists.parse(storage.read_bytes(place))
-    except FileNotFoundError:
-        return []
+    place = storage.join(ctx.inputs["train"], example_lists.FILE)
+    return example_lists.parse(storage.read_bytes(place)) if storage.exists(place) else []
 
 
 def _days(
@@ -231,11 +217,10 @@ def _days(
 def _previous(ctx: StageContext, described: Manifest, versions: Versions) -> Previous | None:
     live = versions.live()
     # A version that is published again may be live already: it is not compared with itself
-    if live and live != described.version:
-        version = live
-    elif ctx.parent:
+    version = live if live != described.version else None
+    if version is None and ctx.parent:
         version = ctx.parent.version
-    else:
+    if version is None:
         return None
     return Previous(
         manifest=versions.manifest(version),

@@ -6,15 +6,7 @@ from index_builder.gate.limits import mix_limits, two_tower_limits
 from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Section
 from twinspire_core.config.tables.gate import GateConfig
-from twinspire_core.contracts.gate_verdict import (
-    BestFigures,
-    LiftFigures,
-    ListFigures,
-    OrderFigures,
-    PooledFigures,
-    SourceFigures,
-)
-from twinspire_core.contracts.measures import Measures
+from twinspire_core.contracts.gate_verdict import LiftFigures, PooledFigures, SourceFigures
 from twinspire_core.display.figures import NONE, change_text, count, number
 from twinspire_core.display.measured_lists import kind_text, list_name
 from twinspire_core.display.quality_tables import interval_text
@@ -25,33 +17,19 @@ def verdict(facts: Facts) -> Section:
     """The gate's verdict, with reasons and numbers."""
     gate = facts.gate
     limits = facts.limits
-    held = facts.metrics.holdout
     if gate.accepted:
         text = ["The gate accepted this version."]
     else:
         text = ["The gate refused this version, which is not live:"]
     text += [f"• {reason}" for reason in gate.refused]
     text += [f"Note: {note}." for note in gate.notes]
-    figures = gate.figures
     rows = [
-        [f"{facts.metric} of the two-tower", interval_text(held.candidate, facts.metric), NONE],
-        [
-            f"{facts.metric} of the two-tower before",
-            interval_text(held.baseline, facts.metric),
-            NONE,
-        ],
-        ["change", change_from_baseline(facts), f"−{limits.max_drop:.0%}"],
-        *_best(figures.best, limits),
-        *_pooled(figures.pooled, "each against its baseline", limits),
-        *_lift(figures.lead, limits, facts.metric),
-        *_mix(figures.mix, limits),
-        *_sources(figures.sources),
-        *_ranker(figures.ranker, facts.metric, limits),
-        *_ranker_order(figures.ranker_order, limits),
-        *_limits(held.candidate, facts.metrics.mix.holdout.candidate, limits),
-        ["held-out users", count(figures.users), f"≥ {limits.min_users:,}"],
-        ["index recall", number(figures.index_recall, 4), f"≥ {facts.recall_target:g}"],
-        ["items", count(figures.items), f"±{limits.max_corpus_change:.0%}"],
+        *_two_tower(facts),
+        *_served(facts),
+        *_limits(facts),
+        ["held-out users", count(gate.figures.users), f"≥ {limits.min_users:,}"],
+        ["index recall", number(gate.figures.index_recall, 4), f"≥ {facts.recall_target:g}"],
+        ["items", count(gate.figures.items), f"±{limits.max_corpus_change:.0%}"],
     ]
     kind = kind_text(facts.metrics.counted_lists)
     title = f"What was judged, of lists {kind}, and the limits; 95% intervals in brackets"
@@ -65,100 +43,97 @@ def verdict(facts: Facts) -> Section:
     )
 
 
-def _limits(
-    two_tower: Measures | None, mix: Measures | None, limits: GateConfig
-) -> Iterator[list[str]]:
+def _two_tower(facts: Facts) -> Iterator[list[str]]:
+    """Beside the version before, the best one before, and what saw the same day."""
+    held = facts.metrics.holdout
+    figures = facts.gate.figures
+    most = f"−{facts.limits.max_drop:.0%}"
+    name = f"{facts.metric} of the two-tower"
+    yield [name, interval_text(held.candidate, facts.metric), NONE]
+    yield [f"{name} before", interval_text(held.baseline, facts.metric), NONE]
+    yield ["change", change_from_baseline(facts), most]
+    if best := figures.best:
+        changed = f"{number(best.baseline)}: {change_text(best.change, best.low, best.high)}"
+        yield [f"the best version before, {best.version}", changed, f"{most}, all of the interval"]
+        yield from _pooled(best.pooled, "each against that one", most)
+    yield from _pooled(figures.pooled, "each against its baseline", most)
+    if lead := figures.lead:
+        name = f"{facts.metric} beside what the day’s other users took most"
+        yield [name, _lead(lead), f"−{facts.limits.max_lead_drop:.0%} of the median before"]
+
+
+def _served(facts: Facts) -> Iterator[list[str]]:
+    """The mix beside the mix before and its best source, the ranker beside the mix."""
+    figures = facts.gate.figures
+    most = f"−{facts.limits.max_drop:.0%}"
+    mix = figures.mix
+    if mix and mix.candidate is not None and mix.baseline is not None:
+        yield from _pooled(mix.pooled, "the mix against the mix before", most)
+        difference = change_text(mix.change, mix.low, mix.high)
+        measured = f"{number(mix.candidate)}, before {number(mix.baseline)}: {difference}"
+        yield [f"the mix, {count(mix.users)} users", measured, most]
+    if alone := figures.sources:
+        name = f"the mix that was served beside {list_name(alone.source)} alone"
+        yield _of_days(name, alone, "that source", "not surely below (99%)")
+    name = "of the ranker beside the mix"
+    if ranker := figures.ranker:
+        limit = _ranker_limit(facts.metric, facts.limits)
+        yield _of_days(f"{facts.metric} {name}", ranker, "the mix", limit)
+    if order := figures.ranker_order:
+        limit = _ranker_limit(order.measure, facts.limits)
+        yield _of_days(f"{order.measure} {name}", order, "the mix", limit)
+
+
+def _limits(facts: Facts) -> Iterator[list[str]]:
     """What has floors and ceilings, of the two-tower and then of the mix, where that was
     measured.
     """
-    for of_both, sign in ((limits.floors, "≥"), (limits.ceilings, "≤")):
+    two_tower = facts.metrics.holdout.candidate
+    mix = facts.metrics.mix.holdout.candidate
+    for of_both, sign in ((facts.limits.floors, "≥"), (facts.limits.ceilings, "≤")):
         for name, limit in two_tower_limits(of_both).items():
             yield [name, interval_text(two_tower, name), f"{sign} {limit:g}"]
         for name, limit in mix_limits(of_both).items() if mix else ():
             yield [f"{name} of the mix", interval_text(mix, name), f"{sign} {limit:g}"]
 
 
-def _best(best: BestFigures | None, limits: GateConfig) -> Iterator[list[str]]:
-    """Beside the best version accepted before, where that is not the version before."""
-    if best is None:
-        return
-    limit = f"−{limits.max_drop:.0%}, all of the interval"
-    figures = f"{number(best.baseline)}: {change_text(best.change, best.low, best.high)}"
-    yield [f"the best version before, {best.version}", figures, limit]
-    yield from _pooled(best.pooled, "each against that one", limits)
-
-
-def _pooled(pooled: PooledFigures | None, how: str, limits: GateConfig) -> Iterator[list[str]]:
+def _pooled(pooled: PooledFigures | None, how: str, limit: str) -> list[list[str]]:
     """Several days together, where one has too few users."""
     if pooled is None:
-        return
+        return []
     name = f"{pooled.days} days together, {how}, {count(pooled.users)} users"
-    yield [name, change_text(pooled.change, pooled.low, pooled.high), f"−{limits.max_drop:.0%}"]
+    return [[name, change_text(pooled.change, pooled.low, pooled.high), limit]]
 
 
-def _sources(sources: SourceFigures | None) -> Iterator[list[str]]:
-    """What was served on the day beside the best of its sources."""
-    if sources is None:
-        return
-    name = f"the mix that was served beside {list_name(sources.source)} alone"
-    users = f"{count(sources.users)} users"
-    if sources.days > 1:
-        users += f" of {sources.days} days"
-    difference = change_text(sources.change, sources.low, sources.high)
-    figures = f"{number(sources.candidate)}, that source {number(sources.baseline)}: {difference}"
-    yield [f"{name}, {users}", figures, "not surely below (99%)"]
+def _of_days(name: str, one: PooledFigures | SourceFigures, other: str, limit: str) -> list[str]:
+    """What was measured of the users of one day, or of several."""
+    users = f"{count(one.users)} users"
+    if one.days > 1:
+        users += f" of {one.days} days"
+    difference = change_text(one.change, one.low, one.high)
+    figures = f"{number(one.candidate)}, {other} {number(one.baseline)}: {difference}"
+    return [f"{name}, {users}", figures, limit]
 
 
-def _ranker(ranker: PooledFigures | None, measure: str, limits: GateConfig) -> Iterator[list[str]]:
-    """Rankers of the newest days beside the mixes of then."""
-    if ranker is None:
-        return
-    users = f"{count(ranker.users)} users"
-    if ranker.days > 1:
-        users += f" of {ranker.days} days"
-    difference = change_text(ranker.change, ranker.low, ranker.high)
-    figures = f"{number(ranker.candidate)}, the mix {number(ranker.baseline)}: {difference}"
-    decides = measure == (limits.ranker_metric or limits.metric)
-    limit = NONE
-    if decides:
-        limit = "serves if surely above"
-    elif limits.ranker_metric:
-        limit = "not surely below"
-    yield [f"{measure} of the ranker beside the mix, {users}", figures, limit]
+def _ranker_limit(measure: str, limits: GateConfig) -> str:
+    if measure == (limits.ranker_metric or limits.metric):
+        return "serves if surely above"
+    return "not surely below" if limits.ranker_metric else NONE
 
 
-def _ranker_order(ranker: OrderFigures | None, limits: GateConfig) -> Iterator[list[str]]:
-    """The same by a measure of the first places."""
-    if ranker is not None:
-        yield from _ranker(ranker, ranker.measure, limits)
-
-
-def _mix(mix: ListFigures | None, limits: GateConfig) -> Iterator[list[str]]:
-    """The same of the mix, where both versions have one."""
-    if mix is None or mix.candidate is None or mix.baseline is None:
-        return
-    yield from _pooled(mix.pooled, "the mix against the mix before", limits)
-    difference = change_text(mix.change, mix.low, mix.high)
-    figures = f"{number(mix.candidate)}, before {number(mix.baseline)}: {difference}"
-    yield [f"the mix, {count(mix.users)} users", figures, f"−{limits.max_drop:.0%}"]
-
-
-def _lift(lift: LiftFigures | None, limits: GateConfig, metric: str) -> Iterator[list[str]]:
+def _lead(lead: LiftFigures) -> str:
     """How many times as much is found as by a list that saw the same day, and what it was for the
     versions before.
     """
-    if lift is None:
-        return
-    figures = f"{lift.lead:.2f} times {number(lift.popular_today)}"
-    if lift.low is not None:
-        figures += f" ({lift.low:.2f} to {lift.high:.2f})"
-    if lift.before:
-        figures += f"; before {min(lift.before):.2f} to {max(lift.before):.2f}"
-    name = f"{metric} beside what the day’s other users took most"
-    yield [name, figures, f"−{limits.max_lead_drop:.0%} of the median before"]
+    text = f"{lead.lead:.2f} times {number(lead.popular_today)}"
+    if lead.low is not None:
+        text += f" ({lead.low:.2f} to {lead.high:.2f})"
+    if lead.before:
+        text += f"; before {min(lead.before):.2f} to {max(lead.before):.2f}"
+    return text
 
 
-def _slices(facts: Facts) -> Iterator[Table]:
+def _slices(facts: Facts) -> list[Table]:
     """How the gate's measure differs from the version before for users of each slice."""
     rows = [
         [
@@ -171,17 +146,12 @@ def _slices(facts: Facts) -> Iterator[Table]:
         for name, one in facts.gate.figures.slices.items()
         if one.baseline is not None
     ]
-    if not rows:
-        return
-    rule = (
-        f"Refused where all of an interval is beyond −{facts.limits.max_slice_drop:.0%}, in slices"
-        f" of {facts.limits.min_users:,} users or more"
+    title = (
+        f"{facts.metric} by users’ earlier events. Refused where all of an interval is beyond"
+        f" −{facts.limits.max_slice_drop:.0%}, in slices of {facts.limits.min_users:,} users or more"
     )
-    yield Table(
-        head=["earlier events", "users", "before", "now", "change"],
-        rows=rows,
-        title=f"{facts.metric} by users’ earlier events. {rule}",
-    )
+    head = ["earlier events", "users", "before", "now", "change"]
+    return [Table(head=head, rows=rows, title=title)] if rows else []
 
 
 def change_from_baseline(facts: Facts) -> str:

@@ -3,17 +3,7 @@
 from collections.abc import Iterator
 from importlib.resources import files
 
-from index_builder.report import (
-    changes,
-    index_search,
-    judgement,
-    list_tables,
-    slice_figures,
-    source_figures,
-    stage_outcomes,
-    training,
-    trend,
-)
+from index_builder.report import judgement, making, quality, training
 from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Example, Item, Section
 from twinspire_core.contracts.example_lists import ExampleList
@@ -46,41 +36,34 @@ def _example(facts: Facts, one: ExampleList, number: int) -> Example:
     name = one.user if facts.user_store else "ABCDEFGH"[number - 1]
     taken = set(one.taken)
     found = len(taken & set(one.items))
+    earlier = f"{counted(one.past_events, 'event')} before"
     return Example(
-        who=f"User {name}, {_earlier(one.past_events)}",
+        who=f"User {name}, {earlier if one.past_events else 'new: no event before'}",
         history=[_item(facts, item) for item in one.history],
         items=[_item(facts, item, item in taken) for item in one.items],
         taken=f"took {counted(len(taken), 'item')} that day, {found} of them among these",
     )
 
 
-def _earlier(events: int) -> str:
-    if not events:
-        return "new: no event before"
-    return f"{counted(events, 'event')} before"
-
-
 def _item(facts: Facts, item: str, taken: bool = False) -> Item:
-    name = facts.items.get(item)
-    if name is None or name in ("", item):
-        return Item(item, taken=taken)
-    return Item(name, item, taken)
+    name = facts.items.get(item) or item
+    return Item(name, "" if name == item else item, taken)
 
 
 _PARTS = (
-    trend.trend,
+    quality.trend,
     judgement.verdict,
-    source_figures.sources,
-    list_tables.lists,
-    slice_figures.slices,
+    quality.sources,
+    quality.lists,
+    quality.slices,
     examples,
-    changes.changes,
+    making.changes,
     training.popularity,
     training.frequency,
     training.learning,
-    index_search.search,
-    stage_outcomes.data,
-    stage_outcomes.origin,
+    making.search,
+    making.data,
+    making.origin,
 )
 
 
@@ -111,17 +94,15 @@ def _verdict(facts: Facts) -> tuple[str, str]:
     gate = facts.gate
     state = "Live" if facts.goes_live else "Accepted, not live" if gate.accepted else "Refused"
     figure = facts.served
-    quality = "what is served was not measured"
-    if figure:
-        quality = figure.change_text
-        if figure.held_out:
-            quality = f"on held-out users {quality}"
+    change = figure.change_text if figure else "what is served was not measured"
+    if figure and figure.held_out:
+        change = f"on held-out users {change}"
     anomalies = facts.data.statistics.anomalies if facts.data and facts.data.statistics else ()
     alarms = len(gate.refused) + len(anomalies or ())
     counts = [counted(alarms, "alarm") if alarms else "no alarms"]
     if gate.notes:
         counts.append(counted(len(gate.notes), "note"))
-    return f"{state}.", f"{quality[0].upper()}{quality[1:]}, {', '.join(counts)}."
+    return f"{state}.", f"{change[0].upper()}{change[1:]}, {', '.join(counts)}."
 
 
 def _asked(facts: Facts) -> str:
@@ -140,9 +121,8 @@ def _cards(facts: Facts) -> Iterator[Card]:
     figure = facts.served
     if figure:
         where = "held out" if figure.held_out else "on the day"
-        note = "no simple list was measured"
-        if figure.simple:
-            note = f"{list_name(figure.simple)} {number(figure.simple_value)}"
+        simple = figure.simple and f"{list_name(figure.simple)} {number(figure.simple_value)}"
+        note = simple or "no simple list was measured"
         yield Card(f"{facts.metric} of what is served, {where}", number(figure.value), note)
     yield Card(
         f"{facts.metric} of the two-tower on held-out users",

@@ -21,10 +21,9 @@ from twinspire_core.display.table import Table
 def learning(facts: Facts) -> Section:
     """The learning curve."""
     train = facts.metrics.train
+    days = f"the events of {train.last_day or facts.manifest.date}"
     if train.days > 1:
         days = f"{count(train.days)} days, {train.first_day} to {train.last_day}"
-    else:
-        days = f"the events of {train.last_day or facts.manifest.date}"
     parent = facts.manifest.parent
     begun = f"on from {parent}" if parent else "from scratch"
     text = [
@@ -54,12 +53,9 @@ def _labels(head: AuxiliaryFigures | None) -> list[str]:
         f"Beside it, a head learned from {count(head.labels)} labels; their mean is"
         f" {number(head.mean)}."
     ]
+    name, error = "rmse", "root mean square error"
     if head.loss == "logistic":
-        name = "log_loss"
-        error = "log loss"
-    else:
-        name = "rmse"
-        error = "root mean square error"
+        name, error = "log_loss", "log loss"
     for errors, whose in (
         (head.holdout, "users held out"),
         (head.progressive, "the day, by the version before it"),
@@ -103,29 +99,26 @@ def _loss(loss: Sequence[tuple[int, float]]) -> Figure:
 def popularity(facts: Facts) -> Section:
     """How popular the recommended items are, beside those that were taken."""
     found = facts.metrics.popularity
-    title = "Popularity: offered and taken"
-    anchor = "popularity"
-    if found is None or not sum(found.clicks):
-        text = [
-            "This was not measured: no user was held out, or none of their items was in the"
-            " catalogue."
-        ]
-        return Section(anchor=anchor, title=title, text=text, half=True)
     text = [
-        (
+        "This was not measured: no user was held out, or none of their items was in the catalogue."
+    ]
+    figures = []
+    if found and sum(found.clicks):
+        text = [
             "Items stand in ten groups, each with a tenth of all earlier events: the first holds"
             " the few most popular ones, the tenth the many that are rarely taken, and “none” those"
             " without an event in the days that counts look at. Lists that follow the bars offer"
             " items as popular as those that were taken."
-        ),
-    ]
-    if "uncorrected" in found.lists:
-        text.append(
-            "“Correction taken out” is estimated, not trained: this model’s own scores less log q,"
-            " which is what a softmax over in-batch negatives learns of the items that it meets,"
-            " when nothing corrects it."
-        )
-    return Section(anchor=anchor, title=title, text=text, figures=[_popularity(found)], half=True)
+        ]
+        if "uncorrected" in found.lists:
+            text.append(
+                "“Correction taken out” is estimated, not trained: this model’s own scores less log"
+                " q, which is what a softmax over in-batch negatives learns of the items that it"
+                " meets, when nothing corrects it."
+            )
+        figures = [_popularity(found)]
+    title = "Popularity: offered and taken"
+    return Section(anchor="popularity", title=title, text=text, figures=figures, half=True)
 
 
 def _popularity(figures: PopularityFigures) -> Figure:

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import index
 from benchmarks.neighbours import corpora, worker
-from index_builder.tuning.measurement import Truth
+from index_builder.tuning.settings_search import Truth
 from twinspire_core.search.index import NONE
 
 

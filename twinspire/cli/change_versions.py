@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from index_builder.registry.pruning import prunable, unpublished
-from index_builder.registry.registry import Registry
+from index_builder.registry.registry import Registry, prunable, unpublished
 from twinspire.cli.options import (
     JsonLine,
     PipelineFile,
@@ -97,10 +96,7 @@ def pin(
     """Keep a version from being pruned."""
     registry = registry_of(open_pipeline(pipeline))
     chosen = registry.find(version, to_change=True)
-    if remove:
-        registry.unpin(chosen)
-    else:
-        registry.pin(chosen)
+    registry.pin(chosen, remove=remove)
     say(f"{chosen} {'may be pruned again' if remove else 'is kept by prune'}.")
     end_with_json({"version": chosen, "pinned": not remove}, as_json)
 

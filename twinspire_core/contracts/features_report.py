@@ -212,13 +212,12 @@ class FeaturesReport(CorpusReport):
         return self.model_dump(mode="json", exclude=unknown)
 
     @classmethod
-    def read(cls, out: str) -> Self:
-        """Reads the report of an attempt.
-
-        Raises:
-          FileNotFoundError: its files are gone.
-        """
-        return cls.model_validate_json(storage.read_bytes(storage.join(out, FILE)))
+    def find(cls, out: str) -> Self | None:
+        """Reads the report of an attempt; None if its files are gone."""
+        try:
+            return cls.model_validate_json(storage.read_bytes(storage.join(out, FILE)))
+        except FileNotFoundError:
+            return None
 
     def of_corpus(self) -> CorpusReport:
         """The part of it that is about the corpus."""

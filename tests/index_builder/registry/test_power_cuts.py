@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from index_builder.registry.pruning import prunable
-from index_builder.registry.registry import Registry
+from index_builder.registry.registry import Registry, prunable
 from tests.index_builder.registry.staging import ONE, THREE, TWO, contents, cut_at, staged
 from twinspire_core import storage
 

@@ -8,8 +8,7 @@ from datetime import timedelta
 import pytest
 
 from index_builder.registry import versions
-from index_builder.registry.pruning import prunable
-from index_builder.registry.registry import Registry
+from index_builder.registry.registry import Registry, prunable
 from tests.index_builder.registry.staging import ONE, THREE, TWO, staged
 from twinspire_core import storage
 from twinspire_core.errors import UsageError

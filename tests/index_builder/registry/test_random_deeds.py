@@ -10,8 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from index_builder.registry.pruning import prunable
-from index_builder.registry.registry import Registry
+from index_builder.registry.registry import Registry, prunable
 from tests.index_builder.registry.staging import cut_at, staged
 from tests.index_builder.registry.test_races import before
 from twinspire_core.errors import UsageError
@@ -106,7 +105,7 @@ class Deeds(RuleBasedStateMachine):
     @rule(data=st.data(), pin=st.booleans())
     def pin(self, data, pin):
         version = data.draw(st.sampled_from(sorted(self.stored)))
-        (self.registry.pin if pin else self.registry.unpin)(version)
+        self.registry.pin(version, remove=not pin)
         (self.pinned.add if pin else self.pinned.discard)(version)
 
     @precondition(lambda self: self.stored)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.registry.pruning import prunable, unpublished
-from index_builder.registry.registry import Registry
+from index_builder.registry.registry import Registry, prunable, unpublished
 from tests.index_builder.registry.staging import ONE, THREE, TWO, staged
 from twinspire_core import storage
 from twinspire_core.errors import BadData, TryAgain, UsageError

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from index_builder.report import charts
+from index_builder.report.charts import COLOURS
 from index_builder.report.page import render
-from index_builder.report.svg_figure import COLOURS
 from tests.index_builder.report.pages import FIRST, shown
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from index_builder import index_stage
-from index_builder.tuning.inherited_settings import unfit
+from index_builder.tuning.kind_choice import unfit
 from index_builder.tuning.settings_search import work
 from tests.index_builder.test_index_stage import stage
 from tests.index_builder.tuning.vectors import clustered

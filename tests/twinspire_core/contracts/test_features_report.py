@@ -46,7 +46,7 @@ def test_the_file_holds_the_fields_in_order_days_as_text(tmp_path):
         "items": {"2024-05-02": {"rows": 2, "rejected": {}, "duplicates": 0}},
         "users": {},
     }
-    assert FeaturesReport.read(str(tmp_path)) == report()
+    assert FeaturesReport.find(str(tmp_path)) == report()
 
 
 @pytest.mark.parametrize("compared", [None, ComparedDay(day=DAY, attempt="dt=2024-05-02/a/1")])
@@ -76,6 +76,6 @@ def test_what_is_served_has_its_own_report():
 
 def test_a_report_of_another_release_is_read(tmp_path):
     (tmp_path / FILE).write_text('{"rows": 3, "of_tomorrow": 1, "late": {"left_out": 2}}')
-    found = FeaturesReport.read(str(tmp_path))
+    found = FeaturesReport.find(str(tmp_path))
     assert found.rows == 3 and found.late.left_out == 2 and found.statistics is None
     assert "excess" not in found.model_fields_set

@@ -1,0 +1,339 @@
+"""How the version came to be: what changed since the one before, the day's data, the index, and
+what it was made with.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from index_builder.gate.skew_rule import describe
+from index_builder.report import charts
+from index_builder.report.facts import Facts, Previous
+from index_builder.report.report_blocks import Figure, Mark, Section
+from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.contracts.features_report import DayStatistics, FeatureSkew, FeaturesReport
+from twinspire_core.contracts.index_figures import IndexFigures, SettingsOrigin
+from twinspire_core.contracts.manifest import Manifest
+from twinspire_core.contracts.timings import IndexTimings
+from twinspire_core.display.figures import NONE, change, count, number, share
+from twinspire_core.display.table import Row, Style, Table, in_style
+
+_NAMED = 8
+_COUNTS = {
+    "rows": "events in the logs",
+    "duplicates": "exact duplicates, dropped",
+    "excess": "events beyond source.max_user_events, left out",
+    "positives": "events that count as taken",
+    "users": "users",
+    "items": "items",
+    "held_out_positives": "events of held-out users",
+    "known_users": "users known at the end of the day",
+    "corpus_end": "items in the catalogue",
+    "unlisted_items": "items taken that the items table lacks",
+}
+
+
+def changes(facts: Facts) -> Section:
+    """What is different from the version that was live."""
+    before = facts.previous
+    text = ["Nothing was published before this version: there is nothing to compare with."]
+    tables = []
+    if before:
+        which = "the live version" if before.live else "the version it was trained on from"
+        text = [f"Compared with {before.manifest.version}, {which} when this one was published."]
+        tables = [_compared(facts, before), _settings(facts, before), *_items(facts, before)]
+    return Section(anchor="changes", title="What changed", text=text, tables=tables)
+
+
+def _compared(facts: Facts, before: Previous) -> Table:
+    old = before.manifest
+    new = facts.manifest
+    quality = [_quality(one, facts.metric) for one in (old, new)]
+    recall = [number(one.quality.index_recall, 4) for one in (old, new)]
+    rows = [
+        ["day", str(old.date), str(new.date), NONE],
+        [
+            f"{facts.metric} of the two-tower, held out, each on its own day",
+            *map(number, quality),
+            _relative(*quality),
+        ],
+        ["index recall", *recall, NONE],
+        ["items", count(old.items), count(new.items), _relative(old.items, new.items)],
+        ["width of vectors", str(old.dimension), str(new.dimension), NONE],
+    ]
+    rows += [
+        [name, old.software.get(name, NONE), new.software.get(name, NONE), NONE]
+        for name in sorted({*old.software, *new.software})
+        if old.software.get(name) != new.software.get(name)
+    ]
+    title = (
+        "Held-out users of two days are different users on different days: "
+        "the gate’s figures compare like with like"
+    )
+    return Table(head=["", "before", "now", "change"], rows=rows, title=title)
+
+
+def _quality(manifest: Manifest, metric: str) -> float | None:
+    """What the gate judged a version by; None if that was another measure."""
+    return manifest.quality.candidate if manifest.quality.metric == metric else None
+
+
+def _relative(old: float | None, new: float | None) -> str:
+    return NONE if not old or new is None else change(new / old - 1)
+
+
+def _settings(facts: Facts, before: Previous) -> Table:
+    old = settings_by_path(before.manifest.settings)
+    new = settings_by_path(facts.manifest.settings)
+    rows = [
+        [name, setting_text(old.get(name)), setting_text(new.get(name))]
+        for name in dict.fromkeys([*new, *old])
+        if old and old.get(name) != new.get(name)
+    ]
+    title = "Settings that changed" if rows else "Settings: none changed."
+    if not old:
+        title = "Settings: the version before does not tell its own."
+    return Table(head=["setting", "before", "now"], rows=rows, title=title)
+
+
+def _items(facts: Facts, before: Previous) -> list[Table]:
+    tables = [
+        *_only_here("new in", facts.items, before.items),
+        *_only_here("gone from", before.items, facts.items),
+    ]
+    return tables or [Table(head=[], rows=[], title="The catalogue holds the same items.")]
+
+
+def _only_here(
+    how: str, these: Mapping[str, str | None], others: Mapping[str, str | None]
+) -> list[Table]:
+    """The items of one corpus that another lacks, the most popular ones by name."""
+    items = [item for item in these if item not in others]
+    title = f"{count(len(items))} items are {how} the catalogue"
+    if len(items) > _NAMED:
+        title += f", of which the {_NAMED} most popular"
+    # `these` is in order of popularity
+    rows = [[item, these[item] or NONE] for item in items[:_NAMED]]
+    return [Table(head=["item", "name"], rows=rows, title=title)] if items else []
+
+
+def data(facts: Facts) -> Section:
+    """Rows, users, items; what was set aside; what was unusual."""
+    report = facts.data
+    text = ["The working files of the features stage are gone, and its counts with them."]
+    tables = []
+    if report:
+        text = [*_read(report), *_unusual(report.statistics)]
+        counts = [[label, count(getattr(report, name))] for name, label in _COUNTS.items()]
+        tables = [Table(head=["", str(facts.manifest.date)], rows=counts, title="Counts")]
+        if report.skew:
+            tables.append(_skew(report.skew, facts.limits))
+        if report.rejected:
+            reasons = sorted(report.rejected.items(), key=lambda item: -item[1])
+            rejects = [[reason, count(records)] for reason, records in reasons]
+            tables.append(
+                Table(head=["reason", "records"], rows=rejects, title="Records set aside")
+            )
+    return Section(anchor="data", title="The data", text=text, tables=tables, half=True)
+
+
+def _read(report: FeaturesReport) -> list[str]:
+    """What was read, and what of it was left out."""
+    bad = sum(report.rejected.values())
+    text = [
+        f"{count(bad)} of {count(report.rows)} records were set aside as malformed"
+        f" ({share(bad / max(1, report.rows), 2)})."
+    ]
+    late = []
+    if report.late.left_out:
+        late.append(
+            f"{count(report.late.left_out)} events of other days than the folder that they lay in"
+            " were left out."
+        )
+    if report.late.stragglers:
+        late.append(
+            f"{count(report.late.stragglers)} events of the day came late, in folders of later days."
+        )
+    text += [" ".join(late)] if late else []
+    if days := report.days:
+        missing = f"; without logs: {', '.join(map(str, days.missing))}" if days.missing else ""
+        text.append(
+            f"Histories and counts look back on {count(days.read)} days, from {days.first}{missing}."
+        )
+    return text
+
+
+def _skew(features: Sequence[FeatureSkew], limits: GateConfig) -> Table:
+    """Each feature in training beside what is served."""
+    rows: list[Row] = []
+    for one in features:
+        row = [one.feature, number(one.distance, 2), share(one.outside), describe(one)]
+        beyond = one.distance > limits.max_skew or one.outside > limits.max_outside
+        rows.append(in_style(row, Style.WARNING if beyond else None))
+    return Table(
+        head=["feature", "distance", "outside", "values"],
+        rows=rows,
+        title=(
+            "Features of what is served, beside those of the rows trained on; the gate notes a"
+            f" distance above {limits.max_skew:g}, and more than {limits.max_outside:.0%} outside"
+            " the range trained on"
+        ),
+        prose=(3,),
+        folded=True,
+    )
+
+
+def _unusual(statistics: DayStatistics | None) -> list[str]:
+    compared = statistics.compared_with if statistics else None
+    beside = f"Beside {compared.day}" if compared else "With no earlier day to compare with"
+    if statistics is None or not statistics.anomalies:
+        return [f"{beside}, nothing was out of the limits of [statistics]."]
+    anomalies = [f"• {text}" for text in statistics.anomalies]
+    return [f"{beside}, out of the limits of [statistics]:", *anomalies]
+
+
+def search(facts: Facts) -> Section:
+    """Recall against exact search, and the settings that were tried."""
+    index = facts.index
+    speed = facts.speed
+    text = [
+        f"The index is of the kind “{index.kind}”: {'; '.join(index.reasons)}. It"
+        f" finds {number(index.recall, 4)} of the {index.k} exact neighbours;"
+        f" {index.recall_target} was asked for.",
+        *_origin(index.tuning),
+    ]
+    if speed:
+        text.append(
+            f"On the machine that built it: {speed.single_ms_median:.2f} ms for one query"
+            f" (99th percentile {speed.single_ms_p99:.2f} ms);"
+            f" {count(round(speed.batch_queries_per_s))} queries a second in batches,"
+            f" {count(round(speed.exact_queries_per_s))} by exact search."
+        )
+    if not index.tried:
+        text.append(
+            "No settings were tried: all items are compared, and there is nothing to trade."
+        )
+    return Section(
+        anchor="index",
+        title="Search: recall against latency",
+        text=text,
+        figures=[_tradeoff(index, speed)] if len(index.tried) > 1 else [],
+        half=True,
+    )
+
+
+def _origin(tuning: SettingsOrigin) -> list[str]:
+    """Whether the settings were inherited or tuned."""
+    if not tuning.kinds or tuning.searched is None:
+        return []
+    searched = f"searched for on {date.fromisoformat(tuning.searched):%-d %B %Y}"
+    if tuning.how == "inherited":
+        text = f"are inherited from {tuning.version}; they were {searched}, and still reach it"
+    elif tuning.version:
+        text = f"were {searched} and tuned again for this version: {tuning.why}"
+    else:
+        text = f"were searched for anew: {tuning.why}"
+    return [f"Its settings {text}."]
+
+
+def _tradeoff(index: IndexFigures, speed: IndexTimings | None) -> Figure:
+    tried = index.tried
+    # Timings lie in the working files, figures in the version: those of another attempt, whose
+    # files took these' place, do not belong together.
+    ms = speed.tried_ms if speed and len(speed.tried_ms) == len(tried) else None
+    cost: Sequence[float] = ms or [point.work for point in tried]
+    recalls = [point.recall for point in tried]
+    alt = (
+        f"{len(tried)} settings, recall from {number(min(recalls), 4)} to {number(max(recalls), 4)}"
+    )
+    caption = (
+        "Settings are tuned on half of the sampled users, and the recall above is measured on the"
+        " other half. The choice is by counted work, so that a busy machine chooses alike."
+    )
+    legend = [Mark("parent", "tried", "dot"), Mark("target", "asked for", "dash")]
+    chosen = next((n for n, point in enumerate(tried) if point.key == index.settings.key), None)
+    if chosen is None:
+        alt += "; none was chosen."
+        caption += " None of these was cheaper than comparing all items."
+    else:
+        alt += f"; the one chosen has {number(recalls[chosen], 4)}."
+        legend.insert(0, Mark("two_tower", "chosen", "dot"))
+    labels = (
+        "ms per query, in a batch" if ms else "work per query, codes",
+        "share of exact neighbours",
+    )
+    return Figure(
+        title=f"Recall@{index.k} of the settings tried",
+        svg=charts.tradeoff("index", cost, recalls, chosen, index.recall_target, labels),
+        alt=alt,
+        caption=caption,
+        legend=legend,
+        table=_tried_table(index, ms, chosen),
+    )
+
+
+def _tried_table(index: IndexFigures, ms: Sequence[float] | None, chosen: int | None) -> Table:
+    rows = [
+        in_style(
+            [
+                str(point.code_dimensions),
+                f"{point.leaves_searched} of {point.leaves}" if point.leaves else "all",
+                count(point.rescored),
+                number(point.recall, 4),
+                count(point.work),
+                number(ms[place] if ms else None),
+            ],
+            Style.STRONG if place == chosen else None,
+        )
+        for place, point in enumerate(index.tried)
+    ]
+    title = "Settings tried, in the order of trying; dimensions per 4-bit code; work in scans of one code"
+    head = ["code", "leaves", "rescored", "recall", "work", "ms"]
+    return Table(head=head, rows=rows, title=title)
+
+
+def origin(facts: Facts) -> Section:
+    """What the version was made from and with."""
+    manifest = facts.manifest
+    rows = [
+        ["version", manifest.version],
+        ["parent", manifest.parent or "none: trained from scratch"],
+    ]
+    if manifest.refreshes:
+        rows.append(["towers of", manifest.refreshes])
+        rows.append(["catalogue of", str(manifest.corpus_date)])
+    rows += [[f"{stage}, working files", place] for stage, place in manifest.sources.items()]
+    rows += [[name, text] for name, text in manifest.software.items()]
+    settings = settings_by_path(manifest.settings)
+    return Section(
+        anchor="origin",
+        title="How it was made",
+        tables=[
+            Table(head=["", ""], rows=rows, title="Working files and software"),
+            Table(
+                head=["setting", "value"],
+                rows=[[name, setting_text(value)] for name, value in settings.items()],
+                title="Settings of the pipeline file",
+                folded=True,
+            ),
+        ],
+        half=True,
+    )
+
+
+def settings_by_path(settings: Mapping[str, Any], start: str = "") -> dict[str, Any]:
+    """The settings of a manifest by their names with dots, as `train.epochs`."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        path = f"{start}{name}"
+        nested = isinstance(value, Mapping) and value
+        found |= settings_by_path(value, f"{path}.") if nested else {path: value}
+    return found
+
+
+def setting_text(value: Any) -> str:
+    """A setting as people read it; what is no text is written as JSON."""
+    if value is None:
+        return NONE
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

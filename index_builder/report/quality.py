@@ -1,0 +1,399 @@
+"""How good the version is: day by day, its lists side by side, by slice, and each source alone."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from index_builder.report import charts
+from index_builder.report.charts import Series
+from index_builder.report.facts import Day, Facts
+from index_builder.report.making import setting_text
+from index_builder.report.report_blocks import Figure, Mark, Section
+from twinspire_core.config.source_names import MIX
+from twinspire_core.contracts.manifest import counts_otherwise
+from twinspire_core.contracts.measures import Measures, SliceMeasures, interval_of, value_of
+from twinspire_core.display.figures import change_text, count, number, share
+from twinspire_core.display.measured_lists import (
+    PARENT,
+    EvaluatedSet,
+    MeasuredLists,
+    baselines,
+    describe_ranker,
+    describe_weights,
+    kind_text,
+    list_name,
+    of_other_kind,
+)
+from twinspire_core.display.quality_tables import heading, interval_text, lists_table
+from twinspire_core.display.table import Table
+from twinspire_core.metrics.measure_names import ITEMS, USERS, key
+
+_VARIETY = {
+    "coverage": "items reached",
+    "gini": "Gini",
+    "overlap": "overlap",
+    "popular_share": "popular share",
+}
+_SHOWN_FEATURES = 12  # of the ranker, those that say most
+
+
+def trend(facts: Facts) -> Section:
+    """Each day's figure of what was served, next to the best simple list and the two-tower."""
+    known = [day for day in facts.days if day.served]
+    text = [
+        f"{facts.metric} of the lists that were served on each day, over all measured users. The"
+        " version of the day before made them, so it never saw the day."
+    ]
+    if len(known) < 2:
+        none = "There is no such figure yet: the next day's run measures the first one."
+        text.append("It is the first such day: there is no line to draw yet." if known else none)
+    held_out = [day for day in facts.days if day.metrics.holdout.candidate]
+    return Section(
+        anchor="days",
+        title="Day by day",
+        text=text,
+        # One day is no line: of held-out users it stands among the lists
+        figures=[
+            *([_progressive(facts, known)] if len(known) > 1 else []),
+            *([_held_out(facts, held_out)] if len(held_out) > 1 else []),
+        ],
+        tables=[_table(facts, known)] if len(known) == 1 else [],
+    )
+
+
+def _progressive(facts: Facts, days: list[Day]) -> Figure:
+    figures = [day.served for day in days if day.served]
+    series = [
+        Series(
+            colour="served",
+            values=[one.value for one in figures],
+            spans=[one.interval for one in figures],
+        ),
+        Series(colour="simple", values=[one.simple_value for one in figures], dashed=True),
+        Series(colour="two_tower", values=[one.two_tower for one in figures]),
+    ]
+    marks = [
+        Mark("served", "served"),
+        Mark("simple", "best simple list", "dash"),
+        Mark("two_tower", "two-tower alone"),
+    ]
+    last = "; ".join(
+        f"{mark.label} {number(one.values[-1])}" for mark, one in zip(marks, series, strict=True)
+    )
+    breaks = _breaks(days)
+    return Figure(
+        title=f"{facts.metric} of what was served on each day",
+        svg=charts.by_day("trend", [d.day for d in days], series, facts.metric, list(breaks)),
+        alt=(
+            f"Lines over {len(days)} days, {days[0].day} to {days[-1].day}. On the last day: {last}."
+        ),
+        caption=" ".join(
+            ["All measured users of the day; the band is the 95% interval.", *breaks.values()]
+        ),
+        legend=marks,
+        table=_table(facts, days),
+    )
+
+
+def _breaks(days: list[Day]) -> dict[int, str]:
+    """Places of the days whose figures do not compare with those of the days before, and why."""
+    breaks = {}
+    for place, (before, after) in enumerate(pairwise(days), 1):
+        if changes := counts_otherwise(before.settings, after.settings):
+            texts = [
+                f"{name} was {setting_text(old)}, is {setting_text(new)}"
+                for name, (old, new) in changes.items()
+            ]
+            breaks[place] = (
+                f"From {after.day} on, figures count something else and do not compare with earlier"
+                f" ones: {'; '.join(texts)}."
+            )
+    return breaks
+
+
+def _table(facts: Facts, days: list[Day]) -> Table:
+    rows = []
+    for day in reversed(days):
+        assert day.served, "days without a figure are left out"
+        one = day.served
+        simple = number(one.simple_value)
+        if one.simple:
+            simple += f" {list_name(one.simple)}"
+        change = change_text(one.change.change, one.change.low, one.change.high)
+        values = [number(one.value), simple, change, number(one.two_tower), count(one.users)]
+        rows.append([str(day.day), *values])
+    breaks = _breaks(days)
+    return Table(
+        head=["day", "served", "best simple list", "change", "two-tower", "users"],
+        rows=rows,
+        title=f"{facts.metric}, the newest day first",
+        note=" ".join(breaks.values()),
+        sections=[len(days) - place for place in reversed(breaks)],
+    )
+
+
+def _held_out(facts: Facts, days: list[Day]) -> Figure:
+    """Each day's two-tower and its parent's on held-out users: what a day of training brings."""
+    metric = facts.metric
+    candidates = [day.metrics.holdout.candidate for day in days]
+    parents = [day.metrics.holdout.baseline for day in days]
+    series = [
+        Series(
+            colour="two_tower",
+            values=[value_of(one, metric) for one in candidates],
+            spans=[interval_of(one, metric) for one in candidates],
+        ),
+        # Without a band: bands of both would hide one another
+        Series(colour="parent", values=[value_of(one, metric) for one in parents], dashed=True),
+    ]
+    rows = [
+        [str(day.day), interval_text(candidate, metric), interval_text(parent, metric), day.status]
+        for day, candidate, parent in zip(days, candidates, parents, strict=True)
+    ]
+    return Figure(
+        title=f"{metric} of the two-tower on held-out users, after training",
+        svg=charts.by_day("held-out", [d.day for d in days], series, metric, list(_breaks(days))),
+        alt=(
+            f"Lines over {len(days)} days. On the last day: the day's version"
+            f" {number(series[0].values[-1])}, the version before it"
+            f" {number(series[1].values[-1])}."
+        ),
+        caption=(
+            "What the gate judges: users whose events of the day no version is trained on. They are"
+            " fewer, so the bands are wider."
+        ),
+        legend=[
+            Mark("two_tower", "the day's version"),
+            Mark("parent", "the version before it", "dash"),
+        ],
+        table=Table(
+            head=["day", "version", "the one before", "status"],
+            rows=rows[::-1],
+            title=f"{metric} of the two-tower on held-out users, with 95% intervals",
+        ),
+    )
+
+
+def lists(facts: Facts) -> Section:
+    """Every list that was measured, by several measures."""
+    sets = [one for one in facts.evaluated_sets if one.lists]
+    counted = facts.metrics.counted_lists
+    text = [
+        "Variety is of all lists together. Items reached: the part of the catalogue that is in any"
+        " list. Gini: 0% when all items are shown alike. Overlap: what two users’ lists have in"
+        " common. Popular share: of the few items that have half of the last days’ events"
+        " between them; not known where these days have none.",
+        f"What counts are lists {kind_text(counted)}, by serving.exclude_seen of the pipeline file:"
+        " the mix is fitted for them, the gate judges them, and all figures of this page are theirs"
+        " where nothing else is said. The other kind follows below.",
+    ]
+    if facts.metrics.holdout.baseline is None:
+        text.append("There is no version before this one to compare with.")
+    tables = [table for one in sets for table in _compared(one)]
+    others = [table for one in sets for table in _other_kind(one)]
+    return Section(
+        anchor="lists",
+        title="The lists, side by side",
+        text=text,
+        tables=[*tables, *_next_click(facts), *others],
+    )
+
+
+def _ks(evaluated: EvaluatedSet) -> list[int]:
+    """The lengths of lists at which recall was measured."""
+    names = {name for one in evaluated.lists for name in one.measures.values}
+    return sorted(int(name.removeprefix("recall@")) for name in names if name.startswith("recall@"))
+
+
+def _accuracy(evaluated: EvaluatedSet) -> dict[str, str]:
+    """Measures of what is found, with their headings."""
+    ks = _ks(evaluated)
+    names = [*(f"recall@{k}" for k in ks), *(f"ndcg@{k}" for k in ks[:1]), "mrr"]
+    return {name: heading(name) for name in names}
+
+
+def _compared(evaluated: EvaluatedSet) -> list[Table]:
+    """What the lists find, and how varied they are."""
+    k = max(_ks(evaluated), default=0)
+    variety = {f"{name}@{k}": label for name, label in _VARIETY.items()}
+    whose = f"{evaluated.title}. {evaluated.text}"
+    return [
+        lists_table(evaluated.lists, _accuracy(evaluated), title=f"What is found: {whose}"),
+        lists_table(evaluated.lists, variety, title=f"How varied the first {k} are: {whose}"),
+    ]
+
+
+def _other_kind(evaluated: EvaluatedSet) -> list[Table]:
+    """The same of the lists that do not count: with or without what the user had before."""
+    others = of_other_kind(evaluated).lists
+    if not others:
+        return []
+    title = f"What is found by lists {kind_text(others[0].measures.kind)}: {evaluated.title}"
+    return [lists_table(others, _accuracy(evaluated), title=title, folded=True)]
+
+
+def _next_click(facts: Facts) -> list[Table]:
+    clicks = facts.metrics.next_click
+    measured: list[tuple[str, Measures | None]] = [
+        ("two-tower of the day before, all events", clicks.progressive),
+        *((f"{one.label}, all events", one.measures) for one in baselines(clicks.baselines)),
+        ("this version, held-out users", clicks.holdout.candidate),
+        ("the version before, held-out users", clicks.holdout.baseline),
+    ]
+    # Rows of different queries: none of them is set off against the others
+    known = [MeasuredLists(PARENT, label, measures) for label, measures in measured if measures]
+    names = (
+        [name for name in known[0].measures.values if name.startswith("recall@")] if known else []
+    )
+    title = "The next click: one query per event, with all that happened before it"
+    measures = {name: heading(name) for name in names}
+    return [lists_table(known, measures, title=title, folded=True)] if names else []
+
+
+def slices(facts: Facts) -> Section:
+    """Recall by slice of users and of items."""
+    evaluated = facts.of_the_model
+    sliced = [one for one in evaluated.lists if one.measures.slices]
+    text = [
+        "Users and items are told apart by their events before the day; 0 is new. The farther"
+        " right a dot, the better; lines are 95% intervals over users.",
+        f"{evaluated.text} Newcomers were asked too: they count in their slice alone.",
+    ]
+    if not sliced:
+        text = [
+            "Nothing was measured by slice: evaluation.slices is empty, or there was no user to"
+            " ask."
+        ]
+    return Section(
+        anchor="slices",
+        title="New and old users, new and old items",
+        text=text,
+        figures=[_sliced(facts, sliced, side) for side in (USERS, ITEMS) if sliced],
+    )
+
+
+def _sliced(facts: Facts, listed: list[MeasuredLists], side: str) -> Figure:
+    # All lists were measured for the same users, so that the first one's slices are everyone's
+    first = listed[0].measures
+    found = dict(first.slices.on_side(side)) if first.slices else {}
+    outside = found.pop("outside", None)
+    one_of = side.removesuffix("s")
+    series = [
+        Series(
+            colour=one.kind,
+            values=[one.measures.value(key(facts.metric, side, name)) for name in found],
+            spans=[interval_of(one.measures, key(facts.metric, side, name)) for name in found],
+        )
+        for one in listed
+    ]
+    values = zip(found, series[0].values, strict=True)
+    alt = "; ".join(f"{name} {number(value)}" for name, value in values)
+    caption = ""
+    if outside and outside.true:
+        caption = (
+            f"{count(outside.true)} items taken were not in the catalogue: nothing can find them."
+        )
+    return Figure(
+        title=f"By earlier events of the {one_of}",
+        svg=charts.dots(
+            f"slices-{side}", [name.replace("-", "–") for name in found], series, facts.metric
+        ),
+        alt=f"{listed[0].label}, by earlier events of the {one_of}: {alt}",
+        caption=caption,
+        legend=[Mark(one.kind, one.label, "dot") for one in listed],
+        table=_sliced_table(
+            found, series, side, f"{facts.metric} by earlier events of the {one_of}"
+        ),
+    )
+
+
+def _sliced_table(
+    found: Mapping[str, SliceMeasures], series: Sequence[Series], side: str, title: str
+) -> Table:
+    of_users = side == USERS
+    rows = [
+        [
+            name,
+            count(one.users if of_users else one.true),
+            *(number(series_of_list.values[place]) for series_of_list in series),
+        ]
+        for place, (name, one) in enumerate(found.items())
+    ]
+    head = ["events", "users" if of_users else "taken", *(list_name(one.colour) for one in series)]
+    return Table(head=head, rows=rows, title=title)
+
+
+def sources(facts: Facts) -> Section:
+    """Each source of candidates alone, and their mix."""
+    evaluated = facts.of_the_model
+    listed = [one for one in evaluated.lists if one.kind != PARENT]
+    text = [
+        "Each source of candidates alone: what a list of its items only would have found.",
+        evaluated.text,
+    ]
+    if not any(one.kind == MIX for one in listed):
+        text.append("No mix of the sources was measured on them.")
+    return Section(
+        anchor="sources",
+        title="Each source alone, and the mix",
+        text=text,
+        figures=[_sources(facts, listed)] if listed else [],
+        tables=[_weights(facts), *_ranker(facts)],
+        half=True,
+    )
+
+
+def _sources(facts: Facts, listed: list[MeasuredLists]) -> Figure:
+    metric = facts.metric
+    listed = sorted(listed, key=lambda one: -(one.measures.value(metric) or 0))
+    rows = [[list_name(one.kind), interval_text(one.measures, metric)] for one in listed]
+    series = Series(
+        colour="two_tower",
+        values=[one.measures.value(metric) for one in listed],
+        spans=[interval_of(one.measures, metric) for one in listed],
+    )
+    title = f"{metric} by source"
+    return Figure(
+        title=title,
+        svg=charts.dots("sources", [name for name, _ in rows], [series], metric),
+        alt="; ".join(" ".join(row) for row in rows),
+        caption="Lines are 95% intervals over users.",
+        table=Table(head=["source", metric], rows=rows, title=f"{title}, with 95% intervals"),
+    )
+
+
+def _weights(facts: Facts) -> Table:
+    """How this version mixes its sources."""
+    mix = facts.mix
+    if mix is None:
+        title = "This version serves the two-tower alone: it carries no mix."
+        return Table(head=[], rows=[], title=title)
+    choices = facts.constants.choices if facts.constants else {}
+    # A row per source, so that a phone has room for it
+    rows = [
+        [
+            list_name(name) + (f" ({choices[name]})" if name in choices else ""),
+            *(number(row[name], 2) for row in mix.weights.values()),
+        ]
+        for name in mix.sources
+    ]
+    title = (
+        "Weights of the sources in the mix that this version serves, by the user’s earlier events:"
+        f" {describe_weights(mix.fitted)}"
+    )
+    head = ["source", *(name.replace("-", "–") for name in mix.weights)]
+    return Table(head=head, rows=rows, title=title)
+
+
+def _ranker(facts: Facts) -> list[Table]:
+    """What this version's ranker goes by."""
+    fitted = facts.metrics.ranker.fitted if facts.metrics.ranker else None
+    if fitted is None:
+        return []
+    largest = list(fitted.importance.items())[:_SHOWN_FEATURES]
+    table = Table(
+        head=["feature", "share of what its trees gain"],
+        rows=[[name, share(value)] for name, value in largest],
+        title=f"The ranker {describe_ranker(fitted, facts.gate.serves)}. What it goes by most:",
+        folded=True,
+    )
+    return [table]
