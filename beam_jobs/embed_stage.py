@@ -31,13 +31,15 @@ from beam_jobs.embedding.reused_vectors import (
     take_changes,
 )
 from beam_jobs.embedding.tower_calls import (
+    ACTIVE_DAYS,
     Embed,
     FilePart,
     ReadBatches,
+    SampleUsers,
     SpreadBatches,
+    active_since,
     file_parts,
 )
-from beam_jobs.embedding.user_sample import ACTIVE_DAYS, SampleUsers, active_since
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.embedded_vectors import ITEMS, QUERIES, read_items

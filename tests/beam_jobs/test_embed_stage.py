@@ -13,8 +13,7 @@ from beam_jobs import embed_stage
 from beam_jobs.beam import engine
 from beam_jobs.embedding import reused_vectors, tower_calls
 from beam_jobs.embedding.reused_vectors import KnownVectors, compare
-from beam_jobs.embedding.tower_calls import compact
-from beam_jobs.embedding.user_sample import Sample
+from beam_jobs.embedding.tower_calls import Sample, compact
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.stage_context import StageContext

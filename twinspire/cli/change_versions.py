@@ -184,7 +184,7 @@ def _old_partials(pipeline: Pipeline) -> list[str]:
         return []  # not even one day says what is old
     first = day_plan.make_plan(pipeline, newest, "full").first
     folder = partials.place(pipeline)
-    return partials.day_folders(folder, (day for day in partials.by_day(folder) if day < first))
+    return [storage.join(folder, f"dt={day}") for day in partials.by_day(folder) if day < first]
 
 
 def _needed(pipeline: Pipeline, registry: Registry, pruned: list[str]) -> set[str]:

@@ -120,7 +120,7 @@ def day_statuses(
             without_state.add(gone)
             why = f"The working files of its parent, {gone}, are gone."
             found = replace(found, from_scratch=True, reason=f"{found.reason} {why}".strip())
-        yield replace(found, partial_bytes=kept[day].size if day in kept else 0)
+        yield replace(found, partial_bytes=kept.get(day, 0))
 
 
 def _days_shown(

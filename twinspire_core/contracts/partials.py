@@ -14,30 +14,15 @@ docs/decisions/0008-feature-job.md
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable
 from datetime import date
-from typing import NamedTuple
 
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
-from twinspire_core.storage import FileInfo
 
 FOLDER = "partials"
 _SEAL_BYTES = 32
 _PART = re.compile(r"(?P<stem>.+)-(?P<part>\d+)-of-(?P<parts>\d+)\.arrow")
-
-
-class KeptPartials(NamedTuple):
-    """What a folder of partials holds of one day.
-
-    Attributes:
-      files: how many.
-      size: of all, in bytes.
-    """
-
-    files: int
-    size: int
 
 
 def place(pipeline: Pipeline) -> str:
@@ -76,21 +61,13 @@ def whole(folder: str) -> dict[str, int]:
     }
 
 
-def by_day(folder: str) -> dict[date, KeptPartials]:
-    """What is kept of each day, oldest first."""
-    files: dict[date, list[FileInfo]] = defaultdict(list)
+def by_day(folder: str) -> dict[date, int]:
+    """Bytes that are kept of each day, oldest first."""
+    sizes: dict[date, int] = defaultdict(int)
     for file in storage.list_files(folder):
         if day := attempts.day_of(file.path.rpartition("/")[0]):
-            files[day].append(file)
-    return {
-        day: KeptPartials(len(files[day]), sum(file.size for file in files[day]))
-        for day in sorted(files)
-    }
-
-
-def day_folders(folder: str, days: Iterable[date]) -> list[str]:
-    """The folders of some days."""
-    return [storage.join(folder, f"dt={day}") for day in days]
+            sizes[day] += file.size
+    return dict(sorted(sizes.items()))
 
 
 def write(uri: str, content: bytes) -> None:

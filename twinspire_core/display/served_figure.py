@@ -20,7 +20,12 @@ from twinspire_core.config.source_names import (
     TWO_TOWER,
 )
 from twinspire_core.contracts.day_metrics import DayMetrics, RelativeChange
-from twinspire_core.contracts.measures import PairedDifferences, interval_of, value_of
+from twinspire_core.contracts.measures import (
+    PairedDifference,
+    PairedDifferences,
+    interval_of,
+    value_of,
+)
 from twinspire_core.display.figures import change, count, number
 from twinspire_core.display.measured_lists import (
     is_first,
@@ -194,16 +199,18 @@ def on_held_out(
     """
     held = measured.holdout
     mix = measured.mix.holdout
-    own_ranker = measured.ranker.own_beside_mix if measured.ranker else None
+    own_ranker = _paired(measured.ranker.own_beside_mix if measured.ranker else None, metric)
     pairs = measured.mix.own_beside_simple or measured.mix.own_beside_sources
-    of_pairs = {name: _base(pairs.get(name), metric) for name in SIMPLE_LISTS}
+    found = {name: _paired(pairs.get(name), metric) for name in SIMPLE_LISTS}
+    of_pairs = {name: one.base if one else None for name, one in found.items()}
     of_all = {name: value_of(held.baselines.get(name), metric) for name in SIMPLE_LISTS}
     two_tower = value_of(held.candidate, metric)
     source, value, users = TWO_TOWER, two_tower, held.users
     interval = interval_of(held.candidate, metric)
     if serves == RANKED:
         # No interval: its lists were compared with the mix's alone
-        source, value, users, interval = RANKED, _mean(own_ranker, metric), mix.users, None
+        value = own_ranker.base + own_ranker.mean if own_ranker else None
+        source, users, interval = RANKED, mix.users, None
     elif measured.mix.fitted or mix.candidate:
         source, value, users = MIX, value_of(mix.candidate, metric), mix.users
         interval = interval_of(mix.candidate, metric)
@@ -250,7 +257,7 @@ def _change(
     if other <= 0:
         return RelativeChange()
     relative = value / other - 1
-    paired = pairs.by_measure.get(metric) if pairs else None
+    paired = _paired(pairs, metric)
     if pairs is None or paired is None or paired.differ < _LEAST_DIFFERENT:
         return RelativeChange(change=relative)
     reach = _SURE * paired.deviation / pairs.users**0.5 / other
@@ -259,11 +266,5 @@ def _change(
     )
 
 
-def _base(pairs: PairedDifferences | None, metric: str) -> float | None:
-    paired = pairs.by_measure.get(metric) if pairs else None
-    return paired.base if paired else None
-
-
-def _mean(pairs: PairedDifferences | None, metric: str) -> float | None:
-    paired = pairs.by_measure.get(metric) if pairs else None
-    return paired.base + paired.mean if paired else None
+def _paired(pairs: PairedDifferences | None, metric: str) -> PairedDifference | None:
+    return pairs.by_measure.get(metric) if pairs else None
