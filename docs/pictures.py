@@ -72,7 +72,8 @@ def _take_airflow(browser: Browser, dag: str) -> None:
         page.fill("input[name=password]", airflow.password)
         page.click("button[type=submit]")
         page.get_by_text("publish", exact=True).first.wait_for()
-        page.wait_for_load_state("networkidle")
+        page.get_by_role("separator").first.press("ArrowRight")  # all days of the grid are seen
+        page.wait_for_timeout(2000)  # the chart is drawn in steps
         take(page, "airflow")
 
 
