@@ -60,6 +60,7 @@ class AirflowRest:
         local = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
         self._http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=not local)
         self._login = {"username": user, "password": password} if user else None
+        self._can_log_in = bool(user) or not token
         if token:
             self._authorize(token)
 
@@ -97,9 +98,14 @@ class AirflowRest:
         return answer.json() if answer.content else {}
 
     def _request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        if "authorization" not in self._http.headers:
+        has_token = "authorization" in self._http.headers
+        if not has_token:
             self._authorize(self._log_in())
         answer = self._http.request(method, path, **kwargs)
+        # A token lasts a day by default, and a backfill may be watched for longer.
+        if answer.status_code == httpx.codes.UNAUTHORIZED and has_token and self._can_log_in:
+            self._authorize(self._log_in())
+            answer = self._http.request(method, path, **kwargs)
         self._has_answered = True
         return answer
 

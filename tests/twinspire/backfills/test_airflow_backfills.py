@@ -1,5 +1,6 @@
 """What is asked of an Airflow that is busy, does not answer in time, or has stopped working."""
 
+import json
 from datetime import date
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
@@ -205,6 +206,33 @@ def test_a_time_out_is_a_message(client_of):
         readable_errors(rest),
     ):
         rest.call("GET", "version")
+
+
+@pytest.mark.parametrize("login", [{"user": "anna", "password": "secret"}, {}])
+def test_a_token_that_has_ended_is_exchanged_once(client_of, login):
+    """{} is an Airflow that asks nobody for a login."""
+    valid, logins = set(), []
+
+    def answer(request):
+        if request.url.path == "/auth/token":
+            logins.append(json.loads(request.content or "{}"))
+            token = f"token {len(logins)}"
+            if len(logins) < 3:
+                valid.add(f"Bearer {token}")
+            return httpx.Response(201, json={"access_token": token})
+        status = 200 if request.headers["authorization"] in valid else 401
+        return httpx.Response(status, json={})
+
+    rest = client_of(answer, user=login.get("user", ""), password=login.get("password", ""))
+    rest.call("POST", "backfills")
+    valid.clear()
+    rest.call("POST", "backfills")
+    rest.call("GET", "backfills")
+    assert logins == [{"username": "anna", "password": "secret"} if login else {}] * 2
+    valid.clear()
+    with pytest.raises(UsageError, match="wants a login"), readable_errors(rest):
+        rest.call("GET", "backfills")
+    assert len(logins) == 3, "the new token is refused as well"
 
 
 def test_a_token_that_was_given_is_exchanged_for_no_other(client_of):
