@@ -41,8 +41,8 @@ def forget(
     Working files that hold users (features, embeddings, what was kept of logs) are deleted, those of
     other users too: later runs make them again from the logs. Training states stay, without the users.
     The users go onto a list, and every later run drops their records, also when a day is made again.
-    The next version knows nothing of them. Stored versions never change, and the logs are not ours to
-    change: the command names those that still hold a user.
+    The next version that is trained knows nothing of them. Stored versions never change, and the
+    logs are not ours to change: the command names those that still hold a user.
 
     Exit code 75 while a day is under way: run the same command again when it has ended.
     """
@@ -138,7 +138,7 @@ def _tell(result: dict[str, Any]) -> None:
     _list("Still held by stored versions, which never change", versions)
     if versions:
         say(
-            "The next version is without them. Then delete older ones: twinspire prune PIPELINE"
+            "The next version that is trained is without them. Then delete older ones: twinspire prune PIPELINE"
             " --keep 1 --keep-days 0 --yes"
         )
     if not done:
