@@ -14,8 +14,7 @@ EXTRAS = {
     "features": [
         "apache-beam>=2.77,<2.78",
         "tensorflow-transform>=1.21,<1.22",
-        "tensorflow-metadata>=1.21,<1.22",
-        "datasketches>=5",
+        "pandas>=3",
     ],
     "train": [
         "tensorflow>=2.21,<2.22",

@@ -19,6 +19,7 @@ from beam_jobs.transform import analysis, graph
 from beam_jobs.validation import anomalies, skew, statistics
 from twinspire_core import storage
 from twinspire_core.contracts import attempts, feature_schema
+from twinspire_core.contracts.column_statistics import StatisticsFile
 from twinspire_core.contracts.features_report import ComparedDay, DayStatistics
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.terminal import console
@@ -35,9 +36,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
     def look(rows: Rows) -> None:
         _ = rows.analysis | "Summary" >> analysis.WriteSummary(p, ctx.day, out)
-        _ = rows.examples | "Statistics" >> statistics.WriteStatistics(p, out)
-        if skew.compared(p):
-            _ = rows.analysis | "Training rows" >> skew.WriteTrainingStatistics(p, out)
+        both = rows.examples, rows.analysis
+        _ = both | "Statistics" >> statistics.WriteStatistics(p, out)
 
     report = write_raw(ctx, look)
     try:
@@ -76,9 +76,18 @@ def _statistics(ctx: StageContext) -> DayStatistics:
     if earlier is None:
         return anomalies.check(ctx.pipeline, ctx.out)
     day, uri = earlier
-    found = anomalies.check(ctx.pipeline, ctx.out, uri, str(day))
+    before = StatisticsFile.find(uri)
+    if before is None:
+        console.print(
+            f"features {ctx.day}: the features of {day} were made before statistics were kept in"
+            f" {StatisticsFile.FILE}, so this day's data is not compared with an earlier day's. The"
+            " next day's is compared with this day's.",
+            soft_wrap=True,
+        )
+        return anomalies.check(ctx.pipeline, ctx.out)
+    checked = anomalies.check(ctx.pipeline, ctx.out, before, str(day))
     compared = ComparedDay(day=day, attempt=attempts.name(ctx.pipeline, uri))
-    return found.model_copy(update={"compared_with": compared})
+    return checked.model_copy(update={"compared_with": compared})
 
 
 def _earlier(ctx: StageContext) -> tuple[date, str] | None:

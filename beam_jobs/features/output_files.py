@@ -106,10 +106,13 @@ class AnalyseItems(Finish):
         snapshot_day = self._job.inputs.items_of.get(self._job.plan.day)
         rows = item_features.with_item_features(self._job, rows, snapshot_day, pl.col("_day"))
         schema = feature_schema.analysis_schema(self._p, "item")
+        row = 0
         for some in rows.iter_slices(batches.ROW_GROUP):
             of_event = np.repeat(np.arange(len(some)), some["n"].to_numpy())
             for events in some[of_event].iter_slices(_ANALYSED_ROWS):
-                yield batches.to_batch(events, schema)
+                # In order of items and days, so that a row has the same number in every run.
+                yield batches.to_batch(events.with_row_index(feature_schema.ROW, row), schema)
+                row += len(events)
 
 
 class FinishQueries(Finish):

@@ -8,6 +8,7 @@ import polars as pl
 from beam_jobs import day_plan, user_hashing
 from beam_jobs.beam import batches
 from beam_jobs.beam.coded_lists import CodedLists
+from beam_jobs.ingest.records import ORDER
 from beam_jobs.point_in_time import history
 from beam_jobs.point_in_time.history import ITEM_NUMBER
 from beam_jobs.point_in_time.query_features import clock, with_query_features, with_users
@@ -42,9 +43,10 @@ def examples(shard: UserShard) -> Iterator[tuple[str, pl.DataFrame, dict[str, Co
 
 
 def analysis(shard: UserShard) -> pl.DataFrame:
-    """Positives of the vocabulary days: `_time`, query features."""
+    """Positives of the vocabulary days: `_time`, `_row`, query features."""
     first = day_plan.number(shard.job.plan.analysis[0])
     rows = shard.positives().filter(pl.col("_day") >= first)
+    rows = rows.with_columns(pl.col(ORDER).alias(feature_schema.ROW))
     if shard.job.p.user_id:
         rows = rows.with_columns(pl.col("_user").alias(shard.job.p.user_id))
     # As of the run's day, for all vocabulary days: what was valid on older ones may not be read.

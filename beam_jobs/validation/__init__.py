@@ -1,1 +1,1 @@
-"""The day's statistics in TFDV's format, and whether they are usual."""
+"""The day's statistics and whether they are usual."""

@@ -1,66 +1,61 @@
-"""Whether a day's data looks like data: against the schema known so far, and against an earlier
-day.
+"""Whether a day's data looks like data: against the values known so far, and against an earlier day.
 
-The limits are those of the pipeline file's table `statistics`. What is out of them is written down
-as TFDV's Anomalies.
+The limits are those of the pipeline file's table `statistics`.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from google.protobuf import text_format
-from tensorflow_metadata.proto.v0 import schema_pb2
-from tensorflow_metadata.proto.v0.anomalies_pb2 import Anomalies, AnomalyInfo
-from tensorflow_metadata.proto.v0.statistics_pb2 import (
-    FeatureNameStatistics,
-)
-
-from beam_jobs.validation import data_schema, statistics
-from beam_jobs.validation.drift import ComparedDays, Drift, Measured, drifts, furthest
-from beam_jobs.validation.statistics import by_name, common, shares
+from beam_jobs.validation.drift import LEAST_VALUES, Numbers, furthest, linf, noise
+from beam_jobs.validation.statistics import LISTED
 from twinspire_core import storage
-from twinspire_core.config.feature_kinds import IdFeature
+from twinspire_core.config.feature_kinds import (
+    CategoriesFeature,
+    CategoryFeature,
+    IdFeature,
+    TimeFeature,
+)
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts.column_statistics import Column, Distance, StatisticsFile
 from twinspire_core.contracts.features_report import DayStatistics
 from twinspire_core.errors import BadData
 from twinspire_core.terminal import console
 
-FILE = "anomalies.pbtxt"
-
 _SHOWN = 3
 
-Kind = AnomalyInfo.Type
 
-
-class Anomaly(NamedTuple):
-    """Something that is out of its limits.
+class ComparedDays(NamedTuple):
+    """A day beside an earlier one.
 
     Attributes:
-      feature: column of the examples; None for the data as a whole.
-      kind: TFDV's name for it.
-      text: what was found, and which limit it breaks.
+      p: the pipeline.
+      now: the day.
+      then: the day before, or the newest before that; empty on the first day.
+      when: that day, as people are told.
     """
 
-    feature: str | None
-    kind: int
-    text: str
+    p: Pipeline
+    now: StatisticsFile
+    then: StatisticsFile
+    when: str = "the day before"
 
-    def __str__(self) -> str:
-        if self.feature is None:
-            return self.text
-        return f"{self.feature}: {self.text}"
+    def pairs(self) -> Iterator[tuple[str, Column, Column]]:
+        """Columns that both days have, with the same type."""
+        for name, now in self.now.examples.items():
+            then = self.then.examples.get(name)
+            if then is not None and then.type == now.type:
+                yield name, now, then
 
 
 def check(
-    p: Pipeline, out: str, baseline: str | None = None, when: str = "the day before"
+    p: Pipeline, out: str, earlier: StatisticsFile | None = None, when: str = "the day before"
 ) -> DayStatistics:
-    """Infers the schema, looks for anomalies and writes both beside the statistics.
+    """Looks for anomalies, and writes them into the day's statistics.
 
     Args:
       p: the pipeline.
       out: URI of the features stage's output, with statistics.
-      baseline: URI of the output of an earlier day's features stage, the newest there is.
+      earlier: of an earlier day, the newest there is.
       when: that day, as people are told.
 
     Returns:
@@ -69,31 +64,22 @@ def check(
     Raises:
       BadData: there are anomalies, and `statistics.on_anomaly` is `fail`.
     """
-    folder = storage.join(out, feature_schema.STATISTICS)
-    compared = ComparedDays(p, statistics.read(folder), schema_pb2.Schema())
-    if baseline:
-        before = storage.join(baseline, feature_schema.STATISTICS)
-        compared = compared._replace(
-            known=data_schema.read(before), earlier=statistics.read(before), when=when
-        )
-    # The day's values are judged by the schema before it, and enter the one that is written: what is
-    # new today is known tomorrow.
-    data_schema.write(data_schema.infer(p, compared.stats, compared.known), folder)
-    measured = drifts(compared)
-    found = find(compared, measured)
-    place = storage.join(folder, FILE)
-    report = text_format.MessageToString(to_proto(compared, found, measured))
-    storage.write_bytes(place, report.encode())
-    _act_on(p, found, place)
-    return DayStatistics(
-        rows=compared.stats.datasets[0].num_examples,
-        anomalies=[str(finding) for finding in found],
+    compared = ComparedDays(p, StatisticsFile.read(out), earlier or StatisticsFile(), when)
+    drift = drifts(compared)
+    anomalies = find(compared, drift)
+    # The day's values are judged by those known before it, and then added: what is new today is
+    # known tomorrow.
+    known = known_values(compared)
+    compared.now.model_copy(update={"anomalies": anomalies, "drift": drift, "known": known}).store(
+        out
     )
+    _act_on(p, anomalies, storage.join(out, StatisticsFile.FILE))
+    return DayStatistics(rows=compared.now.rows, anomalies=anomalies)
 
 
-def _act_on(p: Pipeline, anomalies: list[Anomaly], where: str) -> None:
+def _act_on(p: Pipeline, anomalies: list[str], where: str) -> None:
     """Fails, warns or says nothing, as `statistics.on_anomaly` has it."""
-    listed = "\n".join(f"  - {finding}" for finding in anomalies)
+    listed = "\n".join(f"  - {text}" for text in anomalies)
     if anomalies and p.statistics.on_anomaly == "fail":
         raise BadData(
             "A day's statistics stay within the limits of [statistics]; these do"
@@ -106,146 +92,136 @@ def _act_on(p: Pipeline, anomalies: list[Anomaly], where: str) -> None:
         )
 
 
-def find(compared: ComparedDays, measured: Mapping[str, Drift]) -> list[Anomaly]:
-    """What is out of its limits."""
-    return [
-        *_all_missing(compared),
-        *_unknown(compared),
-        *_volume(compared),
-        *_nulls(compared),
-        *_too_far(compared, measured),
-    ]
-
-
-def _all_missing(c: ComparedDays) -> Iterator[Anomaly]:
-    """Columns without any value."""
-    for name, feature in by_name(c.stats).items():
-        if c.stats.datasets[0].num_examples and not common(feature).num_non_missing:
-            yield Anomaly(name, Kind.FEATURE_TYPE_NOT_PRESENT, "missing in every row")
-
-
-def _unknown(c: ComparedDays) -> Iterator[Anomaly]:
-    """Categories of which too many values were never seen before."""
-    known_values = data_schema.known_values(c.known)
-    limit = c.p.statistics.max_unknown
-    for name, feature in by_name(c.stats).items():
-        if name not in known_values:
+def known_values(c: ComparedDays) -> dict[str, list[str]]:
+    """Values that categories have had up to the day; a column with too many is not in here."""
+    known = {}
+    for name, column in c.now.examples.items():
+        feature = c.p.features.get(name)
+        if not isinstance(feature, CategoryFeature | CategoriesFeature):
             continue
-        known = known_values[name]
-        new = {value: share for value, share in shares(feature).items() if value not in known}
+        # Values of earlier days stay known: one that comes back after months is nothing new.
+        values = {*c.then.known.get(name, ()), *column.listed}
+        # Only where the statistics list every value; a part of them would make the others unknown.
+        if column.exact and len(values) <= LISTED:
+            known[name] = sorted(map(str, values))
+    return known
+
+
+def drifts(c: ComparedDays) -> dict[str, Distance]:
+    """Distance of each column's values from those of the earlier day."""
+    # Two days in a row never share a weekday.
+    weekdays = {
+        column
+        for name, f in c.p.of_kind(TimeFeature).items()
+        for column, part in f.parts_by_column(name).items()
+        if part == "weekday"
+    }
+    distances = {}
+    for name, now, then in c.pairs():
+        values = min(sum(now.counts), sum(then.counts))
+        if name in weekdays or values < LEAST_VALUES:
+            continue
+        # Of strings the share that moved most counts.
+        if now.type == "string":
+            limit = max(c.p.statistics.max_linf, noise(values))
+            value = linf(now.shares, then.shares)
+            distances[name] = Distance(measure="L-infinity distance", value=value, limit=limit)
+        else:
+            value = Numbers.of(now).distance(Numbers.of(then))
+            limit = c.p.statistics.max_js
+            distances[name] = Distance(
+                measure="Jensen-Shannon divergence", value=value, limit=limit
+            )
+    return distances
+
+
+def find(c: ComparedDays, drift: Mapping[str, Distance]) -> list[str]:
+    """What is out of its limits, and which limit it breaks."""
+    of_columns = [*_all_missing(c), *_unknown(c), *_volume(c), *_nulls(c), *_too_far(c, drift)]
+    return [f"{name}: {text}" if name else text for name, text in of_columns]
+
+
+def _all_missing(c: ComparedDays) -> Iterator[tuple[str, str]]:
+    """Columns without any value."""
+    for name, column in c.now.examples.items():
+        if column.rows and not column.present:
+            yield name, "missing in every row"
+
+
+def _unknown(c: ComparedDays) -> Iterator[tuple[str, str]]:
+    """Categories of which too many values were never seen before."""
+    limit = c.p.statistics.max_unknown
+    for name, values in c.then.known.items():
+        if name not in c.now.examples:
+            continue
+        known = set(values)
+        shares = c.now.examples[name].shares
+        new = {value: share for value, share in shares.items() if value not in known}
         total = sum(new.values())
         if total > limit:
             shown = ", ".join(map(repr, list(new)[:_SHOWN]))
-            text = (
+            yield (
+                name,
                 f"{total:.1%} of the values were never seen before ({shown}), more than max_unknown"
-                f" = {limit:g}"
+                f" = {limit:g}",
             )
-            yield Anomaly(name, Kind.ENUM_TYPE_UNEXPECTED_STRING_VALUES, text)
 
 
-def _volume(c: ComparedDays) -> Iterator[Anomaly]:
+def _volume(c: ComparedDays) -> Iterator[tuple[None, str]]:
     """Far more or far fewer rows than on the earlier day."""
-    if c.earlier is None:
-        return
-    now = c.stats.datasets[0].num_examples
-    then = c.earlier.datasets[0].num_examples
+    now = c.now.rows
+    then = c.then.rows
     limit = c.p.statistics.max_volume_change
     change = (now - then) / max(1, now, then)
-    if abs(change) <= limit:
-        return
-    kind = Kind.COMPARATOR_LOW_NUM_EXAMPLES
-    if change > 0:
-        kind = Kind.COMPARATOR_HIGH_NUM_EXAMPLES
-    text = (
-        f"{now:,} rows after {then:,} on {c.when}: a relative change of {abs(change):.2f}, more"
-        f" than max_volume_change = {limit:g}"
-    )
-    yield Anomaly(None, kind, text)
+    if c.then.examples and abs(change) > limit:
+        yield (
+            None,
+            f"{now:,} rows after {then:,} on {c.when}: a relative change of {abs(change):.2f}, more"
+            f" than max_volume_change = {limit:g}",
+        )
 
 
-def _nulls(c: ComparedDays) -> Iterator[Anomaly]:
+def _nulls(c: ComparedDays) -> Iterator[tuple[str, str]]:
     """Columns that are missing in far more or far fewer of the rows than on the earlier day."""
     limit = c.p.statistics.max_null_change
-    for name, feature, before in c.pairs():
-        now = _missing(feature)
-        then = _missing(before)
-        if abs(now - then) <= limit:
-            continue
-        # TFDV has no name for fewer missing values.
-        kind = Kind.CUSTOM_VALIDATION
-        if now > then:
-            kind = Kind.FEATURE_TYPE_LOW_FRACTION_PRESENT
-        text = (
-            f"missing in {now:.1%} of the rows after {then:.1%} on {c.when}: a change of more"
-            f" than max_null_change = {limit:g}"
-        )
-        yield Anomaly(name, kind, text)
+    for name, column, before in c.pairs():
+        now = column.missing / max(1, column.rows)
+        then = before.missing / max(1, before.rows)
+        if abs(now - then) > limit:
+            yield (
+                name,
+                f"missing in {now:.1%} of the rows after {then:.1%} on {c.when}: a change of more"
+                f" than max_null_change = {limit:g}",
+            )
 
 
-def _missing(feature: FeatureNameStatistics) -> float:
-    """Share of the rows without a value."""
-    stats = common(feature)
-    return float(stats.num_missing / max(1, stats.num_missing + stats.num_non_missing))
-
-
-def _too_far(c: ComparedDays, measured: Mapping[str, Drift]) -> Iterator[Anomaly]:
+def _too_far(c: ComparedDays, drift: Mapping[str, Distance]) -> Iterator[tuple[str, str]]:
     """Columns whose distribution is too far from that of the earlier day."""
     ids = {"_user", "_item", *c.p.of_kind(IdFeature)}  # they come and go
     for name, now, then in c.pairs():
-        drift = measured.get(name, Measured())
-        if name in ids or drift.value <= drift.threshold:
+        distance = drift.get(name)
+        if name in ids or distance is None or distance.value <= distance.limit:
             continue
-        if drift.type == Measured.L_INFTY:
-            yield _shifted_category(c, name, now, then, drift)
-        elif now.num_stats.median != then.num_stats.median:
-            text = (
-                f"median {now.num_stats.median:g} after {then.num_stats.median:g} on {c.when}:"
-                f" Jensen-Shannon divergence {drift.value:.3f}, more than"
-                f" max_js = {c.p.statistics.max_js:g}"
+        if now.type == "string":
+            yield name, _shifted_category(c, now, then, distance)
+            continue
+        medians = [side.quantiles[5] for side in (now, then)]
+        if medians[0] != medians[1]:
+            yield (
+                name,
+                f"median {medians[0]:g} after {medians[1]:g} on {c.when}: {distance.measure}"
+                f" {distance.value:.3f}, more than max_js = {c.p.statistics.max_js:g}",
             )
-            yield Anomaly(name, Kind.COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH, text)
 
 
-def _shifted_category(
-    c: ComparedDays,
-    name: str,
-    now: FeatureNameStatistics,
-    then: FeatureNameStatistics,
-    drift: Drift,
-) -> Anomaly:
-    shares_now = shares(now)
-    shares_then = shares(then)
-    value = furthest(shares_now, shares_then)
-    share_now = shares_now.get(value, 0)
-    share_then = shares_then.get(value, 0)
+def _shifted_category(c: ComparedDays, now: Column, then: Column, distance: Distance) -> str:
+    value = furthest(now.shares, then.shares)
+    share_now = now.shares.get(value, 0)
+    share_then = then.shares.get(value, 0)
     limit = f"max_linf = {c.p.statistics.max_linf:g}"
-    if drift.threshold > c.p.statistics.max_linf:
-        limit = f"{drift.threshold:.3f}, which chance may make of so few values (and {limit})"
-    text = (
-        f"{value!r} went from {share_then:.1%} on {c.when} to {share_now:.1%}: L-infinity distance"
-        f" {drift.value:.3f}, more than {limit}"
+    if distance.limit > c.p.statistics.max_linf:
+        limit = f"{distance.limit:.3f}, which chance may make of so few values (and {limit})"
+    return (
+        f"{value!r} went from {share_then:.1%} on {c.when} to {share_now:.1%}: {distance.measure}"
+        f" {distance.value:.3f}, more than {limit}"
     )
-    return Anomaly(name, Kind.COMPARATOR_L_INFTY_HIGH, text)
-
-
-def to_proto(c: ComparedDays, anomalies: list[Anomaly], measured: Mapping[str, Drift]) -> Anomalies:
-    """Writes findings down as TFDV does."""
-    fails = c.p.statistics.on_anomaly == "fail"
-    severity = AnomalyInfo.ERROR if fails else AnomalyInfo.WARNING
-    result = Anomalies(baseline=c.known)
-    for finding in anomalies:
-        if finding.feature is None:
-            entry = result.dataset_anomaly_info
-        else:
-            entry = result.anomaly_info[finding.feature]
-            entry.path.step[:] = [finding.feature]
-        entry.severity = severity
-        entry.reason.add(
-            type=finding.kind, short_description=Kind.Name(finding.kind), description=finding.text
-        )
-        entry.description = "; ".join(reason.description for reason in entry.reason)
-        entry.short_description = "; ".join(reason.short_description for reason in entry.reason)
-    for name, measurement in measured.items():
-        entry = result.drift_skew_info.add(drift_measurements=[measurement])
-        entry.path.step.append(name)
-    return result

@@ -1,83 +1,70 @@
-"""How far the columns' distributions of a day are from those of an earlier day.
+"""How far a column's values are from those of another day, or of what is served."""
 
-Both are known by their statistics only.
-"""
-
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, TypeAlias
+from collections.abc import Mapping
+from typing import NamedTuple, Self
 
 import numpy as np
-from tensorflow_metadata.proto.v0 import schema_pb2
-from tensorflow_metadata.proto.v0.anomalies_pb2 import DriftSkewInfo
-from tensorflow_metadata.proto.v0.statistics_pb2 import (
-    DatasetFeatureStatisticsList,
-    FeatureNameStatistics,
-)
+from numpy.typing import ArrayLike
 
-from beam_jobs.validation.bucket_counts import BucketCounts
-from beam_jobs.validation.statistics import bucket_counts, by_name, common, shares
-from twinspire_core.config.feature_kinds import TimeFeature
-from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.column_statistics import Column
 
 LEAST_VALUES = 50
-"""With fewer values on either day, distributions differ by chance."""
-_DECILES = np.arange(10) / 10
+"""With fewer values on either side, distributions differ by chance."""
+_DECILES = np.arange(1, 10) / 10
+# Sums of shares are off by what floats cannot hold.
+_ROUNDING = 1e-9
 
-Measured = DriftSkewInfo.Measurement
-Drift: TypeAlias = "DriftSkewInfo.Measurement"
 
-
-class ComparedDays(NamedTuple):
-    """A day beside what is known.
+class Numbers(NamedTuple):
+    """A distribution of numbers.
 
     Attributes:
-      p: the pipeline.
-      stats: the day's statistics.
-      known: the schema before it; empty on the first day.
-      earlier: statistics of the day before, or of the newest before that; None on the first day.
-      when: that day, as people are told.
+      values: [N] float32, ascending, one at least.
+      up_to: [N] float64, the share of all that lies up to each.
     """
 
-    p: Pipeline
-    stats: DatasetFeatureStatisticsList
-    known: schema_pb2.Schema
-    earlier: DatasetFeatureStatisticsList | None = None
-    when: str = "the day before"
+    values: np.ndarray
+    up_to: np.ndarray
 
-    def pairs(self) -> Iterator[tuple[str, FeatureNameStatistics, FeatureNameStatistics]]:
-        """Columns that both days have, with the same type."""
-        before = by_name(self.earlier) if self.earlier is not None else {}
-        for name, now in by_name(self.stats).items():
-            if name in before and before[name].type == now.type:
-                yield name, now, before[name]
+    @classmethod
+    def weighted(cls, values: ArrayLike, weights: ArrayLike) -> Self:
+        """Of [N] numbers in any order, with their weights."""
+        # In float32, as examples have them: else a value may lie beyond itself.
+        numbers = np.asarray(values, np.float32)
+        order = np.argsort(numbers, kind="stable")
+        up_to = np.cumsum(np.asarray(weights, np.float64)[order])
+        return cls(numbers[order], up_to / up_to[-1])
 
+    @classmethod
+    def of(cls, column: Column) -> Self:
+        """Of the listed values of a column."""
+        return cls.weighted(column.listed, column.counts)
 
-def drifts(c: ComparedDays) -> dict[str, Drift]:
-    """Distance of each column's distribution from that of the earlier day."""
-    # Two days in a row never share a weekday.
-    weekdays = {
-        column
-        for name, f in c.p.of_kind(TimeFeature).items()
-        for column, part in f.parts_by_column(name).items()
-        if part == "weekday"
-    }
-    found = {}
-    for name, now, then in c.pairs():
-        values = min(common(now).tot_num_values, common(then).tot_num_values)
-        if name in weekdays or values < LEAST_VALUES:
-            continue
-        # Strings have shares of values, of which the one that moved most counts; numbers have
-        # counts in buckets.
-        if now.type == FeatureNameStatistics.STRING:
-            value = linf(shares(now), shares(then))
-            limit = max(c.p.statistics.max_linf, noise(values))
-            found[name] = Measured(type=Measured.L_INFTY, value=value, threshold=limit)
-        else:
-            shares_now, shares_then = on_one_grid(bucket_counts(now), bucket_counts(then))
-            value = js(shares_now, shares_then)
-            kind = Measured.JENSEN_SHANNON_DIVERGENCE
-            found[name] = Measured(type=kind, value=value, threshold=c.p.statistics.max_js)
-    return found
+    def quantiles(self, ranks: ArrayLike) -> np.ndarray:
+        """[R] float32, the smallest number up to which that share of all lies.
+
+        Args:
+          ranks: [R], 0 to 1.
+        """
+        places = np.searchsorted(self.up_to, np.asarray(ranks) - _ROUNDING)
+        return self.values[np.minimum(places, len(self.values) - 1)]
+
+    def share_up_to(self, numbers: ArrayLike) -> np.ndarray:
+        """[M] float64, the share of all that lies up to each of [M] numbers."""
+        places = np.searchsorted(self.values, np.asarray(numbers, np.float32), side="right")
+        shares: np.ndarray = np.append(0, self.up_to)[places]
+        return shares
+
+    def distance(self, other: Self) -> float:
+        """Jensen-Shannon divergence in bits between the deciles of both."""
+        # With the largest of each an edge, no interval holds values of both where one ends before
+        # the other begins.
+        ends = [*self.values[-1:], *other.values[-1:]]
+        edges = np.unique([*self.quantiles(_DECILES), *other.quantiles(_DECILES), *ends])
+        # Closed on the right, so that a value that many rows have is told apart from its
+        # neighbours.
+        parts = (np.diff(side.share_up_to(edges), prepend=0) for side in (self, other))
+        return js(*parts)
 
 
 def linf(p: Mapping[str, float], q: Mapping[str, float]) -> float:
@@ -118,19 +105,3 @@ def _kl(p: np.ndarray, m: np.ndarray) -> float:
     """KL(p | m) in bits, where m > 0 wherever p > 0; 0 log 0 is 0."""
     some = p > 0
     return float(np.sum(p[some] * np.log2(p[some] / m[some])))
-
-
-def on_one_grid(a: BucketCounts, b: BucketCounts) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of two columns of numbers between the deciles of either: [N] each, N at most 21.
-
-    Intervals are closed on the right, so that a value that many rows have is told apart from its
-    neighbours.
-    """
-    # In the same buckets: else an edge would cut one side's and not the other's.
-    bits = max(a.dropped_bits, b.dropped_bits)
-    a = a.coarsened(bits)
-    b = b.coarsened(bits)
-    edges = np.unique(np.concatenate([a.quantiles(_DECILES), b.quantiles(_DECILES)]))
-    up_to_a = np.append(a.share_up_to(edges), 1)
-    up_to_b = np.append(b.share_up_to(edges), 1)
-    return np.diff(up_to_a, prepend=0), np.diff(up_to_b, prepend=0)

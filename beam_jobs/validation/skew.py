@@ -1,10 +1,8 @@
 """Whether what is served after the day looks like what training saw.
 
-    statistics/training.binpb    DatasetFeatureStatisticsList of the rows that the transform graph is
-                                 fitted on: the positives of the vocabulary days, each with counts
-                                 and ages as of the start of its own day
-
-Beside them stand the catalogue of the day's end, which the item tower embeds, and the users. Both
+`statistics.json` has the columns of the rows that the transform graph is fitted on: the positives of
+the vocabulary days, each with counts and ages as of the start of its own day. Beside them stand the
+catalogue of the day's end, which the item tower embeds, and the users. Both
 are rows of the day's own output, so that nothing else is asked, and figures do not depend on when
 the stage runs.
 
@@ -18,69 +16,33 @@ events, or all alike.
 Ids come and go, and are left out. So are features of the event, which requests bring themselves.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Self
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.pvalue import PCollection
-from tensorflow_metadata.proto.v0.statistics_pb2 import (
-    DatasetFeatureStatisticsList,
-    FeatureNameStatistics,
-)
 
-from beam_jobs.validation import statistics
-from beam_jobs.validation.drift import LEAST_VALUES, furthest, js, linf
+from beam_jobs.validation.drift import LEAST_VALUES, Numbers, furthest, linf
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import IdFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts.column_statistics import Column, StatisticsFile
 from twinspire_core.contracts.features_report import FeatureSkew, ValueRange
 from twinspire_core.search.ragged import list_lengths, list_rows
 from twinspire_core.storage import parquet_files
-
-FILE = "training.binpb"
 
 _WEIGHTS: dict[str, tuple[str | None, ...]] = {
     feature_schema.CORPUS_END: ("_popular", "_lately"),
     feature_schema.USERS: ("_past_events", None),
 }
 """Columns of weights by folder; None for all alike."""
-_MARKS = np.arange(1, 10) / 10
-"""Deciles: where two distributions of numbers are compared."""
 _SHOWN = np.array([0.1, 0.5, 0.9])
 _MARGIN = 0.05
 """Of the range: so far beyond its ends is not outside. On the day that clocks are set back, all that
 is as old as the count window lies an hour beyond the oldest before.
 """
-_ROUNDING = 1e-9
 _DIGITS = 4
-
-
-@dataclass
-class WriteTrainingStatistics(beam.PTransform):
-    """Batches of `schema.analysis_schema`, either tower's, -> `statistics/training.binpb`."""
-
-    p: Pipeline
-    out: str
-
-    def expand(self, rows: PCollection) -> PCollection:
-        """Summarises batch by batch, adds up and writes."""
-        collect = beam.CombineGlobally(
-            statistics.Collect(list(compared(self.p)))
-        ).without_defaults()
-        return rows | "Collect" >> collect | "Write" >> beam.Map(_write, self.p, self.out)
-
-
-def _write(sketches: statistics.Sketches, p: Pipeline, out: str) -> None:
-    stats = statistics.to_proto(p, sketches)
-    storage.write_bytes(_place(out), stats.SerializeToString(deterministic=True))
-
-
-def _place(out: str) -> str:
-    return storage.join(out, feature_schema.STATISTICS, FILE)
 
 
 def compared(p: Pipeline) -> dict[str, str]:
@@ -106,42 +68,45 @@ def measure(p: Pipeline, out: str, trained: str | None = None) -> list[FeatureSk
       trained: URI of the one that was trained on; by default the same.
     """
     folders = compared(p)
-    place = _place(trained or out)
-    if not folders or not storage.exists(place):
+    statistics = StatisticsFile.find(trained or out)
+    if not folders or statistics is None:
         return []
-    stats = DatasetFeatureStatisticsList.FromString(storage.read_bytes(place))
     served = {}
     for folder in set(folders.values()):
         names = [name for name, place in folders.items() if place == folder]
-        served[folder] = _read(storage.join(out, folder), [*names, *filter(None, _WEIGHTS[folder])])
-    return compare(p, stats, served)
+        names += filter(None, _WEIGHTS[folder])
+        served[folder] = parquet_files.read_folder(storage.join(out, folder), names)
+    return compare(p, statistics.training, served)
 
 
 def compare(
-    p: Pipeline, stats: DatasetFeatureStatisticsList, served: Mapping[str, pa.Table]
+    p: Pipeline, trained: Mapping[str, Column], served: Mapping[str, pa.Table]
 ) -> list[FeatureSkew]:
     """How far each feature of what is served is from that of the training rows, the farthest
     first. Features of fewer than 50 values on either side are left out.
 
     Args:
       p: the pipeline.
-      stats: of the training rows. Features that are not among them are left out.
+      trained: columns of the training rows. Features that are not among them are left out.
       served: by folder, the rows that are served: features and weights.
     """
-    trained = statistics.by_name(stats)
-    found = []
+    skews = []
     for name, folder in compared(p).items():
-        if name not in trained:
+        if name not in trained or sum(trained[name].counts) < LEAST_VALUES:
             continue
+        measure_one = _strings if trained[name].type == "string" else _numbers
         columns = [_Weighted.of(served[folder], name, weight) for weight in _WEIGHTS[folder]]
-        skew = _skew(p.features[name].kind, trained[name], columns)
-        if skew:
-            found.append(skew)
-    return sorted(found, key=lambda one: (-one.distance, -one.outside, one.feature))
-
-
-def _read(place: str, columns: Sequence[str]) -> pa.Table:
-    return parquet_files.read_folder(place, list(columns))
+        # Compares with each weighting; the nearest counts.
+        of_weightings = [
+            FeatureSkew(feature=name, kind=p.features[name].kind, **measure_one(trained[name], one))
+            for one in columns
+            if len(one.values) >= LEAST_VALUES
+        ]
+        if of_weightings:
+            nearest = min(of_weightings, key=lambda one: (one.distance, one.outside))
+            outside = min(one.outside for one in of_weightings)
+            skews.append(nearest.model_copy(update={"outside": outside}))
+    return sorted(skews, key=lambda one: (-one.distance, -one.outside, one.feature))
 
 
 class _Weighted(NamedTuple):
@@ -168,95 +133,45 @@ class _Weighted(NamedTuple):
         known = column.is_valid().to_numpy(zero_copy_only=False) & (by > 0)
         return cls(column.filter(pa.array(known)), by[known])
 
-    @property
-    def shares(self) -> np.ndarray:
-        """[N] float64, of the sum of the weights."""
-        shares: np.ndarray = self.weight / self.weight.sum()
-        return shares
 
-
-def _skew(
-    kind: str, trained: FeatureNameStatistics, served: Sequence[_Weighted]
-) -> FeatureSkew | None:
-    """Compares with each weighting; the nearest counts."""
-    if statistics.common(trained).tot_num_values < LEAST_VALUES:
-        return None
-    compare = _numbers
-    if trained.type == FeatureNameStatistics.STRING:
-        compare = _strings
-    found = [
-        compare(kind, trained, column) for column in served if len(column.values) >= LEAST_VALUES
-    ]
-    if not found:
-        return None
-    nearest = min(found, key=lambda one: (one.distance, one.outside))
-    return nearest.model_copy(update={"outside": min(one.outside for one in found)})
-
-
-def _numbers(kind: str, trained: FeatureNameStatistics, served: _Weighted) -> FeatureSkew:
-    counts = statistics.bucket_counts(trained)
-    low = trained.num_stats.min
-    high = trained.num_stats.max
-    # In float32, as they were counted: else a value may lie beyond its own.
-    values = served.values.cast(pa.float32()).to_numpy()
-    order = np.argsort(values, kind="stable")
-    values = values[order]
-    shares = served.shares[order]
-    up_to = np.cumsum(shares)
-    marks = values[_places(up_to, _MARKS)]
-    # With the largest of each an edge, no interval holds values of both where one ends before the
-    # other begins.
-    edges = np.unique([*counts.quantiles(_MARKS), high, *marks, values[-1]])
-    # Closed on the right, as in drift.py: a value that many rows have is told from its neighbours.
-    # What is served is put into the same buckets.
-    places = np.searchsorted(counts.buckets(values), counts.buckets(edges), side="right")
-    below = np.append(0, up_to)[places]
-    trained_below = counts.share_up_to(edges)
-    distance = js(np.diff(trained_below, prepend=0), np.diff(below, prepend=0))
-    margin = _MARGIN * (high - low)
-    outside = float(shares[(values < low - margin) | (values > high + margin)].sum())
-    return FeatureSkew(
-        feature=trained.path.step[0],
-        kind=kind,
-        distance=_rounded(distance),
-        outside=_rounded(outside),
-        trained=_range(low, counts.quantiles(_SHOWN), high),
-        served=_range(values[0], values[_places(up_to, _SHOWN)], values[-1]),
-    )
-
-
-def _places(up_to: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """The first place up to which so much of the sum lies, for each rank."""
-    # Sums of shares are off by what floats cannot hold.
-    return np.minimum(np.searchsorted(up_to, ranks - _ROUNDING), len(up_to) - 1)
+def _numbers(trained: Column, served: _Weighted) -> dict[str, Any]:
+    before = Numbers.of(trained)
+    now = Numbers.weighted(served.values, served.weight)
+    low = np.float32(trained.min)
+    high = np.float32(trained.max)
+    margin = np.float32(_MARGIN) * (high - low)
+    is_outside = (now.values < low - margin) | (now.values > high + margin)
+    return {
+        "distance": _rounded(before.distance(now)),
+        "outside": _rounded(np.diff(now.up_to, prepend=0)[is_outside].sum()),
+        "trained": _range(low, before, high),
+        "served": _range(now.values[0], now, now.values[-1]),
+    }
 
 
 def _rounded(share: float) -> float:
-    return round(min(1.0, max(0.0, share)), _DIGITS)
+    return round(min(1.0, max(0.0, float(share))), _DIGITS)
 
 
-def _range(low: float, inner: Iterable[float], high: float) -> ValueRange:
-    tenth, median, ninetieth = map(float, inner)
+def _range(low: np.float32, numbers: Numbers, high: np.float32) -> ValueRange:
+    tenth, median, ninetieth = map(float, numbers.quantiles(_SHOWN))
     return ValueRange(
         low=float(low), tenth=tenth, median=median, ninetieth=ninetieth, high=float(high)
     )
 
 
-def _strings(kind: str, trained: FeatureNameStatistics, served: _Weighted) -> FeatureSkew:
-    before = statistics.shares(trained)
+def _strings(trained: Column, served: _Weighted) -> dict[str, Any]:
+    before = trained.shares
     coded = served.values.dictionary_encode()
-    shares = np.bincount(coded.indices.to_numpy(), weights=served.shares)
+    shares = np.bincount(coded.indices.to_numpy(), weights=served.weight / served.weight.sum())
     now = dict(zip(coded.dictionary.to_pylist(), shares.tolist(), strict=True))
     value = furthest(before, now)
-    # Of very many values only the frequent ones are listed: then nobody knows what is new.
-    all_listed = sum(before.values()) > 1 - _ROUNDING
-    new = sum(share for one, share in now.items() if one not in before) if all_listed else 0.0
-    return FeatureSkew(
-        feature=trained.path.step[0],
-        kind=kind,
-        distance=_rounded(linf(before, now)),
-        outside=_rounded(new),
-        value=value,
-        trained_share=_rounded(before.get(value, 0.0)),
-        served_share=_rounded(now.get(value, 0.0)),
-    )
+    # Of very many values only some are listed: then nobody knows what is new.
+    new = sum(share for one, share in now.items() if one not in before) if trained.exact else 0.0
+    return {
+        "distance": _rounded(linf(before, now)),
+        "outside": _rounded(new),
+        "value": value,
+        "trained_share": _rounded(before.get(value, 0.0)),
+        "served_share": _rounded(now.get(value, 0.0)),
+    }

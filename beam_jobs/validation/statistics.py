@@ -1,242 +1,383 @@
-"""The statistics of a day's examples, in the format of TensorFlow Data Validation.
+"""The statistics of a day's columns, taken batch by batch: the same bytes in whatever parts and order
+the rows come, on every runner.
 
-    statistics/stats.binpb       DatasetFeatureStatisticsList; stats.json is the same for people,
-                                 without long lists
-    statistics/schema.pbtxt      Schema: types, known values and limits, see anomalies.py
-    statistics/anomalies.pbtxt   Anomalies against the schema and the statistics of the day before
+Counts, sums and extremes are exact. Everything else comes from one sketch, used twice: the entries
+with the `LISTED` smallest hashes. By hashes of the values it holds different values, with exact
+counts, and so estimates how many there are (KMV). By hashes of the rows it is a random sample, which
+gives quantiles and top values where a column has more different values than are listed. With 10,000
+rows a quantile's rank is off by less than 2%, in 999 of 1,000 columns.
 
-Numbers carry their counts in buckets as a custom statistic, by which two days are compared.
+Source: Beyer, Haas, Reinwald, Sismanis, Gemulla, *On Synopses for Distinct-Value Estimation Under
+Multiset Operations*, 2007.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import apache_beam as beam
-import datasketches as ds
 import numpy as np
 import pyarrow as pa
 from apache_beam.pvalue import PCollection
-from google.protobuf import json_format
-from google.protobuf.wrappers_pb2 import BytesValue
-from tensorflow_metadata.proto.v0 import statistics_pb2 as pb
+from pandas.util import hash_array
 
-from beam_jobs.transform.analysis import rounded
-from beam_jobs.validation.bucket_counts import BucketCounts
-from beam_jobs.validation.sketches import Lengths, Numbers, Sketch, Strings, sketch
-from twinspire_core import storage
+from beam_jobs.validation.drift import Numbers
+from beam_jobs.validation.skew import compared
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts.column_statistics import Column, StatisticsFile
+from twinspire_core.search.ragged import is_list, list_lengths, list_rows, value_type
 
-STATS = "stats.binpb"
-STATS_JSON = "stats.json"
-LISTED_VALUES = 10_000
-"""Values of a column that are listed with their counts."""
-TOP_VALUES = 20
-BUCKET_COUNTS = "bucket_counts"
-"""The name of the custom statistic: `BucketCounts.to_bytes`."""
-
-_KLL_SKETCH = "kll_floats_sketch"
-"""What stood there until 0.2, and still does for whoever goes back to that release: it stops without."""
-_KLL_VALUES = 1_000
-_KLL_K = 1_024
-"""A sketch of no more values than this draws none of them at random."""
-_DECILES = np.arange(1, 10) / 10
+LISTED = 10_000
+"""Entries that a sketch keeps."""
+_TOP = 20
+_RANKS = np.arange(11) / 10
+_ALL = np.uint64((1 << 64) - 1)
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+_UNIT = 149
+"""Every float32 is a whole multiple of 2^-149."""
+_IDENTITY = ("_user", "_item", "_time", feature_schema.ROW)
 _NOT_DATA = ("_time", "_holdout")
-
-Sketches = dict[str, Sketch]
 
 
 def columns(p: Pipeline) -> list[str]:
     """Columns of the examples that are looked at: features, reward and label, and ids that are no
     feature.
     """
-    known = set()
-    if p.user_id:
-        known.add("_user")
-    if p.item_id:
-        known.add("_item")
-    return [
-        f.name
-        for f in feature_schema.example_schema(p)
-        if f.name not in known and f.name not in _NOT_DATA
-    ]
+    features = {"_user": p.user_id, "_item": p.item_id}
+    names = feature_schema.example_schema(p).names
+    return [name for name in names if name not in _NOT_DATA and not features.get(name)]
+
+
+class Smallest:
+    """The entries with the `LISTED` smallest hashes, and how often each came. An entry is its hash."""
+
+    def __init__(self) -> None:
+        self._parts: list[_Entries] = []
+        self._waiting = 0
+        self._last = _ALL
+
+    def add(self, hashes: np.ndarray, values: pa.Array, counts: np.ndarray | int = 1) -> None:
+        """Adds entries: [N] uint64, [N] strings, coded ones or numbers, how often each comes."""
+        last = self._last
+        if len(hashes) > 2 * LISTED:
+            # Hashes are spread evenly: nearly always these few hold the smallest.
+            few = np.sort(hashes[hashes < 2 * LISTED * (_ALL // len(hashes))])
+            last = min([last, *few[_first(few)[LISTED - 1 : LISTED]]])
+        chosen = np.flatnonzero(hashes <= last)
+        some = values.take(pa.array(chosen))
+        if pa.types.is_dictionary(some.type):
+            some = some.dictionary_decode()
+        counts = np.broadcast_to(counts, len(hashes))[chosen]
+        self._take([_Entries(hashes[chosen], some, counts)])
+
+    def merge(self, other: "Smallest") -> None:
+        """Adds another part's entries."""
+        self._take(other._parts)
+
+    def _take(self, parts: list["_Entries"]) -> None:
+        self._parts += parts
+        self._waiting += sum(len(part.hashes) for part in parts)
+        if self._waiting > 4 * LISTED:
+            self.compact()
+
+    def compact(self) -> None:
+        """Keeps no more than is wanted."""
+        if len(self._parts) > 1 or self._waiting > LISTED:
+            self.entries()
+
+    def entries(self) -> "_Entries":
+        """All of them, by hash."""
+        hashes = np.concatenate([part.hashes for part in self._parts])
+        counts = np.concatenate([part.counts for part in self._parts])
+        order = np.argsort(hashes)
+        hashes = hashes[order]
+        first = _first(hashes)
+        counts = np.add.reduceat(counts[order], first) if len(first) else counts
+        first = first[:LISTED]
+        values = pa.concat_arrays([part.values for part in self._parts]).take(order[first])
+        whole = _Entries(hashes[first], values, counts[:LISTED])
+        self._parts = [whole]
+        self._waiting = len(first)
+        if len(first) == LISTED:
+            self._last = hashes[first[-1]]
+        return whole
+
+
+def _first(ascending: np.ndarray) -> np.ndarray:
+    """Where each number stands first."""
+    return np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1])[: len(ascending)])
+
+
+class _Entries(NamedTuple):
+    """[N] uint64, [N] strings or float32, [N] int64."""
+
+    hashes: np.ndarray
+    values: pa.Array
+    counts: np.ndarray
 
 
 @dataclass
-class WriteStatistics(beam.PTransform):
-    """Batches of examples -> `statistics/stats.*`."""
+class Sketch:
+    """A column so far.
 
-    p: Pipeline
-    out: str
+    Attributes:
+      total: the sum of the finite numbers, in units of 2^-149.
+      by_value: the different values.
+      by_row: a sample of all values.
+      For the others see `Column`.
+    """
 
-    def expand(self, examples: PCollection) -> PCollection:
-        """Summarises batch by batch, adds up and writes."""
-        collect = beam.CombineGlobally(Collect(columns(self.p))).without_defaults()
-        sketches = examples | "Summarise" >> collect
-        return sketches | "Write" >> beam.Map(_write, self.p, self.out)
+    rows: int = 0
+    present: int = 0
+    values: int = 0
+    shortest: int = 1 << 62
+    longest: int = 0
+    total: int = 0
+    least: float = np.inf
+    most: float = -np.inf
+    by_value: Smallest = field(default_factory=Smallest)
+    by_row: Smallest = field(default_factory=Smallest)
+
+    def add(self, column: pa.Array, rows: np.ndarray) -> None:
+        """Adds a batch.
+
+        Args:
+          column: [N] of one of the raw features' types.
+          rows: [N] uint64, hashes that tell the rows apart.
+        """
+        hashes = rows
+        if is_list(column.type):
+            lengths = list_lengths(column)
+            hashes = rows[list_rows(lengths)]
+            lengths = lengths[lengths > 0]
+            self.present += len(lengths)
+            column = column.flatten()
+        else:
+            lengths = np.ones(min(1, len(column) - column.null_count), np.int64)
+            self.present += len(column) - column.null_count
+        self.rows += len(rows)
+        self.shortest = int(lengths.min(initial=self.shortest))
+        self.longest = int(lengths.max(initial=self.longest))
+        self.values += len(column) - column.null_count
+        if pa.types.is_string(column.type):
+            column = column.dictionary_encode()
+        # Codes are dropped faster than strings.
+        if column.null_count:
+            hashes = hashes[column.is_valid().to_numpy(zero_copy_only=False)]
+            column = column.drop_null()
+        if pa.types.is_dictionary(column.type):
+            self._add_strings(column, hashes)
+        else:
+            self._add_numbers(column.cast(pa.float32()), hashes)
+
+    def _add_strings(self, column: pa.DictionaryArray, hashes: np.ndarray) -> None:
+        codes = column.indices.to_numpy()
+        of_values = _hashes(column.dictionary)
+        counts = np.bincount(codes, minlength=len(of_values))
+        there = np.flatnonzero(counts)
+        self.by_value.add(of_values[there], column.dictionary.take(there), counts[there])
+        # A value that a row has twice is one entry.
+        self.by_row.add(hashes + of_values[codes], column)
+
+    def _add_numbers(self, column: pa.Array, hashes: np.ndarray) -> None:
+        numbers = column.to_numpy(zero_copy_only=False)
+        if not np.isfinite(numbers).all():
+            hashes = hashes[np.isfinite(numbers)]
+            numbers = numbers[np.isfinite(numbers)]
+        numbers = numbers + np.float32(0)  # of both zeros the positive one
+        self.total += _exact_sum(numbers)
+        self.least = min(self.least, float(numbers.min(initial=np.inf)))
+        self.most = max(self.most, float(numbers.max(initial=-np.inf)))
+        distinct, counts = np.unique(numbers, return_counts=True)
+        self.by_value.add(hash_array(distinct), pa.array(distinct), counts)
+        self.by_row.add(hashes + numbers.view(np.uint32) * _ODD, pa.array(numbers))
+
+    def merge(self, other: "Sketch") -> None:
+        """Adds another part."""
+        self.rows += other.rows
+        self.present += other.present
+        self.values += other.values
+        self.shortest = min(self.shortest, other.shortest)
+        self.longest = max(self.longest, other.longest)
+        self.total += other.total
+        self.least = min(self.least, other.least)
+        self.most = max(self.most, other.most)
+        self.by_value.merge(other.by_value)
+        self.by_row.merge(other.by_row)
+
+    def finish(self, kind: pa.DataType) -> Column:
+        """The column's statistics.
+
+        Args:
+          kind: the column's type.
+        """
+        distinct = self.by_value.entries()
+        exact = len(distinct.hashes) < LISTED
+        entries = distinct if exact else self.by_row.entries()
+        counted = pa.table({"value": entries.values, "n": entries.counts})
+        if not exact:
+            counted = counted.group_by("value").aggregate([("n", "sum")])
+            counted = counted.rename_columns(["value", "n"])
+        top = counted.sort_by([("n", "descending"), ("value", "ascending")])
+        times = 1.0 if exact else self.values / entries.counts.sum()
+        listed = top
+        numbers: dict[str, Any] = {}
+        if pa.types.is_floating(entries.values.type) and len(entries.values):
+            listed = counted.sort_by("value")
+            quantiles = Numbers.weighted(listed["value"], listed["n"]).quantiles(_RANKS)
+            numbers["sum"] = self.total / (1 << _UNIT)
+            numbers["min"], numbers["max"] = _plain(pa.array([self.least, self.most], pa.float32()))
+            numbers["quantiles"] = _plain(pa.array(quantiles))
+        return Column(
+            type=_type(kind),
+            rows=self.rows,
+            present=self.present,
+            missing=self.rows - self.present,
+            values=self.values,
+            shortest=min(self.shortest, self.longest),
+            longest=self.longest,
+            distinct=len(distinct.hashes) if exact else _estimate(distinct.hashes),
+            exact=exact,
+            top=[
+                (value, round(n * times))
+                for value, n in zip(
+                    _plain(top["value"][:_TOP]), top["n"][:_TOP].to_pylist(), strict=True
+                )
+            ],
+            listed=_plain(listed["value"]),
+            counts=listed["n"].to_pylist(),
+            **numbers,
+        )
 
 
-def _write(sketches: Sketches, p: Pipeline, out: str) -> None:
-    stats = to_proto(p, sketches)
-    write(stats, storage.join(out, feature_schema.STATISTICS))
+Sketches = dict[str, Sketch]
 
 
 class Collect(beam.CombineFn):
     """Batches, which may lack some of the columns, -> a sketch of each column."""
 
-    def __init__(self, names: list[str]) -> None:
-        self._names = names
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = list(names)
 
     def create_accumulator(self) -> Sketches:
         """Nothing."""
         return {}
 
-    def add_input(self, sketches: Sketches, batch: pa.RecordBatch | pa.Table) -> Sketches:
+    def add_input(self, sketches: Sketches, batch: pa.RecordBatch) -> Sketches:
         """Adds a batch."""
-        table = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
-        there = [name for name in self._names if name in table.column_names]
-        of_batch = {name: sketch(table[name]) for name in there}
-        return self.merge_accumulators([sketches, of_batch])
+        names = [name for name in self._names if name in batch.schema.names]
+        if not names:
+            return sketches
+        rows = row_hashes(batch)
+        for name in names:
+            sketches.setdefault(name, Sketch()).add(batch[name], rows)
+        return sketches
 
     def merge_accumulators(self, parts: Iterable[Sketches]) -> Sketches:
         """Adds parts."""
         total: Sketches = {}
         for part in parts:
-            for name, found in part.items():
-                if name in total:
-                    total[name].merge(found)  # type: ignore[arg-type]
-                else:
-                    total[name] = found
+            for name, sketch in part.items():
+                total.setdefault(name, Sketch()).merge(sketch)
         return total
+
+    def compact(self, sketches: Sketches) -> Sketches:
+        """Makes parts small before they are sent."""
+        for sketch in sketches.values():
+            sketch.by_value.compact()
+            sketch.by_row.compact()
+        return sketches
 
     def extract_output(self, sketches: Sketches) -> Sketches:
         """The sketches."""
         return sketches
 
 
-def to_proto(p: Pipeline, sketches: Sketches) -> pb.DatasetFeatureStatisticsList:
-    """Writes sketches down as TFDV does."""
-    data = pb.DatasetFeatureStatistics(name=feature_schema.EXAMPLES)
-    data.num_examples = max((found.lengths.rows for found in sketches.values()), default=0)
-    integers = {f.name for f in feature_schema.example_schema(p) if pa.types.is_integer(f.type)}
-    for name, found in sketches.items():
-        feature = data.features.add()
-        feature.path.step.append(name)
-        if isinstance(found, Strings):
-            _strings(feature, found)
-        else:
-            feature.type = pb.FeatureNameStatistics.FLOAT
-            if name in integers:
-                feature.type = pb.FeatureNameStatistics.INT
-            _numbers(feature, found)
-    return pb.DatasetFeatureStatisticsList(datasets=[data])
+@dataclass
+class WriteStatistics(beam.PTransform):
+    """(batches of examples, batches of `analysis_schema` of either tower) -> `statistics.json`."""
+
+    p: Pipeline
+    out: str
+
+    def expand(self, rows: Any) -> PCollection:
+        """Summarises batch by batch, adds up and writes."""
+        found = []
+        names = {"examples": columns(self.p), "training": list(compared(self.p))}
+        for (part, of_part), batches in zip(names.items(), rows, strict=True):
+            combine = beam.CombineGlobally(Collect(of_part)).without_defaults()
+            sketches = batches | f"Summarise {part}" >> combine
+            found.append(sketches | f"Name {part}" >> beam.Map(_named, part))
+        together = found | beam.Flatten() | beam.WithKeys(0) | beam.GroupByKey()
+        return together | beam.Values() | "Write" >> beam.Map(_write, self.p, self.out)
 
 
-def _common(stats: pb.CommonStatistics, lengths: Lengths) -> None:
-    stats.num_non_missing = lengths.filled
-    stats.num_missing = lengths.rows - lengths.filled
-    stats.min_num_values = lengths.shortest
-    stats.max_num_values = lengths.longest
-    stats.avg_num_values = lengths.values / max(1, lengths.filled)
-    stats.tot_num_values = lengths.values
+def _named(sketches: Sketches, part: str) -> tuple[str, Any]:
+    return part, sketches
 
 
-def _strings(feature: pb.FeatureNameStatistics, column: Strings) -> None:
-    feature.type = pb.FeatureNameStatistics.STRING
-    stats = feature.string_stats
-    _common(stats.common_stats, column.lengths)
-    stats.unique = column.unique
-    stats.avg_length = column.letters / max(1, column.lengths.values)
-    # TFDV's rank histogram has a bucket for each value here: it serves as the list of values.
-    for rank, (value, count) in enumerate(column.values()[:LISTED_VALUES]):
-        if rank < TOP_VALUES:
-            stats.top_values.add(value=value, frequency=count)
-        stats.rank_histogram.buckets.add(
-            low_rank=rank, high_rank=rank, label=value, sample_count=count
-        )
+def _write(parts: Iterable[tuple[str, Sketches]], p: Pipeline, out: str) -> None:
+    finished = {part: finish(p, sketches) for part, sketches in parts}
+    rows = max((column.rows for column in finished["examples"].values()), default=0)
+    StatisticsFile(rows=rows, **finished).store(out)
 
 
-def _numbers(feature: pb.FeatureNameStatistics, column: Numbers) -> None:
-    stats = feature.num_stats
-    _common(stats.common_stats, column.lengths)
-    n = column.moments.n
-    spread = column.moments.spread
-    # Beside the spread, what is left of a mean of 0 is the order of adding.
-    stats.mean = rounded(column.moments.mean) if abs(column.moments.mean) > 1e-12 * spread else 0.0
-    stats.num_zeros = column.zeros
-    counts = BytesValue(value=column.buckets.to_bytes())
-    feature.custom_stats.add(name=BUCKET_COUNTS).any.Pack(counts)
-    quantiles = BytesValue(value=_kll_sketch(column.buckets))
-    feature.custom_stats.add(name=_KLL_SKETCH).any.Pack(quantiles)
-    if n == 0:
-        return
-    stats.std_dev = rounded(spread)
-    marks = [column.least, *map(float, column.buckets.quantiles([*_DECILES, 1]))]
-    stats.min = marks[0]
-    stats.median = marks[5]
-    stats.max = marks[-1]
-    histogram = stats.histograms.add(type=pb.Histogram.QUANTILES)
-    for low, high in pairwise(marks):
-        histogram.buckets.add(low_value=low, high_value=high, sample_count=n / 10)
-
-
-def _kll_sketch(counts: BucketCounts) -> bytes:
-    """Of as many values as can be held exactly: all of them, or quantiles at equal distances."""
-    sketch = ds.kll_floats_sketch(_KLL_K)
-    n = min(counts.total, _KLL_VALUES)
-    sketch.update(counts.quantiles(np.linspace(0, 1, n)))
-    return bytes(sketch.serialize())
-
-
-def write(stats: pb.DatasetFeatureStatisticsList, folder: str) -> None:
-    """Writes statistics, for programs and for people."""
-    # Deterministic, so that the same rows give the same bytes.
-    storage.write_bytes(storage.join(folder, STATS), stats.SerializeToString(deterministic=True))
-    short = pb.DatasetFeatureStatisticsList.FromString(stats.SerializeToString())
-    for feature in short.datasets[0].features:
-        feature.ClearField("custom_stats")
-        if feature.HasField("string_stats"):
-            feature.string_stats.ClearField("rank_histogram")
-    storage.write_bytes(
-        storage.join(folder, STATS_JSON),
-        json_format.MessageToJson(short, ensure_ascii=False).encode(),
-    )
-
-
-def read(folder: str) -> pb.DatasetFeatureStatisticsList:
-    """Reads statistics."""
-    return pb.DatasetFeatureStatisticsList.FromString(
-        storage.read_bytes(storage.join(folder, STATS))
-    )
-
-
-def by_name(stats: pb.DatasetFeatureStatisticsList) -> dict[str, pb.FeatureNameStatistics]:
-    """The columns' statistics."""
-    return {feature.path.step[0]: feature for feature in stats.datasets[0].features}
-
-
-def common(feature: pb.FeatureNameStatistics) -> pb.CommonStatistics:
-    """What columns of any type have."""
-    return getattr(feature, feature.WhichOneof("stats")).common_stats
-
-
-def bucket_counts(feature: pb.FeatureNameStatistics) -> BucketCounts:
-    """How often each number came, of a column of numbers."""
-    found = {custom.name: custom.any for custom in feature.custom_stats}
-    value = BytesValue()
-    if BUCKET_COUNTS in found:
-        found[BUCKET_COUNTS].Unpack(value)
-        return BucketCounts.from_bytes(value.value)
-    found[_KLL_SKETCH].Unpack(value)
-    items = list(ds.kll_floats_sketch.deserialize(value.value))
-    return BucketCounts.of([number for number, _ in items], [weight for _, weight in items])
-
-
-def shares(feature: pb.FeatureNameStatistics) -> dict[str, float]:
-    """Share of each listed string among all values of the column, most frequent first."""
-    total = max(1, common(feature).tot_num_values)
+def finish(p: Pipeline, sketches: Sketches) -> dict[str, Column]:
+    """The columns' statistics, in the order of the examples."""
+    schema = feature_schema.example_schema(p)
     return {
-        bucket.label: bucket.sample_count / total
-        for bucket in feature.string_stats.rank_histogram.buckets
+        field.name: sketches[field.name].finish(field.type)
+        for field in schema
+        if field.name in sketches
     }
+
+
+def row_hashes(batch: pa.RecordBatch) -> np.ndarray:
+    """[N] uint64, hashes of what tells rows apart: user, item and time, or time and number."""
+    total = np.zeros(batch.num_rows, np.uint64)
+    for name in _IDENTITY:
+        if name not in batch.schema.names:
+            continue
+        column = batch[name]
+        if pa.types.is_string(column.type):
+            coded = column.dictionary_encode()
+            total += _hashes(coded.dictionary)[coded.indices.to_numpy()]
+        else:
+            total += column.cast(pa.int64()).to_numpy().view(np.uint64)
+        # Else user 1 with item 2 would be user 2 with item 1.
+        total = hash_array(total)
+    return total
+
+
+def _hashes(strings: pa.Array) -> np.ndarray:
+    hashes: np.ndarray = hash_array(strings.to_numpy(zero_copy_only=False), categorize=False)
+    return hashes
+
+
+def _exact_sum(numbers: np.ndarray) -> int:
+    """The sum of float32, whatever their order, in units of 2^-149."""
+    # Numbers of one exponent have 24 bits in the same places: up to 2^29 of them add up exactly.
+    exponents = numbers.view(np.uint32) >> 23 & 255
+    parts = np.bincount(exponents, weights=numbers)
+    return sum(int(part * 2.0**_UNIT) for part in parts if part)
+
+
+def _estimate(hashes: np.ndarray) -> int:
+    """Different values, by the largest of the `LISTED` smallest hashes."""
+    return (LISTED - 1) * int(_ALL) // int(hashes[-1])
+
+
+def _type(kind: pa.DataType) -> Any:
+    kind = value_type(kind)
+    if pa.types.is_string(kind):
+        return "string"
+    return "int" if pa.types.is_integer(kind) else "float"
+
+
+def _plain(values: pa.Array) -> list[Any]:
+    """Strings, or the shortest decimal numbers that are these float32."""
+    if pa.types.is_floating(values.type):
+        values = values.cast(pa.string()).cast(pa.float64())
+    plain: list[Any] = values.to_pylist()
+    return plain

@@ -9,8 +9,6 @@ RANDOM = {
     "DONE.json": "the time of the commit",
     "transform/transform_fn/saved_model.pb": "TensorFlow's order of nodes",
     "transform/transform_fn/fingerprint.pb": "a hash of the graph's bytes",
-    "statistics/stats.binpb": "frequent values of columns with more than 24,000 of them",
-    "statistics/stats.json": "the same",
 }
 """Files that differ between any two runs on one runner, and why."""
 

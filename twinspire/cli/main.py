@@ -142,10 +142,6 @@ def main() -> None:
         console.print(format_message(told), soft_wrap=True)
         sys.exit(told.exit_code)
     finally:
-        # What DataSketches' objects are in cycles with is not freed without a search for them, and
-        # their library would tell of each in hundreds of lines.
-        if "datasketches" in sys.modules:
-            gc.collect()
         # Else Python searches all that was imported for cycles once more before it ends
         gc.freeze()
 

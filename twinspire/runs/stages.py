@@ -68,6 +68,7 @@ FEATURES = Stage(
     name="features",
     module="beam_jobs.features_stage",
     after=None,
+    format=2,  # statistics are one JSON file
     config=(
         "pipeline.time_zone",
         "source",
@@ -83,7 +84,7 @@ FEATURES = Stage(
         "statistics",
     ),
     # Names in the transform's graph differ between any two runs; the rows that it made do not.
-    derived=("transform/", "statistics/", "report.json"),
+    derived=("transform/", "statistics.json", "report.json"),
     reads_source=True,
     takes_mode=True,
     needs_pandas=True,  # TensorFlow Transform does

@@ -49,12 +49,13 @@ USERS = "users"
 TRANSFORM = "transform"
 TRANSFORMED = "transformed"
 REJECTED = "rejected"
-STATISTICS = "statistics"
 
 TIME = pa.timestamp("us", tz="UTC")
 STRINGS = pa.list_(pa.string())
 FLOATS = pa.list_(pa.float32())
 LABEL = "_label"
+ROW = "_row"
+"""The column that tells rows of the analysis apart."""
 PAST_LENGTH = 500
 """The most items in `_past`, and in `_personal`."""
 PERSONAL_HALF_LIVES = {
@@ -145,13 +146,13 @@ def analysis_schema(p: Pipeline, tower: Tower) -> pa.Schema:
     """What the transform graph is fitted on, handed over inside the job: the positives of the
     vocabulary days, each tower's columns in rows of their own.
 
-    `_time`, of an item's row that of the start of the day, and the raw features that have a
-    vocabulary or are scaled. Counts and ages are those of the start of the event's day, null where
-    the days that were read do not reach back far enough.
+    `_time`, of an item's row that of the start of the day; `_row`, a number that no other row of the
+    tower has; and the raw features that have a vocabulary or are scaled. Counts and ages are those
+    of the start of the event's day, null where the days that were read do not reach back far enough.
     """
     analysed = {name: f for name, f in p.tower(tower).items() if f.is_analysed}
     columns = [c for name, f in analysed.items() for c in feature_columns(name, f)]
-    return pa.schema([("_time", TIME), *columns])
+    return pa.schema([("_time", TIME), (ROW, pa.int64()), *columns])
 
 
 def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = None) -> pa.Schema:

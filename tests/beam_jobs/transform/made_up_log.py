@@ -64,6 +64,7 @@ def log(seed=0, days=6, rows=60):
             user = f"new{minute}" if back == 0 and once < 0.1 else user
             found.append(
                 {
+                    "_row": len(found),
                     "_user": user,
                     "_item": item,
                     "_time": start + timedelta(minutes=minute),

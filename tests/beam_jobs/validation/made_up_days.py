@@ -69,12 +69,8 @@ def write_day(p, rows, out, options=(), parts=9):
 
     def build(pipeline):
         made = pipeline | beam.Create(found).with_output_types(pa.RecordBatch)
-        _ = made | beam.Reshuffle() | statistics.WriteStatistics(p, str(out))
+        nothing = pipeline | "None" >> beam.Create([]).with_output_types(pa.RecordBatch)
+        _ = (made | beam.Reshuffle(), nothing) | statistics.WriteStatistics(p, str(out))
 
     engine.run_job(options, build, str(out))
     return str(out)
-
-
-def column(rows, name):
-    kind = feature_schema.example_schema(make()).field(name).type
-    return pa.chunked_array([pa.array([row[name] for row in rows], kind)])

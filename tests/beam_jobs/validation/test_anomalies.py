@@ -1,76 +1,70 @@
-"""Every anomaly of a day by its name, and what is none."""
+"""Every anomaly of a day in words, and what is none."""
+
+from datetime import date
 
 import pytest
-from google.protobuf import text_format
-from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
-from beam_jobs.validation import anomalies, data_schema, drift, statistics
+from beam_jobs import features_stage
+from beam_jobs.validation import anomalies
 from tests.beam_jobs.validation.made_up_days import day, make, write_day
-from twinspire_core import storage
+from twinspire_core.contracts import attempts
+from twinspire_core.contracts.column_statistics import StatisticsFile
 from twinspire_core.contracts.features_report import DayStatistics
+from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData
+
+
+def check(p, out, earlier=None, *when):
+    """Anomalies of a day beside those of another one, of which the outputs are given."""
+    return anomalies.check(p, out, earlier and StatisticsFile.read(earlier), *when)
 
 
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory):
     """An ordinary day's output, checked."""
     out = write_day(make(), day(), tmp_path_factory.mktemp("usual"))
-    assert anomalies.check(make(), out) == DayStatistics(rows=400, anomalies=[])
+    assert check(make(), out) == DayStatistics(rows=400, anomalies=[])
     return out
-
-
-def report(out):
-    text = storage.read_bytes(f"{out}/statistics/{anomalies.FILE}")
-    return text_format.Parse(text, anomalies_pb2.Anomalies())
 
 
 def test_an_ordinary_day_has_none(usual, tmp_path):
     out = write_day(make(), day(seed=1), tmp_path)
-    assert anomalies.check(make(), out, usual).anomalies == []
-    measured = {
-        entry.path.step[0]: entry.drift_measurements[0] for entry in report(out).drift_skew_info
-    }
-    assert {"device", "item", "tags", "price", "when_hour"} <= measured.keys()
-    assert "when_weekday" not in measured, "two days in a row never share one"
-    assert all(0 <= m.value < m.threshold for m in measured.values())
+    assert check(make(), out, usual).anomalies == []
+    drift = StatisticsFile.read(out).drift
+    assert {"device", "item", "tags", "price", "when_hour"} <= drift.keys()
+    assert "when_weekday" not in drift, "two days in a row never share one"
+    assert all(0 <= one.value < one.limit for one in drift.values())
 
 
-KINDS = anomalies_pb2.AnomalyInfo.Type
 CASES = {
     "category": (
         {"device": lambda i: "tv" if i % 5 else "phone"},
         "device",
-        "COMPARATOR_L_INFTY_HIGH",
         "'tv' went from",
     ),
     "number": (
         {"price": lambda i: 5.0 + i % 3},
         "price",
-        "COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH",
         "median 6 after 0 on 2017-10-13",
     ),
     "nulls": (
         {"tags": lambda i: ["red"] if i % 4 == 0 else []},
         "tags",
-        "FEATURE_TYPE_LOW_FRACTION_PRESENT",
         "75.0%",
     ),
     "filled": (
         {"price": lambda i: float(i % 2)},
         "price",
-        "CUSTOM_VALIDATION",
         "missing in 0.0% of the rows after 2",
     ),
     "absent": (
         {"price": lambda i: None},
         "price",
-        "FEATURE_TYPE_NOT_PRESENT",
         "missing in every row",
     ),
     "unknown": (
         {"device": lambda i: f"new{i % 2}" if i % 3 else "phone"},
         "device",
-        "ENUM_TYPE_UNEXPECTED_STRING_VALUES",
         "66.5% of the values were never seen before ('new0', 'new1'), more than max_unknown = 0.5",
     ),
 }
@@ -78,29 +72,23 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_an_anomaly_is_named(name, usual, tmp_path, capsys):
-    changed, feature, kind, text = CASES[name]
+    changed, feature, text = CASES[name]
     out = write_day(make(), day(seed=1, **changed), tmp_path)
-    found = anomalies.check(make(), out, usual, "2017-10-13").anomalies
+    found = check(make(), out, usual, "2017-10-13").anomalies
     assert any(line.startswith(f"{feature}: ") and text in line for line in found), found
     assert f"{feature}: " in capsys.readouterr().err
     assert {line.split(":")[0] for line in found} == {feature}, "nothing else changed"
-    info = report(out).anomaly_info[feature]
-    assert KINDS.Value(kind) in {reason.type for reason in info.reason}
-    assert info.severity == anomalies_pb2.AnomalyInfo.WARNING and info.path.step == [feature]
+    assert StatisticsFile.read(out).anomalies == found
 
 
-@pytest.mark.parametrize(
-    ("rows", "kind"), [(60, "COMPARATOR_LOW_NUM_EXAMPLES"), (2600, "COMPARATOR_HIGH_NUM_EXAMPLES")]
-)
-def test_volume(rows, kind, usual, tmp_path):
+@pytest.mark.parametrize("rows", [60, 2600])
+def test_volume(rows, usual, tmp_path):
     out = write_day(make(), day(rows, seed=1), tmp_path)
-    (text,) = anomalies.check(make(), out, usual).anomalies
+    (text,) = check(make(), out, usual).anomalies
     assert text.startswith(
         f"{rows:,} rows after 400 on the day before: a relative change of 0.85, more than"
         " max_volume"
     )
-    (reason,) = report(out).dataset_anomaly_info.reason
-    assert reason.type == KINDS.Value(kind)
 
 
 def test_fail_stops_and_names_them(usual, tmp_path):
@@ -111,12 +99,12 @@ def test_fail_stops_and_names_them(usual, tmp_path):
     }
     out = write_day(make(), day(seed=1, **changed), tmp_path)
     with pytest.raises(
-        BadData, match=r"(?s)device: 'tv' went.*price: median.*anomalies\.pbtxt.*raise the limit"
+        BadData, match=r"(?s)device: 'tv' went.*price: median.*statistics\.json.*raise the limit"
     ):
-        anomalies.check(make(on_anomaly="fail"), out, usual)
-    assert report(out).anomaly_info["device"].severity == anomalies_pb2.AnomalyInfo.ERROR
+        check(make(on_anomaly="fail"), out, usual)
+    assert len(StatisticsFile.read(out).anomalies) == 3, "also of a day that is refused"
     assert (
-        anomalies.check(
+        check(
             make(on_anomaly="fail", max_linf=1, max_js=1, max_null_change=1), out, usual
         ).anomalies
         == []
@@ -125,18 +113,16 @@ def test_fail_stops_and_names_them(usual, tmp_path):
 
 def test_ignore_is_silent(usual, tmp_path, capsys):
     out = write_day(make(), day(seed=1, **CASES["category"][0]), tmp_path)
-    assert anomalies.check(make(on_anomaly="ignore"), out, usual).anomalies
+    assert check(make(on_anomaly="ignore"), out, usual).anomalies
     assert capsys.readouterr().err == ""
 
 
 def test_few_rows_differ_by_chance(tmp_path):
     few = {"device": lambda i: "tv"}
     first = write_day(make(), day(30), tmp_path / "one")
-    anomalies.check(make(), first)
+    check(make(), first)
     second = write_day(make(), day(30, seed=1, **few), tmp_path / "two")
-    assert not any(
-        "L-infinity" in text for text in anomalies.check(make(), second, first).anomalies
-    )
+    assert not any("L-infinity" in text for text in check(make(), second, first).anomalies)
 
 
 def test_values_of_all_earlier_days_are_known(tmp_path):
@@ -145,37 +131,22 @@ def test_values_of_all_earlier_days_are_known(tmp_path):
     for name, values in days.items():
         rows = day(100, device=lambda i, values=values: values[i % len(values)])
         out = write_day(p, rows, tmp_path / name)
-        found = anomalies.check(p, out, before).anomalies
+        found = check(p, out, before).anomalies
         assert [text for text in found if "never seen" in text] == (
             [] if name != "two" else found
         ), name
         before = out
-    known = data_schema.read(f"{before}/statistics")
-    device = next(f for f in known.feature if f.name == "device")
-    assert device.string_domain.value == ["a", "b", "c"]
-    assert device.distribution_constraints.min_domain_mass == pytest.approx(0.6)
+    known = StatisticsFile.read(before).known
+    assert known.keys() == {"device", "tags"}, "ids come and go"
+    assert known["device"] == ["a", "b", "c"]
 
 
-def test_schema_has_types_and_limits(usual):
-    found = {f.name: f for f in data_schema.read(f"{usual}/statistics").feature}
-    assert found["device"].type == schema_pb2.BYTES and found["price"].type == schema_pb2.FLOAT
-    assert (found["when_hour"].int_domain.max, found["when_weekday"].int_domain.max) == (23, 6)
-    assert found["recent"].value_count.max == 4 and found["image"].shape.dim[0].size == 2
-    assert found["device"].drift_comparator.infinity_norm.threshold == make().statistics.max_linf
-    assert (
-        found["price"].drift_comparator.jensen_shannon_divergence.threshold
-        == make().statistics.max_js
-    )
-    assert not found["item"].HasField("string_domain"), "ids come and go"
-
-
-def test_a_feature_that_is_new_is_not_compared(usual, tmp_path):
-    earlier = statistics.read(f"{usual}/statistics")
-    del earlier.datasets[0].features[:]
-    compared = drift.ComparedDays(
-        make(), statistics.read(f"{usual}/statistics"), schema_pb2.Schema(), earlier
-    )
-    assert drift.drifts(compared) == {} and anomalies.find(compared, {}) == []
+def test_a_feature_that_is_new_or_of_another_type_is_not_compared(usual):
+    now = StatisticsFile.read(usual)
+    price = now.examples["price"].model_copy(update={"type": "string"})
+    then = StatisticsFile(rows=now.rows, examples={"price": price})
+    compared = anomalies.ComparedDays(make(), now, then)
+    assert anomalies.drifts(compared) == {} and anomalies.find(compared, {}) == []
 
 
 def test_ids_equal_medians_and_what_chance_explains_are_no_anomaly(tmp_path):
@@ -183,9 +154,9 @@ def test_ids_equal_medians_and_what_chance_explains_are_no_anomaly(tmp_path):
 
     def compare(name, before, after, n=100):
         first = write_day(p, day(n, **{name: before}), tmp_path / f"{name}{n}a")
-        anomalies.check(p, first)
+        check(p, first)
         second = write_day(p, day(n, **{name: after}), tmp_path / f"{name}{n}b")
-        return [t for t in anomalies.check(p, second, first).anomalies if t.startswith(f"{name}:")]
+        return [t for t in check(p, second, first).anomalies if t.startswith(f"{name}:")]
 
     assert compare("item", lambda i: "a", lambda i: "b") == []
     assert compare("price", lambda i: 5.0 + (i % 3 - 1), lambda i: 5.0 + 2 * (i % 3 - 1)) == []
@@ -195,3 +166,23 @@ def test_ids_equal_medians_and_what_chance_explains_are_no_anomaly(tmp_path):
     assert "distance 0.100, more than 0.063, which chance" in text and "max_linf = 0.05" in text
     (text,) = compare("device", *tenth, n=10_000)
     assert text.endswith("distance 0.100, more than max_linf = 0.05")
+
+
+def test_a_day_goes_on_from_one_whose_statistics_were_kept_otherwise(usual, tmp_path, capsys):
+    p = make()
+    place = p.pipeline.model_copy(update={"work_root": str(tmp_path / "work")})
+    p = p.model_copy(update={"pipeline": place})
+    before = attempts.begin(p, date(2024, 3, 9), "features")
+    facts = dict.fromkeys(("key", "config", "output"), "")
+    attempts.commit(
+        attempts.Attempt(
+            uri=before, mode="full", parent=None, inputs={}, summary={}, committed_at="", **facts
+        )
+    )
+    ctx = StageContext(pipeline=p, day=date(2024, 3, 10), mode="full", out=usual)
+    assert features_stage._statistics(ctx) == DayStatistics(rows=400, anomalies=[])
+    printed = capsys.readouterr().err
+    assert printed.count("2024-03-09") == 1 and "is not compared with an earlier day's" in printed
+    StatisticsFile.read(usual).store(before)
+    assert features_stage._statistics(ctx).compared_with.day == date(2024, 3, 9)
+    assert capsys.readouterr().err == ""

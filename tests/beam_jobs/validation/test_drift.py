@@ -3,11 +3,12 @@
 import math
 
 import numpy as np
-import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from beam_jobs.validation import drift
-from beam_jobs.validation.sketches import Numbers
+from beam_jobs.validation.drift import Numbers
 
 
 def test_distances_by_hand():
@@ -24,11 +25,19 @@ def test_distances_by_hand():
 
 
 def test_a_value_that_many_rows_have_is_an_interval_of_its_own():
-    a = Numbers(pa.chunked_array([pa.array([0.0] * 60 + [1.0] * 40)]))
-    b = Numbers(pa.chunked_array([pa.array([0.0] * 10 + [1.0] * 90)]))
-    p, q = drift.on_one_grid(a.buckets, b.buckets)
-    assert p[p + q > 0].tolist() == pytest.approx([0.6, 0.4]) and q[
-        p + q > 0
-    ].tolist() == pytest.approx([0.1, 0.9])
-    c = Numbers(pa.chunked_array([pa.array([0.5] * 100)]))
-    assert drift.js(*drift.on_one_grid(a.buckets, c.buckets)) == pytest.approx(1)
+    a = Numbers.weighted([0, 1], [60, 40])
+    b = Numbers.weighted([1, 0], [90, 10])
+    assert a.distance(b) == b.distance(a)
+    assert a.distance(b) == pytest.approx(drift.js(np.array([0.6, 0.4]), np.array([0.1, 0.9])))
+    assert a.distance(Numbers.weighted([0.5], [100])) == pytest.approx(1)
+
+
+@given(st.lists(st.floats(-9, 9, width=32), min_size=1))
+def test_quantiles_and_shares_are_those_of_the_sorted_numbers(numbers):
+    found = Numbers.weighted(numbers, np.ones(len(numbers)))
+    ranks = [n / len(numbers) for n in range(1, len(numbers) + 1)]
+    assert found.quantiles(ranks).tolist() == sorted(numbers)
+    for one in numbers:
+        assert found.share_up_to([one])[0] == pytest.approx(np.mean(np.array(numbers) <= one))
+    assert found.share_up_to([-10, 10]).tolist() == pytest.approx([0, 1])
+    assert found.distance(found) == 0

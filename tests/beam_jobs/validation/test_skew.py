@@ -5,9 +5,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.validation import bucket_counts, skew, statistics
+from beam_jobs.validation import skew, statistics
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts.column_statistics import StatisticsFile
 
 PIPELINE = Pipeline.model_validate(
     {
@@ -40,15 +41,21 @@ ALIKE = {
 }
 
 
+def trained_on(columns: dict) -> dict:
+    """The statistics of 100 rows that the transform graph is fitted on."""
+    rows = pa.RecordBatch.from_pydict({"_row": np.arange(100), **columns})
+    sketches = statistics.Collect([*ALIKE]).add_input({}, rows)
+    return statistics.finish(PIPELINE, sketches)
+
+
 def found(trained: dict, popular=1, lately=1, past_events=1, **served) -> dict:
     """The skew of each feature where 100 rows of each side are as `ALIKE`, or as said."""
-    rows = pa.table({**ALIKE, **trained})
-    stats = statistics.to_proto(PIPELINE, statistics.Collect([*ALIKE]).add_input({}, rows))
+    columns = trained_on({**ALIKE, **trained})
     table = {**ALIKE, **served}
     weights = {"_popular": popular, "_lately": lately, "_past_events": past_events}
     table |= {name: np.broadcast_to(value, 100) for name, value in weights.items()}
     tables = {folder: pa.table(table) for folder in (feature_schema.CORPUS_END, "users")}
-    return {one.feature: one for one in skew.compare(PIPELINE, stats, tables)}
+    return {one.feature: one for one in skew.compare(PIPELINE, columns, tables)}
 
 
 def test_what_is_compared():
@@ -74,14 +81,6 @@ def test_what_is_alike_is_no_distance_apart():
         "ninetieth": 89,
         "high": 99,
     }
-
-
-def test_numbers_in_buckets_are_no_distance_from_themselves(monkeypatch):
-    """A tenth of the rows have 50, and a few a little more: one bucket's last number is not theirs."""
-    monkeypatch.setattr(bucket_counts, "MOST_BUCKETS", 12)
-    values = np.concatenate([np.arange(80.0), np.full(15, 50.0), np.full(5, 50.5)])
-    since = found({"since": values}, since=values)["since"]
-    assert since.distance == since.outside == 0
 
 
 def test_numbers_that_have_nothing_in_common():
@@ -162,8 +161,7 @@ def test_a_later_catalogue_is_compared_with_what_its_towers_were_trained_on(tmp_
             pq.write_table(table, out / folder / "part.parquet")
     rows = PIPELINE, str(day)
     assert skew.measure(*rows) == [], "by an earlier release"
-    sketches = statistics.Collect([*ALIKE]).add_input({}, pa.table(ALIKE))
-    skew._write(sketches, *rows)
+    StatisticsFile(training=trained_on(ALIKE)).store(str(day))
     assert [one.distance for one in skew.measure(*rows)] == [0] * 5
     assert skew.measure(PIPELINE, str(later)) == [], "a refresh trains on nothing"
     first, *others = skew.measure(PIPELINE, str(later), trained=str(day))

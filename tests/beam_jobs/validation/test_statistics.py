@@ -1,24 +1,50 @@
-"""The day's statistics in TFDV's format, against counts by plain Python."""
+"""The day's statistics against exact answers by plain Python and Polars; the same bytes in any parts."""
 
+import json
+import math
+import os
 import pickle
-import statistics as plain
 from collections import Counter
+from fractions import Fraction
 
-import datasketches as ds
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
-from google.protobuf.wrappers_pb2 import BytesValue
-from tensorflow_metadata.proto.v0 import statistics_pb2 as pb
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from beam_jobs.validation import statistics
-from beam_jobs.validation.sketches import Numbers, Strings
+from beam_jobs.validation.statistics import Collect, columns, finish
 from tests.beam_jobs.validation.made_up_days import day, make, write_day
 from twinspire_core import storage
+from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts.column_statistics import StatisticsFile
+
+PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+SCHEMA = feature_schema.example_schema(make())
 
 
-def read(out):
-    return statistics.by_name(statistics.read(f"{out}/statistics"))
+def collected(batches):
+    """The columns of batches, two of which travel as one part, in this order."""
+    combine = Collect(columns(make()))
+    parts = []
+    for number, batch in enumerate(batches):
+        if number % 2 == 0:
+            parts.append(combine.create_accumulator())
+        parts[-1] = combine.add_input(parts[-1], batch)
+    # A runner may make parts small before they travel, or not.
+    parts[::2] = map(combine.compact, parts[::2])
+    return finish(make(), combine.merge_accumulators(pickle.loads(pickle.dumps(parts))))
+
+
+def batch_of(n, **made):
+    """A batch of n rows, each of another user; other columns than those that are said are missing."""
+    made = {"_user": [f"u{i}" for i in range(n)], "_item": ["i"] * n, "_time": [0] * n, **made}
+    arrays = [
+        pa.array(made[f.name], f.type) if f.name in made else pa.nulls(n, f.type) for f in SCHEMA
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
 @pytest.fixture(scope="module")
@@ -27,104 +53,153 @@ def written(tmp_path_factory):
 
 
 def test_statistics_are_the_counted_ones(written):
-    rows, found = day(1000), read(written)
-    assert statistics.read(f"{written}/statistics").datasets[0].num_examples == 1000
-    assert "_user" in found and "_item" not in found, (
-        "the item's id is a feature, the user's is not"
-    )
-    devices = Counter(row["device"] for row in rows)
-    stats = found["device"].string_stats
-    assert found["device"].type == pb.FeatureNameStatistics.STRING
-    assert (stats.common_stats.num_missing, stats.unique) == (devices[None], 2)
-    assert [(v.value, v.frequency) for v in stats.top_values] == [
-        ("phone", devices["phone"]),
-        ("tv", devices["tv"]),
+    rows = day(1000)
+    file = StatisticsFile.read(written)
+    assert file.rows == 1000 and file.training == {}
+    assert "_user" in file.examples and "_item" not in file.examples, "one of them is a feature"
+    frame = pl.DataFrame(rows)
+    for name, found in file.examples.items():
+        some = frame[name].drop_nulls()
+        if some.dtype == pl.List:
+            lengths = some.list.len().filter(some.list.len() > 0)
+            values = some.explode().drop_nulls()
+        else:
+            lengths = pl.Series([1])
+            values = some
+        if found.type != "string":
+            values = values.cast(pl.Float32)
+        present = len(some.filter(some.list.len() > 0)) if some.dtype == pl.List else len(some)
+        assert (found.rows, found.present, found.missing) == (1000, present, 1000 - present)
+        assert (found.shortest, found.longest) == (lengths.min(), lengths.max())
+        assert found.values == len(values) and found.exact
+        counted = Counter(map(str, values))
+        assert (
+            Counter(dict(zip(map(str, found_values(found)), found.counts, strict=True))) == counted
+        )
+        assert found.distinct == len(counted)
+        assert [n for _, n in found.top] == sorted(counted.values(), reverse=True)[:20]
+        if found.type == "string":
+            assert found.sum is None and found.listed[0] == found.top[0][0]
+        else:
+            assert np.float32(found.min) == values.min() and np.float32(found.max) == values.max()
+            assert found.sum == pytest.approx(math.fsum(values), rel=1e-15)
+            ordered = sorted(values)
+            places = [max(0, math.ceil(r * len(values) / 10) - 1) for r in range(11)]
+            assert [np.float32(q) for q in found.quantiles] == [ordered[i] for i in places]
+    assert [file.examples[n].type for n in ("device", "price", "when_hour")] == [
+        "string",
+        "float",
+        "int",
     ]
-    lengths = [len(row["tags"]) for row in rows]
-    common = found["tags"].string_stats.common_stats
-    assert (common.num_missing, common.tot_num_values) == (lengths.count(0), sum(lengths))
-    assert (common.min_num_values, common.max_num_values) == (1, 2)
-    prices = sorted(row["price"] for row in rows if row["price"] is not None)
-    stats = found["price"].num_stats
-    assert found["price"].type == pb.FeatureNameStatistics.FLOAT
-    assert (stats.num_zeros, stats.min, stats.max) == (
-        prices.count(0),
-        0,
-        pytest.approx(prices[-1]),
-    )
-    assert stats.mean == pytest.approx(plain.fmean(prices), rel=1e-6)
-    assert stats.median == pytest.approx(plain.median(prices), abs=0.1)
-    assert sum(b.sample_count for b in stats.histograms[0].buckets) == pytest.approx(len(prices))
-    assert found["when_hour"].type == pb.FeatureNameStatistics.INT
-    assert found["image"].num_stats.common_stats.tot_num_values == 2000
+
+
+def found_values(column):
+    """Numbers as Polars prints float32."""
+    if column.type == "string":
+        return column.listed
+    return pl.Series(column.listed, dtype=pl.Float32)
 
 
 @pytest.mark.slow
-def test_same_from_several_processes(written, tmp_path):
-    options = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+@pytest.mark.parametrize("runner", ["several processes", "prism"])
+def test_other_runners_write_the_same_bytes(written, tmp_path, runner, monkeypatch, request):
+    options = request.getfixturevalue("prism") if runner == "prism" else PROCESSES
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())  # for workers that are processes of their own
     other = write_day(make(), day(1000), tmp_path, options, parts=4)
-    for file in (statistics.STATS, statistics.STATS_JSON):
-        here, there = (storage.read_bytes(f"{out}/statistics/{file}") for out in (written, other))
-        assert here == there
+    here, there = (storage.read_bytes(f"{out}/{StatisticsFile.FILE}") for out in (written, other))
+    assert here == there
 
 
-def test_parts_in_any_order_give_the_same_bytes():
-    """More values than are counted one by one: sketches that draw, and estimates that know what
-    came first, would differ.
-    """
-    rng = np.random.default_rng(0)
-    prices = rng.lognormal(3, 2, 60_000).astype(np.float32)
-    numbers = [Numbers(pa.chunked_array([pa.array(part)])) for part in np.split(prices, 12)]
-    names = [f"user{i}" for i in rng.permutation(40_000)]
-    strings = [Strings(pa.chunked_array([pa.array(names[i::10])])) for i in range(10)]
+@settings(max_examples=12, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(1, 9), st.booleans())
+def test_any_parts_in_any_order_give_the_same_bytes(random, parts, doubled):
+    """Also of columns with far more values than are listed, and of rows that look like one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "LISTED", 16)
+        rows = day(120, price=lambda i: i * 0.1 - 3)
+        rows += rows[:30] if doubled else []
+        whole = collected([pa.RecordBatch.from_pylist(rows, SCHEMA)])
+        random.shuffle(rows)
+        batches = [pa.RecordBatch.from_pylist(rows[i::parts], SCHEMA) for i in range(parts)]
+        assert collected(batches) == whole
+        assert not whole["price"].exact and whole["device"].exact
 
-    def added(parts, order):
-        total, *others = (pickle.loads(pickle.dumps(parts[i])) for i in order)
-        for other in others:
-            total.merge(other)
-        return total
 
-    found = []
-    balanced = [
-        Numbers(pa.chunked_array([pa.array(part)]))
-        for part in ([-1.0, 0.0, -0.0], [0.3, -0.7], [1.0], [-0.0, 0.1, 0.3])
+def test_one_accumulator_takes_many_batches():
+    """What a sketch no longer wants is left out early, and changes nothing."""
+    batches = [
+        batch_of(9_000, _user=[f"u{i}" for i in range(k, k + 9_000)], price=np.arange(k, k + 9_000))
+        for k in range(0, 90_000, 9_000)
     ]
-    for turn in (1, -1):
-        price = added(numbers, range(12)[::turn])
-        change = added(balanced, range(4)[::turn])
-        stats = statistics.to_proto(make(), {"price": price, "change": change})
-        user = added(strings, range(10)[::turn])
-        assert not user.exact
-        found.append((stats.SerializeToString(deterministic=True), user.unique))
-    assert found[0] == found[1]
+    combine = Collect(columns(make()))
+    total = combine.create_accumulator()
+    for batch in batches:
+        total = combine.add_input(total, batch)
+    assert finish(make(), total) == collected(batches[::-1])
 
 
-def test_days_of_earlier_releases_are_still_compared():
-    """Their numbers are in Apache DataSketches' KLL sketches, here of few values and so exact."""
-    feature = pb.FeatureNameStatistics(type=pb.FeatureNameStatistics.FLOAT)
-    sketch = ds.kll_floats_sketch(1024)
-    sketch.update(np.array([3, 1, 1, 2], np.float32))
-    value = BytesValue(value=sketch.serialize())
-    feature.custom_stats.add(name="kll_floats_sketch").any.Pack(value)
-    found = statistics.bucket_counts(feature)
-    assert found.quantiles([0.5, 0.75, 1]).tolist() == [1, 2, 3]
-    assert found.share_up_to([0, 1, 2.5]).tolist() == [0, 0.5, 0.75]
+def test_quantiles_of_a_sample_are_near():
+    """Of 60,000 normal numbers, a third of which are 0 instead."""
+    numbers = np.random.default_rng(0).normal(100, 15, 60_000).astype(np.float32)
+    numbers[::3] = 0
+    price = collected([batch_of(60_000, price=numbers)])["price"]
+    assert not price.exact and sum(price.counts) == statistics.LISTED
+    for rank, found in zip(np.arange(1, 10) / 10, price.quantiles[1:-1], strict=True):
+        below, up_to = np.mean(numbers < np.float32(found)), np.mean(numbers <= np.float32(found))
+        assert below - 0.02 <= rank <= up_to + 0.02
+    value, count = price.top[0]
+    assert value == 0 and count == pytest.approx(20_000, rel=0.03)
+    assert (np.float32(price.min), np.float32(price.max)) == (numbers.min(), numbers.max())
 
 
-@pytest.mark.parametrize("n", [0, 1, 7, 60_000])
-def test_an_earlier_release_reads_numbers_too(n):
-    """It looks for a KLL sketch, and stops where there is none. Equal numbers give equal bytes."""
-    values = np.random.default_rng(0).lognormal(3, 2, n).astype(np.float32)
-    column = pa.chunked_array([pa.array(values)])
-    told = [statistics.to_proto(make(), {"price": Numbers(column)}) for _ in range(2)]
-    feature = told[0].datasets[0].features[0]
-    value = BytesValue()
-    # As 0.2.0 has it
-    next(c for c in feature.custom_stats if c.name == "kll_floats_sketch").any.Unpack(value)
-    sketch = ds.kll_floats_sketch.deserialize(value.value)
-    assert told[0] == told[1] and not sketch.is_estimation_mode()
-    if n <= 7:
-        assert sorted(number for number, _ in sketch) == sorted(values.tolist())
-    else:
-        shares = np.asarray(sketch.get_cdf(np.quantile(values, [0.1, 0.5, 0.9]).tolist()))
-        np.testing.assert_allclose(shares[:-1], [0.1, 0.5, 0.9], atol=0.002)
+@pytest.mark.parametrize("n", [1, 9_999, 10_001, 200_000])
+def test_different_values_are_exact_below_those_listed_and_near_beyond(n):
+    found = collected([batch_of(n), batch_of(n)])["_user"]
+    assert found.exact == (n < statistics.LISTED)
+    assert found.distinct == n if found.exact else found.distinct == pytest.approx(n, rel=0.03)
+    assert found.values == 2 * n
+
+
+def test_a_frequent_value_among_many_has_its_share():
+    tags = [[f"t{i}", "red"] if i % 2 else [f"t{i}"] for i in range(40_000)]
+    found = collected([batch_of(40_000, tags=tags)])["tags"]
+    assert found.shares["red"] == pytest.approx(1 / 3, abs=0.02)
+    assert found.top[0][1] == pytest.approx(20_000, rel=0.05)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
+def test_sums_are_exact(numbers):
+    """Whatever cancels: the float that is nearest to the sum of the fractions."""
+    found = collected([batch_of(1, price=[number]) for number in numbers])["price"]
+    assert found.sum == float(sum(map(Fraction, numbers)))
+    assert found.sum == collected([batch_of(len(numbers), price=numbers)])["price"].sum
+
+
+def test_rows_that_hold_nothing():
+    found = collected(
+        [batch_of(4, price=[None, None, 3, math.nan], tags=[[], None, ["a", "b"], []])]
+    )
+    assert (found["price"].present, found["price"].listed, found["price"].sum) == (2, [3.0], 3.0)
+    tags = found["tags"]
+    assert (tags.present, tags.values, tags.shortest, tags.longest) == (1, 2, 2, 2)
+    nothing = found["image"]
+    assert (nothing.present, nothing.values, nothing.shortest, nothing.longest) == (0, 0, 0, 0)
+    assert (nothing.distinct, nothing.listed, nothing.sum, nothing.quantiles) == (0, [], None, [])
+
+
+def test_coded_lists_are_counted_as_strings_are():
+    lists = pa.array([["b", "a", "b"], [], ["c"]])
+    codes = pa.DictionaryArray.from_arrays([1, 2, 1, 3], ["z", "b", "a", "c"])
+    coded = pa.ListArray.from_arrays([0, 3, 3, 4], codes)
+    plain, other = (
+        collected([pa.RecordBatch.from_pydict({"_user": ["x", "y", "z"], "recent": one})])
+        for one in (lists, coded)
+    )
+    assert plain == other and plain["recent"].listed == ["b", "a", "c"]
+
+
+def test_the_file_is_one_line_of_json(written):
+    content = storage.read_bytes(f"{written}/{StatisticsFile.FILE}")
+    price = json.loads(content)["examples"]["price"]
+    assert len(content.splitlines()) == 1 and price["missing"] > 0 and price["top"][0][0] == 0
