@@ -21,7 +21,7 @@ from model.evaluation.version_evaluation import EarlierVersions, ParentEvaluatio
 from model.evaluation.version_line import compare_with_best, line_after, remember_day
 from model.fit_day import candidate_sources, fit_day
 from model.towers.auxiliary_head import measure_head
-from model.training.trained_towers import Trained
+from model.training.train import Trained
 from twinspire_core.contracts.day_metrics import (
     AuxiliaryFigures,
     DayMetrics,

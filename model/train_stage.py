@@ -25,8 +25,7 @@ from model.evaluation.version_evaluation import (
 )
 from model.measure_day import list_depth, measure_day
 from model.training.tensorboard import write_events
-from model.training.train import train_towers
-from model.training.trained_towers import Trained, write
+from model.training.train import Trained, train_towers, write
 from twinspire_core import storage
 from twinspire_core.contracts import example_lists, feature_schema, model_bundle
 from twinspire_core.contracts.day_metrics import DayMetrics

@@ -64,29 +64,20 @@ class JobService:
         """
         grpc.channel_ready_future(self._channel).result(timeout=CONNECTION)
 
-    def running(self, name: str) -> list[str]:
-        """Ids of the jobs of a name that have not ended.
+    def running(self, name: str = "") -> list[str]:
+        """Ids of the jobs of a name that have not ended; without one, of all jobs.
 
         Raises:
           grpc.RpcError: the service does not answer.
         """
         jobs = self._stub.GetJobs(api.GetJobsRequest(), timeout=_ANSWER).job_info
+        # Beam's Python client calls every job `job`, and passes its name as an option.
         return [
             job.job_id
             for job in jobs
-            # Beam's Python client calls every job `job`, and passes its name as an option.
-            if name in (job.job_name, job.pipeline_options.fields[_NAME].string_value)
-            and job.state not in _ENDED
+            if job.state not in _ENDED
+            and name in ("", job.job_name, job.pipeline_options.fields[_NAME].string_value)
         ]
-
-    def count(self) -> int:
-        """How many jobs have not ended, whoever they are of.
-
-        Raises:
-          grpc.RpcError: the service does not answer.
-        """
-        jobs = self._stub.GetJobs(api.GetJobsRequest(), timeout=_ANSWER).job_info
-        return sum(job.state not in _ENDED for job in jobs)
 
     def cancel(self, name: str) -> int:
         """Cancels the jobs of a name that have not ended, waits for their end, and counts them.

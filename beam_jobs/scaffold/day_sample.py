@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from typing import get_args
 
 import polars as pl
 
@@ -49,12 +50,7 @@ class TableSample:
 
 def declared_tables(p: Pipeline) -> list[Table]:
     """The tables that the pipeline file names."""
-    tables: list[Table] = ["events"]
-    if p.source.items:
-        tables.append("items")
-    if p.source.users:
-        tables.append("users")
-    return tables
+    return [table for table in get_args(Table) if getattr(p.source, table)]
 
 
 def sample_of(p: Pipeline, table: Table, day: date) -> TableSample:
@@ -112,12 +108,11 @@ def _blocks(
 
 
 def _absent(p: Pipeline, table: Table, day: date) -> BadData:
-    where = {"events": p.source.events, "items": p.source.items, "users": p.source.users}[table]
     days = [str(at) for at in day_files.folder_days(p, table)]
     listed = ", ".join(days) or "none"
     if len(days) > _LISTED_DAYS:
         listed = ", ".join([*days[:2], "…", *days[-2:]])
     return BadData(
-        f"source.{table} has no files for {day} at {where}; days there:"
+        f"source.{table} has no files for {day} at {getattr(p.source, table)}; days there:"
         f" {listed}. Lay the raw files out with `twinspire partition`, or choose another --date."
     )

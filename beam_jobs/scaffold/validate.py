@@ -201,7 +201,7 @@ def _can_be(role: str, kind: pl.DataType) -> bool:
         case "vector":
             return kind.is_nested()
         case "label":
-            return _is_number(kind)
+            return kind.is_numeric() or kind in (pl.Boolean, pl.Null)
         case _:
             return True
 
@@ -224,10 +224,6 @@ def _numbers_as_text(
         found=f"{found}; {len(wrong):,} are no numbers, {wrong[0][:40]!r} say: their records"
         " are rejected",
     )
-
-
-def _is_number(kind: pl.DataType) -> bool:
-    return kind.is_numeric() or kind in (pl.Boolean, pl.Null)
 
 
 def _in_range(pipeline: Pipeline, rows: pl.DataFrame, label: CheckedColumn) -> CheckedColumn:

@@ -14,8 +14,7 @@ from benchmarks.quality.prepare import override
 from model.evaluation.evaluate import by_query
 from model.evaluation.tower_lists import rank_with_towers
 from model.training import checkpoint
-from model.training.train import train_towers
-from model.training.trained_towers import Trained, write
+from model.training.train import Trained, train_towers, write
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.model_bundle import STATE
 from twinspire_core.contracts.stage_context import Mode, StageContext

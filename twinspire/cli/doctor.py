@@ -12,27 +12,70 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import date
 from importlib import metadata
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from packaging.requirements import Requirement
 
-from twinspire.cli.checks import Check
 from twinspire.runs.stage_tasks import unread_events
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
+from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.messages import format_message
 from twinspire_core.terminal import doing
+from twinspire_core.version import __version__
 
 if TYPE_CHECKING:
-    from beam_jobs.ingest.day_files import Table
+    from beam_jobs.ingest import day_files
+
+State = Literal["ok", "warning", "failure", "absent"]
+MARKS = {
+    "ok": Cell("✓", Style.GOOD),
+    "warning": Cell("!", Style.WARNING),
+    "failure": Cell("✗", Style.BAD),
+    "absent": Cell("–", Style.DIM),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report.
+
+    Attributes:
+      group: `system`, `version`, `import`, `store`, `day` or `runner`.
+      name: what was looked at.
+      state: `absent` is a part that is not installed, and not a fault.
+      found: what was seen.
+      remedy: what to do about it, or nothing.
+    """
+
+    group: str
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def checks_table(checks: Sequence[Check]) -> Table:
+    """All checks, for people."""
+    groups = [check.group for check in checks]
+    return Table(
+        head=["", "what", "found", "what to do"],
+        rows=[[MARKS[one.state], one.name, one.found, one.remedy] for one in checks],
+        title=f"Twinspire {__version__}",
+        names=(0,),
+        prose=(1, 2, 3),
+        sections=[n for n in range(1, len(groups)) if groups[n] != groups[n - 1]],
+    )
+
 
 # Extra of setup.py -> what to import. A stage's own module comes last, so that a missing library is
 # named first.
@@ -174,7 +217,7 @@ def _imports(extra: str) -> Check:
     return Check("import", extra, "failure", last[:300], remedy)
 
 
-def _logs(pipeline: Pipeline, table: "Table") -> Check:
+def _logs(pipeline: Pipeline, table: "day_files.Table") -> Check:
     from beam_jobs.ingest import day_files
 
     place = getattr(pipeline.source, table)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from twinspire.cli import doctor as diagnosis
 from twinspire.cli import log_questions
-from twinspire.cli.checks import checks_table
+from twinspire.cli.doctor import checks_table
 from twinspire.cli.options import (
     AsJson,
     JsonLine,

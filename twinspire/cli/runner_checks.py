@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from beam_jobs.beam import engine, job_service, probe, remote_job
 from beam_jobs.beam.job_service import JobService
 from beam_jobs.beam.probe import Installation
-from twinspire.cli.checks import Check
+from twinspire.cli.doctor import Check
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import TwinspireError
@@ -55,7 +55,7 @@ def _service(runner: str, endpoint: str) -> Check:
     service = JobService(endpoint)
     try:
         service.wait()
-        jobs = service.count()
+        jobs = len(service.running())
     except (grpc.RpcError, grpc.FutureTimeoutError) as error:
         found = f"{runner}: no job service answers at {endpoint} ({job_service.reason(error)})"
         remedy = "Start it, or mend --job_endpoint in beam.options."

@@ -199,15 +199,13 @@ def open_leases(pipeline: Pipeline, day: date) -> list[RunLease]:
 
 def state(pipeline: Pipeline, day: date) -> str | None:
     """`open` while any run of the day is; else how its last run ended; None if there was none."""
-    if open_leases(pipeline, day):
-        return OPEN
     leases = newest(pipeline, day)
     if not leases:
         return None
-    last = leases[-1]
-    if last.is_open:  # its process is gone, and nobody has written that down yet
-        return KILLED
-    return last.outcome
+    if any(lease.is_open and not lease.is_orphaned() for lease in leases):
+        return OPEN
+    # Of an open one the process is gone, and nobody has written that down yet.
+    return KILLED if leases[-1].is_open else leases[-1].outcome
 
 
 def last_reason(pipeline: Pipeline, day: date) -> str:

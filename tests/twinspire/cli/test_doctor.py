@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from twinspire.cli import doctor
-from twinspire.cli.checks import Check, checks_table
+from twinspire.cli.doctor import Check, checks_table
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import load
 
