@@ -217,7 +217,7 @@ def _drained(reader: pa.csv.CSVStreamingReader, source: _Endable) -> Iterator[No
                 pass
 
 
-_BLOCK = 8 << 20
+_GUESSED_BYTES = 8 << 20
 _MOST = 0.9
 
 
@@ -225,7 +225,7 @@ def encoding_of(uri: str) -> str:
     """The likeliest encoding of a file: UTF-8, or that of its first part which is not."""
     with open_text(uri) as text:
         rest = b""
-        while block := text.read(_BLOCK):
+        while block := text.read(_GUESSED_BYTES):
             whole, end, rest_of_line = (rest + block).rpartition(b"\n")
             likely = guess_encoding(whole + end or rest_of_line)
             if likely != "utf-8":
@@ -237,7 +237,7 @@ def encoding_of(uri: str) -> str:
 def first_bytes(uri: str) -> bytes:
     """The first whole lines of a file, unzipped."""
     with open_text(uri) as text:
-        sample = text.read(_BLOCK)
+        sample = text.read(_GUESSED_BYTES)
     whole, end, _ = sample.rpartition(b"\n")
     return whole + end if end else sample
 
