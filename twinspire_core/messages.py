@@ -5,7 +5,7 @@ have been meant.
 import re
 import reprlib
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 
 COMPARED = 1_000
@@ -47,6 +47,17 @@ def shorten(value: object) -> str:
     if len(text) <= _LONGEST_VALUE:
         return text
     return text[: _LONGEST_VALUE - 3] + "…"
+
+
+def listed(names: Sequence[str], most: int = 5, separator: str = ", ") -> str:
+    """The first of some names, and how many more there are.
+
+    Example:
+      >>> listed(["a", "b", "c"], 2)
+      'a, b and 1 more'
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return separator.join(names[:most]) + more
 
 
 def nearest_names(

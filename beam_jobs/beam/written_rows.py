@@ -14,13 +14,13 @@ from apache_beam.pvalue import PCollection
 
 from twinspire_core import storage
 from twinspire_core.errors import UsageError
+from twinspire_core.messages import listed
 from twinspire_core.storage.parquet_files import count_rows, list_parquet
 from twinspire_core.storage.store import map_each
 
 ROWS = "rows.json"
 """Where the job's counts wait, below the stage's output, until it has ended."""
 
-_NAMED = 5
 _REMEDY = (
     "Files of workers on other hosts, probably, or a network file system that shows them later. Set"
     " pipeline.work_root to a shared folder by the path that it has everywhere, or to gs://, and run"
@@ -98,10 +98,9 @@ def check(out: str, written: Mapping[str, int]) -> None:
         if seen[folder] != rows
     ]
     if unlike:
-        more = f"; and {len(unlike) - _NAMED} more" if len(unlike) > _NAMED else ""
         raise UsageError(
             f"work_root must be a place that every worker sees; found in {out}"
-            f" {'; '.join(unlike[:_NAMED])}{more}. {_REMEDY}"
+            f" {listed(unlike, separator='; ')}. {_REMEDY}"
         )
 
 

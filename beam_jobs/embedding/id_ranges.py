@@ -16,10 +16,9 @@ import pyarrow.parquet as pq
 
 from beam_jobs.beam.failures import fails_fast
 from twinspire_core.errors import BadData
+from twinspire_core.messages import listed
 from twinspire_core.storage.parquet_files import open_parquet
 from twinspire_core.storage.store import map_each
-
-_NAMED = 5
 
 
 class IdRange(NamedTuple):
@@ -96,10 +95,9 @@ class EachOnce(beam.DoFn):
         counts = pc.value_counts(rows_between(self._files, id_range)["_item"])
         repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
         if repeated:
-            more = f" and {len(repeated) - _NAMED:,} more" if len(repeated) > _NAMED else ""
             raise BadData(
                 "An item is in the corpus once; found more than once:"
-                f" {', '.join(repeated[:_NAMED])}{more}. The items snapshot probably repeats rows:"
+                f" {listed(repeated)}. The items snapshot probably repeats rows:"
                 " remove the duplicates and run the features stage again."
             )
         yield from ()

@@ -25,6 +25,7 @@ from twinspire_core import storage
 from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.contracts.model_bundle import VECTOR, Tower
 from twinspire_core.errors import BadData
+from twinspire_core.messages import listed
 from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.storage.parquet_files import list_parquet, open_parquet
 
@@ -109,9 +110,6 @@ def compact(table: pa.Table) -> pa.RecordBatch:
     return table.combine_chunks().to_batches()[0]
 
 
-_NAMED = 5
-
-
 class Embed(beam.DoFn):
     """Writes the vectors of each batch to a file of its own; yields (folder, rows) of each.
 
@@ -185,10 +183,9 @@ def with_vectors(ids: pa.Array, key: str, vectors: np.ndarray) -> pa.Table:
     is_finite = np.isfinite(vectors).all(1)
     broken = ids.filter(pa.array(~is_finite)).to_pylist()
     if broken:
-        more = f" and {len(broken) - _NAMED:,} more" if len(broken) > _NAMED else ""
         raise BadData(
             f"A vector is finite; found NaN or infinity for {key.strip('_')}"
-            f" {', '.join(broken[:_NAMED])}{more}. The model diverged, probably: lower"
+            f" {listed(broken)}. The model diverged, probably: lower"
             " train.learning_rate and train again."
         )
     values = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())

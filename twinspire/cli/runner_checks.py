@@ -16,12 +16,11 @@ from twinspire.cli.doctor import Check
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import TwinspireError
-from twinspire_core.messages import format_message
+from twinspire_core.messages import format_message, listed
 
 LIMIT = 180.0
 """Seconds that the workers have for the job of one element: they import TensorFlow first."""
 
-_SHOWN = 6
 # A job there takes minutes and is paid for.
 _NOT_ASKED = ("DataflowRunner",)
 
@@ -102,8 +101,7 @@ def compare(worker: Installation, client: Installation) -> Check:
     if not unlike:
         found = f"{worker.host}: Python {worker.python}, {len(client.packages)} packages as here"
         return Check("runner", "worker", "ok", found)
-    more = f" and {len(unlike) - _SHOWN} more" if len(unlike) > _SHOWN else ""
-    found = f"{worker.host} differs: {', '.join(unlike[:_SHOWN])}{more}"
+    found = f"{worker.host} differs: {listed(unlike, 6)}"
     remedy = "Install the versions of requirements.lock on the workers."
     # Another version may do; another Python cannot read what the client sends.
     return Check("runner", "worker", "failure" if missing else "warning", found, remedy)
