@@ -10,7 +10,6 @@ import functools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -98,23 +97,15 @@ def load(uri: str, pack: Pack) -> Iterable[Found] | None:
 
 
 def _found(content: memoryview, pack: Pack) -> Iterator[Found]:
-    start, told = _told(content)
+    end = len(content) - _LENGTH_BYTES
+    start = end - int.from_bytes(content[end:], "little")
+    told = json.loads(bytes(content[start:end]))
     yield from (Count(*fields) for fields in told["counts"])
     for number, *fields in told["rejected"]:
         yield Rejected.of(pack.files[number], *fields)
-    if start:
-        yield _events(content, start)
-
-
-def _told(content: memoryview) -> tuple[int, dict[str, Any]]:
-    """Where the JSON begins, and what it says."""
-    end = len(content) - _LENGTH_BYTES
-    start = end - int.from_bytes(content[end:], "little")
-    return start, json.loads(bytes(content[start:end]))
-
-
-def _events(content: memoryview, end: int) -> pl.DataFrame:
-    with pa.ipc.open_stream(content[:end], options=_ONE_THREAD) as stream:
+    if not start:
+        return
+    with pa.ipc.open_stream(content[:start], options=_ONE_THREAD) as stream:
         frames = [pl.DataFrame(pl.from_arrow(batch)) for batch in stream]
     # Most have one batch, and a frame of its own that is put together is copied.
-    return frames[0] if len(frames) == 1 else pl.concat(frames)
+    yield frames[0] if len(frames) == 1 else pl.concat(frames)

@@ -6,6 +6,7 @@ part of what all shards have to know together: the count table, and the sampling
 may be held out. With these, rows become files.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -119,8 +120,13 @@ class RawFeatures(beam.PTransform):
             co_occurrence = CoOccurrence(job, table, members, made[shard_steps.BASKET_SIZES])
             counts.append(made[shard_steps.BASKETS] | "Co-occurrence" >> co_occurrence)
         rejected = [read[read_steps.REJECTED], corpora[read_steps.REJECTED]]
-        _ = counts | "All counts" >> beam.Flatten() | "Counters" >> WriteCounters(job)
-        _ = rejected | "All rejected" >> beam.Flatten() | "Rejected" >> WriteRejected(job)
+        place = storage.join(job.out, feature_schema.REJECTED, "records.jsonl")
+        _ = _together("Counters", counts, lambda found: Counters(found).write(job.out))
+        _ = _together(
+            "Rejected",
+            rejected,
+            lambda found: storage.write_bytes(place, to_json_lines(found)),
+        )
 
         once = begin | "Once" >> beam.Create([None])
         analyse = beam.ParDo(output_files.AnalyseItems(job), table)
@@ -190,29 +196,13 @@ class HeldOut(beam.PTransform):
         return hashes | beam.GroupByKey() | "Last hash" >> last.with_output_types(tuple[int, Any])
 
 
-@dataclass
-class WriteCounters(beam.PTransform):
-    """Adds counts up and writes them, once."""
-
-    job: FeatureJob
-
-    def expand(self, counts: PCollection) -> PCollection:
-        """Brings them together; there always are some."""
-        write = beam.MapTuple(lambda _, counts: Counters(counts).write(self.job.out))
-        return counts | beam.WithKeys(0) | beam.GroupByKey() | "Write" >> write
-
-
-@dataclass
-class WriteRejected(beam.PTransform):
-    """Writes rejected records into one file, if there are any."""
-
-    job: FeatureJob
-
-    def expand(self, records: PCollection) -> PCollection:
-        """Brings them together."""
-        place = storage.join(self.job.out, feature_schema.REJECTED, "records.jsonl")
-        write = beam.MapTuple(lambda _, records: storage.write_bytes(place, to_json_lines(records)))
-        return records | beam.WithKeys(0) | beam.GroupByKey() | "Write" >> write
+def _together(
+    name: str, parts: list[PCollection], write: Callable[[Iterable[Any]], None]
+) -> PCollection:
+    """Calls one function with all elements of some collections, if there are any."""
+    every = parts | f"{name} of all" >> beam.Flatten() | f"{name} by 0" >> beam.WithKeys(0)
+    grouped = every | f"{name} together" >> beam.GroupByKey()
+    return grouped | name >> beam.MapTuple(lambda _, found: write(found))
 
 
 def _counting(fn: beam.DoFn, *side_inputs: AsSideInput) -> beam.ParDo:

@@ -237,7 +237,9 @@ class Sketch:
             values=self.values,
             shortest=min(self.shortest, self.longest),
             longest=self.longest,
-            distinct=len(distinct.hashes) if exact else _estimate(distinct.hashes),
+            distinct=len(distinct.hashes)
+            if exact
+            else (LISTED - 1) * int(_ALL) // int(distinct.hashes[-1]),
             exact=exact,
             top=[
                 (value, round(n * times))
@@ -308,13 +310,9 @@ class WriteStatistics(beam.PTransform):
         for (part, of_part), batches in zip(names.items(), rows, strict=True):
             combine = beam.CombineGlobally(Collect(of_part)).without_defaults()
             sketches = batches | f"Summarise {part}" >> combine
-            found.append(sketches | f"Name {part}" >> beam.Map(_named, part))
+            found.append(sketches | f"Name {part}" >> beam.WithKeys(part))
         together = found | beam.Flatten() | beam.WithKeys(0) | beam.GroupByKey()
         return together | beam.Values() | "Write" >> beam.Map(_write, self.p, self.out)
-
-
-def _named(sketches: Sketches, part: str) -> tuple[str, Any]:
-    return part, sketches
 
 
 def _write(parts: Iterable[tuple[str, Sketches]], p: Pipeline, out: str) -> None:
@@ -361,11 +359,6 @@ def _exact_sum(numbers: np.ndarray) -> int:
     exponents = numbers.view(np.uint32) >> 23 & 255
     parts = np.bincount(exponents, weights=numbers)
     return sum(int(part * 2.0**_UNIT) for part in parts if part)
-
-
-def _estimate(hashes: np.ndarray) -> int:
-    """Different values, by the largest of the `LISTED` smallest hashes."""
-    return (LISTED - 1) * int(_ALL) // int(hashes[-1])
 
 
 def _type(kind: pa.DataType) -> Any:
