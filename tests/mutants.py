@@ -111,16 +111,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         copy = Path(home, "copy")
         subprocess.run(["git", "worktree", "add", "-q", "--detach", copy], check=True)
-        for number, (file, node) in enumerate(draw(given.seed, 15), 1):
-            text, before, after = mutated(file, node)
-            print(
-                f"{number} | {file}:{node.lineno} | `{before}` | `{after}` | ", end="", flush=True
-            )
-            (copy / file).write_text(text)
-            tried = [] if given.only is not None and number not in given.only else places(file)
-            print(next(filter(None, (killer(copy, tests) for tests in tried if tests)), "none"))
-            (copy / file).write_text(Path(file).read_text())
-        subprocess.run(["git", "worktree", "remove", "--force", copy], check=True)
+        try:
+            for number, (file, node) in enumerate(draw(given.seed, 15), 1):
+                text, before, after = mutated(file, node)
+                print(
+                    f"{number} | {file}:{node.lineno} | `{before}` | `{after}` | ",
+                    end="",
+                    flush=True,
+                )
+                (copy / file).write_text(text)
+                tried = [] if given.only is not None and number not in given.only else places(file)
+                print(next(filter(None, (killer(copy, tests) for tests in tried if tests)), "none"))
+                (copy / file).write_text(file.read_text())
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", copy], check=True)
 
 
 if __name__ == "__main__":

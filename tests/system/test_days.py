@@ -161,6 +161,8 @@ def test_a_day_done_over_gives_the_same_result(shop):
     assert not [key for key in before if before[key] != after[key]], (
         "and so the same version, published once"
     )
+    report = json.loads((attempt(shop, SECOND, "features") / "report.json").read_text())
+    assert report["statistics"]["compared_with"]["day"] == FIRST, "not with its own first attempt"
 
 
 def test_later_logs_do_not_change_an_older_day(shop):

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from index_builder.gate.memory_rule import LineMemory
+from index_builder.gate.served_rule import compare_with_sources
 from model.fusion_fitting.fusion_measures import measure_fusions
 from tests.index_builder.gate.gates import changed, gate, verdict
 from tests.model.fusion_fitting.test_day_fusion import TODAY, mix_of, mixing, queries
@@ -68,6 +69,14 @@ def test_a_version_that_keeps_the_weights_is_accepted_with_a_note():
     found = judged(measured(ON_CHANCE, ON_CHANCE))
     assert found.accepted and len(of_mix(found)) == 1
     assert "has the same weights" in of_mix(found)[0]
+
+
+@pytest.mark.parametrize(("least", "is_judged"), [(420, True), (421, False)])
+def test_as_many_users_as_the_gate_asks_for_are_enough(least, is_judged):
+    memory = LineMemory(day=TODAY, best=None, line={})
+    asked = gate(metric=METRIC, min_users=least)
+    found = compare_with_sources(measured(ON_CHANCE, ON_CHANCE), memory, asked)
+    assert (found is not None) == is_judged
 
 
 def test_a_mix_as_good_as_its_best_source_passes():

@@ -12,7 +12,7 @@ from serving.http.hot_swap import warm
 from serving.version.event_buffer import EventBuffer
 from serving.version.grown_version import GrownVersion
 from serving.version.loaded_version import Version
-from serving.version.version_updates import VersionUpdater
+from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
 from tests.serving.version.followed_version import HOUR, LATE
 from tests.serving.version.growing_version import MIXED, Sender, listed, publish, takers
@@ -37,6 +37,14 @@ def test_what_enough_users_take_is_listed(published):
     assert listed(version, 2) == ["a", "i00"], "nothing was forgotten of what came before"
     assert version.ids.tolist() == [*circle.ITEMS, "a", "b"]
     assert published.ids.tolist() == circle.ITEMS
+
+
+@pytest.mark.parametrize(("late", "is_listed"), [(-1, False), (0, True)])
+def test_events_count_from_the_end_of_the_versions_day_on(published, late, is_listed):
+    sender = Sender(published)
+    sender.moment = counted_until(published) + late
+    version = sender.send(*takers("a", 3), seconds=0)
+    assert ("a" in version.ids) == is_listed
 
 
 def test_its_place_is_that_of_its_events(published):
