@@ -68,7 +68,6 @@ def make_plan(p: Pipeline, day: date, scope: Scope) -> Plan:
         w.vocabulary_days - 1,
         w.count_days,
         p.corpus.days,
-        p.evaluation.lately_days,
         paired,
     )
     trained = w.train_days - 1 if scope == "full" else 0
@@ -94,7 +93,6 @@ def _served_plan(p: Pipeline, day: date) -> Plan:
         counted_days(p),
         p.window.count_days,
         p.corpus.days,
-        p.evaluation.lately_days,
     )
     first = after(day) - timedelta(days=max(back, paired))
     return Plan(

@@ -10,7 +10,7 @@
 Of a corpus that is refreshed, only the rows that are new or changed are embedded; the others keep
 their vectors, bit for bit (`items/reused-*.parquet`).
 
-Elements are Arrow record batches of `beam.batch_rows` rows. File names say the place of the rows in
+Elements are Arrow record batches of `batches.BATCH_ROWS` rows. File names say the place of the rows in
 the input, so the order does not depend on who works when.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import apache_beam as beam
 
-from beam_jobs.beam import engine, written_rows
+from beam_jobs.beam import batches, engine, written_rows
 from beam_jobs.beam.written_rows import WriteRows
 from beam_jobs.embedding import tensorflow_serving
 from beam_jobs.embedding.id_ranges import EachOnce, id_files, id_ranges
@@ -72,17 +72,17 @@ def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, int]:
         ranges = job | "Ranges" >> beam.Create(id_ranges(files)) | beam.Reshuffle()
         _ = ranges | "Each once" >> beam.ParDo(EachOnce(ctx.out, files))
         if known:
-            compare = CompareRange(files, known, item_columns, p.beam.batch_rows, ctx.out)
-            batches = ranges | "Known" >> KeepKnown(compare, ctx.out)
+            compare = CompareRange(files, known, item_columns, batches.BATCH_ROWS, ctx.out)
+            corpus_rows = ranges | "Known" >> KeepKnown(compare, ctx.out)
         else:
             columns = ["_item", *item_columns]
-            batches = job | "Corpus" >> ReadBatches(corpus, columns, p.beam.batch_rows)
-        of_items = batches | SpreadBatches() | "EmbedItems" >> beam.ParDo(to_items)
+            corpus_rows = job | "Corpus" >> ReadBatches(corpus, columns, batches.BATCH_ROWS)
+        of_items = corpus_rows | SpreadBatches() | "EmbedItems" >> beam.ParDo(to_items)
         query_columns = [column.name for column in feature_schema.query_columns(p)]
         user_columns = ["_user", "_last_time", *query_columns]
-        seen = job | "Users" >> ReadBatches(users, user_columns, p.beam.batch_rows)
+        seen = job | "Users" >> ReadBatches(users, user_columns, batches.BATCH_ROWS)
         since = active_since(ctx.day, p.zone)
-        sample = seen | "Sample" >> SampleUsers(since, MOST_QUERIES, p.beam.batch_rows)
+        sample = seen | "Sample" >> SampleUsers(since, MOST_QUERIES, batches.BATCH_ROWS)
         of_queries = sample | "EmbedQueries" >> beam.ParDo(to_queries)
         _ = (of_items, of_queries) | beam.Flatten() | "Rows" >> WriteRows(ctx.out)
 

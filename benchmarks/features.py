@@ -64,8 +64,6 @@ history_days = 2
 count_days = 2
 vocabulary_days = 2
 train_days = 1
-[vocabulary]
-oov_buckets = 1
 [mix]
 sources = ["two_tower"]
 [beam]
@@ -75,11 +73,9 @@ kind = "id"
 tower = "query"
 [features.recent]
 kind = "history"
-tower = "query"
 length = 50
 [features.now]
 kind = "time"
-tower = "query"
 [features.device]
 kind = "category"
 tower = "query"

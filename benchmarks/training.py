@@ -86,14 +86,13 @@ def pipeline_of(case: Case) -> Pipeline:
         "columns": {"user": "user", "item": "item", "time": "time"},
         "features": {
             "user": {"kind": "id", "tower": "query"},
-            "recent": {"kind": "history", "tower": "query", "length": case.length},
+            "recent": {"kind": "history", "length": case.length},
             "item": {"kind": "id", "tower": "item"},
             "genres": {"kind": "categories", "tower": "item", "from": "items"},
         },
         "train": {
             "dimension": case.dimension,
-            "query_layers": case.layers,
-            "item_layers": case.layers,
+            "layers": case.layers,
             "skip": not case.layers,
             "negatives": {"mask_positives": case.baskets},
             "batch_size": case.batch,

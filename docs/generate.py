@@ -17,9 +17,11 @@ from pydantic_core import PydanticUndefined
 from twinspire.cli.main import PANELS, app
 from twinspire_core.config.feature_kinds import KINDS
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.settings import SCHEMA_FILE, schema_text, toml_text
+from twinspire_core.config.tables.base import BASIC
 from twinspire_core.errors import TwinspireError
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 STAMP = "<!-- Written by `make docs` from the code; edit {source} instead. -->\n"
 
 PIPELINE_FILE = """\
@@ -34,8 +36,10 @@ recommender, or a feature to one, is an edit to this file and no code.
 ```toml
 {example}```
 
-- A key that does not exist is an error that proposes the nearest one. A key left out takes the default in its table
-  below; those marked **required** have none.
+- The keys that most files set are in sight; the others unfold. A key that does not exist is an error that proposes
+  the nearest one. A key left out takes its default; those marked **required** have none.
+- `twinspire config PIPELINE` prints each value that holds, and where it comes from. Editors complete keys by the JSON
+  Schema that `twinspire init` writes next to the file, and `twinspire config --schema` prints.
 - Relative paths start at the folder of the file. A path may be `gs://bucket/…`.
 - `${{NAME}}` and `${{NAME:-default}}` are taken from the environment.
 - Durations are written `90s`, `15m`, `6h`, `2d`. A list is written `["a", "b"]`.
@@ -129,6 +133,23 @@ def _features() -> Iterator[str]:
 
 
 def _keys(fields: Mapping[str, FieldInfo]) -> Iterator[str]:
+    """Basic keys in a table, the others in one that unfolds."""
+    basic = {name: field for name, field in fields.items() if field.json_schema_extra == BASIC}
+    others = {
+        name: field
+        for name, field in fields.items()
+        if name not in basic and not _model(field.annotation)
+    }
+    if basic:
+        yield from _rows(basic)
+    if others:
+        names = ", ".join(field.alias or name for name, field in others.items())
+        yield f'\n<details markdown="1"><summary>Advanced: {names}</summary>\n'
+        yield from _rows(others)
+        yield "\n</details>"
+
+
+def _rows(fields: Mapping[str, FieldInfo]) -> Iterator[str]:
     yield "| key | value | default | meaning |\n|---|---|---|---|"
     for name, field in fields.items():
         yield f"| `{field.alias or name}` | {_value(field)} | {_default(field)} | {_cell(field.description or '')} |"
@@ -201,23 +222,7 @@ def _default(field: FieldInfo) -> str:
     value = field.default if field.default is not PydanticUndefined else None
     if value is None or (isinstance(value, tuple | dict) and not value):
         return ""
-    return f"`{_toml(value)}`"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return f'"{value}"'
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    if isinstance(value, timedelta):
-        seconds = int(value.total_seconds())
-        units = {"d": 86_400, "h": 3_600, "m": 60, "s": 1} if seconds else {"s": 1}
-        return next(
-            f'"{seconds // size}{unit}"' for unit, size in units.items() if seconds % size == 0
-        )
-    return f"{value:_}" if isinstance(value, int) else str(value)
+    return f"`{toml_text(value)}`"
 
 
 _SHARED_BY = 3  # commands: what so many take in the same way is described once
@@ -293,11 +298,15 @@ def _parameter_default(parameter: Any) -> str:
     return f"default: {value}" if value not in (None, False, True, "", (), []) else ""
 
 
-PAGES = {"pipeline-file.md": pipeline_file, "commands.md": commands}
+PAGES = {
+    "docs/pipeline-file.md": pipeline_file,
+    "docs/commands.md": commands,
+    f"pipelines/{SCHEMA_FILE}": schema_text,
+}
 
 if __name__ == "__main__":
     for page, write in PAGES.items():
         text = write().rstrip() + "\n"
-        if not (HERE / page).exists() or (HERE / page).read_text() != text:
-            (HERE / page).write_text(text)
-            print(f"wrote docs/{page}")
+        if not (ROOT / page).exists() or (ROOT / page).read_text() != text:
+            (ROOT / page).write_text(text)
+            print(f"wrote {page}")

@@ -19,10 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from index_builder.tuning.kind_choice import Built, build
+from index_builder.tuning.kind_choice import Built, Wanted, build
 from index_builder.tuning.settings_search import Truth, recall, timings
 from twinspire_core import storage
-from twinspire_core.config.tables.deployment import IndexConfig as Wanted
 from twinspire_core.contracts import artifact_files
 from twinspire_core.contracts.embedded_vectors import read_items, read_queries
 from twinspire_core.contracts.index_figures import (
@@ -58,9 +57,10 @@ def run(ctx: StageContext) -> dict[str, Any]:
     """
     _, vectors = read_items(ctx.inputs["embed"])
     queries = query_halves(read_queries(ctx.inputs["embed"]), vectors)
-    built = build(vectors, queries.tuning, ctx.pipeline.index, ctx.start)
+    wanted = Wanted(ctx.pipeline.index.recall_target)
+    built = build(vectors, queries.tuning, wanted, ctx.start)
     # On the other half of the queries: those that chose the settings would flatter them
-    figures = _figures(built, queries, ctx.pipeline.index, ctx.day)
+    figures = _figures(built, queries, wanted, ctx.day)
     speed = timings(built.index, queries.measuring, figures.k)
     tried_ms = [round(point.seconds * 1e3, 4) for point in built.tried]
     with tempfile.TemporaryDirectory(prefix="twinspire-index-") as scratch:

@@ -9,7 +9,7 @@ from model.evaluation.day_data import NEXT_DAY, DayData, read_table
 from model.evaluation.source_lists import SourceLists
 from model.evaluation.version_evaluation import ParentEvaluation, VersionEvaluation
 from model.fusion_fitting import stored_lists
-from model.fusion_fitting.day_fusion import DayFusion, alike_with_new_constants
+from model.fusion_fitting.day_fusion import LEAST_USERS, DayFusion, alike_with_new_constants
 from model.fusion_fitting.fusion_measures import measure_fusions
 from model.fusion_fitting.source_constants import ConstantsFit, constants_before
 from model.ranking import ranking_rows
@@ -105,7 +105,7 @@ def _fit_constants(ctx: StageContext, day: DayData, sources: CandidateSources) -
         inherited=_inherited_constants(ctx),
         day=ctx.day,
         k=ks[len(ks) // 2],
-        min_users=ctx.pipeline.mix.min_users,
+        min_users=LEAST_USERS,
     )
     return fit.fit(day.evaluation_sets[NEXT_DAY])
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from model.evaluation.aligned_queries import AlignedQueries, align_queries
 from model.evaluation.evaluate import MeasuresDict, evaluate_ranked
-from model.evaluation.evaluation_set import EvaluationSet, prepare_as_configured
+from model.evaluation.evaluation_set import EvaluationSet, prepare_whole
 from model.evaluation.list_files import (
     ITEM_COLUMNS,
     TRUTH_COLUMNS,
@@ -187,8 +187,8 @@ def _evaluation_set(
     aligned: AlignedQueries, truth: Lists, items: pa.Table, pipeline: Pipeline
 ) -> EvaluationSet:
     columns = {"_user": truth.key, "_truth": truth.items, "_past": aligned.past}
-    evaluation_set = prepare_as_configured(
-        pa.table(columns), items, pipeline.evaluation, exclude_seen=pipeline.serving.exclude_seen
+    evaluation_set = prepare_whole(
+        pa.table(columns), items, exclude_seen=pipeline.serving.exclude_seen
     )
     if aligned.past_is_history:
         # As a server reads the history of a user of whom it stores nothing: oldest first, without times.

@@ -37,8 +37,6 @@ history_days = 7
 count_days = 7
 vocabulary_days = 7
 train_days = 5
-[vocabulary]
-oov_buckets = 4
 [corpus]
 display = ["title"]
 attributes = ["kind"]
@@ -67,7 +65,6 @@ tower = "item"
 [features.title]
 kind = "text"
 tower = "item"
-hash_buckets = 200
 [features.price]
 kind = "number"
 tower = "item"
@@ -79,8 +76,7 @@ days = 3
 kind = "age"
 [train]
 dimension = 16
-query_layers = [32]
-item_layers = [32]
+layers = [32]
 batch_size = 128
 epochs = 5
 deterministic = true
@@ -93,8 +89,6 @@ metric = "recall@10"
 max_drop = 0.8
 max_lead_drop = 0.8
 min_users = 10
-[index]
-k = 10
 [serving]
 user_store = true
 tensorflow = false

@@ -119,7 +119,7 @@ def log_holds(pipeline: Pipeline, file: SourceFile, users: Users) -> bool:
     return any(
         _is_of(block, wanted[0], users)
         for part in record_blocks.parts(given, file)
-        for block in record_blocks.read(given, file, part, wanted, pipeline.beam.batch_rows)
+        for block in record_blocks.read(given, file, part, wanted)
     )
 
 

@@ -22,6 +22,10 @@ from beam_jobs.beam import coded_lists
 from twinspire_core import storage
 from twinspire_core.errors import UsageError
 
+BATCH_ROWS = 20_000
+"""Rows of a batch: enough that work on whole columns costs more than what is done once a batch, and few
+enough that several workers hold some at once.
+"""
 LARGE = 1 << 20
 """Bytes of a batch that travels pressed well instead of fast: Beam's own runner keeps a whole
 shuffle in memory.

@@ -26,6 +26,8 @@ from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema
 
+NEIGHBOURS = 50
+"""Items kept for each item, the nearest."""
 _BASKETS = "baskets"
 _USER_COUNTS = "user_counts"
 Place: TypeAlias = tuple[str, int]
@@ -156,9 +158,7 @@ class Nearest(beam.DoFn):
             user = batch.column("user").to_numpy()
             item = batch.column("item").to_numpy()
             pairs.append(co_occurrence.pairs(user, item, part, len(items.ids)))
-        near = co_occurrence.nearest(
-            co_occurrence.added(pairs), items.users, items.row, self._job.p.mix.neighbours
-        )
+        near = co_occurrence.nearest(co_occurrence.added(pairs), items.users, items.row, NEIGHBOURS)
         rows = near.with_columns(_item=items.ids.gather(near["item"]))
         batch = batches.to_batch(rows, feature_schema.co_occurrence_schema())
         name = storage.join(self._job.out, folder, f"{number:05d}.parquet")

@@ -220,7 +220,7 @@ def read_records(
     """
     checker = RecordChecker(p, file, place, wanted)
     room = KEPT_PER_FILE
-    for block in record_blocks.read(p.source.format, file, part, wanted, p.beam.batch_rows):
+    for block in record_blocks.read(p.source.format, file, part, wanted):
         if isinstance(block, Rejected):
             # A whole line, whose user nobody can tell
             rejected = [block._replace(value=WITHHELD) if forgotten else block]

@@ -72,7 +72,7 @@ def _records(
     p: Pipeline, place: int, file: SourceFile, wanted: Sequence[columns.Column], account: Account
 ) -> Iterator[pl.DataFrame]:
     checker = records.RecordChecker(p, file, place, wanted)
-    for block in record_blocks.read(p.source.format, file, None, wanted, p.beam.batch_rows):
+    for block in record_blocks.read(p.source.format, file, None, wanted):
         if isinstance(block, Rejected):
             account.set_aside([block], {block.reason: 1})
             continue

@@ -131,7 +131,7 @@ def _until(
     checker = RecordChecker(p, file, 0, wanted)
     end = day_plan.start_of(day_plan.after(day), p.zone)
     for part in record_blocks.parts(p.source.format, file):
-        for block in record_blocks.read(p.source.format, file, part, wanted, p.beam.batch_rows):
+        for block in record_blocks.read(p.source.format, file, part, wanted):
             if not isinstance(block, Rejected):
                 good = checker.take(block).good
                 yield good.filter(pl.col("_time") < end).drop(ORDER)

@@ -23,6 +23,9 @@ KEPT_PER_FILE = 10_000
 VALUE_LENGTH = 300
 """Characters of what was found in a rejected record that are written down."""
 
+BLOCK_ROWS = 20_000
+"""Rows of a block of Parquet."""
+
 
 class Rejected(NamedTuple):
     """A record that breaks a rule.
@@ -77,7 +80,7 @@ def parts(given: str, file: SourceFile) -> list[int | None]:
 
 
 def read(
-    given: str, file: SourceFile, part: int | None, columns: Sequence[Column], batch_rows: int
+    given: str, file: SourceFile, part: int | None, columns: Sequence[Column]
 ) -> Iterator[Block | Rejected]:
     """Reads a part of a file.
 
@@ -89,7 +92,6 @@ def read(
       file: the file.
       part: one of `parts`, or None for all of it.
       columns: what to read.
-      batch_rows: rows of a block of Parquet.
 
     Raises:
       BadData: the file cannot be read, or lacks a column.
@@ -110,7 +112,7 @@ def read(
         part=part,
         check_names=check_names,
         prepare=partial(_fitting, columns),
-        block_rows=batch_rows,
+        block_rows=BLOCK_ROWS,
     )
     with readable(file.uri, kind):
         for found in blocks:

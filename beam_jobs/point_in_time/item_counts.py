@@ -22,6 +22,8 @@ from twinspire_core.contracts.feature_schema import FIRST_SEEN
 
 PARTS = 16
 """Parts of the items whose counts are added up apart from each other."""
+LATELY_DAYS = 1
+"""Days of `popular lately`: of what sells or is read today, yesterday says most."""
 
 
 def schema(p: Pipeline) -> pa.Schema:
@@ -106,11 +108,11 @@ def as_of(p: Pipeline, windows: "Windows", day: date) -> pl.DataFrame:
       day: they end before it.
 
     Returns: `_item`; the `computed` features; `_popular`, `_lately`, `_recent`: events in
-      `window.count_days`, `evaluation.lately_days` and `corpus.days`.
+      `window.count_days`, the last day and `corpus.days`.
     """
     lengths = _count_windows(p) | {
         "_popular": p.window.count_days,
-        "_lately": p.evaluation.lately_days,
+        "_lately": LATELY_DAYS,
         "_recent": p.corpus.days,
     }
     item = np.arange(len(windows.items))

@@ -30,6 +30,7 @@ from tensorflow_transform import impl_helper
 from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
 
+from beam_jobs.beam import batches
 from beam_jobs.beam.failures import fails_fast
 from beam_jobs.transform import analysis, vocabulary
 from beam_jobs.transform.preprocessing import Analysis, make_preprocessing_fn
@@ -160,7 +161,7 @@ class _Transform(beam.DoFn):
         of its own, and Arrow cannot read lists across two.
         """
         for group in range(file.num_row_groups):
-            yield from file.iter_batches(self._p.beam.batch_rows, row_groups=[group])
+            yield from file.iter_batches(batches.BATCH_ROWS, row_groups=[group])
 
 
 def _writer(sink: io.BytesIO, schema: pa.Schema) -> pq.ParquetWriter:

@@ -17,6 +17,8 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from twinspire_core.config.feature_kinds import (
+    OOV_BUCKETS,
+    TEXT_BUCKETS,
     AgeFeature,
     CountFeature,
     Feature,
@@ -25,7 +27,6 @@ from twinspire_core.config.feature_kinds import (
     TextFeature,
     TimeFeature,
     VectorFeature,
-    VocabularyFeature,
 )
 from twinspire_core.config.pipeline import Pipeline
 
@@ -79,26 +80,18 @@ def _column(p: Pipeline, name: str, f: Feature, x: Tensor, analysis: Analysis) -
         case VectorFeature():
             return tf.where(tf.math.is_finite(x), x, tf.zeros_like(x))
         case TextFeature():
-            return _hashed(ngrams(x, f.ngrams), f.hash_buckets)
+            return _hashed(ngrams(x), TEXT_BUCKETS)
         case HistoryFeature():
             assert p.item_id is not None  # the pipeline file was checked for it
-            return _rows(p, p.item_id, x, analysis)
+            return _rows(p.item_id, x, analysis)
         case _:
-            return _rows(p, name, x, analysis)
+            return _rows(name, x, analysis)
 
 
-def _rows(p: Pipeline, table: str, x: Tensor, analysis: Analysis) -> Tensor:
+def _rows(table: str, x: Tensor, analysis: Analysis) -> Tensor:
     """Rows of values in the table of an id, a category or categories."""
-    owner = p.features[table]
-    assert isinstance(owner, VocabularyFeature)
-    if owner.hash_buckets:
-        return _hashed(x, owner.hash_buckets)
-    return _looked_up(x, analysis.vocabularies[table], p.vocabulary.oov_buckets)
-
-
-def _looked_up(x: Tensor, vocabulary: str, oov_buckets: int) -> Tensor:
-    rows = tft.apply_vocabulary(x, vocabulary, num_oov_buckets=oov_buckets)
-    return _ids(x, rows)
+    vocabulary = analysis.vocabularies[table]
+    return _ids(x, tft.apply_vocabulary(x, vocabulary, num_oov_buckets=OOV_BUCKETS))
 
 
 def _hashed(x: Tensor, buckets: int) -> Tensor:
@@ -132,18 +125,11 @@ def scaled(x: tf.Tensor, moments: tuple[float, float], *, log: bool) -> tf.Tenso
     return tf.cast(tf.where(known, z, tf.zeros_like(z)), tf.float32)
 
 
-def ngrams(text: tf.Tensor, longest: int) -> tf.SparseTensor:
-    """Lower-cased runs of 1 to `longest` words of each text.
-
-    Args:
-      text: [B] string, UTF-8.
-      longest: words in a run, at most.
-
-    Returns: [B, L] string.
-    """
+def ngrams(text: tf.Tensor) -> tf.SparseTensor:
+    """[B, L] string: the lower-cased words and pairs of words of each text, [B] string of UTF-8."""
     lower = tf.strings.lower(text, encoding="utf-8")
     words = tf.strings.split(tf.strings.regex_replace(lower, _WORDS, " ")).to_sparse()
-    return tft.ngrams(words, (1, longest), " ")
+    return tft.ngrams(words, (1, 2), " ")
 
 
 def _values(x: Tensor, function: Callable[[tf.Tensor], tf.Tensor]) -> Tensor:

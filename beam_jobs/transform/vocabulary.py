@@ -12,17 +12,19 @@ from twinspire_core.config.pipeline import Pipeline
 
 COMPACT_ROWS = 1 << 20
 """Rows of partial counts that are kept side by side before they are added up."""
+MOST_IDS = 1_000_000
+"""Ids with rows of their own: a table of so many rows of 64 numbers is 256 MB, and as much again is what
+Adagrad remembers. `vocabulary.min_events` is the way to fewer.
+"""
+MOST_VALUES = 10_000
+"""The same of a category's values: what is rarer than these is met too seldom to be learned."""
 COUNTS = pa.schema([("value", pa.string()), ("events", pa.int64()), ("last", pa.date32())])
 """A value, its events, and the last day of it, null where nobody asks."""
 
 
 def features(p: Pipeline) -> dict[str, VocabularyFeature]:
     """Features that keep a vocabulary, which is named like the feature."""
-    return {
-        name: f
-        for name, f in p.features.items()
-        if isinstance(f, VocabularyFeature) and f.keeps_vocabulary
-    }
+    return {name: f for name, f in p.features.items() if isinstance(f, VocabularyFeature)}
 
 
 def days(p: Pipeline, table: pa.Table) -> pa.ChunkedArray | pa.Array:
@@ -88,9 +90,9 @@ def ranked(p: Pipeline, name: str, day: date, counts: pa.Table) -> pa.Table:
         if p.vocabulary.keep_days is not None:
             first = day - timedelta(days=p.vocabulary.keep_days - 1)
             kept = pc.and_(kept, pc.greater_equal(counts["last"], pa.scalar(first, pa.date32())))
-        size = p.vocabulary.max_size
+        size = MOST_IDS
     else:
-        size = feature.max_size
+        size = MOST_VALUES
     rows = counts.filter(kept)
     order = pc.sort_indices(rows, [("events", "descending"), ("value", "descending")])
     return rows.take(order[:size])

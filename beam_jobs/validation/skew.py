@@ -7,7 +7,7 @@ are rows of the day's own output, so that nothing else is asked, and figures do 
 the stage runs.
 
 Training rows are events: what is taken often counts often. So the catalogue is weighted by events
-too, by those of `window.count_days` and by those of `evaluation.lately_days`. Among the former,
+too, by those of `window.count_days` and by those of the last day. Among the former,
 news of a day stands beside that of all the days before; among the latter, every item has an event
 of the day behind it, which at the start of a day not all have. On good days one of the two is near
 (docs/decisions/0017-evaluation.md), so the nearer one counts. Users are weighted by their

@@ -3,7 +3,7 @@
 A row is an event of `large_world.DAY`, of a user who is not held out. Its columns are those of the
 stage's `transformed/`: the item's counts are of the two days before, histories hold what came
 strictly before the event, and ids are rows of tables: 0 for a missing value, then the vocabulary of
-the day and the day before, then one row for all that is rarer.
+the day and the day before, then one row for all that is rarer, of which the stage has several.
 """
 
 import hashlib

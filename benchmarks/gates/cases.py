@@ -34,6 +34,7 @@ from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import BestAccepted, Parent, StageContext
 from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.metrics.measure_names import SLICES
 from twinspire_core.metrics.slices import slice_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -219,7 +220,7 @@ def _values(
         values[name] = by_query(evaluation_set, lists, ks)[metric]
 
     for name, evaluation_set in (("held_out", held_out), ("next_day", next_day)):
-        bounds = ctx.pipeline.evaluation.slices
+        bounds = SLICES
         values[f"{name}:users"] = evaluation_set.user
         values[f"{name}:slice"] = slice_of(evaluation_set.past_events, bounds)
     values["held_out:today"] = day.held_out_of(ctx.day)

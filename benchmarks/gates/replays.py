@@ -27,7 +27,8 @@ from twinspire_core.contracts.day_metrics import (
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
 from twinspire_core.metrics import measure_names
-from twinspire_core.metrics.bootstrap import interval, resampled_means
+from twinspire_core.metrics.bootstrap import RESAMPLES, interval, resampled_means
+from twinspire_core.metrics.measure_names import SLICES
 
 RULES = ("drop", "slices", "best", "days", "mix", "exchange", "sources")
 """Rules of the gate that look at what users found, as they are counted."""
@@ -206,7 +207,7 @@ class _Day:
             users = len(np.unique(user[known]))
             if not users:
                 continue
-            changes[name] = _change(values, other, user, self._run.p.evaluation.resamples)
+            changes[name] = _change(values, other, user, RESAMPLES)
             _, side, slice_name = measure_names.split_name(name)
             means = float(np.nanmean(values)), float(np.nanmean(other))
             if side:
@@ -226,7 +227,7 @@ class _Day:
         values = np.where(chosen, self._drawn[f"held_out:{name}"], np.nan)
         found = {self._metric: values}
         number = self._drawn["held_out:slice"]
-        for place, of_slice in enumerate(measure_names.names(self._run.p.evaluation.slices)):
+        for place, of_slice in enumerate(measure_names.names(SLICES)):
             measure = measure_names.key(self._metric, measure_names.USERS, of_slice)
             found[measure] = np.where(number == place, values, np.nan)
         return found

@@ -19,7 +19,6 @@ from serving.version.loaded_version import Version
 from twinspire_core import storage
 from twinspire_core.config.pipeline import load
 from twinspire_core.config.source_names import RANKED, TWO_TOWER
-from twinspire_core.config.tables.quality import RankingConfig
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.manifest import FILE, File, Manifest
 from twinspire_core.contracts.ranker_file import MODEL, RankerFile
@@ -59,10 +58,9 @@ def _fit(version: Version, items: int) -> dict[str, bytes]:
     order = values.argsort(axis=0).argsort(axis=0) / len(values)
     preferred = order @ rng.normal(size=len(names)) + rng.normal(size=len(values))
     taken = preferred > np.quantile(preferred, 1 - _TAKEN)
-    settings = RankingConfig()
     options = {
         "objective": "lambdarank",
-        "num_leaves": settings.leaves,
+        "num_leaves": 31,
         "learning_rate": 0.05,
         "min_data_in_leaf": 50,
         "feature_fraction": 0.7,
@@ -71,7 +69,7 @@ def _fit(version: Version, items: int) -> dict[str, bytes]:
     }
     groups = np.bincount(pairs.query, minlength=_ASKED)
     data = lightgbm.Dataset(values, taken.astype(np.int8), group=groups)
-    booster = lightgbm.train(options, data, settings.trees)
+    booster = lightgbm.train(options, data, 150)
     described = RankerFile(sources=fusion.sources, features=names)
     return {RankerFile.FILE: described.dump(), MODEL: booster.model_to_string().encode()}
 

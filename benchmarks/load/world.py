@@ -63,7 +63,6 @@ epochs = 1
 history = {{ pooling = "{pooling}" }}
 [evaluation]
 max_users = 2000
-resamples = 20
 [gate]
 max_drop = 1
 [registry]

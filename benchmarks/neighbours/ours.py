@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from index_builder.tuning.kind_choice import build
-from twinspire_core.config.tables.deployment import IndexConfig as Wanted
+from index_builder.tuning.kind_choice import Wanted, build
 from twinspire_core.search.index import Index, Settings
 from twinspire_core.search.stored_index import ExactIndex, load
 

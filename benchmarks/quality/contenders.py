@@ -169,8 +169,7 @@ def takes_part(name: str, prepared: Prepared) -> bool:
 def of_pipeline(settings: Settings) -> dict[str, Any]:
     """An encoder's settings as keys of the pipeline file."""
     return {
-        "train.query_layers": tuple(settings["layers"]),
-        "train.item_layers": tuple(settings["layers"]),
+        "train.layers": tuple(settings["layers"]),
         "train.skip": False,
         "train.history": {"pooling": "mean"},
         "train.negatives": {},

@@ -16,8 +16,7 @@ gross loss says something.
 
 Else the mix serves, and a note says why. All of this is by `gate.metric`. A ranker is for the order
 of the first places, of which recall@50 says nothing. So ndcg of the shortest lists is told beside
-it; and where `gate.ranker_metric` names a measure, the ranker is to be surely better by that one,
-and surely below nothing by either.
+it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -50,8 +49,7 @@ class RankerJudgement(NamedTuple):
       serves: `ranked` or `mix`; None without either.
       beside_mix: the rankers of the newest days beside the mixes by `gate.metric`; None where
         nothing was measured.
-      order: the same by `gate.ranker_metric`, else by ndcg of the shortest lists; None where that
-        is `gate.metric`.
+      order: the same by ndcg of the shortest lists; None where that is `gate.metric`.
       notes: why the mix serves, or why the ranker does.
     """
 
@@ -92,7 +90,7 @@ def judge_ranker(
         return RankerJudgement(otherwise)
     newest = _NewestDays(ranker, memory)
     beside_mix = newest.beside_mix(gate.metric)
-    other = gate.ranker_metric or _shortest_ndcg(ranker)
+    other = _shortest_ndcg(ranker)
     order = newest.beside_mix(other) if other and other != gate.metric else None
     if ranker.fitted is None:
         notes = ["no ranker: too few users to fit one on (ranking.min_users); the mix serves"]
@@ -100,17 +98,10 @@ def judge_ranker(
     else:
         notes = list(_against(newest, gate))
         serves = otherwise if notes else RANKED
-        decides = order if order and gate.ranker_metric else beside_mix
-        if decides and not notes:
-            notes.append(f"the ranker serves: {_as_text(decides, 'the mix')}")
-        beside = beside_mix if decides is order else order
-        if beside:
-            notes.append(f"by another measure the ranker has {_as_text(beside, 'the mix')}")
-        if order and not gate.ranker_metric and serves != RANKED and _is_surely_better(order):
-            notes.append(
-                f"the ranker is surely better by {order.compared.name}, which does not decide:"
-                f" gate.ranker_metric = {order.compared.name!r} lets it"
-            )
+        if beside_mix and not notes:
+            notes.append(f"the ranker serves: {_as_text(beside_mix, 'the mix')}")
+        if order:
+            notes.append(f"by another measure the ranker has {_as_text(order, 'the mix')}")
     return RankerJudgement(serves, beside_mix, order, tuple(Finding(False, n) for n in notes))
 
 
@@ -160,8 +151,7 @@ class _NewestDays:
 
 def _against(newest: _NewestDays, gate: GateConfig) -> Iterator[str]:
     """What speaks against the ranker."""
-    decides = gate.ranker_metric or gate.metric
-    beside_mix = newest.beside_mix(decides)
+    beside_mix = newest.beside_mix(gate.metric)
     if beside_mix is None or beside_mix.compared.users < gate.min_users:
         users = beside_mix.compared.users if beside_mix else 0
         yield (
@@ -174,19 +164,16 @@ def _against(newest: _NewestDays, gate: GateConfig) -> Iterator[str]:
         few = beside_mix.compared.differ < LEAST_DIFFERENT
         why = f"; that takes {LEAST_DIFFERENT} who do" if few else ""
         yield f"the mix serves, as the ranker is not surely better: {text}{why}"
-    for metric in dict.fromkeys((decides, gate.metric)):
-        yield from _surely_worse(newest, metric, beside_mix=metric != decides)
+    yield from _surely_worse(newest, gate.metric)
 
 
-def _surely_worse(newest: _NewestDays, metric: str, *, beside_mix: bool) -> Iterator[str]:
-    """What the ranker is surely below by a measure; the mix of the newest days only if asked for."""
-    others = [newest.best_source(metric)]
-    if beside_mix:
-        mix = newest.beside_mix(metric)
-        others.append(("", mix) if mix and mix.compared.differ >= LEAST_DIFFERENT else None)
-    for name, pooled in filter(None, others):
+def _surely_worse(newest: _NewestDays, metric: str) -> Iterator[str]:
+    """What the ranker is surely below."""
+    best = newest.best_source(metric)
+    if best:
+        name, pooled = best
         if pooled.compared.high is not None and pooled.compared.high < 0:
-            text = _as_text(pooled, f"its source {name} alone" if name else "the mix")
+            text = _as_text(pooled, f"its source {name} alone")
             yield f"the mix serves, as the ranker is surely worse: {text}"
     own = newest.today.own_beside_mix
     if own and _is_broken(own, metric):

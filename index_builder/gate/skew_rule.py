@@ -2,8 +2,8 @@
 (beam_jobs/validation/skew.py). A tower that meets values which it never saw gives vectors that mean
 nothing, and recall on the day that was trained on does not tell.
 
-Beyond `gate.max_skew` or `gate.max_outside` it is noted; with `gate.on_skew = "refuse"`, refused. A
-refresh that nobody asked for, as it follows a refused day, is refused beyond `gate.max_outside` in
+Beyond `gate.max_skew` or `MOST_OUTSIDE` it is noted; with `gate.on_skew = "refuse"`, refused. A
+refresh that nobody asked for, as it follows a refused day, is refused beyond `MOST_OUTSIDE` in
 either case: what was wrong with the day may be its catalogue.
 """
 
@@ -13,6 +13,8 @@ from index_builder.gate.comparison import Finding
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.features_report import FeatureSkew, ValueRange
 
+MOST_OUTSIDE = 0.1
+"""Share of what is served, by events, whose values may lie outside the range of those trained on."""
 _UNIT_FACTOR = 20
 """Medians that differ by so many times are rather another unit than another season."""
 
@@ -31,10 +33,10 @@ def judge_skew(
         return
     for one in features:
         beyond = [
-            f"{text}, above gate.{key} = {limit:g}"
-            for value, limit, key, text in (
-                (one.distance, gate.max_skew, "max_skew", _distance_text(one)),
-                (one.outside, gate.max_outside, "max_outside", _outside_text(one)),
+            f"{text}, above {name}{limit:g}"
+            for value, limit, name, text in (
+                (one.distance, gate.max_skew, "gate.max_skew = ", _distance_text(one)),
+                (one.outside, MOST_OUTSIDE, "", _outside_text(one)),
             )
             if value > limit
         ]
@@ -43,7 +45,7 @@ def judge_skew(
                 f"{one.feature} is not served as it was trained on: {describe(one)}"
                 f" ({'; '.join(beyond)}). {_cause(one)}"
             )
-            unknown = unasked and one.outside > gate.max_outside
+            unknown = unasked and one.outside > MOST_OUTSIDE
             yield Finding(gate.on_skew == "refuse" or unknown, text)
 
 

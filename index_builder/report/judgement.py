@@ -116,9 +116,7 @@ def _of_days(name: str, one: PooledFigures | SourceFigures, other: str, limit: s
 
 
 def _ranker_limit(measure: str, limits: GateConfig) -> str:
-    if measure == (limits.ranker_metric or limits.metric):
-        return "serves if surely above"
-    return "not surely below" if limits.ranker_metric else NONE
+    return "serves if surely above" if measure == limits.metric else NONE
 
 
 def _lead(lead: LiftFigures) -> str:

@@ -259,10 +259,7 @@ def slices(facts: Facts) -> Section:
         f"{evaluated.text} Newcomers were asked too: they count in their slice alone.",
     ]
     if not sliced:
-        text = [
-            "Nothing was measured by slice: evaluation.slices is empty, or there was no user to"
-            " ask."
-        ]
+        text = ["Nothing was measured by slice: there was no user to ask."]
     return Section(
         anchor="slices",
         title="New and old users, new and old items",

@@ -8,7 +8,7 @@ docs/decisions/0007-index.md
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -23,10 +23,7 @@ from index_builder.tuning.settings_search import (
     untuned,
     work,
 )
-from twinspire_core.config.tables.deployment import IndexConfig as Wanted
-from twinspire_core.contracts.index_figures import (
-    SettingsOrigin,
-)
+from twinspire_core.contracts.index_figures import SettingsOrigin
 from twinspire_core.contracts.stage_context import NO_START, Start
 from twinspire_core.errors import BadData
 from twinspire_core.search.index import EXACT_SHARE, Index, Kind, Settings
@@ -42,6 +39,23 @@ CHANGE = 1 / 3
 """What is no small change: of the corpus since the settings were searched for, or of the work that
 they are.
 """
+
+
+class Wanted(NamedTuple):
+    """What an index is to reach, and which kinds are tried.
+
+    Attributes:
+      recall_target: share of the exact neighbours that it finds.
+      tree_above: items above which only trees are tried: they are then quicker than a scan of all
+        codes.
+      exact_below: items below which all are compared: that takes less than a millisecond.
+      k: neighbours at which recall is measured, as many as a list of candidates has.
+    """
+
+    recall_target: float = 0.98
+    tree_above: int = 50_000
+    exact_below: int = 10_000
+    k: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +87,7 @@ def build(
     Args:
       vectors: [N, D] float32, finite.
       tuning: [Q, D] float32, queries to choose the settings by.
-      wanted: `[index]` of the pipeline file.
+      wanted: what the index is to reach, and which kinds are tried.
       start: the earlier version.
     """
     if not len(vectors):
@@ -107,10 +121,9 @@ def strategy(items: int, wanted: Wanted) -> tuple[tuple[Kind, ...], str]:
         return (), f"{items:,} items, below {least:,}: comparing all is fastest"
     if wanted.k * EXACT_SHARE > items:
         return (), f"k = {wanted.k} is more than a quarter of {items:,} items"
-    limit = f"index.tree_above = {wanted.tree_above:,}"
     if items <= wanted.tree_above:
-        return ("tree", "quantised"), f"{items:,} items, not above {limit}"
-    return ("tree",), f"{items:,} items, above {limit}"
+        return ("tree", "quantised"), f"{items:,} items, not above {wanted.tree_above:,}"
+    return ("tree",), f"{items:,} items, above {wanted.tree_above:,}"
 
 
 def unfit(
@@ -123,7 +136,7 @@ def unfit(
       vectors: [N, D] float32, of today's items.
       k: neighbours asked for.
       kinds: those that suit so many items.
-      wanted: `[index]` of the pipeline file.
+      wanted: what the index is to reach.
     """
     if not start.version:
         return start.why

@@ -1,7 +1,7 @@
 """The order in which a day's rows are trained on, and the batches it is cut into.
 
-Within a block of `shuffle_minutes` rows are shuffled, because neighbours in time are often one
-user's clicks. Beyond it the order of time is kept, because what is popular changes by the hour.
+Within an hour rows are shuffled, because neighbours in time are often one user's clicks. Beyond it the
+order of time is kept, because what is popular changes by the hour.
 With `order = "shuffled"` all rows are one block. No batch is smaller than asked for.
 
 Some rows stay together in a group, because they share a history, and so its work: a user's
@@ -33,7 +33,8 @@ BASKET_PARTS = 64
 (docs/decisions/0026).
 """
 
-_MICROSECONDS_PER_MINUTE = 60_000_000
+SHUFFLED_MICROSECONDS = 3600 * 10**6
+"""An hour."""
 
 
 class Batch(NamedTuple):
@@ -89,9 +90,7 @@ def blocks(rows: Rows, settings: TrainConfig) -> np.ndarray:
     """The block that each row lies in, [N] int64 ascending; rows are shuffled within a block."""
     if settings.order == "shuffled":
         return np.zeros(len(rows), np.int64)
-    if not settings.shuffle_minutes:
-        return np.arange(len(rows))
-    return rows.time // (settings.shuffle_minutes * _MICROSECONDS_PER_MINUTE)
+    return rows.time // SHUFFLED_MICROSECONDS
 
 
 def baskets(rows: Rows, most: int, rng: np.random.Generator) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.evaluation_set import EvaluationSet, prepare_as_configured
+from model.evaluation.evaluation_set import EvaluationSet, prepare_whole
 from model.evaluation.history_queries import ask_by_history
 from model.evaluation.queries import (
     SelectedRows,
@@ -81,12 +81,7 @@ def read_day(ctx: StageContext, features: Path) -> DayData:
         **_next_click_queries(ctx, examples),
     }
     evaluation_sets = {
-        name: prepare_as_configured(
-            table,
-            corpus,
-            ctx.pipeline.evaluation,
-            exclude_seen=ctx.pipeline.serving.exclude_seen,
-        )
+        name: prepare_whole(table, corpus, exclude_seen=ctx.pipeline.serving.exclude_seen)
         for name, table in queries.items()
     }
     if ctx.pipeline.ranking.enabled and ctx.pipeline.history_name:

@@ -20,6 +20,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import PAST
 from twinspire_core.contracts.day_metrics import FrequencyFigures, PopularityFigures
 from twinspire_core.contracts.example_lists import ExampleList
+from twinspire_core.metrics.measure_names import SLICES
 from twinspire_core.metrics.ranking import is_first, top_k
 from twinspire_core.metrics.slices import slice_of
 
@@ -239,7 +240,7 @@ def pick_examples(
     """
     history = pipeline.history_name
     queries = evaluation_set.queries
-    user_slice = slice_of(evaluation_set.past_events, pipeline.evaluation.slices)
+    user_slice = slice_of(evaluation_set.past_events, SLICES)
     key = fingerprint(queries.column("_user"))
     counted = ranked.counted(evaluation_set.exclude_seen)
     examples = []

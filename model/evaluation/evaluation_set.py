@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.evaluation.queries import has_past
-from twinspire_core.config.tables.quality import EvaluationConfig
+from twinspire_core.metrics.bootstrap import RESAMPLES
 from twinspire_core.metrics.diversity import popular_items
+from twinspire_core.metrics.measure_names import SLICES
 from twinspire_core.search.ragged import Ragged, positions
 from twinspire_core.sources.personal_counts import PersonalCounts, positions_among
 from twinspire_core.sources.popularity import popular_order
@@ -136,24 +137,17 @@ def prepare(
     )
 
 
-def prepare_as_configured(
-    queries: pa.Table, corpus: pa.Table, settings: EvaluationConfig, *, exclude_seen: bool = False
+def prepare_whole(
+    queries: pa.Table, corpus: pa.Table, *, exclude_seen: bool = False
 ) -> EvaluationSet:
-    """`prepare` with the slices and the resamples of the pipeline file's `evaluation`.
+    """`prepare` with slices and intervals.
 
     Args:
       queries: as of `prepare`.
       corpus: as of `prepare`.
-      settings: the table `evaluation`.
       exclude_seen: `serving.exclude_seen`.
     """
-    return prepare(
-        queries,
-        corpus,
-        bounds=settings.slices,
-        resamples=settings.resamples,
-        exclude_seen=exclude_seen,
-    )
+    return prepare(queries, corpus, bounds=SLICES, resamples=RESAMPLES, exclude_seen=exclude_seen)
 
 
 def without_slices(evaluation_set: EvaluationSet) -> EvaluationSet:

@@ -45,10 +45,13 @@ from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.candidate_pool import pool_candidates
 from twinspire_core.fusion.fuse import DEPTH, Fusion
 from twinspire_core.metrics import measure_names
+from twinspire_core.metrics.measure_names import SLICES
 from twinspire_core.metrics.slices import slice_of
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
 
+LEAST_USERS = 100
+"""Users needed to fit on; a slice of fewer has the weights of all users."""
 MAX_GAP = 1
 """Days with logs between the parent and the day after which the parent's lists are still such as it
 will be asked for.
@@ -100,8 +103,8 @@ class DayFusion:
             days,
             self.ctx.day,
             sources=settings.sources,
-            bounds=self.ctx.pipeline.evaluation.slices,
-            enough=max(settings.min_users, MAX_QUERIES),
+            bounds=SLICES,
+            enough=MAX_QUERIES,
             exclude_seen=self.day.evaluation_sets[NEXT_DAY].exclude_seen,
         )
 
@@ -116,18 +119,18 @@ class DayFusion:
           days: what `lists_to_fit_on` returned.
         """
         settings = self.ctx.pipeline.mix
-        bounds = self.ctx.pipeline.evaluation.slices
+        bounds = SLICES
         if not settings.sources:
             return None
         inherited = self._inherited_if_alike()
         users = users_by_slice(days, bounds)
-        too_few = users.sum() < settings.min_users
+        too_few = users.sum() < LEAST_USERS
         if inherited and (too_few or comes_after_gap(self.ctx)):
             return inherited
         if too_few:
             return self._prior(days, users)
         # Slices with too few users share weights that are fitted on everybody.
-        enough = users >= settings.min_users
+        enough = users >= LEAST_USERS
         if not enough.all():
             shared_weights = self._fit_weights(days, range(len(users)))
         weights = []
@@ -153,7 +156,7 @@ class DayFusion:
         """
         evaluation_set = self.day.evaluation_sets[name]
         exclude_seen = evaluation_set.exclude_seen
-        user_slice = slice_of(evaluation_set.past_events, self.ctx.pipeline.evaluation.slices)
+        user_slice = slice_of(evaluation_set.past_events, SLICES)
         if name == NEXT_DAY:
             # They are to judge the weights, here and in the gate.
             held_out = evaluation_set.queries.column("_holdout").to_numpy()
@@ -200,12 +203,12 @@ class DayFusion:
             return None
         if inherited.sources != self.ctx.pipeline.mix.sources:
             return None
-        return inherited if inherited.bounds == self.ctx.pipeline.evaluation.slices else None
+        return inherited if inherited.bounds == SLICES else None
 
     def _prior(self, days: Sequence[DayLists], users: np.ndarray) -> Fusion:
         """A fusion of prior weights, the same for all slices."""
         settings = self.ctx.pipeline.mix
-        bounds = self.ctx.pipeline.evaluation.slices
+        bounds = SLICES
         kind = kind_of_log(days)
         weights = prior_weights(settings.sources, kind)
         names = measure_names.names(bounds)
@@ -223,7 +226,7 @@ class DayFusion:
 
     def _fitted(self, days: Sequence[DayLists], users: np.ndarray, enough: np.ndarray) -> FittedOn:
         """What the fusion's file says of the fit."""
-        names = measure_names.names(self.ctx.pipeline.evaluation.slices)
+        names = measure_names.names(SLICES)
         return FittedOn(
             on=PROGRESSIVE if self.parent_lists else HELD_OUT_USERS,
             day=str(days[0].day),
@@ -241,7 +244,7 @@ class DayFusion:
 
     def _fit_weights(self, days: Sequence[DayLists], slices: Sequence[int]) -> np.ndarray:
         """[S] weights fitted on the users of some slices who were not held out."""
-        bounds = self.ctx.pipeline.evaluation.slices
+        bounds = SLICES
         chosen = []
         for lists in days:
             in_slices = np.isin(slice_of(lists.past_events, bounds), slices)

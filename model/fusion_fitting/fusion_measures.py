@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY
 from model.evaluation.evaluate import MeasuresDict, compare, evaluate_ranked
-from model.evaluation.evaluation_set import EvaluationSet, prepare_as_configured
+from model.evaluation.evaluation_set import EvaluationSet, prepare_whole
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.source_lists import SourceLists, rank_fusion
 from model.evaluation.version_line import beside_simple_lists, paired_differences
@@ -141,10 +141,9 @@ def _on_held_out_users(
     Held-out users of earlier days fill up other measures; of fused lists they are no test.
     """
     of_today = day_fusion.held_out_of_today()
-    today = prepare_as_configured(
+    today = prepare_whole(
         day_fusion.day.evaluation_sets[HELD_OUT].queries.filter(pa.array(of_today)),
         day_fusion.day.corpus,
-        day_fusion.ctx.pipeline.evaluation,
         exclude_seen=day_fusion.day.evaluation_sets[NEXT_DAY].exclude_seen,
     )
     known = None

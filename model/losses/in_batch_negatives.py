@@ -1,6 +1,6 @@
 """Hard and semi-hard negatives: items of the batch chosen by their cosine to the row's query.
 
-There is a band of candidates, by rank or by cosine, and k of the band are drawn. That a share of
+There is a band of candidates by rank, and k of the band are drawn. That a share of
 the band is drawn can be corrected for: every candidate drawn stands for 1 / share of the band's.
 What lies outside the band has no such stand-in, unless uniform candidates were added, which then stand
 for it.
@@ -14,6 +14,10 @@ import tensorflow as tf
 
 from twinspire_core.config.tables.training import NegativesConfig
 
+SEMI_HARD_RANKS = (100, 500)
+"""The first rank of the band, 0 being the best, and the one behind its last: the first hundred are often
+items that the user would take too (Facebook's search draws from the same ranks).
+"""
 _NEVER = -3.0
 """Below every cosine, and below every number that is drawn from [0, 1)."""
 
@@ -46,31 +50,13 @@ def choose(
         ranks first.
       seed: [2] int32; the draw is a function of it.
     """
-    if settings.in_batch == "semi_hard" and settings.scores:
-        return _choose_by_score(cosine, allowed, settings.scores, settings.k, seed)
-    ranks = (0, settings.k) if settings.in_batch == "hard" else settings.ranks
-    return _choose_by_rank(cosine, allowed, ranks, settings.k, seed)
-
-
-def _choose_by_score(
-    cosine: tf.Tensor, allowed: tf.Tensor, scores: tuple[float, float], k: int, seed: tf.Tensor
-) -> Chosen:
-    low, high = scores
-    place, share = _draw(allowed & (cosine >= low) & (cosine <= high), k, seed)
-    shape = tf.shape(share)
-    return Chosen(_marked(place, cosine), share, tf.fill(shape, low), tf.fill(shape, high))
-
-
-def _choose_by_rank(
-    cosine: tf.Tensor, allowed: tf.Tensor, ranks: tuple[int, int], k: int, seed: tf.Tensor
-) -> Chosen:
-    first, last = ranks
+    first, last = (0, settings.k) if settings.in_batch == "hard" else SEMI_HARD_RANKS
     # What may not be chosen ranks last; a band may still reach down to it, and is cut there.
     ranked = tf.math.top_k(tf.where(allowed, cosine, _NEVER), tf.minimum(last, tf.shape(cosine)[1]))
     band = ranked.values[:, first:]
     place_of_rank = ranked.indices[:, first:]
     is_allowed = band > _NEVER
-    drawn, share = _draw(is_allowed, k, seed)
+    drawn, share = _draw(is_allowed, settings.k, seed)
     place = tf.gather(place_of_rank, tf.maximum(drawn, 0), batch_dims=1)
     place = tf.where(drawn < 0, -1, place)
     # An empty band is to hold no cosine: its least is above its greatest.

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from model.evaluation.day_data import BY_HISTORY, HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.evaluate import evaluate_ranked
-from model.evaluation.evaluation_set import EvaluationSet, prepare_as_configured
+from model.evaluation.evaluation_set import EvaluationSet, prepare_whole
 from model.evaluation.source_lists import SourceLists, queries_with, rank_fusion, retrieve
 from model.evaluation.version_evaluation import ParentEvaluation, VersionEvaluation
 from model.evaluation.version_line import beside_simple_lists, paired_differences
@@ -90,7 +90,6 @@ class DayRanker:
             days,
             self.ctx.day,
             sources=self.ctx.pipeline.mix.sources,
-            most_days=self.ctx.pipeline.ranking.days,
             exclude_seen=self._next_day.exclude_seen,
         )
 
@@ -105,7 +104,12 @@ class DayRanker:
         k = ks[len(ks) // 2]
         names = RankingFeatures.of(self.fitted_sources.tables).names(pipeline.mix.sources)
         return fit_ranker(
-            days, names, pipeline.ranking, metric=f"recall@{k}", k=k, seed=pipeline.train.seed
+            days,
+            names,
+            pipeline.ranking.min_users,
+            metric=f"recall@{k}",
+            k=k,
+            seed=pipeline.train.seed,
         )
 
     def figures(self, ranker: Ranker | None) -> RankerMeasures:
@@ -234,10 +238,9 @@ class DayRanker:
         k = max(evaluation.ks)
         # What users of earlier days took has been counted since.
         of_today = self.day.held_out_of(self.ctx.day)
-        asked = prepare_as_configured(
+        asked = prepare_whole(
             self.day.evaluation_sets[HELD_OUT].queries.filter(pa.array(of_today)),
             self.day.corpus,
-            evaluation,
             exclude_seen=self._next_day.exclude_seen,
         )
         two_tower = self.version.lists[HELD_OUT].of(of_today)

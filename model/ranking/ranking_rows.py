@@ -28,6 +28,8 @@ OTHERS = 100
 """Candidates of a query that were not taken, drawn by chance out of all of them, that are kept."""
 MOST = 12_000
 """Queries of all days that are kept, those by histories too: of the newest days that have so many."""
+MOST_DAYS = 28
+"""Days, today among them: as many as the gate puts together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +150,6 @@ def keep_needed(
     today: date,
     *,
     sources: Sequence[str],
-    most_days: int,
     exclude_seen: bool,
 ) -> list[RankingRows]:
     """What a ranker is fitted on: the newest days until `MOST` queries are there.
@@ -157,12 +158,11 @@ def keep_needed(
       days: distinct days, none after today, in any order.
       today: the day.
       sources: candidates of other sources are left out.
-      most_days: days, today among them.
       exclude_seen: the kind of lists that counts; days that kept the other one are left out.
 
     Returns: of the newest day first.
     """
-    oldest = today - timedelta(days=most_days - 1)
+    oldest = today - timedelta(days=MOST_DAYS - 1)
     needed: list[RankingRows] = []
     queries = 0
     for rows in sorted(days, key=lambda rows: rows.day, reverse=True):

@@ -32,7 +32,6 @@ class TableSpec:
         buckets.
       hashed: whether all values are hashed.
       dimension: width of a row.
-      setting: key of the pipeline file that decides `shared`.
     """
 
     name: str
@@ -40,7 +39,6 @@ class TableSpec:
     shared: int
     hashed: bool
     dimension: int
-    setting: str
 
     @property
     def rows(self) -> int:

@@ -7,11 +7,14 @@ import pyarrow as pa
 
 from model.towers.architecture import SIDES, Architecture, Attention, FeatureColumn, TableSpec
 from twinspire_core.config.feature_kinds import (
+    OOV_BUCKETS,
+    TEXT_BUCKETS,
     TIME_PARTS,
     EmbeddedFeature,
     Feature,
     HistoryFeature,
     IdFeature,
+    TextFeature,
     TimeFeature,
     TimePart,
 )
@@ -21,6 +24,10 @@ from twinspire_core.errors import UsageError
 _NO_TOKENS = pa.array([], pa.string())
 _TIME_WIDTHS: Mapping[TimePart, int] = {"hour": 8, "weekday": 4}
 """Widths of their embeddings."""
+_HALF_LIFE = 10.0
+"""`recency`: entries after which a weight has halved, half of a history of the usual length."""
+_LAYERS, _HEADS, _DROPOUT = 2, 2, 0.2
+"""`attention`: a small encoder, as histories are short and days are few (SASRec has as many)."""
 
 
 def design(
@@ -34,9 +41,8 @@ def design(
       pipeline: its features and widths.
       vocabularies: tokens by feature, in the order of the transform graph, for the features that
         keep a vocabulary.
-      widths: widths of the parent's tables by name. Where the pipeline file declares no width, the
-        parent's is kept: the default follows the size of the vocabulary, which grows from day to
-        day, and a warm start needs equal shapes.
+      widths: widths of the parent's tables by name, which are kept: a width follows the size of the
+        vocabulary, which grows from day to day, and a warm start needs equal shapes.
     """
     tables: dict[str, TableSpec] = {}
     columns: dict[str, list[FeatureColumn]] = {side: [] for side in SIDES}
@@ -47,10 +53,7 @@ def design(
     for name, feature in pipeline.features.items():
         columns[feature.tower] += _columns(pipeline, name, feature, tables)
     dimension = pipeline.train.dimension
-    layers = {
-        "query": (*pipeline.train.query_layers, dimension),
-        "item": (*pipeline.train.item_layers, dimension),
-    }
+    layers = dict.fromkeys(SIDES, (*pipeline.train.layers, dimension))
     auxiliary = pipeline.train.auxiliary
     return Architecture(
         tables=tables,
@@ -72,26 +75,14 @@ def _tables(
         return _time_tables(name, feature)
     if not isinstance(feature, EmbeddedFeature):
         return []
-    if feature.hash_buckets:
-        tokens = _NO_TOKENS
-        shared = feature.hash_buckets
-        setting = f"features.{name}.hash_buckets"
-    else:
-        tokens = vocabularies[name]
-        shared = pipeline.vocabulary.oov_buckets
-        setting = "vocabulary.oov_buckets"
+    is_text = isinstance(feature, TextFeature)
+    tokens = _NO_TOKENS if is_text else vocabularies[name]
+    shared = TEXT_BUCKETS if is_text else OOV_BUCKETS
     if isinstance(feature, IdFeature):
-        default_width = pipeline.train.dimension
+        width = pipeline.train.dimension
     else:
-        default_width = _usual_width(len(tokens) + shared, pipeline)
-    table = TableSpec(
-        name=name,
-        tokens=tokens,
-        shared=shared,
-        hashed=bool(feature.hash_buckets),
-        dimension=feature.dimension or widths.get(name, default_width),
-        setting=setting,
-    )
+        width = widths.get(name, _usual_width(len(tokens) + shared, pipeline))
+    table = TableSpec(name=name, tokens=tokens, shared=shared, hashed=is_text, dimension=width)
     return [table]
 
 
@@ -105,7 +96,6 @@ def _time_tables(name: str, feature: TimeFeature) -> list[TableSpec]:
             shared=TIME_PARTS[part],
             hashed=True,
             dimension=_TIME_WIDTHS[part],
-            setting=name,
         )
         tables.append(table)
     return tables
@@ -158,10 +148,10 @@ def _looked_up(
         form=feature.form,
         table=table.name,
         width=table.dimension,
-        dropout=isinstance(feature, IdFeature) and not table.hashed,
+        dropout=isinstance(feature, IdFeature),
         context=feature.is_context,
         # Both towers then give vectors in the space of the items' embedding.
-        skip=train.skip and table.name == pipeline.item_id and table.dimension == train.dimension,
+        skip=train.skip and table.name == pipeline.item_id,
     )
     if not isinstance(feature, HistoryFeature):
         return looked_up
@@ -169,25 +159,23 @@ def _looked_up(
         case "sqrtn":
             return replace(looked_up, root=True)
         case "recency":
-            return replace(looked_up, half_life=train.history.half_life)
+            return replace(looked_up, half_life=_HALF_LIFE)
         case "attention":
-            return replace(looked_up, attention=_attention(pipeline, feature, table))
+            return replace(looked_up, attention=_attention(feature, table))
         case "mean":
             return looked_up
 
 
-def _attention(pipeline: Pipeline, feature: HistoryFeature, table: TableSpec) -> Attention:
-    history = pipeline.train.history
-    if table.dimension % history.heads:
+def _attention(feature: HistoryFeature, table: TableSpec) -> Attention:
+    if table.dimension % _HEADS:
         raise UsageError(
-            "Heads divide the width of the items' embedding between them; train.history.heads is"
-            f" {history.heads}, features.{table.name}.dimension (by default train.dimension)"
-            f" {table.dimension}: make one fit the other."
+            f"train.history.pooling = 'attention' halves the vectors between {_HEADS} heads, so that"
+            f" train.dimension is even; found {table.dimension}. Set an even one."
         )
     return Attention(
         width=table.dimension,
         length=feature.length,
-        layers=history.layers,
-        heads=history.heads,
-        dropout=history.dropout,
+        layers=_LAYERS,
+        heads=_HEADS,
+        dropout=_DROPOUT,
     )

@@ -14,7 +14,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from model.towers.architecture import SIDES
-from twinspire_core.config.feature_kinds import Feature, HistoryFeature
+from twinspire_core.config.feature_kinds import Feature, HistoryFeature, VocabularyFeature
 from twinspire_core.config.pipeline import Pipeline
 
 _GRAPH = "transform_fn"
@@ -37,7 +37,7 @@ def vocabularies(folder: str | Path, pipeline: Pipeline) -> dict[str, pa.Array]:
     return {
         name: vocabulary(folder, name)
         for name, f in pipeline.features.items()
-        if f.keeps_vocabulary
+        if isinstance(f, VocabularyFeature)
     }
 
 
@@ -211,7 +211,7 @@ def _lookup_table(folder: Path, vocabulary_name: str) -> tf.lookup.StaticHashTab
 def _vocabulary_owner(pipeline: Pipeline, name: str, feature: Feature) -> str | None:
     """The feature whose vocabulary a feature uses: a history that of items; None without one."""
     owner = pipeline.item_id if isinstance(feature, HistoryFeature) else name
-    if owner is None or not pipeline.features[owner].keeps_vocabulary:
+    if owner is None or not isinstance(pipeline.features[owner], VocabularyFeature):
         return None
     return owner
 

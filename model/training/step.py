@@ -25,6 +25,8 @@ from model.training.feature_dropout import (
 )
 from twinspire_core.config.tables.training import TrainConfig
 
+_ENCODER_LEARNING_RATE = 0.001
+"""Adam's usual one, for the weights of a history that is read as a sequence."""
 _ROW_COLUMNS = {
     "user": tf.int64,
     "item": tf.int64,
@@ -79,7 +81,7 @@ def compile_step(
         gradients, list_gradients = tape.gradient(total, (variables, list_rows))
         for name, weight in weights.items():
             if isinstance(weight, AdamWeight):
-                weight.update(gradients[name], settings.history.learning_rate, step)
+                weight.update(gradients[name], _ENCODER_LEARNING_RATE, step)
             else:
                 of_lists = [
                     tf.IndexedSlices(list_gradients[column.name], features[column.name].ids)

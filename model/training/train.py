@@ -36,6 +36,10 @@ from twinspire_core.storage import parquet_files
 MAX_ARCHIVED_ROWS = 1_000_000
 """The most rows kept per table for ids that have left the vocabulary, in case they come back."""
 
+HASHES = 2
+"""Independent hash functions, each with an array: an item is wrong only where both its buckets are shared
+(section 3 of the paper).
+"""
 LEAST_INITIAL_GAP = 100_000
 """The fewest rows between two hits that are assumed of an item that was hit once."""
 
@@ -186,9 +190,9 @@ def _frequency_estimate(
     """The frequency estimate, which goes on from the parent's."""
     frequency = StreamingFrequency(
         buckets=settings.frequency.buckets,
-        hashes=settings.frequency.hashes,
+        hashes=HASHES,
         alpha=settings.frequency.alpha,
-        initial_gap=_initial_gap(settings, folders),
+        initial_gap=_initial_gap(folders),
     )
     if state is None or settings.correction == "none":
         return frequency
@@ -201,10 +205,8 @@ def _frequency_estimate(
     return frequency
 
 
-def _initial_gap(settings: TrainConfig, folders: Mapping[date, Path]) -> float:
-    """Rows between two hits that are assumed of an item that was hit once: by default a day's."""
-    if settings.frequency.initial_gap:
-        return float(settings.frequency.initial_gap)
+def _initial_gap(folders: Mapping[date, Path]) -> float:
+    """Rows between two hits that are assumed of an item that was hit once: a day's."""
     rows = sum(training_rows.count(folder) for folder in folders.values())
     return float(max(LEAST_INITIAL_GAP, rows // len(folders)))
 

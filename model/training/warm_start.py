@@ -171,7 +171,7 @@ def _changed_layers(
         hidden = list(widths[:-1])
         hidden_before = list(parent[side][:-1])
         if hidden != hidden_before:
-            yield _Change(f"train.{side}_layers", hidden_before, hidden, "as widths of layers")
+            yield _Change("train.layers", hidden_before, hidden, "as widths of layers")
         if widths[-1] != parent[side][-1]:
             yield _Change(
                 "train.dimension", parent[side][-1], widths[-1], "as the width of the vectors"
@@ -179,24 +179,9 @@ def _changed_layers(
 
 
 def _changed_table(spec: TableSpec, parent: TableState) -> Iterator[_Change]:
-    if parent.hashed != spec.hashed:
-        kinds = {True: "hashed", False: "a vocabulary"}
-        yield _Change(
-            f"features.{spec.name}.hash_buckets",
-            kinds[parent.hashed],
-            kinds[spec.hashed],
-            "ids; or its kind",
-        )
-    elif parent.shared != spec.shared:
-        yield _Change(spec.setting, parent.shared, spec.shared, "shared rows")
-    width = parent.values.shape[1]
-    if width != spec.dimension:
-        yield _Change(
-            f"features.{spec.name}.dimension",
-            width,
-            spec.dimension,
-            "as the width of its embedding",
-        )
+    if (parent.hashed, parent.shared) != (spec.hashed, spec.shared):
+        key = f"features.{spec.name}.kind"
+        yield _Change(key, parent.shared, spec.shared, "rows that values share")
 
 
 def _changed_columns(
@@ -241,10 +226,7 @@ def _encoder_settings(shapes: Shapes, column: FeatureColumn) -> dict[str, object
     }
     if not own:
         return {"train.history.pooling": "a sum or mean"}
-    blocks = {name.split("/")[0] for name in own if name[0].isdigit()}
     return {
         "train.history.pooling": "attention",
-        "train.history.layers": len(blocks),
-        "train.history.heads": own["0/attention/query/kernel"][1],
         f"features.{column.feature}.length": own["positions"][0],
     }

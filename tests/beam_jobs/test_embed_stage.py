@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs import embed_stage
-from beam_jobs.beam import engine
+from beam_jobs.beam import batches, engine
 from beam_jobs.embedding import reused_vectors, tower_calls
 from beam_jobs.embedding.reused_vectors import KnownVectors, compare
 from beam_jobs.embedding.tower_calls import Sample, compact
@@ -77,11 +77,11 @@ def pipeline(**beam) -> Pipeline:
             "columns": {"user": "user", "item": "item", "time": "time"},
             "features": {
                 "user": {"kind": "id", "tower": "query"},
-                "when": {"kind": "time", "tower": "query"},
-                "recent": {"kind": "history", "tower": "query", "length": 5},
+                "when": {"kind": "time"},
+                "recent": {"kind": "history", "length": 5},
                 "item": {"kind": "id", "tower": "item"},
                 "tags": {"kind": "categories", "tower": "item", "from": "items"},
-                "week": {"kind": "count", "tower": "item", "days": 7},
+                "week": {"kind": "count", "days": 7},
             },
             "beam": beam,
         }
@@ -169,7 +169,7 @@ def expected_items(numbers) -> list[list[float]]:
 
 def test_every_row_gets_its_vector_in_the_order_of_the_corpus(tmp_path, features, towers):
     out = str(tmp_path / "out")
-    summary = embed_stage.run(context(features, str(towers), out, batch_rows=10))
+    summary = embed_stage.run(context(features, str(towers), out))
 
     assert summary == {"items": 45, "queries": 30, "dimension": 4}
     numbers = [*range(100, 137), *range(200, 208)]
@@ -184,11 +184,12 @@ def test_every_row_gets_its_vector_in_the_order_of_the_corpus(tmp_path, features
     assert queries["vector"].to_pylist() == [[n, n % 24, n % 3, 1] for n in range(50, 80)]
 
 
-def test_the_size_of_batches_changes_files_and_no_vectors(tmp_path, features, towers):
+def test_the_size_of_batches_changes_files_and_no_vectors(tmp_path, features, towers, monkeypatch):
     outs = []
     for rows in (1, 7, 1000):
         out = str(tmp_path / f"out{rows}")
-        embed_stage.run(context(features, str(towers), out, batch_rows=rows))
+        monkeypatch.setattr(batches, "BATCH_ROWS", rows)
+        embed_stage.run(context(features, str(towers), out))
         outs.append(
             [vectors(f"{out}/{name}", tmp_path).combine_chunks() for name in ("items", "queries")]
         )
@@ -198,7 +199,7 @@ def test_the_size_of_batches_changes_files_and_no_vectors(tmp_path, features, to
 def test_a_run_repeated_writes_the_same_bytes(tmp_path, features, towers):
     digests = []
     for name in ("first", "second"):
-        embed_stage.run(context(features, str(towers), str(tmp_path / name), batch_rows=10))
+        embed_stage.run(context(features, str(towers), str(tmp_path / name)))
         digests.append(
             [(f.path, storage.file_digest(f.uri)) for f in storage.list_files(str(tmp_path / name))]
         )
@@ -210,7 +211,7 @@ def refreshed(tmp_path, features, towers):
     """The corpus of the day after: two items are new, three changed in one feature each, and two
     are gone.
     """
-    embed_stage.run(context(features, str(towers), str(tmp_path / "before"), batch_rows=10))
+    embed_stage.run(context(features, str(towers), str(tmp_path / "before")))
     rows = corpus([*range(102, 137), *range(200, 208), 500, 501]).to_pylist()
     changes = {"i102": {"week": 99.0}, "i103": {"tags": ["y", "x", "x"]}, "i207": {"tags": []}}
     rows = [row | {"_popular": 9} | changes.get(row["_item"], {}) for row in rows]
@@ -231,7 +232,7 @@ def test_vectors_of_unchanged_rows_are_kept_and_the_others_made(
     write(f"{known}/part-0.parquet", pa.table({"_item": before["_item"], "vector": marked}))
     out = str(tmp_path / "out")
     told = embed_stage.run(
-        context(refreshed, str(towers), out, batch_rows=10),
+        context(refreshed, str(towers), out),
         KnownVectors(f"{features}/corpus/end", known),
     )
     changes = {"new": 2, "changed": 3, "withdrawn": 2, "reused": 40}
@@ -310,7 +311,7 @@ def test_known_vectors_are_looked_up_by_workers_a_range_each(
     rows = pq.read_table(f"{refreshed}/corpus/end/part-0.parquet")
     for number, start in enumerate(range(0, len(rows), 10)):
         write(f"{refreshed}/corpus/end/part-{number}.parquet", rows.slice(start, 10))
-    stage = context(refreshed, str(towers), str(tmp_path / "out"), batch_rows=10)
+    stage = context(refreshed, str(towers), str(tmp_path / "out"))
     compared = []
 
     def watched(*tables_and_columns):
@@ -348,7 +349,7 @@ def test_everything_on_google_cloud_storage(tmp_path, features, towers, gs_place
     storage.copy_tree(features, f"{gs_place}/features")
     storage.copy_tree(str(towers), f"{gs_place}/train")
     summary = embed_stage.run(
-        context(f"{gs_place}/features", f"{gs_place}/train", f"{gs_place}/out", batch_rows=10)
+        context(f"{gs_place}/features", f"{gs_place}/train", f"{gs_place}/out")
     )
     assert summary["items"] == 45
     numbers = [*range(100, 137), *range(200, 208)]
@@ -365,7 +366,7 @@ def test_several_worker_processes_write_the_same_bytes(tmp_path, features, refre
     known = KnownVectors(f"{features}/corpus/end", f"{tmp_path}/before/items")
     later, known = (refreshed, known) if what == "what has changed" else (features, None)
     for name, given in (("one", []), ("two", options)):
-        stage = context(later, str(towers), str(tmp_path / name), batch_rows=10, options=given)
+        stage = context(later, str(towers), str(tmp_path / name), options=given)
         embed_stage.run(stage, known)
         digests.append(
             [(f.path, storage.file_digest(f.uri)) for f in storage.list_files(str(tmp_path / name))]
@@ -428,7 +429,6 @@ def test_the_tower_is_loaded_once_per_process(tmp_path, features, towers, monkey
     shutil.copytree(towers, tmp_path / "towers")
     loads, load = [], tower_calls.load_tower
     monkeypatch.setattr(tower_calls, "load_tower", lambda uri: loads.append(uri) or load(uri))
-    embed_stage.run(
-        context(features, str(tmp_path / "towers"), str(tmp_path / "out"), batch_rows=2)
-    )
+    monkeypatch.setattr(batches, "BATCH_ROWS", 2)
+    embed_stage.run(context(features, str(tmp_path / "towers"), str(tmp_path / "out")))
     assert sorted(loads) == [f"{tmp_path}/towers/{name}_tower" for name in ("item", "query")]

@@ -4,7 +4,6 @@ ratios moved.
 
 import json
 import sys
-import tomllib
 from dataclasses import replace
 from datetime import date
 
@@ -14,6 +13,7 @@ import pytest
 from benchmarks import day
 from benchmarks.daily import cases, processes
 from benchmarks.quality import data
+from index_builder.tuning.kind_choice import Wanted
 
 STUB = """#!{python}
 import json, os, pathlib, sys
@@ -80,12 +80,12 @@ def test_quick_groceries_know_just_enough_products_for_a_tree(tmp_path, monkeypa
         data, "lay_out", lambda source, place, *how: laid.update({place: pl.read_parquet(source)})
     )
     cases.lay_out(next(case for case in cases.QUICK if case.name == "grocery"), tmp_path)
-    settings = tomllib.loads((data.ROOT / "pipelines" / "groceries.toml").read_text())["index"]
+    least = Wanted().tree_above
     bought, products = (
         set(laid[str(tmp_path / table / "dt={date}")]["product_id"])
         for table in ("events", "items")
     )
-    assert settings["tree_above"] < len(products) < 1.1 * settings["tree_above"]
+    assert least < len(products) < 1.1 * least
     assert len(bought - products) < 0.01 * len(bought)  # of some purchases nobody knows the product
 
 

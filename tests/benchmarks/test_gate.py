@@ -27,7 +27,7 @@ def run(**limits):
     p = SimpleNamespace(
         gate=GateConfig(metric=METRIC, min_users=100, **limits),
         index=IndexConfig(),
-        evaluation=EvaluationConfig(resamples=100),
+        evaluation=EvaluationConfig(),
     )
     return SimpleNamespace(case=CASE, p=p)
 

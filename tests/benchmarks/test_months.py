@@ -35,7 +35,7 @@ def shop(tmp_path_factory):
     tables["registry"] = {"root": str(folder / "registry")}
     tables["mix"] = {"sources": ["two_tower", "past"]}
     tables["window"]["train_days"] = 3
-    tables["train"] |= {"epochs": 1, "query_layers": [], "item_layers": [], "deterministic": False}
+    tables["train"] |= {"epochs": 1, "deterministic": False}
     p = Pipeline.model_validate(tables)
     features = DayFeatures(p=p, first=FIRST, last=LAST, folder=folder / "features")
     features.make_raw()

@@ -112,8 +112,6 @@ def pipeline_text(name: str, zone: str, logs: Path) -> str:
 
         [train]
         dimension = 8
-        query_layers = []
-        item_layers = []
         batch_size = 64
 
         [evaluation]

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ import pytest
 
 from index_builder import index_stage
 from index_builder.tuning import kind_choice, settings_search
+from index_builder.tuning.kind_choice import Wanted
 from tests.index_builder.tuning.vectors import clustered
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.tables.deployment import IndexConfig as Wanted
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.search import scann_index
@@ -66,6 +67,13 @@ def stage(
     )
 
 
+def run_small(ctx: StageContext, **wanted) -> dict:
+    """The stage, for few items or neighbours."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_stage, "Wanted", partial(Wanted, **wanted))
+        return index_stage.run(ctx)
+
+
 def neighbours(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
     """By float64 and a full sort."""
     return np.argsort(-(queries.astype(float) @ vectors.astype(float).T), axis=1, kind="stable")[
@@ -83,8 +91,8 @@ def overlap(found: np.ndarray, expected: np.ndarray) -> float:
 def test_recall_written_is_the_one_that_brute_force_gives(tmp_path, kind, monkeypatch):
     monkeypatch.setattr(kind_choice, "strategy", lambda items, wanted: ((kind,), "asked for"))
     vectors, queries = clustered(12_000), clustered(1_000, seed=1)
-    ctx = stage(tmp_path, vectors, queries, exact_below=0, k=50)
-    summary = index_stage.run(ctx)
+    ctx = stage(tmp_path, vectors, queries)
+    summary = run_small(ctx, exact_below=0, k=50)
 
     figures = json.loads((tmp_path / "index" / "index.json").read_text())
     assert figures["kind"] == summary["kind"] == kind
@@ -145,7 +153,7 @@ def test_the_same_vectors_give_the_same_files_on_any_number_of_cores(tmp_path, m
     files = []
     for name, cores in (("first", 1), ("second", 3)):
         monkeypatch.setattr(scann_index, "CORES", cores)
-        index_stage.run(stage(tmp_path / name, vectors, queries, exact_below=0, tree_above=0, k=20))
+        run_small(stage(tmp_path / name, vectors, queries), exact_below=0, tree_above=0, k=20)
         folder = tmp_path / name / "index"
         files.append(
             {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
@@ -255,8 +263,8 @@ def test_k_near_the_corpus_is_exact():
 @pytest.mark.parametrize("limit", [0, 10_000])
 def test_equal_vectors_are_all_as_good_as_one_another(tmp_path, limit):
     vectors = np.tile(clustered(1), (5_000, 1))
-    summary = index_stage.run(
-        stage(tmp_path, vectors, clustered(400, seed=1), exact_below=0, tree_above=limit, k=20)
+    summary = run_small(
+        stage(tmp_path, vectors, clustered(400, seed=1)), exact_below=0, tree_above=limit, k=20
     )
     assert summary["recall"] == 1
     rows, _ = load(tmp_path / "index" / "index").search(clustered(3, seed=2), 20)
@@ -265,7 +273,7 @@ def test_equal_vectors_are_all_as_good_as_one_another(tmp_path, limit):
 
 def test_duplicates_do_not_lower_the_measured_recall(tmp_path):
     vectors = np.repeat(clustered(100), 50, axis=0)  # k-th neighbours tie with 49 others
-    summary = index_stage.run(stage(tmp_path, vectors, clustered(400, seed=1), exact_below=0, k=20))
+    summary = run_small(stage(tmp_path, vectors, clustered(400, seed=1)), exact_below=0, k=20)
     assert summary["recall"] == pytest.approx(1, abs=0.02)
 
 
@@ -274,10 +282,10 @@ def test_without_queries_items_stand_in(tmp_path, files):
     """Nobody was there in the last days, as before a refresh in a week without logs: the embed
     stage writes no file.
     """
-    context = stage(tmp_path, clustered(3_000), np.zeros((0, 32)), exact_below=0, k=10)
+    context = stage(tmp_path, clustered(3_000), np.zeros((0, 32)))
     if not files:
         shutil.rmtree(tmp_path / "embed" / "queries")
-    summary = index_stage.run(context)
+    summary = run_small(context, exact_below=0, k=10)
     assert summary["recall"] > 0.9
     source = json.loads((tmp_path / "index" / "index.json").read_text())["queries"]["source"]
     assert source.startswith("0 users and items")

@@ -9,13 +9,13 @@ from twinspire_core.config.pipeline import Pipeline
 FEATURES = {
     "user": {"kind": "id", "tower": "query"},
     "device": {"kind": "category", "tower": "query"},
-    "when": {"kind": "time", "tower": "query"},
-    "recent": {"kind": "history", "tower": "query", "length": 5},
+    "when": {"kind": "time"},
+    "recent": {"kind": "history", "length": 5},
     "item": {"kind": "id", "tower": "item"},
     "tags": {"kind": "categories", "tower": "item", "from": "items"},
-    "title": {"kind": "text", "tower": "item", "hash_buckets": 50},
+    "title": {"kind": "text", "tower": "item"},
     "shape": {"kind": "vector", "tower": "item", "size": 3},
-    "week": {"kind": "count", "tower": "item", "days": 7},
+    "week": {"kind": "count", "days": 7},
 }
 VOCABULARIES = {
     "user": [f"u{i}" for i in range(30)],
@@ -31,8 +31,7 @@ def _pipeline(features: dict | None = None, **tables) -> Pipeline:
         "source": {"events": "/none/dt={date}/", "items": "/none/items/dt={date}/"},
         "columns": {"user": "user", "item": "item", "time": "time"},
         "features": features or FEATURES,
-        "vocabulary": {"oov_buckets": 4},
-        "train": {"dimension": 8, "query_layers": [16], "item_layers": [16], "batch_size": 16},
+        "train": {"dimension": 8, "layers": [16], "batch_size": 16},
     }
     for table, keys in tables.items():
         base[table] = {**base.get(table, {}), **keys}

@@ -11,9 +11,9 @@ import pytest
 
 from index_builder.registry.registry import Registry
 from index_builder.tuning import kind_choice
+from index_builder.tuning.kind_choice import Wanted
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import Pipeline, load
-from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.contracts.manifest import File, Manifest
 
 # Twelve items on a circle, 30 degrees apart; a user's vector points at the last item of the
@@ -168,7 +168,7 @@ def publish(
     from twinspire_core import storage
 
     storage.copy_tree(str(towers / "query_tower"), str(staged / "query_tower"))
-    kind_choice.build(CIRCLE, CIRCLE, IndexConfig(k=5)).index.save(staged / "index")
+    kind_choice.build(CIRCLE, CIRCLE, Wanted(k=5)).index.save(staged / "index")
     titles = titles or [f"Item [{n}]" for n in range(12)]
     columns = {
         "_item": ITEMS,

@@ -23,7 +23,7 @@ FEATURES = {
     "city": {"kind": "category", "tower": "query", "from": "users"},
     "item": {"kind": "id", "tower": "item"},
     "kind": {"kind": "category", "tower": "item"},
-    "title": {"kind": "text", "tower": "item", "hash_buckets": 200},
+    "title": {"kind": "text", "tower": "item"},
     "tags": {"kind": "categories", "tower": "item"},
     "look": {"kind": "vector", "tower": "item", "size": 3},
     "price": {"kind": "number", "tower": "item"},
@@ -38,7 +38,6 @@ GENTLE = {
     "price": None,
     "device": {"kind": "categories", "tower": "query", "separator": "|"},  # another kind
     "city": {"kind": "category", "tower": "item", "column": "kind"},  # in the other tower
-    "title": {"kind": "text", "tower": "item", "hash_buckets": 200, "ngrams": 1},
 }
 MISSING = [
     "city (now gone, was a text)",
@@ -48,11 +47,10 @@ MISSING = [
 ]
 # What it cannot.
 HARSH = {
-    "city": {"kind": "category", "tower": "query", "from": "users", "hash_buckets": 8},
-    "title": {"kind": "text", "tower": "item", "hash_buckets": 100},
+    "city": {"kind": "text", "tower": "query", "from": "users"},
     "look": {"kind": "vector", "tower": "item", "size": 4, "column": "wide"},  # another size
     "price": {"kind": "category", "tower": "item"},  # other kinds
-    "tags": {"kind": "text", "tower": "item", "hash_buckets": 50, "column": "kind"},
+    "tags": {"kind": "text", "tower": "item", "column": "kind"},
     "kind": {"kind": "categories", "tower": "item", "separator": "|"},
 }
 HARSHLY_MISSING = [
@@ -174,11 +172,10 @@ def test_else_from_scratch_with_the_keys_named(shop):
     with pytest.raises(UsageError) as refused:
         twinspire("train", shop, "--date", EDITED)
     for key in (
-        "city.hash_buckets",
-        "title.hash_buckets",
+        "city.kind",
         "look.size",
         "price",
-        "tags.hash_buckets",
+        "tags.kind",
     ):
         assert f"features.{key} now gives" in str(refused.value)
     assert "features.kind" not in str(refused.value) and "--mode full" in str(refused.value)

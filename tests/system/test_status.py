@@ -48,8 +48,8 @@ def test_days_are_done_as_long_as_nothing_changes(two_days):
     ("was", "now", "stage"),
     [
         ("epochs = 5", "epochs = 4", "train"),
-        ("oov_buckets = 4", "oov_buckets = 4\nmin_events = 3", "features"),
-        ("k = 10", "k = 9", "index"),
+        ("[corpus]", "[vocabulary]\nmin_events = 3\n[corpus]", "features"),
+        ("[serving]", "[index]\nrecall_target = 0.97\n[serving]", "index"),
         ("max_drop = 0.8", "max_drop = 0.7", "publish"),
     ],
 )

@@ -57,7 +57,7 @@ def evaluate(
 
     Files are Parquet, JSON Lines or CSV, with a list of items per user or a row per user and item.
     Every user of the truth counts; one without recommendations is a miss. Intervals are 95%
-    bootstrap intervals over users (evaluation.resamples). JSON holds all measures, those of
+    bootstrap intervals over users. JSON holds all measures, those of
     slices too. A filter applies to lists and truth; users who took no such item do not count.
     """
     p = open_pipeline(pipeline)
@@ -75,10 +75,10 @@ def evaluate(
     # Imported below: scoring a file loads no TensorFlow, and a mistyped command nothing at all.
     if queries is None:
         from model.score_lists import score_file
+        from twinspire_core.metrics.bootstrap import RESAMPLES
 
         scored = {"recs": recs}
-        resamples = p.evaluation.resamples
-        measured = {"file": score_file(recs, truth, ks, corpus, resamples=resamples)}
+        measured = {"file": score_file(recs, truth, ks, corpus, resamples=RESAMPLES)}
     else:
         name, measured = _score_version(p, version, queries, truth, ks, filters)
         scored = {"version": name}

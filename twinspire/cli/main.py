@@ -13,6 +13,7 @@ from twinspire.cli import (
     ask,
     backfill,
     change_versions,
+    config,
     daily,
     evaluation,
     forget,
@@ -33,7 +34,14 @@ from twinspire_core.storage.disk import explain
 from twinspire_core.version import __version__
 
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Start": (try_file.try_, prepare.partition, prepare.init, prepare.validate, prepare.doctor),
+    "Start": (
+        try_file.try_,
+        prepare.partition,
+        prepare.init,
+        prepare.validate,
+        config.config,
+        prepare.doctor,
+    ),
     "Every day": (
         run_days.run,
         show_days.status,

@@ -114,12 +114,21 @@ def open_pipeline(file: str) -> Pipeline:
     """
     # First of all, so that also messages about the file itself hold commands as they can be typed.
     name_pipeline(file)
+    return load(pipeline_path(file))
+
+
+def pipeline_path(file: str) -> Path:
+    """The pipeline file of this path, or of this name in ./pipelines.
+
+    Raises:
+      UsageError: there is none.
+    """
     path = Path(file)
     if path.suffix != ".toml" and not path.exists():
         path = Path("pipelines") / f"{file}.toml"
         if not path.exists():
             raise UsageError(_no_such_pipeline(file, Path("pipelines").absolute()))
-    return load(path)
+    return path
 
 
 def _no_such_pipeline(name: str, folder: Path) -> str:

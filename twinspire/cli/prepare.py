@@ -28,6 +28,7 @@ from twinspire.cli.options import (
 )
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core import storage
+from twinspire_core.config.settings import SCHEMA_FILE, SCHEMA_LINE, schema_text
 from twinspire_core.config.tables.deployment import PipelineConfig
 from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import BadData, UsageError
@@ -243,6 +244,7 @@ def init(
 ) -> None:
     """Draft a pipeline file from a sample of the logs, for you to finish.
 
+    Next to it comes a JSON Schema, by which editors complete keys (VS Code: Even Better TOML).
     Columns are recognised by their names and values. A terminal is asked about those that are not
     clear; a script names them.
     """
@@ -270,7 +272,8 @@ def init(
         typer.echo(text, nl=False)
         return
     to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_text(text)
+    to.write_text(SCHEMA_LINE + text)
+    (to.parent / SCHEMA_FILE).write_text(schema_text())
     days = day_files.folder_days(open_pipeline(str(to)), "events")
     day = days[-1] if days else "DAY"
     text = f"Wrote {to}. Read and finish it. Next: twinspire validate {to} --date {day}"

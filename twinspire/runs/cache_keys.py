@@ -15,7 +15,7 @@ from typing import Any
 from twinspire.runs.stages import Stage
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import COUNTED_FOR
+from twinspire_core.config.source_names import CO_OCCURRENCE, COUNTED_FOR
 
 # When or where the logs are found does not change a result: their digests stand in the key. Nor does
 # what is done about a version once it was refused.
@@ -50,15 +50,10 @@ def _used_of_table(pipeline: Pipeline, stage: Stage, table: str, keys: dict[str,
     if table == "mix" and reads_logs:
         # It counts how often items come together, where any source asks for that, and what other
         # sources ask for.
-        neighbours = keys["neighbours"] if pipeline.mix.uses_co_occurrence else 0
-        counted = [name for name in COUNTED_FOR if pipeline.mix.uses(name)]
-        return [neighbours, *counted] if counted else neighbours
+        return [name for name in (CO_OCCURRENCE, *COUNTED_FOR) if pipeline.mix.uses(name)]
     if table == "ranking" and reads_logs:
         # It counts for a ranker, or it does not.
         return pipeline.ranking.enabled
-    if table == "features" and reads_logs:
-        # An embedding's width is the model's affair alone.
-        return {name: _without(feature, {"dimension"}) for name, feature in keys.items()}
     return _without(keys, _WITHOUT_EFFECT.get(table, set()))
 
 

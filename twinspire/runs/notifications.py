@@ -17,6 +17,8 @@ from twinspire_core.errors import GateRefused, LogsLate, NothingToDo, TwinspireE
 from twinspire_core.messages import format_message
 from twinspire_core.terminal import console
 
+_TIMEOUT = 30.0
+"""Seconds after which the command is ended: it never stops a day."""
 _SHOWN = 500
 _SHORTEST_SECRET = 6
 
@@ -58,9 +60,7 @@ def notify(
         "reason": format_message(reason),
         "command": format_message(command),
     }
-    problem = _run(
-        pipeline.notify.command, json.dumps(told), pipeline.notify.timeout.total_seconds()
-    )
+    problem = _run(pipeline.notify.command, json.dumps(told))
     if problem:
         console.print(
             f"notify.command could not tell of {event!r} of {day}: {problem}", soft_wrap=True
@@ -86,7 +86,7 @@ def notify_of_error(pipeline: Pipeline, day: date, stage: str, error: BaseExcept
     )
 
 
-def _run(command: str, told: str, seconds: float) -> str:
+def _run(command: str, told: str) -> str:
     """What went wrong with the command; empty if nothing did."""
     try:
         process = subprocess.Popen(
@@ -99,7 +99,7 @@ def _run(command: str, told: str, seconds: float) -> str:
     except OSError as error:
         return f"it could not be started: {error}"
     try:
-        _, errors = process.communicate(told.encode(), timeout=seconds)
+        _, errors = process.communicate(told.encode(), timeout=_TIMEOUT)
     except subprocess.TimeoutExpired:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -108,7 +108,7 @@ def _run(command: str, told: str, seconds: float) -> str:
         for stream in (process.stdin, process.stderr):
             if stream:
                 stream.close()
-        return f"it did not end within notify.timeout = {seconds:.0f} s"
+        return f"it did not end within {_TIMEOUT:.0f} s"
     if process.returncode:
         why = _without_secrets(errors.decode(errors="replace").strip(), command)[-_SHOWN:]
         return f"it ended with exit code {process.returncode}. {why}"

@@ -18,6 +18,7 @@ from twinspire.runs.index_start import find_start_of_refresh
 from twinspire.runs.stage_tasks import StageTask, source_digests
 from twinspire.runs.stages import REFRESH, StageFunction
 from twinspire_core import storage
+from twinspire_core.config.feature_kinds import KINDS
 from twinspire_core.contracts import attempts, partials
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.stage_context import Promote, Reuse, StageContext
@@ -158,6 +159,10 @@ def _newest(run: DayRun, table: "Table", after: date) -> date | None:
     return None
 
 
+_TOWERS = {kind: getattr(model, "tower", None) for kind, model in KINDS.items()}
+"""The tower of kinds that are always in the same one."""
+
+
 def _check_features(run: DayRun, holder: Manifest) -> None:
     """The towers read the features that they were trained with, and no others."""
     if not holder.settings:
@@ -176,7 +181,11 @@ def _check_features(run: DayRun, holder: Manifest) -> None:
 def _features(tables: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     """What of a pipeline file's features makes a tower's input another one."""
     return {
-        name: tuple(feature.get(key) for key in ("kind", "tower", "days"))
+        name: (
+            feature["kind"],
+            feature.get("tower", _TOWERS.get(feature["kind"])),
+            feature.get("days"),
+        )
         for name, feature in tables.get("features", {}).items()
     }
 

@@ -166,9 +166,13 @@ def _earlier_attempts(run: DayRun, stage: Stage) -> dict[str, Attempt]:
     earlier = {stage.after: nearest}
     for name, attempt_name in nearest.inputs.items():
         try:
-            earlier[name] = attempts.read(attempts.place(run.pipeline, attempt_name))
+            made_from = attempts.read(attempts.place(run.pipeline, attempt_name))
         except FileNotFoundError as error:  # pruned, or deleted to forget a user
             raise _missing(run, stage, name) from error
+        newest = attempts.latest(run.pipeline, day, name)
+        # It may have been made again since, for other keys of the file, to the same bytes.
+        is_remade = newest and newest.output == made_from.output
+        earlier[name] = newest if newest and is_remade else made_from
     for name, attempt in earlier.items():
         if attempt.config != config_digest(run.pipeline, STAGES[name]):
             raise UsageError(

@@ -78,7 +78,6 @@ FEATURES = Stage(
         "vocabulary",
         "corpus",
         "evaluation.holdout",
-        "evaluation.lately_days",
         "mix",
         "ranking",
         "statistics",
@@ -99,7 +98,6 @@ TRAIN = Stage(
         "evaluation",
         "mix",
         "ranking",
-        "vocabulary.oov_buckets",
         "gate.min_users",  # for so many it adds the held-out users of days before
         "serving.exclude_seen",  # which lists weights are fitted on, and versions compared by
     ),
@@ -146,7 +144,6 @@ REFRESH = Stage(
         "features",
         "window",
         "corpus",
-        "evaluation.lately_days",
         "mix",
         "ranking",
         "index",

@@ -6,11 +6,11 @@ TensorFlow is asked of the kind itself; where those are needed, a stage has one 
 """
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from twinspire_core.config.tables.base import Strict
+from twinspire_core.config.tables.base import BASIC, Strict
 
 Tower = Literal["query", "item"]
 Origin = Literal["events", "items", "users"]
@@ -30,19 +30,16 @@ class FeatureKind(Strict):
     # What is declared as ClassVar is no key of the pipeline file.
     form: ClassVar[Form]
     is_analysed: ClassVar[bool] = False
-    tower: Tower = Field(
-        description="The tower that reads the feature: `query` (user and context) or `item`."
-    )
+    if TYPE_CHECKING:
+
+        @property
+        def tower(self) -> Tower:
+            """A key of some kinds, and always the same for the others."""
 
     @property
     def source_table(self) -> Origin | None:
         """The table that holds the feature's column; None where the feature is computed."""
         return None
-
-    @property
-    def keeps_vocabulary(self) -> bool:
-        """Whether known values have rows of their own in a table of embeddings."""
-        return False
 
     @property
     def vector_size(self) -> int | None:
@@ -61,9 +58,18 @@ class FeatureKind(Strict):
         return [name]
 
 
-class _Column(FeatureKind):
+class _EitherTower(FeatureKind):
+    tower: Tower = Field(
+        description="The tower that reads the feature: `query` (user and context) or `item`.",
+        json_schema_extra=BASIC,
+    )
+
+
+class _Column(_EitherTower):
     column: str | None = Field(
-        None, description="Column in the logs or snapshots; the feature's own name by default."
+        None,
+        description="Column in the logs or snapshots; the feature's own name by default.",
+        json_schema_extra=BASIC,
     )
     origin: Origin | None = Field(
         None,
@@ -72,6 +78,7 @@ class _Column(FeatureKind):
             "Where the column lies: `events` (context of the request; query tower only), `users`,"
             " `items`. Default: `items` for the item tower, `events` for the query tower."
         ),
+        json_schema_extra=BASIC,
     )
 
     @property
@@ -87,75 +94,36 @@ class _Column(FeatureKind):
         return self.tower == "query"
 
 
-class _Embedded(_Column):
-    dimension: int | None = Field(
-        None, ge=1, description="Width of the embedding; by default chosen by its size."
-    )
-
-
-class IdFeature(_Embedded):
+class IdFeature(_EitherTower):
     """The user's or the item's own id: one vector per id, learned from its events alone."""
 
     form: ClassVar[Form] = "id"
     is_analysed: ClassVar[bool] = True
     kind: Literal["id"]
-    hash_buckets: int | None = Field(
-        None, ge=2, description="Hash ids into so many rows instead of keeping a vocabulary."
-    )
 
     @property
     def source_table(self) -> Origin:
         """Ids are read from the events, where `columns` names them."""
         return "events"
 
-    @property
-    def keeps_vocabulary(self) -> bool:
-        """Whether ids have rows of their own."""
-        return self.hash_buckets is None
 
-    @property
-    def is_context(self) -> bool:
-        """Of an id that is left out the shared rows tell."""
-        return False
-
-
-class CategoryFeature(_Embedded):
+class CategoryFeature(_Column):
     """One of a set of values: brand, device, country."""
 
     form: ClassVar[Form] = "id"
     is_analysed: ClassVar[bool] = True
     kind: Literal["category"]
-    hash_buckets: int | None = Field(
-        None, ge=2, description="Hash values instead of keeping a vocabulary."
-    )
-    max_size: int = Field(
-        10_000, ge=1, description="The most frequent values that get a row of their own."
-    )
-
-    @property
-    def keeps_vocabulary(self) -> bool:
-        """Whether values have rows of their own."""
-        return self.hash_buckets is None
 
 
-class CategoriesFeature(_Embedded):
+class CategoriesFeature(_Column):
     """Several values at once: tags, genres. A list column, or a string cut at `separator`."""
 
     form: ClassVar[Form] = "ids"
     is_analysed: ClassVar[bool] = True
-    hash_buckets: ClassVar[None] = None
     kind: Literal["categories"]
     separator: str | None = Field(
         None, description="Cut a string column here; not needed for list columns."
     )
-    max_size: int = Field(
-        10_000, ge=1, description="The most frequent values that get a row of their own."
-    )
-
-    @property
-    def keeps_vocabulary(self) -> bool:
-        """Lists always have a vocabulary."""
-        return True
 
 
 class NumberFeature(_Column):
@@ -169,15 +137,11 @@ class NumberFeature(_Column):
     )
 
 
-class TextFeature(_Embedded):
+class TextFeature(_Column):
     """Words: lower-cased, cut into words and word pairs, hashed, averaged."""
 
     form: ClassVar[Form] = "ids"
     kind: Literal["text"]
-    hash_buckets: int = Field(20_000, ge=2, description="Rows of the table of hashed word n-grams.")
-    ngrams: int = Field(
-        2, ge=1, le=3, description="The longest run of words that counts as one term."
-    )
 
 
 class VectorFeature(_Column):
@@ -199,9 +163,11 @@ class CountFeature(FeatureKind):
     form: ClassVar[Form] = "number"
     is_analysed: ClassVar[bool] = True
     log: ClassVar[bool] = True
+    tower: ClassVar[Tower] = "item"
     kind: Literal["count"]
-    tower: Literal["item"] = Field("item", description="Always `item`.")
-    days: int = Field(ge=1, description="Days counted, at most `window.count_days`.")
+    days: int = Field(
+        ge=1, description="Days counted, at most `window.count_days`.", json_schema_extra=BASIC
+    )
 
 
 class AgeFeature(FeatureKind):
@@ -212,8 +178,8 @@ class AgeFeature(FeatureKind):
     form: ClassVar[Form] = "number"
     is_analysed: ClassVar[bool] = True
     log: ClassVar[bool] = True
+    tower: ClassVar[Tower] = "item"
     kind: Literal["age"]
-    tower: Literal["item"] = Field("item", description="Always `item`.")
     column: str | None = Field(
         None, description="A date or timestamp column of items to count from."
     )
@@ -223,22 +189,22 @@ TimePart = Literal["hour", "weekday"]
 """Both are counted from 0, weekdays from Monday."""
 TIME_PARTS: Mapping[TimePart, int] = {"hour": 24, "weekday": 7}
 """How many values each has."""
+OOV_BUCKETS = 64
+"""Rows that the values outside a vocabulary share: new ids fall into different ones, and each row still
+sees enough of them to learn.
+"""
+TEXT_BUCKETS = 20_000
+"""Rows of the table of hashed words and word pairs: a catalogue's titles have about half as many that
+come more than once.
+"""
 
 
 class TimeFeature(FeatureKind):
     """Hour and weekday of the request, in the pipeline's time zone."""
 
     form: ClassVar[Form] = "id"
+    tower: ClassVar[Tower] = "query"
     kind: Literal["time"]
-    tower: Literal["query"] = Field("query", description="Always `query`.")
-    parts: tuple[TimePart, ...] = Field(
-        tuple(TIME_PARTS),
-        min_length=1,
-        description=(
-            "What of the moment is read. A version that learns from one day at a time met tomorrow's"
-            " weekday a week ago."
-        ),
-    )
 
     def columns(self, name: str) -> list[str]:
         """Names of the columns of its parts."""
@@ -246,7 +212,7 @@ class TimeFeature(FeatureKind):
 
     def parts_by_column(self, name: str) -> dict[str, TimePart]:
         """The part that each column holds."""
-        return {f"{name}_{part}": part for part in self.parts}
+        return {f"{name}_{part}": part for part in TIME_PARTS}
 
     def values(self, name: str) -> dict[str, int]:
         """How many values each column has, counted from 0."""
@@ -257,9 +223,11 @@ class HistoryFeature(FeatureKind):
     """The user's last items before the request. It shares the item id's embedding."""
 
     form: ClassVar[Form] = "ids"
+    tower: ClassVar[Tower] = "query"
     kind: Literal["history"]
-    tower: Literal["query"] = Field("query", description="Always `query`.")
-    length: int = Field(20, ge=1, description="The most items kept, newest last.")
+    length: int = Field(
+        20, ge=1, description="The most items kept, newest last.", json_schema_extra=BASIC
+    )
     types: tuple[str, ...] = Field(
         (), description="Event types that enter; by default the positives."
     )
@@ -280,11 +248,9 @@ Feature = Annotated[
     Field(discriminator="kind"),
 ]
 EmbeddedFeature = IdFeature | CategoryFeature | CategoriesFeature | TextFeature
-"""Kinds with a table of embeddings of their own. `hash_buckets` is None where values are not
-hashed.
-"""
+"""Kinds with a table of embeddings of their own."""
 VocabularyFeature = IdFeature | CategoryFeature | CategoriesFeature
-"""Kinds that can keep a vocabulary."""
+"""Kinds that keep a vocabulary: their known values have rows of their own."""
 ScaledFeature = NumberFeature | CountFeature | AgeFeature
 """Kinds that are one number, scaled. `log` says whether its logarithm is taken first."""
 

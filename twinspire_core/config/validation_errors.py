@@ -25,12 +25,60 @@ _TYPES = {
 }
 """What a key holds, by pydantic's name for the error of another type."""
 
+_CONSTANTS = {
+    "vocabulary.max_size": "1,000,000; a larger vocabulary.min_events lets fewer in",
+    "vocabulary.oov_buckets": "64",
+    "train.shuffle_minutes": "60",
+    "train.history.half_life": "10",
+    "train.history.layers": "2",
+    "train.history.heads": "2",
+    "train.history.dropout": "0.2",
+    "train.history.learning_rate": "0.001",
+    "train.frequency.hashes": "2",
+    "train.frequency.initial_gap": "as many examples as a day has, at least 100,000",
+    "train.negatives.ranks": "[100, 500]",
+    "evaluation.lately_days": "1",
+    "evaluation.slices": "[1, 5, 20]",
+    "evaluation.resamples": "200",
+    "mix.neighbours": "50",
+    "mix.min_users": "100",
+    "ranking.days": "28",
+    "ranking.trees": "150",
+    "ranking.leaves": "31",
+    "gate.max_outside": "0.1; gate.on_skew says what is done beyond it",
+    "index.k": "100",
+    "index.exact_below": "10,000",
+    "index.tree_above": "50,000",
+    "notify.timeout": "30 seconds",
+    "beam.batch_rows": "20,000",
+    "features.id.dimension": "train.dimension",
+    "features.category.dimension": "chosen by the number of values",
+    "features.categories.dimension": "chosen by the number of values",
+    "features.text.dimension": "chosen by the number of rows",
+    "features.category.max_size": "10,000",
+    "features.categories.max_size": "10,000",
+    "features.text.hash_buckets": "20,000",
+    "features.text.ngrams": "2",
+    "features.time.parts": '["hour", "weekday"]',
+    **{f"features.{kind}.tower": '"item"' for kind in ("count", "age")},
+    **{f"features.{kind}.tower": '"query"' for kind in ("time", "history")},
+}
+"""Keys that there were, and the one value that holds now. Those of features go by kind."""
 REMOVED = {
     "lists.exploration": "leave it out: no place of a list is kept for items without events",
     "monitor": (
         "set registry.max_age and registry.server instead; Prometheus measures servers, and"
         " `twinspire status PIPELINE --check` the live version"
     ),
+    **{key: f"leave it out; it is always {value}" for key, value in _CONSTANTS.items()},
+    "train.query_layers": "write train.layers, which both towers have",
+    "train.item_layers": "write train.layers, which both towers have",
+    "train.negatives.scores": "leave it out; semi_hard takes ranks 100 to 500",
+    "gate.ranker_metric": "leave it out; gate.metric decides",
+    "features.id.column": "leave it out; columns.user and columns.item name the columns of ids",
+    "features.id.from": "leave it out; ids come from the events",
+    "features.id.hash_buckets": "leave it out; the most frequent ids have rows of their own",
+    "features.category.hash_buckets": "leave it out, or take kind text, which hashes",
     "evaluation.als": "leave it out; `python -m benchmarks.quality` compares with factorisation",
     "train.negatives.memory": "leave it out, or set train.negatives.uniform",
     "train.negatives.memory_after": "leave it out",
@@ -47,8 +95,10 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
     """
     path = list(error["loc"])
     kind = _feature_kind(path)
+    of_kind = path
     if kind is not None:
-        del path[2]  # pydantic names the kind behind the feature; the file does not
+        # pydantic names the kind behind the feature; the file does not
+        of_kind = [path[0], path.pop(2), *path[2:]]
     where = ".".join(map(str, path))
 
     match error["type"]:
@@ -62,8 +112,9 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
         case kind_of_error if kind_of_error in _TYPES:
             return f"{where}: {_TYPES[kind_of_error]}; found {_found(error['input'])}"
         case "extra_forbidden":
-            if where in REMOVED:
-                return f"{where} was removed: {REMOVED[where]}"
+            answer = REMOVED.get(".".join(map(str, of_kind)))
+            if answer:
+                return f"{where} was removed: {answer}"
             table = path[:-1]
             known = _keys(kind, table[2:]) if kind is not None else _keys(pipeline, table)
             return f"{where}: unknown key; {_hint(str(path[-1]), known)}"

@@ -120,8 +120,7 @@ class GateFigures(JsonPart):
       mix: the same of the fused lists; None where the version carries no weights.
       ranker: rankers of the newest days beside the mixes of then, which are called the baseline;
         None where no ranker was measured.
-      ranker_order: the same by `gate.ranker_metric`, else by ndcg of the shortest lists; None where
-        that is `metric`.
+      ranker_order: the same by ndcg of the shortest lists; None where that is `metric`.
       index_recall: share of the exact neighbours that the index finds.
       items: size of the corpus.
     """

@@ -26,7 +26,6 @@ COUNTING = (
     "corpus.days",
     "corpus.unlisted",
     "serving.exclude_seen",
-    "evaluation.lately_days",
 )
 """Settings that say what a measure counts: whose queries, which events are found, among which items,
 in which lists, and what the simple lists are. Figures made by different ones do not compare.

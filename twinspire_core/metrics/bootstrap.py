@@ -13,6 +13,8 @@ import numpy as np
 
 LEVEL = 0.95
 """Share of resamples that an interval covers, as many left out below it as above."""
+RESAMPLES = 200
+"""Enough for the ends of a 95% interval to two digits; each takes time at every measure of every day."""
 
 _SEED = 20190916
 _CHUNK_BYTES = 64 << 20

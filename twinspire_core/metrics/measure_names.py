@@ -17,6 +17,8 @@ EXCLUDED = "excluded"
 """Lists without them."""
 OF_MIX = "mix/"
 """What the name of a limit starts with that holds for the mix alone."""
+SLICES = (1, 5, 20)
+"""Where slices begin: who is new has no event, and from some 20 on more events change little."""
 
 
 def names(bounds: Sequence[int]) -> list[str]:

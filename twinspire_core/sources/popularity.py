@@ -1,5 +1,5 @@
 """The sources `most_popular`, by events of the count window, and `popular_lately`, by those of the
-last `evaluation.lately_days`.
+last day.
 """
 
 from dataclasses import dataclass

@@ -2,7 +2,7 @@
 
 two_tower        by the vectors
 past             what the user had before, the most frequent first, then the most recent
-popular_lately   by events of the last `evaluation.lately_days`
+popular_lately   by events of the last day
 most_popular     by events in the count window
 co_occurrence    the items nearest to what the user had before: their similarities to it, added up
 personal         what the user had before in a window of its own, by decayed counts

@@ -14,7 +14,7 @@ import numpy as np
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ONE = timedelta(days=1)
 HISTORY_TYPES, POSITIVES = ("buy", "view"), ("buy", "gift")
-HISTORY_DAYS, COUNT_DAYS, LATELY_DAYS, RECENT_DAYS, LENGTH = 4, 5, 2, 6, 3
+HISTORY_DAYS, COUNT_DAYS, LATELY_DAYS, RECENT_DAYS, LENGTH = 4, 5, 1, 6, 3
 
 
 def float32(x):

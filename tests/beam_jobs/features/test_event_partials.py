@@ -17,7 +17,7 @@ from beam_jobs.beam import batches
 from beam_jobs.features import event_packs, event_partials, read_steps
 from beam_jobs.features.counters import Count
 from beam_jobs.features.raw_features_job import write_raw
-from beam_jobs.ingest import day_files
+from beam_jobs.ingest import day_files, record_blocks
 from beam_jobs.point_in_time.job import plan_job
 from beam_jobs.transform import analysis
 from tests.beam_jobs.features import world as worlds
@@ -249,12 +249,13 @@ def test_logs_that_change_while_they_are_read_leave_nothing(tmp_path):
     assert not days & {f"dt={day}", f"dt={other}"} and f"dt={DAY}" in days
 
 
-def test_what_was_read_in_other_blocks_comes_to_the_same(tmp_path, opened):
+def test_what_was_read_in_other_blocks_comes_to_the_same(tmp_path, opened, monkeypatch):
     world = odd_world(tmp_path / "world", 3)
     made = context(world, tmp_path / "out", reuse=True)
     raw = replace(made, reuse=None)
-    small = made.pipeline.beam.model_copy(update={"batch_rows": 5})
-    read(replace(made, pipeline=made.pipeline.model_copy(update={"beam": small})))
+    with monkeypatch.context() as patch:
+        patch.setattr(record_blocks, "BLOCK_ROWS", 5)
+        read(made)
     assert read(made) != read(raw), "each block drops what it knows to be beyond the limit"
 
     def written(made, name):

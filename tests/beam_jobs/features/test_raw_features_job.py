@@ -139,16 +139,6 @@ def test_users(done):
     assert any(not r["_past"] for r in found) or any(r["city"] is None for r in found)
 
 
-def test_of_the_moment_only_what_is_asked_for_is_read(tmp_path):
-    world = worlds.make(tmp_path, 6, now='parts = ["weekday"]')
-    run(world, tmp_path / "out", mode="full")
-    found = rows(tmp_path / "out" / "examples")
-    assert len({r["now_weekday"] for r in found}) > 1
-    for r in found:
-        assert r["now_weekday"] == r["_time"].astimezone(world.zone).weekday()
-        assert "now_hour" not in r
-
-
 def test_schemas(done):
     world, _, out, _ = done
     kinds = {

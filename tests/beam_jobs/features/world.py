@@ -59,22 +59,17 @@ display = ["title", "aisle"]
 attributes = ["aisle", "tags"]
 [evaluation]
 holdout = 0.4
-lately_days = 2
 [beam]
 shards = {shards}
-batch_rows = 40
 [features.me]
 kind = "id"
 tower = "query"
 [features.last]
 kind = "history"
-tower = "query"
 length = 3
 types = ["buy", "view"]
 [features.now]
 kind = "time"
-{now}
-tower = "query"
 [features.device]
 kind = "category"
 tower = "query"
@@ -148,7 +143,6 @@ class World:
             "root": "",
             "source": "",
             "window": "",
-            "now": "",
             "mix": "",
             "ranking": "",
             "positives": '"buy", "gift"',

@@ -145,7 +145,7 @@ def as_read(file, kind):
     column = columns.Column(name="v", source="v", kind=kind, use="features.v")
     found = SourceFile("events", date(2017, 10, 10), str(file), file.name, 0, None)
     values = []
-    for block in record_blocks.read("auto", found, None, [column], 100):
+    for block in record_blocks.read("auto", found, None, [column]):
         read, _, _ = column_values.read_as(column, block.rows.schema["=v"], text=block.text)
         values += block.rows.select(read)["v"].to_list()
     return values

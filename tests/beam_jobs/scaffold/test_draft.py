@@ -7,9 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from datetime import date, timedelta
 from pathlib import Path
 
+import jsonschema
 import polars as pl
 import pytest
 
@@ -314,6 +316,15 @@ def test_the_commands_end_with_the_exit_codes_of_the_manual(shop, tmp_path):
         twinspire(*command).returncode == 0
         and twinspire("validate", str(made), "--date", str(DAY)).returncode == 0
     )
+    schema = json.loads((made.parent / "twinspire.schema.json").read_text())
+    text = made.read_text()
+    assert text.startswith("#:schema ./twinspire.schema.json\n")
+    jsonschema.validate(tomllib.loads(text), schema)
+    told = json.loads(twinspire("config", str(made), "--json").stdout)
+    assert told["columns.user"] == {"value": "user_id", "from": "file"}
+    assert told["train.wait"] == {"value": "6h", "from": "default"}
+    shown = twinspire("config", str(made)).stdout
+    assert tomllib.loads(shown)["train"]["epochs"] == 3, "it is TOML"
     unfit = ("--name", "My shop", "--time-zone", "Europe/Berln", "--out", str(tmp_path / "x.toml"))
     told = twinspire(*command[:2], *unfit)
     assert told.returncode == 2 and not (tmp_path / "x.toml").exists()

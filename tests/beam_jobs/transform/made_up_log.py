@@ -17,21 +17,20 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 
 DAY = date(2024, 3, 10)
-OOV = 3
 FEATURES = {
     "user": {"kind": "id", "tower": "query"},
-    "recent": {"kind": "history", "tower": "query", "length": 4},
-    "device": {"kind": "category", "tower": "query", "max_size": 3},
-    "city": {"kind": "category", "tower": "query", "hash_buckets": 10},
-    "when": {"kind": "time", "tower": "query"},
+    "recent": {"kind": "history", "length": 4},
+    "device": {"kind": "category", "tower": "query"},
+    "city": {"kind": "category", "tower": "query"},
+    "when": {"kind": "time"},
     "item": {"kind": "id", "tower": "item"},
     "tags": {"kind": "categories", "tower": "item"},
     "price": {"kind": "number", "tower": "item", "log": True},
     "change": {"kind": "number", "tower": "item"},
-    "title": {"kind": "text", "tower": "item", "hash_buckets": 500, "ngrams": 2},
+    "title": {"kind": "text", "tower": "item"},
     "image": {"kind": "vector", "tower": "item", "size": 2},
-    "week": {"kind": "count", "tower": "item", "days": 7},
-    "age": {"kind": "age", "tower": "item"},
+    "week": {"kind": "count", "days": 7},
+    "age": {"kind": "age"},
 }
 
 
@@ -40,8 +39,7 @@ def make(features=FEATURES, **tables) -> Pipeline:
         "pipeline": {"name": "tiny", "time_zone": "America/New_York"},
         "source": {"events": "/none/{date}/", "items": "/none/items/{date}/"},
         "columns": {"user": "who", "item": "what", "time": "at", "label": "liked"},
-        "vocabulary": {"min_events": 2, "keep_days": 3, "oov_buckets": OOV},
-        "beam": {"batch_rows": 16},
+        "vocabulary": {"min_events": 2, "keep_days": 3},
         "features": features,
     }
     return Pipeline.model_validate(

@@ -70,6 +70,19 @@ def test_an_id_leaves_after_the_days_it_is_kept():
         assert row[analysis.vocabulary_column("user")][0].as_py() == kept
 
 
+def test_ids_and_values_beyond_the_most_share_rows(window, monkeypatch):
+    monkeypatch.setattr(vocabulary, "MOST_IDS", 2)
+    monkeypatch.setattr(vocabulary, "MOST_VALUES", 3)
+    p = make(vocabulary={"keep_days": None})
+    kind = analysis_schema(p)
+    whole = pa.RecordBatch.from_pylist([{n: r[n] for n in kind.names} for r in window], kind)
+    row = analysis.summary_row(p, DAY, analysis.summarise(p, whole))
+    for name, most in (("user", 2), ("device", 3)):
+        often = Counter(one[name] for one in window if one[name]).most_common(most)
+        kept = row[analysis.vocabulary_column(name)][0].as_py()
+        assert sorted(kept) == sorted(value for value, _ in often)
+
+
 def test_many_partial_counts_are_added_up_now_and_then(monkeypatch):
     monkeypatch.setattr(vocabulary, "COMPACT_ROWS", 10)
     p, rng = make(), np.random.default_rng(0)

@@ -55,7 +55,7 @@ def test_a_tower_transforms_as_the_job_did(done, today, side, tmp_path):
 
 def test_a_tower_carries_its_own_vocabularies_only(done, tmp_path):
     """In a fresh process, and after the folder that it was made from is gone."""
-    for side, own in (("item", ["item", "tags"]), ("query", ["device", "item", "user"])):
+    for side, own in (("item", ["item", "tags"]), ("query", ["city", "device", "item", "user"])):
         Saved(Transform(f"{done}/transform", make(), side)).save(tmp_path / side)
         assert sorted(path.name for path in (tmp_path / side / "assets").iterdir()) == own
     (tmp_path / "item").rename(tmp_path / "moved")

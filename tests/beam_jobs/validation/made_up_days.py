@@ -13,8 +13,8 @@ from twinspire_core.contracts import feature_schema
 
 FEATURES = {
     "device": {"kind": "category", "tower": "query"},
-    "recent": {"kind": "history", "tower": "query", "length": 4},
-    "when": {"kind": "time", "tower": "query"},
+    "recent": {"kind": "history", "length": 4},
+    "when": {"kind": "time"},
     "item": {"kind": "id", "tower": "item"},
     "tags": {"kind": "categories", "tower": "item"},
     "price": {"kind": "number", "tower": "item"},
@@ -28,7 +28,6 @@ def make(**limits) -> Pipeline:
             "pipeline": {"name": "tiny"},
             "source": {"events": "/none/{date}/", "items": "/none/items/{date}/"},
             "columns": {"user": "who", "item": "what", "time": "at"},
-            "beam": {"batch_rows": 50},
             "features": FEATURES,
             "statistics": limits,
         }

@@ -23,7 +23,7 @@ PIPELINE = Pipeline.model_validate(
             "who": {"kind": "id", "tower": "query"},
             "age_group": {"kind": "category", "tower": "query", "from": "users"},
             "device": {"kind": "category", "tower": "query"},
-            "recent": {"kind": "history", "tower": "query"},
+            "recent": {"kind": "history"},
             "item": {"kind": "id", "tower": "item"},
             "sold": {"kind": "count", "days": 7},
             "since": {"kind": "age"},

@@ -95,8 +95,9 @@ def test_a_lost_mix_is_told_and_judged_by_what_users_get():
     lost = measured(ON_PAST, None)
     assert lost.is_lost and lost.exchanged.baseline.value(METRIC) == 1.0
     found = judged(lost)
-    (reason,) = found.refused
+    reason, of_slice = found.refused
     assert reason.startswith("what is served, against the mix before: recall@10 is 0.0")
+    assert "recall@10/users:5-19 is 0.0" in of_slice
     assert any("the mix is lost" in note for note in found.notes)
 
 

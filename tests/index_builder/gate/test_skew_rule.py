@@ -42,14 +42,14 @@ def said(*features: FeatureSkew, **limits) -> list[str]:
     [
         (0.3, 0.1, []),
         (0.31, 0.1, ["gate.max_skew = 0.3"]),
-        (0.3, 0.11, ["gate.max_outside = 0.1"]),
-        (0.9, 0.9, ["gate.max_skew = 0.3", "gate.max_outside = 0.1"]),
+        (0.3, 0.11, ["above 0.1"]),
+        (0.9, 0.9, ["gate.max_skew = 0.3", "above 0.1"]),
     ],
 )
 def test_only_what_is_beyond_a_limit_is_told(distance, outside, named):
     texts = said(number(distance=distance, outside=outside))
     assert len(texts) == bool(named) and all(name in texts[0] for name in named)
-    assert said(number(distance=distance, outside=outside), max_skew=1, max_outside=1) == []
+    assert said(number(distance=distance, outside=outside), on_skew="ignore") == []
 
 
 def test_both_ranges_the_share_and_what_to_do_are_told():

@@ -10,12 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder import index_stage
-from index_builder.tuning.kind_choice import unfit
+from index_builder.tuning.kind_choice import Wanted, unfit
 from index_builder.tuning.settings_search import work
-from tests.index_builder.test_index_stage import stage
+from tests.index_builder.test_index_stage import run_small, stage
 from tests.index_builder.tuning.vectors import clustered
-from twinspire_core.config.tables.deployment import IndexConfig as Wanted
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.stage_context import Start
 from twinspire_core.search.index import Settings
@@ -37,8 +35,9 @@ def run(
     folder: Path, vectors: np.ndarray, queries: np.ndarray, start: Start | None = None, **wanted
 ) -> dict:
     """The index stage; its index.json."""
-    ctx = stage(folder, vectors, queries, **(WANTED | wanted))
-    index_stage.run(replace(ctx, start=start) if start else ctx)
+    wanted = WANTED | wanted
+    ctx = stage(folder, vectors, queries, recall_target=wanted.pop("recall_target"))
+    run_small(replace(ctx, start=start) if start else ctx, **wanted)
     return json.loads((folder / "index/index.json").read_text())
 
 

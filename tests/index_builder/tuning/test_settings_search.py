@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from index_builder.tuning import kind_choice, settings_search
+from index_builder.tuning.kind_choice import Wanted
 from tests.index_builder.tuning.vectors import clustered
-from twinspire_core.config.tables.deployment import IndexConfig as Wanted
 from twinspire_core.search.index import NONE, Settings
 from twinspire_core.search.scann_index import ScannIndex
 from twinspire_core.search.top_k import exact_search

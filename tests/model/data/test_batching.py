@@ -54,14 +54,6 @@ def test_orders_of_two_epochs_and_of_two_days_differ(tiny, rows, pooling, order)
     assert (hours >= 0).all() if order == "time" else (hours < 0).any()
 
 
-@pytest.mark.parametrize("pooling", ["mean", "attention"])
-def test_zero_minutes_keep_the_order_of_time(tiny, rows, pooling):
-    (order,) = _orders(
-        tiny, rows, MONDAY, epochs=1, shuffle_minutes=0, history={"pooling": pooling}
-    )
-    assert (order == np.arange(200)).all()
-
-
 def test_rows_are_shuffled_within_their_block_and_those_of_a_run_stay_together():
     block, together = np.arange(600) // 60, np.arange(600) // 3
     order = shuffled(block, together, np.random.default_rng(0))

@@ -134,7 +134,7 @@ def test_two_histories_are_cut_at_the_same_rows():
 
 def _pipeline(tiny, **train):
     features = {name: tiny.features[name] for name in ("recent", "item")}
-    history = {"pooling": "attention", "dropout": 0.0}
+    history = {"pooling": "attention"}
     return tiny.pipeline(features, train={"history": history, "batch_size": 64, **train})
 
 
@@ -169,7 +169,7 @@ def test_packed_rows_are_encoded_as_each_is_alone(tiny, order):
 
 
 def test_dropout_in_training_only_and_a_function_of_its_seed(tiny):
-    pipeline = _pipeline(tiny, history={"pooling": "attention", "dropout": 0.5})
+    pipeline = _pipeline(tiny)
     model = TwoTower(tiny.architecture(pipeline), seed=1)
     columns = {"recent": tiny.columns(20)["recent"]}
     plain, one, again, other = (

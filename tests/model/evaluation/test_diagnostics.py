@@ -15,7 +15,7 @@ from model.evaluation.diagnostics import (
     popularity_group,
     rank_uncorrected,
 )
-from model.evaluation.evaluation_set import prepare, prepare_as_configured
+from model.evaluation.evaluation_set import prepare, prepare_whole
 from model.evaluation.ranked_lists import RankedLists
 from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
@@ -130,7 +130,7 @@ def test_examples_are_one_user_of_each_slice_whatever_their_lists(tiny):
         }
     )
     pipeline = tiny.pipeline()
-    examined = prepare_as_configured(asked, corpus, pipeline.evaluation)
+    examined = prepare_whole(asked, corpus)
     lists = [np.tile(order, (40, 1)) for order in ([0, 1, -1, -1], [3, 2, 1, 0])]
     found = [
         [

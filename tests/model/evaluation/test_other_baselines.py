@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
-from model.evaluation.evaluation_set import prepare_as_configured
+from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.other_baselines import other_baselines
 from model.evaluation.source_lists import costly_lists
 from twinspire_core.config.tables.quality import EvaluationConfig
@@ -19,7 +19,7 @@ CORPUS = pa.table({"_item": ["a", "b", "c"], "_popular": [3, 2, 1], "_lately": [
 TOGETHER = pa.table(
     {"_item": ["a"], "_rows": pa.array([[2]], pa.list_(pa.int32())), "_similarities": [[0.5]]}
 )
-EVALUATION = EvaluationConfig(ks=(2,), resamples=0)
+EVALUATION = EvaluationConfig(ks=(2,))
 
 
 def asked(*days: date):
@@ -31,7 +31,7 @@ def asked(*days: date):
         "_past": pa.array([["a"]] * len(days), strings),
         "_past_events": [1] * len(days),
     }
-    return prepare_as_configured(pa.table(rows), CORPUS, EVALUATION)
+    return prepare_whole(pa.table(rows), CORPUS)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.evaluation.evaluation_set import prepare_as_configured
+from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.popularity_lift import lifts_after, measure_lift, popular_today
 from model.evaluation.ranked_lists import RankedLists
 from twinspire_core.config.tables.deployment import ServingConfig
@@ -20,7 +20,7 @@ from twinspire_core.sources.personal_counts import PersonalCounts
 
 DAY = date(2024, 5, 20)
 CORPUS = pa.table({"_item": list("abcde"), "_popular": [5, 4, 3, 2, 1], "_lately": [1, 2, 3, 4, 5]})
-EVALUATION = EvaluationConfig(ks=(1, 2), slices=(1,), resamples=200)
+EVALUATION = EvaluationConfig(ks=(1, 2))
 
 
 def asked(truths, day=DAY):
@@ -31,7 +31,7 @@ def asked(truths, day=DAY):
         "_day": pa.array([day] * len(truths), pa.date32()),
         "_past": pa.array([["a"]] * len(truths), strings),
     }
-    return prepare_as_configured(pa.table(table), CORPUS, EVALUATION)
+    return prepare_whole(pa.table(table), CORPUS)
 
 
 def context(min_users=1, parent=None, exclude_seen=False):

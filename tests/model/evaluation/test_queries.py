@@ -254,7 +254,7 @@ def test_a_folder_without_files_has_no_rows(tmp_path):
 def test_keys_of_a_table_hold_ids_as_they_are():
     """Ids that differ by a trailing NUL are two, and a long one makes no other key longer."""
     tokens = pa.array(["a", "a\0", "é", "x" * 1500])
-    spec = TableSpec(name="item", tokens=tokens, shared=2, hashed=False, dimension=4, setting="")
+    spec = TableSpec(name="item", tokens=tokens, shared=2, hashed=False, dimension=4)
     assert spec.keys.to_pylist() == [
         "missing",
         "=a",
@@ -267,8 +267,6 @@ def test_keys_of_a_table_hold_ids_as_they_are():
     assert spec.keys.nbytes < 2000
     many = pa.concat_arrays([pa.array([f"{n}" for n in range(50_000)]), pa.array(["x" * 1500])])
     assert (
-        TableSpec(
-            name="i", tokens=many, shared=1, hashed=False, dimension=4, setting=""
-        ).keys.nbytes
+        TableSpec(name="i", tokens=many, shared=1, hashed=False, dimension=4).keys.nbytes
         < 1_000_000
     )

@@ -26,7 +26,6 @@ EDITS = {
         ["when_hour (now gone, was a number)", "when_weekday (now gone, was a number)"],
     ),
     "added": ({"tag": TAG}, []),
-    "hashed": ({"device": {"kind": "category", "tower": "query", "hash_buckets": 9}}, []),
     "text of a category": ({"device": {"kind": "text", "tower": "query"}}, []),
 }
 

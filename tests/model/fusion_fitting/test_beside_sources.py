@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from model.evaluation.evaluate import evaluate_ranked
-from model.evaluation.evaluation_set import prepare_as_configured
+from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.ranked_lists import RankedLists, rank_baselines
 from model.evaluation.source_lists import rank_fusion
 from model.fusion_fitting.beside_sources import measure_beside_sources
@@ -26,7 +26,7 @@ KS = EVALUATION.ks
 def measured():
     """Users of two slices, what was found for them, and the same beside each source."""
     asked = pa.concat_tables([queries("past", 10, 60), queries("most_popular", 3, 40)])
-    evaluation_set = prepare_as_configured(asked, CORPUS, EVALUATION)
+    evaluation_set = prepare_whole(asked, CORPUS)
     sources = CandidateSources.of(CORPUS, None)
     two_tower = by_chance(100)
     mix = mix_of(0.5, 1.0, 0.2)

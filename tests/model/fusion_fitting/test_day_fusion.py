@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
-from model.evaluation.evaluation_set import prepare_as_configured
+from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.ranked_lists import RankedLists
 from model.fusion_fitting import day_fusion
 from model.fusion_fitting.day_fusion import DayFusion
@@ -31,7 +31,7 @@ TODAY = date(2024, 5, 20)
 ITEMS = [f"i{n:03d}" for n in range(400)]
 POPULAR = np.arange(400)[::-1]  # events of each item: i000 has most
 CORPUS = pa.table({"_item": ITEMS, "_popular": POPULAR, "_lately": POPULAR})
-EVALUATION = EvaluationConfig(ks=(5, 10), slices=(1, 5, 20), resamples=0)
+EVALUATION = EvaluationConfig(ks=(5, 10))
 SOURCES = ("two_tower", "past", "most_popular")
 
 
@@ -95,7 +95,7 @@ def mixing(
     list by chance.
     """
     evaluation_sets = {
-        name: prepare_as_configured(asked, CORPUS, EVALUATION, exclude_seen=exclude_seen)
+        name: prepare_whole(asked, CORPUS, exclude_seen=exclude_seen)
         for name, asked in ((NEXT_DAY, day), (HELD_OUT, held))
     }
     pipeline = SimpleNamespace(
@@ -166,7 +166,7 @@ def test_the_right_source_wins_and_finds_all(right):
     )
 
 
-def test_each_slice_has_its_own_weights_if_it_has_the_users():
+def test_each_slice_has_its_own_weights_if_it_has_the_users(monkeypatch):
     parts = [
         queries("most_popular", 0, 150),
         queries("most_popular", 3, 150),
@@ -176,7 +176,8 @@ def test_each_slice_has_its_own_weights_if_it_has_the_users():
     mix = fit(mixing(pa.concat_tables([*parts, few]), few.slice(0, 0)))
     assert mix.fitted.own_weights == ["0", "1-4", "20+"]
     assert [best(mix, events) for events in (0, 3, 30)] == ["most_popular", "most_popular", "past"]
-    everybody = fit(mixing(pa.concat_tables([*parts, few]), few.slice(0, 0), min_users=500))
+    monkeypatch.setattr(day_fusion, "LEAST_USERS", 500)
+    everybody = fit(mixing(pa.concat_tables([*parts, few]), few.slice(0, 0)))
     assert mix.of(np.array([10])).tolist() == everybody.of(np.array([10])).tolist()
     assert everybody.fitted.own_weights == [] and len(np.unique(everybody.weights, axis=0)) == 1
 
@@ -287,15 +288,6 @@ def test_a_day_like_no_other_does_not_decide():
     assert mix.fitted.users["5-19"] == 1_000 + 3 * 800, "the fourth day before is not needed"
     alone = fit(mixing(day, day.slice(0, 0)))
     assert best(alone, 10) == "most_popular"
-
-
-def test_more_users_may_be_asked_for(monkeypatch):
-    """`mix.min_users` beyond what else would be enough takes further days back."""
-    monkeypatch.setattr(day_fusion, "MAX_QUERIES", 50)
-    day = queries("past", 10, 40)
-    stored = [of_day("past", 40, n) for n in (1, 2, 3)]
-    mixed = mixing(day, day.slice(0, 0), stored=stored, min_users=100)
-    assert [lists.users for lists in mixed.lists_to_fit_on()] == [40, 40, 40]
 
 
 def test_lists_are_made_for_no_more_users_of_a_day_than_count(monkeypatch):

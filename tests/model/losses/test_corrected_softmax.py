@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.losses import blockwise_softmax
+from model.losses import blockwise_softmax, in_batch_negatives
 from model.losses.corrected_softmax import Candidates, sampled_softmax_loss
 from twinspire_core.config.tables.training import NegativesConfig
 
@@ -170,10 +170,13 @@ def test_some_negatives_stand_for_all_four_items(k, added):
     np.testing.assert_allclose(loss, [np.log(4)] * 4, rtol=3e-6)
 
 
-def test_an_item_inside_the_band_may_have_come_either_way_and_one_outside_only_by_being_added():
+def test_an_item_inside_the_band_may_have_come_either_way_and_one_outside_only_by_being_added(
+    monkeypatch,
+):
     """By hand: row 0 draws one of three columns of cosine .5 in the band; item 4, of -.9, and item
     1 were added.
     """
+    monkeypatch.setattr(in_batch_negatives, "SEMI_HARD_RANKS", (0, 3))
     cosine = np.array([1, 0.5, 0.5, 0.5, -0.9, -0.9, 0.5])
     vectors = tf.constant(np.stack([cosine, np.sqrt(1 - cosine**2)], 1), tf.float32)
     columns = Candidates(
@@ -185,7 +188,7 @@ def test_an_item_inside_the_band_may_have_come_either_way_and_one_outside_only_b
         tf.ones(5),
         temperature=1.0,
         correction="batch",
-        negatives=NegativesConfig(in_batch="semi_hard", scores=(0.4, 0.6), k=1),
+        negatives=NegativesConfig(in_batch="semi_hard", k=1),
         seed=tf.constant([1, 2]),
     ).rows
     inside, outside = 0.8 / 3 + 0.4, 0.4

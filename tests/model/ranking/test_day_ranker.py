@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from model.evaluation.day_data import NEXT_DAY, DayData
-from model.evaluation.evaluation_set import prepare_as_configured
+from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.tower_lists import Encoded
 from model.evaluation.version_evaluation import ParentEvaluation
 from model.ranking.day_ranker import DayRanker
@@ -51,7 +51,7 @@ def trending(half_life):
 
 def day_ranker(ranker, sources, fitted_sources):
     asked = queries("trending", 10, USERS)
-    evaluation_sets = {NEXT_DAY: prepare_as_configured(asked, CORPUS, EVALUATION)}
+    evaluation_sets = {NEXT_DAY: prepare_whole(asked, CORPUS)}
     vectors = np.ones((max(USERS, len(CORPUS)), 1), np.float32)
     fusion = Fusion(
         sources=("trending",), bounds=(1, 5, 20), weights=np.ones((4, 1)), fitted=FittedOn()
@@ -105,7 +105,7 @@ def test_after_a_gap_a_ranker_goes_by_no_attribute_that_is_no_longer_declared():
     day = day_ranker(None, trending("1d"), trending("1d"))
     settings = {
         "evaluation": EVALUATION,
-        "ranking": RankingConfig(min_users=10, trees=5),
+        "ranking": RankingConfig(min_users=10),
         "train": SimpleNamespace(seed=1),
         "mix": SimpleNamespace(sources=("trending",)),
     }

@@ -8,10 +8,8 @@ import pytest
 
 from model.ranking.fit import fit_ranker
 from model.ranking.ranking_rows import RankingRows
-from twinspire_core.config.tables.quality import RankingConfig
 
 CANDIDATES = 40
-SETTINGS = RankingConfig(min_users=100, trees=30, leaves=7)
 
 
 def _rows(queries, seed=0, by_history=0):
@@ -32,9 +30,8 @@ def _rows(queries, seed=0, by_history=0):
     )
 
 
-def _fit(rows, **changes):
-    settings = SETTINGS.model_copy(update=changes)
-    return fit_ranker([rows], rows.names, settings, metric="recall@3", k=3, seed=1)
+def _fit(rows, min_users=100):
+    return fit_ranker([rows], rows.names, min_users, metric="recall@3", k=3, seed=1)
 
 
 def _recall(rows, scores):

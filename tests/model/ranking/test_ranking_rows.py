@@ -99,20 +99,19 @@ def test_a_feature_that_a_day_lacks_is_missing():
 )
 def test_candidates_of_other_lists_are_left_out(changed, kept):
     yesterday = _rows(TODAY - timedelta(days=1), **changed)
-    found = keep_needed(
-        [yesterday, _rows()], TODAY, sources=["past"], most_days=28, exclude_seen=False
-    )
+    found = keep_needed([yesterday, _rows()], TODAY, sources=["past"], exclude_seen=False)
     assert [rows.day for rows in found] == [TODAY, yesterday.day][: 1 + kept]
 
 
 def test_the_newest_days_are_kept_until_there_are_enough(monkeypatch):
     monkeypatch.setattr(ranking_rows, "MOST", 5)
     days = [_rows(TODAY - timedelta(days=back)) for back in range(6)]
-    found = keep_needed(days, TODAY, sources=["past"], most_days=28, exclude_seen=False)
+    found = keep_needed(days, TODAY, sources=["past"], exclude_seen=False)
     assert [rows.day for rows in found] == [rows.day for rows in days[:2]]
 
 
-def test_days_that_are_too_old_are_left_out():
+def test_days_that_are_too_old_are_left_out(monkeypatch):
+    monkeypatch.setattr(ranking_rows, "MOST_DAYS", 3)
     days = [_rows(TODAY - timedelta(days=back)) for back in range(6)]
-    found = keep_needed(days, TODAY, sources=["past"], most_days=3, exclude_seen=False)
+    found = keep_needed(days, TODAY, sources=["past"], exclude_seen=False)
     assert [rows.day for rows in found] == [rows.day for rows in days[:3]]

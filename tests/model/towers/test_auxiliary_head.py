@@ -40,8 +40,7 @@ IDS = {"user": {"kind": "id", "tower": "query"}, "item": {"kind": "id", "tower":
 def _model(tiny, users, items, seed=0, auxiliary=None, **train):
     """Towers of two ids without layers, and their settings."""
     plain = {
-        "query_layers": [],
-        "item_layers": [],
+        "layers": [],
         "skip": False,
         "id_dropout": 0.0,
         "order": "shuffled",

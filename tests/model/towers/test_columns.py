@@ -14,8 +14,8 @@ from twinspire_core.config import feature_kinds
 
 KINDS = {
     "price": {"kind": "number", "tower": "item", "from": "items"},
-    "age": {"kind": "age", "tower": "item"},
-    "city": {"kind": "category", "tower": "query", "hash_buckets": 8},
+    "age": {"kind": "age"},
+    "city": {"kind": "category", "tower": "query"},
 }
 
 
@@ -39,7 +39,9 @@ def trained(request, tiny):
         reward=np.ones(200, np.float32),
         time=np.arange(200),
     )
-    before, after = (TwoTower(tiny.architecture(pipeline), seed=1) for _ in range(2))
+    before, after = (
+        TwoTower(tiny.architecture(pipeline, city=list("abcdefgh")), seed=1) for _ in range(2)
+    )
     run_training(after, StreamingFrequency(buckets=100), [(date(2024, 5, 6), rows)], pipeline.train)
     return before, after, rows
 
@@ -89,6 +91,10 @@ def test_lists_laid_out_for_training_give_the_vectors_of_padded_ones(trained):
 @pytest.mark.parametrize("pooling", ["mean", "sqrtn", "recency", "attention"])
 def test_only_histories_are_pooled_as_asked(tiny, pooling):
     pipeline = tiny.pipeline({**tiny.features, **KINDS}, train={"history": {"pooling": pooling}})
-    parts = [column for side in tiny.architecture(pipeline).columns.values() for column in side]
+    parts = [
+        column
+        for side in tiny.architecture(pipeline, city=list("abcdefgh")).columns.values()
+        for column in side
+    ]
     asked = {column.kind for column in parts if column.root or column.half_life or column.attention}
     assert asked == (set() if pooling == "mean" else {"history"})

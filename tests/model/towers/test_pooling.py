@@ -18,7 +18,7 @@ from model.towers.pooling import (
 from model.towers.two_tower import TwoTower
 from twinspire_core.contracts import model_bundle
 
-ATTENTION = {"pooling": "attention", "layers": 2, "heads": 2}
+ATTENTION = {"pooling": "attention"}
 
 
 def test_mean_ignores_padding_wherever_it_lies():

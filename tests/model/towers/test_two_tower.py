@@ -59,19 +59,6 @@ def test_history_reads_the_item_table(tiny, model):
     assert np.abs(model("query", columns).numpy() - before).max() > 1e-3
 
 
-@pytest.mark.parametrize("part", ["hour", "weekday"])
-def test_a_part_of_the_moment_has_the_table_that_it_has_beside_the_other(tiny, model, part):
-    features = {**tiny.features, "when": {"kind": "time", "parts": [part]}}
-    alone = TwoTower(tiny.architecture(tiny.pipeline(features)), seed=1)
-    tables = {name: table for name, table in alone.tables.items() if name.startswith("when")}
-    assert set(tables) == {f"when_{part}"}
-    assert tables[f"when_{part}"].values.shape == model.tables[f"when_{part}"].values.shape
-    columns = tiny.columns(5)
-    other = "when_weekday" if part == "hour" else "when_hour"
-    without = {name: values for name, values in columns.items() if name != other}
-    assert alone("query", without).shape == (5, 8)
-
-
 def test_history_and_item_meet_past_the_layers(tiny):
     """At the start, an item is next to the history that holds it; without the skip it is
     anywhere.
@@ -90,16 +77,11 @@ def test_history_and_item_meet_past_the_layers(tiny):
     assert (ranks[True] == 0).all() and ranks[False].mean() > 5
 
 
-def test_nothing_goes_past_where_widths_differ(tiny):
-    wide = {**tiny.features, "item": {**tiny.features["item"], "dimension": 12}}
-    model = TwoTower(tiny.architecture(tiny.pipeline(wide)), seed=1)
-    assert not [name for name in model.dense if "/skip/" in name]
-    assert model("item", tiny.columns(3)).shape == (3, 8)
-
-
-def test_heads_that_do_not_divide_the_width_are_named(tiny):
-    with pytest.raises(UsageError, match=r"train.history.heads is 3, features.item.dimension"):
-        tiny.architecture(tiny.pipeline(train={"history": {"pooling": "attention", "heads": 3}}))
+def test_a_width_that_two_heads_do_not_divide_is_named(tiny):
+    with pytest.raises(UsageError, match=r"train\.dimension is even; found 7"):
+        tiny.architecture(
+            tiny.pipeline(train={"dimension": 7, "history": {"pooling": "attention"}})
+        )
 
 
 def test_seed_and_name_decide_the_start(tiny):

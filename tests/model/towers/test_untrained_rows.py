@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from model.towers.two_tower import TwoTower
 from model.towers.untrained_rows import zero_untrained_rows
+from twinspire_core.config.feature_kinds import OOV_BUCKETS
 
 MISSING, PHONE, TV = 0, 1, 2
 SHARED = range(3, 7)
@@ -45,10 +46,10 @@ def test_a_value_that_no_example_had_is_as_one_that_is_new(model):
     """Its row is the one that the graph would look up for it, had the vocabulary not held it."""
     table = tf.lookup.StaticVocabularyTable(
         tf.lookup.KeyValueTensorInitializer(tf.constant(["other"]), tf.constant([0], tf.int64)),
-        num_oov_buckets=4,
+        num_oov_buckets=OOV_BUCKETS,
     )
     bucket = table.lookup(tf.constant([f"i{n}" for n in range(20)])).numpy() - 1
-    used = [*range(1, 11), *range(21, 25)]  # i0 to i9, and the four shared rows
+    used = [*range(1, 11), *range(21, 21 + OOV_BUCKETS)]  # i0 to i9, and the shared rows
     before = _move(model, "item", *used)
     zero_untrained_rows(model, 3, ["item"])
     after = model.tables["item"].values.numpy()

@@ -7,13 +7,25 @@ from types import SimpleNamespace
 import pytest
 
 from beam_jobs import features_stage
-from model import train_stage
+from model import fit_day, train_stage
+from model.fusion_fitting import day_fusion
 from tests.model.train_stage.two_days import BEST, FIRST, SECOND, context, with_train
 from tests.shop import lay_out
 from twinspire_core.config import pipeline as pipeline_file
 from twinspire_core.config.tables.quality import RankingConfig
 from twinspire_core.config.tables.training import AuxiliaryConfig
 from twinspire_core.contracts.stage_context import BestAccepted
+
+
+@pytest.fixture(autouse=True)
+def few_users(monkeypatch):
+    _fit_on_few(monkeypatch)
+
+
+def _fit_on_few(patch):
+    """The shop has some 30 users held out of a day."""
+    patch.setattr(day_fusion, "LEAST_USERS", 20)
+    patch.setattr(fit_day, "LEAST_USERS", 20)
 
 
 @pytest.fixture(scope="session")
@@ -29,18 +41,20 @@ def shop(tmp_path_factory):
     )
     p = p.model_copy(update={"columns": p.columns.model_copy(update={"label": "stars"})})
     sources = (*p.mix.sources, "personal", "trending")
-    mix = p.mix.model_copy(update={"min_users": 20, "sources": sources})
-    ranking = RankingConfig(enabled=True, min_users=20, trees=10)
+    mix = p.mix.model_copy(update={"sources": sources})
+    ranking = RankingConfig(enabled=True, min_users=20)
     p = p.model_copy(update={"mix": mix, "ranking": ranking})
     at = {name: folder / name for name in ("features1", "train1", "features2", "train2")}
-    features_stage.run(context(p, FIRST, at["features1"]))
-    first = train_stage.run(context(p, FIRST, at["train1"], features_at=at["features1"]))
-    features_stage.run(context(p, SECOND, at["features2"], parent=at["train1"]))
-    # The same towers under another name: what is measured of them is known from the parent.
-    best = BestAccepted(version=BEST, home=str(at["train1"]), ahead=0.01, gone=("gone",))
-    second = train_stage.run(
-        context(
-            p, SECOND, at["train2"], features_at=at["features2"], parent=at["train1"], best=best
+    with pytest.MonkeyPatch.context() as patch:
+        _fit_on_few(patch)
+        features_stage.run(context(p, FIRST, at["features1"]))
+        first = train_stage.run(context(p, FIRST, at["train1"], features_at=at["features1"]))
+        features_stage.run(context(p, SECOND, at["features2"], parent=at["train1"]))
+        # The same towers under another name: what is measured of them is known from the parent.
+        best = BestAccepted(version=BEST, home=str(at["train1"]), ahead=0.01, gone=("gone",))
+        second = train_stage.run(
+            context(
+                p, SECOND, at["train2"], features_at=at["features2"], parent=at["train1"], best=best
+            )
         )
-    )
     return SimpleNamespace(pipeline=p, first=first, second=second, **at)

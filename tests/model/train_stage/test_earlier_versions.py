@@ -7,7 +7,7 @@ import pytest
 
 from model import train_stage
 from model.evaluation.evaluate import evaluate_ranked
-from model.evaluation.evaluation_set import prepare_as_configured
+from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.queries import progressive_rows
 from model.evaluation.tower_lists import load_both, rank_with_towers
 from tests.model.train_stage.two_days import (
@@ -30,7 +30,7 @@ def test_the_parent_is_measured_as_it_was_before_the_day(shop):
     corpus = pq.read_table(shop.features2 / "corpus/start")
     rows = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
     asked, ks = (
-        prepare_as_configured(rows, corpus, shop.pipeline.evaluation),
+        prepare_whole(rows, corpus),
         shop.pipeline.evaluation.ks,
     )
     before, after = (

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.evaluation.evaluate import evaluate_ranked
-from model.evaluation.evaluation_set import prepare_as_configured
+from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.queries import progressive_rows
 from model.evaluation.source_lists import rank_alone, rank_fusion, retrieve
 from model.evaluation.tower_lists import load_both, rank_with_towers
@@ -37,7 +37,7 @@ def test_constants_are_fitted_on_each_day_and_remembered(shop):
         assert fitted.days[:1] == before.sources[name].days
     corpus = pq.read_table(shop.features2 / "corpus/start")
     rows = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
-    asked = prepare_as_configured(rows, corpus, shop.pipeline.evaluation)
+    asked = prepare_whole(rows, corpus)
     ks = shop.pipeline.evaluation.ks
     sources = CandidateSources.of(corpus, {}, before.choices)
     for name in before.choices:
@@ -54,7 +54,7 @@ def test_the_day_is_mixed_by_weights_that_never_saw_it(shop):
     corpus = pq.read_table(shop.features2 / "corpus/start")
     rows = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
     asked, ks = (
-        prepare_as_configured(rows, corpus, shop.pipeline.evaluation),
+        prepare_whole(rows, corpus),
         shop.pipeline.evaluation.ks,
     )
     towers = rank_with_towers(load_both(shop.train1), corpus, {"day": asked}, 100)["day"]

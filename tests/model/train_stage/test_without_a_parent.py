@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from model.evaluation.evaluate import evaluate_ranked
-from model.evaluation.evaluation_set import prepare_as_configured
+from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.queries import progressive_rows
 from model.evaluation.tower_lists import rank_with_towers
 from model.towers.export import export
@@ -56,7 +56,7 @@ def test_a_first_version_is_measured_on_its_day_before_it_is_trained_on_it(shop,
     }
     corpus = pq.read_table(shop.features1 / "corpus/start")
     rows = progressive_rows(pq.read_table(shop.features1 / "evaluation"), FIRST, 10_000)
-    asked = prepare_as_configured(rows, corpus, p.evaluation)
+    asked = prepare_whole(rows, corpus)
     ks = p.evaluation.ks
     ranked = rank_with_towers(towers, corpus, {"day": asked}, 100)["day"].first(max(ks))
     told = metrics_of(shop.train1)

@@ -11,6 +11,7 @@ import pytest
 
 from model.data.training_rows import Rows
 from model.losses.sampling_probability import StreamingFrequency
+from model.towers import design as towers
 from model.towers.design import design
 from model.towers.two_tower import TwoTower
 from model.towers.untrained_rows import zero_untrained_rows
@@ -19,14 +20,14 @@ from model.training.loop import run_training
 TASTES, USERS, ITEMS, NEW, EVENTS, SHARED = 6, 240, 120, 48, 24, 4
 FEATURES = {
     "user": {"kind": "id", "tower": "query"},
-    "recent": {"kind": "history", "tower": "query", "length": 8},
+    "recent": {"kind": "history", "length": 8},
     "city": {"kind": "category", "tower": "query"},
     "country": {"kind": "category", "tower": "query"},
     "device": {"kind": "category", "tower": "query"},
     "language": {"kind": "category", "tower": "query"},
     "item": {"kind": "id", "tower": "item"},
     "genre": {"kind": "category", "tower": "item"},
-    "title": {"kind": "text", "tower": "item", "hash_buckets": 40},
+    "title": {"kind": "text", "tower": "item"},
 }
 CONTENT, CONTEXT = ("genre", "title"), ("city",)
 ALIKE = ("country", "device", "language")
@@ -104,14 +105,13 @@ def _trained(tiny, world, without=ALIKE, settled=True, **train):
     features = {name: f for name, f in FEATURES.items() if name not in without}
     train = {
         "dimension": 16,
-        "query_layers": [],
-        "item_layers": [],
+        "layers": [],
         "batch_size": 256,
         "epochs": 4,
         "order": "shuffled",
         **train,
     }
-    pipeline = tiny.pipeline(features, train=train, vocabulary={"oov_buckets": SHARED})
+    pipeline = tiny.pipeline(features, train=train)
     named = {
         "user": USERS,
         "item": ITEMS,
@@ -120,7 +120,9 @@ def _trained(tiny, world, without=ALIKE, settled=True, **train):
         **dict.fromkeys(ALIKE, 2),
     }
     tokens = {name: pa.array([f"{name}{i}" for i in range(n)]) for name, n in named.items()}
-    model = TwoTower(design(pipeline, tokens), seed=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(towers, "OOV_BUCKETS", SHARED)
+        model = TwoTower(design(pipeline, tokens), seed=0)
     clicks = world.clicks
     kept = {name: column for name, column in clicks.features.items() if name in features}
     rows = Rows(

@@ -15,7 +15,7 @@ import pytest
 
 from beam_jobs.features.raw_features_job import write_raw
 from index_builder import publication
-from model.evaluation.evaluation_set import prepare_as_configured
+from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.history_queries import ask_by_history
 from model.evaluation.queries import has_past
 from model.evaluation.ranked_lists import rank
@@ -157,7 +157,7 @@ def test_a_ranker_is_served_with_the_features_that_are_measured(both):
     rows = rows.filter(pa.array(has_past(rows)))
     users = rows["_user"].to_pylist()
     corpus = ds.dataset(day / "corpus/start").to_table()
-    asked = prepare_as_configured(rows, corpus, version.pipeline.evaluation)
+    asked = prepare_whole(rows, corpus)
     tables = {name: ds.dataset(day / name / "start").to_table() for name in TABLES}
     measured = CandidateSources.of(corpus, tables, CHOICES)
     # The corpus of the day's start is that of the end of the day before, in another order.
@@ -201,7 +201,7 @@ def test_who_is_asked_by_a_history_alone_is_served_as_the_ranker_was_fitted(both
     rows = ds.dataset(day / "evaluation").to_table()
     rows = rows.filter(pc.equal(rows["_day"], DAY))
     corpus = ds.dataset(day / "corpus/start").to_table()
-    measured = prepare_as_configured(rows, corpus, version.pipeline.evaluation)
+    measured = prepare_whole(rows, corpus)
     pipeline = version.pipeline
     asked = ask_by_history(measured, pipeline, corpus["_item"], most=40, seed=1)
     histories = asked.queries[pipeline.history_name].to_pylist()
@@ -240,7 +240,7 @@ def test_a_version_lists_what_is_measured(both, source):
     rows = rows.filter(pc.equal(rows["_day"], DAY))
     rows = rows.filter(pa.array(has_past(rows)))
     corpus = ds.dataset(day / "corpus/start").to_table()
-    asked = prepare_as_configured(rows, corpus, version.pipeline.evaluation)
+    asked = prepare_whole(rows, corpus)
     tables = {name: ds.dataset(day / name / "start").to_table() for name in TABLES}
     measured = CandidateSources.of(corpus, tables, CHOICES)
     found = measured.retrieve([source], asked.source_queries, K)[source]
@@ -268,7 +268,7 @@ def test_what_was_seen_is_left_out_as_it_is_measured(both, source):
     rows = rows.filter(pa.array(has_past(rows)))
     users = rows["_user"].to_pylist()
     corpus = ds.dataset(day / "corpus/start").to_table()
-    asked = prepare_as_configured(rows, corpus, version.pipeline.evaluation, exclude_seen=True)
+    asked = prepare_whole(rows, corpus, exclude_seen=True)
     tables = {name: ds.dataset(day / name / "start").to_table() for name in TABLES}
     sources = CandidateSources.of(corpus, tables, CHOICES)
     vectors = Vectors(

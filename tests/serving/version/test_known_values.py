@@ -15,7 +15,7 @@ from twinspire_core.config.pipeline import Pipeline, load
 FEATURES = """
 device = { kind = "category", tower = "query" }
 likes = { kind = "categories", tower = "query" }
-town = { kind = "category", tower = "query", hash_buckets = 8 }
+town = { kind = "text", tower = "query" }
 """
 
 

@@ -55,11 +55,8 @@ TOWERS = {"sources": ["two_tower", "past"]}  # nothing that is counted by pairs
 @pytest.mark.parametrize(
     ("one", "other", "stages"),
     [
-        ({}, {"min_users": 7}, {"train"}),
         ({}, {"sources": ["two_tower", "co_occurrence"]}, {"train"}),
-        ({}, {"neighbours": 7}, {"features", "train"}),
         ({}, TOWERS, {"features", "train"}),
-        (TOWERS, {**TOWERS, "neighbours": 7}, {"train"}),
         (TOWERS, {"sources": [*TOWERS["sources"], "trending"]}, {"features", "train"}),
         (TOWERS, {"sources": [*TOWERS["sources"], "personal"]}, {"features", "train"}),
     ],

@@ -5,17 +5,17 @@ from typing import Any, get_args
 import pytest
 from pydantic import TypeAdapter
 
-from twinspire_core.config.feature_kinds import KINDS, Feature
+from twinspire_core.config.feature_kinds import KINDS, Feature, VocabularyFeature
 
 QUERY, ITEM = {"tower": "query"}, {"tower": "item"}
 
 # kind, keys: what towers read, table, vocabulary, analysed
 KNOWN: list[tuple[str, dict[str, Any], str, str | None, bool, bool]] = [
     ("id", QUERY, "id", "events", True, True),
-    ("id", ITEM | {"hash_buckets": 9}, "id", "events", False, True),
+    ("id", ITEM, "id", "events", True, True),
     ("category", QUERY, "id", "events", True, True),
     ("category", QUERY | {"from": "users"}, "id", "users", True, True),
-    ("category", ITEM | {"hash_buckets": 9}, "id", "items", False, True),
+    ("category", ITEM, "id", "items", True, True),
     ("categories", ITEM, "ids", "items", True, True),
     ("number", QUERY, "number", "events", False, True),
     ("text", ITEM, "ids", "items", False, False),
@@ -39,7 +39,7 @@ def feature(kind: str, keys: dict[str, Any]) -> Feature:
 def test_a_kind_knows_what_stages_ask_for(kind, keys, form, table, vocabulary, analysed):
     f = feature(kind, keys)
     assert (f.form, f.source_table) == (form, table)
-    assert (f.keeps_vocabulary, f.is_analysed) == (vocabulary, analysed)
+    assert (isinstance(f, VocabularyFeature), f.is_analysed) == (vocabulary, analysed)
     assert f.vector_size == keys.get("size")
     assert f.columns("x") == (["x_hour", "x_weekday"] if kind == "time" else ["x"])
 
@@ -51,8 +51,6 @@ def test_every_kind_is_asked():
 
 def test_hours_and_weekdays_are_counted_from_0():
     assert feature("time", {}).values("at") == {"at_hour": 24, "at_weekday": 7}
-    hour = feature("time", {"parts": ["hour"]})
-    assert (hour.columns("at"), hour.values("at")) == (["at_hour"], {"at_hour": 24})
 
 
 def test_counts_and_ages_are_always_logarithms():

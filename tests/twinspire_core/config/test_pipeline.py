@@ -1,14 +1,20 @@
 """The pipeline file: what is accepted, and what a person reads when it is not."""
 
+import json
+import tomllib
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
+from pydantic import TypeAdapter
 
 from twinspire.runs.cache_keys import config_digest
 from twinspire.runs.stages import STAGES
 from twinspire_core.config.feature_kinds import IdFeature
 from twinspire_core.config.pipeline import load
+from twinspire_core.config.settings import SCHEMA_LINE, schema_text, settings, toml_text
+from twinspire_core.config.tables.base import Duration
 from twinspire_core.errors import UsageError
 
 SHIPPED = sorted((Path(__file__).parents[3] / "pipelines").glob("*.toml"))
@@ -86,7 +92,6 @@ def test_limits_name_measures_as_they_are_measured(read):
     """
     limits = """[evaluation]
 ks = [2]
-slices = [1, 5]
 [gate]
 metric = "recall@2"
 [gate.floors]
@@ -94,10 +99,10 @@ metric = "recall@2"
 "mrr/users:0" = 0.1
 "mix/recall@2/users:0" = 0.1
 "hit_rate@2/users:1-4" = 0.1
-"recall@2/items:5+" = 0.1
+"recall@2/items:20+" = 0.1
 [gate.ceilings]
 "gini@2" = 0.9
-"popular_share@2/users:5+" = 0.9
+"popular_share@2/users:5-19" = 0.9
 [train]"""
     assert len(read("[train]", limits).gate.floors) == 5
 
@@ -106,8 +111,8 @@ def test_a_value_has_the_type_that_toml_gives_it(read):
     p = read("[train]", "[corpus]\nfilter = { in_stock = [true, 1, 1.5, '1'] }\n[train]")
     kinds = [type(value) for value in p.corpus.filter["in_stock"]]
     assert kinds == [bool, int, float, str]
-    p = read("dimension = 16", "temperature = 1\nquery_layers = [64, 32]")
-    assert p.train.temperature == 1.0 and p.train.query_layers == (64, 32)
+    p = read("dimension = 16", "temperature = 1\nlayers = [64, 32]")
+    assert p.train.temperature == 1.0 and p.train.layers == (64, 32)
 
 
 def test_it_cannot_be_changed(read):
@@ -231,7 +236,7 @@ def test_the_environment_is_read(read, monkeypatch):
         (
             "[train]",
             "[gate.floors]\n'recall@50/users:1-9' = 0.1\n[train]",
-            "a slice of evaluation.slices = [1, 5, 20]",
+            "a slice, one of 0, 1-4, 5-19, 20+",
         ),
         (
             "[train]",
@@ -263,11 +268,6 @@ def test_the_environment_is_read(read, monkeypatch):
             "[train]",
             "[gate.ceilings]\n'gini@50' = nan\n[train]",
             "gate.ceilings.gini@50: Input should be",
-        ),
-        (
-            "[train]",
-            "[evaluation]\nslices = [5, 1]\n[train]",
-            "slices begin one after the other, as [1, 5, 20] do",
         ),
         (
             '[features.customer]\nkind = "id"\ntower = "query"',
@@ -419,3 +419,82 @@ def test_no_stage_depends_on_rules_on_lists(read):
     ruled = read("[train]", "[lists]\nnew_share = 0.3\n[train]")
     for stage in STAGES.values():
         assert config_digest(plain, stage) == config_digest(ruled, stage)
+
+
+def test_each_value_comes_with_where_it_comes_from(read, tmp_path, monkeypatch):
+    monkeypatch.setenv("KEY", "secret")
+    monkeypatch.setenv("WIDTH", "32")
+    p = read(
+        "dimension = 16",
+        "dimension = ${WIDTH}\n[notify]\ncommand = 'curl -H ${KEY} ${URL:-http://a}'",
+    )
+    found = {(one.table, one.key): one for one in settings(p, tmp_path / "shop.toml")}
+    assert len(found) == sum(1 for _ in settings(p, tmp_path / "shop.toml"))
+
+    def said(table, key):
+        one = found[table, key]
+        return one.value, one.source
+
+    assert said("columns", "user") == ("customer", "file")
+    assert said("source", "wait") == (timedelta(minutes=90), "file")
+    assert said("features.brand", "from") == (None, "default")
+    assert said("features.sold", "days") == (3, "file")
+    assert said("train.history", "pooling") == ("mean", "default")
+    assert said("pipeline", "work_root") == (f"{tmp_path}/work", "default")
+    assert said("train", "dimension") == ("${WIDTH}", "environment")
+    assert said("notify", "command") == ("curl -H ${KEY} ${URL:-http://a}", "environment")
+    assert "secret" not in str(found)
+
+
+def test_values_are_spelled_as_toml_reads_them():
+    values = (True, 7, 10_000, 0.5, 'a "b" ü', ("x", 2), {}, {"recall@50": 0.1, "b-c": ()})
+    for value in values:
+        read = tomllib.loads(f"key = {toml_text(value)}")["key"]
+        assert read == json.loads(json.dumps(value))
+    for text in ("0s", "90s", "15m", "36h", "2d"):
+        assert toml_text(TypeAdapter(Duration).validate_python(text)) == f'"{text}"'
+
+
+@pytest.fixture(scope="module")
+def complaints():
+    """What an editor complains of in a pipeline file."""
+    schema = json.loads(schema_text())
+    Draft202012Validator.check_schema(schema)
+    check = Draft202012Validator(schema)
+    return lambda text: [one.message for one in check.iter_errors(tomllib.loads(text))]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_editors_find_nothing_wrong_with_shipped_files(complaints, path):
+    assert path.read_text().startswith(SCHEMA_LINE)
+    assert complaints(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("dimension", "dimensions"),
+        ("[train]", "[trian]"),
+        ('"90m"', '"90 minutes"'),
+        ('kind = "category"\n', 'kind = "categorie"\n'),
+        ("days = 3", "day = 3"),
+        ('tower = "item"\n[features.history]', "[features.history]"),
+        ("dimension = 16", "dimension = '16'"),
+        ('user = "customer"\n', ""),
+    ],
+)
+def test_editors_see_what_is_wrong(complaints, old, new):
+    assert complaints(GOOD) == []
+    assert old in GOOD and complaints(GOOD.replace(old, new, 1))
+
+
+def test_a_newcomer_meets_few_keys():
+    """Of a key that several kinds of feature have, one is counted."""
+    marked = json.loads(schema_text())["$defs"]
+    keys = {
+        (name if "Feature" not in name or key in ("days", "length") else "feature", key)
+        for name, table in marked.items()
+        for key, one in table["properties"].items()
+        if one.get("x-basic")
+    }
+    assert len(keys) <= 25

@@ -4,10 +4,21 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    JsonValue,
+    WithJsonSchema,
+    model_validator,
+)
 
 from twinspire_core import storage
 from twinspire_core.errors import UsageError
+
+BASIC: dict[str, JsonValue] = {"x-basic": True}
+"""Marks the keys that a newcomer sets, for `json_schema_extra`. The others are advanced."""
 
 
 class Strict(BaseModel):
@@ -43,7 +54,11 @@ def _duration(value: object) -> object:
     return timedelta(seconds=int(parsed[1]) * _SECONDS[parsed[2]])
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    WithJsonSchema({"type": "string", "pattern": _DURATION.pattern}),
+]
 """A number with a unit, such as `90s`, `15m`, `6h` or `2d`."""
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from twinspire_core.config.tables.base import Duration, Place, Strict
+from twinspire_core.config.tables.base import BASIC, Duration, Place, Strict
 
 _LARGEST_FACTOR = 1_000_000
 """The largest factor of a reward: float32 has room for no more than 7 digits."""
@@ -17,10 +17,15 @@ class SourceConfig(Strict):
     """Where the logs lie. `{date}` stands for the day, as 2017-10-16."""
 
     events: Place = Field(
-        description="Folder of one day's events, with `{date}`. Local path or `gs://`."
+        description="Folder of one day's events, with `{date}`. Local path or `gs://`.",
+        json_schema_extra=BASIC,
     )
-    items: Place | None = Field(None, description="Folder of an items snapshot, with `{date}`.")
-    users: Place | None = Field(None, description="Folder of a users snapshot, with `{date}`.")
+    items: Place | None = Field(
+        None, description="Folder of an items snapshot, with `{date}`.", json_schema_extra=BASIC
+    )
+    users: Place | None = Field(
+        None, description="Folder of a users snapshot, with `{date}`.", json_schema_extra=BASIC
+    )
     format: Literal["auto", "parquet", "jsonl", "csv"] = Field(
         "auto", description="`auto` goes by the file's ending; `.gz` is understood."
     )
@@ -72,9 +77,11 @@ class SourceConfig(Strict):
 class ColumnsConfig(Strict):
     """Names of the columns in the events, and of the keys in the snapshots."""
 
-    user: str = Field(description="Who: the user's id.")
-    item: str = Field(description="What: the item's id.")
-    time: str = Field(description="When: a timestamp, an ISO string or an integer.")
+    user: str = Field(description="Who: the user's id.", json_schema_extra=BASIC)
+    item: str = Field(description="What: the item's id.", json_schema_extra=BASIC)
+    time: str = Field(
+        description="When: a timestamp, an ISO string or an integer.", json_schema_extra=BASIC
+    )
     time_unit: Literal["s", "ms", "us"] = Field(
         "s", description="Unit of an integer time (since 1970, UTC)."
     )
@@ -84,9 +91,11 @@ class ColumnsConfig(Strict):
     reward_clip: tuple[float, float] = Field(
         (0.0, 10.0), description="Rewards are cut to this range, before `weights` apply."
     )
-    event: str | None = Field(None, description="The event's type.")
+    event: str | None = Field(None, description="The event's type.", json_schema_extra=BASIC)
     positives: tuple[str, ...] = Field(
-        (), description="Event types that count as positives; all when empty."
+        (),
+        description="Event types that count as positives; all when empty.",
+        json_schema_extra=BASIC,
     )
     weights: dict[str, float] = Field(
         default_factory=dict,
@@ -128,7 +137,10 @@ class WindowConfig(Strict):
     """
 
     history_days: int = Field(
-        30, ge=1, description="Days before the request whose events may enter its history."
+        30,
+        ge=1,
+        description="Days before the request whose events may enter its history.",
+        json_schema_extra=BASIC,
     )
     count_days: int = Field(
         14,
@@ -150,7 +162,10 @@ class WindowConfig(Strict):
         30, ge=1, description="Days whose events give an id its own row, the last included."
     )
     train_days: int = Field(
-        30, ge=1, description="Days trained on from scratch, the last included."
+        30,
+        ge=1,
+        description="Days trained on from scratch, the last included.",
+        json_schema_extra=BASIC,
     )
 
 
@@ -165,8 +180,6 @@ class VocabularyConfig(Strict):
         ge=1,
         description="Days unseen after which an id leaves; `window.vocabulary_days` by default.",
     )
-    max_size: int = Field(1_000_000, ge=1, description="The most ids, the most frequent first.")
-    oov_buckets: int = Field(64, ge=1, description="Shared rows for the ids outside.")
 
 
 class CorpusConfig(Strict):

@@ -9,7 +9,7 @@ from zoneinfo import available_timezones
 
 from pydantic import Field, field_validator
 
-from twinspire_core.config.tables.base import Duration, Place, Strict
+from twinspire_core.config.tables.base import BASIC, Duration, Place, Strict
 from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
 
 
@@ -20,9 +20,16 @@ class PipelineConfig(Strict):
         pattern=r"^[a-z][a-z0-9_-]*$",
         max_length=100,  # it is part of names of files, which have 255 at most
         description="Name of the recommender, its DAG and its folders.",
+        json_schema_extra=BASIC,
     )
-    time_zone: str = Field("UTC", description="IANA name; a day is a calendar day of this zone.")
-    schedule: str = Field("0 0 * * *", description="Cron of the daily run, in `time_zone`.")
+    time_zone: str = Field(
+        "UTC",
+        description="IANA name; a day is a calendar day of this zone.",
+        json_schema_extra=BASIC,
+    )
+    schedule: str = Field(
+        "0 0 * * *", description="Cron of the daily run, in `time_zone`.", json_schema_extra=BASIC
+    )
     deadline: Duration | None = Field(
         None,
         description=(
@@ -32,7 +39,9 @@ class PipelineConfig(Strict):
     )
     retries: int = Field(3, ge=0, description="How often a stage that asks to be tried again is.")
     work_root: Place = Field(
-        "work", description="Working files of the stages. Local path or `gs://`."
+        "work",
+        description="Working files of the stages. Local path or `gs://`.",
+        json_schema_extra=BASIC,
     )
 
     @field_validator("time_zone")
@@ -50,24 +59,15 @@ class PipelineConfig(Strict):
 class IndexConfig(Strict):
     """How nearest neighbours are found."""
 
-    k: int = Field(100, ge=1, description="Neighbours at which recall is measured.")
     recall_target: float = Field(
         0.98, gt=0, le=1, description="Share of the exact neighbours that must be found."
-    )
-    exact_below: int = Field(10_000, ge=0, description="Smaller corpora are searched exactly.")
-    tree_above: int = Field(
-        100_000,
-        ge=0,
-        description=(
-            "Larger ones are always partitioned; for smaller ones a scan of all codes is tried too."
-        ),
     )
 
 
 class RegistryConfig(Strict):
     """Where versions are published, and how long things are kept."""
 
-    root: Place = Field("registry", description="Local path or `gs://`.")
+    root: Place = Field("registry", description="Local path or `gs://`.", json_schema_extra=BASIC)
     keep_versions: int = Field(14, ge=1, description="Versions kept by `prune`.")
     keep_days: int = Field(
         30, ge=1, description="Days kept by `prune`, back from the newest that was run."
@@ -98,10 +98,13 @@ class ServingConfig(Strict):
             " such lists, the gate judges them, and the server gives them where a request does not"
             " say. Reports show both kinds."
         ),
+        json_schema_extra=BASIC,
     )
 
     user_store: bool = Field(
-        False, description="Carry users' features and last items. Personal data, hence a switch."
+        False,
+        description="Carry users' features and last items. Personal data, hence a switch.",
+        json_schema_extra=BASIC,
     )
     tensorflow: bool = Field(
         True,
@@ -161,7 +164,6 @@ class BeamConfig(Strict):
             " at once, and each holds the events of one part. What is made does not depend on it."
         ),
     )
-    batch_rows: int = Field(20_000, ge=1, description="Rows of an Arrow batch.")
 
 
 class NotifyConfig(Strict):
@@ -175,7 +177,4 @@ class NotifyConfig(Strict):
             " object: `event`, `pipeline`, `day`, `stage`, `exit_code`, `reason`, `command`. Secrets"
             " belong in its environment."
         ),
-    )
-    timeout: Duration = Field(
-        timedelta(seconds=30), description="It is ended after this long. It never stops a day."
     )

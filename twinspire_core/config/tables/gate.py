@@ -8,6 +8,7 @@ from pydantic import Field
 from twinspire_core.config.tables.base import Strict
 from twinspire_core.config.tables.quality import EvaluationConfig, FusionConfig
 from twinspire_core.metrics import measure_names
+from twinspire_core.metrics.measure_names import SLICES
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -17,13 +18,6 @@ class GateConfig(Strict):
 
     metric: str = Field(
         "recall@50", description="Compared with the newest accepted version's, on the same users."
-    )
-    ranker_metric: str | None = Field(
-        None,
-        description=(
-            "What the ranker must be surely better in than the mix to serve, `ndcg@10` say; by"
-            " `metric` it must then not be surely worse. Without it, `metric`."
-        ),
     )
     max_drop: float = Field(
         0.1,
@@ -40,8 +34,8 @@ class GateConfig(Strict):
         ge=0,
         le=1,
         description=(
-            "The same in each slice of users (`evaluation.slices`); refused when the whole interval"
-            " is beyond. 1 for never."
+            "The same in each slice of users by earlier events (0, 1-4, 5-19, 20+); refused when the"
+            " whole interval is beyond. 1 for never."
         ),
     )
     max_lead_drop: float = Field(
@@ -91,18 +85,12 @@ class GateConfig(Strict):
             " 1 for anything."
         ),
     )
-    max_outside: float = Field(
-        0.1,
-        ge=0,
-        le=1,
-        description=(
-            "Share of the catalogue, by events, whose values may lie outside the range of those"
-            " trained on. 1 for all of it."
-        ),
-    )
     on_skew: Literal["warn", "refuse", "ignore"] = Field(
         "warn",
-        description="What is done beyond `max_skew` or `max_outside`: a note, or no new version.",
+        description=(
+            "What is done beyond `max_skew`, or where more than a tenth of the catalogue, by events, has"
+            " values outside the range of those trained on: a note, or no new version."
+        ),
     )
     refresh_refused: bool = Field(
         True,
@@ -120,15 +108,11 @@ def check_gate(gate: GateConfig, evaluation: EvaluationConfig, mix: FusionConfig
       ValueError: it does not.
     """
     ks = evaluation.ks
-    bounds = evaluation.slices
     floors = _limited_measures(gate.floors, mix)
     ceilings = _limited_measures(gate.ceilings, mix)
     _check_measures("gate.metric", [gate.metric], measure_names.headline(ks), evaluation)
-    if gate.ranker_metric:
-        judged = measure_names.headline(ks)
-        _check_measures("gate.ranker_metric", [gate.ranker_metric], judged, evaluation)
-    _check_measures("gate.floors", floors, measure_names.with_floors(ks, bounds), evaluation)
-    _check_measures("gate.ceilings", ceilings, measure_names.with_ceilings(ks, bounds), evaluation)
+    _check_measures("gate.floors", floors, measure_names.with_floors(ks, SLICES), evaluation)
+    _check_measures("gate.ceilings", ceilings, measure_names.with_ceilings(ks, SLICES), evaluation)
 
 
 def _limited_measures(limits: dict[str, float], mix: FusionConfig) -> list[str]:
@@ -150,7 +134,7 @@ def _check_measures(
             continue
         rule = f"a measure with a k of evaluation.ks = {list(evaluation.ks)}"
         if "/" in name:
-            rule += f" and a slice of evaluation.slices = {list(evaluation.slices)}"
+            rule += f" and a slice, one of {', '.join(measure_names.names(SLICES))}"
         raise ValueError(f"{key} names {rule}, found {name!r}{_hint(name, known, evaluation)}")
 
 
@@ -161,7 +145,7 @@ def _hint(measure: str, known: list[str], evaluation: EvaluationConfig) -> str:
         ("floors", measure_names.with_floors),
         ("ceilings", measure_names.with_ceilings),
     ):
-        if measure in names(evaluation.ks, evaluation.slices):
+        if measure in names(evaluation.ks, SLICES):
             return f"; that can stand in gate.{table}"
     near = get_close_matches(measure, known, 1)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -12,29 +12,10 @@ class EvaluationConfig(Strict):
     """What is measured."""
 
     ks: tuple[Annotated[int, Field(ge=1)], ...] = Field((10, 50, 100), description="List lengths.")
+    max_users: int = Field(10_000, ge=1, description="The most users measured.")
     holdout: float = Field(
         0.1, ge=0, lt=1, description="Share of users held out of a day's training, at most 10,000."
     )
-    max_users: int = Field(10_000, ge=1, description="The most users measured.")
-    lately_days: int = Field(1, ge=1, description="Days of the baseline `popular lately`.")
-    slices: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (1, 5, 20),
-        description=(
-            "Users and items are told apart by earlier events: none, fewer than 5, than 20, more."
-        ),
-    )
-    resamples: int = Field(
-        200, ge=0, description="Bootstrap resamples behind the intervals; 0 for none."
-    )
-
-    @field_validator("slices")
-    @classmethod
-    def _ascending(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if list(value) != sorted(set(value)):
-            raise ValueError(
-                f"slices begin one after the other, as [1, 5, 20] do; found {list(value)}"
-            )
-        return value
 
 
 class FusionConfig(Strict):
@@ -47,17 +28,6 @@ class FusionConfig(Strict):
         description=(
             "What is mixed. With none the two-tower serves alone. Until enough users were there to"
             " fit weights on, weights serve that were measured on other logs."
-        ),
-    )
-    neighbours: int = Field(
-        50, ge=1, description="`co_occurrence`: items kept for each item, the nearest."
-    )
-    min_users: int = Field(
-        100,
-        ge=1,
-        description=(
-            "Users needed to fit on, of the newest days that have 3,000 together, at most 28 days back."
-            " A slice of fewer has the weights of all users."
         ),
     )
 
@@ -104,19 +74,8 @@ class RankingConfig(Strict):
             " source `personal`: `serving.user_store` brings them to the server."
         ),
     )
-    days: int = Field(
-        28,
-        ge=1,
-        le=28,
-        description=(
-            "The most days of lists fitted on; of the newest that have 12,000 queries between them,"
-            " where a user of a day is two: as a version knows its users, and by a history alone."
-        ),
-    )
     min_users: int = Field(
         300,
         ge=1,
         description="Users needed to fit on, of all these days; with fewer there is no ranker.",
     )
-    trees: int = Field(150, ge=1, description="Trees of the ranker.")
-    leaves: int = Field(31, ge=2, le=1024, description="The most leaves of a tree.")

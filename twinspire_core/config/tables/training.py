@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from twinspire_core.config.tables.base import Duration, Strict
+from twinspire_core.config.tables.base import BASIC, Duration, Strict
 
 
 class FrequencyConfig(Strict):
@@ -14,24 +14,8 @@ class FrequencyConfig(Strict):
     buckets: int = Field(
         1_000_000, ge=1, description="Size of each array; at least 5 times the items."
     )
-    hashes: int = Field(
-        2,
-        ge=1,
-        le=8,
-        description=(
-            "Independent hash functions, each with an array; the rarest of their answers counts."
-        ),
-    )
     alpha: float = Field(
         0.01, gt=0, le=1, description="Learning rate: larger follows faster and is noisier."
-    )
-    initial_gap: int | None = Field(
-        None,
-        ge=1,
-        description=(
-            "Examples between two hits that are assumed of an item met once; by default as many as"
-            " a day has, and at least 100,000."
-        ),
     )
 
 
@@ -43,18 +27,12 @@ class NegativesConfig(Strict):
     in_batch: Literal["all", "random", "hard", "semi_hard"] = Field(
         "all",
         description=(
-            "The batch's other items: all, or per row `k` of them: at random, those of the highest"
-            " scores, or some of a band of scores. The last two are biased: the correction cannot"
-            " know how they were picked."
+            "The batch's other items: all, or per row `k` of them: at random; `hard`, those of the"
+            " highest scores; `semi_hard`, some of the ranks 100 to 500. The last two are biased: the"
+            " correction cannot know how they were picked."
         ),
     )
     k: int = Field(100, ge=1, description="Items of the batch kept per row, unless all are.")
-    ranks: tuple[int, int] = Field(
-        (100, 500), description="`semi_hard`: the band, by rank from the best, 0 being it."
-    )
-    scores: tuple[float, float] | None = Field(
-        None, description="`semi_hard`: the band by cosine instead of rank."
-    )
     uniform: int = Field(
         0, ge=0, description="Items drawn anew each step from the day's catalogue, evenly."
     )
@@ -79,19 +57,6 @@ class HistoryEncoderConfig(Strict):
             " self-attention, order matters."
         ),
     )
-    half_life: float = Field(
-        10.0, gt=0, description="`recency`: items after which a weight has halved."
-    )
-    layers: int = Field(2, ge=1, description="`attention`: its layers.")
-    heads: int = Field(
-        2,
-        ge=1,
-        description="`attention`: its heads; they divide the width of the items' embedding.",
-    )
-    dropout: float = Field(
-        0.2, ge=0, lt=1, description="`attention`: share of values dropped in training."
-    )
-    learning_rate: float = Field(0.001, gt=0, description="`attention`: Adam's, for its weights.")
 
 
 class AuxiliaryConfig(Strict):
@@ -118,14 +83,16 @@ class AuxiliaryConfig(Strict):
 class TrainConfig(Strict):
     """The model and how it learns."""
 
-    dimension: int = Field(64, ge=1, description="Width of the two vectors that are compared.")
-    query_layers: tuple[int, ...] = Field(
+    dimension: int = Field(
+        64, ge=1, description="Width of the two vectors that are compared.", json_schema_extra=BASIC
+    )
+    layers: tuple[int, ...] = Field(
         (),
         description=(
-            "Hidden layers of the query tower; none did better on both data sets that were tried."
+            "Widths of the hidden layers of each tower, `[128]`; none did better on both data sets that"
+            " were tried."
         ),
     )
-    item_layers: tuple[int, ...] = Field((), description="Hidden layers of the item tower.")
     temperature: float = Field(0.15, gt=0, description="Divides the cosine before the softmax.")
     skip: bool = Field(
         True,
@@ -169,9 +136,13 @@ class TrainConfig(Strict):
         description=(
             "Examples, and so negatives, per step. Large logs want thousands, and train faster so."
         ),
+        json_schema_extra=BASIC,
     )
     epochs: int = Field(
-        3, ge=1, description="Passes from scratch over the window's days. Large logs need one."
+        3,
+        ge=1,
+        description="Passes from scratch over the window's days. Large logs need one.",
+        json_schema_extra=BASIC,
     )
     warm_epochs: int = Field(
         1,
@@ -179,9 +150,6 @@ class TrainConfig(Strict):
         description=(
             "Passes over the day when training goes on. More fit its few users at everybody's cost."
         ),
-    )
-    shuffle_minutes: int = Field(
-        60, ge=0, description="`time`: rows are shuffled within blocks of so many minutes."
     )
     order: Literal["time", "shuffled"] = Field(
         "time",

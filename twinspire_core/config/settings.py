@@ -1,0 +1,121 @@
+"""A pipeline file key by key: what holds and where it comes from, and the JSON Schema by which editors
+complete keys.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, NoDefault
+
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.tables.base import Strict
+
+SCHEMA_FILE = "twinspire.schema.json"
+SCHEMA_LINE = f"#:schema ./{SCHEMA_FILE}\n"
+"""The first line of a pipeline file, by which taplo and Even Better TOML know the schema next to it."""
+
+
+class Setting(NamedTuple):
+    """A value that holds.
+
+    Attributes:
+      table: `train.history`, say.
+      key: in that table.
+      value: None where the key is not set and has no default. From the environment, as the file has
+        it, without what `${NAME}` stands for: it may be a secret.
+      source: where the value comes from.
+    """
+
+    table: str
+    key: str
+    value: Any
+    source: Literal["file", "environment", "default"]
+
+
+def settings(pipeline: Pipeline, path: Path) -> Iterator[Setting]:
+    """All values that hold, in the order of docs/pipeline-file.md.
+
+    Args:
+      pipeline: what was loaded.
+      path: the file that it was loaded from.
+    """
+    # TOML has no variables: one that is no text is quoted, to be read as it stands.
+    text = re.sub(r"([=\[,]\s*)(\$\{[^}]*\})(?=\s*[,\]}#\n])", r'\1"\2"', path.read_text() + "\n")
+    return _of_table("", pipeline, tomllib.loads(text))
+
+
+def _of_table(table: str, model: Strict, written: Mapping[str, Any]) -> Iterator[Setting]:
+    tables: dict[str, tuple[Strict, Mapping[str, Any]]] = {}
+    for name, field in type(model).model_fields.items():
+        key, value = field.alias or name, getattr(model, name)
+        own = written.get(key, {})
+        if isinstance(value, Strict):
+            tables[key] = value, own
+        elif key == "features" and not table:
+            tables |= {f"{key}.{name}": (one, own[name]) for name, one in value.items()}
+        elif key not in written:
+            yield Setting(table, key, value, "default")
+        elif "${" in str(own):
+            yield Setting(table, key, own, "environment")
+        else:
+            yield Setting(table, key, value, "file")
+    # After a table's own keys, as TOML wants it.
+    for key, (inner, own) in tables.items():
+        yield from _of_table(f"{table}.{key}".lstrip("."), inner, own)
+
+
+def toml_text(value: Any) -> str:
+    """A value as TOML spells it."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case timedelta():
+            return f'"{duration_text(value)}"'
+        case tuple() | list():
+            return f"[{', '.join(map(toml_text, value))}]"
+        case dict():
+            pairs = ", ".join(f"{_key(k)} = {toml_text(v)}" for k, v in value.items())
+            return f"{{ {pairs} }}" if pairs else "{}"
+        case int():
+            return f"{value:_}"
+        case _:
+            return json.dumps(value, ensure_ascii=False)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else json.dumps(name, ensure_ascii=False)
+
+
+def duration_text(value: timedelta) -> str:
+    """A duration with its largest unit that is whole: `90s`, `15m`."""
+    seconds = int(value.total_seconds())
+    units = {"d": 86_400, "h": 3_600, "m": 60, "s": 1} if seconds else {"s": 1}
+    return next(f"{seconds // size}{unit}" for unit, size in units.items() if seconds % size == 0)
+
+
+def schema_text() -> str:
+    """The JSON Schema of a pipeline file."""
+    schema = Pipeline.model_json_schema(schema_generator=_TomlSchema)
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
+class _TomlSchema(GenerateJsonSchema):
+    """TOML has no null: a key that has no value is left out."""
+
+    def nullable_schema(self, schema: Any) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def get_default_value(self, schema: Any) -> Any:
+        default = super().get_default_value(schema)
+        return NoDefault if default is None else default
+
+    def encode_default(self, dft: Any) -> Any:
+        return duration_text(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
