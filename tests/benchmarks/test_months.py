@@ -52,6 +52,7 @@ def _read(folder):
     return rows, {file.name: file.read_bytes() for file in sorted(assets.iterdir())}
 
 
+@pytest.mark.system
 @pytest.mark.slow
 def test_a_days_features_are_those_of_the_feature_stage(shop, tmp_path):
     out = tmp_path / "stage"

@@ -14,6 +14,7 @@ from tests.system.days import attempt, registry_of
 from twinspire.cli.main import app
 from twinspire_core.errors import UsageError
 
+pytestmark = pytest.mark.system
 PARENT, EDITED = "2024-03-03", "2024-03-04"
 FEATURES = {
     "user": {"kind": "id", "tower": "query"},
@@ -164,7 +165,6 @@ def test_training_goes_on_where_shapes_allow_it(shop):
     assert any(all(told in note for told in MISSING) for note in notes)
 
 
-@pytest.mark.system
 def test_else_from_scratch_with_the_keys_named(shop):
     write(shop, **HARSH)
     before = registry_of(shop).live()

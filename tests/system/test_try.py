@@ -89,13 +89,14 @@ def bare(folder: Path) -> Path:
     return write(folder / "bare.csv", ["buyer", "ean", "created"], rows)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("make", "user", "item"),
     [
         (umlauts, "Käufer 3", "Stück {}"),
-        pytest.param(german_dates, "k3", "a{}", marks=pytest.mark.system),
-        pytest.param(epochs, "v3", "{:05}", marks=pytest.mark.system),
-        pytest.param(nested, "3", "i{}", marks=pytest.mark.system),
+        (german_dates, "k3", "a{}"),
+        (epochs, "v3", "{:05}"),
+        (nested, "3", "i{}"),
     ],
 )
 def test_a_shop_s_file_becomes_lists(tmp_path, make, user, item):

@@ -352,8 +352,9 @@ def test_steps_do_not_carry_the_list_of_files(tmp_path):
     assert 320_000 < size(many) - size(()) < 2 * 10_000 * (32 + 100)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("runner", ["several processes", "prism"])
+@pytest.mark.parametrize(
+    "runner", [pytest.param("several processes", marks=pytest.mark.system), "prism"]
+)
 def test_other_runners_give_the_same_bytes(one, tmp_path, runner, monkeypatch, request):
     options = request.getfixturevalue("prism") if runner == "prism" else PROCESSES
     monkeypatch.setenv("PYTHONPATH", os.getcwd())  # for workers that are processes of their own

@@ -348,6 +348,7 @@ for variable in (shared.last, shared.gap, shared.hits, shared.seen):
 """
 
 
+@pytest.mark.system
 def test_replicas_count_their_common_batch_once():
     """Two replicas with half of every batch each, against one with the whole. In a process of its
     own, which is split into two devices.

@@ -28,7 +28,7 @@ def checks(folder, options, packages=("numpy",)):
     }
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_worker_that_sees_what_the_client_sees(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "IMPORTS", {})
     with prism.running(tmp_path) as service:

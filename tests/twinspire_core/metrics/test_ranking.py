@@ -143,6 +143,7 @@ def test_contains_equals_sets(monkeypatch, marks):
     assert contains(ragged([]), np.zeros((0, 4), np.int64)).shape == (0, 4)
 
 
+@pytest.mark.system
 def test_ten_thousand_users_by_fifty_thousand_items_in_time_and_memory():
     rng = np.random.default_rng(3)
     queries, items = (rng.standard_normal((n, 64), np.float32) for n in (10_000, 50_000))
