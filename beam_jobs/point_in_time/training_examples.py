@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from datetime import date
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from beam_jobs import day_plan, user_hashing
 from beam_jobs.beam import batches
 from beam_jobs.beam.coded_lists import CodedLists
-from beam_jobs.ingest.records import ORDER
 from beam_jobs.point_in_time import history
 from beam_jobs.point_in_time.history import ITEM_NUMBER
 from beam_jobs.point_in_time.query_features import clock, with_query_features, with_users
@@ -46,7 +47,13 @@ def analysis(shard: UserShard) -> pl.DataFrame:
     """Positives of the vocabulary days: `_time`, `_row`, query features."""
     first = day_plan.number(shard.job.plan.analysis[0])
     rows = shard.positives().filter(pl.col("_day") >= first)
-    rows = rows.with_columns(pl.col(ORDER).alias(feature_schema.ROW))
+    # Where an event was read says nothing of it: late files may hold what others held before.
+    names = [name for name in ("_user", "_item", "_time", "_type") if name in rows.columns]
+    event = rows.select(pl.col(names)).with_columns(pl.col(pl.Categorical).cast(pl.String))
+    event = event.with_columns(pl.col(pl.String).fill_null(""))  # a type may be missing
+    batch = pa.RecordBatch.from_pydict({name: event[name].to_arrow() for name in names})
+    numbers = user_hashing.row_hashes(batch).view(np.int64)
+    rows = rows.with_columns(pl.Series(feature_schema.ROW, numbers))
     if shard.job.p.user_id:
         rows = rows.with_columns(pl.col("_user").alias(shard.job.p.user_id))
     # As of the run's day, for all vocabulary days: what was valid on older ones may not be read.

@@ -21,6 +21,7 @@ import pyarrow as pa
 from apache_beam.pvalue import PCollection
 from pandas.util import hash_array
 
+from beam_jobs.user_hashing import row_hashes, string_hashes
 from beam_jobs.validation.drift import Numbers
 from beam_jobs.validation.skew import compared
 from twinspire_core.config.pipeline import Pipeline
@@ -36,7 +37,6 @@ _ALL = np.uint64((1 << 64) - 1)
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _UNIT = 149
 """Every float32 is a whole multiple of 2^-149."""
-_IDENTITY = ("_user", "_item", "_time", feature_schema.ROW)
 _NOT_DATA = ("_time", "_holdout")
 
 
@@ -173,7 +173,7 @@ class Sketch:
 
     def _add_strings(self, column: pa.DictionaryArray, hashes: np.ndarray) -> None:
         codes = column.indices.to_numpy()
-        of_values = _hashes(column.dictionary)
+        of_values = string_hashes(column.dictionary)
         counts = np.bincount(codes, minlength=len(of_values))
         there = np.flatnonzero(counts)
         self.by_value.add(of_values[there], column.dictionary.take(there), counts[there])
@@ -329,28 +329,6 @@ def finish(p: Pipeline, sketches: Sketches) -> dict[str, Column]:
         for field in schema
         if field.name in sketches
     }
-
-
-def row_hashes(batch: pa.RecordBatch) -> np.ndarray:
-    """[N] uint64, hashes of what tells rows apart: user, item and time, or time and number."""
-    total = np.zeros(batch.num_rows, np.uint64)
-    for name in _IDENTITY:
-        if name not in batch.schema.names:
-            continue
-        column = batch[name]
-        if pa.types.is_string(column.type):
-            coded = column.dictionary_encode()
-            total += _hashes(coded.dictionary)[coded.indices.to_numpy()]
-        else:
-            total += column.cast(pa.int64()).to_numpy().view(np.uint64)
-        # Else user 1 with item 2 would be user 2 with item 1.
-        total = hash_array(total)
-    return total
-
-
-def _hashes(strings: pa.Array) -> np.ndarray:
-    hashes: np.ndarray = hash_array(strings.to_numpy(zero_copy_only=False), categorize=False)
-    return hashes
 
 
 def _exact_sum(numbers: np.ndarray) -> int:
