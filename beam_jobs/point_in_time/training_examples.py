@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from beam_jobs import day_plan, user_hashing
+from beam_jobs import day_plan, row_hashing, user_hashing
 from beam_jobs.beam import batches
 from beam_jobs.beam.coded_lists import CodedLists
 from beam_jobs.point_in_time import history
@@ -52,7 +52,7 @@ def analysis(shard: UserShard) -> pl.DataFrame:
     event = rows.select(pl.col(names)).with_columns(pl.col(pl.Categorical).cast(pl.String))
     event = event.with_columns(pl.col(pl.String).fill_null(""))  # a type may be missing
     batch = pa.RecordBatch.from_pydict({name: event[name].to_arrow() for name in names})
-    numbers = user_hashing.row_hashes(batch).view(np.int64)
+    numbers = row_hashing.row_hashes(batch).view(np.int64)
     rows = rows.with_columns(pl.Series(feature_schema.ROW, numbers))
     if shard.job.p.user_id:
         rows = rows.with_columns(pl.col("_user").alias(shard.job.p.user_id))

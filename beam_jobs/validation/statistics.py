@@ -21,7 +21,7 @@ import pyarrow as pa
 from apache_beam.pvalue import PCollection
 from pandas.util import hash_array
 
-from beam_jobs.user_hashing import row_hashes, string_hashes
+from beam_jobs.row_hashing import row_hashes, string_hashes
 from beam_jobs.validation.drift import Numbers
 from beam_jobs.validation.skew import compared
 from twinspire_core.config.pipeline import Pipeline
