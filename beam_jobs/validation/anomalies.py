@@ -151,12 +151,11 @@ def _all_missing(c: ComparedDays) -> Iterator[tuple[str, str]]:
 def _unknown(c: ComparedDays) -> Iterator[tuple[str, str]]:
     """Categories of which too many values were never seen before."""
     limit = c.p.statistics.max_unknown
-    for name, values in c.then.known.items():
-        if name not in c.now.examples:
+    for name, now, _ in c.pairs():
+        if name not in c.then.known:
             continue
-        known = set(values)
-        shares = c.now.examples[name].shares
-        new = {value: share for value, share in shares.items() if value not in known}
+        known = set(c.then.known[name])
+        new = {value: share for value, share in now.shares.items() if value not in known}
         total = sum(new.values())
         if total > limit:
             shown = ", ".join(map(repr, list(new)[:_SHOWN]))

@@ -316,9 +316,10 @@ class WriteStatistics(beam.PTransform):
 
 
 def _write(parts: Iterable[tuple[str, Sketches]], p: Pipeline, out: str) -> None:
-    finished = {part: finish(p, sketches) for part, sketches in parts}
-    rows = max((column.rows for column in finished["examples"].values()), default=0)
-    StatisticsFile(rows=rows, **finished).store(out)
+    # Without a row a part is not there; what that means is said later, with the counters
+    file = StatisticsFile(**{part: finish(p, sketches) for part, sketches in parts})
+    rows = max((column.rows for column in file.examples.values()), default=0)
+    file.model_copy(update={"rows": rows}).store(out)
 
 
 def finish(p: Pipeline, sketches: Sketches) -> dict[str, Column]:

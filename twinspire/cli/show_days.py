@@ -26,7 +26,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import Unwell, UsageError
-from twinspire_core.messages import format_message
+from twinspire_core.messages import format_message, with_full_stop
 from twinspire_core.terminal import doing, out
 
 _MOST = 30
@@ -131,7 +131,9 @@ def _check(file: str, as_json: bool) -> None:
         for one in checks:
             if not one.remedy:
                 say(f"Well: {one.text}.")
-        if reason := "\n".join(f"{one.text}. {one.remedy}" for one in checks if one.remedy):
+        if reason := "\n".join(
+            f"{with_full_stop(one.text)} {one.remedy}" for one in checks if one.remedy
+        ):
             code, again = Unwell.exit_code, "twinspire status PIPELINE --check"
             day = version_date(live)
             notify(p, "unwell", day, reason, stage="status", exit_code=code, command=again)

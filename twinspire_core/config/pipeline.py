@@ -48,6 +48,8 @@ from twinspire_core.config.validation_errors import explain
 from twinspire_core.errors import UsageError
 
 F = TypeVar("F", bound=FeatureKind)
+VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+"""`${NAME}` or `${NAME:-default}`, which the environment has the value of."""
 
 
 class Pipeline(Strict):
@@ -221,7 +223,7 @@ def _expand(text: str, path: Path) -> str:
             )
         return os.environ.get(name, default or "")
 
-    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", value, text)
+    return VARIABLE.sub(value, text)
 
 
 def _root_paths(tables: dict[str, Any], folder: Path) -> None:

@@ -12,12 +12,14 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, NoDefault
 
-from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.pipeline import VARIABLE, Pipeline
 from twinspire_core.config.tables.base import Strict
 
 SCHEMA_FILE = "twinspire.schema.json"
 SCHEMA_LINE = f"#:schema ./{SCHEMA_FILE}\n"
 """The first line of a pipeline file, by which taplo and Even Better TOML know the schema next to it."""
+_FIRST_NUMBER = 7_160_384_925_000_000
+"""Numbers from here on are in no pipeline file."""
 
 
 class Setting(NamedTuple):
@@ -44,9 +46,29 @@ def settings(pipeline: Pipeline, path: Path) -> Iterator[Setting]:
       pipeline: what was loaded.
       path: the file that it was loaded from.
     """
-    # TOML has no variables: one that is no text is quoted, to be read as it stands.
-    text = re.sub(r"([=\[,]\s*)(\$\{[^}]*\})(?=\s*[,\]}#\n])", r'\1"\2"', path.read_text() + "\n")
-    return _of_table("", pipeline, tomllib.loads(text))
+    numbers: dict[str, str] = {}
+
+    def number(variable: re.Match[str]) -> str:
+        numbers[f"{_FIRST_NUMBER + len(numbers)}"] = variable[0]
+        return next(reversed(numbers))
+
+    # TOML has no variables: it reads a number in the place of each, in a text and outside of one.
+    written = tomllib.loads(VARIABLE.sub(number, path.read_text()))
+    return _of_table("", pipeline, _with_variables(written, numbers))
+
+
+def _with_variables(value: Any, numbers: Mapping[str, str]) -> Any:
+    """What was read, with the variables that numbers stand for."""
+    match value:
+        case dict():
+            return {key: _with_variables(one, numbers) for key, one in value.items()}
+        case list():
+            return [_with_variables(one, numbers) for one in value]
+        case _:
+            text = str(value)
+            for number, variable in numbers.items():
+                text = text.replace(number, variable)
+            return text if "${" in text else value
 
 
 def _of_table(table: str, model: Strict, written: Mapping[str, Any]) -> Iterator[Setting]:

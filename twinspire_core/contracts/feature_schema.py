@@ -158,8 +158,8 @@ def analysis_schema(p: Pipeline, tower: Tower) -> pa.Schema:
 def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = None) -> pa.Schema:
     """`corpus/start/`, `corpus/end/`: one row per item that can be recommended, sorted by `_item`.
 
-    `_popular` counts the item's events in `window.count_days`, `_lately` in the last
-    its last day, up to the start or the end of the day. With `trending` in
+    `_popular` counts the item's events in `window.count_days`, `_lately` in the last of these days,
+    up to the start or the end of the day. With `trending` in
     `mix.sources`, or with a ranker, columns hold decayed counts as of the same moment; with a
     ranker `_first_seen` are the days since the item's first event, null where none is known. `_name`
     is the first display column; display columns are text, under `display_name`; attributes keep the

@@ -61,15 +61,16 @@ def day(n=400, seed=0, **columns):
     ]
 
 
-def write_day(p, rows, out, options=(), parts=9):
-    """Examples in some batches -> the stage's statistics."""
+def write_day(p, rows, out, options=(), parts=9, of="examples"):
+    """Rows of `examples` or of `training` in some batches -> the stage's statistics."""
     kind = feature_schema.example_schema(p)
     found = [pa.RecordBatch.from_pylist(rows[i::parts], kind) for i in range(parts)]
 
     def build(pipeline):
         made = pipeline | beam.Create(found).with_output_types(pa.RecordBatch)
         nothing = pipeline | "None" >> beam.Create([]).with_output_types(pa.RecordBatch)
-        _ = (made | beam.Reshuffle(), nothing) | statistics.WriteStatistics(p, str(out))
+        both = (made | beam.Reshuffle(), nothing)
+        _ = both[:: 1 if of == "examples" else -1] | statistics.WriteStatistics(p, str(out))
 
     engine.run_job(options, build, str(out))
     return str(out)

@@ -188,6 +188,12 @@ def test_rows_that_hold_nothing():
     assert (nothing.distinct, nothing.listed, nothing.sum, nothing.quantiles) == (0, [], None, [])
 
 
+def test_a_day_without_examples_ends_the_job_well(tmp_path):
+    """The stage refuses it afterwards, and says which events it has (beam_jobs/features/job_report.py)."""
+    file = StatisticsFile.read(write_day(make(), day(20), tmp_path, of="training"))
+    assert (file.rows, file.examples) == (0, {}) and file.training["price"].rows == 20
+
+
 def test_coded_lists_are_counted_as_strings_are():
     lists = pa.array([["b", "a", "b"], [], ["c"]])
     codes = pa.DictionaryArray.from_arrays([1, 2, 1, 3], ["z", "b", "a", "c"])

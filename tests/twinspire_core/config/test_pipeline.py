@@ -426,7 +426,8 @@ def test_each_value_comes_with_where_it_comes_from(read, tmp_path, monkeypatch):
     monkeypatch.setenv("WIDTH", "32")
     p = read(
         "dimension = 16",
-        "dimension = ${WIDTH}\n[notify]\ncommand = 'curl -H ${KEY} ${URL:-http://a}'",
+        "dimension = ${WIDTH}\n[notify]\ncommand = 'curl -d a=${KEY}, ${URL:-http://a}'\n"
+        "[evaluation]\nks = [${FEW:-5}, 50, 100]",
     )
     found = {(one.table, one.key): one for one in settings(p, tmp_path / "shop.toml")}
     assert len(found) == sum(1 for _ in settings(p, tmp_path / "shop.toml"))
@@ -442,7 +443,8 @@ def test_each_value_comes_with_where_it_comes_from(read, tmp_path, monkeypatch):
     assert said("train.history", "pooling") == ("mean", "default")
     assert said("pipeline", "work_root") == (f"{tmp_path}/work", "default")
     assert said("train", "dimension") == ("${WIDTH}", "environment")
-    assert said("notify", "command") == ("curl -H ${KEY} ${URL:-http://a}", "environment")
+    assert said("notify", "command") == ("curl -d a=${KEY}, ${URL:-http://a}", "environment")
+    assert said("evaluation", "ks") == (["${FEW:-5}", 50, 100], "environment")
     assert "secret" not in str(found)
 
 
