@@ -19,8 +19,8 @@ ROWS: dict[str, Counter] = defaultdict(Counter)
 """Rows of each key, by the step that groups."""
 SMALL = {
     "Held out/GroupByKey": "of each day and shard, at most so many hashes as users are held out",
-    "Counters/GroupByKey": "numbers, some for each part of a file",
-    "Rejected/GroupByKey": "the first malformed records of each file",
+    "Counters together": "numbers, some for each part of a file",
+    "Rejected together": "the first malformed records of each file",
     "Count table/Parts": "rows of items that are added up already; every worker looks them up",
     "Co-occurrence/All sizes": "51 numbers of each shard",
     "Co-occurrence/By moment": "a number for each item",
@@ -57,7 +57,7 @@ def test_no_step_has_one_key_for_all_rows(tmp_path, monkeypatch):
     write_raw(world.context(tmp_path / "out", mode="full"), lambda rows: None)
     large = {step: rows for step, rows in ROWS.items() if step not in SMALL}
     # This world has no record that is rejected.
-    assert len(large) >= 7 and ROWS.keys() >= SMALL.keys() - {"Rejected/GroupByKey"}
+    assert len(large) >= 7 and ROWS.keys() >= SMALL.keys() - {"Rejected together"}
     for step, rows in large.items():
         assert len(rows) >= 3, f"{step} has the keys {list(rows)}"
         assert max(rows.values()) < 0.6 * sum(rows.values()), step

@@ -9,6 +9,7 @@ import pytest
 from beam_jobs import features_stage
 from model import fit_day, train_stage
 from model.fusion_fitting import day_fusion
+from model.ranking import fit
 from tests.model.train_stage.two_days import BEST, FIRST, SECOND, context, with_train
 from tests.shop import lay_out
 from twinspire_core.config import pipeline as pipeline_file
@@ -23,9 +24,10 @@ def few_users(monkeypatch):
 
 
 def _fit_on_few(patch):
-    """The shop has some 30 users held out of a day."""
+    """The shop has some 30 users held out of a day; few trees are enough for them."""
     patch.setattr(day_fusion, "LEAST_USERS", 20)
     patch.setattr(fit_day, "LEAST_USERS", 20)
+    patch.setattr(fit, "_TREES", 10)
 
 
 @pytest.fixture(scope="session")

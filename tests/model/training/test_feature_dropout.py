@@ -72,7 +72,7 @@ def test_a_query_without_context_is_trained_as_a_request_without_any(pipeline, f
     assert loss == pytest.approx(expected, rel=1e-6)
     for name, table in left_out.tables.items():
         np.testing.assert_allclose(dropped.tables[name].values, table.values, atol=1e-6)
-    assert loss != pytest.approx(step(pipeline(), features)[1], rel=1e-3)
+    assert loss != pytest.approx(step(pipeline(), features)[1], rel=1e-4)
 
 
 def test_a_share_of_the_queries_loses_all_of_its_context_at_once(tiny, pipeline, features):
@@ -107,6 +107,6 @@ def test_dropped_ids_become_shared_rows_and_missing_stays_missing(tiny):
     dropped = drop_ids(ids, spec, 0.25, tf.constant([3, 4])).numpy()
     assert (dropped[::2] == 0).all()
     replaced = dropped[1::2][dropped[1::2] != 7]
-    assert set(replaced) == {21, 22, 23, 24}  # 20 tokens after row 0, then 4 shared rows
+    assert set(replaced) == {21 + n for n in range(spec.shared)}  # 20 tokens after row 0
     assert 0.22 < len(replaced) / 4000 < 0.28
     assert not (dropped == drop_ids(ids, spec, 0.25, tf.constant([3, 5])).numpy()).all()

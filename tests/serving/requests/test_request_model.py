@@ -83,17 +83,6 @@ def test_ids_may_be_written_as_numbers(written, text):
     assert MODEL.parse(orjson.loads(content)) == columns, "in a body"
 
 
-def test_a_part_of_the_moment_that_is_not_read_is_no_key():
-    tables = PIPELINE.model_dump(by_alias=True)
-    tables["features"]["when"]["parts"] = ["hour"]
-    model = RequestModel(Pipeline.model_validate(tables))
-    assert model.parse({"when_hour": 23}) == {"when_hour": 23}
-    with pytest.raises(Refused, match="when_weekday"):
-        model.parse({"when_weekday": 3})
-    with pytest.raises(Refused, match="from 0 to 23, found 24"):
-        model.parse({"when_hour": 24})
-
-
 def test_features_may_be_called_like_methods():
     features = {
         name: {"kind": "number", "tower": "query"} for name in ("copy", "json", "model_fields")
