@@ -182,6 +182,9 @@ def _changed_table(spec: TableSpec, parent: TableState) -> Iterator[_Change]:
     if (parent.hashed, parent.shared) != (spec.hashed, spec.shared):
         key = f"features.{spec.name}.kind"
         yield _Change(key, parent.shared, spec.shared, "rows that values share")
+    elif spec.dimension != (width := parent.values.shape[1]):  # a category that is an id now, say
+        key = f"features.{spec.name}"
+        yield _Change(key, width, spec.dimension, "as the width of its embedding")
 
 
 def _changed_columns(

@@ -260,6 +260,16 @@ def test_a_feature_that_changes_its_kind_names_it(tiny):
         _next(tiny, parent, pipeline=pipeline)
 
 
+def test_a_category_that_becomes_an_id_has_another_width(tiny):
+    category = {**tiny.features, "user": {"kind": "category", "tower": "query"}}
+    wide = {"dimension": 32}
+    parent = _marked(tiny.architecture(tiny.pipeline(category, train=wide)))
+    with pytest.raises(
+        UsageError, match=r"features.user now gives 32, the parent has \d.*--mode full"
+    ):
+        _next(tiny, _captured(parent), pipeline=tiny.pipeline(train=wide))
+
+
 def test_widths_are_chosen_by_size_and_never_above_the_towers_own(tiny):
     def width(n):
         tokens = {name: pa.array(["x"]) for name in ("user", "item", "tags")} | {
