@@ -201,7 +201,8 @@ def unused_working_files(
     pipeline: Pipeline, needed: set[str], *, keep_days: int, as_of: date
 ) -> list[str]:
     """Attempts of days older than `keep_days`, unless a run of the day is under way, and of other
-    days those that a newer committed attempt replaced.
+    days those that a newer committed attempt replaced, unless a later stage's newest was made from
+    them.
 
     Args:
       pipeline: whose working files.
@@ -216,15 +217,17 @@ def unused_working_files(
         # A backfill may be making an old day at this moment.
         under_way = run_leases.state(pipeline, day) == run_leases.OPEN
         is_old = (as_of - day).days > keep_days and not under_way
-        for stage in (*STAGES, REFRESH.name):
-            # Before the folder is listed: what is committed in between would not be in the list.
-            last = attempts.latest(pipeline, day, stage)
+        # Before folders are listed: what is committed in between would not be in the lists.
+        newest = {s: attempts.latest(pipeline, day, s) for s in (*STAGES, REFRESH.name)}
+        inputs = {name for last in newest.values() if last for name in last.inputs.values()}
+        kept = needed if is_old else needed | {attempts.place(pipeline, name) for name in inputs}
+        for stage, last in newest.items():
             home = storage.join(attempts.day_uri(pipeline, day), stage)
             uris = [storage.join(home, name) for name in storage.list_names(home)]
             if not is_old:
                 # Attempts after the newest committed one may still be written to.
                 uris = uris[: uris.index(last.uri)] if last else []
-            unused += [uri for uri in uris if uri not in needed]
+            unused += [uri for uri in uris if uri not in kept]
     return unused
 
 

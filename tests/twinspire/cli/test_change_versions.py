@@ -29,7 +29,7 @@ def pipeline(tmp_path):
     return SimpleNamespace(name="shop", pipeline=SimpleNamespace(work_root=str(tmp_path)))
 
 
-def commit(pipeline, day=DAY, stage="features"):
+def commit(pipeline, day=DAY, stage="features", **inputs):
     uri = attempts.begin(pipeline, day, stage)
     attempts.commit(
         Attempt(
@@ -39,7 +39,7 @@ def commit(pipeline, day=DAY, stage="features"):
             output="",
             mode="full",
             parent=None,
-            inputs={},
+            inputs={name: attempts.name(pipeline, at) for name, at in inputs.items()},
             summary={},
         )
     )
@@ -55,6 +55,18 @@ def test_what_a_newer_attempt_replaced_is_unused(pipeline):
     assert unused(pipeline) == [first]
     commit(pipeline)
     assert unused(pipeline) == [first, second]
+
+
+def test_what_a_later_stage_was_made_from_stays_when_it_is_made_again(pipeline):
+    """To the same bytes, after a limit of `[statistics]` was changed, say: the day is not stale."""
+    first = commit(pipeline)
+    commit(pipeline, stage="train", features=first)
+    second = commit(pipeline)
+    assert unused(pipeline) == []
+    trained = commit(pipeline, stage="train", features=second)
+    assert unused(pipeline)[0] == first and trained not in unused(pipeline)
+    later = DAY + timedelta(days=8)
+    assert len(unused_working_files(pipeline, set(), keep_days=7, as_of=later)) == 4
 
 
 def test_an_attempt_that_is_committed_meanwhile_does_no_harm(pipeline, monkeypatch):
