@@ -24,22 +24,18 @@ from twinspire.cli.options import (
 )
 from twinspire.cli.show_days import needing_attention
 from twinspire.cli.terminal_tables import terminal_table
-from twinspire.runs import day_order, run_leases, runner
+from twinspire.runs import day_order, notifications, run_leases, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import REFRESH, STAGES
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.display.quality_tables import quality_table
-from twinspire_core.errors import NothingToDo
+from twinspire_core.errors import NothingToDo, TwinspireError, UsageError
 from twinspire_core.messages import format_message
 
 if TYPE_CHECKING:
     from twinspire_core.display.served_figure import ServedFigure
-
-
-from twinspire.runs import notifications
-from twinspire_core.errors import TwinspireError, UsageError
 
 _CLOSED = (
     "It was closed while it was under way: its command was killed or gave up, as its log tells."
