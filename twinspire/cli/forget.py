@@ -130,7 +130,7 @@ def _tell(result: dict[str, Any]) -> None:
         say(
             "Later runs make what they need of this again: the next one reads the logs of all days of"
             " its windows, as a first run does, and has no earlier day's statistics to compare with."
-            " A day that is run again is made anew."
+            " A day that is run again starts from the logs."
         )
     _list("Still held by logs, which only their owner changes", result["logs"])
     _list("Logs that cannot be read, and may hold users", result["unreadable_logs"])
@@ -138,8 +138,9 @@ def _tell(result: dict[str, Any]) -> None:
     _list("Still held by stored versions, which never change", versions)
     if versions:
         say(
-            "The next version that is trained is without them. Then delete older ones: twinspire prune PIPELINE"
-            " --keep 1 --keep-days 0 --yes"
+            "The next version that is trained is without them. Then delete older ones:"
+            " twinspire prune PIPELINE --keep 1 --keep-days 0 --yes. It keeps versions that others"
+            " are measured against: twinspire forget, without --yes, lists those that still hold users."
         )
     if not done:
         say("Nothing was changed. To forget them, add --yes.")

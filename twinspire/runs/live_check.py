@@ -86,7 +86,7 @@ def _hours(time: timedelta) -> str:
 
 
 def _check_lists(version: Version) -> list[Check]:
-    """Checks the lists of the same few users each time, and of somebody of whom nothing is known."""
+    """Checks the lists of the same few users each time, and of an unknown one."""
     users = _sample(version)
     answer = recommend(version, [*users, {}], _ITEMS)
     counts = answer.counts.tolist()

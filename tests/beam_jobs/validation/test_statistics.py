@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from beam_jobs.row_hashing import row_hashes
 from beam_jobs.validation import statistics
 from beam_jobs.validation.statistics import Collect, columns, finish
 from tests.beam_jobs.validation.made_up_days import day, make, write_day
@@ -209,3 +210,16 @@ def test_the_file_is_one_line_of_json(written):
     content = storage.read_bytes(f"{written}/{StatisticsFile.FILE}")
     price = json.loads(content)["examples"]["price"]
     assert len(content.splitlines()) == 1 and price["missing"] > 0 and price["top"][0][0] == 0
+
+
+def test_rows_differ_by_who_took_what_when_and_how():
+    rows = [("1", "2", 7, "buy"), ("2", "1", 7, "buy"), ("1", "2", 8, "buy"), ("1", "2", 7, "view")]
+    names = ("_user", "_item", "_time", "_type")
+
+    def hashed(some):
+        return row_hashes(
+            pa.RecordBatch.from_pylist([dict(zip(names, r, strict=True)) for r in some])
+        )
+
+    assert len(set(hashed(rows).tolist())) == len(rows)
+    assert hashed(rows[::-1]).tolist() == hashed(rows).tolist()[::-1]
