@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import select
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ def watch(command: list[str], until: str | None = None, columns: int = 100) -> S
     started = time.monotonic()
     process, terminal = pty.fork()
     if process == 0:
+        if until:
+            signal.alarm(60)  # a command that does not listen would wait for ever
         os.environ |= {"COLUMNS": str(columns), "TERM": "xterm-256color"}
         os.execvp(command[0], command)
     seen = Seen()
