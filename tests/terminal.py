@@ -54,6 +54,9 @@ def watch(command: list[str], until: str | None = None, columns: int = 100) -> S
     if process == 0:
         if until:
             signal.alarm(60)  # a command that does not listen would wait for ever
+        # as a login shell does: what runs the tests may ignore Ctrl-C, and children inherit that
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         os.environ |= {"COLUMNS": str(columns), "TERM": "xterm-256color"}
         os.execvp(command[0], command)
     seen = Seen()
