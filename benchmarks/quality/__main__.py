@@ -4,6 +4,7 @@
     python -m benchmarks.quality --quick --json quality.json       the same code on less, one seed
     python -m benchmarks.quality --case globo/next-day --contender twinspire/mix --contender tfrs
     python -m benchmarks.quality --earlier --case globo/next-day --contender twinspire --set train.temperature=0.1
+    python -m benchmarks.quality --judge second-stage --keep       once, by a person: the judged days
     python -m benchmarks.quality --tune                            choose the peers' settings, and
                                                                    the best peer, on earlier days
 
@@ -16,6 +17,7 @@ of README.md and docs/measurements.md.
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -23,20 +25,30 @@ ROOT = Path(__file__).resolve().parents[2]
 
 from benchmarks.quality import bench, contenders, figures, report, targets, tune
 from benchmarks.quality.command import parse_setting, write_whole
+from benchmarks.quality.days import JUDGED
 from benchmarks.quality.figures import Result
-from benchmarks.quality.logs import CASES
+from benchmarks.quality.logs import CASES, is_judged
 
 
 def main() -> None:
     options = _parser().parse_args()
     settings = dict(parse_setting(text) for text in options.set)
+    open_cases = [case for case in CASES if not options.judge or is_judged(case)]
+    if closed := set(options.case or ()) - set(open_cases):
+        sys.exit(
+            f"Only groceries and the small shop have judged days; --judge was given with"
+            f" {', '.join(sorted(closed))}. Leave it out of --case: its days are development."
+        )
+    if options.judge and (options.tune or options.earlier):
+        sys.exit("Nothing is chosen on judged days: leave --judge out, or --tune and --earlier.")
     plan = bench.Plan(
         work=options.work,
-        cases=options.case or list(CASES),
+        cases=options.case or open_cases,
         names=options.contender or list(contenders.NAMES),
         seeds=1 if options.quick or options.tune else options.seeds,
         quick=options.quick,
         earlier=options.earlier or options.tune,
+        judge=options.judge,
         settings=settings,
         days=options.days,
         trials=options.trials,
@@ -85,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--days", type=int, help="only so many days of each log, the first ones")
     parser.add_argument(
         "--earlier", action="store_true", help="on the earlier days that settings are chosen on"
+    )
+    parser.add_argument(
+        "--judge",
+        choices=list(JUDGED),
+        help="for a person, once, when the work of this name is done: on its judged days; without"
+        " it no purchase after the development days is read",
     )
     parser.add_argument(
         "--tune", action="store_true", help="choose settings of peers on the earlier days"

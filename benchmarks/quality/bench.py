@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality import contenders, logs, runs
+from benchmarks.quality.days import DEVELOPMENT
 from benchmarks.quality.figures import HEADLINE, Result
 from benchmarks.quality.logs import CASES
 from benchmarks.quality.prepare import Prepared, prepare, slug
@@ -30,6 +31,7 @@ class Plan:
       seeds: how many.
       quick: less of everything.
       earlier: on the days that settings and the best peer are chosen on.
+      judge: the judgement whose days are asked about; None in development.
       settings: put over the pipeline files, for our own contenders.
       days: only so many days of each log, the first ones; None is all.
       trials: settings of each contender that are tried in tuning; one with fewer tries them all.
@@ -41,6 +43,7 @@ class Plan:
     seeds: int
     quick: bool = False
     earlier: bool = False
+    judge: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     days: int | None = None
     trials: int = TRIALS
@@ -129,16 +132,22 @@ def counted(ready: Prepared) -> str:
 
 def prepared(plan: Plan, log: str, *, costly: bool = False) -> list[Prepared]:
     """Lays a log's days out, one training after the other."""
-    return _prepared(plan.home, log, plan.quick, plan.earlier, costly, plan.days)
+    return _prepared(plan.home, log, plan.quick, plan.earlier, plan.judge, costly, plan.days)
 
 
 @cache
 def _prepared(
-    home: Path, log: str, quick: bool, earlier: bool, costly: bool, days: int | None
+    home: Path,
+    log: str,
+    quick: bool,
+    earlier: bool,
+    judge: str | None,
+    costly: bool,
+    days: int | None,
 ) -> list[Prepared]:
-    which = "earlier" if earlier else "test"
+    which = "earlier" if earlier else judge or DEVELOPMENT
     print(f"{log}: laying out its {which} days", flush=True)
-    read = logs.read(log, home / "data", quick=quick, earlier=earlier)
+    read = logs.read(log, home / "data", quick=quick, earlier=earlier, judge=judge)
     made = []
     for split in read.splits(earlier=earlier, costly=costly, most=days):
         asked = len({case.day for case in split.cases})

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from benchmarks.quality.days import last_open, require_open
 from model.item_fingerprint import fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -77,7 +78,8 @@ def groceries(
     households: int | None = None,
     products: int | None = None,
     first: date = date(2017, 1, 1),
-    last: date = date(2018, 1, 1),
+    last: date | None = None,
+    judge: str | None = None,
 ) -> dict[str, str]:
     """Lays out the purchases of some days, products and households; returns the places of a day by
     table.
@@ -88,8 +90,11 @@ def groceries(
       households: only the purchases of so many households, those whose ids' fingerprints are least.
       products: only so many products, those that are bought before others.
       first: the oldest day.
-      last: the newest day.
+      last: the newest day; by default the newest that may be read.
+      judge: the judgement that a person asked for, which opens its days.
     """
+    last = last or last_open(judge)
+    require_open(last, judge)
     raw = groceries_raw()
     places = {table: str(folder / table / "dt={date}") for table in ("events", "items", "users")}
     how = (

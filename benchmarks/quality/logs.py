@@ -13,13 +13,13 @@ from twinspire_core.config import pipeline
 from twinspire_core.config.feature_kinds import CategoryFeature
 
 
-def globo(work: Path, *, quick: bool) -> Log:
+def globo(work: Path, *, quick: bool, judge: str | None = None) -> Log:
     """Trained on all days before: what each reader opens on the next day, and the last click of
     each of its sessions.
     """
     place = data.globo(work / "globo", sample=16 if quick else 1)
     p = pipeline.load(ROOT / "pipelines" / "news.toml")
-    chosen = days.GLOBO
+    asked = days.GLOBO.asked(judge)
     known = {
         name: feature.column or name
         for name, feature in p.tower("query").items()
@@ -28,7 +28,7 @@ def globo(work: Path, *, quick: bool) -> Log:
     context = [pl.col(column).cast(pl.String).alias(name) for name, column in known.items()]
     session = pl.col("session_id").alias("_session")
     p = override(p, {"source.events": place})
-    clicks = log.with_days(log.events(p, date(2017, 10, 1), max(chosen.test), session, *context), p)
+    clicks = log.with_days(log.events(p, date(2017, 10, 1), max(asked), session, *context), p)
 
     def cases(day: date) -> Iterable[Case]:
         of_day = clicks.filter(pl.col("_day") == day).drop("_day")
@@ -46,39 +46,40 @@ def globo(work: Path, *, quick: bool) -> Log:
         less={"train.epochs": 1, "train.batch_size": 256},
         events=clicks.select("_user", "_item", "_time", "_day"),
         items=None,
-        test=chosen.test[:2] if quick else chosen.test,
-        earlier=chosen.earlier[:1] if quick else chosen.earlier,
+        test=asked[:2] if quick else asked,
+        earlier=days.GLOBO.earlier[:1] if quick else days.GLOBO.earlier,
         cases=cases,
         weekly=False,  # articles live for days
         most=5_000,
     )
 
 
-def groceries(work: Path, *, quick: bool) -> Log:
+def groceries(work: Path, *, quick: bool, judge: str | None = None) -> Log:
     """What each household buys on the next day, and within the next week."""
-    return _groceries("groceries", work, days.LOGS["groceries"], quick=quick, households=None)
+    return _groceries("groceries", work, quick=quick, judge=judge, households=None)
 
 
-def small_shop(work: Path, *, quick: bool) -> Log:
+def small_shop(work: Path, *, quick: bool, judge: str | None = None) -> Log:
     """The same of 600 households."""
     most = 150 if quick else 600
-    return _groceries("small-shop", work, days.LOGS["small-shop"], quick=quick, households=most)
+    return _groceries("small-shop", work, quick=quick, judge=judge, households=most)
 
 
 def _groceries(
-    name: str, work: Path, chosen: days.Days, *, quick: bool, households: int | None
+    name: str, work: Path, *, quick: bool, judge: str | None, households: int | None
 ) -> Log:
-    places = data.groceries(work / name, households=households)
+    asked = days.GROCERIES.asked(judge)
+    last = max(asked)
+    places = data.groceries(work / name, households=households, last=last, judge=judge)
     file = ROOT / "pipelines" / "groceries.toml"
-    last = max(chosen.test) + timedelta(days=chosen.ahead - 1)
     p = override(pipeline.load(file), {"source.events": places["events"]})
     bought = log.with_days(log.events(p, date(2017, 1, 1), last), p)
 
     def cases(day: date) -> Iterable[Case]:
-        for case, ahead in (("next-day", 1), ("next-week", chosen.ahead)):
-            until = day + timedelta(days=ahead - 1)
-            wanted = bought.filter(pl.col("_day").is_between(day, until)).drop("_day")
-            yield Case(name=f"{name}/{case} {day}", frozen=True, wanted=wanted, day=day)
+        for case, until in (("next-day", day), ("next-week", day + timedelta(days=6))):
+            if until <= last:  # later purchases may not be looked at
+                wanted = bought.filter(pl.col("_day").is_between(day, until)).drop("_day")
+                yield Case(name=f"{name}/{case} {day}", frozen=True, wanted=wanted, day=day)
 
     snapshot = pl.read_parquet(places["items"].format(date="2016-12-31") + "/*.parquet")
     return Log(
@@ -89,13 +90,13 @@ def _groceries(
         less={"train.epochs": 1},
         events=bought,
         items=snapshot["product_id"].cast(pl.String).unique().sort(),
-        test=chosen.test[:2] if quick else chosen.test,
-        earlier=chosen.earlier[:1] if quick else chosen.earlier,
+        test=asked[:2] if quick else asked,
+        earlier=days.GROCERIES.earlier[:1] if quick else days.GROCERIES.earlier,
         cases=cases,
     )
 
 
-def movielens_global_time(work: Path, *, quick: bool) -> Log:
+def movielens_global_time(work: Path, *, quick: bool, judge: str | None = None) -> Log:
     """Trained on the first 80% of the positives: each later one, from all that its user liked
     before it.
 
@@ -164,11 +165,13 @@ def _films(
     )
 
 
-def read(name: str, work: Path, *, quick: bool, earlier: bool) -> Log:
+def read(
+    name: str, work: Path, *, quick: bool, earlier: bool = False, judge: str | None = None
+) -> Log:
     """Lays a log out."""
     if name == "ml-100k/last-item":
         return movielens_last_item(work, quick=quick, earlier=earlier)
-    return LOGS[name](work, quick=quick)
+    return LOGS[name](work, quick=quick, judge=judge)
 
 
 LOGS: Mapping[str, Callable[..., Log]] = {
@@ -189,6 +192,12 @@ CASES: Mapping[str, str] = {
     "ml-100k/last-item": "ml-100k/last-item",
 }
 """The log of each case."""
+
+
+def is_judged(case: str) -> bool:
+    """Whether a case has days for a final judgement; the days of the others are development."""
+    log = days.LOGS.get(CASES[case])
+    return log is not None and bool(log.judged)
 
 
 def _liked(liked: pl.DataFrame) -> pl.DataFrame:

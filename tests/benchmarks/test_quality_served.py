@@ -77,7 +77,10 @@ def test_a_chain_begins_before_the_first_test_day_and_is_kept_by_its_settings(
     ready: Prepared, tmp_path: Path
 ) -> None:
     chain = served.chain_of(ready.split, {}, 0, tmp_path)
-    assert chain.first < days.GLOBO.earlier[0] < days.GLOBO.test[0] and chain.p.serving.user_store
+    assert (
+        chain.first < days.GLOBO.earlier[0] < days.GLOBO.development[0]
+        and chain.p.serving.user_store
+    )
     other = served.chain_of(ready.split, {}, 1, tmp_path)
     assert other.p.registry.root != chain.p.registry.root
     assert served.chain_of(ready.split, {}, 0, tmp_path).p == chain.p
