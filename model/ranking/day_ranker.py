@@ -12,7 +12,7 @@ After a gap the parent's towers list as towers do that are days old: no rows are
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,33 +20,24 @@ import pyarrow as pa
 from model.evaluation.day_data import BY_HISTORY, HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.evaluate import evaluate_ranked
 from model.evaluation.evaluation_set import EvaluationSet, prepare_whole
-from model.evaluation.source_lists import SourceLists, queries_with, rank_fusion, retrieve
+from model.evaluation.source_lists import SourceLists, rank_fusion, retrieve
 from model.evaluation.version_evaluation import ParentEvaluation, VersionEvaluation
 from model.evaluation.version_line import beside_simple_lists, paired_differences
 from model.fusion_fitting.beside_sources import measure_beside_sources
 from model.fusion_fitting.day_fusion import comes_after_gap
+from model.ranking.day_rows import Asked, rows_of_day, trained_users
 from model.ranking.fit import fit_ranker
-from model.ranking.ranked_queries import chunks, rank_queries
-from model.ranking.ranking_rows import RankingRows, keep_needed, sample_pairs
+from model.ranking.ranked_queries import rank_queries
+from model.ranking.ranking_rows import RankingRows, keep_needed
 from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.contracts.day_metrics import RankerMeasures
 from twinspire_core.contracts.measures import PairedDifferences
-from twinspire_core.contracts.ranking_rows import MOST_OF_A_DAY
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fuse import DEPTH, Fusion
-from twinspire_core.ranking.pairs import Pairs, Vectors
+from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.registry import RankingFeatures
-from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
-
-
-class _Candidates(NamedTuple):
-    """Of Q queries, query by query; fields as those of `RankingRows`."""
-
-    lengths: np.ndarray
-    taken: np.ndarray
-    values: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,75 +150,23 @@ class DayRanker:
 
         Sources have the constants that the day's version carries, as its trees will meet them.
         """
-        asked = self._next_day
-        seed = self.ctx.day.toordinal()
-        usable = np.flatnonzero(~asked.queries.column("_holdout").to_numpy())
-        if len(usable) > MOST_OF_A_DAY:
-            drawn = np.random.default_rng(seed).choice(usable, MOST_OF_A_DAY, replace=False)
-            usable = np.sort(drawn)
-        features = RankingFeatures.of(self.fitted_sources.tables)
-        names = features.names(self.ctx.pipeline.mix.sources)
-        known_users = self._candidates(NEXT_DAY, usable, self.known_of_fit, features, names)
-        kinds = [known_users]
+        asked = [self._asked(NEXT_DAY, trained_users(self._next_day, self.ctx.day))]
         if BY_HISTORY in self.day.evaluation_sets:
             everybody = np.arange(len(self.day.evaluation_sets[BY_HISTORY].queries))
-            kinds.append(self._candidates(BY_HISTORY, everybody, {}, features, names))
-        lengths = np.concatenate([kind.lengths for kind in kinds])
-        return RankingRows(
-            day=self.ctx.day,
-            sources=tuple(self.ctx.pipeline.mix.sources),
-            exclude_seen=asked.exclude_seen,
-            lengths=lengths,
-            by_history=np.arange(len(lengths)) >= len(known_users.lengths),
-            taken=np.concatenate([kind.taken for kind in kinds]),
-            names=names,
-            values=np.concatenate([kind.values for kind in kinds]),
-        )
+            asked.append(self._asked(BY_HISTORY, everybody))
+        return rows_of_day(self.ctx.day, self.ctx.pipeline.mix.sources, self.fitted_sources, asked)
 
-    def _candidates(
-        self,
-        name: str,
-        usable: np.ndarray,
-        known: SourceLists,
-        features: RankingFeatures,
-        names: Sequence[str],
-    ) -> _Candidates:
-        """Those that are kept of some queries of an evaluation set.
-
-        Args:
-          name: of the set.
-          usable: [K] int64, ascending, which queries.
-          known: lists of sources that are known already.
-          features: of the sources' moment.
-          names: of those wanted.
-        """
+    def _asked(self, name: str, usable: np.ndarray) -> Asked:
         encoded = self.parent.encoded
         assert encoded is not None, "asked for where there are vectors"
-        asked = self.day.evaluation_sets[name]
-        seed = self.ctx.day.toordinal()
-        given = {**known, TWO_TOWER: self.parent.lists[name]}
-        queries = queries_with(asked, given, exclude_seen=asked.exclude_seen).take(usable)
-        truth = asked.truth.take(usable)
-        vectors = Vectors(queries=encoded.queries(name)[usable], items=encoded.items)
-        sources = self.ctx.pipeline.mix.sources
-        lengths = [np.zeros(0, np.int64)]
-        taken = [np.zeros(0, bool)]
-        values = [np.zeros((0, len(names)), np.float32)]
-        for chunk, part, vectors_of_part in chunks(queries, vectors):
-            lists = self.fitted_sources.retrieve(
-                sources, part, DEPTH, exclude=part.seen if asked.exclude_seen else None
-            )
-            pairs = Pairs.of(lists, part, len(self.day.corpus), vectors_of_part)
-            is_taken = _is_taken(pairs, truth.part(chunk.start, chunk.stop))
-            kept = sample_pairs(pairs, is_taken, seed + chunk.start)
-            of_query = np.bincount(pairs.query[kept], minlength=len(part))
-            lengths.append(of_query[of_query > 0])
-            taken.append(is_taken[kept])
-            values.append(features.values(pairs, names)[kept])
-        return _Candidates(
-            lengths=np.concatenate(lengths),
-            taken=np.concatenate(taken),
-            values=np.concatenate(values),
+        by_history = name == BY_HISTORY
+        known = {} if by_history else self.known_of_fit
+        return Asked(
+            evaluation_set=self.day.evaluation_sets[name],
+            usable=usable,
+            known={**known, TWO_TOWER: self.parent.lists[name]},
+            vectors=Vectors(queries=encoded.queries(name), items=encoded.items),
+            by_history=by_history,
         )
 
     def _own_beside_mix(self, ranker: Ranker | None) -> PairedDifferences | None:
@@ -255,11 +194,3 @@ class DayRanker:
         ranked = rank_queries(ranker, self.fitted_sources, asked, vectors, with_towers, k)
         mix = rank_fusion(self.fusion, self.fitted_sources, asked, two_tower, k, known=known)
         return paired_differences(asked, ranked, mix, evaluation.ks)
-
-
-def _is_taken(pairs: Pairs, truth: Ragged) -> np.ndarray:
-    """Which pairs are of an item that the user took, [M] bool."""
-    place = pairs.find(truth.row, truth.values)
-    is_taken = np.zeros(len(pairs), bool)
-    is_taken[place[place >= 0]] = True
-    return is_taken

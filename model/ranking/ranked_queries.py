@@ -56,9 +56,13 @@ def rank_queries(
     return RankedLists(kept, ranked(exclude_seen=True) if evaluation_set.exclude_seen else None)
 
 
-def chunks(queries: Queries, vectors: Vectors) -> Iterator[tuple[slice, Queries, Vectors]]:
-    """Some queries at a time, with their vectors."""
+def chunks(
+    queries: Queries, vectors: Vectors | None
+) -> Iterator[tuple[slice, Queries, Vectors | None]]:
+    """Some queries at a time, with their vectors, if there are any."""
     for start in range(0, len(queries), _CHUNK):
         chunk = slice(start, min(start + _CHUNK, len(queries)))
-        of_part = Vectors(queries=vectors.queries[chunk], items=vectors.items)
+        of_part = vectors
+        if vectors is not None:
+            of_part = Vectors(queries=vectors.queries[chunk], items=vectors.items)
         yield chunk, queries.part(chunk.start, chunk.stop), of_part

@@ -1,0 +1,107 @@
+"""Rows of one day: candidates of its users as of its start, and what they took of them. Days that were
+lived through and days that are replayed (model/ranking/replay.py) have theirs of the same function.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.source_lists import SourceLists, queries_with
+from model.ranking.ranked_queries import chunks
+from model.ranking.ranking_rows import RankingRows, sample_pairs
+from twinspire_core.config.source_names import TWO_TOWER
+from twinspire_core.contracts.ranking_rows import MOST_OF_A_DAY
+from twinspire_core.fusion.fuse import DEPTH
+from twinspire_core.ranking.pairs import Pairs, Vectors
+from twinspire_core.ranking.registry import RankingFeatures
+from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources.candidate_sources import CandidateSources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Queries that candidates are listed for.
+
+    Attributes:
+      evaluation_set: the queries, with what they took.
+      usable: [K] int64, ascending, which of them rows are made of.
+      known: lists that are known already, those of the two-tower among them.
+      vectors: of all the queries and of the corpus; None where no towers were asked.
+      by_history: whether users are asked for by a history alone.
+    """
+
+    evaluation_set: EvaluationSet
+    usable: np.ndarray
+    known: SourceLists
+    vectors: Vectors | None
+    by_history: bool = False
+
+
+def trained_users(evaluation_set: EvaluationSet, day: date) -> np.ndarray:
+    """Queries of users who were not held out, at most `MOST_OF_A_DAY`: [K] int64, ascending."""
+    usable = np.flatnonzero(~evaluation_set.queries.column("_holdout").to_numpy())
+    if len(usable) > MOST_OF_A_DAY:
+        chance = np.random.default_rng(day.toordinal())
+        usable = np.sort(chance.choice(usable, MOST_OF_A_DAY, replace=False))
+    return usable
+
+
+def rows_of_day(
+    day: date, names: Sequence[str], sources: CandidateSources, asked: Sequence[Asked]
+) -> RankingRows:
+    """Candidates with their features, and which of them were taken.
+
+    Args:
+      day: the day.
+      names: of the sources that candidates come from. Without vectors the two-tower is none of them.
+      sources: as of the start of the day.
+      asked: one or several kinds of queries, of the same corpus.
+    """
+    if any(kind.vectors is None for kind in asked):
+        names = [name for name in names if name != TWO_TOWER]
+    features = RankingFeatures.of(sources.tables)
+    made = features.names(names)
+    lengths = [np.zeros(0, np.int64)]
+    by_history = [np.zeros(0, bool)]
+    taken = [np.zeros(0, bool)]
+    values = [np.zeros((0, len(made)), np.float32)]
+    for kind in asked:
+        exclude_seen = kind.evaluation_set.exclude_seen
+        queries = queries_with(kind.evaluation_set, kind.known, exclude_seen=exclude_seen)
+        truth = kind.evaluation_set.truth.take(kind.usable)
+        vectors = kind.vectors
+        if vectors is not None:
+            vectors = Vectors(queries=vectors.queries[kind.usable], items=vectors.items)
+        for chunk, part, vectors_of_part in chunks(queries.take(kind.usable), vectors):
+            lists = sources.retrieve(
+                names, part, DEPTH, exclude=part.seen if exclude_seen else None
+            )
+            pairs = Pairs.of(lists, part, kind.evaluation_set.items, vectors_of_part)
+            is_taken = _is_taken(pairs, truth.part(chunk.start, chunk.stop))
+            kept = sample_pairs(pairs, is_taken, day.toordinal() + chunk.start)
+            of_query = np.bincount(pairs.query[kept], minlength=len(part))
+            lengths.append(of_query[of_query > 0])
+            by_history.append(np.full(len(lengths[-1]), kind.by_history))
+            taken.append(is_taken[kept])
+            values.append(features.values(pairs, made)[kept])
+    return RankingRows(
+        day=day,
+        sources=tuple(names),
+        exclude_seen=asked[0].evaluation_set.exclude_seen,
+        lengths=np.concatenate(lengths),
+        by_history=np.concatenate(by_history),
+        taken=np.concatenate(taken),
+        names=made,
+        values=np.concatenate(values),
+    )
+
+
+def _is_taken(pairs: Pairs, truth: Ragged) -> np.ndarray:
+    """Which pairs are of an item that the user took, [M] bool."""
+    place = pairs.find(truth.row, truth.values)
+    is_taken = np.zeros(len(pairs), bool)
+    is_taken[place[place >= 0]] = True
+    return is_taken
