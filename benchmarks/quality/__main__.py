@@ -3,10 +3,9 @@
     python -m benchmarks.quality --keep                            all cases and contenders
     python -m benchmarks.quality --quick --json quality.json       the same code on less, one seed
     python -m benchmarks.quality --case globo/next-day --contender twinspire/mix --contender tfrs
-    python -m benchmarks.quality --earlier --case globo/next-day --contender twinspire --set train.temperature=0.1
     python -m benchmarks.quality --judge second-stage --keep       once, by a person: the judged days
-    python -m benchmarks.quality --tune                            choose the peers' settings, and
-                                                                   the best peer, on earlier days
+    python -m benchmarks.quality --tune                            choose the peers' settings on
+                                                                   earlier days
 
 Runs are kept under --work as they are done: the same command goes on after a stop. A change of
 inputs, settings or of the code that trains makes new ones. With --keep the figures go into
@@ -23,8 +22,8 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parents[2]
 
-from benchmarks.quality import bench, contenders, figures, report, targets, tune
-from benchmarks.quality.command import parse_setting, write_whole
+from benchmarks.quality import bench, contenders, figures, report, tune
+from benchmarks.quality.command import write_whole
 from benchmarks.quality.days import JUDGED
 from benchmarks.quality.figures import Result
 from benchmarks.quality.logs import CASES, is_judged
@@ -32,7 +31,6 @@ from benchmarks.quality.logs import CASES, is_judged
 
 def main() -> None:
     options = _parser().parse_args()
-    settings = dict(parse_setting(text) for text in options.set)
     open_cases = [case for case in CASES if not options.judge or is_judged(case)]
     if closed := set(options.case or ()) - set(open_cases):
         sys.exit(
@@ -45,11 +43,10 @@ def main() -> None:
         work=options.work,
         cases=options.case or open_cases,
         names=options.contender or list(contenders.NAMES),
-        seeds=1 if options.quick or options.tune else options.seeds,
+        seeds=1 if options.quick or options.tune else options.seeds or (3 if options.judge else 1),
         quick=options.quick,
         earlier=options.earlier or options.tune,
         judge=options.judge,
-        settings=settings,
         days=options.days,
         trials=options.trials,
     )
@@ -57,21 +54,15 @@ def main() -> None:
         tune.tune(plan)
         return
     if options.pages:
-        report.write(report.told([], best_peers=tune.best_peers()))
+        report.write(report.told([]))
         return
     found: list[Result] = []
     for found in bench.run(plan):
         if options.json:
             write_whole(options.json, json.dumps(report.told(found), indent=1))
-    print(figures.table(found), end="\n\n")
-    best_peers = tune.best_peers()
-    reached = targets.targets(found, best_peers)
-    print("\n".join(map(str, reached)))
-    told = report.told(found, reached, best_peers)
-    if options.json:
-        write_whole(options.json, json.dumps(told, indent=1))
+    print(figures.table(found))
     if options.keep:
-        report.write(told)
+        report.write(report.told(found))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,12 +78,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--case", action="append", choices=list(CASES), help="only this case; may be repeated"
     )
-    names = [*contenders.NAMES, *contenders.ABLATIONS]
     parser.add_argument(
-        "--contender", action="append", choices=names, help="only this one; may be repeated"
+        "--contender",
+        action="append",
+        choices=contenders.NAMES,
+        help="only this one; may be repeated",
     )
     parser.add_argument(
-        "--seeds", type=int, default=1, help="runs of each contender that chance has a part in"
+        "--seeds",
+        type=int,
+        help="runs of each contender that chance has a part in: 3 with --judge, else 1",
     )
     parser.add_argument("--days", type=int, help="only so many days of each log, the first ones")
     parser.add_argument(
@@ -122,14 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pages",
         action="store_true",
-        help="run nothing: write the tables again, with the peers that are now the best",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a key of the pipeline file, for our contenders",
+        help="run nothing: write the tables again",
     )
     parser.add_argument(
         "--work", type=Path, default=ROOT / "work" / "quality", help="where runs are kept"

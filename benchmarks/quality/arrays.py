@@ -4,8 +4,6 @@
     train.npz               rows trained on: transformed features, `_time`, `_item` (a number), `_share` (of all rows)
     corpus.npz              transformed item features of the catalogue
     queries-CASE.npz        transformed query features
-    seen.npz                `user`, `item`, `time` of the events trained on; `place` of each item in the catalogue
-    before-CASE.npz         `start` [Q + 1] and `item`: each query's earlier items; its `user`
     log.npz                 `user`, `item`, `time`, `day` (of the zone, since 1970) of all events of 280 days; `users`,
                             how many; `place` of each item in the catalogue
     history-CASE.npz        `start` [Q + 1], `item`, `time`, `day`: what is known of each query's user at its `moment`;
@@ -109,39 +107,6 @@ def _stacked(parts: list[np.ndarray]) -> np.ndarray:
         return np.concatenate(parts)
     width = max(part.shape[1] for part in parts)
     return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])
-
-
-def write_interactions(prepared: Prepared, folder: Path) -> None:
-    """Writes who had what, by numbers; what is there stays."""
-    if (folder / "seen.npz").exists():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    events = prepared.log()
-    users = events["_user"].unique(maintain_order=True)
-    # Items of the queries too: what was first seen on the test day has no neighbours, but keeps its
-    # place.
-    before = {
-        case.name: prepared.queries(case).select("_user", "_before")
-        for case in prepared.split.cases
-    }
-    items = pl.concat([events["_item"], *(asked["_before"].explode() for asked in before.values())])
-    items = items.drop_nulls().unique(maintain_order=True)
-    for name, asked in before.items():
-        lists = positions(asked["_before"].to_arrow(), items.to_arrow())
-        np.savez(
-            folder / f"before-{slug(name)}.npz",
-            start=np.concatenate([[0], np.cumsum(lists.lengths)]),
-            item=lists.values,
-            user=_numbers(asked["_user"], users),
-        )
-    np.savez(
-        folder / "seen.npz",
-        user=_numbers(events["_user"], users),
-        item=_numbers(events["_item"], items),
-        time=events["_time"].to_numpy(),
-        users=np.int64(len(users)),
-        place=_numbers(items, prepared.corpus()["_item"]),
-    )
 
 
 def _numbers(ids: pl.Series, known: pl.Series) -> np.ndarray:

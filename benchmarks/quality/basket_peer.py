@@ -22,7 +22,6 @@ weighted so.
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -182,14 +181,12 @@ def main():
     settings = json.loads(Path(sys.argv[2]).read_text())
     out = Path(sys.argv[3])
     log = dict(np.load(folder / "log.npz"))
-    begin = time.perf_counter()
     model = Model(log, settings)
-    seconds = time.perf_counter() - begin
     ranked = {
         name: model.rank(dict(np.load(folder / f"history-{name}.npz")))
         for name in settings["cases"]
     }
-    np.savez(out, _seconds=seconds, **ranked)
+    np.savez(out, **ranked)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,8 @@ class Plan:
       names: of contenders.
       seeds: how many.
       quick: less of everything.
-      earlier: on the days that settings and the best peer are chosen on.
+      earlier: on the days that settings are chosen on.
       judge: the judgement whose days are asked about; None in development.
-      settings: put over the pipeline files, for our own contenders.
       days: only so many days of each log, the first ones; None is all.
       trials: settings of each contender that are tried in tuning; one with fewer tries them all.
     """
@@ -44,7 +43,6 @@ class Plan:
     quick: bool = False
     earlier: bool = False
     judge: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
     days: int | None = None
     trials: int = TRIALS
 
@@ -87,7 +85,16 @@ def results(plan: Plan, log: str, name: str) -> list[Result]:
         for of in cases
     }
     return [
-        _result(days, done, of, asked[of], name, kind, settings_of(plan, name, days[0]))
+        _result(
+            days,
+            done,
+            of,
+            asked[of],
+            name,
+            kind,
+            plan.judge or DEVELOPMENT,
+            settings_of(plan, name, days[0]),
+        )
         for of in cases
         for kind in KINDS
     ]
@@ -100,13 +107,15 @@ def _result(
     asked: Sequence[tuple[int, Case]],
     name: str,
     kind: str,
+    period: str,
     settings: Mapping[str, Any],
 ) -> Result:
     queries = [days[n].queries(case) for n, case in asked]
     found = [[of_seed[n].values(case, kind) for n, case in asked] for of_seed in done]
-    rates = [[run.told["rate"] for run in of_seed if run.told["rate"]] for of_seed in done]
+    answered = len({case.day for ready in days for case in ready.split.cases})
     return Result(
         case=of,
+        period=period,
         kind=kind,
         counts=kind == counted(days[0]),
         contender=name,
@@ -115,13 +124,12 @@ def _result(
             for of_seed in found
         ],
         coverage=float(np.mean([part[COVERAGE] for of_seed in found for part in of_seed])),
+        day=np.repeat([str(case.day) for _, case in asked], [len(part) for part in queries]),
         user=np.concatenate([part["_user"].to_numpy() for part in queries]),
         earlier=np.concatenate([part["_earlier"].to_numpy() for part in queries]),
         settings=settings,
-        seconds=[sum(run.told["seconds"] for run in of_seed) for of_seed in done],
-        rate=[float(np.mean(of_seed)) for of_seed in rates if of_seed],
-        weekly=len(days) < len(asked),
-        days=len(asked),
+        cpu=[sum(run.told["cpu"] for run in of_seed) / answered for of_seed in done],
+        weekly=len(days) < answered,
     )
 
 
@@ -159,8 +167,6 @@ def _prepared(
 def settings_of(plan: Plan, name: str, ready: Prepared) -> dict[str, Any]:
     """The settings of a contender's runs."""
     found = dict(contenders.chosen(name, ready.split.name))
-    if name in contenders.ABLATIONS:
-        found = {**plan.settings, **found}
     return contenders.less(name, found, ready.split) if plan.quick else found
 
 

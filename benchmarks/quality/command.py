@@ -29,6 +29,12 @@ def machine() -> dict[str, str | int | None]:
     }
 
 
+def cpu_seconds() -> float:
+    """CPU time of this process and of those that it started and that have ended."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
 def write_whole(file: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     draft = file.with_suffix(".part")

@@ -7,11 +7,13 @@ pipeline files, without a trial.
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.quality import lists, ours, peers, search_space, served, served_with_events
-from benchmarks.quality.ours import VARIANTS, Fitted
+from benchmarks.quality.command import cpu_seconds
+from benchmarks.quality.ours import Fitted
 from benchmarks.quality.prepare import Prepared, override
 from benchmarks.quality.splits import Split
 
@@ -29,23 +31,18 @@ ENCODERS = ("tfrs", "twinspire/mean")
 """The same encoder twice: mean of the history, layers, the same widths, features, epochs and
 batches.
 """
-IMPLICIT = ("als", "bpr", "item_to_item")
 TRANSFORMERS = ("sasrec", "hstu")
 BASKETS = ("tifu_knn", "up_cf")
 """Peers that guess the next basket, where people take the same things again."""
-OURS_TUNED = ("twinspire/none",)
-"""Ours without a correction: what the loss's temperature does is another thing there."""
-TUNED = (*ENCODERS, *OURS_TUNED, *IMPLICIT, *peers.ON_LOG, *DECAYED)
+TUNED = (*ENCODERS, *peers.ON_LOG, *DECAYED)
 """Contenders whose settings are chosen on an earlier day by `--tune`, in this order."""
 SERVED = (*served.SOURCES, served_with_events.NAME)
 """What a user of ours gets, and the two-tower of the same versions alone."""
-NAMES = (*SERVED, *ENCODERS, *IMPLICIT, *peers.ON_LOG, *LISTS, *DECAYED)
-ABLATIONS = tuple(VARIANTS)
-"""Ours with other losses, for who asks; they take no part in the table."""
+NAMES = (*SERVED, *ENCODERS, *peers.ON_LOG, *LISTS, *DECAYED)
 PEERS = tuple(name for name in NAMES if not name.startswith("twinspire"))
-WITHOUT_SEEDS = ("item_to_item", "ease", "vstan", *BASKETS, *LISTS, *DECAYED)
+WITHOUT_SEEDS = ("ease", "vstan", *BASKETS, *LISTS, *DECAYED)
 """Those whose result involves no chance: one run is enough."""
-COSTLY = (*ENCODERS, *VARIANTS, "bpr", *TRANSFORMERS)
+COSTLY = (*ENCODERS, *TRANSFORMERS)
 """Those that are trained once a week where a log's days are many, and asked with fresh histories."""
 READ_THE_DAY = ("popular_decayed", served_with_events.NAME)
 """Where queries are as of an event, these know what others did that day up to its moment, ours up to
@@ -57,7 +54,6 @@ _CODE = {
     **dict.fromkeys(served.SOURCES, ("served.py",)),
     served_with_events.NAME: ("served.py", "served_with_events.py"),
     "tfrs": ("tfrs_peer.py", "arrays.py", "tower_inputs.py"),
-    **dict.fromkeys(IMPLICIT, ("implicit_peer.py", "arrays.py")),
     **{name: (f"{script}_peer.py", "arrays.py") for name, (script, _) in peers.ON_LOG.items()},
     "vstan": ("session_peer.py", "sessions.py", "arrays.py"),
     **dict.fromkeys(BASKETS, ("basket_peer.py", "session_peer.py", "arrays.py")),
@@ -67,14 +63,10 @@ _CODE = {
 def start(name: str, ready: Prepared) -> dict[str, Any]:
     """Settings that a contender's tuning starts from."""
     split = ready.split.name
-    train = ready.pipeline.train
     if name in LISTS:
         return {}
     if name == "twinspire/mean":
         return dict(chosen("tfrs", split))
-    if name in OURS_TUNED:
-        own = {"train.temperature": train.temperature, "train.learning_rate": train.learning_rate}
-        return {**VARIANTS[name], **own}
     return search_space.start(name, split)
 
 
@@ -84,8 +76,6 @@ def chosen(name: str, split: str) -> Settings:
         return {}
     if kept := all_chosen().get(split, {}).get(name, {}).get("settings"):
         return kept
-    if name in VARIANTS:
-        return VARIANTS[name]
     return search_space.start("tfrs" if name == "twinspire/mean" else name, split)
 
 
@@ -108,30 +98,25 @@ def fit(name: str, prepared: Prepared, settings: Settings, seed: int, work: Path
       seed: of all chance.
       work: holds the peers' environments.
     """
-    if name in LISTS:
-        return Fitted(
-            {case.name: LISTS[name](prepared, case) for case in prepared.split.cases}, 0.0
-        )
-    if name in DECAYED:
-        counted = DECAYED[name]
-        ranked = {case.name: counted(prepared, case, settings) for case in prepared.split.cases}
-        return Fitted(ranked, 0.0)
+    if name in LISTS or name in DECAYED:
+        begin = cpu_seconds()
+        counted = LISTS.get(name) or partial(DECAYED[name], settings=settings)
+        ranked = {case.name: counted(prepared, case) for case in prepared.split.cases}
+        return Fitted(ranked, cpu_seconds() - begin)
     if name in peers.ON_LOG:
         return peers.fit_on_log(name, prepared, settings, seed, work)
     if name == served_with_events.NAME:
         return served_with_events.fit(prepared, settings, seed, work)
     if name in SERVED:
         return served.fit(name, prepared, settings, seed, work)
-    if name in IMPLICIT:
-        return peers.fit_implicit(prepared, settings, seed, work)
     if name == "tfrs":
         return peers.fit_tfrs(prepared, settings, seed, work)
-    return ours.fit(prepared, of_pipeline(settings) if name in ENCODERS else settings, seed)
+    return ours.fit(prepared, of_pipeline(settings), seed)
 
 
 def is_trained_by_us(name: str) -> bool:
     """Whether it is a two-tower of ours that is trained for the benchmark alone."""
-    return name in VARIANTS or name == "twinspire/mean"
+    return name == "twinspire/mean"
 
 
 def code_of(name: str) -> list[str]:
@@ -154,8 +139,8 @@ def resolved(name: str, prepared: Prepared, settings: Settings) -> dict[str, Any
 
 
 def takes_part(name: str, prepared: Prepared) -> bool:
-    """Whether a contender says something of a log: news are not read again, basket after basket, not
-    every pipeline has a ranker, and `twinspire/pooled` is what attention is held against.
+    """Whether a contender says something of a log: news are not read again, basket after basket, and
+    not every pipeline has a ranker.
     """
     if name in BASKETS:
         return prepared.split.name != "globo"
@@ -163,7 +148,7 @@ def takes_part(name: str, prepared: Prepared) -> bool:
         return served_with_events.takes_part(prepared)
     if name == "twinspire/ranked":
         return prepared.pipeline.ranking.enabled
-    return name != "twinspire/pooled" or prepared.pipeline.train.history.pooling == "attention"
+    return True
 
 
 def of_pipeline(settings: Settings) -> dict[str, Any]:
@@ -182,7 +167,7 @@ def of_pipeline(settings: Settings) -> dict[str, Any]:
 
 def less(name: str, settings: Settings, split: Split) -> dict[str, Any]:
     """The settings of a quick run."""
-    if name in VARIANTS or name in SERVED:
+    if name in SERVED:
         return {**settings, **split.less}
     fewer = {key.removeprefix("train."): value for key, value in split.less.items()} | {
         "iterations": 5

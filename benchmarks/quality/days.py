@@ -23,7 +23,7 @@ class Days:
 
     Attributes:
       development: days to compare on while the project is worked on, one after the other.
-      earlier: days that settings and the best peer are chosen on.
+      earlier: days that settings are chosen on.
       judged: days of a final judgement by its name, one after the other.
     """
 

@@ -11,7 +11,6 @@ NEEDS = {
     "irspack": ("irspack==0.5.2", "scipy==1.17.1", "numpy==2.4.6"),
     "rectools": ("rectools[torch]==0.19.0", "torch==2.15.0", "pandas==2.3.3", "numpy==1.26.4"),
     "scipy": ("scipy==1.17.1", "numpy==2.4.6"),
-    "implicit": ("implicit==0.7.3", "scipy==1.17.1", "numpy==2.4.6"),
 }
 """What each environment holds."""
 

@@ -10,7 +10,6 @@ and item. `--check` compares both models with plain numpy on a small log.
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 os.environ.setdefault("IRSPACK_NUM_THREADS_DEFAULT", str(os.cpu_count()))
@@ -170,14 +169,12 @@ def main():
     settings = json.loads(Path(sys.argv[2]).read_text())
     out = Path(sys.argv[3])
     log = dict(np.load(folder / "log.npz"))
-    begin = time.perf_counter()
     items, model = train(log, settings)
-    seconds = time.perf_counter() - begin
     ranked = {
         name: rank(items, model, settings, log, dict(np.load(folder / f"history-{name}.npz")))
         for name in settings["cases"]
     }
-    np.savez(out, _seconds=seconds, **ranked)
+    np.savez(out, **ranked)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""This project's own contenders: the pipeline file's settings, or those with some of them
-changed.
-"""
+"""Two-towers of ours that are trained for the benchmark alone, and what every contender comes to."""
 
 import shutil
 from collections.abc import Mapping
@@ -10,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.quality import tower_inputs
+from benchmarks.quality.command import cpu_seconds
 from benchmarks.quality.lists import LENGTH
 from benchmarks.quality.prepare import Prepared, override
 from model.evaluation.tower_lists import load
@@ -18,30 +17,19 @@ from twinspire.runs.day_run import DayRun
 from twinspire_core.contracts import model_bundle
 from twinspire_core.metrics.ranking import top_k
 
-VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "twinspire": {},
-    "twinspire/none": {"train.correction": "none"},
-    "twinspire/batch": {"train.correction": "batch"},
-    "twinspire/expected_count": {"train.correction": "expected_count"},
-    "twinspire/pooled": {"train.history.pooling": "mean"},
-}
-"""What differs from the pipeline file. `twinspire/mean` is not here: it has the peer's encoder."""
-
 
 class Fitted(NamedTuple):
     """What a contender came to.
 
     Attributes:
       ranked: by case, [Q, 600] positions in the catalogue, -1 behind the end.
-      seconds: of training.
-      rate: examples a second in training, None where that means nothing.
+      cpu: CPU seconds of training and of making the lists.
       unseen: by case, the same without what the query's user had before, where a contender makes such
         lists by itself; else that is taken out of `ranked`.
     """
 
     ranked: Mapping[str, np.ndarray]
-    seconds: float
-    rate: float | None = None
+    cpu: float
     unseen: Mapping[str, np.ndarray] | None = None
 
 
@@ -54,6 +42,7 @@ def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int) -> Fitted:
       seed: `train.seed`.
     """
     p = override(prepared.pipeline, {**settings, "train.seed": seed})
+    begin = cpu_seconds()
     tower_inputs.make(prepared)
     told = runner.run_stage(DayRun(p, prepared.split.last), "train", mode="full", force=True)
     attempt = Path(told["attempt"])
@@ -70,4 +59,4 @@ def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int) -> Fitted:
         }
     finally:
         shutil.rmtree(attempt)  # towers and state of this size add up
-    return Fitted(ranked, told["training_seconds"], told["examples_per_second"])
+    return Fitted(ranked, cpu_seconds() - begin)

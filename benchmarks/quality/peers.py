@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality import arrays
+from benchmarks.quality.command import cpu_seconds
 from benchmarks.quality.environments import environment
-from benchmarks.quality.lists import popular, popular_lately
+from benchmarks.quality.lists import popular_lately
 from benchmarks.quality.ours import Fitted
 from benchmarks.quality.prepare import Prepared, slug
 
@@ -25,18 +26,6 @@ def fit_tfrs(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: P
     folder = prepared.folder / f"arrays-{settings['dimension']}"
     arrays.write_features(prepared, folder, settings["dimension"])
     return _call("tfrs", prepared, {**settings, "seed": seed}, folder, work)
-
-
-def fit_implicit(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path) -> Fitted:
-    """A model of implicit. Lists that come out short are filled up with what is popular."""
-    folder = prepared.folder / "arrays"
-    arrays.write_interactions(prepared, folder)
-    fitted = _call("implicit", prepared, {**settings, "seed": seed}, folder, work)
-    filled = {
-        case.name: filled_up(fitted.ranked[case.name], popular(prepared, case))
-        for case in prepared.split.cases
-    }
-    return fitted._replace(ranked=filled)
 
 
 ON_LOG: Mapping[str, tuple[str, str]] = {
@@ -111,6 +100,7 @@ def _call(
             "TF_CPP_MIN_LOG_LEVEL": "3"
         }
         # From the root, where the module is found; folders are absolute.
+        begin = cpu_seconds()
         done = subprocess.run(
             command, env=quiet, cwd=ROOT, capture_output=True, text=True, check=False
         )
@@ -121,5 +111,4 @@ def _call(
         ranked = {
             case.name: found[slug(case.name)].astype(np.int64) for case in prepared.split.cases
         }
-        rate = float(found["_rate"]) if "_rate" in found else None
-        return Fitted(ranked, float(found["_seconds"]), rate)
+        return Fitted(ranked, cpu_seconds() - begin)

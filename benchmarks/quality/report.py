@@ -4,31 +4,24 @@ written from them between marks.
 
 import json
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from benchmarks.quality import tables
 from benchmarks.quality.command import machine, write_whole
 from benchmarks.quality.data import ROOT
 from benchmarks.quality.figures import Result
+from benchmarks.quality.ratios import ratios
 from benchmarks.quality.tables import FIGURE, ORDER, RATIO
-from benchmarks.quality.targets import Target
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
 README = ROOT / "README.md"
 MEASUREMENTS = ROOT / "docs" / "measurements.md"
 
 
-def told(
-    results: Iterable[Result],
-    reached: Iterable[Target] = (),
-    best_peers: Mapping[tuple[str, str], Sequence[str]] = MappingProxyType({}),
-) -> dict[str, Any]:
-    """What is committed of a run: each figure with its settings, seeds and commit, each ratio, and which
-    peers were the best on earlier days.
-    """
+def told(results: Sequence[Result]) -> dict[str, Any]:
+    """What is committed of a run: each figure with its settings, seeds and commit, and each ratio."""
     found = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
         cwd=ROOT,
@@ -40,11 +33,7 @@ def told(
     return {
         "machine": machine(),
         "figures": [{**result.row(), "commit": commit} for result in results],
-        "ratios": [target.row() for target in reached],
-        "best_peers": [
-            {"case": case, "kind": kind, "peers": list(peers)}
-            for (case, kind), peers in best_peers.items()
-        ],
+        "ratios": ratios(results),
     }
 
 

@@ -2,7 +2,7 @@
 
     work/runs/LOG/CONTENDER-DAY-SEED-DIGEST/
         values-CASE.npz       measures by query, of lists with what users had before and without
-        run.json              settings, seconds; written last
+        run.json              settings, CPU seconds; written last
 
 Contenders of ours with equal settings share a run.
 """
@@ -27,10 +27,10 @@ from twinspire.runs import cache_keys
 from twinspire_core.metrics.ranking import by_user, first_distinct
 from twinspire_core.search.ragged import positions
 
-KS = (10, 50, 100)
+KS = (10, 50)
 KINDS = ("kept", "left out")
 """Lists with what the user had before, and without."""
-MEASURES = ("recall@10", "recall@50", "recall@100", "ndcg@10", "hit_rate@50", "mrr")
+MEASURES = ("recall@50", "recall@10", "ndcg@10")
 COVERAGE = "coverage@50"
 _SEEN_BY_OURS = (
     "model/**/*.py",
@@ -88,8 +88,7 @@ def keep(
     told = {
         "settings": dict(settings),
         "seed": seed,
-        "seconds": round(fitted.seconds, 2),
-        "rate": fitted.rate and round(fitted.rate),
+        "cpu": round(fitted.cpu, 2),
     }
     write_whole(folder / "run.json", json.dumps(told, indent=1, default=str))
     return Run(folder=folder, told=json.loads((folder / "run.json").read_text()))

@@ -27,23 +27,12 @@ _PAUSE = {"globo": 0.5, "ml-100k/global-time": 0.5, "ml-100k/last-item": 0.5}
 """Hours between two events of a user that are in different sessions; half a day elsewhere: a trip."""
 _TEMPERATURES = [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4]
 _RATES = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
-_OWN_RATES = [0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3]
 
 
 def start(name: str, split: str) -> dict[str, Any]:
     """Settings that a peer's tuning starts from, published ones for the same or a like log."""
-    factors = {"factors": 64, "regularization": 0.01, "days": 0}
     return {
         "tfrs": {**_ENCODER, **_BY_SPLIT[split]},
-        "als": {"model": "als", **factors, "alpha": 1.0, "iterations": 15},
-        "bpr": {"model": "bpr", **factors, "learning_rate": 0.01, "iterations": 100},
-        "item_to_item": {
-            "model": "item_to_item",
-            "similarity": "cosine",
-            "neighbours": 100,
-            "decay": 1.0,
-            "days": 0,
-        },
         "ease": {
             "model": "ease",
             "items": 10_000,
@@ -127,25 +116,12 @@ def ladders(name: str, split: str) -> dict[str, list[Any]]:
     shared = {"temperature": _TEMPERATURES, "learning_rate": _RATES}
     days = {"days": _DAYS[split]} if split in _DAYS else {}
     widths = {"dimension": [64, 128, 256]} if split in ("groceries", "small-shop") else {}
-    factors = {
-        "regularization": [0.001, 0.01, 0.1, 1.0, 10.0, 100.0],
-        "factors": [16, 32, 64, 128, 256, 512],
-    }
     passes = (
         {"epochs": [5, 10, 20, 40]} if split.startswith("ml-") else {"order": ["shuffled", "time"]}
     )
     return {
         "tfrs": {"layers": [[], [128]], **passes, **shared, **widths},
         "twinspire/mean": shared,
-        "twinspire/none": {"train.temperature": _TEMPERATURES, "train.learning_rate": _OWN_RATES},
-        "als": {**days, "alpha": [0.1, 1.0, 10.0, 40.0, 100.0], **factors},
-        "bpr": {**days, "learning_rate": [0.003, 0.01, 0.03, 0.1], **factors},
-        "item_to_item": {
-            **days,
-            "similarity": ["cosine", "bm25"],
-            "neighbours": [5, 10, 20, 50, 100, 200, 500],
-            "decay": [0.5, 0.7, 0.8, 0.9, 1.0],
-        },
         "ease": {
             **days,
             "regularization": [100.0, 200.0, 500.0, 1000.0, 3000.0],

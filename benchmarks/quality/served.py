@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from benchmarks.quality.command import cpu_seconds
 from benchmarks.quality.ours import Fitted
 from benchmarks.quality.prepare import Prepared, override, slug
 from benchmarks.quality.splits import Case, Split
@@ -75,8 +76,16 @@ class Chain:
         version = DayRun(self.p, last).state.accepted_before(last + timedelta(days=1))
         return Version.open(self.p, version)
 
+    def cpu(self, day: date) -> float:
+        """CPU seconds that all stages of a day took."""
+        return float(self._cpu(day).read_text())
+
+    def _cpu(self, day: date) -> Path:
+        return Path(str(self.p.pipeline.work_root)).parent / f"cpu-{day}"
+
     def _run(self, day: date) -> None:
         """All stages of a day; a version that the gate refuses does not go live."""
+        begin = cpu_seconds()
         with run_leases.own_run(self.p, day) as lease:
             run = DayRun(self.p, day, lease)
             for stage in STAGES:
@@ -84,6 +93,7 @@ class Chain:
                     runner.run_stage(run, stage)
                 except GateRefused as refused:
                     print(f"{self.p.name} {day}: {refused}", flush=True)
+        self._cpu(day).write_text(f"{cpu_seconds() - begin:.1f}")
 
 
 def chain_of(split: Split, settings: Mapping[str, Any], seed: int, work: Path) -> Chain:
@@ -126,7 +136,7 @@ def fit(
         for lists, exclude_seen in ((ranked, False), (unseen, True)):
             found = ask(version, asked, now, source, exclude_seen=exclude_seen)
             lists[case.name] = positions(version, found, corpus)
-    return Fitted(ranked, 0.0, unseen=unseen)
+    return Fitted(ranked, chain.cpu(prepared.split.last), unseen=unseen)
 
 
 def carried(source: str | None, version: Version) -> str | None:

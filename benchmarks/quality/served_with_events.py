@@ -50,7 +50,7 @@ def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path) 
                 answer = served.ask(version, some, now, None, exclude_seen=exclude_seen)
                 found[queries] = answer
             lists[case.name] = served.positions(version, found, prepared.corpus()["_item"])
-    return Fitted(ranked, 0.0, unseen=unseen)
+    return Fitted(ranked, chain.cpu(prepared.split.last), unseen=unseen)
 
 
 def in_time(

@@ -23,7 +23,6 @@ A decay of 0 is none.
 
 import json
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -163,14 +162,12 @@ def main():
     settings = json.loads(Path(sys.argv[2]).read_text())
     out = Path(sys.argv[3])
     log = dict(np.load(folder / "log.npz"))
-    begin = time.perf_counter()
     neighbours = Neighbours(known_sessions(log, settings), len(log["place"]), settings)
-    seconds = time.perf_counter() - begin
     ranked = {
         name: rank(neighbours, log, dict(np.load(folder / f"history-{name}.npz")), settings)
         for name in settings["cases"]
     }
-    np.savez(out, _seconds=seconds, **ranked)
+    np.savez(out, **ranked)
 
 
 if __name__ == "__main__":

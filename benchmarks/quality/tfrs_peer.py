@@ -9,7 +9,6 @@ see the same.
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TensorFlow Recommenders needs Keras 2
@@ -77,14 +76,6 @@ class TwoTower(tfrs.Model):
         )
 
 
-class Clock(tf.keras.callbacks.Callback):
-    """Rows and seconds, the first step (which compiles) left out."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.last = time.perf_counter()
-        self.first = getattr(self, "first", self.last)
-
-
 def orders(moments, settings, seed):
     """Row numbers of each epoch."""
     for epoch in range(settings["epochs"]):
@@ -134,18 +125,13 @@ def main():
     source = tf.data.Dataset.from_generator(
         lambda: batches(rows, moments, settings, settings["seed"]), output_signature=form
     )
-    clock = Clock()
-    begin = time.perf_counter()
-    model.fit(source.prefetch(4), callbacks=[clock], verbose=0)
-    seconds = time.perf_counter() - begin
-    trained = settings["epochs"] * len(moments) - settings["batch_size"]
-    rate = trained / max(clock.last - clock.first, 1e-9)
+    model.fit(source.prefetch(4), verbose=0)
     corpus = dict(np.load(folder / "corpus.npz"))
     ranked = {
         name: top(model, corpus, dict(np.load(folder / f"queries-{name}.npz")))
         for name in settings["cases"]
     }
-    np.savez(out, _seconds=seconds, _rate=rate, **ranked)
+    np.savez(out, **ranked)
 
 
 if __name__ == "__main__":

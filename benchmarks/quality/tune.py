@@ -21,7 +21,7 @@ def tune(plan: bench.Plan) -> None:
 
     What had been chosen for other logs and contenders stays. Runs are kept, so that a stopped
     tuning goes on. With fewer days the trials are of these; what the chosen settings find is told
-    of all earlier days in any case, so that the best peer can be told.
+    of all earlier days in any case.
     """
     for log in plan.logs:
         for name in plan.names:
@@ -126,27 +126,6 @@ def _found(
         case: {kind: round(sum(x) / len(x), 5) for kind, x in kinds.items()}
         for case, kinds in found.items()
     }
-
-
-def best_peers() -> dict[tuple[str, str], list[str]]:
-    """By case and kind of lists, the peer that found most on the earlier days with the settings
-    chosen there; behind it the best that was made before the day, where the best was not.
-    """
-    found: dict[tuple[str, str], list[tuple[float, str]]] = {}
-    for of_log in contenders.all_chosen().values():
-        for name, told in of_log.items():
-            if name not in contenders.PEERS:
-                continue
-            for case, kinds in told.get("found", {}).items():
-                for kind, recall in kinds.items():
-                    found.setdefault((case, kind), []).append((recall, name))
-    best = {}
-    for key, peers in found.items():
-        names = [name for _, name in sorted(peers, reverse=True)]
-        best[key] = names[:1]
-        if names[0] in contenders.READ_THE_DAY and key[0] in contenders.AS_OF_EVENTS:
-            best[key] += [name for name in names if name not in contenders.READ_THE_DAY][:1]
-    return best
 
 
 def _key(settings: Mapping[str, Any]) -> str:

@@ -7,195 +7,210 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.quality import figures, report, tables, targets
+from benchmarks.quality import figures, ratios, report, tables
+
+DAYS = [f"2017-11-{day:02}" for day in range(6, 20)]
 
 
 def result(
     name: str,
-    values: list[list[float]],
+    values: Sequence[Sequence[float]],
+    day: Sequence[str] | None = None,
     user: Sequence[str] | None = None,
     earlier: Sequence[int] | None = None,
-    case: str = "globo/next-day",
+    case: str = "groceries/next-day",
 ) -> figures.Result:
     n = len(values[0])
     return figures.Result(
         case=case,
+        period="development",
         kind="kept",
         counts=True,
         contender=name,
         values=[{m: np.array(seed) for m in figures.METRICS} for seed in values],
         coverage=0.1,
-        user=np.array(user or [f"u{i}" for i in range(n)]),
-        earlier=np.array(earlier or [9] * n),
+        day=np.array(day if day is not None else DAYS[:1] * n),
+        user=np.array(user if user is not None else [f"u{i}" for i in range(n)]),
+        earlier=np.array(earlier if earlier is not None else [9] * n),
         settings={"a": 1},
-        seconds=[1.0],
-        rate=[],
+        cpu=[1.0, 3.0],
     )
 
 
-def test_the_mean_over_the_seeds_lies_within_its_interval() -> None:
-    rng = np.random.default_rng(0)
-    seeds = [rng.binomial(1, 0.3, 2000).astype(float).tolist() for _ in range(3)]
-    row = result("twinspire/mix", seeds).row()
-    assert row["recall@50"] == pytest.approx(np.mean(seeds), abs=1e-4)
-    # One seed's standard error would be sqrt(.3 * .7 / 2000) = .0102; of three independent ones
-    # less, never more.
-    assert 0.6 * 0.0102 / 3**0.5 < (row["high"] - row["low"]) / 4 < 0.0102
+def two_weeks(seed: int, days: int = 14, users: int = 40) -> tuple[np.ndarray, ...]:
+    """What each user finds on each day: some days are good ones, and some users easy."""
+    rng = np.random.default_rng(seed)
+    day, user = np.divmod(np.arange(days * users), users)
+    easy, good = rng.random(users), rng.random(days)
+    return easy[user] + good[day] + rng.random(len(day)) / 10, np.array(DAYS)[day], user.astype(str)
+
+
+def test_days_and_users_are_drawn_together() -> None:
+    values, day, user = two_weeks(1)
+    rng = np.random.default_rng(2)
+    table = values.reshape(14, 40)
+    slow = []
+    for _ in range(4000):
+        days, users = rng.integers(14, size=14), rng.integers(40, size=40)
+        slow.append(table[np.ix_(days, users)].mean())
+    row = result("ials", [values], day, user).row()
+    found = [row["low"], row["high"]]
+    assert found == pytest.approx(np.quantile(slow, [0.025, 0.975]).tolist(), abs=0.02)
+    # Users alone would make it much narrower.
+    alone = [table[:, rng.integers(40, size=40)].mean() for _ in range(4000)]
+    assert np.ptp(np.quantile(alone, [0.025, 0.975])) < 0.85 * (found[1] - found[0])
+
+
+def test_on_fewer_than_eight_days_nothing_is_sure() -> None:
+    for days in (7, 8):
+        values, day, user = two_weeks(1, days)
+        a, b = result("a", [2 * values], day, user), result("b", [values], day, user)
+        found = figures.ratio(a, b)
+        assert (found.low is None, found.p is None) == (days < 8, days < 8)
+        assert list(found.daily) == DAYS[:days] and set(found.daily.values()) == {2.0}
+        assert (a.row()["low"] is None) == (days < 8)
 
 
 def test_a_seed_that_differs_widens_the_interval() -> None:
-    same = result("tfrs", [[0.5] * 100] * 3)
-    other = result("tfrs", [[0.4] * 100, [0.5] * 100, [0.6] * 100])
-    assert np.ptp(same.draws) == 0
-    assert np.ptp(other.draws) == pytest.approx(0.2)
-
-
-def test_a_users_queries_of_all_days_are_resampled_together() -> None:
-    rng = np.random.default_rng(4)
-    user = rng.integers(0, 40, 400).astype(str)
-    # What a user finds is much alike on all days
-    values = (user.astype(int) % 4 / 4 + rng.random(400) / 20).tolist()
-    found = result("als", [values], user=user.tolist())
-    names = np.unique(user)
-    slow = []
-    for _ in range(2000):
-        drawn = rng.choice(names, len(names))
-        rows = np.concatenate([np.flatnonzero(user == name) for name in drawn])
-        slow.append(np.mean(np.array(values)[rows]))
-    assert found.interval == pytest.approx(np.quantile(slow, [0.025, 0.975]).tolist(), abs=0.012)
-    # As if all 400 were users of their own it would be less than half as wide
-    alone = result("als", [values]).interval
-    assert alone[1] - alone[0] < 0.5 * (found.interval[1] - found.interval[0])
+    _, day, user = two_weeks(1)
+    half = np.full(len(day), 0.5)
+    same = result("tfrs", [half] * 3, day, user).draws()
+    other = result("tfrs", [half - 0.1, half, half + 0.1], day, user).draws()
+    assert same is not None and np.ptp(same) < 1e-6
+    assert other is not None and np.ptp(other) == pytest.approx(0.2, abs=1e-6)
 
 
 def test_a_ratios_interval_is_that_of_pairs() -> None:
-    rng = np.random.default_rng(5)
-    below = rng.random(300)
-    above = 1.1 * below + rng.normal(0, 0.01, 300)
-    ratio = figures.ratio(result("a", [above.tolist()]), result("b", [below.tolist()]))
-    slow = []
-    for _ in range(2000):
-        rows = rng.integers(300, size=300)
-        slow.append(above[rows].mean() / below[rows].mean())
-    assert ratio[0] == pytest.approx(above.mean() / below.mean())
-    assert ratio[1:] == pytest.approx(np.quantile(slow, [0.025, 0.975]).tolist(), abs=0.0015)
+    below, day, user = two_weeks(3)
+    above = 1.1 * below + np.random.default_rng(4).normal(0, 0.01, len(below))
+    a, b = result("a", [above], day, user), result("b", [below], day, user)
+    found = figures.ratio(a, b)
+    assert found.found == pytest.approx(above.mean() / below.mean(), rel=1e-4)
+    assert 1.09 < found.low < found.found < found.high < 1.11  # type: ignore[operator]
+    assert found.p == pytest.approx(2 / 4001, rel=1e-3)
+    assert figures.ratio(b, a).p == found.p and figures.ratio(b, b).p == 1.0
 
 
-def test_what_is_served_is_compared_with_the_best_peer_of_earlier_days_in_each_slice() -> None:
-    earlier = [0, 3, 3, 9] * 20 + [30]
-    mix = result("twinspire/served", [[0.1, 0.4, 0.8, 0.5] * 20 + [0.1]], earlier=earlier)
-    als = result("als", [[0.2, 0.2, 0.4, 0.4] * 20 + [0.1]], earlier=earlier)
-    ease = result("ease", [[0.0, 0.9, 0.9, 0.9] * 20 + [0.1]], earlier=earlier)
-    found = targets.targets([mix, als, ease], {("globo/next-day", "kept"): ["als"]})
-    assert [(t.below, t.aim) for t in found if t.users == "all"] == [("als", 1.05), ("ease", 1.0)]
-    of = {t.users: t for t in found if t.best}
-    assert {t.below for t in of.values()} == {"als"}
-    assert len(found) == len(of) + 1  # of other peers no slices
-    assert of["all"].found == pytest.approx(34.1 / 20.1, rel=1e-4)  # the newcomers aside
-    assert of["new"].found == pytest.approx(0.5) and of["new"].surely_below
-    assert of["1-4"].found == pytest.approx(2.0) and of["1-4"].verdict == "reached"
-    assert of["20+"].verdict == "too few"
-    assert of["new"].verdict == "MISSED by 0.500"
+def test_holm_adjusts_the_smallest_by_all_and_never_reorders() -> None:
+    # By hand: 3 x 0.01, then 2 x 0.02 = 0.04, then 1 x 0.03, which may not fall below that.
+    assert figures.holm([0.03, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
+    assert figures.holm([0.6, 0.9]) == [1.0, 1.0] and figures.holm([]) == []
 
 
-def test_a_target_is_reached_only_if_it_is_sure() -> None:
-    rng = np.random.default_rng(6)
-    low = rng.random(50)
-    noisy = 1.2 * rng.permutation(low)
-    found = targets.targets(
-        [result("twinspire/served", [noisy.tolist()]), result("als", [low.tolist()])],
-        {("globo/next-day", "kept"): ["als"]},
+def test_peers_that_know_the_day_are_compared_with_what_was_sent_it() -> None:
+    names = ("twinspire/served", "twinspire/sent", "popular_decayed", "ials")
+    found = {
+        case: ratios.ratios([result(name, [[0.3] * 9], case=case) for name in names])
+        for case in ("globo/last-click", "globo/next-day")
+    }
+
+    def pairs(case: str) -> set[tuple[str, str]]:
+        return {(row["above"], row["below"]) for row in found[case] if row["users"] == "all"}
+
+    assert pairs("globo/last-click") == {
+        ("twinspire/sent", "popular_decayed"),
+        ("twinspire/served", "ials"),
+    }
+    assert pairs("globo/next-day") == {
+        ("twinspire/served", "popular_decayed"),
+        ("twinspire/served", "ials"),
+    }
+
+
+def told(ours: np.ndarray, theirs: np.ndarray, day: np.ndarray, user: np.ndarray) -> dict:
+    """results.json of what is served and a peer; every fourth user is new, the others have 9."""
+    earlier = np.where(user.astype(int) % 4, 9, 0)
+    results = [
+        result("twinspire/served", [ours], day, user, earlier),
+        replace(result("past", [theirs], day, user, earlier), weekly=True),
+    ]
+    return json.loads(json.dumps(report.told(results)))
+
+
+def test_slices_are_below_only_if_that_is_sure_after_holm() -> None:
+    values, day, user = two_weeks(5)
+    new = user.astype(int) % 4 == 0
+    lines = tables.slices_table(told(np.where(new, values / 2, values), values, day, user))
+    assert lines.splitlines()[0] == "Of 2 comparisons, what is served is surely below in 1."
+    assert lines.splitlines()[-1].startswith(
+        "| groceries/next-day (development) | new | 140 | past | 0.500 (0.50 to 0.50) |"
     )
-    assert found[0].found == pytest.approx(1.2) and not found[0].surely_above
-    assert found[0].verdict == "MISSED: not surely above 1"
+    few = day < DAYS[7]
+    assert "Of 0 comparisons" in tables.slices_table(
+        told(values[few] / 2, values[few], day[few], user[few])
+    )
 
 
 def test_the_pages_tables_are_put_between_their_marks() -> None:
-    mix = result("twinspire/served", [[0.25] * 9])
-    als = replace(result("als", [[0.2] * 9]), weekly=True)
-    best = {("globo/next-day", "kept"): ["als"]}
-    reached = targets.targets([mix, als], best)
-    told = json.loads(json.dumps(report.told([mix, als], reached, best)))
     page = "before\n<!-- quality: begin -->\nold\n<!-- quality: end -->\nafter\n"
-    page += "<!-- quality ratios: begin --><!-- quality ratios: end -->"
-    lines = tables.with_tables(page, told).splitlines()
-    assert lines[0] == "before" and "after" in lines and "old" not in lines
-    assert "| twinspire/served | **0.250 ± 0.000** |" in lines
-    assert "| als | 0.200 ± 0.000* |" in lines
-    ratio = "1.250 (1.25 to 1.25) | 1.05 | reached |"
-    assert f"| globo/next-day, seen kept | 0.250 | als | 0.200 | {ratio}" in lines
+    _, day, user = two_weeks(6, days=8)
+    quarter = np.full(len(day), 0.25)
+    lines = tables.with_tables(page, told(quarter, quarter / 2, day, user)).splitlines()
+    assert lines[0] == "before" and lines[-1] == "after" and "old" not in lines
+    case = "groceries/next-day (development, days: 8), seen kept"
+    assert lines[-4:-2] == [
+        f"| {case} | twinspire/served | 0.250 | 0.250 | 0.250 | 2 |  |  |",
+        f"| {case} | past* | 0.125 | 0.125 | 0.125 | 2 |"
+        " 2.000 (2.00 to 2.00) | 2.000 (2.00 to 2.00) |",
+    ]
+
+
+def test_few_days_are_told_one_by_one() -> None:
+    _, day, user = two_weeks(6, days=2)
+    third = np.full(len(day), 0.3)
+    found = told(third, np.where(day == DAYS[0], 0.3, 0.2), day, user)
+    assert "| 1.200; by day 1.00, 1.50 |" in tables.figures_table(found)
 
 
 def test_readmes_rows_have_the_best_other_method_of_each_measure() -> None:
-    def row(case: str, name: str, recall: float, ndcg: float) -> dict[str, object]:
+    def row(case: str, period: str, name: str, recall: float, ndcg: float) -> dict[str, object]:
         figures = {"recall@50": recall, "ndcg@10": ndcg}
-        return {"case": case, "kind": "kept", "counts": True, "contender": name, **figures}
+        told = {"case": case, "period": period, "kind": "kept", "counts": True, "contender": name}
+        return {**told, **figures}
 
     rows = [
         row(case, *figures)
         for case in tables.IN_SHORT
         for figures in (
-            ("twinspire/served", 0.3, 0.2),
-            ("twinspire/two-tower", 0.9, 0.9),
-            ("past", 0.25, 0.1),
-            ("ials", 0.2, 0.4),
+            ("development", "twinspire/served", 0.3, 0.2),
+            ("development", "twinspire/two-tower", 0.9, 0.9),
+            ("development", "past", 0.25, 0.1),
+            ("development", "ials", 0.2, 0.4),
         )
     ]
-    sure = {"users": "all", "above": "twinspire/served", "found": 1.2, "low": 1.1, "high": 1.3}
-    ratio = {"case": "groceries/next-day", "kind": "kept", "below": "past", **sure}
+    shop = "small-shop/next-day"
+    rows += [row(shop, "second-stage", "twinspire/served", 0.4, 0.3)]
+    rows += [row(shop, "second-stage", "past", 0.2, 0.1)]
+    sure = {"above": "twinspire/served", "found": 1.2, "low": 1.1, "high": 1.3, "p": 0.01}
+    key = {"case": "groceries/next-day", "period": "development", "kind": "kept", "users": "all"}
+    ratio = {**key, "measure": "recall@50", "below": "past", **sure}
     lines = tables.short_table({"figures": rows, "ratios": [ratio]}).splitlines()[2:]
     assert lines == [
-        "| groceries, recall@50 | 0.300 | past | 0.250 | 1.200 (1.10 to 1.30) |",
-        "| groceries, ndcg@10 | 0.200 | ials | 0.400 | 0.500 |",
-        "| small shop, recall@50 | 0.300 | past | 0.250 | 1.200 |",
-        "| small shop, ndcg@10 | 0.200 | ials | 0.400 | 0.500 |",
+        "| groceries, recall@50 (development) | 0.300 | past | 0.250 | 1.200 (1.10 to 1.30) |",
+        "| groceries, ndcg@10 (development) | 0.200 | ials | 0.400 | 0.500 |",
+        "| small shop, recall@50 (second-stage) | 0.400 | past | 0.200 | 2.000 |",
+        "| small shop, ndcg@10 (second-stage) | 0.300 | past | 0.100 | 3.000 |",
     ]
 
 
-def test_a_best_peer_that_was_not_asked_beside_what_is_served_has_no_interval() -> None:
-    mix = result("twinspire/served", [[0.25] * 9])
-    als = result("als", [[0.2] * 9])
-    best = {("globo/next-day", "kept"): ["als", "ease"]}
-    told = report.told([mix], [], best)
-    apart = report.merged(report.told([als], [], best), told)
-    lines = tables.ratios_table(apart).splitlines()
-    assert (
-        "| globo/next-day, seen kept | 0.250 | als | 0.200 | 1.250, not asked together | | |"
-        in lines
-    )
-    assert "| globo/next-day, seen kept | 0.250 | ease |  | not measured | | |" in lines
-    assert "| als | 1.250, apart |" in tables.peers_table(apart)
-
-
-def test_what_is_served_is_shown_over_each_peer_and_our_encoder_over_tfrs() -> None:
-    two = [result(name, [[0.3] * 9]) for name in ("twinspire/served", "twinspire/mean")]
-    peers_ = [result(name, [[0.2] * 9]) for name in ("als", "tfrs")]
-    told = json.loads(json.dumps(report.told([*two, *peers_], targets.targets(two + peers_, {}))))
-    assert "| als | 1.500 (1.50 to 1.50) |" in tables.peers_table(told)
-    lines = tables.two_towers_table(told).splitlines()
-    assert lines[0] == "| case | twinspire/mean / tfrs |"
-    assert lines[2:] == ["| globo/next-day, seen kept | 1.500 (1.50 to 1.50) |"]
-
-
-def test_results_of_other_cases_and_contenders_stay() -> None:
-    def row(case: str, name: str, **more: object) -> dict[str, object]:
-        return {"case": case, "kind": "kept", "contender": name, **more}
+def test_results_of_other_cases_periods_and_contenders_stay() -> None:
+    def row(case: str, name: str, period: str = "development", **more: object) -> dict:
+        return {"case": case, "period": period, "kind": "kept", "contender": name, **more}
 
     def ratio(name: str, **more: object) -> dict[str, object]:
-        return {"case": "b", "kind": "kept", "users": "all", "above": "x", "below": name, **more}
+        key = {"case": "b", "period": "development", "kind": "kept", "users": "all"}
+        return {**key, "measure": "ndcg@10", "above": "x", "below": name, **more}
 
     before = {
-        "figures": [row("a", "x"), row("b", "x", old=True), row("b", "als")],
-        "ratios": [ratio("als", old=True), ratio("ease")],
+        "figures": [row("a", "x"), row("b", "x", "towers"), row("b", "x", old=True)],
+        "ratios": [ratio("ials", old=True), ratio("ease")],
     }
-    new = report.merged({"figures": [row("b", "x")], "ratios": [ratio("als")]}, before)
-    assert new["figures"] == [row("a", "x"), row("b", "als"), row("b", "x")]
-    assert new["ratios"] == [ratio("ease"), ratio("als")]
+    new = report.merged({"figures": [row("b", "x")], "ratios": [ratio("ials")]}, before)
+    assert new["figures"] == [row("a", "x"), row("b", "x", "towers"), row("b", "x")]
+    assert new["ratios"] == [ratio("ease"), ratio("ials")]
 
 
 def test_the_pages_say_what_the_committed_results_say() -> None:
-    if not report.RESULTS.exists():
-        pytest.skip("there are no results yet")
     found = json.loads(report.RESULTS.read_text())
     for page in (report.README, report.MEASUREMENTS):
         text = page.read_text()

@@ -113,29 +113,29 @@ def test_a_run_that_is_done_is_not_done_again(
         if (name, seed) == ("tfrs", 1):
             raise KeyboardInterrupt
         ranked = np.tile(np.arange(100) % 5, (2, 1))
-        return Fitted({case.name: ranked for case in prepared.split.cases}, 1.5, 100.0)
+        return Fitted({case.name: ranked for case in prepared.split.cases}, 1.5)
 
     monkeypatch.setattr(contenders, "fit", fit)
     monkeypatch.setattr(bench, "prepared", lambda *_, **__: [ready])
     monkeypatch.setattr(bench, "CASES", {"toy/next-day": "toy"})
-    monkeypatch.setattr(contenders, "chosen", lambda name, split: contenders.VARIANTS.get(name, {}))
+    monkeypatch.setattr(contenders, "chosen", lambda name, split: {})
     plan = bench.Plan(
         work=tmp_path,
         cases=["toy/next-day"],
-        names=["twinspire", "twinspire/batch", "tfrs"],
+        names=["ials", "tfrs"],
         seeds=2,
     )
     with pytest.raises(KeyboardInterrupt):
         list(bench.run(plan))
-    # The news pipeline corrects as the paper does: twinspire and twinspire/batch are one run.
-    assert asked == [("twinspire", 0), ("twinspire", 1), ("tfrs", 0), ("tfrs", 1)]
+    assert asked == [("ials", 0), ("ials", 1), ("tfrs", 0), ("tfrs", 1)]
     monkeypatch.setattr(contenders, "fit", lambda *a: fit(a[0], a[1], a[2], 7, a[4]))
     *_, last = bench.run(plan)
     assert asked[4:] == [("tfrs", 7)]
     assert {(r.contender, r.kind): len(r.values) for r in last} == {
         (name, kind): 2 for name in plan.names for kind in runs.KINDS
     }
-    # Another temperature is another run; so is another input.
-    assert runs.find(runs.place(tmp_path, ready, "twinspire", {}, 0))
-    assert not runs.find(runs.place(tmp_path, ready, "twinspire", {"train.temperature": 0.3}, 0))
-    assert not runs.find(runs.place(tmp_path, replace(ready, digest="2"), "twinspire", {}, 0))
+    assert last[0].cpu == [1.5, 1.5]
+    # Another setting is another run; so is another input.
+    assert runs.find(runs.place(tmp_path, ready, "ials", {}, 0))
+    assert not runs.find(runs.place(tmp_path, ready, "ials", {"factors": 3}, 0))
+    assert not runs.find(runs.place(tmp_path, replace(ready, digest="2"), "ials", {}, 0))

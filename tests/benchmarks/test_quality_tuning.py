@@ -1,4 +1,4 @@
-"""How the quality benchmark chooses settings, and the peers that it compares with."""
+"""How the quality benchmark chooses settings."""
 
 import json
 from pathlib import Path
@@ -16,8 +16,6 @@ def test_all_settings_are_keys_of_a_pipeline_file(split: str) -> None:
     shop = "pipelines/groceries.toml"
     files = {"globo": "pipelines/news.toml", "groceries": shop, "small-shop": shop}
     p = pipeline.load(ROOT / files.get(split, "benchmarks/pipelines/movielens.toml"))
-    for name in contenders.VARIANTS:
-        prepare.override(p, contenders.chosen(name, split))
     for name in contenders.ENCODERS:
         settings = contenders.chosen(name, split)
         for key, values in search_space.ladders(name, split).items():
@@ -39,13 +37,13 @@ def test_what_was_chosen_stands_on_its_ladder(split: str) -> None:
 
 def test_choices_that_were_made_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "settings.json"
-    file.write_text(json.dumps({"globo": {"als": {"settings": {"model": "als", "factors": 7}}}}))
+    file.write_text(json.dumps({"globo": {"ials": {"settings": {"model": "ials", "factors": 7}}}}))
     monkeypatch.setattr(contenders, "CHOSEN", file)
-    assert contenders.chosen("als", "globo")["factors"] == 7
-    untuned = contenders.chosen("als", "groceries")
+    assert contenders.chosen("ials", "globo")["factors"] == 7
+    untuned = contenders.chosen("ials", "groceries")
     assert (
-        untuned["model"] == "als"
-        and untuned["factors"] in search_space.ladders("als", "groceries")["factors"]
+        untuned["model"] == "ials"
+        and untuned["factors"] in search_space.ladders("ials", "groceries")["factors"]
     )
 
 
@@ -84,38 +82,3 @@ def test_committed_trials_are_as_many_for_all() -> None:
             assert len(told["trials"]) == min(most, possible), (split, name)
             best = max(told["trials"], key=lambda trial: trial["recall@50"])
             assert told["settings"] == best["settings"]
-
-
-def test_the_best_peer_is_that_of_the_earlier_days(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "settings.json"
-    found = {"als": 0.3, "past": 0.4, "twinspire/mean": 0.9}
-    told = {
-        name: {"settings": {}, "found": {"globo/next-day": {"kept": x, "left out": 1 - x}}}
-        for name, x in found.items()
-    }
-    file.write_text(json.dumps({"globo": told}))
-    monkeypatch.setattr(contenders, "CHOSEN", file)
-    assert tune.best_peers() == {
-        ("globo/next-day", "kept"): ["past"],
-        ("globo/next-day", "left out"): ["als"],
-    }
-
-
-def test_beside_a_best_peer_that_reads_the_day_stands_the_best_of_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "settings.json"
-    found = {"popular_decayed": 0.9, "past": 0.4, "als": 0.3}
-    told = {
-        name: {"settings": {}, "found": {f"globo/{case}": {"kept": x} for case in cases}}
-        for name, x in found.items()
-        for cases in [("next-day", "last-click")]
-    }
-    file.write_text(json.dumps({"globo": told}))
-    monkeypatch.setattr(contenders, "CHOSEN", file)
-    assert tune.best_peers() == {
-        ("globo/next-day", "kept"): ["popular_decayed"],
-        ("globo/last-click", "kept"): ["popular_decayed", "past"],
-    }
