@@ -84,16 +84,14 @@ def mended(pipeline: Pipeline, users: Users) -> Iterator[tuple[str, bytes]]:
                     yield file.uri, content
 
 
-def versions(pipeline: Pipeline, users: Users) -> list[dict[str, object]]:
-    """Stored versions that hold one of the users, oldest first."""
+def versions(pipeline: Pipeline, users: Users) -> Iterator[tuple[str, Users]]:
+    """Stored versions that hold some of the users, oldest first, and which ones."""
     registry = Registry(pipeline.registry.root, pipeline.name)
     names = _columns(pipeline)
-    live = registry.live()
-    return [
-        {"version": version, "live": version == live}
-        for version in registry.folders()
-        if any(_holds(one, names, users) for one in storage.list_files(registry.folder(version)))
-    ]
+    for version in registry.folders():
+        files = storage.list_files(registry.folder(version))
+        if held := Users().union(*(_held(one, names, users) for one in files)):
+            yield version, held
 
 
 def logs(pipeline: Pipeline) -> list[SourceFile]:
@@ -107,8 +105,8 @@ def logs(pipeline: Pipeline) -> list[SourceFile]:
     ]
 
 
-def log_holds(pipeline: Pipeline, file: SourceFile, users: Users) -> bool:
-    """Whether a raw file has a record of one of the users, or a line that may be one of theirs.
+def held_by_log(pipeline: Pipeline, file: SourceFile, users: Users) -> Users:
+    """The users of whom a raw file has a record, or a line that may be one of theirs.
 
     Raises:
       BadData: it cannot be read, or has no column of users.
@@ -116,11 +114,11 @@ def log_holds(pipeline: Pipeline, file: SourceFile, users: Users) -> bool:
     of_table = {"events": columns.events, "users": columns.users}[file.table]
     wanted = [column for column in of_table(pipeline) if column.name == "_user"]
     given = pipeline.source.format
-    return any(
-        _is_of(block, wanted[0], users)
-        for part in record_blocks.parts(given, file)
-        for block in record_blocks.read(given, file, part, wanted)
-    )
+    held = Users()
+    for part in record_blocks.parts(given, file):
+        for block in record_blocks.read(given, file, part, wanted):
+            held |= _held_by_block(block, wanted[0], users)
+    return held
 
 
 def _attempts(pipeline: Pipeline, day: date) -> Iterator[tuple[str, str, bool]]:
@@ -164,28 +162,30 @@ def _without_keys(uri: str, users: Users) -> bytes | None:
     return content
 
 
-def _holds(file: FileInfo, names: set[str | None], users: Users) -> bool:
-    """Whether a file of a version holds a user, in rows or in a vocabulary. Its report names only
+def _held(file: FileInfo, names: set[str | None], users: Users) -> Users:
+    """The users whom a file of a version holds, in rows or in a vocabulary. Its report names only
     users who are in the rows.
     """
     folder, _, name = file.path.rpartition("/")
     if name in names and folder.endswith("assets"):
-        return not users.isdisjoint(storage.read_bytes(file.uri).decode().split("\n"))
+        return users.intersection(storage.read_bytes(file.uri).decode().split("\n"))
     if not name.endswith(".parquet"):
-        return False
+        return Users()
     with parquet_files.open_parquet(file.uri) as rows:
         ids = rows.read(["_user"])  # without columns where there is none of that name
-    return any(not users.isdisjoint(column.to_pylist()) for column in ids.columns)
+    return Users().union(*(users.intersection(column.to_pylist()) for column in ids.columns))
 
 
-def _is_of(block: Block | Rejected, user: Column, users: Users) -> bool:
-    if isinstance(block, Rejected):  # a whole line, perhaps cut short
-        return len(block.value) >= VALUE_LENGTH or any(one in block.value for one in users)
+def _held_by_block(block: Block | Rejected, user: Column, users: Users) -> Users:
+    if isinstance(block, Rejected):  # a whole line; one cut short may be of anybody
+        cut = len(block.value) >= VALUE_LENGTH
+        return users if cut else Users(one for one in users if one in block.value)
     raw = columns.RAW + user.source
     if raw not in block.rows.columns:  # no line of these has the key
-        return False
+        return Users()
     try:
         reading = read_as(user, block.rows.schema[raw], text=block.text)
     except WrongType:  # no run can read it either
-        return False
-    return bool(block.rows.select(reading.values)[user.name].is_in(list(users)).any())
+        return Users()
+    found = block.rows.select(reading.values)[user.name]
+    return users.intersection(found.filter(found.is_in(list(users))).unique().to_list())

@@ -109,7 +109,9 @@ def draft(
         "# What the two towers see. Delete what should not matter. Of the events, only columns",
         "# whose value is known before the click may be features: not what the user did, gave or",
         "# paid then.",
-        *feature_draft.feature_lines(log.rows, {*keys.values(), event}, samples, own_keys),
+        *feature_draft.feature_lines(
+            log.rows, {*keys.values(), event}, keys["item"], samples, own_keys
+        ),
     ]
     return "\n".join(lines) + "\n"
 

@@ -20,6 +20,8 @@ _SEPARATORS = ("|", ";", ",", " ")
 _CUT_SHARE = 0.1
 """Of the values that hold the separator, at least, where it separates."""
 _NUMBER_SHARE = 0.9
+_ENOUGH_ROWS = 50
+"""Events of items that come more than once: of fewer, equal values may be chance."""
 _MANY_INTEGERS = 100
 _EVERY_PIPELINE: dict[str, dict[str, Any]] = {
     "user": {"tower": "query", "kind": "id"},
@@ -64,6 +66,7 @@ class DraftedFeature(NamedTuple):
 def feature_lines(
     events: pl.DataFrame,
     used: set[str | None],
+    item: str,
     snapshots: Mapping[str, pl.DataFrame],
     own_keys: Mapping[str, str],
 ) -> list[str]:
@@ -72,6 +75,7 @@ def feature_lines(
     Args:
       events: a sample.
       used: columns of the events that are something else already.
+      item: column of the events' items, one of those.
       snapshots: samples of `items` and `users`, those that there are.
       own_keys: their key columns.
     """
@@ -79,7 +83,7 @@ def feature_lines(
     for name, keys in _EVERY_PIPELINE.items():
         lines += _feature_table(name, keys)
     names = set(_EVERY_PIPELINE)
-    drafted = list(_features_of("events", events, used))
+    drafted = list(_features_of("events", events, used, _columns_of_items(events, item)))
     for table, rows in snapshots.items():
         drafted += _features_of(table, rows, {own_keys[table]})
     for feature in drafted:
@@ -111,9 +115,14 @@ def _feature_table(name: str, keys: Keys) -> list[str]:
 
 
 def _features_of(
-    table: str, rows: pl.DataFrame, used: Collection[str | None]
+    table: str,
+    rows: pl.DataFrame,
+    used: Collection[str | None],
+    of_items: Collection[str] = (),
 ) -> Iterator[DraftedFeature]:
-    """Columns of a table as features; those of events are the context of a query."""
+    """Columns of a table as features; those of events are the context of a query, unless they are
+    among `of_items`.
+    """
     for column in rows.columns:
         if column in used:
             continue
@@ -121,11 +130,32 @@ def _features_of(
         keys, reason = ({"kind": "category"}, found) if isinstance(found, str) else (found, "")
         if table == "events" and is_outcome(column):
             reason = "looks like an outcome of the event, not known before it"
+        elif column in of_items:
+            reason = (
+                "the same in every event of an item, so it describes the item: write it to a table of"
+                " items"
+            )
         elif table == "events" and not reason and keys["kind"] != "category":
             reason = f"of kind {keys['kind']}; make sure that it is known before the click"
         elif table != "events" and not reason and re.search(r"id$", column, re.I):
             reason = "looks like an id"
         yield DraftedFeature(table, column, keys, reason)
+
+
+def _columns_of_items(events: pl.DataFrame, item: str) -> set[str]:
+    """The columns of events that have one value for each item, and not one for all."""
+    repeated = events.filter(pl.col(item).is_not_null() & pl.col(item).is_duplicated())
+    if len(repeated) < _ENOUGH_ROWS:
+        return set()
+    items = repeated[item].n_unique()
+    return {
+        column
+        for column in repeated.columns
+        if column != item
+        and not repeated[column].dtype.is_nested()
+        and repeated[column].n_unique() > 1
+        and repeated.select(item, column).n_unique() == items
+    }
 
 
 def snake(column: str) -> str:

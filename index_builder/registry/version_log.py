@@ -67,6 +67,7 @@ class State:
       pinned: versions that must not be pruned.
       pruned: versions whose files are gone, or are going. Their ids are not used again.
       last: the last entry about each version but pins.
+      rolled_back: by version that was rolled back, the entry that did it.
       refreshes: of versions that were not trained themselves, the one whose towers they have.
       corpus_dates: days of corpora that are not their version's.
     """
@@ -78,6 +79,7 @@ class State:
     pinned: set[str] = field(default_factory=set)
     pruned: set[str] = field(default_factory=set)
     last: dict[str, Entry] = field(default_factory=dict)
+    rolled_back: dict[str, Entry] = field(default_factory=dict)
     refreshes: dict[str, str] = field(default_factory=dict)
     corpus_dates: dict[str, date] = field(default_factory=dict)
 
@@ -113,6 +115,7 @@ class State:
             self.fate.pop(version, None)
             self.fate[version] = "accepted"
         self.fate.update(dict.fromkeys(entry.rolled_back, "rolled back"))
+        self.rolled_back.update(dict.fromkeys(entry.rolled_back, entry))
         # What was promoted despite the gate stays accepted when its content is refused again
         if entry.action == "refuse":
             self.fate.setdefault(version, "refused")
@@ -124,6 +127,11 @@ class State:
             self.pinned.discard(version)
         if entry.action in ("publish", "refuse", "promote"):
             self.last[version] = entry
+
+    def reason(self, version: str) -> str:
+        """Why the version has the fate that it has."""
+        undone = self.rolled_back[version] if self.fate[version] == "rolled back" else None
+        return (undone or self.last[version]).reason
 
     @property
     def accepted(self) -> list[str]:

@@ -27,6 +27,7 @@ class Status:
 
     Attributes:
       status: `live`, `accepted` (by the gate, or despite it), `refused` or `rolled back`.
+      reason: of that.
       stored: whether its files are still there.
       corpus_date: the day of its corpus: a later one, if it was refreshed.
       refreshes: the version whose towers it has, where it was not trained itself.
@@ -175,7 +176,7 @@ class Versions:
                 date=version_date(version),
                 status="live" if version == state.live else state.fate[version],
                 at=entry.at,
-                reason=entry.reason,
+                reason=state.reason(version),
                 pinned=version in state.pinned,
                 # What is being deleted still has files
                 stored=version in stored and version not in state.pruned,

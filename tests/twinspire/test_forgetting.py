@@ -13,6 +13,7 @@ from model.training import checkpoint
 from tests.shop import PIPELINE
 from tests.traces import holders
 from twinspire import forgetting
+from twinspire.cli.forget import _forget, _tell
 from twinspire.runs import run_leases
 from twinspire_core import storage
 from twinspire_core.config.pipeline import load
@@ -146,9 +147,26 @@ def test_a_version_holds_them_in_rows_and_vocabularies(shop, tmp_path, path, hel
         column = "_user" if held else "_item"
         place = tmp_path / f"registry/shop/versions/2024-03-09-0000/{path}"
         pq.write_table(pa.table({column: ["u1", "u7", None]}), place)
-    found = forgetting.versions(shop, USERS)
-    assert found == [{"version": "2024-03-09-0000", "live": False}] * held
-    assert not forgetting.versions(shop, frozenset(["u70"]))
+    found = list(forgetting.versions(shop, USERS))
+    assert found == [("2024-03-09-0000", {"u7"})] * held
+    assert not list(forgetting.versions(shop, frozenset(["u70"])))
+
+
+def test_who_is_in_no_log_and_no_version_is_called_unknown(shop, tmp_path, capsys):
+    place = tmp_path / "events/dt=2024-03-09/0.parquet"
+    place.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"user_id": ["u1", "u7"], "item_id": ["i", "i"]}), place)
+    put(tmp_path, "registry/shop/versions/2024-03-09-0000/query_tower/assets/user", b"u8\n")
+
+    def told(*users):
+        return _forget(shop, frozenset(users), yes=False)
+
+    assert told("u7", "u8")["unknown"] == 0
+    assert told("u7", "nobody")["unknown"] == 1
+    _tell(told("nobody"))
+    assert "No log and no stored version holds the user. Check the id" in capsys.readouterr().err
+    (place.parent / "1.parquet").write_bytes(b"cut")
+    assert told("nobody")["unknown"] == 0, "what cannot be read may be theirs"
 
 
 def test_ids_that_are_no_feature_are_known_by_their_column():

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from twinspire.cli.change_versions import registry_of
 from twinspire.cli.options import AsJson, PipelineFile, open_pipeline, print_json, say
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
@@ -91,19 +92,25 @@ def _forget(pipeline: Pipeline, users: frozenset[str], *, yes: bool) -> dict[str
         if yes:
             forgetting.delete(pipeline, sizes)
         changed = []
+        held = frozenset[str]()
         for uri, content in forgetting.mended(pipeline, users):
             changed.append(uri)
             if yes:
                 storage.write_bytes(uri, content)
         update("looking at versions")
-        versions = forgetting.versions(pipeline, users)
+        live = registry_of(pipeline).live()
+        versions = []
+        for version, of_version in forgetting.versions(pipeline, users):
+            versions.append({"version": version, "live": version == live})
+            held |= of_version
         logs, unreadable = [], []
         files = forgetting.logs(pipeline)
         for number, file in enumerate(files, 1):
             update(f"looking at logs: {number:,} of {len(files):,}")
             try:
-                if forgetting.log_holds(pipeline, file, users):
+                if of_log := forgetting.held_by_log(pipeline, file, users):
                     logs.append(file.uri)
+                    held |= of_log
             except BadData:
                 unreadable.append(file.uri)
     return {
@@ -111,6 +118,8 @@ def _forget(pipeline: Pipeline, users: frozenset[str], *, yes: bool) -> dict[str
         "forgotten": yes,
         "users": len(users),
         "on_the_list_before": sum(user in known for user in users),
+        # Whose rows a training state held, and what an unreadable log holds, nobody knows by name
+        "unknown": 0 if changed or unreadable else len(users - held),
         "changed": changed,
         "deleted": list(sizes),
         "deleted_bytes": sum(sizes.values()),
@@ -123,6 +132,11 @@ def _forget(pipeline: Pipeline, users: frozenset[str], *, yes: bool) -> dict[str
 def _tell(result: dict[str, Any]) -> None:
     """For people: what became of each place, and what is left to do. Ids are not said again."""
     done = result["forgotten"]
+    if unknown := result["unknown"]:
+        which = "the user" if result["users"] == 1 else f"{unknown:,} of {result['users']:,} users"
+        say(
+            f"No log and no stored version holds {which}. Check the id: the logs say how it is written."
+        )
     size = f"{result['deleted_bytes'] / 1e6:,.1f} MB"
     _list(f"{'Deleted' if done else 'Would be deleted'}, {size}", result["deleted"])
     _list("Users taken out of" if done else "Users would be taken out of", result["changed"])

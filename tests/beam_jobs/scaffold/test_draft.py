@@ -143,6 +143,26 @@ def test_a_log_without_context_has_none_to_leave_out(tmp_path):
     assert "context_dropout" not in text
 
 
+def test_what_is_the_same_in_every_event_of_an_item_describes_the_item(tmp_path):
+    rows = pl.DataFrame(
+        {
+            "user_id": [f"u{n % 25}" for n in range(400)],
+            "item_id": [f"i{n % 40}" for n in range(400)],
+            "at": [f"2024-03-05T{10 + n // 60}:{n % 60:02}:00Z" for n in range(400)],
+            "brand": [f"b{n % 40 % 8}" for n in range(400)],
+            "page": [f"p{n % 7}" for n in range(400)],
+        }
+    )
+    rows.write_parquet(tmp_path / "log.parquet")
+    (tmp_path / "x.toml").write_text(draft("x", tmp_path / "log.parquet"))
+    assert "page" in load(tmp_path / "x.toml").features
+    assert "brand" not in load(tmp_path / "x.toml").features
+    assert "# Left out: the same in every event of an item" in (tmp_path / "x.toml").read_text()
+    # Of items that hardly come again nobody can tell
+    rows.head(45).write_parquet(tmp_path / "log.parquet")
+    assert "the same in every event" not in draft("x", tmp_path / "log.parquet")
+
+
 def test_the_rarest_type_of_event_is_proposed_to_count_more(tmp_path):
     pl.DataFrame(
         {

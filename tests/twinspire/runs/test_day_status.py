@@ -110,6 +110,16 @@ def test_a_day_is_not_what_became_of_a_later_catalogue_for_its_towers(shop):
     assert told() == ("published", trained, True)
 
 
+def test_a_day_that_was_rolled_back_has_the_reason_of_the_rollback(shop):
+    pipeline, publish = shop
+    publish(20)
+    publish(21)
+    Registry(pipeline.registry.root, "shop").rollback(reason="lists were empty")
+    before, undone = day_statuses(pipeline, day(20), day(21))
+    assert (undone.state, undone.reason) == ("rolled back", "lists were empty")
+    assert before.state == "published" and before.live
+
+
 def test_sizes_are_those_of_the_files(shop, tmp_path):
     pipeline, publish = shop
     publish(20)
