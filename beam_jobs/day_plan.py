@@ -64,7 +64,7 @@ def make_plan(p: Pipeline, day: date, scope: Scope) -> Plan:
     paired = w.train_days if p.mix.uses_co_occurrence else 0
     # The same in both modes: on it depends which vocabulary days have counts, and so the graph.
     back = max(
-        EVALUATED_DAYS - 1 + max(w.history_days, personal_days(p)),
+        EVALUATED_DAYS - 1 + known_days(p),
         w.vocabulary_days - 1,
         w.count_days,
         p.corpus.days,
@@ -88,8 +88,7 @@ def _served_plan(p: Pipeline, day: date) -> Plan:
     """Only the windows that end with the day."""
     paired = p.window.train_days if p.mix.uses_co_occurrence else 0
     back = max(
-        p.window.history_days,
-        personal_days(p),
+        known_days(p),
         counted_days(p),
         p.window.count_days,
         p.corpus.days,
@@ -120,6 +119,13 @@ def personal_days(p: Pipeline) -> int:
     if not p.uses_personal_counts:
         return 0
     return p.window.personal_days or p.window.history_days
+
+
+def known_days(p: Pipeline) -> int:
+    """Days before a moment in which one event makes a user known: the longest of the windows that
+    look at users.
+    """
+    return max(p.window.history_days, personal_days(p))
 
 
 def moments(plan: Plan) -> dict[str, date]:

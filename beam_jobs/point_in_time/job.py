@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from beam_jobs.day_plan import Plan, Scope, make_plan
+from beam_jobs.day_plan import Plan, Scope, known_days, make_plan
 from beam_jobs.ingest import day_files, later_folders
 from beam_jobs.ingest.day_files import Inputs, SourceFile
 from beam_jobs.ingest.later_folders import LateEvents
@@ -23,7 +23,7 @@ BLOCK_ROWS = 50_000
 USER_FILES = 16
 """Files of a table of users, until these would be too large."""
 FILE_EVENTS = 1_000_000
-"""Events of the history window whose users share a file, at the most."""
+"""Events of the longest window whose users share a file, at the most."""
 MOST_HELD_OUT = 10_000
 """The most users held out of a day.
 
@@ -110,7 +110,7 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
         )
     rows = {day: _estimated_rows(ctx.pipeline, files) for day, files in inputs.events.items()}
     # Only days that each scope reads: whichever it is, a table of users has the same files.
-    window = [plan.day - timedelta(days=n) for n in range(ctx.pipeline.window.history_days)]
+    window = [plan.day - timedelta(days=n) for n in range(known_days(ctx.pipeline))]
     return FeatureJob(
         p=ctx.pipeline,
         plan=plan,
@@ -155,7 +155,7 @@ def count_user_files(rows: int) -> int:
     """How many files a table of users has.
 
     Args:
-      rows: of the logs of the history window, about.
+      rows: of the logs of the longest window of users, about.
     """
     # A multiple of few files: of each shard's users, few files get any.
     return USER_FILES * max(1, -(-rows // (USER_FILES * FILE_EVENTS)))

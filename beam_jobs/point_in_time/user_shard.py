@@ -96,13 +96,12 @@ class UserShard:
 
     def window_start(self, day: date) -> int:
         """The instant at which the history window of a day begins."""
-        first = day - timedelta(days=self.job.p.window.history_days)
-        return day_plan.start_of(first, self.job.p.zone)
+        return self.days_before(day, self.job.p.window.history_days)[0]
 
-    def in_window_before(self, day: date) -> pl.Expr:
-        """Whether an event lies in the history window of the start of `day`."""
-        end = day_plan.start_of(day, self.job.p.zone)
-        return pl.col("_time").is_between(self.window_start(day), end, closed="left")
+    def days_before(self, day: date, days: int) -> tuple[int, int]:
+        """The instants at which the `days` days before `day` begin and end."""
+        zone = self.job.p.zone
+        return day_plan.start_of(day - timedelta(days=days), zone), day_plan.start_of(day, zone)
 
     def snapshot(self, day: date) -> pl.DataFrame | None:
         """What the newest snapshot before `day` knows of the users: `_user`, their columns; None

@@ -5,7 +5,7 @@ in which the user's past items may appear again. It may hold three more entries:
 
     slices     {"users": {"0": {"users", "queries", "recall@50", …}, "1-4": …},
                 "items": {"0": {"users", "true", "recall@50", …}, …, "outside": {"true"}}}
-               Users are sliced by their events in the history window before the day, true items by
+               Users are sliced by their events in the longest window before the day, true items by
                their events in the count window before it. Of a slice of items, each user's recall
                counts these items alone, and is averaged over the users who have some. Items
                outside the corpus cannot be found.

@@ -1,7 +1,7 @@
 """Which rows of `evaluation/` and of `examples/` a version is measured on.
 
 next-day    One query per user with a past and a positive on the day, as things stood at its start.
-newcomers   The same for users without an event in the history window. They are asked with the
+newcomers   The same for users without an event in the longest window of users. They are asked with the
             context of their first event of the day, and with what is known of them otherwise. They
             count in their own slice, and not in the headline.
 next-click  One query per event, as things stood just before it.

@@ -14,7 +14,7 @@ class ExampleList(JsonPart):
 
     Attributes:
       user: id.
-      past_events: events in the history window before the day.
+      past_events: events in the longest window before the day.
       history: item ids, the newest first, or the most frequent first.
       items: that were recommended, the best first.
       taken: on the day.

@@ -202,7 +202,8 @@ def evaluation_schema(p: Pipeline) -> pa.Schema:
     file is sorted by user.
 
     `_truth` holds the day's distinct positives, in order of first event; `_past` the distinct items
-    of the history window, most frequent first, then most recent, at most `PAST_LENGTH`;
+    of the longest window (`window.history_days`, `window.personal_days`), most frequent first, then
+    most recent, at most `PAST_LENGTH`;
     `_past_events` their events. Newcomers, who
     have none, are there too: with an empty history, and in the context of their first positive of
     the day unless events that do not enter histories came before.
@@ -217,8 +218,8 @@ def evaluation_schema(p: Pipeline) -> pa.Schema:
 
 
 def users_schema(p: Pipeline) -> pa.Schema:
-    """`users/`: each user of the history window as they would be served the day after; each file
-    sorted.
+    """`users/`: each user of the longest window as they would be served the day after; each
+    file sorted.
     """
     return _schema([("_user", pa.string()), ("_last_time", TIME), *_past(p)], query_columns(p))
 

@@ -145,7 +145,7 @@ class CorpusReport(_Part):
       duplicates: copies that were dropped.
       users: users with a positive on the day.
       items: items with a positive on the day.
-      known_users: users of the history window at the end of the day.
+      known_users: users of the longest window at the end of the day.
       corpus_end: items of the corpus at its end.
       unlisted_items: items with events on the day that the items snapshot lacks.
       unlisted_events: their events.

@@ -24,8 +24,9 @@ def float32(x):
 class Slow:
     """A world, as the job should see it."""
 
-    def __init__(self, world, day):
+    def __init__(self, world, day, known_days=HISTORY_DAYS):
         self.world, self.day, self.zone = world, day, world.zone
+        self.known_days = known_days
         self.holdout, self.most = world.pipeline.evaluation.holdout, world.most
         seen, self.log, self.doubles = set(), [], Counter()
         for d in sorted(world.events):
@@ -46,9 +47,9 @@ class Slow:
     def start(self, day):
         return datetime(day.year, day.month, day.day, tzinfo=self.zone).astimezone(UTC)
 
-    def past(self, user, day, before):
+    def past(self, user, day, before, days=HISTORY_DAYS):
         """History events of a user in the window of `day`, before some instant."""
-        first = self.start(day - HISTORY_DAYS * ONE)
+        first = self.start(day - days * ONE)
         mine = (e for e in self.log if e["user"] == user and e["kind"] in HISTORY_TYPES)
         return [e for e in mine if first <= e["t"] < before]
 
@@ -132,18 +133,18 @@ class Slow:
 
     def known(self, user, day):
         """What is known of a user at the start of a day; None if nothing."""
-        cut, first = self.start(day), self.start(day - HISTORY_DAYS * ONE)
+        cut, first = self.start(day), self.start(day - self.known_days * ONE)
         events = [e for e in self.log if e["user"] == user and first <= e["t"] < cut]
         if not events:
             return None
-        past = self.past(user, day, cut)
+        past = self.past(user, day, cut, self.known_days)
         times, latest = Counter(e["item"] for e in past), {e["item"]: e["t"] for e in past}
         ranked = sorted(times, key=lambda i: (-times[i], -(latest[i] - EPOCH), i))
         return {
             "_last_time": events[-1]["t"],
             "_past": ranked,
             "_past_events": len(past),
-            **self.query(events[-1], day, past),
+            **self.query(events[-1], day, self.past(user, day, cut)),
         }
 
     def evaluation(self):
