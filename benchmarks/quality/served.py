@@ -22,6 +22,7 @@ from benchmarks.quality.prepare import Prepared, override, slug
 from benchmarks.quality.splits import Case, Split
 from index_builder.registry.version_log import version_date
 from serving.answers.recommend import recommend
+from serving.requests.list_request import ListRequest
 from serving.version.loaded_version import Version
 from twinspire.runs import cache_keys, run_leases, runner
 from twinspire.runs.day_run import DayRun
@@ -161,9 +162,7 @@ def ask(
         answer = recommend(
             version,
             asked[start : start + _BATCH],
-            LENGTH,
-            exclude_seen=exclude_seen,
-            source=source,
+            ListRequest(k=LENGTH, exclude_seen=exclude_seen, source=source),
             now=now,
         )
         parts.append(answer.rows)

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from index_builder.registry.quality_history import VersionQuality, quality_of
 from index_builder.registry.registry import Registry
+from serving.requests.list_request import ListRequest
 from serving.version.loaded_version import Version
 from twinspire.cli.show_lists import user_result
 from twinspire.cli.terminal_tables import terminal_table
@@ -42,7 +43,7 @@ def show(pipeline: Pipeline, days: Sequence[date], took: str, console: Console) 
     measured = {day: qualities[version] for day, version in of_day.items()}
     live = Version.open(pipeline)
     household = typical_household(pl.read_parquet(live.home / artifact_files.USERS / "*.parquet"))
-    answer = user_result(live, household["_user"], _ITEMS)
+    answer = user_result(live, household["_user"], ListRequest(k=_ITEMS))
     serves = f"{live.id} is live; its {list_name(answer['source'])} serves"
     console.print(Text(f"\n{len(measured)} days in {took}. {serves}.", style="bold"))
     console.print(terminal_table(quality_table(measured)))

@@ -2,13 +2,14 @@
 filters say nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
+from serving.answers.basis import Basis
 from serving.answers.ranking import Explanations
 from serving.version.filters import Groups, Selected
 from serving.version.known_values import Unknown
@@ -153,9 +154,12 @@ class Answer:
       warnings: what should be known of the lists.
       known: [B] bool, whether the user was found among the version's users; None if it carries
         none.
+      bases: what each list rests on.
       history: [B] lists of item ids, oldest first, that the answers are based on; None without a
         history feature.
       source: where the items come from.
+      list_sources: where those of each list come from: users of whom nothing is known may get what
+        is popular.
       weights: `fitted` or `prior`, as those of the mix are; None where it is not the mix's answer.
       names: S sources that gave items.
       shares: [B, K, S] float32, what each gave to an item's score, of the ranker's lists by places
@@ -169,8 +173,10 @@ class Answer:
     widened: np.ndarray
     warnings: AnswerWarnings
     known: np.ndarray | None = None
+    bases: Sequence[Basis] = ()
     history: pa.ChunkedArray | None = None
     source: str = TWO_TOWER
+    list_sources: Sequence[str] = ()
     weights: Literal["fitted", "prior"] | None = None
     names: tuple[str, ...] = (TWO_TOWER,)
     shares: np.ndarray | None = None

@@ -24,25 +24,34 @@ class EncodedQueries(NamedTuple):
       fusion: how the version fuses sources, for all lists of an answer: events may move it
         meanwhile.
       sources: those of the version, likewise.
+      is_popular: [B] bool, queries that get what is popular lately in place of the two-tower's lists;
+        None where there are none.
     """
 
     vectors: np.ndarray
     queries: Queries
     fusion: Fusion | None = None
     sources: CandidateSources | None = None
+    is_popular: np.ndarray | None = None
 
     def take(self, queries: np.ndarray) -> "EncodedQueries":
         """The queries of these numbers, [K] int64 ascending."""
-        return self._replace(vectors=self.vectors[queries], queries=self.queries.take(queries))
+        popular = None if self.is_popular is None else self.is_popular[queries]
+        return self._replace(
+            vectors=self.vectors[queries], queries=self.queries.take(queries), is_popular=popular
+        )
 
 
-def encode_queries(version: Version, table: pa.Table, source: str) -> EncodedQueries:
+def encode_queries(
+    version: Version, table: pa.Table, source: str, is_popular: np.ndarray | None = None
+) -> EncodedQueries:
     """What a source goes by.
 
     Args:
       version: what answers.
       table: [B] rows of `serving.requests.query_rows.complete`.
       source: of `Version.choose_source`.
+      is_popular: as above.
 
     Raises:
       Refused: the query tower has no finite vector for a request.
@@ -50,7 +59,10 @@ def encode_queries(version: Version, table: pa.Table, source: str) -> EncodedQue
     if source == TWO_TOWER:
         nothing = np.zeros(0, np.int64)
         no_past = Ragged(nothing, nothing, len(table))
-        return EncodedQueries(_encode(version, table), Queries.of_past(no_past))
+        encoded = EncodedQueries(_encode(version, table), Queries.of_past(no_past))
+        if is_popular is None or not is_popular.any():
+            return encoded
+        return encoded._replace(sources=version.candidate_sources, is_popular=is_popular)
     vectors = np.zeros((len(table), 0), np.float32)
     if source == RANKED or TWO_TOWER in version.sources_of(source):
         vectors = _encode(version, table)

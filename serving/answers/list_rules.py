@@ -2,7 +2,7 @@
 says what they do).
 
 Lists by default are ruled: those of the mix, ranked or not, and of the two-tower, and what is
-popular lately where it stands in for them. A simpler source that a request names is given as it is.
+popular lately in its place. A simpler source that a request names is given as it is.
 Filters, `exclude` and `exclude_seen` hold before any rule: what they leave out is no candidate.
 
 More candidates than places are retrieved, and eight times as many for the lists that cannot be
@@ -23,11 +23,11 @@ from serving.answers.encoded_queries import EncodedQueries
 from serving.answers.filtered_search import Seen
 from serving.answers.retrieval import Retrieved, retrieve
 from serving.answers.seen_items import NOTHING_SEEN, items_had
+from serving.requests.list_request import ListRequest
 from serving.version.filters import Groups
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import MIX, RANKED, TWO_TOWER
 from twinspire_core.config.tables.deployment import ListsConfig
-from twinspire_core.errors import UsageError
 from twinspire_core.fusion.capped_values import CappedAttribute, CappedValues
 from twinspire_core.fusion.list_rules import Candidates, choose, holds_share
 from twinspire_core.metrics.ranking import contains
@@ -88,59 +88,43 @@ class Ruling(NamedTuple):
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, version: Version, table: pa.Table, rules: ListsConfig, *, all_new: bool) -> Self:
-        """What rules go by.
+    def of(cls, version: Version, table: pa.Table, options: ListRequest) -> Self | None:
+        """What the rules of the pipeline file and of a request go by; None if none hold.
 
         Args:
           version: what answers.
           table: [B] rows of `serving.requests.query_rows.complete`.
-          rules: that hold.
-          all_new: whether a share of new items is asked for where all items are new.
+          options: of all of them.
         """
+        rules = version.pipeline.lists if options.rules else ListsConfig()
+        share = options.new_share
+        if share is not None:
+            rules = rules.model_copy(update={"new_share": share})
+        if not rules.hold:
+            return None
         known = items_had(version, table) if rules.new_share else NOTHING_SEEN
-        warnings = (_ALL_NEW,) if all_new else ()
-        return cls(rules, known, warnings)
-
-
-def rules_of(declared: ListsConfig, rules: bool | None, new_share: float | None) -> ListsConfig:
-    """The rules that hold for a request.
-
-    Args:
-      declared: those of the pipeline file.
-      rules: whether these hold; by default they do.
-      new_share: of the request, instead of the pipeline file's.
-
-    Raises:
-      UsageError: `new_share` is no share.
-    """
-    held = ListsConfig() if rules is False else declared
-    if new_share is None:
-        return held
-    if not 0 <= new_share <= 1:
-        raise UsageError(f"new_share is a share of a list, from 0 to 1; found {new_share:g}.")
-    return held.model_copy(update={"new_share": new_share})
+        all_new = share and version.leaves_out_seen(options.exclude_seen)
+        return cls(rules, known, (_ALL_NEW,) if all_new else ())
 
 
 def retrieve_ruled(
     version: Version,
     queries: EncodedQueries,
-    k: int,
+    options: ListRequest,
     source: str,
     seen: Seen,
     groups: Groups,
     ruling: Ruling | None,
-    *,
-    explain: bool = False,
 ) -> tuple[Retrieved, RuleWarnings | None]:
-    """The best k items of each query that keep the rules, what `ruling` says; None where none hold.
+    """The best items of each query that keep the rules, what `ruling` says; None where none hold.
     Other arguments are those of `retrieve`.
     """
     if ruling is None:
-        return retrieve(version, queries, k, source, seen, groups, explain=explain), None
+        return retrieve(version, queries, options, source, seen, groups), None
     rules = ruling.rules
     known = ruling.known
     items = len(version.items)
-    k = min(k, items)
+    k = min(options.k, items)
     capped, warnings = _capped_values(version, rules.caps)
 
     def ask(rows: np.ndarray, reach: int) -> _RuledLists:
@@ -148,12 +132,11 @@ def retrieve_ruled(
         lists = retrieve(
             version,
             queries.take(rows),
-            k,
+            options,
             source,
             seen.of(rows),
             of_rows,
             length=reach,
-            explain=explain,
         )
         return _choose(lists, k, rules, known.of(rows), capped)
 

@@ -2,52 +2,33 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from serving.answers.answer import Answer, AnswerWarnings
+from serving.answers.basis import read_bases
 from serving.answers.encoded_queries import encode_queries
-from serving.answers.list_rules import RULED, Ruling, retrieve_ruled, rules_of
+from serving.answers.list_rules import RULED, Ruling, retrieve_ruled
 from serving.answers.ranking import Explanations
 from serving.answers.retrieval import Retrieved
 from serving.answers.seen_items import items_to_leave_out
+from serving.requests.list_request import ListRequest
 from serving.requests.query_rows import Requests, complete
 from serving.requests.request_model import ALLOW, DENY, Refused
 from serving.version.attributes import select
-from serving.version.filters import Filter, Groups, Selected, Values, both
+from serving.version.filters import NO_FILTER, Filter, Groups, Selected, both
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import MIX
-from twinspire_core.errors import UsageError
+from twinspire_core.config.source_names import MIX, POPULAR_LATELY, TWO_TOWER
 from twinspire_core.search.index import NONE
-
-
-class ListOptions(TypedDict, total=False):
-    """How lists are made for all requests; `recommend` explains it."""
-
-    exclude_seen: bool | None
-    allow: Values | None
-    deny: Values | None
-    source: str | None
-    explain: bool
-    rules: bool | None
-    new_share: float | None
 
 
 def recommend(
     version: Version,
     requests: Sequence[dict[str, Any]] | pa.Table,
-    k: int,
+    options: ListRequest,
     *,
-    exclude_seen: bool | Sequence[bool] | None = None,
-    allow: Values | None = None,
-    deny: Values | None = None,
-    source: str | None = None,
-    explain: bool = False,
-    rules: bool | None = None,
-    new_share: float | None = None,
-    stands_in: bool = False,
     now: datetime | None = None,
 ) -> Answer:
     """Recommends items.
@@ -55,61 +36,40 @@ def recommend(
     Args:
       version: what answers.
       requests: [B] JSON objects (serving/requests/request_model.py), or what `Requests.table` makes
-        of them.
-      k: items per request; with k above the corpus all of it comes back, and a warning says so.
-      exclude_seen: leave out the history, and what the version knows the user to have taken; for
-        all requests, or for each; by default as the version's own setting says. The ids under
-        `exclude` never come back.
-      allow: values by attribute; items must have one of them (serving/version/filters.py), besides
-        what each request says.
-      deny: values by attribute; items must have none of them, likewise.
-      source: of `twinspire_core.config.source_names.ANSWERING`; by default what
-        `Version.choose_source` says.
-      explain: say of each item that a ranker lists why it is where it is.
-      rules: whether the rules of the pipeline file hold (`[lists]`); by default they do, for the
-        sources of `RULED` (serving/answers/list_rules.py).
-      new_share: the share of each list that is new to the user, instead of the pipeline file's.
-      stands_in: whether the source stands in for one of `RULED`, so that the rules hold for it too.
+        of them. The ids under `exclude` never come back.
+      options: for all of them. With k above the corpus all of it comes back, and a warning says so.
       now: the time of the request, in the pipeline's zone; by default the present.
 
     Raises:
       Refused: a request is not understood, or a number in it is too much for the query tower.
-      UsageError: k is below 1, `new_share` is no share, a filter of all requests is not understood,
-        or the version has no such source.
+      UsageError: the filter of all requests is not understood, or the version has no such source.
     """
-    if k < 1:
-        raise UsageError(f"k is at least 1, found {k}.")
-    source = version.choose_source(source)
+    source = version.choose_source(options.source)
     version = version.answering(source)
     pipeline = version.pipeline
-    table = requests
-    if not isinstance(table, pa.Table):
-        table = Requests(pipeline).table(table)
+    asked = requests
+    if not isinstance(asked, pa.Table):
+        asked = Requests(pipeline).table(asked)
     # Warnings are about what a request says, not about what is filled in from stored users.
-    unknown = version.vocabularies.unknown(table)
+    unknown = version.vocabularies.unknown(asked)
     moment = now or datetime.now(pipeline.zone)
-    table, known = complete(table, version.users, moment, pipeline.history_name)
-    if exclude_seen is None:
-        exclude_seen = version.exclude_seen
-    seen = items_to_leave_out(version, table, exclude_seen)
-    common = select(pipeline.corpus.attributes, version.attributes, allow, deny)
-    groups = _group_by_filter(version, table, common)
-    held = rules_of(pipeline.lists, rules, new_share)
-    queries = encode_queries(version, table, source)
-    ruling = None
-    if held.hold and (stands_in or source in RULED):
-        all_new = bool(new_share and np.all(exclude_seen))
-        ruling = Ruling.of(version, table, held, all_new=all_new)
-    lists, about_rules = retrieve_ruled(
-        version, queries, k, source, seen, groups, ruling, explain=explain
-    )
+    table, known = complete(asked, version.users, moment, pipeline.history_name)
+    bases = read_bases(pipeline, asked, known)
+    seen = items_to_leave_out(version, table, version.leaves_out_seen(options.exclude_seen))
+    groups = _group_by_filter(version, table, options.filter)
+    # The fusion has weights for users of whom nothing is known; the two-tower alone has not.
+    is_popular = np.array([basis == "nothing" for basis in bases], bool)
+    is_popular &= options.source is None and source == TWO_TOWER
+    queries = encode_queries(version, table, source, is_popular)
+    ruling = Ruling.of(version, table, options) if source in RULED else None
+    lists, about_rules = retrieve_ruled(version, queries, options, source, seen, groups, ruling)
     return Answer(
         rows=lists.rows,
         scores=lists.scores,
         widened=lists.widened,
         warnings=AnswerWarnings(
             version=version.id,
-            k=k,
+            k=options.k,
             items=len(version.items),
             counts=(lists.rows != NONE).sum(1),
             groups=groups,
@@ -117,8 +77,10 @@ def recommend(
             rules=about_rules,
         ),
         known=known,
+        bases=bases,
         history=table[pipeline.history_name] if pipeline.history_name else None,
         source=source,
+        list_sources=np.where(is_popular, POPULAR_LATELY, source).tolist(),
         weights=version.fusion.origin if source == MIX and version.fusion else None,
         names=lists.names,
         shares=lists.shares,
@@ -134,12 +96,14 @@ def _explain(version: Version, lists: Retrieved) -> Explanations | None:
     return Explanations(version, lists.values, np.any(by_source > 0, axis=2))
 
 
-def _group_by_filter(version: Version, table: pa.Table, common: Selected | None) -> Groups:
+def _group_by_filter(version: Version, table: pa.Table, of_all: Filter) -> Groups:
     """The requests by what they let through, together with what all of them do.
 
     Raises:
       Refused: the version cannot tell what a request lets through.
+      UsageError: nor what all of them do.
     """
+    common = select(version.attributes, of_all)
     # Most requests have no filter: there is one group then, and no row is looked at.
     if table[ALLOW].null_count + table[DENY].null_count == 2 * len(table):
         return Groups((common,), np.zeros(len(table), np.int64))
@@ -151,7 +115,7 @@ def _group_by_filter(version: Version, table: pa.Table, common: Selected | None)
     selected: list[Selected | None] = []
     for wanted, number in numbers.items():
         own = None
-        if wanted != Filter():
+        if wanted != NO_FILTER:
             try:
                 own = version.attributes.select(wanted)
             except ValueError as e:

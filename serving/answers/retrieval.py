@@ -8,9 +8,10 @@ import numpy as np
 from serving.answers.encoded_queries import EncodedQueries
 from serving.answers.filtered_search import Seen, search_without
 from serving.answers.ranking import retrieve_ranked
+from serving.requests.list_request import ListRequest
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import MIX, MOST_POPULAR, RANKED, TWO_TOWER
+from twinspire_core.config.source_names import MIX, MOST_POPULAR, POPULAR_LATELY, RANKED, TWO_TOWER
 from twinspire_core.fusion.candidate_pool import CONSTANT
 from twinspire_core.fusion.fuse import DEPTH, Fusion, fuse_sources
 from twinspire_core.search.index import NONE
@@ -45,32 +46,30 @@ class Retrieved(NamedTuple):
 def retrieve(
     version: Version,
     queries: EncodedQueries,
-    k: int,
+    options: ListRequest,
     source: str,
     seen: Seen,
     groups: Groups,
     *,
-    explain: bool = False,
     length: int | None = None,
 ) -> Retrieved:
-    """The best k items of each query.
+    """The best items of each query.
 
     Args:
       version: what answers.
       queries: B of them.
-      k: how many.
+      options: for all of them; k items are wanted.
       source: of `Version.choose_source`.
       seen: what must not be listed.
       groups: what may be.
-      explain: whether a ranker's features are wanted.
       length: how far the lists are given, where that is beyond k: their first k items are the same.
     """
-    length = length or k
+    length = length or options.k
     parts: list[tuple[np.ndarray, Retrieved]] = []
     for members, selected in groups.queries():
         of_members = queries.take(members)
         lists = _retrieve_group(
-            version, of_members, k, source, seen.of(members), selected, length, explain=explain
+            version, of_members, options, source, seen.of(members), selected, length
         )
         parts.append((members, lists))
     return parts[0][1] if len(parts) == 1 else _join(parts, len(queries.queries))
@@ -101,27 +100,29 @@ def _join(parts: Sequence[tuple[np.ndarray, Retrieved]], queries: int) -> Retrie
 def _retrieve_group(
     version: Version,
     encoded: EncodedQueries,
-    k: int,
+    options: ListRequest,
     source: str,
     seen: Seen,
     selected: Selected | None,
     length: int,
-    *,
-    explain: bool,
 ) -> Retrieved:
     """Lists of queries with the same filter."""
     passing = selected.passing if selected else None
-    if source == TWO_TOWER:
-        return Retrieved(*search_without(version.index, encoded.vectors, length, seen, passing))
-    k = min(k, len(version.items))
+    k = min(options.k, len(version.items))
     length = min(length, len(version.items))
     sources = encoded.sources
-    assert sources is not None, "of `Version.choose_source`"
-    if passing is not None:
+    if sources is not None and passing is not None:
         sources = sources.among(passing)
     exclude = None
     if len(seen.query):
         exclude = seen.by_query(len(encoded.queries))
+    if source == TWO_TOWER:
+        near = Retrieved(*search_without(version.index, encoded.vectors, length, seen, passing))
+        if sources is None or encoded.is_popular is None:
+            return near
+        popular = _retrieve_from(sources, POPULAR_LATELY, encoded.queries, length, exclude)
+        return _put_popular(near, popular, encoded.is_popular)
+    assert sources is not None, "of `Version.choose_source`"
     if source not in (RANKED, MIX):
         return _retrieve_from(sources, source, encoded.queries, length, exclude)
     queries, widened = _with_two_tower(version, sources, encoded, k, source, seen)
@@ -130,11 +131,34 @@ def _retrieve_group(
         assert fusion is not None, "of `Version.choose_source`"
         return _retrieve_fused(fusion, sources, queries, k, widened, exclude, length)
     lists = retrieve_ranked(
-        version, sources, queries, encoded.vectors, k, exclude, length=length, explain=explain
+        version,
+        sources,
+        queries,
+        encoded.vectors,
+        k,
+        exclude,
+        length=length,
+        explain=options.explain,
     )
     names = version.sources_of(source)
     ended = _end_lists(lists.rows, lists.scores, widened, names, lists.shares)
     return ended._replace(values=lists.values)
+
+
+def _put_popular(near: Retrieved, popular: Retrieved, is_popular: np.ndarray) -> Retrieved:
+    """The two-tower's lists, and what is popular in place of some of them, [B] bool."""
+    chosen = is_popular[:, None]
+    assert popular.shares is not None
+    by_tower = (near.rows != NONE)[:, :, None].astype(np.float32)
+    return Retrieved(
+        rows=np.where(chosen, popular.rows, near.rows),
+        scores=np.where(chosen, popular.scores, near.scores),
+        widened=near.widened & ~is_popular,
+        names=(TWO_TOWER, *popular.names),
+        shares=np.concatenate(
+            [by_tower * ~chosen[:, :, None], popular.shares * chosen[:, :, None]], axis=2
+        ),
+    )
 
 
 def _with_two_tower(

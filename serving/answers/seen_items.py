@@ -1,6 +1,6 @@
 """What users had before, and what is left out of their lists for it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -16,26 +16,20 @@ from twinspire_core.sources import personal_counts
 NOTHING_SEEN = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
-def items_to_leave_out(
-    version: Version, table: pa.Table, exclude_seen: bool | Sequence[bool]
-) -> Seen:
+def items_to_leave_out(version: Version, table: pa.Table, exclude_seen: bool) -> Seen:
     """What must not be listed: the ids under `exclude`, and what users had before, where that is
     asked for.
 
     Args:
       version: what answers.
       table: [B] rows of `serving.requests.query_rows.complete`.
-      exclude_seen: of all requests, or of each.
+      exclude_seen: whether that is asked for.
     """
     excluded = _listed_in(version, table, [EXCLUDE])
-    if not np.any(exclude_seen):
+    if not exclude_seen:
         return excluded
     had = items_had(version, table)
-    wanted = np.broadcast_to(exclude_seen, len(table))[had.query]
-    return Seen(
-        np.concatenate([excluded.query, had.query[wanted]]),
-        np.concatenate([excluded.row, had.row[wanted]]),
-    )
+    return Seen(*(np.concatenate(pair) for pair in zip(excluded, had, strict=True)))
 
 
 def items_had(version: Version, table: pa.Table) -> Seen:

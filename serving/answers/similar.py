@@ -4,8 +4,9 @@ import numpy as np
 
 from serving.answers.answer import Answer, AnswerWarnings
 from serving.answers.filtered_search import Seen, search_without
+from serving.requests.list_request import ListRequest
 from serving.version.attributes import select
-from serving.version.filters import Groups, Values
+from serving.version.filters import Groups
 from serving.version.loaded_version import Version
 from twinspire_core.errors import UsageError
 from twinspire_core.messages import nearest_names
@@ -14,30 +15,28 @@ from twinspire_core.search.index import NONE
 _COMPARED = 100_000  # ids of items that a mistyped one is compared with, which takes seconds
 
 
-def similar(
-    version: Version, item: str, k: int, *, allow: Values | None = None, deny: Values | None = None
-) -> Answer:
-    """The items whose vectors are nearest to an item's own, the item itself aside. Filters as for
-    `recommend`.
+def similar(version: Version, item: str, options: ListRequest) -> Answer:
+    """The items whose vectors are nearest to an item's own, the item itself aside. Of the options, `k`
+    and `filter` count.
 
     Raises:
-      UsageError: the item is not in the corpus, k is below 1, or a filter is not understood.
+      UsageError: the item is not in the corpus, or the filter is not understood.
     """
-    if k < 1:
-        raise UsageError(f"k is at least 1, found {k}.")
     version = version.published  # what came after it has no vector
     row = int(version.rows([item])[0])
     if row == NONE:
         raise _unknown_item(version, item)
     itself = Seen(np.zeros(1, np.int64), np.array([row]))
-    selected = select(version.pipeline.corpus.attributes, version.attributes, allow, deny)
+    selected = select(version.attributes, options.filter)
     passing = selected.passing if selected else None
     vectors = np.array(version.index.vectors[[row]])
-    nearest = search_without(version.index, vectors, k, itself, passing)
+    nearest = search_without(version.index, vectors, options.k, itself, passing)
     groups = Groups((selected,), np.zeros(1, np.int64))
     counts = (nearest.rows != NONE).sum(1)
     others = len(version.index) - 1
-    warnings = AnswerWarnings(version=version.id, k=k, items=others, counts=counts, groups=groups)
+    warnings = AnswerWarnings(
+        version=version.id, k=options.k, items=others, counts=counts, groups=groups
+    )
     return Answer(*nearest, warnings=warnings)
 
 

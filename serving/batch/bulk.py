@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import pyarrow as pa
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.data.prefetch import prefetched
 from serving.answers.answer import Answer
-from serving.answers.recommend import ListOptions, recommend
+from serving.answers.recommend import recommend
 from serving.batch import results_file
 from serving.batch.request_lines import naming_line, read_requests
+from serving.requests.list_request import ListRequest
 from serving.requests.query_rows import Requests
 from serving.requests.request_model import USER
 from serving.version.loaded_version import Version
@@ -63,10 +64,9 @@ def recommend_lines(
     version: Version,
     queries: str,
     out: str | None,
-    k: int,
+    options: ListRequest,
     *,
     now: datetime | None = None,
-    **options: Unpack[ListOptions],
 ) -> dict[str, Any]:
     """Answers every line of a file: `{"user", "items", "scores"}` each, in the file's order.
 
@@ -79,9 +79,8 @@ def recommend_lines(
         (serving/requests/request_model.py).
       out: `.jsonl` or `.parquet`, local or `gs://`; None is standard output, as JSON lines. It
         appears when it is complete.
-      k: items per line.
+      options: for all lines.
       now: see `recommend`.
-      options: see `recommend`.
 
     Returns: counts and speed, and warnings about filters.
 
@@ -93,9 +92,9 @@ def recommend_lines(
     counts = _Counts()
     warnings: dict[str, None] = {}  # distinct, in their order
     requests = Requests(version.pipeline)
-    source = version.choose_source(options.get("source"))
-    exclude_seen = options.get("exclude_seen")
-    several = source != TWO_TOWER
+    source = version.choose_source(options.source)
+    # By default the two-tower leaves users of whom nothing is known to another source.
+    several = options.source != TWO_TOWER
     now = now or datetime.now(version.pipeline.zone)
     ids = version.items["_item"].combine_chunks()
     with (
@@ -108,9 +107,9 @@ def recommend_lines(
             if source == RANKED and version.ranker is not None and len(table) > _MANY:
                 version.ranker.compile()
             with naming_line(lines, queries):
-                answer = recommend(version, table, k, now=now, **options)
+                answer = recommend(version, table, options, now=now)
             write(table[USER], answer)
-            counts.add(answer, table[USER], k)
+            counts.add(answer, table[USER], options.k)
             if len(warnings) < _WARNINGS:
                 warnings |= dict.fromkeys(answer.warnings.of_values())
             show_progress(lines.offset, counts.queries)
@@ -118,9 +117,9 @@ def recommend_lines(
     return {
         "version": version.id,
         "source": source,
-        "exclude_seen": version.exclude_seen if exclude_seen is None else exclude_seen,
+        "exclude_seen": version.leaves_out_seen(options.exclude_seen),
         "out": out or "standard output",
-        "k": k,
+        "k": options.k,
         **asdict(counts),
         "seconds": round(seconds, 1),
         "users_per_s": round(counts.queries / max(seconds, 1e-9)),

@@ -8,10 +8,10 @@ import numpy as np
 from pydantic import ConfigDict, Field, InstanceOf, WithJsonSchema, with_config
 from typing_extensions import TypedDict  # pydantic takes no other one below Python 3.12
 
+from serving.answers.basis import Basis
 from twinspire_core.config.source_names import AnswerSource
 
 _CLOSED = ConfigDict(extra="forbid")
-Basis = Literal["stored_user", "history", "features", "id", "nothing"]
 Described = dict[str, str | None]
 """Display columns of an item, by name."""
 

@@ -12,17 +12,15 @@ import orjson
 
 from serving.http.http_errors import Problem
 from serving.http.request_models import (
-    EXPLAINED,
     REMOVED,
-    BodyField,
-    Options,
     RecommendRequest,
     RequestBodies,
     SimilarRequest,
 )
 from serving.http.server_settings import Settings
 from serving.requests.duplicate_keys import distinct, surely_distinct
-from serving.requests.request_model import Refused, RequestModel
+from serving.requests.list_request import EXPLAINED, ListRequest, Option
+from serving.requests.request_model import Refused, RequestModel, filter_of
 from serving.requests.value_types import WrongValue
 from twinspire_core.config.source_names import ANSWERING
 from twinspire_core.messages import nearest_names, shorten, with_full_stop
@@ -92,7 +90,7 @@ class BodyParser:
             raise Problem("given_twice", _EITHER, where="query")
         if queries is not None:
             self._check_list(queries)
-        options = Options(**_check_values(body, self.bodies.options))
+        options = ListRequest(**_check_values(body, self.bodies.options))
         self._check_items(1 if queries is None else len(queries), options)
         if queries is None:
             parsed = [self._query(query, 0, "query")]
@@ -113,12 +111,11 @@ class BodyParser:
         self._check_sizes(body)
         if body.get("item") is None:
             raise Problem("missing", "A body has the id of an item.", where="item")
-        _check_values(body, {"item": self.bodies.similar_fields["item"]})
-        filters: dict[str, Any] = {key: body.get(key) for key in _FILTERS}
+        item = _check_values(body, {"item": self.bodies.item})["item"]
         # A query with nothing but the filters says what is wrong with them.
-        self._query(filters, 0, "")
-        values = _check_values(body, self.bodies.similar_fields)
-        return SimilarRequest(**values, **filters)
+        query = self._query({key: body.get(key) for key in _FILTERS}, 0, "")
+        values = _check_values(body, self.bodies.similar_options)
+        return SimilarRequest(item, ListRequest(filter=filter_of(query), **values))
 
     def _query(self, query: Any, row: int, where: str) -> dict[str, Any]:
         try:
@@ -161,7 +158,7 @@ class BodyParser:
             message = f"{key or 'An object'} has at most {most:,} entries, found {len(value):,}."
             raise Problem("out_of_range", message, where=key)
 
-    def _check_items(self, queries: int, options: Options) -> None:
+    def _check_items(self, queries: int, options: ListRequest) -> None:
         k = options.k
         most = self._settings.max_items
         if queries > 1 and queries * k > most:
@@ -271,15 +268,15 @@ def _count_members(query: Mapping[str, Any]) -> int:
     return len(query) + sum(len(query.get(key) or ()) for key in _FILTERS)
 
 
-def _check_values(body: Mapping[str, Any], fields: Mapping[str, BodyField]) -> dict[str, Any]:
+def _check_values(body: Mapping[str, Any], options: Mapping[str, Option]) -> dict[str, Any]:
+    """The values of those keys that a body has."""
     values: dict[str, Any] = {}
-    for key, field in fields.items():
+    for key, option in options.items():
         value = body.get(key)
         if value is None:
-            values[key] = field.default
             continue
         try:
-            values[key] = field.value.check(value)
+            values[key] = option.value.check(value)
         except WrongValue as e:
             if key == "source":
                 raise _wrong_source(value) from e

@@ -13,6 +13,7 @@ import numpy as np
 from serving.answers.recommend import recommend
 from serving.http.answer_models import EventsAnswer
 from serving.http.prometheus import Metrics
+from serving.requests.list_request import ListRequest
 from serving.version.event_buffer import NOBODY, EventBuffer, Events
 from serving.version.loaded_version import Version
 from serving.version.version_updates import VersionUpdater
@@ -113,7 +114,8 @@ class EventFeed:
             version = updater.version
             if version is not version.published and version is not self._asked():
                 # What is made when it is first asked for is there when it answers.
-                recommend(version, [{}], 1, source=MIX if version.fusion else TRENDING)
+                source = MIX if version.fusion else TRENDING
+                recommend(version, [{}], ListRequest(k=1, source=source))
                 self._asked = ref(version)
             self._grown(version)
             self._failing = False

@@ -13,8 +13,9 @@ from serving.http.bodies import refused
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Outcome, Parts
 from serving.http.prometheus import Metrics
-from serving.http.request_models import Options, RecommendRequest, SimilarRequest
+from serving.http.request_models import RecommendRequest, SimilarRequest
 from serving.http.results import begin_results, make_results
+from serving.requests.list_request import ListRequest
 from serving.requests.query_rows import Requests
 from serving.requests.request_model import Refused, filter_of
 from serving.version.filters import Filter
@@ -31,7 +32,7 @@ def answer_batch(
     Returns: for each, the body of its answer, or why there is none.
     """
     outcomes: list[Outcome] = [b""] * len(batch)
-    groups: dict[Options, list[int]] = {}
+    groups: dict[ListRequest, list[int]] = {}
     for place, request in enumerate(batch):
         groups.setdefault(request.options, []).append(place)
     for places in groups.values():
@@ -167,7 +168,7 @@ def answer_similar(version: Version, request: SimilarRequest) -> SimilarAnswer:
             message = f"{message[:-1]}: it came after it, and is known by its events alone."
         raise Problem("unknown_item", message, where="item")
     try:
-        found = similar(version, request.item, request.k, allow=request.allow, deny=request.deny)
+        found = similar(version, request.item, request.options)
     except UsageError as e:
         raise Problem("wrong_type", str(e)) from e
     count = int(found.counts[0])
@@ -178,7 +179,7 @@ def answer_similar(version: Version, request: SimilarRequest) -> SimilarAnswer:
         "items": version.ids[rows].tolist(),
         "scores": np.ascontiguousarray(found.scores[0, :count]),
     }
-    if request.display:
+    if request.options.display:
         answer["display"] = version.describe(rows)
     if warnings := found.warnings.of(0):
         answer["notes"] = list(warnings)

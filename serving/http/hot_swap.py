@@ -22,7 +22,7 @@ from index_builder.registry.registry import Registry
 from serving.answers.recommend import recommend
 from serving.answers.similar import similar
 from serving.http.prometheus import Metrics
-from serving.http.request_models import K
+from serving.requests.list_request import DEFAULTS, ListRequest
 from serving.requests.query_rows import Requests
 from serving.requests.request_model import Refused
 from serving.version.loaded_version import Version
@@ -217,17 +217,18 @@ def warm(version: Version) -> None:
     for source in version.sources:
         for size in _SIZES:
             _check_lists(version, requests.table(queries[:size]), source)
-    similar(version, items[0], K)
+    similar(version, items[0], DEFAULTS)
 
 
 def _check_lists(version: Version, table: pa.Table, source: str) -> None:
     try:
         # By the rules as well, so that what these go by is loaded; caps may let few items through.
-        recommend(version, table, K, source=source)
-        answer = recommend(version, table, K, exclude_seen=False, source=source, rules=False)
+        recommend(version, table, ListRequest(source=source))
+        plain = ListRequest(exclude_seen=False, source=source, rules=False)
+        answer = recommend(version, table, plain)
     except Refused as e:  # of a request of ours, which no towers that work refuse
         raise _damaged(version, "Vectors") from e
-    if not len(answer.counts) or answer.counts.min() < min(K, len(version.ids)):
+    if not len(answer.counts) or answer.counts.min() < min(plain.k, len(version.ids)):
         raise BadData(
             f"A version lists items for everybody; {version.id} answers warm-up queries"
             " with too few."

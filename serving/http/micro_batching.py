@@ -22,9 +22,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from serving.http.http_errors import Problem
 from serving.http.prometheus import Metrics
-from serving.http.request_models import Options, RecommendRequest
+from serving.http.request_models import RecommendRequest
+from serving.requests.list_request import ListRequest
 from serving.requests.request_model import EXCLUDE, SEEN, filter_of
-from serving.version.filters import Filter
+from serving.version.filters import NO_FILTER, Filter
 
 _Answer = TypeVar("_Answer")
 Outcome = bytes | Exception
@@ -49,7 +50,7 @@ class _Job(NamedTuple):
     weight: int
     future: "asyncio.Future[Any]"
     request: RecommendRequest | None = None
-    filter: Filter = Filter()
+    filter: Filter = NO_FILTER
     parts: Parts[Any] | None = None
 
 
@@ -163,7 +164,7 @@ class Batcher:
                 self._ended = True
             elif job.parts is not None:
                 self._turns.append(job)
-            elif job.filter == Filter():
+            elif job.filter == NO_FILTER:
                 self._plain.append(job)
             else:
                 if job.filter not in self._filtered:
@@ -255,7 +256,7 @@ class Batcher:
                 loop.call_soon_threadsafe(_set_outcomes, of_loop)
 
 
-def _weigh(query: Mapping[str, Any], options: Options) -> int:
+def _weigh(query: Mapping[str, Any], options: ListRequest) -> int:
     """How many ordinary queries take as long as one."""
     ids = sum(len(query.get(key) or ()) for key in (SEEN, EXCLUDE))
     explained = options.k * _EXPLAINED if options.explain else 0

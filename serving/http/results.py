@@ -1,58 +1,34 @@
-"""Lists of a version, as an answer has them.
-
-`based_on` says what a list rests on:
-
-    stored_user   the version knows the user
-    history       the request's history
-    features      other features of the request
-    id            the user's id alone, of a version that carries no users: it may or may not have been trained on
-    nothing       none of these: the answer is the one for anybody at this time
-"""
+"""Lists of a version, as an answer has them."""
 
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 
 from serving.answers.answer import Answer
 from serving.answers.recommend import recommend
-from serving.http.answer_models import Basis, Described, ReasonPart, Result
+from serving.http.answer_models import Described, ReasonPart, Result
 from serving.http.http_errors import Problem
 from serving.http.prometheus import Metrics
-from serving.http.request_models import Options
-from serving.requests.query_rows import TIME, Requests
-from serving.requests.request_model import ALLOW, DENY, EXCLUDE, SEEN, USER
+from serving.requests.list_request import ListRequest
+from serving.requests.query_rows import Requests
+from serving.requests.request_model import USER
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import POPULAR_LATELY, TWO_TOWER
+from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.errors import UsageError
 
 _EXPLAINED_AT_ONCE = 10  # items, which take ten milliseconds: others wait for them
-_NO_FEATURES = {USER, SEEN, EXCLUDE, ALLOW, DENY}
 Query = dict[str, Any]
 """Values by column, of `RequestModel.parse`."""
-
-
-class _Lists(NamedTuple):
-    """The lists of one source, and the main source of each item where there are several."""
-
-    answer: Answer
-    main_sources: list[list[str]] | None
-
-
-class _Place(NamedTuple):
-    """Where the list of a query is."""
-
-    lists: _Lists
-    row: int
 
 
 def make_results(
     version: Version,
     requests: Requests,
     queries: list[Query],
-    options: Options,
+    options: ListRequest,
     metrics: Metrics,
     now: datetime | None = None,
 ) -> list[Result]:
@@ -72,7 +48,7 @@ def begin_results(
     version: Version,
     requests: Requests,
     queries: list[Query],
-    options: Options,
+    options: ListRequest,
     metrics: Metrics,
     now: datetime | None = None,
 ) -> tuple[list[Result], Iterator[None]]:
@@ -81,46 +57,36 @@ def begin_results(
     Raises:
       Problem or Refused: as `make_results`.
     """
-    source = _source(version, options.source)
-    # One moment for all lists of an answer, also for those that are made again below.
-    now = now or datetime.now(version.pipeline.zone)
-    lists = _recommend(version, requests, queries, options, source, now)
-    bases = [_basis(version, requests, query, lists.answer, n) for n, query in enumerate(queries)]
-    places = [_Place(lists, n) for n in range(len(queries))]
-    if options.source is None and source == TWO_TOWER:
-        # The fusion has weights for users of whom nothing is known; the two-tower alone has not.
-        unknown = [n for n, basis in enumerate(bases) if basis == "nothing"]
-        if unknown:
-            those = [queries[n] for n in unknown]
-            popular = _recommend(
-                version, requests, those, options, POPULAR_LATELY, now, stands_in=True
-            )
-            for row, n in enumerate(unknown):
-                places[n] = _Place(popular, row)
+    try:
+        version.choose_source(options.source)
+    except UsageError as e:
+        raise Problem("no_such_source", str(e), where="source") from e
+    answer = recommend(version, requests.lay_out(queries), options, now=now)
+    several = answer.shares is not None
+    sources = answer.main_sources().to_pylist() if several else [[]] * len(queries)
     results = [
-        _result(version, query, place, basis, options)
-        for query, place, basis in zip(queries, places, bases, strict=True)
+        _result(version, query, answer, row, sources[row], options)
+        for row, query in enumerate(queries)
     ]
     _count(results, options, metrics)
-    return results, _explain(results, places)
+    return results, _explain(results, answer)
 
 
-def _explain(results: list[Result], places: list[_Place]) -> Iterator[None]:
-    for result, place in zip(results, places, strict=True):
-        reasons = place.lists.answer.reasons
-        if reasons is None:
-            continue
+def _explain(results: list[Result], answer: Answer) -> Iterator[None]:
+    if answer.reasons is None:
+        return
+    for row, result in enumerate(results):
         count = len(result["items"])
         for begin in range(0, count, _EXPLAINED_AT_ONCE):
             some = slice(begin, min(count, begin + _EXPLAINED_AT_ONCE))
             result["reasons"] += [
                 [cast(ReasonPart, reason._asdict()) for reason in of_item]
-                for of_item in reasons.of(place.row, some)
+                for of_item in answer.reasons.of(row, some)
             ]
             yield
 
 
-def _count(results: list[Result], options: Options, metrics: Metrics) -> None:
+def _count(results: list[Result], options: ListRequest, metrics: Metrics) -> None:
     metrics.unknown_users.inc(
         sum(one["known"] is False and one["user"] is not None for one in results)
     )
@@ -129,75 +95,29 @@ def _count(results: list[Result], options: Options, metrics: Metrics) -> None:
         metrics.lists.labels(source).inc(lists)
 
 
-def _source(version: Version, source: str | None) -> str:
-    try:
-        return version.choose_source(source)
-    except UsageError as e:
-        raise Problem("no_such_source", str(e), where="source") from e
-
-
-def _recommend(
-    version: Version,
-    requests: Requests,
-    queries: list[Query],
-    options: Options,
-    source: str,
-    now: datetime,
-    *,
-    stands_in: bool = False,
-) -> _Lists:
-    table = requests.lay_out(queries)
-    answer = recommend(
-        version,
-        table,
-        options.k,
-        exclude_seen=options.exclude_seen,
-        source=source,
-        rules=options.rules,
-        new_share=options.new_share,
-        stands_in=stands_in,
-        explain=options.explain,
-        now=now,
-    )
-    if answer.shares is None:
-        return _Lists(answer, None)
-    return _Lists(answer, answer.main_sources().to_pylist())
-
-
-def _basis(version: Version, requests: Requests, query: Query, answer: Answer, row: int) -> Basis:
-    if answer.known is not None and answer.known[row]:
-        return "stored_user"
-    if query.get(SEEN):
-        return "history"
-    features = [name for name in query if name not in _NO_FEATURES]
-    if any(requests.features.field(name).type != TIME for name in features):
-        return "features"
-    by_id = version.pipeline.user_id is not None
-    if answer.known is None and USER in query and by_id:
-        return "id"
-    return "nothing"
-
-
 def _result(
-    version: Version, query: Query, place: _Place, basis: Basis, options: Options
+    version: Version,
+    query: Query,
+    answer: Answer,
+    row: int,
+    sources: list[str],
+    options: ListRequest,
 ) -> Result:
-    answer = place.lists.answer
-    row = place.row
     count = int(np.count_nonzero(answer.rows[row] >= 0))
     rows = answer.rows[row][:count]
     result: Result = {
         "user": query.get(USER),
         "known": None if answer.known is None else bool(answer.known[row]),
-        "based_on": basis,
-        "source": answer.source,
-        "exclude_seen": _excludes_seen(version, options),
+        "based_on": answer.bases[row],
+        "source": answer.list_sources[row],
+        "exclude_seen": version.leaves_out_seen(options.exclude_seen),
         "items": version.ids[rows].tolist(),
         "scores": np.ascontiguousarray(answer.scores[row, :count]),  # as orjson needs it
     }
     if answer.weights is not None:
         result["weights"] = answer.weights
-    if place.lists.main_sources is not None:
-        result["sources"] = place.lists.main_sources[row]
+    if result["source"] != TWO_TOWER:
+        result["sources"] = sources
     if answer.reasons is not None:
         result["reasons"] = []
     if options.display:
@@ -206,10 +126,6 @@ def _result(
     if warnings := answer.warnings.of(row):
         result["notes"] = list(warnings)
     return result
-
-
-def _excludes_seen(version: Version, options: Options) -> bool:
-    return version.exclude_seen if options.exclude_seen is None else options.exclude_seen
 
 
 def _history(version: Version, answer: Answer, row: int) -> list[Described]:

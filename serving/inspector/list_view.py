@@ -19,7 +19,7 @@ from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.fusion_file import PRIOR
-from twinspire_core.display.figures import score_text, short_name
+from twinspire_core.display.figures import number, short_name
 
 LONGEST = 200
 """Items of a list that is shown, at the most."""
@@ -213,7 +213,7 @@ def _rows(
         if sources:
             source = sources[place]
             of_item.append(Tag(source, f"source: {SOURCES[source]}", title))
-        score = score_text(float(answer["scores"][place]))
+        score = number(float(answer["scores"][place]), 4)
         rows.append(
             _row(described, score=score, tags=of_item, reasons=reasons[place] if reasons else ())
         )

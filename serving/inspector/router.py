@@ -15,13 +15,13 @@ from serving.http.connection import while_connected
 from serving.http.hot_swap import Served, warm
 from serving.http.http_errors import TYPES, Problem
 from serving.http.micro_batching import Parts
-from serving.http.request_models import EXPLAINED
 from serving.http.service import Service
 from serving.inspector import templating
 from serving.inspector.address import Address
 from serving.inspector.list_view import LONGEST, ListView, compared, recommended, similar
 from serving.inspector.version_cache import VersionCache, VersionList
 from serving.inspector.version_view import CorpusView
+from serving.requests.list_request import EXPLAINED
 from serving.version.loaded_version import Version
 from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.display.served_figure import ServedFigure
@@ -179,7 +179,7 @@ class Inspector:
         request = self._parser.recommend_from(body)
         # Why a ranker has the items where they are, unless there are too many of them to tell.
         explain = request.options.k <= EXPLAINED
-        request = request._replace(options=request.options._replace(explain=explain))
+        request = request._replace(options=replace(request.options, explain=explain))
         return lambda version, live: recommended(version, live, requests, request)
 
     def _similar(self, form: Address) -> Ask:

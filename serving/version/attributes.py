@@ -3,7 +3,7 @@ has.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serving.version.filters import Filter, Selected, Values, condition
+from serving.version.filters import NO_FILTER, Filter, Selected
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.errors import UsageError
 from twinspire_core.messages import COMPARED, nearest_names, shorten, with_full_stop
@@ -22,35 +22,16 @@ _NAMED = 5  # values of a filter in a warning; the others are counted
 _LONGEST = 60  # characters of a value in a warning
 
 
-def select(
-    declared: Sequence[str],
-    attributes: "Attributes",
-    allow: Values | None = None,
-    deny: Values | None = None,
-) -> Selected | None:
-    """What a filter lets through that is given as an argument; None if there is no condition.
-
-    Args:
-      declared: that requests may filter by, `corpus.attributes`.
-      attributes: the version's.
-      allow: values by attribute.
-      deny: values by attribute.
+def select(attributes: "Attributes", wanted: Filter) -> Selected | None:
+    """What the filter of all requests lets through; None if it has no condition.
 
     Raises:
-      UsageError: it is not understood.
+      UsageError: as `Attributes.select`.
     """
-    conditions: dict[str, str] = {}
-    for key, values in (("allow", allow), ("deny", deny)):
-        if values is None:
-            continue
-        try:
-            conditions[key] = condition(declared, values)
-        except ValueError as e:
-            raise UsageError(with_full_stop(f"{key} {e}")) from e
-    if not conditions:
+    if wanted == NO_FILTER:
         return None
     try:
-        return attributes.select(Filter(**conditions))
+        return attributes.select(wanted)
     except ValueError as e:
         raise UsageError(with_full_stop(e)) from e
 

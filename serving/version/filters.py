@@ -9,11 +9,12 @@ serving/version/attributes.py applies them to the items of a version.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from twinspire_core.messages import nearest_names, shorten
+from twinspire_core.errors import UsageError
+from twinspire_core.messages import nearest_names, shorten, with_full_stop
 
 Values = Mapping[str, Any]
 """Values, or lists of values, by attribute."""
@@ -49,6 +50,32 @@ class Filter(NamedTuple):
 
     allow: str | None = None
     deny: str | None = None
+
+    @classmethod
+    def of(
+        cls, attributes: Sequence[str], allow: Values | None = None, deny: Values | None = None
+    ) -> Self:
+        """The filter of a command.
+
+        Args:
+          attributes: that requests may filter by, `corpus.attributes`.
+          allow: values by attribute.
+          deny: values by attribute.
+
+        Raises:
+          UsageError: it is not understood.
+        """
+        conditions: dict[str, str] = {}
+        for key, values in (("allow", allow), ("deny", deny)):
+            try:
+                if values is not None:
+                    conditions[key] = condition(attributes, values)
+            except ValueError as e:
+                raise UsageError(with_full_stop(f"{key} {e}")) from e
+        return cls(**conditions)
+
+
+NO_FILTER = Filter()
 
 
 class Selected(NamedTuple):

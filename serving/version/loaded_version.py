@@ -96,6 +96,10 @@ class Version:
         serving = self.manifest.settings.get("serving", {})
         return bool(serving.get("exclude_seen", False))
 
+    def leaves_out_seen(self, asked: bool | None) -> bool:
+        """Whether a request's lists are without what the user had before."""
+        return self.exclude_seen if asked is None else asked
+
     @cached_property
     def items(self) -> pa.Table:
         """The corpus: `_item`, `_name`, display and filter columns; row i is row i of the

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from index_builder import index_stage
+from serving.requests.list_request import ListRequest
 from serving.version.loaded_version import Version
 from tests.system.days import FIRST, SECOND, THIRD, registry_of, twinspire
 from twinspire.cli.show_lists import user_result
@@ -134,7 +135,7 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
         u["_user"] for u in pq.read_table(home / "users").to_pylist() if set(u["_past"]) & set(GONE)
     )
     for source in Version.open(p).sources:
-        shown = user_result(Version.open(p), user, 112, source=source)
+        shown = user_result(Version.open(p), user, ListRequest(k=112, source=source))
         listed = {item["item"] for item in shown["items"]}
         assert shown["version"] == version and not listed & set(GONE) and listed >= set(NEW), source
 
@@ -186,7 +187,9 @@ def test_a_refresh_has_what_all_sources_are_made_of(changed):
     assert GateVerdict.read(version.home).serves == served is not None
     users = pq.read_table(Path(told["attempt"], "features/users"))["_user"].to_pylist()
     for source in version.sources:
-        lists = [user_result(version, user, 112, source=source) for user in users[:5]]
+        lists = [
+            user_result(version, user, ListRequest(k=112, source=source)) for user in users[:5]
+        ]
         listed = {item["item"] for one in lists for item in one["items"]}
         assert not listed & set(GONE) and listed >= set(NEW), source
 

@@ -7,10 +7,10 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from serving.answers.recommend import recommend
 from serving.requests.query_rows import Requests, complete
 from serving.version.loaded_version import Version
 from tests.index_builder.test_tensorflow_serving import ask
+from tests.serving.asking import recommend
 from tests.system.days import SECOND, registry_of, twinspire, typed
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts.model_bundle import Tower, arrays

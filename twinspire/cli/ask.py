@@ -94,23 +94,25 @@ def recommend(
     # It needs no Python, and this machine may have another core.
     Thread(target=load_tensorflow_library).start()
     with doing("loading the libraries"):
-        from serving.answers.recommend import ListOptions
+        from serving.requests.list_request import ListRequest
+        from serving.version.filters import Filter
         from twinspire.cli.show_lists import recommend_file, recommend_user
 
     opened = open_pipeline(pipeline)
-    options: ListOptions = {
-        "exclude_seen": exclude_seen,
-        "source": source,
-        "rules": rules,
-        "new_share": new_share,
-        "allow": by_attribute(allow),
-        "deny": by_attribute(deny),
-    }
+    filters = by_attribute(allow), by_attribute(deny)
+    options = ListRequest(
+        k=k,
+        source=source,
+        exclude_seen=exclude_seen,
+        new_share=new_share,
+        rules=rules,
+        explain=explain,
+        filter=Filter.of(opened.corpus.attributes, *filters),
+    )
     if queries:
-        recommend_file(opened, queries, out, k, version, as_json, **options)
+        recommend_file(opened, queries, out, options, version, as_json)
     elif user is not None:
-        options["explain"] = explain
-        recommend_user(opened, user, k, version, as_json, **options)
+        recommend_user(opened, user, options, version, as_json)
 
 
 def similar(
@@ -123,8 +125,12 @@ def similar(
     as_json: AsJson = False,
 ) -> None:
     """Show the items nearest to an item."""
-    filters = {"allow": by_attribute(allow), "deny": by_attribute(deny)}
+    filters = by_attribute(allow), by_attribute(deny)
     with doing("loading the libraries"):
+        from serving.requests.list_request import ListRequest
+        from serving.version.filters import Filter
         from twinspire.cli.show_lists import similar_items
 
-    similar_items(open_pipeline(pipeline), item, k, version, as_json, **filters)
+    opened = open_pipeline(pipeline)
+    options = ListRequest(k=k, filter=Filter.of(opened.corpus.attributes, *filters))
+    similar_items(opened, item, options, version, as_json)

@@ -1,24 +1,24 @@
 """What the commands `recommend` and `similar` print."""
 
 import json
-from typing import Any, Unpack
+from typing import Any
 
 from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from serving.answers.answer import Answer
-from serving.answers.recommend import ListOptions, recommend
+from serving.answers.recommend import recommend
 from serving.answers.similar import similar
 from serving.batch.bulk import recommend_lines
+from serving.requests.list_request import ListRequest
 from serving.requests.query_rows import user_error
-from serving.version.filters import Values
 from serving.version.loaded_version import Version
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.fusion_file import PRIOR
-from twinspire_core.display.figures import number, score_text, short_name
+from twinspire_core.display.figures import number, short_name
 from twinspire_core.display.measured_lists import list_name
 from twinspire_core.display.table import Row, Table
 from twinspire_core.terminal import console, doing, out
@@ -29,10 +29,9 @@ _SHOWN = 10  # items of a history
 def recommend_user(
     pipeline: Pipeline,
     user: str,
-    k: int = 10,
+    options: ListRequest,
     version: str | None = None,
     as_json: bool = False,
-    **options: Unpack[ListOptions],
 ) -> None:
     """Prints a user's history and the items recommended to them.
 
@@ -43,7 +42,7 @@ def recommend_user(
         opened = Version.open(pipeline, version)
         if opened.users is None:
             raise user_error(pipeline, opened.id, user)
-        result = user_result(opened, user, k, **options)
+        result = user_result(opened, user, options)
     if as_json:
         _print_json(result)
         return
@@ -59,7 +58,7 @@ def recommend_user(
         out.print(f"{user} has no history in version {opened.id}.")
         _print_list(result["items"], title)
     _print_reasons(result["items"], reasons)
-    if options.get("explain") and result["source"] != RANKED:
+    if options.explain and result["source"] != RANKED:
         source = list_name(result["source"])
         out.print(f"Items are explained that the ranker listed; these are by {source}.")
     _print_warnings(result["notes"])
@@ -76,24 +75,23 @@ def recommend_file(
     pipeline: Pipeline,
     queries: str,
     out_file: str | None,
-    k: int = 100,
+    options: ListRequest,
     version: str | None = None,
     as_json: bool = False,
-    **options: Unpack[ListOptions],
 ) -> None:
     """Answers a file of requests and prints how it went: to standard error if the lists go to
     standard output.
     """
     with doing(f"answering the requests of {queries}"):
         opened = Version.open(pipeline, version)
-        done = recommend_lines(opened, queries, out_file, k, **options)
+        done = recommend_lines(opened, queries, out_file, options)
     told = out if out_file else console
     if as_json:
         line = json.dumps(done, ensure_ascii=False)
         told.print(line, soft_wrap=True)
         return
     told.print(
-        f"{done['queries']:,} lists of {k} by {done['version']},"
+        f"{done['queries']:,} lists of {options.k} by {done['version']},"
         f" {list_name(done['source'])}, in {done['seconds']} s ({done['users_per_s']:,} a"
         f" second): {done['out']}",
         soft_wrap=True,
@@ -114,16 +112,14 @@ def recommend_file(
 def similar_items(
     pipeline: Pipeline,
     item: str,
-    k: int = 10,
+    options: ListRequest,
     version: str | None = None,
     as_json: bool = False,
-    allow: Values | None = None,
-    deny: Values | None = None,
 ) -> None:
     """Prints the items whose vectors are nearest to an item's own."""
     with doing("opening the version"):
         opened = Version.open(pipeline, version)
-        answer = similar(opened, item, k, allow=allow, deny=deny)
+        answer = similar(opened, item, options)
     own = opened.describe(opened.rows([item]))[0]
     items = _items(opened, answer, 0)
     warnings = list(answer.warnings.of_all())
@@ -136,16 +132,13 @@ def similar_items(
     _print_warnings(warnings)
 
 
-def user_result(
-    version: Version, user: str, k: int, **options: Unpack[ListOptions]
-) -> dict[str, Any]:
+def user_result(version: Version, user: str, options: ListRequest) -> dict[str, Any]:
     """A user's history (newest first) and recommendations, as JSON-able values."""
-    answer = recommend(version, [{"user": user}], k, **options)
+    answer = recommend(version, [{"user": user}], options)
     history: list[str] = []
     if answer.history is not None:
         history = answer.history[0].as_py() or []
     known = None if answer.known is None else bool(answer.known[0])
-    exclude_seen = options.get("exclude_seen")
     items = _items(version, answer, 0)
     for item, sources in zip(items, answer.sources(0), strict=True):
         item["sources"] = sources
@@ -156,10 +149,10 @@ def user_result(
         "version": version.id,
         "user": user,
         "known": known,
-        "source": answer.source,
+        "source": answer.list_sources[0],
         **({"weights": answer.weights} if answer.weights else {}),
-        "exclude_seen": version.exclude_seen if exclude_seen is None else exclude_seen,
-        **{key: value for key, value in options.items() if key in ("allow", "deny") and value},
+        "exclude_seen": version.leaves_out_seen(options.exclude_seen),
+        **{key: json.loads(value) for key, value in options.filter._asdict().items() if value},
         "history": _described(version, history[::-1]),
         "items": items,
         "notes": list(answer.warnings.of_all()),
@@ -195,9 +188,9 @@ def _items_table(items: list[dict[str, Any]], title: str) -> RenderableType:
     """Items with their ranks, and the columns that say something, under a title."""
     # A dict keeps the order in which items first name them; a set would not.
     names = dict.fromkeys(name for item in items for name in item)
-    columns = [name for name in names if any(_cell(name, item.get(name)) for item in items)]
+    columns = [name for name in names if any(_cell(item.get(name)) for item in items)]
     rows = [
-        [str(rank), *(short_name(_cell(name, item.get(name))) for name in columns)]
+        [str(rank), *(short_name(_cell(item.get(name))) for name in columns)]
         for rank, item in enumerate(items, 1)
     ]
     prose = [place for place, name in enumerate(columns, 1) if name not in ("item", "score")]
@@ -205,12 +198,10 @@ def _items_table(items: list[dict[str, Any]], title: str) -> RenderableType:
     return Group(Text(title, style="bold"), terminal_table(table))
 
 
-def _cell(column: str, value: Any) -> str:
+def _cell(value: Any) -> str:
     match value:
         case None:
             return ""
-        case float() if column == "score":
-            return score_text(value)
         case float():
             return number(value, 4)
         case [first, *_]:

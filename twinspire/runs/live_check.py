@@ -14,6 +14,7 @@ import numpy as np
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import version_date
 from serving.answers.recommend import recommend
+from serving.requests.list_request import ListRequest
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData, NothingToDo, UsageError
@@ -88,7 +89,7 @@ def _hours(time: timedelta) -> str:
 def _check_lists(version: Version) -> list[Check]:
     """Checks the lists of the same few users each time, and of an unknown one."""
     users = _sample(version)
-    answer = recommend(version, [*users, {}], _ITEMS)
+    answer = recommend(version, [*users, {}], ListRequest(k=_ITEMS))
     counts = answer.counts.tolist()
     empty = counts.count(0)
     checks = [

@@ -2,7 +2,6 @@
 
 NONE = "–"
 """Stands where there is no figure."""
-_LEAST_SCORE = 0.00005
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -17,17 +16,6 @@ def number(value: float | None, digits: int = 3) -> str:
     if value is None:
         return NONE
     return f"{value:.{digits}f}"
-
-
-def score_text(score: float) -> str:
-    """An item's score in a list; nothing where it would read as 0: as of popular items that fill up a
-    list, and of users of whom nothing is known, it says nothing then.
-
-    Example:
-      >>> score_text(0.16349), score_text(0.00001)
-      ('0.1635', '')
-    """
-    return "" if abs(score) < _LEAST_SCORE else number(score, 4)
 
 
 def count(value: int | None) -> str:

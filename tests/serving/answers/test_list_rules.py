@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from serving.answers import list_rules
-from serving.answers.recommend import recommend
-from serving.batch.bulk import recommend_lines
 from serving.version.loaded_version import Version
 from tests.serving.answers.test_retrieval import files, ids, mix
+from tests.serving.asking import recommend, recommend_lines
 from tests.serving.conftest import ATTRIBUTES, ITEMS, PIPELINE, publish
 from tests.twinspire_core.fusion.test_list_rules import slow_list
 from twinspire.cli.main import app

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from serving.answers.recommend import recommend
 from serving.version.loaded_version import Version
 from tests.serving import rankers
 from tests.serving.answers.test_retrieval import files, ids, mix
+from tests.serving.asking import recommend
 from tests.serving.conftest import publish
 from twinspire.cli.main import app
 from twinspire_core.errors import UsageError

@@ -6,14 +6,16 @@ import pytest
 from typer.testing import CliRunner
 
 from serving.answers.filtered_search import Seen, search_without
-from serving.answers.recommend import recommend
-from serving.answers.similar import similar
+from serving.requests.list_request import ListRequest
 from serving.requests.request_model import Refused, RequestModel
 from serving.version.loaded_version import Version
+from tests.serving.asking import recommend, similar
 from tests.serving.conftest import publish
 from twinspire.cli.main import app
-from twinspire.cli.show_lists import _cell, recommend_user, similar_items
+from twinspire.cli.show_lists import recommend_user, similar_items
+from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.errors import BadData, UsageError
+from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.search.index import Settings
 from twinspire_core.search.stored_index import ExactIndex
 
@@ -54,15 +56,17 @@ def test_what_a_request_gives_wins_over_what_is_stored(version):
 def test_an_unknown_user_is_answered_from_the_context_alone(version):
     answer = recommend(version, [{"user": "who", "place": 3.2}, {"place": 3.2}, {}], 5, now=NOON)
     assert ids(version, answer, 0) == ids(version, answer, 1) == nearest(3.2)[:5]
-    assert ids(version, answer, 2)[0] == "i07", (
-        "the hour of the request, when nothing else is known"
-    )
     assert answer.known.tolist() == [False] * 3
+    assert answer.list_sources == ["two_tower", "two_tower", "popular_lately"]
+    assert answer.bases == ["features", "features", "nothing"]
+    near = recommend(version, [{}], 1, source="two_tower", now=NOON)
+    assert ids(version, near) == ["i07"], "the hour of the request, when nothing else is known"
 
 
 def test_a_time_is_now_and_not_when_the_user_was_stored(version):
     # The towers look at the hour only when there is neither history nor place.
-    answer = recommend(version, [{"user": "cat"}, {"user": "cat", "when_hour": 4}, {}], 1, now=NOON)
+    asked = [{"user": "cat"}, {"user": "cat", "when_hour": 4}, {}]
+    answer = recommend(version, asked, 1, source="two_tower", now=NOON)
     assert [ids(version, answer, n)[0] for n in range(3)] == ["i07", "i04", "i07"]
 
 
@@ -197,7 +201,7 @@ def test_without_a_user_store_the_request_itself_is_all(without_users):
 
 def test_a_user_cannot_be_looked_up_without_a_store_and_is_told_how(without_users, pipeline):
     with pytest.raises(UsageError, match=r"serving\.user_store = true") as caught:
-        recommend_user(pipeline, "anna")
+        recommend_user(pipeline, "anna", ListRequest())
     example = json.loads(
         next(line for line in str(caught.value).splitlines() if line.strip().startswith("{"))
     )
@@ -208,33 +212,37 @@ def test_a_user_cannot_be_looked_up_without_a_store_and_is_told_how(without_user
 
 def test_the_printed_answer(version, pipeline, capsys, monkeypatch):
     monkeypatch.setattr("twinspire.cli.show_lists.out.width", 120)
-    recommend_user(pipeline, "anna", 3)
+    recommend_user(pipeline, "anna", ListRequest(k=3))
     said = capsys.readouterr().out
     assert "History of anna" in said
     assert said.index("i05") < said.index("i03"), "newest first"
     assert "Item [6]" in said, "names are text, not markup"
     assert "red" in said
-    recommend_user(pipeline, "who", 3)
+    recommend_user(pipeline, "who", ListRequest(k=3))
     said = capsys.readouterr().out
     assert "no history" in said
     assert "unknown" in said
-    similar_items(pipeline, "i04", 20)
+    similar_items(pipeline, "i04", ListRequest(k=20))
     said = capsys.readouterr().out
     assert "Like i04 (Item [4])" in said
     assert "all are here" in said
 
 
-def test_long_names_are_cut_in_a_table_and_scores_of_nothing_are_left_out(
-    pipeline, towers, tmp_path, capsys, monkeypatch
-):
+def test_long_names_are_cut_in_a_table(pipeline, towers, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("twinspire.cli.show_lists.out.width", 120)
     long = "x" * 20_000
     publish(pipeline, towers, tmp_path / "staged", titles=[long] * 12)
-    similar_items(pipeline, "i04", 3)
+    similar_items(pipeline, "i04", ListRequest(k=3))
     said = capsys.readouterr().out
     assert "…" in said and said.count("x") < 4 * 120
-    shown = [_cell("score", score) for score in (0.00004, 0.0, 0.25, -0.3)]
-    assert shown == ["", "", "0.2500", "-0.3000"]
+
+
+def test_a_list_of_popular_items_alone_shows_its_scores(pipeline, towers, tmp_path, capsys):
+    only_past = Fusion(sources=("past",), bounds=(), weights=np.ones((1, 1)), fitted=FittedOn())
+    publish(pipeline, towers, tmp_path / "staged", nominators={"mix.json": only_past.dump()})
+    recommend_user(pipeline, "who", ListRequest(k=3))
+    said = capsys.readouterr().out
+    assert "score" in said and said.count("0.0000") == 3
 
 
 @pytest.fixture
@@ -272,7 +280,7 @@ def test_a_command_may_say_otherwise(without_seen, pipeline_file, tmp_path, said
 
 
 def test_the_answer_as_json(version, pipeline, capsys):
-    recommend_user(pipeline, "anna", 2, exclude_seen=True, as_json=True)
+    recommend_user(pipeline, "anna", ListRequest(k=2, exclude_seen=True), as_json=True)
     said = json.loads(capsys.readouterr().out)
     assert said["history"] == [
         {"item": "i05", "name": "Item [5]", "colour": None},
@@ -282,7 +290,7 @@ def test_the_answer_as_json(version, pipeline, capsys):
     assert said["version"] == version.id
     assert said["items"][0]["item"] == "i06"
     assert said["items"][0]["score"] == pytest.approx(np.cos(np.pi / 6), abs=1e-5)
-    similar_items(pipeline, "i04", 2, as_json=True)
+    similar_items(pipeline, "i04", ListRequest(k=2), as_json=True)
     said = json.loads(capsys.readouterr().out)
     assert said["item"]["name"] == "Item [4]"
     assert {item["item"] for item in said["items"]} == {"i03", "i05"}

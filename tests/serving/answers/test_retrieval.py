@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from serving.answers.recommend import recommend
-from serving.batch.bulk import recommend_lines
 from serving.version.loaded_version import Version
+from tests.serving.asking import recommend, recommend_lines
 from tests.serving.conftest import publish
 from twinspire.cli.main import app
 from twinspire_core.config.source_names import ANSWERING

@@ -25,15 +25,16 @@ from model.ranking.ranked_queries import rank_queries
 from serving.answers.encoded_queries import encode_queries
 from serving.answers.filtered_search import Seen
 from serving.answers.known_past import read_queries
-from serving.answers.recommend import recommend
 from serving.answers.retrieval import retrieve
 from serving.answers.seen_items import items_had
+from serving.requests.list_request import ListRequest
 from serving.requests.query_rows import STORED_HISTORY, Requests, complete
 from serving.version.filters import Groups
 from serving.version.loaded_version import Version
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.test_raw_features_job import DAY
 from tests.serving import rankers
+from tests.serving.asking import recommend
 from twinspire_core.config import source_names
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
@@ -191,7 +192,7 @@ def test_a_ranker_is_served_with_the_features_that_are_measured(both):
     nothing = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
     everyone = Groups((None,), np.zeros(len(table), np.int64))
     asked_of = encode_queries(version, table, "ranked")
-    served = retrieve(version, asked_of, K, "ranked", nothing, everyone)
+    served = retrieve(version, asked_of, ListRequest(k=K), "ranked", nothing, everyone)
     assert served.rows.tolist() == place[items].tolist()
 
 
@@ -254,7 +255,9 @@ def test_a_version_lists_what_is_measured(both, source):
     nothing = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
     everyone = Groups((None,), np.zeros(len(table), np.int64))
     assert source in version.sources
-    served = retrieve(version, encode_queries(version, table, source), K, source, nothing, everyone)
+    served = retrieve(
+        version, encode_queries(version, table, source), ListRequest(k=K), source, nothing, everyone
+    )
     ids = corpus["_item"].to_numpy()
     assert version.ids[served.rows].tolist() == ids[expected].tolist()
 
@@ -345,7 +348,12 @@ def _personal(version, asked, k):
     nothing = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
     everyone = Groups((None,), np.zeros(len(table), np.int64))
     served = retrieve(
-        version, encode_queries(version, table, "personal"), k, "personal", nothing, everyone
+        version,
+        encode_queries(version, table, "personal"),
+        ListRequest(k=k),
+        "personal",
+        nothing,
+        everyone,
     )
     return version.ids[served.rows].tolist()
 
@@ -361,13 +369,18 @@ def test_of_somebody_unknown_a_history_is_counted_whole(both):
     nothing = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
     everyone = Groups((None,), np.zeros(len(table), np.int64))
     served = retrieve(
-        version, encode_queries(version, table, "personal"), 3, "personal", nothing, everyone
+        version,
+        encode_queries(version, table, "personal"),
+        ListRequest(k=3),
+        "personal",
+        nothing,
+        everyone,
     )
     assert version.ids[served.rows[0]].tolist() == [b, c, a]
     popular = retrieve(
         version,
         encode_queries(version, table, "most_popular"),
-        3,
+        ListRequest(k=3),
         "most_popular",
         nothing,
         everyone,

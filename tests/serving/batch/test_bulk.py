@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from serving.answers.recommend import recommend
 from serving.batch import request_lines
-from serving.batch.bulk import recommend_lines
+from serving.requests.list_request import ListRequest
+from tests.serving.asking import recommend, recommend_lines
 from twinspire.cli.show_lists import recommend_file
 from twinspire_core import storage
 from twinspire_core.errors import BadData, UsageError
@@ -48,7 +48,7 @@ def test_every_line_is_answered_as_it_would_be_alone(version, tmp_path, monkeypa
     ids = version.items["_item"].combine_chunks()
     for request, line in zip(REQUESTS, found, strict=True):
         items, scores = recommend(version, [request], 4, exclude_seen=True, now=NOON).lists(ids)
-        assert list(line) == ["user", "items", "scores"]
+        assert list(line) == ["user", "items", "scores", "sources"]
         assert line["user"] == request.get("user")
         assert line["items"] == items[0].as_py()
         assert line["scores"] == pytest.approx(scores[0].as_py(), abs=1e-6)
@@ -170,9 +170,9 @@ def test_on_google_cloud_storage(version, tmp_path, gs_place):
 
 def test_what_is_printed(version, pipeline, tmp_path, capsys):
     queries = write(tmp_path / "queries.jsonl", REQUESTS)
-    recommend_file(pipeline, queries, str(tmp_path / "recs.jsonl"), 3)
+    recommend_file(pipeline, queries, str(tmp_path / "recs.jsonl"), ListRequest(k=3))
     assert "5 lists of 3" in capsys.readouterr().out
-    recommend_file(pipeline, queries, str(tmp_path / "recs.jsonl"), 3, as_json=True)
+    recommend_file(pipeline, queries, str(tmp_path / "recs.jsonl"), ListRequest(k=3), as_json=True)
     assert json.loads(capsys.readouterr().out)["queries"] == 5
 
 
@@ -180,16 +180,16 @@ def test_without_a_file_standard_output_has_the_lists_and_nothing_else(
     version, pipeline, tmp_path, capfd
 ):
     queries = write(tmp_path / "queries.jsonl", REQUESTS)
-    recommend_file(pipeline, queries, str(tmp_path / "recs.jsonl"), 3)
+    recommend_file(pipeline, queries, str(tmp_path / "recs.jsonl"), ListRequest(k=3))
     capfd.readouterr()
     for as_json in (False, True):
-        recommend_file(pipeline, queries, None, 3, as_json=as_json)
+        recommend_file(pipeline, queries, None, ListRequest(k=3), as_json=as_json)
         told = capfd.readouterr()
         assert told.out == (tmp_path / "recs.jsonl").read_text()
         assert ("5 lists of 3" in told.err) != as_json and ('"queries": 5' in told.err) == as_json
     bad = write(tmp_path / "bad.jsonl", [*REQUESTS, "{"])
     with pytest.raises(BadData, match="line 6"):
-        recommend_file(pipeline, bad, None, 3)
+        recommend_file(pipeline, bad, None, ListRequest(k=3))
     assert capfd.readouterr().out == ""
 
 
@@ -211,10 +211,11 @@ def test_a_killed_run_leaves_no_output(version, pipeline_file, tmp_path):
     code = """
 import sys
 from serving.batch.bulk import recommend_lines
+from serving.requests.list_request import ListRequest
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import load
 version = Version.open(load(sys.argv[1]))
-recommend_lines(version, sys.argv[2], sys.argv[3], 12)
+recommend_lines(version, sys.argv[2], sys.argv[3], ListRequest(k=12))
 """
     target = tmp_path / "out" / "recs.jsonl"
     root = Path(__file__).parents[3]

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from serving.http import bodies as module
 from serving.http.bodies import BodyParser
 from serving.http.http_errors import Problem
-from serving.http.request_models import Options, SimilarRequest
+from serving.http.request_models import SimilarRequest
 from serving.http.server_settings import Settings
+from serving.requests.list_request import ListRequest
 from serving.requests.request_model import RequestModel
 from serving.requests.value_types import ITEM_IDS, WrongValue
 from tests.serving.batch.test_request_lines import PIPELINE
@@ -202,7 +203,7 @@ def test_infinity_is_no_json_wherever_it_stands(body):
 def test_null_is_the_same_as_left_out():
     body = b'{"query": {"user": null, "age": null}, "queries": null, "k": null, "display": null}'
     assert PARSER.recommend(body) == PARSER.recommend(b'{"query": {}}')
-    assert PARSER.recommend(b'{"query": {}, "k": null, "source": null}').options == Options()
+    assert PARSER.recommend(b'{"query": {}, "k": null, "source": null}').options == ListRequest()
     assert PARSER.similar(b'{"item": "a", "k": null, "deny": null}') == SimilarRequest("a")
 
 

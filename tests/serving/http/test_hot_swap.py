@@ -24,6 +24,7 @@ from serving.http.handlers import answer_batch, answer_similar
 from serving.http.hot_swap import LiveVersion, warm
 from serving.http.prometheus import Metrics
 from serving.http.request_models import SimilarRequest
+from serving.requests.list_request import ListRequest
 from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from tests.serving import conftest as circle
@@ -290,7 +291,10 @@ def test_after_warm_up_no_file_is_read(pipeline, towers, tmp_path):
         (said,) = answer_batch(version, requests, [parser.recommend_from(body)], Metrics())
         assert isinstance(said, bytes), said
         assert len(orjson.loads(said)["items"]) >= 4
-    assert len(answer_similar(version, SimilarRequest("i04", 3, display=True))["items"]) == 3
+    assert (
+        len(answer_similar(version, SimilarRequest("i04", ListRequest(k=3, display=True)))["items"])
+        == 3
+    )
 
 
 def test_warm_up_finds_towers_that_do_not_work(pipeline, towers, tmp_path, monkeypatch):

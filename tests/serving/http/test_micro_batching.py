@@ -7,12 +7,13 @@ from serving.http import micro_batching
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Batcher, _Job
 from serving.http.prometheus import Metrics
-from serving.http.request_models import Options, RecommendRequest
+from serving.http.request_models import RecommendRequest
+from serving.requests.list_request import ListRequest
 
 
 def one(name: str, queries: int = 1, k: int = 10, deny: str | None = None) -> RecommendRequest:
     query = {"name": name} if deny is None else {"name": name, "_deny": deny}
-    return RecommendRequest([query] * queries, Options(k=k), single=queries == 1)
+    return RecommendRequest([query] * queries, ListRequest(k=k), single=queries == 1)
 
 
 class Slow:
@@ -80,9 +81,11 @@ def test_a_heavy_query_shares_no_batch():
     slow = Slow(most=64, pending=1000)
     many = ["i"] * 10_000
     heavy = {
-        "ids": RecommendRequest([{"name": "ids", "_seen": many}], Options(), single=True),
-        "more": RecommendRequest([{"name": "more", "_exclude": many}] * 2, Options(), single=False),
-        "why": one("why", k=10)._replace(options=Options(k=10, explain=True)),
+        "ids": RecommendRequest([{"name": "ids", "_seen": many}], ListRequest(), single=True),
+        "more": RecommendRequest(
+            [{"name": "more", "_exclude": many}] * 2, ListRequest(), single=False
+        ),
+        "why": one("why", k=10)._replace(options=ListRequest(k=10, explain=True)),
     }
     found = asyncio.run(ask_all(slow, [one("a"), *heavy.values(), one("b")]))
     assert slow.batches[:2] == [["first"], ["a", "b"]]
@@ -93,7 +96,7 @@ def test_a_heavy_query_shares_no_batch():
 
 def test_a_heavy_query_waits_as_many_do():
     slow = Slow(pending=100)
-    heavy = RecommendRequest([{"name": "ids", "_seen": ["i"] * 10_000}], Options(), single=True)
+    heavy = RecommendRequest([{"name": "ids", "_seen": ["i"] * 10_000}], ListRequest(), single=True)
     found = asyncio.run(ask_all(slow, [heavy, heavy, *(one(f"{n}") for n in range(50))]))
     assert isinstance(found.pop(2), Problem)
     assert found == [b"first", b"ids", *(f"{n}".encode() for n in range(50))]

@@ -10,8 +10,7 @@ import numpy as np
 import orjson
 import pytest
 
-from serving.answers.recommend import recommend
-from serving.answers.similar import similar
+from serving.answers import recommend as answering
 from serving.app import create_app
 from serving.http import handlers, results
 from serving.http.bodies import BodyParser
@@ -19,6 +18,7 @@ from serving.http.prometheus import Metrics
 from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from tests.serving import conftest as circle
+from tests.serving.asking import recommend, similar
 from tests.serving.http.conftest import FAST, ready, running, shop, until
 from twinspire_core.config.pipeline import load
 from twinspire_core.config.tables.deployment import ListsConfig
@@ -215,7 +215,7 @@ def test_a_time_is_now(client, home, monkeypatch):
         def now(cls, tz=None):
             return cls(2024, 1, 3, 7, tzinfo=tz)
 
-    monkeypatch.setattr(results, "datetime", Clock)
+    monkeypatch.setattr(answering, "datetime", Clock)
     assert ask(client, {"query": {}, "k": 1, "source": "two_tower"})["items"] == ["i07"]
 
 

@@ -36,10 +36,10 @@ set_level = logging.Logger.setLevel
 logging.Logger.setLevel = lambda self, level: set_level(self, logging.DEBUG)
 from serving.http import results
 recommend = results.recommend
-def failing(version, table, k, **options):
-    if k == 13:
+def failing(version, table, options, now):
+    if options.k == 13:
         raise RuntimeError("a fault of the server")
-    return recommend(version, table, k, **options)
+    return recommend(version, table, options, now=now)
 results.recommend = failing
 main()
 """

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from serving.answers.recommend import recommend
 from serving.version.event_buffer import EventBuffer, Events
 from serving.version.loaded_version import Version
 from tests.serving import conftest as circle
+from tests.serving.asking import recommend
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants

@@ -6,13 +6,13 @@ trend; who took i05 took i08 and i07 too. Of new items, `a` comes before all oth
 
 import numpy as np
 
-from serving.answers.recommend import recommend
 from serving.version.event_buffer import EventBuffer, Events
 from serving.version.loaded_version import Version
 from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
 from tests.serving import rankers
 from tests.serving.answers.test_retrieval import files
+from tests.serving.asking import recommend
 from tests.serving.version.followed_version import HOUR, LATE
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.contracts.fusion_file import FittedOn

@@ -7,13 +7,13 @@ from weakref import ref
 import numpy as np
 import pytest
 
-from serving.answers.recommend import recommend
 from serving.http.hot_swap import warm
 from serving.version.event_buffer import EventBuffer
 from serving.version.grown_version import GrownVersion
 from serving.version.loaded_version import Version
 from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
+from tests.serving.asking import recommend
 from tests.serving.version.followed_version import HOUR, LATE
 from tests.serving.version.growing_version import MIXED, Sender, listed, publish, takers
 from twinspire_core.sources.trending import RunningCounts

@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from serving.answers.recommend import recommend
-from serving.answers.similar import similar
 from serving.version.grown_version import NEW_IN, GrownVersion
 from serving.version.loaded_version import Version
 from tests.serving import conftest as circle
+from tests.serving.asking import recommend, similar
 from tests.serving.version.followed_version import HOUR
 from tests.serving.version.growing_version import Sender, listed, publish, takers
 from twinspire_core.config.tables.deployment import ListsConfig

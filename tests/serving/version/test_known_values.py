@@ -6,10 +6,9 @@ import json
 
 import pytest
 
-from serving.answers.recommend import recommend
-from serving.batch.bulk import recommend_lines
 from serving.version.loaded_version import Version
 from tests.serving import conftest as circle
+from tests.serving.asking import recommend, recommend_lines
 from twinspire_core.config.pipeline import Pipeline, load
 
 FEATURES = """

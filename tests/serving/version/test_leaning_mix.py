@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from serving.answers import retrieval
-from serving.answers.recommend import recommend
 from serving.version.event_buffer import EventBuffer
 from serving.version.loaded_version import Version
 from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
 from tests.serving import rankers
+from tests.serving.asking import recommend
 from tests.serving.version.followed_version import HOUR, LATE, add, listed, publish, visit
 from twinspire_core.sources.recent_visits import RecentVisits
 

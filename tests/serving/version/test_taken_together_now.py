@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from serving.answers.recommend import recommend
 from serving.version.event_buffer import EventBuffer
 from serving.version.second_stage import SecondStage
 from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
+from tests.serving.asking import recommend
 from tests.serving.version.followed_version import HOUR, LATE, add, first_after, publish, visit
 from twinspire_core.sources.recent_visits import RecentVisits
 
