@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality import lists, ours, peers, search_space, served, served_with_events
+from benchmarks.quality import lists, ours, peers, search_space, served, served_with_events, trees
 from benchmarks.quality.command import cpu_seconds
 from benchmarks.quality.ours import Fitted
 from benchmarks.quality.prepare import Prepared, override
@@ -38,7 +38,7 @@ TUNED = (*ENCODERS, *peers.ON_LOG, *DECAYED)
 """Contenders whose settings are chosen on an earlier day by `--tune`, in this order."""
 SERVED = (*served.SOURCES, served_with_events.NAME)
 """What a user of ours gets, and the two-tower of the same versions alone."""
-NAMES = (*SERVED, *ENCODERS, *peers.ON_LOG, *LISTS, *DECAYED)
+NAMES = (*SERVED, trees.NAME, *ENCODERS, *peers.ON_LOG, *LISTS, *DECAYED)
 PEERS = tuple(name for name in NAMES if not name.startswith("twinspire"))
 WITHOUT_SEEDS = ("ease", "vstan", *BASKETS, *LISTS, *DECAYED)
 """Those whose result involves no chance: one run is enough."""
@@ -53,9 +53,10 @@ AS_OF_EVENTS = ("globo/last-click", "ml-100k/global-time")
 _CODE = {
     **dict.fromkeys(served.SOURCES, ("served.py",)),
     served_with_events.NAME: ("served.py", "served_with_events.py"),
-    "tfrs": ("tfrs_peer.py", "arrays.py", "tower_inputs.py"),
+    "tfrs": ("tfrs_peer.py", "arrays.py", "ours.py"),
     **{name: (f"{script}_peer.py", "arrays.py") for name, (script, _) in peers.ON_LOG.items()},
-    "vstan": ("session_peer.py", "sessions.py", "arrays.py"),
+    trees.NAME: ("trees.py",),
+    "vstan": ("session_peer.py", "arrays.py"),
     **dict.fromkeys(BASKETS, ("basket_peer.py", "session_peer.py", "arrays.py")),
 }
 
@@ -63,7 +64,7 @@ _CODE = {
 def start(name: str, ready: Prepared) -> dict[str, Any]:
     """Settings that a contender's tuning starts from."""
     split = ready.split.name
-    if name in LISTS:
+    if name in LISTS or name == trees.NAME:
         return {}
     if name == "twinspire/mean":
         return dict(chosen("tfrs", split))
@@ -72,7 +73,7 @@ def start(name: str, ready: Prepared) -> dict[str, Any]:
 
 def chosen(name: str, split: str) -> Settings:
     """The settings of a contender: from settings.json, else what tuning starts from."""
-    if name in LISTS or name in SERVED:
+    if name in LISTS or name in SERVED or name == trees.NAME:
         return {}
     if kept := all_chosen().get(split, {}).get(name, {}).get("settings"):
         return kept
@@ -103,6 +104,8 @@ def fit(name: str, prepared: Prepared, settings: Settings, seed: int, work: Path
         counted = LISTS.get(name) or partial(DECAYED[name], settings=settings)
         ranked = {case.name: counted(prepared, case) for case in prepared.split.cases}
         return Fitted(ranked, cpu_seconds() - begin)
+    if name == trees.NAME:
+        return trees.fit(prepared, seed, work)
     if name in peers.ON_LOG:
         return peers.fit_on_log(name, prepared, settings, seed, work)
     if name == served_with_events.NAME:
@@ -144,6 +147,8 @@ def takes_part(name: str, prepared: Prepared) -> bool:
     """
     if name in BASKETS:
         return prepared.split.name != "globo"
+    if name == trees.NAME:
+        return prepared.split.name in trees.LOGS
     if name == served_with_events.NAME:
         return served_with_events.takes_part(prepared)
     if name == "twinspire/ranked":
