@@ -40,8 +40,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 from benchmarks.neighbours import corpora
-from benchmarks.quality.command import machine, write_whole
-from benchmarks.quality.environments import environment
+from benchmarks.quality.command import environment, machine, write_whole
 
 K = 100
 TARGET = 0.98

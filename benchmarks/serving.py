@@ -43,8 +43,7 @@ import numpy as np
 
 from benchmarks.load import client, made_ranker, servers, world
 from benchmarks.load.costly import Costly, beside, costly
-from benchmarks.quality.command import machine, write_whole
-from benchmarks.quality.environments import environment
+from benchmarks.quality.command import environment, machine, write_whole
 
 RESULTS = ROOT / "benchmarks" / "serving.json"
 PAGE = ROOT / "docs" / "measurements.md"

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,7 +74,7 @@ def groceries(work: Path) -> Vectors:
     if not kept.exists():
         print(f"Training the recommender of pipelines/groceries.toml on {DAYS} days", flush=True)
         subprocess.run(
-            [sys.executable, "-m", "benchmarks.neighbours.groceries", str(work), str(kept)],
+            [sys.executable, "-m", "benchmarks.neighbours.corpora", str(work), str(kept)],
             cwd=ROOT,
             check=True,
         )
@@ -100,3 +101,31 @@ def write(vectors: Vectors, folder: Path, k: int) -> None:
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def train(work: Path, out: Path) -> None:
+    """Trains the recommender of pipelines/groceries.toml for a day; writes its vectors to a file."""
+    from benchmarks.quality.data import groceries as lay_out
+    from benchmarks.quality.prepare import override
+    from twinspire.runs import runner
+    from twinspire.runs.day_run import DayRun
+    from twinspire_core.config import pipeline
+    from twinspire_core.contracts.embedded_vectors import read_items, read_queries
+
+    places = {f"source.{table}": place for table, place in lay_out(work).items()}
+    places |= {"pipeline.work_root": str(work / "stages"), "registry.root": str(work / "registry")}
+    window = {
+        "window.train_days": DAYS,
+        "window.history_days": DAYS,
+        "window.vocabulary_days": DAYS,
+    }
+    p = override(pipeline.load(ROOT / "pipelines" / "groceries.toml"), {**places, **window})
+    run = DayRun(p, date.fromisoformat(DAY))
+    for stage in ("features", "train", "embed"):
+        told = runner.run_stage(run, stage, mode="full")
+    _, items = read_items(told["attempt"])
+    np.savez(out, items=items, queries=read_queries(told["attempt"]))
+
+
+if __name__ == "__main__":
+    train(*map(Path, sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""The logs of the benchmark, laid out, and what is asked about each of their days."""
+"""The logs of the benchmark, laid out, their events, and what is asked about each of their days."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
@@ -6,11 +6,45 @@ from pathlib import Path
 
 import polars as pl
 
-from benchmarks.quality import data, days, log
+from beam_jobs.ingest import day_files
+from beam_jobs.ingest.timestamps import to_instants
+from benchmarks.quality import data, days
 from benchmarks.quality.data import ROOT
 from benchmarks.quality.splits import Case, Log, override
 from twinspire_core.config import pipeline
 from twinspire_core.config.feature_kinds import CategoryFeature
+from twinspire_core.config.pipeline import Pipeline
+
+_SCHEMA = {"_user": pl.String, "_item": pl.String, "_time": pl.Int64}
+
+
+def events_of(p: Pipeline, first: date, last: date, *more: pl.Expr) -> pl.DataFrame:
+    """`_user`, `_item`, `_time` (microseconds since 1970, UTC) of all events of some days, and more
+    of their columns, in the order of time; events that are there twice count once. Days without a
+    folder have none.
+    """
+    days = (first + timedelta(days=n) for n in range((last - first).days + 1))
+    files = [Path(file.uri) for day in days for file in day_files.files(p, "events", day)]
+    found = [_read(p, file, more) for file in files]
+    every = pl.concat(found) if found else pl.DataFrame(schema=_SCHEMA)
+    return every.unique().sort("_time", "_user", "_item")
+
+
+def _read(p: Pipeline, file: Path, more: Sequence[pl.Expr]) -> pl.DataFrame:
+    columns = p.columns
+    rows = pl.read_parquet(file)
+    return rows.select(
+        pl.col(columns.user).cast(pl.String).alias("_user"),
+        pl.col(columns.item).cast(pl.String).alias("_item"),
+        to_instants(rows[columns.time], columns.time_unit, p.zone).alias("_time"),
+        *more,
+    )
+
+
+def with_days(events: pl.DataFrame, p: Pipeline) -> pl.DataFrame:
+    """Adds `_day`, the calendar day of `_time` in the pipeline's zone."""
+    clock = pl.col("_time").cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(str(p.zone))
+    return events.with_columns(clock.dt.date().alias("_day"))
 
 
 def globo(work: Path, *, quick: bool, judge: str | None = None) -> Log:
@@ -28,7 +62,7 @@ def globo(work: Path, *, quick: bool, judge: str | None = None) -> Log:
     context = [pl.col(column).cast(pl.String).alias(name) for name, column in known.items()]
     session = pl.col("session_id").alias("_session")
     p = override(p, {"source.events": place})
-    clicks = log.with_days(log.events(p, date(2017, 10, 1), max(asked), session, *context), p)
+    clicks = with_days(events_of(p, date(2017, 10, 1), max(asked), session, *context), p)
 
     def cases(day: date) -> Iterable[Case]:
         of_day = clicks.filter(pl.col("_day") == day).drop("_day")
@@ -73,7 +107,7 @@ def _groceries(
     places = data.groceries(work / name, households=households, last=last, judge=judge)
     file = ROOT / "pipelines" / "groceries.toml"
     p = override(pipeline.load(file), {"source.events": places["events"]})
-    bought = log.with_days(log.events(p, date(2017, 1, 1), last), p)
+    bought = with_days(events_of(p, date(2017, 1, 1), last), p)
 
     def cases(day: date) -> Iterable[Case]:
         for case, until in (("next-day", day), ("next-week", day + timedelta(days=6))):

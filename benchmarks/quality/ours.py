@@ -1,20 +1,28 @@
-"""Two-towers of ours that are trained for the benchmark alone, and what every contender comes to."""
+"""Two-towers of ours that are trained for the benchmark alone, what two-towers read, and what every
+contender comes to.
+"""
 
 import shutil
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
 
-from benchmarks.quality import tower_inputs
+from beam_jobs.features.raw_features_job import write_raw
 from benchmarks.quality.command import cpu_seconds
 from benchmarks.quality.lists import LENGTH
-from benchmarks.quality.prepare import Prepared, override
+from benchmarks.quality.prepare import Prepared, override, slug
+from benchmarks.quality.splits import Case
 from model.evaluation.tower_lists import load
 from twinspire.runs import runner
 from twinspire.runs.day_run import DayRun
-from twinspire_core.contracts import model_bundle
+from twinspire_core.config.feature_kinds import TimeFeature
+from twinspire_core.contracts import feature_schema, model_bundle
+from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.metrics.ranking import top_k
 
 
@@ -43,20 +51,95 @@ def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int) -> Fitted:
     """
     p = override(prepared.pipeline, {**settings, "train.seed": seed})
     begin = cpu_seconds()
-    tower_inputs.make(prepared)
+    make(prepared)
     told = runner.run_stage(DayRun(p, prepared.split.last), "train", mode="full", force=True)
     attempt = Path(told["attempt"])
     try:
         query, item = (
             load(attempt / name) for name in (model_bundle.QUERY_TOWER, model_bundle.ITEM_TOWER)
         )
-        vectors = item(tower_inputs.corpus(prepared).to_arrow())
+        vectors = item(corpus(prepared).to_arrow())
         ranked = {
-            case.name: top_k(
-                query(tower_inputs.queries(prepared, case).to_arrow()), vectors, LENGTH
-            )
+            case.name: top_k(query(queries(prepared, case).to_arrow()), vectors, LENGTH)
             for case in prepared.split.cases
         }
     finally:
         shutil.rmtree(attempt)  # towers and state of this size add up
     return Fitted(ranked, cpu_seconds() - begin)
+
+
+def make(prepared: Prepared) -> None:
+    """Runs the feature stage over the training window; what is there stays."""
+    told = runner.run_stage(DayRun(prepared.pipeline, prepared.split.last), "features", mode="full")
+    prepared.features.unlink(missing_ok=True)
+    prepared.features.symlink_to(Path(told["attempt"]).resolve())
+
+
+def corpus(prepared: Prepared) -> pl.DataFrame:
+    """Raw item features of the catalogue, in its order."""
+    made = pl.read_parquet(prepared.features / feature_schema.CORPUS_END / "*.parquet")
+    return prepared.corpus().join(made, on="_item", how="left", maintain_order="left")
+
+
+def queries(prepared: Prepared, case: Case) -> pl.DataFrame:
+    """The case's queries with raw query features: as of the start of its day, or of just before
+    each event. Users without a past have none but the hour and the weekday of most others.
+    """
+    asked = prepared.queries(case).select("_query", "_user", pl.col("_moment").alias("_time"))
+    columns = [column.name for column in feature_schema.query_columns(prepared.pipeline)]
+    if case.frozen:
+        made = _as_of_start(prepared, case)
+        keys = ["_user"]
+    else:
+        made = _as_of_events(prepared, case)
+        keys = ["_user", "_time"]
+    found = asked.join(made.select(*keys, *columns), on=keys, how="left", maintain_order="left")
+    times = [
+        column
+        for name, feature in prepared.pipeline.of_kind(TimeFeature).items()
+        for column in feature.columns(name)
+    ]
+    lists = [name for name in columns if found[name].dtype == pl.List(pl.String)]
+    return found.with_columns(
+        *(pl.col(name).fill_null(pl.col(name).mode().first()) for name in times),
+        *(pl.col(name).fill_null([]) for name in lists),
+    )
+
+
+def _as_of_start(prepared: Prepared, case: Case) -> pl.DataFrame:
+    last = prepared.split.last
+    before = (case.day or last + timedelta(days=1)) - timedelta(days=1)
+    features = prepared.features
+    if before != last:
+        features = _raw(prepared, case, days=1, last_day=before)
+    users = pl.read_parquet(features / feature_schema.USERS / "*.parquet")
+    return users.unique("_user", keep="first")
+
+
+def _as_of_events(prepared: Prepared, case: Case) -> pl.DataFrame:
+    last = prepared.split.asked
+    assert last is not None
+    first = case.day or last
+    features = _raw(prepared, case, days=(last - first).days + 1, last_day=last)
+    files = sorted((features / feature_schema.EXAMPLES).glob("dt=*/*.parquet"))
+    rows = pl.concat(pl.from_arrow(pq.read_table(file)) for file in files)  # type: ignore[misc]
+    moment = pl.col("_time").cast(pl.Datetime("us")).cast(pl.Int64)
+    return rows.with_columns(moment).unique(["_user", "_time"], keep="first", maintain_order=True)
+
+
+def _raw(prepared: Prepared, case: Case, *, days: int, last_day: object) -> Path:
+    """Features of other days than those trained on, without a transform graph."""
+    out = prepared.folder.parent / "asked" / f"{slug(case.name)}-{prepared.digest[:12]}"
+    if not (out / "ready").exists():
+        p = override(prepared.pipeline, {"window.train_days": days})
+        mode = "full" if days > 1 else "incremental"
+        ctx = StageContext(
+            pipeline=p,
+            day=last_day,
+            mode=mode,
+            out=str(out),
+            inputs={},  # type: ignore[arg-type]
+        )
+        write_raw(ctx, lambda rows: None)
+        (out / "ready").touch()
+    return out

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality import arrays
-from benchmarks.quality.command import cpu_seconds
-from benchmarks.quality.environments import environment
+from benchmarks.quality.command import cpu_seconds, environment
 from benchmarks.quality.lists import popular_lately
 from benchmarks.quality.ours import Fitted
 from benchmarks.quality.prepare import Prepared, slug

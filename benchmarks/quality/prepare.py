@@ -12,7 +12,7 @@
     truth-CASE.parquet      `_query`, `_truth`
 
 Rows of a case's two files stand in the same order. What two-towers read besides is made where one
-is trained (quality/tower_inputs.py).
+is trained (quality/ours.py).
 """
 
 import fcntl
@@ -25,9 +25,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from benchmarks.quality import log
 from benchmarks.quality.command import write_whole
-from benchmarks.quality.splits import MOST, Case, Split, override
+from benchmarks.quality.splits import LOOKBACK, MOST, Case, Split, override
 from model.item_fingerprint import fingerprint
 from twinspire.runs import cache_keys
 from twinspire_core.config import pipeline
@@ -128,7 +127,7 @@ def prepare(split: Split, folder: Path) -> Prepared:
 
 
 def _write(split: Split, p: Pipeline, out: Path) -> None:
-    events = split.events.filter(pl.col("_day") > split.last - timedelta(days=log.DAYS))
+    events = split.events.filter(pl.col("_day") > split.last - timedelta(days=LOOKBACK))
     trained = pl.col("_day") <= split.last
     corpus = split.items
     if corpus is None:
@@ -145,9 +144,31 @@ def _write(split: Split, p: Pipeline, out: Path) -> None:
             queries, truth = frozen_queries(case.wanted, split.most)
         else:
             queries, truth = event_queries(case.wanted, split.most)
-        queries = with_before(log.with_history(queries, events.drop("_day"), start))
+        queries = with_before(with_history(queries, events.drop("_day"), start))
         queries.write_parquet(out / f"queries-{slug(case.name)}.parquet")
         truth.write_parquet(out / f"truth-{slug(case.name)}.parquet")
+
+
+def with_history(queries: pl.DataFrame, events: pl.DataFrame, end: datetime) -> pl.DataFrame:
+    """Adds `_moment`, `_history` and `_history_times`: all events of the user before the moment,
+    oldest first.
+
+    Args:
+      queries: `_query`, `_user`, and `_time` where it is as of a moment.
+      events: `_user`, `_item`, `_time`.
+      end: the moment of the others: when the last day trained on ended.
+    """
+    moment = (
+        pl.col("_time") if "_time" in queries.columns else pl.lit(int(end.timestamp()) * 1_000_000)
+    )
+    asked = queries.with_columns(moment.cast(pl.Int64).alias("_moment"))
+    pairs = asked.select("_query", "_user", "_moment").join(events, on="_user")
+    pairs = pairs.filter(pl.col("_time") < pl.col("_moment")).sort("_query", "_time", "_item")
+    lists = pairs.group_by("_query", maintain_order=True).agg(
+        pl.col("_item").alias("_history"), pl.col("_time").alias("_history_times")
+    )
+    found = asked.join(lists, on="_query", how="left", maintain_order="left")
+    return found.with_columns(pl.col("_history", "_history_times").fill_null([]))
 
 
 def frozen_queries(wanted: pl.DataFrame, most: int = MOST) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -5,19 +5,34 @@ written from them between marks.
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality import tables
 from benchmarks.quality.command import machine, write_whole
+from benchmarks.quality.contenders import AS_OF_EVENTS, READ_THE_DAY
 from benchmarks.quality.data import ROOT
-from benchmarks.quality.figures import Result
-from benchmarks.quality.ratios import ratios
-from benchmarks.quality.tables import FIGURE, ORDER, RATIO
+from benchmarks.quality.days import DEVELOPMENT
+from benchmarks.quality.figures import HEADLINE, METRICS, Result, holm
+from benchmarks.quality.logs import CASES
+from benchmarks.quality.ratios import ALL, MEASURES, OURS, SENT, ratios
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
 README = ROOT / "README.md"
 MEASUREMENTS = ROOT / "docs" / "measurements.md"
+BEGIN = "<!-- {}: begin -->"
+END = "<!-- {}: end -->"
+ORDER = {case: place for place, case in enumerate(CASES)}
+IN_SHORT = {"groceries/next-day": "groceries", "small-shop/next-day": "small shop"}
+"""The cases of README's table. News and films have no row: settings were chosen on their days."""
+FIGURE = ("case", "period", "kind", "contender")
+RATIO = ("case", "period", "kind", "users", "measure", "above", "below")
+"""What tells a figure, and a ratio, from all others."""
+PEERS_SHOWN = 4
+"""Peers of a case in the table, those that find most; results.json has them all."""
+SURE = 0.05
+Row = Mapping[str, Any]
+Found = Mapping[str, Any]
 
 
 def told(results: Sequence[Result]) -> dict[str, Any]:
@@ -51,4 +66,117 @@ def write(new: dict[str, Any]) -> None:
     found = merged(new, json.loads(RESULTS.read_text()) if RESULTS.exists() else {})
     write_whole(RESULTS, json.dumps(found, indent=1) + "\n")
     for page in (README, MEASUREMENTS):
-        page.write_text(tables.with_tables(page.read_text(), found))
+        page.write_text(with_tables(page.read_text(), found))
+
+
+def with_tables(text: str, found: Found) -> str:
+    """A page with the tables of results between its marks; what has no marks stays as it is."""
+    tables = {
+        "quality": figures_table,
+        "quality in short": short_table,
+        "quality slices": slices_table,
+    }
+    for name, table in tables.items():
+        begin = BEGIN.format(name)
+        end = END.format(name)
+        if begin in text and end in text:
+            before, rest = text.split(begin, 1)
+            text = f"{before}{begin}\n{table(found)}\n{end}{rest.split(end, 1)[1]}"
+    return text
+
+
+def figures_table(found: Found) -> str:
+    """A case after the other: our lists, then the peers that find most, and what is served over each."""
+    lines = [
+        f"| case and days | contender | {' | '.join(METRICS)} | CPU s a day | served / it,"
+        f" {' | '.join(MEASURES)} |",
+        f"|---|---|{'--:|' * (len(METRICS) + 1 + len(MEASURES))}",
+    ]
+    for case in dict.fromkeys((r["case"], r["period"]) for r in found["figures"]):
+        rows = [r for r in found["figures"] if (r["case"], r["period"]) == case and r["counts"]]
+        ranked = sorted(rows, key=lambda r: (not _is_ours(r), -r[HEADLINE]))
+        ours = sum(map(_is_ours, rows))
+        lines += [_line(row, found) for row in ranked[: ours + PEERS_SHOWN]]
+    return "\n".join(lines)
+
+
+def _line(row: Row, found: Found) -> str:
+    figures = " | ".join(f"{row[metric]:.3f}" for metric in METRICS)
+    star = "*" if row["trained"] == "weekly" else ""
+    cpu = row["cpu_seconds_a_day"]
+    cells = [_ratio(_ratio_to(row, metric, found)) for metric in MEASURES]
+    return (
+        f"| {_label(row)}, seen {row['kind']} | {row['contender']}{star} | {figures} |"
+        f" {'' if cpu is None else f'{cpu:,.0f}'} | {' | '.join(cells)} |"
+    )
+
+
+def _label(row: Row) -> str:
+    """A case and its days: what is no judgement says so."""
+    return f"{row['case']} ({row['period']}, days: {row['days']})"
+
+
+def short_table(found: Found) -> str:
+    """README's rows: what is served against the best other method of each row, chosen with hindsight,
+    which favours that method.
+    """
+    lines = [
+        "| next day | ours | strongest other | its score | ours / its, 95% interval |",
+        "|---|--:|---|--:|--:|",
+    ]
+    for case, measure in product(IN_SHORT, MEASURES):
+        rows = [r for r in found["figures"] if r["case"] == case and r["counts"]]
+        judged = [r for r in rows if r["period"] != DEVELOPMENT] or rows
+        ours = next(r for r in judged if r["contender"] == OURS)
+        best = max((r for r in judged if not _is_ours(r)), key=lambda r: r[measure])
+        ratio = _ratio_to(best, measure, found)
+        told = _ratio(ratio) if ratio else f"{ours[measure] / best[measure]:.3f}"
+        lines.append(
+            f"| {IN_SHORT[case]}, {measure} ({ours['period']}) | {ours[measure]:.3f} |"
+            f" {best['contender']} | {best[measure]:.3f} | {told} |"
+        )
+    return "\n".join(lines)
+
+
+def slices_table(found: Found) -> str:
+    """The slices of users by earlier events in which what is served is surely below a peer, after
+    Holm's adjustment over all slices of this table.
+    """
+    rows = [r for r in found["ratios"] if r["users"] != ALL and r["counts"] and r["p"] is not None]
+    sure = [p < SURE for p in holm([r["p"] for r in rows])]
+    below = [r for r, is_sure in zip(rows, sure, strict=True) if is_sure and r["found"] < 1]
+    lines = [
+        f"Of {len(rows)} comparisons, what is served is surely below in {len(below)}.",
+        "",
+        "| case and days | users | queries | peer | ratio, 95% interval |",
+        "|---|---|--:|---|--:|",
+    ]
+    lines += [
+        f"| {r['case']} ({r['period']}) | {r['users']} | {r['queries']:,} | {r['below']} | {_ratio(r)} |"
+        for r in below
+    ]
+    return "\n".join(lines if below else lines[:1])
+
+
+def _is_ours(row: Row) -> bool:
+    return str(row["contender"]).startswith("twinspire")
+
+
+def _ratio_to(row: Row, measure: str, found: Found) -> Row | None:
+    """The ratio of what is served to a figure's contender."""
+    reads = row["contender"] in READ_THE_DAY and row["case"] in AS_OF_EVENTS
+    key = {"users": ALL, "measure": measure, "above": SENT if reads else OURS}
+    key |= {name: row[name] for name in ("case", "period", "kind")} | {"below": row["contender"]}
+    return next((r for r in found["ratios"] if key.items() <= r.items()), None)
+
+
+def _ratio(row: Row | None) -> str:
+    """A ratio with its interval; on too few days for one, with the ratio of each day."""
+    if row is None or row["found"] is None:
+        return ""
+    text = f"{row['found']:.3f}"
+    if row["low"] is not None:
+        text += f" ({row['low']:.2f} to {row['high']:.2f})"
+    elif len(row["daily"]) > 1:
+        text += f"; by day {', '.join(f'{x:.2f}' for x in row['daily'].values() if x)}"
+    return text

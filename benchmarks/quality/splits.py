@@ -18,6 +18,8 @@ import polars as pl
 from twinspire_core.config.pipeline import Pipeline
 
 WEEK = 7
+LOOKBACK = 280
+"""Days of events that contenders are given, as `window.personal_days` of the groceries' pipeline file."""
 MOST = 20_000
 """The most queries of a case: beyond so many, those whose hash comes first."""
 

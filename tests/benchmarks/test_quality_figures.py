@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.quality import figures, ratios, report, tables
+from benchmarks.quality import figures, ratios, report
 
 DAYS = [f"2017-11-{day:02}" for day in range(6, 20)]
 
@@ -130,13 +130,13 @@ def told(ours: np.ndarray, theirs: np.ndarray, day: np.ndarray, user: np.ndarray
 def test_slices_are_below_only_if_that_is_sure_after_holm() -> None:
     values, day, user = two_weeks(5)
     new = user.astype(int) % 4 == 0
-    lines = tables.slices_table(told(np.where(new, values / 2, values), values, day, user))
+    lines = report.slices_table(told(np.where(new, values / 2, values), values, day, user))
     assert lines.splitlines()[0] == "Of 2 comparisons, what is served is surely below in 1."
     assert lines.splitlines()[-1].startswith(
         "| groceries/next-day (development) | new | 140 | past | 0.500 (0.50 to 0.50) |"
     )
     few = day < DAYS[7]
-    assert "Of 0 comparisons" in tables.slices_table(
+    assert "Of 0 comparisons" in report.slices_table(
         told(values[few] / 2, values[few], day[few], user[few])
     )
 
@@ -145,7 +145,7 @@ def test_the_pages_tables_are_put_between_their_marks() -> None:
     page = "before\n<!-- quality: begin -->\nold\n<!-- quality: end -->\nafter\n"
     _, day, user = two_weeks(6, days=8)
     quarter = np.full(len(day), 0.25)
-    lines = tables.with_tables(page, told(quarter, quarter / 2, day, user)).splitlines()
+    lines = report.with_tables(page, told(quarter, quarter / 2, day, user)).splitlines()
     assert lines[0] == "before" and lines[-1] == "after" and "old" not in lines
     case = "groceries/next-day (development, days: 8), seen kept"
     assert lines[-4:-2] == [
@@ -159,7 +159,7 @@ def test_few_days_are_told_one_by_one() -> None:
     _, day, user = two_weeks(6, days=2)
     third = np.full(len(day), 0.3)
     found = told(third, np.where(day == DAYS[0], 0.3, 0.2), day, user)
-    assert "| 1.200; by day 1.00, 1.50 |" in tables.figures_table(found)
+    assert "| 1.200; by day 1.00, 1.50 |" in report.figures_table(found)
 
 
 def test_readmes_rows_have_the_best_other_method_of_each_measure() -> None:
@@ -170,7 +170,7 @@ def test_readmes_rows_have_the_best_other_method_of_each_measure() -> None:
 
     rows = [
         row(case, *figures)
-        for case in tables.IN_SHORT
+        for case in report.IN_SHORT
         for figures in (
             ("development", "twinspire/served", 0.3, 0.2),
             ("development", "twinspire/two-tower", 0.9, 0.9),
@@ -184,7 +184,7 @@ def test_readmes_rows_have_the_best_other_method_of_each_measure() -> None:
     sure = {"above": "twinspire/served", "found": 1.2, "low": 1.1, "high": 1.3, "p": 0.01}
     key = {"case": "groceries/next-day", "period": "development", "kind": "kept", "users": "all"}
     ratio = {**key, "measure": "recall@50", "below": "past", **sure}
-    lines = tables.short_table({"figures": rows, "ratios": [ratio]}).splitlines()[2:]
+    lines = report.short_table({"figures": rows, "ratios": [ratio]}).splitlines()[2:]
     assert lines == [
         "| groceries, recall@50 (development) | 0.300 | past | 0.250 | 1.200 (1.10 to 1.30) |",
         "| groceries, ndcg@10 (development) | 0.200 | ials | 0.400 | 0.500 |",
@@ -214,4 +214,4 @@ def test_the_pages_say_what_the_committed_results_say() -> None:
     found = json.loads(report.RESULTS.read_text())
     for page in (report.README, report.MEASUREMENTS):
         text = page.read_text()
-        assert "quality" in text and tables.with_tables(text, found) == text
+        assert "quality" in text and report.with_tables(text, found) == text

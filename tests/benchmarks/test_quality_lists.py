@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.quality import contenders, lists, log, search_space
+from benchmarks.quality import contenders, lists, logs, prepare, search_space
 from benchmarks.quality.prepare import Prepared
 from benchmarks.quality.splits import Case, Split
 from twinspire_core.config import pipeline
@@ -42,10 +42,10 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     after.write_parquet(folder / "asked.parquet")
     end = datetime.fromtimestamp(END // 1_000_000, UTC)
     users = pl.DataFrame({"_query": list("01234"), "_user": list("01234")})
-    log.with_history(users, before, end).write_parquet(folder / "queries-toy-next-day.parquet")
+    prepare.with_history(users, before, end).write_parquet(folder / "queries-toy-next-day.parquet")
     moments = after[::2].with_columns(pl.col("_time").cast(pl.String).alias("_query"))
     moments = moments.select("_query", "_user", "_time")
-    asked = log.with_history(moments, pl.concat([before, after]), end)
+    asked = prepare.with_history(moments, pl.concat([before, after]), end)
     asked.write_parquet(folder / "queries-toy-last-click.parquet")
     p = pipeline.load(ROOT / "pipelines" / "news.toml")
     split = Split(
@@ -95,7 +95,7 @@ def test_a_users_own_items_are_counted_as_of_the_query(ready: Prepared, case: Ca
 def test_what_happens_at_the_moment_itself_is_not_known() -> None:
     events = pl.DataFrame([("a", "x", 5), ("a", "y", 9), ("b", "z", 1)], EVENTS, orient="row")
     asked = pl.DataFrame({"_query": ["a|9", "b|1"], "_user": ["a", "b"], "_time": [9, 1]})
-    found = log.with_history(asked, events, datetime(2000, 1, 1, tzinfo=UTC))
+    found = prepare.with_history(asked, events, datetime(2000, 1, 1, tzinfo=UTC))
     assert found["_history"].to_list() == [["x"], []]
     assert found["_history_times"].to_list() == [[5], []]
     assert found["_moment"].to_list() == [9, 1]
@@ -115,7 +115,7 @@ def test_a_log_is_read_in_the_zone_of_its_pipeline_file(tmp_path: Path) -> None:
         }
     )
     rows.write_parquet(tmp_path / f"dt={day}" / "part-0.parquet")
-    found = log.events(p, day - timedelta(days=1), day + timedelta(days=1))
+    found = logs.events_of(p, day - timedelta(days=1), day + timedelta(days=1))
     noon = int(datetime(2017, 7, 2, 16, tzinfo=UTC).timestamp()) * 1_000_000
     assert found.rows() == [("7", "1", noon), ("8", "2", noon)], "twice is once"
 

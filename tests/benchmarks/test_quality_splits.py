@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from benchmarks.quality import data, log, logs, prepare, runs, splits
+from benchmarks.quality import data, logs, prepare, runs, splits
 from benchmarks.quality.splits import Case
 from tests.benchmarks.quality_rows import frame, micros
 
@@ -39,7 +39,7 @@ def test_an_event_is_asked_with_what_was_there_just_before_it() -> None:
         ("u1", "b", second),
         ("u2", "c", second),
     )
-    before = prepare.with_before(log.with_history(queries, events, datetime.now(UTC)))
+    before = prepare.with_before(prepare.with_history(queries, events, datetime.now(UTC)))
     # The event itself and later ones are not known yet; u2 is new
     assert before["_before"].to_list() == [["x", "a"], []]
     assert before["_earlier"].to_list() == [2, 0]

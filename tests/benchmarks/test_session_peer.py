@@ -8,7 +8,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from benchmarks.quality import session_peer
-from benchmarks.quality.sessions import DAY, HOUR, known_sessions, sessions_of
+from benchmarks.quality.session_peer import DAY, HOUR, known_sessions, sessions_of
 
 PLAIN = {
     "pause": 0.5,
