@@ -12,14 +12,11 @@ are published by the commands first and kept (work/serving, or TWINSPIRE_BENCHMA
     twinspire/mix         the default answer of the first one's version: all sources, mixed
     twinspire/ranked      lists by the ranker of a copy of it, of made-up labels: all sources, ordered by trees as
                           many and as large as fitted ones
-    tfrs/brute_force      the first one's towers behind the same server, with TensorFlow Recommenders' BruteForce layer
-                          as the index
 
-They run beside each other, idle but for the one that is asked, and take turns. `overlap@50` is the
-share of the brute-force layer's items that a list of `twinspire/mean` for the same request has,
-`batch` the queries that were answered together, `cpu_ms` the processor time of
-the server for one request, which other work on the machine changes less than the rest, `errors`
-answers that are no 200 or no list as asked for. `p99_beside_ms` is the p99 of the same 32
+They run beside each other, idle but for the one that is asked, and take turns. `batch` is the queries
+that were answered together, `cpu_ms` the processor time of the server for one request, which other
+work on the machine changes less than the rest, `errors` answers that are no 200 or no list as asked
+for. `p99_beside_ms` is the p99 of the same 32
 connections while one more client sends the most costly request that is allowed
 (benchmarks/load/costly.py), the largest of its kinds, and `times_alone` that over the p99 without it.
 
@@ -43,7 +40,7 @@ import numpy as np
 
 from benchmarks.load import client, made_ranker, servers, world
 from benchmarks.load.costly import Costly, beside, costly
-from benchmarks.quality.command import environment, machine, write_whole
+from benchmarks.quality.command import machine, write_whole
 
 RESULTS = ROOT / "benchmarks" / "serving.json"
 PAGE = ROOT / "docs" / "measurements.md"
@@ -52,7 +49,6 @@ END = "<!-- serving: end -->"
 K = 50
 CONNECTIONS = 32
 FEW = 8
-COMPARED = 200
 UNITS = {
     "requests/s": "1/s",
     "p50_ms": "ms",
@@ -63,7 +59,7 @@ UNITS = {
     "peak_mb": "MB",
 }
 BESIDE = "of_8_beside "
-UNITS |= {"p99_of_8_ms": "ms", "overlap@50": "share", "p99_beside_ms": "ms", "times_alone": "ratio"}
+UNITS |= {"p99_of_8_ms": "ms", "p99_beside_ms": "ms", "times_alone": "ratio"}
 Figures = dict[str, list[float]]
 
 
@@ -86,11 +82,7 @@ def contenders(
     mean = world.published(folder, "mean", size.items)
     found: dict[str, tuple[list[str], str | None]] = {}
     for name in names:
-        if name == "tfrs/brute_force":
-            python = environment("tfrs", ROOT / "work" / "quality")
-            packages = next(python.parents[1].glob("lib/python*/site-packages"))
-            found[name] = (servers.brute_force(mean, packages), "two_tower")
-        elif name == "twinspire/attention":
+        if name == "twinspire/attention":
             found[name] = (
                 servers.ours(world.published(folder, "attention", size.items)),
                 "two_tower",
@@ -179,11 +171,6 @@ def is_list(body: bytes) -> bool:
     )
 
 
-def lists(server: servers.Server, asked: list[bytes]) -> list[set[str]]:
-    """Items that requests are answered with, one after the other."""
-    return [set(json.loads(body)["items"]) for body in client.each(server.port, asked[:COMPARED])]
-
-
 def compared(
     size: Size, names: list[str], folder: Path, *, only_beside: bool = False
 ) -> list[dict[str, Any]]:
@@ -199,13 +186,10 @@ def compared(
         for number in range(size.rounds):
             for name, (server, asked) in started.items():
                 found = {} if only_beside else measure(server, asked, size.seconds)
-                if name.startswith("twinspire"):
-                    kinds = costly(size.items)
-                    if found:
-                        found |= measure_beside(
-                            server, asked, kinds, size.seconds / 4, found["p99_ms"]
-                        )
-                    found |= measure_few(server, asked, kinds, size.seconds / 4)
+                kinds = costly(size.items)
+                if found:
+                    found |= measure_beside(server, asked, kinds, size.seconds / 4, found["p99_ms"])
+                found |= measure_few(server, asked, kinds, size.seconds / 4)
                 for metric, value in found.items():
                     figures[name].setdefault(metric, []).append(value)
                     print(
@@ -214,14 +198,6 @@ def compared(
                     )
         for name, (server, _) in started.items():
             figures[name]["peak_mb"] = [servers.peak_mb(server)]
-        if {"twinspire/mean", "tfrs/brute_force"} <= set(names):
-            pairs = zip(
-                *(lists(*started[name]) for name in ("twinspire/mean", "tfrs/brute_force")),
-                strict=True,
-            )
-            figures["twinspire/mean"]["overlap@50"] = [
-                float(np.mean([len(a & b) / len(b) for a, b in pairs]))
-            ]
     case = f"{size.items} items"
     return [
         _row(case, name, metric, values)
@@ -278,7 +254,6 @@ def main() -> None:
         "twinspire/attention",
         "twinspire/mix",
         "twinspire/ranked",
-        "tfrs/brute_force",
     ]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -101,19 +101,6 @@ def run(port: int, asked: list[bytes], *, connections: int, seconds: float) -> M
     return Measured(now - begin, 1000 * np.array(latencies), errors, sample)
 
 
-def each(port: int, asked: list[bytes]) -> list[bytes]:
-    """The bodies of the answers to requests, asked one after the other."""
-    one = _Connection(("127.0.0.1", port))
-    found = []
-    for request in asked:
-        one.ask(request)
-        while not one.answered():
-            pass
-        found.append(bytes(one.received[one.received.index(b"\r\n\r\n") + 4 :]))
-    one.socket.close()
-    return found
-
-
 def leave_until(port: int, request: bytes, end: threading.Event, stays: float) -> None:
     """Asks the same again and again, over a new connection each time, and leaves before the answer."""
     while not end.wait(0):

@@ -45,11 +45,6 @@ def ours(pipeline: Path) -> list[str]:
     return ["-m", "twinspire", "serve", str(pipeline), "--poll", "60"]
 
 
-def brute_force(pipeline: Path, site_packages: Path) -> list[str]:
-    """The same server with TensorFlow Recommenders' layer as its index."""
-    return ["-m", "benchmarks.load.brute_force", str(pipeline), str(site_packages)]
-
-
 def peak_mb(server: Server) -> float:
     """The most memory that it has had."""
     lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()

@@ -1,7 +1,7 @@
 """What is served beside what one would use instead, on the same days, scored by one scorer.
 
     python -m benchmarks.quality --keep                            all cases and contenders
-    python -m benchmarks.quality --quick --json quality.json       the same code on less, one seed
+    python -m benchmarks.quality --case small-shop/next-day --contender past --days 1     a look
     python -m benchmarks.quality --case globo/next-day --contender twinspire/mix --contender tfrs
     python -m benchmarks.quality --judge second-stage --keep       once, by a person: the judged days
     python -m benchmarks.quality --tune                            choose the peers' settings on
@@ -43,8 +43,7 @@ def main() -> None:
         work=options.work,
         cases=options.case or open_cases,
         names=options.contender or list(contenders.NAMES),
-        seeds=1 if options.quick or options.tune else options.seeds or (3 if options.judge else 1),
-        quick=options.quick,
+        seeds=1 if options.tune else options.seeds or (3 if options.judge else 1),
         earlier=options.earlier or options.tune,
         judge=options.judge,
         days=options.days,
@@ -68,9 +67,6 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer users, days and passes; one seed"
     )
     parser.add_argument(
         "--json", type=Path, help="where to write the figures, row by row as they are measured"

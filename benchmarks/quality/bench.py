@@ -29,7 +29,6 @@ class Plan:
       cases: names of cases.
       names: of contenders.
       seeds: how many.
-      quick: less of everything.
       earlier: on the days that settings are chosen on.
       judge: the judgement whose days are asked about; None in development.
       days: only so many days of each log, the first ones; None is all.
@@ -40,7 +39,6 @@ class Plan:
     cases: Sequence[str]
     names: Sequence[str]
     seeds: int
-    quick: bool = False
     earlier: bool = False
     judge: str | None = None
     days: int | None = None
@@ -50,11 +48,6 @@ class Plan:
     def logs(self) -> list[str]:
         """Of the cases, in their order."""
         return list(dict.fromkeys(CASES[case] for case in CASES if case in self.cases))
-
-    @property
-    def home(self) -> Path:
-        """Where runs are kept, and days laid out."""
-        return self.work / "quick" if self.quick else self.work
 
 
 def run(plan: Plan) -> Iterator[list[Result]]:
@@ -140,14 +133,13 @@ def counted(ready: Prepared) -> str:
 
 def prepared(plan: Plan, log: str, *, costly: bool = False) -> list[Prepared]:
     """Lays a log's days out, one training after the other."""
-    return _prepared(plan.home, log, plan.quick, plan.earlier, plan.judge, costly, plan.days)
+    return _prepared(plan.work, log, plan.earlier, plan.judge, costly, plan.days)
 
 
 @cache
 def _prepared(
-    home: Path,
+    work: Path,
     log: str,
-    quick: bool,
     earlier: bool,
     judge: str | None,
     costly: bool,
@@ -155,24 +147,23 @@ def _prepared(
 ) -> list[Prepared]:
     which = "earlier" if earlier else judge or DEVELOPMENT
     print(f"{log}: laying out its {which} days", flush=True)
-    read = logs.read(log, home / "data", quick=quick, earlier=earlier, judge=judge)
+    read = logs.read(log, work / "data", earlier=earlier, judge=judge)
     made = []
     for split in read.splits(earlier=earlier, costly=costly, most=days):
         asked = len({case.day for case in split.cases})
         name = f"{slug(log)}-{which}-{split.last}-{asked}"
-        made.append(prepare(split, home / "splits" / name))
+        made.append(prepare(split, work / "splits" / name))
     return made
 
 
 def settings_of(plan: Plan, name: str, ready: Prepared) -> dict[str, Any]:
     """The settings of a contender's runs."""
-    found = dict(contenders.chosen(name, ready.split.name))
-    return contenders.less(name, found, ready.split) if plan.quick else found
+    return dict(contenders.chosen(name, ready.split.name))
 
 
 def once(plan: Plan, ready: Prepared, name: str, settings: Mapping[str, Any], seed: int) -> Run:
     """A contender's run, made if it is not there."""
-    folder = runs.place(plan.home, ready, name, settings, seed)
+    folder = runs.place(plan.work, ready, name, settings, seed)
     if done := runs.find(folder):
         return done
     fitted = contenders.fit(name, ready, settings, seed, plan.work)

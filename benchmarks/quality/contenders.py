@@ -15,7 +15,6 @@ from benchmarks.quality import lists, ours, peers, search_space, served, served_
 from benchmarks.quality.command import cpu_seconds
 from benchmarks.quality.ours import Fitted
 from benchmarks.quality.prepare import Prepared, override
-from benchmarks.quality.splits import Split
 
 CHOSEN = Path(__file__).resolve().parent / "settings.json"
 Settings = Mapping[str, Any]
@@ -168,13 +167,3 @@ def of_pipeline(settings: Settings) -> dict[str, Any]:
         "train.id_dropout": 0.0,  # the peer has none
         **{f"train.{key}": value for key, value in settings.items() if key != "layers"},
     }
-
-
-def less(name: str, settings: Settings, split: Split) -> dict[str, Any]:
-    """The settings of a quick run."""
-    if name in SERVED:
-        return {**settings, **split.less}
-    fewer = {key.removeprefix("train."): value for key, value in split.less.items()} | {
-        "iterations": 5
-    }
-    return {key: fewer.get(key, value) for key, value in settings.items()}

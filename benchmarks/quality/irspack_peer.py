@@ -1,10 +1,9 @@
 """EASE and iALS of the library irspack. Runs in an environment of its own, without this project.
 
     python -m benchmarks.quality.irspack_peer FOLDER SETTINGS.json OUT.npz
-    python -m benchmarks.quality.irspack_peer --check
 
 FOLDER holds what quality/arrays.py wrote: the log and the histories of the queries, by number of user
-and item. `--check` compares both models with plain numpy on a small log.
+and item.
 """
 
 import json
@@ -14,7 +13,6 @@ from pathlib import Path
 
 os.environ.setdefault("IRSPACK_NUM_THREADS_DEFAULT", str(os.cpu_count()))
 
-import irspack
 import numpy as np
 from irspack import DenseSLIMRecommender, IALSRecommender
 from scipy.sparse import csr_matrix
@@ -106,64 +104,6 @@ def rank(items, model, settings, log, asked, chunk=1024):
     return ranked
 
 
-def check():
-    """Both models against numpy, on 60 users and 12 items."""
-    rng = np.random.default_rng(0)
-    matrix = csr_matrix((rng.random((60, 12)) < 0.3).astype(np.float32))
-    dense = matrix.toarray().astype(float)
-    ease = {"model": "ease", "regularization": 7.0}
-    inverse = np.linalg.inv(dense.T @ dense + 7.0 * np.eye(12))
-    wanted = -inverse / np.diag(inverse)
-    np.fill_diagonal(wanted, 0)
-    found = np.asarray(model_of(ease, matrix).learn().get_score_cold_user(matrix))
-    print(f"EASE: scores differ from numpy's by {np.abs(found - dense @ wanted).max():.1e} at most")
-    assert np.allclose(found, dense @ wanted, atol=1e-4)
-
-    ials = {
-        "model": "ials",
-        "factors": 4,
-        "unobserved_weight": 0.2,
-        "regularization": 0.03,
-        "seed": 1,
-        "iterations": 16,
-        "solver": "CHOLESKY",
-    }
-    model = model_of(ials, matrix).learn()
-    items = np.asarray(model.get_item_embedding(), float)
-    wanted = np.stack([_user_vector(row, items, 0.2, 0.03) for row in dense])
-    found = np.asarray(model.compute_user_embedding(matrix))
-    print(f"iALS: users differ from a dense solve by {np.abs(found - wanted).max():.1e} at most")
-    assert np.allclose(found, wanted, atol=1e-3)
-    losses = []
-    for iterations in (1, 4, 16):
-        model = model_of({**ials, "iterations": iterations, "solver": "IALSPP"}, matrix).learn()
-        losses.append(_loss(dense, model, 0.2, 0.03))
-    print(f"iALS: loss after 1, 4 and 16 passes {np.round(losses, 3)}")
-    assert losses[0] > losses[1] > losses[2] * (1 - 1e-6)
-
-
-def _user_vector(row, items, unobserved, regularization):
-    """The minimum of the loss for one user."""
-    own = items[row > 0]
-    strength = regularization * (len(own) + unobserved * len(items))
-    left = own.T @ own + unobserved * items.T @ items + strength * np.eye(items.shape[1])
-    return np.linalg.solve(left, own.sum(0))
-
-
-def _loss(dense, model, unobserved, regularization):
-    """Rendle et al.'s loss, with nu = 1."""
-    users = np.asarray(model.get_user_embedding(), float)
-    items = np.asarray(model.get_item_embedding(), float)
-    scores = users @ items.T
-    of_users = (dense.sum(1) + unobserved * len(items)) @ (users**2).sum(1)
-    of_items = (dense.sum(0) + unobserved * len(users)) @ (items**2).sum(1)
-    return (
-        (dense * (scores - 1) ** 2).sum()
-        + unobserved * (scores**2).sum()
-        + regularization * (of_users + of_items)
-    )
-
-
 def main():
     folder = Path(sys.argv[1])
     settings = json.loads(Path(sys.argv[2]).read_text())
@@ -178,8 +118,4 @@ def main():
 
 
 if __name__ == "__main__":
-    if "--check" in sys.argv:
-        check()
-        print(f"irspack {irspack.__version__}: as it should be")
-    else:
-        main()
+    main()

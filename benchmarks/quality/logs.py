@@ -47,11 +47,11 @@ def with_days(events: pl.DataFrame, p: Pipeline) -> pl.DataFrame:
     return events.with_columns(clock.dt.date().alias("_day"))
 
 
-def globo(work: Path, *, quick: bool, judge: str | None = None) -> Log:
+def globo(work: Path, *, judge: str | None = None) -> Log:
     """Trained on all days before: what each reader opens on the next day, and the last click of
     each of its sessions.
     """
-    place = data.globo(work / "globo", sample=16 if quick else 1)
+    place = data.globo(work / "globo")
     p = pipeline.load(ROOT / "pipelines" / "news.toml")
     asked = days.GLOBO.asked(judge)
     known = {
@@ -76,32 +76,28 @@ def globo(work: Path, *, quick: bool, judge: str | None = None) -> Log:
     return Log(
         name="globo",
         file=ROOT / "pipelines" / "news.toml",
-        settings={"source.events": place} | ({"window.train_days": 3} if quick else {}),
-        less={"train.epochs": 1, "train.batch_size": 256},
+        settings={"source.events": place},
         events=clicks.select("_user", "_item", "_time", "_day"),
         items=None,
-        test=asked[:2] if quick else asked,
-        earlier=days.GLOBO.earlier[:1] if quick else days.GLOBO.earlier,
+        test=asked,
+        earlier=days.GLOBO.earlier,
         cases=cases,
         weekly=False,  # articles live for days
         most=5_000,
     )
 
 
-def groceries(work: Path, *, quick: bool, judge: str | None = None) -> Log:
+def groceries(work: Path, *, judge: str | None = None) -> Log:
     """What each household buys on the next day, and within the next week."""
-    return _groceries("groceries", work, quick=quick, judge=judge, households=None)
+    return _groceries("groceries", work, judge=judge, households=None)
 
 
-def small_shop(work: Path, *, quick: bool, judge: str | None = None) -> Log:
+def small_shop(work: Path, *, judge: str | None = None) -> Log:
     """The same of 600 households."""
-    most = 150 if quick else 600
-    return _groceries("small-shop", work, quick=quick, judge=judge, households=most)
+    return _groceries("small-shop", work, judge=judge, households=600)
 
 
-def _groceries(
-    name: str, work: Path, *, quick: bool, judge: str | None, households: int | None
-) -> Log:
+def _groceries(name: str, work: Path, *, judge: str | None, households: int | None) -> Log:
     asked = days.GROCERIES.asked(judge)
     last = max(asked)
     places = data.groceries(work / name, households=households, last=last, judge=judge)
@@ -119,18 +115,16 @@ def _groceries(
     return Log(
         name=name,
         file=file,
-        settings={f"source.{table}": place for table, place in places.items()}
-        | ({"window.train_days": 7} if quick else {}),
-        less={"train.epochs": 1},
+        settings={f"source.{table}": place for table, place in places.items()},
         events=bought,
         items=snapshot["product_id"].cast(pl.String).unique().sort(),
-        test=asked[:2] if quick else asked,
-        earlier=days.GROCERIES.earlier[:1] if quick else days.GROCERIES.earlier,
+        test=asked,
+        earlier=days.GROCERIES.earlier,
         cases=cases,
     )
 
 
-def movielens_global_time(work: Path, *, quick: bool, judge: str | None = None) -> Log:
+def movielens_global_time(work: Path, *, judge: str | None = None) -> Log:
     """Trained on the first 80% of the positives: each later one, from all that its user liked
     before it.
 
@@ -152,7 +146,7 @@ def movielens_global_time(work: Path, *, quick: bool, judge: str | None = None) 
     return _films("ml-100k/global-time", places, raw, events, (cuts[1],), (cuts[0],), cases)
 
 
-def movielens_last_item(work: Path, *, quick: bool, earlier: bool) -> Log:
+def movielens_last_item(work: Path, *, earlier: bool) -> Log:
     """Trained on all but the last positive of each user, which is to be found.
 
     Earlier: the last one is left out for good, and the one before it is to be found. Such a split
@@ -190,7 +184,6 @@ def _films(
         name=name,
         file=ROOT / "benchmarks" / "pipelines" / "movielens.toml",
         settings={f"source.{table}": place for table, place in places.items()},
-        less={"train.epochs": 2},
         events=events,
         items=films,
         test=test,
@@ -199,13 +192,11 @@ def _films(
     )
 
 
-def read(
-    name: str, work: Path, *, quick: bool, earlier: bool = False, judge: str | None = None
-) -> Log:
+def read(name: str, work: Path, *, earlier: bool = False, judge: str | None = None) -> Log:
     """Lays a log out."""
     if name == "ml-100k/last-item":
-        return movielens_last_item(work, quick=quick, earlier=earlier)
-    return LOGS[name](work, quick=quick, judge=judge)
+        return movielens_last_item(work, earlier=earlier)
+    return LOGS[name](work, judge=judge)
 
 
 LOGS: Mapping[str, Callable[..., Log]] = {

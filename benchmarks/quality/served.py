@@ -121,7 +121,7 @@ def fit(
     Args:
       name: of `SOURCES`.
       prepared: one day's cases.
-      settings: of the pipeline file, in a quick run; else none.
+      settings: of the pipeline file; none in the table.
       seed: `train.seed`.
       work: holds the chains.
     """

@@ -63,7 +63,6 @@ class Split:
       last: the last day trained on.
       asked: the last day that queries as of an event are taken from, if there are any.
       settings: of the pipeline file, put over it for every contender: places, windows.
-      less: further settings in a quick run, of our own contenders and of peers that train alike.
       cases: what is asked.
       events: of the log, up to the last day asked about: `_user`, `_item`, `_time` (microseconds,
         UTC) and `_day` (of the log's zone).
@@ -76,7 +75,6 @@ class Split:
     last: date
     asked: date | None = None
     settings: Mapping[str, Any]
-    less: Mapping[str, Any] = field(default_factory=dict)
     cases: tuple[Case, ...]
     events: pl.DataFrame = field(default_factory=pl.DataFrame)
     items: pl.Series | None = None
@@ -91,7 +89,6 @@ class Log:
       name: of the log.
       file: its pipeline file.
       settings: as in `Split`.
-      less: as in `Split`.
       events: as in `Split`.
       items: as in `Split`.
       test: days to compare on.
@@ -104,7 +101,6 @@ class Log:
     name: str
     file: Path
     settings: Mapping[str, Any]
-    less: Mapping[str, Any]
     events: pl.DataFrame
     items: pl.Series | None
     test: Sequence[date]
@@ -139,7 +135,6 @@ class Log:
             last=asked[0] - timedelta(days=1),
             asked=_last_day(as_of_events, self.events) if as_of_events else None,
             settings=self.settings,
-            less=self.less,
             cases=cases,
             events=self.events.filter(known),
             items=self.items,

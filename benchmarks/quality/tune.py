@@ -49,9 +49,6 @@ def _choose(plan: bench.Plan, log: str, name: str) -> None:
         "most_trials": plan.trials,
         "trials": [{"settings": settings, HEADLINE: found} for settings, found in trials],
     }
-    if plan.quick:
-        print(f"{log} {name}: {best} (quick: not kept)")
-        return
     chosen = contenders.all_chosen()
     chosen.setdefault(log, {})[name] = told
     write_whole(contenders.CHOSEN, json.dumps(chosen, indent=1) + "\n")
@@ -116,8 +113,7 @@ def _found(
     """Recall@50 by case and kind of lists, the mean over the earlier days."""
     found: dict[str, dict[str, list[float]]] = {}
     for ready in bench.prepared(plan, log, costly=name in contenders.COSTLY):
-        asked = contenders.less(name, settings, ready.split) if plan.quick else settings
-        done = bench.once(plan, ready, name, asked, 0)
+        done = bench.once(plan, ready, name, settings, 0)
         for case in ready.split.cases:
             of_case = found.setdefault(case.of, {kind: [] for kind in KINDS})
             for kind in KINDS:

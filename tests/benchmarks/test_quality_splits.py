@@ -69,7 +69,7 @@ def clicks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_last_click_of_a_session_with_two_clicks(clicks: Path) -> None:
-    split = logs.globo(clicks, quick=False).splits(earlier=False, costly=True)[0]
+    split = logs.globo(clicks).splits(earlier=False, costly=True)[0]
     assert (split.last, split.asked) == (date(2017, 10, 12), date(2017, 10, 13))
     next_day, last_click = split.cases
     asked = last_click.wanted.sort("_user")
@@ -80,7 +80,7 @@ def test_the_last_click_of_a_session_with_two_clicks(clicks: Path) -> None:
 
 
 def test_a_split_is_laid_out_without_the_events_that_it_is_asked_for(clicks: Path) -> None:
-    split = logs.globo(clicks, quick=False).splits(earlier=False, costly=False)[0]
+    split = logs.globo(clicks).splits(earlier=False, costly=False)[0]
     ready = prepare.prepare(split, clicks / "split")
     next_day, last_click = split.cases
     assert ready.log()["_item"].to_list() == ["6"]
@@ -101,7 +101,7 @@ def test_a_split_is_laid_out_without_the_events_that_it_is_asked_for(clicks: Pat
 def test_another_pipeline_file_makes_anew_what_goes_by_it_and_lets_the_rest_stand(
     clicks: Path, key: str, value: object, who: set[str]
 ) -> None:
-    split = logs.globo(clicks, quick=False).splits(earlier=False, costly=False)[0]
+    split = logs.globo(clicks).splits(earlier=False, costly=False)[0]
 
     def places(settings: dict[str, object]) -> dict[str, Path]:
         ready = prepare.prepare(
@@ -122,7 +122,6 @@ def test_costly_contenders_are_trained_once_a_week_and_asked_each_day() -> None:
         name="shop",
         file=Path(),
         settings={},
-        less={},
         events=pl.DataFrame(schema={"_day": pl.Date}),
         items=None,
         test=test,
@@ -187,7 +186,7 @@ def test_the_last_positive_of_each_film_lover_is_left_out(
         with (tmp_path / "ml-100k.inter").open("a") as file:
             file.write("".join(f"\n3\t{i}\t5\t{i * 86_400}" for i in (9, 10, 11)))
         wanted = [*wanted, ("3", "10")]
-    films = logs.movielens_last_item(tmp_path, quick=False, earlier=earlier)
+    films = logs.movielens_last_item(tmp_path, earlier=earlier)
     (split,) = films.splits(earlier=earlier, costly=False)
     assert split.cases[0].wanted.select("_user", "_item").sort("_user").rows() == sorted(wanted)
     assert [(user, item) for _, user, item in laid_out[0]] == trained
@@ -196,7 +195,7 @@ def test_the_last_positive_of_each_film_lover_is_left_out(
 def test_a_global_split_trains_on_days_before_the_cut_only(tmp_path: Path, laid_out: list) -> None:
     with (tmp_path / "ml-100k.inter").open("w") as file:
         file.write("\n".join([*MOVIES, *(f"1\t{day}\t5\t{day * 86_400}" for day in range(1, 11))]))
-    films = logs.movielens_global_time(tmp_path, quick=False)
+    films = logs.movielens_global_time(tmp_path)
     (split,) = films.splits(earlier=False, costly=False)
     # Ten positives, one a day: the cut is the day of the eighth.
     assert split.last == date(1970, 1, 8)
