@@ -1,4 +1,4 @@
-"""What do the training rows of a large day cost, beside two other ways to make the same rows?
+"""What do the training rows of a large day cost, against a script by hand?
 
     python -m benchmarks.features                          1, 3 and 10 million events; an hour
     python -m benchmarks.features --events 300000 1000000 --shards 4 16     smaller, some minutes
@@ -12,8 +12,6 @@ a tenth as many users, histories of up to 50 items):
              statistics, corpora, queries and users; the day before was read by an earlier run,
              which left partials
     polars   a script of Polars and NumPy, by hand, with the day in memory: training rows alone
-    beam     an event per element of a Beam job, and TFT's analysers: training rows alone, of
-             `--beam-events`
 
 A million more events cost what the largest day takes more than the smallest: imports and start-up
 do not count. Figures are CPU seconds of all processes, and the largest sum of their memory. That all
@@ -30,20 +28,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import large_world
+from benchmarks import feature_script, large_world
 from benchmarks.daily.processes import ROOT, Checkout, Taken, timed
-from benchmarks.feature_rows import rules
 from benchmarks.quality.command import machine, write_whole
 
 RESULTS = Path(__file__).with_suffix(".json")
 PAGE = ROOT / "docs" / "measurements.md"
 BEGIN = "<!-- features: begin -->"
 END = "<!-- features: end -->"
-SCRIPTS = {"polars": "polars_script", "beam": "beam_script"}
 WAYS = {
     "stage": "`twinspire features`, partials of the day before",
     "polars": "a Polars script by hand",
-    "beam": "an event per element, Beam and TFT",
 }
 SHARDS = 16
 
@@ -115,43 +110,38 @@ def pipeline_file(folder: Path, shards: int) -> Path:
 def run_stage(folder: Path, shards: int) -> Taken:
     """Times the stage on a day whose day before has partials, and which has none itself."""
     file = str(pipeline_file(folder, shards))
-    command = ("features", file, "--date", str(rules.DAY), "--force")
+    command = ("features", file, "--date", str(feature_script.DAY), "--force")
     partials = folder / "work" / f"shards-{shards}" / "partials"
     if not partials.exists():
         Checkout.own().twinspire(*command)
-    shutil.rmtree(partials / f"dt={rules.DAY}")
-    attempts = folder / "work" / f"shards-{shards}" / f"dt={rules.DAY}"
+    shutil.rmtree(partials / f"dt={feature_script.DAY}")
+    attempts = folder / "work" / f"shards-{shards}" / f"dt={feature_script.DAY}"
     shutil.rmtree(attempts)  # of runs before: disks are small
     return Checkout.own().twinspire(*command)
 
 
-def run_script(folder: Path, way: str) -> Taken:
-    """Times one of the other ways."""
-    out = folder / way
+def run_script(folder: Path) -> Taken:
+    """Times the script."""
+    out = folder / "polars"
     shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", f"benchmarks.feature_rows.{SCRIPTS[way]}", str(folder)]
-    return timed([*command, str(out)], ROOT, {})
+    command = [sys.executable, "-m", "benchmarks.feature_script", str(folder), str(out)]
+    return timed(command, ROOT, {})
 
 
 def measure(
-    work: Path, sizes: Mapping[str, Sequence[int]], shards: Sequence[int]
+    work: Path, ways: Sequence[str], sizes: Sequence[int], shards: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
     """Times each way at each size, and the stage at the middle size by shards; yields rows."""
-    for events in sorted({size for of_way in sizes.values() for size in of_way}):
+    for events in sorted(sizes):
         folder = work / str(events)
         lay_out(folder, events)
-        for way, of_way in sizes.items():
-            if events in of_way:
-                taken = run_stage(folder, SHARDS) if way == "stage" else run_script(folder, way)
-                yield _row(way, events, SHARDS, taken)
-        if "stage" in sizes and events == _middle(sizes["stage"]):
+        for way in ways:
+            taken = run_stage(folder, SHARDS) if way == "stage" else run_script(folder)
+            yield _row(way, events, SHARDS, taken)
+        if "stage" in ways and events == sorted(sizes)[len(sizes) // 2]:
             for number in shards:
                 if number != SHARDS:
                     yield _row("stage", events, number, run_stage(folder, number))
-
-
-def _middle(sizes: Sequence[int]) -> int:
-    return sorted(sizes)[len(sizes) // 2]
 
 
 def _row(way: str, events: int, shards: int, taken: Taken) -> dict[str, Any]:
@@ -220,9 +210,6 @@ def main() -> None:
     )
     parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 3_000_000, 10_000_000])
     parser.add_argument(
-        "--beam-events", type=int, nargs="+", default=[20_000, 60_000], help="of the way `beam`"
-    )
-    parser.add_argument(
         "--shards",
         type=int,
         nargs="*",
@@ -237,10 +224,9 @@ def main() -> None:
     )
     args = parser.parse_args()
     load = os.getloadavg()[0]
-    sizes = {way: args.beam_events if way == "beam" else args.events for way in args.only}
     with tempfile.TemporaryDirectory(prefix="twinspire-features-") as scratch:
         work = (args.work or Path(scratch)).resolve()
-        rows = list(measure(work, sizes, args.shards))
+        rows = list(measure(work, args.only, args.events, args.shards))
     told = {"machine": machine(), "load": load, "rows": rows}
     print(table(told))
     if args.json:

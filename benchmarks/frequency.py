@@ -6,8 +6,8 @@ al., RecSys 2019, section 6.1.
 
 Each batch holds 128 of 1,000 items, drawn without replacement. The weight of item i is i^2, and
 from step 10,000 on (999 - i)^2. The error is sum |p_hat - p| / 256, where p is an item's
-probability to be in a batch. Two figures, as in the paper, go to --figures: one of learning rates, one
-of hashes at equal memory. `paper/…` is its Algorithm 2, of which `…, 1/hits` has the rate
+probability to be in a batch. As in the paper, some contenders differ in learning rates, others in
+hashes at equal memory. `paper/…` is its Algorithm 2, of which `…, 1/hits` has the rate
 max(alpha, 1 / hits); `twinspire/…` is what this project trains with (docs/decisions/0005). It
 answers for all items, whether in a batch or not, and therefore counts an open gap that is already
 longer than the mean. Items that are gone are known to be gone sooner, at the price of more noise
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Protocol
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-ROOT = Path(__file__).resolve().parent.parent
 
 import numpy as np
 
@@ -185,30 +184,6 @@ def _shown(steps: int, switch: int) -> list[int]:
     return list(SHOWN) if steps == SHOWN[-1] else sorted({EVERY, switch, switch + EVERY, steps})
 
 
-def draw(curves: dict[str, np.ndarray], folder: Path, switch: int) -> None:
-    """Writes the two figures."""
-    from matplotlib.figure import Figure
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, names in (("frequency-rates.png", RATES), ("frequency-hashes.png", HASHES)):
-        figure = Figure(figsize=(7, 4.2), layout="constrained")
-        axes = figure.add_subplot()
-        for name in names:
-            mean = curves[name].mean(axis=0)
-            line = "--" if name.startswith("twinspire") else "-"
-            axes.plot(EVERY * np.arange(1, len(mean) + 1), mean, line, label=name)
-        axes.axvline(switch, color="grey", linewidth=0.8)
-        axes.set(
-            xlabel="step",
-            ylabel="sum |p̂ - p| / 2B",
-            ylim=(0, None),
-            title="Error of the estimated frequencies",
-        )
-        axes.legend()
-        figure.savefig(folder / file, dpi=150)
-        print(folder / file)
-
-
 def _rows(curves: dict[str, np.ndarray], steps: int, switch: int) -> list[dict]:
     rows = []
     for name, curve in curves.items():
@@ -234,14 +209,10 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="one seed, fewer steps")
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument(
-        "--figures", type=Path, default=ROOT / "work" / "frequency", help="folder of the two PNGs"
-    )
     options = parser.parse_args()
     size = QUICK if options.quick else WHOLE
     print(f"{'error at step':30}", *(f"{step:7}" for step in _shown(size["steps"], size["switch"])))
     curves = measure(**size)
-    draw(curves, options.figures, size["switch"])
     if options.json:
         rows = _rows(curves, size["steps"], size["switch"])
         write_whole(options.json, json.dumps({"machine": machine(), "rows": rows}, indent=1))

@@ -1,4 +1,4 @@
-"""The benchmark of large days: all ways make the same rows, and what its table says of figures."""
+"""The benchmark of large days: both ways make the same rows, and what its table says of figures."""
 
 import json
 
@@ -6,8 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks import features, large_world
-from benchmarks.feature_rows import beam_script, polars_script, rules
+from benchmarks import feature_script, features, large_world
 from tests.system import days
 
 KEYS = ["_time", "_user", "_item"]
@@ -18,7 +17,7 @@ def world(tmp_path_factory):
     """A day of few events with what is rare in one: copies, users of one moment, a new item."""
     folder = tmp_path_factory.mktemp("world")
     large_world.make_logs(folder, 3000, 300, 150, seed=3)
-    file = rules.events_file(folder, rules.DAY)
+    file = feature_script.events_file(folder, feature_script.DAY)
     log = pl.read_parquet(file)
     same_moment = log.head(40).with_columns(pl.col("item").shift(-1).fill_null(log["item"][0]))
     pl.concat([log, log.head(20), same_moment]).write_parquet(file)
@@ -27,19 +26,21 @@ def world(tmp_path_factory):
 
 def rows_of(folder) -> pl.DataFrame:
     frames = [pl.read_parquet(file) for file in sorted(folder.rglob("*.parquet"))]
-    columns = [pl.col(field.name) for field in rules.SCHEMA]
+    columns = [pl.col(field.name) for field in feature_script.SCHEMA]
     return pl.concat([frame.select(columns) for frame in frames]).sort(*KEYS)
 
 
 @pytest.fixture(scope="module")
 def stage_rows(world):
-    days.twinspire("features", str(features.pipeline_file(world, 3)), "--date", str(rules.DAY))
+    days.twinspire(
+        "features", str(features.pipeline_file(world, 3)), "--date", str(feature_script.DAY)
+    )
     return rows_of(next((world / "work" / "shards-3").rglob("transformed")))
 
 
 def assert_equal(found: pl.DataFrame, expected: pl.DataFrame) -> None:
     assert found.height == expected.height
-    for name in rules.SCHEMA.names:
+    for name in feature_script.SCHEMA.names:
         if name in ("price", "sold"):
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-5)
         elif name == "recent":
@@ -53,22 +54,16 @@ def assert_equal(found: pl.DataFrame, expected: pl.DataFrame) -> None:
 
 
 def test_the_polars_script_makes_the_rows_of_the_stage(world, stage_rows, tmp_path):
-    polars_script.write_rows(world, tmp_path / "out")
-    assert_equal(rows_of(tmp_path / "out"), stage_rows)
-
-
-@pytest.mark.system
-def test_the_beam_script_makes_the_rows_of_the_stage(world, stage_rows, tmp_path):
-    beam_script.write_rows(world, tmp_path / "out")
+    feature_script.write_rows(world, tmp_path / "out")
     assert_equal(rows_of(tmp_path / "out"), stage_rows)
 
 
 def test_the_limit_of_a_users_events_is_that_of_the_stage(world, tmp_path, monkeypatch):
     file = features.pipeline_file(world, 2)
     file.write_text(file.read_text().replace("[source]", "[source]\nmax_user_events = 20"))
-    days.twinspire("features", str(file), "--date", str(rules.DAY))
-    monkeypatch.setattr(rules, "MAX_USER_EVENTS", 20)
-    polars_script.write_rows(world, tmp_path / "polars")
+    days.twinspire("features", str(file), "--date", str(feature_script.DAY))
+    monkeypatch.setattr(feature_script, "MAX_USER_EVENTS", 20)
+    feature_script.write_rows(world, tmp_path / "polars")
     expected = rows_of(next((world / "work" / "shards-2").rglob("transformed")))
     assert expected.height < 2500
     assert_equal(rows_of(tmp_path / "polars"), expected)

@@ -1,10 +1,17 @@
 """The training rows of `benchmarks.features` as one writes them by hand: a script of Polars and
 NumPy, for this shop alone, on one machine, with the day in memory.
 
-    python -m benchmarks.feature_rows.polars_script LOGS OUT
+    python -m benchmarks.feature_script LOGS OUT
+
+A row is an event of `large_world.DAY`, of a user who is not held out. Its columns are those of the
+stage's `transformed/`: the item's counts are of the two days before, histories hold what came
+strictly before the event, and ids are rows of tables: 0 for a missing value, then the vocabulary of
+the day and the day before, then one row for all that is rarer, of which the stage has several.
 """
 
+import hashlib
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +19,49 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.feature_rows import rules
+from benchmarks import large_world
+
+DAY = large_world.DAY
+BEFORE = DAY - timedelta(days=1)
+HISTORY = 50
+MIN_EVENTS = 2
+"""Events of the two days that give a user or an item a row of its own."""
+MAX_USER_EVENTS = 10_000
+"""Of a day; the first in the logs stay."""
+HOLDOUT = 0.1
+MOST_HELD_OUT = 10_000
+SCHEMA = pa.schema(
+    [
+        ("_time", pa.timestamp("us", "UTC")),
+        ("_user", pa.string()),
+        ("_item", pa.string()),
+        ("user", pa.int64()),
+        ("recent", pa.list_(pa.int64())),
+        ("now_hour", pa.int64()),
+        ("now_weekday", pa.int64()),
+        ("device", pa.int64()),
+        ("item", pa.int64()),
+        ("kind", pa.int64()),
+        ("price", pa.float32()),
+        ("sold", pa.float32()),
+    ]
+)
+
+
+def draw(user: str) -> int:
+    """A number below 2**64; of those below the share `HOLDOUT`, the smallest are held out."""
+    digest = hashlib.blake2b(f"{DAY}|{user}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def events_file(folder: Path, day: object) -> str:
+    """The log of a day."""
+    return str(folder / "events" / f"dt={day}" / "part-0.parquet")
+
+
+def items_file(folder: Path) -> str:
+    """The catalogue."""
+    return str(folder / "items" / f"dt={BEFORE}" / "part-0.parquet")
 
 
 def read_events(folder: Path) -> pl.DataFrame:
@@ -20,15 +69,15 @@ def read_events(folder: Path) -> pl.DataFrame:
     without copies.
     """
     days = []
-    for day in (rules.BEFORE, rules.DAY):
-        events = pl.read_parquet(rules.events_file(folder, day))
+    for day in (BEFORE, DAY):
+        events = pl.read_parquet(events_file(folder, day))
         counts = events.group_by("user").len()
-        crawlers = counts.filter(pl.col("len") > rules.MAX_USER_EVENTS)["user"]
+        crawlers = counts.filter(pl.col("len") > MAX_USER_EVENTS)["user"]
         if len(crawlers):
             place = pl.int_range(pl.len()).over("user")
-            within = ~pl.col("user").is_in(crawlers.implode()) | (place < rules.MAX_USER_EVENTS)
+            within = ~pl.col("user").is_in(crawlers.implode()) | (place < MAX_USER_EVENTS)
             events = events.filter(within)
-        days.append(events.with_columns(today=pl.lit(day == rules.DAY)))
+        days.append(events.with_columns(today=pl.lit(day == DAY)))
     events = pl.concat(days)
     # Numbers in the order of the ids: they are sorted faster than ids.
     for column in ("user", "item"):
@@ -60,7 +109,7 @@ def scaled(x: np.ndarray, analysed: np.ndarray) -> np.ndarray:
 
 def item_features(folder: Path, events: pl.DataFrame) -> pl.DataFrame:
     """What rows hold of their item on the day: `item`, `item_row`, `kind`, `price`, `sold`."""
-    catalogue = pl.read_parquet(rules.items_file(folder))
+    catalogue = pl.read_parquet(items_file(folder))
     sold = events.filter(~pl.col("today")).group_by("item").len("sold_before")
     taken = events.group_by("item").agg(pl.len().alias("n"), pl.col("today").sum())
     items = taken.join(catalogue, on="item", how="left").join(sold, on="item", how="left")
@@ -72,7 +121,7 @@ def item_features(folder: Path, events: pl.DataFrame) -> pl.DataFrame:
     counts = np.zeros(len(of_event))
     counts[: len(of_today)] = items["sold_before"].to_numpy()[of_today]
     price = items["price"].to_numpy()
-    ids = vocabulary(events, "item", rules.MIN_EVENTS).rename({"row": "item_row"})
+    ids = vocabulary(events, "item", MIN_EVENTS).rename({"row": "item_row"})
     return (
         items.with_columns(
             price=scaled(price, price[of_event]),
@@ -86,16 +135,16 @@ def item_features(folder: Path, events: pl.DataFrame) -> pl.DataFrame:
 
 def held_out(users: pl.Series) -> set[str]:
     """Who of the day's users is not trained on."""
-    draws = sorted((rules.draw(user), user) for user in users)
-    most = int(rules.HOLDOUT * 2**64)
-    return {user for draw, user in draws[: rules.MOST_HELD_OUT] if draw < most}
+    draws = sorted((draw(user), user) for user in users)
+    most = int(HOLDOUT * 2**64)
+    return {user for draw, user in draws[:MOST_HELD_OUT] if draw < most}
 
 
 def write_rows(folder: Path, out: Path) -> None:
     """Writes the rows, an hour a file, sorted by time, user and item."""
     events = read_events(folder)
     features = item_features(folder, events)
-    users = vocabulary(events, "user", rules.MIN_EVENTS).rename({"row": "user_row"})
+    users = vocabulary(events, "user", MIN_EVENTS).rename({"row": "user_row"})
     devices = vocabulary(events, "device", 1).rename({"row": "device_row"})
     events = (
         events.join(features, on="item", how="left", maintain_order="left")
@@ -110,7 +159,7 @@ def write_rows(folder: Path, out: Path) -> None:
     # Events of one moment do not see each other: a history ends where their moment begins.
     new_moment = new_user | (np.diff(time, prepend=-1) != 0)
     high = np.maximum.accumulate(np.where(new_moment, place, 0))
-    low = np.maximum(np.maximum.accumulate(np.where(new_user, place, 0)), high - rules.HISTORY)
+    low = np.maximum(np.maximum.accumulate(np.where(new_user, place, 0)), high - HISTORY)
     events = events.with_columns(low=pl.Series(low), high=pl.Series(high)).filter("today")
     away = held_out(events["user"].unique())
     events = events.filter(~pl.col("user").is_in(list(away)))
@@ -128,17 +177,15 @@ def write_rows(folder: Path, out: Path) -> None:
             pl.col("item").alias("_item"),
             pl.col("user_row").alias("user"),
             (pl.col("time").dt.hour() + 1).alias("now_hour"),
-            pl.lit(rules.DAY.weekday() + 1).alias("now_weekday"),
+            pl.lit(DAY.weekday() + 1).alias("now_weekday"),
             pl.col("device_row").alias("device"),
             pl.col("item_row").alias("item"),
             "kind",
             "price",
             "sold",
         ).to_arrow()
-        table = table.append_column("recent", recent).select(rules.SCHEMA.names)
-        pq.write_table(
-            table.cast(rules.SCHEMA), out / f"{hour:02d}.parquet", 1 << 16, compression="zstd"
-        )
+        table = table.append_column("recent", recent).select(SCHEMA.names)
+        pq.write_table(table.cast(SCHEMA), out / f"{hour:02d}.parquet", 1 << 16, compression="zstd")
 
 
 def main() -> None:

@@ -1,1 +1,0 @@
-"""Training rows of `benchmarks.features`, made in two other ways."""
