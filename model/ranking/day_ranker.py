@@ -77,12 +77,7 @@ class DayRanker:
         days = list(self.stored)
         if self.parent.encoded and not comes_after_gap(self.ctx):
             days.append(self._rows_of_day())
-        return keep_needed(
-            days,
-            self.ctx.day,
-            sources=self.ctx.pipeline.mix.sources,
-            exclude_seen=self._next_day.exclude_seen,
-        )
+        return keep_needed(days, self.ctx.day, sources=self.ctx.pipeline.mix.sources)
 
     def fit(self, days: Sequence[RankingRows]) -> Ranker | None:
         """The ranker that the day's version carries; None with too few users.
@@ -97,7 +92,6 @@ class DayRanker:
         return fit_ranker(
             days,
             names,
-            pipeline.ranking.min_users,
             metric=f"recall@{k}",
             k=k,
             seed=pipeline.train.seed,
@@ -150,7 +144,10 @@ class DayRanker:
 
         Sources have the constants that the day's version carries, as its trees will meet them.
         """
-        asked = [self._asked(NEXT_DAY, trained_users(self._next_day, self.ctx.day))]
+        asked = []
+        # Without stored users nobody is known but by the history that a request brings.
+        if self.ctx.pipeline.serving.user_store or BY_HISTORY not in self.day.evaluation_sets:
+            asked.append(self._asked(NEXT_DAY, trained_users(self._next_day, self.ctx.day)))
         if BY_HISTORY in self.day.evaluation_sets:
             everybody = np.arange(len(self.day.evaluation_sets[BY_HISTORY].queries))
             asked.append(self._asked(BY_HISTORY, everybody))

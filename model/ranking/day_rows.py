@@ -67,33 +67,32 @@ def rows_of_day(
     lengths = [np.zeros(0, np.int64)]
     by_history = [np.zeros(0, bool)]
     taken = [np.zeros(0, bool)]
+    weights = [np.zeros(0, np.float32)]
     values = [np.zeros((0, len(made)), np.float32)]
     for kind in asked:
-        exclude_seen = kind.evaluation_set.exclude_seen
-        queries = queries_with(kind.evaluation_set, kind.known, exclude_seen=exclude_seen)
+        queries = queries_with(kind.evaluation_set, kind.known)
         truth = kind.evaluation_set.truth.take(kind.usable)
         vectors = kind.vectors
         if vectors is not None:
             vectors = Vectors(queries=vectors.queries[kind.usable], items=vectors.items)
         for chunk, part, vectors_of_part in chunks(queries.take(kind.usable), vectors):
-            lists = sources.retrieve(
-                names, part, DEPTH, exclude=part.seen if exclude_seen else None
-            )
+            lists = sources.retrieve(names, part, DEPTH)
             pairs = Pairs.of(lists, part, kind.evaluation_set.items, vectors_of_part)
             is_taken = _is_taken(pairs, truth.part(chunk.start, chunk.stop))
-            kept = sample_pairs(pairs, is_taken, day.toordinal() + chunk.start)
+            kept, stands_for = sample_pairs(pairs, is_taken, day.toordinal() + chunk.start)
             of_query = np.bincount(pairs.query[kept], minlength=len(part))
             lengths.append(of_query[of_query > 0])
             by_history.append(np.full(len(lengths[-1]), kind.by_history))
             taken.append(is_taken[kept])
+            weights.append(stands_for)
             values.append(features.values(pairs, made)[kept])
     return RankingRows(
         day=day,
         sources=tuple(names),
-        exclude_seen=asked[0].evaluation_set.exclude_seen,
         lengths=np.concatenate(lengths),
         by_history=np.concatenate(by_history),
         taken=np.concatenate(taken),
+        weights=np.concatenate(weights),
         names=made,
         values=np.concatenate(values),
     )

@@ -1,6 +1,8 @@
 """Fits a ranker: LightGBM's LambdaMART on candidates of earlier days.
 
 Source: Burges, *From RankNet to LambdaRank to LambdaMART: An Overview*, MSR-TR-2010-82.
+
+M candidates, F features.
 """
 
 from collections.abc import Sequence
@@ -12,46 +14,42 @@ from model.ranking.ranking_rows import RankingRows
 from twinspire_core.contracts.ranker_file import FORMAT, RankerFile, RankerFit
 from twinspire_core.ranking.ranker import Ranker
 
+LEAST_USERS = 300
+"""Users of all days, each counted on each day, from whom on a ranker is fitted."""
 _LEARNING_RATE = 0.05
-_TREES = 150
+_MOST_TREES = 400
+_PATIENCE = 40
+"""Trees that may pass without any being better: then no more are tried."""
+_JUDGES = 500
+"""Users of the newest days by whom the number of trees is chosen."""
+_JUDGES_SHARE = 0.2
+"""The most of all rows that may be theirs."""
+_FIRST = 10
+"""Items of a list that people look at first."""
 _LEAVES = 31
 """LightGBM's own number; a list of candidates takes 150 such trees a millisecond or two."""
 _LEAST_ROWS_OF_A_LEAF = 50
 
 
 def fit_ranker(
-    days: Sequence[RankingRows],
-    names: Sequence[str],
-    min_users: int,
-    *,
-    metric: str,
-    k: int,
-    seed: int,
+    days: Sequence[RankingRows], names: Sequence[str], *, metric: str, k: int, seed: int
 ) -> Ranker | None:
-    """A ranker; None where fewer than `min_users` queries are there, or so few rows that no
-    tree splits: all candidates would have one score.
+    """A ranker; None of fewer than `LEAST_USERS` users, or of so few rows that no tree splits: all
+    candidates would have one score.
 
     Args:
       days: newest first, of the same sources.
       names: of the features that can be made now: what rows of before have besides is not served.
-      min_users: `ranking.min_users`.
       metric: that the lists are judged by, for the record.
       k: length of the lists: what comes behind them counts for nothing.
       seed: of all chance.
     """
     queries = sum(rows.queries for rows in days)
-    if queries < min_users or not days:
+    if queries < LEAST_USERS:
         return None
-    values = np.concatenate([rows.of_names(names) for rows in days])
-    taken = np.concatenate([rows.taken for rows in days])
-    data = lightgbm.Dataset(
-        values,
-        taken.astype(np.int8),
-        group=np.concatenate([rows.lengths for rows in days]),
-        feature_name=[f"f{number}" for number in range(len(names))],
-        free_raw_data=True,
-    )
-    booster = lightgbm.train(_parameters(k, seed), data, _TREES)
+    data = _dataset(days, names)
+    trees = _choose_trees(data, _judging_rows(days), _parameters(k, seed))
+    booster = lightgbm.train(_parameters(k, seed), data, trees)
     gains = booster.feature_importance("gain")
     if not gains.any():
         return None
@@ -65,7 +63,7 @@ def fit_ranker(
         fitted=RankerFit(
             days=sorted(str(rows.day) for rows in days),
             queries=queries,
-            rows=len(taken),
+            rows=data.num_data(),
             metric=metric,
             importance={names[n]: round(float(shares[n]), 5) for n in largest_first},
         ),
@@ -73,10 +71,75 @@ def fit_ranker(
     return Ranker(booster.model_to_string(), described)
 
 
+def _dataset(days: Sequence[RankingRows], names: Sequence[str]) -> lightgbm.Dataset:
+    values = np.empty((sum(len(rows.taken) for rows in days), len(names)), np.float32)
+    begin = 0
+    # Day by day: two copies of all values would not fit in what a stage may take.
+    for rows in days:
+        values[begin : begin + len(rows.taken)] = rows.of_names(names)
+        begin += len(rows.taken)
+    data = lightgbm.Dataset(
+        values,
+        np.concatenate([rows.taken for rows in days]).astype(np.int8),
+        weight=np.concatenate([rows.weights for rows in days]),
+        group=np.concatenate([rows.lengths for rows in days]),
+        feature_name=[f"f{number}" for number in range(len(names))],
+        params=_DATA,
+        free_raw_data=True,
+    )
+    return data.construct()
+
+
+def _judging_rows(days: Sequence[RankingRows]) -> int:
+    """How many rows, of the newest, choose the number of trees: whole days until there are `_JUDGES`
+    users. Where the newest day alone is more than its share, these are its first queries.
+    """
+    most = _JUDGES_SHARE * sum(len(rows.taken) for rows in days)
+    users, judging = 0, 0
+    for rows in days:
+        if users >= _JUDGES or judging + len(rows.taken) > most:
+            break
+        users += rows.queries
+        judging += len(rows.taken)
+    if not judging:
+        ends = np.cumsum(days[0].lengths)
+        judging = int(ends[ends <= most].max(initial=0))
+    return judging
+
+
+def _choose_trees(data: lightgbm.Dataset, judging: int, parameters: dict[str, object]) -> int:
+    """The number of trees that orders the newest rows best, fitted on all others."""
+    if not judging:
+        return _MOST_TREES // 4
+    # Every query judges alike: weights are of candidates.
+    judges = data.subset(list(range(judging))).construct().set_weight(None)
+    others = data.subset(list(range(judging, data.num_data())))
+    found: dict[str, dict[str, list[float]]] = {}
+    lightgbm.train(
+        parameters,
+        others,
+        _MOST_TREES,
+        valid_sets=[judges],
+        callbacks=[
+            lightgbm.record_evaluation(found),
+            lightgbm.early_stopping(_PATIENCE, verbose=False),
+        ],
+    )
+    (measured,) = found.values()
+    return int(np.argmax(np.sum(list(measured.values()), axis=0))) + 1
+
+
+_DATA = {"max_bin": 127, "verbose": -1}
+
+
 def _parameters(k: int, seed: int) -> dict[str, object]:
     return {
+        **_DATA,
         "objective": "lambdarank",
+        # The hardest candidates are all there: the first k of the rows are the first k of the list.
         "lambdarank_truncation_level": k,
+        "metric": "ndcg",
+        "eval_at": sorted({_FIRST, k}),
         "learning_rate": _LEARNING_RATE,
         "num_leaves": _LEAVES,
         "min_data_in_leaf": _LEAST_ROWS_OF_A_LEAF,
@@ -87,5 +150,4 @@ def _parameters(k: int, seed: int) -> dict[str, object]:
         # The same trees on any machine, with any number of cores.
         "deterministic": True,
         "force_row_wise": True,
-        "verbose": -1,
     }

@@ -12,7 +12,7 @@ from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.source_lists import SourceLists, queries_with
 from twinspire_core.ranking.pairs import Vectors
-from twinspire_core.ranking.ranker import Ranker, rank_sources
+from twinspire_core.ranking.ranker import Ranker, rank_candidates
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.queries import Queries
@@ -41,19 +41,16 @@ def rank_queries(
       k: length of the lists.
     """
     features = RankingFeatures.of(sources.tables)
-
-    def ranked(*, exclude_seen: bool) -> np.ndarray:
-        queries = queries_with(evaluation_set, known, exclude_seen=exclude_seen)
-        items = np.full((len(queries), k), -1, np.int64)
-        for chunk, part, vectors_of_part in chunks(queries, vectors):
-            exclude = part.seen if exclude_seen else None
-            items[chunk], _ = rank_sources(
-                ranker, features, sources, part, k, vectors=vectors_of_part, exclude=exclude
-            )
-        return items
-
-    kept = ranked(exclude_seen=False)
-    return RankedLists(kept, ranked(exclude_seen=True) if evaluation_set.exclude_seen else None)
+    queries = queries_with(evaluation_set, known)
+    kept = np.full((len(queries), k), -1, np.int64)
+    excluded = kept.copy() if evaluation_set.exclude_seen else None
+    for chunk, part, vectors_of_part in chunks(queries, vectors):
+        ranked = rank_candidates(ranker, features, sources, part, k, vectors=vectors_of_part)
+        kept[chunk] = sources.filled(ranked.items(ranked.best(k)), k)
+        if excluded is not None:
+            unseen = ranked.items(ranked.best(k, part.seen))
+            excluded[chunk] = sources.filled(unseen, k, exclude=part.seen)
+    return RankedLists(kept, excluded)
 
 
 def chunks(

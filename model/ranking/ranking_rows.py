@@ -6,6 +6,9 @@ count of whom a candidate was taken: others say nothing of the order of candidat
 and was not among the candidates is left out: the ranker is never asked for it. Each user is there
 twice: as a version knows its users, and by a history alone (model/evaluation/history_queries.py).
 
+What users had before is among the candidates, also where it will be left out of lists: that is done at
+the end, and trees learn from the feature `seen` what it is worth.
+
 Q queries, M candidates of all of them, F features.
 """
 
@@ -24,8 +27,12 @@ from twinspire_core.contracts import ranking_rows as contract
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.search.ragged import arrow_lists, list_lengths
 
-OTHERS = 100
-"""Candidates of a query that were not taken, drawn by chance out of all of them, that are kept."""
+HARDEST = 60
+"""Candidates of a query that were not taken and are kept because simple orders put them first: the
+places that trees have to decide about are among them.
+"""
+BY_CHANCE = 40
+"""Candidates of a query, of all others that were not taken, that are kept."""
 MOST = 12_000
 """Queries of all days that are kept, those by histories too: of the newest days that have so many."""
 MOST_DAYS = 28
@@ -39,37 +46,39 @@ class RankingRows:
     Attributes:
       day: the day.
       sources: that the candidates come from.
-      exclude_seen: whether candidates are without what the users had before.
       lengths: [Q] int64, candidates of each query.
       by_history: [Q] bool, whether the user was asked for by a history alone.
       taken: [M] bool.
+      weights: [M] float32, how many candidates each stands for.
       names: of the F features.
       values: [M, F] float32.
     """
 
     day: date
     sources: tuple[str, ...]
-    exclude_seen: bool
     lengths: np.ndarray
     by_history: np.ndarray
     taken: np.ndarray
+    weights: np.ndarray
     names: tuple[str, ...]
     values: np.ndarray
 
     @property
     def queries(self) -> int:
-        """Of users as a version knows them: each user counts once."""
-        return int(np.count_nonzero(~self.by_history))
+        """Users: one who is asked for in both ways counts once."""
+        return int(max(np.count_nonzero(~self.by_history), np.count_nonzero(self.by_history)))
 
     def to_table(self) -> pa.Table:
         """Rows of twinspire_core/contracts/ranking_rows.py."""
-        columns = {contract.TAKEN: arrow_lists(self.lengths, pa.array(self.taken))}
+        columns = {
+            contract.TAKEN: arrow_lists(self.lengths, pa.array(self.taken)),
+            contract.WEIGHT: arrow_lists(self.lengths, pa.array(self.weights)),
+        }
         for column, name in enumerate(self.names):
             values = pa.array(np.ascontiguousarray(self.values[:, column]))
             columns[contract.FEATURE_PREFIX + name] = arrow_lists(self.lengths, values)
         columns[contract.BY_HISTORY] = pa.array(self.by_history)
-        described = contract.metadata(self.sources, exclude_seen=self.exclude_seen)
-        return pa.table(columns).replace_schema_metadata(described)
+        return pa.table(columns).replace_schema_metadata(contract.metadata(self.sources))
 
     @classmethod
     def of_table(cls, day: date, table: pa.Table) -> Self:
@@ -79,16 +88,13 @@ class RankingRows:
         taken = table.column(contract.TAKEN).combine_chunks()
         values = [table.column(name).combine_chunks().flatten().to_numpy() for name in columns]
         flat = taken.flatten().to_numpy(zero_copy_only=False)
-        by_history = np.zeros(len(table), bool)
-        if contract.BY_HISTORY in table.column_names:
-            by_history = table.column(contract.BY_HISTORY).to_numpy()
         return cls(
             day=day,
             sources=contract.sources_of(table.schema),
-            exclude_seen=contract.exclude_seen(table.schema),
             lengths=list_lengths(taken),
-            by_history=by_history,
+            by_history=table.column(contract.BY_HISTORY).to_numpy(),
             taken=flat,
+            weights=table.column(contract.WEIGHT).combine_chunks().flatten().to_numpy(),
             names=tuple(name.removeprefix(prefix) for name in columns),
             values=np.stack(values, axis=1) if values else np.zeros((len(flat), 0), np.float32),
         )
@@ -102,9 +108,10 @@ class RankingRows:
         return values
 
 
-def sample_pairs(pairs: Pairs, taken: np.ndarray, seed: int) -> np.ndarray:
-    """Which pairs are kept, [M] bool: of queries of which a candidate was taken, all that were, and
-    `OTHERS` by chance.
+def sample_pairs(pairs: Pairs, taken: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which pairs are kept, and how many each stands for: [K] int64, ascending, and [K] float32. Of
+    queries of which a candidate was taken these are all that were, the `HARDEST` others, by the sum over
+    the sources' lists, and `BY_CHANCE` of the rest, which stand for all of it.
 
     Args:
       pairs: M.
@@ -112,17 +119,25 @@ def sample_pairs(pairs: Pairs, taken: np.ndarray, seed: int) -> np.ndarray:
       seed: of the chance.
     """
     has_hit = np.bincount(pairs.query[taken], minlength=len(pairs.queries)) > 0
-    drawn = np.random.default_rng(seed).random(len(pairs))
-    order = np.lexsort((drawn, taken, pairs.query))
-    # The place of each pair among those of its query that were not taken.
-    others = np.bincount(pairs.query[~taken], minlength=len(pairs.queries))
-    lengths = np.bincount(pairs.query, minlength=len(pairs.queries))
-    begin = np.cumsum(lengths) - lengths
-    place = np.empty(len(pairs), np.int64)
-    place[order] = np.arange(len(pairs)) - begin[pairs.query[order]]
-    is_drawn = place < np.minimum(others, OTHERS)[pairs.query]
-    kept: np.ndarray = has_hit[pairs.query] & (taken | is_drawn)
-    return kept
+    others = np.flatnonzero(has_hit[pairs.query] & ~taken)
+    is_hard = _places(pairs.query[others], -pairs.gains[others].sum(axis=1)) < HARDEST
+    rest = others[~is_hard]
+    drawn = np.random.default_rng(seed).random(len(pairs))[rest]
+    chosen = rest[_places(pairs.query[rest], drawn) < BY_CHANCE]
+    of_query = np.bincount(pairs.query[rest], minlength=len(pairs.queries))
+    weights = np.ones(len(pairs), np.float32)
+    weights[chosen] = np.maximum(of_query[pairs.query[chosen]] / BY_CHANCE, 1)
+    kept = np.sort(np.concatenate([np.flatnonzero(taken), others[is_hard], chosen]))
+    return kept, weights[kept]
+
+
+def _places(query: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """The place of each value among those of its query, from the lowest, [N] int64."""
+    order = np.lexsort((value, query))
+    first = np.searchsorted(query, query)
+    places = np.empty(len(query), np.int64)
+    places[order] = np.arange(len(query))
+    return places - first
 
 
 def read(attempt: str) -> list[RankingRows]:
@@ -150,7 +165,6 @@ def keep_needed(
     today: date,
     *,
     sources: Sequence[str],
-    exclude_seen: bool,
 ) -> list[RankingRows]:
     """What a ranker is fitted on: the newest days until `MOST` queries are there.
 
@@ -158,7 +172,6 @@ def keep_needed(
       days: distinct days, none after today, in any order.
       today: the day.
       sources: candidates of other sources are left out.
-      exclude_seen: the kind of lists that counts; days that kept the other one are left out.
 
     Returns: of the newest day first.
     """
@@ -166,7 +179,7 @@ def keep_needed(
     needed: list[RankingRows] = []
     queries = 0
     for rows in sorted(days, key=lambda rows: rows.day, reverse=True):
-        alike = rows.sources == tuple(sources) and rows.exclude_seen == exclude_seen
+        alike = rows.sources == tuple(sources)
         if alike and rows.day >= oldest and rows.queries and queries < MOST:
             needed.append(rows)
             queries += len(rows.lengths)

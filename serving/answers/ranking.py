@@ -9,7 +9,7 @@ import numpy as np
 
 from serving.version.loaded_version import Version
 from twinspire_core.ranking.pairs import Vectors
-from twinspire_core.ranking.ranker import Ranker, rank_sources
+from twinspire_core.ranking.ranker import Ranker, rank_candidates
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -73,7 +73,7 @@ def retrieve_ranked(
     Args:
       version: what answers.
       sources: of its corpus.
-      queries: B; with the two-tower's lists, where the ranker goes by it.
+      queries: B; with the two-tower's lists, of which nothing is excluded, where the ranker goes by it.
       vectors: [B, D] float32, the query tower's.
       k: how many.
       exclude: B lists of what must not be listed.
@@ -83,28 +83,21 @@ def retrieve_ranked(
     ranker = version.ranker
     features = version.ranking_features
     assert ranker is not None and features is not None, "of `Version.choose_source`"
-    rows, ranked = rank_sources(
-        ranker,
-        features,
-        sources,
-        queries,
-        k,
-        vectors=Vectors(queries=vectors, items=version.index.vectors),
-        exclude=exclude,
-        threads=1,
-        length=length,
-    )
-    listed = ranked.chosen >= 0
+    vectors_of = Vectors(queries=vectors, items=version.index.vectors)
+    ranked = rank_candidates(ranker, features, sources, queries, k, vectors=vectors_of, threads=1)
+    chosen = ranked.best(length, exclude)
+    rows = sources.filled(ranked.items(chosen), length, exclude=exclude)
+    listed = chosen >= 0
     # The pair -1, which is none, reads what is appended.
-    scores = np.append(ranked.scores, np.float32(np.inf))[ranked.chosen]
+    scores = np.append(ranked.scores, np.float32(np.inf))[chosen]
     lowest = scores.min(axis=1, initial=np.inf, keepdims=True)
     lowest[~listed.any(axis=1)] = 0
     gains = np.append(ranked.pairs.gains, np.zeros((1, len(ranker.sources)), np.float32), axis=0)
     values = None
     if explain:
         none = np.full((1, len(ranker.names)), np.nan, np.float32)
-        values = np.append(ranked.values, none, axis=0)[ranked.chosen]
-    return RankedLists(rows, np.where(listed, scores, lowest), gains[ranked.chosen], values)
+        values = np.append(ranked.values, none, axis=0)[chosen]
+    return RankedLists(rows, np.where(listed, scores, lowest), gains[chosen], values)
 
 
 class Explanations(NamedTuple):

@@ -125,7 +125,9 @@ def _retrieve_group(
     assert sources is not None, "of `Version.choose_source`"
     if source not in (RANKED, MIX):
         return _retrieve_from(sources, source, encoded.queries, length, exclude)
-    queries, widened = _with_two_tower(version, sources, encoded, k, source, seen)
+    # What a ranker goes by are places in whole lists: it leaves out what was seen at the end.
+    left_out = seen.of_first(0) if source == RANKED else seen
+    queries, widened = _with_two_tower(version, sources, encoded, k, source, left_out)
     if source == MIX:
         fusion = encoded.fusion
         assert fusion is not None, "of `Version.choose_source`"

@@ -45,6 +45,7 @@ _CONSTANTS = {
     "ranking.days": "28",
     "ranking.trees": "150",
     "ranking.leaves": "31",
+    "ranking.min_users": "300",
     "gate.max_outside": "0.1; gate.on_skew says what is done beyond it",
     "index.k": "100",
     "index.exact_below": "10,000",

@@ -3,9 +3,9 @@ of the start of each day, and which of them the user took: what rankers are fitt
 
     ranking_rows/dt=D.parquet   zstd, a row per query of D of which a candidate was taken
       taken         list<bool>    of some of its candidates: all that were taken, and others
+      weight        list<float>   how many candidates each of these stands for
       feature:NAME  list<float>   a value for each of these; missing values are NaN
-      by_history    bool          whether the user was asked for by a history alone; false in files
-                                  without it
+      by_history    bool          whether the user was asked for by a history alone
 
 There are no ids, of users or of items. What a value means is said by `format`, in the metadata of
 the schema, as are the sources of the candidates; files of another format are not read.
@@ -16,30 +16,25 @@ import json
 import pyarrow as pa
 
 FOLDER = "ranking_rows"
-FORMAT = b"1"
+FORMAT = b"2"
 FEATURE_PREFIX = "feature:"
 TAKEN = "taken"
+WEIGHT = "weight"
 BY_HISTORY = "by_history"
 MOST_OF_A_DAY = 2_500
 """Users of one day that are kept at the most."""
 
 _FORMAT_KEY = b"twinspire.ranking_rows.format"
 _SOURCES_KEY = b"twinspire.ranking_rows.sources"
-_SEEN_KEY = b"twinspire.ranking_rows.exclude_seen"
 
 
-def metadata(sources: tuple[str, ...], *, exclude_seen: bool) -> dict[bytes, bytes]:
+def metadata(sources: tuple[str, ...]) -> dict[bytes, bytes]:
     """What the schema of a file says besides its columns.
 
     Args:
       sources: that the candidates come from, in order.
-      exclude_seen: whether candidates are without what the users had before.
     """
-    return {
-        _FORMAT_KEY: FORMAT,
-        _SOURCES_KEY: json.dumps(sources).encode(),
-        _SEEN_KEY: json.dumps(exclude_seen).encode(),
-    }
+    return {_FORMAT_KEY: FORMAT, _SOURCES_KEY: json.dumps(sources).encode()}
 
 
 def is_known(schema: pa.Schema) -> bool:
@@ -50,8 +45,3 @@ def is_known(schema: pa.Schema) -> bool:
 def sources_of(schema: pa.Schema) -> tuple[str, ...]:
     """The sources that the candidates come from."""
     return tuple(json.loads(schema.metadata[_SOURCES_KEY]))
-
-
-def exclude_seen(schema: pa.Schema) -> bool:
-    """Whether candidates are without what the users had before."""
-    return bool(json.loads(schema.metadata[_SEEN_KEY]))

@@ -126,18 +126,29 @@ class RankedCandidates:
       pairs: the candidates; M.
       values: [M, F] float32, their features, in the ranker's order.
       scores: [M] float32.
-      chosen: [U, k] int64, the pairs that are listed, best first, -1 behind the end.
     """
 
     pairs: Pairs
     values: np.ndarray
     scores: np.ndarray
-    chosen: np.ndarray
 
-    @property
-    def items(self) -> np.ndarray:
-        """[U, k] int64, best first, -1 behind the end."""
-        items: np.ndarray = np.append(self.pairs.item, -1)[self.chosen]
+    def best(self, k: int, exclude: Ragged | None = None) -> np.ndarray:
+        """The pairs that are listed, [U, k] int64, best first, -1 behind the end.
+
+        Args:
+          k: length of the lists.
+          exclude: U lists of items that must not be listed.
+        """
+        scores = self.scores
+        if exclude is not None:
+            place = self.pairs.find(exclude.row, exclude.values)
+            scores = scores.copy()
+            scores[place[place >= 0]] = -np.inf
+        return self.pairs.best(scores, k)
+
+    def items(self, chosen: np.ndarray) -> np.ndarray:
+        """[U, k] int64, -1 behind the end, of what `best` returned."""
+        items: np.ndarray = np.append(self.pairs.item, -1)[chosen]
         return items
 
 
@@ -159,7 +170,7 @@ def _with_far_ones_last(scores: np.ndarray, pairs: Pairs) -> np.ndarray:
     return np.where(is_far, lowered, scores)
 
 
-def rank_sources(
+def rank_candidates(
     ranker: Ranker,
     features: RankingFeatures,
     sources: CandidateSources,
@@ -167,34 +178,24 @@ def rank_sources(
     k: int,
     *,
     vectors: Vectors | None = None,
-    exclude: Ragged | None = None,
     threads: int = 0,
-    length: int | None = None,
-) -> tuple[np.ndarray, RankedCandidates]:
-    """The lists that are recommended: what the ranker's sources list, by its scores, filled up with
-    popular items where no source knows enough.
+) -> RankedCandidates:
+    """What the ranker's sources list, with its scores. Nothing is excluded yet: places in lists, which
+    trees go by, would be others.
 
     Args:
       ranker: fitted on candidates of the same sources.
       features: of the sources' moment.
       sources: of the corpus.
       queries: U; lists that they are given with are at least `DEPTH` and k long.
-      k: length of the lists.
+      k: length of the lists to come.
       vectors: of the queries and of all items.
-      exclude: U lists of items that must not be listed.
       threads: as of `Ranker.score`.
-      length: how far the lists are given, where that is beyond k: their first k items are the same.
-
-    Returns: items [U, length] int64, -1 where the corpus is used up; and what was ranked.
     """
     if queries.personal is not None and not ranker.described.untimed:
         queries = replace(queries, personal=replace(queries.personal, timed=None))
-    lists = sources.retrieve(ranker.sources, queries, max(k, DEPTH), exclude=exclude)
+    lists = sources.retrieve(ranker.sources, queries, max(k, DEPTH))
     pairs = Pairs.of(lists, queries, len(sources.tables.corpus), vectors)
     values = features.values(pairs, ranker.names)
     scores = _with_far_ones_last(ranker.score(values, threads=threads), pairs)
-    length = length or k
-    ranked = RankedCandidates(
-        pairs=pairs, values=values, scores=scores, chosen=pairs.best(scores, length)
-    )
-    return sources.filled(ranked.items, length, exclude=exclude), ranked
+    return RankedCandidates(pairs=pairs, values=values, scores=scores)

@@ -11,14 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.evaluation.day_data import NEXT_DAY, DayData
+from model.evaluation.day_data import BY_HISTORY, NEXT_DAY, DayData
 from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.tower_lists import Encoded
 from model.evaluation.version_evaluation import ParentEvaluation
 from model.ranking.day_ranker import DayRanker
 from model.ranking.ranking_rows import RankingRows
 from tests.model.fusion_fitting.test_day_fusion import CORPUS, EVALUATION, by_chance, queries
-from twinspire_core.config.tables.quality import RankingConfig
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.ranker_file import RankerFile
@@ -91,12 +90,12 @@ def brands_of_yesterday():
     return RankingRows(
         day=date(2024, 5, 19),
         sources=("trending",),
-        exclude_seen=False,
-        lengths=np.full(50, 20),
-        by_history=np.zeros(50, bool),
-        taken=rng.random(1000) < 0.2,
+        lengths=np.full(300, 20),
+        by_history=np.zeros(300, bool),
+        taken=rng.random(6000) < 0.2,
+        weights=np.ones(6000, np.float32),
         names=("gain", "attribute_popular:brand"),
-        values=rng.random((1000, 2)).astype(np.float32),
+        values=rng.random((6000, 2)).astype(np.float32),
     )
 
 
@@ -105,7 +104,6 @@ def test_after_a_gap_a_ranker_goes_by_no_attribute_that_is_no_longer_declared():
     day = day_ranker(None, trending("1d"), trending("1d"))
     settings = {
         "evaluation": EVALUATION,
-        "ranking": RankingConfig(min_users=10),
         "train": SimpleNamespace(seed=1),
         "mix": SimpleNamespace(sources=("trending",)),
     }
@@ -115,18 +113,38 @@ def test_after_a_gap_a_ranker_goes_by_no_attribute_that_is_no_longer_declared():
 
 
 @pytest.mark.parametrize("exclude_seen", [False, True])
-def test_trees_are_fitted_on_no_item_that_is_left_out_of_lists(exclude_seen):
+def test_rows_hold_what_was_had_before_and_say_so(exclude_seen):
     """Here all that is taken was had before, on days that only the counts reach."""
+    rows = rows_of(exclude_seen=exclude_seen)
+    seen = rows.values[:, rows.names.index("seen")]
+    assert rows.taken.sum() == 3 * USERS and np.array_equal(seen == 1, rows.taken)
+
+
+def test_without_stored_users_rows_are_those_of_histories_alone():
+    assert rows_of(by_history=True).by_history.tolist() == USERS * [False] + USERS * [True]
+    assert rows_of(by_history=True, user_store=False).by_history.tolist() == USERS * [True]
+
+
+def rows_of(*, exclude_seen=False, by_history=False, user_store=True):
     day = day_ranker(None, trending("1d"), trending("1d"))
     asked = day.day.evaluation_sets[NEXT_DAY]
     counted = PersonalCounts.of_histories(asked.truth)
-    asked = replace(asked, personal=counted, exclude_seen=exclude_seen)
-    settings = {"mix": SimpleNamespace(sources=("trending",)), "ranking": RankingConfig()}
+    sets = {NEXT_DAY: replace(asked, personal=counted, exclude_seen=exclude_seen)}
+    parent = day.parent
+    if by_history:
+        sets[BY_HISTORY] = sets[NEXT_DAY]
+        place = dict.fromkeys(sets, parent.encoded.place[NEXT_DAY])
+        lists = dict.fromkeys(sets, parent.lists[NEXT_DAY])
+        parent = replace(parent, lists=lists, encoded=replace(parent.encoded, place=place))
+    settings = {
+        "mix": SimpleNamespace(sources=("trending",)),
+        "serving": SimpleNamespace(user_store=user_store),
+    }
     pipeline = SimpleNamespace(**settings)
     context = SimpleNamespace(day=date(2024, 5, 20), parent=None, gaps=(), pipeline=pipeline)
-    day = replace(day, ctx=context, day=replace(day.day, evaluation_sets={NEXT_DAY: asked}))
-    taken = sum(rows.taken.sum() for rows in day.rows_to_fit_on())
-    assert taken == (0 if exclude_seen else 3 * USERS)
+    whole = replace(day.day, evaluation_sets=sets)
+    (rows,) = replace(day, ctx=context, day=whole, parent=parent).rows_to_fit_on()
+    return rows
 
 
 def test_a_parents_ranker_is_not_judged_without_a_feature_that_it_goes_by(by_place):

@@ -1,11 +1,14 @@
 """A ranker finds out what decides, which no single list says."""
 
 import json
+from dataclasses import replace
 from datetime import date
+from functools import cache
 
 import numpy as np
 import pytest
 
+from model.ranking import fit
 from model.ranking.fit import fit_ranker
 from model.ranking.ranking_rows import RankingRows
 
@@ -21,17 +24,22 @@ def _rows(queries, seed=0, by_history=0):
     return RankingRows(
         day=date(2024, 5, 20),
         sources=("past",),
-        exclude_seen=False,
         lengths=np.full(queries, CANDIDATES),
         by_history=np.arange(queries) < by_history,
         taken=taken.ravel(),
+        weights=np.ones(queries * CANDIDATES, np.float32),
         names=("first", "second", "noise"),
         values=values.reshape(-1, 3),
     )
 
 
-def _fit(rows, min_users=100):
-    return fit_ranker([rows], rows.names, min_users, metric="recall@3", k=3, seed=1)
+def _fit(*days):
+    return fit_ranker(days, days[0].names, metric="recall@3", k=3, seed=1)
+
+
+@cache
+def _fitted():
+    return _fit(_rows(300))
 
 
 def _recall(rows, scores):
@@ -41,7 +49,7 @@ def _recall(rows, scores):
 
 
 def test_it_orders_new_queries_better_than_any_feature_alone():
-    ranker = _fit(_rows(400))
+    ranker = _fitted()
     new = _rows(300, seed=9)
     alone = max(_recall(new, new.values[:, column]) for column in range(2))
     assert alone < 0.45
@@ -49,33 +57,69 @@ def test_it_orders_new_queries_better_than_any_feature_alone():
 
 
 def test_the_noise_is_worth_least():
-    importance = _fit(_rows(400)).described.fitted.importance
+    importance = _fitted().described.fitted.importance
     assert list(importance)[-1] == "noise"
     assert sum(importance.values()) == pytest.approx(1, abs=1e-3)
 
 
-def test_with_too_few_queries_there_is_none():
-    assert _fit(_rows(99)) is None
-    assert _fit(_rows(100)) is not None
+def test_with_too_few_users_there_is_none():
+    assert _fit(_rows(299)) is None
+    assert _fit(_rows(150), _rows(150, seed=1)) is not None
 
 
-def test_of_rows_that_are_too_few_for_any_split_there_is_none():
+def test_of_rows_that_are_too_few_for_any_split_there_is_none(monkeypatch):
     """40 rows are less than two leaves take: a ranker would list candidates in order of id."""
-    assert _fit(_rows(1), min_users=1) is None
-    assert _fit(_rows(10), min_users=1) is not None
+    monkeypatch.setattr(fit, "LEAST_USERS", 1)
+    assert _fit(_rows(1)) is None
+    assert _fit(_rows(10)) is not None
 
 
 def test_it_says_whether_it_was_fitted_on_queries_without_times_and_counts_users_once():
-    assert not _fit(_rows(100)).described.untimed
-    assert _fit(_rows(150, by_history=50)).described.untimed
-    assert _fit(_rows(150, by_history=51)) is None
+    assert not _fitted().described.untimed
+    assert _fit(_rows(310, by_history=10)).described.untimed
+    assert _fit(_rows(450, by_history=225)) is None
+
+
+def test_the_newest_days_say_how_many_trees_help(monkeypatch):
+    """Where nothing tells what is taken, the first trees are the best; else many help."""
+    monkeypatch.setattr(fit, "_MOST_TREES", 120)
+    rows = _rows(300)
+    by_chance = replace(rows, taken=np.random.default_rng(2).permutation(rows.taken))
+    few, many = (_trees(_fit(newest, _rows(600, seed=4))) for newest in (by_chance, rows))
+    assert few < 60 < many < 120
+
+
+def test_of_one_day_alone_a_fifth_says_it():
+    """Its first queries: of them nothing can be learned here."""
+    rows = _rows(300)
+    taken = rows.taken.copy()
+    judging = 60 * CANDIDATES
+    taken[:judging] = np.random.default_rng(2).permutation(taken[:judging])
+    assert _trees(_fit(replace(rows, taken=taken))) < 60 < _trees(_fitted())
+
+
+def test_what_stands_for_many_counts_as_many():
+    """Of two kinds of candidates that are taken as often in the rows, one stands for ten others
+    each time it is not taken.
+    """
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 2, (400 * CANDIDATES, 1)).astype(np.float32)
+    taken = rng.random(len(values)) < 0.1
+    rows = replace(_rows(400), taken=taken, values=values, names=("kind",))
+    weights = np.where(~taken & (values[:, 0] == 1), 10, 1).astype(np.float32)
+    zero, one = _fit(replace(rows, weights=weights)).score(np.array([[0], [1]], np.float32))
+    assert zero > one
 
 
 def test_the_same_rows_give_the_same_trees():
-    assert _fit(_rows(200)).model == _fit(_rows(200)).model
+    assert _fit(_rows(300)).model == _fitted().model
 
 
 def test_its_file_says_of_which_format_it_is():
     """Without it a reader of another format would take the file to be of its own."""
-    described = json.loads(_fit(_rows(100)).described.dump())
+    described = json.loads(_fitted().described.dump())
     assert described["format"] == 1
+
+
+def _trees(ranker):
+    return ranker.booster.num_trees()

@@ -1,5 +1,6 @@
 """What rankers are fitted on: which candidates of which queries and days are kept."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -7,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.ranking import ranking_rows
-from model.ranking.ranking_rows import OTHERS, RankingRows, keep_needed, sample_pairs
+from model.ranking.ranking_rows import BY_CHANCE, HARDEST, RankingRows, keep_needed, sample_pairs
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.queries import Queries, ScoredLists
@@ -15,17 +16,17 @@ from twinspire_core.sources.queries import Queries, ScoredLists
 TODAY = date(2024, 5, 20)
 
 
-def _rows(day=TODAY, queries=3, *, sources=("past",), names=("a", "b"), exclude_seen=False):
+def _rows(day=TODAY, queries=3, *, sources=("past",), names=("a", "b")):
     rng = np.random.default_rng(day.toordinal())
     lengths = rng.integers(1, 5, queries)
     candidates = int(lengths.sum())
     return RankingRows(
         day=day,
         sources=sources,
-        exclude_seen=exclude_seen,
         lengths=lengths,
         by_history=np.arange(queries) % 3 == 2,
         taken=rng.random(candidates) < 0.5,
+        weights=rng.random(candidates).astype(np.float32),
         names=names,
         values=rng.normal(size=(candidates, len(names))).astype(np.float32),
     )
@@ -37,29 +38,51 @@ def _pairs(queries, items):
     return Pairs.of(lists, Queries.of_past(Ragged(nothing, nothing, queries)), items)
 
 
-def test_all_that_was_taken_is_kept_with_others_by_chance():
+def test_all_that_was_taken_is_kept_with_the_hardest_and_others_by_chance():
     pairs = _pairs(3, 400)
     taken = np.isin(pairs.item, [7, 399]) & (pairs.query != 1)
-    kept = sample_pairs(pairs, taken, seed=1)
-    assert kept[taken].all()
-    assert np.bincount(pairs.query[kept], minlength=3).tolist() == [OTHERS + 2, 0, OTHERS + 2]
-    others = pairs.item[kept & ~taken & (pairs.query == 0)]
-    assert others.min() < 40 and others.max() > 360, "from all of the list"
-    assert set(others) != set(pairs.item[kept & ~taken & (pairs.query == 2)])
+    kept, weights = sample_pairs(pairs, taken, seed=1)
+    each = HARDEST + BY_CHANCE + 2
+    assert np.bincount(pairs.query[kept], minlength=3).tolist() == [each, 0, each]
+    assert (np.diff(kept) > 0).all() and taken[kept].sum() == taken.sum()
+    items = pairs.item[kept][:each]
+    # The list is in order of the items.
+    assert items[: HARDEST + 1].tolist() == list(range(HARDEST + 1)), "7 was taken"
+    by_chance = items[HARDEST + 1 : -1]
+    assert by_chance.min() < 120 and by_chance.max() > 360, "from all of the rest"
+    assert set(items) != set(pairs.item[kept][each:])
+    assert np.unique(weights[: HARDEST + 1]).tolist() == [1]
+    np.testing.assert_allclose(weights[HARDEST + 1 : each - 1], (400 - 2 - HARDEST) / BY_CHANCE)
+    assert weights[each - 1] == 1, "what was taken stands for itself"
+
+
+def test_what_several_sources_list_is_harder_than_what_one_lists():
+    order = np.arange(400)
+    lists = {
+        "past": ScoredLists.by_place(order[np.newaxis]),
+        "popular": ScoredLists.by_place(np.append(order[300:], order[:300])[np.newaxis]),
+    }
+    nothing = np.zeros(0, np.int64)
+    pairs = Pairs.of(lists, Queries.of_past(Ragged(nothing, nothing, 1)), 400)
+    kept, weights = sample_pairs(pairs, pairs.item == 0, seed=0)
+    hard = pairs.item[kept[weights == 1]]
+    gains = 1 / (1 + order / 60) + 1 / (1 + (order + 100) % 400 / 60)
+    wanted = [item for item in np.argsort(-gains, kind="stable") if item != 0][:HARDEST]
+    assert sorted(hard.tolist()) == sorted([0, *wanted])
 
 
 def test_of_few_candidates_all_are_kept():
     pairs = _pairs(1, 5)
-    assert sample_pairs(pairs, pairs.item == 2, seed=0).all()
+    kept, weights = sample_pairs(pairs, pairs.item == 2, seed=0)
+    assert kept.tolist() == list(range(5)) and weights.tolist() == [1] * 5
 
 
 def test_days_are_read_as_they_were_written(tmp_path):
-    days = [_rows(), _rows(TODAY - timedelta(days=1), exclude_seen=True)]
+    days = [_rows(), _rows(TODAY - timedelta(days=1))]
     ranking_rows.write(tmp_path, days)
     for wanted, found in zip(days, ranking_rows.read(str(tmp_path)), strict=True):
         assert (found.day, found.sources, found.names) == (wanted.day, wanted.sources, wanted.names)
-        assert found.exclude_seen == wanted.exclude_seen
-        for name in ("lengths", "by_history", "taken", "values"):
+        for name in ("lengths", "by_history", "taken", "weights", "values"):
             np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
 
 
@@ -67,7 +90,7 @@ def test_rows_of_another_format_are_left_alone(tmp_path):
     ranking_rows.write(tmp_path, [_rows()])
     (place,) = (tmp_path / "ranking_rows").iterdir()
     table = pq.read_table(place)
-    metadata = {**table.schema.metadata, b"twinspire.ranking_rows.format": b"2"}
+    metadata = {**table.schema.metadata, b"twinspire.ranking_rows.format": b"1"}
     pq.write_table(table.replace_schema_metadata(metadata), place)
     assert ranking_rows.read(str(tmp_path)) == []
 
@@ -79,11 +102,10 @@ def test_a_file_holds_no_ids(tmp_path):
     assert kinds == {"bool", "list<element: bool>", "list<element: float>"}
 
 
-def test_a_user_counts_once_and_in_files_of_before_nobody_was_asked_by_a_history(tmp_path):
+def test_a_user_counts_once_however_often_asked():
     rows = _rows(queries=7)
     assert (rows.queries, len(rows.lengths)) == (5, 7)
-    table = rows.to_table().drop_columns(["by_history"])
-    assert RankingRows.of_table(TODAY, table).queries == 7
+    assert replace(rows, by_history=np.ones(7, bool)).queries == 7
 
 
 def test_a_feature_that_a_day_lacks_is_missing():
@@ -95,23 +117,23 @@ def test_a_feature_that_a_day_lacks_is_missing():
 
 @pytest.mark.parametrize(
     ("changed", "kept"),
-    [({}, True), ({"sources": ("past", "personal")}, False), ({"exclude_seen": True}, False)],
+    [({}, True), ({"sources": ("past", "personal")}, False)],
 )
 def test_candidates_of_other_lists_are_left_out(changed, kept):
     yesterday = _rows(TODAY - timedelta(days=1), **changed)
-    found = keep_needed([yesterday, _rows()], TODAY, sources=["past"], exclude_seen=False)
+    found = keep_needed([yesterday, _rows()], TODAY, sources=["past"])
     assert [rows.day for rows in found] == [TODAY, yesterday.day][: 1 + kept]
 
 
 def test_the_newest_days_are_kept_until_there_are_enough(monkeypatch):
     monkeypatch.setattr(ranking_rows, "MOST", 5)
     days = [_rows(TODAY - timedelta(days=back)) for back in range(6)]
-    found = keep_needed(days, TODAY, sources=["past"], exclude_seen=False)
+    found = keep_needed(days, TODAY, sources=["past"])
     assert [rows.day for rows in found] == [rows.day for rows in days[:2]]
 
 
 def test_days_that_are_too_old_are_left_out(monkeypatch):
     monkeypatch.setattr(ranking_rows, "MOST_DAYS", 3)
     days = [_rows(TODAY - timedelta(days=back)) for back in range(6)]
-    found = keep_needed(days, TODAY, sources=["past"], exclude_seen=False)
+    found = keep_needed(days, TODAY, sources=["past"])
     assert [rows.day for rows in found] == [rows.day for rows in days[:3]]

@@ -27,7 +27,8 @@ def _fit_on_few(patch):
     """The shop has some 30 users held out of a day; few trees are enough for them."""
     patch.setattr(day_fusion, "LEAST_USERS", 20)
     patch.setattr(fit_day, "LEAST_USERS", 20)
-    patch.setattr(fit, "_TREES", 10)
+    patch.setattr(fit, "_MOST_TREES", 10)
+    patch.setattr(fit, "LEAST_USERS", 20)
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +45,7 @@ def shop(tmp_path_factory):
     p = p.model_copy(update={"columns": p.columns.model_copy(update={"label": "stars"})})
     sources = (*p.mix.sources, "personal", "trending")
     mix = p.mix.model_copy(update={"sources": sources})
-    ranking = RankingConfig(enabled=True, min_users=20)
+    ranking = RankingConfig(enabled=True)
     p = p.model_copy(update={"mix": mix, "ranking": ranking})
     at = {name: folder / name for name in ("features1", "train1", "features2", "train2")}
     with pytest.MonkeyPatch.context() as patch:

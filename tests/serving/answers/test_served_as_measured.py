@@ -40,7 +40,7 @@ from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
 from twinspire_core.fusion.fuse import DEPTH, Fusion
 from twinspire_core.ranking.pairs import Pairs, Vectors
-from twinspire_core.ranking.ranker import rank_sources
+from twinspire_core.ranking.ranker import rank_candidates
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.index import NONE, Settings
 from twinspire_core.search.stored_index import ExactIndex
@@ -168,7 +168,8 @@ def test_a_ranker_is_served_with_the_features_that_are_measured(both):
     found = ScoredLists(*exact.search(vectors.queries, DEPTH))
     queries = asked.source_queries.with_given({"two_tower": found})
     features = RankingFeatures.of(measured.tables)
-    items, ranked = rank_sources(version.ranker, features, measured, queries, K, vectors=vectors)
+    ranked = rank_candidates(version.ranker, features, measured, queries, K, vectors=vectors)
+    items = measured.filled(ranked.items(ranked.best(K)), K)
     names = features.names(RANKED_SOURCES)
     assert version.ranker.names == names
 

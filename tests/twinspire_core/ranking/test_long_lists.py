@@ -7,7 +7,7 @@ import pytest
 
 from twinspire_core.contracts.ranker_file import RankerFile
 from twinspire_core.fusion.fuse import DEPTH
-from twinspire_core.ranking.ranker import Ranker, rank_sources
+from twinspire_core.ranking.ranker import Ranker, rank_candidates
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -47,7 +47,8 @@ def ranked(ranker, k):
     nothing = np.zeros(0, np.int64)
     queries = Queries.of_past(Ragged(nothing, nothing, 2)).with_given(given)
     features = RankingFeatures.of(sources.tables)
-    return rank_sources(ranker, features, sources, queries, k)
+    found = rank_candidates(ranker, features, sources, queries, k)
+    return found.items(found.best(k)), found
 
 
 @pytest.mark.parametrize("k", [200, 500])
@@ -57,7 +58,7 @@ def test_a_longer_list_begins_as_a_shorter_one(last_first, k):
     assert long[:, :50].tolist() == short.tolist()
     near = len(of_short.pairs)
     assert len(of_long.pairs) > near, "more candidates"
-    chosen = of_long.scores[of_long.chosen]
+    chosen = of_long.scores[of_long.best(k)]
     assert (np.diff(chosen, axis=1) <= 0).all()
     assert all(len(set(items)) == k for items in long.tolist()), "each item once"
 
@@ -70,3 +71,12 @@ def test_features_of_the_same_candidates_are_the_same(last_first):
     others = np.setdiff1d(np.arange(len(long.pairs)), place)
     assert np.unique(long.values[others], axis=0).tolist()[0][0] == DEPTH
     np.testing.assert_array_equal(long.values[others][:, 2:], 0)
+
+
+def test_what_is_left_out_changes_nothing_of_the_others(last_first):
+    """Places in lists, which trees go by, are those of whole lists."""
+    kept, found = ranked(last_first, 50)
+    left_out = Ragged(np.append(kept[0, :20], kept[1, 7]), np.repeat([0, 1], [20, 1]), 2)
+    shorter = found.items(found.best(30, left_out))
+    assert shorter[0].tolist() == kept[0, 20:].tolist()
+    assert shorter[1].tolist() == np.delete(kept[1], 7)[:30].tolist()

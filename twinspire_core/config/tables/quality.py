@@ -74,8 +74,3 @@ class RankingConfig(Strict):
             " source `personal`: `serving.user_store` brings them to the server."
         ),
     )
-    min_users: int = Field(
-        300,
-        ge=1,
-        description="Users needed to fit on, of all these days; with fewer there is no ranker.",
-    )

@@ -16,6 +16,7 @@ _AGE = "personal_age"
 _SHARE = "personal_share"
 _OF_SHARE = "60d"
 _ALL = "all"
+_SEEN = "seen"
 
 
 class PersonalHistory(FeatureGroup):
@@ -27,16 +28,22 @@ class PersonalHistory(FeatureGroup):
         return cls()
 
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:
-        """A count by half-life, days since the last event, the share of all that the user had."""
-        return (*(_COUNT + name for name in HALF_LIVES), _AGE, _SHARE)
+        """A count by half-life, days since the last event, the share of all that the user had, and whether
+        it is what `exclude_seen` leaves out.
+        """
+        return (*(_COUNT + name for name in HALF_LIVES), _AGE, _SHARE, _SEEN)
 
     def goes_by_times(self, name: str) -> bool:
         """All do, but for how often the user had it at all."""
-        return name != _COUNT + _ALL
+        return name not in (_COUNT + _ALL, _SEEN)
 
     def values(self, pairs: Pairs) -> np.ndarray:
         """Missing where queries bring no counts."""
-        values = np.full((len(pairs), len(HALF_LIVES) + 2), np.nan, np.float32)
+        values = np.full((len(pairs), len(HALF_LIVES) + 3), np.nan, np.float32)
+        seen = pairs.queries.seen
+        place = pairs.find(seen.row, seen.values)
+        values[:, -1] = 0
+        values[place[place >= 0], -1] = 1
         personal = pairs.queries.personal
         if personal is None:
             return values
@@ -48,17 +55,19 @@ class PersonalHistory(FeatureGroup):
             if name in personal.counts:
                 values[:, column] = 0
                 values[place[is_pair], column] = personal.counts[name][entry[is_pair]]
-        values[place[is_pair], -2] = personal.age[entry[is_pair]]
+        values[place[is_pair], -3] = personal.age[entry[is_pair]]
         if _OF_SHARE in personal.counts:
             counts = personal.counts[_OF_SHARE][entry]
             totals = np.bincount(row, weights=counts, minlength=len(pairs.queries))
-            values[:, -1] = 0
+            values[:, -2] = 0
             shares = counts[is_pair] / np.maximum(totals[row[is_pair]], 1e-30)
-            values[place[is_pair], -1] = shares
+            values[place[is_pair], -2] = shares
         return values
 
     def describe(self, name: str, value: float) -> str:
         """Counts as such, days as days."""
+        if name == _SEEN:
+            return "taken before" if value else "never taken before"
         if name == _AGE:
             if np.isnan(value):
                 return "never taken before, or nobody knows when"
