@@ -20,7 +20,6 @@ import pytest
 
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
-from index_builder.registry.version_log import version_date
 from tests.dags.browser import needs_chromium, page_of_task, report_button
 from tests.serving import conftest as circle
 from tests.serving.conftest import towers  # noqa: F401
@@ -250,5 +249,6 @@ def test_old_versions_go(airflow, home, days):
     run = run_upkeep(airflow.rest, "prompt.prune")
     told = airflow.rest.result("prompt.prune", run["dag_run_id"], "prune")
     assert run["state"] == "success" and told["deleted"]
-    assert {version_date(version) for version in told["versions"]} == {ago(3), ago(2)}
+    # On a Monday Airflow adds a scheduled run, which may be the one that deletes them
+    assert {one.date for one in registry.statuses() if not one.stored} == {ago(3), ago(2)}
     assert [one.version for one in registry.statuses() if one.stored] == [registry.live()]
