@@ -7,7 +7,8 @@
     log.npz                 `user`, `item`, `time`, `day` (of the zone, since 1970) of all events of 280 days; `users`,
                             how many; `place` of each item in the catalogue
     history-CASE.npz        `start` [Q + 1], `item`, `time`, `day`: what is known of each query's user at its `moment`;
-                            its `user`
+                            its `user`; its `asker`, a number of those asked about too
+    asked.npz               `user` (as `asker`), `item`, `time` of the days asked about, where queries are as of events
 
 Users and items are numbers from 0; -1 is one that was not trained on, or not in the catalogue.
 """
@@ -123,9 +124,11 @@ def write_log(prepared: Prepared, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     events = prepared.log()
     histories = {case.name: prepared.queries(case) for case in prepared.split.cases}
+    later = prepared.asked()
     users = events["_user"].unique(maintain_order=True)
+    askers = pl.concat([users, later["_user"]]).unique(maintain_order=True)
     heard_of = [asked["_history"].explode().drop_nulls() for asked in histories.values()]
-    items = pl.concat([events["_item"], *heard_of]).unique(maintain_order=True)
+    items = pl.concat([events["_item"], later["_item"], *heard_of]).unique(maintain_order=True)
     for name, asked in histories.items():
         lists = positions(asked["_history"].to_arrow(), items.to_arrow())
         time = asked["_history_times"].explode().drop_nulls()
@@ -137,7 +140,14 @@ def write_log(prepared: Prepared, folder: Path) -> None:
             day=_local_days(time, prepared),
             moment=asked["_moment"].to_numpy(),
             user=_numbers(asked["_user"], users),
+            asker=_numbers(asked["_user"], askers),
         )
+    np.savez(
+        folder / "asked.npz",
+        user=_numbers(later["_user"], askers),
+        item=_numbers(later["_item"], items),
+        time=later["_time"].to_numpy(),
+    )
     np.savez(
         folder / "log.npz",
         user=_numbers(events["_user"], users),

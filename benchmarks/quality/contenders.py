@@ -43,7 +43,7 @@ WITHOUT_SEEDS = ("ease", "vstan", *BASKETS, *LISTS, *DECAYED)
 """Those whose result involves no chance: one run is enough."""
 COSTLY = (*ENCODERS, *TRANSFORMERS)
 """Those that are trained once a week where a log's days are many, and asked with fresh histories."""
-READ_THE_DAY = ("popular_decayed", served_with_events.NAME)
+READ_THE_DAY = ("popular_decayed", "vstan", served_with_events.NAME)
 """Where queries are as of an event, these know what others did that day up to its moment, ours up to
 some minutes before it; all others were made before the day.
 """

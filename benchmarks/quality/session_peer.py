@@ -11,9 +11,11 @@ and item.
    an event in its session is the rank of its moment: what was bought together stands in one place.
 2. The current session is the newest `last` sessions of the query's user. An item of it that stands p
    places before its end weighs exp(-p / item_decay).
-3. Candidates are the `sample` newest sessions that share an item. Their similarity is the weight of
-   the shared items over the root of both lengths' product, times exp(-age / session_decay) for an age
-   in days, and exp(-p / match_decay) for the newest shared item (VSTAN). The `nearest` are kept.
+3. Candidates are, of the `sample` newest sessions that held each item before the query's moment, the
+   `sample` newest. Sessions of the days asked about are known up to that moment, but for the one that
+   the query belongs to. Their similarity is the weight of the shared items over the root of both
+   lengths' product, times exp(-age / session_decay) for an age in days, and exp(-p / match_decay) for
+   the newest shared item (VSTAN). The `nearest` are kept.
 4. An item's score is the sum of the similarities of the sessions that hold it, times
    exp(-places between it and the newest shared item / place_decay), times 1 + rarity * log(sessions
    over those that hold it) (VSTAN).
@@ -35,6 +37,8 @@ QUERIES = 500
 """Queries at a time."""
 DAY = 86_400_000_000
 HOUR = DAY // 24
+SPAN = 2**36
+"""Milliseconds, more than a log has: moments of one session, or item, stand before those of the next."""
 MOST_ITEMS = 100
 """Items of a session, those taken last."""
 
@@ -46,13 +50,23 @@ class Sessions(NamedTuple):
       start: [S + 1] where each begins.
       item: [M] numbers.
       place: [M] ranks of the items' moments from the end of the session: 0 is the newest.
-      end: [S] microseconds.
+      time: [M] microseconds, the newest first in each session.
+      owner: [S] whose it is.
     """
 
     start: np.ndarray
     item: np.ndarray
     place: np.ndarray
-    end: np.ndarray
+    time: np.ndarray
+    owner: np.ndarray
+
+    def take(self, sessions):
+        """Some of them, by number."""
+        lengths = np.diff(self.start)[sessions]
+        values = ranges(self.start[sessions], lengths)
+        start = np.concatenate([[0], np.cumsum(lengths)])
+        columns = self.item[values], self.place[values], self.time[values]
+        return Sessions(start, *columns, self.owner[sessions])
 
 
 def sessions_of(owner, item, moment, pause, last=None):
@@ -65,7 +79,7 @@ def sessions_of(owner, item, moment, pause, last=None):
       pause: hours; a longer pause begins a new session.
       last: the newest so many sessions of each owner are made one, and only these are kept.
 
-    Returns: the sessions, by owner and time; the owner of each.
+    Returns: the sessions, by owner and time.
     """
     order = np.lexsort((moment, owner))
     owner, item, moment = owner[order], item[order], moment[order]
@@ -92,31 +106,17 @@ def sessions_of(owner, item, moment, pause, last=None):
     place = step - step[start][of]
     short = np.arange(len(item)) - start[of] < MOST_ITEMS
     lengths = np.bincount(of[short], minlength=len(start))
-    found = Sessions(
-        start=np.concatenate([[0], np.cumsum(lengths)]),
-        item=item[short],
-        place=place[short],
-        end=moment[start],
-    )
-    return found, owner[start]
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    return Sessions(bounds, item[short], place[short], moment[short], owner[start])
 
 
 def known_sessions(log, settings):
-    """The log's sessions of two items or more, oldest end first, of items in the catalogue."""
+    """The log's sessions of two items or more, of items in the catalogue."""
     listed = log["place"][log["item"]] >= 0
-    every, _ = sessions_of(
+    every = sessions_of(
         log["user"][listed], log["item"][listed], log["time"][listed], settings["pause"]
     )
-    lengths = np.diff(every.start)
-    kept = np.flatnonzero(lengths > 1)
-    kept = kept[np.argsort(every.end[kept], kind="stable")]
-    values = ranges(every.start[kept], lengths[kept])
-    return Sessions(
-        start=np.concatenate([[0], np.cumsum(lengths[kept])]),
-        item=every.item[values],
-        place=every.place[values],
-        end=every.end[kept],
-    )
+    return every.take(np.flatnonzero(np.diff(every.start) > 1))
 
 
 def ranges(starts, lengths):
@@ -126,52 +126,82 @@ def ranges(starts, lengths):
 
 
 class Neighbours:
-    """Sessions that can be asked which hold an item."""
+    """Sessions that can be asked which held an item before a moment.
 
-    def __init__(self, sessions, items, settings):
+    Of a session that goes on after the moment only what came before it is known.
+    """
+
+    def __init__(self, sessions, items, settings, until=None):
+        """Args:
+        sessions: those of the log, and of the days asked about.
+        items: how many.
+        settings: see above.
+        until: the end of the log, which rarity is counted up to; None for all.
+        """
         self.sessions = sessions
         self.items = items
         self.settings = settings
-        number = np.repeat(np.arange(len(sessions.end)), np.diff(sessions.start))
-        # By item, the newest session first.
-        order = np.lexsort((-number, sessions.item))
+        number = np.repeat(np.arange(len(sessions.owner)), np.diff(sessions.start))
+        self.oldest = sessions.time.min(initial=2**62) // 1000
+        age = SPAN - 1 - (sessions.time // 1000 - self.oldest)
+        self.end = sessions.time[sessions.start[:-1]]
+        # Both rise: a moment is found in a session, and in all that held an item, newest first.
+        self.in_session = number * SPAN + age
+        order = np.lexsort((age, sessions.item))
+        self.in_item = (sessions.item * SPAN + age)[order]
         self.holder = number[order]
         self.holder_place = sessions.place[order]
-        count = np.bincount(sessions.item, minlength=items)
-        self.first = np.concatenate([[0], np.cumsum(count)])
-        self.rarity = 1 + settings["rarity"] * np.log(len(sessions.end) / np.maximum(count, 1))
+        self.last = np.cumsum(np.bincount(sessions.item, minlength=items))
+        old = slice(None) if until is None else sessions.time <= until
+        holders = np.maximum(np.bincount(sessions.item[old], minlength=items), 1)
+        known = len(np.unique(number[old]))
+        self.rarity = 1 + settings["rarity"] * np.log(np.maximum(known, 1) / holders)
 
-    def scores(self, asked, moment):
-        """[Q, items] sparse scores of as many current sessions, `moment` [Q] microseconds."""
+    def scores(self, asked, moment, user):
+        """[Q, items] sparse scores of as many current sessions.
+
+        Args:
+          asked: the current sessions.
+          moment: [Q] microseconds.
+          user: [Q] whose session that goes on at the moment is not known.
+        """
         how = self.settings
-        query, session, place, match_place, weight = self._shared(asked)
-        pair = query * len(self.sessions.end) + session
+        before = SPAN - (moment // 1000 - self.oldest)
+        query, session, place, match_place, weight = self._shared(asked, before)
+        pair = query * len(self.end) + session
         order = np.lexsort((place, pair))
         pair, match_place, place = pair[order], match_place[order], place[order]
         begins = np.diff(pair, prepend=-1) != 0
         # The first of each pair is the newest shared item.
         similarity = np.bincount(np.cumsum(begins) - 1, weight[order])
-        query, session = np.divmod(pair[begins], len(self.sessions.end))
+        query, session = np.divmod(pair[begins], len(self.end))
         match_place, place = match_place[begins], place[begins]
-        query, (session, similarity, match_place, place) = largest(
-            query, session, how["sample"], session, similarity, match_place, place
+        newest = np.searchsorted(self.in_session, session * SPAN + before[query])
+        other = (self.sessions.owner[session] != user[query]) | (self.end[session] < moment[query])
+        kept = np.flatnonzero(other & (self.sessions.start[session + 1] - newest > 1))
+        query, (session, newest, similarity, match_place, place) = largest(
+            query[kept],
+            self.sessions.time[newest[kept]],
+            how["sample"],
+            *(column[kept] for column in (session, newest, similarity, match_place, place)),
         )
-        lengths = np.diff(asked.start)[query] * np.diff(self.sessions.start)[session]
-        age = (moment[query] - self.sessions.end[session]) / DAY
+        lengths = np.diff(asked.start)[query] * (self.sessions.start[session + 1] - newest)
+        age = (moment[query] - self.sessions.time[newest]) / DAY
         similarity = similarity / np.sqrt(lengths) * decay(age, how["session_decay"])
         similarity = similarity * decay(place, how["match_decay"])
-        query, (session, similarity, match_place) = largest(
-            query, similarity, how["nearest"], session, similarity, match_place
+        query, (session, newest, similarity, match_place) = largest(
+            query, similarity, how["nearest"], session, newest, similarity, match_place
         )
-        return self._items_of(query, session, similarity, match_place, len(asked.end))
+        return self._items_of(query, session, newest, similarity, match_place, len(moment))
 
-    def _shared(self, asked):
-        """Items that current sessions share with the newest sessions that hold each: numbers of both,
+    def _shared(self, asked, before):
+        """Items that current sessions share with the newest sessions that held each: numbers of both,
         places in both, weight.
         """
-        query = np.repeat(np.arange(len(asked.end)), np.diff(asked.start))
-        holders = np.minimum(np.diff(self.first)[asked.item], self.settings["sample"])
-        at = ranges(self.first[asked.item], holders)
+        query = np.repeat(np.arange(len(before)), np.diff(asked.start))
+        first = np.searchsorted(self.in_item, asked.item * SPAN + before[query])
+        holders = np.clip(self.last[asked.item] - first, 0, self.settings["sample"])
+        at = ranges(first, holders)
         weight = decay(asked.place, self.settings["item_decay"])
         return (
             np.repeat(query, holders),
@@ -181,9 +211,9 @@ class Neighbours:
             np.repeat(weight, holders),
         )
 
-    def _items_of(self, query, session, similarity, match_place, queries):
-        lengths = np.diff(self.sessions.start)[session]
-        at = ranges(self.sessions.start[session], lengths)
+    def _items_of(self, query, session, newest, similarity, match_place, queries):
+        lengths = self.sessions.start[session + 1] - newest
+        at = ranges(newest, lengths)
         item = self.sessions.item[at]
         apart = np.abs(self.sessions.place[at] - np.repeat(match_place, lengths))
         value = np.repeat(similarity, lengths) * decay(apart, self.settings["place_decay"])
@@ -209,21 +239,13 @@ def rank(neighbours, log, asked, settings):
     """[Q, 600] positions in the catalogue, -1 behind the end."""
     lengths = np.diff(asked["start"])
     query = np.repeat(np.arange(len(lengths)), lengths)
-    current, owner = sessions_of(
-        query, asked["item"], asked["time"], settings["pause"], settings["last"]
-    )
+    current = sessions_of(query, asked["item"], asked["time"], settings["pause"], settings["last"])
     ranked = np.full((len(lengths), LENGTH), -1, np.int64)
-    for first in range(0, len(owner), QUERIES):
-        rows = np.arange(first, min(first + QUERIES, len(owner)))
-        bounds = current.start[[rows[0], rows[-1] + 1]]
-        part = Sessions(
-            start=current.start[rows[0] : rows[-1] + 2] - bounds[0],
-            item=current.item[bounds[0] : bounds[1]],
-            place=current.place[bounds[0] : bounds[1]],
-            end=current.end[rows],
-        )
-        scores = neighbours.scores(part, asked["moment"][owner[rows]])
-        ranked[owner[rows]] = top(scores, log["place"])
+    for first in range(0, len(current.owner), QUERIES):
+        part = current.take(np.arange(first, min(first + QUERIES, len(current.owner))))
+        of = part.owner
+        scores = neighbours.scores(part, asked["moment"][of], asked["asker"][of])
+        ranked[of] = top(scores, log["place"])
     return ranked
 
 
@@ -251,7 +273,10 @@ def main():
     settings = json.loads(Path(sys.argv[2]).read_text())
     out = Path(sys.argv[3])
     log = dict(np.load(folder / "log.npz"))
-    neighbours = Neighbours(known_sessions(log, settings), len(log["place"]), settings)
+    asked = np.load(folder / "asked.npz")
+    both = {name: np.concatenate([log[name], asked[name]]) for name in ("user", "item", "time")}
+    sessions = known_sessions({**both, "place": log["place"]}, settings)
+    neighbours = Neighbours(sessions, len(log["place"]), settings, int(log["time"].max()))
     ranked = {
         name: rank(neighbours, log, dict(np.load(folder / f"history-{name}.npz")), settings)
         for name in settings["cases"]

@@ -37,6 +37,7 @@ def asked_of(*histories: list[tuple[int, int]], moment: int) -> dict[str, np.nda
         "item": np.array([item for item, _ in every]),
         "time": np.array([at for _, at in every]),
         "moment": np.full(len(histories), moment),
+        "asker": np.full(len(histories), -1),
     }
 
 
@@ -67,8 +68,8 @@ def test_three_readers_by_hand() -> None:
     # The older session counts exp(-1) of what it did; places tell 1 from 2 already.
     near = {**PLAIN, "place_decay": 1.0, "session_decay": 1.0}
     known = session_peer.Neighbours(known_sessions(log, near), 6, near)
-    current, _ = sessions_of(np.zeros(1, int), np.zeros(1, int), np.array([2 * DAY]), 1)
-    scores = known.scores(current, np.array([2 * DAY])).toarray()[0]
+    current = sessions_of(np.zeros(1, int), np.zeros(1, int), np.array([2 * DAY]), 1)
+    scores = known.scores(current, np.array([2 * DAY]), np.array([-1])).toarray()[0]
     older = math.exp(-(2 - 2 / 1440)) / math.sqrt(3)
     newer = math.exp(-(1 - 1 / 1440)) / math.sqrt(2)
     wanted = [older + newer, older / math.e, older / math.e**2, newer / math.e, 0, 0]
@@ -88,7 +89,7 @@ def test_only_the_newest_sessions_are_looked_at() -> None:
 def test_what_is_bought_together_stands_in_one_place() -> None:
     owner, item = np.zeros(5, int), np.array([7, 8, 9, 7, 6])
     moment = np.array([0, 0, HOUR, 2 * HOUR, 30 * HOUR])
-    found, _ = sessions_of(owner, item, moment, pause=12)
+    found = sessions_of(owner, item, moment, pause=12)
     assert found.start.tolist() == [0, 3, 4]
     # 7 counts where it was bought last.
     assert dict(zip(found.item[:3].tolist(), found.place[:3].tolist(), strict=True)) == {
@@ -96,9 +97,29 @@ def test_what_is_bought_together_stands_in_one_place() -> None:
         9: 1,
         8: 2,
     }
-    assert found.end.tolist() == [2 * HOUR, 30 * HOUR]
-    both, _ = sessions_of(owner, item, moment, pause=12, last=2)
+    assert found.time[found.start[:-1]].tolist() == [2 * HOUR, 30 * HOUR]
+    both = sessions_of(owner, item, moment, pause=12, last=2)
     assert both.start.tolist() == [0, 4] and both.item[0] == 6
+
+
+def test_of_the_day_only_what_came_before_the_moment_is_known() -> None:
+    yesterday = [(0, 0, 0), (0, 1, MINUTE)]
+    today = [
+        (1, 0, DAY),
+        (1, 2, DAY + MINUTE),
+        (1, 3, DAY + 9 * MINUTE),
+        (7, 0, DAY + MINUTE),  # the asker's own session, which the event asked about ends
+        (7, 4, DAY + 2 * MINUTE),
+        (7, 5, DAY + 5 * MINUTE),
+    ]
+    history = [(0, DAY + MINUTE), (4, DAY + 2 * MINUTE)]
+    asked = asked_of(history, history, moment=DAY + 5 * MINUTE)
+    asked["asker"] = np.array([7, 8])
+    # 3 is read later. Of the own session nothing; another user would know 4 of it, but not 5.
+    both = log_of(*yesterday, *today, items=6)
+    assert [sorted(row) for row in ranked(both, asked, PLAIN)] == [[0, 1, 2], [0, 1, 2, 4]]
+    asked["moment"][:] = DAY
+    assert [sorted(row) for row in ranked(both, asked, PLAIN)] == [[0, 1], [0, 1]]
 
 
 def slow_sessions(events: list[tuple[int, int]], pause: float) -> list[list[tuple[int, int]]]:
@@ -130,10 +151,14 @@ def slow(log: dict, history: list, moment: int, how: dict) -> dict[int, float]:
         events = [(int(log["item"][n]), int(log["time"][n])) for n in mine]
         for part in slow_sessions(events, how["pause"]) if events else []:
             if len(slow_places(part)) > 1:
-                sessions.append((max(at for _, at in part), slow_places(part)))
+                sessions.append((max(at for _, at in part), slow_places(part), dict(part)))
     newest = slow_sessions(history, how["pause"])[-how["last"] :]
     current = slow_places([event for session in newest for event in session])
-    sharing = [(end, held) for end, held in sessions if set(held) & set(current)]
+    newest_of = set()
+    for item in current:
+        holders = [n for n, (_, held, _) in enumerate(sessions) if item in held]
+        newest_of |= set(sorted(holders, key=lambda n: -sessions[n][2][item])[: how["sample"]])
+    sharing = [sessions[n][:2] for n in newest_of]
     sharing = sorted(sharing, key=lambda session: -session[0])[: how["sample"]]
     near = []
     for end, held in sharing:
@@ -146,7 +171,7 @@ def slow(log: dict, history: list, moment: int, how: dict) -> dict[int, float]:
     scores: dict[int, float] = {}
     for similarity, held, match in sorted(near, key=lambda n: -n[0])[: how["nearest"]]:
         for item, place in held.items():
-            holders = sum(item in other for _, other in sessions)
+            holders = sum(item in other for _, other, _ in sessions)
             rare = 1 + how["rarity"] * math.log(len(sessions) / holders)
             value = similarity * fading(abs(place - match), how["place_decay"]) * rare
             scores[item] = scores.get(item, 0) + value
@@ -179,8 +204,8 @@ def test_many_queries_at_once_are_as_one_by_one(last: int) -> None:
     known = known_sessions(log, how)
     neighbours = session_peer.Neighbours(known, 30, how)
     query = np.repeat(np.arange(40), 5)
-    current, _ = sessions_of(query, asked["item"], asked["time"], how["pause"], last)
-    found = neighbours.scores(current, asked["moment"]).toarray()
+    current = sessions_of(query, asked["item"], asked["time"], how["pause"], last)
+    found = neighbours.scores(current, asked["moment"], asked["asker"]).toarray()
     for row, history in zip(found, histories, strict=True):
         wanted = slow(log, history, 5 * DAY, how)
         assert row == pytest.approx([wanted.get(item, 0.0) for item in range(30)])
