@@ -37,7 +37,7 @@ from benchmarks.daily.processes import Checkout, Taken, timed
 from benchmarks.quality.command import machine, write_whole
 from twinspire_core.errors import GateRefused
 
-STAGES = ("features", "train", "embed", "index", "publish")
+STAGES = ("features", "train", "measure", "embed", "index", "publish")
 COMMITTED = Path(__file__).with_suffix(".json")
 NOTABLE = 0.3
 """A ratio that rose by more than this share is marked."""
@@ -101,11 +101,17 @@ def _round(case: Case, checkout: Checkout, file: Path) -> Iterable[tuple[str, Ta
     if case.as_one:
         yield "run", checkout.twinspire("run", str(file), *when, may_end_with=refused)
     stages = []
-    for stage in STAGES:
+    for stage in stages_of(checkout):
         stages.append(checkout.twinspire(stage, str(file), *when, may_end_with=refused))
         yield stage, stages[-1]
     seconds, cpu, peaks = zip(*stages, strict=True)
     yield "stages", Taken(sum(seconds), sum(cpu), max(peaks))
+
+
+def stages_of(checkout: Checkout) -> Iterable[str]:
+    """The commands of a day: measuring was part of training once."""
+    measures = (checkout.root / "model" / "measure_stage.py").exists()
+    return (stage for stage in STAGES if measures or stage != "measure")
 
 
 def _line(case: str, who: str, name: str, taken: Taken) -> str:

@@ -9,7 +9,7 @@ cost?
 `twinspire/warm` is trained on one day, from the model of the day before; `twinspire/scratch` every
 day on the pipeline file's whole training window. Both start from the same model. Each day is
 measured before it is trained on: its users with a past, as things stood at its start. Seconds are
-those of the feature and the train stage, and of training alone. Days that are done are kept under
+those of the first three stages, and of training alone. Days that are done are kept under
 --work: the same command goes on after a stop.
 
 `months` trains on for 150 grocery days, ids and history alone, for each --slot-decay. Every tenth
@@ -111,22 +111,26 @@ def run_day(series: Series, name: str, n: int) -> dict[str, Any]:
         return json.loads((home / "told.json").read_text())
     shutil.rmtree(home, ignore_errors=True)
     context: dict[str, Any] = {"pipeline": series.p, "day": series.day(n)}
-    before = _home(series, name, n - 1) / "train"
+    before = str(_home(series, name, n - 1) / "version")
     if n:
         context["mode"] = MODES[name]
         context["parent"] = Parent(
-            day=series.day(n - 1), version=str(before.parent), home=str(before), train=str(before)
+            day=series.day(n - 1), version=before, home=before, train=before, measure=before
         )
     else:
         context["mode"] = "full"
     seconds = {}
-    for stage, inputs in (("features", {}), ("train", {"features": str(home / "features")})):
+    # As a version holds what both of the latter make
+    version = str(home / "version")
+    places = {"features": str(home / "features"), "train": version, "measure": version}
+    for stage, place in places.items():
         begin = time.monotonic()
         run = stages.STAGES[stage].load()
-        summary = run(StageContext(**context, out=str(home / stage), inputs=inputs))
+        summary = run(StageContext(**context, out=place, inputs=places))
         seconds[stage] = time.monotonic() - begin
-    seconds["training"] = summary["training_seconds"]
-    metrics = json.loads((home / "train" / "metrics.json").read_text())
+        if stage == "train":
+            seconds["training"] = summary["training_seconds"]
+    metrics = json.loads((home / "version" / "metrics.json").read_text())
     result = {
         "measured": _short(metrics["progressive"]),
         "baseline": _short(metrics["baselines"][BASELINE]) if n else None,
@@ -190,7 +194,10 @@ def rows(series: Series, results: Mapping[str, list[dict[str, Any]]]) -> list[di
 
 
 def _costs(seconds: Mapping[str, float]) -> dict[str, float]:
-    return {"train_seconds": seconds["training"], "seconds": seconds["features"] + seconds["train"]}
+    return {
+        "train_seconds": seconds["training"],
+        "seconds": sum(seconds[one] for one in ("features", "train", "measure")),
+    }
 
 
 def _row(case: str, contender: str, metric: str, values: list[float]) -> dict:

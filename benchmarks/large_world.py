@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 DAY = date(2024, 3, 10)
-STAGES = ("features", "train", "embed", "index", "publish")
+STAGES = ("features", "train", "measure", "embed", "index", "publish")
 PIPELINE = Path(__file__).parent / "pipelines" / "large.toml"
 EVENTS = 10_000_000
 USERS = 1_000_000

@@ -1,8 +1,8 @@
 """### A recommender, made fresh from every day of its logs
 
 `day` finds out which day this run is about and whether its logs are there, `turn` lets earlier days
-go first, then `features`, `train`, `embed`, `index` and `publish` make one version, and `summary`
-says what came of it. `close` comes last however the run ends, so that a run that was killed keeps
+go first, then `features`, `train`, `measure`, `embed`, `index` and `publish` make one version, and
+`summary` says what came of it. `close` comes last however the run ends, so that a run that was killed keeps
 no later day waiting.
 
 With the parameter `refresh`, a run does not train: `refresh` alone publishes the live version's
@@ -85,7 +85,14 @@ FORCE = "{% if params.force %}--force{% endif %}"
 LATE = "{% if params.late %}--late{% endif %}"
 RUN = "--run {{ run_id | quote }}"
 RUN_UNLESS_REFRESH = "{% if not params.refresh %}" + RUN + "{% endif %}"
-STAGES = {"features": f"{MODE} {LATE}", "train": MODE, "embed": "", "index": "", "publish": PROMOTE}
+STAGES = {
+    "features": f"{MODE} {LATE}",
+    "train": MODE,
+    "measure": "",
+    "embed": "",
+    "index": "",
+    "publish": PROMOTE,
+}
 
 
 def skip_if(refresh: bool):
@@ -116,7 +123,7 @@ def work_of(recommender: Recommender) -> list[BaseOperator]:
     """The tasks that make a day's version, in their order."""
     # One at a time, so that two runs of a day do not share the machine's memory; the days' order is
     # `turn`'s, and `train` gives way to an earlier day that began after it.
-    alone = {"train": 1, "publish": 1}
+    alone = {"train": 1, "measure": 1, "publish": 1}
     first = {"features": skip_if(refresh=True)}
     announces = {"publish": recommender.name}
     return [

@@ -45,13 +45,13 @@ _LIBRARIES = ("tensorflow", "tensorflow-transform", "apache-beam", "scann", "num
 
 def assemble(ctx: StageContext, staged: Path) -> None:
     """Brings together what a version holds: what the stages have made is linked, not copied."""
-    train = ctx.inputs["train"]
+    train, measure = ctx.inputs["train"], ctx.inputs["measure"]
     index = ctx.inputs["index"]
     for name in (model_bundle.QUERY_TOWER, model_bundle.ITEM_TOWER):
         storage.link_tree(storage.join(train, name), staged / name)
     storage.link_tree(storage.join(ctx.inputs["embed"], "items"), staged / artifact_files.VECTORS)
     storage.link_tree(storage.join(index, artifact_files.INDEX), staged / artifact_files.INDEX)
-    for source, name in ((train, DayMetrics.FILE), (index, IndexFigures.FILE)):
+    for source, name in ((measure, DayMetrics.FILE), (index, IndexFigures.FILE)):
         (staged / name).write_bytes(storage.read_bytes(storage.join(source, name)))
     items = _items(ctx, staged / artifact_files.VECTORS)
     pq.write_table(items, staged / artifact_files.ITEMS, compression="zstd")
@@ -114,7 +114,7 @@ def _add_candidate_sources(ctx: StageContext, staged: Path) -> None:
     mixed.
     """
     for file in (FusionFile.FILE, SourceConstants.FILE, RankerFile.FILE, ranker_file.MODEL):
-        place = storage.join(ctx.inputs["train"], file)
+        place = storage.join(ctx.inputs["measure"], file)
         if storage.exists(place):
             (staged / file).write_bytes(storage.read_bytes(place))
     for name in tables_of(SOURCE_NAMES):

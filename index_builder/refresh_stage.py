@@ -59,8 +59,8 @@ def run(ctx: StageContext, refreshed: Refreshed) -> dict[str, Any]:
     """Publishes a refresh: live if the gate accepts it and `ctx.promote` and the dates allow.
 
     Args:
-      ctx: `inputs` are the folders of the refresh's own steps, and as `train` the files of the
-        version `refreshed.before`.
+      ctx: `inputs` are the folders of the refresh's own steps, and as `train` and `measure` the files
+        of the version `refreshed.before`.
       refreshed: what it is of.
 
     Returns:
@@ -129,7 +129,7 @@ def _sources(ctx: StageContext, before: Manifest) -> dict[str, str]:
     own = {
         stage: attempts.name(ctx.pipeline, uri)
         for stage, uri in ctx.inputs.items()
-        if stage != "train"
+        if stage not in ("train", "measure")
     }
     return {**before.sources, **own}
 
@@ -138,7 +138,7 @@ def _serves(ctx: StageContext, lacking: Sequence[str]) -> str | None:
     """What the version serves: as was judged when its towers were trained, but no ranker that is
     left out for what it lacks.
     """
-    judged_before = GateVerdict.find(ctx.inputs["train"])
+    judged_before = GateVerdict.find(ctx.inputs["measure"])
     serves = judged_before.serves if judged_before else None
     return MIX if lacking and serves == RANKED else serves
 

@@ -61,7 +61,7 @@ def fit_day(
         parent_lists=parent.lists,
         lists=version.lists,
         inherited=_inherited_fusion(ctx),
-        stored=stored_lists.read(ctx.parent.train) if ctx.parent else [],
+        stored=stored_lists.read(ctx.parent.measure) if ctx.parent else [],
         costly=costly,
     )
     fusion, mix = _fit_fusion(day_fusion, out)
@@ -148,7 +148,7 @@ def _day_ranker(
         inherited=inherited_ranker(day_fusion.ctx),
         inherited_fusion=day_fusion.inherited,
         fusion=fusion,
-        stored=ranking_rows.read(day_fusion.ctx.parent.train) if day_fusion.ctx.parent else [],
+        stored=ranking_rows.read(day_fusion.ctx.parent.measure) if day_fusion.ctx.parent else [],
         known=known,
         known_of_fit=alike_with_new_constants(known, day_fusion.sources, day_fusion.fitted_sources),
     )

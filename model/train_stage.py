@@ -1,42 +1,58 @@
-"""The train stage: measures the parent on the new day, trains on the day, and measures the result
-on users who were held out of it.
+"""The train stage: trains on the day, and encodes what the day's versions are asked: the parent and the
+best accepted version before that, this version after it. `measure` makes lists of these vectors.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from model.evaluation.day_data import HELD_OUT, DayData, read_day
-from model.evaluation.diagnostics import pick_examples
-from model.evaluation.evaluate import headline
-from model.evaluation.tower_lists import Towers
-from model.evaluation.version_evaluation import (
-    EarlierVersions,
-    ParentEvaluation,
-    evaluate_before_last_day,
-    evaluate_best,
-    evaluate_parent,
-    evaluate_version,
+from model.evaluation.day_data import (
+    BY_HISTORY,
+    HELD_OUT,
+    HELD_OUT_CLICKS,
+    NEXT_CLICK,
+    NEXT_DAY,
+    DayQueries,
+    local_parts,
+    localize,
+    not_held_out,
+    read_queries,
 )
-from model.measure_day import list_depth, measure_day
-from model.training.tensorboard import write_events
+from model.evaluation.diagnostics import compare_frequency
+from model.evaluation.queries import shares_after
+from model.evaluation.tower_vectors import (
+    Towers,
+    encode,
+    labelled_clicks,
+    load_both,
+    missing_columns,
+)
+from model.item_fingerprint import fingerprint
+from model.towers.auxiliary_head import LabelledClicks, check_labels, measure_head
 from model.training.train import Trained, train_towers, write
 from twinspire_core import storage
-from twinspire_core.contracts import example_lists, feature_schema, model_bundle
-from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.measures import Measures
+from twinspire_core.contracts import feature_schema, model_bundle
+from twinspire_core.contracts.day_metrics import AuxiliaryFigures, BestMeasures, FrequencyFigures
 from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.contracts.trained_day import (
+    BEFORE,
+    BEST,
+    VERSION,
+    Encoded,
+    TrainedDay,
+    write_log_q,
+)
 from twinspire_core.errors import UsageError
-from twinspire_core.sources.registry import tables_of
 
 MAX_ITEMS_BESIDE = 200_000
-"""Items up to which the parent is measured while its child is trained: memory then holds the tables
-of both.
+"""Items up to which earlier versions encode while the day is trained: memory then holds the tables of
+both.
 """
 
 
@@ -57,6 +73,22 @@ class _Inputs:
     state: Path | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Earlier:
+    """What is known of versions that have not seen the day, besides their vectors.
+
+    Attributes:
+      unread: columns that the parent reads and the day does not have, each with the reason.
+      best_unread: the same of the best accepted version.
+      clicks: labelled next-click queries in the parent's vectors, for its auxiliary head; None if
+        the pipeline has no such head.
+    """
+
+    unread: Sequence[str] = ()
+    best_unread: Sequence[str] = ()
+    clicks: LabelledClicks | None = None
+
+
 def run(ctx: StageContext) -> dict[str, Any]:
     """Runs the stage; twinspire_core/contracts/model_bundle.py says what it leaves under `ctx.out`.
 
@@ -71,24 +103,26 @@ def run(ctx: StageContext) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         inputs = _fetch_inputs(ctx, Path(scratch))
         out = Path(scratch) / "out" if storage.is_remote(ctx.out) else Path(ctx.out)
-        day = read_day(ctx, inputs.features)
-        if ctx.parent is None:
-            before, trained, towers = _train_first_version(ctx, inputs, day, out)
-        else:
-            before, trained, towers = _train_beside_earlier_versions(ctx, inputs, day, out)
-        version = evaluate_version(towers, day, list_depth(ctx))
-        examples = pick_examples(
-            ctx.pipeline, day.evaluation_sets[HELD_OUT], version.lists[HELD_OUT], day.corpus
-        )
+        day = read_queries(ctx, inputs.features)
+        _check_labels(ctx, day)
+        earlier, trained, towers = _train(ctx, inputs, day, out)
+        version = encode(towers, day.corpus, day.of((HELD_OUT, HELD_OUT_CLICKS)))
+        version.write(out, VERSION)
+        if ctx.pipeline.train.correction != "none":
+            items = fingerprint(day.corpus.column("_item"))
+            write_log_q(out, trained.frequency.log_q(items).numpy())
+        _describe(ctx, day, earlier, trained, version).write(out)
         timings = trained.timings()
-        metrics = measure_day(ctx, inputs.features, day, before, trained, version, out)
-        (out / example_lists.FILE).write_bytes(example_lists.dump(examples))
-        metrics.write(out)
-        write_events(out / model_bundle.TENSORBOARD, metrics)
         timings.write(out)
         if storage.is_remote(ctx.out):
             storage.upload_tree(out, ctx.out)
-    return {**_summary(ctx, metrics), **timings.model_dump()}
+    losses = trained.result.curve
+    return {
+        "rows": trained.result.rows,
+        "steps": trained.result.steps,
+        "loss": losses[-1][1] if losses else None,
+        **timings.model_dump(),
+    }
 
 
 def _check(ctx: StageContext) -> None:
@@ -103,120 +137,153 @@ def _check(ctx: StageContext) -> None:
         )
 
 
+def _check_labels(ctx: StageContext, day: DayQueries) -> None:
+    """Those of users held out, too: heads are measured by them."""
+    auxiliary = ctx.pipeline.train.auxiliary
+    if auxiliary.weight:
+        labels = day.events.column(feature_schema.LABEL).to_numpy()
+        check_labels(labels, auxiliary.loss, ctx.pipeline.columns.label, str(ctx.day))
+
+
 def _fetch_inputs(ctx: StageContext, scratch: Path) -> _Inputs:
     """Finds the stage's inputs; what is remote is downloaded first."""
-    folders = [
-        feature_schema.TRANSFORM,
-        feature_schema.TRANSFORMED,
-        feature_schema.EVALUATION,
-        feature_schema.CORPUS_START,
-        storage.join(feature_schema.EXAMPLES, feature_schema.day_folder(ctx.day)),
-    ]
-    for name in tables_of(ctx.pipeline.mix.sources):
-        folders.append(storage.join(name, feature_schema.AT_START))
+    folders = [feature_schema.TRANSFORM, feature_schema.TRANSFORMED]
     parent = None
     state = None
     if ctx.parent:
-        parent = _local(ctx.parent.home, [*model_bundle.TOWERS.values()], scratch / "parent")
+        parent = local_parts(ctx.parent.home, [*model_bundle.TOWERS.values()], scratch / "parent")
         if ctx.mode == "incremental":
-            attempt = _local(ctx.parent.train, [model_bundle.STATE], scratch / "state")
+            attempt = local_parts(ctx.parent.train, [model_bundle.STATE], scratch / "state")
             state = attempt / model_bundle.STATE
     best = None
     if ctx.besides:
-        best = _local(ctx.besides.home, [*model_bundle.TOWERS.values()], scratch / "best")
+        best = local_parts(ctx.besides.home, [*model_bundle.TOWERS.values()], scratch / "best")
     return _Inputs(
-        features=_local(ctx.inputs["features"], folders, scratch / "features"),
+        features=localize(ctx, folders, scratch / "features"),
         parent=parent,
         best=best,
         state=state,
     )
 
 
-def _local(uri: str, names: Sequence[str], folder: Path) -> Path:
-    """The place itself if it is local; else `folder`, with the named parts downloaded into it."""
-    if not storage.is_remote(uri):
-        return Path(uri)
-    for name in names:
-        storage.localize(storage.join(uri, name), folder / name)
-    return folder
-
-
-def _train_beside_earlier_versions(
-    ctx: StageContext, inputs: _Inputs, day: DayData, out: Path
-) -> tuple[EarlierVersions, Trained, Towers]:
-    """Trains the day, and writes the towers and the state, while the parent and the best accepted
-    version are measured.
+def _train(
+    ctx: StageContext, inputs: _Inputs, day: DayQueries, out: Path
+) -> tuple[_Earlier, Trained, Towers]:
+    """Trains the day, and writes the towers and the state, while earlier versions encode its queries:
+    the parent and the best accepted one, or a first version as it was before its last day.
 
     Building the graph of a training step keeps one core busy; those have the others.
     """
     thread = ThreadPoolExecutor(1)
-    try:
-        evaluation = thread.submit(_evaluate_earlier_versions, ctx, inputs, day)
+    encoding: list[Future[_Earlier]] = []
+
+    def beside(encode_earlier: Callable[[], _Earlier]) -> None:
+        encoding.append(thread.submit(encode_earlier))
         if day.corpus.num_rows > MAX_ITEMS_BESIDE:
-            evaluation.result()
-        trained = train_towers(ctx, inputs.features, inputs.state)
-        towers = write(ctx, trained, out)
-        before = evaluation.result()
-    finally:
-        # Whoever stops the stage must not wait for the measurement: the day's lease is to be
-        # released first.
-        thread.shutdown(wait=False)
-    return before, trained, towers
+            encoding[0].result()
 
-
-def _evaluate_earlier_versions(ctx: StageContext, inputs: _Inputs, day: DayData) -> EarlierVersions:
-    """One after the other, so that memory holds the towers of one of them."""
-    parent = evaluate_parent(ctx.pipeline, inputs.parent, day, list_depth(ctx))
-    best = evaluate_best(ctx.pipeline, inputs.best, day, max(ctx.pipeline.evaluation.ks))
-    return EarlierVersions(parent=parent, best=best)
-
-
-def _train_first_version(
-    ctx: StageContext, inputs: _Inputs, day: DayData, out: Path
-) -> tuple[EarlierVersions, Trained, Towers]:
-    """Trains the window and writes the towers and the state; measures on the window's last day what
-    was trained before that day.
-
-    The last day is trained on meanwhile.
-    """
-    thread = ThreadPoolExecutor(1)
-    evaluations: list[Future[ParentEvaluation]] = []
-
-    def measure(towers: Towers) -> None:
-        depth = list_depth(ctx)
-        evaluation = thread.submit(evaluate_before_last_day, ctx.pipeline, towers, day, depth)
-        evaluations.append(evaluation)
-        if day.corpus.num_rows > MAX_ITEMS_BESIDE:
-            evaluation.result()
+    def before_last_day(towers: Towers) -> None:
+        beside(partial(encode_before_last_day, ctx, towers, day, out))
 
     try:
+        if ctx.parent:
+            beside(partial(encode_earlier_versions, ctx, inputs, day, out))
+        measure = None if ctx.parent else before_last_day
         trained = train_towers(ctx, inputs.features, inputs.state, measure)
-        written = write(ctx, trained, out)
+        towers = write(ctx, trained, out)
         # In a window of one day nothing was trained before it.
-        before = evaluations[0].result() if evaluations else ParentEvaluation()
-        return EarlierVersions(parent=before), trained, written
+        return encoding[0].result() if encoding else _Earlier(), trained, towers
     finally:
+        # Whoever stops the stage must not wait for the vectors: the day's lease is to be released
+        # first.
         thread.shutdown(wait=False)
 
 
-def _summary(ctx: StageContext, metrics: DayMetrics) -> dict[str, Any]:
-    """What the last line of the stage's output says."""
+def encode_earlier_versions(
+    ctx: StageContext, inputs: _Inputs, day: DayQueries, out: Path
+) -> _Earlier:
+    """One after the other, so that memory holds the towers of one of them. Each with its own graph and
+    vocabulary, and with the day's raw features: what it would have served.
+    """
+    assert inputs.parent is not None, "asked for where there is one"
+    earlier = _encode(ctx, load_both(inputs.parent), day, [*day.queries], out)
+    if inputs.best is None:
+        return earlier
+    towers = load_both(inputs.best)
+    encode(towers, day.corpus, day.of((HELD_OUT,))).write(out, BEST)
+    return replace(earlier, best_unread=_unread(ctx, towers))
 
-    def short(measures: Measures | None) -> dict[str, float] | None:
-        if measures is None:
-            return None
-        shown = headline(measures.values, ctx.pipeline.evaluation.ks)
-        return {name: round(value, 5) for name, value in shown.items()}
 
-    losses = metrics.train.loss
-    return {
-        "rows": metrics.train.rows,
-        "steps": metrics.train.steps,
-        "loss": losses[-1][1] if losses else None,
-        "progressive": short(metrics.progressive),
-        "holdout": {
-            "users": metrics.holdout.users,
-            "candidate": short(metrics.holdout.candidate),
-            "baseline": short(metrics.holdout.baseline),
-        },
-    }
+def encode_before_last_day(
+    ctx: StageContext, towers: Towers, day: DayQueries, out: Path
+) -> _Earlier:
+    """Not for the users held out of the day apart: there is no version to compare with."""
+    return _encode(ctx, towers, day, (NEXT_DAY, NEXT_CLICK, BY_HISTORY), out)
+
+
+def _encode(
+    ctx: StageContext, towers: Towers, day: DayQueries, names: Sequence[str], out: Path
+) -> _Earlier:
+    encoded = encode(towers, day.corpus, day.of(names))
+    encoded.write(out, BEFORE)
+    clicks = None
+    if ctx.pipeline.train.auxiliary.weight:
+        clicks = _clicks(day, NEXT_CLICK, encoded)
+    return _Earlier(unread=_unread(ctx, towers), clicks=clicks)
+
+
+def _unread(ctx: StageContext, towers: Towers) -> list[str]:
+    return missing_columns({side: tower.inputs for side, tower in towers.items()}, ctx.pipeline)
+
+
+def _clicks(day: DayQueries, name: str, encoded: Encoded) -> LabelledClicks:
+    return labelled_clicks(day.queries[name], day.corpus.column("_item"), name, encoded)
+
+
+def _describe(
+    ctx: StageContext, day: DayQueries, earlier: _Earlier, trained: Trained, version: Encoded
+) -> TrainedDay:
+    """What `measure` is to know of training."""
+    best = None
+    if ctx.best:
+        best = BestMeasures(
+            version=ctx.best.version,
+            ahead=ctx.best.ahead,
+            gone=ctx.best.gone,
+            unread=earlier.best_unread,
+        )
+    return TrainedDay(
+        train=trained.figures(),
+        parent_unread=earlier.unread,
+        best=best,
+        held_out_shares=shares_after(ctx, trained.days),
+        gaps=[gap.describe(ctx.pipeline.name) for gap in ctx.gaps],
+        auxiliary=_measure_heads(day, earlier, trained, version),
+        frequency=_frequency(ctx, day, trained),
+    )
+
+
+def _measure_heads(
+    day: DayQueries, earlier: _Earlier, trained: Trained, version: Encoded
+) -> AuxiliaryFigures | None:
+    """How well the auxiliary heads of the parent and of this version predict labels; None without
+    a head.
+    """
+    head = trained.model.head
+    training = trained.auxiliary()
+    if head is None or training is None:
+        return None
+    progressive = None
+    if trained.inherited_head and earlier.clicks:
+        progressive = measure_head(trained.inherited_head, earlier.clicks)
+    holdout = measure_head(head, _clicks(day, HELD_OUT_CLICKS, version))
+    return AuxiliaryFigures(**training, progressive=progressive, holdout=holdout)
+
+
+def _frequency(ctx: StageContext, day: DayQueries, trained: Trained) -> FrequencyFigures | None:
+    """The estimate beside the day's true shares."""
+    if ctx.pipeline.train.correction == "none":
+        return None
+    items = not_held_out(day.events).column("_item")
+    shares = compare_frequency(items, lambda item: trained.frequency.log_q(item).numpy())
+    return FrequencyFigures(**shares) if shares else None

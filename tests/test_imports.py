@@ -69,6 +69,11 @@ def test_the_command_line_starts_light():
     )
 
 
+def test_a_day_is_measured_without_tensorflow():
+    """Loading it would cost a process of its own seconds."""
+    assert not HEAVY & loaded_by("model.measure_stage")
+
+
 def test_keras_is_loaded_only_where_it_is_asked_for():
     """It takes a third as long as TensorFlow itself: only a function may import the module that
     needs it.

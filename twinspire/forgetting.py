@@ -20,15 +20,16 @@ from beam_jobs.ingest.day_files import SourceFile, Table
 from beam_jobs.ingest.record_blocks import VALUE_LENGTH, Block, Rejected
 from index_builder.registry.registry import Registry
 from twinspire.runs import run_leases
-from twinspire.runs.stages import EMBED, FEATURES, REFRESH, STAGES, TRAIN
+from twinspire.runs.stages import EMBED, FEATURES, MEASURE, REFRESH, STAGES, TRAIN
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts, example_lists, model_bundle, partials
+from twinspire_core.contracts import attempts, example_lists, model_bundle, partials, trained_day
 from twinspire_core.storage import FileInfo, parquet_files
 
 Users = frozenset[str]
 _MADE_AGAIN = (FEATURES.name, EMBED.name, REFRESH.name)
 """Stages whose output holds users. Deleted first, so that no half-deleted attempt counts as done."""
+_MENDED = (TRAIN.name, MEASURE.name)
 _ABANDONED = 3600
 """Seconds since an unfinished attempt was last written to, after which no stage is at work on it."""
 
@@ -59,7 +60,8 @@ def deletable(pipeline: Pipeline) -> dict[str, int]:
                 folders.append(uri)
             elif stage == TRAIN.name:
                 # Published versions have their own; an unpublished day is trained again
-                folders.append(storage.join(uri, model_bundle.QUERY_TOWER))
+                parts = (model_bundle.QUERY_TOWER, trained_day.FOLDER)
+                folders += [storage.join(uri, part) for part in parts]
     sizes = {uri: sum(file.size for file in storage.list_files(uri)) for uri in folders}
     return {uri: size for uri, size in sizes.items() if size}
 
@@ -78,7 +80,7 @@ def mended(pipeline: Pipeline, users: Users) -> Iterator[tuple[str, bytes]]:
     menders[example_lists.FILE] = _without_lists
     for day in attempts.days(pipeline):
         for stage, uri, done in _attempts(pipeline, day):
-            for file in storage.list_files(uri) if done and stage == TRAIN.name else ():
+            for file in storage.list_files(uri) if done and stage in _MENDED else ():
                 mend = menders.get(file.path.rpartition("/")[2])
                 if mend and (content := mend(file.uri, users)) is not None:
                     yield file.uri, content

@@ -17,13 +17,14 @@ import numpy as np
 from benchmarks.quality import data
 from benchmarks.quality.prepare import override
 from index_builder.registry.version_log import State
-from model import measure_day, train_stage
+from model import measure_stage
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.evaluate import by_query
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.source_lists import rank_fusion
 from model.evaluation.version_evaluation import EarlierVersions, VersionEvaluation
+from model.fit_day import candidate_sources
 from model.fusion_fitting.beside_sources import source_alone
 from twinspire.runs.best_version import choose_best, standings
 from twinspire.runs.stages import STAGES
@@ -135,7 +136,7 @@ class Run:
 
     def metrics(self, n: int) -> DayMetrics:
         """What was measured of the n-th day."""
-        return DayMetrics.read(self.home(n) / "train")
+        return DayMetrics.read(self.home(n) / "version")
 
     def run_day(self, n: int) -> None:
         """Makes the n-th day, unless it is there."""
@@ -152,22 +153,27 @@ class Run:
             }
         features = str(home / "features")
         STAGES["features"].load()(StageContext(**context, out=features))
-        ctx = StageContext(**context, out=str(home / "train"), inputs={"features": features})
+        # As a version holds what both of them made
+        version = str(home / "version")
+        inputs = {"features": features, "train": version}
+        ctx = StageContext(**context, out=version, inputs=inputs)
+        STAGES["train"].load()(ctx)
         with _recorded() as recorded:
-            STAGES["train"].load()(ctx)
+            STAGES["measure"].load()(ctx)
         np.savez_compressed(home / VALUES, **recorded)
         shutil.rmtree(home / "features")
 
     def _parent(self, n: int) -> Parent:
-        train = str(self.home(n) / "train")
-        return Parent(day=self.case.day(n), version=self.case.version(n), home=train, train=train)
+        home = str(self.home(n) / "version")
+        version = self.case.version(n)
+        return Parent(day=self.case.day(n), version=version, home=home, train=home, measure=home)
 
     def _best(self, n: int) -> BestAccepted:
         line = standings(self.metrics(n - 1).line, self.case.version(n - 1), self.p.gate.metric)
         state = State(fate={one.version: "accepted" for one in line})
         chosen = choose_best(line, state, self.case.day(n), lambda _: True)
         number = int(chosen.version[11:], 16)
-        home = str(self.home(number) / "train")
+        home = str(self.home(number) / "version")
         return BestAccepted(version=chosen.version, home=home, ahead=chosen.ahead)
 
 
@@ -175,7 +181,7 @@ class Run:
 def _recorded() -> Iterator[dict[str, np.ndarray]]:
     """What is found for each user on the day that is trained meanwhile."""
     recorded: dict[str, np.ndarray] = {}
-    measure = train_stage.measure_day
+    measure = measure_stage.measure_day
 
     def measure_and_record(
         ctx: StageContext,
@@ -190,11 +196,11 @@ def _recorded() -> Iterator[dict[str, np.ndarray]]:
         recorded.update(_values(ctx, features, day, before, version, out))
         return metrics
 
-    train_stage.measure_day = measure_and_record
+    measure_stage.measure_day = measure_and_record
     try:
         yield recorded
     finally:
-        train_stage.measure_day = measure
+        measure_stage.measure_day = measure
 
 
 def _values(
@@ -230,7 +236,7 @@ def _values(
     add("held_out:baseline", held_out, before.parent.lists[HELD_OUT])
     if before.best:
         add("held_out:best", held_out, before.best.lists)
-    sources = measure_day.candidate_sources(ctx, features, day)
+    sources = candidate_sources(ctx, features, day)
     # With the constants that the version was given on this day
     constants = SourceConstants.find(out) or SourceConstants()
     own_sources = sources.with_constants(constants.choices)

@@ -12,7 +12,8 @@ import numpy as np
 from benchmarks.months.day_features import DayFeatures
 from benchmarks.quality.prepare import override
 from model.evaluation.evaluate import by_query
-from model.evaluation.tower_lists import rank_with_towers
+from model.evaluation.tower_vectors import encode
+from model.evaluation.version_evaluation import rank_encoded
 from model.training import checkpoint
 from model.training.train import Trained, train_towers, write
 from twinspire_core.config.pipeline import Pipeline
@@ -144,7 +145,8 @@ class Months:
         out.mkdir(parents=True)
         towers = write(context, trained, out)
         evaluation_set, corpus = self.features.measured(context.day)
-        lists = rank_with_towers(towers, corpus, {"days": evaluation_set}, K)["days"]
+        encoded = encode(towers, corpus, {"days": evaluation_set.queries})
+        lists = rank_encoded(encoded, {"days": evaluation_set}, K)["days"]
         recall = by_query(evaluation_set, lists.kept, (K,))[f"recall@{K}"]
         user = np.array(evaluation_set.queries["_user"].to_pylist())
         Found(recall=recall, user=user).save(self.found(way, context.day))

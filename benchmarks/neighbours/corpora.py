@@ -121,7 +121,7 @@ def train(work: Path, out: Path) -> None:
     }
     p = override(pipeline.load(ROOT / "pipelines" / "groceries.toml"), {**places, **window})
     run = DayRun(p, date.fromisoformat(DAY))
-    for stage in ("features", "train", "embed"):
+    for stage in ("features", "train", "measure", "embed"):
         told = runner.run_stage(run, stage, mode="full")
     _, items = read_items(told["attempt"])
     np.savez(out, items=items, queries=read_queries(told["attempt"]))

@@ -17,7 +17,7 @@ from benchmarks.quality.command import cpu_seconds
 from benchmarks.quality.lists import LENGTH
 from benchmarks.quality.prepare import Prepared, override, slug
 from benchmarks.quality.splits import Case
-from model.evaluation.tower_lists import load
+from model.evaluation.tower_vectors import load
 from twinspire.runs import runner
 from twinspire.runs.day_run import DayRun
 from twinspire_core.config.feature_kinds import TimeFeature

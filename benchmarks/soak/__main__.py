@@ -9,7 +9,7 @@ Those of a run are in benchmarks/soak/results.json.
 
 Airflow runs on a PostgreSQL of its own (Debian's binaries), with its parts apart, each started again when it
 has ended. By the seed, one of them, the worker of a stage, the stage itself or PostgreSQL is killed by
-SIGKILL on each day, in one of the five stages, so many seconds after that stage has begun. After each day
+SIGKILL on each day, in one of the six stages, so many seconds after that stage has begun. After each day
 `twinspire prune` runs. The same days are run by `twinspire run` in another place, undisturbed and never
 pruned, and compared.
 """

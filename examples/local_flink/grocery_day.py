@@ -43,10 +43,10 @@ class GroceryDay:
         shutil.rmtree(folder, ignore_errors=True)
 
     def prepare(self) -> None:
-        """Features and a tower, in process; then all of it once more for the cluster to redo."""
+        """All before embedding, in process; then all of it once more for the cluster to redo."""
         self._write("in process", [])
-        self._run("in process", "features")
-        self._run("in process", "train")
+        for stage in ("features", "train", "measure"):
+            self._run("in process", stage)
         shutil.copytree(self.folder / "in process", self.folder / "Flink")
         self._run("in process", "embed")
 

@@ -85,7 +85,7 @@ class Facts:
       constants: of the sources that have one; None where none is mixed.
       speed: of the index, where it was built; None if the files of that stage are gone.
       data: the report of the features stage; None if that is gone.
-      examples: lists to look at; empty where the train attempt has none.
+      examples: lists to look at; empty where the measure attempt has none.
       days: versions by day, oldest first; this one is the last.
       previous: None on the first day.
       items: name by id, of the corpus, the most popular first.
@@ -184,7 +184,7 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
 
 
 def _examples(ctx: StageContext) -> list[ExampleList]:
-    place = storage.join(ctx.inputs["train"], example_lists.FILE)
+    place = storage.join(ctx.inputs["measure"], example_lists.FILE)
     return example_lists.parse(storage.read_bytes(place)) if storage.exists(place) else []
 
 

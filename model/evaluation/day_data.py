@@ -1,6 +1,6 @@
 """What a day's version is measured on, read from the attempt of the features stage."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.evaluation.evaluation_set import EvaluationSet, prepare_whole
-from model.evaluation.history_queries import ask_by_history
+from model.evaluation.history_queries import ask_by_history, queries_by_history
 from model.evaluation.queries import (
     SelectedRows,
     at_most_events,
@@ -19,9 +19,10 @@ from model.evaluation.queries import (
     progressive_rows,
     unseen_users_on,
 )
-from model.towers.auxiliary_head import check_labels
+from twinspire_core import storage
 from twinspire_core.contracts import feature_schema, ranking_rows
 from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.search.ragged import positions
 from twinspire_core.storage import parquet_files
 
 NEXT_DAY = "next day"
@@ -36,6 +37,27 @@ BY_HISTORY = "next day, by history"
 """Name of the evaluation set of the day's users who are not held out, asked as if nothing were stored
 of them: what the ranker is fitted on besides. Not there without a ranker, and without histories.
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayQueries:
+    """What versions are asked on a day.
+
+    Attributes:
+      corpus: rows of `corpus/start/`: the items with their counts as of the start of the day.
+      queries: by the names above, a row per query: raw features, and what `prepare` reads.
+      by_history: which queries of `NEXT_DAY` are those of `BY_HISTORY`; None without such.
+      events: a row per example of the day: `_user`, `_item`, `_time`, `_holdout`.
+    """
+
+    corpus: pa.Table
+    queries: Mapping[str, pa.Table]
+    by_history: np.ndarray | None
+    events: pa.Table
+
+    def of(self, names: Sequence[str]) -> dict[str, pa.Table]:
+        """The queries of some evaluation sets, as far as these are there."""
+        return {name: self.queries[name] for name in names if name in self.queries}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,38 +83,78 @@ class DayData:
     @property
     def trained_events(self) -> pa.Table:
         """The events of users that were not held out of training."""
-        return self.events.filter(pc.invert(self.events.column("_holdout")))
+        return not_held_out(self.events)
 
 
-def read_day(ctx: StageContext, features: Path) -> DayData:
-    """Reads the data of a day.
+def not_held_out(events: pa.Table) -> pa.Table:
+    """The events of users that were not held out of training."""
+    return events.filter(pc.invert(events.column("_holdout")))
+
+
+def read_queries(ctx: StageContext, features: Path) -> DayQueries:
+    """Reads what versions are asked on a day.
 
     Args:
       ctx: pipeline, day and parent.
       features: local folder of the attempt of the features stage.
-
-    Raises:
-      BadData: a label is not one that the auxiliary loss is made for.
     """
-    corpus = read_table(features / feature_schema.CORPUS_START)
     examples = _example_rows(ctx, features)
     queries = {
         **_next_day_queries(ctx, _evaluation_rows(ctx, features)),
         **_next_click_queries(ctx, examples),
     }
-    evaluation_sets = {
-        name: prepare_whole(table, corpus, exclude_seen=ctx.pipeline.serving.exclude_seen)
-        for name, table in queries.items()
-    }
+    by_history = None
     if ctx.pipeline.ranking.enabled and ctx.pipeline.history_name:
-        evaluation_sets[BY_HISTORY] = ask_by_history(
-            evaluation_sets[NEXT_DAY],
+        by_history, queries[BY_HISTORY] = queries_by_history(
+            queries[NEXT_DAY],
             ctx.pipeline,
-            corpus.column("_item"),
             most=ranking_rows.MOST_OF_A_DAY,
             seed=ctx.day.toordinal(),
         )
-    return DayData(corpus=corpus, evaluation_sets=evaluation_sets, events=examples.narrow)
+    return DayQueries(
+        corpus=read_table(features / feature_schema.CORPUS_START),
+        queries=queries,
+        by_history=by_history,
+        events=examples.narrow,
+    )
+
+
+def read_day(ctx: StageContext, features: Path) -> DayData:
+    """Reads what a version of the day is measured on; arguments as those of `read_queries`."""
+    asked = read_queries(ctx, features)
+    evaluation_sets = {
+        name: prepare_whole(table, asked.corpus, exclude_seen=ctx.pipeline.serving.exclude_seen)
+        for name, table in asked.queries.items()
+        if name != BY_HISTORY
+    }
+    if asked.by_history is not None:
+        queries = asked.queries[BY_HISTORY]
+        history = queries.column(str(ctx.pipeline.history_name)).combine_chunks()
+        evaluation_sets[BY_HISTORY] = ask_by_history(
+            evaluation_sets[NEXT_DAY],
+            asked.by_history,
+            queries,
+            positions(history, asked.corpus.column("_item")),
+        )
+    return DayData(corpus=asked.corpus, evaluation_sets=evaluation_sets, events=asked.events)
+
+
+def localize(ctx: StageContext, names: Sequence[str], folder: Path) -> Path:
+    """The features attempt if it is local; else `folder`, with what `read_queries` reads, and some
+    more parts, downloaded into it.
+    """
+    examples = storage.join(feature_schema.EXAMPLES, feature_schema.day_folder(ctx.day))
+    read = (feature_schema.EVALUATION, feature_schema.CORPUS_START, examples)
+    return local_parts(ctx.inputs["features"], [*read, *names], folder)
+
+
+def local_parts(uri: str, names: Sequence[str], folder: Path) -> Path:
+    """The place itself if it is local; else `folder`, with the named parts downloaded into it."""
+    if not storage.is_remote(uri):
+        return Path(uri)
+    for name in names:
+        storage.localize(storage.join(uri, name), folder / name)
+    return folder
 
 
 def read_table(folder: Path) -> pa.Table:
@@ -137,19 +199,14 @@ def _evaluation_rows(ctx: StageContext, features: Path) -> SelectedRows:
 
 def _example_rows(ctx: StageContext, features: Path) -> SelectedRows:
     """The day's examples without the features of items; no rows if the day has none."""
-    auxiliary = ctx.pipeline.train.auxiliary
     narrow = ["_user", "_item", "_time", "_holdout"]
-    if auxiliary.weight:
+    if ctx.pipeline.train.auxiliary.weight:
         narrow.append(feature_schema.LABEL)
     query_features = [column.name for column in feature_schema.query_columns(ctx.pipeline)]
     # What is known of items comes from the corpus, whose vectors are searched.
-    rows = SelectedRows(
+    return SelectedRows(
         features / feature_schema.EXAMPLES / feature_schema.day_folder(ctx.day),
         narrow,
         [*narrow, *query_features],
         feature_schema.example_schema(ctx.pipeline).empty_table(),
     )
-    if auxiliary.weight:
-        labels = rows.narrow.column(feature_schema.LABEL).to_numpy()
-        check_labels(labels, auxiliary.loss, ctx.pipeline.columns.label, str(ctx.day))
-    return rows

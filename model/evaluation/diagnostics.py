@@ -15,10 +15,9 @@ from model.evaluation.day_data import DayData
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists, rank_baselines
 from model.item_fingerprint import fingerprint
-from model.losses.sampling_probability import StreamingFrequency
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import PAST
-from twinspire_core.contracts.day_metrics import FrequencyFigures, PopularityFigures
+from twinspire_core.contracts.day_metrics import PopularityFigures
 from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.metrics.measure_names import SLICES
 from twinspire_core.metrics.ranking import is_first, top_k
@@ -37,16 +36,15 @@ _MAX_POINTS = 300
 _DIGITS = 4
 
 
-def report_figures(
+def popularity_figures(
     pipeline: Pipeline,
     evaluation_set: EvaluationSet,
     vectors: tuple[np.ndarray, np.ndarray],
     ranked: np.ndarray,
     day: DayData,
-    frequency: StreamingFrequency,
-) -> tuple[PopularityFigures, FrequencyFigures | None]:
-    """What metrics.json holds for the report's figures: of popularity, and of sampling
-    probabilities.
+    log_q: np.ndarray | None,
+) -> PopularityFigures:
+    """How popular listed items are, for the report.
 
     Args:
       pipeline: its settings.
@@ -54,32 +52,28 @@ def report_figures(
       vectors: [U, D] of these queries and [C, D] of the corpus, by the day's version.
       ranked: [U, L] int64, the version's lists.
       day: the corpus, and what was trained on.
-      frequency: the estimate, as training left it.
+      log_q: [C] float32, natural log of each item's estimated share of the training rows; None
+        without an estimate.
     """
     ks = sorted(pipeline.evaluation.ks)
     k = ks[len(ks) // 2]
     lists = {"two_tower": ranked}
-    shares = None
-    if pipeline.train.correction != "none":
+    if log_q is not None:
         items = day.corpus.column("_item")
         trained_items = day.trained_events.column("_item")
         drawn = evaluation_set.events > 0
         drawn |= pc.is_in(items, pc.unique(trained_items)).to_numpy(zero_copy_only=False)
         lists["uncorrected"] = rank_uncorrected(
             *vectors,
-            frequency.log_q(fingerprint(items)).numpy(),
+            log_q,
             drawn,
             temperature=pipeline.train.temperature,
             k=k,
         )
-        shares = compare_frequency(trained_items, lambda item: frequency.log_q(item).numpy())
     for name, baseline in rank_baselines(evaluation_set, k).items():
         if name != PAST:
             lists[name] = baseline.counted(evaluation_set.exclude_seen)
-    return (
-        PopularityFigures(**popularity(evaluation_set, lists, k)),
-        FrequencyFigures(**shares) if shares else None,
-    )
+    return PopularityFigures(**popularity(evaluation_set, lists, k))
 
 
 def popularity_group(events: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -11,46 +11,55 @@ from model.evaluation.evaluation_set import EvaluationSet
 from twinspire_core.config.feature_kinds import TimeFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import feature_columns
-from twinspire_core.search.ragged import list_lengths, newest_of, positions
+from twinspire_core.search.ragged import Ragged, list_lengths, newest_of
 from twinspire_core.sources.past import most_frequent_first
 from twinspire_core.sources.personal_counts import PersonalCounts
 
 
-def ask_by_history(
-    evaluation_set: EvaluationSet,
-    pipeline: Pipeline,
-    items: pa.ChunkedArray,
-    *,
-    most: int,
-    seed: int,
-) -> EvaluationSet:
+def queries_by_history(
+    queries: pa.Table, pipeline: Pipeline, *, most: int, seed: int
+) -> tuple[np.ndarray, pa.Table]:
     """The queries of users who are not held out, asked with the newest events of their histories.
 
     A request brings ten items or all that it has, so that short histories are as frequent as long
     ones: their lengths are even on a logarithmic scale.
 
     Args:
-      evaluation_set: with raw features; U queries.
+      queries: raw features of U users.
       pipeline: which has a history.
-      items: [C] ids of the corpus.
       most: queries at the most, drawn by chance.
       seed: of all chance.
+
+    Returns: which of the queries these are, ascending, and their rows.
     """
     history = pipeline.history_name
     assert history is not None, "asked for where there is one"
     chance = np.random.default_rng(seed)
-    usable = np.flatnonzero(~evaluation_set.queries.column("_holdout").to_numpy())
+    usable = np.flatnonzero(~queries.column("_holdout").to_numpy())
     if len(usable) > most:
         usable = np.sort(chance.choice(usable, most, replace=False))
-    queries = evaluation_set.queries.take(pa.array(usable))
+    queries = queries.take(pa.array(usable))
     lists = queries.column(history).combine_chunks()
     lengths = list_lengths(lists)
     kept = np.ceil(lengths ** chance.random(len(lists))).astype(np.int64)
     asked = newest_of(lists, np.minimum(kept, lengths))
-    known = positions(asked, items)
+    return usable, _without_user(queries, pipeline, history, asked)
+
+
+def ask_by_history(
+    evaluation_set: EvaluationSet, usable: np.ndarray, queries: pa.Table, known: Ragged
+) -> EvaluationSet:
+    """What `queries_by_history` has chosen of an evaluation set.
+
+    Args:
+      evaluation_set: U queries.
+      usable: which of them.
+      queries: their rows.
+      known: their histories, in positions of the corpus.
+    """
     return replace(
         evaluation_set,
-        queries=_without_user(queries, pipeline, history, asked),
+        queries=queries,
         truth=evaluation_set.truth.take(usable),
         past=most_frequent_first(known),
         user=evaluation_set.user[usable],

@@ -1,4 +1,4 @@
-"""Lists of several days, to fit on together: today's, and those that the parent's training kept.
+"""Lists of several days, to fit on together: today's, and those that the parent's measure attempt kept.
 
 A day's lists come from its parent's two-tower and from the other sources as of the day's start, so
 that nothing in them has seen the day. A small shop has too few users on one day, and one day of news
@@ -109,7 +109,7 @@ class DayLists:
 
 
 def read(attempt: str) -> list[DayLists]:
-    """The lists of a train attempt, of the newest day first; none where they are gone, or are of
+    """The lists of a measure attempt, of the newest day first; none where they are gone, or are of
     another format.
 
     Args:

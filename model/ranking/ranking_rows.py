@@ -1,4 +1,4 @@
-"""Rows that rankers are fitted on: today's, and those that the parent's training kept.
+"""Rows that rankers are fitted on: today's, and those that the parent's measure attempt kept.
 
 A day's candidates come from its parent's two-tower and from the other sources as of the day's start,
 and so do their features: nothing in them has seen the day. Of the users who are not held out those
@@ -141,7 +141,7 @@ def _places(query: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 
 def read(attempt: str) -> list[RankingRows]:
-    """The rows of a train attempt, of the newest day first; none where they are gone, or are of
+    """The rows of a measure attempt, of the newest day first; none where they are gone, or are of
     another format.
 
     Args:

@@ -36,6 +36,8 @@ def checkout(tmp_path):
     python.parent.mkdir(parents=True)
     python.write_text(STUB.format(python=sys.executable))
     python.chmod(0o755)
+    (root / "model").mkdir()
+    (root / "model" / "measure_stage.py").touch()
     return processes.Checkout.at(root)
 
 

@@ -17,7 +17,7 @@ PARTS = {
 """Airflow's own, with what their command lines hold."""
 KINDS = ("scheduler", "worker", "stage", "api-server", "postgresql")
 """What is killed."""
-STAGES = ("features", "train", "embed", "index", "publish")
+STAGES = ("features", "train", "measure", "embed", "index", "publish")
 
 
 def parts(airflow: LocalAirflow) -> dict[str, psutil.Process]:

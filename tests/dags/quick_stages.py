@@ -18,6 +18,7 @@ from types import ModuleType
 STAGES = (
     "beam_jobs.features_stage",
     "model.train_stage",
+    "model.measure_stage",
     "beam_jobs.embed_stage",
     "index_builder.index_stage",
     "index_builder.publish_stage",
@@ -44,12 +45,17 @@ def features(ctx):
 
 
 def train(ctx):
-    """Also measures nothing, for the summary to show. On QUICK_KILLED it is killed, as if it had
-    run out of memory, until there is a file `mended` beside the logs.
+    """On QUICK_KILLED it is killed, as if it had run out of memory, until there is a file `mended`
+    beside the logs.
     """
     mended = Path(os.environ["QUICK_LOGS"], "mended").exists()
     if str(ctx.day) == os.environ.get("QUICK_KILLED") and not mended:
         os.kill(os.getpid(), signal.SIGKILL)
+    return make(ctx)
+
+
+def measure(ctx):
+    """Measures nothing, for the summary to show."""
     nothing = {"users": 0, "candidate": None, "baseline": None, "baselines": {}}
     summary = make(ctx)
     (Path(ctx.out) / "metrics.json").write_text(
@@ -72,7 +78,7 @@ def publish(ctx):
         parent=ctx.parent.version if ctx.parent else None,
         items=1,
         dimension=1,
-        sources={"train": ctx.inputs["train"]},
+        sources={stage: ctx.inputs[stage] for stage in ("train", "measure")},
     )
     registry = Registry(ctx.pipeline.registry.root, ctx.pipeline.name)
     entry = registry.publish(ctx.out, described, accepted=True, reason="quick", promote=ctx.promote)
@@ -82,10 +88,11 @@ def publish(ctx):
 OLDEST = min(
     date.fromisoformat(home.name[3:]) for home in Path(os.environ["QUICK_LOGS"], "events").iterdir()
 )
+OWN = {"features": features, "train": train, "measure": measure, "publish": publish}
 for name in STAGES:
     sys.modules[name] = module = ModuleType(name)
     stage = name.split(".")[1].removesuffix("_stage")
-    module.run = {"features": features, "train": train, "publish": publish}.get(stage, make)
+    module.run = OWN.get(stage, make)
 
 if __name__ == "__main__":
     from twinspire.cli.main import main

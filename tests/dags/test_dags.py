@@ -21,8 +21,19 @@ from twinspire_core import errors
 
 ROOT = Path(__file__).parents[2]
 DAGS = ROOT / "dags"
-ORDER = ["day", "turn", "features", "train", "embed", "index", "publish", "summary", "close"]
-ALONE = {"train", "publish", "refresh"}
+ORDER = [
+    "day",
+    "turn",
+    "features",
+    "train",
+    "measure",
+    "embed",
+    "index",
+    "publish",
+    "summary",
+    "close",
+]
+ALONE = {"train", "measure", "publish", "refresh"}
 
 
 def daily(bag):

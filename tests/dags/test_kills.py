@@ -1,7 +1,7 @@
 """Parts of a real Airflow on PostgreSQL, and what runs in it, are killed in the middle of each stage.
 
 Five pipelines over the same logs, each called after the stage that it is held in. For each kind of
-kill there is a day, on which all five are held at once when it comes. Then they may go on, and what
+kill there is a day, on which all six are held at once when it comes. Then they may go on, and what
 was killed is started again by whoever looks after it: a day is published once, and comes out as if
 nothing had happened.
 """

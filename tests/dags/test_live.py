@@ -297,9 +297,9 @@ def test_a_refresh_brings_the_catalogue_up_to_date_and_trains_nothing(airflow, r
         {n: t["state"] for n, t in rest.tasks("shop", run).items()},
     )
     assert (told["new"], told["withdrawn"], told["version"]) == (1, 1, book.live())
-    assert {states[stage] for stage in ("features", "train", "embed", "index", "publish")} == {
-        "skipped"
-    }
+    assert {
+        states[stage] for stage in ("features", "train", "measure", "embed", "index", "publish")
+    } == {"skipped"}
     assert {states[task] for task in ("day", "refresh", "summary")} == {"success"}
     towers = ("query_tower/", "item_tower/")
     held = [

@@ -172,7 +172,7 @@ def test_a_scheduled_day_that_is_late_is_told_and_backfilled_ones_are_not(home, 
 def test_statsd_gets_airflows_figures_and_those_of_stages(packets, days):
     until(lambda: "airflow.twinspire.prompt.publish.seconds" in packets.values)
     gauges = {name for name in packets.values if name.startswith("airflow.twinspire.prompt.")}
-    for stage in ("features", "train", "embed", "index", "publish"):
+    for stage in ("features", "train", "measure", "embed", "index", "publish"):
         assert f"airflow.twinspire.prompt.{stage}.seconds" in gauges
     value = packets.values["airflow.twinspire.prompt.features.seconds"]
     assert value.endswith("|g") and 0 <= float(value.removesuffix("|g")) < PATIENCE
@@ -195,7 +195,7 @@ def test_lineage_leads_from_logs_to_the_version(home, days):
             {name(one) for event in of(stage) for one in event["inputs"]},
             {name(one) for event in of(stage) for one in event["outputs"]},
         )
-        for stage in ("day", "features", "train", "embed", "index", "publish")
+        for stage in ("day", "features", "train", "measure", "embed", "index", "publish")
     }
     assert place["day"][0] == {f"{home}/logs/events"}
     for stage, (_, made) in place.items():

@@ -22,7 +22,7 @@ from tests.dags.conftest import finish
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
 
 DAY = date(2024, 5, 6)
-STAGES = ("features", "train", "embed", "index", "publish")
+STAGES = ("features", "train", "measure", "embed", "index", "publish")
 QUICK = Path(__file__).parent / "quick_stages.py"
 
 

@@ -80,10 +80,12 @@ def context(pipeline, tmp_path):
                 "most_popular": {"recall@50": asked / 4},
                 "past": {"recall@50": asked / 2},
             }
-        _train(local / "train", metrics)
+        _train(local / "train")
+        _measure(local / "measure", metrics)
         _embed(local / "embed", items, seed)
         inputs = {
-            stage: f"{home}/{stage}/0001-{seed:08x}" for stage in ("features", "train", "embed")
+            stage: f"{home}/{stage}/0001-{seed:08x}"
+            for stage in ("features", "train", "measure", "embed")
         }
         for stage, uri in inputs.items():
             storage.upload_tree(local / stage, uri)
@@ -113,7 +115,11 @@ def parent():
         found = Registry(root, name).accepted_before(day)
         home = f"{root}/{name}/versions/{found.version}" if found else ""
         return found and Parent(
-            day=found.date, version=found.version, home=home, train=found.sources["train"]
+            day=found.date,
+            version=found.version,
+            home=home,
+            train=found.sources["train"],
+            measure=found.sources["measure"],
         )
 
     return find
@@ -146,11 +152,15 @@ def _features(folder, items):
     pq.write_table(pa.table({"_user": ["u"], "user": ["u"]}), folder / "users/part-0.parquet")
 
 
-def _train(folder, metrics):
+def _train(folder):
     for tower in ("query_tower", "item_tower"):
         (folder / tower / "variables").mkdir(parents=True)
         (folder / tower / "saved_model.pb").write_text(tower)
         (folder / tower / "variables/variables.index").write_text(tower)
+
+
+def _measure(folder, metrics):
+    folder.mkdir(parents=True)
     weights = np.ones((1, 2)) / 2
     fitted = {"on": "progressive", "day": "2024-05-01", "two_tower": "v0", "metric": "recall@50"}
     fitted |= {"users": {"0+": 500}, "own_weights": ["0+"]}

@@ -93,7 +93,7 @@ def test_the_manifest_names_the_parent_and_the_training_state(context, pipeline,
     )
     assert first.parent is None and second.parent == first.version
     place = attempts.place(pipeline, second.sources["train"])
-    assert place == made.inputs["train"] and storage.exists(f"{place}/metrics.json")
+    assert place == made.inputs["train"] and storage.exists(f"{place}/query_tower/saved_model.pb")
     assert (second.items, second.dimension, second.quality.candidate) == (300, 4, 0.2)
     assert second.software["twinspire"] and second.software["numpy"] == np.__version__
     assert storage.read_bytes(f"{made.out}/manifest.json") == second.dump()
@@ -269,7 +269,7 @@ def test_the_gate_reads_leads_of_the_versions_before(context, pipeline, parent, 
     leads = {str(SECOND - timedelta(days=n)): {"recall@50": before} for n in (3, 2, 1)}
     metrics = {"holdout": told, "leads": {**leads, str(SECOND): {"recall@50": 0.5}}}
     storage.write_bytes(
-        storage.join(made.inputs["train"], "metrics.json"), json.dumps(metrics).encode()
+        storage.join(made.inputs["measure"], "metrics.json"), json.dumps(metrics).encode()
     )
     summary = publish_stage.run(made)
     assert (summary["refused"] == []) == accepted
@@ -286,7 +286,7 @@ def test_the_gate_reads_how_sure_a_loss_is(
     """A fifth is lost of the two-tower's recall, or of the mix's."""
     publish_stage.run(context(FIRST))
     made = context(SECOND, parent=parent(pipeline, SECOND))
-    place = storage.join(made.inputs["train"], "metrics.json")
+    place = storage.join(made.inputs["measure"], "metrics.json")
     told = json.loads(storage.read_bytes(place))
     change = {"recall@50": {"change": -0.2, "differ": 80, "low": -0.4, "high": high}}
     lost = {

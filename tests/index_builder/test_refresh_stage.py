@@ -29,11 +29,11 @@ def refreshed(context, pipeline, tmp_path):
     def make(trained_files):
         made = context(TRAINED)
         for name, content in trained_files.items():
-            storage.write_bytes(storage.join(made.inputs["train"], name), content)
+            storage.write_bytes(storage.join(made.inputs["measure"], name), content)
         trained = publish_stage.run(made)["version"]
         later = context(NEXT)
-        # With what the gate said of the ranker: all that a refresh reads of a version.
-        later = replace(later, inputs={**later.inputs, "train": made.inputs["train"]})
+        # With what was said of the ranker: all that a refresh reads of a version.
+        later = replace(later, inputs={**later.inputs, "measure": made.inputs["measure"]})
         refreshed = refresh_stage.Refreshed(
             before=registry.manifest(trained), trained=trained, live=trained, changes=UNCHANGED
         )

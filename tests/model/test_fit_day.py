@@ -21,7 +21,7 @@ def test_a_ranker_of_other_sources_or_of_another_format_is_not_inherited(tmp_pat
     content = json.loads(described.read_text())
 
     def found(sources):
-        parent = Parent(day=YESTERDAY, version="p", home=str(tmp_path), train="")
+        parent = Parent(day=YESTERDAY, version="p", home=str(tmp_path), train="", measure="")
         pipeline = SimpleNamespace(mix=SimpleNamespace(sources=sources))
         return inherited_ranker(SimpleNamespace(parent=parent, pipeline=pipeline))
 

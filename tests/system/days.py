@@ -17,7 +17,7 @@ from twinspire_core.contracts import attempts
 
 ROOT = Path(__file__).parents[2]
 FIRST, SECOND, THIRD = "2024-03-09", "2024-03-10", "2024-03-11"
-STAGES = ("features", "train", "embed", "index", "publish")
+STAGES = ("features", "train", "measure", "embed", "index", "publish")
 
 
 def twinspire(*arguments, check=0):

@@ -50,7 +50,7 @@ def test_it_is_written_down_which_day_statistics_were_compared_with(two_days):
 
 def test_a_version_is_measured_on_a_day_that_it_has_not_seen(two_days):
     metrics = json.loads(
-        (attempt(two_days[0] / "shop.toml", SECOND, "train") / "metrics.json").read_text()
+        (attempt(two_days[0] / "shop.toml", SECOND, "measure") / "metrics.json").read_text()
     )
     assert (
         metrics["progressive"]["recall@10"]
@@ -68,7 +68,7 @@ def test_a_version_answers_by_the_mix_that_was_fitted_on_its_day(two_days, tmp_p
     assert told["source"] == "mix" and all(item["sources"] for item in told["items"])
     mix = json.loads((registry_of(shop).open() / "mix.json").read_text())
     assert (mix["fitted"]["on"], mix["fitted"]["day"]) == ("progressive", SECOND)
-    assert mix == json.loads((attempt(Path(shop), SECOND, "train") / "mix.json").read_text())
+    assert mix == json.loads((attempt(Path(shop), SECOND, "measure") / "mix.json").read_text())
     alone = {
         name: twinspire(
             "recommend", shop, "--user", "u001", "-k", "100", "--json", "--source", name
@@ -125,9 +125,9 @@ def test_the_report_shows_what_was_measured(two_days):
         text=True,
     )
     page = Path(done.stdout.strip()).read_text()
-    train = attempt(shop, SECOND, "train")
+    measured = attempt(shop, SECOND, "measure")
     metrics, examples = (
-        json.loads((train / f"{name}.json").read_text()) for name in ("metrics", "examples")
+        json.loads((measured / f"{name}.json").read_text()) for name in ("metrics", "examples")
     )
     held = metrics["holdout"]
     lists = (
@@ -142,7 +142,7 @@ def test_the_report_shows_what_was_measured(two_days):
         "the shop stores its users"
     )
     assert sum(metrics["popularity"]["clicks"]) == pytest.approx(1, abs=0.01)
-    assert metrics["frequency"]["items"] > 20 and list((train / "tensorboard").iterdir())
+    assert metrics["frequency"]["items"] > 20 and list((measured / "tensorboard").iterdir())
 
 
 def test_the_same_day_again_is_skipped_and_changes_nothing(two_days):
@@ -182,7 +182,7 @@ def test_a_model_is_published_beside_the_parent_it_was_measured_against(shop):
     first, second = registry_of(shop).accepted()
     for stage in STAGES[:2]:
         twinspire(stage, str(shop), "--date", THIRD, "--mode", "full")
-    for stage in STAGES[2:4]:
+    for stage in STAGES[2:5]:
         assert twinspire(stage, str(shop), "--date", THIRD)["mode"] == "full"
     twinspire("rollback", str(shop), "--to", first)
     told = twinspire("publish", str(shop), "--date", THIRD, check=75)
@@ -209,7 +209,7 @@ def test_a_late_day_in_a_range_does_not_stop_the_others(shop):
 def test_only_what_a_change_of_the_file_touches_is_done_again(shop):
     shop.write_text(shop.read_text().replace("max_drop = 0.8", "max_drop = 0.7"))
     found = [twinspire(stage, str(shop), "--date", SECOND)["status"] for stage in STAGES]
-    assert found == [*["already done"] * 4, "done"]
+    assert found == [*["already done"] * 5, "done"]
     shop.write_text(shop.read_text().replace("days = 3", "days = 2"))
     told = twinspire("train", str(shop), "--date", SECOND, check=2)
     assert (
@@ -226,9 +226,9 @@ def test_a_larger_holdout_does_not_measure_on_users_that_were_trained_on(shop):
     held = {}
     for share in ("0.2", "0.3"):
         shop.write_text(text.replace("holdout = 0.2", f"holdout = {share}"))
-        for stage in STAGES[:2]:
+        for stage in STAGES[:3]:
             twinspire(stage, str(shop), "--date", THIRD)
-        held[share] = json.loads((attempt(shop, THIRD, "train") / "metrics.json").read_text())[
+        held[share] = json.loads((attempt(shop, THIRD, "measure") / "metrics.json").read_text())[
             "holdout"
         ]
     assert held["0.2"]["days"] == 7 and held["0.2"]["users"] > 1.5 * held["0.3"]["users"]
@@ -254,7 +254,7 @@ def test_an_older_day_filled_in_later_does_not_go_live_and_can_be_inherited_by_t
     twinspire("run", str(shop), "--date", late)
     before = attention(late)
     assert {day: one["state"] for day, one in before.items()} == {THIRD: "missing"}
-    of_train = json.loads((attempt(shop, late, "train") / "metrics.json").read_text())["gaps"]
+    of_train = json.loads((attempt(shop, late, "measure") / "metrics.json").read_text())["gaps"]
     again = f"twinspire run shop --from {THIRD} --to {THIRD}"
     assert of_train == [{"from": THIRD, "to": THIRD, "command": again}]
     [filled] = do_again(before[THIRD])

@@ -112,13 +112,13 @@ def shop(parent_day, tmp_path):
 
 
 def unread(shop):
-    return json.loads((attempt(shop, EDITED, "train") / "metrics.json").read_text())[
+    return json.loads((attempt(shop, EDITED, "measure") / "metrics.json").read_text())[
         "parent_unread"
     ]
 
 
 def baseline(shop):
-    return json.loads((attempt(shop, EDITED, "train") / "metrics.json").read_text())["holdout"][
+    return json.loads((attempt(shop, EDITED, "measure") / "metrics.json").read_text())["holdout"][
         "baseline"
     ]
 

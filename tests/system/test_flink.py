@@ -49,7 +49,7 @@ def reference(two_days, tmp_path_factory):
     """The third day's features, a tower and vectors, all in process: the pipeline file."""
     shop = tmp_path_factory.mktemp("reference") / "shop" / "shop.toml"
     shutil.copytree(two_days[0], shop.parent)
-    for stage in ("features", "train", "embed"):
+    for stage in ("features", "train", "measure", "embed"):
         twinspire(stage, str(shop), "--date", THIRD)
     return shop
 
@@ -302,7 +302,7 @@ def test_a_damaged_file(cluster, shop, reference):
 def test_a_day_by_airflow(cluster, shop, reference):
     """All of a day that is not done yet, with the jobs of two of its tasks on the cluster."""
     home = shop.parent.with_name("airflow")
-    for stage in ("features", "train", "embed"):
+    for stage in ("features", "train", "measure", "embed"):
         shutil.rmtree(Path(attempt(shop, THIRD, stage)).parent)
     before = len(cluster.rest.jobs("FINISHED"))
     with LocalAirflow(home, shop.parent, schedule=False) as airflow:

@@ -21,7 +21,7 @@ from twinspire_core.contracts import forgotten_users
 
 def whom(pipeline: Path) -> str:
     """A held-out user whose lists are shown, so that they are in as many places as anybody can be."""
-    lists = json.loads((attempt(pipeline, SECOND, "train") / "examples.json").read_text())
+    lists = json.loads((attempt(pipeline, SECOND, "measure") / "examples.json").read_text())
     with_past = [one for one in lists if one["past_events"]]
     return with_past[0]["user"]
 

@@ -68,7 +68,7 @@ def test_versions_are_listed_rolled_back_and_pruned(shop):
     assert (newest["status"], older["status"]) == ("live", "accepted") and newest[
         "metric"
     ] == "recall@10"
-    metrics = json.loads((attempt(shop, SECOND, "train") / "metrics.json").read_text())
+    metrics = json.loads((attempt(shop, SECOND, "measure") / "metrics.json").read_text())
     served = older["served"]
     assert (served["day"], served["held_out"]) == (SECOND, False)
     assert served["value"] == metrics["mix"]["progressive"]["recall@10"]
@@ -117,7 +117,7 @@ def test_a_day_is_also_held_against_the_best_version_before_it(shop):
     place.write_text(json.dumps(metrics))
     assert twinspire("prune", str(shop), "--keep", "1", "--keep-days", "0")["versions"] == []
     twinspire("run", str(shop), "--date", THIRD, check=None)
-    third = json.loads((attempt(shop, THIRD, "train") / "metrics.json").read_text())
+    third = json.loads((attempt(shop, THIRD, "measure") / "metrics.json").read_text())
     assert third["best"]["version"] == first and third["best"]["ahead"] == 0.25
     assert third["best"]["measures"]["users"] == third["holdout"]["users"]
     assert list(third["line"]) == [SECOND, THIRD] and third["line"][THIRD]["best"] == first

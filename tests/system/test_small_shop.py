@@ -30,11 +30,11 @@ def shop(tmp_path_factory):
 
 
 def metrics_of(shop, day: str) -> DayMetrics:
-    return DayMetrics.read(str(attempt(shop, day, "train")))
+    return DayMetrics.read(str(attempt(shop, day, "measure")))
 
 
 def fusion_of(shop, day: str) -> Fusion:
-    return Fusion.parse((attempt(shop, day, "train") / "mix.json").read_bytes())
+    return Fusion.parse((attempt(shop, day, "measure") / "mix.json").read_bytes())
 
 
 def test_every_version_serves_a_mix(shop):
@@ -80,7 +80,7 @@ def test_answers_and_show_say_what_weights_were_served(shop):
 
 
 def test_lists_that_are_kept_stay_out_of_the_version(shop):
-    kept = sorted(file.name for file in (attempt(shop, THIRD, "train") / "lists").iterdir())
+    kept = sorted(file.name for file in (attempt(shop, THIRD, "measure") / "lists").iterdir())
     assert kept == [f"dt={day}.parquet" for day in DAYS]
     registry = registry_of(shop)
     assert not [

@@ -52,12 +52,13 @@ def state(values) -> checkpoint.TableState:
 
 def test_no_working_file_holds_them_and_all_else_stays(shop, tmp_path):
     values = np.arange(10, dtype=np.float32).reshape(5, 2)
-    for stage in ("features", "train", "embed", "refresh", "index"):
+    for stage in ("features", "train", "measure", "embed", "refresh", "index"):
         put(tmp_path, f"{DAY}/{stage}/0001-a/DONE.json", b"{}")
     for path in (
         "features/0001-a/examples/00.parquet",
         "features/0002-b/rejected/records.jsonl",
         "train/0001-a/query_tower/assets/account",
+        "train/0001-a/vectors/version.npz",
         "train/0002-b/state/tables/user.arrow",  # half a file, of a stage that was killed
         "embed/0001-a/queries/0.parquet",
         "refresh/0001-a/features/users/0.parquet",
@@ -65,7 +66,7 @@ def test_no_working_file_holds_them_and_all_else_stays(shop, tmp_path):
         put(tmp_path, f"{DAY}/{path}")
     put(tmp_path, "work/shop/partials/dt=2024-03-08/events-0-of-1.arrow")
     put(tmp_path, f"{DAY}/index/0001-a/index.json", b"kept")
-    put(tmp_path, f"{DAY}/train/0001-a/metrics.json", b"kept")
+    put(tmp_path, f"{DAY}/measure/0001-a/metrics.json", b"kept")
     put(tmp_path, f"{DAY}/claims/000001 run published.json", b"kept")
     for name in ("user", "account"):
         place = tmp_path / DAY / f"train/0001-a/state/tables/{name}.arrow"
@@ -75,7 +76,7 @@ def test_no_working_file_holds_them_and_all_else_stays(shop, tmp_path):
         ExampleList(user=user, past_events=1, history=["i"], items=["i"], taken=[])
         for user in ("u7", "u8")
     ]
-    put(tmp_path, f"{DAY}/train/0001-a/examples.json", example_lists.dump(lists))
+    put(tmp_path, f"{DAY}/measure/0001-a/examples.json", example_lists.dump(lists))
     for user in USERS:
         assert holders(tmp_path / "work", user)
 
@@ -86,7 +87,7 @@ def test_no_working_file_holds_them_and_all_else_stays(shop, tmp_path):
         storage.write_bytes(uri, content)
     for user in USERS:
         assert not holders(tmp_path / "work", user)
-    assert sum(folders.values()) == 7 * len("[u7, u8]") + 3 * len("{}")
+    assert sum(folders.values()) == 8 * len("[u7, u8]") + 3 * len("{}")
     kept = {
         str(file.relative_to(tmp_path / DAY))
         for file in (tmp_path / DAY).rglob("*.*")
@@ -96,9 +97,10 @@ def test_no_working_file_holds_them_and_all_else_stays(shop, tmp_path):
         "claims/000001 run published.json",
         "index/0001-a/DONE.json",
         "index/0001-a/index.json",
+        "measure/0001-a/DONE.json",
+        "measure/0001-a/examples.json",
+        "measure/0001-a/metrics.json",
         "train/0001-a/DONE.json",
-        "train/0001-a/examples.json",
-        "train/0001-a/metrics.json",
         "train/0001-a/state/tables/account.arrow",
         "train/0001-a/state/tables/user.arrow",
     }
@@ -108,7 +110,7 @@ def test_no_working_file_holds_them_and_all_else_stays(shop, tmp_path):
     )
     assert found.keys.to_pylist() == ["", "=u1", "oov:7"]
     assert found.values.tolist() == values[[0, 1, 4]].tolist() == found.slots.tolist()
-    (one,) = example_lists.parse((tmp_path / DAY / "train/0001-a/examples.json").read_bytes())
+    (one,) = example_lists.parse((tmp_path / DAY / "measure/0001-a/examples.json").read_bytes())
     assert one.user == "u8"
     # There is nothing left to do
     assert not forgetting.deletable(shop) and not dict(forgetting.mended(shop, USERS))

@@ -17,7 +17,7 @@ from twinspire.backfills.airflow_rest import DONE, AirflowRest
 from twinspire_core.errors import TryAgain
 
 _ROWS = 15
-STAGES = ("features", "train", "embed", "index", "publish")
+STAGES = ("features", "train", "measure", "embed", "index", "publish")
 ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 _LOOKS = {
     "success": ("✓", "green"),

@@ -17,7 +17,7 @@ from twinspire.cli.options import (
 )
 from twinspire.runs import run_leases
 from twinspire.runs.day_run import versions_in_use
-from twinspire.runs.stages import REFRESH, STAGES
+from twinspire.runs.stages import MEASURE, REFRESH, STAGES, TRAIN
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, partials
@@ -194,7 +194,8 @@ def _needed(pipeline: Pipeline, registry: Registry, pruned: list[str]) -> set[st
     newest = registry.accepted_before(date.max)  # which the next day goes on from
     if newest:
         manifests.append(newest)
-    return {attempts.place(pipeline, manifest.sources["train"]) for manifest in manifests}
+    stages = (TRAIN.name, MEASURE.name)
+    return {attempts.place(pipeline, one.sources[name]) for one in manifests for name in stages}
 
 
 def unused_working_files(

@@ -61,8 +61,19 @@ def train(
     run: Run = None,
     as_json: JsonLine = False,
 ) -> None:
-    """Measure the parent on the day, then train on it; write both towers."""
+    """Train on the day; write both towers, and vectors of what is to be measured."""
     _stage("train", pipeline, date, as_json, mode=mode, force=force, run=run)
+
+
+def measure(
+    pipeline: PipelineFile,
+    date: Date,
+    force: Force = False,
+    run: Run = None,
+    as_json: JsonLine = False,
+) -> None:
+    """Measure the parent and the day's version on the day; fit what orders candidates."""
+    _stage("measure", pipeline, date, as_json, force=force, run=run)
 
 
 def embed(

@@ -85,7 +85,7 @@ IMPORTS = {
         "tensorflow_transform",
         "beam_jobs.features_stage",
     ),
-    "train": ("tensorflow", "model.train_stage"),
+    "train": ("tensorflow", "model.train_stage", "model.measure_stage"),
     "index": (
         "twinspire_core.search.scann_index",
         "index_builder.index_stage",

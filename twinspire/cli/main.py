@@ -66,6 +66,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         scheduling.await_turn,
         daily.features,
         daily.train,
+        daily.measure,
         daily.embed,
         daily.index,
         daily.publish,

@@ -174,9 +174,9 @@ def summary(pipeline: PipelineFile, date: Date, as_json: JsonLine = False) -> No
     }
     if result["state"] == run_leases.SKIPPED:
         result["reason"] = _why_skipped(p, chosen)
-    if train := newest["train"]:
+    if measure := newest["measure"]:
         published = newest["publish"].summary if newest["publish"] else {}
-        figure = _tell_quality(p, chosen, DayMetrics.read(train.uri), published.get("version"))
+        figure = _tell_quality(p, chosen, DayMetrics.read(measure.uri), published.get("version"))
         result["served"] = figure.as_json() if figure else None
     result["attention"] = needing_attention(p, chosen)
     _tell_summary(result)

@@ -97,6 +97,7 @@ class DayRun:
             version=version,
             home=self.registry.folder(version),
             train=attempts.place(self.pipeline, manifest.sources["train"]),
+            measure=attempts.place(self.pipeline, manifest.sources["measure"]),
         )
 
     def best(self) -> BestAccepted | None:

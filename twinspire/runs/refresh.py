@@ -215,7 +215,8 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
         # Not while importing, when Google's library is blocked: versions may lie on `gs://`.
         run.registry.verify(holder.version)
         home = run.registry.folder(holder.version)
-        inputs = {"train": home}  # a version holds all of training that later steps read
+        # A version holds all of these stages that later steps read
+        inputs = {"train": home, "measure": home}
 
         def step(name: str) -> StageContext:
             """One that writes to a folder of its own in the attempt, and reads those before it."""

@@ -92,26 +92,44 @@ TRAIN = Stage(
     name="train",
     module="model.train_stage",
     after="features",
+    format=2,  # lists are measured by the next stage
+    config=(
+        "features",
+        "train",
+        "evaluation.holdout",
+        "evaluation.max_users",
+        "ranking.enabled",
+        "gate.min_users",  # for so many it adds the held-out users of days before
+    ),
+    # Saved graphs differ too. The weights in them are in the training state, which is compared;
+    # vectors follow from it.
+    derived=("query_tower/", "item_tower/", "vectors/"),
+    inherits=True,
+    takes_mode=True,
+    waits_for_turn=True,
+    measures_best=True,
+)
+MEASURE = Stage(
+    name="measure",
+    module="model.measure_stage",
+    after="train",
     config=(
         "features",
         "train",
         "evaluation",
         "mix",
         "ranking",
-        "gate.min_users",  # for so many it adds the held-out users of days before
+        "gate.min_users",
         "serving.exclude_seen",  # which lists weights are fitted on, and versions compared by
     ),
-    # Saved graphs differ too. The weights in them are in the training state, which is compared.
-    derived=("query_tower/", "item_tower/", "tensorboard/"),
+    derived=("tensorboard/",),
     inherits=True,
-    takes_mode=True,
-    waits_for_turn=True,
-    measures_best=True,
+    same_parent_as="train",
 )
 EMBED = Stage(
     name="embed",
     module="beam_jobs.embed_stage",
-    after="train",
+    after="measure",
     config=(),  # the digests of its inputs say all
     derived=("tensorflow_serving/",),
 )
@@ -131,7 +149,7 @@ PUBLISH = Stage(
     publishes=True,
     same_parent_as="train",
 )
-STAGES = {stage.name: stage for stage in (FEATURES, TRAIN, EMBED, INDEX, PUBLISH)}
+STAGES = {stage.name: stage for stage in (FEATURES, TRAIN, MEASURE, EMBED, INDEX, PUBLISH)}
 """A day's stages by their names, in order."""
 
 REFRESH = Stage(

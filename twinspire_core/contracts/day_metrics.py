@@ -1,4 +1,4 @@
-"""`metrics.json` of a train attempt and of a version: what was measured on its day.
+"""`metrics.json` of a measure attempt and of a version: what was measured on its day.
 
 The candidate is the day's version; the baseline is its parent. Lists that need no model are
 `popular_lately`, `most_popular` and others of twinspire_core/config/source_names.py.

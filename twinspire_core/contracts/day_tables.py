@@ -1,4 +1,4 @@
-"""Folders of a train attempt that hold a table for each of the newest days: `dt=D.parquet`, zstd."""
+"""Folders of a measure attempt that hold a table for each of the newest days: `dt=D.parquet`, zstd."""
 
 from collections.abc import Iterator, Mapping
 from datetime import date

@@ -1,4 +1,4 @@
-"""`examples.json` of a train attempt: lists to look at, of a few users who were held out."""
+"""`examples.json` of a measure attempt: lists to look at, of a few users who were held out."""
 
 from collections.abc import Sequence
 

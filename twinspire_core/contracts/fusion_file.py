@@ -1,4 +1,4 @@
-"""`mix.json` of a train attempt and of a version: how candidate sources are fused."""
+"""`mix.json` of a measure attempt and of a version: how candidate sources are fused."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar

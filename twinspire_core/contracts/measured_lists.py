@@ -1,4 +1,4 @@
-"""`lists/` of a train attempt: what was listed for users of the newest days by versions that had not
+"""`lists/` of a measure attempt: what was listed for users of the newest days by versions that had not
 seen these days, and what the users took.
 
     lists/dt=D.parquet     zstd, a row per query of D, in no order that means anything

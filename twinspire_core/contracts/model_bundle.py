@@ -4,13 +4,7 @@ TensorFlow.
     query_tower/   SavedModel: raw query features -> unit vectors
     item_tower/    SavedModel: raw item features  -> unit vectors
     state/         what the next day's training starts from (model/training/checkpoint.py)
-    metrics.json   what was measured (twinspire_core/contracts/day_metrics.py)
-    lists/         what sources listed for users of the newest days, and what these took
-                   (twinspire_core/contracts/measured_lists.py)
-    mix.json       how sources are fused (twinspire_core/contracts/fusion_file.py); not there
-                   before there was anybody to fit it on
-    examples.json  lists of a few users held out (twinspire_core/contracts/example_lists.py)
-    tensorboard/   the loss and the measures as TensorBoard reads them
+    training.json, vectors/  what `measure` reads (twinspire_core/contracts/trained_day.py)
 
 Both SavedModels have the signature `serving_default`: keyword arguments named like the raw columns
 of twinspire_core/contracts/feature_schema.py, any number of rows, and the result `{"vector": [B, D]
@@ -35,7 +29,6 @@ QUERY_TOWER = "query_tower"
 ITEM_TOWER = "item_tower"
 TOWERS = {"query": QUERY_TOWER, "item": ITEM_TOWER}
 STATE = "state"
-TENSORBOARD = "tensorboard"
 SIGNATURE = "serving_default"
 VECTOR = "vector"
 

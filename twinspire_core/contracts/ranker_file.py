@@ -1,4 +1,4 @@
-"""`ranker.json` and `ranker.txt` of a train attempt and of a version: the second stage.
+"""`ranker.json` and `ranker.txt` of a measure attempt and of a version: the second stage.
 
 `ranker.txt` is LightGBM's own text format. Whether the ranker serves is said by the gate
 (`gate.json`); until then it is carried so that the next day can judge it.

@@ -1,4 +1,4 @@
-"""`ranking_rows/` of a train attempt: candidates of users of the newest days with their features as
+"""`ranking_rows/` of a measure attempt: candidates of users of the newest days with their features as
 of the start of each day, and which of them the user took: what rankers are fitted on.
 
     ranking_rows/dt=D.parquet   zstd, a row per query of D of which a candidate was taken

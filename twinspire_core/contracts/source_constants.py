@@ -1,4 +1,4 @@
-"""`sources.json` of a train attempt and of a version: constants of candidate sources, and the days
+"""`sources.json` of a measure attempt and of a version: constants of candidate sources, and the days
 that they were fitted on.
 """
 

@@ -23,12 +23,14 @@ class Parent:
       version: its id in the registry.
       home: place of its files in the registry: towers, vectors.
       train: place of its train attempt, which holds the training state. Old ones may be gone.
+      measure: place of its measure attempt, which holds lists and rows of days before. Likewise.
     """
 
     day: date
     version: str
     home: str
     train: str
+    measure: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

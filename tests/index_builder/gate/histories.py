@@ -76,7 +76,8 @@ class History:
             day=day(n),
             mode="incremental",
             out="",
-            parent=parent and Parent(day=day(0), version=parent, home=self._home(parent), train=""),
+            parent=parent
+            and Parent(day=day(0), version=parent, home=self._home(parent), train="", measure=""),
             best=best,
         )
         metrics = self._measure(ctx, n, version)

@@ -17,9 +17,9 @@ from model.evaluation.diagnostics import (
 )
 from model.evaluation.evaluation_set import prepare, prepare_whole
 from model.evaluation.ranked_lists import RankedLists
+from model.evaluation.tensorboard import write_events
 from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
-from model.training.tensorboard import write_events
 from twinspire_core.contracts.day_metrics import DayMetrics
 
 STRINGS = pa.list_(pa.string())
@@ -161,15 +161,10 @@ def test_tensorboard_reads_the_curve_and_the_measures(tmp_path):
     write_events(tmp_path, DayMetrics.model_validate(metrics))
     records = [r.numpy() for f in tmp_path.iterdir() for r in tf.data.TFRecordDataset(str(f))]
     events = [event_pb2.Event.FromString(r) for r in records]
-    values = {
-        (v.tag, e.step): float(tf.make_ndarray(v.tensor)) for e in events for v in e.summary.value
-    }
+    values = {(v.tag, e.step): v.simple_value for e in events for v in e.summary.value}
     assert values == {
         ("train/loss", 110): 5.0,
         ("train/loss", 120): 4.5,
         ("held_out/recall@50", 120): 0.25,
         ("baselines/past/recall@50", 120): 0.125,
-    }
-    assert {v.metadata.plugin_data.plugin_name for e in events for v in e.summary.value} == {
-        "scalars"
     }

@@ -19,7 +19,7 @@ from model.evaluation.queries import (
     shares_after,
     unseen_users_on,
 )
-from model.evaluation.tower_lists import distinct_rows
+from model.evaluation.tower_vectors import distinct_rows
 from model.towers.architecture import TableSpec
 from twinspire_core.contracts.day_metrics import DayMetrics
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from model.evaluation.version_evaluation import declared_inputs, missing_columns
+from model.evaluation.tower_vectors import declared_inputs, missing_columns
 from twinspire_core.contracts.model_bundle import Input
 
 TAG = {"kind": "category", "tower": "item"}

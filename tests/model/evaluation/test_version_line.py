@@ -88,7 +88,7 @@ def test_a_large_day_is_not_pooled():
 
 
 def context(home, day=TODAY, *, exclude_seen=False):
-    parent = Parent(day=day, version="p", home=str(home), train="") if home else None
+    parent = Parent(day=day, version="p", home=str(home), train="", measure="") if home else None
     serving = ServingConfig(exclude_seen=exclude_seen)
     pipeline = SimpleNamespace(serving=serving, gate=GateConfig(min_users=200))
     return SimpleNamespace(day=day, parent=parent, pipeline=pipeline)

@@ -13,7 +13,6 @@ import pytest
 
 from model.evaluation.day_data import BY_HISTORY, NEXT_DAY, DayData
 from model.evaluation.evaluation_set import prepare_whole
-from model.evaluation.tower_lists import Encoded
 from model.evaluation.version_evaluation import ParentEvaluation
 from model.ranking.day_ranker import DayRanker
 from model.ranking.ranking_rows import RankingRows
@@ -21,6 +20,7 @@ from tests.model.fusion_fitting.test_day_fusion import CORPUS, EVALUATION, by_ch
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.ranker_file import RankerFile
+from twinspire_core.contracts.trained_day import Encoded
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.sources.candidate_sources import CandidateSources

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from model.data.training_rows import Rows
-from model.evaluation.tower_lists import Encoded, labelled_clicks
+from model.evaluation.tower_vectors import labelled_clicks
 from model.losses.sampling_probability import StreamingFrequency
 from model.optimizers import START
 from model.towers.auxiliary_head import (
@@ -28,9 +28,9 @@ from model.towers.two_tower import TwoTower
 from model.training import checkpoint
 from model.training.loop import run_training
 from model.training.warm_start import warm_start
+from twinspire_core.contracts.trained_day import Encoded
 from twinspire_core.errors import BadData
 from twinspire_core.metrics.moments import Moments
-from twinspire_core.search.ragged import Ragged
 
 DAY = date(2024, 5, 6)
 NAN = np.nan
@@ -425,12 +425,11 @@ def test_measures_by_hand():
 
 
 def test_clicks_with_a_label_and_an_item_of_the_corpus_are_measured():
-    truth = Ragged(np.array([1, -1, 0, 1]), np.arange(4), 4)
-    table = pa.table({"_label": pa.array([2.0, 3.0, None, 5.0], pa.float32())})
-    asked = SimpleNamespace(queries=table, truth=truth)
+    labels = pa.array([2.0, 3.0, None, 5.0], pa.float32())
+    table = pa.table({"_item": ["b", "z", "a", "b"], "_label": labels})
     queries, items = np.arange(8).reshape(4, 2), np.array([[10, 11], [20, 21]])
     encoded = Encoded(distinct=queries, place={"clicks": np.arange(4)}, items=items)
-    found = labelled_clicks(asked, "clicks", encoded)
+    found = labelled_clicks(table, pa.chunked_array([["a", "b"]]), "clicks", encoded)
     assert found.label.tolist() == [2, 5] and found.query.tolist() == [[0, 1], [6, 7]]
     assert found.item.tolist() == [[20, 21], [20, 21]]
 

@@ -1,4 +1,4 @@
-"""The stage on a made-up shop's real features: a first day from scratch, and one that goes on from
+"""Both stages on a made-up shop's real features: a first day from scratch, and one that goes on from
 it. All files here share these days, on one worker.
 """
 
@@ -7,10 +7,17 @@ from types import SimpleNamespace
 import pytest
 
 from beam_jobs import features_stage
-from model import fit_day, train_stage
+from model import fit_day
 from model.fusion_fitting import day_fusion
 from model.ranking import fit
-from tests.model.train_stage.two_days import BEST, FIRST, SECOND, context, with_train
+from tests.model.train_stage.two_days import (
+    BEST,
+    FIRST,
+    SECOND,
+    context,
+    train_and_measure,
+    with_train,
+)
 from tests.shop import lay_out
 from twinspire_core.config import pipeline as pipeline_file
 from twinspire_core.config.tables.quality import RankingConfig
@@ -51,11 +58,11 @@ def shop(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         _fit_on_few(patch)
         features_stage.run(context(p, FIRST, at["features1"]))
-        first = train_stage.run(context(p, FIRST, at["train1"], features_at=at["features1"]))
+        first = train_and_measure(context(p, FIRST, at["train1"], features_at=at["features1"]))
         features_stage.run(context(p, SECOND, at["features2"], parent=at["train1"]))
         # The same towers under another name: what is measured of them is known from the parent.
         best = BestAccepted(version=BEST, home=str(at["train1"]), ahead=0.01, gone=("gone",))
-        second = train_stage.run(
+        second = train_and_measure(
             context(
                 p, SECOND, at["train2"], features_at=at["features2"], parent=at["train1"], best=best
             )

@@ -9,7 +9,7 @@ from model import train_stage
 from model.evaluation.evaluate import evaluate_ranked
 from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.queries import progressive_rows
-from model.evaluation.tower_lists import load_both, rank_with_towers
+from model.evaluation.tower_vectors import load_both
 from tests.model.train_stage.two_days import (
     BEST,
     FIRST,
@@ -17,6 +17,8 @@ from tests.model.train_stage.two_days import (
     context,
     flat,
     metrics_of,
+    rank_with_towers,
+    train_and_measure,
     with_train,
 )
 
@@ -85,7 +87,7 @@ def test_the_day_remembers_how_it_differs_from_its_baseline(shop):
 
 def test_from_scratch_the_parent_is_still_the_baseline(shop, tmp_path):
     p = with_train(shop.pipeline, epochs=1)
-    train_stage.run(
+    train_and_measure(
         context(
             p, SECOND, tmp_path / "t", features_at=shop.features2, parent=shop.train1, mode="full"
         )
@@ -96,49 +98,49 @@ def test_from_scratch_the_parent_is_still_the_baseline(shop, tmp_path):
     assert flat(metrics["holdout"]["baseline"]) == pytest.approx(flat(baseline))
 
 
-def test_a_stage_that_is_stopped_does_not_wait_for_the_measurement_of_its_parent(
+def test_a_stage_that_is_stopped_does_not_wait_for_the_vectors_of_its_parent(
     shop, tmp_path, monkeypatch
 ):
     """Its day has to be closed first, which whoever stops it may not wait long for."""
-    go_on, measured = Event(), Event()
+    go_on, encoded = Event(), Event()
 
-    def judge(*_):
+    def encode(*_):
         go_on.wait(10)
-        measured.set()
+        encoded.set()
 
     def stop(*_):
         raise SystemExit(143)  # what SIGTERM is turned into
 
-    monkeypatch.setattr(train_stage, "evaluate_parent", judge)
+    monkeypatch.setattr(train_stage, "encode_earlier_versions", encode)
     monkeypatch.setattr(train_stage, "train_towers", stop)
     with pytest.raises(SystemExit):
         train_stage.run(
             context(shop.pipeline, SECOND, tmp_path, features_at=shop.features2, parent=shop.train1)
         )
-    waited = measured.is_set()
+    waited = encoded.is_set()
     go_on.set()
     assert not waited
 
 
 @pytest.mark.parametrize(("most", "first"), [(1, True), (1_000, False)])
-def test_with_many_items_the_parent_is_measured_before_its_child_is_trained(
+def test_with_many_items_the_parent_encodes_before_its_child_is_trained(
     shop, tmp_path, monkeypatch, most, first
 ):
     """What both hold would be in memory at once otherwise."""
-    measured, learning = Event(), Event()
+    encoded, learning = Event(), Event()
 
-    def judge(*_):
+    def encode(*_):
         learning.wait(0.5)
-        measured.set()
+        encoded.set()
 
     def learn(*_):
-        found.append(measured.is_set())
+        found.append(encoded.is_set())
         learning.set()
         raise SystemExit
 
     found = []
     monkeypatch.setattr(train_stage, "MAX_ITEMS_BESIDE", most)
-    monkeypatch.setattr(train_stage, "evaluate_parent", judge)
+    monkeypatch.setattr(train_stage, "encode_earlier_versions", encode)
     monkeypatch.setattr(train_stage, "train_towers", learn)
     with pytest.raises(SystemExit):
         train_stage.run(

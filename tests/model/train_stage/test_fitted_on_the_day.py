@@ -13,9 +13,9 @@ from model.evaluation.evaluate import evaluate_ranked
 from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.queries import progressive_rows
 from model.evaluation.source_lists import rank_alone, rank_fusion, retrieve
-from model.evaluation.tower_lists import load_both, rank_with_towers
+from model.evaluation.tower_vectors import load_both
 from model.ranking import ranking_rows
-from tests.model.train_stage.two_days import FIRST, SECOND, flat, metrics_of
+from tests.model.train_stage.two_days import FIRST, SECOND, flat, metrics_of, rank_with_towers
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.ranker_file import RankerFile
 from twinspire_core.contracts.source_constants import SourceConstants

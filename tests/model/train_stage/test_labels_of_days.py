@@ -5,7 +5,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from model.evaluation.tower_lists import load
+from model.evaluation.tower_vectors import load
 from model.towers.export import export
 from model.towers.transform_module import Transform
 from model.training import checkpoint

@@ -10,9 +10,8 @@ import tensorflow as tf
 
 from beam_jobs.validation import skew
 from model.data import training_rows
-from model.evaluation.evaluation_set import prepare
 from model.evaluation.queries import next_click_rows
-from model.evaluation.tower_lists import encode, load, load_both
+from model.evaluation.tower_vectors import encode, load, load_both
 from model.training import checkpoint
 from tests.model.train_stage.two_days import SECOND, towers_in_memory
 from twinspire_core.contracts import feature_schema, model_bundle
@@ -68,7 +67,7 @@ def test_what_several_exams_ask_is_encoded_once(shop):
         "held": clicks.filter(clicks["_holdout"]),
         "again": pa.concat_tables([clicks, clicks]),
     }
-    encoded = encode(towers, corpus, {name: prepare(table, corpus) for name, table in rows.items()})
+    encoded = encode(towers, corpus, rows)
     for name, table in rows.items():
         np.testing.assert_allclose(encoded.queries(name), towers["query"](table), atol=1e-6)
     assert len(encoded.distinct) <= clicks.num_rows

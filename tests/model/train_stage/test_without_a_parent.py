@@ -9,10 +9,9 @@ import tensorflow as tf
 from model.evaluation.evaluate import evaluate_ranked
 from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.queries import progressive_rows
-from model.evaluation.tower_lists import rank_with_towers
 from model.towers.export import export
 from model.training import train as learn
-from tests.model.train_stage.two_days import FIRST, context, flat, metrics_of
+from tests.model.train_stage.two_days import FIRST, context, flat, metrics_of, rank_with_towers
 
 pytestmark = pytest.mark.slow
 

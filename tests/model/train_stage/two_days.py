@@ -1,10 +1,14 @@
-"""Days of the made-up shop for the stage, and what is read of their attempts."""
+"""Days of the made-up shop for the two stages, and what is read of their attempts."""
 
 import json
+from dataclasses import replace
 from datetime import date
 
 import pyarrow.parquet as pq
 
+from model import measure_stage, train_stage
+from model.evaluation.tower_vectors import encode
+from model.evaluation.version_evaluation import rank_encoded
 from model.towers.design import design
 from model.towers.transform_module import vocabularies
 from model.towers.two_tower import TwoTower
@@ -20,8 +24,9 @@ BEST = "2024-03-08-00000000"
 
 
 def context(p, day, out, *, features_at=None, parent=None, mode=None, best=None):
+    place = str(parent)
     parent = (
-        Parent(day=FIRST, version=f"{FIRST}-00000000", home=str(parent), train=str(parent))
+        Parent(day=FIRST, version=f"{FIRST}-00000000", home=place, train=place, measure=place)
         if parent
         else None
     )
@@ -30,6 +35,18 @@ def context(p, day, out, *, features_at=None, parent=None, mode=None, best=None)
     return StageContext(
         pipeline=p, day=day, mode=mode, out=str(out), parent=parent, inputs=inputs, best=best
     )
+
+
+def train_and_measure(ctx):
+    """Both stages, into one folder: it then holds what a version does."""
+    trained = train_stage.run(ctx)
+    return trained | measure_stage.run(replace(ctx, inputs={**ctx.inputs, "train": ctx.out}))
+
+
+def rank_with_towers(towers, corpus, evaluation_sets, k):
+    """Lists by evaluation set, from raw features."""
+    queries = {name: one.queries for name, one in evaluation_sets.items()}
+    return rank_encoded(encode(towers, corpus, queries), evaluation_sets, k)
 
 
 def with_train(p, **settings):

@@ -60,7 +60,7 @@ def test_a_failure_is_found_also_in_a_task_that_has_no_column():
 
 def test_it_fits_a_terminal_of_80_columns():
     shown = board()
-    stages = ("features", "train", "embed", "index", "publish")
+    stages = ("features", "train", "measure", "embed", "index", "publish")
     shown.update(
         RUNS,
         [
@@ -75,4 +75,4 @@ def test_it_fits_a_terminal_of_80_columns():
     assert max(map(len, lines)) <= 80
     assert [line.split()[0] for line in lines[1:3]] == ["2017-10-02", "2017-10-03"]
     assert "234 s" in lines[1]
-    assert lines[1].rstrip().endswith("1172 s")
+    assert lines[1].rstrip().endswith("1407 s")

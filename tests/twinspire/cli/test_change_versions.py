@@ -108,7 +108,7 @@ def backfilled(tmp_path):
     pipeline = load(file)
 
     def run(day):
-        uri = commit(pipeline, day, "train")
+        uri, measured = (commit(pipeline, day, stage) for stage in ("train", "measure"))
         staged = tmp_path / "staged"
         staged.mkdir(exist_ok=True)
         (staged / "file").write_text(uri[-10:])
@@ -120,7 +120,10 @@ def backfilled(tmp_path):
             parent=None,
             items=1,
             dimension=1,
-            sources={"train": attempts.name(pipeline, uri)},
+            sources={
+                "train": attempts.name(pipeline, uri),
+                "measure": attempts.name(pipeline, measured),
+            },
         )
         registry = Registry(pipeline.registry.root, "shop")
         registry.publish(str(staged), described, accepted=True, reason="")
@@ -134,7 +137,9 @@ def pruned(file, *options):
     done = CliRunner().invoke(app, ["prune", str(file), *options], catch_exceptions=False)
     told = json.loads(done.stdout.splitlines()[-1])
     files = [uri.split("/dt=")[1].split("/")[0] for uri in told["working_files"]]
-    return [version[:10] for version in told["versions"]], files
+    days = sorted({*files})
+    assert sorted(files) == sorted(2 * days), "of training and of measuring"
+    return [version[:10] for version in told["versions"]], days
 
 
 def test_days_are_counted_from_the_newest_that_was_run_however_long_ago_that_is(backfilled):

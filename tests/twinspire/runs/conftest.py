@@ -56,7 +56,8 @@ def shop(tmp_path):
             (tmp_path / "staged/metrics.json").write_bytes(metrics)
             sha256 = hashlib.sha256(metrics).hexdigest()
             files["metrics.json"] = File(sha256=sha256, size=len(metrics))
-        sources = sources or {"train": f"dt={day(n)}/train/0001-a"}
+        stages = ("train", "measure")
+        sources = sources or {stage: f"dt={day(n)}/{stage}/0001-a" for stage in stages}
         more = {"sources": sources, "refreshes": refreshes, "corpus_date": corpus}
         described = Manifest.create(
             pipeline="shop", day=day(n), files=files, parent=parent, items=1, dimension=1, **more

@@ -101,9 +101,7 @@ def test_a_run_reads_its_parent_alone(shop):
     pipeline, publish = shop
     first = publish(20)
     second = publish(21, first, metrics=metrics(d21=(first, -0.1)))
-    third = publish(
-        22, second, metrics=metrics(d21=(first, -0.1), d22=(second, 0.05)), sources={"train": "t"}
-    )
+    third = publish(22, second, metrics=metrics(d21=(first, -0.1), d22=(second, 0.05)))
     run = DayRun(pipeline, date(2024, 2, 23))
     best = run.best()
     assert (best.version, best.ahead, best.gone) == (first, pytest.approx(0.05), ())

@@ -40,7 +40,7 @@ def pipeline(**mix) -> Pipeline:
 def test_which_lists_count_concerns_weights_and_the_gate_alone():
     """By default nothing is as if the key were not there."""
     before = pipeline()
-    for exclude_seen, stages in ((False, set()), (True, {"train", "publish"})):
+    for exclude_seen, stages in ((False, set()), (True, {"measure", "publish"})):
         after = before.model_copy(update={"serving": ServingConfig(exclude_seen=exclude_seen)})
         assert {
             name
@@ -55,10 +55,10 @@ TOWERS = {"sources": ["two_tower", "past"]}  # nothing that is counted by pairs
 @pytest.mark.parametrize(
     ("one", "other", "stages"),
     [
-        ({}, {"sources": ["two_tower", "co_occurrence"]}, {"train"}),
-        ({}, TOWERS, {"features", "train"}),
-        (TOWERS, {"sources": [*TOWERS["sources"], "trending"]}, {"features", "train"}),
-        (TOWERS, {"sources": [*TOWERS["sources"], "personal"]}, {"features", "train"}),
+        ({}, {"sources": ["two_tower", "co_occurrence"]}, {"measure"}),
+        ({}, TOWERS, {"features", "measure"}),
+        (TOWERS, {"sources": [*TOWERS["sources"], "trending"]}, {"features", "measure"}),
+        (TOWERS, {"sources": [*TOWERS["sources"], "personal"]}, {"features", "measure"}),
     ],
 )
 def test_only_the_stages_that_use_a_setting_depend_on_it(one, other, stages):

@@ -33,8 +33,8 @@ def read(shop, monkeypatch):
 
 def test_the_log_is_read_once_and_then_only_what_came_since(shop, read):
     pipeline, publish = shop
-    first = publish(20, sources={"train": "dt=2024-02-20/train/0001-aa"})
-    second = publish(21, first, sources={"train": "dt=2024-02-21/train/0001-aa"})
+    first = publish(20)
+    second = publish(21, first)
     read.clear()
     run = DayRun(pipeline, day(23))
     assert read == [], "nobody has asked yet"
@@ -42,7 +42,7 @@ def test_the_log_is_read_once_and_then_only_what_came_since(shop, read):
     assert run.parent().version == second and run.is_live(second) and run.is_kept(first)
     assert run.gaps_since(day(21))[0].first == day(22)
     assert len(read) == 2
-    third = publish(22, second, sources={"train": "dt=2024-02-22/train/0001-aa"})
+    third = publish(22, second)
     read.clear()
     assert run.parent().version == second, "until it reads again"
     run.read_log()
@@ -52,13 +52,14 @@ def test_the_log_is_read_once_and_then_only_what_came_since(shop, read):
 
 def test_the_parent_is_the_newest_accepted_version_before_the_day(shop):
     pipeline, publish = shop
-    first = publish(20, sources={"train": "dt=2024-02-20/train/0001-aa"})
+    first = publish(20)
     publish(21, first, accepted=False)
     publish(23, first)
     run = DayRun(pipeline, day(23))
     parent = run.parent()
     assert (parent.day, parent.version) == (day(20), first)
-    assert parent.train == f"{pipeline.pipeline.work_root}/shop/dt=2024-02-20/train/0001-aa"
+    assert parent.train == f"{pipeline.pipeline.work_root}/shop/dt=2024-02-20/train/0001-a"
+    assert parent.measure == f"{pipeline.pipeline.work_root}/shop/dt=2024-02-20/measure/0001-a"
     assert parent.home == f"{pipeline.registry.root}/shop/versions/{first}"
     assert run.is_kept(first) and not run.is_kept("2024-02-22-00000000")
 

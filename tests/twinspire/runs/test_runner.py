@@ -156,14 +156,13 @@ def planned(monkeypatch):
 def test_the_day_that_was_waited_for_is_the_parent(shop, monkeypatch, planned):
     """A run that has read the log before sees what came since."""
     pipeline, publish = shop
-    sources = {"train": "dt=2024-02-20/train/0001-aa"}
-    first = publish(18, sources=sources)
+    first = publish(18)
     run = DayRun(pipeline, DAY)
     assert run.parent().version == first
-    monkeypatch.setattr(day_order, "await_turn", lambda *_: publish(20, first, sources=sources))
+    monkeypatch.setattr(day_order, "await_turn", lambda *_: publish(20, first))
     result = runner.run_stage(run, "train")
     assert planned == [result["parent"]] and planned[0].startswith("2024-02-20")
-    later = publish(20, first, sources=sources)
+    later = publish(20, first)
     assert runner.run_stage(run, "embed")["parent"] == later
 
 
@@ -187,7 +186,7 @@ def test_a_day_whose_parent_is_rolled_back_meanwhile_is_trained_again(shop, monk
         runner.run_stage(DayRun(pipeline, DAY), "publish")
     assert (raised.value.exit_code, made) == (75, [])
     runner.run_stage(DayRun(pipeline, DAY, lease="mine"), "publish")
-    assert made == ["train", "embed", "index", "publish"]
+    assert made == ["train", "measure", "embed", "index", "publish"]
     assert run_leases.state(pipeline, DAY) == "published"
 
 

@@ -1,35 +1,126 @@
-"""What is measured of a day: its parent before the day was trained on, and the day's version on
-users who were held out.
+"""The measure stage: what the parent made of the day before it was trained on, and the day's version
+of users who were held out; and what orders candidates after the day. It reads vectors that the train
+stage left, so that it needs no TensorFlow.
+
+    metrics.json   what was measured (twinspire_core/contracts/day_metrics.py)
+    lists/         what sources listed for users of the newest days, and what these took
+                   (twinspire_core/contracts/measured_lists.py)
+    mix.json       how sources are fused (twinspire_core/contracts/fusion_file.py); not there
+                   before there was anybody to fit it on
+    ranking_rows/  candidates of the newest days (twinspire_core/contracts/ranking_rows.py)
+    ranker.json, ranker.txt  the ranker that was fitted on them; not there without one
+    examples.json  lists of a few users held out (twinspire_core/contracts/example_lists.py)
+    tensorboard/   the loss and the measures as TensorBoard reads them
 """
 
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-from model.evaluation.day_data import HELD_OUT, HELD_OUT_CLICKS, NEXT_CLICK, NEXT_DAY, DayData
-from model.evaluation.diagnostics import report_figures
-from model.evaluation.evaluate import MeasuresDict, compare, evaluate_baselines, evaluate_ranked
+from model.evaluation.day_data import (
+    HELD_OUT,
+    HELD_OUT_CLICKS,
+    NEXT_CLICK,
+    NEXT_DAY,
+    DayData,
+    localize,
+    read_day,
+)
+from model.evaluation.diagnostics import pick_examples, popularity_figures
+from model.evaluation.evaluate import (
+    MeasuresDict,
+    compare,
+    evaluate_baselines,
+    evaluate_ranked,
+    headline,
+)
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.other_baselines import other_baselines
 from model.evaluation.popularity_lift import Lift, lifts_after, measure_lift, popular_today
-from model.evaluation.queries import shares_after
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.source_lists import costly_lists
-from model.evaluation.tower_lists import labelled_clicks
-from model.evaluation.version_evaluation import EarlierVersions, ParentEvaluation, VersionEvaluation
+from model.evaluation.tensorboard import write_events
+from model.evaluation.version_evaluation import (
+    EarlierVersions,
+    ParentEvaluation,
+    VersionEvaluation,
+    rank_earlier,
+    rank_version,
+)
 from model.evaluation.version_line import compare_with_best, line_after, remember_day
 from model.fit_day import candidate_sources, fit_day
-from model.towers.auxiliary_head import measure_head
-from model.training.train import Trained
-from twinspire_core.contracts.day_metrics import (
-    AuxiliaryFigures,
-    DayMetrics,
-    HeldOutMeasures,
-    NextClickMeasures,
-)
-from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core import storage
+from twinspire_core.contracts import example_lists, feature_schema, trained_day
+from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures, NextClickMeasures
+from twinspire_core.contracts.measures import Measures
+from twinspire_core.contracts.stage_context import BestAccepted, Gap, StageContext
+from twinspire_core.contracts.trained_day import TrainedDay
 from twinspire_core.fusion.fuse import DEPTH
+from twinspire_core.sources.registry import tables_of
+
+TENSORBOARD = "tensorboard"
+
+
+def run(ctx: StageContext) -> dict[str, Any]:
+    """Runs the stage."""
+    train = ctx.inputs["train"]
+    trained = TrainedDay.read(train)
+    ctx = _as_trained(ctx, trained)
+    with tempfile.TemporaryDirectory() as scratch:
+        tables = [
+            storage.join(name, feature_schema.AT_START)
+            for name in tables_of(ctx.pipeline.mix.sources)
+        ]
+        features = localize(ctx, tables, Path(scratch) / "features")
+        out = Path(scratch) / "out" if storage.is_remote(ctx.out) else Path(ctx.out)
+        out.mkdir(parents=True, exist_ok=True)
+        day = read_day(ctx, features)
+        depth, k = list_depth(ctx), max(ctx.pipeline.evaluation.ks)
+        before = rank_earlier(train, trained, day.evaluation_sets, depth, k)
+        version = rank_version(train, day.evaluation_sets, depth)
+        metrics = measure_day(ctx, features, day, before, trained, version, out)
+        metrics.write(out)
+        held_out = day.evaluation_sets[HELD_OUT]
+        examples = pick_examples(ctx.pipeline, held_out, version.lists[HELD_OUT], day.corpus)
+        (out / example_lists.FILE).write_bytes(example_lists.dump(examples))
+        write_events(out / TENSORBOARD, metrics)
+        if storage.is_remote(ctx.out):
+            storage.upload_tree(out, ctx.out)
+    return _summary(ctx, metrics)
+
+
+def _as_trained(ctx: StageContext, trained: TrainedDay) -> StageContext:
+    """With the best accepted version and the gaps of when the day was trained."""
+    best = trained.best
+    accepted = (
+        BestAccepted(version=best.version, home="", ahead=best.ahead, gone=tuple(best.gone))
+        if best
+        else None
+    )
+    gaps = (map(date.fromisoformat, (gap["from"], gap["to"])) for gap in trained.gaps)
+    return replace(ctx, best=accepted, gaps=tuple(Gap(first, last) for first, last in gaps))
+
+
+def _summary(ctx: StageContext, metrics: DayMetrics) -> dict[str, Any]:
+    """What the last line of the stage's output says."""
+
+    def short(measures: Measures | None) -> dict[str, float] | None:
+        if measures is None:
+            return None
+        shown = headline(measures.values, ctx.pipeline.evaluation.ks)
+        return {name: round(value, 5) for name, value in shown.items()}
+
+    return {
+        "progressive": short(metrics.progressive),
+        "holdout": {
+            "users": metrics.holdout.users,
+            "candidate": short(metrics.holdout.candidate),
+            "baseline": short(metrics.holdout.baseline),
+        },
+    }
 
 
 def list_depth(ctx: StageContext) -> int:
@@ -42,7 +133,7 @@ def measure_day(
     features: Path,
     day: DayData,
     before: EarlierVersions,
-    trained: Trained,
+    trained: TrainedDay,
     version: VersionEvaluation,
     out: Path,
 ) -> DayMetrics:
@@ -54,7 +145,7 @@ def measure_day(
       day: what is measured on.
       before: what the parent and the best accepted version list for the day; of a first version, what
         it listed itself before it was trained on the day.
-      trained: what was trained.
+      trained: what the train stage says of itself.
       version: what the trained version lists for users held out.
       out: local folder that what is fitted is written to.
     """
@@ -75,13 +166,13 @@ def measure_day(
     )
     lift = _measure_lift(ctx, day, version)
     mix, ranker = fit_day(ctx, day, sources, costly, parent, version, out)
-    popularity, frequency = report_figures(
+    popularity = popularity_figures(
         ctx.pipeline,
         day.evaluation_sets[HELD_OUT],
         (version.encoded.queries(HELD_OUT), version.encoded.items),
         version.lists[HELD_OUT].counted(day.evaluation_sets[HELD_OUT].exclude_seen),
         day,
-        trained.frequency,
+        trained_day.find_log_q(ctx.inputs["train"]),
     )
     return DayMetrics(
         progressive=quality.of_parent(NEXT_DAY),
@@ -94,18 +185,18 @@ def measure_day(
             baselines=quality.of_baselines(NEXT_CLICK),
             holdout=HeldOutMeasures(**quality.of_both(HELD_OUT_CLICKS)),
         ),
-        train=trained.figures(),
+        train=trained.train,
         leads=lifts_after(ctx, lift),
         best=compare_with_best(ctx, day, before.best, version),
         line=line_after(ctx, remember_day(ctx, day, before, version, mix, ranker)),
         mix=mix,
         ranker=ranker,
         parent_unread=parent.missing_columns,
-        held_out_shares=shares_after(ctx, trained.days),
+        held_out_shares=trained.held_out_shares,
         gaps=[gap.describe(ctx.pipeline.name) for gap in ctx.gaps],
-        auxiliary=_measure_heads(day, parent, trained, version),
+        auxiliary=trained.auxiliary,
         popularity=popularity,
-        frequency=frequency,
+        frequency=trained.frequency,
     )
 
 
@@ -192,21 +283,3 @@ def _measure_lift(ctx: StageContext, day: DayData, version: VersionEvaluation) -
     # Counted over the users that the version was trained on: both lists know the same of the day.
     today = popular_today(held_out, day.corpus, day.trained_events.column("_item"))
     return measure_lift(ctx, held_out, version.lists[HELD_OUT], today)
-
-
-def _measure_heads(
-    day: DayData, parent: ParentEvaluation, trained: Trained, version: VersionEvaluation
-) -> AuxiliaryFigures | None:
-    """How well the auxiliary heads of the parent and of this version predict labels; None without
-    a head.
-    """
-    head = trained.model.head
-    training = trained.auxiliary()
-    if head is None or training is None:
-        return None
-    progressive = None
-    if trained.inherited_head and parent.clicks:
-        progressive = measure_head(trained.inherited_head, parent.clicks)
-    clicks = labelled_clicks(day.evaluation_sets[HELD_OUT_CLICKS], HELD_OUT_CLICKS, version.encoded)
-    holdout = measure_head(head, clicks)
-    return AuxiliaryFigures(**training, progressive=progressive, holdout=holdout)

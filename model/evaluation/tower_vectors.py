@@ -1,0 +1,152 @@
+"""Vectors of a day's queries and corpus by a version's two towers, from raw features, and what of
+these the towers read.
+
+U queries of a set, Q distinct queries of all sets, C items of the corpus, D dimensions.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow as tf
+
+from model.towers.auxiliary_head import LabelledClicks
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import feature_schema, model_bundle
+from twinspire_core.contracts.feature_schema import feature_columns
+from twinspire_core.contracts.model_bundle import Input, Tower
+from twinspire_core.contracts.trained_day import Encoded
+from twinspire_core.search.ragged import Ragged, list_lengths
+
+Towers = Mapping[str, Tower]
+"""Both towers, by side: `query` and `item`."""
+
+
+def load(folder: Path) -> Tower:
+    """Loads a tower."""
+    return Tower(tf.saved_model.load(str(folder)))
+
+
+def load_both(attempt: Path) -> Towers:
+    """Loads the towers of a train attempt from its local folder."""
+    return {side: load(attempt / name) for side, name in model_bundle.TOWERS.items()}
+
+
+def encode(towers: Towers, corpus: pa.Table, queries: Mapping[str, pa.Table]) -> Encoded:
+    """Vectors of the corpus and of all queries.
+
+    Args:
+      towers: by side.
+      corpus: rows of `corpus/start/`.
+      queries: rows of raw features, by evaluation set.
+    """
+    read = {"_user", *towers["query"].inputs}
+    tables = [
+        table.select([name for name in table.column_names if name in read])
+        for table in queries.values()
+    ]
+    together = pa.concat_tables(tables, promote_options="default")
+    first, place = distinct_rows(together)
+    ends = np.cumsum([table.num_rows for table in tables])[:-1]
+    return Encoded(
+        distinct=towers["query"](together.take(first)),
+        place=dict(zip(queries, np.split(place, ends), strict=True)),
+        items=towers["item"](corpus),
+    )
+
+
+def labelled_clicks(
+    queries: pa.Table, items: pa.ChunkedArray, name: str, encoded: Encoded
+) -> LabelledClicks:
+    """The next-click queries that have a label, and whose item is in the corpus.
+
+    Args:
+      queries: each with its item and with a label.
+      items: ids of the corpus.
+      name: the name of the set in `encoded`.
+      encoded: its vectors, by the towers whose head is to predict the labels.
+    """
+    label = queries.column(feature_schema.LABEL).to_numpy()
+    place = pc.index_in(queries.column("_item"), value_set=items.combine_chunks())
+    item = place.fill_null(-1).to_numpy()
+    usable = np.flatnonzero(np.isfinite(label) & (item >= 0))
+    return LabelledClicks(
+        query=encoded.queries(name)[usable],
+        item=encoded.items[item[usable]],
+        label=label[usable],
+    )
+
+
+def distinct_rows(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Finds equal rows.
+
+    Args:
+      rows: [N]; a null list equals an empty one.
+
+    Returns: the first row of each kind, [Q] int64; and which of these each row equals, [N] int64.
+    """
+    codes = np.concatenate([_codes(column.combine_chunks()) for column in rows.columns], axis=1)
+    codes = np.ascontiguousarray(codes)
+    # Seen as one opaque value, a row of codes is compared as a whole by np.unique.
+    row_type = np.dtype((np.void, codes.itemsize * codes.shape[1]))
+    _, first, place = np.unique(
+        codes.view(row_type).ravel(), return_index=True, return_inverse=True
+    )
+    return first, place
+
+
+def _codes(column: pa.Array) -> np.ndarray:
+    """Numbers that are equal where values are: [N, 1] int32, or [N, L] of lists; -1 is none."""
+    if not pa.types.is_list(column.type):
+        return _value_codes(column)[:, np.newaxis]
+    lists = Ragged.of_lengths(_value_codes(column.flatten()), list_lengths(column))
+    return lists.padded().astype(np.int32)
+
+
+def _value_codes(values: pa.Array) -> np.ndarray:
+    codes = values.dictionary_encode().indices.fill_null(-1)
+    numbers: np.ndarray = codes.to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def missing_columns(towers: Mapping[str, Mapping[str, Input]], pipeline: Pipeline) -> list[str]:
+    """Columns that an earlier day's towers read and that are missing for them now, each with the
+    reason.
+
+    Args:
+      towers: what each tower takes, by side (`Tower.inputs`).
+      pipeline: the one that today's rows were made by.
+    """
+    missing = []
+    for side, inputs in towers.items():
+        declared = declared_inputs(pipeline, side)
+        for column, was in inputs.items():
+            now = declared.get(column)
+            if now != was:
+                missing.append(f"{column} (now {_describe(now)}, was {_describe(was)})")
+    return missing
+
+
+def declared_inputs(pipeline: Pipeline, side: str) -> dict[str, Input]:
+    """The raw columns of a tower as the pipeline file declares them."""
+    inputs = {}
+    for name, feature in pipeline.tower(side).items():
+        for column in feature_columns(name, feature):
+            is_list = pa.types.is_list(column.type)
+            value_type = column.type.value_type if is_list else column.type
+            dtype = "float32" if pa.types.is_float32(value_type) else str(value_type)
+            inputs[column.name] = Input(dtype, is_list, feature.vector_size)
+    return inputs
+
+
+def _describe(column: Input | None) -> str:
+    if column is None:
+        return "gone"
+    value = "text" if column.dtype == "string" else "number"
+    if not column.listed:
+        return f"a {value}"
+    if column.width:
+        return f"a list of {column.width} {value}s"
+    return f"a list of {value}s"
