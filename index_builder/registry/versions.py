@@ -138,6 +138,16 @@ class Versions:
             )
         return described
 
+    def usable(self, version: str) -> Manifest:
+        """The manifest of a version that this release can answer by.
+
+        Raises:
+          UsageError or BadData: as `manifest` and `Manifest.check_format`.
+        """
+        described = self.manifest(version)
+        described.check_format()
+        return described
+
     def place(self, version: str, path: str) -> str:
         """Where a file of a version lies, whether or not it is there."""
         return self._place("versions", version, path)
@@ -191,9 +201,9 @@ class Versions:
         """Compares every stored file with the manifest.
 
         Raises:
-          BadData: a file is missing, truncated or altered.
+          BadData: a file is missing, truncated or altered, or the version is of an older format.
         """
-        described = self.manifest(version)
+        described = self.usable(version)
         verify_files(self._place("versions", version), described)
         return described
 
@@ -252,7 +262,7 @@ class Versions:
             keep(home)
 
     def _open(self, version: str, cache: Path, whole: bool) -> Path:
-        described = self.manifest(version)
+        described = self.usable(version)
         if not whole:
             described = own_files(described)
         return fetched(self._place("versions", version), described, cache / self.pipeline / version)

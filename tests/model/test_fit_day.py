@@ -1,12 +1,11 @@
 """What the parent leaves to the day."""
 
 import json
-import shutil
 from datetime import date
-from pathlib import Path
 from types import SimpleNamespace
 
 from model.fit_day import inherited_ranker
+from tests.serving import rankers
 from twinspire_core.contracts.ranker_file import FORMAT
 from twinspire_core.contracts.stage_context import Parent
 
@@ -14,11 +13,11 @@ YESTERDAY = date(2024, 5, 19)
 
 
 def test_a_ranker_of_other_sources_or_of_another_format_is_not_inherited(tmp_path):
-    frozen = Path(__file__).parents[1] / "data" / "artifact_v2"
-    [described] = frozen.rglob("ranker.json")
-    for name in ("ranker.json", "ranker.txt"):
-        shutil.copy(described.with_name(name), tmp_path)
-    content = json.loads(described.read_text())
+    for name, file in rankers.files(
+        ("past", "personal"), ("popular",), lambda rows: rows[:, 0]
+    ).items():
+        (tmp_path / name).write_bytes(file)
+    content = json.loads((tmp_path / "ranker.json").read_text())
 
     def found(sources):
         parent = Parent(day=YESTERDAY, version="p", home=str(tmp_path), train="", measure="")

@@ -86,20 +86,3 @@ except Exception:  # a job there needs more options
 print(FileSystems.get_filesystem("gs://a").scheme())
 """
     assert told(code) == ["light", "gs"]
-
-
-def test_a_tower_is_loaded_by_a_part_of_tensorflow_and_the_rest_is_there_when_asked_for():
-    [tower] = (ROOT / "tests/data/artifact_v2").glob("registry/shop/versions/*/query_tower")
-    code = f"""
-import sys
-import pyarrow as pa
-from twinspire_core.blocked_imports import load_saved_model
-from twinspire_core.contracts.model_bundle import Tower
-rows = pa.table({{"user": ["u1", "nobody"]}})
-vectors = Tower(load_saved_model({str(tower)!r}))(rows)
-print(any(name.startswith("tensorflow._api") for name in sys.modules))
-import tensorflow as tf
-print(tf.reduce_sum(tf.constant([1, 2])).numpy(), hasattr(tf, "nobody_made_this"))
-print((Tower(tf.saved_model.load({str(tower)!r}))(rows) == vectors).all(), vectors.shape[0])
-"""
-    assert told(code) == ["False", "3 False", "True 2"]

@@ -115,7 +115,7 @@ def _find_towers(run: DayRun, version: str | None) -> Towers:
     # Always the version that was trained, so that a refresh of a refresh is one of the same towers.
     trained = state.trained(wanted)
     holder = wanted if trained in state.pruned else trained
-    return Towers(trained, run.registry.manifest(holder), state.trained(live))
+    return Towers(trained, run.registry.usable(holder), state.trained(live))
 
 
 def _check_day(run: DayRun, holder: Manifest) -> None:

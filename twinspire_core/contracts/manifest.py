@@ -14,7 +14,7 @@ from twinspire_core.contracts.gate_verdict import GateFigures
 from twinspire_core.errors import BadData
 
 _EDITIONS = 100  # so often was one content pruned and published again
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FILE = "manifest.json"
 COUNTING = (
     "columns.user",
@@ -50,7 +50,7 @@ class Manifest(BaseModel):
     """Describes one version.
 
     Attributes:
-      format_version: of the artifact format; a reader refuses a newer one.
+      format_version: of the artifact format; what answers or trains by a version refuses another one.
       pipeline: name of the recommender.
       date: the day it was trained up to.
       version: `<date>-<first 8 hex of a digest of the pipeline's name, the date and the files but
@@ -111,9 +111,23 @@ class Manifest(BaseModel):
         content = (self.pipeline, self.date, self.files)
         return any(self.version == _id_of(*content, n + 1) for n in range(_EDITIONS))
 
+    def check_format(self) -> None:
+        """Checks that this release can answer by the version.
+
+        Raises:
+          BadData: it is of an older format.
+        """
+        if self.format_version < FORMAT_VERSION:
+            raise BadData(
+                f"This release answers by versions of format {FORMAT_VERSION}; {self.version} is of"
+                f" format {self.format_version}. An older release made it: make its day again with"
+                f" twinspire run PIPELINE --date {self.date} --force"
+            )
+
     @classmethod
     def parse(cls, data: bytes, where: str) -> Self:
-        """Reads a manifest.
+        """Reads a manifest, also an older one: versions are listed, pruned and trained on from
+        whatever their format (`check_format`).
 
         Raises:
           BadData: it is no manifest, or of a newer format.
@@ -129,8 +143,7 @@ class Manifest(BaseModel):
         if newer:
             raise BadData(
                 f"This release reads artifacts up to format {FORMAT_VERSION}; {where} is of format"
-                f" {fields['format_version']}. It was published by a newer release: upgrade the"
-                " reader."
+                f" {fields['format_version']}. A newer release made it: upgrade this one."
             )
         try:
             return cls.model_validate(fields)

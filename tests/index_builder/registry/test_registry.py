@@ -10,6 +10,7 @@ import pytest
 from index_builder.registry.registry import Registry, prunable, unpublished
 from tests.index_builder.registry.staging import ONE, THREE, TWO, staged
 from twinspire_core import storage
+from twinspire_core.contracts.manifest import FORMAT_VERSION
 from twinspire_core.errors import BadData, TryAgain, UsageError
 
 
@@ -180,14 +181,39 @@ def test_a_folder_that_does_not_match_its_manifest_is_not_published(registry, tm
     assert registry.log() == []
 
 
+def set_format(registry, version: str, number: int) -> None:
+    place = storage.join(registry.root, "p/versions", version, "manifest.json")
+    of_now = f'"format_version": {FORMAT_VERSION}'.encode()
+    content = storage.read_bytes(place)
+    assert of_now in content
+    storage.write_bytes(place, content.replace(of_now, f'"format_version": {number}'.encode()))
+
+
 def test_a_newer_format_is_refused(registry, publish):
     version = publish(ONE)
-    place = storage.join(registry.root, "p/versions", version, "manifest.json")
-    storage.write_bytes(
-        place, storage.read_bytes(place).replace(b'"format_version": 1', b'"format_version": 2')
-    )
+    set_format(registry, version, FORMAT_VERSION + 1)
     with pytest.raises(BadData, match="upgrade"):
         registry.manifest(version)
+
+
+def test_nothing_answers_by_a_version_of_an_older_format_but_days_go_on_from_it(registry, publish):
+    older, newer = publish(ONE), publish(TWO)
+    set_format(registry, older, FORMAT_VERSION - 1)
+    again = f"twinspire run PIPELINE --date {ONE} --force"
+    for use in (
+        registry.open,
+        registry.verify,
+        lambda version: registry.promote(version, reason=""),
+        lambda version: registry.rollback(version, reason=""),
+        lambda _: registry.rollback(reason=""),
+    ):
+        with pytest.raises(BadData, match=again):
+            use(older)
+    assert registry.live() == newer and len(registry.log()) == 2
+    assert registry.accepted_before(TWO).version == older
+    assert [one.version for one in registry.statuses()] == [newer, older]
+    registry.delete(older)
+    assert registry.folders() == [newer]
 
 
 def test_pruning_spares_the_live_the_pinned_and_the_newest(publish, registry):

@@ -11,6 +11,7 @@ from serving.requests.request_model import Refused, RequestModel
 from serving.version.loaded_version import Version
 from tests.serving.asking import recommend, similar
 from tests.serving.conftest import publish
+from tests.twinspire_core.test_blocked_imports import told as told_by
 from twinspire.cli.main import app
 from twinspire.cli.show_lists import recommend_user, similar_items
 from twinspire_core.contracts.fusion_file import FittedOn
@@ -308,3 +309,20 @@ def test_a_version_put_together_wrongly_is_told(version):
     version.items = version.items.slice(1)
     with pytest.raises(BadData, match=r"12 and 11"):
         version.index
+
+
+def test_a_tower_is_loaded_by_a_part_of_tensorflow_and_the_rest_is_there_when_asked_for(towers):
+    tower = towers / "query_tower"
+    code = f"""
+import sys
+import pyarrow as pa
+from twinspire_core.blocked_imports import load_saved_model
+from twinspire_core.contracts.model_bundle import Tower
+rows = pa.table({{"place": [1.0, 2.0]}})
+vectors = Tower(load_saved_model({str(tower)!r}))(rows)
+print(any(name.startswith("tensorflow._api") for name in sys.modules))
+import tensorflow as tf
+print(tf.reduce_sum(tf.constant([1, 2])).numpy(), hasattr(tf, "nobody_made_this"))
+print((Tower(tf.saved_model.load({str(tower)!r}))(rows) == vectors).all(), vectors.shape[0])
+"""
+    assert told_by(code) == ["False", "3 False", "True 2"]
