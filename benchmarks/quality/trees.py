@@ -72,8 +72,8 @@ def fit(prepared: Prepared, seed: int, work: Path) -> Fitted:
     shop = Shop.of(prepared)
     day = prepared.split.last + timedelta(days=1)
     monday = day - timedelta(days=day.weekday())
-    rows = shop.events.filter(pl.col("day") < monday)
-    name = f"{prepared.split.name}-{monday}-{seed}-{rows.hash_rows(1).sum():x}.txt"
+    known = prepared.split.events.filter(pl.col("_day") < monday).select("_user", "_item", "_time")
+    name = f"{prepared.split.name}-{monday}-{seed}-{known.hash_rows(1).sum():x}.txt"
     model = _model(shop, monday, seed, work / NAME / name)
     users = {
         case.name: shop.users_of(prepared.queries(case)["_user"]) for case in prepared.split.cases

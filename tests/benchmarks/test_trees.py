@@ -1,5 +1,6 @@
 """The contender `trees`: features by hand, and that no list knows the day it is asked about."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -87,6 +88,9 @@ def test_no_list_knows_the_day_it_is_asked_about(
         (found,) = trees.fit(ready, 0, tmp_path / name).ranked.values()
         lists.append(found)
     assert np.array_equal(*lists)
+    yesterday = replace(ready, split=replace(ready.split, last=LAST - timedelta(days=1)))
+    trees.fit(yesterday, 0, tmp_path / "b")
+    assert len(list((tmp_path / "b" / trees.NAME).iterdir())) == 1  # of one Monday
     own = [
         set(items) <= set(found[:8])
         for items, found in zip(habits.values(), lists[0], strict=False)
