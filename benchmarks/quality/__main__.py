@@ -47,7 +47,6 @@ def main() -> None:
         earlier=options.earlier or options.tune,
         judge=options.judge,
         days=options.days,
-        trials=options.trials,
     )
     if options.tune:
         tune.tune(plan)
@@ -97,13 +96,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--tune", action="store_true", help="choose settings of peers on the earlier days"
-    )
-    parser.add_argument(
-        "--trials",
-        type=int,
-        default=bench.TRIALS,
-        help=f"settings of each contender that --tune tries, {bench.TRIALS} by default; those that"
-        " were tried before count, so that more may follow",
     )
     parser.add_argument(
         "--keep",

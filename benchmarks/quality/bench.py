@@ -17,8 +17,6 @@ from benchmarks.quality.prepare import Prepared, prepare, slug
 from benchmarks.quality.runs import COVERAGE, KINDS, MEASURES, Run
 from benchmarks.quality.splits import Case
 
-TRIALS = 12
-
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -32,7 +30,6 @@ class Plan:
       earlier: on the days that settings are chosen on.
       judge: the judgement whose days are asked about; None in development.
       days: only so many days of each log, the first ones; None is all.
-      trials: settings of each contender that are tried in tuning; one with fewer tries them all.
     """
 
     work: Path
@@ -42,7 +39,6 @@ class Plan:
     earlier: bool = False
     judge: str | None = None
     days: int | None = None
-    trials: int = TRIALS
 
     @property
     def logs(self) -> list[str]:

@@ -81,8 +81,8 @@ def chosen(name: str, split: str) -> Settings:
 
 def all_chosen() -> dict[str, Any]:
     """What settings.json says: by log and contender `settings`, what they `found` on the earlier
-    days by case and kind of lists, and all `trials`: of how many days (`trial_days`), and how many
-    were allowed (`most_trials`, 12 where it is not said). `chosen_before` holds the trials of settings
+    days by case and kind of lists, and all `trials`: of how many days (`trial_days`), and why they
+    `ended`: by an older rule after `most_trials`, 12 where it is not said. `chosen_before` holds the trials of settings
     that were chosen before these days were written down, and are not yet chosen anew.
     """
     return json.loads(CHOSEN.read_text()) if CHOSEN.exists() else {}

@@ -1,5 +1,5 @@
-"""Chooses the settings of contenders on earlier days, in an equal number of trials each, and writes
-settings.json: what was chosen, what it found, and every trial.
+"""Chooses the settings of contenders on earlier days, by the same rule for each, and writes
+settings.json: what was chosen, what it found, every trial, and why there are no more.
 """
 
 import json
@@ -13,6 +13,11 @@ from benchmarks.quality.figures import HEADLINE
 from benchmarks.quality.runs import KINDS
 
 Settings = dict[str, Any]
+TRIALS = 30
+IN_VAIN = 3
+"""Trials in a row that bring nothing end a search."""
+CPU_HOURS = 3
+"""Of a contender on a log."""
 
 
 def tune(plan: bench.Plan) -> None:
@@ -32,21 +37,26 @@ def tune(plan: bench.Plan) -> None:
 
 def _choose(plan: bench.Plan, log: str, name: str) -> None:
     ready = bench.prepared(plan, log)
+    spent = 0.0
 
     def score(settings: Settings) -> float:
-        found = _found(plan, log, name, settings)
+        nonlocal spent
+        found, cpu = _found(plan, log, name, settings)
+        spent += cpu
         total = sum(of_case[bench.counted(ready[0])] for of_case in found.values())
         print(f"{log:20} {name:18} {total:.4f} {settings}", flush=True)
         return round(total, 5)
 
     start = contenders.start(name, ready[0])
-    trials = search(start, search_space.ladders(name, log), score, plan.trials)
+    trials, ended = search(
+        start, search_space.ladders(name, log), score, lambda: spent > 3600 * CPU_HOURS
+    )
     best = max(trials, key=lambda trial: trial[1])[0]
     told = {
         "settings": best,
-        "found": _found(replace(plan, days=None), log, name, best),
+        "found": _found(replace(plan, days=None), log, name, best)[0],
         "trial_days": len(ready),
-        "most_trials": plan.trials,
+        "ended": ended,
         "trials": [{"settings": settings, HEADLINE: found} for settings, found in trials],
     }
     chosen = contenders.all_chosen()
@@ -58,8 +68,8 @@ def search(
     start: Settings,
     ladders: Mapping[str, Sequence[Any]],
     score: Callable[[Settings], float],
-    most: int,
-) -> list[tuple[Settings, float]]:
+    is_late: Callable[[], bool] = lambda: False,
+) -> tuple[list[tuple[Settings, float]], str]:
     """Tries the neighbours of what is best so far, one key after the other; farther ones where all
     nearer ones have been tried.
 
@@ -67,23 +77,27 @@ def search(
       start: tried first.
       ladders: the values of each key, in order. Keys of `start` that have none stay as they are.
       score: the higher, the better.
-      most: trials.
+      is_late: whether no more time may be spent.
 
-    Returns: what was tried, in order, with its score.
+    Returns: what was tried, in order, with its score; and why no more was.
     """
     trials = [(start, score(start))]
     best, reached = trials[0]
     tried = {_key(start)}
-    while len(trials) < most:
+    in_vain = 0
+    while len(trials) < TRIALS and in_vain < IN_VAIN:
         settings = next((s for s in _nearest(best, ladders) if _key(s) not in tried), None)
         if settings is None:
-            break
+            return trials, "nothing left to try"
+        if is_late():
+            return trials, f"{CPU_HOURS} CPU hours"
         tried.add(_key(settings))
         found = score(settings)
         trials.append((settings, found))
+        in_vain += 1
         if found > reached:
-            best, reached = settings, found
-    return trials
+            best, reached, in_vain = settings, found, 0
+    return trials, f"{IN_VAIN} in a row in vain" if in_vain == IN_VAIN else f"{TRIALS} trials"
 
 
 def _nearest(best: Settings, ladders: Mapping[str, Sequence[Any]]) -> Iterator[Settings]:
@@ -109,19 +123,22 @@ def _steps(best: Settings, key: str, ladder: Sequence[Any], distance: int) -> It
 
 def _found(
     plan: bench.Plan, log: str, name: str, settings: Settings
-) -> dict[str, dict[str, float]]:
-    """Recall@50 by case and kind of lists, the mean over the earlier days."""
+) -> tuple[dict[str, dict[str, float]], float]:
+    """Recall@50 by case and kind of lists, the mean over the earlier days; and CPU seconds."""
     found: dict[str, dict[str, list[float]]] = {}
+    cpu = 0.0
     for ready in bench.prepared(plan, log, costly=name in contenders.COSTLY):
         done = bench.once(plan, ready, name, settings, 0)
+        cpu += done.told["cpu"]
         for case in ready.split.cases:
             of_case = found.setdefault(case.of, {kind: [] for kind in KINDS})
             for kind in KINDS:
                 of_case[kind].append(bench.recall(ready, done, case, kind))
-    return {
+    means = {
         case: {kind: round(sum(x) / len(x), 5) for kind, x in kinds.items()}
         for case, kinds in found.items()
     }
+    return means, cpu
 
 
 def _key(settings: Mapping[str, Any]) -> str:

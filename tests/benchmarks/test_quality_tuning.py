@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.quality import bench, contenders, logs, prepare, search_space, tune
+from benchmarks.quality import contenders, logs, prepare, search_space, tune
 from twinspire_core.config import pipeline
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -50,35 +50,43 @@ def test_choices_that_were_made_are_used(tmp_path: Path, monkeypatch: pytest.Mon
 GRID = {"a": [1, 2, 3, 4, 5], "b": [10, 20, 30]}
 
 
-def tries(start: dict[str, int], most: int) -> list[tuple[dict[str, int], float]]:
+def tries(start: dict[str, int]) -> tuple[list[tuple[dict[str, int], float]], str]:
     """Of `a` 4 is best and of `b` 20."""
-    return tune.search(start, GRID, lambda s: -abs(s["a"] - 4) - abs(s["b"] - 20) / 100, most)
+    return tune.search(start, GRID, lambda s: -abs(s["a"] - 4) - abs(s["b"] - 20) / 100)
 
 
 @pytest.mark.parametrize("from_a", [1, 3, 5])
 def test_tuning_goes_to_the_best_neighbour_and_never_tries_twice(from_a: int) -> None:
-    tried = tries({"a": from_a, "b": 30}, 12)
+    tried, ended = tries({"a": from_a, "b": 30})
     assert max(tried, key=lambda one: one[1])[0] == {"a": 4, "b": 20}
-    assert len(tried) == 12 == len({str(settings) for settings, _ in tried})
+    assert len(tried) == len({str(settings) for settings, _ in tried})
+    # Three that bring nothing follow the best one.
+    assert ended == "3 in a row in vain" and tried[-4][0] == {"a": 4, "b": 20}
 
 
-def test_every_contender_has_as_many_trials_or_tries_all_there_is() -> None:
-    assert len(tries({"a": 1, "b": 10}, 99)) == 15
-    assert len(tune.search({"a": 1}, {"a": [1, 2, 3]}, lambda s: 0.0, 12)) == 3
-    assert len(tune.search({}, {}, lambda s: 0.0, 12)) == 1
+def test_every_contender_is_tried_by_the_same_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = tune.search({"a": 1}, {"a": [1, 2, 3]}, lambda s: -s["a"])
+    assert (len(few[0]), few[1]) == (3, "nothing left to try")
+    assert len(tune.search({}, {}, lambda s: 0.0)[0]) == 1
+    long = {"a": list(range(99))}
+    assert len(tune.search({"a": 0}, long, lambda s: s["a"])[0]) == tune.TRIALS == 30
+    spent = iter([False, False, True])
+    tried, ended = tune.search({"a": 0}, long, lambda s: s["a"], lambda: next(spent))
+    assert (len(tried), ended) == (3, "3 CPU hours")
 
 
-def test_committed_trials_are_as_many_for_all() -> None:
+def test_committed_trials_ended_by_a_rule() -> None:
     for split, of_log in contenders.all_chosen().items():
         for name, told in of_log.items():
             if "trials" not in told:
                 assert told["chosen_before"]  # and it is told in the decision
                 continue
+            best = max(told["trials"], key=lambda trial: trial["recall@50"])
+            assert told["settings"] == best["settings"]
+            if "ended" in told:
+                continue
             possible = 1
             for ladder in search_space.ladders(name, split).values():
                 possible *= len(ladder)
             # Fewer of those that take minutes each, and it is told in the decision.
-            most = told.get("most_trials", bench.TRIALS)
-            assert len(told["trials"]) == min(most, possible), (split, name)
-            best = max(told["trials"], key=lambda trial: trial["recall@50"])
-            assert told["settings"] == best["settings"]
+            assert len(told["trials"]) == min(told.get("most_trials", 12), possible), (split, name)
