@@ -39,8 +39,8 @@ def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
         trending = decayed_counts.trending(job.p, table, moment)
         known = known.join(trending, on="_item", how="full", coalesce=True)
     if job.p.ranking.enabled:
-        first_seen = item_counts.first_seen(job.p, table, moment)
-        known = known.join(first_seen, on="_item", how="left")
+        for told in (item_counts.first_seen, item_counts.repurchases):
+            known = known.join(told(job.p, table, moment), on="_item", how="left")
     recent = known.filter(pl.col("_recent") > 0)
     if snapshot_day is None:
         return _named(job, item_features.with_item_features(job, recent, None, moment))

@@ -17,9 +17,11 @@ import polars as pl
 from beam_jobs import day_plan
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import (
+    PERSONAL_DAYS,
     PERSONAL_HALF_LIVES,
     PERSONAL_SPAN,
     TRENDING_HALF_LIVES,
+    VISITS,
 )
 
 _ONE = 1 << 32
@@ -88,23 +90,25 @@ def personal(past: pl.DataFrame, moment: int, most: int, *, spans: bool = False)
     """What each user had before a moment: distinct items with decayed counts.
 
     Args:
-      past: events before the moment with `_user`, `_item`, `_time`.
+      past: events before the moment with `_user`, `_item`, `_time`, `_day`.
       moment: microseconds.
       most: items per user, at the most: those that come first with a half-life of 60 days.
-      spans: whether the ranker wants to know how regularly they took each.
+      spans: whether the ranker wants to know how regularly they took each, and anything.
 
     Returns: `_user`; `_personal`, the items; by half-life, their decayed counts as of the moment;
     `_personal_age`, days since the last event of each; with spans `_personal_span`, days from the
-    first event of each to the last; sorted by user.
+    first event of each to the last, and `_personal_days`, days with events of each; `_personal_visits`,
+    days with any; sorted by user.
     """
     age = pl.lit(moment) - pl.col("_time")
-    weights = past.select("_user", "_item", "_time").with_columns(
+    weights = past.select("_user", "_item", "_time", "_day").with_columns(
         _weight(age, half_life).alias(name) for name, half_life in PERSONAL_HALF_LIVES.items()
     )
     pairs = weights.group_by("_user", "_item").agg(
         *(pl.col(name).sum() for name in PERSONAL_HALF_LIVES),
         pl.col("_time").max(),
         pl.col("_time").min().alias("_first"),
+        *([pl.col("_day").n_unique().alias("_days")] if spans else []),
     )
     order = ["_user", "_personal_60d", "_time", "_item"]
     ranked = pairs.sort(order, descending=[False, True, True, False])
@@ -115,9 +119,14 @@ def personal(past: pl.DataFrame, moment: int, most: int, *, spans: bool = False)
     if spans:
         span = (pl.col("_time") - pl.col("_first")) / day_plan.MICROSECONDS_OF_A_DAY
         lists[PERSONAL_SPAN] = span.cast(pl.Float32)
-    return ranked.group_by("_user", maintain_order=True).agg(
+        lists[PERSONAL_DAYS] = pl.col("_days").cast(pl.Float32)
+    users = ranked.group_by("_user", maintain_order=True).agg(
         column.head(most).alias(name) for name, column in lists.items()
     )
+    if not spans:
+        return users
+    visits = past.group_by("_user").agg(pl.col("_day").n_unique().cast(pl.Float32).alias(VISITS))
+    return users.join(visits, on="_user", how="left", maintain_order="left")
 
 
 def _weight(age: pl.Expr, half_life: float) -> pl.Expr:

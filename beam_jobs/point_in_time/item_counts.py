@@ -1,8 +1,14 @@
 """How often items were taken, and since when, as of the start of some day.
 
 A count table has one row per item and day with events: `_item`, `_day` (since 1970), `n` and
-`first` (microseconds), and decayed sums (decayed_counts.py) if a source needs them, and is sorted by
-item and day. Tables of parts of the users add up to the table of all. Only positives are counted.
+`first` (microseconds), decayed sums (decayed_counts.py) if a source needs them, and for a ranker
+`_REPEATS`. It is sorted by item and day. Tables of parts of the users add up to the table of all. Only
+positives are counted.
+
+Users who take an item on a day take it for the first time, or again: those who do it again, taken from
+all, leave the distinct ones. So sums of days tell of users, too. How far back an earlier day counts is
+half of what any moment looks back, and days of the other half are added up: what is known is then the
+same however much more was read.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,12 +24,20 @@ from beam_jobs.point_in_time import decayed_counts, distinct
 from beam_jobs.point_in_time.history import ITEM_NUMBER
 from twinspire_core.config.feature_kinds import AgeFeature, CountFeature
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts.feature_schema import FIRST_SEEN
+from twinspire_core.contracts.feature_schema import (
+    AGAIN,
+    AGAIN_DAYS,
+    BUYERS,
+    FIRST_SEEN,
+    REPURCHASES,
+)
 
 PARTS = 16
 """Parts of the items whose counts are added up apart from each other."""
 LATELY_DAYS = 1
 """Days of `popular lately`: of what sells or is read today, yesterday says most."""
+_REPEATS = ("users", "again", "gaps")
+"""Users of the day; those of them who had taken the item before; the days since then, all together."""
 
 
 def schema(p: Pipeline) -> pa.Schema:
@@ -34,8 +48,12 @@ def schema(p: Pipeline) -> pa.Schema:
         ("n", pa.int64()),
         ("first", pa.int64()),
     ]
-    decayed = [(name, pa.int64()) for name in decayed_counts.trending_columns(p)]
-    return pa.schema(columns + decayed)
+    return pa.schema([*columns, *((name, pa.int64()) for name in _sums(p))])
+
+
+def _sums(p: Pipeline) -> list[str]:
+    """Columns of a count table that are added up, besides `n`."""
+    return [*decayed_counts.trending_columns(p), *(_REPEATS if p.ranking.enabled else ())]
 
 
 def empty(p: Pipeline) -> pa.RecordBatch:
@@ -44,12 +62,14 @@ def empty(p: Pipeline) -> pa.RecordBatch:
 
 
 def partial(p: Pipeline, positives: pl.DataFrame, items: pl.Series) -> pa.RecordBatch:
-    """The count table of some events with `_day`, `_time`, and `_item_number`, their places in
-    `items`.
+    """The count table of all events of some users with `_code`, `_day`, `_time`, and `_item_number`,
+    their places in `items`.
     """
     events = decayed_counts.with_weights(p, positives)
+    if p.ranking.enabled:
+        events = _with_repeats(p, events)
     counted = events.with_columns(pl.lit(1, pl.Int64).alias("n"), pl.col("_time").alias("first"))
-    return _added_up(p, counted, items, positives[ITEM_NUMBER])
+    return _added_up(p, counted, items, counted[ITEM_NUMBER])
 
 
 def in_parts(
@@ -82,7 +102,7 @@ def _added_up(
     first_day = rows.select(pl.col("_day").min()).item()
     days = rows.select(pl.col("_day").max()).item() - first_day + 1
     place = numbers * days + (rows["_day"] - first_day)
-    sums = ["n", *decayed_counts.trending_columns(p)]
+    sums = ["n", *_sums(p)]
     ordered = rows.select("first", *sums).with_columns(place.alias("_place")).sort("_place")
     by_place = ordered.group_by("_place", maintain_order=True)
     total = by_place.agg(pl.col(sums).sum(), pl.col("first").min())
@@ -219,6 +239,39 @@ class Windows:
         return age.set(pl.Series(low == high), None).cast(pl.Float32)
 
 
+def _with_repeats(p: Pipeline, events: pl.DataFrame) -> pl.DataFrame:
+    """Adds `_REPEATS` to events: to the first one of a user, an item and a day, 0 to the others."""
+    pair = ["_code", ITEM_NUMBER]
+    ordered = events.sort(*pair, "_day", maintain_order=True)
+    is_pair = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in pair)
+    gap = pl.when(is_pair.fill_null(False)).then(pl.col("_day") - pl.col("_day").shift())
+    ordered = ordered.with_columns(gap.fill_null(-1).alias("_gap"))
+    again = pl.col("_gap").is_between(1, _repeat_days(p))
+    return ordered.with_columns(
+        (pl.col("_gap") != 0).cast(pl.Int64).alias("users"),
+        again.cast(pl.Int64).alias("again"),
+        pl.when(again).then(pl.col("_gap")).otherwise(0).cast(pl.Int64).alias("gaps"),
+    ).drop("_gap")
+
+
+def _repeat_days(p: Pipeline) -> int:
+    return max(1, day_plan.known_days(p) // 2)
+
+
+def repurchases(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
+    """How users take items again, as known at the start of `day`: `_item` and `REPURCHASES`."""
+    counted = (
+        table.filter(_window(_repeat_days(p), day)).group_by("_item").agg(pl.col(_REPEATS).sum())
+    )
+    users, again, gaps = (pl.col(name) for name in _REPEATS)
+    return counted.select(
+        "_item",
+        (users - again).cast(pl.Float32).alias(BUYERS),
+        (again / users).cast(pl.Float32).alias(AGAIN),
+        pl.when(again > 0).then(gaps / again).cast(pl.Float32).alias(AGAIN_DAYS),
+    )
+
+
 def first_seen(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
     """Since when items are known at the start of `day`: `_item`, and `_first_seen`, days since the
     first event in the longer one of `window.count_days` and `window.history_days`.
@@ -236,7 +289,7 @@ def add(p: Pipeline, rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     would call it new.
     """
     joined = rows.join(known, on="_item", how="left", maintain_order="left")
-    not_counted = {"_item", FIRST_SEEN, *p.of_kind(AgeFeature)}
+    not_counted = {"_item", FIRST_SEEN, *REPURCHASES, *p.of_kind(AgeFeature)}
     counted = [name for name in known.columns if name not in not_counted]
     return joined.with_columns(pl.col(name).fill_null(0) for name in counted)
 

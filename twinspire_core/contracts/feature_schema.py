@@ -82,6 +82,15 @@ FIRST_SEEN = "_first_seen"
 """The column that holds the days since an item's first event."""
 PERSONAL_SPAN = "_personal_span"
 """The column that holds the days from a user's first event of an item to the last."""
+PERSONAL_DAYS = "_personal_days"
+"""The column that holds on how many days a user took an item."""
+VISITS = "_personal_visits"
+"""The column that holds on how many days a user took anything."""
+BUYERS = "_buyers"
+AGAIN = "_again"
+AGAIN_DAYS = "_again_days"
+REPURCHASES = (BUYERS, AGAIN, AGAIN_DAYS)
+"""Columns that say how users take an item again."""
 SEQUENCE_LENGTH = 500
 """The most events of a user in `sequences/`, the newest."""
 CORPUS_FILE_ROWS = 1 << 18
@@ -161,7 +170,9 @@ def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = No
     `_popular` counts the item's events in `window.count_days`, `_lately` in the last of these days,
     up to the start or the end of the day. With `trending` in
     `mix.sources`, or with a ranker, columns hold decayed counts as of the same moment; with a
-    ranker `_first_seen` are the days since the item's first event, null where none is known. `_name`
+    ranker `_first_seen` are the days since the item's first event, null where none is known;
+    `_buyers` the users who took it, `_again` the share of their days with it that were not the first,
+    `_again_days` the mean days to these from the one before, null where there are none. `_name`
     is the first display column; display columns are text, under `display_name`; attributes keep the
     items snapshot's own type, under `attribute_name`.
 
@@ -178,7 +189,7 @@ def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = No
     if p.uses_trending_counts:
         meta += [(name, pa.float64()) for name in TRENDING_HALF_LIVES]
     if p.ranking.enabled:
-        meta.append((FIRST_SEEN, pa.float32()))
+        meta += [(name, pa.float32()) for name in (FIRST_SEEN, *REPURCHASES)]
     display = [(display_name(column), pa.string()) for column in p.corpus.display]
     types = attributes or {}
     filters = [
@@ -252,14 +263,16 @@ def _past(p: Pipeline) -> list[tuple[str, pa.DataType]]:
     With `personal` or a source that is fitted on sequences in `mix.sources`, or with a ranker,
     `_personal` holds the distinct items of the last `window.personal_days`, at most `PAST_LENGTH`;
     lists of the same lengths their decayed counts by half-life, and `_personal_age`, days since the
-    last event of each; with a ranker `_personal_span`, days from the first event of each to that.
+    last event of each; with a ranker `_personal_span`, days from the first event of each to that, and
+    `_personal_days`, on how many days there were such; `_personal_visits`, on how many days there was
+    any event.
     """
     columns = [("_past", STRINGS), ("_past_events", pa.int64())]
     if p.uses_personal_counts:
         columns.append(("_personal", STRINGS))
         columns += [(name, FLOATS) for name in (*PERSONAL_HALF_LIVES, "_personal_age")]
     if p.ranking.enabled:
-        columns.append((PERSONAL_SPAN, FLOATS))
+        columns += [(PERSONAL_SPAN, FLOATS), (PERSONAL_DAYS, FLOATS), (VISITS, pa.float32())]
     return columns
 
 

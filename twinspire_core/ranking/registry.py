@@ -7,11 +7,9 @@ from typing import Self
 import numpy as np
 
 from twinspire_core.ranking.feature_group import FeatureGroup
-from twinspire_core.ranking.groups.age import ItemAge
 from twinspire_core.ranking.groups.attributes import Attributes
+from twinspire_core.ranking.groups.item import Item
 from twinspire_core.ranking.groups.personal import PersonalHistory
-from twinspire_core.ranking.groups.popularity import Popularity
-from twinspire_core.ranking.groups.regularity import Regularity
 from twinspire_core.ranking.groups.similarity import Similarity
 from twinspire_core.ranking.groups.source_places import SourcePlaces
 from twinspire_core.ranking.groups.towers import TowerCosines
@@ -22,9 +20,7 @@ from twinspire_core.sources.source import SourceTables
 GROUPS: tuple[type[FeatureGroup], ...] = (
     SourcePlaces,
     PersonalHistory,
-    Regularity,
-    Popularity,
-    ItemAge,
+    Item,
     Similarity,
     TowerCosines,
     Attributes,

@@ -7,13 +7,18 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES, PERSONAL_SPAN
+from twinspire_core.contracts.feature_schema import (
+    PERSONAL_DAYS,
+    PERSONAL_HALF_LIVES,
+    PERSONAL_SPAN,
+    VISITS,
+)
 from twinspire_core.search.ragged import Ragged, list_lengths, list_offsets, positions
 
 ITEMS = "_personal"
 AGE = "_personal_age"
-COLUMNS = (ITEMS, *PERSONAL_HALF_LIVES, AGE, PERSONAL_SPAN)
-"""Of a row of `evaluation/` or `users/`: lists with a value for each of its items. A version has
+COLUMNS = (ITEMS, *PERSONAL_HALF_LIVES, AGE, PERSONAL_SPAN, PERSONAL_DAYS, VISITS)
+"""Of a row of `evaluation/` or `users/`: lists with a value for each of its items, and visits. A version has
 all of them only for a ranker.
 """
 _PREFIX = "_personal_"
@@ -33,6 +38,8 @@ class PersonalCounts:
       age: [M] float32, days since the last event; next to 0 where only the order is known.
       span: [M] float32, days from the first event to the last, 0 where only the order is known; None
         where nobody measured.
+      days: [M] float32, on how many days there were events; None where nobody counted.
+      visits: [U] float32, on how many days users had any; None where nobody counted.
       timed: [U] bool, whether it is known when a user's events were; None where it is of all. Where
         it is not, a count is the same with any half-life.
     """
@@ -42,6 +49,8 @@ class PersonalCounts:
     counts: Mapping[str, np.ndarray]
     age: np.ndarray
     span: np.ndarray | None = None
+    days: np.ndarray | None = None
+    visits: np.ndarray | None = None
     timed: np.ndarray | None = None
 
     @classmethod
@@ -63,6 +72,8 @@ class PersonalCounts:
             counts={name: _flat(rows[half_life_column(name)]) for name in counted},
             age=_flat(rows[AGE]),
             span=_flat(rows[PERSONAL_SPAN]) if PERSONAL_SPAN in rows.column_names else None,
+            days=_flat(rows[PERSONAL_DAYS]) if PERSONAL_DAYS in rows.column_names else None,
+            visits=rows[VISITS].fill_null(0).to_numpy() if VISITS in rows.column_names else None,
         )
 
     @classmethod
@@ -90,19 +101,25 @@ class PersonalCounts:
             counts=dict.fromkeys(HALF_LIVES, counts),
             age=(later * _ORDER).astype(np.float32),
             span=np.zeros(len(order), np.float32),
+            # As of one day: nobody knows of more.
+            days=np.ones(len(order), np.float32),
+            visits=(histories.lengths > 0).astype(np.float32),
             # Of nothing there is nothing to know.
             timed=histories.lengths == 0,
         )
 
     def take(self, users: np.ndarray) -> Self:
         """Of the users of these numbers, [K] int64 ascending."""
-        timed = None if self.timed is None else self.timed[users]
-        return replace(self, entries=self.entries.take(users), timed=timed)
+        return self._of(self.entries.take(users), users)
 
     def part(self, start: int, stop: int) -> Self:
         """Of users `start` to `stop`."""
-        timed = None if self.timed is None else self.timed[start:stop]
-        return replace(self, entries=self.entries.part(start, stop), timed=timed)
+        return self._of(self.entries.part(start, stop), slice(start, stop))
+
+    def _of(self, entries: Ragged, users: np.ndarray | slice) -> Self:
+        timed = None if self.timed is None else self.timed[users]
+        visits = None if self.visits is None else self.visits[users]
+        return replace(self, entries=entries, timed=timed, visits=visits)
 
     def plus(self, newer: Self) -> Self:
         """These counts, and those of later events of the same users, which may be of more
@@ -131,6 +148,12 @@ class PersonalCounts:
             oldest = np.zeros(len(pair), np.float32)
             np.maximum.at(oldest, place, first)
             span = oldest - age
+        days = visits = None
+        if self.days is not None and newer.days is not None:
+            of_event = np.concatenate([self.days, newer.days])[number]
+            days = np.bincount(place, weights=of_event, minlength=len(pair)).astype(np.float32)
+        if self.visits is not None and newer.visits is not None:
+            visits = self.visits + newer.visits
         row, item = np.divmod(pair, width)
         item = np.where(item < corpus, item, -1)
         # By the longest half-life that there is.
@@ -142,6 +165,8 @@ class PersonalCounts:
             counts={name: values[order] for name, values in counts.items()},
             age=age[order],
             span=None if span is None else span[order],
+            days=None if days is None else days[order],
+            visits=visits,
             timed=(self.is_timed & (self.entries.lengths > 0)) | newer.is_timed,
         )
 
@@ -157,6 +182,11 @@ class PersonalCounts:
         span = None
         if self.span is not None and other.span is not None:
             span = np.concatenate([self.span, other.span])
+        days = visits = None
+        if self.days is not None and other.days is not None:
+            days = np.concatenate([self.days, other.days])
+        if self.visits is not None and other.visits is not None:
+            visits = np.where(is_own, self.visits, other.visits)
         return type(self)(
             entries=Ragged(number[order], row[order], self.entries.rows),
             item=np.concatenate([self.item, other.item]),
@@ -166,6 +196,8 @@ class PersonalCounts:
             },
             age=np.concatenate([self.age, other.age]),
             span=span,
+            days=days,
+            visits=visits,
             timed=np.where(is_own, self.is_timed, other.is_timed),
         )
 

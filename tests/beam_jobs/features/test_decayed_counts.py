@@ -124,6 +124,52 @@ def test_spans_lead_from_the_first_event_to_the_last(ranked):
     assert 0 in spans and max(spans) > 3
 
 
+def test_days_are_those_of_the_pipelines_zone(ranked):
+    _, slow, out = ranked
+    found = []
+    for folder in ("evaluation", "users"):
+        for row in rows(out / folder):
+            moment = row["_day"] if folder == "evaluation" else DAY + ONE
+            events = before(slow, moment, PERSONAL_DAYS, HISTORY_TYPES)
+            own = [e for e in events if e["user"] == row["_user"]]
+            assert (row["_personal_visits"] or 0) == len({e["d"] for e in own})
+            for item, told in zip(row["_personal"], row["_personal_days"], strict=True):
+                of_item = [e for e in own if e["item"] == item]
+                assert told == len({e["d"] for e in of_item})
+                found.append((told, len(of_item)))
+    assert any(1 < days < events for days, events in found), "twice on one of several days"
+
+
+@pytest.mark.parametrize(("folder", "moment"), [("start", DAY), ("end", DAY + ONE)])
+def test_items_are_taken_again_within_half_the_window(ranked, folder, moment):
+    """No day of the moment counts, nor what was taken twice on a day."""
+    world, slow, out = ranked
+    half = day_plan.known_days(world.pipeline) // 2
+    window = before(slow, moment, half, POSITIVES)
+    every = [e for e in slow.log if e["kind"] in POSITIVES]
+    again_days = []
+    for row in rows(out / "corpus" / folder):
+        first, gaps = 0, []
+        visits = {(e["user"], e["d"]) for e in window if e["item"] == row["_item"]}
+        for user, day in visits:
+            of_user = (e for e in every if (e["user"], e["item"]) == (user, row["_item"]))
+            back = [(day - e["d"]).days for e in of_user if e["d"] < day]
+            if min(back, default=half + 1) <= half:
+                gaps.append(min(back))
+            else:
+                first += 1
+        if not visits:
+            assert row["_buyers"] is row["_again"] is row["_again_days"] is None
+            continue
+        assert row["_buyers"] == first
+        assert row["_again"] == pytest.approx(len(gaps) / len(visits), rel=1e-6)
+        assert row["_again_days"] == (
+            pytest.approx(sum(gaps) / len(gaps), rel=1e-6) if gaps else None
+        )
+        again_days += gaps
+    assert len(again_days) > 5 and {1, half} & {*again_days}
+
+
 @pytest.mark.parametrize(("folder", "moment"), [("start", DAY), ("end", DAY + ONE)])
 def test_items_are_seen_since_their_first_event_of_the_longer_window(ranked, folder, moment):
     _, slow, out = ranked
@@ -198,6 +244,7 @@ def test_the_most_items_of_a_user_are_the_first_by_60_days():
             "_user": ["u"] * 5 + ["v"],
             "_item": ["old", "old", "new", "b", "a", "old"],
             "_time": [0, 30 * DAY_US, 59 * DAY_US, 50 * DAY_US, 50 * DAY_US, 0],
+            "_day": [0, 30, 59, 50, 50, 0],
         }
     )
     found = decayed_counts.personal(past, 60 * DAY_US, 3).to_dicts()

@@ -179,8 +179,8 @@ def test_a_ranker_is_served_with_the_features_that_are_measured(both):
     assert served_pairs.item.tolist() == place[ranked.pairs.item][order].tolist()
     measured_values = features.values(ranked.pairs, names)[order]
     for column, name in enumerate(names):
-        np.testing.assert_allclose(
-            served_values[:, column], measured_values[:, column], rtol=1e-5, err_msg=name
+        np.testing.assert_array_equal(
+            served_values[:, column], measured_values[:, column], err_msg=name
         )
         # A feature of which nothing is known would be alike, too.
         assert not np.isnan(served_values[:, column]).all(), name
@@ -230,7 +230,7 @@ def test_who_is_asked_by_a_history_alone_is_served_as_the_ranker_was_fitted(both
     expected = features.values(pairs, names)[order]
     found = version.ranking_features.values(served_pairs, names)
     for column, name in enumerate(names):
-        np.testing.assert_allclose(found[:, column], expected[:, column], rtol=1e-5, err_msg=name)
+        np.testing.assert_array_equal(found[:, column], expected[:, column], err_msg=name)
     had = found[:, names.index("personal:all")] > 0
     assert had.any() and np.isnan(found[had][:, names.index("personal_age")]).all()
 
@@ -312,6 +312,8 @@ def test_a_version_holds_the_counts_that_it_goes_by(both):
         "_personal_60d",
         "_personal_age",
         "_personal_span",
+        "_personal_days",
+        "_personal_visits",
     ]
 
 

@@ -24,6 +24,8 @@ PERSONAL = PersonalCounts(
     counts=dict.fromkeys(HALF_LIVES, np.array([3.0, 1.0, 4.0], np.float32)),
     age=np.array([30.0, 1.0, 2.0], np.float32),
     span=np.array([20.0, 0.0, 9.0], np.float32),
+    days=np.array([3.0, 1.0, 2.0], np.float32),
+    visits=np.array([5.0, 0.0], np.float32),
 )
 CORPUS = pa.table({"_item": ["a", "b", "c"], "_popular": [7, 3, 0], "_lately": [2, 3, 0]})
 PAST = Ragged(np.array([2, 0]), np.zeros(2, np.int64), 2)

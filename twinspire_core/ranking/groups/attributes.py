@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twinspire_core.contracts.feature_schema import attribute_name
-from twinspire_core.display.figures import ago
+from twinspire_core.display.figures import ago, counted
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.search.ragged import (
@@ -23,8 +23,13 @@ from twinspire_core.sources.source import SourceTables
 
 _SHARE = "attribute_share:"
 _AGE = "attribute_age:"
+_COUNT = "attribute_count:"
+_DAYS = "attribute_days:"
+_OVERDUE = "attribute_overdue:"
+_OWN = "attribute_own:"
 _POPULAR = "attribute_popular:"
-_FEATURES = 3
+_OF_USERS = (_SHARE, _AGE, _COUNT, _DAYS, _OVERDUE, _OWN)
+_FEATURES = (*_OF_USERS, _POPULAR)
 _MOST_VALUES = 8
 """Values of an item that are looked at, the first ones, where an attribute is a list."""
 _CELLS = 1 << 22
@@ -115,26 +120,25 @@ class Attributes(FeatureGroup):
 
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:
         """By attribute: the value's share in what the user takes, days since the user last took
-        something of it, and the item's share in what everybody takes of it.
+        something of it, how often that was, decayed, on how many days, counted by item, and whether it is
+        due again by these; the item's share in that; and in what everybody takes of it.
         """
-        return tuple(
-            prefix + one.name for one in self.attributes for prefix in (_SHARE, _AGE, _POPULAR)
-        )
+        return tuple(prefix + one.name for one in self.attributes for prefix in _FEATURES)
 
     def goes_by_times(self, name: str) -> bool:
         """What goes by the user's counts."""
-        return name.startswith((_SHARE, _AGE))
+        return name.startswith(_OF_USERS)
 
     def values(self, pairs: Pairs) -> np.ndarray:
-        """Shares and days are missing where queries bring no counts, and for items without a
-        value; days also for values that the user never took.
+        """What users took is missing where queries bring no counts, and for items without a value; ages
+        and whether it is due also for values that the user never took.
         """
-        values = np.full((len(pairs), _FEATURES * len(self.attributes)), np.nan, np.float32)
+        values = np.full((len(pairs), len(_FEATURES) * len(self.attributes)), np.nan, np.float32)
         for number, attribute in enumerate(self.attributes):
-            first = _FEATURES * number
-            values[:, first + 2] = attribute.popular[pairs.item]
+            first = len(_FEATURES) * number
+            values[:, first + len(_OF_USERS)] = attribute.popular[pairs.item]
             if pairs.past is not None and pairs.past.weight is not None:
-                values[:, first], values[:, first + 1] = _of_users(attribute, pairs)
+                values[:, first : first + len(_OF_USERS)] = _of_users(attribute, pairs)
         return values
 
     def describe(self, name: str, value: float) -> str:
@@ -149,12 +153,20 @@ class Attributes(FeatureGroup):
                 return f"the user never took something of this {attribute}, or nobody knows when"
             return f"the user took something of this {attribute} {ago(value)}"
         if np.isnan(value):
-            return f"{attribute} not known"
+            return f"{attribute} not known, or never taken"
+        told = {
+            _COUNT: f"the user took {value:.1f} things of this {attribute}, half-life 60d",
+            _DAYS: f"the user took things of this {attribute} on {counted(value, 'day')}",
+            _OVERDUE: f"{value:.0%} of the user's usual time for this {attribute} has gone by",
+            _OWN: f"{value:.0%} of what the user takes of this {attribute}",
+        }
+        if prefix + ":" in told:
+            return told[prefix + ":"]
         return f"{value:.1%} of what everybody takes of this {attribute}"
 
 
-def _of_users(attribute: _Attribute, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-    """Shares and days, [M] float32 each."""
+def _of_users(attribute: _Attribute, pairs: Pairs) -> np.ndarray:
+    """[M, 6] float32, in the order of `_OF_USERS`."""
     past = pairs.past
     assert past is not None and past.weight is not None and past.total is not None
     # Codes are numbers from 0; the item -1 has none of them.
@@ -169,23 +181,43 @@ def _of_users(attribute: _Attribute, pairs: Pairs) -> tuple[np.ndarray, np.ndarr
         taken = taken.reshape(len(entry), -1)
         wanted = wanted.reshape(len(pairs), -1)
         count = len(met)
-    sums = np.zeros(len(pairs.queries) * count)
-    ages = np.full(len(sums), np.inf, np.float32)
-    age = past.counts.age[past.number[entry]]
+    cells = len(pairs.queries) * count
+    sums, days = np.zeros(cells), np.zeros(cells)
+    ages, firsts = np.full(cells, np.inf, np.float32), np.zeros(cells, np.float32)
+    number = past.number[entry]
+    age = past.counts.age[number]
     weight = past.weight[entry]
     cell_of = past.query[entry] * count
+    is_measured = past.counts.days is not None and past.counts.span is not None
     for column in taken.T:
         is_value = column >= 0
         cell = (cell_of + column)[is_value]
-        sums += np.bincount(cell, weights=weight[is_value], minlength=len(sums))
+        sums += np.bincount(cell, weights=weight[is_value], minlength=cells)
         np.minimum.at(ages, cell, age[is_value])
+        if past.counts.days is not None and past.counts.span is not None:
+            of_value = number[is_value]
+            days += np.bincount(cell, weights=past.counts.days[of_value], minlength=cells)
+            np.maximum.at(firsts, cell, age[is_value] + past.counts.span[of_value])
     cell = (pairs.query * count)[:, np.newaxis] + wanted
-    is_value = wanted >= 0
     # What has no value may read another one's cell, and is left out behind it.
-    share = np.where(is_value, sums[cell], np.nan)
-    share = _largest(share) / np.maximum(past.total, 1e-30)[pairs.query]
-    days = np.where(is_value, ages[cell], np.inf).min(axis=1)
-    return share.astype(np.float32), np.where(np.isinf(days), np.nan, days)
+    cell_sums = np.where(wanted >= 0, sums[cell], np.nan)
+    found = np.full((len(pairs), len(_OF_USERS)), np.nan, np.float32)
+    found[:, 2] = _largest(cell_sums)
+    found[:, 0] = found[:, 2] / np.maximum(past.total, 1e-30)[pairs.query]
+    oldest = np.where(wanted >= 0, ages[cell], np.inf).min(axis=1)
+    found[:, 1] = np.where(np.isinf(oldest), np.nan, oldest)
+    own = np.zeros(len(pairs), np.float32)
+    is_pair = pairs.past_pair >= 0
+    own[pairs.past_pair[is_pair]] = past.weight[is_pair]
+    found[:, 5] = own / np.maximum(found[:, 2], 1e-30)
+    if is_measured:
+        cell_days = np.where(wanted >= 0, days[cell], np.nan)
+        found[:, 3] = _largest(cell_days)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            interval = (firsts[cell] - ages[cell]) / (cell_days - 1)
+            overdue = ages[cell] / np.maximum(interval, 1)
+        found[:, 4] = _largest(np.where(cell_days > 1, overdue, np.nan))
+    return found
 
 
 def _shares(codes: np.ndarray, count: int, events: np.ndarray) -> np.ndarray:

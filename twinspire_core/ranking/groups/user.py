@@ -14,17 +14,22 @@ import numpy as np
 from twinspire_core.display.figures import ago, counted
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import Pairs
+from twinspire_core.ranking.past_entries import PastEntries
 from twinspire_core.sources.source import SourceTables
 
 _EVENTS = "user_events"
 _ITEMS = "user_items"
 _AGE = "user_age"
 _REPEATS = "user_repeats"
+_VISITS, _BASKET = "user_visits", "user_basket"
+_FIRST, _INTERVAL, _OVERDUE = "user_first", "user_interval", "user_overdue"
+_NAMES = (_EVENTS, _ITEMS, _AGE, _REPEATS, _VISITS, _BASKET, _FIRST, _INTERVAL, _OVERDUE)
+_UNTIMED = (_EVENTS, _ITEMS, _REPEATS)
 _ALL = "all"
 
 
 class UserActivity(FeatureGroup):
-    """Numbers of events and items are logarithms."""
+    """Numbers of events, items and days are logarithms."""
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self:
@@ -32,19 +37,20 @@ class UserActivity(FeatureGroup):
         return cls()
 
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:
-        """Events, distinct items, days since the last event, and the share of events that were of
-        something the user had before.
+        """Events, distinct items, days since the last event, the share of events that were of
+        something the user had before; days with any event, items of such a day, days since the first
+        event, the mean of the days between, and how often it has gone by.
         """
-        return (_EVENTS, _ITEMS, _AGE, _REPEATS)
+        return _NAMES
 
     def goes_by_times(self, name: str) -> bool:
-        """The days since the last event."""
-        return name == _AGE
+        """All but what is counted alone."""
+        return name not in _UNTIMED
 
     def values(self, pairs: Pairs) -> np.ndarray:
-        """Days and repeats are missing where queries bring no counts, and without any event."""
+        """All but events and items is missing where queries bring no counts, and without any event."""
         users = len(pairs.queries)
-        of_user = np.full((users, 4), np.nan, np.float32)
+        of_user = np.full((users, len(_NAMES)), np.nan, np.float32)
         of_user[:, 0] = np.log1p(pairs.queries.events)
         past = pairs.past
         if past is None:
@@ -59,6 +65,8 @@ class UserActivity(FeatureGroup):
             counts = past.counts.counts[_ALL][past.number]
             events = np.bincount(past.query, weights=counts, minlength=users)
             of_user[:, 3] = np.where(items > 0, 1 - items / np.maximum(events, 1), np.nan)
+        if past.counts.visits is not None:
+            of_user[:, 4:] = _rhythm(past, of_user[:, 2])
         return _of_pairs(of_user, pairs)
 
     def describe(self, name: str, value: float) -> str:
@@ -71,7 +79,37 @@ class UserActivity(FeatureGroup):
             return f"the user knows {counted(np.expm1(value), 'different thing')}"
         if name == _AGE:
             return f"the user last took something {ago(value)}"
+        told = {
+            _VISITS: f"the user took something on {counted(np.expm1(value), 'day')}",
+            _BASKET: f"the user takes {counted(value, 'thing')} at a time",
+            _FIRST: f"the user first took something {ago(value)}",
+            _INTERVAL: f"the user usually takes something every {counted(value, 'day')}",
+            _OVERDUE: f"{value:.0%} of the time between the user's visits has gone by",
+        }
+        if name in told:
+            return told[name]
         return f"{value:.0%} of what the user takes are things taken before"
+
+
+def _rhythm(past: PastEntries, age: np.ndarray) -> np.ndarray:
+    """[U, 5] float32, the last of `_NAMES`; age is [U], of the last event."""
+    counts = past.counts
+    users = len(age)
+    assert counts.visits is not None and counts.span is not None and counts.days is not None
+    visits = np.where(np.isnan(age), np.nan, counts.visits)
+    first = np.zeros(users, np.float32)
+    np.maximum.at(first, past.query, counts.age[past.number] + counts.span[past.number])
+    days = np.bincount(past.query, weights=counts.days[past.number], minlength=users)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        interval = np.where(visits > 1, (first - age) / (visits - 1), np.nan)
+        rhythm = (
+            np.log1p(visits),
+            days / visits,
+            np.where(np.isnan(age), np.nan, first),
+            interval,
+            age / np.maximum(interval, 1),
+        )
+    return np.stack(rhythm, axis=1).astype(np.float32)
 
 
 def _of_pairs(of_user: np.ndarray, pairs: Pairs) -> np.ndarray:

@@ -34,6 +34,25 @@ def test_days_since_the_user_took_something_of_it():
     assert np.isnan(found[0, 1]) and np.isnan(found[1, 0])
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "second", "third"),
+    [
+        # a and b are x, c is y: the user took a once, yesterday, c three times, on three days.
+        ("count", 1, 1, 3),
+        ("days", 1, 1, 3),
+        ("overdue", np.nan, np.nan, 3),
+        ("own", 1, 0, 1),
+    ],
+)
+def test_what_the_user_takes_of_a_value(name, first, second, third):
+    found = _value(name, pa.array(["x", "x", "y"]))
+    np.testing.assert_equal([found[0, 0], found[0, 1], found[0, 2]], [first, second, third])
+    alike = _value(name, pa.array(["x", "x", "x"]))
+    # Four days with an item of it between 50 and 1 days ago.
+    both = {"count": 4, "days": 4, "overdue": np.float32(1 / (49 / 3)), "own": 0.25}[name]
+    assert alike[0, 0] == np.float32(both)
+
+
 def test_the_items_share_in_its_value():
     found = _value("popular", pa.array(["x", "x", "y"]))
     assert (found[0, 0], found[0, 1]) == pytest.approx((0.7, 0.3))

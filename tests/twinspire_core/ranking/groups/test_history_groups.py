@@ -38,16 +38,73 @@ def test_what_was_taken_once_or_never_has_no_rhythm():
         assert np.isnan(value(name)[0, 0]) and np.isnan(value(name)[0, 1])
 
 
-def test_several_events_of_an_hour_are_no_rhythm_of_minutes():
-    hour = replace(PERSONAL, span=np.array([1 / 24, 0, 0], np.float32))
+def test_two_events_around_midnight_are_no_rhythm_of_minutes():
+    hour = replace(
+        PERSONAL, span=np.array([1 / 24, 0, 0], np.float32), days=np.array([2, 1, 1], np.float32)
+    )
     asked = replace(QUERIES, personal=hour)
     assert value("overdue", queries=asked)[0, 2] == 30
 
 
-@pytest.mark.parametrize("span", [None, np.zeros(3, np.float32)])
-def test_without_times_there_is_no_rhythm(span):
-    asked = replace(QUERIES, personal=replace(PERSONAL, span=span))
-    assert np.isnan(value("interval", queries=asked)[0, 2])
+def test_rhythm_is_that_of_days():
+    """Three times on two days."""
+    twice = replace(PERSONAL, days=np.array([2, 1, 1], np.float32))
+    assert value("interval", queries=replace(QUERIES, personal=twice))[0, 2] == 20
+
+
+@pytest.mark.parametrize("name", ["interval", "personal_days", "user_visits", "user_first"])
+def test_without_spans_and_days_there_is_no_rhythm(name):
+    bare = replace(PERSONAL, span=None, days=None, visits=None)
+    assert np.isnan(value(name, queries=replace(QUERIES, personal=bare))[0, 2])
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "new"),
+    [
+        ("personal_days", 3, 0),
+        ("personal_day_share", 3 / 5, 0),
+        ("personal_first", 50, np.nan),
+        ("personal_rank", 0, np.nan),
+        ("seen", 1, 0),
+    ],
+)
+def test_what_is_known_of_an_item_that_the_user_took(name, taken, new):
+    found = value(name)
+    assert found[0, 2] == np.float32(taken)
+    np.testing.assert_equal(found[0, 1], np.float32(new))
+
+
+def test_what_was_taken_is_seen_also_where_nobody_counted():
+    found = value("seen", queries=replace(QUERIES, personal=None))
+    assert found == {(0, 0): 1, (0, 1): 0, (0, 2): 1, (1, 0): 0, (1, 1): 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("user_visits", np.log(6)),
+        ("user_basket", 6 / 5),
+        ("user_first", 50),
+        ("user_interval", 49 / 4),
+        ("user_overdue", 4 / 49),
+    ],
+)
+def test_the_users_rhythm_is_that_of_the_days_with_any_event(name, wanted):
+    found = value(name)
+    assert found[0, 0] == found[0, 2] == np.float32(wanted)
+    assert np.isnan(found[1, 0]), "of a newcomer nothing is known"
+
+
+def test_how_users_take_an_item_again():
+    corpus = CORPUS.append_column("_buyers", pa.array([7.0, None, 3.0], pa.float32()))
+    corpus = corpus.append_column("_again", pa.array([0.25, None, 0.0], pa.float32()))
+    corpus = corpus.append_column("_again_days", pa.array([9.0, None, None], pa.float32()))
+    assert value("buyers", corpus=corpus)[0, 0] == np.float32(np.log(8))
+    assert value("buyers", corpus=corpus)[0, 1] == 0
+    assert value("again", corpus=corpus)[0, 0] == 0.25
+    assert np.isnan(value("again", corpus=corpus)[0, 1]), "nobody took it"
+    assert value("again_days", corpus=corpus)[0, 0] == 9
+    assert np.isnan(value("again_days", corpus=corpus)[0, 2]), "nobody took it again"
 
 
 def test_how_new_an_item_is():
@@ -74,3 +131,6 @@ def test_in_words():
     assert described("overdue", 3.0).startswith("overdue: 3.0 times")
     assert described("first_seen", 0.5) == "new: first taken 12 hours ago"
     assert described("user_age", 4.0) == "the user last took something 4 days ago"
+    assert described("personal_days", 3.0) == "taken on 3 days"
+    assert described("again", 0.25) == "25% of what everybody takes of it is taken again"
+    assert described("attribute_own:brand", 0.5) == "50% of what the user takes of this brand"

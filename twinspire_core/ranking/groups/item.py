@@ -1,0 +1,102 @@
+"""What is known of a candidate whoever asks: how often everybody takes it, whether that rises, since
+when, and how users take it again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+
+from twinspire_core.contracts.feature_schema import (
+    AGAIN,
+    AGAIN_DAYS,
+    BUYERS,
+    FIRST_SEEN,
+    TRENDING_HALF_LIVES,
+)
+from twinspire_core.display.figures import ago, counted, times
+from twinspire_core.ranking.feature_group import FeatureGroup
+from twinspire_core.ranking.pairs import Pairs
+from twinspire_core.sources.source import SourceTables
+
+_COUNT, _LATELY, _BUYERS = "popular", "lately", "buyers"
+_COUNTS = {_COUNT: "_popular", _LATELY: "_lately", _BUYERS: BUYERS} | {
+    f"trending:{column.removeprefix('_trending_')}": column for column in TRENDING_HALF_LIVES
+}
+_TREND = "trend"
+_FAST = "_trending_7d"
+_SLOW = "_trending_28d"
+_RATIO = TRENDING_HALF_LIVES[_SLOW] / TRENDING_HALF_LIVES[_FAST]
+"""Between the two counts of an item that is taken as often every day."""
+_STEADY = 0.2
+"""A trend that is told as none: a fifth up or down."""
+_AGE, _AGAIN, _AGAIN_DAYS = "first_seen", "again", "again_days"
+_AS_THEY_ARE = {_AGE: FIRST_SEEN, _AGAIN: AGAIN, _AGAIN_DAYS: AGAIN_DAYS}
+
+
+@dataclass(frozen=True)
+class Item(FeatureGroup):
+    """Counts are logarithms, so that a ratio is a difference.
+
+    Attributes:
+      table: [C, F] float32, NaN where nobody counted, and of what nobody took.
+    """
+
+    table: np.ndarray
+
+    @classmethod
+    def of(cls, tables: SourceTables) -> Self:
+        """From the corpus, as far as its columns are there."""
+        corpus = tables.corpus
+        logs = [np.log1p(_column(corpus, name, missing=0)) for name in _COUNTS.values()]
+        # One event more, so that a single one is no trend; 0 for what is taken as ever, or never.
+        fast, slow = (_column(corpus, name, missing=0) for name in (_FAST, _SLOW))
+        trend = np.log1p(_RATIO * fast) - np.log1p(slow)
+        others = [_column(corpus, name, missing=np.nan) for name in _AS_THEY_ARE.values()]
+        return cls(np.stack([*logs, trend, *others], axis=1).astype(np.float32))
+
+    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+        """Counts by window and by half-life, users, the trend; days since the first event; the share of
+        users' days with it that were not the first, and the mean days to these.
+        """
+        return (*_COUNTS, _TREND, *_AS_THEY_ARE)
+
+    def values(self, pairs: Pairs) -> np.ndarray:
+        """Of the candidates."""
+        values: np.ndarray = self.table[pairs.item]
+        return values
+
+    def describe(self, name: str, value: float) -> str:
+        """Counts as such, days as days."""
+        if np.isnan(value):
+            return "not taken by anybody yet" if name == _AGE else "popularity not known"
+        if name == _TREND:
+            if abs(value) < _STEADY:
+                return "taken as often as ever"
+            return "taken more and more" if value > 0 else "taken less and less"
+        if name == _AGE:
+            if value < 2:
+                return f"new: first taken {ago(24 * value, 'hour')}"
+            return f"first taken {ago(value)} or earlier"
+        if name == _AGAIN:
+            return f"{value:.0%} of what everybody takes of it is taken again"
+        if name == _AGAIN_DAYS:
+            return f"usually taken again after {counted(value, 'day')}"
+        events = np.expm1(value)
+        told = {
+            _COUNT: f"taken {times(events)} by everybody",
+            _LATELY: f"taken {times(events)} by everybody of late",
+            _BUYERS: f"taken by {counted(events, 'user')}",
+        }
+        half_life = name.partition(":")[2]
+        return told.get(name, f"taken {events:,.1f} times by everybody, half-life {half_life}")
+
+
+def _column(corpus: pa.Table, name: str, *, missing: float) -> np.ndarray:
+    """[C], NaN where the corpus lacks the column."""
+    if name not in corpus.column_names:
+        return np.full(len(corpus), np.nan)
+    values: np.ndarray = corpus.column(name).cast(pa.float64()).fill_null(missing).to_numpy()
+    return values
