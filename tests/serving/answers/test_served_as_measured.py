@@ -16,7 +16,7 @@ import pytest
 from beam_jobs.features.raw_features_job import write_raw
 from index_builder import publication
 from model.evaluation.evaluation_set import prepare_whole
-from model.evaluation.history_queries import ask_by_history
+from model.evaluation.history_queries import ask_by_history, queries_by_history
 from model.evaluation.queries import has_past
 from model.evaluation.ranked_lists import rank
 from model.evaluation.source_lists import costly_lists, rank_alone, rank_fusion
@@ -43,6 +43,7 @@ from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.ranker import rank_candidates
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.index import NONE, Settings
+from twinspire_core.search.ragged import positions
 from twinspire_core.search.stored_index import ExactIndex
 from twinspire_core.sources import personal_counts
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -205,7 +206,9 @@ def test_who_is_asked_by_a_history_alone_is_served_as_the_ranker_was_fitted(both
     corpus = ds.dataset(day / "corpus/start").to_table()
     measured = prepare_whole(rows, corpus)
     pipeline = version.pipeline
-    asked = ask_by_history(measured, pipeline, corpus["_item"], most=40, seed=1)
+    usable, by_history = queries_by_history(rows, pipeline, most=40, seed=1)
+    known = positions(by_history[pipeline.history_name].combine_chunks(), corpus["_item"])
+    asked = ask_by_history(measured, usable, by_history, known)
     histories = asked.queries[pipeline.history_name].to_pylist()
     lengths = [len(history) for history in histories]
     assert len(histories) > 10 and len({*lengths}) > 2 and not any(asked.queries["_holdout"])
