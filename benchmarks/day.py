@@ -4,7 +4,6 @@ and of the whole.
     python -m benchmarks.day --json day.json              Globo's 2017-10-16 and the groceries' 2017-10-06
     python -m benchmarks.day --case grocery --repeat 3    one of them, three times: medians, with the least and the most
     python -m benchmarks.day --beside ../before           the same of another checkout, in turns with this one
-    python -m benchmarks.day --case large --scale 0.1     a tenth of a made day of 10 million events, from scratch
     python -m benchmarks.day --quick                      fewer users and days, under 3 minutes; how ratios moved
 
 `first` is `twinspire run` of the parent, the day before, which is trained from scratch; it is timed
@@ -30,7 +29,6 @@ from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
 
-from benchmarks import large_world
 from benchmarks.daily import cases
 from benchmarks.daily.cases import Case
 from benchmarks.daily.processes import Checkout, Taken, timed
@@ -77,20 +75,6 @@ def measure(case: Case, contenders: Sequence[Checkout], repeat: int, folder: Pat
         for (who, name), taken in rounds.items()
         for row in _rows(f"{case.name}/{name}", who, taken)
     ]
-
-
-def measure_large(checkout: Checkout, scale: float, folder: Path) -> list[dict]:
-    """Times each stage of the made day, which has no parent, once; returns rows."""
-    size = round(scale * large_world.EVENTS)
-    print(f"large: a made day of {size:,} events", flush=True)
-    rows = []
-    run = large_world.run_stages(
-        folder, lambda arguments, env: checkout.twinspire(*arguments, env=env), scale
-    )
-    for stage, taken in run:
-        print(_line("large", checkout.name, stage, taken), flush=True)
-        rows += _rows(f"large/{stage}", checkout.name, [taken])
-    return rows
 
 
 def _round(case: Case, checkout: Checkout, file: Path) -> Iterable[tuple[str, Taken]]:
@@ -179,16 +163,7 @@ def main() -> None:
         "--quick", action="store_true", help="fewer users and days, and how the ratios moved"
     )
     names = [case.name for case in cases.WHOLE]
-    parser.add_argument(
-        "--case", choices=[*names, "large"], help="one of the days; by default all but large"
-    )
-    parser.add_argument(
-        "--scale",
-        type=float,
-        default=1.0,
-        metavar="S",
-        help="size of the large day, 1 for the whole",
-    )
+    parser.add_argument("--case", choices=names, help="one of the days; by default all")
     parser.add_argument(
         "--beside", type=Path, metavar="CHECKOUT", help="another checkout, timed in turns with this"
     )
@@ -208,9 +183,6 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory(prefix="twinspire-day-") as folder:
             rows += measure(case, contenders, max(1, options.repeat), Path(folder))
-    if options.case == "large":
-        with tempfile.TemporaryDirectory(prefix="twinspire-day-") as folder:
-            rows += measure_large(contenders[0], options.scale, Path(folder))
     if options.quick:
         yardstick = timed([sys.executable, "-m", "benchmarks.daily.yardstick"], ROOT, {})
         print(

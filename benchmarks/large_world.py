@@ -8,23 +8,18 @@ half of them are full with 50.
 """
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 DAY = date(2024, 3, 10)
-STAGES = ("features", "train", "measure", "embed", "index", "publish")
-PIPELINE = Path(__file__).parent / "pipelines" / "large.toml"
 EVENTS = 10_000_000
 USERS = 1_000_000
 ITEMS = 500_000
 """Of the whole world; a scale makes it smaller."""
-T = TypeVar("T")
 _BEFORE = 1
 """How many times as large the day before is as the day."""
 _ACTIVITY = 1.5
@@ -33,29 +28,6 @@ _LOYAL = 0.6
 """Share of events in the user's own group."""
 _ROWS = 1 << 18
 """Rows of a row group."""
-
-
-def run_stages(
-    folder: Path, run: Callable[[Sequence[str], Mapping[str, str]], T], scale: float
-) -> Iterator[tuple[str, T]]:
-    """Lays the world out and runs each stage of its day; there is no parent.
-
-    Args:
-      folder: an empty folder for logs and working files.
-      run: runs `twinspire` with these arguments and these variables, and tells what that took.
-      scale: size of the world, 1 for the whole.
-
-    Yields: each stage and what it took.
-    """
-    make_logs(folder, *(round(scale * size) for size in (EVENTS, USERS, ITEMS)), seed=7)
-    for stage in STAGES:
-        yield (
-            stage,
-            run(
-                (stage, str(PIPELINE), "--date", str(DAY), "--force"),
-                {"TWINSPIRE_LARGE": str(folder)},
-            ),
-        )
 
 
 def make_logs(folder: Path, events: int, users: int, items: int, seed: int) -> None:
