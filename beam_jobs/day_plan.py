@@ -3,9 +3,12 @@
 A window of n days always ends at a cut, the start of some day: it is the n days before it. An
 example of day d sees the window of d and, besides, what came before it on d itself. So training,
 measuring and serving see the same.
+
+A day whose parent has no rows for a ranker is given days before it once more, as they were: users, items
+and sources' tables as of their starts, as if each had been run then.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
@@ -13,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from twinspire_core.config.feature_kinds import AgeFeature, CountFeature
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts.feature_schema import AT_END, AT_START
+from twinspire_core.contracts.feature_schema import AT_END, AT_START, replay_folder
 from twinspire_core.contracts.stage_context import Mode
 
 Scope = Mode | Literal["served"]
@@ -23,6 +26,10 @@ at its end.
 
 EVALUATED_DAYS = 7
 """Days that held-out users are measured on: the day and six before it."""
+REPLAYED_DAYS = 28
+"""The most days that are replayed; no more than a third of the training window."""
+TABLE_DAYS = 7
+"""Replayed days in a row that share the tables of sources, made at the start of the first of them."""
 EPOCH = date(1970, 1, 1)
 MICROSECONDS_OF_A_DAY = 86_400_000_000
 
@@ -38,8 +45,9 @@ class Plan:
       evaluation: days that get queries to measure by.
       analysis: days whose rows the transform graph is fitted on.
       counted_from: the first of those days whose counts are known in both modes.
-      corpora: days at whose start the corpus is made: the day itself, to measure it, and the next,
-        to serve.
+      measured: days at whose start all is made that lists come from: the day itself, to measure it,
+        and the next, to serve.
+      replay: days before the day that are replayed.
     """
 
     day: date
@@ -48,7 +56,24 @@ class Plan:
     evaluation: tuple[date, ...]
     analysis: tuple[date, ...]
     counted_from: date
-    corpora: tuple[date, ...]
+    measured: tuple[date, ...]
+    replay: tuple[date, ...] = ()
+
+    @property
+    def corpora(self) -> tuple[date, ...]:
+        """Days at whose start the corpus is made."""
+        return (*self.replay, *self.measured)
+
+    @property
+    def table_days(self) -> tuple[date, ...]:
+        """Days at whose start sources' tables are made."""
+        return (*self.replay[::TABLE_DAYS], *self.measured)
+
+    def folder(self, name: str, moment: date) -> str:
+        """Folder of a table as of the start of a day."""
+        if moment in self.replay:
+            return f"{replay_folder(moment)}/{name}/{AT_START}"
+        return f"{name}/{AT_START if moment == self.day else AT_END}"
 
     @property
     def read(self) -> list[date]:
@@ -56,8 +81,15 @@ class Plan:
         return list(_days(self.first, self.day))
 
 
-def make_plan(p: Pipeline, day: date, scope: Scope) -> Plan:
-    """Derives the days of a run from the pipeline file's windows."""
+def make_plan(p: Pipeline, day: date, scope: Scope, *, replays: bool = False) -> Plan:
+    """Derives the days of a run from the pipeline file's windows.
+
+    Args:
+      p: the pipeline.
+      day: of the run.
+      scope: what it makes.
+      replays: whether days before the day are replayed.
+    """
     if scope == "served":
         return _served_plan(p, day)
     w = p.window
@@ -73,35 +105,50 @@ def make_plan(p: Pipeline, day: date, scope: Scope) -> Plan:
     trained = w.train_days - 1 if scope == "full" else 0
     # The oldest example sees as far back as the newest.
     seen_by_oldest = trained + max(w.history_days, counted_days(p))
+    replayed = min(REPLAYED_DAYS, w.train_days // 3) if replays else 0
+    seen_by_replay = replayed + _days_before_a_moment(p) if replayed else 0
     return Plan(
         day=day,
-        first=day - timedelta(days=max(back, seen_by_oldest)),
+        first=day - timedelta(days=max(back, seen_by_oldest, seen_by_replay)),
         examples=tuple(_days(day - timedelta(days=trained), day)),
         evaluation=tuple(_days(day - timedelta(days=EVALUATED_DAYS - 1), day)),
         analysis=tuple(_days(day - timedelta(days=w.vocabulary_days - 1), day)),
         counted_from=day - timedelta(days=back - counted_days(p)),
-        corpora=(day, after(day)),
+        measured=(day, after(day)),
+        replay=tuple(_days(day - timedelta(days=replayed), day - timedelta(days=1))),
     )
 
 
 def _served_plan(p: Pipeline, day: date) -> Plan:
     """Only the windows that end with the day."""
-    paired = p.window.train_days if p.mix.uses_co_occurrence else 0
-    back = max(
-        known_days(p),
-        counted_days(p),
-        p.window.count_days,
-        p.corpus.days,
-    )
-    first = after(day) - timedelta(days=max(back, paired))
     return Plan(
         day=day,
-        first=first,
+        first=after(day) - timedelta(days=_days_before_a_moment(p)),
         examples=(),
         evaluation=(),
         analysis=(),
         counted_from=after(day),
-        corpora=(after(day),),
+        measured=(after(day),),
+    )
+
+
+def days_to_replay(p: Pipeline, plan: Plan, logged: Collection[date]) -> tuple[date, ...]:
+    """Those of a plan's replay that have logs, of the newest third of what the logs have of the training
+    window: users of the very first days have no past.
+    """
+    window = min(p.window.train_days, (plan.day - min(logged, default=plan.day)).days + 1)
+    first = plan.day - timedelta(days=window // 3)
+    return tuple(day for day in plan.replay if day >= first and day in logged)
+
+
+def _days_before_a_moment(p: Pipeline) -> int:
+    """Days before a moment that are looked at for users, items and sources' tables as of then."""
+    return max(
+        known_days(p),
+        counted_days(p),
+        p.window.count_days,
+        p.corpus.days,
+        p.window.train_days if p.mix.uses_co_occurrence else 0,
     )
 
 
@@ -126,12 +173,6 @@ def known_days(p: Pipeline) -> int:
     look at users.
     """
     return max(p.window.history_days, personal_days(p))
-
-
-def moments(plan: Plan) -> dict[str, date]:
-    """By folder of a table (`feature_schema.AT_START`, `AT_END`), the day at whose start it is."""
-    both = {AT_START: plan.day, AT_END: after(plan.day)}
-    return {folder: day for folder, day in both.items() if day in plan.corpora}
 
 
 def number(day: date) -> int:

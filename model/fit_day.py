@@ -14,6 +14,8 @@ from model.fusion_fitting.fusion_measures import measure_fusions
 from model.fusion_fitting.source_constants import ConstantsFit, constants_before
 from model.ranking import ranking_rows
 from model.ranking.day_ranker import DayRanker
+from model.ranking.ranking_rows import listed_by
+from model.ranking.replay import rows_before
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema, ranker_file
 from twinspire_core.contracts.day_metrics import FusionMeasures, RankerMeasures
@@ -29,6 +31,7 @@ from twinspire_core.sources.registry import tables_of
 
 def fit_day(
     ctx: StageContext,
+    features: Path,
     day: DayData,
     sources: CandidateSources,
     costly: Mapping[str, SourceLists],
@@ -40,6 +43,7 @@ def fit_day(
 
     Args:
       ctx: pipeline, day and parent.
+      features: local folder of the features attempt.
       day: the evaluation sets.
       sources: from `candidate_sources`.
       costly: by evaluation set, from `costly_lists`.
@@ -67,7 +71,7 @@ def fit_day(
     fusion, mix = _fit_fusion(day_fusion, out)
     ranker = None
     if ctx.pipeline.ranking.enabled:
-        ranker = _fit_ranker(_day_ranker(day_fusion, fusion, parent, version), out)
+        ranker = _fit_ranker(_day_ranker(features, day_fusion, fusion, parent, version), out)
     return mix, ranker
 
 
@@ -131,6 +135,7 @@ def _fit_fusion(day_fusion: DayFusion, out: Path) -> tuple[Fusion | None, Fusion
 
 
 def _day_ranker(
+    features: Path,
     day_fusion: DayFusion,
     fusion: Fusion | None,
     parent: ParentEvaluation,
@@ -148,7 +153,7 @@ def _day_ranker(
         inherited=inherited_ranker(day_fusion.ctx),
         inherited_fusion=day_fusion.inherited,
         fusion=fusion,
-        stored=ranking_rows.read(day_fusion.ctx.parent.measure) if day_fusion.ctx.parent else [],
+        stored=rows_before(day_fusion.ctx, features, day_fusion.fitted_sources.tables.constants),
         known=known,
         known_of_fit=alike_with_new_constants(known, day_fusion.sources, day_fusion.fitted_sources),
     )
@@ -169,7 +174,7 @@ def inherited_ranker(ctx: StageContext) -> Ranker | None:
         return None
     model = storage.read_bytes(storage.join(ctx.parent.home, ranker_file.MODEL))
     ranker = Ranker.parse(model, content)
-    return ranker if ranker.sources == tuple(ctx.pipeline.mix.sources) else None
+    return ranker if listed_by(ranker.sources, ctx.pipeline.mix.sources) else None
 
 
 def _fit_ranker(day_ranker: DayRanker, out: Path) -> RankerMeasures:

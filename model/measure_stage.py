@@ -56,6 +56,7 @@ from twinspire_core import storage
 from twinspire_core.contracts import example_lists, feature_schema, trained_day
 from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures, NextClickMeasures
 from twinspire_core.contracts.measures import Measures
+from twinspire_core.contracts.ranking_rows import needs_replay
 from twinspire_core.contracts.stage_context import BestAccepted, Gap, StageContext
 from twinspire_core.contracts.trained_day import TrainedDay
 from twinspire_core.fusion.fuse import DEPTH
@@ -74,6 +75,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
             storage.join(name, feature_schema.AT_START)
             for name in tables_of(ctx.pipeline.mix.sources)
         ]
+        if needs_replay(ctx.day, ctx.parent):
+            tables.append(feature_schema.REPLAY)
         features = localize(ctx, tables, Path(scratch) / "features")
         out = Path(scratch) / "out" if storage.is_remote(ctx.out) else Path(ctx.out)
         out.mkdir(parents=True, exist_ok=True)
@@ -165,7 +168,7 @@ def measure_day(
         has_baseline=ctx.parent is not None,
     )
     lift = _measure_lift(ctx, day, version)
-    mix, ranker = fit_day(ctx, day, sources, costly, parent, version, out)
+    mix, ranker = fit_day(ctx, features, day, sources, costly, parent, version, out)
     popularity = popularity_figures(
         ctx.pipeline,
         day.evaluation_sets[HELD_OUT],

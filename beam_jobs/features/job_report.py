@@ -41,6 +41,10 @@ def make_report(job: FeatureJob, counters: Counters) -> FeaturesReport:
     def listed(folder: str) -> int:
         return counters.of(Counted.LISTED, "items", day, folder)
 
+    def replayed(at: date) -> int:
+        folder = f"{feature_schema.replay_folder(at)}/{feature_schema.EVALUATION}"
+        return counters.of(Counted.LISTED, "users", day, folder)
+
     examples = {at: events(Counted.EXAMPLES, at) for at in job.plan.examples}
     return FeaturesReport(
         rows=events(Counted.GOOD) + left_out(day) + sum(rejected(day).values()),
@@ -72,6 +76,7 @@ def make_report(job: FeatureJob, counters: Counters) -> FeaturesReport:
         ),
         days=ReadDays(first=job.plan.first, read=len(job.inputs.events), missing=_missing(job)),
         examples={at: n for at, n in examples.items() if n},
+        replayed={at: replayed(at) for at in job.plan.replay},
         rejected_of_other_days={
             at: sum(rejected(at).values()) for at in other_days if rejected(at)
         },

@@ -126,6 +126,15 @@ class FinishQueries(Finish):
         """Writes a file."""
         name, parts = element
         rows = batches.to_frame(map(batches.restore, parts))
+        schema = feature_schema.evaluation_schema(self._p)
+        if name.startswith(f"{feature_schema.REPLAY}/"):
+            # Users with the largest hashes, whom nobody held out
+            some = rows.top_k(self._job.most_replayed, by=SAMPLING_HASH).sort("_user")
+            finished = some.with_columns(pl.lit(False).alias("_holdout"))
+            self._write(name, batches.to_batches(finished, schema))
+            folder = name.rpartition("/")[0]
+            yield count(Counted.LISTED, "users", self._job.plan.day, len(some), folder)
+            return
         days = []
         for day in self._job.plan.evaluation:
             queries = rows.filter(pl.col("_day") == day).sort("_user")
@@ -137,7 +146,6 @@ class FinishQueries(Finish):
             held_out_queries = int(queries["_holdout"].sum())
             yield count(Counted.QUERIES, "events", day, len(queries))
             yield count(Counted.HELD_OUT_QUERIES, "events", day, held_out_queries)
-        schema = feature_schema.evaluation_schema(self._p)
         self._write(name, batches.to_batches(pl.concat(days), schema))
 
 
@@ -175,12 +183,19 @@ class FinishCorpus(Finish):
         """Writes the files."""
         day = self._job.plan.day
         counts = _frame(table)
-        folder = feature_schema.CORPUS_START if moment == day else feature_schema.CORPUS_END
+        folder = self._job.plan.folder(feature_schema.CORPUS, moment)
         rows = corpus.corpus(self._job, moment, counts)
-        self._write_corpus(folder, rows)
+        schema = corpus.schema_of(self._job, rows)
+        if moment in self._job.plan.replay:
+            schema = feature_schema.replayed_corpus_schema(schema)
+            if moment not in self._job.plan.table_days:
+                rows = corpus.taken_before(rows, moment, counts)
+        self._write_corpus(folder, rows, schema)
         yield TaggedOutput(COUNTS, count(Counted.LISTED, "items", day, len(rows), folder))
-        yield TaggedOutput(MEMBERS, (folder, batches.to_batch(rows.select("_item"))))
-        if moment == self._job.plan.corpora[-1]:
+        if moment in self._job.plan.table_days:
+            # The tables' rows are numbers of items of this corpus.
+            yield TaggedOutput(MEMBERS, (folder, batches.to_batch(rows.select("_item"))))
+        if moment == self._job.plan.measured[-1]:
             yield from self._found(counts)
 
     def _found(self, counts: pl.DataFrame) -> Iterator[TaggedOutput]:
@@ -193,8 +208,7 @@ class FinishCorpus(Finish):
             for record in item_features.account(self._job, snapshot_day).rejected:
                 yield TaggedOutput(REJECTED, record)
 
-    def _write_corpus(self, folder: str, rows: pl.DataFrame) -> None:
-        schema = corpus.schema_of(self._job, rows)
+    def _write_corpus(self, folder: str, rows: pl.DataFrame, schema: pa.Schema) -> None:
         starts = range(0, max(1, len(rows)), feature_schema.CORPUS_FILE_ROWS)
         for part, start in enumerate(starts):
             of_file = rows.slice(start, feature_schema.CORPUS_FILE_ROWS)

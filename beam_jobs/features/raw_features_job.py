@@ -40,6 +40,7 @@ def write_raw(ctx: StageContext, look: Callable[[Rows], None]) -> FeaturesReport
     console.print(
         f"features {ctx.day}: {len(days)} days of events from {min(days)} on, "
         f"examples of {len(days.keys() & set(job.plan.examples))}"
+        + (f", {len(job.plan.replay)} replayed" if job.plan.replay else "")
     )
     counters = _run(job, look)
     report = job_report.make_report(job, counters)

@@ -15,8 +15,13 @@ from beam_jobs.beam import batches, coded_lists
 from beam_jobs.features.counters import Counted, count
 from beam_jobs.features.read_steps import COUNTS
 from beam_jobs.ingest.records import ORDER
-from beam_jobs.point_in_time import co_occurrence, item_counts, known_users, training_examples
-from beam_jobs.point_in_time.evaluation_queries import evaluation_queries
+from beam_jobs.point_in_time import (
+    co_occurrence,
+    evaluation_queries,
+    item_counts,
+    known_users,
+    training_examples,
+)
 from beam_jobs.point_in_time.job import FeatureJob
 from beam_jobs.point_in_time.user_shard import SAMPLING_HASH, UserShard
 from twinspire_core.config.pipeline import Pipeline
@@ -120,7 +125,8 @@ class Work(beam.DoFn):
         """Of each day with held-out users, the hashes that may be among the smallest of all."""
         share = self._job.p.evaluation.holdout
         most = self._job.most_held_out
-        for day in sorted({*self._job.plan.examples, *self._job.plan.evaluation}):
+        plan = self._job.plan
+        for day in sorted({*plan.examples, *plan.evaluation, *plan.replay}):
             hashes = events.sampling_hashes(day)[SAMPLING_HASH].to_numpy()
             smallest = user_hashing.smallest(hashes, share, most)
             if len(smallest):
@@ -142,16 +148,21 @@ class Work(beam.DoFn):
             yield from self._table(
                 EVALUATION,
                 feature_schema.EVALUATION,
-                events.by_file(evaluation_queries(events)),
+                events.by_file(evaluation_queries.evaluation_queries(events)),
                 unfinished_queries(p),
             )
+        for day in plan.replay:
+            # One file: they are few users of all.
+            rows = evaluation_queries.replayed_queries(events, day)
+            folder = f"{feature_schema.replay_folder(day)}/{feature_schema.EVALUATION}"
+            yield from self._table(EVALUATION, folder, [(0, rows)], unfinished_queries(p))
         users = events.by_file(known_users.users(events))
         yield from self._table(USERS, feature_schema.USERS, users, feature_schema.users_schema(p))
         if p.mix.uses_sequences:
-            for folder, moment in day_plan.moments(plan).items():
+            for moment in plan.table_days:
                 yield from self._table(
                     SEQUENCES,
-                    f"{feature_schema.SEQUENCES}/{folder}",
+                    plan.folder(feature_schema.SEQUENCES, moment),
                     events.by_file(known_users.sequences(events, moment)),
                     unfinished_sequences(),
                 )

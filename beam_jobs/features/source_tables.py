@@ -1,4 +1,4 @@
-"""The tables of candidate sources that are fitted on users' sequences, as of both moments of a day.
+"""The tables of candidate sources that are fitted on users' sequences, as of the moments of a day.
 
 The job writes the sequences, by shard. A fit needs those of all users together, and is done after
 the job by the process that started it: what it reads and holds is bounded by each source.
@@ -10,34 +10,35 @@ from beam_jobs.beam import batches
 from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema
-from twinspire_core.contracts.feature_schema import AT_END, AT_START
 from twinspire_core.sources.fitted_tables import FITS
 from twinspire_core.sources.registry import tables_of
 from twinspire_core.sources.sequences import Sequences
 from twinspire_core.storage import parquet_files
 from twinspire_core.terminal import console
 
-_CORPORA = {AT_START: feature_schema.CORPUS_START, AT_END: feature_schema.CORPUS_END}
-
 
 def write_source_tables(job: FeatureJob) -> None:
-    """Fits what the pipeline's sources need, and writes it to `NAME/start` and `NAME/end`."""
+    """Fits what the pipeline's sources need, and writes it to `NAME/start`, `NAME/end` and the folders of
+    replayed days.
+    """
     tables = [name for name in tables_of(job.p.mix.sources) if name in FITS]
     if not tables:
         return
-    for moment, corpus in _CORPORA.items():
-        folder = storage.join(job.out, feature_schema.SEQUENCES, moment)
+    plan = job.plan
+    for moment in plan.table_days:
+        folder = storage.join(job.out, plan.folder(feature_schema.SEQUENCES, moment))
         if not storage.list_files(folder):
-            continue  # a run that only serves makes nothing as of the start of its day
+            continue  # nobody has any event
         # By name of the file: the same order on every run.
         events = parquet_files.read_folder(folder)
-        rows = parquet_files.read_folder(storage.join(job.out, corpus), ["_item"])
+        corpus = storage.join(job.out, plan.folder(feature_schema.CORPUS, moment))
+        rows = parquet_files.read_folder(corpus, ["_item"])
         items = rows.sort_by("_item")["_item"].combine_chunks()
         sequences = Sequences.of(events, items)
         for name in tables:
-            console.print(f"features {job.plan.day}: fitting {name} as of the {moment} of the day")
+            console.print(f"features {plan.day}: fitting {name} as of the start of {moment}")
             table = FITS[name](sequences, items)
-            _write(storage.join(job.out, name, moment, "00000.parquet"), table)
+            _write(storage.join(job.out, plan.folder(name, moment), "00000.parquet"), table)
 
 
 def _write(place: str, table: pa.Table) -> None:

@@ -49,7 +49,7 @@ class Inputs:
       later: files of the days after these that may hold late events of them (`source.late_days`).
       items: snapshots by their day.
       users: the same.
-      items_of: snapshot day valid on each day of examples, and on the day of the run.
+      items_of: snapshot day valid on each day of examples, on replayed ones, and on the day of the run.
       users_of: snapshot day whose rows are used for queries on a day: the newest before it.
     """
 
@@ -110,9 +110,10 @@ def inputs(p: Pipeline, plan: day_plan.Plan) -> Inputs:
         )
     # A training day older than all snapshots has no item features; that is no reason not to train
     # on it.
-    items_of = _valid({day: items.at(day) for day in {*plan.examples, plan.day}})
+    items_of = _valid({day: items.at(day) for day in {*plan.examples, *plan.replay, plan.day}})
     # A snapshot says how users were after its day: for a day's queries it is one of before.
-    days_of_queries = {*plan.examples, *plan.evaluation, plan.day, day_plan.after(plan.day)}
+    last = (plan.day, day_plan.after(plan.day))
+    days_of_queries = {*plan.examples, *plan.evaluation, *plan.replay, *last}
     users_of = _valid({day: users.at(day - timedelta(days=1)) for day in days_of_queries})
     return Inputs(
         events={day: found for day, found in all_events.items() if found},
@@ -152,7 +153,12 @@ def input_name(file: SourceFile) -> str:
 
 
 def fingerprint(
-    p: Pipeline, day: date, scope: day_plan.Scope, known: dict[str, str] | None = None
+    p: Pipeline,
+    day: date,
+    scope: day_plan.Scope,
+    known: dict[str, str] | None = None,
+    *,
+    replays: bool = False,
 ) -> dict[str, str]:
     """Digests of all files that a run of the day reads, by `input_name`.
 
@@ -165,10 +171,11 @@ def fingerprint(
       scope: of the run.
       known: digests of files by their place, for runs of several days that read the same ones: those
         that are in it are not read, the others are added.
+      replays: whether the run replays days before the day.
     """
     if known is None:
         known = {}
-    found = inputs(p, day_plan.make_plan(p, day, scope))
+    found = inputs(p, day_plan.make_plan(p, day, scope, replays=replays))
     digests = {}
     for table in (found.events, found.items, found.users):
         for file in chain.from_iterable(table.values()):

@@ -63,15 +63,13 @@ def moments(job: FeatureJob) -> dict[str, tuple[str, date]]:
     """By folder of the output: the corpus whose rows its neighbours are, and the day at whose start
     they are known.
     """
-    day = job.plan.day
-    both = {
-        feature_schema.CO_OCCURRENCE_START: (feature_schema.CORPUS_START, day),
-        feature_schema.CO_OCCURRENCE_END: (feature_schema.CORPUS_END, day_plan.after(day)),
-    }
+    plan = job.plan
     return {
-        folder: (corpus, moment)
-        for folder, (corpus, moment) in both.items()
-        if moment in job.plan.corpora
+        plan.folder(feature_schema.CO_OCCURRENCE, moment): (
+            plan.folder(feature_schema.CORPUS, moment),
+            moment,
+        )
+        for moment in plan.table_days
     }
 
 

@@ -18,11 +18,11 @@ FilterValues: TypeAlias = tuple[str | int | float | bool, ...]
 
 
 def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
-    """The corpus of the job's day.
+    """The corpus as of a moment.
 
     Args:
       job: the job.
-      moment: counts are as of the start of this day: the job's, or the one after.
+      moment: counts are as of the start of this day: the job's, the one after, or a replayed one.
       table: the count table.
 
     Returns:
@@ -31,8 +31,8 @@ def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
     Raises:
       BadData: there are items, and the filter lets none of them through.
     """
-    # The day's snapshot for both moments: at its end, the next day's is not there yet.
-    snapshot_day = job.inputs.items_of.get(job.plan.day)
+    # At the end of the job's day, the next day's snapshot is not there yet.
+    snapshot_day = job.inputs.items_of.get(min(moment, job.plan.day))
     known = item_features.known_at(job, moment, table)
     if decayed_counts.trending_columns(job.p):
         # Its window may be longer than those of the other counts: it may know items alone.
@@ -57,6 +57,14 @@ def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
     if job.p.corpus.unlisted:
         rows = pl.concat([rows, recent.join(listed, on="_item", how="anti")], how="diagonal")
     return _named(job, item_features.with_item_features(job, rows, snapshot_day, moment))
+
+
+def taken_before(rows: pl.DataFrame, moment: date, table: pl.DataFrame) -> pl.DataFrame:
+    """The rows of items that anybody took before a moment: a catalogue may have many others, of which hardly
+    one is ever listed.
+    """
+    taken = table.filter(pl.col("_day") < day_plan.number(moment)).select("_item")
+    return rows.join(taken, on="_item", how="semi", maintain_order="left")
 
 
 def _named(job: FeatureJob, rows: pl.DataFrame) -> pl.DataFrame:

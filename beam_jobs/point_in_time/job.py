@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from beam_jobs.day_plan import Plan, Scope, known_days, make_plan
+from beam_jobs.day_plan import Plan, Scope, days_to_replay, known_days, make_plan
 from beam_jobs.ingest import day_files, later_folders
 from beam_jobs.ingest.day_files import Inputs, SourceFile
 from beam_jobs.ingest.later_folders import LateEvents
@@ -24,6 +24,8 @@ USER_FILES = 16
 """Files of a table of users, until these would be too large."""
 FILE_EVENTS = 1_000_000
 """Events of the longest window whose users share a file, at the most."""
+REPLAYED_USERS = 3_000
+"""Users of all replayed days together, each day's drawn by chance: trees need some thousands."""
 MOST_HELD_OUT = 10_000
 """The most users held out of a day.
 
@@ -77,6 +79,11 @@ class FeatureJob:
     forgotten: ForgottenUsers = NOBODY
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
+    @property
+    def most_replayed(self) -> int:
+        """Users of a replayed day at the most."""
+        return -(-REPLAYED_USERS // max(1, len(self.plan.replay)))
+
     def for_workers(self) -> "FeatureJob":
         """The copy that steps carry to workers: without the files of events and users, of which there
         may be thousands. Elements of the job name those that a step is to read.
@@ -92,8 +99,9 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
       ctx: the stage's context.
       scope: what the run makes; by default what the stage's mode says.
     """
-    plan = make_plan(ctx.pipeline, ctx.day, scope or ctx.mode)
+    plan = make_plan(ctx.pipeline, ctx.day, scope or ctx.mode, replays=ctx.replays)
     inputs = day_files.inputs(ctx.pipeline, plan)
+    plan = replace(plan, replay=days_to_replay(ctx.pipeline, plan, inputs.events))
     if ctx.reuse is not None:
         inputs = replace(inputs, events=_with_digests(inputs.events, ctx.reuse.digests))
     late = later_folders.look(ctx.pipeline, ctx.day, inputs.later)

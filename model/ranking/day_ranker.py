@@ -26,7 +26,7 @@ from model.evaluation.version_line import beside_simple_lists, paired_difference
 from model.fusion_fitting.beside_sources import measure_beside_sources
 from model.fusion_fitting.day_fusion import comes_after_gap
 from model.ranking.day_rows import Asked, rows_of_day, trained_users
-from model.ranking.fit import fit_ranker
+from model.ranking.fit import fit_ranker, sources_to_rank
 from model.ranking.ranked_queries import rank_queries
 from model.ranking.ranking_rows import RankingRows, keep_needed
 from twinspire_core.config.source_names import TWO_TOWER
@@ -88,9 +88,11 @@ class DayRanker:
         pipeline = self.ctx.pipeline
         ks = sorted(pipeline.evaluation.ks)
         k = ks[len(ks) // 2]
-        names = RankingFeatures.of(self.fitted_sources.tables).names(pipeline.mix.sources)
+        sources = sources_to_rank(days, pipeline.mix.sources)
+        names = RankingFeatures.of(self.fitted_sources.tables).among(sources).names(sources)
         return fit_ranker(
             days,
+            sources,
             names,
             metric=f"recall@{k}",
             k=k,

@@ -11,8 +11,7 @@ import numpy as np
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.source_lists import SourceLists, queries_with
 from model.ranking.ranked_queries import chunks
-from model.ranking.ranking_rows import RankingRows, sample_pairs
-from twinspire_core.config.source_names import TWO_TOWER
+from model.ranking.ranking_rows import RankingRows, sample_pairs, without_towers
 from twinspire_core.contracts.ranking_rows import MOST_OF_A_DAY
 from twinspire_core.fusion.fuse import DEPTH
 from twinspire_core.ranking.pairs import Pairs, Vectors
@@ -61,8 +60,8 @@ def rows_of_day(
       asked: one or several kinds of queries, of the same corpus.
     """
     if any(kind.vectors is None for kind in asked):
-        names = [name for name in names if name != TWO_TOWER]
-    features = RankingFeatures.of(sources.tables)
+        names = without_towers(names)
+    features = RankingFeatures.of(sources.tables).among(names)
     made = features.names(names)
     lengths = [np.zeros(0, np.int64)]
     by_history = [np.zeros(0, bool)]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import lightgbm
 import numpy as np
 
-from model.ranking.ranking_rows import RankingRows
+from model.ranking.ranking_rows import RankingRows, without_towers
 from twinspire_core.contracts.ranker_file import FORMAT, RankerFile, RankerFit
 from twinspire_core.ranking.ranker import Ranker
 
@@ -32,13 +32,20 @@ _LEAST_ROWS_OF_A_LEAF = 50
 
 
 def fit_ranker(
-    days: Sequence[RankingRows], names: Sequence[str], *, metric: str, k: int, seed: int
+    days: Sequence[RankingRows],
+    sources: Sequence[str],
+    names: Sequence[str],
+    *,
+    metric: str,
+    k: int,
+    seed: int,
 ) -> Ranker | None:
     """A ranker; None of fewer than `LEAST_USERS` users, or of so few rows that no tree splits: all
     candidates would have one score.
 
     Args:
-      days: newest first, of the same sources.
+      days: newest first.
+      sources: whose candidates will be ranked.
       names: of the features that can be made now: what rows of before have besides is not served.
       metric: that the lists are judged by, for the record.
       k: length of the lists: what comes behind them counts for nothing.
@@ -57,7 +64,7 @@ def fit_ranker(
     largest_first = np.argsort(-shares, kind="stable")
     described = RankerFile(
         format=FORMAT,
-        sources=days[0].sources,
+        sources=tuple(sources),
         features=tuple(names),
         untimed=any(rows.by_history.any() for rows in days),
         fitted=RankerFit(
@@ -69,6 +76,19 @@ def fit_ranker(
         ),
     )
     return Ranker(booster.model_to_string(), described)
+
+
+def sources_to_rank(days: Sequence[RankingRows], sources: Sequence[str]) -> list[str]:
+    """The sources whose candidates a ranker can order: without the two-tower until `LEAST_USERS` users
+    have rows with towers. Replayed days have none.
+
+    Args:
+      days: that it is fitted on.
+      sources: all.
+    """
+    if sum(rows.queries for rows in days if rows.have_towers) < LEAST_USERS:
+        return without_towers(sources)
+    return list(sources)
 
 
 def _dataset(days: Sequence[RankingRows], names: Sequence[str]) -> lightgbm.Dataset:

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from twinspire_core import storage
+from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.contracts import day_tables
 from twinspire_core.contracts import ranking_rows as contract
 from twinspire_core.ranking.pairs import Pairs
@@ -62,6 +63,11 @@ class RankingRows:
     weights: np.ndarray
     names: tuple[str, ...]
     values: np.ndarray
+
+    @property
+    def have_towers(self) -> bool:
+        """Whether towers were asked for the day."""
+        return TWO_TOWER in self.sources
 
     @property
     def queries(self) -> int:
@@ -160,6 +166,18 @@ def write(attempt: Path, days: Iterable[RankingRows]) -> None:
     day_tables.write_days(attempt / contract.FOLDER, tables)
 
 
+def listed_by(these: Sequence[str], sources: Sequence[str]) -> bool:
+    """Whether candidates come from some sources: all of them, or all but the two-tower, which lists nothing
+    for replayed days.
+    """
+    return list(these) in (list(sources), without_towers(sources))
+
+
+def without_towers(sources: Sequence[str]) -> list[str]:
+    """All sources but the two-tower."""
+    return [name for name in sources if name != TWO_TOWER]
+
+
 def keep_needed(
     days: Iterable[RankingRows],
     today: date,
@@ -179,7 +197,7 @@ def keep_needed(
     needed: list[RankingRows] = []
     queries = 0
     for rows in sorted(days, key=lambda rows: rows.day, reverse=True):
-        alike = rows.sources == tuple(sources)
+        alike = listed_by(rows.sources, sources)
         if alike and rows.day >= oldest and rows.queries and queries < MOST:
             needed.append(rows)
             queries += len(rows.lengths)

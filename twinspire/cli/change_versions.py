@@ -182,7 +182,7 @@ def _old_partials(pipeline: Pipeline) -> list[str]:
     newest = day_files.SnapshotDays(pipeline, "events").at(date.max)
     if newest is None:
         return []  # not even one day says what is old
-    first = day_plan.make_plan(pipeline, newest, "full").first
+    first = day_plan.make_plan(pipeline, newest, "full", replays=True).first
     folder = partials.place(pipeline)
     return [storage.join(folder, f"dt={day}") for day in partials.by_day(folder) if day < first]
 

@@ -76,7 +76,8 @@ def plan_stage(
     start = NO_START
     if nearest and stage.starts_from_settings:
         start = find_start(run, nearest.output)
-    digests = source_digests(run, mode) if stage.reads_source else {}
+    replays = stage.replays and _replays(run, stage, parent)
+    digests = source_digests(run, mode, replays=replays) if stage.reads_source else {}
     context = StageContext(
         pipeline=run.pipeline,
         day=run.day,
@@ -88,6 +89,7 @@ def plan_stage(
         best=best,
         start=start,
         reuse=Reuse(partials=partials.place(run.pipeline), digests=digests) if reuse else None,
+        replays=replays,
     )
     return StageTask(
         stage=stage,
@@ -118,8 +120,21 @@ def _facts(
     later = {
         "best": context.besides.version if context.besides else None,
         "settings": context.start.version,
+        "replays": context.replays,
     }
-    return facts | {name: version for name, version in later.items() if version}
+    return facts | {name: found for name, found in later.items() if found}
+
+
+def _replays(run: DayRun, stage: Stage, parent: Parent | None) -> bool:
+    """Whether the stage replays days before the day. What was done with a replay stays done when a parent
+    has come since: days that run at the same time have none at first.
+    """
+    from twinspire_core.contracts.ranking_rows import needs_replay
+
+    if not run.pipeline.ranking.enabled:
+        return False
+    done = attempts.latest(run.pipeline, run.day, stage.name)
+    return bool(done and done.summary.get("replayed")) or needs_replay(run.day, parent)
 
 
 def unread_events(pipeline: Pipeline, day: date) -> int:
@@ -210,8 +225,10 @@ def _check_parent(day: date, trained: Attempt, parent: Parent | None) -> None:
         )
 
 
-def source_digests(run: DayRun, scope: Mode | Literal["served"]) -> dict[str, str]:
+def source_digests(
+    run: DayRun, scope: Mode | Literal["served"], *, replays: bool = False
+) -> dict[str, str]:
     """Digests of all files that a run of the day reads."""
     from beam_jobs.ingest import day_files
 
-    return day_files.fingerprint(run.pipeline, run.day, scope, run.log_digests)
+    return day_files.fingerprint(run.pipeline, run.day, scope, run.log_digests, replays=replays)

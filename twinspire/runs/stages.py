@@ -27,6 +27,7 @@ class Stage:
       inherits: whether its output depends on the parent version.
       reads_source: whether it reads the day's logs: they have to be there and plausible, and a run
         that comes before them is late.
+      replays: whether it makes days before the day once more, where no parent has rows for a ranker.
       takes_mode: whether its output depends on the mode that is asked for. Other stages have the
         mode of the stage before them.
       waits_for_turn: whether it goes on from the version of an earlier day. Then earlier days that
@@ -49,6 +50,7 @@ class Stage:
     derived: tuple[str, ...] = ()
     inherits: bool = False
     reads_source: bool = False
+    replays: bool = False
     takes_mode: bool = False
     waits_for_turn: bool = False
     measures_best: bool = False
@@ -85,6 +87,7 @@ FEATURES = Stage(
     # Names in the transform's graph differ between any two runs; the rows that it made do not.
     derived=("transform/", "statistics.json", "report.json"),
     reads_source=True,
+    replays=True,
     takes_mode=True,
     needs_pandas=True,  # TensorFlow Transform does
 )

@@ -36,15 +36,20 @@ from twinspire_core.errors import UsageError
 
 # Folders under the stage's output.
 EXAMPLES = "examples"
-CORPUS_START = "corpus/start"
-CORPUS_END = "corpus/end"
 AT_START = "start"
 AT_END = "end"
 """Folders inside those of tables that are written as of the start of the day, and of its end."""
-CO_OCCURRENCE_START = f"co_occurrence/{AT_START}"
-CO_OCCURRENCE_END = f"co_occurrence/{AT_END}"
+CORPUS = "corpus"
+CORPUS_START = f"{CORPUS}/{AT_START}"
+CORPUS_END = f"{CORPUS}/{AT_END}"
+CO_OCCURRENCE = "co_occurrence"
 SEQUENCES = "sequences"
 EVALUATION = "evaluation"
+REPLAY = "replay"
+"""What a first day, and one after a gap, makes once more of days before it, each in a folder of its own:
+`evaluation/`, of some users who were not held out, `corpus/start/`, and on each seventh of them the
+tables of sources as of its start.
+"""
 USERS = "users"
 TRANSFORM = "transform"
 TRANSFORMED = "transformed"
@@ -109,6 +114,11 @@ _EVENT = {
 def day_folder(day: date) -> str:
     """Name of a day's folder inside `examples/` and `transformed/`."""
     return f"dt={day}"
+
+
+def replay_folder(day: date) -> str:
+    """Folder of a replayed day."""
+    return f"{REPLAY}/{day_folder(day)}"
 
 
 def feature_columns(name: str, feature: Feature) -> list[pa.Field]:
@@ -196,6 +206,17 @@ def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = No
         (attribute_name(column), types.get(column, pa.string())) for column in p.corpus.attributes
     ]
     return _schema(meta + display + filters, item_columns(p))
+
+
+def replayed_corpus_schema(whole: pa.Schema) -> pa.Schema:
+    """The corpus of a replayed day: its columns without those for people and for towers, which are most
+    of its bytes.
+
+    Args:
+      whole: as `corpus_schema` makes it.
+    """
+    shown = ("_name", display_name(""))
+    return pa.schema([f for f in whole if f.name.startswith("_") and not f.name.startswith(shown)])
 
 
 def display_name(column: str) -> str:

@@ -187,6 +187,7 @@ class FeaturesReport(CorpusReport):
       held_out_queries: those who are held out, by day.
       corpus_start: items of the corpus at the start of the day.
       examples: by day, of those that have any.
+      replayed: users by replayed day.
       rejected_of_other_days: malformed events of the other days that were read.
       duplicates_of_other_days: copies dropped of these.
       statistics: None if the run ended before they were looked at.
@@ -201,6 +202,7 @@ class FeaturesReport(CorpusReport):
     held_out_queries: dict[date, int] = Field(default_factory=dict)
     corpus_start: int = 0
     examples: dict[date, int] = Field(default_factory=dict)
+    replayed: dict[date, int] = Field(default_factory=dict)
     rejected_of_other_days: dict[date, int] = Field(default_factory=dict)
     duplicates_of_other_days: int = 0
     statistics: DayStatistics | None = None

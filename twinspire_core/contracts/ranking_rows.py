@@ -12,8 +12,13 @@ the schema, as are the sources of the candidates; files of another format are no
 """
 
 import json
+from datetime import date
 
 import pyarrow as pa
+
+from twinspire_core import storage
+from twinspire_core.contracts.stage_context import Parent
+from twinspire_core.storage import parquet_files
 
 FOLDER = "ranking_rows"
 FORMAT = b"2"
@@ -23,6 +28,8 @@ WEIGHT = "weight"
 BY_HISTORY = "by_history"
 MOST_OF_A_DAY = 2_500
 """Users of one day that are kept at the most."""
+_LONGEST_GAP = 7
+"""Days without a version before a day after which the parent's rows are too old to be fitted on alone."""
 
 _FORMAT_KEY = b"twinspire.ranking_rows.format"
 _SOURCES_KEY = b"twinspire.ranking_rows.sources"
@@ -45,3 +52,20 @@ def is_known(schema: pa.Schema) -> bool:
 def sources_of(schema: pa.Schema) -> tuple[str, ...]:
     """The sources that the candidates come from."""
     return tuple(json.loads(schema.metadata[_SOURCES_KEY]))
+
+
+def needs_replay(day: date, parent: Parent | None) -> bool:
+    """Whether a day makes rows of days before it: it has no parent, or one of long ago, or that has kept no
+    rows of this format.
+
+    Args:
+      day: the day.
+      parent: that it goes on from.
+    """
+    if parent is None or (day - parent.day).days > _LONGEST_GAP:
+        return True
+    files = parquet_files.list_parquet(storage.join(parent.measure, FOLDER))
+    if not files:
+        return True
+    with parquet_files.open_parquet(files[-1]) as newest:
+        return not is_known(newest.schema_arrow)

@@ -121,6 +121,8 @@ class StageContext:
         where the parent remembers no line.
       start: of the index stage: whose settings it starts from.
       reuse: of a stage that reads logs: what earlier runs made of them; None to read all of them.
+      replays: of the features stage: whether days before the day are replayed, since no parent has rows
+        that a ranker can be fitted on.
     """
 
     pipeline: Pipeline
@@ -134,6 +136,7 @@ class StageContext:
     best: BestAccepted | None = None
     start: Start = NO_START
     reuse: Reuse | None = None
+    replays: bool = False
 
     @property
     def besides(self) -> BestAccepted | None:

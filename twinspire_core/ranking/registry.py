@@ -6,6 +6,7 @@ from typing import Self
 
 import numpy as np
 
+from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.groups.attributes import Attributes
 from twinspire_core.ranking.groups.item import Item
@@ -45,6 +46,15 @@ class RankingFeatures:
         """All that can be made of some tables."""
         made = [group.of(tables) for group in GROUPS]
         return cls(tuple(group for group in made if group is not None))
+
+    def among(self, sources: Sequence[str]) -> Self:
+        """Those that can be made where candidates come from some sources: without the two-tower, no towers
+        are asked.
+        """
+        if TWO_TOWER in sources:
+            return self
+        others = (group for group in self.groups if not isinstance(group, TowerCosines))
+        return type(self)(tuple(others))
 
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:
         """Names of all features of candidates that come from some sources, each once."""

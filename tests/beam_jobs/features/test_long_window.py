@@ -43,7 +43,7 @@ def job(tmp_path):
         evaluation=(),
         analysis=(),
         counted_from=DAY,
-        corpora=(DAY,),
+        measured=(DAY,),
     )
     inputs = Inputs(events={}, later={}, items={}, users={}, items_of={}, users_of={})
     late = LateEvents({}, 0, "", "", {})

@@ -36,6 +36,7 @@ DAY = worlds.DAY
 
 
 def run(world, out, **kwargs):
+    kwargs.setdefault("replays", kwargs.get("mode") == "full")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(job, "MOST_HELD_OUT", world.most)
         report = write_raw(world.context(out, **kwargs), lambda rows: None)

@@ -76,7 +76,7 @@ def test_no_part_of_the_vocabulary_has_most_values(tmp_path):
 
 def test_each_moment_of_the_corpus_is_made_by_itself(tmp_path):
     job = plan_job(worlds.make(tmp_path, 9).context(tmp_path / "out", mode="full"))
-    moments, folders = job.plan.corpora, (CORPUS_START, CORPUS_END)
+    moments, folders = job.plan.measured, (CORPUS_START, CORPUS_END)
     found = {}
     for moment, folder in zip(moments, folders, strict=True):
         made = list(FinishCorpus(job).process(moment, item_counts.empty(job.p)))

@@ -45,7 +45,7 @@ users_key = "id"
 history_days = 4
 count_days = 5
 vocabulary_days = 6
-train_days = 3
+train_days = {train_days}
 {window}
 [mix]
 {mix}
@@ -143,6 +143,7 @@ class World:
             "root": "",
             "source": "",
             "window": "",
+            "train_days": "3",
             "mix": "",
             "ranking": "",
             "positives": '"buy", "gift"',
@@ -153,10 +154,12 @@ class World:
         path.write_text(PIPELINE.format(**values))
         return load(path)
 
-    def context(self, out: Path, mode="incremental", options=(), day=DAY) -> StageContext:
+    def context(
+        self, out: Path, mode="incremental", options=(), day=DAY, *, replays=False
+    ) -> StageContext:
         p = self.pipeline
         p = p.model_copy(update={"beam": p.beam.model_copy(update={"options": tuple(options)})})
-        return StageContext(pipeline=p, day=day, mode=mode, out=str(out))
+        return StageContext(pipeline=p, day=day, mode=mode, out=str(out), replays=replays)
 
 
 def day_of(instant: datetime, zone: ZoneInfo) -> date:

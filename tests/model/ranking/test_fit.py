@@ -34,7 +34,7 @@ def _rows(queries, seed=0, by_history=0):
 
 
 def _fit(*days):
-    return fit_ranker(days, days[0].names, metric="recall@3", k=3, seed=1)
+    return fit_ranker(days, days[0].sources, days[0].names, metric="recall@3", k=3, seed=1)
 
 
 @cache

@@ -1,6 +1,7 @@
 """What is fitted on the lists of a day for the days to come: constants, the mix, the ranker."""
 
 import json
+from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -110,7 +111,7 @@ def test_the_parents_ranker_is_measured_beside_its_mix(shop):
 
 def test_rankers_are_fitted_on_users_who_are_not_held_out(shop):
     rows = ranking_rows.read(str(shop.train2))
-    assert [one.day for one in rows] == [SECOND, FIRST]
+    assert [one.day for one in rows] == [SECOND, FIRST, FIRST - timedelta(days=1)]
     queries = pads.dataset(shop.features2 / feature_schema.EVALUATION).to_table()
     of_day = pc.equal(queries["_day"], pa.scalar(SECOND))
     trained = queries.filter(pc.and_(of_day, pc.invert(queries["_holdout"])))

@@ -1,6 +1,7 @@
 """A first version: measured on its day before it is trained on it, and compared with nobody."""
 
 import shutil
+from datetime import timedelta
 
 import pyarrow.parquet as pq
 import pytest
@@ -66,5 +67,5 @@ def test_a_first_version_is_measured_on_its_day_before_it_is_trained_on_it(shop,
 
 def test_a_first_version_has_a_ranker_that_was_not_measured_yet(shop):
     ranker = metrics_of(shop.train1)["ranker"]
-    assert ranker["fitted"]["days"] == [str(FIRST)]
+    assert ranker["fitted"]["days"] == [str(FIRST - timedelta(days=1)), str(FIRST)]
     assert not {"progressive", "beside_mix"} & ranker.keys()

@@ -33,7 +33,14 @@ def context(p, day, out, *, features_at=None, parent=None, mode=None, best=None)
     inputs = {"features": str(features_at)} if features_at else {}
     mode = mode or ("incremental" if parent else "full")
     return StageContext(
-        pipeline=p, day=day, mode=mode, out=str(out), parent=parent, inputs=inputs, best=best
+        pipeline=p,
+        day=day,
+        mode=mode,
+        out=str(out),
+        parent=parent,
+        inputs=inputs,
+        best=best,
+        replays=parent is None,
     )
 
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from twinspire.runs import live_catalogue, runner, stage_tasks, task_attempts
@@ -16,8 +18,8 @@ from twinspire_core import messages
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.deployment import BeamConfig, RegistryConfig, ServingConfig
 from twinspire_core.config.tables.gate import GateConfig
-from twinspire_core.contracts import attempts
-from twinspire_core.contracts.stage_context import BestAccepted, Start
+from twinspire_core.contracts import attempts, ranking_rows
+from twinspire_core.contracts.stage_context import BestAccepted, Parent, Start
 
 WORK = Path(__file__).parents[2] / "data" / "work"
 
@@ -217,3 +219,44 @@ def test_a_day_that_is_done_stays_so_and_tells_how_to_take_late_events_in(
     assert text.rstrip().endswith(f"twinspire run PIPELINE --date {day} --late")
     Path("events/dt=2024-03-03/part.csv").write_text("who,what\n")
     assert f"Whether events of {day} came late since cannot be told: " in told()
+
+
+def _keep_rows(place: Path, form: bytes = ranking_rows.FORMAT):
+    metadata = ranking_rows.metadata(("past",))
+    table = pa.table({"taken": [[True]]}).replace_schema_metadata(
+        {key: form if value == ranking_rows.FORMAT else value for key, value in metadata.items()}
+    )
+    (place / ranking_rows.FOLDER).mkdir(parents=True)
+    pq.write_table(table, place / ranking_rows.FOLDER / "dt=2024-03-01.parquet")
+
+
+def test_features_replay_days_where_no_parent_has_rows_for_a_ranker(tmp_path, monkeypatch):
+    shutil.copytree(WORK, tmp_path / "there")
+    monkeypatch.chdir(tmp_path / "there")
+    made = json.loads(Path("pipeline.json").read_text()) | {"ranking": {"enabled": True}}
+    p, day = Pipeline.model_validate(made), date(2024, 3, 2)
+    _keep_rows(tmp_path / "kept")
+    _keep_rows(tmp_path / "other", b"0")
+
+    def planned(parent, p=p):
+        monkeypatch.setattr(DayRun, "parent", lambda _: parent)
+        return stage_tasks.plan_stage(DayRun(p, day), STAGES["features"], "incremental", "auto")
+
+    def parent(kept, at=date(2024, 3, 1)):
+        return Parent(day=at, version="v", home="", train="", measure=str(tmp_path / kept))
+
+    alone, beside = planned(None), planned(parent("kept"))
+    assert alone.context.replays and alone.facts["replays"]
+    assert not beside.context.replays and "replays" not in beside.facts
+    for other in ("other", "nothing"):
+        assert planned(parent(other)).context.replays, other
+    assert not planned(parent("kept", date(2024, 2, 24))).context.replays
+    assert planned(parent("kept", date(2024, 2, 23))).context.replays, "a gap of seven days"
+    without = Pipeline.model_validate(made | {"ranking": {"enabled": False}})
+    assert not planned(None, without).context.replays
+    # Several days at the same time: when the second is looked at again, the first is its parent.
+    uri = attempts.begin(p, day, "features")
+    last = attempts.latest(p, day, "features")
+    summary = last.summary | {"replayed": {"2024-03-01": 5}}
+    attempts.commit(last.model_copy(update={"uri": uri, "summary": summary}))
+    assert planned(parent("kept")).facts["replays"]
