@@ -15,6 +15,8 @@ from twinspire_core.errors import UsageError
 
 # Products and households come without dates: known before the first purchase
 SNAPSHOT = date(2016, 12, 31)
+LAST = date(2017, 11, 19)
+"""Later purchases are kept for the final judgement of benchmarks/quality."""
 
 
 def lay_out(file: Path, console: Console) -> None:
@@ -30,7 +32,10 @@ def lay_out(file: Path, console: Console) -> None:
         [str(raw / "transactions.parquet")],
         p.source.events,
         Layout(
-            time=p.columns.time, time_zone=p.pipeline.time_zone, done_marker=p.source.done_marker
+            time=p.columns.time,
+            time_zone=p.pipeline.time_zone,
+            last=LAST,
+            done_marker=p.source.done_marker,
         ),
     )
     console.print(
