@@ -3,15 +3,16 @@
     python -m benchmarks.serving --json serving.json            50,000 items, three rounds of 20 seconds
     python -m benchmarks.serving --quick --json serving.json    5,000 items, one round of 3 seconds
 
-One user per request, by raw features and a history of 20 items; k = 50, ids and scores come back;
+One user per request, half by the id of a user whom the version knows, half by a history of 20 items; k = 50, ids
+and scores come back;
 32 keep-alive connections, each asking anew as soon as it is answered. Versions of a made-up shop
 are published by the commands first and kept (work/serving, or TWINSPIRE_BENCHMARKS). Contenders:
 
     twinspire/mean        the two-tower, histories averaged
     twinspire/attention   the two-tower, histories read by self-attention
     twinspire/mix         the default answer of the first one's version: all sources, mixed
-    twinspire/ranked      lists by the ranker of a copy of it, of made-up labels: all sources, ordered by trees as
-                          many and as large as fitted ones
+    twinspire/ranked      lists by the ranker of a copy of it, of made-up labels: the sources, features and trees of a
+                          grocery version
 
 They run beside each other, idle but for the one that is asked, and take turns. `batch` is the queries
 that were answered together, `cpu_ms` the processor time of the server for one request, which other
@@ -19,6 +20,9 @@ work on the machine changes less than the rest, `errors` answers that are no 200
 for. `p99_beside_ms` is the p99 of the same 32
 connections while one more client sends the most costly request that is allowed
 (benchmarks/load/costly.py), the largest of its kinds, and `times_alone` that over the p99 without it.
+
+`--parts` measures nothing but the CPU milliseconds of a query of `twinspire/ranked` by part, in one process without
+HTTP, and how many candidates a query has.
 
 `p99_of_8_ms` is the p99 of 8 connections alone, and `of_8_beside KIND` that beside each kind of costly
 request: whatever is asked, it is to be 100 ms at the most on an idle machine of two cores. `--beside`
@@ -40,6 +44,7 @@ import numpy as np
 
 from benchmarks.load import client, made_ranker, servers, world
 from benchmarks.load.costly import Costly, beside, costly
+from benchmarks.load.parts import parts
 from benchmarks.quality.command import machine, write_whole
 
 RESULTS = ROOT / "benchmarks" / "serving.json"
@@ -266,6 +271,7 @@ def main() -> None:
     parser.add_argument(
         "--beside", action="store_true", help="only what 8 connections wait beside costly requests"
     )
+    parser.add_argument("--parts", action="store_true", help="only CPU time by part of an answer")
     parser.add_argument("--seconds", type=float, help="of a round")
     parser.add_argument(
         "--write",
@@ -276,6 +282,11 @@ def main() -> None:
     size = QUICK if options.quick else WHOLE
     if options.seconds:
         size = size._replace(seconds=options.seconds)
+    if options.parts:
+        pipeline = made_ranker.published(world.scratch(), size.items)
+        for name, value in parts(pipeline, world.bodies(size.items, K, "ranked")).items():
+            print(f"{name:20} {value:10.4g}")
+        return
     found = {"machine": machine(), "load": os.getloadavg()[0]}
     rows = compared(size, options.only or names, world.scratch(), only_beside=options.beside)
     found["rows"] = rows

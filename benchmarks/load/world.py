@@ -13,12 +13,14 @@ import polars as pl
 
 ROOT = Path(__file__).resolve().parents[2]
 DAY = date(2024, 3, 2)
-DAYS = 2
+DAYS = 7
 HISTORY = 20
 EVENTS_PER_ITEM = 3
+ITEMS_PER_USER = 100
 DEVICES = 5
 COUNTRIES = 40
 KINDS = 200
+ATTRIBUTES = {"kind": KINDS, "brand": 40, "department": 20}
 
 PIPELINE = """
 [pipeline]
@@ -35,8 +37,19 @@ item = "item"
 time = "at"
 [vocabulary]
 min_events = 1
+[mix]
+sources = ["two_tower", "past", "personal", "popular_lately", "most_popular", "co_occurrence"]
+[ranking]
+enabled = true
+[window]
+history_days = 7
+count_days = 7
+personal_days = 7
+train_days = 2
 [corpus]
-attributes = ["kind"]
+attributes = ["kind", "brand", "department"]
+[serving]
+user_store = true
 [features.user]
 kind = "id"
 tower = "query"
@@ -71,9 +84,9 @@ root = "{name}/registry"
 
 
 def lay_out(folder: Path, items: int, seed: int = 0) -> None:
-    """Two days of events by Zipf's law, and the items, as daily partitions."""
+    """A week of events by Zipf's law, and the items, as daily partitions. A user took 300."""
     rng = np.random.default_rng(seed)
-    users = items // 2
+    users = max(1, items // ITEMS_PER_USER)
     events = EVENTS_PER_ITEM * items // DAYS
     names = np.array([f"i{n:06d}" for n in range(items)])
     chance = 1 / np.arange(1, items + 1) ** 0.8
@@ -93,9 +106,11 @@ def lay_out(folder: Path, items: int, seed: int = 0) -> None:
                 "country": [f"c{n}" for n in who % COUNTRIES],
             }
         )
-        catalogue = pl.DataFrame(
-            {"item": names, "kind": [f"k{n}" for n in rng.integers(0, KINDS, items)]}
-        )
+        values = {
+            name: [f"{name[0]}{n}" for n in rng.integers(0, number, items)]
+            for name, number in ATTRIBUTES.items()
+        }
+        catalogue = pl.DataFrame({"item": names, **values})
         for table, kind in ((rows, "events"), (catalogue, "items")):
             home = folder / kind / f"dt={day}"
             home.mkdir(parents=True, exist_ok=True)
@@ -120,13 +135,14 @@ def published(folder: Path, pooling: str, items: int) -> Path:
 
 
 def bodies(items: int, k: int, source: str | None, count: int = 2000, seed: int = 1) -> list[bytes]:
-    """Bodies of requests: a user by raw features, with a history of 20 items."""
+    """Bodies of requests: half of users whom the version knows, half of 20 items."""
     rng = np.random.default_rng(seed)
     found = []
-    for _ in range(count):
+    for number in range(count):
         history = [f"i{n:06d}" for n in rng.integers(0, items, HISTORY)]
+        user = f"u{rng.integers(max(1, items // ITEMS_PER_USER))}"
         query = {
-            "history": history,
+            **({"user": user} if number % 2 else {"history": history}),
             "device": f"d{rng.integers(DEVICES)}",
             "country": f"c{rng.integers(COUNTRIES)}",
             "when_hour": int(rng.integers(24)),

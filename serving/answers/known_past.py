@@ -21,6 +21,9 @@ then the request's.
 B queries, C items of the corpus, E entries: pairs of a query and an item.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 
@@ -29,8 +32,12 @@ from serving.requests.request_model import SEEN
 from serving.version.loaded_version import Version
 from twinspire_core.search.ragged import Ragged, list_lengths, list_places
 from twinspire_core.sources.past import most_frequent_first
-from twinspire_core.sources.personal_counts import PersonalCounts
+from twinspire_core.sources.personal_counts import ITEMS, PersonalCounts
 from twinspire_core.sources.queries import Queries
+
+_LISTS = (SEEN, STORED_PAST, STORED_HISTORY, ITEMS)
+_Places = Mapping[str, Ragged]
+"""B lists of positions by column: of the requests' histories, and of what is stored."""
 
 
 def read_queries(version: Version, table: pa.Table, *, personal: bool) -> Queries:
@@ -41,72 +48,65 @@ def read_queries(version: Version, table: pa.Table, *, personal: bool) -> Querie
       table: [B] rows of `serving.requests.query_rows.complete`.
       personal: whether decayed counts are wanted.
     """
-    history = _positions(version, table[SEEN].combine_chunks())
-    new = newer_events(table, history)
-    past, events = _read_past(version, table, new)
-    counts = _read_personal(version, table, history, new, past) if personal else None
+    places = _positions(version, table)
+    new = newer_events(table, places[SEEN])
+    past, events = _read_past(table, places, new)
+    counts = _read_personal(table, places, new, past) if personal else None
     return Queries(past=past, events=events, personal=counts)
 
 
-def _read_past(version: Version, table: pa.Table, new: Ragged) -> tuple[Ragged, np.ndarray]:
+def _read_past(table: pa.Table, places: _Places, new: Ragged) -> tuple[Ragged, np.ndarray]:
     """What users had before, the most frequent first, then the most recent; and how many events
     that were, [B] int64.
 
     Args:
-      version: as above.
       table: as above.
+      places: of `_positions`.
       new: of `newer_events`.
     """
-    if STORED_PAST not in table.column_names:
+    if STORED_PAST not in places:
         return most_frequent_first(new), new.lengths
-    stored = table[STORED_PAST].combine_chunks()
     stored_events = table[STORED_EVENTS].fill_null(0).to_numpy()
-    past = _positions(version, stored)
+    past = places[STORED_PAST]
     counts = np.ones(len(past.values), np.int64)
-    if len(new.values) and STORED_HISTORY in table.column_names:
-        tail = _positions(version, table[STORED_HISTORY].combine_chunks())
-        counts = least_counts(past, tail)
+    if len(new.values) and STORED_HISTORY in places:
+        counts = least_counts(past, places[STORED_HISTORY])
     return joined(past, counts, new), stored_events + new.lengths
 
 
-def _read_personal(
-    version: Version, table: pa.Table, history: Ragged, new: Ragged, past: Ragged
-) -> PersonalCounts:
+def _read_personal(table: pa.Table, places: _Places, new: Ragged, past: Ragged) -> PersonalCounts:
     """Decayed counts of what users had before: those of the version, and 1 for each newer event, as
     nobody knows its time; of a version without counts, 1 for each event that is known of.
 
     Args:
-      version: as above.
       table: as above.
-      history: B lists of positions, of the requests' histories.
+      places: of `_positions`.
       new: of `newer_events`.
       past: of `_read_past`.
     """
-    stored = PersonalCounts.of_rows(table, version.rows)
+    stored = PersonalCounts.of_rows(table, lambda _: places[ITEMS].values)
     if stored is not None and not len(new.values):
         return stored
     if stored is None:
-        return PersonalCounts.of_histories(_known_events(version, table, history, past))
-    counted = PersonalCounts.of_histories(new)
-    return stored.plus(counted).or_else(stored, new.lengths > 0)
+        return PersonalCounts.of_histories(_known_events(places, past))
+    has_new = new.lengths > 0
+    moving = replace(stored, entries=stored.entries.where(has_new[stored.entries.row]))
+    return moving.plus(PersonalCounts.of_histories(new)).or_else(stored, has_new)
 
 
-def _known_events(version: Version, table: pa.Table, history: Ragged, past: Ragged) -> Ragged:
+def _known_events(places: _Places, past: Ragged) -> Ragged:
     """What is known of what users took, whoever tells it: B lists of positions, oldest first, -1 outside
     the corpus. An item stands where it was taken last; how often it was taken before is not told.
 
     Args:
-      version: as above.
-      table: as above.
-      history: as above.
+      places: of `_positions`.
       past: of `_read_past`.
     """
-    if not {STORED_PAST, STORED_HISTORY} & {*table.column_names}:
-        return history
-    events = history
-    if STORED_HISTORY in table.column_names:
-        tail = _positions(version, table[STORED_HISTORY].combine_chunks())
-        events = _followed_by(tail, events)
+    events = places[SEEN]
+    if not {STORED_PAST, STORED_HISTORY} & places.keys():
+        return events
+    if STORED_HISTORY in places:
+        events = _followed_by(places[STORED_HISTORY], events)
     # When the others were taken nobody knows, but that it was earlier. The most frequent come last.
     reverse = np.lexsort((-list_places(past.lengths), past.row))
     return _followed_by(past._replace(values=past.values[reverse]), events)
@@ -188,20 +188,30 @@ def joined(past: Ragged, counts: np.ndarray, new: Ragged) -> Ragged:
     """
     if not len(new.values):
         return past
-    query = np.concatenate([past.row, new.row])
-    item = np.concatenate([past.values, new.values])
-    count = np.concatenate([counts, np.ones(len(new.values), np.int64)])
+    # Of a busy server's queries most bring nothing new: their pasts stay as they are.
+    moves = (new.lengths > 0)[past.row]
+    moving = past.where(moves)
+    query = np.concatenate([moving.row, new.row])
+    item = np.concatenate([moving.values, new.values])
+    count = np.concatenate([counts[moves], np.ones(len(new.values), np.int64)])
     # Stored items are older than new ones; among themselves they stand in order already.
-    recency = np.concatenate([-1 - list_places(past.lengths), list_places(new.lengths)])
+    recency = np.concatenate([-1 - list_places(moving.lengths), list_places(new.lengths)])
     known = item >= 0
-    (query, item), entry, _ = np.unique(
-        np.stack([query[known], item[known]]), axis=1, return_inverse=True, return_counts=True
-    )
-    counts_of = np.bincount(entry.ravel(), weights=count[known], minlength=len(item))
-    newest = np.full(len(item), np.iinfo(np.int64).min)
-    np.maximum.at(newest, entry.ravel(), recency[known])
+    width = int(item.max()) + 1
+    pair, entry = np.unique((query * width + item)[known], return_inverse=True)
+    counts_of = np.bincount(entry, weights=count[known], minlength=len(pair))
+    newest = np.full(len(pair), np.iinfo(np.int64).min)
+    np.maximum.at(newest, entry, recency[known])
+    query, item = np.divmod(pair, max(width, 1))
     order = np.lexsort((-newest, -counts_of, query))
-    return Ragged(item[order], query[order], past.rows)
+    return _in_order(past.where(~moves), Ragged(item[order], query[order], past.rows))
+
+
+def _in_order(one: Ragged, other: Ragged) -> Ragged:
+    """The lists of both, those of `one` first where a list has values of both."""
+    row = np.concatenate([one.row, other.row])
+    order = np.argsort(row, kind="stable")
+    return Ragged(np.concatenate([one.values, other.values])[order], row[order], one.rows)
 
 
 def _newer(table: pa.Table, histories: pa.Array, stored: pa.Array) -> np.ndarray:
@@ -236,12 +246,19 @@ def _followed_by(earlier: Ragged, later: Ragged) -> Ragged:
     """Lists, and behind them later ones, whose items stand there alone."""
     width = 2 + max(int(earlier.values.max(initial=0)), int(later.values.max(initial=0)))
     again = np.isin(earlier.row * width + earlier.values, later.row * width + later.values)
-    earlier = earlier.where(~again)
-    row = np.concatenate([earlier.row, later.row])
-    order = np.argsort(row, kind="stable")
-    return Ragged(np.concatenate([earlier.values, later.values])[order], row[order], later.rows)
+    return _in_order(earlier.where(~again), later)
 
 
-def _positions(version: Version, lists: pa.Array) -> Ragged:
-    """Lists of ids as positions in the corpus, -1 outside."""
-    return Ragged.of_lengths(version.rows(lists.flatten()).astype(np.int64), list_lengths(lists))
+def _positions(version: Version, table: pa.Table) -> _Places:
+    """The lists of ids in a table as positions in the corpus, -1 outside."""
+    names = [name for name in _LISTS if name in table.column_names]
+    lists = [table[name].combine_chunks() for name in names]
+    # Looked up together: a lookup of few ids takes as long as one of many.
+    ids = pa.concat_arrays([one.flatten() for one in lists])
+    places = version.rows(ids).astype(np.int64)
+    lengths = [list_lengths(one) for one in lists]
+    parts = np.split(places, np.cumsum([of_list.sum() for of_list in lengths])[:-1])
+    return {
+        name: Ragged.of_lengths(part, of_list)
+        for name, part, of_list in zip(names, parts, lengths, strict=True)
+    }

@@ -31,7 +31,12 @@ class Stub(BaseHTTPRequestHandler):
         with Stub.lock:
             Stub.asked += 1
             status = 503 if Stub.asked % 10 == 0 else 200
-        body = json.dumps({"items": query["history"], "scores": list(range(20, 0, -1))}).encode()
+        body = json.dumps(
+            {
+                "items": query.get("history", [*map(str, range(20))]),
+                "scores": list(range(20, 0, -1)),
+            }
+        ).encode()
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
         self.end_headers()

@@ -86,10 +86,11 @@ class RankingFeatures:
             wanted = [place for place, name in enumerate(own) if name in column]
             if wanted:
                 made = group.values(pairs)
-                values[:, [column[own[place]] for place in wanted]] = made[:, wanted]
-                for place in wanted if len(untimed) else ():
-                    if group.goes_by_times(own[place]):
-                        values[untimed, column[own[place]]] = np.nan
+                of_all = [column[own[place]] for place in wanted]
+                values[:, _stretch(of_all)] = made[:, _stretch(wanted)]
+                timed = [column[own[place]] for place in wanted if group.goes_by_times(own[place])]
+                if len(untimed) and timed:
+                    values[untimed[:, np.newaxis], timed] = np.nan
         return values
 
     def describe(self, name: str, value: float, sources: Sequence[str]) -> str:
@@ -98,3 +99,10 @@ class RankingFeatures:
             if name in group.names(sources):
                 return group.describe(name, value)
         return f"{name} = {value:.3g}"
+
+
+def _stretch(columns: list[int]) -> slice | list[int]:
+    """The columns, as a slice where they stand side by side: that is written five times as fast."""
+    if columns == list(range(columns[0], columns[0] + len(columns))):
+        return slice(columns[0], columns[0] + len(columns))
+    return columns

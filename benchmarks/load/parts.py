@@ -1,0 +1,90 @@
+"""CPU milliseconds that a query takes, by part of the answer: one thread, batches as large as a busy server's."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from serving.answers import recommend, retrieval
+from serving.http import handlers, results
+from serving.http.bodies import BodyParser
+from serving.http.hot_swap import warm
+from serving.http.prometheus import Metrics
+from serving.http.server_settings import Settings
+from serving.requests.query_rows import Requests
+from serving.version.loaded_version import Version
+from twinspire_core.config.pipeline import load
+from twinspire_core.ranking import ranker
+from twinspire_core.sources.candidate_sources import CandidateSources
+
+_BATCH = 32
+_PLACES: list[tuple[str, Any, str]] = [
+    ("read the body", BodyParser, "recommend"),
+    ("rows of queries", results.Requests, "lay_out"),
+    ("stored users", recommend, "complete"),
+    ("query tower", Version, "encode"),
+    ("two-tower search", retrieval, "search_without"),
+    ("histories", recommend, "encode_queries"),
+    ("sources' lists", CandidateSources, "retrieve"),
+    ("pairs", ranker.Pairs, "of"),
+    ("features", ranker.RankingFeatures, "values"),
+    ("trees", ranker.Ranker, "score"),
+    ("the best items", ranker.RankedCandidates, "best"),
+    ("write the answer", handlers, "dump"),
+]
+"""What is timed; a part that calls another one has its time without it."""
+
+
+def parts(pipeline: Path, bodies: list[bytes]) -> dict[str, float]:
+    """Milliseconds a query by part, `others`, and `candidates`, how many a query has in the median."""
+    version = Version.open(load(pipeline))
+    warm(version)
+    requests = Requests(version.pipeline)
+    parser = BodyParser(requests.model, Settings())
+    spent: dict[str, float] = {}
+    candidates: list[int] = []
+    with ExitStack() as stack:
+        clock = _Clock(spent)
+        for name, owner, attribute in _PLACES:
+            stack.enter_context(clock.timing(name, owner, attribute, candidates))
+        started = time.process_time()
+        for begin in range(0, len(bodies), _BATCH):
+            batch = [parser.recommend(body) for body in bodies[begin : begin + _BATCH]]
+            handlers.answer_batch(version, requests, batch, Metrics())
+        whole = time.process_time() - started
+    found = {name: 1000 * spent.get(name, 0.0) / len(bodies) for name, _, _ in _PLACES}
+    others = 1000 * whole / len(bodies) - sum(found.values())
+    return {**found, "others": others, "candidates": float(np.median(candidates or [0]))}
+
+
+class _Clock:
+    """Adds up the processor time of functions, each without the timed ones that it calls."""
+
+    def __init__(self, spent: dict[str, float]) -> None:
+        self._spent = spent
+        self._inner = [0.0]
+
+    @contextmanager
+    def timing(
+        self, name: str, owner: Any, attribute: str, candidates: list[int]
+    ) -> Iterator[None]:
+        """Times a function meanwhile."""
+        function = getattr(owner, attribute)
+
+        def timed(*args: Any, **options: Any) -> Any:
+            self._inner.append(0.0)
+            began = time.process_time()
+            found = function(*args, **options)
+            took = time.process_time() - began
+            self._spent[name] = self._spent.get(name, 0.0) + took - self._inner.pop()
+            self._inner[-1] += took
+            if isinstance(found, ranker.Pairs):
+                candidates.extend(np.bincount(found.query).tolist())
+            return found
+
+        with patch.object(owner, attribute, timed):
+            yield
