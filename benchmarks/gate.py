@@ -5,7 +5,7 @@
 
 Days of each are run once, each version going on from the one before, and what was found for each
 user is kept. A replay then draws the users of every day anew, with replacement, and the gate judges
-every day by them, also against the best version before, the sources of the mix, and several days
+every day by them, also against the best version before, the fixed order, and several days
 together: of the small shop with `gate.min_users` as it is, and with so few that its days suffice.
 All versions are good, so that each refusal is a false one. Days that are done are kept under
 --work: the same command goes on after a stop.
@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 
 from benchmarks.gates.cases import CASES, Run
-from benchmarks.gates.replays import COUNTED, DayValues, count_refusals, replay
+from benchmarks.gates.replays import RULES, DayValues, count_refusals, replay
 from benchmarks.quality.command import machine, write_whole
 
 
@@ -46,10 +46,10 @@ def figures(run: Run, replays: int) -> dict[str, Any]:
 
 def table(found: dict[str, dict[str, Any]]) -> str:
     """The cases as text: shares of verdicts that refuse, in all and by rule."""
-    head = "".join(f"{name:>10}" for name in ("verdicts", "refused", *COUNTED))
+    head = "".join(f"{name:>10}" for name in ("verdicts", "refused", *RULES))
     lines = [f"{'':16}{head}"]
     for name, case in found.items():
-        shares = [case[counted] / case["verdicts"] for counted in ("refused", *COUNTED)]
+        shares = [case[counted] / case["verdicts"] for counted in ("refused", *RULES)]
         cells = "".join(f"{share:10.1%}" for share in shares)
         lines.append(f"{name:16}{case['verdicts']:10}{cells}")
     return "\n".join(lines)

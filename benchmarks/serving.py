@@ -10,7 +10,7 @@ are published by the commands first and kept (work/serving, or TWINSPIRE_BENCHMA
 
     twinspire/mean        the two-tower, histories averaged
     twinspire/attention   the two-tower, histories read by self-attention
-    twinspire/mix         the default answer of the first one's version: all sources, mixed
+    twinspire/fixed-order the default answer of the first one's version: all its sources
     twinspire/ranked      lists by the ranker of a copy of it, of made-up labels: the sources, features and trees of a
                           grocery version
 
@@ -95,7 +95,10 @@ def contenders(
         elif name == "twinspire/ranked":
             found[name] = (servers.ours(made_ranker.published(folder, size.items)), "ranked")
         else:
-            found[name] = (servers.ours(mean), None if name == "twinspire/mix" else "two_tower")
+            found[name] = (
+                servers.ours(mean),
+                None if name == "twinspire/fixed-order" else "two_tower",
+            )
     return found
 
 
@@ -257,7 +260,7 @@ def main() -> None:
     names = [
         "twinspire/mean",
         "twinspire/attention",
-        "twinspire/mix",
+        "twinspire/fixed-order",
         "twinspire/ranked",
     ]
     parser = argparse.ArgumentParser(

@@ -16,24 +16,22 @@ from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import Entry
 from twinspire_core import storage
 from twinspire_core.blocked_imports import block_tensorflow_extras
-from twinspire_core.config.source_names import PERSONAL, SOURCE_NAMES
+from twinspire_core.config.source_names import SOURCE_NAMES
 from twinspire_core.contracts import artifact_files, feature_schema, model_bundle, ranker_file
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES
-from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import FILE as MANIFEST
 from twinspire_core.contracts.manifest import File, Manifest
 from twinspire_core.contracts.ranker_file import RankerFile
-from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.search.stored_index import stored_vectors
 from twinspire_core.sources.personal_counts import HALF_LIVES, half_life_column
 from twinspire_core.sources.registry import tables_of
-from twinspire_core.sources.version_tables import read_constants
 from twinspire_core.sources.weighted_items import HALF_LIFE
 from twinspire_core.storage import parquet_files
 from twinspire_core.version import __version__
@@ -82,12 +80,7 @@ def add_users(ctx: StageContext, staged: Path) -> None:
 
 def _half_lives(ctx: StageContext, staged: Path) -> set[str]:
     """Half-lives of the decayed counts that the version's sources and its ranker go by."""
-    used = set()
-    chosen = read_constants(staged).get(PERSONAL)
-    if chosen is not None:
-        used.add(chosen)
-    if ctx.pipeline.mix.uses_sequences:
-        used.add(HALF_LIFE)
+    used = {HALF_LIFE} if ctx.pipeline.mix.uses_personal_counts else set()
     if (staged / RankerFile.FILE).exists():
         used.update(HALF_LIVES)
     return used
@@ -110,10 +103,10 @@ def _add_serving_model(ctx: StageContext, staged: Path, ids: pa.Array) -> None:
 
 
 def _add_candidate_sources(ctx: StageContext, staged: Path) -> None:
-    """What the other sources of candidates need beside the items' popularity, and how all are
-    mixed.
+    """What the other sources of candidates need beside the items' popularity, and what orders
+    them.
     """
-    for file in (FusionFile.FILE, SourceConstants.FILE, RankerFile.FILE, ranker_file.MODEL):
+    for file in (FixedOrder.FILE, RankerFile.FILE, ranker_file.MODEL):
         place = storage.join(ctx.inputs["measure"], file)
         if storage.exists(place):
             (staged / file).write_bytes(storage.read_bytes(place))

@@ -64,10 +64,9 @@ def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVers
     memory = LineMemory(day=ctx.day, best=metrics.best, line=metrics.line)
     return JudgedVersion(
         two_tower=metrics.holdout,
-        mix=metrics.mix.holdout if metrics.mix.fitted else None,
+        fixed_order=metrics.fixed_order.holdout,
         # The day's own lead is remembered too, for the days after it
         lifts_before=[lifts for day, lifts in metrics.leads.items() if day != str(ctx.day)],
-        served=metrics.mix,
         ranker=metrics.ranker,
         memory=memory.since(registry.state().overruled),
         index_recall=figures.recall,

@@ -1,7 +1,7 @@
 """Publishes a refresh: the towers of a version with a later corpus, without training.
 
 Corpus, popularity, co-occurrence and users are as of the end of the refresh's day; towers, what
-was measured of them and the weights of the mix are those of the version, whose day stays the
+was measured of them and the weights of the fixed order are those of the version, whose day stays the
 version's day.
 """
 
@@ -18,19 +18,19 @@ from index_builder.publication import assemble, describe, summarise
 from index_builder.registry.registry import Registry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
-from twinspire_core.config.source_names import MIX, RANKED
+from twinspire_core.config.source_names import FIXED_ORDER, RANKED
 from twinspire_core.contracts import artifact_files, attempts, ranker_file
 from twinspire_core.contracts.features_report import FeatureSkew
-from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.ranker_file import RankerFile, RankerFormat
 from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.version_tables import read_constants, read_tables
+from twinspire_core.sources.version_tables import read_tables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,7 @@ def _measured(ctx: StageContext, staged: Path, refreshed: Refreshed) -> JudgedRe
         skew=refreshed.skew,
         serves=_serves(ctx, lacking),
         lacking=lacking,
-        silent=_silent_in_mix(staged, sources),
+        silent=_silent_sources(staged, sources),
         unasked=refreshed.unasked,
     )
 
@@ -140,22 +140,21 @@ def _serves(ctx: StageContext, lacking: Sequence[str]) -> str | None:
     """
     judged_before = GateVerdict.find(ctx.inputs["measure"])
     serves = judged_before.serves if judged_before else None
-    return MIX if lacking and serves == RANKED else serves
+    return FIXED_ORDER if lacking and serves == RANKED else serves
 
 
 def _sources_of(staged: Path) -> CandidateSources:
     """The sources that can be made of what is staged."""
     items = pq.read_table(staged / artifact_files.ITEMS)
-    return CandidateSources.of(items, read_tables(staged), read_constants(staged))
+    return CandidateSources.of(items, read_tables(staged))
 
 
-def _silent_in_mix(staged: Path, sources: CandidateSources) -> list[str]:
-    """Names that the mix has weights for, and that list nothing: `mix.sources` of the pipeline file
-    may be another one by now, so that nobody made what they go by.
+def _silent_sources(staged: Path, sources: CandidateSources) -> list[str]:
+    """Names that the fixed order has weights for, and that list nothing: `mix.sources` of the pipeline
+    file may be another one by now, so that nobody made what they go by.
     """
-    if not (staged / FusionFile.FILE).exists():
-        return []
-    return [name for name in FusionFile.read(staged).sources if name not in sources]
+    order = FixedOrder.find(staged)
+    return [name for name in order.sources if name not in sources] if order else []
 
 
 def _drop_unusable_ranker(staged: Path, sources: CandidateSources) -> list[str]:

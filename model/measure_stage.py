@@ -3,10 +3,7 @@ of users who were held out; and what orders candidates after the day. It reads v
 stage left, so that it needs no TensorFlow.
 
     metrics.json   what was measured (twinspire_core/contracts/day_metrics.py)
-    lists/         what sources listed for users of the newest days, and what these took
-                   (twinspire_core/contracts/measured_lists.py)
-    mix.json       how sources are fused (twinspire_core/contracts/fusion_file.py); not there
-                   before there was anybody to fit it on
+    fixed_order.json  weights of the sources (twinspire_core/fusion/fixed_order.py)
     ranking_rows/  candidates of the newest days (twinspire_core/contracts/ranking_rows.py)
     ranker.json, ranker.txt  the ranker that was fitted on them; not there without one
     examples.json  lists of a few users held out (twinspire_core/contracts/example_lists.py)
@@ -59,7 +56,7 @@ from twinspire_core.contracts.measures import Measures
 from twinspire_core.contracts.ranking_rows import needs_replay
 from twinspire_core.contracts.stage_context import BestAccepted, Gap, StageContext
 from twinspire_core.contracts.trained_day import TrainedDay
-from twinspire_core.fusion.fuse import DEPTH
+from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.sources.registry import tables_of
 
 TENSORBOARD = "tensorboard"
@@ -127,7 +124,7 @@ def _summary(ctx: StageContext, metrics: DayMetrics) -> dict[str, Any]:
 
 
 def list_depth(ctx: StageContext) -> int:
-    """Length of the lists that are searched for: enough to be measured, and to be fused."""
+    """Length of the lists that are searched for: enough to be measured, and to be ordered with others."""
     return max(*ctx.pipeline.evaluation.ks, DEPTH)
 
 
@@ -168,7 +165,7 @@ def measure_day(
         has_baseline=ctx.parent is not None,
     )
     lift = _measure_lift(ctx, day, version)
-    mix, ranker = fit_day(ctx, features, day, sources, costly, parent, version, out)
+    fixed_order, ranker = fit_day(ctx, features, day, sources, costly, parent, version, out)
     popularity = popularity_figures(
         ctx.pipeline,
         day.evaluation_sets[HELD_OUT],
@@ -191,8 +188,8 @@ def measure_day(
         train=trained.train,
         leads=lifts_after(ctx, lift),
         best=compare_with_best(ctx, day, before.best, version),
-        line=line_after(ctx, remember_day(ctx, day, before, version, mix, ranker)),
-        mix=mix,
+        line=line_after(ctx, remember_day(ctx, day, before, version, fixed_order, ranker)),
+        fixed_order=fixed_order,
         ranker=ranker,
         parent_unread=parent.missing_columns,
         held_out_shares=trained.held_out_shares,

@@ -32,14 +32,15 @@ from model.evaluation.source_lists import (
     SourceLists,
     costly_lists,
     rank_alone,
-    rank_fusion,
+    rank_fixed,
     retrieve,
 )
 from model.ranking.ranked_queries import rank_queries
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import MIX, RANKED, TWO_TOWER
+from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.errors import BadData
-from twinspire_core.fusion.fuse import DEPTH, Fusion
+from twinspire_core.fusion.candidate_pool import DEPTH
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.search.ragged import list_lengths, list_rows
@@ -61,14 +62,14 @@ class VersionParts:
       vectors: of its items, `_item` and `vector`, [C, D] float32, in any order.
       tables: its items (`_item`, `_popular`, `_lately`), and what else its sources are made of, as
         far as it has that.
-      fusion: None where it has none.
+      order: its fixed order; None where it has none.
       ranker: likewise.
     """
 
     embed: Embed
     vectors: pa.Table
     tables: SourceTables
-    fusion: Fusion | None = None
+    order: FixedOrder | None = None
     ranker: Ranker | None = None
 
 
@@ -81,8 +82,8 @@ def score_version(
     *,
     passing: np.ndarray | None = None,
 ) -> dict[str, MeasuresDict]:
-    """Scores the lists of a version: of its two towers, by exact search; of its ranker; of its fusion;
-    and of the sources that need no model.
+    """Scores the lists of a version: of its two towers, by exact search; of its ranker; in its
+    fixed order; and of the sources that need no model.
 
     Args:
       version: what is scored.
@@ -95,7 +96,7 @@ def score_version(
       passing: [C] bool, what may be listed; all items by default. Of the truth, only what passes
         counts.
 
-    Returns: measures by list (`two_tower`, `ranked`, `mix`, `most_popular`, …), each with the number of
+    Returns: measures by list (`two_tower`, `ranked`, `fixed_order`, …), each with the number of
     queries `answered`. All queries count; slices tell users apart by the number of items seen, as
     far as the queries say it. With `passing`, measures are of the part of the corpus that passes,
     and queries with no true item in it are `left_out`.
@@ -142,27 +143,24 @@ def _rank(
         count, whether these pass or not.
       part: what may be listed.
       vectors: [U, D] of the queries and [C, D] of the whole corpus, float32.
-      k: length of the lists; those of the two-tower are longer where its fusion needs it.
+      k: length of the lists; those of the two-tower are longer where other lists need it.
     """
     tables = version.tables
-    sources = CandidateSources.of(tables.corpus, tables.others, tables.constants)
+    sources = CandidateSources.of(tables.corpus, tables.others, tables.half_life)
     sources = sources.among(part.passing)
     depth = max(k, DEPTH)
     narrowed = part.narrow(evaluation_set)
     two_tower = rank(narrowed, vectors.queries, vectors.items[part.rows], depth)
-    of_corpus = part.to_corpus(two_tower)
     known = costly_lists(sources, evaluation_set, depth)
+    with_towers = {**known, TWO_TOWER: part.to_corpus(two_tower)}
     ranked = {TWO_TOWER: two_tower}
-    if version.fusion:
-        fused = rank_fusion(version.fusion, sources, evaluation_set, of_corpus, k, known=known)
-        ranked[MIX] = part.to_part(fused)
+    if version.order:
+        in_order = rank_fixed(version.order, sources, evaluation_set, with_towers, k)
+        ranked[FIXED_ORDER] = part.to_part(in_order)
     ranked |= rank_baselines(narrowed, k)
     ranked |= _rank_alone(sources, evaluation_set, part, known, k)
     if version.ranker:
-        known_to_ranker = {**known, TWO_TOWER: of_corpus}
-        by_ranker = rank_queries(
-            version.ranker, sources, evaluation_set, vectors, known_to_ranker, k
-        )
+        by_ranker = rank_queries(version.ranker, sources, evaluation_set, vectors, with_towers, k)
         ranked[RANKED] = part.to_part(by_ranker)
     return ranked
 

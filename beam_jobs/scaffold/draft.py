@@ -33,7 +33,7 @@ _SERVING = (
 )
 DRAFTED = (*FusionConfig().sources, PERSONAL, TRENDING)
 """The sources of a new recommender: those that are there by default, and those that know the time,
-which cost little where they are of no use (docs/decisions/0053-sources-that-know-the-time.md).
+which cost little where they are of no use.
 """
 
 
@@ -190,8 +190,7 @@ def _mix() -> list[str]:
     names = ", ".join(f'"{name}"' for name in DRAFTED)
     return [
         "",
-        "# Sources of a list, mixed by weights that are fitted each day: one that finds nothing gets",
-        "# no weight. One that is left out costs nothing.",
+        "# Sources of the items of a list. One that is left out costs nothing.",
         "[mix]",
         f"sources = [{names}]",
     ]

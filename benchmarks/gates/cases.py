@@ -22,19 +22,18 @@ from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.evaluate import by_query
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists
-from model.evaluation.source_lists import rank_fusion
+from model.evaluation.source_lists import costly_lists, rank_fixed
 from model.evaluation.version_evaluation import EarlierVersions, VersionEvaluation
 from model.fit_day import candidate_sources
-from model.fusion_fitting.beside_sources import source_alone
 from twinspire.runs.best_version import choose_best, standings
 from twinspire.runs.stages import STAGES
 from twinspire_core.config import pipeline
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.fusion_file import FusionFile
-from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import BestAccepted, Parent, StageContext
-from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.fusion.candidate_pool import DEPTH
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.metrics.measure_names import SLICES
 from twinspire_core.metrics.slices import slice_of
 
@@ -237,34 +236,14 @@ def _values(
     if before.best:
         add("held_out:best", held_out, before.best.lists)
     sources = candidate_sources(ctx, features, day)
-    # With the constants that the version was given on this day
-    constants = SourceConstants.find(out) or SourceConstants()
-    own_sources = sources.with_constants(constants.choices)
     k = max(ctx.pipeline.evaluation.ks)
-    own, inherited = _fusion(out), _fusion(Path(ctx.parent.home))
-    lists = {"candidate": version.lists, "baseline": before.parent.lists}
-    for name, fusion, listing in (
-        ("candidate", own, own_sources),
-        ("baseline", inherited, sources),
+    for name, home, lists in (
+        ("candidate", out, version.lists),
+        ("baseline", Path(ctx.parent.home), before.parent.lists),
     ):
-        if fusion:
-            fused = rank_fusion(fusion, listing, held_out, lists[name][HELD_OUT], k)
-            add(f"held_out:{name}_mix", held_out, fused)
-    two_tower = before.parent.lists[NEXT_DAY]
-    if own and inherited:
-        for name in own.sources:
-            alone = source_alone(own, name)
-            listed = rank_fusion(alone, own_sources, held_out, version.lists[HELD_OUT], k)
-            add(f"held_out:source:{name}", held_out, listed)
-    if inherited:
-        add("next_day:mix", next_day, rank_fusion(inherited, sources, next_day, two_tower, k))
-        for name in inherited.sources:
-            alone = source_alone(inherited, name)
-            listed = rank_fusion(alone, sources, next_day, two_tower, k)
-            add(f"next_day:source:{name}", next_day, listed)
+        order = FixedOrder.read(home)
+        listing = sources.with_half_life(order.half_life)
+        costly = costly_lists(listing, held_out, max(k, DEPTH))
+        known = {**costly, TWO_TOWER: lists[HELD_OUT]}
+        add(f"held_out:{name}_order", held_out, rank_fixed(order, listing, held_out, known, k))
     return values
-
-
-def _fusion(home: Path) -> Fusion | None:
-    file = home / FusionFile.FILE
-    return Fusion.parse(file.read_bytes()) if file.exists() else None

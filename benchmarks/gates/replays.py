@@ -19,7 +19,6 @@ from model.evaluation.version_line import describe_differences, is_pooled
 from twinspire_core.contracts.day_metrics import (
     BestMeasures,
     DayMetrics,
-    FusionMeasures,
     HeldOutMeasures,
     MeasuredDay,
     RelativeChange,
@@ -30,11 +29,9 @@ from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.bootstrap import RESAMPLES, interval, resampled_means
 from twinspire_core.metrics.measure_names import SLICES
 
-RULES = ("drop", "slices", "best", "days", "mix", "exchange", "sources")
+RULES = ("drop", "slices", "best", "days", "order")
 """Rules of the gate that look at what users found, as they are counted."""
-COUNTED = (*RULES, "excused")
-"""Those, and the verdicts that excuse a mix below one of its sources, as its weights were mended."""
-_MIX = "the mix: "
+_ORDER = "the fixed order: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,13 +114,12 @@ class _Day:
         best = self._metrics.best
         if best and best.measures:
             best = self._best(best)
-        mix = None
-        if "held_out:candidate_mix" in self._drawn and "held_out:baseline_mix" in self._drawn:
-            mix = self._lists("candidate_mix", "baseline_mix", self._today)
+        order = None
+        if "held_out:candidate_order" in self._drawn:
+            order = self._lists("candidate_order", "baseline_order", self._today)
         return JudgedVersion(
             two_tower=self._lists("candidate", "baseline", self._all),
-            mix=mix,
-            served=self._served(),
+            fixed_order=order,
             memory=LineMemory(day=self._run.case.day(self._n), best=best, line=line),
             index_recall=1.0,
             items=1,
@@ -136,19 +132,11 @@ class _Day:
         few = {
             "two_tower": self._differences("held_out:candidate", "held_out:baseline", self._today),
             "beside_best": self._differences("held_out:candidate", "held_out:best", self._today),
-            "served": self._differences(
-                "held_out:candidate_mix", "held_out:baseline_mix", self._today
+            "fixed_order": self._differences(
+                "held_out:candidate_order", "held_out:baseline_order", self._today
             ),
         }
-        sources = {
-            name: self._pooled(one) for name, one in self._beside_sources("next_day").items()
-        }
-        return before.model_copy(
-            update={
-                **{name: self._pooled(one) for name, one in few.items()},
-                "beside_sources": {name: one for name, one in sources.items() if one},
-            }
-        )
+        return before.model_copy(update={name: self._pooled(one) for name, one in few.items()})
 
     def _pooled(self, found: PairedDifferences | None) -> PairedDifferences | None:
         few = found and is_pooled(found.users, self._run.p.gate.min_users)
@@ -157,30 +145,6 @@ class _Day:
     def _best(self, best: BestMeasures) -> BestMeasures:
         lists = self._lists("candidate", "best", self._all)
         return best.model_copy(update={"measures": lists.baseline, "change": lists.change})
-
-    def _served(self) -> FusionMeasures:
-        return self._metrics.mix.model_copy(
-            update={
-                # An exchange of mix and two-tower is no matter of two good versions
-                "exchanged": None,
-                "beside_sources": self._beside_sources("next_day"),
-                "own_beside_sources": self._beside_sources("held_out"),
-            }
-        )
-
-    def _beside_sources(self, of_set: str) -> dict[str, PairedDifferences]:
-        fused = "next_day:mix" if of_set == "next_day" else "held_out:candidate_mix"
-        chosen = self._today
-        if of_set == "next_day":
-            chosen = np.ones(len(self._drawn["next_day:users"]), bool)
-        found = {}
-        for name in self._drawn:
-            source = name.removeprefix(f"{of_set}:source:")
-            if source != name and fused in self._drawn:
-                differences = self._differences(fused, name, chosen)
-                if differences:
-                    found[source] = differences
-        return found
 
     def _differences(self, ours: str, theirs: str, chosen: np.ndarray) -> PairedDifferences | None:
         if ours not in self._drawn or theirs not in self._drawn:
@@ -255,12 +219,8 @@ def _change(
 
 def rule_of(reason: str) -> str:
     """By which rule a reason of the gate refuses."""
-    if reason.startswith("the mix that was served"):
-        return "sources"
-    if reason.startswith("what is served"):
-        return "exchange"
-    if reason.startswith(_MIX):
-        return "mix"
+    if reason.startswith(_ORDER):
+        return "order"
     if "the best accepted version" in reason:
         return "best"
     if "put together" in reason:
@@ -269,21 +229,11 @@ def rule_of(reason: str) -> str:
 
 
 def count_refusals(verdicts: list[GateVerdict]) -> dict[str, int]:
-    """How many verdicts refuse, in all and by each rule; a verdict may refuse by several. And how
-    many excuse what is not refused.
-    """
+    """How many verdicts refuse, in all and by each rule; a verdict may refuse by several."""
     refused: Counter[str] = Counter()
     for verdict in verdicts:
         refused.update({rule_of(reason) for reason in verdict.refused})
-    by_rule = {rule: refused[rule] for rule in RULES}
-    noted = (any(map(_is_excused, verdict.notes)) for verdict in verdicts)
     return {
         "refused": sum(not verdict.accepted for verdict in verdicts),
-        **by_rule,
-        "excused": sum(noted),
+        **{rule: refused[rule] for rule in RULES},
     }
-
-
-def _is_excused(note: str) -> bool:
-    """Whether a note tells of a mix below one of its sources, whose weights are mended since."""
-    return rule_of(note) == "sources"

@@ -22,7 +22,7 @@ from twinspire_core.config.source_names import RANKED, TWO_TOWER
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.manifest import FILE, File, Manifest
 from twinspire_core.contracts.ranker_file import MODEL, RankerFile
-from twinspire_core.fusion.fuse import DEPTH
+from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.sources.queries import ScoredLists
@@ -47,16 +47,15 @@ def published(folder: Path, items: int) -> Path:
 
 def _fit(version: Version, items: int) -> dict[str, bytes]:
     """The files of a ranker."""
-    fusion = version.fusion
+    order = version.fixed_order
     sources = version.candidate_sources
-    assert fusion is not None and sources is not None, "the world has both"
     pairs = _candidates(version, items)
     features = RankingFeatures.of(sources.tables)
-    names = features.names(fusion.sources)
+    names = features.names(order.sources)
     values = features.values(pairs, names)
     rng = np.random.default_rng(0)
-    order = values.argsort(axis=0).argsort(axis=0) / len(values)
-    preferred = order @ rng.normal(size=len(names)) + rng.normal(size=len(values))
+    places = values.argsort(axis=0).argsort(axis=0) / len(values)
+    preferred = places @ rng.normal(size=len(names)) + rng.normal(size=len(values))
     taken = preferred > np.quantile(preferred, 1 - _TAKEN)
     options = {
         "objective": "lambdarank",
@@ -70,15 +69,14 @@ def _fit(version: Version, items: int) -> dict[str, bytes]:
     groups = np.bincount(pairs.query, minlength=_ASKED)
     data = lightgbm.Dataset(values, taken.astype(np.int8), group=groups)
     booster = lightgbm.train(options, data, 150)
-    described = RankerFile(sources=fusion.sources, features=names)
+    described = RankerFile(sources=order.sources, features=names)
     return {RankerFile.FILE: described.dump(), MODEL: booster.model_to_string().encode()}
 
 
 def _candidates(version: Version, items: int) -> Pairs:
     """Those of some of the requests that are measured."""
-    fusion = version.fusion
+    order = version.fixed_order
     sources = version.candidate_sources
-    assert fusion is not None and sources is not None, "the world has both"
     bodies = world.bodies(items, DEPTH, None, count=_ASKED)
     requests = [json.loads(body)["query"] for body in bodies]
     table, _ = complete(
@@ -88,7 +86,7 @@ def _candidates(version: Version, items: int) -> Pairs:
     rows, scores = version.index.search(vectors, DEPTH)
     two_tower = ScoredLists(rows.astype(np.int64), scores)
     queries = read_queries(version, table, personal=True).with_given({TWO_TOWER: two_tower})
-    lists = sources.retrieve(fusion.sources, queries, DEPTH)
+    lists = sources.retrieve(order.sources, queries, DEPTH)
     of_towers = Vectors(queries=vectors, items=version.index.vectors)
     return Pairs.of(lists, queries, len(version.items), of_towers)
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.quality --keep                            all cases and contenders
     python -m benchmarks.quality --case small-shop/next-day --contender past --days 1     a look
-    python -m benchmarks.quality --case globo/next-day --contender twinspire/mix --contender tfrs
+    python -m benchmarks.quality --case globo/next-day --contender twinspire/fixed-order --contender tfrs
     python -m benchmarks.quality --judge second-stage --keep       once, by a person: the judged days
     python -m benchmarks.quality --tune                            choose the peers' settings on
                                                                    earlier days

@@ -30,17 +30,17 @@ from twinspire.runs.stages import STAGES
 from twinspire_core.config import pipeline
 from twinspire_core.config.feature_kinds import TimeFeature
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import MIX, RANKED, TWO_TOWER
+from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.errors import GateRefused
 
 SOURCES: Mapping[str, str | None] = {
     "twinspire/served": None,
     "twinspire/ranked": RANKED,
-    "twinspire/mix": MIX,
+    "twinspire/fixed-order": FIXED_ORDER,
     "twinspire/two-tower": TWO_TOWER,
 }
 """What versions are asked for. Served is what a version answers where a request does not say: the
-ranker, where the gate let it serve, else the mix. Ranked is the ranker whether it serves or not; a
+ranker, where the gate let it serve, else the fixed order. Ranked is the ranker whether it serves or not; a
 version for which too few users were there to fit one (`ranking.min_users`) answers as it serves.
 """
 SETTINGS: Mapping[str, Any] = {"serving.user_store": True}

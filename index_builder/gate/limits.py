@@ -1,10 +1,10 @@
 """Absolute limits of the gate: `gate.floors` and `gate.ceilings`, of the two-tower's lists and of
-the mix's.
+the fixed order's.
 
-A limit of a measure holds for both; one named `mix/MEASURE` for the mix, in place of that. The
-two-tower is held to them however few users were asked, in a slice from `gate.min_users` on. The mix
-was asked about users of the day itself alone, and not at all where its weights were fitted on
-these: of fewer than `gate.min_users` it is held to none, which is noted.
+A limit of a measure holds for both; one named `fixed_order/MEASURE` for the fixed order, in place of
+that. The two-tower is held to them however few users were asked, in a slice from `gate.min_users` on.
+The fixed order was asked about users of the day itself alone: of fewer than `gate.min_users` it is
+held to none, which is noted.
 """
 
 import math
@@ -14,7 +14,7 @@ from index_builder.gate.comparison import Finding
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.contracts.measures import Measures, value_of
-from twinspire_core.metrics.measure_names import OF_MIX, split_name
+from twinspire_core.metrics.measure_names import OF_FIXED_ORDER, split_name
 
 Limits = Mapping[str, float]
 _POPULAR_SHARE = "popular_share@"
@@ -28,35 +28,34 @@ def judge_limits(two_tower: HeldOutMeasures, gate: GateConfig) -> Iterator[Findi
     yield from _judge(two_tower.candidate, gate, floors, ceilings)
 
 
-def judge_mix_limits(mix: HeldOutMeasures | None, gate: GateConfig) -> Iterator[Finding]:
-    """Holds the mix to the limits, where the version carries one."""
-    if mix is None or not (gate.floors or gate.ceilings):
+def judge_fixed_order_limits(order: HeldOutMeasures | None, gate: GateConfig) -> Iterator[Finding]:
+    """Holds the fixed order to the limits."""
+    if order is None or not (gate.floors or gate.ceilings):
         return
-    unjudged = "the mix is not held to gate.floors and gate.ceilings"
-    if mix.candidate is None:
-        why = "its weights were fitted on the users held out"
-        yield Finding(False, f"{unjudged}: {why}")
-    elif mix.users < gate.min_users:
-        few = f"{mix.users} held-out users of the day itself, gate.min_users is {gate.min_users}"
+    if order.candidate is None or order.users < gate.min_users:
+        few = f"{order.users} held-out users of the day itself, gate.min_users is {gate.min_users}"
+        unjudged = "the fixed order is not held to gate.floors and gate.ceilings"
         yield Finding(False, f"{unjudged}: {few}")
-    else:
-        floors = mix_limits(gate.floors)
-        ceilings = mix_limits(gate.ceilings)
-        for refuses, text in _judge(mix.candidate, gate, floors, ceilings):
-            yield Finding(refuses, f"the mix: {text}")
+        return
+    floors = fixed_order_limits(gate.floors)
+    ceilings = fixed_order_limits(gate.ceilings)
+    for refuses, text in _judge(order.candidate, gate, floors, ceilings):
+        yield Finding(refuses, f"the fixed order: {text}")
 
 
 def two_tower_limits(limits: Limits) -> Limits:
-    """The limits that hold for the two-tower, by measure: all that are not the mix's own."""
-    return {name: limit for name, limit in limits.items() if not name.startswith(OF_MIX)}
+    """The limits that hold for the two-tower, by measure: all that are not the fixed order's own."""
+    return {name: limit for name, limit in limits.items() if not name.startswith(OF_FIXED_ORDER)}
 
 
-def mix_limits(limits: Limits) -> dict[str, float]:
-    """The limits that hold for the mix, by measure: the two-tower's, and in their place its own."""
+def fixed_order_limits(limits: Limits) -> dict[str, float]:
+    """The limits that hold for the fixed order, by measure: the two-tower's, and in their place its
+    own.
+    """
     found = dict(two_tower_limits(limits))
     for name, limit in limits.items():
-        if name.startswith(OF_MIX):
-            found[name.removeprefix(OF_MIX)] = limit
+        if name.startswith(OF_FIXED_ORDER):
+            found[name.removeprefix(OF_FIXED_ORDER)] = limit
     return found
 
 

@@ -78,11 +78,13 @@ class LineMemory:
         days = {name: one.two_tower for name, one in self.line.items()}
         return self._pool(days, lists, gate)
 
-    def pool_served(self, mix: HeldOutMeasures | None, gate: GateConfig) -> PooledDays | None:
-        """The same of what the line's versions served beside what their baselines did."""
-        if mix is None or mix.candidate is None:
+    def pool_fixed_order(
+        self, order: HeldOutMeasures | None, gate: GateConfig
+    ) -> PooledDays | None:
+        """The same of lists in their fixed orders."""
+        if order is None or order.candidate is None:
             return None
-        return self._pool({name: one.served for name, one in self.line.items()}, mix, gate)
+        return self._pool({name: one.fixed_order for name, one in self.line.items()}, order, gate)
 
     def _pool(
         self,

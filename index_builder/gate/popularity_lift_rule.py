@@ -8,8 +8,7 @@ refused when it is both
     far below   more than `gate.max_lead_drop` below their median
     surely      its whole interval is below the least of them: days differ too, as these tell
 
-A mix has no such rule. Its weights are fitted for a two-tower that is a day old, beside sources
-that never saw the day; its lead tells how much the former counts in it.
+The fixed order has no such rule: its other sources never saw the day.
 """
 
 import math

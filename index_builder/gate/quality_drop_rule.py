@@ -97,15 +97,13 @@ def judge_drops(
         yield from _slice_drops(compare_slices(lists, gate.metric), gate)
 
 
-def judge_mix_drops(
-    mix: HeldOutMeasures | None, gate: GateConfig, *, pooled: PooledDays | None = None
+def judge_fixed_order_drops(
+    order: HeldOutMeasures | None, gate: GateConfig, *, pooled: PooledDays | None = None
 ) -> Iterator[Finding]:
-    """A version or its baseline may have no mix, or none that these users say anything about:
-    nothing to be judged.
-    """
-    if mix and mix.candidate and mix.baseline:
-        for refuses, text in judge_drops(mix, gate, pooled=pooled):
-            yield Finding(refuses, f"the mix: {text}")
+    """The same of lists in the fixed order, where both versions' were measured."""
+    if order and order.candidate and order.baseline:
+        for refuses, text in judge_drops(order, gate, pooled=pooled):
+            yield Finding(refuses, f"the fixed order: {text}")
 
 
 def _drop(whole: ComparedMeasure, gate: GateConfig) -> Iterator[Finding]:

@@ -6,24 +6,22 @@
              (index_builder/gate/quality_drop_rule.py)
     memory   the same against the best version accepted in the 30 days before
              (index_builder/gate/memory_rule.py)
-    served   what is served: an exchange of mix and two-tower, and the mix beside the best of its
-             sources (index_builder/gate/served_rule.py)
     lead     of the two-tower over what was popular on the day, beside those of the versions before;
-             of no mix, as index_builder/gate/popularity_lift_rule.py says
+             of the two-tower alone, as index_builder/gate/popularity_lift_rule.py says
     limits   `gate.floors` and `gate.ceilings`, whatever the baseline has
              (index_builder/gate/limits.py)
     index    its recall
     corpus   its size
-    ranker   whether it answers in place of the mix; it refuses nothing
+    ranker   whether it answers in place of the fixed order; it refuses nothing
              (index_builder/gate/ranker_rule.py)
     skew     features of what is served beside those trained on (index_builder/gate/skew_rule.py)
 
-The others are judged of the two-tower's lists and of the mix's. Of too few users nothing is
+The others are judged of the two-tower's lists and of the fixed order's. Of too few users nothing is
 concluded; that is noted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from index_builder.gate.comparison import (
@@ -32,22 +30,21 @@ from index_builder.gate.comparison import (
     compare_slices,
     finite,
 )
-from index_builder.gate.limits import below, judge_limits, judge_mix_limits
+from index_builder.gate.limits import below, judge_fixed_order_limits, judge_limits
 from index_builder.gate.memory_rule import LineMemory, compare_with_best, judge_memory
 from index_builder.gate.pooled_days import PooledDays
 from index_builder.gate.popularity_lift_rule import judge_popularity_lift, lift_of_line
 from index_builder.gate.quality_drop_rule import (
     MeasuredUsers,
     judge_drops,
+    judge_fixed_order_drops,
     judge_measurable,
-    judge_mix_drops,
 )
 from index_builder.gate.ranker_rule import judge_ranker
-from index_builder.gate.served_rule import compare_with_sources, judge_served
 from index_builder.gate.skew_rule import judge_skew
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.gate import GateConfig
-from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures, RankerMeasures
+from twinspire_core.contracts.day_metrics import HeldOutMeasures, RankerMeasures
 from twinspire_core.contracts.features_report import FeatureSkew
 from twinspire_core.contracts.gate_verdict import GateFigures, GateVerdict, ListFigures
 
@@ -58,10 +55,9 @@ class JudgedVersion:
 
     Attributes:
       two_tower: its lists on held-out users.
-      mix: fused lists; None where the version carries no weights.
+      fixed_order: its lists in the fixed order, likewise; None where nobody measured them.
       lifts_before: leads of the versions before over what was popular, by measure, the oldest
         first.
-      served: what is known of what is served, beyond `mix`.
       ranker: what is known of lists by rankers; None where none is fitted.
       memory: what is remembered of the versions before; None to judge without.
       index_recall: share of the exact neighbours that the index finds, or None if that was not
@@ -75,9 +71,8 @@ class JudgedVersion:
     """
 
     two_tower: HeldOutMeasures
-    mix: HeldOutMeasures | None = None
+    fixed_order: HeldOutMeasures | None = None
     lifts_before: Sequence[Mapping[str, float]] = ()
-    served: FusionMeasures = field(default_factory=FusionMeasures)
     ranker: RankerMeasures | None = None
     memory: LineMemory | None = None
     index_recall: float | None
@@ -90,20 +85,19 @@ class JudgedVersion:
 
 def judge(measured: JudgedVersion, gate: GateConfig, index: IndexConfig) -> GateVerdict:
     """Compares a version with its baseline and with the limits of the pipeline file."""
-    two_tower_days = mix_days = None
+    two_tower_days = order_days = None
     if measured.memory:
         two_tower_days = measured.memory.pool_two_tower(measured.two_tower, gate)
-        mix_days = measured.memory.pool_served(measured.mix, gate)
-    ranker = judge_ranker(measured.ranker, measured.served, measured.memory, gate)
+        order_days = measured.memory.pool_fixed_order(measured.fixed_order, gate)
+    ranker = judge_ranker(measured.ranker, measured.memory, gate)
     found = [
         *(judge_measurable(measured.measurable, gate) if measured.measurable else ()),
         *judge_drops(measured.two_tower, gate, pooled=two_tower_days),
         *judge_memory(measured.two_tower, measured.memory, gate),
         *judge_popularity_lift(measured.two_tower, measured.lifts_before, gate),
-        *judge_mix_drops(measured.mix, gate, pooled=mix_days),
-        *judge_served(measured.served, measured.memory, gate),
+        *judge_fixed_order_drops(measured.fixed_order, gate, pooled=order_days),
         *judge_limits(measured.two_tower, gate),
-        *judge_mix_limits(measured.mix, gate),
+        *judge_fixed_order_limits(measured.fixed_order, gate),
         *below("index recall", measured.index_recall, index.recall_target, "index.recall_target"),
         *_corpus_change(measured, gate),
         *_unread(measured),
@@ -117,7 +111,7 @@ def judge(measured: JudgedVersion, gate: GateConfig, index: IndexConfig) -> Gate
         lead=lift.figures(),
         **_of_memory(measured, gate),
         **({"pooled": two_tower_days.figures()} if two_tower_days else {}),
-        mix=_mix_figures(measured.mix, mix_days, gate.metric),
+        fixed_order=_order_figures(measured.fixed_order, order_days, gate.metric),
         **ranker.figures(),
         index_recall=finite(measured.index_recall),
         items=measured.items,
@@ -149,7 +143,7 @@ class JudgedRefresh:
       skew: how far features of what is served are from those that the towers were trained on.
       serves: what the version answers with whose towers these are.
       lacking: what its ranker goes by, and what cannot be made of the catalogue: it is left out.
-      silent: sources that its mix has weights for, and that list nothing.
+      silent: sources that its fixed order has weights for, and that list nothing.
       unasked: whether it follows a refused day, and nobody asked for it.
     """
 
@@ -197,8 +191,8 @@ def _left_out(refreshed: JudgedRefresh) -> Iterator[Finding]:
         keys = "ranking.enabled, mix.sources or corpus.attributes"
         yield Finding(False, f"{text}, which this catalogue does not say: {keys} {edited}")
     if refreshed.silent:
-        text = f"the mix of {trained} goes without lists of {', '.join(refreshed.silent)}"
-        yield Finding(False, f"{text}: mix.sources {edited}; the next day fits weights for it")
+        text = f"the fixed order of {trained} goes without lists of {', '.join(refreshed.silent)}"
+        yield Finding(False, f"{text}: mix.sources {edited}; the next day has weights for it")
 
 
 def _exchanged(
@@ -238,18 +232,16 @@ def _of_memory(measured: JudgedVersion, gate: GateConfig) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     if best := compare_with_best(measured.two_tower, measured.memory, gate.metric):
         figures["best"] = best.figures()
-    if beside := compare_with_sources(measured.served, measured.memory, gate):
-        figures["sources"] = beside.figures()
     return figures
 
 
-def _mix_figures(
-    mix: HeldOutMeasures | None, days: PooledDays | None, metric: str
+def _order_figures(
+    order: HeldOutMeasures | None, days: PooledDays | None, metric: str
 ) -> ListFigures | None:
-    if mix is None:
+    if order is None:
         return None
     pooled = {"pooled": days.figures()} if days else {}
-    return ListFigures(**_figures(mix, metric), **pooled)
+    return ListFigures(**_figures(order, metric), **pooled)
 
 
 def _figures(lists: HeldOutMeasures, metric: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ NAMES = (
     "grid",
     "two_tower",
     "parent",
-    "mix",
+    "fixed_order",
     "popular",
     "most_popular",
     "popular_lately",

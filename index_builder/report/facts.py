@@ -18,16 +18,15 @@ from twinspire_core.contracts import artifact_files, example_lists
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.contracts.features_report import FeaturesReport
-from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import Manifest
-from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.contracts.timings import IndexTimings
 from twinspire_core.display.figures import short_name
 from twinspire_core.display.measured_lists import EvaluatedSet, held_out, on_the_day
 from twinspire_core.display.served_figure import ServedFigure, on_held_out, on_its_day
+from twinspire_core.fusion.fixed_order import FixedOrder
 
 _MOST_DAYS = 60
 
@@ -81,8 +80,7 @@ class Facts:
       limits: by which it did.
       recall_target: of the index.
       index: how the index came about.
-      mix: weights of the fused lists; None where the two-tower is served alone.
-      constants: of the sources that have one; None where none is mixed.
+      order: the fixed order; None where the version has none.
       speed: of the index, where it was built; None if the files of that stage are gone.
       data: the report of the features stage; None if that is gone.
       examples: lists to look at; empty where the measure attempt has none.
@@ -102,8 +100,7 @@ class Facts:
     limits: GateConfig
     recall_target: float
     index: IndexFigures
-    mix: FusionFile | None
-    constants: SourceConstants | None = None
+    order: FixedOrder | None
     speed: IndexTimings | None
     data: FeaturesReport | None
     examples: Sequence[ExampleList]
@@ -162,8 +159,7 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
         limits=ctx.pipeline.gate,
         recall_target=ctx.pipeline.index.recall_target,
         index=IndexFigures.read(staged),
-        mix=FusionFile.find(staged),
-        constants=SourceConstants.find(staged),
+        order=FixedOrder.find(staged),
         speed=IndexTimings.find(ctx.inputs["index"]),
         data=FeaturesReport.find(ctx.inputs["features"]),
         examples=_examples(ctx),

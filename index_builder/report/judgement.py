@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from index_builder.gate.limits import mix_limits, two_tower_limits
+from index_builder.gate.limits import fixed_order_limits, two_tower_limits
 from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Section
 from twinspire_core.config.tables.gate import GateConfig
-from twinspire_core.contracts.gate_verdict import LiftFigures, PooledFigures, SourceFigures
+from twinspire_core.contracts.gate_verdict import LiftFigures, PooledFigures
 from twinspire_core.display.figures import NONE, change_text, count, number
-from twinspire_core.display.measured_lists import kind_text, list_name
+from twinspire_core.display.measured_lists import kind_text
 from twinspire_core.display.quality_tables import interval_text
 from twinspire_core.display.table import Table
 
@@ -63,38 +63,35 @@ def _two_tower(facts: Facts) -> Iterator[list[str]]:
 
 
 def _served(facts: Facts) -> Iterator[list[str]]:
-    """The mix beside the mix before and its best source, the ranker beside the mix."""
+    """The fixed order beside the one before, the ranker beside the fixed order."""
     figures = facts.gate.figures
     most = f"−{facts.limits.max_drop:.0%}"
-    mix = figures.mix
-    if mix and mix.candidate is not None and mix.baseline is not None:
-        yield from _pooled(mix.pooled, "the mix against the mix before", most)
-        difference = change_text(mix.change, mix.low, mix.high)
-        measured = f"{number(mix.candidate)}, before {number(mix.baseline)}: {difference}"
-        yield [f"the mix, {count(mix.users)} users", measured, most]
-    if alone := figures.sources:
-        name = f"the mix that was served beside {list_name(alone.source)} alone"
-        yield _of_days(name, alone, "that source", "not surely below (99%)")
-    name = "of the ranker beside the mix"
+    fixed = figures.fixed_order
+    if fixed and fixed.candidate is not None and fixed.baseline is not None:
+        yield from _pooled(fixed.pooled, "the fixed order against the one before", most)
+        difference = change_text(fixed.change, fixed.low, fixed.high)
+        measured = f"{number(fixed.candidate)}, before {number(fixed.baseline)}: {difference}"
+        yield [f"the fixed order, {count(fixed.users)} users", measured, most]
+    name = "of the ranker beside the fixed order"
     if ranker := figures.ranker:
         limit = _ranker_limit(facts.metric, facts.limits)
-        yield _of_days(f"{facts.metric} {name}", ranker, "the mix", limit)
+        yield _of_days(f"{facts.metric} {name}", ranker, limit)
     if order := figures.ranker_order:
         limit = _ranker_limit(order.measure, facts.limits)
-        yield _of_days(f"{order.measure} {name}", order, "the mix", limit)
+        yield _of_days(f"{order.measure} {name}", order, limit)
 
 
 def _limits(facts: Facts) -> Iterator[list[str]]:
-    """What has floors and ceilings, of the two-tower and then of the mix, where that was
+    """What has floors and ceilings, of the two-tower and then of the fixed order, where that was
     measured.
     """
     two_tower = facts.metrics.holdout.candidate
-    mix = facts.metrics.mix.holdout.candidate
+    order = facts.metrics.fixed_order.holdout.candidate
     for of_both, sign in ((facts.limits.floors, "≥"), (facts.limits.ceilings, "≤")):
         for name, limit in two_tower_limits(of_both).items():
             yield [name, interval_text(two_tower, name), f"{sign} {limit:g}"]
-        for name, limit in mix_limits(of_both).items() if mix else ():
-            yield [f"{name} of the mix", interval_text(mix, name), f"{sign} {limit:g}"]
+        for name, limit in fixed_order_limits(of_both).items() if order else ():
+            yield [f"{name} of the fixed order", interval_text(order, name), f"{sign} {limit:g}"]
 
 
 def _pooled(pooled: PooledFigures | None, how: str, limit: str) -> list[list[str]]:
@@ -105,13 +102,13 @@ def _pooled(pooled: PooledFigures | None, how: str, limit: str) -> list[list[str
     return [[name, change_text(pooled.change, pooled.low, pooled.high), limit]]
 
 
-def _of_days(name: str, one: PooledFigures | SourceFigures, other: str, limit: str) -> list[str]:
+def _of_days(name: str, one: PooledFigures, limit: str) -> list[str]:
     """What was measured of the users of one day, or of several."""
     users = f"{count(one.users)} users"
     if one.days > 1:
         users += f" of {one.days} days"
     difference = change_text(one.change, one.low, one.high)
-    figures = f"{number(one.candidate)}, {other} {number(one.baseline)}: {difference}"
+    figures = f"{number(one.candidate)}, the fixed order {number(one.baseline)}: {difference}"
     return [f"{name}, {users}", figures, limit]
 
 

@@ -53,7 +53,7 @@ def _item(facts: Facts, item: str, taken: bool = False) -> Item:
 _PARTS = (
     quality.trend,
     judgement.verdict,
-    quality.sources,
+    quality.second_stage,
     quality.lists,
     quality.slices,
     examples,

@@ -1,4 +1,6 @@
-"""How good the version is: day by day, its lists side by side, by slice, and each source alone."""
+"""How good the version is: day by day, its lists side by side, by slice, and what
+orders them.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -8,7 +10,6 @@ from index_builder.report.charts import Series
 from index_builder.report.facts import Day, Facts
 from index_builder.report.making import setting_text
 from index_builder.report.report_blocks import Figure, Mark, Section
-from twinspire_core.config.source_names import MIX
 from twinspire_core.contracts.manifest import counts_otherwise
 from twinspire_core.contracts.measures import Measures, SliceMeasures, interval_of, value_of
 from twinspire_core.display.figures import change_text, count, number, share
@@ -17,8 +18,8 @@ from twinspire_core.display.measured_lists import (
     EvaluatedSet,
     MeasuredLists,
     baselines,
+    describe_order,
     describe_ranker,
-    describe_weights,
     kind_text,
     list_name,
     of_other_kind,
@@ -183,7 +184,7 @@ def lists(facts: Facts) -> Section:
         " common. Popular share: of the few items that have half of the last days’ events"
         " between them; not known where these days have none.",
         f"What counts are lists {kind_text(counted)}, by serving.exclude_seen of the pipeline file:"
-        " the mix is fitted for them, the gate judges them, and all figures of this page are theirs"
+        " the ranker is fitted for them, the gate judges them, and all figures of this page are theirs"
         " where nothing else is said. The other kind follows below.",
     ]
     if facts.metrics.holdout.baseline is None:
@@ -319,66 +320,14 @@ def _sliced_table(
     return Table(head=head, rows=rows, title=title)
 
 
-def sources(facts: Facts) -> Section:
-    """Each source of candidates alone, and their mix."""
-    evaluated = facts.of_the_model
-    listed = [one for one in evaluated.lists if one.kind != PARENT]
-    text = [
-        "Each source of candidates alone: what a list of its items only would have found.",
-        evaluated.text,
-    ]
-    if not any(one.kind == MIX for one in listed):
-        text.append("No mix of the sources was measured on them.")
+def second_stage(facts: Facts) -> Section:
+    """What orders the candidates: the fixed order, and the ranker where there is one."""
+    text = ["Sources propose items. The ranker orders them, or the fixed order by its weights."]
+    if order := facts.order:
+        text.append(f"The fixed order is {describe_order(order.kind, order.weights)}.")
     return Section(
-        anchor="sources",
-        title="Each source alone, and the mix",
-        text=text,
-        figures=[_sources(facts, listed)] if listed else [],
-        tables=[_weights(facts), *_ranker(facts)],
-        half=True,
+        anchor="sources", title="What orders the lists", text=text, tables=_ranker(facts), half=True
     )
-
-
-def _sources(facts: Facts, listed: list[MeasuredLists]) -> Figure:
-    metric = facts.metric
-    listed = sorted(listed, key=lambda one: -(one.measures.value(metric) or 0))
-    rows = [[list_name(one.kind), interval_text(one.measures, metric)] for one in listed]
-    series = Series(
-        colour="two_tower",
-        values=[one.measures.value(metric) for one in listed],
-        spans=[interval_of(one.measures, metric) for one in listed],
-    )
-    title = f"{metric} by source"
-    return Figure(
-        title=title,
-        svg=charts.dots("sources", [name for name, _ in rows], [series], metric),
-        alt="; ".join(" ".join(row) for row in rows),
-        caption="Lines are 95% intervals over users.",
-        table=Table(head=["source", metric], rows=rows, title=f"{title}, with 95% intervals"),
-    )
-
-
-def _weights(facts: Facts) -> Table:
-    """How this version mixes its sources."""
-    mix = facts.mix
-    if mix is None:
-        title = "This version serves the two-tower alone: it carries no mix."
-        return Table(head=[], rows=[], title=title)
-    choices = facts.constants.choices if facts.constants else {}
-    # A row per source, so that a phone has room for it
-    rows = [
-        [
-            list_name(name) + (f" ({choices[name]})" if name in choices else ""),
-            *(number(row[name], 2) for row in mix.weights.values()),
-        ]
-        for name in mix.sources
-    ]
-    title = (
-        "Weights of the sources in the mix that this version serves, by the user’s earlier events:"
-        f" {describe_weights(mix.fitted)}"
-    )
-    head = ["source", *(name.replace("-", "–") for name in mix.weights)]
-    return Table(head=head, rows=rows, title=title)
 
 
 def _ranker(facts: Facts) -> list[Table]:

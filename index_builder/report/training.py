@@ -125,7 +125,7 @@ def _popularity(figures: PopularityFigures) -> Figure:
     names = [*(str(number + 1) for number in range(len(figures.items) - 1)), "none"]
     lists = [(name, shares) for name, shares in figures.lists.items() if sum(shares)]
     series = [
-        Series(colour=name, values=shares, dashed=name not in ("two_tower", "mix"))
+        Series(colour=name, values=shares, dashed=name not in ("two_tower", "fixed_order"))
         for name, shares in lists
     ]
     legend = [Mark("clicks", "taken that day", "area")]

@@ -21,7 +21,7 @@ from twinspire_core.sources.popularity import same_for_all
 from twinspire_core.sources.queries import ScoredLists
 
 MEASURED_ANYWAY = (MOST_POPULAR, POPULAR_LATELY, PAST)
-"""Sources whose lists are measured whatever the pipeline file mixes: `rank_baselines`."""
+"""Sources whose lists are measured whatever the pipeline file names: `rank_baselines`."""
 
 
 class RankedLists(NamedTuple):

@@ -1,4 +1,4 @@
-"""Lists of the candidate sources that need no towers, and of the fusion of all sources.
+"""Lists of the candidate sources that need no towers, and of the fixed order of all sources.
 
 U queries, L places of a list. Items are positions in the corpus; -1 is none.
 """
@@ -9,8 +9,7 @@ import numpy as np
 
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists, with_and_without_seen
-from twinspire_core.config.source_names import TWO_TOWER
-from twinspire_core.fusion.fuse import DEPTH, Fusion, fuse_sources
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.queries import Queries, ScoredLists
 
@@ -74,37 +73,29 @@ def rank_alone(
     return RankedLists(kept, sources.filled(lists.excluded[:, :k], k, exclude=seen))
 
 
-def rank_fusion(
-    fusion: Fusion,
+def rank_fixed(
+    order: FixedOrder,
     sources: CandidateSources,
     evaluation_set: EvaluationSet,
-    two_tower: RankedLists,
+    known: SourceLists,
     k: int,
-    *,
-    known: SourceLists | None = None,
 ) -> RankedLists:
-    """The lists of a fusion.
+    """The lists of a fixed order.
 
     Args:
-      fusion: its sources and weights.
+      order: its sources and weights.
       sources: of the corpus.
       evaluation_set: the queries.
-      two_tower: lists of the two towers, at least `DEPTH` long.
+      known: lists of the two-tower, and of other sources that are known already, at least `DEPTH`
+        and k long.
       k: length of the lists.
-      known: lists of other sources that are known already, at least `DEPTH` and k long, as
-        `costly_lists` makes them; those of costly sources are made here if not given.
     """
-    if known is None:
-        wanted = set(sources.costly) & set(fusion.sources)
-        depth = max(k, DEPTH)
-        known = {name: retrieve(name, sources, evaluation_set, depth) for name in wanted}
-    given = {**known, TWO_TOWER: two_tower}
-    kept = _fused(fusion, sources, queries_with(evaluation_set, given), k)
-    # Without lists of unseen items from every source, there is nothing to fuse for them.
-    if any(lists.excluded is None for lists in given.values()):
+    kept = _in_order(order, sources, queries_with(evaluation_set, known), k)
+    # Without lists of unseen items from every source, there is nothing to order for them.
+    if any(lists.excluded is None for lists in known.values()):
         return RankedLists(kept, None)
-    queries = queries_with(evaluation_set, given, exclude_seen=True)
-    return RankedLists(kept, _fused(fusion, sources, queries, k, exclude_seen=True))
+    queries = queries_with(evaluation_set, known, exclude_seen=True)
+    return RankedLists(kept, _in_order(order, sources, queries, k, exclude_seen=True))
 
 
 def queries_with(
@@ -115,8 +106,8 @@ def queries_with(
     return evaluation_set.source_queries.with_given(given)
 
 
-def _fused(
-    fusion: Fusion,
+def _in_order(
+    order: FixedOrder,
     sources: CandidateSources,
     queries: Queries,
     k: int,
@@ -128,7 +119,7 @@ def _fused(
     for chunk in _chunks(len(queries)):
         part = queries.part(chunk.start, chunk.stop)
         exclude = part.seen if exclude_seen else None
-        ranked[chunk], _ = fuse_sources(fusion, sources, part, k, exclude=exclude)
+        ranked[chunk], _ = order.answer(sources, part, k, exclude=exclude)
     return ranked
 
 

@@ -29,7 +29,7 @@ from twinspire_core.contracts.day_metrics import (
     MEMORY_DAYS,
     BestMeasures,
     DayMetrics,
-    FusionMeasures,
+    FixedOrderMeasures,
     MeasuredDay,
     RankerMeasures,
 )
@@ -156,7 +156,7 @@ def remember_day(
     day: DayData,
     before: EarlierVersions,
     version: VersionEvaluation,
-    mix: FusionMeasures,
+    fixed_order: FixedOrderMeasures,
     ranker: RankerMeasures | None = None,
 ) -> MeasuredDay | None:
     """What later days are to know of this version.
@@ -166,7 +166,7 @@ def remember_day(
       day: the evaluation sets.
       before: what the parent and the best accepted version list for users held out.
       version: what this version lists for them.
-      mix: what was measured of fused lists.
+      fixed_order: what was measured of lists in the fixed order.
       ranker: what was measured of lists by rankers.
 
     Returns: None without a parent to measure it against.
@@ -189,29 +189,17 @@ def remember_day(
 
     of_all = paired_differences(held_out, ours, parents, ks)
     best = before.best
+    # A ranker serves by what it was worth on several days, however many users a day has.
+    beside_order = ranker.beside_fixed_order if ranker else None
     return MeasuredDay(
         against=ctx.parent.version,
         differences={name: one.mean for name, one in of_all.by_measure.items()},
         two_tower=beside(parents),
         best=ctx.besides.version if ctx.besides else None,
         beside_best=beside(best.lists) if best else None,
-        served=pooled(mix.served),
-        beside_sources={
-            name: found for name, one in mix.beside_sources.items() if (found := pooled(one))
-        },
-        **_of_ranker(ranker),
+        fixed_order=pooled(fixed_order.beside_parent),
+        ranked_beside_fixed_order=_of_all(beside_order) if beside_order else None,
     )
-
-
-def _of_ranker(ranker: RankerMeasures | None) -> dict[str, Any]:
-    """What is remembered of the parent's ranker: it serves by what it was worth on several days."""
-    if ranker is None or ranker.beside_mix is None:
-        return {}
-    beside_sources = {name: _of_all(found) for name, found in ranker.beside_sources.items()}
-    return {
-        "ranked_beside_mix": _of_all(ranker.beside_mix),
-        "ranked_beside_sources": beside_sources,
-    }
 
 
 def _of_all(differences: PairedDifferences) -> PairedDifferences:
@@ -239,7 +227,7 @@ def line_after(ctx: StageContext, own: MeasuredDay | None) -> dict[str, Measured
     oldest = ctx.day - timedelta(days=MEMORY_DAYS - 1)
     line = {day: before[day] for day in sorted(before) if date.fromisoformat(day) >= oldest}
     if own:
-        if own.ranked_beside_mix is None:
+        if own.ranked_beside_fixed_order is None:
             # Rankers start anew, such as with other sources: those of before say nothing of them.
             line = {day: _without_rankers(one) for day, one in line.items()}
         line[str(ctx.day)] = own
@@ -247,24 +235,17 @@ def line_after(ctx: StageContext, own: MeasuredDay | None) -> dict[str, Measured
 
 
 def _without_rankers(one: MeasuredDay) -> MeasuredDay:
-    return one.model_copy(update={"ranked_beside_mix": None, "ranked_beside_sources": {}})
+    return one.model_copy(update={"ranked_beside_fixed_order": None})
 
 
 def _as_needed(line: Mapping[str, MeasuredDay], min_users: int) -> dict[str, MeasuredDay]:
-    """The line without what days to come will not pool: no more days of what was served than have
+    """The line without what days to come will not pool: no more days of the fixed order than have
     enough users together.
     """
     needed = dict[str, MeasuredDay]()
-    served = beside_sources = 0
+    users = 0
     for day in sorted(line, reverse=True):
         one = line[day]
-        unneeded: dict[str, Any] = {}
-        if served >= min_users:
-            unneeded["served"] = None
-        if beside_sources >= min_users:
-            unneeded["beside_sources"] = {}
-        served += one.served.users if one.served else 0
-        # A source that came later has fewer days: they count until the newest has enough
-        beside_sources += min((found.users for found in one.beside_sources.values()), default=0)
-        needed[day] = one.model_copy(update=unneeded) if unneeded else one
+        needed[day] = one.model_copy(update={"fixed_order": None}) if users >= min_users else one
+        users += one.fixed_order.users if one.fixed_order else 0
     return {day: needed[day] for day in sorted(needed)}

@@ -13,7 +13,7 @@ from model.evaluation.source_lists import SourceLists, queries_with
 from model.ranking.ranked_queries import chunks
 from model.ranking.ranking_rows import RankingRows, sample_pairs, without_towers
 from twinspire_core.contracts.ranking_rows import MOST_OF_A_DAY
-from twinspire_core.fusion.fuse import DEPTH
+from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.ragged import Ragged

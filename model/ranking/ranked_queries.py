@@ -1,4 +1,4 @@
-"""Lists by a ranker for the queries of an evaluation set: the twin of what is done with a fusion in
+"""Lists by a ranker for the queries of an evaluation set: the twin of what is done with a fixed order in
 model/evaluation/source_lists.py.
 
 U queries, L places of a list.

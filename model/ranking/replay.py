@@ -25,29 +25,28 @@ from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.search.ragged import arrow_lists, list_lengths, list_rows, positions
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.registry import tables_of
-from twinspire_core.sources.source import Constants
 
 Tables = Mapping[str, pa.Table]
 
 
-def rows_before(ctx: StageContext, features: Path, constants: Constants) -> list[RankingRows]:
+def rows_before(ctx: StageContext, features: Path, half_life: str) -> list[RankingRows]:
     """Rows of the days before the day: those that the parent kept, and where these are none, or are too
     old, replayed ones of the days that they lack.
 
     Args:
       ctx: pipeline, day and parent.
       features: local folder of the features attempt.
-      constants: of the day's sources.
+      half_life: of the source `trending`.
     """
     kept = ranking_rows.read(ctx.parent.measure) if ctx.parent else []
     if not needs_replay(ctx.day, ctx.parent):
         return kept  # also where the features were made before that parent was there
     known = {rows.day for rows in kept}
-    made = _replayed(ctx, features, constants)
+    made = _replayed(ctx, features, half_life)
     return [*kept, *(rows for rows in made if rows.day not in known)]
 
 
-def _replayed(ctx: StageContext, features: Path, constants: Constants) -> Iterator[RankingRows]:
+def _replayed(ctx: StageContext, features: Path, half_life: str) -> Iterator[RankingRows]:
     """Rows of each replayed day, oldest first."""
     folder = features / feature_schema.REPLAY
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
@@ -62,7 +61,7 @@ def _replayed(ctx: StageContext, features: Path, constants: Constants) -> Iterat
             tables, items = own, corpus.column("_item").combine_chunks()
         now = corpus.column("_item").combine_chunks()
         moved = {name: renumbered(table, items, now) for name, table in tables.items()}
-        sources = CandidateSources.of(corpus, moved, constants)
+        sources = CandidateSources.of(corpus, moved, half_life)
         users = read_table(at / feature_schema.EVALUATION)
         yield _rows_of_day(ctx, day, sources, users)
 

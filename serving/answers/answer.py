@@ -4,7 +4,6 @@ filters say nothing.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -160,7 +159,6 @@ class Answer:
       source: where the items come from.
       list_sources: where those of each list come from: users of whom nothing is known may get what
         is popular.
-      weights: `fitted` or `prior`, as those of the mix are; None where it is not the mix's answer.
       names: S sources that gave items.
       shares: [B, K, S] float32, what each gave to an item's score, of the ranker's lists by places
         in theirs; None where there is but one.
@@ -177,7 +175,6 @@ class Answer:
     history: pa.ChunkedArray | None = None
     source: str = TWO_TOWER
     list_sources: Sequence[str] = ()
-    weights: Literal["fitted", "prior"] | None = None
     names: tuple[str, ...] = (TWO_TOWER,)
     shares: np.ndarray | None = None
     reasons: Explanations | None = None

@@ -8,8 +8,8 @@ import pyarrow as pa
 from serving.answers.known_past import read_queries
 from serving.requests.request_model import Refused
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import RANKED, TWO_TOWER
-from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.config.source_names import FITTED, PERSONAL, RANKED, TWO_TOWER
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.queries import Queries
@@ -21,8 +21,7 @@ class EncodedQueries(NamedTuple):
     Attributes:
       vectors: [B, D] float32, the query tower's; empty where the two-tower is not asked.
       queries: B, what the other sources go by.
-      fusion: how the version fuses sources, for all lists of an answer: events may move it
-        meanwhile.
+      fixed_order: the version's, for all lists of an answer: events may move it meanwhile.
       sources: those of the version, likewise.
       is_popular: [B] bool, queries that get what is popular lately in place of the two-tower's lists;
         None where there are none.
@@ -30,7 +29,7 @@ class EncodedQueries(NamedTuple):
 
     vectors: np.ndarray
     queries: Queries
-    fusion: Fusion | None = None
+    fixed_order: FixedOrder | None = None
     sources: CandidateSources | None = None
     is_popular: np.ndarray | None = None
 
@@ -66,12 +65,13 @@ def encode_queries(
     vectors = np.zeros((len(table), 0), np.float32)
     if source == RANKED or TWO_TOWER in version.sources_of(source):
         vectors = _encode(version, table)
-    # In this order: a fusion never comes before the sources that it names.
-    fusion = version.fusion
+    # In this order: a fixed order never comes before the sources that it names.
+    order = version.fixed_order
     sources = version.candidate_sources
-    personal = source == RANKED or sources.use_personal_counts
+    by_counts = {PERSONAL, *FITTED}
+    personal = source == RANKED or not by_counts.isdisjoint(version.sources_of(source))
     queries = read_queries(version, table, personal=personal)
-    return EncodedQueries(vectors, queries, fusion, sources)
+    return EncodedQueries(vectors, queries, order, sources)
 
 
 def _encode(version: Version, table: pa.Table) -> np.ndarray:

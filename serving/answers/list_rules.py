@@ -1,7 +1,7 @@
 """Where the rules of `[lists]` are applied to what is served (twinspire_core/fusion/list_rules.py
 says what they do).
 
-Lists by default are ruled: those of the mix, ranked or not, and of the two-tower, and what is
+Lists by default are ruled: those of the ranker, the fixed order and the two-tower, and what is
 popular lately in its place. A simpler source that a request names is given as it is.
 Filters, `exclude` and `exclude_seen` hold before any rule: what they leave out is no candidate.
 
@@ -26,14 +26,14 @@ from serving.answers.seen_items import NOTHING_SEEN, items_had
 from serving.requests.list_request import ListRequest
 from serving.version.filters import Groups
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import MIX, RANKED, TWO_TOWER
+from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.config.tables.deployment import ListsConfig
 from twinspire_core.fusion.capped_values import CappedAttribute, CappedValues
 from twinspire_core.fusion.list_rules import Candidates, choose, holds_share
 from twinspire_core.metrics.ranking import contains
 from twinspire_core.search.index import NONE
 
-RULED = (MIX, RANKED, TWO_TOWER)
+RULED = (FIXED_ORDER, RANKED, TWO_TOWER)
 """Sources whose lists the rules are for."""
 _ALL_NEW = "new_share changes nothing where exclude_seen leaves out what the user had"
 _SPARE = 100  # candidates besides four for each place, at first

@@ -20,7 +20,7 @@ from serving.requests.request_model import ALLOW, DENY, Refused
 from serving.version.attributes import select
 from serving.version.filters import NO_FILTER, Filter, Groups, Selected, both
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import MIX, POPULAR_LATELY, TWO_TOWER
+from twinspire_core.config.source_names import POPULAR_LATELY, TWO_TOWER
 from twinspire_core.search.index import NONE
 
 
@@ -81,7 +81,6 @@ def recommend(
         history=table[pipeline.history_name] if pipeline.history_name else None,
         source=source,
         list_sources=np.where(is_popular, POPULAR_LATELY, source).tolist(),
-        weights=version.fusion.origin if source == MIX and version.fusion else None,
         names=lists.names,
         shares=lists.shares,
         reasons=_explain(version, lists),

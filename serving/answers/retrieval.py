@@ -1,4 +1,4 @@
-"""Where the items of a list come from: the two-tower, a simpler source, or several, fused or ranked."""
+"""Where the items of a list come from: the two-tower, a simpler source, or several, in one order."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,9 +11,15 @@ from serving.answers.ranking import retrieve_ranked
 from serving.requests.list_request import ListRequest
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import MIX, MOST_POPULAR, POPULAR_LATELY, RANKED, TWO_TOWER
-from twinspire_core.fusion.candidate_pool import CONSTANT
-from twinspire_core.fusion.fuse import DEPTH, Fusion, fuse_sources
+from twinspire_core.config.source_names import (
+    FIXED_ORDER,
+    MOST_POPULAR,
+    POPULAR_LATELY,
+    RANKED,
+    TWO_TOWER,
+)
+from twinspire_core.fusion.candidate_pool import CONSTANT, DEPTH
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -25,7 +31,7 @@ class Retrieved(NamedTuple):
 
     Attributes:
       rows: [B, K] int32, rows of the corpus, best first, `NONE` behind the end.
-      scores: [B, K] float32, NaN there: the two-tower's cosines, the fusion's or the ranker's
+      scores: [B, K] float32, NaN there: the two-tower's cosines, the fixed order's or the ranker's
         scores, else 1 / (1 + place / CONSTANT).
       widened: [B] bool, whether the two-tower's first search found too few.
       names: S sources.
@@ -123,15 +129,15 @@ def _retrieve_group(
         popular = _retrieve_from(sources, POPULAR_LATELY, encoded.queries, length, exclude)
         return _put_popular(near, popular, encoded.is_popular)
     assert sources is not None, "of `Version.choose_source`"
-    if source not in (RANKED, MIX):
+    if source not in (RANKED, FIXED_ORDER):
         return _retrieve_from(sources, source, encoded.queries, length, exclude)
     # What a ranker goes by are places in whole lists: it leaves out what was seen at the end.
     left_out = seen.of_first(0) if source == RANKED else seen
     queries, widened = _with_two_tower(version, sources, encoded, k, source, left_out)
-    if source == MIX:
-        fusion = encoded.fusion
-        assert fusion is not None, "of `Version.choose_source`"
-        return _retrieve_fused(fusion, sources, queries, k, widened, exclude, length)
+    if source == FIXED_ORDER:
+        order = encoded.fixed_order
+        assert order is not None, "of `Version.choose_source`"
+        return _retrieve_in_order(order, sources, queries, k, widened, exclude, length)
     lists = retrieve_ranked(
         version,
         sources,
@@ -200,8 +206,8 @@ def _retrieve_from(
     return _end_lists(rows, scores, widened, (source, MOST_POPULAR), shares)
 
 
-def _retrieve_fused(
-    fusion: Fusion,
+def _retrieve_in_order(
+    order: FixedOrder,
     sources: CandidateSources,
     queries: Queries,
     k: int,
@@ -209,10 +215,10 @@ def _retrieve_fused(
     exclude: Ragged | None,
     length: int,
 ) -> Retrieved:
-    rows, fused = fuse_sources(fusion, sources, queries, k, exclude=exclude, length=length)
+    rows, ordered = order.answer(sources, queries, k, exclude=exclude, length=length)
     # Popular items that fill up a list have the score 0.
-    scores = np.where(fused.items >= 0, fused.scores, 0)
-    return _end_lists(rows, scores, widened, fusion.sources, fused.shares)
+    scores = np.where(ordered.items >= 0, ordered.scores, 0)
+    return _end_lists(rows, scores, widened, order.sources, ordered.shares)
 
 
 def _end_lists(

@@ -2,7 +2,7 @@
 serving/http/openapi.py describes them.
 """
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
 from pydantic import ConfigDict, Field, InstanceOf, WithJsonSchema, with_config
@@ -24,7 +24,9 @@ _Items = Annotated[list[str], _about("Item ids, best first.")]
 _Scores = Annotated[
     InstanceOf[np.ndarray],  # of float32, which are written with the digits that they have
     WithJsonSchema({"type": "array", "items": {"type": "number"}}),
-    _about("Cosines of the two-tower; sums of weights of the mix; the ranker's; else by place."),
+    _about(
+        "Cosines of the two-tower; sums of weights of the fixed order; the ranker's; else by place."
+    ),
 ]
 _Display = Annotated[list[Described], _about("With `display`: the items' display columns.")]
 _Notes = Annotated[
@@ -59,15 +61,6 @@ class Result(TypedDict):
         _about("What the answer rests on. `nothing`: it is the answer for anybody at this time."),
     ]
     source: AnswerSource
-    weights: NotRequired[
-        Annotated[
-            Literal["fitted", "prior"],
-            _about(
-                "With `mix`: whether its weights were fitted on users of this log, or serve until"
-                " there were enough."
-            ),
-        ]
-    ]
     exclude_seen: Annotated[bool, _about("Whether what the user had before was left out.")]
     items: _Items
     scores: _Scores

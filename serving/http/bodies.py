@@ -22,6 +22,7 @@ from serving.requests.duplicate_keys import distinct, surely_distinct
 from serving.requests.list_request import EXPLAINED, ListRequest, Option
 from serving.requests.request_model import Refused, RequestModel, filter_of
 from serving.requests.value_types import WrongValue
+from twinspire_core.config import source_names
 from twinspire_core.config.source_names import ANSWERING
 from twinspire_core.messages import nearest_names, shorten, with_full_stop
 
@@ -291,4 +292,7 @@ def _wrong_source(source: Any) -> Problem:
         kind = "out_of_range"
         near = nearest_names(source, ANSWERING)
     message = f"source is one of {', '.join(ANSWERING)}; found {shorten(source)}."
+    if isinstance(source, str) and source in source_names.REMOVED:
+        near = [source_names.REMOVED[source]]
+        message = f"source {source} was removed: write {near[0]}."
     return Problem(kind, message, where="source", did_you_mean=near[0] if near else None)

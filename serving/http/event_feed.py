@@ -17,7 +17,7 @@ from serving.requests.list_request import ListRequest
 from serving.version.event_buffer import NOBODY, EventBuffer, Events
 from serving.version.loaded_version import Version
 from serving.version.version_updates import VersionUpdater
-from twinspire_core.config.source_names import MIX, TRENDING
+from twinspire_core.config.source_names import FIXED_ORDER
 
 _INTERVAL = 1.0
 """Seconds between two updates, at least: sorting a million items takes half of that."""
@@ -114,8 +114,7 @@ class EventFeed:
             version = updater.version
             if version is not version.published and version is not self._asked():
                 # What is made when it is first asked for is there when it answers.
-                source = MIX if version.fusion else TRENDING
-                recommend(version, [{}], ListRequest(k=1, source=source))
+                recommend(version, [{}], ListRequest(k=1, source=FIXED_ORDER))
                 self._asked = ref(version)
             self._grown(version)
             self._failing = False

@@ -109,7 +109,7 @@ class Metrics:
         judged = manifest.quality
         lists = {
             "two-tower": judged.candidate,
-            "mix": judged.mix.candidate if judged.mix else None,
+            "fixed order": judged.fixed_order.candidate if judged.fixed_order else None,
             "ranked": judged.ranker.candidate if judged.ranker else None,
         }
         self.quality.clear()

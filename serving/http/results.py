@@ -114,8 +114,6 @@ def _result(
         "items": version.ids[rows].tolist(),
         "scores": np.ascontiguousarray(answer.scores[row, :count]),  # as orjson needs it
     }
-    if answer.weights is not None:
-        result["weights"] = answer.weights
     if result["source"] != TWO_TOWER:
         result["sources"] = sources
     if answer.reasons is not None:

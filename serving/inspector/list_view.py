@@ -18,7 +18,6 @@ from serving.inspector.version_view import SOURCES
 from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import RANKED
-from twinspire_core.contracts.fusion_file import PRIOR
 from twinspire_core.display.figures import number, short_name
 
 LONGEST = 200
@@ -120,7 +119,7 @@ def recommended(
         version=version.id,
         live=live,
         status=404 if unknown else 200,
-        source=_source(answer),
+        source=SOURCES[answer["source"]],
         basis=_BASIS[answer["based_on"]],
         unknown=unknown,
         rows=_rows(version, answer, taken, answer.get("sources"), answer.get("reasons")),
@@ -173,13 +172,6 @@ def compared(views: Sequence[ListView]) -> list[ListView]:
         replace(before, rows=rows_before, shared=shared),
         replace(after, rows=rows_after, shared=shared),
     ]
-
-
-def _source(answer: OneAnswer) -> str:
-    """Where the items come from, in words."""
-    if answer.get("weights") == PRIOR:
-        return f"{SOURCES[answer['source']]}, by prior weights"
-    return SOURCES[answer["source"]]
 
 
 def _refused(version: Version, live: bool, error: Problem) -> ListView:

@@ -46,9 +46,9 @@ class ListRequest:
         str | None,
         Option(
             ValueType(annotation=AnswerSource, expected=f"is one of {', '.join(ANSWERING)}"),
-            "Where items come from. Left out: the version's ranker where the gate found it better"
-            " than its mix of sources, else the mix where it has one, else the two-tower; and what"
-            " is popular lately where nothing is known of the user.",
+            "Where items come from. Left out: the version's ranker where the gate lets it serve,"
+            " else the fixed order. Where the two-tower is its only source: what is popular lately"
+            " if nothing is known of the user.",
         ),
     ] = None
     exclude_seen: Annotated[

@@ -19,14 +19,13 @@ from serving.version.second_stage import SecondStage, read_second_stage
 from serving.version.user_store import IdTable, UserStore
 from twinspire_core.blocked_imports import load_saved_model
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import MIX, RANKED, TWO_TOWER
+from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.contracts import artifact_files, manifest
 from twinspire_core.contracts.feature_schema import display_name
-from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.model_bundle import QUERY_TOWER, Tower
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.registry import RankingFeatures
@@ -34,7 +33,7 @@ from twinspire_core.search import stored_index
 from twinspire_core.search.index import Index
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.source import Source
-from twinspire_core.sources.version_tables import read_constants, read_tables
+from twinspire_core.sources.version_tables import read_tables
 from twinspire_core.terminal import doing
 
 
@@ -45,14 +44,15 @@ class Version:
       pipeline: what its features are.
       home: local folder of its files.
       manifest: what it says of itself.
-      mix_knows_more: whether its mix goes by what is taken just now, of which its ranker knows nothing.
+      order_knows_more: whether its fixed order goes by what is taken just now, of which its ranker
+        knows nothing.
     """
 
     def __init__(self, pipeline: Pipeline, home: Path, described: Manifest) -> None:
         self.pipeline = pipeline
         self.home = home
         self.manifest = described
-        self.mix_knows_more = False
+        self.order_knows_more = False
 
     @classmethod
     def open(
@@ -90,7 +90,7 @@ class Version:
     @property
     def exclude_seen(self) -> bool:
         """Whether its lists are without what the user had before, where a request does not say
-        (`serving.exclude_seen` of the pipeline file that it was published by). Its weights were
+        (`serving.exclude_seen` of the pipeline file that it was published by). Its ranker was
         fitted for such lists.
         """
         serving = self.manifest.settings.get("serving", {})
@@ -132,15 +132,15 @@ class Version:
         return UserStore(folder) if folder.is_dir() else None
 
     @cached_property
-    def fusion(self) -> Fusion | None:
-        """How sources are fused; None in versions that carry none: the two-tower alone answers."""
-        place = self.home / FusionFile.FILE
-        return Fusion.parse(place.read_bytes()) if place.exists() else None
+    def fixed_order(self) -> FixedOrder:
+        """What orders the candidates of its sources where no ranker does."""
+        return FixedOrder.find(self.home) or FixedOrder.of([TWO_TOWER])
 
     @cached_property
     def candidate_sources(self) -> CandidateSources:
         """The sources besides the two-tower."""
-        return CandidateSources.of(self.items, read_tables(self.home), read_constants(self.home))
+        tables = read_tables(self.home)
+        return CandidateSources.of(self.items, tables, self.fixed_order.half_life)
 
     def put_source(self, source: Source, name: str | None = None) -> None:
         """Has lists made by another source in place of the one of its name, or by one more, from the next
@@ -182,30 +182,30 @@ class Version:
         sources = [TWO_TOWER]
         if self.ranker:
             sources.append(RANKED)
-        if self.fusion:
-            sources.append(MIX)
-        return sources + self.candidate_sources.without_model
+        return [*sources, FIXED_ORDER, *self.candidate_sources.without_model]
 
     def sources_of(self, source: str) -> Sequence[str]:
-        """Whose lists an answer is made of: those of the ranker, of the mix, or the one itself."""
+        """Whose lists an answer is made of: those of the ranker, of the fixed order, or the one
+        itself.
+        """
         if source == RANKED:
             return self.ranker.sources if self.ranker else ()
-        if source == MIX:
-            return self.fusion.sources if self.fusion else ()
+        if source == FIXED_ORDER:
+            return self.fixed_order.sources
         return (source,)
 
     def choose_source(self, source: str | None) -> str:
-        """The source that answers: the one asked for, else the ranker where the gate found it
-        better than the fusion and that knows no more by now, else the fusion where there is one,
-        else the two-tower.
+        """The source that answers: the one asked for, else the ranker where the gate lets it serve and
+        the fixed order knows no more by now, else the fixed order; the two-tower where that goes by
+        nothing else.
 
         Raises:
           UsageError: the version has no such source.
         """
         if source is None:
-            if self._second_stage.serves and not self.mix_knows_more:
+            if self._second_stage.serves and not self.order_knows_more:
                 return RANKED
-            return MIX if self.fusion else TWO_TOWER
+            return TWO_TOWER if self.fixed_order.sources == (TWO_TOWER,) else FIXED_ORDER
         if source not in self.sources:
             raise UsageError(
                 f"A list comes from one of the sources that a version carries; {self.id} has"

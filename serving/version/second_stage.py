@@ -19,7 +19,7 @@ class SecondStage(NamedTuple):
 
     Attributes:
       ranker: None where there is none, or none that can be used.
-      serves: whether the gate found it better than the mix.
+      serves: whether the gate lets it serve.
       problem: why it cannot be used; None where nothing is wrong.
     """
 
@@ -62,6 +62,6 @@ def read_second_stage(
 
 
 def _unusable(version: str, why: str) -> SecondStage:
-    problem = f"The ranker of {version} is not used: {why}. Its mix answers instead."
+    problem = f"The ranker of {version} is not used: {why}. Its fixed order answers instead."
     log.warning("%s", problem)
     return SecondStage(problem=problem)

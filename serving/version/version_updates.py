@@ -23,8 +23,8 @@ from twinspire_core.sources.source import Source
 from twinspire_core.sources.trending import RunningCounts, Trending
 
 LEAN = 0.8
-"""The least share of the mix that `trending` has once all that its counts hold was sent: the mix's own
-weights were fitted for lists of a whole day. Chosen on news (docs/decisions/0079-events.md).
+"""The least share of the fixed order that `trending` has once all that its counts hold was sent: the
+order's own weights are for lists of a whole day. Chosen on news (docs/decisions/0079-events.md).
 """
 LEAN_TOGETHER = 0.4
 """And that `co_visitation` has of the whole then (docs/decisions/0079-events.md)."""
@@ -46,7 +46,7 @@ _GROWN = 10 * 1_000_000
 
 
 class VersionUpdater:
-    """Keeps sources of a version up to the newest events, and has its mix lean on them meanwhile, where a
+    """Keeps sources of a version up to the newest events, and has its fixed order lean on them meanwhile, where a
     log changes with the hour. One object follows a version all its life.
 
     Attributes:
@@ -68,7 +68,7 @@ class VersionUpdater:
         self.since = min(counted_until(version), now)
         self._events = events
         self._read = 0
-        self._fitted = version.fusion
+        self._published = version.fixed_order
         self._counts: RunningCounts | None = None
         sources = version.candidate_sources
         if TRENDING in sources:
@@ -100,7 +100,7 @@ class VersionUpdater:
             counted |= self._take_up(now)
         if counted:
             self._put(self._counts.source())
-        if self._fitted and TRENDING in self._fitted.sources:
+        if TRENDING in self._published.sources:
             self._lean(now)
 
     def _count(self, rows: np.ndarray, events: Events) -> bool:
@@ -156,22 +156,22 @@ class VersionUpdater:
             self.version.put_source(first, CO_VISITATION)
 
     def _lean(self, now: int) -> None:
-        """Has the mix go by both sources as far as the counts are new."""
-        assert self._counts is not None and self._fitted is not None
+        """Has the fixed order go by both sources as far as the counts are new."""
+        assert self._counts is not None
         new = self._counts.added_share if self._is_fresh(now) else 0.0
-        fusion = self._fitted.leaning_on(TRENDING, LEAN * new)
+        order = self._published.leaning_on(TRENDING, LEAN * new)
         if self._visits_say_more(now, new):
             is_new = self._visits.has_more or not self._visits_fitted
             # A clock that was set back waits for nothing.
             if is_new and not 0 <= now - self._visits_fitted < _REFITTED:
                 self._put(self._visits.source())
                 self._visits_fitted = now
-            fusion = fusion.leaning_on(CO_VISITATION, LEAN_TOGETHER * new, adding=True)
+            order = order.leaning_on(CO_VISITATION, LEAN_TOGETHER * new, adding=True)
         elif self._own_together is not None and self._visits_fitted:
             self._put_own(self._own_together)
             self._visits_fitted = 0
-        self.version.fusion = fusion
-        self.version.mix_knows_more = new >= _MOSTLY_NEW
+        self.version.fixed_order = order
+        self.version.order_knows_more = new >= _MOSTLY_NEW
 
     def _visits_say_more(self, now: int, new: float) -> bool:
         """Whether what users took together just now serves, where so much of the counts is new."""

@@ -16,8 +16,7 @@ from tests.index_builder.gate.gates import changed, gate, verdict
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.config.tables.quality import EvaluationConfig
-from twinspire_core.contracts.day_metrics import DayMetrics, FusionMeasures, MeasuredDay
-from twinspire_core.contracts.fusion_file import FittedOn
+from twinspire_core.contracts.day_metrics import DayMetrics, MeasuredDay
 
 METRIC = "recall@50"
 CASE = Case(name="made-up", file="none", first=date(2024, 3, 1), days=2)
@@ -32,7 +31,7 @@ def run(**limits):
     return SimpleNamespace(case=CASE, p=p)
 
 
-def day(n, *, candidate=0.3, mix=0.3, past=0.3, users=400, seed=0):
+def day(n, *, candidate=0.3, order=0.3, users=400, seed=0):
     """A day on which each list finds what is wanted for a share of the users, the luckiest."""
     luck = np.random.default_rng([seed, n]).random(users)
     held_out = {
@@ -40,9 +39,8 @@ def day(n, *, candidate=0.3, mix=0.3, past=0.3, users=400, seed=0):
         for name, quality in (
             ("candidate", candidate),
             ("baseline", 0.3),
-            ("candidate_mix", mix),
-            ("baseline_mix", 0.3),
-            ("source:past", past),
+            ("candidate_order", order),
+            ("baseline_order", 0.3),
         )
     }
     values = {
@@ -52,11 +50,9 @@ def day(n, *, candidate=0.3, mix=0.3, past=0.3, users=400, seed=0):
         "held_out:today": np.ones(users, bool),
         "next_day:users": np.arange(users),
         "next_day:slice": np.ones(users, int),
-        "next_day:mix": (luck < mix) * 1.0,
-        "next_day:source:past": (luck < past) * 1.0,
     }
     line = {str(CASE.day(n)): MeasuredDay(against="v")}
-    metrics = DayMetrics(line=line, mix=FusionMeasures(fitted=FittedOn()))
+    metrics = DayMetrics(line=line)
     return replays.DayValues(values=values, metrics=metrics)
 
 
@@ -75,10 +71,10 @@ def test_whole_users_are_drawn():
 def test_good_versions_are_accepted_and_bad_ones_refused_by_their_rule():
     good = list(replays.replay(run(), {n: day(n) for n in (1, 2)}, 1))
     assert [found.accepted for found in good] == [True, True]
-    bad = list(replays.replay(run(), {1: day(1, candidate=0.1), 2: day(2, mix=0.1)}, 1))
+    bad = list(replays.replay(run(), {1: day(1, candidate=0.1), 2: day(2, order=0.1)}, 1))
     counts = replays.count_refusals(bad)
     assert counts["refused"] == 2 and counts["drop"] == counts["slices"] == 1
-    assert counts["mix"] == counts["sources"] == 1 and counts["best"] == 0
+    assert counts["order"] == 1 and counts["best"] == 0
 
 
 def test_what_is_judged_is_what_was_found_for_the_users_drawn():
@@ -91,14 +87,13 @@ def test_what_is_judged_is_what_was_found_for_the_users_drawn():
     assert found.figures.candidate == pytest.approx(candidate)
     assert found.figures.change == pytest.approx(candidate / baseline - 1)
     assert found.figures.low < found.figures.change < found.figures.high
-    assert found.figures.sources.change == 0.0
 
 
 def test_few_users_of_a_day_are_put_together():
     small = run()
     small = SimpleNamespace(case=small.case, p=SimpleNamespace(**vars(small.p)))
     small.p.gate = gate(metric=METRIC, min_users=100)
-    days = {n: day(n, candidate=0.1, mix=0.3, users=60) for n in (1, 2)}
+    days = {n: day(n, candidate=0.1, users=60) for n in (1, 2)}
     first, second = replays.replay(small, days, 0)
     assert first.accepted and not second.accepted
     assert {replays.rule_of(reason) for reason in second.refused} == {"days"}
@@ -107,8 +102,12 @@ def test_few_users_of_a_day_are_put_together():
 def test_reasons_are_told_apart():
     (drop,) = verdict(**changed(-0.5, -0.6, -0.4)).refused
     (slices,) = verdict(**changed(-0.5, -0.6, -0.4, where="1-4")).refused
-    (mix,) = verdict(mix=changed(-0.5, -0.6, -0.4)).refused
-    assert [replays.rule_of(reason) for reason in (drop, slices, mix)] == ["drop", "slices", "mix"]
+    (order,) = verdict(fixed_order=changed(-0.5, -0.6, -0.4)).refused
+    assert [replays.rule_of(reason) for reason in (drop, slices, order)] == [
+        "drop",
+        "slices",
+        "order",
+    ]
 
 
 def test_the_table_has_a_row_for_each_case_with_its_shares():
@@ -117,7 +116,7 @@ def test_the_table_has_a_row_for_each_case_with_its_shares():
     head, row = benchmark.table({"made-up": case}).splitlines()
     cells = dict(zip(head.split(), row.split()[1:], strict=True))
     assert cells["verdicts"] == "2" and cells["refused"] == cells["drop"] == "50.0%"
-    assert cells["best"] == cells["excused"] == "0.0%"
+    assert cells["best"] == "0.0%"
 
 
 def test_the_cases_are_days_in_a_row():

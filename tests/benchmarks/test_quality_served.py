@@ -98,7 +98,7 @@ def test_another_log_that_ends_on_the_same_day_has_a_chain_of_its_own(
 
 
 def test_a_version_without_a_ranker_is_asked_for_what_it_serves() -> None:
-    small = SimpleNamespace(id="v1", sources=["two_tower", "mix"])
+    small = SimpleNamespace(id="v1", sources=["two_tower", "fixed_order"])
     assert served.carried("ranked", small) is None  # type: ignore[arg-type]
-    assert served.carried("mix", small) == "mix"  # type: ignore[arg-type]
+    assert served.carried("fixed_order", small) == "fixed_order"  # type: ignore[arg-type]
     assert served.carried(None, small) is None  # type: ignore[arg-type]

@@ -102,7 +102,7 @@ def published(file):
     for entry in log:
         files = registry.verify(entry.version).files
         made = {path: one.sha256 for path, one in files.items() if path != "report.html"}
-        for path in ("metrics.json", "mix.json"):
+        for path in ("metrics.json", "fixed_order.json"):
             made[path] = Path(registry.open(entry.version), path).read_text()
             for other in log:
                 made[path] = made[path].replace(other.version, other.version[:10])

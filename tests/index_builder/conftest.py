@@ -13,10 +13,8 @@ from index_builder.registry.registry import Registry
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
-from twinspire_core.contracts.fusion_file import FittedOn
-from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
 from twinspire_core.contracts.stage_context import Parent, StageContext
-from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.fusion.fixed_order import FixedOrder
 
 ITEMS = 300
 
@@ -75,7 +73,7 @@ def context(pipeline, tmp_path):
             metrics["line"] = line
         if asked is not None:  # of the parent, on this day
             metrics["progressive"] = {"users": 7, "recall@50": asked}
-            metrics["mix"] = {"progressive": {"recall@50": asked * 2}}
+            metrics["fixed_order"] = {"progressive": {"users": 7, "recall@50": asked * 2}}
             metrics["baselines"] = {
                 "most_popular": {"recall@50": asked / 4},
                 "past": {"recall@50": asked / 2},
@@ -161,18 +159,7 @@ def _train(folder):
 
 def _measure(folder, metrics):
     folder.mkdir(parents=True)
-    weights = np.ones((1, 2)) / 2
-    fitted = {"on": "progressive", "day": "2024-05-01", "two_tower": "v0", "metric": "recall@50"}
-    fitted |= {"users": {"0+": 500}, "own_weights": ["0+"]}
-    mix = Fusion(
-        sources=("two_tower", "co_occurrence"),
-        bounds=(),
-        weights=weights,
-        fitted=FittedOn(**fitted),
-    )
-    (folder / "mix.json").write_bytes(mix.dump())
-    constants = SourceConstants(format=1, sources={"trending": FittedChoice(choice="3h")})
-    (folder / "sources.json").write_bytes(constants.dump())
+    FixedOrder.of(("two_tower", "co_occurrence"), half_life="7d").write(folder)
     (folder / "metrics.json").write_text(json.dumps({**metrics, "train": {"loss": []}}))
 
 

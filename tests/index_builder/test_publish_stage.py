@@ -20,7 +20,7 @@ from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
 from twinspire_core.contracts.features_report import FeatureSkew, FeaturesReport
 from twinspire_core.errors import BadData, GateRefused
-from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.search import stored_index
 from twinspire_core.sources.co_occurrence import Neighbours
 
@@ -71,7 +71,7 @@ def test_items_taken_together_are_rows_of_the_items(context, registry, tmp_path)
         place["i10"]
     ].tolist() == [place["i1"]]
     assert near["_item"].to_pylist() == sorted(near["_item"].to_pylist())
-    assert Fusion.parse((home / "mix.json").read_bytes()).sources == ("two_tower", "co_occurrence")
+    assert FixedOrder.read(home).sources == ("two_tower", "co_occurrence")
 
 
 def test_users_travel_only_when_declared(context, pipeline, registry, tmp_path):
@@ -278,12 +278,12 @@ def test_the_gate_reads_leads_of_the_versions_before(context, pipeline, parent, 
 
 @pytest.mark.parametrize(
     ("lists", "high", "accepted"),
-    [("holdout", -0.01, False), ("holdout", 0.01, True), ("mix", -0.01, False)],
+    [("holdout", -0.01, False), ("holdout", 0.01, True), ("fixed_order", -0.01, False)],
 )
 def test_the_gate_reads_how_sure_a_loss_is(
     context, pipeline, registry, parent, tmp_path, lists, high, accepted
 ):
-    """A fifth is lost of the two-tower's recall, or of the mix's."""
+    """A fifth is lost of the two-tower's recall, or of the fixed order's."""
     publish_stage.run(context(FIRST))
     made = context(SECOND, parent=parent(pipeline, SECOND))
     place = storage.join(made.inputs["measure"], "metrics.json")
@@ -295,16 +295,12 @@ def test_the_gate_reads_how_sure_a_loss_is(
         "baseline": {"recall@50": 0.2},
         "change": change,
     }
-    told |= (
-        {"holdout": lost}
-        if lists == "holdout"
-        else {"mix": {"holdout": lost, "fitted": {"on": "progressive"}}}
-    )
+    told |= {"holdout": lost} if lists == "holdout" else {"fixed_order": {"holdout": lost}}
     storage.write_bytes(place, json.dumps(told).encode())
     summary = publish_stage.run(made)
     assert (summary["refused"] == []) == accepted
     assert f"-40.0% to {high:+.1%}" in str(summary["refused"] + summary["notes"])
-    assert ("the mix" in str(summary["refused"])) == (lists == "mix")
+    assert ("the fixed order" in str(summary["refused"])) == (lists == "fixed_order")
     assert registry.manifest(summary["version"]).quality.model_dump() == summary["gate"]
 
 

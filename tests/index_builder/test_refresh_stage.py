@@ -3,16 +3,14 @@
 from dataclasses import replace
 from datetime import date
 
-import numpy as np
 import pytest
 
 from index_builder import publish_stage, refresh_stage
 from index_builder.registry.registry import Registry
 from tests.serving import rankers
 from twinspire_core import storage
-from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.fusion.fixed_order import FixedOrder
 
 TRAINED, NEXT = date(2024, 5, 1), date(2024, 5, 2)
 MADE = ("past", "co_occurrence")  # of the days' working files no other source can be made
@@ -44,20 +42,15 @@ def refreshed(context, pipeline, tmp_path):
     return make
 
 
-def mix_of(*sources):
-    weights = np.ones((1, len(sources)))
-    return Fusion(sources=sources, bounds=(), weights=weights, fitted=FittedOn())
-
-
 def files(*sources, features=("popular",)):
     ranker = rankers.files(sources, features, lambda rows: rows[:, 0])
-    return {"mix.json": mix_of(*sources).dump(), **ranker}
+    return {"fixed_order.json": FixedOrder.of(sources).dump(), **ranker}
 
 
 def test_sources_that_nobody_made_are_told_and_their_ranker_is_left_out(refreshed):
     version, notes = refreshed(files(*MADE, "ease", features=("popular", "place:ease")))
     assert not (version / "ranker.json").exists() and not (version / "ranker.txt").exists()
-    assert GateVerdict.read(version).serves == "mix", "where the ranker served"
+    assert GateVerdict.read(version).serves == "fixed_order", "where the ranker served"
     assert any("goes without lists of ease:" in note for note in notes)
     assert any("left out, as it goes by lists of ease, which" in note for note in notes)
 
@@ -65,16 +58,18 @@ def test_sources_that_nobody_made_are_told_and_their_ranker_is_left_out(refreshe
 def test_what_has_all_tables_stays_as_it_is(refreshed):
     carried = files(*MADE)
     version, notes = refreshed(carried)
-    for name in ("mix.json", "ranker.json", "ranker.txt"):
+    for name in ("fixed_order.json", "ranker.json", "ranker.txt"):
         assert (version / name).read_bytes() == carried[name]
     assert GateVerdict.read(version).serves == "ranked"
     assert not any("without" in note or "left out" in note for note in notes)
 
 
 def test_a_feature_that_cannot_be_made_is_named_too(refreshed):
-    version, notes = refreshed(files(*MADE, "ease", features=("popular", "first_seen")))
+    version, notes = refreshed(files(*MADE, "ease", features=("popular", "attribute_share:colour")))
     assert not (version / "ranker.json").exists()
-    assert any("as it goes by first_seen, lists of ease, which" in note for note in notes)
+    assert any(
+        "as it goes by attribute_share:colour, lists of ease, which" in note for note in notes
+    )
 
 
 def test_a_ranker_of_a_format_that_nobody_here_can_tell_of_stays(refreshed):

@@ -21,7 +21,7 @@ def test_a_ranker_of_other_sources_or_of_another_format_is_not_inherited(tmp_pat
 
     def found(sources):
         parent = Parent(day=YESTERDAY, version="p", home=str(tmp_path), train="", measure="")
-        pipeline = SimpleNamespace(mix=SimpleNamespace(sources=sources))
+        pipeline = SimpleNamespace(mix=SimpleNamespace(candidates=sources))
         return inherited_ranker(SimpleNamespace(parent=parent, pipeline=pipeline))
 
     assert found(tuple(content["sources"])).names == tuple(content["features"])

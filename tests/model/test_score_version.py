@@ -9,9 +9,8 @@ import pytest
 from model.score_version import VersionParts, score_version
 from tests.model.split_by_hand import ITEMS, SHUFFLED
 from tests.serving import rankers
-from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.errors import BadData
-from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.sources.source import SourceTables
 
@@ -83,21 +82,22 @@ def test_of_what_passes_a_filter(tiny):
     together = pa.table(
         {"_item": ["c"], **lists | {"_rows": pa.array(lists["_rows"], pa.list_(pa.int32()))}}
     )
-    mix = Fusion(
-        sources=("co_occurrence", "two_tower"),
-        bounds=(1,),
-        weights=np.array([[1, 0.1]] * 2),
-        fitted=FittedOn(),
-    )
+    order = FixedOrder(weights={"co_occurrence": 1, "two_tower": 0.1})
     tables = SourceTables(corpus=ITEMS, others={"co_occurrence": together})
-    version = replace(VERSION, tables=tables, fusion=mix)
+    version = replace(VERSION, tables=tables, order=order)
     given = (queries, truth, tiny.pipeline())
     passing = np.array([True, True, False, False])
     found = score_version(version, *given, [1], passing=passing)
     assert {(m["users"], m["left_out"], m["items"]) for m in found.values()} == {(2, 1, 2)}
     recalls = {name: measures["recall@1"] for name, measures in found.items()}
-    popular = {"most_popular": 0.5, "popular_lately": 0.5, "past": 0.0, "co_occurrence": 0.5}
-    assert recalls == {"two_tower": 1.0, "mix": 1.0, **popular}
+    popular = {
+        "most_popular": 0.5,
+        "popular_lately": 0.5,
+        "past": 0.0,
+        "co_occurrence": 0.5,
+        "personal": 0.0,
+    }
+    assert recalls == {"two_tower": 1.0, "fixed_order": 1.0, **popular}
     assert found["two_tower"]["coverage@1"] == 1.0
     with pytest.raises(BadData, match="none of 5 does"):
         score_version(VERSION, *given, [1], passing=np.zeros(4, bool))
@@ -168,7 +168,7 @@ def _alike(measures: dict) -> dict:
     return kept | ({"slices": kept["slices"]["items"]} if "slices" in kept else {})
 
 
-def test_a_mix_is_scored_beside_its_sources(tiny):
+def test_the_fixed_order_is_scored_beside_its_sources(tiny):
     """One user had b twice and then c, another had a once; a and d go together. Past: b, then c.
     The towers say d.
     """
@@ -179,12 +179,7 @@ def test_a_mix_is_scored_beside_its_sources(tiny):
         "_similarities": pa.array([[0.5]], pa.list_(pa.float32())),
     }
     together = pa.table({"_item": ["a"], **lists})
-    mix = Fusion(
-        sources=("past", "two_tower"),
-        bounds=(2,),
-        weights=np.array([[0.01, 1], [1, 0.01]]),
-        fitted=FittedOn(),
-    )
+    order = FixedOrder(weights={"past": 0.01, "two_tower": 1})
     queries = pa.table({"user": ["u", "v"], "recent": [["b", "c", "b"], ["a"]]})
     truth = pa.table({"user": ["u", "v"], "items": [["b"], ["d"]]})
 
@@ -195,19 +190,20 @@ def test_a_mix_is_scored_beside_its_sources(tiny):
         embed=towers_say_d,
         vectors=vectors,
         tables=SourceTables(corpus=items, others={"co_occurrence": together}),
-        fusion=mix,
+        order=order,
     )
     found = score_version(version, queries, truth, tiny.pipeline(tiny.features), [1])
     recalls = {name: measures["recall@1"] for name, measures in found.items()}
     assert recalls == {
         "two_tower": 0.5,
-        "mix": 1.0,
+        "fixed_order": 0.5,
         "most_popular": 0.0,
         "popular_lately": 0.5,
         "past": 0.5,
         "co_occurrence": 0.5,
+        "personal": 0.5,
     }
-    assert list(found)[:2] == ["two_tower", "mix"]
+    assert list(found)[:2] == ["two_tower", "fixed_order"]
 
 
 def test_a_history_is_read_as_a_server_reads_it(tiny):
@@ -219,8 +215,8 @@ def test_a_history_is_read_as_a_server_reads_it(tiny):
         "_rows": pa.array([[2], [3]], pa.list_(pa.int32())),
         "_similarities": pa.array([[0.5], [0.5]], pa.list_(pa.float32())),
     }
-    together = {"co_visitation_60d": pa.table({"_item": ["a", "b"], **lists})}
-    tables = SourceTables(corpus=items, others=together, constants={"personal": "7d"})
+    together = {"co_visitation": pa.table({"_item": ["a", "b"], **lists})}
+    tables = SourceTables(corpus=items, others=together)
     carried = rankers.files(
         ("co_visitation", "personal"), ("personal:all", "personal_age"), lambda rows: rows[:, 0]
     )

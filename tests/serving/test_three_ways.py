@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from serving.app import create_app
 from tests.serving import conftest as circle
-from tests.serving.answers.test_retrieval import files, mix
+from tests.serving.answers.test_retrieval import files, in_order
 from tests.serving.http.conftest import FAST, ready, running, shop
 from twinspire.cli.main import app
 
@@ -31,11 +31,12 @@ OPTIONS = {
 }
 
 
-@pytest.fixture(scope="module", params=["two_tower", "mix"])
+@pytest.fixture(scope="module", params=["two_tower", "fixed_order"])
 def asked(request, tmp_path_factory, towers):
     """A server of a version whose lists are by this source, and the pipeline file."""
     home = tmp_path_factory.mktemp("ways")
-    carried = files(mix(past=[0, 1], popular_lately=[1, 0]) if request.param == "mix" else None)
+    several = request.param == "fixed_order"
+    carried = files(in_order(past=0, popular_lately=1) if several else None)
     circle.publish(shop(home), towers, home / "staged", nominators=carried)
     with running(create_app(shop(home), FAST)) as client:
         yield ready(client), home / "circle.toml"
@@ -90,4 +91,4 @@ def test_equal_queries_get_equal_lists(asked, tmp_path, options):
             assert (told["source"], told["known"]) == (served["source"], served["known"])
     popular = {one["source"] for one in by_http if one["based_on"] == "nothing"}
     assert len({tuple(one["items"]) for one in by_http}) > 4
-    assert popular <= {"popular_lately", "mix"} or options.get("source") == "two_tower"
+    assert popular <= {"popular_lately", "fixed_order"} or options.get("source") == "two_tower"

@@ -59,30 +59,28 @@ def test_a_version_is_measured_on_a_day_that_it_has_not_seen(two_days):
     assert metrics["holdout"]["candidate"]["users"] == metrics["holdout"]["baseline"]["users"] > 10
 
 
-def test_a_version_answers_by_the_mix_that_was_fitted_on_its_day(two_days, tmp_path):
+def test_a_version_answers_in_the_fixed_order_of_its_day(two_days, tmp_path):
     """Its lists for the stored users, found again from the files of the stages: none of them is of
     its own making.
     """
     shop = str(two_days[0] / "shop.toml")
     told = twinspire("recommend", shop, "--user", "u001", "-k", "5", "--json")
-    assert told["source"] == "mix" and all(item["sources"] for item in told["items"])
-    mix = json.loads((registry_of(shop).open() / "mix.json").read_text())
-    assert (mix["fitted"]["on"], mix["fitted"]["day"]) == ("progressive", SECOND)
-    assert mix == json.loads((attempt(Path(shop), SECOND, "measure") / "mix.json").read_text())
+    assert told["source"] == "fixed_order" and all(item["sources"] for item in told["items"])
+    order = json.loads((registry_of(shop).open() / "fixed_order.json").read_text())
+    made = attempt(Path(shop), SECOND, "measure") / "fixed_order.json"
+    assert order == json.loads(made.read_text())
     alone = {
         name: twinspire(
             "recommend", shop, "--user", "u001", "-k", "100", "--json", "--source", name
         )
-        for name in mix["sources"]
+        for name in order["weights"]
     }
     scores: dict[str, float] = {}
     for name, found in alone.items():
         # Without what fills it up
         own = [item["item"] for item in found["items"] if item["sources"][0] == name]
         for place, item in enumerate(own):
-            scores[item] = scores.get(item, 0) + mix["weights"]["5-19"][name] / (
-                1 + place / mix["constant"]
-            )
+            scores[item] = scores.get(item, 0) + order["weights"][name] * 60 / (60 + place)
     best = sorted(scores.values(), reverse=True)[:5]
     assert [item["score"] for item in told["items"]] == pytest.approx(best, abs=1e-5)
     (tmp_path / "queries.jsonl").write_text('{"user": "u001"}\n')

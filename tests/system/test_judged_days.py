@@ -71,7 +71,7 @@ def test_versions_are_listed_rolled_back_and_pruned(shop):
     metrics = json.loads((attempt(shop, SECOND, "measure") / "metrics.json").read_text())
     served = older["served"]
     assert (served["day"], served["held_out"]) == (SECOND, False)
-    assert served["value"] == metrics["mix"]["progressive"]["recall@10"]
+    assert served["value"] == metrics["fixed_order"]["progressive"]["recall@10"]
     assert served["two_tower"] == metrics["progressive"]["recall@10"]
     assert newest["served"]["held_out"]
     assert newest["value"] == metrics["holdout"]["candidate"]["recall@10"]

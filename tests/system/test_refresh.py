@@ -98,7 +98,7 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
     kept = [
         name
         for name in before.files
-        if name.startswith(("query_tower/", "item_tower/", "metrics", "mix"))
+        if name.startswith(("query_tower/", "item_tower/", "metrics", "fixed_order"))
     ]
     assert len(kept) > 5 and all(described.files[name] == before.files[name] for name in kept)
     assert (described.date, described.corpus_date, described.refreshes) == (
@@ -207,11 +207,13 @@ def test_without_ranking_or_a_source_a_refresh_goes_without_them_and_says_why(ch
     version = Version.open(load(changed))
     assert "ranked" not in version.sources and version.warnings == []
     verdict = GateVerdict.read(version.home)
-    assert verdict.serves == "mix"
+    assert verdict.serves == "fixed_order"
     (note,) = [note for note in verdict.notes if "ranker" in note]
     assert note.startswith(f"the ranker of {trained.id} is left out, as it goes by first_seen")
-    (note,) = [note for note in verdict.notes if note.startswith("the mix of")]
-    assert note.startswith(f"the mix of {trained.id} goes without lists of ease: mix.sources")
+    (note,) = [note for note in verdict.notes if note.startswith("the fixed order of")]
+    assert note.startswith(
+        f"the fixed order of {trained.id} goes without lists of ease: mix.sources"
+    )
 
 
 def test_towers_that_went_live_meanwhile_are_not_replaced(changed, monkeypatch):

@@ -70,7 +70,9 @@ def recommend(
     source: Annotated[
         AnswerSource | None,
         typer.Option(
-            help=("Whose items; by default the best that the version has: ranker, mix, two-tower.")
+            help=(
+                "Whose items; by default the ranker's if it serves, else those in the fixed order."
+            )
         ),
     ] = None,
     explain: Annotated[

@@ -127,7 +127,7 @@ def _score_version(
             embed=opened.encode,
             vectors=read_table(str(opened.home / VECTORS)),
             tables=opened.candidate_sources.tables,
-            fusion=opened.fusion,
+            order=opened.fixed_order,
             ranker=opened.ranker,
         )
         passing = selected.passing if selected else None

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -88,9 +89,10 @@ REMOVED = {
     "evaluate --slices": "`--json`, which holds the measures of slices",
     "recommend --explore": "leave it out; no place of a list is kept for items without events",
     "recommend --no-explore": "leave it out; no place of a list is kept for items without events",
+    "recommend --source mix": "`--source fixed_order`",
     "serve --max-rate": "limit requests in the proxy; docs/serving.md says how",
 }
-"""Commands that there were, and options as `evaluate --slices`: what to do instead."""
+"""Commands that there were, options as `evaluate --slices`, and their values: what to do instead."""
 
 _READERS = {"recommend", "similar", "serve"}
 """Commands that need no pandas, which Arrow would load."""
@@ -157,7 +159,9 @@ def main() -> None:
 
 def _refuse_removed(arguments: list[str]) -> None:
     command = arguments[0] if arguments else ""
-    for typed in (command, *(f"{command} {one.partition('=')[0]}" for one in arguments[1:])):
+    words = [word for one in arguments[1:] for word in one.split("=", 1)]
+    pairs = [f"{command} {' '.join(pair)}" for pair in pairwise(words)]
+    for typed in (command, *(f"{command} {word}" for word in words), *pairs):
         if typed in REMOVED:
             raise UsageError(f"`twinspire {typed}` was removed. Instead: {REMOVED[typed]}.")
 

@@ -17,7 +17,6 @@ from serving.version.loaded_version import Version
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import RANKED
-from twinspire_core.contracts.fusion_file import PRIOR
 from twinspire_core.display.figures import number, short_name
 from twinspire_core.display.measured_lists import list_name
 from twinspire_core.display.table import Row, Table
@@ -48,8 +47,6 @@ def recommend_user(
         return
     who = user if result["known"] else f"{user}, who is unknown"
     title = f"For {who}, by {opened.id}"
-    if result.get("weights") == PRIOR:
-        title += ", prior weights"
     history = result["history"]
     reasons = [item.pop("reasons", []) for item in result["items"]]
     if history:
@@ -150,7 +147,6 @@ def user_result(version: Version, user: str, options: ListRequest) -> dict[str, 
         "user": user,
         "known": known,
         "source": answer.list_sources[0],
-        **({"weights": answer.weights} if answer.weights else {}),
         "exclude_seen": version.leaves_out_seen(options.exclude_seen),
         **{key: json.loads(value) for key, value in options.filter._asdict().items() if value},
         "history": _described(version, history[::-1]),

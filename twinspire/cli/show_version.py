@@ -26,8 +26,8 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.display.measured_lists import (
+    describe_order,
     describe_ranker,
-    describe_weights,
     held_out,
     on_the_next_day,
 )
@@ -39,6 +39,7 @@ from twinspire_core.terminal import out
 
 if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
     from index_builder.registry.quality_history import NextDay, VersionQuality
+    from twinspire_core.fusion.fixed_order import FixedOrder
 
 
 def show(
@@ -55,11 +56,13 @@ def show(
     log = registry.log()
     status = next(one.status for one in registry.statuses() if one.version == chosen)
     from index_builder.registry.quality_history import quality_of
+    from twinspire_core.fusion.fixed_order import FixedOrder
 
     quality = quality_of(registry, log, [chosen])[chosen]
     figure = quality.in_front(p.gate.metric)
     report = registry.place(chosen, REPORT) if REPORT in manifest.files else None
     entries = [entry for entry in log if chosen in (entry.version, *entry.rolled_back)]
+    order = FixedOrder.find(registry.folder(chosen))
     if as_json:
         ranker = quality.metrics.ranker
         print_json(
@@ -70,8 +73,8 @@ def show(
                 "served": figure.as_json() if figure else None,
                 "gate": quality.gate.model_dump(),
                 "holdout": quality.holdout.model_dump(),
-                "mix": quality.metrics.mix.holdout.model_dump(),
-                "weights": _dump(quality.metrics.mix.fitted),
+                "fixed_order": quality.metrics.fixed_order.holdout.model_dump(),
+                "weights": _dump(order),
                 "ranker": _dump(ranker.fitted if ranker else None),
                 "next_day": _all_of_next_day(quality.next_day),
                 "log": [entry.model_dump(mode="json") for entry in entries],
@@ -84,7 +87,7 @@ def show(
         _line("quality", figure.text)
         for line in _own_figure(quality, figure):
             _line("", line)
-    for name, text in _about(manifest, quality):
+    for name, text in _about(manifest, quality, order):
         _line(name, text)
     _line("report", report or "none: published before versions had one")
     out.print(terminal_table(_quality(p, manifest, quality)))
@@ -103,7 +106,7 @@ def _all_of_next_day(later: "NextDay | None") -> dict[str, Any] | None:
     if later is None:
         return None
     measured = later.metrics
-    lists = {"mix": measured.mix.progressive, "ranked": measured.ranked_progressive}
+    lists = {"fixed_order": measured.fixed_order.progressive, "ranked": measured.ranked_progressive}
     return {
         "day": later.day,
         "version": later.version,
@@ -123,7 +126,9 @@ def _own_figure(quality: "VersionQuality", figure: ServedFigure) -> Iterator[str
     yield "The next day's run measures this version on all users."
 
 
-def _about(manifest: Manifest, quality: "VersionQuality") -> Iterator[tuple[str, str]]:
+def _about(
+    manifest: Manifest, quality: "VersionQuality", order: "FixedOrder | None"
+) -> Iterator[tuple[str, str]]:
     size = sum(file.size for file in manifest.files.values()) / 1e6
     yield "day", f"{manifest.date:%A %Y-%m-%d}"
     yield "parent", manifest.parent or "none: trained from scratch"
@@ -133,8 +138,8 @@ def _about(manifest: Manifest, quality: "VersionQuality") -> Iterator[tuple[str,
             f"catalogue of {manifest.corpus_date:%A %Y-%m-%d}, towers of {manifest.refreshes}",
         )
     yield "holds", f"{manifest.items:,} items, {manifest.dimension} numbers each, in {size:,.1f} MB"
-    fitted = quality.metrics.mix.fitted
-    yield "mix", describe_weights(fitted) if fitted else "none: the two-tower is served alone"
+    if order:
+        yield "order", describe_order(order.kind, order.weights)
     ranker = quality.metrics.ranker
     if ranker and ranker.fitted:
         yield "ranker", describe_ranker(ranker.fitted, quality.gate.serves)

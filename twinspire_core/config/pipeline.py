@@ -71,11 +71,11 @@ class Pipeline(Strict):
         default_factory=EvaluationConfig, description="Measurement."
     )
     mix: FusionConfig = Field(
-        default_factory=FusionConfig, description="What two-tower and simpler sources have to say."
+        default_factory=FusionConfig, description="Which sources propose items."
     )
     ranking: RankingConfig = Field(
         default_factory=RankingConfig,
-        description="A second stage, which orders what the mix lists.",
+        description="The ranker, which orders what the sources list.",
     )
     gate: GateConfig = Field(default_factory=GateConfig, description="Conditions of going live.")
     index: IndexConfig = Field(default_factory=IndexConfig, description="Nearest neighbours.")
@@ -181,7 +181,7 @@ class Pipeline(Strict):
         pipeline_rules.check_objectives(self.columns, self.train, self.columns_of("events"))
         pipeline_rules.check_ranking(self.ranking, self.mix)
         pipeline_rules.check_lists(self.lists, self.corpus, self.serving)
-        check_gate(self.gate, self.evaluation, self.mix)
+        check_gate(self.gate, self.evaluation)
         return self
 
 

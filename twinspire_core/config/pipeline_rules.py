@@ -120,7 +120,7 @@ def check_ranking(ranking: RankingConfig, mix: FusionConfig) -> None:
     """A ranker orders what sources list."""
     if ranking.enabled and not mix.sources:
         raise ValueError(
-            "ranking.enabled = true orders what the sources of the mix list, and mix.sources = []"
+            "ranking.enabled = true orders what the sources list, and mix.sources = []"
             " names none: name some, or leave ranking.enabled out"
         )
 

@@ -19,8 +19,8 @@ SESSION_NEIGHBOURS = "session_neighbours"
 CO_VISITATION = "co_visitation"
 EASE = "ease"
 IALS = "ials"
-MIX = "mix"
-"""No source of its own: the fusion of several (twinspire_core/fusion/fuse.py)."""
+FIXED_ORDER = "fixed_order"
+"""No source of its own: several, by fixed weights (twinspire_core/fusion/fixed_order.py)."""
 RANKED = "ranked"
 """Nor is this: what these list, in a ranker's order (twinspire_core/ranking/ranker.py)."""
 
@@ -43,9 +43,11 @@ SOURCE_NAMES = tuple(TITLES)
 FITTED = (USER_NEIGHBOURS, SESSION_NEIGHBOURS, CO_VISITATION, EASE, IALS)
 """Sources that are fitted on what each user took, event by event."""
 COUNTED_FOR = (PERSONAL, TRENDING, *FITTED)
-"""Sources for which the feature job counts more, besides `co_occurrence`, if they are mixed."""
-ANSWERING = (RANKED, MIX, *SOURCE_NAMES)
+"""Sources for which the feature job counts more, besides `co_occurrence`, if they are used."""
+ANSWERING = (RANKED, FIXED_ORDER, *SOURCE_NAMES)
 """What an answer may come from."""
+REMOVED = {"mix": FIXED_ORDER}
+"""What answers came from once, and what to write instead."""
 
 if TYPE_CHECKING:
     SourceName = str

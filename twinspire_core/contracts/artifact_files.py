@@ -1,6 +1,6 @@
 """What lies in the folder of a version; docs/artifact-format.md describes each.
 
-JSON files have their names where they are declared: `DayMetrics.FILE`, `FusionFile.FILE`,
+JSON files have their names where they are declared: `DayMetrics.FILE`, `FixedOrder.FILE`,
 `GateVerdict.FILE`, `IndexFigures.FILE`, and `FILE` of the manifest. Towers are named in
 twinspire_core/contracts/model_bundle.py.
 """

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import ClassVar
 
-from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.json_files import JsonFile, JsonPart
 from twinspire_core.contracts.measures import Measures, NamedValues, PairedDifferences
 from twinspire_core.contracts.ranker_file import RankerFit
@@ -95,19 +94,18 @@ class RankerMeasures(JsonPart):
     Attributes:
       progressive: of the parent's ranker, which was fitted on days before, on all users of the day;
         None where it has none.
-      beside_mix: how these lists differ from those of the parent's mix, user by user.
-      beside_sources: by source, how they differ from those of that source alone.
+      beside_fixed_order: how these lists differ from those of the parent's fixed order, user by
+        user.
       beside_simple: the same of each simple list, on all users alone and not by slice.
-      own_beside_mix: the same of this version's ranker and mix, on users held out of the day
-        itself.
+      own_beside_fixed_order: the same of this version's ranker and fixed order, on users held out
+        of the day itself.
       fitted: what this version's ranker was fitted on; None where it has none.
     """
 
     progressive: Measures | None = None
-    beside_mix: PairedDifferences | None = None
-    beside_sources: Mapping[str, PairedDifferences] = {}
+    beside_fixed_order: PairedDifferences | None = None
     beside_simple: Mapping[str, PairedDifferences] = {}
-    own_beside_mix: PairedDifferences | None = None
+    own_beside_fixed_order: PairedDifferences | None = None
     fitted: RankerFit | None = None
 
 
@@ -125,11 +123,9 @@ class MeasuredDay(JsonPart):
         many that the day needs no other day.
       best: the best accepted version of then, where that was not the baseline.
       beside_best: the same of the version and that one.
-      served: the same of what the two of them serve, their mixes; None where neither has one.
-      beside_sources: by source, the same of what was served on the day and of that source alone:
-        the parent's mix, on all users who were measured before the day was trained on.
-      ranked_beside_mix: the same of the parent's ranker and the parent's mix.
-      ranked_beside_sources: by source, the same of the parent's ranker and that source alone.
+      fixed_order: the same of the lists of their fixed orders.
+      ranked_beside_fixed_order: the same of the parent's ranker and the parent's fixed order, on all
+        users who were measured before the day was trained on.
     """
 
     against: str
@@ -137,10 +133,8 @@ class MeasuredDay(JsonPart):
     two_tower: PairedDifferences | None = None
     best: str | None = None
     beside_best: PairedDifferences | None = None
-    served: PairedDifferences | None = None
-    beside_sources: Mapping[str, PairedDifferences] = {}
-    ranked_beside_mix: PairedDifferences | None = None
-    ranked_beside_sources: Mapping[str, PairedDifferences] = {}
+    fixed_order: PairedDifferences | None = None
+    ranked_beside_fixed_order: PairedDifferences | None = None
 
 
 class RelativeChange(JsonPart):
@@ -244,41 +238,22 @@ class NextClickMeasures(JsonPart):
     holdout: HeldOutMeasures = HeldOutMeasures()
 
 
-class FusionMeasures(JsonPart):
-    """Fused lists.
+class FixedOrderMeasures(JsonPart):
+    """Lists in the fixed order.
 
     Attributes:
-      progressive: of the parent's weights, on the day; None where it has none.
-      holdout: of this version's weights and the parent's, on users held out of the day itself. No
-        candidate where the weights were fitted on these very users.
-      exchanged: what is served, for the same users, where only one of the two has a mix: that mix
-        beside the other's two-tower alone.
-      served: how what this version serves differs from what the parent does, user by user.
-      beside_sources: by source, how the lists of `progressive` differ from those of that source
-        alone.
-      own_beside_sources: the same of this version's weights, on users held out of the day itself.
-      beside_simple: by simple list, how the parent's lists differ from it on all users of the day:
-        those of its mix, without one those of its two-tower.
+      progressive: the parent's, on the day; None without a parent.
+      holdout: this version's and the parent's, on users held out of the day itself.
+      beside_parent: how the former differ from the latter, user by user.
+      beside_simple: by simple list, how the parent's lists differ from it on all users of the day.
       own_beside_simple: the same of this version, on users held out of the day itself.
-      fitted: what this version's weights were fitted on; None where it has none.
-      keeps_weights: whether they are its parent's, as after a gap, or as long as prior ones serve.
     """
 
     progressive: Measures | None = None
     holdout: HeldOutMeasures = HeldOutMeasures()
-    exchanged: HeldOutMeasures | None = None
-    served: PairedDifferences | None = None
-    beside_sources: Mapping[str, PairedDifferences] = {}
-    own_beside_sources: Mapping[str, PairedDifferences] = {}
+    beside_parent: PairedDifferences | None = None
     beside_simple: Mapping[str, PairedDifferences] = {}
     own_beside_simple: Mapping[str, PairedDifferences] = {}
-    fitted: FittedOn | None = None
-    keeps_weights: bool = False
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the parent serves a mix, and this version its two-tower alone."""
-        return self.exchanged is not None and self.fitted is None
 
 
 class PopularityFigures(JsonPart):
@@ -311,7 +286,7 @@ class DayMetrics(JsonFile):
       leads: lifts by day and measure, of this version and of those before it in its line.
       best: the best accepted version before; None without a parent, or where nothing is remembered.
       line: by day, what is remembered of this version and of those before it in its line.
-      mix: fused lists.
+      fixed_order: lists in the fixed order.
       ranker: lists by rankers; None without `ranking.enabled`.
       parent_unread: features that the parent reads and the day has not, or has in another form:
         they are missing for it in all that is measured of it
@@ -335,7 +310,7 @@ class DayMetrics(JsonFile):
     leads: Mapping[str, Mapping[str, float]] = {}
     best: BestMeasures | None = None
     line: Mapping[str, MeasuredDay] = {}
-    mix: FusionMeasures = FusionMeasures()
+    fixed_order: FixedOrderMeasures = FixedOrderMeasures()
     ranker: RankerMeasures | None = None
     parent_unread: Sequence[str] = ()
     held_out_shares: Mapping[str, float] = {}
@@ -368,9 +343,9 @@ class DayMetrics(JsonFile):
         return self.ranker.progressive if self.ranker else None
 
     @property
-    def comparable_fusion(self) -> Measures | None:
-        """The fused lists of this version for the users that `holdout` asked; None where they were
-        asked of fewer, as those of earlier days are not.
+    def comparable_fixed_order(self) -> Measures | None:
+        """This version's fixed order for the users that `holdout` asked; None where it was asked of
+        fewer, as those of earlier days are not.
         """
-        fused = self.mix.holdout
-        return fused.candidate if fused.users == self.holdout.users else None
+        own = self.fixed_order.holdout
+        return own.candidate if own.users == self.holdout.users else None

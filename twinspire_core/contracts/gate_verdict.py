@@ -70,17 +70,6 @@ class ListFigures(ComparedFigures):
     pooled: PooledFigures | None = None
 
 
-class SourceFigures(PooledFigures):
-    """What was served beside the best of its own sources, which is called its baseline here; `low`
-    to `high` is a 99% interval.
-
-    Attributes:
-      source: its name.
-    """
-
-    source: str
-
-
 class OrderFigures(PooledFigures):
     """Several days by a measure of the order of the first places.
 
@@ -116,10 +105,9 @@ class GateFigures(JsonPart):
       lead: None where too few users of the day itself were asked.
       best: beside the best accepted version; None where that is the baseline, or is not known.
       pooled: of several days; None where the day had users enough.
-      sources: the mix that was served on the day beside the best of its sources; None without one.
-      mix: the same of the fused lists; None where the version carries no weights.
-      ranker: rankers of the newest days beside the mixes of then, which are called the baseline;
-        None where no ranker was measured.
+      fixed_order: the same of lists in the fixed order.
+      ranker: rankers of the newest days beside the fixed orders of then, which are called the
+        baseline; None where no ranker was measured.
       ranker_order: the same by ndcg of the shortest lists; None where that is `metric`.
       index_recall: share of the exact neighbours that the index finds.
       items: size of the corpus.
@@ -137,8 +125,7 @@ class GateFigures(JsonPart):
     lead: LiftFigures | None = None
     best: BestFigures | None = None
     pooled: PooledFigures | None = None
-    sources: SourceFigures | None = None
-    mix: ListFigures | None = None
+    fixed_order: ListFigures | None = None
     ranker: PooledFigures | None = None
     ranker_order: OrderFigures | None = None
     index_recall: float | None = None
@@ -153,8 +140,8 @@ class GateVerdict(JsonFile):
       refused: reasons with their numbers; none of an accepted version.
       notes: what could not be judged, and why.
       figures: what was compared.
-      serves: what answers where a request does not say: `ranked` or `mix`; None where the version
-        has neither: the two-tower answers.
+      serves: what answers where a request does not say: `ranked` or `fixed_order`; None where there
+        is no verdict.
     """
 
     FILE: ClassVar[str] = "gate.json"

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-from twinspire_core.config.source_names import MIX, RANKED, TITLES, TWO_TOWER
+from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TITLES, TWO_TOWER
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.fusion_file import HELD_OUT_USERS, PRIOR, FittedOn
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.contracts.ranker_file import RankerFit
 from twinspire_core.display.figures import count
@@ -18,11 +17,11 @@ from twinspire_core.display.table import Style
 from twinspire_core.metrics.measure_names import EXCLUDED
 
 PARENT = "parent"
-"""The lists of the version before. Other kinds are `mix` and the names of sources."""
+"""The lists of the version before. Other kinds are `fixed_order` and the names of sources."""
 
 _NAMES = {
     **TITLES,
-    MIX: "mix",
+    FIXED_ORDER: "fixed order",
     RANKED: "ranker",
     "popular": "most popular",
     "uncorrected": "two-tower, correction taken out",
@@ -34,7 +33,8 @@ class MeasuredLists:
     """Lists of one make, measured.
 
     Attributes:
-      kind: `two_tower`, `mix`, `ranked`, `parent`, or the name of what made them without a model.
+      kind: `two_tower`, `fixed_order`, `ranked`, `parent`, or the name of what made them without a
+        model.
       label: what they are called beside the others.
       measures: of them.
       served: whether they are what is served.
@@ -132,9 +132,7 @@ def held_out(metrics: DayMetrics, day: date, serves: str | None = None) -> Evalu
       serves: what the gate lets the version serve.
     """
     held = metrics.holdout
-    if serves is None and metrics.mix.fitted:
-        serves = MIX
-    lists = _of_version(held.candidate, metrics.comparable_fusion, None, serves)
+    lists = _of_version(held.candidate, metrics.comparable_fixed_order, None, serves or FIXED_ORDER)
     if held.baseline:
         lists.append(MeasuredLists(PARENT, "two-tower before", held.baseline))
     lists += baselines(held.baselines)
@@ -164,13 +162,13 @@ def is_first(metrics: DayMetrics) -> bool:
 
 def served_on_its_day(metrics: DayMetrics, serves_before: str | None) -> str | None:
     """What served on a version's day, for `served_kind`. Of a first version it is what would have:
-    its mix, if it has one, and not the two-tower that was measured in its place.
+    its fixed order.
 
     Args:
       metrics: what was measured on the day.
       serves_before: what the gate let the version before serve.
     """
-    return MIX if is_first(metrics) and metrics.mix.fitted else serves_before
+    return FIXED_ORDER if is_first(metrics) else serves_before
 
 
 def served_kind(measured: Mapping[str, Measures | None], serves: str | None) -> str | None:
@@ -185,7 +183,7 @@ def served_kind(measured: Mapping[str, Measures | None], serves: str | None) -> 
     if measured.get(RANKED) and serves is None:
         # The verdict is gone with its version: either may have served
         return None
-    return MIX if measured.get(MIX) else TWO_TOWER
+    return FIXED_ORDER if measured.get(FIXED_ORDER) else TWO_TOWER
 
 
 def _asked(metrics: DayMetrics, day: date) -> str:
@@ -197,18 +195,21 @@ def _asked(metrics: DayMetrics, day: date) -> str:
 
 def _progressive(metrics: DayMetrics, serves: str | None) -> list[MeasuredLists]:
     ranked = metrics.ranked_progressive
-    return _of_version(metrics.progressive, metrics.mix.progressive, ranked, serves)
+    return _of_version(metrics.progressive, metrics.fixed_order.progressive, ranked, serves)
 
 
 def _of_version(
-    two_tower: Measures | None, mix: Measures | None, ranked: Measures | None, serves: str | None
+    two_tower: Measures | None,
+    fixed_order: Measures | None,
+    ranked: Measures | None,
+    serves: str | None,
 ) -> list[MeasuredLists]:
     """A version's lists as far as they were measured: those that are served, then the others, the
     two-tower's at the end.
     """
     if two_tower is None:
         return []
-    measured = {RANKED: ranked, MIX: mix, TWO_TOWER: two_tower}
+    measured = {RANKED: ranked, FIXED_ORDER: fixed_order, TWO_TOWER: two_tower}
     served = served_kind(measured, serves)
     lists = []
     for kind in sorted(measured, key=lambda kind: kind != served):
@@ -221,24 +222,21 @@ def _of_version(
 
 _KINDS = {
     "repeats": "logs whose users take what they had before",
-    "steady": "logs whose users take what is new to them, of a catalogue that lasts",
-    "no_repeats": "logs whose users take what is new to them",
+    "steady": "logs whose users take what is popular all the time",
+    "neither": "logs whose users take what is new to them",
 }
 
 
-def describe_weights(fitted: FittedOn) -> str:
-    """What weights were fitted on, in words."""
-    users = "users"
-    if fitted.users:
-        users = f"{count(sum(fitted.users.values()))} users"
-    if fitted.on == PRIOR:
-        kind = _KINDS.get(fitted.kind or "", "other logs")
-        return f"prior weights, which serve {kind}: {users} are too few to fit on"
-    if fitted.on == HELD_OUT_USERS:
-        return f"fitted on {users} held out of {fitted.day}"
-    if fitted.since is not None and fitted.since != fitted.day:
-        return f"fitted on {users} of {fitted.since} to {fitted.day}"
-    return f"fitted on {users} of {fitted.day}"
+def describe_order(kind: str, weights: Mapping[str, float]) -> str:
+    """What a version's fixed order is for, in words.
+
+    Args:
+      kind: of log.
+      weights: by source.
+    """
+    largest_first = sorted(weights.items(), key=lambda one: -one[1])
+    named = [f"{list_name(name)} {weight:.2f}" for name, weight in largest_first if weight >= 0.005]
+    return f"for {_KINDS.get(kind, 'other logs')}: {', '.join(named)}"
 
 
 def describe_ranker(fitted: RankerFit, serves: str | None) -> str:

@@ -12,7 +12,7 @@ from datetime import date
 from typing import Any
 
 from twinspire_core.config.source_names import (
-    MIX,
+    FIXED_ORDER,
     MOST_POPULAR,
     PAST,
     POPULAR_LATELY,
@@ -50,7 +50,7 @@ class ServedFigure:
       value: of the lists that are served.
       interval: ends of its 95% interval over users; None where nothing was resampled.
       whose: the version whose lists they are, in words.
-      source: what makes these: `ranked`, `mix` or `two_tower`.
+      source: what makes these: `ranked`, `fixed_order` or `two_tower`.
       day: whose users were asked.
       users: how many; None where that was not kept.
       held_out: whether only held-out users were asked, because no next day was measured.
@@ -136,7 +136,7 @@ def on_next_day(
     """
     lists = {
         TWO_TOWER: measured.progressive,
-        MIX: measured.mix.progressive,
+        FIXED_ORDER: measured.fixed_order.progressive,
         RANKED: measured.ranked_progressive,
     }
     source = served_kind(lists, serves)
@@ -144,13 +144,10 @@ def on_next_day(
     value = value_of(served, metric)
     if source is None or served is None or value is None:
         return None
-    # Earlier releases kept the differences from lists of the mix's own sources alone
-    pairs = measured.mix.beside_simple or measured.mix.beside_sources
+    pairs = measured.fixed_order.beside_simple
     if source == RANKED and measured.ranker:
-        pairs = measured.ranker.beside_simple or measured.ranker.beside_sources
+        pairs = measured.ranker.beside_simple
     simple = {name: value_of(measured.baselines.get(name), metric) for name in SIMPLE_LISTS}
-    # Fused lists are of the two-tower's users, and in old files do not repeat how many
-    asked = measured.progressive.users if measured.progressive else None
     return ServedFigure(
         metric=metric,
         value=value,
@@ -158,7 +155,7 @@ def on_next_day(
         whose=whose,
         source=source,
         day=day,
-        users=served.users if served.users is not None else asked,
+        users=served.users,
         held_out=False,
         two_tower=value_of(measured.progressive, metric),
         **_compared(value, simple, pairs, metric),
@@ -198,9 +195,10 @@ def on_held_out(
     Returns: None where what is served was not measured on them.
     """
     held = measured.holdout
-    mix = measured.mix.holdout
-    own_ranker = _paired(measured.ranker.own_beside_mix if measured.ranker else None, metric)
-    pairs = measured.mix.own_beside_simple or measured.mix.own_beside_sources
+    order = measured.fixed_order.holdout
+    beside = measured.ranker.own_beside_fixed_order if measured.ranker else None
+    own_ranker = _paired(beside, metric)
+    pairs = measured.fixed_order.own_beside_simple
     found = {name: _paired(pairs.get(name), metric) for name in SIMPLE_LISTS}
     of_pairs = {name: one.base if one else None for name, one in found.items()}
     of_all = {name: value_of(held.baselines.get(name), metric) for name in SIMPLE_LISTS}
@@ -208,12 +206,12 @@ def on_held_out(
     source, value, users = TWO_TOWER, two_tower, held.users
     interval = interval_of(held.candidate, metric)
     if serves == RANKED:
-        # No interval: its lists were compared with the mix's alone
+        # No interval: its lists were compared with those of the fixed order alone
         value = own_ranker.base + own_ranker.mean if own_ranker else None
-        source, users, interval = RANKED, mix.users, None
-    elif measured.mix.fitted or mix.candidate:
-        source, value, users = MIX, value_of(mix.candidate, metric), mix.users
-        interval = interval_of(mix.candidate, metric)
+        source, users, interval = RANKED, order.users, None
+    elif order.candidate:
+        source, value, users = FIXED_ORDER, value_of(order.candidate, metric), order.users
+        interval = interval_of(order.candidate, metric)
     if value is None:
         return None
     # Few users are held out of a day, so that the two-tower may have been asked of more days
@@ -229,7 +227,7 @@ def on_held_out(
         users=users,
         held_out=True,
         two_tower=two_tower if alike else None,
-        **_compared(value, simple, pairs if source == MIX else {}, metric),
+        **_compared(value, simple, pairs if source == FIXED_ORDER else {}, metric),
     )
 
 

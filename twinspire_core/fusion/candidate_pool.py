@@ -5,16 +5,19 @@ sources.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from twinspire_core.search.ragged import Ragged, list_places, list_rows
-from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.queries import Queries
+from twinspire_core.search.ragged import list_places, list_rows
+from twinspire_core.search.top_k import best_of
 
 CONSTANT = 60.0
 """The place, from 0, whose item counts half as much as the first."""
+DEPTH = 100
+"""Items of each source that are looked at; as many as are asked for, if that is more."""
 
 
 class CandidatePool(NamedTuple):
@@ -28,33 +31,57 @@ class CandidatePool(NamedTuple):
     items: np.ndarray
     gains: np.ndarray
 
-    def scores(self, weights: np.ndarray) -> np.ndarray:
-        """Scores of the candidates, [U, P] float32, -infinity behind the end.
+    def ordered(self, weights: np.ndarray, k: int) -> "OrderedLists":
+        """The best k candidates of each query.
 
         Args:
-          weights: [U, S], or [S] for all.
+          weights: [S].
+          k: length of the lists.
         """
-        weights = np.broadcast_to(
-            np.asarray(weights, np.float32), (len(self.items), self.gains.shape[2])
-        )
-        scores = np.matmul(self.gains, weights[:, :, None])[:, :, 0]
+        weights = np.asarray(weights, np.float32)
         # An item of weight 0 is still a candidate, with the score 0; padding is none.
-        return np.where(self.items >= 0, scores, -np.inf)
+        scores = np.where(self.items >= 0, np.matmul(self.gains, weights), -np.inf)
+        best = best_of(scores, min(k, scores.shape[1]))
+        columns = _widened(best, k - best.shape[1], -1)
+        return OrderedLists(pooled=self, pool_scores=scores, weights=weights, columns=columns)
 
 
-def pool_sources(
-    names: Sequence[str],
-    sources: CandidateSources,
-    queries: Queries,
-    depth: int,
-    *,
-    exclude: Ragged | None = None,
-) -> CandidatePool:
-    """The candidates of some sources, `depth` of each; arguments as those of
-    `twinspire_core.fusion.fuse.fuse_sources`.
+@dataclass(frozen=True, kw_only=True)
+class OrderedLists:
+    """Lists made out of several. Scores and shares are computed when they are asked for.
+
+    Attributes:
+      pooled: the candidates.
+      pool_scores: [U, P] float32, the score of each candidate.
+      weights: [S].
+      columns: [U, k] int64, the candidates that are listed, best first. Behind the end -1, which as
+        an index is the last column: values of candidates get one more column there, for none.
     """
-    lists = sources.retrieve(names, queries, depth, exclude=exclude)
-    return pool_candidates([lists[name].items for name in names])
+
+    pooled: CandidatePool
+    pool_scores: np.ndarray
+    weights: np.ndarray
+    columns: np.ndarray
+
+    @cached_property
+    def items(self) -> np.ndarray:
+        """[U, k] int64, best first, -1 behind the end."""
+        return np.take_along_axis(_widened(self.pooled.items, 1, -1), self.columns, axis=1)
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """[U, k] float32, -infinity behind the end."""
+        scores = _widened(self.pool_scores, 1, -np.inf)
+        return np.take_along_axis(scores, self.columns, axis=1)
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """[U, k, S] float32, what each source gave to the score, 0 behind the end."""
+        listed = self.columns >= 0
+        shares = np.zeros((*self.columns.shape, len(self.weights)), np.float32)
+        query, place = np.nonzero(listed)
+        shares[query, place] = self.pooled.gains[query, self.columns[listed]] * self.weights
+        return shares
 
 
 def pool_candidates(lists: Sequence[np.ndarray]) -> CandidatePool:
@@ -92,3 +119,11 @@ def pool_candidates(lists: Sequence[np.ndarray]) -> CandidatePool:
     gains = np.zeros((*candidates.shape, len(lists)), np.float32)
     gains.ravel()[cell * len(lists) + source[number]] = gain[number]
     return CandidatePool(candidates, gains)
+
+
+def _widened(table: np.ndarray, more: int, value: float) -> np.ndarray:
+    """A table with more columns at its end."""
+    if more == 0:
+        return table
+    # np.pad does the same, and takes as long as all the rest of a short request.
+    return np.concatenate([table, np.full((len(table), more), value, table.dtype)], axis=1)

@@ -10,8 +10,7 @@ from typing import Self
 
 import numpy as np
 
-from twinspire_core.fusion.candidate_pool import CONSTANT, pool_candidates
-from twinspire_core.fusion.fuse import DEPTH
+from twinspire_core.fusion.candidate_pool import CONSTANT, DEPTH, pool_candidates
 from twinspire_core.ranking.past_entries import PastEntries
 from twinspire_core.search.top_k import best_of
 from twinspire_core.sources.queries import Queries, ScoredLists

@@ -12,7 +12,7 @@ import numpy as np
 
 from twinspire_core.contracts.ranker_file import FORMAT, RankerFile, RankerFormat
 from twinspire_core.errors import BadData
-from twinspire_core.fusion.fuse import DEPTH
+from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.ranking.compiled_trees import CompiledTrees
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.registry import RankingFeatures

@@ -1,8 +1,8 @@
 """The candidate sources of one moment together: the lists of several of them, and lists filled up.
 
 U queries, C items of the corpus; items are positions in it, -1 is none. Where a source alone lists
-fewer items than are asked for, the most popular ones follow; in a fusion
-(twinspire_core/fusion/fuse.py) its list ends there.
+fewer items than are asked for, the most popular ones follow; in the fixed order
+(twinspire_core/fusion/fixed_order.py) its list ends there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,14 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from twinspire_core.config.source_names import FITTED, PERSONAL, TWO_TOWER
+from twinspire_core.config.source_names import TRENDING, TWO_TOWER
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.past import past_then
 from twinspire_core.sources.popularity import popular_order
 from twinspire_core.sources.queries import Queries, ScoredLists
 from twinspire_core.sources.registry import SOURCES
-from twinspire_core.sources.source import Constants, Source, SourceTables
+from twinspire_core.sources.source import HALF_LIFE, Source, SourceTables
+from twinspire_core.sources.trending import Trending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +43,16 @@ class CandidateSources:
         cls,
         corpus: pa.Table,
         tables: Mapping[str, pa.Table] | None = None,
-        constants: Constants | None = None,
+        half_life: str = HALF_LIFE,
     ) -> Self:
         """All sources that can be made of a corpus and of further tables of the same moment.
 
         Args:
           corpus: `_item`, `_popular`, `_lately`.
           tables: by `Source.tables`.
-          constants: by source, the choice that was fitted.
+          half_life: of `trending`.
         """
-        known = SourceTables(corpus=corpus, others=tables or {}, constants=constants or {})
+        known = SourceTables(corpus=corpus, others=tables or {}, half_life=half_life)
         made = {name: source.of(known) for name, source in SOURCES.items()}
         return cls(
             by_name={name: source for name, source in made.items() if source is not None},
@@ -59,14 +60,15 @@ class CandidateSources:
             tables=known,
         )
 
-    def with_constants(self, constants: Constants) -> Self:
-        """The same sources with other constants."""
-        if constants == self.tables.constants:
+    def with_half_life(self, half_life: str) -> Self:
+        """The same sources with another half-life of `trending`."""
+        if half_life == self.tables.half_life:
             return self
-        tables = replace(self.tables, constants=constants)
-        changed = {name: SOURCES[name].of(tables) for name in self.by_name if SOURCES[name].choices}
-        kept = {name: source for name, source in changed.items() if source is not None}
-        return replace(self, by_name={**self.by_name, **kept}, tables=tables)
+        tables = replace(self.tables, half_life=half_life)
+        by_name = dict(self.by_name)
+        if trending := Trending.of(tables):
+            by_name[TRENDING] = trending
+        return replace(self, by_name=by_name, tables=tables)
 
     def __contains__(self, name: str) -> bool:
         return name in self.by_name
@@ -80,11 +82,6 @@ class CandidateSources:
     def costly(self) -> list[str]:
         """Names of the sources whose lists are better kept than made anew."""
         return [name for name, source in self.by_name.items() if source.is_costly]
-
-    @property
-    def use_personal_counts(self) -> bool:
-        """Whether one of them goes by decayed counts of what the user had before."""
-        return any(name in self.by_name for name in (PERSONAL, *FITTED))
 
     def among(self, passing: np.ndarray) -> Self:
         """The same sources, which list only items that pass, [C] bool. Items that do not pass may

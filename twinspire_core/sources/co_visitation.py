@@ -3,8 +3,7 @@ and in time (co_visitation_fitting.py).
 
     score(item) = sum over the past of exp(-place / near) similarity(past item, item)
 
-with places from 0, the item taken last. How fast pairs grow old is fitted on earlier days: in news
-within a day, elsewhere hardly.
+with places from 0, the item taken last.
 """
 
 from dataclasses import dataclass
@@ -24,29 +23,24 @@ from twinspire_core.sources.sequences import Sequences
 from twinspire_core.sources.source import Source, SourceTables
 from twinspire_core.sources.weighted_items import WeightedItems
 
-SETTINGS = {
-    "1d": CoVisitationSettings(reach=1.0, half_life=1.0, exponent=0.5),
-    "60d": CoVisitationSettings(reach=1 / 24, half_life=60.0, exponent=0.5),
-}
-"""By choice: a half-life, and what goes with it."""
-NEAR = {"1d": 1.35, "60d": 10.0}
-"""By choice, places after which an item of a past counts 1/e."""
-TABLES = {choice: f"co_visitation_{choice}" for choice in SETTINGS}
+SETTINGS = CoVisitationSettings(reach=1 / 24, half_life=60.0, exponent=0.5)
+NEAR = 10.0
+"""Places after which an item of a past counts 1/e."""
+TABLE = "co_visitation"
 KEPT = 50
 """Items kept for each item."""
 SEEDS = 50
 """Items of a past that are looked up, those taken last."""
 
 
-def fit(sequences: Sequences, corpus: pa.Array, choice: str) -> pa.Table:
+def fit(sequences: Sequences, corpus: pa.Array) -> pa.Table:
     """Rows of `co_occurrence_schema`: each item's nearest others.
 
     Args:
       sequences: what users took, as of a moment.
       corpus: [C] ids of that moment, ascending; positions of the sequences are theirs.
-      choice: of `SETTINGS`.
     """
-    rows, similarities = co_visitation_fitting.fit(sequences, len(corpus), SETTINGS[choice], KEPT)
+    rows, similarities = co_visitation_fitting.fit(sequences, len(corpus), SETTINGS, KEPT)
     return to_table(rows, similarities, corpus)
 
 
@@ -60,10 +54,8 @@ class CoVisitation(Source):
     """
 
     name = source_names.CO_VISITATION
-    tables = tuple(TABLES.values())
+    tables = (TABLE,)
     is_costly = True
-    choices = tuple(SETTINGS)
-    default = "60d"
 
     neighbours: Neighbours
     near: float
@@ -71,11 +63,10 @@ class CoVisitation(Source):
     @classmethod
     def of(cls, tables: SourceTables) -> Self | None:
         """Of rows of the table; None if there is none."""
-        choice = cls.chosen(tables)
-        table = tables.others.get(TABLES[choice])
+        table = tables.others.get(TABLE)
         if table is None:
             return None
-        return cls(Neighbours.of(table, tables.corpus["_item"]), NEAR[choice])
+        return cls(Neighbours.of(table, tables.corpus["_item"]), NEAR)
 
     def first(self, items: int) -> Self:
         """The same of so many first items of the corpus alone."""

@@ -1,7 +1,6 @@
 """Tables that are fitted on users' sequences: which source's, and by what."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import pyarrow as pa
 
@@ -14,10 +13,7 @@ Fit = Callable[[Sequences, pa.Array], pa.Table]
 FITS: Mapping[str, Fit] = {
     user_neighbours.TABLE: user_neighbours.fit,
     session_neighbours.TABLE: session_neighbours.fit,
-    **{
-        table: partial(co_visitation.fit, choice=choice)
-        for choice, table in co_visitation.TABLES.items()
-    },
+    co_visitation.TABLE: co_visitation.fit,
     ease.TABLE: ease.fit,
     ials.TABLE: ials.fit,
 }

@@ -3,12 +3,11 @@
     score(item) = sum over the user's events of it of .5 ^ (age / half-life)
 
 over `window.personal_days`, which may be far longer than the history that the towers see: a
-household buys some things every other month. Which half-life is best is fitted on earlier days.
+household buys some things every other month.
 Between the end of the day, which counts are as of, and a request all of a user's scores fall alike:
 their order stays.
 """
 
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -17,29 +16,20 @@ from twinspire_core.config import source_names
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.search.top_k import best_of
 from twinspire_core.sources.past import past_lists
-from twinspire_core.sources.personal_counts import HALF_LIVES
 from twinspire_core.sources.queries import Queries, ScoredLists
 from twinspire_core.sources.source import Source, SourceTables
+from twinspire_core.sources.weighted_items import HALF_LIFE
 
 
-@dataclass(frozen=True, slots=True)
 class Personal(Source):
-    """Scores are the decayed counts.
-
-    Attributes:
-      half_life: of `HALF_LIVES`.
-    """
+    """Scores are the decayed counts with `HALF_LIFE`."""
 
     name = source_names.PERSONAL
-    choices = HALF_LIVES
-    default = "60d"
-
-    half_life: str
 
     @classmethod
-    def of(cls, tables: SourceTables) -> Self | None:
-        """With the chosen half-life; None where nobody chose one, as such counts were not made."""
-        return cls(cls.chosen(tables)) if cls.name in tables.constants else None
+    def of(cls, tables: SourceTables) -> Self:
+        """It is made of no table: a query brings its counts."""
+        return cls()
 
     def lists(
         self,
@@ -60,7 +50,7 @@ class Personal(Source):
             is_listed &= passing[item]
         entries = entries.where(is_listed)
         items = Ragged(item[is_listed], entries.row, entries.rows).padded()
-        counts = personal.counts[self.half_life][entries.values]
+        counts = personal.counts[HALF_LIFE][entries.values]
         scores: np.ndarray = np.full(items.shape, -np.inf, np.float32)
         scores[items >= 0] = counts
         most = depth

@@ -15,8 +15,8 @@ from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.queries import Queries, ScoredLists
 
 Made = TypeVar("Made")
-Constants = Mapping[str, str]
-"""By source, the choice of its constant."""
+HALF_LIFE = "1d"
+"""Of the source `trending`, until another one is found to serve better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,21 +26,20 @@ class SourceTables:
     Attributes:
       corpus: rows of `corpus/`, or the items of a version: `_item`, and counts.
       others: tables of sources by name (`Source.tables`), as far as they were made.
-      constants: by source, which of its choices was fitted; a source that is not there has its
-        default.
+      half_life: of the source `trending`.
       made: what `once` has made.
     """
 
     corpus: pa.Table
     others: Mapping[str, pa.Table] = field(default_factory=dict)
-    constants: Constants = field(default_factory=dict)
+    half_life: str = HALF_LIFE
     made: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, make: Callable[["SourceTables"], Made]) -> Made:
         """What several make of these tables, made once.
 
         Args:
-          make: makes it; of the corpus and of `others` alone, as constants may be replaced.
+          make: makes it; of the corpus and of `others` alone.
         """
         if make not in self.made:
             self.made[make] = make(self)
@@ -56,22 +55,11 @@ class Source(ABC):
       tables: what it is made of besides the corpus: folders of the feature job, of which the
         version carries `NAME.parquet`.
       is_costly: whether lists that are needed more than once are kept rather than made anew.
-      choices: names of the values that its constant is fitted among, on earlier days; none for a
-        source without a constant.
-      default: the choice before there is anything to fit on.
     """
 
     name: ClassVar[str]
     tables: ClassVar[tuple[str, ...]] = ()
     is_costly: ClassVar[bool] = False
-    choices: ClassVar[tuple[str, ...]] = ()
-    default: ClassVar[str] = ""
-
-    @classmethod
-    def chosen(cls, tables: SourceTables) -> str:
-        """The choice that counts: what was fitted, if it still is one, else the default."""
-        fitted = tables.constants.get(cls.name)
-        return fitted if fitted in cls.choices else cls.default
 
     @classmethod
     @abstractmethod

@@ -4,7 +4,7 @@
 
 as of the moment that the tables are of: the start of a day to measure it, its end to serve. With a
 half-life of hours it lists what is read just now, with one of weeks what sells all the time. Which
-half-life is best is fitted on earlier days.
+half-life serves best is told by earlier days (model/ranking/kind_of_log.py).
 """
 
 from dataclasses import dataclass
@@ -27,13 +27,11 @@ class Trending(OrderForAll):
     """By one of the corpus's decayed counts, which are the scores."""
 
     name = source_names.TRENDING
-    choices = tuple(column.removeprefix(_PREFIX) for column in TRENDING_HALF_LIVES)
-    default = "1d"
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self | None:
         """By the chosen half-life; None if such counts were not made."""
-        column = _PREFIX + cls.chosen(tables)
+        column = _PREFIX + tables.half_life
         if column not in tables.corpus.column_names:
             return None
         return cls.by(_counts(tables, column), _counts(tables, _LONGEST))
@@ -63,7 +61,7 @@ class RunningCounts:
           tables: the tables.
           moment: microseconds since 1970 that they are as of.
         """
-        columns = (_PREFIX + Trending.chosen(tables), _LONGEST)
+        columns = (_PREFIX + tables.half_life, _LONGEST)
         self._counts = [_counts(tables, column) for column in columns]
         self._half_lives = [TRENDING_HALF_LIVES[column] * _MICROSECONDS for column in columns]
         self._moment = moment

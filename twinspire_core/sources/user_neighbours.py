@@ -1,7 +1,7 @@
 """The source `user_neighbours`: what users took who took the same (neighbour_lists.py).
 
 A list is what a user took, decayed. The share of the user's own past in a score makes one list of
-what was had before and of what is new; it is fitted on earlier days.
+what was had before and of what is new.
 The same ideas: UP-CF (Faggioli et al., *Recency Aware Collaborative Filtering for Next Basket
 Recommendation*, UMAP 2020).
 """
@@ -19,8 +19,8 @@ from twinspire_core.sources.source import SourceTables
 from twinspire_core.sources.weighted_items import WeightedItems
 
 TABLE = "user_neighbours"
-OWN = {"none": 0.0, "half": 0.5, "most": 0.8}
-"""Shares of the user's own past in a score, by choice."""
+OWN = 0.5
+"""Share of the user's own past in a score."""
 MOST_ITEMS = 200
 """Items of a user, those taken last."""
 
@@ -41,15 +41,13 @@ class UserNeighbours(NeighbourSource):
 
     name = source_names.USER_NEIGHBOURS
     tables = (TABLE,)
-    choices = tuple(OWN)
-    default = "half"
     newest = 500
     nearest = 100
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self | None:
         """Of rows of the table; None if there are none."""
-        return cls.of_table(tables, OWN[cls.chosen(tables)])
+        return cls.of_table(tables, OWN)
 
     def asked(self, queries: Queries) -> WeightedItems:
         """The user's past."""

@@ -7,18 +7,7 @@ import pyarrow.parquet as pq
 
 from twinspire_core.config.source_names import SOURCE_NAMES
 from twinspire_core.contracts import artifact_files
-from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.sources.registry import tables_of
-
-
-def read_constants(home: Path) -> dict[str, str]:
-    """Choices of constants by source; none in versions that carry no such file.
-
-    Args:
-      home: local folder of the version.
-    """
-    place = home / SourceConstants.FILE
-    return SourceConstants.parse(place.read_bytes()).choices if place.exists() else {}
 
 
 def read_tables(home: Path) -> dict[str, pa.Table]:

@@ -60,10 +60,7 @@ class WeightedItems(NamedTuple):
             past = queries.past.where(queries.past.values >= 0)
             ones = np.ones(len(past.values), np.float32)
             return cls(past, ones, list_places(past.lengths).astype(np.float32))
-        # A version keeps the half-life of `personal` alone, unless its mix names a fitted source.
-        counts = personal.counts.get(HALF_LIFE)
-        if counts is None:
-            counts = next(iter(personal.counts.values()), np.ones_like(personal.age))
+        counts = personal.counts[HALF_LIFE]
         entry = personal.entries.values
         known = personal.entries.where((personal.item[entry] >= 0) & (counts[entry] > 0))
         entry = known.values

@@ -21,20 +21,20 @@ BASELINES = {"past": lists(0.31, 0.22), "most_popular": lists(0.1, 0.23)}
 
 
 def metrics(day):
-    """On each day but the first the version before serves: its mix finds .42, its ranker .44."""
+    """On each day but the first the version before serves: its fixed order finds .42, its ranker .44."""
     measured = {"progressive": lists(0.27, 0.17), "baselines": BASELINES}
     if day == DAYS[0]:
         return measured
     return measured | {
         "holdout": {"baseline": lists(0.2, 0.1)},
-        "mix": {"progressive": lists(0.42, 0.3)},
+        "fixed_order": {"progressive": lists(0.42, 0.3)},
         "ranker": {"progressive": lists(0.44, 0.35)},
     }
 
 
 @pytest.fixture
 def shown(pipeline, towers, tmp_path):  # noqa: F811
-    for day, serves in zip(DAYS, ("mix", "ranked", "ranked"), strict=True):
+    for day, serves in zip(DAYS, ("fixed_order", "ranked", "ranked"), strict=True):
         staged = tmp_path / f"staged-{day}"
         staged.mkdir()
         (staged / "metrics.json").write_text(json.dumps(metrics(day)))

@@ -25,8 +25,8 @@ GOOD = {
 }
 
 
-def verdict(gate=GATE, mix=None, **changes):
-    """Of a good day with some figures changed; `mix` are those that are changed of the mix."""
+def verdict(gate=GATE, fixed_order=None, **changes):
+    """Of a good day with some figures changed; `fixed_order` are those that are changed of it."""
     told = {**GOOD, **changes}
     lists = {
         name: told.pop(name, None) for name in ("candidate", "baseline", "change", "users", "lead")
@@ -34,7 +34,7 @@ def verdict(gate=GATE, mix=None, **changes):
     return judge(
         JudgedVersion(
             two_tower=HeldOutMeasures(**lists),
-            mix=HeldOutMeasures(**{**lists, **mix}) if mix else None,
+            fixed_order=HeldOutMeasures(**{**lists, **fixed_order}) if fixed_order else None,
             **told,
         ),
         gate,

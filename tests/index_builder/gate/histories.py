@@ -25,7 +25,7 @@ from model.evaluation.version_line import compare_with_best, line_after, remembe
 from twinspire.runs.best_version import choose_best, standings
 from twinspire_core.config.tables.deployment import IndexConfig, ServingConfig
 from twinspire_core.config.tables.gate import GateConfig
-from twinspire_core.contracts.day_metrics import DayMetrics, FusionMeasures, HeldOutMeasures
+from twinspire_core.contracts.day_metrics import DayMetrics, FixedOrderMeasures, HeldOutMeasures
 from twinspire_core.contracts.stage_context import BestAccepted, Parent, StageContext
 
 FIRST = date(2024, 3, 1)
@@ -139,7 +139,9 @@ class History:
                 change=compare(evaluation_set, ours.kept, parents.kept, KS),
             ),
             best=compare_with_best(ctx, held_out, best, measured),
-            line=line_after(ctx, remember_day(ctx, held_out, before, measured, FusionMeasures())),
+            line=line_after(
+                ctx, remember_day(ctx, held_out, before, measured, FixedOrderMeasures())
+            ),
         )
 
     def _days_held_out(self, n):

@@ -1,4 +1,4 @@
-"""The gate's floors and ceilings, of all users, of slices and of the mix; a stricter limit never
+"""The gate's floors and ceilings, of all users, of slices and of the fixed order; a stricter limit never
 accepts more.
 """
 
@@ -58,42 +58,46 @@ def test_limits_of_a_slice(limits, users, refused, noted):
         (
             {"floors": {"coverage@50": 0.2}},
             {},
-            ["the mix: coverage@50 is 0.1500, below 0.2000, its floor in gate.floors"],
+            ["the fixed order: coverage@50 is 0.1500, below 0.2000, its floor in gate.floors"],
         ),
-        ({"floors": {"coverage@50": 0.2, "mix/coverage@50": 0.1}}, {}, []),
+        ({"floors": {"coverage@50": 0.2, "fixed_order/coverage@50": 0.1}}, {}, []),
         (
-            {"floors": {"mix/coverage@50": 0.2}},
+            {"floors": {"fixed_order/coverage@50": 0.2}},
             {},
-            ["the mix: coverage@50 is 0.1500, below 0.2000, its floor in gate.floors"],
+            ["the fixed order: coverage@50 is 0.1500, below 0.2000, its floor in gate.floors"],
         ),
         (
             {"ceilings": {"overlap@50": 0.5}},
             {},
-            ["the mix: overlap@50 is 0.6000, above 0.5000, its ceiling in gate.ceilings"],
+            ["the fixed order: overlap@50 is 0.6000, above 0.5000, its ceiling in gate.ceilings"],
         ),
-        ({"ceilings": {"overlap@50": 0.5, "mix/overlap@50": 0.7}}, {}, []),
+        ({"ceilings": {"overlap@50": 0.5, "fixed_order/overlap@50": 0.7}}, {}, []),
         (
-            {"floors": {"mix/recall@50/users:0": 0.2}},
+            {"floors": {"fixed_order/recall@50/users:0": 0.2}},
             {},
-            ["the mix: recall@50/users:0 is 0.1000, below"],
+            ["the fixed order: recall@50/users:0 is 0.1000, below"],
         ),
-        ({"floors": {"mix/recall@50/users:1-4": 0.2}}, {}, []),  # of whom there are none
-        ({"floors": {"gini@50": 0.2}}, {}, ["gini@50 is missing", "the mix: gini@50 is missing"]),
+        ({"floors": {"fixed_order/recall@50/users:1-4": 0.2}}, {}, []),  # of whom there are none
+        (
+            {"floors": {"gini@50": 0.2}},
+            {},
+            ["gini@50 is missing", "the fixed order: gini@50 is missing"],
+        ),
         ({"floors": {"coverage@50": 0.2}}, {"users": 199}, []),
         ({"floors": {"coverage@50": 0.2}}, {"candidate": None}, []),
     ],
 )
-def test_limits_hold_for_the_mix_too(limits, changes, refused):
+def test_limits_hold_for_the_fixed_order_too(limits, changes, refused):
     """Its lists cover less than the two-tower's, and have more in common."""
     slices = {"users": {"0": {"users": 300, "recall@50": 0.1}}}
     own = {"recall@50": 0.3, "coverage@50": 0.15, "overlap@50": 0.6, "slices": slices}
     candidate = {"recall@50": 0.2, "coverage@50": 0.3, "overlap@50": 0.2}
     found = verdict(
-        gate(**limits), candidate=candidate, mix={"candidate": own, "users": 500, **changes}
+        gate(**limits), candidate=candidate, fixed_order={"candidate": own, "users": 500, **changes}
     )
     assert len(found.refused) == len(refused)
     assert all(text.startswith(one) for text, one in zip(found.refused, refused, strict=True))
-    assert not any("mix/" in text for text in (*found.refused, *found.notes)), (
+    assert not any("fixed_order/" in text for text in (*found.refused, *found.notes)), (
         "that is no measure of the two-tower"
     )
     why = {
@@ -104,9 +108,9 @@ def test_limits_hold_for_the_mix_too(limits, changes, refused):
         assert any(why[what] in text for text in found.notes), "what was not judged is said"
 
 
-def test_without_limits_or_a_mix_there_is_nothing_to_say_of_them():
+def test_without_limits_or_a_fixed_order_there_is_nothing_to_say_of_them():
     assert (
-        verdict(mix={"users": 199, "candidate": None}).notes
+        verdict(fixed_order={"users": 199, "candidate": None}).notes
         == verdict(gate(floors={"coverage@50": 0.2})).notes
         == ()
     )

@@ -24,7 +24,9 @@ def led(lead, low=None, high=None, *, differ=100):
     return {"recall@50": {"lead": lead, "popular_today": 0.25, "differ": differ, **span}}
 
 
-def verdict(lead, before=BEFORE, gate=GATE, *, baseline=0.1, change=None, users=500, of_mix=False):
+def verdict(
+    lead, before=BEFORE, gate=GATE, *, baseline=0.1, change=None, users=500, of_order=False
+):
     """Of a version that is better than its baseline."""
     leads = [{"recall@50": x} for x in before]
     change = change or {"recall@50": {"change": 1.0, "low": 0.8, "high": 1.2, "differ": 100}}
@@ -35,7 +37,7 @@ def verdict(lead, before=BEFORE, gate=GATE, *, baseline=0.1, change=None, users=
     }
     measured = JudgedVersion(
         two_tower=HeldOutMeasures(**told, lead=lead, users=users),
-        mix=HeldOutMeasures(**told, users=users) if of_mix else None,
+        fixed_order=HeldOutMeasures(**told, users=users) if of_order else None,
         lifts_before=leads,
         index_recall=1.0,
         items=100,
@@ -77,9 +79,13 @@ def test_a_lead_is_refused_when_it_is_far_and_surely_below_those_before(
     assert found.figures.lead.before == list(BEFORE) and found.figures.lead.lead == lead
 
 
-def test_a_mix_has_no_lead():
-    found = verdict(led(1.2, 1.1, 1.3), of_mix=True)
-    assert found.accepted and found.notes == () and "lead" not in found.figures.mix.model_dump()
+def test_the_fixed_order_has_no_lead():
+    found = verdict(led(1.2, 1.1, 1.3), of_order=True)
+    assert (
+        found.accepted
+        and found.notes == ()
+        and "lead" not in found.figures.fixed_order.model_dump()
+    )
 
 
 @pytest.mark.parametrize(

@@ -99,13 +99,15 @@ def test_where_a_day_has_users_enough_it_is_judged_alone():
     assert found.accepted and found.figures.pooled is None
 
 
-def test_the_mix_is_pooled_likewise():
+def test_the_fixed_order_is_pooled_likewise():
     """Its weights are judged on users of the day itself alone, so that its days are few sooner."""
-    parts = memory([stored(-0.05, 60)] * 5, "served")
-    found = verdict(gate(), mix={"users": 60}, memory=parts)
-    assert not found.accepted and found.refused[0].startswith("the mix: 240 users of 4 days")
-    assert found.figures.mix.pooled.users == 240
-    unknown = verdict(gate(), mix={"users": 60, "candidate": None}, memory=parts)
+    parts = memory([stored(-0.05, 60)] * 5, "fixed_order")
+    found = verdict(gate(), fixed_order={"users": 60}, memory=parts)
+    assert not found.accepted and found.refused[0].startswith(
+        "the fixed order: 240 users of 4 days"
+    )
+    assert found.figures.fixed_order.pooled.users == 240
+    unknown = verdict(gate(), fixed_order={"users": 60, "candidate": None}, memory=parts)
     assert unknown.accepted, "its weights were fitted on these users"
 
 

@@ -163,7 +163,7 @@ def test_the_figures_tell_what_was_compared():
             }
         },
         "lead": {**GOOD["lead"]["recall@50"], "before": [0.9, 1.0, 1.1]},
-        "mix": None,
+        "fixed_order": None,
         "index_recall": 0.99,
         "items": 1000,
     }
@@ -172,19 +172,20 @@ def test_the_figures_tell_what_was_compared():
 @pytest.mark.parametrize(
     ("change", "accepted"), [((-0.12, -0.2, -0.04), False), ((-0.12, -0.27, 0.0), True)]
 )
-def test_the_mix_is_judged_too(change, accepted):
-    found = verdict(mix=changed(*change))
-    assert found.accepted == accepted and found.figures.mix.change == -0.12
+def test_the_fixed_order_is_judged_too(change, accepted):
+    found = verdict(fixed_order=changed(*change))
+    assert found.accepted == accepted and found.figures.fixed_order.change == -0.12
     assert all(
-        text.startswith("the mix: recall@50 is 0.1760") for text in (*found.refused, *found.notes)
+        text.startswith("the fixed order: recall@50 is 0.1760")
+        for text in (*found.refused, *found.notes)
     )
-    assert not verdict(mix=changed(-0.5, -0.7, -0.21, where="1-4")).accepted
-    assert not verdict(**changed(-0.12, -0.2, -0.04), mix=changed(0.5, 0.4, 0.6)).accepted
+    assert not verdict(fixed_order=changed(-0.5, -0.7, -0.21, where="1-4")).accepted
+    assert not verdict(**changed(-0.12, -0.2, -0.04), fixed_order=changed(0.5, 0.4, 0.6)).accepted
 
 
 @pytest.mark.parametrize("missing", ["candidate", "baseline"])
-def test_no_mix_is_no_reason(missing):
-    found = verdict(mix={**changed(-0.5, -0.6, -0.4), missing: None})
+def test_no_fixed_order_is_no_reason(missing):
+    found = verdict(fixed_order={**changed(-0.5, -0.6, -0.4), missing: None})
     assert found.accepted and found.notes == ()
 
 
@@ -338,12 +339,14 @@ def test_a_refresh_is_told_that_its_catalogue_is_not_what_its_towers_know():
     assert found.accepted and any(note.startswith("brand is not served") for note in found.notes)
 
 
-def test_a_refresh_tells_what_its_mix_goes_without():
-    (note,) = [note for note in refreshed(silent=["ease", "ials"]).notes if "the mix" in note]
+def test_a_refresh_tells_what_its_fixed_order_goes_without():
+    (note,) = [
+        note for note in refreshed(silent=["ease", "ials"]).notes if "the fixed order" in note
+    ]
     assert note.startswith(
-        "the mix of 2017-10-01-abc goes without lists of ease, ials: mix.sources"
+        "the fixed order of 2017-10-01-abc goes without lists of ease, ials: mix.sources"
     )
-    assert not any("the mix" in note for note in refreshed().notes)
+    assert not any("the fixed order" in note for note in refreshed().notes)
 
 
 def test_one_that_nobody_asked_for_is_refused_where_its_towers_never_met_such_values():

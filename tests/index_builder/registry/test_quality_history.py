@@ -55,7 +55,9 @@ def test_the_next_day_measures_the_version_before_it(day, registry):
     found = quality_of(registry, registry.log(), [one])[one]
     assert found.holdout.candidate.value("recall@50") == 0.2 and found.gate.accepted
     figure = found.served("recall@50")
-    assert (figure.value, figure.day, figure.users) == (0.6, SECOND, 7), "the mix, two-tower behind"
+    assert (figure.value, figure.day, figure.users) == (0.6, SECOND, 7), (
+        "the fixed order, two-tower behind"
+    )
     assert (figure.simple, figure.simple_value, figure.two_tower) == ("past", 0.15, 0.3)
 
 
@@ -127,7 +129,7 @@ def test_versions_are_listed_by_what_they_serve(day, registry, told):
         "value": 0.8,
         "interval": None,
         "whose": "this version",
-        "source": "mix",
+        "source": "fixed_order",
         "day": "2024-05-03",
         "users": 7,
         "held_out": False,
@@ -150,24 +152,24 @@ def test_a_version_is_shown_with_both_figures_and_the_gates_reasons(day, registr
     assert first == f"tiny {two}, live" and f"{registry.place(two, 'report.html')}\n" in shown
     assert second.startswith("quality  served 0.800, purchase history 0.200: 300.0% better")
     assert second.endswith(
-        "recall@50 over all 7 measured users of 2024-05-03, by the mix of this version; two-tower"
+        "recall@50 over all 7 measured users of 2024-05-03, by the fixed order of this version; two-tower"
         " alone 0.400."
     )
     lines = [line for line in shown[shown.index("on  ") :].splitlines() if "0." in line]
     rows = [[cell for cell in line.split() if cell != "–"] for line in lines]
     assert [row for row in rows if row[-1] in ("0.215", "0.200", "0.400", "0.800", "0.100")] == [
-        ["next", "day", "served:", "mix", "0.800"],
+        ["next", "day", "served:", "fixed", "order", "0.800"],
         ["two-tower", "0.400"],
         ["most", "popular", "0.100"],
         ["purchase", "history", "0.200"],
-        ["held", "out", "served:", "two-tower", "0.215"],
+        ["held", "out", "two-tower", "0.215"],
         ["two-tower", "before", "0.200"],
     ]
     assert "next day: All 7 measured users of 2024-05-03" in shown
     of_refused = told("show", refused)
     assert "\n         - recall@50 is 0.1000, below 0.1800" in of_refused
     assert "quality  served 0.800, purchase history" in of_refused
-    assert "measured users of 2024-05-03, by the mix of the version before" in of_refused
+    assert "measured users of 2024-05-03, by the fixed order of the version before" in of_refused
     assert "served 0.100: no simple list to compare with. recall@50 over 500 held-out" in of_refused
     assert "The next day's run measures this version on all users." in of_refused
     found = json.loads(told("show", "--version", two, "--json"))
@@ -202,7 +204,7 @@ def test_a_run_ends_with_what_was_served_on_its_days(day, pipeline, capsys):
     said = (
         "2024-05-03 served 0.800, purchase history 0.200: 300.0% better than the best simple list"
     )
-    assert said in told.err and "by the mix of the version before" in told.err
+    assert said in told.err and "by the fixed order of the version before" in told.err
     assert not told.out, "the line of JSON is the command's"
     second, third, fourth = outcomes
     assert (second["served"]["value"], third["served"]["value"]) == (0.6, 0.8)

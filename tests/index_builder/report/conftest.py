@@ -10,11 +10,11 @@ from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.contracts.features_report import DayStatistics, FeaturesReport
-from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.timings import IndexTimings
 from twinspire_core.display.served_figure import on_its_day
+from twinspire_core.fusion.fixed_order import FixedOrder
 
 SETTINGS = {"columns": {"positives": ["buy"]}}
 
@@ -65,20 +65,7 @@ def facts():
                 "tuning": {"how": "tuned", "items": 4, "kinds": [], "work": 700},
             }
         ),
-        mix=FusionFile.model_validate(
-            {
-                "format": 1,
-                "constant": 60.0,
-                "depth": 100,
-                "bounds": [1],
-                "sources": ["two_tower", "past"],
-                "weights": {
-                    "0": {"two_tower": 1.0, "past": 0.0},
-                    "1-4": {"two_tower": 0.25, "past": 0.75},
-                },
-                "fitted": {"on": "progressive", "day": "2024-05-04"},
-            }
-        ),
+        order=FixedOrder(weights={"two_tower": 0.25, "past": 0.75}, kind="repeats"),
         speed=IndexTimings.model_validate(
             {
                 "single_ms_median": 0.5,

@@ -30,9 +30,9 @@ def test_every_colour_is_defined_for_light_and_dark(facts):
 def test_every_picture_is_told_in_words_and_numbers(facts):
     page = shown(facts)
     pictures = page.all("div", role="img")
-    assert len(pictures) == len(page.all("figure")) == len(page.all("svg")) == 9
+    assert len(pictures) == len(page.all("figure")) == len(page.all("svg")) == 8
     assert all(len(a["aria-label"]) > 20 for a in pictures)
-    assert len(page.all("figcaption")) == 9 and len(page.all("table")) > 15
+    assert len(page.all("figcaption")) == 8 and len(page.all("table")) > 15
     assert "recall@50 by earlier events of the item" in page.parts["slices"]
 
 

@@ -13,7 +13,6 @@ from index_builder.report.page import render
 from tests.index_builder.report.pages import changed, shown
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
 from twinspire_core.display.served_figure import on_next_day
 
 
@@ -27,7 +26,7 @@ def first_day(facts):
         "baselines": {},
     }
     nothing = dict.fromkeys(("progressive", "frequency", "popularity"))
-    told = changed(facts.metrics, **nothing, mix={}, holdout=nobody)
+    told = changed(facts.metrics, **nothing, fixed_order={}, holdout=nobody)
     day = Day(facts.manifest.date, "v", "this", told, None, {})
     index = changed(facts.index, tried=[])
     return replace(
@@ -36,7 +35,7 @@ def first_day(facts):
         days=[day],
         previous=None,
         index=index,
-        mix=None,
+        order=None,
         examples=[],
         data=None,
         gate=GateVerdict(accepted=True),
@@ -70,7 +69,6 @@ def test_what_was_measured_stands_there(facts):
         "1-4 10 0.110 0.100 0.025 0.031 0.015" in parts["slices"]
         and "7 items taken were not in" in parts["slices"]
     )
-    assert "two-tower 0.200 (0.180–0.220)" in parts["sources"]
     assert (
         "off by a factor of 1.25" in parts["frequency"]
         and "5.0000% 10.0000% 2.00" in parts["frequency"]
@@ -114,24 +112,18 @@ def test_a_second_objective_is_told_where_there_is_one(facts):
     assert "labels" not in shown(facts).parts["learning"]
 
 
-def test_the_mix_stands_beside_its_sources(facts):
+def test_the_fixed_order_stands_beside_other_lists(facts):
     parts = shown(facts).parts
-    assert "mix 0.220 (0.198–0.242) two-tower 0.200" in parts["sources"], "the best first"
-    assert "two-tower 1.00 0.25 purchase history 0.00 0.75" in parts["sources"]
-    decayed = SourceConstants(format=1, sources={"past": FittedChoice(choice="60d")})
-    told = shown(replace(facts, constants=decayed)).parts["sources"]
-    assert "two-tower 1.00 0.25 purchase history (60d) 0.00 0.75" in told, "with its half-life"
-    assert (
-        "served: mix 0.110 0.220" in parts["lists"] and "served: mix 0.138 0.275" in parts["lists"]
-    )
-    # Of held-out users of several days the mix is not measured: theirs and its figures are not of
-    # the same users.
+    told = "logs whose users take what they had before: purchase history 0.75, two-tower 0.25."
+    assert f"The fixed order is for {told}" in parts["sources"]
+    for served in ("served: fixed order 0.110 0.220", "served: fixed order 0.138 0.275"):
+        assert served in parts["lists"]
+    # Of held-out users of several days the order is not measured: theirs and its figures are not
+    # of the same users.
     held = changed(facts.metrics.holdout, users=60, days=3)
     parts = shown(replace(facts, metrics=changed(facts.metrics, holdout=held))).parts
-    assert "mix 0.138" not in parts["lists"]
-    without = replace(facts, mix=None, metrics=changed(facts.metrics, mix={}))
-    assert "serves the two-tower alone" in shown(without).parts["sources"]
-    assert "No mix of the sources was measured" in shown(without).parts["sources"]
+    assert "fixed order 0.138" not in parts["lists"]
+    assert "The fixed order is" not in shown(replace(facts, order=None)).parts["sources"]
 
 
 def test_the_first_line_says_what_is_served_and_what_alarms(facts):
@@ -139,7 +131,7 @@ def test_the_first_line_says_what_is_served_and_what_alarms(facts):
     assert "Live. 252.0% better than the best simple list, 1 alarm, 1 note." in head
     assert (
         "recall@50 over all 20 measured users of 2024-05-04: served 0.220, popular lately 0.062,"
-        " two-tower alone 0.200. Lists by the mix of the version before" in head
+        " two-tower alone 0.200. Lists by the fixed order of the version before" in head
     )
     quiet = replace(facts, data=None, gate=GateVerdict(accepted=True), goes_live=False)
     assert (
@@ -148,9 +140,9 @@ def test_the_first_line_says_what_is_served_and_what_alarms(facts):
     )
     pair = {"mean": 0.1575, "base": 0.0625, "deviation": 0.1, "differ": 10}
     beside = {"popular_lately": {"users": 20, "by_measure": {"recall@50": pair}}}
-    mix = changed(facts.metrics.mix, beside_sources=beside)
-    measured = changed(facts.metrics, mix=mix)
-    figure = on_next_day(measured, "mix", facts.manifest.date, "recall@50")
+    order = changed(facts.metrics.fixed_order, beside_simple=beside)
+    measured = changed(facts.metrics, fixed_order=order)
+    figure = on_next_day(measured, "fixed_order", facts.manifest.date, "recall@50")
     paired = replace(facts, days=[replace(facts.days[-1], served=figure)])
     # 1.96 * .1 / sqrt(20) = .0438, which is 70.1% of .0625
     assert "better than the best simple list (+181.9% to +322.1%)" in shown(paired).parts[""]
@@ -159,9 +151,9 @@ def test_the_first_line_says_what_is_served_and_what_alarms(facts):
 def test_without_a_next_day_held_out_users_say_so(facts):
     """As of a first version that nothing was measured of before its day."""
     own = {"past": {"users": 20, "by_measure": {}}}
-    mix = changed(facts.metrics.mix, own_beside_sources=own)
+    order = changed(facts.metrics.fixed_order, own_beside_simple=own)
     held = replace(facts, days=[replace(facts.days[-1], served=None)])
-    head = shown(replace(held, metrics=changed(facts.metrics, mix=mix))).parts[""]
+    head = shown(replace(held, metrics=changed(facts.metrics, fixed_order=order))).parts[""]
     assert "Live. On held-out users 340.0% better than the best simple list" in head
     assert "recall@50 over 20 held-out users of 2024-05-04: served 0.275" in head
     assert "of this version. No next day has measured it yet." in head
@@ -256,7 +248,11 @@ def test_reasons_of_a_refusal(facts):
 def test_the_gate_shows_slices_and_limits(facts):
     limits = {"max_drop": 0.1, "max_slice_drop": 0.2, "max_lead_drop": 0.3, "min_users": 200}
     floors = {"recall@50/users:0": 0.0625}
-    gate = {**limits, "floors": floors, "ceilings": {"overlap@50": 0.25, "mix/overlap@50": 0.75}}
+    gate = {
+        **limits,
+        "floors": floors,
+        "ceilings": {"overlap@50": 0.25, "fixed_order/overlap@50": 0.75},
+    }
     one = {
         "users": 1300,
         "candidate": 0.125,
@@ -279,7 +275,7 @@ def test_the_gate_shows_slices_and_limits(facts):
         "differ": 99,
         "before": [1.25, 0.75],
     }
-    judged = changed(facts.gate, figures={"slices": slices, "lead": lead, "mix": one})
+    judged = changed(facts.gate, figures={"slices": slices, "lead": lead, "fixed_order": one})
     part = shown(replace(facts, gate=judged, limits=GateConfig(**gate))).parts
     assert "0 1,300 0.250 0.125 −50.0% (−60.0% to −40.0%)" in part["gate"]
     assert "1-4 1,300 0.250 0.125 −50.0%" in part["gate"] and "5+" not in part["gate"]
@@ -287,14 +283,15 @@ def test_the_gate_shows_slices_and_limits(facts):
     assert "recall@50/users:0 0.125 (0.000–0.250) ≥ 0.0625" in part["gate"]
     assert (
         "overlap@50 0.125 ≤ 0.25" in part["gate"]
-        and "overlap@50 of the mix 0.125 ≤ 0.75" in part["gate"]
+        and "overlap@50 of the fixed order 0.125 ≤ 0.75" in part["gate"]
     )
     said = "0.50 times 0.500 (0.40 to 0.62); before 0.75 to 1.25 −30% of the median before"
     assert f"recall@50 beside what the day’s other users took most {said}" in part["gate"]
     judged = changed(judged, figures={"lead": {**lead, "low": None, "before": []}})
     assert "took most 0.50 times 0.500" in shown(replace(facts, gate=judged)).parts["gate"]
     assert (
-        "the mix, 1,300 users 0.125, before 0.250: −50.0% (−60.0% to −40.0%) −10%" in part["gate"]
+        "the fixed order, 1,300 users 0.125, before 0.250: −50.0% (−60.0% to −40.0%) −10%"
+        in part["gate"]
     )
 
 
@@ -314,8 +311,7 @@ def test_the_gate_shows_what_it_remembers_and_what_is_served(facts):
         figures={
             "best": {**one, "version": "2024-05-01-0123abcd", "pooled": days},
             "pooled": {**days, "change": -0.25, "low": None},
-            "sources": {**days, "source": "past", "days": 1},
-            "mix": {**one, "pooled": days},
+            "fixed_order": {**one, "pooled": days},
             "ranker": days,
             "ranker_order": {**days, "measure": "ndcg@10"},
         },
@@ -327,11 +323,10 @@ def test_the_gate_shows_what_it_remembers_and_what_is_served(facts):
         f"the best version before, 2024-05-01-0123abcd 0.250: {change} {limit}",
         f"9 days together, each against that one, 1,300 users {change} −10%",
         "9 days together, each against its baseline, 1,300 users −25.0% −10%",
-        f"alone, 1,300 users 0.125, that source 0.250: {change} not surely below (99%)",
-        f"9 days together, the mix against the mix before, 1,300 users {change} −10%",
-        f"recall@50 of the ranker beside the mix, 1,300 users of 9 days 0.125, the mix 0.250: {change}"
+        f"9 days together, the fixed order against the one before, 1,300 users {change} −10%",
+        f"recall@50 of the ranker beside the fixed order, 1,300 users of 9 days 0.125, the fixed order 0.250: {change}"
         " serves if surely above",
-        f"ndcg@10 of the ranker beside the mix, 1,300 users of 9 days 0.125, the mix 0.250: {change} –",
+        f"ndcg@10 of the ranker beside the fixed order, 1,300 users of 9 days 0.125, the fixed order 0.250: {change} –",
     ):
         assert said in part
 

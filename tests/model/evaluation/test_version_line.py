@@ -131,16 +131,14 @@ def test_no_more_days_are_kept_for_pooling_than_will_be_needed(tmp_path):
             against=f"v{n}",
             differences={"mrr": 0.5},
             two_tower=users(9),
-            served=users(90),
-            beside_sources={"past": users(120)},
+            fixed_order=users(90),
         )
         for n in range(1, 6)
     }
     DayMetrics(line=days).write(tmp_path)
     found = line_after(context(tmp_path), None)
     newest_first = [found[day] for day in sorted(found, reverse=True)]
-    assert [one.served is not None for one in newest_first] == [True, True, True, False, False]
-    assert [bool(one.beside_sources) for one in newest_first] == [True, True, False, False, False]
+    assert [one.fixed_order is not None for one in newest_first] == [True, True, True, False, False]
     for one in newest_first:
         assert one.two_tower.users == 9, "days beside the best version are all pooled"
         assert one.differences == {"mrr": 0.5}
@@ -156,12 +154,11 @@ def test_a_first_version_and_one_after_an_earlier_release_remember_their_own_day
 def test_rankers_that_start_anew_are_not_judged_by_those_before(tmp_path):
     """With other sources nothing of the day was measured: what was before is forgotten."""
     worth = PairedDifferences(users=300)
-    before = MeasuredDay(
-        against="v", ranked_beside_mix=worth, ranked_beside_sources={"past": worth}, served=worth
-    )
+    before = MeasuredDay(against="v", ranked_beside_fixed_order=worth, fixed_order=worth)
     yesterday = str(TODAY - timedelta(days=1))
     DayMetrics(line={yesterday: before}).write(tmp_path)
-    goes_on = line_after(context(tmp_path), MeasuredDay(against="p", ranked_beside_mix=worth))
+    own = MeasuredDay(against="p", ranked_beside_fixed_order=worth)
+    goes_on = line_after(context(tmp_path), own)
     assert goes_on[yesterday] == before
     anew = line_after(context(tmp_path), MeasuredDay(against="p"))
-    assert anew[yesterday] == MeasuredDay(against="v", served=worth)
+    assert anew[yesterday] == MeasuredDay(against="v", fixed_order=worth)

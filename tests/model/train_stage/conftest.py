@@ -7,8 +7,6 @@ from types import SimpleNamespace
 import pytest
 
 from beam_jobs import features_stage
-from model import fit_day
-from model.fusion_fitting import day_fusion
 from model.ranking import fit
 from tests.model.train_stage.two_days import (
     BEST,
@@ -32,8 +30,6 @@ def few_users(monkeypatch):
 
 def _fit_on_few(patch):
     """The shop has some 30 users held out of a day; few trees are enough for them."""
-    patch.setattr(day_fusion, "LEAST_USERS", 20)
-    patch.setattr(fit_day, "LEAST_USERS", 20)
     patch.setattr(fit, "_MOST_TREES", 10)
     patch.setattr(fit, "LEAST_USERS", 20)
 

@@ -81,7 +81,7 @@ def test_the_day_remembers_how_it_differs_from_its_baseline(shop):
     own = remembered["two_tower"]
     assert own == remembered["beside_best"]
     # Users of the first day may fill the comparison up; they are not remembered of the second.
-    assert own["users"] == metrics["mix"]["holdout"]["users"] <= held["users"]
+    assert own["users"] == metrics["fixed_order"]["holdout"]["users"] <= held["users"]
     assert own["by_measure"]["recall@10"]["differ"] <= held["change"]["recall@10"]["differ"]
 
 

@@ -18,7 +18,6 @@ from tests.model.train_stage.two_days import FIRST, SECOND, context
 from twinspire_core.contracts.feature_schema import co_occurrence_schema
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.version_tables import read_constants
 
 REPLAYED = FIRST - timedelta(days=1)
 
@@ -38,7 +37,7 @@ def test_rows_are_those_of_the_features_of_that_day(shop, tmp_path):
         known={},
         vectors=None,
     )
-    sources = CandidateSources.of(corpus, tables, read_constants(shop.train1))
+    sources = CandidateSources.of(corpus, tables)
     expected = rows_of_day(REPLAYED, p.mix.sources, sources, [asked])
     [found] = [one for one in ranking_rows.read(str(shop.train1)) if one.day == REPLAYED]
     assert found.queries == expected.queries > 20 and found.by_history.any()
@@ -54,10 +53,10 @@ def test_rows_are_those_of_the_features_of_that_day(shop, tmp_path):
 def test_days_are_replayed_only_where_the_parent_kept_no_rows_or_old_ones(shop):
     """Days that run at the same time have features with a replay, all of them."""
     ctx = context(shop.pipeline, SECOND, shop.train2, parent=shop.train1)
-    days = [rows.day for rows in rows_before(ctx, shop.features1, {})]
+    days = [rows.day for rows in rows_before(ctx, shop.features1, "1d")]
     assert days == [FIRST, REPLAYED] == [one.day for one in ranking_rows.read(str(shop.train1))]
     nothing = context(shop.pipeline, SECOND, shop.train2, parent=shop.features2)
-    assert [rows.day for rows in rows_before(nothing, shop.features1, {})] == [REPLAYED]
+    assert [rows.day for rows in rows_before(nothing, shop.features1, "1d")] == [REPLAYED]
     for days_later, expected in ((7, [FIRST]), (8, [FIRST, REPLAYED])):
         late = replace(ctx, day=FIRST + timedelta(days=days_later))
         kept = shop.train2.parent / f"kept{days_later}"

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from serving.answers import list_rules
 from serving.version.loaded_version import Version
-from tests.serving.answers.test_retrieval import files, ids, mix
+from tests.serving.answers.test_retrieval import files, ids, in_order
 from tests.serving.asking import recommend, recommend_lines
 from tests.serving.conftest import ATTRIBUTES, ITEMS, PIPELINE, publish
 from tests.twinspire_core.fusion.test_list_rules import slow_list
@@ -33,12 +33,12 @@ VALUES = {
 
 @pytest.fixture(scope="module")
 def published(towers, tmp_path_factory) -> Pipeline:
-    """A version whose mix says what the user had before, then what the towers say."""
+    """A version whose fixed order says what the user had before, then what the towers say."""
     home = tmp_path_factory.mktemp("ruled")
     (home / "circle.toml").write_text(PIPELINE)
     pipeline = load(home / "circle.toml")
-    mixed = files(mix(past=[1, 1], two_tower=[0.5, 0.5]))
-    publish(pipeline, towers, home / "staged", nominators=mixed)
+    carried = files(in_order(past=1, two_tower=0.5))
+    publish(pipeline, towers, home / "staged", nominators=carried)
     return pipeline
 
 
@@ -81,7 +81,7 @@ def test_a_list_goes_further_down_for_a_cap(ruled):
 
 
 def test_new_items_have_their_share_of_every_beginning(ruled):
-    """anna had i05, i04 and i03, which her mix lists first."""
+    """anna had i05, i04 and i03, which her list has first."""
     version = ruled(new_share=0.5)
     plain = numbers(version, recommend(version, [{"user": "anna"}], 4, rules=False))
     assert plain[:3] == [5, 4, 3]
@@ -125,7 +125,7 @@ def test_what_cannot_be_new_is_told(ruled):
     assert not recommend(version, [{"user": "anna"}], 4, exclude_seen=True).warnings.of(0)
 
 
-@pytest.mark.parametrize("source", ["mix", "two_tower"])
+@pytest.mark.parametrize("source", ["fixed_order", "two_tower"])
 def test_lists_are_searched_through_until_they_are_full(ruled, source, monkeypatch):
     """Four candidates for each place at first, and none to spare; then 12."""
     monkeypatch.setattr(list_rules, "_SPARE", 0)
@@ -173,7 +173,7 @@ QUERIES = st.fixed_dictionaries(
     RULES,
     st.lists(QUERIES, min_size=1, max_size=3),
     st.integers(1, 14),
-    st.sampled_from(["mix", "two_tower"]),
+    st.sampled_from(["fixed_order", "two_tower"]),
     st.booleans(),
 )
 @settings(

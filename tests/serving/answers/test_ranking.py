@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from serving.version.loaded_version import Version
 from tests.serving import rankers
-from tests.serving.answers.test_retrieval import files, ids, mix
+from tests.serving.answers.test_retrieval import files, ids, in_order
 from tests.serving.asking import recommend
 from tests.serving.conftest import publish
 from twinspire.cli.main import app
@@ -26,10 +26,10 @@ ANNA = {"user": "anna"}
 
 @pytest.fixture
 def opened(pipeline, towers, tmp_path):
-    """Opens a version with a mix and the ranker of these files."""
+    """Opens a version with a fixed order and the ranker of these files."""
 
     def make(ranker: dict[str, bytes]) -> Version:
-        carried = files(mix(past=[1, 1])) | ranker
+        carried = files(in_order(past=1)) | ranker
         publish(pipeline, towers, tmp_path / "staged", nominators=carried)
         return Version.open(pipeline)
 
@@ -89,10 +89,10 @@ def test_what_is_left_out_and_filters_hold_for_each_query_of_a_batch(opened):
     assert ids(version, unseen) == ["i07", "i08", "i11"]
 
 
-@pytest.mark.parametrize("serves", ["mix", None])
+@pytest.mark.parametrize("serves", ["fixed_order", None])
 def test_the_mix_answers_unless_the_gate_says_that_the_ranker_does(opened, serves):
     version = opened(by_popularity(serves=serves))
-    assert recommend(version, [ANNA], 3).source == "mix"
+    assert recommend(version, [ANNA], 3).source == "fixed_order"
     assert recommend(version, [ANNA], 3, source="ranked").source == "ranked"
 
 
@@ -100,31 +100,31 @@ def test_of_a_newer_format_the_mix_answers_and_says_so_once(opened, caplog):
     with caplog.at_level(logging.WARNING):
         version = opened(by_popularity(number=2))
         for _ in range(2):
-            assert recommend(version, [ANNA], 3).source == "mix"
+            assert recommend(version, [ANNA], 3).source == "fixed_order"
     [warning] = version.warnings
     assert [record.message for record in caplog.records] == [warning]
     assert f"The ranker of {version.id} is not used: ranker.json is of format 2" in warning
-    assert "Its mix answers instead" in warning
-    with pytest.raises(UsageError, match=r"has two_tower, mix, .*not 'ranked'"):
+    assert "Its fixed order answers instead" in warning
+    with pytest.raises(UsageError, match=r"has two_tower, fixed_order, .*not 'ranked'"):
         recommend(version, [ANNA], 3, source="ranked")
 
 
 def test_a_newer_format_is_not_read_any_further(opened):
     carried = by_popularity()
     carried["ranker.json"] = b'{"format": 7, "sources": "other", "features": 3}'
-    assert recommend(opened(carried), [ANNA], 3).source == "mix"
+    assert recommend(opened(carried), [ANNA], 3).source == "fixed_order"
 
 
 def test_a_feature_that_this_release_does_not_know_is_not_taken_to_be_missing(opened):
     carried = rankers.files(SOURCES, ("popular", "moon"), lambda rows: rows[:, 1])
     version = opened(carried)
-    assert recommend(version, [ANNA], 3).source == "mix"
+    assert recommend(version, [ANNA], 3).source == "fixed_order"
     assert "it goes by moon, which cannot be made of the version" in version.warnings[0]
 
 
 def test_lists_that_the_version_has_no_source_for_are_not_taken_to_be_empty(opened):
     version = opened(rankers.files((*SOURCES, "ease"), ("place:ease",), lambda rows: rows[:, 0]))
-    assert recommend(version, [ANNA], 3).source == "mix" and "ranked" not in version.sources
+    assert recommend(version, [ANNA], 3).source == "fixed_order" and "ranked" not in version.sources
     assert "it goes by lists of ease, which cannot be made of the version" in version.warnings[0]
 
 
@@ -164,7 +164,7 @@ def test_reasons_are_the_features_that_moved_an_item_most(opened):
     assert first[1].contribution < 0 and first[1].text == "taken 5 times by everybody"
     assert first[1].value == pytest.approx(np.log(6))
     assert recommend(version, [ANNA], 7).reasons is None
-    assert recommend(version, [ANNA], 7, source="mix", explain=True).reasons is None
+    assert recommend(version, [ANNA], 7, source="fixed_order", explain=True).reasons is None
 
 
 def test_with_rules_only_what_is_answered_is_explained(opened, monkeypatch):
@@ -216,7 +216,7 @@ def test_rules_come_after_the_ranker(opened):
 
 
 def test_commands_take_it_for_a_source(opened, pipeline_file, tmp_path):
-    opened(by_popularity(serves="mix"))
+    opened(by_popularity(serves="fixed_order"))
     command = ["recommend", str(pipeline_file), "-k", "3", "--source", "ranked"]
     told = json.loads(CliRunner().invoke(app, [*command, "--user", "anna", "--json"]).stdout)
     assert told["source"] == "ranked"

@@ -14,9 +14,8 @@ from tests.serving.conftest import publish
 from tests.twinspire_core.test_blocked_imports import told as told_by
 from twinspire.cli.main import app
 from twinspire.cli.show_lists import recommend_user, similar_items
-from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.search.index import Settings
 from twinspire_core.search.stored_index import ExactIndex
 
@@ -239,8 +238,8 @@ def test_long_names_are_cut_in_a_table(pipeline, towers, tmp_path, capsys, monke
 
 
 def test_a_list_of_popular_items_alone_shows_its_scores(pipeline, towers, tmp_path, capsys):
-    only_past = Fusion(sources=("past",), bounds=(), weights=np.ones((1, 1)), fitted=FittedOn())
-    publish(pipeline, towers, tmp_path / "staged", nominators={"mix.json": only_past.dump()})
+    only_past = FixedOrder(weights={"past": 1.0}).dump()
+    publish(pipeline, towers, tmp_path / "staged", nominators={"fixed_order.json": only_past})
     recommend_user(pipeline, "who", ListRequest(k=3))
     said = capsys.readouterr().out
     assert "score" in said and said.count("0.0000") == 3

@@ -1,4 +1,4 @@
-"""Lists of single sources and of their mix, on the circle of twelve items.
+"""Lists of single sources and in the fixed order of several, on the circle of twelve items.
 
 i11, i10, i09… are popular, i00 and i11 were lately; who took i05 took i08 and i07 as well, who took
 i03 took i08.
@@ -19,35 +19,33 @@ from tests.serving.conftest import publish
 from twinspire.cli.main import app
 from twinspire_core.config.source_names import ANSWERING
 from twinspire_core.contracts.feature_schema import co_occurrence_schema
-from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.errors import UsageError
-from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.sources.registry import SOURCES
 
 ALL = ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence")
 
 
-def mix(**weights: list[float]) -> Fusion:
-    """By source, the weights of newcomers and of all others; .0001 where not said."""
-    table = np.array([weights.get(name, [0.0001, 0.0001]) for name in ALL]).T
-    return Fusion(sources=ALL, bounds=(1,), weights=table, fitted=FittedOn(on="progressive"))
+def in_order(**weights: float) -> FixedOrder:
+    """By source, its weight; .0001 where not said."""
+    return FixedOrder(weights={name: weights.get(name, 0.0001) for name in ALL})
 
 
-def files(mixed: Fusion | None) -> dict[str, bytes]:
+def files(order: FixedOrder | None) -> dict[str, bytes]:
     rows = {"_item": ["i03", "i05"], "_rows": [[8], [8, 7]], "_similarities": [[0.25], [0.5, 0.25]]}
     sink = io.BytesIO()
     pq.write_table(pa.table(rows, schema=co_occurrence_schema()), sink)
     return {"co_occurrence.parquet": sink.getvalue()} | (
-        {"mix.json": mixed.dump()} if mixed else {}
+        {"fixed_order.json": order.dump()} if order else {}
     )
 
 
 @pytest.fixture
 def opened(pipeline, towers, tmp_path):
-    """Opens a version that carries this mix."""
+    """Opens a version that carries this order."""
 
-    def make(mixed: Fusion | None = None) -> Version:
-        publish(pipeline, towers, tmp_path / "staged", nominators=files(mixed))
+    def make(order: FixedOrder | None = None) -> Version:
+        publish(pipeline, towers, tmp_path / "staged", nominators=files(order))
         return Version.open(pipeline)
 
     return make
@@ -74,7 +72,7 @@ def test_the_past_is_what_is_stored_with_what_a_request_adds(opened):
     """The most frequent first, then the most recent; what is not in the catalogue counts as an
     event all the same.
     """
-    version = opened(mix(past=[0.0001, 1], popular_lately=[1, 0.0001]))
+    version = opened(in_order(past=1, popular_lately=0.01))
     requests = [
         {"user": "anna", "history": ["i07", "i01", "gone", "i02", "i01"]},
         {"history": []},
@@ -87,14 +85,14 @@ def test_the_past_is_what_is_stored_with_what_a_request_adds(opened):
     short = recommend(version, [{"user": "anna", "history": ["i05", "i04"]}], 4, source="past")
     assert ids(version, short) == ["i04", "i05", "i03", "i11"], "i05 ends what is stored"
     assert ids(version, answer, 1) == ids(version, answer, 2) == ["i00", "i11", "i10"], (
-        "newcomers, by their weights"
+        "newcomers, who have no past"
     )
 
 
-def test_the_mix_answers_where_there_is_one(opened):
-    version = opened(mix(co_occurrence=[1, 1], past=[0.1, 0.1]))
+def test_the_fixed_order_answers_where_there_is_one(opened):
+    version = opened(in_order(co_occurrence=1, past=0.1))
     answer = recommend(version, [{"user": "anna"}], 5)
-    assert answer.source == "mix"
+    assert answer.source == "fixed_order"
     assert ids(version, answer)[:2] == ["i08", "i07"] and set(ids(version, answer)[2:5]) == {
         "i05",
         "i04",
@@ -113,9 +111,9 @@ def test_the_mix_answers_where_there_is_one(opened):
 
 
 def test_what_was_seen_stays_out_of_every_source(opened):
-    version = opened(mix(past=[1, 1], co_occurrence=[0.5, 0.5]))
+    version = opened(in_order(past=1, co_occurrence=0.5))
     requests = [{"user": "anna", "exclude": ["i08"]}, {"user": "anna"}]
-    for name in ("mix", *ALL):
+    for name in ("fixed_order", *ALL):
         answer = recommend(version, requests, 12, exclude_seen=True, source=name)
         assert set(ids(version, answer, 0)) == {f"i{n:02d}" for n in range(12)} - {
             "i03",
@@ -134,15 +132,15 @@ def test_what_was_seen_stays_out_of_every_source(opened):
     )
 
 
-def test_a_version_without_a_mix_says_what_it_has(opened):
+def test_a_version_without_a_ranker_says_what_it_has(opened):
     version = opened()
     assert recommend(version, [{"user": "anna"}], 3).source == "two_tower"
-    with pytest.raises(UsageError, match=r"most_popular, co_occurrence, not 'mix'.*mix.sources"):
-        recommend(version, [{}], 3, source="mix")
+    with pytest.raises(UsageError, match=r"fixed_order, past, .*, not 'ranked'.*mix.sources"):
+        recommend(version, [{}], 3, source="ranked")
 
 
 def test_a_file_is_answered_as_its_lines_would_be_alone(opened, tmp_path):
-    version = opened(mix(co_occurrence=[0.3, 0.3], past=[0.1, 0.2], two_tower=[1, 0.2]))
+    version = opened(in_order(co_occurrence=0.3, past=0.1, two_tower=1))
     requests = [
         {"user": "anna"},
         {"user": "ben"},
@@ -152,7 +150,7 @@ def test_a_file_is_answered_as_its_lines_would_be_alone(opened, tmp_path):
     ]
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(one) + "\n" for one in requests))
     done = recommend_lines(version, str(tmp_path / "q.jsonl"), str(tmp_path / "r.parquet"), 6)
-    assert done["source"] == "mix"
+    assert done["source"] == "fixed_order"
     for request, line in zip(
         requests, pq.read_table(tmp_path / "r.parquet").to_pylist(), strict=True
     ):
@@ -163,18 +161,20 @@ def test_a_file_is_answered_as_its_lines_would_be_alone(opened, tmp_path):
 
 
 def test_items_that_fill_up_a_list_are_said_to_be_popular(opened):
-    sources, weights = ("past", "co_occurrence"), np.ones((1, 2))
-    version = opened(Fusion(sources=sources, bounds=(), weights=weights, fitted=FittedOn()))
+    version = opened(FixedOrder(weights={"past": 0.5, "co_occurrence": 0.5}))
     answer = recommend(version, [{"history": ["i00"]}], 3)
     assert answer.main_sources().to_pylist() == [["past"] + ["most_popular"] * 2]
     assert [names[0] for names in answer.sources(0)] == answer.main_sources().to_pylist()[0]
 
 
 def test_the_command_names_sources(opened, pipeline_file):
-    opened(mix(co_occurrence=[1, 1]))
+    opened(in_order(co_occurrence=1))
     command = ["recommend", str(pipeline_file), "--user", "anna", "-k", "2", "--json"]
     told = json.loads(CliRunner().invoke(app, command).stdout)
-    assert told["source"] == "mix" and [item["item"] for item in told["items"]] == ["i08", "i07"]
+    assert told["source"] == "fixed_order" and [item["item"] for item in told["items"]] == [
+        "i08",
+        "i07",
+    ]
     assert told["items"][0]["sources"][0] == "co_occurrence"
     told = json.loads(CliRunner().invoke(app, [*command, "--source", "popular_lately"]).stdout)
     assert told["source"] == "popular_lately" and told["items"][0]["sources"] == ["popular_lately"]
@@ -182,4 +182,4 @@ def test_the_command_names_sources(opened, pipeline_file):
 
 
 def test_every_name_has_a_source():
-    assert set(ANSWERING) == {"ranked", "mix", *SOURCES} and set(ALL) <= set(SOURCES)
+    assert set(ANSWERING) == {"ranked", "fixed_order", *SOURCES} and set(ALL) <= set(SOURCES)

@@ -19,7 +19,7 @@ from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.history_queries import ask_by_history, queries_by_history
 from model.evaluation.queries import has_past
 from model.evaluation.ranked_lists import rank
-from model.evaluation.source_lists import costly_lists, rank_alone, rank_fusion
+from model.evaluation.source_lists import costly_lists, rank_alone, rank_fixed
 from model.evaluation.source_lists import retrieve as retrieve_measured
 from model.ranking.ranked_queries import rank_queries
 from serving.answers.encoded_queries import encode_queries
@@ -36,9 +36,8 @@ from tests.beam_jobs.features.test_raw_features_job import DAY
 from tests.serving import rankers
 from tests.serving.asking import recommend
 from twinspire_core.config import source_names
-from twinspire_core.contracts.fusion_file import FittedOn
-from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
-from twinspire_core.fusion.fuse import DEPTH, Fusion
+from twinspire_core.fusion.candidate_pool import DEPTH
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.ranker import rank_candidates
 from twinspire_core.ranking.registry import RankingFeatures
@@ -61,7 +60,7 @@ SOURCES = [
     "trending",
     *FITTED,
 ]
-CHOICES = {"personal": "7d", "trending": "3h", "user_neighbours": "most", "co_visitation": "1d"}
+HALF_LIFE = "3h"
 TABLES = tables_of(SOURCES)
 K = 8
 RANKED_SOURCES = ("two_tower", *SOURCES)
@@ -84,8 +83,7 @@ def both(tmp_path_factory):
     context = SimpleNamespace(inputs={"features": str(before)}, pipeline=world.pipeline)
     for name in TABLES:
         publication.add_source_table(context, home, name)
-    fitted = {name: FittedChoice(choice=choice) for name, choice in CHOICES.items()}
-    (home / "sources.json").write_bytes(SourceConstants(format=1, sources=fitted).dump())
+    FixedOrder.of(RANKED_SOURCES, half_life=HALF_LIFE).write(home)
     ranked = shutil.copytree(home, folder / "ranked")
     publication.add_users(context, home)
     version = Version(world.pipeline, home, None)
@@ -104,12 +102,8 @@ def _with_ranker(version):
     rng = np.random.default_rng(1)
     items = _unit(rng.normal(size=(len(version.items), 8)))
     version.__dict__["index"] = ExactIndex(items, Settings(kind="exact", k=K))
-    version.__dict__["fusion"] = Fusion(
-        sources=RANKED_SOURCES,
-        bounds=(),
-        weights=rng.random((1, len(RANKED_SOURCES))),
-        fitted=FittedOn(on="progressive"),
-    )
+    weights = dict(zip(RANKED_SOURCES, rng.random(len(RANKED_SOURCES)).tolist(), strict=True))
+    version.__dict__["fixed_order"] = FixedOrder(weights=weights, half_life=HALF_LIFE)
     version.__dict__["vocabularies"] = SimpleNamespace(unknown=lambda table: {})
     version.__dict__["_tower"] = lambda table: _vectors_of(table["_user"].to_pylist())
     names = version.ranking_features.names(RANKED_SOURCES)
@@ -161,7 +155,7 @@ def test_a_ranker_is_served_with_the_features_that_are_measured(both):
     corpus = ds.dataset(day / "corpus/start").to_table()
     asked = prepare_whole(rows, corpus)
     tables = {name: ds.dataset(day / name / "start").to_table() for name in TABLES}
-    measured = CandidateSources.of(corpus, tables, CHOICES)
+    measured = CandidateSources.of(corpus, tables, HALF_LIFE)
     # The corpus of the day's start is that of the end of the day before, in another order.
     place = version.rows(corpus["_item"])
     vectors = Vectors(queries=_vectors_of(users), items=version.index.vectors[place])
@@ -213,7 +207,7 @@ def test_who_is_asked_by_a_history_alone_is_served_as_the_ranker_was_fitted(both
     lengths = [len(history) for history in histories]
     assert len(histories) > 10 and len({*lengths}) > 2 and not any(asked.queries["_holdout"])
     tables = {name: ds.dataset(day / name / "start").to_table() for name in TABLES}
-    of_day = CandidateSources.of(corpus, tables, CHOICES)
+    of_day = CandidateSources.of(corpus, tables, HALF_LIFE)
     lists = of_day.retrieve(SOURCES, asked.source_queries, DEPTH)
     pairs = Pairs.of(lists, asked.source_queries, len(corpus))
     features = RankingFeatures.of(of_day.tables)
@@ -247,7 +241,7 @@ def test_a_version_lists_what_is_measured(both, source):
     corpus = ds.dataset(day / "corpus/start").to_table()
     asked = prepare_whole(rows, corpus)
     tables = {name: ds.dataset(day / name / "start").to_table() for name in TABLES}
-    measured = CandidateSources.of(corpus, tables, CHOICES)
+    measured = CandidateSources.of(corpus, tables, HALF_LIFE)
     found = measured.retrieve([source], asked.source_queries, K)[source]
     expected = measured.filled(found.items, K)
 
@@ -266,7 +260,7 @@ def test_a_version_lists_what_is_measured(both, source):
     assert version.ids[served.rows].tolist() == ids[expected].tolist()
 
 
-@pytest.mark.parametrize("source", ["two_tower", *SOURCES, "mix", "ranked"])
+@pytest.mark.parametrize("source", ["two_tower", *SOURCES, "fixed_order", "ranked"])
 def test_what_was_seen_is_left_out_as_it_is_measured(both, source):
     """Also what was taken before the history window: whatever lists."""
     _, day, version = both
@@ -277,15 +271,16 @@ def test_what_was_seen_is_left_out_as_it_is_measured(both, source):
     corpus = ds.dataset(day / "corpus/start").to_table()
     asked = prepare_whole(rows, corpus, exclude_seen=True)
     tables = {name: ds.dataset(day / name / "start").to_table() for name in TABLES}
-    sources = CandidateSources.of(corpus, tables, CHOICES)
+    sources = CandidateSources.of(corpus, tables, HALF_LIFE)
     vectors = Vectors(
         queries=_vectors_of(users), items=version.index.vectors[version.rows(corpus["_item"])]
     )
     two_tower = rank(asked, vectors.queries, vectors.items, DEPTH)
     if source == "two_tower":
         measured = two_tower.first(K)
-    elif source == "mix":
-        measured = rank_fusion(version.fusion, sources, asked, two_tower, K)
+    elif source == "fixed_order":
+        known = {**costly_lists(sources, asked, DEPTH), "two_tower": two_tower}
+        measured = rank_fixed(version.fixed_order, sources, asked, known, K)
     elif source == "ranked":
         known = {**costly_lists(sources, asked, DEPTH), "two_tower": two_tower}
         measured = rank_queries(version.ranker, sources, asked, vectors, known, K)
@@ -311,7 +306,6 @@ def test_a_version_holds_the_counts_that_it_goes_by(both):
     names = [name for name in version.users.schema.names if name.startswith("_personal")]
     assert names == [
         "_personal",
-        "_personal_7d",
         "_personal_60d",
         "_personal_age",
         "_personal_span",
@@ -344,7 +338,7 @@ def test_what_is_newer_in_a_history_counts_besides_what_is_stored(both):
 
 
 def _counts(rows):
-    return rows["_personal"].to_pylist(), rows["_personal_7d"].to_pylist()
+    return rows["_personal"].to_pylist(), rows["_personal_60d"].to_pylist()
 
 
 def _personal(version, asked, k):

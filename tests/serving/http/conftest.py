@@ -65,7 +65,7 @@ def home(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(home, towers) -> Iterator[httpx.Client]:
-    """Asks a server of one version with users, attributes and popularity, but no mix. It stays for
+    """Asks a server of one version with users, attributes and popularity, by its two-tower. It stays for
     the module.
     """
     pipeline = shop(home)

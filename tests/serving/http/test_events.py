@@ -3,7 +3,6 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 import pytest
 
 from serving.app import create_app
@@ -12,18 +11,11 @@ from serving.version.event_buffer import EventBuffer
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import FAST, ready, running, shop, until
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
-from twinspire_core.contracts.fusion_file import FittedOn
-from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.fusion.fixed_order import FixedOrder
 
 COUNTS = {column: [12.0 - n for n in range(12)] for column in TRENDING_HALF_LIVES}
-MIX = {
-    "mix.json": Fusion(
-        sources=("two_tower", "trending"),
-        bounds=(),
-        weights=np.array([[0.5, 0.5]]),
-        fitted=FittedOn(),
-    ).dump()
-}
+ORDER = FixedOrder(weights={"two_tower": 0.5, "trending": 0.5})
+CARRIED = {FixedOrder.FILE: ORDER.dump()}
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
 
 
@@ -37,7 +29,7 @@ def client(home, towers):
     """Asks a server of a version of the day before yesterday, which mixes `trending`."""
     pipeline = shop(home)
     day = str(YESTERDAY.date() - timedelta(days=1))
-    circle.publish(pipeline, towers, home / "staged", day, nominators=MIX, counts=COUNTS)
+    circle.publish(pipeline, towers, home / "staged", day, nominators=CARRIED, counts=COUNTS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(event_feed, "_INTERVAL", 0.02)
         with running(create_app(pipeline, FAST)) as asking:
@@ -91,7 +83,7 @@ def test_what_does_not_count_is_told(client):
         ({"events": [{"item": "i1", "user": "u" * 513}]}, "out_of_range", "events[0].user"),
         ('{"events": [{"item": "i1", "user": "u", "user": "v"}]}', "given_twice", "user"),
         ({"event": [{"item": "i1"}]}, "missing", "events"),
-        ({"events": [{"item": "i1"}], "source": "mix"}, "unknown_key", "source"),
+        ({"events": [{"item": "i1"}], "source": "fixed_order"}, "unknown_key", "source"),
         ({"events": [{"item": "i1", "time": "soon"}]}, "wrong_type", "events[0].time"),
         ({"events": [{"item": "i1", "time": 1e300}]}, "wrong_type", "events[0].time"),
         ({"events": [{"item": "i1", "time": -(10**18)}]}, "wrong_type", "events[0].time"),
@@ -150,7 +142,7 @@ def test_a_version_that_takes_over_knows_what_was_sent(client, home, towers):
     day = str(YESTERDAY.date() - timedelta(days=1))
     titles = [f"Other {n}" for n in range(12)]
     new = circle.publish(
-        pipeline, towers, home / "again", day, nominators=MIX, counts=COUNTS, titles=titles
+        pipeline, towers, home / "again", day, nominators=CARRIED, counts=COUNTS, titles=titles
     )
     assert new != old
     seen = set()

@@ -29,7 +29,7 @@ from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from tests.serving import conftest as circle
 from tests.serving import rankers
-from tests.serving.answers.test_retrieval import files, mix
+from tests.serving.answers.test_retrieval import files, in_order
 from tests.serving.http.conftest import FAST, publish_named, ready, running, shop, until
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.gate_verdict import GateFigures, ListFigures
@@ -158,8 +158,11 @@ def test_a_version_that_was_swapped_leaves_memory(pipeline, towers, tmp_path, no
 
 
 def test_quality_is_that_of_the_version_that_answers(pipeline, towers, tmp_path):
-    mixed = GateFigures(
-        metric="recall@10", candidate=0.25, index_recall=0.99, mix=ListFigures(candidate=0.5)
+    judged = GateFigures(
+        metric="recall@10",
+        candidate=0.25,
+        index_recall=0.99,
+        fixed_order=ListFigures(candidate=0.5),
     )
     alone = GateFigures(metric="recall@50", candidate=0.3)
 
@@ -167,11 +170,11 @@ def test_quality_is_that_of_the_version_that_answers(pipeline, towers, tmp_path)
         lines = client.get("/metrics").text.splitlines()
         return sorted(line for line in lines if line.startswith("twinspire_live_quality{"))
 
-    circle.publish(pipeline, towers, tmp_path / "a", "2024-01-01", quality=mixed)
+    circle.publish(pipeline, towers, tmp_path / "a", "2024-01-01", quality=judged)
     with running(create_app(pipeline, FAST)) as client:
         ready(client)
         assert shown(client) == [
-            'twinspire_live_quality{lists="mix",measure="recall@10"} 0.5',
+            'twinspire_live_quality{lists="fixed order",measure="recall@10"} 0.5',
             'twinspire_live_quality{lists="two-tower",measure="index_recall"} 0.99',
             'twinspire_live_quality{lists="two-tower",measure="recall@10"} 0.25',
         ]
@@ -218,32 +221,36 @@ def test_a_refresh_tells_the_day_of_its_catalogue(pipeline, towers, tmp_path):
 
 
 def ranked(**more) -> dict[str, bytes]:
-    """A mix, and a ranker that lists the rarest first."""
-    return files(mix()) | rankers.files(("past",), ("popular",), lambda rows: -rows[:, 0], **more)
+    """A fixed order, and a ranker that lists the rarest first."""
+    return files(in_order()) | rankers.files(
+        ("past",), ("popular",), lambda rows: -rows[:, 0], **more
+    )
 
 
 def test_a_version_with_a_ranker_takes_over_and_one_of_a_newer_format_says_so(
     pipeline, towers, tmp_path
 ):
     asked = {"query": {"user": "anna"}, "k": 3}
-    circle.publish(pipeline, towers, tmp_path / "a", nominators=files(mix()))
+    circle.publish(pipeline, towers, tmp_path / "a", nominators=files(in_order()))
     with running(create_app(pipeline, FAST)) as client:
         ready(client)
-        assert client.post("/v1/recommend", json=asked).json()["source"] == "mix"
+        assert client.post("/v1/recommend", json=asked).json()["source"] == "fixed_order"
         second = circle.publish(pipeline, towers, tmp_path / "b", "2024-01-02", nominators=ranked())
         until(lambda: told(client)["version"] == second)
         said = client.post("/v1/recommend", json=asked).json()
         assert (said["source"], said["items"]) == ("ranked", ["i03", "i04", "i05"])
-        assert told(client)["sources"][:3] == ["two_tower", "ranked", "mix"]
+        assert told(client)["sources"][:3] == ["two_tower", "ranked", "fixed_order"]
         assert told(client)["notes"] == [] and "reasons" not in said
         said = client.post("/v1/recommend", json={**asked, "explain": True}).json()
         assert metric(client, 'twinspire_lists_total{source="ranked"}') == 2
-        assert metric(client, 'twinspire_lists_total{source="mix"}') == 1
+        assert metric(client, 'twinspire_lists_total{source="fixed_order"}') == 1
         [[reason], *_] = said["reasons"]
         assert (reason["feature"], reason["text"]) == ("popular", "taken 3 times by everybody")
         assert reason["contribution"] > 0 and len(said["reasons"]) == 3
-        mixed = client.post("/v1/recommend", json={**asked, "explain": True, "source": "mix"})
-        assert "reasons" not in mixed.json()
+        ordered = client.post(
+            "/v1/recommend", json={**asked, "explain": True, "source": "fixed_order"}
+        )
+        assert "reasons" not in ordered.json()
         many = {"queries": [{}] * 3, "k": 40, "explain": True}
         error = client.post("/v1/recommend", json=many).json()["error"]
         assert (error["type"], error["where"]) == ("out_of_range", "explain")
@@ -253,7 +260,7 @@ def test_a_version_with_a_ranker_takes_over_and_one_of_a_newer_format_says_so(
         newer = ranked(number=2)
         third = circle.publish(pipeline, towers, tmp_path / "c", "2024-01-03", nominators=newer)
         until(lambda: told(client)["version"] == third)
-        assert client.post("/v1/recommend", json=asked).json()["source"] == "mix"
+        assert client.post("/v1/recommend", json=asked).json()["source"] == "fixed_order"
         [note] = told(client)["notes"]
         assert "ranker.json is of format 2, and this release reads format 1" in note
         refused = client.post("/v1/recommend", json={**asked, "source": "ranked"})
@@ -286,7 +293,7 @@ def test_after_warm_up_no_file_is_read(pipeline, towers, tmp_path):
         {"query": {"user": "anna", "deny": {"kind": "odd"}}, "display": True, "exclude_seen": True},
         {"query": {"place": 3}, "source": "co_occurrence"},
         {"query": {}},
-        {"query": {"user": "ben"}, "source": "mix"},
+        {"query": {"user": "ben"}, "source": "fixed_order"},
     ):
         (said,) = answer_batch(version, requests, [parser.recommend_from(body)], Metrics())
         assert isinstance(said, bytes), said

@@ -122,7 +122,7 @@ def test_filters_and_what_was_seen_hold_for_known_users(client, told):
     assert own(unseen) == [item for item in order if item not in ("i03", "i04", "i05")]
 
 
-@pytest.mark.parametrize("source", ["mix", "ranked"])
+@pytest.mark.parametrize("source", ["fixed_order", "ranked"])
 def test_what_is_known_need_not_be_told_again(client, source):
     known, told_again, ben = ask(
         client,

@@ -6,7 +6,6 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -17,20 +16,11 @@ from tests.serving import conftest as circle
 from tests.serving.http.conftest import FAST, ready, running, shop, until
 from twinspire.cli.main import app
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
-from twinspire_core.contracts.fusion_file import FittedOn
-from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
-from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.fusion.fixed_order import FixedOrder
 
 COUNTS = {column: [12.0 - n for n in range(12)] for column in TRENDING_HALF_LIVES}
-CARRIED = {
-    "mix.json": Fusion(
-        sources=("two_tower", "trending", "past"),
-        bounds=(),
-        weights=np.array([[0.001, 0.99, 0.009]]),
-        fitted=FittedOn(),
-    ).dump(),
-    SourceConstants.FILE: SourceConstants(sources={"trending": FittedChoice(choice="3h")}).dump(),
-}
+ORDER = FixedOrder(weights={"two_tower": 0.001, "trending": 0.99, "past": 0.009}, half_life="3h")
+CARRIED = {FixedOrder.FILE: ORDER.dump()}
 DAY = str((datetime.now(UTC) - timedelta(days=2)).date())
 
 
@@ -81,7 +71,9 @@ def test_a_new_item_is_listed_for_others_once_users_take_it(client, live):
     assert send(client, "new", 40, beside="i05")["unknown_items"] == 40
     until(lambda: ask(client, "trending", 1) == ["new"])
     assert ask(client, "co_visitation", 1, history=["i05"]) == ["new"]
-    assert "new" in ask(client, None, 5, user="stranger"), "the mix, which answers by default"
+    assert "new" in ask(client, None, 5, user="stranger"), (
+        "the fixed order, which answers by default"
+    )
     assert "new" not in ask(client, "two_tower", 40)
     assert "new" not in ask(client, None, 40, deny={"kind": "odd"})
     assert "new" not in ask(client, None, 40, exclude=["new"])

@@ -82,7 +82,7 @@ def test_nothing_of_a_request_is_logged(server, tmp_path):
     ask("/v1/recommend", {"query": query, "k": 13})  # fails
     ask("/v1/recommend", {"queries": [query, {"place": words["value"]}]})
     ask("/v1/recommend", {"query": {words["key"]: words["value"]}})
-    ask("/v1/recommend", {"query": query, "source": "mix"})
+    ask("/v1/recommend", {"query": query, "source": "ranked"})
     ask("/v1/recommend", f'{{"query": {{"user": "{words["user"]}"'.encode())
     ask("/v1/recommend", f"{words['user']} \xff".encode("latin-1"))
     ask("/v1/recommend", json.dumps({"query": {"history": [words["item"]] * 500}}).encode())

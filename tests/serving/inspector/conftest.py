@@ -1,7 +1,7 @@
 """A server of three versions on the circle of twelve items: an early one, a damaged one, and the
 live one.
 
-The live one's names and ids hold HTML, and are long. Its mix says what was taken before, then what
+The live one's names and ids hold HTML, and are long. Its fixed order says what was taken before, then what
 the towers say.
 """
 
@@ -14,7 +14,7 @@ import pytest
 
 from serving.app import create_app
 from tests.serving import conftest as circle
-from tests.serving.answers.test_retrieval import files, mix
+from tests.serving.answers.test_retrieval import files, in_order
 from tests.serving.http.conftest import FAST, ready, running, shop
 
 EVIL = "<script>alert('i')</script>"
@@ -55,9 +55,9 @@ def asked(towers, tmp_path_factory) -> Iterator[Shop]:
     kept.write_bytes(kept.read_bytes()[:-1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(circle, "ITEMS", ITEMS)
-        mixed = files(mix(past=[1, 1], two_tower=[0.5, 0.5]))
+        carried = files(in_order(past=1, two_tower=0.5))
         live = circle.publish(
-            pipeline, towers, home / "live", "2024-01-03", nominators=mixed, titles=TITLES
+            pipeline, towers, home / "live", "2024-01-03", nominators=carried, titles=TITLES
         )
     with running(create_app(pipeline, FAST)) as ask:
         yield Shop(ready(ask), early, damaged, live)

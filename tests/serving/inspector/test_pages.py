@@ -18,7 +18,7 @@ from serving.http.server_settings import Settings
 from serving.inspector import templating
 from serving.inspector.address import Address
 from tests.serving import conftest as circle
-from tests.serving.answers.test_retrieval import files, mix
+from tests.serving.answers.test_retrieval import files, in_order
 from tests.serving.http.conftest import FAST, ready, running, shop, until
 from tests.serving.inspector.conftest import EVIL, ITEMS, TITLES, Shop
 from twinspire_core.config.tables.deployment import ListsConfig
@@ -81,7 +81,7 @@ def test_the_reasons_by_hand(asked):
     before.
     """
     page = get(asked, "/?user=anna&k=12")
-    assert "mix, from what the version knows of the user" in text(page)
+    assert "fixed order, from what the version knows of the user" in text(page)
     seen = {
         item
         for item in ITEMS
@@ -170,7 +170,10 @@ def test_two_versions_side_by_side_and_the_live_one_answers_meanwhile(asked):
     assert f"{shared} of 4 are in both lists." in text(early)
     alone = {item for item in items(early) if item not in items(live)}
     assert text(early).count("only here") == len(alone) > 0
-    assert "mix" not in text(early) and asked.ask.get("/v1/version").json()["version"] == asked.live
+    assert (
+        "fixed order" not in text(early)
+        and asked.ask.get("/v1/version").json()["version"] == asked.live
+    )
     day = loaded(asked, "/?user=anna&version=2024-01-01")
     assert asked.early in panels(day)[0] and f'<option value="{asked.early}" selected>' in day
 
@@ -332,7 +335,7 @@ def test_before_a_version_is_there_the_page_says_so_and_looks_again(tmp_path):
 
 
 def test_a_share_of_a_list_is_new_if_one_wants(asked):
-    """anna had i05, i04 and i03, which the live version's mix says first."""
+    """anna had i05, i04 and i03, which the live version's fixed order has first."""
     assert items(get(asked, "/?user=anna&k=3")) == ["i05", "i04", "i03"]
     page = get(asked, "/?user=anna&k=3&new_share=1")
     assert not {"i03", "i04", "i05"} & set(items(page)) and 'name="new_share" value="1"' in page
@@ -344,8 +347,8 @@ def test_a_share_of_a_list_is_new_if_one_wants(asked):
 def test_rules_of_the_pipeline_file_are_told_and_turned_off(towers, tmp_path):
     lists = ListsConfig(caps={"kind": 2}, new_share=0.5)
     pipeline = shop(tmp_path).model_copy(update={"lists": lists})
-    mixed = files(mix(past=[1, 1], two_tower=[0.5, 0.5]))
-    circle.publish(pipeline, towers, tmp_path / "staged", nominators=mixed)
+    carried = files(in_order(past=1, two_tower=0.5))
+    circle.publish(pipeline, towers, tmp_path / "staged", nominators=carried)
     with running(create_app(pipeline, FAST)) as client:
         ready(client)
         ruled = client.get("/?user=anna&k=6").text

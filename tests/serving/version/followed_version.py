@@ -9,30 +9,23 @@ from serving.version.loaded_version import Version
 from tests.serving import conftest as circle
 from tests.serving.asking import recommend
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
-from twinspire_core.contracts.fusion_file import FittedOn
-from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
-from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.fusion.fixed_order import FixedOrder
 
 HOUR = 3_600 * 1_000_000
 LATE = 2_000_000_000 * 1_000_000
 """A moment long after the days of these versions."""
+WEIGHTS = {"two_tower": 0.6, "trending": 0.3, "past": 0.1}
 
 
 def publish(
     pipeline, towers, staged, half_life: str, more: Mapping[str, bytes] | None = None
 ) -> Version:
     """A version whose counts, one for each half-life, fall from the first item to the last, and whose
-    mix goes by the two-tower; with more files.
+    fixed order goes by the two-tower; with more files.
     """
     counts = {column: [12.0 - n for n in range(12)] for column in TRENDING_HALF_LIVES}
-    mix = Fusion(
-        sources=("two_tower", "trending", "past"),
-        bounds=(1,),
-        weights=np.array([[0.6, 0.3, 0.1], [0.05, 0.9, 0.05]]),
-        fitted=FittedOn(on="progressive"),
-    )
-    constants = SourceConstants(sources={"trending": FittedChoice(choice=half_life)})
-    files = {"mix.json": mix.dump(), SourceConstants.FILE: constants.dump(), **(more or {})}
+    order = FixedOrder(weights=WEIGHTS, half_life=half_life)
+    files = {FixedOrder.FILE: order.dump(), **(more or {})}
     circle.publish(pipeline, towers, staged, nominators=files, counts=counts)
     return Version.open(pipeline)
 

@@ -15,22 +15,19 @@ from tests.serving.answers.test_retrieval import files
 from tests.serving.asking import recommend
 from tests.serving.version.followed_version import HOUR, LATE
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
-from twinspire_core.contracts.fusion_file import FittedOn
-from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
-from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.fusion.fixed_order import FixedOrder
 
 SECOND = 1_000_000
-MIXED = ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence", "trending")
+NAMED = ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence", "trending")
 
 
 def publish(pipeline, towers, staged, half_life: str = "3h") -> Version:
-    """A version with a mix of six sources and a ranker that the gate did not choose."""
-    mix = Fusion(sources=MIXED, bounds=(), weights=np.full((1, 6), 1 / 6), fitted=FittedOn())
-    constants = SourceConstants(sources={"trending": FittedChoice(choice=half_life)})
+    """A version with six sources and a ranker that the gate did not choose."""
+    order = FixedOrder(weights=dict.fromkeys(NAMED, 1 / 6), half_life=half_life)
     ranker = rankers.files(
-        ("past", "trending"), ("popular",), lambda rows: rows[:, 0], serves="mix"
+        ("past", "trending"), ("popular",), lambda rows: rows[:, 0], serves="fixed_order"
     )
-    carried = files(mix) | ranker | {SourceConstants.FILE: constants.dump()}
+    carried = files(order) | ranker
     counts = {column: [12.0 - n for n in range(12)] for column in TRENDING_HALF_LIVES}
     circle.publish(pipeline, towers, staged, nominators=carried, counts=counts)
     return Version.open(pipeline)

@@ -15,7 +15,7 @@ from serving.version import attributes
 from serving.version.attributes import Attributes
 from serving.version.filters import Filter
 from serving.version.loaded_version import Version
-from tests.serving.answers.test_retrieval import ALL, files, mix
+from tests.serving.answers.test_retrieval import ALL, files, in_order
 from tests.serving.asking import recommend, similar
 from tests.serving.conftest import ATTRIBUTES, publish
 from twinspire.cli.main import app
@@ -243,11 +243,8 @@ def test_every_source_lists_what_passes_in_its_own_order(shared, allow, deny, k,
 def _fused(
     version: Version, own: dict[str, list[int]], allow: dict, deny: dict, user: str
 ) -> list[int]:
-    """The mix by its formula: weights by place among what passes; then what is popular."""
-    assert version.fusion is not None
-    weights = dict(
-        zip(version.fusion.sources, version.fusion.weights[int(user == "anna")], strict=True)
-    )
+    """The fixed order by its formula: weights by place among what passes; then what is popular."""
+    weights = version.fixed_order.weights
     scores = dict[int, float]()
     for source, rows in own.items():
         for place, row in enumerate(row for row in rows if passes(row, allow, deny)):
@@ -265,13 +262,13 @@ def shared(towers, tmp_path_factory) -> Version:
     home = tmp_path_factory.mktemp("shared")
     (home / "circle.toml").write_text(PIPELINE)
     weights = {
-        "co_occurrence": [0.31, 0.33],
-        "past": [0.1, 0.27],
-        "two_tower": [1, 0.7],
-        "popular_lately": [0.4, 0.3],
+        "co_occurrence": 0.33,
+        "past": 0.27,
+        "two_tower": 0.7,
+        "popular_lately": 0.3,
     }
     pipeline = load(home / "circle.toml")
-    publish(pipeline, towers, home / "staged", nominators=files(mix(**weights)))
+    publish(pipeline, towers, home / "staged", nominators=files(in_order(**weights)))
     return Version.open(pipeline)
 
 

@@ -1,10 +1,8 @@
 """When items that came after a version are taken up (tests/serving/version/growing_version.py)."""
 
-from dataclasses import replace
 from shutil import rmtree
 from weakref import ref
 
-import numpy as np
 import pytest
 
 from serving.http.hot_swap import warm
@@ -15,7 +13,8 @@ from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
 from tests.serving.asking import recommend
 from tests.serving.version.followed_version import HOUR, LATE
-from tests.serving.version.growing_version import MIXED, Sender, listed, publish, takers
+from tests.serving.version.growing_version import NAMED, Sender, listed, publish, takers
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.sources.trending import RunningCounts
 
 
@@ -77,14 +76,14 @@ def test_no_file_is_read_when_a_catalogue_grows(published):
     request = {"user": "anna", "history": ["i03", "a"], "deny": {"kind": "odd"}}
     for source in (None, *version.sources):
         assert recommend(version, [request], 5, source=source).counts.tolist() == [5], source
-    assert listed(version, 1, None) and version.fusion.sources == (*MIXED, "co_visitation")
+    assert listed(version, 1, None) and version.fixed_order.sources == (*NAMED, "co_visitation")
 
 
-def test_a_mix_that_goes_by_no_events_stays_what_it_is(published):
-    mix = replace(published.fusion, sources=("two_tower", "past"), weights=np.array([[0.5, 0.5]]))
-    published.fusion = mix
+def test_an_order_that_goes_by_no_events_stays_what_it_is(published):
+    order = FixedOrder(weights={"two_tower": 0.5, "past": 0.5}, half_life="3h")
+    published.fixed_order = order
     version = Sender(published).send(*takers("a", 9))
-    assert version is not published and version.fusion is mix
+    assert version is not published and version.fixed_order is order
     assert "a" in listed(version, 3) and "a" not in listed(version, 3, None, history=["i03"])
 
 

@@ -33,7 +33,7 @@ def test_it_is_listed_after_what_was_taken_with_it_and_leads_on_itself(grown):
     assert listed(grown, 1, "co_visitation", history=["i03"]) == ["a"]
     assert listed(grown, 1, "co_visitation", history=["a"]) == ["i03"]
     answer = recommend(grown, [{"history": ["i03"]}], 13)
-    assert answer.source == "mix"
+    assert answer.source == "fixed_order"
     named = dict(zip(grown.ids[answer.rows[0]], answer.sources(0), strict=True))
     assert sorted(named["a"]) == ["co_visitation", "trending"]
 
@@ -51,10 +51,10 @@ def test_all_other_lists_are_those_of_the_version_as_it_was_published(grown):
     assert listed(grown, 2, "co_occurrence", history=["i05"]) == ["i08", "i07"]
 
 
-def test_within_the_mix_other_sources_say_what_they_said(grown):
-    """Their shares of an item's score are those of the mix without the new item."""
+def test_within_the_order_other_sources_say_what_they_said(grown):
+    """Their shares of an item's score are those of the fixed order without the new item."""
     requests = [{"history": ["i05", "a", "i03"]}, {"user": "anna", "exclude": ["a"]}, {}]
-    grown.fusion = grown.published.fusion
+    grown.fixed_order = grown.published.fixed_order
     with_new = recommend(grown, requests, 13, exclude_seen=False)
     without = recommend(grown.published, requests, 12, exclude_seen=False)
     for query in range(len(requests)):

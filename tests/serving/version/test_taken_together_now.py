@@ -5,7 +5,6 @@ what.
 from types import SimpleNamespace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from serving.version.event_buffer import EventBuffer
@@ -82,7 +81,7 @@ def test_where_habits_hold_nothing_is_learnt_by_the_hour(pipeline, towers, tmp_p
     visit(events, counted_until(version), 1, ("u", "i03"), ("u", "i08"))
     VersionUpdater(version, events, LATE).update(counted_until(version) + HOUR)
     assert "co_visitation" not in version.sources
-    assert version.fusion.sources == ("two_tower", "trending", "past")
+    assert version.fixed_order.sources == ("two_tower", "trending", "past")
 
 
 def test_what_a_version_mixes_itself_comes_back(pipeline, towers, tmp_path):
@@ -145,28 +144,3 @@ def test_a_clock_that_is_set_back_stops_nothing(pipeline, towers, tmp_path):
     visit(events, end, 1, *[(f"x{n}", item) for n in range(9) for item in ("i03", "i09")])
     updater.update(end + HOUR)
     assert first_after(version, "i03") == "i09"
-
-
-def test_a_version_may_hold_users_with_counts_of_another_half_life(
-    pipeline, towers, tmp_path, monkeypatch
-):
-    """That of `personal`, where the mix names no source that is fitted on sequences."""
-    table = circle.users()
-    lists = {
-        "_personal": [["i05", "i03"], [], []],
-        "_personal_7d": [[2.0, 1.0], [], []],
-        "_personal_age": [[1.0, 0.5], [], []],
-    }
-    for name, values in lists.items():
-        kind = pa.list_(pa.string() if name == "_personal" else pa.float32())
-        table = table.append_column(name, pa.array(values, kind))
-    monkeypatch.setattr(circle, "users", lambda: table)
-    version = publish(pipeline, towers, tmp_path / "staged", "3h")
-    events = EventBuffer(1000)
-    end = counted_until(version)
-    visit(events, end, 1, ("u", "i03"), ("u", "i08"), ("v", "i05"), ("v", "i09"))
-    VersionUpdater(version, events, LATE).update(end + HOUR)
-    for request, first in (({"user": "anna"}, "i08"), ({"history": ["i05"]}, "i09")):
-        found = recommend(version, [request], 1, source="co_visitation").rows[0][0]
-        assert circle.ITEMS[found] == first
-    assert recommend(version, [{"user": "anna"}, {}], 3).rows.shape == (2, 3)

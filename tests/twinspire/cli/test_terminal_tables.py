@@ -54,7 +54,7 @@ def test_the_table_of_quality_fits_80_columns():
     day = date(2024, 5, 2)
     table = quality_table(metrics(), day, [10, 50, 100])
     text = drawn(table)
-    assert all(label in text for label in ("served: mix", "bought together", "held out"))
+    assert all(label in text for label in ("served: fixed order", "bought together", "held out"))
     assert "…" not in text and max(map(len, text.splitlines())) <= 80
     assert {cell.text for row in table.cells for cell in row if " " not in cell.text} <= set(
         text.split()

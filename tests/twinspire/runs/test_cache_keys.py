@@ -39,7 +39,7 @@ def pipeline(**mix) -> Pipeline:
     )
 
 
-def test_which_lists_count_concerns_weights_and_the_gate_alone():
+def test_which_lists_count_concerns_measuring_and_the_gate_alone():
     """By default nothing is as if the key were not there."""
     before = pipeline()
     for exclude_seen, stages in ((False, set()), (True, {"measure", "publish"})):

@@ -1,51 +1,19 @@
-"""Files that earlier releases left are read, and written again they are what they were."""
+"""Files by which stages meet: what they lack has a default, and what is unknown is kept."""
 
 import json
-import tarfile
-from pathlib import Path
 
 import pytest
 
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.fusion_file import FusionFile
-from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.contracts.index_figures import IndexFigures
-
-DATA = Path(__file__).parents[2] / "data"
-FILES = (DayMetrics, FusionFile, GateVerdict, IndexFigures)
-
-
-def stored():
-    """Contents of all files of `tests/data` that are declared, by a name."""
-    names = {model.FILE for model in FILES}
-    for path in sorted(DATA.rglob("*.json")):
-        if path.name in names:
-            yield str(path.relative_to(DATA)), path.name, path.read_bytes()
-    for packed in sorted(DATA.glob("*.tar.gz")):
-        with tarfile.open(packed) as archive:
-            for member in archive:
-                if Path(member.name).name in names:
-                    content = archive.extractfile(member).read()
-                    yield f"{packed.name}/{member.name}", Path(member.name).name, content
-
-
-STORED = [pytest.param(file, content, id=name) for name, file, content in stored()]
-
-
-@pytest.mark.parametrize(("file", "content"), STORED)
-def test_a_file_is_written_as_it_was_read(file, content):
-    model = next(model for model in FILES if file == model.FILE)
-    assert model.parse(content).dump() == content
-
-
-def test_every_file_is_among_the_data():
-    assert {param.values[0] for param in STORED} == {model.FILE for model in FILES}
 
 
 def test_what_a_file_lacks_has_a_default_and_is_not_written():
     empty = DayMetrics.parse(b"{}")
     assert empty.progressive is None and empty.holdout.users == 0
-    assert empty.mix.holdout.candidate is None and empty.holdout.change_of("mrr").change is None
+    assert (
+        empty.fixed_order.holdout.candidate is None
+        and empty.holdout.change_of("mrr").change is None
+    )
     assert json.loads(empty.dump()) == {}
 
 

@@ -55,15 +55,17 @@ def test_no_slices_means_that_none_were_told_apart():
     assert Measures.model_validate(WRITTEN).slice("items", "outside").true == 7
 
 
-def test_fused_lists_are_comparable_with_those_of_as_many_users():
+def test_lists_in_order_are_comparable_with_those_of_as_many_users():
     def metrics(users):
-        of_fusion = {"users": 40, "candidate": {"mrr": 0.5}}
+        of_order = {"users": 40, "candidate": {"mrr": 0.5}}
         held_out = {"users": users, "candidate": {"mrr": 0.25}}
-        return DayMetrics.model_validate({"holdout": held_out, "mix": {"holdout": of_fusion}})
+        return DayMetrics.model_validate(
+            {"holdout": held_out, "fixed_order": {"holdout": of_order}}
+        )
 
-    assert metrics(40).comparable_fusion.value("mrr") == 0.5
-    assert metrics(60).comparable_fusion is None, "those of earlier days were not asked"
-    assert DayMetrics().comparable_fusion is None
+    assert metrics(40).comparable_fixed_order.value("mrr") == 0.5
+    assert metrics(60).comparable_fixed_order is None, "those of earlier days were not asked"
+    assert DayMetrics().comparable_fixed_order is None
 
 
 def test_a_change_that_was_not_measured_has_no_figures():

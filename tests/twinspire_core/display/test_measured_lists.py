@@ -24,12 +24,12 @@ def metrics(**more):
         "baseline": FOUND,
         "baselines": {"past": FOUND},
     }
-    mix = {"progressive": FOUND, "holdout": {"users": 1234, "candidate": FOUND}}
+    order = {"progressive": FOUND, "holdout": {"users": 1234, "candidate": FOUND}}
     given = {
         "progressive": FOUND,
         "baselines": {"co_occurrence": FOUND, "ials": FOUND},
         "holdout": held,
-        "mix": mix,
+        "fixed_order": order,
     }
     return DayMetrics.model_validate(given | more)
 
@@ -40,9 +40,14 @@ def labels(evaluated):
 
 def test_what_was_measured_on_the_day_and_on_held_out_users():
     day, held = on_the_day(metrics(), DAY), held_out(metrics(), DAY)
-    assert labels(day) == ["served: mix", "two-tower", "bought together", "factorisation (iALS)"]
+    assert labels(day) == [
+        "served: fixed order",
+        "two-tower",
+        "bought together",
+        "factorisation (iALS)",
+    ]
     assert labels(held) == [
-        "served: mix",
+        "served: fixed order",
         "two-tower",
         "two-tower before",
         "purchase history",
@@ -57,9 +62,9 @@ def test_on_the_first_day_there_is_nothing_of_a_model():
     assert not on_the_day(first, DAY).of_model and not held_out(first, DAY).lists
 
 
-def test_fused_lists_of_other_users_are_not_put_beside_the_version():
-    other = metrics(mix={"holdout": {"users": 7, "candidate": FOUND}})
-    assert labels(held_out(other, DAY))[0] == "served: two-tower"
+def test_ordered_lists_of_other_users_are_not_put_beside_the_version():
+    other = metrics(fixed_order={"holdout": {"users": 7, "candidate": FOUND}})
+    assert labels(held_out(other, DAY))[0] == "two-tower"
 
 
 def test_a_section_for_each_set_of_queries():
@@ -78,7 +83,7 @@ def test_a_section_for_each_set_of_queries():
     assert [row[0].text for row in second] == ["held out", "", "", ""]
     assert [cell.text for cell in first[0]] == [
         "day",
-        "served: mix",
+        "served: fixed order",
         "0.125",
         "0.250",
         "0.500",
@@ -94,7 +99,7 @@ def test_the_table_of_one_set_has_the_same_cells():
     measures = {"recall@10": "recall@10", "coverage@50": "items reached"}
     table = lists_table(on_the_day(metrics(), DAY).lists, measures, title="found")
     assert table.head == ["", "recall@10", "items reached"]
-    strong = [Cell(text, Style.STRONG) for text in ("served: mix", "0.125", "37.5%")]
+    strong = [Cell(text, Style.STRONG) for text in ("served: fixed order", "0.125", "37.5%")]
     assert table.cells[0] == strong
 
 

@@ -20,7 +20,7 @@ def pairs(mean, base, users=400, differ=50):
 
 
 def metrics(**more):
-    """The mix finds .5, the ranker .55; the best simple list .4, co-occurrence more than that."""
+    """The fixed order finds .5, the ranker .55; the best simple list .4, co-occurrence more than that."""
     beside = {"past": pairs(0.1, 0.4), "co_occurrence": pairs(0.05, 0.45)}
     given = {
         "progressive": lists(0.3),
@@ -30,21 +30,21 @@ def metrics(**more):
             "past": lists(0.4),
             "co_occurrence": lists(0.45),
         },
-        "mix": {"progressive": lists(0.5), "beside_sources": beside},
+        "fixed_order": {"progressive": lists(0.5), "beside_simple": beside},
     }
     return DayMetrics.model_validate(given | more)
 
 
 RANKER = {
     "progressive": lists(0.55),
-    "beside_sources": {"past": pairs(0.15, 0.4)},
-    "own_beside_mix": pairs(0.02, 0.5, users=40),
+    "beside_simple": {"past": pairs(0.15, 0.4)},
+    "own_beside_fixed_order": pairs(0.02, 0.5, users=40),
 }
 
 
-def test_the_mix_is_compared_with_the_best_simple_list_by_hand():
-    figure = on_next_day(metrics(), "mix", DAY, "recall@50")
-    assert (figure.value, figure.source, figure.two_tower) == (0.5, "mix", 0.3)
+def test_the_fixed_order_is_compared_with_the_best_simple_list_by_hand():
+    figure = on_next_day(metrics(), "fixed_order", DAY, "recall@50")
+    assert (figure.value, figure.source, figure.two_tower) == (0.5, "fixed_order", 0.3)
     assert (figure.simple, figure.simple_value, figure.users) == ("past", 0.4, 400)
     # A standard error of .2 / sqrt(400) = .01: 1.96 of them are .0196, or 4.9% of .4
     change = figure.change
@@ -56,10 +56,12 @@ def test_the_mix_is_compared_with_the_best_simple_list_by_hand():
 
 def test_what_the_gate_let_serve_is_the_figure():
     measured = metrics(ranker=RANKER)
-    ranked, mix = (on_next_day(measured, serves, DAY, "recall@50") for serves in ("ranked", "mix"))
-    assert (ranked.value, mix.value) == (0.55, 0.5)
+    ranked, order = (
+        on_next_day(measured, serves, DAY, "recall@50") for serves in ("ranked", "fixed_order")
+    )
+    assert (ranked.value, order.value) == (0.55, 0.5)
     assert ranked.change.low == pytest.approx(0.375 - 0.049)
-    alone = on_next_day(metrics(mix={}), None, DAY, "recall@50")
+    alone = on_next_day(metrics(fixed_order={}), None, DAY, "recall@50")
     assert (alone.source, alone.value, alone.change.low) == ("two_tower", 0.3, None)
     assert alone.change_text == "25.0% worse than the best simple list"
 
@@ -69,32 +71,21 @@ def test_what_was_not_measured_is_not_claimed():
     gone = on_next_day(metrics(ranker=RANKER), None, DAY, "recall@50")
     assert gone is None, "the verdict is pruned: either may have served"
     assert on_next_day(DayMetrics(), None, DAY, "recall@50") is None
-    assert on_next_day(metrics(), "mix", DAY, "recall@10") is None
+    assert on_next_day(metrics(), "fixed_order", DAY, "recall@10") is None
 
 
 def test_of_a_first_version_the_two_tower_is_not_taken_for_what_it_serves():
     held = {"users": 40, "candidate": lists(0.35, 40)}
-    fitted = {"on": "progressive", "day": "2024-05-02"}
-    first = metrics(holdout=held, mix={"fitted": fitted})
-    assert on_its_day(first, None, DAY, "recall@50") is None, "its mix was not measured then"
-    alone = on_its_day(metrics(holdout=held, mix={}), None, DAY, "recall@50")
-    assert (alone.value, alone.whose) == (0.3, "this version before it was trained on the day")
+    first = metrics(holdout=held, fixed_order={})
+    assert on_its_day(first, None, DAY, "recall@50") is None, "its order was not measured then"
     later = metrics(holdout={**held, "baseline": lists(0.3, 40)})
-    assert on_its_day(later, "mix", DAY, "recall@50").whose == "the version before"
-
-
-def test_simple_lists_that_are_not_mixed_are_compared_too():
-    mix = {"progressive": lists(0.5), "beside_simple": {"past": pairs(0.1, 0.4)}}
-    assert on_next_day(metrics(mix=mix), "mix", DAY, "recall@50").change.low is not None
-    alone = {"beside_simple": {"past": pairs(-0.1, 0.4)}}
-    change = on_next_day(metrics(mix=alone), None, DAY, "recall@50").change
-    assert (change.low, change.high) == pytest.approx((-0.299, -0.201))
+    assert on_its_day(later, "fixed_order", DAY, "recall@50").whose == "the version before"
 
 
 def test_lists_of_few_users_who_fare_differently_have_no_interval():
     beside = {"past": pairs(0.1, 0.4, differ=9)}
-    few = metrics(mix={"progressive": lists(0.5), "beside_sources": beside})
-    assert on_next_day(few, "mix", DAY, "recall@50").change.low is None
+    few = metrics(fixed_order={"progressive": lists(0.5), "beside_simple": beside})
+    assert on_next_day(few, "fixed_order", DAY, "recall@50").change.low is None
 
 
 def test_held_out_users_say_so_and_are_those_of_the_lists_that_serve():
@@ -106,20 +97,22 @@ def test_held_out_users_say_so_and_are_those_of_the_lists_that_serve():
             "candidate": lists(0.35),
             "baselines": {"past": lists(0.5)},
         },
-        mix={
+        fixed_order={
             "holdout": {"users": 40, "candidate": lists(0.4, 40)},
-            "own_beside_sources": own,
-            "fitted": {"on": "progressive", "day": "2024-05-02"},
+            "own_beside_simple": own,
         },
         ranker=RANKER,
     )
-    mix = on_held_out(measured, "mix", DAY, "recall@50")
-    assert (mix.value, mix.simple_value, mix.users, mix.two_tower) == (0.4, 0.36, 40, None)
-    assert mix.change.low == pytest.approx(0.4 / 0.36 - 1 - 1.96 * 0.2 / 40**0.5 / 0.36)
-    assert mix.held_out and mix.users_text == "40 held-out users of 2024-05-02"
+    order = on_held_out(measured, "fixed_order", DAY, "recall@50")
+    assert (order.value, order.simple_value, order.users, order.two_tower) == (0.4, 0.36, 40, None)
+    assert order.change.low == pytest.approx(0.4 / 0.36 - 1 - 1.96 * 0.2 / 40**0.5 / 0.36)
+    assert order.held_out and order.users_text == "40 held-out users of 2024-05-02"
     ranked = on_held_out(measured, "ranked", DAY, "recall@50")
     assert (ranked.value, ranked.source, ranked.simple_value) == (0.52, "ranked", 0.36)
     alone = on_held_out(
-        measured.model_copy(update={"mix": type(measured.mix)()}), None, DAY, "recall@50"
+        measured.model_copy(update={"fixed_order": type(measured.fixed_order)()}),
+        None,
+        DAY,
+        "recall@50",
     )
     assert (alone.value, alone.simple_value, alone.two_tower) == (0.35, 0.5, 0.35)

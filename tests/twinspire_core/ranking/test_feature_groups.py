@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from tests.twinspire_core.ranking.tiny import CORPUS, PERSONAL, QUERIES, described, value
-from twinspire_core.fusion.fuse import DEPTH
+from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.ranking import registry
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from twinspire_core.contracts.ranker_file import RankerFile
-from twinspire_core.fusion.fuse import DEPTH
+from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.ranking.ranker import Ranker, rank_candidates
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.ragged import Ragged

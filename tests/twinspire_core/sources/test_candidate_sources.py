@@ -7,9 +7,8 @@ import pytest
 from model.evaluation import source_lists
 from model.evaluation.evaluation_set import prepare
 from model.evaluation.ranked_lists import RankedLists
-from model.evaluation.source_lists import costly_lists, rank_alone, rank_fusion
-from twinspire_core.contracts.fusion_file import FittedOn
-from twinspire_core.fusion.fuse import Fusion
+from model.evaluation.source_lists import costly_lists, rank_alone, rank_fixed
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.search.ragged import Ragged, positions
 from twinspire_core.sources import co_occurrence
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -178,11 +177,13 @@ def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sou
     queries = asking(*past).with_given({"co_occurrence": near.scored()})
     given = sources.retrieve(["co_occurrence"], queries, 1)["co_occurrence"]
     assert read(given) == ["a", "", "", "c", "a"], "what is given is taken, as far as is asked"
-    mix = Fusion(sources=("co_occurrence",), bounds=(), weights=np.ones((1, 1)), fitted=FittedOn())
+    order = FixedOrder(weights={"two_tower": 0.1, "co_occurrence": 0.9})
     silent = np.full((5, 100), -1)
-    mixed = rank_fusion(mix, sources, split, RankedLists(silent, silent), 2)
+    ordered = rank_fixed(
+        order, sources, split, {**known, "two_tower": RankedLists(silent, silent)}, 2
+    )
     together = rank_alone(sources, split, 2, near)
-    for found in (mixed, together):  # without neighbours b, e and c are what is popular
+    for found in (ordered, together):  # without neighbours b, e and c are what is popular
         assert read(found.kept) == ["ac", "be", "be", "cb", "ae"]
         assert read(found.excluded) == ["be", "be", "ec", "cb", "ae"]
 

@@ -53,31 +53,27 @@ USERS = rows(
 )
 
 
-@pytest.mark.parametrize(
-    ("half_life", "lists"), [("7d", ["cfa", "", "ed"]), ("60d", ["acf", "", "ed"])]
-)
-def test_a_users_items_by_the_counts_of_the_half_life(half_life, lists):
-    sources = CandidateSources.of(corpus(), constants={"personal": half_life})
+def test_a_users_items_by_the_counts_of_60_days():
+    sources = CandidateSources.of(corpus())
     found = sources.retrieve(["personal"], queries(USERS), 4)["personal"]
-    assert read(found.items) == lists
-    if half_life == "7d":
-        np.testing.assert_allclose(found.scores[0], [0.9, 0.5, 0.1, -np.inf], rtol=1e-6)
+    assert read(found.items) == ["acf", "", "ed"]
+    np.testing.assert_allclose(found.scores[0], [3, 2, 1, -np.inf], rtol=1e-6)
     assert read(sources.filled(found.items, 6))[1] == "becfad", "then what is popular"
 
 
 def test_what_is_excluded_or_does_not_pass_makes_room():
-    sources = CandidateSources.of(corpus(), constants={"personal": "7d"})
+    sources = CandidateSources.of(corpus())
     asked = queries(USERS)
     exclude = Ragged(np.array([2, 3]), np.array([0, 2]), 3)
     found = sources.retrieve(["personal"], asked, 2, exclude=exclude)["personal"]
-    assert read(found.items) == ["fa", "", "e"]
+    assert read(found.items) == ["af", "", "e"]
     passing = np.array([True, True, True, True, False, False])
     found = sources.among(passing).retrieve(["personal"], asked, 2)["personal"]
-    assert read(found.items) == ["ca", "", "d"]
+    assert read(found.items) == ["ac", "", "d"]
 
 
 def test_queries_are_taken_and_parted_with_their_counts():
-    sources = CandidateSources.of(corpus(), constants={"personal": "7d"})
+    sources = CandidateSources.of(corpus())
     for some in (queries(USERS).take(np.array([0, 2])), queries(USERS).part(2, 3)):
         found = sources.retrieve(["personal"], some, 2)["personal"]
         assert read(found.items)[-1] == "ed"
@@ -86,7 +82,7 @@ def test_queries_are_taken_and_parted_with_their_counts():
 
 def test_without_counts_it_is_the_past():
     """Of queries that nobody counted for: a file of requests, say."""
-    sources = CandidateSources.of(corpus(), constants={"personal": "7d"})
+    sources = CandidateSources.of(corpus())
     past = Ragged(np.array([2, -1, 0, 5]), np.array([0, 0, 0, 1]), 2)
     found = sources.retrieve(["personal", "past"], Queries.of_past(past), 3)
     assert read(found["personal"].items) == read(found["past"].items) == ["ca", "f"]
@@ -113,8 +109,8 @@ def test_histories_count_one_for_each_event():
     stored = PersonalCounts.of_rows(USERS, positions_among(pa.array(ITEMS)))
     joined = counts.or_else(stored, np.array([False, True, True]))
     asked = Queries(past=history, events=history.lengths, personal=joined)
-    sources = CandidateSources.of(corpus(), constants={"personal": "7d"})
-    assert read(sources.retrieve(["personal"], asked, 3)["personal"].items) == ["cfa", "", "d"]
+    sources = CandidateSources.of(corpus())
+    assert read(sources.retrieve(["personal"], asked, 3)["personal"].items) == ["acf", "", "d"]
 
 
 def test_later_events_count_besides():
@@ -189,7 +185,7 @@ def test_what_trends_goes_by_the_half_life_and_then_by_the_longest():
     asked = Queries.of_past(Ragged(np.array([1]), np.array([0]), 2))
     lists = {}
     for half_life in ("1h", "7d"):
-        sources = CandidateSources.of(table, constants={"trending": half_life})
+        sources = CandidateSources.of(table, half_life=half_life)
         lists[half_life] = sources.retrieve(["trending"], asked, 6)["trending"]
     assert read(lists["1h"].items) == ["befdca"] * 2
     assert read(lists["7d"].items) == ["abcdef"] * 2
@@ -198,19 +194,18 @@ def test_what_trends_goes_by_the_half_life_and_then_by_the_longest():
 
 def test_who_has_no_such_counts_has_no_such_source():
     plain = CandidateSources.of(pa.table(COUNTS))
-    assert "trending" not in plain and "personal" not in plain
-    assert "personal" not in CandidateSources.of(corpus()), "nobody chose a half-life"
-    assert "trending" in CandidateSources.of(corpus()), "its default"
+    assert "trending" not in plain and "trending" in CandidateSources.of(corpus())
 
 
-def test_other_constants_change_only_the_sources_that_have_one():
-    sources = CandidateSources.of(corpus(), constants={"personal": "7d", "trending": "60d"})
-    other = sources.with_constants({"personal": "60d", "trending": "60d"})
-    assert read(other.retrieve(["personal"], queries(USERS), 3)["personal"].items)[0] == "acf"
-    assert read(sources.retrieve(["personal"], queries(USERS), 3)["personal"].items)[0] == "cfa"
-    assert other.by_name["past"] is sources.by_name["past"] and list(other.by_name) == list(
-        sources.by_name
-    )
+def test_another_half_life_changes_what_trends_and_nothing_else():
+    table = corpus(**{"1h": [0, 0.5, 0, 0, 0.25, 0], "7d": [5, 4, 3, 2, 1, 0]})
+    sources = CandidateSources.of(table, half_life="1h")
+    other = sources.with_half_life("7d")
+    asked = Queries.of_past(Ragged(np.array([1]), np.array([0]), 1))
+    assert read(other.retrieve(["trending"], asked, 6)["trending"].items) == ["abcdef"]
+    assert read(sources.retrieve(["trending"], asked, 6)["trending"].items) == ["befdca"]
+    assert other.by_name["past"] is sources.by_name["past"]
+    assert list(other.by_name) == list(sources.by_name)
 
 
 @pytest.mark.parametrize("half_life", ["1h", "1d", "60d"])
@@ -229,7 +224,7 @@ def test_running_counts_are_those_of_tables_made_now(half_life):
                 if at <= until:
                     counts[of] += 0.5 ** ((until - at) / day / days)
             columns[column] = counts
-        return SourceTables(corpus=pa.table(COUNTS | columns), constants={"trending": half_life})
+        return SourceTables(corpus=pa.table(COUNTS | columns), half_life=half_life)
 
     begin = 10 * day
     running = RunningCounts(tables(begin), begin)
@@ -237,9 +232,8 @@ def test_running_counts_are_those_of_tables_made_now(half_life):
     later = later[np.argsort(-time[later])]
     for some in np.array_split(later, 7):
         running.add(item[some], time[some])
-    expected = CandidateSources.of(
-        tables(int(time.max())).corpus, constants={"trending": half_life}
-    ).by_name["trending"]
+    now = tables(int(time.max())).corpus
+    expected = CandidateSources.of(now, half_life=half_life).by_name["trending"]
     np.testing.assert_allclose(running.source().scores, expected.scores, rtol=1e-6)
     np.testing.assert_array_equal(running.source().order, expected.order)
 

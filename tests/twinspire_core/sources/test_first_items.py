@@ -24,7 +24,7 @@ def test_an_item_behind_the_first_ones_is_in_no_past():
     counts = PersonalCounts.of_histories(past)
     queries = Queries(past=past, events=past.lengths, personal=counts)
     assert lists(Past(), queries) == [[2, 0], []]
-    assert lists(Personal("60d"), queries) == [[0, 2], []]
+    assert lists(Personal(), queries) == [[0, 2], []]
     assert counts.item.max() == 5, "what others read of a query stays"
 
 

@@ -25,14 +25,10 @@ def _users(number=30):
     return users
 
 
-def _source(users, corpus=CORPUS, own="half"):
+def _source(users, corpus=CORPUS):
     table = user_neighbours.fit(_sequences(*users), CORPUS)
-    tables = SourceTables(
-        corpus=pa.table({"_item": corpus}),
-        others={"user_neighbours": table},
-        constants={"user_neighbours": own},
-    )
-    return UserNeighbours.of(tables)
+    corpus = pa.table({"_item": corpus})
+    return UserNeighbours.of(SourceTables(corpus=corpus, others={"user_neighbours": table}))
 
 
 def _vector(user):
@@ -66,16 +62,14 @@ def _queries(*pasts):
     return Queries.of_past(Ragged.of_lengths(items, np.array([len(past) for past in pasts])))
 
 
-@pytest.mark.parametrize(
-    ("neighbours", "newest", "own"), [(100, 500, "half"), (4, 500, "none"), (4, 3, "most")]
-)
-def test_scores_are_those_of_a_double_loop(monkeypatch, neighbours, newest, own):
+@pytest.mark.parametrize(("neighbours", "newest"), [(100, 500), (4, 500), (4, 3)])
+def test_scores_are_those_of_a_double_loop(monkeypatch, neighbours, newest):
     monkeypatch.setattr(UserNeighbours, "nearest", neighbours)
     monkeypatch.setattr(UserNeighbours, "newest", newest)
     users = _users()
-    found = _source(users, own=own).lists(_queries([3, 5], [7]), ITEMS)
+    found = _source(users).lists(_queries([3, 5], [7]), ITEMS)
     for row, past in enumerate(([3, 5], [7])):
-        expected = _slow(users, past, user_neighbours.OWN[own])
+        expected = _slow(users, past, user_neighbours.OWN)
         listed = found.items[row] >= 0
         assert found.scores[row][listed] == pytest.approx(np.sort(expected[expected > 0])[::-1])
         assert found.scores[row][listed] == pytest.approx(expected[found.items[row][listed]])

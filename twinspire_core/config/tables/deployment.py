@@ -94,9 +94,9 @@ class ServingConfig(Strict):
     exclude_seen: bool = Field(
         False,
         description=(
-            "Leave out what the user took before: films yes, groceries no. The mix is fitted for"
-            " such lists, the gate judges them, and the server gives them where a request does not"
-            " say. Reports show both kinds."
+            "Leave out what the user took before: films yes, groceries no. The ranker is fitted"
+            " for such lists, the gate judges them, and the server gives them where a request does"
+            " not say. Reports show both kinds."
         ),
         json_schema_extra=BASIC,
     )
@@ -120,7 +120,8 @@ class ServingConfig(Strict):
 
 
 class ListsConfig(Strict):
-    """Rules on the lists that are served, of the ranker, the mix and the two-tower; none by default.
+    """Rules on the lists that are served, of the ranker, the fixed order and the two-tower; none by
+    default.
     They are read from this file whenever something is asked, so that changing them makes no version
     anew; a server reads it when it starts. The gate and the report go by lists without them.
     """

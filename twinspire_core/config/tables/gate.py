@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from twinspire_core.config.tables.base import Strict
-from twinspire_core.config.tables.quality import EvaluationConfig, FusionConfig
+from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.measure_names import SLICES
 
@@ -61,15 +61,15 @@ class GateConfig(Strict):
         default_factory=dict,
         description=(
             "Least values by measure, of a slice too: `{ 'recall@50' = 0.05, 'recall@50/users:0' ="
-            " 0.01 }`. They hold for the two-tower and for the mix; one named `mix/recall@50` for"
-            " the mix alone, in place of that."
+            " 0.01 }`. They hold for the two-tower and for the fixed order; one named"
+            " `fixed_order/recall@50` for the fixed order alone, in place of that."
         ),
     )
     ceilings: dict[str, _Share] = Field(
         default_factory=dict,
         description=(
             "Largest values of what should be small: `{ 'gini@50' = 0.95, 'overlap@50' = 0.5, "
-            "'mix/overlap@50' = 0.7, 'popular_share@50' = 0.6 }`."
+            "'fixed_order/overlap@50' = 0.7, 'popular_share@50' = 0.6 }`."
         ),
     )
     max_corpus_change: float = Field(
@@ -101,29 +101,29 @@ class GateConfig(Strict):
     )
 
 
-def check_gate(gate: GateConfig, evaluation: EvaluationConfig, mix: FusionConfig) -> None:
+def check_gate(gate: GateConfig, evaluation: EvaluationConfig) -> None:
     """Checks that the gate names measures that there are.
 
     Raises:
       ValueError: it does not.
     """
     ks = evaluation.ks
-    floors = _limited_measures(gate.floors, mix)
-    ceilings = _limited_measures(gate.ceilings, mix)
+    floors = _limited_measures(gate.floors)
+    ceilings = _limited_measures(gate.ceilings)
     _check_measures("gate.metric", [gate.metric], measure_names.headline(ks), evaluation)
     _check_measures("gate.floors", floors, measure_names.with_floors(ks, SLICES), evaluation)
     _check_measures("gate.ceilings", ceilings, measure_names.with_ceilings(ks, SLICES), evaluation)
 
 
-def _limited_measures(limits: dict[str, float], mix: FusionConfig) -> list[str]:
-    """The measures that limits are of, without the prefix of the mix."""
-    of_mix = next((name for name in limits if name.startswith(measure_names.OF_MIX)), None)
-    if of_mix and not mix.sources:
-        raise ValueError(
-            f"gate limits {of_mix!r}, but mix.sources is empty: there is no mix; leave {of_mix!r}"
-            " out"
-        )
-    return [name.removeprefix(measure_names.OF_MIX) for name in limits]
+def _limited_measures(limits: dict[str, float]) -> list[str]:
+    """The measures that limits are of, without the prefix of the fixed order."""
+    for name in limits:
+        if name.startswith("mix/"):
+            raise ValueError(
+                f"gate limits {name!r}, and there is no mix any more: write"
+                f" {measure_names.OF_FIXED_ORDER + name.removeprefix('mix/')!r}"
+            )
+    return [name.removeprefix(measure_names.OF_FIXED_ORDER) for name in limits]
 
 
 def _check_measures(

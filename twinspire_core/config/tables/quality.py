@@ -4,7 +4,13 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from twinspire_core.config.source_names import CO_OCCURRENCE, FITTED, PERSONAL, SourceName
+from twinspire_core.config.source_names import (
+    CO_OCCURRENCE,
+    FITTED,
+    PERSONAL,
+    TWO_TOWER,
+    SourceName,
+)
 from twinspire_core.config.tables.base import Strict
 
 
@@ -19,16 +25,11 @@ class EvaluationConfig(Strict):
 
 
 class FusionConfig(Strict):
-    """What is recommended: the two-tower's items, mixed with those of simpler sources. Weights are
-    fitted each day, on lists of versions that had not seen the days they are for.
-    """
+    """Which sources propose items. The ranker orders these, or the fixed order by its weights."""
 
     sources: tuple[SourceName, ...] = Field(
         ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence"),
-        description=(
-            "What is mixed. With none the two-tower serves alone. Until enough users were there to"
-            " fit weights on, weights serve that were measured on other logs."
-        ),
+        description=("Their names. With none the two-tower serves alone."),
     )
 
     @field_validator("sources")
@@ -39,8 +40,13 @@ class FusionConfig(Strict):
             raise ValueError(f"each source is named once, found {twice[0]!r} more than once")
         return value
 
+    @property
+    def candidates(self) -> tuple[SourceName, ...]:
+        """The sources that candidates come from, one at least."""
+        return self.sources or (TWO_TOWER,)
+
     def uses(self, source: SourceName) -> bool:
-        """Whether a source is mixed, so that what it is made of has to be counted."""
+        """Whether a source is used, so that what it is made of has to be counted."""
         return source in self.sources
 
     @property
@@ -60,16 +66,16 @@ class FusionConfig(Strict):
 
 
 class RankingConfig(Strict):
-    """The second stage: trees that order what the sources of the mix list, by more than places. They
-    are fitted each day on lists of versions that had not seen the days they are for, and serve only
-    while the gate finds them better than the mix.
+    """The ranker: trees that order what the sources list, by more than places. They are fitted each
+    day on lists of versions that had not seen the days they are for, and serve only while the gate
+    finds them better than the fixed order.
     """
 
     enabled: bool = Field(
         False,
         description=(
             "Fit a ranker each day. It serves from the second day on at the earliest, and only while it"
-            " is surely better than the mix on at least `gate.min_users` users; `twinspire show` says so."
+            " is surely better than the fixed order on at least `gate.min_users` users; `twinspire show` says so."
             " Users' counts of what they had before are then made with several half-lives, as for the"
             " source `personal`: `serving.user_store` brings them to the server."
         ),

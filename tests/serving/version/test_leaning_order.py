@@ -1,4 +1,4 @@
-"""The mix leans on sources that go by what users take just now, as far as these know more than the
+"""The fixed order leans on sources that go by what users take just now, as far as these know more than the
 version.
 """
 
@@ -12,35 +12,34 @@ from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
 from tests.serving import rankers
 from tests.serving.asking import recommend
-from tests.serving.version.followed_version import HOUR, LATE, add, listed, publish, visit
+from tests.serving.version.followed_version import HOUR, LATE, WEIGHTS, add, listed, publish, visit
 from twinspire_core.sources.recent_visits import RecentVisits
 
 
-def weights(version: Version, updater: VersionUpdater, at: int) -> list[list[float]]:
+def weights(version: Version, updater: VersionUpdater, at: int) -> dict[str, float]:
     updater.update(at)
-    return np.round(version.fusion.weights, 6).tolist()
+    return pytest.approx(version.fixed_order.weights, abs=1e-4)
 
 
-def test_the_mix_leans_on_what_is_taken_by_the_hour(pipeline, towers, tmp_path):
-    """For a half-life after the newest event, and on no slice less than it did before."""
+def test_the_order_leans_on_what_is_taken_by_the_hour(pipeline, towers, tmp_path):
+    """For a half-life after the newest event."""
     version = publish(pipeline, towers, tmp_path / "staged", "3h")
     events = EventBuffer(2_000_000)
     updater = VersionUpdater(version, events, LATE)
     end = counted_until(version)
-    fitted = [[0.6, 0.3, 0.1], [0.05, 0.9, 0.05]]
-    assert weights(version, updater, end + HOUR) == fitted, "nobody has sent anything"
+    assert weights(version, updater, end + HOUR) == WEIGHTS, "nobody has sent anything"
     add(events, end, ("i01", -1))
-    assert weights(version, updater, end + HOUR) == fitted, "the version knew that"
+    assert weights(version, updater, end + HOUR) == WEIGHTS, "the version knew that"
     add(events, end, *[("i05", 5)] * 10**6)
-    leaning = [[0.171429, 0.8, 0.028571], [0.05, 0.9, 0.05]]
-    assert np.allclose(weights(version, updater, end + 5 * HOUR), leaning, atol=1e-4)
-    assert np.allclose(weights(version, updater, end + 8 * HOUR), leaning, atol=1e-4)
-    assert weights(version, updater, end + 8 * HOUR + 1) == fitted, "events no longer come"
+    leaning = {"two_tower": 0.171429, "trending": 0.8, "past": 0.028571}
+    assert weights(version, updater, end + 5 * HOUR) == leaning
+    assert weights(version, updater, end + 8 * HOUR) == leaning
+    assert weights(version, updater, end + 8 * HOUR + 1) == WEIGHTS, "events no longer come"
     add(events, end, ("i05", 9))
-    assert np.allclose(weights(version, updater, end + 9 * HOUR), leaning, atol=1e-4)
+    assert weights(version, updater, end + 9 * HOUR) == leaning
 
 
-def test_the_mix_leans_as_far_as_the_counts_are_new(pipeline, towers, tmp_path):
+def test_the_order_leans_as_far_as_the_counts_are_new(pipeline, towers, tmp_path):
     """The version counts 78 events, which are 39 after a half-life; 117 were sent by then."""
     version = publish(pipeline, towers, tmp_path / "staged", "3h")
     events = EventBuffer(1000)
@@ -48,12 +47,12 @@ def test_the_mix_leans_as_far_as_the_counts_are_new(pipeline, towers, tmp_path):
     end = counted_until(version)
     add(events, end, *[("i00", 3)] * 117)
     found = weights(version, updater, end + 3 * HOUR)
-    assert found[0] == [0.342857, 0.6, 0.057143], "117 of 156 were sent: .8 * .75"
-    assert found[1] == [0.05, 0.9, 0.05]
+    leaning = {"two_tower": 0.342857, "trending": 0.6, "past": 0.057143}
+    assert found == leaning, "117 of 156 were sent: .8 * .75"
 
 
 @pytest.mark.parametrize("half_life", ["3h", "1d"])
-def test_the_mix_answers_in_the_rankers_place_while_most_counts_are_new(
+def test_the_order_answers_in_the_rankers_place_while_most_counts_are_new(
     pipeline, towers, tmp_path, half_life
 ):
     """The version counts 78 events, which are 39 after three hours, when 20 or 117 were sent."""
@@ -62,7 +61,7 @@ def test_the_mix_answers_in_the_rankers_place_while_most_counts_are_new(
     events = EventBuffer(1000)
     updater = VersionUpdater(version, events, LATE)
     end = counted_until(version)
-    by_the_hour = "mix" if half_life == "3h" else "ranked"
+    by_the_hour = "fixed_order" if half_life == "3h" else "ranked"
 
     def source(hour: int) -> str:
         updater.update(end + hour * HOUR)
@@ -82,12 +81,11 @@ def test_where_habits_hold_the_weights_do(pipeline, towers, tmp_path):
     events = EventBuffer(100)
     updater = VersionUpdater(version, events, LATE)
     add(events, counted_until(version), ("i05", 1))
-    fitted = [[0.6, 0.3, 0.1], [0.05, 0.9, 0.05]]
-    assert weights(version, updater, counted_until(version) + HOUR) == fitted
+    assert weights(version, updater, counted_until(version) + HOUR) == WEIGHTS
     assert listed(version, 1) != ["i05"]
 
 
-def test_the_mix_leans_on_what_is_taken_together_too(pipeline, towers, tmp_path):
+def test_the_order_leans_on_what_is_taken_together_too(pipeline, towers, tmp_path):
     """All that counts is new: .4 of it, and of the rest .8 on `trending`; nothing once no event comes."""
     version = publish(pipeline, towers, tmp_path / "staged", "3h")
     events = EventBuffer(2_000_000)
@@ -95,16 +93,18 @@ def test_the_mix_leans_on_what_is_taken_together_too(pipeline, towers, tmp_path)
     end = counted_until(version)
     add(events, end, *[("i05", 5)] * 10**6)
     updater.update(end + 5 * HOUR)
-    assert version.fusion.sources == ("two_tower", "trending", "past"), "nobody says who took it"
+    assert version.fixed_order.sources == ("two_tower", "trending", "past"), (
+        "nobody says who took it"
+    )
     visit(events, end, 5, ("u", "i05"), ("u", "i06"))
     updater.update(end + 6 * HOUR)
-    assert version.fusion.sources == ("two_tower", "trending", "past", "co_visitation")
-    leaning = [[0.102857, 0.48, 0.017143, 0.4], [0.03, 0.54, 0.03, 0.4]]
-    assert np.allclose(version.fusion.weights, leaning, atol=1e-4)
+    assert version.fixed_order.sources == ("two_tower", "trending", "past", "co_visitation")
+    leaning = {"two_tower": 0.102857, "trending": 0.48, "past": 0.017143, "co_visitation": 0.4}
+    assert version.fixed_order.weights == pytest.approx(leaning, abs=1e-4)
     answer = recommend(version, [{"history": ["i05"]}], 2)
     assert "i06" in [circle.ITEMS[row] for row in answer.rows[0]]
     updater.update(end + 9 * HOUR)
-    assert version.fusion.sources == ("two_tower", "trending", "past")
+    assert version.fixed_order.sources == ("two_tower", "trending", "past")
 
 
 def test_visits_of_hours_ago_say_nothing_of_now(pipeline, towers, tmp_path):
@@ -117,27 +117,28 @@ def test_visits_of_hours_ago_say_nothing_of_now(pipeline, towers, tmp_path):
     for hour in range(1, 6):
         add(events, end, *[("i05", hour)] * 100)
         updater.update(end + hour * HOUR)
-        has = "co_visitation" in version.fusion.sources
+        has = "co_visitation" in version.fixed_order.sources
         assert has == (hour < 5), "until three hours after the visit's last minute"
 
 
 @pytest.mark.parametrize("rules", [None, {"new_share": 1.0}])
-def test_an_answer_is_of_one_mix_whatever_comes_meanwhile(
+def test_an_answer_is_of_one_order_whatever_comes_meanwhile(
     pipeline, towers, tmp_path, monkeypatch, rules
 ):
     """Lists of several filters, and wider ones for a rule, are joined: all have the same sources."""
     version = publish(pipeline, towers, tmp_path / "staged", "3h")
     visits = RecentVisits(len(circle.ITEMS))
     visits.add(np.array([1, 1]), np.array([3, 4]), np.array([0, 1]))
-    fitted = version.fusion
+    fitted = version.fixed_order
     requests = [{"history": ["i03"], "allow": {"kind": kind}} for kind in ("odd", "even")]
     wanted = recommend(version, requests, 3, **(rules or {}))
     real = retrieval.search_without
 
     def search(*args):
         version.put_source(visits.source())
-        adds = "co_visitation" not in version.fusion.sources
-        version.fusion = fitted.leaning_on("co_visitation", 0.4, adding=True) if adds else fitted
+        adds = "co_visitation" not in version.fixed_order.sources
+        leaning = fitted.leaning_on("co_visitation", 0.4, adding=True)
+        version.fixed_order = leaning if adds else fitted
         return real(*args)
 
     monkeypatch.setattr(retrieval, "search_without", search)

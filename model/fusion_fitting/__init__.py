@@ -1,1 +1,0 @@
-"""Fits and measures the fusion of candidate sources."""

@@ -1,0 +1,96 @@
+"""Lists in the fixed order, by hand and by a slow sum."""
+
+import numpy as np
+import pytest
+
+from twinspire_core.config.source_names import SOURCE_NAMES
+from twinspire_core.fusion.candidate_pool import CONSTANT, pool_candidates
+from twinspire_core.fusion.fixed_order import NEITHER, REPEATS, STEADY, WEIGHTS, FixedOrder
+from twinspire_core.sources.queries import ScoredLists
+
+A, B = np.array([[7, 3, 9]]), np.array([[3, 5, -1]])
+
+
+def gain(place: int) -> float:
+    return 60 / (60 + place)
+
+
+def test_ordered_by_hand():
+    order = FixedOrder(weights={"past": 0.75, "two_tower": 0.25})
+    lists = {"two_tower": ScoredLists.by_place(B), "past": ScoredLists.by_place(A)}
+    found = order.rank(lists, 4)
+    expected = {
+        3: 0.75 * gain(1) + 0.25 * gain(0),
+        7: 0.75 * gain(0),
+        9: 0.75 * gain(2),
+        5: 0.25 * gain(1),
+    }
+    assert found.items.tolist() == [[3, 7, 9, 5]]
+    np.testing.assert_allclose(found.scores[0], sorted(expected.values(), reverse=True), rtol=1e-6)
+    np.testing.assert_allclose(found.shares[0, 0], [0.75 * gain(1), 0.25 * gain(0)], rtol=1e-6)
+    assert found.shares[0, 3].tolist() == [0, pytest.approx(0.25 * gain(1))]
+
+
+def test_one_source_keeps_its_order():
+    ranked = np.array([[4, 0, 8, 2], [1, -1, -1, -1]])
+    found = pool_candidates([ranked]).ordered(np.ones(1), 5)
+    assert found.items.tolist() == [[4, 0, 8, 2, -1], [1, -1, -1, -1, -1]]
+    assert np.isneginf(found.scores[:, 4]).all() and not found.shares[:, 4].any()
+
+
+def test_no_source_has_anything_to_say():
+    found = pool_candidates([np.full((2, 3), -1), np.full((2, 3), -1)]).ordered(np.ones(2), 3)
+    assert found.items.tolist() == [[-1] * 3] * 2
+
+
+@pytest.mark.parametrize(("seed", "apart"), [(0, 1), (1, 1), (2, 1 << 20), (3, 1 << 40)])
+def test_ordered_as_a_slow_sum(seed, apart):
+    rng = np.random.default_rng(seed)
+    lists = [np.stack([rng.permutation(50)[:12] * apart for _ in range(20)]) for _ in range(3)]
+    for ranked in lists:
+        ranked[:10, rng.integers(3, 12) :] = -1
+    weights = rng.random(3)
+    found = pool_candidates(lists).ordered(weights, 36)
+    for user in range(20):
+        score = {}
+        for ranked, weight in zip(lists, weights, strict=True):
+            for place, item in enumerate(ranked[user]):
+                if item >= 0:
+                    score[item] = score.get(item, 0.0) + weight / (1 + place / CONSTANT)
+        best = sorted(score, key=lambda item: -score[item])
+        assert found.items[user].tolist() == best + [-1] * (36 - len(best))
+        scores = found.scores[user, : len(best)]
+        np.testing.assert_allclose(scores, [score[item] for item in best], rtol=1e-5)
+        np.testing.assert_allclose(found.shares[user, : len(best)].sum(1), scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [REPEATS, STEADY, NEITHER])
+def test_every_source_has_a_weight_for_each_kind_of_log(kind):
+    order = FixedOrder.of(SOURCE_NAMES, kind)
+    assert order.sources == SOURCE_NAMES and kind in WEIGHTS
+    assert min(order.weights.values()) > 0
+    assert sum(order.weights.values()) == pytest.approx(1, abs=1e-5)
+    assert FixedOrder.parse(order.dump()) == order
+
+
+def test_what_users_had_before_weighs_most_where_they_take_it_again():
+    names = ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence")
+    repeats, other = (FixedOrder.of(names, kind).weights for kind in (REPEATS, NEITHER))
+    assert max(repeats, key=repeats.get) == "past" and max(other, key=other.get) == "popular_lately"
+    assert FixedOrder.of(("two_tower",)).weights == {"two_tower": 1.0}
+
+
+def test_an_order_leans_on_a_source_that_it_goes_by():
+    order = FixedOrder(weights={"a": 0.5, "b": 0.3, "c": 0.2, "d": 0.0})
+    leaning = order.leaning_on("b", 0.75).weights
+    assert leaning == pytest.approx({"a": 0.25 * 5 / 7, "b": 0.75, "c": 0.25 * 2 / 7, "d": 0})
+    assert order.leaning_on("d", 0.75).weights == pytest.approx(order.weights)
+    assert order.leaning_on("b", 0.2).weights == pytest.approx(order.weights)
+
+
+def test_an_order_leans_on_a_source_that_is_added():
+    order = FixedOrder(weights={"a": 0.2, "b": 0.8})
+    leaning = order.leaning_on("c", 0.5, adding=True)
+    assert leaning.sources == ("a", "b", "c")
+    assert leaning.weights == pytest.approx({"a": 0.1, "b": 0.4, "c": 0.5})
+    assert order.weights == {"a": 0.2, "b": 0.8}
