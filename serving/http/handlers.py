@@ -1,5 +1,6 @@
 """Requests, answered by one version: batches of them, heavy ones part by part, and `/v1/similar`."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,7 +15,7 @@ from serving.http.http_errors import Problem
 from serving.http.micro_batching import Outcome, Parts
 from serving.http.prometheus import Metrics
 from serving.http.request_models import RecommendRequest, SimilarRequest
-from serving.http.results import begin_results, make_results
+from serving.http.results import begin_results
 from serving.requests.list_request import ListRequest
 from serving.requests.query_rows import Requests
 from serving.requests.request_model import Refused, filter_of
@@ -73,7 +74,8 @@ def _answer_alike(
     """Answers requests with the same options."""
     queries = [query for request in batch for query in request.queries]
     try:
-        results = iter(make_results(version, requests, queries, batch[0].options, metrics))
+        found, explaining = begin_results(version, requests, queries, batch[0].options, metrics)
+        deque(explaining, maxlen=0)
     except Refused as e:
         return _answer_others(version, requests, batch, e, metrics)
     except Exception as e:
@@ -81,6 +83,7 @@ def _answer_alike(
             return [e]
         # One of them is at fault: the others are answered without it.
         return [_answer_alike(version, requests, [one], metrics)[0] for one in batch]
+    results = iter(found)
     return [_answer(version, request, results) for request in batch]
 
 

@@ -24,26 +24,6 @@ Query = dict[str, Any]
 """Values by column, of `RequestModel.parse`."""
 
 
-def make_results(
-    version: Version,
-    requests: Requests,
-    queries: list[Query],
-    options: ListRequest,
-    metrics: Metrics,
-    now: datetime | None = None,
-) -> list[Result]:
-    """Lists with the same options.
-
-    Raises:
-      Problem: the version has no such source.
-      Refused: it cannot answer a query; `row` is its place.
-    """
-    results, explaining = begin_results(version, requests, queries, options, metrics, now)
-    for _ in explaining:
-        pass
-    return results
-
-
 def begin_results(
     version: Version,
     requests: Requests,
@@ -52,10 +32,12 @@ def begin_results(
     metrics: Metrics,
     now: datetime | None = None,
 ) -> tuple[list[Result], Iterator[None]]:
-    """Likewise, but for `reasons`: the iterator fills them in, those of a few items at each step.
+    """Lists with the same options, but for `reasons`: the iterator fills them in, those of a few items
+    at each step.
 
     Raises:
-      Problem or Refused: as `make_results`.
+      Problem: the version has no such source.
+      Refused: it cannot answer a query; `row` is its place.
     """
     try:
         version.choose_source(options.source)

@@ -116,16 +116,10 @@ class Address:
         return {**_filled_in(given), **self._k()}
 
     def _options(self) -> dict[str, Any]:
-        options = self._k()
-        if self.source:
-            options["source"] = self.source
-        if self.exclude_seen:
-            options["exclude_seen"] = self.exclude_seen != "0"
-        if self.rules == "0":
-            options["rules"] = False
-        if self.new_share:
-            options["new_share"] = read_number(self.new_share)
-        return options
+        flags = {"exclude_seen": self.exclude_seen, "rules": self.rules}
+        chosen = {key: value != "0" for key, value in flags.items() if value}
+        share = {"new_share": read_number(self.new_share)} if self.new_share else {}
+        return self._k() | _filled_in({"source": self.source}) | chosen | share
 
     def _k(self) -> dict[str, Any]:
         return {"k": read_number(self.k)} if self.k else {}

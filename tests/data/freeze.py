@@ -5,12 +5,9 @@
     twinspire run FOLDER/shop.toml --from 2024-03-09 --to 2024-03-10
     python -m tests.data.freeze FOLDER NUMBER
 
-The folder holds a pipeline file, a registry with that version alone, and what it answers. It is
-made once for each number and then never again: that is the point. All are of artifact format 1:
-
-    1   before there was a ranker
-    2   with a ranker: `FOLDER/shop.toml` had besides `[ranking]`, enabled = true, min_users = 20,
-        trees = 20, leaves = 15
+The folder holds a pipeline file, a registry with that version alone, and what it answers. It is made once for each
+number and then never again: that is the point. 1 and 2 were of artifact format 1, which no release reads any more; 3 is to be
+the first of format 2.
 """
 
 import json
