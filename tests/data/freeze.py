@@ -6,8 +6,8 @@
     python -m tests.data.freeze FOLDER NUMBER
 
 The folder holds a pipeline file, a registry with that version alone, and what it answers. It is made once for each
-number and then never again: that is the point. 1 and 2 were of artifact format 1, which no release reads any more; 3 is to be
-the first of format 2.
+number and then never again: that is the point. 1 and 2 were of artifact format 1, which no release reads any
+more; 3 is to be the first of format 2.
 """
 
 import json
