@@ -62,7 +62,7 @@ def test_days_are_replayed_only_where_the_parent_kept_no_rows_or_old_ones(shop):
         kept = shop.train2.parent / f"kept{days_later}"
         ranking_rows.write(kept, ranking_rows.read(str(shop.train1))[:1])
         late = replace(late, parent=replace(ctx.parent, measure=str(kept)))
-        assert [one.day for one in rows_before(late, shop.features1, {})] == expected
+        assert [one.day for one in rows_before(late, shop.features1, "1d")] == expected
 
 
 def test_a_table_of_some_days_ago_names_the_same_items_today():
