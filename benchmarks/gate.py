@@ -5,10 +5,11 @@
 
 Days of each are run once, each version going on from the one before, and what was found for each
 user is kept. A replay then draws the users of every day anew, with replacement, and the gate judges
-every day by them, also against the best version before, the fixed order, and several days
-together: of the small shop with `gate.min_users` as it is, and with so few that its days suffice.
-All versions are good, so that each refusal is a false one. Days that are done are kept under
---work: the same command goes on after a stop.
+every day by them: of the small shop with `gate.min_users` as it is, and with so few that its days
+suffice. These versions are good, so that each refusal is a false one. Broken versions (item vectors
+shuffled, trees fitted on shuffled labels, the last day trained on half its rows) are judged in the place
+of good ones, and should be refused. Days that are done are kept under --work: the same command goes on
+after a stop.
 """
 
 import argparse
@@ -21,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 
 from benchmarks.gates.cases import CASES, Run
-from benchmarks.gates.replays import RULES, DayValues, count_refusals, replay
+from benchmarks.gates.replays import RULES, DayValues, count_refusals, judge_broken, replay
 from benchmarks.quality.command import machine, write_whole
 
 
@@ -39,19 +40,27 @@ def figures(run: Run, replays: int) -> dict[str, Any]:
                 "held_out": held_out.users,
                 "change": change.change,
                 "best": day.metrics.best.version if day.metrics.best else None,
+                "broken": {
+                    name: list(verdict.refused)
+                    for name, verdict in judge_broken(run, n, day).items()
+                },
             }
         )
     return {"verdicts": len(verdicts), **count_refusals(verdicts), "each_day": told}
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
-    """The cases as text: shares of verdicts that refuse, in all and by rule."""
-    head = "".join(f"{name:>10}" for name in ("verdicts", "refused", *RULES))
+    """The cases as text: shares of verdicts that refuse, in all and by rule, and broken versions."""
+    counted = ("refused", *RULES, "fixed_order")
+    head = "".join(f"{name:>12}" for name in ("verdicts", *counted))
     lines = [f"{'':16}{head}"]
     for name, case in found.items():
-        shares = [case[counted] / case["verdicts"] for counted in ("refused", *RULES)]
-        cells = "".join(f"{share:10.1%}" for share in shares)
-        lines.append(f"{name:16}{case['verdicts']:10}{cells}")
+        cells = "".join(f"{case[one] / case['verdicts']:12.1%}" for one in counted)
+        lines.append(f"{name:16}{case['verdicts']:12}{cells}")
+        for day in case["each_day"]:
+            for broken, refused in day["broken"].items():
+                said = f"refused: {refused[0]}" if refused else "ACCEPTED"
+                lines.append(f"  {day['day']} {broken}: {said}")
     return "\n".join(lines)
 
 

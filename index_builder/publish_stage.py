@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from index_builder.gate.memory_rule import LineMemory
-from index_builder.gate.quality_drop_rule import FEWEST, MeasuredUsers
+from index_builder.gate.line_memory import LineMemory
+from index_builder.gate.tower_rule import FEWEST, MeasuredUsers
 from index_builder.gate.verdict import JudgedVersion, judge
 from index_builder.publication import assemble, describe, summarise
 from index_builder.registry.registry import Registry

@@ -50,6 +50,7 @@ from model.evaluation.version_evaluation import (
 from model.evaluation.version_line import compare_with_best, line_after, remember_day
 from model.fit_day import candidate_sources, fit_day
 from twinspire_core import storage
+from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.contracts import example_lists, feature_schema, trained_day
 from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures, NextClickMeasures
 from twinspire_core.contracts.measures import Measures
@@ -174,9 +175,13 @@ def measure_day(
         day,
         trained_day.find_log_q(ctx.inputs["train"]),
     )
+    progressive, baselines = quality.of_parent(NEXT_DAY), quality.of_baselines(NEXT_DAY)
+    second = {RANKED: ranker and ranker.progressive, FIXED_ORDER: fixed_order.progressive}
+    on_day = {name: one.values for name, one in second.items() if one}
+    on_day |= {TWO_TOWER: progressive or {}, **baselines}
     return DayMetrics(
-        progressive=quality.of_parent(NEXT_DAY),
-        baselines=quality.of_baselines(NEXT_DAY),
+        progressive=progressive,
+        baselines=baselines,
         holdout=HeldOutMeasures(
             **quality.of_both(HELD_OUT), baselines=quality.of_baselines(HELD_OUT), lead=lift
         ),
@@ -188,7 +193,7 @@ def measure_day(
         train=trained.train,
         leads=lifts_after(ctx, lift),
         best=compare_with_best(ctx, day, before.best, version),
-        line=line_after(ctx, remember_day(ctx, day, before, version, fixed_order, ranker)),
+        line=line_after(ctx, remember_day(ctx, day, before, version, on_day)),
         fixed_order=fixed_order,
         ranker=ranker,
         parent_unread=parent.missing_columns,

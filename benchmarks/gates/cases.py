@@ -6,36 +6,36 @@ whatever the gate would say. What was found for each user is kept, in the gate's
 
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from benchmarks.quality import data
 from benchmarks.quality.prepare import override
 from index_builder.registry.version_log import State
-from model import measure_stage
+from model import fit_day, measure_stage
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.evaluate import by_query
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists
-from model.evaluation.source_lists import costly_lists, rank_fixed
-from model.evaluation.version_evaluation import EarlierVersions, VersionEvaluation
-from model.fit_day import candidate_sources
+from model.evaluation.version_evaluation import EarlierVersions, VersionEvaluation, rank_encoded
+from model.ranking import ranking_rows
+from model.ranking.day_orders import DayOrders
+from model.ranking.fit import fit_ranker
 from twinspire.runs.best_version import choose_best, standings
 from twinspire.runs.stages import STAGES
 from twinspire_core.config import pipeline
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import TWO_TOWER
+from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.stage_context import BestAccepted, Parent, StageContext
-from twinspire_core.fusion.candidate_pool import DEPTH
-from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.metrics.measure_names import SLICES
 from twinspire_core.metrics.slices import slice_of
+from twinspire_core.ranking.ranker import Ranker
 
 ROOT = Path(__file__).resolve().parents[2]
 VALUES = "values.npz"
@@ -138,7 +138,7 @@ class Run:
         return DayMetrics.read(self.home(n) / "version")
 
     def run_day(self, n: int) -> None:
-        """Makes the n-th day, unless it is there."""
+        """Makes the n-th day, unless it is there; the last day a second time, of half its rows."""
         home = self.home(n)
         if (home / VALUES).exists():
             return
@@ -152,13 +152,14 @@ class Run:
             }
         features = str(home / "features")
         STAGES["features"].load()(StageContext(**context, out=features))
-        # As a version holds what both of them made
-        version = str(home / "version")
-        inputs = {"features": features, "train": version}
-        ctx = StageContext(**context, out=version, inputs=inputs)
-        STAGES["train"].load()(ctx)
-        with _recorded() as recorded:
-            STAGES["measure"].load()(ctx)
+        recorded = _train_and_measure(context, features, home / "version")
+        if n == self.case.days:
+            _halve(Path(features) / feature_schema.TRANSFORMED / f"dt={self.case.day(n)}")
+            half = _train_and_measure(context, features, home / "half")
+            recorded |= {
+                "held_out:half": half["held_out:candidate"],
+                "today:half_trees": half.get("today:trees", np.zeros(0)),
+            }
         np.savez_compressed(home / VALUES, **recorded)
         shutil.rmtree(home / "features")
 
@@ -176,13 +177,51 @@ class Run:
         return BestAccepted(version=chosen.version, home=home, ahead=chosen.ahead)
 
 
-@contextmanager
-def _recorded() -> Iterator[dict[str, np.ndarray]]:
-    """What is found for each user on the day that is trained meanwhile."""
-    recorded: dict[str, np.ndarray] = {}
-    measure = measure_stage.measure_day
+def _train_and_measure(
+    context: Mapping[str, Any], features: str, version: Path
+) -> dict[str, np.ndarray]:
+    """Makes a version, which holds what both stages made, and returns what was found for each user."""
+    inputs = {"features": features, "train": str(version)}
+    ctx = StageContext(**context, out=str(version), inputs=inputs)
+    STAGES["train"].load()(ctx)
+    recorded = _Recorded()
+    measure, make = measure_stage.measure_day, fit_day.DayOrders
+    fit_day.DayOrders = recorded.orders  # type: ignore[misc, assignment]
+    measure_stage.measure_day = recorded.measure
+    try:
+        STAGES["measure"].load()(ctx)
+    finally:
+        measure_stage.measure_day, fit_day.DayOrders = measure, make  # type: ignore[misc]
+    return recorded.values
 
-    def measure_and_record(
+
+def _halve(rows: Path) -> None:
+    """Leaves every other row of a day."""
+    for file in rows.rglob("*.parquet"):
+        pl.read_parquet(file).gather_every(2).write_parquet(file)
+
+
+class _Recorded:
+    """What was found for each user, while a day is measured.
+
+    Attributes:
+      values: the gate's measure of each query by what listed, nan for newcomers, as
+        `held_out:candidate`. `held_out:users`, `held_out:slice`, `held_out:today` and those of `today`
+        and `next_day` say whose they are. What is broken is called `shuffled`.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, np.ndarray] = {}
+        self._orders: DayOrders | None = None
+        self._measure = measure_stage.measure_day
+
+    def orders(self, **given: Any) -> DayOrders:
+        """In place of the class."""
+        self._orders = DayOrders(**given)
+        return self._orders
+
+    def measure(
+        self,
         ctx: StageContext,
         features: Path,
         day: DayData,
@@ -191,59 +230,60 @@ def _recorded() -> Iterator[dict[str, np.ndarray]]:
         version: VersionEvaluation,
         out: Path,
     ) -> DayMetrics:
-        metrics = measure(ctx, features, day, before, trained, version, out)
-        recorded.update(_values(ctx, features, day, before, version, out))
+        """In place of `measure_day`."""
+        metrics = self._measure(ctx, features, day, before, trained, version, out)
+        held_out = day.evaluation_sets[HELD_OUT]
+        self._of(ctx, "held_out", held_out, {"candidate": version.lists[HELD_OUT]})
+        self.values["held_out:today"] = day.held_out_of(ctx.day)
+        if ctx.parent and self._orders:
+            encoded = version.encoded
+            rows = np.random.default_rng(0).permutation(len(encoded.items))
+            shuffled = replace(encoded, items=encoded.items[rows])
+            best = {"best": before.best.lists} if before.best else {}
+            towers = {
+                "baseline": before.parent.lists[HELD_OUT],
+                "shuffled": rank_encoded(shuffled, day.evaluation_sets, 100)[HELD_OUT],
+            }
+            self._of(ctx, "held_out", held_out, towers | best)
+            self._trees(ctx, self._orders, out)
         return metrics
 
-    measure_stage.measure_day = measure_and_record
-    try:
-        yield recorded
-    finally:
-        measure_stage.measure_day = measure
+    def _trees(self, ctx: StageContext, orders: DayOrders, out: Path) -> None:
+        today = {
+            "trees": orders.ranked_today(orders.ranker),
+            "trees_before": orders.ranked_today(orders.ranker_before),
+            "shuffled_trees": orders.ranked_today(_fitted_on_shuffled(orders, out)),
+        }
+        self._of(ctx, "today", orders.today, today)
+        next_day = {"ranked": orders.day_ranked(), "fixed_order": orders.day_in_order}
+        self._of(ctx, "next_day", orders.day.evaluation_sets[NEXT_DAY], next_day)
 
-
-def _values(
-    ctx: StageContext,
-    features: Path,
-    day: DayData,
-    before: EarlierVersions,
-    version: VersionEvaluation,
-    out: Path,
-) -> dict[str, np.ndarray]:
-    """The gate's measure of each query by what listed, nan for newcomers, as `held_out:candidate`.
-
-    `held_out:users`, `held_out:slice`, `held_out:today` and those of `next_day` say whose they are.
-    """
-    held_out = day.evaluation_sets[HELD_OUT]
-    next_day = day.evaluation_sets[NEXT_DAY]
-    values = {}
-
-    def add(name: str, evaluation_set: EvaluationSet, ranked: RankedLists) -> None:
-        metric = ctx.pipeline.gate.metric
+    def _of(
+        self,
+        ctx: StageContext,
+        name: str,
+        evaluation_set: EvaluationSet,
+        lists: Mapping[str, RankedLists | None],
+    ) -> None:
         ks = ctx.pipeline.evaluation.ks
-        lists = ranked.first(max(ks)).counted(evaluation_set.exclude_seen)
-        values[name] = by_query(evaluation_set, lists, ks)[metric]
+        self.values[f"{name}:users"] = evaluation_set.user
+        self.values[f"{name}:slice"] = slice_of(evaluation_set.past_events, SLICES)
+        for by, ranked in lists.items():
+            if ranked:
+                counted = ranked.first(max(ks)).counted(evaluation_set.exclude_seen)
+                found = by_query(evaluation_set, counted, ks)
+                self.values[f"{name}:{by}"] = found[ctx.pipeline.gate.metric]
 
-    for name, evaluation_set in (("held_out", held_out), ("next_day", next_day)):
-        bounds = SLICES
-        values[f"{name}:users"] = evaluation_set.user
-        values[f"{name}:slice"] = slice_of(evaluation_set.past_events, bounds)
-    values["held_out:today"] = day.held_out_of(ctx.day)
-    add("held_out:candidate", held_out, version.lists[HELD_OUT])
-    if ctx.parent is None:
-        return values
-    add("held_out:baseline", held_out, before.parent.lists[HELD_OUT])
-    if before.best:
-        add("held_out:best", held_out, before.best.lists)
-    sources = candidate_sources(ctx, features, day)
-    k = max(ctx.pipeline.evaluation.ks)
-    for name, home, lists in (
-        ("candidate", out, version.lists),
-        ("baseline", Path(ctx.parent.home), before.parent.lists),
-    ):
-        order = FixedOrder.read(home)
-        listing = sources.with_half_life(order.half_life)
-        costly = costly_lists(listing, held_out, max(k, DEPTH))
-        known = {**costly, TWO_TOWER: lists[HELD_OUT]}
-        add(f"held_out:{name}_order", held_out, rank_fixed(order, listing, held_out, known, k))
-    return values
+
+def _fitted_on_shuffled(orders: DayOrders, out: Path) -> Ranker | None:
+    """Trees fitted on the rows of the day's, of which chance says which were taken."""
+    if orders.ranker is None:
+        return None
+    rng = np.random.default_rng(0)
+    rows = [
+        replace(rows, taken=rng.permutation(rows.taken)) for rows in ranking_rows.read(str(out))
+    ]
+    ks = sorted(orders.ctx.pipeline.evaluation.ks)
+    k = ks[len(ks) // 2]
+    names = orders.ranker.names
+    return fit_ranker(rows, names, metric=f"recall@{k}", k=k, seed=0)

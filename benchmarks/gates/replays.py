@@ -1,8 +1,8 @@
 """Days replayed: users drawn again with replacement, measured and judged by the code that measures
 and judges days.
 
-A replay draws the users of every day of a case once. All versions were good, so that each refusal
-is a false one.
+A replay draws the users of every day of a case once. The versions were good, so that each refusal is
+a false one. A broken version is judged in place of a day's good one, and should be refused.
 """
 
 from collections import Counter
@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gates.cases import VALUES, Run
-from index_builder.gate.memory_rule import LineMemory
+from index_builder.gate.line_memory import LineMemory
 from index_builder.gate.verdict import JudgedVersion, judge
 from model.evaluation.version_line import describe_differences, is_pooled
+from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.day_metrics import (
     BestMeasures,
     DayMetrics,
     HeldOutMeasures,
     MeasuredDay,
+    RankerMeasures,
     RelativeChange,
 )
 from twinspire_core.contracts.gate_verdict import GateVerdict
@@ -29,9 +31,14 @@ from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.bootstrap import RESAMPLES, interval, resampled_means
 from twinspire_core.metrics.measure_names import SLICES
 
-RULES = ("drop", "slices", "best", "days", "order")
+RULES = ("towers", "slices", "best", "days", "order")
 """Rules of the gate that look at what users found, as they are counted."""
-_ORDER = "the fixed order: "
+BROKEN = {
+    "towers with shuffled items": ("held_out:candidate", "held_out:shuffled"),
+    "trees with shuffled labels": ("today:trees", "today:shuffled_trees"),
+    "half of the day": ("held_out:candidate", "held_out:half"),
+}
+"""Broken versions: what is found in place of what."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +62,9 @@ class DayValues:
     def drawn(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """The values for users who are drawn with replacement, each with all their queries."""
         found: dict[str, np.ndarray] = {}
-        for of_set in ("held_out", "next_day"):
+        for of_set in ("held_out", "today", "next_day"):
+            if f"{of_set}:users" not in self.values:
+                continue
             user = self.values[f"{of_set}:users"]
             rows, number = _draw(user, rng)
             for name, values in self.values.items():
@@ -95,6 +104,18 @@ def replay(run: Run, days: Mapping[int, DayValues], seed: int) -> Iterator[GateV
         yield judge(day.judged(line), run.p.gate, run.p.index)
 
 
+def judge_broken(run: Run, n: int, measured: DayValues) -> dict[str, GateVerdict]:
+    """The verdicts of broken versions in place of the n-th day's, each among the good ones before it."""
+    verdicts = {}
+    for name, (good, broken) in BROKEN.items():
+        if broken in measured.values and len(measured.values[broken]):
+            values = {**measured.values, good: measured.values[broken]}
+            line = dict(measured.metrics.line)
+            verdict = judge(_Day(run, n, measured, values).judged(line), run.p.gate, run.p.index)
+            verdicts[name] = verdict
+    return verdicts
+
+
 class _Day:
     """A day of a replay."""
 
@@ -106,7 +127,6 @@ class _Day:
         self._metrics = measured.metrics
         self._drawn = drawn
         self._metric = run.p.gate.metric
-        self._all = np.ones(len(drawn["held_out:users"]), bool)
         self._today = drawn["held_out:today"]
 
     def judged(self, line: Mapping[str, MeasuredDay]) -> JudgedVersion:
@@ -114,12 +134,9 @@ class _Day:
         best = self._metrics.best
         if best and best.measures:
             best = self._best(best)
-        order = None
-        if "held_out:candidate_order" in self._drawn:
-            order = self._lists("candidate_order", "baseline_order", self._today)
         return JudgedVersion(
-            two_tower=self._lists("candidate", "baseline", self._all),
-            fixed_order=order,
+            two_tower=self._lists("held_out", "candidate", "baseline"),
+            ranker=self._ranker(),
             memory=LineMemory(day=self._run.case.day(self._n), best=best, line=line),
             index_recall=1.0,
             items=1,
@@ -132,19 +149,32 @@ class _Day:
         few = {
             "two_tower": self._differences("held_out:candidate", "held_out:baseline", self._today),
             "beside_best": self._differences("held_out:candidate", "held_out:best", self._today),
-            "fixed_order": self._differences(
-                "held_out:candidate_order", "held_out:baseline_order", self._today
-            ),
         }
-        return before.model_copy(update={name: self._pooled(one) for name, one in few.items()})
+        means = {
+            name: {self._metric: float(np.nanmean(self._drawn[f"next_day:{name}"]))}
+            for name in ("ranked", "fixed_order")
+            if f"next_day:{name}" in self._drawn
+        }
+        return before.model_copy(
+            update={
+                **{name: self._pooled(one) for name, one in few.items()},
+                "lists": means if RANKED in means else {},
+            }
+        )
 
     def _pooled(self, found: PairedDifferences | None) -> PairedDifferences | None:
         few = found and is_pooled(found.users, self._run.p.gate.min_users)
         return found if few else None
 
     def _best(self, best: BestMeasures) -> BestMeasures:
-        lists = self._lists("candidate", "best", self._all)
+        lists = self._lists("held_out", "candidate", "best")
         return best.model_copy(update={"measures": lists.baseline, "change": lists.change})
+
+    def _ranker(self) -> RankerMeasures | None:
+        found = self._metrics.ranker
+        if found is None or "today:trees_before" not in self._drawn:
+            return found
+        return found.model_copy(update={"holdout": self._lists("today", "trees", "trees_before")})
 
     def _differences(self, ours: str, theirs: str, chosen: np.ndarray) -> PairedDifferences | None:
         if ours not in self._drawn or theirs not in self._drawn:
@@ -157,10 +187,10 @@ class _Day:
             by_measure[self._metric] = describe_differences(difference[known], base[known])
         return PairedDifferences(users=int(known.sum()), by_measure=by_measure)
 
-    def _lists(self, ours: str, theirs: str, chosen: np.ndarray) -> HeldOutMeasures:
+    def _lists(self, of_set: str, ours: str, theirs: str) -> HeldOutMeasures:
         """Both lists' measure of all and of slices of users, and how it differs."""
-        ours_of, theirs_of = (self._of(name, chosen) for name in (ours, theirs))
-        user = self._drawn["held_out:users"]
+        ours_of, theirs_of = (self._of(of_set, name) for name in (ours, theirs))
+        user = self._drawn[f"{of_set}:users"]
         changes = {}
         candidate: dict[str, Any] = {}
         baseline: dict[str, Any] = {}
@@ -186,11 +216,11 @@ class _Day:
             change=changes,
         )
 
-    def _of(self, name: str, chosen: np.ndarray) -> dict[str, np.ndarray]:
+    def _of(self, of_set: str, name: str) -> dict[str, np.ndarray]:
         """A list's measure of all and of slices of users, nan where it does not apply."""
-        values = np.where(chosen, self._drawn[f"held_out:{name}"], np.nan)
+        values = self._drawn[f"{of_set}:{name}"]
         found = {self._metric: values}
-        number = self._drawn["held_out:slice"]
+        number = self._drawn[f"{of_set}:slice"]
         for place, of_slice in enumerate(measure_names.names(SLICES)):
             measure = measure_names.key(self._metric, measure_names.USERS, of_slice)
             found[measure] = np.where(number == place, values, np.nan)
@@ -219,21 +249,24 @@ def _change(
 
 def rule_of(reason: str) -> str:
     """By which rule a reason of the gate refuses."""
-    if reason.startswith(_ORDER):
+    if "of the trees is" in reason:
         return "order"
     if "the best accepted version" in reason:
         return "best"
     if "put together" in reason:
         return "days"
-    return "slices" if "/users:" in reason else "drop"
+    return "slices" if "/users:" in reason else "towers"
 
 
 def count_refusals(verdicts: list[GateVerdict]) -> dict[str, int]:
-    """How many verdicts refuse, in all and by each rule; a verdict may refuse by several."""
+    """How many verdicts refuse, in all and by each rule; a verdict may refuse by several. And how
+    many let the fixed order serve in place of trees.
+    """
     refused: Counter[str] = Counter()
     for verdict in verdicts:
         refused.update({rule_of(reason) for reason in verdict.refused})
     return {
         "refused": sum(not verdict.accepted for verdict in verdicts),
         **{rule: refused[rule] for rule in RULES},
+        "fixed_order": sum(bool(verdict.why_not_trees) for verdict in verdicts),
     }

@@ -58,6 +58,19 @@ class ComparedMeasure(NamedTuple):
             " fare differently"
         )
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether the version's own measure is a number."""
+        return finite(self.candidate) is not None
+
+    def lost(self, allowed: float) -> bool:
+        """Whether more than a share was lost."""
+        return self.change is not None and self.change < -allowed
+
+    def surely_lost(self, allowed: float) -> bool:
+        """Whether all of the interval says so, of enough users whose lists differ."""
+        return self.high is not None and self.high < -allowed and self.differ >= LEAST_DIFFERENT
+
     def figures(self) -> dict[str, Any]:
         """The fields of `ComparedFigures`, as JSON can hold them."""
         return {

@@ -1,10 +1,10 @@
 """Absolute limits of the gate: `gate.floors` and `gate.ceilings`, of the two-tower's lists and of
-the fixed order's.
+those that are served.
 
-A limit of a measure holds for both; one named `fixed_order/MEASURE` for the fixed order, in place of
-that. The two-tower is held to them however few users were asked, in a slice from `gate.min_users` on.
-The fixed order was asked about users of the day itself alone: of fewer than `gate.min_users` it is
-held to none, which is noted.
+A limit of a measure holds for both; one named `served/MEASURE` for what is served, in place of that.
+The two-tower is held to them however few users were asked, in a slice from `gate.min_users` on. What
+is served was asked about users of the day itself alone: of fewer than `gate.min_users` it is held to
+none, which is noted.
 """
 
 import math
@@ -14,7 +14,7 @@ from index_builder.gate.comparison import Finding
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.contracts.measures import Measures, value_of
-from twinspire_core.metrics.measure_names import OF_FIXED_ORDER, split_name
+from twinspire_core.metrics.measure_names import OF_SERVED, split_name
 
 Limits = Mapping[str, float]
 _POPULAR_SHARE = "popular_share@"
@@ -28,34 +28,34 @@ def judge_limits(two_tower: HeldOutMeasures, gate: GateConfig) -> Iterator[Findi
     yield from _judge(two_tower.candidate, gate, floors, ceilings)
 
 
-def judge_fixed_order_limits(order: HeldOutMeasures | None, gate: GateConfig) -> Iterator[Finding]:
-    """Holds the fixed order to the limits."""
-    if order is None or not (gate.floors or gate.ceilings):
+def judge_served_limits(served: HeldOutMeasures, gate: GateConfig) -> Iterator[Finding]:
+    """Holds what is served to the limits."""
+    if not (gate.floors or gate.ceilings):
         return
-    if order.candidate is None or order.users < gate.min_users:
-        few = f"{order.users} held-out users of the day itself, gate.min_users is {gate.min_users}"
-        unjudged = "the fixed order is not held to gate.floors and gate.ceilings"
+    if served.candidate is None or served.users < gate.min_users:
+        few = f"{served.users} held-out users of the day itself, gate.min_users is {gate.min_users}"
+        unjudged = "what is served is not held to gate.floors and gate.ceilings"
         yield Finding(False, f"{unjudged}: {few}")
         return
-    floors = fixed_order_limits(gate.floors)
-    ceilings = fixed_order_limits(gate.ceilings)
-    for refuses, text in _judge(order.candidate, gate, floors, ceilings):
-        yield Finding(refuses, f"the fixed order: {text}")
+    floors = served_limits(gate.floors)
+    ceilings = served_limits(gate.ceilings)
+    for refuses, text in _judge(served.candidate, gate, floors, ceilings):
+        yield Finding(refuses, f"what is served: {text}")
 
 
 def two_tower_limits(limits: Limits) -> Limits:
-    """The limits that hold for the two-tower, by measure: all that are not the fixed order's own."""
-    return {name: limit for name, limit in limits.items() if not name.startswith(OF_FIXED_ORDER)}
+    """The limits that hold for the two-tower, by measure."""
+    return {name: limit for name, limit in limits.items() if not name.startswith(OF_SERVED)}
 
 
-def fixed_order_limits(limits: Limits) -> dict[str, float]:
-    """The limits that hold for the fixed order, by measure: the two-tower's, and in their place its
+def served_limits(limits: Limits) -> dict[str, float]:
+    """The limits that hold for what is served, by measure: the two-tower's, and in their place its
     own.
     """
     found = dict(two_tower_limits(limits))
     for name, limit in limits.items():
-        if name.startswith(OF_FIXED_ORDER):
-            found[name.removeprefix(OF_FIXED_ORDER)] = limit
+        if name.startswith(OF_SERVED):
+            found[name.removeprefix(OF_SERVED)] = limit
     return found
 
 

@@ -1,52 +1,37 @@
 """The gate: whether a version may go live. A pure function of measured figures.
 
-    nobody   hardly a user to measure, where the day before had enough; as the next in
-             index_builder/gate/quality_drop_rule.py
-    drop     `gate.metric` of the version against its baseline's, of all users and of each slice
-             (index_builder/gate/quality_drop_rule.py)
-    memory   the same against the best version accepted in the 30 days before
-             (index_builder/gate/memory_rule.py)
-    lead     of the two-tower over what was popular on the day, beside those of the versions before;
-             of the two-tower alone, as index_builder/gate/popularity_lift_rule.py says
+    towers   the two-tower's lists beside those of the newest and of the best accepted version
+             (index_builder/gate/tower_rule.py)
+    order    its trees beside those of the version before (index_builder/gate/order_rule.py)
+    recipe   whether trees serve, or the fixed order; it refuses nothing
+             (index_builder/gate/recipe_rule.py)
     limits   `gate.floors` and `gate.ceilings`, whatever the baseline has
-             (index_builder/gate/limits.py)
-    index    its recall
-    corpus   its size
-    ranker   whether it answers in place of the fixed order; it refuses nothing
-             (index_builder/gate/ranker_rule.py)
-    skew     features of what is served beside those trained on (index_builder/gate/skew_rule.py)
+             (index_builder/gate/limits.py); the index's recall; the size of the corpus; features of
+             what is served beside those trained on (index_builder/gate/skew_rule.py)
 
-The others are judged of the two-tower's lists and of the fixed order's. Of too few users nothing is
+Of logs that change by the day, `gate.max_lead_drop` adds the lead of the two-tower over what was
+popular on the day (index_builder/gate/popularity_lift_rule.py). Of too few users nothing is
 concluded; that is noted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from index_builder.gate.comparison import (
-    Finding,
-    compare_all,
-    compare_slices,
-    finite,
-)
-from index_builder.gate.limits import below, judge_fixed_order_limits, judge_limits
-from index_builder.gate.memory_rule import LineMemory, compare_with_best, judge_memory
-from index_builder.gate.pooled_days import PooledDays
+from index_builder.gate.comparison import Finding, compare_all, compare_slices, finite
+from index_builder.gate.limits import below, judge_limits, judge_served_limits
+from index_builder.gate.line_memory import LineMemory, compare_with_best
+from index_builder.gate.order_rule import judge_order
 from index_builder.gate.popularity_lift_rule import judge_popularity_lift, lift_of_line
-from index_builder.gate.quality_drop_rule import (
-    MeasuredUsers,
-    judge_drops,
-    judge_fixed_order_drops,
-    judge_measurable,
-)
-from index_builder.gate.ranker_rule import judge_ranker
+from index_builder.gate.recipe_rule import RecipeJudgement, judge_recipe
 from index_builder.gate.skew_rule import judge_skew
+from index_builder.gate.tower_rule import MeasuredUsers, judge_towers
+from twinspire_core.config.source_names import RANKED
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures, RankerMeasures
 from twinspire_core.contracts.features_report import FeatureSkew
-from twinspire_core.contracts.gate_verdict import GateFigures, GateVerdict, ListFigures
+from twinspire_core.contracts.gate_verdict import ComparedFigures, GateFigures, GateVerdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +40,10 @@ class JudgedVersion:
 
     Attributes:
       two_tower: its lists on held-out users.
-      fixed_order: its lists in the fixed order, likewise; None where nobody measured them.
+      fixed_order: its lists in the fixed order, on users held out of the day itself.
       lifts_before: leads of the versions before over what was popular, by measure, the oldest
         first.
-      ranker: what is known of lists by rankers; None where none is fitted.
+      ranker: what is known of lists by trees; None where none were wanted.
       memory: what is remembered of the versions before; None to judge without.
       index_recall: share of the exact neighbours that the index finds, or None if that was not
         measured.
@@ -71,7 +56,7 @@ class JudgedVersion:
     """
 
     two_tower: HeldOutMeasures
-    fixed_order: HeldOutMeasures | None = None
+    fixed_order: HeldOutMeasures = field(default_factory=HeldOutMeasures)
     lifts_before: Sequence[Mapping[str, float]] = ()
     ranker: RankerMeasures | None = None
     memory: LineMemory | None = None
@@ -84,39 +69,23 @@ class JudgedVersion:
 
 
 def judge(measured: JudgedVersion, gate: GateConfig, index: IndexConfig) -> GateVerdict:
-    """Compares a version with its baseline and with the limits of the pipeline file."""
-    two_tower_days = order_days = None
-    if measured.memory:
-        two_tower_days = measured.memory.pool_two_tower(measured.two_tower, gate)
-        order_days = measured.memory.pool_fixed_order(measured.fixed_order, gate)
-    ranker = judge_ranker(measured.ranker, measured.memory, gate)
+    """Compares a version with those before and with the limits of the pipeline file."""
+    two_tower, memory, ranker = measured.two_tower, measured.memory, measured.ranker
+    recipe = judge_recipe(ranker, memory, gate)
+    served = ranker.holdout if ranker and recipe.serves == RANKED else measured.fixed_order
     found = [
-        *(judge_measurable(measured.measurable, gate) if measured.measurable else ()),
-        *judge_drops(measured.two_tower, gate, pooled=two_tower_days),
-        *judge_memory(measured.two_tower, measured.memory, gate),
-        *judge_popularity_lift(measured.two_tower, measured.lifts_before, gate),
-        *judge_fixed_order_drops(measured.fixed_order, gate, pooled=order_days),
-        *judge_limits(measured.two_tower, gate),
-        *judge_fixed_order_limits(measured.fixed_order, gate),
+        *judge_towers(two_tower, memory, measured.measurable, gate),
+        *judge_popularity_lift(two_tower, measured.lifts_before, gate),
+        *judge_order(ranker, gate),
+        *judge_limits(two_tower, gate),
+        *judge_served_limits(served, gate),
         *below("index recall", measured.index_recall, index.recall_target, "index.recall_target"),
         *_corpus_change(measured, gate),
         *_unread(measured),
         *judge_skew(measured.skew, gate),
-        *ranker.notes,
+        *recipe.notes,
     ]
-    lift = lift_of_line(measured.two_tower, measured.lifts_before, gate.metric)
-    figures = GateFigures(
-        metric=gate.metric,
-        **_figures(measured.two_tower, gate.metric),
-        lead=lift.figures(),
-        **_of_memory(measured, gate),
-        **({"pooled": two_tower_days.figures()} if two_tower_days else {}),
-        fixed_order=_order_figures(measured.fixed_order, order_days, gate.metric),
-        **ranker.figures(),
-        index_recall=finite(measured.index_recall),
-        items=measured.items,
-    )
-    return _conclude(found, figures, serves=ranker.serves)
+    return _conclude(found, _figures(measured, recipe, gate), serves=recipe.serves)
 
 
 def _conclude(
@@ -227,25 +196,27 @@ def _unread(measured: JudgedVersion) -> Iterator[Finding]:
         yield Finding(False, f"{why}: {', '.join(measured.unread)}")
 
 
-def _of_memory(measured: JudgedVersion, gate: GateConfig) -> dict[str, Any]:
-    """The fields of what was compared with more than the baseline; none where nothing was."""
+def _figures(measured: JudgedVersion, recipe: RecipeJudgement, gate: GateConfig) -> GateFigures:
+    """What was compared; fields of what was not are left out."""
+    two_tower, memory, ranker = measured.two_tower, measured.memory, measured.ranker
+    lift = lift_of_line(two_tower, measured.lifts_before, gate.metric)
     figures: dict[str, Any] = {}
-    if best := compare_with_best(measured.two_tower, measured.memory, gate.metric):
+    if best := compare_with_best(two_tower, memory, gate.metric):
         figures["best"] = best.figures()
-    return figures
-
-
-def _order_figures(
-    order: HeldOutMeasures | None, days: PooledDays | None, metric: str
-) -> ListFigures | None:
-    if order is None:
-        return None
-    pooled = {"pooled": days.figures()} if days else {}
-    return ListFigures(**_figures(order, metric), **pooled)
-
-
-def _figures(lists: HeldOutMeasures, metric: str) -> dict[str, Any]:
-    """The fields of `ListFigures`."""
-    of_all = compare_all(lists, metric)
-    of_slices = compare_slices(lists, metric)
-    return {**of_all.figures(), "slices": {one.slice: one.figures() for one in of_slices}}
+    if pooled := memory.pool_newest(two_tower, gate) if memory else None:
+        figures["pooled"] = pooled.figures()
+    if ranker and ranker.holdout.candidate:
+        trees = compare_all(ranker.holdout, gate.metric)
+        figures["trees"] = ComparedFigures(**trees.figures())
+    if recipe.figures:
+        figures["recipe"] = recipe.figures
+    of_slices = compare_slices(two_tower, gate.metric)
+    return GateFigures(
+        metric=gate.metric,
+        **compare_all(two_tower, gate.metric).figures(),
+        slices={one.slice: ComparedFigures(**one.figures()) for one in of_slices},
+        lead=lift.figures(),
+        **figures,
+        index_recall=finite(measured.index_recall),
+        items=measured.items,
+    )

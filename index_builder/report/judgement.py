@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from index_builder.gate.limits import fixed_order_limits, two_tower_limits
+from index_builder.gate.limits import served_limits, two_tower_limits
 from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Section
-from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.gate_verdict import LiftFigures, PooledFigures
 from twinspire_core.display.figures import NONE, change_text, count, number
-from twinspire_core.display.measured_lists import kind_text
+from twinspire_core.display.measured_lists import kind_text, list_name
 from twinspire_core.display.quality_tables import interval_text
 from twinspire_core.display.table import Table
 
@@ -25,7 +25,7 @@ def verdict(facts: Facts) -> Section:
     text += [f"Note: {note}." for note in gate.notes]
     rows = [
         *_two_tower(facts),
-        *_served(facts),
+        *_second_stage(facts),
         *_limits(facts),
         ["held-out users", count(gate.figures.users), f"≥ {limits.min_users:,}"],
         ["index recall", number(gate.figures.index_recall, 4), f"≥ {facts.recall_target:g}"],
@@ -62,36 +62,37 @@ def _two_tower(facts: Facts) -> Iterator[list[str]]:
         yield [name, _lead(lead), f"−{facts.limits.max_lead_drop:.0%} of the median before"]
 
 
-def _served(facts: Facts) -> Iterator[list[str]]:
-    """The fixed order beside the one before, the ranker beside the fixed order."""
+def _second_stage(facts: Facts) -> Iterator[list[str]]:
+    """The trees beside those of the version before, and how such trees did on days before."""
     figures = facts.gate.figures
-    most = f"−{facts.limits.max_drop:.0%}"
-    fixed = figures.fixed_order
-    if fixed and fixed.candidate is not None and fixed.baseline is not None:
-        yield from _pooled(fixed.pooled, "the fixed order against the one before", most)
-        difference = change_text(fixed.change, fixed.low, fixed.high)
-        measured = f"{number(fixed.candidate)}, before {number(fixed.baseline)}: {difference}"
-        yield [f"the fixed order, {count(fixed.users)} users", measured, most]
-    name = "of the ranker beside the fixed order"
-    if ranker := figures.ranker:
-        limit = _ranker_limit(facts.metric, facts.limits)
-        yield _of_days(f"{facts.metric} {name}", ranker, limit)
-    if order := figures.ranker_order:
-        limit = _ranker_limit(order.measure, facts.limits)
-        yield _of_days(f"{order.measure} {name}", order, limit)
+    trees = figures.trees
+    if trees and trees.baseline is not None:
+        changed = change_text(trees.change, trees.low, trees.high)
+        measured = f"{number(trees.candidate)}, before {number(trees.baseline)}: {changed}"
+        limit = f"−{facts.limits.max_drop:.0%}, all of the interval"
+        yield [f"{facts.metric} of the trees, {count(trees.users)} users", measured, limit]
+    if recipe := figures.recipe:
+        difference = f"{recipe.mean:+.4f} (99%: {recipe.low:+.4f} to {recipe.high:+.4f})"
+        other = f"{list_name(recipe.beside)} {number(recipe.other)}"
+        measured = f"{number(recipe.trees)}, {other}: {difference}"
+        limit = "the fixed order serves if surely below"
+        yield [f"trees on {recipe.days} days, before each was trained on", measured, limit]
 
 
 def _limits(facts: Facts) -> Iterator[list[str]]:
-    """What has floors and ceilings, of the two-tower and then of the fixed order, where that was
+    """What has floors and ceilings, of the two-tower and then of what is served, where that was
     measured.
     """
     two_tower = facts.metrics.holdout.candidate
-    order = facts.metrics.fixed_order.holdout.candidate
+    ranker = facts.metrics.ranker
+    served = facts.metrics.fixed_order.holdout.candidate
+    if facts.gate.serves == RANKED and ranker:
+        served = ranker.holdout.candidate
     for of_both, sign in ((facts.limits.floors, "≥"), (facts.limits.ceilings, "≤")):
         for name, limit in two_tower_limits(of_both).items():
             yield [name, interval_text(two_tower, name), f"{sign} {limit:g}"]
-        for name, limit in fixed_order_limits(of_both).items() if order else ():
-            yield [f"{name} of the fixed order", interval_text(order, name), f"{sign} {limit:g}"]
+        for name, limit in served_limits(of_both).items() if served else ():
+            yield [f"{name} of what is served", interval_text(served, name), f"{sign} {limit:g}"]
 
 
 def _pooled(pooled: PooledFigures | None, how: str, limit: str) -> list[list[str]]:
@@ -100,20 +101,6 @@ def _pooled(pooled: PooledFigures | None, how: str, limit: str) -> list[list[str
         return []
     name = f"{pooled.days} days together, {how}, {count(pooled.users)} users"
     return [[name, change_text(pooled.change, pooled.low, pooled.high), limit]]
-
-
-def _of_days(name: str, one: PooledFigures, limit: str) -> list[str]:
-    """What was measured of the users of one day, or of several."""
-    users = f"{count(one.users)} users"
-    if one.days > 1:
-        users += f" of {one.days} days"
-    difference = change_text(one.change, one.low, one.high)
-    figures = f"{number(one.candidate)}, the fixed order {number(one.baseline)}: {difference}"
-    return [f"{name}, {users}", figures, limit]
-
-
-def _ranker_limit(measure: str, limits: GateConfig) -> str:
-    return "serves if surely above" if measure == limits.metric else NONE
 
 
 def _lead(lead: LiftFigures) -> str:
@@ -142,8 +129,8 @@ def _slices(facts: Facts) -> list[Table]:
         if one.baseline is not None
     ]
     title = (
-        f"{facts.metric} by users’ earlier events. Refused where all of an interval is beyond"
-        f" −{facts.limits.max_slice_drop:.0%}, in slices of {facts.limits.min_users:,} users or more"
+        f"{facts.metric} by users’ earlier events. Refused where more than"
+        f" −{2 * facts.limits.max_drop:.0%} is sure, in slices of {facts.limits.min_users:,} users or more"
     )
     head = ["earlier events", "users", "before", "now", "change"]
     return [Table(head=head, rows=rows, title=title)] if rows else []

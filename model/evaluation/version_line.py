@@ -25,13 +25,12 @@ from model.evaluation.version_evaluation import (
     EarlierVersions,
     VersionEvaluation,
 )
+from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.day_metrics import (
     MEMORY_DAYS,
     BestMeasures,
     DayMetrics,
-    FixedOrderMeasures,
     MeasuredDay,
-    RankerMeasures,
 )
 from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
 from twinspire_core.contracts.stage_context import StageContext
@@ -156,8 +155,7 @@ def remember_day(
     day: DayData,
     before: EarlierVersions,
     version: VersionEvaluation,
-    fixed_order: FixedOrderMeasures,
-    ranker: RankerMeasures | None = None,
+    on_day: Mapping[str, Mapping[str, Any]],
 ) -> MeasuredDay | None:
     """What later days are to know of this version.
 
@@ -166,8 +164,7 @@ def remember_day(
       day: the evaluation sets.
       before: what the parent and the best accepted version list for users held out.
       version: what this version lists for them.
-      fixed_order: what was measured of lists in the fixed order.
-      ranker: what was measured of lists by rankers.
+      on_day: by list, its measures on all users of the day.
 
     Returns: None without a parent to measure it against.
     """
@@ -181,31 +178,31 @@ def remember_day(
 
     def beside(theirs: RankedLists) -> PairedDifferences | None:
         # Users of earlier days would be counted on their own day and here.
-        return pooled(paired_differences(held_out, ours, theirs, ks, of_today))
-
-    def pooled(differences: PairedDifferences | None) -> PairedDifferences | None:
-        few = differences and is_pooled(differences.users, ctx.pipeline.gate.min_users)
-        return _of_all(differences) if differences and few else None
+        found = paired_differences(held_out, ours, theirs, ks, of_today)
+        return found if is_pooled(found.users, ctx.pipeline.gate.min_users) else None
 
     of_all = paired_differences(held_out, ours, parents, ks)
     best = before.best
-    # A ranker serves by what it was worth on several days, however many users a day has.
-    beside_order = ranker.beside_fixed_order if ranker else None
     return MeasuredDay(
         against=ctx.parent.version,
         differences={name: one.mean for name, one in of_all.by_measure.items()},
         two_tower=beside(parents),
         best=ctx.besides.version if ctx.besides else None,
         beside_best=beside(best.lists) if best else None,
-        fixed_order=pooled(fixed_order.beside_parent),
-        ranked_beside_fixed_order=_of_all(beside_order) if beside_order else None,
+        lists=_judged_measures(on_day, ks),
     )
 
 
-def _of_all(differences: PairedDifferences) -> PairedDifferences:
-    """Without those of slices, which are not pooled."""
-    of_all = {name: one for name, one in differences.by_measure.items() if "/" not in name}
-    return differences.model_copy(update={"by_measure": of_all})
+def _judged_measures(
+    on_day: Mapping[str, Mapping[str, Any]], ks: Sequence[int]
+) -> dict[str, dict[str, float]]:
+    """By list, the measures that the gate may look at; nothing of a day without trees."""
+    judged = measure_names.headline(ks)
+    return {
+        name: {key: round(one[key], _DIGITS) for key in judged if key in one}
+        for name, one in on_day.items()
+        if RANKED in on_day
+    }
 
 
 def line_after(ctx: StageContext, own: MeasuredDay | None) -> dict[str, MeasuredDay]:
@@ -227,25 +224,8 @@ def line_after(ctx: StageContext, own: MeasuredDay | None) -> dict[str, Measured
     oldest = ctx.day - timedelta(days=MEMORY_DAYS - 1)
     line = {day: before[day] for day in sorted(before) if date.fromisoformat(day) >= oldest}
     if own:
-        if own.ranked_beside_fixed_order is None:
-            # Rankers start anew, such as with other sources: those of before say nothing of them.
-            line = {day: _without_rankers(one) for day, one in line.items()}
+        if not own.lists:
+            # Trees start anew, such as with other sources: those of before say nothing of them.
+            line = {day: one.model_copy(update={"lists": {}}) for day, one in line.items()}
         line[str(ctx.day)] = own
-    return _as_needed(line, ctx.pipeline.gate.min_users)
-
-
-def _without_rankers(one: MeasuredDay) -> MeasuredDay:
-    return one.model_copy(update={"ranked_beside_fixed_order": None})
-
-
-def _as_needed(line: Mapping[str, MeasuredDay], min_users: int) -> dict[str, MeasuredDay]:
-    """The line without what days to come will not pool: no more days of the fixed order than have
-    enough users together.
-    """
-    needed = dict[str, MeasuredDay]()
-    users = 0
-    for day in sorted(line, reverse=True):
-        one = line[day]
-        needed[day] = one.model_copy(update={"fixed_order": None}) if users >= min_users else one
-        users += one.fixed_order.users if one.fixed_order else 0
-    return {day: needed[day] for day in sorted(needed)}
+    return line

@@ -2,13 +2,15 @@
 
 day D      The parent's two are measured on D's queries: neither the trees nor the towers have
 seen D, nor was the kind of log told by it.
-held out   Those of D's version are compared on D's held-out users.
+held out   The fixed order of D's version is measured on D's held-out users; its trees are compared
+with the parent's on these, by the parent's vectors.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
@@ -17,7 +19,7 @@ from model.evaluation.evaluation_set import EvaluationSet, prepare_whole
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.source_lists import SourceLists, rank_fixed
 from model.evaluation.version_evaluation import ParentEvaluation, VersionEvaluation
-from model.evaluation.version_line import beside_simple_lists, paired_differences
+from model.evaluation.version_line import beside_simple_lists
 from model.ranking.ranked_queries import rank_queries
 from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.contracts.day_metrics import (
@@ -25,7 +27,6 @@ from twinspire_core.contracts.day_metrics import (
     HeldOutMeasures,
     RankerMeasures,
 )
-from twinspire_core.contracts.measures import PairedDifferences
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.pairs import Vectors
@@ -65,23 +66,12 @@ class DayOrders:
     def of_fixed_order(self) -> FixedOrderMeasures:
         """What metrics.json says of lists in the fixed order."""
         ks = self.ctx.pipeline.evaluation.ks
-        day, today = self.day.evaluation_sets[NEXT_DAY], self._today
-        on_day, own, before = self._day_in_order, self._own_in_order, self._before_in_order
-        change = None
-        beside_parent = None
-        if before:
-            seen = today.exclude_seen
-            change = compare(today, own.counted(seen), before.counted(seen), ks)
-            beside_parent = paired_differences(today, own, before, ks)
+        day, today = self.day.evaluation_sets[NEXT_DAY], self.today
+        on_day, own = self.day_in_order, self._own_in_order
+        own_measures = evaluate_ranked(today, own, ks)
         return FixedOrderMeasures(
             progressive=evaluate_ranked(day, on_day, ks) if on_day else None,
-            holdout=HeldOutMeasures(
-                users=today.users,
-                candidate=evaluate_ranked(today, own, ks),
-                baseline=evaluate_ranked(today, before, ks) if before else None,
-                change=change,
-            ),
-            beside_parent=beside_parent,
+            holdout=HeldOutMeasures(users=today.users, candidate=own_measures),
             beside_simple=beside_simple_lists(day, on_day, ks),
             own_beside_simple=beside_simple_lists(today, own, ks),
         )
@@ -90,20 +80,16 @@ class DayOrders:
         """What metrics.json says of rankers."""
         ks = self.ctx.pipeline.evaluation.ks
         day = self.day.evaluation_sets[NEXT_DAY]
-        ranked = self._day_ranked()
-        beside = None
-        if ranked and self._day_in_order:
-            beside = paired_differences(day, ranked, self._day_in_order, ks, slices=True)
+        ranked = self.day_ranked()
         return RankerMeasures(
             progressive=evaluate_ranked(day, ranked, ks) if ranked else None,
-            beside_fixed_order=beside,
             beside_simple=beside_simple_lists(day, ranked, ks),
-            own_beside_fixed_order=self._own_beside_order(),
+            holdout=self._beside_trees_before(),
             fitted=self.ranker.described.fitted if self.ranker else None,
         )
 
     @cached_property
-    def _today(self) -> EvaluationSet:
+    def today(self) -> EvaluationSet:
         """Users held out of the day itself. What users of earlier days took has been counted since:
         of sources as of the day's start they are no test.
         """
@@ -119,7 +105,7 @@ class DayOrders:
         return self.sources.with_half_life(self.order.half_life)
 
     @cached_property
-    def _day_in_order(self) -> RankedLists | None:
+    def day_in_order(self) -> RankedLists | None:
         """The parent's fixed order on the day; None without a parent."""
         if self.order_before is None or NEXT_DAY not in self.parent.lists:
             return None
@@ -131,15 +117,7 @@ class DayOrders:
     def _own_in_order(self) -> RankedLists:
         """This version's fixed order for users held out of the day itself."""
         known = self._known_of_today(self.version.lists[HELD_OUT])
-        return rank_fixed(self.order, self._own_sources, self._today, known, self._longest)
-
-    @cached_property
-    def _before_in_order(self) -> RankedLists | None:
-        """The parent's fixed order for them; None without a parent."""
-        if self.order_before is None or HELD_OUT not in self.parent.lists:
-            return None
-        known = self._known_of_today(self.parent.lists[HELD_OUT])
-        return rank_fixed(self.order_before, self.sources, self._today, known, self._longest)
+        return rank_fixed(self.order, self._own_sources, self.today, known, self._longest)
 
     @property
     def _longest(self) -> int:
@@ -150,30 +128,58 @@ class DayOrders:
         known = {**self.costly[HELD_OUT], TWO_TOWER: two_tower}
         return {name: lists.of(of_today) for name, lists in known.items()}
 
-    def _day_ranked(self) -> RankedLists | None:
-        """The lists of the parent's ranker on the day; None without one."""
-        encoded = self.parent.encoded
-        if self.ranker_before is None or encoded is None:
-            return None
-        made = RankingFeatures.of(self.sources.tables).names(self.ranker_before.sources)
-        if not set(self.ranker_before.names) <= set(made):
-            # It goes by an attribute that is no longer declared, say: it was served with that.
+    def day_ranked(self) -> RankedLists | None:
+        """The lists of the parent's trees on the day; None without them."""
+        if self.ranker_before is None or NEXT_DAY not in self.parent.lists:
             return None
         known = {**self.costly[NEXT_DAY], TWO_TOWER: self.parent.lists[NEXT_DAY]}
-        vectors = Vectors(queries=encoded.queries(NEXT_DAY), items=encoded.items)
-        day = self.day.evaluation_sets[NEXT_DAY]
-        return rank_queries(self.ranker_before, self.sources, day, vectors, known, self._longest)
+        everybody = np.ones(len(self.parent.lists[NEXT_DAY].kept), bool)
+        return self._ranked(self.ranker_before, NEXT_DAY, everybody, known)
 
-    def _own_beside_order(self) -> PairedDifferences | None:
-        """How this version's ranker differs from its fixed order, on users held out of the day."""
+    def _beside_trees_before(self) -> HeldOutMeasures:
+        """This version's trees and the parent's on the same candidates of users held out of the day:
+        by the parent's vectors, which have not seen it.
+        """
         if self.ranker is None:
-            return None
-        encoded = self.version.encoded
-        of_today = self.day.held_out_of(self.ctx.day)
-        vectors = Vectors(queries=encoded.queries(HELD_OUT)[of_today], items=encoded.items)
-        known = self._known_of_today(self.version.lists[HELD_OUT])
-        ranked = rank_queries(
-            self.ranker, self._own_sources, self._today, vectors, known, self._longest
+            return HeldOutMeasures()
+        ks, today = self.ctx.pipeline.evaluation.ks, self.today
+        own, before = self.ranked_today(self.ranker), self.ranked_today(self.ranker_before)
+        change = None
+        if own and before:
+            seen = today.exclude_seen
+            change = compare(today, own.counted(seen), before.counted(seen), ks)
+        return HeldOutMeasures(
+            users=today.users,
+            candidate=evaluate_ranked(today, own, ks) if own else None,
+            baseline=evaluate_ranked(today, before, ks) if before else None,
+            change=change,
         )
-        ks = self.ctx.pipeline.evaluation.ks
-        return paired_differences(self._today, ranked, self._own_in_order, ks)
+
+    def ranked_today(self, ranker: Ranker | None) -> RankedLists | None:
+        """The lists of trees for users held out of the day, as the parent would have had them."""
+        if ranker is None or HELD_OUT not in self.parent.lists:
+            return None
+        of_today = self.day.held_out_of(self.ctx.day)
+        known = self._known_of_today(self.parent.lists[HELD_OUT])
+        return self._ranked(ranker, HELD_OUT, of_today, known)
+
+    def _ranked(
+        self, ranker: Ranker, name: str, chosen: np.ndarray, known: SourceLists
+    ) -> RankedLists | None:
+        """The lists of trees by the parent's vectors; None where a feature can no longer be made.
+
+        Args:
+          ranker: the trees.
+          name: of an evaluation set.
+          chosen: [U] bool, the queries of it that are asked.
+          known: lists for these.
+        """
+        encoded = self.parent.encoded
+        assert encoded is not None, "asked for where there are lists"
+        made = RankingFeatures.of(self.sources.tables).names(ranker.sources)
+        if not set(ranker.names) <= set(made):
+            # It goes by an attribute that is no longer declared, say: it was served with that.
+            return None
+        vectors = Vectors(queries=encoded.queries(name)[chosen], items=encoded.items)
+        asked = self.today if name == HELD_OUT else self.day.evaluation_sets[name]
+        return rank_queries(ranker, self.sources, asked, vectors, known, self._longest)

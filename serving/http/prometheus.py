@@ -109,8 +109,7 @@ class Metrics:
         judged = manifest.quality
         lists = {
             "two-tower": judged.candidate,
-            "fixed order": judged.fixed_order.candidate if judged.fixed_order else None,
-            "ranked": judged.ranker.candidate if judged.ranker else None,
+            "ranked": judged.trees.candidate if judged.trees else None,
         }
         self.quality.clear()
         for name, value in lists.items():

@@ -16,7 +16,8 @@ from tests.index_builder.gate.gates import changed, gate, verdict
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.config.tables.quality import EvaluationConfig
-from twinspire_core.contracts.day_metrics import DayMetrics, MeasuredDay
+from twinspire_core.contracts.day_metrics import DayMetrics, MeasuredDay, RankerMeasures
+from twinspire_core.contracts.ranker_file import RankerFit
 
 METRIC = "recall@50"
 CASE = Case(name="made-up", file="none", first=date(2024, 3, 1), days=2)
@@ -31,28 +32,21 @@ def run(**limits):
     return SimpleNamespace(case=CASE, p=p)
 
 
-def day(n, *, candidate=0.3, order=0.3, users=400, seed=0):
+def day(n, *, candidate=0.3, trees=0.3, users=400, seed=0):
     """A day on which each list finds what is wanted for a share of the users, the luckiest."""
     luck = np.random.default_rng([seed, n]).random(users)
-    held_out = {
-        name: (luck < quality) * 1.0
-        for name, quality in (
-            ("candidate", candidate),
-            ("baseline", 0.3),
-            ("candidate_order", order),
-            ("baseline_order", 0.3),
-        )
+    of_set = {
+        "held_out": {"candidate": candidate, "baseline": 0.3, "shuffled": 0.05},
+        "today": {"trees": trees, "trees_before": 0.3, "shuffled_trees": 0.05},
+        "next_day": {"ranked": 0.3, "fixed_order": 0.25},
     }
-    values = {
-        **{f"held_out:{name}": found for name, found in held_out.items()},
-        "held_out:users": np.arange(users),
-        "held_out:slice": np.ones(users, int),
-        "held_out:today": np.ones(users, bool),
-        "next_day:users": np.arange(users),
-        "next_day:slice": np.ones(users, int),
-    }
+    values = {"held_out:today": np.ones(users, bool)}
+    for name, lists in of_set.items():
+        values[f"{name}:users"] = np.arange(users)
+        values[f"{name}:slice"] = np.ones(users, int)
+        values |= {f"{name}:{by}": (luck < share) * 1.0 for by, share in lists.items()}
     line = {str(CASE.day(n)): MeasuredDay(against="v")}
-    metrics = DayMetrics(line=line)
+    metrics = DayMetrics(line=line, ranker=RankerMeasures(fitted=RankerFit()))
     return replays.DayValues(values=values, metrics=metrics)
 
 
@@ -71,10 +65,21 @@ def test_whole_users_are_drawn():
 def test_good_versions_are_accepted_and_bad_ones_refused_by_their_rule():
     good = list(replays.replay(run(), {n: day(n) for n in (1, 2)}, 1))
     assert [found.accepted for found in good] == [True, True]
-    bad = list(replays.replay(run(), {1: day(1, candidate=0.1), 2: day(2, order=0.1)}, 1))
+    bad = list(replays.replay(run(), {1: day(1, candidate=0.1), 2: day(2, trees=0.1)}, 1))
     counts = replays.count_refusals(bad)
-    assert counts["refused"] == 2 and counts["drop"] == counts["slices"] == 1
-    assert counts["order"] == 1 and counts["best"] == 0
+    assert counts["refused"] == 2 and counts["towers"] == counts["slices"] == 1
+    assert counts["order"] == 1 and counts["best"] == counts["fixed_order"] == 0
+
+
+def test_a_broken_version_is_judged_in_place_of_a_good_one():
+    found = replays.judge_broken(run(), 1, day(1))
+    rules = {
+        name: {replays.rule_of(reason) for reason in one.refused} for name, one in found.items()
+    }
+    assert rules == {
+        "towers with shuffled items": {"towers", "slices"},
+        "trees with shuffled labels": {"order"},
+    }
 
 
 def test_what_is_judged_is_what_was_found_for_the_users_drawn():
@@ -87,6 +92,7 @@ def test_what_is_judged_is_what_was_found_for_the_users_drawn():
     assert found.figures.candidate == pytest.approx(candidate)
     assert found.figures.change == pytest.approx(candidate / baseline - 1)
     assert found.figures.low < found.figures.change < found.figures.high
+    assert found.figures.trees.change == 0.0
 
 
 def test_few_users_of_a_day_are_put_together():
@@ -102,12 +108,7 @@ def test_few_users_of_a_day_are_put_together():
 def test_reasons_are_told_apart():
     (drop,) = verdict(**changed(-0.5, -0.6, -0.4)).refused
     (slices,) = verdict(**changed(-0.5, -0.6, -0.4, where="1-4")).refused
-    (order,) = verdict(fixed_order=changed(-0.5, -0.6, -0.4)).refused
-    assert [replays.rule_of(reason) for reason in (drop, slices, order)] == [
-        "drop",
-        "slices",
-        "order",
-    ]
+    assert [replays.rule_of(reason) for reason in (drop, slices)] == ["towers", "slices"]
 
 
 def test_the_table_has_a_row_for_each_case_with_its_shares():
@@ -115,8 +116,8 @@ def test_the_table_has_a_row_for_each_case_with_its_shares():
     case = {"verdicts": len(bad), **replays.count_refusals(bad), "each_day": []}
     head, row = benchmark.table({"made-up": case}).splitlines()
     cells = dict(zip(head.split(), row.split()[1:], strict=True))
-    assert cells["verdicts"] == "2" and cells["refused"] == cells["drop"] == "50.0%"
-    assert cells["best"] == "0.0%"
+    assert cells["verdicts"] == "2" and cells["refused"] == cells["towers"] == "50.0%"
+    assert cells["best"] == cells["fixed_order"] == "0.0%"
 
 
 def test_the_cases_are_days_in_a_row():

@@ -17,6 +17,7 @@ from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, partials
 from twinspire_core.contracts.attempts import Attempt
+from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.stage_context import Promote
 from twinspire_core.errors import TwinspireError
 from twinspire_core.messages import with_full_stop
@@ -183,6 +184,10 @@ def _status(run: DayRun, newest: Status | None, has_folder: bool, worked_on: boo
             changed = f"{late:,} events came after it was run. {changed}".strip()
         if changed:
             state, reason = STALE, changed
+    if state == PUBLISHED and newest and newest.status == "live" and not reason:
+        verdict = GateVerdict.find(run.registry.folder(newest.version))
+        if verdict and (why := verdict.why_not_trees):
+            reason = with_full_stop(why)
     return DayStatus(
         day=run.day,
         state=state,

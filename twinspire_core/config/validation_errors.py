@@ -76,6 +76,7 @@ REMOVED = {
     "train.item_layers": "write train.layers, which both towers have",
     "train.negatives.scores": "leave it out; semi_hard takes ranks 100 to 500",
     "gate.ranker_metric": "leave it out; gate.metric decides",
+    "gate.max_slice_drop": "leave it out; a slice may lose twice gate.max_drop",
     "features.id.column": "leave it out; columns.user and columns.item name the columns of ids",
     "features.id.from": "leave it out; ids come from the events",
     "features.id.hash_buckets": "leave it out; the most frequent ids have rows of their own",

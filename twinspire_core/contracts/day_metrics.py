@@ -88,27 +88,6 @@ class FrequencyFigures(JsonPart):
     pairs: Sequence[tuple[float, float]] = ()
 
 
-class RankerMeasures(JsonPart):
-    """Lists by rankers.
-
-    Attributes:
-      progressive: of the parent's ranker, which was fitted on days before, on all users of the day;
-        None where it has none.
-      beside_fixed_order: how these lists differ from those of the parent's fixed order, user by
-        user.
-      beside_simple: the same of each simple list, on all users alone and not by slice.
-      own_beside_fixed_order: the same of this version's ranker and fixed order, on users held out
-        of the day itself.
-      fitted: what this version's ranker was fitted on; None where it has none.
-    """
-
-    progressive: Measures | None = None
-    beside_fixed_order: PairedDifferences | None = None
-    beside_simple: Mapping[str, PairedDifferences] = {}
-    own_beside_fixed_order: PairedDifferences | None = None
-    fitted: RankerFit | None = None
-
-
 MEMORY_DAYS = 30
 """Days before a day of which a version remembers the versions of its line."""
 
@@ -123,9 +102,8 @@ class MeasuredDay(JsonPart):
         many that the day needs no other day.
       best: the best accepted version of then, where that was not the baseline.
       beside_best: the same of the version and that one.
-      fixed_order: the same of the lists of their fixed orders.
-      ranked_beside_fixed_order: the same of the parent's ranker and the parent's fixed order, on all
-        users who were measured before the day was trained on.
+      lists: by list, `ranked`, `fixed_order` or a source alone, its measures on all users of the day
+        before the day was trained on; empty where the parent has no trees.
     """
 
     against: str
@@ -133,8 +111,7 @@ class MeasuredDay(JsonPart):
     two_tower: PairedDifferences | None = None
     best: str | None = None
     beside_best: PairedDifferences | None = None
-    fixed_order: PairedDifferences | None = None
-    ranked_beside_fixed_order: PairedDifferences | None = None
+    lists: Mapping[str, Mapping[str, float]] = {}
 
 
 class RelativeChange(JsonPart):
@@ -243,17 +220,34 @@ class FixedOrderMeasures(JsonPart):
 
     Attributes:
       progressive: the parent's, on the day; None without a parent.
-      holdout: this version's and the parent's, on users held out of the day itself.
-      beside_parent: how the former differ from the latter, user by user.
+      holdout: this version's, on users held out of the day itself.
       beside_simple: by simple list, how the parent's lists differ from it on all users of the day.
       own_beside_simple: the same of this version, on users held out of the day itself.
     """
 
     progressive: Measures | None = None
     holdout: HeldOutMeasures = HeldOutMeasures()
-    beside_parent: PairedDifferences | None = None
     beside_simple: Mapping[str, PairedDifferences] = {}
     own_beside_simple: Mapping[str, PairedDifferences] = {}
+
+
+class RankerMeasures(JsonPart):
+    """Lists by trees.
+
+    Attributes:
+      progressive: of the parent's trees, which were fitted on days before, on all users of the day;
+        None where it has none.
+      beside_simple: how these differ from each simple list, user by user, on all users alone and not
+        by slice.
+      holdout: this version's trees and the parent's, on users held out of the day itself: both order
+        the parent's candidates by the parent's vectors, so that neither has seen the day.
+      fitted: what this version's trees were fitted on; None where it has none.
+    """
+
+    progressive: Measures | None = None
+    beside_simple: Mapping[str, PairedDifferences] = {}
+    holdout: HeldOutMeasures = HeldOutMeasures()
+    fitted: RankerFit | None = None
 
 
 class PopularityFigures(JsonPart):

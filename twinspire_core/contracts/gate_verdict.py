@@ -58,26 +58,39 @@ class PooledFigures(ComparedFigures):
     days: int
 
 
-class ListFigures(ComparedFigures):
-    """The gate's measure of lists of one make.
+class RecipeFigures(JsonPart):
+    """How trees were made, over several days: those of the version before, on all users of each day,
+    beside the list that found most of the others. A day is the unit.
 
     Attributes:
-      slices: the same of slices of users, by name as `users:0`.
-      pooled: of several days; None where the day had users enough.
+      days: how many.
+      beside: that list: `fixed_order`, or a source alone.
+      trees: mean of the measure.
+      other: of that list.
+      mean: of the days' differences.
+      low, high: its 99% interval.
     """
 
-    slices: Mapping[str, ComparedFigures] = {}
-    pooled: PooledFigures | None = None
+    days: int
+    beside: str
+    trees: float
+    other: float
+    mean: float
+    low: float
+    high: float
 
+    @property
+    def is_below(self) -> bool:
+        """Whether the trees surely found less."""
+        return self.high < 0
 
-class OrderFigures(PooledFigures):
-    """Several days by a measure of the order of the first places.
-
-    Attributes:
-      measure: its name.
-    """
-
-    measure: str
+    def why_not(self, metric: str) -> str:
+        """Why the trees do not serve, in words."""
+        return (
+            f"the fixed order serves in place of the trees: over {self.days} days these found"
+            f" {metric} of {self.trees:.4f}, {self.beside} {self.other:.4f} (a difference of"
+            f" {self.mean:+.4f}, 99%: {self.low:+.4f} to {self.high:+.4f})"
+        )
 
 
 class BestFigures(ComparedFigures):
@@ -100,15 +113,14 @@ class GateFigures(JsonPart):
 
     Attributes:
       metric: the measure that was compared.
-      users, candidate, baseline, change, low, high, differ, slices: of the two-tower's lists, as in
-        `ListFigures`.
+      users, candidate, baseline, change, low, high, differ: of the two-tower's lists, as in
+        `ComparedFigures`.
+      slices: the same of slices of users, by name as `users:0`.
       lead: None where too few users of the day itself were asked.
       best: beside the best accepted version; None where that is the baseline, or is not known.
       pooled: of several days; None where the day had users enough.
-      fixed_order: the same of lists in the fixed order.
-      ranker: rankers of the newest days beside the fixed orders of then, which are called the
-        baseline; None where no ranker was measured.
-      ranker_order: the same by ndcg of the shortest lists; None where that is `metric`.
+      trees: this version's trees beside those of the version before; None without trees.
+      recipe: how trees were made; None before there are enough days.
       index_recall: share of the exact neighbours that the index finds.
       items: size of the corpus.
     """
@@ -125,9 +137,8 @@ class GateFigures(JsonPart):
     lead: LiftFigures | None = None
     best: BestFigures | None = None
     pooled: PooledFigures | None = None
-    fixed_order: ListFigures | None = None
-    ranker: PooledFigures | None = None
-    ranker_order: OrderFigures | None = None
+    trees: ComparedFigures | None = None
+    recipe: RecipeFigures | None = None
     index_recall: float | None = None
     items: int | None = None
 
@@ -151,6 +162,12 @@ class GateVerdict(JsonFile):
     notes: tuple[str, ...] = ()
     figures: GateFigures = GateFigures()
     serves: str | None = None
+
+    @property
+    def why_not_trees(self) -> str:
+        """Why the fixed order serves in place of the version's trees; empty where it does not."""
+        recipe, metric = self.figures.recipe, self.figures.metric
+        return recipe.why_not(metric) if recipe and metric and recipe.is_below else ""
 
     @property
     def reason(self) -> str:

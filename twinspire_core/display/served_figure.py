@@ -19,7 +19,7 @@ from twinspire_core.config.source_names import (
     RANKED,
     TWO_TOWER,
 )
-from twinspire_core.contracts.day_metrics import DayMetrics, RelativeChange
+from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures, RelativeChange
 from twinspire_core.contracts.measures import (
     PairedDifference,
     PairedDifferences,
@@ -196,22 +196,17 @@ def on_held_out(
     """
     held = measured.holdout
     order = measured.fixed_order.holdout
-    beside = measured.ranker.own_beside_fixed_order if measured.ranker else None
-    own_ranker = _paired(beside, metric)
     pairs = measured.fixed_order.own_beside_simple
     found = {name: _paired(pairs.get(name), metric) for name in SIMPLE_LISTS}
     of_pairs = {name: one.base if one else None for name, one in found.items()}
     of_all = {name: value_of(held.baselines.get(name), metric) for name in SIMPLE_LISTS}
     two_tower = value_of(held.candidate, metric)
-    source, value, users = TWO_TOWER, two_tower, held.users
-    interval = interval_of(held.candidate, metric)
+    source, served = TWO_TOWER, held
     if serves == RANKED:
-        # No interval: its lists were compared with those of the fixed order alone
-        value = own_ranker.base + own_ranker.mean if own_ranker else None
-        source, users, interval = RANKED, order.users, None
+        source, served = RANKED, measured.ranker.holdout if measured.ranker else HeldOutMeasures()
     elif order.candidate:
-        source, value, users = FIXED_ORDER, value_of(order.candidate, metric), order.users
-        interval = interval_of(order.candidate, metric)
+        source, served = FIXED_ORDER, order
+    value, users = value_of(served.candidate, metric), served.users
     if value is None:
         return None
     # Few users are held out of a day, so that the two-tower may have been asked of more days
@@ -220,7 +215,7 @@ def on_held_out(
     return ServedFigure(
         metric=metric,
         value=value,
-        interval=interval,
+        interval=interval_of(served.candidate, metric),
         whose=THIS,
         source=source,
         day=day,

@@ -15,8 +15,8 @@ KEPT = "kept"
 """Lists in which items that the user had before may appear again."""
 EXCLUDED = "excluded"
 """Lists without them."""
-OF_FIXED_ORDER = "fixed_order/"
-"""What the name of a limit starts with that holds for the fixed order alone."""
+OF_SERVED = "served/"
+"""What the name of a limit starts with that holds for what is served alone."""
 SLICES = (1, 5, 20)
 """Where slices begin: who is new has no event, and from some 20 on more events change little."""
 

@@ -7,9 +7,7 @@ from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
 
-GATE = GateConfig(
-    metric="recall@50", max_drop=0.1, max_slice_drop=0.2, min_users=200, max_corpus_change=0.5
-)
+GATE = GateConfig(metric="recall@50", max_drop=0.1, min_users=200, max_corpus_change=0.5)
 INDEX = IndexConfig(recall_target=0.98)
 GOOD = {
     "candidate": {"recall@50": 0.2, "coverage@50": 0.3},
@@ -26,7 +24,9 @@ GOOD = {
 
 
 def verdict(gate=GATE, fixed_order=None, **changes):
-    """Of a good day with some figures changed; `fixed_order` are those that are changed of it."""
+    """Of a good day with some figures changed; `fixed_order` are those that are changed of lists in
+    that order.
+    """
     told = {**GOOD, **changes}
     lists = {
         name: told.pop(name, None) for name in ("candidate", "baseline", "change", "users", "lead")
@@ -34,7 +34,7 @@ def verdict(gate=GATE, fixed_order=None, **changes):
     return judge(
         JudgedVersion(
             two_tower=HeldOutMeasures(**lists),
-            fixed_order=HeldOutMeasures(**{**lists, **fixed_order}) if fixed_order else None,
+            fixed_order=HeldOutMeasures(**({**lists, **fixed_order} if fixed_order else {})),
             **told,
         ),
         gate,
@@ -91,6 +91,6 @@ def any_day(draw):
         "change": {**of_all["change"], **part["change"]},
         "users": users,
     }
-    limits = {"max_drop": draw(share), "max_slice_drop": draw(share)}
+    limits = {"max_drop": draw(share)}
     floors = {"recall@50": draw(share), "recall@50/users:0": draw(share)}
     return day, {**limits, "floors": floors, "ceilings": {"gini@50": draw(share)}}

@@ -1,4 +1,4 @@
-"""The gate's floors and ceilings, of all users, of slices and of the fixed order; a stricter limit never
+"""The gate's floors and ceilings, of all users, of slices and of what is served; a stricter limit never
 accepts more.
 """
 
@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.index_builder.gate.gates import any_day, gate, share, verdict
+from twinspire_core.contracts.day_metrics import HeldOutMeasures, RankerMeasures
+from twinspire_core.contracts.ranker_file import RankerFit
 
 
 @pytest.mark.parametrize(("floor", "accepted"), [(0.29, True), (0.3, True), (0.31, False)])
@@ -58,36 +60,35 @@ def test_limits_of_a_slice(limits, users, refused, noted):
         (
             {"floors": {"coverage@50": 0.2}},
             {},
-            ["the fixed order: coverage@50 is 0.1500, below 0.2000, its floor in gate.floors"],
+            ["what is served: coverage@50 is 0.1500, below 0.2000, its floor in gate.floors"],
         ),
-        ({"floors": {"coverage@50": 0.2, "fixed_order/coverage@50": 0.1}}, {}, []),
+        ({"floors": {"coverage@50": 0.2, "served/coverage@50": 0.1}}, {}, []),
         (
-            {"floors": {"fixed_order/coverage@50": 0.2}},
+            {"floors": {"served/coverage@50": 0.2}},
             {},
-            ["the fixed order: coverage@50 is 0.1500, below 0.2000, its floor in gate.floors"],
+            ["what is served: coverage@50 is 0.1500, below 0.2000, its floor in gate.floors"],
         ),
         (
             {"ceilings": {"overlap@50": 0.5}},
             {},
-            ["the fixed order: overlap@50 is 0.6000, above 0.5000, its ceiling in gate.ceilings"],
+            ["what is served: overlap@50 is 0.6000, above 0.5000, its ceiling in gate.ceilings"],
         ),
-        ({"ceilings": {"overlap@50": 0.5, "fixed_order/overlap@50": 0.7}}, {}, []),
+        ({"ceilings": {"overlap@50": 0.5, "served/overlap@50": 0.7}}, {}, []),
         (
-            {"floors": {"fixed_order/recall@50/users:0": 0.2}},
+            {"floors": {"served/recall@50/users:0": 0.2}},
             {},
-            ["the fixed order: recall@50/users:0 is 0.1000, below"],
+            ["what is served: recall@50/users:0 is 0.1000, below"],
         ),
-        ({"floors": {"fixed_order/recall@50/users:1-4": 0.2}}, {}, []),  # of whom there are none
+        ({"floors": {"served/recall@50/users:1-4": 0.2}}, {}, []),  # of whom there are none
         (
             {"floors": {"gini@50": 0.2}},
             {},
-            ["gini@50 is missing", "the fixed order: gini@50 is missing"],
+            ["gini@50 is missing", "what is served: gini@50 is missing"],
         ),
         ({"floors": {"coverage@50": 0.2}}, {"users": 199}, []),
-        ({"floors": {"coverage@50": 0.2}}, {"candidate": None}, []),
     ],
 )
-def test_limits_hold_for_the_fixed_order_too(limits, changes, refused):
+def test_limits_hold_for_what_is_served_too(limits, changes, refused):
     """Its lists cover less than the two-tower's, and have more in common."""
     slices = {"users": {"0": {"users": 300, "recall@50": 0.1}}}
     own = {"recall@50": 0.3, "coverage@50": 0.15, "overlap@50": 0.6, "slices": slices}
@@ -97,23 +98,26 @@ def test_limits_hold_for_the_fixed_order_too(limits, changes, refused):
     )
     assert len(found.refused) == len(refused)
     assert all(text.startswith(one) for text, one in zip(found.refused, refused, strict=True))
-    assert not any("fixed_order/" in text for text in (*found.refused, *found.notes)), (
+    assert not any("served/" in text for text in (*found.refused, *found.notes)), (
         "that is no measure of the two-tower"
     )
-    why = {
-        "users": "199 held-out users of the day itself",
-        "candidate": "fitted on the users held out",
-    }
-    for what in changes:
-        assert any(why[what] in text for text in found.notes), "what was not judged is said"
+    for users in changes.values():
+        about = f"{users} held-out users of the day itself"
+        assert any(about in text for text in found.notes), "what was not judged is said"
 
 
-def test_without_limits_or_a_fixed_order_there_is_nothing_to_say_of_them():
-    assert (
-        verdict(fixed_order={"users": 199, "candidate": None}).notes
-        == verdict(gate(floors={"coverage@50": 0.2})).notes
-        == ()
-    )
+def test_limits_hold_for_trees_where_these_serve():
+    trees = HeldOutMeasures(users=500, candidate={"recall@50": 0.3, "overlap@50": 0.6})
+    limits = gate(ceilings={"served/overlap@50": 0.5})
+    ranker = RankerMeasures(fitted=RankerFit(), holdout=trees)
+    assert verdict(limits, fixed_order={"candidate": {"overlap@50": 0.1}}).accepted
+    found = verdict(limits, fixed_order={"candidate": {"overlap@50": 0.1}}, ranker=ranker)
+    assert found.serves == "ranked" and len(found.refused) == 1
+    assert "what is served: overlap@50 is 0.6000, above" in found.refused[0]
+
+
+def test_without_limits_there_is_nothing_to_say_of_them():
+    assert verdict(fixed_order={"users": 199, "candidate": None}).notes == ()
 
 
 @pytest.mark.parametrize("candidate", [{"gini@50": nan}, {}, None])
@@ -138,7 +142,7 @@ def test_after_a_missing_day_nobody_knows_what_is_popular():
 @settings(deadline=None, max_examples=200)
 @given(
     any_day(),
-    st.sampled_from(["max_drop", "max_slice_drop", "floor", "slice floor", "ceiling"]),
+    st.sampled_from(["max_drop", "floor", "slice floor", "ceiling"]),
     share,
 )
 def test_a_stricter_limit_never_accepts_more(day_and_limits, which, by):

@@ -24,9 +24,7 @@ def led(lead, low=None, high=None, *, differ=100):
     return {"recall@50": {"lead": lead, "popular_today": 0.25, "differ": differ, **span}}
 
 
-def verdict(
-    lead, before=BEFORE, gate=GATE, *, baseline=0.1, change=None, users=500, of_order=False
-):
+def verdict(lead, before=BEFORE, gate=GATE, *, baseline=0.1, change=None, users=500):
     """Of a version that is better than its baseline."""
     leads = [{"recall@50": x} for x in before]
     change = change or {"recall@50": {"change": 1.0, "low": 0.8, "high": 1.2, "differ": 100}}
@@ -37,7 +35,6 @@ def verdict(
     }
     measured = JudgedVersion(
         two_tower=HeldOutMeasures(**told, lead=lead, users=users),
-        fixed_order=HeldOutMeasures(**told, users=users) if of_order else None,
         lifts_before=leads,
         index_recall=1.0,
         items=100,
@@ -77,15 +74,6 @@ def test_a_lead_is_refused_when_it_is_far_and_surely_below_those_before(
         said += [f"{low:.2f} to {high:.2f}"] if low else []
         assert all(one in text for one in said) and ("may be chance" in text) == noted
     assert found.figures.lead.before == list(BEFORE) and found.figures.lead.lead == lead
-
-
-def test_the_fixed_order_has_no_lead():
-    found = verdict(led(1.2, 1.1, 1.3), of_order=True)
-    assert (
-        found.accepted
-        and found.notes == ()
-        and "lead" not in found.figures.fixed_order.model_dump()
-    )
 
 
 @pytest.mark.parametrize(

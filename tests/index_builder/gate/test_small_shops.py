@@ -4,8 +4,8 @@ from datetime import date, timedelta
 
 import pytest
 
-from index_builder.gate.memory_rule import LineMemory
-from tests.index_builder.gate.gates import gate, verdict
+from index_builder.gate.line_memory import LineMemory
+from tests.index_builder.gate.gates import verdict
 from tests.index_builder.gate.histories import History, day
 from twinspire_core.contracts.day_metrics import MeasuredDay
 from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
@@ -62,9 +62,9 @@ def stored(mean, users, deviation=0.2, differ=3):
     return PairedDifferences(users=users, by_measure={METRIC: one})
 
 
-def memory(parts, field="two_tower"):
+def memory(parts):
     line = {
-        str(TODAY - timedelta(days=n)): MeasuredDay(against="v", **{field: part})
+        str(TODAY - timedelta(days=n)): MeasuredDay(against="v", two_tower=part)
         for n, part in enumerate(parts)
     }
     return LineMemory(day=TODAY, best=None, line=line)
@@ -97,18 +97,6 @@ def test_of_too_few_users_in_28_days_nothing_is_concluded():
 def test_where_a_day_has_users_enough_it_is_judged_alone():
     found = verdict(users=200, memory=memory([stored(-0.2, 20)] * 20))
     assert found.accepted and found.figures.pooled is None
-
-
-def test_the_fixed_order_is_pooled_likewise():
-    """Its weights are judged on users of the day itself alone, so that its days are few sooner."""
-    parts = memory([stored(-0.05, 60)] * 5, "fixed_order")
-    found = verdict(gate(), fixed_order={"users": 60}, memory=parts)
-    assert not found.accepted and found.refused[0].startswith(
-        "the fixed order: 240 users of 4 days"
-    )
-    assert found.figures.fixed_order.pooled.users == 240
-    unknown = verdict(gate(), fixed_order={"users": 60, "candidate": None}, memory=parts)
-    assert unknown.accepted, "its weights were fitted on these users"
 
 
 def test_losses_that_somebody_overruled_are_not_held_against_the_days_after():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.gate.quality_drop_rule import MeasuredUsers
+from index_builder.gate.tower_rule import MeasuredUsers
 from index_builder.gate.verdict import JudgedRefresh, judge_refresh
 from tests.index_builder.gate.gates import GATE, GOOD, INDEX, any_day, changed, gate, share, verdict
 from twinspire_core.contracts.features_report import FeatureSkew
@@ -87,7 +87,7 @@ def test_a_loss_is_refused_when_it_is_large_and_sure(change, low, high, accepted
 @pytest.mark.parametrize(
     ("change", "low", "high", "users", "differ", "accepted", "noted"),
     [
-        (-0.50, -0.70, -0.21, 300, 60, False, False),  # all of the interval is beyond a fifth
+        (-0.50, -0.70, -0.21, 300, 60, False, False),  # all of the interval is beyond twice a tenth
         (-0.50, -0.70, -0.20, 300, 60, True, True),  # not all of it
         (-0.15, -0.18, -0.12, 300, 60, True, False),
         (-1.00, -1.00, -1.00, 300, 9, True, True),  # nine users are no slice to conclude from
@@ -163,30 +163,40 @@ def test_the_figures_tell_what_was_compared():
             }
         },
         "lead": {**GOOD["lead"]["recall@50"], "before": [0.9, 1.0, 1.1]},
-        "fixed_order": None,
         "index_recall": 0.99,
         "items": 1000,
     }
 
 
+def slices(*told, users=300):
+    """A version whose recall in slices has changed so, each as change and the high end."""
+    names = ("0", "1-4", "5-19", "20+")[: len(told)]
+    part = {"users": users, "recall@50": 0.2}
+    change = {
+        f"recall@50/users:{name}": {"change": x, "low": 2 * x - high, "high": high, "differ": 60}
+        for name, (x, high) in zip(names, told, strict=True)
+    }
+    measured = {"recall@50": 0.2, "slices": {"users": dict.fromkeys(names, part)}}
+    return {"candidate": measured, "baseline": measured, "change": change}
+
+
 @pytest.mark.parametrize(
-    ("change", "accepted"), [((-0.12, -0.2, -0.04), False), ((-0.12, -0.27, 0.0), True)]
+    ("told", "refused"),
+    [
+        # 1.96 standard errors of .05 reach up to .098: the first is 2.1 beyond a fifth
+        ([(-0.305, -0.207)], ["0"]),
+        ([(-0.305, -0.207)] + [(0.0, 0.098)] * 3, []),  # of four slices it takes 2.5
+        ([(-0.326, -0.228)] + [(0.0, 0.098)] * 3, ["0"]),
+        # Once that one is sure, the next of the three left needs 2.4
+        ([(-0.326, -0.228), (-0.32, -0.222), (0.0, 0.098), (0.0, 0.098)], ["0", "1-4"]),
+        ([(-0.32, -0.222), (-0.32, -0.222), (0.0, 0.098), (0.0, 0.098)], []),
+    ],
 )
-def test_the_fixed_order_is_judged_too(change, accepted):
-    found = verdict(fixed_order=changed(*change))
-    assert found.accepted == accepted and found.figures.fixed_order.change == -0.12
-    assert all(
-        text.startswith("the fixed order: recall@50 is 0.1760")
-        for text in (*found.refused, *found.notes)
-    )
-    assert not verdict(fixed_order=changed(-0.5, -0.7, -0.21, where="1-4")).accepted
-    assert not verdict(**changed(-0.12, -0.2, -0.04), fixed_order=changed(0.5, 0.4, 0.6)).accepted
-
-
-@pytest.mark.parametrize("missing", ["candidate", "baseline"])
-def test_no_fixed_order_is_no_reason(missing):
-    found = verdict(fixed_order={**changed(-0.5, -0.6, -0.4), missing: None})
-    assert found.accepted and found.notes == ()
+def test_of_several_slices_each_has_to_be_surer(told, refused):
+    found = verdict(**slices(*told))
+    assert [text.partition(" ")[0] for text in found.refused] == [
+        f"recall@50/users:{name}" for name in refused
+    ]
 
 
 def test_too_few_users_are_not_compared_and_that_is_said():
@@ -340,13 +350,10 @@ def test_a_refresh_is_told_that_its_catalogue_is_not_what_its_towers_know():
 
 
 def test_a_refresh_tells_what_its_fixed_order_goes_without():
-    (note,) = [
-        note for note in refreshed(silent=["ease", "ials"]).notes if "the fixed order" in note
-    ]
-    assert note.startswith(
-        "the fixed order of 2017-10-01-abc goes without lists of ease, ials: mix.sources"
-    )
-    assert not any("the fixed order" in note for note in refreshed().notes)
+    about = [text for text in refreshed(silent=["ease", "ials"]).notes if "fixed order" in text]
+    (note,) = about
+    assert note.startswith("the fixed order of 2017-10-01-abc goes without lists of ease, ials")
+    assert not any("fixed order" in note for note in refreshed().notes)
 
 
 def test_one_that_nobody_asked_for_is_refused_where_its_towers_never_met_such_values():

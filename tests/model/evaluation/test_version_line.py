@@ -11,7 +11,12 @@ import pytest
 
 from model.evaluation.evaluation_set import prepare
 from model.evaluation.ranked_lists import RankedLists
-from model.evaluation.version_line import is_pooled, line_after, paired_differences
+from model.evaluation.version_line import (
+    _judged_measures,
+    is_pooled,
+    line_after,
+    paired_differences,
+)
 from twinspire_core.config.tables.deployment import ServingConfig
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import DayMetrics, MeasuredDay
@@ -122,28 +127,6 @@ def test_the_kind_of_lists_that_counts_is_compared(world):
     assert found != paired_differences(evaluation_set, ours, theirs, KS)
 
 
-def test_no_more_days_are_kept_for_pooling_than_will_be_needed(tmp_path):
-    def users(n):
-        return PairedDifferences(users=n)
-
-    days = {
-        str(TODAY - timedelta(days=n)): MeasuredDay(
-            against=f"v{n}",
-            differences={"mrr": 0.5},
-            two_tower=users(9),
-            fixed_order=users(90),
-        )
-        for n in range(1, 6)
-    }
-    DayMetrics(line=days).write(tmp_path)
-    found = line_after(context(tmp_path), None)
-    newest_first = [found[day] for day in sorted(found, reverse=True)]
-    assert [one.fixed_order is not None for one in newest_first] == [True, True, True, False, False]
-    for one in newest_first:
-        assert one.two_tower.users == 9, "days beside the best version are all pooled"
-        assert one.differences == {"mrr": 0.5}
-
-
 def test_a_first_version_and_one_after_an_earlier_release_remember_their_own_day(tmp_path):
     assert line_after(context(None), None) == {}
     (tmp_path / "metrics.json").write_text(json.dumps({"leads": {}}))
@@ -151,14 +134,24 @@ def test_a_first_version_and_one_after_an_earlier_release_remember_their_own_day
     assert line_after(context(tmp_path), own) == {str(TODAY): own}
 
 
-def test_rankers_that_start_anew_are_not_judged_by_those_before(tmp_path):
+def test_trees_that_start_anew_are_not_judged_by_those_before(tmp_path):
     """With other sources nothing of the day was measured: what was before is forgotten."""
-    worth = PairedDifferences(users=300)
-    before = MeasuredDay(against="v", ranked_beside_fixed_order=worth, fixed_order=worth)
+    lists = {"ranked": {"recall@2": 0.3}}
+    differs = PairedDifferences(users=300)
+    before = MeasuredDay(against="v", lists=lists, two_tower=differs)
     yesterday = str(TODAY - timedelta(days=1))
     DayMetrics(line={yesterday: before}).write(tmp_path)
-    own = MeasuredDay(against="p", ranked_beside_fixed_order=worth)
-    goes_on = line_after(context(tmp_path), own)
+    goes_on = line_after(context(tmp_path), MeasuredDay(against="p", lists=lists))
     assert goes_on[yesterday] == before
     anew = line_after(context(tmp_path), MeasuredDay(against="p"))
-    assert anew[yesterday] == MeasuredDay(against="v", fixed_order=worth)
+    assert anew[yesterday] == MeasuredDay(against="v", two_tower=differs)
+
+
+def test_what_the_gate_may_look_at_is_remembered_of_days_with_trees():
+    found = {"recall@2": 0.123456789, "ndcg@2": 0.2, "gini@2": 0.9, "recall@2/users:0": 0.1}
+    lists = {"ranked": found, "fixed_order": {"mrr": 0.5}}
+    assert _judged_measures(lists, (2,)) == {
+        "ranked": {"recall@2": 0.1234568, "ndcg@2": 0.2},
+        "fixed_order": {"mrr": 0.5},
+    }
+    assert _judged_measures({"fixed_order": {"mrr": 0.5}}, (2,)) == {}

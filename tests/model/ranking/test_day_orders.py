@@ -1,4 +1,4 @@
-"""The fixed order and the ranker are judged on a day as they served before it."""
+"""The fixed order and the trees are measured on a day as they served before it."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,10 +9,12 @@ import pytest
 
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.evaluation_set import prepare_whole
+from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.version_evaluation import ParentEvaluation, VersionEvaluation
 from model.ranking.day_orders import DayOrders
 from tests.model.ranking.asked_day import CORPUS, TODAY, by_chance, queries, trending
 from twinspire_core.config.tables.quality import EvaluationConfig
+from twinspire_core.contracts.day_metrics import RelativeChange
 from twinspire_core.contracts.ranker_file import RankerFile
 from twinspire_core.contracts.trained_day import Encoded
 from twinspire_core.fusion.fixed_order import FixedOrder
@@ -69,13 +71,7 @@ def test_the_parents_order_is_measured_on_the_day_and_the_versions_on_held_out_u
     found = orders(order=BY_TREND).of_fixed_order()
     assert found.progressive.value("recall@10") == 1 and found.progressive.users == USERS
     held = found.holdout
-    assert (held.users, held.candidate.value("recall@10"), held.baseline.value("recall@10")) == (
-        HELD,
-        0,
-        1,
-    )
-    assert held.change["recall@10"].change == -1
-    assert found.beside_parent.by_measure["recall@10"].mean == -1
+    assert (held.users, held.candidate.value("recall@10")) == (HELD, 0)
     popular = found.beside_simple["most_popular"].by_measure["recall@10"]
     assert (popular.mean, popular.base) == (1, 0)
     assert found.own_beside_simple["past"].by_measure["recall@10"].mean == -1
@@ -85,7 +81,7 @@ def test_each_order_has_the_half_life_of_its_version():
     before = orders("popular", "28d", order_before=BY_TREND)
     own = BY_TREND.model_copy(update={"half_life": "1d"})
     found = replace(before, order=own).of_fixed_order()
-    assert found.progressive.value("recall@10") == found.holdout.baseline.value("recall@10") == 0
+    assert found.progressive.value("recall@10") == 0
     assert found.holdout.candidate.value("recall@10") == 1
 
 
@@ -93,8 +89,7 @@ def test_a_first_version_is_measured_on_held_out_users_alone():
     first = orders(order_before=None, parent=ParentEvaluation(lists={NEXT_DAY: by_chance(USERS)}))
     found = first.of_fixed_order()
     assert found.progressive is None and not found.beside_simple
-    assert found.holdout.candidate.value("recall@10") == 1 and found.holdout.baseline is None
-    assert found.beside_parent is None and found.holdout.change is None
+    assert found.holdout.candidate.value("recall@10") == 1
 
 
 def test_the_parents_ranker_has_the_parents_half_life(by_place):
@@ -103,14 +98,36 @@ def test_the_parents_ranker_has_the_parents_half_life(by_place):
     assert before.progressive.value("recall@10") == 0
     after = orders("popular", "1d", **served).of_ranker()
     assert after.progressive.value("recall@10") == 1
-    beside = orders("popular", "1d", ranker_before=by_place).of_ranker().beside_fixed_order
-    assert (beside.users, beside.by_measure["recall@10"].mean) == (USERS, 1)
 
 
-def test_a_versions_ranker_is_compared_with_its_own_order(by_place):
-    found = orders("popular", ranker=by_place).of_ranker().own_beside_fixed_order
-    assert (found.users, found.by_measure["recall@10"].mean) == (HELD, 1)
-    assert orders("popular").of_ranker().own_beside_fixed_order is None
+def of_two_tower(ranker):
+    """The same trees over what the two-tower lists."""
+    return Ranker(ranker.model, RankerFile(sources=["two_tower"], features=["gain"]))
+
+
+def test_a_versions_trees_are_compared_with_the_parents_on_held_out_users(by_place):
+    """These take what trends, of which a two-tower of the parent knows nothing."""
+    found = orders("popular", ranker=of_two_tower(by_place), ranker_before=by_place).of_ranker()
+    held = found.holdout
+    assert held.users == HELD and held.baseline.value("recall@10") == 1
+    assert held.candidate.value("recall@10") < 0.5
+    assert held.change["recall@10"].high < -0.5 and held.change["recall@10"].differ == HELD
+    assert orders("popular", ranker_before=by_place).of_ranker().holdout.candidate is None
+    first = orders("popular", ranker=by_place).of_ranker().holdout
+    assert first.candidate.value("recall@10") == 1 and first.baseline is first.change is None
+
+
+def test_trees_are_compared_by_the_parents_vectors(by_place):
+    """Those of the version know what its users took."""
+    wanted = prepare_whole(queries("popular", 10, HELD, held=True), CORPUS).truth
+    knowing = np.tile(np.arange(100), (HELD, 1))
+    assert set(wanted.values) <= set(range(5))
+    told = RankedLists(knowing, knowing)
+    version = VersionEvaluation(encoded=encoded(**{HELD_OUT: HELD}), lists={HELD_OUT: told})
+    trees = of_two_tower(by_place)
+    found = orders("popular", ranker=trees, ranker_before=trees, version=version).of_ranker()
+    assert found.holdout.candidate.value("recall@10") < 0.5
+    assert found.holdout.change.get("recall@10", RelativeChange(change=0)).change == 0
 
 
 def test_a_parents_ranker_is_not_judged_without_a_feature_that_it_goes_by(by_place):
@@ -121,4 +138,4 @@ def test_a_parents_ranker_is_not_judged_without_a_feature_that_it_goes_by(by_pla
 
 def test_without_a_ranker_of_the_parent_nothing_is_measured():
     found = orders().of_ranker()
-    assert found.progressive is None and found.beside_fixed_order is None
+    assert found.progressive is None and found.holdout.candidate is None

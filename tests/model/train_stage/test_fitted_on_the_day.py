@@ -46,14 +46,13 @@ def test_the_day_is_put_in_the_order_of_the_version_before(shop):
     assert after == FixedOrder.of(shop.pipeline.mix.sources, kind, half_life)
 
 
-def test_the_parents_ranker_is_measured_beside_its_fixed_order(shop):
+def test_the_parents_trees_are_measured_beside_other_lists_and_the_versions(shop):
     ranker, order = (metrics_of(shop.train2)[name] for name in ("ranker", "fixed_order"))
-    beside = ranker["beside_fixed_order"]
-    assert beside["users"] == ranker["progressive"]["users"] > 20
-    found = beside["by_measure"]["recall@10"]
-    assert found["base"] == pytest.approx(order["progressive"]["recall@10"], abs=1e-6)
-    difference = ranker["progressive"]["recall@10"] - order["progressive"]["recall@10"]
-    assert found["mean"] == pytest.approx(difference, abs=1e-6)
+    assert ranker["progressive"]["users"] > 20
+    held = ranker["holdout"]
+    assert held["users"] == order["holdout"]["users"] > 5
+    change = held["candidate"]["recall@10"] / held["baseline"]["recall@10"] - 1
+    assert held["change"]["recall@10"]["change"] == pytest.approx(change)
     baselines = metrics_of(shop.train2)["baselines"]
     for served in (ranker, order):
         assert sorted(served["beside_simple"]) == ["most_popular", "past", "popular_lately"]
@@ -63,7 +62,11 @@ def test_the_parents_ranker_is_measured_beside_its_fixed_order(shop):
             found = served["progressive"]["recall@10"] - simple["base"]
             assert simple["mean"] == pytest.approx(found, abs=1e-6), name
     (remembered,) = metrics_of(shop.train2)["line"].values()
-    assert remembered["ranked_beside_fixed_order"]["users"] == beside["users"]
+    lists = {"ranked": ranker["progressive"], "fixed_order": order["progressive"], **baselines}
+    lists["two_tower"] = metrics_of(shop.train2)["progressive"]
+    assert remembered["lists"].keys() == lists.keys()
+    for name, one in remembered["lists"].items():
+        assert one["recall@10"] == pytest.approx(lists[name]["recall@10"], abs=1e-6), name
 
 
 def test_rankers_are_fitted_on_users_who_are_not_held_out(shop):

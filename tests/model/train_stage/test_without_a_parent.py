@@ -19,10 +19,9 @@ pytestmark = pytest.mark.slow
 
 def test_a_first_version_has_no_parent_to_be_compared_with(shop):
     metrics = metrics_of(shop.train1)
-    for part in (metrics, metrics["next_click"], metrics["fixed_order"]):
+    for part in (metrics, metrics["next_click"]):
         assert part["holdout"]["baseline"] is None and part["holdout"]["change"] is None
     assert metrics["fixed_order"]["progressive"] is None, "nobody served before"
-    assert metrics["fixed_order"]["beside_parent"] is None
     assert metrics["train"]["days"] == 5 and metrics["train"]["last_day"] == str(FIRST)
     assert (
         metrics["train"]["steps"]
@@ -68,4 +67,4 @@ def test_a_first_version_is_measured_on_its_day_before_it_is_trained_on_it(shop,
 def test_a_first_version_has_a_ranker_that_was_not_measured_yet(shop):
     ranker = metrics_of(shop.train1)["ranker"]
     assert ranker["fitted"]["days"] == [str(FIRST - timedelta(days=1)), str(FIRST)]
-    assert ranker["progressive"] is None and ranker["beside_fixed_order"] is None
+    assert ranker["progressive"] is None and ranker["holdout"]["baseline"] is None

@@ -32,7 +32,7 @@ from tests.serving import rankers
 from tests.serving.answers.test_retrieval import files, in_order
 from tests.serving.http.conftest import FAST, publish_named, ready, running, shop, until
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts.gate_verdict import GateFigures, ListFigures
+from twinspire_core.contracts.gate_verdict import ComparedFigures, GateFigures
 from twinspire_core.errors import BadData, UsageError
 
 CLIENTS = 6
@@ -162,7 +162,7 @@ def test_quality_is_that_of_the_version_that_answers(pipeline, towers, tmp_path)
         metric="recall@10",
         candidate=0.25,
         index_recall=0.99,
-        fixed_order=ListFigures(candidate=0.5),
+        trees=ComparedFigures(candidate=0.5),
     )
     alone = GateFigures(metric="recall@50", candidate=0.3)
 
@@ -174,7 +174,7 @@ def test_quality_is_that_of_the_version_that_answers(pipeline, towers, tmp_path)
     with running(create_app(pipeline, FAST)) as client:
         ready(client)
         assert shown(client) == [
-            'twinspire_live_quality{lists="fixed order",measure="recall@10"} 0.5',
+            'twinspire_live_quality{lists="ranked",measure="recall@10"} 0.5',
             'twinspire_live_quality{lists="two-tower",measure="index_recall"} 0.99',
             'twinspire_live_quality{lists="two-tower",measure="recall@10"} 0.25',
         ]

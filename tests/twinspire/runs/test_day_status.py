@@ -2,12 +2,14 @@
 
 import shutil
 from datetime import date
+from pathlib import Path
 
 from index_builder.registry.registry import Registry
 from twinspire.cli.show_days import stretches
 from twinspire.runs import run_leases
 from twinspire.runs.day_status import DayStatus, day_statuses
 from twinspire_core.contracts import attempts
+from twinspire_core.contracts.gate_verdict import GateVerdict
 
 
 def day(n):
@@ -118,6 +120,26 @@ def test_a_day_that_was_rolled_back_has_the_reason_of_the_rollback(shop):
     before, undone = day_statuses(pipeline, day(20), day(21))
     assert (undone.state, undone.reason) == ("rolled back", "lists were empty")
     assert before.state == "published" and before.live
+
+
+def test_it_is_said_when_the_fixed_order_serves_in_place_of_the_trees(shop):
+    pipeline, publish = shop
+    version = publish(20)
+    place = Path(Registry(pipeline.registry.root, "shop").folder(version))
+
+    def told(high):
+        recipe = {"days": 9, "beside": "past", "trees": 0.29, "other": 0.31, "mean": -0.02}
+        figures = {"metric": "recall@50", "recipe": {**recipe, "low": -0.03, "high": high}}
+        GateVerdict(accepted=True, figures=figures).write(place)
+        (only,) = day_statuses(pipeline, day(20), day(20))
+        return only.state, only.reason
+
+    assert told(0.001) == ("published", "")
+    assert told(-0.01) == (
+        "published",
+        "the fixed order serves in place of the trees: over 9 days these found recall@50 of 0.2900,"
+        " past 0.3100 (a difference of -0.0200, 99%: -0.0300 to -0.0100).",
+    )
 
 
 def test_sizes_are_those_of_the_files(shop, tmp_path):

@@ -97,7 +97,7 @@ metric = "recall@2"
 [gate.floors]
 "recall@2" = 0.1
 "mrr/users:0" = 0.1
-"fixed_order/recall@2/users:0" = 0.1
+"served/recall@2/users:0" = 0.1
 "hit_rate@2/users:1-4" = 0.1
 "recall@2/items:20+" = 0.1
 [gate.ceilings]
@@ -240,13 +240,13 @@ def test_the_environment_is_read(read, monkeypatch):
         ),
         (
             "[train]",
-            "[gate.floors]\n'fixed_order/recal@50' = 0.1\n[train]",
+            "[gate.floors]\n'served/recal@50' = 0.1\n[train]",
             "found 'recal@50'; did you mean 'recall@50'?",
         ),
         (
             "[train]",
             "[gate.floors]\n'mix/recall@50' = 0.1\n[train]",
-            "there is no mix any more: write 'fixed_order/recall@50'",
+            "there is no mix any more: write 'served/recall@50'",
         ),
         (
             "[train]",
@@ -370,7 +370,7 @@ def test_only_the_stages_that_use_an_objective_depend_on_it(read):
 
     # The others see its output
     assert stages(plain, label) == stages(plain, weights) == {"features"}
-    assert stages(label, learned) == {"train"}
+    assert stages(label, learned) == {"train", "measure"}
 
 
 def test_all_broken_rules_are_listed_at_once(read):

@@ -20,7 +20,7 @@ DAY = date(2024, 5, 2)
 KEYS = """
     rows rejected duplicates users items known_users corpus_end unlisted_items unlisted_events
     snapshots days late excess positives held_out_positives queries held_out_queries corpus_start
-    examples rejected_of_other_days duplicates_of_other_days
+    examples replayed rejected_of_other_days duplicates_of_other_days
 """.split()  # noqa: SIM905
 
 

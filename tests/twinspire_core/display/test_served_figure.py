@@ -38,7 +38,7 @@ def metrics(**more):
 RANKER = {
     "progressive": lists(0.55),
     "beside_simple": {"past": pairs(0.15, 0.4)},
-    "own_beside_fixed_order": pairs(0.02, 0.5, users=40),
+    "holdout": {"users": 40, "candidate": lists(0.52, 40)},
 }
 
 

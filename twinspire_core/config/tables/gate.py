@@ -26,16 +26,9 @@ class GateConfig(Strict):
         description=(
             "The relative loss that is put up with. More is refused, unless its paired 95% interval"
             " reaches up to no loss: then it may be chance. Beside the best version accepted in the"
-            " 30 days before, a loss is refused when the whole interval is beyond it."
-        ),
-    )
-    max_slice_drop: float = Field(
-        0.2,
-        ge=0,
-        le=1,
-        description=(
-            "The same in each slice of users by earlier events (0, 1-4, 5-19, 20+); refused when the"
-            " whole interval is beyond. 1 for never."
+            " 30 days before, and of the trees beside those of the version before, a loss is refused"
+            " when the whole interval is beyond it; in a slice of users by earlier events (0, 1-4,"
+            " 5-19, 20+), when it is surely beyond twice as much."
         ),
     )
     max_lead_drop: float = Field(
@@ -61,15 +54,15 @@ class GateConfig(Strict):
         default_factory=dict,
         description=(
             "Least values by measure, of a slice too: `{ 'recall@50' = 0.05, 'recall@50/users:0' ="
-            " 0.01 }`. They hold for the two-tower and for the fixed order; one named"
-            " `fixed_order/recall@50` for the fixed order alone, in place of that."
+            " 0.01 }`. They hold for the two-tower and for what is served; one named"
+            " `served/recall@50` for what is served alone, in place of that."
         ),
     )
     ceilings: dict[str, _Share] = Field(
         default_factory=dict,
         description=(
             "Largest values of what should be small: `{ 'gini@50' = 0.95, 'overlap@50' = 0.5, "
-            "'fixed_order/overlap@50' = 0.7, 'popular_share@50' = 0.6 }`."
+            "'served/overlap@50' = 0.7, 'popular_share@50' = 0.6 }`."
         ),
     )
     max_corpus_change: float = Field(
@@ -116,14 +109,14 @@ def check_gate(gate: GateConfig, evaluation: EvaluationConfig) -> None:
 
 
 def _limited_measures(limits: dict[str, float]) -> list[str]:
-    """The measures that limits are of, without the prefix of the fixed order."""
+    """The measures that limits are of, without the prefix of what is served."""
     for name in limits:
         if name.startswith("mix/"):
             raise ValueError(
                 f"gate limits {name!r}, and there is no mix any more: write"
-                f" {measure_names.OF_FIXED_ORDER + name.removeprefix('mix/')!r}"
+                f" {measure_names.OF_SERVED + name.removeprefix('mix/')!r}"
             )
-    return [name.removeprefix(measure_names.OF_FIXED_ORDER) for name in limits]
+    return [name.removeprefix(measure_names.OF_SERVED) for name in limits]
 
 
 def _check_measures(

@@ -67,15 +67,15 @@ class FusionConfig(Strict):
 
 class RankingConfig(Strict):
     """The ranker: trees that order what the sources list, by more than places. They are fitted each
-    day on lists of versions that had not seen the days they are for, and serve only while the gate
-    finds them better than the fixed order.
+    day on lists of versions that had not seen the days they are for, and serve unless the gate finds
+    them surely below the fixed order.
     """
 
     enabled: bool = Field(
         False,
         description=(
-            "Fit a ranker each day. It serves from the second day on at the earliest, and only while it"
-            " is surely better than the fixed order on at least `gate.min_users` users; `twinspire show` says so."
+            "Fit a ranker each day. It serves unless it is surely below the fixed order, or a source"
+            " alone, over the last 7 to 28 days; `twinspire status` says so."
             " Users' counts of what they had before are then made with several half-lives, as for the"
             " source `personal`: `serving.user_store` brings them to the server."
         ),
