@@ -28,9 +28,9 @@ def test_rows_are_those_of_the_features_of_that_day(shop, tmp_path):
     write_raw(context(p, REPLAYED, tmp_path, mode="incremental"), lambda rows: None)
     corpus = read_table(tmp_path / "corpus/start")
     tables = {"co_occurrence": read_table(tmp_path / "co_occurrence/start")}
-    every = read_table(tmp_path / "evaluation").to_pylist()
-    users = [row for row in every if row["_day"] == REPLAYED and not row["_holdout"]]
-    users = pa.Table.from_pylist(sorted(users, key=lambda row: row["_user"]))
+    every = read_table(tmp_path / "evaluation")
+    users = [row for row in every.to_pylist() if row["_day"] == REPLAYED and not row["_holdout"]]
+    users = pa.Table.from_pylist(sorted(users, key=lambda row: row["_user"]), schema=every.schema)
     asked = Asked(
         evaluation_set=prepare(users, corpus),
         usable=np.arange(len(users)),
