@@ -109,18 +109,15 @@ class FixedOrder(JsonFile):
         exclude: Ragged | None = None,
         length: int | None = None,
     ) -> tuple[np.ndarray, OrderedLists]:
-        """The lists that are recommended, filled up with popular items.
+        """The lists that are recommended, filled up with popular items: [U, length] int64, -1 where the
+        corpus is used up; and the lists without these.
 
         Args:
           sources: of the corpus.
           queries: U; lists that they are given with are at least `DEPTH` and k long.
-          k: length of the lists, which says how deep the sources' lists are.
+          k: how many items are wanted, which says how deep the sources' lists are.
           exclude: U lists of items that must not be listed.
-          length: how far the lists are given, where that is beyond k: their first k items are the
-            same.
-
-        Returns: items [U, length] int64, -1 where the corpus is used up; and the lists without the
-        popular items that fill them up.
+          length: of the lists, where that is beyond k: their first k items are the same.
         """
         lists = sources.retrieve(self.sources, queries, max(k, DEPTH), exclude=exclude)
         ordered = self.rank(lists, length or k)
