@@ -156,10 +156,7 @@ class Run:
         if n == self.case.days:
             _halve(Path(features) / feature_schema.TRANSFORMED / f"dt={self.case.day(n)}")
             half = _train_and_measure(context, features, home / "half")
-            recorded |= {
-                "held_out:half": half["held_out:candidate"],
-                "today:half_trees": half.get("today:trees", np.zeros(0)),
-            }
+            recorded["held_out:half"] = half["held_out:candidate"]
         np.savez_compressed(home / VALUES, **recorded)
         shutil.rmtree(home / "features")
 

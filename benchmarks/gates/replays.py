@@ -108,7 +108,7 @@ def judge_broken(run: Run, n: int, measured: DayValues) -> dict[str, GateVerdict
     """The verdicts of broken versions in place of the n-th day's, each among the good ones before it."""
     verdicts = {}
     for name, (good, broken) in BROKEN.items():
-        if broken in measured.values and len(measured.values[broken]):
+        if broken in measured.values:
             values = {**measured.values, good: measured.values[broken]}
             line = dict(measured.metrics.line)
             verdict = judge(_Day(run, n, measured, values).judged(line), run.p.gate, run.p.index)

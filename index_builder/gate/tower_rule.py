@@ -9,7 +9,8 @@ slices   the same of users by their earlier events: refused when more than twice
          surely lost, by Holm's procedure over all slices
 best     against the best accepted version of 30 days (twinspire/runs/best_version.py), so that small
          losses do not add up: refused when the whole interval lies below -`gate.max_drop`
-days     a shop with too few users is judged by the paired differences of up to 28 days together
+few      of fewer than `gate.min_users` a day is refused when the whole interval lies below
+         -`gate.max_drop`; else the paired differences of up to 28 days are judged together
          (index_builder/gate/pooled_days.py)
 
 Source: Holm, *A simple sequentially rejective multiple test procedure*, Scand. J. Statist. 6, 1979.
@@ -102,7 +103,12 @@ def _judge_newest(
     lists: HeldOutMeasures, memory: LineMemory | None, gate: GateConfig
 ) -> Iterator[Finding]:
     pooled = memory.pool_newest(lists, gate) if memory else None
-    if pooled:
+    whole = compare_all(lists, gate.metric)
+    if lists.users < gate.min_users and whole.surely_lost(gate.max_drop):
+        text = f"{whole.name} is {whole.candidate:.4f}, the baseline's {whole.baseline:.4f}"
+        limit = f"all of the interval below -gate.max_drop = -{gate.max_drop:g} is refused"
+        yield Finding(True, f"{text}{whole.change_as_text}; {limit}, of few users too")
+    elif pooled:
         yield from _pooled_drop(pooled, gate)
     elif lists.users < gate.min_users:
         few = f"{lists.users} held-out users, gate.min_users is {gate.min_users}"
@@ -112,7 +118,7 @@ def _judge_newest(
         value = value_of(lists.candidate, gate.metric)
         yield from below(gate.metric, value, 0.0, "to be compared with later")
     else:
-        yield from _drop(compare_all(lists, gate.metric), gate)
+        yield from _drop(whole, gate)
         yield from _slice_drops(compare_slices(lists, gate.metric), gate)
 
 

@@ -20,8 +20,9 @@ def small(tmp_path):
     return History(tmp_path, users=8, own=0.2)
 
 
-def test_a_recipe_that_loses_day_after_day_is_stopped(small):
+def test_a_recipe_that_loses_day_after_day_is_stopped(tmp_path):
     """Each day goes on from the day before, and loses a sixth of what is left."""
+    small = History(tmp_path, users=8, own=0.2, seed=3)  # whose single days are never sure
     small.run(0, 0.9)
     refused = []
     for n in range(1, 29):

@@ -199,6 +199,18 @@ def test_of_several_slices_each_has_to_be_surer(told, refused):
     ]
 
 
+@pytest.mark.parametrize(
+    ("high", "differ", "accepted"), [(-0.101, 10, False), (-0.099, 10, True), (-0.101, 9, True)]
+)
+def test_of_few_users_a_loss_is_refused_when_all_of_the_interval_is_beyond(high, differ, accepted):
+    found = verdict(**changed(-0.5, -0.9, high, differ=differ), users=56)
+    assert found.accepted == accepted
+    if not accepted:
+        (reason,) = found.refused
+        assert reason.startswith("recall@50 is 0.1000, the baseline's 0.2000: a change of -50.0%")
+        assert reason.endswith("-gate.max_drop = -0.1 is refused, of few users too")
+
+
 def test_too_few_users_are_not_compared_and_that_is_said():
     found = verdict(candidate={"recall@50": 0.01}, users=199)
     assert found.accepted and "199" in found.notes[0] and "200" in found.notes[0]

@@ -46,8 +46,9 @@ class GateConfig(Strict):
         200,
         ge=1,
         description=(
-            "Users needed for a comparison, and in a slice to judge that. Of fewer, days before are"
-            " put together, up to 28; where these are too few as well, a note."
+            "Users needed for a comparison, and in a slice to judge that. Of fewer, a loss is refused"
+            " when its whole interval is beyond `max_drop`; else days before are put together, up to"
+            " 28, and where these are too few as well, it is noted."
         ),
     )
     floors: dict[str, _Share] = Field(
