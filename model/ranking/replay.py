@@ -18,7 +18,7 @@ from model.evaluation.evaluation_set import prepare
 from model.evaluation.history_queries import ask_by_history, queries_by_history
 from model.ranking import ranking_rows
 from model.ranking.day_rows import Asked, rows_of_day
-from model.ranking.ranking_rows import RankingRows
+from model.ranking.ranking_rows import RankingRows, without_towers
 from twinspire_core.contracts import attempts, feature_schema
 from twinspire_core.contracts.ranking_rows import MOST_OF_A_DAY, needs_replay
 from twinspire_core.contracts.stage_context import StageContext
@@ -49,6 +49,8 @@ def rows_before(ctx: StageContext, features: Path, half_life: str) -> list[Ranki
 def _replayed(ctx: StageContext, features: Path, half_life: str) -> Iterator[RankingRows]:
     """Rows of each replayed day, oldest first."""
     folder = features / feature_schema.REPLAY
+    if not without_towers(ctx.pipeline.mix.sources):
+        return  # nothing is listed
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
     days = [day for name in sorted(names) if (day := attempts.day_of(name))]
     tables: Tables = {}

@@ -57,6 +57,9 @@ def test_days_are_replayed_only_where_the_parent_kept_no_rows_or_old_ones(shop):
     assert days == [FIRST, REPLAYED] == [one.day for one in ranking_rows.read(str(shop.train1))]
     nothing = context(shop.pipeline, SECOND, shop.train2, parent=shop.features2)
     assert [rows.day for rows in rows_before(nothing, shop.features1, "1d")] == [REPLAYED]
+    p = shop.pipeline
+    alone = p.model_copy(update={"mix": p.mix.model_copy(update={"sources": ("two_tower",)})})
+    assert not rows_before(replace(nothing, pipeline=alone), shop.features1, "1d")
     for days_later, expected in ((7, [FIRST]), (8, [FIRST, REPLAYED])):
         late = replace(ctx, day=FIRST + timedelta(days=days_later))
         kept = shop.train2.parent / f"kept{days_later}"
