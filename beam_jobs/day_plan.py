@@ -93,14 +93,12 @@ def make_plan(p: Pipeline, day: date, scope: Scope, *, replays: bool = False) ->
     if scope == "served":
         return _served_plan(p, day)
     w = p.window
-    paired = w.train_days if p.mix.uses_co_occurrence else 0
     # The same in both modes: on it depends which vocabulary days have counts, and so the graph.
     back = max(
         EVALUATED_DAYS - 1 + known_days(p),
         w.vocabulary_days - 1,
         w.count_days,
         p.corpus.days,
-        paired,
     )
     trained = w.train_days - 1 if scope == "full" else 0
     # The oldest example sees as far back as the newest.
@@ -148,7 +146,6 @@ def _days_before_a_moment(p: Pipeline) -> int:
         counted_days(p),
         p.window.count_days,
         p.corpus.days,
-        p.window.train_days if p.mix.uses_co_occurrence else 0,
     )
 
 
@@ -160,10 +157,8 @@ def counted_days(p: Pipeline) -> int:
 
 
 def personal_days(p: Pipeline) -> int:
-    """Days before a moment that `personal`, the sources that are fitted on users' sequences and the
-    ranker look at; 0 without any of them.
-    """
-    if not p.uses_personal_counts:
+    """Days before a moment that sources look at what users took; 0 with the two-tower alone."""
+    if not p.sources.several:
         return 0
     return p.window.personal_days or p.window.history_days
 

@@ -59,8 +59,8 @@ history_days = 2
 count_days = 2
 vocabulary_days = 2
 train_days = 1
-[mix]
-sources = ["two_tower"]
+[sources]
+use = ["two_tower"]
 [beam]
 shards = {shards}
 [features.user]

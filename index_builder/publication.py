@@ -16,7 +16,7 @@ from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import Entry
 from twinspire_core import storage
 from twinspire_core.blocked_imports import block_tensorflow_extras
-from twinspire_core.config.source_names import SOURCE_NAMES
+from twinspire_core.config.source_names import FACTORS
 from twinspire_core.contracts import artifact_files, feature_schema, model_bundle, ranker_file
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES
@@ -30,8 +30,9 @@ from twinspire_core.errors import BadData
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.search.stored_index import stored_vectors
+from twinspire_core.sources import factors
 from twinspire_core.sources.personal_counts import HALF_LIVES, half_life_column
-from twinspire_core.sources.registry import tables_of
+from twinspire_core.sources.registry import fits_of
 from twinspire_core.sources.weighted_items import HALF_LIFE
 from twinspire_core.storage import parquet_files
 from twinspire_core.version import __version__
@@ -80,7 +81,9 @@ def add_users(ctx: StageContext, staged: Path) -> None:
 
 def _half_lives(ctx: StageContext, staged: Path) -> set[str]:
     """Half-lives of the decayed counts that the version's sources and its ranker go by."""
-    used = {HALF_LIFE} if ctx.pipeline.mix.uses_personal_counts else set()
+    used = {HALF_LIFE} if ctx.pipeline.sources.several else set()
+    if FACTORS in ctx.pipeline.sources.use:
+        used.add(factors.HALF_LIFE)
     if (staged / RankerFile.FILE).exists():
         used.update(HALF_LIVES)
     return used
@@ -110,7 +113,7 @@ def _add_candidate_sources(ctx: StageContext, staged: Path) -> None:
         place = storage.join(ctx.inputs["measure"], file)
         if storage.exists(place):
             (staged / file).write_bytes(storage.read_bytes(place))
-    for name in tables_of(SOURCE_NAMES):
+    for name in fits_of(ctx.pipeline.sources.use):
         add_source_table(ctx, staged, name)
 
 

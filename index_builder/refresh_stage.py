@@ -150,7 +150,7 @@ def _sources_of(staged: Path) -> CandidateSources:
 
 
 def _silent_sources(staged: Path, sources: CandidateSources) -> list[str]:
-    """Names that the fixed order has weights for, and that list nothing: `mix.sources` of the pipeline
+    """Names that the fixed order has weights for, and that list nothing: `sources.use` of the pipeline
     file may be another one by now, so that nobody made what they go by.
     """
     order = FixedOrder.find(staged)
@@ -173,7 +173,7 @@ def _missing_for_ranker(staged: Path, sources: CandidateSources) -> list[str]:
     """Features that the ranker goes by and that cannot be made of the catalogue, and lists of sources;
     none without a ranker, or of a format that nobody here can tell of.
 
-    The pipeline file may have another `ranking.enabled`, `mix.sources` or `corpus.attributes` by now.
+    The pipeline file may have another `sources.use` or `corpus.attributes` by now.
     """
     place = staged / RankerFile.FILE
     if not place.exists() or RankerFormat.read(staged).format != ranker_file.FORMAT:

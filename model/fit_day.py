@@ -22,7 +22,7 @@ from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.registry import tables_of
+from twinspire_core.sources.registry import fits_of
 from twinspire_core.sources.source import HALF_LIFE
 
 
@@ -49,7 +49,7 @@ def fit_day(
       out: local folder.
 
     Returns: measures of the parent's and the day's fixed order, and of rankers; None without
-      `ranking.enabled`.
+      several sources.
     """
     day_ranker = DayRanker(
         ctx=ctx,
@@ -63,7 +63,7 @@ def fit_day(
     ranking_rows.write(out, rows)
     order = _choose_order(ctx, rows)
     order.write(out)
-    ranker = day_ranker.fit(rows) if ctx.pipeline.ranking.enabled else None
+    ranker = day_ranker.fit(rows) if ctx.pipeline.sources.several else None
     if ranker:
         (out / RankerFile.FILE).write_bytes(ranker.described.dump())
         (out / ranker_file.MODEL).write_text(ranker.model)
@@ -79,7 +79,7 @@ def fit_day(
         ranker_before=inherited_ranker(ctx),
         ranker=ranker,
     )
-    of_ranker = orders.of_ranker() if ctx.pipeline.ranking.enabled else None
+    of_ranker = orders.of_ranker() if ctx.pipeline.sources.several else None
     return orders.of_fixed_order(), of_ranker
 
 
@@ -94,7 +94,7 @@ def candidate_sources(ctx: StageContext, features: Path, day: DayData) -> Candid
     """
     tables = {
         name: read_table(features / name / feature_schema.AT_START)
-        for name in tables_of(ctx.pipeline.mix.sources)
+        for name in fits_of(ctx.pipeline.sources.use)
     }
     before = inherited_order(ctx)
     return CandidateSources.of(day.corpus, tables, before.half_life if before else HALF_LIFE)
@@ -109,7 +109,7 @@ def _choose_order(ctx: StageContext, rows: Sequence[RankingRows]) -> FixedOrder:
     """The fixed order that the day's version carries; without rows, for what the parent took the log
     to be.
     """
-    sources = ctx.pipeline.mix.candidates
+    sources = ctx.pipeline.sources.use
     before = inherited_order(ctx)
     if before and not rows:
         return FixedOrder.of(sources, before.kind, before.half_life)
@@ -132,4 +132,4 @@ def inherited_ranker(ctx: StageContext) -> Ranker | None:
         return None
     model = storage.read_bytes(storage.join(ctx.parent.home, ranker_file.MODEL))
     ranker = Ranker.parse(model, content)
-    return ranker if listed_by(ranker.sources, ctx.pipeline.mix.candidates) else None
+    return ranker if listed_by(ranker.sources, ctx.pipeline.sources.use) else None

@@ -58,7 +58,7 @@ from twinspire_core.contracts.ranking_rows import needs_replay
 from twinspire_core.contracts.stage_context import BestAccepted, Gap, StageContext
 from twinspire_core.contracts.trained_day import TrainedDay
 from twinspire_core.fusion.candidate_pool import DEPTH
-from twinspire_core.sources.registry import tables_of
+from twinspire_core.sources.registry import fits_of
 
 TENSORBOARD = "tensorboard"
 
@@ -71,7 +71,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         tables = [
             storage.join(name, feature_schema.AT_START)
-            for name in tables_of(ctx.pipeline.mix.sources)
+            for name in fits_of(ctx.pipeline.sources.use)
         ]
         if needs_replay(ctx.day, ctx.parent):
             tables.append(feature_schema.REPLAY)

@@ -22,7 +22,6 @@ from model.evaluation.list_files import (
     read_lists,
 )
 from model.evaluation.ranked_lists import (
-    MEASURED_ANYWAY,
     FilteredCorpus,
     RankedLists,
     rank,
@@ -45,7 +44,7 @@ from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.search.ragged import list_lengths, list_rows
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.past import most_frequent_first
+from twinspire_core.sources.history import most_frequent_first
 from twinspire_core.sources.personal_counts import PersonalCounts
 from twinspire_core.sources.source import SourceTables
 
@@ -172,12 +171,11 @@ def _rank_alone(
     known: SourceLists,
     k: int,
 ) -> dict[str, RankedLists]:
-    """Lists of each source that needs no model and is no baseline, in positions of the part."""
+    """Lists of each source that needs no model, in positions of the part."""
     ranked = {}
     for name in sources.without_model:
-        if name not in MEASURED_ANYWAY:
-            lists = known.get(name) or retrieve(name, sources, evaluation_set, k)
-            ranked[name] = part.to_part(rank_alone(sources, evaluation_set, k, lists))
+        lists = known.get(name) or retrieve(name, sources, evaluation_set, k)
+        ranked[name] = part.to_part(rank_alone(sources, evaluation_set, k, lists))
     return ranked
 
 

@@ -32,7 +32,7 @@ def steady(monkeypatch):
 def test_the_example_lists_what_it_says(steady):
     sources = CandidateSources.of(CORPUS)
     past = Ragged(np.array([2]), np.array([0]), 2)
-    found = sources.retrieve(["steady", "past"], Queries.of_past(past), 3, exclude=past)
+    found = sources.retrieve(["steady", "history"], Queries.of_past(past), 3, exclude=past)
     assert found["steady"].items.tolist() == [[1, 0, 3], [2, 1, 0]]
     assert found["steady"].scores[1].tolist() == [4, pytest.approx(5**0.5), 0]
     assert "steady" in sources.without_model, "measured beside the others"

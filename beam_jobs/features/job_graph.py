@@ -16,7 +16,6 @@ from apache_beam.pvalue import AsDict, AsSideInput, AsSingleton, PBegin, PCollec
 
 from beam_jobs import user_hashing
 from beam_jobs.features import event_packs, output_files, read_steps, shard_steps
-from beam_jobs.features.co_occurrence_steps import CoOccurrence
 from beam_jobs.features.counters import Count, Counted, Counters
 from beam_jobs.ingest.record_blocks import Rejected, to_json_lines
 from beam_jobs.point_in_time import item_counts
@@ -41,14 +40,11 @@ _WORK = {
     shard_steps.EVALUATION: _Named,
     shard_steps.USERS: _Named,
     shard_steps.SEQUENCES: _Named,
-    shard_steps.BASKETS: _Named,
-    shard_steps.BASKET_SIZES: tuple[str, bytes],
 }
 _EXAMPLES = {read_steps.COUNTS: Count, shard_steps.EXAMPLES: pa.RecordBatch}
 _CORPUS = {
     read_steps.COUNTS: Count,
     read_steps.REJECTED: Rejected,
-    output_files.MEMBERS: _Named,
 }
 
 
@@ -115,10 +111,6 @@ class RawFeatures(beam.PTransform):
             files("Users", shard_steps.USERS, finish_users),
             files("Sequences", shard_steps.SEQUENCES, finish_sequences),
         ]
-        if job.p.mix.uses_co_occurrence:
-            members = AsDict(corpora[output_files.MEMBERS])
-            co_occurrence = CoOccurrence(job, table, members, made[shard_steps.BASKET_SIZES])
-            counts.append(made[shard_steps.BASKETS] | "Co-occurrence" >> co_occurrence)
         rejected = [read[read_steps.REJECTED], corpora[read_steps.REJECTED]]
         place = storage.join(job.out, feature_schema.REJECTED, "records.jsonl")
         _ = _together("Counters", counts, lambda found: Counters(found).write(job.out))

@@ -28,8 +28,6 @@ from twinspire_core import storage
 from twinspire_core.config.feature_kinds import HistoryFeature
 from twinspire_core.contracts import feature_schema
 
-MEMBERS = "members"
-"""(folder of a corpus, its items)."""
 _ANALYSED_ROWS = 1 << 18
 
 
@@ -174,8 +172,8 @@ class FinishUsers(Finish):
 
 
 class FinishCorpus(Finish):
-    """Day -> the corpus as of its start; its `MEMBERS`; with the last of the days `COUNTS` and
-    `REJECTED` records of the items.
+    """Day -> the corpus as of its start; with the last of the days `COUNTS` and `REJECTED` records of
+    the items.
     """
 
     @fails_fast
@@ -192,9 +190,6 @@ class FinishCorpus(Finish):
                 rows = corpus.taken_before(rows, moment, counts)
         self._write_corpus(folder, rows, schema)
         yield TaggedOutput(COUNTS, count(Counted.LISTED, "items", day, len(rows), folder))
-        if moment in self._job.plan.table_days:
-            # The tables' rows are numbers of items of this corpus.
-            yield TaggedOutput(MEMBERS, (folder, batches.to_batch(rows.select("_item"))))
         if moment == self._job.plan.measured[-1]:
             yield from self._found(counts)
 

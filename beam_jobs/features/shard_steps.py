@@ -16,7 +16,6 @@ from beam_jobs.features.counters import Counted, count
 from beam_jobs.features.read_steps import COUNTS
 from beam_jobs.ingest.records import ORDER
 from beam_jobs.point_in_time import (
-    co_occurrence,
     evaluation_queries,
     item_counts,
     known_users,
@@ -41,10 +40,6 @@ USERS = "users"
 """(file, batch of its rows)."""
 SEQUENCES = "sequences"
 """(file, batch of its rows)."""
-BASKETS = "baskets"
-"""(folder of co-occurrence, what the users of a shard took before its moment)."""
-BASKET_SIZES = "basket_sizes"
-"""(folder of co-occurrence, how many of these baskets have each size, as bytes)."""
 
 WORKED_ROWS = 1_000_000
 """Shards are worked on together up to about so many events: an operation on columns has a price for
@@ -55,9 +50,7 @@ Shard: TypeAlias = tuple[int, list[pa.RecordBatch]]
 
 
 class Work(beam.DoFn):
-    """(shard, all its batches) -> the outputs above and `COUNTS`; `BASKETS` and `BASKET_SIZES`
-    only if the pipeline needs them.
-    """
+    """(shard, all its batches) -> the outputs above and `COUNTS`."""
 
     def __init__(self, job: FeatureJob) -> None:
         self._job = job
@@ -158,7 +151,7 @@ class Work(beam.DoFn):
             yield from self._table(EVALUATION, folder, [(0, rows)], unfinished_queries(p))
         users = events.by_file(known_users.users(events))
         yield from self._table(USERS, feature_schema.USERS, users, feature_schema.users_schema(p))
-        if p.mix.uses_sequences:
+        if p.sources.fitted:
             for moment in plan.table_days:
                 yield from self._table(
                     SEQUENCES,
@@ -166,13 +159,6 @@ class Work(beam.DoFn):
                     events.by_file(known_users.sequences(events, moment)),
                     unfinished_sequences(),
                 )
-        if p.mix.uses_co_occurrence:
-            positives = events.positives()
-            for folder, (_, moment) in co_occurrence.moments(self._job).items():
-                baskets = co_occurrence.baskets(positives, moment, p.window.train_days)
-                yield TaggedOutput(BASKETS, (folder, self._spilled(baskets)))
-                sizes = co_occurrence.basket_sizes(baskets["_code"].to_numpy())
-                yield TaggedOutput(BASKET_SIZES, (folder, sizes.tobytes()))
 
     def _table(
         self,

@@ -10,8 +10,7 @@ from beam_jobs.beam import batches
 from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema
-from twinspire_core.sources.fitted_tables import FITS
-from twinspire_core.sources.registry import tables_of
+from twinspire_core.sources.registry import fits_of
 from twinspire_core.sources.sequences import Sequences
 from twinspire_core.storage import parquet_files
 from twinspire_core.terminal import console
@@ -21,8 +20,8 @@ def write_source_tables(job: FeatureJob) -> None:
     """Fits what the pipeline's sources need, and writes it to `NAME/start`, `NAME/end` and the folders of
     replayed days.
     """
-    tables = [name for name in tables_of(job.p.mix.sources) if name in FITS]
-    if not tables:
+    fits = fits_of(job.p.sources.use)
+    if not fits:
         return
     plan = job.plan
     for moment in plan.table_days:
@@ -35,9 +34,9 @@ def write_source_tables(job: FeatureJob) -> None:
         rows = parquet_files.read_folder(corpus, ["_item"])
         items = rows.sort_by("_item")["_item"].combine_chunks()
         sequences = Sequences.of(events, items)
-        for name in tables:
+        for name, fit in fits.items():
             console.print(f"features {plan.day}: fitting {name} as of the start of {moment}")
-            table = FITS[name](sequences, items)
+            table = fit(sequences, items)
             _write(storage.join(job.out, plan.folder(name, moment), "00000.parquet"), table)
 
 

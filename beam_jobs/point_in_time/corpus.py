@@ -34,11 +34,10 @@ def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
     # At the end of the job's day, the next day's snapshot is not there yet.
     snapshot_day = job.inputs.items_of.get(min(moment, job.plan.day))
     known = item_features.known_at(job, moment, table)
-    if decayed_counts.trending_columns(job.p):
+    if job.p.sources.several:
         # Its window may be longer than those of the other counts: it may know items alone.
         trending = decayed_counts.trending(job.p, table, moment)
         known = known.join(trending, on="_item", how="full", coalesce=True)
-    if job.p.ranking.enabled:
         for told in (item_counts.first_seen, item_counts.repurchases):
             known = known.join(told(job.p, table, moment), on="_item", how="left")
     recent = known.filter(pl.col("_recent") > 0)

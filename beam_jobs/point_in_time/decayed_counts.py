@@ -29,10 +29,8 @@ _ONE = 1 << 32
 
 
 def trending_columns(p: Pipeline) -> Mapping[str, float]:
-    """Half-lives in days by their column, if the pipeline counts for the source `trending` or
-    for the ranker.
-    """
-    return TRENDING_HALF_LIVES if p.uses_trending_counts else {}
+    """Half-lives in days by their column, if the pipeline counts them."""
+    return TRENDING_HALF_LIVES if p.sources.several else {}
 
 
 def with_weights(p: Pipeline, events: pl.DataFrame) -> pl.DataFrame:
@@ -86,19 +84,18 @@ def trending(p: Pipeline, table: pl.DataFrame, moment: date) -> pl.DataFrame:
     return pl.DataFrame([items, *sums])
 
 
-def personal(past: pl.DataFrame, moment: int, most: int, *, spans: bool = False) -> pl.DataFrame:
+def personal(past: pl.DataFrame, moment: int, most: int) -> pl.DataFrame:
     """What each user had before a moment: distinct items with decayed counts.
 
     Args:
       past: events before the moment with `_user`, `_item`, `_time`, `_day`.
       moment: microseconds.
       most: items per user, at the most: those that come first with a half-life of 60 days.
-      spans: whether the ranker wants to know how regularly they took each, and anything.
 
     Returns: `_user`; `_personal`, the items; by half-life, their decayed counts as of the moment;
-    `_personal_age`, days since the last event of each; with spans `_personal_span`, days from the
-    first event of each to the last, and `_personal_days`, days with events of each; `_personal_visits`,
-    days with any; sorted by user.
+    `_personal_age`, days since the last event of each; `_personal_span`, days from the first event of
+    each to the last, and `_personal_days`, days with events of each; `_personal_visits`, days with any;
+    sorted by user.
     """
     age = pl.lit(moment) - pl.col("_time")
     weights = past.select("_user", "_item", "_time", "_day").with_columns(
@@ -108,7 +105,7 @@ def personal(past: pl.DataFrame, moment: int, most: int, *, spans: bool = False)
         *(pl.col(name).sum() for name in PERSONAL_HALF_LIVES),
         pl.col("_time").max(),
         pl.col("_time").min().alias("_first"),
-        *([pl.col("_day").n_unique().alias("_days")] if spans else []),
+        pl.col("_day").n_unique().alias("_days"),
     )
     order = ["_user", "_personal_60d", "_time", "_item"]
     ranked = pairs.sort(order, descending=[False, True, True, False])
@@ -116,15 +113,12 @@ def personal(past: pl.DataFrame, moment: int, most: int, *, spans: bool = False)
     lists = {"_personal": pl.col("_item"), "_personal_age": last.cast(pl.Float32)}
     for name in PERSONAL_HALF_LIVES:
         lists[name] = (pl.col(name) / _ONE).cast(pl.Float32)
-    if spans:
-        span = (pl.col("_time") - pl.col("_first")) / day_plan.MICROSECONDS_OF_A_DAY
-        lists[PERSONAL_SPAN] = span.cast(pl.Float32)
-        lists[PERSONAL_DAYS] = pl.col("_days").cast(pl.Float32)
+    span = (pl.col("_time") - pl.col("_first")) / day_plan.MICROSECONDS_OF_A_DAY
+    lists[PERSONAL_SPAN] = span.cast(pl.Float32)
+    lists[PERSONAL_DAYS] = pl.col("_days").cast(pl.Float32)
     users = ranked.group_by("_user", maintain_order=True).agg(
         column.head(most).alias(name) for name, column in lists.items()
     )
-    if not spans:
-        return users
     visits = past.group_by("_user").agg(pl.col("_day").n_unique().cast(pl.Float32).alias(VISITS))
     return users.join(visits, on="_user", how="left", maintain_order="left")
 

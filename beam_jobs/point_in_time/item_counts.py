@@ -53,7 +53,7 @@ def schema(p: Pipeline) -> pa.Schema:
 
 def _sums(p: Pipeline) -> list[str]:
     """Columns of a count table that are added up, besides `n`."""
-    return [*decayed_counts.trending_columns(p), *(_REPEATS if p.ranking.enabled else ())]
+    return [*decayed_counts.trending_columns(p), *(_REPEATS if p.sources.several else ())]
 
 
 def empty(p: Pipeline) -> pa.RecordBatch:
@@ -66,7 +66,7 @@ def partial(p: Pipeline, positives: pl.DataFrame, items: pl.Series) -> pa.Record
     their places in `items`.
     """
     events = decayed_counts.with_weights(p, positives)
-    if p.ranking.enabled:
+    if p.sources.several:
         events = _with_repeats(p, events)
     counted = events.with_columns(pl.lit(1, pl.Int64).alias("n"), pl.col("_time").alias("first"))
     return _added_up(p, counted, items, counted[ITEM_NUMBER])

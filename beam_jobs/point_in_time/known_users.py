@@ -36,7 +36,7 @@ def known(shard: UserShard, day: date, among: pl.DataFrame | None = None) -> pl.
     rows = rows.join(counts, on="_user", how="left", maintain_order="left")
     rows = rows.join(tails, on="_user", how="left", maintain_order="left")
     rows = rows.with_columns(pl.col("_past_events").fill_null(0))
-    if shard.job.p.uses_personal_counts:
+    if shard.job.p.sources.several:
         personal = _personal_counts(shard, day, rows)
         rows = rows.join(personal, on="_user", how="left", maintain_order="left")
     return with_query_features(shard, rows, day)
@@ -67,6 +67,4 @@ def _personal_counts(shard: UserShard, day: date, among: pl.DataFrame) -> pl.Dat
     start, end = shard.days_before(day, day_plan.personal_days(shard.job.p))
     past = shard.past.filter(pl.col("_time").is_between(start, end, closed="left"))
     past = past.join(among.select("_user"), on="_user", how="semi")
-    return decayed_counts.personal(
-        past, end, feature_schema.PAST_LENGTH, spans=shard.job.p.ranking.enabled
-    )
+    return decayed_counts.personal(past, end, feature_schema.PAST_LENGTH)

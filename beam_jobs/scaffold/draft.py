@@ -17,8 +17,8 @@ from beam_jobs.scaffold import feature_draft
 from beam_jobs.scaffold.day_sample import stack
 from beam_jobs.scaffold.log_rhythm import LogColumns, rhythm_of, window_lines
 from beam_jobs.scaffold.roles import Ask, Role, choose_columns, key_of
-from twinspire_core.config.source_names import PERSONAL, TRENDING
-from twinspire_core.config.tables.quality import FusionConfig
+from twinspire_core.config.source_names import NEIGHBOURS
+from twinspire_core.config.tables.quality import SourcesConfig
 from twinspire_core.errors import UsageError
 from twinspire_core.records.csv_lines import CsvOptions
 from twinspire_core.records.record_file import sniff
@@ -31,10 +31,8 @@ _SERVING = (
     "user_store = true  # personal data: versions hold users' last items; false: requests bring"
     " histories",
 )
-DRAFTED = (*FusionConfig().sources, PERSONAL, TRENDING)
-"""The sources of a new recommender: those that are there by default, and those that know the time,
-which cost little where they are of no use.
-"""
+DRAFTED = (*SourcesConfig().use, NEIGHBOURS)
+"""The sources of a new recommender: drafts set `serving.user_store`, which `neighbours` needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,7 @@ def draft(
         *window,
         *(_corpus(tables["items"], own_keys["items"]) if "items" in tables else ()),
         *_SERVING,
-        *_mix(),
+        *_sources(),
         "",
         "# What the two towers see. Delete what should not matter. Of the events, only columns",
         "# whose value is known before the click may be features: not what the user did, gave or",
@@ -186,13 +184,14 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _mix() -> list[str]:
+def _sources() -> list[str]:
     names = ", ".join(f'"{name}"' for name in DRAFTED)
     return [
         "",
-        "# Sources of the items of a list. One that is left out costs nothing.",
-        "[mix]",
-        f"sources = [{names}]",
+        "# Where recommended items come from; a ranker that is fitted each day orders them. A source",
+        "# that is left out costs nothing; neighbours need serving.user_store.",
+        "[sources]",
+        f"use = [{names}]",
     ]
 
 

@@ -37,10 +37,8 @@ item = "item"
 time = "at"
 [vocabulary]
 min_events = 1
-[mix]
-sources = ["two_tower", "past", "personal", "popular_lately", "most_popular", "co_occurrence"]
-[ranking]
-enabled = true
+[sources]
+use = ["two_tower", "history", "popular", "co_occurrence", "neighbours"]
 [window]
 history_days = 7
 count_days = 7

@@ -156,7 +156,7 @@ def lean_pipeline(work: Path, scale: Scale, settings: Mapping[str, Any]) -> Pipe
     tables = tomllib.loads(file.read_text())
     tables["features"] = {name: tables["features"][name] for name in FEATURES}
     tables["source"] = {"events": places["events"], "items": places["items"]}
-    tables["mix"] = {"sources": ["two_tower", "past"]}  # no pairs of items are counted
+    tables["sources"] = {"use": ["two_tower", "history"]}  # no pairs of items are counted
     for unused in ("corpus", "serving", "registry", "index"):
         del tables[unused]
     tables["pipeline"]["work_root"] = str(work)

@@ -151,7 +151,7 @@ def takes_part(name: str, prepared: Prepared) -> bool:
     if name == served_with_events.NAME:
         return served_with_events.takes_part(prepared)
     if name == "twinspire/ranked":
-        return prepared.pipeline.ranking.enabled
+        return prepared.pipeline.sources.several
     return True
 
 

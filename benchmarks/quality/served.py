@@ -41,7 +41,7 @@ SOURCES: Mapping[str, str | None] = {
 }
 """What versions are asked for. Served is what a version answers where a request does not say: the
 ranker, where the gate let it serve, else the fixed order. Ranked is the ranker whether it serves or not; a
-version for which too few users were there to fit one (`ranking.min_users`) answers as it serves.
+version for which too few users were there to fit one answers as it serves.
 """
 SETTINGS: Mapping[str, Any] = {"serving.user_store": True}
 """Put over the pipeline files: users are asked for by id, and all that a version knows of them counts."""

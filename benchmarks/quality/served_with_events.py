@@ -17,7 +17,7 @@ from benchmarks.quality.splits import Case
 from serving.version.event_buffer import EventBuffer, Events
 from serving.version.loaded_version import Version
 from serving.version.version_updates import VersionUpdater
-from twinspire_core.config.source_names import TRENDING
+from twinspire_core.config.source_names import POPULAR
 
 NAME = "twinspire/sent"
 MINUTES = 5
@@ -30,7 +30,7 @@ _MOST = 10_000_000
 def takes_part(prepared: Prepared) -> bool:
     """Whether it is anything else than `twinspire/served` on a log."""
     asked_as_of_events = any(not case.frozen for case in prepared.split.cases)
-    return asked_as_of_events and TRENDING in prepared.pipeline.mix.sources
+    return asked_as_of_events and POPULAR in prepared.pipeline.sources.use
 
 
 def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path) -> Fitted:

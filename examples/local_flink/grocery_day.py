@@ -18,7 +18,7 @@ from twinspire_core.contracts import attempts
 from twinspire_core.errors import TwinspireError
 
 DAY = date(2017, 10, 2)
-SHORT = {"train_days": 14, "personal_days": 60, "epochs": 1, "enabled": "false"}
+SHORT = {"train_days": 14, "personal_days": 60, "epochs": 1}
 """What of the demo's pipeline file is changed: it is the bytes that count, not what they find."""
 
 

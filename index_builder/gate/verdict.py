@@ -157,11 +157,11 @@ def _left_out(refreshed: JudgedRefresh) -> Iterator[Finding]:
     edited = "of the pipeline file is another one now"
     if refreshed.lacking:
         text = f"the ranker of {trained} is left out, as it goes by {', '.join(refreshed.lacking)}"
-        keys = "ranking.enabled, mix.sources or corpus.attributes"
+        keys = "sources.use or corpus.attributes"
         yield Finding(False, f"{text}, which this catalogue does not say: {keys} {edited}")
     if refreshed.silent:
         text = f"the fixed order of {trained} goes without lists of {', '.join(refreshed.silent)}"
-        yield Finding(False, f"{text}: mix.sources {edited}; the next day has weights for it")
+        yield Finding(False, f"{text}: sources.use {edited}; the next day has weights for it")
 
 
 def _exchanged(

@@ -35,18 +35,14 @@ NAMES = (
     "popular",
     "most_popular",
     "popular_lately",
-    "past",
+    "purchase_history",
     "co_occurrence",
     "uncorrected",
     "clicks",
     "target",
-    "personal",
-    "trending",
-    "user_neighbours",
-    "session_neighbours",
-    "co_visitation",
-    "ease",
-    "ials",
+    "history",
+    "neighbours",
+    "factors",
     "ranked",
     "served",
     "simple",
@@ -81,10 +77,7 @@ _STYLE: Any = {
     "lines.markersize": 4.5,
 }
 # Lines are told apart without colours too
-_MARKERS = dict(zip(NAMES[3:], "oPXsSD^vd*hHp<>DsPX^v<>", strict=False)) | {
-    "most_popular": "s",
-    "popular": "s",
-}
+_MARKERS = dict(zip(NAMES[3:], "oPXsSD^vd*hHp<>DsP", strict=False)) | {"most_popular": "s"}
 _STEPS = [1, 2, 2.5, 5, 10]  # between ticks
 
 

@@ -104,7 +104,7 @@ def read_queries(ctx: StageContext, features: Path) -> DayQueries:
         **_next_click_queries(ctx, examples),
     }
     by_history = None
-    if ctx.pipeline.ranking.enabled and ctx.pipeline.history_name:
+    if ctx.pipeline.sources.several and ctx.pipeline.history_name:
         by_history, queries[BY_HISTORY] = queries_by_history(
             queries[NEXT_DAY],
             ctx.pipeline,

@@ -16,7 +16,7 @@ from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists, rank_baselines
 from model.item_fingerprint import fingerprint
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import PAST
+from twinspire_core.config.source_names import PURCHASE_HISTORY
 from twinspire_core.contracts.day_metrics import PopularityFigures
 from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.metrics.measure_names import SLICES
@@ -71,7 +71,7 @@ def popularity_figures(
             k=k,
         )
     for name, baseline in rank_baselines(evaluation_set, k).items():
-        if name != PAST:
+        if name != PURCHASE_HISTORY:
             lists[name] = baseline.counted(evaluation_set.exclude_seen)
     return PopularityFigures(**popularity(evaluation_set, lists, k))
 

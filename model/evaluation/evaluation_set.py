@@ -13,7 +13,7 @@ from twinspire_core.metrics.diversity import popular_items
 from twinspire_core.metrics.measure_names import SLICES
 from twinspire_core.search.ragged import Ragged, positions
 from twinspire_core.sources.personal_counts import PersonalCounts, positions_among
-from twinspire_core.sources.popularity import popular_order
+from twinspire_core.sources.popular import popular_order
 from twinspire_core.sources.queries import Queries
 
 

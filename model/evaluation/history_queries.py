@@ -12,7 +12,7 @@ from twinspire_core.config.feature_kinds import TimeFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import feature_columns
 from twinspire_core.search.ragged import Ragged, list_lengths, newest_of
-from twinspire_core.sources.past import most_frequent_first
+from twinspire_core.sources.history import most_frequent_first
 from twinspire_core.sources.personal_counts import PersonalCounts
 
 

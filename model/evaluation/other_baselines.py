@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
-from model.evaluation.ranked_lists import MEASURED_ANYWAY, RankedLists
+from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.source_lists import SourceLists, rank_alone, retrieve
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -25,14 +25,13 @@ def other_baselines(
     """
     k = max(ctx.pipeline.evaluation.ks)
     baselines: dict[str, dict[str, RankedLists]] = {NEXT_DAY: {}, HELD_OUT: {}}
-    others = [name for name in sources.without_model if name not in MEASURED_ANYWAY]
     for name, known in costly.items():
         evaluation_set = day.evaluation_sets[name]
         # What users of earlier days took has been counted since: sources as of the start of the
         # day know their answers.
         if not set(evaluation_set.queries["_day"].to_pylist()) <= {ctx.day}:
             continue
-        for source in others:
+        for source in sources.without_model:
             lists = known.get(source) or retrieve(source, sources, evaluation_set, k)
             baselines[name][source] = rank_alone(sources, evaluation_set, k, lists)
     return baselines

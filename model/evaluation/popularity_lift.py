@@ -24,7 +24,7 @@ from model.evaluation.ranked_lists import RankedLists
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.metrics.ranking import means
-from twinspire_core.sources.popularity import same_for_all
+from twinspire_core.sources.popular import same_for_all
 
 DAYS_KEPT = 7
 """Earlier days whose lifts a version keeps."""

@@ -12,16 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from model.evaluation.evaluation_set import EvaluationSet
-from twinspire_core.config.source_names import MOST_POPULAR, PAST, POPULAR_LATELY
+from twinspire_core.config.source_names import MOST_POPULAR, POPULAR_LATELY, PURCHASE_HISTORY
 from twinspire_core.metrics.ranking import top_k_scored
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.past import past_then
+from twinspire_core.sources.history import past_then
 from twinspire_core.sources.personal_counts import PersonalCounts
-from twinspire_core.sources.popularity import same_for_all
+from twinspire_core.sources.popular import same_for_all
 from twinspire_core.sources.queries import ScoredLists
-
-MEASURED_ANYWAY = (MOST_POPULAR, POPULAR_LATELY, PAST)
-"""Sources whose lists are measured whatever the pipeline file names: `rank_baselines`."""
 
 
 class RankedLists(NamedTuple):
@@ -131,7 +128,7 @@ def with_and_without_seen(ranked: ScoredLists, seen: Ragged, k: int) -> RankedLi
 def rank_baselines(evaluation_set: EvaluationSet, k: int) -> dict[str, RankedLists]:
     """The lists that need no model, by name.
 
-    Without seen items, `past` is the list of `most_popular`. That is told only where such lists
+    Without seen items, `purchase_history` is the list of `most_popular`. That is told only where such lists
     count, and every source is to have one.
     """
     orders = {
@@ -150,7 +147,7 @@ def rank_baselines(evaluation_set: EvaluationSet, k: int) -> dict[str, RankedLis
     nothing_of_the_past = None
     if evaluation_set.exclude_seen:
         nothing_of_the_past = ranked[MOST_POPULAR].excluded
-    ranked[PAST] = RankedLists(past_first, nothing_of_the_past)
+    ranked[PURCHASE_HISTORY] = RankedLists(past_first, nothing_of_the_past)
     return ranked
 
 

@@ -55,7 +55,7 @@ class DayRanker:
         days = list(self.stored)
         if self.parent.encoded and not comes_after_gap(self.ctx):
             days.append(self._rows_of_day())
-        return keep_needed(days, self.ctx.day, sources=self.ctx.pipeline.mix.candidates)
+        return keep_needed(days, self.ctx.day, sources=self.ctx.pipeline.sources.use)
 
     def fit(self, days: Sequence[RankingRows]) -> Ranker | None:
         """The ranker that the day's version carries; None with too few users.
@@ -66,7 +66,7 @@ class DayRanker:
         pipeline = self.ctx.pipeline
         ks = sorted(pipeline.evaluation.ks)
         k = ks[len(ks) // 2]
-        sources = sources_to_rank(days, pipeline.mix.candidates)
+        sources = sources_to_rank(days, pipeline.sources.use)
         names = RankingFeatures.of(self.sources.tables).among(sources).names(sources)
         return fit_ranker(
             days,
@@ -90,7 +90,7 @@ class DayRanker:
         if BY_HISTORY in self.day.evaluation_sets:
             everybody = np.arange(len(self.day.evaluation_sets[BY_HISTORY].queries))
             asked.append(self._asked(BY_HISTORY, everybody))
-        return rows_of_day(self.ctx.day, self.ctx.pipeline.mix.candidates, self.sources, asked)
+        return rows_of_day(self.ctx.day, self.ctx.pipeline.sources.use, self.sources, asked)
 
     def _asked(self, name: str, usable: np.ndarray) -> Asked:
         encoded = self.parent.encoded

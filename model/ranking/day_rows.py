@@ -13,7 +13,6 @@ from model.evaluation.source_lists import SourceLists, queries_with
 from model.ranking.ranked_queries import chunks
 from model.ranking.ranking_rows import RankingRows, sample_pairs, without_towers
 from twinspire_core.contracts.ranking_rows import MOST_OF_A_DAY
-from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.ragged import Ragged
@@ -75,7 +74,7 @@ def rows_of_day(
         if vectors is not None:
             vectors = Vectors(queries=vectors.queries[kind.usable], items=vectors.items)
         for chunk, part, vectors_of_part in chunks(queries.take(kind.usable), vectors):
-            lists = sources.retrieve(names, part, DEPTH)
+            lists = sources.candidates(names, part)
             pairs = Pairs.of(lists, part, kind.evaluation_set.items, vectors_of_part)
             is_taken = _is_taken(pairs, truth.part(chunk.start, chunk.stop))
             kept, stands_for = sample_pairs(pairs, is_taken, day.toordinal() + chunk.start)

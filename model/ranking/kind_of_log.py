@@ -1,5 +1,5 @@
 """What the fixed order (twinspire_core/fusion/fixed_order.py) needs to know of a log, told by rows that
-rankers are fitted on: its kind, and the half-life of `trending` that serves best.
+rankers are fitted on: its kind, and the half-life of `popular` that serves best.
 """
 
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from model.ranking.ranking_rows import RankingRows
-from twinspire_core.config.source_names import PAST, PERSONAL
+from twinspire_core.config.source_names import HISTORY
 from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.fusion.fixed_order import NEITHER, REPEATS, STEADY
+from twinspire_core.sources.popular import HALF_LIVES
 from twinspire_core.sources.source import HALF_LIFE
 
 REPEATS_FROM = 0.1
@@ -17,9 +18,9 @@ REPEATS_FROM = 0.1
 LEAST_USERS = 100
 """Users of all days from whom a half-life is chosen."""
 # Features, as twinspire_core/ranking/groups/ calls them
-_HISTORY = tuple(f"place:{name}" for name in (PAST, PERSONAL))
+_HISTORY = (f"place:{HISTORY}",)
 _ALL_THE_TIME, _LATELY = "popular", "lately"
-_BY_HALF_LIFE = {name: f"trending:{name}" for name in ("1h", "1d", "7d", "28d")}
+_BY_HALF_LIFE = {name: f"trending:{name}" for name in HALF_LIVES}
 
 
 def kind_of_log(days: Sequence[RankingRows], *, exclude_seen: bool) -> str:

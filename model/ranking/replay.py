@@ -24,7 +24,7 @@ from twinspire_core.contracts.ranking_rows import MOST_OF_A_DAY, needs_replay
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.search.ragged import arrow_lists, list_lengths, list_rows, positions
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.registry import tables_of
+from twinspire_core.sources.registry import fits_of
 
 Tables = Mapping[str, pa.Table]
 
@@ -36,7 +36,7 @@ def rows_before(ctx: StageContext, features: Path, half_life: str) -> list[Ranki
     Args:
       ctx: pipeline, day and parent.
       features: local folder of the features attempt.
-      half_life: of the source `trending`.
+      half_life: of the source `popular`.
     """
     kept = ranking_rows.read(ctx.parent.measure) if ctx.parent else []
     if not needs_replay(ctx.day, ctx.parent):
@@ -49,7 +49,7 @@ def rows_before(ctx: StageContext, features: Path, half_life: str) -> list[Ranki
 def _replayed(ctx: StageContext, features: Path, half_life: str) -> Iterator[RankingRows]:
     """Rows of each replayed day, oldest first."""
     folder = features / feature_schema.REPLAY
-    if not without_towers(ctx.pipeline.mix.sources):
+    if not without_towers(ctx.pipeline.sources.use):
         return  # nothing is listed
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
     days = [day for name in sorted(names) if (day := attempts.day_of(name))]
@@ -71,7 +71,7 @@ def _replayed(ctx: StageContext, features: Path, half_life: str) -> Iterator[Ran
 def _tables(ctx: StageContext, at: Path) -> Tables:
     """The tables of sources of a replayed day; none but on each seventh day."""
     folders = {
-        name: at / name / feature_schema.AT_START for name in tables_of(ctx.pipeline.mix.sources)
+        name: at / name / feature_schema.AT_START for name in fits_of(ctx.pipeline.sources.use)
     }
     return {name: read_table(folder) for name, folder in folders.items() if folder.exists()}
 
@@ -95,7 +95,7 @@ def _rows_of_day(
         asked.append(
             Asked(evaluation_set=again, usable=every, known={}, vectors=None, by_history=True)
         )
-    return rows_of_day(day, p.mix.sources, sources, asked)
+    return rows_of_day(day, p.sources.use, sources, asked)
 
 
 def renumbered(table: pa.Table, before: pa.Array, now: pa.Array) -> pa.Table:

@@ -12,7 +12,7 @@ from serving.answers.basis import Basis
 from serving.answers.ranking import Explanations
 from serving.version.filters import Groups, Selected
 from serving.version.known_values import Unknown
-from twinspire_core.config.source_names import MOST_POPULAR, TWO_TOWER
+from twinspire_core.config.source_names import POPULAR, TWO_TOWER
 from twinspire_core.display.figures import counted
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import arrow_lists
@@ -196,7 +196,7 @@ class Answer:
         largest_first = np.argsort(-shares, kind="stable")
         gave = [self.names[n] for n in largest_first if shares[n] > 0]
         # Lists that no source can fill are filled with popular items, which have no score.
-        return gave or [MOST_POPULAR]
+        return gave or [POPULAR]
 
     def main_sources(self) -> pa.ListArray:
         """The source that gave most to each item's score, as Arrow lists, [B]."""
@@ -207,7 +207,7 @@ class Answer:
             shares = self.shares[there]
             # As in `_sources_of`: what nobody gave anything to is there as it is popular.
             main = np.where(shares.any(axis=1), shares.argmax(axis=1), len(self.names))
-        names = pa.array([*self.names, MOST_POPULAR], pa.string())
+        names = pa.array([*self.names, POPULAR], pa.string())
         return arrow_lists(self.counts, names.take(pa.array(main)))
 
     def lists(self, ids: pa.Array) -> tuple[pa.ListArray, pa.ListArray]:

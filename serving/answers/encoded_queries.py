@@ -8,7 +8,7 @@ import pyarrow as pa
 from serving.answers.known_past import read_queries
 from serving.requests.request_model import Refused
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import FITTED, PERSONAL, RANKED, TWO_TOWER
+from twinspire_core.config.source_names import POPULAR, RANKED, TWO_TOWER
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -68,9 +68,7 @@ def encode_queries(
     # In this order: a fixed order never comes before the sources that it names.
     order = version.fixed_order
     sources = version.candidate_sources
-    by_counts = {PERSONAL, *FITTED}
-    personal = source == RANKED or not by_counts.isdisjoint(version.sources_of(source))
-    queries = read_queries(version, table, personal=personal)
+    queries = read_queries(version, table, personal=source != POPULAR)
     return EncodedQueries(vectors, queries, order, sources)
 
 

@@ -31,7 +31,7 @@ from serving.requests.query_rows import STORED_EVENTS, STORED_HISTORY, STORED_PA
 from serving.requests.request_model import SEEN
 from serving.version.loaded_version import Version
 from twinspire_core.search.ragged import Ragged, list_lengths, list_places
-from twinspire_core.sources.past import most_frequent_first
+from twinspire_core.sources.history import most_frequent_first
 from twinspire_core.sources.personal_counts import ITEMS, PersonalCounts
 from twinspire_core.sources.queries import Queries
 

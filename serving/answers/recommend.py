@@ -20,7 +20,7 @@ from serving.requests.request_model import ALLOW, DENY, Refused
 from serving.version.attributes import select
 from serving.version.filters import NO_FILTER, Filter, Groups, Selected, both
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import POPULAR_LATELY, TWO_TOWER
+from twinspire_core.config.source_names import POPULAR, TWO_TOWER
 from twinspire_core.search.index import NONE
 
 
@@ -80,7 +80,7 @@ def recommend(
         bases=bases,
         history=table[pipeline.history_name] if pipeline.history_name else None,
         source=source,
-        list_sources=np.where(is_popular, POPULAR_LATELY, source).tolist(),
+        list_sources=np.where(is_popular, POPULAR, source).tolist(),
         names=lists.names,
         shares=lists.shares,
         reasons=_explain(version, lists),

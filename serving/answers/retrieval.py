@@ -11,13 +11,7 @@ from serving.answers.ranking import retrieve_ranked
 from serving.requests.list_request import ListRequest
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import (
-    FIXED_ORDER,
-    MOST_POPULAR,
-    POPULAR_LATELY,
-    RANKED,
-    TWO_TOWER,
-)
+from twinspire_core.config.source_names import FIXED_ORDER, POPULAR, RANKED, TWO_TOWER
 from twinspire_core.fusion.candidate_pool import CONSTANT, DEPTH
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.search.index import NONE
@@ -126,7 +120,7 @@ def _retrieve_group(
         near = Retrieved(*search_without(version.index, encoded.vectors, length, seen, passing))
         if sources is None or encoded.is_popular is None:
             return near
-        popular = _retrieve_from(sources, POPULAR_LATELY, encoded.queries, length, exclude)
+        popular = _retrieve_from(sources, POPULAR, encoded.queries, length, exclude)
         return _put_popular(near, popular, encoded.is_popular)
     assert sources is not None, "of `Version.choose_source`"
     if source not in (RANKED, FIXED_ORDER):
@@ -203,7 +197,7 @@ def _retrieve_from(
     is_own = np.arange(k) < (own >= 0).sum(axis=1)[:, None]
     shares = np.stack([is_own, ~is_own], axis=2) * scores[:, :, None]
     widened = np.zeros(len(rows), bool)
-    return _end_lists(rows, scores, widened, (source, MOST_POPULAR), shares)
+    return _end_lists(rows, scores, widened, (source, POPULAR), shares)
 
 
 def _retrieve_in_order(

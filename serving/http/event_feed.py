@@ -21,7 +21,9 @@ from twinspire_core.config.source_names import FIXED_ORDER
 
 _INTERVAL = 1.0
 """Seconds between two updates, at least: sorting a million items takes half of that."""
-_MOVES_NOTHING = "what this version serves goes by no events: name `trending` in mix.sources of the pipeline file"
+_MOVES_NOTHING = (
+    "what this version serves goes by no events: name popular in sources.use of the pipeline file"
+)
 log = logging.getLogger("twinspire.serve")
 
 

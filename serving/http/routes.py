@@ -68,7 +68,7 @@ def events(service: Service) -> APIRouter:
     )
     async def events(request: Request) -> Response:
         """Counts what users took since the live version was made: within a second the lists of its
-        source `trending`, and the fixed order that has it, go by it. All of a body counts, or nothing.
+        source `popular`, and the fixed order that has it, go by it. All of a body counts, or nothing.
 
         A server forgets events when it ends, and servers do not pass them on: send each event to
         all of them, and those of today again to one that has begun.

@@ -19,7 +19,7 @@ from twinspire_core.display.measured_lists import list_name
 from twinspire_core.display.served_figure import ServedFigure
 from twinspire_core.display.table import Card
 from twinspire_core.metrics.diversity import popular_items
-from twinspire_core.sources.popularity import popular_order
+from twinspire_core.sources.popular import popular_order
 
 SOURCES = {name: list_name(name) for name in ANSWERING}
 _VALUES = 200  # of an attribute; the others can be typed

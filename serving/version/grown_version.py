@@ -1,7 +1,7 @@
 """A version together with items that came after it was made: all that is known of these is that users
 take them.
 
-Two of its sources know them, `trending` and `co_visitation`, and with these the fixed order (`NEW_IN`). They
+Two of its sources know them, `popular` and `co_occurrence`, and with these the fixed order (`NEW_IN`). They
 stand behind the items of the version, whose rows stay what they are. They have no vector, no attribute
 and nothing to display but their ids: lists of all other sources, filtered ones and the
 ranker's are without them.
@@ -20,12 +20,12 @@ from serving.version.attributes import Attributes
 from serving.version.filters import Filter, Selected
 from serving.version.loaded_version import Version
 from serving.version.user_store import IdTable
-from twinspire_core.config.source_names import CO_VISITATION, FIXED_ORDER, TRENDING
+from twinspire_core.config.source_names import CO_OCCURRENCE, FIXED_ORDER, POPULAR
 from twinspire_core.search.index import NONE
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.first_items import OfFirstItems
 
-NEW_IN = (FIXED_ORDER, TRENDING, CO_VISITATION)
+NEW_IN = (FIXED_ORDER, POPULAR, CO_OCCURRENCE)
 """Sources whose lists hold new items."""
 _COUNTS = ("_popular", "_lately")
 _AS_PUBLISHED = (

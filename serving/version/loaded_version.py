@@ -209,7 +209,7 @@ class Version:
         if source not in self.sources:
             raise UsageError(
                 f"A list comes from one of the sources that a version carries; {self.id} has"
-                f" {', '.join(self.sources)}, not {source!r}. Which there are is up to mix.sources"
+                f" {', '.join(self.sources)}, not {source!r}. Which there are is up to sources.use"
                 " of the pipeline file."
             )
         return source

@@ -1,7 +1,7 @@
 """What users took since the version that answers was made: two of its sources are brought up to it.
 
-`trending`: a version's counts end with its day. Decayed counts can go on from there, event by event, and
-are then what a version made just now would hold. `co_visitation`: where a log changes with the hour, what
+`popular`: a version's counts end with its day. Decayed counts can go on from there, event by event, and
+are then what a version made just now would hold. `co_occurrence`: where a log changes with the hour, what
 is taken close together just now is fitted on the newest events alone. There, too, items are taken up that
 came after the version (grown_version.py). All else of a version stays as it is.
 """
@@ -14,20 +14,20 @@ from serving.version.event_buffer import NOBODY, EventBuffer, Events
 from serving.version.grown_version import GrownVersion
 from serving.version.loaded_version import Version
 from serving.version.new_items import NewItems
-from twinspire_core.config.source_names import CO_VISITATION, RANKED, TRENDING
+from twinspire_core.config.source_names import CO_OCCURRENCE, POPULAR
 from twinspire_core.search.index import NONE
-from twinspire_core.sources.co_visitation import CoVisitation
+from twinspire_core.sources.co_occurrence import CoOccurrence
 from twinspire_core.sources.first_items import OfFirstItems
+from twinspire_core.sources.popular import Popular, RunningCounts
 from twinspire_core.sources.recent_visits import RecentVisits
 from twinspire_core.sources.source import Source
-from twinspire_core.sources.trending import RunningCounts, Trending
 
 LEAN = 0.8
-"""The least share of the fixed order that `trending` has once all that its counts hold was sent: the
+"""The least share of the fixed order that `popular` has once all that its counts hold was sent: the
 order's own weights are for lists of a whole day. Chosen on news (docs/decisions/0079-events.md).
 """
 LEAN_TOGETHER = 0.4
-"""And that `co_visitation` has of the whole then (docs/decisions/0079-events.md)."""
+"""And that `co_occurrence` has of the whole then (docs/decisions/0079-events.md)."""
 _OF_HOURS = 12 * 3600 * 1_000_000
 """Of the longest half-life, in microseconds, by which a log changes with the hour. Where what sells is the
 same for weeks, the events of a day move little, and the weights hold.
@@ -39,7 +39,7 @@ where no two of them are alike.
 """
 _MOSTLY_NEW = 0.5
 """The share of the counts that was sent, from which on what was learnt takes the place of what knows
-more until then: the version's own `co_visitation`, and its ranker, which was fitted on a day's start.
+more until then: the version's own `co_occurrence`, and its ranker, which was fitted on a day's start.
 """
 _GROWN = 10 * 1_000_000
 """Microseconds between two times that new items are taken up, at least."""
@@ -71,12 +71,10 @@ class VersionUpdater:
         self._published = version.fixed_order
         self._counts: RunningCounts | None = None
         sources = version.candidate_sources
-        if TRENDING in sources:
+        if Popular.is_counted(sources.tables):
             self._counts = RunningCounts(sources.tables, self.since)
         self._visits = RecentVisits(len(version.items))
-        self._own_together = sources.by_name.get(CO_VISITATION)
-        # A ranker knows what scores of the daily table say, and nothing of others.
-        self._ranks_by_own = CO_VISITATION in version.sources_of(RANKED)
+        self._own_together = sources.by_name.get(CO_OCCURRENCE)
         self._visits_fitted = 0
         self._new = NewItems(new_items)
         self._grew = 0
@@ -85,7 +83,7 @@ class VersionUpdater:
     def moves_lists(self) -> bool:
         """Whether what the version serves, where a request does not say, goes by events."""
         served = self.version.choose_source(None)
-        return self._counts is not None and TRENDING in self.version.sources_of(served)
+        return self._counts is not None and POPULAR in self.version.sources_of(served)
 
     def update(self, now: int) -> None:
         """Counts what was sent since the last update; the version's lists go by it from now on."""
@@ -100,7 +98,7 @@ class VersionUpdater:
             counted |= self._take_up(now)
         if counted:
             self._put(self._counts.source())
-        if TRENDING in self._published.sources:
+        if POPULAR in self._published.sources:
             self._lean(now)
 
     def _count(self, rows: np.ndarray, events: Events) -> bool:
@@ -140,7 +138,7 @@ class VersionUpdater:
         self._visits_fitted = min(self._visits_fitted, now - _REFITTED)
         return self._count(rows, found.events)
 
-    def _put(self, source: Trending | CoVisitation) -> None:
+    def _put(self, source: Popular | CoOccurrence) -> None:
         """Has lists made by a source; those that are without new items by what it knows of the others."""
         self.version.put_source(source)
         published = self.version.published
@@ -153,20 +151,20 @@ class VersionUpdater:
         published.put_source(together)
         if published is not self.version:
             first = OfFirstItems(together, len(published.items))
-            self.version.put_source(first, CO_VISITATION)
+            self.version.put_source(first, CO_OCCURRENCE)
 
     def _lean(self, now: int) -> None:
         """Has the fixed order go by both sources as far as the counts are new."""
         assert self._counts is not None
         new = self._counts.added_share if self._is_fresh(now) else 0.0
-        order = self._published.leaning_on(TRENDING, LEAN * new)
+        order = self._published.leaning_on(POPULAR, LEAN * new)
         if self._visits_say_more(now, new):
             is_new = self._visits.has_more or not self._visits_fitted
             # A clock that was set back waits for nothing.
             if is_new and not 0 <= now - self._visits_fitted < _REFITTED:
                 self._put(self._visits.source())
                 self._visits_fitted = now
-            order = order.leaning_on(CO_VISITATION, LEAN_TOGETHER * new, adding=True)
+            order = order.leaning_on(CO_OCCURRENCE, LEAN_TOGETHER * new, adding=True)
         elif self._own_together is not None and self._visits_fitted:
             self._put_own(self._own_together)
             self._visits_fitted = 0
@@ -175,7 +173,7 @@ class VersionUpdater:
 
     def _visits_say_more(self, now: int, new: float) -> bool:
         """Whether what users took together just now serves, where so much of the counts is new."""
-        if self._own_together is not None and (self._ranks_by_own or new < _MOSTLY_NEW):
+        if self._own_together is not None and new < _MOSTLY_NEW:
             return False
         return new > 0 and self._is_recent(self._visits.moment, now)
 

@@ -33,7 +33,7 @@ def shop(tmp_path_factory):
     }
     tables["pipeline"]["work_root"] = str(folder / "work")
     tables["registry"] = {"root": str(folder / "registry")}
-    tables["mix"] = {"sources": ["two_tower", "past"]}
+    tables["sources"] = {"use": ["two_tower", "history"]}
     tables["window"]["train_days"] = 3
     tables["train"] |= {"epochs": 1, "deterministic": False}
     p = Pipeline.model_validate(tables)

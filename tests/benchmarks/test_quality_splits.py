@@ -93,7 +93,7 @@ def test_a_split_is_laid_out_without_the_events_that_it_is_asked_for(clicks: Pat
 @pytest.mark.parametrize(
     ("key", "value", "who"),
     [
-        ("mix.sources", ["two_tower"], {"twinspire/served"}),
+        ("sources.use", ["two_tower"], {"twinspire/served"}),
         ("train.epochs", 9, {"twinspire/served", "twinspire/mean"}),
         ("vocabulary.min_events", 7, {"twinspire/served", "twinspire/mean", "vstan"}),
     ],

@@ -325,7 +325,7 @@ PUBLISHED = {
     "live": True,
 }
 COMPARED = {"metric": "recall@50", "candidate": 0.3, "sources": None}
-SERVED = {"candidate": 0.515, "baseline": 0.497, "source": "personal"}
+SERVED = {"candidate": 0.515, "baseline": 0.497, "source": "history"}
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def context(pipeline, tmp_path):
             metrics["fixed_order"] = {"progressive": {"users": 7, "recall@50": asked * 2}}
             metrics["baselines"] = {
                 "most_popular": {"recall@50": asked / 4},
-                "past": {"recall@50": asked / 2},
+                "purchase_history": {"recall@50": asked / 2},
             }
         _train(local / "train")
         _measure(local / "measure", metrics)

@@ -13,7 +13,10 @@ from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.fusion.fixed_order import FixedOrder
 
 TRAINED, NEXT = date(2024, 5, 1), date(2024, 5, 2)
-MADE = ("past", "co_occurrence")  # of the days' working files no other source can be made
+MADE = (
+    "history",
+    "co_occurrence",
+)  # of the days' working files no other source can be made
 UNCHANGED = dict.fromkeys(("new", "changed", "withdrawn", "reused"), 0)
 
 
@@ -48,11 +51,11 @@ def files(*sources, features=("popular",)):
 
 
 def test_sources_that_nobody_made_are_told_and_their_ranker_is_left_out(refreshed):
-    version, notes = refreshed(files(*MADE, "ease", features=("popular", "place:ease")))
+    version, notes = refreshed(files(*MADE, "factors", features=("popular", "place:factors")))
     assert not (version / "ranker.json").exists() and not (version / "ranker.txt").exists()
     assert GateVerdict.read(version).serves == "fixed_order", "where the ranker served"
-    assert any("goes without lists of ease:" in note for note in notes)
-    assert any("left out, as it goes by lists of ease, which" in note for note in notes)
+    assert any("goes without lists of factors:" in note for note in notes)
+    assert any("left out, as it goes by lists of factors, which" in note for note in notes)
 
 
 def test_what_has_all_tables_stays_as_it_is(refreshed):
@@ -65,10 +68,12 @@ def test_what_has_all_tables_stays_as_it_is(refreshed):
 
 
 def test_a_feature_that_cannot_be_made_is_named_too(refreshed):
-    version, notes = refreshed(files(*MADE, "ease", features=("popular", "attribute_share:colour")))
+    version, notes = refreshed(
+        files(*MADE, "factors", features=("popular", "attribute_share:colour"))
+    )
     assert not (version / "ranker.json").exists()
     assert any(
-        "as it goes by attribute_share:colour, lists of ease, which" in note for note in notes
+        "as it goes by attribute_share:colour, lists of factors, which" in note for note in notes
     )
 
 

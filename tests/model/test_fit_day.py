@@ -14,14 +14,14 @@ YESTERDAY = date(2024, 5, 19)
 
 def test_a_ranker_of_other_sources_or_of_another_format_is_not_inherited(tmp_path):
     for name, file in rankers.files(
-        ("past", "personal"), ("popular",), lambda rows: rows[:, 0]
+        ("history", "popular"), ("popular",), lambda rows: rows[:, 0]
     ).items():
         (tmp_path / name).write_bytes(file)
     content = json.loads((tmp_path / "ranker.json").read_text())
 
     def found(sources):
         parent = Parent(day=YESTERDAY, version="p", home=str(tmp_path), train="", measure="")
-        pipeline = SimpleNamespace(mix=SimpleNamespace(candidates=sources))
+        pipeline = SimpleNamespace(sources=SimpleNamespace(use=sources))
         return inherited_ranker(SimpleNamespace(parent=parent, pipeline=pipeline))
 
     assert found(tuple(content["sources"])).names == tuple(content["features"])

@@ -38,7 +38,7 @@ def test_a_version_is_asked_raw_features(tiny):
     assert towers["recall@2"] == 1
     # U and v took what they had
     assert towers["excluded"]["recall@2"] == pytest.approx((0 + 0 + 1) / 3)
-    assert found["past"]["recall@1"] == pytest.approx(2 / 3)
+    assert found["purchase_history"]["recall@1"] == pytest.approx(2 / 3)
     assert found["popular_lately"]["recall@1"] == pytest.approx(1 / 3)
 
 
@@ -48,7 +48,7 @@ def test_a_history_goes_by_the_name_that_requests_give_it(tiny):
     named = score_version(VERSION, pa.table(lists), truth, tiny.pipeline(), [1, 2])
     lists["history"] = lists.pop("recent")
     assert score_version(VERSION, pa.table(lists), truth, tiny.pipeline(), [1, 2]) == named
-    assert named["past"]["recall@1"] == 1
+    assert named["purchase_history"]["recall@1"] == 1
 
 
 def test_a_feature_of_the_wrong_type_is_named(tiny):
@@ -93,9 +93,10 @@ def test_of_what_passes_a_filter(tiny):
     popular = {
         "most_popular": 0.5,
         "popular_lately": 0.5,
-        "past": 0.0,
+        "purchase_history": 0.0,
         "co_occurrence": 0.5,
-        "personal": 0.0,
+        "history": 0.0,
+        "popular": 0.5,
     }
     assert recalls == {"two_tower": 1.0, "fixed_order": 1.0, **popular}
     assert found["two_tower"]["coverage@1"] == 1.0
@@ -107,7 +108,9 @@ def test_of_what_passes_a_filter(tiny):
 def test_a_ranker_is_measured_by_its_own_lists(tiny, passing):
     """By the place in the two-tower's list, which holds all that passes: its own order again."""
     carried = rankers.files(
-        ("past", "two_tower"), ("place:past", "place:two_tower"), lambda rows: -rows[:, 1]
+        ("history", "two_tower"),
+        ("place:history", "place:two_tower"),
+        lambda rows: -rows[:, 1],
     )
     ranker = Ranker.parse(carried["ranker.txt"], carried["ranker.json"])
     queries = pa.table({"user": ["v", "u"], "device": ["tv", "phone"], "recent": [["d"], ["d"]]})
@@ -117,7 +120,7 @@ def test_a_ranker_is_measured_by_its_own_lists(tiny, passing):
     counted = {"recall@1", "recall@2", "mrr", "ndcg@2", "coverage@1", "answered"}
     for name in counted:
         assert found["ranked"][name] == found["two_tower"][name], name
-    assert found["past"]["recall@1"] == 0 and found["ranked"]["recall@1"] == 1
+    assert found["purchase_history"]["recall@1"] == 0 and found["ranked"]["recall@1"] == 1
     assert "ranked" not in score_version(VERSION, *given, passing=passing)
 
 
@@ -179,7 +182,7 @@ def test_the_fixed_order_is_scored_beside_its_sources(tiny):
         "_similarities": pa.array([[0.5]], pa.list_(pa.float32())),
     }
     together = pa.table({"_item": ["a"], **lists})
-    order = FixedOrder(weights={"past": 0.01, "two_tower": 1})
+    order = FixedOrder(weights={"history": 0.01, "two_tower": 1})
     queries = pa.table({"user": ["u", "v"], "recent": [["b", "c", "b"], ["a"]]})
     truth = pa.table({"user": ["u", "v"], "items": [["b"], ["d"]]})
 
@@ -199,9 +202,10 @@ def test_the_fixed_order_is_scored_beside_its_sources(tiny):
         "fixed_order": 0.5,
         "most_popular": 0.0,
         "popular_lately": 0.5,
-        "past": 0.5,
+        "purchase_history": 0.5,
         "co_occurrence": 0.5,
-        "personal": 0.5,
+        "history": 0.5,
+        "popular": 0.5,
     }
     assert list(found)[:2] == ["two_tower", "fixed_order"]
 
@@ -215,10 +219,10 @@ def test_a_history_is_read_as_a_server_reads_it(tiny):
         "_rows": pa.array([[2], [3]], pa.list_(pa.int32())),
         "_similarities": pa.array([[0.5], [0.5]], pa.list_(pa.float32())),
     }
-    together = {"co_visitation": pa.table({"_item": ["a", "b"], **lists})}
+    together = {"co_occurrence": pa.table({"_item": ["a", "b"], **lists})}
     tables = SourceTables(corpus=items, others=together)
     carried = rankers.files(
-        ("co_visitation", "personal"), ("personal:all", "personal_age"), lambda rows: rows[:, 0]
+        ("co_occurrence", "history"), ("personal:all", "personal_age"), lambda rows: rows[:, 0]
     )
     version = VersionParts(
         embed=lambda asked: np.ones((asked.num_rows, 2), np.float32),
@@ -233,6 +237,6 @@ def test_a_history_is_read_as_a_server_reads_it(tiny):
         found = score_version(version, queries, truth, tiny.pipeline(tiny.features), [1])
         return found[source]["recall@1"]
 
-    assert first("co_visitation", "c") == 1
-    assert first("personal", "b") == 1
+    assert first("co_occurrence", "c") == 1
+    assert first("history", "b") == 1
     assert first("ranked", "b") == 1, "which goes by how often it was had"

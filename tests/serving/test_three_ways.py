@@ -36,7 +36,7 @@ def asked(request, tmp_path_factory, towers):
     """A server of a version whose lists are by this source, and the pipeline file."""
     home = tmp_path_factory.mktemp("ways")
     several = request.param == "fixed_order"
-    carried = files(in_order(past=0, popular_lately=1) if several else None)
+    carried = files(in_order(history=0, popular=1) if several else None)
     circle.publish(shop(home), towers, home / "staged", nominators=carried)
     with running(create_app(shop(home), FAST)) as client:
         yield ready(client), home / "circle.toml"
@@ -91,4 +91,4 @@ def test_equal_queries_get_equal_lists(asked, tmp_path, options):
             assert (told["source"], told["known"]) == (served["source"], served["known"])
     popular = {one["source"] for one in by_http if one["based_on"] == "nothing"}
     assert len({tuple(one["items"]) for one in by_http}) > 4
-    assert popular <= {"popular_lately", "fixed_order"} or options.get("source") == "two_tower"
+    assert popular <= {"popular", "fixed_order"} or options.get("source") == "two_tower"

@@ -177,8 +177,7 @@ def embedded_anew(tower, corpus):
 @pytest.mark.system
 def test_a_refresh_has_what_all_sources_are_made_of(changed):
     names = ", ".join(f'"{name}"' for name in SOURCE_NAMES)
-    ranking = "[ranking]\nenabled = true\nmin_users = 20\n"
-    changed.write_text(f"{changed.read_text()}\n[mix]\nsources = [{names}]\n{ranking}")
+    changed.write_text(f"{changed.read_text()}\n[sources]\nuse = [{names}]\n")
     twinspire("run", str(changed), "--date", SECOND, "--force")
     served = GateVerdict.read(Version.open(load(changed)).home).serves
     told = refresh(load(changed), AT)
@@ -195,10 +194,11 @@ def test_a_refresh_has_what_all_sources_are_made_of(changed):
 
 
 @pytest.mark.system
-def test_without_ranking_or_a_source_a_refresh_goes_without_them_and_says_why(changed):
+def test_without_a_source_a_refresh_goes_without_them_and_says_why(changed):
     declared = changed.read_text()
-    sources = '[mix]\nsources = ["two_tower", "past", "most_popular", "ease"]\n'
-    changed.write_text(f"{declared}\n{sources}[ranking]\nenabled = true\nmin_users = 20\n")
+    changed.write_text(
+        f'{declared}\n[sources]\nuse = ["two_tower", "history", "popular", "factors"]\n'
+    )
     twinspire("run", str(changed), "--date", SECOND, "--force")
     trained = Version.open(load(changed))
     assert "ranked" in trained.sources
@@ -209,10 +209,12 @@ def test_without_ranking_or_a_source_a_refresh_goes_without_them_and_says_why(ch
     verdict = GateVerdict.read(version.home)
     assert verdict.serves == "fixed_order"
     (note,) = [note for note in verdict.notes if "ranker" in note]
-    assert note.startswith(f"the ranker of {trained.id} is left out, as it goes by first_seen")
+    assert note.startswith(
+        f"the ranker of {trained.id} is left out, as it goes by lists of factors"
+    )
     (note,) = [note for note in verdict.notes if note.startswith("the fixed order of")]
     assert note.startswith(
-        f"the fixed order of {trained.id} goes without lists of ease: mix.sources"
+        f"the fixed order of {trained.id} goes without lists of factors: sources.use"
     )
 
 

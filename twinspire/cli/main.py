@@ -29,6 +29,7 @@ from twinspire.cli import (
 )
 from twinspire.cli.options import console
 from twinspire_core.blocked_imports import never_import
+from twinspire_core.config.source_names import REMOVED as SOURCES_BEFORE
 from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.messages import format_message
 from twinspire_core.storage.disk import explain
@@ -89,7 +90,7 @@ REMOVED = {
     "evaluate --slices": "`--json`, which holds the measures of slices",
     "recommend --explore": "leave it out; no place of a list is kept for items without events",
     "recommend --no-explore": "leave it out; no place of a list is kept for items without events",
-    "recommend --source mix": "`--source fixed_order`",
+    **{f"recommend --source {old}": f"`--source {new}`" for old, new in SOURCES_BEFORE.items()},
     "serve --max-rate": "limit requests in the proxy; docs/serving.md says how",
 }
 """Commands that there were, options as `evaluate --slices`, and their values: what to do instead."""

@@ -15,7 +15,6 @@ from typing import Any
 from twinspire.runs.stages import Stage
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import CO_OCCURRENCE, COUNTED_FOR
 
 # When or where the logs are found does not change a result: their digests stand in the key. Nor does
 # what is done about a version once it was refused.
@@ -47,13 +46,12 @@ def config_digest(pipeline: Pipeline, stage: Stage) -> str:
 def _used_of_table(pipeline: Pipeline, stage: Stage, table: str, keys: dict[str, Any]) -> object:
     """What a stage uses of a table of which it uses most."""
     reads_logs = stage.after is None
-    if table == "mix" and reads_logs:
-        # It counts how often items come together, where any source asks for that, and what other
-        # sources ask for.
-        return [name for name in (CO_OCCURRENCE, *COUNTED_FOR) if pipeline.mix.uses(name)]
-    if table == "ranking" and reads_logs:
-        # It counts for a ranker, or it does not.
-        return pipeline.ranking.enabled
+    if table == "sources" and reads_logs:
+        # It fits tables of some sources, and counts where there are several.
+        return [*pipeline.sources.fitted, pipeline.sources.several]
+    if table == "sources" and stage.name == "train":
+        # It encodes more queries where there is a ranker.
+        return pipeline.sources.several
     return _without(keys, _WITHOUT_EFFECT.get(table, set()))
 
 

@@ -131,7 +131,7 @@ def _replays(run: DayRun, stage: Stage, parent: Parent | None) -> bool:
     """
     from twinspire_core.contracts.ranking_rows import needs_replay
 
-    if not run.pipeline.ranking.enabled:
+    if not run.pipeline.sources.several:
         return False
     done = attempts.latest(run.pipeline, run.day, stage.name)
     return bool(done and done.summary.get("replayed")) or needs_replay(run.day, parent)

@@ -80,8 +80,7 @@ FEATURES = Stage(
         "vocabulary",
         "corpus",
         "evaluation.holdout",
-        "mix",
-        "ranking",
+        "sources",
         "statistics",
     ),
     # Names in the transform's graph differ between any two runs; the rows that it made do not.
@@ -101,7 +100,7 @@ TRAIN = Stage(
         "train",
         "evaluation.holdout",
         "evaluation.max_users",
-        "ranking.enabled",
+        "sources",
         "gate.min_users",  # for so many it adds the held-out users of days before
     ),
     # Saved graphs differ too. The weights in them are in the training state, which is compared;
@@ -120,8 +119,7 @@ MEASURE = Stage(
         "features",
         "train",
         "evaluation",
-        "mix",
-        "ranking",
+        "sources",
         "gate.min_users",
         "serving.exclude_seen",  # which lists weights are fitted on, and versions compared by
     ),
@@ -165,8 +163,7 @@ REFRESH = Stage(
         "features",
         "window",
         "corpus",
-        "mix",
-        "ranking",
+        "sources",
         "index",
         "gate",
         "serving",

@@ -22,7 +22,6 @@ from twinspire_core.config.feature_kinds import (
     IdFeature,
     TimeFeature,
 )
-from twinspire_core.config.source_names import TRENDING
 from twinspire_core.config.tables.base import Strict
 from twinspire_core.config.tables.data import (
     ColumnsConfig,
@@ -42,7 +41,7 @@ from twinspire_core.config.tables.deployment import (
     ServingConfig,
 )
 from twinspire_core.config.tables.gate import GateConfig, check_gate
-from twinspire_core.config.tables.quality import EvaluationConfig, FusionConfig, RankingConfig
+from twinspire_core.config.tables.quality import EvaluationConfig, SourcesConfig
 from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.config.validation_errors import explain
 from twinspire_core.errors import UsageError
@@ -70,12 +69,8 @@ class Pipeline(Strict):
     evaluation: EvaluationConfig = Field(
         default_factory=EvaluationConfig, description="Measurement."
     )
-    mix: FusionConfig = Field(
-        default_factory=FusionConfig, description="Which sources propose items."
-    )
-    ranking: RankingConfig = Field(
-        default_factory=RankingConfig,
-        description="The ranker, which orders what the sources list.",
+    sources: SourcesConfig = Field(
+        default_factory=SourcesConfig, description="Where recommended items come from."
     )
     gate: GateConfig = Field(default_factory=GateConfig, description="Conditions of going live.")
     index: IndexConfig = Field(default_factory=IndexConfig, description="Nearest neighbours.")
@@ -135,16 +130,6 @@ class Pipeline(Strict):
         """The feature of kind history."""
         return next(iter(self.of_kind(HistoryFeature).values()), None)
 
-    @property
-    def uses_personal_counts(self) -> bool:
-        """Whether decayed counts are made of what each user had before."""
-        return self.mix.uses_personal_counts or self.ranking.enabled
-
-    @property
-    def uses_trending_counts(self) -> bool:
-        """Whether decayed counts are made of each item's events."""
-        return self.mix.uses(TRENDING) or self.ranking.enabled
-
     def origin(self, name: str) -> str | None:
         """Table that holds the feature's column: events, items, users; None when it is computed."""
         return self.features[name].source_table
@@ -179,7 +164,7 @@ class Pipeline(Strict):
         pipeline_rules.check_sides(self.features)
         pipeline_rules.check_history(self.features, self.columns, self.vocabulary, self.window)
         pipeline_rules.check_objectives(self.columns, self.train, self.columns_of("events"))
-        pipeline_rules.check_ranking(self.ranking, self.mix)
+        pipeline_rules.check_sources(self.sources, self.serving)
         pipeline_rules.check_lists(self.lists, self.corpus, self.serving)
         check_gate(self.gate, self.evaluation)
         return self

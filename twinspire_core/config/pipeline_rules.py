@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 
 from twinspire_core.config.feature_kinds import CountFeature, Feature, HistoryFeature, IdFeature
+from twinspire_core.config.source_names import NEIGHBOURS
 from twinspire_core.config.tables.data import (
     ColumnsConfig,
     CorpusConfig,
@@ -15,7 +16,7 @@ from twinspire_core.config.tables.data import (
     WindowConfig,
 )
 from twinspire_core.config.tables.deployment import ListsConfig, ServingConfig
-from twinspire_core.config.tables.quality import FusionConfig, RankingConfig
+from twinspire_core.config.tables.quality import SourcesConfig
 from twinspire_core.config.tables.training import TrainConfig
 
 
@@ -116,12 +117,13 @@ def check_objectives(
             )
 
 
-def check_ranking(ranking: RankingConfig, mix: FusionConfig) -> None:
-    """A ranker orders what sources list."""
-    if ranking.enabled and not mix.sources:
+def check_sources(sources: SourcesConfig, serving: ServingConfig) -> None:
+    """Lists of single users are only in versions that hold users anyway."""
+    if NEIGHBOURS in sources.use and not serving.user_store:
         raise ValueError(
-            "ranking.enabled = true orders what the sources list, and mix.sources = []"
-            " names none: name some, or leave ranking.enabled out"
+            "sources.use names neighbours, whose tables are lists of single users, and"
+            " serving.user_store = false keeps users out of versions: set it to true, or leave"
+            " neighbours out"
         )
 
 

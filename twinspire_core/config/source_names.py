@@ -8,17 +8,11 @@ classes under these names.
 from typing import TYPE_CHECKING, Any, Literal
 
 TWO_TOWER = "two_tower"
-PAST = "past"
-POPULAR_LATELY = "popular_lately"
-MOST_POPULAR = "most_popular"
+HISTORY = "history"
+POPULAR = "popular"
 CO_OCCURRENCE = "co_occurrence"
-PERSONAL = "personal"
-TRENDING = "trending"
-USER_NEIGHBOURS = "user_neighbours"
-SESSION_NEIGHBOURS = "session_neighbours"
-CO_VISITATION = "co_visitation"
-EASE = "ease"
-IALS = "ials"
+NEIGHBOURS = "neighbours"
+FACTORS = "factors"
 FIXED_ORDER = "fixed_order"
 """No source of its own: several, by fixed weights (twinspire_core/fusion/fixed_order.py)."""
 RANKED = "ranked"
@@ -26,27 +20,39 @@ RANKED = "ranked"
 
 TITLES = {
     TWO_TOWER: "two-tower",
-    PAST: "purchase history",
-    POPULAR_LATELY: "popular lately",
-    MOST_POPULAR: "most popular",
+    HISTORY: "purchase history",
+    POPULAR: "popular",
     CO_OCCURRENCE: "bought together",
-    PERSONAL: "purchase history, decayed",
-    TRENDING: "trending",
-    USER_NEIGHBOURS: "taken by like users",
-    SESSION_NEIGHBOURS: "taken in like sessions",
-    CO_VISITATION: "taken just before, after",
-    EASE: "linear model (EASE)",
-    IALS: "factorisation (iALS)",
+    NEIGHBOURS: "taken by similar users",
+    FACTORS: "factorisation (iALS)",
 }
 """By name, in the order in which they are shown."""
 SOURCE_NAMES = tuple(TITLES)
-FITTED = (USER_NEIGHBOURS, SESSION_NEIGHBOURS, CO_VISITATION, EASE, IALS)
-"""Sources that are fitted on what each user took, event by event."""
-COUNTED_FOR = (PERSONAL, TRENDING, *FITTED)
-"""Sources for which the feature job counts more, besides `co_occurrence`, if they are used."""
+MOST_POPULAR = "most_popular"
+POPULAR_LATELY = "popular_lately"
+PURCHASE_HISTORY = "purchase_history"
+BASELINE_TITLES = {
+    MOST_POPULAR: "most popular",
+    POPULAR_LATELY: "popular lately",
+    PURCHASE_HISTORY: "past purchases",
+}
+"""By name, plain lists that evaluation compares with. They are no sources."""
+BASELINES = tuple(BASELINE_TITLES)
 ANSWERING = (RANKED, FIXED_ORDER, *SOURCE_NAMES)
 """What an answer may come from."""
-REMOVED = {"mix": FIXED_ORDER}
+REMOVED = {
+    "mix": FIXED_ORDER,
+    "past": HISTORY,
+    "personal": HISTORY,
+    "most_popular": POPULAR,
+    "popular_lately": POPULAR,
+    "trending": POPULAR,
+    "co_visitation": CO_OCCURRENCE,
+    "user_neighbours": NEIGHBOURS,
+    "session_neighbours": NEIGHBOURS,
+    "ease": FACTORS,
+    "ials": FACTORS,
+}
 """What answers came from once, and what to write instead."""
 
 if TYPE_CHECKING:

@@ -40,12 +40,6 @@ _CONSTANTS = {
     "evaluation.lately_days": "1",
     "evaluation.slices": "[1, 5, 20]",
     "evaluation.resamples": "200",
-    "mix.neighbours": "50",
-    "mix.min_users": "100",
-    "ranking.days": "28",
-    "ranking.trees": "150",
-    "ranking.leaves": "31",
-    "ranking.min_users": "300",
     "gate.max_outside": "0.1; gate.on_skew says what is done beyond it",
     "index.k": "100",
     "index.exact_below": "10,000",
@@ -66,6 +60,8 @@ _CONSTANTS = {
 }
 """Keys that there were, and the one value that holds now. Those of features go by kind."""
 REMOVED = {
+    "mix": 'write [sources] with use = ["two_tower", "history", "popular", "co_occurrence"]',
+    "ranking": "leave it out: a ranker is fitted each day wherever sources.use names several sources",
     "lists.exploration": "leave it out: no place of a list is kept for items without events",
     "monitor": (
         "set registry.max_age and registry.server instead; Prometheus measures servers, and"

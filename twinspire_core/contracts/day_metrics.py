@@ -281,7 +281,7 @@ class DayMetrics(JsonFile):
       best: the best accepted version before; None without a parent, or where nothing is remembered.
       line: by day, what is remembered of this version and of those before it in its line.
       fixed_order: lists in the fixed order.
-      ranker: lists by rankers; None without `ranking.enabled`.
+      ranker: lists by rankers; None without several sources.
       parent_unread: features that the parent reads and the day has not, or has in another form:
         they are missing for it in all that is measured of it
         (model/evaluation/version_evaluation.py).

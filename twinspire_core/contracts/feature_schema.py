@@ -42,7 +42,6 @@ AT_END = "end"
 CORPUS = "corpus"
 CORPUS_START = f"{CORPUS}/{AT_START}"
 CORPUS_END = f"{CORPUS}/{AT_END}"
-CO_OCCURRENCE = "co_occurrence"
 SEQUENCES = "sequences"
 EVALUATION = "evaluation"
 REPLAY = "replay"
@@ -178,9 +177,8 @@ def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = No
     """`corpus/start/`, `corpus/end/`: one row per item that can be recommended, sorted by `_item`.
 
     `_popular` counts the item's events in `window.count_days`, `_lately` in the last of these days,
-    up to the start or the end of the day. With `trending` in
-    `mix.sources`, or with a ranker, columns hold decayed counts as of the same moment; with a
-    ranker `_first_seen` are the days since the item's first event, null where none is known;
+    up to the start or the end of the day. With several sources, columns hold decayed counts as of the
+    same moment; `_first_seen` are the days since the item's first event, null where none is known;
     `_buyers` the users who took it, `_again` the share of their days with it that were not the first,
     `_again_days` the mean days to these from the one before, null where there are none. `_name`
     is the first display column; display columns are text, under `display_name`; attributes keep the
@@ -196,9 +194,8 @@ def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = No
         ("_popular", pa.int64()),
         ("_lately", pa.int64()),
     ]
-    if p.uses_trending_counts:
+    if p.sources.several:
         meta += [(name, pa.float64()) for name in TRENDING_HALF_LIVES]
-    if p.ranking.enabled:
         meta += [(name, pa.float32()) for name in (FIRST_SEEN, *REPURCHASES)]
     display = [(display_name(column), pa.string()) for column in p.corpus.display]
     types = attributes or {}
@@ -267,12 +264,11 @@ def sequences_schema() -> pa.Schema:
 
 
 def co_occurrence_schema() -> pa.Schema:
-    """`co_occurrence/start/`, `co_occurrence/end/`: what the same users took, as of the start and
-    the end of the day.
+    """`co_occurrence/start/`, `co_occurrence/end/`: what users took together, as of the start and the
+    end of the day.
 
     One row per item that was taken with another one, sorted by `_item`. `_rows` are its neighbours,
-    nearest first: rows of the corpus of the same moment, in order of `_item`; `_similarities` lie
-    between 0 and 1.
+    nearest first: rows of the corpus of the same moment, in order of `_item`.
     """
     lists = [("_rows", pa.list_(pa.int32())), ("_similarities", pa.list_(pa.float32()))]
     return pa.schema([("_item", pa.string()), *lists])
@@ -281,19 +277,18 @@ def co_occurrence_schema() -> pa.Schema:
 def _past(p: Pipeline) -> list[tuple[str, pa.DataType]]:
     """What a query says of what the user had before.
 
-    With `personal` or a source that is fitted on sequences in `mix.sources`, or with a ranker,
-    `_personal` holds the distinct items of the last `window.personal_days`, at most `PAST_LENGTH`;
-    lists of the same lengths their decayed counts by half-life, and `_personal_age`, days since the
-    last event of each; with a ranker `_personal_span`, days from the first event of each to that, and
+    With several sources, `_personal` holds the distinct items of the last `window.personal_days`, at
+    most `PAST_LENGTH`; lists of the same lengths their decayed counts by half-life, `_personal_age`,
+    days since the last event of each, `_personal_span`, days from the first event of each to that, and
     `_personal_days`, on how many days there were such; `_personal_visits`, on how many days there was
     any event.
     """
     columns = [("_past", STRINGS), ("_past_events", pa.int64())]
-    if p.uses_personal_counts:
+    if p.sources.several:
         columns.append(("_personal", STRINGS))
-        columns += [(name, FLOATS) for name in (*PERSONAL_HALF_LIVES, "_personal_age")]
-    if p.ranking.enabled:
-        columns += [(PERSONAL_SPAN, FLOATS), (PERSONAL_DAYS, FLOATS), (VISITS, pa.float32())]
+        lists = (*PERSONAL_HALF_LIVES, "_personal_age", PERSONAL_SPAN, PERSONAL_DAYS)
+        columns += [(name, FLOATS) for name in lists]
+        columns.append((VISITS, pa.float32()))
     return columns
 
 

@@ -8,7 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TITLES, TWO_TOWER
+from twinspire_core.config.source_names import (
+    BASELINE_TITLES,
+    FIXED_ORDER,
+    RANKED,
+    TITLES,
+    TWO_TOWER,
+)
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.contracts.ranker_file import RankerFit
@@ -21,9 +27,9 @@ PARENT = "parent"
 
 _NAMES = {
     **TITLES,
+    **BASELINE_TITLES,
     FIXED_ORDER: "fixed order",
     RANKED: "ranker",
-    "popular": "most popular",
     "uncorrected": "two-tower, correction taken out",
 }
 

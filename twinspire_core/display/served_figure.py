@@ -11,14 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
-from twinspire_core.config.source_names import (
-    FIXED_ORDER,
-    MOST_POPULAR,
-    PAST,
-    POPULAR_LATELY,
-    RANKED,
-    TWO_TOWER,
-)
+from twinspire_core.config.source_names import BASELINES, FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures, RelativeChange
 from twinspire_core.contracts.measures import (
     PairedDifference,
@@ -34,8 +27,6 @@ from twinspire_core.display.measured_lists import (
     served_on_its_day,
 )
 
-SIMPLE_LISTS = (MOST_POPULAR, POPULAR_LATELY, PAST)
-"""Lists that need no model and are measured on every day."""
 THIS = "this version"
 _SURE = 1.96  # standard errors to either side of a mean that a 95% interval reaches
 _LEAST_DIFFERENT = 10  # users whose lists differ: of fewer, an interval claims more than is known
@@ -147,7 +138,7 @@ def on_next_day(
     pairs = measured.fixed_order.beside_simple
     if source == RANKED and measured.ranker:
         pairs = measured.ranker.beside_simple
-    simple = {name: value_of(measured.baselines.get(name), metric) for name in SIMPLE_LISTS}
+    simple = {name: value_of(measured.baselines.get(name), metric) for name in BASELINES}
     return ServedFigure(
         metric=metric,
         value=value,
@@ -197,9 +188,9 @@ def on_held_out(
     held = measured.holdout
     order = measured.fixed_order.holdout
     pairs = measured.fixed_order.own_beside_simple
-    found = {name: _paired(pairs.get(name), metric) for name in SIMPLE_LISTS}
+    found = {name: _paired(pairs.get(name), metric) for name in BASELINES}
     of_pairs = {name: one.base if one else None for name, one in found.items()}
-    of_all = {name: value_of(held.baselines.get(name), metric) for name in SIMPLE_LISTS}
+    of_all = {name: value_of(held.baselines.get(name), metric) for name in BASELINES}
     two_tower = value_of(held.candidate, metric)
     source, served = TWO_TOWER, held
     if serves == RANKED:

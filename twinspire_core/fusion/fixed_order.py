@@ -31,24 +31,19 @@ NEITHER = "neither"
 """Kind of any other log, such as news, and of one of which nothing is known."""
 
 _COLUMNS = (
-    names.PAST,
-    names.POPULAR_LATELY,
+    names.HISTORY,
+    names.POPULAR,
     names.TWO_TOWER,
-    names.MOST_POPULAR,
     names.CO_OCCURRENCE,
 )
 WEIGHTS: Mapping[str, Sequence[float]] = {
-    REPEATS: (1.0, 0.5, 0.3, 0.2, 0.1),
-    STEADY: (0.01, 0.02, 1.0, 0.1, 1.0),
-    NEITHER: (0.01, 1.0, 0.7, 0.01, 0.1),
+    REPEATS: (1.0, 0.05, 0.05, 0.06),
+    STEADY: (0.01, 0.1, 1.0, 1.0),
+    NEITHER: (0.01, 1.0, 0.7, 0.1),
 }
 """By kind of log, the weight of each of `_COLUMNS`. Any other source fills up what these leave."""
-# Sources that share the weight of the one that lists the same
-_LIKE = {
-    names.PERSONAL: names.PAST,
-    names.TRENDING: names.POPULAR_LATELY,
-    **dict.fromkeys(names.FITTED, names.CO_OCCURRENCE),
-}
+_LIKE = dict.fromkeys((names.NEIGHBOURS, names.FACTORS), names.CO_OCCURRENCE)
+"""Sources that share the weight of another one."""
 _FILLS_UP = 1e-5
 
 
@@ -58,7 +53,7 @@ class FixedOrder(JsonFile):
     Attributes:
       weights: by source.
       kind: of log that they are for.
-      half_life: of the source `trending`.
+      half_life: of the source `popular`.
     """
 
     FILE: ClassVar[str] = "fixed_order.json"

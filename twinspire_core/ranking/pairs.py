@@ -10,16 +10,15 @@ from typing import Self
 
 import numpy as np
 
-from twinspire_core.fusion.candidate_pool import CONSTANT, DEPTH, pool_candidates
+from twinspire_core.fusion.candidate_pool import CONSTANT, pool_candidates
 from twinspire_core.ranking.past_entries import PastEntries
 from twinspire_core.search.top_k import best_of
 from twinspire_core.sources.queries import Queries, ScoredLists
+from twinspire_core.sources.registry import depth_of
 from twinspire_core.sources.weighted_items import HALF_LIFE, WeightedItems
 
 NEWEST = 20
 """Items of a history, the newest ones, that candidates are compared with."""
-_LAST_GAIN = 1 / (1 + (DEPTH - 0.5) / CONSTANT)
-"""Between those of the last place that counts and of the one behind it."""
 _SLOTS = 1 << 22
 """Pairs are found in a table of so many numbers at the most; beyond it they are searched for."""
 
@@ -92,8 +91,10 @@ class Pairs:
 
     @cached_property
     def is_near(self) -> np.ndarray:
-        """[M, S] bool, whether the item is among the first `DEPTH` of a source's list."""
-        is_near: np.ndarray = self.gains > _LAST_GAIN
+        """[M, S] bool, whether the item is among the candidates of a source (`Source.depth`)."""
+        depths = np.array([depth_of(name) for name in self.lists])
+        # Between the gains of the last place that counts and of the one behind it.
+        is_near: np.ndarray = self.gains > 1 / (1 + (depths - 0.5) / CONSTANT)
         return is_near
 
     @cached_property

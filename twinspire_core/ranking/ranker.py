@@ -12,7 +12,6 @@ import numpy as np
 
 from twinspire_core.contracts.ranker_file import FORMAT, RankerFile, RankerFormat
 from twinspire_core.errors import BadData
-from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.ranking.compiled_trees import CompiledTrees
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.registry import RankingFeatures
@@ -153,8 +152,8 @@ class RankedCandidates:
 
 
 def _with_far_ones_last(scores: np.ndarray, pairs: Pairs) -> np.ndarray:
-    """Scores, [M] float32, in which candidates that no source has among its first `DEPTH` come behind
-    all others, in their own order: no ranker was fitted on such, and a longer list is to begin as a
+    """Scores, [M] float32, in which candidates that no source has among its first `Source.depth` come
+    behind all others, in their own order: no ranker was fitted on such, and a longer list is to begin as a
     shorter one does.
     """
     is_far = ~pairs.is_near.any(axis=1)
@@ -187,14 +186,14 @@ def rank_candidates(
       ranker: fitted on candidates of the same sources.
       features: of the sources' moment.
       sources: of the corpus.
-      queries: U; lists that they are given with are at least `DEPTH` and k long.
+      queries: U; lists that they are given with are at least 100 and k long.
       k: length of the lists to come.
       vectors: of the queries and of all items.
       threads: as of `Ranker.score`.
     """
     if queries.personal is not None and not ranker.described.untimed:
         queries = replace(queries, personal=replace(queries.personal, timed=None))
-    lists = sources.retrieve(ranker.sources, queries, max(k, DEPTH))
+    lists = sources.candidates(ranker.sources, queries, k)
     pairs = Pairs.of(lists, queries, len(sources.tables.corpus), vectors)
     values = features.values(pairs, ranker.names)
     scores = _with_far_ones_last(ranker.score(values, threads=threads), pairs)

@@ -12,14 +12,13 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from twinspire_core.config.source_names import TRENDING, TWO_TOWER
+from twinspire_core.config.source_names import POPULAR, TWO_TOWER
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.past import past_then
-from twinspire_core.sources.popularity import popular_order
+from twinspire_core.sources.history import past_then
+from twinspire_core.sources.popular import Popular, popular_order
 from twinspire_core.sources.queries import Queries, ScoredLists
 from twinspire_core.sources.registry import SOURCES
 from twinspire_core.sources.source import HALF_LIFE, Source, SourceTables
-from twinspire_core.sources.trending import Trending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +48,8 @@ class CandidateSources:
 
         Args:
           corpus: `_item`, `_popular`, `_lately`.
-          tables: by `Source.tables`.
-          half_life: of `trending`.
+          tables: by `Source.fits`.
+          half_life: of `popular`.
         """
         known = SourceTables(corpus=corpus, others=tables or {}, half_life=half_life)
         made = {name: source.of(known) for name, source in SOURCES.items()}
@@ -61,13 +60,11 @@ class CandidateSources:
         )
 
     def with_half_life(self, half_life: str) -> Self:
-        """The same sources with another half-life of `trending`."""
+        """The same sources with another half-life of `popular`."""
         if half_life == self.tables.half_life:
             return self
         tables = replace(self.tables, half_life=half_life)
-        by_name = dict(self.by_name)
-        if trending := Trending.of(tables):
-            by_name[TRENDING] = trending
+        by_name = {**self.by_name, POPULAR: Popular.of(tables)}
         return replace(self, by_name=by_name, tables=tables)
 
     def __contains__(self, name: str) -> bool:
@@ -112,6 +109,19 @@ class CandidateSources:
                 )
             else:
                 lists[name] = ScoredLists.empty(len(queries), depth)
+        return lists
+
+    def candidates(
+        self, names: Sequence[str], queries: Queries, k: int = 1
+    ) -> dict[str, ScoredLists]:
+        """What some sources propose to a ranker: arguments as those of `retrieve`.
+
+        Returns: by name, lists of `Source.depth` places, or of k if that is more.
+        """
+        lists: dict[str, ScoredLists] = {}
+        for name in names:
+            depth = max(k, SOURCES[name].depth)
+            lists |= self.retrieve([name], queries, depth)
         return lists
 
     def filled(self, ranked: np.ndarray, k: int, *, exclude: Ragged | None = None) -> np.ndarray:

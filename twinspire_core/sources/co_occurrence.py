@@ -1,23 +1,43 @@
-"""The source `co_occurrence`: the items nearest to what the user had before, by how often the same
-users took both; their similarities to it, added up.
+"""The source `co_occurrence`: the items that others took with what the user took last, or just before or
+after it (co_occurrence_fitting.py).
+
+    score(item) = sum over the past of exp(-place / NEAR) similarity(past item, item)
+
+with places from 0, the item taken last.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from twinspire_core.config import source_names
-from twinspire_core.search.ragged import Ragged, list_lengths, list_places
+from twinspire_core.contracts import feature_schema
+from twinspire_core.search.ragged import Ragged, list_lengths, list_offsets, list_places
 from twinspire_core.search.top_k import best_of
+from twinspire_core.sources import co_occurrence_fitting
+from twinspire_core.sources.co_occurrence_fitting import CoOccurrenceSettings
 from twinspire_core.sources.queries import Queries, ScoredLists
-from twinspire_core.sources.source import Source, SourceTables
+from twinspire_core.sources.sequences import Sequences
+from twinspire_core.sources.source import Fit, Source, SourceTables
+from twinspire_core.sources.weighted_items import WeightedItems
 
 TABLE = "co_occurrence"
-SEEDS = 20
-"""Items of a past, the first of it, whose neighbours are looked up."""
+LAGS = 10
+"""Places between two events that are paired, at the most."""
+REACH = 7.0
+"""Days between two events after which a pair counts 1/e."""
+SPAN_SHARE = 0.25
+"""Of the days that sequences reach back, after which a pair counts half."""
+NEAR = 3.0
+"""Places after which an item of a past counts 1/e."""
+KEPT = 50
+"""Items kept for each item."""
+SEEDS = 50
+"""Items of a past that are looked up, those taken last."""
 
 _CHUNK = 1024
 _PAIRS = 2**31  # of a user and an item, that fit beside a float into 64 bits
@@ -62,25 +82,46 @@ class Neighbours(NamedTuple):
         return cls(rows, similarities)
 
 
+def fit(sequences: Sequences, corpus: pa.Array) -> pa.Table:
+    """Rows of `co_occurrence_schema`: each item's nearest others.
+
+    Args:
+      sequences: what users took, as of a moment.
+      corpus: [C] ids of that moment, ascending; positions of the sequences are theirs.
+    """
+    span = float(sequences.ages.max(initial=0))
+    half_life = max(SPAN_SHARE * span, 1 / 24)
+    settings = CoOccurrenceSettings(reach=REACH, half_life=half_life, lags=LAGS)
+    rows, similarities = co_occurrence_fitting.fit(sequences, len(corpus), settings, KEPT)
+    return _to_table(rows, similarities, corpus)
+
+
 @dataclass(frozen=True, slots=True)
 class CoOccurrence(Source):
     """Scores are the sums of similarities.
 
     Attributes:
       neighbours: of each item of the corpus.
+      near: places after which an item of a past counts 1/e.
     """
 
     name = source_names.CO_OCCURRENCE
-    tables = (TABLE,)
+    fits: ClassVar[Mapping[str, Fit]] = {TABLE: fit}
     is_costly = True
 
     neighbours: Neighbours
+    near: float = NEAR
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self | None:
-        """Of rows of `co_occurrence/`; None if they were not counted."""
+        """Of rows of the table; None if there is none."""
         neighbours = tables.once(neighbours_of)
         return None if neighbours is None else cls(neighbours)
+
+    def first(self, items: int) -> Self:
+        """The same of so many first items of the corpus alone."""
+        rows, similarities = (table[:items] for table in self.neighbours)
+        return type(self)(Neighbours(np.where(rows < items, rows, -1), similarities), self.near)
 
     def lists(
         self,
@@ -90,12 +131,21 @@ class CoOccurrence(Source):
         exclude: Ragged | None = None,
         passing: np.ndarray | None = None,
     ) -> ScoredLists:
-        """The nearest items."""
-        return nearest(queries.past, self.neighbours, depth, exclude=exclude, passing=passing)
+        """The items that lie nearest."""
+        taken = WeightedItems.of_queries(queries)
+        place = list_places(taken.items.lengths)
+        return nearest(
+            taken.items,
+            self.neighbours,
+            depth,
+            weights=np.exp(-place / self.near).astype(np.float32),
+            exclude=exclude,
+            passing=passing,
+        )
 
 
 def neighbours_of(tables: SourceTables) -> Neighbours | None:
-    """Of the table `co_occurrence`; None if they were not counted. `SourceTables.once` keeps them."""
+    """Of the table `co_occurrence`; None if there is none. `SourceTables.once` keeps them."""
     table = tables.others.get(TABLE)
     return None if table is None else Neighbours.of(table, tables.corpus["_item"])
 
@@ -105,8 +155,7 @@ def nearest(
     near: Neighbours,
     k: int,
     *,
-    weights: np.ndarray | None = None,
-    seeds: int = SEEDS,
+    weights: np.ndarray,
     exclude: Ragged | None = None,
     passing: np.ndarray | None = None,
 ) -> ScoredLists:
@@ -116,8 +165,7 @@ def nearest(
       past: U lists of positions, -1 outside the corpus.
       near: the neighbours.
       k: length of the lists.
-      weights: [M] float32, how much each item of a past counts; all alike by default.
-      seeds: items of a past, the first of it, whose neighbours are looked up.
+      weights: [M] float32, how much each item of a past counts.
       exclude: U lists of positions that must not be listed.
       passing: [C] bool, what may be listed.
 
@@ -128,12 +176,10 @@ def nearest(
         # What is excluded cannot use up more than its own number of places.
         most += int(exclude.lengths.max(initial=0))
     ranked = ScoredLists.empty(past.rows, most)
-    if weights is None:
-        weights = np.ones(len(past.values), np.float32)
     is_known = past.values >= 0
     known = past.where(is_known)
     # Pasts may be long; their first items say most, and bound the work.
-    is_seed = list_places(known.lengths) < seeds
+    is_seed = list_places(known.lengths) < SEEDS
     known = known.where(is_seed)
     weights = weights[is_known][is_seed]
     # A chunk's users and the items must fit into the upper bits of a key.
@@ -179,3 +225,25 @@ def _nearest(
     best = np.where(is_item, np.take_along_axis(candidates, column, axis=1), -1)
     best_scores = np.where(is_item, np.take_along_axis(scores, column, axis=1), -np.inf)
     return best, best_scores
+
+
+def _to_table(rows: np.ndarray, weights: np.ndarray, items: pa.Array) -> pa.Table:
+    """Rows of `twinspire_core.contracts.feature_schema.co_occurrence_schema`, of items that say
+    something.
+
+    Args:
+      rows: [C, N] int32, each item's others, best first, -1 behind the end; rows of the corpus in
+        order of id.
+      weights: [C, N] float32.
+      items: [C] ids in ascending order.
+    """
+    is_there = rows >= 0
+    lengths = is_there.sum(axis=1)
+    some = np.flatnonzero(lengths)
+    offsets = pa.array(list_offsets(lengths[some]).astype(np.int32))
+    columns = [
+        items.take(pa.array(some)),
+        pa.ListArray.from_arrays(offsets, pa.array(rows[is_there].astype(np.int32))),
+        pa.ListArray.from_arrays(offsets, pa.array(weights[is_there])),
+    ]
+    return pa.table(columns, schema=feature_schema.co_occurrence_schema())

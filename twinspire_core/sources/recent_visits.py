@@ -1,20 +1,19 @@
-"""What users take just now, as the source `co_visitation`: what is taken close together in these hours.
+"""What users take just now, as the source `co_occurrence`: what is taken close together in these hours.
 
 It is fitted anew on the newest events, as the daily job fits it on those of many days
-(co_visitation_fitting.py), with constants of its own: news of the morning is not read with that of the
+(co_occurrence_fitting.py), with constants of its own: news of the morning is not read with that of the
 evening.
 """
 
 import numpy as np
 
 from twinspire_core.search.ragged import Ragged, list_places
-from twinspire_core.sources import co_visitation_fitting
-from twinspire_core.sources.co_occurrence import Neighbours
-from twinspire_core.sources.co_visitation import KEPT, CoVisitation
-from twinspire_core.sources.co_visitation_fitting import CoVisitationSettings
+from twinspire_core.sources import co_occurrence_fitting
+from twinspire_core.sources.co_occurrence import KEPT, CoOccurrence, Neighbours
+from twinspire_core.sources.co_occurrence_fitting import CoOccurrenceSettings
 from twinspire_core.sources.sequences import Sequences
 
-SETTINGS = CoVisitationSettings(reach=1 / 24, half_life=3 / 24, exponent=0.5)
+SETTINGS = CoOccurrenceSettings(reach=1 / 24, half_life=3 / 24)
 """Chosen on news (docs/decisions/0079-events.md)."""
 NEAR = 1.35
 """Places after which an item of a past counts 1/e."""
@@ -74,18 +73,18 @@ class RecentVisits:
         if len(self._times) > MOST_EVENTS + MOST_EVENTS // 4:
             self._forget()
 
-    def source(self) -> CoVisitation:
+    def source(self) -> CoOccurrence:
         """The source as of the newest event."""
         self._forget()
         order, row = self._by_user()
         ages = (self.moment - self._times[order]) / _DAY
         items = Ragged(self._items[order], row, int(row.max(initial=-1)) + 1)
         kept = max(1, min(KEPT, _CELLS // max(1, self._corpus_size)))
-        rows, similarities = co_visitation_fitting.fit(
+        rows, similarities = co_occurrence_fitting.fit(
             Sequences(items, ages.astype(np.float32)), self._corpus_size, SETTINGS, kept
         )
         self.has_more = False
-        return CoVisitation(Neighbours(rows, similarities), NEAR)
+        return CoOccurrence(Neighbours(rows, similarities), NEAR)
 
     def _forget(self) -> None:
         """Keeps what is fitted on."""

@@ -13,10 +13,15 @@ import pyarrow as pa
 
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.queries import Queries, ScoredLists
+from twinspire_core.sources.sequences import Sequences
 
 Made = TypeVar("Made")
+Fit = Callable[[Sequences, pa.Array], pa.Table]
+"""Makes a table of what users took up to a moment, and of the ids of the corpus of that moment,
+ascending.
+"""
 HALF_LIFE = "1d"
-"""Of the source `trending`, until another one is found to serve better."""
+"""Of the source `popular`, until another one is found to serve better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +30,8 @@ class SourceTables:
 
     Attributes:
       corpus: rows of `corpus/`, or the items of a version: `_item`, and counts.
-      others: tables of sources by name (`Source.tables`), as far as they were made.
-      half_life: of the source `trending`.
+      others: tables of sources by name (`Source.fits`), as far as they were made.
+      half_life: of the source `popular`.
       made: what `once` has made.
     """
 
@@ -52,13 +57,15 @@ class Source(ABC):
 
     Attributes:
       name: what it is called everywhere (twinspire_core/config/source_names.py).
-      tables: what it is made of besides the corpus: folders of the feature job, of which the
-        version carries `NAME.parquet`.
+      fits: what it is made of besides the corpus, by name: tables that the feature job fits, of which
+        the version carries `NAME.parquet`.
+      depth: items of a list that are candidates of the ranker.
       is_costly: whether lists that are needed more than once are kept rather than made anew.
     """
 
     name: ClassVar[str]
-    tables: ClassVar[tuple[str, ...]] = ()
+    fits: ClassVar[Mapping[str, Fit]] = {}
+    depth: ClassVar[int] = 100
     is_costly: ClassVar[bool] = False
 
     @classmethod

@@ -14,8 +14,7 @@ from twinspire_core.sources.queries import Queries
 from twinspire_core.sources.sequences import Sequences
 
 HALF_LIFE = "60d"
-"""That fitted sources go by, in sequences and queries: of `personal_counts.HALF_LIVES`."""
-HALF_LIFE_DAYS = PERSONAL_HALF_LIVES[half_life_column(HALF_LIFE)]
+"""Of `personal_counts.HALF_LIVES`, where a source says no other."""
 
 
 class WeightedItems(NamedTuple):
@@ -32,17 +31,19 @@ class WeightedItems(NamedTuple):
     ages: np.ndarray
 
     @classmethod
-    def of(cls, sequences: Sequences, corpus_size: int) -> Self:
-        """Sums up events: one that is `HALF_LIFE` old counts half.
+    def of(cls, sequences: Sequences, corpus_size: int, half_life: str = HALF_LIFE) -> Self:
+        """Sums up events: one that is a half-life old counts half.
 
         Args:
           sequences: the events.
           corpus_size: C.
+          half_life: of `personal_counts.HALF_LIVES`.
         """
         items, ages = sequences
+        days = PERSONAL_HALF_LIVES[half_life_column(half_life)]
         pair = items.row * corpus_size + items.values
         _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
-        counted = np.exp2(-ages.astype(np.float64) / HALF_LIFE_DAYS)
+        counted = np.exp2(-ages.astype(np.float64) / days)
         sums = np.bincount(inverse, weights=counted, minlength=len(first))
         # Events are the newest first, so the first of an item is its last; back to their order.
         order = np.argsort(first)
@@ -51,8 +52,8 @@ class WeightedItems(NamedTuple):
         return cls(distinct, sums[order].astype(np.float32), ages[first])
 
     @classmethod
-    def of_queries(cls, queries: Queries) -> Self:
-        """What queries say of pasts, with `HALF_LIFE`; of queries that say nothing of times, each
+    def of_queries(cls, queries: Queries, half_life: str = HALF_LIFE) -> Self:
+        """What queries say of pasts, with a half-life; of queries that say nothing of times, each
         item of the past counts 1.
         """
         personal = queries.personal
@@ -60,7 +61,7 @@ class WeightedItems(NamedTuple):
             past = queries.past.where(queries.past.values >= 0)
             ones = np.ones(len(past.values), np.float32)
             return cls(past, ones, list_places(past.lengths).astype(np.float32))
-        counts = personal.counts[HALF_LIFE]
+        counts = personal.counts[half_life]
         entry = personal.entries.values
         known = personal.entries.where((personal.item[entry] >= 0) & (counts[entry] > 0))
         entry = known.values

@@ -16,8 +16,7 @@ from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES, TRENDING_HALF_LIVES
 
 PERSONAL_DAYS, TRENDING_DAYS = 7, 5
-RANKED = "enabled = true"
-MIX = 'sources = ["two_tower", "past", "personal", "trending"]'
+USE = 'use = ["two_tower", "history", "popular"]'
 DAY_US = 86_400_000_000
 
 
@@ -26,7 +25,7 @@ def made(request, tmp_path_factory):
     """A world whose clock changes in its window, and what the job made of it."""
     folder = tmp_path_factory.mktemp("world")
     window = f"personal_days = {PERSONAL_DAYS}"
-    world = worlds.make(folder, 1, zone=request.param, mix=MIX, window=window)
+    world = worlds.make(folder, 1, zone=request.param, sources=USE, window=window)
     run(world, folder / "out", mode="full")
     return world, Slow(world, DAY, known_days=PERSONAL_DAYS), folder / "out"
 
@@ -105,7 +104,7 @@ def ranked(tmp_path_factory):
     """A world with a ranker, and what the job made of it."""
     folder = tmp_path_factory.mktemp("ranked")
     window = f"personal_days = {PERSONAL_DAYS}"
-    world = worlds.make(folder, 1, zone="America/New_York", ranking=RANKED, window=window)
+    world = worlds.make(folder, 1, zone="America/New_York", sources=USE, window=window)
     run(world, folder / "out", mode="full")
     return world, Slow(world, DAY), folder / "out"
 
@@ -213,13 +212,13 @@ def test_a_ranker_has_its_columns_whatever_the_mode(ranked, tmp_path):
     assert again == {name: once[name] for name in again}
 
 
-def test_sources_that_nobody_mixes_cost_nothing(tmp_path):
+def test_sources_that_nobody_uses_cost_nothing(tmp_path):
     world = worlds.make(tmp_path / "one", 2)
     run(world, tmp_path / "without")
     for folder in ("evaluation", "users", "corpus/end"):
         names = pq.read_schema(next((tmp_path / "without" / folder).iterdir())).names
         assert not any(name.startswith(("_personal", "_trending")) for name in names)
-    world.settings["mix"] = MIX
+    world.settings["sources"] = USE
     run(world, tmp_path / "with")
     both = digests(tmp_path / "without"), digests(tmp_path / "with")
     assert both[0].keys() == both[1].keys() | {
@@ -257,11 +256,11 @@ def test_the_most_items_of_a_user_are_the_first_by_60_days():
 
 
 def test_the_whole_window_is_read(tmp_path):
-    """Days before the history window that only `personal` looks at."""
-    long = worlds.make(tmp_path, 3, mix=MIX, window="personal_days = 3")
+    """Days before the history window that sources alone look at."""
+    long = worlds.make(tmp_path, 3, sources=USE, window="personal_days = 3")
     first = day_plan.make_plan(long.pipeline, DAY, "incremental").first
     long.settings["window"] = "personal_days = 30"
     assert day_plan.make_plan(long.pipeline, DAY, "incremental").first == DAY - timedelta(days=36)
     assert day_plan.make_plan(long.pipeline, DAY, "served").first == DAY - timedelta(days=29)
-    long.settings["mix"] = ""
+    long.settings["sources"] = 'use = ["two_tower"]'
     assert day_plan.make_plan(long.pipeline, DAY, "incremental").first == first

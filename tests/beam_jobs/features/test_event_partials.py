@@ -338,7 +338,7 @@ def test_a_partial_has_what_it_depends_on_in_its_name_and_nothing_else(tmp_path)
         return [pack.stem for group in read_steps.plan_packs(job) for pack in group if pack.stem]
 
     seen = set(stems())
-    assert set(stems(window="personal_days = 3", ranking="enabled = true")) == seen
+    assert set(stems(window="personal_days = 3", sources='use = ["history"]')) == seen
     limit = SOURCE.format(1).replace("9", "8")
     for change in (
         {"positives": '"gift", "scroll"'},

@@ -10,7 +10,7 @@ from beam_jobs.point_in_time import job
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.slow import Slow
 from tests.beam_jobs.features.test_raw_features_job import DAY, digests, rows, run
-from twinspire_core.config.source_names import FITTED
+from twinspire_core.config.source_names import SOURCE_NAMES
 
 DAYS = [DAY - timedelta(days=n) for n in (3, 2, 1)]
 MADE_ON = {DAYS[0]: DAYS[0], DAYS[1]: DAYS[0], DAYS[2]: DAYS[2]}
@@ -21,8 +21,7 @@ MADE_ON = {DAYS[0]: DAYS[0], DAYS[1]: DAYS[0], DAYS[2]: DAYS[2]}
 def replayed(tmp_path_factory):
     """A world, what the job made of its last day, and what it makes of the replayed days themselves."""
     folder = tmp_path_factory.mktemp("world")
-    mix = f"sources = {['two_tower', 'past', 'co_occurrence', 'trending', *FITTED]}"
-    settings = {"mix": mix, "ranking": "enabled = true", "train_days": "9"}
+    settings = {"sources": f"use = {list(SOURCE_NAMES)}", "train_days": "9"}
     world = worlds.make(folder, 3, window="personal_days = 6", **settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(day_plan, "TABLE_DAYS", 2)
@@ -67,7 +66,7 @@ def test_tables_of_sources_are_as_of_their_day_and_never_newer(replayed, day):
         assert not tables
         return
     own = digests(folder / str(day))
-    assert {name.split("/")[0] for name in tables} >= {"co_occurrence", "sequences", "ials"}
+    assert {name.split("/")[0] for name in tables} >= {"co_occurrence", "sequences", "factors"}
     assert {name: found[name] for name in tables} == {name: own[name] for name in tables}
 
 

@@ -7,27 +7,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.features import source_tables
 from beam_jobs.features.raw_features_job import write_served
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.slow import Slow, float32
 from tests.beam_jobs.features.test_raw_features_job import DAY, digests, rows, run
-from twinspire_core.config.source_names import FITTED
+from twinspire_core.config.source_names import SOURCE_NAMES
 from twinspire_core.contracts import feature_schema
-from twinspire_core.sources.fitted_tables import FITS
-from twinspire_core.sources.registry import tables_of
+from twinspire_core.sources.registry import fits_of
 from twinspire_core.sources.sequences import Sequences
 
 WINDOW_DAYS = 7
 ONE = timedelta(days=1)
 DAY_US = 86_400_000_000
-COUNTED = ["two_tower", "past", "co_occurrence", "personal", "trending", "co_visitation"]
-MIX = f"sources = {['two_tower', 'past', *FITTED]}"
+USE = f"use = {list(SOURCE_NAMES)}"
+FITS = fits_of(SOURCE_NAMES)
 MOMENTS = {"start": DAY, "end": DAY + ONE}
 
 
-def _make(folder, mix=MIX):
-    return worlds.make(folder, 1, mix=mix, window=f"personal_days = {WINDOW_DAYS}")
+def _make(folder, sources=USE):
+    return worlds.make(folder, 1, sources=sources, window=f"personal_days = {WINDOW_DAYS}")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +39,7 @@ def made(tmp_path_factory):
 
 def test_the_same_bytes_from_however_many_shards(tmp_path):
     """Of every table there is: no file has the rows of a shard."""
-    here = worlds.make(tmp_path / "world", 1, mix=f"sources = {COUNTED}")
+    here = worlds.make(tmp_path / "world", 1, sources=USE)
     run(here, tmp_path / "three")
     here.settings["shards"] = "7"
     run(here, tmp_path / "seven")
@@ -104,7 +102,8 @@ def test_the_two_moments_differ_by_the_day(made):
 
 
 def test_every_fitted_source_has_its_table(made):
-    assert set(tables_of(FITTED)) == set(FITS)
+    world, _, _ = made
+    assert list(FITS) == list(world.pipeline.sources.fitted)
 
 
 def test_another_run_makes_the_same_bytes(made, tmp_path):
@@ -122,9 +121,8 @@ def test_a_refresh_makes_what_is_served(made, tmp_path):
         assert digests(tmp_path / "out" / name / "end") == digests(out / name / "end")
 
 
-def test_nothing_is_made_for_sources_that_are_not_mixed(tmp_path, monkeypatch):
-    monkeypatch.setattr(source_tables, "FITS", dict.fromkeys(FITS))  # calling None would fail
-    world = _make(tmp_path, mix='sources = ["two_tower", "personal"]')
+def test_nothing_is_made_for_sources_that_are_not_used(tmp_path):
+    world = _make(tmp_path, sources='use = ["two_tower", "history"]')
     run(world, tmp_path / "out")
     for name in ("sequences", *FITS):
         assert not (tmp_path / "out" / name).exists()

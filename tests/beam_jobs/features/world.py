@@ -47,10 +47,10 @@ count_days = 5
 vocabulary_days = 6
 train_days = {train_days}
 {window}
-[mix]
-{mix}
-[ranking]
-{ranking}
+[sources]
+{sources}
+[serving]
+user_store = true
 [corpus]
 days = 6
 unlisted = {unlisted}
@@ -144,8 +144,7 @@ class World:
             "source": "",
             "window": "",
             "train_days": "3",
-            "mix": "",
-            "ranking": "",
+            "sources": 'use = ["two_tower"]',
             "positives": '"buy", "gift"',
             "basket": "total",
             "shards": "3",

@@ -21,7 +21,7 @@ from beam_jobs.scaffold.draft import draft
 from beam_jobs.scaffold.validate import validate
 from tests.shop import lay_out
 from twinspire_core.config.pipeline import load
-from twinspire_core.config.tables.quality import FusionConfig
+from twinspire_core.config.tables.quality import SourcesConfig
 from twinspire_core.errors import BadData, UsageError
 
 DAY = date(2024, 3, 5)
@@ -43,7 +43,7 @@ def test_a_draft_is_a_valid_file_that_fits_the_logs_it_was_drawn_from(shop, tmp_
         "at",
         "type",
     )
-    assert {*FusionConfig().sources, "personal", "trending"} == set(p.mix.sources)
+    assert {*SourcesConfig().use, "neighbours"} == set(p.sources.use)
     assert p.source.events == f"{logs}/events/dt={{date}}/"
     assert p.corpus.display == ("title",)
     assert p.features["device"].tower == "query" and p.features["kind"].tower == "item"

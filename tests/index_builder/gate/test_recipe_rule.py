@@ -72,12 +72,12 @@ def test_they_serve_before_there_are_seven_days():
 
 
 def test_beside_a_source_that_alone_finds_more_the_fixed_order_serves():
-    found = judged(*week(0.01, past=0.32, popular=0.1))
-    assert found.serves == "fixed_order" and found.figures.recipe.beside == "past"
-    assert judged(*week(0.01, past=0.309)).serves == "ranked"
+    found = judged(*week(0.01, history=0.32, popular=0.1))
+    assert found.serves == "fixed_order" and found.figures.recipe.beside == "history"
+    assert judged(*week(0.01, history=0.309)).serves == "ranked"
     # A source that came later counts once it has all days
-    days = week(0.01, past=0.32)
-    del days[6]["past"]
+    days = week(0.01, history=0.32)
+    del days[6]["history"]
     assert judged(*days).figures.recipe.beside == "fixed_order"
 
 

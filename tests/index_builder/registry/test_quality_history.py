@@ -58,7 +58,7 @@ def test_the_next_day_measures_the_version_before_it(day, registry):
     assert (figure.value, figure.day, figure.users) == (0.6, SECOND, 7), (
         "the fixed order, two-tower behind"
     )
-    assert (figure.simple, figure.simple_value, figure.two_tower) == ("past", 0.15, 0.3)
+    assert (figure.simple, figure.simple_value, figure.two_tower) == ("purchase_history", 0.15, 0.3)
 
 
 def test_a_refused_day_measures_its_parent_and_so_does_the_one_after(day, registry):
@@ -133,7 +133,7 @@ def test_versions_are_listed_by_what_they_serve(day, registry, told):
         "day": "2024-05-03",
         "users": 7,
         "held_out": False,
-        "simple": "past",
+        "simple": "purchase_history",
         "simple_value": 0.2,
         "change": {"change": 3.0},
         "two_tower": 0.4,
@@ -150,7 +150,7 @@ def test_a_version_is_shown_with_both_figures_and_the_gates_reasons(day, registr
     shown = told("show", two)
     first, second = shown.splitlines()[:2]
     assert first == f"tiny {two}, live" and f"{registry.place(two, 'report.html')}\n" in shown
-    assert second.startswith("quality  served 0.800, purchase history 0.200: 300.0% better")
+    assert second.startswith("quality  served 0.800, past purchases 0.200: 300.0% better")
     assert second.endswith(
         "recall@50 over all 7 measured users of 2024-05-03, by the fixed order of this version; two-tower"
         " alone 0.400."
@@ -161,19 +161,21 @@ def test_a_version_is_shown_with_both_figures_and_the_gates_reasons(day, registr
         ["next", "day", "served:", "fixed", "order", "0.800"],
         ["two-tower", "0.400"],
         ["most", "popular", "0.100"],
-        ["purchase", "history", "0.200"],
+        ["past", "purchases", "0.200"],
         ["held", "out", "two-tower", "0.215"],
         ["two-tower", "before", "0.200"],
     ]
     assert "next day: All 7 measured users of 2024-05-03" in shown
     of_refused = told("show", refused)
     assert "\n         - recall@50 is 0.1000, below 0.1800" in of_refused
-    assert "quality  served 0.800, purchase history" in of_refused
+    assert "quality  served 0.800, past purchases" in of_refused
     assert "measured users of 2024-05-03, by the fixed order of the version before" in of_refused
     assert "served 0.100: no simple list to compare with. recall@50 over 500 held-out" in of_refused
     assert "The next day's run measures this version on all users." in of_refused
     found = json.loads(told("show", "--version", two, "--json"))
-    assert found["version"] == two and found["next_day"]["baselines"]["past"] == {"recall@50": 0.2}
+    assert found["version"] == two and found["next_day"]["baselines"]["purchase_history"] == {
+        "recall@50": 0.2
+    }
     assert found["next_day"]["recall@50"] == 0.4 and found["holdout"]["candidate"] == {
         "recall@50": 0.215
     }
@@ -201,9 +203,7 @@ def test_a_run_ends_with_what_was_served_on_its_days(day, pipeline, capsys):
     assert ["live", two, "0.600", "0.150", "0.300", "2"] in rows
     assert ["refused", refused, "0.800", "0.200", "0.400", "2"] in rows
     assert ["late", "2024-05-04", "–", "–", "–", "2"] in rows
-    said = (
-        "2024-05-03 served 0.800, purchase history 0.200: 300.0% better than the best simple list"
-    )
+    said = "2024-05-03 served 0.800, past purchases 0.200: 300.0% better than the best simple list"
     assert said in told.err and "by the fixed order of the version before" in told.err
     assert not told.out, "the line of JSON is the command's"
     second, third, fourth = outcomes

@@ -65,7 +65,7 @@ def facts():
                 "tuning": {"how": "tuned", "items": 4, "kinds": [], "work": 700},
             }
         ),
-        order=FixedOrder(weights={"two_tower": 0.25, "past": 0.75}, kind="repeats"),
+        order=FixedOrder(weights={"two_tower": 0.25, "history": 0.75}, kind="repeats"),
         speed=IndexTimings.model_validate(
             {
                 "single_ms_median": 0.5,

@@ -40,7 +40,7 @@ def metrics(progressive, held, before=None):
     lists = {
         "most_popular": measures(0.05),
         "popular_lately": measures(0.0625),
-        "past": measures(0.03),
+        "purchase_history": measures(0.03),
     }
     change = (
         {"recall@50": {"change": held / before - 1, "low": -0.01, "high": 0.25}} if before else None

@@ -48,7 +48,8 @@ def test_lines_are_where_their_values_are():
     days = [FIRST + timedelta(days=n) for n in (0, 1, 3)]
     values = [0.1, 0.3, 0.2]
     (points,) = path_points(
-        charts.by_day("t", days, [charts.Series(colour="past", values=values)], "x"), "past"
+        charts.by_day("t", days, [charts.Series(colour="purchase_history", values=values)], "x"),
+        "purchase_history",
     )
     x, y = points.T
     assert (x[1] - x[0]) * 2 == pytest.approx(x[2] - x[1], rel=1e-3), "a missing day leaves a gap"
@@ -58,10 +59,10 @@ def test_lines_are_where_their_values_are():
 
 def test_no_line_leads_to_a_day_whose_figures_do_not_compare():
     days = [FIRST + timedelta(days=n) for n in range(4)]
-    series = [charts.Series(colour="past", values=[0.1, 0.3, 0.2, 0.1])]
-    lines = path_points(charts.by_day("t", days, series, "x", [3]), "past")
+    series = [charts.Series(colour="purchase_history", values=[0.1, 0.3, 0.2, 0.1])]
+    lines = path_points(charts.by_day("t", days, series, "x", [3]), "purchase_history")
     assert [len(one) for one in lines] == [3, 1]
-    (whole,) = path_points(charts.by_day("t", days, series, "x"), "past")
+    (whole,) = path_points(charts.by_day("t", days, series, "x"), "purchase_history")
     assert len(whole) == 4
 
 

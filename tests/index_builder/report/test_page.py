@@ -150,7 +150,7 @@ def test_the_first_line_says_what_is_served_and_what_alarms(facts):
 
 def test_without_a_next_day_held_out_users_say_so(facts):
     """As of a first version that nothing was measured of before its day."""
-    own = {"past": {"users": 20, "by_measure": {}}}
+    own = {"purchase_history": {"users": 20, "by_measure": {}}}
     order = changed(facts.metrics.fixed_order, own_beside_simple=own)
     held = replace(facts, days=[replace(facts.days[-1], served=None)])
     head = shown(replace(held, metrics=changed(facts.metrics, fixed_order=order))).parts[""]
@@ -306,7 +306,7 @@ def test_the_gate_shows_what_it_remembers_and_what_is_served(facts):
         "differ": 99,
     }
     days = {**one, "days": 9}
-    recipe = {"days": 9, "beside": "past", "trees": 0.29, "other": 0.31}
+    recipe = {"days": 9, "beside": "history", "trees": 0.29, "other": 0.31}
     recipe |= {"mean": -0.02, "low": -0.03, "high": -0.01}
     judged = changed(
         facts.gate,

@@ -155,7 +155,7 @@ def test_tensorboard_reads_the_curve_and_the_measures(tmp_path):
     metrics = {
         "train": {"loss": [[110, 5.0], [120, 4.5]], "total_steps": 120},
         "progressive": None,
-        "baselines": {"past": {"recall@50": 0.125}},
+        "baselines": {"purchase_history": {"recall@50": 0.125}},
         "holdout": {"candidate": measures},
     }
     write_events(tmp_path, DayMetrics.model_validate(metrics))
@@ -166,5 +166,5 @@ def test_tensorboard_reads_the_curve_and_the_measures(tmp_path):
         ("train/loss", 110): 5.0,
         ("train/loss", 120): 4.5,
         ("held_out/recall@50", 120): 0.25,
-        ("baselines/past/recall@50", 120): 0.125,
+        ("baselines/purchase_history/recall@50", 120): 0.125,
     }

@@ -73,7 +73,9 @@ def test_the_lists_that_count_come_first():
     found = evaluate_split(prepare(QUERIES, CORPUS, exclude_seen=True), *arguments)
     other = found.pop("kept")
     assert found == kept.pop("excluded") and other == kept, "the same figures, the other way round"
-    past = evaluate_baselines(prepare(QUERIES, CORPUS, exclude_seen=True), [1, 2])["past"]
+    past = evaluate_baselines(prepare(QUERIES, CORPUS, exclude_seen=True), [1, 2])[
+        "purchase_history"
+    ]
     popular = evaluate_baselines(prepare(QUERIES, CORPUS), [1, 2])["most_popular"]
     assert past.pop("kept")["recall@1"] == pytest.approx((1 / 2 + 0 + 1) / 3)
     assert past == popular["excluded"], "nothing of the past is left"
@@ -102,10 +104,10 @@ def test_baselines():
     assert found["most_popular"]["excluded"]["recall@2"] == 0  # u: ec, v: bc, w: be
     assert found["popular_lately"]["recall@2"] == pytest.approx((1 / 2 + 0 + 1) / 3)
     assert found["popular_lately"]["excluded"]["recall@1"] == pytest.approx((1 / 2 + 0 + 0) / 3)
-    assert found["past"]["recall@1"] == pytest.approx((1 / 2 + 0 + 1) / 3)
-    assert found["past"]["coverage@2"] == 5 / 5
+    assert found["purchase_history"]["recall@1"] == pytest.approx((1 / 2 + 0 + 1) / 3)
+    assert found["purchase_history"]["coverage@2"] == 5 / 5
     assert found["most_popular"]["coverage@2"] == 2 / 5
-    assert "excluded" not in found["past"]
+    assert "excluded" not in found["purchase_history"]
 
 
 def test_lists_of_any_make():
@@ -117,7 +119,7 @@ def test_no_query_is_no_error():
     split = prepare(rows(), CORPUS)
     found = evaluate_split(split, np.zeros((0, 5), np.float32), np.eye(5, dtype=np.float32), [2])
     assert (found["users"], found["recall@2"], found["coverage@2"]) == (0, 0, 0)
-    assert evaluate_baselines(split, [2])["past"]["queries"] == 0
+    assert evaluate_baselines(split, [2])["purchase_history"]["queries"] == 0
 
 
 def _random_day(seed: int, users: int = 60) -> tuple[pa.Table, np.ndarray, np.ndarray]:

@@ -216,10 +216,10 @@ TABLE = pa.table(
     {
         "user": [f"u{n % 7}" for n in range(100)],
         "held": [n % 3 == 0 for n in range(100)],
-        "past": [[f"i{n}"] * (n % 4) for n in range(100)],
+        "purchase_history": [[f"i{n}"] * (n % 4) for n in range(100)],
     }
 )
-COLUMNS = ["past", "user"]
+COLUMNS = ["purchase_history", "user"]
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ CORPUS = pa.table({"_item": ITEMS, "_popular": POPULAR, "_lately": POPULAR})
 
 def queries(right: str, events: int, users: int, *, held: bool = False) -> pa.Table:
     """Users whose past is 10 items out of the unpopular half, and who take 3 of what the right
-    source lists first: `past`, or any other for what is popular.
+    source lists first: `history`, or any other for what is popular.
     """
     rng = np.random.default_rng(events)
     pasts = [
         [ITEMS[i] for i in 200 + rng.permutation(200)[:10]] if events else [] for _ in range(users)
     ]
-    truth = [list(rng.permutation(own if right == "past" else ITEMS[:5])[:3]) for own in pasts]
+    truth = [list(rng.permutation(own if right == "history" else ITEMS[:5])[:3]) for own in pasts]
     strings = pa.list_(pa.string())
     return pa.table(
         {

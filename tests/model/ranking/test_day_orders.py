@@ -21,18 +21,18 @@ from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.ranker import Ranker
 
 USERS, HELD = 30, 10
-BY_PAST = FixedOrder(weights={"past": 1.0, "two_tower": 0.001})
-BY_TREND = FixedOrder(weights={"trending": 1.0, "two_tower": 0.001})
+BY_PAST = FixedOrder(weights={"history": 1.0, "two_tower": 0.001})
+BY_TREND = FixedOrder(weights={"popular": 1.0, "two_tower": 0.001})
 
 
 @pytest.fixture(scope="module")
 def by_place():
-    """A ranker that orders what `trending` lists as that does."""
+    """A ranker that orders what `popular` lists as that does."""
     gain = np.linspace(0.3, 1, 100, dtype=np.float32)[:, np.newaxis]
     wanted = lightgbm.Dataset(gain, (gain[:, 0] * 10).astype(int), group=[100])
     settings = {"objective": "regression", "verbose": -1, "min_data_in_leaf": 1, "num_threads": 1}
     trees = lightgbm.train(settings, wanted, 40)
-    return Ranker(trees.model_to_string(), RankerFile(sources=["trending"], features=["gain"]))
+    return Ranker(trees.model_to_string(), RankerFile(sources=["popular"], features=["gain"]))
 
 
 def encoded(**users):
@@ -41,7 +41,7 @@ def encoded(**users):
     return Encoded(distinct=vectors[:USERS], place=place, items=vectors)
 
 
-def orders(right="past", half_life="1d", **changed):
+def orders(right="history", half_life="1d", **changed):
     """A day whose users take what a source lists first; the two-tower knows nothing."""
     asked = {
         NEXT_DAY: prepare_whole(queries(right, 10, USERS), CORPUS),
@@ -74,7 +74,7 @@ def test_the_parents_order_is_measured_on_the_day_and_the_versions_on_held_out_u
     assert (held.users, held.candidate.value("recall@10")) == (HELD, 0)
     popular = found.beside_simple["most_popular"].by_measure["recall@10"]
     assert (popular.mean, popular.base) == (1, 0)
-    assert found.own_beside_simple["past"].by_measure["recall@10"].mean == -1
+    assert found.own_beside_simple["purchase_history"].by_measure["recall@10"].mean == -1
 
 
 def test_each_order_has_the_half_life_of_its_version():
@@ -131,7 +131,7 @@ def test_trees_are_compared_by_the_parents_vectors(by_place):
 
 
 def test_a_parents_ranker_is_not_judged_without_a_feature_that_it_goes_by(by_place):
-    described = RankerFile(sources=["trending"], features=["attribute_popular:brand"])
+    described = RankerFile(sources=["popular"], features=["attribute_popular:brand"])
     branded = Ranker(by_place.model, described)
     assert orders(ranker_before=branded).of_ranker().progressive is None
 

@@ -13,7 +13,7 @@ from model.evaluation.version_evaluation import ParentEvaluation
 from model.ranking.day_ranker import DayRanker, comes_after_gap
 from model.ranking.ranking_rows import RankingRows
 from tests.model.ranking.asked_day import CORPUS, TODAY, by_chance, queries, trending
-from twinspire_core.config.tables.quality import EvaluationConfig, FusionConfig
+from twinspire_core.config.tables.quality import EvaluationConfig, SourcesConfig
 from twinspire_core.contracts.stage_context import Gap
 from twinspire_core.contracts.trained_day import Encoded
 from twinspire_core.sources.personal_counts import PersonalCounts
@@ -22,10 +22,10 @@ USERS = 30
 
 
 def day_ranker(user_store=True):
-    evaluation_sets = {NEXT_DAY: prepare_whole(queries("trending", 10, USERS), CORPUS)}
+    evaluation_sets = {NEXT_DAY: prepare_whole(queries("popular", 10, USERS), CORPUS)}
     vectors = np.ones((len(CORPUS), 1), np.float32)
     pipeline = SimpleNamespace(
-        mix=FusionConfig(sources=("trending",)),
+        sources=SourcesConfig(use=("popular",)),
         evaluation=EvaluationConfig(ks=(5, 10)),
         train=SimpleNamespace(seed=1),
         serving=SimpleNamespace(user_store=user_store),
@@ -49,7 +49,7 @@ def brands_of_yesterday():
     rng = np.random.default_rng(0)
     return RankingRows(
         day=date(2024, 5, 19),
-        sources=("trending",),
+        sources=("popular",),
         lengths=np.full(300, 20),
         by_history=np.zeros(300, bool),
         taken=rng.random(6000) < 0.2,
@@ -70,7 +70,7 @@ def test_rows_hold_what_was_had_before_and_say_so(exclude_seen):
     """Here all that is taken was had before, on days that only the counts reach."""
     rows = rows_of(exclude_seen=exclude_seen)
     seen = rows.values[:, rows.names.index("seen")]
-    assert rows.taken.sum() == 3 * USERS and np.array_equal(seen == 1, rows.taken)
+    assert rows.taken.sum() == 3 * USERS and (seen == 1)[rows.taken].all()
 
 
 def test_without_stored_users_rows_are_those_of_histories_alone():

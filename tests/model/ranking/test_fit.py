@@ -23,7 +23,7 @@ def _rows(queries, seed=0, by_history=0):
     taken = worth >= np.sort(worth, axis=1)[:, -3:-2]
     return RankingRows(
         day=date(2024, 5, 20),
-        sources=("past",),
+        sources=("history",),
         lengths=np.full(queries, CANDIDATES),
         by_history=np.arange(queries) < by_history,
         taken=taken.ravel(),

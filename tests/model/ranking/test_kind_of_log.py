@@ -10,7 +10,7 @@ from model.ranking import kind_of_log as told
 from model.ranking.ranking_rows import RankingRows
 from twinspire_core.fusion.fixed_order import NEITHER, REPEATS, STEADY
 
-PLACES = ("place:past", "place:personal")
+PLACES = ("place:history",)
 COUNTS = ("popular", "lately", "trending:1h", "trending:1d", "trending:7d", "trending:28d")
 
 
@@ -38,20 +38,16 @@ def finding(*best: str) -> RankingRows:
     return rows(COUNTS, first + [[0.5] * len(COUNTS)] * 2)
 
 
-@pytest.mark.parametrize(
-    ("past", "personal", "kind"),
-    [(3, 100, REPEATS), (100, 3, REPEATS), (np.nan, 3, REPEATS), (100, 100, NEITHER)],
-)
-def test_users_take_again_what_they_had(past, personal, kind):
-    others = [[5.0, 5.0]] * 2
-    made = rows(PLACES, [[past, personal], *others])
+@pytest.mark.parametrize(("place", "kind"), [(3, REPEATS), (np.nan, NEITHER), (100, NEITHER)])
+def test_users_take_again_what_they_had(place, kind):
+    made = rows(PLACES, [[place], [5.0], [5.0]])
     assert kind_of_log([made]) == kind
     assert kind_of_log([made], exclude_seen=True) == NEITHER, "no list repeats anything"
 
 
 def test_one_day_of_many_has_no_repeats():
-    few = rows(PLACES, [[3.0, 3.0], [5.0, 5.0], [5.0, 5.0]], queries=11)
-    many = rows(PLACES, [[100.0, 100.0], [5.0, 5.0], [5.0, 5.0]], queries=100)
+    few = rows(PLACES, [[3.0], [5.0], [5.0]], queries=11)
+    many = rows(PLACES, [[100.0], [5.0], [5.0]], queries=100)
     assert kind_of_log([few, many]) == NEITHER
     assert kind_of_log([few, few, many]) == REPEATS
 

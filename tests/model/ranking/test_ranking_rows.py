@@ -16,7 +16,7 @@ from twinspire_core.sources.queries import Queries, ScoredLists
 TODAY = date(2024, 5, 20)
 
 
-def _rows(day=TODAY, queries=3, *, sources=("past",), names=("a", "b")):
+def _rows(day=TODAY, queries=3, *, sources=("history",), names=("a", "b")):
     rng = np.random.default_rng(day.toordinal())
     lengths = rng.integers(1, 5, queries)
     candidates = int(lengths.sum())
@@ -33,7 +33,7 @@ def _rows(day=TODAY, queries=3, *, sources=("past",), names=("a", "b")):
 
 
 def _pairs(queries, items):
-    lists = {"past": ScoredLists.by_place(np.tile(np.arange(items), (queries, 1)))}
+    lists = {"history": ScoredLists.by_place(np.tile(np.arange(items), (queries, 1)))}
     nothing = np.zeros(0, np.int64)
     return Pairs.of(lists, Queries.of_past(Ragged(nothing, nothing, queries)), items)
 
@@ -59,7 +59,7 @@ def test_all_that_was_taken_is_kept_with_the_hardest_and_others_by_chance():
 def test_what_several_sources_list_is_harder_than_what_one_lists():
     order = np.arange(400)
     lists = {
-        "past": ScoredLists.by_place(order[np.newaxis]),
+        "history": ScoredLists.by_place(order[np.newaxis]),
         "popular": ScoredLists.by_place(np.append(order[300:], order[:300])[np.newaxis]),
     }
     nothing = np.zeros(0, np.int64)
@@ -117,23 +117,23 @@ def test_a_feature_that_a_day_lacks_is_missing():
 
 @pytest.mark.parametrize(
     ("changed", "kept"),
-    [({}, True), ({"sources": ("past", "personal")}, False)],
+    [({}, True), ({"sources": ("history", "popular")}, False)],
 )
 def test_candidates_of_other_lists_are_left_out(changed, kept):
     yesterday = _rows(TODAY - timedelta(days=1), **changed)
-    found = keep_needed([yesterday, _rows()], TODAY, sources=["past"])
+    found = keep_needed([yesterday, _rows()], TODAY, sources=["history"])
     assert [rows.day for rows in found] == [TODAY, yesterday.day][: 1 + kept]
 
 
 def test_the_newest_days_are_kept_until_there_are_enough(monkeypatch):
     monkeypatch.setattr(ranking_rows, "MOST", 5)
     days = [_rows(TODAY - timedelta(days=back)) for back in range(6)]
-    found = keep_needed(days, TODAY, sources=["past"])
+    found = keep_needed(days, TODAY, sources=["history"])
     assert [rows.day for rows in found] == [rows.day for rows in days[:2]]
 
 
 def test_days_that_are_too_old_are_left_out(monkeypatch):
     monkeypatch.setattr(ranking_rows, "MOST_DAYS", 3)
     days = [_rows(TODAY - timedelta(days=back)) for back in range(6)]
-    found = keep_needed(days, TODAY, sources=["past"])
+    found = keep_needed(days, TODAY, sources=["history"])
     assert [rows.day for rows in found] == [rows.day for rows in days[:3]]

@@ -18,7 +18,6 @@ from tests.model.train_stage.two_days import (
 )
 from tests.shop import lay_out
 from twinspire_core.config import pipeline as pipeline_file
-from twinspire_core.config.tables.quality import RankingConfig
 from twinspire_core.config.tables.training import AuxiliaryConfig
 from twinspire_core.contracts.stage_context import BestAccepted
 
@@ -46,10 +45,6 @@ def shop(tmp_path_factory):
         auxiliary=AuxiliaryConfig(weight=0.3),
     )
     p = p.model_copy(update={"columns": p.columns.model_copy(update={"label": "stars"})})
-    sources = (*p.mix.sources, "personal", "trending")
-    mix = p.mix.model_copy(update={"sources": sources})
-    ranking = RankingConfig(enabled=True)
-    p = p.model_copy(update={"mix": mix, "ranking": ranking})
     at = {name: folder / name for name in ("features1", "train1", "features2", "train2")}
     with pytest.MonkeyPatch.context() as patch:
         _fit_on_few(patch)

@@ -43,7 +43,7 @@ def test_the_day_is_put_in_the_order_of_the_version_before(shop):
     assert first["progressive"] is None and first["holdout"]["candidate"]["recall@10"] > 0
     kept = ranking_rows.read(str(shop.train2))
     kind, half_life = kind_of_log(kept, exclude_seen=False), choose_half_life(kept)
-    assert after == FixedOrder.of(shop.pipeline.mix.sources, kind, half_life)
+    assert after == FixedOrder.of(shop.pipeline.sources.use, kind, half_life)
 
 
 def test_the_parents_trees_are_measured_beside_other_lists_and_the_versions(shop):
@@ -55,7 +55,11 @@ def test_the_parents_trees_are_measured_beside_other_lists_and_the_versions(shop
     assert held["change"]["recall@10"]["change"] == pytest.approx(change)
     baselines = metrics_of(shop.train2)["baselines"]
     for served in (ranker, order):
-        assert sorted(served["beside_simple"]) == ["most_popular", "past", "popular_lately"]
+        assert sorted(served["beside_simple"]) == [
+            "most_popular",
+            "popular_lately",
+            "purchase_history",
+        ]
         for name, one in served["beside_simple"].items():
             simple = one["by_measure"]["recall@10"]
             assert simple["base"] == pytest.approx(baselines[name]["recall@10"], abs=1e-6), name

@@ -56,7 +56,7 @@ def test_each_event_is_a_query_of_its_own_too(shop):
     held = examples.filter(examples["_holdout"])
     assert (
         metrics["progressive"]["queries"]
-        == metrics["baselines"]["past"]["queries"]
+        == metrics["baselines"]["purchase_history"]["queries"]
         == examples.num_rows
         > 100
     )

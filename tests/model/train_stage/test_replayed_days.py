@@ -38,7 +38,7 @@ def test_rows_are_those_of_the_features_of_that_day(shop, tmp_path):
         vectors=None,
     )
     sources = CandidateSources.of(corpus, tables)
-    expected = rows_of_day(REPLAYED, p.mix.sources, sources, [asked])
+    expected = rows_of_day(REPLAYED, p.sources.use, sources, [asked])
     [found] = [one for one in ranking_rows.read(str(shop.train1)) if one.day == REPLAYED]
     assert found.queries == expected.queries > 20 and found.by_history.any()
     assert found.names == expected.names and not {"cosine", "place:two_tower"} & {*found.names}
@@ -58,7 +58,7 @@ def test_days_are_replayed_only_where_the_parent_kept_no_rows_or_old_ones(shop):
     nothing = context(shop.pipeline, SECOND, shop.train2, parent=shop.features2)
     assert [rows.day for rows in rows_before(nothing, shop.features1, "1d")] == [REPLAYED]
     p = shop.pipeline
-    alone = p.model_copy(update={"mix": p.mix.model_copy(update={"sources": ("two_tower",)})})
+    alone = p.model_copy(update={"sources": p.sources.model_copy(update={"use": ("two_tower",)})})
     assert not rows_before(replace(nothing, pipeline=alone), shop.features1, "1d")
     for days_later, expected in ((7, [FIRST]), (8, [FIRST, REPLAYED])):
         late = replace(ctx, day=FIRST + timedelta(days=days_later))
@@ -104,10 +104,10 @@ def test_trees_use_towers_once_enough_users_have_rows_with_them(
     monkeypatch, with_towers, uses_towers
 ):
     monkeypatch.setattr(fit, "LEAST_USERS", 300)
-    sources = ("two_tower", "past")
+    sources = ("two_tower", "history")
     corpus = pa.table({"_item": ["a"], "_popular": [1], "_lately": [1]})
     days = [_rows(sources, date(2024, 5, 2), with_towers, 1)]
-    days.append(_rows(("past",), date(2024, 5, 1), 60, 2))
+    days.append(_rows(("history",), date(2024, 5, 1), 60, 2))
     ranked = fit.sources_to_rank(days, sources)
     made = RankingFeatures.of(CandidateSources.of(corpus).tables)
     names = made.among(ranked).names(ranked)

@@ -9,7 +9,7 @@ from serving.answers.known_past import joined, least_counts, overlap, read_queri
 from serving.requests.query_rows import STORED_EVENTS, STORED_HISTORY, STORED_PAST
 from serving.requests.request_model import SEEN
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.past import most_frequent_first
+from twinspire_core.sources.history import most_frequent_first
 from twinspire_core.sources.weighted_items import WeightedItems
 
 ITEMS = [chr(ord("a") + n) for n in range(8)]

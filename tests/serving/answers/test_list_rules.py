@@ -37,7 +37,7 @@ def published(towers, tmp_path_factory) -> Pipeline:
     home = tmp_path_factory.mktemp("ruled")
     (home / "circle.toml").write_text(PIPELINE)
     pipeline = load(home / "circle.toml")
-    carried = files(in_order(past=1, two_tower=0.5))
+    carried = files(in_order(history=1, two_tower=0.5))
     publish(pipeline, towers, home / "staged", nominators=carried)
     return pipeline
 
@@ -84,9 +84,9 @@ def test_new_items_have_their_share_of_every_beginning(ruled):
     """anna had i05, i04 and i03, which her list has first."""
     version = ruled(new_share=0.5)
     plain = numbers(version, recommend(version, [{"user": "anna"}], 4, rules=False))
-    assert plain[:3] == [5, 4, 3]
+    assert plain[:3] == [5, 3, 4]
     listed = numbers(version, recommend(version, [{"user": "anna"}], 4))
-    assert listed[0] == 5 and listed[2] == 4 and not {listed[1], listed[3]} & {3, 4, 5}
+    assert listed[0] == 5 and listed[2] == 3 and not {listed[1], listed[3]} & {3, 4, 5}
 
 
 def test_what_a_request_says_of_the_past_is_known_as_well(ruled):
@@ -102,12 +102,12 @@ def test_a_request_turns_rules_off(ruled):
     version = ruled(caps={"kind": 1}, new_share=1.0)
     anna = [{"user": "anna"}]
     plain = numbers(version, recommend(version, anna, 4, rules=False))
-    assert plain[:3] == [5, 4, 3]
+    assert plain[:3] == [5, 3, 4]
     assert numbers(version, recommend(version, anna, 4, new_share=0)) == [5, 4], "caps hold"
     only_new = numbers(version, recommend(version, anna, 4, rules=False, new_share=1))
     assert len(only_new) == 4 and not {3, 4, 5} & set(only_new)
-    past = numbers(version, recommend(version, anna, 4, source="past"))
-    assert past == [5, 4, 3, 11], "a simple source that is named is given as it is"
+    past = numbers(version, recommend(version, anna, 4, source="history"))
+    assert past == [5, 3, 4, 11], "a simple source that is named is given as it is"
     with pytest.raises(UsageError, match=r"from 0 to 1; found 1\.5"):
         recommend(version, anna, 4, new_share=1.5)
 
@@ -233,7 +233,7 @@ def test_the_command(published, tmp_path):
         return [one["item"] for one in json.loads(run(*options).stdout)["items"]]
 
     assert not {"i03", "i04", "i05"} & set(items("-k", "4"))
-    assert items("-k", "3", "--no-rules") == ["i05", "i04", "i03"]
-    assert items("-k", "3", "--new-share", "0") == ["i05", "i04", "i03"]
+    assert items("-k", "3", "--no-rules") == ["i05", "i03", "i04"]
+    assert items("-k", "3", "--new-share", "0") == ["i05", "i03", "i04"]
     assert items("-k", "2", "--new-share", "0.5")[0] == "i05"
     assert run("--new-share", "1.5").exit_code == 2

@@ -20,7 +20,7 @@ from twinspire.cli.main import app
 from twinspire_core.errors import UsageError
 from twinspire_core.ranking.ranker import Ranker
 
-SOURCES = ("past", "co_occurrence")
+SOURCES = ("history", "co_occurrence")
 ANNA = {"user": "anna"}
 
 
@@ -29,7 +29,7 @@ def opened(pipeline, towers, tmp_path):
     """Opens a version with a fixed order and the ranker of these files."""
 
     def make(ranker: dict[str, bytes]) -> Version:
-        carried = files(in_order(past=1)) | ranker
+        carried = files(in_order(history=1)) | ranker
         publish(pipeline, towers, tmp_path / "staged", nominators=carried)
         return Version.open(pipeline)
 
@@ -53,14 +53,14 @@ def test_candidates_of_its_sources_are_ranked_and_popular_items_fill_up(opened):
 
 def test_sources_are_those_that_list_an_item(opened):
     answer = recommend(opened(by_popularity()), [ANNA], 7)
-    expected = [["past"]] * 3 + [["co_occurrence"]] * 2 + [["most_popular"]] * 2
+    expected = [["history"]] * 3 + [["co_occurrence"]] * 2 + [["popular"]] * 2
     assert answer.sources(0) == expected
     assert answer.main_sources().to_pylist() == [[one[0] for one in expected]]
 
 
 def test_a_feature_of_the_towers_is_of_the_query(opened):
     """Nearest first, where the two-tower's own list is the farthest from what is asked for."""
-    ranker = rankers.files(("two_tower", "past"), ("place:two_tower",), lambda rows: -rows[:, 0])
+    ranker = rankers.files(("two_tower", "history"), ("place:two_tower",), lambda rows: -rows[:, 0])
     version = opened(ranker)
     requests = [ANNA, {"history": ["i09"]}]
     near = recommend(version, requests, 12, source="two_tower")
@@ -123,9 +123,11 @@ def test_a_feature_that_this_release_does_not_know_is_not_taken_to_be_missing(op
 
 
 def test_lists_that_the_version_has_no_source_for_are_not_taken_to_be_empty(opened):
-    version = opened(rankers.files((*SOURCES, "ease"), ("place:ease",), lambda rows: rows[:, 0]))
+    version = opened(
+        rankers.files((*SOURCES, "factors"), ("place:factors",), lambda rows: rows[:, 0])
+    )
     assert recommend(version, [ANNA], 3).source == "fixed_order" and "ranked" not in version.sources
-    assert "it goes by lists of ease, which cannot be made of the version" in version.warnings[0]
+    assert "it goes by lists of factors, which cannot be made of the version" in version.warnings[0]
 
 
 @pytest.mark.parametrize("untimed", [False, True])
@@ -150,7 +152,7 @@ def test_only_a_ranker_that_was_fitted_so_goes_without_times(opened, untimed):
 
 def test_reasons_are_the_features_that_moved_an_item_most(opened):
     """The score is a sum, so that a feature's part in it is its own difference from the mean."""
-    features = ("popular", "place:past", "sources", "personal_share")
+    features = ("popular", "place:history", "sources", "personal_share")
     ranker = rankers.files(
         SOURCES, features, lambda rows: 3 * rows[:, 0] - 5 * rows[:, 1] + 0.1 * rows[:, 2]
     )
@@ -159,7 +161,7 @@ def test_reasons_are_the_features_that_moved_an_item_most(opened):
     reasons = answer.reasons.of(0)
     assert [len(of_item) for of_item in reasons] == [3] * 5 + [0] * 2
     first = reasons[0]
-    assert [one.feature for one in first] == ["place:past", "popular", "sources"]
+    assert [one.feature for one in first] == ["place:history", "popular", "sources"]
     assert first[0].contribution > 20 and first[0].text == "place 1 of purchase history"
     assert first[1].contribution < 0 and first[1].text == "taken 5 times by everybody"
     assert first[1].value == pytest.approx(np.log(6))
@@ -198,7 +200,7 @@ def test_the_command_explains_what_the_ranker_lists(opened, pipeline_file):
     assert reasons[0][0]["contribution"] > 0 and reasons[5] == []
     shown = CliRunner().invoke(app, command).stdout
     assert "What moved them most" in shown and "taken 3 times by everybody" in shown
-    other = CliRunner().invoke(app, [*command, "--source", "past"]).stdout
+    other = CliRunner().invoke(app, [*command, "--source", "history"]).stdout
     assert "Items are explained that the ranker listed; these are by purchase history." in other
     files_too = [*command[:4], "--queries", "q.jsonl", "--explain"]
     assert "Items are explained for one --user" in str(CliRunner().invoke(app, files_too).exception)
@@ -210,7 +212,7 @@ def test_rules_come_after_the_ranker(opened):
     told = recommend(version, [ANNA], 4, new_share=0.5, explain=True)
     plain = recommend(version, [ANNA], 7, explain=True)
     assert ids(version, told) == ["i03", "i07", "i04", "i08"]
-    assert told.source == "ranked" and told.sources(0)[:2] == [["past"], ["co_occurrence"]]
+    assert told.source == "ranked" and told.sources(0)[:2] == [["history"], ["co_occurrence"]]
     assert told.scores[0].tolist() == plain.scores[0, [0, 3, 1, 4]].tolist()
     assert told.reasons.of(0) == [plain.reasons.of(0)[place] for place in (0, 3, 1, 4)]
 
@@ -226,4 +228,4 @@ def test_commands_take_it_for_a_source(opened, pipeline_file, tmp_path):
     lines = CliRunner().invoke(app, [*command, *queries]).stdout.splitlines()
     assert json.loads(lines[0])["items"] == ["i03", "i04", "i05"]
     assert json.loads(lines[1])["items"] == ["i11", "i10", "i09"]
-    assert json.loads(lines[1])["sources"] == ["most_popular"] * 3
+    assert json.loads(lines[1])["sources"] == ["popular"] * 3

@@ -57,7 +57,7 @@ def test_an_unknown_user_is_answered_from_the_context_alone(version):
     answer = recommend(version, [{"user": "who", "place": 3.2}, {"place": 3.2}, {}], 5, now=NOON)
     assert ids(version, answer, 0) == ids(version, answer, 1) == nearest(3.2)[:5]
     assert answer.known.tolist() == [False] * 3
-    assert answer.list_sources == ["two_tower", "two_tower", "popular_lately"]
+    assert answer.list_sources == ["two_tower", "two_tower", "popular"]
     assert answer.bases == ["features", "features", "nothing"]
     near = recommend(version, [{}], 1, source="two_tower", now=NOON)
     assert ids(version, near) == ["i07"], "the hour of the request, when nothing else is known"
@@ -238,7 +238,7 @@ def test_long_names_are_cut_in_a_table(pipeline, towers, tmp_path, capsys, monke
 
 
 def test_a_list_of_popular_items_alone_shows_its_scores(pipeline, towers, tmp_path, capsys):
-    only_past = FixedOrder(weights={"past": 1.0}).dump()
+    only_past = FixedOrder(weights={"history": 1.0}).dump()
     publish(pipeline, towers, tmp_path / "staged", nominators={"fixed_order.json": only_past})
     recommend_user(pipeline, "who", ListRequest(k=3))
     said = capsys.readouterr().out

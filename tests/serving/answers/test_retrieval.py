@@ -23,7 +23,7 @@ from twinspire_core.errors import UsageError
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.sources.registry import SOURCES
 
-ALL = ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence")
+ALL = ("two_tower", "history", "popular", "co_occurrence")
 
 
 def in_order(**weights: float) -> FixedOrder:
@@ -58,13 +58,12 @@ def ids(version: Version, answer, query: int = 0) -> list[str]:
 def test_each_source_alone(opened):
     version, anna = opened(), [{"user": "anna"}]
     found = {name: ids(version, recommend(version, anna, 4, source=name)) for name in ALL}
-    assert found["past"] == ["i05", "i04", "i03", "i11"], "the stored past, then what is popular"
-    assert found["popular_lately"] == ["i00", "i11", "i10", "i09"]
-    assert found["most_popular"] == ["i11", "i10", "i09", "i08"]
+    assert found["history"] == ["i05", "i03", "i04", "i11"], "the stored past, then what is popular"
+    assert found["popular"] == ["i00", "i11", "i10", "i09"]
     assert found["co_occurrence"] == ["i08", "i07", "i11", "i10"]
     assert found["two_tower"][0] == "i05"
-    assert recommend(version, anna, 4, source="past").sources(0) == [["past"]] * 3 + [
-        ["most_popular"]
+    assert recommend(version, anna, 4, source="history").sources(0) == [["history"]] * 3 + [
+        ["popular"]
     ]
 
 
@@ -72,7 +71,7 @@ def test_the_past_is_what_is_stored_with_what_a_request_adds(opened):
     """The most frequent first, then the most recent; what is not in the catalogue counts as an
     event all the same.
     """
-    version = opened(in_order(past=1, popular_lately=0.01))
+    version = opened(in_order(history=1, popular=0.01))
     requests = [
         {"user": "anna", "history": ["i07", "i01", "gone", "i02", "i01"]},
         {"history": []},
@@ -80,9 +79,9 @@ def test_the_past_is_what_is_stored_with_what_a_request_adds(opened):
     ]
     answer = recommend(version, requests, 3)
     assert ids(version, answer, 0) == ["i01", "i02", "i07"]
-    past = ids(version, recommend(version, requests, 7, source="past"), 0)
-    assert past[3:] == ["i05", "i04", "i03", "i11"], "the stored past, then what is popular"
-    short = recommend(version, [{"user": "anna", "history": ["i05", "i04"]}], 4, source="past")
+    past = ids(version, recommend(version, requests, 7, source="history"), 0)
+    assert past[3:] == ["i05", "i03", "i04", "i11"], "the stored past, then what is popular"
+    short = recommend(version, [{"user": "anna", "history": ["i05", "i04"]}], 4, source="history")
     assert ids(version, short) == ["i04", "i05", "i03", "i11"], "i05 ends what is stored"
     assert ids(version, answer, 1) == ids(version, answer, 2) == ["i00", "i11", "i10"], (
         "newcomers, who have no past"
@@ -90,7 +89,7 @@ def test_the_past_is_what_is_stored_with_what_a_request_adds(opened):
 
 
 def test_the_fixed_order_answers_where_there_is_one(opened):
-    version = opened(in_order(co_occurrence=1, past=0.1))
+    version = opened(in_order(co_occurrence=1, history=0.1))
     answer = recommend(version, [{"user": "anna"}], 5)
     assert answer.source == "fixed_order"
     assert ids(version, answer)[:2] == ["i08", "i07"] and set(ids(version, answer)[2:5]) == {
@@ -100,18 +99,18 @@ def test_the_fixed_order_answers_where_there_is_one(opened):
     }
     assert answer.sources(0)[0][0] == "co_occurrence" and set(answer.sources(0)[0]) >= {
         "two_tower",
-        "most_popular",
+        "popular",
     }
     place = ids(version, recommend(version, [{"user": "anna"}], 12, source="two_tower")).index(
         "i08"
     )
-    # Popular: 4th, lately: 5th
-    expected = 1 + 0.0001 * (1 / (1 + place / 60) + 1 / (1 + 3 / 60) + 1 / (1 + 4 / 60))
+    # Of what is popular the 5th
+    expected = 1 + 0.0001 * (1 / (1 + place / 60) + 1 / (1 + 4 / 60))
     np.testing.assert_allclose(answer.scores[0, 0], expected, rtol=1e-6)
 
 
 def test_what_was_seen_stays_out_of_every_source(opened):
-    version = opened(in_order(past=1, co_occurrence=0.5))
+    version = opened(in_order(history=1, co_occurrence=0.5))
     requests = [{"user": "anna", "exclude": ["i08"]}, {"user": "anna"}]
     for name in ("fixed_order", *ALL):
         answer = recommend(version, requests, 12, exclude_seen=True, source=name)
@@ -135,12 +134,12 @@ def test_what_was_seen_stays_out_of_every_source(opened):
 def test_a_version_without_a_ranker_says_what_it_has(opened):
     version = opened()
     assert recommend(version, [{"user": "anna"}], 3).source == "two_tower"
-    with pytest.raises(UsageError, match=r"fixed_order, past, .*, not 'ranked'.*mix.sources"):
+    with pytest.raises(UsageError, match=r"fixed_order, history, .*, not 'ranked'.*sources.use"):
         recommend(version, [{}], 3, source="ranked")
 
 
 def test_a_file_is_answered_as_its_lines_would_be_alone(opened, tmp_path):
-    version = opened(in_order(co_occurrence=0.3, past=0.1, two_tower=1))
+    version = opened(in_order(co_occurrence=0.3, history=0.1, two_tower=1))
     requests = [
         {"user": "anna"},
         {"user": "ben"},
@@ -161,9 +160,9 @@ def test_a_file_is_answered_as_its_lines_would_be_alone(opened, tmp_path):
 
 
 def test_items_that_fill_up_a_list_are_said_to_be_popular(opened):
-    version = opened(FixedOrder(weights={"past": 0.5, "co_occurrence": 0.5}))
+    version = opened(FixedOrder(weights={"history": 0.5, "co_occurrence": 0.5}))
     answer = recommend(version, [{"history": ["i00"]}], 3)
-    assert answer.main_sources().to_pylist() == [["past"] + ["most_popular"] * 2]
+    assert answer.main_sources().to_pylist() == [["history"] + ["popular"] * 2]
     assert [names[0] for names in answer.sources(0)] == answer.main_sources().to_pylist()[0]
 
 
@@ -176,8 +175,8 @@ def test_the_command_names_sources(opened, pipeline_file):
         "i07",
     ]
     assert told["items"][0]["sources"][0] == "co_occurrence"
-    told = json.loads(CliRunner().invoke(app, [*command, "--source", "popular_lately"]).stdout)
-    assert told["source"] == "popular_lately" and told["items"][0]["sources"] == ["popular_lately"]
+    told = json.loads(CliRunner().invoke(app, [*command, "--source", "popular"]).stdout)
+    assert told["source"] == "popular" and told["items"][0]["sources"] == ["popular"]
     assert CliRunner().invoke(app, [*command, "--source", "magic"]).exit_code == 2
 
 

@@ -47,21 +47,14 @@ from twinspire_core.search.stored_index import ExactIndex
 from twinspire_core.sources import personal_counts
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.queries import ScoredLists
-from twinspire_core.sources.registry import tables_of
+from twinspire_core.sources.registry import SOURCES as SOURCE_CLASSES
+from twinspire_core.sources.registry import fits_of
 from twinspire_core.sources.weighted_items import WeightedItems
 
-FITTED = [*source_names.FITTED]
-SOURCES = [
-    "past",
-    "popular_lately",
-    "most_popular",
-    "co_occurrence",
-    "personal",
-    "trending",
-    *FITTED,
-]
+SOURCES = [name for name in source_names.SOURCE_NAMES if name != "two_tower"]
+FITTED = [name for name in SOURCES if SOURCE_CLASSES[name].fits]
 HALF_LIFE = "3h"
-TABLES = tables_of(SOURCES)
+TABLES = fits_of(SOURCES)
 K = 8
 RANKED_SOURCES = ("two_tower", *SOURCES)
 
@@ -70,8 +63,8 @@ RANKED_SOURCES = ("two_tower", *SOURCES)
 def both(tmp_path_factory):
     """A version of the day before, and the folder of what the day is measured on."""
     folder = tmp_path_factory.mktemp("world")
-    mix = "sources = ['two_tower', " + ", ".join(f"'{name}'" for name in SOURCES) + "]"
-    world = worlds.make(folder, 1, mix=mix, window="personal_days = 7", ranking="enabled = true")
+    use = f"use = {list(RANKED_SOURCES)}"
+    world = worlds.make(folder, 1, sources=use, window="personal_days = 7")
     assert DAY not in world.items, "one snapshot of the items for both"
     before, day = folder / "before", folder / "day"
     for out, of in ((before, DAY - timedelta(days=1)), (day, DAY)):
@@ -307,6 +300,7 @@ def test_a_version_holds_the_counts_that_it_goes_by(both):
     assert names == [
         "_personal",
         "_personal_60d",
+        "_personal_all",
         "_personal_age",
         "_personal_span",
         "_personal_days",
@@ -349,9 +343,9 @@ def _personal(version, asked, k):
     everyone = Groups((None,), np.zeros(len(table), np.int64))
     served = retrieve(
         version,
-        encode_queries(version, table, "personal"),
+        encode_queries(version, table, "history"),
         ListRequest(k=k),
-        "personal",
+        "history",
         nothing,
         everyone,
     )
@@ -370,26 +364,19 @@ def test_of_somebody_unknown_a_history_is_counted_whole(both):
     everyone = Groups((None,), np.zeros(len(table), np.int64))
     served = retrieve(
         version,
-        encode_queries(version, table, "personal"),
+        encode_queries(version, table, "history"),
         ListRequest(k=3),
-        "personal",
+        "history",
         nothing,
         everyone,
     )
     assert version.ids[served.rows[0]].tolist() == [b, c, a]
-    popular = retrieve(
-        version,
-        encode_queries(version, table, "most_popular"),
-        ListRequest(k=3),
-        "most_popular",
-        nothing,
-        everyone,
-    )
-    assert served.rows[1:].tolist() == popular.rows[1:].tolist(), "nothing is known of them"
+    popular = version.candidate_sources.popular[:3].tolist()
+    assert served.rows[1:].tolist() == [popular] * 2, "nothing is known of them"
 
 
 def test_what_is_counted_was_had_although_no_history_goes_back_so_far(both):
-    """Rules on lists take it for known: else the source `personal` would fill the places for new
+    """Rules on lists take it for known: else the source `history` would fill the places for new
     items.
     """
     version, _, _ = both

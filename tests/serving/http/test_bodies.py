@@ -32,7 +32,7 @@ options = st.fixed_dictionaries(
     {},
     optional={
         "k": st.integers(0, 101) | odd,
-        "source": st.sampled_from(["two_tower", "past", "pst"]) | odd,
+        "source": st.sampled_from(["two_tower", "history", "pst"]) | odd,
         "exclude_seen": st.booleans() | odd,
         "new_share": st.floats(0, 1) | odd,
         "rules": st.booleans() | odd,

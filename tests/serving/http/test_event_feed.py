@@ -32,7 +32,7 @@ def test_a_version_that_does_not_answer_leaves_the_live_one_its_events(
 
     def send(item: str, times: int) -> None:
         feed.take(live, Events.of([item] * times, np.full(times, event_feed._now())))
-        until(lambda: circle.ITEMS[live.candidate_sources.by_name["trending"].order[0]] == item)
+        until(lambda: circle.ITEMS[live.candidate_sources.by_name["popular"].order[0]] == item)
 
     def fail(_) -> None:
         send("i05", 90)
@@ -54,7 +54,7 @@ def test_what_takes_over_has_the_new_items_from_its_first_answer_on(version):
     warmed = []
 
     def first_of(asked: Version) -> str:
-        return asked.ids[asked.candidate_sources.by_name["trending"].order[0]]
+        return asked.ids[asked.candidate_sources.by_name["popular"].order[0]]
 
     def warm(asked: Version) -> None:
         warmed.append((asked, first_of(asked)))

@@ -14,19 +14,19 @@ from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.fusion.fixed_order import FixedOrder
 
 COUNTS = {column: [12.0 - n for n in range(12)] for column in TRENDING_HALF_LIVES}
-ORDER = FixedOrder(weights={"two_tower": 0.5, "trending": 0.5})
+ORDER = FixedOrder(weights={"two_tower": 0.5, "popular": 0.5})
 CARRIED = {FixedOrder.FILE: ORDER.dump()}
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("trending")
+    return tmp_path_factory.mktemp("popular")
 
 
 @pytest.fixture(scope="module")
 def client(home, towers):
-    """Asks a server of a version of the day before yesterday, which mixes `trending`."""
+    """Asks a server of a version of the day before yesterday, which mixes `popular`."""
     pipeline = shop(home)
     day = str(YESTERDAY.date() - timedelta(days=1))
     circle.publish(pipeline, towers, home / "staged", day, nominators=CARRIED, counts=COUNTS)
@@ -37,7 +37,7 @@ def client(home, towers):
 
 
 def first(client) -> str:
-    said = client.post("/v1/recommend", json={"query": {}, "k": 1, "source": "trending"})
+    said = client.post("/v1/recommend", json={"query": {}, "k": 1, "source": "popular"})
     return said.json()["items"][0]
 
 
@@ -181,7 +181,7 @@ def test_a_version_without_the_source_says_so(tmp_path, towers):
     circle.publish(pipeline, towers, tmp_path / "staged", nominators={})
     with running(create_app(pipeline, FAST)) as asking:
         answer = ready(asking).post("/v1/events", json={"events": [{"item": "i01"}]}).json()
-    assert "mix.sources" in answer["notes"][0]
+    assert "sources.use" in answer["notes"][0]
     assert answer["taken"] == 1
 
 

@@ -223,7 +223,7 @@ def test_a_refresh_tells_the_day_of_its_catalogue(pipeline, towers, tmp_path):
 def ranked(**more) -> dict[str, bytes]:
     """A fixed order, and a ranker that lists the rarest first."""
     return files(in_order()) | rankers.files(
-        ("past",), ("popular",), lambda rows: -rows[:, 0], **more
+        ("history",), ("popular",), lambda rows: -rows[:, 0], **more
     )
 
 

@@ -23,12 +23,12 @@ from tests.twinspire_core.sources.test_recent_visits import by_pairs
 
 ITEMS = [*circle.ITEMS, "new1", "new2"]
 """The version's, and two that came after it."""
-UNMOVED = ("past", "two_tower", "popular_lately")
+UNMOVED = ("history", "two_tower")
 """Sources that go by no events."""
 NEAR = 1.35
 """Places after which what was taken counts 1/e (docs/decisions/0079)."""
 RANKER = rankers.files(
-    ("trending", "past"), ("personal_share", "popular"), lambda rows: 20 * rows[:, 0] + rows[:, 1]
+    ("popular", "history"), ("personal_share", "popular"), lambda rows: 20 * rows[:, 0] + rows[:, 1]
 )
 
 
@@ -74,9 +74,9 @@ def ask(client, source: str | None, *queries: dict, k: int = 14, **options) -> l
 
 
 def own(result: dict) -> list[str]:
-    """What `co_visitation` itself has listed, without what fills up the list."""
+    """What `co_occurrence` itself has listed, without what fills up the list."""
     pairs = zip(result["items"], result["sources"], strict=True)
-    return [item for item, source in pairs if source == "co_visitation"]
+    return [item for item, source in pairs if source == "co_occurrence"]
 
 
 def by_hand(told, *taken: str) -> list[str]:
@@ -100,7 +100,7 @@ def test_what_is_taken_together_goes_by_what_the_version_knows(client, told):
         {"user": "ben"},
         {"history": ["i08"]},
     ]
-    lists = ask(client, "co_visitation", *queries)
+    lists = ask(client, "co_occurrence", *queries)
     anna, told_again, later, of_new, ben, stranger = map(own, lists)
     assert anna == by_hand(told, "i05", "i03", "i04")
     assert told_again == anna
@@ -111,14 +111,14 @@ def test_what_is_taken_together_goes_by_what_the_version_knows(client, told):
     assert len({tuple(one) for one in (anna, later, of_new, stranger)}) == 4
     assert {"new1", "new2"} <= {*anna}
     for query, together in zip(queries, lists, strict=True):
-        assert ask(client, "co_visitation", query) == [together], "whoever is asked for beside"
+        assert ask(client, "co_occurrence", query) == [together], "whoever is asked for beside"
 
 
 def test_filters_and_what_was_seen_hold_for_known_users(client, told):
-    [filtered] = ask(client, "co_visitation", {"user": "anna", "allow": {"kind": "even"}})
+    [filtered] = ask(client, "co_occurrence", {"user": "anna", "allow": {"kind": "even"}})
     order = by_hand(told, "i05", "i03", "i04")
     assert own(filtered) == [item for item in order if item in circle.ITEMS[::2]]
-    [unseen] = ask(client, "co_visitation", {"user": "anna"}, exclude_seen=True)
+    [unseen] = ask(client, "co_occurrence", {"user": "anna"}, exclude_seen=True)
     assert own(unseen) == [item for item in order if item not in ("i03", "i04", "i05")]
 
 
@@ -139,11 +139,11 @@ def test_what_is_known_need_not_be_told_again(client, source):
 def test_other_sources_list_for_known_users_what_they_did(asked):
     client, before = asked
     assert {source: ask(client, source, {"user": "anna"}) for source in UNMOVED} == before
-    [past] = before["past"]
-    assert past["items"][:3] == ["i05", "i04", "i03"]
+    [past] = before["history"]
+    assert past["items"][:3] == ["i05", "i03", "i04"]
 
 
 def test_the_inspector_shows_the_same(client, told):
-    page = client.get("/?user=anna&source=co_visitation&k=14").text
+    page = client.get("/?user=anna&source=co_occurrence&k=14").text
     order = by_hand(told, "i05", "i03", "i04")
     assert items_of_page(page)[: len(order)] == order

@@ -19,7 +19,7 @@ from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.fusion.fixed_order import FixedOrder
 
 COUNTS = {column: [12.0 - n for n in range(12)] for column in TRENDING_HALF_LIVES}
-ORDER = FixedOrder(weights={"two_tower": 0.001, "trending": 0.99, "past": 0.009}, half_life="3h")
+ORDER = FixedOrder(weights={"two_tower": 0.001, "popular": 0.99, "history": 0.009}, half_life="3h")
 CARRIED = {FixedOrder.FILE: ORDER.dump()}
 DAY = str((datetime.now(UTC) - timedelta(days=2)).date())
 
@@ -66,11 +66,11 @@ def test_a_new_item_is_listed_for_others_once_users_take_it(client, live):
     before = client.get("/v1/version").json()
     assert send(client, "new", 2)["unknown_items"] == 2
     send(client, "i08", 30)
-    until(lambda: ask(client, "trending", 1) == ["i08"])
-    assert "new" not in ask(client, "trending", 40), "two users are too few"
+    until(lambda: ask(client, "popular", 1) == ["i08"])
+    assert "new" not in ask(client, "popular", 40), "two users are too few"
     assert send(client, "new", 40, beside="i05")["unknown_items"] == 40
-    until(lambda: ask(client, "trending", 1) == ["new"])
-    assert ask(client, "co_visitation", 1, history=["i05"]) == ["new"]
+    until(lambda: ask(client, "popular", 1) == ["new"])
+    assert ask(client, "co_occurrence", 1, history=["i05"]) == ["new"]
     assert "new" in ask(client, None, 5, user="stranger"), (
         "the fixed order, which answers by default"
     )
@@ -91,8 +91,8 @@ def test_a_new_item_is_listed_for_others_once_users_take_it(client, live):
 
 def test_seen_items_are_left_out_new_ones_too(client):
     send(client, "new", 40)
-    until(lambda: ask(client, "trending", 1) == ["new"])
-    for source in ("trending", None):
+    until(lambda: ask(client, "popular", 1) == ["new"])
+    for source in ("popular", None):
         body = {"query": {"history": ["new"]}, "k": 40, "exclude_seen": True}
         said = client.post("/v1/recommend", json=body | ({"source": source} if source else {}))
         assert "new" not in said.json()["items"], source
@@ -100,12 +100,12 @@ def test_seen_items_are_left_out_new_ones_too(client):
 
 def test_a_new_item_is_shown_and_explained(client):
     send(client, "new", 40)
-    until(lambda: ask(client, "trending", 1) == ["new"])
+    until(lambda: ask(client, "popular", 1) == ["new"])
     body = {"query": {"history": ["new", "i03"]}, "k": 5, "display": True, "explain": True}
     said = client.post("/v1/recommend", json=body).json()
     place = said["items"].index("new")
     assert said["display"][place] == {"item": "new", "name": None, "colour": None}
-    assert said["sources"][place] in ("trending", "co_visitation")
+    assert said["sources"][place] in ("popular", "co_occurrence")
     assert [one["item"] for one in said["history"]] == ["i03", "new"]
     page = client.get("/?history=i03&k=5")
     assert page.status_code == 200 and ">new</a>" in page.text
@@ -127,8 +127,8 @@ def test_a_new_item_is_shown_as_a_known_one_of_which_nothing_is_said(home, tower
     )
     send(client, "new", 60)
     send(client, "i01", 30)
-    until(lambda: ask(client, "trending", 2) == ["new", "i01"])
-    body = {"query": {"history": ["i01", "new"]}, "source": "trending", "k": 2, "display": True}
+    until(lambda: ask(client, "popular", 2) == ["new", "i01"])
+    body = {"query": {"history": ["i01", "new"]}, "source": "popular", "k": 2, "display": True}
 
     def shown() -> dict:
         return client.post("/v1/recommend", json=body).json()
@@ -145,7 +145,7 @@ def test_another_version_begins_with_its_own_catalogue_and_takes_up_what_it_lack
 ):
     send(client, "i12", 60)
     send(client, "new", 30)
-    until(lambda: ask(client, "trending", 2) == ["i12", "new"])
+    until(lambda: ask(client, "popular", 2) == ["i12", "new"])
     pipeline = shop(home)
     titles = [f"Other {n}" for n in range(12)]
     later = circle.publish(
@@ -160,7 +160,7 @@ def test_another_version_begins_with_its_own_catalogue_and_takes_up_what_it_lack
     seen = set()
 
     def swapped() -> bool:
-        seen.add(tuple(ask(client, "trending", 2)))
+        seen.add(tuple(ask(client, "popular", 2)))
         return client.get("/v1/version").json()["version"] == later
 
     until(swapped)
@@ -170,9 +170,9 @@ def test_another_version_begins_with_its_own_catalogue_and_takes_up_what_it_lack
 
 def test_another_process_knows_no_new_items(client, home):
     send(client, "new", 40)
-    until(lambda: ask(client, "trending", 1) == ["new"])
+    until(lambda: ask(client, "popular", 1) == ["new"])
     with running(create_app(shop(home), FAST)) as other:
-        assert ask(ready(other), "trending", 1) == ["i00"]
+        assert ask(ready(other), "popular", 1) == ["i00"]
 
 
 def test_a_server_may_be_told_to_take_up_none(home, live):
@@ -180,8 +180,8 @@ def test_a_server_may_be_told_to_take_up_none(home, live):
         ready(client)
         send(client, "new", 40)
         send(client, "i08", 40)
-        until(lambda: ask(client, "trending", 1) == ["i08"])
-        assert "new" not in ask(client, "trending", 40)
+        until(lambda: ask(client, "popular", 1) == ["i08"])
+        assert "new" not in ask(client, "popular", 40)
 
 
 def test_the_command_says_how_many_may_be_taken_up(home, monkeypatch):
@@ -224,7 +224,7 @@ def test_answers_are_whole_while_the_catalogue_grows(client):
 
     threads = [
         threading.Thread(target=follow, args=(source,))
-        for source in (None, "trending", "co_visitation", "two_tower")
+        for source in (None, "popular", "co_occurrence", "two_tower")
     ]
     for number in range(25):
         send(client, f"n{number}", 5, beside="i03")
@@ -238,4 +238,4 @@ def test_answers_are_whole_while_the_catalogue_grows(client):
     for thread in threads:
         thread.join()
     assert not problems, problems[:3]
-    assert len(ask(client, "trending", 60)) == 37
+    assert len(ask(client, "popular", 60)) == 37

@@ -76,7 +76,7 @@ def test_several_queries_are_answered_in_their_order(client):
 def test_an_answer_says_what_it_rests_on(client, query, known, based_on):
     said = ask(client, {"query": query, "k": 2})
     assert (said["known"], said["based_on"], said["user"]) == (known, based_on, query.get("user"))
-    assert said["source"] == ("popular_lately" if based_on == "nothing" else "two_tower")
+    assert said["source"] == ("popular" if based_on == "nothing" else "two_tower")
     assert len(said["items"]) == 2
 
 
@@ -86,7 +86,7 @@ def test_nobody_in_particular_gets_what_is_popular_unless_a_source_is_named(clie
         "results"
     ]
     assert both[0]["items"] == POPULAR_LATELY
-    assert both[0]["sources"][:2] == ["popular_lately"] * 2
+    assert both[0]["sources"][:2] == ["popular"] * 2
     assert both[1]["items"][0] == "i05"
     assert both[1]["source"] == "two_tower"
     assert both[2]["items"] == ["i00", "i10", "i08", "i06"], "its own filter, not another's"
@@ -148,7 +148,7 @@ def mixed_bodies(seed: int, count: int) -> list[dict]:
         queries = [some[n] for n in rng.integers(0, 3, rng.integers(1, 4))]
         body = {"queries": queries} if len(queries) > 1 else {"query": queries[0]}
         options = {"k": int(rng.choice([1, 5, 20])), "exclude_seen": bool(rng.integers(2))}
-        source = [None, "two_tower", "popular_lately"][rng.integers(3)]
+        source = [None, "two_tower", "popular"][rng.integers(3)]
         found.append(body | options | ({"source": source} if source else {}))
     return found
 
@@ -256,11 +256,9 @@ def test_rules_of_the_pipeline_file_and_of_a_body(towers, tmp_path):
         assert plain["items"][0] == "i05" and "sources" not in plain and "notes" not in plain
         assert ask(client, anna | {"new_share": 0})["items"][0] == "i05"
         no_two = ask(client, {"queries": [{}, {"user": "anna"}], "k": 12})["results"]
-        assert no_two[0]["source"] == "popular_lately" and len(no_two[0]["items"]) == 4, (
-            "it stands in"
-        )
-        past = ask(client, anna | {"source": "past"})
-        assert past["items"][:3] == ["i05", "i04", "i03"] and len(past["items"]) == 6
+        assert no_two[0]["source"] == "popular" and len(no_two[0]["items"]) == 4, "it stands in"
+        past = ask(client, anna | {"source": "history"})
+        assert past["items"][:3] == ["i05", "i03", "i04"] and len(past["items"]) == 6
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +275,7 @@ def test_lists_made_part_by_part_are_those_of_each_query_alone(client, in_parts)
         | ({"deny": {"size": n % 2}} if n % 3 else {})
         for n in range(20)
     ]
-    for options in ({"k": 5}, {"k": 100, "display": True, "source": "popular_lately"}):
+    for options in ({"k": 5}, {"k": 100, "display": True, "source": "popular"}):
         found = ask(in_parts, {"queries": queries, **options})
         assert found["version"] == client.get("/v1/version").json()["version"]
         assert len(found["results"]) == len(queries)

@@ -55,7 +55,7 @@ def asked(towers, tmp_path_factory) -> Iterator[Shop]:
     kept.write_bytes(kept.read_bytes()[:-1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(circle, "ITEMS", ITEMS)
-        carried = files(in_order(past=1, two_tower=0.5))
+        carried = files(in_order(history=1, two_tower=0.5))
         live = circle.publish(
             pipeline, towers, home / "live", "2024-01-03", nominators=carried, titles=TITLES
         )

@@ -63,7 +63,7 @@ def test_whether_a_list_is_wanted(address, asks):
 
 def test_it_asks_what_a_program_would(pipeline):
     form = read(
-        "/?user=7&history=i1%0D%0A+i2+%0D%0A&history=i3&k=5&source=past&exclude_seen=1"
+        "/?user=7&history=i1%0D%0A+i2+%0D%0A&history=i3&k=5&source=history&exclude_seen=1"
         "&feature.place=2.5&feature.when_hour=7&allow.kind=a&allow.kind=b&deny.stock=false"
     )
     assert form.recommend_body(RequestModel(pipeline)) == {
@@ -76,7 +76,7 @@ def test_it_asks_what_a_program_would(pipeline):
             "deny": {"stock": ["false"]},
         },
         "k": 5,
-        "source": "past",
+        "source": "history",
         "exclude_seen": True,
     }
     assert read("/item?item=i1&k=x&allow.kind=a").similar_body() == {

@@ -69,8 +69,8 @@ def test_a_version_without_users_and_popularity_is_shown_too(without_users):
     assert ['title="score"' in page for page in views] == [True, False]
 
     recall = {"users": 400, "recall@50": 0.5}
-    measured = {"progressive": recall, "baselines": {"past": {"recall@50": 0.4}}}
+    measured = {"progressive": recall, "baselines": {"purchase_history": {"recall@50": 0.4}}}
     figure = on_next_day(DayMetrics.model_validate(measured), None, date(2024, 1, 3), "recall@50")
     told = templating.view(service, served, Address(), figure, [], [], None)
-    assert "served 0.500, purchase history 0.400, over all 400 measured users of 2024-01-03" in told
+    assert "served 0.500, past purchases 0.400, over all 400 measured users of 2024-01-03" in told
     assert "served: 25.0% better than the best simple list" in told and "not measured" not in told

@@ -91,7 +91,7 @@ def test_the_reasons_by_hand(asked):
     assert re.search(r"seen before source: purchase history 1\.500\d$", row(page, "i05")), (
         "first of both: 1 + 0.5"
     )
-    assert row(page, "i04").startswith("2 ") and "source: purchase history" in row(page, "i04")
+    assert row(page, "i03").startswith("2 ") and "source: purchase history" in row(page, "i03")
     assert "popular new or rare" in row(page, "i00") and "two-tower" in row(page, "i00")
     assert text(page).count("popular new or rare") == 1
     history = page[page.index("history, newest first") : page.index("Recommended")]
@@ -164,7 +164,7 @@ def test_two_versions_side_by_side_and_the_live_one_answers_meanwhile(asked):
     page = loaded(asked, address)
     early, live = panels(page)
     assert asked.early in early and asked.live in live
-    assert items(early)[0] == "i05" and items(live)[:3] == ["i05", "i04", "i03"]
+    assert items(early)[0] == "i05" and items(live)[:3] == ["i05", "i03", "i04"]
     assert set(items(early)[1:3]) == {"i04", "i06"}
     shared = len(set(items(early)) & set(items(live)))
     assert f"{shared} of 4 are in both lists." in text(early)
@@ -259,7 +259,7 @@ TEXTS = st.one_of(
             "i05",
             "anna",
             "two_tower",
-            "past",
+            "history",
             "2024",
             "2024-01-03",
             "true",
@@ -336,7 +336,7 @@ def test_before_a_version_is_there_the_page_says_so_and_looks_again(tmp_path):
 
 def test_a_share_of_a_list_is_new_if_one_wants(asked):
     """anna had i05, i04 and i03, which the live version's fixed order has first."""
-    assert items(get(asked, "/?user=anna&k=3")) == ["i05", "i04", "i03"]
+    assert items(get(asked, "/?user=anna&k=3")) == ["i05", "i03", "i04"]
     page = get(asked, "/?user=anna&k=3&new_share=1")
     assert not {"i03", "i04", "i05"} & set(items(page)) and 'name="new_share" value="1"' in page
     assert 'id="rules"' not in page, "the pipeline file has none"
@@ -347,7 +347,7 @@ def test_a_share_of_a_list_is_new_if_one_wants(asked):
 def test_rules_of_the_pipeline_file_are_told_and_turned_off(towers, tmp_path):
     lists = ListsConfig(caps={"kind": 2}, new_share=0.5)
     pipeline = shop(tmp_path).model_copy(update={"lists": lists})
-    carried = files(in_order(past=1, two_tower=0.5))
+    carried = files(in_order(history=1, two_tower=0.5))
     circle.publish(pipeline, towers, tmp_path / "staged", nominators=carried)
     with running(create_app(pipeline, FAST)) as client:
         ready(client)
@@ -356,7 +356,7 @@ def test_rules_of_the_pipeline_file_are_told_and_turned_off(towers, tmp_path):
         assert items(ruled)[0] == "i05" and items(ruled)[1] not in ("i03", "i04")
         assert len(items(ruled)) == 4 and "over a cap (kind 2)" in text(ruled)
         plain = client.get("/?user=anna&k=6&rules=0").text
-        assert items(plain)[:3] == ["i05", "i04", "i03"] and len(items(plain)) == 6
+        assert items(plain)[:3] == ["i05", "i03", "i04"] and len(items(plain)) == 6
         box = 'name="rules" value="0"><input type="checkbox" id="rules" name="rules" value="1"'
         assert f"{box} checked>" in ruled and f"{box}>" in plain
 

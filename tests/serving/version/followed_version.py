@@ -14,7 +14,7 @@ from twinspire_core.fusion.fixed_order import FixedOrder
 HOUR = 3_600 * 1_000_000
 LATE = 2_000_000_000 * 1_000_000
 """A moment long after the days of these versions."""
-WEIGHTS = {"two_tower": 0.6, "trending": 0.3, "past": 0.1}
+WEIGHTS = {"two_tower": 0.6, "popular": 0.3, "history": 0.1}
 
 
 def publish(
@@ -31,14 +31,14 @@ def publish(
 
 
 def listed(version: Version, k: int = 3) -> list[str]:
-    rows = recommend(version, [{}], k, source="trending").rows[0]
+    rows = recommend(version, [{}], k, source="popular").rows[0]
     return [circle.ITEMS[row] for row in rows]
 
 
 def first_after(version: Version, item: str) -> str | None:
     """The first item for somebody who took another one last, of what is taken together."""
     request = {"history": [item]}
-    found = recommend(version, [request], 1, source="co_visitation").rows[0][0]
+    found = recommend(version, [request], 1, source="co_occurrence").rows[0][0]
     return circle.ITEMS[found]
 
 

@@ -18,14 +18,14 @@ from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.fusion.fixed_order import FixedOrder
 
 SECOND = 1_000_000
-NAMED = ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence", "trending")
+NAMED = ("two_tower", "history", "popular", "co_occurrence")
 
 
 def publish(pipeline, towers, staged, half_life: str = "3h") -> Version:
-    """A version with six sources and a ranker that the gate did not choose."""
-    order = FixedOrder(weights=dict.fromkeys(NAMED, 1 / 6), half_life=half_life)
+    """A version with four sources and a ranker that the gate did not choose."""
+    order = FixedOrder(weights=dict.fromkeys(NAMED, 1 / 4), half_life=half_life)
     ranker = rankers.files(
-        ("past", "trending"), ("popular",), lambda rows: rows[:, 0], serves="fixed_order"
+        ("history", "popular"), ("popular",), lambda rows: rows[:, 0], serves="fixed_order"
     )
     carried = files(order) | ranker
     counts = {column: [12.0 - n for n in range(12)] for column in TRENDING_HALF_LIVES}
@@ -54,6 +54,6 @@ def takers(item: str, count: int) -> list[tuple[str, str]]:
     return [(f"{item}-{n}", item) for n in range(count)]
 
 
-def listed(version: Version, k: int = 3, source: str | None = "trending", **query) -> list[str]:
+def listed(version: Version, k: int = 3, source: str | None = "popular", **query) -> list[str]:
     rows = recommend(version, [query], k, source=source).rows[0]
     return version.ids[rows[rows >= 0]].tolist()

@@ -263,9 +263,9 @@ def shared(towers, tmp_path_factory) -> Version:
     (home / "circle.toml").write_text(PIPELINE)
     weights = {
         "co_occurrence": 0.33,
-        "past": 0.27,
+        "history": 0.27,
         "two_tower": 0.7,
-        "popular_lately": 0.3,
+        "popular": 0.3,
     }
     pipeline = load(home / "circle.toml")
     publish(pipeline, towers, home / "staged", nominators=files(in_order(**weights)))

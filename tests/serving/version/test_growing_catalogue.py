@@ -15,7 +15,7 @@ from tests.serving.asking import recommend
 from tests.serving.version.followed_version import HOUR, LATE
 from tests.serving.version.growing_version import NAMED, Sender, listed, publish, takers
 from twinspire_core.fusion.fixed_order import FixedOrder
-from twinspire_core.sources.trending import RunningCounts
+from twinspire_core.sources.popular import RunningCounts
 
 
 @pytest.fixture
@@ -76,11 +76,11 @@ def test_no_file_is_read_when_a_catalogue_grows(published):
     request = {"user": "anna", "history": ["i03", "a"], "deny": {"kind": "odd"}}
     for source in (None, *version.sources):
         assert recommend(version, [request], 5, source=source).counts.tolist() == [5], source
-    assert listed(version, 1, None) and version.fixed_order.sources == (*NAMED, "co_visitation")
+    assert listed(version, 1, None) and version.fixed_order.sources == NAMED
 
 
 def test_an_order_that_goes_by_no_events_stays_what_it_is(published):
-    order = FixedOrder(weights={"two_tower": 0.5, "past": 0.5}, half_life="3h")
+    order = FixedOrder(weights={"two_tower": 0.5, "history": 0.5}, half_life="3h")
     published.fixed_order = order
     version = Sender(published).send(*takers("a", 9))
     assert version is not published and version.fixed_order is order
@@ -118,7 +118,7 @@ def test_a_fault_takes_an_item_up_in_all_places_or_in_none(published, monkeypatc
     assert version.ids.tolist() == [*circle.ITEMS, "a"]
     assert listed(version, 2) == ["i04", "i00"]
     # Its events are those that were sent in all, 7 of 3 users and another one.
-    counts = version.candidate_sources.by_name["trending"].scores
+    counts = version.candidate_sources.by_name["popular"].scores
     assert counts[12] == pytest.approx(7, abs=0.1)
 
 
@@ -138,10 +138,10 @@ def test_where_habits_hold_the_catalogue_does(pipeline, towers, tmp_path, half_l
 def test_what_is_taken_together_with_it_is_learnt_at_once(published):
     """Not ten seconds after what is taken together was fitted last."""
     sender = Sender(published)
-    sender.send(*[(f"w{n}", item) for n in range(3) for item in ("i03", "i08")])
-    both = [taken for n in range(9) for taken in ((f"u{n}", "i03"), (f"u{n}", "a"))]
+    sender.send(*[(f"w{n}", item) for n in range(60) for item in ("i03", "i08")])
+    both = [taken for n in range(90) for taken in ((f"u{n}", "i03"), (f"u{n}", "a"))]
     version = sender.send(*both, seconds=2)
-    assert listed(version, 1, "co_visitation", history=["i03"]) == ["a"]
+    assert listed(version, 1, "co_occurrence", history=["i03"]) == ["a"]
 
 
 def test_another_version_takes_up_what_it_lacks(published, pipeline, towers, tmp_path):

@@ -22,33 +22,32 @@ def published(pipeline, towers, tmp_path) -> Version:
 
 @pytest.fixture
 def grown(published) -> Version:
-    """Knows `a`, which nine users took, each with i03."""
-    both = [taken for n in range(9) for taken in ((f"u{n}", "i03"), (f"u{n}", "a"))]
+    """Knows `a`, which sixty users took, each with i03."""
+    both = [taken for n in range(60) for taken in ((f"u{n}", "i03"), (f"u{n}", "a"))]
     version = Sender(published).send(*both)
     assert isinstance(version, GrownVersion)
     return version
 
 
 def test_it_is_listed_after_what_was_taken_with_it_and_leads_on_itself(grown):
-    assert listed(grown, 1, "co_visitation", history=["i03"]) == ["a"]
-    assert listed(grown, 1, "co_visitation", history=["a"]) == ["i03"]
+    assert listed(grown, 1, "co_occurrence", history=["i03"]) == ["a"]
+    assert listed(grown, 1, "co_occurrence", history=["a"]) == ["i03"]
     answer = recommend(grown, [{"history": ["i03"]}], 13)
     assert answer.source == "fixed_order"
     named = dict(zip(grown.ids[answer.rows[0]], answer.sources(0), strict=True))
-    assert sorted(named["a"]) == ["co_visitation", "trending"]
+    assert sorted(named["a"]) == ["co_occurrence", "popular"]
 
 
 def test_all_other_lists_are_those_of_the_version_as_it_was_published(grown):
     """Also where a request names the new item, and whatever the order of ids."""
     requests = [{"history": ["i05", "a", "i03"]}, {"user": "anna"}, {"history": ["a"]}, {}]
     others = [source for source in grown.sources if source not in NEW_IN]
-    assert {"two_tower", "ranked", "co_occurrence", "past"} <= set(others)
+    assert {"two_tower", "ranked", "history"} <= set(others)
     for source in others:
         of_grown = recommend(grown, requests, 20, source=source, explain=source == "ranked")
         of_published = recommend(grown.published, requests, 20, source=source)
         assert of_grown.rows.tolist() == of_published.rows.tolist(), source
         assert of_grown.rows.max() == 11
-    assert listed(grown, 2, "co_occurrence", history=["i05"]) == ["i08", "i07"]
 
 
 def test_within_the_order_other_sources_say_what_they_said(grown):
@@ -61,8 +60,8 @@ def test_within_the_order_other_sources_say_what_they_said(grown):
         found = dict(zip(with_new.rows[query], with_new.shares[query], strict=True))
         expected = dict(zip(without.rows[query], without.shares[query], strict=True))
         for row in range(12):
-            np.testing.assert_allclose(found[row][:5], expected[row][:5], err_msg=f"{query} {row}")
-            assert found[row][:5].any()
+            np.testing.assert_allclose(found[row][:2], expected[row][:2], err_msg=f"{query} {row}")
+            assert found[row][0]
 
 
 def test_a_ranker_has_candidates_of_the_moment_but_for_new_items(published):
@@ -73,8 +72,8 @@ def test_a_ranker_has_candidates_of_the_moment_but_for_new_items(published):
     assert "a" not in listed(version, 20, "ranked")
     beside = [taken for n in range(9) for taken in ((f"u{n}", "i03"), (f"u{n}", "a"))]
     version = sender.send(*beside, ("u0", "i07"))
-    assert listed(version, 2, "co_visitation", history=["i03"]) == ["a", "i07"]
-    assert listed(version.published, 1, "co_visitation", history=["i03"]) == ["i07"]
+    assert listed(version, 2, "co_occurrence", history=["i03"]) == ["a", "i07"]
+    assert listed(version.published, 1, "co_occurrence", history=["i03"]) == ["i07"]
 
 
 @pytest.mark.parametrize("source", NEW_IN)
@@ -111,7 +110,7 @@ def test_a_list_may_be_of_all_items(grown):
     assert sorted(answer.rows[0][answer.rows[0] >= 0]) == list(range(13))
     assert "13" in answer.warnings.of(0)[0]
     assert recommend(grown, [{}], 13).warnings.of(0) == ()
-    assert listed(grown, 13, "co_visitation") == [*reversed(circle.ITEMS), "a"], "nothing to go by"
+    assert listed(grown, 13, "co_occurrence") == [*reversed(circle.ITEMS), "a"], "nothing to go by"
 
 
 def test_an_item_without_a_vector_is_like_no_other(grown):
@@ -138,13 +137,13 @@ def test_of_a_new_item_there_is_its_id_alone(grown):
 def test_an_older_list_of_what_is_taken_together_comes_back(published):
     """What a version says itself knows no new item, and serves while no events come."""
     own = published.candidate_sources.by_name["co_occurrence"]
-    published.put_source(own, "co_visitation")
+    published.put_source(own, "co_occurrence")
     sender = Sender(published)
     both = [taken for n in range(60) for taken in ((f"u{n}", "i05"), (f"u{n}", "a"))]
     version = sender.send(*both)
-    assert listed(version, 1, "co_visitation", history=["i05"]) == ["a"]
+    assert listed(version, 1, "co_occurrence", history=["i05"]) == ["a"]
     sender.updater.update(sender.moment + 4 * HOUR)
-    assert listed(version, 2, "co_visitation", history=["i05", "a"]) == ["i08", "i07"]
+    assert listed(version, 2, "co_occurrence", history=["i05", "a"]) == ["i08", "i07"]
 
 
 def test_what_is_shared_is_loaded_once(grown):

@@ -31,7 +31,7 @@ def test_the_order_leans_on_what_is_taken_by_the_hour(pipeline, towers, tmp_path
     add(events, end, ("i01", -1))
     assert weights(version, updater, end + HOUR) == WEIGHTS, "the version knew that"
     add(events, end, *[("i05", 5)] * 10**6)
-    leaning = {"two_tower": 0.171429, "trending": 0.8, "past": 0.028571}
+    leaning = {"two_tower": 0.171429, "popular": 0.8, "history": 0.028571}
     assert weights(version, updater, end + 5 * HOUR) == leaning
     assert weights(version, updater, end + 8 * HOUR) == leaning
     assert weights(version, updater, end + 8 * HOUR + 1) == WEIGHTS, "events no longer come"
@@ -47,7 +47,7 @@ def test_the_order_leans_as_far_as_the_counts_are_new(pipeline, towers, tmp_path
     end = counted_until(version)
     add(events, end, *[("i00", 3)] * 117)
     found = weights(version, updater, end + 3 * HOUR)
-    leaning = {"two_tower": 0.342857, "trending": 0.6, "past": 0.057143}
+    leaning = {"two_tower": 0.342857, "popular": 0.6, "history": 0.057143}
     assert found == leaning, "117 of 156 were sent: .8 * .75"
 
 
@@ -56,7 +56,7 @@ def test_the_order_answers_in_the_rankers_place_while_most_counts_are_new(
     pipeline, towers, tmp_path, half_life
 ):
     """The version counts 78 events, which are 39 after three hours, when 20 or 117 were sent."""
-    more = rankers.files(("two_tower", "past"), ("place:two_tower",), lambda rows: -rows[:, 0])
+    more = rankers.files(("two_tower", "history"), ("place:two_tower",), lambda rows: -rows[:, 0])
     version = publish(pipeline, towers, tmp_path / "staged", half_life, more)
     events = EventBuffer(1000)
     updater = VersionUpdater(version, events, LATE)
@@ -86,25 +86,25 @@ def test_where_habits_hold_the_weights_do(pipeline, towers, tmp_path):
 
 
 def test_the_order_leans_on_what_is_taken_together_too(pipeline, towers, tmp_path):
-    """All that counts is new: .4 of it, and of the rest .8 on `trending`; nothing once no event comes."""
+    """All that counts is new: .4 of it, and of the rest .8 on `popular`; nothing once no event comes."""
     version = publish(pipeline, towers, tmp_path / "staged", "3h")
     events = EventBuffer(2_000_000)
     updater = VersionUpdater(version, events, LATE)
     end = counted_until(version)
     add(events, end, *[("i05", 5)] * 10**6)
     updater.update(end + 5 * HOUR)
-    assert version.fixed_order.sources == ("two_tower", "trending", "past"), (
+    assert version.fixed_order.sources == ("two_tower", "popular", "history"), (
         "nobody says who took it"
     )
     visit(events, end, 5, ("u", "i05"), ("u", "i06"))
     updater.update(end + 6 * HOUR)
-    assert version.fixed_order.sources == ("two_tower", "trending", "past", "co_visitation")
-    leaning = {"two_tower": 0.102857, "trending": 0.48, "past": 0.017143, "co_visitation": 0.4}
+    assert version.fixed_order.sources == ("two_tower", "popular", "history", "co_occurrence")
+    leaning = {"two_tower": 0.102857, "popular": 0.48, "history": 0.017143, "co_occurrence": 0.4}
     assert version.fixed_order.weights == pytest.approx(leaning, abs=1e-4)
     answer = recommend(version, [{"history": ["i05"]}], 2)
     assert "i06" in [circle.ITEMS[row] for row in answer.rows[0]]
     updater.update(end + 9 * HOUR)
-    assert version.fixed_order.sources == ("two_tower", "trending", "past")
+    assert version.fixed_order.sources == ("two_tower", "popular", "history")
 
 
 def test_visits_of_hours_ago_say_nothing_of_now(pipeline, towers, tmp_path):
@@ -117,7 +117,7 @@ def test_visits_of_hours_ago_say_nothing_of_now(pipeline, towers, tmp_path):
     for hour in range(1, 6):
         add(events, end, *[("i05", hour)] * 100)
         updater.update(end + hour * HOUR)
-        has = "co_visitation" in version.fixed_order.sources
+        has = "co_occurrence" in version.fixed_order.sources
         assert has == (hour < 5), "until three hours after the visit's last minute"
 
 
@@ -136,8 +136,8 @@ def test_an_answer_is_of_one_order_whatever_comes_meanwhile(
 
     def search(*args):
         version.put_source(visits.source())
-        adds = "co_visitation" not in version.fixed_order.sources
-        leaning = fitted.leaning_on("co_visitation", 0.4, adding=True)
+        adds = "co_occurrence" not in version.fixed_order.sources
+        leaning = fitted.leaning_on("co_occurrence", 0.4, adding=True)
         version.fixed_order = leaning if adds else fitted
         return real(*args)
 

@@ -2,13 +2,10 @@
 what.
 """
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from serving.version.event_buffer import EventBuffer
-from serving.version.second_stage import SecondStage
 from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
 from tests.serving.asking import recommend
@@ -21,11 +18,11 @@ def test_what_visitors_take_together_just_now_is_learnt(pipeline, towers, tmp_pa
     events = EventBuffer(1000)
     updater = VersionUpdater(version, events, LATE)
     end = counted_until(version)
-    assert "co_visitation" not in version.sources
+    assert "co_occurrence" not in version.sources
     visit(events, end, 1, *[(f"u{n}", item) for n in range(5) for item in ("i03", "i08")])
     visit(events, end, 1, ("v", "i03"), ("v", "i09"), ("w", "nowhere"), ("w", "i03"))
     updater.update(end + 2 * HOUR)
-    assert "co_visitation" in version.sources
+    assert "co_occurrence" in version.sources
     assert first_after(version, "i03") == "i08"
     assert first_after(version, "i08") == "i03"
     visit(events, end, 2, *[(f"x{n}", item) for n in range(9) for item in ("i03", "i09")])
@@ -45,11 +42,11 @@ def test_it_is_not_learnt_again_while_nobody_takes_anything(pipeline, towers, tm
 
     def learnt(minutes):
         updater.update(end + HOUR + minutes * HOUR // 60)
-        return version.candidate_sources.by_name["co_visitation"]
+        return version.candidate_sources.by_name["co_occurrence"]
 
     first = learnt(1)
     assert learnt(2) is first
-    add(events, end, ("i09", 1))  # of nobody: that moves `trending` alone
+    add(events, end, ("i09", 1))  # of nobody: that moves `popular` alone
     assert learnt(3) is first
     visit(events, end, 1, ("v", "i03"), ("v", "i09"))
     second = learnt(4)
@@ -70,7 +67,7 @@ def test_a_catalogue_that_grew_by_events_of_nobody_keeps_what_was_learnt(
     updater.update(end + HOUR + HOUR // 60)
     grown = updater.version
     assert grown.rows(["new", "newer"]).tolist() == [12, 13]
-    answer = recommend(grown, [{"history": ["i03"]}], 1, source="co_visitation")
+    answer = recommend(grown, [{"history": ["i03"]}], 1, source="co_occurrence")
     assert grown.ids[answer.rows[0][0]] == "new"
 
 
@@ -80,8 +77,8 @@ def test_where_habits_hold_nothing_is_learnt_by_the_hour(pipeline, towers, tmp_p
     events = EventBuffer(1000)
     visit(events, counted_until(version), 1, ("u", "i03"), ("u", "i08"))
     VersionUpdater(version, events, LATE).update(counted_until(version) + HOUR)
-    assert "co_visitation" not in version.sources
-    assert version.fixed_order.sources == ("two_tower", "trending", "past")
+    assert "co_occurrence" not in version.sources
+    assert version.fixed_order.sources == ("two_tower", "popular", "history")
 
 
 def test_what_a_version_mixes_itself_comes_back(pipeline, towers, tmp_path):
@@ -106,22 +103,6 @@ def test_what_a_version_mixes_itself_comes_back(pipeline, towers, tmp_path):
     assert first_after(version, "i03") == "i08", "a clock that was set back"
 
 
-def test_a_ranker_keeps_the_table_that_it_was_fitted_with(pipeline, towers, tmp_path):
-    """It goes by scores of its sources, which another table would turn into something else."""
-    version = publish(pipeline, towers, tmp_path / "staged", "3h")
-    own = RecentVisits(len(circle.ITEMS))
-    own.add(np.array([1, 1]), np.array([3, 4]), np.array([0, 1]))
-    version.put_source(own.source())
-    version._second_stage = SecondStage(SimpleNamespace(sources=("two_tower", "co_visitation")))
-    events = EventBuffer(1000)
-    updater = VersionUpdater(version, events, LATE)
-    end = counted_until(version)
-    visit(events, end, 1, ("u", "i03"), ("u", "i08"))
-    add(events, end, *[("i05", 1)] * 800)
-    updater.update(end + HOUR)
-    assert first_after(version, "i03") == "i04"
-
-
 def test_a_known_users_history_tells_all_of_it(pipeline, towers, tmp_path):
     """Also what the version knows, of which it holds no decayed counts: anna took i03, then i05."""
     version = publish(pipeline, towers, tmp_path / "staged", "3h")
@@ -130,7 +111,7 @@ def test_a_known_users_history_tells_all_of_it(pipeline, towers, tmp_path):
     visit(events, end, 1, *[(f"u{n}", item) for n in range(9) for item in ("i05", "i02")])
     VersionUpdater(version, events, LATE).update(end + HOUR)
     request = {"user": "anna", "history": ["i03", "i05"]}
-    answer = recommend(version, [request], 1, source="co_visitation")
+    answer = recommend(version, [request], 1, source="co_occurrence")
     assert circle.ITEMS[answer.rows[0][0]] == "i02"
 
 

@@ -8,8 +8,8 @@ from serving.version.event_buffer import EventBuffer
 from serving.version.loaded_version import Version
 from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving.version.followed_version import HOUR, LATE, add, listed, publish, visit
+from twinspire_core.sources.popular import RunningCounts
 from twinspire_core.sources.recent_visits import RecentVisits
-from twinspire_core.sources.trending import RunningCounts
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_version_without_the_source_stays_as_it_is(version):
     add(events, counted_until(version), ("i05", 1))
     updater.update(LATE)
     assert not updater.moves_lists
-    assert updater.version is version and "trending" not in version.sources
+    assert updater.version is version
 
 
 def test_of_a_day_that_is_not_over_events_count_from_now_on(trending):
@@ -87,5 +87,5 @@ def test_a_fault_has_no_event_counted_twice(pipeline, towers, tmp_path, monkeypa
             updater.update(end)
         monkeypatch.undo()
     updater.update(end)
-    found = version.candidate_sources.by_name["trending"].scores
+    found = version.candidate_sources.by_name["popular"].scores
     assert found[11] == 11, "1 of before, 8 and 2 visits"

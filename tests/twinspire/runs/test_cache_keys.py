@@ -24,7 +24,7 @@ from twinspire_core.contracts.stage_context import BestAccepted, Parent, Start
 WORK = Path(__file__).parents[2] / "data" / "work"
 
 
-def pipeline(**mix) -> Pipeline:
+def pipeline(*use: str) -> Pipeline:
     return Pipeline.model_validate(
         {
             "pipeline": {"name": "tiny"},
@@ -34,7 +34,8 @@ def pipeline(**mix) -> Pipeline:
                 "user": {"kind": "id", "tower": "query"},
                 "item": {"kind": "id", "tower": "item"},
             },
-            "mix": mix,
+            "sources": {"use": use} if use else {},
+            "serving": {"user_store": True},
         }
     )
 
@@ -43,7 +44,9 @@ def test_which_lists_count_concerns_measuring_and_the_gate_alone():
     """By default nothing is as if the key were not there."""
     before = pipeline()
     for exclude_seen, stages in ((False, set()), (True, {"measure", "publish"})):
-        after = before.model_copy(update={"serving": ServingConfig(exclude_seen=exclude_seen)})
+        after = before.model_copy(
+            update={"serving": ServingConfig(user_store=True, exclude_seen=exclude_seen)}
+        )
         assert {
             name
             for name, s in STAGES.items()
@@ -51,20 +54,20 @@ def test_which_lists_count_concerns_measuring_and_the_gate_alone():
         } == stages
 
 
-TOWERS = {"sources": ["two_tower", "past"]}  # nothing that is counted by pairs
+PLAIN = ("two_tower", "history", "popular")  # nothing that is fitted
 
 
 @pytest.mark.parametrize(
     ("one", "other", "stages"),
     [
-        ({}, {"sources": ["two_tower", "co_occurrence"]}, {"measure"}),
-        ({}, TOWERS, {"features", "measure"}),
-        (TOWERS, {"sources": [*TOWERS["sources"], "trending"]}, {"features", "measure"}),
-        (TOWERS, {"sources": [*TOWERS["sources"], "personal"]}, {"features", "measure"}),
+        (PLAIN, PLAIN[:2], {"measure"}),
+        (PLAIN, (*PLAIN, "co_occurrence"), {"features", "measure"}),
+        (PLAIN, (*PLAIN, "neighbours"), {"features", "measure"}),
+        (PLAIN, PLAIN[:1], {"features", "train", "measure"}),
     ],
 )
 def test_only_the_stages_that_use_a_setting_depend_on_it(one, other, stages):
-    before, after = pipeline(**one), pipeline(**other)
+    before, after = pipeline(*one), pipeline(*other)
     assert {
         name for name, s in STAGES.items() if config_digest(before, s) != config_digest(after, s)
     } == stages
@@ -222,7 +225,7 @@ def test_a_day_that_is_done_stays_so_and_tells_how_to_take_late_events_in(
 
 
 def _keep_rows(place: Path, form: bytes = ranking_rows.FORMAT):
-    metadata = ranking_rows.metadata(("past",))
+    metadata = ranking_rows.metadata(("history",))
     table = pa.table({"taken": [[True]]}).replace_schema_metadata(
         {key: form if value == ranking_rows.FORMAT else value for key, value in metadata.items()}
     )
@@ -233,7 +236,7 @@ def _keep_rows(place: Path, form: bytes = ranking_rows.FORMAT):
 def test_features_replay_days_where_no_parent_has_rows_for_a_ranker(tmp_path, monkeypatch):
     shutil.copytree(WORK, tmp_path / "there")
     monkeypatch.chdir(tmp_path / "there")
-    made = json.loads(Path("pipeline.json").read_text()) | {"ranking": {"enabled": True}}
+    made = json.loads(Path("pipeline.json").read_text())
     p, day = Pipeline.model_validate(made), date(2024, 3, 2)
     _keep_rows(tmp_path / "kept")
     _keep_rows(tmp_path / "other", b"0")
@@ -252,7 +255,7 @@ def test_features_replay_days_where_no_parent_has_rows_for_a_ranker(tmp_path, mo
         assert planned(parent(other)).context.replays, other
     assert not planned(parent("kept", date(2024, 2, 24))).context.replays
     assert planned(parent("kept", date(2024, 2, 23))).context.replays, "a gap of seven days"
-    without = Pipeline.model_validate(made | {"ranking": {"enabled": False}})
+    without = Pipeline.model_validate(made | {"sources": {"use": ["two_tower"]}})
     assert not planned(None, without).context.replays
     # Several days at the same time: when the second is looked at again, the first is its parent.
     uri = attempts.begin(p, day, "features")

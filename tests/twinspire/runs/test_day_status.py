@@ -128,7 +128,7 @@ def test_it_is_said_when_the_fixed_order_serves_in_place_of_the_trees(shop):
     place = Path(Registry(pipeline.registry.root, "shop").folder(version))
 
     def told(high):
-        recipe = {"days": 9, "beside": "past", "trees": 0.29, "other": 0.31, "mean": -0.02}
+        recipe = {"days": 9, "beside": "history", "trees": 0.29, "other": 0.31, "mean": -0.02}
         figures = {"metric": "recall@50", "recipe": {**recipe, "low": -0.03, "high": high}}
         GateVerdict(accepted=True, figures=figures).write(place)
         (only,) = day_statuses(pipeline, day(20), day(20))
@@ -138,7 +138,7 @@ def test_it_is_said_when_the_fixed_order_serves_in_place_of_the_trees(shop):
     assert told(-0.01) == (
         "published",
         "the fixed order serves in place of the trees: over 9 days these found recall@50 of 0.2900,"
-        " past 0.3100 (a difference of -0.0200, 99%: -0.0300 to -0.0100).",
+        " history 0.3100 (a difference of -0.0200, 99%: -0.0300 to -0.0100).",
     )
 
 

@@ -250,13 +250,28 @@ def test_the_environment_is_read(read, monkeypatch):
         ),
         (
             "[train]",
-            "[mix]\nsources = []\n[ranking]\nenabled = true\n[train]",
-            "mix.sources = [] names none: name some, or leave ranking.enabled out",
+            "[mix]\nsources = ['past']\n[train]",
+            "mix was removed: write [sources] with use =",
         ),
         (
             "[train]",
-            "[mix]\nsources = ['past', 'two_tower', 'past']\n[train]",
-            "mix.sources: each source is named once, found 'past' more than once",
+            "[ranking]\nenabled = true\n[train]",
+            "ranking was removed: leave it out: a ranker is fitted each day wherever",
+        ),
+        (
+            "[train]",
+            "[sources]\nuse = ['two_tower', 'trending']\n[train]",
+            "sources.use: there is no source 'trending' any more: write 'popular'",
+        ),
+        (
+            "[train]",
+            "[sources]\nuse = ['neighbours']\n[train]",
+            "sources.use names neighbours, whose tables are lists of single users",
+        ),
+        (
+            "[train]",
+            "[sources]\nuse = ['history', 'two_tower', 'history']\n[train]",
+            "sources.use: each source is named once, found 'history' more than once",
         ),
         (
             "[train]",

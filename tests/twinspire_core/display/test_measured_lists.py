@@ -22,12 +22,12 @@ def metrics(**more):
         "users": 1234,
         "candidate": FOUND,
         "baseline": FOUND,
-        "baselines": {"past": FOUND},
+        "baselines": {"purchase_history": FOUND},
     }
     order = {"progressive": FOUND, "holdout": {"users": 1234, "candidate": FOUND}}
     given = {
         "progressive": FOUND,
-        "baselines": {"co_occurrence": FOUND, "ials": FOUND},
+        "baselines": {"co_occurrence": FOUND, "factors": FOUND},
         "holdout": held,
         "fixed_order": order,
     }
@@ -50,7 +50,7 @@ def test_what_was_measured_on_the_day_and_on_held_out_users():
         "served: fixed order",
         "two-tower",
         "two-tower before",
-        "purchase history",
+        "past purchases",
     ]
     assert [one.served for one in day.lists] == [True, False, False, False]
     assert day.of_model and "1,234 users of 2024-05-02" in held.text

@@ -21,13 +21,13 @@ def pairs(mean, base, users=400, differ=50):
 
 def metrics(**more):
     """The fixed order finds .5, the ranker .55; the best simple list .4, co-occurrence more than that."""
-    beside = {"past": pairs(0.1, 0.4), "co_occurrence": pairs(0.05, 0.45)}
+    beside = {"purchase_history": pairs(0.1, 0.4), "co_occurrence": pairs(0.05, 0.45)}
     given = {
         "progressive": lists(0.3),
         "baselines": {
             "most_popular": lists(0.1),
             "popular_lately": lists(0.2),
-            "past": lists(0.4),
+            "purchase_history": lists(0.4),
             "co_occurrence": lists(0.45),
         },
         "fixed_order": {"progressive": lists(0.5), "beside_simple": beside},
@@ -37,7 +37,7 @@ def metrics(**more):
 
 RANKER = {
     "progressive": lists(0.55),
-    "beside_simple": {"past": pairs(0.15, 0.4)},
+    "beside_simple": {"purchase_history": pairs(0.15, 0.4)},
     "holdout": {"users": 40, "candidate": lists(0.52, 40)},
 }
 
@@ -45,11 +45,11 @@ RANKER = {
 def test_the_fixed_order_is_compared_with_the_best_simple_list_by_hand():
     figure = on_next_day(metrics(), "fixed_order", DAY, "recall@50")
     assert (figure.value, figure.source, figure.two_tower) == (0.5, "fixed_order", 0.3)
-    assert (figure.simple, figure.simple_value, figure.users) == ("past", 0.4, 400)
+    assert (figure.simple, figure.simple_value, figure.users) == ("purchase_history", 0.4, 400)
     # A standard error of .2 / sqrt(400) = .01: 1.96 of them are .0196, or 4.9% of .4
     change = figure.change
     assert (change.change, change.low, change.high) == pytest.approx((0.25, 0.201, 0.299))
-    assert figure.values_text == "served 0.500, purchase history 0.400"
+    assert figure.values_text == "served 0.500, past purchases 0.400"
     assert figure.change_text == "25.0% better than the best simple list (+20.1% to +29.9%)"
     assert figure.users_text == "all 400 measured users of 2024-05-02"
 
@@ -83,19 +83,22 @@ def test_of_a_first_version_the_two_tower_is_not_taken_for_what_it_serves():
 
 
 def test_lists_of_few_users_who_fare_differently_have_no_interval():
-    beside = {"past": pairs(0.1, 0.4, differ=9)}
+    beside = {"purchase_history": pairs(0.1, 0.4, differ=9)}
     few = metrics(fixed_order={"progressive": lists(0.5), "beside_simple": beside})
     assert on_next_day(few, "fixed_order", DAY, "recall@50").change.low is None
 
 
 def test_held_out_users_say_so_and_are_those_of_the_lists_that_serve():
-    own = {"past": pairs(0.04, 0.36, users=40), "most_popular": pairs(0.3, 0.1, users=40)}
+    own = {
+        "purchase_history": pairs(0.04, 0.36, users=40),
+        "most_popular": pairs(0.3, 0.1, users=40),
+    }
     measured = metrics(
         holdout={
             "users": 300,
             "days": 5,
             "candidate": lists(0.35),
-            "baselines": {"past": lists(0.5)},
+            "baselines": {"purchase_history": lists(0.5)},
         },
         fixed_order={
             "holdout": {"users": 40, "candidate": lists(0.4, 40)},

@@ -12,7 +12,7 @@ from twinspire_core.ranking import registry
 
 
 def test_the_place_in_a_list():
-    assert value("place:past") == {
+    assert value("place:history") == {
         (0, 0): 1,
         (0, 1): DEPTH,
         (0, 2): 0,
@@ -22,7 +22,7 @@ def test_the_place_in_a_list():
 
 
 def test_the_score_in_a_list_is_missing_where_the_list_lacks_the_item():
-    found = value("score:trending")
+    found = value("score:popular")
     assert found[0, 0] == 9
     assert found[1, 1] == 4
     assert np.isnan(found[0, 2])
@@ -50,7 +50,7 @@ def test_the_share_counts_what_is_no_longer_in_the_corpus():
 TIMED = {"personal:7d", "personal:60d", "personal_age", "personal_share", "user_age", "overdue"}
 
 
-@pytest.mark.parametrize("name", [*sorted(TIMED), "personal:all", "user_items", "place:past"])
+@pytest.mark.parametrize("name", [*sorted(TIMED), "personal:all", "user_items", "place:history"])
 def test_where_times_are_not_known_what_goes_by_them_is_missing(name):
     """Of the first user nobody knows them; of the second there is nothing to know."""
     untimed = replace(PERSONAL, timed=np.array([False, True]))
@@ -91,7 +91,7 @@ def test_a_trend_is_0_for_what_is_taken_as_often_every_day(fast, slow, trend, sa
 
 
 def test_many_users_in_blocks_are_as_all_at_once(monkeypatch):
-    names = ("place:past", "personal_age", "overdue", "user_events", "popular")
+    names = ("place:history", "personal_age", "overdue", "user_events", "popular")
     once = [value(name) for name in names]
     monkeypatch.setattr(registry, "_BLOCK", 1)
     np.testing.assert_equal([value(name) for name in names], once)
@@ -119,7 +119,7 @@ def test_one_is_told_in_the_singular(name, one, said):
 
 
 def test_every_feature_is_described():
-    for name, told in (("place:past", 3.0), ("personal:60d", 2.0), ("popular", 5.0)):
+    for name, told in (("place:history", 3.0), ("personal:60d", 2.0), ("popular", 5.0)):
         assert described(name, told) and name not in described(name, told)
 
 

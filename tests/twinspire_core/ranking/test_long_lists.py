@@ -14,7 +14,7 @@ from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.queries import Queries, ScoredLists
 
 ITEMS = 900
-SOURCES = ("two_tower", "past")
+SOURCES = ("two_tower", "history")
 FEATURES = ("place:two_tower", "score:two_tower", "sources", "gain")
 
 

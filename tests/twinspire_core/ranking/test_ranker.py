@@ -8,7 +8,7 @@ from twinspire_core.contracts.ranker_file import RankerFile, RankerFit
 from twinspire_core.errors import BadData
 from twinspire_core.ranking.ranker import Ranker
 
-NAMES = ("personal:60d", "popular", "place:past")
+NAMES = ("personal:60d", "popular", "place:history")
 VALUES = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
 
 
@@ -22,7 +22,7 @@ def booster():
 
 
 def _ranker(booster):
-    described = RankerFile(sources=["past"], features=NAMES, fitted=RankerFit(queries=20))
+    described = RankerFile(sources=["history"], features=NAMES, fitted=RankerFit(queries=20))
     return Ranker.parse(booster.model_to_string().encode(), described.dump())
 
 
@@ -46,6 +46,6 @@ def test_contributions_add_up_to_the_score_but_for_a_constant(booster):
 
 
 def test_a_ranker_of_another_format_is_refused(booster):
-    described = RankerFile(format=2, sources=["past"], features=NAMES)
+    described = RankerFile(format=2, sources=["history"], features=NAMES)
     with pytest.raises(BadData, match=r"format 1; found 2"):
         Ranker.parse(booster.model_to_string().encode(), described.dump())

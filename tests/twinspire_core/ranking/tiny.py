@@ -13,8 +13,10 @@ from twinspire_core.sources.queries import Queries, ScoredLists
 from twinspire_core.sources.source import SourceTables
 
 LISTS = {
-    "past": ScoredLists(np.array([[2, 0], [-1, -1]]), np.array([[1.0, 0.5], [-np.inf, -np.inf]])),
-    "trending": ScoredLists(np.array([[0, 1], [0, 1]]), np.array([[9.0, 4.0], [9.0, 4.0]])),
+    "history": ScoredLists(
+        np.array([[2, 0], [-1, -1]]), np.array([[1.0, 0.5], [-np.inf, -np.inf]])
+    ),
+    "popular": ScoredLists(np.array([[0, 1], [0, 1]]), np.array([[9.0, 4.0], [9.0, 4.0]])),
 }
 # The first user had item 2 three times, 30 days ago for the last time and 50 for the first, and item
 # 0 once, yesterday; and something that is no longer there. The second one had nothing.

@@ -47,21 +47,18 @@ def sources() -> CandidateSources:
 def test_each_source_by_hand(sources):
     two_tower = ScoredLists.by_place(np.array([[3, 4, 5], [0, 1, 2], [5, 4, 3]]))
     queries = asking("ca", "", "fb").with_given({"two_tower": two_tower})
-    names = ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence")
+    names = ("two_tower", "history", "popular", "co_occurrence")
     found = sources.retrieve(names, queries, 3)
     assert read(found["two_tower"]) == ["def", "abc", "fed"]
-    assert read(found["past"]) == ["ca", "", "fb"]
-    assert read(found["popular_lately"]) == ["acd"] * 3
-    assert read(found["most_popular"]) == ["bec"] * 3
-    # Of c: a .5, e .25, f .125; of a: c .5, b .25.
-    assert read(found["co_occurrence"]) == ["acb", "", ""], (
-        "equal ones by place: a before c, b before e"
-    )
+    assert read(found["history"]) == ["ca", "", "fb"]
+    assert read(found["popular"]) == ["acd"] * 3, "by events of the last day: none are decayed"
+    # Of c, taken last: a .5, e .25, f .125; of a, a place before: c .5, b .25, each times exp(-1/3).
+    assert read(found["co_occurrence"]) == ["ace", "", ""]
     assert list(found) == list(names)
-    assert found["most_popular"].scores[0].tolist() == [9, 7, 5], "events"
-    assert found["popular_lately"].scores[1].tolist() == [4, 3, 2]
-    assert found["co_occurrence"].scores[0].tolist() == [0.5, 0.5, 0.25], "sums of similarities"
-    assert found["past"].scores[0].tolist() == [1, 0.5, -np.inf], "by place"
+    assert found["popular"].scores[1].tolist() == [4, 3, 2]
+    expected = [0.5, 0.5 * np.exp(-1 / 3), 0.25]
+    assert found["co_occurrence"].scores[0] == pytest.approx(expected), "sums of similarities"
+    assert found["history"].scores[0].tolist() == [1, 0.5, -np.inf], "by place"
     assert found["two_tower"].scores[0, 0] == 1, "as given"
 
 
@@ -90,18 +87,18 @@ def test_queries_are_taken_and_parted_with_all_that_they_bring():
 
 def test_what_is_excluded_makes_room(sources):
     queries = asking("ca", "", "fb")
-    names = ("past", "most_popular", "co_occurrence")
+    names = ("history", "popular", "co_occurrence")
     found = sources.retrieve(names, queries, 2, exclude=queries.past)
-    assert read(found["past"]) == ["", "", ""]
-    assert read(found["most_popular"]) == ["be", "be", "ec"]
-    assert read(found["co_occurrence"]) == ["be", "", ""]
+    assert read(found["history"]) == ["", "", ""]
+    assert read(found["popular"]) == ["db", "ac", "ac"]
+    assert read(found["co_occurrence"]) == ["eb", "", ""]
 
 
 def test_a_list_is_followed_by_what_is_popular(sources):
     queries = asking("ca", "", "fb")
-    found = sources.retrieve(("past", "co_occurrence"), queries, 6)
-    assert read(sources.filled(found["past"].items, 4)) == ["cabe", "becf", "fbec"]
-    expected = ["acbefd", "becfad", "becfad"]
+    found = sources.retrieve(("history", "co_occurrence"), queries, 6)
+    assert read(sources.filled(found["history"].items, 4)) == ["cabe", "becf", "fbec"]
+    expected = ["acebfd", "becfad", "becfad"]
     assert read(sources.filled(found["co_occurrence"].items, 6)) == expected
 
 
@@ -129,6 +126,7 @@ def test_neighbours_are_rows_in_order_of_id():
 @pytest.mark.parametrize("seed", range(3))
 def test_similarities_add_up_over_a_past(seed, monkeypatch):
     monkeypatch.setattr(co_occurrence, "_CHUNK", 7)
+    monkeypatch.setattr(co_occurrence, "SEEDS", 20)
     rng = np.random.default_rng(seed)
     items, width, users = 60, 5, 30
     rows = np.stack([rng.permutation(items)[:width] for _ in range(items)]).astype(np.int32)
@@ -140,16 +138,19 @@ def test_similarities_add_up_over_a_past(seed, monkeypatch):
         np.repeat(np.arange(users), [len(p) for p in pasts]),
         users,
     )
+    weights = rng.random(len(past.values)).astype(np.float32)
+    of_user = np.split(weights, np.cumsum([len(p) for p in pasts])[:-1])
     for exclude in (None, past):
-        found = nearest(past, near, 10, exclude=exclude)
+        found = nearest(past, near, 10, weights=weights, exclude=exclude)
         for user, own in enumerate(pasts):
             score = {}
-            for seed_item in [i for i in own if i >= 0][: co_occurrence.SEEDS]:
+            known = [(i, w) for i, w in zip(own, of_user[user], strict=True) if i >= 0]
+            for seed_item, weight in known[: co_occurrence.SEEDS]:
                 for row, similarity in zip(
                     rows[seed_item], near.similarities[seed_item], strict=True
                 ):
                     if row >= 0 and (exclude is None or row not in own):
-                        score[row] = score.get(row, 0.0) + float(similarity)
+                        score[row] = score.get(row, 0.0) + float(similarity * weight)
             expected = sorted(score, key=lambda i: (-score[i], i))[:10]
             assert [i for i in found.items[user] if i >= 0] == expected
             scores = [score[i] for i in expected]
@@ -185,7 +186,7 @@ def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sou
     together = rank_alone(sources, split, 2, near)
     for found in (ordered, together):  # without neighbours b, e and c are what is popular
         assert read(found.kept) == ["ac", "be", "be", "cb", "ae"]
-        assert read(found.excluded) == ["be", "be", "ec", "cb", "ae"]
+        assert read(found.excluded) == ["eb", "be", "ec", "cb", "ae"]
 
 
 def test_only_short_lists_are_filled(sources):

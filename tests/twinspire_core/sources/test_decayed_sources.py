@@ -6,11 +6,12 @@ import pytest
 
 from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES, TRENDING_HALF_LIVES
 from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources import popular
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.personal_counts import PersonalCounts, positions_among
+from twinspire_core.sources.popular import RunningCounts
 from twinspire_core.sources.queries import Queries
 from twinspire_core.sources.source import SourceTables
-from twinspire_core.sources.trending import RunningCounts
 
 ITEMS = list("abcdef")
 COUNTS = {"_item": ITEMS, "_popular": [1, 9, 5, 0, 7, 2], "_lately": [4, 0, 3, 2, 0, 0]}
@@ -55,7 +56,7 @@ USERS = rows(
 
 def test_a_users_items_by_the_counts_of_60_days():
     sources = CandidateSources.of(corpus())
-    found = sources.retrieve(["personal"], queries(USERS), 4)["personal"]
+    found = sources.retrieve(["history"], queries(USERS), 4)["history"]
     assert read(found.items) == ["acf", "", "ed"]
     np.testing.assert_allclose(found.scores[0], [3, 2, 1, -np.inf], rtol=1e-6)
     assert read(sources.filled(found.items, 6))[1] == "becfad", "then what is popular"
@@ -65,17 +66,17 @@ def test_what_is_excluded_or_does_not_pass_makes_room():
     sources = CandidateSources.of(corpus())
     asked = queries(USERS)
     exclude = Ragged(np.array([2, 3]), np.array([0, 2]), 3)
-    found = sources.retrieve(["personal"], asked, 2, exclude=exclude)["personal"]
+    found = sources.retrieve(["history"], asked, 2, exclude=exclude)["history"]
     assert read(found.items) == ["af", "", "e"]
     passing = np.array([True, True, True, True, False, False])
-    found = sources.among(passing).retrieve(["personal"], asked, 2)["personal"]
+    found = sources.among(passing).retrieve(["history"], asked, 2)["history"]
     assert read(found.items) == ["ac", "", "d"]
 
 
 def test_queries_are_taken_and_parted_with_their_counts():
     sources = CandidateSources.of(corpus())
     for some in (queries(USERS).take(np.array([0, 2])), queries(USERS).part(2, 3)):
-        found = sources.retrieve(["personal"], some, 2)["personal"]
+        found = sources.retrieve(["history"], some, 2)["history"]
         assert read(found.items)[-1] == "ed"
         assert len(found.items) == len(some)
 
@@ -84,8 +85,8 @@ def test_without_counts_it_is_the_past():
     """Of queries that nobody counted for: a file of requests, say."""
     sources = CandidateSources.of(corpus())
     past = Ragged(np.array([2, -1, 0, 5]), np.array([0, 0, 0, 1]), 2)
-    found = sources.retrieve(["personal", "past"], Queries.of_past(past), 3)
-    assert read(found["personal"].items) == read(found["past"].items) == ["ca", "f"]
+    found = sources.retrieve(["history"], Queries.of_past(past), 3)
+    assert read(found["history"].items) == ["ca", "f"]
 
 
 def test_seen_is_what_the_past_or_the_counts_know():
@@ -110,7 +111,7 @@ def test_histories_count_one_for_each_event():
     joined = counts.or_else(stored, np.array([False, True, True]))
     asked = Queries(past=history, events=history.lengths, personal=joined)
     sources = CandidateSources.of(corpus())
-    assert read(sources.retrieve(["personal"], asked, 3)["personal"].items) == ["acf", "", "d"]
+    assert read(sources.retrieve(["history"], asked, 3)["history"].items) == ["acf", "", "d"]
 
 
 def test_later_events_count_besides():
@@ -186,15 +187,45 @@ def test_what_trends_goes_by_the_half_life_and_then_by_the_longest():
     lists = {}
     for half_life in ("1h", "7d"):
         sources = CandidateSources.of(table, half_life=half_life)
-        lists[half_life] = sources.retrieve(["trending"], asked, 6)["trending"]
+        lists[half_life] = sources.retrieve(["popular"], asked, 6)["popular"]
     assert read(lists["1h"].items) == ["befdca"] * 2
     assert read(lists["7d"].items) == ["abcdef"] * 2
     assert lists["1h"].scores[0].tolist() == [0.5, 0.25, 0, 0, 0, 0]
 
 
-def test_who_has_no_such_counts_has_no_such_source():
+def test_without_decayed_counts_the_last_day_says_what_is_popular():
     plain = CandidateSources.of(pa.table(COUNTS))
-    assert "trending" not in plain and "trending" in CandidateSources.of(corpus())
+    asked = Queries.of_past(Ragged(np.array([1]), np.array([0]), 1))
+    assert read(plain.retrieve(["popular"], asked, 6)["popular"].items) == ["acdbef"]
+
+
+def test_candidates_are_the_first_by_each_half_life(monkeypatch):
+    """One by each: a by the hour that orders, b by the day, c by 7 and by 28 days."""
+    monkeypatch.setattr(popular, "OF_EACH", 1)
+    counts = {"1h": [6, 1, 2, 5, 4, 3], "1d": [0, 9, 0, 0, 0, 0], "7d": [0, 0, 8, 1, 0, 0]}
+    table = corpus(**{**counts, "28d": [0, 0, 7, 0, 0, 0]})
+    sources = CandidateSources.of(table, half_life="1h")
+    asked = Queries.of_past(Ragged(np.array([1]), np.array([0]), 1))
+    found = sources.retrieve(["popular"], asked, 6)["popular"]
+    assert read(found.items) == ["acbdef"], "the candidates by the hour, then all others by it"
+    assert (np.diff(found.scores) <= 0).all()
+    exclude = Ragged(np.array([0]), np.array([0]), 1)
+    assert read(sources.retrieve(["popular"], asked, 3, exclude=exclude)["popular"].items) == [
+        "cbd"
+    ]
+
+
+def test_a_ranker_is_proposed_as_many_as_a_source_says():
+    many = [f"item{n:03d}" for n in range(500)]
+    columns = {column: np.arange(500.0) for column in TRENDING_HALF_LIVES}
+    table = pa.table({"_item": many, "_popular": [0] * 500, "_lately": [0] * 500, **columns})
+    sources = CandidateSources.of(table)
+    asked = Queries.of_past(Ragged(np.array([1]), np.array([0]), 1))
+    found = sources.candidates(["history", "popular"], asked, 10)
+    assert {name: one.items.shape[1] for name, one in found.items()} == {
+        "history": 100,
+        "popular": 400,
+    }
 
 
 def test_another_half_life_changes_what_trends_and_nothing_else():
@@ -202,9 +233,9 @@ def test_another_half_life_changes_what_trends_and_nothing_else():
     sources = CandidateSources.of(table, half_life="1h")
     other = sources.with_half_life("7d")
     asked = Queries.of_past(Ragged(np.array([1]), np.array([0]), 1))
-    assert read(other.retrieve(["trending"], asked, 6)["trending"].items) == ["abcdef"]
-    assert read(sources.retrieve(["trending"], asked, 6)["trending"].items) == ["befdca"]
-    assert other.by_name["past"] is sources.by_name["past"]
+    assert read(other.retrieve(["popular"], asked, 6)["popular"].items) == ["abcdef"]
+    assert read(sources.retrieve(["popular"], asked, 6)["popular"].items) == ["befdca"]
+    assert other.by_name["history"] is sources.by_name["history"]
     assert list(other.by_name) == list(sources.by_name)
 
 
@@ -233,7 +264,7 @@ def test_running_counts_are_those_of_tables_made_now(half_life):
     for some in np.array_split(later, 7):
         running.add(item[some], time[some])
     now = tables(int(time.max())).corpus
-    expected = CandidateSources.of(now, half_life=half_life).by_name["trending"]
+    expected = CandidateSources.of(now, half_life=half_life).by_name["popular"]
     np.testing.assert_allclose(running.source().scores, expected.scores, rtol=1e-6)
     np.testing.assert_array_equal(running.source().order, expected.order)
 

@@ -6,10 +6,9 @@ import numpy as np
 
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.first_items import OfFirstItems
-from twinspire_core.sources.past import Past
-from twinspire_core.sources.personal import Personal
+from twinspire_core.sources.history import History
 from twinspire_core.sources.personal_counts import PersonalCounts
-from twinspire_core.sources.popularity import MostPopular
+from twinspire_core.sources.popular import Popular
 from twinspire_core.sources.queries import Queries
 from twinspire_core.sources.source import Source
 
@@ -23,13 +22,13 @@ def test_an_item_behind_the_first_ones_is_in_no_past():
     past = Ragged(np.array([5, 2, 4, 0, 4]), np.array([0, 0, 0, 0, 1]), 2)
     counts = PersonalCounts.of_histories(past)
     queries = Queries(past=past, events=past.lengths, personal=counts)
-    assert lists(Past(), queries) == [[2, 0], []]
-    assert lists(Personal(), queries) == [[0, 2], []]
+    assert lists(History(), Queries.of_past(past)) == [[2, 0], []]
+    assert lists(History(), queries) == [[0, 2], []]
     assert counts.item.max() == 5, "what others read of a query stays"
 
 
 def test_what_is_left_out_may_be_of_items_that_came_later():
-    source = MostPopular(np.array([3, 1, 0, 2]), np.array([2, 3, 1, 4], np.float32))
+    source = Popular(np.array([3, 1, 0, 2]), np.array([2, 3, 1, 4], np.float32))
     queries = Queries.of_past(Ragged(np.array([5]), np.array([0]), 1))
     exclude = Ragged(np.array([4, 3, 5]), np.zeros(3, np.int64), 1)
     passing = np.array([True, True, False, True, True, False])
@@ -38,7 +37,7 @@ def test_what_is_left_out_may_be_of_items_that_came_later():
 
 
 @dataclass(frozen=True)
-class _Strict(MostPopular):
+class _Strict(Popular):
     """Looks at positions itself, as sources by factors do, and has room for its own items alone."""
 
     def lists(self, queries, depth, *, exclude=None, passing=None):

@@ -153,9 +153,8 @@ class WindowConfig(Strict):
         None,
         ge=1,
         description=(
-            "Days before the request that the source `personal` looks at, and those that are fitted"
-            " on what users took; `window.history_days` by default. More days cost time, as they"
-            " have to be read."
+            "Days before the request that sources look at what users took; `window.history_days` by"
+            " default. More days cost time, as they have to be read."
         ),
     )
     vocabulary_days: int = Field(

@@ -1,17 +1,29 @@
-"""The tables that say what is measured and what is recommended: `evaluation`, `mix`, `ranking`."""
+"""The tables that say what is measured and what is recommended: `evaluation`, `sources`."""
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from twinspire_core.config.source_names import (
     CO_OCCURRENCE,
-    FITTED,
-    PERSONAL,
+    FACTORS,
+    HISTORY,
+    NEIGHBOURS,
+    POPULAR,
+    REMOVED,
     TWO_TOWER,
     SourceName,
 )
 from twinspire_core.config.tables.base import Strict
+
+
+def _named_as_now(value: object) -> object:
+    """Names of sources; a name that a source once had is an error that tells the present one."""
+    if isinstance(value, list | tuple):
+        for name in value:
+            if isinstance(name, str) and name in REMOVED:
+                raise ValueError(f"there is no source {name!r} any more: write {REMOVED[name]!r}")
+    return value
 
 
 class EvaluationConfig(Strict):
@@ -24,15 +36,23 @@ class EvaluationConfig(Strict):
     )
 
 
-class FusionConfig(Strict):
-    """Which sources propose items. The ranker orders these, or the fixed order by its weights."""
+class SourcesConfig(Strict):
+    """What is recommended: items that several sources propose, in the order of a ranker, which is fitted
+    each day; of a fixed order until there is one.
+    """
 
-    sources: tuple[SourceName, ...] = Field(
-        ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence"),
-        description=("Their names. With none the two-tower serves alone."),
+    use: Annotated[tuple[SourceName, ...], BeforeValidator(_named_as_now)] = Field(
+        (TWO_TOWER, HISTORY, POPULAR, CO_OCCURRENCE),
+        min_length=1,
+        description=(
+            "The sources. `history`: what the user took before. `popular`: what everybody takes."
+            " `co_occurrence`: what others took with that. `neighbours`: what similar users took, only"
+            " with `serving.user_store`, as a version then holds lists of single users. `factors`:"
+            " matrix factorisation. With `two_tower` alone there is no ranker."
+        ),
     )
 
-    @field_validator("sources")
+    @field_validator("use")
     @classmethod
     def _distinct(cls, value: tuple[SourceName, ...]) -> tuple[SourceName, ...]:
         twice = [name for place, name in enumerate(value) if name in value[:place]]
@@ -41,42 +61,11 @@ class FusionConfig(Strict):
         return value
 
     @property
-    def candidates(self) -> tuple[SourceName, ...]:
-        """The sources that candidates come from, one at least."""
-        return self.sources or (TWO_TOWER,)
-
-    def uses(self, source: SourceName) -> bool:
-        """Whether a source is used, so that what it is made of has to be counted."""
-        return source in self.sources
+    def fitted(self) -> tuple[SourceName, ...]:
+        """The sources that are fitted on what each user took, event by event."""
+        return tuple(name for name in self.use if name in (CO_OCCURRENCE, NEIGHBOURS, FACTORS))
 
     @property
-    def uses_co_occurrence(self) -> bool:
-        """Whether items that the same users took are counted."""
-        return self.uses(CO_OCCURRENCE)
-
-    @property
-    def uses_sequences(self) -> bool:
-        """Whether a source is fitted on what each user took, event by event."""
-        return any(self.uses(source) for source in FITTED)
-
-    @property
-    def uses_personal_counts(self) -> bool:
-        """Whether a source goes by decayed counts of what the user had before."""
-        return self.uses(PERSONAL) or self.uses_sequences
-
-
-class RankingConfig(Strict):
-    """The ranker: trees that order what the sources list, by more than places. They are fitted each
-    day on lists of versions that had not seen the days they are for, and serve unless the gate finds
-    them surely below the fixed order.
-    """
-
-    enabled: bool = Field(
-        False,
-        description=(
-            "Fit a ranker each day. It serves unless it is surely below the fixed order, or a source"
-            " alone, over the last 7 to 28 days; `twinspire status` says so."
-            " Users' counts of what they had before are then made with several half-lives, as for the"
-            " source `personal`: `serving.user_store` brings them to the server."
-        ),
-    )
+    def several(self) -> bool:
+        """Whether there is something to rank: then decayed counts are made of users and of items."""
+        return self.use != (TWO_TOWER,)

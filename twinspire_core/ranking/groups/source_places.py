@@ -7,9 +7,10 @@ import numpy as np
 
 from twinspire_core.config.source_names import TITLES
 from twinspire_core.display.figures import counted
-from twinspire_core.fusion.candidate_pool import CONSTANT, DEPTH
+from twinspire_core.fusion.candidate_pool import CONSTANT
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import Pairs
+from twinspire_core.sources.registry import depth_of
 from twinspire_core.sources.source import SourceTables
 
 _PLACE = "place:"
@@ -19,8 +20,8 @@ _GAIN = "gain"
 
 
 class SourcePlaces(FeatureGroup):
-    """A place is counted from 0. What stands behind the first `DEPTH` of a list is not listed, also
-    where longer lists are asked for: that is how far lists went that a ranker was fitted on.
+    """A place is counted from 0. What stands behind the first `Source.depth` of a list is not listed,
+    also where longer lists are asked for: that is how far lists went that a ranker was fitted on.
     """
 
     @classmethod
@@ -37,7 +38,7 @@ class SourcePlaces(FeatureGroup):
         """From the lists."""
         sources = len(pairs.lists)
         values = np.full((len(pairs), 2 * sources + 2), np.nan, np.float32)
-        values[:, :sources] = DEPTH
+        values[:, :sources] = [depth_of(name) for name in pairs.lists]
         is_listed = pairs.is_near
         for column, lists in enumerate(pairs.lists.values()):
             listed = np.flatnonzero(is_listed[:, column])
@@ -53,7 +54,7 @@ class SourcePlaces(FeatureGroup):
         """By the source's title."""
         if name.startswith(_PLACE):
             title = TITLES.get(name.removeprefix(_PLACE), name.removeprefix(_PLACE))
-            if value >= DEPTH:
+            if value >= depth_of(name.removeprefix(_PLACE)):
                 return f"not listed by {title}"
             return f"place {value + 1:.0f} of {title}"
         if name.startswith(_SCORE):

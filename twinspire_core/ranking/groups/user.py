@@ -96,7 +96,8 @@ def _rhythm(past: PastEntries, age: np.ndarray) -> np.ndarray:
     counts = past.counts
     users = len(age)
     assert counts.visits is not None and counts.span is not None and counts.days is not None
-    visits = np.where(np.isnan(age), np.nan, counts.visits)
+    # In doubles: vectorised logarithms of floats differ by a bit with the place in the array.
+    visits = np.where(np.isnan(age), np.nan, counts.visits).astype(np.float64)
     first = np.zeros(users, np.float32)
     np.maximum.at(first, past.query, counts.age[past.number] + counts.span[past.number])
     days = np.bincount(past.query, weights=counts.days[past.number], minlength=users)

@@ -127,7 +127,9 @@ def test_many_users_in_plain_python(monkeypatch, cells):
     )
     past = Ragged.of_lengths(items, lengths)
     queries = Queries(past=past, events=lengths, personal=counts)
-    lists = {"past": ScoredLists.by_place(np.stack([draw.permutation(size)[:9] for _ in lengths]))}
+    lists = {
+        "history": ScoredLists.by_place(np.stack([draw.permutation(size)[:9] for _ in lengths]))
+    }
     corpus = pa.table({"_popular": np.ones(size, np.int64), "_attribute_tags": tags})
     pairs = Pairs.of(lists, queries, size)
     found = Attributes.of(SourceTables(corpus=corpus)).values(pairs)

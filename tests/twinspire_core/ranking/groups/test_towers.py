@@ -32,7 +32,7 @@ def test_many_queries_are_as_each_by_itself(monkeypatch):
     users, size = 9, 50
     lists = {
         name: ScoredLists.by_place(np.stack([draw.permutation(size)[:8] for _ in range(users)]))
-        for name in ("past", "trending")
+        for name in ("history", "popular")
     }
     vectors = Vectors(
         queries=draw.normal(size=(users, 6)).astype(np.float32),

@@ -3,13 +3,14 @@
 from collections import defaultdict
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tests.twinspire_core.sources.test_sequences import _sequences
-from twinspire_core.sources import co_visitation_fitting
-from twinspire_core.sources.co_visitation_fitting import LAGS, SHRINKAGE, CoVisitationSettings
+from twinspire_core.sources import co_occurrence, co_occurrence_fitting
+from twinspire_core.sources.co_occurrence_fitting import SHRINKAGE, CoOccurrenceSettings
 
-SETTINGS = CoVisitationSettings(reach=2.0, half_life=5.0, exponent=0.4)
+SETTINGS = CoOccurrenceSettings(reach=2.0, half_life=5.0, lags=7)
 
 
 def _slow(users, items):
@@ -19,7 +20,7 @@ def _slow(users, items):
     for user in users:
         for place, (item, age) in enumerate(user):
             events[item] += 0.5 ** (age / SETTINGS.half_life)
-            for other, older in user[place + 1 : place + 1 + LAGS]:
+            for other, older in user[place + 1 : place + 1 + SETTINGS.lags]:
                 if other != item:
                     weight = np.exp(-(older - age) / SETTINGS.reach)
                     weight *= 0.5 ** (age / SETTINGS.half_life)
@@ -27,8 +28,7 @@ def _slow(users, items):
                     weights[other, item] += weight
     found = np.zeros((items, items))
     for (one, other), weight in weights.items():
-        scale = (events[one] * events[other]) ** SETTINGS.exponent
-        found[one, other] = weight / (scale + SHRINKAGE)
+        found[one, other] = weight / ((events[one] * events[other]) ** 0.5 + SHRINKAGE)
     return found
 
 
@@ -38,7 +38,7 @@ def test_similarities_are_those_of_a_loop():
     for _ in range(20):
         ages = np.sort(generator.random(generator.integers(0, 40)) * 12)
         users.append([(int(generator.integers(0, 15)), float(np.float32(age))) for age in ages])
-    rows, similarities = co_visitation_fitting.fit(_sequences(*users), 15, SETTINGS, 15)
+    rows, similarities = co_occurrence_fitting.fit(_sequences(*users), 15, SETTINGS, 15)
     found = np.zeros((15, 15))
     row, place = np.nonzero(rows >= 0)
     found[row, rows[row, place]] = similarities[row, place]
@@ -48,18 +48,25 @@ def test_similarities_are_those_of_a_loop():
 
 def test_closer_in_time_is_nearer():
     users = [[(0, 0.0), (1, 0.1)], [(0, 0.0), (2, 3.0)]]
-    rows, _ = co_visitation_fitting.fit(_sequences(*users), 3, SETTINGS, 2)
+    rows, _ = co_occurrence_fitting.fit(_sequences(*users), 3, SETTINGS, 2)
     assert rows[0].tolist() == [1, 2]
 
 
-def test_of_equal_pairs_the_newer_one_is_nearer():
-    users = [[(0, 4.0), (1, 4.1)], [(0, 0.0), (2, 0.1)]]
-    rows, _ = co_visitation_fitting.fit(_sequences(*users), 3, SETTINGS._replace(exponent=0), 2)
-    assert rows[0].tolist() == [2, 1]
+def test_pairs_grow_old_in_proportion_to_the_span_of_the_log():
+    """The same log a hundred times as long: beside an hour that two events lie apart, all that counts
+    is how old a pair is of what the log reaches back.
+    """
+    corpus = pa.array(list("abcd"))
+    found = []
+    for days in (4.0, 400.0):
+        users = [[(0, 0.75 * days), (1, 0.75 * days)], [(0, 0.0), (2, 0.0)], [(3, days)]]
+        found.append(co_occurrence.fit(_sequences(*users), corpus))
+    assert found[0]["_rows"].to_pylist() == [[2, 1], [0], [0]]
+    assert found[0].equals(found[1])
 
 
 def test_of_equally_near_items_the_first_rows_come_first():
     users = [[(2, 0.0), (other, 0.0)] for other in (4, 0, 3, 1)]
-    rows, similarities = co_visitation_fitting.fit(_sequences(*users), 5, SETTINGS, 3)
+    rows, similarities = co_occurrence_fitting.fit(_sequences(*users), 5, SETTINGS, 3)
     assert rows[2].tolist() == [0, 1, 3]
     assert len(set(similarities[2].tolist())) == 1

@@ -1,16 +1,21 @@
-"""Sources by neighbours: lists of what somebody took, of users or of sessions, as vectors of length 1.
+"""The source `neighbours`: what users took who took the same.
 
-With v the vector of a list, and q what is asked for,
+A list is what a user took, decayed, as a vector of length 1. With v the vector of a list, and q what is
+asked for,
 
     sim(q, n) = q . v_n                          of the lists n that are looked at
     score(item) = (1 - own) sum over the nearest n of sim(q, n) v_n / sum of sim   +   own q
 
 Looked at are, for each item of q, the newest lists that hold it: old ones say less, and the work is
-bounded.
+bounded. The share of the user's own past makes one list of what was had before and of what is new.
+The lists are single users', without ids: a version carries them only with `serving.user_store`.
+The same ideas: UP-CF (Faggioli et al., *Recency Aware Collaborative Filtering for Next Basket
+Recommendation*, UMAP 2020).
 
 B queries, N lists of the table, C items of the corpus.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Self
 
@@ -18,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from twinspire_core.config import source_names
 from twinspire_core.search.ragged import (
     Ragged,
     list_lengths,
@@ -27,9 +33,19 @@ from twinspire_core.search.ragged import (
 )
 from twinspire_core.search.top_k import best_of
 from twinspire_core.sources.queries import Queries, ScoredLists
-from twinspire_core.sources.source import Source, SourceTables
+from twinspire_core.sources.sequences import Sequences
+from twinspire_core.sources.source import Fit, Source, SourceTables
 from twinspire_core.sources.weighted_items import WeightedItems, of_length_one
 
+TABLE = "neighbours"
+OWN = 0.5
+"""Share of the user's own past in a score."""
+MOST_ITEMS = 200
+"""Items of a user, those taken last."""
+NEWEST = 500
+"""Lists looked at for each item."""
+NEAREST = 100
+"""Lists that scores are made of."""
 SCHEMA = pa.schema([("_rows", pa.list_(pa.int32())), ("_weights", pa.list_(pa.float32()))])
 """A row per list, the newest first; it does not say whose it is. `_rows` are rows of the corpus in
 order of its ids, `_weights` make a vector of length 1.
@@ -40,8 +56,14 @@ MOST_ENTRIES = 4_000_000
 _CELLS = 1 << 22  # scores of a block of queries
 
 
-def to_table(taken: WeightedItems) -> pa.Table:
-    """The table of `SCHEMA`, as many of the newest lists as fit in."""
+def fit(sequences: Sequences, corpus: pa.Array) -> pa.Table:
+    """Rows of `SCHEMA`, one per user, as many of the newest lists as fit in.
+
+    Args:
+      sequences: what users took, as of a moment.
+      corpus: [C] ids of that moment, ascending; positions of the sequences are theirs.
+    """
+    taken = WeightedItems.of(sequences, len(corpus)).first(MOST_ITEMS)
     lengths = taken.items.lengths
     last = np.full(taken.items.rows, np.inf, np.float32)
     is_first = list_places(lengths) == 0
@@ -81,29 +103,25 @@ class _Lists(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NeighbourSource(Source):
+class Neighbours(Source):
     """What the nearest lists hold.
 
     Attributes:
       lists_of: N lists of items.
-      holders: C lists of numbers of lists, the `newest` of each item.
-      own: the share of what is asked for itself.
-      newest: lists looked at for each item.
-      nearest: lists that scores are made of.
+      holders: C lists of numbers of lists, the `NEWEST` of each item.
     """
 
+    name = source_names.NEIGHBOURS
+    fits: ClassVar[Mapping[str, Fit]] = {TABLE: fit}
     is_costly = True
-    newest: ClassVar[int]
-    nearest: ClassVar[int]
 
     lists_of: _Lists
     holders: _Lists
-    own: float
 
     @classmethod
-    def of_table(cls, tables: SourceTables, own: float) -> Self | None:
-        """Of the one table of the source; None if there is none."""
-        table = tables.others.get(cls.tables[0])
+    def of(cls, tables: SourceTables) -> Self | None:
+        """Of rows of the table; None if there are none."""
+        table = tables.others.get(TABLE)
         if table is None:
             return None
         items = tables.corpus["_item"].combine_chunks()
@@ -114,11 +132,7 @@ class NeighbourSource(Source):
         values = order[rows.flatten().to_numpy()]
         weights = table["_weights"].combine_chunks().flatten().to_numpy()
         lists = _Lists(list_offsets(lengths), values, weights)
-        return cls(lists_of=lists, holders=_holders(lists, len(items), cls.newest), own=own)
-
-    def asked(self, queries: Queries) -> WeightedItems:
-        """What is asked for, of each query."""
-        raise NotImplementedError
+        return cls(lists_of=lists, holders=_holders(lists, len(items), NEWEST))
 
     def lists(
         self,
@@ -130,7 +144,7 @@ class NeighbourSource(Source):
     ) -> ScoredLists:
         """The items of the highest scores."""
         found = ScoredLists.empty(len(queries), depth)
-        asked = self.asked(queries)
+        asked = WeightedItems.of_queries(queries).first(MOST_ITEMS)
         items = len(self.holders.offsets) - 1
         block = max(1, _CELLS // max(items, len(self.lists_of.offsets)))
         for start in range(0, len(queries), block):
@@ -158,12 +172,11 @@ class NeighbourSource(Source):
         row, near, similar = self._nearest(asked.items, own)
         total = np.bincount(row, weights=similar, minlength=rows)
         number, entry = self.lists_of.gather(near)
-        share = (1 - self.own) * similar / total[row]
+        share = (1 - OWN) * similar / total[row]
         given = share[number] * self.lists_of.weights[entry]
         cell = row[number] * items + self.lists_of.values[entry]
-        if self.own:
-            cell = np.concatenate([cell, asked.items.row * items + asked.items.values])
-            given = np.concatenate([given, self.own * own])
+        cell = np.concatenate([cell, asked.items.row * items + asked.items.values])
+        given = np.concatenate([given, OWN * own])
         scores = np.bincount(cell, weights=given, minlength=rows * items)
         return scores.reshape(rows, items).astype(np.float32)
 
@@ -183,7 +196,7 @@ class NeighbourSource(Source):
         similar = np.bincount(cell, weights=product, minlength=asked.rows * len(touched))
         similar = similar.reshape(asked.rows, len(touched)).astype(np.float32)
         similar[similar <= 0] = -np.inf
-        best = best_of(similar, min(self.nearest, len(touched)))
+        best = best_of(similar, min(NEAREST, len(touched)))
         row, place = np.nonzero(best >= 0)
         best = best[row, place]
         return row, touched[best], similar[row, best].astype(np.float64)

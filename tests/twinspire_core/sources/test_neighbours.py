@@ -6,11 +6,10 @@ import pytest
 
 from tests.twinspire_core.sources.test_sequences import _sequences
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources import neighbour_lists, user_neighbours
+from twinspire_core.sources import neighbours
+from twinspire_core.sources.neighbours import Neighbours
 from twinspire_core.sources.queries import Queries
 from twinspire_core.sources.source import SourceTables
-from twinspire_core.sources.user_neighbours import UserNeighbours
-from twinspire_core.sources.weighted_items import HALF_LIFE_DAYS
 
 ITEMS = 12
 CORPUS = pa.array([f"item{n:02d}" for n in range(ITEMS)])
@@ -26,15 +25,15 @@ def _users(number=30):
 
 
 def _source(users, corpus=CORPUS):
-    table = user_neighbours.fit(_sequences(*users), CORPUS)
+    table = neighbours.fit(_sequences(*users), CORPUS)
     corpus = pa.table({"_item": corpus})
-    return UserNeighbours.of(SourceTables(corpus=corpus, others={"user_neighbours": table}))
+    return Neighbours.of(SourceTables(corpus=corpus, others={"neighbours": table}))
 
 
 def _vector(user):
     vector = np.zeros(ITEMS)
     for item, age in user:
-        vector[item] += 0.5 ** (age / HALF_LIFE_DAYS)
+        vector[item] += 0.5 ** (age / 60)
     return vector / np.linalg.norm(vector)
 
 
@@ -48,12 +47,12 @@ def _slow(users, past, share):
         looked_at = 0.0
         for item in past:
             takers = [other for other in by_last if item in {i for i, _ in other}]
-            if any(other is user for other in takers[: UserNeighbours.newest]):
+            if any(other is user for other in takers[: neighbours.NEWEST]):
                 looked_at += own[item] * _vector(user)[item]
         similar.append(looked_at)
-    nearest = sorted(range(len(similar)), key=lambda n: -similar[n])[: UserNeighbours.nearest]
-    total = sum(similar[n] for n in nearest)
-    others = sum(similar[n] * _vector(by_last[n]) for n in nearest) / total
+    best = sorted(range(len(similar)), key=lambda n: -similar[n])[: neighbours.NEAREST]
+    total = sum(similar[n] for n in best)
+    others = sum(similar[n] * _vector(by_last[n]) for n in best) / total
     return (1 - share) * others + share * own
 
 
@@ -62,14 +61,14 @@ def _queries(*pasts):
     return Queries.of_past(Ragged.of_lengths(items, np.array([len(past) for past in pasts])))
 
 
-@pytest.mark.parametrize(("neighbours", "newest"), [(100, 500), (4, 500), (4, 3)])
-def test_scores_are_those_of_a_double_loop(monkeypatch, neighbours, newest):
-    monkeypatch.setattr(UserNeighbours, "nearest", neighbours)
-    monkeypatch.setattr(UserNeighbours, "newest", newest)
+@pytest.mark.parametrize(("nearest", "newest"), [(100, 500), (4, 500), (4, 3)])
+def test_scores_are_those_of_a_double_loop(monkeypatch, nearest, newest):
+    monkeypatch.setattr(neighbours, "NEAREST", nearest)
+    monkeypatch.setattr(neighbours, "NEWEST", newest)
     users = _users()
     found = _source(users).lists(_queries([3, 5], [7]), ITEMS)
     for row, past in enumerate(([3, 5], [7])):
-        expected = _slow(users, past, user_neighbours.OWN)
+        expected = _slow(users, past, neighbours.OWN)
         listed = found.items[row] >= 0
         assert found.scores[row][listed] == pytest.approx(np.sort(expected[expected > 0])[::-1])
         assert found.scores[row][listed] == pytest.approx(expected[found.items[row][listed]])
@@ -102,8 +101,8 @@ def test_nobody_follows_from_no_past():
 
 
 def test_the_users_seen_last_are_carried(monkeypatch):
-    monkeypatch.setattr(neighbour_lists, "MOST_ENTRIES", 3)
-    table = user_neighbours.fit(
+    monkeypatch.setattr(neighbours, "MOST_ENTRIES", 3)
+    table = neighbours.fit(
         _sequences([(0, 9.0), (1, 9.5)], [(2, 1.0)], [], [(3, 2.0), (4, 2.0)]), CORPUS
     )
     assert table["_rows"].to_pylist() == [[2], [3, 4]]

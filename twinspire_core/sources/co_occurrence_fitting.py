@@ -1,6 +1,6 @@
 """Items that users took close to each other, in place and in time: for each item its nearest others.
 
-Two events of a user that are l places apart, l up to `LAGS`, with t days between them and the newer
+Two events of a user that are l places apart, l up to `lags`, with t days between them and the newer
 one g days ago, add
 
     w = exp(-t / reach) 2^(-g / half_life)
@@ -8,9 +8,8 @@ one g days ago, add
 to the pair of their items, in both orders. With n the decayed events of each item, the items'
 similarity is
 
-    sum of w / ((n_a n_b)^exponent + SHRINKAGE)
+    sum of w / (sqrt(n_a n_b) + SHRINKAGE)
 
-The exponent 1/2 is the cosine's; below it, items that many take come more to the front.
 The same idea: co-visitation matrices of the OTTO recommender challenge (Kaggle, 2022).
 
 C items of the corpus, N neighbours kept.
@@ -23,8 +22,6 @@ import numpy as np
 from twinspire_core.search.ragged import list_places
 from twinspire_core.sources.sequences import Sequences
 
-LAGS = 20
-"""The most places that two events of a user are apart."""
 SHRINKAGE = 1.0
 """Added to the denominator, so that few events make no item near."""
 MOST_EVENTS = 2_000_000
@@ -34,22 +31,22 @@ _WAITING = 1 << 24
 """Pairs that are held before equal ones are added up."""
 
 
-class CoVisitationSettings(NamedTuple):
+class CoOccurrenceSettings(NamedTuple):
     """Constants of the similarity.
 
     Attributes:
       reach: days between two events after which a pair counts 1/e.
       half_life: days after which it counts half; infinity for never.
-      exponent: of the items' events.
+      lags: the most places that two events are apart.
     """
 
     reach: float
     half_life: float
-    exponent: float
+    lags: int = 20
 
 
 def fit(
-    sequences: Sequences, corpus_size: int, settings: CoVisitationSettings, n: int
+    sequences: Sequences, corpus_size: int, settings: CoOccurrenceSettings, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Each item's nearest others.
 
@@ -68,7 +65,7 @@ def fit(
     events = np.bincount(items.values, weights=decay, minlength=corpus_size)
     pair, weight = _pairs(sequences, corpus_size, settings)
     one, other = np.divmod(pair, corpus_size)
-    scale = (events[one] * events[other]) ** settings.exponent
+    scale = np.sqrt(events[one] * events[other])
     similarity = (weight / (scale + SHRINKAGE)).astype(np.float32)
 
     # Positive floats sort like their bits, so item and distance fit into one integer. Others ascend
@@ -87,7 +84,7 @@ def fit(
 
 
 def _pairs(
-    sequences: Sequences, corpus_size: int, settings: CoVisitationSettings
+    sequences: Sequences, corpus_size: int, settings: CoOccurrenceSettings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of items in both orders, item * C + other, each once, [P] int64, and the sum of their
     weights, float64. Of each item the others ascend.
@@ -96,7 +93,7 @@ def _pairs(
     found: list[tuple[np.ndarray, np.ndarray]] = []
     waiting = 0
     most = _WAITING
-    for lag in range(1, LAGS + 1):
+    for lag in range(1, settings.lags + 1):
         # Lists are newest first: the event so many places on is the older one.
         same_user = items.row[lag:] == items.row[:-lag]
         newer = items.values[:-lag][same_user]

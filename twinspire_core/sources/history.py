@@ -1,4 +1,11 @@
-"""The source `past`: what the user had before, the most frequent first, then the most recent."""
+"""The source `history`: what the user took before, where an event weighs the less the older it is.
+
+    score(item) = sum over the user's events of it of .5 ^ (age / half-life)
+
+over the longer of `window.history_days` and `window.personal_days`: a household buys some things every
+other month. Between the moment that counts are as of and a request all of a user's scores fall alike:
+their order stays. A request that brings a history alone says nothing of times: each event counts 1.
+"""
 
 from collections.abc import Iterator
 from typing import Self
@@ -8,21 +15,23 @@ import numpy as np
 from twinspire_core.config import source_names
 from twinspire_core.metrics.ranking import first_distinct
 from twinspire_core.search.ragged import Ragged
+from twinspire_core.search.top_k import best_of
 from twinspire_core.sources.queries import Queries, ScoredLists
 from twinspire_core.sources.source import Source, SourceTables
+from twinspire_core.sources.weighted_items import HALF_LIFE
 
 _CHUNK = 4096
 _NO_ITEMS = np.zeros(0, np.int64)
 
 
-class Past(Source):
-    """Scores are by place: a past says nothing of counts."""
+class History(Source):
+    """Scores are the decayed counts with `HALF_LIFE`."""
 
-    name = source_names.PAST
+    name = source_names.HISTORY
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self:
-        """It is made of no table: a query brings its past."""
+        """It is made of no table: a query brings its counts."""
         return cls()
 
     def lists(
@@ -33,8 +42,32 @@ class Past(Source):
         exclude: Ragged | None = None,
         passing: np.ndarray | None = None,
     ) -> ScoredLists:
-        """The past, as far as it is in the corpus."""
-        return past_lists(queries.past, depth, exclude=exclude, passing=passing)
+        """The items of the highest counts; of queries without counts, the past."""
+        personal = queries.personal
+        if personal is None:
+            return past_lists(queries.past, depth, exclude=exclude, passing=passing)
+        entries = personal.entries
+        item = personal.item[entries.values]
+        is_listed = item >= 0
+        if passing is not None:
+            is_listed &= passing[item]
+        entries = entries.where(is_listed)
+        items = Ragged(item[is_listed], entries.row, entries.rows).padded()
+        counts = personal.counts[HALF_LIFE][entries.values]
+        scores: np.ndarray = np.full(items.shape, -np.inf, np.float32)
+        scores[items >= 0] = counts
+        most = depth
+        if exclude is not None:
+            most += int(exclude.lengths.max(initial=0))
+        # Of equal counts the first entry: those of the highest counts with 60 days come first.
+        column = best_of(scores, min(most, scores.shape[1]))
+        ranked = ScoredLists.empty(len(queries), most)
+        width = column.shape[1]
+        is_item = column >= 0
+        ranked.items[:, :width] = np.where(is_item, np.take_along_axis(items, column, axis=1), -1)
+        best = np.where(is_item, np.take_along_axis(scores, column, axis=1), -np.inf)
+        ranked.scores[:, :width] = best
+        return ranked.first(depth) if exclude is None else ranked.without(exclude, depth)
 
 
 def past_lists(
@@ -92,7 +125,7 @@ def _blocks(used: np.ndarray, k: int) -> Iterator[np.ndarray]:
 
 
 def most_frequent_first(histories: Ragged) -> Ragged:
-    """What users had before, in the order of the source `past`, out of histories, oldest first: -1
+    """What users had before, the most frequent first, then the most recent, out of histories, oldest first: -1
     is left out.
     """
     known = histories.where(histories.values >= 0)

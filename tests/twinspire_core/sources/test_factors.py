@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources import ials, ials_fitting
-from twinspire_core.sources.ials_fitting import IalsSettings
+from twinspire_core.sources import factors
+from twinspire_core.sources.factors import Factors, IalsSettings
 from twinspire_core.sources.queries import Queries
 from twinspire_core.sources.sequences import Sequences
 from twinspire_core.sources.source import SourceTables
@@ -25,20 +25,20 @@ def _loss(users, items, lists, weights, settings):
     scores = users @ items.T
     total = settings.unobserved * (scores**2).sum()
     total += (weights * (1 - scores[lists.row, lists.values]) ** 2).sum()
-    for factors, own, others in (
+    for own_factors, own, others in (
         (users, lists.row, len(items)),
         (items, lists.values, len(users)),
     ):
-        sums = np.bincount(own, weights=weights, minlength=len(factors))
+        sums = np.bincount(own, weights=weights, minlength=len(own_factors))
         ridge = (sums + settings.unobserved * others) ** settings.exponent
-        total += settings.penalty * (ridge * (factors**2).sum(axis=1)).sum()
+        total += settings.penalty * (ridge * (own_factors**2).sum(axis=1)).sum()
     return total
 
 
 def test_a_row_is_the_minimum_of_the_loss():
     lists, weights = _random(12, 9)
     items = np.random.default_rng(2).standard_normal((9, 5)).astype(np.float32)
-    users = ials_fitting.solve(lists, weights, items, SETTINGS).astype(np.float64)
+    users = factors.solve(lists, weights, items, SETTINGS).astype(np.float64)
     best = _loss(users, items, lists, weights, SETTINGS)
     for step in (1e-3, -1e-3):
         for user, factor in [(0, 0), (3, 2), (11, 4)]:
@@ -50,9 +50,9 @@ def test_a_row_is_the_minimum_of_the_loss():
 def test_blocks_of_rows_do_not_matter(monkeypatch):
     lists, weights = _random(40, 30)
     items = np.random.default_rng(2).standard_normal((30, 5)).astype(np.float32)
-    whole = ials_fitting.solve(lists, weights, items, SETTINGS)
-    monkeypatch.setattr(ials_fitting, "_BLOCK", 1)
-    assert ials_fitting.solve(lists, weights, items, SETTINGS) == pytest.approx(whole, abs=1e-5)
+    whole = factors.solve(lists, weights, items, SETTINGS)
+    monkeypatch.setattr(factors, "_BLOCK", 1)
+    assert factors.solve(lists, weights, items, SETTINGS) == pytest.approx(whole, abs=1e-5)
 
 
 def test_epochs_lower_the_loss():
@@ -60,26 +60,26 @@ def test_epochs_lower_the_loss():
     losses = []
     for epochs in (1, 2, 8):
         settings = SETTINGS._replace(epochs=epochs)
-        items = ials_fitting.fit(lists, weights, 40, settings)
-        users = ials_fitting.solve(lists, weights, items, settings)
+        items = factors.fit_factors(lists, weights, 40, settings)
+        users = factors.solve(lists, weights, items, settings)
         losses.append(_loss(users, items, lists, weights, settings))
     assert losses[0] > losses[1] > losses[2]
 
 
 def test_nobodys_items_have_no_factors():
     lists = Ragged(np.array([0, 2]), np.array([0, 1]), 2)
-    factors = ials_fitting.fit(lists, np.ones(2, np.float32), 3, SETTINGS)
-    assert not factors[1].any()
-    assert factors[0].any()
+    found = factors.fit_factors(lists, np.ones(2, np.float32), 3, SETTINGS)
+    assert not found[1].any()
+    assert found[0].any()
 
 
 def test_of_a_past_that_nobody_else_knows_nothing_is_listed():
     """The item d is in the corpus, and nobody took it; a b, a c and b c were taken together."""
     taken = Ragged.of_lengths(np.array([0, 1, 0, 2, 1, 2]), np.array([2, 2, 2]))
     corpus = pa.array(["a", "b", "c", "d"])
-    table = ials.fit(Sequences(taken, np.tile(np.float32([0, 1]), 3)), corpus)
+    table = factors.fit(Sequences(taken, np.tile(np.float32([0, 1]), 3)), corpus)
     items = pa.table({"_item": pa.chunked_array([corpus])})
-    source = ials.Ials.of(SourceTables(corpus=items, others={ials.TABLE: table}))
+    source = Factors.of(SourceTables(corpus=items, others={factors.TABLE: table}))
     assert source is not None
     # Of d alone; of a, then d; of nothing.
     past = Ragged.of_lengths(np.array([3, 0, 3]), np.array([1, 2, 0]))
@@ -87,3 +87,12 @@ def test_of_a_past_that_nobody_else_knows_nothing_is_listed():
     assert items[[0, 2]].tolist() == [[-1, -1, -1]] * 2
     assert np.isneginf(scores[[0, 2]]).all()
     assert sorted(items[1]) == [0, 1, 2]
+
+
+def test_events_count_alike_however_old_they_are():
+    taken = Ragged.of_lengths(np.array([0, 1, 0, 2, 1, 2]), np.array([2, 2, 2]))
+    corpus = pa.array(["a", "b", "c"])
+    new, old = (
+        factors.fit(Sequences(taken, np.full(6, age, np.float32)), corpus) for age in (0, 900)
+    )
+    assert new.equals(old)

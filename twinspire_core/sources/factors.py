@@ -1,0 +1,225 @@
+"""The source `factors`: iALS, factors of users and items by alternating least squares, whose
+regularisation grows with how much is known. A version carries the items' factors; those of a user are
+solved for when asked.
+
+With s_ui = p_u . q_i, w_ui what user u took of item i, and N_u the sum of w_ui over the items of u,
+
+    sum over what was taken of  w_ui (1 - s_ui)^2   +  a sum over all pairs of  s_ui^2
+    +  lambda sum over users of  (N_u + a C)^nu |p_u|^2   +  the same for items
+
+Events count alike however old they are: on a log of years a half-life would leave most of it out.
+Source: Rendle, Krichene, Zhang and Koren, *Revisiting the Performance of iALS on Item
+Recommendation Benchmarks*, RecSys 2022.
+
+U users, C items of the corpus, D factors.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from twinspire_core.config import source_names
+from twinspire_core.search.ragged import Ragged, list_offsets, list_ranges
+from twinspire_core.search.top_k import best_of
+from twinspire_core.sources.queries import Queries, ScoredLists
+from twinspire_core.sources.sequences import Sequences
+from twinspire_core.sources.source import Fit, Source, SourceTables
+from twinspire_core.sources.weighted_items import WeightedItems
+
+TABLE = "factors"
+SCHEMA = pa.schema([("_item", pa.string()), ("_factors", pa.list_(pa.float32()))])
+"""A row per item that somebody took."""
+HALF_LIFE = "all"
+"""Of `personal_counts.HALF_LIVES`: none."""
+
+_CELLS = 1 << 22  # scores of a block of queries
+MOST_EVENTS = 3_000_000
+"""Entries of users and items that factors are fitted on, those of the users seen last."""
+
+_DEVIATION = 0.1
+_BLOCK = 1 << 24  # numbers of a block of gathered factors
+
+
+class IalsSettings(NamedTuple):
+    """Constants of the fit.
+
+    Attributes:
+      factors: D.
+      unobserved: a, the weight of a pair of a user and an item that nothing is known of.
+      penalty: lambda.
+      exponent: nu.
+      epochs: rounds, each one solve of all users and one of all items.
+    """
+
+    factors: int = 64
+    unobserved: float = 0.1
+    penalty: float = 0.01
+    exponent: float = 1.0
+    epochs: int = 8
+
+
+SETTINGS = IalsSettings()
+
+
+def fit(sequences: Sequences, corpus: pa.Array, settings: IalsSettings = SETTINGS) -> pa.Table:
+    """The table of `SCHEMA`.
+
+    Args:
+      sequences: what users took, as of a moment.
+      corpus: [C] ids of that moment; positions of the sequences are theirs.
+      settings: constants.
+    """
+    newest = sequences.newest_users(MOST_EVENTS)
+    taken = WeightedItems.of(newest, len(corpus), HALF_LIFE)
+    factors = fit_factors(taken.items, np.sqrt(taken.weights), len(corpus), settings)
+    some = np.flatnonzero(factors.any(axis=1))
+    offsets = list_offsets(np.full(len(some), factors.shape[1])).astype(np.int32)
+    lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(factors[some].ravel()))
+    return pa.table([corpus.take(pa.array(some)), lists], schema=SCHEMA)
+
+
+@dataclass(frozen=True, slots=True)
+class Factors(Source):
+    """Scores are dot products of factors.
+
+    Attributes:
+      factors: [C, D] float32; 0 for items that nobody took.
+      is_known: [C] bool, whether somebody did.
+    """
+
+    name = source_names.FACTORS
+    fits: ClassVar[Mapping[str, Fit]] = {TABLE: fit}
+    is_costly = True
+
+    factors: np.ndarray
+    is_known: np.ndarray
+
+    @classmethod
+    def of(cls, tables: SourceTables) -> Self | None:
+        """Of rows of the table; None if it was not fitted."""
+        table = tables.others.get(TABLE)
+        if table is None:
+            return None
+        items = tables.corpus["_item"]
+        place = pc.index_in(table["_item"].combine_chunks(), value_set=items.combine_chunks())
+        table = table.filter(place.is_valid())
+        place = place.drop_null().to_numpy()
+        factors = np.zeros((len(items), SETTINGS.factors), np.float32)
+        is_known = np.zeros(len(items), bool)
+        values = table["_factors"].combine_chunks().flatten().to_numpy()
+        factors[place] = values.reshape(-1, SETTINGS.factors)
+        is_known[place] = True
+        return cls(factors, is_known)
+
+    def lists(
+        self,
+        queries: Queries,
+        depth: int,
+        *,
+        exclude: Ragged | None = None,
+        passing: np.ndarray | None = None,
+    ) -> ScoredLists:
+        """The items of the largest dot products with the factors of what users had."""
+        found = ScoredLists.empty(len(queries), depth)
+        taken = WeightedItems.of_queries(queries, HALF_LIFE)
+        allowed = self.is_known if passing is None else self.is_known & passing
+        items = len(self.factors)
+        block = max(1, _CELLS // max(1, items))
+        for start in range(0, len(queries), block):
+            stop = min(start + block, len(queries))
+            part = taken.part(start, stop)
+            users = solve(part.items, np.sqrt(part.weights), self.factors, SETTINGS)
+            scores = users @ self.factors.T
+            scores[:, ~allowed] = -np.inf
+            # Of no past nothing follows, nor of one that nobody else knows: all scores are 0 then.
+            scores[~users.any(axis=1)] = -np.inf
+            if exclude is not None:
+                left_out = exclude.part(start, stop)
+                known = left_out.where(left_out.values >= 0)
+                scores[known.row, known.values] = -np.inf
+            column = best_of(scores, min(depth, items))
+            best = np.take_along_axis(scores, np.maximum(column, 0), axis=1)
+            found.items[start:stop, : column.shape[1]] = column
+            found.scores[start:stop, : column.shape[1]] = np.where(column >= 0, best, -np.inf)
+        return found
+
+
+def fit_factors(
+    items: Ragged, weights: np.ndarray, corpus_size: int, settings: IalsSettings
+) -> np.ndarray:
+    """The items' factors, [C, D] float32; 0 for an item that nobody took.
+
+    Args:
+      items: U lists of positions in the corpus, each once.
+      weights: [M] float32, above 0.
+      corpus_size: C.
+      settings: constants.
+    """
+    generator = np.random.default_rng(0)
+    scale = _DEVIATION / np.sqrt(settings.factors)
+    shape = (corpus_size, settings.factors)
+    item_factors: np.ndarray = (generator.standard_normal(shape) * scale).astype(np.float32)
+    if not len(items.values):
+        return np.zeros(shape, np.float32)
+    order = np.argsort(items.values, kind="stable")
+    users = Ragged(items.row[order], items.values[order], corpus_size)
+    weights_by_item = weights[order]
+    for _ in range(settings.epochs):
+        user_factors = solve(items, weights, item_factors, settings)
+        item_factors = solve(users, weights_by_item, user_factors, settings)
+    return item_factors
+
+
+def solve(
+    lists: Ragged, weights: np.ndarray, factors: np.ndarray, settings: IalsSettings
+) -> np.ndarray:
+    """The best factors of rows, given those of columns: one least-squares problem for each row.
+
+    It is a step of the fit, and what makes factors of a user at serving.
+
+    Args:
+      lists: R lists of columns, each once.
+      weights: [M] float32, above 0.
+      factors: [N, D] float32, of the columns.
+      settings: constants.
+
+    Returns: [R, D] float32; 0 for an empty list.
+    """
+    width = settings.factors
+    solved = np.zeros((lists.rows, width), np.float32)
+    lengths = lists.lengths
+    offsets = list_offsets(lengths)
+    sums = np.bincount(lists.row, weights=weights, minlength=lists.rows)
+    ridge = settings.penalty * (sums + settings.unobserved * len(factors)) ** settings.exponent
+    common = settings.unobserved * (factors.T @ factors)
+    # Rows of like length fill a block without much padding; the first row of a block is its longest.
+    filled = np.flatnonzero(lengths)
+    filled = filled[np.argsort(-lengths[filled], kind="stable")]
+    start = 0
+    while start < len(filled):
+        longest = int(lengths[filled[start]])
+        fitting = max(1, _BLOCK // (max(longest, width) * width))
+        rows = filled[start : start + fitting]
+        start += len(rows)
+        entry = list_ranges(offsets[rows], lengths[rows])
+        block = Ragged.of_lengths(lists.values[entry], lengths[rows])
+        weight = _padded(block, weights[entry])
+        gathered = factors[np.maximum(block.padded(), 0)]
+        weighted = gathered * weight[:, :, np.newaxis]
+        matrix = common + np.matmul(weighted.transpose(0, 2, 1), gathered)
+        matrix[:, np.arange(width), np.arange(width)] += ridge[rows, np.newaxis]
+        target = weighted.sum(axis=1)
+        solved[rows] = np.linalg.solve(matrix, target[:, :, np.newaxis])[:, :, 0]
+    return solved
+
+
+def _padded(lists: Ragged, values: np.ndarray) -> np.ndarray:
+    """Values of lists, [R, longest] float32, 0 behind the end of each."""
+    is_value = lists.padded() >= 0
+    padded = np.zeros(is_value.shape, np.float32)
+    padded[is_value] = values
+    return padded
