@@ -151,7 +151,7 @@ class Run:
                 "best": self._best(n),
             }
         features = str(home / "features")
-        STAGES["features"].load()(StageContext(**context, out=features))
+        STAGES["features"].load()(StageContext(**context, out=features, replays=n == 0))
         recorded = _train_and_measure(context, features, home / "version")
         if n == self.case.days:
             _halve(Path(features) / feature_schema.TRANSFORMED / f"dt={self.case.day(n)}")
@@ -282,5 +282,6 @@ def _fitted_on_shuffled(orders: DayOrders, out: Path) -> Ranker | None:
     ]
     ks = sorted(orders.ctx.pipeline.evaluation.ks)
     k = ks[len(ks) // 2]
-    names = orders.ranker.names
-    return fit_ranker(rows, names, metric=f"recall@{k}", k=k, seed=0)
+    return fit_ranker(
+        rows, orders.ranker.sources, orders.ranker.names, metric=f"recall@{k}", k=k, seed=0
+    )
