@@ -335,7 +335,7 @@ SERVED = {"candidate": 0.515, "baseline": 0.497, "source": "history"}
             {**PUBLISHED, "gate": {**COMPARED, "sources": SERVED}, "notes": ["a", "b"]},
             [
                 "2024-05-06-ab is live.",
-                "recall@50 of what is served 0.515, personal alone 0.497, the two-tower 0.300; notes of"
+                "recall@50 of what is served 0.515, history alone 0.497, the two-tower 0.300; notes of"
                 " the gate: 2.",
                 "Report: /r/2024-05-06-ab/report.html",
             ],

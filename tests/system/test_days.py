@@ -64,7 +64,8 @@ def test_a_version_answers_in_the_fixed_order_of_its_day(two_days, tmp_path):
     its own making.
     """
     shop = str(two_days[0] / "shop.toml")
-    told = twinspire("recommend", shop, "--user", "u001", "-k", "5", "--json")
+    by_order = ("--source", "fixed_order")
+    told = twinspire("recommend", shop, "--user", "u001", "-k", "5", "--json", *by_order)
     assert told["source"] == "fixed_order" and all(item["sources"] for item in told["items"])
     order = json.loads((registry_of(shop).open() / "fixed_order.json").read_text())
     made = attempt(Path(shop), SECOND, "measure") / "fixed_order.json"
@@ -94,6 +95,7 @@ def test_a_version_answers_in_the_fixed_order_of_its_day(two_days, tmp_path):
         "-k",
         "5",
         "--json",
+        *by_order,
     )
     line = json.loads((tmp_path / "recs.jsonl").read_text())
     assert line["items"] == [item["item"] for item in told["items"]]

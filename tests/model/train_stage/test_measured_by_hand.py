@@ -1,5 +1,7 @@
 """What lists are worth on the day, beside baselines: figures of the stage, found again by hand."""
 
+import math
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -21,8 +23,8 @@ def test_training_beats_what_needs_no_model(shop):
 
 
 def test_items_taken_together_are_those_of_the_days_before(shop):
-    """By hand: similarities to a user's first 20 past items, added up, of the table that ends
-    before the day.
+    """By hand: similarities to what a user took, added up, of the table that ends before the day; the
+    further back an item was taken, the less it counts.
     """
     near = {
         row["_item"]: row
@@ -33,14 +35,17 @@ def test_items_taken_together_are_those_of_the_days_before(shop):
     for row in progressive_rows(
         pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000
     ).to_pylist():
+        ages = zip(row["_personal_age"], row["_personal"], strict=True)
+        newest = [item for _, item in sorted(ages, key=lambda one: one[0]) if item in names]
         sums = {}
-        for item in row["_past"][:20]:
+        for back, item in enumerate(newest[:50]):
             # Seen, and never bought with another one
             found = near.get(item, {"_rows": [], "_similarities": []})
             for place, similarity in zip(found["_rows"], found["_similarities"], strict=True):
-                sums[names[place]] = sums.get(names[place], 0.0) + similarity
+                gain = similarity * math.exp(-back / 3)
+                sums[names[place]] = sums.get(names[place], 0.0) + gain
         first = sorted(sums, key=lambda item: (-sums[item], item))[:10]
-        if row["_past"]:
+        if newest:
             recalls.append(len(set(first) & set(row["_truth"])) / len(row["_truth"]))
     assert metrics_of(shop.train2)["baselines"]["co_occurrence"]["recall@10"] == pytest.approx(
         np.mean(recalls)
