@@ -1,6 +1,6 @@
 """How near a candidate's vector lies to that of the query.
 
-Cosines with the items of the history were tried and left out: docs/decisions/0061-ranking-features.md.
+Cosines with the items of the history were tried and left out: docs/decisions/0061-ranker.md.
 """
 
 from collections.abc import Sequence
