@@ -178,7 +178,8 @@ def embedded_anew(tower, corpus):
 def test_a_refresh_has_what_all_sources_are_made_of(changed):
     names = ", ".join(f'"{name}"' for name in SOURCE_NAMES)
     changed.write_text(f"{changed.read_text()}\n[sources]\nuse = [{names}]\n")
-    twinspire("run", str(changed), "--date", SECOND, "--force")
+    # The first day too: its rows are those of these sources, enough for a ranker
+    twinspire("run", str(changed), "--from", FIRST, "--to", SECOND, "--force")
     served = GateVerdict.read(Version.open(load(changed)).home).serves
     told = refresh(load(changed), AT)
     version = Version.open(load(changed))
