@@ -200,7 +200,7 @@ def test_without_a_source_a_refresh_goes_without_them_and_says_why(changed):
     changed.write_text(
         f'{declared}\n[sources]\nuse = ["two_tower", "history", "popular", "factors"]\n'
     )
-    twinspire("run", str(changed), "--date", SECOND, "--force")
+    twinspire("run", str(changed), "--from", FIRST, "--to", SECOND, "--force")
     trained = Version.open(load(changed))
     assert "ranked" in trained.sources
     changed.write_text(declared)
