@@ -2,7 +2,7 @@
 
 A resample draws the days, the users and the seeds, all with replacement: a query counts as often as
 its day was drawn times as often as its user was. Source: Owen, *The pigeonhole bootstrap*, Annals of
-Applied Statistics 1(2), 2007. On few days that says nothing, so that there each day is told alone.
+Applied Statistics 1(2), 2007. A few days give no such interval: each day is shown instead.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

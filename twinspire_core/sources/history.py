@@ -125,8 +125,8 @@ def _blocks(used: np.ndarray, k: int) -> Iterator[np.ndarray]:
 
 
 def most_frequent_first(histories: Ragged) -> Ragged:
-    """What users had before, the most frequent first, then the most recent, out of histories, oldest first: -1
-    is left out.
+    """Purchase histories, oldest first, as distinct items: the most frequent first, then the most recent.
+    -1 is left out.
     """
     known = histories.where(histories.values >= 0)
     (row, item), pair_of, events = np.unique(

@@ -122,8 +122,8 @@ class ServingConfig(Strict):
 class ListsConfig(Strict):
     """Rules on the lists that are served, of the ranker, the fixed order and the two-tower; none by
     default.
-    They are read from this file whenever something is asked, so that changing them makes no version
-    anew; a server reads it when it starts. The gate and the report go by lists without them.
+    Every command reads them from this file, so a change needs no new version; a server reads them when
+    it starts. The gate and the report measure lists without them.
     """
 
     caps: dict[str, Annotated[int, Field(ge=1)]] = Field(
