@@ -3,18 +3,13 @@ cost?
 
     python -m benchmarks.freshness --json freshness.json            7 days of Globo, 14 of groceries
     python -m benchmarks.freshness --quick --json freshness.json    3 days each, of fewer users and shorter windows
-    python -m benchmarks.freshness --case globo --set train.learning_rate=0.05
-    python -m benchmarks.freshness --case months --json benchmarks/months.json     150 days of groceries
+    python -m benchmarks.freshness --case globo --set train.slot_decay=1
 
 `twinspire/warm` is trained on one day, from the model of the day before; `twinspire/scratch` every
 day on the pipeline file's whole training window. Both start from the same model. Each day is
 measured before it is trained on: its users with a past, as things stood at its start. Seconds are
 those of the first three stages, and of training alone. Days that are done are kept under
 --work: the same command goes on after a stop.
-
-`months` trains on for 150 grocery days, ids and history alone, for each --slot-decay. Every tenth
-day it is measured beside towers trained anew on the window of that day, both on the seven days
-behind; users are resampled for the interval. It is run only when it is asked for, or with --quick.
 """
 
 import argparse
@@ -23,7 +18,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -96,7 +91,6 @@ def groceries(work: Path, *, quick: bool) -> Series:
 
 
 SERIES = {"globo": globo, "groceries": groceries}
-MONTHS = "months"
 
 
 def run_day(series: Series, name: str, n: int) -> dict[str, Any]:
@@ -237,18 +231,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="fewer users and days")
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument(
-        "--case", action="append", choices=[*SERIES, MONTHS], help="only this data set"
-    )
-    parser.add_argument(
-        "--slot-decay",
-        action="append",
-        type=float,
-        metavar="X",
-        help="months: a line with this train.slot_decay (default: 0.9 and 1)",
-    )
-    parser.add_argument("--seeds", type=int, default=1, help="months: so many (default: 1)")
-    parser.add_argument("--threads", type=int, help="months: TensorFlow's, at most")
+    parser.add_argument("--case", action="append", choices=SERIES, help="only this data set")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the pipeline file"
     )
@@ -258,38 +241,14 @@ def main() -> None:
     options = parser.parse_args()
     settings = dict(parse_setting(text) for text in options.set)
     work = options.work / "quick" if options.quick else options.work
-    cases = options.case or [*SERIES, *([MONTHS] if options.quick else [])]
-    short_cases = [case for case in cases if case != MONTHS]
-    if MONTHS in cases:
-        run_months(options, work, settings, None if short_cases else options.json)
     made: list[dict] = []
-    for case in short_cases:
+    for case in options.case or SERIES:
         series = SERIES[case](work, quick=options.quick)
-        series = Series(**{**vars(series), "p": override(series.p, settings)})
+        series = replace(series, p=override(series.p, settings))
         made += rows(series, measure(series))
         if options.json:
             write_whole(options.json, json.dumps({"machine": machine(), "rows": made}, indent=1))
-    if made:
-        print(table(made))
-
-
-def run_months(
-    options: argparse.Namespace, work: Path, settings: Mapping[str, Any], json_file: Path | None
-) -> None:
-    """The case `months`; its figures have a file of their own."""
-    from benchmarks.months import run  # its libraries take seconds to load
-
-    run.run(
-        run.Options(
-            work=work,
-            scale=run.QUICK if options.quick else run.WHOLE,
-            settings=settings,
-            slot_decays=options.slot_decay or (0.9, 1.0),
-            seeds=options.seeds,
-            threads=options.threads,
-            json=json_file,
-        )
-    )
+    print(table(made))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What is served beside what one would use instead, on the same days, scored by one scorer.
 
     python -m benchmarks.quality --keep                            all cases and contenders
-    python -m benchmarks.quality --case small-shop/next-day --contender past --days 1     a look
+    python -m benchmarks.quality --case small-shop/next-day --contender trees --days 1    a look
     python -m benchmarks.quality --case globo/next-day --contender twinspire/fixed-order --contender tfrs
     python -m benchmarks.quality --judge second-stage --keep       once, by a person: the judged days
     python -m benchmarks.quality --tune                            choose the peers' settings on
@@ -22,7 +22,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parents[2]
 
-from benchmarks.quality import bench, contenders, figures, report, tune
+from benchmarks.quality import bench, contenders, report, tune
 from benchmarks.quality.command import write_whole
 from benchmarks.quality.days import JUDGED
 from benchmarks.quality.figures import Result
@@ -58,9 +58,10 @@ def main() -> None:
     for found in bench.run(plan):
         if options.json:
             write_whole(options.json, json.dumps(report.told(found), indent=1))
-    print(figures.table(found))
+    measured = report.told(found)
+    print(report.figures_table(measured), report.slices_table(measured), sep="\n\n")
     if options.keep:
-        report.write(report.told(found))
+        report.write(measured)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,7 +19,11 @@ from benchmarks.quality.prepare import Prepared, override
 CHOSEN = Path(__file__).resolve().parent / "settings.json"
 Settings = Mapping[str, Any]
 
-LISTS = {"most_popular": lists.popular, "popular_lately": lists.popular_lately, "past": lists.past}
+LISTS = {
+    "most_popular": lists.popular,
+    "popular_lately": lists.popular_lately,
+    "purchase_history": lists.purchase_history,
+}
 """Contenders that need no training."""
 DECAYED = {
     "popular_decayed": lists.popular_decayed,
@@ -33,11 +37,12 @@ batches.
 TRANSFORMERS = ("sasrec", "hstu")
 BASKETS = ("tifu_knn", "up_cf")
 """Peers that guess the next basket, where people take the same things again."""
-TUNED = (*ENCODERS, *peers.ON_LOG, *DECAYED)
+TUNED = (*ENCODERS, *BASKETS, *peers.OTHERS, *DECAYED)
 """Contenders whose settings are chosen on an earlier day by `--tune`, in this order."""
 SERVED = (*served.SOURCES, served_with_events.NAME)
 """What a user of ours gets, and the two-tower of the same versions alone."""
-NAMES = (*SERVED, trees.NAME, *ENCODERS, *peers.ON_LOG, *LISTS, *DECAYED)
+NAMES = (*SERVED, trees.NAME, *DECAYED, *LISTS, *BASKETS, *peers.OTHERS, *ENCODERS)
+"""What matters most comes first: a run that is stopped has that."""
 PEERS = tuple(name for name in NAMES if not name.startswith("twinspire"))
 WITHOUT_SEEDS = ("ease", "vstan", *BASKETS, *LISTS, *DECAYED)
 """Those whose result involves no chance: one run is enough."""
@@ -141,13 +146,18 @@ def resolved(name: str, prepared: Prepared, settings: Settings) -> dict[str, Any
 
 
 def takes_part(name: str, prepared: Prepared) -> bool:
-    """Whether a contender says something of a log: news are not read again, basket after basket, and
-    not every pipeline has a ranker.
+    """Whether a contender says something of a log.
+
+    Nobody reads news basket after basket. On purchases transformers find a third of what purchase
+    history does, and EASE does not fit the catalogue. Not every pipeline has a ranker.
     """
+    log = prepared.split.name
     if name in BASKETS:
-        return prepared.split.name != "globo"
+        return log != "globo"
+    if name in (*TRANSFORMERS, "ease"):
+        return log not in trees.LOGS
     if name == trees.NAME:
-        return prepared.split.name in trees.LOGS
+        return log in trees.LOGS
     if name == served_with_events.NAME:
         return served_with_events.takes_part(prepared)
     if name == "twinspire/ranked":
@@ -165,5 +175,9 @@ def of_pipeline(settings: Settings) -> dict[str, Any]:
         "train.auxiliary": {},
         "train.correction": "batch",
         "train.id_dropout": 0.0,  # the peer has none
-        **{f"train.{key}": value for key, value in settings.items() if key != "layers"},
+        **{
+            f"train.{key}": value
+            for key, value in settings.items()
+            if key not in ("layers", "days")
+        },
     }

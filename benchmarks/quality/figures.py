@@ -210,21 +210,6 @@ def by_case(results: Iterable[Result]) -> dict[tuple[str, str], dict[str, Result
     return {key: found[key] for case in CASES for key in found if key[0] == case}
 
 
-def table(results: Iterable[Result]) -> str:
-    """Plain text: a block per case and kind, a line per contender, the best first."""
-    lines = []
-    for (case, kind), found in by_case(results).items():
-        rows = [r.row() for r in sorted(found.values(), key=lambda r: -r.known.mean())]
-        heads = "".join(f"{name:>10}" for name in (*METRICS, "CPU s/day", "seeds"))
-        lines += ["", f"{case}, {rows[0]['period']}, seen {kind}", f"{'':24}{heads}"]
-        lines += [
-            f"{row['contender']:24}{''.join(f'{row[name] or 0:10.4f}' for name in METRICS)}"
-            f"{row['cpu_seconds_a_day'] or 0:10.1f}{row['seeds']:10}"
-            for row in rows
-        ]
-    return "\n".join(lines)
-
-
 def short(value: float | None) -> float | None:
     """Five digits; None where there is no number, which JSON has none for."""
     return float(f"{value:.5g}") if value is not None and np.isfinite(value) else None

@@ -39,7 +39,7 @@ def popular_lately(prepared: Prepared, case: Case) -> np.ndarray:
     )
 
 
-def past(prepared: Prepared, case: Case) -> np.ndarray:
+def purchase_history(prepared: Prepared, case: Case) -> np.ndarray:
     """What the user had before, the most frequent first, then the most recent; then what is
     popular.
     """

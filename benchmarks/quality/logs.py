@@ -83,6 +83,7 @@ def globo(work: Path, *, judge: str | None = None) -> Log:
         earlier=days.GLOBO.earlier,
         cases=cases,
         weekly=False,  # articles live for days
+        chained=7,
         most=5_000,
     )
 
@@ -121,6 +122,7 @@ def _groceries(name: str, work: Path, *, judge: str | None, households: int | No
         test=asked,
         earlier=days.GROCERIES.earlier,
         cases=cases,
+        chained=2,
     )
 
 

@@ -37,6 +37,8 @@ ON_LOG: Mapping[str, tuple[str, str]] = {
     "up_cf": ("basket", "scipy"),
 }
 """Peers that are given the whole log: `SCRIPT_peer.py` of each, and the environment it runs in."""
+OTHERS = ("vstan", "ials", "ease", "sasrec", "hstu")
+"""Those that do not go by baskets, the cheap ones first."""
 
 
 def fit_on_log(

@@ -176,7 +176,7 @@ def _ratio(row: Row | None) -> str:
         return ""
     text = f"{row['found']:.3f}"
     if row["low"] is not None:
-        text += f" ({row['low']:.2f} to {row['high']:.2f})"
+        text += f" ({row['low']:.3f} to {row['high']:.3f})"
     elif len(row["daily"]) > 1:
         text += f"; by day {', '.join(f'{x:.2f}' for x in row['daily'].values() if x)}"
     return text

@@ -22,7 +22,7 @@ _BY_SPLIT = {
 }
 _BY_SPLIT["small-shop"] = _BY_SPLIT["groceries"]
 _DAYS = {"globo": [0, 3, 1], "groceries": [0, 60, 28, 7], "small-shop": [0, 60, 28, 7]}
-"""The last days that a peer without a notion of time is trained on; 0 is all."""
+"""The last days that a peer without a notion of time is trained on; 0 is all that it is given."""
 _PAUSE = {"globo": 0.5, "ml-100k/global-time": 0.5, "ml-100k/last-item": 0.5}
 """Hours between two events of a user that are in different sessions; half a day elsewhere: a trip."""
 _TEMPERATURES = [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4]
@@ -32,7 +32,7 @@ _RATES = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
 def start(name: str, split: str) -> dict[str, Any]:
     """Settings that a peer's tuning starts from, published ones for the same or a like log."""
     return {
-        "tfrs": {**_ENCODER, **_BY_SPLIT[split]},
+        "tfrs": {**_ENCODER, **_BY_SPLIT[split], **({"days": 0} if split in _DAYS else {})},
         "ease": {
             "model": "ease",
             "items": 10_000,
@@ -120,7 +120,7 @@ def ladders(name: str, split: str) -> dict[str, list[Any]]:
         {"epochs": [5, 10, 20, 40]} if split.startswith("ml-") else {"order": ["shuffled", "time"]}
     )
     return {
-        "tfrs": {"layers": [[], [128]], **passes, **shared, **widths},
+        "tfrs": {"layers": [[], [128]], **passes, **shared, **widths, **days},
         "twinspire/mean": shared,
         "ease": {
             **days,

@@ -1,8 +1,9 @@
 """What a user gets: versions that the real daily pipeline made, day after day, asked as a server
 asks them.
 
-A chain begins some days before the first test day with a version that is trained from scratch; each
-later one goes on from the one before, through all stages and the gate. On a day answers the version
+A chain begins `Log.chained` days before the first test day with a version that is trained from scratch
+(its ranker learns from a replay of the days before); each later one goes on from the one before, through
+all stages and the gate. On a day answers the version
 that was live in the morning.
 """
 
@@ -46,12 +47,6 @@ version for which too few users were there to fit one answers as it serves.
 SETTINGS: Mapping[str, Any] = {"serving.user_store": True}
 """Put over the pipeline files: users are asked for by id, and all that a version knows of them counts."""
 LENGTH = 100
-FIRST = {
-    "groceries": date(2017, 11, 4),
-    "small-shop": date(2017, 11, 3),
-    "globo": date(2017, 10, 6),
-}
-"""The day of a chain's first version. Where none is named it is the one before the test day."""
 _BATCH = 2_000
 
 
@@ -104,13 +99,12 @@ def chain_of(split: Split, settings: Mapping[str, Any], seed: int, work: Path) -
     # Defaults aside: a key that is new in a release makes no other chain.
     other = {"pipeline", "registry", "source"}
     told = p.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=other)
-    first = min(FIRST.get(split.name, split.last), split.last)
     # Test and earlier days may have logs of their own, which end on the same day.
     log = os.path.relpath(p.source.events, work)
-    digest = cache_keys.digest({"of": told, "first": str(first), "log": log})[:12]
+    digest = cache_keys.digest({"of": told, "first": str(split.first), "log": log})[:12]
     home = work / "chains" / f"{slug(split.name)}-{digest}"
     places = {"pipeline.work_root": str(home / "stages"), "registry.root": str(home / "registry")}
-    return Chain(p=override(p, places), first=first)
+    return Chain(p=override(p, places), first=split.first)
 
 
 def fit(

@@ -61,6 +61,7 @@ class Split:
       name: of the log.
       file: its pipeline file.
       last: the last day trained on.
+      first: the day of the first version of a chain that answers on this split's days.
       asked: the last day that queries as of an event are taken from, if there are any.
       settings: of the pipeline file, put over it for every contender: places, windows.
       cases: what is asked.
@@ -73,6 +74,7 @@ class Split:
     name: str
     file: Path
     last: date
+    first: date
     asked: date | None = None
     settings: Mapping[str, Any]
     cases: tuple[Case, ...]
@@ -95,6 +97,7 @@ class Log:
       earlier: days to choose on.
       cases: of one day.
       weekly: whether costly contenders are trained once a week only.
+      chained: how many days before the first test day a chain of versions begins.
       most: as in `Split`.
     """
 
@@ -107,6 +110,7 @@ class Log:
     earlier: Sequence[date]
     cases: Callable[[date], Iterable[Case]]
     weekly: bool = True
+    chained: int = 1
     most: int = MOST
 
     def splits(self, *, earlier: bool, costly: bool, most: int | None = None) -> list[Split]:
@@ -121,9 +125,11 @@ class Log:
         parts = [[day] for day in asked]
         if costly and self.weekly:
             parts = list(_weeks(asked))
-        return [self._split(part) for part in parts]
+        begin = None if earlier else asked[0] - timedelta(days=self.chained)
+        return [self._split(part, begin) for part in parts]
 
-    def _split(self, asked: Sequence[date]) -> Split:
+    def _split(self, asked: Sequence[date], begin: date | None) -> Split:
+        last = asked[0] - timedelta(days=1)
         cases = tuple(case for day in asked for case in self.cases(day))
         as_of_events = [case for case in cases if not case.frozen and len(case.wanted)]
         known = pl.col("_day") < asked[-1]
@@ -132,7 +138,8 @@ class Log:
         return Split(
             name=self.name,
             file=self.file,
-            last=asked[0] - timedelta(days=1),
+            last=last,
+            first=begin or last,  # earlier days lie far apart
             asked=_last_day(as_of_events, self.events) if as_of_events else None,
             settings=self.settings,
             cases=cases,

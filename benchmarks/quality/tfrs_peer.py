@@ -19,6 +19,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 LENGTH = 600
+MINUTE = 60_000_000
 MINUTES = 60
 """In the order of time, rows are shuffled within so many minutes, as this project does."""
 
@@ -83,7 +84,7 @@ def orders(moments, settings, seed):
         if settings["order"] == "shuffled":
             yield rng.permutation(len(moments))
         else:
-            yield np.lexsort((rng.random(len(moments)), moments // (MINUTES * 60_000_000)))
+            yield np.lexsort((rng.random(len(moments)), moments // (MINUTES * MINUTE)))
 
 
 def batches(rows, moments, settings, seed):
@@ -114,6 +115,9 @@ def main():
     out = Path(sys.argv[3])
     layout = json.loads((folder / "layout.json").read_text())
     rows = dict(np.load(folder / "train.npz"))
+    if days := settings.get("days"):
+        newest = rows["_time"] > rows["_time"].max() - days * 24 * 60 * MINUTE
+        rows = {name: column[newest] for name, column in rows.items()}
     moments = rows.pop("_time")
     tf.keras.utils.set_random_seed(settings["seed"])
     model = TwoTower(layout, settings)

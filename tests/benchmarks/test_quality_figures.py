@@ -122,7 +122,7 @@ def told(ours: np.ndarray, theirs: np.ndarray, day: np.ndarray, user: np.ndarray
     earlier = np.where(user.astype(int) % 4, 9, 0)
     results = [
         result("twinspire/served", [ours], day, user, earlier),
-        replace(result("past", [theirs], day, user, earlier), weekly=True),
+        replace(result("purchase_history", [theirs], day, user, earlier), weekly=True),
     ]
     return json.loads(json.dumps(report.told(results)))
 
@@ -133,7 +133,7 @@ def test_slices_are_below_only_if_that_is_sure_after_holm() -> None:
     lines = report.slices_table(told(np.where(new, values / 2, values), values, day, user))
     assert lines.splitlines()[0] == "Of 2 comparisons, what is served is surely below in 1."
     assert lines.splitlines()[-1].startswith(
-        "| groceries/next-day (development) | new | 140 | past | 0.500 (0.50 to 0.50) |"
+        "| groceries/next-day (development) | new | 140 | purchase_history | 0.500 (0.500 to 0.500) |"
     )
     few = day < DAYS[7]
     assert "Of 0 comparisons" in report.slices_table(
@@ -150,8 +150,8 @@ def test_the_pages_tables_are_put_between_their_marks() -> None:
     case = "groceries/next-day (development, days: 8), seen kept"
     assert lines[-4:-2] == [
         f"| {case} | twinspire/served | 0.250 | 0.250 | 0.250 | 2 |  |  |",
-        f"| {case} | past* | 0.125 | 0.125 | 0.125 | 2 |"
-        " 2.000 (2.00 to 2.00) | 2.000 (2.00 to 2.00) |",
+        f"| {case} | purchase_history* | 0.125 | 0.125 | 0.125 | 2 |"
+        " 2.000 (2.000 to 2.000) | 2.000 (2.000 to 2.000) |",
     ]
 
 
@@ -174,22 +174,22 @@ def test_readmes_rows_have_the_best_other_method_of_each_measure() -> None:
         for figures in (
             ("development", "twinspire/served", 0.3, 0.2),
             ("development", "twinspire/two-tower", 0.9, 0.9),
-            ("development", "past", 0.25, 0.1),
+            ("development", "purchase_history", 0.25, 0.1),
             ("development", "ials", 0.2, 0.4),
         )
     ]
     shop = "small-shop/next-day"
     rows += [row(shop, "second-stage", "twinspire/served", 0.4, 0.3)]
-    rows += [row(shop, "second-stage", "past", 0.2, 0.1)]
+    rows += [row(shop, "second-stage", "purchase_history", 0.2, 0.1)]
     sure = {"above": "twinspire/served", "found": 1.2, "low": 1.1, "high": 1.3, "p": 0.01}
     key = {"case": "groceries/next-day", "period": "development", "kind": "kept", "users": "all"}
-    ratio = {**key, "measure": "recall@50", "below": "past", **sure}
+    ratio = {**key, "measure": "recall@50", "below": "purchase_history", **sure}
     lines = report.short_table({"figures": rows, "ratios": [ratio]}).splitlines()[2:]
     assert lines == [
-        "| groceries, recall@50 (development) | 0.300 | past | 0.250 | 1.200 (1.10 to 1.30) |",
+        "| groceries, recall@50 (development) | 0.300 | purchase_history | 0.250 | 1.200 (1.100 to 1.300) |",
         "| groceries, ndcg@10 (development) | 0.200 | ials | 0.400 | 0.500 |",
-        "| small shop, recall@50 (second-stage) | 0.400 | past | 0.200 | 2.000 |",
-        "| small shop, ndcg@10 (second-stage) | 0.300 | past | 0.100 | 3.000 |",
+        "| small shop, recall@50 (second-stage) | 0.400 | purchase_history | 0.200 | 2.000 |",
+        "| small shop, ndcg@10 (second-stage) | 0.300 | purchase_history | 0.100 | 3.000 |",
     ]
 
 

@@ -15,6 +15,7 @@ from twinspire_core.config import pipeline
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
+LAST = date(1970, 4, 10)
 END = 100 * DAY
 NEXT_DAY = Case(name="toy/next-day", frozen=True, wanted=pl.DataFrame())
 LAST_CLICK = Case(name="toy/last-click", frozen=False, wanted=pl.DataFrame())
@@ -49,7 +50,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     asked.write_parquet(folder / "queries-toy-last-click.parquet")
     p = pipeline.load(ROOT / "pipelines" / "news.toml")
     split = Split(
-        name="toy", file=folder, last=date(1970, 4, 10), settings={}, cases=(NEXT_DAY, LAST_CLICK)
+        name="toy", file=folder, last=LAST, first=LAST, settings={}, cases=(NEXT_DAY, LAST_CLICK)
     )
     return Prepared(split=split, pipeline=p, folder=folder, features=folder, digest="1")
 

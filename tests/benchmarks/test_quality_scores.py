@@ -46,7 +46,7 @@ def ready(tmp_path: Path) -> Prepared:
     truth = frame("_query _truth", ("q1", ["d", "a"]), ("q2", ["e", "x"]))
     truth.write_parquet(tmp_path / "truth-toy-next-day.parquet")
     p = pipeline.load(ROOT / "pipelines" / "news.toml")
-    split = Split(name="toy", file=tmp_path, last=DAY, settings={}, cases=(case,))
+    split = Split(name="toy", file=tmp_path, last=DAY, first=DAY, settings={}, cases=(case,))
     return Prepared(split=split, pipeline=p, folder=tmp_path, features=tmp_path, digest="1")
 
 
@@ -60,7 +60,7 @@ def test_popular_lists(ready: Prepared) -> None:
 
 def test_a_users_own_past_goes_by_number_then_by_recency(ready: Prepared) -> None:
     (case,) = ready.split.cases
-    found = lists.past(ready, case)
+    found = lists.purchase_history(ready, case)
     assert found[:, :5].tolist() == [[1, 2, 0, 3, 4], [4, 0, 1, 2, 3]]
 
 

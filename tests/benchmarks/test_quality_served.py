@@ -41,6 +41,7 @@ def ready(tmp_path: Path) -> Prepared:
         name="globo",
         file=ROOT / "pipelines" / "news.toml",
         last=date(2017, 10, 12),
+        first=date(2017, 10, 6),
         settings={},
         cases=(NEXT_DAY, LAST_CLICK),
     )

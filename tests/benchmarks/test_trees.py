@@ -35,7 +35,13 @@ def prepared(folder: Path, events: pl.DataFrame, asked: list[str]) -> Prepared:
     p = pipeline.load(ROOT / "pipelines" / "groceries.toml")
     settings = {"source.items": str(folder / "items" / "dt={date}")}
     split = Split(
-        name="groceries", file=folder, last=LAST, settings=settings, cases=(case,), events=events
+        name="groceries",
+        file=folder,
+        last=LAST,
+        first=LAST,
+        settings=settings,
+        cases=(case,),
+        events=events,
     )
     return Prepared(split=split, pipeline=p, folder=folder, features=folder, digest="1")
 
