@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line has it
 ROOT = Path(__file__).resolve().parent.parent
 
 from benchmarks.gates.cases import CASES, Run

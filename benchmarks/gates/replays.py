@@ -242,6 +242,7 @@ def _change(
     return RelativeChange(
         change=float(np.nanmean(ours)) / base - 1,
         differ=len(np.unique(user[np.abs(ours - theirs) > 0])),
+        worse=len(np.unique(user[ours < theirs])),
         low=low,
         high=high,
     )

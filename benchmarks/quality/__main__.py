@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line has it
 ROOT = Path(__file__).resolve().parents[2]
 
 from benchmarks.quality import bench, contenders, report, tune

@@ -11,6 +11,10 @@ LEAST_DIFFERENT = 10
 """Users whose two lists fare differently: of fewer, a bootstrap interval claims more than is
 known.
 """
+ALL_WORSE = 7
+"""Users whose two lists fare differently, of whom all fare worse: so many are enough, as chance alone
+does that to one good version of 128 (a sign test).
+"""
 
 
 class Finding(NamedTuple):
@@ -31,6 +35,7 @@ class ComparedMeasure(NamedTuple):
       change: relative, -.1 for a tenth less.
       low, high: its interval.
       differ: users whose two lists differ in the measure.
+      worse: those of them whose list of the version is the worse one.
     """
 
     name: str
@@ -41,6 +46,7 @@ class ComparedMeasure(NamedTuple):
     low: float | None
     high: float | None
     differ: int
+    worse: int = 0
 
     @property
     def slice(self) -> str:
@@ -67,9 +73,14 @@ class ComparedMeasure(NamedTuple):
         """Whether more than a share was lost."""
         return self.change is not None and self.change < -allowed
 
+    @property
+    def is_known(self) -> bool:
+        """Whether enough users' lists differ, or all that differ are worse."""
+        return self.differ >= LEAST_DIFFERENT or self.worse == self.differ >= ALL_WORSE
+
     def surely_lost(self, allowed: float) -> bool:
         """Whether all of the interval says so, of enough users whose lists differ."""
-        return self.high is not None and self.high < -allowed and self.differ >= LEAST_DIFFERENT
+        return self.high is not None and self.high < -allowed and self.is_known
 
     def figures(self) -> dict[str, Any]:
         """The fields of `ComparedFigures`, as JSON can hold them."""
@@ -112,6 +123,7 @@ def _compare(lists: HeldOutMeasures, name: str, users: int) -> ComparedMeasure:
         low=change.low,
         high=change.high,
         differ=change.differ,
+        worse=change.worse,
     )
 
 

@@ -27,7 +27,7 @@ def judge_order(ranker: RankerMeasures | None, gate: GateConfig) -> Iterator[Fin
         )
         return
     one = compare_all(ranker.holdout, gate.metric)
-    if one.change is None or one.differ < LEAST_DIFFERENT:
+    if one.change is None or not one.is_known:
         few = f"the lists of {one.differ} held-out users differ, {LEAST_DIFFERENT} are needed"
         yield Finding(False, f"{unjudged}: {few}")
     elif one.surely_lost(gate.max_drop):

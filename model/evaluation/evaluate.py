@@ -105,8 +105,8 @@ def compare(
       ks: list lengths.
 
     Returns: by measure (`recall@50`, `recall@50/users:0`, …) its `change`, .1 for a tenth more; the
-    number of users whose two lists `differ` in it; and, if there are resamples, the interval `low`
-    to `high` of the change. The interval is paired: both lists are resampled alike. A resample in
+    numbers of users whose two lists `differ` in it, and whose first is `worse`; and, if there are
+    resamples, the interval `low` to `high` of the change. The interval is paired: both lists are resampled alike. A resample in
     which neither list finds anything counts as no change. Measures that are 0 for the baseline, and
     those of all lists together, are left out.
     """
@@ -118,10 +118,11 @@ def compare(
     for name in ours:
         if their_means[name] > 0:
             # nan where a measure does not apply: such a comparison is false.
-            differs = np.abs(ours[name] - theirs[name]) > 0
+            difference = ours[name] - theirs[name]
             changes[name] = {
                 "change": our_means[name] / their_means[name] - 1,
-                "differ": evaluation_set.users_among(differs),
+                "differ": evaluation_set.users_among(np.abs(difference) > 0),
+                "worse": evaluation_set.users_among(difference < 0),
             }
     if evaluation_set.resamples:
         resampled = _resampled_changes(

@@ -118,13 +118,15 @@ class RelativeChange(JsonPart):
     """How a measure of one set of lists differs from that of another, for the same queries.
 
     Attributes:
-      change: relative, -.1 for a tenth less.
+      change: relative, -0.1 for a tenth less.
       differ: users whose two lists differ in the measure.
+      worse: those of them whose first list is the worse one.
       low, high: the paired 95% interval of the change; None where nothing was resampled.
     """
 
     change: float | None = None
     differ: int = 0
+    worse: int = 0
     low: float | None = None
     high: float | None = None
 

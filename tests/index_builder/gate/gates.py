@@ -46,7 +46,7 @@ def gate(**changes):
     return GateConfig.model_validate({**GATE.model_dump(), **changes})
 
 
-def changed(change, low, high, *, before=0.2, users=500, differ=100, where=""):
+def changed(change, low, high, *, before=0.2, users=500, differ=100, worse=0, where=""):
     """A version whose recall, of all or of a slice of users, is another than its baseline's."""
 
     def measures(recall):
@@ -56,6 +56,7 @@ def changed(change, low, high, *, before=0.2, users=500, differ=100, where=""):
     told = {
         "change": change,
         "differ": differ,
+        "worse": worse,
         **({} if low is None else {"low": low, "high": high}),
     }
     name = f"recall@50/users:{where}" if where else "recall@50"

@@ -43,6 +43,16 @@ def test_trees_are_refused_when_their_loss_is_surely_large(change, low, high, di
         assert "of the version before find 0.2000" in reason and f"{high:+.1%}" in reason
 
 
+@pytest.mark.parametrize(
+    ("high", "differ", "worse", "accepted"),
+    [(-0.8, 7, 7, False), (-0.8, 6, 6, True), (-0.8, 9, 8, True), (-0.09, 9, 9, True)],
+)
+def test_of_few_users_all_that_differ_have_to_be_worse(high, differ, worse, accepted):
+    found = judged(-0.9, -1.0, high, differ=differ, worse=worse)
+    assert found.accepted == accepted
+    assert bool(about_trees(found)) == (worse < differ or differ < 7)
+
+
 def test_what_is_put_up_with_is_the_files():
     assert judged(-0.2, -0.3, -0.101, gate=gate(max_drop=0.11)).accepted
 

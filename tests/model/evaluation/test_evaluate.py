@@ -366,15 +366,16 @@ def test_one_users_hit_lost_is_no_sure_loss():
     before, after = np.full((2, 40, 1), 1)
     before[7] = 0
     found = compare(split, after, before, [1])["recall@1"]
-    assert found == {"change": -1.0, "differ": 1, "low": -1.0, "high": 0.0}
+    assert found == {"change": -1.0, "differ": 1, "worse": 1, "low": -1.0, "high": 0.0}
 
 
 def test_users_who_fare_differently_are_counted_once():
     table = rows(*[(f"u{n % 5}", 0, False, "a", "b") for n in range(10)])
     before, after = np.zeros((2, 10, 1), np.int64)
     after[[0, 5, 6]] = 1  # u0 twice, u1 once
+    before[8] = 1  # u3's list was worse before
     found = compare(prepare(table, CORPUS), after, before, [1])["recall@1"]
-    assert found == {"change": pytest.approx(-0.3), "differ": 2}
+    assert found == {"change": pytest.approx(-2 / 9), "differ": 3, "worse": 2}
 
 
 def test_one_search_gives_both_lists():
