@@ -106,9 +106,9 @@ def compare(
 
     Returns: by measure (`recall@50`, `recall@50/users:0`, …) its `change`, .1 for a tenth more; the
     numbers of users whose two lists `differ` in it, and whose first is `worse`; and, if there are
-    resamples, the interval `low` to `high` of the change. The interval is paired: both lists are resampled alike. A resample in
-    which neither list finds anything counts as no change. Measures that are 0 for the baseline, and
-    those of all lists together, are left out.
+    resamples, the interval `low` to `high` of the change. The interval is paired: both lists are
+    resampled alike. A resample in which neither list finds anything counts as no change. Measures
+    that are 0 for the baseline, and those of all lists together, are left out.
     """
     ours = by_query(evaluation_set, ranked, ks)
     theirs = by_query(evaluation_set, baseline, ks)
