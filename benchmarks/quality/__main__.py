@@ -3,6 +3,8 @@
     python -m benchmarks.quality --keep                            all cases and contenders
     python -m benchmarks.quality --case small-shop/next-day --contender trees --days 1    a look
     python -m benchmarks.quality --case globo/next-day --contender twinspire/fixed-order --contender tfrs
+    python -m benchmarks.quality --case small-shop/next-day --contender twinspire/first-version
+        --contender twinspire/after-28-days    what 28 days of versions are worth
     python -m benchmarks.quality --judge second-stage --keep       once, by a person: the judged days
     python -m benchmarks.quality --tune                            choose the peers' settings on
                                                                    earlier days
@@ -78,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--contender",
         action="append",
-        choices=contenders.NAMES,
+        choices=(*contenders.NAMES, *contenders.served.ON_DEMAND),
         help="only this one; may be repeated",
     )
     parser.add_argument(

@@ -41,7 +41,8 @@ TUNED = (*ENCODERS, *BASKETS, *peers.OTHERS, *DECAYED)
 """Contenders whose settings are chosen on an earlier day by `--tune`, in this order."""
 SERVED = (*served.SOURCES, served_with_events.NAME)
 """What a user of ours gets, and the two-tower of the same versions alone."""
-NAMES = (*SERVED, trees.NAME, *DECAYED, *LISTS, *BASKETS, *peers.OTHERS, *ENCODERS)
+_NAMES = (*SERVED, trees.NAME, *DECAYED, *LISTS, *BASKETS, *peers.OTHERS, *ENCODERS)
+NAMES = tuple(name for name in _NAMES if name not in served.ON_DEMAND)
 """What matters most comes first: a run that is stopped has that."""
 PEERS = tuple(name for name in NAMES if not name.startswith("twinspire"))
 WITHOUT_SEEDS = ("ease", "vstan", *BASKETS, *LISTS, *DECAYED)

@@ -4,15 +4,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.quality import served_with_events
+from benchmarks.quality import served, served_with_events
 from benchmarks.quality.contenders import AS_OF_EVENTS, READ_THE_DAY
 from benchmarks.quality.figures import HEADLINE, SLICES, Result, by_case, ratio
 
 OURS = "twinspire/served"
 SENT = served_with_events.NAME
 """The same, sent events as they happen: compared with peers that know of them too."""
-TWO_TOWERS = (("twinspire/mean", "tfrs"), ("twinspire/two-tower", "tfrs"))
-"""Our encoder like the peer's, trained from scratch like it; and the two-tower that is served."""
+PAIRS = (("twinspire/mean", "tfrs"), ("twinspire/two-tower", "tfrs"), served.ON_DEMAND)
+"""Our encoder like the peer's, trained from scratch like it; the two-tower that is served; and a first
+version against one of an older chain.
+"""
 MEASURES = (HEADLINE, "ndcg@10")
 ALL = "all"
 """All users with a history, not only a slice of them."""
@@ -29,7 +31,7 @@ def ratios(results: Iterable[Result]) -> list[Row]:
             if not peer.startswith("twinspire"):
                 reads = peer in READ_THE_DAY and case in AS_OF_EVENTS
                 made += _of(found, SENT if reads else OURS, peer, MEASURES)
-        for above, below in TWO_TOWERS:
+        for above, below in PAIRS:
             made += _of(found, above, below, (HEADLINE,), slices=False)
     return made
 

@@ -9,7 +9,7 @@ that was live in the morning.
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,17 @@ SOURCES: Mapping[str, str | None] = {
     "twinspire/ranked": RANKED,
     "twinspire/fixed-order": FIXED_ORDER,
     "twinspire/two-tower": TWO_TOWER,
+    "twinspire/first-version": None,
+    "twinspire/after-28-days": None,
 }
 """What versions are asked for. Served is what a version answers where a request does not say: the
 ranker, where the gate let it serve, else the fixed order. Ranked is the ranker whether it serves or not; a
-version for which too few users were there to fit one answers as it serves.
+version for which too few users were there to fit one answers as it serves. The last two are the same of
+other chains: on each day a first version answers, or one of a chain that is `LATER` days older.
 """
+LATER = 28
+ON_DEMAND = ("twinspire/first-version", "twinspire/after-28-days")
+"""Contenders whose chains are too costly to run without being named."""
 SETTINGS: Mapping[str, Any] = {"serving.user_store": True}
 """Put over the pipeline files: users are asked for by id, and all that a version knows of them counts."""
 LENGTH = 100
@@ -119,7 +125,8 @@ def fit(
       seed: `train.seed`.
       work: holds the chains.
     """
-    chain = chain_of(prepared.split, settings, seed, work)
+    split = replace(prepared.split, first=first_day(name, prepared.split))
+    chain = chain_of(split, settings, seed, work)
     version = chain.live_after(prepared.split.last)
     source = carried(SOURCES[name], version)
     corpus = prepared.corpus()["_item"]
@@ -132,6 +139,15 @@ def fit(
             found = ask(version, asked, now, source, exclude_seen=exclude_seen)
             lists[case.name] = positions(version, found, corpus)
     return Fitted(ranked, chain.cpu(prepared.split.last), unseen=unseen)
+
+
+def first_day(name: str, split: Split) -> date:
+    """The day of the first version of a contender's chain."""
+    others = {
+        "twinspire/first-version": split.last,
+        "twinspire/after-28-days": split.first - timedelta(days=LATER),
+    }
+    return others.get(name, split.first)
 
 
 def carried(source: str | None, version: Version) -> str | None:

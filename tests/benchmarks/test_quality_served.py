@@ -89,6 +89,15 @@ def test_a_chain_begins_before_the_first_test_day_and_is_kept_by_its_settings(
     assert quick.p.train.batch_size == 256 and quick.p.registry.root != chain.p.registry.root
 
 
+def test_a_first_version_answers_on_each_day_beside_one_of_an_older_chain(ready: Prepared) -> None:
+    first, older, served_first = (
+        served.first_day(f"twinspire/{name}", ready.split)
+        for name in ("first-version", "after-28-days", "served")
+    )
+    assert (first, served_first) == (ready.split.last, ready.split.first)
+    assert (served_first - older).days == 28
+
+
 def test_another_log_that_ends_on_the_same_day_has_a_chain_of_its_own(
     ready: Prepared, tmp_path: Path
 ) -> None:
