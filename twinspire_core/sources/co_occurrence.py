@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from twinspire_core.config import source_names
 from twinspire_core.contracts import feature_schema
 from twinspire_core.search.ragged import Ragged, list_lengths, list_offsets, list_places
-from twinspire_core.search.top_k import best_of
+from twinspire_core.search.sparse_product import SparseTable, best_columns
 from twinspire_core.sources import co_occurrence_fitting
 from twinspire_core.sources.co_occurrence_fitting import CoOccurrenceSettings
 from twinspire_core.sources.queries import Queries, ScoredLists
@@ -39,9 +39,6 @@ KEPT = 50
 SEEDS = 50
 """Items of a past that are looked up, those taken last."""
 
-_CHUNK = 1024
-_PAIRS = 2**31  # of a user and an item, that fit beside a float into 64 bits
-
 
 class Neighbours(NamedTuple):
     """Items taken by the same users.
@@ -53,6 +50,13 @@ class Neighbours(NamedTuple):
 
     rows: np.ndarray
     similarities: np.ndarray
+
+    @property
+    def table(self) -> SparseTable:
+        """The same as rows of a table."""
+        items, width = self.rows.shape
+        offsets = np.arange(items + 1) * width
+        return SparseTable(offsets, self.rows.ravel(), self.similarities.ravel(), items)
 
     @classmethod
     def of(cls, table: pa.Table, items: pa.Array | pa.ChunkedArray) -> Self:
@@ -171,60 +175,19 @@ def nearest(
 
     Returns: U lists of k places, equal scores by position.
     """
-    most = k
-    if exclude is not None:
-        # What is excluded cannot use up more than its own number of places.
-        most += int(exclude.lengths.max(initial=0))
-    ranked = ScoredLists.empty(past.rows, most)
     is_known = past.values >= 0
     known = past.where(is_known)
     # Pasts may be long; their first items say most, and bound the work.
     is_seed = list_places(known.lengths) < SEEDS
-    known = known.where(is_seed)
-    weights = weights[is_known][is_seed]
-    # A chunk's users and the items must fit into the upper bits of a key.
-    chunk = max(1, min(_CHUNK, _PAIRS // max(1, len(near.rows))))
-    for start in range(0, past.rows, chunk):
-        stop = min(start + chunk, past.rows)
-        first, last = np.searchsorted(known.row, [start, stop])
-        items, scores = _nearest(known.part(start, stop), weights[first:last], near, most, passing)
-        width = items.shape[1]
-        ranked.items[start:stop, :width] = items
-        ranked.scores[start:stop, :width] = scores
-    return ranked if exclude is None else ranked.without(exclude, k)
-
-
-def _nearest(
-    seeds: Ragged, weights: np.ndarray, near: Neighbours, k: int, passing: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Items and scores of up to k places."""
-    neighbours = near.rows[seeds.values]
-    is_listed = neighbours >= 0
-    if passing is not None:
-        is_listed &= passing[neighbours]
-    user = np.repeat(seeds.row, is_listed.sum(axis=1))
-    item = neighbours[is_listed].astype(np.int64)
-    weighted = near.similarities[seeds.values] * weights[:, np.newaxis]
-    similarity = weighted[is_listed]
-    # Sorted as one number, the pair and the bits of its similarity: those of one pair come
-    # together, and sums of a few floats are exact in doubles, in whatever order.
-    key = (user * len(near.rows) + item) << 32 | similarity.view(np.uint32)
-    key.sort()
-    pair = key >> 32
-    first = np.flatnonzero(np.diff(pair, prepend=-1))
-    if not len(first):
-        return ScoredLists.empty(seeds.rows, 0)
-    sorted_similarity = (key & 0xFFFFFFFF).astype(np.uint32).view(np.float32)
-    sums = np.add.reduceat(sorted_similarity.astype(np.float64), first)
-    user, item = np.divmod(pair[first], len(near.rows))
-    candidates = Ragged(item, user, seeds.rows).padded()
-    scores = np.full(candidates.shape, -np.inf)
-    scores[candidates >= 0] = sums
-    column = best_of(scores, min(k, candidates.shape[1]))
-    is_item = column >= 0
-    best = np.where(is_item, np.take_along_axis(candidates, column, axis=1), -1)
-    best_scores = np.where(is_item, np.take_along_axis(scores, column, axis=1), -np.inf)
-    return best, best_scores
+    found = best_columns(
+        known.where(is_seed),
+        weights[is_known][is_seed],
+        near.table,
+        k,
+        exclude=exclude,
+        passing=passing,
+    )
+    return ScoredLists(found.columns, found.sums.astype(np.float32))
 
 
 def _to_table(rows: np.ndarray, weights: np.ndarray, items: pa.Array) -> pa.Table:

@@ -17,7 +17,7 @@ B queries, N lists of the table, C items of the corpus.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +31,7 @@ from twinspire_core.search.ragged import (
     list_places,
     list_ranges,
 )
-from twinspire_core.search.top_k import best_of
+from twinspire_core.search.sparse_product import SparseTable, best_columns
 from twinspire_core.sources.queries import Queries, ScoredLists
 from twinspire_core.sources.sequences import Sequences
 from twinspire_core.sources.source import Fit, Source, SourceTables
@@ -52,8 +52,6 @@ order of its ids, `_weights` make a vector of length 1.
 """
 MOST_ENTRIES = 4_000_000
 """Entries of all lists of a table together: 32 MB in memory, twice."""
-
-_CELLS = 1 << 22  # scores of a block of queries
 
 
 def fit(sequences: Sequences, corpus: pa.Array) -> pa.Table:
@@ -80,28 +78,6 @@ def fit(sequences: Sequences, corpus: pa.Array) -> pa.Table:
     return pa.table(columns, schema=SCHEMA)
 
 
-class _Lists(NamedTuple):
-    """Lists of weighted numbers, end to end.
-
-    Attributes:
-      offsets: [L + 1] int64, where each begins.
-      values: [P] int64.
-      weights: [P] float32.
-    """
-
-    offsets: np.ndarray
-    values: np.ndarray
-    weights: np.ndarray
-
-    def gather(self, lists: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Entries of some lists, [L] int64: of each entry the place of its list in `lists`, and its own
-        place among all entries, [M] int64 both.
-        """
-        lengths = self.offsets[lists + 1] - self.offsets[lists]
-        number = np.repeat(np.arange(len(lists)), lengths)
-        return number, list_ranges(self.offsets[lists], lengths)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbours(Source):
     """What the nearest lists hold.
@@ -115,8 +91,8 @@ class Neighbours(Source):
     fits: ClassVar[Mapping[str, Fit]] = {TABLE: fit}
     is_costly = True
 
-    lists_of: _Lists
-    holders: _Lists
+    lists_of: SparseTable
+    holders: SparseTable
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self | None:
@@ -131,8 +107,8 @@ class Neighbours(Source):
         lengths = list_lengths(rows)
         values = order[rows.flatten().to_numpy()]
         weights = table["_weights"].combine_chunks().flatten().to_numpy()
-        lists = _Lists(list_offsets(lengths), values, weights)
-        return cls(lists_of=lists, holders=_holders(lists, len(items), NEWEST))
+        lists = SparseTable(list_offsets(lengths), values, weights, len(items))
+        return cls(lists_of=lists, holders=_holders(lists, NEWEST))
 
     def lists(
         self,
@@ -143,71 +119,32 @@ class Neighbours(Source):
         passing: np.ndarray | None = None,
     ) -> ScoredLists:
         """The items of the highest scores."""
-        found = ScoredLists.empty(len(queries), depth)
         asked = WeightedItems.of_queries(queries).first(MOST_ITEMS)
-        items = len(self.holders.offsets) - 1
-        block = max(1, _CELLS // max(items, len(self.lists_of.offsets)))
-        for start in range(0, len(queries), block):
-            stop = min(start + block, len(queries))
-            scores = self._scores(asked.part(start, stop))
-            if passing is not None:
-                scores[:, ~passing] = 0
-            if exclude is not None:
-                left_out = exclude.part(start, stop)
-                known = left_out.where(left_out.values >= 0)
-                scores[known.row, known.values] = 0
-            scores[scores <= 0] = -np.inf
-            column = best_of(scores, min(depth, items))
-            best = np.take_along_axis(scores, np.maximum(column, 0), axis=1)
-            best[column < 0] = -np.inf
-            found.items[start:stop, : column.shape[1]] = column
-            found.scores[start:stop, : column.shape[1]] = best
-        return found
-
-    def _scores(self, asked: WeightedItems) -> np.ndarray:
-        """Scores of all items, [B, C] float32."""
-        rows = asked.items.rows
-        items = len(self.holders.offsets) - 1
         own = of_length_one(asked.items, asked.weights)
-        row, near, similar = self._nearest(asked.items, own)
-        total = np.bincount(row, weights=similar, minlength=rows)
-        number, entry = self.lists_of.gather(near)
-        share = (1 - OWN) * similar / total[row]
-        given = share[number] * self.lists_of.weights[entry]
-        cell = row[number] * items + self.lists_of.values[entry]
-        cell = np.concatenate([cell, asked.items.row * items + asked.items.values])
-        given = np.concatenate([given, OWN * own])
-        scores = np.bincount(cell, weights=given, minlength=rows * items)
-        return scores.reshape(rows, items).astype(np.float32)
-
-    def _nearest(
-        self, asked: Ragged, weights: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The nearest lists of each query: query, list and similarity, [K] each."""
-        number, entry = self.holders.gather(asked.values)
-        held_by = self.holders.values[entry]
-        # Few lists of all hold any of a few items: the others get no column.
-        is_touched = np.zeros(len(self.lists_of.offsets), bool)
-        is_touched[held_by] = True
-        touched = np.flatnonzero(is_touched)
-        column = np.cumsum(is_touched)[held_by] - 1
-        product = weights[number] * self.holders.weights[entry]
-        cell = asked.row[number] * len(touched) + column
-        similar = np.bincount(cell, weights=product, minlength=asked.rows * len(touched))
-        similar = similar.reshape(asked.rows, len(touched)).astype(np.float32)
-        similar[similar <= 0] = -np.inf
-        best = best_of(similar, min(NEAREST, len(touched)))
-        row, place = np.nonzero(best >= 0)
-        best = best[row, place]
-        return row, touched[best], similar[row, best].astype(np.float64)
+        near = best_columns(asked.items, own, self.holders, NEAREST, rounded=True)
+        row, place = np.nonzero(near.columns >= 0)
+        similar = near.sums[row, place]
+        total = np.bincount(row, weights=similar, minlength=len(queries))
+        found = best_columns(
+            Ragged(near.columns[row, place], row, len(queries)),
+            (1 - OWN) * similar / total[row],
+            self.lists_of,
+            depth,
+            added=(asked.items, OWN * own),
+            exclude=exclude,
+            passing=passing,
+            rounded=True,
+        )
+        return ScoredLists(found.columns, found.sums.astype(np.float32))
 
 
-def _holders(lists: _Lists, items: int, newest: int) -> _Lists:
+def _holders(lists: SparseTable, newest: int) -> SparseTable:
     """The newest lists that hold each item."""
-    number = np.repeat(np.arange(len(lists.offsets) - 1), np.diff(lists.offsets))
+    count = len(lists.offsets) - 1
+    number = np.repeat(np.arange(count), np.diff(lists.offsets))
     # Lists come newest first, and the sort is stable.
-    order = np.argsort(lists.values, kind="stable")
-    lengths = np.bincount(lists.values, minlength=items)
+    order = np.argsort(lists.columns, kind="stable")
+    lengths = np.bincount(lists.columns, minlength=lists.width)
     kept = order[list_places(lengths) < newest]
     offsets = list_offsets(np.minimum(lengths, newest))
-    return _Lists(offsets, number[kept], lists.weights[kept])
+    return SparseTable(offsets, number[kept], lists.weights[kept], count)

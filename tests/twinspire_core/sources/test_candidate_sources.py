@@ -125,7 +125,6 @@ def test_neighbours_are_rows_in_order_of_id():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_similarities_add_up_over_a_past(seed, monkeypatch):
-    monkeypatch.setattr(co_occurrence, "_CHUNK", 7)
     monkeypatch.setattr(co_occurrence, "SEEDS", 20)
     rng = np.random.default_rng(seed)
     items, width, users = 60, 5, 30

@@ -1,0 +1,188 @@
+"""The largest entries of a sparse product: weighted lists of rows, times a table that has a weighted list
+of columns for each row.
+
+U queries, M rows of them all, R rows of the table, P entries, C columns.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from twinspire_core.compiled_loops import compiled
+from twinspire_core.search.ragged import Ragged, list_offsets
+
+
+class SparseTable(NamedTuple):
+    """Rows with weighted columns.
+
+    Attributes:
+      offsets: [R + 1] int64, where each row's entries begin.
+      columns: [P] integers, distinct within a row; -1 for none.
+      weights: [P] float32, not negative.
+      width: C.
+    """
+
+    offsets: np.ndarray
+    columns: np.ndarray
+    weights: np.ndarray
+    width: int
+
+
+class Best(NamedTuple):
+    """The columns of the largest sums.
+
+    Attributes:
+      columns: [U, k] int64, the largest first, of equal sums the lower column; -1 behind the end.
+      sums: [U, k] float64, above 0; -infinity behind the end.
+    """
+
+    columns: np.ndarray
+    sums: np.ndarray
+
+
+def best_columns(
+    rows: Ragged,
+    weights: np.ndarray,
+    table: SparseTable,
+    k: int,
+    *,
+    added: tuple[Ragged, np.ndarray] | None = None,
+    exclude: Ragged | None = None,
+    passing: np.ndarray | None = None,
+    rounded: bool = False,
+) -> Best:
+    """The k columns of the largest sums above 0, for each query:
+
+        sum(column) = sum over its rows of  weight of the row * weight of the column in it  +  added
+
+    Args:
+      rows: U lists of rows.
+      weights: [M] float32 or float64: products are of that precision, their sums doubles.
+      table: of all rows.
+      k: how many.
+      added: U lists of columns, and a weight of each that is added last.
+      exclude: U lists of columns that must not be listed, -1 for none.
+      passing: [C] bool, what may be listed; None for everything.
+      rounded: whether sums are rounded to float32 before they are compared.
+    """
+    queries = rows.rows
+    none = Ragged(np.zeros(0, np.int64), np.zeros(0, np.int64), queries)
+    more, more_weights = added or (none, np.zeros(0, np.float32))
+    left_out = exclude or none
+    best = Best(np.full((queries, k), -1, np.int64), np.full((queries, k), -np.inf))
+    _find_best(
+        *(list_offsets(rows.lengths), rows.values, weights),
+        *table[:3],
+        *(list_offsets(more.lengths), more.values, more_weights),
+        *(list_offsets(left_out.lengths), left_out.values),
+        np.ones(table.width, np.bool_) if passing is None else passing,
+        rounded,
+        *best,
+    )
+    return best
+
+
+@compiled
+def _find_best(
+    begin: Any,
+    rows: Any,
+    row_weights: Any,
+    offsets: Any,
+    columns: Any,
+    weights: Any,
+    added_begin: Any,
+    added: Any,
+    added_weights: Any,
+    excluded_begin: Any,
+    excluded: Any,
+    passing: Any,
+    rounded: Any,
+    found: Any,
+    largest: Any,
+) -> None:
+    def sink(values: Any, places: Any, size: Any, value: Any, column: Any) -> None:
+        """Puts what takes the place of the top where it belongs."""
+        place = 0
+        while True:
+            below = 2 * place + 1
+            if below >= size:
+                break
+            other = below + 1
+            if other < size and (
+                values[other] < values[below]
+                or (values[other] == values[below] and places[other] > places[below])
+            ):
+                below = other
+            if values[below] > value or (values[below] == value and places[below] < column):
+                break
+            values[place] = values[below]
+            places[place] = places[below]
+            place = below
+        values[place] = value
+        places[place] = column
+
+    queries, k = found.shape
+    sums = np.empty(len(passing), np.float64)
+    of_query = np.full(len(passing), -1, np.int64)  # whose sum that is
+    met = np.empty(len(passing), np.int64)
+    for query in range(queries):
+        count = 0
+        for number in range(begin[query], begin[query + 1]):
+            weight = row_weights[number]
+            row = rows[number]
+            for entry in range(offsets[row], offsets[row + 1]):
+                column = columns[entry]
+                if column < 0:
+                    continue
+                if of_query[column] != query:
+                    of_query[column] = query
+                    sums[column] = 0
+                    met[count] = column
+                    count += 1
+                sums[column] += weight * weights[entry]
+        for number in range(added_begin[query], added_begin[query + 1]):
+            column = added[number]
+            if of_query[column] != query:
+                of_query[column] = query
+                sums[column] = 0
+                met[count] = column
+                count += 1
+            sums[column] += added_weights[number]
+        for number in range(excluded_begin[query], excluded_begin[query + 1]):
+            if excluded[number] >= 0:
+                sums[excluded[number]] = 0
+        # A heap whose top is the last of the best so far.
+        places = found[query]
+        values = largest[query]
+        size = 0
+        for number in range(count):
+            column = met[number]
+            value = sums[column]
+            if rounded:
+                value = np.float64(np.float32(value))
+            if value <= 0 or not passing[column]:
+                continue
+            if size < k:
+                place = size
+                size += 1
+                while place > 0:
+                    above = (place - 1) >> 1
+                    if values[above] < value or (values[above] == value and places[above] > column):
+                        break
+                    values[place] = values[above]
+                    places[place] = places[above]
+                    place = above
+                values[place] = value
+                places[place] = column
+                continue
+            if value < values[0] or (value == values[0] and column > places[0]):
+                continue
+            sink(values, places, size, value, column)
+        # The top is the last one: it goes behind the others, again and again.
+        while size > 1:
+            size -= 1
+            value = values[size]
+            column = places[size]
+            values[size] = values[0]
+            places[size] = places[0]
+            sink(values, places, size, value, column)
