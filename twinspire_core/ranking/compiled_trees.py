@@ -3,7 +3,8 @@ time. A server ranks hundreds of candidates for each request; LightGBM itself ta
 
 Leaves of a tree are numbered from the left. To go right at a node rules out the leaves on its left:
 all nodes of a tree are looked at, none depends on another, and the leaf is the first that none has
-ruled out. So a node is one comparison for many rows at once, in registers.
+ruled out. So a node is one comparison for many rows at once, in registers; three nodes in a row spare
+two of three times of reading and writing what is left.
 
 Source: Lucchese et al., *QuickScorer: a Fast Algorithm to Rank Documents with Additive Ensembles of
 Regression Trees*, SIGIR 2015; over rows instead of documents' nodes.
@@ -11,12 +12,13 @@ Regression Trees*, SIGIR 2015; over rows instead of documents' nodes.
 T trees, N nodes of all of them, F features, M rows.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+
+from twinspire_core.compiled_loops import compiled
 
 LEAVES = 32
 """The most leaves of a tree: each has a bit."""
@@ -26,13 +28,12 @@ _NAN_LEFT = 2
 # What LightGBM takes for missing, in bits 2 and 3 of a node's decision type.
 _NAN_IS_ZERO = 0
 _NAN_IS_MISSING = 2
-# Where the lowest bit of a number stands, by the top five bits of its product with this one (Leiserson,
-# Prokop and Randall, *Using de Bruijn Sequences to Index a 1 in a Computer Word*, 1998).
-_DE_BRUIJN = 0x077CB531
-_ZERO = 1e-35
+_ZERO = np.float32(1e-35)
 """What is no farther from 0, LightGBM takes to be 0."""
-_BLOCK = 64
-"""Rows of a pass over all trees: their features stay in the nearest cache."""
+_BLOCK = 128
+"""Rows of a pass over all trees: their features stay in a near cache."""
+_AT_ONCE = 3
+"""Nodes of a pass over a block's rows; `_score` has as many terms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +42,12 @@ class CompiledTrees:
 
     Attributes:
       features: F.
-      column: [N] int32, the feature that a node compares; F more where a missing value goes right.
+      column: [N] int32, what a node compares: a number in `used`.
       threshold: [N] float32, what is at most so large goes left.
       kept: [N] uint32, the leaves that are left where a row goes right.
       first: [T + 1] int32, where each tree's nodes begin.
       leaves: [T, LEAVES] float64, values by number.
+      used: int32, the features that are compared; F more where a missing value goes right.
     """
 
     features: int
@@ -54,6 +56,7 @@ class CompiledTrees:
     kept: np.ndarray
     first: np.ndarray
     leaves: np.ndarray
+    used: np.ndarray
 
     @classmethod
     def of(cls, model: str, features: int) -> Self | None:
@@ -75,24 +78,28 @@ class CompiledTrees:
             values = np.array(tree["leaf_value"].split(), np.float64)
             leaves[number, : len(order)] = values[order]
             first.append(len(nodes))
+        compared = np.array([node.column for node in nodes], np.int32)
+        used, column = np.unique(compared, return_inverse=True)
         return cls(
             features=features,
-            column=np.array([node.column for node in nodes], np.int32),
+            column=column.astype(np.int32),
             threshold=np.array([node.threshold for node in nodes], np.float32),
             kept=np.array([node.kept for node in nodes], np.uint32),
             first=np.array(first, np.int32),
             leaves=leaves,
+            used=used,
         )
 
     def score(self, values: np.ndarray) -> np.ndarray:
         """Scores, [M] float64: those of LightGBM, to the last bit.
 
         Args:
-          values: [M, F] float32, NaN where missing.
+          values: [M, F] float32, NaN where missing; the fastest way is feature by feature in memory.
         """
         scores = np.empty(len(values))
-        tables = (self.column, self.threshold, self.kept, self.first, self.leaves)
-        _kernel()(np.ascontiguousarray(values), *tables, _bit_places(), scores)
+        by_feature = np.ascontiguousarray(values.T)
+        tables = (self.column, self.threshold, self.kept, self.first, self.leaves, self.used)
+        _score(by_feature, *tables, scores)
         return scores
 
 
@@ -146,6 +153,8 @@ def _lay_out(tree: Mapping[str, str], features: int, nodes: list[_Node]) -> list
         walk(right[node])
 
     walk(0)
+    while len(nodes) % _AT_ONCE:  # nothing is ruled out by what is at most infinity, or missing
+        nodes.append(_Node(nodes[-1].column, np.float32(np.inf), _ALL))
     return order
 
 
@@ -162,68 +171,56 @@ def _rounded_down(threshold: float) -> np.float32:
     return rounded
 
 
-@cache
-def _bit_places() -> np.ndarray:
-    """[32] uint8."""
-    places = np.zeros(LEAVES, np.uint8)
-    for place in range(LEAVES):
-        places[(_DE_BRUIJN << place & _ALL) >> 27] = place
-    return places
-
-
-@cache
-def _kernel() -> Callable[..., None]:
-    """The loop; compiling it takes a second, once in a process."""
-    # Half a second to import, for those who score a few rows with LightGBM.
-    import numba
-
+@compiled
+def _score(
+    by_feature: Any,
+    column: Any,
+    threshold: Any,
+    kept: Any,
+    first: Any,
+    leaves: Any,
+    used: Any,
+    scores: Any,
+) -> None:
+    features, rows = by_feature.shape
     everything = np.uint32(_ALL)
-    one = np.uint32(1)
-    de_bruijn = np.uint32(_DE_BRUIJN)
-    top = np.uint32(27)
-    block = _BLOCK
-    zero = np.float32(_ZERO)
-
-    # Without the GIL, so that a server's other thread goes on.
-    @numba.njit(nogil=True)
-    def score(
-        values: Any,
-        column: Any,
-        threshold: Any,
-        kept: Any,
-        first: Any,
-        leaves: Any,
-        bit_places: Any,
-        scores: Any,
-    ) -> None:
-        rows, features = values.shape
-        of_block = np.zeros((2 * features, block), np.float32)
-        left = np.empty(block, np.uint32)
-        totals = np.empty(block, np.float64)
-        for start in range(0, rows, block):
-            size = min(block, rows - start)
+    of_block = np.zeros((len(used), _BLOCK), np.float32)
+    left = np.empty(_BLOCK, np.uint32)
+    signed = left.view(np.int32)
+    lowest = np.empty(_BLOCK, np.float32)
+    bits = lowest.view(np.int32)
+    totals = np.empty(_BLOCK, np.float64)
+    for start in range(0, rows, _BLOCK):
+        size = min(_BLOCK, rows - start)
+        for number in range(len(used)):
+            goes_right = used[number] >= features
+            values = by_feature[used[number] % features, start : start + size]
+            into = of_block[number]
             for row in range(size):
-                for feature in range(features):
-                    value = values[start + row, feature]
-                    if -zero <= value <= zero:
-                        value = np.float32(0)
-                    # Nothing is at most -infinity but itself, and NaN is at most nothing.
-                    of_block[feature, row] = -np.inf if np.isnan(value) else value
-                    of_block[features + feature, row] = value
-            totals[:] = 0
-            for tree in range(len(first) - 1):
-                left[:] = everything
-                for node in range(first[tree], first[tree + 1]):
-                    compared = of_block[column[node]]
-                    most = threshold[node]
-                    others = kept[node]
-                    for row in range(block):
-                        left[row] &= everything if compared[row] <= most else others
-                for row in range(block):
-                    lowest = left[row] & (~left[row] + one)
-                    place = bit_places[np.uint32(lowest * de_bruijn) >> top]
-                    totals[row] += leaves[tree, place]
-            scores[start : start + size] = totals[:size]
-
-    compiled: Callable[..., None] = score
-    return compiled
+                value = np.float32(0) if abs(values[row]) <= _ZERO else values[row]
+                # Nothing is at most -infinity but itself, and NaN is at most nothing.
+                is_low = value != value and not goes_right
+                into[row] = np.float32(-np.inf) if is_low else value
+        totals[:] = 0
+        for tree in range(len(first) - 1):
+            left[:] = everything
+            for node in range(first[tree], first[tree + 1], _AT_ONCE):
+                values_0, values_1, values_2 = (
+                    of_block[column[node]],
+                    of_block[column[node + 1]],
+                    of_block[column[node + 2]],
+                )
+                most_0, most_1, most_2 = threshold[node], threshold[node + 1], threshold[node + 2]
+                kept_0, kept_1, kept_2 = kept[node], kept[node + 1], kept[node + 2]
+                for row in range(_BLOCK):
+                    left[row] &= (
+                        (everything if values_0[row] <= most_0 else kept_0)
+                        & (everything if values_1[row] <= most_1 else kept_1)
+                        & (everything if values_2[row] <= most_2 else kept_2)
+                    )
+            # The lowest bit alone, as a float: its exponent says where it stands.
+            for row in range(_BLOCK):
+                lowest[row] = np.float32(signed[row] & -signed[row])
+            for row in range(_BLOCK):
+                totals[row] += leaves[tree, (bits[row] >> 23 & 255) - 127]
+        scores[start : start + size] = totals[:size]
