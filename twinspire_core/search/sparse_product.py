@@ -100,6 +100,8 @@ def _find_best(
     found: Any,
     largest: Any,
 ) -> None:
+    queries, k = found.shape
+
     def sink(values: Any, places: Any, size: Any, value: Any, column: Any) -> None:
         """Puts what takes the place of the top where it belongs."""
         place = 0
@@ -121,48 +123,49 @@ def _find_best(
         values[place] = value
         places[place] = column
 
-    queries, k = found.shape
-    sums = np.empty(len(passing), np.float64)
-    of_query = np.full(len(passing), -1, np.int64)  # whose sum that is
-    met = np.empty(len(passing), np.int64)
+    sums = np.zeros(len(passing), np.float64)
+    met = np.empty(len(passing) + 1, np.int64)
+    sum_of = np.empty(len(passing) + 1, np.float64)
     for query in range(queries):
-        count = 0
         for number in range(begin[query], begin[query + 1]):
             weight = row_weights[number]
             row = rows[number]
             for entry in range(offsets[row], offsets[row + 1]):
-                column = columns[entry]
-                if column < 0:
-                    continue
-                if of_query[column] != query:
-                    of_query[column] = query
-                    sums[column] = 0
-                    met[count] = column
-                    count += 1
-                sums[column] += weight * weights[entry]
+                if columns[entry] >= 0:
+                    sums[columns[entry]] += weight * weights[entry]
         for number in range(added_begin[query], added_begin[query + 1]):
-            column = added[number]
-            if of_query[column] != query:
-                of_query[column] = query
-                sums[column] = 0
-                met[count] = column
-                count += 1
-            sums[column] += added_weights[number]
+            sums[added[number]] += added_weights[number]
         for number in range(excluded_begin[query], excluded_begin[query + 1]):
             if excluded[number] >= 0:
                 sums[excluded[number]] = 0
+        # Each column once: what is read is 0 from then on.
+        count = 0
+        for number in range(begin[query], begin[query + 1]):
+            row = rows[number]
+            for entry in range(offsets[row], offsets[row + 1]):
+                if columns[entry] >= 0:
+                    met[count] = columns[entry]
+                    sum_of[count] = sums[columns[entry]]
+                    count += sums[columns[entry]] > 0
+                    sums[columns[entry]] = 0
+        for number in range(added_begin[query], added_begin[query + 1]):
+            met[count] = added[number]
+            sum_of[count] = sums[added[number]]
+            count += sums[added[number]] > 0
+            sums[added[number]] = 0
         # A heap whose top is the last of the best so far.
         places = found[query]
         values = largest[query]
         size = 0
         for number in range(count):
             column = met[number]
-            value = sums[column]
-            if rounded:
-                value = np.float64(np.float32(value))
-            if value <= 0 or not passing[column]:
-                continue
-            if size < k:
+            value = np.float64(np.float32(sum_of[number])) if rounded else sum_of[number]
+            if size == k:
+                if value < values[0] or (value == values[0] and column > places[0]):
+                    continue
+                if passing[column]:
+                    sink(values, places, size, value, column)
+            elif value > 0 and passing[column]:
                 place = size
                 size += 1
                 while place > 0:
@@ -174,10 +177,6 @@ def _find_best(
                     place = above
                 values[place] = value
                 places[place] = column
-                continue
-            if value < values[0] or (value == values[0] and column > places[0]):
-                continue
-            sink(values, places, size, value, column)
         # The top is the last one: it goes behind the others, again and again.
         while size > 1:
             size -= 1
