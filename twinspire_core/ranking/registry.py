@@ -73,8 +73,9 @@ class RankingFeatures:
             starts = range(0, len(pairs.queries), _BLOCK)
             stops = [min(start + _BLOCK, len(pairs.queries)) for start in starts]
             parts = map(pairs.part, starts, stops)
-            return np.concatenate([self.values(part, names) for part in parts])
-        values = np.full((len(pairs), len(names)), np.nan, np.float32)
+            return np.concatenate([self.values(part, names).T for part in parts], axis=1).T
+        # Feature by feature in memory, as groups write them and trees read them.
+        values = np.full((len(names), len(pairs)), np.nan, np.float32).T
         column = {name: number for number, name in enumerate(names)}
         personal = pairs.queries.personal
         untimed = np.zeros(0, np.int64)

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from twinspire_core.compiled_loops import compiled
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.display.figures import ago, counted
 from twinspire_core.ranking.feature_group import FeatureGroup
@@ -15,6 +16,7 @@ from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.search.ragged import (
     is_list,
     list_lengths,
+    list_offsets,
     list_places,
     list_rows,
     value_type,
@@ -32,8 +34,6 @@ _OF_USERS = (_SHARE, _AGE, _COUNT, _DAYS, _OVERDUE, _OWN)
 _FEATURES = (*_OF_USERS, _POPULAR)
 _MOST_VALUES = 8
 """Values of an item that are looked at, the first ones, where an attribute is a list."""
-_CELLS = 1 << 22
-"""Queries times values that are added up in a table; of more, those alone that are met."""
 
 
 class _Attribute(NamedTuple):
@@ -133,13 +133,13 @@ class Attributes(FeatureGroup):
         """What users took is missing where queries bring no counts, and for items without a value; ages
         and whether it is due also for values that the user never took.
         """
-        values = np.full((len(pairs), len(_FEATURES) * len(self.attributes)), np.nan, np.float32)
-        for number, attribute in enumerate(self.attributes):
-            first = len(_FEATURES) * number
-            values[:, first + len(_OF_USERS)] = attribute.popular[pairs.item]
+        shape = (len(self.attributes), len(_FEATURES), len(pairs))
+        values = np.full(shape, np.nan, np.float32)
+        for of_one, attribute in zip(values, self.attributes, strict=True):
+            of_one[-1] = attribute.popular[pairs.item]
             if pairs.past is not None and pairs.past.weight is not None:
-                values[:, first : first + len(_OF_USERS)] = _of_users(attribute, pairs)
-        return values
+                _of_users(attribute, pairs, of_one)
+        return values.reshape(-1, len(pairs)).T
 
     def describe(self, name: str, value: float) -> str:
         """By the attribute's name."""
@@ -165,59 +165,95 @@ class Attributes(FeatureGroup):
         return f"{value:.1%} of what everybody takes of this {attribute}"
 
 
-def _of_users(attribute: _Attribute, pairs: Pairs) -> np.ndarray:
-    """[M, 6] float32, in the order of `_OF_USERS`."""
+def _of_users(attribute: _Attribute, pairs: Pairs, found: np.ndarray) -> None:
+    """Writes [6, M], in the order of `_OF_USERS`; NaN stays where a value is missing."""
     past = pairs.past
     assert past is not None and past.weight is not None and past.total is not None
-    # Codes are numbers from 0; the item -1 has none of them.
-    entry = np.flatnonzero(past.item >= 0)
-    taken = attribute.codes[past.item[entry]]
-    wanted = attribute.codes[pairs.item]
-    count = attribute.values
-    if len(pairs.queries) * count > _CELLS:
-        met, number = np.unique(np.append(taken.ravel(), wanted.ravel()), return_inverse=True)
-        number = np.where(met[number] < 0, -1, number)
-        taken, wanted = np.split(number, [taken.size])
-        taken = taken.reshape(len(entry), -1)
-        wanted = wanted.reshape(len(pairs), -1)
-        count = len(met)
-    cells = len(pairs.queries) * count
-    sums, days = np.zeros(cells), np.zeros(cells)
-    ages, firsts = np.full(cells, np.inf, np.float32), np.zeros(cells, np.float32)
-    number = past.number[entry]
-    age = past.counts.age[number]
-    weight = past.weight[entry]
-    cell_of = past.query[entry] * count
-    is_measured = past.counts.days is not None and past.counts.span is not None
-    for column in taken.T:
-        is_value = column >= 0
-        cell = (cell_of + column)[is_value]
-        sums += np.bincount(cell, weights=weight[is_value], minlength=cells)
-        np.minimum.at(ages, cell, age[is_value])
-        if past.counts.days is not None and past.counts.span is not None:
-            of_value = number[is_value]
-            days += np.bincount(cell, weights=past.counts.days[of_value], minlength=cells)
-            np.maximum.at(firsts, cell, age[is_value] + past.counts.span[of_value])
-    cell = (pairs.query * count)[:, np.newaxis] + wanted
-    # What has no value may read another one's cell, and is left out behind it.
-    cell_sums = np.where(wanted >= 0, sums[cell], np.nan)
-    found = np.full((len(pairs), len(_OF_USERS)), np.nan, np.float32)
-    found[:, 2] = _largest(cell_sums)
-    found[:, 0] = found[:, 2] / np.maximum(past.total, 1e-30)[pairs.query]
-    oldest = np.where(wanted >= 0, ages[cell], np.inf).min(axis=1)
-    found[:, 1] = np.where(np.isinf(oldest), np.nan, oldest)
+    counts = past.counts
+    number = past.number
+    nothing = np.zeros(0, np.float32)
+    is_measured = counts.days is not None and counts.span is not None
     own = np.zeros(len(pairs), np.float32)
     is_pair = pairs.past_pair >= 0
     own[pairs.past_pair[is_pair]] = past.weight[is_pair]
-    found[:, 5] = own / np.maximum(found[:, 2], 1e-30)
-    if is_measured:
-        cell_days = np.where(wanted >= 0, days[cell], np.nan)
-        found[:, 3] = _largest(cell_days)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            interval = (firsts[cell] - ages[cell]) / (cell_days - 1)
-            overdue = ages[cell] / np.maximum(interval, 1)
-        found[:, 4] = _largest(np.where(cell_days > 1, overdue, np.nan))
-    return found
+    _compare(
+        *(list_offsets(np.bincount(past.query, minlength=len(pairs.queries))), past.item),
+        *(past.weight, counts.age[number]),
+        counts.span[number] if is_measured and counts.span is not None else nothing,
+        counts.days[number] if is_measured and counts.days is not None else nothing,
+        *(np.maximum(past.total, 1e-30), pairs.query, pairs.item, own),
+        *(attribute.codes, attribute.values, found),
+    )
+
+
+@compiled
+def _compare(
+    begin: Any,
+    taken: Any,
+    weights: Any,
+    ages: Any,
+    spans: Any,
+    days: Any,
+    totals: Any,
+    query_of: Any,
+    items: Any,
+    own: Any,
+    codes: Any,
+    values: Any,
+    found: Any,
+) -> None:
+    """What each pair's user took of the values of its item: `codes` are those of all items."""
+    width = codes.shape[1]
+    sum_of = np.zeros(values, np.float64)
+    days_of = np.zeros(values, np.float64)
+    age_of = np.full(values, np.inf, np.float32)
+    first_of = np.zeros(values, np.float32)
+    pair = 0
+    for query in range(len(begin) - 1):
+        entries = range(begin[query], begin[query + 1])
+        for entry in entries:
+            if taken[entry] < 0:
+                continue
+            for place in range(width):
+                code = codes[taken[entry], place]
+                if code < 0:
+                    continue
+                sum_of[code] += weights[entry]
+                age_of[code] = min(age_of[code], ages[entry])
+                if len(days):
+                    days_of[code] += days[entry]
+                    first_of[code] = max(first_of[code], ages[entry] + spans[entry])
+        while pair < len(items) and query_of[pair] == query:
+            most, most_days, overdue = -1.0, -1.0, -1.0
+            youngest = np.float32(np.inf)
+            for place in range(width):
+                code = codes[items[pair], place]
+                if code < 0:
+                    continue
+                most = max(most, sum_of[code])
+                youngest = min(youngest, age_of[code])
+                most_days = max(most_days, days_of[code])
+                if days_of[code] > 1:
+                    interval = np.float64(first_of[code] - age_of[code]) / (days_of[code] - 1)
+                    overdue = max(overdue, age_of[code] / max(interval, 1.0))
+            if most >= 0:
+                of_value = np.float32(most)
+                found[0, pair] = of_value / totals[query]
+                found[2, pair] = of_value
+                found[5, pair] = own[pair] / max(of_value, np.float32(1e-30))
+                if youngest < np.inf:
+                    found[1, pair] = youngest
+                if len(days):
+                    found[3, pair] = most_days
+                if overdue >= 0:
+                    found[4, pair] = overdue
+            pair += 1
+        for entry in entries:
+            for place in range(width):
+                if taken[entry] >= 0 and codes[taken[entry], place] >= 0:
+                    code = codes[taken[entry], place]
+                    sum_of[code] = days_of[code] = first_of[code] = 0
+                    age_of[code] = np.inf
 
 
 def _shares(codes: np.ndarray, count: int, events: np.ndarray) -> np.ndarray:

@@ -49,7 +49,7 @@ class PersonalHistory(FeatureGroup):
 
     def values(self, pairs: Pairs) -> np.ndarray:
         """Missing where queries bring no counts."""
-        values = np.full((len(pairs), len(_NAMES)), np.nan, np.float32)
+        values = np.full((len(_NAMES), len(pairs)), np.nan, np.float32).T
         column = {name: values[:, number] for number, name in enumerate(_NAMES)}
         seen = pairs.queries.seen
         place = pairs.find(seen.row, seen.values)

@@ -51,7 +51,7 @@ class Similarity(FeatureGroup):
         pair = pair[hit]
         entry, column = np.divmod(hit, near.shape[1])
         similarity = self.neighbours.similarities[newest.items.values[entry], column]
-        values = np.zeros((len(pairs), 4), np.float32)
+        values = np.zeros((4, len(pairs)), np.float32).T
         # Contiguous: ufuncs write into it in place.
         most = np.zeros(len(pairs), np.float32)
         np.maximum.at(most, pair, similarity)

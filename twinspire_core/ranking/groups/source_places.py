@@ -37,7 +37,7 @@ class SourcePlaces(FeatureGroup):
     def values(self, pairs: Pairs) -> np.ndarray:
         """From the lists."""
         sources = len(pairs.lists)
-        values = np.full((len(pairs), 2 * sources + 2), np.nan, np.float32)
+        values = np.full((2 * sources + 2, len(pairs)), np.nan, np.float32).T
         values[:, :sources] = [depth_of(name) for name in pairs.lists]
         is_listed = pairs.is_near
         for column, lists in enumerate(pairs.lists.values()):

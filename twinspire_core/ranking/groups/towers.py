@@ -13,8 +13,8 @@ from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.sources.source import SourceTables
 
 _COSINE = "cosine"
-_BLOCK = 1024
-"""Pairs whose vectors are gathered together: they should stay in the cache."""
+_BLOCK = 256
+"""Items whose vectors are gathered together: they should stay in the cache."""
 
 
 class TowerCosines(FeatureGroup):
@@ -35,11 +35,12 @@ class TowerCosines(FeatureGroup):
         vectors = pairs.vectors
         if vectors is None:
             return values
-        for start in range(0, len(pairs), _BLOCK):
-            some = slice(start, start + _BLOCK)
-            query = vectors.queries[pairs.query[some]]
-            item = vectors.items[pairs.item[some]]
-            values[some, 0] = np.einsum("md,md->m", query, item)
+        ends = np.searchsorted(pairs.query, np.arange(len(vectors.queries) + 1))
+        for number, query in enumerate(vectors.queries):
+            for start in range(ends[number], ends[number + 1], _BLOCK):
+                some = slice(start, min(start + _BLOCK, ends[number + 1]))
+                items = vectors.items[pairs.item[some]]
+                values[some, 0] = np.einsum("md,d->m", items, query)
         return values
 
     def describe(self, name: str, value: float) -> str:

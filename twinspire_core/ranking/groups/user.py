@@ -114,5 +114,5 @@ def _rhythm(past: PastEntries, age: np.ndarray) -> np.ndarray:
 
 
 def _of_pairs(of_user: np.ndarray, pairs: Pairs) -> np.ndarray:
-    values: np.ndarray = of_user[pairs.query]
+    values: np.ndarray = np.take(np.ascontiguousarray(of_user.T), pairs.query, axis=1).T
     return values

@@ -5,7 +5,6 @@ import pyarrow as pa
 import pytest
 
 from tests.twinspire_core.ranking.tiny import CORPUS, described, value, without_counts
-from twinspire_core.ranking.groups import attributes
 from twinspire_core.ranking.groups.attributes import Attributes
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.search.ragged import Ragged
@@ -111,9 +110,7 @@ def test_without_counts_only_what_all_take_is_known():
     assert _value("popular", column, queries=without_counts())[0, 0] == pytest.approx(0.7)
 
 
-@pytest.mark.parametrize("cells", [attributes._CELLS, 1])
-def test_many_users_in_plain_python(monkeypatch, cells):
-    monkeypatch.setattr(attributes, "_CELLS", cells)
+def test_many_users_in_plain_python():
     draw = np.random.default_rng(1)
     users, size = 9, 40
     tags = [[str(tag) for tag in draw.permutation(6)[: draw.integers(0, 4)]] for _ in range(size)]
