@@ -96,7 +96,7 @@ def make_plan(p: Pipeline, day: date, scope: Scope, *, replays: bool = False) ->
     # The same in both modes: on it depends which vocabulary days have counts, and so the graph.
     back = max(
         EVALUATED_DAYS - 1 + known_days(p),
-        w.vocabulary_days - 1,
+        w.history_days - 1,
         w.count_days,
         p.corpus.days,
     )
@@ -110,7 +110,7 @@ def make_plan(p: Pipeline, day: date, scope: Scope, *, replays: bool = False) ->
         first=day - timedelta(days=max(back, seen_by_oldest, seen_by_replay)),
         examples=tuple(_days(day - timedelta(days=trained), day)),
         evaluation=tuple(_days(day - timedelta(days=EVALUATED_DAYS - 1), day)),
-        analysis=tuple(_days(day - timedelta(days=w.vocabulary_days - 1), day)),
+        analysis=tuple(_days(day - timedelta(days=w.history_days - 1), day)),
         counted_from=day - timedelta(days=back - counted_days(p)),
         measured=(day, after(day)),
         replay=tuple(_days(day - timedelta(days=replayed), day - timedelta(days=1))),

@@ -57,7 +57,6 @@ time = "time"
 [window]
 history_days = 2
 count_days = 2
-vocabulary_days = 2
 train_days = 1
 [sources]
 use = ["two_tower"]

@@ -34,7 +34,7 @@ from model.evaluation.tower_vectors import (
     missing_columns,
 )
 from model.item_fingerprint import fingerprint
-from model.towers.auxiliary_head import LabelledClicks, check_labels, measure_head
+from model.towers.auxiliary_head import LabelledClicks, measure_head
 from model.training.train import Trained, train_towers, write
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema, model_bundle
@@ -104,7 +104,6 @@ def run(ctx: StageContext) -> dict[str, Any]:
         inputs = _fetch_inputs(ctx, Path(scratch))
         out = Path(scratch) / "out" if storage.is_remote(ctx.out) else Path(ctx.out)
         day = read_queries(ctx, inputs.features)
-        _check_labels(ctx, day)
         earlier, trained, towers = _train(ctx, inputs, day, out)
         version = encode(towers, day.corpus, day.of((HELD_OUT, HELD_OUT_CLICKS)))
         version.write(out, VERSION)
@@ -135,14 +134,6 @@ def _check(ctx: StageContext) -> None:
             f" longer at {ctx.parent.train}. Its working files were probably removed: train from"
             " scratch with --mode full."
         )
-
-
-def _check_labels(ctx: StageContext, day: DayQueries) -> None:
-    """Those of users held out, too: heads are measured by them."""
-    auxiliary = ctx.pipeline.train.auxiliary
-    if auxiliary.weight:
-        labels = day.events.column(feature_schema.LABEL).to_numpy()
-        check_labels(labels, auxiliary.loss, ctx.pipeline.columns.label, str(ctx.day))
 
 
 def _fetch_inputs(ctx: StageContext, scratch: Path) -> _Inputs:

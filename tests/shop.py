@@ -35,7 +35,6 @@ positives = ["buy"]
 [window]
 history_days = 7
 count_days = 7
-vocabulary_days = 7
 train_days = 5
 [corpus]
 display = ["title"]

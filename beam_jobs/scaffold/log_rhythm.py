@@ -175,10 +175,9 @@ def window_lines(rhythm: LogRhythm) -> list[str]:
         history = max(history, min(longer, rhythm.days))
     if history > default.history_days:
         visit = f"users come back after {between:g} days (median)"
-        lines += [
-            f"history_days = {history}  # {visit}: some {history / (between or 1):.0f} visits",
-            f"vocabulary_days = {history}  # so that what histories hold has rows of its own",
-        ]
+        lines.append(
+            f"history_days = {history}  # {visit}: some {history / (between or 1):.0f} visits"
+        )
     monthly = rhythm.daily_events * default.train_days
     if monthly < _FEW_EVENTS and rhythm.days > default.train_days:
         days = min(_LONGER[0], rhythm.days)

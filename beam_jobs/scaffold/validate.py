@@ -93,8 +93,6 @@ def _look_closer(
     if not column.ok:
         return column
     match use.role:
-        case "label":
-            return _in_range(pipeline, sample.rows, column)
         case "user" | "item":
             return column.with_remark(day_values.missing_ids(pipeline, values))
         case "time":
@@ -224,17 +222,3 @@ def _numbers_as_text(
         found=f"{found}; {len(wrong):,} are no numbers, {wrong[0][:40]!r} say: their records"
         " are rejected",
     )
-
-
-def _in_range(pipeline: Pipeline, rows: pl.DataFrame, label: CheckedColumn) -> CheckedColumn:
-    """The label again, with what the loss of `train.auxiliary` thinks of the labels."""
-    auxiliary = pipeline.train.auxiliary
-    values = rows[label.column].cast(pl.Float64, strict=False).drop_nans().drop_nulls()
-    wrong = values.filter((values < 0) | (values > 1))
-    if not auxiliary.weight or auxiliary.loss != "logistic" or wrong.is_empty():
-        return label
-    words = (
-        f'{label.found}; found {wrong[0]:g}, and train.auxiliary.loss = "logistic" takes labels'
-        " from 0 to 1"
-    )
-    return replace(label, ok=False, found=words)

@@ -1,6 +1,6 @@
 """What the transform graph has to know of the vocabulary window, gathered from Arrow batches.
 
-Per value of an id or a category: its events and the last day it was seen on; per number: count,
+Per value of an id or a category: its events; per number: count,
 mean and variance. Both are mergeable partial results, so that any runner may add them up in any
 order, and both are computed whole batches at a time: TFT's own analysers handle one Python object
 per distinct value and stage, 20 times slower. Values are added up in parts, by a hash of each: only
@@ -82,8 +82,8 @@ class WriteSummary(beam.PTransform):
     def expand(self, rows: PCollection) -> PCollection:
         """Adds up and writes."""
         cut = beam.FlatMap(in_parts, self.p).with_output_types(tuple[int, Any])
-        parts = rows | "Count" >> cut | "Add up" >> beam.CombinePerKey(AddUp(self.p, self.day))
-        summarise_all = beam.CombineGlobally(Summarise(self.p, self.day)).without_defaults()
+        parts = rows | "Count" >> cut | "Add up" >> beam.CombinePerKey(AddUp(self.p))
+        summarise_all = beam.CombineGlobally(Summarise(self.p)).without_defaults()
         row = parts | beam.Values() | "Summarise" >> summarise_all
         return row | "Write summary" >> beam.Map(write_summary, storage.join(self.out, SUMMARY))
 
@@ -105,9 +105,8 @@ def read_summary(uri: str) -> pa.RecordBatch:
 class Summarise(beam.CombineFn):
     """Summaries -> the summary row, a `pa.RecordBatch`."""
 
-    def __init__(self, pipeline: Pipeline, day: date) -> None:
+    def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._day = day
 
     def create_accumulator(self) -> Summary:
         """Nothing."""
@@ -134,7 +133,7 @@ class Summarise(beam.CombineFn):
 
     def extract_output(self, summary: Summary) -> Any:
         """The row."""
-        return summary_row(self._pipeline, self._day, summary)
+        return summary_row(self._pipeline, summary)
 
 
 class AddUp(Summarise):
@@ -143,7 +142,7 @@ class AddUp(Summarise):
     def extract_output(self, summary: Summary) -> Summary:
         """The summary, small."""
         counts = {
-            name: [vocabulary.ranked(self._pipeline, name, self._day, vocabulary.added_up(tables))]
+            name: [vocabulary.ranked(self._pipeline, name, vocabulary.added_up(tables))]
             for name, tables in summary.counts.items()
         }
         return summary._replace(counts=counts)
@@ -167,15 +166,13 @@ def summarise(p: Pipeline, batch: pa.RecordBatch | pa.Table) -> Summary:
 
     Args:
       p: the pipeline.
-      batch: any of the raw feature columns (what is there is counted) and, where
-        `vocabulary.keep_days` is declared, `_time`.
+      batch: any of the raw feature columns; what is there is counted.
     """
     table = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
-    days = vocabulary.days(p, table)
     summary = Summary({}, {})
     for name in vocabulary.features(p):
         if name in table.column_names:
-            summary.counts[name] = [vocabulary.counts(table[name], days)]
+            summary.counts[name] = [vocabulary.counts(table[name])]
     for name, log in scaled_features(p).items():
         if name in table.column_names:
             summary.moments[name] = moments_of(table[name], log=log)
@@ -197,12 +194,12 @@ def moments_of(column: pa.ChunkedArray, *, log: bool) -> Moments:
     return Moments.of(x)
 
 
-def summary_row(p: Pipeline, day: date, summary: Summary) -> pa.RecordBatch:
+def summary_row(p: Pipeline, summary: Summary) -> pa.RecordBatch:
     """What the graph is made from."""
     columns: list[pa.Array] = []
     for name in vocabulary.features(p):
         counts = vocabulary.added_up(summary.counts.get(name, []))
-        values = vocabulary.ranked(p, name, day, counts)["value"].combine_chunks()
+        values = vocabulary.ranked(p, name, counts)["value"].combine_chunks()
         columns.append(pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values))
     for name in scaled_features(p):
         moments = summary.moments.get(name, Moments())

@@ -2,8 +2,6 @@
 and ranked.
 """
 
-from datetime import date, timedelta
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,8 +16,8 @@ Adagrad remembers. `vocabulary.min_events` is the way to fewer.
 """
 MOST_VALUES = 10_000
 """The same of a category's values: what is rarer than these is met too seldom to be learned."""
-COUNTS = pa.schema([("value", pa.string()), ("events", pa.int64()), ("last", pa.date32())])
-"""A value, its events, and the last day of it, null where nobody asks."""
+COUNTS = pa.schema([("value", pa.string()), ("events", pa.int64())])
+"""A value and its events."""
 
 
 def features(p: Pipeline) -> dict[str, VocabularyFeature]:
@@ -27,24 +25,12 @@ def features(p: Pipeline) -> dict[str, VocabularyFeature]:
     return {name: f for name, f in p.features.items() if isinstance(f, VocabularyFeature)}
 
 
-def days(p: Pipeline, table: pa.Table) -> pa.ChunkedArray | pa.Array:
-    """The calendar day of each row, [N] date32; null unless `vocabulary.keep_days` needs it."""
-    if p.vocabulary.keep_days is None:
-        return pa.nulls(len(table), pa.date32())
-    zoned = table["_time"].cast(pa.timestamp("us", tz=p.pipeline.time_zone))
-    return pc.local_timestamp(zoned).cast(pa.date32())
-
-
-def counts(column: pa.ChunkedArray, days: pa.ChunkedArray | pa.Array) -> pa.Table:
-    """Events and last day of each value; lists count each of their values."""
-    # Of a list, each value has the day of the row that the list is in.
+def counts(column: pa.ChunkedArray) -> pa.Table:
+    """Events of each value; lists count each of their values."""
     if pa.types.is_list(column.type):
-        days = days.take(pc.list_parent_indices(column))
         column = pc.list_flatten(column)
-    rows = pa.table({"value": column.cast(pa.string()), "last": days})
-    by_value = rows.group_by("value", use_threads=False)
-    counted = by_value.aggregate([("value", "count"), ("last", "max")])
-    counted = counted.select(["value", "value_count", "last_max"])
+    rows = pa.table({"value": column.cast(pa.string())})
+    counted = rows.group_by("value", use_threads=False).aggregate([("value", "count")])
     return _in_one_piece(counted.rename_columns(COUNTS.names).cast(COUNTS))
 
 
@@ -65,8 +51,7 @@ def added_up(tables: list[pa.Table]) -> pa.Table:
     """One row per value."""
     rows = pa.concat_tables([COUNTS.empty_table(), *tables])
     by_value = rows.group_by("value", use_threads=False)
-    total = by_value.aggregate([("events", "sum"), ("last", "max")])
-    total = total.select(["value", "events_sum", "last_max"])
+    total = by_value.aggregate([("events", "sum")])
     return _in_one_piece(total.rename_columns(COUNTS.names))
 
 
@@ -76,7 +61,7 @@ def _in_one_piece(grouped: pa.Table) -> pa.Table:
     return grouped.combine_chunks()
 
 
-def ranked(p: Pipeline, name: str, day: date, counts: pa.Table) -> pa.Table:
+def ranked(p: Pipeline, name: str, counts: pa.Table) -> pa.Table:
     """The counts of values that get rows of their own, most frequent first, ties in reverse byte
     order as TFT has it. Of some of the values, those that may get any.
     """
@@ -84,12 +69,9 @@ def ranked(p: Pipeline, name: str, day: date, counts: pa.Table) -> pa.Table:
     # "" is a missing value, and a line of the vocabulary's file holds one value.
     is_line = pc.invert(pc.match_substring_regex(counts["value"], r"[\r\n]"))
     kept = pc.and_(pc.not_equal(counts["value"], ""), is_line)
-    # Rare ids, and ids not seen for long, share the rows of unknown values.
+    # Rare ids share the rows of unknown values.
     if isinstance(feature, IdFeature):
         kept = pc.and_(kept, pc.greater_equal(counts["events"], p.vocabulary.min_events))
-        if p.vocabulary.keep_days is not None:
-            first = day - timedelta(days=p.vocabulary.keep_days - 1)
-            kept = pc.and_(kept, pc.greater_equal(counts["last"], pa.scalar(first, pa.date32())))
         size = MOST_IDS
     else:
         size = MOST_VALUES

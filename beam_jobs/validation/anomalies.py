@@ -21,6 +21,12 @@ from twinspire_core.contracts.features_report import DayStatistics
 from twinspire_core.errors import BadData
 from twinspire_core.terminal import console
 
+MAX_UNKNOWN = 0.5
+"""The share of a category's values that may be new: half of a day's is rather a renamed column."""
+MAX_VOLUME_CHANGE = 0.8
+"""Change of the number of rows, as a share of the larger one: a factor of 5."""
+MAX_NULL_CHANGE = 0.2
+"""How far the share of missing values may move: quiet and busy days differ by less."""
 _SHOWN = 3
 
 
@@ -84,7 +90,8 @@ def _act_on(p: Pipeline, anomalies: list[str], where: str) -> None:
         raise BadData(
             "A day's statistics stay within the limits of [statistics]; these do"
             f" not:\n{listed}\nDetails: {where}. Mend the logs and run the day again; or, if the"
-            ' day is right as it is, raise the limit or set statistics.on_anomaly = "warn".'
+            " day is right as it is, raise statistics.max_drift where values drifted, or set"
+            ' statistics.on_anomaly = "warn".'
         )
     if anomalies and p.statistics.on_anomaly == "warn":
         console.print(
@@ -123,12 +130,12 @@ def drifts(c: ComparedDays) -> dict[str, Distance]:
             continue
         # Of strings the share that moved most counts.
         if now.type == "string":
-            limit = max(c.p.statistics.max_linf, noise(values))
+            limit = max(c.p.statistics.max_drift, noise(values))
             value = linf(now.shares, then.shares)
             distances[name] = Distance(measure="L-infinity distance", value=value, limit=limit)
         else:
             value = Numbers.of(now).distance(Numbers.of(then))
-            limit = c.p.statistics.max_js
+            limit = c.p.statistics.max_drift
             distances[name] = Distance(
                 measure="Jensen-Shannon divergence", value=value, limit=limit
             )
@@ -150,19 +157,18 @@ def _all_missing(c: ComparedDays) -> Iterator[tuple[str, str]]:
 
 def _unknown(c: ComparedDays) -> Iterator[tuple[str, str]]:
     """Categories of which too many values were never seen before."""
-    limit = c.p.statistics.max_unknown
     for name, now, _ in c.pairs():
         if name not in c.then.known:
             continue
         known = set(c.then.known[name])
         new = {value: share for value, share in now.shares.items() if value not in known}
         total = sum(new.values())
-        if total > limit:
+        if total > MAX_UNKNOWN:
             shown = ", ".join(map(repr, list(new)[:_SHOWN]))
             yield (
                 name,
-                f"{total:.1%} of the values were never seen before ({shown}), more than max_unknown"
-                f" = {limit:g}",
+                f"{total:.1%} of the values were never seen before ({shown}), more than"
+                f" {MAX_UNKNOWN:.0%}",
             )
 
 
@@ -170,27 +176,25 @@ def _volume(c: ComparedDays) -> Iterator[tuple[None, str]]:
     """Far more or far fewer rows than on the earlier day."""
     now = c.now.rows
     then = c.then.rows
-    limit = c.p.statistics.max_volume_change
     change = (now - then) / max(1, now, then)
-    if c.then.examples and abs(change) > limit:
+    if c.then.examples and abs(change) > MAX_VOLUME_CHANGE:
         yield (
             None,
             f"{now:,} rows after {then:,} on {c.when}: a relative change of {abs(change):.2f}, more"
-            f" than max_volume_change = {limit:g}",
+            f" than {MAX_VOLUME_CHANGE:g}",
         )
 
 
 def _nulls(c: ComparedDays) -> Iterator[tuple[str, str]]:
     """Columns that are missing in far more or far fewer of the rows than on the earlier day."""
-    limit = c.p.statistics.max_null_change
     for name, column, before in c.pairs():
         now = column.missing / max(1, column.rows)
         then = before.missing / max(1, before.rows)
-        if abs(now - then) > limit:
+        if abs(now - then) > MAX_NULL_CHANGE:
             yield (
                 name,
                 f"missing in {now:.1%} of the rows after {then:.1%} on {c.when}: a change of more"
-                f" than max_null_change = {limit:g}",
+                f" than {MAX_NULL_CHANGE:.0%}",
             )
 
 
@@ -209,7 +213,7 @@ def _too_far(c: ComparedDays, drift: Mapping[str, Distance]) -> Iterator[tuple[s
             yield (
                 name,
                 f"median {medians[0]:g} after {medians[1]:g} on {c.when}: {distance.measure}"
-                f" {distance.value:.3f}, more than max_js = {c.p.statistics.max_js:g}",
+                f" {distance.value:.3f}, more than max_drift = {c.p.statistics.max_drift:g}",
             )
 
 
@@ -217,8 +221,8 @@ def _shifted_category(c: ComparedDays, now: Column, then: Column, distance: Dist
     value = furthest(now.shares, then.shares)
     share_now = now.shares.get(value, 0)
     share_then = then.shares.get(value, 0)
-    limit = f"max_linf = {c.p.statistics.max_linf:g}"
-    if distance.limit > c.p.statistics.max_linf:
+    limit = f"max_drift = {c.p.statistics.max_drift:g}"
+    if distance.limit > c.p.statistics.max_drift:
         limit = f"{distance.limit:.3f}, which chance may make of so few values (and {limit})"
     return (
         f"{value!r} went from {share_then:.1%} on {c.when} to {share_now:.1%}: {distance.measure}"

@@ -72,8 +72,6 @@ tower = "item"
 batch_size = 1024
 epochs = 1
 history = {{ pooling = "{pooling}" }}
-[evaluation]
-max_users = 2000
 [gate]
 max_drop = 1
 [registry]

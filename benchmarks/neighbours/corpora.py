@@ -117,7 +117,6 @@ def train(work: Path, out: Path) -> None:
     window = {
         "window.train_days": DAYS,
         "window.history_days": DAYS,
-        "window.vocabulary_days": DAYS,
     }
     p = override(pipeline.load(ROOT / "pipelines" / "groceries.toml"), {**places, **window})
     run = DayRun(p, date.fromisoformat(DAY))

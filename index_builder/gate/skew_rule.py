@@ -2,7 +2,7 @@
 (beam_jobs/validation/skew.py). A tower that meets values which it never saw gives vectors that mean
 nothing, and recall on the day that was trained on does not tell.
 
-Beyond `gate.max_skew` or `MOST_OUTSIDE` it is noted; with `gate.on_skew = "refuse"`, refused. A
+Beyond `MAX_SKEW` or `MOST_OUTSIDE` it is noted; with `gate.on_skew = "refuse"`, refused. A
 refresh that nobody asked for, as it follows a refused day, is refused beyond `MOST_OUTSIDE` in
 either case: what was wrong with the day may be its catalogue.
 """
@@ -13,6 +13,8 @@ from index_builder.gate.comparison import Finding
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.features_report import FeatureSkew, ValueRange
 
+MAX_SKEW = 0.3
+"""How far a feature may be from the rows trained on: seasons move them by less."""
 MOST_OUTSIDE = 0.1
 """Share of what is served, by events, whose values may lie outside the range of those trained on."""
 _UNIT_FACTOR = 20
@@ -33,10 +35,10 @@ def judge_skew(
         return
     for one in features:
         beyond = [
-            f"{text}, above {name}{limit:g}"
-            for value, limit, name, text in (
-                (one.distance, gate.max_skew, "gate.max_skew = ", _distance_text(one)),
-                (one.outside, MOST_OUTSIDE, "", _outside_text(one)),
+            f"{text}, above {limit:g}"
+            for value, limit, text in (
+                (one.distance, MAX_SKEW, _distance_text(one)),
+                (one.outside, MOST_OUTSIDE, _outside_text(one)),
             )
             if value > limit
         ]

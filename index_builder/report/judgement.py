@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from index_builder.gate.limits import served_limits, two_tower_limits
+from index_builder.gate.verdict import MAX_CORPUS_CHANGE
 from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Section
 from twinspire_core.config.source_names import RANKED
@@ -29,7 +30,7 @@ def verdict(facts: Facts) -> Section:
         *_limits(facts),
         ["held-out users", count(gate.figures.users), f"≥ {limits.min_users:,}"],
         ["index recall", number(gate.figures.index_recall, 4), f"≥ {facts.recall_target:g}"],
-        ["items", count(gate.figures.items), f"±{limits.max_corpus_change:.0%}"],
+        ["items", count(gate.figures.items), f"±{MAX_CORPUS_CHANGE:.0%}"],
     ]
     kind = kind_text(facts.metrics.counted_lists)
     title = f"What was judged, of lists {kind}, and the limits; 95% intervals in brackets"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from index_builder.gate.skew_rule import MOST_OUTSIDE, describe
+from index_builder.gate.skew_rule import MAX_SKEW, MOST_OUTSIDE, describe
 from index_builder.report import charts
 from index_builder.report.facts import Facts, Previous
 from index_builder.report.report_blocks import Figure, Mark, Section
@@ -169,14 +169,14 @@ def _skew(features: Sequence[FeatureSkew], limits: GateConfig) -> Table:
     rows: list[Row] = []
     for one in features:
         row = [one.feature, number(one.distance, 2), share(one.outside), describe(one)]
-        beyond = one.distance > limits.max_skew or one.outside > MOST_OUTSIDE
+        beyond = one.distance > MAX_SKEW or one.outside > MOST_OUTSIDE
         rows.append(in_style(row, Style.WARNING if beyond else None))
     return Table(
         head=["feature", "distance", "outside", "values"],
         rows=rows,
         title=(
             "Features of what is served, beside those of the rows trained on; the gate notes a"
-            f" distance above {limits.max_skew:g}, and more than {MOST_OUTSIDE:.0%} outside"
+            f" distance above {MAX_SKEW:g}, and more than {MOST_OUTSIDE:.0%} outside"
             " the range trained on"
         ),
         prose=(3,),

@@ -53,9 +53,6 @@ def _labels(head: AuxiliaryFigures | None) -> list[str]:
         f"Beside it, a head learned from {count(head.labels)} labels; their mean is"
         f" {number(head.mean)}."
     ]
-    name, error = "rmse", "root mean square error"
-    if head.loss == "logistic":
-        name, error = "log_loss", "log loss"
     for errors, whose in (
         (head.holdout, "users held out"),
         (head.progressive, "the day, by the version before it"),
@@ -63,12 +60,10 @@ def _labels(head: AuxiliaryFigures | None) -> list[str]:
         if errors is None:
             continue
         text.append(
-            f"Labels of {whose} ({count(errors.labels)}): {error} {number(errors.value(name))};"
-            f" always saying the mean, {number(errors.value(f'{name}_of_mean'))}."
+            f"Labels of {whose} ({count(errors.labels)}): root mean square error"
+            f" {number(errors.value('rmse'))}; always saying the mean,"
+            f" {number(errors.value('rmse_of_mean'))}."
         )
-        auc = errors.value("auc")
-        if auc is not None:
-            text[-1] += f" Of a label 1 and a label 0, the former is higher in {share(auc)}."
     return text
 
 

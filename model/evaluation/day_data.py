@@ -25,6 +25,8 @@ from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.search.ragged import positions
 from twinspire_core.storage import parquet_files
 
+MAX_USERS = 10_000
+"""The most users measured: intervals of so many are narrow enough to judge a version."""
 NEXT_DAY = "next day"
 """Name of the evaluation set of the day's users: one query per user."""
 HELD_OUT = "next day, held out"
@@ -164,27 +166,25 @@ def read_table(folder: Path) -> pa.Table:
 
 def _next_day_queries(ctx: StageContext, evaluation: SelectedRows) -> dict[str, pa.Table]:
     pipeline = ctx.pipeline
-    limit = pipeline.evaluation.max_users
     held_out = holdout_rows(
         evaluation.narrow,
         ctx.day,
         earlier=unseen_users_on(ctx),
         min_users=pipeline.gate.min_users,
-        max_users=limit,
+        max_users=MAX_USERS,
     )
-    of_day = progressive_rows(evaluation.narrow, ctx.day, limit)
+    of_day = progressive_rows(evaluation.narrow, ctx.day, MAX_USERS)
     return {NEXT_DAY: evaluation.read(of_day), HELD_OUT: evaluation.read(held_out)}
 
 
 def _next_click_queries(ctx: StageContext, examples: SelectedRows) -> dict[str, pa.Table]:
-    limit = ctx.pipeline.evaluation.max_users
     history = ctx.pipeline.history_name
     # All events of the day, those of users held out too: the parent was trained on none of them.
     events = examples.narrow
     held_out = events.filter(events.column("_holdout"))
     queries = {}
     for name, rows in ((NEXT_CLICK, events), (HELD_OUT_CLICKS, held_out)):
-        chosen = examples.read(at_most_events(rows, limit))
+        chosen = examples.read(at_most_events(rows, MAX_USERS))
         queries[name] = next_click_rows(chosen, history)
     return queries
 

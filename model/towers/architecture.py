@@ -10,7 +10,6 @@ Every row has a key, which outlives the row's number:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -123,14 +122,14 @@ class Architecture:
       tables: embedding tables, by name.
       columns: by side, `query` and `item`, in the order of the pipeline file.
       layers: widths of the layers by side; the last width is that of the vectors.
-      auxiliary: the loss of a head that learns labels from the vectors
-        (model/towers/auxiliary_head.py); None for no head.
+      auxiliary: whether there is a head that learns labels from the vectors
+        (model/towers/auxiliary_head.py).
     """
 
     tables: Mapping[str, TableSpec]
     columns: Mapping[str, Sequence[FeatureColumn]]
     layers: Mapping[str, Sequence[int]]
-    auxiliary: Literal["squared", "logistic"] | None = None
+    auxiliary: bool = False
 
     @property
     def lists(self) -> list[str]:

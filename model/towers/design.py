@@ -59,7 +59,7 @@ def design(
         tables=tables,
         columns=columns,
         layers=layers,
-        auxiliary=auxiliary.loss if auxiliary.weight else None,
+        auxiliary=bool(auxiliary.weight),
     )
 
 

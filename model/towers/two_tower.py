@@ -50,7 +50,7 @@ class TwoTower(tf.Module):
         }
         self.head = None
         if architecture.auxiliary:
-            self.head = Head(architecture.auxiliary, architecture.layers["item"][-1])
+            self.head = Head(architecture.layers["item"][-1])
         dense: dict[str, AdagradWeight | AdamWeight] = {}
         for side in SIDES:
             for name, values in initial_layers(architecture, side, seed).items():

@@ -33,6 +33,8 @@ from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.contracts.timings import TrainTimings
 from twinspire_core.storage import parquet_files
 
+WARM_EPOCHS = 1
+"""Passes over the day when training goes on: more fit its few users at everybody's cost."""
 MAX_ARCHIVED_ROWS = 1_000_000
 """The most rows kept per table for ids that have left the vocabulary, in case they come back."""
 
@@ -90,7 +92,6 @@ class Trained:
         if head is None:
             return None
         return {
-            "loss": head.kind,
             "labels": self.result.labels,
             "mean": head.seen.mean,
             "curve": self.result.auxiliary,
@@ -123,7 +124,7 @@ def train_towers(
     settings = ctx.pipeline.train
     state = checkpoint.load(parent) if parent else None
     if state:
-        settings = settings.model_copy(update={"epochs": settings.warm_epochs})
+        settings = settings.model_copy(update={"epochs": WARM_EPOCHS})
     towers_transforms = transforms(features / feature_schema.TRANSFORM, ctx.pipeline)
     model = _build_model(ctx.pipeline, features, state)
     folders = day_folders(ctx, features / feature_schema.TRANSFORMED)

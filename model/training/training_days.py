@@ -8,7 +8,6 @@ from pathlib import Path
 from model.data import training_rows
 from model.data.training_rows import Rows
 from model.towers.architecture import Architecture, FeatureColumn
-from model.towers.auxiliary_head import check_labels
 from model.training.first_version import Replay
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.stage_context import StageContext
@@ -109,8 +108,4 @@ class _Days:
 def _read_day(
     pipeline: Pipeline, folder: Path, columns: Sequence[FeatureColumn], day: date
 ) -> Rows:
-    auxiliary = pipeline.train.auxiliary
-    rows = training_rows.read(folder, columns, label=auxiliary.weight > 0)
-    if rows.label is not None:
-        check_labels(rows.label, auxiliary.loss, pipeline.columns.label, str(day))
-    return rows
+    return training_rows.read(folder, columns, label=pipeline.train.auxiliary.weight > 0)

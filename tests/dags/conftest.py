@@ -104,7 +104,6 @@ def pipeline_text(name: str, zone: str, logs: Path) -> str:
         [window]
         history_days = 3
         count_days = 2
-        vocabulary_days = 4
         train_days = 2
 
         [corpus]

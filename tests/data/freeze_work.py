@@ -41,7 +41,7 @@ TABLES = {
         "brand": {"kind": "category", "tower": "item"},
         "sold": {"kind": "count", "days": 1},
     },
-    "window": {"history_days": 1, "count_days": 1, "vocabulary_days": 1, "train_days": 1},
+    "window": {"history_days": 1, "count_days": 1, "train_days": 1},
     "train": {"dimension": 4, "batch_size": 32, "epochs": 1, "frequency": {"buckets": 100}},
     "gate": {"min_users": 10_000},
     "serving": {"tensorflow": False},

@@ -16,12 +16,10 @@ from twinspire.runs.stages import Stage
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 
-# When or where the logs are found does not change a result: their digests stand in the key. Nor does
-# what is done about a version once it was refused.
+# When or where the logs are found does not change a result: their digests stand in the key.
 _WITHOUT_EFFECT = {
     "source": {"wait", "done_marker", "events", "items", "users"},
     "train": {"wait"},
-    "gate": {"refresh_refused"},
 }
 
 

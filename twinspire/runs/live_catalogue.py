@@ -135,7 +135,7 @@ def follow(run: DayRun, *, reuse: bool = True) -> str | None:
     try:
         run.read_log()
         live = run.state.live
-        if not run.pipeline.gate.refresh_refused or live is None:
+        if live is None:
             return None
         if _has_catalogue(run, live):
             return None

@@ -99,7 +99,6 @@ TRAIN = Stage(
         "features",
         "train",
         "evaluation.holdout",
-        "evaluation.max_users",
         "sources",
         "gate.min_users",  # for so many it adds the held-out users of days before
     ),

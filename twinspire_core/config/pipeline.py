@@ -162,7 +162,7 @@ class Pipeline(Strict):
         for name, feature in self.features.items():
             pipeline_rules.check_feature(name, feature, self.source, self.window)
         pipeline_rules.check_sides(self.features)
-        pipeline_rules.check_history(self.features, self.columns, self.vocabulary, self.window)
+        pipeline_rules.check_history(self.features, self.columns)
         pipeline_rules.check_objectives(self.columns, self.train, self.columns_of("events"))
         pipeline_rules.check_sources(self.sources, self.serving)
         pipeline_rules.check_lists(self.lists, self.corpus, self.serving)

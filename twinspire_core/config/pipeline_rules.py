@@ -12,7 +12,6 @@ from twinspire_core.config.tables.data import (
     ColumnsConfig,
     CorpusConfig,
     SourceConfig,
-    VocabularyConfig,
     WindowConfig,
 )
 from twinspire_core.config.tables.deployment import ListsConfig, ServingConfig
@@ -56,8 +55,6 @@ def check_sides(features: Mapping[str, Feature]) -> None:
 def check_history(
     features: Mapping[str, Feature],
     columns: ColumnsConfig,
-    vocabulary: VocabularyConfig,
-    window: WindowConfig,
 ) -> None:
     """A history has items to look up, and types of events that can be told."""
     histories = [f for f in features.values() if isinstance(f, HistoryFeature)]
@@ -73,8 +70,6 @@ def check_history(
         raise ValueError(
             "event types are listed, but columns.event does not say which column holds the type"
         )
-    if (vocabulary.keep_days or 0) > window.vocabulary_days:
-        raise ValueError("vocabulary.keep_days is at most window.vocabulary_days")
 
 
 def check_objectives(

@@ -40,7 +40,17 @@ _CONSTANTS = {
     "evaluation.lately_days": "1",
     "evaluation.slices": "[1, 5, 20]",
     "evaluation.resamples": "200",
+    "train.warm_epochs": "1",
+    "train.auxiliary.loss": "the squared error, in units of the labels' standard deviation",
+    "evaluation.max_users": "10,000",
     "gate.max_outside": "0.1; gate.on_skew says what is done beyond it",
+    "gate.max_skew": "0.3; gate.on_skew says what is done beyond it",
+    "gate.max_corpus_change": (
+        "0.5; `twinspire promote --despite-gate` makes a version live whose catalogue is right"
+    ),
+    "statistics.max_null_change": "0.2",
+    "statistics.max_unknown": "0.5",
+    "statistics.max_volume_change": "0.8",
     "index.k": "100",
     "index.exact_below": "10,000",
     "index.tree_above": "50,000",
@@ -68,6 +78,13 @@ REMOVED = {
         " `twinspire status PIPELINE --check` the live version"
     ),
     **{key: f"leave it out; it is always {value}" for key, value in _CONSTANTS.items()},
+    "window.vocabulary_days": "leave it out; ids of the last window.history_days have rows",
+    "vocabulary.keep_days": "leave it out; an id leaves after window.history_days unseen",
+    "gate.refresh_refused": (
+        "leave it out; after a refused day, the live version is always given the day's catalogue"
+    ),
+    "statistics.max_linf": "write statistics.max_drift, which is for categories and numbers",
+    "statistics.max_js": "write statistics.max_drift, which is for categories and numbers",
     "train.query_layers": "write train.layers, which both towers have",
     "train.item_layers": "write train.layers, which both towers have",
     "train.negatives.scores": "leave it out; semi_hard takes ranks 100 to 500",

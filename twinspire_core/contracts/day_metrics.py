@@ -40,8 +40,8 @@ class TrainingFigures(JsonPart):
 
 
 class LabelErrors(NamedValues):
-    """How far predicted labels are from given ones, as model/towers/auxiliary_head.py says:
-    `rmse` and `rmse_of_mean`, or `log_loss`, `log_loss_of_mean` and perhaps `auc`.
+    """How far predicted labels are from given ones, as model/towers/auxiliary_head.py says: `rmse` and
+    `rmse_of_mean`.
 
     Attributes:
       labels: how many there were.
@@ -54,7 +54,6 @@ class AuxiliaryFigures(JsonPart):
     """The head that learns labels.
 
     Attributes:
-      loss: `squared` or `logistic`.
       labels: how many it was trained on.
       mean: of them.
       curve: [step, loss] along the day.
@@ -62,7 +61,6 @@ class AuxiliaryFigures(JsonPart):
       holdout: this version's head on users held out; None without a label.
     """
 
-    loss: str
     labels: int
     mean: float
     curve: Sequence[tuple[int, float]] = ()

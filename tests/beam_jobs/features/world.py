@@ -44,7 +44,6 @@ users_key = "id"
 [window]
 history_days = 4
 count_days = 5
-vocabulary_days = 6
 train_days = {train_days}
 {window}
 [sources]

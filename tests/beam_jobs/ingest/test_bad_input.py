@@ -36,7 +36,6 @@ positives = ["buy"]
 [window]
 history_days = 2
 count_days = 2
-vocabulary_days = 2
 train_days = 2
 [beam]
 shards = 2

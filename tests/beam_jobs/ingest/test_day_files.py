@@ -30,7 +30,6 @@ time = "t"
 [window]
 history_days = 3
 count_days = 5
-vocabulary_days = 4
 train_days = 6
 [features.user]
 kind = "id"
@@ -235,9 +234,9 @@ def test_the_key_depends_on_all_that_is_read_and_on_nothing_else(shop, tmp_path)
 
 def test_windows(shop):
     plan = day_plan.make_plan(shop(), DAY, "incremental")
-    # Queries of six days before see the three days before them; counts 5, the vocabulary 4.
+    # Queries of six days before see the three days before them; counts 5, the vocabulary 3.
     assert plan.first == DAY - timedelta(days=9) and plan.examples == (DAY,)
-    assert plan.analysis == tuple(DAY - timedelta(days=n) for n in (3, 2, 1, 0))
+    assert plan.analysis == tuple(DAY - timedelta(days=n) for n in (2, 1, 0))
     full = day_plan.make_plan(shop(), DAY, "full")
     assert full.examples[0] == DAY - timedelta(days=5) and full.first == plan.first
     assert full.read[-1] == DAY and len(full.read) == 10

@@ -100,7 +100,6 @@ def test_windows_come_from_the_span_and_the_rhythm_of_the_whole_log(tmp_path):
     found = windows_of(text)
     assert found == {
         "history_days": "60",
-        "vocabulary_days": "60",
         "train_days": "60",
         "personal_days": "130",
     }
@@ -299,24 +298,6 @@ def test_bytes_are_proposed_for_nothing_and_fit_nothing(shop, tmp_path):
     before, found, _ = text.partition("# [features.kind]\n")
     assert found and "bytes, which need not be text" in before.splitlines()[-1]
     assert "display = []" in text and not re.search("^event =", text, re.M)
-
-
-def test_labels_are_looked_at_with_the_loss_that_is_to_learn_them(shop, tmp_path):
-    text = shop.read_text().replace('reward = "weight"', 'reward = "weight"\nlabel = "stars"')
-
-    def findings(**auxiliary):
-        given = ", ".join(f"{key} = {value}" for key, value in auxiliary.items())
-        (shop.parent / "changed.toml").write_text(
-            text.replace("[train]", f"[train]\nauxiliary = {{ {given} }}")
-        )
-        return {f.column: f for f in validate(load(shop.parent / "changed.toml"), DAY).columns}
-
-    assert all(finding.ok for finding in findings(weight=1, loss='"squared"').values())
-    assert findings(weight=0, loss='"logistic"')["stars"].ok
-    found = findings(weight=1, loss='"logistic"')["stars"]
-    assert (
-        not found.ok and 'train.auxiliary.loss = "logistic" takes labels from 0 to 1' in found.found
-    )
 
 
 def test_days_without_files_are_named(shop, tmp_path):

@@ -39,7 +39,7 @@ def make(features=FEATURES, **tables) -> Pipeline:
         "pipeline": {"name": "tiny", "time_zone": "America/New_York"},
         "source": {"events": "/none/{date}/", "items": "/none/items/{date}/"},
         "columns": {"user": "who", "item": "what", "time": "at", "label": "liked"},
-        "vocabulary": {"min_events": 2, "keep_days": 3},
+        "vocabulary": {"min_events": 2},
         "features": features,
     }
     return Pipeline.model_validate(

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_jobs.transform import analysis, vocabulary
-from tests.beam_jobs.transform.made_up_log import DAY, analysis_schema, make
+from tests.beam_jobs.transform.made_up_log import analysis_schema, make
 from twinspire_core.contracts import feature_schema
 
 
@@ -16,7 +16,7 @@ def test_parts_add_up_to_the_whole(window):
     p = make()
     kind = analysis_schema(p)
     whole = pa.Table.from_pylist([{n: row[n] for n in kind.names} for row in window], kind)
-    combine = analysis.Summarise(p, DAY)
+    combine = analysis.Summarise(p)
     parts = [
         combine.compact(analysis.summarise(p, whole.slice(i, 13))) for i in range(0, len(whole), 13)
     ]
@@ -41,42 +41,22 @@ def test_what_may_be_in_a_vocabulary_is_all_that_a_part_hands_on(window):
     assert len(values) > analysis.PARTS / 2
     assert sum(map(len, values)) == len(set.union(*values)), "a value is in one part"
     assert max(map(len, values)) < sum(map(len, values)) / 3
-    add_up = analysis.AddUp(p, DAY)
+    add_up = analysis.AddUp(p)
     handed_on = [add_up.extract_output(part) for _, part in parts]
     kept = sum(len(part.counts["user"][0]) for part in handed_on if "user" in part.counts)
-    summarise = analysis.Summarise(p, DAY)
+    summarise = analysis.Summarise(p)
     row = summarise.extract_output(summarise.merge_accumulators(handed_on))
-    assert row.equals(analysis.summary_row(p, DAY, analysis.summarise(p, whole)))
+    assert row.equals(analysis.summary_row(p, analysis.summarise(p, whole)))
     assert kept == len(row[analysis.vocabulary_column("user")][0]) < sum(map(len, values))
-
-
-def test_an_id_leaves_after_the_days_it_is_kept():
-    """3 days up to the 10th begin on the 8th at midnight in New York: 5 o'clock in UTC."""
-    times = {"on the 8th": (8, 5), "on the 7th": (8, 4), "today": (10, 20)}
-    rows = [
-        (name, datetime(2024, 3, d, h, minute, tzinfo=UTC))
-        for name, (d, h) in times.items()
-        for minute in (0, 59)
-    ]
-    users, at = zip(*rows, strict=True)
-    batch = pa.record_batch({"user": pa.array(users), "_time": pa.array(at, feature_schema.TIME)})
-    for keep, kept in (
-        (3, ["today", "on the 8th"]),
-        (1, ["today"]),
-        (None, ["today", "on the 8th", "on the 7th"]),
-    ):
-        p = make(vocabulary={"keep_days": keep})
-        row = analysis.summary_row(p, DAY, analysis.summarise(p, batch))
-        assert row[analysis.vocabulary_column("user")][0].as_py() == kept
 
 
 def test_ids_and_values_beyond_the_most_share_rows(window, monkeypatch):
     monkeypatch.setattr(vocabulary, "MOST_IDS", 2)
     monkeypatch.setattr(vocabulary, "MOST_VALUES", 3)
-    p = make(vocabulary={"keep_days": None})
+    p = make()
     kind = analysis_schema(p)
     whole = pa.RecordBatch.from_pylist([{n: r[n] for n in kind.names} for r in window], kind)
-    row = analysis.summary_row(p, DAY, analysis.summarise(p, whole))
+    row = analysis.summary_row(p, analysis.summarise(p, whole))
     for name, most in (("user", 2), ("device", 3)):
         often = Counter(one[name] for one in window if one[name]).most_common(most)
         kept = row[analysis.vocabulary_column(name)][0].as_py()
@@ -86,7 +66,7 @@ def test_ids_and_values_beyond_the_most_share_rows(window, monkeypatch):
 def test_many_partial_counts_are_added_up_now_and_then(monkeypatch):
     monkeypatch.setattr(vocabulary, "COMPACT_ROWS", 10)
     p, rng = make(), np.random.default_rng(0)
-    combine = analysis.Summarise(p, DAY)
+    combine = analysis.Summarise(p)
     summary, seen = combine.create_accumulator(), Counter()
     for _ in range(40):
         values = [f"d{i}" for i in rng.integers(0, 30, 12)]

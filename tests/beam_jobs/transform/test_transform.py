@@ -5,7 +5,6 @@ import random
 import re
 import statistics
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 
 import apache_beam as beam
@@ -46,16 +45,9 @@ def ranking(values, least=1):
 
 
 def expected_vocabularies(window):
-    # Three days begin at midnight in New York, where the clock went forward on the last of them.
-    lately = [row for row in window if row["_time"] >= datetime(2024, 3, 8, 5, tzinfo=UTC)]
-
-    def ids(name):
-        seen = {row[name] for row in lately}
-        return [value for value in ranking([row[name] for row in window], 2) if value in seen]
-
     return {
-        "user": ids("user"),
-        "item": ids("item"),
+        "user": ranking([row["user"] for row in window], 2),
+        "item": ranking([row["item"] for row in window], 2),
         "device": ranking([row["device"] for row in window]),
         "city": ranking([row["city"] for row in window]),
         "tags": ranking([tag for row in window for tag in row["tags"]]),
@@ -68,7 +60,6 @@ def test_vocabularies_are_the_counted_ones(done, window):
         for name, values in vocabularies(f"{done}/transform", make()).items()
     }
     assert found == expected_vocabularies(window)
-    assert "gone0" in {row["user"] for row in window} and "gone0" not in found["user"]
     assert len(set(map(len, found.values()))) > 1
     tft_output = tft.TFTransformOutput(f"{done}/transform")
     assert [v.decode() for v in tft_output.vocabulary_by_name("item")] == found["item"]
@@ -210,9 +201,7 @@ def test_constant_and_absent_numbers():
     batch = pa.record_batch(
         {name: pa.array(column, pa.float32()) for name, column in values.items()}
     )
-    row = analysis.summary_row(
-        p, DAY, analysis.summarise(make(vocabulary={"keep_days": None}), batch)
-    )
+    row = analysis.summary_row(p, analysis.summarise(p, batch))
     for name, x in {"price": 4.1, "change": -2.0, "age": 2.0, "week": 5.0}.items():
         moments = tuple(row[analysis.moments_column(name)][0].as_py())
         z = preprocessing.scaled(

@@ -7,7 +7,7 @@ from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
 
-GATE = GateConfig(metric="recall@50", max_drop=0.1, min_users=200, max_corpus_change=0.5)
+GATE = GateConfig(metric="recall@50", max_drop=0.1, min_users=200)
 INDEX = IndexConfig(recall_target=0.98)
 GOOD = {
     "candidate": {"recall@50": 0.2, "coverage@50": 0.3},

@@ -101,14 +101,6 @@ def test_a_second_objective_is_told_where_there_is_one(facts):
         "Labels of users held out (1,234): root mean square error 0.812; always saying the mean,"
         " 1.200." in told
     )
-    shares = {"labels": 9, "log_loss": 0.5, "log_loss_of_mean": 0.7, "auc": 0.75}
-    found |= {"loss": "logistic", "progressive": shares, "holdout": None}
-    told = shown(replace(facts, metrics=changed(facts.metrics, auxiliary=found))).parts["learning"]
-    assert (
-        "Labels of the day, by the version before it (9): log loss 0.500; always saying the mean,"
-        " 0.700. Of a" in told
-    )
-    assert "Of a label 1 and a label 0, the former is higher in 75.0%." in told
     assert "labels" not in shown(facts).parts["learning"]
 
 

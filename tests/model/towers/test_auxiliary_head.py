@@ -18,8 +18,6 @@ from model.towers.auxiliary_head import (
     PREFIX,
     Head,
     LabelledClicks,
-    auc,
-    check_labels,
     label_moments,
     measure_head,
 )
@@ -29,7 +27,6 @@ from model.training import checkpoint
 from model.training.loop import run_training
 from model.training.warm_start import warm_start
 from twinspire_core.contracts.trained_day import Encoded
-from twinspire_core.errors import BadData
 from twinspire_core.metrics.moments import Moments
 
 DAY = date(2024, 5, 6)
@@ -80,7 +77,7 @@ def _all(model):
 # The joint loss, slowly: everything in float64, one row at a time.
 
 
-def _slow_loss(weights, user, item, reward, label, weight, kind, temperature):
+def _slow_loss(weights, user, item, reward, label, weight, temperature):
     def unit(table, side, row):
         hidden = (
             weights[f"table {table}"][row + 1] @ weights[f"{side}/first/{table}"]
@@ -96,9 +93,7 @@ def _slow_loss(weights, user, item, reward, label, weight, kind, temperature):
     there = [n for n in range(len(user)) if not np.isnan(label[n])]
     mean = sum(label[n] for n in there) / len(there)
     spread = (sum((label[n] - mean) ** 2 for n in there) / len(there)) ** 0.5
-    a, b, w, bias = (
-        weights[f"{PREFIX}{kind}/{name}"] for name in ("query", "item", "product", "bias")
-    )
+    a, b, w, bias = (weights[f"{PREFIX}{name}"] for name in ("query", "item", "product", "bias"))
     auxiliary = 0.0
     for n in there:
         x = (
@@ -107,33 +102,28 @@ def _slow_loss(weights, user, item, reward, label, weight, kind, temperature):
             + b @ c[n]
             + len(a) ** 0.5 * sum(w[d] * q[n][d] * c[n][d] for d in range(len(a)))
         )
-        if kind == "squared":
-            auxiliary += ((label[n] - (mean + spread * x)) / spread) ** 2 / len(there)
-        else:
-            p = 1 / (1 + (1 - mean) / mean * np.exp(-x))
-            auxiliary += -(label[n] * np.log(p) + (1 - label[n]) * np.log(1 - p)) / len(there)
+        auxiliary += ((label[n] - (mean + spread * x)) / spread) ** 2 / len(there)
     return softmax + weight * auxiliary, softmax, auxiliary
 
 
-LABELS = {"squared": [40.0, NAN, 10.0, 25.0, NAN, 5.0], "logistic": [1.0, NAN, 0.0, 0.25, NAN, 1.0]}
+LABELS = [40.0, NAN, 10.0, 25.0, NAN, 5.0]
 
 
-@pytest.mark.parametrize("kind", LABELS)
-def test_a_step_follows_the_gradient_of_both_losses(tiny, kind):
+def test_a_step_follows_the_gradient_of_both_losses(tiny):
     """Adagrad's slots tell the square of each gradient, the move its sign; central differences tell
     them too.
     """
     train = {"dimension": 4, "batch_size": 6, "epochs": 1, "correction": "none", "temperature": 0.5}
-    model, settings = _model(tiny, 6, 6, auxiliary={"weight": 0.7, "loss": kind}, **train)
+    model, settings = _model(tiny, 6, 6, auxiliary={"weight": 0.7}, **train)
     rng = np.random.default_rng(1)
     for weight in model.head.weights.values():
         weight.values.assign(rng.normal(size=weight.values.shape))
     before = {name: np.array(w.values, np.float64) for name, w in _all(model).items()}
     user, item, reward = [0, 1, 2, 3, 3, 5], [5, 4, 3, 2, 1, 0], [1.0, 2.0, 0.5, 1.0, 0.0, 3.0]
-    learned = _fit(model, settings, _rows(user, item, LABELS[kind], reward))
+    learned = _fit(model, settings, _rows(user, item, LABELS, reward))
 
     def slow(weights):
-        return _slow_loss(weights, user, item, reward, LABELS[kind], 0.7, kind, 0.5)
+        return _slow_loss(weights, user, item, reward, LABELS, 0.7, 0.5)
 
     _, softmax, auxiliary = slow(before)
     assert learned.curve == [(1, pytest.approx(softmax, abs=2e-5))]
@@ -155,7 +145,7 @@ def test_a_step_follows_the_gradient_of_both_losses(tiny, kind):
 
 
 def test_rows_without_a_label_give_no_gradient_and_none_is_lost_to_nan():
-    head, rng = Head("squared", 3), np.random.default_rng(0)
+    head, rng = Head(3), np.random.default_rng(0)
     for weight in head.weights.values():
         weight.values.assign(rng.normal(size=weight.values.shape))
     q, c = (tf.constant(rng.normal(size=(4, 3)), tf.float32) for _ in range(2))
@@ -172,22 +162,16 @@ def test_rows_without_a_label_give_no_gradient_and_none_is_lost_to_nan():
     assert (gradients[2] == 0).all() and loss == 0
 
 
-@pytest.mark.parametrize("kind", ["squared", "logistic"])
-def test_it_starts_from_the_mean_and_does_not_know_the_labels_unit(kind):
+def test_it_starts_from_the_mean_and_does_not_know_the_labels_unit():
     labels, unit = np.array([0.9, 0.1, NAN, 0.5, 0.9], np.float32), np.eye(4, dtype=np.float32)
-    head = Head(kind, 4)
+    head = Head(4)
     head.see(label_moments(labels))
     np.testing.assert_allclose(head.predict(unit, unit), 0.6, rtol=1e-6)
-    # In nats, or in units of the labels' variance.
-    expected = {"logistic": -(0.6 * np.log(0.6) + 0.4 * np.log(0.4)), "squared": 1.0}[kind]
-    np.testing.assert_allclose(
-        head.loss(unit, unit, tf.constant(labels[[0, 1, 3, 4]]))[0], expected, rtol=1e-6
-    )
-    if kind == "squared":
-        head.see(label_moments(1000 * labels + 7))
-        np.testing.assert_allclose(
-            head.loss(unit, unit, 1000 * labels[[0, 1, 3, 4]] + 7)[0], 1.0, rtol=1e-5
-        )
+    for scale, shift in ((1, 0), (1000, 7)):
+        told = scale * labels + shift
+        head.see(label_moments(told))
+        loss, _ = head.loss(unit, unit, tf.constant(told[[0, 1, 3, 4]]))
+        np.testing.assert_allclose(loss, 1.0, rtol=1e-5)
 
 
 def test_moments_add_up_whatever_the_parts():
@@ -205,14 +189,11 @@ def test_moments_add_up_whatever_the_parts():
     assert label_moments(np.array([3.0, 3.0])).spread == 0 and Moments().spread == 0
 
 
-def test_labels_that_are_all_alike_or_at_the_edge_break_nothing(tiny):
-    for kind, label in (("squared", 3.0), ("logistic", 1.0), ("logistic", 0.0)):
-        model, settings = _model(
-            tiny, 9, 9, auxiliary={"weight": 1.0, "loss": kind}, dimension=4, batch_size=9
-        )
-        learned = _fit(model, settings, _rows(range(9), range(9), [label] * 9))
-        assert learned.auxiliary[-1][1] < 0.01
-        assert all(np.isfinite(w.values).all() for w in _all(model).values())
+def test_labels_that_are_all_alike_break_nothing(tiny):
+    model, settings = _model(tiny, 9, 9, auxiliary={"weight": 1.0}, dimension=4, batch_size=9)
+    learned = _fit(model, settings, _rows(range(9), range(9), [3.0] * 9))
+    assert learned.auxiliary[-1][1] < 0.01
+    assert all(np.isfinite(w.values).all() for w in _all(model).values())
 
 
 def test_towers_without_the_head_are_what_they_were(tiny):
@@ -221,7 +202,7 @@ def test_towers_without_the_head_are_what_they_were(tiny):
     user, item = rng.integers(0, 20, 400), rng.integers(0, 30, 400)
     for name, auxiliary, label in (
         ("none", None, None),
-        ("off", {"weight": 0.0, "loss": "logistic"}, None),
+        ("off", {"weight": 0.0}, None),
         ("no labels", {"weight": 1.0}, [NAN] * 400),
         ("labels", {"weight": 1.0}, rng.random(400)),
     ):
@@ -281,8 +262,8 @@ def _told(world, model, label):
     return measure_head(model.head, clicks)
 
 
-def _learn_world(tiny, world, label, weight, kind="squared"):
-    auxiliary = {"weight": weight, "loss": kind}
+def _learn_world(tiny, world, label, weight):
+    auxiliary = {"weight": weight}
     model, settings = _model(
         tiny, USERS, ITEMS, auxiliary=auxiliary, dimension=8, batch_size=120, epochs=12
     )
@@ -301,31 +282,6 @@ def test_labels_that_clicks_do_not_tell_are_predicted(tiny, world):
     # The towers must take part: beside a softmax alone, the head finds the items' own share at the
     # best.
     assert _learn_world(tiny, world, world.label, 1e-6)["rmse"] > 0.8 * found["rmse_of_mean"]
-
-
-def test_shares_are_predicted_by_a_logistic_head(tiny, world):
-    share = np.where(np.isnan(world.label), NAN, world.label > 3.0)
-    found = _learn_world(tiny, world, share, 1.0, "logistic")
-    assert found["log_loss_of_mean"] == pytest.approx(np.log(2), rel=0.01)
-    assert found["log_loss"] < 0.4 * found["log_loss_of_mean"] and found["auc"] > 0.9
-
-
-def test_the_auc_is_the_share_of_pairs_in_the_right_order():
-    rng = np.random.default_rng(3)
-    # With many ties
-    label, predicted = (rng.random(200) < 0.3).astype(np.float32), rng.integers(0, 20, 200) / 20
-    ones, zeros = predicted[label == 1], predicted[label == 0]
-    pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in ones for b in zeros]
-    assert auc(label, predicted) == pytest.approx(np.mean(pairs))
-    assert auc(label, label) == 1 and auc(label, -label) == 0 and auc(label, np.zeros(200)) == 0.5
-
-
-@pytest.mark.parametrize("label", [[1, 1, 1], [0, 0.5, 1], [0, 0, 0]])
-def test_there_is_no_auc_unless_labels_are_0_and_1_and_both(label):
-    head = Head("logistic", 2)
-    head.see(label_moments(np.array([0.0, 1.0])))
-    clicks = LabelledClicks(*np.ones((2, 3, 2), np.float32), np.array(label, np.float32))
-    assert "auc" not in measure_head(head, clicks)
 
 
 # From day to day.
@@ -351,10 +307,9 @@ def _next_day(tiny, parent, folder, **auxiliary):
     return child
 
 
-@pytest.mark.parametrize("kind", ["squared", "logistic"])
-def test_a_warm_start_carries_the_head(tiny, tmp_path, kind):
-    parent = _marked(tiny, loss=kind)
-    child = _next_day(tiny, parent, tmp_path, weight=0.5, loss=kind)
+def test_a_warm_start_carries_the_head(tiny, tmp_path):
+    parent = _marked(tiny)
+    child = _next_day(tiny, parent, tmp_path, weight=0.5)
     assert child.head.seen == parent.head.seen == Moments(100, 3.25, 37.5)
     for name, weight in parent.head.weights.items():
         np.testing.assert_array_equal(child.head.weights[name].values, weight.values)
@@ -371,16 +326,12 @@ def test_a_warm_start_carries_the_head(tiny, tmp_path, kind):
     )
 
 
-def test_a_parent_without_a_head_or_with_another_loss_lets_it_start_afresh(tiny, tmp_path):
+def test_a_parent_without_a_head_lets_it_start_afresh(tiny, tmp_path):
     without, _ = _model(tiny, 5, 5, seed=1, dimension=4)
     fresh = _next_day(tiny, without, tmp_path / "without", weight=1.0)
-    other = _next_day(tiny, _marked(tiny), tmp_path / "other", weight=1.0, loss="logistic")
-    for child in (fresh, other):
-        assert not any(w.values.numpy().any() for w in child.head.weights.values())
-        assert all(
-            (w.slots.numpy() == np.float32(START)).all() for w in child.head.weights.values()
-        )
-    assert fresh.head.seen == Moments() and other.head.seen.n == 100
+    assert not any(w.values.numpy().any() for w in fresh.head.weights.values())
+    assert all((w.slots.numpy() == np.float32(START)).all() for w in fresh.head.weights.values())
+    assert fresh.head.seen == Moments()
 
 
 def test_a_head_that_is_switched_off_is_dropped(tiny, tmp_path):
@@ -401,7 +352,7 @@ def test_a_copy_stays_what_it_was(tiny):
     model = _marked(tiny)
     unit, copy = np.eye(4, dtype=np.float32), model.head.copy()
     before = model.head.predict(unit, unit).numpy()
-    model.head.weights[f"{PREFIX}squared/bias"].values.assign(9.0)
+    model.head.weights[f"{PREFIX}bias"].values.assign(9.0)
     model.head.see(Moments(1, 77.0, 0.0))
     np.testing.assert_array_equal(copy.predict(unit, unit), before)
 
@@ -410,11 +361,11 @@ def test_a_copy_stays_what_it_was(tiny):
 
 
 def test_measures_by_hand():
-    head, none = Head("squared", 2), np.zeros((3, 2), np.float32)
+    head, none = Head(2), np.zeros((3, 2), np.float32)
     clicks = LabelledClicks(none, none, np.array([1.0, 2.0, 6.0], np.float32))
     assert measure_head(head, clicks) is None, "it was never trained on a label"
     head.see(Moments(10, 3.0, 40.0))
-    head.weights[f"{PREFIX}squared/bias"].values.assign(0.5)  # 3 + 2 * .5 = 4
+    head.weights[f"{PREFIX}bias"].values.assign(0.5)  # 3 + 2 * .5 = 4
     found = measure_head(head, clicks)
     assert found == {
         "labels": 3,
@@ -432,13 +383,3 @@ def test_clicks_with_a_label_and_an_item_of_the_corpus_are_measured():
     found = labelled_clicks(table, pa.chunked_array([["a", "b"]]), "clicks", encoded)
     assert found.label.tolist() == [2, 5] and found.query.tolist() == [[0, 1], [6, 7]]
     assert found.item.tolist() == [[20, 21], [20, 21]]
-
-
-def test_a_logistic_head_refuses_labels_that_are_no_shares():
-    check_labels(np.array([0.0, 1.0, NAN]), "logistic", "stars", "2024-05-06")
-    check_labels(np.array([-3.0, 5.0]), "squared", "stars", "2024-05-06")
-    with pytest.raises(
-        BadData,
-        match=r"columns\.label = 'stars' holds 4.5 on 2024-05-06 \(2 of 3 labels lie outside\)",
-    ):
-        check_labels(np.array([0.0, 4.5, NAN, -1.0]), "logistic", "stars", "2024-05-06")

@@ -72,14 +72,6 @@ def test_an_estimate_of_other_buckets_and_hashes_is_gone_on_from(shop, monkeypat
     assert estimate().initial_gap == len(rows_trained_on(shop)), "a day's"
 
 
-def test_a_day_is_gone_through_again_where_that_is_asked_for(shop, tmp_path):
-    p = with_train(shop.pipeline, warm_epochs=2)
-    trained = train_stage.run(
-        context(p, SECOND, tmp_path / "t", features_at=shop.features2, parent=shop.train1)
-    )
-    assert trained["rows"] == 2 * len(rows_trained_on(shop))
-
-
 def test_held_out_users_are_never_trained_on(shop):
     for at, days in ((shop.features1, 5), (shop.features2, 1)):
         assert len(list((at / "transformed").iterdir())) == days

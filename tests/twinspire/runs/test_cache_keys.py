@@ -17,7 +17,6 @@ from twinspire.runs.stages import REFRESH, STAGES
 from twinspire_core import messages
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.deployment import BeamConfig, RegistryConfig, ServingConfig
-from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts import attempts, ranking_rows
 from twinspire_core.contracts.stage_context import BestAccepted, Parent, Start
 
@@ -71,13 +70,6 @@ def test_only_the_stages_that_use_a_setting_depend_on_it(one, other, stages):
     assert {
         name for name, s in STAGES.items() if config_digest(before, s) != config_digest(after, s)
     } == stages
-
-
-def test_what_is_done_about_a_refused_version_makes_no_day_stale():
-    before = pipeline()
-    after = before.model_copy(update={"gate": GateConfig(refresh_refused=False)})
-    for stage in (*STAGES.values(), REFRESH):
-        assert config_digest(after, stage) == config_digest(before, stage), stage.name
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import pytest
 
 from twinspire.runs import live_catalogue
 from twinspire.runs.day_run import DayRun
-from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.errors import BadData, GateRefused, TryAgain, UsageError
 
 DAY = date(2024, 2, 21)
@@ -87,13 +86,6 @@ def test_it_does_not_go_back_to_an_older_catalogue(shop, refreshed):
     ]
     publish(24)
     assert live_catalogue.follow(DayRun(pipeline, LATER)) is None, "trained on the day"
-
-
-def test_it_stays_where_it_shall(shop, refreshed):
-    pipeline, publish = shop
-    publish(20)
-    pipeline.gate = GateConfig(refresh_refused=False)
-    assert live_catalogue.follow(DayRun(pipeline, DAY)) is None and refreshed == []
 
 
 @pytest.mark.parametrize("error", [UsageError, TryAgain, BadData, GateRefused, RuntimeError])

@@ -332,11 +332,6 @@ POSITIVES, SHOP_TYPES = 'positives = ["buy"]', 'event = "type"\npositives = ["bu
             "train.auxiliary.weight: Input should be greater than",
         ),
         (
-            "[train]",
-            "[train]\nauxiliary.loss = 'logistc'",
-            "found 'logistc'; did you mean 'logistic'?",
-        ),
-        (
             POSITIVES,
             f"{POSITIVES}\nlabel = 'stars'\n[features.stars]\nkind = 'number'\ntower = 'query'",
             "features.stars reads columns.label = 'stars': what is to be learned",

@@ -139,7 +139,7 @@ class WindowConfig(Strict):
     history_days: int = Field(
         30,
         ge=1,
-        description="Days before the request whose events may enter its history.",
+        description="Days before the request whose events may enter its history, and give an id its own row.",
         json_schema_extra=BASIC,
     )
     count_days: int = Field(
@@ -157,9 +157,6 @@ class WindowConfig(Strict):
             " default. More days cost time, as they have to be read."
         ),
     )
-    vocabulary_days: int = Field(
-        30, ge=1, description="Days whose events give an id its own row, the last included."
-    )
     train_days: int = Field(
         30,
         ge=1,
@@ -172,12 +169,9 @@ class VocabularyConfig(Strict):
     """Which ids get rows of their own."""
 
     min_events: int = Field(
-        2, ge=1, description="Events within `window.vocabulary_days` before an id enters."
-    )
-    keep_days: int | None = Field(
-        None,
+        2,
         ge=1,
-        description="Days unseen after which an id leaves; `window.vocabulary_days` by default.",
+        description="Events within the `window.history_days` up to a day that give an id its own row.",
     )
 
 
@@ -208,22 +202,11 @@ class StatisticsConfig(Strict):
     on_anomaly: Literal["ignore", "warn", "fail"] = Field(
         "warn", description="`fail` stops the feature job, exit 3."
     )
-    max_linf: float = Field(
-        0.3, ge=0, description="L-infinity distance of a category's shares from the day before."
-    )
-    max_js: float = Field(
-        0.3, ge=0, description="Jensen-Shannon divergence of a number from the day before."
-    )
-    max_null_change: float = Field(
-        0.2, ge=0, le=1, description="Change of the share of missing values."
-    )
-    max_unknown: float = Field(
-        0.5, ge=0, le=1, description="Share of values that no earlier day had."
-    )
-    max_volume_change: float = Field(
-        0.8,
+    max_drift: float = Field(
+        0.3,
         ge=0,
         description=(
-            "Change of the number of rows, as a share of the larger one: 0.8 is a factor of 5."
+            "Distance of a column's values from the day before: L-infinity distance of a category's"
+            " shares, Jensen-Shannon divergence of a number."
         ),
     )

@@ -66,31 +66,13 @@ class GateConfig(Strict):
             "'served/overlap@50' = 0.7, 'popular_share@50' = 0.6 }`."
         ),
     )
-    max_corpus_change: float = Field(
-        0.5, ge=0, description="Relative change of the corpus size that is put up with."
-    )
-    max_skew: float = Field(
-        0.3,
-        ge=0,
-        le=1,
-        description=(
-            "How far a feature of the catalogue, or of the users, may be from that of the rows"
-            " trained on: Jensen-Shannon divergence of a number, L-infinity distance of a category."
-            " 1 for anything."
-        ),
-    )
     on_skew: Literal["warn", "refuse", "ignore"] = Field(
         "warn",
         description=(
-            "What is done beyond `max_skew`, or where more than a tenth of the catalogue, by events, has"
-            " values outside the range of those trained on: a note, or no new version."
-        ),
-    )
-    refresh_refused: bool = Field(
-        True,
-        description=(
-            "Where a day's version is refused, the live one goes on with the day's catalogue, as by"
-            " `twinspire refresh`. Without it, nothing of the day is served."
+            "What is done where a feature of the catalogue, or of the users, is further than 0.3 from"
+            " that of the rows trained on (Jensen-Shannon divergence of a number, L-infinity distance"
+            " of a category), or more than a tenth of the catalogue, by events, has values outside the"
+            " range of those trained on: a note, or no new version."
         ),
     )
 

@@ -30,7 +30,6 @@ class EvaluationConfig(Strict):
     """What is measured."""
 
     ks: tuple[Annotated[int, Field(ge=1)], ...] = Field((10, 50, 100), description="List lengths.")
-    max_users: int = Field(10_000, ge=1, description="The most users measured.")
     holdout: float = Field(
         0.1, ge=0, lt=1, description="Share of users held out of a day's training, at most 10,000."
     )

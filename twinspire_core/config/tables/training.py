@@ -69,13 +69,9 @@ class AuxiliaryConfig(Strict):
         0.0,
         ge=0,
         le=1000,
-        description="Of its loss beside the softmax, both being means over the batch; 0 is off.",
-    )
-    loss: Literal["squared", "logistic"] = Field(
-        "squared",
         description=(
-            "`squared`, in units of the labels' standard deviation; `logistic` for labels from 0"
-            " to 1."
+            "Of its loss, the squared error in units of the labels' standard deviation, beside the"
+            " softmax; both are means over the batch. 0 is off."
         ),
     )
 
@@ -141,15 +137,11 @@ class TrainConfig(Strict):
     epochs: int = Field(
         3,
         ge=1,
-        description="Passes from scratch over the window's days. Large logs need one.",
-        json_schema_extra=BASIC,
-    )
-    warm_epochs: int = Field(
-        1,
-        ge=1,
         description=(
-            "Passes over the day when training goes on. More fit its few users at everybody's cost."
+            "Passes from scratch over the window's days; large logs need one. Training that goes on"
+            " takes one pass over its day."
         ),
+        json_schema_extra=BASIC,
     )
     order: Literal["time", "shuffled"] = Field(
         "time",
