@@ -15,12 +15,7 @@ from beam_jobs.beam import batches, coded_lists
 from beam_jobs.features.counters import Counted, count
 from beam_jobs.features.read_steps import COUNTS
 from beam_jobs.ingest.records import ORDER
-from beam_jobs.point_in_time import (
-    evaluation_queries,
-    item_counts,
-    known_users,
-    training_examples,
-)
+from beam_jobs.point_in_time import item_counts, known_users, training_examples
 from beam_jobs.point_in_time.job import FeatureJob
 from beam_jobs.point_in_time.user_shard import SAMPLING_HASH, UserShard
 from twinspire_core.config.pipeline import Pipeline
@@ -141,12 +136,12 @@ class Work(beam.DoFn):
             yield from self._table(
                 EVALUATION,
                 feature_schema.EVALUATION,
-                events.by_file(evaluation_queries.evaluation_queries(events)),
+                events.by_file(known_users.evaluation_queries(events)),
                 unfinished_queries(p),
             )
         for day in plan.replay:
             # One file: they are few users of all.
-            rows = evaluation_queries.replayed_queries(events, day)
+            rows = known_users.replayed_queries(events, day)
             folder = f"{feature_schema.replay_folder(day)}/{feature_schema.EVALUATION}"
             yield from self._table(EVALUATION, folder, [(0, rows)], unfinished_queries(p))
         users = events.by_file(known_users.users(events))

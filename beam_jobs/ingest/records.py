@@ -16,7 +16,7 @@ import polars as pl
 from beam_jobs.ingest.column_values import Reading, WrongType, read_as
 from beam_jobs.ingest.columns import RAW, Column
 from beam_jobs.ingest.day_files import SourceFile
-from beam_jobs.ingest.late_events import DayBounds
+from beam_jobs.ingest.later_folders import DayBounds
 from beam_jobs.ingest.record_blocks import KEPT_PER_FILE, Block, Rejected, missing
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from beam_jobs import day_plan, user_hashing
 from beam_jobs.beam import batches
-from beam_jobs.point_in_time import decayed_counts, distinct
+from beam_jobs.point_in_time import decayed_counts
 from beam_jobs.point_in_time.history import ITEM_NUMBER
 from twinspire_core.config.feature_kinds import AgeFeature, CountFeature
 from twinspire_core.config.pipeline import Pipeline
@@ -31,6 +31,24 @@ from twinspire_core.contracts.feature_schema import (
     FIRST_SEEN,
     REPURCHASES,
 )
+
+
+def numbered(values: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Numbers strings so that numbers are in the order of the strings.
+
+    Args:
+      values: [N] String, without nulls.
+
+    Returns: [M] String, the distinct ones, ascending; [N] Int64, the place of each value in it.
+
+    Example:
+      >>> found, numbers = numbered(pl.Series(["pear", "fig", "pear"]))
+      >>> found.to_list(), numbers.to_list()
+      (['fig', 'pear'], [1, 0, 1])
+    """
+    found = values.unique().sort()
+    return found, values.cast(pl.Enum(found)).to_physical().cast(pl.Int64)
+
 
 PARTS = 16
 """Parts of the items whose counts are added up apart from each other."""
@@ -87,7 +105,7 @@ def merge(p: Pipeline, partials: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
     if len(tables) == 1:
         return tables[0]  # which is a sum already
     rows = batches.to_frame(tables or [empty(p)])
-    return _added_up(p, rows, *distinct.numbered(rows["_item"]))
+    return _added_up(p, rows, *numbered(rows["_item"]))
 
 
 def _added_up(

@@ -12,7 +12,7 @@ from beam_jobs.beam import batches
 from beam_jobs.beam.coded_lists import CodedLists
 from beam_jobs.point_in_time import history
 from beam_jobs.point_in_time.history import ITEM_NUMBER
-from beam_jobs.point_in_time.query_features import clock, with_query_features, with_users
+from beam_jobs.point_in_time.known_users import clock, with_query_features, with_users
 from beam_jobs.point_in_time.user_shard import UserShard
 from twinspire_core.config.feature_kinds import HistoryFeature
 from twinspire_core.config.pipeline import Pipeline

@@ -1,7 +1,6 @@
 """What the transform graph has to know of the vocabulary window, gathered from Arrow batches.
 
-Per value of an id or a category: its events; per number: count,
-mean and variance. Both are mergeable partial results, so that any runner may add them up in any
+Per value of an id or a category: its events; per number: count, mean and variance. Both are mergeable partial results, so that any runner may add them up in any
 order, and both are computed whole batches at a time: TFT's own analysers handle one Python object
 per distinct value and stage, 20 times slower. Values are added up in parts, by a hash of each: only
 those that may be in a vocabulary go on to the worker that ranks all of them. The result is one row,
@@ -17,17 +16,89 @@ import apache_beam as beam
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.pvalue import PCollection
 
 from beam_jobs import user_hashing
 from beam_jobs.beam import batches
 from beam_jobs.beam.batches import BatchCoder
 from beam_jobs.beam.written_rows import read_written
-from beam_jobs.transform import vocabulary
 from twinspire_core import storage
-from twinspire_core.config.feature_kinds import ScaledFeature
+from twinspire_core.config.feature_kinds import IdFeature, ScaledFeature, VocabularyFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.metrics.moments import Moments
+
+COMPACT_ROWS = 1 << 20
+"""Rows of partial counts that are kept side by side before they are added up."""
+MOST_IDS = 1_000_000
+"""Ids with rows of their own: a table of so many rows of 64 numbers is 256 MB, and as much again is what
+Adagrad remembers. `vocabulary.min_events` is the way to fewer.
+"""
+MOST_VALUES = 10_000
+"""The same of a category's values: what is rarer than these is met too seldom to be learned."""
+COUNTS = pa.schema([("value", pa.string()), ("events", pa.int64())])
+"""A value and its events."""
+
+
+def features(p: Pipeline) -> dict[str, VocabularyFeature]:
+    """Features that keep a vocabulary, which is named like the feature."""
+    return {name: f for name, f in p.features.items() if isinstance(f, VocabularyFeature)}
+
+
+def counts(column: pa.ChunkedArray) -> pa.Table:
+    """Events of each value; lists count each of their values."""
+    if pa.types.is_list(column.type):
+        column = pc.list_flatten(column)
+    rows = pa.table({"value": column.cast(pa.string())})
+    counted = rows.group_by("value", use_threads=False).aggregate([("value", "count")])
+    return _in_one_piece(counted.rename_columns(COUNTS.names).cast(COUNTS))
+
+
+def compacted(tables: list[pa.Table]) -> list[pa.Table]:
+    """The same counts, added up once there are many."""
+    if len(tables) < 2:
+        return tables
+    # What was added up before stands first: waiting until as many rows have come again keeps the
+    # work linear.
+    added_before = len(tables[0])
+    come_since = sum(map(len, tables[1:]))
+    if come_since > max(COMPACT_ROWS, added_before):
+        return [added_up(tables)]
+    return tables
+
+
+def added_up(tables: list[pa.Table]) -> pa.Table:
+    """One row per value."""
+    rows = pa.concat_tables([COUNTS.empty_table(), *tables])
+    by_value = rows.group_by("value", use_threads=False)
+    total = by_value.aggregate([("events", "sum")])
+    return _in_one_piece(total.rename_columns(COUNTS.names))
+
+
+def _in_one_piece(grouped: pa.Table) -> pa.Table:
+    # Grouping returns slices of 32,768 rows, each of which travels with the buffers of all: with a
+    # million values that is more than Beam can send.
+    return grouped.combine_chunks()
+
+
+def ranked(p: Pipeline, name: str, counts: pa.Table) -> pa.Table:
+    """The counts of values that get rows of their own, most frequent first, ties in reverse byte
+    order as TFT has it. Of some of the values, those that may get any.
+    """
+    feature = features(p)[name]
+    # "" is a missing value, and a line of the vocabulary's file holds one value.
+    is_line = pc.invert(pc.match_substring_regex(counts["value"], r"[\r\n]"))
+    kept = pc.and_(pc.not_equal(counts["value"], ""), is_line)
+    # Rare ids share the rows of unknown values.
+    if isinstance(feature, IdFeature):
+        kept = pc.and_(kept, pc.greater_equal(counts["events"], p.vocabulary.min_events))
+        size = MOST_IDS
+    else:
+        size = MOST_VALUES
+    rows = counts.filter(kept)
+    order = pc.sort_indices(rows, [("events", "descending"), ("value", "descending")])
+    return rows.take(order[:size])
+
 
 SUMMARY = "summary.arrow"
 """Where the summary row waits, below the stage's output, for the graph to be made."""
@@ -62,7 +133,7 @@ def moments_column(name: str) -> str:
 def summary_fields(p: Pipeline) -> list[pa.Field]:
     """Columns of the summary row."""
     vocabularies = [
-        pa.field(vocabulary_column(name), pa.list_(pa.string())) for name in vocabulary.features(p)
+        pa.field(vocabulary_column(name), pa.list_(pa.string())) for name in features(p)
     ]
     return vocabularies + [
         pa.field(moments_column(name), pa.list_(pa.float64(), 2)) for name in scaled_features(p)
@@ -121,14 +192,14 @@ class Summarise(beam.CombineFn):
         total = self.create_accumulator()
         for part in summaries:
             for name, tables in part.counts.items():
-                total.counts[name] = vocabulary.compacted([*total.counts.get(name, []), *tables])
+                total.counts[name] = compacted([*total.counts.get(name, []), *tables])
             for name, moments in part.moments.items():
                 total.moments[name] = total.moments.get(name, Moments()).merged(moments)
         return total
 
     def compact(self, summary: Summary) -> Summary:
         """Makes a partial result small before it is sent."""
-        counts = {name: [vocabulary.added_up(tables)] for name, tables in summary.counts.items()}
+        counts = {name: [added_up(tables)] for name, tables in summary.counts.items()}
         return summary._replace(counts=counts)
 
     def extract_output(self, summary: Summary) -> Any:
@@ -142,7 +213,7 @@ class AddUp(Summarise):
     def extract_output(self, summary: Summary) -> Summary:
         """The summary, small."""
         counts = {
-            name: [vocabulary.ranked(self._pipeline, name, vocabulary.added_up(tables))]
+            name: [ranked(self._pipeline, name, added_up(tables))]
             for name, tables in summary.counts.items()
         }
         return summary._replace(counts=counts)
@@ -170,9 +241,9 @@ def summarise(p: Pipeline, batch: pa.RecordBatch | pa.Table) -> Summary:
     """
     table = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
     summary = Summary({}, {})
-    for name in vocabulary.features(p):
+    for name in features(p):
         if name in table.column_names:
-            summary.counts[name] = [vocabulary.counts(table[name])]
+            summary.counts[name] = [counts(table[name])]
     for name, log in scaled_features(p).items():
         if name in table.column_names:
             summary.moments[name] = moments_of(table[name], log=log)
@@ -197,9 +268,9 @@ def moments_of(column: pa.ChunkedArray, *, log: bool) -> Moments:
 def summary_row(p: Pipeline, summary: Summary) -> pa.RecordBatch:
     """What the graph is made from."""
     columns: list[pa.Array] = []
-    for name in vocabulary.features(p):
-        counts = vocabulary.added_up(summary.counts.get(name, []))
-        values = vocabulary.ranked(p, name, counts)["value"].combine_chunks()
+    for name in features(p):
+        counts = added_up(summary.counts.get(name, []))
+        values = ranked(p, name, counts)["value"].combine_chunks()
         columns.append(pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values))
     for name in scaled_features(p):
         moments = summary.moments.get(name, Moments())

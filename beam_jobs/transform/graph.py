@@ -32,9 +32,15 @@ from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
 
 from beam_jobs.beam import batches
 from beam_jobs.beam.failures import fails_fast
-from beam_jobs.transform import analysis, vocabulary
-from beam_jobs.transform.preprocessing import Analysis, make_preprocessing_fn
-from beam_jobs.transform.tensors import RepeatedValues, adapter_config, list_columns, to_tft
+from beam_jobs.transform import analysis
+from beam_jobs.transform.preprocessing import (
+    Analysis,
+    RepeatedValues,
+    adapter_config,
+    list_columns,
+    make_preprocessing_fn,
+    to_tft,
+)
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
@@ -86,7 +92,7 @@ def fit(p: Pipeline, row: pa.RecordBatch, folder: Path) -> None:
 def _analysis(p: Pipeline, row: pa.RecordBatch, folder: Path) -> Analysis:
     """Writes the vocabularies of the summary row to a folder."""
     vocabularies = {}
-    for name in vocabulary.features(p):
+    for name in analysis.features(p):
         values = row[analysis.vocabulary_column(name)][0].values.cast(pa.binary()).to_pylist()
         file = folder / name
         lines = [value + b"\n" for value in values or [NO_VALUE]]

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from beam_jobs.point_in_time import event_order, history
+from beam_jobs.point_in_time import history, user_shard
 
 NAMES = ["a", "B", "é", "z-", "", "ab", "a b", "日本", "0", "00"]
 """Strings whose order by bytes is not that of any alphabet."""
@@ -25,10 +25,10 @@ def drawn(seed):
 
 
 def by_numbers(events):
-    items, places = event_order._places(events)
+    items, places = user_shard._places(events)
     placed = events.with_columns(places)
     assert items.gather(placed[history.ITEM_NUMBER]).to_list() == events["_item"].to_list()
-    return placed.sort(event_order._PLACE, history.ITEM_NUMBER, "_order")
+    return placed.sort(user_shard._PLACE, history.ITEM_NUMBER, "_order")
 
 
 @pytest.mark.parametrize("seed", range(20))

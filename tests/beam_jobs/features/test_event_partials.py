@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.beam import batches
-from beam_jobs.features import event_packs, event_partials, read_steps
+from beam_jobs.features import event_packs, read_steps
 from beam_jobs.features.counters import Count
 from beam_jobs.features.raw_features_job import write_raw
 from beam_jobs.ingest import day_files, record_blocks
@@ -293,7 +293,7 @@ def test_a_folder_is_listed_once_a_pack_and_a_file_digested_once(tmp_path, monke
     counted = SimpleNamespace(
         list_files=counting(storage.list_files), file_digest=counting(storage.file_digest)
     )
-    monkeypatch.setattr(event_partials, "storage", counted)
+    monkeypatch.setattr(read_steps, "storage", counted)
     read(context(world, tmp_path / "out", reuse=True))
     folder = str(large.parent)
     two_files = str(world.folder / f"events/dt={DAY - timedelta(days=1)}")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 
-from beam_jobs.transform import analysis, vocabulary
+from beam_jobs.transform import analysis
 from tests.beam_jobs.transform.made_up_log import analysis_schema, make
 from twinspire_core.contracts import feature_schema
 
@@ -51,8 +51,8 @@ def test_what_may_be_in_a_vocabulary_is_all_that_a_part_hands_on(window):
 
 
 def test_ids_and_values_beyond_the_most_share_rows(window, monkeypatch):
-    monkeypatch.setattr(vocabulary, "MOST_IDS", 2)
-    monkeypatch.setattr(vocabulary, "MOST_VALUES", 3)
+    monkeypatch.setattr(analysis, "MOST_IDS", 2)
+    monkeypatch.setattr(analysis, "MOST_VALUES", 3)
     p = make()
     kind = analysis_schema(p)
     whole = pa.RecordBatch.from_pylist([{n: r[n] for n in kind.names} for r in window], kind)
@@ -64,7 +64,7 @@ def test_ids_and_values_beyond_the_most_share_rows(window, monkeypatch):
 
 
 def test_many_partial_counts_are_added_up_now_and_then(monkeypatch):
-    monkeypatch.setattr(vocabulary, "COMPACT_ROWS", 10)
+    monkeypatch.setattr(analysis, "COMPACT_ROWS", 10)
     p, rng = make(), np.random.default_rng(0)
     combine = analysis.Summarise(p)
     summary, seen = combine.create_accumulator(), Counter()
@@ -75,5 +75,5 @@ def test_many_partial_counts_are_added_up_now_and_then(monkeypatch):
         batch = pa.record_batch({"device": values, "_time": times})
         summary = combine.add_input(summary, analysis.summarise(p, batch))
         assert sum(map(len, summary.counts["device"])) <= 2 * 30 + 10 + 12
-    counts = vocabulary.added_up(summary.counts["device"]).to_pylist()
+    counts = analysis.added_up(summary.counts["device"]).to_pylist()
     assert {row["value"]: row["events"] for row in counts} == seen

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from beam_jobs.transform.tensors import RepeatedValues
+from beam_jobs.transform.preprocessing import RepeatedValues
 
 LISTS = [["a", "b", "a"], [], None, ["b", None, "c"], ["a"]]
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from beam_jobs.beam import engine
-from beam_jobs.transform import analysis, graph, preprocessing, tensors
+from beam_jobs.transform import analysis, graph, preprocessing
 from model.towers.transform_module import vocabularies
 from tests.beam_jobs.transform.made_up_log import DAY, make, run, transformed
 from twinspire_core import storage
@@ -220,4 +220,4 @@ def test_vectors_of_another_size_are_named():
         BadData,
         match=r"features\.image is declared as vectors of 2 numbers; found one of 3 in 1 of 2",
     ):
-        tensors.to_tft(batch, tensors.adapter_config(p))
+        preprocessing.to_tft(batch, preprocessing.adapter_config(p))
