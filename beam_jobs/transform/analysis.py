@@ -1,10 +1,11 @@
 """What the transform graph has to know of the vocabulary window, gathered from Arrow batches.
 
-Per value of an id or a category: its events; per number: count, mean and variance. Both are mergeable partial results, so that any runner may add them up in any
-order, and both are computed whole batches at a time: TFT's own analysers handle one Python object
-per distinct value and stage, 20 times slower. Values are added up in parts, by a hash of each: only
-those that may be in a vocabulary go on to the worker that ranks all of them. The result is one row,
-which TFT's analysis phase reads (preprocessing.py).
+Per value of an id or a category: its events; per number: count, mean and variance. Both are
+mergeable partial results, so that any runner may add them up in any order, and both are computed
+whole batches at a time: TFT's own analysers handle one Python object per distinct value and stage,
+20 times slower. Values are added up in parts, by a hash of each: only those that may be in a
+vocabulary go on to the worker that ranks all of them. The result is one row, which TFT's analysis
+phase reads (preprocessing.py).
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,20 +1,25 @@
-"""The gate's rule on the recipe: whether trees serve, or the fixed order. It refuses no version.
+"""The gate's two rules on trees.
 
-A version's trees are fitted on the day, so that nobody can have judged them yet. What can be judged is
-how trees are made: those of the version before, on all users of a day, before the day was trained on.
-A day is the unit. Over the newest 7 to 28 days they are compared with the best of the fixed order and
-of each source alone. If they are surely below, the fixed order serves from now on; it is measured on,
-and trees serve again once they are no longer surely below. Before there are 7 days the trees serve.
+*Order*: a version's trees against those of the newest accepted version, for users held out of the
+day. Both order the same candidates, by the vectors of the version before and by counts as of the
+day's start: neither has seen the day. A user is the unit. Refused when the whole 95% interval lies
+below -`gate.max_drop`.
+
+*Recipe*: whether trees serve, or the fixed order. It refuses no version. A version's trees are
+fitted on the day, so that nobody can have judged them yet. What can be judged is how trees are made:
+those of the version before, on all users of a day, before the day was trained on. A day is the unit.
+Over the newest 7 to 28 days they are compared with the best of the fixed order and of each source
+alone. If they are surely below, the fixed order serves from now on; it is measured on, and trees
+serve again once they are no longer surely below. Before there are 7 days the trees serve.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from index_builder.gate.comparison import Finding
-from index_builder.gate.line_memory import LineMemory
-from index_builder.gate.pooled_days import MOST_DAYS
+from index_builder.gate.comparison import LEAST_DIFFERENT, Finding, compare_all
+from index_builder.gate.line_memory import MOST_DAYS, LineMemory
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import RankerMeasures
@@ -101,3 +106,31 @@ def _compare(days: list[Mapping[str, float]]) -> RecipeFigures:
         low=mean - reach,
         high=mean + reach,
     )
+
+
+def judge_order(ranker: RankerMeasures | None, gate: GateConfig) -> Iterator[Finding]:
+    """Compares a version's trees with those before; notes what cannot be compared.
+
+    Args:
+      ranker: what was measured of trees; None where none were wanted.
+      gate: the limit.
+    """
+    if ranker is None or ranker.fitted is None:
+        return
+    unjudged = "the trees are not compared with those of the version before"
+    if ranker.holdout.baseline is None:
+        yield Finding(
+            False, f"{unjudged}: there are none for the same sources. The rule begins here"
+        )
+        return
+    one = compare_all(ranker.holdout, gate.metric)
+    if one.change is None or not one.is_known:
+        few = f"the lists of {one.differ} held-out users differ, {LEAST_DIFFERENT} are needed"
+        yield Finding(False, f"{unjudged}: {few}")
+    elif one.surely_lost(gate.max_drop):
+        yield Finding(
+            True,
+            f"{one.name} of the trees is {one.candidate:.4f}, the trees of the version before find"
+            f" {one.baseline:.4f} of the same candidates{one.change_as_text}; all of the interval"
+            f" below -gate.max_drop = -{gate.max_drop:g} is refused",
+        )

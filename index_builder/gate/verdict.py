@@ -2,7 +2,7 @@
 
     towers   the two-tower's lists beside those of the newest and of the best accepted version
              (index_builder/gate/tower_rule.py)
-    order    its trees beside those of the version before (index_builder/gate/order_rule.py)
+    order    its trees beside those of the version before
     recipe   whether trees serve, or the fixed order; it refuses nothing
              (index_builder/gate/recipe_rule.py)
     limits   `gate.floors` and `gate.ceilings`, whatever the baseline has
@@ -10,8 +10,7 @@
              what is served beside those trained on (index_builder/gate/skew_rule.py)
 
 Of logs that change by the day, `gate.max_lead_drop` adds the lead of the two-tower over what was
-popular on the day (index_builder/gate/popularity_lift_rule.py). Of too few users nothing is
-concluded; that is noted.
+popular on the day. Of too few users nothing is concluded; that is noted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +20,14 @@ from typing import Any
 from index_builder.gate.comparison import Finding, compare_all, compare_slices, finite
 from index_builder.gate.limits import below, judge_limits, judge_served_limits
 from index_builder.gate.line_memory import LineMemory, compare_with_best
-from index_builder.gate.order_rule import judge_order
-from index_builder.gate.popularity_lift_rule import judge_popularity_lift, lift_of_line
-from index_builder.gate.recipe_rule import RecipeJudgement, judge_recipe
+from index_builder.gate.recipe_rule import RecipeJudgement, judge_order, judge_recipe
 from index_builder.gate.skew_rule import judge_skew
-from index_builder.gate.tower_rule import MeasuredUsers, judge_towers
+from index_builder.gate.tower_rule import (
+    MeasuredUsers,
+    judge_popularity_lift,
+    judge_towers,
+    lift_of_line,
+)
 from twinspire_core.config.source_names import RANKED
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.gate import GateConfig

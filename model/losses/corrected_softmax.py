@@ -27,8 +27,7 @@ from typing import Literal, NamedTuple
 import tensorflow as tf
 
 from model.losses.blockwise_softmax import LEFT_OUT, Block, Logits, Loss, blocked_softmax
-from model.losses.in_batch_negatives import choose
-from model.losses.negative_masks import Excluded, Mask, drawn, items_of_user, own_item
+from model.losses.negative_masks import Excluded, Mask, choose, drawn, items_of_user, own_item
 from twinspire_core.config.tables.training import NegativesConfig
 
 Correction = Literal["none", "batch", "expected_count"]

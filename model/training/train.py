@@ -18,7 +18,7 @@ from model.towers.export import export
 from model.towers.transform_module import Transform, transforms, vocabularies
 from model.towers.two_tower import TwoTower
 from model.towers.untrained_rows import zero_untrained_rows
-from model.training import checkpoint, progress
+from model.training import checkpoint, loop
 from model.training.checkpoint import TableState, TrainingState
 from model.training.first_version import towers_before_last_day
 from model.training.loop import LoopResult, run_training
@@ -142,7 +142,7 @@ def train_towers(
             before = earlier_days(folders, ctx.day)
             measure(towers_before_last_day(model, towers_transforms, ctx.pipeline, before))
 
-    with progress.shown(len(folders)) as report:
+    with loop.shown(len(folders)) as report:
         result = run_training(
             model,
             frequency,
@@ -224,9 +224,9 @@ def _negative_corpus(
 def _warn(result: LoopResult, settings: TrainConfig, frequency: StreamingFrequency) -> str | None:
     """Prints the warnings of this training. Returns them as one text; None if there are none."""
     warnings = []
-    for warning in (progress.few_steps(result, settings), progress.full_buckets(frequency)):
+    for warning in (loop.few_steps(result, settings), loop.full_buckets(frequency)):
         if warning:
-            progress.warn(warning)
+            loop.warn(warning)
             warnings.append(warning)
     return " ".join(warnings) or None
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from model.score_lists import score_file
+from model.score_version import score_file
 from tests.model.split_by_hand import RECS, TRUTH, jsonl
 from twinspire_core.errors import BadData, UsageError
 

@@ -74,7 +74,7 @@ def evaluate(
     ks = tuple(k or p.evaluation.ks)
     # Imported below: scoring a file loads no TensorFlow, and a mistyped command nothing at all.
     if queries is None:
-        from model.score_lists import score_file
+        from model.score_version import score_file
         from twinspire_core.metrics.bootstrap import RESAMPLES
 
         scored = {"recs": recs}

@@ -1,22 +1,42 @@
 """A run of one day: what the registry's log says of the day, and the lease that later days wait
-for.
+for; and the days that nobody learned from.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta
 from functools import cached_property
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import Entry, State, version_date
 from twinspire.runs import run_leases
 from twinspire.runs.best_version import Standing, choose_best, standings
-from twinspire.runs.lineage import find_gaps
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, manifest
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.stage_context import BestAccepted, Gap, Parent
+
+_DAY = timedelta(days=1)
+
+
+def find_gaps(
+    state: State, parent: date | None, day: date, *, has_logs: Callable[[date], bool]
+) -> list[Gap]:
+    """Days with logs between a parent's day and a day, without an accepted version."""
+    if parent is None:
+        return []
+    accepted = {version_date(version) for version in state.accepted}
+    between = (parent + _DAY * n for n in range(1, (day - parent).days))
+    return stretches(one for one in between if one not in accepted and has_logs(one))
+
+
+def stretches(days: Iterable[date]) -> list[Gap]:
+    """Days, oldest first, as unbroken stretches."""
+    # Within a stretch a day's number and its place in the line differ by the same.
+    numbered = groupby(enumerate(days), lambda one: one[1].toordinal() - one[0])
+    together = ([day for _, day in stretch] for _, stretch in numbered)
+    return [Gap(days[0], days[-1]) for days in together]
 
 
 class DayRun:

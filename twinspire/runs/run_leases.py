@@ -7,25 +7,108 @@ another's; the newest record of a run holds.
 
 A run that is one process says which, so that its being killed can be found out. A scheduler's run
 is many processes, with pauses between them that are as long as it likes: the scheduler ends it.
+Processes can be told apart on Linux only.
 """
 
 import hashlib
+import os
 import re
 import secrets
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from twinspire.runs import process_identity
-from twinspire.runs.process_identity import ProcessIdentity
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.errors import in_one_line
+
+
+class ProcessIdentity(BaseModel):
+    """What tells a process from every other one, at any time and on any machine.
+
+    Attributes:
+      host: name and id of the machine.
+      boot: id of the machine's present run; empty if it tells none.
+      namespace: the pid namespace, within which pids are unique; empty if it tells none.
+      pid: the process's number there.
+      born: when it began, in ticks since the machine did; None if that may not be looked at.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    host: str
+    boot: str
+    namespace: str
+    pid: int
+    born: int | None
+
+
+def identity() -> ProcessIdentity:
+    """This process."""
+    machine = _read(Path("/etc/machine-id")).decode().strip()
+    return ProcessIdentity(
+        host=f"{socket.gethostname()} {machine}".strip(),
+        boot=_read(Path("/proc/sys/kernel/random/boot_id")).decode().strip(),
+        namespace=_namespace(),
+        pid=os.getpid(),
+        born=_born(os.getpid()),
+    )
+
+
+def has_ended(process: ProcessIdentity | None) -> bool:
+    """Whether it is certain that a process has ended; never, if it is not known which it was."""
+    here = identity()
+    if process is None or not process.boot or not here.boot:
+        return False
+    if process.boot != here.boot:
+        return process.host == here.host  # that machine has been started anew since
+    if not here.namespace or process.namespace != here.namespace:
+        return False  # in another container, whose processes cannot be seen from here
+    try:
+        os.kill(process.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's
+        pass
+    # A pid is given again: it is the same process only if it began at the same time.
+    born = _born(process.pid)
+    return born is not None and born != process.born
+
+
+def _namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _born(pid: int) -> int | None:
+    """When a process began, in ticks since the machine did; 0 if it has ended, None if it may not
+    be looked at.
+    """
+    stat = _read(Path(f"/proc/{pid}/stat"))
+    if not stat:
+        return None
+    # `PID (NAME) STATE PARENT GROUP SESSION …`, where NAME may hold anything.
+    fields = stat.rpartition(b")")[2].split()
+    if fields[0] == b"Z":  # it has ended, and its parent has not asked how
+        return 0
+    return int(fields[19])
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:  # gone, or another user's
+        return b""
+
 
 OPEN = "open"
 PUBLISHED = "published"
@@ -87,7 +170,7 @@ class RunLease:
 
     def is_orphaned(self) -> bool:
         """Whether it is open, and its process has ended on this machine without closing it."""
-        return self.is_open and process_identity.has_ended(self.record().process)
+        return self.is_open and has_ended(self.record().process)
 
 
 def newest(pipeline: Pipeline, day: date) -> list[RunLease]:
@@ -164,7 +247,7 @@ def release_day(
 def own_run(pipeline: Pipeline, day: date) -> Iterator[str]:
     """A run of the day that is this process and ends with the block; yields its name."""
     run = f"run-{secrets.token_hex(4)}"
-    write(pipeline, day, run, OPEN, process=process_identity.identity())
+    write(pipeline, day, run, OPEN, process=identity())
     reason: str | None = None
     try:
         yield run

@@ -29,7 +29,7 @@ class ComparedFigures(JsonPart):
 
 class LiftFigures(JsonPart):
     """How far a version is ahead of what was popular on the day
-    (index_builder/gate/popularity_lift_rule.py).
+    (index_builder/gate/tower_rule.py).
 
     Attributes:
       lead: the version's measure over that of `popular_today`.

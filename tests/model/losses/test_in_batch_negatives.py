@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.losses import in_batch_negatives
-from model.losses.in_batch_negatives import choose
+from model.losses import negative_masks
+from model.losses.negative_masks import choose
 from twinspire_core.config.tables.training import NegativesConfig
 
 RNG = np.random.default_rng(4)
@@ -45,7 +45,7 @@ def test_hard_ones_are_those_of_the_highest_cosine(k):
 
 @pytest.fixture(params=[(2, 9), (20, 500)], ids=["inside the batch", "beyond it"])
 def band(request, monkeypatch):
-    monkeypatch.setattr(in_batch_negatives, "SEMI_HARD_RANKS", request.param)
+    monkeypatch.setattr(negative_masks, "SEMI_HARD_RANKS", request.param)
     return request.param
 
 
@@ -69,7 +69,7 @@ def test_all_of_a_band_are_equally_likely(band):
 
 
 def test_what_is_drawn_follows_from_the_seed(monkeypatch):
-    monkeypatch.setattr(in_batch_negatives, "SEMI_HARD_RANKS", (0, 9))
+    monkeypatch.setattr(negative_masks, "SEMI_HARD_RANKS", (0, 9))
     again, other = (
         [chosen(seed, in_batch="semi_hard", k=2)[0] for seed in seeds] for seeds in ((1, 1), (1, 2))
     )

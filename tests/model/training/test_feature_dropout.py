@@ -7,8 +7,7 @@ import tensorflow as tf
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.pooling import EmbeddingBags, bagged
 from model.towers.two_tower import TwoTower
-from model.training.feature_dropout import drop_ids, with_dropped_context
-from model.training.step import compile_step
+from model.training.step import compile_step, drop_ids, with_dropped_context
 
 ROWS = 400
 QUERY = {

@@ -4,8 +4,7 @@ import pytest
 import tensorflow as tf
 
 from model.losses.sampling_probability import StreamingFrequency
-from model.training.loop import LoopResult
-from model.training.progress import few_steps, full_buckets
+from model.training.loop import LoopResult, few_steps, full_buckets
 from twinspire_core.config.tables.training import TrainConfig
 
 

@@ -3,8 +3,7 @@
 from datetime import UTC, date, datetime
 
 from index_builder.registry.version_log import Entry, State
-from twinspire.runs.day_run import DayRun
-from twinspire.runs.lineage import find_gaps, stretches
+from twinspire.runs.day_run import DayRun, find_gaps, stretches
 from twinspire_core.contracts.stage_context import Gap
 
 

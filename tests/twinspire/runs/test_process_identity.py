@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from twinspire.runs import process_identity
+from twinspire.runs import run_leases
 
 
 def test_a_process_has_ended_when_it_was_killed_reaped_or_not(other):
     identity, process = other
-    assert not process_identity.has_ended(identity)
+    assert not run_leases.has_ended(identity)
     process.kill()
     while Path(f"/proc/{process.pid}/stat").read_text().split()[2] != "Z":
         time.sleep(0.01)
-    assert process_identity.has_ended(identity)
+    assert run_leases.has_ended(identity)
     process.wait()
-    assert process_identity.has_ended(identity)
+    assert run_leases.has_ended(identity)
 
 
 @pytest.mark.parametrize(
@@ -32,13 +32,13 @@ def test_a_process_has_ended_when_it_was_killed_reaped_or_not(other):
     ],
 )
 def test_only_what_is_certain_counts_as_ended(changed, ended):
-    here = process_identity.identity()
-    assert process_identity.has_ended(here.model_copy(update=changed)) is ended
-    assert not process_identity.has_ended(None)
+    here = run_leases.identity()
+    assert run_leases.has_ended(here.model_copy(update=changed)) is ended
+    assert not run_leases.has_ended(None)
 
 
 def test_a_run_of_another_user_is_alive():
     if os.geteuid() != 0:
         pytest.skip("only root may look at the first process")
-    parent = {"pid": os.getppid(), "born": process_identity._born(os.getppid())}
-    assert not process_identity.has_ended(process_identity.identity().model_copy(update=parent))
+    parent = {"pid": os.getppid(), "born": run_leases._born(os.getppid())}
+    assert not run_leases.has_ended(run_leases.identity().model_copy(update=parent))

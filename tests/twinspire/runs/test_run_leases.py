@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from twinspire.runs import process_identity, run_leases
+from twinspire.runs import run_leases
 from twinspire.runs.run_leases import LeaseRecord
 from twinspire_core import storage
 
@@ -22,7 +22,7 @@ def pipeline(place):
 def test_a_run_that_is_a_process_ends_with_it(pipeline, monkeypatch, other):
     identity, process = other
     with monkeypatch.context() as patch:
-        patch.setattr(process_identity, "identity", lambda: identity)
+        patch.setattr(run_leases, "identity", lambda: identity)
         patch.setattr(run_leases, "end_runs", lambda *_: None)  # it is killed before it gets so far
         with run_leases.own_run(pipeline, DAY) as run:
             run_leases.note_failed_try(pipeline, DAY, run, "which a process says when it ends")
@@ -34,7 +34,7 @@ def test_a_run_that_is_a_process_ends_with_it(pipeline, monkeypatch, other):
     process.wait()
     assert run_leases.state(pipeline, DAY) == "killed"
     assert run_leases.unfinished_before(pipeline, NEXT) == []
-    monkeypatch.setattr(process_identity, "has_ended", lambda _: False)  # as on another machine
+    monkeypatch.setattr(run_leases, "has_ended", lambda _: False)  # as on another machine
     assert run_leases.unfinished_before(pipeline, NEXT) == [], "it was written down for all"
 
 
