@@ -1,6 +1,9 @@
 """Blocks of raw columns -> records with the feature job's columns. Records that break a rule are
 set aside.
 
+Events of earlier days that lie in the day's folder came late: they count in histories of later days.
+Those of before `source.late_days`, and those of days to come, are counted and left out.
+
 Of what one user has in a day beyond `source.max_user_events` (a crawler, or an id that many share),
 the first events in the logs are kept. All events of a user meet in one worker's memory, so most of
 the excess has to go before: each part of a file drops what is beyond the limit in that part, which
@@ -9,14 +12,15 @@ is never among the first events of all parts.
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from datetime import date, timedelta
+from typing import NamedTuple, Self
 
 import polars as pl
 
+from beam_jobs import day_plan
 from beam_jobs.ingest.column_values import Reading, WrongType, read_as
 from beam_jobs.ingest.columns import RAW, Column
 from beam_jobs.ingest.day_files import SourceFile
-from beam_jobs.ingest.later_folders import DayBounds
 from beam_jobs.ingest.record_blocks import KEPT_PER_FILE, Block, Rejected, missing
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
@@ -33,6 +37,49 @@ _BEFORE = "_before"
 """Events that the user had that day in earlier blocks. A feature may be called `before`."""
 _WATCHED = 100
 """Events of a user in a block, above which a part of a file counts them."""
+
+
+class DayBounds(NamedTuple):
+    """Times between which events of a day's folder are used, in microseconds since 1970 UTC.
+
+    Attributes:
+      oldest: the first moment of the earliest day whose late events are used.
+      start: the first moment of the day.
+      end: the first moment of the next day.
+    """
+
+    oldest: int
+    start: int
+    end: int
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, day: date) -> Self:
+        """The bounds of a day, a calendar day of the pipeline's zone."""
+        return cls(
+            oldest=day_plan.start_of(
+                day - timedelta(days=pipeline.source.late_days), pipeline.zone
+            ),
+            start=day_plan.start_of(day, pipeline.zone),
+            end=day_plan.start_of(day_plan.after(day), pipeline.zone),
+        )
+
+    def allow(self, time: pl.Series) -> pl.Series:
+        """Whether events of these times are used."""
+        return time.is_between(self.oldest, self.end, closed="left")
+
+    def count_misplaced(self, time: pl.Series) -> dict[str, int]:
+        """Counts events whose time is of another day than their folder.
+
+        Returns:
+          `late`: of earlier days; `too late`: those among them that are left out; `early`: of later
+          days, left out too. Without what there is none of.
+        """
+        counts = {
+            "late": int((time < self.start).sum()),
+            "too late": int((time < self.oldest).sum()),
+            "early": int((time >= self.end).sum()),
+        }
+        return {what: n for what, n in counts.items() if n}
 
 
 class _Rule(NamedTuple):

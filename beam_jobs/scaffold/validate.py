@@ -14,7 +14,7 @@ import polars as pl
 
 from beam_jobs.ingest import timestamps
 from beam_jobs.ingest.column_values import holds_bytes
-from beam_jobs.ingest.later_folders import DayBounds
+from beam_jobs.ingest.records import DayBounds
 from beam_jobs.ingest.timestamps import to_instants
 from beam_jobs.partitioning.time_forms import TimeForm, forms_of
 from beam_jobs.scaffold.day_sample import TableSample, declared_tables, sample_of
