@@ -85,7 +85,6 @@ def test_what_was_measured_stands_there(facts):
 def test_a_second_objective_is_told_where_there_is_one(facts):
     held = {"labels": 1234, "rmse": 0.8123, "rmse_of_mean": 1.2}
     found = {
-        "loss": "squared",
         "labels": 50_000,
         "mean": 3.5,
         "curve": [],
