@@ -7,7 +7,6 @@ stage left, so that it needs no TensorFlow.
     ranking_rows/  candidates of the newest days (twinspire_core/contracts/ranking_rows.py)
     ranker.json, ranker.txt  the ranker that was fitted on them; not there without one
     examples.json  lists of a few users held out (twinspire_core/contracts/example_lists.py)
-    tensorboard/   the loss and the measures as TensorBoard reads them
 """
 
 import tempfile
@@ -39,7 +38,6 @@ from model.evaluation.other_baselines import other_baselines
 from model.evaluation.popularity_lift import Lift, lifts_after, measure_lift, popular_today
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.source_lists import costly_lists
-from model.evaluation.tensorboard import write_events
 from model.evaluation.version_evaluation import (
     EarlierVersions,
     ParentEvaluation,
@@ -59,8 +57,6 @@ from twinspire_core.contracts.stage_context import BestAccepted, Gap, StageConte
 from twinspire_core.contracts.trained_day import TrainedDay
 from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.sources.registry import fits_of
-
-TENSORBOARD = "tensorboard"
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -87,7 +83,6 @@ def run(ctx: StageContext) -> dict[str, Any]:
         held_out = day.evaluation_sets[HELD_OUT]
         examples = pick_examples(ctx.pipeline, held_out, version.lists[HELD_OUT], day.corpus)
         (out / example_lists.FILE).write_bytes(example_lists.dump(examples))
-        write_events(out / TENSORBOARD, metrics)
         if storage.is_remote(ctx.out):
             storage.upload_tree(out, ctx.out)
     return _summary(ctx, metrics)

@@ -142,7 +142,7 @@ def test_the_report_shows_what_was_measured(two_days):
         "the shop stores its users"
     )
     assert sum(metrics["popularity"]["clicks"]) == pytest.approx(1, abs=0.01)
-    assert metrics["frequency"]["items"] > 20 and list((measured / "tensorboard").iterdir())
+    assert metrics["frequency"]["items"] > 20
 
 
 def test_the_same_day_again_is_skipped_and_changes_nothing(two_days):

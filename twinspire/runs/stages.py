@@ -122,7 +122,6 @@ MEASURE = Stage(
         "gate.min_users",
         "serving.exclude_seen",  # which lists weights are fitted on, and versions compared by
     ),
-    derived=("tensorboard/",),
     inherits=True,
     same_parent_as="train",
 )

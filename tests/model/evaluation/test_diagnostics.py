@@ -1,12 +1,8 @@
-"""What the report draws, on a catalogue small enough to count by hand; and TensorBoard's files,
-read back.
-"""
+"""What the report draws, on a catalogue small enough to count by hand."""
 
 import numpy as np
 import pyarrow as pa
 import pytest
-import tensorflow as tf
-from tensorflow.core.util import event_pb2
 
 from model.evaluation.diagnostics import (
     compare_frequency,
@@ -17,10 +13,8 @@ from model.evaluation.diagnostics import (
 )
 from model.evaluation.evaluation_set import prepare, prepare_whole
 from model.evaluation.ranked_lists import RankedLists
-from model.evaluation.tensorboard import write_events
 from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
-from twinspire_core.contracts.day_metrics import DayMetrics
 
 STRINGS = pa.list_(pa.string())
 
@@ -147,24 +141,4 @@ def test_examples_are_one_user_of_each_slice_whatever_their_lists(tiny):
         "history": ["z", "b", "c"],
         "items": ["a", "b"],
         "taken": ["a", "z"],
-    }
-
-
-def test_tensorboard_reads_the_curve_and_the_measures(tmp_path):
-    measures = {"seen": "kept", "users": 3, "recall@50": 0.25, "slices": {}}
-    metrics = {
-        "train": {"loss": [[110, 5.0], [120, 4.5]], "total_steps": 120},
-        "progressive": None,
-        "baselines": {"purchase_history": {"recall@50": 0.125}},
-        "holdout": {"candidate": measures},
-    }
-    write_events(tmp_path, DayMetrics.model_validate(metrics))
-    records = [r.numpy() for f in tmp_path.iterdir() for r in tf.data.TFRecordDataset(str(f))]
-    events = [event_pb2.Event.FromString(r) for r in records]
-    values = {(v.tag, e.step): v.simple_value for e in events for v in e.summary.value}
-    assert values == {
-        ("train/loss", 110): 5.0,
-        ("train/loss", 120): 4.5,
-        ("held_out/recall@50", 120): 0.25,
-        ("baselines/purchase_history/recall@50", 120): 0.125,
     }
