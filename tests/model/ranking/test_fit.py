@@ -82,20 +82,18 @@ def test_it_says_whether_it_was_fitted_on_queries_without_times_and_counts_users
 
 def test_the_newest_days_say_how_many_trees_help(monkeypatch):
     """Where nothing tells what is taken, the first trees are the best; else many help."""
-    monkeypatch.setattr(fit, "_MOST_TREES", 120)
+    monkeypatch.setattr(fit, "_MOST_TREES", 200)
     rows = _rows(300)
     by_chance = replace(rows, taken=np.random.default_rng(2).permutation(rows.taken))
     few, many = (_trees(_fit(newest, _rows(600, seed=4))) for newest in (by_chance, rows))
-    assert few < 60 < many < 120
+    assert few < 60 < many < 200
 
 
 def test_of_one_day_alone_a_fifth_says_it():
-    """Its first queries: of them nothing can be learned here."""
-    rows = _rows(300)
-    taken = rows.taken.copy()
-    judging = 60 * CANDIDATES
-    taken[:judging] = np.random.default_rng(2).permutation(taken[:judging])
-    assert _trees(_fit(replace(rows, taken=taken))) < 60 < _trees(_fitted())
+    """Its first queries: what others teach is wrong for them, the more trees the worse."""
+    rows, judging = _rows(300), 60 * CANDIDATES
+    others = replace(rows, values=np.append(-rows.values[:judging], rows.values[judging:], axis=0))
+    assert _trees(_fit(others)) < 30 < _trees(_fitted())
 
 
 def test_what_stands_for_many_counts_as_many():
