@@ -1,9 +1,8 @@
 """What do the training rows of a large day cost, against a script by hand?
 
-    python -m benchmarks.features                          1, 3 and 10 million events; an hour
-    python -m benchmarks.features --events 300000 1000000 --shards 4 16     smaller, some minutes
-    python -m benchmarks.features --only polars --events 1000000 3000000    one way alone
-    python -m benchmarks.features --write                  and docs/measurements.md
+    python -m benchmarks.features                             1 and 3 million events, some minutes
+    python -m benchmarks.features --events 300000 1000000     smaller
+    python -m benchmarks.features --write                     and docs/measurements.md
 
 Each way is a process of its own on the same made days (large_world.py: as many events the day before,
 a tenth as many users, histories of up to 50 items):
@@ -127,34 +126,27 @@ def run_script(folder: Path) -> Taken:
     return timed(command, ROOT, {})
 
 
-def measure(
-    work: Path, ways: Sequence[str], sizes: Sequence[int], shards: Sequence[int]
-) -> Iterator[dict[str, Any]]:
-    """Times each way at each size, and the stage at the middle size by shards; yields rows."""
+def measure(work: Path, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Times each way at each size; yields rows."""
     for events in sorted(sizes):
         folder = work / str(events)
         lay_out(folder, events)
-        for way in ways:
+        for way in WAYS:
             taken = run_stage(folder, SHARDS) if way == "stage" else run_script(folder)
-            yield _row(way, events, SHARDS, taken)
-        if "stage" in ways and events == sorted(sizes)[len(sizes) // 2]:
-            for number in shards:
-                if number != SHARDS:
-                    yield _row("stage", events, number, run_stage(folder, number))
+            yield _row(way, events, taken)
 
 
-def _row(way: str, events: int, shards: int, taken: Taken) -> dict[str, Any]:
+def _row(way: str, events: int, taken: Taken) -> dict[str, Any]:
     row = {
         "way": way,
         "events": events,
-        "shards": shards,
         "cpu_seconds": round(taken.cpu_seconds, 1),
         "seconds": round(taken.seconds, 1),
         "peak_mb": round(taken.peak_mb),
     }
     print(
-        f"{way:7} {events:12,} events {shards:3} shards {taken.seconds:8.1f} s"
-        f" {taken.cpu_seconds:8.1f} CPU s {taken.peak_mb:7,.0f} MB",
+        f"{way:7} {events:12,} events {taken.seconds:8.1f} s {taken.cpu_seconds:8.1f} CPU s"
+        f" {taken.peak_mb:7,.0f} MB",
         flush=True,
     )
     return row
@@ -162,11 +154,7 @@ def _row(way: str, events: int, shards: int, taken: Taken) -> dict[str, Any]:
 
 def marginal(rows: Sequence[Mapping[str, Any]], way: str) -> float | None:
     """CPU seconds of a million more events; None of one size alone."""
-    found = sorted(
-        (row["events"], row["cpu_seconds"])
-        for row in rows
-        if row["way"] == way and row["shards"] == SHARDS
-    )
+    found = sorted((row["events"], row["cpu_seconds"]) for row in rows if row["way"] == way)
     if len(found) < 2:
         return None
     (few, least), (many, most) = found[0], found[-1]
@@ -184,13 +172,13 @@ def table(told: Mapping[str, Any]) -> str:
             lines.append(f"| {WAYS[way]} | {cost:.1f} CPU s | {cost / stage:.2f} |")
     lines += [
         "",
-        "| way | events | shards | CPU seconds | seconds | peak, GB |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| way | events | CPU seconds | seconds | peak, GB |",
+        "|---|--:|--:|--:|--:|",
     ]
     for row in rows:
         lines.append(
-            f"| {row['way']} | {row['events']:,} | {row['shards'] if row['way'] == 'stage' else ''}"
-            f" | {row['cpu_seconds']:,.1f} | {row['seconds']:,.0f} | {row['peak_mb'] / 1000:.2f} |"
+            f"| {row['way']} | {row['events']:,} | {row['cpu_seconds']:,.1f} | {row['seconds']:,.0f} |"
+            f" {row['peak_mb'] / 1000:.2f} |"
         )
     lines += ["", f"Before it began, the machine had a load average of {told['load']:.1f}."]
     return "\n".join(lines)
@@ -207,15 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 3_000_000, 10_000_000])
-    parser.add_argument(
-        "--shards",
-        type=int,
-        nargs="*",
-        default=[4, 64],
-        help=f"the middle day is also run with so many; all others with {SHARDS}",
-    )
-    parser.add_argument("--only", choices=WAYS, nargs="+", default=list(WAYS), help="these ways")
+    parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 3_000_000])
     parser.add_argument("--work", type=Path, help="folder for logs and working files")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument(
@@ -225,7 +205,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="twinspire-features-") as scratch:
         work = (args.work or Path(scratch)).resolve()
-        rows = list(measure(work, args.only, args.events, args.shards))
+        rows = list(measure(work, args.events))
     told = {"machine": machine(), "load": load, "rows": rows}
     print(table(told))
     if args.json:

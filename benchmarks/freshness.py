@@ -169,22 +169,17 @@ def measure(series: Series) -> dict[str, list[dict[str, Any]]]:
 
 
 def rows(series: Series, results: Mapping[str, list[dict[str, Any]]]) -> list[dict]:
-    """A row per figure and day, and the means over the days (`low` and `high`: the least and the
-    most day).
-    """
+    """A row per figure: the mean over the days, the least and the most of them, and each day."""
     figures = {
         name: [{**day["measured"], **_costs(day["seconds"])} for day in days]
         for name, days in results.items()
     }
     figures[BASELINE] = [day["baseline"] for day in results["twinspire/warm"]]
-    made = []
-    for name, days in figures.items():
-        for metric in days[0]:
-            values = [day[metric] for day in days]
-            made.append(_row(series.name, name, metric, values))
-            for n, value in enumerate(values):
-                made.append(_row(f"{series.name}/{series.day(n + 1)}", name, metric, [value]))
-    return made
+    return [
+        _row(series.name, name, metric, [day[metric] for day in days])
+        for name, days in figures.items()
+        for metric in days[0]
+    ]
 
 
 def _costs(seconds: Mapping[str, float]) -> dict[str, float]:
@@ -195,28 +190,25 @@ def _costs(seconds: Mapping[str, float]) -> dict[str, float]:
 
 
 def _row(case: str, contender: str, metric: str, values: list[float]) -> dict:
+    days = [float(f"{value:.5g}") for value in values]
     return {
         "case": case,
         "contender": contender,
         "metric": metric,
-        "value": _short_number(sum(values) / len(values)),
-        "low": _short_number(min(values)),
-        "high": _short_number(max(values)),
+        "value": float(f"{sum(values) / len(values):.5g}"),
+        "low": min(days),
+        "high": max(days),
+        "days": days,
         "unit": "s" if metric.endswith("seconds") else "",
     }
 
 
-def _short_number(x: float) -> float:
-    return float(f"{x:.5g}")
-
-
 def table(made: list[dict]) -> str:
     """The means, as text."""
-    whole = [row for row in made if "/" not in row["case"]]
     lines = []
-    for case in dict.fromkeys(row["case"] for row in whole):
+    for case in dict.fromkeys(row["case"] for row in made):
         lines += ["", f"{case:20} mean over the days, least and most"]
-        of_case = [row for row in whole if row["case"] == case]
+        of_case = [row for row in made if row["case"] == case]
         for row in sorted(of_case, key=lambda row: row["metric"], reverse=True):
             what = f"  {row['metric']:14}{row['contender']:20}"
             lines.append(

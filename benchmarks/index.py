@@ -2,8 +2,6 @@
 
     python -m benchmarks.index --json index.json            item vectors of groceries, and 1,000,000 made ones
     python -m benchmarks.index --quick --json index.json    20,000 made ones
-    python -m benchmarks.index --sizes                      our index against exact search, 1,000 to 300,000 items
-    python -m benchmarks.index --items 200000               made ones, so many
 
 Contenders:
 
@@ -22,13 +20,11 @@ other. `cpu_ms` is processor time of a query of a batch, all cores together, the
 the machine has other work. `memory_mb` is what opening the index and asking it takes. Where no
 settings reach the target there are no figures.
 
-Built indexes are kept in work/index (or --work), and a stopped benchmark goes on where it was;
---anew builds again.
+Built indexes are kept in work/index (or --work), and a stopped benchmark goes on where it was.
 """
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +44,8 @@ OURS = ("twinspire/exact", "twinspire/index")
 PEERS = ("hnswlib/hnsw", "faiss/hnsw", "faiss/ivf-pq", "faiss/ivf-pq-fs")
 MADE = 1_000_000
 QUICK = 20_000
-SIZES = (1_000, 3_000, 10_000, 12_000, 15_000, 20_000, 30_000, 50_000, 100_000, 300_000)
+ROUNDS = 5
+"""Times that each is asked."""
 WORKER = ("-m", "benchmarks.neighbours.worker")
 UNITS = {
     "recall@100": "share",
@@ -166,11 +163,9 @@ def _row(case: str, name: str, metric: str, values: list[float]) -> dict[str, An
     return {**row, "value": median(values), "low": min(values), "high": max(values)}
 
 
-def prepared(name: str, vectors: Callable[[], corpora.Vectors], work: Path, anew: bool) -> Path:
+def prepared(name: str, vectors: Callable[[], corpora.Vectors], work: Path) -> Path:
     """The folder of a corpus, laid out if it is not there."""
     folder = work / name
-    if anew:
-        shutil.rmtree(folder, ignore_errors=True)
     if not (folder / "kth-measuring.npy").exists():
         corpora.write(vectors(), folder, K)
     return folder
@@ -181,28 +176,24 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help=f"{QUICK:,} made items and one round")
-    parser.add_argument("--sizes", action="store_true", help="exact search and ours alone, by size")
-    parser.add_argument("--items", type=int, help="made items, so many, and no others")
     parser.add_argument(
         "--only", action="append", choices=(*OURS, *PEERS), help="only this one; may be repeated"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="times that each is asked")
-    parser.add_argument("--anew", action="store_true", help="build all again")
     parser.add_argument(
         "--work", type=Path, default=ROOT / "work" / "index", help="where built indexes are kept"
     )
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    sizes = SIZES if options.sizes else [options.items or (QUICK if options.quick else MADE)]
-    cases = {f"made, {n:,} items": (f"made-{n}", lambda n=n: corpora.made(n)) for n in sizes}
-    if not (options.quick or options.sizes or options.items):
+    items = QUICK if options.quick else MADE
+    cases = {f"made, {items:,} items": (f"made-{items}", lambda: corpora.made(items))}
+    if not options.quick:
         cases = {"groceries": ("groceries", lambda: corpora.groceries(options.work)), **cases}
-    names = options.only or (OURS if options.sizes else OURS + PEERS)
-    rounds = 1 if options.quick else options.rounds
+    names = options.only or OURS + PEERS
+    rounds = 1 if options.quick else ROUNDS
     rows = []
     for case, (folder, vectors) in cases.items():
-        corpus = prepared(folder, vectors, options.work, options.anew)
+        corpus = prepared(folder, vectors, options.work)
         rows += compared(case, corpus, names, rounds, options.work)
         if options.json:
             write_whole(options.json, json.dumps({"machine": machine(), "rows": rows}, indent=1))

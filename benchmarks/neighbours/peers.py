@@ -16,28 +16,8 @@ import numpy as np
 LINKS = 16  # of the graphs
 CONSTRUCTION = 200  # of the graphs
 SEED = 0
-_BREADTHS = [
-    100,
-    120,
-    140,
-    160,
-    180,
-    200,
-    225,
-    250,
-    280,
-    320,
-    360,
-    400,
-    450,
-    500,
-    600,
-    700,
-    850,
-    1_000,
-    1_400,
-    2_000,
-]
+_BREADTHS = [100, 120, 140, 160, 180, 200, 225, 250, 280, 320, 360, 400, 450, 500, 600, 700, 850]
+_BREADTHS += [1_000, 1_400, 2_000]
 _FACTORS = (1.5, 2, 3, 4, 6, 8, 12, 16)
 _CORES = len(os.sched_getaffinity(0))
 

@@ -21,7 +21,7 @@ import polars as pl
 import pyarrow as pa
 import tensorflow as tf
 
-from benchmarks.quality import ours
+from benchmarks.quality import tower_inputs
 from benchmarks.quality.prepare import Prepared, override, slug
 from model.data import training_rows
 from model.towers.architecture import SIDES, Architecture
@@ -42,16 +42,16 @@ def write_features(prepared: Prepared, folder: Path, dimension: int) -> None:
     if (folder / "layout.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    ours.make(prepared)
+    tower_inputs.make(prepared)
     p = override(prepared.pipeline, {"train.dimension": dimension})
     architecture = design(p, vocabularies(prepared.features / feature_schema.TRANSFORM, p))
     np.savez(folder / "train.npz", **_train(prepared, architecture))
     np.savez(
         folder / "corpus.npz",
-        **_transformed(prepared, "item", ours.corpus(prepared).to_arrow()),
+        **_transformed(prepared, "item", tower_inputs.corpus(prepared).to_arrow()),
     )
     for case in prepared.split.cases:
-        asked = _transformed(prepared, "query", ours.queries(prepared, case).to_arrow())
+        asked = _transformed(prepared, "query", tower_inputs.queries(prepared, case).to_arrow())
         np.savez(folder / f"queries-{slug(case.name)}.npz", **asked)
     (folder / "layout.json").write_text(json.dumps(_described(architecture)))
 

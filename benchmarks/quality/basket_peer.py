@@ -1,23 +1,17 @@
-"""Next-basket recommenders: TIFU-KNN (Hu et al., *Modeling Personalized Item Frequency Information for
-Next-basket Recommendation*, SIGIR 2020) and UP-CF (Faggioli et al., *Recency Aware Collaborative
-Filtering for Next Basket Recommendation*, UMAP 2020), written from the papers' description in numpy
-and scipy; docs/decisions/0017-evaluation.md says why not those of a library.
+"""TIFU-KNN, a next-basket recommender (Hu et al., *Modeling Personalized Item Frequency Information for
+Next-basket Recommendation*, SIGIR 2020), written from the paper's description in numpy and scipy;
+docs/decisions/0017-evaluation.md says why not that of a library.
 
     python -m benchmarks.quality.basket_peer FOLDER SETTINGS.json OUT.npz
 
 FOLDER holds what quality/arrays.py wrote: the log and the histories of the queries, by number of user
 and item. A basket is what a user took on one day.
 
-TIFU-KNN: a user's B baskets are parted into `groups` groups of equal size, the newer ones the larger
+A user's B baskets are parted into `groups` groups of equal size, the newer ones the larger
 where B does not divide. A basket counts within_decay^(steps before the newest of its group) over the
 group's size, a group group_decay^(steps before the newest group) over the number of groups; with
 fewer baskets than groups each is its own. Scores are alpha * own + (1 - alpha) * the mean of the
 `neighbours` nearest other users by Euclid's distance.
-
-UP-CF: a user's share of an item is that of the newest `recency` baskets (0: all) that hold it. Two users
-are as similar as |A and B| / (|A|^asymmetry |B|^(1 - asymmetry)) for the sets of all their items, to the
-power of `locality`. Scores are the user's own shares and those of the `neighbours` most similar others,
-weighted so.
 """
 
 import json
@@ -28,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from benchmarks.quality.session_peer import LENGTH, largest, top
+from benchmarks.quality.session_peer import LENGTH, top
 
 QUERIES = 500
 """Queries at a time."""
@@ -65,7 +59,7 @@ def baskets_of(owner, item, day, owners):
 
 
 def frequencies(baskets, items, settings):
-    """[owners, items] TIFU-KNN's vectors."""
+    """[owners, items] weights of what each took."""
     groups = settings["groups"]
     count = baskets.count[baskets.owner]
     size, extra = np.divmod(count, groups)
@@ -78,15 +72,6 @@ def frequencies(baskets, items, settings):
     weight = settings["within_decay"] ** steps / own_size
     weight = weight * settings["group_decay"] ** group / np.minimum(count, groups)
     return csr_matrix((weight, (baskets.owner, baskets.item)), (len(baskets.count), items))
-
-
-def shares(baskets, items, recency):
-    """[owners, items] UP-CF's share of the newest baskets that hold an item."""
-    count = baskets.count[baskets.owner]
-    seen = np.minimum(count, recency) if recency else count
-    recent = baskets.age < seen
-    where = (baskets.owner[recent], baskets.item[recent])
-    return csr_matrix((1 / seen[recent], where), (len(baskets.count), items))
 
 
 def tifu_scores(known, asked, users, settings):
@@ -110,36 +95,8 @@ def tifu_scores(known, asked, users, settings):
     return settings["alpha"] * asked + (1 - settings["alpha"]) * mean
 
 
-def upcf_scores(known, asked, known_shares, asked_shares, users, settings):
-    """[Q, items] sparse.
-
-    Args:
-      known: [U, items] which items the log's users had, 1 or nothing.
-      asked: [Q, items] the same of the queries.
-      known_shares: [U, items] of the log's users.
-      asked_shares: [Q, items] of the queries.
-      users: [Q] the number of each query's user; -1 is none.
-      settings: see above.
-    """
-    common = (asked @ known.T).tocoo()
-    sizes = np.diff(asked.indptr)[common.row], np.diff(known.indptr)[common.col]
-    power = settings["asymmetry"]
-    similarity = common.data / (sizes[0] ** power * sizes[1] ** (1 - power))
-    # Himself counts once, as he is now.
-    other = common.col != users[common.row]
-    row, (user, value) = largest(
-        common.row[other],
-        similarity[other],
-        settings["neighbours"],
-        common.col[other],
-        similarity[other],
-    )
-    weights = csr_matrix((value ** settings["locality"], (row, user)), common.shape)
-    return (asked_shares + weights @ known_shares).tocsr()
-
-
 class Model:
-    """One of the two, of what the log's users had."""
+    """What the log's users had."""
 
     def __init__(self, log, settings):
         self.settings = settings
@@ -152,28 +109,16 @@ class Model:
         query = np.repeat(np.arange(len(lengths)), lengths)
         baskets = baskets_of(query, asked["item"], asked["day"], len(lengths))
         ranked = np.full((len(lengths), LENGTH), -1, np.int64)
-        known, vectors = self._vectors(self.baskets), self._vectors(baskets)
+        known, vectors = (
+            frequencies(of, len(self.place), self.settings) for of in (self.baskets, baskets)
+        )
         for start in range(0, len(lengths), QUERIES):
             rows = slice(start, start + QUERIES)
-            part = [vector[rows] for vector in vectors]
-            scores = self._scores(known, part, asked["user"][rows]).tocsr()
-            ranked[rows] = top(scores, self.place)
+            scores = tifu_scores(known, vectors[rows], asked["user"][rows], self.settings)
+            ranked[rows] = top(scores.tocsr(), self.place)
         # Of whom nothing is known, those with the fewest baskets would be the nearest.
         ranked[baskets.count == 0] = -1
         return ranked
-
-    def _vectors(self, baskets):
-        items = len(self.place)
-        if self.settings["model"] == "tifu":
-            return [frequencies(baskets, items, self.settings)]
-        had = shares(baskets, items, 0)
-        had.data[:] = 1
-        return [had, shares(baskets, items, self.settings["recency"])]
-
-    def _scores(self, known, part, users):
-        if self.settings["model"] == "tifu":
-            return tifu_scores(known[0], part[0], users, self.settings)
-        return upcf_scores(known[0], part[0], known[1], part[1], users, self.settings)
 
 
 def main():

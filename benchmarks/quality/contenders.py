@@ -1,8 +1,7 @@
 """Who takes part, and with which settings.
 
-Settings of peers, and of `twinspire/mean`, were chosen on earlier days among those below by `python
--m benchmarks.quality --tune`, which writes settings.json. Those of what is served are those of the
-pipeline files, without a trial.
+Settings of peers were chosen on earlier days by `python -m benchmarks.quality --tune`, which writes
+settings.json. Those of what is served are those of the pipeline files, without a trial.
 """
 
 import json
@@ -11,10 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality import lists, ours, peers, search_space, served, served_with_events, trees
+from benchmarks.quality import lists, peers, search_space, served, served_with_events, trees
 from benchmarks.quality.command import cpu_seconds
-from benchmarks.quality.ours import Fitted
-from benchmarks.quality.prepare import Prepared, override
+from benchmarks.quality.prepare import Fitted, Prepared, override
 
 CHOSEN = Path(__file__).resolve().parent / "settings.json"
 Settings = Mapping[str, Any]
@@ -30,24 +28,18 @@ DECAYED = {
     "personal_decayed": lists.personal_decayed,
 }
 """Contenders that only count, each event the less the older it is; their half-lives are chosen."""
-ENCODERS = ("tfrs", "twinspire/mean")
-"""The same encoder twice: mean of the history, layers, the same widths, features, epochs and
-batches.
-"""
 TRANSFORMERS = ("sasrec", "hstu")
-BASKETS = ("tifu_knn", "up_cf")
-"""Peers that guess the next basket, where people take the same things again."""
-TUNED = (*ENCODERS, *BASKETS, *peers.OTHERS, *DECAYED)
+TUNED = ("tfrs", *peers.ON_LOG, *DECAYED)
 """Contenders whose settings are chosen on an earlier day by `--tune`, in this order."""
 SERVED = (*served.SOURCES, served_with_events.NAME)
 """What a user of ours gets, and the two-tower of the same versions alone."""
-_NAMES = (*SERVED, trees.NAME, *DECAYED, *LISTS, *BASKETS, *peers.OTHERS, *ENCODERS)
+_NAMES = (*SERVED, trees.NAME, *DECAYED, *LISTS, *peers.ON_LOG, "tfrs")
 NAMES = tuple(name for name in _NAMES if name not in served.ON_DEMAND)
 """What matters most comes first: a run that is stopped has that."""
 PEERS = tuple(name for name in NAMES if not name.startswith("twinspire"))
-WITHOUT_SEEDS = ("ease", "vstan", *BASKETS, *LISTS, *DECAYED)
+WITHOUT_SEEDS = ("vstan", "tifu_knn", *LISTS, *DECAYED)
 """Those whose result involves no chance: one run is enough."""
-COSTLY = (*ENCODERS, *TRANSFORMERS)
+COSTLY = ("tfrs", *TRANSFORMERS)
 """Those that are trained once a week where a log's days are many, and asked with fresh histories."""
 READ_THE_DAY = ("popular_decayed", "vstan", served_with_events.NAME)
 """Where queries are as of an event, these know what others did that day up to its moment, ours up to
@@ -58,11 +50,11 @@ AS_OF_EVENTS = ("globo/last-click", "ml-100k/global-time")
 _CODE = {
     **dict.fromkeys(served.SOURCES, ("served.py",)),
     served_with_events.NAME: ("served.py", "served_with_events.py"),
-    "tfrs": ("tfrs_peer.py", "arrays.py", "ours.py"),
+    "tfrs": ("tfrs_peer.py", "arrays.py", "tower_inputs.py"),
     **{name: (f"{script}_peer.py", "arrays.py") for name, (script, _) in peers.ON_LOG.items()},
     trees.NAME: ("trees.py",),
     "vstan": ("session_peer.py", "arrays.py"),
-    **dict.fromkeys(BASKETS, ("basket_peer.py", "session_peer.py", "arrays.py")),
+    "tifu_knn": ("basket_peer.py", "session_peer.py", "arrays.py"),
 }
 
 
@@ -71,8 +63,6 @@ def start(name: str, ready: Prepared) -> dict[str, Any]:
     split = ready.split.name
     if name in LISTS or name == trees.NAME:
         return {}
-    if name == "twinspire/mean":
-        return dict(chosen("tfrs", split))
     return search_space.start(name, split)
 
 
@@ -82,7 +72,7 @@ def chosen(name: str, split: str) -> Settings:
         return {}
     if kept := all_chosen().get(split, {}).get(name, {}).get("settings"):
         return kept
-    return search_space.start("tfrs" if name == "twinspire/mean" else name, split)
+    return search_space.start(name, split)
 
 
 def all_chosen() -> dict[str, Any]:
@@ -100,7 +90,7 @@ def fit(name: str, prepared: Prepared, settings: Settings, seed: int, work: Path
     Args:
       name: one of `NAMES`.
       prepared: the split.
-      settings: from `chosen`; of our own contenders keys of the pipeline file.
+      settings: from `chosen`.
       seed: of all chance.
       work: holds the peers' environments.
     """
@@ -117,14 +107,7 @@ def fit(name: str, prepared: Prepared, settings: Settings, seed: int, work: Path
         return served_with_events.fit(prepared, settings, seed, work)
     if name in SERVED:
         return served.fit(name, prepared, settings, seed, work)
-    if name == "tfrs":
-        return peers.fit_tfrs(prepared, settings, seed, work)
-    return ours.fit(prepared, of_pipeline(settings), seed)
-
-
-def is_trained_by_us(name: str) -> bool:
-    """Whether it is a two-tower of ours that is trained for the benchmark alone."""
-    return name == "twinspire/mean"
+    return peers.fit_tfrs(prepared, settings, seed, work)
 
 
 def code_of(name: str) -> list[str]:
@@ -133,14 +116,10 @@ def code_of(name: str) -> list[str]:
 
 
 def resolved(name: str, prepared: Prepared, settings: Settings) -> dict[str, Any]:
-    """All that tells a contender's runs apart: a peer's settings are that by themselves, ours are put
-    over a pipeline file, of which training alone concerns what is trained for the benchmark.
-    """
-    if not (is_trained_by_us(name) or name in SERVED):
+    """All that tells a contender's runs apart: a peer's settings, or our pipeline file with ours."""
+    if name not in SERVED:
         return dict(settings)
-    p = override(prepared.pipeline, of_pipeline(settings) if name in ENCODERS else settings)
-    if is_trained_by_us(name):
-        return p.model_dump(mode="json", by_alias=True, include={"train", "features"})
+    p = override(prepared.pipeline, settings)
     # Defaults aside: a key that is new in a release makes no other run.
     places = {"pipeline", "source", "registry"}
     return p.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=places)
@@ -150,12 +129,12 @@ def takes_part(name: str, prepared: Prepared) -> bool:
     """Whether a contender says something of a log.
 
     Nobody reads news basket after basket. On purchases transformers find a third of what purchase
-    history does, and EASE does not fit the catalogue. Not every pipeline has a ranker.
+    history does. Not every pipeline has a ranker.
     """
     log = prepared.split.name
-    if name in BASKETS:
+    if name == "tifu_knn":
         return log != "globo"
-    if name in (*TRANSFORMERS, "ease"):
+    if name in TRANSFORMERS:
         return log not in trees.LOGS
     if name == trees.NAME:
         return log in trees.LOGS
@@ -164,21 +143,3 @@ def takes_part(name: str, prepared: Prepared) -> bool:
     if name == "twinspire/ranked":
         return prepared.pipeline.sources.several
     return True
-
-
-def of_pipeline(settings: Settings) -> dict[str, Any]:
-    """An encoder's settings as keys of the pipeline file."""
-    return {
-        "train.layers": tuple(settings["layers"]),
-        "train.skip": False,
-        "train.history": {"pooling": "mean"},
-        "train.negatives": {},
-        "train.auxiliary": {},
-        "train.correction": "batch",
-        "train.id_dropout": 0.0,  # the peer has none
-        **{
-            f"train.{key}": value
-            for key, value in settings.items()
-            if key not in ("layers", "days")
-        },
-    }

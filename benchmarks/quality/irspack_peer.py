@@ -1,4 +1,4 @@
-"""EASE and iALS of the library irspack. Runs in an environment of its own, without this project.
+"""iALS of the library irspack. Runs in an environment of its own, without this project.
 
     python -m benchmarks.quality.irspack_peer FOLDER SETTINGS.json OUT.npz
 
@@ -14,7 +14,7 @@ from pathlib import Path
 os.environ.setdefault("IRSPACK_NUM_THREADS_DEFAULT", str(os.cpu_count()))
 
 import numpy as np
-from irspack import DenseSLIMRecommender, IALSRecommender
+from irspack import IALSRecommender
 from scipy.sparse import csr_matrix
 
 LENGTH = 600
@@ -22,11 +22,7 @@ DAY = 86_400_000_000
 
 
 def model_of(settings, matrix):
-    """A model that is not trained yet; iALS as Rendle et al. tune it, with regularisation by
-    frequency.
-    """
-    if settings["model"] == "ease":
-        return DenseSLIMRecommender(matrix, reg=settings["regularization"])
+    """A model that is not trained yet, as Rendle et al. tune it, with regularisation by frequency."""
     return IALSRecommender(
         matrix,
         n_components=settings["factors"],
@@ -54,27 +50,13 @@ def interactions(row, item, shape, weights):
     return found
 
 
-def kept_items(log, recent, most):
-    """Numbers of the items trained on: the most frequent, as many as `most` if that is not 0."""
-    count = np.bincount(log["item"][recent], minlength=len(log["place"]))
-    order = np.argsort(-count, kind="stable")[: np.count_nonzero(count)]
-    return np.sort(order[:most] if most else order)
-
-
 def train(log, settings):
     """The items trained on, and the model."""
     end = log["time"].max()
     recent = np.flatnonzero(log["time"] > end - (settings["days"] or 10_000) * DAY)
-    items = kept_items(log, recent, settings.get("items", 0))
-    number = np.full(len(log["place"]), -1)
-    number[items] = np.arange(len(items))
-    recent = recent[number[log["item"][recent]] >= 0]
-    matrix = interactions(
-        np.unique(log["user"][recent], return_inverse=True)[1],
-        number[log["item"][recent]],
-        (len(np.unique(log["user"][recent])), len(items)),
-        settings["weights"],
-    )
+    users, user = np.unique(log["user"][recent], return_inverse=True)
+    items, item = np.unique(log["item"][recent], return_inverse=True)
+    matrix = interactions(user, item, (len(users), len(items)), settings["weights"])
     return items, model_of(settings, matrix).learn()
 
 

@@ -14,8 +14,7 @@ import numpy as np
 from benchmarks.quality import arrays
 from benchmarks.quality.command import cpu_seconds, environment
 from benchmarks.quality.lists import popular_lately
-from benchmarks.quality.ours import Fitted
-from benchmarks.quality.prepare import Prepared, slug
+from benchmarks.quality.prepare import Fitted, Prepared, slug
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,17 +27,15 @@ def fit_tfrs(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: P
 
 
 ON_LOG: Mapping[str, tuple[str, str]] = {
-    "ease": ("irspack", "irspack"),
+    "tifu_knn": ("basket", "scipy"),
+    "vstan": ("session", "scipy"),
     "ials": ("irspack", "irspack"),
     "sasrec": ("rectools", "rectools"),
     "hstu": ("rectools", "rectools"),
-    "vstan": ("session", "scipy"),
-    "tifu_knn": ("basket", "scipy"),
-    "up_cf": ("basket", "scipy"),
 }
-"""Peers that are given the whole log: `SCRIPT_peer.py` of each, and the environment it runs in."""
-OTHERS = ("vstan", "ials", "ease", "sasrec", "hstu")
-"""Those that do not go by baskets, the cheap ones first."""
+"""Peers that are given the whole log: `SCRIPT_peer.py` of each, and the environment it runs in;
+the cheap ones first.
+"""
 
 
 def fit_on_log(

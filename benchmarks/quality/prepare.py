@@ -12,15 +12,16 @@
     truth-CASE.parquet      `_query`, `_truth`
 
 Rows of a case's two files stand in the same order. What two-towers read besides is made where one
-is trained (quality/ours.py).
+is trained (quality/tower_inputs.py).
 """
 
 import fcntl
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -44,6 +45,21 @@ _FOR_ALL = {"evaluation.holdout": 0.0}
 """All users are trained on: the queries are of other days, so that none need be held out. What the
 train stage itself measures is of no use here.
 """
+
+
+class Fitted(NamedTuple):
+    """What a contender came to.
+
+    Attributes:
+      ranked: by case, [Q, 600] positions in the catalogue, -1 behind the end.
+      cpu: CPU seconds of training and of making the lists.
+      unseen: by case, the same without what the query's user had before, where a contender makes such
+        lists by itself; else that is taken out of `ranked`.
+    """
+
+    ranked: Mapping[str, np.ndarray]
+    cpu: float
+    unseen: Mapping[str, np.ndarray] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

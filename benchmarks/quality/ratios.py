@@ -11,7 +11,7 @@ from benchmarks.quality.figures import HEADLINE, SLICES, Result, by_case, ratio
 OURS = "twinspire/served"
 SENT = served_with_events.NAME
 """The same, sent events as they happen: compared with peers that know of them too."""
-PAIRS = (("twinspire/mean", "tfrs"), ("twinspire/two-tower", "tfrs"), served.ON_DEMAND)
+PAIRS = (("twinspire/two-tower", "tfrs"), served.ON_DEMAND)
 """Our encoder like the peer's, trained from scratch like it; the two-tower that is served; and a first
 version against one of an older chain.
 """

@@ -1,15 +1,13 @@
 """One folder per run of a contender, so that a stopped benchmark goes on where it was.
 
-    work/runs/LOG/CONTENDER-DAY-SEED-DIGEST/
-        values-CASE.npz       measures by query, of lists with what users had before and without
-        run.json              settings, CPU seconds; written last
-
-Contenders of ours with equal settings share a run.
+work/runs/LOG/CONTENDER-DAY-SEED-DIGEST/
+values-CASE.npz       measures by query, of lists with what users had before and without
+run.json              settings, CPU seconds; written last
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,7 @@ from benchmarks.quality import contenders
 from benchmarks.quality.command import write_whole
 from benchmarks.quality.data import ROOT
 from benchmarks.quality.lists import popular
-from benchmarks.quality.ours import Fitted
-from benchmarks.quality.prepare import Prepared, slug
+from benchmarks.quality.prepare import Fitted, Prepared, slug
 from benchmarks.quality.splits import Case
 from twinspire.runs import cache_keys
 from twinspire_core.metrics.ranking import by_user, first_distinct
@@ -32,11 +29,6 @@ KINDS = ("kept", "left out")
 """Lists with what the user had before, and without."""
 MEASURES = ("recall@50", "recall@10", "ndcg@10")
 COVERAGE = "coverage@50"
-_SEEN_BY_OURS = (
-    "model/**/*.py",
-    "twinspire_core/config/tables/*.py",
-    "twinspire_core/config/feature_kinds.py",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,15 +53,13 @@ def place(
     work: Path, prepared: Prepared, name: str, settings: Mapping[str, Any], seed: int
 ) -> Path:
     """The folder of a run; it is another one for other inputs, settings or code."""
-    trained = contenders.is_trained_by_us(name)
     what = {
         "inputs": prepared.digest,
         "settings": contenders.resolved(name, prepared, settings),
-        "code": _code(*(_SEEN_BY_OURS if trained else contenders.code_of(name))),
+        "code": _code(contenders.code_of(name)),
     }
     home = work / "runs" / slug(prepared.split.name)
-    called = "twinspire" if trained else slug(name)
-    return home / f"{called}-{prepared.split.last}-{seed}-{cache_keys.digest(what)[:12]}"
+    return home / f"{slug(name)}-{prepared.split.last}-{seed}-{cache_keys.digest(what)[:12]}"
 
 
 def find(folder: Path) -> Run | None:
@@ -126,6 +116,7 @@ def score(prepared: Prepared, case: Case, fitted: Fitted) -> dict[str, np.ndarra
     return found
 
 
-def _code(*patterns: str) -> str:
-    files = sorted(file for pattern in patterns for file in ROOT.glob(pattern))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+def _code(files: Sequence[str]) -> str:
+    return hashlib.sha256(
+        b"".join((ROOT / file).read_bytes() for file in sorted(files))
+    ).hexdigest()

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-# Where both encoders start from, as wide as in our own pipeline files. What is chosen for `tfrs`
-# holds for `twinspire/mean` too, but for the temperature and the learning rate, which mean
-# something else to each.
+# As wide as in our own pipeline files.
 _ENCODER = {"dimension": 64, "layers": [128], "temperature": 0.1, "learning_rate": 0.1}
 _BY_SPLIT = {
     "globo": {"batch_size": 1024, "epochs": 1, "order": "time", "layers": [], "temperature": 0.05},
@@ -33,13 +31,6 @@ def start(name: str, split: str) -> dict[str, Any]:
     """Settings that a peer's tuning starts from, published ones for the same or a like log."""
     return {
         "tfrs": {**_ENCODER, **_BY_SPLIT[split], **({"days": 0} if split in _DAYS else {})},
-        "ease": {
-            "model": "ease",
-            "items": 10_000,
-            "regularization": 500.0,
-            "weights": "log",
-            "days": 0,
-        },
         "ials": {
             "model": "ials",
             "factors": 128,
@@ -63,19 +54,11 @@ def start(name: str, split: str) -> dict[str, Any]:
         "sasrec": {"model": "sasrec", **_transformer(split), **_loss(split)},
         "hstu": {"model": "hstu", **_transformer(split), "loss": "sampled_softmax"},
         "tifu_knn": {
-            "model": "tifu",
             "neighbours": 900,
             "groups": 3,
             "within_decay": 0.9,
             "group_decay": 0.6,
             "alpha": 0.2,
-        },
-        "up_cf": {
-            "model": "upcf",
-            "recency": 25,
-            "asymmetry": 0.75,
-            "locality": 10,
-            "neighbours": 100,
         },
         "popular_decayed": {"half_life": 24},
         "personal_decayed": {"half_life": 60, "fill_half_life": 28},
@@ -121,13 +104,6 @@ def ladders(name: str, split: str) -> dict[str, list[Any]]:
     )
     return {
         "tfrs": {"layers": [[], [128]], **passes, **shared, **widths, **days},
-        "twinspire/mean": shared,
-        "ease": {
-            **days,
-            "regularization": [100.0, 200.0, 500.0, 1000.0, 3000.0],
-            "weights": ["binary", "log", "count"],
-            "items": [5_000, 10_000, 20_000],
-        },
         "ials": {
             **days,
             "unobserved_weight": [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0],
@@ -159,12 +135,6 @@ def ladders(name: str, split: str) -> dict[str, list[Any]]:
             "neighbours": [100, 300, 900],
             "group_decay": [0.4, 0.6, 0.8, 0.9],
             "within_decay": [0.8, 0.9, 0.95],
-        },
-        "up_cf": {
-            "recency": [10, 25, 44, 100],
-            "locality": [1, 5, 10, 20, 50],
-            "asymmetry": [0.25, 0.5, 0.75],
-            "neighbours": [50, 100, 300],
         },
         "popular_decayed": {"half_life": [1, 3, 8, 24, 72, 168, 672, 1440, 0]},
         "personal_decayed": {

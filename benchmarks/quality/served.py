@@ -18,8 +18,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.quality.command import cpu_seconds
-from benchmarks.quality.ours import Fitted
-from benchmarks.quality.prepare import Prepared, override, slug
+from benchmarks.quality.prepare import Fitted, Prepared, override, slug
 from benchmarks.quality.splits import Case, Split
 from index_builder.registry.version_log import version_date
 from serving.answers.recommend import recommend

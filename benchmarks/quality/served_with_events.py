@@ -11,8 +11,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.quality import served
-from benchmarks.quality.ours import Fitted
-from benchmarks.quality.prepare import Prepared
+from benchmarks.quality.prepare import Fitted, Prepared
 from benchmarks.quality.splits import Case
 from serving.version.event_buffer import EventBuffer, Events
 from serving.version.loaded_version import Version

@@ -25,9 +25,8 @@ from scipy.sparse import csr_matrix, diags
 
 from benchmarks.quality.command import cpu_seconds
 from benchmarks.quality.lists import LENGTH, popular
-from benchmarks.quality.ours import Fitted
 from benchmarks.quality.peers import filled_up
-from benchmarks.quality.prepare import Prepared
+from benchmarks.quality.prepare import Fitted, Prepared
 
 NAME = "trees"
 LOGS = ("groceries", "small-shop")

@@ -30,8 +30,9 @@ def tune(plan: bench.Plan) -> None:
     """
     for log in plan.logs:
         for name in plan.names:
-            tuned = name in contenders.PEERS or name in contenders.ENCODERS
-            if tuned and contenders.takes_part(name, bench.prepared(plan, log)[0]):
+            if name in contenders.PEERS and contenders.takes_part(
+                name, bench.prepared(plan, log)[0]
+            ):
                 _choose(plan, log, name)
 
 

@@ -1,13 +1,12 @@
-"""TIFU-KNN and UP-CF of the quality benchmark, against figures found by hand."""
+"""TIFU-KNN of the quality benchmark, against figures found by hand."""
 
 import numpy as np
 import pytest
 
 from benchmarks.quality import basket_peer
-from benchmarks.quality.basket_peer import Model, baskets_of, frequencies, shares
+from benchmarks.quality.basket_peer import Model, baskets_of, frequencies
 
-TIFU = {"model": "tifu", "groups": 2, "within_decay": 0.5, "group_decay": 0.1, "alpha": 0.5}
-UPCF = {"model": "upcf", "recency": 2, "asymmetry": 0.75, "locality": 2}
+TIFU = {"groups": 2, "within_decay": 0.5, "group_decay": 0.1, "alpha": 0.5}
 
 
 def columns(*baskets: tuple[int, int, str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -63,13 +62,6 @@ def test_tifu_groups_of_any_size(baskets: int, groups: int) -> None:
     )
 
 
-def test_shares_are_of_the_newest_baskets() -> None:
-    baskets = baskets_of(*THREE, owners=3)
-    assert shares(baskets, 6, 2).toarray()[0].tolist() == [0.5, 1, 0.5, 0, 0, 0]
-    assert shares(baskets, 6, 0).toarray()[0] == pytest.approx([2 / 3, 2 / 3, 1 / 3, 0, 0, 0])
-    assert shares(baskets, 6, 9).toarray()[2].tolist() == [0, 0, 0, 0, 1, 1]
-
-
 def model_of(settings: dict) -> Model:
     owner, item, day = THREE
     places = np.array([0, 1, 2, -1, 3, 4])  # item 3 is not in the catalogue
@@ -101,19 +93,3 @@ def test_tifu_mixes_the_user_with_the_nearest_other() -> None:
     own = np.array([0.175, 0.375, 0.25, 0, 0, 0])
     others = np.array([0.05, 0, 0, 0.5, 1, 1]) / 2
     assert every == pytest.approx(0.5 * own + 0.5 * others)
-
-
-def test_upcf_adds_the_shares_of_similar_users() -> None:
-    baskets = baskets_of(*THREE, owners=3)
-    had = shares(baskets, 6, 0)
-    had.data[:] = 1
-    share = shares(baskets, 6, 2)
-    found = basket_peer.upcf_scores(
-        had, had[:1], share, share[:1], np.array([0]), {**UPCF, "neighbours": 5}
-    ).toarray()[0]
-    # One item in common, of 3 and 2: similarity 1 / (3^.75 2^.25), squared.
-    weight = 1 / (3**1.5 * 2**0.5)
-    assert found == pytest.approx([0.5 + weight / 2, 1, 0.5, weight / 2, 0, 0])
-    assert ranked({**UPCF, "neighbours": 5}, columns((0, 2, "01"), (0, 5, "12")), [0]) == [
-        [1, 0, 2]
-    ]

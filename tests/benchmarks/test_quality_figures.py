@@ -203,11 +203,11 @@ def test_results_of_other_cases_periods_and_contenders_stay() -> None:
 
     before = {
         "figures": [row("a", "x"), row("b", "x", "towers"), row("b", "x", old=True)],
-        "ratios": [ratio("ials", old=True), ratio("ease")],
+        "ratios": [ratio("ials", old=True), ratio("hstu")],
     }
     new = report.merged({"figures": [row("b", "x")], "ratios": [ratio("ials")]}, before)
     assert new["figures"] == [row("a", "x"), row("b", "x", "towers"), row("b", "x")]
-    assert new["ratios"] == [ratio("ease"), ratio("ials")]
+    assert new["ratios"] == [ratio("hstu"), ratio("ials")]
 
 
 def test_the_pages_say_what_the_committed_results_say() -> None:

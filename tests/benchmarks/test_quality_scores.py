@@ -9,8 +9,7 @@ import polars as pl
 import pytest
 
 from benchmarks.quality import bench, contenders, lists, peers, runs
-from benchmarks.quality.ours import Fitted
-from benchmarks.quality.prepare import Prepared
+from benchmarks.quality.prepare import Fitted, Prepared
 from benchmarks.quality.splits import Case, Split
 from tests.benchmarks.quality_rows import frame, micros
 from twinspire_core.config import pipeline
