@@ -24,8 +24,9 @@ USER_FILES = 16
 """Files of a table of users, until these would be too large."""
 FILE_EVENTS = 1_000_000
 """Events of the longest window whose users share a file, at the most."""
-REPLAYED_USERS = 3_000
-"""Users of all replayed days together, each day's drawn by chance: trees need some thousands."""
+REPLAYED_USERS = 6_000
+"""Users of all replayed days together, each day's drawn by chance: of half as many, trees find less among
+the first ten."""
 MOST_HELD_OUT = 10_000
 """The most users held out of a day.
 

@@ -18,6 +18,11 @@ from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
 
+ONE_BY_HISTORY_OF = 3
+"""Of so many users one is asked for by a history alone too: most requests name their user."""
+LEAST_BY_HISTORY = 100
+"""Users of a day who are all asked for so: where rows are few, each helps."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -56,7 +61,8 @@ def rows_of_day(
       day: the day.
       names: of the sources that candidates come from. Without vectors the two-tower is none of them.
       sources: as of the start of the day.
-      asked: one or several kinds of queries, of the same corpus.
+      asked: one or several kinds of queries, of the same corpus. Of several, those by a history alone are
+        thinned out.
     """
     if any(kind.vectors is None for kind in asked):
         names = without_towers(names)
@@ -68,12 +74,15 @@ def rows_of_day(
     weights = [np.zeros(0, np.float32)]
     values = [np.zeros((0, len(made)), np.float32)]
     for kind in asked:
+        usable = kind.usable
+        if kind.by_history and len(asked) > 1:
+            usable = _some(usable)
         queries = queries_with(kind.evaluation_set, kind.known)
-        truth = kind.evaluation_set.truth.take(kind.usable)
+        truth = kind.evaluation_set.truth.take(usable)
         vectors = kind.vectors
         if vectors is not None:
-            vectors = Vectors(queries=vectors.queries[kind.usable], items=vectors.items)
-        for chunk, part, vectors_of_part in chunks(queries.take(kind.usable), vectors):
+            vectors = Vectors(queries=vectors.queries[usable], items=vectors.items)
+        for chunk, part, vectors_of_part in chunks(queries.take(usable), vectors):
             lists = sources.candidates(names, part)
             pairs = Pairs.of(lists, part, kind.evaluation_set.items, vectors_of_part)
             is_taken = _is_taken(pairs, truth.part(chunk.start, chunk.stop))
@@ -94,6 +103,12 @@ def rows_of_day(
         names=made,
         values=np.concatenate(values),
     )
+
+
+def _some(usable: np.ndarray) -> np.ndarray:
+    """Those of some users, [K] int64, who are asked for by a history alone too."""
+    most = min(len(usable), max(LEAST_BY_HISTORY, len(usable) // ONE_BY_HISTORY_OF))
+    return usable[np.arange(most) * len(usable) // max(most, 1)]
 
 
 def _is_taken(pairs: Pairs, truth: Ragged) -> np.ndarray:

@@ -10,6 +10,7 @@ import pytest
 from model.evaluation.day_data import BY_HISTORY, NEXT_DAY, DayData
 from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.version_evaluation import ParentEvaluation
+from model.ranking import day_rows
 from model.ranking.day_ranker import DayRanker, comes_after_gap
 from model.ranking.ranking_rows import RankingRows
 from tests.model.ranking.asked_day import CORPUS, TODAY, by_chance, queries, trending
@@ -76,6 +77,15 @@ def test_rows_hold_what_was_had_before_and_say_so(exclude_seen):
 def test_without_stored_users_rows_are_those_of_histories_alone():
     assert rows_of(by_history=True).by_history.tolist() == USERS * [False] + USERS * [True]
     assert rows_of(by_history=True, user_store=False).by_history.tolist() == USERS * [True]
+
+
+@pytest.mark.parametrize(("least", "by_history"), [(0, 10), (12, 12), (40, 30)])
+def test_one_user_of_three_is_asked_for_by_history_too(monkeypatch, least, by_history):
+    monkeypatch.setattr(day_rows, "LEAST_BY_HISTORY", least)
+    rows = rows_of(by_history=True).by_history
+    assert rows.tolist() == USERS * [False] + by_history * [True]
+    alone = rows_of(by_history=True, user_store=False).by_history
+    assert alone.tolist() == USERS * [True]
 
 
 def rows_of(*, exclude_seen=False, by_history=False, user_store=True):
