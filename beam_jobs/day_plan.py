@@ -16,8 +16,8 @@ from zoneinfo import ZoneInfo
 
 from twinspire_core.config.feature_kinds import AgeFeature, CountFeature
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.attempts import Mode
 from twinspire_core.contracts.feature_schema import AT_END, AT_START, replay_folder
-from twinspire_core.contracts.stage_context import Mode
 
 Scope = Mode | Literal["served"]
 """What a run makes: the examples of a day, those of the training window too, or only what is served

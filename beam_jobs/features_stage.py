@@ -19,9 +19,9 @@ from beam_jobs.transform import analysis, graph
 from beam_jobs.validation import anomalies, skew, statistics
 from twinspire_core import storage
 from twinspire_core.contracts import attempts, feature_schema
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.column_statistics import StatisticsFile
 from twinspire_core.contracts.features_report import ComparedDay, DayStatistics
-from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.terminal import console
 
 

@@ -32,7 +32,7 @@ from benchmarks.quality.prepare import override
 from twinspire.runs import cache_keys, stages
 from twinspire_core.config import pipeline
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts.stage_context import Parent, StageContext
+from twinspire_core.contracts.attempts import Parent, StageContext
 
 MODES = {"twinspire/warm": "incremental", "twinspire/scratch": "full"}
 METRICS = ("recall@50", "recall@10", "ndcg@10")

@@ -23,13 +23,13 @@ from index_builder.tuning.kind_choice import Built, Wanted, build
 from index_builder.tuning.settings_search import Truth, recall, timings
 from twinspire_core import storage
 from twinspire_core.contracts import artifact_files
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.embedded_vectors import read_items, read_queries
 from twinspire_core.contracts.index_figures import (
     IndexFigures,
     SampledQueries,
     TriedSettings,
 )
-from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.contracts.timings import IndexTimings
 from twinspire_core.terminal import console
 

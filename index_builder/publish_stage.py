@@ -1,28 +1,225 @@
-"""The publish stage: has the gate judge the version of a day, and publishes it."""
+"""The publish stage: has the gate judge the version of a day, and publishes it. What a refresh has in
+common with it is here, too: the version's files, its manifest, and what is reported of it.
+"""
 
+import platform
 import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from index_builder.gate.line_memory import LineMemory
+from beam_jobs.embedding import tensorflow_serving
+from index_builder.gate.comparison import LineMemory
 from index_builder.gate.tower_rule import FEWEST, MeasuredUsers
 from index_builder.gate.verdict import JudgedVersion, judge
-from index_builder.publication import assemble, describe, summarise
 from index_builder.registry.registry import Registry
+from index_builder.registry.version_log import Entry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
 from twinspire_core import storage
-from twinspire_core.contracts import artifact_files, attempts, feature_schema
+from twinspire_core.blocked_imports import block_tensorflow_extras
+from twinspire_core.config.source_names import FACTORS
+from twinspire_core.contracts import (
+    artifact_files,
+    attempts,
+    feature_schema,
+    model_bundle,
+    ranker_file,
+)
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES
 from twinspire_core.contracts.features_report import FeatureSkew, FeaturesReport
+from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
-from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.contracts.manifest import FILE as MANIFEST
+from twinspire_core.contracts.manifest import File, Manifest
+from twinspire_core.contracts.ranker_file import RankerFile
+from twinspire_core.errors import BadData
+from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.native_stderr import suppress_native_stderr
+from twinspire_core.search.stored_index import stored_vectors
+from twinspire_core.sources import factors
+from twinspire_core.sources.personal_counts import HALF_LIVES, half_life_column
+from twinspire_core.sources.registry import fits_of
+from twinspire_core.sources.weighted_items import HALF_LIFE
 from twinspire_core.storage import parquet_files
+from twinspire_core.version import __version__
+
+# Tables of the pipeline file that say where, not what
+_PLACES = {"pipeline", "source", "registry", "notify", "beam"}
+_LIBRARIES = ("tensorflow", "tensorflow-transform", "apache-beam", "scann", "numpy", "pyarrow")
+
+
+def assemble(ctx: StageContext, staged: Path) -> None:
+    """Brings together what a version holds: what the stages have made is linked, not copied."""
+    train, measure = ctx.inputs["train"], ctx.inputs["measure"]
+    index = ctx.inputs["index"]
+    for name in (model_bundle.QUERY_TOWER, model_bundle.ITEM_TOWER):
+        storage.link_tree(storage.join(train, name), staged / name)
+    storage.link_tree(storage.join(ctx.inputs["embed"], "items"), staged / artifact_files.VECTORS)
+    storage.link_tree(storage.join(index, artifact_files.INDEX), staged / artifact_files.INDEX)
+    for source, name in ((measure, DayMetrics.FILE), (index, IndexFigures.FILE)):
+        (staged / name).write_bytes(storage.read_bytes(storage.join(source, name)))
+    items = _items(ctx, staged / artifact_files.VECTORS)
+    pq.write_table(items, staged / artifact_files.ITEMS, compression="zstd")
+    _add_candidate_sources(ctx, staged)
+    if ctx.pipeline.serving.user_store:
+        add_users(ctx, staged)
+    if ctx.pipeline.serving.tensorflow:
+        _add_serving_model(ctx, staged, items.column("_item").combine_chunks())
+
+
+def add_users(ctx: StageContext, staged: Path) -> None:
+    """The users as the feature job wrote them, but of their decayed counts those alone that sources
+    go by: a server holds all users in memory.
+    """
+    users = storage.join(ctx.inputs["features"], feature_schema.USERS)
+    used = {half_life_column(name) for name in _half_lives(ctx, staged)}
+    if not used:
+        storage.link_tree(users, staged / artifact_files.USERS)
+        return
+    (staged / artifact_files.USERS).mkdir()
+    unused = {*PERSONAL_HALF_LIVES} - used
+    for uri in parquet_files.list_parquet(users):
+        table = parquet_files.read_file(uri)
+        table = table.drop_columns([name for name in table.column_names if name in unused])
+        file = staged / artifact_files.USERS / uri.rpartition("/")[2]
+        pq.write_table(table, file, compression="zstd")
+
+
+def _half_lives(ctx: StageContext, staged: Path) -> set[str]:
+    """Half-lives of the decayed counts that the version's sources and its ranker go by."""
+    used = {HALF_LIFE} if ctx.pipeline.sources.several else set()
+    if FACTORS in ctx.pipeline.sources.use:
+        used.add(factors.HALF_LIFE)
+    if (staged / RankerFile.FILE).exists():
+        used.update(HALF_LIVES)
+    return used
+
+
+def _add_serving_model(ctx: StageContext, staged: Path, ids: pa.Array) -> None:
+    """The model for TensorFlow Serving: as embed wrote it, or made here if that was not asked
+    to.
+    """
+    embedded = storage.join(ctx.inputs["embed"], tensorflow_serving.FOLDER)
+    if storage.list_files(embedded):
+        storage.link_tree(embedded, staged / tensorflow_serving.FOLDER)
+        return
+    with suppress_native_stderr(), block_tensorflow_extras():  # TensorFlow greets at length
+        import tensorflow as tf
+
+        tower = tf.saved_model.load(str(staged / model_bundle.QUERY_TOWER))
+        vectors = stored_vectors(staged / artifact_files.INDEX)
+        tensorflow_serving.write(staged / tensorflow_serving.FOLDER, tower, ids, vectors)
+
+
+def _add_candidate_sources(ctx: StageContext, staged: Path) -> None:
+    """What the other sources of candidates need beside the items' popularity, and what orders
+    them.
+    """
+    for file in (FixedOrder.FILE, RankerFile.FILE, ranker_file.MODEL):
+        place = storage.join(ctx.inputs["measure"], file)
+        if storage.exists(place):
+            (staged / file).write_bytes(storage.read_bytes(place))
+    for name in fits_of(ctx.pipeline.sources.use):
+        add_source_table(ctx, staged, name)
+
+
+def add_source_table(ctx: StageContext, staged: Path, name: str) -> None:
+    """A table that a source is made of, as of the end of the day, if the feature job made it."""
+    folder = storage.join(ctx.inputs["features"], name, feature_schema.AT_END)
+    if storage.list_files(folder):
+        table = parquet_files.read_folder(folder)
+        if "_item" in table.column_names:
+            table = table.sort_by("_item")
+        file = staged / artifact_files.source_table(name)
+        pq.write_table(table, file, compression="zstd")
+
+
+def _items(ctx: StageContext, vectors: Path) -> pa.Table:
+    """Ids, names, popularity, display and filter columns of the corpus, in the index's order.
+
+    Raises:
+      BadData: they are not the items that have vectors.
+    """
+    corpus = storage.join(ctx.inputs["features"], feature_schema.CORPUS_END)
+    with parquet_files.open_parquet(parquet_files.list_parquet(corpus)[0]) as file:
+        names = [name for name in file.schema_arrow.names if name.startswith("_")]
+    table = parquet_files.read_folder(corpus, names).sort_by("_item").combine_chunks()
+    # Row i of the index is the i-th item in order of id
+    embedded = parquet_files.read_folder(str(vectors), ["_item"]).sort_by("_item")
+    embedded = embedded.column("_item").combine_chunks()
+    if not embedded.equals(table.column("_item").combine_chunks()):
+        raise BadData(
+            "Every item of a version has one vector, and every vector an item; the corpus of"
+            f" {ctx.inputs['features']} has {len(table)} items, {ctx.inputs['embed']} has"
+            f" {len(embedded)} vectors, of other items. They were made by different runs: run the"
+            " embed stage again with --force, then index and publish."
+        )
+    return table
+
+
+def describe(
+    ctx: StageContext, staged: Path, verdict: GateVerdict, pruned: set[str], **origin: Any
+) -> Manifest:
+    """The manifest, under an id that was not pruned; `origin` are the fields that say where the
+    version comes from.
+    """
+    found = storage.list_files(str(staged))
+    digests = storage.file_digests(found)
+    files = {file.path: File(sha256=digests[file.path], size=file.size) for file in found}
+    # An id is used once: where equal content was pruned, it comes back as another edition
+    editions = (
+        Manifest.create(
+            pipeline=ctx.pipeline.name,
+            files=files,
+            edition=edition,
+            settings=ctx.pipeline.model_dump(mode="json", by_alias=True, exclude=_PLACES),
+            quality=verdict.figures,
+            items=verdict.figures.items,
+            dimension=IndexFigures.read(staged).dimension,
+            software=_software(),
+            **origin,
+        )
+        for edition in count(1)
+    )
+    return next(manifest for manifest in editions if manifest.version not in pruned)
+
+
+def _software() -> dict[str, str]:
+    found = {"twinspire": __version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        # Not every library is installed everywhere: ScaNN is missing on some machines
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def summarise(
+    ctx: StageContext, registry: Registry, version: str, entry: Entry, verdict: GateVerdict
+) -> dict[str, Any]:
+    """Keeps the manifest among the working files; what the stage reports."""
+    storage.write_bytes(storage.join(ctx.out, MANIFEST), registry.manifest(version).dump())
+    return {
+        "version": version,
+        "live": registry.live() == version,
+        "log_entry": entry.number,
+        "refused": list(verdict.refused),
+        "notes": list(verdict.notes),
+        "gate": verdict.figures.model_dump(),
+    }
+
 
 _NUMBERS = {"whole numbers": r"-?\d+", "decimal numbers": r"-?\d+\.\d+"}
 """Forms of ids, for people. None tells who a user is."""

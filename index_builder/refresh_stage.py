@@ -14,18 +14,18 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from index_builder.gate.verdict import JudgedRefresh, judge_refresh
-from index_builder.publication import assemble, describe, summarise
+from index_builder.publish_stage import assemble, describe, summarise
 from index_builder.registry.registry import Registry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED
 from twinspire_core.contracts import artifact_files, attempts, ranker_file
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.features_report import FeatureSkew
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.ranker_file import RankerFile, RankerFormat
-from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.registry import RankingFeatures

@@ -16,9 +16,9 @@ from model.ranking.ranking_rows import RankingRows, listed_by
 from model.ranking.replay import rows_before
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema, ranker_file
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import FixedOrderMeasures, RankerMeasures
 from twinspire_core.contracts.ranker_file import RankerFile, RankerFormat
-from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.sources.candidate_sources import CandidateSources

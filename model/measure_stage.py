@@ -50,10 +50,10 @@ from model.fit_day import candidate_sources, fit_day
 from twinspire_core import storage
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.contracts import example_lists, feature_schema, trained_day
+from twinspire_core.contracts.attempts import BestAccepted, Gap, StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures, NextClickMeasures
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.contracts.ranking_rows import needs_replay
-from twinspire_core.contracts.stage_context import BestAccepted, Gap, StageContext
 from twinspire_core.contracts.trained_day import TrainedDay
 from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.sources.registry import fits_of

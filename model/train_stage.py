@@ -38,8 +38,8 @@ from model.towers.auxiliary_head import LabelledClicks, measure_head
 from model.training.train import Trained, train_towers, write
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema, model_bundle
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import AuxiliaryFigures, BestMeasures, FrequencyFigures
-from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.contracts.trained_day import (
     BEFORE,
     BEST,

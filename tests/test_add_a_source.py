@@ -11,8 +11,8 @@ from twinspire_core.config.source_names import SOURCE_NAMES
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources import candidate_sources, registry
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.queries import Queries
 from twinspire_core.sources.registry import SOURCES
+from twinspire_core.sources.source import Queries
 
 PAGE = (Path(__file__).parents[1] / "docs/guide/sources.md").read_text()
 CORPUS = pa.table({"_item": list("abcd"), "_popular": [9, 5, 4, None], "_lately": [0, 1, 4, 7]})

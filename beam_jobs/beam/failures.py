@@ -12,8 +12,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from twinspire_core import errors, storage
-from twinspire_core.errors import BadData, JobFailed, RunnerFailed, TwinspireError, UsageError
-from twinspire_core.messages import with_full_stop
+from twinspire_core.errors import (
+    BadData,
+    JobFailed,
+    RunnerFailed,
+    TwinspireError,
+    UsageError,
+    with_full_stop,
+)
 
 NOTE = "FAILURE.json"
 """The first error that no restart can mend, below the stage's output."""

@@ -13,8 +13,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
 from twinspire_core import storage
-from twinspire_core.errors import UsageError
-from twinspire_core.messages import listed
+from twinspire_core.errors import UsageError, listed
 from twinspire_core.storage.parquet_files import count_rows, list_parquet
 from twinspire_core.storage.store import map_each
 

@@ -15,8 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from beam_jobs.beam.failures import fails_fast
-from twinspire_core.errors import BadData
-from twinspire_core.messages import listed
+from twinspire_core.errors import BadData, listed
 from twinspire_core.storage.parquet_files import open_parquet
 from twinspire_core.storage.store import map_each
 

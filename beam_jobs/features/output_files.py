@@ -13,15 +13,15 @@ import pyarrow as pa
 from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs import day_plan
-from beam_jobs.beam import batches, coded_lists
-from beam_jobs.beam.coded_lists import CodedLists
+from beam_jobs.beam import batches
+from beam_jobs.beam.batches import CodedLists
 from beam_jobs.beam.failures import fails_fast
 from beam_jobs.features.counters import Count, Counted, count
 from beam_jobs.features.read_steps import COUNTS, REJECTED
 from beam_jobs.features.shard_steps import EXAMPLES
 from beam_jobs.ingest.day_files import Table
 from beam_jobs.ingest.records import ORDER
-from beam_jobs.point_in_time import corpus, item_counts, item_features
+from beam_jobs.point_in_time import item_counts, item_features
 from beam_jobs.point_in_time.job import FeatureJob
 from beam_jobs.point_in_time.user_shard import SAMPLING_HASH
 from twinspire_core import storage
@@ -70,7 +70,7 @@ class FinishExamples(Finish):
         snapshot_day = self._job.inputs.items_of.get(day)
         rows = item_features.with_item_features(self._job, rows, snapshot_day, day)
         plain = batches.to_batches(rows, feature_schema.example_schema(self._p))
-        finished = list(coded_lists.with_lists(plain, histories))
+        finished = list(batches.with_lists(plain, histories))
         self._write(name, finished)
         held_out_rows = int(rows["_holdout"].sum())
         yield TaggedOutput(COUNTS, count(Counted.EXAMPLES, "events", day, len(rows)))
@@ -182,12 +182,12 @@ class FinishCorpus(Finish):
         day = self._job.plan.day
         counts = _frame(table)
         folder = self._job.plan.folder(feature_schema.CORPUS, moment)
-        rows = corpus.corpus(self._job, moment, counts)
-        schema = corpus.schema_of(self._job, rows)
+        rows = item_features.corpus(self._job, moment, counts)
+        schema = item_features.schema_of(self._job, rows)
         if moment in self._job.plan.replay:
             schema = feature_schema.replayed_corpus_schema(schema)
             if moment not in self._job.plan.table_days:
-                rows = corpus.taken_before(rows, moment, counts)
+                rows = item_features.taken_before(rows, moment, counts)
         self._write_corpus(folder, rows, schema)
         yield TaggedOutput(COUNTS, count(Counted.LISTED, "items", day, len(rows), folder))
         if moment == self._job.plan.measured[-1]:
@@ -211,7 +211,7 @@ class FinishCorpus(Finish):
 
     def _counts(self, table: pl.DataFrame) -> Iterator[Count]:
         day = self._job.plan.day
-        unlisted = corpus.unlisted(self._job, table)
+        unlisted = item_features.unlisted(self._job, table)
         unlisted_events = int(unlisted["n"].sum())
         items = len(table.filter(pl.col("_day") == day_plan.number(day)))
         yield count(Counted.UNLISTED_ITEMS, "items", day, len(unlisted))

@@ -17,6 +17,7 @@ from beam_jobs.ingest.day_files import SourceFile, Table
 from beam_jobs.point_in_time.job import FeatureJob, plan_job
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.features_report import (
     CorpusReport,
     FeaturesReport,
@@ -25,7 +26,6 @@ from twinspire_core.contracts.features_report import (
     SnapshotRows,
     Snapshots,
 )
-from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData, NothingToDo
 from twinspire_core.sources.registry import fits_of
 from twinspire_core.sources.sequences import Sequences

@@ -11,11 +11,11 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindows
 
 from beam_jobs import day_plan, user_hashing
-from beam_jobs.beam import batches, coded_lists
+from beam_jobs.beam import batches
 from beam_jobs.features.counters import Counted, count
 from beam_jobs.features.read_steps import COUNTS
 from beam_jobs.ingest.records import ORDER
-from beam_jobs.point_in_time import item_counts, known_users, training_examples
+from beam_jobs.point_in_time import examples, item_counts
 from beam_jobs.point_in_time.job import FeatureJob
 from beam_jobs.point_in_time.user_shard import SAMPLING_HASH, UserShard
 from twinspire_core.config.pipeline import Pipeline
@@ -123,35 +123,33 @@ class Work(beam.DoFn):
     def _rows_of_shards(self, events: UserShard) -> Iterator[TaggedOutput]:
         p = self._job.p
         plan = self._job.plan
-        for file, rows, histories in training_examples.examples(events):
+        for file, rows, histories in examples.of_users(events):
             made = batches.to_batches(rows, unfinished_examples(p))
-            for batch in coded_lists.with_lists(made, histories):
+            for batch in batches.with_lists(made, histories):
                 yield TaggedOutput(EXAMPLES, (file, self._spilled(batch)))
         if plan.analysis:
             schema = feature_schema.analysis_schema(p, "query")
-            yield TaggedOutput(
-                ANALYSIS, batches.to_batch(training_examples.analysis(events), schema)
-            )
+            yield TaggedOutput(ANALYSIS, batches.to_batch(examples.analysis(events), schema))
         if plan.evaluation:
             yield from self._table(
                 EVALUATION,
                 feature_schema.EVALUATION,
-                events.by_file(known_users.evaluation_queries(events)),
+                events.by_file(examples.evaluation_queries(events)),
                 unfinished_queries(p),
             )
         for day in plan.replay:
             # One file: they are few users of all.
-            rows = known_users.replayed_queries(events, day)
+            rows = examples.replayed_queries(events, day)
             folder = f"{feature_schema.replay_folder(day)}/{feature_schema.EVALUATION}"
             yield from self._table(EVALUATION, folder, [(0, rows)], unfinished_queries(p))
-        users = events.by_file(known_users.users(events))
+        users = events.by_file(examples.users(events))
         yield from self._table(USERS, feature_schema.USERS, users, feature_schema.users_schema(p))
         if p.sources.fitted:
             for moment in plan.table_days:
                 yield from self._table(
                     SEQUENCES,
                     plan.folder(feature_schema.SEQUENCES, moment),
-                    events.by_file(known_users.sequences(events, moment)),
+                    events.by_file(examples.sequences(events, moment)),
                     unfinished_sequences(),
                 )
 

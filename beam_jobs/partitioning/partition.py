@@ -33,9 +33,8 @@ from beam_jobs.partitioning.calendar_days import (
     with_timestamps,
 )
 from beam_jobs.partitioning.column_types import TextNumbers, flat
-from beam_jobs.partitioning.day_folders import Changes, put_days
+from beam_jobs.partitioning.day_folders import Changes, Spill, put_days
 from beam_jobs.partitioning.log_tables import Aside, Format, Malformed, format_of, read
-from beam_jobs.partitioning.spill import Spill
 from twinspire_core import storage
 from twinspire_core.errors import BadData, UsageError
 

@@ -8,7 +8,7 @@ Events are frames sorted by user, time, item, with the columns `_user`, `_item`,
 import numpy as np
 import polars as pl
 
-from beam_jobs.beam.coded_lists import CodedLists
+from beam_jobs.beam.batches import CodedLists
 from twinspire_core.errors import UsageError
 from twinspire_core.search.ragged import list_ranges
 

@@ -12,9 +12,9 @@ from beam_jobs.ingest.day_files import Inputs, SourceFile
 from beam_jobs.ingest.later_folders import LateEvents
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import forgotten_users
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.forgotten_users import NOBODY, ForgottenUsers
-from twinspire_core.contracts.stage_context import StageContext
-from twinspire_core.messages import format_message
+from twinspire_core.errors import format_message
 from twinspire_core.records.raw_files import format_of
 from twinspire_core.terminal import console
 

@@ -1,6 +1,6 @@
 """Some shards of the users: whole users, all their events, whole columns at a time.
 
-What is made of them is in training_examples.py and known_users.py. The frames that these give still
+What is made of them is in training_examples.py and examples.py. The frames that these give still
 lack what only all shards together know: item features, and who is held out.
 
 Events are in one order, without what does not count: copies, and what is beyond

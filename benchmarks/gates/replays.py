@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gates.cases import VALUES, Run
-from index_builder.gate.line_memory import LineMemory
+from index_builder.gate.comparison import LineMemory
 from index_builder.gate.verdict import JudgedVersion, judge
 from model.evaluation.version_line import describe_differences, is_pooled
 from twinspire_core.config.source_names import RANKED

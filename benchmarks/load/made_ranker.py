@@ -25,7 +25,7 @@ from twinspire_core.contracts.ranker_file import MODEL, RankerFile
 from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.registry import RankingFeatures
-from twinspire_core.sources.queries import ScoredLists
+from twinspire_core.sources.source import ScoredLists
 
 _ASKED = 300
 _TAKEN = 0.05

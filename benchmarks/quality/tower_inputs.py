@@ -13,7 +13,7 @@ from twinspire.runs import runner
 from twinspire.runs.day_run import DayRun
 from twinspire_core.config.feature_kinds import TimeFeature
 from twinspire_core.contracts import feature_schema
-from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.contracts.attempts import StageContext
 
 
 def make(prepared: Prepared) -> None:

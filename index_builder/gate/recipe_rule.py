@@ -18,8 +18,13 @@ from datetime import date, timedelta
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from index_builder.gate.comparison import LEAST_DIFFERENT, Finding, compare_all
-from index_builder.gate.line_memory import MOST_DAYS, LineMemory
+from index_builder.gate.comparison import (
+    LEAST_DIFFERENT,
+    MOST_DAYS,
+    Finding,
+    LineMemory,
+    compare_all,
+)
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import RankerMeasures

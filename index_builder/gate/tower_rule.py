@@ -11,7 +11,7 @@ best     against the best accepted version of 30 days (twinspire/runs/best_versi
          losses do not add up: refused when the whole interval lies below -`gate.max_drop`
 few      of fewer than `gate.min_users` a day is refused when the whole interval lies below
          -`gate.max_drop`; else the paired differences of up to 28 days are judged together
-         (index_builder/gate/line_memory.py)
+         (index_builder/gate/comparison.py)
 
 Source: Holm, *A simple sequentially rejective multiple test procedure*, Scand. J. Statist. 6, 1979.
 
@@ -34,14 +34,17 @@ from typing import NamedTuple
 
 from index_builder.gate.comparison import (
     LEAST_DIFFERENT,
+    BestComparison,
     ComparedMeasure,
     Finding,
+    LineMemory,
+    PooledDays,
     compare_all,
     compare_slices,
+    compare_with_best,
     finite,
 )
 from index_builder.gate.limits import below
-from index_builder.gate.line_memory import BestComparison, LineMemory, PooledDays, compare_with_best
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import MEMORY_DAYS, HeldOutMeasures, PopularityLift
 from twinspire_core.contracts.gate_verdict import LiftFigures

@@ -17,9 +17,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from index_builder.gate.comparison import Finding, compare_all, compare_slices, finite
+from index_builder.gate.comparison import (
+    Finding,
+    LineMemory,
+    compare_all,
+    compare_slices,
+    compare_with_best,
+    finite,
+)
 from index_builder.gate.limits import below, judge_limits, judge_served_limits
-from index_builder.gate.line_memory import LineMemory, compare_with_best
 from index_builder.gate.recipe_rule import RecipeJudgement, judge_order, judge_recipe
 from index_builder.gate.skew_rule import judge_skew
 from index_builder.gate.tower_rule import (

@@ -15,17 +15,17 @@ from index_builder.registry.versions import Versions
 from twinspire_core import storage
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts import artifact_files, example_lists
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.contracts.features_report import FeaturesReport
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import Manifest
-from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.contracts.timings import IndexTimings
-from twinspire_core.display.figures import short_name
 from twinspire_core.display.measured_lists import EvaluatedSet, held_out, on_the_day
 from twinspire_core.display.served_figure import ServedFigure, on_held_out, on_its_day
+from twinspire_core.display.table import short_name
 from twinspire_core.fusion.fixed_order import FixedOrder
 
 _MOST_DAYS = 60

@@ -16,8 +16,17 @@ from twinspire_core.contracts.features_report import DayStatistics, FeatureSkew,
 from twinspire_core.contracts.index_figures import IndexFigures, SettingsOrigin
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.timings import IndexTimings
-from twinspire_core.display.figures import NONE, change, count, number, share
-from twinspire_core.display.table import Row, Style, Table, in_style
+from twinspire_core.display.table import (
+    NONE,
+    Row,
+    Style,
+    Table,
+    change,
+    count,
+    in_style,
+    number,
+    share,
+)
 
 _NAMED = 8
 _COUNTS = {

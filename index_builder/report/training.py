@@ -13,9 +13,8 @@ from twinspire_core.contracts.day_metrics import (
     FrequencyFigures,
     PopularityFigures,
 )
-from twinspire_core.display.figures import count, number, share
 from twinspire_core.display.measured_lists import list_name
-from twinspire_core.display.table import Table
+from twinspire_core.display.table import Table, count, number, share
 
 
 def learning(facts: Facts) -> Section:

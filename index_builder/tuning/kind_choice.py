@@ -23,8 +23,8 @@ from index_builder.tuning.settings_search import (
     untuned,
     work,
 )
+from twinspire_core.contracts.attempts import NO_START, Start
 from twinspire_core.contracts.index_figures import SettingsOrigin
-from twinspire_core.contracts.stage_context import NO_START, Start
 from twinspire_core.errors import BadData
 from twinspire_core.search.index import EXACT_SHARE, Index, Kind, Settings
 from twinspire_core.search.stored_index import ExactIndex

@@ -21,7 +21,7 @@ from model.evaluation.queries import (
 )
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema, ranking_rows
-from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.search.ragged import positions
 from twinspire_core.storage import parquet_files
 

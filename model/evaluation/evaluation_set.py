@@ -14,7 +14,7 @@ from twinspire_core.metrics.measure_names import SLICES
 from twinspire_core.search.ragged import Ragged, positions
 from twinspire_core.sources.personal_counts import PersonalCounts, positions_among
 from twinspire_core.sources.popular import popular_order
-from twinspire_core.sources.queries import Queries
+from twinspire_core.sources.source import Queries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

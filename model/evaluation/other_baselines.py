@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.source_lists import SourceLists, rank_alone, retrieve
-from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.sources.candidate_sources import CandidateSources
 
 

@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 from model.evaluation.evaluate import by_query, compare
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.metrics.ranking import means
 from twinspire_core.sources.popular import same_for_all
 

@@ -24,8 +24,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from model.item_fingerprint import fingerprint
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.search.ragged import arrow_lists, list_lengths, list_offsets, list_places
 
 HOLDOUT_DAYS = 7

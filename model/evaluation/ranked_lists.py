@@ -18,7 +18,7 @@ from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.history import past_then
 from twinspire_core.sources.personal_counts import PersonalCounts
 from twinspire_core.sources.popular import same_for_all
-from twinspire_core.sources.queries import ScoredLists
+from twinspire_core.sources.source import ScoredLists
 
 
 class RankedLists(NamedTuple):

@@ -11,7 +11,7 @@ from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists, with_and_without_seen
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.queries import Queries, ScoredLists
+from twinspire_core.sources.source import Queries, ScoredLists
 
 _CHUNK = 2048
 """Queries answered at a time."""

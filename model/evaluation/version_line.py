@@ -26,6 +26,7 @@ from model.evaluation.version_evaluation import (
     VersionEvaluation,
 )
 from twinspire_core.config.source_names import RANKED
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import (
     MEMORY_DAYS,
     BestMeasures,
@@ -33,7 +34,6 @@ from twinspire_core.contracts.day_metrics import (
     MeasuredDay,
 )
 from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
-from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.metrics import measure_names
 
 ENOUGH = 5

@@ -22,12 +22,12 @@ from model.evaluation.version_evaluation import ParentEvaluation, VersionEvaluat
 from model.evaluation.version_line import beside_simple_lists
 from model.ranking.ranked_queries import rank_queries
 from twinspire_core.config.source_names import TWO_TOWER
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import (
     FixedOrderMeasures,
     HeldOutMeasures,
     RankerMeasures,
 )
-from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker

@@ -18,7 +18,7 @@ from model.ranking.day_rows import Asked, rows_of_day, trained_users
 from model.ranking.fit import fit_ranker, sources_to_rank
 from model.ranking.ranking_rows import RankingRows, keep_needed
 from twinspire_core.config.source_names import TWO_TOWER
-from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.registry import RankingFeatures

@@ -15,7 +15,7 @@ from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker, rank_candidates
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.queries import Queries
+from twinspire_core.sources.source import Queries
 
 _CHUNK = 512
 """Queries whose features are in memory at a time: some 300 candidates of each."""

@@ -20,8 +20,8 @@ from model.ranking import ranking_rows
 from model.ranking.day_rows import Asked, rows_of_day
 from model.ranking.ranking_rows import RankingRows, without_towers
 from twinspire_core.contracts import attempts, feature_schema
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.ranking_rows import MOST_OF_A_DAY, needs_replay
-from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.search.ragged import arrow_lists, list_lengths, list_rows, positions
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.registry import fits_of

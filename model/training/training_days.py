@@ -10,7 +10,7 @@ from model.data.training_rows import Rows
 from model.towers.architecture import Architecture, FeatureColumn
 from model.training.first_version import Replay
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.errors import BadData
 
 

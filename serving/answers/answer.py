@@ -13,7 +13,7 @@ from serving.answers.ranking import Explanations
 from serving.version.filters import Groups, Selected
 from serving.version.known_values import Unknown
 from twinspire_core.config.source_names import POPULAR, TWO_TOWER
-from twinspire_core.display.figures import counted
+from twinspire_core.display.table import counted
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import arrow_lists
 

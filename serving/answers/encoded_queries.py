@@ -12,7 +12,7 @@ from twinspire_core.config.source_names import POPULAR, RANKED, TWO_TOWER
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.queries import Queries
+from twinspire_core.sources.source import Queries
 
 
 class EncodedQueries(NamedTuple):

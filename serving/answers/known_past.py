@@ -33,7 +33,7 @@ from serving.version.loaded_version import Version
 from twinspire_core.search.ragged import Ragged, list_lengths, list_places
 from twinspire_core.sources.history import most_frequent_first
 from twinspire_core.sources.personal_counts import ITEMS, PersonalCounts
-from twinspire_core.sources.queries import Queries
+from twinspire_core.sources.source import Queries
 
 _LISTS = (SEEN, STORED_PAST, STORED_HISTORY, ITEMS)
 _Places = Mapping[str, Ragged]

@@ -13,7 +13,7 @@ from twinspire_core.ranking.ranker import Ranker, rank_candidates
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.queries import Queries
+from twinspire_core.sources.source import Queries
 
 _NAMED = 3
 """Features that an item's place is explained by."""

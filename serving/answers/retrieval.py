@@ -17,7 +17,7 @@ from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.queries import Queries, ScoredLists
+from twinspire_core.sources.source import Queries, ScoredLists
 
 
 class Retrieved(NamedTuple):

@@ -8,8 +8,7 @@ from serving.requests.list_request import ListRequest
 from serving.version.attributes import select
 from serving.version.filters import Groups
 from serving.version.loaded_version import Version
-from twinspire_core.errors import UsageError
-from twinspire_core.messages import nearest_names
+from twinspire_core.errors import UsageError, nearest_names
 from twinspire_core.search.index import NONE
 
 _COMPARED = 100_000  # ids of items that a mistyped one is compared with, which takes seconds

@@ -12,8 +12,7 @@ import pyarrow as pa
 from serving.requests.duplicate_keys import distinct, surely_distinct
 from serving.requests.query_rows import Requests
 from serving.requests.request_model import Refused
-from twinspire_core.errors import BadData
-from twinspire_core.messages import with_full_stop
+from twinspire_core.errors import BadData, with_full_stop
 from twinspire_core.records.json_lines import NumberedLines
 from twinspire_core.records.raw_files import CONTENT_ERRORS
 from twinspire_core.records.record_file import RecordFile

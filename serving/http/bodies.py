@@ -24,7 +24,7 @@ from serving.requests.request_model import Refused, RequestModel, filter_of
 from serving.requests.value_types import WrongValue
 from twinspire_core.config import source_names
 from twinspire_core.config.source_names import ANSWERING
-from twinspire_core.messages import nearest_names, shorten, with_full_stop
+from twinspire_core.errors import nearest_names, shorten, with_full_stop
 
 _FILTERS = ("allow", "deny")
 _OBJECTS = 20  # objects and lists that a query has in the mean, at the most

@@ -11,7 +11,7 @@ from serving.http.bodies import check_distinct, read_object
 from serving.http.http_errors import Problem
 from serving.requests.value_types import ONE_ITEM_ID
 from serving.version.event_buffer import Events
-from twinspire_core.messages import shorten, with_full_stop
+from twinspire_core.errors import shorten, with_full_stop
 
 MOST = 10_000
 """Events of a body."""

@@ -21,8 +21,7 @@ from serving.requests.query_rows import Requests
 from serving.requests.request_model import Refused, filter_of
 from serving.version.filters import Filter
 from serving.version.loaded_version import Version
-from twinspire_core.errors import UsageError
-from twinspire_core.messages import shorten
+from twinspire_core.errors import UsageError, shorten
 
 
 def answer_batch(

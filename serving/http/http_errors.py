@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from twinspire_core.messages import shorten
+from twinspire_core.errors import shorten
 
 JSON = "application/json"
 SAFE_HEADERS = {

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.http.http_errors import SAFE_HEADERS, Problem
 from serving.http.prometheus import Metrics
-from twinspire_core.messages import shorten
+from twinspire_core.errors import shorten
 
 OPEN = ("/healthz", "/readyz")
 """Paths that need no token: an orchestrator asks them."""

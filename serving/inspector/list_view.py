@@ -18,7 +18,7 @@ from serving.inspector.version_view import SOURCES
 from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import RANKED
-from twinspire_core.display.figures import number, short_name
+from twinspire_core.display.table import number, short_name
 
 LONGEST = 200
 """Items of a list that is shown, at the most."""

@@ -18,9 +18,9 @@ from serving.inspector.list_view import LONGEST, ListView
 from serving.inspector.version_view import SOURCES, CorpusView, cards, headline, moment
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.deployment import ListsConfig
-from twinspire_core.display.figures import share
 from twinspire_core.display.pages import templates
 from twinspire_core.display.served_figure import ServedFigure
+from twinspire_core.display.table import share
 from twinspire_core.version import __version__
 
 _PROPOSED = 12  # users, as links

@@ -14,10 +14,9 @@ from twinspire_core.config.source_names import ANSWERING
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.contracts.gate_verdict import GateFigures
 from twinspire_core.contracts.manifest import Manifest
-from twinspire_core.display.figures import NONE, count, number, share
 from twinspire_core.display.measured_lists import list_name
 from twinspire_core.display.served_figure import ServedFigure
-from twinspire_core.display.table import Card
+from twinspire_core.display.table import NONE, Card, count, number, share
 from twinspire_core.metrics.diversity import popular_items
 from twinspire_core.sources.popular import popular_order
 

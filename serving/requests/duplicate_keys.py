@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from serving.requests.request_model import Refused
-from twinspire_core.messages import shorten
+from twinspire_core.errors import shorten
 
 
 def distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

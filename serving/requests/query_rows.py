@@ -24,8 +24,7 @@ from serving.version.user_store import UserStore
 from twinspire_core.config.feature_kinds import HistoryFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import feature_columns
-from twinspire_core.errors import TwinspireError, UsageError
-from twinspire_core.messages import shorten
+from twinspire_core.errors import TwinspireError, UsageError, shorten
 from twinspire_core.search.ragged import list_lengths, newest_of
 from twinspire_core.sources import personal_counts
 

@@ -43,8 +43,7 @@ from twinspire_core.config.feature_kinds import (
     VectorFeature,
 )
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.errors import UsageError
-from twinspire_core.messages import nearest_names, shorten
+from twinspire_core.errors import UsageError, nearest_names, shorten
 
 # Columns of requests besides query features.
 USER = "_user"

@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, core_schema
 from typing_extensions import TypedDict  # pydantic takes no other one below Python 3.12
 
-from twinspire_core.messages import shorten
+from twinspire_core.errors import shorten
 
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _OUT_OF_RANGE = ("finite_number", "greater_than_equal", "less_than_equal")

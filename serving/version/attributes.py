@@ -13,8 +13,7 @@ import pyarrow.compute as pc
 
 from serving.version.filters import NO_FILTER, Filter, Selected
 from twinspire_core.contracts.feature_schema import attribute_name
-from twinspire_core.errors import UsageError
-from twinspire_core.messages import COMPARED, nearest_names, shorten, with_full_stop
+from twinspire_core.errors import COMPARED, UsageError, nearest_names, shorten, with_full_stop
 from twinspire_core.search.ragged import is_list, list_lengths, list_rows
 
 _KEPT = 64  # filters whose rows are remembered: a byte per item each

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from twinspire_core.errors import UsageError
-from twinspire_core.messages import nearest_names, shorten, with_full_stop
+from twinspire_core.errors import UsageError, nearest_names, shorten, with_full_stop
 
 Values = Mapping[str, Any]
 """Values, or lists of values, by attribute."""

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from twinspire_core.config.feature_kinds import CategoriesFeature, CategoryFeature
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.messages import shorten
+from twinspire_core.errors import shorten
 from twinspire_core.search.ragged import list_lengths, list_rows
 
 _NAMED = 5  # values in a warning

@@ -13,7 +13,7 @@ from index_builder.registry.registry import Registry
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
-from twinspire_core.contracts.stage_context import Parent, StageContext
+from twinspire_core.contracts.attempts import Parent, StageContext
 from twinspire_core.fusion.fixed_order import FixedOrder
 
 ITEMS = 300

@@ -17,7 +17,7 @@ from index_builder.tuning import kind_choice, settings_search
 from index_builder.tuning.kind_choice import Wanted
 from tests.index_builder.tuning.vectors import clustered
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.search import scann_index
 from twinspire_core.search.index import Index, Settings

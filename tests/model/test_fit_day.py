@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 from model.fit_day import inherited_ranker
 from tests.serving import rankers
+from twinspire_core.contracts.attempts import Parent
 from twinspire_core.contracts.ranker_file import FORMAT
-from twinspire_core.contracts.stage_context import Parent
 
 YESTERDAY = date(2024, 5, 19)
 

@@ -21,8 +21,7 @@ from twinspire.cli.options import (
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.display.table import Cell, Style, Table
-from twinspire_core.errors import GateRefused, TwinspireError, UsageError
-from twinspire_core.messages import format_message
+from twinspire_core.errors import GateRefused, TwinspireError, UsageError, format_message
 from twinspire_core.terminal import doing
 
 if TYPE_CHECKING:  # they load an HTTP client

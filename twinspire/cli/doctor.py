@@ -28,8 +28,7 @@ from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.display.table import Cell, Style, Table
-from twinspire_core.errors import TwinspireError, UsageError
-from twinspire_core.messages import format_message
+from twinspire_core.errors import TwinspireError, UsageError, format_message
 from twinspire_core.terminal import doing
 from twinspire_core.version import __version__
 

@@ -19,10 +19,9 @@ from twinspire.cli.options import (
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.measures import Measures
-from twinspire_core.display.figures import count, number
 from twinspire_core.display.measured_lists import kind_text, list_name
 from twinspire_core.display.quality_tables import heading, measure_text
-from twinspire_core.display.table import Row, Style, Table, in_style
+from twinspire_core.display.table import Row, Style, Table, count, in_style, number
 from twinspire_core.errors import UsageError
 from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
 from twinspire_core.terminal import doing

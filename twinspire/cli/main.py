@@ -18,7 +18,6 @@ from twinspire.cli import (
     daily,
     evaluation,
     forget,
-    list_versions,
     prepare,
     run_days,
     scheduling,
@@ -30,8 +29,7 @@ from twinspire.cli import (
 from twinspire.cli.options import console
 from twinspire_core.blocked_imports import never_import
 from twinspire_core.config.source_names import REMOVED as SOURCES_BEFORE
-from twinspire_core.errors import TwinspireError, UsageError
-from twinspire_core.messages import format_message
+from twinspire_core.errors import TwinspireError, UsageError, format_message
 from twinspire_core.storage.disk import explain
 from twinspire_core.version import __version__
 
@@ -53,7 +51,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     ),
     "Read": (ask.recommend, ask.similar, serve.serve, evaluation.evaluate),
     "Versions": (
-        list_versions.versions,
+        show_version.versions,
         show_version.show,
         show_version.report,
         change_versions.promote,

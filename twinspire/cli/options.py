@@ -12,8 +12,13 @@ from typing import Annotated, Any, Literal
 import typer
 
 from twinspire_core.config.pipeline import Pipeline, load
-from twinspire_core.errors import TwinspireError, UsageError
-from twinspire_core.messages import format_message, name_pipeline, with_full_stop
+from twinspire_core.errors import (
+    TwinspireError,
+    UsageError,
+    format_message,
+    name_pipeline,
+    with_full_stop,
+)
 from twinspire_core.storage.disk import explain
 from twinspire_core.terminal import console as console
 

@@ -31,8 +31,7 @@ from twinspire_core import storage
 from twinspire_core.config.settings import SCHEMA_FILE, SCHEMA_LINE, schema_text
 from twinspire_core.config.tables.deployment import PipelineConfig
 from twinspire_core.display.table import Cell, Style, Table
-from twinspire_core.errors import BadData, UsageError
-from twinspire_core.messages import with_full_stop
+from twinspire_core.errors import BadData, UsageError, with_full_stop
 from twinspire_core.terminal import doing, out
 
 if TYPE_CHECKING:

@@ -32,8 +32,7 @@ from twinspire.runs.notifications import notify_of_error
 from twinspire.runs.stages import FEATURES, STAGES
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.display.figures import NONE, number
-from twinspire_core.display.table import Table
+from twinspire_core.display.table import NONE, Table, number
 from twinspire_core.errors import (
     GateRefused,
     LogsLate,
@@ -42,8 +41,8 @@ from twinspire_core.errors import (
     TryAgain,
     TwinspireError,
     UsageError,
+    format_message,
 )
-from twinspire_core.messages import format_message
 
 if TYPE_CHECKING:
     from twinspire_core.display.served_figure import ServedFigure

@@ -15,8 +15,7 @@ from beam_jobs.beam.probe import Installation
 from twinspire.cli.doctor import Check
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.errors import TwinspireError
-from twinspire_core.messages import format_message, listed
+from twinspire_core.errors import TwinspireError, format_message, listed
 
 LIMIT = 180.0
 """Seconds that the workers have for the job of one element: they import TensorFlow first."""

@@ -31,8 +31,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.display.quality_tables import quality_table
-from twinspire_core.errors import NothingToDo, TwinspireError, UsageError
-from twinspire_core.messages import format_message
+from twinspire_core.errors import NothingToDo, TwinspireError, UsageError, format_message
 
 if TYPE_CHECKING:
     from twinspire_core.display.served_figure import ServedFigure
@@ -222,10 +221,10 @@ def _tell_quality(
 
 
 def _why_skipped(pipeline: Pipeline, day: date) -> str:
-    from beam_jobs.ingest import day_check
+    from beam_jobs.ingest import day_files
 
     try:
-        day_check.check(pipeline, day)
+        day_files.check(pipeline, day)
     except NothingToDo as error:
         return str(error)
     # Why it was skipped then was written to the task's log alone.

@@ -25,8 +25,7 @@ from twinspire.runs.notifications import notify
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.display.table import Cell, Style, Table
-from twinspire_core.errors import Unwell, UsageError
-from twinspire_core.messages import format_message, with_full_stop
+from twinspire_core.errors import Unwell, UsageError, format_message, with_full_stop
 from twinspire_core.terminal import doing, out
 
 _MOST = 30

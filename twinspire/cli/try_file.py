@@ -323,14 +323,14 @@ def _run(home: _Home, pipeline: Pipeline, most: int, as_json: bool) -> list[dict
 
 def _last_days(pipeline: Pipeline, most: int) -> list[date]:
     """The last days that have enough logs to be run; the export may end in the middle of a day."""
-    from beam_jobs.ingest import day_check, day_files
+    from beam_jobs.ingest import day_files
 
     days: list[date] = []
     for day in reversed(day_files.folder_days(pipeline, "events")):
         if len(days) == most:
             break
         try:
-            day_check.check(pipeline, day)
+            day_files.check(pipeline, day)
         except (BadData, LogsLate, NothingToDo) as e:
             say(f"{day} is left out. {e}")
         else:

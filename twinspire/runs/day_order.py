@@ -5,8 +5,7 @@ from datetime import date, timedelta
 
 from twinspire.runs import run_leases
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.errors import NotItsTurn, UsageError, in_one_line
-from twinspire_core.messages import format_message
+from twinspire_core.errors import NotItsTurn, UsageError, format_message, in_one_line
 from twinspire_core.terminal import console
 
 _POLL_SECONDS = 2.0  # a listing of each earlier day's leases

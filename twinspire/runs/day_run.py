@@ -14,8 +14,8 @@ from twinspire.runs.best_version import Standing, choose_best, standings
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, manifest
+from twinspire_core.contracts.attempts import BestAccepted, Gap, Parent
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.stage_context import BestAccepted, Gap, Parent
 
 _DAY = timedelta(days=1)
 

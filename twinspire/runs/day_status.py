@@ -16,11 +16,9 @@ from twinspire.runs.task_attempts import is_current
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, partials
-from twinspire_core.contracts.attempts import Attempt
+from twinspire_core.contracts.attempts import Attempt, Promote
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.contracts.stage_context import Promote
-from twinspire_core.errors import TwinspireError
-from twinspire_core.messages import with_full_stop
+from twinspire_core.errors import TwinspireError, with_full_stop
 
 ROLLED_BACK = "rolled back"
 STALE = "stale"

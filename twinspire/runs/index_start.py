@@ -11,8 +11,8 @@ from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import Entry, State, version_date
 from twinspire.runs.day_run import DayRun
 from twinspire_core.contracts import attempts
+from twinspire_core.contracts.attempts import NO_START, Start
 from twinspire_core.contracts.index_figures import IndexFigures
-from twinspire_core.contracts.stage_context import NO_START, Start
 from twinspire_core.errors import UsageError
 
 SEARCH_DAYS = 28

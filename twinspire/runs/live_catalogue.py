@@ -14,15 +14,15 @@ from twinspire.runs.refresh import plan_refresh
 from twinspire.runs.stages import REFRESH
 from twinspire.runs.task_attempts import complete, is_current
 from twinspire_core.contracts import attempts
-from twinspire_core.contracts.stage_context import Promote
+from twinspire_core.contracts.attempts import Promote
 from twinspire_core.errors import (
     GateRefused,
     RunnerFailed,
     TryAgain,
     TwinspireError,
     UsageError,
+    format_message,
 )
-from twinspire_core.messages import format_message
 from twinspire_core.storage.disk import explain
 from twinspire_core.terminal import console, doing
 

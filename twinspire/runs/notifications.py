@@ -13,8 +13,7 @@ from contextlib import suppress
 from datetime import date
 
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.errors import GateRefused, LogsLate, NothingToDo, TwinspireError
-from twinspire_core.messages import format_message
+from twinspire_core.errors import GateRefused, LogsLate, NothingToDo, TwinspireError, format_message
 from twinspire_core.terminal import console
 
 _TIMEOUT = 30.0

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from index_builder.registry.version_names import find_version
+from index_builder.registry.versions import find_version
 from twinspire.runs.cache_keys import config_digest, digest, stage_key
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.index_start import find_start_of_refresh
@@ -20,8 +20,8 @@ from twinspire.runs.stages import REFRESH, StageFunction
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import KINDS
 from twinspire_core.contracts import attempts, partials
+from twinspire_core.contracts.attempts import Promote, Reuse, StageContext
 from twinspire_core.contracts.manifest import Manifest
-from twinspire_core.contracts.stage_context import Promote, Reuse, StageContext
 from twinspire_core.errors import GateRefused, UsageError
 
 if TYPE_CHECKING:
@@ -148,13 +148,13 @@ def _check_news(run: DayRun) -> None:
 
 def _newest(run: DayRun, table: "Table", after: date) -> date | None:
     """The newest day after another, up to the run's, of which a table has any rows."""
-    from beam_jobs.ingest import day_check, day_files
+    from beam_jobs.ingest import day_files
 
     p = run.pipeline
     for day in reversed(day_files.folder_days(p, table)):
         files = day_files.files(p, table, day) if after < day <= run.day else ()
         # One file after the other: the first with rows is enough.
-        if any(day_check.count_rows(p.source.format, [file]) for file in files):
+        if any(day_files.count_rows(p.source.format, [file]) for file in files):
             return day
     return None
 

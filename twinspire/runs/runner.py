@@ -18,7 +18,7 @@ from twinspire.runs.stage_tasks import late_events, plan_stage
 from twinspire.runs.stages import FEATURES, STAGES, Stage
 from twinspire.runs.task_attempts import complete
 from twinspire_core.contracts import attempts
-from twinspire_core.contracts.stage_context import Mode, Promote
+from twinspire_core.contracts.attempts import Mode, Promote
 from twinspire_core.errors import (
     GateRefused,
     LogsLate,
@@ -89,11 +89,11 @@ def check_source(run: DayRun) -> dict[str, Any]:
     Raises:
       TryAgain, NothingToDo, BadData: the day is late, empty or suspicious.
     """
-    from beam_jobs.ingest import day_check
+    from beam_jobs.ingest import day_files
 
     # The stage that reads the logs would find the same: the run ends as if it had.
     with _under_way(run, FEATURES):
-        return day_check.check(run.pipeline, run.day)
+        return day_files.check(run.pipeline, run.day)
 
 
 @contextmanager
@@ -160,9 +160,9 @@ def _run_stage(
 ) -> dict[str, Any]:
     started = time.monotonic()
     if stage.reads_source:
-        from beam_jobs.ingest import day_check
+        from beam_jobs.ingest import day_files
 
-        day_check.check(run.pipeline, run.day)
+        day_files.check(run.pipeline, run.day)
     if stage.waits_for_turn:
         _await_turn(run)
     # Not earlier: the day that was waited for has published, and is the parent now.

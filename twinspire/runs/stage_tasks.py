@@ -13,9 +13,9 @@ from twinspire.runs.index_start import find_start
 from twinspire.runs.stages import STAGES, Stage, StageFunction
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, partials
-from twinspire_core.contracts.attempts import Attempt
-from twinspire_core.contracts.stage_context import (
+from twinspire_core.contracts.attempts import (
     NO_START,
+    Attempt,
     Mode,
     Parent,
     Promote,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.contracts.attempts import StageContext
 
 StageFunction = Callable[[StageContext], dict[str, Any]]
 """Writes under `ctx.out`, and returns the stage's summary."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from twinspire_core.config.feature_kinds import KINDS, FeatureKind
-from twinspire_core.messages import shorten
+from twinspire_core.errors import shorten
 
 _TYPES = {
     "int_type": "a whole number",

@@ -17,7 +17,7 @@ from datetime import date
 import pyarrow as pa
 
 from twinspire_core import storage
-from twinspire_core.contracts.stage_context import Parent
+from twinspire_core.contracts.attempts import Parent
 from twinspire_core.storage import parquet_files
 
 FOLDER = "ranking_rows"

@@ -18,8 +18,7 @@ from twinspire_core.config.source_names import (
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.contracts.ranker_file import RankerFit
-from twinspire_core.display.figures import count
-from twinspire_core.display.table import Style
+from twinspire_core.display.table import Style, count
 from twinspire_core.metrics.measure_names import EXCLUDED
 
 PARENT = "parent"

@@ -6,7 +6,6 @@ from datetime import date
 
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.measures import Measures, interval_of, value_of
-from twinspire_core.display.figures import interval, number, share
 from twinspire_core.display.measured_lists import (
     EvaluatedSet,
     MeasuredLists,
@@ -15,7 +14,7 @@ from twinspire_core.display.measured_lists import (
     of_other_kind,
     on_the_day,
 )
-from twinspire_core.display.table import Cell, Row, Table, in_style
+from twinspire_core.display.table import Cell, Row, Table, in_style, interval, number, share
 from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
 
 _MEASURES = {"ndcg": "nDCG", "hit_rate": "hit rate", "mrr": "MRR", "popular_share": "popular share"}

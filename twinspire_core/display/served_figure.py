@@ -19,13 +19,13 @@ from twinspire_core.contracts.measures import (
     interval_of,
     value_of,
 )
-from twinspire_core.display.figures import change, count, number
 from twinspire_core.display.measured_lists import (
     is_first,
     list_name,
     served_kind,
     served_on_its_day,
 )
+from twinspire_core.display.table import change, count, number
 
 THIS = "this version"
 _SURE = 1.96  # standard errors to either side of a mean that a 95% interval reaches

@@ -1,4 +1,5 @@
-"""Tables and cards as people see them, before it is known where.
+"""Tables and cards as people see them, before it is known where; and figures as text, with the same
+digits wherever one is shown.
 
 twinspire/cli/terminal_tables.py draws a table in a terminal, macros.html.jinja both on a page.
 """
@@ -97,3 +98,129 @@ def in_style(row: Iterable[str], style: Style | None) -> list[Cell]:
 
 def _as_cell(cell: str | Cell) -> Cell:
     return Cell(cell) if isinstance(cell, str) else cell
+
+
+NONE = "–"
+"""Stands where there is no figure."""
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A measure.
+
+    Example:
+      >>> number(0.16349)
+      '0.163'
+      >>> number(None)
+      '–'
+    """
+    if value is None:
+        return NONE
+    return f"{value:.{digits}f}"
+
+
+def count(value: int | None) -> str:
+    """A number of things.
+
+    Example:
+      >>> count(12345)
+      '12,345'
+    """
+    if value is None:
+        return NONE
+    return f"{value:,}"
+
+
+def counted(value: float, unit: str) -> str:
+    """A number of things, in a sentence; decimals are rounded.
+
+    Example:
+      >>> counted(12345, "item"), counted(0.7, "day")
+      ('12,345 items', '1 day')
+    """
+    whole = f"{value:,.0f}"
+    return f"{whole} {unit}" if whole == "1" else f"{whole} {unit}s"
+
+
+def times(value: float) -> str:
+    """How often, in a sentence.
+
+    Example:
+      >>> times(3), times(1)
+      ('3 times', 'once')
+    """
+    return "once" if round(value) == 1 else counted(value, "time")
+
+
+def ago(value: float, unit: str = "day") -> str:
+    """How long ago, in a sentence.
+
+    Example:
+      >>> ago(3), ago(1.2), ago(0.2, "hour")
+      ('3 days ago', '1 day ago', 'less than an hour ago')
+    """
+    if round(value) < 1:
+        return f"less than {'an' if unit == 'hour' else 'a'} {unit} ago"
+    return f"{counted(value, unit)} ago"
+
+
+def share(value: float | None, digits: int = 1) -> str:
+    """A share, in percent.
+
+    Example:
+      >>> share(0.1234)
+      '12.3%'
+    """
+    if value is None:
+        return NONE
+    return f"{value:.{digits}%}"
+
+
+def change(value: float | None) -> str:
+    """A relative change, with its sign.
+
+    Example:
+      >>> change(-0.1234)
+      '−12.3%'
+    """
+    if value is None:
+        return NONE
+    # The hyphen that Python writes is half as wide as a plus sign
+    return f"{value:+.1%}".replace("-", "−")
+
+
+def change_text(relative: float | None, low: float | None, high: float | None) -> str:
+    """A relative change with its interval, if it has one.
+
+    Example:
+      >>> change_text(-0.12, -0.2, -0.04)
+      '−12.0% (−20.0% to −4.0%)'
+    """
+    if low is None or high is None:
+        return change(relative)
+    return f"{change(relative)} ({change(low)} to {change(high)})"
+
+
+def interval(ends: tuple[float, float], digits: int = 3) -> str:
+    """The ends of an interval of a measure.
+
+    Example:
+      >>> interval((0.15, 0.1711))
+      '0.150–0.171'
+    """
+    low, high = ends
+    return f"{number(low, digits)}–{number(high, digits)}"
+
+
+LONGEST = 120
+
+
+def short_name(name: str) -> str:
+    """A name that leaves room for others: a catalogue may have whole pages where a title should be.
+
+    Example:
+      >>> short_name("Lamp")
+      'Lamp'
+      >>> len(short_name("x" * 20_000))
+      120
+    """
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"

@@ -20,8 +20,7 @@ from twinspire_core.contracts.json_files import JsonFile
 from twinspire_core.fusion.candidate_pool import DEPTH, OrderedLists, pool_candidates
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.queries import Queries, ScoredLists
-from twinspire_core.sources.source import HALF_LIFE
+from twinspire_core.sources.source import HALF_LIFE, Queries, ScoredLists
 
 REPEATS = "repeats"
 """Kind of a log whose users take again what they had before, such as groceries."""

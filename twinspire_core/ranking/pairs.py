@@ -13,8 +13,8 @@ import numpy as np
 from twinspire_core.fusion.candidate_pool import CONSTANT, pool_candidates
 from twinspire_core.ranking.past_entries import PastEntries
 from twinspire_core.search.top_k import best_of
-from twinspire_core.sources.queries import Queries, ScoredLists
 from twinspire_core.sources.registry import depth_of
+from twinspire_core.sources.source import Queries, ScoredLists
 from twinspire_core.sources.weighted_items import HALF_LIFE, WeightedItems
 
 NEWEST = 20

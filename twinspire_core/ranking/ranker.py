@@ -17,7 +17,7 @@ from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.queries import Queries
+from twinspire_core.sources.source import Queries
 
 if TYPE_CHECKING:
     import lightgbm

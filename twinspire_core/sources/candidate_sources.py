@@ -16,9 +16,8 @@ from twinspire_core.config.source_names import POPULAR, TWO_TOWER
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.history import past_then
 from twinspire_core.sources.popular import Popular, popular_order
-from twinspire_core.sources.queries import Queries, ScoredLists
 from twinspire_core.sources.registry import SOURCES
-from twinspire_core.sources.source import HALF_LIFE, Source, SourceTables
+from twinspire_core.sources.source import HALF_LIFE, Queries, ScoredLists, Source, SourceTables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,9 +20,8 @@ from twinspire_core.search.ragged import Ragged, list_lengths, list_offsets, lis
 from twinspire_core.search.sparse_product import SparseTable, best_columns
 from twinspire_core.sources import co_occurrence_fitting
 from twinspire_core.sources.co_occurrence_fitting import CoOccurrenceSettings
-from twinspire_core.sources.queries import Queries, ScoredLists
 from twinspire_core.sources.sequences import Sequences
-from twinspire_core.sources.source import Fit, Source, SourceTables
+from twinspire_core.sources.source import Fit, Queries, ScoredLists, Source, SourceTables
 from twinspire_core.sources.weighted_items import WeightedItems
 
 TABLE = "co_occurrence"

@@ -25,9 +25,8 @@ import pyarrow.compute as pc
 from twinspire_core.config import source_names
 from twinspire_core.search.ragged import Ragged, list_offsets, list_ranges
 from twinspire_core.search.top_k import best_of
-from twinspire_core.sources.queries import Queries, ScoredLists
 from twinspire_core.sources.sequences import Sequences
-from twinspire_core.sources.source import Fit, Source, SourceTables
+from twinspire_core.sources.source import Fit, Queries, ScoredLists, Source, SourceTables
 from twinspire_core.sources.weighted_items import WeightedItems
 
 TABLE = "factors"

@@ -9,8 +9,7 @@ from typing import Self
 import numpy as np
 
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.queries import Queries, ScoredLists
-from twinspire_core.sources.source import Source, SourceTables
+from twinspire_core.sources.source import Queries, ScoredLists, Source, SourceTables
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,7 @@ from twinspire_core.config import source_names
 from twinspire_core.metrics.ranking import first_distinct
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.search.top_k import best_of
-from twinspire_core.sources.queries import Queries, ScoredLists
-from twinspire_core.sources.source import Source, SourceTables
+from twinspire_core.sources.source import Queries, ScoredLists, Source, SourceTables
 from twinspire_core.sources.weighted_items import HALF_LIFE
 
 _CHUNK = 4096

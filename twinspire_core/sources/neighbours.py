@@ -32,9 +32,8 @@ from twinspire_core.search.ragged import (
     list_ranges,
 )
 from twinspire_core.search.sparse_product import SparseTable, best_columns
-from twinspire_core.sources.queries import Queries, ScoredLists
 from twinspire_core.sources.sequences import Sequences
-from twinspire_core.sources.source import Fit, Source, SourceTables
+from twinspire_core.sources.source import Fit, Queries, ScoredLists, Source, SourceTables
 from twinspire_core.sources.weighted_items import WeightedItems, of_length_one
 
 TABLE = "neighbours"

@@ -20,8 +20,7 @@ from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.search.top_k import best_of
 from twinspire_core.sources.history import past_then
-from twinspire_core.sources.queries import Queries, ScoredLists
-from twinspire_core.sources.source import Source, SourceTables
+from twinspire_core.sources.source import Queries, ScoredLists, Source, SourceTables
 
 HALF_LIVES = ("1h", "1d", "7d", "28d")
 OF_EACH = 100

@@ -6,8 +6,7 @@ import numpy as np
 
 from twinspire_core.config import source_names
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.queries import Queries, ScoredLists
-from twinspire_core.sources.source import Source, SourceTables
+from twinspire_core.sources.source import Queries, ScoredLists, Source, SourceTables
 
 
 class TwoTower(Source):

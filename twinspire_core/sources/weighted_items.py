@@ -10,8 +10,8 @@ import numpy as np
 from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES
 from twinspire_core.search.ragged import Ragged, list_places
 from twinspire_core.sources.personal_counts import half_life_column
-from twinspire_core.sources.queries import Queries
 from twinspire_core.sources.sequences import Sequences
+from twinspire_core.sources.source import Queries
 
 HALF_LIFE = "60d"
 """Of `personal_counts.HALF_LIVES`, where a source says no other."""

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.beam import batches, coded_lists
-from beam_jobs.beam.coded_lists import CodedLists
+from beam_jobs.beam import batches
+from beam_jobs.beam.batches import CodedLists
 from beam_jobs.point_in_time import history
 from twinspire_core.errors import UsageError
 
@@ -54,10 +54,10 @@ def test_lists_of_nothing(lists):
 
 
 def test_lists_that_have_no_room_are_not_cut(monkeypatch):
-    monkeypatch.setattr(coded_lists, "LARGEST", 8)
+    monkeypatch.setattr(batches, "LARGEST", 8)
     assert coded(LISTS).to_arrow().to_pylist() == LISTS
     for lists, limit in ((LISTS, 7), ([["é"]], 1)):  # entries, then bytes
-        monkeypatch.setattr(coded_lists, "LARGEST", limit)
+        monkeypatch.setattr(batches, "LARGEST", limit)
         with pytest.raises(UsageError, match="rows have more"):
             coded(lists).to_arrow()
 
@@ -65,7 +65,7 @@ def test_lists_that_have_no_room_are_not_cut(monkeypatch):
 def test_they_take_the_place_of_a_column_batch_by_batch():
     schema = pa.schema([("n", pa.int64()), ("recent", pa.list_(pa.string()))])
     empty = batches.to_batches(pl.DataFrame({"n": range(len(LISTS))}), schema, 4)
-    made = list(coded_lists.with_lists(empty, {"recent": coded(LISTS)}))
+    made = list(batches.with_lists(empty, {"recent": coded(LISTS)}))
     assert [batch.num_rows for batch in made] == [4, 2]
     assert [values for batch in made for values in batch["recent"].to_pylist()] == LISTS
     coder = batches.BatchCoder()

@@ -24,7 +24,7 @@ from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.test_raw_features_job import digests
 from twinspire_core import storage
 from twinspire_core.contracts import partials
-from twinspire_core.contracts.stage_context import Reuse
+from twinspire_core.contracts.attempts import Reuse
 from twinspire_core.records.record_file import RecordFile
 
 DAY = worlds.DAY

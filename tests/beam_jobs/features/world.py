@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from twinspire_core.config.pipeline import Pipeline, load
-from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.contracts.attempts import StageContext
 
 FIRST, DAY = date(2017, 10, 28), date(2017, 11, 8)  # New York's 5 November has 25 hours
 GAP = date(2017, 11, 2)

@@ -14,7 +14,7 @@ import pytest
 from beam_jobs.features.raw_features_job import write_raw
 from beam_jobs.ingest import records
 from twinspire_core.config.pipeline import load
-from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.errors import BadData, NothingToDo, TwinspireError
 
 DAY = date(2017, 10, 16)

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from beam_jobs import day_plan
-from beam_jobs.ingest import day_check, day_files
+from beam_jobs.ingest import day_files
 from twinspire_core.config.pipeline import load
 from twinspire_core.errors import BadData, LogsLate, NothingToDo, TryAgain
 
@@ -75,20 +75,20 @@ def test_a_day_without_files_is_late(shop, tmp_path):
     with pytest.raises(
         TryAgain, match=r"dt=2018-01-01 does not exist or is empty; no day is there\. Run the day"
     ):
-        day_check.check(shop(), DAY)
+        day_files.check(shop(), DAY)
 
 
 def test_a_late_day_is_waited_for(shop, tmp_path, monkeypatch):
-    monkeypatch.setattr(day_check, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(day_files, "_POLL_SECONDS", 0.05)
     lay(tmp_path / "elsewhere", DAY, 3)
     come = (tmp_path / "elsewhere/events").rename  # whole, at once
     threading.Timer(0.4, come, (tmp_path / "events",)).start()
-    assert day_check.check(shop('wait = "20s"'), DAY)["rows"] == 3
+    assert day_files.check(shop('wait = "20s"'), DAY)["rows"] == 3
     began = time.monotonic()
     with pytest.raises(
         TryAgain, match=f"after a wait of 0:00:01; the newest day that is there is {DAY}"
     ):
-        day_check.check(shop('wait = "1s"'), DAY + timedelta(days=1))
+        day_files.check(shop('wait = "1s"'), DAY + timedelta(days=1))
     assert time.monotonic() - began >= 1
 
 
@@ -96,25 +96,25 @@ def test_a_day_is_complete_with_its_marker(shop, tmp_path):
     p = shop('done_marker = "_SUCCESS"')
     lay(tmp_path, DAY, 3)
     with pytest.raises(TryAgain, match="_SUCCESS does not exist"):
-        day_check.check(p, DAY)
+        day_files.check(p, DAY)
     (tmp_path / "events" / f"dt={DAY}" / "_SUCCESS").touch()
-    assert day_check.check(p, DAY) == {"rows": 3, "usual_rows": None}
+    assert day_files.check(p, DAY) == {"rows": 3, "usual_rows": None}
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.jsonl", "a.csv.gz", "a.jsonl.gz"])
 def test_rows_are_counted_and_none_is_an_empty_day(shop, tmp_path, name):
     lay(tmp_path, DAY, 0, name=name)
     with pytest.raises(NothingToDo, match="holds no rows"):
-        day_check.check(shop(), DAY)
+        day_files.check(shop(), DAY)
     lay(tmp_path, DAY, 12, name="b" + name)
-    assert day_check.check(shop(), DAY)["rows"] == 12
+    assert day_files.check(shop(), DAY)["rows"] == 12
 
 
 def test_a_complete_day_without_files_is_empty(shop, tmp_path):
     (tmp_path / "events" / f"dt={DAY}").mkdir(parents=True)
     (tmp_path / "events" / f"dt={DAY}" / "_SUCCESS").touch()
     with pytest.raises(NothingToDo):
-        day_check.check(shop('done_marker = "_SUCCESS"'), DAY)
+        day_files.check(shop('done_marker = "_SUCCESS"'), DAY)
 
 
 def test_a_day_with_far_fewer_rows_than_its_weekday_is_suspicious(shop, tmp_path):
@@ -124,16 +124,16 @@ def test_a_day_with_far_fewer_rows_than_its_weekday_is_suspicious(shop, tmp_path
     lay(tmp_path, DAY - timedelta(days=1), 1_000_000)
     lay(tmp_path, DAY, 18)
     with pytest.raises(BadData) as e:
-        day_check.check(shop(), DAY)
+        day_files.check(shop(), DAY)
     assert (
         "18 of 95 (19%" in str(e.value)
         and "2017-12-25: 100" in str(e.value)
         and "2017-11-06" not in str(e.value)
     )
     lay(tmp_path, DAY, 19)
-    assert day_check.check(shop(), DAY) == {"rows": 19, "usual_rows": 95}
+    assert day_files.check(shop(), DAY) == {"rows": 19, "usual_rows": 95}
     lay(tmp_path, DAY, 18)
-    assert day_check.check(shop("min_share = 0.1"), DAY)["rows"] == 18
+    assert day_files.check(shop("min_share = 0.1"), DAY)["rows"] == 18
 
 
 @pytest.mark.parametrize("size", [0, 2, 4, 30, -7])
@@ -145,26 +145,26 @@ def test_a_half_copied_file_makes_the_day_late_unless_a_marker_says_that_all_is_
     whole = path.with_name("a.parquet").read_bytes()
     path.write_bytes(whole[:size])
     with pytest.raises(LogsLate, match=r"b\.parquet begins as a Parquet file and does not end"):
-        day_check.check(shop(), DAY)
+        day_files.check(shop(), DAY)
     path.with_name("_SUCCESS").touch()
     with pytest.raises(BadData, match=r"b\.parquet cannot be read.*truncated"):
-        day_check.check(shop('done_marker = "_SUCCESS"'), DAY)
+        day_files.check(shop('done_marker = "_SUCCESS"'), DAY)
     path.write_bytes(b"no Parquet at all")
     with pytest.raises(BadData, match=r"b\.parquet cannot be read"):
-        day_check.check(shop(), DAY)
+        day_files.check(shop(), DAY)
     path.write_bytes(whole)
-    assert day_check.check(shop(), DAY)["rows"] == 6
+    assert day_files.check(shop(), DAY)["rows"] == 6
 
 
 def test_a_half_copied_file_is_waited_for(shop, tmp_path, monkeypatch):
-    monkeypatch.setattr(day_check, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(day_files, "_POLL_SECONDS", 0.05)
     lay(tmp_path, DAY, 3)
     path = tmp_path / "events" / f"dt={DAY}" / "a.parquet"
     whole = path.read_bytes()
     path.write_bytes(whole[:50])
     timer = threading.Timer(0.3, path.write_bytes, [whole])
     timer.start()
-    assert day_check.check(shop('wait = "20s"'), DAY)["rows"] == 3
+    assert day_files.check(shop('wait = "20s"'), DAY)["rows"] == 3
     timer.join()
 
 
@@ -172,12 +172,12 @@ def test_a_file_of_no_known_kind_is_bad_data(shop, tmp_path):
     lay(tmp_path, DAY, 3)
     (tmp_path / "events" / f"dt={DAY}" / "notes.txt").write_text("hello")
     with pytest.raises(BadData, match=r"notes\.txt.*source\.format"):
-        day_check.check(shop(), DAY)
+        day_files.check(shop(), DAY)
     lay(tmp_path, DAY, 4, name="b.json")
     (tmp_path / "events" / f"dt={DAY}" / "notes.txt").rename(
         tmp_path / "events" / f"dt={DAY}" / ".notes.txt"
     )
-    assert day_check.check(shop(), DAY)["rows"] == 7
+    assert day_files.check(shop(), DAY)["rows"] == 7
 
 
 def test_items_of_the_day_or_before_and_users_of_before(shop, tmp_path):
@@ -206,10 +206,10 @@ def test_items_have_to_be_there(shop, tmp_path):
     p = shop(f'items = "{tmp_path}/items/dt={{date}}/"')
     lay(tmp_path, DAY, 1)
     with pytest.raises(BadData, match="no snapshots at all"):
-        day_check.check(p, DAY)
+        day_files.check(p, DAY)
     lay(tmp_path, DAY + timedelta(days=1), 1, "items")
     with pytest.raises(BadData, match="the first is of 2018-01-02"):
-        day_check.check(p, DAY)
+        day_files.check(p, DAY)
 
 
 def test_the_key_depends_on_all_that_is_read_and_on_nothing_else(shop, tmp_path):

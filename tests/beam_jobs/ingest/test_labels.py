@@ -11,7 +11,7 @@ import pytest
 from beam_jobs.features.raw_features_job import write_raw
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
-from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.errors import BadData
 
 DAY = date(2017, 10, 16)

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 
-from index_builder.gate.line_memory import LineMemory
+from index_builder.gate.comparison import LineMemory
 from index_builder.gate.verdict import JudgedVersion, judge
 from index_builder.registry.version_log import State
 from model.evaluation.day_data import HELD_OUT, DayData
@@ -25,8 +25,8 @@ from model.evaluation.version_line import compare_with_best, line_after, remembe
 from twinspire.runs.best_version import choose_best, standings
 from twinspire_core.config.tables.deployment import IndexConfig, ServingConfig
 from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.contracts.attempts import BestAccepted, Parent, StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures
-from twinspire_core.contracts.stage_context import BestAccepted, Parent, StageContext
 
 FIRST = date(2024, 3, 1)
 KS = (1,)

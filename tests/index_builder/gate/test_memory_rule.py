@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from index_builder.gate.line_memory import LineMemory
+from index_builder.gate.comparison import LineMemory
 from tests.index_builder.gate.gates import changed, gate, verdict
 from tests.index_builder.gate.histories import History, day
 from twinspire_core.config.tables.gate import GateConfig

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from index_builder.gate.line_memory import MOST_DAYS, pool_days
+from index_builder.gate.comparison import MOST_DAYS, pool_days
 from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
 
 TODAY = date(2024, 5, 20)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t, ttest_1samp
 
-from index_builder.gate.line_memory import LineMemory
+from index_builder.gate.comparison import LineMemory
 from index_builder.gate.recipe_rule import _SURE
 from tests.index_builder.gate.gates import verdict
 from twinspire_core.contracts.day_metrics import MeasuredDay, RankerMeasures

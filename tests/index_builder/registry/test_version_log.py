@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from index_builder.registry.version_log import Entry, State
-from index_builder.registry.version_names import find_version
+from index_builder.registry.versions import find_version
 from twinspire_core.errors import BadData, UsageError
 
 LOG = [

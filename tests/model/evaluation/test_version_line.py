@@ -19,9 +19,9 @@ from model.evaluation.version_line import (
 )
 from twinspire_core.config.tables.deployment import ServingConfig
 from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.contracts.attempts import Parent
 from twinspire_core.contracts.day_metrics import DayMetrics, MeasuredDay
 from twinspire_core.contracts.measures import PairedDifferences
-from twinspire_core.contracts.stage_context import Parent
 
 TODAY = date(2024, 5, 20)
 ITEMS = 12

@@ -15,7 +15,7 @@ from model.ranking.day_ranker import DayRanker, comes_after_gap
 from model.ranking.ranking_rows import RankingRows
 from tests.model.ranking.asked_day import CORPUS, TODAY, by_chance, queries, trending
 from twinspire_core.config.tables.quality import EvaluationConfig, SourcesConfig
-from twinspire_core.contracts.stage_context import Gap
+from twinspire_core.contracts.attempts import Gap
 from twinspire_core.contracts.trained_day import Encoded
 from twinspire_core.sources.personal_counts import PersonalCounts
 

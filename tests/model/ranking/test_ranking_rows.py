@@ -11,7 +11,7 @@ from model.ranking import ranking_rows
 from model.ranking.ranking_rows import BY_CHANCE, HARDEST, RankingRows, keep_needed, sample_pairs
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.queries import Queries, ScoredLists
+from twinspire_core.sources.source import Queries, ScoredLists
 
 TODAY = date(2024, 5, 20)
 

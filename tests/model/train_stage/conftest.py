@@ -19,7 +19,7 @@ from tests.model.train_stage.two_days import (
 from tests.shop import lay_out
 from twinspire_core.config import pipeline as pipeline_file
 from twinspire_core.config.tables.training import AuxiliaryConfig
-from twinspire_core.contracts.stage_context import BestAccepted
+from twinspire_core.contracts.attempts import BestAccepted
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ from model.towers.two_tower import TwoTower
 from model.training import checkpoint
 from model.training.warm_start import warm_start
 from twinspire_core.contracts import model_bundle
+from twinspire_core.contracts.attempts import Parent, StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.stage_context import Parent, StageContext
 
 FIRST = date(2024, 3, 9)
 SECOND = date(2024, 3, 10)

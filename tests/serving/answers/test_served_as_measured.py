@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.features.raw_features_job import write_raw
-from index_builder import publication
+from index_builder import publish_stage
 from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.history_queries import ask_by_history, queries_by_history
 from model.evaluation.queries import has_past
@@ -46,9 +46,9 @@ from twinspire_core.search.ragged import positions
 from twinspire_core.search.stored_index import ExactIndex
 from twinspire_core.sources import personal_counts
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.queries import ScoredLists
 from twinspire_core.sources.registry import SOURCES as SOURCE_CLASSES
 from twinspire_core.sources.registry import fits_of
+from twinspire_core.sources.source import ScoredLists
 from twinspire_core.sources.weighted_items import WeightedItems
 
 SOURCES = [name for name in source_names.SOURCE_NAMES if name != "two_tower"]
@@ -75,15 +75,15 @@ def both(tmp_path_factory):
     pq.write_table(items, home / "items.parquet")
     context = SimpleNamespace(inputs={"features": str(before)}, pipeline=world.pipeline)
     for name in TABLES:
-        publication.add_source_table(context, home, name)
+        publish_stage.add_source_table(context, home, name)
     FixedOrder.of(RANKED_SOURCES, half_life=HALF_LIFE).write(home)
     ranked = shutil.copytree(home, folder / "ranked")
-    publication.add_users(context, home)
+    publish_stage.add_users(context, home)
     version = Version(world.pipeline, home, None)
     version.__dict__["index"] = np.zeros(len(items))  # asked for its length alone
     # With a ranker: fitted on what the day before knew, as rows of it are made.
     (ranked / "ranker.json").touch()
-    publication.add_users(context, ranked)
+    publish_stage.add_users(context, ranked)
     named = SimpleNamespace(version="day-before", settings={})
     return version, day, _with_ranker(Version(world.pipeline, ranked, named))
 

@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 from tests.twinspire.cli.test_scheduling import FILE
 from twinspire.cli.main import app
 from twinspire.cli.options import open_pipeline
-from twinspire_core.errors import UsageError
-from twinspire_core.messages import format_message, name_pipeline
+from twinspire_core.errors import UsageError, format_message, name_pipeline
 
 
 @pytest.fixture

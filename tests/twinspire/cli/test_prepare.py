@@ -13,8 +13,7 @@ from beam_jobs.scaffold import day_sample
 from tests.shop import lay_out
 from twinspire.cli import log_questions
 from twinspire.cli.main import app
-from twinspire_core.errors import TwinspireError
-from twinspire_core.messages import format_message
+from twinspire_core.errors import TwinspireError, format_message
 
 
 def twinspire(*arguments: object) -> tuple[int, str, str]:

@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 from typer.testing import CliRunner
 
-from beam_jobs.ingest import day_check
+from beam_jobs.ingest import day_files
 from tests.twinspire.cli.test_scheduling import FILE
 from twinspire.cli.main import app
 from twinspire.runs import run_leases
@@ -77,7 +77,7 @@ def test_a_run_that_was_closed_says_so(command):
 
 def test_a_run_that_gave_up_says_what_its_last_try_failed_by(command, monkeypatch):
     for error in (TryAgain("gs://logs is away."), RunnerFailed("The runner\n is gone.")):
-        monkeypatch.setattr(day_check, "check", Mock(side_effect=error))
+        monkeypatch.setattr(day_files, "check", Mock(side_effect=error))
         assert '"exit_code": 75' in command("open-day", "--date", DAY, "--run", "one")
         assert status(command)[0] == "under way"
     command("close-day", "--run", "one")
@@ -91,7 +91,7 @@ def test_a_try_that_was_ended_does_not_say_what_the_one_before_it_failed_by(
     command, monkeypatch, last
 ):
     for error in (TryAgain("gs://logs is away."), last):
-        monkeypatch.setattr(day_check, "check", Mock(side_effect=error))
+        monkeypatch.setattr(day_files, "check", Mock(side_effect=error))
         command("open-day", "--date", DAY, "--run", "one")
     command("close-day", "--date", DAY)
     state, reason, _ = status(command)

@@ -14,11 +14,11 @@ from twinspire.runs import live_catalogue, runner, stage_tasks, task_attempts
 from twinspire.runs.cache_keys import config_digest, stage_key
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import REFRESH, STAGES
-from twinspire_core import messages
+from twinspire_core import errors
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.deployment import BeamConfig, RegistryConfig, ServingConfig
 from twinspire_core.contracts import attempts, ranking_rows
-from twinspire_core.contracts.stage_context import BestAccepted, Parent, Start
+from twinspire_core.contracts.attempts import BestAccepted, Parent, Start
 
 WORK = Path(__file__).parents[2] / "data" / "work"
 
@@ -202,7 +202,7 @@ def test_a_day_that_is_done_stays_so_and_tells_how_to_take_late_events_in(
 ):
     (p, come), day = waiting, date(2024, 3, 2)
     monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.setattr(messages, "_typed", "PIPELINE")  # whatever a command named before
+    monkeypatch.setattr(errors, "_typed", "PIPELINE")  # whatever a command named before
 
     def told(status="already done"):
         assert runner.run_stage(DayRun(p, day), "features")["status"] == status

@@ -12,7 +12,7 @@ from index_builder.registry.version_log import Entry
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.index_start import choose_version, find_start, find_start_of_refresh
 from twinspire_core.contracts import attempts
-from twinspire_core.contracts.stage_context import Start
+from twinspire_core.contracts.attempts import Start
 
 
 def day(n):

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime
 
 from index_builder.registry.version_log import Entry, State
 from twinspire.runs.day_run import DayRun, find_gaps, stretches
-from twinspire_core.contracts.stage_context import Gap
+from twinspire_core.contracts.attempts import Gap
 
 
 def day(n):

@@ -12,7 +12,7 @@ from twinspire.runs.day_run import DayRun
 from twinspire.runs.refresh import Towers, _load, plan_refresh
 from twinspire.runs.stage_tasks import StageTask
 from twinspire.runs.stages import REFRESH
-from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.errors import BadData, GateRefused
 
 DAY = date(2024, 2, 21)

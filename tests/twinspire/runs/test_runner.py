@@ -13,7 +13,7 @@ from twinspire.runs.stages import STAGES
 from twinspire.runs.task_attempts import complete
 from twinspire_core import storage
 from twinspire_core.config.pipeline import load
-from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.errors import (
     BadData,
     GateRefused,

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from twinspire_core.metrics.measure_names import names
-from twinspire_core.metrics.slices import slice_of
+from twinspire_core.metrics.measure_names import names, slice_of
 
 
 @pytest.mark.parametrize(

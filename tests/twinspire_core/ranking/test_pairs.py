@@ -4,7 +4,7 @@ import numpy as np
 
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.queries import Queries, ScoredLists
+from twinspire_core.sources.source import Queries, ScoredLists
 
 ITEMS = 12
 

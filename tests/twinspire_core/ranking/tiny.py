@@ -9,8 +9,7 @@ from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.personal_counts import HALF_LIVES, PersonalCounts
-from twinspire_core.sources.queries import Queries, ScoredLists
-from twinspire_core.sources.source import SourceTables
+from twinspire_core.sources.source import Queries, ScoredLists, SourceTables
 
 LISTS = {
     "history": ScoredLists(

@@ -13,7 +13,7 @@ from twinspire_core.search.ragged import Ragged, positions
 from twinspire_core.sources import co_occurrence
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.co_occurrence import Neighbours, nearest
-from twinspire_core.sources.queries import Queries, ScoredLists
+from twinspire_core.sources.source import Queries, ScoredLists
 
 ITEMS = list("abcdef")
 CORPUS = pa.table({"_item": ITEMS, "_popular": [1, 9, 5, 0, 7, 2], "_lately": [4, 0, 3, 2, 0, 0]})

@@ -10,8 +10,7 @@ from twinspire_core.sources import popular
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.personal_counts import PersonalCounts, positions_among
 from twinspire_core.sources.popular import RunningCounts
-from twinspire_core.sources.queries import Queries
-from twinspire_core.sources.source import SourceTables
+from twinspire_core.sources.source import Queries, SourceTables
 
 ITEMS = list("abcdef")
 COUNTS = {"_item": ITEMS, "_popular": [1, 9, 5, 0, 7, 2], "_lately": [4, 0, 3, 2, 0, 0]}

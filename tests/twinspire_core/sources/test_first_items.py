@@ -9,8 +9,7 @@ from twinspire_core.sources.first_items import OfFirstItems
 from twinspire_core.sources.history import History
 from twinspire_core.sources.personal_counts import PersonalCounts
 from twinspire_core.sources.popular import Popular
-from twinspire_core.sources.queries import Queries
-from twinspire_core.sources.source import Source
+from twinspire_core.sources.source import Queries, Source
 
 
 def lists(source: Source, queries: Queries, **left_out) -> list[list[int]]:

@@ -8,8 +8,7 @@ from tests.twinspire_core.sources.test_sequences import _sequences
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources import neighbours
 from twinspire_core.sources.neighbours import Neighbours
-from twinspire_core.sources.queries import Queries
-from twinspire_core.sources.source import SourceTables
+from twinspire_core.sources.source import Queries, SourceTables
 
 ITEMS = 12
 CORPUS = pa.array([f"item{n:02d}" for n in range(ITEMS)])

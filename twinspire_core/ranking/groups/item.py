@@ -16,7 +16,7 @@ from twinspire_core.contracts.feature_schema import (
     FIRST_SEEN,
     TRENDING_HALF_LIVES,
 )
-from twinspire_core.display.figures import ago, counted, times
+from twinspire_core.display.table import ago, counted, times
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.sources.source import SourceTables

@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 
-from twinspire_core.display.figures import ago, counted, times
+from twinspire_core.display.table import ago, counted, times
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.search.ragged import list_places

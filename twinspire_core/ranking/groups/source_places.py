@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 
 from twinspire_core.config.source_names import TITLES
-from twinspire_core.display.figures import counted
+from twinspire_core.display.table import counted
 from twinspire_core.fusion.candidate_pool import CONSTANT
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import Pairs

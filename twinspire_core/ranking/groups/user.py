@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from twinspire_core.display.figures import ago, counted
+from twinspire_core.display.table import ago, counted
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.ranking.past_entries import PastEntries

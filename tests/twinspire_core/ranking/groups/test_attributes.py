@@ -9,8 +9,7 @@ from twinspire_core.ranking.groups.attributes import Attributes
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.personal_counts import PersonalCounts
-from twinspire_core.sources.queries import Queries, ScoredLists
-from twinspire_core.sources.source import SourceTables
+from twinspire_core.sources.source import Queries, ScoredLists, SourceTables
 
 
 def _corpus(column):

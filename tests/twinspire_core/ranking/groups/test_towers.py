@@ -8,7 +8,7 @@ from twinspire_core.ranking.groups import towers
 from twinspire_core.ranking.groups.towers import TowerCosines
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.queries import Queries, ScoredLists
+from twinspire_core.sources.source import Queries, ScoredLists
 
 VECTORS = Vectors(
     queries=np.array([[1, 0], [0, 1]], np.float32),
