@@ -34,7 +34,7 @@ def items_to_leave_out(version: Version, table: pa.Table, exclude_seen: bool) ->
 
 def items_had(version: Version, table: pa.Table) -> Seen:
     """All that users are known to have had, also before the days of their histories: as
-    `twinspire_core.sources.queries.Queries.seen` is measured.
+    `twinspire_core.sources.source.Queries.seen` is measured.
     """
     history = version.pipeline.history_name
     return _listed_in(version, table, [SEEN, history, STORED_PAST, personal_counts.ITEMS])

@@ -17,8 +17,8 @@ from twinspire_core.contracts.manifest import File, Manifest
 
 _TELL = """
 import time
-from twinspire.runs import process_identity
-print(process_identity.identity().model_dump_json(), flush=True)
+from twinspire.runs import run_leases
+print(run_leases.identity().model_dump_json(), flush=True)
 time.sleep(60)
 """
 
