@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.quality.logs import CASES
 from twinspire_core.metrics.bootstrap import interval
-from twinspire_core.metrics.measure_names import slice_of
+from twinspire_core.metrics.slices import slice_of
 
 RESAMPLES = 4000
 FEWEST_DAYS = 8

@@ -34,8 +34,9 @@ from model.evaluation.ranked_lists import RankedLists, rank_baselines
 from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.bootstrap import intervals, resampled_means
 from twinspire_core.metrics.diversity import exposure, popular_share
-from twinspire_core.metrics.measure_names import EXCLUDED, KEPT, slice_of
+from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
 from twinspire_core.metrics.ranking import by_place, distinct, hits, means
+from twinspire_core.metrics.slices import slice_of
 
 MeasuresDict = dict[str, Any]
 """Measures before they are checked and typed: `twinspire_core.contracts.measures.Measures`."""

@@ -8,16 +8,6 @@ say what they are.
 from collections.abc import Sequence
 from itertools import pairwise
 
-import numpy as np
-
-
-def slice_of(events: np.ndarray, bounds: Sequence[int]) -> np.ndarray:
-    """[N] int64: the number of the slice, in the order of `names`, that each number of events falls
-    into.
-    """
-    return np.searchsorted(np.asarray(bounds, np.int64), events, side="right")
-
-
 USERS = "users"
 ITEMS = "items"
 """Sides that have slices."""

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from twinspire_core.metrics.measure_names import names, slice_of
+from twinspire_core.metrics.measure_names import names
+from twinspire_core.metrics.slices import slice_of
 
 
 @pytest.mark.parametrize(
