@@ -15,12 +15,17 @@ ROOT = Path(__file__).resolve().parents[2]
 DAY = date(2024, 3, 2)
 DAYS = 7
 HISTORY = 20
-EVENTS_PER_ITEM = 3
-ITEMS_PER_USER = 100
+EVENTS_PER_ITEM = 10
+ITEMS_PER_USER = 20
 DEVICES = 5
 COUNTRIES = 40
-KINDS = 200
-ATTRIBUTES = {"kind": KINDS, "brand": 40, "department": 20}
+KINDS = 300
+ATTRIBUTES = {"kind": KINDS, "brand": 2, "department": 32, "type": 2400}
+"""By name, how many values; as many as those of the groceries."""
+DRIFT = 1.5
+"""Standard deviation of the logarithm by which an item's share changes from day to day: what is popular
+by one half-life differs from what is by another.
+"""
 
 PIPELINE = """
 [pipeline]
@@ -45,7 +50,7 @@ count_days = 7
 personal_days = 7
 train_days = 2
 [corpus]
-attributes = ["kind", "brand", "department"]
+attributes = ["kind", "brand", "department", "type"]
 [serving]
 user_store = true
 [features.user]
@@ -80,7 +85,7 @@ root = "{name}/registry"
 
 
 def lay_out(folder: Path, items: int, seed: int = 0) -> None:
-    """A week of events by Zipf's law, and the items, as daily partitions. A user took 300."""
+    """A week of events by Zipf's law, and the items, as daily partitions. A user took 200."""
     rng = np.random.default_rng(seed)
     users = max(1, items // ITEMS_PER_USER)
     events = EVENTS_PER_ITEM * items // DAYS
@@ -90,10 +95,11 @@ def lay_out(folder: Path, items: int, seed: int = 0) -> None:
         day = DAY - timedelta(days=DAYS - 1 - number)
         start = pl.Series([day]).cast(pl.Datetime)[0]
         who = rng.integers(0, users, events)
+        of_day = chance * rng.lognormal(0, DRIFT, items)
         rows = pl.DataFrame(
             {
                 "user": [f"u{n}" for n in who],
-                "item": names[rng.choice(items, events, p=chance / chance.sum())],
+                "item": names[rng.choice(items, events, p=of_day / of_day.sum())],
                 "at": [
                     start + timedelta(seconds=int(s))
                     for s in np.sort(rng.integers(0, 86_400, events))

@@ -75,12 +75,14 @@ class RankingFeatures:
             parts = map(pairs.part, starts, stops)
             return np.concatenate([self.values(part, names).T for part in parts], axis=1).T
         # Feature by feature in memory, as groups write them and trees read them.
-        values = np.full((len(names), len(pairs)), np.nan, np.float32).T
+        values = np.empty((len(names), len(pairs)), np.float32).T
+        can_be_made = set(self.names(tuple(pairs.lists)))
+        values[:, [name not in can_be_made for name in names]] = np.nan
         column = {name: number for number, name in enumerate(names)}
         personal = pairs.queries.personal
-        untimed = np.zeros(0, np.int64)
+        untimed = None
         if personal is not None and personal.timed is not None:
-            untimed = np.flatnonzero(~personal.timed[pairs.query])
+            untimed = ~personal.timed[pairs.query]
         for group in self.groups:
             own = group.names(tuple(pairs.lists))
             # A group of which nothing is asked is not made.
@@ -89,9 +91,9 @@ class RankingFeatures:
                 made = group.values(pairs)
                 of_all = [column[own[place]] for place in wanted]
                 values[:, _stretch(of_all)] = made[:, _stretch(wanted)]
-                timed = [column[own[place]] for place in wanted if group.goes_by_times(own[place])]
-                if len(untimed) and timed:
-                    values[untimed[:, np.newaxis], timed] = np.nan
+                for place in wanted if untimed is not None else ():
+                    if group.goes_by_times(own[place]):
+                        np.copyto(values[:, column[own[place]]], np.nan, where=untimed)
         return values
 
     def describe(self, name: str, value: float, sources: Sequence[str]) -> str:

@@ -46,8 +46,11 @@ class SourcePlaces(FeatureGroup):
             place = np.rint((1 / pairs.gains[listed, column] - 1) * CONSTANT).astype(np.int64)
             values[listed, column] = place
             values[listed, sources + column] = lists.scores[pairs.query[listed], place]
-        values[:, -2] = is_listed.sum(axis=1)
-        values[:, -1] = pairs.gains.sum(axis=1, where=is_listed)
+        # Source by source: a sum over each row of few numbers takes five times as long.
+        values[:, -2:] = 0
+        for column in range(sources):
+            values[:, -2] += is_listed[:, column]
+            values[:, -1] += np.where(is_listed[:, column], pairs.gains[:, column], 0)
         return values
 
     def describe(self, name: str, value: float) -> str:

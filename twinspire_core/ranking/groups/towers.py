@@ -39,7 +39,7 @@ class TowerCosines(FeatureGroup):
         for number, query in enumerate(vectors.queries):
             for start in range(ends[number], ends[number + 1], _BLOCK):
                 some = slice(start, min(start + _BLOCK, ends[number + 1]))
-                items = vectors.items[pairs.item[some]]
+                items = vectors.items.take(pairs.item[some], axis=0)
                 values[some, 0] = np.einsum("md,d->m", items, query)
         return values
 
