@@ -1,5 +1,6 @@
-"""CPU milliseconds that a query takes, by part of the answer: one thread, batches as large as a busy server's."""
+"""CPU milliseconds that a query takes, by part of the answer, in batches as large as a busy server's."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -66,7 +67,7 @@ class _Clock:
 
     def __init__(self, spent: dict[str, float]) -> None:
         self._spent = spent
-        self._inner = [0.0]
+        self._of_thread = threading.local()
 
     @contextmanager
     def timing(
@@ -76,12 +77,13 @@ class _Clock:
         function = getattr(owner, attribute)
 
         def timed(*args: Any, **options: Any) -> Any:
-            self._inner.append(0.0)
-            began = time.process_time()
+            inner = self._of_thread.__dict__.setdefault("inner", [0.0])
+            inner.append(0.0)
+            began = time.thread_time()
             found = function(*args, **options)
-            took = time.process_time() - began
-            self._spent[name] = self._spent.get(name, 0.0) + took - self._inner.pop()
-            self._inner[-1] += took
+            took = time.thread_time() - began
+            self._spent[name] = self._spent.get(name, 0.0) + took - inner.pop()
+            inner[-1] += took
             if isinstance(found, ranker.Pairs):
                 candidates.extend(np.bincount(found.query).tolist())
             return found

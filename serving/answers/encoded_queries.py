@@ -1,5 +1,6 @@
 """Queries as candidate sources read them: the query tower's vectors, and what users took before."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -62,14 +63,17 @@ def encode_queries(
         if is_popular is None or not is_popular.any():
             return encoded
         return encoded._replace(sources=version.candidate_sources, is_popular=is_popular)
-    vectors = np.zeros((len(table), 0), np.float32)
-    if source == RANKED or TWO_TOWER in version.sources_of(source):
-        vectors = _encode(version, table)
     # In this order: a fixed order never comes before the sources that it names.
     order = version.fixed_order
     sources = version.candidate_sources
-    queries = read_queries(version, table, personal=source != POPULAR)
-    return EncodedQueries(vectors, queries, order, sources)
+    if source != RANKED and TWO_TOWER not in version.sources_of(source):
+        queries = read_queries(version, table, personal=source != POPULAR)
+        return EncodedQueries(np.zeros((len(table), 0), np.float32), queries, order, sources)
+    # Towers run without the GIL: another core reads meanwhile.
+    with ThreadPoolExecutor(1) as aside:
+        encoding = aside.submit(_encode, version, table)
+        queries = read_queries(version, table, personal=True)
+        return EncodedQueries(encoding.result(), queries, order, sources)
 
 
 def _encode(version: Version, table: pa.Table) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Where the items of a list come from: the two-tower, a simpler source, or several, in one order."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -171,19 +172,27 @@ def _with_two_tower(
     source: str,
     seen: Seen,
 ) -> tuple[Queries, np.ndarray]:
-    """The queries with the two-tower's lists, if they are needed, and which of these took a wider
-    search, [B] bool.
+    """The queries with the two-tower's lists, if they are needed, of the ranker with all lists; and which
+    took a wider search, [B] bool.
     """
     queries = encoded.queries
-    if TWO_TOWER not in version.sources_of(source):
+    names = version.sources_of(source)
+    if TWO_TOWER not in names:
         return queries, np.zeros(len(queries), bool)
     # Items that came after the version have no vector.
     items = len(version.index)
     passing = None if sources.passing is None else sources.passing[:items]
-    found, scores, widened = search_without(
-        version.index, encoded.vectors, max(k, DEPTH), seen.of_first(items), passing
-    )
-    return queries.with_given({TWO_TOWER: ScoredLists(found, scores)}), widened
+    seen = seen.of_first(items)
+    # The index searches without the GIL: another core makes the other lists meanwhile.
+    with ThreadPoolExecutor(1) as aside:
+        searching = aside.submit(
+            search_without, version.index, encoded.vectors, max(k, DEPTH), seen, passing
+        )
+        others = [name for name in names if name != TWO_TOWER] if source == RANKED else []
+        lists = sources.candidates(others, queries, k)
+        found, scores, widened = searching.result()
+    lists[TWO_TOWER] = ScoredLists(found, scores)
+    return queries.with_given(lists), widened
 
 
 def _retrieve_from(
