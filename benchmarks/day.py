@@ -82,7 +82,7 @@ def _round(case: Case, checkout: Checkout, file: Path) -> Iterable[tuple[str, Ta
     when = ("--date", str(case.day), "--force")
     # A version that the gate refuses took as long: of few users a verdict may be chance.
     refused = (GateRefused.exit_code,)
-    if case.as_one:
+    if case.sample == 1:  # stages tell more of a quick one
         yield "run", checkout.twinspire("run", str(file), *when, may_end_with=refused)
     stages = []
     for stage in stages_of(checkout):
@@ -184,7 +184,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="twinspire-day-") as folder:
             rows += measure(case, contenders, max(1, options.repeat), Path(folder))
     if options.quick:
-        yardstick = timed([sys.executable, "-m", "benchmarks.daily.yardstick"], ROOT, {})
+        yardstick = timed([sys.executable, "-m", "benchmarks.daily.yardstick"], ROOT)
         print(
             f"\nThe yardstick took {yardstick.cpu_seconds:.1f} CPU seconds. Multiples of it, now"
             " and as committed:"

@@ -123,7 +123,7 @@ def run_script(folder: Path) -> Taken:
     out = folder / "polars"
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "benchmarks.feature_script", str(folder), str(out)]
-    return timed(command, ROOT, {})
+    return timed(command, ROOT)
 
 
 def measure(work: Path, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -197,7 +197,6 @@ def main() -> None:
     )
     parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 3_000_000])
     parser.add_argument("--work", type=Path, help="folder for logs and working files")
-    parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument(
         "--write", action="store_true", help=f"write {RESULTS.name} and docs/measurements.md"
     )
@@ -208,8 +207,6 @@ def main() -> None:
         rows = list(measure(work, args.events))
     told = {"machine": machine(), "load": load, "rows": rows}
     print(table(told))
-    if args.json:
-        write_whole(args.json, json.dumps(told, indent=1) + "\n")
     if args.write:
         write_whole(RESULTS, json.dumps(told, indent=1) + "\n")
         write_page(told)

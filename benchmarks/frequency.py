@@ -189,17 +189,9 @@ def _rows(curves: dict[str, np.ndarray], steps: int, switch: int) -> list[dict]:
     for name, curve in curves.items():
         for step in _shown(steps, switch):
             errors = curve[:, step // EVERY - 1]  # one per seed
-            rows.append(
-                {
-                    "case": f"step {step}",
-                    "contender": name,
-                    "metric": "error",
-                    "value": round(float(errors.mean()), 4),
-                    "low": round(float(errors.min()), 4),
-                    "high": round(float(errors.max()), 4),
-                    "unit": "share",
-                }
-            )
+            ends = {"value": errors.mean(), "low": errors.min(), "high": errors.max()}
+            row = {"case": f"step {step}", "contender": name, "metric": "error", "unit": "share"}
+            rows.append({**row, **{end: round(float(x), 4) for end, x in ends.items()}})
     return rows
 
 

@@ -2,8 +2,6 @@
 cost?
 
     python -m benchmarks.freshness --json freshness.json            7 days of Globo, 14 of groceries
-    python -m benchmarks.freshness --quick --json freshness.json    3 days each, of fewer users and shorter windows
-    python -m benchmarks.freshness --case globo --set train.slot_decay=1
 
 `twinspire/warm` is trained on one day, from the model of the day before; `twinspire/scratch` every
 day on the pipeline file's whole training window. Both start from the same model. Each day is
@@ -18,7 +16,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 
 from benchmarks.quality import data
-from benchmarks.quality.command import machine, parse_setting, write_whole
+from benchmarks.quality.command import machine, write_whole
 from benchmarks.quality.prepare import override
 from twinspire.runs import cache_keys, stages
 from twinspire_core.config import pipeline
@@ -39,7 +37,7 @@ METRICS = ("recall@50", "recall@10", "ndcg@10")
 BASELINE = "popular_lately"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Series:
     """Days of a data set.
 
@@ -62,32 +60,22 @@ class Series:
         return self.first + timedelta(days=n)
 
 
-def globo(work: Path, *, quick: bool) -> Series:
-    """Clicks: trained on 7 days, then 7 more, or 3."""
-    place = data.globo(work / "globo", sample=16 if quick else 1)
-    less = {"window.train_days": 3} if quick else {}
+def globo(work: Path) -> Series:
+    """Clicks: trained on 7 days, then 7 more."""
     p = pipeline.load(ROOT / "pipelines" / "news.toml")
-    p = override(p, {"source.events": place, "pipeline.work_root": str(work), **less})
-    return Series(
-        name="globo", p=p, first=date(2017, 10, 7), days=3 if quick else 7, folder=work / "globo"
-    )
+    settings = {"source.events": data.globo(work / "globo"), "pipeline.work_root": str(work)}
+    first = date(2017, 10, 7)
+    return Series("globo", override(p, settings), first, days=7, folder=work / "globo")
 
 
-def groceries(work: Path, *, quick: bool) -> Series:
-    """Purchases: trained on 60 days, then 14 more; or on 7, then 3."""
-    places = {
-        f"source.{table}": place for table, place in data.groceries(work / "groceries").items()
-    }
-    less = {"window.train_days": 7} if quick else {}
+def groceries(work: Path) -> Series:
+    """Purchases: trained on 60 days, then 14 more."""
+    places = data.groceries(work / "groceries")
     p = pipeline.load(ROOT / "pipelines" / "groceries.toml")
-    p = override(p, {**places, "pipeline.work_root": str(work), **less})
-    return Series(
-        name="groceries",
-        p=p,
-        first=date(2017, 9, 30),
-        days=3 if quick else 14,
-        folder=work / "groceries",
-    )
+    settings = {f"source.{table}": place for table, place in places.items()}
+    settings["pipeline.work_root"] = str(work)
+    first = date(2017, 9, 30)
+    return Series("groceries", override(p, settings), first, days=14, folder=work / "groceries")
 
 
 SERIES = {"globo": globo, "groceries": groceries}
@@ -221,22 +209,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="fewer users and days")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--case", action="append", choices=SERIES, help="only this data set")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the pipeline file"
-    )
     parser.add_argument(
         "--work", type=Path, default=ROOT / "work" / "freshness", help="where days are kept"
     )
     options = parser.parse_args()
-    settings = dict(parse_setting(text) for text in options.set)
-    work = options.work / "quick" if options.quick else options.work
     made: list[dict] = []
     for case in options.case or SERIES:
-        series = SERIES[case](work, quick=options.quick)
-        series = replace(series, p=override(series.p, settings))
+        series = SERIES[case](options.work)
         made += rows(series, measure(series))
         if options.json:
             write_whole(options.json, json.dumps({"machine": machine(), "rows": made}, indent=1))

@@ -31,22 +31,14 @@ def figures(run: Run, replays: int) -> dict[str, Any]:
     """The refusals of a case, and what its days were."""
     days = {n: DayValues.read(run, n) for n in run.case.numbers() if n}
     verdicts = [verdict for seed in range(replays) for verdict in replay(run, days, seed)]
-    told = []
-    for n, day in days.items():
-        held_out = day.metrics.holdout
-        change = held_out.change_of(run.p.gate.metric)
-        told.append(
-            {
-                "day": str(run.case.day(n)),
-                "held_out": held_out.users,
-                "change": change.change,
-                "best": day.metrics.best.version if day.metrics.best else None,
-                "broken": {
-                    name: list(verdict.refused)
-                    for name, verdict in judge_broken(run, n, day).items()
-                },
-            }
-        )
+    told = [
+        {
+            "day": str(run.case.day(n)),
+            "held_out": day.metrics.holdout.users,
+            "broken": {name: one.refused for name, one in judge_broken(run, n, day).items()},
+        }
+        for n, day in days.items()
+    ]
     return {"verdicts": len(verdicts), **count_refusals(verdicts), "each_day": told}
 
 

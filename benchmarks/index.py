@@ -1,7 +1,8 @@
 """Queries per second of indexes that find as much: recall .98 of the 100 nearest neighbours.
 
-    python -m benchmarks.index --json index.json            item vectors of groceries, and 1,000,000 made ones
+    python -m benchmarks.index --json index.json            1,000,000 made item vectors
     python -m benchmarks.index --quick --json index.json    20,000 made ones
+    python -m benchmarks.index --day work/groceries/stages/…/embed/0001-…    also those of a day that was run
 
 Contenders:
 
@@ -176,6 +177,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help=f"{QUICK:,} made items and one round")
+    parser.add_argument("--day", type=Path, help="folder of the stage `embed` of a day")
     parser.add_argument(
         "--only", action="append", choices=(*OURS, *PEERS), help="only this one; may be repeated"
     )
@@ -187,8 +189,8 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     items = QUICK if options.quick else MADE
     cases = {f"made, {items:,} items": (f"made-{items}", lambda: corpora.made(items))}
-    if not options.quick:
-        cases = {"groceries": ("groceries", lambda: corpora.groceries(options.work)), **cases}
+    if options.day:
+        cases[str(options.day)] = (options.day.name, lambda: corpora.of_day(options.day))
     names = options.only or OURS + PEERS
     rounds = 1 if options.quick else ROUNDS
     rows = []

@@ -20,8 +20,6 @@ EVENTS = 10_000_000
 USERS = 1_000_000
 ITEMS = 500_000
 """Of the whole world; a scale makes it smaller."""
-_BEFORE = 1
-"""How many times as large the day before is as the day."""
 _ACTIVITY = 1.5
 """Standard deviation of the logarithm of users' events."""
 _LOYAL = 0.6
@@ -47,12 +45,12 @@ def make_logs(folder: Path, events: int, users: int, items: int, seed: int) -> N
     activity = rng.lognormal(0, _ACTIVITY, users)
     bounds = np.cumsum(activity / activity.sum())
     home = rng.integers(0, groups, users)
-    for day, size in ((DAY - timedelta(days=1), events * _BEFORE), (DAY, events)):
+    for day in (DAY - timedelta(days=1), DAY):
         place = _place(folder, "events", day)
         start = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1_000_000)
-        time = np.sort(rng.integers(start, start + 86_400_000_000, size))
+        time = np.sort(rng.integers(start, start + 86_400_000_000, events))
         with pq.ParquetWriter(place, _EVENTS, compression="zstd") as writer:
-            for first in range(0, size, _ROWS):
+            for first in range(0, events, _ROWS):
                 some = time[first : first + _ROWS]
                 who = np.minimum(np.searchsorted(bounds, rng.random(len(some))), users - 1)
                 group = np.where(

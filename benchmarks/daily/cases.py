@@ -22,7 +22,6 @@ class Case:
       history: days before it that have logs.
       sample: one user of so many is kept.
       products: so many are known, of the groceries; None for all.
-      as_one: whether the day is timed in one process too, not only stage by stage.
     """
 
     name: str
@@ -31,7 +30,6 @@ class Case:
     history: int
     sample: int = 1
     products: int | None = None
-    as_one: bool = True
 
     @property
     def parent(self) -> date:
@@ -44,7 +42,7 @@ WHOLE = (
     Case(name="grocery", pipeline="groceries", day=date(2017, 10, 6), history=90),
 )
 QUICK = (
-    Case(name="globo", pipeline="news", day=date(2017, 10, 4), history=2, sample=16, as_one=False),
+    Case(name="globo", pipeline="news", day=date(2017, 10, 4), history=2, sample=16),
     # Just enough products for an index with a tree: the parent tries settings for them.
     Case(
         name="grocery",
@@ -53,7 +51,6 @@ QUICK = (
         history=5,
         sample=8,
         products=51_000,
-        as_one=False,
     ),
 )
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -65,30 +65,22 @@ class Checkout:
             )
         return cls(f"twinspire at {folder.name}", folder.resolve(), python.absolute())
 
-    def twinspire(
-        self,
-        *arguments: str,
-        env: Mapping[str, str] | None = None,
-        may_end_with: Collection[int] = (),
-    ) -> Taken:
+    def twinspire(self, *arguments: str, may_end_with: Collection[int] = ()) -> Taken:
         """Runs a command of this checkout; `timed` says how it may end."""
         command = [str(self.python), "-m", "twinspire", *arguments]
-        return timed(command, cwd=self.root, env=env or {}, may_end_with=may_end_with)
+        return timed(command, self.root, may_end_with)
 
 
-def timed(
-    command: list[str], cwd: Path, env: Mapping[str, str], may_end_with: Collection[int] = ()
-) -> Taken:
+def timed(command: list[str], cwd: Path, may_end_with: Collection[int] = ()) -> Taken:
     """Runs a command; one that fails ends the benchmark with what it said.
 
     Args:
       command: the program and its arguments.
       cwd: its folder, whose packages it imports.
-      env: variables besides those of this process.
       may_end_with: exit codes, besides 0, of commands that did all their work.
     """
     started = time.monotonic()
-    whole = {**os.environ, **env, "PYTHONPATH": str(cwd)}
+    whole = {**os.environ, "PYTHONPATH": str(cwd)}
     with subprocess.Popen(
         command, env=whole, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:

@@ -1,19 +1,14 @@
 """Item and query vectors to search: those of this project's own towers, and made ones."""
 
-import subprocess
-import sys
-from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from twinspire_core.contracts.embedded_vectors import read_items, read_queries
 from twinspire_core.search.top_k import exact_search
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 DIMENSION = 64
-DAY = "2017-10-04"
-DAYS = 14
 TUNING = 1_000
 MEASURING = 2_048
 _PER_KIND = 200
@@ -66,21 +61,14 @@ def made(items: int, queries: int = TUNING + MEASURING, seed: int = 0) -> Vector
     return Vectors(vectors, _unit(liked + _OFF * drawn(queries) - 0.2 * common))
 
 
-def groceries(work: Path) -> Vectors:
-    """Trains the demo's recommender on two weeks of purchases, and takes its items' and households'
-    vectors.
+def of_day(embed: Path) -> Vectors:
+    """Items' and users' vectors of a day that was run.
+
+    Args:
+      embed: the folder of its stage `embed`.
     """
-    kept = work / "groceries.npz"
-    if not kept.exists():
-        print(f"Training the recommender of pipelines/groceries.toml on {DAYS} days", flush=True)
-        subprocess.run(
-            [sys.executable, "-m", "benchmarks.neighbours.corpora", str(work), str(kept)],
-            cwd=ROOT,
-            check=True,
-        )
-    found = np.load(kept)
-    order = np.random.default_rng(0).permutation(len(found["queries"]))
-    return Vectors(found["items"], found["queries"][order])
+    queries = read_queries(str(embed))
+    return Vectors(read_items(str(embed))[1], np.random.default_rng(0).permutation(queries))
 
 
 def write(vectors: Vectors, folder: Path, k: int) -> None:
@@ -101,30 +89,3 @@ def write(vectors: Vectors, folder: Path, k: int) -> None:
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def train(work: Path, out: Path) -> None:
-    """Trains the recommender of pipelines/groceries.toml for a day; writes its vectors to a file."""
-    from benchmarks.quality.data import groceries as lay_out
-    from benchmarks.quality.prepare import override
-    from twinspire.runs import runner
-    from twinspire.runs.day_run import DayRun
-    from twinspire_core.config import pipeline
-    from twinspire_core.contracts.embedded_vectors import read_items, read_queries
-
-    places = {f"source.{table}": place for table, place in lay_out(work).items()}
-    places |= {"pipeline.work_root": str(work / "stages"), "registry.root": str(work / "registry")}
-    window = {
-        "window.train_days": DAYS,
-        "window.history_days": DAYS,
-    }
-    p = override(pipeline.load(ROOT / "pipelines" / "groceries.toml"), {**places, **window})
-    run = DayRun(p, date.fromisoformat(DAY))
-    for stage in ("features", "train", "measure", "embed"):
-        told = runner.run_stage(run, stage, mode="full")
-    _, items = read_items(told["attempt"])
-    np.savez(out, items=items, queries=read_queries(told["attempt"]))
-
-
-if __name__ == "__main__":
-    train(*map(Path, sys.argv[1:]))

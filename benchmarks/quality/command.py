@@ -1,4 +1,4 @@
-"""What the benchmarks' commands share: settings on the command line, the machine, CPU seconds, files
+"""What the benchmarks' commands share: the machine, CPU seconds, files
 that appear whole, and virtual environments of other projects' libraries.
 """
 
@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 NEEDS = {
@@ -18,17 +17,6 @@ NEEDS = {
     "scipy": ("scipy==1.17.1", "numpy==2.4.6"),
 }
 """What each environment holds."""
-
-
-def parse_setting(text: str) -> tuple[str, object]:
-    """`train.temperature=0.1` as a key of the pipeline file and its value."""
-    key, _, value = text.partition("=")
-    try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError as e:
-        raise SystemExit(
-            f"--set takes KEY=VALUE, the value as in a pipeline file; found {text!r}: {e}."
-        ) from e
 
 
 def machine() -> dict[str, str | int | None]:

@@ -58,28 +58,23 @@ _CODE = {
 }
 
 
-def start(name: str, ready: Prepared) -> dict[str, Any]:
-    """Settings that a contender's tuning starts from."""
-    split = ready.split.name
-    if name in LISTS or name == trees.NAME:
+def start(name: str, split: str) -> Settings:
+    """Settings that a contender's tuning starts from; none where it has none."""
+    if name in (*LISTS, *SERVED, trees.NAME):
         return {}
     return search_space.start(name, split)
 
 
 def chosen(name: str, split: str) -> Settings:
     """The settings of a contender: from settings.json, else what tuning starts from."""
-    if name in LISTS or name in SERVED or name == trees.NAME:
-        return {}
-    if kept := all_chosen().get(split, {}).get(name, {}).get("settings"):
-        return kept
-    return search_space.start(name, split)
+    kept: Settings | None = all_chosen().get(split, {}).get(name, {}).get("settings")
+    return kept or start(name, split)
 
 
 def all_chosen() -> dict[str, Any]:
-    """What settings.json says: by log and contender `settings`, what they `found` on the earlier
-    days by case and kind of lists, and all `trials`: of how many days (`trial_days`), and why they
-    `ended`: by an older rule after `most_trials`, 12 where it is not said. `chosen_before` holds the trials of settings
-    that were chosen before these days were written down, and are not yet chosen anew.
+    """What settings.json says: by log and contender `settings`, what they `found` on the earlier days,
+    and all `trials`: of how many days (`trial_days`), and why they `ended` (after 12, or `most_trials`,
+    where it is not said). `chosen_before` holds the trials of settings that are not yet chosen anew.
     """
     return json.loads(CHOSEN.read_text()) if CHOSEN.exists() else {}
 

@@ -1,22 +1,31 @@
-"""Results as they are committed, and the tables of README.md and docs/measurements.md, which are
-written from them between marks.
+"""Results as they are committed, with ratios of what is served to each other contender; and the tables
+of README.md and docs/measurements.md, which are written from them between marks.
 """
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from benchmarks.quality import served, served_with_events
 from benchmarks.quality.command import machine, write_whole
 from benchmarks.quality.contenders import AS_OF_EVENTS, READ_THE_DAY
 from benchmarks.quality.data import ROOT
 from benchmarks.quality.days import DEVELOPMENT
-from benchmarks.quality.figures import HEADLINE, METRICS, Result, holm
+from benchmarks.quality.figures import HEADLINE, METRICS, SLICES, Result, by_case, holm, ratio
 from benchmarks.quality.logs import CASES
-from benchmarks.quality.ratios import ALL, MEASURES, OURS, SENT, ratios
 
+OURS = "twinspire/served"
+SENT = served_with_events.NAME
+"""The same, sent events as they happen: compared with peers that know of them too."""
+PAIRS = (("twinspire/two-tower", "tfrs"), served.ON_DEMAND)
+"""The two-tower that is served against the peer's; a first version against one of an older chain."""
+MEASURES = (HEADLINE, "ndcg@10")
+ALL = "all"
+"""All users with a history, not only a slice of them."""
 RESULTS = Path(__file__).resolve().parent / "results.json"
 README = ROOT / "README.md"
 MEASUREMENTS = ROOT / "docs" / "measurements.md"
@@ -37,18 +46,60 @@ Found = Mapping[str, Any]
 
 def told(results: Sequence[Result]) -> dict[str, Any]:
     """What is committed of a run: each figure with its settings, seeds and commit, and each ratio."""
-    found = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    commit = found.stdout.strip()
+    head = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(head, cwd=ROOT, capture_output=True, text=True, check=False).stdout
     return {
         "machine": machine(),
-        "figures": [{**result.row(), "commit": commit} for result in results],
+        "figures": [{**result.row(), "commit": commit.strip()} for result in results],
         "ratios": ratios(results),
+    }
+
+
+def ratios(results: Iterable[Result]) -> list[Row]:
+    """All ratios whose contenders have been measured, as results.json has them; of `HEADLINE` also in
+    slices of users.
+    """
+    made: list[Row] = []
+    for (case, _), found in by_case(results).items():
+        for peer in found:
+            if not peer.startswith("twinspire"):
+                reads = peer in READ_THE_DAY and case in AS_OF_EVENTS
+                made += _ratios_of(found, SENT if reads else OURS, peer, MEASURES)
+        for above, below in PAIRS:
+            made += _ratios_of(found, above, below, (HEADLINE,), slices=False)
+    return made
+
+
+def _ratios_of(
+    found: Mapping[str, Result],
+    above: str,
+    below: str,
+    measures: tuple[str, ...],
+    *,
+    slices: bool = True,
+) -> Iterator[Row]:
+    if above not in found or below not in found:
+        return
+    for measure in measures:
+        yield _ratio_row(ALL, measure, found[above].known, found[below].known)
+    for number, name in enumerate(SLICES if slices else ()):
+        part = found[above].slice(number), found[below].slice(number)
+        if len(part[0].user):
+            yield _ratio_row(name, HEADLINE, *part)
+
+
+def _ratio_row(users: str, measure: str, above: Result, below: Result) -> Row:
+    return {
+        "case": above.case,
+        "period": above.period,
+        "kind": above.kind,
+        "counts": above.counts,
+        "users": users,
+        "measure": measure,
+        "above": above.contender,
+        "below": below.contender,
+        **asdict(ratio(above, below, measure)),
+        "queries": len(above.user),
     }
 
 
@@ -129,8 +180,8 @@ def short_table(found: Found) -> str:
         judged = [r for r in rows if r["period"] != DEVELOPMENT] or rows
         ours = next(r for r in judged if r["contender"] == OURS)
         best = max((r for r in judged if not _is_ours(r)), key=lambda r: r[measure])
-        ratio = _ratio_to(best, measure, found)
-        told = _ratio(ratio) if ratio else f"{ours[measure] / best[measure]:.3f}"
+        ours_to_best = _ratio_to(best, measure, found)
+        told = _ratio(ours_to_best) if ours_to_best else f"{ours[measure] / best[measure]:.3f}"
         lines.append(
             f"| {IN_SHORT[case]}, {measure} ({ours['period']}) | {ours[measure]:.3f} |"
             f" {best['contender']} | {best[measure]:.3f} | {told} |"

@@ -53,27 +53,21 @@ def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path) 
 
 
 def in_time(
-    version: Version,
-    prepared: Prepared,
-    case: Case,
-    new_items: int = 0,
-    *,
-    sent: pl.DataFrame | None = None,
+    version: Version, prepared: Prepared, case: Case
 ) -> Iterator[tuple[Version, np.ndarray]]:
     """Rows of queries, those of some minutes together; and the version that has been sent what happened
-    before these minutes, with at most so many items that came after it. `sent` are the events that it
-    is sent; all of the days asked about by default.
+    before these minutes.
     """
     moment = prepared.queries(case)["_moment"].cast(pl.Int64).to_numpy()
     if case.frozen:
         yield version, np.arange(len(moment))
         return
-    sent = (prepared.asked() if sent is None else sent).sort("_time")
+    sent = prepared.asked().sort("_time")
     times = sent["_time"].cast(pl.Int64).to_numpy()
     items = sent["_item"].cast(pl.String).to_list()
     users = np.unique(sent["_user"].to_numpy(), return_inverse=True)[1] + 1
     events = EventBuffer(_MOST)
-    updater = VersionUpdater(version, events, int(moment.min()), new_items)
+    updater = VersionUpdater(version, events, int(moment.min()), new_items=0)
     length = MINUTES * 60_000_000
     begins = moment // length * length
     known = 0

@@ -48,7 +48,7 @@ def _choose(plan: bench.Plan, log: str, name: str) -> None:
         print(f"{log:20} {name:18} {total:.4f} {settings}", flush=True)
         return round(total, 5)
 
-    start = contenders.start(name, ready[0])
+    start = contenders.start(name, log)
     trials, ended = search(
         start, search_space.ladders(name, log), score, lambda: spent > 3600 * CPU_HOURS
     )
@@ -102,24 +102,13 @@ def search(
 
 
 def _nearest(best: Settings, ladders: Mapping[str, Sequence[Any]]) -> Iterator[Settings]:
-    """All settings that differ in one key, the nearest values first; then those of two keys."""
-    ladders = {key: ladder for key, ladder in ladders.items() if len(ladder) > 1}
-    farthest = max((len(ladder) for ladder in ladders.values()), default=0)
-    for distance in range(1, farthest):
+    """All settings that differ in one key, the nearest values first."""
+    for distance in range(1, max(map(len, ladders.values()), default=0)):
         for key, ladder in ladders.items():
-            yield from _steps(best, key, ladder, distance)
-    for key, ladder in ladders.items():
-        for value in ladder:
-            for other, its in ladders.items():
-                if other != key:
-                    yield from ({**best, key: value, other: another} for another in its)
-
-
-def _steps(best: Settings, key: str, ladder: Sequence[Any], distance: int) -> Iterator[Settings]:
-    place = ladder.index(best[key])
-    for there in (place + distance, place - distance):
-        if 0 <= there < len(ladder):
-            yield {**best, key: ladder[there]}
+            place = ladder.index(best[key])
+            for there in (place + distance, place - distance):
+                if 0 <= there < len(ladder):
+                    yield {**best, key: ladder[there]}
 
 
 def _found(

@@ -133,11 +133,9 @@ def main() -> None:
     about.add_argument("--days", type=int, default=30)
     about.add_argument("--seed", type=int, default=1)
     about.add_argument("--json", type=Path, help="where the figures go, too")
-    about.add_argument("--folder", type=Path, help="an empty one to work in, which is kept")
     options = about.parse_args()
     with tempfile.TemporaryDirectory(prefix="twinspire-soak-") as made:
-        folder = options.folder or Path(made)
-        figures = {"machine": machine(), **soak(options.days, options.seed, folder)}
+        figures = {"machine": machine(), **soak(options.days, options.seed, Path(made))}
     print({name: figures[name] for name in ("days", "published_once", "equal")})
     if options.json:
         write_whole(options.json, json.dumps(figures, indent=1, default=str) + "\n")

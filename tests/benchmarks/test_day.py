@@ -70,7 +70,7 @@ def test_without_the_whole_day_there_are_its_stages_and_the_parent_is_told_too(
     monkeypatch.setattr(
         cases, "lay_out", lambda case, folder: (folder / "events").mkdir(parents=True)
     )
-    rows = day.measure(replace(CASE, as_one=False), [checkout], 1, tmp_path / "work")
+    rows = day.measure(replace(CASE, sample=8), [checkout], 1, tmp_path / "work")
     assert [arguments[2] for arguments in asked(checkout)] == ["run", *day.STAGES]
     assert {r["case"].removeprefix("grocery/") for r in rows} == {"first", *day.STAGES, "stages"}
 
@@ -104,7 +104,7 @@ def test_a_process_is_charged_for_its_children_too(tmp_path):
     )
     idle = "import time; time.sleep(0.5)"
     busy, sleeping = (
-        processes.timed([sys.executable, "-c", code], tmp_path, {}) for code in (burn, idle)
+        processes.timed([sys.executable, "-c", code], tmp_path) for code in (burn, idle)
     )
     assert sleeping.seconds >= 0.5 > sleeping.cpu_seconds
     assert busy.cpu_seconds > sleeping.cpu_seconds + 0.1
@@ -112,10 +112,10 @@ def test_a_process_is_charged_for_its_children_too(tmp_path):
 
 def test_a_command_may_end_as_it_is_told_to_and_not_otherwise(tmp_path):
     refused = [sys.executable, "-c", "raise SystemExit(4)"]
-    assert processes.timed(refused, tmp_path, {}, may_end_with=(4,)).seconds > 0
+    assert processes.timed(refused, tmp_path, may_end_with=(4,)).seconds > 0
     for codes in ((), (3,)):
         with pytest.raises(SystemExit, match="ended with 4"):
-            processes.timed(refused, tmp_path, {}, may_end_with=codes)
+            processes.timed(refused, tmp_path, may_end_with=codes)
 
 
 def test_rounds_are_told_by_their_median_and_range():

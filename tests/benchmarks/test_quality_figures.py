@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.quality import figures, ratios, report
+from benchmarks.quality import figures, report
 
 DAYS = [f"2017-11-{day:02}" for day in range(6, 20)]
 
@@ -100,7 +100,7 @@ def test_holm_adjusts_the_smallest_by_all_and_never_reorders() -> None:
 def test_peers_that_know_the_day_are_compared_with_what_was_sent_it() -> None:
     names = ("twinspire/served", "twinspire/sent", "popular_decayed", "ials")
     found = {
-        case: ratios.ratios([result(name, [[0.3] * 9], case=case) for name in names])
+        case: report.ratios([result(name, [[0.3] * 9], case=case) for name in names])
         for case in ("globo/last-click", "globo/next-day")
     }
 
