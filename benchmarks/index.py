@@ -71,16 +71,8 @@ def built(name: str, corpus: Path, work: Path) -> dict[str, Any]:
     told = home / "built.json"
     if not told.exists():
         print(f"{corpus.name}: building {name}", flush=True)
-        command = [
-            python_of(name, work),
-            *WORKER,
-            "build",
-            name,
-            str(corpus),
-            str(home),
-            str(K),
-            str(TARGET),
-        ]
+        command = [python_of(name, work), *WORKER, "build", name, str(corpus), str(home)]
+        command += [str(K), str(TARGET)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"{name} ended with {done.returncode}:\n{done.stderr[-3000:]}")

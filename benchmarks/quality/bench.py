@@ -134,12 +134,7 @@ def prepared(plan: Plan, log: str, *, costly: bool = False) -> list[Prepared]:
 
 @cache
 def _prepared(
-    work: Path,
-    log: str,
-    earlier: bool,
-    judge: str | None,
-    costly: bool,
-    days: int | None,
+    work: Path, log: str, earlier: bool, judge: str | None, costly: bool, days: int | None
 ) -> list[Prepared]:
     which = "earlier" if earlier else judge or DEVELOPMENT
     print(f"{log}: laying out its {which} days", flush=True)

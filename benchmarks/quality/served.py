@@ -3,8 +3,7 @@ asks them.
 
 A chain begins `Log.chained` days before the first test day with a version that is trained from scratch
 (its ranker learns from a replay of the days before); each later one goes on from the one before, through
-all stages and the gate. On a day answers the version
-that was live in the morning.
+all stages and the gate. On a day answers the version that was live in the morning.
 """
 
 import os
