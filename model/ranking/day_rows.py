@@ -92,7 +92,7 @@ def rows_of_day(
             by_history.append(np.full(len(lengths[-1]), kind.by_history))
             taken.append(is_taken[kept])
             weights.append(stands_for)
-            values.append(features.values(pairs, made)[kept])
+            values.append(features.values(pairs.some(kept), made))
     return RankingRows(
         day=day,
         sources=tuple(names),

@@ -96,7 +96,7 @@ def sources_to_rank(days: Sequence[RankingRows], sources: Sequence[str]) -> list
 
 
 def _dataset(days: Sequence[RankingRows], names: Sequence[str]) -> lightgbm.Dataset:
-    values = np.empty((sum(len(rows.taken) for rows in days), len(names)), np.float32)
+    values = np.empty((len(names), sum(len(rows.taken) for rows in days)), np.float32).T
     begin = 0
     # Day by day: two copies of all values would not fit in what a stage may take.
     for rows in days:

@@ -20,14 +20,17 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from twinspire_core import storage
 from twinspire_core.config.source_names import TWO_TOWER
-from twinspire_core.contracts import day_tables
+from twinspire_core.contracts import attempts
 from twinspire_core.contracts import ranking_rows as contract
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.search.ragged import arrow_lists, list_lengths
+from twinspire_core.storage import parquet_files
 
+_ENDING = ".parquet"
 HARDEST = 60
 """Candidates of a query that were not taken and are kept because simple orders put them first: the
 places that trees have to decide about are among them.
@@ -53,6 +56,7 @@ class RankingRows:
       weights: [M] float32, how many candidates each stands for.
       names: of the F features.
       values: [M, F] float32.
+      folder: that they were read from; None of rows that were made now.
     """
 
     day: date
@@ -63,6 +67,7 @@ class RankingRows:
     weights: np.ndarray
     names: tuple[str, ...]
     values: np.ndarray
+    folder: str | None = None
 
     @property
     def have_towers(self) -> bool:
@@ -87,7 +92,7 @@ class RankingRows:
         return pa.table(columns).replace_schema_metadata(contract.metadata(self.sources))
 
     @classmethod
-    def of_table(cls, day: date, table: pa.Table) -> Self:
+    def of_table(cls, day: date, table: pa.Table, folder: str | None = None) -> Self:
         """Reads what `to_table` made."""
         prefix = contract.FEATURE_PREFIX
         columns = [name for name in table.column_names if name.startswith(prefix)]
@@ -102,12 +107,13 @@ class RankingRows:
             taken=flat,
             weights=table.column(contract.WEIGHT).combine_chunks().flatten().to_numpy(),
             names=tuple(name.removeprefix(prefix) for name in columns),
-            values=np.stack(values, axis=1) if values else np.zeros((len(flat), 0), np.float32),
+            values=np.stack(values).T if values else np.zeros((len(flat), 0), np.float32),
+            folder=folder,
         )
 
     def of_names(self, names: Sequence[str]) -> np.ndarray:
         """Values of these features, [M, len(names)] float32; NaN where the day has none."""
-        values = np.full((len(self.taken), len(names)), np.nan, np.float32)
+        values = np.full((len(names), len(self.taken)), np.nan, np.float32).T
         for column, name in enumerate(names):
             if name in self.names:
                 values[:, column] = self.values[:, self.names.index(name)]
@@ -153,17 +159,33 @@ def read(attempt: str) -> list[RankingRows]:
     Args:
       attempt: place of the attempt, local or remote.
     """
+    folder = storage.join(attempt, contract.FOLDER)
+    # ISO dates: the order of names is that of days.
+    names = sorted(storage.list_names(folder), reverse=True)
+    days = {attempts.day_of(n.removesuffix(_ENDING)): n for n in names if n.endswith(_ENDING)}
+    tables = (
+        (day, parquet_files.read_file(storage.join(folder, name)))
+        for day, name in days.items()
+        if day is not None
+    )
     return [
-        RankingRows.of_table(day, table)
-        for day, table in day_tables.read_days(storage.join(attempt, contract.FOLDER))
+        RankingRows.of_table(day, table, folder)
+        for day, table in tables
         if contract.is_known(table.schema)
     ]
 
 
 def write(attempt: Path, days: Iterable[RankingRows]) -> None:
-    """Writes a file per day."""
-    tables = {rows.day: rows.to_table() for rows in days}
-    day_tables.write_days(attempt / contract.FOLDER, tables)
+    """Writes a file per day. Those that were read are copied."""
+    folder = attempt / contract.FOLDER
+    for rows in days:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"dt={rows.day}{_ENDING}"
+        if rows.folder:
+            storage.download(rows.folder, folder, [name])
+        else:
+            # Most values are numbers that no other row has: a dictionary of them saves nothing.
+            pq.write_table(rows.to_table(), folder / name, compression="zstd", use_dictionary=False)
 
 
 def listed_by(these: Sequence[str], sources: Sequence[str]) -> bool:

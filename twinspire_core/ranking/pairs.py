@@ -124,6 +124,10 @@ class Pairs:
             queries = replace(queries, personal=None)
         return WeightedItems.of_queries(queries).first(NEWEST)
 
+    def some(self, kept: np.ndarray) -> Self:
+        """Some of the pairs: [K] int64, ascending."""
+        return replace(self, query=self.query[kept], item=self.item[kept], gains=self.gains[kept])
+
     def part(self, start: int, stop: int) -> Self:
         """The pairs of queries `start` to `stop`."""
         first, last = np.searchsorted(self.query, [start, stop])

@@ -86,6 +86,18 @@ def test_days_are_read_as_they_were_written(tmp_path):
             np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
 
 
+def test_what_was_read_is_written_as_the_same_file_and_what_is_not_ours_is_left(tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    ranking_rows.write(before, [_rows(), _rows(TODAY - timedelta(days=1))])
+    for name in ("README", "dt=old.parquet", "dt=2024-05-18.csv"):
+        (before / "ranking_rows" / name).write_text("no rows")
+    _, yesterday = ranking_rows.read(str(before))
+    ranking_rows.write(after, [_rows(TODAY + timedelta(days=1)), yesterday])
+    name = "ranking_rows/dt=2024-05-19.parquet"
+    assert (after / name).read_bytes() == (before / name).read_bytes()
+    assert [rows.day.day for rows in ranking_rows.read(str(after))] == [21, 19]
+
+
 def test_rows_of_another_format_are_left_alone(tmp_path):
     ranking_rows.write(tmp_path, [_rows()])
     (place,) = (tmp_path / "ranking_rows").iterdir()

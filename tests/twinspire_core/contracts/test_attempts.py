@@ -5,12 +5,11 @@ from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
-import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
 from twinspire_core import storage
-from twinspire_core.contracts import attempts, day_tables
+from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
 
 WRITTEN = """{
@@ -75,12 +74,3 @@ def test_folders_that_somebody_else_put_there_are_of_no_day(tmp_path):
     for name in ["dt=2024-03-02", "dt=2024-03-01", *STRAY]:
         Path(attempts.place(pipeline, f"{name}/features")).mkdir(parents=True)
     assert attempts.days(pipeline) == [date(2024, 3, 1), date(2024, 3, 2)]
-
-
-def test_tables_that_somebody_else_put_there_are_of_no_day(tmp_path):
-    table = pa.table({"n": [1]})
-    day_tables.write_days(tmp_path, {date(2024, 3, 1): table, date(2024, 3, 2): table})
-    for name in [*STRAY, *(f"{name}.parquet" for name in STRAY), "dt=2024-03-03.csv"]:
-        (tmp_path / name).write_text("no table")
-    read = dict(day_tables.read_days(str(tmp_path)))
-    assert read == {date(2024, 3, 2): table, date(2024, 3, 1): table}
