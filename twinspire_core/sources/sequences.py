@@ -38,14 +38,6 @@ class Sequences(NamedTuple):
         """Only the events where `keep`, [M] bool, holds."""
         return type(self)(self.items.where(keep), self.ages[keep])
 
-    def sessions(self, pause: float) -> Self:
-        """Each user's events parted where more than `pause` days lie between two of them."""
-        row = self.items.row
-        begins = np.ones(len(row), bool)
-        begins[1:] = (row[1:] != row[:-1]) | (np.diff(self.ages) > pause)
-        session = np.cumsum(begins) - 1
-        return type(self)(Ragged(self.items.values, session, int(begins.sum())), self.ages)
-
     def of_users(self, users: np.ndarray) -> Self:
         """The users of these numbers, [K] int64 ascending."""
         is_wanted = np.zeros(self.items.rows, bool)
