@@ -84,16 +84,27 @@ def add_users(ctx: StageContext, staged: Path) -> None:
     """
     users = storage.join(ctx.inputs["features"], feature_schema.USERS)
     used = {half_life_column(name) for name in _half_lives(ctx, staged)}
-    if not used:
+    most = ctx.pipeline.serving.user_store
+    if not used and most is True:
         storage.link_tree(users, staged / artifact_files.USERS)
         return
     (staged / artifact_files.USERS).mkdir()
     unused = {*PERSONAL_HALF_LIVES} - used
+    newest = None if most is True else _seen_last(users, most)
     for uri in parquet_files.list_parquet(users):
         table = parquet_files.read_file(uri)
         table = table.drop_columns([name for name in table.column_names if name in unused])
+        if newest is not None:
+            table = table.filter(pc.is_in(table["_user"], newest))
         file = staged / artifact_files.USERS / uri.rpartition("/")[2]
         pq.write_table(table, file, compression="zstd")
+
+
+def _seen_last(users: str, most: int) -> pa.Array:
+    """Ids of at most so many users, those of the last events; of equal times the first ids."""
+    table = parquet_files.read_folder(users, ["_user", "_last_time"])
+    order = table.sort_by([("_last_time", "descending"), ("_user", "ascending")])
+    return order["_user"][:most].combine_chunks()
 
 
 def _half_lives(ctx: StageContext, staged: Path) -> set[str]:

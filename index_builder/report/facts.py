@@ -150,7 +150,7 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
         metric=metric,
         # `mrr` has no length of its own
         k=int(metric.partition("@")[2] or max(ctx.pipeline.evaluation.ks)),
-        user_store=ctx.pipeline.serving.user_store,
+        user_store=bool(ctx.pipeline.serving.user_store),
         metrics=metrics,
         gate=gate,
         goes_live=bool(gate.accepted)

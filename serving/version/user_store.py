@@ -95,7 +95,10 @@ class UserStore:
 
     @cached_property
     def _table(self) -> pa.Table:
-        return self._files.to_table().combine_chunks()
+        table = self._files.to_table().combine_chunks()
+        # The chunks, as large as the table, would stay with the process.
+        pa.default_memory_pool().release_unused()
+        return table
 
     @cached_property
     def _ids(self) -> IdTable:

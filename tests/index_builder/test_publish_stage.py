@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -82,11 +83,29 @@ def test_items_taken_together_are_rows_of_the_items(context, registry, tmp_path)
 def test_users_travel_only_when_declared(context, pipeline, registry, tmp_path):
     publish_stage.run(context(FIRST))
     assert not (registry.open(cache=tmp_path / "cache") / "users").exists()
-    serving = pipeline.serving.model_copy(update={"user_store": True})
-    publish_stage.run(context(SECOND, pipeline=pipeline.model_copy(update={"serving": serving})))
+    publish_stage.run(context(SECOND, pipeline=_with_users(pipeline, True)))
     assert pq.read_table(registry.open(cache=tmp_path / "cache") / "users")[
         "_user"
     ].to_pylist() == ["u"]
+
+
+def test_the_users_seen_last_travel(context, pipeline, tmp_path):
+    made = context(FIRST, pipeline=_with_users(pipeline, 3))
+    folder = Path(made.inputs["features"], "users")
+    shutil.rmtree(folder)
+    folder.mkdir()
+    # By time, then by id; files are in neither order.
+    for number, rows in enumerate([{"a": 5, "d": 1}, {"c": 9, "b": 5, "e": 5}]):
+        times = pa.array(rows.values(), pa.timestamp("us", "UTC"))
+        table = pa.table({"_user": list(rows), "_last_time": times})
+        pq.write_table(table, folder / f"{number}.parquet")
+    publish_stage.add_users(made, tmp_path)
+    assert pq.read_table(tmp_path / "users")["_user"].to_pylist() == ["a", "c", "b"]
+
+
+def _with_users(pipeline, most):
+    serving = pipeline.serving.model_copy(update={"user_store": most})
+    return pipeline.model_copy(update={"serving": serving})
 
 
 def test_the_manifest_names_the_parent_and_the_training_state(context, pipeline, registry, parent):

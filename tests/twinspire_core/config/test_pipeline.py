@@ -161,8 +161,13 @@ def test_the_environment_is_read(read, monkeypatch):
         ('"90m"', "90", "a duration is a number with a unit (90s, 15m, 6h, 2d), found 90"),
         (
             "[train]",
-            "[serving]\nuser_store = 'yes'\n[train]",
-            "serving.user_store: true or false; found 'yes', which is text: leave the quotes out",
+            "[serving]\nexclude_seen = 'yes'\n[train]",
+            "serving.exclude_seen: true or false; found 'yes', which is text: leave the quotes out",
+        ),
+        (
+            "[train]",
+            "[serving]\nuser_store = 0\n[train]",
+            "serving.user_store: true, false, or a number of users, 1 or more; found 0",
         ),
         ("days = 3", "days = '3'", "features.sold.days: a whole number; found '3', which is text"),
         ("days = 3", "days = 3.0", "features.sold.days: a whole number; found 3.0"),

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Annotated
 from zoneinfo import available_timezones
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from twinspire_core.config.tables.base import BASIC, Duration, Place, Strict
 from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
@@ -88,6 +88,13 @@ class RegistryConfig(Strict):
     )
 
 
+def _is_store(value: object) -> object:
+    """Says in one sentence what pydantic says of each of two types."""
+    if isinstance(value, bool) or (isinstance(value, int) and value >= 1):
+        return value
+    raise ValueError(f"true, false, or a number of users, 1 or more; found {value!r}")
+
+
 class ServingConfig(Strict):
     """What a version carries for serving, and which lists it is there for."""
 
@@ -101,9 +108,12 @@ class ServingConfig(Strict):
         json_schema_extra=BASIC,
     )
 
-    user_store: bool = Field(
+    user_store: Annotated[bool | Annotated[int, Field(ge=1)], BeforeValidator(_is_store)] = Field(
         False,
-        description="Carry users' features and last items. Personal data, hence a switch.",
+        description=(
+            "Carry users' features and last items. Personal data, hence a switch. A number: only so"
+            " many users, those seen last; the others are answered like new ones."
+        ),
         json_schema_extra=BASIC,
     )
     tensorflow: bool = Field(
