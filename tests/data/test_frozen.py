@@ -1,0 +1,34 @@
+"""A version written by an earlier release is opened, verified, and answers as it did."""
+
+import json
+
+import pytest
+
+from index_builder.registry.registry import Registry
+from serving.version.loaded_version import Version
+from tests.data.freeze import HERE, answers
+from twinspire_core.config.pipeline import load
+from twinspire_core.contracts.manifest import FORMAT_VERSION
+
+FROZEN = HERE / "artifact_v3"
+
+
+def test_a_frozen_version_is_whole_and_answers_as_it_did():
+    registry = Registry(str(FROZEN / "registry"), "shop")
+    described = registry.verify(registry.live())
+    assert described.format_version == FORMAT_VERSION and described.items == 120
+    known = json.loads((FROZEN / "answers.json").read_text())
+    found = answers(FROZEN / "shop.toml")
+    assert found.keys() == known.keys()
+    for name, expected in known.items():
+        assert [item for item, _ in found[name]] == [item for item, _ in expected], name
+        assert [score for _, score in found[name]] == pytest.approx(
+            [score for _, score in expected], abs=1e-4
+        ), name
+
+
+def test_the_ranker_of_a_frozen_version_is_used():
+    """A feature that a later release drops or renames is noticed here."""
+    version = Version.open(load(FROZEN / "shop.toml"))
+    assert version.warnings == [] and version.ranker is not None
+    assert set(version.ranker.names) <= set(version.ranking_features.names(version.ranker.sources))
