@@ -4,6 +4,7 @@ of columns for each row.
 U queries, M rows of them all, R rows of the table, P entries, C columns.
 """
 
+import heapq
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,31 +98,10 @@ def _find_best(
     excluded: Any,
     passing: Any,
     rounded: Any,
-    found: Any,
-    largest: Any,
+    top_columns: Any,
+    top_sums: Any,
 ) -> None:
-    queries, k = found.shape
-
-    def sink(values: Any, places: Any, size: Any, value: Any, column: Any) -> None:
-        """Puts what takes the place of the top where it belongs."""
-        place = 0
-        while True:
-            below = 2 * place + 1
-            if below >= size:
-                break
-            other = below + 1
-            if other < size and (
-                values[other] < values[below]
-                or (values[other] == values[below] and places[other] > places[below])
-            ):
-                below = other
-            if values[below] > value or (values[below] == value and places[below] < column):
-                break
-            values[place] = values[below]
-            places[place] = places[below]
-            place = below
-        values[place] = value
-        places[place] = column
+    queries, k = top_columns.shape
 
     sums = np.zeros(len(passing), np.float64)
     met = np.empty(len(passing) + 1, np.int64)
@@ -153,35 +133,17 @@ def _find_best(
             sum_of[count] = sums[added[number]]
             count += sums[added[number]] > 0
             sums[added[number]] = 0
-        # A heap whose top is the last of the best so far.
-        places = found[query]
-        values = largest[query]
-        size = 0
+        # A heap of the best so far: the lowest sum is on top, of equal ones the highest column.
+        best = [(0.0, 0) for _ in range(0)]
         for number in range(count):
-            column = met[number]
+            if not passing[met[number]]:
+                continue
             value = np.float64(np.float32(sum_of[number])) if rounded else sum_of[number]
-            if size == k:
-                if value < values[0] or (value == values[0] and column > places[0]):
-                    continue
-                if passing[column]:
-                    sink(values, places, size, value, column)
-            elif value > 0 and passing[column]:
-                place = size
-                size += 1
-                while place > 0:
-                    above = (place - 1) >> 1
-                    if values[above] < value or (values[above] == value and places[above] > column):
-                        break
-                    values[place] = values[above]
-                    places[place] = places[above]
-                    place = above
-                values[place] = value
-                places[place] = column
-        # The top is the last one: it goes behind the others, again and again.
-        while size > 1:
-            size -= 1
-            value = values[size]
-            column = places[size]
-            values[size] = values[0]
-            places[size] = places[0]
-            sink(values, places, size, value, column)
+            if len(best) < k:
+                heapq.heappush(best, (value, -met[number]))
+            elif (value, -met[number]) > best[0]:
+                heapq.heapreplace(best, (value, -met[number]))
+        for place in range(len(best) - 1, -1, -1):
+            value, negative = heapq.heappop(best)
+            top_columns[query, place] = -negative
+            top_sums[query, place] = value
