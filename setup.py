@@ -20,6 +20,7 @@ EXTRAS = {
         "tensorflow>=2.21,<2.22",
         "tensorflow-transform>=1.21,<1.22",
         "lightgbm>=4.7,<5",
+        "numba>=0.65",
     ],
     "index": ["scann==1.4.2"],
     "publish": ["jinja2>=3.1", "matplotlib>=3.11"],

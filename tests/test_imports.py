@@ -3,9 +3,12 @@
 """
 
 import ast
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -72,6 +75,28 @@ def test_the_command_line_starts_light():
 def test_a_day_is_measured_without_tensorflow():
     """Loading it would cost a process of its own seconds."""
     assert not HEAVY & loaded_by("model.measure_stage")
+
+
+def test_a_day_is_measured_with_the_extra_for_training_alone():
+    """What a function imports counts too."""
+    with patch("setuptools.setup") as setup:
+        runpy.run_path(str(ROOT / "setup.py"))
+    extras = setup.call_args.kwargs["extras_require"]
+    named = {
+        extra: {re.split(r"\W", line.replace("-", "_"))[0] for line in lines}
+        for extra, lines in extras.items()
+    }
+    imported, ours = set(), ["model.measure_stage"]
+    for name in ours:
+        for node in ast.walk(ast.parse(MODULES[name].read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{one.name}" for one in node.names)]
+            else:
+                names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            imported |= {one.partition(".")[0] for one in names if one not in MODULES}
+            ours += [one for one in names if one in MODULES and one not in ours]
+    assert "lightgbm" in imported
+    assert imported & set.union(*named.values()) <= named["train"]
 
 
 def test_keras_is_loaded_only_where_it_is_asked_for():
