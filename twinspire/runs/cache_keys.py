@@ -38,6 +38,8 @@ def config_digest(pipeline: Pipeline, stage: Stage) -> str:
         table, _, key = path.partition(".")
         whole = tables[table]
         used[path] = whole[key] if key else _used_of_table(pipeline, stage, table, whole)
+        if path == "serving.user_store":  # how many are stored concerns the version alone
+            used[path] = bool(whole[key])
     return digest(used)
 
 

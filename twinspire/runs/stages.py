@@ -121,6 +121,7 @@ MEASURE = Stage(
         "sources",
         "gate.min_users",
         "serving.exclude_seen",  # which lists weights are fitted on, and versions compared by
+        "serving.user_store",  # whether rows are made of users who are known
     ),
     inherits=True,
     same_parent_as="train",

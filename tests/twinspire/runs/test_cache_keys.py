@@ -53,6 +53,18 @@ def test_which_lists_count_concerns_measuring_and_the_gate_alone():
         } == stages
 
 
+def test_whether_users_are_stored_concerns_the_rows_of_the_ranker_and_how_many_does_not():
+    def stages(one, other):
+        kept = [
+            pipeline().model_copy(update={"serving": ServingConfig(user_store=n)})
+            for n in (one, other)
+        ]
+        return {n for n, s in STAGES.items() if len({config_digest(p, s) for p in kept}) == 2}
+
+    assert stages(False, 5) == stages(False, True) == {"measure", "publish"}
+    assert stages(5, True) == stages(1, True) == {"publish"}
+
+
 PLAIN = ("two_tower", "history", "popular")  # nothing that is fitted
 
 
