@@ -72,7 +72,7 @@ class Facts:
       manifest: of the version.
       metric: the measure that the gate judges, such as `recall@50`.
       k: its list length.
-      user_store: whether users may be named.
+      user_store: whether users may be named, as the version carries all of them.
       metrics: what was measured on the day.
       gate: what the gate said.
       goes_live: whether the version is live once it is published.
@@ -150,7 +150,7 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
         metric=metric,
         # `mrr` has no length of its own
         k=int(metric.partition("@")[2] or max(ctx.pipeline.evaluation.ks)),
-        user_store=bool(ctx.pipeline.serving.user_store),
+        user_store=ctx.pipeline.serving.user_store is True,
         metrics=metrics,
         gate=gate,
         goes_live=bool(gate.accepted)

@@ -21,7 +21,9 @@ def examples(facts: Facts) -> Section:
         " fingerprint of their id and not by result."
     ]
     if facts.examples and not facts.user_store:
-        text.append("They are not named: serving.user_store is off.")
+        text.append(
+            "They are not named: only with serving.user_store = true are all users carried."
+        )
     if not facts.examples:
         text = [
             "There are none: no user was held out, or the training files of this version have none."
@@ -31,7 +33,7 @@ def examples(facts: Facts) -> Section:
 
 
 def _example(facts: Facts, one: ExampleList, number: int) -> Example:
-    # A report travels: users are named only where the version carries them anyway
+    # A report travels: users are named only where the version carries them all anyway
     name = one.user if facts.user_store else "ABCDEFGH"[number - 1]
     taken = set(one.taken)
     found = len(taken & set(one.items))

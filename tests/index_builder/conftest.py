@@ -1,6 +1,7 @@
 """Working files of a day as the stages leave them, small: enough to publish."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +148,8 @@ def _features(folder, items):
     near = pa.table({"_item": ["i1", "i10"], "_rows": rows, "_similarities": [[0.5], [0.5]]})
     _shards(folder / "co_occurrence/end", near.cast(feature_schema.co_occurrence_schema()))
     (folder / "users").mkdir()
-    pq.write_table(pa.table({"_user": ["u"], "user": ["u"]}), folder / "users/part-0.parquet")
+    users = {"_user": ["u"], "_last_time": [datetime(2024, 5, 1)], "user": ["u"]}
+    pq.write_table(pa.table(users), folder / "users/part-0.parquet")
 
 
 def _train(folder):

@@ -17,8 +17,9 @@ from index_builder.registry.registry import Registry
 from twinspire.runs import cache_keys, runner, stages
 from twinspire.runs.day_run import DayRun
 from twinspire_core import storage
-from twinspire_core.contracts import attempts
+from twinspire_core.contracts import attempts, example_lists
 from twinspire_core.contracts.attempts import Attempt
+from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.contracts.features_report import FeatureSkew, FeaturesReport
 from twinspire_core.errors import BadData, GateRefused
 from twinspire_core.fusion.fixed_order import FixedOrder
@@ -101,6 +102,19 @@ def test_the_users_seen_last_travel(context, pipeline, tmp_path):
         pq.write_table(table, folder / f"{number}.parquet")
     publish_stage.add_users(made, tmp_path)
     assert pq.read_table(tmp_path / "users")["_user"].to_pylist() == ["a", "c", "b"]
+
+
+@pytest.mark.parametrize(("most", "is_named"), [(True, True), (3, False), (False, False)])
+def test_a_report_names_no_user_whom_its_version_may_lack(
+    context, pipeline, registry, most, is_named
+):
+    made = context(FIRST, pipeline=_with_users(pipeline, most))
+    one = ExampleList(user="secret-7", past_events=3, history=[], items=["i2"], taken=["i2"])
+    place = f"{made.inputs['measure']}/{example_lists.FILE}"
+    storage.write_bytes(place, example_lists.dump([one]))
+    version = publish_stage.run(made)["version"]
+    report = registry.read(version, "report.html").decode()
+    assert ("secret-7" in report) == is_named and ("User A" in report) != is_named
 
 
 def _with_users(pipeline, most):
