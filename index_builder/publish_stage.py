@@ -79,8 +79,8 @@ def assemble(ctx: StageContext, staged: Path) -> None:
 
 
 def add_users(ctx: StageContext, staged: Path) -> None:
-    """The users as the feature job wrote them, but of their decayed counts those alone that sources
-    go by: a server holds all users in memory.
+    """The users as the feature job wrote them, with only the decayed counts that sources
+    use: a server holds all users in memory.
     """
     users = storage.join(ctx.inputs["features"], feature_schema.USERS)
     used = {half_life_column(name) for name in _half_lives(ctx, staged)}
@@ -108,7 +108,7 @@ def _seen_last(users: str, most: int) -> pa.Array:
 
 
 def _half_lives(ctx: StageContext, staged: Path) -> set[str]:
-    """Half-lives of the decayed counts that the version's sources and its ranker go by."""
+    """Half-lives of the decayed counts that the version's sources and its ranker use."""
     used = {HALF_LIFE} if ctx.pipeline.sources.several else set()
     if FACTORS in ctx.pipeline.sources.use:
         used.add(factors.HALF_LIFE)

@@ -151,14 +151,14 @@ def _sources_of(staged: Path) -> CandidateSources:
 
 def _silent_sources(staged: Path, sources: CandidateSources) -> list[str]:
     """Names that the fixed order has weights for, and that list nothing: `sources.use` of the pipeline
-    file may be another one by now, so that nobody made what they go by.
+    file may be another one by now, so that nobody made what they need.
     """
     order = FixedOrder.find(staged)
     return [name for name in order.sources if name not in sources] if order else []
 
 
 def _drop_unusable_ranker(staged: Path, sources: CandidateSources) -> list[str]:
-    """Deletes a ranker that goes by what cannot be made of the catalogue.
+    """Deletes a ranker that needs what cannot be made from the catalogue.
 
     Returns: what that is; nothing where the ranker stays, or there is none.
     """
@@ -170,7 +170,7 @@ def _drop_unusable_ranker(staged: Path, sources: CandidateSources) -> list[str]:
 
 
 def _missing_for_ranker(staged: Path, sources: CandidateSources) -> list[str]:
-    """Features that the ranker goes by and that cannot be made of the catalogue, and lists of sources;
+    """Features that the ranker uses and that cannot be made from the catalogue, and lists of sources;
     none without a ranker, or of a format that nobody here can tell of.
 
     The pipeline file may have another `sources.use` or `corpus.attributes` by now.

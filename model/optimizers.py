@@ -109,7 +109,7 @@ def _without_repeats(
     batch's gradient, not the squares of its parts.
 
     The first of the lists is by far the largest part of a batch. The others are added to it where
-    they share its rows, since summing all of them anew would copy the large one twice.
+    they share its rows, since summing all of them again would copy the large one twice.
     """
     first = lists[:1]
     rest = [*lists[1:], *others]

@@ -193,7 +193,7 @@ def _evaluation_set(
         pa.table(columns), items, exclude_seen=pipeline.serving.exclude_seen
     )
     if aligned.past_is_history:
-        # As a server reads the history of a user of whom it stores nothing: oldest first, without times.
+        # As a server reads the history of a user it stores nothing about: oldest first, without times.
         history = evaluation_set.past
         evaluation_set = replace(
             evaluation_set,

@@ -149,7 +149,7 @@ def serve(
     try:
         server.run(sockets=[listening])
     except (KeyboardInterrupt, SystemExit):
-        # Uvicorn raises the signal anew when it has ended well.
+        # Uvicorn raises the signal again when it has ended well.
         if not server.started:
             raise
     log.info("ended")

@@ -108,7 +108,7 @@ def logs(pipeline: Pipeline) -> list[SourceFile]:
 
 
 def held_by_log(pipeline: Pipeline, file: SourceFile, users: Users) -> Users:
-    """The users of whom a raw file has a record, or a line that may be one of theirs.
+    """The users who have a record in a raw file, or a line that may be one of theirs.
 
     Raises:
       BadData: it cannot be read, or has no column of users.

@@ -24,7 +24,7 @@ _BEAM_LOG = logging.getLogger("apache_beam.runners.common")
 
 class _Options(PipelineOptions):
     """Beam's options. Beam asks for a view of them at each step that it adds, and would parse them
-    anew each time.
+    again each time.
     """
 
     def view_as(self, cls: type[PipelineOptions]) -> PipelineOptions:

@@ -178,7 +178,7 @@ def cancel(name: str, endpoint: str, flink: str = "") -> str:
         found = JobService(endpoint).cancel(name)
         return f"{by_service} its engine may go on with it." if found else ""
     found = 0
-    # A service that was started anew, or is gone, knows of no job; what counts is what Flink says.
+    # A service that was restarted, or is gone, knows of no job; what counts is what Flink says.
     with suppress(grpc.RpcError, TimeoutError):
         found = JobService(endpoint).cancel(name)
     if Flink(flink).cancel(name, awaited=found > 0):

@@ -28,7 +28,7 @@ CHANGES = "changes.json"
 """Where the job's counts of what became of items wait, below the stage's output, until it has ended."""
 
 # Tags: batches of rows that have to be embedded; (what became of items, how many).
-_ANEW = "anew"
+_TO_EMBED = "to_embed"
 _COUNTS = "counts"
 
 
@@ -37,7 +37,7 @@ class KnownVectors(NamedTuple):
 
     Attributes:
       corpus: raw features of the items that were embedded. It may be gone; then all are embedded
-        anew.
+        again.
       vectors: `_item` and its vector.
     """
 
@@ -49,14 +49,14 @@ class ComparedCorpus(NamedTuple):
     """A corpus, or a range of it, beside what is known.
 
     Attributes:
-      anew: its rows that have to be embedded.
+      to_embed: its rows that have to be embedded.
       reused: `_item`, `vector` of all others.
       new: items that were not there.
       changed: items whose raw features differ.
       withdrawn: items that are there no more.
     """
 
-    anew: pa.Table
+    to_embed: pa.Table
     reused: pa.Table
     new: int
     changed: int
@@ -76,11 +76,11 @@ class KeepKnown(beam.PTransform):
 
     def expand(self, ranges: beam.PCollection) -> beam.PCollection:
         """Wires the steps."""
-        types = {_ANEW: Batch, _COUNTS: tuple[str, int]}
+        types = {_TO_EMBED: Batch, _COUNTS: tuple[str, int]}
         compared = beam.ParDo(self._compare).with_output_types(Any, **types)
         found = ranges | "Compare" >> compared.with_outputs(*types)
         _ = found[_COUNTS] | "Changes" >> WriteRows(self._out, CHANGES)
-        return found[_ANEW]
+        return found[_TO_EMBED]
 
 
 def take_changes(out: str) -> dict[str, int]:
@@ -93,7 +93,7 @@ def take_changes(out: str) -> dict[str, int]:
 
 
 class CompareRange(beam.DoFn):
-    """Range of ids -> `_ANEW` and `_COUNTS`; writes its known vectors into a file."""
+    """Range of ids -> `_TO_EMBED` and `_COUNTS`; writes its known vectors into a file."""
 
     def __init__(
         self,
@@ -133,8 +133,8 @@ class CompareRange(beam.DoFn):
         for what in ("new", "changed", "withdrawn"):
             yield TaggedOutput(_COUNTS, (what, getattr(found, what)))
         yield TaggedOutput(_COUNTS, ("reused", len(found.reused)))
-        for batch in batches_of(found.anew, id_range.number, self._batch_rows):
-            yield TaggedOutput(_ANEW, batch)
+        for batch in batches_of(found.to_embed, id_range.number, self._batch_rows):
+            yield TaggedOutput(_TO_EMBED, batch)
 
 
 def compare(
@@ -153,7 +153,7 @@ def compare(
     is_reused = has_vector & _unchanged(now, before, columns)
     is_there = _rows(vectors, now) >= 0
     return ComparedCorpus(
-        anew=now.filter(pa.array(~is_reused)),
+        to_embed=now.filter(pa.array(~is_reused)),
         reused=vectors.take(row[is_reused]).combine_chunks(),
         new=int((~has_vector).sum()),
         changed=int((has_vector & ~is_reused).sum()),

@@ -32,7 +32,7 @@ class Layout:
       first: rows of earlier days are left out.
       last: rows of later days are left out.
       rename: new column names by old ones.
-      format: of the input; `auto` goes by the files' endings.
+      format: of the input; `auto` looks at the files' endings.
       csv: what CSV files do not say about themselves.
       text: columns of CSV files that stay text although they hold nothing but numbers.
       done_marker: name of an empty file written into each day's folder after its rows.

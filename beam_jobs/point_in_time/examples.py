@@ -159,7 +159,7 @@ def _queries(shard: UserShard, day: date, hashes: pl.DataFrame) -> pl.DataFrame:
 
 
 def _newcomers(shard: UserShard, day: date, among: pl.DataFrame) -> pl.DataFrame:
-    """Users of whom nothing is known at the start of `day`, in the context of their first
+    """Users with no known event at the start of `day`, in the context of their first
     positive of the day.
     """
     rows = shard.positives(day).join(among, on="_user", how="semi", maintain_order="left")

@@ -130,7 +130,7 @@ def _to_list(
         column = column.combine_chunks()
     if not is_list(column.type):
         return _lists(_filled(column, kind), 1, rows)
-    # Of a sliced array, offsets begin anywhere: lists are made anew rather than cast.
+    # Of a sliced array, offsets begin anywhere: lists are rebuilt rather than cast.
     if size is None:
         return _refilled(column, kind)
     return _lists(_vectors(column, field.name, size, kind), size, rows)

@@ -74,7 +74,7 @@ def chosen(name: str, split: str) -> Settings:
 def all_chosen() -> dict[str, Any]:
     """What settings.json says: by log and contender `settings`, what they `found` on the earlier days,
     and all `trials`: of how many days (`trial_days`), and why they `ended` (after 12, or `most_trials`,
-    where it is not said). `chosen_before` holds the trials of settings that are not yet chosen anew.
+    where it is not said). `chosen_before` holds the trials of settings that are not yet chosen again.
     """
     return json.loads(CHOSEN.read_text()) if CHOSEN.exists() else {}
 

@@ -41,7 +41,7 @@ def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path) 
         asked = list(served.requests(prepared, case))
         now = datetime.combine(case.day or prepared.split.last, time(12), chain.p.zone)
         for lists, exclude_seen in ((ranked, False), (unseen, True)):
-            # Opened anew: what one was sent, the other is sent again.
+            # Opened again: what one was sent, the other is sent again.
             version = chain.live_after(prepared.split.last)
             found = np.full((len(asked), served.LENGTH), -1, np.int64)
             for _, queries in in_time(version, prepared, case):

@@ -2,7 +2,7 @@
 and on earlier ones.
 
 A log has many test days, and a split is one training with the days that it answers: cheap
-contenders are trained anew for each day, costly ones once for several. Settings of contenders are
+contenders are trained for each day, costly ones once for several. Settings of contenders are
 chosen on the earlier days, never on the test days.
 """
 

@@ -1,4 +1,4 @@
-"""A pool of Python workers: Beam's, which also starts a worker anew that was killed, and starts none
+"""A pool of Python workers: Beam's, which also restarts a worker that was killed, and starts none
 where the project is not installed.
 
 Beam's own pool does neither. Flink's TaskManager asks for a worker once and then waits for it
@@ -15,7 +15,7 @@ from apache_beam.portability.api import beam_fn_api_pb2 as api
 from apache_beam.runners.worker import worker_pool_main
 
 PAUSE = 1.0
-"""Seconds before a worker starts anew: one that dies at once must not fill the machine."""
+"""Seconds before a worker restarts: one that dies at once must not fill the machine."""
 
 
 class WatchedPool(worker_pool_main.BeamFnExternalWorkerPoolServicer):

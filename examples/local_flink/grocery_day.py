@@ -51,7 +51,7 @@ class GroceryDay:
         self._run("in process", "embed")
 
     def redo(self, stage: str, options: list[str]) -> None:
-        """A stage anew, with Beam's options of a cluster, from the logs themselves."""
+        """A stage again, with Beam's options of a cluster, from the logs themselves."""
         self._write("Flink", options)
         anew = ["--force", "--no-reuse"] if stage == "features" else ["--force"]
         self._run("Flink", stage, *anew)

@@ -4,7 +4,7 @@ before, along the line of parents; and days put together, where one has too few 
 What is pooled are the paired differences of each day as its own run stored them, each day's version
 against the one that it was compared with then: that judges how versions are made, not one of them.
 A user on a day is the unit. Ids are not kept, so somebody who is there on several days counts
-several times. A tenth of the users of each day are held out, drawn anew every day, so that few are;
+several times. A tenth of the users of each day are held out, drawn again every day, so that few are;
 and what they tell on two days is about two different pairs of versions.
 
 Source of the interval: the mean of n differences has the standard error s / sqrt(n), s their
@@ -28,7 +28,7 @@ LEAST_DIFFERENT = 10
 known.
 """
 ALL_WORSE = 7
-"""Users whose two lists fare differently, of whom all fare worse: so many are enough, as chance alone
+"""Users whose two lists differ in result, all for the worse: so many are enough, as chance alone
 does that to one good version of 128 (a sign test).
 """
 
@@ -76,7 +76,7 @@ class ComparedMeasure(NamedTuple):
             return ""
         span = f" (95%: {self.low:+.1%} to {self.high:+.1%})" if self.low is not None else ""
         return (
-            f": a change of {self.change:+.1%}{span} over {self.users} users, {self.differ} of whom"
+            f": a change of {self.change:+.1%}{span} over {self.users} users, {self.differ} of them"
             " fare differently"
         )
 

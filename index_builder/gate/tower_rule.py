@@ -323,7 +323,7 @@ def judge_popularity_lift(
         needed = f"it takes gate.min_users = {gate.min_users} held-out users of the day itself"
         yield Finding(
             False,
-            f"its lead over popular_today was not measured: {needed}, of whom that list finds some",
+            f"its lead over popular_today was not measured: {needed}, whom that list serves",
         )
     elif len(before) < LEAST_BEFORE:
         known = f"of {len(before)} versions before it is known, {LEAST_BEFORE} are needed"
@@ -345,7 +345,7 @@ def _drop_as_text(lift: LiftOfLine, users: int, gate: GateConfig) -> str:
     limit = f"gate.max_lead_drop = {gate.max_lead_drop:g} below their median of {typical:.2f}"
     return (
         f"{gate.metric} is {own.lead:.2f} times the {own.popular_today:.4f} of popular_today{span}"
-        f" over {users} users, {own.differ} of whom fare differently; of the {len(before)}"
+        f" over {users} users, {own.differ} of them with different results; of the {len(before)}"
         f" versions before it was {min(before):.2f} to {max(before):.2f} times, and more than"
         f" {limit} is refused"
     )

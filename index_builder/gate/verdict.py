@@ -123,7 +123,7 @@ class JudgedRefresh:
       withdrawn: items of that one that are gone.
       skew: how far features of what is served are from those that the towers were trained on.
       serves: what the version answers with whose towers these are.
-      lacking: what its ranker goes by, and what cannot be made of the catalogue: it is left out.
+      lacking: what its ranker uses and cannot be made from the catalogue: the ranker is left out.
       silent: sources that its fixed order has weights for, and that list nothing.
       unasked: whether it follows a refused day, and nobody asked for it.
     """
@@ -157,7 +157,7 @@ def judge_refresh(
         *_exchanged("not in", refreshed.new, refreshed, gate),
         *_exchanged("gone from", refreshed.withdrawn, refreshed, gate),
         *judge_skew(refreshed.skew, gate, unasked=refreshed.unasked),
-        Finding(False, f"quality is not judged anew: the towers are those of {refreshed.trained}"),
+        Finding(False, f"quality is not judged again: the towers are those of {refreshed.trained}"),
         *_left_out(refreshed),
     ]
     measured = {"index_recall": finite(refreshed.index_recall), "items": refreshed.items}
@@ -168,7 +168,7 @@ def _left_out(refreshed: JudgedRefresh) -> Iterator[Finding]:
     trained = refreshed.trained
     edited = "of the pipeline file is another one now"
     if refreshed.lacking:
-        text = f"the ranker of {trained} is left out, as it goes by {', '.join(refreshed.lacking)}"
+        text = f"the ranker of {trained} is left out, as it uses {', '.join(refreshed.lacking)}"
         keys = "sources.use or corpus.attributes"
         yield Finding(False, f"{text}, which this catalogue does not say: {keys} {edited}")
     if refreshed.silent:

@@ -10,7 +10,7 @@ Invariants, which hold at any moment and whoever is killed:
   3. So the order is: write files, manifest, entry; read entry, manifest, files; delete: entry,
   manifest, files.
 Readers take no lock. Writers race for the next number; the loser reads the winner's entry and
-decides anew.
+decides again.
 """
 
 from collections.abc import Callable, Mapping
@@ -235,7 +235,7 @@ class Registry(Versions):
             entry = decide(self.state())
             if entry is None:
                 return None
-            # Who comes second to a number decides anew, on the state that the winner left
+            # Who comes second to a number decides again, on the state that the winner left
             if self._log_files.add(entry):
                 return entry
 

@@ -242,7 +242,7 @@ def _origin(tuning: SettingsOrigin) -> list[str]:
     elif tuning.version:
         text = f"were {searched} and tuned again for this version: {tuning.why}"
     else:
-        text = f"were searched for anew: {tuning.why}"
+        text = f"were searched for again: {tuning.why}"
     return [f"Its settings {text}."]
 
 

@@ -330,7 +330,7 @@ def second_stage(facts: Facts) -> Section:
 
 
 def _ranker(facts: Facts) -> list[Table]:
-    """What this version's ranker goes by."""
+    """What this version's ranker uses."""
     fitted = facts.metrics.ranker.fitted if facts.metrics.ranker else None
     if fitted is None:
         return []
@@ -338,7 +338,7 @@ def _ranker(facts: Facts) -> list[Table]:
     table = Table(
         head=["feature", "share of what its trees gain"],
         rows=[[name, share(value)] for name, value in largest],
-        title=f"The ranker {describe_ranker(fitted, facts.gate.serves)}. What it goes by most:",
+        title=f"The ranker {describe_ranker(fitted, facts.gate.serves)}. What it uses most:",
         folded=True,
     )
     return [table]

@@ -109,7 +109,7 @@ def build(
             )
             return Built(index, tried, [reason, *start.index.reasons[1:]], origin)
     # Nothing was inherited, or it would be too much work now
-    console.print(f"index: searching for settings anew: {why}", highlight=False)
+    console.print(f"index: searching for settings again: {why}", highlight=False)
     best, reasons = _least(exact, kinds, truth, wanted.recall_target, partial(_note, tried))
     return Built(best, tried, [reason, *reasons], _searched_anew(best, kinds, why))
 

@@ -1,4 +1,4 @@
-"""The day's queries as a server gets them from users of whom it stores nothing: with a history
+"""The day's queries as a server gets them from users it stores nothing about: with a history
 without times, and nothing else about the user.
 """
 

@@ -225,7 +225,7 @@ def line_after(ctx: StageContext, own: MeasuredDay | None) -> dict[str, Measured
     line = {day: before[day] for day in sorted(before) if date.fromisoformat(day) >= oldest}
     if own:
         if not own.lists:
-            # Trees start anew, such as with other sources: those of before say nothing of them.
+            # Trees start again, such as with other sources: earlier ones say nothing about them.
             line = {day: one.model_copy(update={"lists": {}}) for day, one in line.items()}
         line[str(ctx.day)] = own
     return line

@@ -211,7 +211,7 @@ class StreamingFrequency(tf.Module):
 
     def adopt(self, state: Mapping[str, np.ndarray], items: np.ndarray) -> None:
         """Goes on from a `state` of other buckets or hash functions, as far as it knows some items;
-        others start anew.
+        others start from nothing.
 
         Each item keeps the probability that it was estimated to have. Of items that now share a
         bucket, the probabilities add up.

@@ -178,7 +178,7 @@ class DayOrders:
         assert encoded is not None, "asked for where there are lists"
         made = RankingFeatures.of(self.sources.tables).names(ranker.sources)
         if not set(ranker.names) <= set(made):
-            # It goes by an attribute that is no longer declared, say: it was served with that.
+            # It uses an attribute that is no longer declared, say: it was served with that.
             return None
         vectors = Vectors(queries=encoded.queries(name)[chosen], items=encoded.items)
         asked = self.today if name == HELD_OUT else self.day.evaluation_sets[name]

@@ -2,7 +2,7 @@
 
 A day's candidates come from its parent's two-tower and from the other sources as of the day's start,
 and so do their features: nothing in them has seen the day. Of the users who are not held out those
-count of whom a candidate was taken: others say nothing of the order of candidates. What was taken
+count who took a candidate: others say nothing about the order of candidates. What was taken
 and was not among the candidates is left out: the ranker is never asked for it. Each user is there as
 a version knows its users, and some a second time, by a history alone (model/ranking/day_rows.py).
 

@@ -60,7 +60,7 @@ def export(model: TwoTower, transform: Transform, side: str, folder: Path) -> mo
     """
     made = _with_signatures(model, transform, side)
     tf.saved_model.save(made.tower, str(folder), signatures=made.signatures)
-    # TensorFlow names nodes anew in each process; without this equal models would differ in bytes.
+    # TensorFlow gives nodes new names in each process; without this equal models would differ in bytes.
     canonicalise(folder)
     return model_bundle.Tower(made)
 

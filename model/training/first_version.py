@@ -7,7 +7,7 @@ goes on through the day, in as many passes, and is what training in one go would
 same order of rows: measuring changes nothing.
 
 With `train.order = "shuffled"` the rows of the last day alone would pull the towers to one day's
-users. They come mixed with rows of the window, drawn anew for each pass.
+users. They come mixed with rows of the window, drawn again for each pass.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ surely listed worse for (docs/decisions/0026-training.md).
 
 
 class Replay:
-    """A day's rows among rows of the days before it, drawn anew each time they are gone through."""
+    """A day's rows among rows of the days before it, drawn again for each pass."""
 
     def __init__(self, day: date, rows: Rows, window: Rows, seed: int) -> None:
         """Keeps all rows.

@@ -92,7 +92,7 @@ def last_day(
 
 @dataclass(frozen=True, slots=True)
 class _Days:
-    """The days to train on, oldest first. They are read anew in each pass, so that only one is held
+    """The days to train on, oldest first. They are read again in each pass, so that only one is held
     in memory at a time.
     """
 

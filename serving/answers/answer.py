@@ -157,7 +157,7 @@ class Answer:
       history: [B] lists of item ids, oldest first, that the answers are based on; None without a
         history feature.
       source: where the items come from.
-      list_sources: where those of each list come from: users of whom nothing is known may get what
+      list_sources: where those of each list come from: unknown users may get what
         is popular.
       names: S sources that gave items.
       shares: [B, K, S] float32, what each gave to an item's score, of the ranker's lists by places

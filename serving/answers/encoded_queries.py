@@ -21,7 +21,7 @@ class EncodedQueries(NamedTuple):
 
     Attributes:
       vectors: [B, D] float32, the query tower's; empty where the two-tower is not asked.
-      queries: B, what the other sources go by.
+      queries: B, what the other sources read.
       fixed_order: the version's, for all lists of an answer: events may move it meanwhile.
       sources: those of the version, likewise.
       is_popular: [B] bool, queries that get what is popular lately in place of the two-tower's lists;
@@ -45,7 +45,7 @@ class EncodedQueries(NamedTuple):
 def encode_queries(
     version: Version, table: pa.Table, source: str, is_popular: np.ndarray | None = None
 ) -> EncodedQueries:
-    """What a source goes by.
+    """What a source reads.
 
     Args:
       version: what answers.

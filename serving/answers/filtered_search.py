@@ -22,7 +22,7 @@ class Seen(NamedTuple):
     row: np.ndarray
 
     def of(self, queries: np.ndarray) -> "Seen":
-        """The pairs of some queries, ascending, numbered anew from 0."""
+        """The pairs of some queries, ascending, renumbered from 0."""
         theirs = np.isin(self.query, queries)
         return Seen(np.searchsorted(queries, self.query[theirs]), self.row[theirs])
 

@@ -15,7 +15,7 @@ request's begins with.
 What is new counts beside what is stored, and nothing counts twice. A version that stores no history
 cannot tell: then what is not among the stored items is new.
 
-Sources that go by what was taken last want an order instead: all stored items, then the stored history,
+Sources that use what was taken last want an order instead: all stored items, then the stored history,
 then the request's.
 
 B queries, C items of the corpus, E entries: pairs of a query and an item.
@@ -114,7 +114,7 @@ def _known_events(places: _Places, past: Ragged) -> Ragged:
 
 def newer_events(table: pa.Table, history: Ragged) -> Ragged:
     """What of the requests' histories is newer than what is stored of the users: B lists of
-    positions, oldest first, -1 outside the corpus. Of users of whom nothing is stored, all of it.
+    positions, oldest first, -1 outside the corpus. Of users without stored events, all of it.
 
     Args:
       table: [B] rows of `serving.requests.query_rows.complete`.

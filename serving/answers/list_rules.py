@@ -40,7 +40,7 @@ _SPARE = 100  # candidates besides four for each place, at first
 _WIDER = 8
 
 _OfCaps = tuple[CappedValues | None, list[str]]
-"""What some caps go by, and why some of them cannot be held."""
+"""What some caps look at, and why some of them cannot be held."""
 # Goes with the version: nothing keeps one that was swapped.
 _capped: "WeakKeyDictionary[Version, dict[tuple[tuple[str, int], ...], _OfCaps]]" = (
     WeakKeyDictionary()
@@ -61,7 +61,7 @@ class _RuledLists(NamedTuple):
     is_open: np.ndarray
 
     def replace(self, rows: np.ndarray, found: "_RuledLists") -> None:
-        """Puts lists that were found anew in their rows' places; only these may be open after that."""
+        """Puts new lists in their rows' places; only these may be open after that."""
         self.lists.rows[rows] = found.lists.rows
         self.lists.scores[rows] = found.lists.scores
         self.lists.widened[rows] = True
@@ -75,7 +75,7 @@ class _RuledLists(NamedTuple):
 
 
 class Ruling(NamedTuple):
-    """What the rules of B lists go by.
+    """What the rules of B lists look at.
 
     Attributes:
       rules: that hold.
@@ -89,7 +89,7 @@ class Ruling(NamedTuple):
 
     @classmethod
     def of(cls, version: Version, table: pa.Table, options: ListRequest) -> Self | None:
-        """What the rules of the pipeline file and of a request go by; None if none hold.
+        """What the rules of the pipeline file and of a request look at; None without rules.
 
         Args:
           version: what answers.
@@ -190,7 +190,7 @@ def _choose(
       k: K.
       rules: that hold.
       known: pairs of a query and an item that its user had before.
-      capped: what caps go by; None without any.
+      capped: what caps look at; None without any.
     """
     rows = lists.rows.astype(np.int64)
     is_new = ~contains(known.by_query(len(rows)), rows)

@@ -73,7 +73,7 @@ def retrieve_ranked(
     Args:
       version: what answers.
       sources: of its corpus.
-      queries: B; with the two-tower's lists, of which nothing is excluded, where the ranker goes by it.
+      queries: B; with the two-tower's lists, of which nothing is excluded, where the ranker uses it.
       vectors: [B, D] float32, the query tower's.
       k: how many.
       exclude: B lists of what must not be listed.

@@ -57,7 +57,7 @@ def recommend(
     bases = read_bases(pipeline, asked, known)
     seen = items_to_leave_out(version, table, version.leaves_out_seen(options.exclude_seen))
     groups = _group_by_filter(version, table, options.filter)
-    # The fusion has weights for users of whom nothing is known; the two-tower alone has not.
+    # The fusion has weights for unknown users; the two-tower alone has not.
     is_popular = np.array([basis == "nothing" for basis in bases], bool)
     is_popular &= options.source is None and source == TWO_TOWER
     queries = encode_queries(version, table, source, is_popular)

@@ -32,7 +32,7 @@ class Retrieved(NamedTuple):
       names: S sources.
       shares: [B, K, S] float32, what each of them gave to the score, of a ranker's lists by the
         places in theirs; None if all is the two-tower's.
-      values: [B, K, F] float32, what a ranker goes by; None if it is not a ranker's, or they were not
+      values: [B, K, F] float32, what a ranker reads; None if it is not a ranker's, or they were not
         asked for.
     """
 
@@ -126,7 +126,7 @@ def _retrieve_group(
     assert sources is not None, "of `Version.choose_source`"
     if source not in (RANKED, FIXED_ORDER):
         return _retrieve_from(sources, source, encoded.queries, length, exclude)
-    # What a ranker goes by are places in whole lists: it leaves out what was seen at the end.
+    # A ranker reads places in whole lists: it leaves out what was seen at the end.
     left_out = seen.of_first(0) if source == RANKED else seen
     queries, widened = _with_two_tower(version, sources, encoded, k, source, left_out)
     if source == FIXED_ORDER:

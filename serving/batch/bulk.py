@@ -93,7 +93,7 @@ def recommend_lines(
     warnings: dict[str, None] = {}  # distinct, in their order
     requests = Requests(version.pipeline)
     source = version.choose_source(options.source)
-    # By default the two-tower leaves users of whom nothing is known to another source.
+    # By default the two-tower leaves unknown users to another source.
     several = options.source != TWO_TOWER
     now = now or datetime.now(version.pipeline.zone)
     ids = version.items["_item"].combine_chunks()

@@ -54,7 +54,7 @@ def _appearing(uri: str) -> Iterator[Path]:
     """A local file that becomes `uri` if the block ends well, and vanishes if it does not."""
     if not uri.endswith(_ENDINGS):
         raise UsageError(
-            f"The format of the output goes by its ending, {' or '.join(_ENDINGS)}; found {uri}."
+            f"The ending of the output says its format, {' or '.join(_ENDINGS)}; found {uri}."
         )
     if storage.is_remote(uri):
         folder, name = uri.rsplit("/", 1)

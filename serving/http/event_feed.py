@@ -22,7 +22,7 @@ from twinspire_core.config.source_names import FIXED_ORDER
 _INTERVAL = 1.0
 """Seconds between two updates, at least: sorting a million items takes half of that."""
 _MOVES_NOTHING = (
-    "what this version serves goes by no events: name popular in sources.use of the pipeline file"
+    "what this version serves uses no events: name popular in sources.use of the pipeline file"
 )
 log = logging.getLogger("twinspire.serve")
 
@@ -78,7 +78,7 @@ class EventFeed:
         return updater.version
 
     def take(self, version: Version, events: Events) -> EventsAnswer:
-        """Takes events; lists go by them within a second.
+        """Takes events; lists use them within a second.
 
         Args:
           version: what answers.

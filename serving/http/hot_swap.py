@@ -222,7 +222,7 @@ def warm(version: Version) -> None:
 
 def _check_lists(version: Version, table: pa.Table, source: str) -> None:
     try:
-        # By the rules as well, so that what these go by is loaded; caps may let few items through.
+        # By the rules as well, so that what these need is loaded; caps may let few items through.
         recommend(version, table, ListRequest(source=source))
         plain = ListRequest(exclude_seen=False, source=source, rules=False)
         answer = recommend(version, table, plain)

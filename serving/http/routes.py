@@ -30,7 +30,7 @@ def asking(service: Service) -> APIRouter:
 
         A query names a user that the version knows, or describes one by raw features and a history;
         every key may be left out. A user that the version does not know is answered from what the
-        query says alone: `known` is false, and `based_on` says what was left to go by.
+        query says alone: `known` is false, and `based_on` says what the list is based on instead.
         """
         wanted = await body_reading.parse(parser.recommend, await _read(request, service))
         # Where nothing answers yet, it is told at once instead of after those that wait.
@@ -68,7 +68,7 @@ def events(service: Service) -> APIRouter:
     )
     async def events(request: Request) -> Response:
         """Counts what users took since the live version was made: within a second the lists of its
-        source `popular`, and the fixed order that has it, go by it. All of a body counts, or nothing.
+        source `popular`, and the fixed order that has it, use it. All of a body counts, or nothing.
 
         A server forgets events when it ends, and servers do not pass them on: send each event to
         all of them, and those of today again to one that has begun.

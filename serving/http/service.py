@@ -116,7 +116,7 @@ class Service:
         return (yield from answer_parts(self.version, self.requests, request, most, self.metrics))
 
     def take(self, events: Events) -> EventsAnswer:
-        """Takes what users took; lists go by it within a second.
+        """Takes what users took; lists use it within a second.
 
         Raises:
           Problem: no version is ready.

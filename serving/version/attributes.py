@@ -120,7 +120,7 @@ class _Column:
             values = values.flatten()
         if pa.types.is_nested(values.type):
             raise ValueError(
-                f"goes by attributes that hold text, numbers, true or false; {name} holds"
+                f"needs attributes that hold text, numbers, true or false; {name} holds"
                 f" {values.type}"
             )
         if not (pa.types.is_boolean(values.type) or _is_number(values.type)):

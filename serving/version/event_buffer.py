@@ -30,7 +30,7 @@ class Events(NamedTuple):
     def of(
         cls, items: Sequence[str], times: np.ndarray, users: Sequence[str | None] | None = None
     ) -> "Events":
-        """Events of users by their ids, of whom only a number is kept that no other process makes of
+        """Events of users by their ids; only a number of each id is kept that no other process makes of
         them.
         """
         numbers = [hash(user) or 1 if user else NOBODY for user in users or ()]

@@ -44,7 +44,7 @@ class Version:
       pipeline: what its features are.
       home: local folder of its files.
       manifest: what it says of itself.
-      order_knows_more: whether its fixed order goes by what is taken just now, of which its ranker
+      order_knows_more: whether its fixed order uses what is taken just now, of which its ranker
         knows nothing.
     """
 
@@ -196,7 +196,7 @@ class Version:
 
     def choose_source(self, source: str | None) -> str:
         """The source that answers: the one asked for, else the ranker where the gate lets it serve and
-        the fixed order knows no more by now, else the fixed order; the two-tower where that goes by
+        the fixed order knows no more by now, else the fixed order; the two-tower where that uses
         nothing else.
 
         Raises:

@@ -54,8 +54,8 @@ def read_second_stage(
     if lacking:
         return _unusable(
             home.name,
-            f"it goes by {', '.join(lacking)}, which cannot be made of the version: serve it with"
-            " the release that wrote it, or publish a version anew",
+            f"it uses {', '.join(lacking)}, which cannot be made from the version: serve it with"
+            " the release that wrote it, or publish a new version",
         )
     verdict = GateVerdict.find(home)
     return SecondStage(ranker, serves=verdict is not None and verdict.serves == RANKED)

@@ -81,12 +81,12 @@ class VersionUpdater:
 
     @property
     def moves_lists(self) -> bool:
-        """Whether what the version serves, where a request does not say, goes by events."""
+        """Whether what the version serves, where a request does not say, uses events."""
         served = self.version.choose_source(None)
         return self._counts is not None and POPULAR in self.version.sources_of(served)
 
     def update(self, now: int) -> None:
-        """Counts what was sent since the last update; the version's lists go by it from now on."""
+        """Counts what was sent since the last update; the version's lists use it from now on."""
         if self._counts is None:
             return
         number, sent = self._events.after(self._read)
@@ -154,7 +154,7 @@ class VersionUpdater:
             self.version.put_source(first, CO_OCCURRENCE)
 
     def _lean(self, now: int) -> None:
-        """Has the fixed order go by both sources as far as the counts are new."""
+        """Has the fixed order use both sources as far as the counts are new."""
         assert self._counts is not None
         new = self._counts.added_share if self._is_fresh(now) else 0.0
         order = self._published.leaning_on(POPULAR, LEAN * new)

@@ -284,7 +284,7 @@ def test_a_row_has_changed_when_any_feature_differs_a_missing_one_too(tmp_path):
     )
     known = pa.table({"_item": items, "vector": flat})
     found = compare(now, before, known, ["word", "x", "tags"])
-    assert set(found.anew["_item"].to_pylist()) == {
+    assert set(found.to_embed["_item"].to_pylist()) == {
         name for name, (*_, changed) in pairs.items() if changed
     }
     for item, vector in zip(

@@ -55,7 +55,7 @@ def test_sources_that_nobody_made_are_told_and_their_ranker_is_left_out(refreshe
     assert not (version / "ranker.json").exists() and not (version / "ranker.txt").exists()
     assert GateVerdict.read(version).serves == "fixed_order", "where the ranker served"
     assert any("goes without lists of factors:" in note for note in notes)
-    assert any("left out, as it goes by lists of factors, which" in note for note in notes)
+    assert any("left out, as it uses lists of factors, which" in note for note in notes)
 
 
 def test_what_has_all_tables_stays_as_it_is(refreshed):
@@ -73,7 +73,7 @@ def test_a_feature_that_cannot_be_made_is_named_too(refreshed):
     )
     assert not (version / "ranker.json").exists()
     assert any(
-        "as it goes by attribute_share:colour, lists of factors, which" in note for note in notes
+        "as it uses attribute_share:colour, lists of factors, which" in note for note in notes
     )
 
 

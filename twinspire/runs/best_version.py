@@ -101,7 +101,7 @@ def _eligible(line: Sequence[Standing], state: State, day: date) -> list[Standin
         accepted = state.fate.get(one.version) == "accepted"
         if is_parent or (accepted and oldest <= version_date(one.version) < day):
             eligible.append(one)
-        # Whoever overruled the gate put up with the loss: the memory begins anew with that version
+        # Whoever overruled the gate put up with the loss: the memory begins again with that version
         if one.version in state.overruled:
             break
     return eligible

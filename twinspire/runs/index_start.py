@@ -1,4 +1,4 @@
-"""From which version's settings an index starts, and when settings are searched for anew.
+"""From which version's settings an index starts, and when settings are searched for again.
 
 docs/decisions/0025-refresh.md says why a refresh inherits them too.
 """
@@ -16,7 +16,7 @@ from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.errors import UsageError
 
 SEARCH_DAYS = 28
-"""After so many days the settings of an index are searched for anew: what was best may not be any
+"""After so many days the settings of an index are searched for again: what was best may not be any
 more.
 """
 
@@ -28,7 +28,7 @@ is to be made; None where that does not matter.
 
 def find_start(run: DayRun, vectors: str) -> Start:
     """The version whose index settings a day's index starts from: the parent, unless they are to be
-    searched for anew.
+    searched for again.
 
     Args:
       run: of the day.

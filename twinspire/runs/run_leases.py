@@ -68,7 +68,7 @@ def has_ended(process: ProcessIdentity | None) -> bool:
     if process is None or not process.boot or not here.boot:
         return False
     if process.boot != here.boot:
-        return process.host == here.host  # that machine has been started anew since
+        return process.host == here.host  # that machine has been restarted since
     if not here.namespace or process.namespace != here.namespace:
         return False  # in another container, whose processes cannot be seen from here
     try:

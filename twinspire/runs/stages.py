@@ -170,6 +170,6 @@ REFRESH = Stage(
     publishes=True,
     output_is_version=True,
 )
-"""Not one of a day's stages: it takes the towers of a version, and makes all else anew as of some
+"""Not one of a day's stages: it takes the towers of a version, and makes all else again as of some
 later day.
 """

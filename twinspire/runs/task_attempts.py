@@ -136,7 +136,7 @@ def _report_late_events(run: DayRun) -> None:
         again = format_message(f"twinspire run PIPELINE --date {run.day} --late")
         text = (
             f"{late:,} events of {run.day} came late, others than it was run with; it stays as it"
-            " is. To run it anew:"
+            " is. To run it again:"
         )
         console.print(f"{text} {again}", soft_wrap=True)
         notify(run.pipeline, "late_events", run.day, text, command=again)

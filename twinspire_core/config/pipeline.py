@@ -116,7 +116,7 @@ def check_objectives(
     """
     if columns.weights and not columns.event:
         raise ValueError(
-            "columns.weights go by event type, but columns.event does not say which column holds it"
+            "columns.weights are by event type, but columns.event does not say which column holds it"
         )
     for event_type in columns.weights:
         if columns.positives and event_type not in columns.positives:
@@ -155,7 +155,7 @@ def check_sources(sources: SourcesConfig, serving: ServingConfig) -> None:
 
 
 def check_lists(lists: ListsConfig, corpus: CorpusConfig, serving: ServingConfig) -> None:
-    """Rules on lists go by what versions carry, and do not contradict each other."""
+    """Rules on lists use what versions carry, and do not contradict each other."""
     known = corpus.attributes
     for name in lists.caps:
         if name in known:

@@ -68,7 +68,7 @@ _CONSTANTS = {
     **{f"features.{kind}.tower": '"item"' for kind in ("count", "age")},
     **{f"features.{kind}.tower": '"query"' for kind in ("time", "history")},
 }
-"""Keys that there were, and the one value that holds now. Those of features go by kind."""
+"""Keys that there were, and the one value that holds now. Those of features are by kind."""
 REMOVED = {
     "mix": 'write [sources] with use = ["two_tower", "history", "popular", "co_occurrence"]',
     "ranking": "leave it out: a ranker is fitted each day wherever sources.use names several sources",

@@ -69,7 +69,7 @@ class Start:
     """What the index stage starts from.
 
     Attributes:
-      version: an earlier version, whose settings are tried first; None to search for settings anew.
+      version: an earlier version, whose settings are tried first; None to search for settings again.
       index: how that version's index came about; None without a version.
       why: why there is none; empty if there is one.
     """

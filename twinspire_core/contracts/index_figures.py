@@ -53,7 +53,7 @@ class SettingsOrigin(JsonPart):
     Attributes:
       how: `inherited` as they were, or `tuned`.
       version: whose settings they were, or were before they were tuned; None after a search for all
-        of them anew.
+        of them again.
       why: why they were tuned; empty if they were not.
       searched: ISO date of the last search over all kinds.
       items: size of the corpus then.

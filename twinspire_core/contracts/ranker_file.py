@@ -52,7 +52,7 @@ class RankerFile(RankerFormat):
       sources: whose lists the candidates are, in order.
       features: names, in the order of the model's columns.
       untimed: whether it was also fitted on queries of which nobody knows when the user's events
-        were: features that go by times are then missing. Without it they are to be made as if all
+        were: features that need times are then missing. Without it they are to be made as if all
         these events were of the present, which is what such a ranker was served before.
       fitted: what it was fitted on.
     """

@@ -19,7 +19,7 @@ _MARKS = 8 << 20  # bytes that mark the items of some lists: they stay in the pr
 def top_k(queries: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
     """The k items of the highest inner product with each query, by exact search.
 
-    Equal scores go by position.
+    Equal scores keep their position.
 
     Args:
       queries: [U, D] float32.

@@ -61,7 +61,7 @@ class Ranker:
         return tuple(self.described.features)
 
     def lacking(self, features: RankingFeatures, sources: CandidateSources) -> list[str]:
-        """What it goes by and would miss everywhere, without a word: features, and lists of sources.
+        """What it uses and would miss everywhere, without a word: features, and lists of sources.
 
         Args:
           features: that can be made.
@@ -180,7 +180,7 @@ def rank_candidates(
     threads: int = 0,
 ) -> RankedCandidates:
     """What the ranker's sources list, with its scores. Nothing is excluded yet: places in lists, which
-    trees go by, would be others.
+    trees use, would be others.
 
     Args:
       ranker: fitted on candidates of the same sources.

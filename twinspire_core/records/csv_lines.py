@@ -24,7 +24,7 @@ class CsvOptions:
     """What a CSV file does not say about itself.
 
     Attributes:
-      delimiter: one character; None goes by the ending, tab for `.tsv` and comma otherwise.
+      delimiter: one character; None: by the ending, tab for `.tsv` and comma otherwise.
       columns: names, for files without a header line.
       encoding: of the text.
     """

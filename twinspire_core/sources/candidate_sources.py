@@ -76,7 +76,7 @@ class CandidateSources:
 
     @property
     def costly(self) -> list[str]:
-        """Names of the sources whose lists are better kept than made anew."""
+        """Names of the sources whose lists are better kept than made again."""
         return [name for name, source in self.by_name.items() if source.is_costly]
 
     def among(self, passing: np.ndarray) -> Self:

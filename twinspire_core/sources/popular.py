@@ -123,7 +123,7 @@ class RunningCounts:
 
     @property
     def half_life(self) -> float:
-        """The one that the source goes by, in microseconds."""
+        """The one that the source uses, in microseconds."""
         return self._half_lives[0]
 
     @property

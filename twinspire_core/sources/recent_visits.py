@@ -1,6 +1,6 @@
 """What users take just now, as the source `co_occurrence`: what is taken close together in these hours.
 
-It is fitted anew on the newest events, as the daily job fits it on those of many days
+It is fitted again on the newest events, as the daily job fits it on those of many days
 (co_occurrence_fitting.py), with constants of its own: news of the morning is not read with that of the
 evening.
 """

@@ -183,7 +183,7 @@ class Source(ABC):
       fits: what it is made of besides the corpus, by name: tables that the feature job fits, of which
         the version carries `NAME.parquet`.
       depth: items of a list that are candidates of the ranker.
-      is_costly: whether lists that are needed more than once are kept rather than made anew.
+      is_costly: whether lists that are needed more than once are kept rather than made again.
     """
 
     name: ClassVar[str]

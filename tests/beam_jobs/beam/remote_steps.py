@@ -30,7 +30,7 @@ class Refuses(beam.DoFn):
 
 
 class RefusesAgainAndAgain(Refuses):
-    """The same, under a runner that starts the job anew each time."""
+    """The same, under a runner that restarts the job each time."""
 
     def process(self, element):
         with suppress(BadData):

@@ -204,7 +204,7 @@ def test_the_first_day_says_what_it_cannot_show(facts):
         ),
         (
             {"why": "no version", "version": None},
-            "Its settings were searched for anew: no version.",
+            "Its settings were searched for again: no version.",
         ),
         ({"why": "no version", "version": None, "kinds": []}, "4 items. It finds"),
     ],

@@ -119,7 +119,7 @@ def test_a_feature_that_this_release_does_not_know_is_not_taken_to_be_missing(op
     carried = rankers.files(SOURCES, ("popular", "moon"), lambda rows: rows[:, 1])
     version = opened(carried)
     assert recommend(version, [ANNA], 3).source == "fixed_order"
-    assert "it goes by moon, which cannot be made of the version" in version.warnings[0]
+    assert "it uses moon, which cannot be made from the version" in version.warnings[0]
 
 
 def test_lists_that_the_version_has_no_source_for_are_not_taken_to_be_empty(opened):
@@ -127,7 +127,7 @@ def test_lists_that_the_version_has_no_source_for_are_not_taken_to_be_empty(open
         rankers.files((*SOURCES, "factors"), ("place:factors",), lambda rows: rows[:, 0])
     )
     assert recommend(version, [ANNA], 3).source == "fixed_order" and "ranked" not in version.sources
-    assert "it goes by lists of factors, which cannot be made of the version" in version.warnings[0]
+    assert "it uses lists of factors, which cannot be made from the version" in version.warnings[0]
 
 
 @pytest.mark.parametrize("untimed", [False, True])

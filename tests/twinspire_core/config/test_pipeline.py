@@ -362,7 +362,7 @@ def test_objectives_are_read(read):
         GOOD.replace('types = ["view"]\n', ""),
     )
     with pytest.raises(
-        UsageError, match=r"columns\.weights go by event type, but columns\.event does not say"
+        UsageError, match=r"columns\.weights are by event type, but columns\.event does not say"
     ):
         read(SHOP_TYPES, "weights = { buy = 2 }\n", GOOD.replace('types = ["view"]\n', ""))
     assert read(

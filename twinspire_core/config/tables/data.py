@@ -27,7 +27,7 @@ class SourceConfig(Strict):
         None, description="Folder of a users snapshot, with `{date}`.", json_schema_extra=BASIC
     )
     format: Literal["auto", "parquet", "jsonl", "csv"] = Field(
-        "auto", description="`auto` goes by the file's ending; `.gz` is understood."
+        "auto", description="`auto` looks at the file's ending; `.gz` is understood."
     )
     done_marker: str | None = Field(
         None, description="A file whose presence says that a day is complete: `_SUCCESS`."

@@ -34,7 +34,7 @@ class NegativesConfig(Strict):
     )
     k: int = Field(100, ge=1, description="Items of the batch kept per row, unless all are.")
     uniform: int = Field(
-        0, ge=0, description="Items drawn anew each step from the day's catalogue, evenly."
+        0, ge=0, description="Items drawn each step from the day's catalogue, evenly."
     )
     mask_positives: bool = Field(
         False,

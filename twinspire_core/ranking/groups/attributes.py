@@ -126,7 +126,7 @@ class Attributes(FeatureGroup):
         return tuple(prefix + one.name for one in self.attributes for prefix in _FEATURES)
 
     def goes_by_times(self, name: str) -> bool:
-        """What goes by the user's counts."""
+        """What depends on the user's counts."""
         return name.startswith(_OF_USERS)
 
     def values(self, pairs: Pairs) -> np.ndarray:
