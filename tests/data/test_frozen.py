@@ -5,8 +5,10 @@ import json
 import pytest
 
 from index_builder.registry.registry import Registry
+from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from tests.data.freeze import HERE, answers
+from tests.serving.asking import recommend
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts.manifest import FORMAT_VERSION
 
@@ -32,3 +34,12 @@ def test_the_ranker_of_a_frozen_version_is_used():
     version = Version.open(load(FROZEN / "shop.toml"))
     assert version.warnings == [] and version.ranker is not None
     assert set(version.ranker.names) <= set(version.ranking_features.names(version.ranker.sources))
+
+
+@pytest.mark.parametrize("asked", [{"user": "u001"}, {"history": ["i021", "i022"]}, {}])
+def test_a_filter_that_nothing_passes_has_empty_lists(asked):
+    version = Version.open(load(FROZEN / "shop.toml"))
+    table = Requests(version.pipeline).table([asked])
+    for source in (None, *version.sources):
+        answer = recommend(version, table, 5, source=source, allow={"kind": ["no such kind"]})
+        assert answer.counts.tolist() == [0], source

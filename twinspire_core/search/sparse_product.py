@@ -76,7 +76,8 @@ def best_columns(
         *table[:3],
         *(list_offsets(more.lengths), more.values, more_weights),
         *(list_offsets(left_out.lengths), left_out.values),
-        np.ones(table.width, np.bool_) if passing is None else passing,
+        # A copy: one that is read-only would be another type, for which the loop is compiled again.
+        np.ones(table.width, np.bool_) if passing is None else np.array(passing),
         rounded,
         *best,
     )

@@ -1,8 +1,10 @@
 """The largest sums against a dense product."""
 
+import numba
 import numpy as np
 import pytest
 
+from twinspire_core.search import sparse_product
 from twinspire_core.search.ragged import Ragged, list_offsets
 from twinspire_core.search.sparse_product import SparseTable, best_columns
 
@@ -51,3 +53,23 @@ def test_sums_are_those_of_a_dense_product(k, rounded):
         assert best.columns[query].tolist() == order + [-1] * (k - len(order))
         assert best.sums[query, : len(order)].tolist() == of_query[order].tolist()
         assert (best.sums[query, len(order) :] == -np.inf).all()
+
+
+def test_a_filter_is_of_the_types_that_the_loop_was_compiled_for(monkeypatch):
+    """Compiling again takes seconds, in which a server answers nobody."""
+    compiled_for = set()
+    loop = sparse_product._find_best
+
+    def spy(*tables):
+        compiled_for.add(tuple(map(numba.typeof, tables)))
+        loop(*tables)
+
+    monkeypatch.setattr(sparse_product, "_find_best", spy)
+    rows = Ragged.of_lengths(np.arange(2), np.array([1, 1]))
+    ones = np.ones(2, np.float32)
+    table = SparseTable(np.arange(3), np.arange(2), ones, 2)
+    passing = np.ones(2, bool)
+    passing.flags.writeable = False
+    for one in (None, passing):
+        assert best_columns(rows, ones, table, 1, passing=one).columns.tolist() == [[0], [1]]
+    assert len(compiled_for) == 1

@@ -133,13 +133,16 @@ class Attributes(FeatureGroup):
         """What users took is missing where queries bring no counts, and for items without a value; ages
         and whether it is due also for values that the user never took.
         """
-        shape = (len(self.attributes), len(_FEATURES), len(pairs))
-        values = np.full(shape, np.nan, np.float32)
-        for of_one, attribute in zip(values, self.attributes, strict=True):
+        count, features = len(self.attributes), len(_FEATURES)
+        values = np.full((count * features, len(pairs)), np.nan, np.float32)
+        if not len(pairs):
+            return values.T
+        by_attribute = values.reshape(count, features, len(pairs))
+        for of_one, attribute in zip(by_attribute, self.attributes, strict=True):
             of_one[-1] = attribute.popular[pairs.item]
             if pairs.past is not None and pairs.past.weight is not None:
                 _of_users(attribute, pairs, of_one)
-        return values.reshape(-1, len(pairs)).T
+        return values.T
 
     def describe(self, name: str, value: float) -> str:
         """By the attribute's name."""
