@@ -80,7 +80,6 @@ class Trained:
             days=len(self.days),
             rows=self.result.rows,
             steps=self.result.steps,
-            total_steps=self.result.step,
             loss=self.result.curve,
             warning=self.warning,
             tables={name: spec.rows for name, spec in self.model.architecture.tables.items()},

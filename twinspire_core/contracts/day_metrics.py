@@ -22,7 +22,6 @@ class TrainingFigures(JsonPart):
       days: how many.
       rows: examples.
       steps: of this day.
-      total_steps: of the version's whole line.
       loss: [step, nats] along the day; a step counts on from the day before.
       warning: of training that was over too soon, or of a frequency estimate that is too small.
       tables: rows of each embedding table.
@@ -33,7 +32,6 @@ class TrainingFigures(JsonPart):
     days: int = 1
     rows: int | None = None
     steps: int | None = None
-    total_steps: int = 0
     loss: Sequence[tuple[int, float]] = ()
     warning: str | None = None
     tables: Mapping[str, int] = {}
