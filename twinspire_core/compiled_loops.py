@@ -21,7 +21,8 @@ def compiled(loop: Callable[..., None]) -> Callable[..., None]:
 
         try:
             made = numba.njit(nogil=True, cache=True)(loop)
-            made._cache = _SharedCache(made._cache)
+            if hasattr(made, "_cache"):  # numba's own name for it: another release may have none
+                made._cache = _SharedCache(made._cache)
         except RuntimeError:  # neither place can be written
             made = numba.njit(nogil=True)(loop)
         run: Callable[..., None] = made
