@@ -1,7 +1,7 @@
 """Some shards of the users: whole users, all their events, whole columns at a time.
 
-What is made of them is in training_examples.py and examples.py. The frames that these give still
-lack what only all shards together know: item features, and who is held out.
+What is made of them is in examples.py. The frames that it gives still lack what only all
+shards together know: item features, and who is held out.
 
 Events are in one order, without what does not count: copies, and what is beyond
 `source.max_user_events`.
