@@ -103,7 +103,8 @@ class Result:
         tables = [np.bincount(cell, seed[metric], size) for seed in self.values]
         sums = [_resampled(table.reshape(shape)) for table in tables]
         asked = _resampled(np.bincount(cell, minlength=size).reshape(shape))
-        by_seed = np.stack(sums, 1) / asked[:, None]
+        with np.errstate(invalid="ignore"):  # nan where a small slice was not drawn
+            by_seed = np.stack(sums, 1) / asked[:, None]
         seeds = np.random.default_rng(len(sums)).integers(len(sums), size=by_seed.shape)
         return np.take_along_axis(by_seed, seeds, 1).mean(axis=1)
 

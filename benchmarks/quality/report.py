@@ -163,8 +163,12 @@ def _line(row: Row, found: Found) -> str:
 
 
 def _label(row: Row) -> str:
-    """A case and its days: what is no judgement says so."""
-    return f"{row['case']} ({row['period']}, days: {row['days']})"
+    return f"{row['case']} ({_days(row)}, days: {row['days']})"
+
+
+def _days(row: Row) -> str:
+    """Whether the days were looked at before, or are judged."""
+    return DEVELOPMENT if row["period"] == DEVELOPMENT else "judged"
 
 
 def short_table(found: Found) -> str:
@@ -183,7 +187,7 @@ def short_table(found: Found) -> str:
         ours_to_best = _ratio_to(best, measure, found)
         told = _ratio(ours_to_best) if ours_to_best else f"{ours[measure] / best[measure]:.3f}"
         lines.append(
-            f"| {IN_SHORT[case]}, {measure} ({ours['period']}) | {ours[measure]:.3f} |"
+            f"| {IN_SHORT[case]}, {measure} ({_days(ours)}) | {ours[measure]:.3f} |"
             f" {best['contender']} | {best[measure]:.3f} | {told} |"
         )
     return "\n".join(lines)
@@ -203,7 +207,7 @@ def slices_table(found: Found) -> str:
         "|---|---|--:|---|--:|",
     ]
     lines += [
-        f"| {r['case']} ({r['period']}) | {r['users']} | {r['queries']:,} | {r['below']} | {_ratio(r)} |"
+        f"| {r['case']} ({_days(r)}) | {r['users']} | {r['queries']:,} | {r['below']} | {_ratio(r)} |"
         for r in below
     ]
     return "\n".join(lines if below else lines[:1])

@@ -188,8 +188,8 @@ def test_readmes_rows_have_the_best_other_method_of_each_measure() -> None:
     assert lines == [
         "| groceries, recall@50 (development) | 0.300 | purchase_history | 0.250 | 1.200 (1.100 to 1.300) |",
         "| groceries, ndcg@10 (development) | 0.200 | ials | 0.400 | 0.500 |",
-        "| small shop, recall@50 (second-stage) | 0.400 | purchase_history | 0.200 | 2.000 |",
-        "| small shop, ndcg@10 (second-stage) | 0.300 | purchase_history | 0.100 | 3.000 |",
+        "| small shop, recall@50 (judged) | 0.400 | purchase_history | 0.200 | 2.000 |",
+        "| small shop, ndcg@10 (judged) | 0.300 | purchase_history | 0.100 | 3.000 |",
     ]
 
 
