@@ -197,7 +197,15 @@ def test_a_record_that_cannot_be_written_is_written_the_next_time(out, monkeypat
         prism.until((out / job_service.RECORD).exists, 5)
 
 
-def test_a_client_that_is_stopped_while_it_cancels_leaves_its_record(out):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C works, also where whoever runs the tests has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_client_that_is_stopped_while_it_cancels_leaves_its_record(out, interruptible):
     with socket.create_server(("localhost", 0)) as mute:
         stopped = remote_job._Job(str(out), f"localhost:{mute.getsockname()[1]}")
         with pytest.raises(KeyboardInterrupt), stopped.recorded():
