@@ -29,7 +29,7 @@ class FeatureGroup(ABC):
           sources: that candidates come from.
         """
 
-    def goes_by_times(self, name: str) -> bool:
+    def needs_times(self, name: str) -> bool:
         """Whether a feature is missing where it is not known when the user's events were."""
         return False
 

@@ -92,7 +92,7 @@ class RankingFeatures:
                 of_all = [column[own[place]] for place in wanted]
                 values[:, _stretch(of_all)] = made[:, _stretch(wanted)]
                 for place in wanted if untimed is not None else ():
-                    if group.goes_by_times(own[place]):
+                    if group.needs_times(own[place]):
                         np.copyto(values[:, column[own[place]]], np.nan, where=untimed)
         return values
 

@@ -125,7 +125,7 @@ class Attributes(FeatureGroup):
         """
         return tuple(prefix + one.name for one in self.attributes for prefix in _FEATURES)
 
-    def goes_by_times(self, name: str) -> bool:
+    def needs_times(self, name: str) -> bool:
         """What depends on the user's counts."""
         return name.startswith(_OF_USERS)
 
@@ -168,7 +168,7 @@ class Attributes(FeatureGroup):
         return f"{value:.1%} of what everybody takes of this {attribute}"
 
 
-def _of_users(attribute: _Attribute, pairs: Pairs, found: np.ndarray) -> None:
+def _of_users(attribute: _Attribute, pairs: Pairs, features: np.ndarray) -> None:
     """Writes [6, M], in the order of `_OF_USERS`; NaN stays where a value is missing."""
     past = pairs.past
     assert past is not None and past.weight is not None and past.total is not None
@@ -185,7 +185,7 @@ def _of_users(attribute: _Attribute, pairs: Pairs, found: np.ndarray) -> None:
         counts.span[number] if is_measured and counts.span is not None else nothing,
         counts.days[number] if is_measured and counts.days is not None else nothing,
         *(np.maximum(past.total, 1e-30), pairs.query, pairs.item, own),
-        *(attribute.codes, attribute.values, found),
+        *(attribute.codes, attribute.values, features),
     )
 
 

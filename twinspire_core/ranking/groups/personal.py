@@ -43,7 +43,7 @@ class PersonalHistory(FeatureGroup):
         """
         return _NAMES
 
-    def goes_by_times(self, name: str) -> bool:
+    def needs_times(self, name: str) -> bool:
         """All do, but for how often the user had it at all."""
         return name not in _UNTIMED
 

@@ -43,7 +43,7 @@ class UserActivity(FeatureGroup):
         """
         return _NAMES
 
-    def goes_by_times(self, name: str) -> bool:
+    def needs_times(self, name: str) -> bool:
         """All but what is counted alone."""
         return name not in _UNTIMED
 
