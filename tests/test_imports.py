@@ -118,33 +118,3 @@ def test_keras_is_loaded_only_where_it_is_asked_for():
 
     found = {name: at_the_top(name) for name in MODULES}
     assert {name: x for name, x in found.items() if x} == {layers: {"keras"}}
-
-
-def test_stores_are_known_to_one_module():
-    """All else reads and writes by twinspire_core/storage (decision 0080)."""
-    stores = (
-        "google.cloud.storage",
-        "apache_beam.io",
-        "fsspec",
-        "gcsfs",
-        "pyarrow.fs",
-    )
-    methods = {"ReadFromParquet", "WriteToParquet", "ReadFromText", "WriteToText", "gfile"}
-
-    def asks_a_store(node):
-        match node:
-            case ast.Import(names=names):
-                return any(alias.name.startswith(stores) for alias in names)
-            case ast.ImportFrom(module=module, names=names):
-                return any(f"{module}.{alias.name}".startswith(stores) for alias in names)
-            case ast.Attribute(attr=attr):
-                return attr in methods
-        return False
-
-    found = {
-        name
-        for name, path in MODULES.items()
-        if any(map(asks_a_store, ast.walk(ast.parse(path.read_text()))))
-    }
-    # The engine loads Beam's own: a remote runner stages code by it.
-    assert found == {"twinspire_core.storage.gcs", "beam_jobs.beam.engine"}

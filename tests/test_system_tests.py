@@ -4,7 +4,6 @@ what belongs together.
 
 import re
 from pathlib import Path
-from xml.etree import ElementTree
 
 from tests import conftest, system_tests
 
@@ -17,23 +16,6 @@ REPORT = """
 <testcase file="tests/b.py" name="four" time="0.4"><error message="no port"/></testcase>
 </testsuite></testsuites>
 """
-
-
-def test_outcomes_are_counted_by_file():
-    lines = system_tests.outcomes(ElementTree.fromstring(REPORT)).splitlines()
-    assert lines[-3:] == [
-        "| `tests/a.py` | 0 | 0 | 1 | 2 |",
-        "| `tests/b.py` | 1 | 2 | 0 | 4 |",
-        "| all | 1 | 2 | 1 | 6 |",
-    ]
-
-
-def test_new_outcomes_leave_the_rest_of_the_page_as_it_is():
-    old = system_tests.PAGE.read_text()
-    new = system_tests.with_outcomes(old, "none")
-    assert system_tests.with_outcomes(new, "| all |").count("| all |") == 1
-    assert new.split(system_tests.BEGIN)[0] == old.split(system_tests.BEGIN)[0]
-    assert new.split(system_tests.END)[1] == old.split(system_tests.END)[1]
 
 
 def run_by(file: Path) -> str:
@@ -60,8 +42,3 @@ def test_the_page_names_each_file_of_system_tests_and_what_runs_it():
         if name.startswith("tests/system/") or command != "`make test`"
     }
     assert sorted(rows) == sorted(within.items())
-
-
-def test_what_is_told_to_stay_together_or_come_first_is_there():
-    for place in {*conftest.TOGETHER, *conftest.FIRST}:
-        assert Path(conftest.ROOT, place).exists(), place

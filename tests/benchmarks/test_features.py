@@ -58,17 +58,6 @@ def test_the_polars_script_makes_the_rows_of_the_stage(world, stage_rows, tmp_pa
     assert_equal(rows_of(tmp_path / "out"), stage_rows)
 
 
-def test_the_limit_of_a_users_events_is_that_of_the_stage(world, tmp_path, monkeypatch):
-    file = features.pipeline_file(world, 2)
-    file.write_text(file.read_text().replace("[source]", "[source]\nmax_user_events = 20"))
-    days.twinspire("features", str(file), "--date", str(feature_script.DAY))
-    monkeypatch.setattr(feature_script, "MAX_USER_EVENTS", 20)
-    feature_script.write_rows(world, tmp_path / "polars")
-    expected = rows_of(next((world / "work" / "shards-2").rglob("transformed")))
-    assert expected.height < 2500
-    assert_equal(rows_of(tmp_path / "polars"), expected)
-
-
 def test_a_million_more_events_are_what_the_largest_day_takes_more_than_the_smallest():
     rows = [
         {"way": "stage", "events": 1_000_000, "cpu_seconds": 10.0},

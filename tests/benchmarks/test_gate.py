@@ -2,17 +2,15 @@
 apart.
 """
 
-from dataclasses import replace
 from datetime import date
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from benchmarks import gate as benchmark
 from benchmarks.gates import replays
-from benchmarks.gates.cases import CASES, Case
-from tests.index_builder.gate.gates import changed, gate, verdict
+from benchmarks.gates.cases import Case
+from tests.index_builder.gate.gates import gate
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.config.tables.quality import EvaluationConfig
@@ -103,24 +101,3 @@ def test_few_users_of_a_day_are_put_together():
     first, second, third = replays.replay(small, days, 0)
     assert first.accepted and second.accepted and not third.accepted
     assert {replays.rule_of(reason) for reason in third.refused} == {"days"}
-
-
-def test_reasons_are_told_apart():
-    (drop,) = verdict(**changed(-0.5, -0.6, -0.4)).refused
-    (slices,) = verdict(**changed(-0.5, -0.6, -0.4, where="1-4")).refused
-    assert [replays.rule_of(reason) for reason in (drop, slices)] == ["towers", "slices"]
-
-
-def test_the_table_has_a_row_for_each_case_with_its_shares():
-    bad = list(replays.replay(run(), {1: day(1, candidate=0.1), 2: day(2)}, 1))
-    case = {"verdicts": len(bad), **replays.count_refusals(bad), "each_day": []}
-    head, row = benchmark.table({"made-up": case}).splitlines()
-    cells = dict(zip(head.split(), row.split()[1:], strict=True))
-    assert cells["verdicts"] == "2" and cells["refused"] == cells["towers"] == "50.0%"
-    assert cells["best"] == cells["fixed_order"] == "0.0%"
-
-
-def test_the_cases_are_days_in_a_row():
-    assert {case.name for case in CASES} == {"small_shop", "groceries", "globo"}
-    assert list(replace(CASES[0], days=2).numbers()) == [0, 1, 2]
-    assert CASES[0].version(3)[:10] == str(CASES[0].day(3))

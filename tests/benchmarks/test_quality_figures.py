@@ -141,58 +141,6 @@ def test_slices_are_below_only_if_that_is_sure_after_holm() -> None:
     )
 
 
-def test_the_pages_tables_are_put_between_their_marks() -> None:
-    page = "before\n<!-- quality: begin -->\nold\n<!-- quality: end -->\nafter\n"
-    _, day, user = two_weeks(6, days=8)
-    quarter = np.full(len(day), 0.25)
-    lines = report.with_tables(page, told(quarter, quarter / 2, day, user)).splitlines()
-    assert lines[0] == "before" and lines[-1] == "after" and "old" not in lines
-    case = "groceries/next-day (development, days: 8), seen kept"
-    assert lines[-4:-2] == [
-        f"| {case} | twinspire/served | 0.250 | 0.250 | 0.250 | 2 |  |  |",
-        f"| {case} | purchase_history* | 0.125 | 0.125 | 0.125 | 2 |"
-        " 2.000 (2.000 to 2.000) | 2.000 (2.000 to 2.000) |",
-    ]
-
-
-def test_few_days_are_told_one_by_one() -> None:
-    _, day, user = two_weeks(6, days=2)
-    third = np.full(len(day), 0.3)
-    found = told(third, np.where(day == DAYS[0], 0.3, 0.2), day, user)
-    assert "| 1.200; by day 1.00, 1.50 |" in report.figures_table(found)
-
-
-def test_readmes_rows_have_the_best_other_method_of_each_measure() -> None:
-    def row(case: str, period: str, name: str, recall: float, ndcg: float) -> dict[str, object]:
-        figures = {"recall@50": recall, "ndcg@10": ndcg}
-        told = {"case": case, "period": period, "kind": "kept", "counts": True, "contender": name}
-        return {**told, **figures}
-
-    rows = [
-        row(case, *figures)
-        for case in report.IN_SHORT
-        for figures in (
-            ("development", "twinspire/served", 0.3, 0.2),
-            ("development", "twinspire/two-tower", 0.9, 0.9),
-            ("development", "purchase_history", 0.25, 0.1),
-            ("development", "ials", 0.2, 0.4),
-        )
-    ]
-    shop = "small-shop/next-day"
-    rows += [row(shop, "second-stage", "twinspire/served", 0.4, 0.3)]
-    rows += [row(shop, "second-stage", "purchase_history", 0.2, 0.1)]
-    sure = {"above": "twinspire/served", "found": 1.2, "low": 1.1, "high": 1.3, "p": 0.01}
-    key = {"case": "groceries/next-day", "period": "development", "kind": "kept", "users": "all"}
-    ratio = {**key, "measure": "recall@50", "below": "purchase_history", **sure}
-    lines = report.short_table({"figures": rows, "ratios": [ratio]}).splitlines()[2:]
-    assert lines == [
-        "| groceries, recall@50 (development) | 0.300 | purchase_history | 0.250 | 1.200 (1.100 to 1.300) |",
-        "| groceries, ndcg@10 (development) | 0.200 | ials | 0.400 | 0.500 |",
-        "| small shop, recall@50 (judged) | 0.400 | purchase_history | 0.200 | 2.000 |",
-        "| small shop, ndcg@10 (judged) | 0.300 | purchase_history | 0.100 | 3.000 |",
-    ]
-
-
 def test_results_of_other_cases_periods_and_contenders_stay() -> None:
     def row(case: str, name: str, period: str = "development", **more: object) -> dict:
         return {"case": case, "period": period, "kind": "kept", "contender": name, **more}

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.quality import contenders, lists, logs, prepare, search_space
+from benchmarks.quality import lists, logs, prepare
 from benchmarks.quality.prepare import Prepared
 from benchmarks.quality.splits import Case, Split
 from twinspire_core.config import pipeline
@@ -119,8 +119,3 @@ def test_a_log_is_read_in_the_zone_of_its_pipeline_file(tmp_path: Path) -> None:
     found = logs.events_of(p, day - timedelta(days=1), day + timedelta(days=1))
     noon = int(datetime(2017, 7, 2, 16, tzinfo=UTC).timestamp()) * 1_000_000
     assert found.rows() == [("7", "1", noon), ("8", "2", noon)], "twice is once"
-
-
-@pytest.mark.parametrize("name", contenders.DECAYED)
-def test_half_lives_to_choose_from_fit_a_dozen_trials(name: str) -> None:
-    assert sum(len(ladder) for ladder in search_space.ladders(name, "globo").values()) <= 12

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.quality import bench, contenders, lists, peers, runs
+from benchmarks.quality import bench, contenders, lists, runs
 from benchmarks.quality.prepare import Fitted, Prepared
 from benchmarks.quality.splits import Case, Split
 from tests.benchmarks.quality_rows import frame, micros
@@ -61,14 +61,6 @@ def test_a_users_own_past_goes_by_number_then_by_recency(ready: Prepared) -> Non
     (case,) = ready.split.cases
     found = lists.purchase_history(ready, case)
     assert found[:, :5].tolist() == [[1, 2, 0, 3, 4], [4, 0, 1, 2, 3]]
-
-
-def test_short_lists_are_filled_up() -> None:
-    given, more = (
-        np.array([[5, -1, -1], [1, 2, 3], [-1, -1, -1]]),
-        np.array([[5, 6, 7], [9, 9, 9], [8, -1, -1]]),
-    )
-    assert peers.filled_up(given, more).tolist() == [[5, 6, 7], [1, 2, 3], [8, -1, -1]]
 
 
 def test_lists_are_scored_by_query_with_what_was_had_before_and_without(ready: Prepared) -> None:

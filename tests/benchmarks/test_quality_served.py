@@ -1,6 +1,5 @@
 """How versions are asked for the quality benchmark."""
 
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,19 +95,3 @@ def test_a_first_version_answers_on_each_day_beside_one_of_an_older_chain(ready:
     )
     assert (first, served_first) == (ready.split.last, ready.split.first)
     assert (served_first - older).days == 28
-
-
-def test_another_log_that_ends_on_the_same_day_has_a_chain_of_its_own(
-    ready: Prepared, tmp_path: Path
-) -> None:
-    chain = served.chain_of(ready.split, {}, 0, tmp_path)
-    events = {"source.events": str(tmp_path / "earlier/dt={date}")}
-    earlier = replace(ready.split, settings={**ready.split.settings, **events})
-    assert served.chain_of(earlier, {}, 0, tmp_path).p.registry.root != chain.p.registry.root
-
-
-def test_a_version_without_a_ranker_is_asked_for_what_it_serves() -> None:
-    small = SimpleNamespace(id="v1", sources=["two_tower", "fixed_order"])
-    assert served.carried("ranked", small) is None  # type: ignore[arg-type]
-    assert served.carried("fixed_order", small) == "fixed_order"  # type: ignore[arg-type]
-    assert served.carried(None, small) is None  # type: ignore[arg-type]

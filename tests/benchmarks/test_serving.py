@@ -2,17 +2,13 @@
 
 import json
 import threading
-import time
-from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from benchmarks import serving
-from benchmarks.load import client, servers, world
-from benchmarks.load.costly import Costly, beside, costly
+from benchmarks.load import client, world
+from benchmarks.load.costly import costly
 from serving.http.bodies import BodyParser
 from serving.http.http_errors import Problem
 from serving.http.server_settings import Settings
@@ -78,69 +74,6 @@ def test_an_answer_is_a_whole_list_best_first(monkeypatch):
     assert not serving.is_list(b'{"error": {}}')
 
 
-def test_the_made_up_shop_is_the_same_each_time(tmp_path):
-    for name in ("one", "two"):
-        world.lay_out(tmp_path / name, items=40)
-    files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.parquet"))
-    assert len(files) == 2 * world.DAYS
-    assert all(
-        (tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files
-    )
-
-
-def test_rounds_become_rows(monkeypatch):
-    @contextmanager
-    def started(name, command):
-        yield servers.Server(name, 0, None)
-
-    figures = iter([3.0, 10.0, 1.0, 30.0, 2.0, 20.0])  # they take turns
-    monkeypatch.setattr(serving.servers, "serving", started)
-    monkeypatch.setattr(serving.servers, "peak_mb", lambda server: 100.0)
-    monkeypatch.setattr(
-        serving, "contenders", lambda size, names, folder: {name: ([], None) for name in names}
-    )
-    monkeypatch.setattr(serving, "measure", lambda *_: {"requests/s": next(figures), "p99_ms": 4.0})
-    monkeypatch.setattr(serving, "beside", lambda *_: nullcontext())
-    # First each is asked once. In each round: beside both kinds; a few alone, and beside both kinds.
-    beside = iter(
-        [
-            *([9.0], [9.0]),
-            *([1.0], [], [3.0], [4.0], [], *[[2.0]] * 5),
-            *([8.0], [9.0], [1.0], [5.0], [6.0], *[[2.0]] * 5),
-            *([7.0], [10.0, 12.0], [2.0], [6.0], [7.0], *[[2.0]] * 5),
-        ]
-    )
-    kinds = {"filters": Costly(b""), "lists": Costly(b"")}
-    monkeypatch.setattr(serving, "costly", lambda items: kinds)
-    monkeypatch.setattr(
-        serving.client,
-        "run",
-        lambda *_, seconds, **__: client.Measured(seconds, np.array(next(beside)), 0, []),
-    )
-    names = ["twinspire/mean", "twinspire/attention"]
-    rows = serving.compared(serving.Size(10, 3, 0.1), names, Path("."))
-    found = {(row["contender"], row["metric"]): row for row in rows}
-    middle = {name: found[name, "requests/s"] for name in names}
-    assert [middle[name][of] for name in names for of in ("low", "value", "high")] == [
-        1,
-        2,
-        3,
-        10,
-        20,
-        30,
-    ]
-    assert (middle[names[0]]["case"], middle[names[0]]["unit"]) == ("10 items", "1/s")
-    # Nobody was answered in one run of the second round: it counts as long as it was.
-    waited = found["twinspire/mean", "p99_beside_ms"]
-    assert (waited["low"], waited["value"], waited["high"]) == (9.0, 11.98, 25.0)
-    assert found["twinspire/mean", "times_alone"]["value"] == pytest.approx(11.98 / 4)
-    few = [found["twinspire/mean", serving.BESIDE + kind] for kind in kinds]
-    assert [(row["low"], row["value"], row["high"]) for row in few] == [(4, 5, 6), (6, 7, 25)]
-    assert (few[0]["unit"], found["twinspire/mean", "p99_of_8_ms"]["value"]) == ("ms", 2)
-    assert found["twinspire/attention", "times_alone"]["value"] == 0.5
-    assert found["twinspire/attention", "peak_mb"]["value"] == 100
-
-
 def test_costly_requests_are_allowed(tmp_path):
     """By a server's defaults: they are the worst that one request may ask for."""
     text = world.PIPELINE.format(name="mean", pooling="mean")
@@ -160,22 +93,6 @@ def test_costly_requests_are_allowed(tmp_path):
         parser.recommend(bodies["wrong body"])
     address = kinds["page"].request.split()[1]
     assert 7000 < len(address) < 8192 and address.endswith(b"&k=200")
-
-
-def test_who_asks_beside_others_asks_again_and_leaves(port):
-    Stub.asked = -999  # all are answered
-    one = client.requests(world.bodies(100, 5, None, count=1))[0]
-    with beside(port, Costly(one)):
-        while Stub.asked < -993:
-            time.sleep(0.01)
-    with pytest.raises(ConnectionError, match="503"), beside(port, Costly(one)):
-        while Stub.asked < -990:
-            time.sleep(0.01)
-        time.sleep(0.3)  # it is answered some moment after it is counted
-    Stub.asked = -999
-    with beside(port, Costly(one, stays=0.001)):
-        while Stub.asked < -993:
-            time.sleep(0.01)
 
 
 def test_the_pages_table_is_of_the_committed_figures():

@@ -48,44 +48,6 @@ def ranked(log: dict, asked: dict, settings: dict) -> list[list[int]]:
     return [[int(i) for i in row if i >= 0] for row in found]
 
 
-def test_three_readers_by_hand() -> None:
-    log = log_of(
-        # 0 1 2
-        (0, 0, 0),
-        (0, 1, MINUTE),
-        (0, 2, 2 * MINUTE),
-        # 0 3, a day later
-        (1, 0, DAY),
-        (1, 3, DAY + MINUTE),
-        # two sessions of one item: neighbours of nobody
-        (2, 4, DAY),
-        (2, 5, DAY + 40 * MINUTE),
-        items=6,
-    )
-    asked = asked_of([(5, 0), (0, 2 * DAY)], [(4, DAY)], moment=2 * DAY)
-    # Item 0 is shared with both: 1 / sqrt(3) is less than 1 / sqrt(2), which is 3's.
-    assert ranked(log, asked, PLAIN) == [[0, 3, 1, 2], []]
-    # The older session counts exp(-1) of what it did; places tell 1 from 2 already.
-    near = {**PLAIN, "place_decay": 1.0, "session_decay": 1.0}
-    known = session_peer.Neighbours(known_sessions(log, near), 6, near)
-    current = sessions_of(np.zeros(1, int), np.zeros(1, int), np.array([2 * DAY]), 1)
-    scores = known.scores(current, np.array([2 * DAY]), np.array([-1])).toarray()[0]
-    older = math.exp(-(2 - 2 / 1440)) / math.sqrt(3)
-    newer = math.exp(-(1 - 1 / 1440)) / math.sqrt(2)
-    wanted = [older + newer, older / math.e, older / math.e**2, newer / math.e, 0, 0]
-    assert scores == pytest.approx(wanted)
-
-
-def test_only_the_newest_sessions_are_looked_at() -> None:
-    log = log_of(
-        *((u, 0, u * DAY) for u in range(4)), *((u, u + 1, u * DAY + 1) for u in range(4)), items=5
-    )
-    asked = asked_of([(0, 9 * DAY)], moment=9 * DAY)
-    assert ranked(log, asked, {**PLAIN, "sample": 2}) == [[0, 3, 4]]
-    few = {**PLAIN, "nearest": 1, "session_decay": 5.0}
-    assert ranked(log, asked, few) == [[0, 4]]
-
-
 def test_what_is_bought_together_stands_in_one_place() -> None:
     owner, item = np.zeros(5, int), np.array([7, 8, 9, 7, 6])
     moment = np.array([0, 0, HOUR, 2 * HOUR, 30 * HOUR])

@@ -25,11 +25,3 @@ def test_a_quick_run_tells_examples_per_second(
         (name, "twinspire/mean") for name in training.CASES
     ]
     assert all(row["value"] > 0 for row in rows)
-
-
-def test_every_case_is_a_pipeline_and_its_rows_fit() -> None:
-    for case in training.CASES.values():
-        architecture = training.architecture_of(case, training.pipeline_of(case))
-        rows = training.rows_of(case._replace(batch=4), 2)
-        for column in (*architecture.columns["query"], *architecture.columns["item"]):
-            assert rows.features[column.name].max() < architecture.tables[column.table].rows

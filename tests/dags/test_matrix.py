@@ -223,18 +223,6 @@ def test_in_the_end_the_same_version_is_live_and_the_same_ones_are_known(runs, s
     assert sorted(ours.accepted()) == sorted(theirs.accepted())
 
 
-def test_a_day_without_rows_is_skipped(rest, runs):
-    ends = states(rest, runs[EMPTY])
-    assert ends.pop("summary") == ends.pop("close") == "success"
-    assert set(ends.values()) == {"skipped"}
-
-
-def test_a_day_without_a_folder_is_late_in_vain(rest, runs):
-    day = rest.tasks("shop", runs[MISSING])["day"]
-    assert (day["state"], day["try_number"]) == ("failed", 2)
-    assert "source.wait" in rest.log("shop", runs[MISSING], "day")
-
-
 def test_an_old_day_begun_late_does_not_wait_for_those_that_wait_for_it(rest, runs):
     tasks = rest.tasks("shop", runs["manual during a backfill"])
     opened, passed = (datetime.fromisoformat(tasks[name]["end_date"]) for name in ("day", "turn"))

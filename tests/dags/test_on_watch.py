@@ -20,7 +20,6 @@ import pytest
 
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
-from tests.dags.browser import needs_chromium, page_of_task, report_button
 from tests.serving import conftest as circle
 from tests.serving.conftest import towers  # noqa: F401
 from twinspire.backfills.airflow_backfills import start_backfill
@@ -212,17 +211,6 @@ def name(dataset):
     """The path of a dataset of files."""
     assert dataset["namespace"] == "file"
     return "/" + dataset["name"].lstrip("/")
-
-
-@needs_chromium
-def test_the_page_of_a_task_that_published_has_a_button_for_the_report(airflow, home, days):
-    run, live = days[-1]["dag_run_id"], Registry(str(home / "registry"), "prompt").live()
-    with page_of_task(airflow, "prompt", run, "publish") as page:
-        button = report_button(page)
-        button.wait_for()
-        assert button.get_attribute("href") == f"{SERVER}/report?version={live}"
-        button.scroll_into_view_if_needed()
-        page.screenshot(path=home / "page.png")
 
 
 def test_what_is_live_is_checked_and_somebody_is_told_once_it_is_too_old(airflow, home):

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from examples.local_airflow.server import PATIENCE
 from tests.docker import compose_file, fresh_root
 
 ROOT = Path(__file__).parents[2]
@@ -54,16 +53,6 @@ def test_every_setting_is_one_that_airflow_has(airflow):
     named = re.findall(r"AIRFLOW__([A-Z_]+?)__([A-Z_]+?)(?:=|:)", DOCKERFILE + COMPOSE)
     assert len(named) > 8
     assert {f"{section}.{option}".lower() for section, option in named} <= airflow[0]
-
-
-def test_what_outlasts_a_restart_is_the_same_in_compose_in_the_guide_and_here(services):
-    """The settings that tests/dags/test_kills.py tries."""
-    told = services["scheduler"]["environment"]
-    guide = (ROOT / "docs" / "guide" / "5-every-day.md").read_text()
-    assert len(PATIENCE) == 4
-    for name, value in PATIENCE.items():
-        assert told[name] == value
-        assert f"{name}={value} " in guide
 
 
 def test_every_component_is_a_command_that_airflow_has(airflow, services):

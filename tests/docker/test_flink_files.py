@@ -36,39 +36,6 @@ def test_composes_own_parser_takes_the_file(file):
     assert ("taskmanager-2" in found) == ("flink" in file)
 
 
-def test_each_taskmanager_shares_a_host_with_a_pool_of_its_own():
-    hosts = {"taskmanager": [], "pool": []}
-    for name, service in SERVICES.items():
-        part = (service.get("command") or [""])[0]
-        if part in hosts:
-            assert service["network_mode"] == f"service:host-{name[-1]}"
-            hosts[part].append(service["network_mode"].removeprefix("service:"))
-    assert hosts["taskmanager"] == hosts["pool"] == ["host-1", "host-2"]
-    assert CONF["taskmanager.numberOfTaskSlots"] == 1
-
-
-def test_all_parts_are_known_and_watched():
-    known = set(
-        re.findall(
-            r"(?m)^  (\w+)\) question=|= (pool|job-server) \]", (FLINK / "part.sh").read_text()
-        )
-    )
-    known = {name for pair in known for name in pair if name} | {"taskmanager"}
-    parts = [s for s in SERVICES.values() if "command" in s]
-    assert (
-        {s["command"][0] for s in parts}
-        == known
-        == {"jobmanager", "taskmanager", "job-server", "pool"}
-    )
-    assert all("healthcheck" in s and s["restart"] == "unless-stopped" for s in parts)
-    assert all(port.startswith("127.0.0.1:") for s in parts for port in s.get("ports", []))
-
-
-def test_the_work_folder_is_shared_by_client_and_workers():
-    for name in ("client", "pool-1", "pool-2"):
-        assert "data:/data" in SERVICES[name]["volumes"], name
-
-
 def test_a_container_has_room_for_what_flink_takes():
     explicit = [
         v for k, v in CONF.items() if k.startswith("taskmanager.memory.") and ".min" not in k
@@ -92,10 +59,3 @@ def test_options_of_the_local_cluster_and_of_compose_are_alike(tmp_path):
     of_beam = ("127.0.0.1", "job-server")
     here = LocalFlink(tmp_path).options
     assert told == [option.replace(*of_rest).replace(*of_beam) for option in here]
-
-
-def test_the_image_is_made_of_what_is_there():
-    text = (FLINK / "Dockerfile").read_text()
-    copied = [s for line in re.findall(r"(?m)^COPY (docker.+) \S+$", text) for s in line.split()]
-    assert len(copied) == 2 and all((DOCKER.parent / source).exists() for source in copied)
-    assert SERVICES["client"]["image"] in re.findall(r"(?m)^FROM (\S+)", text)

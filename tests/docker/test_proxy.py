@@ -3,7 +3,6 @@
 import shutil
 import ssl
 import subprocess
-from pathlib import Path
 
 import httpx
 import pytest
@@ -129,9 +128,3 @@ def test_a_body_that_is_too_large_is_refused(behind):
     told = behind[0].post("/v1/recommend", content=b" " * (2 << 20))
     assert told.status_code in (413, 502)
     assert behind[0].post("/v1/recommend", json=ASKED).is_success
-
-
-def test_the_file_is_as_its_own_formatter_writes_it(caddy, tmp_path):
-    copy = Path(shutil.copy(FILE, tmp_path))
-    subprocess.run([caddy, "fmt", "--overwrite", copy], check=True, capture_output=True)
-    assert copy.read_text() == FILE.read_text()

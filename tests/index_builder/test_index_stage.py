@@ -110,17 +110,6 @@ def test_recall_written_is_the_one_that_brute_force_gives(tmp_path, kind, monkey
     assert len(speed["tried_ms"]) == len(figures["tried"]) and min(speed["tried_ms"]) > 0
 
 
-def test_a_higher_target_costs_more_work(tmp_path):
-    vectors, queries = clustered(12_000), clustered(600, seed=1)
-    costs = []
-    for target in (0.8, 0.99):
-        settings = kind_choice.build(
-            vectors, queries, Wanted(exact_below=0, k=50, recall_target=target)
-        ).index.settings
-        costs.append(settings_search.work(settings, len(vectors)))
-    assert costs[0] < costs[1]
-
-
 def test_one_query_and_many_are_answered_alike():
     queries = clustered(100, seed=1)
     for kind in ("quantised", "tree"):
@@ -255,11 +244,6 @@ def test_tiny_corpora_are_searched_exactly_whatever_is_asked(items):
     assert rows.shape == (3, min(100, items))
 
 
-def test_k_near_the_corpus_is_exact():
-    assert kind_choice.strategy(1_500, Wanted(exact_below=0, k=400))[0] == ()
-    assert kind_choice.strategy(1_600, Wanted(exact_below=0, k=400))[0] == ("tree", "quantised")
-
-
 @pytest.mark.parametrize("limit", [0, 10_000])
 def test_equal_vectors_are_all_as_good_as_one_another(tmp_path, limit):
     vectors = np.tile(clustered(1), (5_000, 1))
@@ -269,12 +253,6 @@ def test_equal_vectors_are_all_as_good_as_one_another(tmp_path, limit):
     assert summary["recall"] == 1
     rows, _ = load(tmp_path / "index" / "index").search(clustered(3, seed=2), 20)
     assert all(len(set(row)) == 20 for row in rows.tolist())
-
-
-def test_duplicates_do_not_lower_the_measured_recall(tmp_path):
-    vectors = np.repeat(clustered(100), 50, axis=0)  # k-th neighbours tie with 49 others
-    summary = run_small(stage(tmp_path, vectors, clustered(400, seed=1)), exact_below=0, k=20)
-    assert summary["recall"] == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize("files", [True, False])
@@ -303,11 +281,6 @@ def test_a_target_out_of_reach_ends_in_exact_search():
     assert [reason for reason in built.reasons if "settings of quantised" in reason], (
         "not skipped because of the tree"
     )
-
-
-def test_no_vectors_at_all_are_refused():
-    with pytest.raises(BadData, match="there are none"):
-        kind_choice.build(np.zeros((0, 4), np.float32), clustered(3, 4), Wanted())
 
 
 def test_vectors_of_zeros_are_as_good_as_one_another():

@@ -82,9 +82,3 @@ def test_a_ranker_of_a_format_that_nobody_here_can_tell_of_stays(refreshed):
     version, notes = refreshed(carried)
     assert (version / "ranker.json").read_bytes() == carried["ranker.json"]
     assert not any("left out" in note for note in notes)
-
-
-def test_a_version_without_a_ranker_goes_without_nothing(refreshed):
-    version, notes = refreshed({})
-    assert not (version / "ranker.json").exists()
-    assert not any("without" in note or "left out" in note for note in notes)

@@ -141,15 +141,3 @@ def test_it_is_published_beside_the_index(context, pipeline, tmp_path):
     assert found["items"].numpy().astype(str).tolist() == [
         [ids[row] for row in one] for one in rows
     ]
-
-
-def test_equal_content_is_equal_files(model, tmp_path):
-    def files(folder: Path) -> dict[str, bytes]:
-        return {
-            str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()
-        }
-
-    tf.function(lambda x: x + 1)(tf.constant(1))  # counters go on
-    again = files(made(tmp_path / "elsewhere"))
-    assert again == files(model)
-    assert {"1/saved_model.pb", "1/variables/variables.index"} < set(again)

@@ -1,21 +1,13 @@
 """Days of the made-up shop: what they make, what is skipped, and what is done with the versions."""
 
-import io
 import json
-import re
 import shutil
-import subprocess
-import sys
-from datetime import date
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from examples.grocery_demo import demo_report
 from tests.system.days import (
     FIRST,
-    ROOT,
     SECOND,
     STAGES,
     THIRD,
@@ -25,7 +17,6 @@ from tests.system.days import (
     twinspire,
     typed,
 )
-from twinspire_core.config import pipeline
 
 
 def test_each_day_is_a_version_that_continues_the_one_before(two_days):
@@ -35,17 +26,6 @@ def test_each_day_is_a_version_that_continues_the_one_before(two_days):
     assert [first[:10], second[:10]] == [FIRST, SECOND] and registry.live() == second
     assert registry.manifest(second).parent == first and registry.manifest(first).parent is None
     assert [d["outcome"] for d in told["days"]] == ["published", "published"]
-
-
-def test_it_is_written_down_which_day_statistics_were_compared_with(two_days):
-    one, two = (
-        Path(attempt(two_days[0] / "shop.toml", day, "features")) for day in (FIRST, SECOND)
-    )
-    found = [
-        json.loads((of / "report.json").read_text())["statistics"]["compared_with"]
-        for of in (one, two)
-    ]
-    assert found == [None, {"day": FIRST, "attempt": f"dt={FIRST}/features/{one.name}"}]
 
 
 def test_a_version_is_measured_on_a_day_that_it_has_not_seen(two_days):
@@ -100,49 +80,6 @@ def test_a_version_answers_in_the_fixed_order_of_its_day(two_days, tmp_path):
     line = json.loads((tmp_path / "recs.jsonl").read_text())
     assert line["items"] == [item["item"] for item in told["items"]]
     assert line["sources"] == [item["sources"][0] for item in told["items"]]
-
-
-def test_the_demo_ends_with_what_is_served(two_days):
-    shop, text = str(two_days[0] / "shop.toml"), io.StringIO()
-    days = [date.fromisoformat(day) for day in (FIRST, SECOND)]
-    demo_report.show(pipeline.load(shop), days, "1 min 0 s", Console(file=text, width=80))
-    shown = text.getvalue()
-    for day, quality in zip(days, twinspire("versions", shop, "--json")[::-1], strict=True):
-        assert quality["day"] == str(day) and f" {day} " in shown
-    [user] = re.findall("For household (.*), which", shown)
-    titles = [
-        item["name"] for item in twinspire("recommend", shop, "--user", user, "--json")["items"]
-    ]
-    assert len(titles) == 10 and all(title in shown for title in titles)
-
-
-def test_the_report_shows_what_was_measured(two_days):
-    shop = two_days[0] / "shop.toml"
-    done = subprocess.run(
-        [sys.executable, "-m", "twinspire", "report", shop],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    page = Path(done.stdout.strip()).read_text()
-    measured = attempt(shop, SECOND, "measure")
-    metrics, examples = (
-        json.loads((measured / f"{name}.json").read_text()) for name in ("metrics", "examples")
-    )
-    held = metrics["holdout"]
-    lists = (
-        metrics["progressive"],
-        *metrics["baselines"].values(),
-        held["candidate"],
-        held["baseline"],
-    )
-    for measures in lists:
-        assert f">{measures['recall@10']:.3f}<" in page
-    assert examples and all(f"User {one['user']}, " in page for one in examples), (
-        "the shop stores its users"
-    )
-    assert sum(metrics["popularity"]["clicks"]) == pytest.approx(1, abs=0.01)
-    assert metrics["frequency"]["items"] > 20
 
 
 def test_the_same_day_again_is_skipped_and_changes_nothing(two_days):
@@ -204,17 +141,6 @@ def test_a_late_day_in_a_range_does_not_stop_the_others(shop):
     told = twinspire("run", str(shop), "--from", THIRD, "--to", "2024-03-12", check=75)
     assert [d["outcome"] for d in told["days"]] == ["late", "published"]
     assert twinspire("summary", str(shop), "--date", THIRD)["state"] == "late"
-
-
-def test_only_what_a_change_of_the_file_touches_is_done_again(shop):
-    shop.write_text(shop.read_text().replace("max_drop = 0.8", "max_drop = 0.7"))
-    found = [twinspire(stage, str(shop), "--date", SECOND)["status"] for stage in STAGES]
-    assert found == [*["already done"] * 5, "done"]
-    shop.write_text(shop.read_text().replace("days = 3", "days = 2"))
-    told = twinspire("train", str(shop), "--date", SECOND, check=2)
-    assert (
-        "made before the file changed" in told["reason"] and "twinspire features" in told["reason"]
-    )
 
 
 @pytest.mark.system

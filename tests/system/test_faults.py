@@ -12,17 +12,6 @@ from tests import warm
 from tests.system.days import SECOND, STAGES, THIRD, output, registry_of, result, state, twinspire
 
 
-def test_forked_commands_have_what_typed_ones_import():
-    """TensorFlow without Keras."""
-    warm.run("--version")
-    code = (
-        "import sys; sys.exit(10 * ('model.train_stage' in sys.modules) + ('keras' in sys.modules))"
-    )
-    process = warm._forked.Process(target=exec, args=(code,))
-    process.start()
-    assert warm.join(process) == 10
-
-
 @pytest.mark.system
 def test_two_runs_of_a_day_at_once(shop, undisturbed):
     both = [warm.start("run", str(shop), "--date", THIRD) for _ in range(2)]

@@ -4,10 +4,8 @@ import hashlib
 from datetime import date
 
 import pytest
-from typer.testing import CliRunner
 
 from tests.system.days import FIRST, SECOND, THIRD, registry_of, twinspire
-from twinspire.cli.main import app
 from twinspire_core.contracts.manifest import File, Manifest
 
 
@@ -62,15 +60,6 @@ def test_what_has_changed_in_the_pipeline_file_is_named(edited, was, now, stage)
         assert found[day]["command"] == f"twinspire run {file} --date {day}"
 
 
-def test_days_of_a_shop_that_is_copied_stay_done(shop):
-    """`shop` is a copy, in another folder."""
-    found = states(shop)
-    assert [(found[day]["state"], found[day]["reason"]) for day in (FIRST, SECOND)] == [
-        ("published", ""),
-        ("published", ""),
-    ]
-
-
 def test_the_summary_of_a_day_tells_of_the_week_before_it(two_days, edited):
     def attention(file):
         return twinspire("summary", str(file), "--date", SECOND)["attention"]
@@ -113,19 +102,3 @@ def test_a_day_that_would_go_on_from_another_version_is_stale(shop, tmp_path):
     found = states(shop)[SECOND]
     assert (found["state"], found["version"]) == ("stale", second)
     assert found["reason"] == f"It would go on from {other.version} now, and went on from {first}."
-
-
-def test_people_see_days_in_a_row_as_one_line(two_days):
-    file = two_days[0] / "shop.toml"
-    done = CliRunner().invoke(app, ["status", str(file)])
-    lines = done.stdout.splitlines()
-    assert any(FIRST in line and "published" in line for line in lines)
-    assert any(SECOND in line and "live" in line for line in lines)
-    row, told = (line for line in lines if "missing" in line)
-    days = f"{THIRD} to 2024-03-14"
-    assert row.startswith(f" {days}")
-    assert told == (
-        f"{days} missing: There are logs, and it was never run."
-        f" twinspire run {file} --from {THIRD} --to 2024-03-14"
-    )
-    assert "twinspire prune" in lines[-1]

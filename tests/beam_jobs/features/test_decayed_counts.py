@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -99,14 +98,11 @@ def test_columns_are_those_of_the_schema(made):
             assert pq.read_schema(file).equals(kind(world.pipeline))
 
 
-@pytest.fixture(scope="module")
-def ranked(tmp_path_factory):
-    """A world with a ranker, and what the job made of it."""
-    folder = tmp_path_factory.mktemp("ranked")
-    window = f"personal_days = {PERSONAL_DAYS}"
-    world = worlds.make(folder, 1, zone="America/New_York", sources=USE, window=window)
-    run(world, folder / "out", mode="full")
-    return world, Slow(world, DAY), folder / "out"
+@pytest.fixture
+def ranked(made):
+    """The same beside a slow one that knows users by their history alone."""
+    world, _, out = made
+    return world, Slow(world, DAY), out
 
 
 def test_spans_lead_from_the_first_event_to_the_last(ranked):
@@ -198,35 +194,6 @@ def test_an_item_without_events_has_no_age(ranked):
     asked = pl.DataFrame({"_item": ["old", "a", "b"]})
     added = item_counts.add(world.pipeline, asked, first)
     assert added["_first_seen"].to_list() == [None, 2, None]
-
-
-def test_a_ranker_has_its_columns_whatever_the_mode(ranked, tmp_path):
-    world, _, out = ranked
-    corpus = feature_schema.corpus_schema(world.pipeline)
-    assert corpus.field("_first_seen").type == pa.float32()
-    assert pq.read_schema(next((out / "users").iterdir())).equals(
-        feature_schema.users_schema(world.pipeline)
-    )
-    run(world, tmp_path / "again")
-    once, again = digests(out, "report.json"), digests(tmp_path / "again", "report.json")
-    assert again == {name: once[name] for name in again}
-
-
-def test_sources_that_nobody_uses_cost_nothing(tmp_path):
-    world = worlds.make(tmp_path / "one", 2)
-    run(world, tmp_path / "without")
-    for folder in ("evaluation", "users", "corpus/end"):
-        names = pq.read_schema(next((tmp_path / "without" / folder).iterdir())).names
-        assert not any(name.startswith(("_personal", "_trending")) for name in names)
-    world.settings["sources"] = USE
-    run(world, tmp_path / "with")
-    both = digests(tmp_path / "without"), digests(tmp_path / "with")
-    assert both[0].keys() == both[1].keys() | {
-        name for name in both[0] if name.startswith("co_occurrence")
-    }
-    for name in both[1]:
-        if name.startswith("examples"):
-            assert both[0][name] == both[1][name], name
 
 
 def test_the_same_bytes_whatever_the_mode_and_the_shards_together(made, tmp_path, monkeypatch):

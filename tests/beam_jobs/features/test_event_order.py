@@ -53,7 +53,3 @@ def test_what_users_took_most(seed):
         counts = [taken[item][0] for item in ranked]
         expected.append((user, ranked[:3], counts[:3], sum(counts)))
     assert history.interaction_counts(events, 3).rows() == expected
-
-
-def test_no_events():
-    assert by_numbers(drawn(0).clear()).is_empty()

@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -131,34 +130,6 @@ def test_what_is_read_is_the_same_whatever_happens(tmp_path_factory, seed, steps
         assert kept(world)
 
 
-@pytest.mark.system
-@pytest.mark.timeout(1800)
-@settings(
-    max_examples=12,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.generate],  # a failure tells its steps
-    suppress_health_check=list(HealthCheck),
-)
-@given(
-    seed=st.integers(10, 99),
-    steps=st.lists(st.sampled_from(STEPS + DAMAGE), min_size=1, max_size=3),
-)
-def test_whole_days_are_the_same_whatever_happens(tmp_path_factory, seed, steps):
-    draw = random.Random(seed)
-    world = odd_world(tmp_path_factory.mktemp("world"), seed)
-    for number, step in enumerate(["nothing", *steps]):
-        change(world, step, draw)
-        day = DAY - timedelta(days=draw.randint(0, 2))
-        mode = draw.choice(["incremental", "full"])
-        with_partials, without = (
-            write(world, world.folder / f"{number}-{reuse}", reuse=reuse, day=day, mode=mode)
-            for reuse in (True, False)
-        )
-        assert len(without) > 10
-        assert with_partials == without, (step, day, mode)
-
-
 def read(made):
     """What the job reads: records by table and shard, counts, rejected records."""
     job = plan_job(made)
@@ -276,30 +247,6 @@ def one_large_file(world):
     files.pop().unlink()
     rows.write_parquet(files[0], row_group_size=len(rows) // 4 + 1)
     return files[0], rows
-
-
-def test_a_folder_is_listed_once_a_pack_and_a_file_digested_once(tmp_path, monkeypatch):
-    world = odd_world(tmp_path, 3)
-    large, _ = one_large_file(world)
-    asked = Counter()
-
-    def counting(ask):
-        def count(uri):
-            asked[ask.__name__, uri] += 1
-            return ask(uri)
-
-        return count
-
-    counted = SimpleNamespace(
-        list_files=counting(storage.list_files), file_digest=counting(storage.file_digest)
-    )
-    monkeypatch.setattr(read_steps, "storage", counted)
-    read(context(world, tmp_path / "out", reuse=True))
-    folder = str(large.parent)
-    two_files = str(world.folder / f"events/dt={DAY - timedelta(days=1)}")
-    assert asked["list_files", folder] == 4, "for each part: it may have changed since the last one"
-    assert asked["list_files", two_files] == 1
-    assert asked["file_digest", str(large)] == 1
 
 
 def test_of_a_file_that_changes_between_two_parts_the_first_is_kept(tmp_path):

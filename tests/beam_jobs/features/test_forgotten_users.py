@@ -5,7 +5,6 @@ from datetime import timedelta
 import pytest
 
 from beam_jobs.features.raw_features_job import write_raw, write_served
-from beam_jobs.point_in_time.job import plan_job
 from beam_jobs.transform import analysis
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.test_event_partials import context, kept
@@ -89,9 +88,3 @@ def test_a_line_that_cannot_be_read_is_not_written_down(tmp_path):
     assert not holders(tmp_path / "after", "secret-id")
     assert not holders(tmp_path / "partials", "secret-id")
     assert WITHHELD in (tmp_path / "after/rejected/records.jsonl").read_text()
-
-
-def test_workers_are_told(forgetting):
-    forgotten_users.add(forgetting.pipeline, [str(GONE)])
-    job = plan_job(context(forgetting, forgetting.folder / "out", reuse=False))
-    assert str(GONE) in job.for_workers().forgotten

@@ -20,10 +20,7 @@ import pytest
 
 from beam_jobs import user_hashing
 from beam_jobs.features import event_packs, read_steps, shard_steps
-from beam_jobs.features.job_graph import RawFeatures
 from beam_jobs.features.raw_features_job import write_raw, write_served
-from beam_jobs.ingest import day_files
-from beam_jobs.ingest.day_files import SourceFile
 from beam_jobs.point_in_time import job
 from tests import prism
 from tests.beam_jobs.features import world as worlds
@@ -204,23 +201,6 @@ def test_shards_alone_and_files_alone_give_the_same_bytes(one, tmp_path, monkeyp
     assert digests(tmp_path / "alone") == digests(out)
 
 
-@pytest.mark.parametrize("rows", [0, 40_000, 70_000, 400_000, 1_200_000, 10**7, 10**9])
-def test_examples_that_share_a_file_are_few_however_large_a_day(rows):
-    hours, parts = job.cut_examples(rows)
-    files = 24 // hours * parts
-    assert hours * files == 24 * parts, "files have as many hours each"
-    assert rows / files < 2 * job.BLOCK_ROWS
-    assert rows / files >= job.BLOCK_ROWS or files == 1, "a small day has few files"
-    assert parts == 1 or hours == 1
-
-
-@pytest.mark.parametrize("rows", [0, 10**6, 16 * 10**6, 16 * 10**6 + 1, 10**9])
-def test_users_that_share_a_file_are_few_however_long_a_window(rows):
-    files = job.count_user_files(rows)
-    assert rows / files <= job.FILE_EVENTS
-    assert files == job.USER_FILES or rows / files > job.FILE_EVENTS / 2
-
-
 def test_a_large_day_has_many_small_files_of_the_same_rows(one, tmp_path, monkeypatch):
     world, out = one
     monkeypatch.setattr(job, "BLOCK_ROWS", 2)
@@ -235,46 +215,6 @@ def test_a_large_day_has_many_small_files_of_the_same_rows(one, tmp_path, monkey
         same(rows(tmp_path / "cut" / table), rows(out / table), str)
         cut = len(list((tmp_path / "cut" / table).iterdir()))
         assert cut > len(list((out / table).iterdir()))
-
-
-def test_small_files_of_a_table_are_read_together(monkeypatch):
-    monkeypatch.setattr(event_packs, "PACKED_BYTES", 10)
-
-    def files(table, *days):
-        return [
-            [
-                SourceFile(table, DAY + timedelta(days=after), f"/none/{n}", str(n), size, None)
-                for n, size in enumerate(sizes)
-            ]
-            for after, sizes in enumerate(days)
-        ]
-
-    packs = event_packs.packed(files("events", [4, 4, 4, 11], [3], [7, 1]))
-    sizes = [[file.size for file in pack.files] for pack in packs]
-    assert sizes == [[4, 4], [4], [11], [3], [7, 1]], "packs are of a day"
-    assert [pack.first for pack in packs] == [0, 2, 3, 4, 5]
-    users = event_packs.packed(files("users", [1, 1]))
-    groups = event_packs.together([*packs, *users])
-    assert [[pack.size for pack in group] for group in groups] == [[8], [4], [11], [3], [8], [2]]
-    few = event_packs.packed(files("events", [3], [2, 2], [1], [9]))
-    assert [len(group) for group in event_packs.together(few)] == [3, 1]
-
-
-def test_a_large_file_is_read_in_parts_and_small_ones_whole(one):
-    world, _ = one
-    files = day_files.files(world.pipeline, "events", DAY)
-    alone = [event_packs.Pack((file,), n) for n, file in enumerate(files)]
-    cuts = [list(event_packs.cut([pack], "auto")) for pack in alone]
-    assert all(len(parts) == 1 for of_file in cuts for parts in of_file)
-    assert max(map(len, cuts)) > 1
-    [together] = event_packs.cut(alone, "auto")
-    assert together == [part for of_file in cuts for [part] in of_file]
-    several = event_packs.Pack(tuple(files), 0)
-    assert list(event_packs.cut([several], "auto")) == [[event_packs.PackPart(several, 0, 1)]]
-    [whole] = event_packs.slices(several, "auto")
-    assert [number for number, _ in whole] == [
-        number for number, of_file in enumerate(cuts) for _ in of_file
-    ]
 
 
 def test_full_mode_adds_days_and_changes_nothing_else(one, tmp_path):
@@ -333,24 +273,6 @@ def test_other_formats_give_the_same_bytes(one, tmp_path, format):
 
 
 PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
-
-
-def test_steps_do_not_carry_the_list_of_files(tmp_path):
-    """10,000 files are in the job once, for the step that reads them."""
-    planned = job.plan_job(worlds.make(tmp_path, ONE).context(tmp_path / "out"))
-    file = next(iter(planned.inputs.events.values()))[0]
-    # Random digests: equal ones would be pressed away.
-    many = tuple(
-        file._replace(uri=f"{file.uri}-{n}", digest=secrets.token_hex(32)) for n in range(10_000)
-    )
-
-    def size(files):
-        inputs = replace(planned.inputs, events={planned.plan.day: files})
-        pipeline = beam.Pipeline()
-        _ = pipeline | RawFeatures(replace(planned, inputs=inputs))
-        return len(pipeline.to_runner_api().SerializeToString())
-
-    assert 320_000 < size(many) - size(()) < 2 * 10_000 * (32 + 100)
 
 
 @pytest.mark.parametrize(

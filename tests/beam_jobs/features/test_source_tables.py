@@ -94,25 +94,6 @@ def test_tables_are_fitted_on_the_sequences_of_their_moment(made, name, when):
     assert pq.read_table(out / name / when).equals(FITS[name](sequences, corpus))
 
 
-def test_the_two_moments_differ_by_the_day(made):
-    _, _, out = made
-    for name in FITS:
-        before = pq.read_table(out / name / "start")
-        assert not before.equals(pq.read_table(out / name / "end")), name
-
-
-def test_every_fitted_source_has_its_table(made):
-    world, _, _ = made
-    assert list(FITS) == list(world.pipeline.sources.fitted)
-
-
-def test_another_run_makes_the_same_bytes(made, tmp_path):
-    world, _, out = made
-    run(world, tmp_path / "out", mode="full")
-    for name in ("sequences", *FITS):
-        assert digests(tmp_path / "out" / name) == digests(out / name)
-
-
 def test_a_refresh_makes_what_is_served(made, tmp_path):
     world, _, out = made
     write_served(world.context(tmp_path / "out"))

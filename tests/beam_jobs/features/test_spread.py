@@ -6,14 +6,8 @@ import apache_beam as beam
 import pyarrow as pa
 
 from beam_jobs.beam import batches
-from beam_jobs.features.output_files import FinishCorpus
 from beam_jobs.features.raw_features_job import write_raw
-from beam_jobs.point_in_time import item_counts
-from beam_jobs.point_in_time.job import plan_job
-from beam_jobs.transform import analysis
 from tests.beam_jobs.features import world as worlds
-from twinspire_core import storage
-from twinspire_core.contracts.feature_schema import CORPUS_END, CORPUS_START
 
 ROWS: dict[str, Counter] = defaultdict(Counter)
 """Rows of each key, by the step that groups."""
@@ -59,28 +53,3 @@ def test_no_step_has_one_key_for_all_rows(tmp_path, monkeypatch):
     for step, rows in large.items():
         assert len(rows) >= 3, f"{step} has the keys {list(rows)}"
         assert max(rows.values()) < 0.6 * sum(rows.values()), step
-
-
-def test_no_part_of_the_vocabulary_has_most_values(tmp_path):
-    rows = 1000
-    p = worlds.make(tmp_path, 9).pipeline
-    items = pa.array([f"item {n}" for n in range(rows)])
-    times = pa.array([0] * rows, pa.timestamp("us", tz="UTC"))
-    batch = pa.record_batch({"product": items, "_time": times})
-    sizes = [len(part.counts["product"][0]) for _, part in analysis.in_parts(batch, p)]
-    assert sum(sizes) == rows and len(sizes) == analysis.PARTS
-    assert max(sizes) < 2 * rows / analysis.PARTS
-
-
-def test_each_moment_of_the_corpus_is_made_by_itself(tmp_path):
-    job = plan_job(worlds.make(tmp_path, 9).context(tmp_path / "out", mode="full"))
-    moments, folders = job.plan.measured, (CORPUS_START, CORPUS_END)
-    found = {}
-    for moment, folder in zip(moments, folders, strict=True):
-        made = list(FinishCorpus(job).process(moment, item_counts.empty(job.p)))
-        assert [file.path for file in storage.list_files(job.out)] == [f"{folder}/00000.parquet"]
-        storage.delete_tree(job.out)
-        found[moment] = Counter(output.tag for output in made)
-    # What is told of the snapshot is told once.
-    assert found[moments[0]] == {"counts": 1}
-    assert found[moments[1]]["counts"] > 3

@@ -116,10 +116,6 @@ def test_limits_hold_for_trees_where_these_serve():
     assert "what is served: overlap@50 is 0.6000, above" in found.refused[0]
 
 
-def test_without_limits_there_is_nothing_to_say_of_them():
-    assert verdict(fixed_order={"users": 199, "candidate": None}).notes == ()
-
-
 @pytest.mark.parametrize("candidate", [{"gini@50": nan}, {}, None])
 @pytest.mark.parametrize("kind", ["floors", "ceilings"])
 def test_a_limit_of_what_was_not_measured_is_not_kept(candidate, kind):

@@ -5,9 +5,8 @@ from datetime import date
 import pytest
 
 from index_builder.gate.comparison import LineMemory
-from tests.index_builder.gate.gates import changed, gate, verdict
+from tests.index_builder.gate.gates import gate, verdict
 from tests.index_builder.gate.histories import History, day
-from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import BestMeasures, MeasuredDay
 from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
 
@@ -151,9 +150,3 @@ def test_features_that_are_missing_for_the_best_version_are_named():
     edited = BEST.model_copy(update={"unread": ("shelf (now list, was string)",)})
     refused = verdict(memory=memory(edited))
     assert any("shelf" in note and BEST.version in note for note in refused.notes)
-
-
-def test_the_old_rule_alone_lets_such_losses_pass_for_ever():
-    """Why there is a memory."""
-    told = changed(-0.099, -0.1099, -0.0881, users=3000)
-    assert verdict(GateConfig(), **told, users=3000).accepted

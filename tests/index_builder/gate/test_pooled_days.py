@@ -46,19 +46,6 @@ def test_days_together_are_as_all_their_users_in_one_heap(seed):
     assert compared.high == pytest.approx((difference.mean() + 1.96 * error) / base.mean())
 
 
-def test_the_interval_is_about_what_a_bootstrap_of_users_says():
-    heap = days_of([20] * 12, 7)
-    found = pool_days(
-        {name: stored(*one) for name, one in heap.items()}, TODAY, MEASURE, enough=None
-    )
-    base, difference = (np.concatenate(parts) for parts in zip(*heap.values(), strict=True))
-    draws = np.random.default_rng(1).integers(240, size=(4000, 240))
-    low, high = np.quantile(
-        difference[draws].mean(axis=1) / base[draws].mean(axis=1), [0.025, 0.975]
-    )
-    assert (found.compared.low, found.compared.high) == pytest.approx((low, high), abs=0.01)
-
-
 def test_no_more_days_than_are_needed_and_no_older_ones():
     days = {name: stored(*one) for name, one in days_of([10] * 40).items()}
     assert pool_days(days, TODAY, MEASURE, enough=95).days == 10

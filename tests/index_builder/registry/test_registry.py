@@ -156,23 +156,6 @@ def test_a_rollback_goes_to_the_version_that_was_live_before(publish, registry):
     assert registry.rollback(reason="worse").live == one
 
 
-@pytest.mark.parametrize("damage", ["truncate", "alter", "remove"])
-def test_a_damaged_file_is_found(publish, registry, tmp_path, damage):
-    version = publish(ONE, "twelve bytes")
-    victim = storage.join(registry.root, "p/versions", version, "index/data.txt")
-    if damage == "remove":
-        storage.delete_file(victim)
-    else:
-        storage.write_bytes(victim, b"twelve" if damage == "truncate" else b"TWELVE BYTES")
-    for use in (
-        registry.verify,
-        lambda v: registry.open(v, cache=tmp_path / "cache"),
-        lambda v: registry.promote(v, reason=""),
-    ):
-        with pytest.raises(BadData, match=r"index/data\.txt"):
-            use(version)
-
-
 def test_a_folder_that_does_not_match_its_manifest_is_not_published(registry, tmp_path):
     folder, manifest = staged(tmp_path / "staged", ONE, "x")
     Path(folder, "items.txt").write_text("y")

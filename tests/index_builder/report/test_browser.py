@@ -7,9 +7,7 @@ import subprocess
 from dataclasses import replace
 from html import escape
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from index_builder.report.page import render
 
@@ -50,22 +48,3 @@ def test_a_phone_shows_it_without_scrolling_sideways(facts, tmp_path):
     dom = browse(tmp_path, "--dump-dom", (tmp_path / "phone.html").as_uri())
     width, needed, outside = json.loads(re.search(r"<title>(.*?)</title>", dom)[1])
     assert outside == [] and (width, needed) == (390, 390)
-
-
-@chromium
-def test_it_is_light_by_day_and_dark_by_night(facts, tmp_path):
-    (tmp_path / "report.html").write_bytes(render(facts))
-    pixels = []
-    for number, scheme in enumerate((1, 0)):  # Blink's numbers of light and dark
-        picture = tmp_path / f"{number}.png"
-        options = (
-            f"--blink-settings=preferredColorScheme={scheme}",
-            "--window-size=1280,2000",
-            f"--screenshot={picture}",
-        )
-        browse(tmp_path, *options, (tmp_path / "report.html").as_uri())
-        pixels.append(np.asarray(Image.open(picture).convert("L"), float))
-    light, dark = pixels
-    assert light.shape == dark.shape == (2000, 1280)
-    assert np.median(light) > 230 and np.median(dark) < 40
-    assert (light < 100).mean() > 0.005 and (dark > 150).mean() > 0.005, "there is writing on it"

@@ -82,27 +82,6 @@ def test_what_was_measured_stands_there(facts):
     assert "Warning: too few steps" in shown(replace(facts, metrics=few)).parts["learning"]
 
 
-def test_a_second_objective_is_told_where_there_is_one(facts):
-    held = {"labels": 1234, "rmse": 0.8123, "rmse_of_mean": 1.2}
-    found = {
-        "labels": 50_000,
-        "mean": 3.5,
-        "curve": [],
-        "progressive": None,
-        "holdout": held,
-    }
-    told = shown(replace(facts, metrics=changed(facts.metrics, auxiliary=found))).parts["learning"]
-    assert (
-        "learned from 50,000 labels; their mean is 3.500" in told
-        and "the version before" not in told
-    )
-    assert (
-        "Labels of users held out (1,234): root mean square error 0.812; always saying the mean,"
-        " 1.200." in told
-    )
-    assert "labels" not in shown(facts).parts["learning"]
-
-
 def test_the_fixed_order_stands_beside_other_lists(facts):
     parts = shown(facts).parts
     told = "logs whose users take what they had before: purchase history 0.75, two-tower 0.25."
@@ -189,42 +168,6 @@ def test_the_first_day_says_what_it_cannot_show(facts):
     )
     assert "There are none" in parts["examples"] and "No settings were tried" in parts["index"]
     assert "working files of the features stage are gone" in parts["data"]
-
-
-@pytest.mark.parametrize(
-    ("tuning", "text"),
-    [
-        (
-            {"how": "inherited"},
-            "are inherited from v3; they were searched for on 1 May 2024, and still reach it.",
-        ),
-        (
-            {"why": "recall was 0.9"},
-            "were searched for on 1 May 2024 and tuned again for this version: recall was 0.9.",
-        ),
-        (
-            {"why": "no version", "version": None},
-            "Its settings were searched for again: no version.",
-        ),
-        ({"why": "no version", "version": None, "kinds": []}, "4 items. It finds"),
-    ],
-)
-def test_it_says_where_the_settings_of_the_index_come_from(facts, tuning, text):
-    told = {
-        "how": "tuned",
-        "version": "v3",
-        "why": "",
-        "searched": "2024-05-01",
-        "items": 4,
-        "kinds": ["tree"],
-        "work": 700,
-    } | tuning
-    index = changed(facts.index, tuning=told, tried=facts.index.tried[:1])
-    page = shown(replace(facts, index=index))
-    assert text in page.parts["index"] and "No settings were tried" not in page.parts["index"]
-    assert ("Its settings" in page.parts["index"]) == bool(told["kinds"])
-    assert "tuned on half of the sampled users" in shown(facts).parts["index"]
-    assert "tuned on half" not in page.parts["index"], "one setting is no trade-off"
 
 
 def test_reasons_of_a_refusal(facts):

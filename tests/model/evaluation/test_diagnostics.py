@@ -14,7 +14,6 @@ from model.evaluation.diagnostics import (
 from model.evaluation.evaluation_set import prepare, prepare_whole
 from model.evaluation.ranked_lists import RankedLists
 from model.item_fingerprint import fingerprint
-from model.losses.sampling_probability import StreamingFrequency
 
 STRINGS = pa.list_(pa.string())
 
@@ -97,18 +96,6 @@ def test_frequencies_beside_counts():
     assert found["factor"] == pytest.approx(2 ** (1 / 7)) and found["items"] == 102
     assert compare_frequency(rare[70:], lambda keys: np.zeros(len(keys)))["factor"] is None
     assert compare_frequency(items[:0], lambda keys: np.zeros(0)) is None
-
-
-def test_a_streaming_estimate_comes_near_the_true_shares():
-    rng = np.random.default_rng(0)
-    drawn = rng.choice(50, 20_000, p=np.arange(50, 0, -1) / 1275)
-    estimate = StreamingFrequency(buckets=1000, hashes=2)
-    for batch in fingerprint([f"i{n}" for n in drawn]).reshape(-1, 100):
-        estimate.update(batch)
-    found = compare_frequency(
-        pa.array([f"i{n}" for n in drawn]), lambda keys: estimate.log_q(keys).numpy()
-    )
-    assert 1 < found["factor"] < 1.15 and len(found["pairs"]) > 20
 
 
 def test_examples_are_one_user_of_each_slice_whatever_their_lists(tiny):

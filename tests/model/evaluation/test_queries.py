@@ -4,7 +4,6 @@ import json
 from datetime import date, datetime
 from types import SimpleNamespace
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,7 +19,6 @@ from model.evaluation.queries import (
     unseen_users_on,
 )
 from model.evaluation.tower_vectors import distinct_rows
-from model.towers.architecture import TableSpec
 from twinspire_core.contracts.day_metrics import DayMetrics
 
 DAY = date(2024, 5, 20)
@@ -237,36 +235,6 @@ def test_chosen_rows_are_read_whole(wide, rows):
     assert wide.narrow.column("held").equals(TABLE.column("held"))
 
 
-def test_only_row_groups_with_chosen_rows_are_read(wide, monkeypatch):
-    read, real = [], pq.ParquetFile.read_row_group
-    monkeypatch.setattr(
-        pq.ParquetFile, "read_row_group", lambda self, n, *a: read.append(n) or real(self, n, *a)
-    )
-    wide.read(wide.narrow.filter(pa.array(np.arange(100) == 45)))
-    assert read == [1]
-
-
 def test_a_folder_without_files_has_no_rows(tmp_path):
     wide = SelectedRows(tmp_path / "none", ["held"], COLUMNS, TABLE.schema.empty_table())
     assert wide.read(wide.narrow).equals(TABLE.select(COLUMNS).slice(0, 0))
-
-
-def test_keys_of_a_table_hold_ids_as_they_are():
-    """Ids that differ by a trailing NUL are two, and a long one makes no other key longer."""
-    tokens = pa.array(["a", "a\0", "é", "x" * 1500])
-    spec = TableSpec(name="item", tokens=tokens, shared=2, hashed=False, dimension=4)
-    assert spec.keys.to_pylist() == [
-        "missing",
-        "=a",
-        "=a\0",
-        "=é",
-        "=" + "x" * 1500,
-        "oov:0",
-        "oov:1",
-    ]
-    assert spec.keys.nbytes < 2000
-    many = pa.concat_arrays([pa.array([f"{n}" for n in range(50_000)]), pa.array(["x" * 1500])])
-    assert (
-        TableSpec(name="i", tokens=many, shared=1, hashed=False, dimension=4).keys.nbytes
-        < 1_000_000
-    )

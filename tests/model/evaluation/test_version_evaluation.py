@@ -3,7 +3,6 @@
 import pytest
 
 from model.evaluation.tower_vectors import declared_inputs, missing_columns
-from twinspire_core.contracts.model_bundle import Input
 
 TAG = {"kind": "category", "tower": "item"}
 EDITS = {
@@ -28,22 +27,6 @@ EDITS = {
     "added": ({"tag": TAG}, []),
     "text of a category": ({"device": {"kind": "text", "tower": "query"}}, []),
 }
-
-
-def test_the_declared_columns_have_the_form_that_towers_take(tiny):
-    found = declared_inputs(tiny.pipeline(), "query") | declared_inputs(tiny.pipeline(), "item")
-    assert found == {
-        "user": Input("string"),
-        "device": Input("string"),
-        "when_hour": Input("int64"),
-        "when_weekday": Input("int64"),
-        "recent": Input("string", True),
-        "item": Input("string"),
-        "tags": Input("string", True),
-        "title": Input("string"),
-        "shape": Input("float32", True, 3),
-        "week": Input("float32"),
-    }
 
 
 @pytest.mark.parametrize("edit", EDITS)

@@ -3,9 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from serving.http import bodies as module
 from serving.http.bodies import BodyParser
@@ -14,7 +12,6 @@ from serving.http.request_models import SimilarRequest
 from serving.http.server_settings import Settings
 from serving.requests.list_request import ListRequest
 from serving.requests.request_model import RequestModel
-from serving.requests.value_types import ITEM_IDS, WrongValue
 from tests.serving.batch.test_request_lines import PIPELINE
 
 PARSER = BodyParser(RequestModel(PIPELINE), Settings(max_k=100, max_queries=5))
@@ -56,39 +53,6 @@ def outcome(parse, body) -> object:
         return parse(body)
     except Problem as e:
         return e.type, str(e), e.detail
-
-
-def assert_as_documented(body, parse, model) -> None:
-    """What is taken is as the OpenAPI document says; `model` is by the request."""
-    try:
-        request = parse(body)
-    except Problem:
-        return
-    model(request).model_validate(without_nulls(body))
-
-
-def without_nulls(value):
-    """A null is the same as no key."""
-    if isinstance(value, dict):
-        return {key: without_nulls(one) for key, one in value.items() if one is not None}
-    return [without_nulls(one) for one in value] if isinstance(value, list) else value
-
-
-@settings(max_examples=400, deadline=None, derandomize=True)
-@given(body=bodies)
-def test_a_body_that_is_taken_is_as_the_document_says(body):
-    made = PARSER.bodies
-    assert_as_documented(
-        body,
-        PARSER.recommend_from,
-        lambda request: made.one_query if request.single else made.several_queries,
-    )
-
-
-@settings(max_examples=200, deadline=None, derandomize=True)
-@given(body=similar)
-def test_so_is_one_that_names_an_item(body):
-    assert_as_documented(body, PARSER.similar_from, lambda _: PARSER.bodies.similar)
 
 
 @pytest.mark.parametrize(
@@ -170,15 +134,6 @@ def test_a_megabyte_that_is_one_text_without_an_end_is_scanned_once(end):
     body = b"[" * 20_101 + b'"' + b'\\"[' * 340_000 + end
     message = outcome(PARSER.recommend, body)[1]
     assert "found 20,101." in message
-
-
-def test_of_many_wrong_entries_the_first_is_told_alone():
-    with pytest.raises(WrongValue, match=r"is text, found \{\}") as raised:
-        ITEM_IDS.check(["a", {}, *[{}] * 1000])
-    assert raised.value.__cause__.error_count() < 5
-    with pytest.raises(ValidationError) as raised:
-        PARSER.bodies.several_queries.model_validate({"queries": [{"a": 1}] * 5})
-    assert raised.value.error_count() == 1
 
 
 def test_colons_in_texts_are_no_keys():

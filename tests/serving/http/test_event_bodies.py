@@ -1,6 +1,5 @@
 """Bodies of `/v1/events`, by the reader itself: moments, who took what, how much there may be."""
 
-import json
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -8,7 +7,7 @@ from zoneinfo import ZoneInfo
 import orjson
 import pytest
 
-from serving.http import bodies, event_bodies
+from serving.http import event_bodies
 from serving.http.http_errors import Problem
 from serving.version.event_buffer import NOBODY
 
@@ -44,15 +43,6 @@ def test_of_who_took_it_a_number_is_kept_and_no_id():
     found = event_bodies.parse(body, UTC, datetime.now(UTC)).users.tolist()
     assert found[1] == found[2] and len(set(found)) == 3
     assert found[3] == NOBODY
-
-
-def test_colons_of_times_and_ids_cost_no_second_look(monkeypatch):
-    """Nearly every body has some, and the look for keys given twice takes as long as reading it."""
-    monkeypatch.setattr(bodies, "json", None)
-    ids = ["shoe:41", "plain", 'a "b"']
-    events = [{"item": item, "time": "2024-04-15T09:30:00+02:00"} for item in ids]
-    for body in (json.dumps({"events": events}), json.dumps({"events": events}, indent=1)):
-        assert event_bodies.parse(body.encode(), UTC, datetime.now(UTC)).items == ids
 
 
 def test_a_body_has_ten_thousand_events_at_the_most():

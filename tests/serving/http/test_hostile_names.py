@@ -6,13 +6,12 @@ from urllib.parse import quote
 import pytest
 from typer.testing import CliRunner
 
-from index_builder.registry.registry import Registry
 from serving.app import create_app
 from serving.http.server_settings import Settings
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import ready, running, shop
 from twinspire.cli.main import app
-from twinspire_core.errors import TwinspireError, UsageError
+from twinspire_core.errors import UsageError
 
 OUTSIDE = "what lies outside"
 LINK = "2024-01-01-aaaaaaaa"
@@ -87,19 +86,6 @@ def test_no_address_of_the_inspector_leads_out(home, hostile):
         assert answer.status_code == 503 and OUTSIDE not in answer.text
         for path in ("/../outside", "/%2e%2e/outside", "/..%2f..%2foutside", "//etc/passwd", "/\0"):
             assert client.get(quote(path, safe="/%.")).status_code == 404
-
-
-def test_the_registry_itself_reads_no_such_name(home, hostile):
-    registry = Registry(str(home / "registry"), "circle")
-    for name in [*hostile, LINK]:
-        for read in (
-            registry.manifest,
-            registry.verify,
-            registry.open,
-            lambda v: registry.read(v, "report.html"),
-        ):
-            with pytest.raises(TwinspireError):
-                read(name)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from tests.serving import conftest as circle
 from tests.serving import rankers
 from tests.serving.http.conftest import FAST, ready, running, shop, until
 from tests.serving.http.test_new_items import CARRIED, COUNTS, DAY
-from tests.serving.inspector.test_pages import items as items_of_page
 from tests.twinspire_core.sources.test_recent_visits import by_pairs
 
 ITEMS = [*circle.ITEMS, "new1", "new2"]
@@ -141,9 +140,3 @@ def test_other_sources_list_for_known_users_what_they_did(asked):
     assert {source: ask(client, source, {"user": "anna"}) for source in UNMOVED} == before
     [past] = before["history"]
     assert past["items"][:3] == ["i05", "i03", "i04"]
-
-
-def test_the_inspector_shows_the_same(client, told):
-    page = client.get("/?user=anna&source=co_occurrence&k=14").text
-    order = by_hand(told, "i05", "i03", "i04")
-    assert items_of_page(page)[: len(order)] == order

@@ -7,14 +7,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from typer.testing import CliRunner
 
 from serving.app import create_app
 from serving.http import event_feed
 from serving.version import version_updates
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import FAST, ready, running, shop, until
-from twinspire.cli.main import app
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.fusion.fixed_order import FixedOrder
 
@@ -168,13 +166,6 @@ def test_another_version_begins_with_its_own_catalogue_and_takes_up_what_it_lack
     assert later != live and client.get("/v1/version").json()["new_items"] == 2
 
 
-def test_another_process_knows_no_new_items(client, home):
-    send(client, "new", 40)
-    until(lambda: ask(client, "popular", 1) == ["new"])
-    with running(create_app(shop(home), FAST)) as other:
-        assert ask(ready(other), "popular", 1) == ["i00"]
-
-
 def test_a_server_may_be_told_to_take_up_none(home, live):
     with running(create_app(shop(home), replace(FAST, max_new_items=0))) as client:
         ready(client)
@@ -182,16 +173,6 @@ def test_a_server_may_be_told_to_take_up_none(home, live):
         send(client, "i08", 40)
         until(lambda: ask(client, "popular", 1) == ["i08"])
         assert "new" not in ask(client, "popular", 40)
-
-
-def test_the_command_says_how_many_may_be_taken_up(home, monkeypatch):
-    shop(home)
-    given = []
-    monkeypatch.setattr("serving.app.serve", lambda _, settings, *__, **___: given.append(settings))
-    for options in ([], ["--max-new-items", "0"]):
-        done = CliRunner().invoke(app, ["serve", str(home / "circle.toml"), *options])
-        assert done.exit_code == 0, done.output
-    assert [settings.max_new_items for settings in given] == [10_000, 0]
 
 
 def test_answers_are_whole_while_the_catalogue_grows(client):

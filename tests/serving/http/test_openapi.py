@@ -11,8 +11,6 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
 from serving.http import openapi
-from serving.http.request_models import RequestBodies
-from serving.http.server_settings import Settings
 from serving.requests.request_model import RequestModel
 from twinspire_core.config.pipeline import load
 
@@ -149,12 +147,3 @@ def test_bodies_of_any_bytes_are_no_fault_of_the_server(client, path):
         assert 400 <= client.post(path, content=body).status_code < 500
 
     hold()
-
-
-def test_limits_are_those_of_the_deployment(tmp_path, client, home):
-    requests = RequestModel(load(home / "circle.toml"))
-    bodies = RequestBodies(requests, Settings(max_k=7, max_queries=3))
-    body = openapi.recommend_body(requests, bodies)["requestBody"]["content"]
-    one, many = body["application/json"]["schema"]["oneOf"]
-    assert one["properties"]["k"]["maximum"] == 7
-    assert many["properties"]["queries"]["maxItems"] == 3

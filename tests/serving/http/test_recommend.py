@@ -184,22 +184,6 @@ def test_an_answer_does_not_depend_on_who_else_asks(version):
         assert_same(orjson.loads(found), orjson.loads(alone))
 
 
-def test_a_query_that_fails_spoils_no_other(version):
-    requests = Requests(version.pipeline)
-    wanted = [
-        {"query": {"place": 3.2}},
-        {"query": {"allow": {"size": "large"}}},
-        {"query": {"place": 5.2}},
-    ]
-    parser = BodyParser(requests.model, FAST)
-    asked = [parser.recommend_from(body) for body in wanted]
-    first, refused, last = handlers.answer_batch(version, requests, asked, Metrics())
-    assert isinstance(refused, Exception)
-    assert "size" in str(refused)
-    assert orjson.loads(first)["items"][0] == "i03"
-    assert orjson.loads(last)["items"][0] == "i05"
-
-
 def test_many_at_once_each_get_their_own(client):
     wanted = mixed_bodies(1, 60)
     alone = [ask(client, body) for body in wanted]
@@ -232,11 +216,6 @@ def test_a_body_may_say_otherwise_than_the_version(towers, tmp_path):
         (said_now,) = handlers.answer_batch(version, requests, [parsed], Metrics())
         answer = orjson.loads(said_now)
         assert answer["items"] == [first] and answer["exclude_seen"] == (first == "i06")
-
-
-def test_the_server_tells_what_it_leaves_out_by_itself(client):
-    assert client.get("/v1/version").json()["exclude_seen"] is False
-    assert ask(client, {"query": {"user": "anna"}, "k": 1})["exclude_seen"] is False
 
 
 def test_rules_of_the_pipeline_file_and_of_a_body(towers, tmp_path):

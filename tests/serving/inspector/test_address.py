@@ -4,7 +4,6 @@ from dataclasses import replace
 from html import unescape
 from urllib.parse import parse_qsl, urlsplit
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,20 +44,6 @@ def test_an_address_says_nothing_else():
     assert Address().link() == "/"
     assert Address(user="a b").link("/item", item="x&y") == "/item?user=a+b&item=x%26y"
     assert read("/?fbclid=1&user=&allow.kind=&k=") == Address()
-
-
-@pytest.mark.parametrize(
-    ("address", "asks"),
-    [
-        ("/", False),
-        ("/?version=a&against=b&rules=1", False),
-        ("/?user=a", True),
-        ("/?k=3", True),
-        ("/?new_share=0.3", True),
-    ],
-)
-def test_whether_a_list_is_wanted(address, asks):
-    assert read(address).asks == asks
 
 
 def test_it_asks_what_a_program_would(pipeline):

@@ -7,9 +7,6 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from serving.app import create_app
-from serving.http.server_settings import Settings
-from tests.serving.http.conftest import running, shop
 from tests.serving.inspector.conftest import EVIL, ITEMS, LONG, Shop
 from tests.serving.inspector.test_pages import loaded
 
@@ -181,13 +178,3 @@ def test_what_is_filled_in_is_asked(browser, asked, views):
         assert (
             page.locator(".past li").first.inner_text().split("\n")[0] == f"<b>Item</b> 2 & {EVIL}"
         )
-
-
-def test_a_browser_can_give_the_token(browser, tmp_path):
-    with running(create_app(shop(tmp_path), Settings(tokens=("secret",), poll=60))) as ask:
-        server = str(ask.base_url).rstrip("/")
-        with tab(browser, server, http_credentials={"username": "", "password": "secret"}) as page:
-            assert page.goto("/").status == 503
-            assert "No version of circle answers yet" in page.inner_text("main")
-        with tab(browser, server, http_credentials={"username": "", "password": "wrong"}) as page:
-            assert page.goto("/").status == 401

@@ -38,11 +38,6 @@ def test_how_items_moved():
     assert first.shared == second.shared == 2
 
 
-def test_one_list_is_compared_with_nothing():
-    for other in ([], [panel("", loading=True)], [panel("", problem="it is damaged")]):
-        assert compared([panel("ab"), *other]) == [panel("ab"), *other]
-
-
 def test_a_version_without_users_and_popularity_is_shown_too(without_users):
     requests, settings = Requests(without_users.pipeline), Settings()
     parser = BodyParser(requests.model, settings)

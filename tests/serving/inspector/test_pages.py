@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from serving.app import create_app
 from serving.http.server_settings import Settings
 from serving.inspector import templating
-from serving.inspector.address import Address
 from tests.serving import conftest as circle
 from tests.serving.answers.test_retrieval import files, in_order
 from tests.serving.http.conftest import FAST, ready, running, shop, until
@@ -319,29 +318,12 @@ def test_the_report_of_any_version(asked):
     assert asked.ask.get("/report?version=2024-01-01").text == response.text
 
 
-def test_the_pages_are_counted_under_their_paths(asked):
-    asked.ask.get("/item?item=i99")
-    figures = asked.ask.get("/metrics").text
-    assert 'twinspire_requests_total{path="/item",status="404"}' in figures
-    assert "twinspire_unknown_users_total 0.0" in figures, "who looks is no traffic"
-
-
 def test_before_a_version_is_there_the_page_says_so_and_looks_again(tmp_path):
     with running(create_app(shop(tmp_path), Settings(poll=60, tokens=("secret",)))) as ask:
         response = ask.get("/", auth=("anybody", "secret"))
         assert response.status_code == 503 and 'http-equiv="refresh"' in response.text
         assert "No version of circle answers yet" in response.text
         assert ask.get("/").status_code == ask.get("/report").status_code == 401
-
-
-def test_a_share_of_a_list_is_new_if_one_wants(asked):
-    """anna had i05, i04 and i03, which the live version's fixed order has first."""
-    assert items(get(asked, "/?user=anna&k=3")) == ["i05", "i03", "i04"]
-    page = get(asked, "/?user=anna&k=3&new_share=1")
-    assert not {"i03", "i04", "i05"} & set(items(page)) and 'name="new_share" value="1"' in page
-    assert 'id="rules"' not in page, "the pipeline file has none"
-    assert "from 0 to 1, found 2" in text(get(asked, "/?user=anna&new_share=2", 422))
-    assert "from 0 to 1, found 'much'" in text(get(asked, "/?user=anna&new_share=much", 422))
 
 
 def test_rules_of_the_pipeline_file_are_told_and_turned_off(towers, tmp_path):
@@ -426,21 +408,6 @@ def test_a_page_has_two_hundred_items_at_the_most(towers, tmp_path):
         assert "1 to 200" in ask.get("/").text
         asked = ask.post("/v1/recommend", json={"query": {"user": "anna"}, "k": 1000})
         assert asked.status_code == 200
-
-
-def test_a_page_writes_its_address_once_for_all_items(asked, monkeypatch):
-    written = []
-    link = Address.link
-    monkeypatch.setattr(
-        Address, "link", lambda self, *path, **more: written.append(1) or link(self, *path, **more)
-    )
-    counts = []
-    for k in (1, 12):
-        page = get(asked, f"/?history=i05&history=i06&source=two_tower&k={k}")
-        assert len(items(page)) == k
-        counts.append(len(written))
-        written.clear()
-    assert counts[0] == counts[1]
 
 
 def test_a_long_address_is_refused_before_anybody_reads_it(asked):

@@ -12,7 +12,7 @@ from serving.version.loaded_version import Version
 from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
 from tests.serving.asking import recommend
-from tests.serving.version.followed_version import HOUR, LATE
+from tests.serving.version.followed_version import LATE
 from tests.serving.version.growing_version import NAMED, Sender, listed, publish, takers
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.sources.popular import RunningCounts
@@ -120,13 +120,6 @@ def test_a_fault_takes_an_item_up_in_all_places_or_in_none(published, monkeypatc
     # Its events are those that were sent in all, 7 of 3 users and another one.
     counts = version.candidate_sources.by_name["popular"].scores
     assert counts[12] == pytest.approx(7, abs=0.1)
-
-
-def test_what_the_version_could_know_is_not_new(published):
-    """Events of its day or before: it knew them, and left the item out."""
-    sender = Sender(published)
-    sender.moment -= 2 * HOUR
-    assert sender.send(*takers("a", 9)) is published
 
 
 @pytest.mark.parametrize("half_life", ["1d", "60d"])

@@ -1,7 +1,5 @@
 """Which lists hold items that came after a version (tests/serving/version/growing_version.py)."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -119,21 +117,6 @@ def test_an_item_without_a_vector_is_like_no_other(grown):
     assert similar(grown, "i03", 40).rows.max() == 11
 
 
-def test_of_a_new_item_there_is_its_id_alone(grown):
-    assert grown.describe([12, 3]) == [
-        {"item": "a", "name": None, "colour": None},
-        {"item": "i03", "name": "Item [3]", "colour": None},
-    ]
-    row = grown.items.slice(12, 1).to_pylist()[0]
-    assert (row["_item"], row["_name"], row["_popular"], row["_attribute_kind"]) == (
-        "a",
-        None,
-        0,
-        None,
-    )
-    assert (grown.id, grown.manifest) == (grown.published.id, grown.published.manifest)
-
-
 def test_an_older_list_of_what_is_taken_together_comes_back(published):
     """What a version says itself knows no new item, and serves while no events come."""
     own = published.candidate_sources.by_name["co_occurrence"]
@@ -144,11 +127,3 @@ def test_an_older_list_of_what_is_taken_together_comes_back(published):
     assert listed(version, 1, "co_occurrence", history=["i05"]) == ["a"]
     sender.updater.update(sender.moment + 4 * HOUR)
     assert listed(version, 2, "co_occurrence", history=["i05", "a"]) == ["i08", "i07"]
-
-
-def test_what_is_shared_is_loaded_once(grown):
-    for part in ("index", "users", "vocabularies", "ranking_features", "ranker"):
-        assert getattr(grown, part) is getattr(grown.published, part)
-    assert replace(grown.candidate_sources, by_name={}, popular=None) == replace(
-        grown.published.candidate_sources, by_name={}, popular=None
-    )

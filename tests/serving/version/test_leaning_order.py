@@ -12,7 +12,7 @@ from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
 from tests.serving import rankers
 from tests.serving.asking import recommend
-from tests.serving.version.followed_version import HOUR, LATE, WEIGHTS, add, listed, publish, visit
+from tests.serving.version.followed_version import HOUR, LATE, WEIGHTS, add, publish, visit
 from twinspire_core.sources.recent_visits import RecentVisits
 
 
@@ -74,15 +74,6 @@ def test_the_order_answers_in_the_rankers_place_while_most_counts_are_new(
     assert source(3) == by_the_hour
     assert recommend(version, [{}], 3, source="ranked").source == "ranked"
     assert source(7) == "ranked", "events no longer come"
-
-
-def test_where_habits_hold_the_weights_do(pipeline, towers, tmp_path):
-    version = publish(pipeline, towers, tmp_path / "staged", "1d")
-    events = EventBuffer(100)
-    updater = VersionUpdater(version, events, LATE)
-    add(events, counted_until(version), ("i05", 1))
-    assert weights(version, updater, counted_until(version) + HOUR) == WEIGHTS
-    assert listed(version, 1) != ["i05"]
 
 
 def test_the_order_leans_on_what_is_taken_together_too(pipeline, towers, tmp_path):

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from serving.version import new_items
 from serving.version.event_buffer import Events
 from serving.version.new_items import NewItems
 from tests.serving.version.followed_version import HOUR
@@ -18,22 +17,4 @@ def test_users_who_are_days_apart_are_not_enough():
     new.take_up(found)
     assert new.ids == ["b"]
     new.add(Events.of(["a"], np.array([25]) * HOUR, ["v"]))
-    assert new.find() is None
-
-
-def test_an_event_that_waits_is_no_table_of_its_own(monkeypatch):
-    """Of a trickle there would be thousands after hours, and each look would join them all."""
-    new = NewItems(10)
-    with monkeypatch.context() as patch:
-        patch.setattr(new_items, "pl", None)
-        for user in "uvw":
-            new.add(Events.of(["a"], np.array([1]), [user]))
-    found = new.find()
-    assert found is not None and found.ids == ["a"]
-
-
-def test_nothing_waits_where_no_more_are_taken_up(monkeypatch):
-    monkeypatch.setattr(new_items, "pl", None)
-    new = NewItems(0)
-    new.add(Events.of(["a"] * 3, np.arange(3)))
     assert new.find() is None

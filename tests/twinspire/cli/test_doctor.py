@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from twinspire.cli import doctor
-from twinspire.cli.doctor import Check, checks_table
+from twinspire.cli.doctor import checks_table
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import load
 
@@ -79,12 +79,6 @@ def test_places_that_can_be_made_are_fine_and_are_not_made(tmp_path, pipeline, s
     assert [p.name for p in tmp_path.iterdir()] == ["shop.toml"]
 
 
-def test_places_that_exist_are_left_as_they_are(tmp_path, pipeline, stores):
-    (tmp_path / "registry" / "shop").mkdir(parents=True)
-    assert stores(pipeline())["registry"].state == "ok"
-    assert [p.name for p in (tmp_path / "registry").iterdir()] == ["shop"]
-
-
 def test_a_place_that_cannot_be_written_is_a_failure(tmp_path, pipeline, stores):
     (tmp_path / "registry").write_text("a file, not a folder")
     check = stores(pipeline())["registry"]
@@ -151,17 +145,3 @@ def test_a_library_whose_version_does_not_fit_is_a_failure(monkeypatch):
     found = {check.name: check for check in doctor.examine() if check.group == "version"}
     assert {name for name, check in found.items() if check.state == "failure"} == {*version}
     assert (found["scann"].found, found["scann"].remedy) == ("9.9", "needs ==1.4.2: make setup")
-
-
-def test_places_have_room_beside_long_names_of_packages():
-    """In a terminal of 80 columns, where one package's name takes half of them."""
-    place = "/data/shop/logs/events/dt={date}/"
-    checks = (
-        Check("version", "apache-airflow-providers-cncf-kubernetes", "ok", "10.25.0"),
-        Check("store", "events", "ok", f"46 days, 2024-03-01 to 2024-04-15, at {place}"),
-    )
-    console = Console(width=80)
-    with console.capture() as shown:
-        console.print(terminal_table(checks_table(checks)))
-    drawn = shown.get()
-    assert "46 days, 2024-03-01 to" in drawn

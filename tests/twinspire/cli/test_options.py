@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from tests.twinspire.cli.test_scheduling import FILE
 from twinspire.cli.main import app
 from twinspire.cli.options import open_pipeline
-from twinspire_core.errors import UsageError, format_message, name_pipeline
+from twinspire_core.errors import UsageError
 
 
 @pytest.fixture
@@ -38,15 +38,6 @@ def test_in_another_folder_it_says_where_it_looked(here):
         open_pipeline("shop")
     with pytest.raises(UsageError, match=r"cannot read shop\.toml: No such file"):
         open_pipeline("shop.toml")
-
-
-def test_commands_in_messages_name_the_pipeline_as_it_was_typed():
-    name_pipeline("my shop.toml")
-    assert (
-        format_message("a `twinspire show PIPELINE --json`, PIPELINE")
-        == "a `twinspire show 'my shop.toml' --json`, PIPELINE"
-    )
-    name_pipeline("PIPELINE")
 
 
 def test_also_in_errors_of_what_knows_no_command_line(here):

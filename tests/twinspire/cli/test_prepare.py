@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from beam_jobs.scaffold import day_sample
 from tests.shop import lay_out
-from twinspire.cli import log_questions
 from twinspire.cli.main import app
 from twinspire_core.errors import TwinspireError, format_message
 
@@ -172,27 +171,6 @@ def test_columns_that_are_not_clear_are_named_by_options(unclear):
     assert code == 0 and 'event = "row"' in drafted
     code, _, told = twinspire("init", unclear, *named[:2], "--item", "wan")
     assert code == 2 and "Did you mean 'wann'?" in told
-
-
-def test_on_a_terminal_columns_that_are_not_clear_are_asked_for(unclear, monkeypatch):
-    monkeypatch.setattr(log_questions, "is_terminal", lambda: True)
-    result = CliRunner().invoke(app, ["init", str(unclear)], input="nobody\ny\n1\n")
-    assert result.exit_code == 0
-    assert "There is no 'nobody' in this list" in result.stderr
-    assert 'user = "y"\nitem = "x"\n' in result.stdout, "the user is no candidate for the item"
-
-
-def test_a_place_that_is_no_path_is_refused_in_the_words_that_were_typed():
-    for command, place in (("init", "gs://bucket/logs"), ("try", "s3://bucket/log.csv")):
-        code, _, told = twinspire(command, place)
-        assert code == 2 and "files of this machine" in told and f"found {place}." in told
-
-
-def test_a_draft_has_windows_a_user_store_and_attributes_and_can_be_checked(shop):
-    logs = shop.parent
-    code, drafted, _ = twinspire("init", logs / "events", "--items", logs / "items", "--name", "x")
-    assert code == 0 and "user_store = true  # personal data: " in drafted
-    assert 'attributes = ["kind"]' in drafted and "[window]" not in drafted, "a week of logs"
 
 
 def test_a_draft_ends_with_the_command_that_checks_its_newest_day(tmp_path, out):

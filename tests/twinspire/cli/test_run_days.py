@@ -49,14 +49,6 @@ def test_a_day_that_fails_hides_nothing_of_those_before_it(days, capsys):
     assert "2024-03-02 failed, and the days after it, to 2024-03-04, were not run" in told.err
 
 
-def test_a_last_day_that_fails_leaves_none_out(days, capsys):
-    with pytest.raises(BadData):
-        run_days.run("shop", date="2024-03-02")
-    told = capsys.readouterr()
-    assert [day["outcome"] for day in json.loads(told.out)["days"]] == ["failed"]
-    assert "were not run" not in told.err
-
-
 def test_rejected_records_are_counted_by_reason_and_one_is_shown(tmp_path, monkeypatch, capsys):
     record = {"row": 7, "file": "part-0.csv", "reason": "no user", "value": "null"}
     (tmp_path / "rejected").mkdir()

@@ -1,7 +1,6 @@
 """Commands around a day's stages."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -64,12 +63,3 @@ def test_a_day_is_open_until_it_is_closed_and_the_next_one_waits(command):
     closed = {"day": DAY, "state": "failed", "closed": ["one"]}
     assert command("shop", "close-day", "--date", DAY) == (0, closed)
     assert command("shop", "await-turn", "--date", NEXT) == (0, {"day": NEXT, "state": None})
-
-
-def test_what_only_schedulers_call_is_shown_last():
-    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).stdout
-    panels = re.findall(r"─ ([\w :']+) ─", shown)
-    assert panels[1] == "Start" and panels[-1].startswith("For schedulers")
-    *_, last = shown.split("For schedulers")
-    assert {"which-day", "features", "close-day"} <= set(re.findall(r"│ ([\w-]+)", last))
-    assert not {"run", "status", "recommend"} & set(re.findall(r"│ ([\w-]+)", last))

@@ -5,9 +5,9 @@ from datetime import date
 from rich.console import Console
 
 from tests.twinspire_core.display.test_measured_lists import metrics
-from twinspire.cli.terminal_tables import LOOKS, terminal_table
+from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.display.quality_tables import quality_table
-from twinspire_core.display.table import Cell, Style, Table
+from twinspire_core.display.table import Table
 
 
 def drawn(table, width=80, **more):
@@ -40,16 +40,6 @@ def test_every_cell_is_drawn():
     ]
 
 
-def test_a_table_without_headings_has_rows_alone():
-    assert drawn(Table(head=["", ""], rows=[["a", "1"]])) == "a 1\n"
-
-
-def test_what_cells_mean_is_seen():
-    assert set(LOOKS) == set(Style)
-    table = Table(head=["", ""], rows=[["a", Cell("bad", Style.BAD)]])
-    assert "\x1b[31mbad" in drawn(table, force_terminal=True, color_system="standard")
-
-
 def test_the_table_of_quality_fits_80_columns():
     day = date(2024, 5, 2)
     table = quality_table(metrics(), day, [10, 50, 100])
@@ -59,15 +49,6 @@ def test_the_table_of_quality_fits_80_columns():
     assert {cell.text for row in table.cells for cell in row if " " not in cell.text} <= set(
         text.split()
     ) | {""}
-
-
-def test_prose_is_broken_and_names_are_not():
-    table = Table(
-        head=["id", "what"], rows=[["a" * 30, "/a/long/path" * 9 + " and words"]], prose=[1]
-    )
-    text = drawn(table, width=60)
-    assert "a" * 30 in text
-    assert "".join(text.split()).endswith("andwords") and "…" not in text
 
 
 def test_figures_keep_their_digits_where_names_can_give_way():

@@ -10,7 +10,7 @@ import pytest
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import Entry
 from twinspire.runs.day_run import DayRun
-from twinspire.runs.index_start import choose_version, find_start, find_start_of_refresh
+from twinspire.runs.index_start import find_start, find_start_of_refresh
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Start
 
@@ -197,21 +197,3 @@ LOG = [
     entry(2, "publish", "2024-02-21-a"),
     entry(3, "rollback", "2024-02-20-a", rolled_back=("2024-02-21-a",)),
 ]
-
-
-@pytest.mark.parametrize(
-    ("day_of_february", "same_inputs", "found"),
-    [
-        (20, None, (None, None)),
-        (21, None, ("2024-02-20-a", None)),  # nobody knows any more what it was made from
-        (21, True, ("2024-02-20-a", None)),  # by the log of then, which knows of no rollback
-        (21, False, ("2024-02-20-a", "2024-02-21-a")),
-        (22, None, ("2024-02-20-a", "2024-02-21-a")),
-    ],
-)
-def test_a_rollback_between_is_named(day_of_february, same_inputs, found):
-    of_day = day(day_of_february)
-    chosen = choose_version(
-        LOG, of_day, lambda state: state.accepted_before(of_day), lambda *_: same_inputs
-    )
-    assert chosen == found

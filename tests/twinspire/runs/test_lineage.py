@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime
 
 from index_builder.registry.version_log import Entry, State
-from twinspire.runs.day_run import DayRun, find_gaps, stretches
+from twinspire.runs.day_run import DayRun
 from twinspire_core.contracts.attempts import Gap
 
 
@@ -41,18 +41,3 @@ def state_of(*versions):
         )
         for number, version in enumerate(versions, 1)
     )
-
-
-def test_days_without_logs_are_no_gap_and_part_it():
-    state = state_of("2024-02-20-a", "2024-02-24-b")
-    logs = {day(n) for n in (21, 23, 25, 26)}
-    found = find_gaps(state, day(20), day(28), has_logs=logs.__contains__)
-    assert found == [Gap(day(21), day(21)), Gap(day(23), day(23)), Gap(day(25), day(26))]
-
-
-def test_stretches_go_over_the_end_of_a_month():
-    days = [day(28), day(29), date(2024, 3, 1), date(2024, 3, 3)]
-    assert stretches(days) == [
-        Gap(day(28), date(2024, 3, 1)),
-        Gap(date(2024, 3, 3), date(2024, 3, 3)),
-    ]

@@ -154,12 +154,6 @@ def test_a_command_that_fails_or_hangs_stops_no_day(shop, told, capsys, monkeypa
     assert "did not end within" in capsys.readouterr().err and time.monotonic() - began < 20
 
 
-def test_without_a_command_nothing_is_done(shop):
-    pipeline, _ = shop
-    pipeline.notify = SimpleNamespace(command=None)
-    assert not notify(pipeline, "failed", DAY, "why")
-
-
 def test_what_a_failed_command_shows_is_told_without_its_secrets(shop, monkeypatch, capsys):
     monkeypatch.setenv("HOOK", "https://example.com/s3cr3t")
     monkeypatch.setenv("KEY", "s3cr3t-key")

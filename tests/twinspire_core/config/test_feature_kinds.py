@@ -1,11 +1,11 @@
 """What each kind of feature knows of itself."""
 
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
 
-from twinspire_core.config.feature_kinds import KINDS, Feature, VocabularyFeature
+from twinspire_core.config.feature_kinds import Feature, VocabularyFeature
 
 QUERY, ITEM = {"tower": "query"}, {"tower": "item"}
 
@@ -42,17 +42,3 @@ def test_a_kind_knows_what_stages_ask_for(kind, keys, form, table, vocabulary, a
     assert (isinstance(f, VocabularyFeature), f.is_analysed) == (vocabulary, analysed)
     assert f.vector_size == keys.get("size")
     assert f.columns("x") == (["x_hour", "x_weekday"] if kind == "time" else ["x"])
-
-
-def test_every_kind_is_asked():
-    assert {kind for kind, *_ in KNOWN} == set(KINDS)
-    assert set(get_args(get_args(Feature)[0])) == set(KINDS.values())
-
-
-def test_hours_and_weekdays_are_counted_from_0():
-    assert feature("time", {}).values("at") == {"at_hour": 24, "at_weekday": 7}
-
-
-def test_counts_and_ages_are_always_logarithms():
-    assert feature("count", {"days": 1}).log and feature("age", {}).log
-    assert not feature("number", ITEM).log

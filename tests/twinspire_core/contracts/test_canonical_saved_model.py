@@ -118,9 +118,3 @@ def test_two_copies_keep_their_own_tables(saved):
     gc.collect()
     asked = {"colours": tf.constant(["red"]), "shapes": tf.constant(["flat"])}
     np.testing.assert_allclose(second.signatures["serving_default"](**asked)["vector"], [-20.5])
-
-
-def test_once_is_enough(saved, tmp_path):
-    shutil.copytree(saved[1], tmp_path / "again")
-    canonicalise(tmp_path / "again")
-    assert files(tmp_path / "again") == files(saved[1])

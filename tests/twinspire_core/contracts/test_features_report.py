@@ -3,12 +3,8 @@
 import json
 from datetime import date
 
-import pytest
-
 from twinspire_core.contracts.features_report import (
     FILE,
-    ComparedDay,
-    DayStatistics,
     FeaturesReport,
     MisplacedEvents,
     ReadDays,
@@ -47,35 +43,3 @@ def test_the_file_holds_the_fields_in_order_days_as_text(tmp_path):
         "users": {},
     }
     assert FeaturesReport.find(str(tmp_path)) == report()
-
-
-@pytest.mark.parametrize("compared", [None, ComparedDay(day=DAY, attempt="dt=2024-05-02/a/1")])
-def test_statistics_come_last_if_they_were_looked_at(compared):
-    statistics = DayStatistics(rows=4, anomalies=["odd"], compared_with=compared)
-    found = report().model_copy(update={"statistics": statistics}).dump()
-    assert list(found) == [*KEYS, "statistics"]
-    assert list(found["statistics"]) == ["rows", "anomalies", "compared_with"]
-    assert (found["statistics"]["compared_with"] is None) == (compared is None)
-
-
-def test_what_is_served_has_its_own_report():
-    assert list(report().of_corpus().dump()) == [
-        "rows",
-        "rejected",
-        "duplicates",
-        "users",
-        "items",
-        "known_users",
-        "corpus_end",
-        "unlisted_items",
-        "unlisted_events",
-        "snapshots",
-        "days",
-    ]
-
-
-def test_a_report_of_another_release_is_read(tmp_path):
-    (tmp_path / FILE).write_text('{"rows": 3, "of_tomorrow": 1, "late": {"left_out": 2}}')
-    found = FeaturesReport.find(str(tmp_path))
-    assert found.rows == 3 and found.late.left_out == 2 and found.statistics is None
-    assert "excess" not in found.model_fields_set

@@ -7,16 +7,6 @@ import pytest
 from twinspire_core.contracts.day_metrics import DayMetrics
 
 
-def test_what_a_file_lacks_has_a_default_and_is_not_written():
-    empty = DayMetrics.parse(b"{}")
-    assert empty.progressive is None and empty.holdout.users == 0
-    assert (
-        empty.fixed_order.holdout.candidate is None
-        and empty.holdout.change_of("mrr").change is None
-    )
-    assert json.loads(empty.dump()) == {}
-
-
 def test_what_a_later_release_adds_is_kept():
     told = {"progressive": {"recall@50": 0.5, "of_brands": {"x": [1]}}, "weather": "fine"}
     read = DayMetrics.model_validate(told)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures
+from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.measures import Measures, value_of
 
 WRITTEN = {
@@ -44,17 +44,6 @@ def test_what_is_no_measure_is_none_of_the_values():
     assert measures.value("hit_rate@50") is None and value_of(None, "mrr") is None
 
 
-def test_parts_stand_behind_the_measures_when_they_are_written():
-    written = json.loads(json.dumps(Measures.model_validate(WRITTEN).model_dump()))
-    assert written == WRITTEN and list(written) == list(WRITTEN)
-
-
-def test_no_slices_means_that_none_were_told_apart():
-    measures = Measures.model_validate({"recall@50": 0.25})
-    assert measures.slice("users", "0") is None and measures.value("recall@50/users:0") is None
-    assert Measures.model_validate(WRITTEN).slice("items", "outside").true == 7
-
-
 def test_lists_in_order_are_comparable_with_those_of_as_many_users():
     def metrics(users):
         of_order = {"users": 40, "candidate": {"mrr": 0.5}}
@@ -66,12 +55,6 @@ def test_lists_in_order_are_comparable_with_those_of_as_many_users():
     assert metrics(40).comparable_fixed_order.value("mrr") == 0.5
     assert metrics(60).comparable_fixed_order is None, "those of earlier days were not asked"
     assert DayMetrics().comparable_fixed_order is None
-
-
-def test_a_change_that_was_not_measured_has_no_figures():
-    held = HeldOutMeasures.model_validate({"change": {"mrr": {"change": 0.5, "differ": 3}}})
-    assert held.change_of("mrr").change == 0.5 and held.change_of("mrr").low is None
-    assert held.change_of("recall@50").change is None and held.lift_of("mrr").lead is None
 
 
 def test_measures_of_a_kind_whichever_counted():

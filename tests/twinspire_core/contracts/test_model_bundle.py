@@ -1,5 +1,3 @@
-import sys
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -51,13 +49,6 @@ def test_lists_of_nothing_still_have_a_column():
     assert found["recent"].tolist() == [[b""], [b""]]
 
 
-def test_absent_columns_are_missing_in_every_row():
-    found = model_bundle.arrays(
-        pa.table({"a": [1, 2]}), {"b": Input("float32"), "c": Input("string", True)}
-    )
-    assert np.isnan(found["b"]).all() and found["c"].tolist() == [[b""], [b""]]
-
-
 STRINGS, NUMBERS = pa.list_(pa.string()), pa.list_(pa.float32())
 FORMS = {
     "text": (Input("string"), pa.array(["a"])),
@@ -102,12 +93,3 @@ def test_a_tower_takes_tables_of_any_length(tmp_path):
     table = pa.table({"x": pa.array(np.arange(10), pa.float32()), "ignored": ["?"] * 10})
     np.testing.assert_array_equal(tower(table, batch_rows=4), [[2 * i, i] for i in range(10)])
     assert tower(table.slice(0, 0)).shape == (0, 2)
-
-
-def test_the_contract_imports_no_tensorflow():
-    import subprocess
-
-    code = (
-        "import sys, twinspire_core.contracts.model_bundle; sys.exit('tensorflow' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
