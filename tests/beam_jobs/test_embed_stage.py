@@ -196,16 +196,6 @@ def test_the_size_of_batches_changes_files_and_no_vectors(tmp_path, features, to
     assert outs[0] == outs[1] == outs[2]
 
 
-def test_a_run_repeated_writes_the_same_bytes(tmp_path, features, towers):
-    digests = []
-    for name in ("first", "second"):
-        embed_stage.run(context(features, str(towers), str(tmp_path / name)))
-        digests.append(
-            [(f.path, storage.file_digest(f.uri)) for f in storage.list_files(str(tmp_path / name))]
-        )
-    assert digests[0] == digests[1]
-
-
 @pytest.fixture
 def refreshed(tmp_path, features, towers):
     """The corpus of the day after: two items are new, three changed in one feature each, and two

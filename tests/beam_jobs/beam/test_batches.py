@@ -63,13 +63,6 @@ def test_rows_that_are_too_many_for_a_batch_go_into_several(small):
     )
 
 
-@pytest.mark.parametrize("rows", [10, 100_000])
-def test_a_batch_travels_whole_however_it_is_pressed(rows):
-    batch, coder = batches.to_batch(frame(rows), SCHEMA), batches.BatchCoder()
-    assert coder.decode(coder.encode(batch)).equals(batch)
-    assert (batch.nbytes > 1 << 20) == (rows > 10), "both kinds are tried"
-
-
 @pytest.mark.parametrize(
     "values",
     [

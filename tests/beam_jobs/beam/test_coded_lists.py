@@ -48,11 +48,6 @@ def test_histories_are_events_in_a_row():
     assert none.to_arrow().to_pylist() == [[], []]
 
 
-@pytest.mark.parametrize("lists", [[], [[]], [[], []]])
-def test_lists_of_nothing(lists):
-    assert CodedLists.of([coded(lists).to_arrow()]).to_arrow().to_pylist() == lists
-
-
 def test_lists_that_have_no_room_are_not_cut(monkeypatch):
     monkeypatch.setattr(batches, "LARGEST", 8)
     assert coded(LISTS).to_arrow().to_pylist() == LISTS

@@ -30,11 +30,6 @@ def test_a_file_that_went_to_another_host_is_missed(tmp_path):
     assert "users: 1,007 rows written, 3 here; examples/dt=2024-03-10: 5 rows" in str(error.value)
 
 
-def test_a_job_that_wrote_elsewhere_is_told_too(tmp_path):
-    with pytest.raises(UsageError, match="work_root must be a place that every worker sees"):
-        written_rows.take(str(tmp_path))
-
-
 @pytest.mark.parametrize("written", [[], [("a", 1), ("b", 2), ("a", 10)]], ids=["nothing", "some"])
 def test_rows_are_added_up_in_the_job(tmp_path, written):
     def build(job):

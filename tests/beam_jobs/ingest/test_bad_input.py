@@ -15,7 +15,7 @@ from beam_jobs.features.raw_features_job import write_raw
 from beam_jobs.ingest import records
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts.attempts import StageContext
-from twinspire_core.errors import BadData, NothingToDo, TwinspireError
+from twinspire_core.errors import BadData, TwinspireError
 
 DAY = date(2017, 10, 16)
 NOON = 1_508_169_600  # 16:00 UTC
@@ -250,12 +250,6 @@ def test_a_missing_column(shop, format):
     ) and "Name one of these in the pipeline file" in str(e.value)
 
 
-def test_json_lines_that_have_none_of_the_columns(shop):
-    shop.text("\n".join(['{"x": 1}'] * 3), "a.jsonl")
-    with pytest.raises(BadData, match=r"a\.jsonl does not have: 'u' .*It has: x"):
-        shop.run()
-
-
 def test_json_lines_may_leave_a_feature_out_but_not_all_of_them(shop):
     rows = [{k: row[k] for k in without("size")} for row in good(20)]
     shop.text("\n".join(map(json.dumps, rows)), "a.jsonl")
@@ -356,12 +350,6 @@ def test_a_day_without_positives(shop):
         shop.run()
 
 
-def test_a_day_without_files(shop):
-    shop.parquet(good(5), day=DAY - timedelta(days=1))
-    with pytest.raises(NothingToDo):
-        shop.run()
-
-
 ITEM_FEATURES = """
 [corpus]
 filter = { stock = [true] }
@@ -424,16 +412,6 @@ def test_bytes_are_no_words_about_items(shop, key, kind, value):
     )
     with pytest.raises(BadData, match=said):
         shop.run()
-
-
-def test_an_error_of_ours_is_not_logged_by_beam_besides(shop, caplog):
-    shop.parquet(
-        [{k: v for k, v in GOOD.items() if k != "t"}],
-        types={k: v for k, v in TYPES.items() if k != "t"},
-    )
-    with pytest.raises(BadData, match=r"does not have: 't'"):
-        shop.run()
-    assert not [r for r in caplog.records if r.levelname == "ERROR"]
 
 
 def test_any_other_error_stops_the_job_as_what_it_is(shop, monkeypatch, caplog):

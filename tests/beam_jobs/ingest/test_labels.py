@@ -12,7 +12,6 @@ from beam_jobs.features.raw_features_job import write_raw
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.attempts import StageContext
-from twinspire_core.errors import BadData
 
 DAY = date(2017, 10, 16)
 NOON = 1_508_155_200
@@ -83,19 +82,6 @@ def test_no_number_is_no_label(run):
         "a.parquet",
     )
     assert [found[user]["_label"] for user in "0123"] == [None, None, 3, None]
-
-
-def test_a_column_of_words_is_no_label(run):
-    frame = pl.DataFrame(rows(["good", "bad"]), TYPES | {"stars": pl.String})
-    with pytest.raises(
-        BadData, match=r"columns\.label of events is a number; .*column 'stars' is String"
-    ):
-        run(frame.write_parquet, "a.parquet")
-
-
-def test_a_label_that_no_file_has_is_told(run):
-    with pytest.raises(BadData, match=r"does not have: 'stars' \(columns\.label\)"):
-        run(pl.DataFrame(rows([1.0]), TYPES).drop("stars").write_parquet, "a.parquet")
 
 
 def test_rewards_are_cut_before_they_are_weighed(run):

@@ -102,9 +102,3 @@ def test_a_day_is_the_time_that_shows_its_date(zone, day, hours):
     shown = lambda t: (EPOCH + timedelta(microseconds=t)).astimezone(zone).date()  # noqa: E731
     assert shown(start) == shown(end - 1) == day
     assert shown(start - 1) == day - timedelta(days=1) and shown(end) == day + timedelta(days=1)
-
-
-def test_globo_days_begin_at_three_in_utc():
-    assert day_plan.start_of(date(2017, 10, 16), ZoneInfo("Etc/GMT+3")) == micros(
-        datetime(2017, 10, 16, 3, tzinfo=UTC)
-    )

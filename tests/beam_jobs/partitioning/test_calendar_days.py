@@ -82,35 +82,6 @@ def test_no_row_is_lost_and_each_is_in_its_own_day(tmp_path_factory, times, zone
     ]
 
 
-def test_a_day_of_23_hours(tmp_path):
-    # Clocks in São Paulo went from 2017-10-14 23:59:59 (UTC-3) to 2017-10-15 01:00 (UTC-2).
-    hours = [datetime(2017, 10, 14, tzinfo=UTC) + timedelta(hours=h) for h in range(72)]
-    log = write(tmp_path / "log.jsonl", *({"t": t.isoformat()} for t in hours))
-    found = lay_out(tmp_path, log, time="t", time_zone=SAO_PAULO)
-    assert {day: len(rows) for day, rows in found.items()} == {
-        "dt=2017-10-13": 3,
-        "dt=2017-10-14": 24,
-        "dt=2017-10-15": 23,
-        "dt=2017-10-16": 22,
-    }
-    assert found["dt=2017-10-15"][0]["t"] == "2017-10-15T03:00:00+00:00"
-
-
-def test_a_day_of_25_hours(tmp_path):
-    hours = [datetime(2017, 11, 4, tzinfo=UTC) + timedelta(hours=h) for h in range(72)]
-    log = write(tmp_path / "log.jsonl", *({"t": t.timestamp()} for t in hours))
-    found = lay_out(tmp_path, log, time="t", time_unit="s", time_zone="America/New_York")
-    assert [len(found[f"dt=2017-11-0{d}"]) for d in (3, 4, 5, 6)] == [4, 24, 25, 19]
-
-
-def test_east_of_greenwich_the_day_begins_the_evening_before(tmp_path):
-    log = write(
-        tmp_path / "log.jsonl", {"t": "2017-10-14T14:59:59Z"}, {"t": "2017-10-14T15:00:00Z"}
-    )
-    found = lay_out(tmp_path, log, time="t", time_zone="Asia/Tokyo")
-    assert list(found) == ["dt=2017-10-14", "dt=2017-10-15"]
-
-
 @pytest.mark.parametrize(
     ("written", "day"),
     [

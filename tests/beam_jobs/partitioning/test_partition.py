@@ -36,14 +36,6 @@ def test_columns_are_renamed(tmp_path):
     ].keys() == {"uid", "when"}
 
 
-def test_days_outside_are_left_out_and_counted(tmp_path):
-    log = write(tmp_path / "log.jsonl", *({"t": f"2017-10-{d}"} for d in range(10, 20)))
-    layout = Layout(time="t", first=date(2017, 10, 12), last=date(2017, 10, 15))
-    summary = partition([str(log)], f"{tmp_path}/out/dt={{date}}", layout)
-    assert (summary.days, summary.outside, summary.rows) == (4, 6, 10)
-    assert list(read_back(tmp_path / "out")) == [f"dt=2017-10-{d}" for d in range(12, 16)]
-
-
 def test_twice_changes_nothing_and_new_rows_replace_only_their_day(tmp_path):
     log = write(tmp_path / "log.jsonl", {"t": "2017-10-15"}, {"t": "2017-10-17"})
     layout, out = Layout(time="t", done_marker="_SUCCESS"), f"{tmp_path}/out/dt={{date}}"
@@ -112,38 +104,6 @@ def test_no_file_and_an_unknown_ending_are_usage_errors(tmp_path):
     (tmp_path / "log.xlsx").write_bytes(b"x")
     with pytest.raises(UsageError, match=r"log\.xlsx.*--format"):
         lay_out(tmp_path, tmp_path / "log.xlsx", time="t")
-
-
-def test_memory_is_bounded_by_what_may_wait_not_by_the_file(tmp_path):
-    # 6 million rows on 60 days, in no order: 96 MB as Arrow, of which 8 MB may wait.
-    n = pl.int_range(6_000_000, eager=True)
-    log = tmp_path / "log.parquet"
-    pl.DataFrame({"t": n * 7919 % 60 * 86400, "n": n}).write_parquet(log, row_group_size=100_000)
-    code = """
-import sys
-from beam_jobs.partitioning.calendar_days import Layout
-from beam_jobs.partitioning.partition import partition
-def peak():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) // 1024
-before = peak()
-summary = partition([sys.argv[1]], sys.argv[2], Layout(time="t", time_unit="s"), spill_bytes=int(sys.argv[3]))
-print(summary.days, summary.rows, peak() - before)
-"""
-
-    def megabytes(waiting: int) -> int:
-        arguments = [
-            sys.executable,
-            "-c",
-            code,
-            str(log),
-            f"{tmp_path}/{waiting}/dt={{date}}",
-            str(waiting),
-        ]
-        days, rows, peak = map(int, subprocess.check_output(arguments, text=True).split())
-        assert (days, rows) == (60, 6_000_000)
-        return peak
-
-    assert megabytes(8 << 20) < megabytes(1 << 30) - 40
 
 
 def test_to_and_from_an_object_store(tmp_path, gs_place):

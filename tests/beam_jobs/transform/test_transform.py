@@ -144,22 +144,6 @@ def test_files_of_several_row_groups(done, today, tmp_path):
     assert transformed(out) == sorted(transformed(done), key=lambda row: row["_time"])
 
 
-def test_columns_and_types(done):
-    file = sorted(storage.list_files(f"{done}/transformed"), key=lambda f: f.path)[0]
-    found = pq.read_schema(file.uri)
-    assert (
-        found.names[:5] == ["_time", "_user", "_item", "_reward", "_label"]
-        and "_holdout" not in found.names
-    )
-    assert "_label" not in graph.transformed_schema(make(columns={"label": None})).names
-    assert {found.field(n).type.value_type for n in ("recent", "tags", "title")} == {pa.int64()}
-    assert {found.field(n).type for n in ("user", "item", "device", "city", "when_hour")} == {
-        pa.int64()
-    }
-    assert {found.field(n).type for n in ("_label", "price", "week", "age")} == {pa.float32()}
-    assert found.field("image").type.value_type == pa.float32()
-
-
 def test_same_bytes_however_the_rows_come(done, window, today, tmp_path):
     mixed = random.Random(1).sample(window, len(window))
     run(make(), mixed, today, str(tmp_path), batch=7)

@@ -58,17 +58,6 @@ def found(trained: dict, popular=1, lately=1, past_events=1, **served) -> dict:
     return {one.feature: one for one in skew.compare(PIPELINE, columns, tables)}
 
 
-def test_what_is_compared():
-    """No ids, which come and go, and nothing that requests bring themselves."""
-    assert skew.compared(PIPELINE) == {
-        "age_group": "users",
-        "sold": "corpus/end",
-        "since": "corpus/end",
-        "brand": "corpus/end",
-        "tags": "corpus/end",
-    }
-
-
 def test_what_is_alike_is_no_distance_apart():
     every = found({})
     assert set(every) == set(ALIKE)
@@ -144,11 +133,6 @@ def test_of_few_values_nothing_is_told():
     enough = [5.0] * 50 + [None] * 50
     assert found({"sold": enough}, sold=enough)["sold"].distance == 0
     assert "sold" not in found({}, popular=0, lately=0)
-
-
-def test_the_farthest_comes_first():
-    rows = found({}, since=np.arange(100.0) + 1000, sold=np.arange(100.0) + 20)
-    assert list(rows)[:2] == ["since", "sold"]
 
 
 def test_a_later_catalogue_is_compared_with_what_its_towers_were_trained_on(tmp_path):

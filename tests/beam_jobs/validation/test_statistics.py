@@ -1,6 +1,5 @@
 """The day's statistics against exact answers by plain Python and Polars; the same bytes in any parts."""
 
-import json
 import math
 import os
 import pickle
@@ -14,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_jobs.row_hashing import row_hashes
 from beam_jobs.validation import statistics
 from beam_jobs.validation.statistics import Collect, columns, finish
 from tests.beam_jobs.validation.made_up_days import day, make, write_day
@@ -126,19 +124,6 @@ def test_any_parts_in_any_order_give_the_same_bytes(random, parts, doubled):
         assert not whole["price"].exact and whole["device"].exact
 
 
-def test_one_accumulator_takes_many_batches():
-    """What a sketch no longer wants is left out early, and changes nothing."""
-    batches = [
-        batch_of(9_000, _user=[f"u{i}" for i in range(k, k + 9_000)], price=np.arange(k, k + 9_000))
-        for k in range(0, 90_000, 9_000)
-    ]
-    combine = Collect(columns(make()))
-    total = combine.create_accumulator()
-    for batch in batches:
-        total = combine.add_input(total, batch)
-    assert finish(make(), total) == collected(batches[::-1])
-
-
 def test_quantiles_of_a_sample_are_near():
     """Of 60,000 normal numbers, a third of which are 0 instead."""
     numbers = np.random.default_rng(0).normal(100, 15, 60_000).astype(np.float32)
@@ -159,13 +144,6 @@ def test_different_values_are_exact_below_those_listed_and_near_beyond(n):
     assert found.exact == (n < statistics.LISTED)
     assert found.distinct == n if found.exact else found.distinct == pytest.approx(n, rel=0.03)
     assert found.values == 2 * n
-
-
-def test_a_frequent_value_among_many_has_its_share():
-    tags = [[f"t{i}", "red"] if i % 2 else [f"t{i}"] for i in range(40_000)]
-    found = collected([batch_of(40_000, tags=tags)])["tags"]
-    assert found.shares["red"] == pytest.approx(1 / 3, abs=0.02)
-    assert found.top[0][1] == pytest.approx(20_000, rel=0.05)
 
 
 @settings(max_examples=30, deadline=None)
@@ -204,22 +182,3 @@ def test_coded_lists_are_counted_as_strings_are():
         for one in (lists, coded)
     )
     assert plain == other and plain["recent"].listed == ["b", "a", "c"]
-
-
-def test_the_file_is_one_line_of_json(written):
-    content = storage.read_bytes(f"{written}/{StatisticsFile.FILE}")
-    price = json.loads(content)["examples"]["price"]
-    assert len(content.splitlines()) == 1 and price["missing"] > 0 and price["top"][0][0] == 0
-
-
-def test_rows_differ_by_who_took_what_when_and_how():
-    rows = [("1", "2", 7, "buy"), ("2", "1", 7, "buy"), ("1", "2", 8, "buy"), ("1", "2", 7, "view")]
-    names = ("_user", "_item", "_time", "_type")
-
-    def hashed(some):
-        return row_hashes(
-            pa.RecordBatch.from_pylist([dict(zip(names, r, strict=True)) for r in some])
-        )
-
-    assert len(set(hashed(rows).tolist())) == len(rows)
-    assert hashed(rows[::-1]).tolist() == hashed(rows).tolist()[::-1]

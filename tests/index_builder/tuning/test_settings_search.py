@@ -106,15 +106,6 @@ def test_settings_that_miss_step_up_to_the_least_work_that_does():
     ] is best
 
 
-def test_bisection_finds_the_first_of_any_number():
-    for count in range(9):
-        for first in range(count + 1):
-            found = settings_search._first(
-                range(count), lambda n, first=first: (n,) if n >= first else None
-            )
-            assert found == ((first,) if first < count else None)
-
-
 def test_the_kind_with_the_least_work_is_taken():
     vectors, queries = clustered(12_000), clustered(400, seed=1)
     built = kind_choice.build(vectors, queries, Wanted(exact_below=0, k=50))

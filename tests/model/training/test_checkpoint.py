@@ -174,20 +174,7 @@ def test_a_width_stays_when_the_vocabulary_grows(tiny):
     assert child.tables["device"].values.shape == (5001 + OOV_BUCKETS, parent.widths["device"])
 
 
-CHANGES = {
-    "train.layers": {"train": {"layers": [32]}},
-    "train.dimension": {"train": {"dimension": 4}},
-    "features.device.kind": {"features": {"device": {"kind": "text", "tower": "query"}}},
-    "features.shape.size": {"features": {"shape": {"kind": "vector", "tower": "item", "size": 4}}},
-}
-
-
 ATTENTION = {"pooling": "attention"}
-CHANGES_OF_ENCODER = {
-    "train.history.pooling": {"history": {}},
-    "features.recent.length": {"length": 7},
-    "train.skip": {"skip": False},
-}
 
 
 def _attentive(tiny, features=None, length=5, **train):
@@ -196,18 +183,47 @@ def _attentive(tiny, features=None, length=5, **train):
     return tiny.pipeline(features or {**tiny.features, "recent": recent}, train=train)
 
 
-@pytest.mark.parametrize("key", CHANGES_OF_ENCODER)
-def test_a_change_of_the_encoder_names_its_key_and_the_way_out(tiny, key):
-    parent = _captured(_marked(tiny.architecture(_attentive(tiny))))
-    with pytest.raises(UsageError, match=rf"{key} now gives.*--mode full"):
-        _next(tiny, parent, pipeline=_attentive(tiny, **CHANGES_OF_ENCODER[key]))
+WIDE = {"train": {"dimension": 32}}
 
 
-def test_attention_where_the_parent_had_an_average_names_its_key(tiny):
-    with pytest.raises(
-        UsageError, match=r"train.history.pooling now gives attention, the parent has a sum or mean"
-    ):
-        _next(tiny, _captured(_marked(tiny.architecture())), pipeline=_attentive(tiny))
+@pytest.mark.parametrize(
+    ("parent", "child", "found"),
+    [
+        ({}, {"train": {"layers": [32]}}, "train.layers now gives"),
+        ({}, {"train": {"dimension": 4}}, "train.dimension now gives"),
+        ({}, {"device": {"kind": "text"}}, "features.device.kind now gives"),
+        ({}, {"device": {"kind": "number"}}, "features.device now gives"),
+        ({}, {"shape": {"size": 4}}, "features.shape.size now gives"),
+        ({"user": {"kind": "category"}, **WIDE}, WIDE, r"features.user now gives 32, .* has \d"),
+        (
+            {},
+            {"train": {"history": ATTENTION}},
+            "train.history.pooling now gives attention, the parent has a sum or mean",
+        ),
+        ({"train": {"history": ATTENTION}}, {}, "train.history.pooling now gives"),
+        (
+            {"train": {"history": ATTENTION}},
+            {"recent": {"length": 7}, "train": {"history": ATTENTION}},
+            "features.recent.length now gives",
+        ),
+        (
+            {"train": {"history": ATTENTION}},
+            {"train": {"history": ATTENTION, "skip": False}},
+            "train.skip now gives",
+        ),
+    ],
+)
+def test_a_change_of_shape_names_its_key_and_the_way_out(tiny, parent, child, found):
+    """Settings by feature, and those of `train`."""
+    before, after = (
+        tiny.pipeline(
+            {name: {**of, **changed.get(name, {})} for name, of in tiny.features.items()},
+            train=changed.get("train", {}),
+        )
+        for changed in (parent, child)
+    )
+    with pytest.raises(UsageError, match=rf"{found}.*--mode full"):
+        _next(tiny, _captured(_marked(tiny.architecture(before))), pipeline=after)
 
 
 def test_an_encoder_and_its_moments_are_carried_on_by_name(tiny, tmp_path):
@@ -242,32 +258,6 @@ def test_a_skip_that_the_parent_had_not_starts_without_effect(tiny):
             child(side, tiny.columns(9)), parent(side, tiny.columns(9)), atol=1e-6
         )
         assert not child.dense[f"{side}/skip/{column}"].values.numpy().any()
-
-
-@pytest.mark.parametrize("key", CHANGES)
-def test_any_other_change_of_shape_names_its_key_and_the_way_out(tiny, key):
-    parent = _captured(_marked(tiny.architecture()))
-    tables = dict(CHANGES[key])
-    pipeline = tiny.pipeline({**tiny.features, **tables.pop("features", {})}, **tables)
-    with pytest.raises(UsageError, match=rf"{key} now gives.*--mode full"):
-        _next(tiny, parent, pipeline=pipeline)
-
-
-def test_a_feature_that_changes_its_kind_names_it(tiny):
-    parent = _captured(_marked(tiny.architecture()))
-    pipeline = tiny.pipeline({**tiny.features, "device": {"kind": "number", "tower": "query"}})
-    with pytest.raises(UsageError, match=r"features.device now gives"):
-        _next(tiny, parent, pipeline=pipeline)
-
-
-def test_a_category_that_becomes_an_id_has_another_width(tiny):
-    category = {**tiny.features, "user": {"kind": "category", "tower": "query"}}
-    wide = {"dimension": 32}
-    parent = _marked(tiny.architecture(tiny.pipeline(category, train=wide)))
-    with pytest.raises(
-        UsageError, match=r"features.user now gives 32, the parent has \d.*--mode full"
-    ):
-        _next(tiny, _captured(parent), pipeline=tiny.pipeline(train=wide))
 
 
 def test_widths_are_chosen_by_size_and_never_above_the_towers_own(tiny):

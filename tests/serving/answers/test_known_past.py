@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from serving.answers.known_past import joined, least_counts, overlap, read_queries
+from serving.answers.known_past import least_counts, overlap, read_queries
 from serving.requests.query_rows import STORED_EVENTS, STORED_HISTORY, STORED_PAST
 from serving.requests.request_model import SEEN
 from twinspire_core.search.ragged import Ragged
@@ -122,20 +122,6 @@ def test_the_past_is_that_of_all_events_whatever_part_a_request_tells(seed):
             assert (past, number) == (expected, len(events[n])), (before[n], told[n])
 
 
-def test_a_short_history_no_longer_hides_what_is_stored():
-    """By hand: stored d (3 times), a, b; told b and a new c twice: c and b twice, d three times."""
-    rows = table(
-        **{
-            SEEN: ["bccb", "", None],
-            STORED_PAST: ["dab", "dab", "dab"],
-            STORED_HISTORY: ["daddab"] * 3,
-            STORED_EVENTS: [6, 6, 6],
-        }
-    )
-    # a twice already, d three times; b is had once before and once after, c twice after.
-    assert past_of(rows) == [("dbca", 9), ("dab", 6), ("dab", 6)]
-
-
 def test_users_of_whom_nothing_is_stored_have_the_past_that_they_tell():
     rows = table(
         **{
@@ -209,10 +195,3 @@ def test_the_order_of_what_was_taken_is_that_of_all_events(seed):
         in_order = {*stored[n], *told[n]}
         rest = [one for one in pasts[n] if one not in in_order]
         assert found[n] == exact[: len(in_order)] + "".join(rest)
-
-
-def test_joining_adds_what_is_new_to_what_is_counted():
-    past = Ragged.of_lengths(np.array([4, 2, 7]), np.array([2, 1]))
-    new = Ragged.of_lengths(np.array([2, 2, -1, 1]), np.array([3, 1]))
-    both = joined(past, np.array([2, 1, 1]), new)
-    assert both.padded().tolist() == [[2, 4], [1, 7]]

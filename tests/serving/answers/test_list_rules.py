@@ -2,23 +2,19 @@
 `size` n // 4, and it had n events, so that i00 alone had none.
 """
 
-import json
 from datetime import datetime
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from serving.answers import list_rules
 from serving.version.loaded_version import Version
 from tests.serving.answers.test_retrieval import files, ids, in_order
-from tests.serving.asking import recommend, recommend_lines
+from tests.serving.asking import recommend
 from tests.serving.conftest import ATTRIBUTES, ITEMS, PIPELINE, publish
 from tests.twinspire_core.fusion.test_list_rules import slow_list
-from twinspire.cli.main import app
 from twinspire_core.config.pipeline import Pipeline, load
 from twinspire_core.config.tables.deployment import ListsConfig
 from twinspire_core.errors import UsageError
@@ -71,31 +67,6 @@ def test_at_most_so_many_of_a_value(ruled):
     assert "over a cap (kind 3)" in answer.warnings.of_all()[0]
     more = recommend(version, [{"place": 3.2}], 50, source="two_tower")
     assert more.counts.tolist() == [6] and "6 items instead of 50" in more.warnings.of(0)[0]
-
-
-def test_a_list_goes_further_down_for_a_cap(ruled):
-    version = ruled(caps={"size": 2})
-    answer = recommend(version, [{"place": 3.2}], 6, source="two_tower")
-    assert numbers(version, answer) == [3, 4, 2, 5, 11, 8]
-    assert not answer.warnings.of(0)
-
-
-def test_new_items_have_their_share_of_every_beginning(ruled):
-    """anna had i05, i04 and i03, which her list has first."""
-    version = ruled(new_share=0.5)
-    plain = numbers(version, recommend(version, [{"user": "anna"}], 4, rules=False))
-    assert plain[:3] == [5, 3, 4]
-    listed = numbers(version, recommend(version, [{"user": "anna"}], 4))
-    assert listed[0] == 5 and listed[2] == 3 and not {listed[1], listed[3]} & {3, 4, 5}
-
-
-def test_what_a_request_says_of_the_past_is_known_as_well(ruled):
-    version = ruled(new_share=1.0)
-    # The history feature holds three; the history five.
-    asked = [{"history": ["i01", "i02", "i06", "i07", "i08"]}, {"user": "anna", "history": ["i09"]}]
-    answer = recommend(version, asked, 7)
-    assert not {1, 2, 6, 7, 8} & set(numbers(version, answer, 0))
-    assert not {3, 4, 5, 9} & set(numbers(version, answer, 1))
 
 
 def test_a_request_turns_rules_off(ruled):
@@ -200,40 +171,3 @@ def test_what_is_served_is_the_whole_ranking_ruled_slowly(
             values=VALUES,
         )
         assert numbers(version, found, n) == expected
-
-
-def test_files_of_requests_keep_the_rules(ruled, tmp_path):
-    queries = tmp_path / "queries.jsonl"
-    queries.write_text('{"user": "anna"}\n{"user": "ben"}\n')
-    version = ruled(new_share=0.5)
-    out = tmp_path / "out.parquet"
-    counts = recommend_lines(version, str(queries), str(out), 4, source="two_tower")
-    assert counts["few_new"] == 0
-    rows = pq.read_table(out).to_pylist()
-    assert len(set(rows[0]["items"]) - {"i03", "i04", "i05"}) >= 2
-    all_had = {"history": ITEMS}
-    queries.write_text(json.dumps(all_had) + "\n" + '{"user": "ben"}\n')
-    plain = recommend_lines(version, str(queries), str(out), 4, rules=False)
-    assert plain["few_new"] == 0
-    assert recommend_lines(version, str(queries), str(out), 4)["few_new"] == 1
-
-
-def test_the_command(published, tmp_path):
-    file = tmp_path / "circle.toml"
-    root = published.registry.root
-    text = PIPELINE.replace('root = "registry"', f'root = "{root}"')
-    file.write_text(text + "[lists]\nnew_share = 1.0\n")
-
-    def run(*options: str):
-        return CliRunner().invoke(
-            app, ["recommend", str(file), "--user", "anna", "--json", *options]
-        )
-
-    def items(*options: str) -> list[str]:
-        return [one["item"] for one in json.loads(run(*options).stdout)["items"]]
-
-    assert not {"i03", "i04", "i05"} & set(items("-k", "4"))
-    assert items("-k", "3", "--no-rules") == ["i05", "i03", "i04"]
-    assert items("-k", "3", "--new-share", "0") == ["i05", "i03", "i04"]
-    assert items("-k", "2", "--new-share", "0.5")[0] == "i05"
-    assert run("--new-share", "1.5").exit_code == 2

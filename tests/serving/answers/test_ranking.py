@@ -204,28 +204,3 @@ def test_the_command_explains_what_the_ranker_lists(opened, pipeline_file):
     assert "Items are explained that the ranker listed; these are by purchase history." in other
     files_too = [*command[:4], "--queries", "q.jsonl", "--explain"]
     assert "Items are explained for one --user" in str(CliRunner().invoke(app, files_too).exception)
-
-
-def test_rules_come_after_the_ranker(opened):
-    """anna had i05, i04 and i03."""
-    version = opened(by_popularity())
-    told = recommend(version, [ANNA], 4, new_share=0.5, explain=True)
-    plain = recommend(version, [ANNA], 7, explain=True)
-    assert ids(version, told) == ["i03", "i07", "i04", "i08"]
-    assert told.source == "ranked" and told.sources(0)[:2] == [["history"], ["co_occurrence"]]
-    assert told.scores[0].tolist() == plain.scores[0, [0, 3, 1, 4]].tolist()
-    assert told.reasons.of(0) == [plain.reasons.of(0)[place] for place in (0, 3, 1, 4)]
-
-
-def test_commands_take_it_for_a_source(opened, pipeline_file, tmp_path):
-    opened(by_popularity(serves="fixed_order"))
-    command = ["recommend", str(pipeline_file), "-k", "3", "--source", "ranked"]
-    told = json.loads(CliRunner().invoke(app, [*command, "--user", "anna", "--json"]).stdout)
-    assert told["source"] == "ranked"
-    assert [item["item"] for item in told["items"]] == ["i03", "i04", "i05"]
-    (tmp_path / "q.jsonl").write_text('{"user": "anna"}\n{}\n')
-    queries = ["--queries", str(tmp_path / "q.jsonl")]
-    lines = CliRunner().invoke(app, [*command, *queries]).stdout.splitlines()
-    assert json.loads(lines[0])["items"] == ["i03", "i04", "i05"]
-    assert json.loads(lines[1])["items"] == ["i11", "i10", "i09"]
-    assert json.loads(lines[1])["sources"] == ["popular"] * 3

@@ -5,23 +5,18 @@ i03 took i08.
 """
 
 import io
-import json
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
 
 from serving.version.loaded_version import Version
-from tests.serving.asking import recommend, recommend_lines
+from tests.serving.asking import recommend
 from tests.serving.conftest import publish
-from twinspire.cli.main import app
-from twinspire_core.config.source_names import ANSWERING
 from twinspire_core.contracts.feature_schema import co_occurrence_schema
 from twinspire_core.errors import UsageError
 from twinspire_core.fusion.fixed_order import FixedOrder
-from twinspire_core.sources.registry import SOURCES
 
 ALL = ("two_tower", "history", "popular", "co_occurrence")
 
@@ -136,49 +131,3 @@ def test_a_version_without_a_ranker_says_what_it_has(opened):
     assert recommend(version, [{"user": "anna"}], 3).source == "two_tower"
     with pytest.raises(UsageError, match=r"fixed_order, history, .*, not 'ranked'.*sources.use"):
         recommend(version, [{}], 3, source="ranked")
-
-
-def test_a_file_is_answered_as_its_lines_would_be_alone(opened, tmp_path):
-    version = opened(in_order(co_occurrence=0.3, history=0.1, two_tower=1))
-    requests = [
-        {"user": "anna"},
-        {"user": "ben"},
-        {"history": ["i03"]},
-        {},
-        {"user": "anna", "exclude": ["i05"]},
-    ]
-    (tmp_path / "q.jsonl").write_text("".join(json.dumps(one) + "\n" for one in requests))
-    done = recommend_lines(version, str(tmp_path / "q.jsonl"), str(tmp_path / "r.parquet"), 6)
-    assert done["source"] == "fixed_order"
-    for request, line in zip(
-        requests, pq.read_table(tmp_path / "r.parquet").to_pylist(), strict=True
-    ):
-        answer = recommend(version, [request], 6)
-        assert line["items"] == ids(version, answer)
-        assert line["sources"] == [names[0] for names in answer.sources(0)]
-        np.testing.assert_allclose(line["scores"], answer.scores[0], rtol=1e-6)
-
-
-def test_items_that_fill_up_a_list_are_said_to_be_popular(opened):
-    version = opened(FixedOrder(weights={"history": 0.5, "co_occurrence": 0.5}))
-    answer = recommend(version, [{"history": ["i00"]}], 3)
-    assert answer.main_sources().to_pylist() == [["history"] + ["popular"] * 2]
-    assert [names[0] for names in answer.sources(0)] == answer.main_sources().to_pylist()[0]
-
-
-def test_the_command_names_sources(opened, pipeline_file):
-    opened(in_order(co_occurrence=1))
-    command = ["recommend", str(pipeline_file), "--user", "anna", "-k", "2", "--json"]
-    told = json.loads(CliRunner().invoke(app, command).stdout)
-    assert told["source"] == "fixed_order" and [item["item"] for item in told["items"]] == [
-        "i08",
-        "i07",
-    ]
-    assert told["items"][0]["sources"][0] == "co_occurrence"
-    told = json.loads(CliRunner().invoke(app, [*command, "--source", "popular"]).stdout)
-    assert told["source"] == "popular" and told["items"][0]["sources"] == ["popular"]
-    assert CliRunner().invoke(app, [*command, "--source", "magic"]).exit_code == 2
-
-
-def test_every_name_has_a_source():
-    assert set(ANSWERING) == {"ranked", "fixed_order", *SOURCES} and set(ALL) <= set(SOURCES)

@@ -124,13 +124,37 @@ def _vectors_of(users):
     return _unit(np.stack([np.random.default_rng(list(u.encode())).normal(size=8) for u in users]))
 
 
+def _users_with_a_past(day):
+    """Those who are measured on the day."""
+    rows = ds.dataset(day / "evaluation").to_table()
+    rows = rows.filter(pc.equal(rows["_day"], DAY))
+    return rows.filter(pa.array(has_past(rows)))
+
+
+def _catalogue(day):
+    """The corpus at the day's start, and the sources that the day is measured with."""
+    corpus = ds.dataset(day / "corpus/start").to_table()
+    tables = {name: ds.dataset(day / name / "start").to_table() for name in TABLES}
+    return corpus, CandidateSources.of(corpus, tables, HALF_LIFE)
+
+
+def _completed(version, requests, now=None):
+    """Requests with what is stored of their users, and of whom something is."""
+    table = Requests(version.pipeline).table(requests)
+    now = now or datetime.now(version.pipeline.zone)
+    return complete(table, version.users, now, version.pipeline.history_name)
+
+
+def _listed(version, table, source, k=K):
+    nothing = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    everyone = Groups((None,), np.zeros(len(table), np.int64))
+    queries = encode_queries(version, table, source)
+    return retrieve(version, queries, ListRequest(k=k), source, nothing, everyone).rows
+
+
 def _served(version, requests):
     """Candidates as serving makes them, and what their features are made of."""
-    table, _ = complete(
-        Requests(version.pipeline).table(requests),
-        version.users,
-        datetime.now(version.pipeline.zone),
-    )
+    table, _ = _completed(version, requests)
     queries = encode_queries(version, table, "ranked")
     rows, scores = version.index.search(queries.vectors, DEPTH)
     given = queries.queries.with_given({"two_tower": ScoredLists(rows.astype(np.int64), scores)})
@@ -141,14 +165,10 @@ def _served(version, requests):
 
 def test_a_ranker_is_served_with_the_features_that_are_measured(both):
     _, day, version = both
-    rows = ds.dataset(day / "evaluation").to_table()
-    rows = rows.filter(pc.equal(rows["_day"], DAY))
-    rows = rows.filter(pa.array(has_past(rows)))
+    rows = _users_with_a_past(day)
     users = rows["_user"].to_pylist()
-    corpus = ds.dataset(day / "corpus/start").to_table()
+    corpus, measured = _catalogue(day)
     asked = prepare_whole(rows, corpus)
-    tables = {name: ds.dataset(day / name / "start").to_table() for name in TABLES}
-    measured = CandidateSources.of(corpus, tables, HALF_LIFE)
     # The corpus of the day's start is that of the end of the day before, in another order.
     place = version.rows(corpus["_item"])
     vectors = Vectors(queries=_vectors_of(users), items=version.index.vectors[place])
@@ -173,16 +193,8 @@ def test_a_ranker_is_served_with_the_features_that_are_measured(both):
         # A feature of which nothing is known would be alike, too.
         assert not np.isnan(served_values[:, column]).all(), name
 
-    table, _ = complete(
-        Requests(version.pipeline).table([{"user": user} for user in users]),
-        version.users,
-        datetime.now(version.pipeline.zone),
-    )
-    nothing = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    everyone = Groups((None,), np.zeros(len(table), np.int64))
-    asked_of = encode_queries(version, table, "ranked")
-    served = retrieve(version, asked_of, ListRequest(k=K), "ranked", nothing, everyone)
-    assert served.rows.tolist() == place[items].tolist()
+    table, _ = _completed(version, [{"user": user} for user in users])
+    assert _listed(version, table, "ranked").tolist() == place[items].tolist()
 
 
 def test_who_is_asked_by_a_history_alone_is_served_as_the_ranker_was_fitted(both):
@@ -190,7 +202,7 @@ def test_who_is_asked_by_a_history_alone_is_served_as_the_ranker_was_fitted(both
     _, day, version = both
     rows = ds.dataset(day / "evaluation").to_table()
     rows = rows.filter(pc.equal(rows["_day"], DAY))
-    corpus = ds.dataset(day / "corpus/start").to_table()
+    corpus, of_day = _catalogue(day)
     measured = prepare_whole(rows, corpus)
     pipeline = version.pipeline
     usable, by_history = queries_by_history(rows, pipeline, most=40, seed=1)
@@ -199,17 +211,11 @@ def test_who_is_asked_by_a_history_alone_is_served_as_the_ranker_was_fitted(both
     histories = asked.queries[pipeline.history_name].to_pylist()
     lengths = [len(history) for history in histories]
     assert len(histories) > 10 and len({*lengths}) > 2 and not any(asked.queries["_holdout"])
-    tables = {name: ds.dataset(day / name / "start").to_table() for name in TABLES}
-    of_day = CandidateSources.of(corpus, tables, HALF_LIFE)
     lists = of_day.retrieve(SOURCES, asked.source_queries, DEPTH)
     pairs = Pairs.of(lists, asked.source_queries, len(corpus))
     features = RankingFeatures.of(of_day.tables)
 
-    table, _ = complete(
-        Requests(pipeline).table([{"history": history} for history in histories]),
-        version.users,
-        datetime.now(pipeline.zone),
-    )
+    table, _ = _completed(version, [{"history": history} for history in histories])
     queries = read_queries(version, table, personal=True)
     served = version.candidate_sources.retrieve(SOURCES, queries, DEPTH)
     served_pairs = Pairs.of(served, queries, len(version.items))
@@ -228,43 +234,27 @@ def test_who_is_asked_by_a_history_alone_is_served_as_the_ranker_was_fitted(both
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_version_lists_what_is_measured(both, source):
     version, day, _ = both
-    rows = ds.dataset(day / "evaluation").to_table()
-    rows = rows.filter(pc.equal(rows["_day"], DAY))
-    rows = rows.filter(pa.array(has_past(rows)))
-    corpus = ds.dataset(day / "corpus/start").to_table()
+    rows = _users_with_a_past(day)
+    corpus, measured = _catalogue(day)
     asked = prepare_whole(rows, corpus)
-    tables = {name: ds.dataset(day / name / "start").to_table() for name in TABLES}
-    measured = CandidateSources.of(corpus, tables, HALF_LIFE)
     found = measured.retrieve([source], asked.source_queries, K)[source]
     expected = measured.filled(found.items, K)
 
-    requests = Requests(version.pipeline).table(
-        [{"user": user} for user in rows["_user"].to_pylist()]
-    )
-    table, known = complete(requests, version.users, datetime.now(version.pipeline.zone))
+    table, known = _completed(version, [{"user": user} for user in rows["_user"].to_pylist()])
     assert known.all() and len(known) > 10
-    nothing = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    everyone = Groups((None,), np.zeros(len(table), np.int64))
     assert source in version.sources
-    served = retrieve(
-        version, encode_queries(version, table, source), ListRequest(k=K), source, nothing, everyone
-    )
     ids = corpus["_item"].to_numpy()
-    assert version.ids[served.rows].tolist() == ids[expected].tolist()
+    assert version.ids[_listed(version, table, source)].tolist() == ids[expected].tolist()
 
 
 @pytest.mark.parametrize("source", ["two_tower", *SOURCES, "fixed_order", "ranked"])
 def test_what_was_seen_is_left_out_as_it_is_measured(both, source):
     """Also what was taken before the history window: whatever lists."""
     _, day, version = both
-    rows = ds.dataset(day / "evaluation").to_table()
-    rows = rows.filter(pc.equal(rows["_day"], DAY))
-    rows = rows.filter(pa.array(has_past(rows)))
+    rows = _users_with_a_past(day)
     users = rows["_user"].to_pylist()
-    corpus = ds.dataset(day / "corpus/start").to_table()
+    corpus, sources = _catalogue(day)
     asked = prepare_whole(rows, corpus, exclude_seen=True)
-    tables = {name: ds.dataset(day / name / "start").to_table() for name in TABLES}
-    sources = CandidateSources.of(corpus, tables, HALF_LIFE)
     vectors = Vectors(
         queries=_vectors_of(users), items=version.index.vectors[version.rows(corpus["_item"])]
     )
@@ -322,7 +312,8 @@ def test_what_is_newer_in_a_history_counts_besides_what_is_stored(both):
         {"user": user, "history": [*history[-2:], new]}
         for user, history in zip(stored, histories, strict=True)
     ]
-    found = _personal(version, asked, K)
+    table, _ = _completed(version, asked)
+    found = version.ids[_listed(version, table, "history")].tolist()
     for n, counts in enumerate(own):
         assert found[n] == found[2 + n], "an empty history says nothing"
         later = {**counts, new: 1.0}
@@ -335,44 +326,16 @@ def _counts(rows):
     return rows["_personal"].to_pylist(), rows["_personal_60d"].to_pylist()
 
 
-def _personal(version, asked, k):
-    requests = Requests(version.pipeline).table(asked)
-    now = datetime.now(version.pipeline.zone)
-    table, _ = complete(requests, version.users, now, version.pipeline.history_name)
-    nothing = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    everyone = Groups((None,), np.zeros(len(table), np.int64))
-    served = retrieve(
-        version,
-        encode_queries(version, table, "history"),
-        ListRequest(k=k),
-        "history",
-        nothing,
-        everyone,
-    )
-    return version.ids[served.rows].tolist()
-
-
 def test_of_somebody_unknown_a_history_is_counted_whole(both):
     """It says nothing of times: each event counts 1, and of equal counts the newest is first."""
     version, _, _ = both
     a, b, c = version.ids[:3].tolist()
-    requests = Requests(version.pipeline).table(
-        [{"history": [a, b, c, b, "gone"]}, {"history": []}, {"user": "nobody"}]
-    )
-    table, _ = complete(requests, version.users, datetime.now(version.pipeline.zone))
-    nothing = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    everyone = Groups((None,), np.zeros(len(table), np.int64))
-    served = retrieve(
-        version,
-        encode_queries(version, table, "history"),
-        ListRequest(k=3),
-        "history",
-        nothing,
-        everyone,
-    )
-    assert version.ids[served.rows[0]].tolist() == [b, c, a]
+    asked = [{"history": [a, b, c, b, "gone"]}, {"history": []}, {"user": "nobody"}]
+    table, _ = _completed(version, asked)
+    listed = _listed(version, table, "history", 3)
+    assert version.ids[listed[0]].tolist() == [b, c, a]
     popular = version.candidate_sources.popular[:3].tolist()
-    assert served.rows[1:].tolist() == [popular] * 2, "nothing is known of them"
+    assert listed[1:].tolist() == [popular] * 2, "nothing is known of them"
 
 
 def test_what_is_counted_was_had_although_no_history_goes_back_so_far(both):
@@ -382,9 +345,7 @@ def test_what_is_counted_was_had_although_no_history_goes_back_so_far(both):
     version, _, _ = both
     stored = version.users.some(20)
     rows, _ = version.users.find(stored)
-    requests = Requests(version.pipeline).table([{"user": user} for user in stored])
-    now = datetime.now(version.pipeline.zone)
-    table, _ = complete(requests, version.users, now, version.pipeline.history_name)
+    table, _ = _completed(version, [{"user": user} for user in stored])
     had = items_had(version, table)
     found = [set(version.ids[had.row[had.query == n]]) for n in range(len(stored))]
     counted = [set(items) & set(version.ids) for items in rows["_personal"].to_pylist()]
@@ -397,9 +358,8 @@ def test_of_a_stranger_only_the_requests_own_events_count(both):
     """On a Friday too, whose number is 4."""
     version, _, _ = both
     items = version.ids[:3].tolist()
-    table = Requests(version.pipeline).table([{"history": items}, {"user": "nobody"}])
     friday = datetime(2024, 3, 15, 12, tzinfo=version.pipeline.zone)
-    table, _ = complete(table, version.users, friday, version.pipeline.history_name)
+    table, _ = _completed(version, [{"history": items}, {"user": "nobody"}], friday)
     assert table["_past_events"].to_pylist() == [None, None]
     assert read_queries(version, table, personal=False).events.tolist() == [3, 0]
 
@@ -407,9 +367,7 @@ def test_of_a_stranger_only_the_requests_own_events_count(both):
 def test_without_counts_the_stored_history_tells_what_was_taken_last(both):
     """As far as it goes back, it is the order that ages of counted items tell."""
     version, _, _ = both
-    requests = Requests(version.pipeline).table([{"user": u} for u in version.users.some(100)])
-    now = datetime.now(version.pipeline.zone)
-    counted, _ = complete(requests, version.users, now, version.pipeline.history_name)
+    counted, _ = _completed(version, [{"user": user} for user in version.users.some(100)])
     uncounted = counted.drop_columns([*{*personal_counts.COLUMNS} & {*counted.column_names}])
     wanted, found = (
         WeightedItems.of_queries(read_queries(version, rows, personal=True)).items

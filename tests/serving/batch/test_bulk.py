@@ -98,20 +98,9 @@ def test_filters_of_lines_and_of_the_file(version, tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (
-            '{"allow": {"kid": 1}}',
-            "allow names an attribute of items, found 'kid'; did you mean 'kind'",
-        ),
         ('{"deny": {"size": "big"}}', "deny holds numbers for size"),
-        ('{"user": "x"', "not JSON"),
-        ("[1, 2]", "JSON object"),
         ('{"user": "a", "place": 1, "user": "a"}', "'user' is given twice.\n"),
-        ('{"plaice": 1}', "did you mean 'place'?\n"),
-        ('{"place": "far"}', "place is a number, found 'far'"),
-        ('{"user": "\\ud800"}', "user"),
         ('{"place": 3e38}', "finite vectors"),
-        ("\x00", "not JSON"),
-        ("[" * 100_000, "not JSON"),
         ('{"history": ' + "[" * 100_000 + "]" * 100_000 + "}", "not JSON"),
     ],
 )
@@ -166,14 +155,6 @@ def test_on_google_cloud_storage(version, tmp_path, gs_place):
     ):
         recommend_lines(version, source, target, 3, now=NOON)
     assert storage.read_bytes(f"{gs_place}/recs.jsonl") == (tmp_path / "recs.jsonl").read_bytes()
-
-
-def test_what_is_printed(version, pipeline, tmp_path, capsys):
-    queries = write(tmp_path / "queries.jsonl", REQUESTS)
-    recommend_file(pipeline, queries, str(tmp_path / "recs.jsonl"), ListRequest(k=3))
-    assert "5 lists of 3" in capsys.readouterr().out
-    recommend_file(pipeline, queries, str(tmp_path / "recs.jsonl"), ListRequest(k=3), as_json=True)
-    assert json.loads(capsys.readouterr().out)["queries"] == 5
 
 
 def test_without_a_file_standard_output_has_the_lists_and_nothing_else(

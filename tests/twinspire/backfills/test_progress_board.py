@@ -1,10 +1,7 @@
 """The progress board, fed with what Airflow's API says."""
 
-import io
 from datetime import date
 from zoneinfo import ZoneInfo
-
-from rich.console import Console
 
 from twinspire.backfills.progress_board import Board
 
@@ -56,23 +53,3 @@ def test_a_failure_is_found_also_in_a_task_that_has_no_column():
     shown.update(RUNS, [task("b", "day", "failed", 1.0, "2026-01-01T00:00:01Z")])
     [(day, stage, _)] = shown.failed()
     assert (day, stage) == (DAYS[1], "day")
-
-
-def test_it_fits_a_terminal_of_80_columns():
-    shown = board()
-    stages = ("features", "train", "measure", "embed", "index", "publish")
-    shown.update(
-        RUNS,
-        [
-            task(run, name, "success", 234.5, "2026-01-01T00:00:01Z")
-            for run in "ab"
-            for name in stages
-        ],
-    )
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(shown)
-    lines = console.export_text().splitlines()
-    assert max(map(len, lines)) <= 80
-    assert [line.split()[0] for line in lines[1:3]] == ["2017-10-02", "2017-10-03"]
-    assert "234 s" in lines[1]
-    assert lines[1].rstrip().endswith("1407 s")

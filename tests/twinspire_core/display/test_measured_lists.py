@@ -2,16 +2,15 @@
 
 from datetime import date
 
-from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures
+from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.display.measured_lists import held_out, on_the_day
 from twinspire_core.display.quality_tables import (
     interval_text,
-    lists_table,
     measure_text,
     quality_table,
 )
-from twinspire_core.display.table import Cell, Style
+from twinspire_core.display.table import Style
 
 DAY = date(2024, 5, 2)
 FOUND = {"recall@10": 0.125, "recall@50": 0.25, "ndcg@10": 0.5, "coverage@50": 0.375}
@@ -95,14 +94,6 @@ def test_a_section_for_each_set_of_queries():
     assert table.note.splitlines()[1].startswith("held out: 1,234 users")
 
 
-def test_the_table_of_one_set_has_the_same_cells():
-    measures = {"recall@10": "recall@10", "coverage@50": "items reached"}
-    table = lists_table(on_the_day(metrics(), DAY).lists, measures, title="found")
-    assert table.head == ["", "recall@10", "items reached"]
-    strong = [Cell(text, Style.STRONG) for text in ("served: fixed order", "0.125", "37.5%")]
-    assert table.cells[0] == strong
-
-
 def test_digits_are_as_many_of_shares_as_of_other_measures():
     measures = Measures.model_validate({**FOUND, "intervals": {"recall@10": [0.1, 0.15]}})
     assert measure_text(measures, "recall@10", 4) == "0.1250"
@@ -110,14 +101,3 @@ def test_digits_are_as_many_of_shares_as_of_other_measures():
     assert measure_text(None, "coverage@50") == "–"
     assert interval_text(measures, "recall@10") == "0.125 (0.100–0.150)"
     assert interval_text(measures, "recall@50") == "0.250"
-
-
-def test_a_first_version_is_shown_as_it_was_before_its_day():
-    measures = Measures(**{"users": 10, "recall@10": 0.5})
-    day = date(2024, 5, 2)
-    first = DayMetrics(progressive=measures, holdout=HeldOutMeasures(candidate=measures))
-    later = DayMetrics(
-        progressive=measures, holdout=HeldOutMeasures(candidate=measures, baseline=measures)
-    )
-    assert "by what was trained up to the day" in on_the_day(first, day).text
-    assert "by the version before" in on_the_day(later, day).text

@@ -2,7 +2,6 @@
 
 import re
 from html.parser import HTMLParser
-from importlib.resources import files
 
 import pytest
 
@@ -10,7 +9,7 @@ from tests.twinspire_core.display.test_measured_lists import DAY, metrics
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.display.pages import templates
 from twinspire_core.display.quality_tables import quality_table
-from twinspire_core.display.table import Card, Cell, Style, Table, in_style
+from twinspire_core.display.table import Card, Cell, Style, Table
 
 
 class Cells(HTMLParser):
@@ -74,25 +73,3 @@ def test_names_out_of_logs_are_text():
     html = page("table", Table(head=["<i>"], rows=[["<b>"]], title='"><script>', note="<u>"))
     assert not re.search(r"<(i|b|u|script)>", html)
     assert "<b>" not in page("cards", [Card("<b>", "<b>", "<b>")])
-
-
-def test_a_body_for_each_section_and_a_class_for_each_meaning():
-    rows = [in_style(["a"], style) for style in Style]
-    shown = on_a_page(Table(head=[""], rows=rows, sections=[2, 3]))
-    assert shown.bodies == 3 and shown.rows == [["a"]] * len(Style)
-    assert shown.classes == [style.value for style in Style]
-
-
-def test_the_report_has_a_look_for_each_meaning():
-    css = files("index_builder.report").joinpath("page.css").read_text()
-    assert all(f".{style.value} {{" in css for style in Style)
-
-
-def test_a_table_without_rows_is_its_title():
-    assert page("table", Table(head=["a"], rows=[], title="None changed.")).strip() == (
-        '<p class="none">None changed.</p>'
-    )
-
-
-def test_headings_of_measures_may_break_before_their_length():
-    assert "recall@<wbr>10" in page("table", Table(head=["recall@10"], rows=[["1"]]))

@@ -31,13 +31,6 @@ def test_ordered_by_hand():
     assert found.shares[0, 3].tolist() == [0, pytest.approx(0.25 * gain(1))]
 
 
-def test_one_source_keeps_its_order():
-    ranked = np.array([[4, 0, 8, 2], [1, -1, -1, -1]])
-    found = pool_candidates([ranked]).ordered(np.ones(1), 5)
-    assert found.items.tolist() == [[4, 0, 8, 2, -1], [1, -1, -1, -1, -1]]
-    assert np.isneginf(found.scores[:, 4]).all() and not found.shares[:, 4].any()
-
-
 def test_no_source_has_anything_to_say():
     found = pool_candidates([np.full((2, 3), -1), np.full((2, 3), -1)]).ordered(np.ones(2), 3)
     assert found.items.tolist() == [[-1] * 3] * 2

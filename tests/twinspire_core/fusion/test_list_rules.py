@@ -117,35 +117,6 @@ def test_lists_are_those_of_the_slow_way(world):
     assert chosen(world) == expected
 
 
-@given(worlds())
-@settings(max_examples=200, deadline=None, derandomize=True)
-def test_what_the_rules_promise(world):
-    for n, listed in enumerate(chosen(world)):
-        ranked, known = world["ranked"][n], world["known"][n]
-        assert len(set(listed)) == len(listed), "every item once"
-        for name, cap in world["caps"].items():
-            times = [v for item in listed for v in world["values"][name][item]]
-            assert all(times.count(value) <= cap for value in times)
-        new = [item not in known for item in listed]
-        missing = [item for item in ranked if item not in listed and item not in known]
-        if not (world["caps"] and missing):
-            # Without caps only a lack of new items ends the share.
-            for count in range(1, len(listed) + 1):
-                wanted = least_new(world["share"], count)[-1]
-                assert sum(new[:count]) >= wanted or not missing
-        of_kind = [[i for i in listed if (i in known) == had] for had in (True, False)]
-        for items in of_kind:
-            places = [ranked.index(item) for item in items]
-            assert places == sorted(places), "otherwise the order is that of the scores"
-
-
-def test_a_list_without_rules_is_the_ranking():
-    ranked = np.array([[4, 2, 7, -1]])
-    candidates = Candidates(ranked, np.zeros((1, 4), bool), np.zeros((1, 4, 0), np.int64))
-    assert choose(candidates, 2).tolist() == [[0, 1]]
-    assert choose(candidates, 5).tolist() == [[0, 1, 2, -1, -1]]
-
-
 def test_new_items_are_lifted_as_late_as_the_share_allows():
     """Of ten places with a share of .3, the third, the sixth … would be too early."""
     ranked = np.arange(20)[None]
@@ -165,16 +136,6 @@ def test_a_share_that_is_not_reached_is_told():
     is_new = np.array([[0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]], bool)
     counts = np.array([4, 4, 2])
     assert holds_share(is_new, counts, 0.3).tolist() == [True, False, True]
-
-
-def test_a_cap_counts_every_entry_of_a_list_and_nothing_for_an_item_without_one():
-    tags = [(0, 0), (1, 0), (1, 1), (2, 1), (4, 0), (4, 1)]  # of items 0, 1, 2 and 4
-    item, value = np.array(tags).T
-    values = CappedValues.of([CappedAttribute(item, value, 2)], 6)
-    ranked = np.array([[0, 1, 4, 3, 2, 5]])
-    candidates = Candidates(ranked, np.zeros((1, 6), bool), values.at(ranked))
-    columns = choose(candidates, 6, caps=values.caps)
-    assert ranked[0][columns[columns >= 0]].tolist() == [0, 1, 3, 2, 5], "4 is a third 0"
 
 
 def test_no_list_that_keeps_the_caps_is_longer_than_what_is_said():

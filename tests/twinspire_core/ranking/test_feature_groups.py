@@ -118,11 +118,6 @@ def test_one_is_told_in_the_singular(name, one, said):
     assert described(name, one) == said
 
 
-def test_every_feature_is_described():
-    for name, told in (("place:history", 3.0), ("personal:60d", 2.0), ("popular", 5.0)):
-        assert described(name, told) and name not in described(name, told)
-
-
 def test_a_feature_that_cannot_be_made_is_missing():
     assert all(np.isnan(value) for value in value("trending:7d").values())
     assert all(np.isnan(value) for value in value("no such feature").values())

@@ -94,14 +94,6 @@ def test_what_is_excluded_makes_room(sources):
     assert read(found["co_occurrence"]) == ["eb", "", ""]
 
 
-def test_a_list_is_followed_by_what_is_popular(sources):
-    queries = asking("ca", "", "fb")
-    found = sources.retrieve(("history", "co_occurrence"), queries, 6)
-    assert read(sources.filled(found["history"].items, 4)) == ["cabe", "becf", "fbec"]
-    expected = ["acebfd", "becfad", "becfad"]
-    assert read(sources.filled(found["co_occurrence"].items, 6)) == expected
-
-
 def test_a_source_that_is_not_there_is_silent():
     alone = CandidateSources.of(CORPUS)
     assert "co_occurrence" not in alone

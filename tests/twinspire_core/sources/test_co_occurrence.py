@@ -46,12 +46,6 @@ def test_similarities_are_those_of_a_loop():
     assert (np.diff(similarities, axis=1) <= 0).all()
 
 
-def test_closer_in_time_is_nearer():
-    users = [[(0, 0.0), (1, 0.1)], [(0, 0.0), (2, 3.0)]]
-    rows, _ = co_occurrence_fitting.fit(_sequences(*users), 3, SETTINGS, 2)
-    assert rows[0].tolist() == [1, 2]
-
-
 def test_pairs_grow_old_in_proportion_to_the_span_of_the_log():
     """The same log a hundred times as long: beside an hour that two events lie apart, all that counts
     is how old a pair is of what the log reaches back.

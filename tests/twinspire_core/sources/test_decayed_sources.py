@@ -72,14 +72,6 @@ def test_what_is_excluded_or_does_not_pass_makes_room():
     assert read(found.items) == ["ac", "", "d"]
 
 
-def test_queries_are_taken_and_parted_with_their_counts():
-    sources = CandidateSources.of(corpus())
-    for some in (queries(USERS).take(np.array([0, 2])), queries(USERS).part(2, 3)):
-        found = sources.retrieve(["history"], some, 2)["history"]
-        assert read(found.items)[-1] == "ed"
-        assert len(found.items) == len(some)
-
-
 def test_without_counts_it_is_the_past():
     """Of queries that nobody counted for: a file of requests, say."""
     sources = CandidateSources.of(corpus())
@@ -225,17 +217,6 @@ def test_a_ranker_is_proposed_as_many_as_a_source_says():
         "history": 100,
         "popular": 400,
     }
-
-
-def test_another_half_life_changes_what_trends_and_nothing_else():
-    table = corpus(**{"1h": [0, 0.5, 0, 0, 0.25, 0], "7d": [5, 4, 3, 2, 1, 0]})
-    sources = CandidateSources.of(table, half_life="1h")
-    other = sources.with_half_life("7d")
-    asked = Queries.of_past(Ragged(np.array([1]), np.array([0]), 1))
-    assert read(other.retrieve(["popular"], asked, 6)["popular"].items) == ["abcdef"]
-    assert read(sources.retrieve(["popular"], asked, 6)["popular"].items) == ["befdca"]
-    assert other.by_name["history"] is sources.by_name["history"]
-    assert list(other.by_name) == list(sources.by_name)
 
 
 @pytest.mark.parametrize("half_life", ["1h", "1d", "60d"])

@@ -11,10 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import requests
 
 from twinspire_core import storage
-from twinspire_core.errors import TryAgain, TwinspireError, UsageError
+from twinspire_core.errors import TwinspireError, UsageError
 
 
 def test_what_was_written_is_read_and_listed(place):
@@ -76,11 +75,6 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(tmp_path, monkeyp
     monkeypatch.setattr(os, "scandir", fail)
     with pytest.raises(OSError, match=os.strerror(code)):
         storage.list_files(str(tmp_path))
-
-
-def test_below_a_file_is_no_file(place):
-    storage.write_bytes(f"{place}/f", b"1")
-    assert storage.list_files(f"{place}/f") == []
 
 
 def test_a_file_is_created_only_once(place):
@@ -209,33 +203,6 @@ def test_a_missing_bucket_is_the_users_affair(gcs_server):
     for use in (storage.list_files, storage.list_names, lambda uri: storage.write_bytes(uri, b"1")):
         with pytest.raises(UsageError, match=r"bucket.*gs://nowhere/x"):
             use("gs://nowhere/x")
-
-
-def test_a_store_that_does_not_answer_is_tried_again_later(gs_place, monkeypatch):
-    """As after the library's own two minutes of trying."""
-    from google.api_core.exceptions import RetryError, ServiceUnavailable
-    from google.cloud.storage import Blob
-
-    for error in (
-        ServiceUnavailable("down"),
-        RetryError("given up", None),
-        requests.ConnectionError("refused"),
-    ):
-
-        def fail(*_, error=error, **__):
-            raise error
-
-        with monkeypatch.context() as patch:
-            for name in ("upload_from_string", "download_as_bytes"):
-                patch.setattr(Blob, name, fail)
-            for use in (
-                storage.put_if_absent,
-                storage.write_bytes,
-                lambda uri, _: storage.read_bytes(uri),
-            ):
-                with pytest.raises(TryAgain, match="gs://"):
-                    use(f"{gs_place}/f", b"1")
-    assert not storage.exists(f"{gs_place}/f")
 
 
 def test_a_file_system_without_hard_links_is_named(tmp_path, monkeypatch):
