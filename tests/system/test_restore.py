@@ -9,7 +9,6 @@ from serving.app import create_app
 from serving.http.server_settings import Settings
 from tests.serving.http.conftest import ready, running
 from tests.system.days import FIRST, SECOND, THIRD, registry_of, twinspire
-from twinspire_core import storage
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts import forgotten_users
 
@@ -57,20 +56,6 @@ def test_a_registry_comes_back_from_its_copy_and_goes_on(shop, tmp_path):
     twinspire("run", str(shop), "--date", THIRD)
     assert answers(shop) == THIRD
     assert days(shop) == [(FIRST, None), (SECOND, FIRST), (THIRD, SECOND)]
-
-
-def test_the_same_in_an_object_store(remote_shop, gs_place):
-    pipeline = load(remote_shop)
-    registry, copy = f"{pipeline.registry.root}/shop", f"{gs_place}/copy"
-    for name in ("log", "versions"):
-        storage.copy_tree(f"{registry}/{name}", f"{copy}/{name}")
-    twinspire("run", str(remote_shop), "--date", THIRD)
-    storage.delete_tree(registry)
-    storage.copy_tree(copy, registry)
-    assert answers(remote_shop) == SECOND
-    twinspire("run", str(remote_shop), "--date", THIRD)
-    assert answers(remote_shop) == THIRD
-    assert days(remote_shop) == [(FIRST, None), (SECOND, FIRST), (THIRD, SECOND)]
 
 
 def test_both_are_lost_and_only_the_registry_had_a_copy(shop, tmp_path):

@@ -60,65 +60,25 @@ attributes = ["aisle", "tags"]
 holdout = 0.4
 [beam]
 shards = {shards}
-[features.me]
-kind = "id"
-tower = "query"
-[features.last]
-kind = "history"
-length = 3
-types = ["buy", "view"]
-[features.now]
-kind = "time"
-[features.device]
-kind = "category"
-tower = "query"
-[features.basket]
-kind = "number"
-tower = "query"
-column = "{basket}"
-[features.labels]
-kind = "categories"
-tower = "query"
-separator = "|"
-[features.city]
-kind = "category"
-tower = "query"
-from = "users"
-[features.height]
-kind = "number"
-tower = "query"
-from = "users"
-[features.product]
-kind = "id"
-tower = "item"
-[features.brand]
-kind = "category"
-tower = "item"
-[features.words]
-kind = "text"
-tower = "item"
-column = "title"
-[features.tags]
-kind = "categories"
-tower = "item"
-[features.look]
-kind = "vector"
-tower = "item"
-size = 2
-[features.price]
-kind = "number"
-tower = "item"
-[features.sold_1]
-kind = "count"
-days = 1
-[features.sold_4]
-kind = "count"
-days = 4
-[features.seen_for]
-kind = "age"
-[features.listed_for]
-kind = "age"
-column = "listed"
+[features]
+me = {{ kind = "id", tower = "query" }}
+last = {{ kind = "history", length = 3, types = ["buy", "view"] }}
+now = {{ kind = "time" }}
+device = {{ kind = "category", tower = "query" }}
+basket = {{ kind = "number", tower = "query", column = "{basket}" }}
+labels = {{ kind = "categories", tower = "query", separator = "|" }}
+city = {{ kind = "category", tower = "query", from = "users" }}
+height = {{ kind = "number", tower = "query", from = "users" }}
+product = {{ kind = "id", tower = "item" }}
+brand = {{ kind = "category", tower = "item" }}
+words = {{ kind = "text", tower = "item", column = "title" }}
+tags = {{ kind = "categories", tower = "item" }}
+look = {{ kind = "vector", tower = "item", size = 2 }}
+price = {{ kind = "number", tower = "item" }}
+sold_1 = {{ kind = "count", days = 1 }}
+sold_4 = {{ kind = "count", days = 4 }}
+seen_for = {{ kind = "age" }}
+listed_for = {{ kind = "age", column = "listed" }}
 """
 
 

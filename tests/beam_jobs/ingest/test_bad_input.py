@@ -20,34 +20,17 @@ from twinspire_core.errors import BadData, TwinspireError
 DAY = date(2017, 10, 16)
 NOON = 1_508_169_600  # 16:00 UTC
 PIPELINE = """
-[pipeline]
-name = "shop"
-time_zone = "Etc/GMT+3"
+pipeline = { name = "shop", time_zone = "Etc/GMT+3" }
+columns = { user = "u", item = "i", time = "t", reward = "r", event = "e", positives = ["buy"] }
+window = { history_days = 2, count_days = 2, train_days = 2 }
+beam = { shards = 2 }
 [source]
 events = "events/dt={date}/"
 MORE_SOURCE
-[columns]
-user = "u"
-item = "i"
-time = "t"
-reward = "r"
-event = "e"
-positives = ["buy"]
-[window]
-history_days = 2
-count_days = 2
-train_days = 2
-[beam]
-shards = 2
-[features.user]
-kind = "id"
-tower = "query"
-[features.size]
-kind = "number"
-tower = "query"
-[features.item]
-kind = "id"
-tower = "item"
+[features]
+user = { kind = "id", tower = "query" }
+size = { kind = "number", tower = "query" }
+item = { kind = "id", tower = "item" }
 """
 TYPES = {
     "u": pl.Int64,

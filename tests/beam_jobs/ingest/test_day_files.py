@@ -17,26 +17,15 @@ from twinspire_core.errors import BadData, LogsLate, NothingToDo, TryAgain
 DAY = date(2018, 1, 1)
 
 PIPELINE = """
-[pipeline]
-name = "x"
-time_zone = "UTC"
+pipeline = {{ name = "x", time_zone = "UTC" }}
+columns = {{ user = "u", item = "i", time = "t" }}
+window = {{ history_days = 3, count_days = 5, train_days = 6 }}
 [source]
 events = "{root}/events/dt={{date}}/"
 {source}
-[columns]
-user = "u"
-item = "i"
-time = "t"
-[window]
-history_days = 3
-count_days = 5
-train_days = 6
-[features.user]
-kind = "id"
-tower = "query"
-[features.item]
-kind = "id"
-tower = "item"
+[features]
+user = {{ kind = "id", tower = "query" }}
+item = {{ kind = "id", tower = "item" }}
 """
 
 

@@ -117,55 +117,6 @@ def test_a_new_item_is_shown_and_explained(client):
     assert stranger.endswith("is not.")
 
 
-def test_a_new_item_is_shown_as_a_known_one_of_which_nothing_is_said(home, towers, client):
-    titles = ["Item [0]", None, *[f"Item [{n}]" for n in range(2, 12)]]
-    pipeline = shop(home)
-    circle.publish(
-        pipeline, towers, home / "again", DAY, nominators=CARRIED, counts=COUNTS, titles=titles
-    )
-    send(client, "new", 60)
-    send(client, "i01", 30)
-    until(lambda: ask(client, "popular", 2) == ["new", "i01"])
-    body = {"query": {"history": ["i01", "new"]}, "source": "popular", "k": 2, "display": True}
-
-    def shown() -> dict:
-        return client.post("/v1/recommend", json=body).json()
-
-    until(lambda: shown()["display"][1]["name"] is None)
-    said = shown()
-    new, known = ({"item": item, "name": None, "colour": None} for item in ("new", "i01"))
-    assert said["display"] == [new, known] and said["history"] == [new, known]
-    assert ">new</a>" in client.get("/?history=i00&k=12").text, "people see the id"
-
-
-def test_another_version_begins_with_its_own_catalogue_and_takes_up_what_it_lacks(
-    client, home, towers, live
-):
-    send(client, "i12", 60)
-    send(client, "new", 30)
-    until(lambda: ask(client, "popular", 2) == ["i12", "new"])
-    pipeline = shop(home)
-    titles = [f"Other {n}" for n in range(12)]
-    later = circle.publish(
-        pipeline,
-        towers,
-        home / "again",
-        DAY,
-        nominators=CARRIED,
-        counts=COUNTS,
-        titles=titles,
-    )
-    seen = set()
-
-    def swapped() -> bool:
-        seen.add(tuple(ask(client, "popular", 2)))
-        return client.get("/v1/version").json()["version"] == later
-
-    until(swapped)
-    assert seen == {("i12", "new")}, "not for a moment what it was published with"
-    assert later != live and client.get("/v1/version").json()["new_items"] == 2
-
-
 def test_a_server_may_be_told_to_take_up_none(home, live):
     with running(create_app(shop(home), replace(FAST, max_new_items=0))) as client:
         ready(client)

@@ -3,14 +3,12 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime
 
 import httpx
 import numpy as np
 import orjson
 import pytest
 
-from serving.answers import recommend as answering
 from serving.app import create_app
 from serving.http import handlers, results
 from serving.http.bodies import BodyParser
@@ -18,7 +16,7 @@ from serving.http.prometheus import Metrics
 from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from tests.serving import conftest as circle
-from tests.serving.asking import recommend, similar
+from tests.serving.asking import similar
 from tests.serving.http.conftest import FAST, ready, running, shop, until
 from twinspire_core.config.pipeline import load
 from twinspire_core.config.tables.deployment import ListsConfig
@@ -35,26 +33,6 @@ def ask(client, body: dict) -> dict:
     response = client.post("/v1/recommend", json=body)
     assert response.status_code == 200, response.text
     return response.json()
-
-
-def test_a_list_is_the_librarys(client, version):
-    for query in (
-        {"user": "anna"},
-        {"history": ["i10", "i02"]},
-        {"place": 3.2, "exclude": ["i03"]},
-    ):
-        said = ask(client, {"query": query, "k": 4, "source": "two_tower"})
-        expected = recommend(version, [query], 4, source="two_tower")
-        assert said["items"] == version.items["_item"].take(expected.rows[0]).to_pylist()
-        np.testing.assert_allclose(said["scores"], expected.scores[0], rtol=1e-6)
-        assert said["version"] == version.id
-        assert "sources" not in said
-
-
-def test_several_queries_are_answered_in_their_order(client):
-    said = ask(client, {"queries": [{"history": [f"i{n:02d}"]} for n in range(12)], "k": 1})
-    assert [one["items"][0] for one in said["results"]] == [f"i{n:02d}" for n in range(12)]
-    assert "version" in said
 
 
 @pytest.mark.parametrize(
@@ -191,16 +169,6 @@ def test_many_at_once_each_get_their_own(client):
         together = list(pool.map(lambda body: ask(client, body), wanted))
     for one, other in zip(together, alone, strict=True):
         assert_same(one, other)
-
-
-def test_a_time_is_now(client, home, monkeypatch):
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return cls(2024, 1, 3, 7, tzinfo=tz)
-
-    monkeypatch.setattr(answering, "datetime", Clock)
-    assert ask(client, {"query": {}, "k": 1, "source": "two_tower"})["items"] == ["i07"]
 
 
 def test_a_body_may_say_otherwise_than_the_version(towers, tmp_path):

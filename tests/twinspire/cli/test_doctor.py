@@ -14,23 +14,13 @@ from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import load
 
 TABLES = """
-[pipeline]
-name = "shop"
-work_root = "{work}"
-[source]
-events = "events/dt={{date}}/"
-[columns]
-user = "user"
-item = "item"
-time = "time"
-[features.user]
-kind = "id"
-tower = "query"
-[features.item]
-kind = "id"
-tower = "item"
-[registry]
-root = "{registry}"
+pipeline = {{ name = "shop", work_root = "{work}" }}
+source = {{ events = "events/dt={{date}}/" }}
+columns = {{ user = "user", item = "item", time = "time" }}
+registry = {{ root = "{registry}" }}
+[features]
+user = {{ kind = "id", tower = "query" }}
+item = {{ kind = "id", tower = "item" }}
 """
 
 

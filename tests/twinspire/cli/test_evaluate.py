@@ -18,23 +18,15 @@ from twinspire_core.contracts.manifest import File, Manifest
 from twinspire_core.errors import UsageError
 
 PIPELINE = """
-[pipeline]
-name = "tiny"
-[source]
-events = "events/dt={date}/"
-[columns]
-user = "shopper"
-item = "item"
-time = "time"
+pipeline = { name = "tiny" }
+source = { events = "events/dt={date}/" }
+columns = { user = "shopper", item = "item", time = "time" }
+corpus = { attributes = ["kind"] }
+evaluation = { ks = [1, 2] }
+gate = { metric = "recall@2" }
 [features]
 device = { kind = "category", tower = "query" }
 item = { kind = "id", tower = "item" }
-[corpus]
-attributes = ["kind"]
-[evaluation]
-ks = [1, 2]
-[gate]
-metric = "recall@2"
 """
 
 

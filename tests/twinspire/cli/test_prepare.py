@@ -146,12 +146,6 @@ def test_a_rename_of_days_that_are_there_is_refused_with_their_rows(tmp_path, ou
     assert code == 0 and json.loads(told)["replaced"] == 1
 
 
-def test_a_folder_without_a_date_is_refused_before_anything_is_read(tmp_path):
-    command = ("partition", tmp_path / "not there.csv", "--time", "t", "--out", tmp_path / "logs")
-    code, _, told = twinspire(*command)
-    assert code == 2 and f"with {{date}} in it, as '{tmp_path}/logs/dt={{date}}/'" in told
-
-
 @pytest.fixture
 def unclear(tmp_path):
     rows = [f"{n},{n % 7},{n % 5},2024-03-2{n % 9}" for n in range(70)]
@@ -223,12 +217,6 @@ def found(shop, column, exit_code):
     code, told, _ = twinspire("validate", shop, "--date", DAY, "--json")
     assert code == exit_code
     return next(one for one in json.loads(told) if one["column"] == column)
-
-
-def test_a_day_without_a_problem_ends_in_a_sentence_with_the_next_command(shop):
-    code, _, told = twinspire("validate", shop, "--date", DAY)
-    sentence = f"shop reads {DAY} without a problem. Next: twinspire run {shop} --date {DAY}"
-    assert code == 0 and told.strip().endswith(sentence)
 
 
 def test_positives_that_never_occur_are_told_with_those_that_are_spelled_alike(shop):

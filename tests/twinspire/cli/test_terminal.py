@@ -7,16 +7,7 @@ import sys
 import pytest
 
 from tests.terminal import watch
-
-FILE = """
-pipeline = {{ name = "shop", work_root = "{0}/work" }}
-source = {{ events = "{0}/events/dt={{date}}/" }}
-columns = {{ user = "user", item = "item", time = "time" }}
-registry = {{ root = "{0}/registry" }}
-[features]
-user = {{ kind = "id", tower = "query" }}
-item = {{ kind = "id", tower = "item" }}
-"""
+from tests.twinspire.cli.test_scheduling import FILE
 
 
 @pytest.fixture
