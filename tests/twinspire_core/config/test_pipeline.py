@@ -9,8 +9,6 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter
 
-from twinspire.runs.cache_keys import config_digest
-from twinspire.runs.stages import STAGES
 from twinspire_core.config.feature_kinds import IdFeature
 from twinspire_core.config.pipeline import load
 from twinspire_core.config.settings import SCHEMA_LINE, schema_text, settings, toml_text
@@ -129,76 +127,43 @@ def test_the_environment_is_read(read, monkeypatch):
         ("dimension", "dimensions", "train.dimensions: unknown key; did you mean 'dimension'?"),
         ("[train]", "[trian]", "trian: unknown key; did you mean 'train'?"),
         (
-            "[train]",
-            "[train]\nnegatives.memory = 5",
-            "train.negatives.memory was removed: leave it out, or set train.negatives.uniform",
+            "dimension = 16",
+            "negatives.memory = 5",
+            "negatives.memory was removed: leave it out, or set",
         ),
         ("types", "tipes", "features.history.tipes: unknown key; did you mean 'types'?"),
         ('kind = "category"', 'kind = "categorys"', "found 'categorys'; did you mean 'category'?"),
-        (
-            'kind = "category"\n',
-            "",
-            "features.brand.kind: one of id, category, categories, number,",
-        ),
-        (
-            "[train]",
-            "[train]\norder = 'tim'",
-            "train.order: one of time, shuffled; found 'tim'; did you mean 'time'?",
-        ),
+        ('kind = "category"\n', "", "features.brand.kind: one of id, category, categories,"),
+        ("dimension = 16", "order = 'tim'", "time, shuffled; found 'tim'; did you mean 'time'?"),
         ("Asia/Tokyo", "Asia/Tokio", "did you mean 'Asia/Tokyo'?"),
-        (
-            "90m",
-            "90 minutes",
-            "a duration is a number with a unit (90s, 15m, 6h, 2d), found '90 minutes'",
-        ),
+        ("90m", "90 minutes", "with a unit (90s, 15m, 6h, 2d), found '90 minutes'"),
         ("dt={date}", "today", "a folder per day is named with {date}"),
         ("90m", "90", "a duration is a number with a unit (90s, 15m, 6h, 2d), found '90'"),
         ('"90m"', "90", "a duration is a number with a unit (90s, 15m, 6h, 2d), found 90"),
-        (
-            "[train]",
-            "[serving]\nexclude_seen = 'yes'\n[train]",
-            "serving.exclude_seen: true or false; found 'yes', which is text: leave the quotes out",
-        ),
-        (
-            "[train]",
-            "[serving]\nuser_store = 0\n[train]",
-            "serving.user_store: true, false, or a number of users, 1 or more; found 0",
-        ),
         ("days = 3", "days = '3'", "features.sold.days: a whole number; found '3', which is text"),
         ("days = 3", "days = 3.0", "features.sold.days: a whole number; found 3.0"),
         ("dimension = 16", "dimension = true", "train.dimension: a whole number; found true"),
-        (
-            "dimension = 16",
-            "temperature = '0.1'",
-            "train.temperature: a number; found '0.1', which",
-        ),
+        ("dimension = 16", "temperature = '0.1'", "temperature: a number; found '0.1', which"),
         ('name = "shop"', "name = 7", "pipeline.name: a text in quotes; found 7"),
         ('["buy"]', '"buy"', "columns.positives: a list in brackets; found 'buy'"),
-        ("[train]", "[corpus]\nfilter = 'new'\n[train]", "corpus.filter: a table; found 'new'"),
-        (
-            'events = "logs/',
-            'events = "s3://logs/',
-            "source.events: A place is a local path or gs://BUCKET/NAME; found s3://logs/dt={date}/",
-        ),
+        ('events = "logs/', 'events = "s3://logs/', "gs://BUCKET/NAME; found s3://logs/dt={date}/"),
         ("gs://bucket", "abfss://bucket", "source.items: A place is a local path or gs://"),
         (
             "[source]",
             "work_root = 'file:///data/work'\n[source]",
-            "pipeline.work_root: A place is a local path or gs://BUCKET/NAME; found"
-            " file:///data/work. Write the path alone, /data/work.",
+            "Write the path alone, /data/work.",
         ),
-        ("[train]", "[registry]\nroot = 'hdfs:/versions'\n[train]", "registry.root: A place is a"),
         (
             "dimension = 16",
             "dimension = 0",
-            "train.dimension: Input should be greater than or equal to 1",
+            "dimension: Input should be greater than or equal to 1",
         ),
         ('item = "sku"\n', "", "columns.item: Field required"),
         ("days = 3", "days = 15", "features.sold.days is 15, more than window.count_days = 14"),
         (
             'items = "gs://bucket/items/dt={date}/"\n',
             "",
-            "features.brand comes from items, but source.items is not",
+            "brand comes from items, but source.items",
         ),
         (
             '[features.sku]\nkind = "id"\ntower = "item"\n',
@@ -213,82 +178,12 @@ def test_the_environment_is_read(read, monkeypatch):
         ('event = "type"\n', "", "columns.event does not say which column holds the type"),
         ("[features.brand]", "[features.Brand]", "lower case"),
         (
-            "[train]",
-            "[gate]\nmetric = 'recall@77'\n[train]",
-            "evaluation.ks = [10, 50, 100], found 'recall@77'",
-        ),
-        (
-            "[train]",
-            "[evaluation]\nks = [10]\n[train]",
-            "found 'recall@50'; did you mean 'recall@10'?",
-        ),
-        (
-            "[train]",
-            "[gate]\nmetric = 'recall@50/users:0'\n[train]",
-            "that can stand in gate.floors",
-        ),
-        (
-            "[train]",
-            "[gate.floors]\n'gini@50' = 0.9\n[train]",
-            "found 'gini@50'; that can stand in gate.ceilings",
-        ),
-        ("[train]", "[gate.ceilings]\n'ginny@50' = 0.9\n[train]", "did you mean 'gini@50'?"),
-        (
-            "[train]",
-            "[gate.floors]\n'recall@50/users:1-9' = 0.1\n[train]",
-            "a slice, one of 0, 1-4, 5-19, 20+",
-        ),
-        (
-            "[train]",
-            "[gate.floors]\n'served/recal@50' = 0.1\n[train]",
-            "found 'recal@50'; did you mean 'recall@50'?",
-        ),
-        (
-            "[train]",
-            "[gate.floors]\n'mix/recall@50' = 0.1\n[train]",
-            "there is no mix any more: write 'served/recall@50'",
-        ),
-        (
-            "[train]",
-            "[mix]\nsources = ['past']\n[train]",
-            "mix was removed: write [sources] with use =",
-        ),
-        (
-            "[train]",
-            "[ranking]\nenabled = true\n[train]",
-            "ranking was removed: leave it out: a ranker is fitted each day wherever",
-        ),
-        (
-            "[train]",
-            "[sources]\nuse = ['two_tower', 'trending']\n[train]",
-            "sources.use: there is no source 'trending' any more: write 'popular'",
-        ),
-        (
-            "[train]",
-            "[sources]\nuse = ['neighbours']\n[train]",
-            "sources.use names neighbours, whose tables are lists of single users",
-        ),
-        (
-            "[train]",
-            "[sources]\nuse = ['history', 'two_tower', 'history']\n[train]",
-            "sources.use: each source is named once, found 'history' more than once",
-        ),
-        (
-            "[train]",
-            "[gate.floors]\n'ndcg@50/items:0' = 0.1\n[train]",
-            "found 'ndcg@50/items:0'; did you mean",
-        ),
-        ("[train]", "[gate.floors]\n'recall@50' = 5\n[train]", "less than or equal to 1"),
-        (
-            "[train]",
-            "[gate.ceilings]\n'gini@50' = nan\n[train]",
-            "gate.ceilings.gini@50: Input should be",
-        ),
-        (
             '[features.customer]\nkind = "id"\ntower = "query"',
             '[features.customer]\nkind = "id"\ntower = "item"',
             "more",
         ),
+        ("dimension = 16", "auxiliary.weight = 0.1", "but columns.label does not say which column"),
+        ("dimension = 16", "auxiliary.weight = -0.1", "auxiliary.weight: Input should be greater"),
     ],
 )
 def test_a_broken_rule_is_named(read, old, new, message):
@@ -297,50 +192,67 @@ def test_a_broken_rule_is_named(read, old, new, message):
     assert message in str(raised.value) and "shop.toml" in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("[serving]\nexclude_seen = 'yes'", "found 'yes', which is text: leave the quotes out"),
+        ("[serving]\nuser_store = 0", "or a number of users, 1 or more; found 0"),
+        ("[corpus]\nfilter = 'new'", "corpus.filter: a table; found 'new'"),
+        ("[registry]\nroot = 'hdfs:/versions'", "registry.root: A place is a"),
+        ("[gate]\nmetric = 'recall@77'", "evaluation.ks = [10, 50, 100], found 'recall@77'"),
+        ("[evaluation]\nks = [10]", "found 'recall@50'; did you mean 'recall@10'?"),
+        ("[gate]\nmetric = 'recall@50/users:0'", "that can stand in gate.floors"),
+        ("[gate.floors]\n'gini@50' = 0.9", "found 'gini@50'; that can stand in gate.ceilings"),
+        ("[gate.ceilings]\n'ginny@50' = 0.9", "did you mean 'gini@50'?"),
+        ("[gate.floors]\n'recall@50/users:1-9' = 0.1", "a slice, one of 0, 1-4, 5-19, 20+"),
+        ("[gate.floors]\n'served/recal@50' = 0.1", "found 'recal@50'; did you mean 'recall@50'?"),
+        ("[gate.floors]\n'mix/recall@50' = 0.1", "no mix any more: write 'served/recall@50'"),
+        ("[mix]\nsources = ['past']", "mix was removed: write [sources] with use ="),
+        ("[ranking]\nenabled = true", "ranking was removed: leave it out: a ranker is fitted"),
+        (
+            "[sources]\nuse = ['two_tower', 'trending']",
+            "no source 'trending' any more: write 'popular'",
+        ),
+        (
+            "[sources]\nuse = ['neighbours']",
+            "names neighbours, whose tables are lists of single users",
+        ),
+        (
+            "[sources]\nuse = ['history', 'two_tower', 'history']",
+            "sources.use: each source is named once, found 'history' more than once",
+        ),
+        ("[gate.floors]\n'ndcg@50/items:0' = 0.1", "found 'ndcg@50/items:0'; did you mean"),
+        ("[gate.floors]\n'recall@50' = 5", "less than or equal to 1"),
+        ("[gate.ceilings]\n'gini@50' = nan", "gate.ceilings.gini@50: Input should be"),
+    ],
+)
+def test_a_broken_rule_of_another_table_is_named(read, table, message):
+    with pytest.raises(UsageError) as raised:
+        read(text=GOOD + table)
+    assert message in str(raised.value)
+
+
 POSITIVES, SHOP_TYPES = 'positives = ["buy"]', 'event = "type"\npositives = ["buy"]\n'
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("columns", "message"),
     [
+        ("weights = { buy = -1.0 }", "a factor is a number from 0 to 1,000,000, found -1 for"),
+        ("weights = { buy = nan }", "found nan for 'buy'"),
+        ("weights = { buy = inf }", "found inf for 'buy'"),
+        ("weights = { by = 2 }", "of positives, ['buy']; found 'by'; did you mean 'buy'?"),
+        ("weights = { view = 2 }", "found 'view', which is never trained on"),
+        ("weights = { buy = 0 }", "0 for all of columns.positives"),
         (
-            POSITIVES,
-            f"{POSITIVES}\nweights = {{ buy = -1.0 }}",
-            "a factor is a number from 0 to 1,000,000, found -1 for",
-        ),
-        (POSITIVES, f"{POSITIVES}\nweights = {{ buy = nan }}", "found nan for 'buy'"),
-        (POSITIVES, f"{POSITIVES}\nweights = {{ buy = inf }}", "found inf for 'buy'"),
-        (
-            POSITIVES,
-            f"{POSITIVES}\nweights = {{ by = 2 }}",
-            "of positives, ['buy']; found 'by'; did you mean 'buy'?",
-        ),
-        (
-            POSITIVES,
-            f"{POSITIVES}\nweights = {{ view = 2 }}",
-            "found 'view', which is never trained on",
-        ),
-        (POSITIVES, f"{POSITIVES}\nweights = {{ buy = 0 }}", "0 for all of columns.positives"),
-        (
-            "[train]",
-            "[train]\nauxiliary.weight = 0.1",
-            "above 0, but columns.label does not say which column to learn",
-        ),
-        (
-            "[train]",
-            "[train]\nauxiliary.weight = -0.1",
-            "train.auxiliary.weight: Input should be greater than",
-        ),
-        (
-            POSITIVES,
-            f"{POSITIVES}\nlabel = 'stars'\n[features.stars]\nkind = 'number'\ntower = 'query'",
+            "label = 'stars'\n[features.stars]\nkind = 'number'\ntower = 'query'",
             "features.stars reads columns.label = 'stars': what is to be learned",
         ),
     ],
 )
-def test_a_broken_rule_of_the_objectives_is_named(read, old, new, message):
+def test_a_broken_rule_of_the_objectives_is_named(read, columns, message):
     with pytest.raises(UsageError) as raised:
-        read(old, new)
+        read(POSITIVES, f"{POSITIVES}\n{columns}")
     assert message in str(raised.value)
 
 
@@ -365,22 +277,6 @@ def test_objectives_are_read(read):
         "[train]\nauxiliary.weight = 0.5",
         GOOD.replace(POSITIVES, f"{POSITIVES}\nlabel = 'x'"),
     )
-
-
-def test_only_the_stages_that_use_an_objective_depend_on_it(read):
-    labelled = GOOD.replace(POSITIVES, f"{POSITIVES}\nlabel = 'stars'")
-    plain, label = read(), read(text=labelled)
-    weights = read(POSITIVES, f"{POSITIVES}\nweights = {{ buy = 2 }}")
-    learned = read("[train]", "[train]\nauxiliary.weight = 0.5", labelled)
-
-    def stages(one, other):
-        return {
-            name for name, s in STAGES.items() if config_digest(one, s) != config_digest(other, s)
-        }
-
-    # The others see its output
-    assert stages(plain, label) == stages(plain, weights) == {"features"}
-    assert stages(label, learned) == {"train", "measure"}
 
 
 def test_all_broken_rules_are_listed_at_once(read):
@@ -413,22 +309,14 @@ def test_a_missing_file_and_no_toml_are_told(tmp_path):
     ],
 )
 def test_rules_on_lists_that_make_no_sense(read, lists, said):
-    tables = f'[corpus]\nattributes = ["brand", "shelf"]\n[lists]\n{lists}\n[train]'
+    tables = f'[corpus]\nattributes = ["brand", "shelf"]\n[lists]\n{lists}\n'
     with pytest.raises(UsageError, match=said):
-        read("[train]", tables)
+        read(text=GOOD + tables)
 
 
 def test_a_cap_needs_attributes(read):
     with pytest.raises(UsageError, match=r"found 'brand'; none is declared there"):
         read("[train]", "[lists]\ncaps = { brand = 2 }\n[train]")
-
-
-def test_no_stage_depends_on_rules_on_lists(read):
-    """They can be changed between two requests, and no day is done again."""
-    plain = read()
-    ruled = read("[train]", "[lists]\nnew_share = 0.3\n[train]")
-    for stage in STAGES.values():
-        assert config_digest(plain, stage) == config_digest(ruled, stage)
 
 
 def test_each_value_comes_with_where_it_comes_from(read, tmp_path, monkeypatch):
