@@ -3,8 +3,9 @@ real runs.
 """
 
 import json
+import sys
 import time
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -12,13 +13,51 @@ import numpy as np
 import polars as pl
 import pytest
 
+from index_builder.registry.registry import Registry
+from index_builder.registry.version_log import version_date
 from tests.dags import postgres
 from twinspire.backfills.airflow_rest import DONE
 
 ROOT = Path(__file__).parents[2]
 DAGS = ROOT / "dags"
+QUICK = Path(__file__).parent / "quick_stages.py"
 GROUPS = 6
-PATIENCE = 900  # seconds; all of test_live takes about 200 on two idle cores
+PATIENCE = 1200  # seconds; all of test_live or test_matrix takes about 200 on two idle cores
+
+
+def days_ago(zone: str, days: int) -> date:
+    return datetime.now(ZoneInfo(zone)).date() - timedelta(days=days)
+
+
+def until(true, seconds=PATIENCE):
+    """Waits for something that is true, which is returned."""
+    end = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.5)
+    return found
+
+
+def write_program(file: Path, *lines: str) -> str:
+    """Writes a shell script, which stages may be run by instead of Python: its path."""
+    file.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    file.chmod(0o755)
+    return str(file)
+
+
+def quick_for(*names: str) -> str:
+    """A line of such a script: the stages of these pipelines take no time."""
+    files = "|".join(f"*/{name}.toml" for name in names)
+    return f'case "$4" in {files}) exec "{sys.executable}" "{QUICK}" "$@";; esac'
+
+
+REAL = f'exec "{sys.executable}" "$@"'
+
+
+def days_and_parents(book: Registry) -> list[tuple[date, date | None]]:
+    """The day of each version in the order of publication, and of its parent."""
+    manifests = [book.manifest(entry.version) for entry in book.log()]
+    return [(m.date, version_date(m.parent) if m.parent else None) for m in manifests]
 
 
 def finish(rest, dag, **query):
@@ -80,42 +119,21 @@ def write_logs(
 def pipeline_text(name: str, zone: str, logs: Path) -> str:
     """A pipeline file with one small tower on each side."""
     return f"""
+        source = {{ events = "{logs}/events/dt={{date}}/", items = "{logs}/items/dt={{date}}/" }}
+        columns = {{ user = "user", item = "item", time = "time", time_unit = "ms" }}
+        window = {{ history_days = 3, count_days = 2, train_days = 2 }}
+        corpus = {{ display = ["group"] }}
+        train = {{ dimension = 8, batch_size = 64 }}
+        evaluation = {{ ks = [5, 10] }}
         [pipeline]
         name = "{name}"
         time_zone = "{zone}"
         retries = 2
-
-        [source]
-        events = "{logs}/events/dt={{date}}/"
-        items = "{logs}/items/dt={{date}}/"
-
-        [columns]
-        user = "user"
-        item = "item"
-        time = "time"
-        time_unit = "ms"
-
         [features]
         item = {{ kind = "id", tower = "item" }}
         group = {{ kind = "category", tower = "item" }}
         sold = {{ kind = "count", days = 2 }}
         history = {{ kind = "history", length = 5 }}
-
-        [window]
-        history_days = 3
-        count_days = 2
-        train_days = 2
-
-        [corpus]
-        display = ["group"]
-
-        [train]
-        dimension = 8
-        batch_size = 64
-
-        [evaluation]
-        ks = [5, 10]
-
         [gate]
         metric = "recall@10"
         max_drop = 1.0

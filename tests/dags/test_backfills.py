@@ -8,12 +8,10 @@ scheduler is killed.
 import contextlib
 import json
 import os
-import stat
 import subprocess
 import sys
-import time
-from datetime import date, datetime, timedelta
-from pathlib import Path
+from datetime import date, datetime
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -21,8 +19,8 @@ from typer.testing import CliRunner
 
 from examples.local_airflow.server import LocalAirflow, free_port
 from index_builder.registry.registry import Registry
-from index_builder.registry.version_log import version_date
 from tests.dags import kills, postgres
+from tests.dags.conftest import QUICK, days_ago, days_and_parents, until, write_program
 from twinspire.backfills.airflow_backfills import runs_of_days
 from twinspire.cli.main import app
 from twinspire_core.config.pipeline import load
@@ -32,12 +30,9 @@ from twinspire_core.errors import TwinspireError
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
 
 ZONE = "America/New_York" if datetime.now(ZoneInfo("America/New_York")).hour < 23 else "Asia/Tokyo"
-QUICK = Path(__file__).parent / "quick_stages.py"
 
 
-def ago(days):
-    """The date so many days ago, in the zone."""
-    return datetime.now(ZoneInfo(ZONE)).date() - timedelta(days=days)
+ago = partial(days_ago, ZONE)
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +52,10 @@ def shop(tmp_path_factory, logs_of, pipeline_of):
 @pytest.fixture(scope="module")
 def airflow(shop):
     root = shop.parents[1]
-    python = root / "python"
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{QUICK}" "$@"\n')
-    python.chmod(python.stat().st_mode | stat.S_IXUSR)
     env = {
-        "TWINSPIRE_PYTHON": str(python),
+        "TWINSPIRE_PYTHON": write_program(
+            root / "python", f'exec "{sys.executable}" "{QUICK}" "$@"'
+        ),
         "QUICK_LOGS": str(root / "logs"),
         "QUICK_KILLED": str(ago(4)),
     }
@@ -109,10 +103,8 @@ def outcomes(told):
     return {one["day"]: one["outcome"] for one in told["days"]}
 
 
-def days_and_parents(shop):
-    book = Registry(str(shop.parents[1] / "registry"), "ten")
-    manifests = [book.manifest(entry.version) for entry in book.log()]
-    return [(m.date, version_date(m.parent) if m.parent else None) for m in manifests]
+def registry(shop):
+    return Registry(str(shop.parents[1] / "registry"), "ten")
 
 
 def test_what_airflow_would_leave_out_or_hang_at_is_refused(backfill):
@@ -139,7 +131,7 @@ def test_days_are_run_in_order_and_a_failed_one_makes_the_command_fail(backfill,
     }
     [failed] = [one for one in told["days"] if one["outcome"] == "failed"]
     assert failed["task"] == "train" and failed["page"] in said
-    assert days_and_parents(shop) == [
+    assert days_and_parents(registry(shop)) == [
         (ago(6), None),
         (ago(5), ago(6)),
         (ago(3), ago(5)),
@@ -186,7 +178,7 @@ def test_a_cancelled_backfill_is_gone_on_with_by_a_new_one(
     code, told, said = paused_backfill(*over(6, 1, "--redo", "failed", "--wait"))
     assert code == 0, said
     assert str(ago(1)) in outcomes(told) and set(outcomes(told).values()) == {"published"}
-    assert (ago(4), ago(5)) in days_and_parents(shop)
+    assert (ago(4), ago(5)) in days_and_parents(registry(shop))
 
 
 def test_stale_days_alone_are_made_again(backfill, paused_backfill, shop):
@@ -205,16 +197,9 @@ def test_stale_days_alone_are_made_again(backfill, paused_backfill, shop):
     assert set(told["left_out"].values()) == {"it is not stale"}
 
 
-def until(true, seconds=120):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.5)
-
-
 FEW = [date(2024, 5, day) for day in range(6, 11)]
 OVER_FEW = ("--from", FEW[0], "--to", FEW[-1])
-STUB = """#!/bin/sh
+STUB = """
 # A stage that does nothing: its day is skipped, but for the one that is held.
 echo '{"status": "done", "day": "2024-05-06", "state": "published", "reason": "a stub"}'
 case "$3" in
@@ -230,10 +215,8 @@ def stub_airflow(root, pipeline_of, names, **options):
     (root / "pipelines").mkdir()
     for name in names:
         (root / f"pipelines/{name}.toml").write_text(pipeline_of(name, "UTC", root / "logs"))
-    python = root / "python"
-    python.write_text(STUB)
-    python.chmod(python.stat().st_mode | stat.S_IXUSR)
-    env = {"TWINSPIRE_PYTHON": str(python), "HELD": "", **options.pop("env", {})}
+    python = write_program(root / "python", STUB)
+    env = {"TWINSPIRE_PYTHON": python, "HELD": "", **options.pop("env", {})}
     with LocalAirflow(
         root / "airflow", root / "pipelines", schedule=False, env=env, **options
     ) as airflow:

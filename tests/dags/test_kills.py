@@ -6,10 +6,8 @@ was killed is started again by whoever looks after it: a day is published once, 
 nothing had happened.
 """
 
-import stat
 import subprocess
 import sys
-import time
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -20,6 +18,7 @@ import pytest
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
 from tests.dags import kills, postgres
+from tests.dags.conftest import until, write_program
 from twinspire.backfills.airflow_rest import DONE
 from twinspire.runs import run_leases
 from twinspire_core.config.pipeline import load
@@ -34,7 +33,6 @@ pytestmark = [
 
 FIRST = date(2024, 5, 6)
 DAYS = {kind: FIRST + timedelta(n) for n, kind in enumerate(kills.KINDS)}
-PATIENCE = 900  # seconds; a day took 200 to 430 on two cores with a load of 15
 # Shorter than in deployments, whose machines and networks stop for longer.
 SETTINGS = {
     "AIRFLOW__CORE__PARALLELISM": "8",
@@ -64,11 +62,9 @@ def database():
 
 @pytest.fixture(scope="module")
 def airflow(folder, database):
-    python = folder / "python"
     held = Path(__file__).with_name("held_stages.py")
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{held}" "$@"\n')
-    python.chmod(python.stat().st_mode | stat.S_IXUSR)
-    env = {"TWINSPIRE_PYTHON": str(python), "HELD_STAGES": str(folder / "held"), **SETTINGS}
+    python = write_program(folder / "python", f'exec "{sys.executable}" "{held}" "$@"')
+    env = {"TWINSPIRE_PYTHON": python, "HELD_STAGES": str(folder / "held"), **SETTINGS}
     own = LocalAirflow(
         folder / "airflow", folder / "pipelines", schedule=False, database=database.url, env=env
     )
@@ -140,10 +136,3 @@ def state(rest, dag, run):
         return rest.call("GET", f"dags/{dag}/dagRuns/{run}")["state"]
     except httpx.HTTPError:
         return None
-
-
-def until(true):
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.5)

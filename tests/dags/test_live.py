@@ -15,7 +15,8 @@ import stat
 import subprocess
 import sys
 import time
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -26,7 +27,16 @@ import pytest
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import version_date
-from tests.dags.conftest import PATIENCE, finish
+from tests.dags.conftest import (
+    PATIENCE,
+    REAL,
+    days_ago,
+    days_and_parents,
+    finish,
+    quick_for,
+    until,
+    write_program,
+)
 from twinspire.backfills.airflow_backfills import start_backfill
 from twinspire_core.errors import TryAgain, UsageError
 
@@ -35,12 +45,9 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
 # Far east, where it may be tomorrow already: the day must not come from the instant's date in
 # Greenwich. And not just before midnight, when "yesterday" would change under the tests.
 ZONE = "Asia/Tokyo" if datetime.now(ZoneInfo("Asia/Tokyo")).hour < 23 else "Pacific/Auckland"
-QUICK = Path(__file__).parent / "quick_stages.py"
 
 
-def ago(days):
-    """The date so many days ago, in the zone."""
-    return datetime.now(ZoneInfo(ZONE)).date() - timedelta(days=days)
+ago = partial(days_ago, ZONE)
 
 
 @pytest.fixture(scope="module")
@@ -77,16 +84,12 @@ def folder(tmp_path_factory, logs_of, pipeline_of, database):
 @pytest.fixture(scope="module")
 def airflow(folder, database):
     """A running Airflow, whose `ten` and `held` have quick stages."""
-    python = folder / "python"
-    quick = f'case "$4" in */ten.toml|*/held.toml) exec "{sys.executable}" "{QUICK}" "$@";; esac'
-    python.write_text(f'#!/bin/sh\n{quick}\nexec "{sys.executable}" "$@"\n')
-    python.chmod(python.stat().st_mode | stat.S_IXUSR)
     airflow = LocalAirflow(
         folder / "airflow",
         folder / "pipelines",
         database=database,
         env={
-            "TWINSPIRE_PYTHON": str(python),
+            "TWINSPIRE_PYTHON": write_program(folder / "python", quick_for("ten", "held"), REAL),
             "QUICK_LOGS": str(folder / "ten" / "logs"),
             "QUICK_KILLED": str(ago(6)),
             "QUICK_HELD": f"held {ago(1)}",
@@ -150,13 +153,6 @@ def announcements(rest, name):
 
 def registry(folder, name):
     return Registry(str(folder / name / "registry"), name)
-
-
-def days_and_parents(folder, name):
-    """The day of each version in the order of publication, and of its parent."""
-    book = registry(folder, name)
-    manifests = [book.manifest(entry.version) for entry in book.log()]
-    return [(m.date, version_date(m.parent) if m.parent else None) for m in manifests]
 
 
 def test_a_broken_file_is_told_and_the_others_run(airflow, runs):
@@ -226,7 +222,9 @@ def test_ten_days_at_once_are_made_in_order_and_one_that_is_killed_holds_up_none
     )
     assert airflow.rest.result("ten", killed, "close")["closed"]
     days = [ago(n) for n in range(10, 0, -1) if n != 6]
-    assert days_and_parents(folder, "ten") == list(zip(days, [None, *days[:-1]], strict=True))
+    assert days_and_parents(registry(folder, "ten")) == list(
+        zip(days, [None, *days[:-1]], strict=True)
+    )
 
 
 def test_a_day_that_began_after_a_later_ones_turn_still_goes_first(airflow, runs, folder):
@@ -241,7 +239,7 @@ def test_a_day_that_began_after_a_later_ones_turn_still_goes_first(airflow, runs
     wait(rest, "held", earlier, "turn", "success")
     (folder / "ten" / "logs" / "go").touch()
     assert {run["state"] for run in finish(rest, "held")} == {"success"}
-    assert days_and_parents(folder, "held") == [(ago(3), None), (ago(1), ago(3))]
+    assert days_and_parents(registry(folder, "held")) == [(ago(3), None), (ago(1), ago(3))]
 
 
 def test_a_backfill_and_the_scheduled_run_make_versions_from_each_other(airflow, runs, folder):
@@ -250,7 +248,9 @@ def test_a_backfill_and_the_scheduled_run_make_versions_from_each_other(airflow,
         ("scheduled", "success")
     ]
     days = [ago(n) for n in (4, 3, 2, 1)]
-    assert days_and_parents(folder, "shop") == list(zip(days, [None, *days[:-1]], strict=True))
+    assert days_and_parents(registry(folder, "shop")) == list(
+        zip(days, [None, *days[:-1]], strict=True)
+    )
     assert version_date(registry(folder, "shop").live()) == ago(1)
     # Each of the four went live in its turn, and said so with what it finds.
     announced = announcements(airflow.rest, "shop")
@@ -266,7 +266,7 @@ def test_a_manual_run_of_an_older_day_makes_a_version_that_is_not_live(airflow, 
     run = rest.trigger("shop", day=str(ago(5)), mode="full")
     finish(rest, "shop")
     assert rest.result("shop", run, "summary")["state"] == "published"
-    assert days_and_parents(folder, "shop")[-1] == (ago(5), None)
+    assert days_and_parents(registry(folder, "shop"))[-1] == (ago(5), None)
     assert version_date(registry(folder, "shop").live()) == ago(1)
 
 
@@ -356,10 +356,3 @@ def running(*parts):
         ["ps", "-eo", "args"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     return [line for line in lines if all(part in line for part in parts)]
-
-
-def until(true, seconds=120):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.5)

@@ -9,8 +9,8 @@ import contextlib
 import shutil
 import subprocess
 import sys
-import time
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -19,6 +19,7 @@ import pytest
 from examples.local_airflow.server import LocalAirflow, free_port
 from index_builder.registry.version_log import version_date
 from tests.dags.browser import needs_chromium, page_of_task, report_button
+from tests.dags.conftest import days_ago, until
 from tests.system.days import ROOT, registry_of, twinspire
 from twinspire.backfills.airflow_backfills import runs_of_days, start_backfill
 from twinspire_core.config.pipeline import load
@@ -28,14 +29,9 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(3000)]
 
 # Not just before midnight, when "yesterday" would change under the tests.
 ZONE = "Asia/Tokyo" if datetime.now(ZoneInfo("Asia/Tokyo")).hour < 22 else "Pacific/Auckland"
-PATIENCE = 1200  # seconds; all of it takes about 200 on two idle cores
 
 
-def ago(days: int) -> date:
-    """The date so many days ago, in the zone."""
-    return datetime.now(ZoneInfo(ZONE)).date() - timedelta(days=days)
-
-
+ago = partial(days_ago, ZONE)
 OLDEST, DONE, PARTLY, EMPTY, MISSING, FILLED, FORCED, YESTERDAY = (ago(n) for n in range(8, 0, -1))
 """What becomes of each day: OLDEST is run by hand while the backfill of DONE to FORCED is under way,
 YESTERDAY by its schedule, by hand and from scratch, FORCED once more. EMPTY has no rows, MISSING no
@@ -125,7 +121,7 @@ def runs(rest):
     start_backfill(rest, "shop", DONE, FORCED, zone=zone, at_once=10)
     made = {"manual without a day": rest.trigger("shop")}
     rest.unpause("shop")
-    wait(lambda: rest.runs("shop", run_type="backfill", state=["success"]))
+    until(lambda: rest.runs("shop", run_type="backfill", state=["success"]))
     made["manual during a backfill"] = rest.trigger("shop", day=str(OLDEST))
     finish(rest)
     made["manual by force"] = rest.trigger("shop", day=str(FORCED), force=True)
@@ -140,15 +136,7 @@ def runs(rest):
 
 def finish(rest):
     """Waits until no run is under way."""
-    wait(lambda: not rest.runs("shop", state=["running", "queued"]))
-
-
-def wait(true):
-    """Waits until something is so."""
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(1)
+    until(lambda: not rest.runs("shop", state=["running", "queued"]))
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +226,7 @@ def server_of(file):
     line = [sys.executable, "-m", "twinspire", "serve", file, "--port", port]
     process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
-        wait(lambda: process.poll() is not None or answers(place))
+        until(lambda: process.poll() is not None or answers(place))
         yield place
     finally:
         process.terminate()
@@ -274,7 +262,7 @@ def test_the_button_on_the_page_of_a_task_opens_its_versions_report(airflow, run
 def test_so_does_that_of_a_version_that_the_gate_refused(airflow, rest, shop):
     strict = shop.with_name("strict.toml")
     rest.unpause("strict")
-    wait(lambda: rest.runs("strict", run_type="scheduled", state=["success", "failed"]))
+    until(lambda: rest.runs("strict", run_type="scheduled", state=["success", "failed"]))
     [run] = [one["dag_run_id"] for one in rest.runs("strict")]
     publish = rest.tasks("strict", run)["publish"]
     assert (publish["state"], publish["try_number"]) == ("failed", 1)

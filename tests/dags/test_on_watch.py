@@ -7,19 +7,18 @@ can keep. `circle` has a version of twelve items that can be asked.
 
 import json
 import socket
-import stat
-import sys
 import threading
 import time
 from collections import Counter
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import datetime
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
+from tests.dags.conftest import PATIENCE, REAL, days_ago, quick_for, until, write_program
 from tests.serving import conftest as circle
 from tests.serving.conftest import towers  # noqa: F401
 from twinspire.backfills.airflow_backfills import start_backfill
@@ -28,23 +27,10 @@ from twinspire_core.config.pipeline import load
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
 
 ZONE = "Asia/Tokyo" if datetime.now(ZoneInfo("Asia/Tokyo")).hour < 23 else "Pacific/Auckland"
-QUICK = Path(__file__).parent / "quick_stages.py"
 SERVER = "http://recommend.example:8000"
-PATIENCE = 540
 
 
-def ago(days):
-    """The date so many days ago, in the zone."""
-    return datetime.now(ZoneInfo(ZONE)).date() - timedelta(days=days)
-
-
-def until(true, seconds=PATIENCE):
-    """Waits for something that is true, which is returned."""
-    end = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(1)
-    return found
+ago = partial(days_ago, ZONE)
 
 
 def notify(place):
@@ -106,13 +92,9 @@ def packets():
 
 @pytest.fixture(scope="module")
 def airflow(home, packets):
-    python = home / "python"
-    quick = f'case "$4" in */prompt.toml) exec "{sys.executable}" "{QUICK}" "$@";; esac'
-    python.write_text(f'#!/bin/sh\n{quick}\nexec "{sys.executable}" "$@"\n')
-    python.chmod(python.stat().st_mode | stat.S_IXUSR)
     lineage = {"type": "file", "log_file_path": str(home / "lineage.jsonl"), "append": True}
     env = {
-        "TWINSPIRE_PYTHON": str(python),
+        "TWINSPIRE_PYTHON": write_program(home / "python", quick_for("prompt"), REAL),
         "QUICK_LOGS": str(home / "logs"),
         # The scheduled day ends last: a backfill's newest version stays where a later day was first
         "QUICK_HELD": f"prompt {ago(1)}",
