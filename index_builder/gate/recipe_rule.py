@@ -11,9 +11,26 @@ those of the version before, on all users of a day, before the day was trained o
 Over the newest 7 to 28 days they are compared with the best of the fixed order and of each source
 alone. If they are surely below, the fixed order serves from now on; it is measured on, and trees
 serve again once they are no longer surely below. Before there are 7 days the trees serve.
+
+The gate's rule on skew: whether what is served looks like what training saw
+(beam_jobs/validation/skew.py). A tower that meets values which it never saw gives vectors that mean
+nothing, and recall on the day that was trained on does not tell.
+
+Beyond `MAX_SKEW` or `MOST_OUTSIDE` it is noted; with `gate.on_skew = "refuse"`, refused. A
+refresh that nobody asked for, as it follows a refused day, is refused beyond `MOST_OUTSIDE` in
+either case: what was wrong with the day may be its catalogue.
+
+Absolute limits of the gate: `gate.floors` and `gate.ceilings`, of the two-tower's lists and of
+those that are served.
+
+A limit of a measure holds for both; one named `served/MEASURE` for what is served, in place of that.
+The two-tower is held to them however few users were asked, in a slice from `gate.min_users` on. What
+is served was asked about users of the day itself alone: of fewer than `gate.min_users` it is held to
+none, which is noted.
 """
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -26,9 +43,193 @@ from index_builder.gate.comparison import (
     compare_all,
 )
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED
-from twinspire_core.config.tables.gate import GateConfig
-from twinspire_core.contracts.day_metrics import RankerMeasures
+from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.contracts.day_metrics import HeldOutMeasures, RankerMeasures
+from twinspire_core.contracts.features_report import FeatureSkew, ValueRange
 from twinspire_core.contracts.gate_verdict import RecipeFigures
+from twinspire_core.contracts.measures import Measures, value_of
+from twinspire_core.metrics.measure_names import OF_SERVED, split_name
+
+Limits = Mapping[str, float]
+_POPULAR_SHARE = "popular_share@"
+"""The one measure that there is none of after a day that is missing."""
+
+
+def judge_limits(two_tower: HeldOutMeasures, gate: GateConfig) -> Iterator[Finding]:
+    """Holds the two-tower to the limits."""
+    floors = two_tower_limits(gate.floors)
+    ceilings = two_tower_limits(gate.ceilings)
+    yield from _judge(two_tower.candidate, gate, floors, ceilings)
+
+
+def judge_served_limits(served: HeldOutMeasures, gate: GateConfig) -> Iterator[Finding]:
+    """Holds what is served to the limits."""
+    if not (gate.floors or gate.ceilings):
+        return
+    if served.candidate is None or served.users < gate.min_users:
+        few = f"{served.users} held-out users of the day itself, gate.min_users is {gate.min_users}"
+        unjudged = "what is served is not held to gate.floors and gate.ceilings"
+        yield Finding(False, f"{unjudged}: {few}")
+        return
+    floors = served_limits(gate.floors)
+    ceilings = served_limits(gate.ceilings)
+    for refuses, text in _judge(served.candidate, gate, floors, ceilings):
+        yield Finding(refuses, f"what is served: {text}")
+
+
+def two_tower_limits(limits: Limits) -> Limits:
+    """The limits that hold for the two-tower, by measure."""
+    return {name: limit for name, limit in limits.items() if not name.startswith(OF_SERVED)}
+
+
+def served_limits(limits: Limits) -> dict[str, float]:
+    """The limits that hold for what is served, by measure: the two-tower's, and in their place its
+    own.
+    """
+    found = dict(two_tower_limits(limits))
+    for name, limit in limits.items():
+        if name.startswith(OF_SERVED):
+            found[name.removeprefix(OF_SERVED)] = limit
+    return found
+
+
+def below(name: str, value: float | None, least: float, meaning: str) -> Iterator[Finding]:
+    """Refuses what is missing, no number, or less."""
+    if value is None or not math.isfinite(value):
+        yield Finding(True, f"{name} is {_missing(value)}; it must reach {least:.4f}, {meaning}")
+    elif value < least:
+        yield Finding(True, f"{name} is {value:.4f}, below {least:.4f}, {meaning}")
+
+
+def above(name: str, value: float | None, most: float, meaning: str) -> Iterator[Finding]:
+    """Refuses what is missing, no number, or more."""
+    if value is None or not math.isfinite(value):
+        yield Finding(
+            True, f"{name} is {_missing(value)}; it must not exceed {most:.4f}, {meaning}"
+        )
+    elif value > most:
+        yield Finding(True, f"{name} is {value:.4f}, above {most:.4f}, {meaning}")
+
+
+def _judge(
+    measures: Measures | None, gate: GateConfig, floors: Limits, ceilings: Limits
+) -> Iterator[Finding]:
+    for kind, limits, beyond in (("floor", floors, below), ("ceiling", ceilings, above)):
+        for name, limit in limits.items():
+            measure, side, _ = split_name(name)
+            users = measures.users_of_slice(name) if measures else 0
+            # All users are held to a limit however few they are: a floor says what must be there
+            if side and users < gate.min_users:
+                few = f"{users} users, gate.min_users is {gate.min_users}"
+                yield Finding(False, f"{name} is not held to its {kind} of {limit:g}: {few}")
+                continue
+            value = value_of(measures, name)
+            if value is None and measures and measure.startswith(_POPULAR_SHARE):
+                why = "the days before had no events, so that nothing is known to be popular"
+                yield Finding(False, f"{name} is not held to its {kind} of {limit:g}: {why}")
+            else:
+                yield from beyond(name, value, limit, f"its {kind} in gate.{kind}s")
+
+
+def _missing(value: float | None) -> str:
+    return "missing" if value is None else f"{value}, not a number"
+
+
+MAX_SKEW = 0.3
+"""How far a feature may be from the rows trained on: seasons move them by less."""
+MOST_OUTSIDE = 0.1
+"""Share of what is served, by events, whose values may lie outside the range of those trained on."""
+_UNIT_FACTOR = 20
+"""Medians that differ by so many times are rather another unit than another season."""
+
+
+def judge_skew(
+    features: Sequence[FeatureSkew], gate: GateConfig, *, unasked: bool = False
+) -> Iterator[Finding]:
+    """Holds the features of what is served to the limits.
+
+    Args:
+      features: how far each is from training; empty where nobody knows.
+      gate: the limits.
+      unasked: whether it is a refresh that nobody asked for.
+    """
+    if gate.on_skew == "ignore":
+        return
+    for one in features:
+        beyond = [
+            f"{text}, above {limit:g}"
+            for value, limit, text in (
+                (one.distance, MAX_SKEW, _distance_text(one)),
+                (one.outside, MOST_OUTSIDE, _outside_text(one)),
+            )
+            if value > limit
+        ]
+        if beyond:
+            text = (
+                f"{one.feature} is not served as it was trained on: {describe(one)}"
+                f" ({'; '.join(beyond)}). {_cause(one)}"
+            )
+            unknown = unasked and one.outside > MOST_OUTSIDE
+            yield Finding(gate.on_skew == "refuse" or unknown, text)
+
+
+def describe(one: FeatureSkew) -> str:
+    """Where the values lie, in training and as they are served."""
+    if one.trained and one.served:
+        return (
+            f"{_range_text(one.trained)} in training, {_range_text(one.served)} now,"
+            f" {one.outside:.0%} of it outside"
+        )
+    return f"{one.value!r} was {one.trained_share:.1%} in training, and is {one.served_share:.1%}"
+
+
+def _range_text(values: ValueRange) -> str:
+    return (
+        f"{values.low:g} to {values.high:g} (mostly {values.tenth:g} to {values.ninetieth:g},"
+        f" median {values.median:g})"
+    )
+
+
+def _distance_text(one: FeatureSkew) -> str:
+    name = "Jensen-Shannon divergence" if one.served else "L-infinity distance"
+    return f"{name} {one.distance:.2f}"
+
+
+def _outside_text(one: FeatureSkew) -> str:
+    return f"{one.outside:.0%} outside of what training met"
+
+
+def _cause(one: FeatureSkew) -> str:
+    """The probable cause, and what to do."""
+    if not one.trained or not one.served:
+        return (
+            "Values may have been renamed, or the catalogue exchanged: compare the newest snapshot"
+            " with those before"
+        )
+    higher = one.served.median > one.trained.median
+    if one.kind == "count" and not higher:
+        return (
+            "The last days were quiet, or logs are missing: run days that were left out; a window"
+            " (days) of a week or more wavers less than one of a day"
+        )
+    if one.kind == "count":
+        return (
+            "The last days were busier than those trained on, or training saw the counts of a day's"
+            " start beside what was taken later that day, as with news: take a longer window"
+            " (days), or leave the feature out"
+        )
+    if one.kind == "age":
+        return (
+            f"{'Few' if higher else 'Nearly all'} items are new, compared with training: the day may be"
+            " late, logs may end early, or window.count_days be shorter than the logs were then;"
+            " train on more days (--mode full)"
+        )
+    trained = abs(one.trained.median)
+    served = abs(one.served.median)
+    if max(trained, served) > _UNIT_FACTOR * min(trained, served):
+        return "The unit may have changed: compare the newest snapshot with those before"
+    return "Look at the newest snapshot; where it is right, train on more days (--mode full)"
+
 
 LEAST_DAYS = 7
 """Days that say something of how trees are made."""

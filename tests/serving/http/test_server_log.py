@@ -34,13 +34,13 @@ logging.basicConfig(level=logging.DEBUG)
 logging.root.setLevel(logging.DEBUG)
 set_level = logging.Logger.setLevel
 logging.Logger.setLevel = lambda self, level: set_level(self, logging.DEBUG)
-from serving.http import results
-recommend = results.recommend
+from serving.http import handlers
+recommend = handlers.recommend
 def failing(version, table, options, now):
     if options.k == 13:
         raise RuntimeError("a fault of the server")
     return recommend(version, table, options, now=now)
-results.recommend = failing
+handlers.recommend = failing
 main()
 """
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from serving.app import create_app
 from serving.http.server_settings import Settings
-from serving.inspector import templating
+from serving.inspector import router
 from tests.serving import conftest as circle
 from tests.serving.answers.test_retrieval import files, in_order
 from tests.serving.http.conftest import FAST, ready, running, shop, until
@@ -357,8 +357,8 @@ class Slowed:
 
 @pytest.fixture
 def slowed(monkeypatch) -> Iterator[Slowed]:
-    slowed = Slowed(templating.view)
-    monkeypatch.setattr(templating, "view", slowed)
+    slowed = Slowed(router.view)
+    monkeypatch.setattr(router, "view", slowed)
     yield slowed
     slowed.go.set()
 
