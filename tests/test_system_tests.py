@@ -8,14 +8,6 @@ from pathlib import Path
 from tests import conftest, system_tests
 
 TESTS = sorted(Path(conftest.ROOT, "tests").rglob("test_*.py"))
-REPORT = """
-<testsuites><testsuite tests="4">
-<testcase file="tests/b.py" name="one" time="1.4"/>
-<testcase file="tests/a.py" name="two" time="2.0"><skipped message="no browser"/></testcase>
-<testcase file="tests/b.py" name="three" time="2.0"><failure message="wrong"/></testcase>
-<testcase file="tests/b.py" name="four" time="0.4"><error message="no port"/></testcase>
-</testsuite></testsuites>
-"""
 
 
 def run_by(file: Path) -> str:

@@ -20,7 +20,6 @@ from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.errors import BadData
 
 DAY = date(2024, 3, 10)
-ZONE = timedelta(hours=-3)
 
 
 @pytest.fixture(scope="module")

@@ -261,28 +261,6 @@ def test_a_backfill_and_the_scheduled_run_make_versions_from_each_other(airflow,
     assert (told["day"], told["state"]) == (str(ago(1)), "published")
 
 
-def test_a_manual_run_of_an_older_day_makes_a_version_that_is_not_live(airflow, runs, folder):
-    rest = airflow.rest
-    run = rest.trigger("shop", day=str(ago(5)), mode="full")
-    finish(rest, "shop")
-    assert rest.result("shop", run, "summary")["state"] == "published"
-    assert days_and_parents(registry(folder, "shop"))[-1] == (ago(5), None)
-    assert version_date(registry(folder, "shop").live()) == ago(1)
-
-
-def test_what_is_done_is_not_done_again(airflow, runs, folder):
-    rest = airflow.rest
-    before = registry(folder, "shop").log()
-    run = rest.trigger("shop", day=str(ago(1)))
-    finish(rest, "shop")
-    assert {
-        rest.result("shop", run, stage)["status"] for stage in ("features", "train", "publish")
-    } == {"already done"}
-    assert registry(folder, "shop").log() == before
-    # Nor is it announced again.
-    assert len(announcements(rest, "shop")) == 4
-
-
 def test_a_refresh_brings_the_catalogue_up_to_date_and_trains_nothing(airflow, runs, folder):
     rest, book = airflow.rest, registry(folder, "shop")
     trained, (old,) = book.live(), (folder / "shop" / "logs" / "items").glob("dt=*/part.parquet")

@@ -7,13 +7,10 @@ import importlib
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
 from twinspire_core.blocked_imports import block_import
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_a_module_is_as_it_was_when_the_last_of_several_threads_has_done():

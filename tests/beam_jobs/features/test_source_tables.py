@@ -18,7 +18,6 @@ from twinspire_core.sources.sequences import Sequences
 
 WINDOW_DAYS = 7
 ONE = timedelta(days=1)
-DAY_US = 86_400_000_000
 USE = f"use = {list(SOURCE_NAMES)}"
 FITS = fits_of(SOURCE_NAMES)
 MOMENTS = {"start": DAY, "end": DAY + ONE}

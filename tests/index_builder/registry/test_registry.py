@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.registry.registry import Registry, prunable, unpublished
+from index_builder.registry.registry import Registry, unpublished
 from tests.index_builder.registry.staging import ONE, THREE, TWO, staged
 from twinspire_core import storage
 from twinspire_core.contracts.manifest import FORMAT_VERSION
@@ -53,11 +53,6 @@ def test_an_older_day_goes_live_only_when_asked(publish, registry, promote, live
     assert registry.accepted() == [new, old]
 
 
-def test_a_newer_day_may_be_kept_from_going_live(publish, registry):
-    old, new = publish(ONE), publish(TWO, promote="no")
-    assert registry.live() == old and registry.accepted_before(THREE).version == new
-
-
 def test_a_refused_version_is_stored_logged_and_not_inherited(publish, registry):
     good, bad = publish(ONE), publish(TWO, accepted=False)
     assert registry.live() == good and registry.accepted_before(THREE).version == good
@@ -75,12 +70,6 @@ def test_the_parent_is_the_newest_accepted_day_strictly_before(publish, registry
     assert registry.accepted_before(THREE).version == two
     assert registry.accepted_before(TWO).version == one
     assert registry.accepted_before(ONE) is None
-
-
-def test_of_two_versions_of_a_day_the_later_published_is_the_parent(publish, registry):
-    publish(ONE, "first")
-    again = publish(ONE, "again")
-    assert registry.accepted_before(TWO).version == again == registry.live()
 
 
 def test_publishing_again_changes_nothing(publish, registry):
@@ -197,30 +186,6 @@ def test_nothing_answers_by_a_version_of_an_older_format_but_days_go_on_from_it(
     assert [one.version for one in registry.statuses()] == [newer, older]
     registry.delete(older)
     assert registry.folders() == [newer]
-
-
-def test_pruning_spares_the_live_the_pinned_and_the_newest(publish, registry):
-    days = [date(2017, 10, d) for d in range(1, 9)]
-    made = [publish(day) for day in days]
-    registry.pin(made[0])
-    registry.rollback(made[1], reason="")
-    spare = prunable(registry, keep=2, keep_days=3, as_of=date(2017, 10, 9))
-    assert sorted(spare) == made[2:5]
-    for version in spare:
-        registry.delete(version)
-    assert [s.stored for s in registry.statuses()] == [
-        True,
-        True,
-        True,
-        False,
-        False,
-        False,
-        True,
-        True,
-    ]
-    for kept in made[:2]:
-        with pytest.raises(UsageError, match="pinned"):
-            registry.delete(kept)
 
 
 def test_what_an_unfinished_publication_left_is_discarded(registry, publish, tmp_path, monkeypatch):

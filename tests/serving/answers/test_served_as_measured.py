@@ -44,13 +44,11 @@ from twinspire_core.search.ragged import positions
 from twinspire_core.search.scann_index import ExactIndex
 from twinspire_core.sources import personal_counts
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.registry import SOURCES as SOURCE_CLASSES
 from twinspire_core.sources.registry import fits_of
 from twinspire_core.sources.source import ScoredLists
 from twinspire_core.sources.weighted_items import WeightedItems
 
 SOURCES = [name for name in source_names.SOURCE_NAMES if name != "two_tower"]
-FITTED = [name for name in SOURCES if SOURCE_CLASSES[name].fits]
 HALF_LIFE = "3h"
 TABLES = fits_of(SOURCES)
 K = 8

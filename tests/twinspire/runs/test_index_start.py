@@ -2,13 +2,12 @@
 
 import json
 import shutil
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from index_builder.registry.registry import Registry
-from index_builder.registry.version_log import Entry
 from twinspire.runs.day_run import DayRun, find_start, find_start_of_refresh
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Start
@@ -176,23 +175,3 @@ def test_a_refresh_of_a_rolled_back_refresh_searches_anew(searched):
     assert find_start_of_refresh(DayRun(pipeline, day(22)), one, "other").version == one, (
         "nobody knows any more"
     )
-
-
-def entry(number, action, version, **more):
-    return Entry(
-        number=number,
-        id=str(number),
-        at=datetime(2024, 3, 1, tzinfo=UTC),
-        action=action,
-        version=version,
-        reason="",
-        live=version,
-        **more,
-    )
-
-
-LOG = [
-    entry(1, "publish", "2024-02-20-a"),
-    entry(2, "publish", "2024-02-21-a"),
-    entry(3, "rollback", "2024-02-20-a", rolled_back=("2024-02-21-a",)),
-]

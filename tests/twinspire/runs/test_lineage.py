@@ -1,8 +1,7 @@
 """Which days did not learn from which, over a registry of versions that hold nothing."""
 
-from datetime import UTC, date, datetime
+from datetime import date
 
-from index_builder.registry.version_log import Entry, State
 from twinspire.runs.day_run import DayRun
 from twinspire_core.contracts.attempts import Gap
 
@@ -25,19 +24,3 @@ def test_gaps_are_days_with_logs_in_unbroken_stretches(shop):
     )
     run = DayRun(pipeline, day(29))
     assert run.gaps_since(None) == run.gaps_since(day(28)) == []
-
-
-def state_of(*versions):
-    """Versions that were published in this order."""
-    return State.of(
-        Entry(
-            number=number,
-            id=str(number),
-            at=datetime(2024, 3, 1, tzinfo=UTC),
-            action="publish",
-            version=version,
-            reason="",
-            live=version,
-        )
-        for number, version in enumerate(versions, 1)
-    )
