@@ -1,5 +1,3 @@
-"""The guide's page about sources says true: its example works, step by step, and it names them all."""
-
 import re
 from pathlib import Path
 

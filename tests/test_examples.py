@@ -1,5 +1,3 @@
-"""Examples in docstrings are right."""
-
 import doctest
 import importlib
 import re

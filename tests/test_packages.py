@@ -1,5 +1,3 @@
-"""What is not Python is installed too."""
-
 from pathlib import Path
 from runpy import run_path
 from unittest.mock import patch

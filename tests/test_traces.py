@@ -1,5 +1,3 @@
-"""The search for bytes finds them however they are packed."""
-
 import gzip
 import io
 

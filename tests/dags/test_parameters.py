@@ -1,5 +1,3 @@
-"""What a run may be asked, and which day it is of."""
-
 import copy
 import os
 import subprocess

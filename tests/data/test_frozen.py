@@ -1,5 +1,3 @@
-"""A version written by an earlier release is opened, verified, and answers as it did."""
-
 import json
 
 import pytest

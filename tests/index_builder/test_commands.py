@@ -1,5 +1,3 @@
-"""The commands about versions, as they are typed."""
-
 import json
 import os
 import time

@@ -1,5 +1,3 @@
-"""The publish stage, from a day's working files to what a reader opens."""
-
 import json
 import re
 import shutil

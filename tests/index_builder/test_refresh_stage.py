@@ -1,5 +1,3 @@
-"""What a refresh does without, where the pipeline file names other sources by now."""
-
 from dataclasses import replace
 from datetime import date
 

@@ -1,5 +1,3 @@
-"""What the parent leaves to the day."""
-
 import json
 from datetime import date
 from types import SimpleNamespace

@@ -1,5 +1,3 @@
-"""Scoring files of lists on a split given as files, against numbers by hand."""
-
 import gzip
 import json
 

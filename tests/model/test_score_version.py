@@ -1,5 +1,3 @@
-"""Scoring a version on a split given as files, against numbers by hand."""
-
 from dataclasses import replace
 
 import numpy as np

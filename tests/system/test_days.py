@@ -1,5 +1,3 @@
-"""Days of the made-up shop: what they make, what is skipped, and what is done with the versions."""
-
 import json
 import shutil
 from pathlib import Path

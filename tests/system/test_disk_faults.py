@@ -1,5 +1,3 @@
-"""A day on a disk that is full, or may only be read, in the middle of each stage."""
-
 import os
 import shutil
 import subprocess

@@ -1,5 +1,3 @@
-"""Days that are killed, run twice at once, or wait for one another."""
-
 import contextlib
 import os
 import random

@@ -1,5 +1,3 @@
-"""A user who is forgotten after two days is nowhere from the next version on."""
-
 import json
 from datetime import date
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""Days of the made-up shop that the gate refuses, and what is done with the versions it accepts."""
-
 import json
 from datetime import date
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""What the real towers become for TensorFlow Serving."""
-
 import subprocess
 import sys
 from datetime import datetime

@@ -1,5 +1,3 @@
-"""Working files of forgotten users: what goes, what is mended, and what must stay."""
-
 import os
 from datetime import date
 from types import SimpleNamespace

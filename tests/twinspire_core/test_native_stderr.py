@@ -1,5 +1,3 @@
-"""What libraries write to standard error is kept back, and nothing else is lost."""
-
 import errno
 import os
 import sys

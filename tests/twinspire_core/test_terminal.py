@@ -1,5 +1,3 @@
-"""The line that says what is being done: what a terminal sees of it, and a pipe."""
-
 import subprocess
 import sys
 

@@ -1,5 +1,3 @@
-"""Frames to Arrow batches and files, also where one batch has no room for all their text."""
-
 import io
 from datetime import date
 from types import SimpleNamespace

@@ -1,5 +1,3 @@
-"""Lists as numbers are the lists that they stand for, on every way that they take."""
-
 import io
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""What workers wrote is compared with what is here."""
-
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq

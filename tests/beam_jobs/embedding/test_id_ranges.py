@@ -1,5 +1,3 @@
-"""Ranges of ids: each id in one, each item of a corpus once, and no range much larger than a file."""
-
 import random
 from collections import Counter
 

@@ -1,5 +1,3 @@
-"""Decayed counts of items and of users, event for event in plain Python."""
-
 from datetime import timedelta
 
 import polars as pl

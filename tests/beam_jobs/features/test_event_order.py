@@ -1,5 +1,3 @@
-"""Events sorted by numbers are in the order of their strings; lists of what was taken, too."""
-
 import numpy as np
 import polars as pl
 import pytest

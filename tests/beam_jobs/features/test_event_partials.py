@@ -1,5 +1,3 @@
-"""What was read of earlier days is taken up again: all is as if all logs had been read."""
-
 import random
 import shutil
 from collections import Counter

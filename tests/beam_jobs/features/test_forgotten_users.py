@@ -1,5 +1,3 @@
-"""Who is forgotten is in nothing that is made of logs: as if the logs had never had them."""
-
 from datetime import timedelta
 
 import pytest

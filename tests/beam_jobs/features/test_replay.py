@@ -1,5 +1,3 @@
-"""Days that are replayed: each as a run of that very day makes it."""
-
 from dataclasses import replace
 from datetime import timedelta
 

@@ -1,5 +1,3 @@
-"""Users' sequences, event for event in plain Python, and the tables that are fitted on them."""
-
 from datetime import timedelta
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Late, empty, suspicious and good days; which snapshot is used; what a run's key depends on."""
-
 import gzip
 import json
 import threading

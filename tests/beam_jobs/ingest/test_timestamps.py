@@ -1,5 +1,3 @@
-"""Times of every form, against Python's datetime; and where days begin."""
-
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 

@@ -1,5 +1,3 @@
-"""A crawler's events: the first of a day are kept, whatever parts and blocks they come in."""
-
 import random
 
 import polars as pl

@@ -1,5 +1,3 @@
-"""A day that is there takes the place of no row that the new files lack, unless that is asked for."""
-
 from datetime import date
 
 import pytest

@@ -1,5 +1,3 @@
-"""What is gathered of the window for the transform graph: counts, and when an id leaves."""
-
 import random
 from collections import Counter
 from datetime import UTC, datetime

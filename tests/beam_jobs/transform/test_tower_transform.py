@@ -1,5 +1,3 @@
-"""One tower's part of the transform graph, as it goes into a SavedModel."""
-
 import math
 import subprocess
 import sys

@@ -1,5 +1,3 @@
-"""The transform graph against plain Python, on a small made-up log."""
-
 import math
 import random
 import re

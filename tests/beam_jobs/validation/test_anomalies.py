@@ -1,5 +1,3 @@
-"""Every anomaly of a day in words, and what is none."""
-
 from datetime import date
 
 import pytest

@@ -1,5 +1,3 @@
-"""Distances between two days' values, by hand."""
-
 import math
 
 import numpy as np

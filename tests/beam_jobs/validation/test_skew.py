@@ -1,5 +1,3 @@
-"""Training rows beside what is served: distances by hand, and which weighting counts."""
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq

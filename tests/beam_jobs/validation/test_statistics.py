@@ -1,5 +1,3 @@
-"""The day's statistics against exact answers by plain Python and Polars; the same bytes in any parts."""
-
 import math
 import os
 import pickle

@@ -1,5 +1,3 @@
-"""Start-up is what steps take where they are given nothing to do."""
-
 from examples.local_flink.startup import Step, Subtask, read_steps, startup
 
 TOLD = {

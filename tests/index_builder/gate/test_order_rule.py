@@ -1,5 +1,3 @@
-"""A version's trees beside those of the version before: figures by hand."""
-
 import pytest
 
 from tests.index_builder.gate.gates import changed, gate, verdict

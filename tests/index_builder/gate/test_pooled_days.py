@@ -1,5 +1,3 @@
-"""Days put together, against all their users in one heap."""
-
 from datetime import date, timedelta
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Whether trees serve, or the fixed order: days by hand."""
-
 from datetime import date, timedelta
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""What the gate says of features that are not served as they were trained on."""
-
 import pytest
 
 from index_builder.gate.recipe_rule import judge_skew

@@ -1,5 +1,3 @@
-"""The gate on what a version finds, as cases and as properties of any figures."""
-
 import json
 from math import inf, nan
 

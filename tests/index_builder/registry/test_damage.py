@@ -1,5 +1,3 @@
-"""What is published stays as it is; what is damaged or foreign, there or in a copy, is found."""
-
 import os
 import time
 from datetime import date

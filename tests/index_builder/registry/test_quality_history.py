@@ -1,5 +1,3 @@
-"""Figures of a version that a later day's run measured, found again by the log."""
-
 import json
 from dataclasses import replace
 from datetime import date

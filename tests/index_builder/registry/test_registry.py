@@ -1,5 +1,3 @@
-"""The registry as a reader sees it, whatever happens to writers."""
-
 import os
 import time
 from datetime import date

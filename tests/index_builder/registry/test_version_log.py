@@ -1,5 +1,3 @@
-"""Versions by what people type: an id, the beginning of one, or a day."""
-
 from datetime import date
 
 import pytest

@@ -1,5 +1,3 @@
-"""The report in a browser: on a phone, by day and by night."""
-
 import json
 import re
 import shutil

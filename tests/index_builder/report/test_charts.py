@@ -1,5 +1,3 @@
-"""Pictures show the values that they are of, in colours that are there by day and by night."""
-
 import re
 from datetime import timedelta
 from importlib.resources import files

@@ -1,5 +1,3 @@
-"""The report of a version: complete in itself, and true to its figures."""
-
 import re
 from dataclasses import replace
 from io import BytesIO

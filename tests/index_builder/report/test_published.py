@@ -1,5 +1,3 @@
-"""The reports of versions that were published one after the other."""
-
 from datetime import timedelta
 
 from index_builder import publish_stage

@@ -1,5 +1,3 @@
-"""Every source that is measured can be drawn."""
-
 import pytest
 
 from index_builder.report import charts

@@ -1,5 +1,3 @@
-"""The search for settings: which are tried, and which kind of index is taken."""
-
 from dataclasses import replace
 
 import numpy as np

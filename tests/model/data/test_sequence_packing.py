@@ -1,5 +1,3 @@
-"""Histories of many rows as few sequences: what comes out is what each row would have had alone."""
-
 from datetime import date
 from itertools import chain
 

@@ -1,5 +1,3 @@
-"""What the report draws, on a catalogue small enough to count by hand."""
-
 import numpy as np
 import pyarrow as pa
 import pytest

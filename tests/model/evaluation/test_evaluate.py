@@ -1,5 +1,3 @@
-"""Days of five items, against measures by hand and of parts of the day alone."""
-
 from datetime import date
 
 import numpy as np

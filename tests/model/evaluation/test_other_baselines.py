@@ -1,5 +1,3 @@
-"""Which lists that need no model are held against the two-tower, and on whom."""
-
 from datetime import date, timedelta
 from types import SimpleNamespace
 

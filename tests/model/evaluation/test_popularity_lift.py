@@ -1,5 +1,3 @@
-"""The lead over what was popular on the day, in a catalogue of five items."""
-
 import json
 from dataclasses import replace
 from datetime import date

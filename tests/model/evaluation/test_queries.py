@@ -1,5 +1,3 @@
-"""Which rows are asked, from a table of queries and from examples."""
-
 import json
 from datetime import date, datetime
 from types import SimpleNamespace

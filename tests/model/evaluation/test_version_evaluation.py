@@ -1,5 +1,3 @@
-"""What is missing for the towers of an earlier day, by hand."""
-
 import pytest
 
 from model.evaluation.tower_vectors import declared_inputs, missing_columns

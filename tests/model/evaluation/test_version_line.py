@@ -1,5 +1,3 @@
-"""What is remembered of a day, against sums over its users done one by one."""
-
 import json
 from dataclasses import replace
 from datetime import date, timedelta

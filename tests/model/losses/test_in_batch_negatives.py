@@ -1,5 +1,3 @@
-"""Choices against a slow one that sorts each row."""
-
 import numpy as np
 import pytest
 import tensorflow as tf

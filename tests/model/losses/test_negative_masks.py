@@ -1,5 +1,3 @@
-"""What rows leave out, against sets."""
-
 import numpy as np
 import tensorflow as tf
 

@@ -1,5 +1,3 @@
-"""The columns of a step: what is drawn and expected."""
-
 import numpy as np
 import tensorflow as tf
 

@@ -1,5 +1,3 @@
-"""The fixed order and the trees are measured on a day as they served before it."""
-
 from dataclasses import replace
 from types import SimpleNamespace
 

@@ -1,5 +1,3 @@
-"""What the day's ranker is fitted on."""
-
 from dataclasses import replace
 from datetime import date
 from types import SimpleNamespace

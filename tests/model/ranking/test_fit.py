@@ -1,5 +1,3 @@
-"""A ranker finds out what decides, which no single list says."""
-
 import json
 from dataclasses import replace
 from datetime import date

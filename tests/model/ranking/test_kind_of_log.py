@@ -1,5 +1,3 @@
-"""What rows tell of a log: whether users take things again, and how old what they take is."""
-
 from dataclasses import replace
 from datetime import date
 

@@ -1,5 +1,3 @@
-"""What rankers are fitted on: which candidates of which queries and days are kept."""
-
 from dataclasses import replace
 from datetime import date, timedelta
 

@@ -1,5 +1,3 @@
-"""Every kind of feature: it moves its tower's vector, and training moves its weights."""
-
 from datetime import date
 
 import numpy as np

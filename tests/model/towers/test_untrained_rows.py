@@ -1,5 +1,3 @@
-"""Rows that training from scratch never moved, by hand."""
-
 import numpy as np
 import pytest
 import tensorflow as tf

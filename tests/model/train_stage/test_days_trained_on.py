@@ -1,5 +1,3 @@
-"""What the stage trains on, and from what it goes on."""
-
 import json
 import shutil
 from datetime import date, datetime

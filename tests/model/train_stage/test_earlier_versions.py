@@ -1,5 +1,3 @@
-"""The parent, and the best accepted version: measured on the day, as they were before it."""
-
 from threading import Event
 
 import pyarrow.parquet as pq

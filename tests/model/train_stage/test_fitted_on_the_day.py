@@ -1,5 +1,3 @@
-"""What is fitted on the lists of a day for the days to come: the fixed order, the ranker."""
-
 import json
 from datetime import timedelta
 

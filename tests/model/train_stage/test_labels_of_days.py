@@ -1,5 +1,3 @@
-"""The auxiliary head: labels of the day, predicted, and no trace of it in the towers."""
-
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq

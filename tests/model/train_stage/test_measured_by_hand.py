@@ -1,5 +1,3 @@
-"""What lists are worth on the day, beside baselines: figures of the stage, found again by hand."""
-
 import math
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Rows of days that are replayed: as if the features of each had been made on that day."""
-
 from dataclasses import replace
 from datetime import date, timedelta
 

@@ -1,5 +1,3 @@
-"""What is served is what was trained: vectors of raw features, and the features themselves."""
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc

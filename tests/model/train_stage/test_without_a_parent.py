@@ -1,5 +1,3 @@
-"""A first version: measured on its day before it is trained on it, and compared with nobody."""
-
 import shutil
 from datetime import timedelta
 

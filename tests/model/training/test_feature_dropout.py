@@ -1,5 +1,3 @@
-"""What a step leaves out, beside a step that is given rows without it."""
-
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,5 +1,3 @@
-"""Training that stops before its last day: what comes after it, and that the stop changes nothing."""
-
 from collections import Counter
 from datetime import date
 

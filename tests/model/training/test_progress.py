@@ -1,5 +1,3 @@
-"""What is said of training that is over too soon."""
-
 import pytest
 import tensorflow as tf
 

@@ -1,5 +1,3 @@
-"""A step against its loss put together by hand, and what id dropout keeps it from touching."""
-
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,5 +1,3 @@
-"""What is newer in a request's history, and the past that it makes with what is stored."""
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc

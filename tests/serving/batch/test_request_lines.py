@@ -1,5 +1,3 @@
-"""Lines of a file of requests."""
-
 import json
 import math
 

@@ -1,5 +1,3 @@
-"""Bad input is told as what it is, and never as a fault of the server."""
-
 import json
 import re
 

@@ -1,5 +1,3 @@
-"""Bodies that are read in one pass are the requests that they are when looked at key by key."""
-
 import json
 
 import pytest

@@ -1,5 +1,3 @@
-"""Clients that send too much beside a body, or too slowly, or take nothing."""
-
 import socket
 import time
 from collections.abc import Iterator

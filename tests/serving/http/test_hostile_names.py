@@ -1,5 +1,3 @@
-"""Names that commands and the server get cannot lead out of the registry and the working files."""
-
 import os
 from urllib.parse import quote
 

@@ -1,5 +1,3 @@
-"""Live versions come and go while the server answers."""
-
 import gc
 import os
 import shutil

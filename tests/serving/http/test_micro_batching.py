@@ -1,5 +1,3 @@
-"""What waits, in which order it is answered, and who is turned away."""
-
 import asyncio
 import threading
 

@@ -1,5 +1,3 @@
-"""Who may ask, and what is counted."""
-
 import base64
 
 import pytest

@@ -1,5 +1,3 @@
-"""What is answered: the same as the library answers, whoever else asks at the moment."""
-
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace

@@ -1,5 +1,3 @@
-"""What a server writes to its log: nothing of who asks, or for whom, whatever is asked and at any level."""
-
 import base64
 import json
 import os

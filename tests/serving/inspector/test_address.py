@@ -1,5 +1,3 @@
-"""Addresses, read and written."""
-
 from dataclasses import replace
 from html import unescape
 from urllib.parse import parse_qsl, urlsplit

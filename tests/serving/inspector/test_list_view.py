@@ -1,5 +1,3 @@
-"""Answers as they are shown: of old versions, and compared."""
-
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import SimpleNamespace

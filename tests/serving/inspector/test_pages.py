@@ -1,5 +1,3 @@
-"""What the pages say, as a program reads them."""
-
 import base64
 import hashlib
 import re

@@ -1,5 +1,3 @@
-"""Versions besides the live one: loaded when they are asked for, a few of them kept."""
-
 import threading
 from types import SimpleNamespace
 

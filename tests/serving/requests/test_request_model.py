@@ -1,5 +1,3 @@
-"""What keys of requests take, and what is said of other values."""
-
 import json
 
 import orjson

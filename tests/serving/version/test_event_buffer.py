@@ -1,5 +1,3 @@
-"""The buffer of the newest events: what it keeps, and that threads lose nothing."""
-
 from threading import Thread
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Items that a version does not know: how often they are to be taken before it takes them up."""
-
 import numpy as np
 
 from serving.version.event_buffer import Events, NewItems

@@ -1,5 +1,3 @@
-"""What users took since a version was made: the one that answers counts it, and lists go by it."""
-
 from datetime import UTC, datetime
 
 import pytest

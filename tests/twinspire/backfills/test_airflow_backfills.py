@@ -1,5 +1,3 @@
-"""What is asked of an Airflow that is busy, does not answer in time, or has stopped working."""
-
 import json
 from datetime import date
 from types import SimpleNamespace

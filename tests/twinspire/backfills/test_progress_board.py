@@ -1,5 +1,3 @@
-"""The progress board, fed with what Airflow's API says."""
-
 from datetime import date
 from zoneinfo import ZoneInfo
 

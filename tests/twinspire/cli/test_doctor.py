@@ -1,5 +1,3 @@
-"""The doctor sees what is wrong, says what to do, and leaves nothing behind."""
-
 import json
 import subprocess
 import sys

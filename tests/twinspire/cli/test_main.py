@@ -1,5 +1,3 @@
-"""How the command ends."""
-
 import sys
 
 import pytest

@@ -1,5 +1,3 @@
-"""How a pipeline is named on the command line, and in what the commands say."""
-
 import re
 import subprocess
 import sys

@@ -1,5 +1,3 @@
-"""Commands around a day's stages."""
-
 import json
 from pathlib import Path
 

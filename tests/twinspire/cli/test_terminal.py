@@ -1,5 +1,3 @@
-"""What people see at a terminal, and programs in a pipe."""
-
 import json
 import subprocess
 import sys

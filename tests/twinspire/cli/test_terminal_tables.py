@@ -1,5 +1,3 @@
-"""Tables in a terminal."""
-
 from datetime import date
 
 from rich.console import Console

@@ -1,5 +1,3 @@
-"""Which accepted version stands highest, by sums done by hand."""
-
 import json
 from datetime import UTC, date, datetime, timedelta
 

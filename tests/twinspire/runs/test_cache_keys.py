@@ -1,5 +1,3 @@
-"""What makes a stage stale, and what does not: settings, formats."""
-
 import json
 import shutil
 from dataclasses import replace

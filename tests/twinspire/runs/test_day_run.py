@@ -1,5 +1,3 @@
-"""What a run knows of the registry: one reading of its log, and no question more."""
-
 from datetime import date
 
 import pytest

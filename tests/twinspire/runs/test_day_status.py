@@ -1,5 +1,3 @@
-"""What is said of days, whatever became of them."""
-
 import shutil
 from datetime import date
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""Which days did not learn from which, over a registry of versions that hold nothing."""
-
 from datetime import date
 
 from twinspire.runs.day_run import DayRun

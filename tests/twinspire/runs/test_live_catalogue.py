@@ -1,5 +1,3 @@
-"""When what is live is brought up to the catalogue of a day that was published, or refused."""
-
 from datetime import date, timedelta
 
 import pytest

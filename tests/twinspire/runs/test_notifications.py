@@ -1,5 +1,3 @@
-"""Who is told, of what, and that a day does not depend on it."""
-
 import json
 import time
 from datetime import date, timedelta

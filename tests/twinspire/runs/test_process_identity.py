@@ -1,5 +1,3 @@
-"""Processes are told apart that really run and really end."""
-
 import os
 import time
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""What a refresh does before its first step."""
-
 import sys
 from datetime import date
 from pathlib import Path

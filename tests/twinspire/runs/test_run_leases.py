@@ -1,5 +1,3 @@
-"""Which runs count as under way."""
-
 import json
 import time
 from datetime import date, timedelta

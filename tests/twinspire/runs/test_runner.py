@@ -1,5 +1,3 @@
-"""What the runner does around a stage: the run's lease, and what a publication starts."""
-
 from datetime import date, timedelta
 from types import SimpleNamespace
 

@@ -1,5 +1,3 @@
-"""What each kind of feature knows of itself."""
-
 from typing import Any
 
 import pytest

@@ -1,5 +1,3 @@
-"""The pipeline file: what is accepted, and what a person reads when it is not."""
-
 import json
 import tomllib
 from datetime import timedelta

@@ -1,5 +1,3 @@
-"""Attempts and their marker: its bytes are a contract with whoever reads them."""
-
 import math
 from datetime import date
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""The list of users who are to be forgotten."""
-
 from types import SimpleNamespace
 
 import polars as pl

@@ -1,5 +1,3 @@
-"""Files by which stages meet: what they lack has a default, and what is unknown is kept."""
-
 import json
 
 import pytest

@@ -1,5 +1,3 @@
-"""Measures of lists, asked for by name."""
-
 import json
 
 import pytest

@@ -1,5 +1,3 @@
-"""A folder of partials."""
-
 from datetime import date
 
 import pytest

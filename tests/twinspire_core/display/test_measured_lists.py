@@ -1,5 +1,3 @@
-"""Lists beside one another: one table of them for the report, the commands and the demo."""
-
 from datetime import date
 
 from twinspire_core.contracts.day_metrics import DayMetrics

@@ -1,5 +1,3 @@
-"""A table on a page: the cells that a terminal shows, and nothing that a browser would run."""
-
 import re
 from html.parser import HTMLParser
 

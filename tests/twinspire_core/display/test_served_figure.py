@@ -1,5 +1,3 @@
-"""The figure in front: what is served, next to the best simple list."""
-
 from datetime import date
 
 import pytest

@@ -1,5 +1,3 @@
-"""Lists in the fixed order, by hand and by a slow sum."""
-
 import numpy as np
 import pytest
 

@@ -1,5 +1,3 @@
-"""Bootstrap intervals against what is known of means in closed form."""
-
 import numpy as np
 import pytest
 

@@ -1,5 +1,3 @@
-"""Measures of lists taken together, against loops over all pairs."""
-
 from itertools import combinations, permutations
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Measures by hand, and against loops in plain Python."""
-
 import math
 import time
 import tracemalloc

@@ -1,5 +1,3 @@
-"""Compiled trees against LightGBM, bit by bit."""
-
 import lightgbm
 import numpy as np
 import pytest

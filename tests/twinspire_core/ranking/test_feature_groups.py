@@ -1,5 +1,3 @@
-"""Values of ranking features, worked out by hand."""
-
 from dataclasses import replace
 
 import numpy as np

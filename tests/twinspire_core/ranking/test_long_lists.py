@@ -1,5 +1,3 @@
-"""Lists that are longer than those that rankers are fitted on."""
-
 import lightgbm
 import numpy as np
 import pyarrow as pa

@@ -1,5 +1,3 @@
-"""Pairs of queries and candidates, against loops over dictionaries."""
-
 import numpy as np
 
 from twinspire_core.ranking.pairs import Pairs

@@ -1,5 +1,3 @@
-"""A ranker written to files and read again."""
-
 import lightgbm
 import numpy as np
 import pytest

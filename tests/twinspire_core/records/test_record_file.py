@@ -1,5 +1,3 @@
-"""The one reader of raw records: the same rows, numbers and complaints from every format."""
-
 import gzip
 import json
 

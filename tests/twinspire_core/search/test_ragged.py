@@ -1,5 +1,3 @@
-"""Ragged lists: as padded tables, parts, and out of Arrow."""
-
 import numpy as np
 import pyarrow as pa
 import pytest

@@ -1,5 +1,3 @@
-"""The largest sums against a dense product."""
-
 import numba
 import numpy as np
 import pytest

@@ -1,5 +1,3 @@
-"""Exact top-k against full sorts."""
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,5 +1,3 @@
-"""Lists of single sources, against plain Python."""
-
 import numpy as np
 import pyarrow as pa
 import pytest

@@ -1,5 +1,3 @@
-"""Items taken close to each other, against a loop over all pairs."""
-
 from collections import defaultdict
 
 import numpy as np

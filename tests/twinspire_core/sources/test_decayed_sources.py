@@ -1,5 +1,3 @@
-"""The sources with a half-life, by hand."""
-
 import numpy as np
 import pyarrow as pa
 import pytest

@@ -1,5 +1,3 @@
-"""Neighbours against a double loop over users."""
-
 import numpy as np
 import pyarrow as pa
 import pytest

@@ -1,5 +1,3 @@
-"""Users' events as of a moment, and what is summed up of them."""
-
 import numpy as np
 import pyarrow as pa
 import pytest

@@ -1,5 +1,3 @@
-"""Whatever a library makes of a full or closed disk, people are told what to do."""
-
 import errno
 import os
 

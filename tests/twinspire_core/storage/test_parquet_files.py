@@ -1,5 +1,3 @@
-"""Parquet files of a folder are one table, the same on a disk and in an object store."""
-
 import io
 
 import pyarrow as pa

@@ -1,5 +1,3 @@
-"""Shares by category, brand and tags, by hand, and of many users in plain Python."""
-
 import numpy as np
 import pyarrow as pa
 import pytest

@@ -1,5 +1,3 @@
-"""Activity of users, rhythm and age of items, by hand."""
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Cosines by hand, and of many queries those of each pair by itself."""
-
 import numpy as np
 import pytest
 
