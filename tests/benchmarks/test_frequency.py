@@ -2,10 +2,6 @@
 counted draws.
 """
 
-import json
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -55,24 +51,3 @@ def test_chances_are_those_of_drawn_batches() -> None:
     )
     tens = (x.reshape(-1, 50).sum(1) for x in (counts, frequency.probabilities_in_batch(weights)))
     np.testing.assert_allclose(*tens, rtol=0.02, atol=0.02)
-
-
-def test_a_quick_run_gives_figures_and_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(frequency, "QUICK", {"seeds": 1, "steps": 500, "switch": 250})
-    file = tmp_path / "frequency.json"
-    monkeypatch.setattr(sys, "argv", ["frequency.py", "--quick", "--json", str(file)])
-    frequency.main()
-    error = {
-        (row["contender"], row["case"]): row["value"]
-        for row in json.loads(file.read_text())["rows"]
-    }
-    assert {name for name, _ in error} == set(frequency.RATES) | set(frequency.HASHES)
-    before, after = (
-        {name: error[name, f"step {step}"] for name, _ in error} for step in (250, 500)
-    )
-    # A larger rate is sooner at its level, and so is a mean of the first hits, until the switch.
-    assert before["paper/alpha=.1"] < before["paper/alpha=.03"] < before["paper/alpha=.01"]
-    assert before["paper/alpha=.01 m=4, 1/hits"] < before["paper/alpha=.01 m=4"] / 4
-    assert after["paper/alpha=.01 m=4, 1/hits"] > 3 * before["paper/alpha=.01 m=4, 1/hits"]

@@ -2,14 +2,11 @@
 house form.
 """
 
-import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import index
 from benchmarks.neighbours import corpora, worker
 from index_builder.tuning.settings_search import Truth
 from twinspire_core.search.index import NONE
@@ -65,27 +62,3 @@ def test_a_peer_gets_the_fastest_settings_that_find_enough(monkeypatch: pytest.M
     assert worker.tuned(peer, vectors.items, truth, 0.75) == {"n": 8, "cost": 1}
     assert worker.tuned(peer, vectors.items, truth, 0.5) == {"n": 5, "cost": 0}
     assert worker.tuned(peer, vectors.items, truth, 1.01) is None
-
-
-def test_rows_have_the_house_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "QUICK", 1_200)
-    arguments = [
-        "--quick",
-        "--only",
-        "twinspire/exact",
-        "--work",
-        str(tmp_path),
-        "--json",
-        str(tmp_path / "found.json"),
-    ]
-    for _ in range(2):  # the second finds what the first has built
-        monkeypatch.setattr(sys, "argv", ["index.py", *arguments])
-        index.main()
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert {"cpu", "cores", "memory_gb"} <= found["machine"].keys()
-    wanted = {"case", "contender", "metric", "value", "low", "high", "unit"}
-    assert all(
-        row.keys() == wanted and row["low"] <= row["value"] <= row["high"] for row in found["rows"]
-    )
-    values = {row["metric"]: row["value"] for row in found["rows"]}
-    assert values["recall@100"] == 1 and values.keys() == index.UNITS.keys()

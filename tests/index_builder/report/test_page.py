@@ -15,14 +15,8 @@ from twinspire_core.display.served_figure import on_next_day
 
 
 def first_day(facts):
-    nobody = {
-        "users": 0,
-        "days": 1,
-        "candidate": None,
-        "baseline": None,
-        "change": None,
-        "baselines": {},
-    }
+    nobody = {"users": 0, "days": 1, "baselines": {}}
+    nobody |= dict.fromkeys(("candidate", "baseline", "change"))
     nothing = dict.fromkeys(("progressive", "frequency", "popularity"))
     told = changed(facts.metrics, **nothing, fixed_order={}, holdout=nobody)
     day = Day(facts.manifest.date, "v", "this", told, None, {})
@@ -177,6 +171,10 @@ def test_reasons_of_a_refusal(facts):
     assert all(f"• {reason}" in page.parts["gate"] for reason in reasons)
 
 
+COMPARED = {"users": 1300, "candidate": 0.125, "baseline": 0.25, "change": -0.5}
+COMPARED |= {"low": -0.6, "high": -0.4, "differ": 99}
+
+
 def test_the_gate_shows_slices_and_limits(facts):
     limits = {"max_drop": 0.1, "max_lead_drop": 0.3, "min_users": 200}
     floors = {"recall@50/users:0": 0.0625}
@@ -185,29 +183,14 @@ def test_the_gate_shows_slices_and_limits(facts):
         "floors": floors,
         "ceilings": {"overlap@50": 0.25, "served/overlap@50": 0.75},
     }
-    one = {
-        "users": 1300,
-        "candidate": 0.125,
-        "baseline": 0.25,
-        "change": -0.5,
-        "low": -0.6,
-        "high": -0.4,
-        "differ": 99,
-    }
     slices = {
-        "users:0": one,
-        "users:1-4": {**one, "low": None, "high": None},
-        "users:5+": {**one, "baseline": None},
+        "users:0": COMPARED,
+        "users:1-4": {**COMPARED, "low": None, "high": None},
+        "users:5+": {**COMPARED, "baseline": None},
     }
-    lead = {
-        "lead": 0.5,
-        "low": 0.4,
-        "high": 0.625,
-        "popular_today": 0.5,
-        "differ": 99,
-        "before": [1.25, 0.75],
-    }
-    judged = changed(facts.gate, figures={"slices": slices, "lead": lead, "trees": one})
+    lead = {"lead": 0.5, "low": 0.4, "high": 0.625, "popular_today": 0.5, "differ": 99}
+    lead["before"] = [1.25, 0.75]
+    judged = changed(facts.gate, figures={"slices": slices, "lead": lead, "trees": COMPARED})
     part = shown(replace(facts, gate=judged, limits=GateConfig(**gate))).parts
     assert "0 1,300 0.250 0.125 −50.0% (−60.0% to −40.0%)" in part["gate"]
     assert "1-4 1,300 0.250 0.125 −50.0%" in part["gate"] and "5+" not in part["gate"]
@@ -228,22 +211,13 @@ def test_the_gate_shows_slices_and_limits(facts):
 
 
 def test_the_gate_shows_what_it_remembers_and_what_is_served(facts):
-    one = {
-        "users": 1300,
-        "candidate": 0.125,
-        "baseline": 0.25,
-        "change": -0.5,
-        "low": -0.6,
-        "high": -0.4,
-        "differ": 99,
-    }
-    days = {**one, "days": 9}
+    days = {**COMPARED, "days": 9}
     recipe = {"days": 9, "beside": "history", "trees": 0.29, "other": 0.31}
     recipe |= {"mean": -0.02, "low": -0.03, "high": -0.01}
     judged = changed(
         facts.gate,
         figures={
-            "best": {**one, "version": "2024-05-01-0123abcd", "pooled": days},
+            "best": {**COMPARED, "version": "2024-05-01-0123abcd", "pooled": days},
             "pooled": {**days, "change": -0.25, "low": None},
             "recipe": recipe,
         },
