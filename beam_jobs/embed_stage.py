@@ -20,16 +20,14 @@ from pathlib import Path
 
 import apache_beam as beam
 
-from beam_jobs.beam import batches, remote_job, written_rows
+from beam_jobs.beam import batches, engine, written_rows
 from beam_jobs.beam.written_rows import WriteRows
 from beam_jobs.embedding import tensorflow_serving
+from beam_jobs.embedding.id_ranges import EachOnce, id_files, id_ranges
 from beam_jobs.embedding.reused_vectors import (
     CompareRange,
-    EachOnce,
     KeepKnown,
     KnownVectors,
-    id_files,
-    id_ranges,
     take_changes,
 )
 from beam_jobs.embedding.tower_calls import (
@@ -45,7 +43,8 @@ from beam_jobs.embedding.tower_calls import (
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.attempts import StageContext
-from twinspire_core.contracts.model_bundle import ITEMS, QUERIES, VECTOR, Tower, read_items
+from twinspire_core.contracts.embedded_vectors import ITEMS, QUERIES, read_items
+from twinspire_core.contracts.model_bundle import VECTOR, Tower
 from twinspire_core.errors import BadData
 from twinspire_core.storage.parquet_files import count_rows, list_parquet, open_parquet
 from twinspire_core.terminal import console
@@ -93,7 +92,7 @@ def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, int]:
     to_queries = Embed(query_tower, ctx.out, QUERIES, "_user")
     # Held before the job: if it runs in this process, it uses the same tower.
     served = to_queries.tower() if p.serving.tensorflow else None
-    remote_job.run_job(p.beam.options, build, ctx.out)
+    engine.run_job(p.beam.options, build, ctx.out)
     written = written_rows.take(ctx.out)
     written[ITEMS] = items  # those whose vectors are reused included
     written_rows.check(ctx.out, written)

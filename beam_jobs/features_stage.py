@@ -11,7 +11,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from beam_jobs.beam import remote_job, written_rows
+from beam_jobs.beam import engine, written_rows
 from beam_jobs.beam.written_rows import WriteRows
 from beam_jobs.features.job_graph import Rows
 from beam_jobs.features.raw_features_job import write_raw
@@ -20,7 +20,8 @@ from beam_jobs.validation import anomalies, skew, statistics
 from twinspire_core import storage
 from twinspire_core.contracts import attempts, feature_schema
 from twinspire_core.contracts.attempts import StageContext
-from twinspire_core.contracts.features_report import ComparedDay, DayStatistics, StatisticsFile
+from twinspire_core.contracts.column_statistics import StatisticsFile
+from twinspire_core.contracts.features_report import ComparedDay, DayStatistics
 from twinspire_core.terminal import console
 
 
@@ -64,7 +65,7 @@ def _transform(ctx: StageContext) -> None:
         written = names | graph.ApplyGraph(p, ctx.out)
         _ = written | "Rows" >> WriteRows(ctx.out)
 
-    remote_job.run_job(p.beam.options, build, ctx.out)
+    engine.run_job(p.beam.options, build, ctx.out)
     written_rows.check(ctx.out, written_rows.take(ctx.out))
 
 

@@ -2,12 +2,12 @@
 
 Written below the stage's folder:
 
-    index/        the index (twinspire_core/search/scann_index.py); row i is the i-th item in order
+    index/        the index (twinspire_core/search/stored_index.py); row i is the i-th item in order
                   of id
     index.json    settings, whether they were inherited or tuned, recall against exact search, all
-                  that were tried (twinspire_core/contracts/manifest.py)
+                  that were tried (twinspire_core/contracts/index_figures.py)
     timings.json  how fast it was on this machine, and each setting tried
-                  (twinspire_core/contracts/attempts.py), kept apart because it differs from run to
+                  (twinspire_core/contracts/timings.py), kept apart because it differs from run to
                   run
 """
 
@@ -22,14 +22,15 @@ import numpy as np
 from index_builder.tuning.kind_choice import Built, Wanted, build
 from index_builder.tuning.settings_search import Truth, recall, timings
 from twinspire_core import storage
-from twinspire_core.contracts import manifest
-from twinspire_core.contracts.attempts import IndexTimings, StageContext
-from twinspire_core.contracts.manifest import (
+from twinspire_core.contracts import artifact_files
+from twinspire_core.contracts.attempts import StageContext
+from twinspire_core.contracts.embedded_vectors import read_items, read_queries
+from twinspire_core.contracts.index_figures import (
     IndexFigures,
     SampledQueries,
     TriedSettings,
 )
-from twinspire_core.contracts.model_bundle import read_items, read_queries
+from twinspire_core.contracts.timings import IndexTimings
 from twinspire_core.terminal import console
 
 SEED = 0
@@ -64,7 +65,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     tried_ms = [round(point.seconds * 1e3, 4) for point in built.tried]
     with tempfile.TemporaryDirectory(prefix="twinspire-index-") as scratch:
         folder = Path(scratch)
-        built.index.save(folder / manifest.INDEX)
+        built.index.save(folder / artifact_files.INDEX)
         figures.write(folder)
         IndexTimings(**speed, tried_ms=tried_ms).write(folder)
         storage.upload_tree(folder, ctx.out)

@@ -19,13 +19,14 @@ from index_builder.registry.registry import Registry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED
-from twinspire_core.contracts import attempts, manifest, ranker_file
+from twinspire_core.contracts import artifact_files, attempts, ranker_file
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.features_report import FeatureSkew
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.contracts.manifest import REPORT, IndexFigures, Manifest
+from twinspire_core.contracts.index_figures import IndexFigures
+from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.ranker_file import RankerFile, RankerFormat
-from twinspire_core.fusion.candidate_pool import FixedOrder
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -84,7 +85,7 @@ def run(ctx: StageContext, refreshed: Refreshed) -> dict[str, Any]:
             accepted=not verdict.refused,
             reason=f"catalogue of {ctx.day}: {verdict.reason}",
             promote=ctx.promote,
-            side_files={REPORT: render(gather(ctx, staged, manifest, registry))},
+            side_files={artifact_files.REPORT: render(gather(ctx, staged, manifest, registry))},
             while_live=refreshed.live,
         )
     return summarise(ctx, registry, manifest.version, entry, verdict)
@@ -144,7 +145,7 @@ def _serves(ctx: StageContext, lacking: Sequence[str]) -> str | None:
 
 def _sources_of(staged: Path) -> CandidateSources:
     """The sources that can be made of what is staged."""
-    items = pq.read_table(staged / manifest.ITEMS)
+    items = pq.read_table(staged / artifact_files.ITEMS)
     return CandidateSources.of(items, read_tables(staged))
 
 

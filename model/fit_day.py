@@ -5,14 +5,9 @@ trained on it: the fixed order and the ranker. Each is measured as it was before
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from model.evaluation.day_data import (
-    NEXT_DAY,
-    DayData,
-    ParentEvaluation,
-    VersionEvaluation,
-    read_table,
-)
-from model.evaluation.evaluate import SourceLists
+from model.evaluation.day_data import NEXT_DAY, DayData, read_table
+from model.evaluation.source_lists import SourceLists
+from model.evaluation.version_evaluation import ParentEvaluation, VersionEvaluation
 from model.ranking import ranking_rows
 from model.ranking.day_orders import DayOrders
 from model.ranking.day_ranker import DayRanker
@@ -24,7 +19,7 @@ from twinspire_core.contracts import feature_schema, ranker_file
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import FixedOrderMeasures, RankerMeasures
 from twinspire_core.contracts.ranker_file import RankerFile, RankerFormat
-from twinspire_core.fusion.candidate_pool import FixedOrder
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.registry import fits_of

@@ -3,7 +3,7 @@ of users who were held out; and what orders candidates after the day. It reads v
 stage left, so that it needs no TensorFlow.
 
     metrics.json   what was measured (twinspire_core/contracts/day_metrics.py)
-    fixed_order.json  weights of the sources (twinspire_core/fusion/candidate_pool.py)
+    fixed_order.json  weights of the sources (twinspire_core/fusion/fixed_order.py)
     ranking_rows/  candidates of the newest days (twinspire_core/contracts/ranking_rows.py)
     ranker.json, ranker.txt  the ranker that was fitted on them; not there without one
     examples.json  lists of a few users held out (twinspire_core/contracts/example_lists.py)
@@ -22,42 +22,39 @@ from model.evaluation.day_data import (
     NEXT_CLICK,
     NEXT_DAY,
     DayData,
-    EarlierVersions,
-    ParentEvaluation,
-    VersionEvaluation,
     localize,
-    rank_earlier,
-    rank_version,
     read_day,
 )
-from model.evaluation.diagnostics import other_baselines, pick_examples, popularity_figures
+from model.evaluation.diagnostics import pick_examples, popularity_figures
 from model.evaluation.evaluate import (
     MeasuresDict,
     compare,
-    costly_lists,
     evaluate_baselines,
     evaluate_ranked,
     headline,
 )
-from model.evaluation.evaluation_set import EvaluationSet, RankedLists
-from model.evaluation.version_line import (
-    Lift,
-    compare_with_best,
-    lifts_after,
-    line_after,
-    measure_lift,
-    popular_today,
-    remember_day,
+from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.other_baselines import other_baselines
+from model.evaluation.popularity_lift import Lift, lifts_after, measure_lift, popular_today
+from model.evaluation.ranked_lists import RankedLists
+from model.evaluation.source_lists import costly_lists
+from model.evaluation.version_evaluation import (
+    EarlierVersions,
+    ParentEvaluation,
+    VersionEvaluation,
+    rank_earlier,
+    rank_version,
 )
+from model.evaluation.version_line import compare_with_best, line_after, remember_day
 from model.fit_day import candidate_sources, fit_day
 from twinspire_core import storage
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
-from twinspire_core.contracts import example_lists, feature_schema, model_bundle
+from twinspire_core.contracts import example_lists, feature_schema, trained_day
 from twinspire_core.contracts.attempts import BestAccepted, Gap, StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures, NextClickMeasures
 from twinspire_core.contracts.measures import Measures
-from twinspire_core.contracts.model_bundle import TrainedDay
 from twinspire_core.contracts.ranking_rows import needs_replay
+from twinspire_core.contracts.trained_day import TrainedDay
 from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.sources.registry import fits_of
 
@@ -171,7 +168,7 @@ def measure_day(
         (version.encoded.queries(HELD_OUT), version.encoded.items),
         version.lists[HELD_OUT].counted(day.evaluation_sets[HELD_OUT].exclude_seen),
         day,
-        model_bundle.find_log_q(ctx.inputs["train"]),
+        trained_day.find_log_q(ctx.inputs["train"]),
     )
     progressive, baselines = quality.of_parent(NEXT_DAY), quality.of_baselines(NEXT_DAY)
     second = {RANKED: ranker and ranker.progressive, FIXED_ORDER: fixed_order.progressive}

@@ -12,42 +12,40 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.evaluate import (
-    MeasuresDict,
-    SourceLists,
-    costly_lists,
-    evaluate_ranked,
-    rank_alone,
-    rank_fixed,
-    retrieve,
-)
-from model.evaluation.evaluation_set import (
-    EvaluationSet,
-    FilteredCorpus,
-    RankedLists,
-    prepare_whole,
-    rank,
-    rank_baselines,
-)
+from model.evaluation.aligned_queries import AlignedQueries, align_queries, places_of
+from model.evaluation.evaluate import MeasuresDict, evaluate_ranked
+from model.evaluation.evaluation_set import EvaluationSet, prepare_whole
 from model.evaluation.list_files import (
     ITEM_COLUMNS,
     TRUTH_COLUMNS,
-    AlignedQueries,
     Lists,
-    align_queries,
     as_text,
     distinct,
-    places_of,
     read_lists,
     read_table,
+)
+from model.evaluation.ranked_lists import (
+    FilteredCorpus,
+    RankedLists,
+    rank,
+    rank_baselines,
+)
+from model.evaluation.source_lists import (
+    SourceLists,
+    costly_lists,
+    rank_alone,
+    rank_fixed,
+    retrieve,
 )
 from model.ranking.ranked_queries import rank_queries
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.errors import BadData
-from twinspire_core.fusion.candidate_pool import DEPTH, FixedOrder
+from twinspire_core.fusion.candidate_pool import DEPTH
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.metrics.bootstrap import intervals, resampled_means
-from twinspire_core.metrics.ranking import by_user, exposure, means
+from twinspire_core.metrics.diversity import exposure
+from twinspire_core.metrics.ranking import by_user, means
 from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.search.ragged import list_lengths, list_rows, positions

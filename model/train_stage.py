@@ -40,7 +40,7 @@ from twinspire_core import storage
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import AuxiliaryFigures, BestMeasures, FrequencyFigures
-from twinspire_core.contracts.model_bundle import (
+from twinspire_core.contracts.trained_day import (
     BEFORE,
     BEST,
     VERSION,

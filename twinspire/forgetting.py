@@ -13,16 +13,17 @@ from datetime import date
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_jobs.ingest import day_files, record_blocks
+from beam_jobs.ingest import columns, day_files, record_blocks
 from beam_jobs.ingest.column_values import WrongType, read_as
+from beam_jobs.ingest.columns import Column
 from beam_jobs.ingest.day_files import SourceFile, Table
-from beam_jobs.ingest.record_blocks import VALUE_LENGTH, Block, Column, Rejected
+from beam_jobs.ingest.record_blocks import VALUE_LENGTH, Block, Rejected
 from index_builder.registry.registry import Registry
 from twinspire.runs import run_leases
 from twinspire.runs.stages import EMBED, FEATURES, MEASURE, REFRESH, STAGES, TRAIN
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts, example_lists, model_bundle, partials
+from twinspire_core.contracts import attempts, example_lists, model_bundle, partials, trained_day
 from twinspire_core.storage import FileInfo, parquet_files
 
 Users = frozenset[str]
@@ -59,7 +60,7 @@ def deletable(pipeline: Pipeline) -> dict[str, int]:
                 folders.append(uri)
             elif stage == TRAIN.name:
                 # Published versions have their own; an unpublished day is trained again
-                parts = (model_bundle.QUERY_TOWER, model_bundle.FOLDER)
+                parts = (model_bundle.QUERY_TOWER, trained_day.FOLDER)
                 folders += [storage.join(uri, part) for part in parts]
     sizes = {uri: sum(file.size for file in storage.list_files(uri)) for uri in folders}
     return {uri: size for uri, size in sizes.items() if size}
@@ -112,7 +113,7 @@ def held_by_log(pipeline: Pipeline, file: SourceFile, users: Users) -> Users:
     Raises:
       BadData: it cannot be read, or has no column of users.
     """
-    of_table = {"events": record_blocks.events, "users": record_blocks.users}[file.table]
+    of_table = {"events": columns.events, "users": columns.users}[file.table]
     wanted = [column for column in of_table(pipeline) if column.name == "_user"]
     given = pipeline.source.format
     held = Users()
@@ -181,7 +182,7 @@ def _held_by_block(block: Block | Rejected, user: Column, users: Users) -> Users
     if isinstance(block, Rejected):  # a whole line; one cut short may be of anybody
         cut = len(block.value) >= VALUE_LENGTH
         return users if cut else Users(one for one in users if one in block.value)
-    raw = record_blocks.RAW + user.source
+    raw = columns.RAW + user.source
     if raw not in block.rows.columns:  # no line of these has the key
         return Users()
     try:

@@ -1,118 +1,24 @@
-"""A job on a runner of `beam.options`: cancelled with its client, and failing in one message.
-
-Runs Beam jobs: in this process, offline, unless the pipeline file's `beam.options` name another
-runner.
-
-Jobs signal bad input by raising a `TwinspireError` in a worker. Runners hand such an error over in
-different forms; here it becomes itself again.
-
-A job of one element, in which a worker of `beam.options` tells what it has and what it sees.
-"""
+"""A job on a runner of `beam.options`: cancelled with its client, and failing in one message."""
 
 import io
-import json
 import logging
-import platform
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
-from importlib import metadata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 
 import apache_beam as beam
 import grpc
-from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, StandardOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 from apache_beam.runners.runner import PipelineResult
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from beam_jobs.beam import failures, flink_rest, job_service
 from beam_jobs.beam.job_service import JobService, job_name
-from beam_jobs.beam.written_rows import read_written
 from twinspire_core import storage
 from twinspire_core.errors import RunnerFailed, TwinspireError, UsageError
-from twinspire_core.version import __version__
-
-# Beam's DirectRunner tries to download Prism first; the runner that it falls back to needs nothing
-# from the network.
-_LOCAL = (None, "DirectRunner", "FnApiRunner")
-_BEAM_LOG = logging.getLogger("apache_beam.runners.common")
-
-
-class _Options(PipelineOptions):
-    """Beam's options. Beam asks for a view of them at each step that it adds, and would parse them
-    again each time.
-    """
-
-    def view_as(self, cls: type[PipelineOptions]) -> PipelineOptions:
-        """The options of one of Beam's classes; all views share their values."""
-        views = self.__dict__.setdefault("_views", {})
-        if cls not in views:
-            views[cls] = super().view_as(cls)
-        return views[cls]
-
-
-def runner_of(options: Sequence[str]) -> str | None:
-    """The runner that options name; None for that of this process."""
-    name: str | None = _Options(list(options)).view_as(StandardOptions).runner
-    return None if name in _LOCAL else name
-
-
-def run_job(
-    options: Sequence[str],
-    build: Callable[[beam.Pipeline], None],
-    out: str,
-    limit: float | None = None,
-) -> None:
-    """Builds a job, runs it, and waits for its end.
-
-    Args:
-      options: Beam's, as on its command line.
-      build: adds the job's steps to the pipeline that it is given.
-      out: URI of the stage's output.
-      limit: seconds that a job on another runner may take.
-
-    Raises:
-      TwinspireError: as raised by a step, or as `run` says.
-    """
-    if runner_of(options) is None:
-        pipeline = beam.Pipeline(runner=FnApiRunner(), options=_Options(list(options)))
-        build(pipeline)
-        _run_here(pipeline)
-    else:
-        with suppress(ImportError):  # left out where Beam was loaded for a job of this process
-            import apache_beam.io.gcp.gcsfilesystem  # noqa: F401
-        parsed = _Options(named(options, out))
-        pipeline = beam.Pipeline(options=parsed)
-        build(pipeline)
-        run(pipeline, parsed, out, limit)
-
-
-def _run_here(pipeline: beam.Pipeline) -> None:
-    # Beam logs what a step raises with a traceback of its own, before it is raised here.
-    _BEAM_LOG.addFilter(_unforeseen)
-    try:
-        pipeline.run().wait_until_finish()
-    except Exception as e:
-        own = next(failures.own_errors(e), None)
-        if own is None:
-            raise
-        raise own from e
-    finally:
-        _BEAM_LOG.removeFilter(_unforeseen)
-
-
-def _unforeseen(record: logging.LogRecord) -> bool:
-    """Whether Beam's log entry is about anything but an error of the project, which is reported
-    once, by its message.
-    """
-    if not record.exc_info:
-        return True
-    return not isinstance(record.exc_info[1], TwinspireError)
-
 
 LOG = "job.log"
 """All that the runner said of a job that failed, below the stage's output."""
@@ -283,77 +189,3 @@ def _collected_output() -> Iterator[io.StringIO]:
             yield text
     finally:
         logging.root.handlers[:] = handlers
-
-
-_QUESTION = "question.json"
-_TOUCHED = "answer.json"
-
-
-class Installation(BaseModel):
-    """What a process runs on.
-
-    Attributes:
-      host: its machine's name.
-      python: Python's version.
-      packages: versions of packages by name; None for what is not installed.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    host: str
-    python: str
-    packages: dict[str, str | None]
-
-
-def installation(names: Sequence[str]) -> Installation:
-    """This process's, with packages of these names. This package's own is always among them."""
-    packages = {name: _version(name) for name in names}
-    # By its code: a worker may have a checkout of it that is not installed.
-    packages["twinspire"] = __version__
-    return Installation(host=platform.node(), python=platform.python_version(), packages=packages)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def ask_worker(
-    options: Sequence[str], names: Sequence[str], out: str, limit: float
-) -> Installation:
-    """Has a worker read a file of the client's and write one for it.
-
-    Args:
-      options: Beam's.
-      names: of the packages whose versions are asked for.
-      out: URI of an empty folder below `work_root`.
-      limit: seconds that the job may take.
-
-    Raises:
-      UsageError: worker and client do not see each other's files, or the worker lacks this package.
-      TwinspireError: as `run_job` says.
-    """
-    question = storage.join(out, _QUESTION)
-    answer = storage.join(out, _TOUCHED)
-    storage.write_bytes(question, json.dumps(list(names)).encode())
-
-    def build(job: beam.Pipeline) -> None:
-        asked = job | "Ask" >> beam.Create([question], reshuffle=False)
-        _ = asked | "Answer" >> beam.Map(_answer, answer)
-
-    run_job(options, build, out, limit)
-    return Installation.model_validate_json(read_written(answer))
-
-
-def _answer(question: str, answer: str) -> None:
-    try:
-        names = json.loads(storage.read_bytes(question))
-    except FileNotFoundError:
-        raise UsageError(
-            f"work_root must be a place that every worker sees; {platform.node()} does not see"
-            f" {question}, which the client wrote. Mount work_root there by the same path, or use"
-            " gs://."
-        ) from None
-    storage.write_bytes(answer, installation(names).model_dump_json().encode())

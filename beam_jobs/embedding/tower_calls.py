@@ -18,13 +18,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.utils.shared import Shared
 
-from beam_jobs import day_plan
+from beam_jobs import user_hashing
 from beam_jobs.beam.failures import fails_fast
 from beam_jobs.day_plan import start_of
 from twinspire_core import storage
-from twinspire_core.blocked_imports import block_tensorflow_extras, suppress_native_stderr
+from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.contracts.model_bundle import VECTOR, Tower
 from twinspire_core.errors import BadData, listed
+from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.storage.parquet_files import list_parquet, open_parquet
 
 
@@ -248,7 +249,7 @@ class Sample(beam.CombineFn):
         if sum(batch.num_rows for batch in batches) <= self._most:
             return batches
         rows = _joined(batches)
-        hashes = day_plan.sampling_hashes(pl.Series(rows[self._key]), "sample")
+        hashes = user_hashing.sampling_hashes(pl.Series(rows[self._key]), "sample")
         # The smallest hashes of parts hold those of the whole: samples of samples are the same.
         kept = np.sort(np.argpartition(hashes, self._most)[: self._most])
         return [compact(rows.take(kept))]

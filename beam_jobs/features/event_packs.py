@@ -15,15 +15,15 @@ import polars as pl
 
 from beam_jobs import day_plan
 from beam_jobs.features.counters import Count, Counted, count, count_of
-from beam_jobs.ingest import record_blocks
+from beam_jobs.ingest import columns, record_blocks
 from beam_jobs.ingest.day_files import SourceFile, Table
 from beam_jobs.ingest.record_blocks import KEPT_PER_FILE, Rejected
 from beam_jobs.ingest.records import RecordChecker, UserEventLimit
-from beam_jobs.point_in_time.item_counts import relevant_types
+from beam_jobs.point_in_time.event_types import relevant_types
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import partials
 from twinspire_core.contracts.forgotten_users import WITHHELD, ForgottenUsers
-from twinspire_core.records.csv_lines import format_of
+from twinspire_core.records.raw_files import format_of
 
 KIND = "events"
 FORMAT = 1
@@ -127,7 +127,7 @@ def _settings(p: Pipeline) -> dict[str, object]:
     """All of the pipeline file that `read_events` looks at."""
     return {
         "format": FORMAT,
-        "columns": [repr(column) for column in record_blocks.events(p)],
+        "columns": [repr(column) for column in columns.events(p)],
         "reward_clip": p.columns.reward_clip,
         "types": sorted(relevant_types(p)),
         "time_zone": p.pipeline.time_zone,
@@ -200,7 +200,7 @@ def read_events(p: Pipeline, pack: Pack, part: int, forgotten: ForgottenUsers) -
     for number, file_part in slices(pack, p.source.format)[part]:
         file = pack.files[number]
         limit = UserEventLimit(p.source.max_user_events)
-        for found in read_records(p, file, number, file_part, record_blocks.events(p), forgotten):
+        for found in read_records(p, file, number, file_part, columns.events(p), forgotten):
             if isinstance(found, pl.DataFrame):
                 yield from _relevant(p, file, found, types, limit)
             else:
@@ -212,7 +212,7 @@ def read_records(
     file: SourceFile,
     place: int,
     part: int | None,
-    wanted: Sequence[record_blocks.Column],
+    wanted: Sequence[columns.Column],
     forgotten: ForgottenUsers,
 ) -> Iterator[Found]:
     """Reads a part of a file: records that break no rule and are not of forgotten users; counts; the

@@ -22,7 +22,8 @@ from beam_jobs.features.shard_steps import EXAMPLES
 from beam_jobs.ingest.day_files import Table
 from beam_jobs.ingest.records import ORDER
 from beam_jobs.point_in_time import item_counts, item_features
-from beam_jobs.point_in_time.job import SAMPLING_HASH, FeatureJob
+from beam_jobs.point_in_time.job import FeatureJob
+from beam_jobs.point_in_time.user_shard import SAMPLING_HASH
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import HistoryFeature
 from twinspire_core.contracts import feature_schema

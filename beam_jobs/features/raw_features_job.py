@@ -9,10 +9,10 @@ from typing import Literal
 import apache_beam as beam
 import pyarrow as pa
 
-from beam_jobs.beam import batches, remote_job, written_rows
+from beam_jobs.beam import batches, engine, written_rows
 from beam_jobs.features.counters import Counted, Counters
 from beam_jobs.features.job_graph import RawFeatures, Rows
-from beam_jobs.ingest import record_blocks
+from beam_jobs.ingest import columns
 from beam_jobs.ingest.day_files import SourceFile, Table
 from beam_jobs.point_in_time.job import FeatureJob, plan_job
 from twinspire_core import storage
@@ -129,8 +129,8 @@ def check(job: FeatureJob, counters: Counters, report: FeaturesReport) -> None:
         warning = misplaced(job, report)
         raise BadData(
             f"A day has positives: events of the types {list(job.p.columns.positives)}"
-            f" (record_blocks.positives). {job.plan.day} has none; its events are of the types"
-            f" {found or '(it has no good records)'}. Mend record_blocks.positives, or skip the day."
+            f" (columns.positives). {job.plan.day} has none; its events are of the types"
+            f" {found or '(it has no good records)'}. Mend columns.positives, or skip the day."
             + (f" {warning}" if warning else "")
         )
 
@@ -147,7 +147,7 @@ def misplaced(job: FeatureJob, report: FeaturesReport) -> str:
         f" ({late.left_out / report.rows:.1%})"
         f" are of other days and left out; {late.of_earlier_days:,} are of earlier days,"
         f" {late.of_later_days:,} of later ones. If events come late, set source.late_days; if"
-        " not, check pipeline.time_zone and record_blocks.time_unit."
+        " not, check pipeline.time_zone and columns.time_unit."
     )
 
 
@@ -185,7 +185,7 @@ def _check_columns(job: FeatureJob, counters: Counters) -> None:
     parts = counters.of(Counted.PARTS, "events", day)
     absent = counters.by_detail(Counted.ABSENT, "events", day)
     # Every part of a file says what it lacks; a column is absent if all of them do.
-    for column in record_blocks.events(job.p):
+    for column in columns.events(job.p):
         if parts and absent.get(column.use) == parts:
             raise BadData(
                 f"{column.use} names the column {column.source!r} of events; no record of {day} has"
@@ -296,7 +296,7 @@ def _run(job: FeatureJob, look: Callable[[Rows], None]) -> Counters:
         look(pipeline | "Raw features" >> RawFeatures(job))
 
     try:
-        remote_job.run_job(job.p.beam.options, build, job.out)
+        engine.run_job(job.p.beam.options, build, job.out)
     finally:
         batches.clear_spilled(job.out)
     counters = Counters.take(job.out)

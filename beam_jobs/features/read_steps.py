@@ -25,13 +25,13 @@ import polars as pl
 import pyarrow as pa
 from apache_beam.pvalue import TaggedOutput
 
-from beam_jobs import day_plan
+from beam_jobs import day_plan, user_hashing
 from beam_jobs.beam import batches
 from beam_jobs.beam.failures import fails_fast
 from beam_jobs.features import event_packs
 from beam_jobs.features.counters import Count, Counted
 from beam_jobs.features.event_packs import Found, Pack, PackPart
-from beam_jobs.ingest import record_blocks
+from beam_jobs.ingest import columns
 from beam_jobs.ingest.record_blocks import Rejected
 from beam_jobs.ingest.records import FILE_BITS, ORDER
 from beam_jobs.point_in_time.job import FeatureJob
@@ -217,7 +217,7 @@ class Read(beam.DoFn):
         writer.write(uri)
 
     def _read_users(self, pack: Pack, part: int) -> Iterator[Found]:
-        wanted = record_blocks.users(self._p)
+        wanted = columns.users(self._p)
         for number, file_part in event_packs.slices(pack, self._p.source.format)[part]:
             yield from event_packs.read_records(
                 self._p, pack.files[number], number, file_part, wanted, self._job.forgotten
@@ -250,7 +250,7 @@ class Read(beam.DoFn):
 
     def _by_shard(self, frames: list[pl.DataFrame]) -> Iterator[TaggedOutput]:
         rows = pl.concat(frames)
-        shards = day_plan.shards(rows["_user"], self._p.beam.shards)
+        shards = user_hashing.shards(rows["_user"], self._p.beam.shards)
         for shard, part in batches.slices(shards, rows):
             batch = batches.spill(batches.to_batch(part), self._job.out)
             yield TaggedOutput(RECORDS, (shard, batch))

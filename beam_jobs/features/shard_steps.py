@@ -10,13 +10,14 @@ import pyarrow.compute as pc
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindows
 
-from beam_jobs import day_plan
+from beam_jobs import day_plan, user_hashing
 from beam_jobs.beam import batches
 from beam_jobs.features.counters import Counted, count
 from beam_jobs.features.read_steps import COUNTS
 from beam_jobs.ingest.records import ORDER
 from beam_jobs.point_in_time import examples, item_counts
-from beam_jobs.point_in_time.job import SAMPLING_HASH, FeatureJob, UserShard
+from beam_jobs.point_in_time.job import FeatureJob
+from beam_jobs.point_in_time.user_shard import SAMPLING_HASH, UserShard
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 
@@ -115,7 +116,7 @@ class Work(beam.DoFn):
         plan = self._job.plan
         for day in sorted({*plan.examples, *plan.evaluation, *plan.replay}):
             hashes = events.sampling_hashes(day)[SAMPLING_HASH].to_numpy()
-            smallest = day_plan.smallest(hashes, share, most)
+            smallest = user_hashing.smallest(hashes, share, most)
             if len(smallest):
                 yield TaggedOutput(SAMPLING_HASHES, (day_plan.number(day), smallest.tobytes()))
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import polars as pl
 
 from beam_jobs.ingest import timestamps
-from beam_jobs.ingest.record_blocks import RAW, Column
+from beam_jobs.ingest.columns import RAW, Column
 
 _SCALARS = (pl.String, pl.Categorical, pl.Boolean, pl.Date, pl.Null)
 _EXACT = 2**53

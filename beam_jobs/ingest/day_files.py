@@ -20,7 +20,7 @@ from beam_jobs import day_plan
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData, LogsLate, NothingToDo
-from twinspire_core.records.csv_lines import Kind, format_of, readable
+from twinspire_core.records.raw_files import Kind, format_of, readable
 from twinspire_core.records.record_file import RecordFile
 from twinspire_core.terminal import console, doing
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import polars as pl
 
 from beam_jobs import day_plan
-from beam_jobs.ingest import record_blocks
+from beam_jobs.ingest import columns, record_blocks
 from beam_jobs.ingest.day_files import SourceFile, later_files
 from beam_jobs.ingest.record_blocks import Rejected
 from beam_jobs.ingest.records import ORDER, RecordChecker
@@ -111,7 +111,7 @@ def look(
 
 def _look_into(p: Pipeline, file: SourceFile, day: date) -> tuple[Digest, Digest]:
     """The file's events of the day, and of all days up to it."""
-    wanted = record_blocks.events(p)
+    wanted = columns.events(p)
     time = [column for column in wanted if column.name == "_time"]
     start = day_plan.start_of(day, p.zone)
     of_day = Digest()
@@ -125,7 +125,7 @@ def _look_into(p: Pipeline, file: SourceFile, day: date) -> tuple[Digest, Digest
 
 
 def _until(
-    p: Pipeline, file: SourceFile, wanted: list[record_blocks.Column], day: date
+    p: Pipeline, file: SourceFile, wanted: list[columns.Column], day: date
 ) -> Iterator[pl.DataFrame]:
     """The file's events up to the end of the day, with some of their columns."""
     checker = RecordChecker(p, file, 0, wanted)

@@ -13,16 +13,13 @@ import pyarrow as pa
 
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.records.csv_lines import (
-    CONTENT_ERRORS,
-    ENDINGS,
     CsvOptions,
-    Kind,
     Unreadable,
     decodes,
     encoding_of,
     first_bytes,
-    kind_of,
 )
+from twinspire_core.records.raw_files import CONTENT_ERRORS, ENDINGS, Kind, kind_of
 from twinspire_core.records.record_file import CheckNames, RecordFile, delimiter_of
 
 Format = Literal["auto", "parquet", "jsonl", "csv"]

@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from beam_jobs import day_plan, row_hashing
+from beam_jobs import day_plan, row_hashing, user_hashing
 from beam_jobs.beam import batches
 from beam_jobs.beam.batches import CodedLists
-from beam_jobs.point_in_time import history
+from beam_jobs.point_in_time import decayed_counts, history
 from beam_jobs.point_in_time.history import ITEM_NUMBER
-from beam_jobs.point_in_time.job import SAMPLING_HASH, UserShard
+from beam_jobs.point_in_time.user_shard import SAMPLING_HASH, UserShard
 from twinspire_core.config.feature_kinds import HistoryFeature, IdFeature, TimeFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
@@ -113,7 +113,7 @@ def _personal_counts(shard: UserShard, day: date, among: pl.DataFrame) -> pl.Dat
     start, end = shard.days_before(day, day_plan.personal_days(shard.job.p))
     past = shard.past.filter(pl.col("_time").is_between(start, end, closed="left"))
     past = past.join(among.select("_user"), on="_user", how="semi")
-    return history.personal(past, end, feature_schema.PAST_LENGTH)
+    return decayed_counts.personal(past, end, feature_schema.PAST_LENGTH)
 
 
 def evaluation_queries(shard: UserShard) -> pl.DataFrame:
@@ -122,7 +122,7 @@ def evaluation_queries(shard: UserShard) -> pl.DataFrame:
 
     On days before the last, only of users that may be held out.
     """
-    highest = day_plan.limit(shard.job.p.evaluation.holdout)
+    highest = user_hashing.limit(shard.job.p.evaluation.holdout)
     days = []
     for day in shard.job.plan.evaluation:
         hashes = shard.sampling_hashes(day)
@@ -137,7 +137,7 @@ def replayed_queries(shard: UserShard, day: date) -> pl.DataFrame:
     """The same of a replayed day, of users whose hash is too large for them to be held out: of these the
     largest of the shard, among which are all that are the largest of all shards.
     """
-    highest = day_plan.limit(shard.job.p.evaluation.holdout)
+    highest = user_hashing.limit(shard.job.p.evaluation.holdout)
     hashes = shard.sampling_hashes(day).filter(pl.col(SAMPLING_HASH) >= highest)
     return _queries(shard, day, hashes.top_k(shard.job.most_replayed, by=SAMPLING_HASH))
 
@@ -221,7 +221,7 @@ def _in_blocks(
     folder = f"{feature_schema.EXAMPLES}/{feature_schema.day_folder(day)}"
     hours, parts = shard.job.example_files[day]
     first_hour = rows.select(clock(shard.job.p).dt.hour() // hours * hours).to_series()
-    part = day_plan.shards(rows["_user"], parts)
+    part = user_hashing.shards(rows["_user"], parts)
     # Histories are the most of an example's bytes: few rows have them at a time.
     for number, block in batches.slices(first_hour.cast(pl.Int32) * parts + part, rows):
         hour, of_users = divmod(number, parts)

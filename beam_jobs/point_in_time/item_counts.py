@@ -1,7 +1,7 @@
 """How often items were taken, and since when, as of the start of some day.
 
 A count table has one row per item and day with events: `_item`, `_day` (since 1970), `n` and
-`first` (microseconds), decayed sums (history.py) if a source needs them, and for a ranker
+`first` (microseconds), decayed sums (decayed_counts.py) if a source needs them, and for a ranker
 `_REPEATS`. It is sorted by item and day. Tables of parts of the users add up to the table of all. Only
 positives are counted.
 
@@ -9,8 +9,6 @@ Users who take an item on a day take it for the first time, or again: those who 
 all, leave the distinct ones. So sums of days tell of users, too. How far back an earlier day counts is
 half of what any moment looks back, and days of the other half are added up: what is known is then the
 same however much more was read.
-
-Which types of events are read, and which enter histories.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,9 +18,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from beam_jobs import day_plan
+from beam_jobs import day_plan, user_hashing
 from beam_jobs.beam import batches
-from beam_jobs.point_in_time import history
+from beam_jobs.point_in_time import decayed_counts
 from beam_jobs.point_in_time.history import ITEM_NUMBER
 from twinspire_core.config.feature_kinds import AgeFeature, CountFeature
 from twinspire_core.config.pipeline import Pipeline
@@ -33,28 +31,6 @@ from twinspire_core.contracts.feature_schema import (
     FIRST_SEEN,
     REPURCHASES,
 )
-
-
-def relevant_types(p: Pipeline) -> set[str]:
-    """Event types that are used at all; empty when all are."""
-    if not p.columns.positives:
-        return set()
-    return {*p.columns.positives, *history_types(p)}
-
-
-def history_types(p: Pipeline) -> tuple[str, ...]:
-    """Event types that enter histories: the positives, if the history does not list its own; empty
-    when all do.
-    """
-    own = p.history.types if p.history else ()
-    return own or p.columns.positives
-
-
-def of_type(types: Sequence[str]) -> pl.Expr:
-    """Whether an event is of one of these types; of none, whether it is of any."""
-    if not types:
-        return pl.lit(True)
-    return pl.col("_type").is_in(types).fill_null(False)
 
 
 def numbered(values: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -95,7 +71,7 @@ def schema(p: Pipeline) -> pa.Schema:
 
 def _sums(p: Pipeline) -> list[str]:
     """Columns of a count table that are added up, besides `n`."""
-    return [*history.trending_columns(p), *(_REPEATS if p.sources.several else ())]
+    return [*decayed_counts.trending_columns(p), *(_REPEATS if p.sources.several else ())]
 
 
 def empty(p: Pipeline) -> pa.RecordBatch:
@@ -107,7 +83,7 @@ def partial(p: Pipeline, positives: pl.DataFrame, items: pl.Series) -> pa.Record
     """The count table of all events of some users with `_code`, `_day`, `_time`, and `_item_number`,
     their places in `items`.
     """
-    events = history.with_weights(p, positives)
+    events = decayed_counts.with_weights(p, positives)
     if p.sources.several:
         events = _with_repeats(p, events)
     counted = events.with_columns(pl.lit(1, pl.Int64).alias("n"), pl.col("_time").alias("first"))
@@ -119,7 +95,7 @@ def in_parts(
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """`partial`, cut into up to `PARTS` by a hash of the item: (number, part)."""
     counted = pl.DataFrame(pl.from_arrow(partial(p, positives, items)))
-    for number, rows in batches.slices(day_plan.shards(counted["_item"], PARTS), counted):
+    for number, rows in batches.slices(user_hashing.shards(counted["_item"], PARTS), counted):
         yield number, batches.to_batch(rows, schema(p))
 
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from beam_jobs import day_plan
 from beam_jobs.beam import batches
-from beam_jobs.ingest.records import Account, read_items
-from beam_jobs.point_in_time import history, item_counts
+from beam_jobs.ingest.item_snapshot import Account, read_items
+from beam_jobs.point_in_time import decayed_counts, item_counts
 from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core.config.feature_kinds import AgeFeature
 from twinspire_core.contracts import feature_schema
@@ -167,7 +167,7 @@ def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
     known = known_at(job, moment, table)
     if job.p.sources.several:
         # Its window may be longer than those of the other counts: it may know items alone.
-        trending = history.trending(job.p, table, moment)
+        trending = decayed_counts.trending(job.p, table, moment)
         known = known.join(trending, on="_item", how="full", coalesce=True)
         for told in (item_counts.first_seen, item_counts.repurchases):
             known = known.join(told(job.p, table, moment), on="_item", how="left")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import polars as pl
 
-from beam_jobs.partitioning.calendar_days import forms_of
 from beam_jobs.partitioning.column_types import flat, with_numbers
 from beam_jobs.partitioning.log_tables import Format, format_of, read
+from beam_jobs.partitioning.time_forms import forms_of
 from beam_jobs.scaffold import feature_draft
 from beam_jobs.scaffold.day_sample import stack
 from beam_jobs.scaffold.log_rhythm import LogColumns, rhythm_of, window_lines

@@ -15,7 +15,8 @@ import pyarrow as pa
 from beam_jobs.partitioning.calendar_days import calendar_days
 from beam_jobs.partitioning.log_tables import format_of
 from twinspire_core.config.tables.data import WindowConfig
-from twinspire_core.records.csv_lines import Unreadable, readable
+from twinspire_core.records.csv_lines import Unreadable
+from twinspire_core.records.raw_files import readable
 from twinspire_core.records.record_file import RecordFile
 from twinspire_core.terminal import console
 

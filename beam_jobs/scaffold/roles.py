@@ -10,8 +10,8 @@ from typing import NamedTuple
 import polars as pl
 
 from beam_jobs.ingest.column_values import holds_bytes
-from beam_jobs.partitioning.calendar_days import TimeForm, forms_of, is_sure
 from beam_jobs.partitioning.column_types import flat
+from beam_jobs.partitioning.time_forms import TimeForm, forms_of, is_sure
 from beam_jobs.scaffold import feature_draft, names
 from beam_jobs.scaffold.names import Role as Role
 from twinspire_core.errors import UsageError

@@ -16,7 +16,7 @@ from beam_jobs.ingest import timestamps
 from beam_jobs.ingest.column_values import holds_bytes
 from beam_jobs.ingest.records import DayBounds
 from beam_jobs.ingest.timestamps import to_instants
-from beam_jobs.partitioning.calendar_days import TimeForm, forms_of
+from beam_jobs.partitioning.time_forms import TimeForm, forms_of
 from beam_jobs.scaffold.day_sample import TableSample, declared_tables, sample_of
 from twinspire_core.config.feature_kinds import AgeFeature, CategoriesFeature
 from twinspire_core.config.pipeline import Pipeline

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.pvalue import PCollection
 
-from beam_jobs import day_plan
+from beam_jobs import user_hashing
 from beam_jobs.beam import batches
 from beam_jobs.beam.batches import BatchCoder
 from beam_jobs.beam.written_rows import read_written
@@ -226,7 +226,7 @@ def in_parts(batch: pa.RecordBatch, p: Pipeline) -> Iterator[tuple[int, Summary]
     counts: list[dict[str, list[pa.Table]]] = [{} for _ in range(PARTS)]
     for name, [table] in whole.counts.items():
         rows = pl.DataFrame(pl.from_arrow(table)).drop_nulls("value")
-        part = day_plan.shards(rows["value"], PARTS)
+        part = user_hashing.shards(rows["value"], PARTS)
         for number, some in batches.slices(part, rows):
             counts[number][name] = [some.to_arrow().cast(table.schema)]
     for number, of_part in enumerate(counts):

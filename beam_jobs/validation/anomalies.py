@@ -6,7 +6,7 @@ The limits are those of the pipeline file's table `statistics`.
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from beam_jobs.validation.skew import LEAST_VALUES, Numbers, furthest, linf, noise
+from beam_jobs.validation.drift import LEAST_VALUES, Numbers, furthest, linf, noise
 from beam_jobs.validation.statistics import LISTED
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import (
@@ -16,7 +16,8 @@ from twinspire_core.config.feature_kinds import (
     TimeFeature,
 )
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts.features_report import Column, DayStatistics, Distance, StatisticsFile
+from twinspire_core.contracts.column_statistics import Column, Distance, StatisticsFile
+from twinspire_core.contracts.features_report import DayStatistics
 from twinspire_core.errors import BadData
 from twinspire_core.terminal import console
 

@@ -22,10 +22,11 @@ from apache_beam.pvalue import PCollection
 from pandas.util import hash_array
 
 from beam_jobs.row_hashing import row_hashes, string_hashes
-from beam_jobs.validation.skew import Numbers, compared
+from beam_jobs.validation.drift import Numbers
+from beam_jobs.validation.skew import compared
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
-from twinspire_core.contracts.features_report import Column, StatisticsFile
+from twinspire_core.contracts.column_statistics import Column, StatisticsFile
 from twinspire_core.search.ragged import is_list, list_lengths, list_rows, value_type
 
 LISTED = 10_000

@@ -18,16 +18,11 @@ from benchmarks.quality import data
 from benchmarks.quality.prepare import override
 from index_builder.registry.version_log import State
 from model import fit_day, measure_stage
-from model.evaluation.day_data import (
-    HELD_OUT,
-    NEXT_DAY,
-    DayData,
-    EarlierVersions,
-    VersionEvaluation,
-    rank_encoded,
-)
+from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.evaluate import by_query
-from model.evaluation.evaluation_set import EvaluationSet, RankedLists
+from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.ranked_lists import RankedLists
+from model.evaluation.version_evaluation import EarlierVersions, VersionEvaluation, rank_encoded
 from model.ranking import ranking_rows
 from model.ranking.day_orders import DayOrders
 from model.ranking.fit import fit_ranker

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import numpy as np
 
 from serving.answers import recommend, retrieval
-from serving.http import handlers
+from serving.http import handlers, results
 from serving.http.bodies import BodyParser
 from serving.http.hot_swap import warm
 from serving.http.prometheus import Metrics
@@ -25,7 +25,7 @@ from twinspire_core.sources.candidate_sources import CandidateSources
 _BATCH = 32
 _PLACES: list[tuple[str, Any, str]] = [
     ("read the body", BodyParser, "recommend"),
-    ("rows of queries", handlers.Requests, "lay_out"),
+    ("rows of queries", results.Requests, "lay_out"),
     ("stored users", recommend, "complete"),
     ("query tower", Version, "encode"),
     ("two-tower search", retrieval, "search_without"),

@@ -9,7 +9,7 @@ import numpy as np
 
 from index_builder.tuning.kind_choice import Wanted, build
 from twinspire_core.search.index import Index, Settings
-from twinspire_core.search.scann_index import ExactIndex, load
+from twinspire_core.search.stored_index import ExactIndex, load
 
 
 class Ours:

@@ -29,7 +29,7 @@ import polars as pl
 from benchmarks.quality.command import write_whole
 from benchmarks.quality.splits import LOOKBACK, MOST, Case, Split, override
 from model.item_fingerprint import fingerprint
-from twinspire.runs import stages
+from twinspire.runs import cache_keys
 from twinspire_core.config import pipeline
 from twinspire_core.config.pipeline import Pipeline
 
@@ -126,7 +126,7 @@ def prepare(split: Split, folder: Path) -> Prepared:
         "most": split.most,
         "format": _FORMAT,
     }
-    digest = stages.digest(told)
+    digest = cache_keys.digest(told)
     done = folder / "DONE.json"
     prepared = folder / "prepared"
     prepared.mkdir(parents=True, exist_ok=True)

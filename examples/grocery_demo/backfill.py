@@ -14,8 +14,9 @@ from rich.text import Text
 
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
-from twinspire.backfills.airflow_backfills import STAGES, Board, Cell, start_backfill
+from twinspire.backfills.airflow_backfills import start_backfill
 from twinspire.backfills.airflow_rest import AirflowRest, readable_errors
+from twinspire.backfills.progress_board import STAGES, Board, Cell
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import TwinspireError
 

@@ -15,7 +15,7 @@ few      of fewer than `gate.min_users` a day is refused when the whole interval
 
 Source: Holm, *A simple sequentially rejective multiple test procedure*, Scand. J. Statist. 6, 1979.
 
-And the rule on the lead (model/evaluation/version_line.py): how a version does beside a list
+And the rule on the lead (model/evaluation/popularity_lift.py): how a version does beside a list
 that saw the same day as it did. A version's baseline saw nothing of the day, so on a log that
 changes by the day even half a version may beat it. The lead has no such help, and is compared with
 the leads of the versions before: refused when it is both
@@ -44,8 +44,8 @@ from index_builder.gate.comparison import (
     compare_with_best,
     finite,
 )
-from index_builder.gate.recipe_rule import below
-from twinspire_core.config.tables.quality import GateConfig
+from index_builder.gate.limits import below
+from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import MEMORY_DAYS, HeldOutMeasures, PopularityLift
 from twinspire_core.contracts.gate_verdict import LiftFigures
 from twinspire_core.contracts.measures import value_of

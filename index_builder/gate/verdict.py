@@ -6,8 +6,8 @@
     recipe   whether trees serve, or the fixed order; it refuses nothing
              (index_builder/gate/recipe_rule.py)
     limits   `gate.floors` and `gate.ceilings`, whatever the baseline has
-             (index_builder/gate/recipe_rule.py); the index's recall; the size of the corpus; features of
-             what is served beside those trained on (index_builder/gate/recipe_rule.py)
+             (index_builder/gate/limits.py); the index's recall; the size of the corpus; features of
+             what is served beside those trained on (index_builder/gate/skew_rule.py)
 
 Of logs that change by the day, `gate.max_lead_drop` adds the lead of the two-tower over what was
 popular on the day. Of too few users nothing is concluded; that is noted.
@@ -25,15 +25,9 @@ from index_builder.gate.comparison import (
     compare_with_best,
     finite,
 )
-from index_builder.gate.recipe_rule import (
-    RecipeJudgement,
-    below,
-    judge_limits,
-    judge_order,
-    judge_recipe,
-    judge_served_limits,
-    judge_skew,
-)
+from index_builder.gate.limits import below, judge_limits, judge_served_limits
+from index_builder.gate.recipe_rule import RecipeJudgement, judge_order, judge_recipe
+from index_builder.gate.skew_rule import judge_skew
 from index_builder.gate.tower_rule import (
     MeasuredUsers,
     judge_popularity_lift,
@@ -42,7 +36,7 @@ from index_builder.gate.tower_rule import (
 )
 from twinspire_core.config.source_names import RANKED
 from twinspire_core.config.tables.deployment import IndexConfig
-from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures, RankerMeasures
 from twinspire_core.contracts.features_report import FeatureSkew
 from twinspire_core.contracts.gate_verdict import ComparedFigures, GateFigures, GateVerdict

@@ -1,7 +1,4 @@
-"""What a report tells of, read when its version is published.
-
-What a part of the report consists of. The template knows these types and nothing else.
-"""
+"""What a report tells of, read when its version is published."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,108 +13,20 @@ from index_builder.registry.quality_history import quality_of
 from index_builder.registry.version_log import Entry, State
 from index_builder.registry.versions import Versions
 from twinspire_core import storage
-from twinspire_core.config.tables.quality import GateConfig
-from twinspire_core.contracts import example_lists, manifest
-from twinspire_core.contracts.attempts import IndexTimings, StageContext
+from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.contracts import artifact_files, example_lists
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.contracts.features_report import FeaturesReport
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.contracts.manifest import IndexFigures, Manifest
+from twinspire_core.contracts.index_figures import IndexFigures
+from twinspire_core.contracts.manifest import Manifest
+from twinspire_core.contracts.timings import IndexTimings
 from twinspire_core.display.measured_lists import EvaluatedSet, held_out, on_the_day
 from twinspire_core.display.served_figure import ServedFigure, on_held_out, on_its_day
-from twinspire_core.display.table import Table, short_name
-from twinspire_core.fusion.candidate_pool import FixedOrder
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """An entry of a legend.
-
-    Attributes:
-      colour: name of a colour of charts.py.
-      label: what has it.
-      form: `line`, `dash`, `dot` or `area`.
-    """
-
-    colour: str
-    label: str
-    form: str = "line"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A picture with what it says in words and in numbers.
-
-    Attributes:
-      title: short.
-      svg: inline SVG.
-      alt: what is to be seen, for those who do not see it.
-      caption: how to read it.
-      legend: what the colours mean.
-      table: its numbers.
-    """
-
-    title: str
-    svg: str
-    alt: str
-    caption: str
-    table: Table
-    legend: Sequence[Mark] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An item of a list.
-
-    Attributes:
-      name: what people call it; the id where it has no name, or left the corpus.
-      id: shown beside the name.
-      taken: whether it was taken that day.
-    """
-
-    name: str
-    id: str = ""
-    taken: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """A user with the past and what was recommended.
-
-    Attributes:
-      who: says which user it is.
-      history: items of the past.
-      items: items recommended.
-      taken: how many the user took, and how many of them are in the list.
-    """
-
-    who: str
-    history: Sequence[Item]
-    items: Sequence[Item]
-    taken: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """A part of the page.
-
-    Attributes:
-      anchor: its address in the page.
-      title: its heading.
-      text: paragraphs.
-      figures, tables, examples: what it shows, in this order.
-      half: two of these stand side by side where there is room.
-    """
-
-    anchor: str
-    title: str
-    text: Sequence[str] = ()
-    figures: Sequence[Figure] = ()
-    tables: Sequence[Table] = ()
-    examples: Sequence[Example] = ()
-    half: bool = False
-
+from twinspire_core.display.table import short_name
+from twinspire_core.fusion.fixed_order import FixedOrder
 
 _MOST_DAYS = 60
 
@@ -266,7 +175,7 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
             ),
         ],
         previous=_previous(ctx, described, versions),
-        items=_names((staged / manifest.ITEMS).read_bytes()),
+        items=_names((staged / artifact_files.ITEMS).read_bytes()),
     )
 
 
@@ -312,7 +221,7 @@ def _previous(ctx: StageContext, described: Manifest, versions: Versions) -> Pre
     return Previous(
         manifest=versions.manifest(version),
         live=version == live,
-        items=_names(storage.read_bytes(versions.place(version, manifest.ITEMS))),
+        items=_names(storage.read_bytes(versions.place(version, artifact_files.ITEMS))),
     )
 
 

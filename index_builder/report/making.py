@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from index_builder.gate.recipe_rule import MAX_SKEW, MOST_OUTSIDE, describe
+from index_builder.gate.skew_rule import MAX_SKEW, MOST_OUTSIDE, describe
 from index_builder.report import charts
-from index_builder.report.facts import Facts, Figure, Mark, Previous, Section
-from twinspire_core.config.tables.quality import GateConfig
-from twinspire_core.contracts.attempts import IndexTimings
+from index_builder.report.facts import Facts, Previous
+from index_builder.report.report_blocks import Figure, Mark, Section
+from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.features_report import DayStatistics, FeatureSkew, FeaturesReport
-from twinspire_core.contracts.manifest import IndexFigures, Manifest, SettingsOrigin
+from twinspire_core.contracts.index_figures import IndexFigures, SettingsOrigin
+from twinspire_core.contracts.manifest import Manifest
+from twinspire_core.contracts.timings import IndexTimings
 from twinspire_core.display.table import (
     NONE,
     Row,

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from importlib.resources import files
 
-from index_builder.report import making, quality, training
-from index_builder.report.facts import Example, Facts, Item, Section
+from index_builder.report import judgement, making, quality, training
+from index_builder.report.facts import Facts
+from index_builder.report.report_blocks import Example, Item, Section
 from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.contracts.measures import value_of
 from twinspire_core.display.measured_lists import list_name
@@ -52,7 +53,7 @@ def _item(facts: Facts, item: str, taken: bool = False) -> Item:
 
 _PARTS = (
     quality.trend,
-    training.verdict,
+    judgement.verdict,
     quality.second_stage,
     quality.lists,
     quality.slices,
@@ -147,4 +148,4 @@ def _before(facts: Facts) -> str:
     baseline = facts.metrics.holdout.baseline
     if baseline is None:
         return "no version before to compare with"
-    return f"{training.change_from_baseline(facts)} from {number(baseline.value(facts.metric))}"
+    return f"{judgement.change_from_baseline(facts)} from {number(baseline.value(facts.metric))}"

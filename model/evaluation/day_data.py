@@ -1,12 +1,7 @@
-"""What a day's version is measured on, read from the attempt of the features stage.
-
-What versions list for a day: its parent and the best accepted version, before the day is trained
-on, and the version that is trained on it, for users held out. The lists are made of the vectors that
-the train stage left.
-"""
+"""What a day's version is measured on, read from the attempt of the features stage."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -14,13 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.evaluation_set import (
-    EvaluationSet,
-    RankedLists,
-    nearest,
-    prepare_whole,
-    with_and_without_seen,
-)
+from model.evaluation.evaluation_set import EvaluationSet, prepare_whole
 from model.evaluation.history_queries import ask_by_history, queries_by_history
 from model.evaluation.queries import (
     SelectedRows,
@@ -31,126 +20,10 @@ from model.evaluation.queries import (
     unseen_users_on,
 )
 from twinspire_core import storage
-from twinspire_core.contracts import feature_schema, model_bundle, ranking_rows
+from twinspire_core.contracts import feature_schema, ranking_rows
 from twinspire_core.contracts.attempts import StageContext
-from twinspire_core.contracts.model_bundle import Encoded
 from twinspire_core.search.ragged import positions
 from twinspire_core.storage import parquet_files
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParentEvaluation:
-    """What the parent makes of the day, or a first version before it was trained on the day; empty
-    without either.
-
-    Attributes:
-      lists: by evaluation set.
-      missing_columns: columns that the parent reads and the day does not have, each with the
-        reason.
-      encoded: the vectors behind the lists; None without any.
-    """
-
-    lists: Mapping[str, RankedLists] = field(default_factory=dict)
-    missing_columns: Sequence[str] = ()
-    encoded: Encoded | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BestEvaluation:
-    """What the best accepted version lists for users held out, where that is not the parent.
-
-    Attributes:
-      lists: of the evaluation set of users held out.
-      missing_columns: as those of the parent.
-    """
-
-    lists: RankedLists
-    missing_columns: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EarlierVersions:
-    """What earlier versions list for the day.
-
-    Attributes:
-      parent: the day's parent.
-      best: the best accepted version; None where that is the parent.
-    """
-
-    parent: ParentEvaluation
-    best: BestEvaluation | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VersionEvaluation:
-    """What the day's version makes of users held out of its training.
-
-    Attributes:
-      encoded: their queries, and the corpus.
-      lists: by evaluation set.
-    """
-
-    encoded: Encoded
-    lists: Mapping[str, RankedLists]
-
-
-def rank_earlier(
-    train: str,
-    trained: model_bundle.TrainedDay,
-    evaluation_sets: Mapping[str, EvaluationSet],
-    depth: int,
-    k: int,
-) -> EarlierVersions:
-    """The lists of versions that have not seen the day.
-
-    Args:
-      train: place of the train attempt.
-      trained: what it says of them.
-      evaluation_sets: of the day.
-      depth: length of the parent's lists.
-      k: of those of the best accepted version.
-    """
-    before = Encoded.find(train, model_bundle.BEFORE)
-    parent = ParentEvaluation()
-    if before:
-        lists = rank_encoded(before, evaluation_sets, depth)
-        parent = ParentEvaluation(
-            lists=lists, missing_columns=trained.parent_unread, encoded=before
-        )
-    best = None
-    if (of_best := Encoded.find(train, model_bundle.BEST)) and trained.best:
-        best = BestEvaluation(
-            lists=rank_encoded(of_best, evaluation_sets, k)[HELD_OUT],
-            missing_columns=trained.best.unread,
-        )
-    return EarlierVersions(parent=parent, best=best)
-
-
-def rank_version(
-    train: str, evaluation_sets: Mapping[str, EvaluationSet], depth: int
-) -> VersionEvaluation:
-    """The lists of the day's version for users held out; arguments as those of `rank_earlier`."""
-    encoded = Encoded.find(train, model_bundle.VERSION)
-    assert encoded is not None, "every train attempt has it"
-    return VersionEvaluation(encoded=encoded, lists=rank_encoded(encoded, evaluation_sets, depth))
-
-
-def rank_encoded(
-    encoded: Encoded, evaluation_sets: Mapping[str, EvaluationSet], k: int
-) -> dict[str, RankedLists]:
-    """Lists of k items, for the evaluation sets that have vectors."""
-    # Equal queries of two sets may have seen different items: a query's search must be long enough
-    # for whichever excludes most.
-    excluded = np.zeros(len(encoded.distinct), np.int64)
-    seen = {name: evaluation_sets[name].seen for name in encoded.place}
-    for name, place in encoded.place.items():
-        np.maximum.at(excluded, place, seen[name].lengths)
-    ranked = nearest(encoded.distinct, encoded.items, k, excluded)
-    return {
-        name: with_and_without_seen(ranked.take(place), seen[name], k)
-        for name, place in encoded.place.items()
-    }
-
 
 MAX_USERS = 10_000
 """The most users measured: intervals of so many are narrow enough to judge a version."""

@@ -2,8 +2,6 @@
 sampling probabilities come to the true ones, and a few lists to look at.
 
 U lists, L places of a list, C items of the corpus, D dimensions.
-
-Lists of baselines that are measured only on sets of the day itself: candidate sources.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,48 +11,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
-from model.evaluation.evaluate import SourceLists, rank_alone, retrieve
-from model.evaluation.evaluation_set import EvaluationSet, RankedLists, rank_baselines
+from model.evaluation.day_data import DayData
+from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.ranked_lists import RankedLists, rank_baselines
 from model.item_fingerprint import fingerprint
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import PURCHASE_HISTORY
-from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import PopularityFigures
 from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.metrics.measure_names import SLICES
 from twinspire_core.metrics.ranking import is_first, top_k
 from twinspire_core.metrics.slices import slice_of
-from twinspire_core.sources.candidate_sources import CandidateSources
-
-
-def other_baselines(
-    ctx: StageContext,
-    day: DayData,
-    sources: CandidateSources,
-    costly: Mapping[str, SourceLists],
-) -> dict[str, dict[str, RankedLists]]:
-    """Lists of further baselines, by evaluation set and name.
-
-    Args:
-      ctx: pipeline and day.
-      day: what is measured on.
-      sources: of the day's corpus.
-      costly: by evaluation set, from `costly_lists`.
-    """
-    k = max(ctx.pipeline.evaluation.ks)
-    baselines: dict[str, dict[str, RankedLists]] = {NEXT_DAY: {}, HELD_OUT: {}}
-    for name, known in costly.items():
-        evaluation_set = day.evaluation_sets[name]
-        # What users of earlier days took has been counted since: sources as of the start of the
-        # day know their answers.
-        if not set(evaluation_set.queries["_day"].to_pylist()) <= {ctx.day}:
-            continue
-        for source in sources.without_model:
-            lists = known.get(source) or retrieve(source, sources, evaluation_set, k)
-            baselines[name][source] = rank_alone(sources, evaluation_set, k, lists)
-    return baselines
-
 
 GROUPS = 10
 """Groups of items that have equally many earlier events between them; items without an event are

@@ -16,7 +16,8 @@ from model.towers.auxiliary_head import LabelledClicks
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.feature_schema import feature_columns
-from twinspire_core.contracts.model_bundle import Encoded, Input, Tower
+from twinspire_core.contracts.model_bundle import Input, Tower
+from twinspire_core.contracts.trained_day import Encoded
 from twinspire_core.search.ragged import Ragged, list_lengths
 
 Towers = Mapping[str, Tower]

@@ -13,15 +13,12 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from model.evaluation.day_data import (
-    HELD_OUT,
-    NEXT_DAY,
-    DayData,
-    ParentEvaluation,
-    VersionEvaluation,
-)
-from model.evaluation.evaluate import SourceLists, compare, evaluate_ranked, rank_fixed
-from model.evaluation.evaluation_set import EvaluationSet, RankedLists, prepare_whole
+from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
+from model.evaluation.evaluate import compare, evaluate_ranked
+from model.evaluation.evaluation_set import EvaluationSet, prepare_whole
+from model.evaluation.ranked_lists import RankedLists
+from model.evaluation.source_lists import SourceLists, rank_fixed
+from model.evaluation.version_evaluation import ParentEvaluation, VersionEvaluation
 from model.evaluation.version_line import beside_simple_lists
 from model.ranking.ranked_queries import rank_queries
 from twinspire_core.config.source_names import TWO_TOWER
@@ -31,7 +28,7 @@ from twinspire_core.contracts.day_metrics import (
     HeldOutMeasures,
     RankerMeasures,
 )
-from twinspire_core.fusion.candidate_pool import FixedOrder
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.registry import RankingFeatures

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.evaluation.day_data import BY_HISTORY, NEXT_DAY, DayData, ParentEvaluation
-from model.evaluation.evaluate import SourceLists
+from model.evaluation.day_data import BY_HISTORY, NEXT_DAY, DayData
 from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.source_lists import SourceLists
+from model.evaluation.version_evaluation import ParentEvaluation
 from model.ranking.day_rows import Asked, rows_of_day, trained_users
 from model.ranking.fit import fit_ranker, sources_to_rank
 from model.ranking.ranking_rows import RankingRows, keep_needed

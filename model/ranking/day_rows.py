@@ -8,8 +8,8 @@ from datetime import date
 
 import numpy as np
 
-from model.evaluation.evaluate import SourceLists, queries_with
 from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.source_lists import SourceLists, queries_with
 from model.ranking.ranked_queries import chunks
 from model.ranking.ranking_rows import RankingRows, sample_pairs, without_towers
 from twinspire_core.contracts.ranking_rows import MOST_OF_A_DAY

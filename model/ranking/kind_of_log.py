@@ -1,4 +1,4 @@
-"""What the fixed order (twinspire_core/fusion/candidate_pool.py) needs to know of a log, told by rows that
+"""What the fixed order (twinspire_core/fusion/fixed_order.py) needs to know of a log, told by rows that
 rankers are fitted on: its kind, and the half-life of `popular` that serves best.
 """
 
@@ -8,7 +8,8 @@ import numpy as np
 
 from model.ranking.ranking_rows import RankingRows
 from twinspire_core.config.source_names import HISTORY
-from twinspire_core.fusion.candidate_pool import DEPTH, NEITHER, REPEATS, STEADY
+from twinspire_core.fusion.candidate_pool import DEPTH
+from twinspire_core.fusion.fixed_order import NEITHER, REPEATS, STEADY
 from twinspire_core.sources.popular import HALF_LIVES
 from twinspire_core.sources.source import HALF_LIFE
 

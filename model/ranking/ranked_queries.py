@@ -1,5 +1,5 @@
 """Lists by a ranker for the queries of an evaluation set: the twin of what is done with a fixed order in
-model/evaluation/evaluate.py.
+model/evaluation/source_lists.py.
 
 U queries, L places of a list.
 """
@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from model.evaluation.evaluate import SourceLists, queries_with
-from model.evaluation.evaluation_set import EvaluationSet, RankedLists
+from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.ranked_lists import RankedLists
+from model.evaluation.source_lists import SourceLists, queries_with
 from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker, rank_candidates
 from twinspire_core.ranking.registry import RankingFeatures

@@ -27,9 +27,10 @@ from model.training.warm_start import warm_start
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.contracts import feature_schema, model_bundle
-from twinspire_core.contracts.attempts import StageContext, TrainTimings
+from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import TrainingFigures
 from twinspire_core.contracts.model_bundle import Tower
+from twinspire_core.contracts.timings import TrainTimings
 from twinspire_core.storage import parquet_files
 
 WARM_EPOCHS = 1

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from serving.answers.basis import Basis
 from serving.answers.ranking import Explanations
-from serving.version.attributes import Groups, Selected
-from serving.version.user_store import Unknown
+from serving.version.filters import Groups, Selected
+from serving.version.known_values import Unknown
 from twinspire_core.config.source_names import POPULAR, TWO_TOWER
 from twinspire_core.display.table import counted
 from twinspire_core.search.index import NONE

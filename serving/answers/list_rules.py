@@ -23,12 +23,12 @@ from serving.answers.encoded_queries import EncodedQueries
 from serving.answers.filtered_search import Seen
 from serving.answers.retrieval import Retrieved, retrieve
 from serving.answers.seen_items import NOTHING_SEEN, items_had
-from serving.requests.request_model import ListRequest
-from serving.version.attributes import Groups
+from serving.requests.list_request import ListRequest
+from serving.version.filters import Groups
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.config.tables.deployment import ListsConfig
-from twinspire_core.fusion.candidate_pool import CappedAttribute, CappedValues
+from twinspire_core.fusion.capped_values import CappedAttribute, CappedValues
 from twinspire_core.fusion.list_rules import Candidates, choose, holds_share
 from twinspire_core.metrics.ranking import contains
 from twinspire_core.search.index import NONE

@@ -14,9 +14,11 @@ from serving.answers.list_rules import RULED, Ruling, retrieve_ruled
 from serving.answers.ranking import Explanations
 from serving.answers.retrieval import Retrieved
 from serving.answers.seen_items import items_to_leave_out
+from serving.requests.list_request import ListRequest
 from serving.requests.query_rows import Requests, complete
-from serving.requests.request_model import ALLOW, DENY, ListRequest, Refused
-from serving.version.attributes import NO_FILTER, Filter, Groups, Selected, both, select
+from serving.requests.request_model import ALLOW, DENY, Refused
+from serving.version.attributes import select
+from serving.version.filters import NO_FILTER, Filter, Groups, Selected, both
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import POPULAR, TWO_TOWER
 from twinspire_core.search.index import NONE

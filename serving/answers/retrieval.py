@@ -9,11 +9,12 @@ import numpy as np
 from serving.answers.encoded_queries import EncodedQueries
 from serving.answers.filtered_search import Seen, search_without
 from serving.answers.ranking import retrieve_ranked
-from serving.requests.request_model import ListRequest
-from serving.version.attributes import Groups, Selected
+from serving.requests.list_request import ListRequest
+from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import FIXED_ORDER, POPULAR, RANKED, TWO_TOWER
-from twinspire_core.fusion.candidate_pool import CONSTANT, DEPTH, FixedOrder
+from twinspire_core.fusion.candidate_pool import CONSTANT, DEPTH
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources

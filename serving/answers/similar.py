@@ -4,8 +4,9 @@ import numpy as np
 
 from serving.answers.answer import Answer, AnswerWarnings
 from serving.answers.filtered_search import Seen, search_without
-from serving.requests.request_model import ListRequest
-from serving.version.attributes import Groups, select
+from serving.requests.list_request import ListRequest
+from serving.version.attributes import select
+from serving.version.filters import Groups
 from serving.version.loaded_version import Version
 from twinspire_core.errors import UsageError, nearest_names
 from twinspire_core.search.index import NONE

@@ -1,205 +1,31 @@
-"""Recommendations for a whole file of requests, in bounded memory.
+"""Recommendations for a whole file of requests, in bounded memory."""
 
-The file that the lists for a file of requests go to: it appears when it is complete.
-
-A file of requests, as JSON lines, becomes tables of rows, thousands of lines at a time.
-"""
-
-import json
-import os
-import secrets
-import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
-import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.data.prefetch import prefetched
 from serving.answers.answer import Answer
 from serving.answers.recommend import recommend
-from serving.requests.query_rows import Requests, distinct, surely_distinct
-from serving.requests.request_model import USER, ListRequest, Refused
+from serving.batch import results_file
+from serving.batch.request_lines import naming_line, read_requests
+from serving.requests.list_request import ListRequest
+from serving.requests.query_rows import Requests
+from serving.requests.request_model import USER
 from serving.version.loaded_version import Version
 from twinspire_core import storage
 from twinspire_core.config.source_names import RANKED, TWO_TOWER
-from twinspire_core.errors import BadData, UsageError, with_full_stop
-from twinspire_core.records.csv_lines import CONTENT_ERRORS
-from twinspire_core.records.json_lines import NumberedLines
-from twinspire_core.records.record_file import RecordFile
+from twinspire_core.errors import UsageError
 from twinspire_core.terminal import console
-
-BATCH = 2048  # lines answered at a time
-_SHOWN = 200  # characters of a line in a message
-
-
-def read_requests(
-    requests: Requests, source: Path, file: str
-) -> Iterator[tuple[NumberedLines, pa.Table]]:
-    """Lines, and the rows of their requests, thousands at a time.
-
-    Args:
-      requests: what they may hold.
-      source: the file.
-      file: its name, for messages.
-
-    Raises:
-      BadData: a line is no request, or the file cannot be unzipped.
-    """
-    for lines in _batches(source):
-        yield lines, _parse(requests, lines, file)
-
-
-def _parse(requests: Requests, lines: NumberedLines, file: str) -> pa.Table:
-    try:
-        return requests.table([_read(text) for text in lines.texts])
-    except (ValueError, Refused):
-        return _parse_one_by_one(requests, lines, file)
-
-
-def _read(text: bytes) -> dict[str, Any]:
-    """The object in a line.
-
-    Raises:
-      ValueError: there is none, or a key may be given twice.
-    """
-    value = orjson.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError("no object")
-    members = len(value) + sum(len(one) for one in value.values() if isinstance(one, dict))
-    if not surely_distinct(text, members, [value]):
-        raise ValueError("a key may be given twice")
-    return value
-
-
-def _parse_one_by_one(requests: Requests, lines: NumberedLines, file: str) -> pa.Table:
-    """The same by Python's own reader: it is slow, but sees keys given twice and says what is wrong."""
-    objects: list[Any] = []
-    for number, text in zip(lines.numbers, lines.texts, strict=True):
-        try:
-            objects.append(json.loads(text, object_pairs_hook=distinct))
-        except (ValueError, RecursionError) as e:
-            raise _malformed(file, number, f"it is not JSON ({e})", text) from e
-        except Refused as e:
-            raise _malformed(file, number, str(e), text) from e
-    with naming_line(lines, file):
-        return requests.table(objects)
-
-
-@contextmanager
-def naming_line(lines: NumberedLines, file: str) -> Iterator[None]:
-    """Names the line of a request that is refused."""
-    try:
-        yield
-    except Refused as e:
-        raise _malformed(file, lines.numbers[e.row], str(e), lines.texts[e.row]) from e
-
-
-def _malformed(file: str, number: int, reason: str, text: bytes) -> BadData:
-    shown = text.decode(errors="replace").strip()
-    if len(shown) > _SHOWN:
-        shown = shown[:_SHOWN] + "…"
-    return BadData(
-        f"Every line of the queries is one JSON object, as in serving requests; line {number} of"
-        f" {file}: {with_full_stop(reason)}\n  {shown}\nNothing was written. Mend the line and run"
-        " again."
-    )
-
-
-def _batches(source: Path) -> Iterator[NumberedLines]:
-    try:
-        yield from RecordFile(str(source), "jsonl").lines(BATCH)
-    except CONTENT_ERRORS as e:
-        raise BadData(
-            f"{source} cannot be unzipped: {e}. It was cut off or altered, probably: copy it again."
-        ) from e
-
-
-_ENDINGS = (".jsonl", ".parquet")
-_SCHEMA = pa.schema(
-    [("user", pa.string()), ("items", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))]
-)
-_SOURCES = pa.field("sources", pa.list_(pa.string()))
-
-
-def output(out: str | None) -> AbstractContextManager[Path]:
-    """A local file to write to, which becomes `out`, or standard output, if the block ends well.
-
-    Raises:
-      UsageError: its ending says no format, or it is a folder.
-    """
-    return _appearing(out) if out else _to_standard_output()
-
-
-@contextmanager
-def _to_standard_output() -> Iterator[Path]:
-    """A local file that is copied there if the block ends well: whoever reads gets all lists or
-    none.
-    """
-    with tempfile.TemporaryDirectory(prefix="twinspire-recs-") as scratch:
-        file = Path(scratch, "recs.jsonl")
-        yield file
-        try:
-            with file.open("rb") as lines:
-                shutil.copyfileobj(lines, sys.stdout.buffer)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # `head` has seen enough. Python must not complain when it closes the pipe at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextmanager
-def _appearing(uri: str) -> Iterator[Path]:
-    """A local file that becomes `uri` if the block ends well, and vanishes if it does not."""
-    if not uri.endswith(_ENDINGS):
-        raise UsageError(
-            f"The ending of the output says its format, {' or '.join(_ENDINGS)}; found {uri}."
-        )
-    if storage.is_remote(uri):
-        folder, name = uri.rsplit("/", 1)
-        with tempfile.TemporaryDirectory(prefix="twinspire-recs-") as scratch:
-            yield Path(scratch, name)
-            storage.upload_tree(Path(scratch), folder)
-        return
-    place = Path(uri)
-    if place.is_dir():
-        raise UsageError(f"The output is a file; {uri} is a folder.")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    scratch_file = place.with_name(f".tmp-{secrets.token_hex(4)}-{place.name}")
-    try:
-        yield scratch_file
-        os.replace(scratch_file, place)
-    finally:
-        scratch_file.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(file: Path, *, sources: bool) -> Iterator[Callable[[pa.Table], None]]:
-    """Yields what appends rows of `user`, `items`, `scores`, and perhaps `sources`.
-
-    Args:
-      file: of `output`; its ending says the format.
-      sources: whether each item's source is a column.
-    """
-    if file.suffix == ".parquet":
-        schema = _SCHEMA.append(_SOURCES) if sources else _SCHEMA
-        with pq.ParquetWriter(file, schema, compression="zstd") as table:
-            yield lambda results: table.write_table(results.cast(schema))
-    else:
-        with file.open("wb") as lines:
-            yield lambda results: pl.DataFrame(pl.from_arrow(results)).write_ndjson(lines)
-
 
 _WARNINGS = 5  # the most that are kept
 _MANY = 100  # lines that make it worth compiling a ranker
@@ -273,7 +99,7 @@ def recommend_lines(
     ids = version.items["_item"].combine_chunks()
     with (
         _local(queries) as file,
-        output(out) as target,
+        results_file.output(out) as target,
         _progress(file) as show_progress,
         _writing_aside(target, ids, sources=several) as write,
     ):
@@ -308,7 +134,7 @@ def _writing_aside(
     """A thread writes one batch while the next is answered; what it yields takes the batches."""
     written: Future[None] | None = None
     with (
-        writing(target, sources=sources) as append,
+        results_file.writing(target, sources=sources) as append,
         ThreadPoolExecutor(1) as aside,
     ):
 

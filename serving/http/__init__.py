@@ -5,13 +5,16 @@ What is where; serving/app.py puts the application together and serves it:
     routes.py           the paths
     service.py          what the routes share
     server_settings.py  what a deployment chooses
-    request_models.py   bodies that clients send and answers that they get, as types
-    bodies.py           request bodies, read and checked
+    request_models.py   bodies that clients send, as types
+    answer_models.py    answers that they get, as types
+    body_reading.py     the bytes of a body, as they come in
+    bodies.py           request bodies, checked
     openapi.py          the types, described
     api_page.py         that description as a page
-    hot_swap.py         the live version: picked up, warmed up, swapped; events that it is sent
+    hot_swap.py         the live version: picked up, warmed up, swapped
     micro_batching.py   requests of one moment, answered as one batch by a worker thread
-    handlers.py         lists of a version; a batch, answered
+    handlers.py         a batch, answered
+    results.py          lists of a version, as answers have them
     connection.py       a connection, with limits to headers and to slow clients
     middleware.py       who may ask, and what is counted of each request
     prometheus.py       what Prometheus reads

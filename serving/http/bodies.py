@@ -1,20 +1,14 @@
 """Request bodies, checked: what is wrong is told before it waits with others in a batch.
 
 Lengths come first, so that a body that is wrong costs no more than one that is right.
-
-The bytes of a body as they come in: not too many, and in time.
 """
 
-import asyncio
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import orjson
-from fastapi import Request
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 
 from serving.http.http_errors import Problem
 from serving.http.request_models import (
@@ -24,15 +18,9 @@ from serving.http.request_models import (
     SimilarRequest,
 )
 from serving.http.server_settings import Settings
-from serving.requests.query_rows import distinct, surely_distinct
-from serving.requests.request_model import (
-    EXPLAINED,
-    ListRequest,
-    Option,
-    Refused,
-    RequestModel,
-    filter_of,
-)
+from serving.requests.duplicate_keys import distinct, surely_distinct
+from serving.requests.list_request import EXPLAINED, ListRequest, Option
+from serving.requests.request_model import Refused, RequestModel, filter_of
 from serving.requests.value_types import WrongValue
 from twinspire_core.config import source_names
 from twinspire_core.config.source_names import ANSWERING
@@ -308,50 +296,3 @@ def _wrong_source(source: Any) -> Problem:
         near = [source_names.REMOVED[source]]
         message = f"source {source} was removed: write {near[0]}."
     return Problem(kind, message, where="source", did_you_mean=near[0] if near else None)
-
-
-_LARGE = 1 << 14  # bytes of a body
-_Request = TypeVar("_Request")
-
-
-async def read(request: Request, most: int, seconds: float) -> bytes:
-    """The body.
-
-    Raises:
-      Problem: it has more than `most` bytes, is not there after so many seconds, or ends too early.
-    """
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > most:
-        raise _too_large(most)
-    # A body may be longer than it says, or not say how long it is.
-    content = bytearray()
-    try:
-        async with asyncio.timeout(seconds):
-            async for part in request.stream():
-                content += part
-                if len(content) > most:
-                    raise _too_large(most)
-    except TimeoutError as e:
-        message = f"A body is here {seconds:g} s after its headers; {len(content):,} bytes came."
-        raise Problem("timed_out", message) from e
-    except ClientDisconnect as e:
-        raise Problem("bad_json", "The connection was closed before the end of the body.") from e
-    return bytes(content)
-
-
-async def parse(parser: Callable[[bytes], _Request], content: bytes) -> _Request:
-    """What a body says. A large one is read by a thread, so that nobody waits for that.
-
-    Raises:
-      Problem: what is wrong with it.
-    """
-    if len(content) <= _LARGE:
-        return parser(content)
-    return await run_in_threadpool(parser, content)
-
-
-def _too_large(most: int) -> Problem:
-    return Problem(
-        "body_too_large",
-        f"A body has at most {most:,} bytes; send fewer queries or events at a time.",
-    )

@@ -23,8 +23,9 @@ from typing import Any, NamedTuple, TypeVar
 from serving.http.http_errors import Problem
 from serving.http.prometheus import Metrics
 from serving.http.request_models import RecommendRequest
-from serving.requests.request_model import EXCLUDE, SEEN, ListRequest, filter_of
-from serving.version.attributes import NO_FILTER, Filter
+from serving.requests.list_request import ListRequest
+from serving.requests.request_model import EXCLUDE, SEEN, filter_of
+from serving.version.filters import NO_FILTER, Filter
 
 _Answer = TypeVar("_Answer")
 Outcome = bytes | Exception

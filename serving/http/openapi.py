@@ -1,5 +1,5 @@
 """The OpenAPI document's bodies and answers: JSON schemas of the types in request_models.py and
-request_models.py, with examples.
+answer_models.py, with examples.
 """
 
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from serving.http import http_errors
-from serving.http.event_bodies import EventsBody
-from serving.http.request_models import (
+from serving.http.answer_models import (
     EventsAnswer,
     OneAnswer,
-    RequestBodies,
     SeveralAnswers,
     SimilarAnswer,
     VersionAnswer,
 )
+from serving.http.event_bodies import EventsBody
+from serving.http.request_models import RequestBodies
 from serving.requests.request_model import RequestModel
 from serving.requests.value_types import typed_dict
 

@@ -6,7 +6,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from serving.http import bodies, event_bodies, http_errors, openapi
+from serving.http import body_reading, event_bodies, http_errors, openapi
 from serving.http.connection import while_connected
 from serving.http.prometheus import CONTENT_TYPE
 from serving.http.service import Service
@@ -32,7 +32,7 @@ def asking(service: Service) -> APIRouter:
         every key may be left out. A user that the version does not know is answered from what the
         query says alone: `known` is false, and `based_on` says what the list is based on instead.
         """
-        wanted = await bodies.parse(parser.recommend, await _read(request, service))
+        wanted = await body_reading.parse(parser.recommend, await _read(request, service))
         # Where nothing answers yet, it is told at once instead of after those that wait.
         service.check_ready()
         return _json(await while_connected(request, service.batcher.submit(wanted)))
@@ -48,7 +48,7 @@ def asking(service: Service) -> APIRouter:
         """Lists the items whose vectors are nearest to an item's own, itself aside; scores are
         cosines.
         """
-        wanted = await bodies.parse(parser.similar, await _read(request, service))
+        wanted = await body_reading.parse(parser.similar, await _read(request, service))
         service.check_ready()
         return _json(await while_connected(request, service.similar(wanted)))
 
@@ -77,7 +77,7 @@ def events(service: Service) -> APIRouter:
         def read_events(content: bytes) -> Events:
             return event_bodies.parse(content, service.pipeline.zone, datetime.now(UTC))
 
-        sent = await bodies.parse(read_events, await _read(request, service))
+        sent = await body_reading.parse(read_events, await _read(request, service))
         return _json(orjson.dumps(await run_in_threadpool(service.take, sent)))
 
     return made
@@ -130,7 +130,7 @@ def watching(service: Service) -> APIRouter:
 
 async def _read(request: Request, service: Service) -> bytes:
     settings = service.settings
-    return await bodies.read(request, settings.max_body, settings.client_timeout)
+    return await body_reading.read(request, settings.max_body, settings.client_timeout)
 
 
 def _json(content: bytes) -> Response:

@@ -5,20 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from weakref import finalize
 
+from serving.http.answer_models import EventsAnswer, LoadFailure, VersionAnswer, VersionFacts
 from serving.http.bodies import BodyParser
+from serving.http.event_feed import EventFeed
 from serving.http.handlers import answer_batch, answer_parts, similar_body
-from serving.http.hot_swap import EventFeed, Failure, LiveVersion, Served, warm
+from serving.http.hot_swap import Failure, LiveVersion, Served, warm
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Batcher, Outcome, Parts
 from serving.http.prometheus import Metrics
-from serving.http.request_models import (
-    EventsAnswer,
-    LoadFailure,
-    RecommendRequest,
-    SimilarRequest,
-    VersionAnswer,
-    VersionFacts,
-)
+from serving.http.request_models import RecommendRequest, SimilarRequest
 from serving.http.server_settings import Settings
 from serving.requests.query_rows import Requests
 from serving.version.event_buffer import Events

@@ -1,117 +1,24 @@
 """One version's answer, as it is shown: what the API answers, with the reasons why each item is
 there.
-
-What the page says of an item in a word: popular, or new or rare.
-
-What a version knows of a user and of an item, as text beside their lists.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
+from serving.http.answer_models import OneAnswer, ReasonPart, SimilarAnswer
 from serving.http.handlers import answer_one, answer_similar
 from serving.http.http_errors import TYPES, Problem
 from serving.http.micro_batching import Parts
 from serving.http.prometheus import Metrics
-from serving.http.request_models import (
-    OneAnswer,
-    ReasonPart,
-    RecommendRequest,
-    SimilarAnswer,
-    SimilarRequest,
-)
-from serving.inspector.version_view import SOURCES, CorpusView
-from serving.requests.query_rows import STORED_PAST, TIME, Requests
+from serving.http.request_models import RecommendRequest, SimilarRequest
+from serving.inspector.item_tags import Tag, tags_of_items
+from serving.inspector.known_facts import item_facts, stored_user
+from serving.inspector.version_view import SOURCES
+from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import RANKED
-from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.display.table import number, short_name
-from twinspire_core.sources import personal_counts
-
-
-class StoredUser(NamedTuple):
-    """What a version knows of a user: features, as text, and ids of items that were taken."""
-
-    features: list[tuple[str, str]]
-    taken: set[str]
-
-
-def stored_user(version: Version, requests: Requests, user: str | None) -> StoredUser:
-    """What it knows of a user; nothing where it does not know the user, or carries none."""
-    if user is None or version.users is None:
-        return StoredUser([], set())
-    table, known = version.users.find([user])
-    if not known[0]:
-        return StoredUser([], set())
-    stored: dict[str, Any] = table.to_pylist()[0]
-    # Times are of a moment, and not the user's.
-    names = [f.key for f in requests.model.features if requests.features.field(f.key).type != TIME]
-    features = [(name, _text(stored[name])) for name in names if stored.get(name) is not None]
-    # The counts go back further than the past.
-    taken = {*(stored.get(STORED_PAST) or ()), *(stored.get(personal_counts.ITEMS) or ())}
-    return StoredUser(features, taken)
-
-
-def item_facts(version: Version, row: int) -> list[tuple[str, str]]:
-    """An item's attributes and how often it was taken, by name."""
-    pipeline = version.pipeline
-    stored = version.items.slice(row, 1).to_pylist()[0]
-    facts = [(name, stored.get(attribute_name(name))) for name in pipeline.corpus.attributes]
-    facts += [
-        (f"events in {pipeline.window.count_days} days", stored.get("_popular")),
-        ("lately", stored.get("_lately")),
-    ]
-    return [(name, _text(value)) for name, value in facts if value is not None]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(_text, value))
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return str(value)
-
-
-class Tag(NamedTuple):
-    """A reason why an item is in a list, or what is to be known of it.
-
-    Attributes:
-      kind: `seen`, `popular`, `new`, or a source.
-      label: in two words.
-      title: in one sentence.
-    """
-
-    kind: str
-    label: str
-    title: str
-
-
-def tags_of_items(version: Version, rows: Sequence[int]) -> list[list[Tag]]:
-    """Whether items of the corpus are popular, or new or rare; `rows` are their positions in it."""
-    corpus = CorpusView.of(version)
-    known = len(version.published.items)
-    days = version.pipeline.window.count_days
-    popular = Tag(
-        "popular", "popular", "One of the few items that had half of the last days' events."
-    )
-    quiet = Tag("new", "new or rare", f"It had no event in the last {days} days.")
-    later = Tag("new", "new", "It came after this version was made: users take it just now.")
-    tags: list[list[Tag]] = []
-    for row in rows:
-        if row >= known:
-            tags.append([later])
-            continue
-        of_item: list[Tag] = []
-        if corpus.popular is not None and corpus.popular[row]:
-            of_item.append(popular)
-        if not corpus.events[row]:
-            of_item.append(quiet)
-        tags.append(of_item)
-    return tags
-
 
 LONGEST = 200
 """Items of a list that is shown, at the most."""

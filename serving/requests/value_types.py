@@ -218,7 +218,7 @@ def categories(separator: str | None) -> ValueType:
 
 
 def filters(attributes: tuple[str, ...]) -> ValueType:
-    """Values, or lists of values, by attribute; serving/version/attributes.py checks what they are."""
+    """Values, or lists of values, by attribute; serving/version/filters.py checks what they are."""
     one: Schema = {"type": ["string", "number", "boolean"]}
     values = {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
     schema = {

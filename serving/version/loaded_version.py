@@ -1,15 +1,12 @@
 """A published version, opened for answering: towers, index, items and, where it carries them,
 users.
-
-The ranker that a version carries, if this release can use it.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -17,81 +14,27 @@ import pyarrow.parquet as pq
 
 from index_builder.registry.registry import Registry
 from serving.version.attributes import Attributes
-from serving.version.user_store import IdTable, UserStore, Vocabularies
-from twinspire_core.blocked_imports import load_saved_model, suppress_native_stderr
+from serving.version.known_values import Vocabularies
+from serving.version.second_stage import SecondStage, read_second_stage
+from serving.version.user_store import IdTable, UserStore
+from twinspire_core.blocked_imports import load_saved_model
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
-from twinspire_core.contracts import manifest
+from twinspire_core.contracts import artifact_files, manifest
 from twinspire_core.contracts.feature_schema import display_name
-from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.model_bundle import QUERY_TOWER, Tower
-from twinspire_core.contracts.ranker_file import FORMAT, MODEL, RankerFile, RankerFormat
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.fusion.candidate_pool import FixedOrder
+from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.registry import RankingFeatures
-from twinspire_core.search import scann_index
+from twinspire_core.search import stored_index
 from twinspire_core.search.index import Index
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.source import Source
 from twinspire_core.sources.version_tables import read_tables
 from twinspire_core.terminal import doing
-
-log = logging.getLogger("twinspire.serve")
-
-
-class SecondStage(NamedTuple):
-    """What a version has of it.
-
-    Attributes:
-      ranker: None where there is none, or none that can be used.
-      serves: whether the gate lets it serve.
-      problem: why it cannot be used; None where nothing is wrong.
-    """
-
-    ranker: Ranker | None = None
-    serves: bool = False
-    problem: str | None = None
-
-
-def read_second_stage(
-    home: Path, features: RankingFeatures, sources: CandidateSources
-) -> SecondStage:
-    """Reads the ranker's files; says once in the log why they cannot be used.
-
-    Args:
-      home: local folder of the version, which has its id as name.
-      features: that can be made of it.
-      sources: that it has.
-    """
-    place = home / RankerFile.FILE
-    if not place.exists():
-        return SecondStage()
-    described = place.read_bytes()
-    found = RankerFormat.parse(described).format
-    if found != FORMAT:
-        return _unusable(
-            home.name,
-            f"{RankerFile.FILE} is of format {found}, and this release reads format {FORMAT}: serve"
-            " it with the release that wrote it",
-        )
-    ranker = Ranker.parse((home / MODEL).read_bytes(), described)
-    lacking = ranker.lacking(features, sources)
-    if lacking:
-        return _unusable(
-            home.name,
-            f"it uses {', '.join(lacking)}, which cannot be made from the version: serve it with"
-            " the release that wrote it, or publish a new version",
-        )
-    verdict = GateVerdict.find(home)
-    return SecondStage(ranker, serves=verdict is not None and verdict.serves == RANKED)
-
-
-def _unusable(version: str, why: str) -> SecondStage:
-    problem = f"The ranker of {version} is not used: {why}. Its fixed order answers instead."
-    log.warning("%s", problem)
-    return SecondStage(problem=problem)
 
 
 class Version:
@@ -137,7 +80,7 @@ class Version:
 
     @property
     def published(self) -> "Version":
-        """What was published; another object where its catalogue has grown."""
+        """What was published; another object where its catalogue has grown (grown_version.py)."""
         return self
 
     def answering(self, source: str) -> "Version":
@@ -162,7 +105,7 @@ class Version:
         """The corpus: `_item`, `_name`, display and filter columns; row i is row i of the
         index.
         """
-        return pq.read_table(self.home / manifest.ITEMS).combine_chunks()
+        return pq.read_table(self.home / artifact_files.ITEMS).combine_chunks()
 
     @cached_property
     def ids(self) -> np.ndarray:
@@ -173,7 +116,7 @@ class Version:
     @cached_property
     def index(self) -> Index:
         """Nearest neighbours among the items' vectors."""
-        index = scann_index.load(self.home / manifest.INDEX)
+        index = stored_index.load(self.home / artifact_files.INDEX)
         if len(index) != len(self.items):
             raise BadData(
                 f"Row i of a version's index is row i of its items; {self.id} has {len(index)} and"
@@ -185,7 +128,7 @@ class Version:
     @cached_property
     def users(self) -> UserStore | None:
         """The users it carries; None without `serving.user_store`."""
-        folder = self.home / manifest.USERS
+        folder = self.home / artifact_files.USERS
         return UserStore(folder) if folder.is_dir() else None
 
     @cached_property

@@ -1,91 +1,12 @@
-"""From ids to rows: of items, and of the users that a version carries.
+"""From ids to rows: of items, and of the users that a version carries."""
 
-The values of category features that a version's query tower was trained with. Warnings name the values
-that it lacks.
-"""
-
-from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
-
-from twinspire_core.config.feature_kinds import CategoriesFeature, CategoryFeature
-from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.errors import shorten
-from twinspire_core.search.ragged import list_lengths, list_rows
-
-_NAMED = 5  # values in a warning
-Unknown = Mapping[int, Sequence[str]]
-"""Warnings by query."""
-
-
-class Vocabularies:
-    """The values that the query tower tells apart, of its features of kind `category` and
-    `categories`; it takes all others for the same.
-
-    Args:
-      pipeline: whose.
-      tower: folder of the query tower, which has a file with a value per line for each; hashed
-        features have none.
-      version: its id, for warnings.
-    """
-
-    def __init__(self, pipeline: Pipeline, tower: Path, version: str) -> None:
-        self._version = version
-        self._known: dict[str, dict[str, None]] = {}
-        for name, f in pipeline.tower("query").items():
-            file = tower / "assets" / name
-            if isinstance(f, CategoryFeature | CategoriesFeature) and file.is_file():
-                lines = file.read_bytes().decode().split("\n")
-                self._known[name] = dict.fromkeys(["", *lines])  # "" is missing
-
-    def unknown(self, requests: pa.Table) -> Unknown:
-        """Warnings about values that the tower does not know.
-
-        Args:
-          requests: [B] rows of `Requests.table`, as they came.
-        """
-        warnings: dict[int, list[str]] = {}
-        for name, known in self._known.items():
-            for row, values in _unknown_values(requests[name].combine_chunks(), known).items():
-                warnings.setdefault(row, []).append(
-                    f"{self._version} was trained without {name} {_few(values)}; with {_few(known)}"
-                )
-        return warnings
-
-
-def _unknown_values(column: pa.Array, known: Mapping[str, None]) -> dict[int, dict[str, None]]:
-    """The distinct values of each row that are not known, where there are any."""
-    if pa.types.is_list(column.type):
-        values = column.flatten()
-        rows = list_rows(list_lengths(column))
-    else:
-        values = column
-        rows = np.arange(len(column))
-    unknown = {
-        value for value in pc.unique(values).to_pylist() if value is not None and value not in known
-    }
-    # Nearly always: rows need not become Python objects.
-    if not unknown:
-        return {}
-    of_row: dict[int, dict[str, None]] = {}
-    for row, value in zip(rows.tolist(), values.to_pylist(), strict=True):
-        if value in unknown:
-            of_row.setdefault(row, {})[value] = None
-    return of_row
-
-
-def _few(values: Mapping[str, None]) -> str:
-    first = [shorten(value) for value in islice(filter(None, values), _NAMED + 1)]
-    text = ", ".join(first[:_NAMED])
-    return f"{text}, …" if len(first) > _NAMED else text
-
 
 UNKNOWN = -1
 _FEW = 16  # users; for so many the files are searched instead of loaded

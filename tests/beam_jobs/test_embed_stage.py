@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs import embed_stage
-from beam_jobs.beam import batches, remote_job
+from beam_jobs.beam import batches, engine
 from beam_jobs.embedding import reused_vectors, tower_calls
 from beam_jobs.embedding.reused_vectors import KnownVectors, compare
 from beam_jobs.embedding.tower_calls import Sample, compact
@@ -322,7 +322,7 @@ def test_known_vectors_are_looked_up_by_workers_a_range_each(
             spoil_rows(file)
     with pytest.raises(OSError):
         embed_stage.run(stage, known)
-    monkeypatch.setattr(remote_job, "run_job", send)
+    monkeypatch.setattr(engine, "run_job", send)
     with pytest.raises(Sent):
         embed_stage.run(stage, known)
 

@@ -15,7 +15,7 @@ from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.attempts import Parent, StageContext
-from twinspire_core.fusion.candidate_pool import FixedOrder
+from twinspire_core.fusion.fixed_order import FixedOrder
 
 ITEMS = 300
 

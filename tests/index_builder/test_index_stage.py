@@ -21,7 +21,8 @@ from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.search import scann_index
 from twinspire_core.search.index import Index, Settings
-from twinspire_core.search.scann_index import ExactIndex, ScannIndex, load
+from twinspire_core.search.scann_index import ScannIndex
+from twinspire_core.search.stored_index import ExactIndex, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -171,7 +172,7 @@ def test_a_moved_index_loads_in_a_clean_process(tmp_path, kind):
     np.save(tmp_path / "queries.npy", queries)
 
     code = (
-        "import sys, numpy as np; from twinspire_core.search.scann_index import load; index ="
+        "import sys, numpy as np; from twinspire_core.search.stored_index import load; index ="
         " load(sys.argv[1])\n"
     )
     code += "print(index.search(np.load(sys.argv[2]), 10)[0].tolist(), 'tensorflow' in sys.modules)"

@@ -12,7 +12,7 @@ import pytest
 
 from index_builder import publish_stage
 from index_builder.registry.registry import Registry
-from twinspire.runs import runner, stages
+from twinspire.runs import cache_keys, runner, stages
 from twinspire.runs.day_run import DayRun
 from twinspire_core import storage
 from twinspire_core.contracts import attempts, example_lists
@@ -20,8 +20,8 @@ from twinspire_core.contracts.attempts import Attempt
 from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.contracts.features_report import FeatureSkew, FeaturesReport
 from twinspire_core.errors import BadData, GateRefused
-from twinspire_core.fusion.candidate_pool import FixedOrder
-from twinspire_core.search import scann_index
+from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.search import stored_index
 from twinspire_core.sources.co_occurrence import Neighbours
 
 FIRST, SECOND, THIRD = (date(2024, 5, day) for day in (1, 2, 3))
@@ -56,7 +56,7 @@ def test_row_i_of_the_index_is_row_i_of_the_items(context, registry, tmp_path):
         zip(vectors["_item"].to_pylist(), np.stack(vectors["vector"].to_numpy()), strict=True)
     )
     asked = items["_item"].to_pylist()
-    rows, _ = scann_index.load(home / "index").search(np.stack([by_id[i] for i in asked]), 1)
+    rows, _ = stored_index.load(home / "index").search(np.stack([by_id[i] for i in asked]), 1)
     assert [asked[row] for row in rows[:, 0]] == asked
     assert asked == sorted(asked)
     assert items["_name"].to_pylist() == [f"name of {i}" for i in asked]
@@ -261,7 +261,7 @@ def commit(pipeline, made):
     """Commits the working files, as the runner does."""
     before = {}
     for stage, uri in made.inputs.items():
-        config = stages.config_digest(pipeline, stages.STAGES[stage])
+        config = cache_keys.config_digest(pipeline, stages.STAGES[stage])
         told = {
             "mode": made.mode,
             "parent": made.parent.version,

@@ -8,7 +8,7 @@ from index_builder.registry.registry import Registry
 from tests.serving import rankers
 from twinspire_core import storage
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.fusion.candidate_pool import FixedOrder
+from twinspire_core.fusion.fixed_order import FixedOrder
 
 TRAINED, NEXT = date(2024, 5, 1), date(2024, 5, 2)
 MADE = (

@@ -6,8 +6,8 @@ from serving.answers import recommend as lists
 from serving.answers import similar as neighbours
 from serving.answers.answer import Answer
 from serving.batch import bulk
-from serving.requests.request_model import ListRequest
-from serving.version.attributes import Filter
+from serving.requests.list_request import ListRequest
+from serving.version.filters import Filter
 from serving.version.loaded_version import Version
 
 

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from index_builder import index_stage
-from serving.requests.request_model import ListRequest
+from serving.requests.list_request import ListRequest
 from serving.version.loaded_version import Version
 from tests.system.days import FIRST, SECOND, THIRD, registry_of, twinspire
 from twinspire.cli.show_lists import user_result
-from twinspire.runs import day_run, live_catalogue
+from twinspire.runs import index_start, live_catalogue
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.refresh import plan_refresh
 from twinspire_core import storage
@@ -26,7 +26,7 @@ from twinspire_core.contracts import attempts
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.errors import GateRefused, TryAgain, UsageError
-from twinspire_core.search import scann_index
+from twinspire_core.search import stored_index
 from twinspire_core.search.top_k import exact_search
 
 AT = date.fromisoformat(THIRD)
@@ -119,7 +119,7 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
     assert set(NEW) <= set(names) and not set(GONE) & set(names) and len(names) == 112
     features = Path(told["attempt"], "features")
     fresh = embedded_anew(home / "item_tower", pq.read_table(features / "corpus/end"))
-    found = scann_index.load(home / "index")
+    found = stored_index.load(home / "index")
     assert np.allclose(found.vectors, fresh, atol=1e-6)
     queries = np.stack(pq.read_table(f"{told['attempt']}/embed/queries")["vector"].to_numpy())
     _, scores = found.search(queries, 20)
@@ -142,7 +142,7 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
     # Once more is nothing more; done over, it is the same version.
     assert refresh(p, AT)["status"] == "already done"
     asked = []
-    real = day_run.find_start_of_refresh
+    real = index_start.find_start_of_refresh
     monkeypatch.setattr(
         "twinspire.runs.refresh.find_start_of_refresh",
         lambda run, *facts: asked.append((run.day, *facts)) or real(run, *facts),

@@ -75,9 +75,9 @@ with block_tensorflow_extras("google.cloud"):
     import beam_jobs.embed_stage
 print({"google.cloud.storage", "apache_beam.io.gcp.gcsfilesystem"} & set(sys.modules) or "light")
 from apache_beam.io.filesystems import FileSystems
-from beam_jobs.beam import remote_job
+from beam_jobs.beam import engine
 try:
-    remote_job.run_job(["--runner=TestDataflowRunner"], lambda job: None, "out")
+    engine.run_job(["--runner=TestDataflowRunner"], lambda job: None, "out")
 except Exception:  # a job there needs more options
     pass
 print(FileSystems.get_filesystem("gs://a").scheme())

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from twinspire_core.blocked_imports import suppress_native_stderr
+from twinspire_core.native_stderr import suppress_native_stderr
 
 
 def test_nothing_is_heard_unless_it_fails(capfd):

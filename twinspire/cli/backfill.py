@@ -17,17 +17,17 @@ from twinspire.cli.options import (
     end_with_json,
     open_pipeline,
     parse_date,
-    terminal_table,
 )
+from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import GateRefused, TwinspireError, UsageError, format_message
 from twinspire_core.terminal import doing
 
 if TYPE_CHECKING:  # they load an HTTP client
-    from twinspire.backfills.airflow_backfills import Board
     from twinspire.backfills.airflow_rest import AirflowRest
     from twinspire.backfills.plan import BackfillPlan
+    from twinspire.backfills.progress_board import Board
 
 _STYLES = {
     "published": Style.GOOD,
@@ -177,7 +177,7 @@ def _tell_started(
 
 def _watch(rest: "AirflowRest", pipeline: Pipeline, plan: "BackfillPlan") -> list[dict[str, Any]]:
     """Shows how the days go until all have ended: what became of each."""
-    from twinspire.backfills.airflow_backfills import ENDED, STAGES, Board
+    from twinspire.backfills.progress_board import ENDED, STAGES, Board
 
     board = Board(plan.days, pipeline.zone)
     live = Live(board, console=console, refresh_per_second=4, transient=not console.is_terminal)

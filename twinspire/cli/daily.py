@@ -30,7 +30,7 @@ from twinspire.runs.stages import STAGES
 from twinspire_core import storage
 from twinspire_core.blocked_imports import never_import
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts.manifest import REPORT
+from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.errors import GateRefused
 
 

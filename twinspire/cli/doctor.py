@@ -3,10 +3,6 @@ uses.
 
 Each stage's imports are tried in a process of their own, as a stage runs: a library that crashes is
 one red line, and TensorFlow never gets into this process.
-
-What `doctor` looks at where `beam.options` name a runner: whether it answers, and its workers.
-
-Loads Beam.
 """
 
 import os
@@ -25,35 +21,27 @@ from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import grpc
-from apache_beam.options.pipeline_options import PipelineOptions
 from packaging.requirements import Requirement
 
-from beam_jobs.beam import job_service, remote_job
-from beam_jobs.beam.job_service import JobService
-from beam_jobs.beam.remote_job import Installation
 from twinspire.runs.stage_tasks import unread_events
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.display.table import Cell, Style, Table
-from twinspire_core.errors import TwinspireError, UsageError, format_message, listed
+from twinspire_core.errors import TwinspireError, UsageError, format_message
 from twinspire_core.terminal import doing
 from twinspire_core.version import __version__
 
 if TYPE_CHECKING:
     from beam_jobs.ingest import day_files
 
-
-LIMIT = 180.0
-"""Seconds that the workers have for the job of one element: they import TensorFlow first."""
-
-
-# A job there takes minutes and is paid for.
-_NOT_ASKED = ("DataflowRunner",)
-
-
 State = Literal["ok", "warning", "failure", "absent"]
+MARKS = {
+    "ok": Cell("✓", Style.GOOD),
+    "warning": Cell("!", Style.WARNING),
+    "failure": Cell("✗", Style.BAD),
+    "absent": Cell("–", Style.DIM),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,96 +61,6 @@ class Check:
     state: State
     found: str
     remedy: str = ""
-
-
-def examine_runner(pipeline: Pipeline, packages: Sequence[str]) -> Iterator[Check]:
-    """Looks at the job service, and has a worker answer a job of one element.
-
-    Args:
-      pipeline: whose runner; nothing is looked at if it is that of this process.
-      packages: whose versions are compared.
-    """
-    options = pipeline.beam.options
-    runner = remote_job.runner_of(options)
-    if runner is None:
-        return
-    endpoint = remote_job.endpoint_of(PipelineOptions(list(options)))
-    service = _service(runner, endpoint)
-    yield service
-    root = pipeline.pipeline.work_root
-    if runner in _NOT_ASKED:
-        yield _cloud_place(runner, root)
-    elif service.state == "ok":
-        yield from _workers(pipeline, packages)
-
-
-def _service(runner: str, endpoint: str) -> Check:
-    if not endpoint:
-        return Check(
-            "runner", "beam.options", "ok", f"{runner}, which has no job service of its own"
-        )
-    service = JobService(endpoint)
-    try:
-        service.wait()
-        jobs = len(service.running())
-    except (grpc.RpcError, grpc.FutureTimeoutError) as error:
-        found = f"{runner}: no job service answers at {endpoint} ({job_service.reason(error)})"
-        remedy = "Start it, or mend --job_endpoint in beam.options."
-        return Check("runner", "beam.options", "failure", found, remedy)
-    found = f"{runner}: the job service at {endpoint} answers; {jobs:,} jobs run there"
-    return Check("runner", "beam.options", "ok", found)
-
-
-def _cloud_place(runner: str, root: str) -> Check:
-    if not storage.is_remote(root):
-        found = f"{runner}, and work_root is {root}, which its workers cannot see"
-        return Check("runner", "work_root", "failure", found, "Set pipeline.work_root to gs://…")
-    found = f"{root}; workers are not asked: a job there takes minutes and is paid for"
-    return Check("runner", "work_root", "ok", found)
-
-
-def _workers(pipeline: Pipeline, packages: Sequence[str]) -> Iterator[Check]:
-    root = pipeline.pipeline.work_root
-    out = storage.join(root, f".tmp-doctor-{secrets.token_hex(4)}")
-    try:
-        worker = remote_job.ask_worker(pipeline.beam.options, packages, out, LIMIT)
-    except TwinspireError as error:
-        # The message may name the log in this folder, and says what to do.
-        yield Check("runner", "worker", "failure", format_message(error))
-        return
-    storage.delete_tree(out)
-    place = f"{worker.host} read a file of the client's in {root}, and the client one of its"
-    yield Check("runner", "shared place", "ok", place)
-    yield compare(worker, remote_job.installation(packages))
-
-
-def compare(worker: Installation, client: Installation) -> Check:
-    """Whether a worker has what the client has."""
-    unlike = [
-        f"{name} {worker.packages.get(name) or 'missing'} ({version or 'missing'} here)"
-        for name, version in client.packages.items()
-        if worker.packages.get(name) != version
-    ]
-    missing = [name for name, version in client.packages.items() if version]
-    missing = [name for name in missing if not worker.packages.get(name)]
-    if worker.python.rpartition(".")[0] != client.python.rpartition(".")[0]:
-        unlike.insert(0, f"Python {worker.python} ({client.python} here)")
-        missing.append("python")
-    if not unlike:
-        found = f"{worker.host}: Python {worker.python}, {len(client.packages)} packages as here"
-        return Check("runner", "worker", "ok", found)
-    found = f"{worker.host} differs: {listed(unlike, 6)}"
-    remedy = "Install the versions of requirements.lock on the workers."
-    # Another version may do; another Python cannot read what the client sends.
-    return Check("runner", "worker", "failure" if missing else "warning", found, remedy)
-
-
-MARKS = {
-    "ok": Cell("✓", Style.GOOD),
-    "warning": Cell("!", Style.WARNING),
-    "failure": Cell("✗", Style.BAD),
-    "absent": Cell("–", Style.DIM),
-}
 
 
 def checks_table(checks: Sequence[Check]) -> Table:
@@ -224,6 +122,7 @@ def _places(pipeline: Pipeline) -> Iterator[Check]:
     yield _writable("registry", pipeline.registry.root)
     if pipeline.beam.options:
         # Late: this loads Beam.
+        from twinspire.cli.runner_checks import examine_runner
 
         needed = {one.name for one, extra in _declared() if extra in ("", "features")}
         yield from examine_runner(pipeline, sorted(needed))

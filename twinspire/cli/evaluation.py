@@ -15,11 +15,12 @@ from twinspire.cli.options import (
     console,
     open_pipeline,
     print_json,
-    terminal_table,
 )
+from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.measures import Measures
-from twinspire_core.display.measured_lists import heading, kind_text, list_name, measure_text
+from twinspire_core.display.measured_lists import kind_text, list_name
+from twinspire_core.display.quality_tables import heading, measure_text
 from twinspire_core.display.table import Row, Style, Table, count, in_style, number
 from twinspire_core.errors import UsageError
 from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
@@ -109,9 +110,10 @@ def _score_version(
     """The version's id, and the measures of its towers beside the baselines'."""
     from model.evaluation.list_files import read_table
     from model.score_version import VersionParts, score_version
-    from serving.version.attributes import Filter, select
+    from serving.version.attributes import select
+    from serving.version.filters import Filter
     from serving.version.loaded_version import Version
-    from twinspire_core.contracts.manifest import VECTORS
+    from twinspire_core.contracts.artifact_files import VECTORS
 
     requests, taken = read_table(queries), read_table(truth)
     opened = Version.open(pipeline, version)

@@ -1,7 +1,5 @@
 """How files of events are written, and which of their columns mean what: by a look at them, or by
 asking.
-
-What holds for a recommender: each key of its pipeline file, with where its value comes from.
 """
 
 import os
@@ -10,73 +8,23 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from difflib import get_close_matches
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 from zoneinfo import available_timezones
 
-import typer
 from rich.prompt import Prompt
 
-from twinspire.cli.options import AsJson, console, open_pipeline, pipeline_path, print_json, say
-from twinspire_core.config.settings import Setting, duration_text, schema_text, settings, toml_text
+from twinspire.cli.options import console, say
 from twinspire_core.errors import UsageError
-from twinspire_core.terminal import doing, out
+from twinspire_core.terminal import doing
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from beam_jobs.partitioning.calendar_days import TimeForm
+    from beam_jobs.partitioning.time_forms import TimeForm
     from beam_jobs.scaffold.roles import Ask, Proposal, Role
     from twinspire_core.records.csv_lines import CsvOptions
-
-
-def config(
-    pipeline: Annotated[
-        str | None, typer.Argument(metavar="[PIPELINE]", help="A pipeline file, or its name.")
-    ] = None,
-    schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON Schema of pipeline files.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Print each key's value, and whether it comes from the file, the environment or the default.
-
-    A value with `${NAME}` is printed as the file has it: it may be a secret. What each key means:
-    docs/pipeline-file.md. With a schema next to it, an editor completes keys and shows what they
-    mean; `twinspire init` writes one, and `#:schema ./twinspire.schema.json` as the file's first line
-    names it.
-    """
-    if schema:
-        typer.echo(schema_text(), nl=False)
-        return
-    if pipeline is None:
-        raise UsageError("Name a pipeline file to see its values, or type --schema.")
-    found = list(settings(open_pipeline(pipeline), pipeline_path(pipeline)))
-    if as_json:
-        print_json({f"{one.table}.{one.key}": _as_json(one) for one in found})
-        return
-    for table, of_table in groupby(found, lambda one: one.table):
-        keys = list(of_table)
-        width = max(len(one.key) for one in keys)
-        out.print(f"[{table}]", markup=False, highlight=False, style="bold")
-        for one in keys:
-            style = "dim" if one.source == "default" else None
-            out.print(_line(one, width), markup=False, highlight=False, soft_wrap=True, style=style)
-        out.print()
-
-
-def _line(one: Setting, width: int) -> str:
-    if one.value is None:
-        return f"# {one.key} is not set"
-    return f"{one.key:<{width}} = {toml_text(one.value)}  # {one.source}"
-
-
-def _as_json(one: Setting) -> dict[str, object]:
-    value = duration_text(one.value) if isinstance(one.value, timedelta) else one.value
-    return {"value": value, "from": one.source}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +128,8 @@ def csv_of(files: Sequence[Path], delimiter: str | None, encoding: str | None) -
     Raises:
       UsageError: they are written in several ways.
     """
-    from twinspire_core.records.csv_lines import CsvOptions, first_bytes, kind_of
+    from twinspire_core.records.csv_lines import CsvOptions, first_bytes
+    from twinspire_core.records.raw_files import kind_of
     from twinspire_core.records.record_file import delimiter_of, sniff
 
     texts = [file for file in files if kind_of(file.name) == "csv"]
@@ -245,7 +194,7 @@ def _likeliest(proposal: "Proposal") -> str | None:
 
 def _form(rows: "pl.DataFrame", column: str, time_format: str | None, *, yes: bool) -> "TimeForm":
     """How the times of a column are written."""
-    from beam_jobs.partitioning.calendar_days import TimeForm, forms_of, is_sure
+    from beam_jobs.partitioning.time_forms import TimeForm, forms_of, is_sure
     from beam_jobs.scaffold.draft import no_times
 
     if time_format:
@@ -272,7 +221,7 @@ def _readings(times: "pl.Series", formats: Sequence[str]) -> tuple[str, list[tup
     """A question about a time that the formats read as different days, and the answers."""
     import polars as pl
 
-    from beam_jobs.partitioning.calendar_days import to_clock
+    from beam_jobs.partitioning.time_forms import to_clock
 
     text = times.cast(pl.String)
     days = [to_clock(text, form).dt.date() for form in formats]

@@ -25,8 +25,8 @@ from twinspire.cli.options import (
     print_json,
     resolve_day,
     say,
-    terminal_table,
 )
+from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core import storage
 from twinspire_core.config.settings import SCHEMA_FILE, SCHEMA_LINE, schema_text
 from twinspire_core.config.tables.deployment import PipelineConfig

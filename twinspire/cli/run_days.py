@@ -24,8 +24,8 @@ from twinspire.cli.options import (
     parse_date,
     resolve_day,
     say,
-    terminal_table,
 )
+from twinspire.cli.terminal_tables import terminal_table
 from twinspire.runs import run_leases, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify_of_error

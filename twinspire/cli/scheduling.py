@@ -21,16 +21,16 @@ from twinspire.cli.options import (
     parse_date,
     resolve_day,
     say,
-    terminal_table,
 )
 from twinspire.cli.show_days import needing_attention
-from twinspire.runs import notifications, run_leases, runner
+from twinspire.cli.terminal_tables import terminal_table
+from twinspire.runs import day_order, notifications, run_leases, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import REFRESH, STAGES
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.display.measured_lists import quality_table
+from twinspire_core.display.quality_tables import quality_table
 from twinspire_core.errors import NothingToDo, TwinspireError, UsageError, format_message
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def await_turn(
     Exit codes: 75 not yet, 2 none of them ended for as long as train.wait.
     """
     with _of_day("await-turn", pipeline, date, instant, as_json) as (p, chosen, result):
-        runner.ask_turn(p, chosen, run, timedelta(seconds=wait))
+        day_order.ask_turn(p, chosen, run, timedelta(seconds=wait))
         say(f"All days before {chosen} have ended.")
         result |= _state(p, chosen)
 

@@ -18,8 +18,8 @@ from twinspire.cli.options import (
     parse_date,
     print_json,
     say,
-    terminal_table,
 )
+from twinspire.cli.terminal_tables import terminal_table
 from twinspire.runs.day_status import UNDER_WAY, DayStatus, day_statuses
 from twinspire.runs.notifications import notify
 from twinspire_core.config.pipeline import Pipeline

@@ -11,10 +11,10 @@ from serving.answers.answer import Answer
 from serving.answers.recommend import recommend
 from serving.answers.similar import similar
 from serving.batch.bulk import recommend_lines
+from serving.requests.list_request import ListRequest
 from serving.requests.query_rows import user_error
-from serving.requests.request_model import ListRequest
 from serving.version.loaded_version import Version
-from twinspire.cli.options import terminal_table
+from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import RANKED
 from twinspire_core.display.measured_lists import list_name

@@ -13,7 +13,6 @@ from rich.text import Text
 from index_builder.registry.registry import Registry
 from index_builder.registry.versions import Status
 from twinspire.cli.options import (
-    LOOKS,
     AsJson,
     OneVersion,
     PipelineFile,
@@ -21,22 +20,22 @@ from twinspire.cli.options import (
     console,
     open_pipeline,
     print_json,
-    terminal_table,
 )
+from twinspire.cli.terminal_tables import LOOKS, terminal_table
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.contracts.manifest import REPORT, Manifest, counts_otherwise
+from twinspire_core.contracts.manifest import Manifest, counts_otherwise
 from twinspire_core.contracts.measures import value_of
 from twinspire_core.display.measured_lists import (
     describe_order,
     describe_ranker,
-    headline,
     held_out,
     on_the_next_day,
-    sets_table,
 )
+from twinspire_core.display.quality_tables import headline, sets_table
 from twinspire_core.display.served_figure import THIS, ServedFigure
 from twinspire_core.display.table import NONE, Style, Table, count, in_style, number
 from twinspire_core.errors import UsageError
@@ -44,7 +43,7 @@ from twinspire_core.terminal import out
 
 if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
     from index_builder.registry.quality_history import NextDay, VersionQuality
-    from twinspire_core.fusion.candidate_pool import FixedOrder
+    from twinspire_core.fusion.fixed_order import FixedOrder
 if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
     from index_builder.registry.quality_history import VersionQuality
     from twinspire_core.display.served_figure import ServedFigure
@@ -196,7 +195,7 @@ def show(
     log = registry.log()
     status = next(one.status for one in registry.statuses() if one.version == chosen)
     from index_builder.registry.quality_history import quality_of
-    from twinspire_core.fusion.candidate_pool import FixedOrder
+    from twinspire_core.fusion.fixed_order import FixedOrder
 
     quality = quality_of(registry, log, [chosen])[chosen]
     figure = quality.in_front(p.gate.metric)

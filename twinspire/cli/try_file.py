@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import typer
 
 from index_builder.registry.registry import Registry
-from twinspire.cli import ask, log_questions, prepare, run_days
+from twinspire.cli import log_questions, prepare, run_days, serve
 from twinspire.cli.log_questions import Log, echo, flags
 from twinspire.cli.options import JsonLine, end_with_json, open_pipeline, say
 from twinspire.cli.prepare import EventColumn, ItemColumn, TimeColumn, UserColumn
@@ -133,11 +133,11 @@ def try_(
     end_with_json(result | {"inspector": address and f"{address}/"}, as_json)
     if address:
         echo("serve", str(home.file), "--port", address.rpartition(":")[2])
-        ask.serve(str(home.file), port=int(address.rpartition(":")[2]))
+        serve.serve(str(home.file), port=int(address.rpartition(":")[2]))
 
 
 def _check_files(files: list[Path]) -> None:
-    from twinspire_core.records.csv_lines import kind_of
+    from twinspire_core.records.raw_files import kind_of
 
     for file in files:
         prepare.check_local(file)

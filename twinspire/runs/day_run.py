@@ -1,13 +1,8 @@
 """A run of one day: what the registry's log says of the day, and the lease that later days wait
 for; and the days that nobody learned from.
-
-From which version's settings an index starts, and when settings are searched for again.
-
-docs/decisions/0025-refresh.md says why a refresh inherits them too.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from itertools import groupby, pairwise
@@ -19,21 +14,29 @@ from twinspire.runs.best_version import Standing, choose_best, standings
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, manifest
-from twinspire_core.contracts.attempts import NO_START, BestAccepted, Gap, Parent, Start
+from twinspire_core.contracts.attempts import BestAccepted, Gap, Parent
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.manifest import IndexFigures
-from twinspire_core.errors import UsageError
 
-SEARCH_DAYS = 28
-"""After so many days the settings of an index are searched for again: what was best may not be any
-more.
-"""
+_DAY = timedelta(days=1)
 
 
-HasSameInputs = Callable[[State, str], bool | None]
-"""Whether a version of the day that was rolled back was made from the same inputs as the index that
-is to be made; None where that does not matter.
-"""
+def find_gaps(
+    state: State, parent: date | None, day: date, *, has_logs: Callable[[date], bool]
+) -> list[Gap]:
+    """Days with logs between a parent's day and a day, without an accepted version."""
+    if parent is None:
+        return []
+    accepted = {version_date(version) for version in state.accepted}
+    between = (parent + _DAY * n for n in range(1, (day - parent).days))
+    return stretches(one for one in between if one not in accepted and has_logs(one))
+
+
+def stretches(days: Iterable[date]) -> list[Gap]:
+    """Days, oldest first, as unbroken stretches."""
+    # Within a stretch a day's number and its place in the line differ by the same.
+    numbered = groupby(enumerate(days), lambda one: one[1].toordinal() - one[0])
+    together = ([day for _, day in stretch] for _, stretch in numbered)
+    return [Gap(days[0], days[-1]) for days in together]
 
 
 class DayRun:
@@ -179,149 +182,6 @@ class DayRun:
         from beam_jobs.ingest import day_files
 
         return bool(day_files.files(self.pipeline, "events", day))
-
-
-def find_start(run: DayRun, vectors: str) -> Start:
-    """The version whose index settings a day's index starts from: the parent, unless they are to be
-    searched for again.
-
-    Args:
-      run: of the day.
-      vectors: digest of what the stage embed made.
-    """
-
-    def has_same_inputs(state: State, version: str) -> bool | None:
-        return None if version in state.refreshes else _matches(run, version, output=vectors)
-
-    return _start(run, lambda state: state.accepted_before(run.day), has_same_inputs)
-
-
-def find_start_of_refresh(run: DayRun, trained: str, key: str) -> Start:
-    """The same for a refresh: its version's settings, unless a version up to the day was rolled
-    back.
-
-    Args:
-      run: of the day of the later catalogue.
-      trained: the version that is refreshed.
-      key: of the refresh.
-    """
-
-    def has_same_inputs(state: State, version: str) -> bool | None:
-        return version in state.refreshes and _matches(run, version, key=key)
-
-    return _start(run, lambda _: trained, has_same_inputs)
-
-
-def _start(
-    run: DayRun, choose: Callable[[State], str | None], has_same_inputs: HasSameInputs
-) -> Start:
-    version, rolled_back = choose_version(run.log, run.day, choose, has_same_inputs)
-    if version is None:
-        return NO_START
-    if rolled_back:
-        return Start(why=f"{rolled_back} was rolled back")
-    return settings_of(run.registry, version, run.day)
-
-
-def choose_version(
-    log: Sequence[Entry],
-    day: date,
-    choose: Callable[[State], str | None],
-    has_same_inputs: HasSameInputs,
-) -> tuple[str | None, str | None]:
-    """The version that the log lets a day start from. Pure.
-
-    What was rolled back, and is run again on the same inputs, is made as it was, by the log as it
-    was then: it must not become another version and go live.
-
-    Args:
-      log: of the registry.
-      day: of the catalogue.
-      choose: the version, by what the log amounts to.
-      has_same_inputs: asked of versions of the day that were rolled back.
-
-    Returns:
-      The version, and if its settings are not to be trusted the version that was rolled back
-      between its day and the day.
-    """
-    state = State.of(log)
-    again = {
-        version: has_same_inputs(state, version)
-        for version in _rolled_back(state)
-        if state.corpus_date(version) == day
-    }
-    if any(again.values()):
-        entered: dict[str, int] = {}
-        for number, entry in enumerate(log):
-            entered.setdefault(entry.version, number)
-        # The log just before the last of them was first entered.
-        newest = max(entered[version] for version, is_same in again.items() if is_same)
-        state = State.of(log[:newest])
-    version = choose(state)
-    if version is None:
-        return None, None
-    # Either something later went wrong, or the day itself did and its inputs were mended since.
-    first = version_date(version)
-    wrong = [
-        other
-        for other in _rolled_back(state)
-        if first < state.corpus_date(other) < day or again.get(other) is False
-    ]
-    return version, max(wrong, default=None)
-
-
-def settings_of(registry: Registry, version: str, day: date) -> Start:
-    """A version's index settings as a start, unless they were searched for long before the day."""
-    # Without the file there is nothing to start from, which is no reason not to go on
-    figures = IndexFigures.find(registry.folder(version))
-    searched = figures.tuning.searched if figures else None
-    if searched is None:
-        return Start(why=f"{version} does not tell when its settings were searched for")
-    if (day - date.fromisoformat(searched)).days >= SEARCH_DAYS:
-        return Start(
-            why=(
-                f"the settings of {version} were searched for on {searched}, {SEARCH_DAYS} days ago"
-                " or more"
-            )
-        )
-    return Start(version=version, index=figures)
-
-
-def _rolled_back(state: State) -> list[str]:
-    return [version for version, fate in state.fate.items() if fate == "rolled back"]
-
-
-def _matches(run: DayRun, version: str, **expected: str) -> bool | None:
-    """Whether the attempt that embedded a version's items (of a refresh, the refresh) has these
-    fields; None if it is gone.
-    """
-    with suppress(UsageError, FileNotFoundError, KeyError):
-        name = run.registry.manifest(version).sources["embed"]
-        attempt = attempts.read(attempts.place(run.pipeline, name.removesuffix("/embed")))
-        return all(getattr(attempt, field) == value for field, value in expected.items())
-    return None
-
-
-_DAY = timedelta(days=1)
-
-
-def find_gaps(
-    state: State, parent: date | None, day: date, *, has_logs: Callable[[date], bool]
-) -> list[Gap]:
-    """Days with logs between a parent's day and a day, without an accepted version."""
-    if parent is None:
-        return []
-    accepted = {version_date(version) for version in state.accepted}
-    between = (parent + _DAY * n for n in range(1, (day - parent).days))
-    return stretches(one for one in between if one not in accepted and has_logs(one))
-
-
-def stretches(days: Iterable[date]) -> list[Gap]:
-    """Days, oldest first, as unbroken stretches."""
-    # Within a stretch a day's number and its place in the line differ by the same.
-    numbered = groupby(enumerate(days), lambda one: one[1].toordinal() - one[0])
-    together = ([day for _, day in stretch] for _, stretch in numbered)
-    return [Gap(days[0], days[-1]) for days in together]
 
 
 def versions_in_use(

@@ -11,8 +11,8 @@ from index_builder.registry.version_log import version_date
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify_of_error
 from twinspire.runs.refresh import plan_refresh
-from twinspire.runs.stage_tasks import complete, is_current
 from twinspire.runs.stages import REFRESH
+from twinspire.runs.task_attempts import complete, is_current
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Promote
 from twinspire_core.errors import (

@@ -12,9 +12,11 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from index_builder.registry.versions import find_version
-from twinspire.runs.day_run import DayRun, find_start_of_refresh
+from twinspire.runs.cache_keys import config_digest, digest, stage_key
+from twinspire.runs.day_run import DayRun
+from twinspire.runs.index_start import find_start_of_refresh
 from twinspire.runs.stage_tasks import StageTask, source_digests
-from twinspire.runs.stages import REFRESH, StageFunction, config_digest, digest, stage_key
+from twinspire.runs.stages import REFRESH, StageFunction
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import KINDS
 from twinspire_core.contracts import attempts, partials

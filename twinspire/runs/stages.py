@@ -1,31 +1,11 @@
-"""The stages of a day: what each needs and reads, what its output depends on, and what runs it.
+"""The stages of a day: what each needs and reads, what its output depends on, and what runs it."""
 
-What a stage's result depends on, as digests: its key, its part of the pipeline file, and the
-files that it wrote.
-
-A move of files makes no past day stale, nor does a release by itself: a key carries the stage's
-`format`, not its code. A raised format, or a new key of the pipeline file that the stage uses, makes
-the days of that stage stale, once.
-docs/decisions/0003-attempts-and-keys.md
-"""
-
-import hashlib
-import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from twinspire_core import storage
-from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.attempts import StageContext
-
-# When or where the logs are found does not change a result: their digests stand in the key.
-_WITHOUT_EFFECT = {
-    "source": {"wait", "done_marker", "events", "items", "users"},
-    "train": {"wait"},
-}
-
 
 StageFunction = Callable[[StageContext], dict[str, Any]]
 """Writes under `ctx.out`, and returns the stage's summary."""
@@ -86,55 +66,6 @@ class Stage:
         return function
 
 
-def stage_key(stage: Stage, **facts: Any) -> str:
-    """Digest of all that a stage's output is a function of: its format, and what the caller knows
-    of its inputs.
-    """
-    return digest({"stage": stage.name, "format": stage.format, **facts})
-
-
-def config_digest(pipeline: Pipeline, stage: Stage) -> str:
-    """Digest of the keys of the pipeline file that the stage uses."""
-    tables = pipeline.model_dump(mode="json", by_alias=True)
-    used: dict[str, object] = {}
-    for path in stage.config:
-        table, _, key = path.partition(".")
-        whole = tables[table]
-        used[path] = whole[key] if key else _used_of_table(pipeline, stage, table, whole)
-        if path == "serving.user_store":  # how many are stored concerns the version alone
-            used[path] = bool(whole[key])
-    return digest(used)
-
-
-def _used_of_table(pipeline: Pipeline, stage: Stage, table: str, keys: dict[str, Any]) -> object:
-    """What a stage uses of a table of which it uses most."""
-    reads_logs = stage.after is None
-    if table == "sources" and reads_logs:
-        # It fits tables of some sources, and counts where there are several.
-        return [*pipeline.sources.fitted, pipeline.sources.several]
-    if table == "sources" and stage.name == "train":
-        # It encodes more queries where there is a ranker.
-        return pipeline.sources.several
-    return _without(keys, _WITHOUT_EFFECT.get(table, set()))
-
-
-def _without(table: dict[str, Any], left_out: Collection[str]) -> dict[str, Any]:
-    return {key: value for key, value in table.items() if key not in left_out}
-
-
-def output_digest(place: str, left_out: tuple[str, ...]) -> str:
-    """Digest of the files of an attempt, but for those whose path starts with one of `left_out`."""
-    files = [file for file in storage.list_files(place) if not file.path.startswith(left_out)]
-    # An object store has most digests at hand; the other files are read.
-    digests = {file.path: file.digest for file in files if file.digest}
-    return digest(digests | storage.file_digests([file for file in files if not file.digest]))
-
-
-def digest(value: Mapping[str, Any]) -> str:
-    """Digest of JSON-able values, whatever their order."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
 FEATURES = Stage(
     name="features",
     module="beam_jobs.features_stage",
@@ -159,8 +90,6 @@ FEATURES = Stage(
     takes_mode=True,
     needs_pandas=True,  # TensorFlow Transform does
 )
-
-
 TRAIN = Stage(
     name="train",
     module="model.train_stage",
@@ -181,8 +110,6 @@ TRAIN = Stage(
     waits_for_turn=True,
     measures_best=True,
 )
-
-
 MEASURE = Stage(
     name="measure",
     module="model.measure_stage",
@@ -199,8 +126,6 @@ MEASURE = Stage(
     inherits=True,
     same_parent_as="train",
 )
-
-
 EMBED = Stage(
     name="embed",
     module="beam_jobs.embed_stage",
@@ -208,8 +133,6 @@ EMBED = Stage(
     config=(),  # the digests of its inputs say all
     derived=("tensorflow_serving/",),
 )
-
-
 INDEX = Stage(
     name="index",
     module="index_builder.index_stage",
@@ -217,8 +140,6 @@ INDEX = Stage(
     config=("index",),
     starts_from_settings=True,
 )
-
-
 PUBLISH = Stage(
     name="publish",
     module="index_builder.publish_stage",
@@ -228,11 +149,8 @@ PUBLISH = Stage(
     publishes=True,
     same_parent_as="train",
 )
-
-
 STAGES = {stage.name: stage for stage in (FEATURES, TRAIN, MEASURE, EMBED, INDEX, PUBLISH)}
 """A day's stages by their names, in order."""
-
 
 REFRESH = Stage(
     name="refresh",

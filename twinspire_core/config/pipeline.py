@@ -44,12 +44,8 @@ from twinspire_core.config.tables.deployment import (
     RegistryConfig,
     ServingConfig,
 )
-from twinspire_core.config.tables.quality import (
-    EvaluationConfig,
-    GateConfig,
-    SourcesConfig,
-    check_gate,
-)
+from twinspire_core.config.tables.gate import GateConfig, check_gate
+from twinspire_core.config.tables.quality import EvaluationConfig, SourcesConfig
 from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.config.validation_errors import explain
 from twinspire_core.errors import UsageError

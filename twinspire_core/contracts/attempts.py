@@ -8,23 +8,20 @@ Invariants, on a disk and on `gs://`:
   2. `DONE.json` is created only if absent, after everything that it describes. Without it the
   attempt does not exist.
   3. The output of a stage is its newest committed attempt.
-
-`timings.json` of an attempt: what a stage measured of the clock.
 """
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts.json_files import JsonFile
-from twinspire_core.contracts.manifest import IndexFigures
+from twinspire_core.contracts.index_figures import IndexFigures
 
 Mode = Literal["incremental", "full"]
 Promote = Literal["auto", "yes", "no"]
@@ -257,38 +254,3 @@ def latest(pipeline: Pipeline, day: date, stage: str) -> Attempt | None:
         if storage.exists(storage.join(uri, DONE)):
             return read(uri)
     return None
-
-
-class Timings(JsonFile):
-    """The file. Two runs of the same inputs differ in it, so no digest covers it."""
-
-    FILE: ClassVar[str] = "timings.json"
-
-
-class TrainTimings(Timings):
-    """Of the train stage.
-
-    Attributes:
-      training_seconds: from the first batch to the last.
-      examples_per_second: rate of training.
-    """
-
-    training_seconds: float
-    examples_per_second: int
-
-
-class IndexTimings(Timings):
-    """Of the index stage, on the machine that built the index.
-
-    Attributes:
-      batch_queries_per_s: searched in batches.
-      exact_queries_per_s: compared with all items.
-      single_ms_median, single_ms_p99: of queries searched one by one.
-      tried_ms: a query of a batch, by each setting that was tried, in the order of index.json.
-    """
-
-    batch_queries_per_s: float
-    exact_queries_per_s: float
-    single_ms_median: float
-    single_ms_p99: float
-    tried_ms: Sequence[float] = ()

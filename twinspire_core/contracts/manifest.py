@@ -1,174 +1,21 @@
-"""What a version says of itself: `manifest.json`. docs/artifact-format.md explains the fields.
-
-What lies in the folder of a version; docs/artifact-format.md describes each.
-
-JSON files have their names where they are declared: `DayMetrics.FILE`, `FixedOrder.FILE`,
-`GateVerdict.FILE`, `IndexFigures.FILE`, and `FILE` of the manifest. Towers are named in
-twinspire_core/contracts/model_bundle.py.
-
-`index.json` of an index attempt and of a version: how the index came about, what it finds.
-"""
+"""What a version says of itself: `manifest.json`. docs/artifact-format.md explains the fields."""
 
 import datetime
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.contracts.gate_verdict import GateFigures
-from twinspire_core.contracts.json_files import JsonFile, JsonPart
 from twinspire_core.errors import BadData
 
-Kind = Literal["exact", "quantised", "tree"]
-
-
-class SearchSettings(JsonPart):
-    """How an index searches, as twinspire_core/search/index.py says.
-
-    Attributes:
-      code_dimensions: of each 4-bit code.
-    """
-
-    kind: Kind
-    k: int
-    rescored: int = 0
-    leaves: int = 0
-    leaves_searched: int = 0
-    code_dimensions: Literal[1, 2] = 2
-
-    @property
-    def key(self) -> tuple[Kind, int, int, int, int, int]:
-        """The settings alone, to compare them whatever else was measured of them."""
-        return (
-            self.kind,
-            self.k,
-            self.rescored,
-            self.leaves,
-            self.leaves_searched,
-            self.code_dimensions,
-        )
-
-
-class TriedSettings(SearchSettings):
-    """Settings that were measured on the queries to tune by.
-
-    Attributes:
-      recall: share of the exact neighbours that they find.
-      work: of a query, in scans of one code.
-    """
-
-    recall: float
-    work: int
-
-
-class SettingsOrigin(JsonPart):
-    """How an index came by its settings.
-
-    Attributes:
-      how: `inherited` as they were, or `tuned`.
-      version: whose settings they were, or were before they were tuned; None after a search for all
-        of them again.
-      why: why they were tuned; empty if they were not.
-      searched: ISO date of the last search over all kinds.
-      items: size of the corpus then.
-      kinds: that were compared then; empty where none suited.
-      work: of a query then, in scans of one code.
-    """
-
-    how: Literal["inherited", "tuned"]
-    version: str | None = None
-    why: str = ""
-    searched: str | None = None
-    items: int
-    kinds: tuple[Kind, ...]
-    work: int
-
-
-class SampledQueries(JsonPart):
-    """The query vectors that an index was tuned and measured on.
-
-    Attributes:
-      tuning: how many chose the settings.
-      measuring: how many others say what these find.
-      source: whose vectors they are.
-    """
-
-    tuning: int
-    measuring: int
-    source: str
-
-
-FILE = "manifest.json"
-
-
-class IndexFigures(JsonFile):
-    """The file.
-
-    Attributes:
-      kind: of the index.
-      items: size of the corpus.
-      dimension: width of the vectors.
-      k: neighbours that recall is of.
-      recall: share of the exact neighbours that it finds, on queries that it was not tuned on.
-      recall_error: standard error of that.
-      recall_target: `index.recall_target` of the pipeline file.
-      settings: how it searches.
-      reasons: why it is of its kind.
-      tuning: how it came by its settings.
-      queries: that it was tuned and measured on.
-      tried: settings that were measured on the tuning queries, in the order of trying.
-    """
-
-    FILE: ClassVar[str] = "index.json"
-
-    kind: Kind
-    items: int
-    dimension: int
-    k: int
-    recall: float
-    recall_error: float
-    recall_target: float
-    settings: SearchSettings
-    reasons: Sequence[str]
-    tuning: SettingsOrigin
-    queries: SampledQueries
-    tried: Sequence[TriedSettings]
-
-
-VECTORS = "vectors"
-"""Folder of the items' vectors, Parquet."""
-
-
-INDEX = "index"
-"""Folder of the index; row i is row i of the items."""
-
-
-ITEMS = "items.parquet"
-"""The corpus: ids, names, popularity, display and filter columns."""
-
-
-USERS = "users"
-"""Folder of users' features, with `serving.user_store`."""
-
-
-REPORT = "report.html"
-"""The page about the version, which is no part of its content."""
-
-
-def source_table(name: str) -> str:
-    """The file of a table that a candidate source is made of, such as `co_occurrence`."""
-    return f"{name}.parquet"
-
-
 _EDITIONS = 100  # so often was one content pruned and published again
-
-
 FORMAT_VERSION = 2
-
-
+FILE = "manifest.json"
 COUNTING = (
     "columns.user",
     "columns.item",

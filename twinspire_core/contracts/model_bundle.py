@@ -4,7 +4,7 @@ TensorFlow.
     query_tower/   SavedModel: raw query features -> unit vectors
     item_tower/    SavedModel: raw item features  -> unit vectors
     state/         what the next day's training starts from (model/training/checkpoint.py)
-    training.json, vectors/  what `measure` reads (`TrainedDay`)
+    training.json, vectors/  what `measure` reads (twinspire_core/contracts/trained_day.py)
 
 Both SavedModels have the signature `serving_default`: keyword arguments named like the raw columns
 of twinspire_core/contracts/feature_schema.py, any number of rows, and the result `{"vector": [B, D]
@@ -14,41 +14,16 @@ longest list of the call, or the declared size of a vector.
 The rows may be of another day's pipeline file, whose features have changed: a column that is not
 there, or has another form than the tower was trained with (a list for a text, a text for a number,
 a vector of another size), is missing.
-
-What the train stage leaves for `measure`, so that this needs no TensorFlow: vectors of the day's
-queries and corpus, and what only training knows.
-
-    training.json         `TrainedDay`
-    vectors/before.npz    by what has not seen the day: the parent, or a first version before it was
-                          trained on its last day; not there without either
-    vectors/best.npz      by the best accepted version, where that is not the parent
-    vectors/version.npz   by the day's version, of users held out
-    vectors/log_q.npy     [C] float32, natural log of each corpus item's share of the training rows;
-                          not there without an estimate
-
-Item and query vectors as the embed stage leaves them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from twinspire_core import storage
-from twinspire_core.contracts.day_metrics import (
-    AuxiliaryFigures,
-    BestMeasures,
-    FrequencyFigures,
-    TrainingFigures,
-)
-from twinspire_core.contracts.json_files import JsonFile
-from twinspire_core.errors import BadData
 from twinspire_core.search.ragged import list_lengths, list_places, list_rows
-from twinspire_core.storage import parquet_files
 
 QUERY_TOWER = "query_tower"
 ITEM_TOWER = "item_tower"
@@ -194,129 +169,3 @@ def input_of(spec: Any) -> Input:
     return Input(
         spec.dtype.name, spec.shape.rank == 2, spec.shape[1] if spec.shape.rank == 2 else None
     )
-
-
-FOLDER = "vectors"
-BEFORE, BEST, VERSION = "before.npz", "best.npz", "version.npz"
-_LOG_Q = "log_q.npy"
-_PLACE = "place/"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encoded:
-    """Vectors of the queries of several evaluation sets, and of the corpus: U queries of a set, Q
-    distinct queries of all sets, C items, D dimensions.
-
-    Evaluation sets share many queries, and the events of a basket are one query: each distinct
-    query is encoded, and later searched for, once.
-
-    Attributes:
-      distinct: [Q, D] float32, vectors of the distinct queries.
-      place: by evaluation set, [U] int64: which of the distinct queries each query is.
-      items: [C, D] float32.
-    """
-
-    distinct: np.ndarray
-    place: Mapping[str, np.ndarray]
-    items: np.ndarray
-
-    def queries(self, name: str) -> np.ndarray:
-        """Vectors of the queries of an evaluation set, [U, D] float32."""
-        vectors: np.ndarray = self.distinct[self.place[name]]
-        return vectors
-
-    def write(self, attempt: Path, name: str) -> None:
-        """Writes one of the files of a train attempt."""
-        (attempt / FOLDER).mkdir(parents=True, exist_ok=True)
-        places = {_PLACE + one: place for one, place in self.place.items()}
-        arrays = {"distinct": self.distinct, "items": self.items, **places}
-        np.savez(attempt / FOLDER / name, allow_pickle=False, **arrays)
-
-    @classmethod
-    def find(cls, attempt: str, name: str) -> Self | None:
-        """Reads one of the files of a train attempt, local or remote; None where there is none."""
-        arrays = _load(attempt, name)
-        if arrays is None:
-            return None
-        places = [one for one in arrays.files if one.startswith(_PLACE)]
-        return cls(
-            distinct=arrays["distinct"],
-            place={one.removeprefix(_PLACE): arrays[one] for one in places},
-            items=arrays["items"],
-        )
-
-
-def write_log_q(attempt: Path, log_q: np.ndarray) -> None:
-    """Writes the estimated shares of a train attempt."""
-    np.save(attempt / FOLDER / _LOG_Q, log_q, allow_pickle=False)
-
-
-def find_log_q(attempt: str) -> np.ndarray | None:
-    """The estimated shares of a train attempt, local or remote; None where there are none."""
-    found: np.ndarray | None = _load(attempt, _LOG_Q)
-    return found
-
-
-def _load(attempt: str, name: str) -> Any:
-    place = storage.join(attempt, FOLDER, name)
-    return np.load(BytesIO(storage.read_bytes(place))) if storage.exists(place) else None
-
-
-class TrainedDay(JsonFile):
-    """The file.
-
-    Attributes:
-      train: what training did.
-      parent_unread: features that the parent reads and the day has not, or has in another form.
-      best: the best accepted version before the day, of which nothing is measured yet; None where
-        no line is remembered.
-      held_out_shares: by day, the share of users that was held out (model/evaluation/queries.py).
-      gaps: `from`, `to` and `command`: days with logs that nobody was trained on.
-      auxiliary: the head that learns labels, measured too; None without one.
-      frequency: None without an estimate, or without rows.
-    """
-
-    FILE: ClassVar[str] = "training.json"
-
-    train: TrainingFigures
-    parent_unread: Sequence[str] = ()
-    best: BestMeasures | None = None
-    held_out_shares: Mapping[str, float] = {}
-    gaps: Sequence[Mapping[str, str]] = ()
-    auxiliary: AuxiliaryFigures | None = None
-    frequency: FrequencyFigures | None = None
-
-
-ITEMS, QUERIES = "items", "queries"  # folders of the embed stage
-
-
-def read_items(embed: str) -> tuple[pa.Array, np.ndarray]:
-    """Ids and vectors of the corpus, in order of id: each once, finite, as the embed stage has seen.
-
-    Returns: [N] string and [N, D] float32.
-
-    Raises:
-      BadData: there are none.
-    """
-    ids, vectors = _read(embed, ITEMS, "_item")
-    if not len(ids):
-        raise BadData(
-            "An index needs items, and the corpus is empty. Look at corpus.filter, corpus.days and"
-            " the items snapshot."
-        )
-    return ids, vectors
-
-
-def read_queries(embed: str) -> np.ndarray:
-    """Query vectors in order of user, [Q, D] float32."""
-    return _read(embed, QUERIES, "_user")[1]
-
-
-def _read(embed: str, name: str, key: str) -> tuple[pa.Array, np.ndarray]:
-    folder = storage.join(embed, name)
-    if not parquet_files.list_parquet(folder):
-        return pa.array([], pa.string()), np.zeros((0, 1), np.float32)
-    table = parquet_files.read_folder(folder).sort_by(key).combine_chunks()
-    vectors = table["vector"].combine_chunks()
-    values = vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size)
-    return table[key].combine_chunks(), values

@@ -1,7 +1,7 @@
 """Tables and cards as people see them, before it is known where; and figures as text, with the same
 digits wherever one is shown.
 
-twinspire/cli/options.py draws a table in a terminal, macros.html.jinja both on a page.
+twinspire/cli/terminal_tables.py draws a table in a terminal, macros.html.jinja both on a page.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,8 +1,8 @@
 """What measures are called, in metrics.json and in a pipeline file.
 
 Of all users `recall@50`; of users of a slice `recall@50/users:1-4`; of the true items of a slice
-alone `recall@50/items:0`. twinspire_core/metrics/ranking.py says
-what they are.
+alone `recall@50/items:0`. twinspire_core/metrics/ranking.py and twinspire_core/metrics/diversity.py
+say what they are.
 """
 
 from collections.abc import Sequence

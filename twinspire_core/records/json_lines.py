@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from twinspire_core.records.csv_lines import Bytes, Unreadable, offset_in_file, open_text
+from twinspire_core.records.csv_lines import Unreadable
+from twinspire_core.records.raw_files import Bytes, offset_in_file, open_text
 
 _BLOCK = 8 << 20
 _LINES_BLOCK = 1 << 20

@@ -23,17 +23,15 @@ import pyarrow.parquet as pq
 
 from twinspire_core import storage
 from twinspire_core.records import csv_lines, json_lines
-from twinspire_core.records.csv_lines import (
-    CsvOptions,
+from twinspire_core.records.csv_lines import CsvOptions, Unreadable, encoding_of
+from twinspire_core.records.json_lines import NumberedLines
+from twinspire_core.records.raw_files import (
     Kind,
-    Unreadable,
-    encoding_of,
     kind_of,
     offset_in_file,
     open_text,
     readable,
 )
-from twinspire_core.records.json_lines import NumberedLines
 
 BLOCK_ROWS = 1 << 17
 """Rows of a block of Parquet."""

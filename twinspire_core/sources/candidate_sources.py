@@ -2,7 +2,7 @@
 
 U queries, C items of the corpus; items are positions in it, -1 is none. Where a source alone lists
 fewer items than are asked for, the most popular ones follow; in the fixed order
-(twinspire_core/fusion/candidate_pool.py) its list ends there.
+(twinspire_core/fusion/fixed_order.py) its list ends there.
 """
 
 from collections.abc import Mapping, Sequence

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apache_beam as beam
 
-from beam_jobs.beam import remote_job
+from beam_jobs.beam import engine
 from beam_jobs.beam.failures import fails_fast
 from twinspire_core.errors import BadData
 
@@ -64,4 +64,4 @@ if __name__ == "__main__":
 
     signal.signal(signal.SIGTERM, _end)
     out, *options = sys.argv[1:]
-    remote_job.run_job(options, job(beam.Map(sleeps, f"{out}/begun")), out)
+    engine.run_job(options, job(beam.Map(sleeps, f"{out}/begun")), out)

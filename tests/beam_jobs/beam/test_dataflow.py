@@ -13,7 +13,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2 as api
 
-from beam_jobs.beam import remote_job
+from beam_jobs.beam import engine
 from beam_jobs.features.job_graph import RawFeatures
 from beam_jobs.features.raw_features_job import plan_job
 from tests.beam_jobs.features import world as worlds
@@ -36,7 +36,7 @@ def options(gs_place):
 
 def job(options, gs_place, build):
     """The job that Dataflow would be sent, and the graph that was staged for it."""
-    remote_job.run_job(options, build, f"{gs_place}/pipeline/dt=D/features/1")
+    engine.run_job(options, build, f"{gs_place}/pipeline/dt=D/features/1")
     sent = json.loads(storage.read_bytes(f"{gs_place}/job.json"))
     staged = next(
         file.uri

@@ -12,7 +12,7 @@ import traceback
 import apache_beam as beam
 import pytest
 
-from beam_jobs.beam import failures, job_service, remote_job
+from beam_jobs.beam import engine, failures, job_service, remote_job
 from beam_jobs.beam.failures import explain, last_line
 from tests import prism
 from tests.beam_jobs.beam.remote_steps import (
@@ -44,7 +44,7 @@ def out(tmp_path):
 
 
 def run(options, step, out, **more):
-    remote_job.run_job(options, job(step), str(out), **more)
+    engine.run_job(options, job(step), str(out), **more)
 
 
 def test_bad_data_is_told_by_its_own_message_alone(service, out, capfd):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from beam_jobs.beam import batches, remote_job
+from beam_jobs.beam import batches, engine
 from beam_jobs.features.output_files import FinishQueries
 from beam_jobs.features.raw_features_job import write_raw, write_served
 from tests.beam_jobs.features import world as worlds
@@ -37,7 +37,7 @@ def test_a_day_is_the_same_bytes_by_file_and_when_every_bundle_is_tried_twice(
     world = worlds.make(tmp_path / "world", 5)
     write_raw(world.context(tmp_path / "usual"), lambda rows: None)
     monkeypatch.setattr(batches, "LARGE", 0)
-    monkeypatch.setattr(remote_job, "FnApiRunner", partial(FnApiRunner, bundle_repeat=1))
+    monkeypatch.setattr(engine, "FnApiRunner", partial(FnApiRunner, bundle_repeat=1))
     write_raw(world.context(tmp_path / "files"), lambda rows: None)
     write_served(world.context(tmp_path / "catalogue"))
     assert watched["usual"] == 0, "batches of some KB take the fast way"

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.beam import remote_job, written_rows
+from beam_jobs.beam import engine, written_rows
 from beam_jobs.beam.written_rows import WriteRows
 from twinspire_core.errors import UsageError
 
@@ -34,6 +34,6 @@ def test_rows_are_added_up_in_the_job(tmp_path, written):
         pairs = job | beam.Create(written).with_output_types(tuple[str, int])
         _ = pairs | WriteRows(str(tmp_path))
 
-    remote_job.run_job([], build, str(tmp_path))
+    engine.run_job([], build, str(tmp_path))
     assert written_rows.take(str(tmp_path)) == ({"a": 11, "b": 2} if written else {})
     assert list(tmp_path.iterdir()) == []

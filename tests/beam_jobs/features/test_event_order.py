@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from beam_jobs.point_in_time import history, job
+from beam_jobs.point_in_time import history, user_shard
 
 NAMES = ["a", "B", "é", "z-", "", "ab", "a b", "日本", "0", "00"]
 """Strings whose order by bytes is not that of any alphabet."""
@@ -23,10 +23,10 @@ def drawn(seed):
 
 
 def by_numbers(events):
-    items, places = job._places(events)
+    items, places = user_shard._places(events)
     placed = events.with_columns(places)
     assert items.gather(placed[history.ITEM_NUMBER]).to_list() == events["_item"].to_list()
-    return placed.sort(job._PLACE, history.ITEM_NUMBER, "_order")
+    return placed.sort(user_shard._PLACE, history.ITEM_NUMBER, "_order")
 
 
 @pytest.mark.parametrize("seed", range(20))

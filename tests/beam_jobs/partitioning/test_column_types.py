@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.ingest import column_values, record_blocks
+from beam_jobs.ingest import column_values, columns, record_blocks
 from beam_jobs.ingest.day_files import SourceFile
 from beam_jobs.partitioning import log_tables
 from tests.beam_jobs.partitioning.lay import lay_out, write
@@ -142,7 +142,7 @@ def test_decimals_of_parquet_keep_their_digits_beside_text(tmp_path, listed):
 
 def as_read(file, kind):
     """Values of the column `v` as the feature job reads them."""
-    column = record_blocks.Column(name="v", source="v", kind=kind, use="features.v")
+    column = columns.Column(name="v", source="v", kind=kind, use="features.v")
     found = SourceFile("events", date(2017, 10, 10), str(file), file.name, 0, None)
     values = []
     for block in record_blocks.read("auto", found, None, [column]):

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs.beam import remote_job
+from beam_jobs.beam import engine
 from beam_jobs.transform import analysis, graph
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
@@ -112,7 +112,7 @@ def run(p, window, examples, out, options=(), batch=25):
         made = pipeline | beam.Create(batches).with_output_types(pa.RecordBatch) | beam.Reshuffle()
         _ = made | analysis.WriteSummary(p, DAY, out)
 
-    remote_job.run_job(options, fit, out)
+    engine.run_job(options, fit, out)
     graph.make_graph(p, out)
     names, kind = [], feature_schema.example_schema(p)
     for hour in sorted({row["_time"].hour for row in examples}):
@@ -125,7 +125,7 @@ def run(p, window, examples, out, options=(), batch=25):
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
         storage.write_bytes(storage.join(out, names[-1]), sink.getvalue().to_pybytes())
-    remote_job.run_job(
+    engine.run_job(
         options, lambda pipeline: pipeline | beam.Create(names) | graph.ApplyGraph(p, out), out
     )
 

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from beam_jobs.beam import remote_job
+from beam_jobs.beam import engine
 from beam_jobs.transform import analysis, graph, preprocessing
 from model.towers.transform_module import vocabularies
 from tests.beam_jobs.transform.made_up_log import DAY, make, run, transformed
@@ -138,7 +138,7 @@ def test_files_of_several_row_groups(done, today, tmp_path):
     name = f"{feature_schema.EXAMPLES}/dt={DAY}/00.parquet"
     (tmp_path / name).parent.mkdir(parents=True)
     pq.write_table(table, tmp_path / name, row_group_size=23)
-    remote_job.run_job([], lambda job: job | beam.Create([name]) | graph.ApplyGraph(p, out), out)
+    engine.run_job([], lambda job: job | beam.Create([name]) | graph.ApplyGraph(p, out), out)
     assert transformed(out) == sorted(transformed(done), key=lambda row: row["_time"])
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import apache_beam as beam
 import pyarrow as pa
 
-from beam_jobs.beam import remote_job
+from beam_jobs.beam import engine
 from beam_jobs.validation import statistics
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
@@ -72,5 +72,5 @@ def write_day(p, rows, out, options=(), parts=9, of="examples"):
         both = (made | beam.Reshuffle(), nothing)
         _ = both[:: 1 if of == "examples" else -1] | statistics.WriteStatistics(p, str(out))
 
-    remote_job.run_job(options, build, str(out))
+    engine.run_job(options, build, str(out))
     return str(out)

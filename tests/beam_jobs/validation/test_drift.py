@@ -5,28 +5,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_jobs.validation import skew
-from beam_jobs.validation.skew import Numbers
+from beam_jobs.validation import drift
+from beam_jobs.validation.drift import Numbers
 
 
 def test_distances_by_hand():
-    assert skew.linf({"a": 0.5, "b": 0.5}, {"a": 0.2, "b": 0.5, "c": 0.3}) == pytest.approx(0.3)
-    assert skew.linf({}, {}) == 0
+    assert drift.linf({"a": 0.5, "b": 0.5}, {"a": 0.2, "b": 0.5, "c": 0.3}) == pytest.approx(0.3)
+    assert drift.linf({}, {}) == 0
     half, certain = np.array([0.5, 0.5]), np.array([1.0, 0.0])
-    assert skew.js(half, half) == 0
-    assert skew.js(certain, certain[::-1]) == pytest.approx(1)
+    assert drift.js(half, half) == 0
+    assert drift.js(certain, certain[::-1]) == pytest.approx(1)
     # m = (3/4, 1/4): (1/2 log 2/3 + 1/2 log 2 + log 4/3) / 2 = (log 4/3 + 2 log 4/3) / 4 = 3/4 log
     # 4/3, in bits
     by_hand = 0.75 * math.log2(4 / 3)
-    assert skew.js(half, certain) == pytest.approx(by_hand)
-    assert skew.js(certain, half) == pytest.approx(by_hand)
+    assert drift.js(half, certain) == pytest.approx(by_hand)
+    assert drift.js(certain, half) == pytest.approx(by_hand)
 
 
 def test_a_value_that_many_rows_have_is_an_interval_of_its_own():
     a = Numbers.weighted([0, 1], [60, 40])
     b = Numbers.weighted([1, 0], [90, 10])
     assert a.distance(b) == b.distance(a)
-    assert a.distance(b) == pytest.approx(skew.js(np.array([0.6, 0.4]), np.array([0.1, 0.9])))
+    assert a.distance(b) == pytest.approx(drift.js(np.array([0.6, 0.4]), np.array([0.1, 0.9])))
     assert a.distance(Numbers.weighted([0.5], [100])) == pytest.approx(1)
 
 

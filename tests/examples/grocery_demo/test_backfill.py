@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from examples.grocery_demo.backfill import Progress, last_words
-from twinspire.backfills.airflow_backfills import Board, Cell
+from twinspire.backfills.progress_board import Board, Cell
 
 HOOK = "airflow.providers.standard.hooks.subprocess.SubprocessHook"
 BEGINNING = [("task", "DAG bundles loaded"), (HOOK, "Running command: …"), (HOOK, "Output:")]

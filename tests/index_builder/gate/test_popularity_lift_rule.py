@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from index_builder.gate.verdict import JudgedVersion, judge
 from twinspire_core.config.tables.deployment import IndexConfig
-from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.metrics.bootstrap import interval, resampled_means
 

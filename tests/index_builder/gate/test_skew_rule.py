@@ -1,6 +1,6 @@
 import pytest
 
-from index_builder.gate.recipe_rule import judge_skew
+from index_builder.gate.skew_rule import judge_skew
 from tests.index_builder.gate.gates import gate, verdict
 from twinspire_core.contracts.features_report import FeatureSkew, ValueRange
 

@@ -15,7 +15,7 @@ from index_builder.tuning.settings_search import work
 from tests.index_builder.test_index_stage import run_small, stage
 from tests.index_builder.tuning.vectors import clustered
 from twinspire_core.contracts.attempts import Start
-from twinspire_core.contracts.manifest import IndexFigures
+from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.search.index import Settings
 
 ITEMS, K, NOISE = 8_000, 20, 1.2

@@ -9,7 +9,8 @@ from model.evaluation.diagnostics import (
     popularity_group,
     rank_uncorrected,
 )
-from model.evaluation.evaluation_set import RankedLists, prepare, prepare_whole
+from model.evaluation.evaluation_set import prepare, prepare_whole
+from model.evaluation.ranked_lists import RankedLists
 from model.item_fingerprint import fingerprint
 
 STRINGS = pa.list_(pa.string())

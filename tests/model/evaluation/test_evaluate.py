@@ -10,7 +10,8 @@ from model.evaluation.evaluate import (
     evaluate_lists,
     evaluate_ranked,
 )
-from model.evaluation.evaluation_set import FilteredCorpus, prepare, rank
+from model.evaluation.evaluation_set import prepare
+from model.evaluation.ranked_lists import FilteredCorpus, rank
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.metrics.measure_names import key, split_name, with_ceilings, with_floors
 from twinspire_core.metrics.ranking import top_k

@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
-from model.evaluation.diagnostics import other_baselines
-from model.evaluation.evaluate import costly_lists
 from model.evaluation.evaluation_set import prepare_whole
+from model.evaluation.other_baselines import other_baselines
+from model.evaluation.source_lists import costly_lists
 from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.sources.candidate_sources import CandidateSources
 

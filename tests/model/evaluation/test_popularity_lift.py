@@ -7,10 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.evaluation.evaluation_set import RankedLists, prepare_whole
-from model.evaluation.version_line import lifts_after, measure_lift, popular_today
+from model.evaluation.evaluation_set import prepare_whole
+from model.evaluation.popularity_lift import lifts_after, measure_lift, popular_today
+from model.evaluation.ranked_lists import RankedLists
 from twinspire_core.config.tables.deployment import ServingConfig
-from twinspire_core.config.tables.quality import EvaluationConfig, GateConfig
+from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.sources.personal_counts import PersonalCounts
 

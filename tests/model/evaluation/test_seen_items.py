@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.evaluation.day_data import rank_encoded
-from model.evaluation.evaluation_set import prepare, rank_baselines
+from model.evaluation.evaluation_set import prepare
+from model.evaluation.ranked_lists import rank_baselines
+from model.evaluation.version_evaluation import rank_encoded
 from twinspire_core.config.source_names import MOST_POPULAR, POPULAR_LATELY
-from twinspire_core.contracts.model_bundle import Encoded
+from twinspire_core.contracts.trained_day import Encoded
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.personal_counts import PersonalCounts
 

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.evaluation.evaluation_set import RankedLists, prepare
+from model.evaluation.evaluation_set import prepare
+from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.version_line import (
     _judged_measures,
     is_pooled,
@@ -15,7 +16,7 @@ from model.evaluation.version_line import (
     paired_differences,
 )
 from twinspire_core.config.tables.deployment import ServingConfig
-from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.attempts import Parent
 from twinspire_core.contracts.day_metrics import DayMetrics, MeasuredDay
 from twinspire_core.contracts.measures import PairedDifferences

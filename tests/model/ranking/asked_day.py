@@ -5,7 +5,7 @@ from datetime import date
 import numpy as np
 import pyarrow as pa
 
-from model.evaluation.evaluation_set import RankedLists
+from model.evaluation.ranked_lists import RankedLists
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.sources.candidate_sources import CandidateSources
 

@@ -5,21 +5,17 @@ import lightgbm
 import numpy as np
 import pytest
 
-from model.evaluation.day_data import (
-    HELD_OUT,
-    NEXT_DAY,
-    DayData,
-    ParentEvaluation,
-    VersionEvaluation,
-)
-from model.evaluation.evaluation_set import RankedLists, prepare_whole
+from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
+from model.evaluation.evaluation_set import prepare_whole
+from model.evaluation.ranked_lists import RankedLists
+from model.evaluation.version_evaluation import ParentEvaluation, VersionEvaluation
 from model.ranking.day_orders import DayOrders
 from tests.model.ranking.asked_day import CORPUS, TODAY, by_chance, queries, trending
 from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.contracts.day_metrics import RelativeChange
-from twinspire_core.contracts.model_bundle import Encoded
 from twinspire_core.contracts.ranker_file import RankerFile
-from twinspire_core.fusion.candidate_pool import FixedOrder
+from twinspire_core.contracts.trained_day import Encoded
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.ranker import Ranker
 
 USERS, HELD = 30, 10

@@ -5,15 +5,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from model.evaluation.day_data import BY_HISTORY, NEXT_DAY, DayData, ParentEvaluation
+from model.evaluation.day_data import BY_HISTORY, NEXT_DAY, DayData
 from model.evaluation.evaluation_set import prepare_whole
+from model.evaluation.version_evaluation import ParentEvaluation
 from model.ranking import day_rows
 from model.ranking.day_ranker import DayRanker, comes_after_gap
 from model.ranking.ranking_rows import RankingRows
 from tests.model.ranking.asked_day import CORPUS, TODAY, by_chance, queries, trending
 from twinspire_core.config.tables.quality import EvaluationConfig, SourcesConfig
 from twinspire_core.contracts.attempts import Gap
-from twinspire_core.contracts.model_bundle import Encoded
+from twinspire_core.contracts.trained_day import Encoded
 from twinspire_core.sources.personal_counts import PersonalCounts
 
 USERS = 30

@@ -6,7 +6,7 @@ import pytest
 
 from model.ranking import kind_of_log as told
 from model.ranking.ranking_rows import RankingRows
-from twinspire_core.fusion.candidate_pool import NEITHER, REPEATS, STEADY
+from twinspire_core.fusion.fixed_order import NEITHER, REPEATS, STEADY
 
 PLACES = ("place:history",)
 COUNTS = ("popular", "lately", "trending:1h", "trending:1d", "trending:7d", "trending:28d")

@@ -8,16 +8,17 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from model.evaluation.evaluate import costly_lists, evaluate_ranked, rank_fixed
+from model.evaluation.evaluate import evaluate_ranked
 from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.queries import progressive_rows
+from model.evaluation.source_lists import costly_lists, rank_fixed
 from model.evaluation.tower_vectors import load_both
 from model.ranking import ranking_rows
 from model.ranking.kind_of_log import choose_half_life, kind_of_log
 from tests.model.train_stage.two_days import FIRST, SECOND, flat, metrics_of, rank_with_towers
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.ranker_file import RankerFile
-from twinspire_core.fusion.candidate_pool import FixedOrder
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.sources.candidate_sources import CandidateSources
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from serving.answers.filtered_search import Seen, search_without
-from serving.requests.request_model import ListRequest, Refused
+from serving.requests.list_request import ListRequest
+from serving.requests.request_model import Refused
 from serving.version.loaded_version import Version
 from tests.serving.asking import recommend, similar
 from tests.serving.conftest import publish
@@ -15,7 +16,7 @@ from twinspire.cli.main import app
 from twinspire.cli.show_lists import recommend_user, similar_items
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.search.index import Settings
-from twinspire_core.search.scann_index import ExactIndex
+from twinspire_core.search.stored_index import ExactIndex
 
 NOON = datetime(2024, 1, 3, 7)
 

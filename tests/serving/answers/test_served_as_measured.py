@@ -15,33 +15,35 @@ import pytest
 
 from beam_jobs.features.raw_features_job import write_raw
 from index_builder import publish_stage
-from model.evaluation.evaluate import costly_lists, rank_alone, rank_fixed
-from model.evaluation.evaluate import retrieve as retrieve_measured
-from model.evaluation.evaluation_set import prepare_whole, rank
+from model.evaluation.evaluation_set import prepare_whole
 from model.evaluation.history_queries import ask_by_history, queries_by_history
 from model.evaluation.queries import has_past
+from model.evaluation.ranked_lists import rank
+from model.evaluation.source_lists import costly_lists, rank_alone, rank_fixed
+from model.evaluation.source_lists import retrieve as retrieve_measured
 from model.ranking.ranked_queries import rank_queries
 from serving.answers.encoded_queries import encode_queries
 from serving.answers.filtered_search import Seen
 from serving.answers.known_past import read_queries
 from serving.answers.retrieval import retrieve
 from serving.answers.seen_items import items_had
+from serving.requests.list_request import ListRequest
 from serving.requests.query_rows import STORED_HISTORY, Requests, complete
-from serving.requests.request_model import ListRequest
-from serving.version.attributes import Groups
+from serving.version.filters import Groups
 from serving.version.loaded_version import Version
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.test_raw_features_job import DAY
 from tests.serving import rankers
 from tests.serving.asking import recommend
 from twinspire_core.config import source_names
-from twinspire_core.fusion.candidate_pool import DEPTH, FixedOrder
+from twinspire_core.fusion.candidate_pool import DEPTH
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.ranker import rank_candidates
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.index import NONE, Settings
 from twinspire_core.search.ragged import positions
-from twinspire_core.search.scann_index import ExactIndex
+from twinspire_core.search.stored_index import ExactIndex
 from twinspire_core.sources import personal_counts
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.registry import fits_of

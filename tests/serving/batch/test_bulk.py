@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from serving.batch import bulk
-from serving.requests.request_model import ListRequest
+from serving.batch import request_lines
+from serving.requests.list_request import ListRequest
 from tests.serving.asking import recommend, recommend_lines
 from twinspire.cli.show_lists import recommend_file
 from twinspire_core import storage
@@ -39,7 +39,7 @@ def read(path: Path) -> list[dict]:
 
 
 def test_every_line_is_answered_as_it_would_be_alone(version, tmp_path, monkeypatch):
-    monkeypatch.setattr(bulk, "BATCH", 2)
+    monkeypatch.setattr(request_lines, "BATCH", 2)
     queries = write(tmp_path / "queries.jsonl", REQUESTS)
     done = recommend_lines(
         version, queries, str(tmp_path / "recs.jsonl"), 4, exclude_seen=True, now=NOON
@@ -105,7 +105,7 @@ def test_filters_of_lines_and_of_the_file(version, tmp_path):
     ],
 )
 def test_a_malformed_line_is_named_and_nothing_is_left(version, tmp_path, monkeypatch, line, said):
-    monkeypatch.setattr(bulk, "BATCH", 2)
+    monkeypatch.setattr(request_lines, "BATCH", 2)
     queries = write(tmp_path / "queries.jsonl", [{}, {}, "", {}, line, {}])
     (tmp_path / "recs.jsonl").write_text("from yesterday\n")
     with pytest.raises(BadData, match=r"line 5 of .*queries\.jsonl") as caught:
@@ -192,7 +192,7 @@ def test_a_killed_run_leaves_no_output(version, pipeline_file, tmp_path):
     code = """
 import sys
 from serving.batch.bulk import recommend_lines
-from serving.requests.request_model import ListRequest
+from serving.requests.list_request import ListRequest
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import load
 version = Version.open(load(sys.argv[1]))

@@ -8,7 +8,8 @@ from serving.http.bodies import BodyParser
 from serving.http.http_errors import Problem
 from serving.http.request_models import SimilarRequest
 from serving.http.server_settings import Settings
-from serving.requests.request_model import ListRequest, RequestModel
+from serving.requests.list_request import ListRequest
+from serving.requests.request_model import RequestModel
 from tests.serving.batch.test_request_lines import PIPELINE
 
 PARSER = BodyParser(RequestModel(PIPELINE), Settings(max_k=100, max_queries=5))

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from serving.http import hot_swap
+from serving.http import event_feed
 from serving.http.hot_swap import LiveVersion
 from serving.http.prometheus import Metrics
 from serving.version.event_buffer import Events
+from serving.version.grown_version import GrownVersion
 from serving.version.loaded_version import Version
-from serving.version.version_updates import GrownVersion
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import until
 from tests.serving.version.followed_version import publish
@@ -25,12 +25,12 @@ def test_a_version_that_does_not_answer_leaves_the_live_one_its_events(
     pipeline, version, monkeypatch
 ):
     """Nor does it wait for events while the next one is warmed up."""
-    monkeypatch.setattr(hot_swap, "_INTERVAL", 0.02)
+    monkeypatch.setattr(event_feed, "_INTERVAL", 0.02)
     live, other = version, Version.open(pipeline)
-    feed = hot_swap.EventFeed(1000, 0, lambda _: None, Metrics())
+    feed = event_feed.EventFeed(1000, 0, lambda _: None, Metrics())
 
     def send(item: str, times: int) -> None:
-        feed.take(live, Events.of([item] * times, np.full(times, hot_swap._now())))
+        feed.take(live, Events.of([item] * times, np.full(times, event_feed._now())))
         until(lambda: circle.ITEMS[live.candidate_sources.by_name["popular"].order[0]] == item)
 
     def fail(_) -> None:

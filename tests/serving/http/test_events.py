@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from serving.app import create_app
-from serving.http import hot_swap
+from serving.http import event_feed
 from serving.version.event_buffer import EventBuffer
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import FAST, ready, running, shop, until
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
-from twinspire_core.fusion.candidate_pool import FixedOrder
+from twinspire_core.fusion.fixed_order import FixedOrder
 
 COUNTS = {column: [12.0 - n for n in range(12)] for column in TRENDING_HALF_LIVES}
 ORDER = FixedOrder(weights={"two_tower": 0.5, "popular": 0.5})
@@ -31,7 +31,7 @@ def client(home, towers):
     day = str(YESTERDAY.date() - timedelta(days=1))
     circle.publish(pipeline, towers, home / "staged", day, nominators=CARRIED, counts=COUNTS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hot_swap, "_INTERVAL", 0.02)
+        patch.setattr(event_feed, "_INTERVAL", 0.02)
         with running(create_app(pipeline, FAST)) as asking:
             yield ready(asking)
 

@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from serving.app import create_app
-from serving.http import hot_swap
+from serving.http import event_feed
 from serving.version import version_updates
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import FAST, ready, running, shop, until
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
-from twinspire_core.fusion.candidate_pool import FixedOrder
+from twinspire_core.fusion.fixed_order import FixedOrder
 
 COUNTS = {column: [12.0 - n for n in range(12)] for column in TRENDING_HALF_LIVES}
 ORDER = FixedOrder(weights={"two_tower": 0.001, "popular": 0.99, "history": 0.009}, half_life="3h")
@@ -37,7 +37,7 @@ def live(home, towers):
 @pytest.fixture
 def client(home, live, monkeypatch):
     """Asks a server that looks at events all the time, and whose catalogue may grow whenever it does."""
-    monkeypatch.setattr(hot_swap, "_INTERVAL", 0.02)
+    monkeypatch.setattr(event_feed, "_INTERVAL", 0.02)
     monkeypatch.setattr(version_updates, "_GROWN", 0)
     with running(create_app(shop(home), FAST)) as asking:
         yield ready(asking)

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from serving.app import create_app
-from serving.http import handlers
+from serving.http import handlers, results
 from serving.http.bodies import BodyParser
 from serving.http.prometheus import Metrics
 from serving.requests.query_rows import Requests
@@ -235,14 +235,14 @@ def test_lists_made_part_by_part_are_those_of_each_query_alone(client, in_parts)
 
 def test_nothing_is_computed_for_a_client_that_left(in_parts, monkeypatch):
     calls = []
-    real = handlers.recommend
+    real = results.recommend
 
     def slow(*args, **options):
         calls.append(args)
         time.sleep(0.1)
         return real(*args, **options)
 
-    monkeypatch.setattr(handlers, "recommend", slow)
+    monkeypatch.setattr(results, "recommend", slow)
     queries = [{"deny": {"size": n}} for n in range(20)]
     with pytest.raises(httpx.ReadTimeout):
         in_parts.post("/v1/recommend", json={"queries": queries}, timeout=0.35)
@@ -260,8 +260,8 @@ def test_a_query_that_is_refused_costs_the_others_one_call(version, monkeypatch)
     wanted[3] = {"queries": [{"place": 1}, {"place": 3e38}]}
     wanted[11] = {"query": {"place": 3e38}}
     calls = []
-    real = handlers.recommend
-    monkeypatch.setattr(handlers, "recommend", lambda *a, **o: calls.append(a) or real(*a, **o))
+    real = results.recommend
+    monkeypatch.setattr(results, "recommend", lambda *a, **o: calls.append(a) or real(*a, **o))
     asked = [parser.recommend_from(body) for body in wanted]
     found = handlers.answer_batch(version, requests, asked, Metrics())
     assert len(calls) == 3

@@ -32,13 +32,13 @@ logging.basicConfig(level=logging.DEBUG)
 logging.root.setLevel(logging.DEBUG)
 set_level = logging.Logger.setLevel
 logging.Logger.setLevel = lambda self, level: set_level(self, logging.DEBUG)
-from serving.http import handlers
-recommend = handlers.recommend
+from serving.http import results
+recommend = results.recommend
 def failing(version, table, options, now):
     if options.k == 13:
         raise RuntimeError("a fault of the server")
     return recommend(version, table, options, now=now)
-handlers.recommend = failing
+results.recommend = failing
 main()
 """
 

@@ -7,7 +7,7 @@ import pytest
 from serving.http.bodies import BodyParser
 from serving.http.hot_swap import Served
 from serving.http.server_settings import Settings
-from serving.inspector import router
+from serving.inspector import templating
 from serving.inspector.address import Address
 from serving.inspector.list_view import ListView, Row, compared, recommended
 from serving.requests.query_rows import Requests
@@ -50,12 +50,12 @@ def test_a_version_without_users_and_popularity_is_shown_too(without_users):
 
     service = SimpleNamespace(pipeline=without_users.pipeline, requests=requests, settings=settings)
     served = Served(without_users, datetime(2024, 1, 2, 15, tzinfo=UTC))
-    landing = router.view(service, served, Address(), None, [], [], None)
+    landing = templating.view(service, served, Address(), None, [], [], None)
     assert "This version carries no users" in landing and "3 Jan 2024, 00:00 JST" in landing
     assert "was not measured" in landing
     nothing = replace(found, rows=[replace(row, score="") for row in found.rows])
     views = [
-        router.view(service, served, Address(user="anna"), None, [], [one], None)
+        templating.view(service, served, Address(user="anna"), None, [], [one], None)
         for one in (found, nothing)
     ]
     assert all("Item [4]" in page for page in views)
@@ -64,6 +64,6 @@ def test_a_version_without_users_and_popularity_is_shown_too(without_users):
     recall = {"users": 400, "recall@50": 0.5}
     measured = {"progressive": recall, "baselines": {"purchase_history": {"recall@50": 0.4}}}
     figure = on_next_day(DayMetrics.model_validate(measured), None, date(2024, 1, 3), "recall@50")
-    told = router.view(service, served, Address(), figure, [], [], None)
+    told = templating.view(service, served, Address(), figure, [], [], None)
     assert "served 0.500, past purchases 0.400, over all 400 measured users of 2024-01-03" in told
     assert "served: 25.0% better than the best simple list" in told and "not measured" not in told

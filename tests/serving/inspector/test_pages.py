@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from serving.app import create_app
 from serving.http.server_settings import Settings
-from serving.inspector import router
+from serving.inspector import templating
 from tests.serving import conftest as circle
 from tests.serving.answers.test_retrieval import files, in_order
 from tests.serving.http.conftest import FAST, ready, running, shop, until
@@ -316,8 +316,8 @@ class Slowed:
 
 @pytest.fixture
 def slowed(monkeypatch) -> Iterator[Slowed]:
-    slowed = Slowed(router.view)
-    monkeypatch.setattr(router, "view", slowed)
+    slowed = Slowed(templating.view)
+    monkeypatch.setattr(templating, "view", slowed)
     yield slowed
     slowed.go.set()
 

@@ -7,13 +7,14 @@ import pytest
 
 from serving.http.hot_swap import warm
 from serving.version.event_buffer import EventBuffer
+from serving.version.grown_version import GrownVersion
 from serving.version.loaded_version import Version
-from serving.version.version_updates import GrownVersion, VersionUpdater, counted_until
+from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
 from tests.serving.asking import recommend
 from tests.serving.version.followed_version import LATE
 from tests.serving.version.growing_version import NAMED, Sender, listed, publish, takers
-from twinspire_core.fusion.candidate_pool import FixedOrder
+from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.sources.popular import RunningCounts
 
 

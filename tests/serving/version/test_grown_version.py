@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from serving.version.grown_version import NEW_IN, GrownVersion
 from serving.version.loaded_version import Version
-from serving.version.version_updates import NEW_IN, GrownVersion
 from tests.serving import conftest as circle
 from tests.serving.asking import recommend, similar
 from tests.serving.version.followed_version import HOUR

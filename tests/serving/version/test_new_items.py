@@ -1,6 +1,7 @@
 import numpy as np
 
-from serving.version.event_buffer import Events, NewItems
+from serving.version.event_buffer import Events
+from serving.version.new_items import NewItems
 from tests.serving.version.followed_version import HOUR
 
 

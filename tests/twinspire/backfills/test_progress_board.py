@@ -1,7 +1,7 @@
 from datetime import date
 from zoneinfo import ZoneInfo
 
-from twinspire.backfills.airflow_backfills import Board
+from twinspire.backfills.progress_board import Board
 
 DAYS = [date(2017, 10, 2), date(2017, 10, 3)]
 # Midnight in New York, told in Greenwich.

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from beam_jobs.beam import job_service
-from beam_jobs.beam.remote_job import Installation
+from beam_jobs.beam.probe import Installation
 from tests import prism
 from tests.twinspire.cli.test_doctor import TABLES
 from twinspire.cli import doctor
-from twinspire.cli.doctor import compare, examine_runner
+from twinspire.cli.runner_checks import compare, examine_runner
 from twinspire_core.config.pipeline import load
 
 

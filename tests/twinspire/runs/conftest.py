@@ -12,7 +12,7 @@ import pytest
 from index_builder.registry.registry import Registry
 from twinspire.runs.run_leases import ProcessIdentity
 from twinspire_core.config.tables.deployment import NotifyConfig, ServingConfig
-from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.manifest import File, Manifest
 
 _TELL = """

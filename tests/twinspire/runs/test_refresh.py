@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from twinspire.runs import refresh, stage_tasks
+from twinspire.runs import refresh, task_attempts
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.refresh import Towers, _load, plan_refresh
 from twinspire.runs.stage_tasks import StageTask
@@ -38,7 +38,7 @@ def test_a_damaged_version_is_found_while_its_store_can_be_reached(tmp_path):
         parent="a version",
     )
     with pytest.raises(BadData, match="a version is damaged"):
-        stage_tasks._make(run, task, key="", config="")
+        task_attempts._make(run, task, key="", config="")
 
 
 def test_a_day_without_a_row_of_logs_is_refused_whosever_towers_are_asked_for(shop, monkeypatch):

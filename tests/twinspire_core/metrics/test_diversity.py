@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinspire_core.metrics.ranking import exposure, popular_items, popular_share
+from twinspire_core.metrics.diversity import exposure, popular_items, popular_share
 
 NONE = -1
 

@@ -1,0 +1,201 @@
+"""The progress of a backfill: days by stages, while Airflow works."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from functools import partial
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from twinspire.backfills.airflow_backfills import active_backfills, day_of, runs_of_days
+from twinspire.backfills.airflow_rest import DONE, AirflowRest
+from twinspire_core.errors import TryAgain
+
+_ROWS = 15
+STAGES = ("features", "train", "measure", "embed", "index", "publish")
+ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
+_LOOKS = {
+    "success": ("✓", "green"),
+    "failed": ("✗", "bold red"),
+    "upstream_failed": ("–", "red"),
+    "skipped": ("skipped", "yellow"),
+    "running": ("▸", "bold cyan"),
+    "up_for_retry": ("retry", "yellow"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One stage of one day.
+
+    Attributes:
+      state: Airflow's name for it; empty while it has not begun.
+      seconds: how long it took, or has taken.
+      run, attempt: where its log is.
+      found: whether it found its work done already.
+    """
+
+    state: str = ""
+    seconds: float = 0.0
+    run: str = ""
+    attempt: int = 1
+    found: bool = False
+
+
+@dataclass(slots=True)
+class Board:
+    """What is known about each stage of each day.
+
+    Attributes:
+      days: the days of the backfill, oldest first.
+      zone: the pipeline's, in which Airflow's data intervals are days.
+      began: when it was made, by `time.monotonic`.
+      cells: what is known, by day and stage.
+      runs: Airflow's runs, by day.
+    """
+
+    days: list[date]
+    zone: ZoneInfo
+    began: float = field(default_factory=time.monotonic)
+    cells: dict[tuple[date, str], Cell] = field(default_factory=dict)
+    runs: dict[date, dict[str, Any]] = field(default_factory=dict)
+
+    def watch(self, rest: AirflowRest, dag: str) -> Iterator[list[tuple[date, str, Cell]]]:
+        """Asks Airflow again and again until the runs of all days have ended; each time yields the
+        stages that have ended since the last one.
+
+        Raises:
+          TryAgain: Airflow does not work, or the runs that are left wait for somebody.
+        """
+        ended: set[date] = set()
+        for now in rest.poll(partial(self._moved, rest, dag, ended), every=2):
+            tasks = [rest.tasks(dag, run["dag_run_id"]).values() for run in now]
+            yield self.update(now, [task for of_run in tasks for task in of_run])
+            ended |= {
+                day_of(run["data_interval_start"], self.zone) for run in now if run["state"] in DONE
+            }
+            if not now and ended != {*self.days}:
+                ended |= self._never_started(rest, dag)
+            if ended >= {*self.days}:
+                return
+
+    def _moved(self, rest: AirflowRest, dag: str, ended: set[date]) -> list[dict[str, Any]]:
+        """The runs that are at work or have just ended: of a long backfill most wait, or are done."""
+        self.runs = runs_of_days(rest, dag, self.days[0], self.days[-1], self.zone)
+        left = [self.runs[day] for day in self.days if day in self.runs and day not in ended]
+        return [run for run in left if run["state"] != "queued"]
+
+    def _never_started(self, rest: AirflowRest, dag: str) -> set[date]:
+        """Days of which nothing will run, as they belong to no backfill any more: `--cancel` deletes
+        runs, and somebody may have cleared one after it.
+
+        Raises:
+          TryAgain: the DAG or its backfill is paused.
+        """
+        backfills = active_backfills(rest, dag)
+        if rest.call("GET", f"dags/{dag}")["is_paused"] or any(b["is_paused"] for b in backfills):
+            raise TryAgain(
+                f"Runs start while neither the DAG nor its backfill is paused; one of {dag} is. Unpause"
+                f" it at {rest.url}/dags/{dag}/backfills, and type the command again to watch the days"
+                " that are left."
+            )
+        if backfills:
+            return set()
+        return {
+            day
+            for day in self.days
+            if day not in self.runs or self.runs[day]["run_type"] == "backfill"
+        }
+
+    def update(
+        self, runs: list[dict[str, Any]], tasks: list[dict[str, Any]]
+    ) -> list[tuple[date, str, Cell]]:
+        """Takes in what Airflow says; returns the stages that have ended since the last time.
+
+        Args:
+          runs: of the backfill, with `dag_run_id` and `data_interval_start`.
+          tasks: their task instances, and perhaps others'.
+        """
+        days = {run["dag_run_id"]: day_of(run["data_interval_start"], self.zone) for run in runs}
+        ended = []
+        for task in sorted(tasks, key=lambda task: task["end_date"] or "9"):
+            day, stage = days.get(task["dag_run_id"]), task["task_id"]
+            if day is None:
+                continue
+            before, cell = self.cells.get((day, stage), Cell()), _cell(task)
+            if before.state in ENDED:
+                continue
+            self.cells[day, stage] = cell
+            if cell.state in ENDED:
+                ended.append((day, stage, cell))
+        return ended
+
+    def failed(self) -> list[tuple[date, str, Cell]]:
+        """The stages that failed."""
+        return [
+            (day, stage, cell)
+            for (day, stage), cell in self.cells.items()
+            if cell.state == "failed"
+        ]
+
+    def elapsed(self) -> str:
+        """Minutes and seconds since the board was made."""
+        seconds = int(time.monotonic() - self.began)
+        return f"{seconds // 60}:{seconds % 60:02d}"
+
+    def __rich__(self) -> Group:
+        """A table that fits 80 columns: the stages, and their seconds by day."""
+        table = Table(box=None, padding=(0, 1), header_style="bold")
+        table.add_column("day", no_wrap=True)
+        for stage in STAGES:
+            table.add_column(stage, min_width=8, no_wrap=True)
+        table.add_column("sum", justify="right")
+        for day in self._shown():
+            cells = [self.cells.get((day, stage), Cell()) for stage in STAGES]
+            total = sum(cell.seconds for cell in cells)
+            table.add_row(str(day), *map(_text, cells), f"{total:.0f} s" if total else "")
+        return Group(table, Text(self._progress(), style="dim"))
+
+    def _ended(self) -> list[date]:
+        return [day for day in self.days if self.runs.get(day, {}).get("state") in DONE]
+
+    def _shown(self) -> list[date]:
+        """The days that fit a screen: from a few before the first that has not ended."""
+        ended = {*self._ended()}
+        at = next((n for n, day in enumerate(self.days) if day not in ended), len(self.days))
+        first = max(0, min(at - _ROWS // 3, len(self.days) - _ROWS))
+        return self.days[first : first + _ROWS]
+
+    def _progress(self) -> str:
+        """How many days have ended, and how long the others will take if they take as long."""
+        ended = len(self._ended())
+        told = f"{ended} of {len(self.days)} days, {self.elapsed()} elapsed"
+        if 0 < ended < len(self.days):
+            seconds = (time.monotonic() - self.began) / ended * (len(self.days) - ended)
+            told += f", about {max(1, round(seconds / 60))} min left"
+        return told
+
+
+def _cell(task: dict[str, Any]) -> Cell:
+    seconds = task["duration"] or 0.0
+    if task["state"] == "running" and task["start_date"]:
+        seconds = (datetime.now(UTC) - datetime.fromisoformat(task["start_date"])).total_seconds()
+    return Cell(
+        state=task["state"] or "",
+        seconds=max(seconds, 0.0),
+        run=task["dag_run_id"],
+        attempt=max(task["try_number"], 1),
+    )
+
+
+def _text(cell: Cell) -> Text:
+    if cell.found:
+        return Text("✓ before", style="dim green")
+    mark, style = _LOOKS.get(cell.state, ("·", "dim"))
+    timed = cell.state in ("success", "running", "failed")
+    return Text(f"{mark} {cell.seconds:.0f} s" if timed else mark, style=style)

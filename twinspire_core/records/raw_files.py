@@ -1,0 +1,86 @@
+"""Raw files on a disk or on `gs://`: which format they have, and how their bytes are opened."""
+
+import csv
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import PurePosixPath
+from typing import BinaryIO, Literal, cast
+
+import pyarrow as pa
+
+from twinspire_core import storage
+from twinspire_core.errors import BadData
+
+Kind = Literal["parquet", "jsonl", "csv"]
+Bytes = BinaryIO | BufferedReader | gzip.GzipFile
+"""A file opened to read bytes."""
+ENDINGS: dict[str, Kind] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+}
+CONTENT_ERRORS = (pa.ArrowInvalid, EOFError, zlib.error, gzip.BadGzipFile, csv.Error)
+"""What reading raises when a file is truncated, or of another format."""
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def kind_of(name: str) -> Kind | None:
+    """What a file's ending says that it holds, `.gz` aside; None if it says nothing."""
+    return ENDINGS.get(PurePosixPath(name.removesuffix(".gz")).suffix.lower())
+
+
+def format_of(uri: str, given: str = "auto") -> Kind:
+    """`parquet`, `jsonl` or `csv`: as given, or by the file's ending, `.gz` aside.
+
+    Raises:
+      BadData: the ending says nothing.
+    """
+    if given != "auto":
+        return cast(Kind, given)
+    kind = kind_of(uri)
+    if kind is None:
+        raise BadData(
+            f"With source.format = 'auto' a file's ending says what it holds ({', '.join(ENDINGS)};"
+            f" .gz after it is understood); found {uri}. Set source.format, or move the file away"
+            " (names that begin with _ are skipped)."
+        )
+    return kind
+
+
+@contextmanager
+def open_text(uri: str) -> Iterator[Bytes]:
+    """The bytes of a text file. Gzip is recognised by its content, whatever the file's name."""
+    with storage.open_bytes(uri) as raw:
+        zipped = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        raw.seek(0)
+        yield gzip.GzipFile(fileobj=raw) if zipped else raw
+
+
+def offset_in_file(text: Bytes) -> int:
+    """Bytes of the file itself, perhaps compressed, that have been read so far."""
+    if isinstance(text, gzip.GzipFile):
+        return cast(BinaryIO, text.fileobj).tell()
+    return text.tell()
+
+
+@contextmanager
+def readable(uri: str, kind: str) -> Iterator[None]:
+    """Turns what readers raise about a file's content into `BadData` that names the file."""
+    try:
+        yield
+    except (*CONTENT_ERRORS, OSError) as e:
+        if isinstance(e, OSError) and e.errno is not None:
+            raise  # the system's: no such file, no permission, no network
+        reason = str(e).splitlines()[0].rstrip(".") if str(e) else type(e).__name__
+        raise BadData(
+            f"A file holds whole {kind} data; {uri} cannot be read: {reason}. Perhaps it is"
+            " truncated (a copy that did not finish), or of another format (see source.format)."
+            " Deliver it again, or move it away."
+        ) from e
