@@ -3,8 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from beam_jobs.partitioning.log_tables import Format, format_of, read
 from beam_jobs.partitioning.time_forms import forms_of
 from beam_jobs.scaffold import feature_draft
 from beam_jobs.scaffold.day_sample import stack
-from beam_jobs.scaffold.log_rhythm import LogColumns, rhythm_of, window_lines
+from beam_jobs.scaffold.draft_rules import DraftedLines, drafted_lines
+from beam_jobs.scaffold.log_figures import LogColumns, figures_of
 from beam_jobs.scaffold.roles import Ask, Role, choose_columns, key_of
 from twinspire_core.config.source_names import NEIGHBOURS
 from twinspire_core.config.tables.quality import SourcesConfig
@@ -25,14 +26,17 @@ from twinspire_core.records.record_file import sniff
 
 _SAMPLE_ROWS = 200_000
 _SAMPLED_FILES = 8
-_SERVING = (
-    "",
-    "[serving]",
+_USER_STORE = (
     "user_store = true  # personal data: versions hold users' last items; false: requests bring"
-    " histories",
+    " histories"
 )
 DRAFTED = (*SourcesConfig().use, NEIGHBOURS)
 """The sources of a new recommender: drafts set `serving.user_store`, which `neighbours` needs."""
+
+
+@contextmanager
+def _silent() -> Iterator[Callable[[str], None]]:
+    yield lambda text: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def draft(
     home: Path | None = None,
     given: Mapping[Role, str | None] | None = None,
     ask: Ask | None = None,
-    reading: Callable[[], AbstractContextManager[object]] = nullcontext,
+    reading: Callable[[], AbstractContextManager[Callable[[str], None]]] = _silent,
 ) -> str:
     """The text of a pipeline file for tables that look like these samples.
 
@@ -66,7 +70,7 @@ def draft(
         absolute.
       given: columns of the events by role; None for an event that there is not.
       ask: called for each other role of which the sample does not tell the column for sure.
-      reading: entered while the whole log is read.
+      reading: entered while the whole log is read; what it gives is told how far that is.
 
     Raises:
       UsageError: a sample cannot be read, or it does not tell the column of a role and there is
@@ -85,10 +89,12 @@ def draft(
         kind: _own_key(table.rows, kind, keys, log.rows, paths[kind])
         for kind, table in tables.items()
     }
-    with reading():
-        window = _window(events, log.rows, keys, zone)
+    with reading() as report:
+        found = _follow(events, log.rows, keys, zone, report)
     samples = {kind: table.rows for kind, table in tables.items()}
     lines = [
+        *found.about,
+        "",
         "[pipeline]",
         f'name = "{name}"',
         f'time_zone = "{zone}"',
@@ -99,16 +105,16 @@ def draft(
         "",
         "[columns]",
         *_columns(log.rows, keys, event, own_keys),
-        *window,
+        *_table("window", found.window),
         *(_corpus(tables["items"], own_keys["items"]) if "items" in tables else ()),
-        *_SERVING,
+        *_table("serving", [*found.serving, _USER_STORE]),
         *_sources(),
         "",
         "# What the two towers see. Delete what should not matter. Of the events, only columns",
         "# whose value is known before the click may be features: not what the user did, gave or",
         "# paid then.",
         *feature_draft.feature_lines(
-            log.rows, {*keys.values(), event}, keys["item"], samples, own_keys
+            log.rows, {*keys.values(), event}, keys["item"], samples, own_keys, found
         ),
     ]
     return "\n".join(lines) + "\n"
@@ -303,12 +309,23 @@ def _rewards(rows: pl.DataFrame, used: set[str]) -> list[str]:
     return [f"# {key} = {json.dumps(c)}  # {what}" for c in found for key, what in uses.items()]
 
 
-def _window(events: Path, rows: pl.DataFrame, keys: Mapping[Role, str], zone: str) -> list[str]:
+def _follow(
+    events: Path,
+    rows: pl.DataFrame,
+    keys: Mapping[Role, str],
+    zone: str,
+    report: Callable[[str], None],
+) -> DraftedLines:
+    """What follows from the whole log."""
     forms = forms_of(rows[keys["time"]])
     unit = forms[0].unit if forms else None
     columns = LogColumns(keys["user"], keys["item"], keys["time"], unit, zone)
-    rhythm = rhythm_of(events, _files(events), columns)
-    return window_lines(rhythm) if rhythm else []
+    figures = figures_of(events, _files(events), columns, report)
+    return drafted_lines(figures) if figures else DraftedLines()
+
+
+def _table(name: str, lines: list[str]) -> list[str]:
+    return ["", f"[{name}]", *lines] if lines else []
 
 
 def _corpus(items: Table, key: str) -> list[str]:

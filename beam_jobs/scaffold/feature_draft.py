@@ -5,11 +5,13 @@ its name; or why it is good for nothing.
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
+from keyword import iskeyword
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from beam_jobs.ingest.column_values import holds_bytes
+from beam_jobs.scaffold.draft_rules import DraftedLines
 
 CATEGORY_SIZE = 5_000
 _OUTCOME = (
@@ -25,7 +27,7 @@ _ENOUGH_ROWS = 50
 _MANY_INTEGERS = 100
 _EVERY_PIPELINE: dict[str, dict[str, Any]] = {
     "user": {"tower": "query", "kind": "id"},
-    "history": {"kind": "history", "length": 20},
+    "history": {"kind": "history"},
     "when": {"kind": "time"},
     "item": {"tower": "item", "kind": "id"},
     "clicks_1d": {"kind": "count", "days": 1},
@@ -69,6 +71,7 @@ def feature_lines(
     item: str,
     snapshots: Mapping[str, pl.DataFrame],
     own_keys: Mapping[str, str],
+    found: DraftedLines,
 ) -> list[str]:
     """Lines of the drafted file, a table per feature; those that are left out as comments.
 
@@ -78,40 +81,41 @@ def feature_lines(
       item: column of the events' items, one of those.
       snapshots: samples of `items` and `users`, those that there are.
       own_keys: their key columns.
+      found: what follows from the log.
     """
     lines: list[str] = []
     for name, keys in _EVERY_PIPELINE.items():
-        lines += _feature_table(name, keys)
+        reason = found.counts if keys["kind"] == "count" else ""
+        lines += _feature_table(name, keys, reason)
+        lines += [found.length] if name == "history" else []
     names = set(_EVERY_PIPELINE)
     drafted = list(_features_of("events", events, used, _columns_of_items(events, item)))
     for table, rows in snapshots.items():
         drafted += _features_of(table, rows, {own_keys[table]})
     for feature in drafted:
         name = snake(feature.column)
-        if name in names:
+        # TensorFlow takes the name of a feature as that of an argument.
+        if name in names or iskeyword(name):
             name = f"{feature.table}_{name}"
         names.add(name)
         keys = {**_SIDES[feature.table], "column": feature.column, **feature.keys}
-        table_lines = _feature_table(name, keys)
-        if feature.reason:
-            commented = [f"# {line}" for line in table_lines[1:]]
-            lines += ["", f"# Left out: {feature.reason}.", *commented]
-        else:
-            lines += table_lines
+        lines += _feature_table(name, keys, feature.reason)
+    train = list(found.train)
     if any(feature.table != "items" and not feature.reason for feature in drafted):
-        lines += [
-            "",
-            "[train]",
+        train += [
             "# A share of the queries is trained without the features of events and users, so that a",
             "# request that leaves them out, as of a user nobody knows, is answered well too.",
             f"context_dropout = {_CONTEXT_DROPOUT}",
         ]
-    return lines
+    return [*lines, *(["", "[train]", *train] if train else [])]
 
 
-def _feature_table(name: str, keys: Keys) -> list[str]:
-    values = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
-    return ["", f"[features.{name}]", *values]
+def _feature_table(name: str, keys: Keys, reason: str = "") -> list[str]:
+    """A feature's table; a comment, where there is a reason to leave it out."""
+    lines = [f"[features.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
+    if reason:
+        return ["", f"# Left out: {reason}.", *(f"# {line}" for line in lines)]
+    return ["", *lines]
 
 
 def _features_of(

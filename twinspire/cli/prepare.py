@@ -241,11 +241,12 @@ def init(
     time: TimeColumn = None,
     event: EventColumn = None,
 ) -> None:
-    """Draft a pipeline file from a sample of the logs, for you to finish.
+    """Draft a pipeline file from the logs, for you to finish.
 
-    Next to it comes a JSON Schema, by which editors complete keys (VS Code: Even Better TOML).
-    Columns are recognised by their names and values. A terminal is asked about those that are not
-    clear; a script names them.
+    The whole log is read. Window, history and training follow from how its users behave; a comment
+    at each line gives the figure. Next to the file comes a JSON Schema, by which editors complete
+    keys (VS Code: Even Better TOML). Columns are recognised by their names and values. A terminal
+    is asked about those that are not clear; a script names them.
     """
     from beam_jobs.ingest import day_files
     from beam_jobs.scaffold import draft

@@ -3,13 +3,17 @@ one.
 """
 
 import json
+import random
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
-from datetime import date, timedelta
+from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
+from statistics import mean, median
 
 import jsonschema
 import polars as pl
@@ -17,7 +21,9 @@ import pytest
 
 from beam_jobs.partitioning.calendar_days import Layout
 from beam_jobs.partitioning.partition import partition
+from beam_jobs.scaffold import log_figures
 from beam_jobs.scaffold.draft import draft
+from beam_jobs.scaffold.log_figures import LogColumns, figures_of
 from beam_jobs.scaffold.validate import validate
 from tests.shop import lay_out
 from twinspire_core.config.pipeline import load
@@ -56,32 +62,165 @@ def test_a_draft_is_a_valid_file_that_fits_the_logs_it_was_drawn_from(shop, tmp_
     assert load(tmp_path / "shop.toml").columns.weights == {"view": 3.0}
 
 
-def write_days(folder: Path, gap: int, days: int, items: int) -> Path:
-    """Users who come every `gap` days and take what they took `items` visits ago."""
-    first = date(2024, 1, 1)
-    for n in range(days):
-        users = [user for user in range(60) if (n + user) % gap == 0]
-        taken = [f"i{(n // gap) % items}" for _ in users]
-        at = [f"{first + timedelta(n)}T10:00:00Z"] * len(users)
-        rows = pl.DataFrame({"user_id": users, "item_id": taken, "at": at})
-        (folder / f"dt={first + timedelta(n)}").mkdir(parents=True)
-        rows.write_parquet(folder / f"dt={first + timedelta(n)}/a.parquet")
-    return folder
+def write_log(file: Path, events: list[tuple[int, int, datetime]]) -> Path:
+    """A log in one file, its rows in no order."""
+    users, items, times = zip(*events, strict=True)
+    rows = pl.DataFrame({"user_id": users, "item_id": items, "at": times})
+    rows.sample(fraction=1, shuffle=True, seed=1).write_parquet(file)
+    return file
 
 
-def windows_of(text: str) -> dict[str, str]:
-    """Keys and values of `[window]`, without what their comments say."""
-    _, _, rest = text.partition("[window]\n")
-    lines = rest.partition("\n\n")[0].splitlines()
-    return dict(line.partition("  #")[0].split(" = ") for line in lines)
+def made_log(kind: str) -> list[tuple[int, int, datetime]]:
+    """Events of 40 users."""
+    rng = random.Random(kind)
+    first = datetime(2024, 1, 1, 12, tzinfo=UTC)
+    if kind == "news":  # an article is read on its day and on the next, one after the other
+        span = [first + timedelta(days=n, minutes=user) for n in range(16) for user in range(40)]
+        return [
+            (at.minute, 9 * ((at - first).days - m % 2) + m, at + timedelta(seconds=40 * m))
+            for at in span
+            for m in rng.sample(range(9), 2)
+        ]
+    if kind == "films":  # users come a few times in three years and take only what is new to them
+        log = []
+        for user in range(40):
+            films = rng.sample(range(300), 60)
+            days = [min(1095, int(rng.expovariate(1 / 400)) + 30 * n) for n in range(6)]
+            times = [first + timedelta(days=days[n % 6], seconds=n) for n in range(60)]
+            log += [(user, film, at) for film, at in zip(films, times, strict=True)]
+        return log
+    # Shoppers: a basket of seven every so many days, mostly of the user's own forty products
+    gap, span = {"weekly shoppers": (7, 365), "groceries": (3, 90)}[kind]
+    log = []
+    for user in range(40):
+        own = rng.sample(range(500), 40)
+        for day in range(user % gap, span, gap):
+            basket = {*rng.sample(own, 5), *rng.sample(range(500), 2)}
+            log += [(user, item, first + timedelta(days=day)) for item in basket]
+    return log
+
+
+LINES = {
+    "weekly shoppers": [
+        "history_days = 365  # as many as are trained on",
+        "train_days = 365  # 14,555 events",
+        "exclude_seen = false  # 65% of events repeat one of an earlier day: seen items stay",
+        "length = 200  # 181 earlier events at the median event",
+        'history = { pooling = "sqrtn" }  # 65% of events repeat one of an earlier day: habits',
+        'order = "shuffled"  # 0% of events are on items of the last 7 days',
+        "epochs = 6  # 14,555 examples",
+        "negatives = { mask_positives = true }  # 100% of events are of baskets",
+        "[features.clicks_7d]",
+    ],
+    "groceries": [
+        "train_days = 90  # 8,371 events",
+        "exclude_seen = false  # 56% of events repeat one of an earlier day: seen items stay",
+        "length = 200  # 104 earlier events at the median event",
+        'history = { pooling = "sqrtn" }  # 56% of events repeat one of an earlier day: habits',
+        "negatives = { mask_positives = true }  # 100% of events are of baskets",
+    ],
+    "films": [
+        "history_days = 1089  # as many as are trained on",
+        "exclude_seen = true  # 0% of events repeat one of an earlier day: seen items are left out",
+        "length = 50  # 29 earlier events at the median event",
+        'history = { pooling = "attention" }  # 0% of events repeat one of an earlier day: what came last'
+        " tells",
+        'order = "shuffled"  # 0% of events are on items of the last 7 days',
+        "negatives = { uniform = 300 }  # 0% of events repeat one of an earlier day",
+    ],
+    "news": [
+        "train_days = 7  # 100% of events are on items of the last 4 days",
+        "exclude_seen = true  # 0% of events repeat one of an earlier day: seen items are left out",
+        "length = 20  # 15 earlier events at the median event",
+        "negatives = { uniform = 144 }  # 0% of events repeat one of an earlier day",
+        "# [features.clicks_7d]",
+    ],
+}
+"""Of drafts of made logs, with what each stands on."""
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_a_draft_follows_the_log_and_says_which_figure_each_line_stands_on(tmp_path, kind):
+    text = draft("x", write_log(tmp_path / "log.parquet", made_log(kind)))
+    (tmp_path / "x.toml").write_text(text)
+    p = load(tmp_path / "x.toml")
+    assert p.serving.exclude_seen == (kind in ("films", "news"))
+    assert (p.train.order == "time") == (kind == "news")
+    missing = set(LINES[kind]) - set(text.splitlines())
+    assert not missing
+
+
+def slow_figures(log: list[tuple[int, int, datetime]]) -> dict[str, float]:
+    """The same event by event."""
+    log = sorted(set(log), key=lambda event: event[2])
+    days = sorted({at.date() for _, _, at in log})
+    span = (days[-1] - days[0]).days + 1
+    new_days = min(7, max(1, span // 4))
+    born: dict[int, date] = {}
+    of_user: dict[int, list[tuple[int, datetime]]] = {}
+    earlier, repeats, young = [], {}, []
+    at_once = [
+        sum((user, at) == (other, then) for other, _, then in log) > 1 for user, _, at in log
+    ]
+    for user, item, at in log:
+        today = at.date()
+        past = of_user.setdefault(user, [])
+        repeats[user, item, today] = any(i == item and t.date() < today for i, t in past)
+        earlier.append(len(past))
+        past.append((item, at))
+        if (today - days[0]).days >= span // 2:
+            young.append((today - born.setdefault(item, today)).days < new_days)
+        born.setdefault(item, today)
+    gaps = [
+        (after - before).days
+        for past in of_user.values()
+        for before, after in pairwise(sorted({t.date() for _, t in past}))
+    ]
+    visits = {(user, at.date()) for user, _, at in log}
+    return {
+        "days": span,
+        "events": len(log),
+        "items": len(born),
+        "daily_users": len(visits) / span,
+        "days_between": median(gaps),
+        "earlier": int(median(earlier)),
+        "repeats": mean(repeats.values()),
+        "at_once": mean(at_once),
+        "new_days": new_days,
+        "turnover": mean(young),
+    }
+
+
+@pytest.mark.parametrize("kind", ["films", "news", "groceries"])
+def test_figures_of_a_log_are_those_of_counting_event_by_event(tmp_path, kind, monkeypatch):
+    log = made_log(kind)
+    columns = LogColumns("user_id", "item_id", "at", None, "UTC")
+    write_log(tmp_path / "a.parquet", log[::2])
+    pl.read_parquet(write_log(tmp_path / "b.parquet", log[1::2])).with_columns(
+        pl.col("at").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    ).write_ndjson(tmp_path / "b.jsonl")
+    files = [tmp_path / "b.jsonl", tmp_path / "a.parquet"]
+    told: list[str] = []
+    found = asdict(figures_of(tmp_path, files, columns, told.append))
+    assert found == pytest.approx(slow_figures(log))
+    assert f"1 of 2 files, {len(log) // 2:,} events" in told[1]
+
+    monkeypatch.setattr(log_figures, "_MOST_ROWS", len(log) // 2)
+    some = asdict(figures_of(tmp_path, files, columns))
+    assert some["repeats"] == pytest.approx(found["repeats"], abs=0.05)
+    assert some["daily_users"] == pytest.approx(found["daily_users"], rel=0.4)
+    exact = ("days", "events", "items")
+    assert [some[name] for name in exact] == [found[name] for name in exact]
 
 
 def test_types_of_events_are_those_of_all_days_not_of_the_first(tmp_path):
-    log = write_days(tmp_path / "events", gap=1, days=20, items=3)
-    for n, file in enumerate(sorted(log.rglob("*.parquet"))):
-        kind = pl.Series(["buy" if n > 10 and user % 20 == 0 else "view" for user in range(60)])
-        pl.read_parquet(file).with_columns(type=kind).write_parquet(file)
-    assert 'positives = ["buy", "view"]' in draft("x", log)
+    for n in range(20):
+        kinds = ["buy" if n > 10 and user % 20 == 0 else "view" for user in range(60)]
+        day = date(2024, 1, 1) + timedelta(n)
+        rows = {"user_id": range(60), "item_id": [n % 3] * 60, "at": [f"{day}T10:00:00Z"] * 60}
+        (tmp_path / f"events/dt={day}").mkdir(parents=True)
+        pl.DataFrame({**rows, "type": kinds}).write_parquet(tmp_path / f"events/dt={day}/a.parquet")
+    assert 'positives = ["buy", "view"]' in draft("x", tmp_path / "events")
 
 
 def test_days_without_events_and_columns_of_other_types_are_no_obstacle(tmp_path):
@@ -93,37 +232,6 @@ def test_days_without_events_and_columns_of_other_types_are_no_obstacle(tmp_path
         (folder / "log.jsonl").write_text(row)
     (tmp_path / "x.toml").write_text(draft("x", tmp_path / "events", given={"user": "user"}))
     assert load(tmp_path / "x.toml").columns.item == "item"
-
-
-def test_windows_come_from_the_span_and_the_rhythm_of_the_whole_log(tmp_path):
-    text = draft("x", write_days(tmp_path / "events", gap=5, days=130, items=14))
-    found = windows_of(text)
-    assert found == {
-        "history_days": "60",
-        "train_days": "60",
-        "personal_days": "130",
-    }
-    assert "users come back after 5 days (median): some 12 visits" in text
-    assert "repeats what they took more than 60 days before; the log has 130 days" in text
-    (tmp_path / "x.toml").write_text(text)
-    p = load(tmp_path / "x.toml")
-    assert (p.window.history_days, p.window.personal_days) == (60, 130)
-
-    log = pl.read_parquet(tmp_path / "events/*/a.parquet", hive_partitioning=False)
-    log.sample(fraction=1, shuffle=True, seed=1).write_csv(tmp_path / "log.csv")
-    assert windows_of(draft("x", tmp_path / "log.csv")) == found, "of one file, by its times"
-
-
-@pytest.mark.parametrize(
-    ("gap", "days", "items", "keys"),
-    [
-        (1, 20, 3, {}),  # short
-        (1, 130, 999, {"train_days": "60"}),  # nothing is taken again
-        (2, 40, 17, {"train_days": "40", "personal_days": "40"}),  # histories are long enough
-    ],
-)
-def test_windows_that_the_log_does_not_ask_for_are_left_out(tmp_path, gap, days, items, keys):
-    assert windows_of(draft("x", write_days(tmp_path / "events", gap, days, items))) == keys
 
 
 def test_users_are_stored_and_categories_of_items_are_attributes(shop, tmp_path):
@@ -325,7 +433,7 @@ def test_the_commands_end_with_the_exit_codes_of_the_manual(shop, tmp_path):
     assert told["columns.user"] == {"value": "user_id", "from": "file"}
     assert told["train.wait"] == {"value": "6h", "from": "default"}
     shown = twinspire("config", str(made)).stdout
-    assert tomllib.loads(shown)["train"]["epochs"] == 3, "it is TOML"
+    assert tomllib.loads(shown)["train"]["dimension"] == 256, "it is TOML"
     unfit = ("--name", "My shop", "--time-zone", "Europe/Berln", "--out", str(tmp_path / "x.toml"))
     told = twinspire(*command[:2], *unfit)
     assert told.returncode == 2 and not (tmp_path / "x.toml").exists()
@@ -393,7 +501,7 @@ def load_all_proposed(text: str, path: Path) -> set[str]:
     """Names of the features when every block that is commented out is taken in."""
     blocks = [
         line.removeprefix("# ")
-        if line.startswith(("# [", "# tower", "# from", "# kind", "# column", "# log"))
+        if line.startswith(("# [", "# tower", "# from", "# kind", "# column", "# log", "# days"))
         else line
         for line in text.splitlines()
     ]
