@@ -221,8 +221,7 @@ def test_vectors_of_unchanged_rows_are_kept_and_the_others_made(
     write(f"{known}/part-0.parquet", pa.table({"_item": before["_item"], "vector": marked}))
     out = str(tmp_path / "out")
     told = embed_stage.run(
-        context(refreshed, str(towers), out),
-        KnownVectors(f"{features}/corpus/end", known),
+        context(refreshed, str(towers), out), KnownVectors(f"{features}/corpus/end", known)
     )
     changes = {"new": 2, "changed": 3, "withdrawn": 2, "reused": 40}
     assert told == {"items": 45, "queries": 30, "dimension": 4, **changes}
@@ -281,11 +280,9 @@ def test_a_row_has_changed_when_any_feature_differs_a_missing_one_too(tmp_path):
     ):
         assert vector[0] == 2 * sorted(pairs).index(item), "each item its own vector"
     gone = compare(now, before.select(["_item"]).slice(0, 0), known, ["word", "x", "tags"])
-    assert (gone.changed, len(gone.reused), gone.new) == (
-        len(pairs),
-        0,
-        0,
-    ), "what it was made of is not known any more"
+    assert (gone.changed, len(gone.reused), gone.new) == (len(pairs), 0, 0), (
+        "what it was made of is not known any more"
+    )
 
 
 class Sent(Exception):

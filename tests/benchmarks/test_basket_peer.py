@@ -15,14 +15,7 @@ def columns(*baskets: tuple[int, int, str]) -> tuple[np.ndarray, np.ndarray, np.
     return tuple(np.array(column) for column in zip(*events, strict=True))  # type: ignore[return-value]
 
 
-THREE = columns(
-    (0, 1, "0"),
-    (0, 2, "01"),
-    (0, 5, "12"),
-    (1, 1, "0"),
-    (1, 9, "33"),
-    (2, 4, "45"),
-)
+THREE = columns((0, 1, "0"), (0, 2, "01"), (0, 5, "12"), (1, 1, "0"), (1, 9, "33"), (2, 4, "45"))
 
 
 def test_an_item_that_is_twice_in_a_basket_is_in_it_once() -> None:

@@ -110,12 +110,7 @@ def test_a_run_that_is_done_is_not_done_again(
     monkeypatch.setattr(bench, "prepared", lambda *_, **__: [ready])
     monkeypatch.setattr(bench, "CASES", {"toy/next-day": "toy"})
     monkeypatch.setattr(contenders, "chosen", lambda name, split: {})
-    plan = bench.Plan(
-        work=tmp_path,
-        cases=["toy/next-day"],
-        names=["ials", "tfrs"],
-        seeds=2,
-    )
+    plan = bench.Plan(work=tmp_path, cases=["toy/next-day"], names=["ials", "tfrs"], seeds=2)
     with pytest.raises(KeyboardInterrupt):
         list(bench.run(plan))
     assert asked == [("ials", 0), ("ials", 1), ("tfrs", 0), ("tfrs", 1)]

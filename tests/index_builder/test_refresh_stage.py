@@ -11,10 +11,7 @@ from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.fusion.fixed_order import FixedOrder
 
 TRAINED, NEXT = date(2024, 5, 1), date(2024, 5, 2)
-MADE = (
-    "history",
-    "co_occurrence",
-)  # of the days' working files no other source can be made
+MADE = ("history", "co_occurrence")  # of the days' working files no other source can be made
 UNCHANGED = dict.fromkeys(("new", "changed", "withdrawn", "reused"), 0)
 
 

@@ -106,9 +106,7 @@ def test_of_what_passes_a_filter(tiny):
 def test_a_ranker_is_measured_by_its_own_lists(tiny, passing):
     """By the place in the two-tower's list, which holds all that passes: its own order again."""
     carried = rankers.files(
-        ("history", "two_tower"),
-        ("place:history", "place:two_tower"),
-        lambda rows: -rows[:, 1],
+        ("history", "two_tower"), ("place:history", "place:two_tower"), lambda rows: -rows[:, 1]
     )
     ranker = Ranker.parse(carried["ranker.txt"], carried["ranker.json"])
     queries = pa.table({"user": ["v", "u"], "device": ["tv", "phone"], "recent": [["d"], ["d"]]})

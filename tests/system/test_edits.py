@@ -171,12 +171,7 @@ def test_else_from_scratch_with_the_keys_named(shop):
     twinspire("features", shop, "--date", EDITED, "--mode", "full")
     with pytest.raises(UsageError) as refused:
         twinspire("train", shop, "--date", EDITED)
-    for key in (
-        "city.kind",
-        "look.size",
-        "price",
-        "tags.kind",
-    ):
+    for key in ("city.kind", "look.size", "price", "tags.kind"):
         assert f"features.{key} now gives" in str(refused.value)
     assert "features.kind" not in str(refused.value) and "--mode full" in str(refused.value)
     twinspire("run", shop, "--date", EDITED, "--mode", "full")

@@ -110,8 +110,7 @@ DAMAGE = ("delete", "truncate", "flip", "empty")
     suppress_health_check=list(HealthCheck),
 )
 @given(
-    seed=st.integers(0, 9),
-    steps=st.lists(st.sampled_from(STEPS + DAMAGE), min_size=2, max_size=3),
+    seed=st.integers(0, 9), steps=st.lists(st.sampled_from(STEPS + DAMAGE), min_size=2, max_size=3)
 )
 def test_what_is_read_is_the_same_whatever_happens(tmp_path_factory, seed, steps):
     draw = random.Random(seed)

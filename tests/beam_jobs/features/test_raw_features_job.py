@@ -68,10 +68,7 @@ def by_event(row):
 
 
 ONE = 9  # seed of the world of `one`
-WORLDS = {
-    1: {"zone": "America/New_York"},
-    3: {"zone": "Asia/Tokyo", "unlisted": "true", "most": 2},
-}
+WORLDS = {1: {"zone": "America/New_York"}, 3: {"zone": "Asia/Tokyo", "unlisted": "true", "most": 2}}
 
 
 @pytest.fixture(scope="module", params=WORLDS)

@@ -35,31 +35,11 @@ def test_an_ordinary_day_has_none(usual, tmp_path):
 
 
 CASES = {
-    "category": (
-        {"device": lambda i: "tv" if i % 5 else "phone"},
-        "device",
-        "'tv' went from",
-    ),
-    "number": (
-        {"price": lambda i: 5.0 + i % 3},
-        "price",
-        "median 6 after 0 on 2017-10-13",
-    ),
-    "nulls": (
-        {"tags": lambda i: ["red"] if i % 4 == 0 else []},
-        "tags",
-        "75.0%",
-    ),
-    "filled": (
-        {"price": lambda i: float(i % 2)},
-        "price",
-        "missing in 0.0% of the rows after 2",
-    ),
-    "absent": (
-        {"price": lambda i: None},
-        "price",
-        "missing in every row",
-    ),
+    "category": ({"device": lambda i: "tv" if i % 5 else "phone"}, "device", "'tv' went from"),
+    "number": ({"price": lambda i: 5.0 + i % 3}, "price", "median 6 after 0 on 2017-10-13"),
+    "nulls": ({"tags": lambda i: ["red"] if i % 4 == 0 else []}, "tags", "75.0%"),
+    "filled": ({"price": lambda i: float(i % 2)}, "price", "missing in 0.0% of the rows after 2"),
+    "absent": ({"price": lambda i: None}, "price", "missing in every row"),
     "unknown": (
         {"device": lambda i: f"new{i % 2}" if i % 3 else "phone"},
         "device",

@@ -136,11 +136,7 @@ def test_after_a_missing_day_nobody_knows_what_is_popular():
 
 
 @settings(deadline=None, max_examples=200)
-@given(
-    any_day(),
-    st.sampled_from(["max_drop", "floor", "slice floor", "ceiling"]),
-    share,
-)
+@given(any_day(), st.sampled_from(["max_drop", "floor", "slice floor", "ceiling"]), share)
 def test_a_stricter_limit_never_accepts_more(day_and_limits, which, by):
     day, limits = day_and_limits
     stricter = {**limits, "floors": {**limits["floors"]}, "ceilings": {**limits["ceilings"]}}

@@ -83,11 +83,7 @@ def facts():
         ),
         examples=[
             ExampleList(
-                user="secret-7",
-                past_events=3,
-                history=["c", "gone"],
-                items=["a", "b"],
-                taken=["b"],
+                user="secret-7", past_events=3, history=["c", "gone"], items=["a", "b"], taken=["b"]
             )
         ],
         days=[

@@ -178,11 +178,7 @@ COMPARED |= {"low": -0.6, "high": -0.4, "differ": 99}
 def test_the_gate_shows_slices_and_limits(facts):
     limits = {"max_drop": 0.1, "max_lead_drop": 0.3, "min_users": 200}
     floors = {"recall@50/users:0": 0.0625}
-    gate = {
-        **limits,
-        "floors": floors,
-        "ceilings": {"overlap@50": 0.25, "served/overlap@50": 0.75},
-    }
+    gate = {**limits, "floors": floors, "ceilings": {"overlap@50": 0.25, "served/overlap@50": 0.75}}
     slices = {
         "users:0": COMPARED,
         "users:1-4": {**COMPARED, "low": None, "high": None},

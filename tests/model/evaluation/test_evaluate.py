@@ -4,12 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.evaluation.evaluate import (
-    compare,
-    evaluate_baselines,
-    evaluate_lists,
-    evaluate_ranked,
-)
+from model.evaluation.evaluate import compare, evaluate_baselines, evaluate_lists, evaluate_ranked
 from model.evaluation.evaluation_set import prepare
 from model.evaluation.ranked_lists import FilteredCorpus, rank
 from twinspire_core.contracts.measures import Measures

@@ -126,8 +126,7 @@ def test_a_feature_that_a_day_lacks_is_missing():
 
 
 @pytest.mark.parametrize(
-    ("changed", "kept"),
-    [({}, True), ({"sources": ("history", "popular")}, False)],
+    ("changed", "kept"), [({}, True), ({"sources": ("history", "popular")}, False)]
 )
 def test_candidates_of_other_lists_are_left_out(changed, kept):
     yesterday = _rows(TODAY - timedelta(days=1), **changed)

@@ -14,13 +14,7 @@ from model.data.training_rows import Rows
 from model.evaluation.tower_vectors import labelled_clicks
 from model.losses.sampling_probability import StreamingFrequency
 from model.optimizers import START
-from model.towers.auxiliary_head import (
-    PREFIX,
-    Head,
-    LabelledClicks,
-    label_moments,
-    measure_head,
-)
+from model.towers.auxiliary_head import PREFIX, Head, LabelledClicks, label_moments, measure_head
 from model.towers.design import design
 from model.towers.two_tower import TwoTower
 from model.training import checkpoint
@@ -36,12 +30,7 @@ IDS = {"user": {"kind": "id", "tower": "query"}, "item": {"kind": "id", "tower":
 
 def _model(tiny, users, items, seed=0, auxiliary=None, **train):
     """Towers of two ids without layers, and their settings."""
-    plain = {
-        "layers": [],
-        "skip": False,
-        "id_dropout": 0.0,
-        "order": "shuffled",
-    }
+    plain = {"layers": [], "skip": False, "id_dropout": 0.0, "order": "shuffled"}
     tables = {
         "train": {**plain, "auxiliary": auxiliary or {}, **train},
         "columns": {"label": "stars"},

@@ -29,10 +29,7 @@ def test_the_parent_is_measured_as_it_was_before_the_day(shop):
     """
     corpus = pq.read_table(shop.features2 / "corpus/start")
     rows = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
-    asked, ks = (
-        prepare_whole(rows, corpus),
-        shop.pipeline.evaluation.ks,
-    )
+    asked, ks = (prepare_whole(rows, corpus), shop.pipeline.evaluation.ks)
     before, after = (
         evaluate_ranked(
             asked, rank_with_towers(load_both(attempt), corpus, {"day": asked}, max(ks))["day"], ks

@@ -30,10 +30,7 @@ def test_rows_are_those_of_the_features_of_that_day(shop, tmp_path):
     users = [row for row in every.to_pylist() if row["_day"] == REPLAYED and not row["_holdout"]]
     users = pa.Table.from_pylist(sorted(users, key=lambda row: row["_user"]), schema=every.schema)
     asked = Asked(
-        evaluation_set=prepare(users, corpus),
-        usable=np.arange(len(users)),
-        known={},
-        vectors=None,
+        evaluation_set=prepare(users, corpus), usable=np.arange(len(users)), known={}, vectors=None
     )
     sources = CandidateSources.of(corpus, tables)
     expected = rows_of_day(REPLAYED, p.sources.use, sources, [asked])

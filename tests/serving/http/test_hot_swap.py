@@ -157,10 +157,7 @@ def test_a_version_that_was_swapped_leaves_memory(pipeline, towers, tmp_path, no
 
 def test_quality_is_that_of_the_version_that_answers(pipeline, towers, tmp_path):
     judged = GateFigures(
-        metric="recall@10",
-        candidate=0.25,
-        index_recall=0.99,
-        trees=ComparedFigures(candidate=0.5),
+        metric="recall@10", candidate=0.25, index_recall=0.99, trees=ComparedFigures(candidate=0.5)
     )
     alone = GateFigures(metric="recall@50", candidate=0.3)
 

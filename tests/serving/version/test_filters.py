@@ -225,12 +225,7 @@ def shared(towers, tmp_path_factory) -> Version:
 
     home = tmp_path_factory.mktemp("shared")
     (home / "circle.toml").write_text(PIPELINE)
-    weights = {
-        "co_occurrence": 0.33,
-        "history": 0.27,
-        "two_tower": 0.7,
-        "popular": 0.3,
-    }
+    weights = {"co_occurrence": 0.33, "history": 0.27, "two_tower": 0.7, "popular": 0.3}
     pipeline = load(home / "circle.toml")
     publish(pipeline, towers, home / "staged", nominators=files(in_order(**weights)))
     return Version.open(pipeline)

@@ -8,14 +8,7 @@ import pytest
 from twinspire.runs import live_catalogue, notifications, run_leases, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify
-from twinspire_core.errors import (
-    BadData,
-    GateRefused,
-    LogsLate,
-    NothingToDo,
-    TryAgain,
-    UsageError,
-)
+from twinspire_core.errors import BadData, GateRefused, LogsLate, NothingToDo, TryAgain, UsageError
 
 DAY = date(2024, 2, 21)
 
