@@ -24,6 +24,7 @@ EXTRAS = {
     ],
     "index": ["scann==1.4.2"],
     "publish": ["jinja2>=3.1", "matplotlib>=3.11"],
+    "tune": ["optuna>=5,<6"],
     "serve": [
         "tensorflow>=2.21,<2.22",
         "scann==1.4.2",

@@ -21,6 +21,7 @@ from beam_jobs.ingest.record_blocks import VALUE_LENGTH, Block, Rejected
 from index_builder.registry.registry import Registry
 from twinspire.runs import run_leases
 from twinspire.runs.stages import EMBED, FEATURES, MEASURE, REFRESH, STAGES, TRAIN
+from twinspire.tuning import measured_day
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, example_lists, model_bundle, partials, trained_day
@@ -38,8 +39,9 @@ def days_under_way(pipeline: Pipeline) -> list[date]:
     """Days with a run, or with a stage at work: these began before users were on the list."""
     return [
         day
-        for day in attempts.days(pipeline)
-        if run_leases.open_leases(pipeline, day) or _is_at_work(pipeline, day)
+        for p in (pipeline, *measured_day.folders(pipeline))
+        for day in attempts.days(p)
+        if run_leases.open_leases(p, day) or _is_at_work(p, day)
     ]
 
 
@@ -53,15 +55,17 @@ def _is_at_work(pipeline: Pipeline, day: date) -> bool:
 
 def deletable(pipeline: Pipeline) -> dict[str, int]:
     """Folders that stages make again from logs, or that nothing reads any more: their sizes in bytes."""
-    folders = [partials.place(pipeline)]
-    for day in attempts.days(pipeline):
-        for stage, uri, done in _attempts(pipeline, day):
-            if stage in _MADE_AGAIN or not done:
-                folders.append(uri)
-            elif stage == TRAIN.name:
-                # Published versions have their own; an unpublished day is trained again
-                parts = (model_bundle.QUERY_TOWER, trained_day.FOLDER)
-                folders += [storage.join(uri, part) for part in parts]
+    folders = []
+    for p in (pipeline, *measured_day.folders(pipeline)):
+        folders.append(partials.place(p))
+        for day in attempts.days(p):
+            for stage, uri, done in _attempts(p, day):
+                if stage in _MADE_AGAIN or not done or p is not pipeline:
+                    folders.append(uri)
+                elif stage == TRAIN.name:
+                    # Published versions have their own; an unpublished day is trained again
+                    parts = (model_bundle.QUERY_TOWER, trained_day.FOLDER)
+                    folders += [storage.join(uri, part) for part in parts]
     sizes = {uri: sum(file.size for file in storage.list_files(uri)) for uri in folders}
     return {uri: size for uri, size in sizes.items() if size}
 

@@ -6,15 +6,27 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from time import monotonic
+from typing import Any
 
 from rich.console import Console
+from rich.control import Control
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
+
+class _Console(Console):
+    muted = False
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Prints, unless it is muted; the moving line draws itself by controls."""
+        if not self.muted or isinstance(objects[0], Control):
+            super().print(*objects, **options)
+
+
 # Ids, places and commands are shown as they are: no [tag] or :name: in them means anything.
 # What is said while the line moves appears above it, because all of it goes through one console.
-console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+console = _Console(stderr=True, highlight=False, markup=False, emoji=False)
 out = Console(highlight=False, markup=False, emoji=False)
 
 _FRAMES_PER_SECOND = 6
@@ -79,3 +91,13 @@ def doing(text: str) -> Iterator[Callable[[str], None]]:
             )
             stack.enter_context(live)
         yield update
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Leaves out all that is said while the block works, but for the line that moves."""
+    console.muted = True
+    try:
+        yield
+    finally:
+        console.muted = False

@@ -1,7 +1,7 @@
 """Who takes part, and with which settings.
 
 Settings of peers were chosen on earlier days by `python -m benchmarks.quality --tune`, which writes
-settings.json. Those of what is served are those of the pipeline files, without a trial.
+settings.json; ours are those of the pipeline files, which `twinspire tune` searches on such days.
 """
 
 import json

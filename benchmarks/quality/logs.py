@@ -10,10 +10,11 @@ from beam_jobs.ingest import day_files
 from beam_jobs.ingest.timestamps import to_instants
 from benchmarks.quality import data, days
 from benchmarks.quality.data import ROOT
-from benchmarks.quality.splits import Case, Log, override
+from benchmarks.quality.splits import Case, Log
 from twinspire_core.config import pipeline
 from twinspire_core.config.feature_kinds import CategoryFeature
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.settings import override
 
 _SCHEMA = {"_user": pl.String, "_item": pl.String, "_time": pl.Int64}
 

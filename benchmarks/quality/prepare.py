@@ -27,11 +27,12 @@ import numpy as np
 import polars as pl
 
 from benchmarks.quality.command import write_whole
-from benchmarks.quality.splits import LOOKBACK, MOST, Case, Split, override
+from benchmarks.quality.splits import LOOKBACK, MOST, Case, Split
 from model.item_fingerprint import fingerprint
 from twinspire.runs import cache_keys
 from twinspire_core.config import pipeline
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.settings import override
 
 _BEFORE = 500
 """The most items of `_before`."""

@@ -15,8 +15,6 @@ from typing import Any
 
 import polars as pl
 
-from twinspire_core.config.pipeline import Pipeline
-
 WEEK = 7
 LOOKBACK = 280
 """Days of events that contenders are given, as `window.personal_days` of the groceries' pipeline file."""
@@ -166,19 +164,3 @@ def _weeks(asked: Sequence[date]) -> Iterable[list[date]]:
         part.append(day)
     if part:
         yield part
-
-
-def override(p: Pipeline, settings: Mapping[str, Any]) -> Pipeline:
-    """The pipeline with other values by key, as `train.temperature`.
-
-    Raises:
-      ValueError: a key or a value is none of the pipeline file's.
-    """
-    tables = p.model_dump(by_alias=True)
-    for key, value in settings.items():
-        *path, last = key.split(".")
-        table = tables
-        for part in path:
-            table = table.setdefault(part, {})
-        table[last] = value
-    return Pipeline.model_validate(tables)

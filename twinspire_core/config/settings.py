@@ -1,5 +1,5 @@
-"""A pipeline file key by key: what holds and where it comes from, and the JSON Schema by which editors
-complete keys.
+"""A pipeline file key by key: what holds and where it comes from, other values put over it, and the JSON
+Schema by which editors complete keys.
 """
 
 import json
@@ -55,6 +55,22 @@ def settings(pipeline: Pipeline, path: Path) -> Iterator[Setting]:
     # TOML has no variables: it reads a number in the place of each, in a text and outside of one.
     written = tomllib.loads(VARIABLE.sub(number, path.read_text()))
     return _of_table("", pipeline, _with_variables(written, numbers))
+
+
+def override(pipeline: Pipeline, values: Mapping[str, Any]) -> Pipeline:
+    """The pipeline with other values by key, as `train.history.pooling`.
+
+    Raises:
+      ValueError: a key or a value is none of the pipeline file's.
+    """
+    tables = pipeline.model_dump(by_alias=True)
+    for name, value in values.items():
+        *path, key = name.split(".")
+        table = tables
+        for part in path:
+            table = table.setdefault(part, {})
+        table[key] = value
+    return Pipeline.model_validate(tables)
 
 
 def _with_variables(value: Any, numbers: Mapping[str, str]) -> Any:

@@ -1,0 +1,282 @@
+"""A search for settings that goes on where it was stopped: trials in Optuna's storage, one after the
+other.
+
+The first trial is of the file's own values. Later ones depend on the seed and on the trials before them
+alone, so that a search that was killed ends as one that was not.
+"""
+
+import fcntl
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import optuna
+from optuna import Study
+from optuna.pruners import MedianPruner
+from optuna.samplers import TPESampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import Trial as Asked
+
+from twinspire.runs.cache_keys import config_digest, digest, stage_key
+from twinspire.runs.stage_tasks import source_digests
+from twinspire.runs.stages import FEATURES, MEASURE, TRAIN
+from twinspire.tuning import search_space
+from twinspire.tuning.measured_day import first_version, make_features, measure, place
+from twinspire.tuning.search_space import Key, Settings
+from twinspire_core import storage
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.errors import TryAgain, TwinspireError, UsageError, in_one_line
+from twinspire_core.terminal import doing, muted
+
+DONE, EARLY = "done", "ended early"
+_FIRST = 4
+"""Trials on all days before one may end early, by the median of those."""
+_AT_RANDOM = 8
+"""Trials before Optuna's sampler learns from them."""
+_TRIES = 2
+"""Times that a trial is begun: one that ends the process each time, as for memory, has failed."""
+
+Figures = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A trial that has ended.
+
+    Attributes:
+      settings: that were tried.
+      days: figures by day, as far as it went.
+      outcome: `DONE`, `EARLY`, or why it failed.
+    """
+
+    settings: Settings
+    days: Mapping[str, Figures]
+    outcome: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether its settings could not be trained with."""
+        return self.outcome not in (DONE, EARLY)
+
+    def mean(self, name: str) -> float:
+        """The mean of a figure over its days."""
+        return fmean(self._values(name))
+
+    def spread(self, name: str) -> float | None:
+        """The standard deviation over its days; None of one."""
+        values = self._values(name)
+        return stdev(values) if len(values) > 1 else None
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds."""
+        return sum(self._values("cpu"))
+
+    def _values(self, name: str) -> list[float]:
+        return [figures[name] for figures in self.days.values()]
+
+
+class Search:
+    """Trials of some keys on some days."""
+
+    def __init__(
+        self, study: Study, pipeline: Pipeline, keys: Sequence[Key], days: Sequence[date]
+    ) -> None:
+        """Goes on from what the study holds."""
+        self._study = study
+        self._pipeline = pipeline
+        self._keys = keys
+        self._days = days
+        self._digests: dict[str, str] = {}
+        self._metric = pipeline.gate.metric
+        self.present = search_space.present(pipeline, keys)
+
+    def trials(self) -> list[Trial]:
+        """All that have ended, in order."""
+        return [trial for trial in map(_ended, self._study.trials) if trial]
+
+    def run(self, most: int, tell: Callable[[Trial, int], None]) -> None:
+        """Runs trials until so many have ended.
+
+        Args:
+          most: trials in all, those of earlier calls included.
+          tell: called with each that has ended, and its number.
+
+        Raises:
+          BadData, TryAgain: the features of a day cannot be made.
+        """
+        self._try_again()
+        if not self._study.trials:
+            self._study.enqueue_trial(search_space.start(self._pipeline, self._keys))
+        while (number := len(self.trials()) + 1) <= most:
+            with doing(f"trial {number} of {most}"):
+                tell(self._next(number), number)
+
+    def _next(self, number: int) -> Trial:
+        seed = self._pipeline.train.seed + number
+        self._study.sampler = TPESampler(seed=seed, n_startup_trials=_AT_RANDOM)
+        asked = self._study.ask()
+        settings = search_space.suggest(asked, self._pipeline, self._keys)
+        asked.set_user_attr("settings", settings)
+        try:
+            self._evaluate(asked, settings)
+        except (KeyboardInterrupt, SystemExit):  # somebody's wish, and not the trial's doing
+            asked.set_user_attr("tries", asked.user_attrs.get("tries", 1) - 1)
+            raise
+        ended = _ended(self._study.trials[asked.number])
+        assert ended, "it was just told"
+        return ended
+
+    def _evaluate(self, asked: Asked, settings: Settings) -> None:
+        known = self._known()
+        found: dict[str, Figures] = {}
+        for step, day in enumerate(self._days):
+            try:
+                found[str(day)] = known.get((_text(settings), str(day))) or self._of(settings, day)
+            except _Failed as failed:
+                asked.set_user_attr("reason", str(failed))
+                self._study.tell(asked, state=TrialState.FAIL)
+                return
+            asked.set_user_attr("days", found)
+            # Relative to the file's own, as days differ
+            asked.report(fmean(self._relative(found, known)), step)
+            if step + 1 < len(self._days) and asked.should_prune():
+                self._study.tell(asked, state=TrialState.PRUNED)
+                return
+        self._study.tell(asked, fmean(figures[self._metric] for figures in found.values()))
+
+    def _known(self) -> dict[tuple[str, str], Figures]:
+        """Figures of all days that were ever measured, also of trials that were stopped."""
+        return {
+            (_text(trial.user_attrs["settings"]), day): figures
+            for trial in self._study.trials
+            for day, figures in trial.user_attrs.get("days", {}).items()
+        }
+
+    def _relative(
+        self, found: Mapping[str, Figures], known: Mapping[tuple[str, str], Figures]
+    ) -> Iterator[float]:
+        for day, figures in found.items():
+            own = known.get((_text(self.present), day), figures)[self._metric]
+            yield figures[self._metric] / own if own else figures[self._metric]
+
+    def _of(self, settings: Settings, day: date) -> Figures:
+        run = first_version(self._pipeline, settings, day, self._digests)
+        with doing(f"{day}"), muted():
+            make_features(run)
+            try:
+                return measure(run)
+            except TryAgain:
+                raise
+            except TwinspireError as error:
+                raise _Failed(f"{day}: {in_one_line(error)}") from error
+
+    def _try_again(self) -> None:
+        """Queues trials that were stopped in the middle: what they measured is known."""
+        for trial in self._study.get_trials(states=[TrialState.RUNNING]):
+            tries = trial.user_attrs.get("tries", 1)
+            self._study.tell(trial.number, state=TrialState.FAIL)
+            if tries < _TRIES:
+                self._study.enqueue_trial(trial.params, user_attrs={"tries": tries + 1})
+            else:
+                told = {**trial.user_attrs, "reason": f"It ended the process {tries} times."}
+                self._study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=told))
+
+
+class _Failed(Exception):
+    """Settings cannot be trained with."""
+
+
+def _ended(trial: FrozenTrial) -> Trial | None:
+    """The trial; None if it goes on or was stopped in the middle."""
+    reason = trial.user_attrs.get("reason")
+    outcome = {"COMPLETE": DONE, "PRUNED": EARLY, "FAIL": reason}.get(trial.state.name)
+    attributes = trial.user_attrs
+    return Trial(attributes["settings"], attributes.get("days", {}), outcome) if outcome else None
+
+
+def _text(settings: Settings) -> str:
+    return json.dumps(settings, sort_keys=True)
+
+
+@contextmanager
+def open_search(pipeline: Pipeline, keys: Sequence[Key], days: Sequence[date]) -> Iterator[Search]:
+    """The search of these keys on these days, by the same logs and the same pipeline file.
+
+    Raises:
+      UsageError: the working files are on no disk, or a day has no logs or none before it.
+      TryAgain: another search of the pipeline is under way.
+    """
+    _check_days(pipeline, days)
+    home = Path(place(pipeline))
+    if storage.is_remote(pipeline.pipeline.work_root):
+        raise UsageError(
+            "A search keeps its state in a file on this machine; pipeline.work_root is"
+            f" {pipeline.pipeline.work_root}. Copy the pipeline file, and name a folder there."
+        )
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "search.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TryAgain(
+                f"A pipeline is tuned by one command at a time, and another one of {pipeline.name} is"
+                f" under way: {home / 'search.lock'} is locked. Wait until it has ended."
+            ) from error
+        yield Search(_study(home, _name(pipeline, keys, days)), pipeline, keys, days)
+
+
+def _study(home: Path, name: str) -> Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(
+        storage=f"sqlite:///{home / 'studies.db'}",
+        study_name=name,
+        direction="maximize",
+        pruner=MedianPruner(n_startup_trials=_FIRST),
+        load_if_exists=True,
+    )
+
+
+def _name(pipeline: Pipeline, keys: Sequence[Key], days: Sequence[date]) -> str:
+    """Names a study by all that its figures depend on."""
+    read: dict[str, str] = {}
+    logs: dict[str, str] = {}
+    for day in days:
+        run = first_version(pipeline, {}, day, read)
+        logs |= source_digests(run, "full")
+    stages = [
+        stage_key(stage, config=config_digest(run.pipeline, stage))
+        for stage in (FEATURES, TRAIN, MEASURE)
+    ]
+    facts: dict[str, Any] = {
+        "stages": stages,
+        "metric": pipeline.gate.metric,
+        "logs": logs,
+        "keys": [asdict(key) for key in keys],
+        "days": [str(day) for day in days],
+    }
+    return f"{days[0]}..{days[-1]} {digest(facts)[:12]}"
+
+
+def _check_days(pipeline: Pipeline, days: Sequence[date]) -> None:
+    """Finds out before all work what could not end well."""
+    from beam_jobs.ingest import day_files
+
+    there = set(day_files.folder_days(pipeline, "events"))
+    if lacking := [day for day in days if day not in there]:
+        between = f"they are of {min(there)} to {max(there)}" if there else "there are none"
+        raise UsageError(
+            f"Settings are tried on days with logs; {lacking[0]} has none, and {between}. Name"
+            " other days."
+        )
+    before = {days[0] - timedelta(days=n) for n in range(1, pipeline.window.train_days)}
+    if not before & there:
+        raise UsageError(
+            f"Before a day that settings are tried on, its window is trained on; {days[0]} has no logs"
+            f" in the {len(before)} days before it. Name a later day, or raise window.train_days."
+        )
