@@ -146,6 +146,12 @@ def test_a_rename_of_days_that_are_there_is_refused_with_their_rows(tmp_path, ou
     assert code == 0 and json.loads(told)["replaced"] == 1
 
 
+def test_a_folder_without_a_date_is_refused_before_anything_is_read(tmp_path):
+    command = ("partition", tmp_path / "not there.csv", "--time", "t", "--out", tmp_path / "logs")
+    code, _, told = twinspire(*command)
+    assert code == 2 and f"with {{date}} in it, as '{tmp_path}/logs/dt={{date}}/'" in told
+
+
 @pytest.fixture
 def unclear(tmp_path):
     rows = [f"{n},{n % 7},{n % 5},2024-03-2{n % 9}" for n in range(70)]

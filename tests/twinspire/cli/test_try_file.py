@@ -59,6 +59,14 @@ def at_a_terminal(monkeypatch, *answers: str) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{answer}\n" for answer in answers)))
 
 
+def test_a_script_is_told_which_option_is_missing(monkeypatch, tmp_path):
+    reason = refusal(monkeypatch, tmp_path, unclear(tmp_path))
+    assert reason.startswith("2 ") and "--user COLUMN" in reason and "customer_id" in reason
+    days_first = clear(tmp_path, [f"0{n % 9 + 1}/0{n % 8 + 1}/2024" for n in range(100)])
+    reason = refusal(monkeypatch, tmp_path, days_first)
+    assert reason.startswith("2 ") and "--time-format" in reason and "'%d/%m/%Y'" in reason
+
+
 def test_yes_takes_what_is_likeliest(tmp_path):
     log = look(unclear(tmp_path), yes=True)
     assert log.columns["user"] in ("user_id", "customer_id")
