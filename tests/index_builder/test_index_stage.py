@@ -283,6 +283,11 @@ def test_a_target_out_of_reach_ends_in_exact_search():
     )
 
 
+def test_no_vectors_at_all_are_refused():
+    with pytest.raises(BadData, match="there are none"):
+        kind_choice.build(np.zeros((0, 4), np.float32), clustered(3, 4), Wanted())
+
+
 def test_vectors_of_zeros_are_as_good_as_one_another():
     built = kind_choice.build(
         np.zeros((3_000, 8), np.float32), clustered(50, 8, seed=1), Wanted(exact_below=0, k=10)

@@ -179,6 +179,12 @@ def test_a_worse_version_is_stored_and_not_live(context, pipeline, registry, par
     assert parent(pipeline, THIRD).version == good
 
 
+def test_few_held_out_users_are_not_compared(context, pipeline, parent):
+    publish_stage.run(context(FIRST))
+    few = publish_stage.run(context(SECOND, recall=0.01, users=7, parent=parent(pipeline, SECOND)))
+    assert few["live"] and "7 held-out users" in few["notes"][0]
+
+
 def test_a_loss_that_was_overruled_is_not_pooled_with_the_days_after(
     context, pipeline, registry, parent
 ):

@@ -114,6 +114,17 @@ def test_a_late_day_in_a_range_does_not_stop_the_others(shop):
     assert twinspire("summary", str(shop), "--date", THIRD)["state"] == "late"
 
 
+def test_only_what_a_change_of_the_file_touches_is_done_again(shop):
+    shop.write_text(shop.read_text().replace("max_drop = 0.8", "max_drop = 0.7"))
+    found = [twinspire(stage, str(shop), "--date", SECOND)["status"] for stage in STAGES]
+    assert found == [*["already done"] * 5, "done"]
+    shop.write_text(shop.read_text().replace("days = 3", "days = 2"))
+    told = twinspire("train", str(shop), "--date", SECOND, check=2)
+    assert (
+        "made before the file changed" in told["reason"] and "twinspire features" in told["reason"]
+    )
+
+
 @pytest.mark.system
 def test_a_larger_holdout_does_not_measure_on_users_that_were_trained_on(shop):
     """The first day was trained on its whole window but a fifth, the second on all but a fifth: .3

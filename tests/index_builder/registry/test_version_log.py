@@ -4,7 +4,7 @@ import pytest
 
 from index_builder.registry.version_log import Entry, State
 from index_builder.registry.versions import find_version
-from twinspire_core.errors import UsageError
+from twinspire_core.errors import BadData, UsageError
 
 LOG = [
     ("publish", "2017-10-06-aa11aa11", "2017-10-06-aa11aa11"),
@@ -117,6 +117,18 @@ def test_many_candidates_are_not_all_listed_and_the_newest_are():
 def test_before_anything_is_published_that_is_said():
     with pytest.raises(UsageError, match="none yet"):
         find_version(str(date(2017, 10, 6)), log_of(), "shop")
+
+
+@pytest.mark.parametrize("kept", [[1, 3], [2, 3], [1, 1], [2, 1]])
+def test_a_log_has_no_gaps(kept):
+    entries = [
+        Entry(
+            number=n, id="", at="2017-11-01T00:00:00Z", action="pin", version="", reason="", live=""
+        )
+        for n in kept
+    ]
+    with pytest.raises(BadData, match="without gaps"):
+        State.of(entries)
 
 
 def test_versions_that_somebody_made_live_against_the_gate_are_known():

@@ -162,6 +162,42 @@ def test_the_first_day_says_what_it_cannot_show(facts):
     assert "working files of the features stage are gone" in parts["data"]
 
 
+@pytest.mark.parametrize(
+    ("tuning", "text"),
+    [
+        (
+            {"how": "inherited"},
+            "are inherited from v3; they were searched for on 1 May 2024, and still reach it.",
+        ),
+        (
+            {"why": "recall was 0.9"},
+            "were searched for on 1 May 2024 and tuned again for this version: recall was 0.9.",
+        ),
+        (
+            {"why": "no version", "version": None},
+            "Its settings were searched for again: no version.",
+        ),
+        ({"why": "no version", "version": None, "kinds": []}, "4 items. It finds"),
+    ],
+)
+def test_it_says_where_the_settings_of_the_index_come_from(facts, tuning, text):
+    told = {
+        "how": "tuned",
+        "version": "v3",
+        "why": "",
+        "searched": "2024-05-01",
+        "items": 4,
+        "kinds": ["tree"],
+        "work": 700,
+    } | tuning
+    index = changed(facts.index, tuning=told, tried=facts.index.tried[:1])
+    page = shown(replace(facts, index=index))
+    assert text in page.parts["index"] and "No settings were tried" not in page.parts["index"]
+    assert ("Its settings" in page.parts["index"]) == bool(told["kinds"])
+    assert "tuned on half of the sampled users" in shown(facts).parts["index"]
+    assert "tuned on half" not in page.parts["index"], "one setting is no trade-off"
+
+
 def test_reasons_of_a_refusal(facts):
     reasons = ["recall@50 is 0.1000, below 0.1800", "the corpus is empty"]
     page = shown(

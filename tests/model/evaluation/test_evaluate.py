@@ -6,7 +6,7 @@ import pytest
 
 from model.evaluation.evaluate import compare, evaluate_baselines, evaluate_lists, evaluate_ranked
 from model.evaluation.evaluation_set import prepare
-from model.evaluation.ranked_lists import FilteredCorpus, rank
+from model.evaluation.ranked_lists import FilteredCorpus, RankedLists, rank
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.metrics.measure_names import key, split_name, with_ceilings, with_floors
 from twinspire_core.metrics.ranking import top_k
@@ -71,6 +71,11 @@ def test_the_lists_that_count_come_first():
     popular = evaluate_baselines(prepare(QUERIES, CORPUS), [1, 2])["most_popular"]
     assert past.pop("kept")["recall@1"] == pytest.approx((1 / 2 + 0 + 1) / 3)
     assert past == popular["excluded"], "nothing of the past is left"
+
+
+def test_lists_that_are_not_there_cannot_count():
+    with pytest.raises(ValueError, match="without seen items count"):
+        RankedLists(np.zeros((1, 1), np.int64), None).counted(exclude_seen=True)
 
 
 def test_the_corpus_is_all_items_and_not_those_of_the_test():

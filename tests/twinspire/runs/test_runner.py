@@ -15,10 +15,12 @@ from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.errors import (
     BadData,
     GateRefused,
+    JobFailed,
     LogsLate,
     NothingToDo,
     NotItsTurn,
     ParentChanged,
+    RunnerFailed,
     TryAgain,
 )
 
@@ -37,6 +39,8 @@ def run(shop):
         ("features", LogsLate("no logs yet"), "late"),
         ("train", TryAgain("an earlier day is under way"), "open"),
         ("publish", TryAgain("other towers are live"), "open"),
+        ("features", RunnerFailed("a worker is lost"), "open"),
+        ("features", JobFailed("a step is wrong"), "failed"),
         ("features", NothingToDo("no rows"), "skipped"),
         ("publish", GateRefused("worse"), "refused"),
         ("embed", BadData("damaged"), "failed"),
