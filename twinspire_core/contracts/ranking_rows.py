@@ -21,7 +21,7 @@ from twinspire_core.contracts.attempts import Parent
 from twinspire_core.storage import parquet_files
 
 FOLDER = "ranking_rows"
-FORMAT = b"2"
+FORMAT = b"3"
 FEATURE_PREFIX = "feature:"
 TAKEN = "taken"
 WEIGHT = "weight"

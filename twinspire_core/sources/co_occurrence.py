@@ -111,6 +111,7 @@ class CoOccurrence(Source):
     name = source_names.CO_OCCURRENCE
     fits: ClassVar[Mapping[str, Fit]] = {TABLE: fit}
     is_costly = True
+    depth = 50
 
     neighbours: Neighbours
     near: float = NEAR

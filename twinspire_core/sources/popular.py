@@ -23,7 +23,7 @@ from twinspire_core.sources.history import past_then
 from twinspire_core.sources.source import Queries, ScoredLists, Source, SourceTables
 
 HALF_LIVES = ("1h", "1d", "7d", "28d")
-OF_EACH = 100
+OF_EACH = 50
 """The first items by each half-life that are candidates."""
 
 _PREFIX = "_trending_"

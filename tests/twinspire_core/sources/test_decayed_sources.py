@@ -210,10 +210,11 @@ def test_a_ranker_is_proposed_as_many_as_a_source_says():
     table = pa.table({"_item": many, "_popular": [0] * 500, "_lately": [0] * 500, **columns})
     sources = CandidateSources.of(table)
     asked = Queries.of_past(Ragged(np.array([1]), np.array([0]), 1))
-    found = sources.candidates(["history", "popular"], asked, 10)
+    found = sources.candidates(["history", "popular", "co_occurrence"], asked, 10)
     assert {name: one.items.shape[1] for name, one in found.items()} == {
         "history": 100,
-        "popular": 400,
+        "popular": 200,
+        "co_occurrence": 50,
     }
 
 
