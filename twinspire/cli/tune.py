@@ -146,13 +146,10 @@ def _conclude(
 
 
 def _ranked(trials: "Sequence[Trial]", metric: str) -> "list[Trial]":
-    """Trials without repetitions: those of all days first, then those that ended early, the best of
-    each first.
-    """
-    distinct = {str(trial.settings): trial for trial in reversed(trials)}.values()
+    """Trials of all days first, then those that ended early, the best of each first."""
     order = {"done": 0, "ended early": 1}
     return sorted(
-        distinct,
+        trials,
         key=lambda one: (order.get(one.outcome, 2), -one.mean(metric) if one.days else 0),
     )
 

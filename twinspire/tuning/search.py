@@ -38,6 +38,8 @@ _FIRST = 4
 """Trials on all days before one may end early, by the median of those."""
 _AT_RANDOM = 8
 """Trials before Optuna's sampler learns from them."""
+_ASKED = 20
+"""Times that Optuna is asked for settings that are new."""
 _TRIES = 2
 """Times that a trial is begun: one that ends the process each time, as for memory, has failed."""
 
@@ -104,7 +106,7 @@ class Search:
         """Runs trials until so many have ended.
 
         Args:
-          most: trials in all, those of earlier calls included.
+          most: trials in all, those of earlier calls included; fewer where no others are left.
           tell: called with each that has ended, and its number.
 
         Raises:
@@ -115,22 +117,28 @@ class Search:
             self._study.enqueue_trial(search_space.start(self._pipeline, self._keys))
         while (number := len(self.trials()) + 1) <= most:
             with doing(f"trial {number} of {most}"):
-                tell(self._next(number), number)
+                if (asked := self._ask(number)) is None:
+                    return
+                try:
+                    self._evaluate(asked, asked.user_attrs["settings"])
+                except (KeyboardInterrupt, SystemExit):  # somebody's wish, not the trial's doing
+                    asked.set_user_attr("tries", asked.user_attrs.get("tries", 1) - 1)
+                    raise
+                tell(self.trials()[-1], number)
 
-    def _next(self, number: int) -> Trial:
-        seed = self._pipeline.train.seed + number
-        self._study.sampler = TPESampler(seed=seed, n_startup_trials=_AT_RANDOM)
-        asked = self._study.ask()
-        settings = search_space.suggest(asked, self._pipeline, self._keys)
-        asked.set_user_attr("settings", settings)
-        try:
-            self._evaluate(asked, settings)
-        except (KeyboardInterrupt, SystemExit):  # somebody's wish, and not the trial's doing
-            asked.set_user_attr("tries", asked.user_attrs.get("tries", 1) - 1)
-            raise
-        ended = _ended(self._study.trials[asked.number])
-        assert ended, "it was just told"
-        return ended
+    def _ask(self, number: int) -> Asked | None:
+        """A trial of settings that were not tried; None where Optuna knows no others."""
+        tried = [trial.settings for trial in self.trials()]
+        for again in range(_ASKED):
+            seed = self._pipeline.train.seed + _ASKED * number + again
+            self._study.sampler = TPESampler(seed=seed, n_startup_trials=_AT_RANDOM)
+            asked = self._study.ask()
+            settings = search_space.suggest(asked, self._pipeline, self._keys)
+            if settings not in tried:
+                asked.set_user_attr("settings", settings)
+                return asked
+            self._study.tell(asked, state=TrialState.FAIL)
+        return None
 
     def _evaluate(self, asked: Asked, settings: Settings) -> None:
         known = self._known()
@@ -257,7 +265,7 @@ def _name(pipeline: Pipeline, keys: Sequence[Key], days: Sequence[date]) -> str:
         "stages": stages,
         "metric": pipeline.gate.metric,
         "logs": logs,
-        "keys": [asdict(key) for key in keys],
+        "keys": [asdict(key) | {"why": ""} for key in keys],
         "days": [str(day) for day in days],
     }
     return f"{days[0]}..{days[-1]} {digest(facts)[:12]}"
