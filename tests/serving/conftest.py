@@ -1,4 +1,3 @@
-import hashlib
 import json
 from collections.abc import Sequence
 from datetime import date
@@ -13,8 +12,8 @@ from index_builder.registry.registry import Registry
 from index_builder.tuning import kind_choice
 from index_builder.tuning.kind_choice import Wanted
 from serving.version.loaded_version import Version
+from tests.published import described
 from twinspire_core.config.pipeline import Pipeline, load
-from twinspire_core.contracts.manifest import File, Manifest
 
 # Twelve items on a circle, 30 degrees apart; a user's vector points at the last item of the
 # history.
@@ -187,25 +186,11 @@ def publish(
         (staged / "users").mkdir()
         for n, row in enumerate(users().to_batches(max_chunksize=1)):
             pq.write_table(pa.Table.from_batches([row]), staged / "users" / f"part-{n}.parquet")
-    files = {
-        str(p.relative_to(staged)): File(
-            sha256=hashlib.sha256(p.read_bytes()).hexdigest(), size=p.stat().st_size
-        )
-        for p in staged.rglob("*")
-        if p.is_file()
-    }
-    described = Manifest.create(
-        pipeline=pipeline.name,
-        day=date.fromisoformat(day),
-        files=files,
-        items=12,
-        dimension=2,
-        **told,
-    )
-    Registry(pipeline.registry.root, pipeline.name).publish(
-        str(staged), described, accepted=True, reason="test"
-    )
-    return described.version
+    on = date.fromisoformat(day)
+    manifest = described(staged, pipeline.name, on, items=12, dimension=2, **told)
+    registry = Registry(pipeline.registry.root, pipeline.name)
+    registry.publish(str(staged), manifest, accepted=True, reason="test")
+    return manifest.version
 
 
 @pytest.fixture

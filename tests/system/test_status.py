@@ -1,12 +1,11 @@
 """`twinspire status` of days that were run: done as long as they would come out the same."""
 
-import hashlib
 from datetime import date
 
 import pytest
 
+from tests.published import described
 from tests.system.days import FIRST, SECOND, THIRD, registry_of, twinspire
-from twinspire_core.contracts.manifest import File, Manifest
 
 
 def states(file):
@@ -89,15 +88,8 @@ def test_a_day_that_would_go_on_from_another_version_is_stale(shop, tmp_path):
     first, second = registry.accepted()
     (tmp_path / "file").mkdir()
     (tmp_path / "file/file").write_bytes(b"another")
-    other = Manifest.create(
-        pipeline="shop",
-        day=date.fromisoformat(FIRST),
-        files={"file": File(sha256=hashlib.sha256(b"another").hexdigest(), size=7)},
-        parent=None,
-        items=1,
-        dimension=1,
-        sources=registry.manifest(first).sources,
-    )
+    sources = registry.manifest(first).sources
+    other = described(tmp_path / "file", "shop", date.fromisoformat(FIRST), sources=sources)
     registry.publish(str(tmp_path / "file"), other, accepted=True, reason="filled in")
     found = states(shop)[SECOND]
     assert (found["state"], found["version"]) == ("stale", second)

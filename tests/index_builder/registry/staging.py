@@ -5,8 +5,8 @@ from datetime import date
 from pathlib import Path
 
 from index_builder.registry.registry import Registry
-from twinspire_core import storage
-from twinspire_core.contracts.manifest import File, Manifest
+from tests.published import described
+from twinspire_core.contracts.manifest import Manifest
 
 ONE, TWO, THREE = date(2017, 10, 1), date(2017, 10, 2), date(2017, 10, 3)
 
@@ -16,13 +16,7 @@ def staged(folder: Path, day: date, text: str, **fields) -> tuple[str, Manifest]
     (folder / "index").mkdir(parents=True)
     for name in ("items.txt", "index/data.txt"):
         (folder / name).write_text(text)
-    files = {
-        f.path: File(sha256=storage.file_digest(f.uri), size=f.size)
-        for f in storage.list_files(str(folder))
-    }
-    return str(folder), Manifest.create(
-        pipeline="p", day=day, files=files, items=1, dimension=2, **fields
-    )
+    return str(folder), described(folder, "p", day, **fields)
 
 
 def contents(registry: Registry, cache: Path) -> set[str]:

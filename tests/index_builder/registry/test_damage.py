@@ -7,6 +7,7 @@ import pytest
 
 from index_builder.registry.registry import Registry
 from tests.index_builder.registry.staging import ONE, THREE, TWO, contents, staged
+from tests.published import described
 from twinspire_core import storage
 from twinspire_core.contracts.manifest import File, Manifest
 from twinspire_core.errors import BadData, UsageError
@@ -150,10 +151,7 @@ def test_what_is_there_for_other_readers_is_left_where_it_is(place, tmp_path):
     registry, cache = Registry(place, "p"), tmp_path / "cache"
     folder, _ = staged(tmp_path / "new", ONE, "x")
     storage.write_bytes(f"{folder}/tensorflow_serving/1/saved_model.pb", b"large")
-    found = storage.list_files(folder)
-    files = {f.path: File(sha256=storage.file_digest(f.uri), size=f.size) for f in found}
-    described = Manifest.create(pipeline="p", day=ONE, files=files, items=1, dimension=2)
-    registry.publish(folder, described, accepted=True, reason="")
+    registry.publish(folder, described(folder, "p", ONE), accepted=True, reason="")
     own = registry.open(cache=cache, whole=False)
     assert (own / "items.txt").exists() and (own / "tensorflow_serving").exists() == (
         not storage.is_remote(place)
@@ -245,8 +243,8 @@ def test_a_version_of_another_pipeline_is_found(registry, publish, tmp_path):
     publish(TWO)
     own = Path(tmp_path / "other" / "q")
     other = Registry(str(own.parent), "q")
-    folder, described = staged(tmp_path / "foreign", ONE, "x")
-    foreign = Manifest.create(pipeline="q", day=ONE, files=described.files, items=1, dimension=2)
+    folder, _ = staged(tmp_path / "foreign", ONE, "x")
+    foreign = described(folder, "q", ONE)
     other.publish(folder, foreign, accepted=True, reason="")
     home = f"{registry.root}/p/versions/{foreign.version}"
     storage.copy_tree(str(own / "versions" / foreign.version), home)

@@ -1,6 +1,5 @@
 """What `prune` takes for unused and for old."""
 
-import hashlib
 import json
 from datetime import date, timedelta
 from types import SimpleNamespace
@@ -9,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from index_builder.registry.registry import Registry
+from tests.published import described
 from tests.twinspire.cli.test_scheduling import FILE
 from twinspire.cli import change_versions
 from twinspire.cli.change_versions import unused_working_files
@@ -18,7 +18,6 @@ from twinspire_core import storage
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
-from twinspire_core.contracts.manifest import File, Manifest
 from twinspire_core.errors import UsageError
 
 DAY = date(2024, 2, 21)
@@ -112,22 +111,12 @@ def backfilled(tmp_path):
         staged = tmp_path / "staged"
         staged.mkdir(exist_ok=True)
         (staged / "file").write_text(uri[-10:])
-        digest = hashlib.sha256(uri[-10:].encode()).hexdigest()
-        described = Manifest.create(
-            pipeline="shop",
-            day=day,
-            files={"file": File(sha256=digest, size=10)},
-            parent=None,
-            items=1,
-            dimension=1,
-            sources={
-                "train": attempts.name(pipeline, uri),
-                "measure": attempts.name(pipeline, measured),
-            },
-        )
+        made = {"train": uri, "measure": measured}
+        sources = {stage: attempts.name(pipeline, place) for stage, place in made.items()}
+        manifest = described(staged, "shop", day, sources=sources)
         registry = Registry(pipeline.registry.root, "shop")
-        registry.publish(str(staged), described, accepted=True, reason="")
-        return described.version
+        registry.publish(str(staged), manifest, accepted=True, reason="")
+        return manifest.version
 
     return file, run
 

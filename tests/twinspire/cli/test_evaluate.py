@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 
 from index_builder.registry.registry import Registry
 from tests.model.split_by_hand import ITEMS, RECS, SHUFFLED, TRUTH, jsonl
-from twinspire_core import storage
-from twinspire_core.contracts.manifest import File, Manifest
+from tests.published import described
 from twinspire_core.errors import UsageError
 
 PIPELINE = """
@@ -50,13 +49,7 @@ def _publish(tmp_path, registry: Registry) -> str:
     pq.write_table(
         ITEMS.append_column("_attribute_kind", [["old"] * 3 + ["new"]]), staged / "items.parquet"
     )
-    files = {
-        f.path: File(sha256=storage.file_digest(f.uri), size=f.size)
-        for f in storage.list_files(str(staged))
-    }
-    manifest = Manifest.create(
-        pipeline="tiny", day=date(2024, 5, 20), files=files, items=4, dimension=4
-    )
+    manifest = described(staged, "tiny", date(2024, 5, 20), items=4, dimension=4)
     registry.publish(str(staged), manifest, accepted=True, reason="test", promote="auto")
     return manifest.version
 

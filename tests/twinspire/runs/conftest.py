@@ -1,6 +1,5 @@
 """A registry of versions that hold nothing, and a process beside this one."""
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -10,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from index_builder.registry.registry import Registry
+from tests.published import described
 from twinspire.runs.run_leases import ProcessIdentity
 from twinspire_core.config.tables.deployment import NotifyConfig, ServingConfig
 from twinspire_core.config.tables.gate import GateConfig
-from twinspire_core.contracts.manifest import File, Manifest
 
 _TELL = """
 import time
@@ -51,19 +50,14 @@ def shop(tmp_path):
         shutil.rmtree(tmp_path / "staged", ignore_errors=True)
         (tmp_path / "staged").mkdir()
         (tmp_path / "staged/file").write_bytes(content)
-        files = {"file": File(sha256=hashlib.sha256(content).hexdigest(), size=len(content))}
         if metrics:
             (tmp_path / "staged/metrics.json").write_bytes(metrics)
-            sha256 = hashlib.sha256(metrics).hexdigest()
-            files["metrics.json"] = File(sha256=sha256, size=len(metrics))
         stages = ("train", "measure")
         sources = sources or {stage: f"dt={day(n)}/{stage}/0001-a" for stage in stages}
         more = {"sources": sources, "refreshes": refreshes, "corpus_date": corpus}
-        described = Manifest.create(
-            pipeline="shop", day=day(n), files=files, parent=parent, items=1, dimension=1, **more
-        )
-        registry.publish(str(tmp_path / "staged"), described, accepted=accepted, reason="")
-        return described.version
+        manifest = described(tmp_path / "staged", "shop", day(n), parent=parent, **more)
+        registry.publish(str(tmp_path / "staged"), manifest, accepted=accepted, reason="")
+        return manifest.version
 
     return pipeline, publish
 
