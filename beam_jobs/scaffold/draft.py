@@ -3,8 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +12,12 @@ import polars as pl
 from beam_jobs.partitioning.column_types import flat, with_numbers
 from beam_jobs.partitioning.log_tables import Format, format_of, read
 from beam_jobs.partitioning.time_forms import forms_of
-from beam_jobs.scaffold import feature_draft
+from beam_jobs.scaffold import draft_rules, feature_draft
 from beam_jobs.scaffold.day_sample import stack
-from beam_jobs.scaffold.draft_rules import DraftedLines, drafted_lines
-from beam_jobs.scaffold.log_figures import LogColumns, figures_of
+from beam_jobs.scaffold.log_figures import figures_of
 from beam_jobs.scaffold.roles import Ask, Role, choose_columns, key_of
 from twinspire_core.config.source_names import NEIGHBOURS
+from twinspire_core.config.tables.data import ColumnsConfig
 from twinspire_core.config.tables.quality import SourcesConfig
 from twinspire_core.errors import UsageError
 from twinspire_core.records.csv_lines import CsvOptions
@@ -30,13 +29,6 @@ _USER_STORE = (
     "user_store = true  # personal data: versions hold users' last items; false: requests bring"
     " histories"
 )
-DRAFTED = (*SourcesConfig().use, NEIGHBOURS)
-"""The sources of a new recommender: drafts set `serving.user_store`, which `neighbours` needs."""
-
-
-@contextmanager
-def _silent() -> Iterator[Callable[[str], None]]:
-    yield lambda text: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +48,6 @@ def draft(
     home: Path | None = None,
     given: Mapping[Role, str | None] | None = None,
     ask: Ask | None = None,
-    reading: Callable[[], AbstractContextManager[Callable[[str], None]]] = _silent,
 ) -> str:
     """The text of a pipeline file for tables that look like these samples.
 
@@ -70,7 +61,6 @@ def draft(
         absolute.
       given: columns of the events by role; None for an event that there is not.
       ask: called for each other role of which the sample does not tell the column for sure.
-      reading: entered while the whole log is read; what it gives is told how far that is.
 
     Raises:
       UsageError: a sample cannot be read, or it does not tell the column of a role and there is
@@ -82,18 +72,18 @@ def draft(
     keys: dict[Role, str] = {
         role: column for role, column in columns.items() if role != "event" and column
     }
-    _refuse_unread_times(log.rows[keys["time"]], events)
+    unit = _unit(log.rows[keys["time"]], events)
     paths = {kind: path for kind, path in {"items": items, "users": users}.items() if path}
     tables = {kind: _sample(path, kind, home) for kind, path in paths.items()}
     own_keys = {
         kind: _own_key(table.rows, kind, keys, log.rows, paths[kind])
         for kind, table in tables.items()
     }
-    with reading() as report:
-        found = _follow(events, log.rows, keys, zone, report)
+    read = ColumnsConfig.model_validate({**keys, "time_unit": unit or "s"})
+    figures = figures_of(_files(events), read, zone)
     samples = {kind: table.rows for kind, table in tables.items()}
     lines = [
-        *found.about,
+        draft_rules.about(figures),
         "",
         "[pipeline]",
         f'name = "{name}"',
@@ -104,36 +94,51 @@ def draft(
         *(f'{kind} = "{table.where}"' for kind, table in tables.items()),
         "",
         "[columns]",
-        *_columns(log.rows, keys, event, own_keys),
-        *_table("window", found.window),
+        *_columns(log.rows, keys, unit, event, own_keys),
+        "",
+        "[window]",
+        *draft_rules.window_lines(figures),
         *(_corpus(tables["items"], own_keys["items"]) if "items" in tables else ()),
-        *_table("serving", [*found.serving, _USER_STORE]),
-        *_sources(),
+        "",
+        "[serving]",
+        draft_rules.exclude_seen_line(figures),
+        _USER_STORE,
+        "",
+        "# Where recommended items come from; a ranker that is fitted each day orders them. A source",
+        "# that is left out costs nothing; neighbours need serving.user_store.",
+        "[sources]",
+        f"use = {json.dumps([*SourcesConfig().use, NEIGHBOURS])}",
         "",
         "# What the two towers see. Delete what should not matter. Of the events, only columns",
         "# whose value is known before the click may be features: not what the user did, gave or",
         "# paid then.",
         *feature_draft.feature_lines(
-            log.rows, {*keys.values(), event}, keys["item"], samples, own_keys, found
+            log.rows, {*keys.values(), event}, keys["item"], samples, own_keys, figures
         ),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _refuse_unread_times(times: pl.Series, path: Path) -> None:
-    forms = forms_of(times)
-    if not forms and not times.dtype.is_temporal():
+def _unit(times: pl.Series, path: Path) -> str | None:
+    """The unit of times that are numbers.
+
+    Raises:
+      UsageError: no stage reads such times.
+    """
+    form = next(iter(forms_of(times)), None)
+    if form is None and not times.dtype.is_temporal():
         raise UsageError(
             f"{no_times(times)} Name another column by --time, or lay the log out with"
             " `twinspire partition --time-format`, then draft from the folder."
         )
-    if forms and forms[0].format:
+    if form and form.format:
         raise UsageError(
             f"Stages read timestamps, ISO 8601 and numbers; in {path}, {times.name!r} is written as"
             f" {times.drop_nulls()[0]!r}. Lay the log out with its format, then draft from the"
             f" folder: twinspire partition {path} --time {times.name}"
-            f" --time-format '{forms[0].format}' --out 'logs/events/dt={{date}}/'"
+            f" --time-format '{form.format}' --out 'logs/events/dt={{date}}/'"
         )
+    return form.unit if form else None
 
 
 def no_times(values: pl.Series) -> str:
@@ -163,42 +168,44 @@ def _own_key(
 
 
 def _columns(
-    rows: pl.DataFrame, keys: Mapping[Role, str], event: str | None, own_keys: Mapping[str, str]
-) -> list[str]:
+    rows: pl.DataFrame,
+    keys: Mapping[Role, str],
+    unit: str | None,
+    event: str | None,
+    own_keys: Mapping[str, str],
+) -> Iterator[str]:
     """Lines that say what the columns are.
 
     Args:
       rows: a sample of events.
       keys: columns by role: `user`, `item` and `time`.
+      unit: of times that are numbers.
       event: column of the events' type, if there is one.
       own_keys: by `items` and `users`, the column there that holds the id.
     """
-    lines = [f"{role} = {_quoted(column)}" for role, column in keys.items()]
-    times = rows[keys["time"]]
-    if (forms := forms_of(times)) and forms[0].unit:
-        lines.append(f'time_unit = "{forms[0].unit}"')
+    yield from (f"{role} = {_quoted(column)}" for role, column in keys.items())
+    if unit:
+        yield f'time_unit = "{unit}"'
     if event:
-        lines += _event_lines(rows, event)
-    lines += _rewards(rows, set(keys.values()))
+        found = rows[event].cast(pl.String).drop_nulls().value_counts().sort("count", event)[event]
+        types = [_quoted(one) for one in found]
+        yield f"event = {_quoted(event)}"
+        yield f"positives = [{', '.join(sorted(types))}]  # keep those that recommendations should lead to"
+        # What is rare is worth more, as a rule: purchases beside views.
+        yield f"# weights = {{ {types[0]} = 3.0 }}  # how much more than another event one of this type counts"
+    for column in rows.columns:
+        numbers = feature_draft.is_outcome(column) and rows[column].dtype.is_numeric()
+        if numbers and column not in keys.values():
+            name = _quoted(column)
+            yield f"# reward = {name}  # weighs events by this number of 0 or more; without it all count 1"
+            yield f"# label = {name}  # a number that train.auxiliary learns, once its weight is above 0"
     for kind, own_key in own_keys.items():
         if own_key != keys["item" if kind == "items" else "user"]:
-            lines.append(f"{kind}_key = {_quoted(own_key)}")
-    return lines
+            yield f"{kind}_key = {_quoted(own_key)}"
 
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
-
-
-def _sources() -> list[str]:
-    names = ", ".join(f'"{name}"' for name in DRAFTED)
-    return [
-        "",
-        "# Where recommended items come from; a ranker that is fitted each day orders them. A source",
-        "# that is left out costs nothing; neighbours need serving.user_store.",
-        "[sources]",
-        f"use = [{names}]",
-    ]
 
 
 def _sample(path: Path, kind: str, home: Path | None) -> Table:
@@ -281,51 +288,6 @@ def _place(folder: Path, home: Path | None) -> str:
     if home is None or os.path.commonpath([folder, home.resolve()]) == os.sep:
         return str(folder)
     return os.path.relpath(folder, home.resolve())
-
-
-def _event_lines(rows: pl.DataFrame, event: str) -> list[str]:
-    found = rows[event].cast(pl.String).drop_nulls().value_counts().sort("count", event)[event]
-    types = [_quoted(one) for one in found]
-    positives = ", ".join(sorted(types))
-    # What is rare is worth more, as a rule: purchases beside views.
-    weights = f"{{ {types[0]} = 3.0 }}"
-    return [
-        f"event = {_quoted(event)}",
-        f"positives = [{positives}]  # keep those that a recommendation should lead to",
-        f"# weights = {weights}  # how much more than another event one of this type counts",
-    ]
-
-
-def _rewards(rows: pl.DataFrame, used: set[str]) -> list[str]:
-    found = [
-        c
-        for c in rows.columns
-        if c not in used and feature_draft.is_outcome(c) and rows[c].dtype.is_numeric()
-    ]
-    uses = {
-        "reward": "weighs events by this number of 0 or more; without it all count 1",
-        "label": "a number that train.auxiliary learns beside, once its weight is above 0",
-    }
-    return [f"# {key} = {json.dumps(c)}  # {what}" for c in found for key, what in uses.items()]
-
-
-def _follow(
-    events: Path,
-    rows: pl.DataFrame,
-    keys: Mapping[Role, str],
-    zone: str,
-    report: Callable[[str], None],
-) -> DraftedLines:
-    """What follows from the whole log."""
-    forms = forms_of(rows[keys["time"]])
-    unit = forms[0].unit if forms else None
-    columns = LogColumns(keys["user"], keys["item"], keys["time"], unit, zone)
-    figures = figures_of(events, _files(events), columns, report)
-    return drafted_lines(figures) if figures else DraftedLines()
-
-
-def _table(name: str, lines: list[str]) -> list[str]:
-    return ["", f"[{name}]", *lines] if lines else []
 
 
 def _corpus(items: Table, key: str) -> list[str]:

@@ -6,12 +6,13 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from keyword import iskeyword
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 
 from beam_jobs.ingest.column_values import holds_bytes
-from beam_jobs.scaffold.draft_rules import DraftedLines
+from beam_jobs.scaffold import draft_rules
+from beam_jobs.scaffold.log_figures import LogFigures
 
 CATEGORY_SIZE = 5_000
 _OUTCOME = (
@@ -49,29 +50,13 @@ _SIDES: dict[str, Keys] = {
 """Keys that say which tower a table's features are of, and which table they come from."""
 
 
-class DraftedFeature(NamedTuple):
-    """A column as a feature.
-
-    Attributes:
-      table: `events`, `items` or `users`.
-      column: its name there.
-      keys: of the feature.
-      reason: why it is left out; empty if it is not.
-    """
-
-    table: str
-    column: str
-    keys: Keys
-    reason: str
-
-
 def feature_lines(
     events: pl.DataFrame,
     used: set[str | None],
     item: str,
     snapshots: Mapping[str, pl.DataFrame],
     own_keys: Mapping[str, str],
-    found: DraftedLines,
+    figures: LogFigures,
 ) -> list[str]:
     """Lines of the drafted file, a table per feature; those that are left out as comments.
 
@@ -81,33 +66,32 @@ def feature_lines(
       item: column of the events' items, one of those.
       snapshots: samples of `items` and `users`, those that there are.
       own_keys: their key columns.
-      found: what follows from the log.
+      figures: of the log.
     """
     lines: list[str] = []
     for name, keys in _EVERY_PIPELINE.items():
-        reason = found.counts if keys["kind"] == "count" else ""
+        reason = draft_rules.why_left_out(figures, keys["kind"])
         lines += _feature_table(name, keys, reason)
-        lines += [found.length] if name == "history" else []
+        lines += [draft_rules.length_line(figures)] if name == "history" else []
     names = set(_EVERY_PIPELINE)
     drafted = list(_features_of("events", events, used, _columns_of_items(events, item)))
     for table, rows in snapshots.items():
         drafted += _features_of(table, rows, {own_keys[table]})
-    for feature in drafted:
-        name = snake(feature.column)
+    for table, column, keys, reason in drafted:
+        name = snake(column)
         # TensorFlow takes the name of a feature as that of an argument.
         if name in names or iskeyword(name):
-            name = f"{feature.table}_{name}"
+            name = f"{table}_{name}"
         names.add(name)
-        keys = {**_SIDES[feature.table], "column": feature.column, **feature.keys}
-        lines += _feature_table(name, keys, feature.reason)
-    train = list(found.train)
-    if any(feature.table != "items" and not feature.reason for feature in drafted):
+        lines += _feature_table(name, {**_SIDES[table], "column": column, **keys}, reason)
+    train = list(draft_rules.train_lines(figures))
+    if any(table != "items" and not reason for table, _, _, reason in drafted):
         train += [
             "# A share of the queries is trained without the features of events and users, so that a",
             "# request that leaves them out, as of a user nobody knows, is answered well too.",
             f"context_dropout = {_CONTEXT_DROPOUT}",
         ]
-    return [*lines, *(["", "[train]", *train] if train else [])]
+    return [*lines, "", "[train]", *train]
 
 
 def _feature_table(name: str, keys: Keys, reason: str = "") -> list[str]:
@@ -123,9 +107,9 @@ def _features_of(
     rows: pl.DataFrame,
     used: Collection[str | None],
     of_items: Collection[str] = (),
-) -> Iterator[DraftedFeature]:
-    """Columns of a table as features; those of events are the context of a query, unless they are
-    among `of_items`.
+) -> Iterator[tuple[str, str, Keys, str]]:
+    """Table, column and keys of features, with the reason where one is left out. Those of events are
+    the context of a query, unless they are among `of_items`.
     """
     for column in rows.columns:
         if column in used:
@@ -143,7 +127,7 @@ def _features_of(
             reason = f"of kind {keys['kind']}; make sure that it is known before the click"
         elif table != "events" and not reason and re.search(r"id$", column, re.I):
             reason = "looks like an id"
-        yield DraftedFeature(table, column, keys, reason)
+        yield table, column, keys, reason
 
 
 def _columns_of_items(events: pl.DataFrame, item: str) -> set[str]:

@@ -266,7 +266,6 @@ def init(
         to.parent if to else None,
         given_columns(user, item, time, event),
         log_questions.ask_column if log_questions.is_terminal() else None,
-        lambda: doing("reading the log"),
     )
     if to is None:
         typer.echo(text, nl=False)

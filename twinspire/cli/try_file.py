@@ -286,7 +286,6 @@ def _draft(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> No
         log.zone,
         made.folder,
         log.columns,
-        reading=lambda: doing("reading the log"),
     )
     made.file.write_text(text)
     say(f"Wrote {home.file}")

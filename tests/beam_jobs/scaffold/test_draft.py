@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
+from typing import Any
 
 import jsonschema
 import polars as pl
@@ -23,10 +25,11 @@ from beam_jobs.partitioning.calendar_days import Layout
 from beam_jobs.partitioning.partition import partition
 from beam_jobs.scaffold import log_figures
 from beam_jobs.scaffold.draft import draft
-from beam_jobs.scaffold.log_figures import LogColumns, figures_of
+from beam_jobs.scaffold.log_figures import figures_of
 from beam_jobs.scaffold.validate import validate
 from tests.shop import lay_out
 from twinspire_core.config.pipeline import load
+from twinspire_core.config.tables.data import ColumnsConfig
 from twinspire_core.config.tables.quality import SourcesConfig
 from twinspire_core.errors import BadData, UsageError
 
@@ -102,38 +105,43 @@ def made_log(kind: str) -> list[tuple[int, int, datetime]]:
 
 LINES = {
     "weekly shoppers": [
-        "history_days = 365  # as many as are trained on",
-        "train_days = 365  # 14,555 events",
+        "train_days = 140  # 5,586 events; 0% are on items of the last 7 days",
+        "history_days = 140  # histories reach back as far, or further",
+        "personal_days = 365  # 65% of events repeat one of an earlier day",
         "exclude_seen = false  # 65% of events repeat one of an earlier day: seen items stay",
-        "length = 200  # 181 earlier events at the median event",
-        'history = { pooling = "sqrtn" }  # 65% of events repeat one of an earlier day: habits',
-        'order = "shuffled"  # 0% of events are on items of the last 7 days',
-        "epochs = 6  # 14,555 examples",
-        "negatives = { mask_positives = true }  # 100% of events are of baskets",
+        "length = 200  # the median event has 181 earlier ones of its user",
+        'history = { pooling = "sqrtn" }  # 65% of events repeat one of an earlier day: habits, in no order',
+        'order = "shuffled"  # of events, 0% are on items of the last 7 days: wishes hardly change',
+        "epochs = 6  # 5,586 examples",
+        "negatives = { mask_positives = true }  # 100% of events are of a basket",
         "[features.clicks_7d]",
     ],
     "groceries": [
-        "train_days = 90  # 8,371 events",
+        "train_days = 60  # 5,582 events; 0% are on items of the last 7 days",
         "exclude_seen = false  # 56% of events repeat one of an earlier day: seen items stay",
-        "length = 200  # 104 earlier events at the median event",
-        'history = { pooling = "sqrtn" }  # 56% of events repeat one of an earlier day: habits',
-        "negatives = { mask_positives = true }  # 100% of events are of baskets",
+        "length = 200  # the median event has 104 earlier ones of its user",
+        'history = { pooling = "sqrtn" }  # 56% of events repeat one of an earlier day: habits, in no order',
+        "negatives = { mask_positives = true }  # 100% of events are of a basket",
     ],
     "films": [
-        "history_days = 1089  # as many as are trained on",
+        "train_days = 1089  # 2,400 events; 0% are on items of the last 7 days",
+        "history_days = 1089  # histories reach back as far, or further",
         "exclude_seen = true  # 0% of events repeat one of an earlier day: seen items are left out",
-        "length = 50  # 29 earlier events at the median event",
-        'history = { pooling = "attention" }  # 0% of events repeat one of an earlier day: what came last'
-        " tells",
-        'order = "shuffled"  # 0% of events are on items of the last 7 days',
+        "length = 50  # the median event has 29 earlier ones of its user",
+        'history = { pooling = "attention" }  # 0% of events repeat one of an earlier day: the newest tell'
+        " most",
+        'order = "shuffled"  # of events, 0% are on items of the last 7 days: wishes hardly change',
         "negatives = { uniform = 300 }  # 0% of events repeat one of an earlier day",
+        "# [features.clicks_1d]",
+        "# [features.item_age]",
     ],
     "news": [
-        "train_days = 7  # 100% of events are on items of the last 4 days",
+        "train_days = 7  # 560 events; 100% are on items of the last 4 days",
         "exclude_seen = true  # 0% of events repeat one of an earlier day: seen items are left out",
-        "length = 20  # 15 earlier events at the median event",
+        "length = 20  # the median event has 15 earlier ones of its user",
         "negatives = { uniform = 144 }  # 0% of events repeat one of an earlier day",
         "# [features.clicks_7d]",
+        "[features.item_age]",
     ],
 }
 """Of drafts of made logs, with what each stands on."""
@@ -150,7 +158,7 @@ def test_a_draft_follows_the_log_and_says_which_figure_each_line_stands_on(tmp_p
     assert not missing
 
 
-def slow_figures(log: list[tuple[int, int, datetime]]) -> dict[str, float]:
+def slow_figures(log: list[tuple[int, int, datetime]]) -> dict[str, Any]:
     """The same event by event."""
     log = sorted(set(log), key=lambda event: event[2])
     days = sorted({at.date() for _, _, at in log})
@@ -159,9 +167,8 @@ def slow_figures(log: list[tuple[int, int, datetime]]) -> dict[str, float]:
     born: dict[int, date] = {}
     of_user: dict[int, list[tuple[int, datetime]]] = {}
     earlier, repeats, young = [], {}, []
-    at_once = [
-        sum((user, at) == (other, then) for other, _, then in log) > 1 for user, _, at in log
-    ]
+    of_day = Counter(at.date() for _, _, at in log)
+    moments = Counter((user, at) for user, _, at in log)
     for user, item, at in log:
         today = at.date()
         past = of_user.setdefault(user, [])
@@ -178,14 +185,14 @@ def slow_figures(log: list[tuple[int, int, datetime]]) -> dict[str, float]:
     ]
     visits = {(user, at.date()) for user, _, at in log}
     return {
-        "days": span,
         "events": len(log),
+        "daily": [of_day[days[0] + timedelta(days=n)] for n in range(span)],
         "items": len(born),
         "daily_users": len(visits) / span,
         "days_between": median(gaps),
         "earlier": int(median(earlier)),
         "repeats": mean(repeats.values()),
-        "at_once": mean(at_once),
+        "at_once": mean(moments[user, at] > 1 for user, _, at in log),
         "new_days": new_days,
         "turnover": mean(young),
     }
@@ -194,22 +201,22 @@ def slow_figures(log: list[tuple[int, int, datetime]]) -> dict[str, float]:
 @pytest.mark.parametrize("kind", ["films", "news", "groceries"])
 def test_figures_of_a_log_are_those_of_counting_event_by_event(tmp_path, kind, monkeypatch):
     log = made_log(kind)
-    columns = LogColumns("user_id", "item_id", "at", None, "UTC")
+    columns = ColumnsConfig(user="user_id", item="item_id", time="at")
     write_log(tmp_path / "a.parquet", log[::2])
     pl.read_parquet(write_log(tmp_path / "b.parquet", log[1::2])).with_columns(
         pl.col("at").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
     ).write_ndjson(tmp_path / "b.jsonl")
     files = [tmp_path / "b.jsonl", tmp_path / "a.parquet"]
-    told: list[str] = []
-    found = asdict(figures_of(tmp_path, files, columns, told.append))
-    assert found == pytest.approx(slow_figures(log))
-    assert f"1 of 2 files, {len(log) // 2:,} events" in told[1]
+    found = asdict(figures_of(files, columns, "UTC"))
+    slow = slow_figures(log)
+    assert found.pop("daily") == slow.pop("daily")
+    assert found == pytest.approx(slow)
 
     monkeypatch.setattr(log_figures, "_MOST_ROWS", len(log) // 2)
-    some = asdict(figures_of(tmp_path, files, columns))
+    some = asdict(figures_of(files, columns, "UTC"))
     assert some["repeats"] == pytest.approx(found["repeats"], abs=0.05)
     assert some["daily_users"] == pytest.approx(found["daily_users"], rel=0.4)
-    exact = ("days", "events", "items")
+    exact = ("events", "items", "new_days")
     assert [some[name] for name in exact] == [found[name] for name in exact]
 
 
