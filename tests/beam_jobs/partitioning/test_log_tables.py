@@ -4,6 +4,7 @@ place.
 
 import gzip
 import json
+import time
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +13,7 @@ import pytest
 from beam_jobs.partitioning import log_tables
 from tests.beam_jobs.partitioning.lay import lay_out
 from twinspire_core.errors import BadData
+from twinspire_core.records import csv_lines
 from twinspire_core.records.csv_lines import CsvOptions
 
 FORMATS = ["log.parquet", "log.csv", "log.csv.gz", "log.tsv", "log.jsonl", "log.jsonl.gz"]
@@ -110,6 +112,11 @@ def test_csv_without_a_header_in_another_encoding(tmp_path):
     assert found["dt=1997-12-04"][0] == {"id": 1, "title": "Amélie", "t": 881250949}
 
 
+def test_a_csv_with_only_a_header_has_no_days(tmp_path):
+    (tmp_path / "log.csv").write_text("t,n\n")
+    assert lay_out(tmp_path, tmp_path / "log.csv", time="t") == {}
+
+
 def broken(tmp_path: Path, kind: str) -> Path:
     pl.DataFrame({"t": ["2017-10-15"] * 1000}).write_parquet(tmp_path / "whole.parquet")
     whole = (tmp_path / "whole.parquet").read_bytes()
@@ -145,6 +152,27 @@ def test_a_csv_cut_at_another_character_is_told(tmp_path):
         )
         with pytest.raises(BadData, match=f"--delimiter {written}"):
             lay_out(tmp_path, tmp_path / "log", time="timestamp", format="csv")
+
+
+def test_a_csv_left_early_leaves_no_reader_behind(tmp_path, monkeypatch):
+    (tmp_path / "log.csv").write_text("a,b\n" + "1,2\n" * 20_000)
+    reads = []
+
+    class Slow(csv_lines._Endable):
+        def read(self, size=-1):
+            if not self.ended:
+                time.sleep(0.02)
+                reads.append(size)
+            return super().read(size)
+
+    monkeypatch.setattr(csv_lines, "_Endable", Slow)
+    monkeypatch.setattr(log_tables, "BLOCK_BYTES", 1000)
+    tables = log_tables.read(tmp_path / "log.csv", lambda malformed: None)
+    next(tables)
+    tables.close()
+    after = len(reads)
+    time.sleep(0.2)
+    assert 0 < after == len(reads) < 80
 
 
 def test_a_csv_without_a_good_row_says_nothing_of_types(tmp_path):
