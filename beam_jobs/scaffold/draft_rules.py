@@ -11,6 +11,7 @@ import numpy as np
 
 from beam_jobs.scaffold.log_figures import LogFigures
 from twinspire_core.config.tables.data import WindowConfig
+from twinspire_core.config.tables.training import TrainConfig
 
 _TURNS_OVER = 0.3
 """Share of events on new items: 0.93 on news, at most 0.1 on groceries and films."""
@@ -21,7 +22,9 @@ _VISITS = 20
 """That a window of habits holds: groceries are bought every third day, and 60 days tell most."""
 _LEAST_DAYS = {"news": 7, "habits": 60, "films": 30}
 _EXAMPLES = 1_000_000
-_MANY_EXAMPLES = 2_000_000
+_MANY_EXAMPLES = 1_000_000
+_ALL_PASSES = 2_000_000
+"""Examples of all passes; six at most, as films find less with more (docs/decisions/0026-training.md)."""
 _LENGTHS = (20, 50, 100, 200)
 _SEQUENCE = 20
 _LONGEST = 365
@@ -108,11 +111,10 @@ def train_lines(log: LogFigures) -> Iterator[str]:
     if kind != "news":
         yield f'order = "shuffled"  # of events, {_new(log)}: wishes hardly change'
         yield "learning_rate = 0.03"
+    most = TrainConfig().epochs if kind == "news" else 6
+    yield f"epochs = {max(1, min(most, _ALL_PASSES // examples))}  # {examples:,} examples"
     if examples >= _MANY_EXAMPLES:
-        yield f"epochs = 1  # {examples:,} examples"
         yield "batch_size = 1024"
-    elif kind == "habits":
-        yield f"epochs = 6  # {examples:,} examples"
     if kind != "habits":
         yield f"negatives = {{ uniform = {min(1000, log.items)} }}  # {_repeated(log)}"
     elif log.at_once >= _AT_ONCE:
