@@ -24,7 +24,7 @@ _LEAST_DAYS = {"news": 7, "habits": 60, "films": 30}
 _EXAMPLES = 1_000_000
 _MANY_EXAMPLES = 1_000_000
 _ALL_PASSES = 2_000_000
-"""Examples of all passes; six at most, as films find less with more (docs/decisions/0026-training.md)."""
+"""Examples of all passes, of which there are six at most."""
 _LENGTHS = (20, 50, 100, 200)
 _SEQUENCE = 20
 _LONGEST = 365

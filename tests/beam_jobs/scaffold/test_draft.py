@@ -476,6 +476,7 @@ def test_a_draft_proposes_what_is_known_before_the_click_and_says_why_it_left_th
             "|".join(genres[i] for i in range(5) if (n >> i) & 1) or "Drama" for n in range(200)
         ],
         "imdb_id": [f"{n % 7}" for n in range(200)],
+        "class": [f"{n % 3}" for n in range(200)],
     }
     pl.DataFrame(films).write_parquet(tmp_path / "logs/movies/a.parquet")
     people = {"userId": range(50), "age": [20 + n % 40 for n in range(50)], "page": ["a", "b"] * 25}
@@ -489,6 +490,7 @@ def test_a_draft_proposes_what_is_known_before_the_click_and_says_why_it_left_th
     assert 'events = "../logs/events/dt={date}/"' in text
     assert '# reward = "rating"' in text and '# label = "rating"' in text
     assert p.features["genres"].kind == "categories" and p.features["genres"].separator == "|"
+    assert p.features["items_class"].column == "class", "Python has a word of its own called so"
     assert p.features["age"].kind == "number" and p.origin("age") == "users"
     assert p.features["page"].tower == "query" and p.origin("users_page") == "users"
     assert not {"rating", "seconds", "imdb_id", "nothing"} & p.features.keys()
