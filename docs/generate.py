@@ -31,7 +31,7 @@ One TOML file is one recommender: where its logs lie, which columns mean what, w
 go live. Every command takes it as its first argument, and Airflow makes a DAG of each file in `pipelines/`. Adding a
 recommender, or a feature to one, is an edit to this file and no code.
 
-`twinspire init` drafts one from a sample of your logs; `twinspire validate` checks one against real data in seconds.
+`twinspire init` drafts one from your logs; `twinspire validate` checks one against real data in seconds.
 
 ```toml
 {example}```
