@@ -14,8 +14,8 @@ from beam_jobs.beam import batches, engine
 from beam_jobs.embedding import reused_vectors, tower_calls
 from beam_jobs.embedding.reused_vectors import KnownVectors, compare
 from beam_jobs.embedding.tower_calls import Sample, compact
+from tests.tiny_pipeline import tiny_pipeline
 from twinspire_core import storage
-from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.errors import BadData
 
@@ -68,22 +68,19 @@ def towers(tmp_path_factory) -> Path:
     return home
 
 
-def pipeline(**beam) -> Pipeline:
-    return Pipeline.model_validate(
-        {
-            "pipeline": {"name": "tiny", "time_zone": "Etc/GMT+3"},
-            "source": {"events": "/none/dt={date}/", "items": "/none/items/dt={date}/"},
-            "columns": {"user": "user", "item": "item", "time": "time"},
-            "features": {
-                "user": {"kind": "id", "tower": "query"},
-                "when": {"kind": "time"},
-                "recent": {"kind": "history", "length": 5},
-                "item": {"kind": "id", "tower": "item"},
-                "tags": {"kind": "categories", "tower": "item", "from": "items"},
-                "week": {"kind": "count", "days": 7},
-            },
-            "beam": beam,
-        }
+def pipeline(**beam):
+    return tiny_pipeline(
+        pipeline={"name": "tiny", "time_zone": "Etc/GMT+3"},
+        source={"events": "/none/dt={date}/", "items": "/none/items/dt={date}/"},
+        features={
+            "user": {"kind": "id", "tower": "query"},
+            "when": {"kind": "time"},
+            "recent": {"kind": "history", "length": 5},
+            "item": {"kind": "id", "tower": "item"},
+            "tags": {"kind": "categories", "tower": "item", "from": "items"},
+            "week": {"kind": "count", "days": 7},
+        },
+        beam=beam,
     )
 
 

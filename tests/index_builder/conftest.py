@@ -11,8 +11,8 @@ import pytest
 
 from index_builder import index_stage
 from index_builder.registry.registry import Registry
+from tests.tiny_pipeline import tiny_pipeline
 from twinspire_core import storage
-from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.attempts import Parent, StageContext
 from twinspire_core.fusion.fixed_order import FixedOrder
@@ -30,20 +30,12 @@ def pipeline(request, tmp_path):
 
 
 def make_pipeline(place, **tables):
-    return Pipeline.model_validate(
-        {
-            "pipeline": {"name": "tiny", "work_root": f"{place}/work"},
-            "source": {"events": "/none/dt={date}/"},
-            "columns": {"user": "user", "item": "item", "time": "time"},
-            "features": {
-                "user": {"kind": "id", "tower": "query"},
-                "item": {"kind": "id", "tower": "item"},
-            },
-            "registry": {"root": f"{place}/registry"},
-            "serving": {"tensorflow": False},  # the towers are made up
-            **tables,
-        }
-    )
+    made = {
+        "pipeline": {"name": "tiny", "work_root": f"{place}/work"},
+        "registry": {"root": f"{place}/registry"},
+        "serving": {"tensorflow": False},  # the towers are made up
+    }
+    return tiny_pipeline(**made | tables)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from index_builder import index_stage
 from index_builder.tuning import kind_choice, settings_search
 from index_builder.tuning.kind_choice import Wanted
 from tests.index_builder.tuning.vectors import clustered
-from twinspire_core.config.pipeline import Pipeline
+from tests.tiny_pipeline import tiny_pipeline
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.search import scann_index
@@ -45,21 +45,9 @@ def stage(
     write_vectors(
         tmp_path / "embed" / "queries", "_user", [f"u{n:07d}" for n in range(len(queries))], queries
     )
-    pipeline = Pipeline.model_validate(
-        {
-            "pipeline": {"name": "tiny"},
-            "source": {"events": "/none/dt={date}/"},
-            "columns": {"user": "user", "item": "item", "time": "time"},
-            "features": {
-                "user": {"kind": "id", "tower": "query"},
-                "item": {"kind": "id", "tower": "item"},
-            },
-            "index": index,
-        }
-    )
     inputs = {"embed": str(tmp_path / "embed")}
     return StageContext(
-        pipeline=pipeline,
+        pipeline=tiny_pipeline(index=index),
         day=date(2024, 1, 1),
         mode="full",
         inputs=inputs,

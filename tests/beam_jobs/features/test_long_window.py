@@ -12,7 +12,7 @@ from beam_jobs.features.event_packs import Pack, PackPart
 from beam_jobs.ingest.day_files import Inputs, SourceFile
 from beam_jobs.ingest.later_folders import LateEvents
 from beam_jobs.point_in_time.job import MOST_HELD_OUT, ExampleFiles, FeatureJob
-from twinspire_core.config.pipeline import Pipeline
+from tests.tiny_pipeline import tiny_pipeline
 
 BIRTH, DAY = date(1, 1, 2), date(2017, 11, 8)
 USERS = 240  # times the 6e16 microseconds of that window: more than 63 bits
@@ -22,19 +22,14 @@ USERS = 240  # times the 6e16 microseconds of that window: more than 63 bits
 def job(tmp_path):
     """A day whose window is as long as the calendar."""
     window = (DAY - BIRTH).days
-    p = Pipeline.model_validate(
-        {
-            "pipeline": {"name": "old"},
-            "source": {"events": f"{tmp_path}/dt={{date}}/"},
-            "columns": {"user": "user", "item": "item", "time": "time"},
-            "features": {
-                "user": {"kind": "id", "tower": "query"},
-                "history": {"kind": "history", "length": 3},
-                "item": {"kind": "id", "tower": "item"},
-            },
-            "window": {"history_days": window},
-            "beam": {"shards": 2},
-        }
+    p = tiny_pipeline(
+        features={
+            "user": {"kind": "id", "tower": "query"},
+            "history": {"kind": "history", "length": 3},
+            "item": {"kind": "id", "tower": "item"},
+        },
+        window={"history_days": window},
+        beam={"shards": 2},
     )
     plan = Plan(
         day=DAY,

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from beam_jobs.features.raw_features_job import write_raw
-from twinspire_core.config.pipeline import Pipeline
+from tests.tiny_pipeline import tiny_pipeline
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.attempts import StageContext
 
@@ -26,17 +26,10 @@ def run(tmp_path):
         folder = tmp_path / f"events/dt={DAY}"
         folder.mkdir(parents=True)
         write(folder / name)
-        p = Pipeline.model_validate(
-            {
-                "pipeline": {"name": "shop"},
-                "source": {"events": f"{tmp_path}/events/dt={{date}}/", "max_rejected": 0.5},
-                "columns": {"user": "u", "item": "i", "time": "t", "event": "e", "label": "stars"}
-                | columns,
-                "features": {
-                    "user": {"kind": "id", "tower": "query"},
-                    "item": {"kind": "id", "tower": "item"},
-                },
-            }
+        named = {"user": "u", "item": "i", "time": "t", "event": "e", "label": "stars"}
+        p = tiny_pipeline(
+            source={"events": f"{tmp_path}/events/dt={{date}}/", "max_rejected": 0.5},
+            columns=named | columns,
         )
         write_raw(
             StageContext(pipeline=p, day=DAY, mode="incremental", out=str(tmp_path / "out")),

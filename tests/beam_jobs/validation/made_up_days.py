@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from beam_jobs.beam import engine
 from beam_jobs.validation import statistics
-from twinspire_core.config.pipeline import Pipeline
+from tests.tiny_pipeline import tiny_pipeline
 from twinspire_core.contracts import feature_schema
 
 FEATURES = {
@@ -22,15 +22,12 @@ FEATURES = {
 }
 
 
-def make(**limits) -> Pipeline:
-    return Pipeline.model_validate(
-        {
-            "pipeline": {"name": "tiny"},
-            "source": {"events": "/none/{date}/", "items": "/none/items/{date}/"},
-            "columns": {"user": "who", "item": "what", "time": "at"},
-            "features": FEATURES,
-            "statistics": limits,
-        }
+def make(**limits):
+    return tiny_pipeline(
+        source={"events": "/none/{date}/", "items": "/none/items/{date}/"},
+        columns={"user": "who", "item": "what", "time": "at"},
+        features=FEATURES,
+        statistics=limits,
     )
 
 

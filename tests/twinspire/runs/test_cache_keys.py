@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.tiny_pipeline import tiny_pipeline
 from twinspire.runs import live_catalogue, runner, stage_tasks, task_attempts
 from twinspire.runs.cache_keys import config_digest, stage_key
 from twinspire.runs.day_run import DayRun
@@ -30,18 +31,7 @@ WORK = Path(__file__).parents[2] / "data" / "work"
 
 
 def pipeline() -> Pipeline:
-    return Pipeline.model_validate(
-        {
-            "pipeline": {"name": "tiny"},
-            "source": {"events": "/none/dt={date}/"},
-            "columns": {"user": "user", "item": "item", "time": "time"},
-            "features": {
-                "user": {"kind": "id", "tower": "query"},
-                "item": {"kind": "id", "tower": "item"},
-            },
-            "serving": {"user_store": True},
-        }
-    )
+    return tiny_pipeline(serving={"user_store": True})
 
 
 def serving(**settings):
