@@ -11,6 +11,9 @@ from typer.testing import CliRunner
 from serving.answers import filtered_search
 from serving.answers.filtered_search import Seen, search_without
 from serving.requests.request_model import Refused
+from serving.version import attributes
+from serving.version.attributes import Attributes
+from serving.version.filters import Filter
 from serving.version.loaded_version import Version
 from tests.serving.answers.test_retrieval import ALL, files, in_order
 from tests.serving.asking import recommend, similar
@@ -123,6 +126,32 @@ def test_notes_say_what_a_filter_leaves(version):
     assert "2 of 4 lists are shorter than 6" in answer.warnings.of_all()[1]
     short = recommend(version, [{"allow": {"size": 0}, "exclude": ["i00"]}], 4)
     assert short.warnings.of(0) == ("3 items instead of 4: the rest was seen or excluded",)
+
+
+def test_notes_are_few_however_many_values_no_item_has(version, monkeypatch):
+    looked = []
+    real = attributes.nearest_names
+    monkeypatch.setattr(
+        attributes, "nearest_names", lambda *given: looked.append(given) or real(*given)
+    )
+    values = ["od" + "d" * n for n in range(2, 300)]
+    said = recommend(version, [{"allow": {"kind": [*values, "odd"]}}], 3).warnings.of_all()
+    assert len(said) == 6 and all(len(note) < 150 for note in said)
+    assert (
+        "did you mean 'odd'" in said[0]
+        and said[-1] == "nor has any item 293 other values of the filter"
+    )
+    assert len(looked) == 1, "each one takes as long as a search"
+    version.items = version.items.set_column(
+        version.items.schema.get_field_index("_attribute_kind"),
+        "_attribute_kind",
+        [[f"k{n}" for n in range(12)]],
+    )
+    monkeypatch.setattr(attributes, "COMPARED", 11)
+    assert (
+        "mean"
+        not in Attributes(version.items, "v").select(Filter(allow='{"kind": ["k"]}')).warnings[0]
+    )
 
 
 def test_similar_items_among_those_that_pass(version):

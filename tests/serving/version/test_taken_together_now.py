@@ -101,3 +101,15 @@ def test_what_a_version_mixes_itself_comes_back(pipeline, towers, tmp_path):
     assert first_after(version, "i03") == "i04"
     updater.update(end + HOUR)
     assert first_after(version, "i03") == "i08", "a clock that was set back"
+
+
+def test_a_known_users_history_tells_all_of_it(pipeline, towers, tmp_path):
+    """Also what the version knows, of which it holds no decayed counts: anna took i03, then i05."""
+    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    events = EventBuffer(1000)
+    end = counted_until(version)
+    visit(events, end, 1, *[(f"u{n}", item) for n in range(9) for item in ("i05", "i02")])
+    VersionUpdater(version, events, LATE).update(end + HOUR)
+    request = {"user": "anna", "history": ["i03", "i05"]}
+    answer = recommend(version, [request], 1, source="co_occurrence")
+    assert circle.ITEMS[answer.rows[0][0]] == "i02"
