@@ -152,8 +152,7 @@ def add_source_table(ctx: StageContext, staged: Path, name: str) -> None:
         table = parquet_files.read_folder(folder)
         if "_item" in table.column_names:
             table = table.sort_by("_item")
-        file = staged / artifact_files.source_table(name)
-        pq.write_table(table, file, compression="zstd")
+        pq.write_table(table, staged / artifact_files.source_table(name), compression="zstd")
 
 
 def _items(ctx: StageContext, vectors: Path) -> pa.Table:
@@ -265,9 +264,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVersion:
     metrics = DayMetrics.read(staged)
-    baseline_items = None
-    if ctx.parent:
-        baseline_items = registry.manifest(ctx.parent.version).items
+    baseline_items = registry.manifest(ctx.parent.version).items if ctx.parent else None
     figures = IndexFigures.read(staged)
     memory = LineMemory(day=ctx.day, best=metrics.best, line=metrics.line)
     return JudgedVersion(

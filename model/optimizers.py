@@ -44,10 +44,7 @@ def decay_slots(slots: np.ndarray, decay: float) -> np.ndarray:
 
     Returns: the same shape, float32.
     """
-    if decay == 1:
-        return slots
-    decayed: np.ndarray = np.maximum(slots * np.float32(decay), np.float32(START))
-    return decayed
+    return slots if decay == 1 else np.maximum(slots * np.float32(decay), np.float32(START))
 
 
 BETA_1 = 0.9

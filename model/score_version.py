@@ -234,8 +234,7 @@ def _matrix(vectors: pa.Table, items: pa.ChunkedArray) -> np.ndarray:
         )
     column = vectors.column("vector").combine_chunks()
     values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-    rows: np.ndarray = values.reshape(len(column), -1)[place.to_numpy()]
-    return rows
+    return values.reshape(len(column), -1)[place.to_numpy()]
 
 
 def score_file(

@@ -217,9 +217,7 @@ def _encode(
 ) -> _Earlier:
     encoded = encode(towers, day.corpus, day.of(names))
     encoded.write(out, BEFORE)
-    clicks = None
-    if ctx.pipeline.train.auxiliary.weight:
-        clicks = _clicks(day, NEXT_CLICK, encoded)
+    clicks = _clicks(day, NEXT_CLICK, encoded) if ctx.pipeline.train.auxiliary.weight else None
     return _Earlier(unread=_unread(ctx, towers), clicks=clicks)
 
 

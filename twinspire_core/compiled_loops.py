@@ -25,8 +25,7 @@ def compiled(loop: Callable[..., None]) -> Callable[..., None]:
                 made._cache = _SharedCache(made._cache)
         except RuntimeError:  # neither place can be written
             made = numba.njit(nogil=True)(loop)
-        run: Callable[..., None] = made
-        return run
+        return made
 
     @wraps(loop)
     def call(*tables: Any) -> None:

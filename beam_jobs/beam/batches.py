@@ -154,8 +154,7 @@ class BatchCoder(coders.Coder):
 
     def to_type_hint(self) -> type:
         """What it encodes."""
-        batch: type = pa.RecordBatch
-        return batch
+        return pa.RecordBatch
 
 
 def _stream(batch: pa.RecordBatch, compression: str) -> bytes:
@@ -164,8 +163,7 @@ def _stream(batch: pa.RecordBatch, compression: str) -> bytes:
     options = pa.ipc.IpcWriteOptions(compression=compression)
     with pa.ipc.new_stream(sink, batch.schema, options=options) as stream:
         stream.write_batch(batch)
-    encoded: bytes = sink.getvalue().to_pybytes()
-    return encoded
+    return sink.getvalue().to_pybytes()
 
 
 def register() -> None:

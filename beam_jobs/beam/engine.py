@@ -89,6 +89,4 @@ def _unforeseen(record: logging.LogRecord) -> bool:
     """Whether Beam's log entry is about anything but an error of the project, which is reported
     once, by its message.
     """
-    if not record.exc_info:
-        return True
-    return not isinstance(record.exc_info[1], TwinspireError)
+    return not (record.exc_info and isinstance(record.exc_info[1], TwinspireError))

@@ -184,5 +184,4 @@ def _rows(items: pa.Table, among: pa.Table) -> np.ndarray:
     if not len(among):
         return np.full(len(items), -1)
     found = pc.index_in(items["_item"].combine_chunks(), among["_item"].combine_chunks())
-    rows: np.ndarray = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return rows
+    return found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)

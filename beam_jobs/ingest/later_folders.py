@@ -50,9 +50,7 @@ class Digest:
 
     def __str__(self) -> str:
         """The digest, empty without events."""
-        if not self.events:
-            return ""
-        return f"{self._sum:0{_BITS // 4}x}"
+        return "" if not self.events else f"{self._sum:0{_BITS // 4}x}"
 
 
 class LateEvents(NamedTuple):

@@ -145,9 +145,7 @@ def _compare(lists: HeldOutMeasures, name: str, users: int) -> ComparedMeasure:
 
 def finite(value: float | None) -> float | None:
     """The value as JSON can hold it."""
-    if value is None or not math.isfinite(value):
-        return None
-    return value
+    return None if value is None or not math.isfinite(value) else value
 
 
 MOST_DAYS = 28

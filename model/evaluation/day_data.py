@@ -79,8 +79,7 @@ class DayData:
     def held_out_of(self, day: date) -> np.ndarray:
         """Which held-out next-day queries are of a day, [U] bool: earlier days may fill them up."""
         days = self.evaluation_sets[HELD_OUT].queries.column("_day")
-        is_of_day: np.ndarray = pc.equal(days, pa.scalar(day, pa.date32())).to_numpy()
-        return is_of_day
+        return pc.equal(days, pa.scalar(day, pa.date32())).to_numpy()
 
     @property
     def trained_events(self) -> pa.Table:

@@ -127,8 +127,7 @@ def popularity(
 
 def _shares(groups: np.ndarray) -> list[float]:
     counts = np.bincount(groups, minlength=GROUPS + 1)
-    shares: list[float] = np.round(counts / max(1, counts.sum()), _DIGITS).tolist()
-    return shares
+    return np.round(counts / max(1, counts.sum()), _DIGITS).tolist()
 
 
 def rank_uncorrected(
@@ -164,8 +163,7 @@ def rank_uncorrected(
     query = np.concatenate([queries / temperature, ones], axis=1, dtype=np.float32)
     item = np.concatenate([items[known], -log_q[known, np.newaxis]], axis=1, dtype=np.float32)
     # The place -1, the end of a list, reads the -1 that is appended.
-    ranked: np.ndarray = np.append(known, -1)[top_k(query, item, k)]
-    return ranked
+    return np.append(known, -1)[top_k(query, item, k)]
 
 
 def compare_frequency(

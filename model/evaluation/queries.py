@@ -161,8 +161,7 @@ def has_past(rows: pa.Table) -> np.ndarray:
     """
     if "_past_events" not in rows.column_names:
         return np.ones(rows.num_rows, bool)
-    known: np.ndarray = rows.column("_past_events").to_numpy() > 0
-    return known
+    return rows.column("_past_events").to_numpy() > 0
 
 
 def unseen_users_on(ctx: StageContext) -> set[date]:

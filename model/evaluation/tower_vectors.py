@@ -107,8 +107,7 @@ def _codes(column: pa.Array) -> np.ndarray:
 
 def _value_codes(values: pa.Array) -> np.ndarray:
     codes = values.dictionary_encode().indices.fill_null(-1)
-    numbers: np.ndarray = codes.to_numpy(zero_copy_only=False)
-    return numbers
+    return codes.to_numpy(zero_copy_only=False)
 
 
 def missing_columns(towers: Mapping[str, Mapping[str, Input]], pipeline: Pipeline) -> list[str]:

@@ -1,62 +1,42 @@
-"""The OpenAPI document's bodies and answers: JSON schemas of the types in request_models.py and
+"""The OpenAPI document's bodies and answers, from the types in request_models.py and
 answer_models.py, with examples.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, NotRequired
 
-from pydantic import ConfigDict, Field, TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import core_schema
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict  # pydantic takes no other one below Python 3.12
 
 from serving.http import http_errors
-from serving.http.answer_models import (
-    EventsAnswer,
-    OneAnswer,
-    SeveralAnswers,
-    SimilarAnswer,
-    VersionAnswer,
-)
 from serving.http.event_bodies import EventsBody
 from serving.http.request_models import RequestBodies
 from serving.requests.request_model import RequestModel
-from serving.requests.value_types import typed_dict
 
 Schema = dict[str, Any]
 Responses = dict[int | str, dict[str, Any]]
-_REFUSED = (401, 403, 421)
+BODY = (400, 401, 403, 408, 413, 415, 421, 422, 503)
+"""Statuses of the errors that every path with a body has."""
 
 
-class _SchemaWriter(GenerateJsonSchema):
-    """Pydantic's, but one literal is an enumeration too, null is one of a value's types, as
-    people read it, and keys have no titles.
-    """
+class Error(TypedDict):
+    """What was wrong."""
 
-    # Names are pydantic's, which calls these methods.
-    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
-        inner = dict(self.generate_inner(schema["schema"]))
-        if "enum" in inner:
-            inner["enum"] = [*inner["enum"], None]
-        if "type" in inner:
-            types = inner["type"] if isinstance(inner["type"], list) else [inner["type"]]
-            return {**inner, "type": [*types, "null"]}
-        if "anyOf" in inner:
-            return {**inner, "anyOf": [*inner["anyOf"], {"type": "null"}]}
-        return super().nullable_schema(schema)
+    type: str
+    message: str
+    where: NotRequired[Annotated[str, Field(description="The key that it is about.")]]
+    did_you_mean: NotRequired[str]
 
-    def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
-        written = super().literal_schema(schema)
-        if "const" in written:
-            written["enum"] = [written.pop("const")]
-        return written
 
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
+class ErrorAnswer(TypedDict):
+    """The body of every answer that is an error."""
+
+    error: Error
 
 
 def schema_of(described: Any) -> Schema:
-    """The JSON schema of a type, without references: the page at `/docs` reads it as it is."""
-    schema = TypeAdapter(described).json_schema(schema_generator=_SchemaWriter)
+    """The JSON schema of a type, without references: FastAPI takes a body's only as a whole."""
+    schema = TypeAdapter(described).json_schema()
     inlined: Schema = _inline(schema, schema.pop("$defs", {}))
     return inlined
 
@@ -109,53 +89,27 @@ def _json_body(schema: Schema, examples: Mapping[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def recommend_responses() -> Responses:
-    """`responses` of `/v1/recommend`."""
-    answer = _response("Lists, in the order of the queries.", OneAnswer | SeveralAnswers)
-    return {200: answer, **problems(400, *_REFUSED, 408, 409, 413, 415, 422, 503)}
+def responses(description: str, answer: Any, *statuses: int) -> Responses:
+    """`responses` of a path.
 
-
-def similar_responses() -> Responses:
-    """`responses` of `/v1/similar`."""
-    answer = _response("The nearest items, best first.", SimilarAnswer)
-    return {200: answer, **problems(400, *_REFUSED, 404, 408, 413, 415, 422, 503)}
-
-
-def events_responses() -> Responses:
-    """`responses` of `/v1/events`."""
-    answer = _response("What came of them.", EventsAnswer)
-    return {200: answer, **problems(400, *_REFUSED, 408, 413, 415, 422, 503)}
-
-
-def version_responses() -> Responses:
-    """`responses` of `/v1/version`."""
-    answer = _response("What answers, and what is wrong with what should.", VersionAnswer)
-    return {200: answer, **problems(401, 421)}
+    Args:
+      description: what it answers.
+      answer: the answer's type.
+      statuses: those of its errors.
+    """
+    return {200: {"description": description, "model": answer}, **problems(*sorted(statuses))}
 
 
 def problems(*statuses: int) -> Responses:
     """`responses` of errors."""
-    responses: Responses = {}
-    for status in statuses:
-        kinds = {kind: text for kind, (code, text) in http_errors.TYPES.items() if code == status}
-        meaning = "; ".join(f"`{kind}`: {text}" for kind, text in kinds.items())
-        responses[status] = _response(meaning, _error_type(tuple(kinds)))
-    return responses
-
-
-def _error_type(kinds: tuple[str, ...]) -> Any:
-    members = {
-        "type": Literal[kinds],
-        "message": str,
-        "where": NotRequired[Annotated[str, Field(description="The key that it is about.")]],
-        "did_you_mean": NotRequired[str],
-    }
-    error = typed_dict("Error", members, ConfigDict())
-    return typed_dict("ErrorAnswer", {"error": error}, ConfigDict(extra="forbid"))
-
-
-def _response(description: str, answer: Any) -> dict[str, Any]:
     return {
-        "description": description,
-        "content": {http_errors.JSON: {"schema": schema_of(answer)}},
+        status: {
+            "model": ErrorAnswer,
+            "description": "; ".join(
+                f"`{kind}`: {text}"
+                for kind, (code, text) in http_errors.TYPES.items()
+                if code == status
+            ),
+        }
+        for status in statuses
     }

@@ -7,7 +7,15 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from serving.http import body_reading, event_bodies, http_errors, openapi
+from serving.http.answer_models import (
+    EventsAnswer,
+    OneAnswer,
+    SeveralAnswers,
+    SimilarAnswer,
+    VersionAnswer,
+)
 from serving.http.connection import while_connected
+from serving.http.openapi import BODY
 from serving.http.prometheus import CONTENT_TYPE
 from serving.http.service import Service
 from serving.version.event_buffer import Events
@@ -22,7 +30,9 @@ def asking(service: Service) -> APIRouter:
         "/v1/recommend",
         summary="Items for a user, or for several",
         openapi_extra=openapi.recommend_body(service.requests.model, parser.bodies),
-        responses=openapi.recommend_responses(),
+        responses=openapi.responses(
+            "Lists, in the order of the queries.", OneAnswer | SeveralAnswers, *BODY, 409
+        ),
         response_class=Response,
     )
     async def recommend(request: Request) -> Response:
@@ -41,7 +51,7 @@ def asking(service: Service) -> APIRouter:
         "/v1/similar",
         summary="Items like an item",
         openapi_extra=openapi.similar_body(parser.bodies),
-        responses=openapi.similar_responses(),
+        responses=openapi.responses("The nearest items, best first.", SimilarAnswer, *BODY, 404),
         response_class=Response,
     )
     async def similar(request: Request) -> Response:
@@ -63,7 +73,7 @@ def events(service: Service) -> APIRouter:
         "/v1/events",
         summary="What users take, as it happens",
         openapi_extra=openapi.events_body(),
-        responses=openapi.events_responses(),
+        responses=openapi.responses("What came of them.", EventsAnswer, *BODY),
         response_class=Response,
     )
     async def events(request: Request) -> Response:
@@ -90,7 +100,9 @@ def watching(service: Service) -> APIRouter:
     @made.get(
         "/v1/version",
         summary="What answers",
-        responses=openapi.version_responses(),
+        responses=openapi.responses(
+            "What answers, and what is wrong with what should.", VersionAnswer, 401, 421
+        ),
         response_class=Response,
     )
     async def version() -> Response:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from weakref import finalize
 
-from serving.http.answer_models import EventsAnswer, LoadFailure, VersionAnswer, VersionFacts
+from serving.http.answer_models import EventsAnswer, VersionAnswer, VersionFacts
 from serving.http.bodies import BodyParser
 from serving.http.event_feed import EventFeed
 from serving.http.handlers import answer_batch, answer_parts, similar_body
-from serving.http.hot_swap import Failure, LiveVersion, Served, warm
+from serving.http.hot_swap import LiveVersion, Served, warm
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Batcher, Outcome, Parts
 from serving.http.prometheus import Metrics
@@ -148,7 +148,16 @@ class Service:
             "version": version,
             **facts,
             "loading": self.live.loading,
-            "failure": _describe_failure(failure) if failure else None,
+            "failure": (
+                {
+                    "version": failure.version,
+                    "error": failure.error,
+                    "at": failure.at.isoformat(timespec="seconds"),
+                    "tries": failure.tries,
+                }
+            )
+            if failure
+            else None,
         }
 
 
@@ -169,13 +178,4 @@ def _describe_version(served: Served) -> VersionFacts:
         "exclude_seen": version.exclude_seen,
         "index": version.index.settings.kind,
         "notes": version.warnings,
-    }
-
-
-def _describe_failure(failure: Failure) -> LoadFailure:
-    return {
-        "version": failure.version,
-        "error": failure.error,
-        "at": failure.at.isoformat(timespec="seconds"),
-        "tries": failure.tries,
     }

@@ -93,8 +93,7 @@ class Version:
         (`serving.exclude_seen` of the pipeline file that it was published by). Its ranker was
         fitted for such lists.
         """
-        serving = self.manifest.settings.get("serving", {})
-        return bool(serving.get("exclude_seen", False))
+        return bool(self.manifest.settings.get("serving", {}).get("exclude_seen", False))
 
     def leaves_out_seen(self, asked: bool | None) -> bool:
         """Whether a request's lists are without what the user had before."""
@@ -110,8 +109,7 @@ class Version:
     @cached_property
     def ids(self) -> np.ndarray:
         """Item ids by row, [N] objects: a list of them is made without Arrow."""
-        ids: np.ndarray = self.items["_item"].to_numpy()
-        return ids
+        return self.items["_item"].to_numpy()
 
     @cached_property
     def index(self) -> Index:

@@ -48,8 +48,7 @@ def forget(
     Exit code 75 while a day is under way: run the same command again when it has ended.
     """
     p = open_pipeline(pipeline)
-    users = _ids(user or [], users_from)
-    result = _forget(p, users, yes=yes)
+    result = _forget(p, _ids(user or [], users_from), yes=yes)
     if as_json:
         print_json(result)
     else:

@@ -62,8 +62,7 @@ class Stage:
 
     def load(self) -> StageFunction:
         """Imports what runs the stage; each alone loads TensorFlow, Beam or ScaNN."""
-        function: StageFunction = import_module(self.module).run
-        return function
+        return import_module(self.module).run
 
 
 FEATURES = Stage(

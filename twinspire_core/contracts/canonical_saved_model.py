@@ -53,8 +53,7 @@ def canonical(graph: bytes) -> bytes:
                     argument.attr[_LABEL].s = function.signature.input_arg[n].name.encode()
         _rename_objects(meta.object_graph_def, new)
         library.function.sort(key=lambda function: int(function.signature.name.rsplit("_", 1)[1]))
-    serialized: bytes = saved.SerializeToString(deterministic=True)
-    return serialized
+    return saved.SerializeToString(deterministic=True)
 
 
 def _order(meta: Any) -> list[str]:

@@ -56,9 +56,7 @@ class ForgottenUsers:
         if not self.digests or "_user" not in rows.columns:
             return rows
         gone = [user for user in rows["_user"].drop_nulls().unique() if user in self]
-        if not gone:
-            return rows
-        return rows.filter(~pl.col("_user").is_in(gone).fill_null(False))
+        return rows if not gone else rows.filter(~pl.col("_user").is_in(gone).fill_null(False))
 
 
 NOBODY = ForgottenUsers()
@@ -77,9 +75,7 @@ def find(pipeline: Pipeline) -> ForgottenUsers:
     """
     folder = place(pipeline)
     digests = frozenset(filter(_DIGEST.fullmatch, storage.list_names(folder)))
-    if not digests:
-        return NOBODY
-    return ForgottenUsers(_read_key(folder), digests)
+    return NOBODY if not digests else ForgottenUsers(_read_key(folder), digests)
 
 
 def add(pipeline: Pipeline, users: Collection[str]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from twinspire_core.contracts.day_metrics import PopularityLift
 from twinspire_core.contracts.json_files import JsonFile, JsonPart
 
 
@@ -27,23 +28,14 @@ class ComparedFigures(JsonPart):
     differ: int | None = None
 
 
-class LiftFigures(JsonPart):
+class LiftFigures(PopularityLift):
     """How far a version is ahead of what was popular on the day
     (index_builder/gate/tower_rule.py).
 
     Attributes:
-      lead: the version's measure over that of `popular_today`.
-      low, high: its 95% interval; None where there is none.
-      popular_today: the measure of that list.
-      differ: users whose two lists differ in the measure.
       before: leads of the versions before, the oldest first.
     """
 
-    lead: float | None = None
-    low: float | None = None
-    high: float | None = None
-    popular_today: float | None = None
-    differ: int = 0
     before: Sequence[float] = ()
 
 
@@ -108,13 +100,11 @@ class BestFigures(ComparedFigures):
     pooled: PooledFigures | None = None
 
 
-class GateFigures(JsonPart):
+class GateFigures(ComparedFigures):
     """What the gate compared: of the two-tower, and of all else.
 
     Attributes:
       metric: the measure that was compared.
-      users, candidate, baseline, change, low, high, differ: of the two-tower's lists, as in
-        `ComparedFigures`.
       slices: the same of slices of users, by name as `users:0`.
       lead: None where too few users of the day itself were asked.
       best: beside the best accepted version; None where that is the baseline, or is not known.
@@ -126,13 +116,6 @@ class GateFigures(JsonPart):
     """
 
     metric: str | None = None
-    users: int | None = None
-    candidate: float | None = None
-    baseline: float | None = None
-    change: float | None = None
-    low: float | None = None
-    high: float | None = None
-    differ: int | None = None
     slices: Mapping[str, ComparedFigures] = {}
     lead: LiftFigures | None = None
     best: BestFigures | None = None

@@ -53,8 +53,7 @@ class Encoded:
 
     def queries(self, name: str) -> np.ndarray:
         """Vectors of the queries of an evaluation set, [U, D] float32."""
-        vectors: np.ndarray = self.distinct[self.place[name]]
-        return vectors
+        return self.distinct[self.place[name]]
 
     def write(self, attempt: Path, name: str) -> None:
         """Writes one of the files of a train attempt."""
@@ -84,8 +83,7 @@ def write_log_q(attempt: Path, log_q: np.ndarray) -> None:
 
 def find_log_q(attempt: str) -> np.ndarray | None:
     """The estimated shares of a train attempt, local or remote; None where there are none."""
-    found: np.ndarray | None = _load(attempt, _LOG_Q)
-    return found
+    return _load(attempt, _LOG_Q)
 
 
 def _load(attempt: str, name: str) -> Any:

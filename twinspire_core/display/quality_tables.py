@@ -47,9 +47,7 @@ def interval_text(measures: Measures | None, measure: str) -> str:
     """
     text = number(value_of(measures, measure))
     ends = interval_of(measures, measure)
-    if ends is None:
-        return text
-    return f"{text} ({interval(ends)})"
+    return text if ends is None else f"{text} ({interval(ends)})"
 
 
 def lists_table(

@@ -81,7 +81,9 @@ class Table:
     @property
     def cells(self) -> list[list[Cell]]:
         """The rows, with a style or None at each of their cells."""
-        return [[_as_cell(cell) for cell in row] for row in self.rows]
+        return [
+            [Cell(cell) if isinstance(cell, str) else cell for cell in row] for row in self.rows
+        ]
 
     def parts(self) -> list[list[list[Cell]]]:
         """The rows of each section."""
@@ -94,10 +96,6 @@ class Table:
 def in_style(row: Iterable[str], style: Style | None) -> list[Cell]:
     """A row whose cells all mean the same."""
     return [Cell(text, style) for text in row]
-
-
-def _as_cell(cell: str | Cell) -> Cell:
-    return Cell(cell) if isinstance(cell, str) else cell
 
 
 NONE = "–"
@@ -113,9 +111,7 @@ def number(value: float | None, digits: int = 3) -> str:
       >>> number(None)
       '–'
     """
-    if value is None:
-        return NONE
-    return f"{value:.{digits}f}"
+    return NONE if value is None else f"{value:.{digits}f}"
 
 
 def count(value: int | None) -> str:
@@ -125,9 +121,7 @@ def count(value: int | None) -> str:
       >>> count(12345)
       '12,345'
     """
-    if value is None:
-        return NONE
-    return f"{value:,}"
+    return NONE if value is None else f"{value:,}"
 
 
 def counted(value: float, unit: str) -> str:
@@ -170,9 +164,7 @@ def share(value: float | None, digits: int = 1) -> str:
       >>> share(0.1234)
       '12.3%'
     """
-    if value is None:
-        return NONE
-    return f"{value:.{digits}%}"
+    return NONE if value is None else f"{value:.{digits}%}"
 
 
 def change(value: float | None) -> str:

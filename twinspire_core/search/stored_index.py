@@ -64,5 +64,4 @@ def stored_vectors(folder: Path) -> np.ndarray:
     file = folder / ASSETS / STORED_VECTORS
     if read_config(folder).kind == "exact":
         file = folder / VECTORS
-    vectors: np.ndarray = np.load(file, mmap_mode="r")
-    return vectors
+    return np.load(file, mmap_mode="r")

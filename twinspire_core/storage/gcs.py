@@ -130,8 +130,7 @@ def last_written(uri: str) -> float | None:
 @of_object
 def read_bytes(uri: str) -> bytes:
     """The content of an object; FileNotFoundError if there is none."""
-    content: bytes = blob(uri).download_as_bytes()
-    return content
+    return blob(uri).download_as_bytes()
 
 
 def open_bytes(uri: str) -> BinaryIO:
@@ -268,8 +267,7 @@ def _split(uri: str) -> tuple["Bucket", str]:
 def _below(uri: str, limit: int | None = None) -> Iterator["Blob"]:
     bucket, name = _split(uri)
     prefix = f"{name}/" if name else ""
-    blobs: Iterator[Any] = bucket.client.list_blobs(bucket, prefix=prefix, max_results=limit)
-    return blobs
+    return bucket.client.list_blobs(bucket, prefix=prefix, max_results=limit)
 
 
 # By emulator, so that tests which start another one get another client.
