@@ -24,10 +24,10 @@ from twinspire_core.sources.source import Source
 
 LEAN = 0.8
 """The least share of the fixed order that `popular` has once all that its counts hold was sent: the
-order's own weights are for lists of a whole day. Chosen on news (docs/decisions/0079-events.md).
+order's own weights are for lists of a whole day. Chosen on news (docs/decisions/0025-between-trainings.md).
 """
 LEAN_TOGETHER = 0.4
-"""And that `co_occurrence` has of the whole then (docs/decisions/0079-events.md)."""
+"""And that `co_occurrence` has of the whole then (docs/decisions/0025-between-trainings.md)."""
 _OF_HOURS = 12 * 3600 * 1_000_000
 """Of the longest half-life, in microseconds, by which a log changes with the hour. Where what sells is the
 same for weeks, the events of a day move little, and the weights hold.

@@ -1,6 +1,6 @@
 """From which version's settings an index starts, and when settings are searched for again.
 
-docs/decisions/0025-refresh.md says why a refresh inherits them too.
+docs/decisions/0025-between-trainings.md says why a refresh inherits them too.
 """
 
 from collections.abc import Callable, Sequence

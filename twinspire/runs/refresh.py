@@ -3,7 +3,7 @@
 A refresh of day D is a function of the pipeline file, D, the logs and snapshots up to D, and of the
 version whose towers it takes: the trained one, however often that was refreshed before. What it
 makes is a version of that one's day, so that days go on from each other as if it had never been.
-docs/decisions/0025-refresh.md
+docs/decisions/0025-between-trainings.md
 """
 
 from collections.abc import Mapping

@@ -14,7 +14,7 @@ from twinspire_core.sources.co_occurrence_fitting import CoOccurrenceSettings
 from twinspire_core.sources.sequences import Sequences
 
 SETTINGS = CoOccurrenceSettings(reach=1 / 24, half_life=3 / 24)
-"""Chosen on news (docs/decisions/0079-events.md)."""
+"""Chosen on news (docs/decisions/0025-between-trainings.md)."""
 NEAR = 1.35
 """Places after which an item of a past counts 1/e."""
 HOURS = 24

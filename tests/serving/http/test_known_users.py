@@ -25,7 +25,7 @@ ITEMS = [*circle.ITEMS, "new1", "new2"]
 UNMOVED = ("history", "two_tower")
 """Sources that go by no events."""
 NEAR = 1.35
-"""Places after which what was taken counts 1/e (docs/decisions/0079)."""
+"""Places after which what was taken counts 1/e (docs/decisions/0025-between-trainings.md)."""
 RANKER = rankers.files(
     ("popular", "history"), ("personal_share", "popular"), lambda rows: 20 * rows[:, 0] + rows[:, 1]
 )
