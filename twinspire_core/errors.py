@@ -177,3 +177,14 @@ def nearest_names(
     if len(name) > _LONGEST_NAME or len(known) > compared:
         return []
     return get_close_matches(name, known, most)
+
+
+def did_you_mean(name: str, known: Collection[str], before: str = "") -> str:
+    """Which known name was meant by a mistyped one, after `before`; nothing where none is like it.
+
+    Example:
+      >>> did_you_mean("itms", ["items", "users"], "; ")
+      "; did you mean 'items'?"
+    """
+    near = nearest_names(name, known)
+    return f"{before}did you mean {near[0]!r}?" if near else ""

@@ -5,7 +5,6 @@ each time.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from difflib import get_close_matches
 from zoneinfo import ZoneInfo, available_timezones
 
 import polars as pl
@@ -14,7 +13,7 @@ import pyarrow as pa
 from beam_jobs.ingest.timestamps import UNITS, accepts, to_instants
 from beam_jobs.partitioning.log_tables import Format
 from beam_jobs.partitioning.time_forms import forms_of, is_sure, to_clock
-from twinspire_core.errors import UsageError
+from twinspire_core.errors import UsageError, did_you_mean, with_full_stop
 from twinspire_core.records.csv_lines import CsvOptions
 
 
@@ -67,9 +66,10 @@ class Layout:
         if self.time_unit is not None and self.time_unit not in UNITS:
             raise UsageError(f"--time-unit is one of {', '.join(UNITS)}, found {self.time_unit!r}.")
         if self.time_zone not in available_timezones():
-            near = get_close_matches(self.time_zone, available_timezones(), 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise UsageError(f"A time zone is an IANA name, found {self.time_zone!r}.{hint}")
+            hint = did_you_mean(self.time_zone, available_timezones(), "; ")
+            raise UsageError(
+                with_full_stop(f"A time zone is an IANA name, found {self.time_zone!r}{hint}")
+            )
         if self.first and self.last and self.first > self.last:
             raise UsageError(f"--from is not after --to, found {self.first} and {self.last}.")
 

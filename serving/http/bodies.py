@@ -24,7 +24,7 @@ from serving.requests.request_model import Refused, RequestModel, filter_of
 from serving.requests.value_types import WrongValue
 from twinspire_core.config import source_names
 from twinspire_core.config.source_names import ANSWERING
-from twinspire_core.errors import nearest_names, shorten, with_full_stop
+from twinspire_core.errors import did_you_mean, nearest_names, shorten, with_full_stop
 
 _FILTERS = ("allow", "deny")
 _OBJECTS = 20  # objects and lists that a query has in the mean, at the most
@@ -182,12 +182,9 @@ class BodyParser:
         if key in REMOVED:
             return Problem("unknown_key", f"{key} was removed: {REMOVED[key]}.", where=key)
         near = nearest_names(key, known)
+        hint = did_you_mean(key, known) or f"known: {', '.join(known)}"
         if in_query:
             hint = f'it belongs into "query": {{"query": {{"{key}": …}}}}'
-        elif near:
-            hint = f"did you mean {near[0]!r}?"
-        else:
-            hint = f"known: {', '.join(known)}"
         message = with_full_stop(f"{shorten(key)} is no option; {hint}")
         return Problem("unknown_key", message, where=key, did_you_mean=near[0] if near else None)
 

@@ -43,7 +43,7 @@ from twinspire_core.config.feature_kinds import (
     VectorFeature,
 )
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.errors import UsageError, nearest_names, shorten
+from twinspire_core.errors import UsageError, did_you_mean, nearest_names, shorten
 
 # Columns of requests besides query features.
 USER = "_user"
@@ -212,10 +212,7 @@ class RequestModel:
 
     def _unknown(self, row: int, key: str) -> Refused:
         near = nearest_names(key, self.fields)
-        if near:
-            hint = f"did you mean {near[0]!r}?"
-        else:
-            hint = f"known: {', '.join(self.fields)}"
+        hint = did_you_mean(key, self.fields) or f"known: {', '.join(self.fields)}"
         reason = f"{shorten(key)} is no feature of the query tower; {hint}"
         return Refused(row, reason, "unknown_key", key, near[0] if near else None)
 

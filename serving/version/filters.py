@@ -13,7 +13,13 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from twinspire_core.errors import UsageError, nearest_names, shorten, with_full_stop
+from twinspire_core.errors import (
+    UsageError,
+    did_you_mean,
+    nearest_names,
+    shorten,
+    with_full_stop,
+)
 
 Values = Mapping[str, Any]
 """Values, or lists of values, by attribute."""
@@ -29,14 +35,11 @@ class UnknownAttribute(ValueError):
 
     def __init__(self, name: str, attributes: Sequence[str]) -> None:
         near = nearest_names(name, attributes)
+        hint = did_you_mean(name, attributes) or f"known: {', '.join(attributes)}"
         if not attributes:
             hint = (
                 "the pipeline file declares none: list columns of the items under corpus.attributes"
             )
-        elif near:
-            hint = f"did you mean {near[0]!r}?"
-        else:
-            hint = f"known: {', '.join(attributes)}"
         super().__init__(f"names an attribute of items, found {shorten(name)}; {hint}")
         self.name = name
         self.near = near[0] if near else None

@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import available_timezones
@@ -16,7 +15,7 @@ from zoneinfo import available_timezones
 from rich.prompt import Prompt
 
 from twinspire.cli.options import console, say
-from twinspire_core.errors import UsageError
+from twinspire_core.errors import UsageError, did_you_mean, with_full_stop
 from twinspire_core.terminal import doing
 
 if TYPE_CHECKING:
@@ -245,5 +244,4 @@ def _ask_zone(*, yes: bool) -> str:
         zone = ask("Time zone of the days", likely)
         if zone in zones:
             return zone
-        near = get_close_matches(zone, zones, 1)
-        say(f"{zone!r} is no IANA time zone." + (f" Did you mean {near[0]!r}?" if near else ""))
+        say(with_full_stop(f"{zone!r} is no IANA time zone{did_you_mean(zone, zones, '; ')}"))

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +14,7 @@ from twinspire_core.config.pipeline import Pipeline, load
 from twinspire_core.errors import (
     TwinspireError,
     UsageError,
+    did_you_mean,
     format_message,
     name_pipeline,
     with_full_stop,
@@ -144,10 +144,7 @@ def _no_such_pipeline(name: str, folder: Path) -> str:
             f"{rule}: there are no pipeline files. Go to the folder above `pipelines/`, or give the"
             " path of a file."
         )
-    text = f"{rule}. There are: {', '.join(known)}"
-    if near := get_close_matches(name, known, 1):
-        text += f"; did you mean {near[0]!r}?"
-    return with_full_stop(text)
+    return with_full_stop(f"{rule}. There are: {', '.join(known)}{did_you_mean(name, known, '; ')}")
 
 
 def parse_date(text: str) -> date:

@@ -9,7 +9,6 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from zoneinfo import ZoneInfo
@@ -48,7 +47,7 @@ from twinspire_core.config.tables.gate import GateConfig, check_gate
 from twinspire_core.config.tables.quality import EvaluationConfig, SourcesConfig
 from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.config.validation_errors import explain
-from twinspire_core.errors import UsageError
+from twinspire_core.errors import UsageError, did_you_mean
 
 
 def check_feature(name: str, feature: Feature, source: SourceConfig, window: WindowConfig) -> None:
@@ -120,11 +119,10 @@ def check_objectives(
         )
     for event_type in columns.weights:
         if columns.positives and event_type not in columns.positives:
-            near = get_close_matches(event_type, columns.positives, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ", which is never trained on"
+            hint = did_you_mean(event_type, columns.positives, "; ")
             raise ValueError(
                 f"columns.weights are of positives, {list(columns.positives)};"
-                f" found {event_type!r}{hint}"
+                f" found {event_type!r}{hint or ', which is never trained on'}"
             )
     if columns.positives and not any(columns.weights.get(t, 1.0) for t in columns.positives):
         raise ValueError(
@@ -160,11 +158,8 @@ def check_lists(lists: ListsConfig, corpus: CorpusConfig, serving: ServingConfig
     for name in lists.caps:
         if name in known:
             continue
-        near = get_close_matches(name, known, 1)
-        if near:
-            hint = f"did you mean {near[0]!r}?"
-        else:
-            hint = f"known: {', '.join(known)}" if known else "none is declared there"
+        others = f"known: {', '.join(known)}" if known else "none is declared there"
+        hint = did_you_mean(name, known) or others
         raise ValueError(
             f"lists.caps are of corpus.attributes, which versions carry; found {name!r}; {hint}"
         )

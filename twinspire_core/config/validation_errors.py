@@ -6,13 +6,12 @@ those that are.
 
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from twinspire_core.config.feature_kinds import KINDS, FeatureKind
-from twinspire_core.errors import shorten
+from twinspire_core.errors import did_you_mean, shorten
 
 _TYPES = {
     "int_type": "a whole number",
@@ -143,17 +142,14 @@ def _feature_kind(path: Sequence[int | str]) -> type[FeatureKind] | None:
 
 
 def _hint(key: str, known: list[str]) -> str:
-    near = get_close_matches(key, known, 1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return did_you_mean(key, known) or f"known: {', '.join(known)}"
 
 
 def _choice(found: str | None, allowed: list[str]) -> str:
     rule = f"one of {', '.join(allowed)}"
     if found is None:
         return f"{rule}; it is missing"
-    near = get_close_matches(found, allowed, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{rule}; found {found!r}{hint}"
+    return f"{rule}; found {found!r}{did_you_mean(found, allowed, '; ')}"
 
 
 def _found(value: object) -> str:

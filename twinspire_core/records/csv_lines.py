@@ -170,22 +170,12 @@ def _decoded(
             column.cast(pa.string())
         except pa.ArrowInvalid:
             for i in range(len(batch)):
-                if good[i] and not _is_utf8(column[i].as_py()):
+                if good[i] and not decodes(column[i].as_py() or b"", "utf-8"):
                     good[i] = False
                     yield Unreadable(int(numbers[i]), "not UTF-8", name, repr(column[i].as_py()))
     kept = batch.filter(pa.array(good))
     columns = [c.cast(pa.string()) for c in kept.columns]
     yield pa.RecordBatch.from_arrays(columns, names=kept.schema.names), numbers[good]
-
-
-def _is_utf8(value: bytes | None) -> bool:
-    if value is None:
-        return True
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 class _Endable:

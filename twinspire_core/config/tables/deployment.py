@@ -3,13 +3,13 @@
 """
 
 from datetime import timedelta
-from difflib import get_close_matches
 from typing import Annotated
 from zoneinfo import available_timezones
 
 from pydantic import BeforeValidator, Field, field_validator
 
 from twinspire_core.config.tables.base import BASIC, Duration, Place, Strict
+from twinspire_core.errors import did_you_mean
 from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
 
 
@@ -48,11 +48,8 @@ class PipelineConfig(Strict):
     @classmethod
     def _known_zone(cls, value: str) -> str:
         if value not in available_timezones():
-            hint = get_close_matches(value, available_timezones(), 1)
-            raise ValueError(
-                f"not an IANA time zone: {value!r}"
-                + (f"; did you mean {hint[0]!r}?" if hint else "")
-            )
+            hint = did_you_mean(value, available_timezones(), "; ")
+            raise ValueError(f"not an IANA time zone: {value!r}{hint}")
         return value
 
 

@@ -1,12 +1,12 @@
 """What a version must reach: the table `gate`."""
 
-from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from twinspire_core.config.tables.base import Strict
 from twinspire_core.config.tables.quality import EvaluationConfig
+from twinspire_core.errors import did_you_mean
 from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.measure_names import SLICES
 
@@ -123,5 +123,4 @@ def _hint(measure: str, known: list[str], evaluation: EvaluationConfig) -> str:
     ):
         if measure in names(evaluation.ks, SLICES):
             return f"; that can stand in gate.{table}"
-    near = get_close_matches(measure, known, 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return did_you_mean(measure, known, "; ")
