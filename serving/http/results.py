@@ -114,11 +114,4 @@ def _history(version: Version, answer: Answer, row: int) -> list[Described]:
     """
     if answer.history is None:
         return []
-    items = answer.history[row].as_py() or []
-    rows = version.rows(items)
-    described = iter(version.describe(rows[rows >= 0]))
-    oldest_first = [
-        next(described) if row >= 0 else {"item": item}
-        for item, row in zip(items, rows, strict=True)
-    ]
-    return oldest_first[::-1]
+    return version.describe_ids(answer.history[row].as_py() or [])[::-1]

@@ -263,3 +263,12 @@ class Version:
         return [
             dict(zip(texts, values, strict=True)) for values in zip(*texts.values(), strict=True)
         ]
+
+    def describe_ids(self, items: Sequence[str]) -> list[dict[str, str | None]]:
+        """The same of items by their ids; those that left the catalogue have their id alone."""
+        rows = self.rows(items)
+        described = iter(self.describe(rows[rows >= 0]))
+        return [
+            next(described) if row >= 0 else {"item": item}
+            for item, row in zip(items, rows, strict=True)
+        ]

@@ -145,7 +145,7 @@ def user_result(version: Version, user: str, options: ListRequest) -> dict[str, 
         "source": answer.list_sources[0],
         "exclude_seen": version.leaves_out_seen(options.exclude_seen),
         **{key: json.loads(value) for key, value in options.filter._asdict().items() if value},
-        "history": _described(version, history[::-1]),
+        "history": version.describe_ids(history[::-1]),
         "items": items,
         "notes": list(answer.warnings.of_all()),
     }
@@ -159,16 +159,6 @@ def _items(version: Version, answer: Answer, query: int) -> list[dict[str, Any]]
     return [
         {**item, "score": round(score, 6)} for item, score in zip(described, scores, strict=False)
     ]
-
-
-def _described(version: Version, items: list[str]) -> list[dict[str, Any]]:
-    """Display columns of items; those that left the catalogue have their id alone."""
-    rows = version.rows(items)
-    of_corpus = iter(version.describe(rows[rows >= 0]))
-    described: list[dict[str, Any]] = []
-    for item, row in zip(items, rows, strict=True):
-        described.append(next(of_corpus) if row >= 0 else {"item": item})
-    return described
 
 
 def _print_list(items: list[dict[str, Any]], title: str, *beside: RenderableType) -> None:
