@@ -1,20 +1,15 @@
 """What a deployment chooses."""
 
-from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Addresses and names by which only this machine reaches a server."""
-_COUNTS = (
-    "max_k",
-    "max_queries",
-    "max_items",
-    "max_ids",
-    "max_body",
-    "max_batch",
-    "max_pending",
-    "max_events",
-)
-_SMALLEST_HEAD = 8192
+_Count = Annotated[int, Field(ge=1)]
+_Seconds = Annotated[float, Field(gt=0, le=3600)]
+_Token = Annotated[str, Field(pattern=r"\S")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,33 +43,18 @@ class Settings:
       cache: folder that versions on `gs://` are downloaded to; None is `~/.cache/twinspire`.
     """
 
-    tokens: tuple[str, ...] = field(default=(), repr=False)
+    tokens: tuple[_Token, ...] = Field(default=(), repr=False)
     hosts: tuple[str, ...] | None = None
-    poll: float = 2.0
-    max_k: int = 1000
-    max_queries: int = 1000
-    max_items: int = 100_000
-    max_ids: int = 10_000
-    max_body: int = 1 << 20
-    max_head: int = 1 << 16
-    client_timeout: float = 10.0
-    max_batch: int = 64
-    max_pending: int = 4096
-    max_events: int = 1_000_000
-    max_new_items: int = 10_000
+    poll: _Seconds = 2.0
+    max_k: _Count = 1000
+    max_queries: _Count = 1000
+    max_items: _Count = 100_000
+    max_ids: _Count = 10_000
+    max_body: _Count = 1 << 20
+    max_head: Annotated[int, Field(ge=8192)] = 1 << 16
+    client_timeout: _Seconds = 10.0
+    max_batch: _Count = 64
+    max_pending: _Count = 4096
+    max_events: _Count = 1_000_000
+    max_new_items: Annotated[int, Field(ge=0)] = 10_000
     cache: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
-        if self.max_new_items < 0:
-            raise ValueError(f"max_new_items is at least 0, got {self.max_new_items}")
-        if self.max_head < _SMALLEST_HEAD:
-            raise ValueError(f"max_head is at least {_SMALLEST_HEAD}, got {self.max_head}")
-        if not 0 < self.client_timeout <= 3600:
-            raise ValueError(f"client_timeout lies in (0, 3600] seconds, got {self.client_timeout}")
-        if not 0 < self.poll <= 3600:
-            raise ValueError(f"poll lies in (0, 3600] seconds, got {self.poll}")
-        if not all(token.strip() for token in self.tokens):
-            raise ValueError("a token is not empty")
