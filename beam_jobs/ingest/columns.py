@@ -93,26 +93,28 @@ def items(p: Pipeline) -> list[Column]:
     """
     key = p.columns.items_key or p.columns.item
     use = "columns.items_key" if p.columns.items_key else "columns.item"
-    found = [
+    corpus = p.corpus
+    return [
         Column(name="_item", source=key, kind="key", use=use, required=True),
         *_features(p, "items"),
+        *(
+            _time(f"_born_{n}", f.column, f"features.{n}.column", p, kind="instant")
+            for n, f in p.of_kind(AgeFeature).items()
+            if f.column
+        ),
+        *(
+            Column(name=f"_display_{one}", source=one, kind="words", use="corpus.display")
+            for one in corpus.display
+        ),
+        *(
+            Column(name=f"_attribute_{one}", source=one, kind="raw", use="corpus.attributes")
+            for one in corpus.attributes
+        ),
+        *(
+            Column(name=f"_filter_{one}", source=one, kind="raw", use="corpus.filter")
+            for one in corpus.filter
+        ),
     ]
-    ages = {name: f.column for name, f in p.of_kind(AgeFeature).items() if f.column}
-    found += [
-        _time(f"_born_{n}", column, f"features.{n}.column", p, kind="instant")
-        for n, column in ages.items()
-    ]
-    for source in p.corpus.display:
-        display = f"_display_{source}"
-        found.append(Column(name=display, source=source, kind="words", use="corpus.display"))
-    for source in p.corpus.attributes:
-        attribute = f"_attribute_{source}"
-        found.append(Column(name=attribute, source=source, kind="raw", use="corpus.attributes"))
-    for source in p.corpus.filter:
-        found.append(
-            Column(name=f"_filter_{source}", source=source, kind="raw", use="corpus.filter")
-        )
-    return found
 
 
 def _features(p: Pipeline, table: str) -> list[Column]:
