@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
+from twinspire_core.compiled_loops import compiled
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.sources.source import SourceTables
 
@@ -34,9 +35,23 @@ class FeatureGroup(ABC):
         return False
 
     @abstractmethod
-    def values(self, pairs: Pairs) -> np.ndarray:
-        """[M, F] float32, in the order of the names; NaN where a value is not known."""
+    def write(self, pairs: Pairs, values: np.ndarray) -> None:
+        """Writes the features of M pairs.
+
+        Args:
+          pairs: the pairs.
+          values: [F, M] float32, in the order of the names; all of it is written, NaN where a value is
+            not known.
+        """
 
     @abstractmethod
     def describe(self, name: str, value: float) -> str:
         """What a value says, in plain words for people: `bought 3 times in the last weeks`."""
+
+
+@compiled
+def write_rows(table: Any, row_of: Any, values: Any) -> None:
+    """Writes for each of M pairs a row of a table, [N, F], into values, [F, M]."""
+    for pair in range(len(row_of)):
+        for feature in range(len(values)):
+            values[feature, pair] = table[row_of[pair], feature]

@@ -6,11 +6,12 @@ U queries, S sources, L places of a list, M pairs, C items of the corpus, D dime
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from twinspire_core.fusion.candidate_pool import CONSTANT, pool_candidates
+from twinspire_core.compiled_loops import compiled
+from twinspire_core.fusion.candidate_pool import CONSTANT, pool_pairs
 from twinspire_core.ranking.past_entries import PastEntries
 from twinspire_core.search.top_k import best_of
 from twinspire_core.sources.registry import depth_of
@@ -19,8 +20,6 @@ from twinspire_core.sources.weighted_items import HALF_LIFE, WeightedItems
 
 NEWEST = 20
 """Items of a history, the newest ones, that candidates are compared with."""
-_SLOTS = 1 << 22
-"""Pairs are found in a table of so many numbers at the most; beyond it they are searched for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +73,13 @@ class Pairs:
           corpus_size: C.
           vectors: of these queries and all items.
         """
-        pooled = pool_candidates([one.items for one in lists.values()])
-        query, column = np.nonzero(pooled.items >= 0)
+        pooled = pool_pairs([one.items for one in lists.values()])
         return cls(
-            query=query,
-            item=pooled.items[query, column],
+            query=pooled.query,
+            item=pooled.item,
             queries=queries,
             lists=lists,
-            gains=pooled.gains[query, column],
+            gains=pooled.gains,
             corpus_size=corpus_size,
             vectors=vectors,
         )
@@ -90,18 +88,17 @@ class Pairs:
         return len(self.query)
 
     @cached_property
-    def is_near(self) -> np.ndarray:
-        """[M, S] bool, whether the item is among the candidates of a source (`Source.depth`)."""
-        depths = np.array([depth_of(name) for name in self.lists])
-        # Between the gains of the last place that counts and of the one behind it.
-        is_near: np.ndarray = self.gains > 1 / (1 + (depths - 0.5) / CONSTANT)
-        return is_near
+    def begin(self) -> np.ndarray:
+        """[U + 1] int64, where the pairs of each query begin."""
+        return np.searchsorted(self.query, np.arange(len(self.queries) + 1))
 
     @cached_property
-    def key(self) -> np.ndarray:
-        """[M] int64, ascending: the pair as one number."""
-        key: np.ndarray = self.query * self.corpus_size + self.item
-        return key
+    def least_gains(self) -> np.ndarray:
+        """[S] float64: above it an item is among the candidates of a source (`Source.depth`)."""
+        depths = np.array([depth_of(name) for name in self.lists])
+        # Between the gains of the last place that counts and of the one behind it.
+        least: np.ndarray = 1 / (1 + (depths - 0.5) / CONSTANT)
+        return least
 
     @cached_property
     def past(self) -> PastEntries | None:
@@ -144,34 +141,17 @@ class Pairs:
             vectors=vectors,
         )
 
-    @cached_property
-    def _slots(self) -> np.ndarray | None:
-        """The number of each pair, by its key; slots of no pair hold arbitrary numbers."""
-        cells = len(self.queries) * self.corpus_size
-        if cells > _SLOTS:
-            return None
-        # Not written all over: whoever reads a place compares what it leads to.
-        slots = np.empty(cells, np.int32)
-        slots[self.key] = np.arange(len(self), dtype=np.int32)
-        return slots
-
     def find(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
         """Which pair each is, [N] int64; -1 where it is none.
 
         Args:
-          query: [N] int64.
+          query: [N] int64; the fewer changes from one to the next, the faster.
           item: [N] int64, -1 for no item of the corpus.
         """
-        if not len(self):
-            return np.full(len(query), -1)
-        wanted = query * self.corpus_size + item
-        if self._slots is None:
-            place = np.minimum(np.searchsorted(self.key, wanted), len(self) - 1)
-        else:
-            # As unsigned numbers, what was never written lies mostly behind the end.
-            found = self._slots[wanted].view(np.uint32)
-            place = np.minimum(found, np.uint32(len(self) - 1)).astype(np.int64)
-        return np.where((item >= 0) & (self.key[place] == wanted), place, -1)
+        found = np.empty(len(query), np.int64)
+        place = np.zeros(self.corpus_size, np.int32)
+        _find(self.begin, self.item, query, item, place, found)
+        return found
 
     def best(self, scores: np.ndarray, k: int) -> np.ndarray:
         """The best k pairs of each query, [U, k] int64, best first, -1 behind the end. Of equal
@@ -181,8 +161,8 @@ class Pairs:
           scores: [M] float32.
           k: length of the lists.
         """
-        lengths = np.bincount(self.query, minlength=len(self.queries))
-        begin = np.cumsum(lengths) - lengths
+        begin = self.begin[:-1]
+        lengths = np.diff(self.begin)
         column = np.arange(len(self)) - begin[self.query]
         table = np.full((len(lengths), int(lengths.max(initial=0))), -np.inf, np.float32)
         table[self.query, column] = scores
@@ -197,3 +177,21 @@ class Pairs:
         # The pair -1 reads what is appended for none.
         items = np.append(self.item, -1)[chosen]
         return ScoredLists(items, np.append(scores, -np.inf).astype(np.float32)[chosen])
+
+
+@compiled
+def _find(begin: Any, items: Any, query_of: Any, wanted: Any, place: Any, found: Any) -> None:
+    """Writes `Pairs.find`; `place` is as long as the corpus, and may hold anything."""
+    query = -1
+    for number in range(len(wanted)):
+        item = wanted[number]
+        found[number] = -1
+        if item < 0 or item >= len(place):
+            continue
+        if query_of[number] != query:
+            query = query_of[number]
+            for pair in range(begin[query], begin[query + 1]):
+                place[items[pair]] = pair
+        pair = place[item]
+        if begin[query] <= pair < begin[query + 1] and items[pair] == item:
+            found[number] = pair

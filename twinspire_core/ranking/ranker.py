@@ -17,6 +17,7 @@ from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.registry import depth_of
 from twinspire_core.sources.source import Queries
 
 if TYPE_CHECKING:
@@ -156,7 +157,9 @@ def _with_far_ones_last(scores: np.ndarray, pairs: Pairs) -> np.ndarray:
     behind all others, in their own order: no ranker was fitted on such, and a longer list is to begin as a
     shorter one does.
     """
-    is_far = ~pairs.is_near.any(axis=1)
+    if all(lists.items.shape[1] <= depth_of(name) for name, lists in pairs.lists.items()):
+        return scores
+    is_far = ~(pairs.gains > pairs.least_gains).any(axis=1)
     if not is_far.any():
         return scores
     lowest = np.full(len(pairs.queries), np.inf, np.float32)

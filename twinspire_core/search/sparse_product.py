@@ -4,13 +4,17 @@ of columns for each row.
 U queries, M rows of them all, R rows of the table, P entries, C columns.
 """
 
-import heapq
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from twinspire_core.compiled_loops import compiled
 from twinspire_core.search.ragged import Ragged, list_offsets
+
+_GROUPS = 4
+"""Groups of sums for each place of a list: the largest of each says which sums are too low."""
+_HALVINGS = 20
+"""Of the range in which the lowest sum of a list lies."""
 
 
 class SparseTable(NamedTuple):
@@ -103,48 +107,82 @@ def _find_best(
     top_sums: Any,
 ) -> None:
     queries, k = top_columns.shape
-
     sums = np.zeros(len(passing), np.float64)
     met = np.empty(len(passing) + 1, np.int64)
-    sum_of = np.empty(len(passing) + 1, np.float64)
+    values = np.empty(len(passing) + 1, np.float64)
+    groups = _GROUPS * k
     for query in range(queries):
+        # Each column once: later its sum is not 0.
+        count = 0
         for number in range(begin[query], begin[query + 1]):
             weight = row_weights[number]
-            row = rows[number]
-            for entry in range(offsets[row], offsets[row + 1]):
-                if columns[entry] >= 0:
-                    sums[columns[entry]] += weight * weights[entry]
+            # Slices: places in them are not looked at for being below 0.
+            of_row = columns[offsets[rows[number]] : offsets[rows[number] + 1]]
+            weight_of = weights[offsets[rows[number]] : offsets[rows[number] + 1]]
+            for entry in range(len(of_row)):
+                column = of_row[entry]
+                product = weight * weight_of[entry]
+                if column >= 0 and product > 0:
+                    met[count] = column
+                    count += sums[column] == 0
+                    sums[column] += product
         for number in range(added_begin[query], added_begin[query + 1]):
-            sums[added[number]] += added_weights[number]
+            if added_weights[number] > 0:
+                met[count] = added[number]
+                count += sums[added[number]] == 0
+                sums[added[number]] += added_weights[number]
         for number in range(excluded_begin[query], excluded_begin[query + 1]):
             if excluded[number] >= 0:
                 sums[excluded[number]] = 0
-        # Each column once: what is read is 0 from then on.
-        count = 0
-        for number in range(begin[query], begin[query + 1]):
-            row = rows[number]
-            for entry in range(offsets[row], offsets[row + 1]):
-                if columns[entry] >= 0:
-                    met[count] = columns[entry]
-                    sum_of[count] = sums[columns[entry]]
-                    count += sums[columns[entry]] > 0
-                    sums[columns[entry]] = 0
-        for number in range(added_begin[query], added_begin[query + 1]):
-            met[count] = added[number]
-            sum_of[count] = sums[added[number]]
-            count += sums[added[number]] > 0
-            sums[added[number]] = 0
-        # A heap of the best so far: the lowest sum is on top, of equal ones the highest column.
-        best = [(0.0, 0) for _ in range(0)]
         for number in range(count):
-            if not passing[met[number]]:
-                continue
-            value = np.float64(np.float32(sum_of[number])) if rounded else sum_of[number]
-            if len(best) < k:
-                heapq.heappush(best, (value, -met[number]))
-            elif (value, -met[number]) > best[0]:
-                heapq.heapreplace(best, (value, -met[number]))
-        for place in range(len(best) - 1, -1, -1):
-            value, negative = heapq.heappop(best)
-            top_columns[query, place] = -negative
-            top_sums[query, place] = value
+            column = met[number]
+            value = sums[column] if passing[column] else 0.0
+            values[number] = np.float64(np.float32(value)) if rounded else value
+            sums[column] = 0
+        # What at least k of the largest sums of groups reach, few sums do.
+        largest = values[:count]
+        if count >= 2 * groups:
+            largest = values[:groups].copy()
+            for start in range(groups, count - groups + 1, groups):
+                for number in range(groups):
+                    largest[number] = max(largest[number], values[start + number])
+        least = 0.0
+        above = 0.0
+        for number in range(len(largest)):
+            above = max(above, largest[number])
+        for _ in range(_HALVINGS):
+            middle = (least + above) / 2
+            reaching = 0
+            for number in range(len(largest)):
+                reaching += largest[number] >= middle
+            if reaching >= k:
+                least = middle
+            else:
+                above = middle
+        size = 0
+        for number in range(count):
+            value = values[number]
+            values[size] = value
+            met[size] = met[number]
+            size += value >= least and value > 0
+        # Shell's sort: the largest first, of equal ones the lowest column.
+        gap = 1
+        while gap < size // 3:
+            gap = 3 * gap + 1
+        while gap > 0:
+            for number in range(gap, size):
+                value, column = values[number], met[number]
+                place = number
+                while place >= gap and (
+                    values[place - gap] < value
+                    or (values[place - gap] == value and met[place - gap] > column)
+                ):
+                    values[place] = values[place - gap]
+                    met[place] = met[place - gap]
+                    place -= gap
+                values[place] = value
+                met[place] = column
+            gap //= 3
+        for place in range(min(k, size)):
+            top_columns[query, place] = met[place]
+            top_sums[query, place] = values[place]

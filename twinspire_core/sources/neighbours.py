@@ -104,7 +104,7 @@ class Neighbours(Source):
         order = pc.sort_indices(items).to_numpy().astype(np.int64)
         rows = table["_rows"].combine_chunks()
         lengths = list_lengths(rows)
-        values = order[rows.flatten().to_numpy()]
+        values = order[rows.flatten().to_numpy()].astype(np.int32)
         weights = table["_weights"].combine_chunks().flatten().to_numpy()
         lists = SparseTable(list_offsets(lengths), values, weights, len(items))
         return cls(lists_of=lists, holders=_holders(lists, NEWEST))
@@ -146,4 +146,4 @@ def _holders(lists: SparseTable, newest: int) -> SparseTable:
     lengths = np.bincount(lists.columns, minlength=lists.width)
     kept = order[list_places(lengths) < newest]
     offsets = list_offsets(np.minimum(lengths, newest))
-    return SparseTable(offsets, number[kept], lists.weights[kept], count)
+    return SparseTable(offsets, number[kept].astype(np.int32), lists.weights[kept], count)

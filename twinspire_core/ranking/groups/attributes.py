@@ -41,7 +41,7 @@ class _Attribute(NamedTuple):
 
     Attributes:
       name: the column of the items snapshot.
-      codes: [C, W] int64, the number of each value of an item, each once, -1 for none.
+      codes: [C, W] int32, the number of each value of an item, each once, -1 for none.
       values: V.
       popular: [C] float32, the item's share in the events of its value; NaN without one.
     """
@@ -74,7 +74,7 @@ class _Attribute(NamedTuple):
         empty = pc.index(coded.dictionary, "").as_py()
         code[code == empty] = -1
         width = min(_MOST_VALUES, max(1, int(lengths.max(initial=1))))
-        codes = np.full((len(column), width), -1, np.int64)
+        codes = np.full((len(column), width), -1, np.int32)
         kept = (place < width) & (code >= 0)
         codes[row[kept], place[kept]] = code[kept]
         # An item that has a value twice is still one item of it.
@@ -129,20 +129,18 @@ class Attributes(FeatureGroup):
         """What depends on the user's counts."""
         return name.startswith(_OF_USERS)
 
-    def values(self, pairs: Pairs) -> np.ndarray:
+    def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """What users took is missing where queries bring no counts, and for items without a value; ages
         and whether it is due also for values that the user never took.
         """
-        count, features = len(self.attributes), len(_FEATURES)
-        values = np.full((count * features, len(pairs)), np.nan, np.float32)
-        if not len(pairs):
-            return values.T
-        by_attribute = values.reshape(count, features, len(pairs))
-        for of_one, attribute in zip(by_attribute, self.attributes, strict=True):
+        values[:] = np.nan
+        taken = _taken(pairs)
+        for number, attribute in enumerate(self.attributes):
+            of_one = values[number * len(_FEATURES) : (number + 1) * len(_FEATURES)]
             of_one[-1] = attribute.popular[pairs.item]
-            if pairs.past is not None and pairs.past.weight is not None:
-                _of_users(attribute, pairs, of_one)
-        return values.T
+            if taken is not None:
+                of_pairs = (pairs.query, pairs.item, attribute.codes, attribute.values)
+                _compare(*taken, *of_pairs, of_one)
 
     def describe(self, name: str, value: float) -> str:
         """By the attribute's name."""
@@ -168,25 +166,21 @@ class Attributes(FeatureGroup):
         return f"{value:.1%} of what everybody takes of this {attribute}"
 
 
-def _of_users(attribute: _Attribute, pairs: Pairs, features: np.ndarray) -> None:
-    """Writes [6, M], in the order of `_OF_USERS`; NaN stays where a value is missing."""
+def _taken(pairs: Pairs) -> tuple[np.ndarray, ...] | None:
+    """What `_compare` reads of the users; None where queries bring no counts."""
     past = pairs.past
-    assert past is not None and past.weight is not None and past.total is not None
+    if past is None or past.weight is None or past.total is None:
+        return None
     counts = past.counts
-    number = past.number
-    nothing = np.zeros(0, np.float32)
-    is_measured = counts.days is not None and counts.span is not None
+    spans = days = np.zeros(0, np.float32)
+    if counts.days is not None and counts.span is not None:
+        spans, days = counts.span[past.number], counts.days[past.number]
     own = np.zeros(len(pairs), np.float32)
     is_pair = pairs.past_pair >= 0
     own[pairs.past_pair[is_pair]] = past.weight[is_pair]
-    _compare(
-        *(list_offsets(np.bincount(past.query, minlength=len(pairs.queries))), past.item),
-        *(past.weight, counts.age[number]),
-        counts.span[number] if is_measured and counts.span is not None else nothing,
-        counts.days[number] if is_measured and counts.days is not None else nothing,
-        *(np.maximum(past.total, 1e-30), pairs.query, pairs.item, own),
-        *(attribute.codes, attribute.values, features),
-    )
+    begin = list_offsets(np.bincount(past.query, minlength=len(pairs.queries)))
+    totals = np.maximum(past.total, 1e-30)
+    return begin, past.item, past.weight, counts.age[past.number], spans, days, totals, own
 
 
 @compiled
@@ -198,19 +192,22 @@ def _compare(
     spans: Any,
     days: Any,
     totals: Any,
+    own: Any,
     query_of: Any,
     items: Any,
-    own: Any,
     codes: Any,
     values: Any,
     found: Any,
 ) -> None:
     """What each pair's user took of the values of its item: `codes` are those of all items."""
     width = codes.shape[1]
+    # By value.
     sum_of = np.zeros(values, np.float64)
     days_of = np.zeros(values, np.float64)
+    overdue_of = np.full(values, -1.0)
     age_of = np.full(values, np.inf, np.float32)
     first_of = np.zeros(values, np.float32)
+    nothing = np.float32(np.nan)
     pair = 0
     for query in range(len(begin) - 1):
         entries = range(begin[query], begin[query + 1])
@@ -226,6 +223,9 @@ def _compare(
                 if len(days):
                     days_of[code] += days[entry]
                     first_of[code] = max(first_of[code], ages[entry] + spans[entry])
+                    if days_of[code] > 1:
+                        interval = np.float64(first_of[code] - age_of[code]) / (days_of[code] - 1)
+                        overdue_of[code] = age_of[code] / max(interval, 1.0)
         while pair < len(items) and query_of[pair] == query:
             most, most_days, overdue = -1.0, -1.0, -1.0
             youngest = np.float32(np.inf)
@@ -236,26 +236,22 @@ def _compare(
                 most = max(most, sum_of[code])
                 youngest = min(youngest, age_of[code])
                 most_days = max(most_days, days_of[code])
-                if days_of[code] > 1:
-                    interval = np.float64(first_of[code] - age_of[code]) / (days_of[code] - 1)
-                    overdue = max(overdue, age_of[code] / max(interval, 1.0))
+                overdue = max(overdue, overdue_of[code])
             if most >= 0:
                 of_value = np.float32(most)
                 found[0, pair] = of_value / totals[query]
+                found[1, pair] = youngest if youngest < np.inf else nothing
                 found[2, pair] = of_value
+                found[3, pair] = np.float32(most_days) if len(days) else nothing
+                found[4, pair] = np.float32(overdue) if overdue >= 0 else nothing
                 found[5, pair] = own[pair] / max(of_value, np.float32(1e-30))
-                if youngest < np.inf:
-                    found[1, pair] = youngest
-                if len(days):
-                    found[3, pair] = most_days
-                if overdue >= 0:
-                    found[4, pair] = overdue
             pair += 1
         for entry in entries:
             for place in range(width):
                 if taken[entry] >= 0 and codes[taken[entry], place] >= 0:
                     code = codes[taken[entry], place]
                     sum_of[code] = days_of[code] = first_of[code] = 0
+                    overdue_of[code] = -1
                     age_of[code] = np.inf
 
 

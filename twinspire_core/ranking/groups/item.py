@@ -17,7 +17,7 @@ from twinspire_core.contracts.feature_schema import (
     TRENDING_HALF_LIVES,
 )
 from twinspire_core.display.table import ago, counted, times
-from twinspire_core.ranking.feature_group import FeatureGroup
+from twinspire_core.ranking.feature_group import FeatureGroup, write_rows
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.sources.source import SourceTables
 
@@ -63,10 +63,9 @@ class Item(FeatureGroup):
         """
         return (*_COUNTS, _TREND, *_AS_THEY_ARE)
 
-    def values(self, pairs: Pairs) -> np.ndarray:
+    def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """Of the candidates."""
-        values: np.ndarray = self.table[pairs.item]
-        return values
+        write_rows(self.table, pairs.item, values)
 
     def describe(self, name: str, value: float) -> str:
         """Counts as such, days as days."""

@@ -47,17 +47,18 @@ class PersonalHistory(FeatureGroup):
         """All do, but for how often the user had it at all."""
         return name not in _UNTIMED
 
-    def values(self, pairs: Pairs) -> np.ndarray:
+    def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """Missing where queries bring no counts."""
-        values = np.full((len(_NAMES), len(pairs)), np.nan, np.float32).T
-        column = {name: values[:, number] for number, name in enumerate(_NAMES)}
-        seen = pairs.queries.seen
-        place = pairs.find(seen.row, seen.values)
+        values[:] = np.nan
+        column = dict(zip(_NAMES, values, strict=True))
+        # Together what `Queries.seen` is.
+        place = pairs.find(pairs.queries.past.row, pairs.queries.past.values)
         column[_SEEN][:] = 0
         column[_SEEN][place[place >= 0]] = 1
         past = pairs.past
         if past is None:
-            return values
+            return
+        column[_SEEN][pairs.past_pair[pairs.past_pair >= 0]] = 1
         entry = np.flatnonzero(pairs.past_pair >= 0)
         pair = pairs.past_pair[entry]
         number = past.number[entry]
@@ -73,7 +74,7 @@ class PersonalHistory(FeatureGroup):
             column[_SHARE][:] = 0
             column[_SHARE][pair] = weights[number] / np.maximum(totals, 1e-30)[pairs.query[pair]]
         if counts.span is None or counts.days is None or counts.visits is None:
-            return values
+            return
         days = counts.days[number]
         column[_FIRST][pair] = counts.age[number] + counts.span[number]
         for name, told in ((_DAYS, days), (_DAY_SHARE, days / counts.visits[pairs.query[pair]])):
@@ -84,7 +85,6 @@ class PersonalHistory(FeatureGroup):
         column[_INTERVAL][pair] = interval
         # Two events around midnight tell of no rhythm of minutes.
         column[_OVERDUE][pair] = counts.age[number] / np.maximum(interval, 1)
-        return values
 
     def describe(self, name: str, value: float) -> str:
         """Counts as such, days as days."""

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
+from twinspire_core.compiled_loops import compiled
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import NEWEST, Pairs
-from twinspire_core.search.ragged import list_places
+from twinspire_core.search.ragged import list_offsets
 from twinspire_core.sources.co_occurrence import Neighbours, neighbours_of
 from twinspire_core.sources.source import SourceTables
 
@@ -41,27 +42,15 @@ class Similarity(FeatureGroup):
         """
         return (_MOST, _SUM, _NEWEST, _ITEMS)
 
-    def values(self, pairs: Pairs) -> np.ndarray:
+    def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """Each neighbour of each item of the histories is looked for among the candidates."""
         newest = pairs.newest
-        near = self.neighbours.rows[newest.items.values].astype(np.int64)
-        query = np.repeat(newest.items.row, near.shape[1])
-        pair = pairs.find(query, near.ravel())
-        hit = np.flatnonzero(pair >= 0)
-        pair = pair[hit]
-        entry, column = np.divmod(hit, near.shape[1])
-        similarity = self.neighbours.similarities[newest.items.values[entry], column]
-        values = np.zeros((4, len(pairs)), np.float32).T
-        # Contiguous: ufuncs write into it in place.
-        most = np.zeros(len(pairs), np.float32)
-        np.maximum.at(most, pair, similarity)
-        values[:, 0] = most
-        weighted = similarity * newest.weights[entry]
-        values[:, 1] = np.bincount(pair, weights=weighted, minlength=len(pairs))
-        is_newest = list_places(newest.items.lengths)[entry] == 0
-        values[pair[is_newest], 2] = similarity[is_newest]
-        values[:, 3] = np.bincount(pair, minlength=len(pairs))
-        return values
+        values[:] = 0
+        _compare(
+            *(pairs.begin, pairs.item, np.zeros(pairs.corpus_size, np.int32)),
+            *(list_offsets(newest.items.lengths), newest.items.values, newest.weights),
+            *(*self.neighbours, np.zeros(len(pairs)), values),
+        )
 
     def describe(self, name: str, value: float) -> str:
         """By how often it is taken together."""
@@ -78,3 +67,39 @@ class Similarity(FeatureGroup):
         if name == _MOST:
             return f"taken with something that the user took of late (similarity {value:.2f})"
         return f"taken with what the user took of late (similarities add up to {value:.2f})"
+
+
+@compiled
+def _compare(
+    begin: Any,
+    items: Any,
+    place: Any,
+    newest_begin: Any,
+    newest: Any,
+    weights: Any,
+    rows: Any,
+    similarities: Any,
+    sums: Any,
+    values: Any,
+) -> None:
+    """Adds up in `values`, and in `sums` in doubles; `place` is as long as the corpus."""
+    for query in range(len(begin) - 1):
+        first, end = begin[query], begin[query + 1]
+        for pair in range(first, end):
+            place[items[pair]] = pair
+        for entry in range(newest_begin[query], newest_begin[query + 1]):
+            for column in range(rows.shape[1]):
+                near = rows[newest[entry], column]
+                if near < 0:
+                    continue
+                pair = place[near]
+                if pair < first or pair >= end or items[pair] != near:
+                    continue
+                similarity = similarities[newest[entry], column]
+                values[0, pair] = max(values[0, pair], similarity)
+                sums[pair] += similarity * weights[entry]
+                if entry == newest_begin[query]:
+                    values[2, pair] = similarity
+                values[3, pair] += 1
+        for pair in range(first, end):
+            values[1, pair] = sums[pair]

@@ -1,15 +1,17 @@
 """Where each source lists a candidate, and with what score; how many sources agree."""
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
+from twinspire_core.compiled_loops import compiled
 from twinspire_core.config.source_names import TITLES
 from twinspire_core.display.table import counted
 from twinspire_core.fusion.candidate_pool import CONSTANT
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import Pairs
+from twinspire_core.search.ragged import list_offsets
 from twinspire_core.sources.registry import depth_of
 from twinspire_core.sources.source import SourceTables
 
@@ -34,24 +36,16 @@ class SourcePlaces(FeatureGroup):
         places = tuple(_PLACE + name for name in sources)
         return (*places, *(_SCORE + name for name in sources), _AGREEING, _GAIN)
 
-    def values(self, pairs: Pairs) -> np.ndarray:
+    def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """From the lists."""
-        sources = len(pairs.lists)
-        values = np.full((2 * sources + 2, len(pairs)), np.nan, np.float32).T
-        values[:, :sources] = [depth_of(name) for name in pairs.lists]
-        is_listed = pairs.is_near
-        for column, lists in enumerate(pairs.lists.values()):
-            listed = np.flatnonzero(is_listed[:, column])
-            # The gain is 1 / (1 + place / CONSTANT).
-            place = np.rint((1 / pairs.gains[listed, column] - 1) * CONSTANT).astype(np.int64)
-            values[listed, column] = place
-            values[listed, sources + column] = lists.scores[pairs.query[listed], place]
-        # Source by source: a sum over each row of few numbers takes five times as long.
-        values[:, -2:] = 0
-        for column in range(sources):
-            values[:, -2] += is_listed[:, column]
-            values[:, -1] += np.where(is_listed[:, column], pairs.gains[:, column], 0)
-        return values
+        scores = [lists.scores for lists in pairs.lists.values()]
+        _write(
+            *(pairs.query, pairs.gains, pairs.least_gains),
+            np.array([depth_of(name) for name in pairs.lists]),
+            list_offsets(np.array([of_one.shape[1] for of_one in scores])),
+            np.concatenate(scores, axis=1, dtype=np.float32),
+            values,
+        )
 
     def describe(self, name: str, value: float) -> str:
         """By the source's title."""
@@ -66,3 +60,33 @@ class SourcePlaces(FeatureGroup):
         if name == _AGREEING:
             return f"listed by {counted(value, 'source')}"
         return f"places of all sources together: {value:.2f}"
+
+
+@compiled
+def _write(
+    query_of: Any,
+    gains: Any,
+    least_gains: Any,
+    depths: Any,
+    first: Any,
+    scores: Any,
+    values: Any,
+) -> None:
+    sources = len(depths)
+    for pair in range(len(query_of)):
+        agreeing = 0
+        together = np.float32(0)
+        for source in range(sources):
+            gain = gains[pair, source]
+            if gain > least_gains[source]:
+                # The gain is 1 / (1 + place / CONSTANT).
+                place = int((1 / np.float64(gain) - 1) * CONSTANT + 0.5)
+                values[source, pair] = place
+                values[sources + source, pair] = scores[query_of[pair], first[source] + place]
+                agreeing += 1
+                together += gain
+            else:
+                values[source, pair] = depths[source]
+                values[sources + source, pair] = np.nan
+        values[2 * sources, pair] = agreeing
+        values[2 * sources + 1, pair] = together

@@ -13,8 +13,8 @@ from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.sources.source import SourceTables
 
 _COSINE = "cosine"
-_BLOCK = 256
-"""Items whose vectors are gathered together: they should stay in the cache."""
+_NUMBERS = 1 << 16
+"""Of vectors that are gathered together: they should stay in the cache."""
 
 
 class TowerCosines(FeatureGroup):
@@ -29,19 +29,18 @@ class TowerCosines(FeatureGroup):
         """One."""
         return (_COSINE,)
 
-    def values(self, pairs: Pairs) -> np.ndarray:
+    def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """Missing without vectors."""
-        values = np.full((len(pairs), 1), np.nan, np.float32)
         vectors = pairs.vectors
         if vectors is None:
-            return values
-        ends = np.searchsorted(pairs.query, np.arange(len(vectors.queries) + 1))
-        for number, query in enumerate(vectors.queries):
-            for start in range(ends[number], ends[number + 1], _BLOCK):
-                some = slice(start, min(start + _BLOCK, ends[number + 1]))
+            values[:] = np.nan
+            return
+        block = max(1, _NUMBERS // vectors.items.shape[1])
+        for query, vector in enumerate(vectors.queries):
+            for start in range(pairs.begin[query], pairs.begin[query + 1], block):
+                some = slice(start, min(start + block, pairs.begin[query + 1]))
                 items = vectors.items.take(pairs.item[some], axis=0)
-                values[some, 0] = np.einsum("md,d->m", items, query)
-        return values
+                np.einsum("md,d->m", items, vector, out=values[0, some])
 
     def describe(self, name: str, value: float) -> str:
         """A cosine in words."""

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 
 from twinspire_core.display.table import ago, counted
-from twinspire_core.ranking.feature_group import FeatureGroup
+from twinspire_core.ranking.feature_group import FeatureGroup, write_rows
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.ranking.past_entries import PastEntries
 from twinspire_core.sources.source import SourceTables
@@ -47,7 +47,7 @@ class UserActivity(FeatureGroup):
         """All but what is counted alone."""
         return name not in _UNTIMED
 
-    def values(self, pairs: Pairs) -> np.ndarray:
+    def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """All but events and items is missing where queries bring no counts, and without any event."""
         users = len(pairs.queries)
         of_user = np.full((users, len(_NAMES)), np.nan, np.float32)
@@ -55,7 +55,8 @@ class UserActivity(FeatureGroup):
         past = pairs.past
         if past is None:
             of_user[:, 1] = np.log1p(pairs.queries.past.lengths)
-            return _of_pairs(of_user, pairs)
+            write_rows(of_user, pairs.query, values)
+            return
         items = np.bincount(past.query, minlength=users)
         of_user[:, 1] = np.log1p(items)
         age = np.full(users, np.inf, np.float32)
@@ -67,7 +68,7 @@ class UserActivity(FeatureGroup):
             of_user[:, 3] = np.where(items > 0, 1 - items / np.maximum(events, 1), np.nan)
         if past.counts.visits is not None:
             of_user[:, 4:] = _rhythm(past, of_user[:, 2])
-        return _of_pairs(of_user, pairs)
+        write_rows(of_user, pairs.query, values)
 
     def describe(self, name: str, value: float) -> str:
         """Counts as such, days as days."""
@@ -111,8 +112,3 @@ def _rhythm(past: PastEntries, age: np.ndarray) -> np.ndarray:
             age / np.maximum(interval, 1),
         )
     return np.stack(rhythm, axis=1).astype(np.float32)
-
-
-def _of_pairs(of_user: np.ndarray, pairs: Pairs) -> np.ndarray:
-    values: np.ndarray = np.take(np.ascontiguousarray(of_user.T), pairs.query, axis=1).T
-    return values

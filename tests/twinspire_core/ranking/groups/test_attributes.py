@@ -126,8 +126,10 @@ def test_many_users_in_plain_python():
     }
     corpus = pa.table({"_popular": np.ones(size, np.int64), "_attribute_tags": tags})
     pairs = Pairs.of(lists, queries, size)
-    found = Attributes.of(SourceTables(corpus=corpus)).values(pairs)
-    for query, item, row in zip(pairs.query, pairs.item, found, strict=True):
+    group = Attributes.of(SourceTables(corpus=corpus))
+    found = np.empty((len(group.names(())), len(pairs)), np.float32)
+    group.write(pairs, found)
+    for query, item, row in zip(pairs.query, pairs.item, found.T, strict=True):
         own = np.flatnonzero(past.row == query)
         total = counts.counts["60d"][own].sum()
         shares, ages = [], []

@@ -25,7 +25,7 @@ def test_without_vectors_all_are_missing():
 
 
 def test_many_queries_are_as_each_by_itself(monkeypatch):
-    monkeypatch.setattr(towers, "_BLOCK", 7)
+    monkeypatch.setattr(towers, "_NUMBERS", 42)
     draw = np.random.default_rng(0)
     users, size = 9, 50
     lists = {
@@ -38,8 +38,9 @@ def test_many_queries_are_as_each_by_itself(monkeypatch):
     )
     nothing = Ragged(np.zeros(0, np.int64), np.zeros(0, np.int64), users)
     pairs = Pairs.of(lists, Queries.of_past(nothing), size, vectors)
-    found = TowerCosines().values(pairs)[:, 0]
-    for query, item, cosine in zip(pairs.query, pairs.item, found, strict=True):
+    found = np.empty((1, len(pairs)), np.float32)
+    TowerCosines().write(pairs, found)
+    for query, item, cosine in zip(pairs.query, pairs.item, found[0], strict=True):
         assert cosine == pytest.approx(vectors.queries[query] @ vectors.items[item], abs=1e-5)
 
 
