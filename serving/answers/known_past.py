@@ -27,9 +27,10 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from serving.requests.query_rows import STORED_EVENTS, STORED_HISTORY, STORED_PAST
+from serving.requests.query_rows import STORED_EVENTS, STORED_HISTORY
 from serving.requests.request_model import SEEN
 from serving.version.loaded_version import Version
+from serving.version.user_store import STORED_PAST
 from twinspire_core.search.ragged import Ragged, list_lengths, list_places
 from twinspire_core.sources.history import most_frequent_first
 from twinspire_core.sources.personal_counts import ITEMS, PersonalCounts
@@ -225,7 +226,7 @@ def _newer(table: pa.Table, histories: pa.Array, stored: pa.Array) -> np.ndarray
     has_tail = STORED_HISTORY in table.column_names
     other = table[STORED_HISTORY].combine_chunks() if has_tail else stored
     # Ids as numbers: items outside the corpus are told apart too.
-    values = pa.concat_arrays([histories.flatten(), other.flatten()])
+    values = pa.concat_arrays([histories.flatten(), other.flatten().cast(pa.string())])
     codes = values.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
     given = codes[: len(added)]
     known = codes[len(added) :]
@@ -251,14 +252,10 @@ def _followed_by(earlier: Ragged, later: Ragged) -> Ragged:
 
 def _positions(version: Version, table: pa.Table) -> _Places:
     """The lists of ids in a table as positions in the corpus, -1 outside."""
-    names = [name for name in _LISTS if name in table.column_names]
-    lists = [table[name].combine_chunks() for name in names]
-    # Looked up together: a lookup of few ids takes as long as one of many.
-    ids = pa.concat_arrays([one.flatten() for one in lists])
-    places = version.rows(ids).astype(np.int64)
-    lengths = [list_lengths(one) for one in lists]
-    parts = np.split(places, np.cumsum([of_list.sum() for of_list in lengths])[:-1])
-    return {
-        name: Ragged.of_lengths(part, of_list)
-        for name, part, of_list in zip(names, parts, lengths, strict=True)
-    }
+    places: dict[str, Ragged] = {}
+    for name in _LISTS:
+        if name in table.column_names:
+            lists = table[name].combine_chunks()
+            rows = version.rows(lists.flatten()).astype(np.int64)
+            places[name] = Ragged.of_lengths(rows, list_lengths(lists))
+    return places

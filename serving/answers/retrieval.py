@@ -68,10 +68,10 @@ def retrieve(
     length = length or options.k
     parts: list[tuple[np.ndarray, Retrieved]] = []
     for members, selected in groups.queries():
-        of_members = queries.take(members)
-        lists = _retrieve_group(
-            version, of_members, options, source, seen.of(members), selected, length
-        )
+        of_members, theirs = queries, seen
+        if len(members) < len(queries.queries):
+            of_members, theirs = queries.take(members), seen.of(members)
+        lists = _retrieve_group(version, of_members, options, source, theirs, selected, length)
         parts.append((members, lists))
     return parts[0][1] if len(parts) == 1 else _join(parts, len(queries.queries))
 

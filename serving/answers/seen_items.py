@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 
 from serving.answers.filtered_search import Seen
-from serving.requests.query_rows import STORED_PAST
 from serving.requests.request_model import EXCLUDE, SEEN
 from serving.version.loaded_version import Version
+from serving.version.user_store import STORED_PAST
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import list_lengths, list_rows
 from twinspire_core.sources import personal_counts

@@ -2,8 +2,9 @@
 
 from typing import Any, NamedTuple
 
-from serving.requests.query_rows import STORED_PAST, TIME, Requests
+from serving.requests.query_rows import TIME, Requests
 from serving.version.loaded_version import Version
+from serving.version.user_store import STORED_PAST
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.sources import personal_counts
 

@@ -20,7 +20,7 @@ from serving.requests.request_model import (
     Refused,
     RequestModel,
 )
-from serving.version.user_store import UserStore
+from serving.version.user_store import STORED_PAST, UserStore
 from twinspire_core.config.feature_kinds import HistoryFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import feature_columns
@@ -28,9 +28,8 @@ from twinspire_core.errors import TwinspireError, UsageError, shorten
 from twinspire_core.search.ragged import list_lengths, newest_of
 from twinspire_core.sources import personal_counts
 
-STORED_PAST = "_past"
 STORED_EVENTS = "_past_events"
-"""Columns of stored users: items that were taken, and how many events that were."""
+"""Column of stored users: how many events `STORED_PAST` is of."""
 STORED_HISTORY = "_stored_history"
 """The newest events of stored users, oldest first, whatever history a request has."""
 _OF_USERS = (STORED_PAST, STORED_EVENTS, *personal_counts.COLUMNS)
@@ -107,19 +106,23 @@ def complete(
     whether each user is known, [N] bool, or None.
     """
     known = None
-    # What is filled in from users has whole numbers too, which are no times.
-    requested = table.schema
+    columns = dict(zip(table.column_names, table.columns, strict=True))
     if store is not None:
         stored, known = store.find(table[USER].to_pylist())
-        table = _fill_from_users(table, stored, history)
-    for field in requested:
+        columns |= _filled_from_users(table, stored, history)
+    # What is filled in from users has whole numbers too, which are no times.
+    for field in table.schema:
         if field.type == TIME:
             value = now.hour if field.name.endswith("_hour") else now.weekday()
-            table = _set_column(table, field.name, pc.fill_null(table[field.name], value))
-    return table, known
+            columns[field.name] = pc.fill_null(columns[field.name], value)
+    return pa.table(columns), known
 
 
-def _fill_from_users(table: pa.Table, stored: pa.Table, history: str | None) -> pa.Table:
+def _filled_from_users(
+    table: pa.Table, stored: pa.Table, history: str | None
+) -> dict[str, pa.ChunkedArray]:
+    """Columns of requests with what is stored of their users, and further ones of these alone."""
+    columns = {name: stored[name] for name in _OF_USERS if name in stored.column_names}
     for field in table.schema:
         if field.name == USER or field.name not in stored.column_names:
             continue
@@ -127,13 +130,10 @@ def _fill_from_users(table: pa.Table, stored: pa.Table, history: str | None) -> 
         # What the pipeline file has in another form by now is missing, as it is for the towers
         # (twinspire_core/contracts/model_bundle.py).
         if of_user.type == field.type and field.type != TIME:
-            table = _set_column(table, field.name, pc.coalesce(table[field.name], of_user))
-    for name in _OF_USERS:
-        if name in stored.column_names:
-            table = table.append_column(name, stored[name])
+            columns[field.name] = pc.coalesce(table[field.name], of_user)
     if history in stored.column_names and stored[history].type == STRINGS:
-        table = table.append_column(STORED_HISTORY, stored[history])
-    return table
+        columns[STORED_HISTORY] = stored[history]
+    return columns
 
 
 def user_error(pipeline: Pipeline, version: str, user: str) -> TwinspireError:
@@ -168,8 +168,3 @@ def _newest(lists: pa.Array, length: int) -> pa.Array:
     if lengths.max(initial=0) <= length:
         return lists
     return newest_of(lists, np.minimum(lengths, length))
-
-
-def _set_column(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
-    place = table.schema.get_field_index(name)
-    return table.set_column(place, table.schema.field(place), values)

@@ -109,6 +109,8 @@ class GrownVersion(Version):
 
     def rows(self, ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> np.ndarray:
         """Rows of items by id, [N + M] int32; -1 for those outside the corpus."""
+        if isinstance(ids, pa.DictionaryArray):
+            return super().rows(ids)
         if not isinstance(ids, pa.Array | pa.ChunkedArray):
             ids = list(ids)
         rows = self._published.rows(ids)

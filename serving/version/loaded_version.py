@@ -16,7 +16,7 @@ from index_builder.registry.registry import Registry
 from serving.version.attributes import Attributes
 from serving.version.known_values import Vocabularies
 from serving.version.second_stage import SecondStage, read_second_stage
-from serving.version.user_store import IdTable, UserStore
+from serving.version.user_store import UNKNOWN, IdTable, UserStore
 from twinspire_core.blocked_imports import load_saved_model
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
@@ -232,6 +232,12 @@ class Version:
             return Tower(load_saved_model(str(self.home / QUERY_TOWER)))
 
     @cached_property
+    def _rows_of_taken(self) -> np.ndarray:
+        """Of the ids that stored users took; at the end -1, for none."""
+        taken = self.users.taken if self.users else pa.array([], pa.string())
+        return np.append(self.rows(taken), np.int32(UNKNOWN))
+
+    @cached_property
     def _rows(self) -> IdTable:
         return IdTable(self.items["_item"])
 
@@ -242,7 +248,13 @@ class Version:
         return self._tower(queries)
 
     def rows(self, ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> np.ndarray:
-        """Rows of items by id, [N] int32; -1 for those outside the corpus."""
+        """Rows of items by id, [N] int32; -1 for those outside the corpus.
+
+        Args:
+          ids: the ids, or numbers of those that stored users took (`UserStore.taken`).
+        """
+        if isinstance(ids, pa.DictionaryArray):
+            return self._rows_of_taken[ids.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
         if not isinstance(ids, pa.Array | pa.ChunkedArray):
             ids = list(ids)
         return self._rows.rows(ids)

@@ -4,46 +4,33 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from twinspire_core.search.ragged import arrow_lists, list_lengths
+from twinspire_core.sources import personal_counts
+
+STORED_PAST = "_past"
+"""Column of items that were taken."""
 UNKNOWN = -1
 _FEW = 16  # users; for so many the files are searched instead of loaded
+_TAKEN = (STORED_PAST, personal_counts.ITEMS)
 
 
 class IdTable:
-    """Finds the rows of ids in a column of distinct ids.
-
-    Hashes are sorted once and searched; a match counts only if the id itself is equal. 12 bytes per
-    id, beside the ids.
-    """
+    """Finds the rows of ids in a column of distinct ids."""
 
     def __init__(self, ids: pa.Array | pa.ChunkedArray) -> None:
-        self.ids = pl.Series(ids, dtype=pl.String)
-        hashes = self.ids.hash().to_numpy()
-        self._order = np.argsort(hashes, kind="stable").astype(np.int32)
-        self._hashes = hashes[self._order]
-        self._clashes = bool(len(hashes)) and bool((self._hashes[1:] == self._hashes[:-1]).any())
+        self._row = {name: row for row, name in enumerate(ids.to_pylist())}
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self._row)
 
     def rows(self, wanted: pa.Array | pa.ChunkedArray | list[str]) -> np.ndarray:
         """The row of each id, `UNKNOWN` where there is none or the id is null, [N] int32."""
-        names = pl.Series(wanted, dtype=pl.String)
-        if not len(names) or not len(self):
-            return np.full(len(names), UNKNOWN, np.int32)
-        # Two ids with one hash are too rare to be worth a faster way.
-        if self._clashes:
-            known = {name: row for row, name in enumerate(self.ids)}
-            return np.array([known.get(name, UNKNOWN) for name in names], np.int32)
-        place = np.searchsorted(self._hashes, names.hash().to_numpy())
-        rows = self._order[np.minimum(place, len(self) - 1)]
-        same = self.ids[rows] == names
-        if same.null_count():  # which costs as much as all the rest of a short request
-            same = same.fill_null(False)
-        return np.where(same.to_numpy(), rows, UNKNOWN).astype(np.int32)
+        names = wanted if isinstance(wanted, list) else wanted.to_pylist()
+        find = self._row.get
+        return np.array([find(name, UNKNOWN) for name in names], np.int32)
 
 
 class UserStore:
@@ -91,15 +78,40 @@ class UserStore:
         """Ids of users, at most so many, spread over the table; loads it."""
         count = len(self._ids)
         taken = min(count, most)
-        return self._ids.ids[[n * count // taken for n in range(taken)]].to_list()
+        ids: list[str] = (
+            self._table["_user"].take([n * count // taken for n in range(taken)]).to_pylist()
+        )
+        return ids
 
     @cached_property
     def _table(self) -> pa.Table:
-        table = self._files.to_table().combine_chunks()
+        table = _with_numbers(self._files.to_table().combine_chunks())
         # The chunks, as large as the table, would stay with the process.
         pa.default_memory_pool().release_unused()
         return table
 
     @cached_property
+    def taken(self) -> pa.Array:
+        """Distinct ids of the items that users took; the lists of a loaded table are numbers of these."""
+        lists = next(self._table[name] for name in _TAKEN if name in self._table.column_names)
+        return lists.combine_chunks().values.dictionary
+
+    @cached_property
     def _ids(self) -> IdTable:
         return IdTable(self._table["_user"])
+
+
+def _with_numbers(table: pa.Table) -> pa.Table:
+    """A table in which lists of what users took are numbers of distinct ids, all columns of the same:
+    they take less memory, and no text is looked up for each request.
+    """
+    names = [name for name in _TAKEN if name in table.column_names]
+    if not names:
+        return table
+    lists = [table[name].combine_chunks() for name in names]
+    ids = pa.chunked_array([one.flatten() for one in lists])
+    numbers = ids.dictionary_encode().unify_dictionaries()
+    for name, of_one, chunk in zip(names, lists, numbers.chunks, strict=True):
+        coded = arrow_lists(list_lengths(of_one), chunk, missing=of_one.is_null())
+        table = table.set_column(table.schema.get_field_index(name), name, coded)
+    return table

@@ -4,8 +4,9 @@ import pyarrow.compute as pc
 import pytest
 
 from serving.answers.known_past import least_counts, overlap, read_queries
-from serving.requests.query_rows import STORED_EVENTS, STORED_HISTORY, STORED_PAST
+from serving.requests.query_rows import STORED_EVENTS, STORED_HISTORY
 from serving.requests.request_model import SEEN
+from serving.version.user_store import STORED_PAST
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.history import most_frequent_first
 from twinspire_core.sources.weighted_items import WeightedItems

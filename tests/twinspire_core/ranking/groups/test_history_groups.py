@@ -113,9 +113,7 @@ def test_how_new_an_item_is():
     assert np.isnan(value("first_seen")[0, 0]), "of a corpus that does not say it"
 
 
-@pytest.mark.parametrize("slots", [0, 1 << 22])
-def test_pairs_are_found_in_a_table_or_searched_for(monkeypatch, slots):
-    monkeypatch.setattr("twinspire_core.ranking.pairs._SLOTS", slots)
+def test_an_age_is_that_of_the_pair():
     assert value("personal_age")[0, 2] == 30
     assert np.isnan(value("personal_age")[1, 0])
 
