@@ -254,7 +254,9 @@ class Version:
           ids: the ids, or numbers of those that stored users took (`UserStore.taken`).
         """
         if isinstance(ids, pa.DictionaryArray):
-            return self._rows_of_taken[ids.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+            number = ids.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+            rows: np.ndarray = self._rows_of_taken[number]
+            return rows
         if not isinstance(ids, pa.Array | pa.ChunkedArray):
             ids = list(ids)
         return self._rows.rows(ids)

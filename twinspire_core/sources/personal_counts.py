@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -27,7 +28,7 @@ _ORDER = 1e-6
 """Days between events of which only the order is known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PersonalCounts:
     """What U users had before. Entries of all users lie end to end; M of them.
 
@@ -107,6 +108,13 @@ class PersonalCounts:
             # Of nothing there is nothing to know.
             timed=histories.lengths == 0,
         )
+
+    @cached_property
+    def newest_first(self) -> Ragged:
+        """U lists of numbers of the entries in the corpus, the item taken last first."""
+        known = self.entries.where(self.item[self.entries.values] >= 0)
+        order = np.lexsort((self.age[known.values], known.row))
+        return known._replace(values=known.values[order])
 
     def take(self, users: np.ndarray) -> Self:
         """Of the users of these numbers, [K] int64 ascending."""

@@ -62,12 +62,10 @@ class WeightedItems(NamedTuple):
             ones = np.ones(len(past.values), np.float32)
             return cls(past, ones, list_places(past.lengths).astype(np.float32))
         counts = personal.counts[half_life]
-        entry = personal.entries.values
-        known = personal.entries.where((personal.item[entry] >= 0) & (counts[entry] > 0))
+        known = personal.newest_first
+        known = known.where(counts[known.values] > 0)
         entry = known.values
-        order = np.lexsort((personal.age[entry], known.row))
-        entry = entry[order]
-        items = Ragged(personal.item[entry], known.row[order], known.rows)
+        items = known._replace(values=personal.item[entry])
         return cls(items, counts[entry], personal.age[entry])
 
     def first(self, most: int) -> Self:
