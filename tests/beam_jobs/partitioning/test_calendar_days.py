@@ -82,6 +82,13 @@ def test_no_row_is_lost_and_each_is_in_its_own_day(tmp_path_factory, times, zone
     ]
 
 
+def test_a_day_of_25_hours(tmp_path):
+    hours = [datetime(2017, 11, 4, tzinfo=UTC) + timedelta(hours=h) for h in range(72)]
+    log = write(tmp_path / "log.jsonl", *({"t": t.timestamp()} for t in hours))
+    found = lay_out(tmp_path, log, time="t", time_unit="s", time_zone="America/New_York")
+    assert [len(found[f"dt=2017-11-0{d}"]) for d in (3, 4, 5, 6)] == [4, 24, 25, 19]
+
+
 @pytest.mark.parametrize(
     ("written", "day"),
     [
