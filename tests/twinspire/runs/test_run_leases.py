@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from twinspire.runs import run_leases
+from twinspire.runs.run_leases import LeaseRecord
 from twinspire_core import storage
 
 DAY, NEXT, LAST = date(2024, 3, 10), date(2024, 3, 11), date(2024, 3, 12)
@@ -81,6 +82,12 @@ def test_records_have_a_number_the_run_and_its_state_in_their_names(pipeline, mo
         "000004 scheduled_1 open.json": ["at", "waits_for"],
     }
     assert written["000004 scheduled_1 open.json"]["waits_for"] == [str(DAY), str(NEXT)]
+
+
+def test_a_record_opens_that_has_fields_of_a_later_release():
+    at = "2024-03-10T01:02:03.123456+00:00"
+    record = LeaseRecord.model_validate_json(f'{{"at": "{at}", "waits_for": null, "more": 1}}')
+    assert record.at.isoformat() == at and record.process is None
 
 
 def test_runs_of_any_name_are_told_apart(pipeline):

@@ -43,3 +43,10 @@ def test_the_file_holds_the_fields_in_order_days_as_text(tmp_path):
         "users": {},
     }
     assert FeaturesReport.find(str(tmp_path)) == report()
+
+
+def test_a_report_of_another_release_is_read(tmp_path):
+    (tmp_path / FILE).write_text('{"rows": 3, "of_tomorrow": 1, "late": {"left_out": 2}}')
+    found = FeaturesReport.find(str(tmp_path))
+    assert found.rows == 3 and found.late.left_out == 2 and found.statistics is None
+    assert "excess" not in found.model_fields_set
