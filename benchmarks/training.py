@@ -73,7 +73,6 @@ CASES: Mapping[str, Case] = {
     "256 long": Case(256, length=200),
     "1024 large": Case(1024, items=200_000, users=100_000),
     "256 baskets": Case(256, "sqrtn", 200, 92_331, 2_469, 256, (), baskets=True),
-    "256 recency": Case(256, "recency"),
     "256 attention": Case(256, "attention"),
 }
 

@@ -95,8 +95,6 @@ class FeatureColumn:
       skip: whether it is also added to what comes out of the layers. Its width is then that of the
         towers' vectors.
       root: whether the sum of a list is divided by the root of its length, instead of its length.
-      half_life: of a list whose newest entries weigh more, the entries after which a weight has
-        halved; 0 if all weigh alike.
       attention: the encoder of a list that is read as a sequence; else None.
     """
 
@@ -110,7 +108,6 @@ class FeatureColumn:
     context: bool = False
     skip: bool = False
     root: bool = False
-    half_life: float = 0.0
     attention: Attention | None = None
 
 

@@ -24,8 +24,6 @@ from twinspire_core.errors import UsageError
 _NO_TOKENS = pa.array([], pa.string())
 _TIME_WIDTHS: Mapping[TimePart, int] = {"hour": 8, "weekday": 4}
 """Widths of their embeddings."""
-_HALF_LIFE = 10.0
-"""`recency`: entries after which a weight has halved, half of a history of the usual length."""
 _LAYERS, _HEADS, _DROPOUT = 2, 2, 0.2
 """`attention`: a small encoder, as histories are short and days are few (SASRec has as many)."""
 
@@ -158,8 +156,6 @@ def _looked_up(
     match train.history.pooling:
         case "sqrtn":
             return replace(looked_up, root=True)
-        case "recency":
-            return replace(looked_up, half_life=_HALF_LIFE)
         case "attention":
             return replace(looked_up, attention=_attention(feature, table))
         case "mean":

@@ -103,56 +103,22 @@ def mean_of_present(rows: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
       >>> mean_of_present(rows, tf.constant([[5, 7, 0]])).numpy().tolist()
       [[3.0]]
     """
-    return _weighted_mean(rows, tf.cast(ids > 0, rows.dtype))
-
-
-def recent_mean(rows: tf.Tensor, ids: tf.Tensor, half_life: float) -> tf.Tensor:
-    """Averages the entries that are not padding, each weighted by
-    0.5 ^ (entries behind it / half_life).
-
-    Args:
-      rows: [B, L, W] float32, the newest entry last.
-      ids: [B, L] int, 0 is padding.
-      half_life: in entries.
-
-    Returns: [B, W] float32.
-
-    Example: with a half-life of one entry the last weighs twice as much as the one before it.
-      >>> mean = recent_mean(tf.constant([[[1.0], [4.0]]]), tf.constant([[5, 7]]), half_life=1.0)
-      >>> round(float(mean[0, 0]), 4)
-      3.0
-    """
     present = tf.cast(ids > 0, rows.dtype)
-    behind = tf.cumsum(present, 1, exclusive=True, reverse=True)
-    return _weighted_mean(rows, present * 0.5 ** (behind / half_life))
+    count = tf.reduce_sum(present, 1, keepdims=True)
+    return tf.linalg.matvec(rows, tf.math.divide_no_nan(present, count), transpose_a=True)
 
 
-def _weighted_mean(rows: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    total = tf.reduce_sum(weights, 1, keepdims=True)
-    return tf.linalg.matvec(rows, tf.math.divide_no_nan(weights, total), transpose_a=True)
-
-
-def mean_of_bags(rows: tf.Tensor, bags: EmbeddingBags, half_life: float = 0.0) -> tf.Tensor:
-    """`mean_of_present`, or `recent_mean` if there is a half-life, of lists laid out for training.
+def mean_of_bags(rows: tf.Tensor, bags: EmbeddingBags) -> tf.Tensor:
+    """`mean_of_present` of lists laid out for training.
 
     Args:
       rows: [U, W] float32, those of `bags.ids`.
-      bags: B lists, each with its newest entry last.
-      half_life: in entries; 0 is none.
+      bags: B lists.
 
     Returns: [B, W] float32.
     """
-    if not half_life:
-        count = tf.cast(bags.count, rows.dtype)[:, tf.newaxis]
-        mean = tf.math.divide_no_nan(_sum_of_bags(rows, bags), count)
-        return tf.gather(mean, bags.of)
-    entries = tf.range(tf.size(bags.row))
-    last_entry = tf.gather(tf.cumsum(bags.count), bags.row) - 1
-    behind = tf.cast(last_entry - entries, rows.dtype)
-    weights = 0.5 ** (behind / half_life)
-    total = _segment_sum(weights[:, tf.newaxis], entries, bags.row, tf.size(bags.count))
-    mean = tf.math.divide_no_nan(_sum_of_bags(rows, bags, weights), total)
-    return tf.gather(mean, bags.of)
+    count = tf.cast(bags.count, rows.dtype)[:, tf.newaxis]
+    return tf.gather(tf.math.divide_no_nan(_sum_of_bags(rows, bags), count), bags.of)
 
 
 def lengthened(mean: tf.Tensor, lists: tf.Tensor | EmbeddingBags) -> tf.Tensor:
@@ -176,46 +142,33 @@ def lengthened(mean: tf.Tensor, lists: tf.Tensor | EmbeddingBags) -> tf.Tensor:
     return mean * tf.sqrt(tf.cast(count, mean.dtype))[:, tf.newaxis]
 
 
-def _sum_of_bags(
-    rows: tf.Tensor, bags: EmbeddingBags, weights: tf.Tensor | None = None
-) -> tf.Tensor:
+def _sum_of_bags(rows: tf.Tensor, bags: EmbeddingBags) -> tf.Tensor:
     """Sums over lists, [G, W], of the rows of their ids.
 
     Args:
       rows: [U, W] float32, those of `bags.ids`.
       bags: the lists.
-      weights: [E] float32, of the entries; None for 1. No gradient flows into them.
     """
 
     @tf.custom_gradient
-    def weighted_sum(rows: tf.Tensor) -> tuple[tf.Tensor, Callable[..., tf.Tensor]]:
+    def summed(rows: tf.Tensor) -> tuple[tf.Tensor, Callable[..., tf.Tensor]]:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             # The transposed matrix: the same entries, in the order of their ids.
             list_of_entry = tf.gather(bags.row, bags.by_id)
             id_of_entry = tf.gather(bags.place, bags.by_id)
-            by_id = None if weights is None else tf.gather(weights, bags.by_id)
-            return _segment_sum(upstream, list_of_entry, id_of_entry, tf.size(bags.ids), by_id)
+            return _segment_sum(upstream, list_of_entry, id_of_entry, tf.size(bags.ids))
 
-        sums = _segment_sum(rows, bags.place, bags.row, tf.size(bags.count), weights)
-        return sums, gradient
+        return _segment_sum(rows, bags.place, bags.row, tf.size(bags.count)), gradient
 
-    return weighted_sum(rows)
+    return summed(rows)
 
 
 def _segment_sum(
-    x: tf.Tensor,
-    place: tf.Tensor,
-    segment: tf.Tensor,
-    segments: tf.Tensor,
-    weights: tf.Tensor | None = None,
+    x: tf.Tensor, place: tf.Tensor, segment: tf.Tensor, segments: tf.Tensor
 ) -> tf.Tensor:
     """Sums of the rows of `x` at `place`, by segment, [segments, W]; numbers of segments, [E],
     ascend.
     """
-    if weights is None:
-        return tf.raw_ops.SparseSegmentSumWithNumSegments(
-            data=x, indices=place, segment_ids=segment, num_segments=segments
-        )
-    sums = tf.math.segment_sum(tf.gather(x, place) * weights[:, tf.newaxis], segment)
-    # The last segments may have no entry; segment_sum does not know of them.
-    return tf.pad(sums, [[0, segments - tf.shape(sums)[0]], [0, 0]])
+    return tf.raw_ops.SparseSegmentSumWithNumSegments(
+        data=x, indices=place, segment_ids=segment, num_segments=segments
+    )

@@ -18,7 +18,6 @@ from model.towers.pooling import (
     lengthened,
     mean_of_bags,
     mean_of_present,
-    recent_mean,
     rows_of,
 )
 
@@ -145,8 +144,5 @@ def _mean(
     if isinstance(lists, EmbeddingBags):
         if rows is None:
             rows = tf.gather(table, lists.ids)
-        return mean_of_bags(rows, lists, column.half_life)
-    rows = tf.gather(table, lists)
-    if column.half_life:
-        return recent_mean(rows, lists, column.half_life)
-    return mean_of_present(rows, lists)
+        return mean_of_bags(rows, lists)
+    return mean_of_present(tf.gather(table, lists), lists)

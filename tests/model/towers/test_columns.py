@@ -86,7 +86,7 @@ def test_lists_laid_out_for_training_give_the_vectors_of_padded_ones(trained):
         np.testing.assert_allclose(model(side, laid_out), model(side, rows.features), atol=1e-6)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "sqrtn", "recency", "attention"])
+@pytest.mark.parametrize("pooling", ["mean", "sqrtn", "attention"])
 def test_only_histories_are_pooled_as_asked(tiny, pooling):
     pipeline = tiny.pipeline({**tiny.features, **KINDS}, train={"history": {"pooling": pooling}})
     parts = [
@@ -94,5 +94,5 @@ def test_only_histories_are_pooled_as_asked(tiny, pooling):
         for side in tiny.architecture(pipeline, city=list("abcdefgh")).columns.values()
         for column in side
     ]
-    asked = {column.kind for column in parts if column.root or column.half_life or column.attention}
+    asked = {column.kind for column in parts if column.root or column.attention}
     assert asked == (set() if pooling == "mean" else {"history"})

@@ -13,7 +13,6 @@ from model.towers.pooling import (
     lengthened,
     mean_of_bags,
     mean_of_present,
-    recent_mean,
 )
 from model.towers.two_tower import TwoTower
 from twinspire_core.contracts import model_bundle
@@ -27,20 +26,6 @@ def test_mean_ignores_padding_wherever_it_lies():
     )
     mean = mean_of_present(rows, tf.constant([[5, 6, 0], [0, 7, 0], [0, 0, 0]]))
     np.testing.assert_allclose(mean, [[3.0], [3.0], [0.0]])
-
-
-def test_recent_entries_weigh_twice_as_much_as_those_a_half_life_older():
-    """By hand: weights 1/4, 1/2, 1 of three entries; 1/2, 1 of two; holes and padding do not age
-    anything.
-    """
-    rows = tf.constant(
-        [[[8.0], [4.0], [1.0], [100.0]], [[100.0], [4.0], [100.0], [1.0]], [[100.0]] * 4]
-    )
-    mean = recent_mean(rows, tf.constant([[5, 6, 7, 0], [0, 7, 0, 9], [0, 0, 0, 0]]), 1.0)
-    np.testing.assert_allclose(mean, [[(2 + 2 + 1) / 1.75], [(2 + 1) / 1.5], [0.0]], rtol=1e-6)
-    slow = recent_mean(rows, tf.constant([[5, 6, 7, 0], [0, 7, 0, 9], [0, 0, 0, 0]]), 2.0)
-    weights = np.array([0.5, 0.5**0.5, 1.0])
-    np.testing.assert_allclose(slow[0], [(weights * [8, 4, 1]).sum() / weights.sum()], rtol=1e-6)
 
 
 def test_sums_are_divided_by_the_root_of_their_number():
@@ -65,7 +50,7 @@ class _Plain(tf.Module):
         return dict(raw)
 
 
-@pytest.fixture(scope="module", params=["mean", "sqrtn", "recency", "attention"])
+@pytest.fixture(scope="module", params=["mean", "sqrtn", "attention"])
 def tower(request, tiny, tmp_path_factory):
     """A trained tower as it is served: histories, [B, L] -> vectors. And the same from the training
     code.
@@ -155,11 +140,10 @@ def test_entries_stand_list_by_list_and_id_by_id(largest):
     assert {array.dtype for array in found} == {np.dtype(np.int32)}
 
 
-@pytest.mark.parametrize("half_life", [0.0, 2.0])
 @pytest.mark.parametrize(
     "lists", [lists_of(40, 7, 12), np.zeros((3, 4), np.int32), np.zeros((3, 0), np.int32)]
 )
-def test_means_and_their_gradients_are_those_of_padded_lists(lists, half_life):
+def test_means_and_their_gradients_are_those_of_padded_lists(lists):
     table = tf.Variable(RNG.normal(size=(13, 5)), dtype=tf.float32)
     upstream = tf.constant(RNG.normal(size=(len(lists), 5)), tf.float32)
 
@@ -167,8 +151,8 @@ def test_means_and_their_gradients_are_those_of_padded_lists(lists, half_life):
     def both(laid_out, ids):
         with tf.GradientTape(persistent=True) as tape:
             rows = tf.gather(table, ids)
-            padded = recent_mean(rows, ids, half_life) if half_life else mean_of_present(rows, ids)
-            mean = mean_of_bags(tf.gather(table, laid_out.ids), laid_out, half_life)
+            padded = mean_of_present(rows, ids)
+            mean = mean_of_bags(tf.gather(table, laid_out.ids), laid_out)
             losses = [tf.reduce_sum(upstream * x) for x in (padded, mean)]
         return padded, mean, *(tf.convert_to_tensor(tape.gradient(loss, table)) for loss in losses)
 

@@ -49,12 +49,11 @@ class NegativesConfig(Strict):
 class HistoryEncoderConfig(Strict):
     """How a history becomes one vector."""
 
-    pooling: Literal["mean", "sqrtn", "recency", "attention"] = Field(
+    pooling: Literal["mean", "sqrtn", "attention"] = Field(
         "mean",
         description=(
             "`sqrtn`: the sum over the root of its length, so that long histories are not drowned"
-            " by what all users share; `recency`: newer items weigh more; `attention`: causal"
-            " self-attention, order matters."
+            " by what all users share; `attention`: causal self-attention, order matters."
         ),
     )
 
