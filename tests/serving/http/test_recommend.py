@@ -1,12 +1,14 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime
 
 import httpx
 import numpy as np
 import orjson
 import pytest
 
+from serving.answers import recommend as answering
 from serving.app import create_app
 from serving.http import handlers, results
 from serving.http.bodies import BodyParser
@@ -167,6 +169,16 @@ def test_many_at_once_each_get_their_own(client):
         together = list(pool.map(lambda body: ask(client, body), wanted))
     for one, other in zip(together, alone, strict=True):
         assert_same(one, other)
+
+
+def test_a_time_is_now(client, home, monkeypatch):
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2024, 1, 3, 7, tzinfo=tz)
+
+    monkeypatch.setattr(answering, "datetime", Clock)
+    assert ask(client, {"query": {}, "k": 1, "source": "two_tower"})["items"] == ["i07"]
 
 
 def test_a_body_may_say_otherwise_than_the_version(towers, tmp_path):
