@@ -10,10 +10,12 @@ from io import TextIOBase
 from typing import Any, TextIO
 
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import HTMLResponse
 
-from serving.http import http_errors, routes
+from serving.http import http_errors, openapi, routes
+from serving.http.api_page import page
 from serving.http.connection import limited
 from serving.http.middleware import RequestMiddleware
 from serving.http.server_settings import LOOPBACK, Settings
@@ -55,6 +57,7 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
         version=__version__,
         description=ABOUT.format(name=pipeline.name),
         lifespan=lifespan,
+        docs_url=None,  # theirs loads its script from the network
         redoc_url=None,
         redirect_slashes=False,  # it goes to whatever Host a request names
         openapi_tags=[{"name": "ask"}, {"name": "watch"}],
@@ -64,6 +67,11 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
     app.include_router(routes.events(service))
     app.include_router(routes.watching(service))
     app.include_router(router(service))
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        document = openapi.without_references(app.openapi())
+        return HTMLResponse(page(document, str(request.base_url).rstrip("/")))
 
     paths = frozenset(route.path for route in app.routes)  # type: ignore[attr-defined]
     metrics = service.metrics

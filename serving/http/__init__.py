@@ -9,7 +9,8 @@ What is where; serving/app.py puts the application together and serves it:
     answer_models.py    answers that they get, as types
     body_reading.py     the bytes of a body, as they come in
     bodies.py           request bodies, checked
-    openapi.py          the types, described for FastAPI's page `/docs`
+    openapi.py          the types, described
+    api_page.py         that description as a page
     hot_swap.py         the live version: picked up, warmed up, swapped
     micro_batching.py   requests of one moment, answered as one batch by a worker thread
     handlers.py         a batch, answered

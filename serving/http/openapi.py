@@ -41,6 +41,12 @@ def schema_of(described: Any) -> Schema:
     return inlined
 
 
+def without_references(document: Schema) -> Schema:
+    """The whole document, with the types where they are used."""
+    inlined: Schema = _inline(document, document["components"]["schemas"])
+    return inlined
+
+
 def _inline(schema: Any, definitions: Mapping[str, Any]) -> Any:
     if isinstance(schema, list):
         return [_inline(one, definitions) for one in schema]

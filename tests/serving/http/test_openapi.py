@@ -63,6 +63,22 @@ def test_examples_of_the_document_are_answered(client):
                 assert client.post(path, json=example["value"]).status_code in (200, 404), path
 
 
+def test_the_page_for_people_needs_no_network_and_says_all(client):
+    said = client.get("/docs").text
+    for word in (
+        "/v1/recommend",
+        "curl http://127.0.0.1",
+        "place",
+        "when_hour",
+        "from 0 to 23",
+        "bad_json",
+        "allow",
+    ):
+        assert word in said
+    assert "<script" not in said
+    assert "//cdn" not in said
+
+
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)
 @pytest.mark.parametrize("path", ["/v1/recommend", "/v1/similar"])
 def test_what_the_document_allows_and_forbids(client, path, mode):
