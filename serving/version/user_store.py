@@ -93,8 +93,9 @@ class UserStore:
     @cached_property
     def taken(self) -> pa.Array:
         """Distinct ids of the items that users took; the lists of a loaded table are numbers of these."""
-        lists = next(self._table[name] for name in _TAKEN if name in self._table.column_names)
-        return lists.combine_chunks().values.dictionary
+        types = {field.name: field.type for field in self._table.schema}
+        coded = (n for n in _TAKEN if n in types and pa.types.is_dictionary(types[n].value_type))
+        return self._table[next(coded)].combine_chunks().values.dictionary
 
     @cached_property
     def _ids(self) -> IdTable:
@@ -105,13 +106,14 @@ def _with_numbers(table: pa.Table) -> pa.Table:
     """A table in which lists of what users took are numbers of distinct ids, all columns of the same:
     they take less memory, and no text is looked up for each request.
     """
-    names = [name for name in _TAKEN if name in table.column_names]
-    if not names:
+    lists = {name: table[name].combine_chunks() for name in _TAKEN if name in table.column_names}
+    # Arrow leaves out chunks without a value; such a column stays as it is.
+    texts = {name: texts for name, of_one in lists.items() if len(texts := of_one.flatten())}
+    if not texts:
         return table
-    lists = [table[name].combine_chunks() for name in names]
-    ids = pa.chunked_array([one.flatten() for one in lists])
-    numbers = ids.dictionary_encode().unify_dictionaries()
-    for name, of_one, chunk in zip(names, lists, numbers.chunks, strict=True):
-        coded = arrow_lists(list_lengths(of_one), chunk, missing=of_one.is_null())
+    numbers = pa.chunked_array(list(texts.values())).dictionary_encode().unify_dictionaries()
+    for name, chunk in zip(texts, numbers.chunks, strict=True):
+        lengths, missing = list_lengths(lists[name]), lists[name].is_null()
+        coded = arrow_lists(lengths, chunk, missing=missing)
         table = table.set_column(table.schema.get_field_index(name), name, coded)
     return table

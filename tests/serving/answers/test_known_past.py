@@ -1,12 +1,13 @@
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from serving.answers.known_past import least_counts, overlap, read_queries
 from serving.requests.query_rows import STORED_EVENTS, STORED_HISTORY
 from serving.requests.request_model import SEEN
-from serving.version.user_store import STORED_PAST
+from serving.version.user_store import STORED_PAST, UserStore
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.history import most_frequent_first
 from twinspire_core.sources.weighted_items import WeightedItems
@@ -194,3 +195,19 @@ def test_the_order_of_what_was_taken_is_that_of_all_events(seed):
         in_order = {*stored[n], *told[n]}
         rest = [one for one in pasts[n] if one not in in_order]
         assert found[n] == exact[: len(in_order)] + "".join(rest)
+
+
+@pytest.mark.parametrize("taken", [[], ["a", "b"]])
+def test_stored_users_of_whom_a_column_says_nothing_are_loaded(tmp_path, taken):
+    lists = pa.list_(pa.string())
+    columns = {
+        "_user": ["ann"],
+        "_past": pa.array([None], lists),
+        "_personal": pa.array([taken], lists),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "users.parquet")
+    users = UserStore(tmp_path)
+    users.load()
+    stored, known = users.find(["ann", "nobody"])
+    assert known.tolist() == [True, False]
+    assert stored["_personal"].to_pylist() == [taken, None]
