@@ -9,6 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from zoneinfo import ZoneInfo
@@ -54,6 +55,12 @@ def check_feature(name: str, feature: Feature, source: SourceConfig, window: Win
     """A feature comes from a table that there is, and fits its tower."""
     if not re.match(r"^[a-z][a-z0-9_]*$", name):
         raise ValueError(f"a feature's name is lower case letters, digits and _, found {name!r}")
+    if iskeyword(name):
+        # TensorFlow takes the name of a feature as that of an argument.
+        raise ValueError(
+            f"features.{name}: a feature's name must not be a Python keyword; write"
+            f' [features.its_{name}] with column = "{name}"'
+        )
     table = feature.source_table
     is_id = isinstance(feature, IdFeature)
     if feature.tower == "item" and table in ("events", "users") and not is_id:

@@ -175,6 +175,7 @@ def test_the_environment_is_read(read, monkeypatch):
         ),
         ('event = "type"\n', "", "columns.event does not say which column holds the type"),
         ("[features.brand]", "[features.Brand]", "lower case"),
+        ("[features.brand]", "[features.class]", "write [features.its_class] with column = "),
         (
             '[features.customer]\nkind = "id"\ntower = "query"',
             '[features.customer]\nkind = "id"\ntower = "item"',
