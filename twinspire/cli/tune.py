@@ -1,4 +1,4 @@
-"""Settings that the log does not tell, searched for on days of the past."""
+"""A search for training settings on earlier days."""
 
 from collections.abc import Sequence
 from datetime import date, timedelta
@@ -38,12 +38,12 @@ def tune(
         str,
         typer.Option(
             metavar="FROM..TO",
-            help="Days of the past to compare settings on, as 2017-10-01..2017-10-03; or one day.",
+            help="Earlier days to compare settings on, as 2017-10-01..2017-10-03; or one day.",
         ),
     ],
     trials: Annotated[
         int,
-        typer.Option(min=1, help="How many settings to try in all, the file's own the first."),
+        typer.Option(min=1, help="How many settings to try in all, beginning with the file's own."),
     ] = 20,
     key: Annotated[
         list[str] | None,
@@ -56,19 +56,19 @@ def tune(
     ] = None,
     as_json: JsonLine = False,
 ) -> None:
-    """Search for training settings that find more, on days of the past; print the lines to change.
+    """Search for better training settings on earlier days; print the lines to change.
 
     For each of the days, each trial trains from scratch on the window before the day and is measured
     on what users took on it, as `twinspire run` does for a first version: the figure is `gate.metric`
     of the two-tower. The first trial is the file as it is. A trial that is worse than half of those
     before it ends early, before its last day. Each day of a trial costs as much as a first version.
-    Three days and 20 trials are a good start; of one day nobody can tell a gain from chance.
+    Three days and 20 trials are a good start; one day cannot tell a gain from chance.
 
     Nothing is changed: neither the file nor the registry. State is kept in
     WORK_ROOT/PIPELINE/tuning, so that the same command goes on after a stop, and with more --trials
     after its end. Another file, other logs, keys or days begin another search.
 
-    The days are development days from then on: figures on them flatter what was chosen there.
+    The days are development days from then on: on them the chosen settings look better than they are.
 
     Exit code 75 while another search of the pipeline is under way.
     """
@@ -99,7 +99,9 @@ def _days(text: str) -> list[date]:
     first, dots, last = text.partition("..")
     start, end = parse_date(first), parse_date(last if dots else first)
     if end < start:
-        raise UsageError(f"--days goes from an earlier to a later day, found {text}.")
+        raise UsageError(
+            f"--days goes from an earlier day to a later one; found {text}. Write the earlier one first."
+        )
     return [start + timedelta(days=n) for n in range((end - start).days + 1)]
 
 
@@ -136,8 +138,8 @@ def _conclude(
     else:
         out.print("No setting that was tried is better than the file's.")
     out.print(
-        f"{days[0]} to {days[-1]} are development days from now on: settings were chosen by them, so"
-        " that their figures flatter. Judge a change on later days.",
+        f"{days[0]} to {days[-1]} are development days from now on: settings that were chosen on them"
+        " look better there than they are. Judge a change on later days.",
         soft_wrap=True,
     )
     told = {"pipeline": pipeline.name, "days": list(map(str, days)), "metric": metric}

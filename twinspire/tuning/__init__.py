@@ -1,1 +1,1 @@
-"""Settings that the log does not tell, searched for on days of the past."""
+"""A search for training settings on earlier days."""

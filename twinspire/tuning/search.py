@@ -277,10 +277,10 @@ def _check_days(pipeline: Pipeline, days: Sequence[date]) -> None:
 
     there = set(day_files.folder_days(pipeline, "events"))
     if lacking := [day for day in days if day not in there]:
-        between = f"they are of {min(there)} to {max(there)}" if there else "there are none"
+        held = f"days {min(there)} to {max(there)}" if there else "no day"
         raise UsageError(
-            f"Settings are tried on days with logs; {lacking[0]} has none, and {between}. Name"
-            " other days."
+            f"Settings are tried on days with logs; {lacking[0]} has none:"
+            f" {pipeline.source.events} holds {held}. Name other days."
         )
     before = {days[0] - timedelta(days=n) for n in range(1, pipeline.window.train_days)}
     if not before & there:

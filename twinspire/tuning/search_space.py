@@ -56,16 +56,20 @@ _HISTORY = "features.HISTORY.length"
 _ORDERS = get_args(TrainConfig.model_fields["order"].annotation)
 _POOLINGS = get_args(HistoryEncoderConfig.model_fields["pooling"].annotation)
 KEYS = (
-    Key("train.learning_rate", "how much a step changes", step=1.8, reach=3),
-    Key("train.temperature", "how sharply the best item is told from the next", step=1.4, reach=3),
-    Key("train.epochs", "passes over the window: too many learn users by heart", 1.6, 3, least=1),
-    Key("train.batch_size", "negatives of a step, and steps of a pass", 2, 2, least=2),
-    Key("train.dimension", "what a vector can hold; costs memory and search time", 2, 1, least=1),
-    Key("train.layers", "whether features are mixed", choices=([], [128])),
-    Key("train.id_dropout", "newcomers against regulars", choices=(0.0, 0.05, 0.1, 0.2, 0.4)),
-    Key("train.order", "what is popular now against what lasts", choices=_ORDERS),
-    Key("train.history.pooling", "what counts in a history", choices=_POOLINGS),
-    Key(_HISTORY, "how much of it is read; makes features again", 2, 2, least=1),
+    Key("train.learning_rate", "the size of a step", step=1.8, reach=3),
+    Key("train.temperature", "how sharply scores separate items", step=1.4, reach=3),
+    Key("train.epochs", "passes over the window; too many overfit", 1.6, 3, least=1),
+    Key("train.batch_size", "examples of a step, and so its negatives", 2, 2, least=2),
+    Key("train.dimension", "numbers of a vector; costs memory and search time", 2, 1, least=1),
+    Key("train.layers", "whether the towers mix features", choices=([], [128])),
+    Key(
+        "train.id_dropout",
+        "helps new users and items, costs known ones",
+        choices=(0.0, 0.05, 0.1, 0.2, 0.4),
+    ),
+    Key("train.order", "what is popular now, or lasting tastes", choices=_ORDERS),
+    Key("train.history.pooling", "how a history becomes one vector", choices=_POOLINGS),
+    Key(_HISTORY, "events of a history; features are made again", 2, 2, least=1),
 )
 """What is tried. Not windows: they are drafted, and change which days are compared. Not negatives and
 correction: they are right or wrong for a log, whatever its figures.
@@ -91,8 +95,11 @@ def choose(pipeline: Pipeline, names: Sequence[str] = ()) -> list[Key]:
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"leave --key out, or name of {known}."
-            raise UsageError(f"A search tries keys of a fixed list; {name!r} is not on it: {hint}")
+            hint = f"Name one of {', '.join(known)}, or leave --key out."
+            raise UsageError(
+                f"A search tries keys of a fixed list; {name!r} is not on it."
+                f" {f'Did you mean {near[0]}?' if near else hint}"
+            )
     return [key for key in keys if not names or key.name in names]
 
 
