@@ -88,16 +88,18 @@ def figures_of(files: Sequence[Path], columns: ColumnsConfig, zone: str) -> LogF
     left_out: list[str] = []
     with doing("reading the log") as report:
         for n, file in enumerate(files, 1):
-            report(f"reading the log: file {n:,} of {len(files):,}, {events:,} events")
             try:
                 for rows in _blocks(file, columns, zone):
                     events += len(rows)
+                    report(f"reading the log: file {n:,} of {len(files):,}, {events:,} events")
                     both = pl.concat([firsts, rows.select("item", "day")])
                     firsts = both.group_by("item").agg(pl.col("day").min())
                     taken = taken.vstack(rows.filter(pl.col("user") % one_in == 0))
                     while len(taken) > _MOST_ROWS:
-                        one_in *= 2
-                        taken = taken.filter(pl.col("user") % one_in == 0)
+                        fewer = taken.filter(pl.col("user") % (2 * one_in) == 0)
+                        if fewer.is_empty():  # few users, with very many events each
+                            break
+                        taken, one_in = fewer, 2 * one_in
             except _NoColumn as e:
                 left_out.append(f"{file} has no {e}")
     if left_out:

@@ -222,6 +222,15 @@ def test_figures_of_a_log_are_those_of_counting_event_by_event(tmp_path, kind, m
     assert [some[name] for name in exact] == [found[name] for name in exact]
 
 
+@pytest.mark.parametrize("user", range(4))
+def test_a_log_of_one_busy_user_is_measured(tmp_path, monkeypatch, user):
+    monkeypatch.setattr(log_figures, "_MOST_ROWS", 10)
+    rows = {"user": [f"u{user}"] * 30, "item": range(30), "time": range(30)}
+    pl.DataFrame(rows).write_csv(tmp_path / "log.csv")
+    columns = ColumnsConfig(user="user", item="item", time="time", time_unit="s")
+    assert figures_of([tmp_path / "log.csv"], columns, "UTC").daily == [30]
+
+
 def test_types_of_events_are_those_of_all_days_not_of_the_first(tmp_path):
     for n in range(20):
         kinds = ["buy" if n > 10 and user % 20 == 0 else "view" for user in range(60)]
