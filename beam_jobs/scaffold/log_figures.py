@@ -126,7 +126,7 @@ def _measure(taken: pl.DataFrame, firsts: pl.DataFrame, events: int, one_in: int
     """
     first: date = firsts["day"].min()  # type: ignore[assignment]
     since = (pl.col("day") - first).dt.total_days()
-    daily = np.bincount(taken.select(since).to_series().to_numpy()) * one_in
+    daily = np.bincount(taken.select(since).to_series().to_numpy()) * events // len(taken)
     taken = taken.unique().sort("user", "at", "item")
     visits = taken.select("user", "day").unique().sort("user", "day")
     between = visits.select(pl.col("day").diff().over("user").dt.total_days())["day"].drop_nulls()
