@@ -4,12 +4,13 @@ from urllib.parse import quote
 import pytest
 from typer.testing import CliRunner
 
+from index_builder.registry.registry import Registry
 from serving.app import create_app
 from serving.http.server_settings import Settings
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import ready, running, shop
 from twinspire.cli.main import app
-from twinspire_core.errors import UsageError
+from twinspire_core.errors import TwinspireError, UsageError
 
 OUTSIDE = "what lies outside"
 LINK = "2024-01-01-aaaaaaaa"
@@ -70,6 +71,16 @@ def test_no_command_takes_a_version_that_the_log_does_not_name(home, hostile):
             assert isinstance(done.exception, UsageError), (command, done.output)
             assert len(str(done.exception)) < 2000 and OUTSIDE not in done.output
     assert sorted(home.rglob("*")) == before
+
+
+def test_the_registry_itself_reads_no_such_name(home, hostile):
+    registry = Registry(str(home / "registry"), "circle")
+    for name in [*hostile, LINK]:
+        for read in (registry.manifest, registry.verify, registry.open):
+            with pytest.raises(TwinspireError):
+                read(name)
+        with pytest.raises(TwinspireError):
+            registry.read(name, "report.html")
 
 
 def test_no_address_of_the_inspector_leads_out(home, hostile):
