@@ -3,6 +3,7 @@ them.
 """
 
 import re
+import shlex
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -28,6 +29,7 @@ from twinspire.cli.options import (
 )
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core import storage
+from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.settings import SCHEMA_FILE, SCHEMA_LINE, schema_text
 from twinspire_core.config.tables.deployment import PipelineConfig
 from twinspire_core.display.table import Cell, Style, Table
@@ -273,10 +275,23 @@ def init(
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(SCHEMA_LINE + text)
     (to.parent / SCHEMA_FILE).write_text(schema_text())
-    days = day_files.folder_days(open_pipeline(str(to)), "events")
-    day = days[-1] if days else "DAY"
-    text = f"Wrote {to}. Read and finish it. Next: twinspire validate {to} --date {day}"
-    console.print(text, soft_wrap=True)
+    opened = open_pipeline(str(to))
+    days = day_files.folder_days(opened, "events")
+    step = f"twinspire validate {to} --date {days[-1] if days else 'DAY'}"
+    if not days and events.is_file():
+        step = f"lay the log out by day: {_partition_command(opened, events)}"
+    console.print(f"Wrote {to}. Read and finish it. Next: {step}", soft_wrap=True)
+
+
+def _partition_command(pipeline: Pipeline, events: Path) -> str:
+    """What lays a file of events out as a drafted pipeline file reads it."""
+    columns, zone = pipeline.columns, pipeline.pipeline.time_zone
+    words = ["twinspire", "partition", str(events), "--time", columns.time]
+    if "time_unit" in columns.model_fields_set:
+        words += ["--time-unit", columns.time_unit]
+    if zone != PipelineConfig.model_fields["time_zone"].default:
+        words += ["--time-zone", zone]
+    return shlex.join([*words, "--out", pipeline.source.events])
 
 
 def check_local(path: Path) -> None:

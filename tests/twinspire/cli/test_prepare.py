@@ -1,6 +1,7 @@
 """`partition`, `init` and `validate` from the command line: odd logs, and what is said of them."""
 
 import json
+import shlex
 import shutil
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -181,6 +182,18 @@ def test_a_draft_ends_with_the_command_that_checks_its_newest_day(tmp_path, out)
     code, _, told = twinspire("init", tmp_path / "logs", "--out", made)
     assert code == 0 and f"Next: twinspire validate {made} --date 2024-03-26" in told
     assert twinspire("validate", made, "--date", "2024-03-26")[0] == 0
+
+
+def test_a_draft_of_a_single_file_ends_with_the_command_that_lays_it_out(tmp_path):
+    rows = [f"u{n % 7},i{n % 9},{1709280000 + n * 7000}" for n in range(60)]
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,timestamp", *rows, ""]))
+    command = ("init", tmp_path / "log.csv", "--time-zone", "Asia/Tokyo", "--out")
+    code, _, told = twinspire(*command, tmp_path / "made.toml")
+    _, found, step = told.partition("lay the log out by day: twinspire ")
+    assert code == 0 and found
+    assert twinspire(*shlex.split(step))[0] == 0
+    code, _, told = twinspire(*command, tmp_path / "again.toml")
+    assert code == 0 and f"validate {tmp_path / 'again.toml'} --date 2024-03-06" in told
 
 
 def test_a_draft_of_a_file_that_no_stage_reads_names_the_command_that_lays_it_out(tmp_path, out):
