@@ -137,9 +137,12 @@ def _conclude(
         out.print()
     else:
         out.print("No setting that was tried is better than the file's.")
+    which = f"{days[0]} to {days[-1]} are development days"
+    if len(days) == 1:
+        which = f"{days[0]} is a development day"
     out.print(
-        f"{days[0]} to {days[-1]} are development days from now on: settings that were chosen on them"
-        " look better there than they are. Judge a change on later days.",
+        f"{which} from now on: settings that were chosen there look better there than they are. Judge"
+        " a change on later days.",
         soft_wrap=True,
     )
     told = {"pipeline": pipeline.name, "days": list(map(str, days)), "metric": metric}
