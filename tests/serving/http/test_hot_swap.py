@@ -209,10 +209,8 @@ def test_a_refresh_tells_the_day_of_its_catalogue(pipeline, towers, tmp_path):
         until(lambda: told(client)["version"] == again)
         said = told(client)
         assert [said[name] for name in origin] == ["2024-01-01", "2024-01-05", first]
-        document = client.get("/openapi.json").json()["paths"]["/v1/version"]["get"]["responses"][
-            "200"
-        ]
-        assert set(document["content"]["application/json"]["schema"]["properties"]) == set(said)
+        schemas = client.get("/openapi.json").json()["components"]["schemas"]
+        assert set(schemas["VersionAnswer"]["properties"]) == set(said)
 
 
 def ranked(**more) -> dict[str, bytes]:
