@@ -70,6 +70,8 @@ def watch(command: list[str], until: str | None = None, columns: int = 100) -> S
             break
         seen.outputs.append((time.monotonic() - started, data.decode(errors="replace")))
         if until and until in seen.text:
+            # A text is printed before the command waits for a key: Ctrl-C in between may go unseen.
+            time.sleep(0.5)
             os.write(terminal, b"\x03")
             until = None
     _, status = os.waitpid(process, 0)
