@@ -91,15 +91,7 @@ def make_plan(p: Pipeline, day: date, scope: Scope, *, replays: bool = False) ->
       replays: whether days before the day are replayed.
     """
     if scope == "served":
-        return Plan(
-            day=day,
-            first=after(day) - timedelta(days=_days_before_a_moment(p)),
-            examples=(),
-            evaluation=(),
-            analysis=(),
-            counted_from=after(day),
-            measured=(after(day),),
-        )
+        return _served_plan(p, day)
     w = p.window
     # The same in both modes: on it depends which vocabulary days have counts, and so the graph.
     back = max(
@@ -122,6 +114,19 @@ def make_plan(p: Pipeline, day: date, scope: Scope, *, replays: bool = False) ->
         counted_from=day - timedelta(days=back - counted_days(p)),
         measured=(day, after(day)),
         replay=tuple(_days(day - timedelta(days=replayed), day - timedelta(days=1))),
+    )
+
+
+def _served_plan(p: Pipeline, day: date) -> Plan:
+    """Only the windows that end with the day."""
+    return Plan(
+        day=day,
+        first=after(day) - timedelta(days=_days_before_a_moment(p)),
+        examples=(),
+        evaluation=(),
+        analysis=(),
+        counted_from=after(day),
+        measured=(after(day),),
     )
 
 
@@ -153,7 +158,9 @@ def counted_days(p: Pipeline) -> int:
 
 def personal_days(p: Pipeline) -> int:
     """Days before a moment that sources look at what users took; 0 with the two-tower alone."""
-    return 0 if not p.sources.several else p.window.personal_days or p.window.history_days
+    if not p.sources.several:
+        return 0
+    return p.window.personal_days or p.window.history_days
 
 
 def known_days(p: Pipeline) -> int:

@@ -62,7 +62,8 @@ def _transform(ctx: StageContext) -> None:
     # A second job: the graph has to be there before a row can be put through it.
     def build(job: beam.Pipeline) -> None:
         names = job | "Examples" >> beam.Create(examples, reshuffle=False)
-        _ = (names | graph.ApplyGraph(p, ctx.out)) | "Rows" >> WriteRows(ctx.out)
+        written = names | graph.ApplyGraph(p, ctx.out)
+        _ = written | "Rows" >> WriteRows(ctx.out)
 
     engine.run_job(p.beam.options, build, ctx.out)
     written_rows.check(ctx.out, written_rows.take(ctx.out))

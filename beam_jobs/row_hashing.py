@@ -32,4 +32,5 @@ def row_hashes(batch: pa.RecordBatch) -> np.ndarray:
 
 def string_hashes(strings: pa.Array) -> np.ndarray:
     """[N] uint64, of [N] strings."""
-    return hash_array(strings.to_numpy(zero_copy_only=False), categorize=False)
+    hashes: np.ndarray = hash_array(strings.to_numpy(zero_copy_only=False), categorize=False)
+    return hashes

@@ -112,7 +112,9 @@ def _evenly(queries: np.ndarray, most: int) -> np.ndarray:
     Ids often tell when a user came: the first ones in order of id are users of another kind, whose
     neighbours lie elsewhere.
     """
-    return queries if len(queries) <= most else queries[np.arange(most) * len(queries) // most]
+    if len(queries) <= most:
+        return queries
+    return queries[np.arange(most) * len(queries) // most]
 
 
 def _figures(built: Built, queries: QueryHalves, wanted: Wanted, day: date) -> IndexFigures:

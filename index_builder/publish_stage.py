@@ -152,7 +152,8 @@ def add_source_table(ctx: StageContext, staged: Path, name: str) -> None:
         table = parquet_files.read_folder(folder)
         if "_item" in table.column_names:
             table = table.sort_by("_item")
-        pq.write_table(table, staged / artifact_files.source_table(name), compression="zstd")
+        file = staged / artifact_files.source_table(name)
+        pq.write_table(table, file, compression="zstd")
 
 
 def _items(ctx: StageContext, vectors: Path) -> pa.Table:
@@ -264,7 +265,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVersion:
     metrics = DayMetrics.read(staged)
-    baseline_items = registry.manifest(ctx.parent.version).items if ctx.parent else None
+    baseline_items = None
+    if ctx.parent:
+        baseline_items = registry.manifest(ctx.parent.version).items
     figures = IndexFigures.read(staged)
     memory = LineMemory(day=ctx.day, best=metrics.best, line=metrics.line)
     return JudgedVersion(

@@ -44,7 +44,10 @@ def decay_slots(slots: np.ndarray, decay: float) -> np.ndarray:
 
     Returns: the same shape, float32.
     """
-    return slots if decay == 1 else np.maximum(slots * np.float32(decay), np.float32(START))
+    if decay == 1:
+        return slots
+    decayed: np.ndarray = np.maximum(slots * np.float32(decay), np.float32(START))
+    return decayed
 
 
 BETA_1 = 0.9

@@ -234,7 +234,8 @@ def _matrix(vectors: pa.Table, items: pa.ChunkedArray) -> np.ndarray:
         )
     column = vectors.column("vector").combine_chunks()
     values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-    return values.reshape(len(column), -1)[place.to_numpy()]
+    rows: np.ndarray = values.reshape(len(column), -1)[place.to_numpy()]
+    return rows
 
 
 def score_file(

@@ -217,7 +217,9 @@ def _encode(
 ) -> _Earlier:
     encoded = encode(towers, day.corpus, day.of(names))
     encoded.write(out, BEFORE)
-    clicks = _clicks(day, NEXT_CLICK, encoded) if ctx.pipeline.train.auxiliary.weight else None
+    clicks = None
+    if ctx.pipeline.train.auxiliary.weight:
+        clicks = _clicks(day, NEXT_CLICK, encoded)
     return _Earlier(unread=_unread(ctx, towers), clicks=clicks)
 
 

@@ -164,7 +164,8 @@ def _without_keys(uri: str, users: Users) -> bytes | None:
     with pa.ipc.new_file(sink, table.schema) as file:
         # Taken, and not filtered: a filter may leave the text of what it drops in the buffers
         file.write_table(table.take(pc.indices_nonzero(pc.invert(theirs))).combine_chunks())
-    return sink.getvalue().to_pybytes()
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def _held(file: FileInfo, names: set[str | None], users: Users) -> Users:

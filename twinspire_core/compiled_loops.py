@@ -25,7 +25,8 @@ def compiled(loop: Callable[..., None]) -> Callable[..., None]:
                 made._cache = _SharedCache(made._cache)
         except RuntimeError:  # neither place can be written
             made = numba.njit(nogil=True)(loop)
-        return made
+        run: Callable[..., None] = made
+        return run
 
     @wraps(loop)
     def call(*tables: Any) -> None:

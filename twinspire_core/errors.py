@@ -156,7 +156,9 @@ def with_full_stop(message: object) -> str:
 def shorten(value: object) -> str:
     """A value from outside as a message shows it: short, whatever it is."""
     text = _brief.repr(value)
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "…"
+    if len(text) <= _LONGEST_VALUE:
+        return text
+    return text[: _LONGEST_VALUE - 3] + "…"
 
 
 def listed(names: Sequence[str], most: int = 5, separator: str = ", ") -> str:

@@ -154,7 +154,8 @@ class BatchCoder(coders.Coder):
 
     def to_type_hint(self) -> type:
         """What it encodes."""
-        return pa.RecordBatch
+        batch: type = pa.RecordBatch
+        return batch
 
 
 def _stream(batch: pa.RecordBatch, compression: str) -> bytes:
@@ -163,7 +164,8 @@ def _stream(batch: pa.RecordBatch, compression: str) -> bytes:
     options = pa.ipc.IpcWriteOptions(compression=compression)
     with pa.ipc.new_stream(sink, batch.schema, options=options) as stream:
         stream.write_batch(batch)
-    return sink.getvalue().to_pybytes()
+    encoded: bytes = sink.getvalue().to_pybytes()
+    return encoded
 
 
 def register() -> None:

@@ -89,4 +89,6 @@ def _unforeseen(record: logging.LogRecord) -> bool:
     """Whether Beam's log entry is about anything but an error of the project, which is reported
     once, by its message.
     """
-    return not (record.exc_info and isinstance(record.exc_info[1], TwinspireError))
+    if not record.exc_info:
+        return True
+    return not isinstance(record.exc_info[1], TwinspireError)

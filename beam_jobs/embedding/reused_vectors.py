@@ -184,4 +184,5 @@ def _rows(items: pa.Table, among: pa.Table) -> np.ndarray:
     if not len(among):
         return np.full(len(items), -1)
     found = pc.index_in(items["_item"].combine_chunks(), among["_item"].combine_chunks())
-    return found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    rows: np.ndarray = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return rows

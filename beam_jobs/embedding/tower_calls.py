@@ -130,7 +130,8 @@ class Embed(beam.DoFn):
 
         While anybody holds it, nobody else in the process, workers included, has to load it.
         """
-        return self._shared.acquire(lambda: load_tower(self._uri), tag=self._uri)
+        tower: Tower = self._shared.acquire(lambda: load_tower(self._uri), tag=self._uri)
+        return tower
 
     def setup(self) -> None:
         """Gets hold of the process's tower."""

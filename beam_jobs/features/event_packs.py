@@ -181,7 +181,9 @@ def slices(pack: Pack, given_format: str) -> list[list[Slice]]:
         for number, file in enumerate(pack.files)
         for part in record_blocks.parts(given_format, file)
     ]
-    return [all_slices] if len(pack.files) > 1 else [[one] for one in all_slices]
+    if len(pack.files) > 1:
+        return [all_slices]
+    return [[one] for one in all_slices]
 
 
 def read_events(p: Pipeline, pack: Pack, part: int, forgotten: ForgottenUsers) -> Iterator[Found]:

@@ -108,7 +108,9 @@ def _digest(file: FileInfo) -> str:
 def load(uri: str, pack: Pack) -> Iterable[Found] | None:
     """What was read of a part of a pack; None if its file is not there, or damaged."""
     content = partials.read(uri)
-    return None if content is None else _found(content, pack)
+    if content is None:
+        return None
+    return _found(content, pack)
 
 
 def _found(content: memoryview, pack: Pack) -> Iterator[Found]:
@@ -149,7 +151,8 @@ def plan_packs(job: FeatureJob) -> list[list[Pack]]:
     number = sum(len(pack.files) for pack in events)
     late = event_packs.packed(job.late.files.values())
     events += [pack._replace(first=number + pack.first) for pack in late]
-    return event_packs.together([*events, *event_packs.packed(job.inputs.users.values())])
+    users = event_packs.packed(job.inputs.users.values())
+    return event_packs.together([*events, *users])
 
 
 class Read(beam.DoFn):
@@ -177,7 +180,7 @@ class Read(beam.DoFn):
                         if self._is_counted(part.pack, found):
                             counts[found[:-1]] += found.n
                     case Rejected():
-                        if part.pack.table != "events" or part.pack.day in self._job.plan.examples:
+                        if self._is_written_down(part.pack):
                             yield TaggedOutput(REJECTED, found)
                     case _:
                         waiting.append(self._placed(part.pack, found))
@@ -227,6 +230,10 @@ class Read(beam.DoFn):
         if found.what in _OF_ALL_DAYS:
             return str(self._job.plan.first) <= found.day <= str(self._job.plan.day)
         return True
+
+    def _is_written_down(self, pack: Pack) -> bool:
+        """Whether rejected records are written down; of days without examples they are counted."""
+        return pack.table != "events" or pack.day in self._job.plan.examples
 
     def _placed(self, pack: Pack, rows: pl.DataFrame) -> pl.DataFrame:
         """The records that the run looks at, in their place among all of their table."""

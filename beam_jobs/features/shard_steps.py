@@ -150,7 +150,7 @@ class Work(beam.DoFn):
                     SEQUENCES,
                     plan.folder(feature_schema.SEQUENCES, moment),
                     events.by_file(examples.sequences(events, moment)),
-                    feature_schema.sequences_schema().append(pa.field("_user", pa.string())),
+                    unfinished_sequences(),
                 )
 
     def _table(
@@ -192,6 +192,11 @@ def unfinished_queries(p: Pipeline) -> pa.Schema:
     schema = feature_schema.evaluation_schema(p)
     schema = schema.append(pa.field(SAMPLING_HASH, pa.uint64()))
     return schema.remove(schema.get_field_index("_holdout"))
+
+
+def unfinished_sequences() -> pa.Schema:
+    """Sequences as a shard knows them: whose they are is not written, and gives their order."""
+    return feature_schema.sequences_schema().append(pa.field("_user", pa.string()))
 
 
 def _dropped(what: Counted, by_day: Mapping[int, int]) -> Iterator[TaggedOutput]:

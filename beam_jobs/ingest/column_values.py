@@ -207,7 +207,9 @@ def _instant(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Rea
 def _empty(column: Column) -> pl.Expr:
     """Values of a column that is null throughout."""
     kind = EMPTY_TYPES.get(column.kind, pl.String)
-    return pl.lit([], kind) if column.kind in ("categories", "vector") else pl.lit(None, kind)
+    if column.kind in ("categories", "vector"):
+        return pl.lit([], kind)
+    return pl.lit(None, kind)
 
 
 _READERS: dict[str, Callable[[Column, pl.Expr, pl.DataType, bool], Reading]] = {

@@ -19,7 +19,6 @@ from typing import Literal, NamedTuple
 from beam_jobs import day_plan
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts
 from twinspire_core.errors import BadData, LogsLate, NothingToDo
 from twinspire_core.records.raw_files import Kind, format_of, readable
 from twinspire_core.records.record_file import RecordFile
@@ -73,15 +72,30 @@ def files(p: Pipeline, table: Table, day: date) -> tuple[SourceFile, ...]:
     """Files of a table's folder for `day`, sorted; those that begin with `_` or `.` are markers,
     not data.
     """
-    template: str | None = getattr(p.source, table)
+    template = _template(p, table)
     if template is None:
         return ()
     listed = storage.list_files(folder(template, day))
     return tuple(
         SourceFile(table, day, file.uri, file.path, file.size, file.digest)
         for file in listed
-        if not any(part[0] in "_." for part in file.path.split("/"))
+        if not _is_marker(file.path)
     )
+
+
+def _is_marker(path: str) -> bool:
+    """Whether a file or a folder above it begins with `_` or `.`."""
+    return any(part[0] in "_." for part in path.split("/"))
+
+
+def _template(p: Pipeline, table: Table) -> str | None:
+    match table:
+        case "events":
+            return p.source.events
+        case "items":
+            return p.source.items
+        case "users":
+            return p.source.users
 
 
 def inputs(p: Pipeline, plan: day_plan.Plan) -> Inputs:
@@ -195,7 +209,7 @@ class SnapshotDays:
 
 def folder_days(p: Pipeline, table: Table) -> list[date]:
     """Days for which a table has a folder, which may be empty, oldest first."""
-    template: str | None = getattr(p.source, table)
+    template = _template(p, table)
     if template is None:
         return []
     head, _, tail = template.partition("{date}")
@@ -203,8 +217,15 @@ def folder_days(p: Pipeline, table: Table) -> list[date]:
     suffix = re.escape(tail.partition("/")[0]).replace(re.escape("{date}"), "(?P=date)")
     pattern = re.compile(re.escape(prefix) + r"(?P<date>\d{4}-\d{2}-\d{2})" + suffix)
     matches = (pattern.fullmatch(name) for name in storage.list_names(parent))
-    days = (attempts.day_of(f"dt={match['date']}") for match in matches if match)
+    days = (_date(match["date"]) for match in matches if match)
     return sorted(day for day in days if day is not None)
+
+
+def _date(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def folder(template: str, day: date) -> str:
@@ -230,7 +251,8 @@ def check(p: Pipeline, day: date) -> dict[str, float | None]:
       NothingToDo: it is there, and has no rows.
       BadData: it has fewer rows than `source.min_share` of the usual number, or cannot be read.
     """
-    rows = count_rows(p.source.format, _await(p, day))
+    found = _await(p, day)
+    rows = count_rows(p.source.format, found)
     if rows == 0:
         day_folder = folder(p.source.events, day)
         raise NothingToDo(f"{day} has no events: {day_folder} holds no rows. It is skipped.")

@@ -50,7 +50,9 @@ class Digest:
 
     def __str__(self) -> str:
         """The digest, empty without events."""
-        return "" if not self.events else f"{self._sum:0{_BITS // 4}x}"
+        if not self.events:
+            return ""
+        return f"{self._sum:0{_BITS // 4}x}"
 
 
 class LateEvents(NamedTuple):

@@ -151,7 +151,8 @@ def with_timestamps(times: pa.ChunkedArray, form: str, zone: str) -> pl.Series:
       zone: IANA name, of times whose format has no offset.
     """
     clock = to_clock(pl.Series("time", times).cast(pl.String), form)
-    return to_instants(clock, "us", ZoneInfo(zone)).cast(pl.Datetime("us", "UTC"))
+    instants = to_instants(clock, "us", ZoneInfo(zone))
+    return instants.cast(pl.Datetime("us", "UTC"))
 
 
 def _guess(column: pl.Series) -> str:

@@ -133,7 +133,8 @@ def _reading(text: pl.Series, form: TimeForm) -> tuple[timedelta, datetime]:
 def _clock(values: pl.Series, form: TimeForm) -> pl.Series:
     if form.format is not None:
         return to_clock(values.cast(pl.String), form.format)
-    return to_instants(values, form.unit or "us", _ZONE).cast(pl.Datetime("us", "UTC"))
+    instants = to_instants(values, form.unit or "us", _ZONE)
+    return instants.cast(pl.Datetime("us", "UTC"))
 
 
 def _fits(values: pl.Series, form: TimeForm) -> bool:

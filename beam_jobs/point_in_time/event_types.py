@@ -9,7 +9,9 @@ from twinspire_core.config.pipeline import Pipeline
 
 def relevant_types(p: Pipeline) -> set[str]:
     """Event types that are used at all; empty when all are."""
-    return set() if not p.columns.positives else {*p.columns.positives, *history_types(p)}
+    if not p.columns.positives:
+        return set()
+    return {*p.columns.positives, *history_types(p)}
 
 
 def history_types(p: Pipeline) -> tuple[str, ...]:
@@ -22,4 +24,6 @@ def history_types(p: Pipeline) -> tuple[str, ...]:
 
 def of_type(types: Sequence[str]) -> pl.Expr:
     """Whether an event is of one of these types; of none, whether it is of any."""
-    return pl.lit(True) if not types else pl.col("_type").is_in(types).fill_null(False)
+    if not types:
+        return pl.lit(True)
+    return pl.col("_type").is_in(types).fill_null(False)

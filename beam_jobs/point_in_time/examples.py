@@ -228,7 +228,8 @@ def _in_blocks(
         name = f"{hour:02d}-{of_users:03d}" if parts > 1 else f"{hour:02d}"
         for some in block.iter_slices(batches.ROW_GROUP):
             low = some[_LOW].to_numpy()
-            tails = history.gather(shard.items, numbers, low, some[_HIGH].to_numpy())
+            high = some[_HIGH].to_numpy()
+            tails = history.gather(shard.items, numbers, low, high)
             histories = dict.fromkeys(shard.job.p.of_kind(HistoryFeature), tails)
             yield f"{folder}/{name}.parquet", some, histories
 

@@ -225,7 +225,8 @@ class Windows:
         self._first = table["first"].to_numpy()
 
     def _places(self, item: np.ndarray, day: np.ndarray) -> np.ndarray:
-        return item * self._apart + np.clip(day - self._first_day, 0, self._apart - 1)
+        places: np.ndarray = item * self._apart + np.clip(day - self._first_day, 0, self._apart - 1)
+        return places
 
     def _rows(
         self, item: np.ndarray, end: np.ndarray, length: int
@@ -240,7 +241,8 @@ class Windows:
     def events(self, item: np.ndarray, end: np.ndarray, length: int) -> np.ndarray:
         """Events of item[i] in the `length` days before end[i], [K] int64."""
         low, high = self._rows(item, end, length)
-        return self._events[high] - self._events[low]
+        events: np.ndarray = self._events[high] - self._events[low]
+        return events
 
     def age(
         self, item: np.ndarray, end: np.ndarray, length: int, moment: np.ndarray | int

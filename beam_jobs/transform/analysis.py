@@ -63,13 +63,16 @@ def compacted(tables: list[pa.Table]) -> list[pa.Table]:
     # work linear.
     added_before = len(tables[0])
     come_since = sum(map(len, tables[1:]))
-    return [added_up(tables)] if come_since > max(COMPACT_ROWS, added_before) else tables
+    if come_since > max(COMPACT_ROWS, added_before):
+        return [added_up(tables)]
+    return tables
 
 
 def added_up(tables: list[pa.Table]) -> pa.Table:
     """One row per value."""
     rows = pa.concat_tables([COUNTS.empty_table(), *tables])
-    total = rows.group_by("value", use_threads=False).aggregate([("events", "sum")])
+    by_value = rows.group_by("value", use_threads=False)
+    total = by_value.aggregate([("events", "sum")])
     return _in_one_piece(total.rename_columns(COUNTS.names))
 
 
@@ -250,7 +253,8 @@ def summarise(p: Pipeline, batch: pa.RecordBatch | pa.Table) -> Summary:
 
 def logged(x: np.ndarray) -> np.ndarray:
     """Returns sign(x) log(1 + |x|), [N] float64; the graph computes the same."""
-    return np.sign(x) * np.log1p(np.abs(x))
+    scaled: np.ndarray = np.sign(x) * np.log1p(np.abs(x))
+    return scaled
 
 
 def moments_of(column: pa.ChunkedArray, *, log: bool) -> Moments:

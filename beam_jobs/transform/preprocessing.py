@@ -124,7 +124,7 @@ def _to_list(
         dimensions = [dim.size for dim in representation.dense_tensor.shape.dim]
         size = int(np.prod(dimensions, initial=1))
     if field.name not in batch.schema.names:
-        return _lists(pa.repeat(pa.scalar(MISSING[kind], kind), rows * (size or 0)), size, rows)
+        return _lists(_missing(kind, rows * (size or 0)), size, rows)
     column = batch.column(field.name)
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
@@ -132,7 +132,7 @@ def _to_list(
         return _lists(_filled(column, kind), 1, rows)
     # Of a sliced array, offsets begin anywhere: lists are rebuilt rather than cast.
     if size is None:
-        return arrow_lists(list_lengths(column), _filled(column.flatten(), kind))
+        return _refilled(column, kind)
     return _lists(_vectors(column, field.name, size, kind), size, rows)
 
 
@@ -152,8 +152,17 @@ def _vectors(column: pa.Array, name: str, size: int, kind: pa.DataType) -> pa.Ar
     return pa.array(values.ravel())
 
 
+def _refilled(column: pa.ListArray, kind: pa.DataType) -> pa.ListArray:
+    """The lists with missing values filled in, and empty where they are null."""
+    return arrow_lists(list_lengths(column), _filled(column.flatten(), kind))
+
+
 def _filled(column: pa.Array, kind: pa.DataType) -> pa.Array:
     return column.cast(kind).fill_null(pa.scalar(MISSING[kind], kind))
+
+
+def _missing(kind: pa.DataType, number: int) -> pa.Array:
+    return pa.repeat(pa.scalar(MISSING[kind], kind), number)
 
 
 def _lists(values: pa.Array, size: int | None, rows: int) -> pa.ListArray:
@@ -234,12 +243,7 @@ def _hashed(x: Tensor, buckets: int) -> Tensor:
 def _ids(x: Tensor, rows: Tensor) -> Tensor:
     """Row numbers from 1 on, which leaves 0 for missing values."""
     present = _values(x, lambda values: tf.cast(tf.not_equal(values, ""), tf.int64))
-    return _values(
-        rows,
-        lambda values: (
-            (values + 1) * (present.values if isinstance(present, tf.SparseTensor) else present)
-        ),
-    )
+    return _values(rows, lambda values: (values + 1) * _flat(present))
 
 
 def scaled(x: tf.Tensor, moments: tuple[float, float], *, log: bool) -> tf.Tensor:
@@ -274,3 +278,7 @@ def _values(x: Tensor, function: Callable[[tf.Tensor], tf.Tensor]) -> Tensor:
     if isinstance(x, tf.SparseTensor):
         return tf.SparseTensor(x.indices, function(x.values), x.dense_shape)
     return function(x)
+
+
+def _flat(x: Tensor) -> tf.Tensor:
+    return x.values if isinstance(x, tf.SparseTensor) else x

@@ -351,4 +351,5 @@ def _plain(values: pa.Array) -> list[Any]:
     """Strings, or the shortest decimal numbers that are these float32."""
     if pa.types.is_floating(values.type):
         values = values.cast(pa.string()).cast(pa.float64())
-    return values.to_pylist()
+    plain: list[Any] = values.to_pylist()
+    return plain

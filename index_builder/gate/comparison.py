@@ -145,7 +145,9 @@ def _compare(lists: HeldOutMeasures, name: str, users: int) -> ComparedMeasure:
 
 def finite(value: float | None) -> float | None:
     """The value as JSON can hold it."""
-    return None if value is None or not math.isfinite(value) else value
+    if value is None or not math.isfinite(value):
+        return None
+    return value
 
 
 MOST_DAYS = 28

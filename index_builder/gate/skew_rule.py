@@ -38,7 +38,7 @@ def judge_skew(
             f"{text}, above {limit:g}"
             for value, limit, text in (
                 (one.distance, MAX_SKEW, _distance_text(one)),
-                (one.outside, MOST_OUTSIDE, f"{one.outside:.0%} outside of what training met"),
+                (one.outside, MOST_OUTSIDE, _outside_text(one)),
             )
             if value > limit
         ]
@@ -71,6 +71,10 @@ def _range_text(values: ValueRange) -> str:
 def _distance_text(one: FeatureSkew) -> str:
     name = "Jensen-Shannon divergence" if one.served else "L-infinity distance"
     return f"{name} {one.distance:.2f}"
+
+
+def _outside_text(one: FeatureSkew) -> str:
+    return f"{one.outside:.0%} outside of what training met"
 
 
 def _cause(one: FeatureSkew) -> str:

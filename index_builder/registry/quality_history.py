@@ -68,12 +68,16 @@ class VersionQuality:
         """How good what the version serves is: on the next day, else on held-out users."""
         serves = self.gate.serves
         next_day = self.next_day
-        figure = on_next_day(next_day.metrics, serves, next_day.day, metric) if next_day else None
+        figure = None
+        if next_day:
+            figure = on_next_day(next_day.metrics, serves, next_day.day, metric)
         return figure or on_held_out(self.metrics, serves, self.day, metric)
 
     def settings_of(self, figure: ServedFigure) -> Mapping[str, Any]:
         """Settings of the pipeline file by which a figure was measured."""
-        return self.next_day.settings if self.next_day and not figure.held_out else self.settings
+        if self.next_day and not figure.held_out:
+            return self.next_day.settings
+        return self.settings
 
     def served_on_its_day(self, metric: str) -> ServedFigure | None:
         """How good the lists were that the version before served on the version's own day; where

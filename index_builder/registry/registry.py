@@ -250,7 +250,9 @@ class Registry(Versions):
 def _acceptance(state: State, described: Manifest, reason: str, promote: Promote) -> Entry | None:
     """The entry about a version that the gate accepted; None if the log says all of it already."""
     version = described.version
-    live = version if state.goes_live(version, promote, described.corpus_date) else state.live
+    live = state.live
+    if state.goes_live(version, promote, described.corpus_date):
+        live = version
     if state.fate.get(version) in (None, "refused"):
         return state.next("publish", version, reason, live, **_origin(described))
     if live == state.live:

@@ -12,7 +12,7 @@ from pathlib import Path
 from index_builder.registry.version_files import fetched, keep, own_files, verify_files
 from index_builder.registry.version_log import Entry, LogFiles, State, version_date
 from twinspire_core import storage
-from twinspire_core.contracts import attempts, manifest
+from twinspire_core.contracts import manifest
 from twinspire_core.contracts.manifest import Manifest, is_id
 from twinspire_core.errors import BadData, UsageError, shorten
 
@@ -40,7 +40,7 @@ def find_version(text: str, state: State, pipeline: str, *, to_change: bool = Fa
         return text
     known = [version for version in state.fate if version not in state.pruned]
     begun = [version for version in known if text and version.startswith(text)]
-    day = attempts.day_of(f"dt={text}")
+    day = _day(text)
     if day and to_change and len(begun) == 1:
         return begun[0]
     if day and to_change and begun:
@@ -64,11 +64,23 @@ def find_version(text: str, state: State, pipeline: str, *, to_change: bool = Fa
             f"{_RULE}; {text!r} is the beginning of {len(begun)} of {pipeline}:"
             f" {_listed(begun, state)}. Give more of it."
         )
-    there = f"It has {_listed(known, state)}" if known else "It has none yet"
+    there = "It has none yet"
+    if known:
+        there = f"It has {_listed(known, state)}"
     raise UsageError(
         f"{_RULE}; no version of {pipeline} is named {shorten(text)}. {there}. `twinspire versions"
         " PIPELINE` tells of all."
     )
+
+
+def _day(text: str) -> date | None:
+    # Python reads more forms than people are told of, 20171016 among them
+    if len(text) != len("2017-10-16"):
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def _listed(versions: Iterable[str], state: State) -> str:

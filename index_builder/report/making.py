@@ -14,6 +14,7 @@ from index_builder.report.report_blocks import Figure, Mark, Section
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.features_report import DayStatistics, FeatureSkew, FeaturesReport
 from twinspire_core.contracts.index_figures import IndexFigures, SettingsOrigin
+from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.timings import IndexTimings
 from twinspire_core.display.table import (
     NONE,
@@ -57,9 +58,7 @@ def changes(facts: Facts) -> Section:
 def _compared(facts: Facts, before: Previous) -> Table:
     old = before.manifest
     new = facts.manifest
-    quality = [
-        one.quality.candidate if one.quality.metric == facts.metric else None for one in (old, new)
-    ]
+    quality = [_quality(one, facts.metric) for one in (old, new)]
     recall = [number(one.quality.index_recall, 4) for one in (old, new)]
     rows = [
         ["day", str(old.date), str(new.date), NONE],
@@ -82,6 +81,11 @@ def _compared(facts: Facts, before: Previous) -> Table:
         "the gate’s figures compare like with like"
     )
     return Table(head=["", "before", "now", "change"], rows=rows, title=title)
+
+
+def _quality(manifest: Manifest, metric: str) -> float | None:
+    """What the gate judged a version by; None if that was another measure."""
+    return manifest.quality.candidate if manifest.quality.metric == metric else None
 
 
 def _relative(old: float | None, new: float | None) -> str:

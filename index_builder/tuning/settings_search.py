@@ -216,8 +216,7 @@ def tune(
     begin = index.settings.k * _MIDDLE
     best: Point | None = None
     for ladder in sorted(
-        candidates(index.settings, len(index)),
-        key=lambda one: abs(math.log(begin / one[0].rescored)),
+        candidates(index.settings, len(index)), key=lambda one: _steps(begin, one[0].rescored)
     ):
         if best:
             below = best.work
@@ -263,6 +262,11 @@ def step_up(
 def _finds_no_more(one: Settings, other: Settings) -> bool:
     """Whether all that one looks at, the other looks at too."""
     return one.rescored <= other.rescored and one.leaves_searched <= other.leaves_searched
+
+
+def _steps(one: int, other: int) -> float:
+    """How far apart two numbers are that grow by factors."""
+    return abs(math.log(one / other))
 
 
 def _first(

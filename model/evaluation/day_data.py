@@ -79,7 +79,8 @@ class DayData:
     def held_out_of(self, day: date) -> np.ndarray:
         """Which held-out next-day queries are of a day, [U] bool: earlier days may fill them up."""
         days = self.evaluation_sets[HELD_OUT].queries.column("_day")
-        return pc.equal(days, pa.scalar(day, pa.date32())).to_numpy()
+        is_of_day: np.ndarray = pc.equal(days, pa.scalar(day, pa.date32())).to_numpy()
+        return is_of_day
 
     @property
     def trained_events(self) -> pa.Table:

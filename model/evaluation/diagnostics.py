@@ -127,7 +127,8 @@ def popularity(
 
 def _shares(groups: np.ndarray) -> list[float]:
     counts = np.bincount(groups, minlength=GROUPS + 1)
-    return np.round(counts / max(1, counts.sum()), _DIGITS).tolist()
+    shares: list[float] = np.round(counts / max(1, counts.sum()), _DIGITS).tolist()
+    return shares
 
 
 def rank_uncorrected(
@@ -163,7 +164,8 @@ def rank_uncorrected(
     query = np.concatenate([queries / temperature, ones], axis=1, dtype=np.float32)
     item = np.concatenate([items[known], -log_q[known, np.newaxis]], axis=1, dtype=np.float32)
     # The place -1, the end of a list, reads the -1 that is appended.
-    return np.append(known, -1)[top_k(query, item, k)]
+    ranked: np.ndarray = np.append(known, -1)[top_k(query, item, k)]
+    return ranked
 
 
 def compare_frequency(

@@ -83,7 +83,8 @@ def measure_lift(
         max(ks),
         exclude=evaluation_set.seen if exclude_seen else None,
     )
-    changes = compare(evaluation_set, ranked.counted(exclude_seen)[:, : max(ks)], popular, ks)
+    own = ranked.counted(exclude_seen)[:, : max(ks)]
+    changes = compare(evaluation_set, own, popular, ks)
     popular_means = means(by_query(evaluation_set, popular, ks))
     lift = {}
     for measure, change in changes.items():

@@ -161,7 +161,8 @@ def has_past(rows: pa.Table) -> np.ndarray:
     """
     if "_past_events" not in rows.column_names:
         return np.ones(rows.num_rows, bool)
-    return rows.column("_past_events").to_numpy() > 0
+    known: np.ndarray = rows.column("_past_events").to_numpy() > 0
+    return known
 
 
 def unseen_users_on(ctx: StageContext) -> set[date]:

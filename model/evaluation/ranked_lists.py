@@ -144,7 +144,9 @@ def rank_baselines(evaluation_set: EvaluationSet, k: int) -> dict[str, RankedLis
             same_for_all(order, queries, k, exclude=seen),
         )
     past_first = past_then(evaluation_set.past, evaluation_set.popular, k)
-    nothing_of_the_past = ranked[MOST_POPULAR].excluded if evaluation_set.exclude_seen else None
+    nothing_of_the_past = None
+    if evaluation_set.exclude_seen:
+        nothing_of_the_past = ranked[MOST_POPULAR].excluded
     ranked[PURCHASE_HISTORY] = RankedLists(past_first, nothing_of_the_past)
     return ranked
 
@@ -197,7 +199,8 @@ class FilteredCorpus:
 
     def _narrow_order(self, order: np.ndarray) -> np.ndarray:
         places = self._place[order]
-        return places[places >= 0]
+        passing: np.ndarray = places[places >= 0]
+        return passing
 
 
 def _renumbered(ranked: RankedLists, numbers: np.ndarray) -> RankedLists:

@@ -48,7 +48,8 @@ def retrieve(
         # Seen items can take no more places than there are of them.
         seen = part.seen
         depth = k + int(seen.lengths.max(initial=0))
-        ranked = with_and_without_seen(sources.retrieve([name], part, depth)[name], seen, k)
+        found = sources.retrieve([name], part, depth)[name]
+        ranked = with_and_without_seen(found, seen, k)
         kept.items[chunk], kept.scores[chunk] = ranked.scored()
         excluded.items[chunk], excluded.scores[chunk] = ranked.scored(exclude_seen=True)
     return RankedLists(kept.items, excluded.items, kept.scores, excluded.scores)

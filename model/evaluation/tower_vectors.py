@@ -107,7 +107,8 @@ def _codes(column: pa.Array) -> np.ndarray:
 
 def _value_codes(values: pa.Array) -> np.ndarray:
     codes = values.dictionary_encode().indices.fill_null(-1)
-    return codes.to_numpy(zero_copy_only=False)
+    numbers: np.ndarray = codes.to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def missing_columns(towers: Mapping[str, Mapping[str, Input]], pipeline: Pipeline) -> list[str]:

@@ -192,7 +192,8 @@ class _CorrectedLogits(NamedTuple):
             logits = cosine / self.temperature
             if self.correction != "none":
                 low = chosen.low[:, tf.newaxis]
-                inside_band = (cosine >= low) & (cosine <= chosen.high[:, tf.newaxis])
+                high = chosen.high[:, tf.newaxis]
+                inside_band = (cosine >= low) & (cosine <= high)
                 from_batch = chosen.share[:, tf.newaxis] * in_batch
                 logits -= _log(tf.where(inside_band, from_batch, 0.0) + added)
             kept = tf.concat([chosen.candidates, ~excluded.candidates[:, rows:]], 1)

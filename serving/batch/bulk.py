@@ -56,7 +56,8 @@ class _Counts:
         self.few_new += answer.warnings.few_new
         self.widened += int(answer.widened.sum())
         if answer.known is not None:
-            self.unknown_users += int((users.is_valid().to_numpy() & ~answer.known).sum())
+            named = users.is_valid().to_numpy()
+            self.unknown_users += int((named & ~answer.known).sum())
 
 
 def recommend_lines(

@@ -45,7 +45,9 @@ async def parse(parser: Callable[[bytes], _Request], content: bytes) -> _Request
     Raises:
       Problem: what is wrong with it.
     """
-    return parser(content) if len(content) <= _LARGE else await run_in_threadpool(parser, content)
+    if len(content) <= _LARGE:
+        return parser(content)
+    return await run_in_threadpool(parser, content)
 
 
 def _too_large(most: int) -> Problem:

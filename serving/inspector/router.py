@@ -235,7 +235,9 @@ def _warm(version: Version) -> None:
 
 def _status(views: Sequence[ListView], problem: Problem | None) -> int:
     """The status of a page: of two lists, one that is there is enough."""
-    return TYPES[problem.type][0] if problem else min((view.status for view in views), default=200)
+    if problem:
+        return TYPES[problem.type][0]
+    return min((view.status for view in views), default=200)
 
 
 def _html(text: str, status: int) -> Response:

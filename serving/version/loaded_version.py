@@ -93,7 +93,8 @@ class Version:
         (`serving.exclude_seen` of the pipeline file that it was published by). Its ranker was
         fitted for such lists.
         """
-        return bool(self.manifest.settings.get("serving", {}).get("exclude_seen", False))
+        serving = self.manifest.settings.get("serving", {})
+        return bool(serving.get("exclude_seen", False))
 
     def leaves_out_seen(self, asked: bool | None) -> bool:
         """Whether a request's lists are without what the user had before."""
@@ -109,7 +110,8 @@ class Version:
     @cached_property
     def ids(self) -> np.ndarray:
         """Item ids by row, [N] objects: a list of them is made without Arrow."""
-        return self.items["_item"].to_numpy()
+        ids: np.ndarray = self.items["_item"].to_numpy()
+        return ids
 
     @cached_property
     def index(self) -> Index:

@@ -190,7 +190,8 @@ class AirflowRest:
 
     def import_errors(self) -> list[dict[str, Any]]:
         """DAG files that Airflow cannot load."""
-        return self.call("GET", "importErrors")["import_errors"]
+        errors: list[dict[str, Any]] = self.call("GET", "importErrors")["import_errors"]
+        return errors
 
     def unpause(self, dag: str, *, paused: bool = False) -> None:
         """Lets a DAG's runs start, or with `paused` keeps them from it."""
@@ -229,7 +230,8 @@ class AirflowRest:
     def result(self, dag: str, run: str, task: str) -> dict[str, Any]:
         """What a task returned: the JSON object on the last line of its standard output."""
         path = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"
-        return self.call("GET", path, params={"deserialize": True})["value"]
+        value: dict[str, Any] = self.call("GET", path, params={"deserialize": True})["value"]
+        return value
 
     def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
         """A task's log as text, errors included."""

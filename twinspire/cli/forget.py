@@ -48,7 +48,8 @@ def forget(
     Exit code 75 while a day is under way: run the same command again when it has ended.
     """
     p = open_pipeline(pipeline)
-    result = _forget(p, _ids(user or [], users_from), yes=yes)
+    users = _ids(user or [], users_from)
+    result = _forget(p, users, yes=yes)
     if as_json:
         print_json(result)
     else:

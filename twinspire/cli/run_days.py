@@ -207,14 +207,12 @@ def _rejected_records(result: dict[str, Any]) -> Iterator[str]:
     counts = [("events", result["day"], result["rejected"], result["rows"])]
     for table, snapshots in result["snapshots"].items():
         for day, rows in snapshots.items():
-            counts.append(
-                (table, day, rows["rejected"], rows["rows"] + sum(rows["rejected"].values()))
-            )
+            counts.append((table, day, rows["rejected"], rows["rows"] + _total(rows["rejected"])))
     counts = [count for count in counts if count[2]]
     for table, day, reasons, rows in counts:
         most_frequent = sorted(reasons.items(), key=lambda reason: -reason[1])
         why = "; ".join(f"{n:,}: {reason}" for reason, n in most_frequent)
-        yield f"{table} of {day}: {sum(reasons.values()):,} of {rows:,} records were rejected. {why}"
+        yield f"{table} of {day}: {_total(reasons):,} of {rows:,} records were rejected. {why}"
     if not counts:
         return
     from twinspire_core.contracts import feature_schema  # it loads Arrow
@@ -226,6 +224,10 @@ def _rejected_records(result: dict[str, Any]) -> Iterator[str]:
             f"One of them is record {example['row']:,} of {example['file']}: {example['reason']},"
             f" found {example['value']}. All: {place}"
         )
+
+
+def _total(reasons: dict[str, int]) -> int:
+    return sum(reasons.values())
 
 
 def _outcome_table(outcomes: list[dict[str, Any]], figures: "dict[date, ServedFigure]") -> Table:

@@ -61,7 +61,9 @@ def recommend_user(
 
 
 def _history_table(user: str, history: list[dict[str, Any]]) -> RenderableType:
-    shown = f"the newest {_SHOWN} of {len(history)}" if len(history) > _SHOWN else "newest first"
+    shown = "newest first"
+    if len(history) > _SHOWN:
+        shown = f"the newest {_SHOWN} of {len(history)}"
     return _items_table(history[:_SHOWN], f"History of {user}, {shown}")
 
 
@@ -81,7 +83,8 @@ def recommend_file(
         done = recommend_lines(opened, queries, out_file, options)
     told = out if out_file else console
     if as_json:
-        told.print(json.dumps(done, ensure_ascii=False), soft_wrap=True)
+        line = json.dumps(done, ensure_ascii=False)
+        told.print(line, soft_wrap=True)
         return
     told.print(
         f"{done['queries']:,} lists of {options.k} by {done['version']},"

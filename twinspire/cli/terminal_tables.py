@@ -38,7 +38,7 @@ def terminal_table(table: Table) -> rich.table.Table:
         # Where there is no room and no prose, names give way before figures lose their digits.
         folds = prose or not (table.prose or figures)
         drawn.add_column(
-            Text(name.replace(" ", "\n").replace("@", "\n@") if figures else name),
+            Text(_broken(name) if figures else name),
             justify="right" if figures else "left",
             no_wrap=not folds,
             # A word that is longer than its column goes on in the next line: paths are to be copied
@@ -52,3 +52,8 @@ def terminal_table(table: Table) -> rich.table.Table:
                 *(Text(text, style=LOOKS[style] if style else "") for text, style in cells)
             )
     return drawn
+
+
+def _broken(heading: str) -> str:
+    """A heading of figures with a line for each word, so that it is no wider than they are."""
+    return heading.replace(" ", "\n").replace("@", "\n@")

@@ -9,7 +9,7 @@ docs/decisions/0003-attempts-and-keys.md
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from twinspire.runs.stages import Stage
@@ -52,9 +52,11 @@ def _used_of_table(pipeline: Pipeline, stage: Stage, table: str, keys: dict[str,
     if table == "sources" and stage.name == "train":
         # It encodes more queries where there is a ranker.
         return pipeline.sources.several
-    return {
-        key: value for key, value in keys.items() if key not in _WITHOUT_EFFECT.get(table, set())
-    }
+    return _without(keys, _WITHOUT_EFFECT.get(table, set()))
+
+
+def _without(table: dict[str, Any], left_out: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key not in left_out}
 
 
 def output_digest(place: str, left_out: tuple[str, ...]) -> str:

@@ -157,7 +157,9 @@ def _parent_without_state(run: DayRun) -> str | None:
     except TwinspireError:
         # Its version is gone as well: `twinspire versions` tells of that.
         return None
-    return None if parent is None or model_bundle.has_state(parent.train) else parent.version
+    if parent is None or model_bundle.has_state(parent.train):
+        return None
+    return parent.version
 
 
 def _status(run: DayRun, newest: Status | None, has_folder: bool, worked_on: bool) -> DayStatus:
@@ -171,7 +173,9 @@ def _status(run: DayRun, newest: Status | None, has_folder: bool, worked_on: boo
     """
     outcome = run_leases.state(run.pipeline, run.day) if worked_on else None
     state, reason = _state(run, newest, outcome, has_folder=has_folder)
-    late = late_events(run) if state in (PUBLISHED, REFUSED) else 0
+    late = 0
+    if state in (PUBLISHED, REFUSED):
+        late = late_events(run)
     if state == PUBLISHED and newest and newest.stored:
         changed = why_stale(run)
         if late:

@@ -63,7 +63,8 @@ def check_live(pipeline: Pipeline, live: str, now: datetime | None = None) -> li
     """
     age = _check_age(pipeline, live, now or datetime.now(UTC))
     try:
-        return [age, *_check_lists(Version.open(pipeline, live))]
+        version = Version.open(pipeline, live)
+        return [age, *_check_lists(version)]
     except (BadData, UsageError) as error:
         return [age, Check(f"{live} must open and give lists; it does not: {error}", _ROLL_BACK)]
 

@@ -104,7 +104,9 @@ def plan_refresh(
 def _find_towers(run: DayRun, version: str | None) -> Towers:
     state = run.state
     live = state.live or run.registry.find()  # which says that there is none
-    wanted = find_version(version, state, run.pipeline.name) if version else live
+    wanted = live
+    if version:
+        wanted = find_version(version, state, run.pipeline.name)
     if wanted not in state.accepted:
         raise UsageError(
             f"A refresh takes the towers of an accepted version; {wanted} was {state.fate[wanted]}."

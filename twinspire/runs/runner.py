@@ -138,20 +138,21 @@ def _was_told(error: BaseException, before: str | None) -> bool:
     return isinstance(error, LogsLate) and before == run_leases.LATE
 
 
-_OUTCOMES: tuple[tuple[type[BaseException], str | None], ...] = (
-    (LogsLate, run_leases.LATE),
-    (TryAgain, None),
-    (RunnerFailed, None),
-    (SystemExit, None),  # by SIGTERM: a scheduler tries it again or closes the day
-    (GateRefused, run_leases.REFUSED),
-    (NothingToDo, run_leases.SKIPPED),
-    (BaseException, run_leases.FAILED),
-)
-
-
 def _outcome(error: BaseException) -> str | None:
     """How a run of the day ended by an error; None if it goes on when the stage is tried again."""
-    return next(outcome for kind, outcome in _OUTCOMES if isinstance(error, kind))
+    match error:
+        case LogsLate():
+            return run_leases.LATE
+        case TryAgain() | RunnerFailed():
+            return None
+        case SystemExit():  # by SIGTERM: a scheduler tries it again or closes the day
+            return None
+        case GateRefused():
+            return run_leases.REFUSED
+        case NothingToDo():
+            return run_leases.SKIPPED
+        case _:
+            return run_leases.FAILED
 
 
 def _run_stage(
@@ -180,7 +181,7 @@ def _run_stage(
         "day": str(run.day),
         "status": status,
         "attempt": attempt.uri,
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": _seconds_since(started),
         "mode": task.context.mode,
         "parent": parent.version if parent else None,
         "inputs": dict(task.context.inputs),
@@ -214,3 +215,7 @@ def _await_turn(run: DayRun) -> None:
         day_order.ask_turn(run.pipeline, run.day, run.lease, patience=timedelta(0))
     else:
         day_order.await_turn(run.pipeline, run.day)
+
+
+def _seconds_since(started: float) -> float:
+    return round(time.monotonic() - started, 1)

@@ -73,7 +73,9 @@ def plan_stage(
         _check_parent(run.day, earlier[stage.same_parent_as], parent)
     # A fact of the key, too: from other settings comes another index.
     best = run.best() if stage.measures_best else None
-    start = find_start(run, nearest.output) if nearest and stage.starts_from_settings else NO_START
+    start = NO_START
+    if nearest and stage.starts_from_settings:
+        start = find_start(run, nearest.output)
     replays = stage.replays and _replays(run, stage, parent)
     digests = source_digests(run, mode, replays=replays) if stage.reads_source else {}
     context = StageContext(

@@ -62,7 +62,8 @@ class Stage:
 
     def load(self) -> StageFunction:
         """Imports what runs the stage; each alone loads TensorFlow, Beam or ScaNN."""
-        return import_module(self.module).run
+        function: StageFunction = import_module(self.module).run
+        return function
 
 
 FEATURES = Stage(

@@ -138,7 +138,9 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
 
 def _feature_kind(path: Sequence[int | str]) -> type[FeatureKind] | None:
     """The kind of the feature that an error is about, where it is known."""
-    return KINDS.get(str(path[2])) if path[:1] == ["features"] and len(path) > 2 else None
+    if path[:1] == ["features"] and len(path) > 2:
+        return KINDS.get(str(path[2]))
+    return None
 
 
 def _hint(key: str, known: list[str]) -> str:

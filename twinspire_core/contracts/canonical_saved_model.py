@@ -53,7 +53,8 @@ def canonical(graph: bytes) -> bytes:
                     argument.attr[_LABEL].s = function.signature.input_arg[n].name.encode()
         _rename_objects(meta.object_graph_def, new)
         library.function.sort(key=lambda function: int(function.signature.name.rsplit("_", 1)[1]))
-    return saved.SerializeToString(deterministic=True)
+    serialized: bytes = saved.SerializeToString(deterministic=True)
+    return serialized
 
 
 def _order(meta: Any) -> list[str]:

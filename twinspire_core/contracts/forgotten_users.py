@@ -56,7 +56,9 @@ class ForgottenUsers:
         if not self.digests or "_user" not in rows.columns:
             return rows
         gone = [user for user in rows["_user"].drop_nulls().unique() if user in self]
-        return rows if not gone else rows.filter(~pl.col("_user").is_in(gone).fill_null(False))
+        if not gone:
+            return rows
+        return rows.filter(~pl.col("_user").is_in(gone).fill_null(False))
 
 
 NOBODY = ForgottenUsers()
@@ -75,7 +77,9 @@ def find(pipeline: Pipeline) -> ForgottenUsers:
     """
     folder = place(pipeline)
     digests = frozenset(filter(_DIGEST.fullmatch, storage.list_names(folder)))
-    return NOBODY if not digests else ForgottenUsers(_read_key(folder), digests)
+    if not digests:
+        return NOBODY
+    return ForgottenUsers(_read_key(folder), digests)
 
 
 def add(pipeline: Pipeline, users: Collection[str]) -> None:

@@ -145,7 +145,8 @@ def _values(column: pa.Array, spec: Input) -> np.ndarray:
     if spec.dtype == "string" and not pa.types.is_binary(column.type):
         column = column.cast(pa.string())
     filled = column.cast(kind).fill_null(pa.scalar(MISSING[spec.dtype], kind))
-    return filled.to_numpy(zero_copy_only=False)
+    values: np.ndarray = filled.to_numpy(zero_copy_only=False)
+    return values
 
 
 def _padded(column: pa.Array, spec: Input) -> np.ndarray:

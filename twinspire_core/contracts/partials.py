@@ -85,4 +85,6 @@ def read(uri: str) -> memoryview | None:
     except FileNotFoundError:
         return None  # pruned meanwhile
     content = sealed[:-_SEAL_BYTES]
-    return None if hashlib.sha256(content).digest() != sealed[-_SEAL_BYTES:] else content
+    if hashlib.sha256(content).digest() != sealed[-_SEAL_BYTES:]:
+        return None
+    return content

@@ -53,7 +53,8 @@ class Encoded:
 
     def queries(self, name: str) -> np.ndarray:
         """Vectors of the queries of an evaluation set, [U, D] float32."""
-        return self.distinct[self.place[name]]
+        vectors: np.ndarray = self.distinct[self.place[name]]
+        return vectors
 
     def write(self, attempt: Path, name: str) -> None:
         """Writes one of the files of a train attempt."""
@@ -83,7 +84,8 @@ def write_log_q(attempt: Path, log_q: np.ndarray) -> None:
 
 def find_log_q(attempt: str) -> np.ndarray | None:
     """The estimated shares of a train attempt, local or remote; None where there are none."""
-    return _load(attempt, _LOG_Q)
+    found: np.ndarray | None = _load(attempt, _LOG_Q)
+    return found
 
 
 def _load(attempt: str, name: str) -> Any:

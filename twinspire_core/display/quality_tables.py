@@ -47,7 +47,9 @@ def interval_text(measures: Measures | None, measure: str) -> str:
     """
     text = number(value_of(measures, measure))
     ends = interval_of(measures, measure)
-    return text if ends is None else f"{text} ({interval(ends)})"
+    if ends is None:
+        return text
+    return f"{text} ({interval(ends)})"
 
 
 def lists_table(

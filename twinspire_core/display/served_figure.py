@@ -168,7 +168,8 @@ def on_its_day(
     whose = "the version before"
     if is_first(measured):
         whose = "this version before it was trained on the day"
-    return on_next_day(measured, served_on_its_day(measured, serves_before), day, metric, whose)
+    serves = served_on_its_day(measured, serves_before)
+    return on_next_day(measured, serves, day, metric, whose)
 
 
 def on_held_out(

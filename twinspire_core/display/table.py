@@ -81,9 +81,7 @@ class Table:
     @property
     def cells(self) -> list[list[Cell]]:
         """The rows, with a style or None at each of their cells."""
-        return [
-            [Cell(cell) if isinstance(cell, str) else cell for cell in row] for row in self.rows
-        ]
+        return [[_as_cell(cell) for cell in row] for row in self.rows]
 
     def parts(self) -> list[list[list[Cell]]]:
         """The rows of each section."""
@@ -96,6 +94,10 @@ class Table:
 def in_style(row: Iterable[str], style: Style | None) -> list[Cell]:
     """A row whose cells all mean the same."""
     return [Cell(text, style) for text in row]
+
+
+def _as_cell(cell: str | Cell) -> Cell:
+    return Cell(cell) if isinstance(cell, str) else cell
 
 
 NONE = "–"
@@ -111,7 +113,9 @@ def number(value: float | None, digits: int = 3) -> str:
       >>> number(None)
       '–'
     """
-    return NONE if value is None else f"{value:.{digits}f}"
+    if value is None:
+        return NONE
+    return f"{value:.{digits}f}"
 
 
 def count(value: int | None) -> str:
@@ -121,7 +125,9 @@ def count(value: int | None) -> str:
       >>> count(12345)
       '12,345'
     """
-    return NONE if value is None else f"{value:,}"
+    if value is None:
+        return NONE
+    return f"{value:,}"
 
 
 def counted(value: float, unit: str) -> str:
@@ -164,7 +170,9 @@ def share(value: float | None, digits: int = 1) -> str:
       >>> share(0.1234)
       '12.3%'
     """
-    return NONE if value is None else f"{value:.{digits}%}"
+    if value is None:
+        return NONE
+    return f"{value:.{digits}%}"
 
 
 def change(value: float | None) -> str:

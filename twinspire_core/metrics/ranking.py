@@ -190,7 +190,8 @@ def distinct(truth: Ragged) -> np.ndarray:
     width = int(known.values.max(initial=0)) + 1
     pairs = np.unique(known.row * width + known.values)
     inside = np.bincount(pairs // width, minlength=truth.rows)
-    return inside + truth.where(truth.values < 0).lengths
+    counts: np.ndarray = inside + truth.where(truth.values < 0).lengths
+    return counts
 
 
 def means(measures: Mapping[str, np.ndarray]) -> dict[str, float]:

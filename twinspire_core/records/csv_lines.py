@@ -157,7 +157,9 @@ def _malformed(rows: Iterable[pa.csv.InvalidRow], first: int) -> Iterator[Unread
 def _numbers(first: int, size: int, gone: set[int]) -> np.ndarray:
     """The next `size` numbers from `first` on that are not in `gone`."""
     numbers = np.arange(first, first + size + len(gone))
-    return numbers if not gone else numbers[~np.isin(numbers, list(gone))][:size]
+    if not gone:
+        return numbers
+    return numbers[~np.isin(numbers, list(gone))][:size]
 
 
 def _decoded(

@@ -65,7 +65,9 @@ def open_text(uri: str) -> Iterator[Bytes]:
 
 def offset_in_file(text: Bytes) -> int:
     """Bytes of the file itself, perhaps compressed, that have been read so far."""
-    return cast(BinaryIO, text.fileobj).tell() if isinstance(text, gzip.GzipFile) else text.tell()
+    if isinstance(text, gzip.GzipFile):
+        return cast(BinaryIO, text.fileobj).tell()
+    return text.tell()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ of which a header is the first. Blank lines of a CSV, and line breaks inside its
 count.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import PurePosixPath
@@ -184,9 +184,7 @@ class RecordFile:
                 if prepare:
                     records, numbers, refused = _prepared(objects, prepare)
                     yield from refused
-                names = wanted
-                if names is None:
-                    names = list(dict.fromkeys(name for record in records for name in record))
+                names = _all_keys(records) if wanted is None else wanted
                 if records and names:
                     rows = json_lines.frame(records, names).to_arrow(
                         compat_level=pl.CompatLevel.oldest()
@@ -229,10 +227,7 @@ class RecordFile:
                 batch, numbers = found
                 columns = batch.columns
                 if empty_is_null:
-                    columns = [
-                        pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
-                        for column in columns
-                    ]
+                    columns = [_null_where_empty(column) for column in columns]
                 rows = pa.Table.from_arrays(columns, names=batch.schema.names)
                 yield RecordBlock(rows, numbers, offset_in_file(raw))
             # Where all records are unreadable, nothing is said of the types of columns.
@@ -244,7 +239,9 @@ class RecordFile:
 def delimiter_of(uri: str) -> str:
     """What separates the fields of a CSV by its name: tabs in `.tsv`, with any ending after it."""
     last_endings = PurePosixPath(uri).suffixes[-2:]
-    return "\t" if ".tsv" in map(str.lower, last_endings) else ","
+    if ".tsv" in map(str.lower, last_endings):
+        return "\t"
+    return ","
 
 
 def sniff(uri: str, delimiter: str | None = None, encoding: str | None = None) -> CsvOptions:
@@ -291,6 +288,15 @@ def _prepared(
     return records, numbers, refused
 
 
+def _all_keys(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """All keys of the records, in the order in which they come."""
+    return list(dict.fromkeys(name for record in records for name in record))
+
+
 def _no_rows(schema: pa.Schema) -> RecordBlock:
     rows = schema.remove_metadata().empty_table()
     return RecordBlock(rows, np.zeros(0, np.int64), 0)
+
+
+def _null_where_empty(column: pa.Array) -> pa.Array:
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)

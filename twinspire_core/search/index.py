@@ -30,7 +30,9 @@ EXACT_SHARE = 4
 
 def _cores() -> int:
     """Cores that this process may use: fewer than the machine has in most containers."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 CORES = _cores()

@@ -64,4 +64,5 @@ def stored_vectors(folder: Path) -> np.ndarray:
     file = folder / ASSETS / STORED_VECTORS
     if read_config(folder).kind == "exact":
         file = folder / VECTORS
-    return np.load(file, mmap_mode="r")
+    vectors: np.ndarray = np.load(file, mmap_mode="r")
+    return vectors

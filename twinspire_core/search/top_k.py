@@ -121,7 +121,8 @@ def _keys(scores: np.ndarray, columns: np.ndarray) -> np.ndarray:
     # as the floats fall: turned round, all bits rise with their floats.
     bits = (scores + np.float32(0)).view(np.int32)
     rising = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64) + (1 << 31)
-    return rising << _COLUMN_BITS | (_LAST_COLUMN - columns)
+    keys: np.ndarray = rising << _COLUMN_BITS | (_LAST_COLUMN - columns)
+    return keys
 
 
 def _columns(keys: np.ndarray) -> np.ndarray:

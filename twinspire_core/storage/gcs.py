@@ -130,7 +130,8 @@ def last_written(uri: str) -> float | None:
 @of_object
 def read_bytes(uri: str) -> bytes:
     """The content of an object; FileNotFoundError if there is none."""
-    return blob(uri).download_as_bytes()
+    content: bytes = blob(uri).download_as_bytes()
+    return content
 
 
 def open_bytes(uri: str) -> BinaryIO:
@@ -267,7 +268,8 @@ def _split(uri: str) -> tuple["Bucket", str]:
 def _below(uri: str, limit: int | None = None) -> Iterator["Blob"]:
     bucket, name = _split(uri)
     prefix = f"{name}/" if name else ""
-    return bucket.client.list_blobs(bucket, prefix=prefix, max_results=limit)
+    blobs: Iterator[Any] = bucket.client.list_blobs(bucket, prefix=prefix, max_results=limit)
+    return blobs
 
 
 # By emulator, so that tests which start another one get another client.
