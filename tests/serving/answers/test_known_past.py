@@ -7,6 +7,7 @@ import pytest
 from serving.answers.known_past import least_counts, overlap, read_queries
 from serving.requests.query_rows import STORED_EVENTS, STORED_HISTORY
 from serving.requests.request_model import SEEN
+from serving.version.loaded_version import Version
 from serving.version.user_store import STORED_PAST, UserStore
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.history import most_frequent_first
@@ -211,3 +212,16 @@ def test_stored_users_of_whom_a_column_says_nothing_are_loaded(tmp_path, taken):
     stored, known = users.find(["ann", "nobody"])
     assert known.tolist() == [True, False]
     assert stored["_personal"].to_pylist() == [taken, None]
+
+
+def test_what_stored_users_took_is_a_row_of_the_corpus_or_none(tmp_path):
+    columns = {
+        "_user": ["ann", "bob"],
+        "_past": pa.array([["c", None, "z"], ["a"]], pa.list_(pa.string())),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "users.parquet")
+    version = Version(None, tmp_path, None)
+    vars(version).update(users=UserStore(tmp_path), items=pa.table({"_item": ITEMS}))
+    version.users.load()
+    stored, _ = version.users.find(["ann", "bob"])
+    assert version.rows(stored["_past"].combine_chunks().flatten()).tolist() == [2, -1, -1, 0]
