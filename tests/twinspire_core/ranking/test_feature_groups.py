@@ -49,7 +49,7 @@ TIMED = {"personal:7d", "personal:60d", "personal_age", "personal_share", "user_
 
 
 @pytest.mark.parametrize("name", [*sorted(TIMED), "personal:all", "user_items", "place:history"])
-def test_where_times_are_not_known_what_goes_by_them_is_missing(name):
+def test_where_times_are_not_known_what_needs_them_is_missing(name):
     """Of the first user nobody knows them; of the second there is nothing to know."""
     untimed = replace(PERSONAL, timed=np.array([False, True]))
     found = value(name, queries=replace(QUERIES, personal=untimed))
