@@ -24,7 +24,7 @@ from twinspire_core.errors import BadData
 
 _FOLDER = "tuning"
 _TOWERS_ALONE = {"sources.use": [TWO_TOWER], "notify.command": None}
-"""No ranker is fitted, and nobody is told of a trial that fails."""
+"""A trial fits no ranker, and sends no notification where it fails."""
 
 
 class FirstVersion(DayRun):
@@ -55,7 +55,7 @@ def first_version(
       pipeline: the pipeline file.
       settings: put over it.
       day: the day.
-      digests: of the logs' files, as far as they have been read.
+      digests: of the log files that were read before; more are added.
     """
     p = override(pipeline, {**_TOWERS_ALONE, **settings})
     home = storage.join(place(pipeline), config_digest(p, FEATURES)[:12])

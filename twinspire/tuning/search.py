@@ -52,7 +52,7 @@ class Trial:
 
     Attributes:
       settings: that were tried.
-      days: figures by day, as far as it went.
+      days: figures of each day that was measured.
       outcome: `DONE`, `EARLY`, or why it failed.
     """
 
