@@ -6,7 +6,6 @@ below are those of which only training tells whether they help.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import reduce
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, get_args
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.settings import toml_text
 from twinspire_core.config.tables.training import HistoryEncoderConfig, TrainConfig
-from twinspire_core.errors import UsageError
+from twinspire_core.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -94,12 +93,10 @@ def choose(pipeline: Pipeline, names: Sequence[str] = ()) -> list[Key]:
     known = [key.name for key in keys]
     for name in names:
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"Name one of {', '.join(known)}, or leave --key out."
-            raise UsageError(
-                f"A search tries keys of a fixed list; {name!r} is not on it."
-                f" {f'Did you mean {near[0]}?' if near else hint}"
+            hint = (
+                did_you_mean(name, known) or f"name one of {', '.join(known)}, or leave --key out"
             )
+            raise UsageError(f"A search tries keys of a fixed list; found {name!r}; {hint}")
     return [key for key in keys if not names or key.name in names]
 
 
