@@ -202,7 +202,9 @@ def test_every_value_that_may_be_tried_is_one_of_the_pipeline_file(shop):
 
 def test_what_cannot_be_searched_is_said_before_any_work(file, measured, monkeypatch):
     of = ("--days", DAYS[0])
-    assert "did you mean 'train.temperature'?" in told(file, *of, "--key", "train.temprature", code=2)
+    assert "did you mean 'train.temperature'?" in told(
+        file, *of, "--key", "train.temprature", code=2
+    )
     assert "holds days 2024-03-01 to" in told(file, "--days", "2024-03-30", code=2)
     assert "no logs in the 4 days before it" in told(file, "--days", "2024-03-01", code=2)
     assert "an earlier day to a later one" in told(file, "--days", "2024-03-09..2024-03-08", code=2)
