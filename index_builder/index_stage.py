@@ -83,7 +83,7 @@ def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
 
     Args:
       queries: [Q, D] float32, in order of user.
-      vectors: [N, D] float32.
+      vectors: [N, D] float32, one row per item.
     """
     source = "users"
     if len(queries) < _LEAST_QUERIES:

@@ -190,7 +190,7 @@ def pool_days(
     Args:
       days: by day, what was stored; None or nothing where there is nothing to pool.
       day: the newest of them.
-      measure: such as `recall@50`.
+      measure: its name with its list length, such as `recall@50`.
       enough: users at which no older day is added; None for all days.
       sure: standard errors to either side that the interval reaches.
 

@@ -118,7 +118,6 @@ def judge_order(ranker: RankerMeasures | None, gate: GateConfig) -> Iterator[Fin
 
     Args:
       ranker: what was measured of trees; None where none were wanted.
-      gate: the limit.
     """
     if ranker is None or ranker.fitted is None:
         return

@@ -28,7 +28,6 @@ def judge_skew(
 
     Args:
       features: how far each is from training; empty where nobody knows.
-      gate: the limits.
       unasked: whether it is a refresh that nobody asked for.
     """
     if gate.on_skew == "ignore":

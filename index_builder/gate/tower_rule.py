@@ -89,7 +89,6 @@ def judge_towers(
       two_tower: its lists and its baseline's.
       memory: of the versions before; None to judge without.
       users: on whom it can be measured; None where that is not known.
-      gate: limits.
     """
     if users:
         yield from _judge_measurable(users, gate)
@@ -296,7 +295,7 @@ def lift_of_line(
     Args:
       two_tower: its lists on held-out users.
       lifts_before: leads of the versions before, by measure, the oldest first.
-      measure: such as `recall@50`.
+      measure: its name with its list length, such as `recall@50`.
     """
     known = (lifts[measure] for lifts in lifts_before if measure in lifts)
     return LiftOfLine(two_tower.lift_of(measure), list(filter(math.isfinite, known)))

@@ -147,10 +147,7 @@ def judge_refresh(
     """Holds a refresh to the limits of the index and of changes to the corpus.
 
     Args:
-      refreshed: what was measured.
       quality: the figures by which the gate judged the towers.
-      gate: limits.
-      index: limits.
     """
     found = [
         *below("index recall", refreshed.index_recall, index.recall_target, "index.recall_target"),

@@ -100,8 +100,7 @@ def quality_of(
     """What was measured of stored versions, by version.
 
     Args:
-      versions: of the recommender.
-      log: all its entries.
+      log: all entries of the recommender's registry, oldest first.
       wanted: versions that are stored.
     """
     state = State.of(log)
@@ -146,9 +145,8 @@ def served_on_days(
     """How good the lists were that were served on each day, as far as it was measured.
 
     Args:
-      versions: of the recommender.
       days: by the newest version of each, whichever the gate said of it.
-      metric: such as `recall@50`.
+      metric: its name with its list length, such as `recall@50`.
     """
     log = versions.log()
     pruned = State.of(log).pruned

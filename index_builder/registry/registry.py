@@ -52,9 +52,6 @@ class Registry(Versions):
 
         Args:
           staged: folder with the files that `described` lists.
-          described: its manifest.
-          accepted: the gate's verdict.
-          reason: why.
           promote: `auto` goes live unless the live one, or its corpus, is of a later day or the
             version was rolled back; `yes` always; `no` never.
           side_files: files by name that tell of the version and are no part of its content: of equal
@@ -119,7 +116,6 @@ class Registry(Versions):
         Args:
           to: the version to go back to; by default the accepted one that was live before the
             present one.
-          reason: why.
 
         Raises:
           UsageError: there is no such version. BadData: a file of it is damaged.
@@ -194,7 +190,6 @@ class Registry(Versions):
         used up.
 
         Args:
-          version: its id.
           before: as `unpublished` takes it; looked at again, as its day may be run again meanwhile.
         """
 
@@ -299,7 +294,6 @@ def unpublished(versions: Versions, *, before: float) -> list[str]:
     meanwhile.
 
     Args:
-      versions: of a recommender.
       before: seconds since 1970; folders written to since are left out, as somebody may be at work
         there.
     """

@@ -155,7 +155,6 @@ class Versions:
         live one.
 
         Args:
-          text: what somebody typed.
           to_change: as `find_version` takes it.
 
         Raises:

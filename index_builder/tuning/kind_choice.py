@@ -88,7 +88,6 @@ def build(
       vectors: [N, D] float32, finite.
       tuning: [Q, D] float32, queries to choose the settings by.
       wanted: what the index is to reach, and which kinds are tried.
-      start: the earlier version.
     """
     if not len(vectors):
         raise BadData("An index needs items, and there are none.")
@@ -132,9 +131,7 @@ def unfit(
     """Why the settings of an earlier version are not tried; empty if they are.
 
     Args:
-      start: the version.
       vectors: [N, D] float32, of today's items.
-      k: neighbours asked for.
       kinds: those that suit so many items.
       wanted: what the index is to reach.
     """
@@ -165,10 +162,9 @@ def take_over(
     them.
 
     Args:
-      vectors: [N, D] float32.
+      vectors: [N, D] float32, one row per item.
       truth: the queries that choose the settings.
       target: recall, in [0, 1].
-      start: the version.
       tried: is called with every point.
 
     Returns: the index, None if it would be too much work; and why it was tuned, empty if it was

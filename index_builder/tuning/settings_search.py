@@ -57,7 +57,7 @@ class Truth:
     """Queries with their exact neighbours.
 
     Attributes:
-      queries: [Q, D] float32.
+      queries: [Q, D] float32, at least one row.
       kth: [Q] float32, score of the k-th exact neighbour.
       k: neighbours asked for, at most the corpus.
     """
@@ -78,7 +78,7 @@ def recall(vectors: np.ndarray, truth: Truth, rows: np.ndarray) -> Recall:
     are no misses.
 
     Args:
-      vectors: [N, D] float32.
+      vectors: [N, D] float32, one row per item.
       truth: the queries and what exact search found.
       rows: [Q, k] int, the items found, each at most once per query; `NONE` is a miss.
     """
@@ -94,9 +94,7 @@ def timings(index: Index, queries: np.ndarray, k: int) -> dict[str, float]:
     """Times searches in batches and one by one, with exact search beside.
 
     Args:
-      index: what is timed.
-      queries: [Q, D] float32.
-      k: neighbours asked for.
+      queries: [Q, D] float32, at least one row.
 
     Returns: queries per second in batches of `BATCH`, of exact search too; median and 99th
     percentile of one query, ms.

@@ -36,11 +36,7 @@ def start_backfill(
     live DAG takes up runs that are half made, and may not survive it.
 
     Args:
-      rest: the Airflow.
-      dag: the DAG's id.
-      first: the first day.
       last: the last day, included.
-      zone: the pipeline's.
       at_once: how many days run concurrently.
       again: which days that have a run get another: `none`, `failed` or `completed` (both).
       conf: parameters of all its runs.

@@ -47,9 +47,7 @@ class AirflowRest:
         """Asks nothing yet.
 
         Args:
-          url: Airflow's.
           user: to log in as; empty where a token is given, or where Airflow asks for none.
-          password: the user's.
           token: instead of user and password.
           server_log: file of Airflow's own log.
         """
@@ -70,11 +68,9 @@ class AirflowRest:
         """One request below `/api/v2`.
 
         Args:
-          method: HTTP's.
-          path: what follows `/api/v2/`.
+          path: below `/api/v2/`, without a leading slash.
           patience: seconds for which the request is sent again while the server says that it is busy
             or, if that does no harm, while it does not answer although it has before.
-          **kwargs: of `httpx.Client.request`.
 
         Raises:
           httpx.HTTPStatusError: with the server's reason.
@@ -139,7 +135,6 @@ class AirflowRest:
         """Asks something again and again, for as long as Airflow works.
 
         Args:
-          ask: what is yielded.
           every: seconds between two answers.
 
         Raises:

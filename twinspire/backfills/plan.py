@@ -82,10 +82,6 @@ def plan_backfill(
     """Asks Airflow and, for stale days, the working files.
 
     Args:
-      rest: the Airflow.
-      pipeline: whose days.
-      first: the first day.
-      last: the last day.
       redo: which days that have a run are run again: those that failed, those that are stale, or all.
       conf: parameters of the runs.
       may_be_paused: whether the DAG will be unpaused after the backfill is created.

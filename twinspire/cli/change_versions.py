@@ -206,9 +206,7 @@ def unused_working_files(
     them.
 
     Args:
-      pipeline: whose working files.
       needed: URIs of attempts that must stay whatever their age.
-      keep_days: days kept.
       as_of: the day that they are counted back from.
 
     Returns: URIs of attempt folders.

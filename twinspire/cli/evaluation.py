@@ -150,8 +150,6 @@ def score_tables(
 
     Args:
       measured: by kind of lists, with the number of queries `answered`.
-      ks: list lengths.
-      title: what was measured.
     """
     lists = {list_name(kind): measures for kind, measures in measured.items()}
     others = {f"{name} *": m.other for name, m in lists.items() if m.other}

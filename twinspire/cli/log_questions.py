@@ -161,7 +161,6 @@ def look(
     """Finds out which columns mean what and how times are written, by a sample or by asking.
 
     Args:
-      files: of events.
       csv: how they are written.
       given: columns whose role is known.
       time_format: of text that holds times, if it is known.

@@ -95,10 +95,9 @@ def run_each(
     """Runs all stages of some days, and tells how each ended.
 
     Args:
-      pipeline: whose days.
-      days: oldest first.
+      days: the days to run, oldest first.
       as_json: whether the JSON of a failure also goes to a terminal.
-      options: of `runner.run_stage`.
+      options: keyword arguments of `runner.run_stage`, the same for each stage.
 
     Returns: The outcome of each day, for the caller's JSON.
     """

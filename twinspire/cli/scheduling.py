@@ -198,8 +198,6 @@ def _tell_quality(
     """Tells people how good the lists were that were served on a day, then all that was measured.
 
     Args:
-      pipeline: whose day.
-      day: the day.
       metrics: what was measured on it.
       version: the day's; None before it is published.
     """

@@ -54,7 +54,6 @@ def standings(line: Mapping[str, MeasuredDay], parent: str, metric: str) -> list
 
     Args:
       line: of the parent's metrics.json.
-      parent: the parent's id.
       metric: the gate's measure. What was not measured of a day counts as no difference.
 
     Example:
@@ -76,7 +75,7 @@ def choose_best(
     """The best of a line. Pure, but for what it asks.
 
     Args:
-      line: from `standings`.
+      line: the result of `standings`: the oldest version first, the parent last.
       state: what the registry's log amounts to.
       day: the day; it and what comes after it count for nothing.
       is_stored: whether a version's files are there; asked of few.

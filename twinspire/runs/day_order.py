@@ -38,7 +38,6 @@ def ask_turn(pipeline: Pipeline, day: date, run: str | None, patience: timedelta
     time.
 
     Args:
-      pipeline: whose days.
       day: the one that waits.
       run: name of its run. When its time is over it is ended, so that it does not keep later days
         waiting in turn.

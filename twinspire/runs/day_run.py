@@ -70,7 +70,6 @@ class DayRun:
 
         Args:
           pipeline: the parsed pipeline file.
-          day: the day.
           lease: name of the run.
           log: the registry's log, if it has been read; else the first question reads it.
           gives_way: whether it ends, to be asked again, while it is an earlier day's turn.
@@ -193,9 +192,7 @@ def versions_in_use(
     against, whose days would else not be found done.
 
     Args:
-      pipeline: whose versions.
       kept: versions that stay in any case.
-      today: the present day.
       since: when old days that were run may have others to come.
     """
     run = DayRun(pipeline, today)

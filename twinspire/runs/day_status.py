@@ -86,7 +86,6 @@ def day_statuses(
     """Looks at days one by one, oldest first; each may take a second where logs are large.
 
     Args:
-      pipeline: whose.
       first: the first day; by default the first that was run (or has logs, where none was), but
         at most `most` days up to the newest that was run.
       last: the last day; by default the newest that was run or has logs, and then days that were only
@@ -166,7 +165,6 @@ def _status(run: DayRun, newest: Status | None, has_folder: bool, worked_on: boo
     """A day's status.
 
     Args:
-      run: of the day.
       newest: its newest version in the registry's log.
       has_folder: whether its logs have a folder.
       worked_on: whether it has working files.

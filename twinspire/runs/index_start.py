@@ -31,7 +31,6 @@ def find_start(run: DayRun, vectors: str) -> Start:
     searched for again.
 
     Args:
-      run: of the day.
       vectors: digest of what the stage embed made.
     """
 
@@ -48,7 +47,6 @@ def find_start_of_refresh(run: DayRun, trained: str, key: str) -> Start:
     Args:
       run: of the day of the later catalogue.
       trained: the version that is refreshed.
-      key: of the refresh.
     """
 
     def has_same_inputs(state: State, version: str) -> bool | None:
@@ -80,8 +78,7 @@ def choose_version(
     was then: it must not become another version and go live.
 
     Args:
-      log: of the registry.
-      day: of the catalogue.
+      day: the day that the catalogue is of.
       choose: the version, by what the log amounts to.
       has_same_inputs: asked of versions of the day that were rolled back.
 

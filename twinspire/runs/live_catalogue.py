@@ -42,7 +42,7 @@ def refresh(
     Args:
       run: of the day: events up to it count, and the items are those of the newest snapshot at or
         before it.
-      force: do it again.
+      force: make it again even if it is done for the same inputs.
       promote: as for a version that is trained.
       version: whose towers to take; by default the live version's.
       reuse: whether what earlier runs made of logs is used, and added to.
@@ -93,7 +93,6 @@ def catch_up(run: DayRun, version: str, *, reuse: bool = True) -> dict[str, Any]
 
     Args:
       run: of the version's day; its log has been read after the version was published.
-      version: the version.
       reuse: as for a refresh.
 
     Returns:

@@ -58,7 +58,6 @@ def check_live(pipeline: Pipeline, live: str, now: datetime | None = None) -> li
 
     Args:
       pipeline: with the limit, `registry.max_age`.
-      live: the version's id.
       now: by default the present.
     """
     age = _check_age(pipeline, live, now or datetime.now(UTC))

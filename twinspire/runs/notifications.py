@@ -39,8 +39,7 @@ def notify(
       event: what has happened. `failed`: a stage ended by an error, or was killed; `refused`: by the
         gate; `late`: the logs are not there yet, told once; `gap`: days were left out between the day
         and its parent; `late_events`: events came after the day was run; `test`.
-      day: the day.
-      reason: why, for people.
+      reason: why, as people read it: a sentence or several.
       stage: the stage that it happened in.
       exit_code: what that ends with, if it has ended.
       command: what helps, as it is typed.

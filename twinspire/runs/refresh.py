@@ -57,7 +57,6 @@ def plan_refresh(
     Args:
       run: of the catalogue's day; its log has just been read.
       version: whose towers to take; by default the live version's.
-      promote: as asked for.
       reuse: whether what earlier runs made of logs is used, and added to.
       unasked: whether it follows a refused day, and nobody asked for it.
 

@@ -50,8 +50,6 @@ def run_stage(
     refuses one, what is live is given the day's.
 
     Args:
-      run: of the day.
-      name: of the stage.
       mode: whether to train on from the parent, or from scratch.
       force: run it even if it is done.
       late: run it also if it reads the logs and events of the day came after it was done.

@@ -51,9 +51,7 @@ def plan_stage(
 
     Args:
       run: of the day; its log has just been read.
-      stage: the stage.
       mode: as asked for; without a parent it is `full`.
-      promote: as asked for.
       reuse: whether what earlier runs made of logs is used, and added to.
 
     Raises:

@@ -52,9 +52,7 @@ def first_version(
     """A run of a day with other settings, in the folder of its features.
 
     Args:
-      pipeline: the pipeline file.
-      settings: put over it.
-      day: the day.
+      settings: values by key that take the place of those of the pipeline file.
       digests: of the log files that were read before; more are added.
     """
     p = override(pipeline, {**_TOWERS_ALONE, **settings})
