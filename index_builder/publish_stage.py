@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from beam_jobs.embedding import tensorflow_serving
 from index_builder.gate.comparison import LineMemory
-from index_builder.gate.tower_rule import FEWEST, MeasuredUsers
+from index_builder.gate.tower_rules import FEWEST, MeasuredUsers
 from index_builder.gate.verdict import JudgedVersion, judge
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import Entry

@@ -1,14 +1,13 @@
-"""A version's measures beside its baseline's, as the gate judges them; what it knows of the versions
-before, along the line of parents; and days put together, where one has too few users to say anything.
+"""A version's measures against its baseline's, as the gate's rules read them: of one day, or of several
+days together if one has too few users.
 
-What is pooled are the paired differences of each day as its own run stored them, each day's version
-against the one that it was compared with then: that judges how versions are made, not one of them.
-A user on a day is the unit. Ids are not kept, so somebody who is there on several days counts
-several times. A tenth of the users of each day are held out, drawn again every day, so that few are;
-and what they tell on two days is about two different pairs of versions.
+Pooled are the paired differences of each day as its own run stored them, each day's version against
+the one that it was compared with then: that judges how versions are made, not one of them. A user on
+a day is the unit. Ids are not kept, so a user who is held out on several days counts several times;
+few are, as a tenth of the users is drawn again every day.
 
-Source of the interval: the mean of n differences has the standard error s / sqrt(n), s their
-standard deviation around the mean of all, so that days that differ make it wider.
+Source of the interval: the mean of n differences has the standard error s / sqrt(n), where s is their
+standard deviation around the mean of all. Days that differ make it wider.
 """
 
 import math
@@ -24,12 +23,10 @@ from twinspire_core.contracts.measures import PairedDifferences, value_of
 from twinspire_core.metrics.measure_names import USERS, key
 
 LEAST_DIFFERENT = 10
-"""Users whose two lists fare differently: of fewer, a bootstrap interval claims more than is
-known.
-"""
-ALL_WORSE = 7
-"""Users whose two lists differ in result, all for the worse: so many are enough, as chance alone
-does that to one good version of 128 (a sign test).
+"""Users whose two lists differ in result: with fewer, a bootstrap interval is too narrow."""
+_ALL_WORSE = 7
+"""Users whose two lists differ in result, all for the worse: so many are enough, as chance does that
+to one good version in 128 (a sign test).
 """
 
 
@@ -44,14 +41,14 @@ class ComparedMeasure(NamedTuple):
     """A measure of the version and of its baseline; None where something was not measured.
 
     Attributes:
-      name: of the measure; of that of a slice as in `recall@50/users:0`.
-      users: whom it applies to.
-      candidate: of the version.
-      baseline: of its baseline.
-      change: relative, -.1 for a tenth less.
-      low, high: its interval.
+      name: the measure; in a slice as `recall@50/users:0`.
+      users: how many it was taken of.
+      candidate: its value for the version.
+      baseline: its value for the baseline.
+      change: relative: -0.1 for a tenth less.
+      low, high: the 95% interval of the change.
       differ: users whose two lists differ in the measure.
-      worse: those of them whose list of the version is the worse one.
+      worse: those of them for whom the version's list is the worse one.
     """
 
     name: str
@@ -66,7 +63,7 @@ class ComparedMeasure(NamedTuple):
 
     @property
     def slice(self) -> str:
-        """Of which slice it is: `users:0`; empty for all."""
+        """The slice, such as `users:0`; empty for all users."""
         return self.name.partition("/")[2]
 
     @property
@@ -86,16 +83,16 @@ class ComparedMeasure(NamedTuple):
         return finite(self.candidate) is not None
 
     def lost(self, allowed: float) -> bool:
-        """Whether more than a share was lost."""
+        """Whether more than the share `allowed` was lost."""
         return self.change is not None and self.change < -allowed
 
     @property
     def is_known(self) -> bool:
         """Whether enough users' lists differ, or all that differ are worse."""
-        return self.differ >= LEAST_DIFFERENT or self.worse == self.differ >= ALL_WORSE
+        return self.differ >= LEAST_DIFFERENT or self.worse == self.differ >= _ALL_WORSE
 
     def surely_lost(self, allowed: float) -> bool:
-        """Whether all of the interval says so, of enough users whose lists differ."""
+        """Whether the whole interval says so, and the lists of enough users differ."""
         return self.high is not None and self.high < -allowed and self.is_known
 
     def figures(self) -> dict[str, Any]:
@@ -122,9 +119,9 @@ def compare_slices(lists: HeldOutMeasures, measure: str) -> list[ComparedMeasure
     if lists.candidate is None or lists.candidate.slices is None:
         return []
     return [
-        _compare(lists, key(measure, USERS, name), found.users)
-        for name, found in lists.candidate.slices.users.items()
-        if found.value(measure) is not None
+        _compare(lists, key(measure, USERS, name), measures.users)
+        for name, measures in lists.candidate.slices.users.items()
+        if measures.value(measure) is not None
     ]
 
 
@@ -144,14 +141,12 @@ def _compare(lists: HeldOutMeasures, name: str, users: int) -> ComparedMeasure:
 
 
 def finite(value: float | None) -> float | None:
-    """The value as JSON can hold it."""
-    if value is None or not math.isfinite(value):
-        return None
-    return value
+    """The value as JSON can hold it: None for what is no number."""
+    return None if value is None or not math.isfinite(value) else value
 
 
 MOST_DAYS = 28
-"""Days that are pooled at the most, the day itself among them."""
+"""Most days that are pooled, the day itself included."""
 SURE = 1.96
 """Standard errors to either side of a mean that a 95% interval reaches."""
 
@@ -160,8 +155,8 @@ class PooledDays(NamedTuple):
     """Several days together.
 
     Attributes:
-      days: how many had users.
-      compared: the measure, of all their users.
+      days: how many of them had users.
+      compared: the measure over the users of all of them.
     """
 
     days: int
@@ -173,7 +168,7 @@ class PooledDays(NamedTuple):
 
     @property
     def where(self) -> str:
-        """Of whom it is, for a sentence."""
+        """The users and days, to begin a sentence with."""
         return f"{self.compared.users} users of {self.days} days put together"
 
 
@@ -183,28 +178,26 @@ def pool_days(
     measure: str,
     *,
     enough: int | None,
-    sure: float = SURE,
 ) -> PooledDays | None:
     """Puts days together, the newest first.
 
     Args:
-      days: by day, what was stored; None or nothing where there is nothing to pool.
-      day: the newest of them.
+      days: by day, the stored differences; None for a day that has none.
+      day: the newest day that counts.
       measure: its name with its list length, such as `recall@50`.
       enough: users at which no older day is added; None for all days.
-      sure: standard errors to either side that the interval reaches.
 
-    Returns: None where nobody was asked, or where the other lists found nothing.
+    Returns: None if there were no users, or if the baselines' measure is 0.
     """
     oldest = day - timedelta(days=MOST_DAYS - 1)
     parts = list[tuple[int, float, float, float, int]]()
     users = 0
     for name in sorted(days, reverse=True):
         stored = days[name]
-        found = stored.by_measure.get(measure) if stored else None
-        if not oldest <= date.fromisoformat(name) <= day or stored is None or found is None:
+        pairs = stored.by_measure.get(measure) if stored else None
+        if not oldest <= date.fromisoformat(name) <= day or stored is None or pairs is None:
             continue
-        parts.append((stored.users, found.mean, found.base, found.deviation, found.differ))
+        parts.append((stored.users, pairs.mean, pairs.base, pairs.deviation, pairs.differ))
         users += stored.users
         if enough is not None and users >= enough:
             break
@@ -223,8 +216,8 @@ def pool_days(
             candidate=base + mean,
             baseline=base,
             change=mean / base,
-            low=(mean - sure * error) / base,
-            high=(mean + sure * error) / base,
+            low=(mean - SURE * error) / base,
+            high=(mean + SURE * error) / base,
             differ=sum(differ for *_, differ in parts),
         ),
     )
@@ -240,12 +233,12 @@ def _standard_error(parts: Iterable[tuple[int, float, float]], mean: float, user
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineMemory:
-    """What is remembered of the line that a version goes on.
+    """What was measured of the versions that a version goes on from.
 
     Attributes:
-      day: the version's.
-      best: the best accepted version before; None where the line is not remembered.
-      line: by day.
+      day: the version's day.
+      best: the best accepted version before it; None if nothing was stored of those.
+      line: by day, what was measured of that day's version.
     """
 
     day: date
@@ -253,9 +246,9 @@ class LineMemory:
     line: Mapping[str, MeasuredDay]
 
     def since(self, overruled: Collection[str]) -> Self:
-        """What counts where somebody promoted versions despite the gate: the days after the newest
-        of them. The losses before were accepted with it, and would otherwise be held against every
-        later day.
+        """The days after the newest version that was promoted despite the gate.
+
+        Whoever promoted it accepted the losses before it; they would otherwise refuse every later day.
         """
         kept = dict[str, MeasuredDay]()
         for name in sorted(self.line, reverse=True):
@@ -265,19 +258,19 @@ class LineMemory:
         return replace(self, line=kept)
 
     def beside_best(self) -> dict[str, PairedDifferences | None]:
-        """By day, the line's version of that day beside the best one."""
+        """By day, the differences of that day's version from the best one."""
         version = self.best.version if self.best else None
-        found = dict[str, PairedDifferences | None]()
-        for name, one in self.line.items():
-            if one.best == version:
-                found[name] = one.beside_best
-            elif one.against == version:
-                found[name] = one.two_tower
-        return found
+        differences = dict[str, PairedDifferences | None]()
+        for name, day in self.line.items():
+            if day.best == version:
+                differences[name] = day.beside_best
+            elif day.against == version:
+                differences[name] = day.two_tower
+        return differences
 
     def pool_newest(self, lists: HeldOutMeasures, gate: GateConfig) -> PooledDays | None:
-        """The line's versions beside their baselines, where held-out users of the day and of days
-        before are too few; None where they are enough, or are too few together, too.
+        """The versions of several days against their baselines; None if the day alone has enough
+        users, or all days together have too few.
         """
         if lists.baseline is None or lists.users >= gate.min_users:
             return None
@@ -287,12 +280,12 @@ class LineMemory:
 
 
 class BestComparison(NamedTuple):
-    """A version beside the best accepted one.
+    """A version against the best accepted one.
 
     Attributes:
-      best: the latter.
-      compared: on held-out users of the day, and if they are few of days before.
-      pooled: the line beside the same best version, several days together; None of a single day.
+      best: the best accepted version, with its measures.
+      compared: on held-out users of the day, and of days before if these are few.
+      pooled: the versions of several days against the same best one; None for a single day.
     """
 
     best: BestMeasures
@@ -312,9 +305,7 @@ class BestComparison(NamedTuple):
 def compare_with_best(
     two_tower: HeldOutMeasures, memory: LineMemory | None, metric: str
 ) -> BestComparison | None:
-    """Compares a version with the best accepted one; None where that is its baseline, or none is
-    known.
-    """
+    """Compares a version with the best accepted one; None if that is its baseline or is not known."""
     best = memory.best if memory else None
     if memory is None or best is None or best.measures is None:
         return None

@@ -1,30 +1,48 @@
-"""Absolute limits of the gate: `gate.floors` and `gate.ceilings`, of the two-tower's lists and of
-those that are served.
+"""Limits of the gate that hold whatever the versions before were like.
 
-A limit of a measure holds for both; one named `served/MEASURE` for what is served, in place of that.
-The two-tower is held to them however few users were asked, in a slice from `gate.min_users` on. What
-is served was asked about users of the day itself alone: of fewer than `gate.min_users` it is held to
-none, which is noted.
+    floors, ceilings   `gate.floors` and `gate.ceilings`, of the two-tower's lists and of what is served
+    corpus             `MAX_CORPUS_CHANGE`, since the version that it is compared with
+    skew               `MAX_SKEW` and `MOST_OUTSIDE`: features of what is served against those of the
+                       rows trained on (beam_jobs/validation/skew.py)
+
+A floor or ceiling of a measure holds for the two-tower and for what is served; one named
+`served/MEASURE` replaces it for what is served. The two-tower is held to them however few users were
+asked, in a slice from `gate.min_users` on. What is served was asked about users of the day itself
+alone: with fewer than `gate.min_users` of them it is held to none, which is noted.
+
+Skew matters because a tower that meets values which it never saw gives vectors that mean nothing, and
+recall on the day that was trained on does not show it. It is noted, or refused with
+`gate.on_skew = "refuse"`. A refresh that follows a refused day, and that nobody asked for, is refused
+beyond `MOST_OUTSIDE` in either case: what was wrong with the day may be its catalogue.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from index_builder.gate.comparison import Finding
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
+from twinspire_core.contracts.features_report import FeatureSkew, ValueRange
 from twinspire_core.contracts.measures import Measures, value_of
 from twinspire_core.metrics.measure_names import OF_SERVED, split_name
 
-Limits = Mapping[str, float]
+MAX_CORPUS_CHANGE = 0.5
+"""Largest relative change of the corpus: a catalogue that halves overnight was probably read in part."""
+_IF_RIGHT = "; if the catalogue is right, `twinspire promote --despite-gate` makes the version live"
+MAX_SKEW = 0.3
+"""How far a feature may be from the rows trained on: seasons move them by less."""
+MOST_OUTSIDE = 0.1
+"""Share of what is served, by events, whose values may lie outside the range of those trained on."""
+_UNIT_FACTOR = 20
+"""Medians that differ by so many times are rather another unit than another season."""
+_Limits = Mapping[str, float]
 _POPULAR_SHARE = "popular_share@"
-"""The one measure that there is none of after a day that is missing."""
+"""The one measure that cannot be taken after a day without events."""
 
 
 def judge_limits(two_tower: HeldOutMeasures, gate: GateConfig) -> Iterator[Finding]:
     """Holds the two-tower to the limits."""
-    floors = two_tower_limits(gate.floors)
-    ceilings = two_tower_limits(gate.ceilings)
+    floors, ceilings = two_tower_limits(gate.floors), two_tower_limits(gate.ceilings)
     yield from _judge(two_tower.candidate, gate, floors, ceilings)
 
 
@@ -37,26 +55,23 @@ def judge_served_limits(served: HeldOutMeasures, gate: GateConfig) -> Iterator[F
         unjudged = "what is served is not held to gate.floors and gate.ceilings"
         yield Finding(False, f"{unjudged}: {few}")
         return
-    floors = served_limits(gate.floors)
-    ceilings = served_limits(gate.ceilings)
+    floors, ceilings = served_limits(gate.floors), served_limits(gate.ceilings)
     for refuses, text in _judge(served.candidate, gate, floors, ceilings):
         yield Finding(refuses, f"what is served: {text}")
 
 
-def two_tower_limits(limits: Limits) -> Limits:
+def two_tower_limits(limits: _Limits) -> _Limits:
     """The limits that hold for the two-tower, by measure."""
     return {name: limit for name, limit in limits.items() if not name.startswith(OF_SERVED)}
 
 
-def served_limits(limits: Limits) -> dict[str, float]:
-    """The limits that hold for what is served, by measure: the two-tower's, and in their place its
-    own.
-    """
-    found = dict(two_tower_limits(limits))
+def served_limits(limits: _Limits) -> dict[str, float]:
+    """The limits that hold for what is served, by measure: its own, else the two-tower's."""
+    served = dict(two_tower_limits(limits))
     for name, limit in limits.items():
         if name.startswith(OF_SERVED):
-            found[name.removeprefix(OF_SERVED)] = limit
-    return found
+            served[name.removeprefix(OF_SERVED)] = limit
+    return served
 
 
 def below(name: str, value: float | None, least: float, meaning: str) -> Iterator[Finding]:
@@ -67,7 +82,7 @@ def below(name: str, value: float | None, least: float, meaning: str) -> Iterato
         yield Finding(True, f"{name} is {value:.4f}, below {least:.4f}, {meaning}")
 
 
-def above(name: str, value: float | None, most: float, meaning: str) -> Iterator[Finding]:
+def _above(name: str, value: float | None, most: float, meaning: str) -> Iterator[Finding]:
     """Refuses what is missing, no number, or more."""
     if value is None or not math.isfinite(value):
         yield Finding(
@@ -78,9 +93,9 @@ def above(name: str, value: float | None, most: float, meaning: str) -> Iterator
 
 
 def _judge(
-    measures: Measures | None, gate: GateConfig, floors: Limits, ceilings: Limits
+    measures: Measures | None, gate: GateConfig, floors: _Limits, ceilings: _Limits
 ) -> Iterator[Finding]:
-    for kind, limits, beyond in (("floor", floors, below), ("ceiling", ceilings, above)):
+    for kind, limits, beyond in (("floor", floors, below), ("ceiling", ceilings, _above)):
         for name, limit in limits.items():
             measure, side, _ = split_name(name)
             users = measures.users_of_slice(name) if measures else 0
@@ -99,3 +114,129 @@ def _judge(
 
 def _missing(value: float | None) -> str:
     return "missing" if value is None else f"{value}, not a number"
+
+
+def judge_size(items: int, baseline_items: int | None) -> Iterator[Finding]:
+    """Refuses an empty corpus, and one whose size has changed by more than is plausible.
+
+    Args:
+      items: size of the version's corpus.
+      baseline_items: size of its baseline's; None without a baseline.
+    """
+    if items == 0:
+        yield Finding(True, "the corpus is empty")
+    elif baseline_items:
+        change = abs(items / baseline_items - 1)
+        if change > MAX_CORPUS_CHANGE:
+            yield Finding(
+                True,
+                f"the corpus has {items} items, the baseline's {baseline_items}: a change of"
+                f" {change:.0%}, above {MAX_CORPUS_CHANGE:.0%}{_IF_RIGHT}",
+            )
+
+
+def judge_exchange(how: str, items: int, before: int) -> Iterator[Finding]:
+    """Refuses a corpus of which too much is new or gone: a corpus that was replaced by another one may
+    have the same size.
+
+    Args:
+      how: `not in` or `gone from` the corpus before.
+      items: how many items are.
+      before: size of the corpus before.
+    """
+    share = items / max(1, before)
+    if share > MAX_CORPUS_CHANGE:
+        yield Finding(
+            True,
+            f"{items:,} items are {how} the {before:,} before: {share:.0%}, above"
+            f" {MAX_CORPUS_CHANGE:.0%}{_IF_RIGHT}",
+        )
+
+
+def judge_skew(
+    features: Sequence[FeatureSkew], gate: GateConfig, *, unasked: bool = False
+) -> Iterator[Finding]:
+    """Holds the features of what is served to the limits.
+
+    Args:
+      features: how far each is from training; empty where nobody knows.
+      unasked: whether it is a refresh that nobody asked for.
+    """
+    if gate.on_skew == "ignore":
+        return
+    for feature in features:
+        beyond = [
+            f"{text}, above {limit:g}"
+            for value, limit, text in (
+                (feature.distance, MAX_SKEW, _distance_text(feature)),
+                (feature.outside, MOST_OUTSIDE, _outside_text(feature)),
+            )
+            if value > limit
+        ]
+        if beyond:
+            text = (
+                f"{feature.feature} is not served as it was trained on: {describe_skew(feature)}"
+                f" ({'; '.join(beyond)}). {_cause(feature)}"
+            )
+            unknown = unasked and feature.outside > MOST_OUTSIDE
+            yield Finding(gate.on_skew == "refuse" or unknown, text)
+
+
+def describe_skew(skew: FeatureSkew) -> str:
+    """Where the values lie, in training and as they are served."""
+    if skew.trained and skew.served:
+        return (
+            f"{_range_text(skew.trained)} in training, {_range_text(skew.served)} now,"
+            f" {skew.outside:.0%} of it outside"
+        )
+    return (
+        f"{skew.value!r} was {skew.trained_share:.1%} in training, and is {skew.served_share:.1%}"
+    )
+
+
+def _range_text(values: ValueRange) -> str:
+    return (
+        f"{values.low:g} to {values.high:g} (mostly {values.tenth:g} to {values.ninetieth:g},"
+        f" median {values.median:g})"
+    )
+
+
+def _distance_text(skew: FeatureSkew) -> str:
+    name = "Jensen-Shannon divergence" if skew.served else "L-infinity distance"
+    return f"{name} {skew.distance:.2f}"
+
+
+def _outside_text(skew: FeatureSkew) -> str:
+    return f"{skew.outside:.0%} outside of what training met"
+
+
+def _cause(skew: FeatureSkew) -> str:
+    """The probable cause, and what to do."""
+    if not skew.trained or not skew.served:
+        return (
+            "Values may have been renamed, or the catalogue exchanged: compare the newest snapshot"
+            " with those before"
+        )
+    higher = skew.served.median > skew.trained.median
+    if skew.kind == "count" and not higher:
+        return (
+            "The last days were quiet, or logs are missing: run days that were left out; a window"
+            " (days) of a week or more wavers less than one of a day"
+        )
+    if skew.kind == "count":
+        return (
+            "The last days were busier than those trained on, or training saw the counts of a day's"
+            " start beside what was taken later that day, as with news: take a longer window"
+            " (days), or leave the feature out"
+        )
+    if skew.kind == "age":
+        return (
+            f"{'Few' if higher else 'Nearly all'} items are new, compared with training: the day may be"
+            " late, logs may end early, or window.count_days be shorter than the logs were then;"
+            " train on more days (--mode full)"
+        )
+    trained = abs(skew.trained.median)
+    served = abs(skew.served.median)
+    if max(trained, served) > _UNIT_FACTOR * min(trained, served):
+        return "The unit may have changed: compare the newest snapshot with those before"
+    return "Look at the newest snapshot; where it is right, train on more days (--mode full)"

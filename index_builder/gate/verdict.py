@@ -1,16 +1,13 @@
 """The gate: whether a version may go live. A pure function of measured figures.
 
-    towers   the two-tower's lists beside those of the newest and of the best accepted version
-             (index_builder/gate/tower_rule.py)
-    order    its trees beside those of the version before
-    recipe   whether trees serve, or the fixed order; it refuses nothing
-             (index_builder/gate/recipe_rule.py)
-    limits   `gate.floors` and `gate.ceilings`, whatever the baseline has
-             (index_builder/gate/limits.py); the index's recall; the size of the corpus; features of
-             what is served beside those trained on (index_builder/gate/skew_rule.py)
+    towers   the two-tower's lists against those of the newest and of the best accepted version, and
+             its lead over what was popular on the day (index_builder/gate/tower_rules.py)
+    ranker   the trees against those of the version before; and whether trees or the fixed order
+             serve, which refuses nothing (index_builder/gate/ranker_rules.py)
+    limits   floors and ceilings, size of the corpus, skew (index_builder/gate/limits.py); recall of
+             the index
 
-Of logs that change by the day, `gate.max_lead_drop` adds the lead of the two-tower over what was
-popular on the day. Of too few users nothing is concluded; that is noted.
+With too few users nothing is concluded; that is noted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,10 +22,16 @@ from index_builder.gate.comparison import (
     compare_with_best,
     finite,
 )
-from index_builder.gate.limits import below, judge_limits, judge_served_limits
-from index_builder.gate.recipe_rule import RecipeJudgement, judge_order, judge_recipe
-from index_builder.gate.skew_rule import judge_skew
-from index_builder.gate.tower_rule import (
+from index_builder.gate.limits import (
+    below,
+    judge_exchange,
+    judge_limits,
+    judge_served_limits,
+    judge_size,
+    judge_skew,
+)
+from index_builder.gate.ranker_rules import RecipeJudgement, judge_order, judge_recipe
+from index_builder.gate.tower_rules import (
     MeasuredUsers,
     judge_popularity_lift,
     judge_towers,
@@ -41,29 +44,24 @@ from twinspire_core.contracts.day_metrics import HeldOutMeasures, RankerMeasures
 from twinspire_core.contracts.features_report import FeatureSkew
 from twinspire_core.contracts.gate_verdict import ComparedFigures, GateFigures, GateVerdict
 
-MAX_CORPUS_CHANGE = 0.5
-"""Relative change of the corpus's size: a catalogue that halves overnight was rather read in part."""
-_IF_RIGHT = "; if the catalogue is right, `twinspire promote --despite-gate` makes the version live"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedVersion:
     """What the gate judges.
 
     Attributes:
-      two_tower: its lists on held-out users.
-      fixed_order: its lists in the fixed order, on users held out of the day itself.
-      lifts_before: leads of the versions before over what was popular, by measure, the oldest
+      two_tower: measures of its lists on held-out users.
+      fixed_order: measures of its lists in the fixed order, on users held out of the day itself.
+      lifts_before: how far the versions before led over what was popular, by measure, the oldest
         first.
-      ranker: what is known of lists by trees; None where none were wanted.
-      memory: what is remembered of the versions before; None to judge without.
+      ranker: measures of lists by trees; None if the pipeline file asks for no ranker.
+      memory: measures of the versions before; None to judge without.
       index_recall: share of the exact neighbours that the index finds, or None if that was not
         measured.
       items: size of the corpus.
       baseline_items: size of the baseline's corpus.
-      measurable: users of the day whom it could be measured on; None where that is not known.
-      unread: features that are missing for the baseline, as the pipeline file has them in another
-        form now.
+      measurable: how many users of the day it could be measured on; None if that is not known.
+      unread: features that are missing for the baseline, because the pipeline file changed them.
       skew: how far features of what is served are from those trained on.
     """
 
@@ -85,19 +83,19 @@ def judge(measured: JudgedVersion, gate: GateConfig, index: IndexConfig) -> Gate
     two_tower, memory, ranker = measured.two_tower, measured.memory, measured.ranker
     recipe = judge_recipe(ranker, memory, gate)
     served = ranker.holdout if ranker and recipe.serves == RANKED else measured.fixed_order
-    found = [
+    findings = [
         *judge_towers(two_tower, memory, measured.measurable, gate),
         *judge_popularity_lift(two_tower, measured.lifts_before, gate),
         *judge_order(ranker, gate),
         *judge_limits(two_tower, gate),
         *judge_served_limits(served, gate),
         *below("index recall", measured.index_recall, index.recall_target, "index.recall_target"),
-        *_corpus_change(measured, gate),
+        *judge_size(measured.items, measured.baseline_items),
         *_unread(measured),
         *judge_skew(measured.skew, gate),
         *recipe.notes,
     ]
-    return _conclude(found, _figures(measured, recipe, gate), serves=recipe.serves)
+    return _conclude(findings, _figures(measured, recipe, gate), serves=recipe.serves)
 
 
 def _conclude(
@@ -111,21 +109,20 @@ def _conclude(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedRefresh:
-    """What the gate judges of a refresh. Its towers are unchanged, and so is what users get from
-    them.
+    """What the gate judges of a refresh: its towers, and what was measured of them, are unchanged.
 
     Attributes:
       trained: the version whose towers it has.
       index_recall: share of the exact neighbours that the index finds.
       items: size of the corpus.
       before: size of the corpus that it is compared with.
-      new: items that are not in that one.
-      withdrawn: items of that one that are gone.
+      new: how many items are not in that one.
+      withdrawn: how many items of that one are gone.
       skew: how far features of what is served are from those that the towers were trained on.
-      serves: what the version answers with whose towers these are.
-      lacking: what its ranker uses and cannot be made from the catalogue: the ranker is left out.
+      serves: `ranked` or `fixed_order`; None as long as the gate has not judged that.
+      lacking: features of the ranker that this catalogue cannot give: the ranker is left out.
       silent: sources that its fixed order has weights for, and that list nothing.
-      unasked: whether it follows a refused day, and nobody asked for it.
+      unasked: whether it follows a refused day without anybody having asked for it.
     """
 
     trained: str
@@ -147,18 +144,18 @@ def judge_refresh(
     """Holds a refresh to the limits of the index and of changes to the corpus.
 
     Args:
-      quality: the figures by which the gate judged the towers.
+      quality: the figures by which the gate judged the towers; the verdict repeats them.
     """
-    found = [
+    findings = [
         *below("index recall", refreshed.index_recall, index.recall_target, "index.recall_target"),
-        *_exchanged("not in", refreshed.new, refreshed, gate),
-        *_exchanged("gone from", refreshed.withdrawn, refreshed, gate),
+        *judge_exchange("not in", refreshed.new, refreshed.before),
+        *judge_exchange("gone from", refreshed.withdrawn, refreshed.before),
         *judge_skew(refreshed.skew, gate, unasked=refreshed.unasked),
         Finding(False, f"quality is not judged again: the towers are those of {refreshed.trained}"),
         *_left_out(refreshed),
     ]
     measured = {"index_recall": finite(refreshed.index_recall), "items": refreshed.items}
-    return _conclude(found, quality.model_copy(update=measured), serves=refreshed.serves)
+    return _conclude(findings, quality.model_copy(update=measured), serves=refreshed.serves)
 
 
 def _left_out(refreshed: JudgedRefresh) -> Iterator[Finding]:
@@ -171,32 +168,6 @@ def _left_out(refreshed: JudgedRefresh) -> Iterator[Finding]:
     if refreshed.silent:
         text = f"the fixed order of {trained} goes without lists of {', '.join(refreshed.silent)}"
         yield Finding(False, f"{text}: sources.use {edited}; the next day has weights for it")
-
-
-def _exchanged(
-    how: str, items: int, refreshed: JudgedRefresh, gate: GateConfig
-) -> Iterator[Finding]:
-    """Sizes alone would not tell a corpus that was replaced by another one."""
-    share = items / max(1, refreshed.before)
-    if share > MAX_CORPUS_CHANGE:
-        yield Finding(
-            True,
-            f"{items:,} items are {how} the {refreshed.before:,} before: {share:.0%}, above"
-            f" {MAX_CORPUS_CHANGE:.0%}{_IF_RIGHT}",
-        )
-
-
-def _corpus_change(measured: JudgedVersion, gate: GateConfig) -> Iterator[Finding]:
-    if measured.items == 0:
-        yield Finding(True, "the corpus is empty")
-    elif measured.baseline_items:
-        change = abs(measured.items / measured.baseline_items - 1)
-        if change > MAX_CORPUS_CHANGE:
-            yield Finding(
-                True,
-                f"the corpus has {measured.items} items, the baseline's {measured.baseline_items}:"
-                f" a change of {change:.0%}, above {MAX_CORPUS_CHANGE:.0%}{_IF_RIGHT}",
-            )
 
 
 def _unread(measured: JudgedVersion) -> Iterator[Finding]:

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from index_builder.gate.limits import served_limits, two_tower_limits
-from index_builder.gate.verdict import MAX_CORPUS_CHANGE
+from index_builder.gate.limits import MAX_CORPUS_CHANGE, served_limits, two_tower_limits
 from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Section
 from twinspire_core.config.source_names import RANKED

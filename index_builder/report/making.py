@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from index_builder.gate.skew_rule import MAX_SKEW, MOST_OUTSIDE, describe
+from index_builder.gate.limits import MAX_SKEW, MOST_OUTSIDE, describe_skew
 from index_builder.report import charts
 from index_builder.report.facts import Facts, Previous
 from index_builder.report.report_blocks import Figure, Mark, Section
@@ -177,7 +177,7 @@ def _skew(features: Sequence[FeatureSkew], limits: GateConfig) -> Table:
     """Each feature in training beside what is served."""
     rows: list[Row] = []
     for one in features:
-        row = [one.feature, number(one.distance, 2), share(one.outside), describe(one)]
+        row = [one.feature, number(one.distance, 2), share(one.outside), describe_skew(one)]
         beyond = one.distance > MAX_SKEW or one.outside > MOST_OUTSIDE
         rows.append(in_style(row, Style.WARNING if beyond else None))
     return Table(

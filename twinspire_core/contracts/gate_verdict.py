@@ -30,7 +30,7 @@ class ComparedFigures(JsonPart):
 
 class LiftFigures(PopularityLift):
     """How far a version is ahead of what was popular on the day
-    (index_builder/gate/tower_rule.py).
+    (index_builder/gate/tower_rules.py).
 
     Attributes:
       before: leads of the versions before, the oldest first.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.gate.tower_rule import MeasuredUsers
+from index_builder.gate.tower_rules import MeasuredUsers
 from index_builder.gate.verdict import JudgedRefresh, judge_refresh
 from tests.index_builder.gate.gates import GATE, GOOD, INDEX, any_day, changed, gate, share, verdict
 from twinspire_core.contracts.features_report import FeatureSkew

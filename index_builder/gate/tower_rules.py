@@ -1,27 +1,29 @@
-"""The gate's rule on the towers: the two-tower's lists against those of earlier versions, for users
-held out of the day and, where these are few, of up to six days before. A user is the unit.
+"""The gate's two rules on the towers, for users held out of the day and, if these are few, of up to
+six days before. A user is the unit.
+
+*Drop*: the two-tower's lists against those of earlier versions.
 
 nobody   fewer than `FEWEST` users can be measured, after a day that had enough: refused, as nobody
          can tell what the version is worth
 newest   against the newest accepted version: refused when more than `gate.max_drop` is lost, unless
-         the 95% interval reaches up to no loss: of 200 users a tenth may be lost by chance
-slices   the same of users by their earlier events: refused when more than twice `gate.max_drop` is
-         surely lost, by Holm's procedure over all slices
-best     against the best accepted version of 30 days (twinspire/runs/best_version.py), so that small
-         losses do not add up: refused when the whole interval lies below -`gate.max_drop`
-few      of fewer than `gate.min_users` a day is refused when the whole interval lies below
+         the 95% interval reaches up to no loss: with 200 users a tenth may be lost by chance
+slices   the same for slices of users by their earlier events: refused when more than twice
+         `gate.max_drop` is surely lost, by Holm's procedure over all slices
+best     against the best accepted version of 30 days (index_builder/registry/parents.py), so that
+         small losses do not add up: refused when the whole interval lies below -`gate.max_drop`
+few      with fewer than `gate.min_users`, refused when the whole interval lies below
          -`gate.max_drop`; else the paired differences of up to 28 days are judged together
          (index_builder/gate/comparison.py)
 
 Source: Holm, *A simple sequentially rejective multiple test procedure*, Scand. J. Statist. 6, 1979.
 
-And the rule on the lead (model/evaluation/popularity_lift.py): how a version does beside a list
-that saw the same day as it did. A version's baseline saw nothing of the day, so on a log that
-changes by the day even half a version may beat it. The lead has no such help, and is compared with
-the leads of the versions before: refused when it is both
+*Lead* over what was popular on the day (model/evaluation/popularity_lift.py). A version's baseline saw
+nothing of the day, so on a log that changes by the day even a bad version may beat it. The popular
+list saw the same day as the version. The lead over it is compared with the leads of the versions
+before: refused when it is both
 
     far below   more than `gate.max_lead_drop` below their median
-    surely      its whole interval is below the least of them: days differ too, as these tell
+    surely      its whole interval is below the smallest of them: days differ, too
 
 The fixed order has no such rule: its other sources never saw the day.
 """
@@ -66,8 +68,8 @@ class MeasuredUsers:
       now: of the day.
       before: of the baseline's day; 0 without a baseline.
       of: all users of the day.
-      ids: the form that most user ids of the day have, `whole numbers` say.
-      ids_before: that of the days before; empty like `ids` where it is not known.
+      ids: the form of most user ids of the day, such as `whole numbers`; empty if not known.
+      ids_before: the form of those of the days before.
     """
 
     now: int
@@ -83,12 +85,12 @@ def judge_towers(
     users: MeasuredUsers | None,
     gate: GateConfig,
 ) -> Iterator[Finding]:
-    """Compares a version's two-tower with those before; of too few users nothing is concluded.
+    """Compares a version's two-tower with those before; with too few users nothing is concluded.
 
     Args:
-      two_tower: its lists and its baseline's.
-      memory: of the versions before; None to judge without.
-      users: on whom it can be measured; None where that is not known.
+      two_tower: measures of its lists and of its baseline's.
+      memory: measures of the versions before; None to judge without.
+      users: how many it can be measured on; None if that is not known.
     """
     if users:
         yield from _judge_measurable(users, gate)
@@ -171,7 +173,7 @@ def _slice_drops(slices: Sequence[ComparedMeasure], gate: GateConfig) -> Iterato
         yield Finding(False, f"{text}: {', '.join(few)}")
     allowed = _IN_A_SLICE * gate.max_drop
     judged = [one for one in slices if one.users >= gate.min_users and one.change is not None]
-    sure = surely_below(judged, allowed)
+    sure = _surely_below(judged, allowed)
     for one in judged:
         if one.lost(allowed):
             limit = f"twice gate.max_drop = {gate.max_drop:g} below the baseline's"
@@ -180,17 +182,17 @@ def _slice_drops(slices: Sequence[ComparedMeasure], gate: GateConfig) -> Iterato
             yield Finding(refuses, text + one.change_as_text + ("" if refuses else _CHANCE))
 
 
-def surely_below(slices: Sequence[ComparedMeasure], allowed: float) -> set[str]:
+def _surely_below(slices: Sequence[ComparedMeasure], allowed: float) -> set[str]:
     """Names of the slices that surely lost more than is allowed, by Holm's procedure.
 
     Args:
-      slices: with a change each.
-      allowed: a share, .2 for a fifth.
+      slices: each with a change.
+      allowed: a share: 0.2 for a fifth.
     """
     beyond = {one.name: _beyond(one, allowed) for one in slices}
     sure = set[str]()
-    for place, name in enumerate(sorted(beyond, key=lambda name: -beyond[name])):
-        needed = NormalDist().inv_cdf(1 - _ONE_SIDED / (len(beyond) - place))
+    for rank, name in enumerate(sorted(beyond, key=lambda name: -beyond[name])):
+        needed = NormalDist().inv_cdf(1 - _ONE_SIDED / (len(beyond) - rank))
         if beyond[name] <= needed / NormalDist().inv_cdf(1 - _ONE_SIDED):
             break
         sure.add(name)
@@ -221,9 +223,9 @@ def _judge_best(
     if best.gone:
         text = f"the best accepted before it are gone, pruned or deleted: {', '.join(best.gone)}"
         yield Finding(False, f"{text}; the best of those left is {best.version}")
-    found = compare_with_best(two_tower, memory, gate.metric)
-    if found:
-        yield from _compared_with_best(found, gate)
+    comparison = compare_with_best(two_tower, memory, gate.metric)
+    if comparison:
+        yield from _compared_with_best(comparison, gate)
         if best.unread:
             why = "the pipeline file was edited, and these features are missing for"
             yield Finding(False, f"{why} {best.version}: {', '.join(best.unread)}")
@@ -236,7 +238,7 @@ def _compared_with_best(comparison: BestComparison, gate: GateConfig) -> Iterato
     if is_judged and of_day.surely_lost(gate.max_drop):
         yield Finding(True, text)
         return
-    # A line that has recovered is not refused for the days before
+    # Once the day itself is well again, losses of the days before refuse nothing
     recovered = is_judged and not of_day.lost(gate.max_drop)
     enough = pooled is not None and pooled.compared.users >= gate.min_users
     if pooled and enough and not recovered and pooled.compared.surely_lost(gate.max_drop):
@@ -257,16 +259,16 @@ def _beside_best(version: str, compared: ComparedMeasure, gate: GateConfig) -> s
     )
 
 
-LEAST_BEFORE = 3
-"""Versions before whose leads must be known."""
+_LEAST_BEFORE = 3
+"""Versions before the version whose leads must be known to compare with."""
 
 
 class LiftOfLine(NamedTuple):
-    """The lead of a version in a measure, and those of the versions before it in its line.
+    """The lead of a version in a measure, and those of the versions before it.
 
     Attributes:
-      own: of the version.
-      before: of the versions before, the oldest first.
+      own: the version's lead, with its interval.
+      before: the leads of the versions before, the oldest first.
     """
 
     own: PopularityLift
@@ -290,15 +292,15 @@ class LiftOfLine(NamedTuple):
 def lift_of_line(
     two_tower: HeldOutMeasures, lifts_before: Sequence[Mapping[str, float]], measure: str
 ) -> LiftOfLine:
-    """Finds the leads in a measure.
+    """The leads in a measure.
 
     Args:
-      two_tower: its lists on held-out users.
+      two_tower: measures of the version's lists on held-out users.
       lifts_before: leads of the versions before, by measure, the oldest first.
       measure: its name with its list length, such as `recall@50`.
     """
-    known = (lifts[measure] for lifts in lifts_before if measure in lifts)
-    return LiftOfLine(two_tower.lift_of(measure), list(filter(math.isfinite, known)))
+    leads = (lifts[measure] for lifts in lifts_before if measure in lifts)
+    return LiftOfLine(two_tower.lift_of(measure), list(filter(math.isfinite, leads)))
 
 
 def judge_popularity_lift(
@@ -308,11 +310,11 @@ def judge_popularity_lift(
     compared.
 
     Args:
-      two_tower: its lists on held-out users.
+      two_tower: measures of the version's lists on held-out users.
       lifts_before: leads of the versions before, by measure, the oldest first.
       gate: the limit, and the measure that it is of.
     """
-    # Of too few users, or of a first version, the comparison with the baseline has said so.
+    # The comparison with the baseline has noted that there are too few users, or no baseline
     too_few = two_tower.users < gate.min_users
     if gate.max_lead_drop >= 1 or too_few or two_tower.baseline is None:
         return
@@ -324,17 +326,15 @@ def judge_popularity_lift(
             False,
             f"its lead over popular_today was not measured: {needed}, whom that list serves",
         )
-    elif len(before) < LEAST_BEFORE:
-        known = f"of {len(before)} versions before it is known, {LEAST_BEFORE} are needed"
-        yield Finding(
-            False, f"its lead over popular_today, {own.lead:.2f}, is not compared: {known}"
-        )
+    elif len(before) < _LEAST_BEFORE:
+        few = f"of {len(before)} versions before it is known, {_LEAST_BEFORE} are needed"
+        yield Finding(False, f"its lead over popular_today, {own.lead:.2f}, is not compared: {few}")
     elif own.lead < (1 - gate.max_lead_drop) * median(before):
         # Days differ too: what lies inside the range of those before is no proof
         below_all = own.high is not None and own.high < min(before)
         sure = below_all and own.differ >= LEAST_DIFFERENT
         text = _drop_as_text(lift, two_tower.users, gate)
-        yield Finding(sure, text if sure else f"{text}; this may be chance")
+        yield Finding(sure, text if sure else text + _CHANCE)
 
 
 def _drop_as_text(lift: LiftOfLine, users: int, gate: GateConfig) -> str:
