@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.evaluation.queries import has_past
-from twinspire_core.metrics.bootstrap import RESAMPLES
-from twinspire_core.metrics.diversity import popular_items
+from twinspire_core.metrics.intervals import RESAMPLES
+from twinspire_core.metrics.list_metrics import popular_items
 from twinspire_core.metrics.measure_names import SLICES
 from twinspire_core.search.ragged import Ragged, positions
 from twinspire_core.sources.personal_counts import PersonalCounts, positions_among

@@ -23,7 +23,7 @@ from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.metrics.ranking import means
+from twinspire_core.metrics.list_metrics import means
 from twinspire_core.sources.popular import same_for_all
 
 DAYS_KEPT = 7
