@@ -2,7 +2,7 @@
 really taken. Imports no TensorFlow: the query tower is whatever encodes the queries, and a file is
 scored in a moment.
 
-C items of a corpus, N queries, U of them with a true item, D dimensions.
+C items of a corpus, of which P pass a filter; N queries, U of them with a true item; D dimensions.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,42 +12,40 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.aligned_queries import AlignedQueries, align_queries, places_of
 from model.evaluation.evaluate import MeasuresDict, evaluate_ranked
 from model.evaluation.evaluation_set import EvaluationSet, prepare_whole
 from model.evaluation.list_files import (
     ITEM_COLUMNS,
     TRUTH_COLUMNS,
+    AlignedQueries,
     Lists,
+    align_queries,
     as_text,
     distinct,
+    places_of,
     read_lists,
     read_table,
 )
 from model.evaluation.ranked_lists import (
-    FilteredCorpus,
     RankedLists,
+    costly_lists,
     rank,
     rank_baselines,
-)
-from model.evaluation.source_lists import (
-    SourceLists,
-    costly_lists,
-    rank_alone,
+    rank_each,
     rank_fixed,
-    retrieve,
+    rank_queries,
 )
-from model.ranking.ranked_queries import rank_queries
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.errors import BadData
 from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.fusion.fixed_order import FixedOrder
-from twinspire_core.metrics.intervals import intervals, resampled_means
-from twinspire_core.metrics.list_metrics import by_user, exposure, means
+from twinspire_core.metrics.bootstrap import intervals, resampled_means
+from twinspire_core.metrics.diversity import exposure
+from twinspire_core.metrics.ranking import by_user, means
 from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker
-from twinspire_core.search.ragged import list_lengths, list_rows, positions
+from twinspire_core.search.ragged import Ragged, list_lengths, list_rows, positions
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.history import most_frequent_first
 from twinspire_core.sources.personal_counts import PersonalCounts
@@ -67,7 +65,7 @@ class VersionParts:
       tables: its items (`_item`, `_popular`, `_lately`), and what else its sources are made of, as
         far as it has that.
       order: its fixed order; None where it has none.
-      ranker: likewise.
+      ranker: its second stage; None where it has none.
     """
 
     embed: Embed
@@ -75,6 +73,63 @@ class VersionParts:
     tables: SourceTables
     order: FixedOrder | None = None
     ranker: Ranker | None = None
+
+
+class FilteredCorpus:
+    """Takes lists and queries from the whole corpus to the part that passes a filter, and back.
+
+    Attributes:
+      passing: [C] bool, whether an item passes.
+      rows: [P] int64, positions in the corpus of the items that pass.
+    """
+
+    def __init__(self, passing: np.ndarray) -> None:
+        self.passing = passing
+        self.rows = np.flatnonzero(passing)
+        # One place more than items: the position -1, no item, reads the last one and stays -1.
+        self._place = np.full(len(passing) + 1, -1, np.int64)
+        self._place[self.rows] = np.arange(len(self.rows))
+
+    def narrow(self, evaluation_set: EvaluationSet) -> EvaluationSet:
+        """The same queries against the part alone.
+
+        Slices of users still count what they had of the whole corpus.
+        """
+        return replace(
+            evaluation_set,
+            truth=self._narrow_lists(evaluation_set.truth),
+            past=self._narrow_lists(evaluation_set.past),
+            personal=self._narrow_counts(evaluation_set.personal),
+            popular=self._narrow_order(evaluation_set.popular),
+            lately=self._narrow_order(evaluation_set.lately),
+            hot=None if evaluation_set.hot is None else evaluation_set.hot[self.rows],
+            events=evaluation_set.events[self.rows],
+        )
+
+    def to_part(self, ranked: RankedLists) -> RankedLists:
+        """Lists in positions of the corpus to positions of the part."""
+        return _renumbered(ranked, self._place)
+
+    def to_corpus(self, ranked: RankedLists) -> RankedLists:
+        """Lists in positions of the part to positions of the corpus."""
+        return _renumbered(ranked, np.append(self.rows, -1))
+
+    def _narrow_lists(self, lists: Ragged) -> Ragged:
+        return lists._replace(values=self._place[lists.values])
+
+    def _narrow_counts(self, counts: PersonalCounts | None) -> PersonalCounts | None:
+        return replace(counts, item=self._place[counts.item]) if counts else None
+
+    def _narrow_order(self, order: np.ndarray) -> np.ndarray:
+        places = self._place[order]
+        passing: np.ndarray = places[places >= 0]
+        return passing
+
+
+def _renumbered(ranked: RankedLists, numbers: np.ndarray) -> RankedLists:
+    """The same items by other numbers; `numbers` ends with what stands for -1."""
+    excluded = None if ranked.excluded is None else numbers[ranked.excluded]
+    return ranked._replace(kept=numbers[ranked.kept], excluded=excluded)
 
 
 def score_version(
@@ -90,13 +145,13 @@ def score_version(
     fixed order; and of the sources that need no model.
 
     Args:
-      version: what is scored.
+      version: makes the lists.
       queries: one row per query: user and raw features. Items seen are those of a column `_past` or
         `seen`, else the history.
       truth: true items per query. A query without a row in `queries` is encoded with all features
         missing.
       pipeline: declares the features.
-      ks: list lengths.
+      ks: list lengths, of which the measures follow.
       passing: [C] bool, what may be listed; all items by default. Of the truth, only what passes
         counts.
 
@@ -109,8 +164,9 @@ def score_version(
       BadData: files do not fit each other, or no true item passes.
     """
     items = version.tables.corpus
-    true_lists = read_lists(truth, TRUTH_COLUMNS, place="the truth", user=pipeline.columns.user)
-    true_lists = distinct(true_lists)
+    true_lists = distinct(
+        read_lists(truth, TRUTH_COLUMNS, place="the truth", user=pipeline.columns.user)
+    )
     part = FilteredCorpus(np.ones(len(items), bool) if passing is None else passing)
     wanted = true_lists
     if passing is not None:
@@ -142,10 +198,10 @@ def _rank(
     """All lists of a version by name, in positions of the part.
 
     Args:
-      version: what lists.
+      version: makes the lists.
       evaluation_set: the queries, in positions of the whole corpus: the neighbours of seen items
         count, whether these pass or not.
-      part: what may be listed.
+      part: the items that may be listed.
       vectors: [U, D] of the queries and [C, D] of the whole corpus, float32.
       k: length of the lists; those of the two-tower are longer where other lists need it.
     """
@@ -162,25 +218,11 @@ def _rank(
         in_order = rank_fixed(version.order, sources, evaluation_set, with_towers, k)
         ranked[FIXED_ORDER] = part.to_part(in_order)
     ranked |= rank_baselines(narrowed, k)
-    ranked |= _rank_alone(sources, evaluation_set, part, known, k)
+    alone = rank_each(sources, evaluation_set, known, k)
+    ranked |= {name: part.to_part(lists) for name, lists in alone.items()}
     if version.ranker:
         by_ranker = rank_queries(version.ranker, sources, evaluation_set, vectors, with_towers, k)
         ranked[RANKED] = part.to_part(by_ranker)
-    return ranked
-
-
-def _rank_alone(
-    sources: CandidateSources,
-    evaluation_set: EvaluationSet,
-    part: FilteredCorpus,
-    known: SourceLists,
-    k: int,
-) -> dict[str, RankedLists]:
-    """Lists of each source that needs no model, in positions of the part."""
-    ranked = {}
-    for name in sources.without_model:
-        lists = known.get(name) or retrieve(name, sources, evaluation_set, k)
-        ranked[name] = part.to_part(rank_alone(sources, evaluation_set, k, lists))
     return ranked
 
 
@@ -252,7 +294,7 @@ def score_file(
     Args:
       recs: recommended items per query, best first: a file or a table.
       truth: true items per query; repeated ones count once.
-      ks: list lengths.
+      ks: list lengths, of which the measures follow.
       corpus: the items that can be recommended, with a column `_item` or `item`. True items outside
         it are misses in any case, as nothing can find them; so are recommended items outside it.
         Without a corpus there is no coverage and no Gini coefficient.

@@ -1,5 +1,6 @@
-"""The train stage: trains on the day, and encodes what the day's versions are asked: the parent and the
-best accepted version before that, this version after it. `measure` makes lists of these vectors.
+"""The train stage: trains on the day, and encodes what versions are asked on it, by the towers of the
+parent and of the best accepted version, and by those that it trained. `measure` makes lists of these
+vectors.
 """
 
 import tempfile
@@ -12,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from model.evaluation.day_data import (
+from model.evaluation.day_queries import (
     BY_HISTORY,
     HELD_OUT,
     HELD_OUT_CLICKS,
@@ -23,9 +24,9 @@ from model.evaluation.day_data import (
     localize,
     not_held_out,
     read_queries,
+    shares_after,
 )
 from model.evaluation.diagnostics import compare_frequency
-from model.evaluation.queries import shares_after
 from model.evaluation.tower_vectors import (
     Towers,
     encode,
@@ -97,7 +98,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
       number.
       BadData: the features are not what the pipeline file declares.
     """
-    _check(ctx)
+    _check_parents_state(ctx)
     if ctx.pipeline.train.deterministic:
         tf.config.experimental.enable_op_determinism()
     with tempfile.TemporaryDirectory() as scratch:
@@ -124,8 +125,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
     }
 
 
-def _check(ctx: StageContext) -> None:
-    """Refuses, before anything costly, what could not end well."""
+def _check_parents_state(ctx: StageContext) -> None:
+    """Before anything costly: a warm start could not end well without it."""
     if ctx.mode == "full" or ctx.parent is None:
         return
     if not model_bundle.has_state(ctx.parent.train):
@@ -139,20 +140,15 @@ def _check(ctx: StageContext) -> None:
 def _fetch_inputs(ctx: StageContext, scratch: Path) -> _Inputs:
     """Finds the stage's inputs; what is remote is downloaded first."""
     folders = [feature_schema.TRANSFORM, feature_schema.TRANSFORMED]
-    parent = None
+    towers = [*model_bundle.TOWERS.values()]
     state = None
-    if ctx.parent:
-        parent = local_parts(ctx.parent.home, [*model_bundle.TOWERS.values()], scratch / "parent")
-        if ctx.mode == "incremental":
-            attempt = local_parts(ctx.parent.train, [model_bundle.STATE], scratch / "state")
-            state = attempt / model_bundle.STATE
-    best = None
-    if ctx.besides:
-        best = local_parts(ctx.besides.home, [*model_bundle.TOWERS.values()], scratch / "best")
+    if ctx.parent and ctx.mode == "incremental":
+        attempt = local_parts(ctx.parent.train, [model_bundle.STATE], scratch / "state")
+        state = attempt / model_bundle.STATE
     return _Inputs(
         features=localize(ctx, folders, scratch / "features"),
-        parent=parent,
-        best=best,
+        parent=local_parts(ctx.parent.home, towers, scratch / "parent") if ctx.parent else None,
+        best=local_parts(ctx.besides.home, towers, scratch / "best") if ctx.besides else None,
         state=state,
     )
 
@@ -193,8 +189,9 @@ def _train(
 def encode_earlier_versions(
     ctx: StageContext, inputs: _Inputs, day: DayQueries, out: Path
 ) -> _Earlier:
-    """One after the other, so that memory holds the towers of one of them. Each with its own graph and
-    vocabulary, and with the day's raw features: what it would have served.
+    """Encodes with the parent's towers and then with those of the best accepted version, so that memory
+    holds one of them. Each has its own graph and vocabulary, and the day's raw features: what it would
+    have served.
     """
     assert inputs.parent is not None, "asked for where there is one"
     earlier = _encode(ctx, load_both(inputs.parent), day, [*day.queries], out)
@@ -202,13 +199,15 @@ def encode_earlier_versions(
         return earlier
     towers = load_both(inputs.best)
     encode(towers, day.corpus, day.of((HELD_OUT,))).write(out, BEST)
-    return replace(earlier, best_unread=_unread(ctx, towers))
+    return replace(earlier, best_unread=missing_columns(towers, ctx.pipeline))
 
 
 def encode_before_last_day(
     ctx: StageContext, towers: Towers, day: DayQueries, out: Path
 ) -> _Earlier:
-    """Not for the users held out of the day apart: there is no version to compare with."""
+    """Encodes with the towers of a first version before it is trained on its last day; without the
+    queries of users held out, since there is no version to compare with.
+    """
     return _encode(ctx, towers, day, (NEXT_DAY, NEXT_CLICK, BY_HISTORY), out)
 
 
@@ -217,14 +216,11 @@ def _encode(
 ) -> _Earlier:
     encoded = encode(towers, day.corpus, day.of(names))
     encoded.write(out, BEFORE)
-    clicks = None
-    if ctx.pipeline.train.auxiliary.weight:
-        clicks = _clicks(day, NEXT_CLICK, encoded)
-    return _Earlier(unread=_unread(ctx, towers), clicks=clicks)
-
-
-def _unread(ctx: StageContext, towers: Towers) -> list[str]:
-    return missing_columns({side: tower.inputs for side, tower in towers.items()}, ctx.pipeline)
+    has_head = ctx.pipeline.train.auxiliary.weight
+    return _Earlier(
+        unread=missing_columns(towers, ctx.pipeline),
+        clicks=_clicks(day, NEXT_CLICK, encoded) if has_head else None,
+    )
 
 
 def _clicks(day: DayQueries, name: str, encoded: Encoded) -> LabelledClicks:

@@ -17,15 +17,15 @@ import polars as pl
 from benchmarks.quality import data
 from benchmarks.quality.prepare import override
 from index_builder.registry.version_log import State
-from model import fit_day, measure_stage
-from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
+from model import measure_stage
+from model.evaluation.day_lists import DayLists, rank_encoded
+from model.evaluation.day_queries import HELD_OUT, NEXT_DAY
 from model.evaluation.evaluate import by_query
-from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.evaluation_set import DayData, EvaluationSet
 from model.evaluation.ranked_lists import RankedLists
-from model.evaluation.version_evaluation import EarlierVersions, VersionEvaluation, rank_encoded
-from model.ranking import ranking_rows
+from model.ranking import candidate_rows, day_orders
 from model.ranking.day_orders import DayOrders
-from model.ranking.fit import fit_ranker
+from model.ranking.fit_orders import fit_ranker
 from twinspire.runs.best_version import choose_best, standings
 from twinspire.runs.stages import STAGES
 from twinspire_core.config import pipeline
@@ -33,8 +33,8 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.attempts import BestAccepted, Parent, StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.metrics.list_metrics import slice_of
 from twinspire_core.metrics.measure_names import SLICES
+from twinspire_core.metrics.slices import slice_of
 from twinspire_core.ranking.ranker import Ranker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -182,13 +182,13 @@ def _train_and_measure(
     ctx = StageContext(**context, out=str(version), inputs=inputs)
     STAGES["train"].load()(ctx)
     recorded = _Recorded()
-    measure, make = measure_stage.measure_day, fit_day.DayOrders
-    fit_day.DayOrders = recorded.orders  # type: ignore[misc, assignment]
+    measure, make = measure_stage.measure_day, day_orders.DayOrders
+    day_orders.DayOrders = recorded.orders  # type: ignore[misc, assignment]
     measure_stage.measure_day = recorded.measure
     try:
         STAGES["measure"].load()(ctx)
     finally:
-        measure_stage.measure_day, fit_day.DayOrders = measure, make  # type: ignore[misc]
+        measure_stage.measure_day, day_orders.DayOrders = measure, make  # type: ignore[misc]
     return recorded.values
 
 
@@ -222,23 +222,23 @@ class _Recorded:
         ctx: StageContext,
         features: Path,
         day: DayData,
-        before: EarlierVersions,
+        lists: DayLists,
         trained: Any,
-        version: VersionEvaluation,
         out: Path,
     ) -> DayMetrics:
         """In place of `measure_day`."""
-        metrics = self._measure(ctx, features, day, before, trained, version, out)
+        metrics = self._measure(ctx, features, day, lists, trained, out)
         held_out = day.evaluation_sets[HELD_OUT]
-        self._of(ctx, "held_out", held_out, {"candidate": version.lists[HELD_OUT]})
+        self._of(ctx, "held_out", held_out, {"candidate": lists.version.ranked[HELD_OUT]})
         self.values["held_out:today"] = day.held_out_of(ctx.day)
         if ctx.parent and self._orders:
-            encoded = version.encoded
+            encoded = lists.version.encoded
+            assert encoded is not None
             rows = np.random.default_rng(0).permutation(len(encoded.items))
             shuffled = replace(encoded, items=encoded.items[rows])
-            best = {"best": before.best.lists} if before.best else {}
+            best = {"best": lists.best.ranked[HELD_OUT]} if lists.best else {}
             towers = {
-                "baseline": before.parent.lists[HELD_OUT],
+                "baseline": lists.before.ranked[HELD_OUT],
                 "shuffled": rank_encoded(shuffled, day.evaluation_sets, 100)[HELD_OUT],
             }
             self._of(ctx, "held_out", held_out, towers | best)
@@ -278,7 +278,7 @@ def _fitted_on_shuffled(orders: DayOrders, out: Path) -> Ranker | None:
         return None
     rng = np.random.default_rng(0)
     rows = [
-        replace(rows, taken=rng.permutation(rows.taken)) for rows in ranking_rows.read(str(out))
+        replace(rows, taken=rng.permutation(rows.taken)) for rows in candidate_rows.read(str(out))
     ]
     ks = sorted(orders.ctx.pipeline.evaluation.ks)
     k = ks[len(ks) // 2]

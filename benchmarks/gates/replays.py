@@ -15,7 +15,8 @@ import numpy as np
 from benchmarks.gates.cases import VALUES, Run
 from index_builder.gate.comparison import LineMemory
 from index_builder.gate.verdict import JudgedVersion, judge
-from model.evaluation.version_line import describe_differences, is_pooled
+from model.evaluation.evaluate import describe_differences
+from model.evaluation.version_line import is_pooled
 from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.day_metrics import (
     BestMeasures,
@@ -28,7 +29,7 @@ from twinspire_core.contracts.day_metrics import (
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
 from twinspire_core.metrics import measure_names
-from twinspire_core.metrics.intervals import RESAMPLES, interval, resampled_means
+from twinspire_core.metrics.bootstrap import RESAMPLES, interval, resampled_means
 from twinspire_core.metrics.measure_names import SLICES
 
 RULES = ("towers", "slices", "best", "days", "order")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from index_builder.tuning.kind_choice import Wanted, build
-from twinspire_core.search.index import ExactIndex, Index, Settings, load_index
+from twinspire_core.search.index import Index, Settings
+from twinspire_core.search.stored_index import ExactIndex, load
 
 
 class Ours:
@@ -35,8 +36,8 @@ class Ours:
     def save(self, file: Path) -> None:
         self.made.save(file)
 
-    def load_index(self, file: Path) -> None:
-        self.made = load_index(file)
+    def load(self, file: Path) -> None:
+        self.made = load(file)
 
 
 class Exact(Ours):

@@ -17,7 +17,7 @@ few      with fewer than `gate.min_users`, refused when the whole interval lies 
 
 Source: Holm, *A simple sequentially rejective multiple test procedure*, Scand. J. Statist. 6, 1979.
 
-*Lead* over what was popular on the day (model/evaluation/popularity_lift.py). A version's baseline saw
+*Lead* over what was popular on the day (model/evaluation/version_line.py). A version's baseline saw
 nothing of the day, so on a log that changes by the day even a bad version may beat it. The popular
 list saw the same day as the version. The lead over it is compared with the leads of the versions
 before: refused when it is both

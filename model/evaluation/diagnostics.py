@@ -11,16 +11,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.day_data import DayData
-from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.day_lists import VersionLists
+from model.evaluation.day_queries import HELD_OUT, not_held_out
+from model.evaluation.evaluation_set import DayData, EvaluationSet
 from model.evaluation.ranked_lists import RankedLists, rank_baselines
 from model.item_fingerprint import fingerprint
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import PURCHASE_HISTORY
+from twinspire_core.config.source_names import PURCHASE_HISTORY, TWO_TOWER
 from twinspire_core.contracts.day_metrics import PopularityFigures
 from twinspire_core.contracts.example_lists import ExampleList
-from twinspire_core.metrics.list_metrics import is_first, slice_of, top_k
 from twinspire_core.metrics.measure_names import SLICES
+from twinspire_core.metrics.ranking import is_first, top_k
+from twinspire_core.metrics.slices import slice_of
 
 GROUPS = 10
 """Groups of items that have equally many earlier events between them; items without an event are
@@ -36,34 +38,30 @@ _DIGITS = 4
 
 
 def popularity_figures(
-    pipeline: Pipeline,
-    evaluation_set: EvaluationSet,
-    vectors: tuple[np.ndarray, np.ndarray],
-    ranked: np.ndarray,
-    day: DayData,
-    log_q: np.ndarray | None,
+    pipeline: Pipeline, day: DayData, version: VersionLists, log_q: np.ndarray | None
 ) -> PopularityFigures:
-    """How popular listed items are, for the report.
+    """How popular the items are that users held out of training are listed, for the report.
 
     Args:
-      pipeline: its settings.
-      evaluation_set: queries of users held out of training.
-      vectors: [U, D] of these queries and [C, D] of the corpus, by the day's version.
-      ranked: [U, L] int64, the version's lists.
-      day: the corpus, and what was trained on.
+      pipeline: says how long the lists are, and what divided the scores in training.
+      day: queries of the users, the corpus, and what was trained on.
+      version: lists of the day's version for them.
       log_q: [C] float32, natural log of each item's estimated share of the training rows; None
         without an estimate.
     """
     ks = sorted(pipeline.evaluation.ks)
     k = ks[len(ks) // 2]
-    lists = {"two_tower": ranked}
+    evaluation_set = day.evaluation_sets[HELD_OUT]
+    lists = {TWO_TOWER: version.ranked[HELD_OUT].counted(evaluation_set.exclude_seen)}
     if log_q is not None:
         items = day.corpus.column("_item")
-        trained_items = day.trained_events.column("_item")
+        trained_items = pc.unique(not_held_out(day.events).column("_item"))
         drawn = evaluation_set.events > 0
-        drawn |= pc.is_in(items, pc.unique(trained_items)).to_numpy(zero_copy_only=False)
+        drawn |= pc.is_in(items, trained_items).to_numpy(zero_copy_only=False)
+        vectors = version.vectors(HELD_OUT)
         lists["uncorrected"] = rank_uncorrected(
-            *vectors,
+            vectors.queries,
+            vectors.items,
             log_q,
             drawn,
             temperature=pipeline.train.temperature,
@@ -83,7 +81,7 @@ def popularity_group(events: np.ndarray, order: np.ndarray) -> np.ndarray:
     all events. An item belongs to the group in which its middle event lies.
 
     Args:
-      events: [C] int64.
+      events: [C] int64, how many each item has.
       order: [C] int64, positions by falling number of events.
     """
     ordered = events[order]
@@ -102,7 +100,7 @@ def popularity(
     Args:
       evaluation_set: queries and what they should have found.
       lists: [U, L] positions by name, best first, -1 behind the end.
-      k: items of each list that count.
+      k: how many places of each list count.
 
     Returns: `items`, how many items each group has; `clicks`, shares of the groups among the true
     items in the corpus; `lists`, shares of the groups among the first k listed, by name. All are in
@@ -139,8 +137,8 @@ def rank_uncorrected(
     temperature: float,
     k: int,
 ) -> np.ndarray:
-    """The lists that the correction avoids: best by s - log q, as a plain in-batch softmax learns
-    to score.
+    """The lists that the correction avoids, [U, k] int64: best by s - log q, as a plain in-batch
+    softmax learns to score.
 
     A softmax over items drawn with probability q has its optimum at
     s = log P(item | query) - log q; the correction takes log q out. Putting it back into the scores
@@ -148,33 +146,31 @@ def rank_uncorrected(
     Items that are never drawn are left out, since such a softmax learns nothing of them.
 
     Args:
-      queries: [U, D] float32.
-      items: [C, D] float32.
+      queries: [U, D] float32, vectors of the queries.
+      items: [C, D] float32, vectors of the corpus.
       log_q: [C] float32, natural log of each item's share of the training rows.
       drawn: [C] bool, items that training met.
-      temperature: divides the inner products.
-      k: length of the lists.
-
-    Returns: [U, k] int64, best first, -1 where these items are used up.
+      temperature: what training divides inner products by.
+      k: length of the lists; -1 stands where the items are used up.
     """
-    known = np.flatnonzero(drawn)
+    met = np.flatnonzero(drawn)
     # One dimension more subtracts log q in the same product: <(q / t, 1), (c, -log q)>.
     ones = np.ones((len(queries), 1))
     query = np.concatenate([queries / temperature, ones], axis=1, dtype=np.float32)
-    item = np.concatenate([items[known], -log_q[known, np.newaxis]], axis=1, dtype=np.float32)
+    item = np.concatenate([items[met], -log_q[met, np.newaxis]], axis=1, dtype=np.float32)
     # The place -1, the end of a list, reads the -1 that is appended.
-    ranked: np.ndarray = np.append(known, -1)[top_k(query, item, k)]
+    ranked: np.ndarray = np.append(met, -1)[top_k(query, item, k)]
     return ranked
 
 
 def compare_frequency(
     items: pa.Array | pa.ChunkedArray, log_q: Callable[[np.ndarray], np.ndarray]
 ) -> dict[str, Any] | None:
-    """The streaming estimate beside the true shares of a day.
+    """How near the streaming estimate comes to the true shares of a day.
 
     Args:
       items: [N] ids, the item of each row that the day was trained on.
-      log_q: the estimate: [M] int64 fingerprints to [M] float32.
+      log_q: the estimate: [M] int64 fingerprints to [M] float32, the log of their shares.
 
     Returns: `rows`; `items`; `known`, how often an item must be met for its true share to be known;
     `factor`, e to the mean over such items' rows of |log(estimated / true share)|: by how much the
@@ -217,19 +213,11 @@ def _short(x: float) -> float:
 def pick_examples(
     pipeline: Pipeline, evaluation_set: EvaluationSet, ranked: RankedLists, corpus: pa.Table
 ) -> list[ExampleList]:
-    """A user of each slice by earlier events, with their past, their list, and what they took.
+    """A user of each slice by earlier events, with their past, their list, and what they took. The
+    past is the user's history, newest first; without that feature the past items, most frequent first.
 
     It is the user whose id has the lowest fingerprint: a choice that has nothing to do with the
     lists.
-
-    Args:
-      pipeline: its slices and its history.
-      evaluation_set: the queries.
-      ranked: their lists.
-      corpus: `_item`, in the order of the positions.
-
-    Returns: the examples, each with the user's history, the newest item first; without that feature
-    with the user's past items, the most frequent first.
     """
     history = pipeline.history_name
     queries = evaluation_set.queries
@@ -240,16 +228,12 @@ def pick_examples(
     for number in np.unique(user_slice):
         in_slice = np.flatnonzero(user_slice == number)
         row = int(in_slice[np.argmin(key[in_slice])])
-        if history:
-            oldest_first = queries.column(history)[row].as_py() or []
-            past = oldest_first[::-1]
-        else:
-            past = queries.column("_past")[row].as_py() or []
+        past = queries.column(history or "_past")[row].as_py() or []
         listed = counted[row, :ITEMS_SHOWN]
         example = ExampleList(
             user=queries.column("_user")[row].as_py(),
             past_events=int(evaluation_set.past_events[row]),
-            history=past[:ITEMS_SHOWN],
+            history=(past[::-1] if history else past)[:ITEMS_SHOWN],
             items=corpus.column("_item").take(pa.array(listed[listed >= 0])).to_pylist(),
             taken=queries.column("_truth")[row].as_py(),
         )

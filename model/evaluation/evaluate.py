@@ -1,6 +1,7 @@
-"""Measures lists: how much of what users took they hold, for which users, and how sure that is.
+"""Measures lists: how much of what users took they hold, for which users, and how sure that is; and
+how two sets of lists differ for the same users.
 
-Measures are a flat dictionary such as {"seen": "kept", "users": 9000, "recall@50": .1, …} of lists
+Measures are a flat dictionary such as {"seen": "kept", "users": 9000, "recall@50": 0.1, …} of lists
 in which the user's past items may appear again. It may hold three more entries:
 
     slices     {"users": {"0": {"users", "queries", "recall@50", …}, "1-4": …},
@@ -10,7 +11,7 @@ in which the user's past items may appear again. It may hold three more entries:
                counts these items alone, and is averaged over the users who have some. Items
                outside the corpus cannot be found.
     intervals  {"recall@50": [low, high], "recall@50/users:1-4": …}, of means over users
-               (twinspire_core/metrics/intervals.py). Coverage, Gini coefficient and popular share
+               (twinspire_core/metrics/bootstrap.py). Coverage, Gini coefficient and popular share
                are properties of all lists together, and have no interval.
     excluded   The same measures of lists without the user's past items. What was seen and taken
                again stays wanted: such lists cannot find it.
@@ -25,25 +26,22 @@ U queries of an evaluation set, L places of a list.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists, rank_baselines
+from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
 from twinspire_core.metrics import measure_names
-from twinspire_core.metrics.intervals import intervals, resampled_means
-from twinspire_core.metrics.list_metrics import (
-    by_place,
-    distinct,
-    exposure,
-    hits,
-    means,
-    popular_share,
-    slice_of,
-)
+from twinspire_core.metrics.bootstrap import intervals, resampled_means
+from twinspire_core.metrics.diversity import exposure, popular_share
 from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
+from twinspire_core.metrics.ranking import by_place, distinct, hits, means
+from twinspire_core.metrics.slices import slice_of
 
+_DIGITS = 7
 MeasuresDict = dict[str, Any]
 """Measures before they are checked and typed: `twinspire_core.contracts.measures.Measures`."""
 
@@ -72,13 +70,7 @@ def evaluate_ranked(
 def evaluate_lists(
     evaluation_set: EvaluationSet, ranked: np.ndarray, ks: Sequence[int]
 ) -> MeasuresDict:
-    """Measures ready-made lists.
-
-    Args:
-      evaluation_set: from `prepare`.
-      ranked: [U, L] int64 positions, best first, -1 behind the end.
-      ks: list lengths.
-    """
+    """Measures the first `ks` places of lists, [U, L] int64 positions, best first, -1 behind the end."""
     values = by_query(evaluation_set, ranked, ks)
     of_all = {name: x for name, x in values.items() if "/" not in name}
     headline_lists = ranked[evaluation_set.headline]
@@ -105,12 +97,12 @@ def compare(
     other's measure.
 
     Args:
-      evaluation_set: from `prepare`.
-      ranked: [U, L] positions, the lists compared.
-      baseline: [U, L] positions, the lists compared with.
-      ks: list lengths.
+      evaluation_set: the queries, and what each should have found.
+      ranked: [U, L] positions, the lists that are compared.
+      baseline: [U, L] positions, the lists that they are compared with.
+      ks: list lengths, of which the measures follow.
 
-    Returns: by measure (`recall@50`, `recall@50/users:0`, …) its `change`, .1 for a tenth more; the
+    Returns: by measure (`recall@50`, `recall@50/users:0`, …) its `change`, 0.1 for a tenth more; the
     numbers of users whose two lists `differ` in it, and whose first is `worse`; and, if there are
     resamples, the interval `low` to `high` of the change. The interval is paired: both lists are
     resampled alike. A resample in which neither list finds anything counts as no change. Measures
@@ -118,8 +110,7 @@ def compare(
     """
     ours = by_query(evaluation_set, ranked, ks)
     theirs = by_query(evaluation_set, baseline, ks)
-    our_means = means(ours)
-    their_means = means(theirs)
+    our_means, their_means = means(ours), means(theirs)
     changes: dict[str, dict[str, float]] = {}
     for name in ours:
         if their_means[name] > 0:
@@ -149,13 +140,70 @@ def _resampled_changes(
     """The change of each measure in each resample, [R] float64 by measure."""
     our_means = resampled_means(ours, evaluation_set.user, evaluation_set.resamples)
     their_means = resampled_means(theirs, evaluation_set.user, evaluation_set.resamples)
-    changes = {}
     with np.errstate(divide="ignore", invalid="ignore"):
-        for name, mean in our_means.items():
-            other = their_means[name]
-            # 0 / 0 is no change: neither list found anything.
-            changes[name] = np.where(mean == other, 0.0, mean / other - 1)
-    return changes
+        # 0 / 0 is no change: neither list found anything.
+        return {
+            name: np.where(mean == their_means[name], 0.0, mean / their_means[name] - 1)
+            for name, mean in our_means.items()
+        }
+
+
+def paired_differences(
+    evaluation_set: EvaluationSet,
+    ranked: RankedLists,
+    other: RankedLists,
+    ks: Sequence[int],
+    chosen: np.ndarray | None = None,
+) -> PairedDifferences:
+    """How lists differ from other ones, user by user, in the measures that are judged; of the kind of
+    lists that counts.
+
+    Args:
+      evaluation_set: one query per user.
+      ranked: the lists that are compared.
+      other: the lists that they are compared with.
+      ks: list lengths, of which the measures follow.
+      chosen: [U] bool, the queries that count; None for all.
+    """
+    whole = replace(evaluation_set, bounds=())
+    seen = evaluation_set.exclude_seen
+    ours = by_query(whole, ranked.counted(seen), ks)
+    theirs = by_query(whole, other.counted(seen), ks)
+    counted = np.ones(len(ranked.kept), bool) if chosen is None else chosen
+    judged = measure_names.headline(ks)
+    by_measure = {}
+    for name in [name for name in ours if name in judged]:
+        difference = ours[name] - theirs[name]
+        # nan where a measure does not apply: newcomers count in their slice alone.
+        known = counted & np.isfinite(difference)
+        if known.any():
+            by_measure[name] = describe_differences(difference[known], theirs[name][known])
+    users = evaluation_set.users_among(counted & evaluation_set.headline)
+    return PairedDifferences(users=users, by_measure=by_measure)
+
+
+def describe_differences(difference: np.ndarray, base: np.ndarray) -> PairedDifference:
+    """What is kept of differences, [N] float64, and of the other lists' measure, [N]."""
+    deviation = difference.std(ddof=1) if len(difference) > 1 else 0.0
+    return PairedDifference(
+        mean=round(float(difference.mean()), _DIGITS),
+        base=round(float(base.mean()), _DIGITS),
+        deviation=round(float(deviation), _DIGITS),
+        differ=int(np.count_nonzero(difference)),
+    )
+
+
+def beside_simple_lists(
+    evaluation_set: EvaluationSet, ranked: RankedLists | None, ks: Sequence[int]
+) -> dict[str, PairedDifferences]:
+    """`paired_differences` from each of the lists that need no model; nothing without lists."""
+    if ranked is None:
+        return {}
+    simple = rank_baselines(evaluation_set, max(ks))
+    return {
+        name: paired_differences(evaluation_set, ranked, other, ks)
+        for name, other in simple.items()
+    }
 
 
 def by_query(
@@ -231,15 +279,3 @@ def _slices(
                 }
     measured[measure_names.ITEMS]["outside"] = {"true": int((truth.values < 0).sum())}
     return measured
-
-
-def headline(measures: Mapping[str, Any], ks: Sequence[int]) -> dict[str, float]:
-    """The measures that a table shows, in its order."""
-    names = [
-        *(f"recall@{k}" for k in ks),
-        f"ndcg@{min(ks)}",
-        f"hit_rate@{min(ks)}",
-        "mrr",
-        f"coverage@{max(ks)}",
-    ]
-    return {name: measures[name] for name in names if name in measures}

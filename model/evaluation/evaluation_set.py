@@ -1,17 +1,29 @@
-"""What a version is measured on: queries with their answers, in positions of one corpus."""
+"""What a version is measured on: queries with their answers, in positions of one corpus; of a day
+and of any files.
+"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.queries import has_past
-from twinspire_core.metrics.intervals import RESAMPLES
-from twinspire_core.metrics.list_metrics import popular_items
+from model.evaluation.day_queries import (
+    BY_HISTORY,
+    HELD_OUT,
+    NEXT_DAY,
+    has_past,
+    read_queries,
+)
+from twinspire_core.contracts.attempts import StageContext
+from twinspire_core.metrics.bootstrap import RESAMPLES
+from twinspire_core.metrics.diversity import popular_items
 from twinspire_core.metrics.measure_names import SLICES
 from twinspire_core.search.ragged import Ragged, positions
+from twinspire_core.sources.history import most_frequent_first
 from twinspire_core.sources.personal_counts import PersonalCounts, positions_among
 from twinspire_core.sources.popular import popular_order
 from twinspire_core.sources.source import Queries
@@ -99,38 +111,31 @@ def prepare(
         `_past`, and `_day` if there are several days. Without `_past_events` all queries are in the
         headline, and the number of their past items tells slices of users apart.
       corpus: rows of `corpus/start/`, in the order of the item vectors to come.
-      bounds: as in `EvaluationSet`.
-      resamples: as in `EvaluationSet`.
-      exclude_seen: as in `EvaluationSet`.
+      bounds: as in `EvaluationSet`; no slices by default.
+      resamples: as in `EvaluationSet`; no intervals by default.
+      exclude_seen: `serving.exclude_seen` of the pipeline file.
     """
     items = corpus.column("_item").combine_chunks()
     past = positions(queries.column("_past"), items)
     lately = popular_order(corpus, "_lately")
-    recent_events = corpus.column("_lately").fill_null(0).to_numpy()
     # Numbers instead of ids: resampling counts users, and never names them.
     user = queries.column("_user").combine_chunks().dictionary_encode().indices
     # Past items are distinct, events are not: the number of items is only a stand-in.
-    if "_past_events" in queries.column_names:
-        past_events = queries.column("_past_events").to_numpy()
-    else:
-        past_events = past.lengths
-    if "_day" in queries.column_names:
-        days = pc.count_distinct(queries.column("_day")).as_py()
-    else:
-        days = 1
+    has_events = "_past_events" in queries.column_names
+    has_days = "_day" in queries.column_names
     return EvaluationSet(
         queries=queries,
         truth=positions(queries.column("_truth"), items),
         past=past,
         popular=popular_order(corpus, "_popular"),
         lately=lately,
-        hot=popular_items(lately, recent_events),
+        hot=popular_items(lately, corpus.column("_lately").fill_null(0).to_numpy()),
         events=corpus.column("_popular").fill_null(0).to_numpy(),
         user=user.to_numpy().astype(np.int64),
-        past_events=past_events,
+        past_events=queries.column("_past_events").to_numpy() if has_events else past.lengths,
         personal=PersonalCounts.of_rows(queries, positions_among(items)),
         headline=has_past(queries),
-        days=days,
+        days=pc.count_distinct(queries.column("_day")).as_py() if has_days else 1,
         bounds=tuple(bounds),
         resamples=resamples,
         exclude_seen=exclude_seen,
@@ -140,16 +145,69 @@ def prepare(
 def prepare_whole(
     queries: pa.Table, corpus: pa.Table, *, exclude_seen: bool = False
 ) -> EvaluationSet:
-    """`prepare` with slices and intervals.
-
-    Args:
-      queries: as of `prepare`.
-      corpus: as of `prepare`.
-      exclude_seen: `serving.exclude_seen`.
-    """
+    """`prepare`, with the slices and intervals that reports show."""
     return prepare(queries, corpus, bounds=SLICES, resamples=RESAMPLES, exclude_seen=exclude_seen)
 
 
-def without_slices(evaluation_set: EvaluationSet) -> EvaluationSet:
-    """The same queries, with users and items not told apart."""
-    return replace(evaluation_set, bounds=())
+def ask_by_history(
+    evaluation_set: EvaluationSet, usable: np.ndarray, queries: pa.Table, history: Ragged
+) -> EvaluationSet:
+    """The queries that `queries_by_history` made of an evaluation set, with its answers.
+
+    Args:
+      evaluation_set: U queries, those of all users.
+      usable: [K] int64 ascending, which of them were made.
+      queries: their K rows.
+      history: of each of these, in positions of the corpus.
+    """
+    return replace(
+        evaluation_set,
+        queries=queries,
+        truth=evaluation_set.truth.take(usable),
+        past=most_frequent_first(history),
+        user=evaluation_set.user[usable],
+        past_events=history.lengths,
+        personal=PersonalCounts.of_histories(history),
+        headline=evaluation_set.headline[usable],
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayData:
+    """What versions are measured on, of one day.
+
+    Attributes:
+      corpus: rows of `corpus/start/`: the items with their counts as of the start of the day.
+      evaluation_sets: by the names of day_queries.py, all in positions of `corpus`.
+      events: a row per example of the day: `_user`, `_item`, `_time`, `_holdout`.
+    """
+
+    corpus: pa.Table
+    evaluation_sets: Mapping[str, EvaluationSet]
+    events: pa.Table
+
+    def held_out_of(self, day: date) -> np.ndarray:
+        """Which held-out next-day queries are of a day, [U] bool: earlier days may fill them up."""
+        days = self.evaluation_sets[HELD_OUT].queries.column("_day")
+        is_of_day: np.ndarray = pc.equal(days, pa.scalar(day, pa.date32())).to_numpy()
+        return is_of_day
+
+
+def read_day(ctx: StageContext, features: Path) -> DayData:
+    """Reads what versions of a day are measured on; arguments as those of `read_queries`."""
+    asked = read_queries(ctx, features)
+    evaluation_sets = {
+        name: prepare_whole(table, asked.corpus, exclude_seen=ctx.pipeline.serving.exclude_seen)
+        for name, table in asked.queries.items()
+        if name != BY_HISTORY
+    }
+    if asked.by_history is not None:
+        queries = asked.queries[BY_HISTORY]
+        history = queries.column(str(ctx.pipeline.history_name)).combine_chunks()
+        evaluation_sets[BY_HISTORY] = ask_by_history(
+            evaluation_sets[NEXT_DAY],
+            asked.by_history,
+            queries,
+            positions(history, asked.corpus.column("_item")),
+        )
+    return DayData(corpus=asked.corpus, evaluation_sets=evaluation_sets, events=asked.events)

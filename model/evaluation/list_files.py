@@ -1,8 +1,8 @@
-"""Files that hold a list of items per query: recommendations made by anything, or what was really
-taken.
+"""Files with rows for queries, to measure lists by: recommendations made by anything, what was really
+taken, and queries to make lists for. They are joined by user.
 
 They are Parquet, JSON Lines or CSV (also with `.gz`), read as logs are: a CSV's columns are text.
-They have one row per query with a list, or one row per query and item, best first. List elements
+Lists have one row per query with a list, or one row per query and item, best first. List elements
 are ids, or objects with a field `item`.
 
 N queries.
@@ -10,15 +10,18 @@ N queries.
 
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from twinspire_core import storage
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.feature_schema import query_columns
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.records.raw_files import Kind, Unreadable, kind_of
+from twinspire_core.records.csv_lines import Unreadable
+from twinspire_core.records.raw_files import Kind, kind_of
 from twinspire_core.records.record_file import WHOLE, JsonObject, RecordFile
 from twinspire_core.search.ragged import arrow_lists, is_list, list_lengths, list_rows
 
@@ -26,6 +29,8 @@ USER_COLUMNS = ("_query", "query", "_user", "user", "user_id")
 """Names of the user column, by preference; several queries of one user differ in `query`."""
 ITEM_COLUMNS = ("items", "recommendations", "_item", "item", "item_id")
 TRUTH_COLUMNS = ("_truth", "truth", *ITEM_COLUMNS)
+_PAST_COLUMNS = ("_past", "seen")
+"""Names of the column of items seen, by preference."""
 
 
 class Lists(NamedTuple):
@@ -66,9 +71,9 @@ def read_lists(
 
     Args:
       table: one row per query with a list column, or one per query and item.
-      columns: names of the item column, by preference.
-      place: where the table comes from, for messages.
-      user: a further name of the user column.
+      columns: names that the item column may have, by preference.
+      place: says in messages where the table comes from.
+      user: one more name that the user column may have.
 
     Raises:
       BadData: a column is missing or of another type, or a query has two lists.
@@ -100,6 +105,22 @@ def read_keys(table: pa.Table, *, place: str = "the table", user: str | None = N
             " `query`."
         )
     return key
+
+
+def places_of(wanted: pa.Array, there: pa.Array, name: str) -> pa.Array:
+    """Where each wanted query stands, [N], null where it does not.
+
+    Raises:
+      BadData: no query stands in both.
+    """
+    place = pc.index_in(wanted, value_set=there)
+    if len(wanted) and place.null_count == len(wanted):
+        raise BadData(
+            f"{name} and the truth are joined by user; none is in both:"
+            f" {wanted.slice(0, 3).to_pylist()} in the truth, {there.slice(0, 3).to_pylist()} in"
+            f" {name}. They may be of another split, or the ids written differently."
+        )
+    return place
 
 
 def distinct(lists: Lists) -> Lists:
@@ -138,28 +159,27 @@ def _read(place: str) -> pa.Table:
         prepare=_with_plain_items, empty_is_null=True, block_bytes=WHOLE
     )
     tables = []
-    for found in blocks:
-        if isinstance(found, Unreadable):
-            raise ValueError(_unreadable(kind, found))
-        tables.append(found.rows)
+    for block in blocks:
+        if isinstance(block, Unreadable):
+            raise ValueError(_unreadable(kind, block))
+        tables.append(block.rows)
     return pa.concat_tables(tables) if tables else pa.table({})
 
 
-def _unreadable(kind: Kind, found: Unreadable) -> str:
+def _unreadable(kind: Kind, row: Unreadable) -> str:
     if kind == "jsonl":
-        return f"line {found.number} is {found.reason} ({found.why})"
-    return f"row {found.number} has {found.why}, {found.reason}"
+        return f"line {row.number} is {row.reason} ({row.why})"
+    return f"row {row.number} has {row.why}, {row.reason}"
 
 
 def _with_plain_items(record: JsonObject) -> JsonObject:
-    return {name: _plain_items(value) for name, value in record.items()}
-
-
-def _plain_items(value: Any) -> Any:
-    """Of a list of objects, their items alone; anything else as it is."""
-    if not isinstance(value, list):
-        return value
-    return [x["item"] if isinstance(x, dict) and "item" in x else x for x in value]
+    """A record in which lists of objects hold their items alone."""
+    return {
+        name: [x["item"] if isinstance(x, dict) and "item" in x else x for x in value]
+        if isinstance(value, list)
+        else value
+        for name, value in record.items()
+    }
 
 
 def _column(table: pa.Table, names: Sequence[str], place: str, meaning: str) -> pa.Array:
@@ -187,3 +207,88 @@ def _gather(key: pa.Array, items: pa.Array) -> Lists:
     lengths = np.bincount(code, minlength=len(encoded.dictionary))
     by_query = items.take(np.argsort(code, kind="stable"))
     return Lists(encoded.dictionary, arrow_lists(lengths, by_query))
+
+
+class AlignedQueries(NamedTuple):
+    """A query per row of the truth.
+
+    Attributes:
+      features: [N] raw query features, typed as the pipeline file declares them; null where the
+        file has no such query.
+      past: [N] lists of strings, items seen; null where the file does not say.
+      past_is_history: whether `past` is the history, oldest first, as no column holds items seen.
+      answered: how many of the queries are in the file.
+    """
+
+    features: pa.Table
+    past: pa.ChunkedArray
+    past_is_history: bool
+    answered: int
+
+
+def align_queries(queries: pa.Table, wanted: pa.Array, pipeline: Pipeline) -> AlignedQueries:
+    """Brings queries into the order of the truth that they are measured by.
+
+    Args:
+      queries: one row per query: user, raw features and perhaps items seen.
+      wanted: [N] distinct strings, the queries of the truth.
+      pipeline: declares the features.
+
+    Raises:
+      BadData: no query is in the truth, or a column cannot be read as its type.
+    """
+    history = pipeline.history_name
+    if history and history not in queries.column_names:
+        # Requests may call it `history`, whatever its feature is called (docs/requests.md).
+        names = [history if name == "history" else name for name in queries.column_names]
+        queries = queries.rename_columns(names)
+    keys = read_keys(queries, place="the queries", user=pipeline.columns.user)
+    place = places_of(wanted, keys, "the queries")
+    features = conform(queries, pipeline).take(place)
+    user_id = pipeline.user_id
+    if user_id and features.column(user_id).null_count == features.num_rows:
+        # The user's own id is a feature that the queries leave out: the key says it.
+        number = features.column_names.index(user_id)
+        features = features.set_column(number, user_id, wanted)
+    past = _past_column(queries).take(place)
+    # Also if there is a column of items seen, but it says nothing of any of these queries.
+    no_past = past.null_count == len(past)
+    if history and no_past:
+        past = features.column(history)
+    return AlignedQueries(
+        features=features,
+        past=past,
+        past_is_history=no_past,
+        answered=len(place) - place.null_count,
+    )
+
+
+def conform(table: pa.Table, pipeline: Pipeline) -> pa.Table:
+    """Brings raw query features to their declared types; columns that are not there are missing
+    values.
+
+    Raises:
+      BadData: a column cannot be read as its type.
+    """
+    columns = {}
+    for field in query_columns(pipeline):
+        if field.name in table.column_names:
+            given = table.column(field.name)
+        else:
+            given = pa.nulls(table.num_rows)
+        try:
+            columns[field.name] = given.cast(field.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
+            raise BadData(
+                f"Feature {field.name} is {field.type}; the queries hold {given.type}: {e}."
+            ) from e
+    return pa.table(columns)
+
+
+def _past_column(queries: pa.Table) -> pa.ChunkedArray | pa.Array:
+    """Items seen, nulls if no column holds them."""
+    strings = pa.list_(pa.string())
+    for name in _PAST_COLUMNS:
+        if name in queries.column_names:
+            return queries.column(name).cast(strings)
+    return pa.nulls(queries.num_rows, strings)

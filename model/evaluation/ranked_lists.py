@@ -1,24 +1,32 @@
-"""Lists of items for the queries of an evaluation set: by exact search, by baselines that need no
-model, and in the part of a corpus that passes a filter.
+"""Lists for the queries of an evaluation set, by all that makes lists: two towers by exact search,
+lists that need no model, candidate sources, the fixed order of these, and a ranker.
 
-U queries, L places of a list, D dimensions, C items of the corpus, of which P pass the filter.
-Items are positions in the corpus; -1 is none.
+U queries, L places of a list, D dimensions, C items of the corpus. Items are positions in the
+corpus; -1 is none.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from model.evaluation.evaluation_set import EvaluationSet
 from twinspire_core.config.source_names import MOST_POPULAR, POPULAR_LATELY, PURCHASE_HISTORY
-from twinspire_core.metrics.list_metrics import top_k_scored
+from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.metrics.ranking import top_k_scored
+from twinspire_core.ranking.pairs import Vectors
+from twinspire_core.ranking.ranker import Ranker, rank_candidates
+from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.history import past_then
-from twinspire_core.sources.personal_counts import PersonalCounts
 from twinspire_core.sources.popular import same_for_all
-from twinspire_core.sources.source import ScoredLists
+from twinspire_core.sources.source import Queries, ScoredLists
+
+_ASKED_AT_ONCE = 2048
+"""Queries that sources answer at a time."""
+_RANKED_AT_ONCE = 512
+"""Queries whose features are in memory at a time: some 300 candidates of each."""
 
 
 class RankedLists(NamedTuple):
@@ -37,13 +45,10 @@ class RankedLists(NamedTuple):
     excluded_scores: np.ndarray | None = None
 
     def counted(self, exclude_seen: bool) -> np.ndarray:
-        """The kind of lists that counts.
-
-        Args:
-          exclude_seen: whether those without seen items do (`EvaluationSet.exclude_seen`).
+        """The lists without seen items if these count (`EvaluationSet.exclude_seen`), else the others.
 
         Raises:
-          ValueError: these do, and there are none.
+          ValueError: the lists that count are not there.
         """
         if not exclude_seen:
             return self.kept
@@ -81,13 +86,12 @@ class RankedLists(NamedTuple):
 def rank(
     evaluation_set: EvaluationSet, queries: np.ndarray, items: np.ndarray, k: int
 ) -> RankedLists:
-    """The lists of two towers, by exact search of the whole corpus.
+    """The lists of two towers, k long, by exact search of the whole corpus.
 
     Args:
-      evaluation_set: from `prepare`.
+      evaluation_set: says what each query has seen.
       queries: [U, D] float32, a vector per query.
       items: [C, D] float32, a vector per item of the corpus.
-      k: length of the lists.
     """
     seen = evaluation_set.seen
     return with_and_without_seen(nearest(queries, items, k, seen.lengths), seen, k)
@@ -95,13 +99,8 @@ def rank(
 
 def nearest(queries: np.ndarray, items: np.ndarray, k: int, excluded: np.ndarray) -> ScoredLists:
     """Each query's best items, enough of them that k are left whatever is excluded: one search
-    serves both kinds of lists.
-
-    Args:
-      queries: [U, D] float32.
-      items: [C, D] float32.
-      k: length of the lists to come.
-      excluded: [U] int64, the most items that are excluded for each query.
+    serves both kinds of lists. Queries are [U, D] float32, items [C, D] float32, and `excluded` is
+    [U] int64, the most items that are excluded for each query.
 
     Returns: lists of as many places as the longest needs.
     """
@@ -112,8 +111,8 @@ def nearest(queries: np.ndarray, items: np.ndarray, k: int, excluded: np.ndarray
     for number in range(4):
         rows = np.flatnonzero(group == number)
         depth = k + int(excluded[rows].max(initial=0))
-        found, scores = top_k_scored(queries[rows], items, depth)
-        ranked.items[rows, :depth] = found
+        best, scores = top_k_scored(queries[rows], items, depth)
+        ranked.items[rows, :depth] = best
         ranked.scores[rows, :depth] = scores
     return ranked
 
@@ -128,82 +127,174 @@ def with_and_without_seen(ranked: ScoredLists, seen: Ragged, k: int) -> RankedLi
 def rank_baselines(evaluation_set: EvaluationSet, k: int) -> dict[str, RankedLists]:
     """The lists that need no model, by name.
 
-    Without seen items, `purchase_history` is the list of `most_popular`. That is told only where such lists
-    count, and every source is to have one.
+    Without seen items, `purchase_history` is the list of `most_popular`. It is there only where such
+    lists count, since then every source needs one.
     """
-    orders = {
-        MOST_POPULAR: evaluation_set.popular,
-        POPULAR_LATELY: evaluation_set.lately,
-    }
+    orders = {MOST_POPULAR: evaluation_set.popular, POPULAR_LATELY: evaluation_set.lately}
     queries = evaluation_set.truth.rows
-    seen = evaluation_set.seen
-    ranked = {}
-    for name, order in orders.items():
-        ranked[name] = RankedLists(
+    ranked = {
+        name: RankedLists(
             same_for_all(order, queries, k),
-            same_for_all(order, queries, k, exclude=seen),
+            same_for_all(order, queries, k, exclude=evaluation_set.seen),
         )
-    past_first = past_then(evaluation_set.past, evaluation_set.popular, k)
-    nothing_of_the_past = None
-    if evaluation_set.exclude_seen:
-        nothing_of_the_past = ranked[MOST_POPULAR].excluded
-    ranked[PURCHASE_HISTORY] = RankedLists(past_first, nothing_of_the_past)
+        for name, order in orders.items()
+    }
+    ranked[PURCHASE_HISTORY] = RankedLists(
+        past_then(evaluation_set.past, evaluation_set.popular, k),
+        ranked[MOST_POPULAR].excluded if evaluation_set.exclude_seen else None,
+    )
     return ranked
 
 
-class FilteredCorpus:
-    """Takes lists and queries from the whole corpus to the part that passes a filter, and back.
+SourceLists = Mapping[str, RankedLists]
+"""Lists by the name of the source."""
 
-    Attributes:
-      passing: [C] bool, whether an item passes.
-      rows: [P] int64, positions in the corpus of the items that pass.
+
+def costly_lists(
+    sources: CandidateSources, evaluation_set: EvaluationSet, k: int
+) -> dict[str, RankedLists]:
+    """The lists of the sources that are too costly to be asked again and again, by name."""
+    return {name: retrieve(name, sources, evaluation_set, k) for name in sources.costly}
+
+
+def retrieve(
+    name: str, sources: CandidateSources, evaluation_set: EvaluationSet, k: int
+) -> RankedLists:
+    """What one source that needs no towers lists, and no more: lists of k items may end early.
+
+    It is asked once for both kinds of lists, with and without seen items.
     """
+    queries = evaluation_set.source_queries
+    kept = ScoredLists.empty(len(queries), k)
+    excluded = ScoredLists.empty(len(queries), k)
+    for chunk in _chunks(len(queries), _ASKED_AT_ONCE):
+        part = queries.part(chunk.start, chunk.stop)
+        # Seen items can take no more places than there are of them.
+        seen = part.seen
+        depth = k + int(seen.lengths.max(initial=0))
+        ranked = with_and_without_seen(sources.retrieve([name], part, depth)[name], seen, k)
+        kept.items[chunk], kept.scores[chunk] = ranked.scored()
+        excluded.items[chunk], excluded.scores[chunk] = ranked.scored(exclude_seen=True)
+    return RankedLists(kept.items, excluded.items, kept.scores, excluded.scores)
 
-    def __init__(self, passing: np.ndarray) -> None:
-        """The part that passes, [C] bool."""
-        self.passing = passing
-        self.rows = np.flatnonzero(passing)
-        # One place more than items: the position -1, no item, reads the last one and stays -1.
-        self._place = np.full(len(passing) + 1, -1, np.int64)
-        self._place[self.rows] = np.arange(len(self.rows))
 
-    def narrow(self, evaluation_set: EvaluationSet) -> EvaluationSet:
-        """The same queries against the part alone.
-
-        Slices of users still count what they had of the whole corpus.
-        """
-        return replace(
+def rank_each(
+    sources: CandidateSources, evaluation_set: EvaluationSet, known: SourceLists, k: int
+) -> dict[str, RankedLists]:
+    """`rank_alone` of each source that needs no model; `known` lists are not asked for again."""
+    return {
+        name: rank_alone(
+            sources,
             evaluation_set,
-            truth=self._narrow_lists(evaluation_set.truth),
-            past=self._narrow_lists(evaluation_set.past),
-            personal=self._narrow_counts(evaluation_set.personal),
-            popular=self._narrow_order(evaluation_set.popular),
-            lately=self._narrow_order(evaluation_set.lately),
-            hot=None if evaluation_set.hot is None else evaluation_set.hot[self.rows],
-            events=evaluation_set.events[self.rows],
+            k,
+            known.get(name) or retrieve(name, sources, evaluation_set, k),
         )
-
-    def to_part(self, ranked: RankedLists) -> RankedLists:
-        """Lists in positions of the corpus to positions of the part."""
-        return _renumbered(ranked, self._place)
-
-    def to_corpus(self, ranked: RankedLists) -> RankedLists:
-        """Lists in positions of the part to positions of the corpus."""
-        return _renumbered(ranked, np.append(self.rows, -1))
-
-    def _narrow_lists(self, lists: Ragged) -> Ragged:
-        return lists._replace(values=self._place[lists.values])
-
-    def _narrow_counts(self, counts: PersonalCounts | None) -> PersonalCounts | None:
-        return replace(counts, item=self._place[counts.item]) if counts else None
-
-    def _narrow_order(self, order: np.ndarray) -> np.ndarray:
-        places = self._place[order]
-        passing: np.ndarray = places[places >= 0]
-        return passing
+        for name in sources.without_model
+    }
 
 
-def _renumbered(ranked: RankedLists, numbers: np.ndarray) -> RankedLists:
-    """The same items by other numbers; `numbers` ends with what stands for -1."""
-    excluded = None if ranked.excluded is None else numbers[ranked.excluded]
-    return ranked._replace(kept=numbers[ranked.kept], excluded=excluded)
+def rank_alone(
+    sources: CandidateSources, evaluation_set: EvaluationSet, k: int, lists: RankedLists
+) -> RankedLists:
+    """The lists of one source, from `retrieve`, filled up to k with the most popular items."""
+    kept = sources.filled(lists.kept[:, :k], k)
+    if lists.excluded is None:
+        return RankedLists(kept, None)
+    seen = evaluation_set.seen
+    return RankedLists(kept, sources.filled(lists.excluded[:, :k], k, exclude=seen))
+
+
+def rank_fixed(
+    order: FixedOrder,
+    sources: CandidateSources,
+    evaluation_set: EvaluationSet,
+    known: SourceLists,
+    k: int,
+) -> RankedLists:
+    """The lists of a fixed order of sources.
+
+    Args:
+      order: weights of the sources.
+      sources: of the corpus of the evaluation set.
+      evaluation_set: says who asks, and what each has seen.
+      known: lists of the two-tower, and of other sources that are known already, at least `DEPTH`
+        and k long.
+      k: length of the lists.
+    """
+    kept = _in_order(order, sources, queries_with(evaluation_set, known), k)
+    # Without lists of unseen items from every source, there is nothing to order for them.
+    if any(lists.excluded is None for lists in known.values()):
+        return RankedLists(kept, None)
+    queries = queries_with(evaluation_set, known, exclude_seen=True)
+    return RankedLists(kept, _in_order(order, sources, queries, k, exclude_seen=True))
+
+
+def _in_order(
+    order: FixedOrder,
+    sources: CandidateSources,
+    queries: Queries,
+    k: int,
+    *,
+    exclude_seen: bool = False,
+) -> np.ndarray:
+    """[U, k] int64."""
+    ranked = np.full((len(queries), k), -1, np.int64)
+    for chunk in _chunks(len(queries), _ASKED_AT_ONCE):
+        part = queries.part(chunk.start, chunk.stop)
+        exclude = part.seen if exclude_seen else None
+        ranked[chunk], _ = order.answer(sources, part, k, exclude=exclude)
+    return ranked
+
+
+def rank_queries(
+    ranker: Ranker,
+    sources: CandidateSources,
+    evaluation_set: EvaluationSet,
+    vectors: Vectors,
+    known: SourceLists,
+    k: int,
+) -> RankedLists:
+    """The lists of a ranker; those without seen items only where they count.
+
+    Args:
+      ranker: orders the candidates of its sources.
+      sources: of the corpus of the evaluation set.
+      evaluation_set: says who asks, and what each has seen.
+      vectors: [U, D] of the queries and [C, D] of the corpus, by one version's towers.
+      known: lists of the two-tower, and of other sources that are known already, at least `DEPTH`
+        and k long.
+      k: length of the lists.
+    """
+    features = RankingFeatures.of(sources.tables)
+    queries = queries_with(evaluation_set, known)
+    kept = np.full((len(queries), k), -1, np.int64)
+    excluded = kept.copy() if evaluation_set.exclude_seen else None
+    for chunk, part, vectors_of_part in chunks(queries, vectors):
+        ranked = rank_candidates(ranker, features, sources, part, k, vectors=vectors_of_part)
+        kept[chunk] = sources.filled(ranked.items(ranked.best(k)), k)
+        if excluded is not None:
+            unseen = ranked.items(ranked.best(k, part.seen))
+            excluded[chunk] = sources.filled(unseen, k, exclude=part.seen)
+    return RankedLists(kept, excluded)
+
+
+def chunks(
+    queries: Queries, vectors: Vectors | None
+) -> Iterator[tuple[slice, Queries, Vectors | None]]:
+    """Some queries at a time, whose candidates fit in memory; with their vectors, if there are any."""
+    for chunk in _chunks(len(queries), _RANKED_AT_ONCE):
+        of_part = vectors and Vectors(queries=vectors.queries[chunk], items=vectors.items)
+        yield chunk, queries.part(chunk.start, chunk.stop), of_part
+
+
+def queries_with(
+    evaluation_set: EvaluationSet, lists: SourceLists, *, exclude_seen: bool = False
+) -> Queries:
+    """What sources are asked for the queries of an evaluation set, with lists that are known."""
+    given = {name: ranked.scored(exclude_seen=exclude_seen) for name, ranked in lists.items()}
+    return evaluation_set.source_queries.with_given(given)
+
+
+def _chunks(rows: int, size: int) -> Iterator[slice]:
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))

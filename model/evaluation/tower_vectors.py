@@ -1,5 +1,5 @@
-"""Vectors of a day's queries and corpus by a version's two towers, from raw features, and what of
-these the towers read.
+"""Vectors of a day's queries and corpus by a version's two towers, from raw features; and which of
+these features are missing for the towers.
 
 U queries of a set, Q distinct queries of all sets, C items of the corpus, D dimensions.
 """
@@ -25,7 +25,7 @@ Towers = Mapping[str, Tower]
 
 
 def load(folder: Path) -> Tower:
-    """Loads a tower."""
+    """Loads one tower."""
     return Tower(tf.saved_model.load(str(folder)))
 
 
@@ -35,12 +35,8 @@ def load_both(attempt: Path) -> Towers:
 
 
 def encode(towers: Towers, corpus: pa.Table, queries: Mapping[str, pa.Table]) -> Encoded:
-    """Vectors of the corpus and of all queries.
-
-    Args:
-      towers: by side.
-      corpus: rows of `corpus/start/`.
-      queries: rows of raw features, by evaluation set.
+    """Vectors of the corpus, rows of `corpus/start/`, and of all queries, rows of raw features by
+    evaluation set.
     """
     read = {"_user", *towers["query"].inputs}
     tables = [
@@ -63,10 +59,10 @@ def labelled_clicks(
     """The next-click queries that have a label, and whose item is in the corpus.
 
     Args:
-      queries: each with its item and with a label.
-      items: ids of the corpus.
-      name: the name of the set in `encoded`.
-      encoded: its vectors, by the towers whose head is to predict the labels.
+      queries: rows with an item each, and with a label or nan.
+      items: ids of the corpus, in its order.
+      name: what the evaluation set is called in `encoded`.
+      encoded: vectors by the towers whose head is to predict the labels.
     """
     label = queries.column(feature_schema.LABEL).to_numpy()
     place = pc.index_in(queries.column("_item"), value_set=items.combine_chunks())
@@ -111,18 +107,14 @@ def _value_codes(values: pa.Array) -> np.ndarray:
     return numbers
 
 
-def missing_columns(towers: Mapping[str, Mapping[str, Input]], pipeline: Pipeline) -> list[str]:
-    """Columns that an earlier day's towers read and that are missing for them now, each with the
-    reason.
-
-    Args:
-      towers: what each tower takes, by side (`Tower.inputs`).
-      pipeline: the one that today's rows were made by.
+def missing_columns(towers: Towers, pipeline: Pipeline) -> list[str]:
+    """Columns that an earlier day's towers read and that are missing for them now, as the pipeline file
+    no longer makes them, each with the reason.
     """
     missing = []
-    for side, inputs in towers.items():
+    for side, tower in towers.items():
         declared = declared_inputs(pipeline, side)
-        for column, was in inputs.items():
+        for column, was in tower.inputs.items():
             now = declared.get(column)
             if now != was:
                 missing.append(f"{column} (now {_describe(now)}, was {_describe(was)})")

@@ -1,4 +1,5 @@
-"""What a version remembers of the versions before it in its line: how each did beside its baseline.
+"""What a version carries along its line of parents, so that it can be judged over days: its lead over
+`popular_today`, and how it did beside its baseline.
 
 The gate compares a version with its baseline, which alone would let small losses add up day after
 day. So metrics.json carries, along the line of parents, a day's mean paired difference from its
@@ -8,6 +9,15 @@ baseline, measure by measure: their running sum tells which version of the line 
 Of days with few held-out users it also carries what is needed to pool them: for the users of the
 day itself, mean and deviation of the differences. Held-out users of earlier days, who fill up a
 day's comparison, are left out there, as they are among those of their own day. Nobody's id is kept.
+
+`popular_today` are the items in the order of how often the day's other users took them: those that
+the version was trained on, so that both lists know the same of the day. The version's baseline knows
+nothing of it: where what is taken changes by the day, that alone may double a measure. A day that is
+easy is easy for both lists, so that their ratio can be compared between days:
+
+    lead = measure of the version / measure of popular_today, for the same users held out of training
+
+It is measured on users of the day itself, if they are `gate.min_users` or more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,16 +25,14 @@ from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from model.evaluation.day_data import HELD_OUT, DayData
-from model.evaluation.evaluate import by_query, compare, evaluate_ranked
-from model.evaluation.evaluation_set import EvaluationSet, without_slices
-from model.evaluation.ranked_lists import RankedLists, rank_baselines
-from model.evaluation.version_evaluation import (
-    BestEvaluation,
-    EarlierVersions,
-    VersionEvaluation,
-)
+from model.evaluation.day_lists import DayLists
+from model.evaluation.day_queries import HELD_OUT
+from model.evaluation.evaluate import by_query, compare, evaluate_ranked, paired_differences
+from model.evaluation.evaluation_set import DayData, EvaluationSet
+from model.evaluation.ranked_lists import RankedLists
 from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import (
@@ -33,82 +41,94 @@ from twinspire_core.contracts.day_metrics import (
     DayMetrics,
     MeasuredDay,
 )
-from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
+from twinspire_core.contracts.measures import PairedDifferences
 from twinspire_core.metrics import measure_names
+from twinspire_core.metrics.ranking import means
+from twinspire_core.sources.popular import same_for_all
 
+LEADS_KEPT = 7
+"""Earlier days whose leads a version keeps."""
 ENOUGH = 5
 """With so many times `gate.min_users` users of its own, a day is not pooled with others."""
 _DIGITS = 7
 
-
-def paired_differences(
-    evaluation_set: EvaluationSet,
-    ranked: RankedLists,
-    other: RankedLists,
-    ks: Sequence[int],
-    chosen: np.ndarray | None = None,
-    *,
-    slices: bool = False,
-) -> PairedDifferences:
-    """How one set of lists differs from another, user by user.
-
-    Args:
-      evaluation_set: one query per user.
-      ranked: the lists compared, of the kind that counts.
-      other: the lists compared with.
-      ks: list lengths.
-      chosen: [U] bool, the queries that count; None for all.
-      slices: also of each slice of users.
-    """
-    asked = evaluation_set if slices else without_slices(evaluation_set)
-    seen = evaluation_set.exclude_seen
-    ours = by_query(asked, ranked.counted(seen), ks)
-    theirs = by_query(asked, other.counted(seen), ks)
-    counted = np.ones(len(ranked.kept), bool) if chosen is None else chosen
-    by_measure = {}
-    judged = measure_names.headline(ks)
-    for name, values in ours.items():
-        measure, side, _ = measure_names.split_name(name)
-        if measure not in judged or side == measure_names.ITEMS:
-            continue
-        difference = values - theirs[name]
-        # Where a measure does not apply: newcomers count in their slice alone
-        known = counted & np.isfinite(difference)
-        if known.any():
-            by_measure[name] = describe_differences(difference[known], theirs[name][known])
-    users = evaluation_set.users_among(counted & evaluation_set.headline)
-    return PairedDifferences(users=users, by_measure=by_measure)
+Lead = Mapping[str, Mapping[str, float]]
+"""By measure: `lead`, its paired interval `low` to `high`, the measure of `popular_today`, and the
+number of users whose two lists `differ` in the measure.
+"""
 
 
-def beside_simple_lists(
-    evaluation_set: EvaluationSet, ranked: RankedLists | None, ks: Sequence[int]
-) -> dict[str, PairedDifferences]:
-    """How lists differ from each of the simple lists that are measured anyway, user by user; nothing
-    without lists.
+def popular_today(
+    evaluation_set: EvaluationSet, corpus: pa.Table, taken: pa.Array | pa.ChunkedArray
+) -> np.ndarray:
+    """The corpus by how often the day's other users took each item, [C] int64 positions.
+
+    Items that were taken equally often stand in the order of `popular_lately`.
 
     Args:
-      evaluation_set: one query per user.
-      ranked: the lists compared.
-      ks: list lengths.
+      evaluation_set: of that corpus.
+      corpus: rows with an id each, `_item`.
+      taken: ids, the item of each row of the day that is trained on.
     """
-    if ranked is None:
-        return {}
-    simple = rank_baselines(evaluation_set, max(ks))
+    items = corpus.column("_item").combine_chunks()
+    place = pc.index_in(taken, value_set=items).drop_null().to_numpy()
+    times = np.bincount(place, minlength=evaluation_set.items)
+    # A stable sort of the order of `popular_lately` keeps that order among equals.
+    lately = evaluation_set.lately
+    return lately[np.argsort(-times[lately], kind="stable")]
+
+
+def measure_lead(
+    ctx: StageContext, evaluation_set: EvaluationSet, ranked: RankedLists, today: np.ndarray
+) -> Lead | None:
+    """The lead of lists over `popular_today`. Measures that are 0 for the latter are left out.
+
+    Args:
+      ctx: says which day, and how many users are enough.
+      evaluation_set: queries of users held out of training.
+      ranked: the version's lists for them.
+      today: from `popular_today`.
+
+    Returns: None if the users are too few, or some of them are of another day.
+    """
+    days = evaluation_set.queries.column("_day").unique().to_pylist()
+    if evaluation_set.users < ctx.pipeline.gate.min_users or days != [ctx.day]:
+        return None
+    ks = ctx.pipeline.evaluation.ks
+    exclude_seen = evaluation_set.exclude_seen
+    popular = same_for_all(
+        today,
+        evaluation_set.truth.rows,
+        max(ks),
+        exclude=evaluation_set.seen if exclude_seen else None,
+    )
+    ours = ranked.counted(exclude_seen)[:, : max(ks)]
+    popular_means = means(by_query(evaluation_set, popular, ks))
     return {
-        name: paired_differences(evaluation_set, ranked, other, ks)
-        for name, other in simple.items()
+        measure: {
+            "lead": 1 + change["change"],
+            # The ratio a / b is one more than the change a / b - 1, and so are the interval's ends.
+            **{end: 1 + change[end] for end in ("low", "high") if end in change},
+            "popular_today": popular_means[measure],
+            "differ": change["differ"],
+        }
+        for measure, change in compare(evaluation_set, ours, popular, ks).items()
+        if "/" not in measure  # of a slice
     }
 
 
-def describe_differences(difference: np.ndarray, base: np.ndarray) -> PairedDifference:
-    """What is kept of differences, [N] float64, and of the other lists' measure, [N]."""
-    deviation = difference.std(ddof=1) if len(difference) > 1 else 0.0
-    return PairedDifference(
-        mean=round(float(difference.mean()), _DIGITS),
-        base=round(float(base.mean()), _DIGITS),
-        deviation=round(float(deviation), _DIGITS),
-        differ=int(np.count_nonzero(difference)),
-    )
+def leads_after(ctx: StageContext, lead: Lead | None) -> dict[str, Mapping[str, float]]:
+    """The leads that the version of the day keeps: its own, and those of earlier versions of its
+    line, up to `LEADS_KEPT`.
+
+    Returns: by day and measure.
+    """
+    parent = _parent_with_such_lists(ctx)
+    before = parent.leads if parent else {}
+    leads = {day: before[day] for day in sorted(before)[-LEADS_KEPT:]}
+    if lead:
+        leads[str(ctx.day)] = {measure: values["lead"] for measure, values in lead.items()}
+    return leads
 
 
 def is_pooled(users: int, min_users: int) -> bool:
@@ -116,18 +136,9 @@ def is_pooled(users: int, min_users: int) -> bool:
     return users < ENOUGH * min_users
 
 
-def compare_with_best(
-    ctx: StageContext, day: DayData, best: BestEvaluation | None, version: VersionEvaluation
-) -> BestMeasures | None:
-    """This version beside the best accepted one, for users held out.
-
-    Args:
-      ctx: pipeline, and which version that is.
-      day: the evaluation sets.
-      best: what it lists; None where it is the parent, which is compared anyway.
-      version: what this version lists.
-
-    Returns: None where no line is remembered.
+def compare_with_best(ctx: StageContext, day: DayData, lists: DayLists) -> BestMeasures | None:
+    """The day's version beside the best accepted one, for users held out; None where no line is
+    remembered. Where the best one is the parent, there is nothing to measure: that is compared anyway.
     """
     if ctx.best is None:
         return None
@@ -136,34 +147,33 @@ def compare_with_best(
         "ahead": ctx.best.ahead,
         "gone": ctx.best.gone,
     }
-    if best is None:
+    if lists.best is None:
         return BestMeasures(**of_version)
     ks = ctx.pipeline.evaluation.ks
     held_out = day.evaluation_sets[HELD_OUT]
-    ours = version.lists[HELD_OUT].first(max(ks))
+    ours = lists.version.ranked[HELD_OUT].first(max(ks))
+    theirs = lists.best.ranked[HELD_OUT]
     seen = held_out.exclude_seen
     return BestMeasures(
         **of_version,
-        unread=best.missing_columns,
-        measures=evaluate_ranked(held_out, best.lists, ks),
-        change=compare(held_out, ours.counted(seen), best.lists.counted(seen), ks),
+        unread=lists.best.missing_columns,
+        measures=evaluate_ranked(held_out, theirs, ks),
+        change=compare(held_out, ours.counted(seen), theirs.counted(seen), ks),
     )
 
 
 def remember_day(
     ctx: StageContext,
     day: DayData,
-    before: EarlierVersions,
-    version: VersionEvaluation,
+    lists: DayLists,
     on_day: Mapping[str, Mapping[str, Any]],
 ) -> MeasuredDay | None:
     """What later days are to know of this version.
 
     Args:
-      ctx: pipeline, day and parent.
-      day: the evaluation sets.
-      before: what the parent and the best accepted version list for users held out.
-      version: what this version lists for them.
+      ctx: says which versions it is compared with.
+      day: says which users are held out.
+      lists: what this version, the parent and the best accepted version list for these.
       on_day: by list, its measures on all users of the day.
 
     Returns: None without a parent to measure it against.
@@ -172,23 +182,23 @@ def remember_day(
         return None
     ks = ctx.pipeline.evaluation.ks
     held_out = day.evaluation_sets[HELD_OUT]
-    of_today = day.held_out_of(ctx.day)
-    ours = version.lists[HELD_OUT].first(max(ks))
-    parents = before.parent.lists[HELD_OUT].first(max(ks))
+    ours = lists.version.ranked[HELD_OUT].first(max(ks))
+    parents = lists.before.ranked[HELD_OUT].first(max(ks))
 
     def beside(theirs: RankedLists) -> PairedDifferences | None:
         # Users of earlier days would be counted on their own day and here.
-        found = paired_differences(held_out, ours, theirs, ks, of_today)
-        return found if is_pooled(found.users, ctx.pipeline.gate.min_users) else None
+        of_today = day.held_out_of(ctx.day)
+        differences = paired_differences(held_out, ours, theirs, ks, of_today)
+        few = is_pooled(differences.users, ctx.pipeline.gate.min_users)
+        return differences if few else None
 
     of_all = paired_differences(held_out, ours, parents, ks)
-    best = before.best
     return MeasuredDay(
         against=ctx.parent.version,
-        differences={name: one.mean for name, one in of_all.by_measure.items()},
+        differences={name: each.mean for name, each in of_all.by_measure.items()},
         two_tower=beside(parents),
         best=ctx.besides.version if ctx.besides else None,
-        beside_best=beside(best.lists) if best else None,
+        beside_best=beside(lists.best.ranked[HELD_OUT]) if lists.best else None,
         lists=_judged_measures(on_day, ks),
     )
 
@@ -199,33 +209,35 @@ def _judged_measures(
     """By list, the measures that the gate may look at; nothing of a day without trees."""
     judged = measure_names.headline(ks)
     return {
-        name: {key: round(one[key], _DIGITS) for key in judged if key in one}
-        for name, one in on_day.items()
+        name: {key: round(values[key], _DIGITS) for key in judged if key in values}
+        for name, values in on_day.items()
         if RANKED in on_day
     }
 
 
-def line_after(ctx: StageContext, own: MeasuredDay | None) -> dict[str, MeasuredDay]:
-    """What the version of the day remembers: its own figures, and those of the versions before it.
-
-    Args:
-      ctx: day and parent.
-      own: of the day's version; None without a parent.
+def line_after(ctx: StageContext, measured: MeasuredDay | None) -> dict[str, MeasuredDay]:
+    """What the version of the day remembers: what was `measured` of it, if it has a parent, and of
+    the versions before it.
 
     Returns: by day, oldest first.
     """
-    parent = DayMetrics.find(ctx.parent.home) if ctx.parent else None
-    # Lists of the other kind, from before `serving.exclude_seen` was changed, say nothing of these
-    counted = ctx.pipeline.serving.counted_lists
-    before: Mapping[str, MeasuredDay] = {}
-    if parent and parent.counted_lists == counted:
-        before = parent.line
-    # The next day looks 30 days back, and is this day's morrow at the earliest.
+    parent = _parent_with_such_lists(ctx)
+    before = parent.line if parent else {}
+    # The next day looks 30 days back; it comes one day after this one at the earliest.
     oldest = ctx.day - timedelta(days=MEMORY_DAYS - 1)
     line = {day: before[day] for day in sorted(before) if date.fromisoformat(day) >= oldest}
-    if own:
-        if not own.lists:
+    if measured:
+        if not measured.lists:
             # Trees start again, such as with other sources: earlier ones say nothing about them.
-            line = {day: one.model_copy(update={"lists": {}}) for day, one in line.items()}
-        line[str(ctx.day)] = own
+            line = {day: each.model_copy(update={"lists": {}}) for day, each in line.items()}
+        line[str(ctx.day)] = measured
     return line
+
+
+def _parent_with_such_lists(ctx: StageContext) -> DayMetrics | None:
+    """What the parent measured; None where other lists counted then, as `serving.exclude_seen` was
+    changed: that says nothing of those that count now.
+    """
+    parent = DayMetrics.find(ctx.parent.home) if ctx.parent else None
+    counted = ctx.pipeline.serving.counted_lists
+    return parent if parent and parent.counted_lists == counted else None

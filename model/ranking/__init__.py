@@ -1,1 +1,1 @@
-"""The second stage: what it is fitted on, the fit, and what it is worth on the day."""
+"""What orders candidates: the rows that it is fitted on, the fit, and what it is worth on the day."""

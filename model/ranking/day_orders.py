@@ -1,51 +1,136 @@
-"""What the fixed order and the ranker are worth on a day, on the same candidates.
+"""What orders candidates after a day, the fixed order and the ranker: fitted on rows of days up to it,
+and measured, both of the parent and of the day's version, on the same candidates.
 
 day D      The parent's two are measured on D's queries: neither the trees nor the towers have
-seen D, nor was the kind of log told by it.
+seen D, and the kind of log was not chosen by it.
 held out   The fixed order of D's version is measured on D's held-out users; its trees are compared
 with the parent's on these, by the parent's vectors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
-from model.evaluation.evaluate import compare, evaluate_ranked
-from model.evaluation.evaluation_set import EvaluationSet, prepare_whole
-from model.evaluation.ranked_lists import RankedLists
-from model.evaluation.source_lists import SourceLists, rank_fixed
-from model.evaluation.version_evaluation import ParentEvaluation, VersionEvaluation
-from model.evaluation.version_line import beside_simple_lists
-from model.ranking.ranked_queries import rank_queries
+from model.evaluation.day_lists import DayLists, inherited_order
+from model.evaluation.day_queries import HELD_OUT, NEXT_DAY
+from model.evaluation.evaluate import beside_simple_lists, compare, evaluate_ranked
+from model.evaluation.evaluation_set import DayData, EvaluationSet, prepare_whole
+from model.evaluation.ranked_lists import RankedLists, SourceLists, rank_fixed, rank_queries
+from model.ranking import candidate_rows
+from model.ranking.candidate_rows import RankingRows, listed_by
+from model.ranking.fit_orders import choose_half_life, fit_ranker, kind_of_log, sources_to_rank
+from model.ranking.fitting_days import rows_to_fit_on
+from twinspire_core import storage
 from twinspire_core.config.source_names import TWO_TOWER
+from twinspire_core.contracts import ranker_file
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import (
     FixedOrderMeasures,
     HeldOutMeasures,
     RankerMeasures,
 )
+from twinspire_core.contracts.ranker_file import RankerFile, RankerFormat
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.registry import RankingFeatures
-from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.source import SourceTables
+
+
+def fit_day(
+    ctx: StageContext, features: Path, day: DayData, lists: DayLists, out: Path
+) -> tuple[FixedOrderMeasures, RankerMeasures | None]:
+    """Fits both orders on what was listed for the day before anything was trained on it; writes them,
+    with the rows that they were fitted on, and measures them.
+
+    Args:
+      ctx: says which sources there are, and what the parent had.
+      features: local folder of the features attempt.
+      day: queries and their answers.
+      lists: of what had not seen the day, of the day's version, and of sources.
+      out: local folder of what is written.
+
+    Returns: measures of the fixed orders, and of the rankers; None without several sources.
+    """
+    rows = rows_to_fit_on(ctx, features, day, lists)
+    candidate_rows.write(out, rows)
+    order = _choose_order(ctx, rows)
+    order.write(out)
+    has_ranker = ctx.pipeline.sources.several
+    ranker = fit_day_ranker(ctx, lists.sources.tables, rows) if has_ranker else None
+    if ranker:
+        (out / RankerFile.FILE).write_bytes(ranker.described.dump())
+        (out / ranker_file.MODEL).write_text(ranker.model)
+    orders = DayOrders(
+        ctx=ctx,
+        day=day,
+        lists=lists,
+        order_before=inherited_order(ctx),
+        order=order,
+        ranker_before=inherited_ranker(ctx),
+        ranker=ranker,
+    )
+    return orders.of_fixed_order(), orders.of_ranker() if has_ranker else None
+
+
+def _choose_order(ctx: StageContext, rows: Sequence[RankingRows]) -> FixedOrder:
+    """The fixed order that the day's version carries; without rows, for what the parent took the log
+    to be.
+    """
+    sources = ctx.pipeline.sources.use
+    before = inherited_order(ctx)
+    if before and not rows:
+        return FixedOrder.of(sources, before.kind, before.half_life)
+    kind = kind_of_log(rows, exclude_seen=ctx.pipeline.serving.exclude_seen)
+    return FixedOrder.of(sources, kind, choose_half_life(rows))
+
+
+def fit_day_ranker(
+    ctx: StageContext, tables: SourceTables, days: Sequence[RankingRows]
+) -> Ranker | None:
+    """The ranker that the day's version carries; None with too few users.
+
+    Args:
+      ctx: says which sources are ranked, and how long the lists are.
+      tables: what sources know, and so which features can be made.
+      days: from `rows_to_fit_on`.
+    """
+    pipeline = ctx.pipeline
+    ks = sorted(pipeline.evaluation.ks)
+    k = ks[len(ks) // 2]
+    sources = sources_to_rank(days, pipeline.sources.use)
+    names = RankingFeatures.of(tables).among(sources).names(sources)
+    return fit_ranker(days, sources, names, metric=f"recall@{k}", k=k, seed=pipeline.train.seed)
+
+
+def inherited_ranker(ctx: StageContext) -> Ranker | None:
+    """The parent's ranker; None where it was fitted on candidates of other sources than those of the
+    pipeline file, or its files are of another format: the day goes without it.
+    """
+    described = storage.join(ctx.parent.home, RankerFile.FILE) if ctx.parent else None
+    if ctx.parent is None or described is None or not storage.exists(described):
+        return None
+    content = storage.read_bytes(described)
+    if RankerFormat.parse(content).format != ranker_file.FORMAT:
+        return None
+    model = storage.read_bytes(storage.join(ctx.parent.home, ranker_file.MODEL))
+    ranker = Ranker.parse(model, content)
+    return ranker if listed_by(ranker.sources, ctx.pipeline.sources.use) else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DayOrders:
-    """What is measured.
+    """The orders of a day, to be measured.
 
     Attributes:
-      ctx: pipeline, day and parent.
+      ctx: says which measures are asked for.
       day: the corpus as of the start of the day, and the evaluation sets.
-      sources: of that corpus, with the parent's half-life.
-      costly: lists of costly sources, by evaluation set.
-      parent: what the parent makes of the day, or a first version before it was trained on it.
-      version: what the day's version makes of users held out.
+      lists: of what had not seen the day, of the day's version, and of sources with the parent's
+        half-life.
       order_before: the parent's fixed order; None without a parent.
       order: the fixed order of the day's version.
       ranker_before: the parent's ranker, if it has one for today's sources.
@@ -54,10 +139,7 @@ class DayOrders:
 
     ctx: StageContext
     day: DayData
-    sources: CandidateSources
-    costly: Mapping[str, SourceLists]
-    parent: ParentEvaluation
-    version: VersionEvaluation
+    lists: DayLists
     order_before: FixedOrder | None
     order: FixedOrder
     ranker_before: Ranker | None
@@ -67,13 +149,18 @@ class DayOrders:
         """What metrics.json says of lists in the fixed order."""
         ks = self.ctx.pipeline.evaluation.ks
         day, today = self.day.evaluation_sets[NEXT_DAY], self.today
-        on_day, own = self.day_in_order, self._own_in_order
-        own_measures = evaluate_ranked(today, own, ks)
+        on_day = self.day_in_order
+        # This version's order has a half-life of its own.
+        sources = self.lists.sources.with_half_life(self.order.half_life)
+        known = self._known_today(self.lists.version.ranked[HELD_OUT])
+        ordered = rank_fixed(self.order, sources, today, known, max(ks))
         return FixedOrderMeasures(
             progressive=evaluate_ranked(day, on_day, ks) if on_day else None,
-            holdout=HeldOutMeasures(users=today.users, candidate=own_measures),
+            holdout=HeldOutMeasures(
+                users=today.users, candidate=evaluate_ranked(today, ordered, ks)
+            ),
             beside_simple=beside_simple_lists(day, on_day, ks),
-            own_beside_simple=beside_simple_lists(today, own, ks),
+            own_beside_simple=beside_simple_lists(today, ordered, ks),
         )
 
     def of_ranker(self) -> RankerMeasures:
@@ -84,7 +171,7 @@ class DayOrders:
         return RankerMeasures(
             progressive=evaluate_ranked(day, ranked, ks) if ranked else None,
             beside_simple=beside_simple_lists(day, ranked, ks),
-            holdout=self._beside_trees_before(),
+            holdout=self._compare_trees(),
             fitted=self.ranker.described.fitted if self.ranker else None,
         )
 
@@ -93,93 +180,78 @@ class DayOrders:
         """Users held out of the day itself. What users of earlier days took has been counted since:
         of sources as of the day's start they are no test.
         """
-        of_today = self.day.held_out_of(self.ctx.day)
+        queries = self.day.evaluation_sets[HELD_OUT].queries
         return prepare_whole(
-            self.day.evaluation_sets[HELD_OUT].queries.filter(pa.array(of_today)),
+            queries.filter(pa.array(self._is_of_today)),
             self.day.corpus,
             exclude_seen=self.day.evaluation_sets[NEXT_DAY].exclude_seen,
         )
 
-    @property
-    def _own_sources(self) -> CandidateSources:
-        return self.sources.with_half_life(self.order.half_life)
+    @cached_property
+    def _is_of_today(self) -> np.ndarray:
+        return self.day.held_out_of(self.ctx.day)
 
     @cached_property
     def day_in_order(self) -> RankedLists | None:
         """The parent's fixed order on the day; None without a parent."""
-        if self.order_before is None or NEXT_DAY not in self.parent.lists:
+        if self.order_before is None or NEXT_DAY not in self.lists.before.ranked:
             return None
-        known = {**self.costly[NEXT_DAY], TWO_TOWER: self.parent.lists[NEXT_DAY]}
         day = self.day.evaluation_sets[NEXT_DAY]
-        return rank_fixed(self.order_before, self.sources, day, known, self._longest)
-
-    @cached_property
-    def _own_in_order(self) -> RankedLists:
-        """This version's fixed order for users held out of the day itself."""
-        known = self._known_of_today(self.version.lists[HELD_OUT])
-        return rank_fixed(self.order, self._own_sources, self.today, known, self._longest)
+        longest = max(self.ctx.pipeline.evaluation.ks)
+        return rank_fixed(self.order_before, self.lists.sources, day, self._known_on_day, longest)
 
     @property
-    def _longest(self) -> int:
-        return max(self.ctx.pipeline.evaluation.ks)
+    def _known_on_day(self) -> SourceLists:
+        return {**self.lists.costly[NEXT_DAY], TWO_TOWER: self.lists.before.ranked[NEXT_DAY]}
 
-    def _known_of_today(self, two_tower: RankedLists) -> SourceLists:
-        of_today = self.day.held_out_of(self.ctx.day)
-        known = {**self.costly[HELD_OUT], TWO_TOWER: two_tower}
-        return {name: lists.of(of_today) for name, lists in known.items()}
+    def _known_today(self, two_tower: RankedLists) -> SourceLists:
+        known = {**self.lists.costly[HELD_OUT], TWO_TOWER: two_tower}
+        return {name: lists.of(self._is_of_today) for name, lists in known.items()}
 
     def day_ranked(self) -> RankedLists | None:
         """The lists of the parent's trees on the day; None without them."""
-        if self.ranker_before is None or NEXT_DAY not in self.parent.lists:
+        if self.ranker_before is None or NEXT_DAY not in self.lists.before.ranked:
             return None
-        known = {**self.costly[NEXT_DAY], TWO_TOWER: self.parent.lists[NEXT_DAY]}
-        everybody = np.ones(len(self.parent.lists[NEXT_DAY].kept), bool)
-        return self._ranked(self.ranker_before, NEXT_DAY, everybody, known)
+        day = self.day.evaluation_sets[NEXT_DAY]
+        vectors = self.lists.before.vectors(NEXT_DAY)
+        return self._ranked(self.ranker_before, day, vectors, self._known_on_day)
 
-    def _beside_trees_before(self) -> HeldOutMeasures:
+    def _compare_trees(self) -> HeldOutMeasures:
         """This version's trees and the parent's on the same candidates of users held out of the day:
         by the parent's vectors, which have not seen it.
         """
         if self.ranker is None:
             return HeldOutMeasures()
         ks, today = self.ctx.pipeline.evaluation.ks, self.today
-        own, before = self.ranked_today(self.ranker), self.ranked_today(self.ranker_before)
+        after, before = self.ranked_today(self.ranker), self.ranked_today(self.ranker_before)
         change = None
-        if own and before:
+        if after and before:
             seen = today.exclude_seen
-            change = compare(today, own.counted(seen), before.counted(seen), ks)
+            change = compare(today, after.counted(seen), before.counted(seen), ks)
         return HeldOutMeasures(
             users=today.users,
-            candidate=evaluate_ranked(today, own, ks) if own else None,
+            candidate=evaluate_ranked(today, after, ks) if after else None,
             baseline=evaluate_ranked(today, before, ks) if before else None,
             change=change,
         )
 
     def ranked_today(self, ranker: Ranker | None) -> RankedLists | None:
         """The lists of trees for users held out of the day, as the parent would have had them."""
-        if ranker is None or HELD_OUT not in self.parent.lists:
+        if ranker is None or HELD_OUT not in self.lists.before.ranked:
             return None
-        of_today = self.day.held_out_of(self.ctx.day)
-        known = self._known_of_today(self.parent.lists[HELD_OUT])
-        return self._ranked(ranker, HELD_OUT, of_today, known)
+        whole = self.lists.before.vectors(HELD_OUT)
+        vectors = Vectors(queries=whole.queries[self._is_of_today], items=whole.items)
+        known = self._known_today(self.lists.before.ranked[HELD_OUT])
+        return self._ranked(ranker, self.today, vectors, known)
 
     def _ranked(
-        self, ranker: Ranker, name: str, chosen: np.ndarray, known: SourceLists
+        self, ranker: Ranker, asked: EvaluationSet, vectors: Vectors, known: SourceLists
     ) -> RankedLists | None:
-        """The lists of trees by the parent's vectors; None where a feature can no longer be made.
-
-        Args:
-          ranker: the trees.
-          name: of an evaluation set.
-          chosen: [U] bool, the queries of it that are asked.
-          known: lists for these.
-        """
-        encoded = self.parent.encoded
-        assert encoded is not None, "asked for where there are lists"
-        made = RankingFeatures.of(self.sources.tables).names(ranker.sources)
+        """The lists of trees; None where a feature of theirs can no longer be made."""
+        sources = self.lists.sources
+        made = RankingFeatures.of(sources.tables).names(ranker.sources)
         if not set(ranker.names) <= set(made):
             # It uses an attribute that is no longer declared, say: it was served with that.
             return None
-        vectors = Vectors(queries=encoded.queries(name)[chosen], items=encoded.items)
-        asked = self.today if name == HELD_OUT else self.day.evaluation_sets[name]
-        return rank_queries(ranker, self.sources, asked, vectors, known, self._longest)
+        longest = max(self.ctx.pipeline.evaluation.ks)
+        return rank_queries(ranker, sources, asked, vectors, known, longest)

@@ -128,7 +128,7 @@ class RelativeChange(JsonPart):
 
 
 class PopularityLift(JsonPart):
-    """A measure of a version over that of `popular_today` (model/evaluation/popularity_lift.py).
+    """A measure of a version over that of `popular_today` (model/evaluation/version_line.py).
 
     Attributes:
       lead: the ratio.
@@ -282,9 +282,9 @@ class DayMetrics(JsonFile):
       ranker: lists by rankers; None without several sources.
       parent_unread: features that the parent reads and the day has not, or has in another form:
         they are missing for it in all that is measured of it
-        (model/evaluation/version_evaluation.py).
+        (model/evaluation/tower_vectors.py).
       held_out_shares: by day that this version's line was trained on, the share of its users that
-        was held out (model/evaluation/queries.py).
+        was held out (model/evaluation/day_queries.py).
       gaps: `from`, `to` and `command`: days with logs between the parent and the day that nobody
         was trained on.
       auxiliary: None without a head that learns labels.

@@ -101,7 +101,7 @@ class TrainedDay(JsonFile):
       parent_unread: features that the parent reads and the day has not, or has in another form.
       best: the best accepted version before the day, of which nothing is measured yet; None where
         no line is remembered.
-      held_out_shares: by day, the share of users that was held out (model/evaluation/queries.py).
+      held_out_shares: by day, the share of users that was held out (model/evaluation/day_queries.py).
       gaps: `from`, `to` and `command`: days with logs that nobody was trained on.
       auxiliary: the head that learns labels, measured too; None without one.
       frequency: None without an estimate, or without rows.

@@ -4,7 +4,7 @@
 
 as of the moment that the tables are of: the start of a day to measure it, its end to serve. With a
 half-life of hours it lists what is read just now, with one of weeks what sells all the time. One
-half-life orders (model/ranking/kind_of_log.py chooses it); the candidates are the first `OF_EACH` by
+half-life orders (model/ranking/fit_orders.py chooses it); the candidates are the first `OF_EACH` by
 each of `HALF_LIVES`.
 """
 

@@ -16,11 +16,11 @@ import pyarrow as pa
 from index_builder.gate.comparison import LineMemory
 from index_builder.gate.verdict import JudgedVersion, judge
 from index_builder.registry.version_log import State
-from model.evaluation.day_data import HELD_OUT, DayData
+from model.evaluation.day_lists import DayLists, VersionLists
+from model.evaluation.day_queries import HELD_OUT
 from model.evaluation.evaluate import compare, evaluate_ranked
-from model.evaluation.evaluation_set import prepare
+from model.evaluation.evaluation_set import DayData, prepare
 from model.evaluation.ranked_lists import RankedLists
-from model.evaluation.version_evaluation import BestEvaluation, EarlierVersions, ParentEvaluation
 from model.evaluation.version_line import compare_with_best, line_after, remember_day
 from twinspire.runs.best_version import choose_best, standings
 from twinspire_core.config.tables.deployment import IndexConfig, ServingConfig
@@ -122,14 +122,18 @@ class History:
             return RankedLists(np.concatenate([self._lists(of, one) for one in days]), None)
 
         ours = lists(version)
-        measured = SimpleNamespace(lists={HELD_OUT: ours})
         of_version = evaluate_ranked(evaluation_set, ours, KS)
         if ctx.parent is None:
             holdout = HeldOutMeasures(users=evaluation_set.users, candidate=of_version)
             return DayMetrics(holdout=holdout, line=line_after(ctx, None))
         parents = lists(ctx.parent.version)
-        best = BestEvaluation(lists=lists(ctx.best.version)) if ctx.besides else None
-        before = EarlierVersions(parent=ParentEvaluation(lists={HELD_OUT: parents}), best=best)
+        of_day = DayLists(
+            before=VersionLists(ranked={HELD_OUT: parents}),
+            best=VersionLists(ranked={HELD_OUT: lists(ctx.best.version)}) if ctx.besides else None,
+            version=VersionLists(ranked={HELD_OUT: ours}),
+            sources=None,
+            costly={},
+        )
         return DayMetrics(
             holdout=HeldOutMeasures(
                 users=evaluation_set.users,
@@ -138,8 +142,8 @@ class History:
                 baseline=evaluate_ranked(evaluation_set, parents, KS),
                 change=compare(evaluation_set, ours.kept, parents.kept, KS),
             ),
-            best=compare_with_best(ctx, held_out, best, measured),
-            line=line_after(ctx, remember_day(ctx, held_out, before, measured, {})),
+            best=compare_with_best(ctx, held_out, of_day),
+            line=line_after(ctx, remember_day(ctx, held_out, of_day, {})),
         )
 
     def _days_held_out(self, n):

@@ -7,19 +7,24 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.evaluation.evaluation_set import prepare
+from model.evaluation.evaluate import paired_differences
+from model.evaluation.evaluation_set import prepare, prepare_whole
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.version_line import (
     _judged_measures,
     is_pooled,
+    leads_after,
     line_after,
-    paired_differences,
+    measure_lead,
+    popular_today,
 )
 from twinspire_core.config.tables.deployment import ServingConfig
 from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.contracts.attempts import Parent
 from twinspire_core.contracts.day_metrics import DayMetrics, MeasuredDay
 from twinspire_core.contracts.measures import PairedDifferences
+from twinspire_core.sources.personal_counts import PersonalCounts
 
 TODAY = date(2024, 5, 20)
 ITEMS = 12
@@ -153,3 +158,131 @@ def test_what_the_gate_may_look_at_is_remembered_of_days_with_trees():
         "fixed_order": {"mrr": 0.5},
     }
     assert _judged_measures({"fixed_order": {"mrr": 0.5}}, (2,)) == {}
+
+
+FIVE = pa.table({"_item": list("abcde"), "_popular": [5, 4, 3, 2, 1], "_lately": [1, 2, 3, 4, 5]})
+
+
+def taking(truths, day=TODAY):
+    """Users who take these, each a string of items."""
+    table = {"_user": [f"u{n}" for n in range(len(truths))], "_truth": [list(x) for x in truths]}
+    strings = pa.list_(pa.string())
+    table |= {
+        "_day": pa.array([day] * len(truths), pa.date32()),
+        "_past": pa.array([["a"]] * len(truths), strings),
+    }
+    return prepare_whole(pa.table(table), FIVE)
+
+
+def lead_context(min_users=1, parent=None, exclude_seen=False):
+    return SimpleNamespace(
+        day=TODAY,
+        parent=parent,
+        pipeline=SimpleNamespace(
+            evaluation=EvaluationConfig(ks=(1, 2)),
+            gate=GateConfig(min_users=min_users),
+            serving=ServingConfig(exclude_seen=exclude_seen),
+        ),
+    )
+
+
+def test_what_was_taken_most_comes_first_and_equals_by_what_was_popular_lately():
+    taken = pa.chunked_array([["b", "a", "b"], ["unheard-of", "d", "c", "d"]])
+    # D b, c a, e
+    assert popular_today(taking(["a"]), FIVE, taken).tolist() == [3, 1, 2, 0, 4]
+    assert popular_today(taking(["a"]), FIVE, pa.array([], pa.string())).tolist() == [
+        4,
+        3,
+        2,
+        1,
+        0,
+    ]
+
+
+def test_the_lead_is_the_ratio_of_what_both_lists_find():
+    """popular_today lists d, b: it finds 1 of 2, 0 of 1, 1 of 1, 1 of 1; the version 2 of 2, 1 of
+    1, 0 of 1, 1 of 1.
+    """
+    exam_of = taking(["da", "c", "b", "d"])
+    lists = np.array([[0, 3, 1], [2, 0, 3], [0, 4, 1], [3, 0, 1]])
+    found = measure_lead(
+        lead_context(), exam_of, RankedLists(lists, None), np.array([3, 1, 2, 0, 4])
+    )
+    both = found["recall@2"]
+    assert (both["lead"], both["popular_today"], both["differ"]) == (
+        pytest.approx(3 / 2.5),
+        2.5 / 4,
+        3,
+    )
+    assert 0 < both["low"] < both["lead"] < both["high"]
+    one = found["recall@1"]
+    assert (one["lead"], one["popular_today"]) == (pytest.approx(2.5 / 1.5), 1.5 / 4)
+    assert found["mrr"]["lead"] == pytest.approx((1 + 1 + 0 + 1) / (1 + 0 + 1 / 2 + 1)), (
+        "of as many items as are judged"
+    )
+    assert not any("/" in name for name in found)
+
+
+def test_a_list_that_finds_nothing_gives_no_lead():
+    assert "recall@2" not in measure_lead(
+        lead_context(),
+        taking(["d"]),
+        RankedLists(np.array([[3, 0]]), None),
+        np.array([0, 1, 2, 3, 4]),
+    )
+
+
+def test_there_is_no_lead_without_enough_users_of_the_day():
+    order, lists = np.arange(5), RankedLists(np.array([[0, 1], [0, 1]]), None)
+    two = taking(["a", "a"])
+    assert measure_lead(lead_context(2), two, lists, order)["recall@1"]["lead"] == 1
+    assert measure_lead(lead_context(3), two, lists, order) is None
+    assert (
+        measure_lead(lead_context(2), taking(["a", "a"], date(2024, 5, 19)), lists, order) is None
+    )
+
+
+def test_a_line_remembers_a_week_of_leads(tmp_path):
+    parent = SimpleNamespace(home=str(tmp_path))
+    before = {f"2024-05-{n}": {"recall@2": n / 10} for n in range(10, 20)}
+    (tmp_path / DayMetrics.FILE).write_text(json.dumps({"leads": before}))
+    own = {"recall@2": {"lead": 1.5, "low": 1, "high": 2}}
+    told = leads_after(lead_context(parent=parent), own)
+    assert list(told) == [f"2024-05-{n}" for n in range(13, 21)]
+    assert told["2024-05-13"] == before["2024-05-13"] and told["2024-05-20"] == {"recall@2": 1.5}
+    assert list(leads_after(lead_context(parent=parent), None))[-1] == "2024-05-19"
+    assert leads_after(lead_context(), own) == {"2024-05-20": told["2024-05-20"]}
+    (tmp_path / DayMetrics.FILE).write_text("{}")  # of before there were leads
+    assert list(leads_after(lead_context(parent=parent), own)) == ["2024-05-20"]
+
+
+def test_leads_of_the_other_kind_of_lists_are_forgotten(tmp_path):
+    parent = SimpleNamespace(home=str(tmp_path))
+    own = {"recall@2": {"lead": 1.5}}
+    for seen, counted in (("kept", False), ("excluded", True)):
+        measured = {"holdout": {"candidate": {"seen": seen}}, "leads": {"2024-05-19": {"mrr": 2}}}
+        (tmp_path / DayMetrics.FILE).write_text(json.dumps(measured))
+        same = lead_context(parent=parent, exclude_seen=counted)
+        changed = lead_context(parent=parent, exclude_seen=not counted)
+        assert list(leads_after(same, own)) == ["2024-05-19", "2024-05-20"]
+        assert list(leads_after(changed, own)) == ["2024-05-20"]
+
+
+def test_without_what_was_seen_neither_list_has_it():
+    """The day's favourites are a and b; the user had a, and takes b and c."""
+    evaluation_set = replace(taking(["bc"]), exclude_seen=True)
+    ranked = RankedLists(np.array([[0, 1]]), np.array([[2, 1]]))
+    found = measure_lead(lead_context(), evaluation_set, ranked, np.array([0, 1, 2, 3, 4]))
+    assert found["recall@1"] == {**found["recall@1"], "lead": 1, "popular_today": 1 / 2}
+    kept = measure_lead(
+        lead_context(),
+        replace(evaluation_set, exclude_seen=False),
+        ranked,
+        np.array([0, 1, 2, 3, 4]),
+    )
+    assert "recall@1" not in kept, "the first of both is a"
+    nowhere = evaluation_set.past.where(evaluation_set.past.values < 0)
+    counted = replace(
+        evaluation_set, past=nowhere, personal=PersonalCounts.of_histories(evaluation_set.past)
+    )
+    assert measure_lead(lead_context(), counted, ranked, np.array([0, 1, 2, 3, 4])) == found

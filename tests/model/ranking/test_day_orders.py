@@ -1,19 +1,23 @@
+import json
 from dataclasses import replace
+from datetime import date
 from types import SimpleNamespace
 
 import lightgbm
 import numpy as np
 import pytest
 
-from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
-from model.evaluation.evaluation_set import prepare_whole
+from model.evaluation.day_lists import DayLists, VersionLists
+from model.evaluation.day_queries import HELD_OUT, NEXT_DAY
+from model.evaluation.evaluation_set import DayData, prepare_whole
 from model.evaluation.ranked_lists import RankedLists
-from model.evaluation.version_evaluation import ParentEvaluation, VersionEvaluation
-from model.ranking.day_orders import DayOrders
+from model.ranking.day_orders import DayOrders, inherited_ranker
 from tests.model.ranking.asked_day import CORPUS, TODAY, by_chance, queries, trending
+from tests.serving import rankers
 from twinspire_core.config.tables.quality import EvaluationConfig
+from twinspire_core.contracts.attempts import Parent
 from twinspire_core.contracts.day_metrics import RelativeChange
-from twinspire_core.contracts.ranker_file import RankerFile
+from twinspire_core.contracts.ranker_file import FORMAT, RankerFile
 from twinspire_core.contracts.trained_day import Encoded
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.ranker import Ranker
@@ -46,23 +50,28 @@ def orders(right="history", half_life="1d", **changed):
         HELD_OUT: prepare_whole(queries(right, 10, HELD, held=True), CORPUS),
     }
     lists = {NEXT_DAY: by_chance(USERS), HELD_OUT: by_chance(HELD)}
+    both = encoded(**{NEXT_DAY: USERS, HELD_OUT: HELD})
     given = {
+        "before": VersionLists(ranked=lists, encoded=both),
+        "version": VersionLists(ranked=lists, encoded=encoded(**{HELD_OUT: HELD})),
         "ctx": SimpleNamespace(
             day=TODAY, pipeline=SimpleNamespace(evaluation=EvaluationConfig(ks=(5, 10)))
         ),
         "day": DayData(corpus=CORPUS, evaluation_sets=asked, events=CORPUS.slice(0, 0)),
-        "sources": trending(half_life),
-        "costly": {NEXT_DAY: {}, HELD_OUT: {}},
-        "parent": ParentEvaluation(
-            lists=lists, encoded=encoded(**{NEXT_DAY: USERS, HELD_OUT: HELD})
-        ),
-        "version": VersionEvaluation(encoded=encoded(**{HELD_OUT: HELD}), lists=lists),
         "order_before": BY_PAST,
         "order": BY_PAST,
         "ranker_before": None,
         "ranker": None,
     }
-    return DayOrders(**{**given, **changed})
+    given |= changed
+    of_day = DayLists(
+        before=given.pop("before"),
+        best=None,
+        version=given.pop("version"),
+        sources=trending(half_life),
+        costly={NEXT_DAY: {}, HELD_OUT: {}},
+    )
+    return DayOrders(lists=of_day, **given)
 
 
 def test_the_parents_order_is_measured_on_the_day_and_the_versions_on_held_out_users():
@@ -84,7 +93,8 @@ def test_each_order_has_the_half_life_of_its_version():
 
 
 def test_a_first_version_is_measured_on_held_out_users_alone():
-    first = orders(order_before=None, parent=ParentEvaluation(lists={NEXT_DAY: by_chance(USERS)}))
+    before = VersionLists(ranked={NEXT_DAY: by_chance(USERS)})
+    first = orders(order_before=None, before=before)
     found = first.of_fixed_order()
     assert found.progressive is None and not found.beside_simple
     assert found.holdout.candidate.value("recall@10") == 1
@@ -121,7 +131,7 @@ def test_trees_are_compared_by_the_parents_vectors(by_place):
     knowing = np.tile(np.arange(100), (HELD, 1))
     assert set(wanted.values) <= set(range(5))
     told = RankedLists(knowing, knowing)
-    version = VersionEvaluation(encoded=encoded(**{HELD_OUT: HELD}), lists={HELD_OUT: told})
+    version = VersionLists(encoded=encoded(**{HELD_OUT: HELD}), ranked={HELD_OUT: told})
     trees = of_two_tower(by_place)
     found = orders("popular", ranker=trees, ranker_before=trees, version=version).of_ranker()
     assert found.holdout.candidate.value("recall@10") < 0.5
@@ -137,3 +147,24 @@ def test_a_parents_ranker_is_not_judged_without_a_feature_that_it_goes_by(by_pla
 def test_without_a_ranker_of_the_parent_nothing_is_measured():
     found = orders().of_ranker()
     assert found.progressive is None and found.holdout.candidate is None
+
+
+def test_a_ranker_of_other_sources_or_of_another_format_is_not_inherited(tmp_path):
+    for name, file in rankers.files(
+        ("history", "popular"), ("popular",), lambda rows: rows[:, 0]
+    ).items():
+        (tmp_path / name).write_bytes(file)
+    content = json.loads((tmp_path / "ranker.json").read_text())
+
+    def found(sources):
+        parent = Parent(
+            day=date(2024, 5, 19), version="p", home=str(tmp_path), train="", measure=""
+        )
+        pipeline = SimpleNamespace(sources=SimpleNamespace(use=sources))
+        return inherited_ranker(SimpleNamespace(parent=parent, pipeline=pipeline))
+
+    assert found(tuple(content["sources"])).names == tuple(content["features"])
+    assert found(tuple(content["sources"][1:])) is None
+    other = {"format": FORMAT + 1, "sources": 3}
+    (tmp_path / "ranker.json").write_text(json.dumps(other))
+    assert found(tuple(content["sources"])) is None

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from beam_jobs import features_stage
-from model.ranking import fit
+from model.ranking import fit_orders
 from tests.model.train_stage.two_days import (
     BEST,
     FIRST,
@@ -29,8 +29,8 @@ def few_users(monkeypatch):
 
 def _fit_on_few(patch):
     """The shop has some 30 users held out of a day; few trees are enough for them."""
-    patch.setattr(fit, "_MOST_TREES", 10)
-    patch.setattr(fit, "LEAST_USERS", 20)
+    patch.setattr(fit_orders, "_MOST_TREES", 10)
+    patch.setattr(fit_orders, "LEAST_USERS", 20)
 
 
 @pytest.fixture(scope="session")

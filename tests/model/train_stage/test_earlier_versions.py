@@ -4,9 +4,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from model import train_stage
+from model.evaluation.day_queries import progressive_rows
 from model.evaluation.evaluate import evaluate_ranked
 from model.evaluation.evaluation_set import prepare_whole
-from model.evaluation.queries import progressive_rows
 from model.evaluation.tower_vectors import load_both
 from tests.model.train_stage.two_days import (
     BEST,

@@ -8,13 +8,13 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
+from model.evaluation.day_queries import progressive_rows
 from model.evaluation.evaluate import evaluate_ranked
 from model.evaluation.evaluation_set import prepare_whole
-from model.evaluation.queries import progressive_rows
-from model.evaluation.source_lists import costly_lists, rank_fixed
+from model.evaluation.ranked_lists import costly_lists, rank_fixed
 from model.evaluation.tower_vectors import load_both
-from model.ranking import ranking_rows
-from model.ranking.kind_of_log import choose_half_life, kind_of_log
+from model.ranking import candidate_rows
+from model.ranking.fit_orders import choose_half_life, kind_of_log
 from tests.model.train_stage.two_days import FIRST, SECOND, flat, metrics_of, rank_with_towers
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.ranker_file import RankerFile
@@ -39,7 +39,7 @@ def test_the_day_is_put_in_the_order_of_the_version_before(shop):
     assert flat(told["progressive"]) == pytest.approx(flat(again))
     first = metrics_of(shop.train1)["fixed_order"]
     assert first["progressive"] is None and first["holdout"]["candidate"]["recall@10"] > 0
-    kept = ranking_rows.read(str(shop.train2))
+    kept = candidate_rows.read(str(shop.train2))
     kind, half_life = kind_of_log(kept, exclude_seen=False), choose_half_life(kept)
     assert after == FixedOrder.of(shop.pipeline.sources.use, kind, half_life)
 
@@ -72,7 +72,7 @@ def test_the_parents_trees_are_measured_beside_other_lists_and_the_versions(shop
 
 
 def test_rankers_are_fitted_on_users_who_are_not_held_out(shop):
-    rows = ranking_rows.read(str(shop.train2))
+    rows = candidate_rows.read(str(shop.train2))
     assert [one.day for one in rows] == [SECOND, FIRST, FIRST - timedelta(days=1)]
     queries = pads.dataset(shop.features2 / feature_schema.EVALUATION).to_table()
     of_day = pc.equal(queries["_day"], pa.scalar(SECOND))

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from model.evaluation.queries import progressive_rows
+from model.evaluation.day_queries import progressive_rows
 from model.evaluation.tower_vectors import load
 from tests.model.train_stage.two_days import FIRST, SECOND, metrics_of, rows_trained_on
 

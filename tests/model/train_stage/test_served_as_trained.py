@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from beam_jobs.validation import skew
 from model.data import training_rows
-from model.evaluation.queries import next_click_rows
+from model.evaluation.day_queries import next_click_rows
 from model.evaluation.tower_vectors import encode, load, load_both
 from model.training import checkpoint
 from tests.model.train_stage.two_days import SECOND, towers_in_memory

@@ -5,9 +5,9 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
+from model.evaluation.day_queries import progressive_rows
 from model.evaluation.evaluate import evaluate_ranked
 from model.evaluation.evaluation_set import prepare_whole
-from model.evaluation.queries import progressive_rows
 from model.towers.export import export
 from model.training import train as learn
 from tests.model.train_stage.two_days import FIRST, context, flat, metrics_of, rank_with_towers

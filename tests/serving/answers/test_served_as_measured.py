@@ -15,13 +15,10 @@ import pytest
 
 from beam_jobs.features.raw_features_job import write_raw
 from index_builder import publish_stage
-from model.evaluation.evaluation_set import prepare_whole
-from model.evaluation.history_queries import ask_by_history, queries_by_history
-from model.evaluation.queries import has_past
-from model.evaluation.ranked_lists import rank
-from model.evaluation.source_lists import costly_lists, rank_alone, rank_fixed
-from model.evaluation.source_lists import retrieve as retrieve_measured
-from model.ranking.ranked_queries import rank_queries
+from model.evaluation.day_queries import has_past, queries_by_history
+from model.evaluation.evaluation_set import ask_by_history, prepare_whole
+from model.evaluation.ranked_lists import costly_lists, rank, rank_alone, rank_fixed, rank_queries
+from model.evaluation.ranked_lists import retrieve as retrieve_measured
 from serving.answers.encoded_queries import encode_queries
 from serving.answers.filtered_search import Seen
 from serving.answers.known_past import read_queries
@@ -41,8 +38,9 @@ from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.ranker import rank_candidates
 from twinspire_core.ranking.registry import RankingFeatures
-from twinspire_core.search.index import NONE, ExactIndex, Settings
+from twinspire_core.search.index import NONE, Settings
 from twinspire_core.search.ragged import positions
+from twinspire_core.search.stored_index import ExactIndex
 from twinspire_core.sources import personal_counts
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.registry import fits_of

@@ -2,10 +2,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.evaluation import source_lists
+from model.evaluation import ranked_lists
 from model.evaluation.evaluation_set import prepare
-from model.evaluation.ranked_lists import RankedLists
-from model.evaluation.source_lists import costly_lists, rank_alone, rank_fixed
+from model.evaluation.ranked_lists import RankedLists, costly_lists, rank_alone, rank_fixed
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.search.ragged import Ragged, positions
 from twinspire_core.sources import co_occurrence
@@ -147,7 +146,7 @@ def test_similarities_add_up_over_a_past(seed, monkeypatch):
 
 
 def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sources, monkeypatch):
-    monkeypatch.setattr(source_lists, "_CHUNK", 2)
+    monkeypatch.setattr(ranked_lists, "_ASKED_AT_ONCE", 2)
     past = ["ca", "", "fb", "a", "c"]
     rows = pa.table(
         {

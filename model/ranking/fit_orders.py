@@ -1,19 +1,34 @@
-"""Fits a ranker: LightGBM's LambdaMART on candidates of earlier days.
+"""Fits what orders candidates, on rows of earlier days: the fixed order
+(twinspire_core/fusion/fixed_order.py), by the kind of the log and the half-life of `popular` that
+serves best; and the ranker, LightGBM's LambdaMART.
 
 Source: Burges, *From RankNet to LambdaRank to LambdaMART: An Overview*, MSR-TR-2010-82.
 
 M candidates, F features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import lightgbm
 import numpy as np
 
-from model.ranking.ranking_rows import RankingRows, without_towers
+from model.ranking.candidate_rows import RankingRows, without_towers
+from twinspire_core.config.source_names import HISTORY, TWO_TOWER
 from twinspire_core.contracts.ranker_file import FORMAT, RankerFile, RankerFit
+from twinspire_core.fusion.candidate_pool import DEPTH
+from twinspire_core.fusion.fixed_order import NEITHER, REPEATS, STEADY
 from twinspire_core.ranking.ranker import Ranker
+from twinspire_core.sources.popular import HALF_LIVES
+from twinspire_core.sources.source import HALF_LIFE
 
+REPEATS_FROM = 0.1
+"""Share of the items taken from which on a log is one of repeats."""
+_USERS_OF_A_HALF_LIFE = 100
+"""Users of all days from whom on a half-life is chosen."""
+# Features, as twinspire_core/ranking/groups/ calls them
+_HISTORY = (f"place:{HISTORY}",)
+_ALL_THE_TIME, _LATELY = "popular", "lately"
+_BY_HALF_LIFE = {name: f"trending:{name}" for name in HALF_LIVES}
 LEAST_USERS = 300
 """Users of all days, each counted on each day, from whom on a ranker is fitted."""
 _LEARNING_RATE = 0.05
@@ -33,6 +48,58 @@ _FIRST = 10
 _LEAVES = 31
 """LightGBM's own number; a list of candidates takes 150 such trees a millisecond or two."""
 _LEAST_ROWS_OF_A_LEAF = 50
+_DATA = {"max_bin": 127, "verbose": -1}
+
+
+def kind_of_log(days: Sequence[RankingRows], *, exclude_seen: bool) -> str:
+    """Which weights a log needs: one of `fixed_order.WEIGHTS`.
+
+    Args:
+      days: candidates of users, and which of these they took.
+      exclude_seen: whether lists are without what the users had before: then nothing is repeated.
+    """
+    taken, repeated = 0, 0
+    for rows in days:
+        taken += int(np.count_nonzero(rows.taken))
+        places = rows.of_names(_HISTORY)[rows.taken]
+        repeated += int(np.count_nonzero((places < DEPTH).any(axis=1)))
+    if taken and repeated >= REPEATS_FROM * taken and not exclude_seen:
+        return REPEATS
+    gains = _gains(days, (_ALL_THE_TIME, _LATELY))
+    have_both = len(gains) == 2
+    return STEADY if have_both and gains[_ALL_THE_TIME] >= gains[_LATELY] else NEITHER
+
+
+def choose_half_life(days: Sequence[RankingRows]) -> str:
+    """The half-life by which most of what was taken comes first; the usual one of too few users."""
+    gains = _gains(days, tuple(_BY_HALF_LIFE.values()))
+    known = {name: gains[column] for name, column in _BY_HALF_LIFE.items() if column in gains}
+    if HALF_LIFE not in known or sum(rows.queries for rows in days) < _USERS_OF_A_HALF_LIFE:
+        return HALF_LIFE
+    return max(known, key=lambda name: (known[name], name == HALF_LIFE))
+
+
+def _gains(days: Sequence[RankingRows], names: Sequence[str]) -> Mapping[str, float]:
+    """How early what was taken stands, if one feature orders the candidates of each query: the sum
+    over queries of the mean of 1 / log2(2 + place). Features that are missing anywhere are left out.
+    """
+    gains = dict.fromkeys(names, 0.0)
+    for rows in days:
+        query = np.repeat(np.arange(len(rows.lengths)), rows.lengths)
+        for name, values in zip(names, rows.of_names(names).T, strict=True):
+            if np.isnan(values).any():
+                gains[name] = np.nan
+            # Of equal values the one that was not taken comes first: a constant finds nothing.
+            order = np.lexsort((rows.taken, -values, query))
+            # Each candidate takes up as many places as it stands for.
+            behind = np.cumsum(rows.weights[order], dtype=np.float64)
+            before = behind - rows.weights[order]
+            start = before[np.searchsorted(query, query)]
+            is_taken = rows.taken[order]
+            discount = is_taken / np.log2(2 + before - start)
+            of_query = np.bincount(query, weights=discount) / np.bincount(query, weights=is_taken)
+            gains[name] += float(of_query.sum())
+    return {name: gain for name, gain in gains.items() if days and not np.isnan(gain)}
 
 
 def fit_ranker(
@@ -48,9 +115,9 @@ def fit_ranker(
     candidates would have one score.
 
     Args:
-      days: newest first.
+      days: rows of each, newest first.
       sources: whose candidates will be ranked.
-      names: of the features that can be made now: what rows of before have besides is not served.
+      names: of the features that can be made now: what older rows have besides could not be served.
       metric: that the lists are judged by, for the record.
       k: length of the lists: what comes behind them counts for nothing.
       seed: of all chance.
@@ -87,10 +154,10 @@ def sources_to_rank(days: Sequence[RankingRows], sources: Sequence[str]) -> list
     have rows with towers. Replayed days have none.
 
     Args:
-      days: that it is fitted on.
-      sources: all.
+      days: rows that it is fitted on.
+      sources: those of the pipeline file.
     """
-    if sum(rows.queries for rows in days if rows.have_towers) < LEAST_USERS:
+    if sum(rows.queries for rows in days if TWO_TOWER in rows.sources) < LEAST_USERS:
         return without_towers(sources)
     return list(sources)
 
@@ -138,24 +205,21 @@ def _choose_trees(data: lightgbm.Dataset, judging: int, parameters: dict[str, ob
     # Every query judges alike: weights are of candidates.
     judges = data.subset(list(range(judging))).construct().set_weight(None)
     others = data.subset(list(range(judging, data.num_data())))
-    found: dict[str, dict[str, list[float]]] = {}
+    recorded: dict[str, dict[str, list[float]]] = {}
     lightgbm.train(
         {**parameters, "learning_rate": _LEARNING_RATE * _AT_ONCE},
         others,
         _MOST_TREES // _AT_ONCE,
         valid_sets=[judges],
         callbacks=[
-            lightgbm.record_evaluation(found),
+            lightgbm.record_evaluation(recorded),
             lightgbm.early_stopping(_PATIENCE, verbose=False),
         ],
     )
-    (measured,) = found.values()
+    (measured,) = recorded.values()
     gains = np.pad(np.sum(list(measured.values()), axis=0), _SMOOTHED // 2, mode="edge")
     smoothed = np.convolve(gains, np.ones(_SMOOTHED), mode="valid")
     return _AT_ONCE * (int(np.argmax(smoothed)) + 1)
-
-
-_DATA = {"max_bin": 127, "verbose": -1}
 
 
 def _parameters(k: int, seed: int) -> dict[str, object]:

@@ -5,12 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from model.evaluation.day_data import BY_HISTORY, NEXT_DAY, DayData
-from model.evaluation.evaluation_set import prepare_whole
-from model.evaluation.version_evaluation import ParentEvaluation
-from model.ranking import day_rows
-from model.ranking.day_ranker import DayRanker, comes_after_gap
-from model.ranking.ranking_rows import RankingRows
+from model.evaluation.day_lists import DayLists, VersionLists
+from model.evaluation.day_queries import BY_HISTORY, NEXT_DAY
+from model.evaluation.evaluation_set import DayData, prepare_whole
+from model.ranking import candidate_rows
+from model.ranking.candidate_rows import RankingRows
+from model.ranking.day_orders import fit_day_ranker
+from model.ranking.fitting_days import comes_after_gap, rows_of_today, rows_to_fit_on
 from tests.model.ranking.asked_day import CORPUS, TODAY, by_chance, queries, trending
 from twinspire_core.config.tables.quality import EvaluationConfig, SourcesConfig
 from twinspire_core.contracts.attempts import Gap
@@ -20,27 +21,30 @@ from twinspire_core.sources.personal_counts import PersonalCounts
 USERS = 30
 
 
-def day_ranker(user_store=True):
+def a_day(**serving):
+    """Context, queries and lists of a day without a parent's files."""
     evaluation_sets = {NEXT_DAY: prepare_whole(queries("popular", 10, USERS), CORPUS)}
     vectors = np.ones((len(CORPUS), 1), np.float32)
     pipeline = SimpleNamespace(
         sources=SourcesConfig(use=("popular",)),
         evaluation=EvaluationConfig(ks=(5, 10)),
         train=SimpleNamespace(seed=1),
-        serving=SimpleNamespace(user_store=user_store),
+        serving=SimpleNamespace(**{"user_store": True, **serving}),
     )
+    ctx = SimpleNamespace(pipeline=pipeline, day=TODAY, parent=None, gaps=())
     place = {NEXT_DAY: np.arange(USERS)}
-    return DayRanker(
-        ctx=SimpleNamespace(pipeline=pipeline, day=TODAY, parent=None, gaps=()),
-        day=DayData(corpus=CORPUS, evaluation_sets=evaluation_sets, events=CORPUS.slice(0, 0)),
-        sources=trending("1d"),
-        parent=ParentEvaluation(
-            lists={NEXT_DAY: by_chance(USERS)},
+    lists = DayLists(
+        before=VersionLists(
+            ranked={NEXT_DAY: by_chance(USERS)},
             encoded=Encoded(distinct=vectors[:USERS], place=place, items=vectors),
         ),
-        stored=(),
-        known={},
+        best=None,
+        version=VersionLists(),
+        sources=trending("1d"),
+        costly={NEXT_DAY: {}},
     )
+    day = DayData(corpus=CORPUS, evaluation_sets=evaluation_sets, events=CORPUS.slice(0, 0))
+    return ctx, day, lists
 
 
 def brands_of_yesterday():
@@ -60,7 +64,8 @@ def brands_of_yesterday():
 
 def test_after_a_gap_a_ranker_goes_by_no_attribute_that_is_no_longer_declared():
     """Of the day itself there are no rows then, and a server could not make the feature."""
-    fitted = day_ranker().fit([brands_of_yesterday()])
+    ctx, _, lists = a_day()
+    fitted = fit_day_ranker(ctx, lists.sources.tables, [brands_of_yesterday()])
     assert "gain" in fitted.names and "attribute_popular:brand" not in fitted.names
 
 
@@ -79,7 +84,7 @@ def test_without_stored_users_rows_are_those_of_histories_alone():
 
 @pytest.mark.parametrize(("least", "by_history"), [(0, 10), (12, 12), (40, 30)])
 def test_one_user_of_three_is_asked_for_by_history_too(monkeypatch, least, by_history):
-    monkeypatch.setattr(day_rows, "LEAST_BY_HISTORY", least)
+    monkeypatch.setattr(candidate_rows, "LEAST_BY_HISTORY", least)
     rows = rows_of(by_history=True).by_history
     assert rows.tolist() == USERS * [False] + by_history * [True]
     alone = rows_of(by_history=True, user_store=False).by_history
@@ -87,19 +92,17 @@ def test_one_user_of_three_is_asked_for_by_history_too(monkeypatch, least, by_hi
 
 
 def rows_of(*, exclude_seen=False, by_history=False, user_store=True):
-    day = day_ranker(user_store=user_store)
-    asked = day.day.evaluation_sets[NEXT_DAY]
+    ctx, day, lists = a_day(user_store=user_store)
+    asked = day.evaluation_sets[NEXT_DAY]
     counted = PersonalCounts.of_histories(asked.truth)
     sets = {NEXT_DAY: replace(asked, personal=counted, exclude_seen=exclude_seen)}
-    parent = day.parent
+    before = lists.before
     if by_history:
         sets[BY_HISTORY] = sets[NEXT_DAY]
-        place = dict.fromkeys(sets, parent.encoded.place[NEXT_DAY])
-        lists = dict.fromkeys(sets, parent.lists[NEXT_DAY])
-        parent = replace(parent, lists=lists, encoded=replace(parent.encoded, place=place))
-    whole = replace(day.day, evaluation_sets=sets)
-    (rows,) = replace(day, day=whole, parent=parent).rows_to_fit_on()
-    return rows
+        place = dict.fromkeys(sets, before.encoded.place[NEXT_DAY])
+        ranked = dict.fromkeys(sets, before.ranked[NEXT_DAY])
+        before = replace(before, ranked=ranked, encoded=replace(before.encoded, place=place))
+    return rows_of_today(ctx, replace(day, evaluation_sets=sets), replace(lists, before=before))
 
 
 @pytest.mark.parametrize(
@@ -114,11 +117,15 @@ def rows_of(*, exclude_seen=False, by_history=False, user_store=True):
         ("full", 17, [], True),
     ],
 )
-def test_after_more_than_a_day_that_is_missing_no_rows_are_made(mode, parent_day, gaps, expected):
-    day = day_ranker()
+def test_after_more_than_a_day_that_is_missing_no_rows_are_made(
+    tmp_path, mode, parent_day, gaps, expected
+):
+    ctx, day, lists = a_day()
     missing = tuple(Gap(date(2024, 5, first), date(2024, 5, last)) for first, last in gaps)
-    parent = SimpleNamespace(day=date(2024, 5, parent_day))
-    changed = {**vars(day.ctx), "mode": mode, "parent": parent, "gaps": missing}
-    day = replace(day, ctx=SimpleNamespace(**changed), stored=[brands_of_yesterday()])
-    assert comes_after_gap(day.ctx) == expected
-    assert (TODAY in [rows.day for rows in day.rows_to_fit_on()]) == (not expected)
+    kept = tmp_path / "measure"
+    candidate_rows.write(kept, [brands_of_yesterday()])
+    parent = SimpleNamespace(day=date(2024, 5, parent_day), home=str(kept), measure=str(kept))
+    ctx = SimpleNamespace(**{**vars(ctx), "mode": mode, "parent": parent, "gaps": missing})
+    assert comes_after_gap(ctx) == expected
+    days = [rows.day for rows in rows_to_fit_on(ctx, tmp_path, day, lists)]
+    assert date(2024, 5, 19) in days and (TODAY in days) == (not expected)

@@ -1,6 +1,9 @@
+from types import SimpleNamespace
+
+import pyarrow as pa
 import pytest
 
-from model.evaluation.tower_vectors import declared_inputs, missing_columns
+from model.evaluation.tower_vectors import declared_inputs, distinct_rows, missing_columns
 
 TAG = {"kind": "category", "tower": "item"}
 EDITS = {
@@ -30,7 +33,30 @@ EDITS = {
 @pytest.mark.parametrize("edit", EDITS)
 def test_each_edit_of_the_features_tells_what_is_missing(tiny, edit):
     changes, told = EDITS[edit]
-    before = {side: declared_inputs(tiny.pipeline(), side) for side in ("query", "item")}
+    before = {
+        side: SimpleNamespace(inputs=declared_inputs(tiny.pipeline(), side))
+        for side in ("query", "item")
+    }
     assert missing_columns(before, tiny.pipeline()) == []
     now = {name: f for name, f in {**tiny.features, **changes}.items() if f}
     assert missing_columns(before, tiny.pipeline(now)) == told
+
+
+def test_equal_rows_are_told_by_all_of_their_columns():
+    table = pa.table(
+        {
+            "user": ["u", "u", "u", "u", "v", None, "u"],
+            "history": pa.array(
+                [["a", "b"], ["a", "b"], ["b", "a"], ["a"], ["a", "b"], None, ["a", "b"]]
+            ),
+            "hour": [1, 1, 1, 1, 1, None, 2],
+            "price": pa.array([0.5, 0.5, 0.5, 0.5, 0.5, None, 0.5], pa.float32()),
+        }
+    )
+    # Chunks, each with offsets of its own
+    table = pa.concat_tables([table, table.slice(3), table.slice(5, 1)])
+    first, place = distinct_rows(table)
+    assert len(first) == 6
+    assert table.take(first).take(place).to_pylist() == table.to_pylist()
+    empty, nowhere = distinct_rows(table.slice(0, 0))
+    assert (len(empty), len(nowhere)) == (0, 0)

@@ -1,10 +1,11 @@
-"""Rows that rankers are fitted on: today's, and those that the parent's measure attempt kept.
+"""Rows that rankers are fitted on: candidates of a day's users as of its start, with their features,
+and which of them were taken. Made, kept in the measure attempt, and read by the next day's.
 
 A day's candidates come from its parent's two-tower and from the other sources as of the day's start,
 and so do their features: nothing in them has seen the day. Of the users who are not held out those
 count who took a candidate: others say nothing about the order of candidates. What was taken
 and was not among the candidates is left out: the ranker is never asked for it. Each user is there as
-a version knows its users, and some a second time, by a history alone (model/ranking/day_rows.py).
+a version knows its users, and some a second time, by a history alone.
 
 What users had before is among the candidates, also where it will be left out of lists: that is done at
 the end, and trees learn from the feature `seen` what it is worth.
@@ -13,7 +14,7 @@ Q queries, M candidates of all of them, F features.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Self
@@ -22,12 +23,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.ranked_lists import SourceLists, chunks, queries_with
 from twinspire_core import storage
 from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts import ranking_rows as contract
-from twinspire_core.ranking.pairs import Pairs
+from twinspire_core.ranking.pairs import Pairs, Vectors
+from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.ragged import arrow_lists, list_lengths
+from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.storage import parquet_files
 
 _ENDING = ".parquet"
@@ -41,6 +46,10 @@ MOST = 12_000
 """Queries of all days that are kept, those by histories too: of the newest days that have so many."""
 MOST_DAYS = 28
 """Days, today among them: as many as the gate puts together."""
+ONE_BY_HISTORY_OF = 3
+"""Of so many users one is asked for by a history alone too: most requests name their user."""
+LEAST_BY_HISTORY = 100
+"""Users of a day who are all asked for so: where rows are few, each helps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +57,14 @@ class RankingRows:
     """Candidates of one day's queries.
 
     Attributes:
-      day: the day.
-      sources: that the candidates come from.
+      day: as of whose start they were listed.
+      sources: names of those that list the candidates.
       lengths: [Q] int64, candidates of each query.
       by_history: [Q] bool, whether the user was asked for by a history alone.
-      taken: [M] bool.
+      taken: [M] bool, whether the user took it on the day.
       weights: [M] float32, how many candidates each stands for.
-      names: of the F features.
-      values: [M, F] float32.
+      names: of the F features, in the order of `values`.
+      values: [M, F] float32, features of each candidate.
       folder: that they were read from; None of rows that were made now.
     """
 
@@ -68,11 +77,6 @@ class RankingRows:
     names: tuple[str, ...]
     values: np.ndarray
     folder: str | None = None
-
-    @property
-    def have_towers(self) -> bool:
-        """Whether towers were asked for the day."""
-        return TWO_TOWER in self.sources
 
     @property
     def queries(self) -> int:
@@ -120,15 +124,91 @@ class RankingRows:
         return values
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Queries that candidates are listed for.
+
+    Attributes:
+      evaluation_set: the queries, with what they took.
+      usable: [K] int64, ascending, which of them rows are made of.
+      known: lists that are known already, those of the two-tower among them.
+      vectors: of all the queries and of the corpus; None where no towers were asked.
+      by_history: whether users are asked for by a history alone.
+    """
+
+    evaluation_set: EvaluationSet
+    usable: np.ndarray
+    known: SourceLists = field(default_factory=dict)
+    vectors: Vectors | None = None
+    by_history: bool = False
+
+
+def rows_of_day(
+    day: date, names: Sequence[str], sources: CandidateSources, asked: Sequence[Asked]
+) -> RankingRows:
+    """Candidates with their features, and which of them were taken.
+
+    Args:
+      day: whose users ask; seeds which candidates are kept.
+      names: of the sources that candidates come from. Without vectors the two-tower is none of them.
+      sources: as of the start of the day.
+      asked: one or several kinds of queries, of the same corpus. Of several, those by a history alone are
+        thinned out.
+    """
+    if any(kind.vectors is None for kind in asked):
+        names = without_towers(names)
+    features = RankingFeatures.of(sources.tables).among(names)
+    made = features.names(names)
+    lengths = [np.zeros(0, np.int64)]
+    by_history = [np.zeros(0, bool)]
+    taken = [np.zeros(0, bool)]
+    weights = [np.zeros(0, np.float32)]
+    values = [np.zeros((0, len(made)), np.float32)]
+    for kind in asked:
+        usable = kind.usable
+        if kind.by_history and len(asked) > 1:
+            some = min(len(usable), max(LEAST_BY_HISTORY, len(usable) // ONE_BY_HISTORY_OF))
+            usable = usable[np.arange(some) * len(usable) // max(some, 1)]
+        queries = queries_with(kind.evaluation_set, kind.known)
+        truth = kind.evaluation_set.truth.take(usable)
+        vectors = kind.vectors
+        if vectors is not None:
+            vectors = Vectors(queries=vectors.queries[usable], items=vectors.items)
+        for chunk, part, vectors_of_part in chunks(queries.take(usable), vectors):
+            lists = sources.candidates(names, part)
+            pairs = Pairs.of(lists, part, kind.evaluation_set.items, vectors_of_part)
+            wanted = truth.part(chunk.start, chunk.stop)
+            place = pairs.find(wanted.row, wanted.values)
+            is_taken = np.zeros(len(pairs), bool)
+            is_taken[place[place >= 0]] = True
+            kept, stands_for = sample_pairs(pairs, is_taken, day.toordinal() + chunk.start)
+            of_query = np.bincount(pairs.query[kept], minlength=len(part))
+            lengths.append(of_query[of_query > 0])
+            by_history.append(np.full(len(lengths[-1]), kind.by_history))
+            taken.append(is_taken[kept])
+            weights.append(stands_for)
+            values.append(features.values(pairs.some(kept), made))
+    return RankingRows(
+        day=day,
+        sources=tuple(names),
+        lengths=np.concatenate(lengths),
+        by_history=np.concatenate(by_history),
+        taken=np.concatenate(taken),
+        weights=np.concatenate(weights),
+        names=made,
+        values=np.concatenate(values),
+    )
+
+
 def sample_pairs(pairs: Pairs, taken: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Which pairs are kept, and how many each stands for: [K] int64, ascending, and [K] float32. Of
     queries of which a candidate was taken these are all that were, the `HARDEST` others, by the sum over
     the sources' lists, and `BY_CHANCE` of the rest, which stand for all of it.
 
     Args:
-      pairs: M.
-      taken: [M] bool.
-      seed: of the chance.
+      pairs: M candidates of all queries.
+      taken: [M] bool, whether the query's user took it.
+      seed: of all chance.
     """
     has_hit = np.bincount(pairs.query[taken], minlength=len(pairs.queries)) > 0
     others = np.flatnonzero(has_hit[pairs.query] & ~taken)
@@ -157,7 +237,7 @@ def read(attempt: str) -> list[RankingRows]:
     another format.
 
     Args:
-      attempt: place of the attempt, local or remote.
+      attempt: its folder, local or remote.
     """
     folder = storage.join(attempt, contract.FOLDER)
     # ISO dates: the order of names is that of days.
@@ -210,7 +290,7 @@ def keep_needed(
 
     Args:
       days: distinct days, none after today, in any order.
-      today: the day.
+      today: counts back `MOST_DAYS` days, itself among them.
       sources: candidates of other sources are left out.
 
     Returns: of the newest day first.

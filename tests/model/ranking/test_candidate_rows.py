@@ -5,8 +5,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from model.ranking import ranking_rows
-from model.ranking.ranking_rows import BY_CHANCE, HARDEST, RankingRows, keep_needed, sample_pairs
+from model.ranking import candidate_rows
+from model.ranking.candidate_rows import BY_CHANCE, HARDEST, RankingRows, keep_needed, sample_pairs
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.source import Queries, ScoredLists
@@ -77,8 +77,8 @@ def test_of_few_candidates_all_are_kept():
 
 def test_days_are_read_as_they_were_written(tmp_path):
     days = [_rows(), _rows(TODAY - timedelta(days=1))]
-    ranking_rows.write(tmp_path, days)
-    for wanted, found in zip(days, ranking_rows.read(str(tmp_path)), strict=True):
+    candidate_rows.write(tmp_path, days)
+    for wanted, found in zip(days, candidate_rows.read(str(tmp_path)), strict=True):
         assert (found.day, found.sources, found.names) == (wanted.day, wanted.sources, wanted.names)
         for name in ("lengths", "by_history", "taken", "weights", "values"):
             np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
@@ -86,27 +86,27 @@ def test_days_are_read_as_they_were_written(tmp_path):
 
 def test_what_was_read_is_written_as_the_same_file_and_what_is_not_ours_is_left(tmp_path):
     before, after = tmp_path / "before", tmp_path / "after"
-    ranking_rows.write(before, [_rows(), _rows(TODAY - timedelta(days=1))])
+    candidate_rows.write(before, [_rows(), _rows(TODAY - timedelta(days=1))])
     for name in ("README", "dt=old.parquet", "dt=2024-05-18.csv"):
         (before / "ranking_rows" / name).write_text("no rows")
-    _, yesterday = ranking_rows.read(str(before))
-    ranking_rows.write(after, [_rows(TODAY + timedelta(days=1)), yesterday])
+    _, yesterday = candidate_rows.read(str(before))
+    candidate_rows.write(after, [_rows(TODAY + timedelta(days=1)), yesterday])
     name = "ranking_rows/dt=2024-05-19.parquet"
     assert (after / name).read_bytes() == (before / name).read_bytes()
-    assert [rows.day.day for rows in ranking_rows.read(str(after))] == [21, 19]
+    assert [rows.day.day for rows in candidate_rows.read(str(after))] == [21, 19]
 
 
 def test_rows_of_another_format_are_left_alone(tmp_path):
-    ranking_rows.write(tmp_path, [_rows()])
+    candidate_rows.write(tmp_path, [_rows()])
     (place,) = (tmp_path / "ranking_rows").iterdir()
     table = pq.read_table(place)
     metadata = {**table.schema.metadata, b"twinspire.ranking_rows.format": b"1"}
     pq.write_table(table.replace_schema_metadata(metadata), place)
-    assert ranking_rows.read(str(tmp_path)) == []
+    assert candidate_rows.read(str(tmp_path)) == []
 
 
 def test_a_file_holds_no_ids(tmp_path):
-    ranking_rows.write(tmp_path, [_rows()])
+    candidate_rows.write(tmp_path, [_rows()])
     (place,) = (tmp_path / "ranking_rows").iterdir()
     kinds = {str(field.type) for field in pq.read_schema(place)}
     assert kinds == {"bool", "list<element: bool>", "list<element: float>"}
@@ -135,14 +135,14 @@ def test_candidates_of_other_lists_are_left_out(changed, kept):
 
 
 def test_the_newest_days_are_kept_until_there_are_enough(monkeypatch):
-    monkeypatch.setattr(ranking_rows, "MOST", 5)
+    monkeypatch.setattr(candidate_rows, "MOST", 5)
     days = [_rows(TODAY - timedelta(days=back)) for back in range(6)]
     found = keep_needed(days, TODAY, sources=["history"])
     assert [rows.day for rows in found] == [rows.day for rows in days[:2]]
 
 
 def test_days_that_are_too_old_are_left_out(monkeypatch):
-    monkeypatch.setattr(ranking_rows, "MOST_DAYS", 3)
+    monkeypatch.setattr(candidate_rows, "MOST_DAYS", 3)
     days = [_rows(TODAY - timedelta(days=back)) for back in range(6)]
     found = keep_needed(days, TODAY, sources=["history"])
     assert [rows.day for rows in found] == [rows.day for rows in days[:3]]

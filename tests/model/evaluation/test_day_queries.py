@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from model.evaluation.queries import (
+from model.evaluation.day_queries import (
     SelectedRows,
     at_most_events,
     has_past,
@@ -16,7 +16,6 @@ from model.evaluation.queries import (
     shares_after,
     unseen_users_on,
 )
-from model.evaluation.tower_vectors import distinct_rows
 from twinspire_core.contracts.day_metrics import DayMetrics
 
 DAY = date(2024, 5, 20)
@@ -133,26 +132,6 @@ def test_many_events_are_sampled_the_same_whatever_their_order(order):
     assert found == sorted(found, reverse=order < 0)  # in the table's order
     every = at_most_events(pa.table(columns), 20).column("_time").to_pylist()
     assert set(found) == set(every)
-
-
-def test_equal_rows_are_told_by_all_of_their_columns():
-    table = pa.table(
-        {
-            "user": ["u", "u", "u", "u", "v", None, "u"],
-            "history": pa.array(
-                [["a", "b"], ["a", "b"], ["b", "a"], ["a"], ["a", "b"], None, ["a", "b"]]
-            ),
-            "hour": [1, 1, 1, 1, 1, None, 2],
-            "price": pa.array([0.5, 0.5, 0.5, 0.5, 0.5, None, 0.5], pa.float32()),
-        }
-    )
-    # Chunks, each with offsets of its own
-    table = pa.concat_tables([table, table.slice(3), table.slice(5, 1)])
-    first, place = distinct_rows(table)
-    assert len(first) == 6
-    assert table.take(first).take(place).to_pylist() == table.to_pylist()
-    empty, nowhere = distinct_rows(table.slice(0, 0))
-    assert (len(empty), len(nowhere)) == (0, 0)
 
 
 ALL = {date(2024, 5, n) for n in range(14, 20)}  # the six days before the 20th

@@ -1,0 +1,200 @@
+"""The days whose rows a day's ranker is fitted on, without the users held out of each: those that the
+parent kept; of a first day, or of one after a gap, the days before it, replayed; and the day itself.
+
+Replayed are the days that a chain of versions would have kept if it had run then. Their candidates,
+features and answers are those of the start of each day. No towers score them. The tables of sources
+are up to seven days old, as they are in a version that is served while the next days fail.
+
+After a gap the parent's towers list as towers do that are days old: no rows are made of that day.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model.evaluation.day_lists import DayLists
+from model.evaluation.day_queries import BY_HISTORY, NEXT_DAY, queries_by_history
+from model.evaluation.evaluation_set import DayData, EvaluationSet, ask_by_history, prepare
+from model.ranking import candidate_rows
+from model.ranking.candidate_rows import (
+    Asked,
+    RankingRows,
+    keep_needed,
+    rows_of_day,
+    without_towers,
+)
+from twinspire_core.config.source_names import TWO_TOWER
+from twinspire_core.contracts import attempts, feature_schema
+from twinspire_core.contracts.attempts import StageContext
+from twinspire_core.contracts.ranking_rows import MOST_OF_A_DAY, needs_replay
+from twinspire_core.search.ragged import arrow_lists, list_lengths, list_rows, positions
+from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.registry import fits_of
+from twinspire_core.storage import parquet_files
+
+MAX_GAP = 1
+"""Days with logs between the parent and the day after which the parent's lists are still such as it
+will be asked for.
+"""
+
+
+def rows_to_fit_on(
+    ctx: StageContext, features: Path, day: DayData, lists: DayLists
+) -> list[RankingRows]:
+    """Candidates of the newest days, today's first.
+
+    Args:
+      ctx: says which day, and what its parent kept.
+      features: local folder of the features attempt.
+      day: queries and their answers.
+      lists: what had not seen the day lists for these.
+    """
+    days = rows_before(ctx, features, lists.sources.tables.half_life)
+    if lists.before.encoded and not comes_after_gap(ctx):
+        days.append(rows_of_today(ctx, day, lists))
+    return keep_needed(days, ctx.day, sources=ctx.pipeline.sources.use)
+
+
+def comes_after_gap(ctx: StageContext) -> bool:
+    """Whether the parent is so old that its lists for the day are not those of a fresh one."""
+    if ctx.parent and ctx.mode == "full":
+        # From scratch no day is missing in what is trained on, so `gaps` holds none.
+        missing = (ctx.day - ctx.parent.day).days - 1
+    else:
+        missing = sum((gap.last - gap.first).days + 1 for gap in ctx.gaps)
+    return missing > MAX_GAP
+
+
+def rows_of_today(ctx: StageContext, day: DayData, lists: DayLists) -> RankingRows:
+    """Candidates of the day's users who were not held out, with what they took."""
+    sets = day.evaluation_sets
+    asked = []
+    # Without stored users nobody is known but by the history that a request brings.
+    if ctx.pipeline.serving.user_store or BY_HISTORY not in sets:
+        usable = _trained_users(sets[NEXT_DAY], ctx.day)
+        two_tower = lists.before.ranked[NEXT_DAY]
+        asked.append(
+            Asked(
+                evaluation_set=sets[NEXT_DAY],
+                usable=usable,
+                known={**lists.costly[NEXT_DAY], TWO_TOWER: two_tower},
+                vectors=lists.before.vectors(NEXT_DAY),
+            )
+        )
+    if BY_HISTORY in sets:
+        asked.append(
+            Asked(
+                evaluation_set=sets[BY_HISTORY],
+                usable=np.arange(len(sets[BY_HISTORY].queries)),
+                known={TWO_TOWER: lists.before.ranked[BY_HISTORY]},
+                vectors=lists.before.vectors(BY_HISTORY),
+                by_history=True,
+            )
+        )
+    return rows_of_day(ctx.day, ctx.pipeline.sources.use, lists.sources, asked)
+
+
+def _trained_users(evaluation_set: EvaluationSet, day: date) -> np.ndarray:
+    """Queries of users who were not held out, at most `MOST_OF_A_DAY`: [K] int64, ascending."""
+    usable = np.flatnonzero(~evaluation_set.queries.column("_holdout").to_numpy())
+    if len(usable) > MOST_OF_A_DAY:
+        chance = np.random.default_rng(day.toordinal())
+        usable = np.sort(chance.choice(usable, MOST_OF_A_DAY, replace=False))
+    return usable
+
+
+def rows_before(ctx: StageContext, features: Path, half_life: str) -> list[RankingRows]:
+    """Rows of the days before the day: those that the parent kept, and where these are none, or are too
+    old, replayed ones of the days that they lack.
+
+    Args:
+      ctx: says which day, and where its parent's measure attempt is.
+      features: local folder of the features attempt.
+      half_life: of the source `popular`.
+    """
+    kept = candidate_rows.read(ctx.parent.measure) if ctx.parent else []
+    if not needs_replay(ctx.day, ctx.parent):
+        return kept  # also where the features were made before that parent was there
+    known = {rows.day for rows in kept}
+    replayed = _replayed(ctx, features, half_life)
+    return [*kept, *(rows for rows in replayed if rows.day not in known)]
+
+
+def _replayed(ctx: StageContext, features: Path, half_life: str) -> Iterator[RankingRows]:
+    """Rows of each replayed day, oldest first."""
+    folder = features / feature_schema.REPLAY
+    if not without_towers(ctx.pipeline.sources.use):
+        return  # nothing is listed
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    tables: Mapping[str, pa.Table] = {}
+    items = pa.array([], pa.string())
+    for day in [day for name in sorted(names) if (day := attempts.day_of(name))]:
+        at = features / feature_schema.replay_folder(day)
+        corpus = parquet_files.read_folder(str(at / feature_schema.CORPUS_START))
+        now = corpus.column("_item").combine_chunks()
+        # Each seventh day has tables of its own; the others have those of the last one that had.
+        if made := _tables(ctx, at):
+            tables, items = made, now
+        moved = {name: renumbered(table, items, now) for name, table in tables.items()}
+        sources = CandidateSources.of(corpus, moved, half_life)
+        users = parquet_files.read_folder(str(at / feature_schema.EVALUATION))
+        yield _rows_of_replayed(ctx, day, sources, users)
+
+
+def _tables(ctx: StageContext, at: Path) -> Mapping[str, pa.Table]:
+    folders = {
+        name: at / name / feature_schema.AT_START for name in fits_of(ctx.pipeline.sources.use)
+    }
+    return {
+        name: parquet_files.read_folder(str(folder))
+        for name, folder in folders.items()
+        if folder.exists()
+    }
+
+
+def _rows_of_replayed(
+    ctx: StageContext, day: date, sources: CandidateSources, users: pa.Table
+) -> RankingRows:
+    p = ctx.pipeline
+    corpus = sources.tables.corpus
+    whole = prepare(users, corpus, exclude_seen=p.serving.exclude_seen)
+    asked = []
+    if p.serving.user_store or not p.history_name:
+        asked.append(Asked(evaluation_set=whole, usable=np.arange(len(users))))
+    if p.history_name:
+        seed = day.toordinal()
+        usable, queries = queries_by_history(users, p, most=MOST_OF_A_DAY, seed=seed)
+        history = positions(queries.column(p.history_name), corpus.column("_item"))
+        again = ask_by_history(whole, usable, queries, history)
+        asked.append(Asked(evaluation_set=again, usable=np.arange(len(queries)), by_history=True))
+    return rows_of_day(day, p.sources.use, sources, asked)
+
+
+def renumbered(table: pa.Table, before: pa.Array, now: pa.Array) -> pa.Table:
+    """A table of a source for another corpus than that of its moment, without the items that this lacks.
+
+    Args:
+      table: its `_rows`, if it has such, are rows of a corpus.
+      before: ids of that corpus, ascending.
+      now: ids of the other one, ascending.
+    """
+    if "_rows" not in table.column_names or before.equals(now):
+        return table
+    rows = table.column("_rows").combine_chunks()
+    place = pc.index_in(before, value_set=now).take(rows.flatten())
+    kept = place.is_valid()
+    owner = list_rows(list_lengths(rows))[kept.to_numpy(zero_copy_only=False)]
+    lengths = np.bincount(owner, minlength=len(table))
+    for number, field in enumerate(table.schema):
+        if field.name == "_rows":
+            values = place.drop_null()
+        elif pa.types.is_list(field.type):
+            values = table.column(number).combine_chunks().flatten().filter(kept)
+        else:
+            continue
+        table = table.set_column(number, field, arrow_lists(lengths, values).cast(field.type))
+    return table.filter(pa.array(lengths > 0))
