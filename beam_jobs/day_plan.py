@@ -85,9 +85,6 @@ def make_plan(p: Pipeline, day: date, scope: Scope, *, replays: bool = False) ->
     """Derives the days of a run from the pipeline file's windows.
 
     Args:
-      p: the pipeline.
-      day: of the run.
-      scope: what it makes.
       replays: whether days before the day are replayed.
     """
     if scope == "served":

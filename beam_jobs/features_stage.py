@@ -16,7 +16,7 @@ from beam_jobs.beam.written_rows import WriteRows
 from beam_jobs.features.job_graph import Rows
 from beam_jobs.features.raw_features_job import write_raw
 from beam_jobs.transform import analysis, graph
-from beam_jobs.validation import anomalies, skew, statistics
+from beam_jobs.validation import anomalies, drift, statistics
 from twinspire_core import storage
 from twinspire_core.contracts import attempts, feature_schema
 from twinspire_core.contracts.attempts import StageContext
@@ -42,7 +42,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     report = write_raw(ctx, look)
     try:
         _transform(ctx)
-        report = report.model_copy(update={"skew": skew.measure(p, out)})
+        report = report.model_copy(update={"skew": drift.measure_skew(p, out)})
         report = report.model_copy(update={"statistics": _statistics(ctx)})
     finally:
         # Written once, and also of a day that is refused because of its statistics.

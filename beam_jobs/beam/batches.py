@@ -283,7 +283,6 @@ def spill(batch: pa.RecordBatch, out: str) -> pa.RecordBatch:
     """What travels for a batch: itself, or the name of the file where it waits.
 
     Args:
-      batch: any.
       out: URI of the stage's output, a place that all workers share.
     """
     if batch.nbytes <= LARGE:

@@ -86,7 +86,6 @@ def explain(job: str, text: str, log: str) -> TwinspireError:
 
     Args:
       job: its name, and where it ran.
-      text: of the runner.
       log: where people find all of the text.
     """
     line = last_line(text)

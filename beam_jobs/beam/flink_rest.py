@@ -38,7 +38,6 @@ class Flink:
         """Cancels the jobs of a name that have not ended, waits for their end, and counts them.
 
         Args:
-          name: of the jobs.
           awaited: whether one was handed over, and may be listed only in a moment.
 
         Raises:

@@ -162,7 +162,6 @@ def cancel(name: str, endpoint: str, flink: str = "") -> str:
     """Cancels the jobs of a name that have not ended, and waits for their end.
 
     Args:
-      name: of the jobs.
       endpoint: of the job service.
       flink: address of Flink's REST API, if it is known.
 

@@ -55,7 +55,6 @@ def ask_worker(
     """Has a worker read a file of the client's and write one for it.
 
     Args:
-      options: Beam's.
       names: of the packages whose versions are asked for.
       out: URI of an empty folder below `work_root`.
       limit: seconds that the job may take.

@@ -46,7 +46,6 @@ def run(
     """Runs a job that is built, and waits for its end; cancels it if the client is stopped.
 
     Args:
-      pipeline: the job.
       options: its options, as `named` makes them.
       out: URI of the output, a place that all workers share.
       limit: seconds that it may take.

@@ -36,9 +36,9 @@ def write(folder: Path, query_tower: Signatures, ids: pa.Array, vectors: np.ndar
     """Writes `folder`/1/. Equal arguments give equal files.
 
     Args:
-      folder: local; must not exist.
+      folder: a local folder that does not exist yet.
       query_tower: a SavedModel (twinspire_core/contracts/model_bundle.py) as TensorFlow loads it.
-      ids: [N] string.
+      ids: [N] string, the corpus.
       vectors: [N, D] float32, in the order of the ids.
     """
     import tensorflow as tf

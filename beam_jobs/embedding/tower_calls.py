@@ -1,14 +1,14 @@
-"""A tower called on rows: Parquet files -> Arrow batches -> a file of vectors for each batch; and the
-sample of users that is embedded.
+"""A tower called on rows: Parquet files -> Arrow batches -> one file of vectors for each batch.
+
+The rows are the corpus, and a sample of the users. File names give the place of the rows in the input,
+so their order does not depend on which worker embeds which batch, or when.
 """
 
 import io
 import tempfile
-from collections.abc import Iterable, Iterator
-from datetime import date, timedelta
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
-from zoneinfo import ZoneInfo
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -16,24 +16,17 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.utils.shared import Shared
 
-from beam_jobs import user_hashing
+from beam_jobs import hashing
 from beam_jobs.beam.failures import fails_fast
-from beam_jobs.day_plan import start_of
 from twinspire_core import storage
 from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.contracts.model_bundle import VECTOR, Tower
 from twinspire_core.errors import BadData, listed
 from twinspire_core.native_stderr import suppress_native_stderr
-from twinspire_core.storage.parquet_files import list_parquet, open_parquet
-
-
-class FilePart(NamedTuple):
-    """An input file and its place among the others."""
-
-    number: int
-    uri: str
+from twinspire_core.storage.parquet_files import open_parquet
 
 
 class Batch(NamedTuple):
@@ -43,68 +36,66 @@ class Batch(NamedTuple):
     rows: pa.RecordBatch
 
 
-def file_parts(folder: str) -> list[FilePart]:
-    """The Parquet files below a folder."""
-    return [FilePart(number, uri) for number, uri in enumerate(list_parquet(folder))]
+def read_batches(
+    begin: PBegin, name: str, uris: Sequence[str], columns: Sequence[str], rows: int
+) -> PCollection:
+    """Parquet files, spread over the workers -> batches of their rows, in the order of each file.
 
-
-class ReadBatches(beam.PTransform):
-    """Parquet files, spread over the workers -> batches of at most `rows` rows."""
-
-    def __init__(self, parts: list[FilePart], columns: list[str], rows: int) -> None:
-        super().__init__()
-        self._parts = parts
-        self._columns = columns
-        self._rows = rows
-
-    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
-        """Wires the steps."""
-        read = beam.FlatMap(read_batches, self._columns, self._rows)
-        return (
-            begin
-            | "Files" >> beam.Create(self._parts, reshuffle=False)
-            | "SpreadFiles" >> beam.Reshuffle()
-            | "Read" >> read.with_output_types(Batch)
-        )
-
-
-class SpreadBatches(beam.PTransform):
-    """Batches, spread over the workers: a file of the corpus holds batches for many of them, which
-    would otherwise all be embedded by the one that reads it.
+    Args:
+      name: of these rows, for the names of the steps.
+      columns: to read; a file may lack some.
+      rows: largest number of rows in a batch.
     """
+    read = beam.FlatMap(_batches_of_file, list(columns), rows)
+    return (
+        begin
+        | f"{name} files" >> beam.Create(list(enumerate(uris)), reshuffle=False)
+        | f"Spread {name} files" >> beam.Reshuffle()
+        | f"Read {name}" >> read.with_output_types(Batch)
+    )
 
-    def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        """Groups by name, of which each batch has its own."""
-        # Not a second Reshuffle after that of the files: Flink takes it for done, and leaves it out.
-        named = beam.Map(lambda batch: (batch.name, batch)).with_output_types(tuple[str, Batch])
-        grouped = batches | "ByName" >> named | beam.GroupByKey()
-        return grouped | beam.FlatMapTuple(lambda _, found: found).with_output_types(Batch)
+
+def _batches_of_file(file: tuple[int, str], columns: list[str], rows: int) -> Iterator[Batch]:
+    number, uri = file
+    with open_parquet(uri) as content:
+        present = [name for name in columns if name in content.schema_arrow.names]
+        for part, batch in enumerate(content.iter_batches(rows, columns=present)):
+            yield Batch(f"part-{number:05d}-{part:05d}", compact(pa.Table.from_batches([batch])))
 
 
-def read_batches(part: FilePart, columns: list[str], rows: int) -> Iterator[Batch]:
-    """The file's rows in order; columns that it lacks are left out."""
-    with open_parquet(part.uri) as file:
-        known = [name for name in columns if name in file.schema_arrow.names]
-        for number, batch in enumerate(file.iter_batches(rows, columns=known)):
-            table = pa.Table.from_batches([batch])
-            yield Batch(f"part-{part.number:05d}-{number:05d}", compact(table))
+def spread_batches(batches: PCollection) -> PCollection:
+    """The batches, spread over the workers. One file of the corpus holds batches for many workers,
+    and without this step the worker that reads the file would embed them all.
+    """
+    # Not a second Reshuffle after that of the files: Flink takes it for done, and leaves it out.
+    # Each batch has a name of its own to group by.
+    named = beam.Map(lambda batch: (batch.name, batch)).with_output_types(tuple[str, Batch])
+    return (
+        batches
+        | "By name" >> named
+        | beam.GroupByKey()
+        | beam.FlatMapTuple(lambda _, grouped: grouped).with_output_types(Batch)
+    )
 
 
 def batches_of(rows: pa.Table, part: int, size: int) -> Iterator[Batch]:
-    """Rows that are a part of others, cut into batches of at most `size`."""
+    """Rows cut into batches.
+
+    Args:
+      rows: part of a larger table.
+      part: its number among the parts, for the names of the batches.
+      size: largest number of rows in a batch.
+    """
     for number, start in enumerate(range(0, len(rows), size)):
         yield Batch(f"part-{part:05d}-{number:05d}", compact(rows.slice(start, size)))
 
 
 def compact(table: pa.Table) -> pa.RecordBatch:
-    """The rows in buffers of their own: a slice would take its whole parent along when it is
-    sent.
-    """
+    """The rows in buffers of their own: when a slice is sent, its whole parent goes with it."""
     if not table.num_rows:
         return pa.RecordBatch.from_pylist([], table.schema)
-    # A slice holds the buffers of its parent, and its own rows are fewer bytes than these.
-    is_slice = table.get_total_buffer_size() > table.nbytes
-    if is_slice:
+    # A slice holds the buffers of its parent, which are larger than its own rows.
+    if table.get_total_buffer_size() > table.nbytes:
         table = table.take(np.arange(table.num_rows))
     return table.combine_chunks().to_batches()[0]
 
@@ -139,12 +130,28 @@ class Embed(beam.DoFn):
 
     @fails_fast
     def process(self, batch: Batch) -> Iterator[tuple[str, int]]:
-        """Embeds and writes."""
+        """Embeds and writes.
+
+        Raises:
+          BadData: a vector is not finite.
+        """
         assert self._tower is not None
         vectors = self._tower(pa.Table.from_batches([batch.rows]))
-        table = with_vectors(batch.rows.column(self._key), self._key, vectors)
+        table = self._with_ids(batch.rows.column(self._key), vectors)
         write_plain(storage.join(self.out, self._folder, f"{batch.name}.parquet"), table)
         yield self._folder, len(table)
+
+    def _with_ids(self, ids: pa.Array, vectors: np.ndarray) -> pa.Table:
+        broken = ids.filter(pa.array(~np.isfinite(vectors).all(1))).to_pylist()
+        if broken:
+            raise BadData(
+                f"A vector is finite; found NaN or infinity for {self._key.strip('_')}"
+                f" {listed(broken)}. The model diverged, probably: lower"
+                " train.learning_rate and train again."
+            )
+        values = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())
+        lists = pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
+        return pa.table({self._key: ids, VECTOR: lists})
 
 
 def write_plain(uri: str, table: pa.Table) -> None:
@@ -162,57 +169,36 @@ def load_tower(uri: str) -> Tower:
         block_tensorflow_extras(),
         tempfile.TemporaryDirectory(prefix="twinspire-tower-") as scratch,
     ):
-        # Late: who only imports this module, to build a job, does without TensorFlow.
+        # Late: a process that only builds the job does without TensorFlow.
         import tensorflow as tf
 
         return Tower(tf.saved_model.load(str(storage.localize(uri, Path(scratch)))))
 
 
-def with_vectors(ids: pa.Array, key: str, vectors: np.ndarray) -> pa.Table:
-    """Ids beside their vectors.
+def sample_users(users: PCollection, since: int, most: int, rows: int) -> PCollection:
+    """Batches of users -> batches of a sample of them, sorted by id.
 
     Args:
-      ids: [N] string.
-      key: name of the ids' column.
-      vectors: [N, D] float32.
-
-    Raises:
-      BadData: a vector is not finite.
+      users: with `_user` and `_last_time`.
+      since: instant in microseconds since 1970; only users with an event at or after it are drawn.
+      most: largest size of the sample.
+      rows: largest number of rows in a batch.
     """
-    is_finite = np.isfinite(vectors).all(1)
-    broken = ids.filter(pa.array(~is_finite)).to_pylist()
-    if broken:
-        raise BadData(
-            f"A vector is finite; found NaN or infinity for {key.strip('_')}"
-            f" {listed(broken)}. The model diverged, probably: lower"
-            " train.learning_rate and train again."
-        )
-    values = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())
-    return pa.table({key: ids, VECTOR: pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])})
+    return (
+        users
+        | "Active" >> beam.Map(_active, since)
+        | "Draw" >> beam.CombineGlobally(Sample("_user", most))
+        | "Cut" >> beam.FlatMap(_cut, rows).with_output_types(Batch)
+    )
 
 
-ACTIVE_DAYS = 7  # days, the day itself included, in which a sampled user was last seen
+def _active(batch: Batch, since: int) -> pa.RecordBatch:
+    last_time = batch.rows.column("_last_time").cast(pa.int64())
+    return batch.rows.filter(pc.greater_equal(last_time, since))
 
 
-class SampleUsers(beam.PTransform):
-    """Batches of users -> batches of the sample of those last seen at or after an instant, sorted
-    by id.
-    """
-
-    def __init__(self, since: int, most: int, rows: int) -> None:
-        super().__init__()
-        self._since = since
-        self._most = most
-        self._rows = rows
-
-    def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        """Wires the steps."""
-        return (
-            batches
-            | "Active" >> beam.Map(active, self._since)
-            | "Draw" >> beam.CombineGlobally(Sample("_user", self._most))
-            | "Cut" >> beam.FlatMap(cut, self._rows).with_output_types(Batch)
-        )
+def _cut(rows: pa.RecordBatch | None, size: int) -> Iterable[Batch]:
+    return [] if rows is None else batches_of(pa.Table.from_batches([rows]), 0, size)
 
 
 class Sample(beam.CombineFn):
@@ -237,39 +223,20 @@ class Sample(beam.CombineFn):
         """Takes what others drew."""
         return self._smallest([batch for drawn in several for batch in drawn])
 
-    def extract_output(self, drawn: list[pa.RecordBatch]) -> pa.RecordBatch | None:
-        """The sample, or None if there were no rows."""
-        if not drawn:
-            return None
-        rows = _joined(drawn)
-        return compact(rows.sort_by(self._key))
+    def extract_output(self, drawn: list[pa.RecordBatch]) -> Any:
+        """The sample, a record batch; None if there were no rows."""
+        return compact(_joined(drawn).sort_by(self._key)) if drawn else None
 
     def _smallest(self, batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
         batches = [batch for batch in batches if batch.num_rows]
         if sum(batch.num_rows for batch in batches) <= self._most:
             return batches
         rows = _joined(batches)
-        hashes = user_hashing.sampling_hashes(pl.Series(rows[self._key]), "sample")
-        # The smallest hashes of parts hold those of the whole: samples of samples are the same.
+        hashes = hashing.sampling_hashes(pl.Series(rows[self._key]), "sample")
+        # The smallest hashes of the parts include those of the whole, so a sample of samples is the
+        # same as a sample of all.
         kept = np.sort(np.argpartition(hashes, self._most)[: self._most])
         return [compact(rows.take(kept))]
-
-
-def active(batch: Batch, since: int) -> pa.RecordBatch:
-    """The batch's users whose last event lies at or after `since`, microseconds since 1970."""
-    last_time = batch.rows.column("_last_time").cast(pa.int64())
-    return batch.rows.filter(pc.greater_equal(last_time, since))
-
-
-def cut(rows: pa.RecordBatch | None, size: int) -> Iterator[Batch]:
-    """Cuts the sample into batches."""
-    if rows is not None:
-        yield from batches_of(pa.Table.from_batches([rows]), 0, size)
-
-
-def active_since(day: date, zone: ZoneInfo) -> int:
-    """When the days begin that make a user active, in microseconds since 1970."""
-    return start_of(day - timedelta(days=ACTIVE_DAYS - 1), zone)
 
 
 def _joined(batches: list[pa.RecordBatch]) -> pa.Table:

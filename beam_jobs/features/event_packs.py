@@ -107,9 +107,7 @@ def with_partials(p: Pipeline, packs: Sequence[Pack], folder: str) -> list[Pack]
     """The same packs of events, with the partials that they have, or are to have.
 
     Args:
-      p: the pipeline.
       packs: of files with digests; without one, a file's pack is read, and not kept.
-      folder: of partials.
     """
     settings = _settings(p)
     there = partials.whole(folder)

@@ -14,7 +14,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.pvalue import AsDict, AsSideInput, AsSingleton, PBegin, PCollection
 
-from beam_jobs import user_hashing
+from beam_jobs import hashing
 from beam_jobs.features import event_packs, output_files, read_steps, shard_steps
 from beam_jobs.features.counters import Count, Counted, Counters
 from beam_jobs.ingest.record_blocks import Rejected, to_json_lines
@@ -181,9 +181,7 @@ class HeldOut(beam.PTransform):
 
     def expand(self, hashes: PCollection) -> PCollection:
         """Looks at all shards' hashes of a day together."""
-        last = beam.MapTuple(
-            lambda day, parts: (day, user_hashing.last_held_out_hash(parts, self.most))
-        )
+        last = beam.MapTuple(lambda day, parts: (day, hashing.last_held_out_hash(parts, self.most)))
         # `int` travels as 64 bits with a sign, which hashes of the upper half have no room in.
         return hashes | beam.GroupByKey() | "Last hash" >> last.with_output_types(tuple[int, Any])
 

@@ -228,7 +228,6 @@ def write_raw(ctx: StageContext, look: Callable[[Rows], None]) -> FeaturesReport
     """Writes examples, corpora, queries, users and rejected records.
 
     Args:
-      ctx: the stage's.
       look: adds the steps that look at the rows on their way.
 
     Returns:

@@ -25,7 +25,7 @@ import polars as pl
 import pyarrow as pa
 from apache_beam.pvalue import TaggedOutput
 
-from beam_jobs import day_plan, user_hashing
+from beam_jobs import day_plan, hashing
 from beam_jobs.beam import batches
 from beam_jobs.beam.failures import fails_fast
 from beam_jobs.features import event_packs
@@ -250,7 +250,7 @@ class Read(beam.DoFn):
 
     def _by_shard(self, frames: list[pl.DataFrame]) -> Iterator[TaggedOutput]:
         rows = pl.concat(frames)
-        shards = user_hashing.shards(rows["_user"], self._p.beam.shards)
+        shards = hashing.shards(rows["_user"], self._p.beam.shards)
         for shard, part in batches.slices(shards, rows):
             batch = batches.spill(batches.to_batch(part), self._job.out)
             yield TaggedOutput(RECORDS, (shard, batch))

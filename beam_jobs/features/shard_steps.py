@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindows
 
-from beam_jobs import day_plan, user_hashing
+from beam_jobs import day_plan, hashing
 from beam_jobs.beam import batches
 from beam_jobs.features.counters import Counted, count
 from beam_jobs.features.read_steps import COUNTS
@@ -116,7 +116,7 @@ class Work(beam.DoFn):
         plan = self._job.plan
         for day in sorted({*plan.examples, *plan.evaluation, *plan.replay}):
             hashes = events.sampling_hashes(day)[SAMPLING_HASH].to_numpy()
-            smallest = user_hashing.smallest(hashes, share, most)
+            smallest = hashing.smallest(hashes, share, most)
             if len(smallest):
                 yield TaggedOutput(SAMPLING_HASHES, (day_plan.number(day), smallest.tobytes()))
 

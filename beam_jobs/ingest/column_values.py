@@ -50,7 +50,6 @@ def read_as(column: Column, kind: pl.DataType, *, text: bool) -> Reading:
     """How to read a column of some type.
 
     Args:
-      column: the declaration.
       kind: type of the raw column, which is named `RAW` + `column.source`.
       text: whether the file's format has no types, so that numbers may be text.
 

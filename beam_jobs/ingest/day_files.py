@@ -173,9 +173,6 @@ def fingerprint(
     later_folders.py.
 
     Args:
-      p: the pipeline.
-      day: the day.
-      scope: of the run.
       known: digests of files by their place, for runs of several days that read the same ones: those
         that are in it are not read, the others are added.
       replays: whether the run replays days before the day.
@@ -278,10 +275,6 @@ def count_rows(given: str, files: Iterable[SourceFile]) -> int:
     """Records in all the files, counted cheaply: footers of Parquet, line ends of text.
 
     CSV header lines are left out; a line break inside quotes counts as an end.
-
-    Args:
-      given: `source.format`.
-      files: what to count.
 
     Raises:
       BadData: a file cannot be read.

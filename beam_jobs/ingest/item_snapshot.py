@@ -40,11 +40,6 @@ def read_items(
 ) -> pl.DataFrame:
     """Reads a snapshot of the items.
 
-    Args:
-      p: the pipeline.
-      files: the snapshot's.
-      account: filled, if given.
-
     Returns:
       One row per item, sorted: `_item` and the columns of `columns.items`. Of several the last in
       the files counts.

@@ -82,8 +82,6 @@ def look(
     not the day's own.
 
     Args:
-      p: the pipeline.
-      day: whose.
       later: files of the days after it, if they have been listed.
     """
     if later is None:

@@ -88,10 +88,7 @@ def read(
     column's use does not allow reject their line; what else is mixed becomes text.
 
     Args:
-      given: `source.format`.
-      file: the file.
       part: one of `parts`, or None for all of it.
-      columns: what to read.
 
     Raises:
       BadData: the file cannot be read, or lacks a column.

@@ -122,10 +122,7 @@ class RecordChecker:
         """Prepares for a file.
 
         Args:
-          p: the pipeline.
-          file: the file.
           place: its number among all files of its table.
-          columns: what to read.
         """
         self._file = file
         self._place = place
@@ -256,8 +253,6 @@ def within(events: pl.DataFrame, most: int, user: str = "_user") -> pl.DataFrame
 
     Args:
       events: with `_day`, `_order`, and a column that tells users.
-      most: events.
-      user: that column.
     """
     user_day = (user, "_day")
     if not (events.group_by(user_day).len()["len"] > most).any():

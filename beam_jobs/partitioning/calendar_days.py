@@ -90,7 +90,6 @@ def calendar_days(times: pa.ChunkedArray, unit: str | None, zone: str) -> pl.Ser
         8601 strings (the same, by whether they end in Z or an offset), or numbers since 1970 in
         UTC.
       unit: `s`, `ms` or `us`, for numbers and for text that holds numbers.
-      zone: IANA name.
 
     Returns: [N] Date; null where the time is missing or makes no sense.
 
@@ -147,7 +146,6 @@ def with_timestamps(times: pa.ChunkedArray, form: str, zone: str) -> pl.Series:
 
     Args:
       times: [N] text, or numbers such as 20240325.
-      form: see `Layout`.
       zone: IANA name, of times whose format has no offset.
     """
     clock = to_clock(pl.Series("time", times).cast(pl.String), form)
@@ -171,7 +169,6 @@ def unit_warning(times: pa.ChunkedArray, unit: str | None, days: pl.Series) -> s
 
     Args:
       times: [N] as given to `calendar_days`.
-      unit: the same.
       days: [N] what it gave.
     """
     early = days.filter(days < _OLDEST)

@@ -109,7 +109,6 @@ def common_schema(schemas: list[pa.Schema], long: Collection[str] = ()) -> pa.Sc
     text.
 
     Args:
-      schemas: of all files.
       long: columns with integers that a double cannot hold; text, where they meet decimals.
 
     Raises:

@@ -38,7 +38,6 @@ class Spill:
         """Takes a table's rows; writes everything that waits to disk when it outgrows the bound.
 
         Args:
-          table: N rows.
           days: [N] Date of each.
           keep: [N] whether it is taken; a row that is has a day.
         """

@@ -134,8 +134,6 @@ def read(
     Args:
       path: a local file; text formats may be gzipped, whatever their name.
       malformed: called for every line that is no record; it may raise.
-      format: see `format_of`.
-      options: for CSV.
       progress: called with the share of the file read so far, in [0, 1].
 
     Raises:

@@ -72,7 +72,6 @@ def to_clock(text: pl.Series, form: str) -> pl.Series:
     """Text as timestamps, in UTC if the format has an offset; null where it is of another form.
 
     Args:
-      text: [N] strings.
       form: in the letters of strptime, `%f` after a point included.
     """
     written = form.replace(".%f", "%.f")

@@ -54,7 +54,6 @@ def trending(p: Pipeline, table: pl.DataFrame, moment: date) -> pl.DataFrame:
     """Decayed counts of items at the start of a day.
 
     Args:
-      p: the pipeline.
       table: a count table with such columns, sorted by item and day.
       moment: the day. Its own events do not count, nor those before the window: the longer one of
         `window.count_days` and `window.history_days`.
@@ -89,7 +88,6 @@ def personal(past: pl.DataFrame, moment: int, most: int) -> pl.DataFrame:
 
     Args:
       past: events before the moment with `_user`, `_item`, `_time`, `_day`.
-      moment: microseconds.
       most: items per user, at the most: those that come first with a half-life of 60 days.
 
     Returns: `_user`; `_personal`, the items; by half-life, their decayed counts as of the moment;

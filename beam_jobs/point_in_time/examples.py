@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from beam_jobs import day_plan, row_hashing, user_hashing
+from beam_jobs import day_plan, hashing
 from beam_jobs.beam import batches
 from beam_jobs.beam.batches import CodedLists
 from beam_jobs.point_in_time import decayed_counts, history
@@ -64,8 +64,6 @@ def known_queries(shard: UserShard, day: date, among: pl.DataFrame | None = None
     What the towers see of them is of `window.history_days` alone, as in training.
 
     Args:
-      shard: their events.
-      day: the day.
       among: `_user` of those that are wanted; all by default.
     """
     start, end = shard.days_before(day, day_plan.known_days(shard.job.p))
@@ -122,7 +120,7 @@ def evaluation_queries(shard: UserShard) -> pl.DataFrame:
 
     On days before the last, only of users that may be held out.
     """
-    highest = user_hashing.limit(shard.job.p.evaluation.holdout)
+    highest = hashing.limit(shard.job.p.evaluation.holdout)
     days = []
     for day in shard.job.plan.evaluation:
         hashes = shard.sampling_hashes(day)
@@ -137,7 +135,7 @@ def replayed_queries(shard: UserShard, day: date) -> pl.DataFrame:
     """The same of a replayed day, of users whose hash is too large for them to be held out: of these the
     largest of the shard, among which are all that are the largest of all shards.
     """
-    highest = user_hashing.limit(shard.job.p.evaluation.holdout)
+    highest = hashing.limit(shard.job.p.evaluation.holdout)
     hashes = shard.sampling_hashes(day).filter(pl.col(SAMPLING_HASH) >= highest)
     return _queries(shard, day, hashes.top_k(shard.job.most_replayed, by=SAMPLING_HASH))
 
@@ -205,7 +203,7 @@ def analysis(shard: UserShard) -> pl.DataFrame:
     event = rows.select(pl.col(names)).with_columns(pl.col(pl.Categorical).cast(pl.String))
     event = event.with_columns(pl.col(pl.String).fill_null(""))  # a type may be missing
     batch = pa.RecordBatch.from_pydict({name: event[name].to_arrow() for name in names})
-    numbers = row_hashing.row_hashes(batch).view(np.int64)
+    numbers = hashing.row_hashes(batch).view(np.int64)
     rows = rows.with_columns(pl.Series(feature_schema.ROW, numbers))
     if shard.job.p.user_id:
         rows = rows.with_columns(pl.col("_user").alias(shard.job.p.user_id))
@@ -221,7 +219,7 @@ def _in_blocks(
     folder = f"{feature_schema.EXAMPLES}/{feature_schema.day_folder(day)}"
     hours, parts = shard.job.example_files[day]
     first_hour = rows.select(clock(shard.job.p).dt.hour() // hours * hours).to_series()
-    part = user_hashing.shards(rows["_user"], parts)
+    part = hashing.shards(rows["_user"], parts)
     # Histories are the most of an example's bytes: few rows have them at a time.
     for number, block in batches.slices(first_hour.cast(pl.Int32) * parts + part, rows):
         hour, of_users = divmod(number, parts)

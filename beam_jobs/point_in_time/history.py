@@ -74,9 +74,7 @@ def gather(items: pl.Series, numbers: np.ndarray, low: np.ndarray, high: np.ndar
     """Lists of the items of the events from low[i] up to high[i].
 
     Args:
-      items: [D] String, distinct.
       numbers: [M], places in `items` of the events.
-      low: [N] int64.
       high: [N] int64, at least `low`.
 
     Returns: N lists.
@@ -89,7 +87,6 @@ def interaction_counts(past: pl.DataFrame, most: int) -> pl.DataFrame:
     """Each user's distinct items, the most frequent first, then the most recent, then by name.
 
     Args:
-      past: events.
       most: items per user, at the most.
 
     Returns: `_user`, `_past` (list of items), `_past_counts` (events of each), `_past_events`

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from beam_jobs import day_plan, user_hashing
+from beam_jobs import day_plan, hashing
 from beam_jobs.beam import batches
 from beam_jobs.point_in_time import decayed_counts
 from beam_jobs.point_in_time.history import ITEM_NUMBER
@@ -95,7 +95,7 @@ def in_parts(
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """`partial`, cut into up to `PARTS` by a hash of the item: (number, part)."""
     counted = pl.DataFrame(pl.from_arrow(partial(p, positives, items)))
-    for number, rows in batches.slices(user_hashing.shards(counted["_item"], PARTS), counted):
+    for number, rows in batches.slices(hashing.shards(counted["_item"], PARTS), counted):
         yield number, batches.to_batch(rows, schema(p))
 
 
@@ -141,7 +141,6 @@ def as_of(p: Pipeline, windows: "Windows", day: date) -> pl.DataFrame:
     before it.
 
     Args:
-      p: the pipeline.
       windows: of a count table.
       day: they end before it.
 
@@ -168,7 +167,6 @@ def on_days(p: Pipeline, windows: "Windows", days: Sequence[date]) -> pl.DataFra
     """What `as_of` computes at the start of several days, of the items with events on each.
 
     Args:
-      p: the pipeline.
       windows: of a count table.
       days: in a row, oldest first.
 

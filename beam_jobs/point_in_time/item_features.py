@@ -107,7 +107,6 @@ def with_item_features(
     """Adds to rows with `_item` the item features that are not counted.
 
     Args:
-      job: the job.
       rows: in any order; it is kept.
       snapshot_day: of the snapshot to use, None if there is none. An item that it lacks has only
         its id.
@@ -152,9 +151,7 @@ def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
     """The corpus as of a moment.
 
     Args:
-      job: the job.
       moment: counts are as of the start of this day: the job's, the one after, or a replayed one.
-      table: the count table.
 
     Returns:
       One row per item, sorted: what `schema.corpus_schema` lists.

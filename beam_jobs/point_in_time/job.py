@@ -97,7 +97,6 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
     """Finds the files that a run reads, and cuts its days of examples into blocks of hours.
 
     Args:
-      ctx: the stage's context.
       scope: what the run makes; by default what the stage's mode says.
     """
     plan = make_plan(ctx.pipeline, ctx.day, scope or ctx.mode, replays=ctx.replays)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from beam_jobs import day_plan, user_hashing
+from beam_jobs import day_plan, hashing
 from beam_jobs.beam import batches
 from beam_jobs.ingest.records import within
 from beam_jobs.point_in_time import item_counts
@@ -113,7 +113,6 @@ class UserShard:
         """Sorts the events, and drops copies and excess.
 
         Args:
-          job: the job.
           events: columns of `columns.events`, `_order`, `_day`, in any order.
           users: columns of `columns.users`, `_order`, `_snapshot` (number of the day), in any
             order.
@@ -128,7 +127,7 @@ class UserShard:
         self.events = found.events.with_columns(positive)
         is_first = pl.col("_code") != pl.col("_code").shift(fill_value=-1)
         users_of_events = self.events.filter(is_first).select("_user", "_code")
-        file = user_hashing.shards(users_of_events["_user"], job.user_files)
+        file = hashing.shards(users_of_events["_user"], job.user_files)
         self._numbers = users_of_events.with_columns(file.alias(_FILE))
         # Histories may have other types than the positives: what is looked at, say, beside what is
         # bought.
@@ -148,7 +147,7 @@ class UserShard:
         """The hash of each user with a positive on the day: `_user`, `_sampling_hash`."""
         if day not in self._hashes:
             users = self.positives(day)["_user"].unique(maintain_order=True)
-            hashes = user_hashing.sampling_hashes(users, str(day))
+            hashes = hashing.sampling_hashes(users, str(day))
             self._hashes[day] = pl.DataFrame([users, pl.Series(SAMPLING_HASH, hashes, pl.UInt64)])
         return self._hashes[day]
 

@@ -52,11 +52,9 @@ def draft(
     """The text of a pipeline file for tables that look like these samples.
 
     Args:
-      name: of the recommender.
       events: a file or folder of events.
       items: the same of items.
       users: the same of users.
-      zone: IANA name.
       home: folder that the file will lie in, which paths are relative to; without it they are
         absolute.
       given: columns of the events by role; None for an event that there is not.
@@ -271,8 +269,6 @@ def sample_rows(
     """The first rows of a file, at most 200,000.
 
     Args:
-      file: a local file.
-      format: see `log_tables.format_of`.
       csv: what a CSV does not say about itself.
       nested: whether nested columns stay as they are; else each field is a column, as
         `twinspire partition` writes them.

@@ -95,7 +95,6 @@ def why_left_out(log: LogFigures, feature: str) -> str:
     and 0.206.
 
     Args:
-      log: its figures.
       feature: the kind, `count` or `age`.
     """
     if _kind(log) == "news" and feature == "count":

@@ -61,12 +61,9 @@ def feature_lines(
     """Lines of the drafted file, a table per feature; those that are left out as comments.
 
     Args:
-      events: a sample.
       used: columns of the events that are something else already.
       item: column of the events' items, one of those.
       snapshots: samples of `items` and `users`, those that there are.
-      own_keys: their key columns.
-      figures: of the log.
     """
     lines: list[str] = []
     for name, keys in _EVERY_PIPELINE.items():

@@ -74,8 +74,6 @@ def figures_of(files: Sequence[Path], columns: ColumnsConfig, zone: str) -> LogF
     Files without one of the columns are left out, and one of them is named.
 
     Args:
-      files: of the log.
-      columns: of the events.
       zone: IANA name of the zone whose calendar days count.
 
     Raises:
@@ -121,7 +119,6 @@ def _measure(taken: pl.DataFrame, firsts: pl.DataFrame, events: int, one_in: int
     Args:
       taken: events of the sampled users.
       firsts: the first day of each item.
-      events: of all users.
       one_in: of so many users one was sampled.
     """
     first: date = firsts["day"].min()  # type: ignore[assignment]

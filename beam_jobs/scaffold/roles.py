@@ -177,8 +177,6 @@ def key_of(rows: pl.DataFrame, role: Role, ids: pl.Series) -> str | None:
 
     Args:
       rows: a sample of items or users.
-      role: `item` or `user`.
-      ids: of the events.
     """
     wanted = ids.drop_nulls().unique().cast(pl.String)
     scores = {}

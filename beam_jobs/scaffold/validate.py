@@ -212,7 +212,6 @@ def validate(pipeline: Pipeline, day: date) -> CheckedDay:
     first ones of each file.
 
     Args:
-      pipeline: the parsed file.
       day: a day whose events are there.
 
     Raises:

@@ -1,11 +1,10 @@
 """What the transform graph has to know of the vocabulary window, gathered from Arrow batches.
 
-Per value of an id or a category: its events; per number: count, mean and variance. Both are
-mergeable partial results, so that any runner may add them up in any order, and both are computed
-whole batches at a time: TFT's own analysers handle one Python object per distinct value and stage,
-20 times slower. Values are added up in parts, by a hash of each: only those that may be in a
-vocabulary go on to the worker that ranks all of them. The result is one row, which TFT's analysis
-phase reads (preprocessing.py).
+For each value of an id or a category, its events; for each number, count, mean and variance. Both are
+partial results that any runner may add up in any order. Both are computed a batch at a time: TFT's own
+analysers handle one Python object for each distinct value and stage, 20 times slower. Values are added
+up in parts, by a hash of each, and only those that may be in a vocabulary go on to the worker that
+ranks them all. The result is one row, which the graph is made from (preprocessing.py).
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.pvalue import PCollection
 
-from beam_jobs import user_hashing
+from beam_jobs import hashing
 from beam_jobs.beam import batches
 from beam_jobs.beam.batches import BatchCoder
 from beam_jobs.beam.written_rows import read_written
@@ -32,11 +31,11 @@ from twinspire_core.metrics.moments import Moments
 COMPACT_ROWS = 1 << 20
 """Rows of partial counts that are kept side by side before they are added up."""
 MOST_IDS = 1_000_000
-"""Ids with rows of their own: a table of so many rows of 64 numbers is 256 MB, and as much again is what
-Adagrad remembers. `vocabulary.min_events` is the way to fewer.
+"""Most ids with rows of their own. A table of so many rows of 64 numbers takes 256 MB, and Adagrad's
+state as much again; `vocabulary.min_events` gives fewer.
 """
 MOST_VALUES = 10_000
-"""The same of a category's values: what is rarer than these is met too seldom to be learned."""
+"""Most values of a category with rows of their own: rarer ones come too seldom to be learned."""
 COUNTS = pa.schema([("value", pa.string()), ("events", pa.int64())])
 """A value and its events."""
 
@@ -57,13 +56,10 @@ def counts(column: pa.ChunkedArray) -> pa.Table:
 
 def compacted(tables: list[pa.Table]) -> list[pa.Table]:
     """The same counts, added up once there are many."""
-    if len(tables) < 2:
-        return tables
-    # What was added up before stands first: waiting until as many rows have come again keeps the
-    # work linear.
-    added_before = len(tables[0])
-    come_since = sum(map(len, tables[1:]))
-    if come_since > max(COMPACT_ROWS, added_before):
+    # The first table holds what was added up before. Waiting until as many rows have come again keeps
+    # the work linear.
+    waiting = sum(map(len, tables[1:]))
+    if waiting > max([COMPACT_ROWS, *map(len, tables[:1])]):
         return [added_up(tables)]
     return tables
 
@@ -84,7 +80,7 @@ def _in_one_piece(grouped: pa.Table) -> pa.Table:
 
 def ranked(p: Pipeline, name: str, counts: pa.Table) -> pa.Table:
     """The counts of values that get rows of their own, most frequent first, ties in reverse byte
-    order as TFT has it. Of some of the values, those that may get any.
+    order as in TFT. Given a part of the values, those that may get any.
     """
     feature = features(p)[name]
     # "" is a missing value, and a line of the vocabulary's file holds one value.
@@ -117,7 +113,7 @@ class Summary(NamedTuple):
 
 
 def scaled_features(p: Pipeline) -> dict[str, bool]:
-    """Features that are scaled; whether their logarithm is."""
+    """For each feature that is scaled, whether its logarithm is."""
     return {name: f.log for name, f in p.features.items() if isinstance(f, ScaledFeature)}
 
 
@@ -226,7 +222,7 @@ def in_parts(batch: pa.RecordBatch, p: Pipeline) -> Iterator[tuple[int, Summary]
     counts: list[dict[str, list[pa.Table]]] = [{} for _ in range(PARTS)]
     for name, [table] in whole.counts.items():
         rows = pl.DataFrame(pl.from_arrow(table)).drop_nulls("value")
-        part = user_hashing.shards(rows["value"], PARTS)
+        part = hashing.shards(rows["value"], PARTS)
         for number, some in batches.slices(part, rows):
             counts[number][name] = [some.to_arrow().cast(table.schema)]
     for number, of_part in enumerate(counts):
@@ -234,21 +230,13 @@ def in_parts(batch: pa.RecordBatch, p: Pipeline) -> Iterator[tuple[int, Summary]
 
 
 def summarise(p: Pipeline, batch: pa.RecordBatch | pa.Table) -> Summary:
-    """The partial result of one batch.
-
-    Args:
-      p: the pipeline.
-      batch: any of the raw feature columns; what is there is counted.
-    """
+    """The partial result of one batch, of the raw feature columns that it has."""
     table = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
-    summary = Summary({}, {})
-    for name in features(p):
-        if name in table.column_names:
-            summary.counts[name] = [counts(table[name])]
-    for name, log in scaled_features(p).items():
-        if name in table.column_names:
-            summary.moments[name] = moments_of(table[name], log=log)
-    return summary
+    there = set(table.column_names)
+    return Summary(
+        {name: [counts(table[name])] for name in features(p) if name in there},
+        {n: moments_of(table[n], log=log) for n, log in scaled_features(p).items() if n in there},
+    )
 
 
 def logged(x: np.ndarray) -> np.ndarray:
@@ -286,5 +274,5 @@ def summary_row(p: Pipeline, summary: Summary) -> pa.RecordBatch:
 
 
 def rounded(x: float) -> float:
-    """To the digits that are the same in whatever order numbers were added up."""
+    """The number without its last digits, which depend on the order of adding."""
     return float(f"{x:.{_DIGITS}g}")

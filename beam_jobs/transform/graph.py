@@ -1,13 +1,12 @@
-"""The transform graph of a day: what it has to know is gathered, it is made, and training rows are
-put through it.
+"""The transform graph of a day: making it, and applying it to the training rows.
 
     rows of the vocabulary window -> one summary row    analysis.WriteSummary, in the first job
     summary row -> transform/                           make_graph, in this process
     examples/dt=D/ -> transformed/dt=D/                 ApplyGraph, a job of its own
 
-All that TFT's analysers could find stands in the summary row, so the graph has none: TFT traces it
-and writes it, in this process, without a job. It needs local files: TensorFlow cannot write where
-`twinspire_core.storage` can.
+The summary row holds all that TFT's analysers could compute, so the graph has no analyser: TFT traces
+it and writes it in this process, without a job. It writes local files, as TensorFlow cannot write to
+all places that `twinspire_core.storage` can.
 """
 
 import io
@@ -57,12 +56,7 @@ value.
 
 
 def make_graph(p: Pipeline, out: str) -> None:
-    """Makes `transform/` of the summary row, which it removes.
-
-    Args:
-      p: the pipeline.
-      out: URI of the stage's output.
-    """
+    """Makes `transform/` below the stage's output from the summary row there, which it removes."""
     summary = storage.join(out, analysis.SUMMARY)
     row = analysis.read_summary(summary)
     with tempfile.TemporaryDirectory() as local:
@@ -72,13 +66,7 @@ def make_graph(p: Pipeline, out: str) -> None:
 
 
 def fit(p: Pipeline, row: pa.RecordBatch, folder: Path) -> None:
-    """Makes the graph and writes it in TFT's layout.
-
-    Args:
-      p: the pipeline.
-      row: the summary row.
-      folder: an empty local folder.
-    """
+    """Makes the graph from the summary row, and writes it into an empty local folder in TFT's layout."""
     with _quiet(), tempfile.TemporaryDirectory() as scratch:
         impl_helper.analyze_in_place(
             make_preprocessing_fn(p, _analysis(p, row, Path(scratch))),
@@ -106,7 +94,7 @@ def _analysis(p: Pipeline, row: pa.RecordBatch, folder: Path) -> Analysis:
 
 
 class _quiet:
-    """Silences warnings of TFT and TensorFlow that are of no use to the reader of a run's output."""
+    """Silences warnings of TFT and TensorFlow, which are of no use to the reader of a run's output."""
 
     def __enter__(self) -> None:
         self._level = logging.root.manager.disable
@@ -143,8 +131,8 @@ class _Transform(beam.DoFn):
     @fails_fast
     def process(self, name: str) -> Iterator[tuple[str, int]]:
         # One graph for all threads and bundles of the process.
-        place = storage.join(self.out, feature_schema.TRANSFORM)
-        graph = self._shared.acquire(lambda: Graph.download(self._p, place))
+        folder = storage.join(self.out, feature_schema.TRANSFORM)
+        graph = self._shared.acquire(lambda: Graph.download(self._p, folder))
         content = io.BytesIO(storage.read_bytes(storage.join(self.out, name)))
         lists = [f"{column}.list.element" for column in list_columns(self._p)]
         file = pq.ParquetFile(content, read_dictionary=lists)
@@ -202,15 +190,15 @@ class Graph:
 
     @classmethod
     def download(cls, p: Pipeline, uri: str) -> "Graph":
-        """Reads the graph from anywhere."""
+        """Reads the graph from a disk or a store."""
         with tempfile.TemporaryDirectory() as local:
             return cls(p, storage.localize(uri, Path(local) / feature_schema.TRANSFORM))
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Transforms examples: `example_schema` -> `transformed_schema`."""
         lists = {name: RepeatedValues(batch[name]) for name in self._lists}
-        for name, found in lists.items():
-            batch = batch.set_column(batch.schema.get_field_index(name), name, found.distinct)
+        for name, values in lists.items():
+            batch = batch.set_column(batch.schema.get_field_index(name), name, values.distinct)
         tensors = self._adapter.ToBatchTensors(to_tft(batch, self._config))
         transformed = self._loader.apply_transform_model(tensors)
         columns = []

@@ -6,14 +6,14 @@ of values outside it; a hashed feature has 0 and its buckets. Numbers are float3
 when missing.
 
 Missing is `""` in strings, NaN in floats and -1 in integers, so that scalars are plain dense
-tensors of one type in the feature job, in training and in serving. What the graph knows of the data
-was counted before it is made (analysis.py): no TFT analyser has anything to do.
+tensors of one type in the feature job, in training and in serving. All that the graph has to know of
+the data is counted before it is made (analysis.py), so it has no TFT analyser.
 
-TFT takes every column as a list: a scalar is a list of one. Nulls become what the graph knows as
-missing: `""` in strings, NaN in floats, -1 in integers.
+TFT takes every column as a list: a scalar is a list of one. Nulls become these missing values.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -86,8 +86,7 @@ def list_columns(p: Pipeline) -> list[str]:
 
 
 class RepeatedValues:
-    """Lists that hold the same values over and over, as histories do: the graph looks each of them
-    up once.
+    """Lists that repeat the same values, as histories do: the graph looks up each value once.
 
     Attributes:
       distinct: as many lists, the first of which has all distinct values; the others are empty.
@@ -124,15 +123,16 @@ def _to_list(
         dimensions = [dim.size for dim in representation.dense_tensor.shape.dim]
         size = int(np.prod(dimensions, initial=1))
     if field.name not in batch.schema.names:
-        return _lists(_missing(kind, rows * (size or 0)), size, rows)
+        missing = pa.repeat(pa.scalar(MISSING[kind], kind), rows * (size or 0))
+        return _lists(missing, size, rows)
     column = batch.column(field.name)
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if not is_list(column.type):
         return _lists(_filled(column, kind), 1, rows)
-    # Of a sliced array, offsets begin anywhere: lists are rebuilt rather than cast.
+    # Rebuilt rather than cast: the offsets of a sliced array begin anywhere.
     if size is None:
-        return _refilled(column, kind)
+        return arrow_lists(list_lengths(column), _filled(column.flatten(), kind))
     return _lists(_vectors(column, field.name, size, kind), size, rows)
 
 
@@ -152,17 +152,8 @@ def _vectors(column: pa.Array, name: str, size: int, kind: pa.DataType) -> pa.Ar
     return pa.array(values.ravel())
 
 
-def _refilled(column: pa.ListArray, kind: pa.DataType) -> pa.ListArray:
-    """The lists with missing values filled in, and empty where they are null."""
-    return arrow_lists(list_lengths(column), _filled(column.flatten(), kind))
-
-
 def _filled(column: pa.Array, kind: pa.DataType) -> pa.Array:
     return column.cast(kind).fill_null(pa.scalar(MISSING[kind], kind))
-
-
-def _missing(kind: pa.DataType, number: int) -> pa.Array:
-    return pa.repeat(pa.scalar(MISSING[kind], kind), number)
 
 
 def _lists(values: pa.Array, size: int | None, rows: int) -> pa.ListArray:
@@ -178,7 +169,7 @@ _WORDS = r"[^\p{L}\p{N}]+"
 
 
 class Analysis(NamedTuple):
-    """What the graph knows of the vocabulary window, by feature.
+    """What was counted over the vocabulary window, by feature.
 
     Attributes:
       vocabularies: paths of local files, one value a line. The graph takes them along as its
@@ -221,7 +212,9 @@ def _column(p: Pipeline, name: str, f: Feature, x: Tensor, analysis: Analysis) -
         case VectorFeature():
             return tf.where(tf.math.is_finite(x), x, tf.zeros_like(x))
         case TextFeature():
-            return _hashed(ngrams(x), TEXT_BUCKETS)
+            words = ngrams(x)
+            to_bucket = partial(tf.strings.to_hash_bucket_fast, num_buckets=TEXT_BUCKETS)
+            return _ids(words, _values(words, to_bucket))
         case HistoryFeature():
             assert p.item_id is not None  # the pipeline file was checked for it
             return _rows(p.item_id, x, analysis)
@@ -235,15 +228,11 @@ def _rows(table: str, x: Tensor, analysis: Analysis) -> Tensor:
     return _ids(x, tft.apply_vocabulary(x, vocabulary, num_oov_buckets=OOV_BUCKETS))
 
 
-def _hashed(x: Tensor, buckets: int) -> Tensor:
-    rows = _values(x, lambda values: tf.strings.to_hash_bucket_fast(values, buckets))
-    return _ids(x, rows)
-
-
 def _ids(x: Tensor, rows: Tensor) -> Tensor:
     """Row numbers from 1 on, which leaves 0 for missing values."""
-    present = _values(x, lambda values: tf.cast(tf.not_equal(values, ""), tf.int64))
-    return _values(rows, lambda values: (values + 1) * _flat(present))
+    values = x.values if isinstance(x, tf.SparseTensor) else x
+    present = tf.cast(tf.not_equal(values, ""), tf.int64)
+    return _values(rows, lambda values: (values + 1) * present)
 
 
 def scaled(x: tf.Tensor, moments: tuple[float, float], *, log: bool) -> tf.Tensor:
@@ -256,14 +245,14 @@ def scaled(x: tf.Tensor, moments: tuple[float, float], *, log: bool) -> tf.Tenso
 
     Returns: [B] float32.
     """
-    known = tf.math.is_finite(x)
+    present = tf.math.is_finite(x)
     x = tf.cast(x, tf.float64)
     if log:
         x = tf.sign(x) * tf.math.log1p(tf.abs(x))
     mean, spread = moments
     # A number that is the same everywhere has no spread: it becomes 0.
     z = (x - mean) / (spread or 1.0)
-    return tf.cast(tf.where(known, z, tf.zeros_like(z)), tf.float32)
+    return tf.cast(tf.where(present, z, tf.zeros_like(z)), tf.float32)
 
 
 def ngrams(text: tf.Tensor) -> tf.SparseTensor:
@@ -278,7 +267,3 @@ def _values(x: Tensor, function: Callable[[tf.Tensor], tf.Tensor]) -> Tensor:
     if isinstance(x, tf.SparseTensor):
         return tf.SparseTensor(x.indices, function(x.values), x.dense_shape)
     return function(x)
-
-
-def _flat(x: Tensor) -> tf.Tensor:
-    return x.values if isinstance(x, tf.SparseTensor) else x

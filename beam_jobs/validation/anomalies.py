@@ -1,6 +1,5 @@
-"""Whether a day's data looks like data: against the values known so far, and against an earlier day.
-
-The limits are those of the pipeline file's table `statistics`.
+"""Whether the data of a day is unusual: compared with the values of all days before, and with an
+earlier day. The limits are those of `[statistics]` in the pipeline file, and the constants below.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,22 +21,20 @@ from twinspire_core.errors import BadData
 from twinspire_core.terminal import console
 
 MAX_UNKNOWN = 0.5
-"""The share of a category's values that may be new: half of a day's is rather a renamed column."""
+"""Share of a category's values that may be new: where more are, the column was probably renamed."""
 MAX_VOLUME_CHANGE = 0.8
 """Change of the number of rows, as a share of the larger one: a factor of 5."""
 MAX_NULL_CHANGE = 0.2
-"""How far the share of missing values may move: quiet and busy days differ by less."""
+"""Largest change of the share of missing values: quiet and busy days differ by less."""
 _SHOWN = 3
 
 
 class ComparedDays(NamedTuple):
-    """A day beside an earlier one.
+    """Statistics of the day, and of an earlier day.
 
     Attributes:
-      p: the pipeline.
-      now: the day.
-      then: the day before, or the newest before that; empty on the first day.
-      when: that day, as people are told.
+      then: of the newest earlier day; empty on the first day.
+      when: that day, as messages call it.
     """
 
     p: Pipeline
@@ -59,13 +56,11 @@ def check(
     """Looks for anomalies, and writes them into the day's statistics.
 
     Args:
-      p: the pipeline.
       out: URI of the features stage's output, with statistics.
-      earlier: of an earlier day, the newest there is.
-      when: that day, as people are told.
+      earlier: statistics of the newest earlier day; None on the first.
+      when: that day, as messages call it.
 
-    Returns:
-      What the report says of them, but for the day that they were compared with.
+    Returns: their part of the report, without the day that they were compared with.
 
     Raises:
       BadData: there are anomalies, and `statistics.on_anomaly` is `fail`.
@@ -84,7 +79,7 @@ def check(
 
 
 def _act_on(p: Pipeline, anomalies: list[str], where: str) -> None:
-    """Fails, warns or says nothing, as `statistics.on_anomaly` has it."""
+    """Fails, warns or says nothing, by `statistics.on_anomaly`."""
     listed = "\n".join(f"  - {text}" for text in anomalies)
     if anomalies and p.statistics.on_anomaly == "fail":
         raise BadData(
@@ -100,7 +95,7 @@ def _act_on(p: Pipeline, anomalies: list[str], where: str) -> None:
 
 
 def known_values(c: ComparedDays) -> dict[str, list[str]]:
-    """Values that categories have had up to the day; a column with too many is not in here."""
+    """Values that each category has had up to the day; without columns of too many values."""
     known = {}
     for name, column in c.now.examples.items():
         feature = c.p.features.get(name)
@@ -108,7 +103,7 @@ def known_values(c: ComparedDays) -> dict[str, list[str]]:
             continue
         # Values of earlier days stay known: one that comes back after months is nothing new.
         values = {*c.then.known.get(name, ()), *column.listed}
-        # Only where the statistics list every value; a part of them would make the others unknown.
+        # Only where every value is listed: with some of them, the others would count as unknown.
         if column.exact and len(values) <= LISTED:
             known[name] = sorted(map(str, values))
     return known

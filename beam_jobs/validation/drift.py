@@ -1,18 +1,60 @@
-"""How far a column's values are from those of another day, or of what is served."""
+"""How far the values of a column are from those of another day (drift), or those that are served from
+those that were trained on (skew).
+
+`statistics.json` has the columns of the rows that the transform graph is fitted on: the positives of
+the vocabulary days, each with its counts and ages as of the start of its own day. Skew compares them
+with the catalogue at the end of the day, which the item tower embeds, and with the users. Both lie in
+the day's own output, so the figures do not depend on when the stage runs.
+
+Training rows are events, in which popular items come often. So the catalogue is weighted by events
+too, once by those of `window.count_days` and once by those of the last day. With the first weights,
+today's news counts like that of all days before; with the second, every item has an event of the last
+day, which not every item has at the start of a day. On a good day one of the two is near
+(docs/decisions/0017-evaluation.md), so the nearer one counts. Users are weighted by their events, or
+all alike.
+
+Ids come and go, so skew leaves them out. It leaves out features of the event too, which requests
+bring themselves.
+"""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from twinspire_core.contracts.column_statistics import Column
+from twinspire_core import storage
+from twinspire_core.config.feature_kinds import IdFeature
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts.column_statistics import Column, StatisticsFile
+from twinspire_core.contracts.features_report import FeatureSkew, ValueRange
+from twinspire_core.search.ragged import list_lengths, list_rows
+from twinspire_core.storage import parquet_files
 
 LEAST_VALUES = 50
 """With fewer values on either side, distributions differ by chance."""
+
 _DECILES = np.arange(1, 10) / 10
-# Sums of shares are off by what floats cannot hold.
+
+# Sums of shares are off by the rounding of floats.
 _ROUNDING = 1e-9
+
+_WEIGHTS: dict[str, tuple[str | None, ...]] = {
+    feature_schema.CORPUS_END: ("_popular", "_lately"),
+    feature_schema.USERS: ("_past_events", None),
+}
+"""Columns that rows are weighted by, by folder of the rows that are served; None weights all alike."""
+
+_SHOWN = np.array([0.1, 0.5, 0.9])
+
+_MARGIN = 0.05
+"""Share of the range by which a value may lie beyond its ends and not count as outside: on the day that
+clocks are set back, items as old as the count window are an hour older than any before.
+"""
+
+_DIGITS = 4
 
 
 class Numbers(NamedTuple):
@@ -41,11 +83,7 @@ class Numbers(NamedTuple):
         return cls.weighted(column.listed, column.counts)
 
     def quantiles(self, ranks: ArrayLike) -> np.ndarray:
-        """[R] float32, the smallest number up to which that share of all lies.
-
-        Args:
-          ranks: [R], 0 to 1.
-        """
+        """For each of [R] ranks from 0 to 1, the smallest number up to which that share lies: [R] float32."""
         places = np.searchsorted(self.up_to, np.asarray(ranks) - _ROUNDING)
         return self.values[np.minimum(places, len(self.values) - 1)]
 
@@ -69,17 +107,14 @@ class Numbers(NamedTuple):
 
 def linf(p: Mapping[str, float], q: Mapping[str, float]) -> float:
     """L-infinity distance max |p(v) - q(v)| of two distributions over values, 0 to 1."""
-    distances = [abs(p.get(value, 0) - q.get(value, 0)) for value in p.keys() | q.keys()]
-    return max(distances, default=0.0)
+    return max((abs(p.get(v, 0) - q.get(v, 0)) for v in p.keys() | q.keys()), default=0.0)
 
 
 def furthest(p: Mapping[str, float], q: Mapping[str, float]) -> str:
-    """The value that has this distance; of several the last by name."""
-
-    def distance_then_name(value: str) -> tuple[float, str]:
-        return abs(p.get(value, 0) - q.get(value, 0)), value
-
-    return max(p.keys() | q.keys(), key=distance_then_name)
+    """The value with the largest |p(v) - q(v)|; of several the last by name."""
+    return max(
+        p.keys() | q.keys(), key=lambda value: (abs(p.get(value, 0) - q.get(value, 0)), value)
+    )
 
 
 def noise(n: int) -> float:
@@ -90,12 +125,8 @@ def noise(n: int) -> float:
 
 
 def js(p: np.ndarray, q: np.ndarray) -> float:
-    """Jensen-Shannon divergence in bits, 0 to 1: (KL(p | m) + KL(q | m)) / 2, where m = (p + q) /
-    2.
-
-    Args:
-      p: [N] shares that sum to 1.
-      q: [N] shares that sum to 1.
+    """Jensen-Shannon divergence of two [N] arrays of shares in bits, 0 to 1: with m = (p + q) / 2,
+    (KL(p | m) + KL(q | m)) / 2.
     """
     m = (p + q) / 2
     return (_kl(p, m) + _kl(q, m)) / 2
@@ -105,3 +136,132 @@ def _kl(p: np.ndarray, m: np.ndarray) -> float:
     """KL(p | m) in bits, where m > 0 wherever p > 0; 0 log 0 is 0."""
     some = p > 0
     return float(np.sum(p[some] * np.log2(p[some] / m[some])))
+
+
+def compared_features(p: Pipeline) -> dict[str, str]:
+    """The features whose skew is measured, and for each the folder of the rows that are served."""
+    folders = {}
+    for name, feature in p.features.items():
+        if not feature.is_analysed or isinstance(feature, IdFeature):
+            continue
+        if feature.tower == "item":
+            folders[name] = feature_schema.CORPUS_END
+        elif feature.source_table == "users":
+            folders[name] = feature_schema.USERS
+    return folders
+
+
+def measure_skew(p: Pipeline, out: str, trained: str | None = None) -> list[FeatureSkew]:
+    """`compare_skew` on the files of the features stage; an empty list where the statistics of the
+    training rows are gone.
+
+    Args:
+      out: URI of the stage's output with the catalogue and the users.
+      trained: URI of the output whose examples were trained on; by default the same.
+    """
+    folders = compared_features(p)
+    statistics = StatisticsFile.find(trained or out)
+    if not folders or statistics is None:
+        return []
+    served = {}
+    for folder in set(folders.values()):
+        names = [name for name, its_folder in folders.items() if its_folder == folder]
+        names += filter(None, _WEIGHTS[folder])
+        served[folder] = parquet_files.read_folder(storage.join(out, folder), names)
+    return compare_skew(p, statistics.training, served)
+
+
+def compare_skew(
+    p: Pipeline, trained: Mapping[str, Column], served: Mapping[str, pa.Table]
+) -> list[FeatureSkew]:
+    """How far each feature of the served rows is from that of the training rows, the farthest first.
+    Features with fewer than 50 values on either side are left out.
+
+    Args:
+      trained: columns of the training rows; features that are not among them are left out.
+      served: by folder, the rows that are served, with features and weights.
+    """
+    skews = []
+    for name, folder in compared_features(p).items():
+        if name not in trained or sum(trained[name].counts) < LEAST_VALUES:
+            continue
+        distance = _strings if trained[name].type == "string" else _numbers
+        columns = [_Weighted.of(served[folder], name, weight) for weight in _WEIGHTS[folder]]
+        skews_by_weight = [
+            FeatureSkew(feature=name, kind=p.features[name].kind, **distance(trained[name], column))
+            for column in columns
+            if len(column.values) >= LEAST_VALUES
+        ]
+        if skews_by_weight:
+            nearest = min(skews_by_weight, key=lambda skew: (skew.distance, skew.outside))
+            outside = min(skew.outside for skew in skews_by_weight)
+            skews.append(nearest.model_copy(update={"outside": outside}))
+    return sorted(skews, key=lambda skew: (-skew.distance, -skew.outside, skew.feature))
+
+
+class _Weighted(NamedTuple):
+    """The values of a served column, without missing ones, and their weights.
+
+    Attributes:
+      values: [N] numbers or strings.
+      weight: [N] float64, not negative.
+    """
+
+    values: pa.Array
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, table: pa.Table, name: str, weight: str | None) -> Self:
+        """A column of a table, weighted by another column, or by None with all rows alike."""
+        column = table.column(name).combine_chunks()
+        by = np.ones(len(table))
+        if weight:
+            by = table.column(weight).fill_null(0).to_numpy().astype(np.float64)
+        if pa.types.is_list(column.type):
+            by = by[list_rows(list_lengths(column))]
+            column = column.flatten()
+        counts = column.is_valid().to_numpy(zero_copy_only=False) & (by > 0)
+        return cls(column.filter(pa.array(counts)), by[counts])
+
+
+def _numbers(trained: Column, served: _Weighted) -> dict[str, Any]:
+    before = Numbers.of(trained)
+    now = Numbers.weighted(served.values, served.weight)
+    low = np.float32(trained.min)
+    high = np.float32(trained.max)
+    margin = np.float32(_MARGIN) * (high - low)
+    is_outside = (now.values < low - margin) | (now.values > high + margin)
+    return {
+        "distance": _rounded(before.distance(now)),
+        "outside": _rounded(np.diff(now.up_to, prepend=0)[is_outside].sum()),
+        "trained": _range(low, before, high),
+        "served": _range(now.values[0], now, now.values[-1]),
+    }
+
+
+def _range(low: np.float32, numbers: Numbers, high: np.float32) -> ValueRange:
+    tenth, median, ninetieth = map(float, numbers.quantiles(_SHOWN))
+    return ValueRange(
+        low=float(low), tenth=tenth, median=median, ninetieth=ninetieth, high=float(high)
+    )
+
+
+def _strings(trained: Column, served: _Weighted) -> dict[str, Any]:
+    before = trained.shares
+    coded = served.values.dictionary_encode()
+    shares = np.bincount(coded.indices.to_numpy(), weights=served.weight / served.weight.sum())
+    now = dict(zip(coded.dictionary.to_pylist(), shares.tolist(), strict=True))
+    value = furthest(before, now)
+    # Of very many values only some are listed, so that a new value cannot be told from an unlisted one.
+    new = sum(share for x, share in now.items() if x not in before) if trained.exact else 0.0
+    return {
+        "distance": _rounded(linf(before, now)),
+        "outside": _rounded(new),
+        "value": value,
+        "trained_share": _rounded(before.get(value, 0.0)),
+        "served_share": _rounded(now.get(value, 0.0)),
+    }
+
+
+def _rounded(share: float) -> float:
+    return round(min(1.0, max(0.0, float(share))), _DIGITS)

@@ -1,11 +1,11 @@
-"""The statistics of a day's columns, taken batch by batch: the same bytes in whatever parts and order
-the rows come, on every runner.
+"""The statistics of a day's columns, taken batch by batch: the same bytes on every runner, in whatever
+parts and order the rows come.
 
-Counts, sums and extremes are exact. Everything else comes from one sketch, used twice: the entries
-with the `LISTED` smallest hashes. By hashes of the values it holds different values, with exact
-counts, and so estimates how many there are (KMV). By hashes of the rows it is a random sample, which
-gives quantiles and top values where a column has more different values than are listed. With 10,000
-rows a quantile's rank is off by less than 2%, in 999 of 1,000 columns.
+Counts, sums and extremes are exact. All else comes from one kind of sketch, which keeps the entries
+with the `LISTED` smallest hashes. A sketch by hashes of the values holds distinct values with exact
+counts, and estimates how many there are (KMV). A sketch by hashes of the rows is a random sample, which
+gives quantiles and top values where a column has more distinct values than are listed. With 10,000
+rows, the rank of a quantile is off by less than 2% in 999 of 1,000 columns.
 
 Source: Beyer, Haas, Reinwald, Sismanis, Gemulla, *On Synopses for Distinct-Value Estimation Under
 Multiset Operations*, 2007.
@@ -21,9 +21,8 @@ import pyarrow as pa
 from apache_beam.pvalue import PCollection
 from pandas.util import hash_array
 
-from beam_jobs.row_hashing import row_hashes, string_hashes
-from beam_jobs.validation.drift import Numbers
-from beam_jobs.validation.skew import compared
+from beam_jobs.hashing import row_hashes, string_hashes
+from beam_jobs.validation.drift import Numbers, compared_features
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.column_statistics import Column, StatisticsFile
@@ -41,9 +40,7 @@ _NOT_DATA = ("_time", "_holdout")
 
 
 def columns(p: Pipeline) -> list[str]:
-    """Columns of the examples that are looked at: features, reward and label, and ids that are no
-    feature.
-    """
+    """Columns of the examples with statistics: features, reward, label, and ids that are no feature."""
     features = {"_user": p.user_id, "_item": p.item_id}
     names = feature_schema.example_schema(p).names
     return [name for name in names if name not in _NOT_DATA and not features.get(name)]
@@ -82,12 +79,12 @@ class Smallest:
             self.compact()
 
     def compact(self) -> None:
-        """Keeps no more than is wanted."""
+        """Drops entries beyond the `LISTED` smallest."""
         if len(self._parts) > 1 or self._waiting > LISTED:
             self.entries()
 
     def entries(self) -> "_Entries":
-        """All of them, by hash."""
+        """The entries, by hash; each once, with the sum of its counts."""
         hashes = np.concatenate([part.hashes for part in self._parts])
         counts = np.concatenate([part.counts for part in self._parts])
         order = np.argsort(hashes)
@@ -105,12 +102,12 @@ class Smallest:
 
 
 def _first(ascending: np.ndarray) -> np.ndarray:
-    """Where each number stands first."""
+    """Places of the first of equal numbers."""
     return np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1])[: len(ascending)])
 
 
 class _Entries(NamedTuple):
-    """[N] uint64, [N] strings or float32, [N] int64."""
+    """N entries: hashes, [N] uint64; values, [N] strings or float32; counts, [N] int64."""
 
     hashes: np.ndarray
     values: pa.Array
@@ -207,11 +204,7 @@ class Sketch:
         self.by_row.merge(other.by_row)
 
     def finish(self, kind: pa.DataType) -> Column:
-        """The column's statistics.
-
-        Args:
-          kind: the column's type.
-        """
+        """The statistics of the column, which has this type in Arrow."""
         distinct = self.by_value.entries()
         exact = len(distinct.hashes) < LISTED
         entries = distinct if exact else self.by_row.entries()
@@ -305,18 +298,18 @@ class WriteStatistics(beam.PTransform):
 
     def expand(self, rows: Any) -> PCollection:
         """Summarises batch by batch, adds up and writes."""
-        found = []
-        names = {"examples": columns(self.p), "training": list(compared(self.p))}
+        parts = []
+        names = {"examples": columns(self.p), "training": list(compared_features(self.p))}
         for (part, of_part), batches in zip(names.items(), rows, strict=True):
             combine = beam.CombineGlobally(Collect(of_part)).without_defaults()
             sketches = batches | f"Summarise {part}" >> combine
-            found.append(sketches | f"Name {part}" >> beam.WithKeys(part))
-        together = found | beam.Flatten() | beam.WithKeys(0) | beam.GroupByKey()
+            parts.append(sketches | f"Name {part}" >> beam.WithKeys(part))
+        together = parts | beam.Flatten() | beam.WithKeys(0) | beam.GroupByKey()
         return together | beam.Values() | "Write" >> beam.Map(_write, self.p, self.out)
 
 
 def _write(parts: Iterable[tuple[str, Sketches]], p: Pipeline, out: str) -> None:
-    # Without a row a part is not there; what that means is said later, with the counters
+    # A part without rows is absent; the check of the counters says later what that means.
     file = StatisticsFile(**{part: finish(p, sketches) for part, sketches in parts})
     rows = max((column.rows for column in file.examples.values()), default=0)
     file.model_copy(update={"rows": rows}).store(out)

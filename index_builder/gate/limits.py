@@ -3,7 +3,7 @@
     floors, ceilings   `gate.floors` and `gate.ceilings`, of the two-tower's lists and of what is served
     corpus             `MAX_CORPUS_CHANGE`, since the version that it is compared with
     skew               `MAX_SKEW` and `MOST_OUTSIDE`: features of what is served against those of the
-                       rows trained on (beam_jobs/validation/skew.py)
+                       rows trained on (beam_jobs/validation/drift.py)
 
 A floor or ceiling of a measure holds for the two-tower and for what is served; one named
 `served/MEASURE` replaces it for what is served. The two-tower is held to them however few users were

@@ -204,9 +204,9 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
     """
     holder = towers.holder
     from beam_jobs import embed_stage
-    from beam_jobs.embedding.reused_vectors import KnownVectors
+    from beam_jobs.embedding.corpus_ranges import KnownVectors
     from beam_jobs.features.raw_features_job import write_served
-    from beam_jobs.validation import skew
+    from beam_jobs.validation import drift
     from index_builder import index_stage, refresh_stage
     from twinspire_core.contracts import feature_schema
 
@@ -226,7 +226,7 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
         write_served(step("features"))
         features = attempts.place(run.pipeline, holder.sources["features"])
         # The catalogue is later than what the towers were trained on.
-        far = skew.measure(run.pipeline, inputs["features"], trained=features)
+        far = drift.measure_skew(run.pipeline, inputs["features"], trained=features)
         known = KnownVectors(
             storage.join(features, feature_schema.CORPUS_END), storage.join(home, "vectors")
         )

@@ -97,7 +97,7 @@ class ValueRange(_Part):
 
 class FeatureSkew(_Part):
     """How far a feature of what is served is from that of the rows that were trained on
-    (beam_jobs/validation/skew.py).
+    (beam_jobs/validation/drift.py).
 
     Attributes:
       feature: its column.

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs import user_hashing
+from beam_jobs import hashing
 from beam_jobs.features import event_packs, read_steps, shard_steps
 from beam_jobs.features.raw_features_job import write_raw, write_served
 from beam_jobs.point_in_time import job
@@ -298,7 +298,7 @@ def test_workers_that_do_not_share_the_output(one, tmp_path):
 def test_held_out_users_are_drawn_anew_each_day():
     users = pl.Series([f"user {n}" for n in range(1000)])
     held = [
-        set(np.flatnonzero(user_hashing.sampling_hashes(users, day) < user_hashing.limit(0.1)))
+        set(np.flatnonzero(hashing.sampling_hashes(users, day) < hashing.limit(0.1)))
         for day in ("2017-10-16", "2017-10-17")
     ]
     assert all(70 < len(each) < 130 for each in held) and len(held[0] & held[1]) < 25
@@ -310,10 +310,7 @@ def test_lots_are_alike_in_every_release():
         int.from_bytes(bytes.fromhex(text), "little")
         for text in ("bde0c872966d2e44", "423f6c9efa72b1e0")
     ]
-    assert (
-        user_hashing.sampling_hashes(pl.Series(["user 0", "user 1"]), "2017-10-16").tolist()
-        == known
-    )
+    assert hashing.sampling_hashes(pl.Series(["user 0", "user 1"]), "2017-10-16").tolist() == known
 
 
 def test_the_cap_of_held_out_users_holds(tmp_path):

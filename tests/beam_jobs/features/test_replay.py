@@ -3,7 +3,7 @@ from datetime import timedelta
 
 import pytest
 
-from beam_jobs import day_plan, user_hashing
+from beam_jobs import day_plan, hashing
 from beam_jobs.point_in_time import job
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.slow import Slow
@@ -75,7 +75,7 @@ def test_of_a_replayed_day_some_users_are_drawn(replayed, tmp_path, monkeypatch)
     for day in DAYS:
         every = rows(folder / "out" / "replay" / f"dt={day}" / "evaluation")
         users = [row["_user"] for row in every]
-        lots = user_hashing.sampling_hashes(users, str(day)).tolist()
+        lots = hashing.sampling_hashes(users, str(day)).tolist()
         drawn = [user for _, user in sorted(zip(lots, users, strict=True))[-3:]]
         found = rows(tmp_path / "few" / "replay" / f"dt={day}" / "evaluation")
         assert found == [row for row in every if row["_user"] in drawn]

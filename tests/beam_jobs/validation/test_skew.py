@@ -3,7 +3,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.validation import skew, statistics
+from beam_jobs.validation import drift, statistics
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.column_statistics import StatisticsFile
@@ -53,7 +53,7 @@ def found(trained: dict, popular=1, lately=1, past_events=1, **served) -> dict:
     weights = {"_popular": popular, "_lately": lately, "_past_events": past_events}
     table |= {name: np.broadcast_to(value, 100) for name, value in weights.items()}
     tables = {folder: pa.table(table) for folder in (feature_schema.CORPUS_END, "users")}
-    return {one.feature: one for one in skew.compare(PIPELINE, columns, tables)}
+    return {one.feature: one for one in drift.compare_skew(PIPELINE, columns, tables)}
 
 
 def test_what_is_alike_is_no_distance_apart():
@@ -142,10 +142,10 @@ def test_a_later_catalogue_is_compared_with_what_its_towers_were_trained_on(tmp_
             table = pa.table({**ALIKE, **weights, "sold": sold})
             pq.write_table(table, out / folder / "part.parquet")
     rows = PIPELINE, str(day)
-    assert skew.measure(*rows) == [], "by an earlier release"
+    assert drift.measure_skew(*rows) == [], "by an earlier release"
     StatisticsFile(training=trained_on(ALIKE)).store(str(day))
-    assert [one.distance for one in skew.measure(*rows)] == [0] * 5
-    assert skew.measure(PIPELINE, str(later)) == [], "a refresh trains on nothing"
-    first, *others = skew.measure(PIPELINE, str(later), trained=str(day))
+    assert [one.distance for one in drift.measure_skew(*rows)] == [0] * 5
+    assert drift.measure_skew(PIPELINE, str(later)) == [], "a refresh trains on nothing"
+    first, *others = drift.measure_skew(PIPELINE, str(later), trained=str(day))
     assert (first.feature, first.distance, first.outside) == ("sold", 1, 1)
     assert all(one.distance == 0 for one in others)

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from beam_jobs.validation import skew
+from beam_jobs.validation import drift
 from model.data import training_rows
 from model.evaluation.day_queries import next_click_rows
 from model.evaluation.tower_vectors import encode, load, load_both
@@ -77,12 +77,15 @@ def test_what_is_served_is_compared_with_what_was_trained_on(shop):
     for place in (shop.features1, shop.features2):
         report = FeaturesReport.find(str(place))
         found = {one.feature: one for one in report.skew}
-        assert found and set(found) <= set(skew.compared(shop.pipeline))
+        assert found and set(found) <= set(drift.compared_features(shop.pipeline))
         # What the snapshot says of items is the same on both sides.
         for name in ("kind", "price"):
             assert found[name].distance < 0.2 and found[name].outside == 0
         for name, one in found.items():
-            if one.served and skew.compared(shop.pipeline)[name] == feature_schema.CORPUS_END:
+            if (
+                one.served
+                and drift.compared_features(shop.pipeline)[name] == feature_schema.CORPUS_END
+            ):
                 corpus = pads.dataset(
                     place / feature_schema.CORPUS_END, format="parquet"
                 ).to_table()
