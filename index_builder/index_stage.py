@@ -2,7 +2,7 @@
 
 Written below the stage's folder:
 
-    index/        the index (twinspire_core/search/stored_index.py); row i is the i-th item in order
+    index/        the index (twinspire_core/search/index.py); row i is the i-th item in order
                   of id
     index.json    settings, whether they were inherited or tuned, recall against exact search, all
                   that were tried (twinspire_core/contracts/index_figures.py)

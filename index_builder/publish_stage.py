@@ -25,7 +25,6 @@ from index_builder.registry.version_log import Entry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
 from twinspire_core import storage
-from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.config.source_names import FACTORS
 from twinspire_core.contracts import (
     artifact_files,
@@ -45,8 +44,8 @@ from twinspire_core.contracts.manifest import File, Manifest
 from twinspire_core.contracts.ranker_file import RankerFile
 from twinspire_core.errors import BadData
 from twinspire_core.fusion.fixed_order import FixedOrder
-from twinspire_core.native_stderr import suppress_native_stderr
-from twinspire_core.search.stored_index import stored_vectors
+from twinspire_core.library_loading import block_tensorflow_extras, suppress_native_stderr
+from twinspire_core.search.index import stored_vectors
 from twinspire_core.sources import factors
 from twinspire_core.sources.personal_counts import HALF_LIVES, half_life_column
 from twinspire_core.sources.registry import fits_of

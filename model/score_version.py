@@ -40,9 +40,8 @@ from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.errors import BadData
 from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.fusion.fixed_order import FixedOrder
-from twinspire_core.metrics.bootstrap import intervals, resampled_means
-from twinspire_core.metrics.diversity import exposure
-from twinspire_core.metrics.ranking import by_user, means
+from twinspire_core.metrics.intervals import intervals, resampled_means
+from twinspire_core.metrics.list_metrics import by_user, exposure, means
 from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.search.ragged import Ragged, list_lengths, list_rows, positions

@@ -1,5 +1,5 @@
-"""Errors, named after the caller's next move, and what their messages are made of: the rule, the value
-found, the cause, the remedy.
+"""Errors, whose classes say what the caller does next, and the parts of their messages: the rule, the
+value found, the likely cause, the remedy.
 """
 
 import re
@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import Any
 
 _LONGEST_LINE = 400
-"""Characters of an error that is told among others."""
+"""Characters of an error that is shown in a list of others."""
 
 
 class TwinspireError(Exception):
@@ -20,7 +20,7 @@ class TwinspireError(Exception):
     exit_code = 1
 
     def facts(self) -> dict[str, Any]:
-        """What a command's last line holds of it for machines, beside the reason."""
+        """What a command's last line tells machines about the error, besides the reason."""
         return {}
 
 
@@ -47,18 +47,18 @@ class GateRefused(TwinspireError):
 
     exit_code = 4
     followed_by: str | None = None
-    """The version that went live in its place, with the day's catalogue; None if none did."""
+    """The version that went live instead, with the day's catalogue; None if none did."""
 
     def __init__(self, message: str, version: str | None = None, *, is_found: bool = False) -> None:
-        """Says why, and of which version where it is one; `is_found` where it was refused before, and is
-        found so.
+        """Takes the reason, the refused version if there is one, and whether it was refused by an earlier
+        run (`is_found`).
         """
         super().__init__(message)
         self.version = version
         self.is_found = is_found
 
     def facts(self) -> dict[str, Any]:
-        """What went live in its place."""
+        """The version that went live instead."""
         return {"live_version": self.followed_by} if self.followed_by else {}
 
 
@@ -84,12 +84,12 @@ class NotItsTurn(TryAgain):
     """Run the same command again when the earlier days that it names have ended."""
 
     def __init__(self, message: str, waits_for: Sequence[date]) -> None:
-        """Says why, and which days those are."""
+        """Takes the reason, and the days to wait for."""
         super().__init__(message)
         self.waits_for = waits_for
 
     def facts(self) -> dict[str, Any]:
-        """The days, so that a scheduler can tell how far back in the line a run is."""
+        """The days to wait for, so that a scheduler knows how far back in the queue a run is."""
         return {"waits_for": [str(day) for day in self.waits_for]}
 
 
@@ -108,7 +108,7 @@ class NothingToDo(TwinspireError):
 
 
 def in_one_line(error: BaseException) -> str:
-    """What an error says, short enough to be told among others.
+    """An error's message, short enough for a list of errors.
 
     Example:
       >>> in_one_line(KeyError("a"))
@@ -121,7 +121,7 @@ def in_one_line(error: BaseException) -> str:
 
 
 COMPARED = 1_000
-"""The most names that a mistyped one is compared with: more take too long for a message."""
+"""The most names that a mistyped one is compared with: more would delay the message."""
 
 _LONGEST_VALUE = 60  # characters of a value that is shown
 _LONGEST_NAME = 100  # characters of a name that others are compared with
@@ -182,7 +182,8 @@ def nearest_names(
 
 
 def did_you_mean(name: str, known: Collection[str], before: str = "") -> str:
-    """Which known name was meant by a mistyped one, after `before`; nothing where none is like it.
+    """A question which known name was meant by a mistyped one, with `before` in front; empty where none is
+    like it.
 
     Example:
       >>> did_you_mean("itms", ["items", "users"], "; ")

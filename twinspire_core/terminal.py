@@ -1,5 +1,5 @@
-"""What people see at a terminal: one console for all that is said, one for what was asked for, and a
-line that moves while something is being done.
+"""The terminal: a console for messages, one for what the user asked for, and a progress line that is
+shown while something is being done.
 """
 
 import sys
@@ -19,13 +19,13 @@ class _Console(Console):
     muted = False
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Prints, unless it is muted; the moving line draws itself by controls."""
+        """Prints, unless the console is muted; controls, which draw the progress line, always pass."""
         if not self.muted or isinstance(objects[0], Control):
             super().print(*objects, **options)
 
 
-# Ids, places and commands are shown as they are: no [tag] or :name: in them means anything.
-# What is said while the line moves appears above it, because all of it goes through one console.
+# Ids, paths and commands are shown as they are: a [tag] or :name: in them has no meaning.
+# Messages appear above the progress line, because both go through one console.
 console = _Console(stderr=True, highlight=False, markup=False, emoji=False)
 out = Console(highlight=False, markup=False, emoji=False)
 
@@ -33,26 +33,25 @@ _FRAMES_PER_SECOND = 6
 
 
 class _Task:
-    """What a block does."""
+    """What a block does, in words."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
 
 _tasks: list[_Task] = []
-"""Of the blocks that are open, the innermost last."""
+"""Tasks of the open blocks, the innermost last."""
 
 
 class _Line:
-    """The line: a spinner, the innermost task, the seconds since the outermost began."""
+    """The progress line: a spinner, the innermost task, the seconds since the outermost began."""
 
     def __init__(self) -> None:
         self._began = monotonic()
         self._spinner = Spinner("dots")
 
     def __rich__(self) -> Spinner:
-        task = next(reversed(_tasks), None)
-        text = task.text if task else ""
+        text = _tasks[-1].text if _tasks else ""
         seconds = f" … {monotonic() - self._began:.0f} s"
         self._spinner.text = Text(text + seconds, no_wrap=True, overflow="ellipsis")
         return self._spinner
@@ -65,10 +64,10 @@ def doing(text: str) -> Iterator[Callable[[str], None]]:
     A block inside another one shows its own task. Not for a block that asks the user something.
 
     Args:
-      text: such as `reading the logs`.
+      text: the task, such as `reading the logs`.
 
     Yields:
-      What replaces the text.
+      A function that replaces the text.
     """
     task = _Task(text)
 
@@ -95,7 +94,7 @@ def doing(text: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Leaves out all that is said while the block works, but for the line that moves."""
+    """Shows no messages while the block works; the progress line is still shown."""
     console.muted = True
     try:
         yield

@@ -22,10 +22,9 @@ from apache_beam.utils.shared import Shared
 from beam_jobs import hashing
 from beam_jobs.beam.failures import fails_fast
 from twinspire_core import storage
-from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.contracts.model_bundle import VECTOR, Tower
 from twinspire_core.errors import BadData, listed
-from twinspire_core.native_stderr import suppress_native_stderr
+from twinspire_core.library_loading import block_tensorflow_extras, suppress_native_stderr
 from twinspire_core.storage.parquet_files import open_parquet
 
 

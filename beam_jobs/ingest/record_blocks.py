@@ -13,9 +13,8 @@ import polars as pl
 from beam_jobs.ingest.columns import RAW, Column
 from beam_jobs.ingest.day_files import SourceFile
 from twinspire_core.errors import BadData
-from twinspire_core.records.csv_lines import Unreadable
 from twinspire_core.records.json_lines import JSON_TYPES
-from twinspire_core.records.raw_files import format_of, readable
+from twinspire_core.records.raw_files import Unreadable, format_of, readable
 from twinspire_core.records.record_file import JsonObject, RecordFile
 
 KEPT_PER_FILE = 10_000

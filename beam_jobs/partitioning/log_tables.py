@@ -12,14 +12,8 @@ from typing import Literal, TextIO
 import pyarrow as pa
 
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.records.csv_lines import (
-    CsvOptions,
-    Unreadable,
-    decodes,
-    encoding_of,
-    first_bytes,
-)
-from twinspire_core.records.raw_files import CONTENT_ERRORS, ENDINGS, Kind, kind_of
+from twinspire_core.records.csv_lines import CsvOptions, decodes, encoding_of, first_bytes
+from twinspire_core.records.raw_files import CONTENT_ERRORS, ENDINGS, Kind, Unreadable, kind_of
 from twinspire_core.records.record_file import CheckNames, RecordFile, delimiter_of
 
 Format = Literal["auto", "parquet", "jsonl", "csv"]

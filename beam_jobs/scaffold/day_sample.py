@@ -11,8 +11,7 @@ from beam_jobs.ingest import day_files
 from beam_jobs.ingest.day_files import SourceFile, Table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
-from twinspire_core.records.csv_lines import Unreadable
-from twinspire_core.records.raw_files import format_of, readable
+from twinspire_core.records.raw_files import Unreadable, format_of, readable
 from twinspire_core.records.record_file import RecordFile
 
 _ROWS = 300_000

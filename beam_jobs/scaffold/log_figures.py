@@ -17,8 +17,7 @@ from beam_jobs.ingest.timestamps import to_instants
 from beam_jobs.partitioning.log_tables import format_of
 from twinspire_core.config.tables.data import ColumnsConfig
 from twinspire_core.errors import UsageError
-from twinspire_core.records.csv_lines import Unreadable
-from twinspire_core.records.raw_files import readable
+from twinspire_core.records.raw_files import Unreadable, readable
 from twinspire_core.records.record_file import RecordFile
 from twinspire_core.terminal import console, doing
 

@@ -26,7 +26,7 @@ from beam_jobs.beam.written_rows import read_written
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import IdFeature, ScaledFeature, VocabularyFeature
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.metrics.moments import Moments
+from twinspire_core.metrics.intervals import Moments
 
 COMPACT_ROWS = 1 << 20
 """Rows of partial counts that are kept side by side before they are added up."""

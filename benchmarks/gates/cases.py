@@ -33,8 +33,8 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.attempts import BestAccepted, Parent, StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.metrics.list_metrics import slice_of
 from twinspire_core.metrics.measure_names import SLICES
-from twinspire_core.metrics.slices import slice_of
 from twinspire_core.ranking.ranker import Ranker
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -29,7 +29,7 @@ from twinspire_core.contracts.day_metrics import (
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
 from twinspire_core.metrics import measure_names
-from twinspire_core.metrics.bootstrap import RESAMPLES, interval, resampled_means
+from twinspire_core.metrics.intervals import RESAMPLES, interval, resampled_means
 from twinspire_core.metrics.measure_names import SLICES
 
 RULES = ("towers", "slices", "best", "days", "order")

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from index_builder.tuning.kind_choice import Wanted, build
-from twinspire_core.search.index import Index, Settings
-from twinspire_core.search.stored_index import ExactIndex, load
+from twinspire_core.search.index import ExactIndex, Index, Settings, load_index
 
 
 class Ours:
@@ -36,8 +35,8 @@ class Ours:
     def save(self, file: Path) -> None:
         self.made.save(file)
 
-    def load(self, file: Path) -> None:
-        self.made = load(file)
+    def load_index(self, file: Path) -> None:
+        self.made = load_index(file)
 
 
 class Exact(Ours):

@@ -12,8 +12,8 @@ from functools import lru_cache
 import numpy as np
 
 from benchmarks.quality.logs import CASES
-from twinspire_core.metrics.bootstrap import interval
-from twinspire_core.metrics.slices import slice_of
+from twinspire_core.metrics.intervals import interval
+from twinspire_core.metrics.list_metrics import slice_of
 
 RESAMPLES = 4000
 FEWEST_DAYS = 8

@@ -21,7 +21,7 @@ from benchmarks.quality.lists import popular
 from benchmarks.quality.prepare import Fitted, Prepared, slug
 from benchmarks.quality.splits import Case
 from twinspire.runs import cache_keys
-from twinspire_core.metrics.ranking import by_user, first_distinct
+from twinspire_core.metrics.list_metrics import by_user, first_distinct
 from twinspire_core.search.ragged import positions
 
 KS = (10, 50)

@@ -18,7 +18,7 @@ from twinspire.cli.show_lists import user_result
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import artifact_files
-from twinspire_core.display.measured_lists import list_name
+from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.served_figure import on_next_day
 from twinspire_core.display.table import Table, count, number
 from twinspire_core.sources import personal_counts

@@ -23,7 +23,7 @@ from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.timings import IndexTimings
-from twinspire_core.display.measured_lists import EvaluatedSet, held_out, on_the_day
+from twinspire_core.display.quality_tables import EvaluatedSet, held_out, on_the_day
 from twinspire_core.display.served_figure import ServedFigure, on_held_out, on_its_day
 from twinspire_core.display.table import short_name
 from twinspire_core.fusion.fixed_order import FixedOrder

@@ -7,8 +7,7 @@ from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Section
 from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.gate_verdict import LiftFigures, PooledFigures
-from twinspire_core.display.measured_lists import kind_text, list_name
-from twinspire_core.display.quality_tables import interval_text
+from twinspire_core.display.quality_tables import interval_text, kind_text, list_name
 from twinspire_core.display.table import NONE, Table, change_text, count, number
 
 

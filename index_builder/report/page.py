@@ -8,8 +8,8 @@ from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Example, Item, Section
 from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.contracts.measures import value_of
-from twinspire_core.display.measured_lists import list_name
 from twinspire_core.display.pages import templates
+from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.table import Card, count, counted, number, share
 
 

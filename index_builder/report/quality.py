@@ -12,18 +12,20 @@ from index_builder.report.making import setting_text
 from index_builder.report.report_blocks import Figure, Mark, Section
 from twinspire_core.contracts.manifest import counts_otherwise
 from twinspire_core.contracts.measures import Measures, SliceMeasures, interval_of, value_of
-from twinspire_core.display.measured_lists import (
+from twinspire_core.display.quality_tables import (
     PARENT,
     EvaluatedSet,
     MeasuredLists,
     baselines,
     describe_order,
     describe_ranker,
+    heading,
+    interval_text,
     kind_text,
     list_name,
+    lists_table,
     of_other_kind,
 )
-from twinspire_core.display.quality_tables import heading, interval_text, lists_table
 from twinspire_core.display.table import Table, change_text, count, number, share
 from twinspire_core.metrics.measure_names import ITEMS, USERS, key
 

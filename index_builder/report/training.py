@@ -13,7 +13,7 @@ from twinspire_core.contracts.day_metrics import (
     FrequencyFigures,
     PopularityFigures,
 )
-from twinspire_core.display.measured_lists import list_name
+from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.table import Table, count, number, share
 
 

@@ -26,8 +26,7 @@ from index_builder.tuning.settings_search import (
 from twinspire_core.contracts.attempts import NO_START, Start
 from twinspire_core.contracts.index_figures import SettingsOrigin
 from twinspire_core.errors import BadData
-from twinspire_core.search.index import EXACT_SHARE, Index, Kind, Settings
-from twinspire_core.search.stored_index import ExactIndex
+from twinspire_core.search.index import EXACT_SHARE, ExactIndex, Index, Kind, Settings
 from twinspire_core.terminal import console
 
 # Items; fewer do not train a codebook, and comparing them all takes microseconds

@@ -20,9 +20,8 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import PURCHASE_HISTORY, TWO_TOWER
 from twinspire_core.contracts.day_metrics import PopularityFigures
 from twinspire_core.contracts.example_lists import ExampleList
+from twinspire_core.metrics.list_metrics import is_first, slice_of, top_k
 from twinspire_core.metrics.measure_names import SLICES
-from twinspire_core.metrics.ranking import is_first, top_k
-from twinspire_core.metrics.slices import slice_of
 
 GROUPS = 10
 """Groups of items that have equally many earlier events between them; items without an event are

@@ -11,7 +11,7 @@ in which the user's past items may appear again. It may hold three more entries:
                counts these items alone, and is averaged over the users who have some. Items
                outside the corpus cannot be found.
     intervals  {"recall@50": [low, high], "recall@50/users:1-4": …}, of means over users
-               (twinspire_core/metrics/bootstrap.py). Coverage, Gini coefficient and popular share
+               (twinspire_core/metrics/intervals.py). Coverage, Gini coefficient and popular share
                are properties of all lists together, and have no interval.
     excluded   The same measures of lists without the user's past items. What was seen and taken
                again stays wanted: such lists cannot find it.
@@ -35,11 +35,17 @@ from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists, rank_baselines
 from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
 from twinspire_core.metrics import measure_names
-from twinspire_core.metrics.bootstrap import intervals, resampled_means
-from twinspire_core.metrics.diversity import exposure, popular_share
+from twinspire_core.metrics.intervals import intervals, resampled_means
+from twinspire_core.metrics.list_metrics import (
+    by_place,
+    distinct,
+    exposure,
+    hits,
+    means,
+    popular_share,
+    slice_of,
+)
 from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
-from twinspire_core.metrics.ranking import by_place, distinct, hits, means
-from twinspire_core.metrics.slices import slice_of
 
 _DIGITS = 7
 MeasuresDict = dict[str, Any]

@@ -19,8 +19,8 @@ from model.evaluation.day_queries import (
     read_queries,
 )
 from twinspire_core.contracts.attempts import StageContext
-from twinspire_core.metrics.bootstrap import RESAMPLES
-from twinspire_core.metrics.diversity import popular_items
+from twinspire_core.metrics.intervals import RESAMPLES
+from twinspire_core.metrics.list_metrics import popular_items
 from twinspire_core.metrics.measure_names import SLICES
 from twinspire_core.search.ragged import Ragged, positions
 from twinspire_core.sources.history import most_frequent_first

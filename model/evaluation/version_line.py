@@ -43,7 +43,7 @@ from twinspire_core.contracts.day_metrics import (
 )
 from twinspire_core.contracts.measures import PairedDifferences
 from twinspire_core.metrics import measure_names
-from twinspire_core.metrics.ranking import means
+from twinspire_core.metrics.list_metrics import means
 from twinspire_core.sources.popular import same_for_all
 
 LEADS_KEPT = 7

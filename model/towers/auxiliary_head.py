@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from model.optimizers import AdagradWeight
-from twinspire_core.metrics.moments import Moments
+from twinspire_core.metrics.intervals import Moments
 
 PREFIX = "auxiliary/"
 """What the names of the head's weights start with."""

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from model.towers.two_tower import TwoTower
 from twinspire_core.errors import BadData
-from twinspire_core.metrics.moments import Moments
+from twinspire_core.metrics.intervals import Moments
 
 FORMAT = 1
 _STATE = "state.json"

@@ -4,9 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from twinspire_core.search.index import NONE, Index, Settings
+from twinspire_core.search.index import NONE, ExactIndex, Index, Settings
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.search.stored_index import ExactIndex
 
 # More candidates than asked for, at first: most users have seen few of their nearest items
 _SPARE = 32

@@ -30,7 +30,7 @@ from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.config.tables.deployment import ListsConfig
 from twinspire_core.fusion.capped_values import CappedAttribute, CappedValues
 from twinspire_core.fusion.list_rules import Candidates, choose, holds_share
-from twinspire_core.metrics.ranking import contains
+from twinspire_core.metrics.list_metrics import contains
 from twinspire_core.search.index import NONE
 
 RULED = (FIXED_ORDER, RANKED, TWO_TOWER)

@@ -26,10 +26,9 @@ from serving.requests.list_request import DEFAULTS, ListRequest
 from serving.requests.query_rows import Requests
 from serving.requests.request_model import Refused
 from serving.version.loaded_version import Version
-from twinspire_core.blocked_imports import import_loading
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
-from twinspire_core.native_stderr import suppress_native_stderr
+from twinspire_core.library_loading import import_loading, suppress_native_stderr
 from twinspire_core.terminal import doing
 
 _LONGEST = 60.0  # seconds between two tries of a version that failed

@@ -14,10 +14,10 @@ from twinspire_core.config.source_names import ANSWERING
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.contracts.gate_verdict import GateFigures
 from twinspire_core.contracts.manifest import Manifest
-from twinspire_core.display.measured_lists import list_name
+from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.served_figure import ServedFigure
 from twinspire_core.display.table import NONE, Card, count, number, share
-from twinspire_core.metrics.diversity import popular_items
+from twinspire_core.metrics.list_metrics import popular_items
 from twinspire_core.sources.popular import popular_order
 
 SOURCES = {name: list_name(name) for name in ANSWERING}

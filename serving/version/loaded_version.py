@@ -17,7 +17,6 @@ from serving.version.attributes import Attributes
 from serving.version.known_values import Vocabularies
 from serving.version.second_stage import SecondStage, read_second_stage
 from serving.version.user_store import UNKNOWN, IdTable, UserStore
-from twinspire_core.blocked_imports import load_saved_model
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.contracts import artifact_files, manifest
@@ -26,11 +25,10 @@ from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.model_bundle import QUERY_TOWER, Tower
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.fusion.fixed_order import FixedOrder
-from twinspire_core.native_stderr import suppress_native_stderr
+from twinspire_core.library_loading import load_saved_model, suppress_native_stderr
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.registry import RankingFeatures
-from twinspire_core.search import stored_index
-from twinspire_core.search.index import Index
+from twinspire_core.search.index import Index, load_index
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.source import Source
 from twinspire_core.sources.version_tables import read_tables
@@ -116,7 +114,7 @@ class Version:
     @cached_property
     def index(self) -> Index:
         """Nearest neighbours among the items' vectors."""
-        index = stored_index.load(self.home / artifact_files.INDEX)
+        index = load_index(self.home / artifact_files.INDEX)
         if len(index) != len(self.items):
             raise BadData(
                 f"Row i of a version's index is row i of its items; {self.id} has {len(index)} and"

@@ -20,9 +20,8 @@ from tests.tiny_pipeline import tiny_pipeline
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.search import scann_index
-from twinspire_core.search.index import Index, Settings
+from twinspire_core.search.index import ExactIndex, Index, Settings, load_index
 from twinspire_core.search.scann_index import ScannIndex
-from twinspire_core.search.stored_index import ExactIndex, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,7 +84,7 @@ def test_recall_written_is_the_one_that_brute_force_gives(tmp_path, kind, monkey
     figures = json.loads((tmp_path / "index" / "index.json").read_text())
     assert figures["kind"] == summary["kind"] == kind
     measuring = queries[1::2]  # users are in order of id; every other one measures
-    rows, _ = load(tmp_path / "index" / "index").search(measuring, 50)
+    rows, _ = load_index(tmp_path / "index" / "index").search(measuring, 50)
     assert figures["recall"] == pytest.approx(
         overlap(rows, neighbours(vectors, measuring, 50)), abs=1e-4
     )
@@ -160,8 +159,8 @@ def test_a_moved_index_loads_in_a_clean_process(tmp_path, kind):
     np.save(tmp_path / "queries.npy", queries)
 
     code = (
-        "import sys, numpy as np; from twinspire_core.search.stored_index import load; index ="
-        " load(sys.argv[1])\n"
+        "import sys, numpy as np; from twinspire_core.search.index import load_index; index ="
+        " load_index(sys.argv[1])\n"
     )
     code += "print(index.search(np.load(sys.argv[2]), 10)[0].tolist(), 'tensorflow' in sys.modules)"
     arguments = [sys.executable, "-c", code, "elsewhere/index", "queries.npy"]
@@ -239,7 +238,7 @@ def test_equal_vectors_are_all_as_good_as_one_another(tmp_path, limit):
         stage(tmp_path, vectors, clustered(400, seed=1)), exact_below=0, tree_above=limit, k=20
     )
     assert summary["recall"] == 1
-    rows, _ = load(tmp_path / "index" / "index").search(clustered(3, seed=2), 20)
+    rows, _ = load_index(tmp_path / "index" / "index").search(clustered(3, seed=2), 20)
     assert all(len(set(row)) == 20 for row in rows.tolist())
 
 
@@ -293,7 +292,7 @@ def test_rows_follow_the_order_of_ids(tmp_path):
     ids = ["b", "a", "é", "B", "10", "9"]
     vectors = np.eye(6, dtype=np.float32)
     index_stage.run(stage(tmp_path, vectors, clustered(3, 6), ids))
-    rows, _ = load(tmp_path / "index" / "index").search(vectors, 1)
+    rows, _ = load_index(tmp_path / "index" / "index").search(vectors, 1)
     assert [sorted(ids)[row] for row in rows[:, 0]] == ids
 
 
@@ -309,7 +308,7 @@ def test_queries_of_another_width_or_not_finite_are_refused():
 
 def test_a_folder_that_is_no_index_is_told(tmp_path):
     with pytest.raises(BadData, match=r"config\.json"):
-        load(tmp_path)
+        load_index(tmp_path)
 
 
 def test_settings_are_chosen_on_users_of_all_kinds(monkeypatch):

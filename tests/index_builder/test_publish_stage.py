@@ -21,7 +21,7 @@ from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.contracts.features_report import FeatureSkew, FeaturesReport
 from twinspire_core.errors import BadData, GateRefused
 from twinspire_core.fusion.fixed_order import FixedOrder
-from twinspire_core.search import stored_index
+from twinspire_core.search.index import load_index
 from twinspire_core.sources.co_occurrence import Neighbours
 
 FIRST, SECOND, THIRD = (date(2024, 5, day) for day in (1, 2, 3))
@@ -56,7 +56,7 @@ def test_row_i_of_the_index_is_row_i_of_the_items(context, registry, tmp_path):
         zip(vectors["_item"].to_pylist(), np.stack(vectors["vector"].to_numpy()), strict=True)
     )
     asked = items["_item"].to_pylist()
-    rows, _ = stored_index.load(home / "index").search(np.stack([by_id[i] for i in asked]), 1)
+    rows, _ = load_index(home / "index").search(np.stack([by_id[i] for i in asked]), 1)
     assert [asked[row] for row in rows[:, 0]] == asked
     assert asked == sorted(asked)
     assert items["_name"].to_pylist() == [f"name of {i}" for i in asked]

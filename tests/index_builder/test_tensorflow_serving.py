@@ -17,7 +17,7 @@ from index_builder import publish_stage
 from index_builder.registry.registry import Registry
 from twinspire_core import storage
 from twinspire_core.contracts.canonical_saved_model import canonicalise
-from twinspire_core.search import stored_index
+from twinspire_core.search.index import load_index
 from twinspire_core.search.top_k import exact_search
 
 IDS = [f"i{n:03d}" for n in range(200)]
@@ -136,7 +136,7 @@ def test_it_is_published_beside_the_index(context, pipeline, tmp_path):
     raw = {"user": tf.constant(["ann", "bob"]), "recent": tf.constant([["cid"], [""]])}
     found = model.signatures["recommend"](k=tf.constant(5), exclude=tf.constant([[""]]), **raw)
     vectors = model.signatures["encode"](**raw)["vector"].numpy()
-    rows, _ = stored_index.load(home / "index").search(vectors, 5)
+    rows, _ = load_index(home / "index").search(vectors, 5)
     ids = pq.read_table(home / "items.parquet")["_item"].to_pylist()
     assert found["items"].numpy().astype(str).tolist() == [
         [ids[row] for row in one] for one in rows

@@ -26,7 +26,7 @@ from twinspire_core.contracts import attempts
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.errors import GateRefused, TryAgain, UsageError
-from twinspire_core.search import stored_index
+from twinspire_core.search.index import load_index
 from twinspire_core.search.top_k import exact_search
 
 AT = date.fromisoformat(THIRD)
@@ -119,7 +119,7 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
     assert set(NEW) <= set(names) and not set(GONE) & set(names) and len(names) == 112
     features = Path(told["attempt"], "features")
     fresh = embedded_anew(home / "item_tower", pq.read_table(features / "corpus/end"))
-    found = stored_index.load(home / "index")
+    found = load_index(home / "index")
     assert np.allclose(found.vectors, fresh, atol=1e-6)
     queries = np.stack(pq.read_table(f"{told['attempt']}/embed/queries")["vector"].to_numpy())
     _, scores = found.search(queries, 20)

@@ -14,9 +14,9 @@ from twinspire.cli.options import (
     by_attribute,
     open_pipeline,
 )
-from twinspire_core.blocked_imports import load_tensorflow_library
 from twinspire_core.config.source_names import AnswerSource
 from twinspire_core.errors import UsageError
+from twinspire_core.library_loading import load_tensorflow_library
 from twinspire_core.terminal import doing
 
 K = Annotated[int, typer.Option("--k", "-k", min=1, help="How many items.")]

@@ -28,10 +28,10 @@ from twinspire.runs import live_catalogue, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import STAGES
 from twinspire_core import storage
-from twinspire_core.blocked_imports import never_import
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.errors import GateRefused
+from twinspire_core.library_loading import never_import
 
 
 def features(

@@ -19,8 +19,7 @@ from twinspire.cli.options import (
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.measures import Measures
-from twinspire_core.display.measured_lists import kind_text, list_name
-from twinspire_core.display.quality_tables import heading, measure_text
+from twinspire_core.display.quality_tables import heading, kind_text, list_name, measure_text
 from twinspire_core.display.table import Row, Style, Table, count, in_style, number
 from twinspire_core.errors import UsageError
 from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
@@ -74,7 +73,7 @@ def evaluate(
     # Imported below: scoring a file loads no TensorFlow, and a mistyped command nothing at all.
     if queries is None:
         from model.score_version import score_file
-        from twinspire_core.metrics.bootstrap import RESAMPLES
+        from twinspire_core.metrics.intervals import RESAMPLES
 
         scored = {"recs": recs}
         measured = {"file": score_file(recs, truth, ks, corpus, resamples=RESAMPLES)}

@@ -28,9 +28,9 @@ from twinspire.cli import (
     tune,
 )
 from twinspire.cli.options import console
-from twinspire_core.blocked_imports import never_import
 from twinspire_core.config.source_names import REMOVED as SOURCES_BEFORE
 from twinspire_core.errors import TwinspireError, UsageError, format_message
+from twinspire_core.library_loading import never_import
 from twinspire_core.storage.disk import explain
 from twinspire_core.version import __version__
 

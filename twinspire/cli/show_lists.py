@@ -17,7 +17,7 @@ from serving.version.loaded_version import Version
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import RANKED
-from twinspire_core.display.measured_lists import list_name
+from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.table import Row, Table, number, short_name
 from twinspire_core.terminal import console, doing, out
 

@@ -29,13 +29,14 @@ from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.manifest import Manifest, counts_otherwise
 from twinspire_core.contracts.measures import value_of
-from twinspire_core.display.measured_lists import (
+from twinspire_core.display.quality_tables import (
     describe_order,
     describe_ranker,
+    headline,
     held_out,
     on_the_next_day,
+    sets_table,
 )
-from twinspire_core.display.quality_tables import headline, sets_table
 from twinspire_core.display.served_figure import THIS, ServedFigure
 from twinspire_core.display.table import NONE, Style, Table, count, in_style, number
 from twinspire_core.errors import UsageError

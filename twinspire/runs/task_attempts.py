@@ -11,12 +11,11 @@ from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify
 from twinspire.runs.stage_tasks import StageTask, unread_events
 from twinspire_core import storage
-from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt, Gap
 from twinspire_core.contracts.timings import Timings
 from twinspire_core.errors import BadData, GateRefused, format_message
-from twinspire_core.native_stderr import suppress_native_stderr
+from twinspire_core.library_loading import block_tensorflow_extras, suppress_native_stderr
 from twinspire_core.terminal import console
 
 

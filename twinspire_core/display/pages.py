@@ -1,4 +1,6 @@
-"""Templates of pages, and what is common to all of them."""
+"""Templates of pages, and the macros that all of them may use. Apart from tables, as stages that show
+tables need no Jinja.
+"""
 
 from functools import cache
 
@@ -7,18 +9,12 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 @cache
 def templates(package: str, folder: str = "") -> Environment:
-    """The templates of a package, which may import from macros.html.jinja.
-
-    Args:
-      package: its name.
-      folder: where in it the templates lie.
-    """
+    """The templates of a package's folder, which may import from macros.html.jinja."""
     own = PackageLoader(package, folder)
-    common = PackageLoader("twinspire_core.display", "")
     # Names of items and users, reasons, and whatever stands in an address may hold HTML: all is
-    # escaped but what a template calls safe.
+    # escaped except what a template marks as safe.
     return Environment(
-        loader=ChoiceLoader([own, common]),
+        loader=ChoiceLoader([own, PackageLoader("twinspire_core.display", "")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

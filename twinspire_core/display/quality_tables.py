@@ -1,29 +1,112 @@
-"""Measures as text, and the tables that show measured lists beside one another."""
+"""The quality of lists as people see it: measures as text, lists that were measured on the same queries,
+and tables that compare them.
+
+Reports, commands and the demo show the same lists of a version: its own, those of the version before,
+and those that need no model.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 
+from twinspire_core.config.source_names import (
+    BASELINE_TITLES,
+    FIXED_ORDER,
+    RANKED,
+    TITLES,
+    TWO_TOWER,
+)
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.measures import Measures, interval_of, value_of
-from twinspire_core.display.measured_lists import (
-    EvaluatedSet,
-    MeasuredLists,
-    held_out,
-    kind_text,
-    of_other_kind,
-    on_the_day,
+from twinspire_core.contracts.ranker_file import RankerFit
+from twinspire_core.display.table import (
+    Cell,
+    Row,
+    Style,
+    Table,
+    count,
+    in_style,
+    interval,
+    number,
+    share,
 )
-from twinspire_core.display.table import Cell, Row, Table, in_style, interval, number, share
 from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
 
+PARENT = "parent"
+"""Kind of the lists of the version before."""
+
+_NAMES = {
+    **TITLES,
+    **BASELINE_TITLES,
+    FIXED_ORDER: "fixed order",
+    RANKED: "ranker",
+    "uncorrected": "two-tower, correction taken out",
+}
 _MEASURES = {"ndcg": "nDCG", "hit_rate": "hit rate", "mrr": "MRR", "popular_share": "popular share"}
 _SHARES = ("coverage", "gini", "overlap", "popular_share")
 """Measures that are shown in percent."""
 
 
+@dataclass(frozen=True, slots=True)
+class MeasuredLists:
+    """Lists that one method made, measured.
+
+    Attributes:
+      kind: `two_tower`, `fixed_order`, `ranked`, `parent`, or the name of a method without a model.
+      label: their name in a table of several lists.
+      served: whether they are the lists that are served.
+    """
+
+    kind: str
+    label: str
+    measures: Measures
+    served: bool = False
+
+    @property
+    def row_style(self) -> Style | None:
+        """Bold for the lists that are served."""
+        return Style.STRONG if self.served else None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedSet:
+    """Several lists, measured on the same queries.
+
+    Attributes:
+      name: of the queries, short enough for a column.
+      title: of the queries, in a sentence.
+      text: a sentence that says whose queries they are.
+      lists: the ones that are served come first.
+    """
+
+    name: str
+    title: str
+    text: str
+    lists: Sequence[MeasuredLists]
+
+    @property
+    def of_model(self) -> bool:
+        """Whether the two-tower is among the lists."""
+        return any(lists.kind == TWO_TOWER for lists in self.lists)
+
+
+def list_name(kind: str) -> str:
+    """The name of a kind of lists on screen.
+
+    Example:
+      >>> list_name("co_occurrence")
+      'bought together'
+    """
+    return _NAMES.get(kind, kind.replace("_", " "))
+
+
+def kind_text(kind: str) -> str:
+    """How a kind of lists, `KEPT` or `EXCLUDED`, is described at the end of a sentence."""
+    return f"{'without' if kind == EXCLUDED else 'with'} what the user had before"
+
+
 def heading(measure: str) -> str:
-    """What a column of a measure is headed with.
+    """The heading of a measure's column.
 
     Example:
       >>> heading("hit_rate@10")
@@ -42,69 +125,11 @@ def measure_text(measures: Measures | None, measure: str, digits: int = 3) -> st
 
 
 def interval_text(measures: Measures | None, measure: str) -> str:
-    """A measure with its interval in brackets, where there is one. Shares are not in percent: they
-    stand beside limits of pipeline files.
+    """A measure with its interval in brackets, where there is one. Shares are not in percent, so that
+    they can be compared with limits in pipeline files.
     """
-    text = number(value_of(measures, measure))
     ends = interval_of(measures, measure)
-    if ends is None:
-        return text
-    return f"{text} ({interval(ends)})"
-
-
-def lists_table(
-    lists: Iterable[MeasuredLists],
-    measures: Mapping[str, str],
-    *,
-    title: str = "",
-    folded: bool = False,
-) -> Table:
-    """Lists by measures: a row for each list.
-
-    Args:
-      lists: measured on the same queries.
-      measures: headings of the columns, by measure.
-      title: what the table shows.
-      folded: shown only when it is asked for.
-    """
-    rows = _rows(lists, measures)
-    return Table(head=["", *measures.values()], rows=rows, title=title, folded=folded)
-
-
-def sets_table(sets: Sequence[EvaluatedSet], measures: Sequence[str], note: str = "") -> Table:
-    """Lists by measures, of several sets of queries: a section for each set, of the lists that
-    count; behind them one for each of the others, which are marked.
-
-    Args:
-      sets: those without lists are left out.
-      measures: a column each.
-      note: what is to be said besides who was asked.
-    """
-    known = [one for one in sets if one.lists]
-    others = [replace(one, name=f"{one.name} *") for one in map(of_other_kind, known)]
-    rows: list[Row] = []
-    starts = []
-    for one in [*known, *(one for one in others if one.lists)]:
-        starts.append(len(rows))
-        # The set's name stands in the first of its rows alone
-        names = [one.name, *[""] * (len(one.lists) - 1)]
-        for name, row in zip(names, _rows(one.lists, measures), strict=True):
-            rows.append([name, *row])
-    notes = [f"{one.name}: {one.text}" for one in known if one.text]
-    if known:
-        notes.append(_kinds_text(known))
-    if note:
-        notes.append(note)
-    head = ["on", "list", *map(heading, measures)]
-    return Table(head=head, rows=rows, note="\n".join(notes), names=(0, 1), sections=starts[1:])
-
-
-def _kinds_text(sets: Sequence[EvaluatedSet]) -> str:
-    """Which lists count, and which are the others."""
-    counted = sets[0].lists[0].measures.kind
-    other = KEPT if counted == EXCLUDED else EXCLUDED
-    text = f"What counts, here and for the gate, are lists {kind_text(counted)}"
-    return f"{text}; * {kind_text(other)} (serving.exclude_seen)."
+    return number(value_of(measures, measure)) + (f" ({interval(ends)})" if ends else "")
 
 
 def quality_table(
@@ -115,27 +140,63 @@ def quality_table(
     serves_before: str | None = None,
     serves: str | None = None,
 ) -> Table:
-    """What was measured on a day.
+    """What was measured on a day: on all its users, and on held-out users.
 
     Args:
-      metrics: of the day.
-      day: the day.
+      metrics: the `metrics.json` of the day.
       ks: list lengths, `evaluation.ks`.
       serves_before: what the gate let the version before serve.
-      serves: what it lets the day's version serve.
+      serves: what the gate lets the day's version serve.
     """
     sets = [on_the_day(metrics, day, serves_before), held_out(metrics, day, serves)]
     return sets_table(sets, headline(ks))
 
 
 def headline(ks: Sequence[int]) -> list[str]:
-    """The measures by which lists are compared at a glance.
-
-    Args:
-      ks: list lengths, `evaluation.ks`.
-    """
+    """The measures that compare lists at a glance, for the lengths `evaluation.ks`."""
     recalls = [f"recall@{k}" for k in ks]
     return [*recalls, f"ndcg@{min(ks)}", f"hit_rate@{min(ks)}", f"coverage@{max(ks)}"]
+
+
+def lists_table(
+    lists: Iterable[MeasuredLists],
+    measures: Mapping[str, str],
+    *,
+    title: str = "",
+    folded: bool = False,
+) -> Table:
+    """A table with a row for each list and a column for each measure.
+
+    Args:
+      lists: measured on the same queries.
+      measures: headings of the columns, by measure.
+      title: as `Table.title`, and so is `folded`.
+    """
+    rows = _rows(lists, measures)
+    return Table(head=["", *measures.values()], rows=rows, title=title, folded=folded)
+
+
+def sets_table(sets: Sequence[EvaluatedSet], measures: Sequence[str], note: str = "") -> Table:
+    """A table with a section for each set of queries, of the lists that count, and after these one for
+    each set of the other kind of lists, which is marked.
+
+    Args:
+      sets: those without lists are left out.
+      measures: a column for each.
+      note: follows the notes on whose queries were measured.
+    """
+    measured = [one for one in sets if one.lists]
+    rows: list[Row] = []
+    starts = []
+    for one in [*measured, *(other for other in map(of_other_kind, measured) if other.lists)]:
+        starts.append(len(rows))
+        # Only the first row of a section names its set
+        names = [one.name, *[""] * (len(one.lists) - 1)]
+        rows += [[name, *row] for name, row in zip(names, _rows(one.lists, measures), strict=True)]
+    notes = [f"{one.name}: {one.text}" for one in measured if one.text]
+    notes += [*map(_kinds_text, measured[:1]), *filter(None, [note])]
+    head = ["on", "list", *map(heading, measures)]
+    return Table(head=head, rows=rows, note="\n".join(notes), names=(0, 1), sections=starts[1:])
 
 
 def _rows(lists: Iterable[MeasuredLists], measures: Iterable[str]) -> list[list[Cell]]:
@@ -144,3 +205,160 @@ def _rows(lists: Iterable[MeasuredLists], measures: Iterable[str]) -> list[list[
         in_style([one.label, *(measure_text(one.measures, name) for name in names)], one.row_style)
         for one in lists
     ]
+
+
+def _kinds_text(evaluated: EvaluatedSet) -> str:
+    """Which kind of lists counts, and which is the other."""
+    counted = evaluated.lists[0].measures.kind
+    other = KEPT if counted == EXCLUDED else EXCLUDED
+    text = f"What counts, here and for the gate, are lists {kind_text(counted)}"
+    return f"{text}; * {kind_text(other)} (serving.exclude_seen)."
+
+
+def on_the_day(metrics: DayMetrics, day: date, serves: str | None = None) -> EvaluatedSet:
+    """The version before on all users of a day, before anything was trained on it; of a first
+    version, itself before it was trained on the day.
+
+    Args:
+      metrics: the `metrics.json` of the day.
+      serves: what the gate let the version before serve; None where that is not known.
+    """
+    by = "what was trained up to the day" if is_first(metrics) else "the version before"
+    text = f"{_asked(metrics, day)}, by {by}, which never saw the day."
+    lists = _progressive(metrics, served_on_its_day(metrics, serves))
+    lists += baselines(metrics.baselines)
+    return EvaluatedSet("day", "the day", text, lists)
+
+
+def held_out(metrics: DayMetrics, day: date, serves: str | None = None) -> EvaluatedSet:
+    """A version and the one before on users that neither was trained on.
+
+    Args:
+      metrics: the `metrics.json` of the version's day.
+      serves: what the gate lets the version serve; None for the fixed order.
+    """
+    held = metrics.holdout
+    lists = _of_version(held.candidate, metrics.comparable_fixed_order, None, serves or FIXED_ORDER)
+    if held.baseline:
+        lists.append(MeasuredLists(PARENT, "two-tower before", held.baseline))
+    lists += baselines(held.baselines)
+    # Where a day holds out too few users, held-out users of earlier days are measured as well
+    days = f"{held.days} days" if held.days > 1 else str(day)
+    text = f"{count(held.users)} users of {days}, whose events of the day no version is trained on."
+    return EvaluatedSet("held out", "held-out users", text, lists)
+
+
+def on_the_next_day(metrics: DayMetrics, day: date, serves: str | None) -> EvaluatedSet:
+    """A version on all users of the next day that was run, before anything was trained on it.
+
+    Args:
+      metrics: the `metrics.json` of the next day, which is `day`.
+      serves: what the gate lets the version serve; None where that is not known.
+    """
+    text = f"{_asked(metrics, day)}, before that day was trained on."
+    lists = [*_progressive(metrics, serves), *baselines(metrics.baselines)]
+    return EvaluatedSet("next day", "the next day", text, lists)
+
+
+def is_first(metrics: DayMetrics) -> bool:
+    """Whether the day's version has none before it."""
+    return metrics.holdout.candidate is not None and metrics.holdout.baseline is None
+
+
+def served_on_its_day(metrics: DayMetrics, serves_before: str | None) -> str | None:
+    """What served on a version's day, for `served_kind`. A first version would have served its fixed
+    order.
+
+    Args:
+      metrics: the `metrics.json` of the day.
+      serves_before: what the gate let the version before serve.
+    """
+    return FIXED_ORDER if is_first(metrics) else serves_before
+
+
+def served_kind(measured: Mapping[str, Measures | None], serves: str | None) -> str | None:
+    """Which of a version's lists are served; None where that is not known.
+
+    Args:
+      measured: the measures of its lists by kind; None where they were not measured.
+      serves: what the gate's verdict says; None where it is gone with its version.
+    """
+    if serves:
+        return serves
+    if measured.get(RANKED) and serves is None:
+        # The verdict is gone with its version: either may have served
+        return None
+    return FIXED_ORDER if measured.get(FIXED_ORDER) else TWO_TOWER
+
+
+def _asked(metrics: DayMetrics, day: date) -> str:
+    users = "All users"
+    if metrics.progressive and metrics.progressive.users is not None:
+        users = f"All {count(metrics.progressive.users)} measured users"
+    return f"{users} of {day} with a history"
+
+
+def _progressive(metrics: DayMetrics, serves: str | None) -> list[MeasuredLists]:
+    ranked = metrics.ranked_progressive
+    return _of_version(metrics.progressive, metrics.fixed_order.progressive, ranked, serves)
+
+
+def _of_version(
+    two_tower: Measures | None,
+    fixed_order: Measures | None,
+    ranked: Measures | None,
+    serves: str | None,
+) -> list[MeasuredLists]:
+    """A version's lists as far as they were measured: those that are served, then the others, the
+    two-tower's at the end.
+    """
+    if two_tower is None:
+        return []
+    measured = {RANKED: ranked, FIXED_ORDER: fixed_order, TWO_TOWER: two_tower}
+    served = served_kind(measured, serves)
+    lists = [MeasuredLists(kind, list_name(kind), x) for kind, x in measured.items() if x]
+    first = [replace(x, label=f"served: {x.label}", served=True) for x in lists if x.kind == served]
+    return [*first, *(x for x in lists if x.kind != served)]
+
+
+def baselines(measured: Mapping[str, Measures]) -> list[MeasuredLists]:
+    """The lists that need no model, by name."""
+    return [MeasuredLists(kind, list_name(kind), measures) for kind, measures in measured.items()]
+
+
+def of_other_kind(evaluated: EvaluatedSet) -> EvaluatedSet:
+    """The same lists of the kind that does not count, as far as they were measured. Their name is
+    marked by a star.
+    """
+    lists = [
+        replace(one, measures=one.measures.other) for one in evaluated.lists if one.measures.other
+    ]
+    return replace(evaluated, name=f"{evaluated.name} *", lists=lists)
+
+
+_KINDS = {
+    "repeats": "logs whose users take what they had before",
+    "steady": "logs whose users take what is popular all the time",
+    "neither": "logs whose users take what is new to them",
+}
+
+
+def describe_order(kind: str, weights: Mapping[str, float]) -> str:
+    """What a version's fixed order is for, in words.
+
+    Args:
+      kind: of log, as `FixedOrder.kind`.
+      weights: by source; those that round to 0.00 are left out.
+    """
+    largest_first = sorted(weights.items(), key=lambda pair: -pair[1])
+    named = [f"{list_name(name)} {weight:.2f}" for name, weight in largest_first if weight >= 0.005]
+    return f"for {_KINDS.get(kind, 'other logs')}: {', '.join(named)}"
+
+
+def describe_ranker(fitted: RankerFit, serves: str | None) -> str:
+    """What a ranker was fitted on, and whether it serves by the gate's verdict, in words."""
+    days = f"{fitted.days[0]} to {fitted.days[-1]}" if len(fitted.days) > 1 else fitted.days[0]
+    on = f"fitted on the lists of {count(fitted.queries)} users, {days}"
+    if serves == RANKED:
+        return f"serves; {on}"
+    return f"does not serve, which the gate's notes explain; {on}"

@@ -1,9 +1,9 @@
-"""The figure in front: how good the lists are that are served, next to the best simple list.
+"""The headline figure of a version: how good the lists are that it serves, next to the best simple list.
 
 Every command and page takes it from here, by one rule. It is the measure of the lists that were
-served, over all measured users of the next day, whose events no version had seen. Only where no
-next day has measured them it is the measure over held-out users, and then the text says so. The
-two-tower's own figure comes behind it.
+served, over all measured users of the next day, whose events no version had seen. Where no next day
+has measured them, it is the measure over held-out users, and the text says so. The two-tower's own
+figure comes after it.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from twinspire_core.contracts.measures import (
     interval_of,
     value_of,
 )
-from twinspire_core.display.measured_lists import (
+from twinspire_core.display.quality_tables import (
     is_first,
     list_name,
     served_kind,
@@ -29,24 +29,22 @@ from twinspire_core.display.table import change, count, number
 
 THIS = "this version"
 _SURE = 1.96  # standard errors to either side of a mean that a 95% interval reaches
-_LEAST_DIFFERENT = 10  # users whose lists differ: of fewer, an interval claims more than is known
+_LEAST_DIFFERENT = 10  # users whose lists differ; an interval over fewer would claim too much
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedFigure:
-    """A measure of what is served.
+    """A measure of the lists that are served.
 
     Attributes:
       metric: such as `recall@50`.
-      value: of the lists that are served.
-      interval: ends of its 95% interval over users; None where nothing was resampled.
+      interval: ends of the value's 95% interval over users; None where nothing was resampled.
       whose: the version whose lists they are, in words.
       source: what makes these: `ranked`, `fixed_order` or `two_tower`.
-      day: whose users were asked.
+      day: the day whose users are measured.
       users: how many; None where that was not kept.
-      held_out: whether only held-out users were asked, because no next day was measured.
+      held_out: whether only held-out users are measured, because no next day was run.
       simple: name of the best simple list for the same users; None where none was measured.
-      simple_value: its measure.
       change: from that list to what is served, relative; its 95% interval comes from the
         differences user by user, and is missing where these were not kept.
       two_tower: the measure of the two-tower's own lists.
@@ -66,7 +64,7 @@ class ServedFigure:
     two_tower: float | None
 
     def as_json(self) -> dict[str, Any]:
-        """What commands print for programs."""
+        """The figure as commands print it for programs."""
         return {**asdict(self), "day": str(self.day), "change": self.change.model_dump()}
 
     @property
@@ -91,7 +89,7 @@ class ServedFigure:
 
     @property
     def text(self) -> str:
-        """All of it in two sentences."""
+        """The whole figure in two sentences."""
         return (
             f"{self.values_text}: {self.change_text}. {self.metric} over {self.users_text}, by the"
             f" {list_name(self.source)} of {self.whose}; two-tower alone {number(self.two_tower)}."
@@ -99,12 +97,11 @@ class ServedFigure:
 
     @property
     def users_text(self) -> str:
-        """Who was asked: all 2,345 measured users of 2017-10-06."""
+        """Who was measured: all 2,345 measured users of 2017-10-06."""
         if self.held_out:
             return f"{count(self.users)} held-out users of {self.day}"
-        if self.users is None:
-            return f"all measured users of {self.day}"
-        return f"all {count(self.users)} measured users of {self.day}"
+        number_of = "" if self.users is None else f" {count(self.users)}"
+        return f"all{number_of} measured users of {self.day}"
 
 
 def on_next_day(
@@ -114,16 +111,14 @@ def on_next_day(
     metric: str,
     whose: str = THIS,
 ) -> ServedFigure | None:
-    """The figure of what was served on a day, before the day was trained on.
+    """The figure of what was served on a day, before the day was trained on; None where that was not
+    measured.
 
     Args:
-      measured: what was measured on the day.
+      measured: the `metrics.json` of the day.
       serves: what the gate let the version before the day serve (`GateVerdict.serves`).
-      day: the day.
       metric: such as `recall@50`.
       whose: the version whose lists they are, in words.
-
-    Returns: None where what was served was not measured on the day.
     """
     lists = {
         TWO_TOWER: measured.progressive,
@@ -156,14 +151,8 @@ def on_next_day(
 def on_its_day(
     measured: DayMetrics, serves_before: str | None, day: date, metric: str
 ) -> ServedFigure | None:
-    """The figure of what was served on a version's own day, by the version before; of a first
-    version, of what it would have served before it was trained on the day.
-
-    Args:
-      measured: what was measured on the day.
-      serves_before: what the gate let the version before serve.
-      day: the day.
-      metric: such as `recall@50`.
+    """The figure of what the version before served on a version's own day; for a first version, of what
+    it would have served before it was trained on the day. Arguments as those of `on_next_day`.
     """
     whose = "the version before"
     if is_first(measured):
@@ -175,21 +164,14 @@ def on_its_day(
 def on_held_out(
     measured: DayMetrics, serves: str | None, day: date, metric: str
 ) -> ServedFigure | None:
-    """The figure of what a version serves, on held-out users of its own day.
-
-    Args:
-      measured: what was measured on the day.
-      serves: what the gate lets the version serve.
-      day: the version's day.
-      metric: such as `recall@50`.
-
-    Returns: None where what is served was not measured on them.
+    """The figure of what a version serves, on held-out users of its own day; None where that was not
+    measured. Arguments as those of `on_next_day`.
     """
     held = measured.holdout
     order = measured.fixed_order.holdout
     pairs = measured.fixed_order.own_beside_simple
-    found = {name: _paired(pairs.get(name), metric) for name in BASELINES}
-    of_pairs = {name: one.base if one else None for name, one in found.items()}
+    paired = {name: _paired(pairs.get(name), metric) for name in BASELINES}
+    of_pairs = {name: one.base if one else None for name, one in paired.items()}
     of_all = {name: value_of(held.baselines.get(name), metric) for name in BASELINES}
     two_tower = value_of(held.candidate, metric)
     source, served = TWO_TOWER, held
@@ -200,7 +182,7 @@ def on_held_out(
     value, users = value_of(served.candidate, metric), served.users
     if value is None:
         return None
-    # Few users are held out of a day, so that the two-tower may have been asked of more days
+    # Few users are held out of one day, so the two-tower may have been measured on several days
     alike = users == held.users
     simple = of_all if alike else of_pairs
     return ServedFigure(
@@ -224,15 +206,12 @@ def _compared(
     metric: str,
 ) -> dict[str, Any]:
     """The fields of a figure about the best simple list."""
-    known = {name: other for name, other in simple.items() if other is not None}
-    if not known:
+    values = {name: other for name, other in simple.items() if other is not None}
+    if not values:
         return {"simple": None, "simple_value": None, "change": RelativeChange()}
-    best = max(known, key=lambda name: known[name])
-    return {
-        "simple": best,
-        "simple_value": known[best],
-        "change": _change(value, known[best], pairs.get(best), metric),
-    }
+    best = max(values, key=lambda name: values[name])
+    change = _change(value, values[best], pairs.get(best), metric)
+    return {"simple": best, "simple_value": values[best], "change": change}
 
 
 def _change(

@@ -1,12 +1,12 @@
-"""Tables and cards as people see them, before it is known where; and figures as text, with the same
-digits wherever one is shown.
+"""Tables, cards and figures as people see them: the same in a terminal and on a page.
 
-twinspire/cli/terminal_tables.py draws a table in a terminal, macros.html.jinja both on a page.
+twinspire/cli/terminal_tables.py draws a table in a terminal, macros.html.jinja tables and cards on a page.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -32,13 +32,7 @@ Row = Sequence[str | Cell]
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A figure to see first.
-
-    Attributes:
-      label: what it is.
-      value: the figure.
-      note: what to hold it against.
-    """
+    """A figure that a page begins with; the note says what to compare it with."""
 
     label: str
     value: str
@@ -49,19 +43,17 @@ class Card:
 class Table:
     """Rows of text; the first cell of each is its heading.
 
-    A column holds names, prose or figures. Names stand at the left and are broken only where figures
-    would have no room, as they may be copied; prose stands at the left and may be broken; figures
-    stand at the right, and a column of them may be as narrow as they are.
+    A column holds names, prose or figures. Names are aligned left, and broken into lines only where
+    figures would have no room, as they may be copied; prose is aligned left and may be broken; figures
+    are aligned right, in a column as narrow as they are.
 
     Attributes:
       head: headings of the columns, all empty where they need none.
-      rows: cells.
-      title: what it shows.
-      note: how to read it.
-      names: places of the columns that hold names.
-      prose: places of the columns that hold prose; all others hold figures.
-      sections: places of the rows that begin a new section, but for the first.
-      folded: shown only when it is asked for, where the reader can ask.
+      note: how to read the table.
+      names: numbers of the columns that hold names.
+      prose: numbers of the columns that hold prose; all others hold figures.
+      sections: numbers of the rows that begin a new section, but for the first.
+      folded: shown only when the reader opens it, where that is possible.
     """
 
     head: Sequence[str]
@@ -80,15 +72,14 @@ class Table:
 
     @property
     def cells(self) -> list[list[Cell]]:
-        """The rows, with a style or None at each of their cells."""
-        return [[_as_cell(cell) for cell in row] for row in self.rows]
+        """The rows, as cells with a style or None."""
+        return [[Cell(x) if isinstance(x, str) else x for x in row] for row in self.rows]
 
     def parts(self) -> list[list[list[Cell]]]:
         """The rows of each section."""
-        starts = [0, *self.sections]
-        ends = [*self.sections, len(self.rows)]
         cells = self.cells
-        return [cells[start:end] for start, end in zip(starts, ends, strict=True)]
+        bounds = pairwise([0, *self.sections, len(cells)])
+        return [cells[start:end] for start, end in bounds]
 
 
 def in_style(row: Iterable[str], style: Style | None) -> list[Cell]:
@@ -96,12 +87,8 @@ def in_style(row: Iterable[str], style: Style | None) -> list[Cell]:
     return [Cell(text, style) for text in row]
 
 
-def _as_cell(cell: str | Cell) -> Cell:
-    return Cell(cell) if isinstance(cell, str) else cell
-
-
 NONE = "–"
-"""Stands where there is no figure."""
+"""Shown where there is no figure."""
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -113,9 +100,7 @@ def number(value: float | None, digits: int = 3) -> str:
       >>> number(None)
       '–'
     """
-    if value is None:
-        return NONE
-    return f"{value:.{digits}f}"
+    return NONE if value is None else f"{value:.{digits}f}"
 
 
 def count(value: int | None) -> str:
@@ -125,9 +110,7 @@ def count(value: int | None) -> str:
       >>> count(12345)
       '12,345'
     """
-    if value is None:
-        return NONE
-    return f"{value:,}"
+    return NONE if value is None else f"{value:,}"
 
 
 def counted(value: float, unit: str) -> str:
@@ -170,9 +153,7 @@ def share(value: float | None, digits: int = 1) -> str:
       >>> share(0.1234)
       '12.3%'
     """
-    if value is None:
-        return NONE
-    return f"{value:.{digits}%}"
+    return NONE if value is None else f"{value:.{digits}%}"
 
 
 def change(value: float | None) -> str:
@@ -182,10 +163,8 @@ def change(value: float | None) -> str:
       >>> change(-0.1234)
       '−12.3%'
     """
-    if value is None:
-        return NONE
     # The hyphen that Python writes is half as wide as a plus sign
-    return f"{value:+.1%}".replace("-", "−")
+    return NONE if value is None else f"{value:+.1%}".replace("-", "−")
 
 
 def change_text(relative: float | None, low: float | None, high: float | None) -> str:
@@ -207,15 +186,14 @@ def interval(ends: tuple[float, float], digits: int = 3) -> str:
       >>> interval((0.15, 0.1711))
       '0.150–0.171'
     """
-    low, high = ends
-    return f"{number(low, digits)}–{number(high, digits)}"
+    return "–".join(number(end, digits) for end in ends)
 
 
 LONGEST = 120
 
 
 def short_name(name: str) -> str:
-    """A name that leaves room for others: a catalogue may have whole pages where a title should be.
+    """A name, cut to `LONGEST` characters: a catalogue may have whole pages where a title should be.
 
     Example:
       >>> short_name("Lamp")

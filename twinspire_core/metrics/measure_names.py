@@ -1,8 +1,7 @@
-"""What measures are called, in metrics.json and in a pipeline file.
+"""What measures are called, in metrics.json and in a pipeline file; list_metrics.py says what they are.
 
 Of all users `recall@50`; of users of a slice `recall@50/users:1-4`; of the true items of a slice
-alone `recall@50/items:0`. twinspire_core/metrics/ranking.py and twinspire_core/metrics/diversity.py
-say what they are.
+alone `recall@50/items:0`.
 """
 
 from collections.abc import Sequence
@@ -16,14 +15,13 @@ KEPT = "kept"
 EXCLUDED = "excluded"
 """Lists without them."""
 OF_SERVED = "served/"
-"""What the name of a limit starts with that holds for what is served alone."""
+"""Begins the name of a limit that holds only for the lists that are served."""
 SLICES = (1, 5, 20)
-"""Where slices begin: who is new has no event, and from some 20 on more events change little."""
+"""Where slices begin: newcomers have no event, and beyond 20 further events change little."""
 
 
 def names(bounds: Sequence[int]) -> list[str]:
-    """Names of the slices, the one of the fewest events first: `0`, `1-4`, `5-19`, `20+` of the
-    bounds 1, 5, 20.
+    """Names of the slices, the one of the fewest events first.
 
     Args:
       bounds: where the next slice begins, ascending from 1 or more.
@@ -41,7 +39,7 @@ def names(bounds: Sequence[int]) -> list[str]:
 
 
 def key(measure: str, side: str, name: str) -> str:
-    """How the measure of a slice is called: `recall@50/users:0`."""
+    """The name of a slice's measure: `recall@50/users:0`."""
     return f"{measure}/{side}:{name}"
 
 
@@ -54,21 +52,18 @@ def headline(ks: Sequence[int]) -> list[str]:
 def with_floors(ks: Sequence[int], bounds: Sequence[int]) -> list[str]:
     """Measures of which more is better, those of slices among them."""
     at_k = [f"{name}@{k}" for k in ks for name in ("recall", "ndcg", "hit_rate")]
-    of_users = [key(measure, USERS, s) for s in _slices(bounds) for measure in [*at_k, "mrr"]]
-    of_items = [key(f"recall@{k}", ITEMS, s) for s in _slices(bounds) for k in ks]
+    slices = names(bounds) if bounds else []
+    of_users = [key(measure, USERS, s) for s in slices for measure in [*at_k, "mrr"]]
+    of_items = [key(f"recall@{k}", ITEMS, s) for s in slices for k in ks]
     return [*headline(ks), *of_users, *of_items]
 
 
 def with_ceilings(ks: Sequence[int], bounds: Sequence[int]) -> list[str]:
     """Measures of which less is better, those of slices among them."""
     of_all = [f"{name}@{k}" for k in ks for name in ("gini", "overlap", "popular_share")]
-    of_users = [key(f"popular_share@{k}", USERS, s) for s in _slices(bounds) for k in ks]
+    slices = names(bounds) if bounds else []
+    of_users = [key(f"popular_share@{k}", USERS, s) for s in slices for k in ks]
     return [*of_all, *of_users]
-
-
-def _slices(bounds: Sequence[int]) -> list[str]:
-    """Names of the slices that are measured: without bounds there is one slice, of all."""
-    return names(bounds) if bounds else []
 
 
 def split_name(name: str) -> tuple[str, str, str]:

@@ -1,4 +1,6 @@
-"""CSV -> blocks of text columns. Nothing is converted, since 007 and 1.50 may be ids."""
+"""CSV -> blocks of text columns, and the likely encoding of a text. Nothing is converted, since 007 and
+1.50 may be ids.
+"""
 
 import codecs
 import csv
@@ -7,14 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
 from twinspire_core.errors import UsageError
-from twinspire_core.records.raw_files import Bytes, open_text
+from twinspire_core.records.raw_files import Bytes, Unreadable, open_text
 
 _BLOCK = 4 << 20
 
@@ -26,7 +28,6 @@ class CsvOptions:
     Attributes:
       delimiter: one character; None: by the ending, tab for `.tsv` and comma otherwise.
       columns: names, for files without a header line.
-      encoding: of the text.
     """
 
     delimiter: str | None = None
@@ -48,26 +49,10 @@ class CsvOptions:
             ) from None
 
     def recoded(self, text: Bytes) -> tuple[Bytes, str]:
-        """The text and its encoding; as UTF-8 if a line does not end in one byte."""
+        """The text and its encoding. A text whose line ends take several bytes is turned into UTF-8."""
         if codecs.lookup(self.encoding).name.startswith(("utf-16", "utf-32")):
             return cast(Bytes, codecs.EncodedFile(text, "utf-8", self.encoding)), "utf-8"
         return text, self.encoding
-
-
-class Unreadable(NamedTuple):
-    """A line or a row that is no record.
-
-    Attributes:
-      number: of the record, see record_file.py.
-      reason: the rule that it breaks.
-      why: what is there instead, in words.
-      text: what stands there.
-    """
-
-    number: int
-    reason: str
-    why: str
-    text: str
 
 
 def header(text: Bytes, delimiter: str, encoding: str = "utf-8") -> list[str]:
@@ -86,20 +71,18 @@ def csv_blocks(
     encoding: str = "utf-8",
     block_bytes: int | None = None,
 ) -> Iterator[tuple[pa.RecordBatch, np.ndarray] | Unreadable]:
-    """Yields records in order, and those that have no place: another number of fields, or bytes
+    """Yields records in order, and those that cannot be read: with another number of fields, or bytes
     that are no text.
 
     Args:
-      text: at its first record.
-      names: of the columns.
-      first: number of the first record.
+      text: positioned at its first record, after any header.
+      names: of all columns, in order.
+      first: number of the first record, as people count.
       wanted: columns to take; all by default.
-      delimiter: one character.
-      encoding: of the text.
       block_bytes: text of a block; by default, or if it is 0, 4 MiB.
 
-    Yields: columns of strings and the records' numbers, [N] int64; `Unreadable`, after the block
-    that it stands in.
+    Yields: columns of strings and the records' numbers, [N] int64; an `Unreadable` comes after the
+    block that it stands in.
     """
     bad: list[pa.csv.InvalidRow] = []
     source = _Endable(text)
@@ -120,7 +103,7 @@ def csv_blocks(
     parse = pa.csv.ParseOptions(
         delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip
     )
-    # As bytes, so that a stray one costs a record, not the day.
+    # As bytes, so that one that is no text costs its record, not the day.
     convert = pa.csv.ConvertOptions(
         column_types=dict.fromkeys(columns, pa.binary()), include_columns=columns
     )
@@ -140,32 +123,27 @@ def csv_blocks(
             yield from _decoded(batch, numbers)
             yield from _malformed(bad[reported:], first)
             reported = len(bad)
-        # Rows behind the last good one, or of a file that has none
+        # Rows after the last good one, or of a file that has no good one
         yield from _malformed(bad[reported:], first)
 
 
 def _malformed(rows: Iterable[pa.csv.InvalidRow], first: int) -> Iterator[Unreadable]:
-    """Rows with too few or too many fields; Arrow counts them from 1, from the record `first`
-    on.
-    """
+    """Rows with too few or too many fields. Arrow numbers rows from 1, beginning at the record `first`."""
     for row in rows:
         rule = f"not {row.expected_columns} fields"
-        found = f"{row.actual_columns} fields"
-        yield Unreadable(row.number + first - 1, rule, found, row.text)
+        yield Unreadable(row.number + first - 1, rule, f"{row.actual_columns} fields", row.text)
 
 
 def _numbers(first: int, size: int, gone: set[int]) -> np.ndarray:
     """The next `size` numbers from `first` on that are not in `gone`."""
     numbers = np.arange(first, first + size + len(gone))
-    if not gone:
-        return numbers
-    return numbers[~np.isin(numbers, list(gone))][:size]
+    return numbers[~np.isin(numbers, list(gone))][:size] if gone else numbers
 
 
 def _decoded(
     batch: pa.RecordBatch, numbers: np.ndarray
 ) -> Iterator[tuple[pa.RecordBatch, np.ndarray] | Unreadable]:
-    """The rows whose bytes are UTF-8 as text, after those that are not, one by one."""
+    """Yields the rows whose bytes are no UTF-8 one by one, then all others as text."""
     good = np.ones(len(batch), bool)
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
@@ -195,8 +173,8 @@ class _Endable:
 
 @contextmanager
 def _drained(reader: pa.csv.CSVStreamingReader, source: _Endable) -> Iterator[None]:
-    """Leaves no thread of the reader behind: one that still reads from Python when the process ends
-    aborts it.
+    """Leaves no thread of the reader behind: a thread that still reads when the process ends makes it
+    abort.
     """
     try:
         yield
@@ -207,12 +185,12 @@ def _drained(reader: pa.csv.CSVStreamingReader, source: _Endable) -> Iterator[No
                 pass
 
 
-_GUESSED_BYTES = 8 << 20
-_MOST = 0.9
+_GUESSED_BYTES = 8 << 20  # text that one guess looks at
+_MOST = 0.9  # share of bytes above 127 that are Cyrillic letters in a Cyrillic text
 
 
 def encoding_of(uri: str) -> str:
-    """The likeliest encoding of a file: UTF-8, or that of its first part which is not."""
+    """The likeliest encoding of a file: UTF-8, or the encoding of the first part that is not UTF-8."""
     with open_text(uri) as text:
         rest = b""
         while block := text.read(_GUESSED_BYTES):
@@ -233,10 +211,8 @@ def first_bytes(uri: str) -> bytes:
 
 
 def guess_encoding(sample: bytes) -> str:
-    """The likeliest encoding: UTF-8 if it fits but for stray bytes, else by which bytes stand where.
-
-    Args:
-      sample: of a text, whole lines.
+    """The likeliest encoding of a sample of whole lines: UTF-8 if all but stray bytes fit, else by which
+    bytes stand next to which.
     """
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
@@ -251,7 +227,7 @@ def guess_encoding(sample: bytes) -> str:
     kana = high[0x82] + high[0x83]
     if 5 * kana > high.total() and decodes(sample, "shift_jis"):
         return "shift_jis"
-    # Letters with accents stand among those of ASCII; words of other scripts do not.
+    # Accented letters stand next to ASCII letters; letters of other scripts do not.
     mixed = re.findall(rb"[A-Za-z][\x80-\xff]+|[\x80-\xff]+[A-Za-z]", sample)
     if 2 * len(mixed) > len(runs):
         return _western(sample)
@@ -271,7 +247,7 @@ def decodes(sample: bytes, encoding: str) -> bool:
 
 
 def _western(sample: bytes) -> str:
-    """What would be a sign within a word is a letter of Central Europe."""
+    """Western or Central European: many cp1252 signs inside words are cp1250 letters."""
     if not decodes(sample, "cp1252"):
         return "cp1250" if decodes(sample, "cp1250") else "latin-1"
     text = re.sub("[“”„‘’–—…€]", " ", sample.decode("cp1252"))

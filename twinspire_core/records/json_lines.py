@@ -8,15 +8,14 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from twinspire_core.records.csv_lines import Unreadable
-from twinspire_core.records.raw_files import Bytes, offset_in_file, open_text
+from twinspire_core.records.raw_files import Bytes, Unreadable, offset_in_file, open_text
 
 _BLOCK = 8 << 20
 _LINES_BLOCK = 1 << 20
 _DEEPEST = 8
-"""Objects within objects of which columns are made: Polars takes minutes for some hundred."""
+"""Levels of objects within objects that become columns: Polars takes minutes for some hundred."""
 _EXACT = 1 << 53
-"""Whole numbers up to this one are decimals without loss."""
+"""A double holds all whole numbers up to this one."""
 JSON_TYPES = {
     str: "a string",
     int: "an integer",
@@ -29,12 +28,11 @@ JSON_TYPES = {
 
 
 class Objects(NamedTuple):
-    """What some consecutive lines hold.
+    """The objects of some consecutive lines.
 
     Attributes:
-      records: the objects.
-      numbers: of their lines.
-      unreadable: lines that hold none; blank ones do not count.
+      numbers: of the lines that the records are from.
+      unreadable: lines that hold no object; blank lines are left out.
     """
 
     records: list[dict[str, Any]]
@@ -47,7 +45,7 @@ class NumberedLines(NamedTuple):
 
     Attributes:
       numbers: of the lines, from 1.
-      texts: the lines, without their ends.
+      texts: the lines, without their line ends.
       offset: bytes of the file that had been read by then.
     """
 
@@ -57,7 +55,7 @@ class NumberedLines(NamedTuple):
 
 
 def numbered_lines(text: Bytes, most: int) -> Iterator[NumberedLines]:
-    """Yields the lines of a file, `most` at a time; the last time there may be fewer."""
+    """Yields the lines of a file, `most` at a time, at the end perhaps fewer."""
     numbers: list[int] = []
     texts: list[bytes] = []
     for first, lines in _line_blocks(text, _LINES_BLOCK):
@@ -68,8 +66,7 @@ def numbered_lines(text: Bytes, most: int) -> Iterator[NumberedLines]:
             texts.append(line)
             if len(texts) == most:
                 yield NumberedLines(numbers, texts, offset_in_file(text))
-                numbers = []
-                texts = []
+                numbers, texts = [], []
     if texts:
         yield NumberedLines(numbers, texts, offset_in_file(text))
 
@@ -78,36 +75,36 @@ def read_objects(text: Bytes, block_bytes: int | None = None) -> Iterator[Object
     """Yields the objects of a file, in blocks of text of that size; all at once if it is 0."""
     whole = Objects([], [], [])
     for first, lines in _line_blocks(text, block_bytes or _BLOCK):
-        found = whole if block_bytes == 0 else Objects([], [], [])
+        objects = whole if block_bytes == 0 else Objects([], [], [])
         for number, line in enumerate(lines, first):
             if not line.strip():
                 continue
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError) as e:  # no JSON, no UTF-8, or nested too deep
-                found.unreadable.append(_no_object(number, str(e), line))
+                objects.unreadable.append(_no_object(number, str(e), line))
                 continue
             if isinstance(record, dict):
-                found.records.append(record)
-                found.numbers.append(number)
+                objects.records.append(record)
+                objects.numbers.append(number)
             else:
                 what = JSON_TYPES.get(type(record), "null")
-                found.unreadable.append(_no_object(number, what, line))
-        if found is not whole:
-            yield found
+                objects.unreadable.append(_no_object(number, what, line))
+        if objects is not whole:
+            yield objects
     if block_bytes == 0:
         yield whole
 
 
-def _no_object(number: int, found: str, line: bytes) -> Unreadable:
-    return Unreadable(number, "not a JSON object", found, line.decode(errors="replace"))
+def _no_object(number: int, why: str, line: bytes) -> Unreadable:
+    return Unreadable(number, "not a JSON object", why, line.decode(errors="replace"))
 
 
 def _line_blocks(text: Bytes, block_bytes: int) -> Iterator[tuple[int, list[bytes]]]:
     """Whole lines of about so many bytes, with the number of the first."""
     first = 1
     while block := text.read(block_bytes):
-        # Up to the end of the line that the block ends in: no line is cut in two.
+        # To the end of the line that the block ends in, so that no line is cut in two.
         lines = (block + text.readline()).split(b"\n")
         yield first, lines
         first += len(lines) - 1
@@ -115,17 +112,17 @@ def _line_blocks(text: Bytes, block_bytes: int) -> Iterator[tuple[int, list[byte
 
 def frame(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pl.DataFrame:
     """Columns of the keys that any of the records has."""
-    there = [name for name in names if any(name in record for record in records)]
-    return pl.DataFrame([_series(name, [record.get(name) for record in records]) for name in there])
+    columns = [name for name in names if any(name in record for record in records)]
+    return pl.DataFrame([_series(name, [x.get(name) for x in records]) for name in columns])
 
 
 def as_text(record: Mapping[str, Any]) -> str:
-    """An object as JSON again, for people."""
+    """An object as JSON that people can read."""
     return json.dumps(record, ensure_ascii=False)
 
 
 def first_keys(uri: str) -> list[str]:
-    """Keys of the first record of a file; lines that are none are passed over."""
+    """Keys of the first object of a file; lines without one are skipped."""
     with open_text(uri) as text:
         for line in text:
             with suppress(ValueError, RecursionError):
@@ -136,8 +133,8 @@ def first_keys(uri: str) -> list[str]:
 
 
 def _series(name: str, values: list[Any], depth: int = 0) -> pl.Series:
-    """A column of one type; of text, where values are of several, of a number that no type holds
-    exactly, or of objects too deep within others.
+    """A column of one type. It is text where values have several types, a number fits no type exactly,
+    or objects are nested too deep.
     """
     kinds = _types_in(values)
     if kinds == {list}:
@@ -151,7 +148,7 @@ def _series(name: str, values: list[Any], depth: int = 0) -> pl.Series:
 
 
 def _objects(name: str, values: list[Any], depth: int) -> pl.Series:
-    """A column of objects, with all fields that any of them has: Polars knows those of the first."""
+    """A column of objects, with all fields that any of them has: Polars takes those of the first alone."""
     keys = dict.fromkeys(key for value in values if value for key in value)
     if not keys:
         return pl.Series(name, [None] * len(values), pl.Null)
@@ -183,9 +180,9 @@ def _types_in(values: Sequence[Any]) -> set[type]:
 def _nested(name: str, values: list[Any]) -> pl.Series | None:
     """The column as Polars nests it; None where it cannot, or Arrow could not hold it."""
     with suppress(TypeError, OverflowError, pl.exceptions.PolarsError):
-        found = pl.Series(name, values)
-        if "128" not in str(found.dtype):  # a number of 128 bits
-            return found
+        column = pl.Series(name, values)
+        if "128" not in str(column.dtype):  # integers of 128 bits, which Arrow lacks
+            return column
     return None
 
 
@@ -199,7 +196,7 @@ def _type_of(kinds: set[type], values: Sequence[Any]) -> Any:
         return pl.Float64
     if kinds == {int} and all(v is None or -(2**63) <= v < 2**63 for v in values):
         return pl.Int64
-    # Among decimals, a whole number becomes one, if a decimal can hold it.
+    # Whole numbers among decimals become decimals, if these can hold them.
     if kinds == {int, float} and all(type(v) is not int or abs(v) <= _EXACT for v in values):
         return pl.Float64
     return pl.String
@@ -212,7 +209,7 @@ def _as_cell(value: Any) -> str | None:
     if type(value) is str:
         if value.isascii():
             return value
-        # JSON can escape halves of characters, which no UTF-8 column can hold.
+        # JSON can escape half a surrogate pair, which no UTF-8 column can hold.
         return value.encode(errors="replace").decode()
     if type(value) is float:
         if not isfinite(value):

@@ -1,4 +1,4 @@
-"""Raw files on a disk or on `gs://`: which format they have, and how their bytes are opened."""
+"""Raw files on a disk or on `gs://`: their format, their bytes, and what in them cannot be read."""
 
 import csv
 import gzip
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import PurePosixPath
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, Literal, NamedTuple, cast
 
 import pyarrow as pa
 
@@ -32,19 +32,17 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def kind_of(name: str) -> Kind | None:
-    """What a file's ending says that it holds, `.gz` aside; None if it says nothing."""
+    """The format that a file's ending says, before any `.gz`; None if it says none."""
     return ENDINGS.get(PurePosixPath(name.removesuffix(".gz")).suffix.lower())
 
 
 def format_of(uri: str, given: str = "auto") -> Kind:
-    """`parquet`, `jsonl` or `csv`: as given, or by the file's ending, `.gz` aside.
+    """The format of a file: as given, or with `auto` by the file's ending, before any `.gz`.
 
     Raises:
-      BadData: the ending says nothing.
+      BadData: the ending says no format.
     """
-    if given != "auto":
-        return cast(Kind, given)
-    kind = kind_of(uri)
+    kind = kind_of(uri) if given == "auto" else cast(Kind, given)
     if kind is None:
         raise BadData(
             f"With source.format = 'auto' a file's ending says what it holds ({', '.join(ENDINGS)};"
@@ -52,6 +50,22 @@ def format_of(uri: str, given: str = "auto") -> Kind:
             " (names that begin with _ are skipped)."
         )
     return kind
+
+
+class Unreadable(NamedTuple):
+    """A line or a row that is no record.
+
+    Attributes:
+      number: which record it would be, as record_file.py counts them.
+      reason: the rule that it breaks.
+      why: what is there instead, in words.
+      text: the line, or the field that breaks the rule.
+    """
+
+    number: int
+    reason: str
+    why: str
+    text: str
 
 
 @contextmanager

@@ -1,11 +1,11 @@
 """The one reader of raw records: Parquet, JSON Lines or CSV, in blocks of a bounded size.
 
-Nothing is judged here but form, and nothing is converted. Parquet keeps its types, JSON Lines get
-those of their values, and every column of a CSV is text, since one block cannot tell whether `7`
-stands beside a `007` elsewhere.
+Only the form is checked here, and nothing is converted. Parquet keeps its types, JSON Lines get
+those of their values, and every column of a CSV is text, since one block cannot tell whether another
+has a `007` where it has a `7`.
 
 Records are numbered for people, from 1: rows of Parquet, lines of JSON Lines, and records of a CSV,
-of which a header is the first. Blank lines of a CSV, and line breaks inside its quotes, do not
+where a header is the first record. Blank lines of a CSV, and line breaks inside its quotes, do not
 count.
 """
 
@@ -23,10 +23,11 @@ import pyarrow.parquet as pq
 
 from twinspire_core import storage
 from twinspire_core.records import csv_lines, json_lines
-from twinspire_core.records.csv_lines import CsvOptions, Unreadable, encoding_of
+from twinspire_core.records.csv_lines import CsvOptions, encoding_of
 from twinspire_core.records.json_lines import NumberedLines
 from twinspire_core.records.raw_files import (
     Kind,
+    Unreadable,
     kind_of,
     offset_in_file,
     open_text,
@@ -36,23 +37,22 @@ from twinspire_core.records.raw_files import (
 BLOCK_ROWS = 1 << 17
 """Rows of a block of Parquet."""
 WHOLE = 0
-"""As `block_bytes`: a JSON Lines file is one block, in which each column has one type."""
+"""The `block_bytes` that makes a JSON Lines file one block, in which each column has one type."""
 _COUNTED_BYTES = 8 << 20
 _DELIMITERS = (";", "\t", "|", ",")
 
 JsonObject = dict[str, Any]
 Prepare = Callable[[JsonObject], JsonObject | str]
-"""Makes of an object of JSON Lines what becomes a row, or says why it can be none."""
+"""Turns an object of JSON Lines into what becomes a row, or says why it cannot be one."""
 CheckNames = Callable[[Sequence[str]], None]
-"""Looks at the names of a file's columns before a record is read; it may raise."""
+"""Checks the names of a file's columns before a record is read; it may raise."""
 
 
 class RecordBlock(NamedTuple):
-    """Some consecutive records.
+    """N consecutive records.
 
     Attributes:
-      rows: [N] one row per record.
-      numbers: [N] int64, of the records, for people.
+      numbers: [N] int64, of the records, as people count them.
       offset: bytes of the file that had been read by then.
     """
 
@@ -63,31 +63,23 @@ class RecordBlock(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RecordFile:
-    """A raw file of records.
-
-    Attributes:
-      uri: on a disk or on `gs://`; text may be gzipped, whatever its name.
-      kind: the format.
-      csv: what a CSV file does not say about itself.
-    """
+    """A raw file of records on a disk or on `gs://`; text may be gzipped, whatever its name."""
 
     uri: str
     kind: Kind
     csv: CsvOptions = field(default_factory=CsvOptions)
 
     def parts(self) -> list[int | None]:
-        """Parts that can be read on their own: row groups of Parquet; None for a file of one
-        part.
-        """
+        """Parts that can be read on their own: row groups of Parquet; None for a file of one part."""
         if self.kind != "parquet":
             return [None]
         with storage.open_bytes(self.uri) as raw:
             return list(range(pq.ParquetFile(raw).metadata.num_row_groups)) or [None]
 
     def count(self) -> int:
-        """Number of records, found cheaply: by the footer of Parquet, by the line ends of text.
+        """Number of records without reading them: by the footer of Parquet, by the line ends of text.
 
-        The header of a CSV is left out. A line break inside quotes counts as an end.
+        The header of a CSV is left out. A line break inside quotes counts as a line end.
         """
         if self.kind == "parquet":
             with storage.open_bytes(self.uri) as raw:
@@ -98,14 +90,11 @@ class RecordFile:
             while block := text.read(_COUNTED_BYTES):
                 lines += block.count(b"\n")
                 last_byte = block[-1:]
-        if last_byte not in (b"", b"\n"):
-            lines += 1
-        if self.kind == "csv":
-            lines -= 1
-        return max(0, lines)
+        lines += last_byte not in (b"", b"\n")
+        return max(0, lines - (self.kind == "csv"))
 
     def is_empty(self) -> bool:
-        """Whether a text file has no bytes, or nothing is zipped in it."""
+        """Whether a text file holds nothing, also unzipped."""
         with open_text(self.uri) as text:
             return not text.read(1)
 
@@ -125,14 +114,14 @@ class RecordFile:
         block_rows: int = BLOCK_ROWS,
         block_bytes: int | None = None,
     ) -> Iterator[RecordBlock | Unreadable]:
-        """Yields the records in order, and lines and rows that are none.
+        """Yields the records in order, and the lines and rows that are no records.
 
         An `Unreadable` of JSON Lines comes before the block that it stands in, one of a CSV after
-        it. A file of columns without records gives one block, which is empty.
+        it. A file with columns and without records gives one empty block.
 
         Args:
-          wanted: names of the columns to take; all by default. Of JSON Lines, a block has those
-            that any of its records has.
+          wanted: names of the columns to take; all by default. A block of JSON Lines has those of
+            them that any of its records has.
           part: one of `parts`; all by default.
           check_names: called for Parquet and CSV, which declare their columns.
           prepare: called with each object of JSON Lines.
@@ -211,7 +200,7 @@ class RecordFile:
             if not names:
                 return
             is_empty = True
-            for found in csv_lines.csv_blocks(
+            for block in csv_lines.csv_blocks(
                 text,
                 names,
                 first=first,
@@ -221,37 +210,36 @@ class RecordFile:
                 block_bytes=block_bytes,
             ):
                 is_empty = False
-                if isinstance(found, Unreadable):
-                    yield found
+                if isinstance(block, Unreadable):
+                    yield block
                     continue
-                batch, numbers = found
+                batch, numbers = block
                 columns = batch.columns
                 if empty_is_null:
-                    columns = [_null_where_empty(column) for column in columns]
+                    null = pa.scalar(None, pa.string())
+                    columns = [pc.if_else(pc.equal(column, ""), null, column) for column in columns]
                 rows = pa.Table.from_arrays(columns, names=batch.schema.names)
                 yield RecordBlock(rows, numbers, offset_in_file(raw))
-            # Where all records are unreadable, nothing is said of the types of columns.
+            # Only for a file without records: unreadable ones say nothing of the columns.
             if is_empty:
                 columns = names if wanted is None else wanted
                 yield _no_rows(pa.schema([(name, pa.string()) for name in columns]))
 
 
 def delimiter_of(uri: str) -> str:
-    """What separates the fields of a CSV by its name: tabs in `.tsv`, with any ending after it."""
+    """The usual delimiter of a CSV with this name: a tab for `.tsv`, also with another ending after it."""
     last_endings = PurePosixPath(uri).suffixes[-2:]
-    if ".tsv" in map(str.lower, last_endings):
-        return "\t"
-    return ","
+    return "\t" if ".tsv" in map(str.lower, last_endings) else ","
 
 
 def sniff(uri: str, delimiter: str | None = None, encoding: str | None = None) -> CsvOptions:
     """How a CSV file is written, as far as its text tells.
 
     Args:
-      uri: of the file.
+      uri: of the file; of another format there is nothing to say.
       delimiter: one character, where it is known; else that which makes the most columns of the
         first line.
-      encoding: of the text, where it is known.
+      encoding: of the text, where it is known; else it is guessed.
     """
     if kind_of(uri) != "csv":
         return CsvOptions()
@@ -263,10 +251,10 @@ def sniff(uri: str, delimiter: str | None = None, encoding: str | None = None) -
                 first = text.readline()
             usual = delimiter_of(uri)
             columns = {
-                one: len(csv_lines.header(BytesIO(first), one, read_as))
-                for one in (usual, *_DELIMITERS)
+                character: len(csv_lines.header(BytesIO(first), character, read_as))
+                for character in (usual, *_DELIMITERS)
             }
-            best = max(columns, key=lambda one: columns[one])
+            best = max(columns, key=lambda character: columns[character])
             delimiter = None if best == usual else best
     return CsvOptions(delimiter=delimiter, encoding=encoding)
 
@@ -274,7 +262,7 @@ def sniff(uri: str, delimiter: str | None = None, encoding: str | None = None) -
 def _prepared(
     objects: json_lines.Objects, prepare: Prepare
 ) -> tuple[list[JsonObject], list[int], list[Unreadable]]:
-    """The objects as they become rows, their numbers, and those that are refused."""
+    """The objects that become rows, their numbers, and those that cannot."""
     records: list[JsonObject] = []
     numbers: list[int] = []
     refused: list[Unreadable] = []
@@ -289,14 +277,9 @@ def _prepared(
 
 
 def _all_keys(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """All keys of the records, in the order in which they come."""
+    """All keys of the records, in order of first appearance."""
     return list(dict.fromkeys(name for record in records for name in record))
 
 
 def _no_rows(schema: pa.Schema) -> RecordBlock:
-    rows = schema.remove_metadata().empty_table()
-    return RecordBlock(rows, np.zeros(0, np.int64), 0)
-
-
-def _null_where_empty(column: pa.Array) -> pa.Array:
-    return pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
+    return RecordBlock(schema.remove_metadata().empty_table(), np.zeros(0, np.int64), 0)

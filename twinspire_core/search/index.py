@@ -1,18 +1,19 @@
-"""What an index is, how it searches, and the file that says so. Imports no ScaNN.
+"""Indexes of nearest neighbours: how one searches, the folder that it is stored in, and the exact one.
 
 An index folder holds `config.json` with the kind and its settings, and the kind's own files. Row i
 of an index is row i of the items table that lies beside the folder; ids are not part of the index.
+ScaNN (scann_index.py) is imported only to open an index that it built.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 
-from twinspire_core.errors import BadData, UsageError
+from twinspire_core.errors import BadData
+from twinspire_core.search.top_k import exact_search
 
 Kind = Literal["exact", "quantised", "tree"]
 CONFIG = "config.json"
@@ -23,19 +24,9 @@ STORED_VECTORS = "dataset.npy"
 """ScaNN's file of the vectors, which it keeps for rescoring."""
 FORMAT = 1
 NONE = -1
-"""Stands for a row where there is none."""
+"""Fills up lists: no row."""
 EXACT_SHARE = 4
-"""To rescore more than a quarter of the corpus is slower than to compare all."""
-
-
-def _cores() -> int:
-    """Cores that this process may use: fewer than the machine has in most containers."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-CORES = _cores()
+"""A search that would rescore more than a quarter of the corpus compares all of it: that is faster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +78,11 @@ class Index(Protocol):
         ...
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Finds the items with the largest dot product, best first.
+        """Finds the items with the largest dot product with each query, best first.
 
         Args:
           queries: [B, D] float32, finite.
-          k: how many; with k > N all N are returned.
+          k: neighbours of each query; with k > N all N are returned.
 
         Returns: rows [B, min(k, N)] int32 and scores [B, min(k, N)] float32.
         """
@@ -102,39 +93,62 @@ class Index(Protocol):
         ...
 
 
+class ExactIndex:
+    """Compares every query with every item. Ties go to the lower row."""
+
+    def __init__(self, vectors: np.ndarray, settings: Settings) -> None:
+        self.vectors = vectors
+        self.settings = settings
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `Index.search`."""
+        return exact_search(self.vectors, queries, k)
+
+    def save(self, folder: Path) -> None:
+        """See `Index.save`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / VECTORS, np.ascontiguousarray(self.vectors, np.float32))
+        write_config(folder, self.settings, self.vectors)
+
+
+def load_index(folder: str | Path) -> Index:
+    """Opens an index that is stored in a local folder.
+
+    Raises:
+      BadData: the folder holds no index that this release can read.
+    """
+    folder = Path(folder)
+    settings = read_config(folder)
+    if settings.kind == "exact":
+        return ExactIndex(np.load(folder / VECTORS), settings)
+    # ScaNN takes a second to import, and cannot be loaded everywhere.
+    from twinspire_core.search.scann_index import ScannIndex
+
+    return ScannIndex.load(folder, settings)
+
+
+def stored_vectors(folder: Path) -> np.ndarray:
+    """The items' vectors of a stored index in row order, [N, D] float32, mapped from disk."""
+    file = folder / ASSETS / STORED_VECTORS
+    if read_config(folder).kind == "exact":
+        file = folder / VECTORS
+    return np.asarray(np.load(file, mmap_mode="r"))
+
+
 def write_config(folder: Path, settings: Settings, vectors: np.ndarray) -> None:
-    """Writes `config.json`, which `read_config` reads; `vectors` are those of the items, [N, D]."""
+    """Writes the `config.json` that `read_config` reads, of an index of the items' vectors, [N, D]."""
     config = {
         "format": FORMAT,
         "metric": "dot_product",
         "items": len(vectors),
         "dimension": vectors.shape[1],
+        "settings": asdict(settings),
     }
     # Keys are sorted: equal settings give equal bytes, and with them equal version ids.
-    (folder / CONFIG).write_text(
-        json.dumps(config | {"settings": asdict(settings)}, indent=1, sort_keys=True)
-    )
-
-
-def checked_queries(queries: np.ndarray, k: int, vectors: np.ndarray) -> tuple[np.ndarray, int]:
-    """The queries, [B, D], as contiguous float32, and k cut to the N of the items' vectors, [N, D].
-
-    Raises:
-      UsageError: k is below 1, the widths differ, or a query is not finite.
-    """
-    if k < 1:
-        raise UsageError(f"k is at least 1, found {k}.")
-    queries = np.ascontiguousarray(queries, np.float32)
-    if queries.ndim != 2 or queries.shape[1] != vectors.shape[1]:
-        raise UsageError(
-            f"Queries have the items' width, [B, {vectors.shape[1]}]; found {list(queries.shape)}."
-            " They come from another version's query tower, probably."
-        )
-    # Scores of nan compare with nothing: an index would list whatever comes first.
-    bad = np.flatnonzero(~np.isfinite(queries).all(1))
-    if len(bad):
-        raise UsageError(f"Query vectors are finite; row {bad[0]} is not ({len(bad)} in all).")
-    return queries, min(k, len(vectors))
+    (folder / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True))
 
 
 def read_config(folder: Path) -> Settings:

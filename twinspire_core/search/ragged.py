@@ -1,6 +1,6 @@
-"""Ragged lists: the values of all lists end to end, and how they are parted.
+"""Ragged lists: the values of all lists end to end, and where one list ends and the next begins.
 
-How they are parted can be said in several ways. For the lists [a, b], [] and [c]:
+That can be written in several ways. For the lists [a, b], [] and [c]:
 
     lengths   2 0 1      of each list
     offsets   0 2 2 3    where each list begins, and where the last one ends
@@ -16,24 +16,20 @@ import pyarrow.compute as pc
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether Arrow's type is one of lists, of any length or of one and the same."""
+    """Whether it is a type of lists: of any length, or all of one length."""
     kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     return any(is_kind(kind) for is_kind in kinds)
 
 
 def value_type(kind: pa.DataType) -> pa.DataType:
-    """The type of a list's values; of what is no list, the type itself."""
+    """The type of a list's values; of any other type, the type itself."""
     return kind.value_type if is_list(kind) else kind
 
 
 def list_lengths(lists: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Lengths of Arrow lists, [N] int64; null counts as empty."""
-    lengths = pc.list_value_length(lists).fill_null(0)
-    if isinstance(lengths, pa.ChunkedArray):
-        lengths = lengths.combine_chunks()
     # Arrow counts in int32, and in int64 for large lists.
-    counts: np.ndarray = lengths.to_numpy(zero_copy_only=False)
-    return counts.astype(np.int64, copy=False)
+    return np.asarray(pc.list_value_length(lists).fill_null(0), np.int64)
 
 
 def list_offsets(lengths: np.ndarray) -> np.ndarray:
@@ -65,12 +61,12 @@ def list_ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def arrow_lists(lengths: np.ndarray, values: pa.Array, missing: pa.Array | None = None) -> pa.Array:
-    """Arrow lists of the values end to end.
+    """Arrow lists, from their lengths and their values end to end.
 
     Args:
-      lengths: [N] int64.
-      values: [M], fewer than 2^31.
-      missing: [N] bool, lists that are null.
+      lengths: [N] int64, together M.
+      values: [M], fewer than 2^31 of them.
+      missing: [N] bool, true for lists that are null.
     """
     offsets = pa.array(list_offsets(lengths).astype(np.int32))
     return pa.ListArray.from_arrays(offsets, values, mask=missing)
@@ -80,7 +76,7 @@ def newest_of(lists: pa.Array, lengths: np.ndarray) -> pa.Array:
     """The last entries of lists; null stays null.
 
     Args:
-      lists: [N] Arrow lists.
+      lists: [N] Arrow lists, oldest entries first.
       lengths: [N] int64, how many are kept, of each list no more than it has.
     """
     before = list_lengths(lists)
@@ -149,7 +145,7 @@ def positions(lists: pa.ChunkedArray | pa.Array, items: pa.ChunkedArray | pa.Arr
 
     Args:
       lists: [N] lists of strings; null counts as empty.
-      items: [C] distinct strings.
+      items: [C] strings, each of them once.
     """
     if isinstance(lists, pa.ChunkedArray):
         lists = lists.combine_chunks()

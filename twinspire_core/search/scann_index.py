@@ -11,19 +11,16 @@ from typing import Any, Self
 
 import numpy as np
 
-from twinspire_core.blocked_imports import block_import
-from twinspire_core.native_stderr import suppress_native_stderr
+from twinspire_core.library_loading import block_import, suppress_native_stderr
 from twinspire_core.search.index import (
     ASSETS,
-    CORES,
     EXACT_SHARE,
     NONE,
     STORED_VECTORS,
     Settings,
-    checked_queries,
     write_config,
 )
-from twinspire_core.search.top_k import exact_search
+from twinspire_core.search.top_k import CORES, checked_queries, exact_search
 
 ANISOTROPY = 0.2  # weight of errors along the vector; ScaNN's own advice for unit vectors
 _SAMPLE = 10_000  # vectors that codebooks and leaves are trained on
@@ -83,7 +80,7 @@ class ScannIndex:
         return cls(searcher, vectors, settings)
 
     def with_settings(self, settings: Settings) -> Self:
-        """The same codes searched otherwise: `rescored`, `leaves_searched` and `k` may differ."""
+        """The same codes, searched in another way: `rescored`, `leaves_searched` and `k` may differ."""
         return type(self)(self._searcher, self.vectors, settings)
 
     def __len__(self) -> int:
@@ -117,11 +114,10 @@ class ScannIndex:
         self, queries: np.ndarray, k: int, rescored: int, leaves: int
     ) -> tuple[np.ndarray, np.ndarray]:
         if len(queries) == 1:  # a quarter to a third faster than as a batch
-            found, values = self._searcher.search(queries[0], k, rescored, leaves)
+            nearest, values = self._searcher.search(queries[0], k, rescored, leaves)
             rows = np.zeros((1, k), np.uint32)
             scores = np.full((1, k), np.nan, np.float32)
-            rows[0, : len(found)] = found
-            scores[0, : len(found)] = values
+            rows[0, : len(nearest)], scores[0, : len(nearest)] = nearest, values
             return rows, scores
         if len(queries) < 2 * _LEAST_PER_THREAD:
             rows, scores = self._searcher.search_batched(queries, k, rescored, leaves)
@@ -142,7 +138,9 @@ class ScannIndex:
         write_config(folder, self.settings, self.vectors)
 
     def _scaled(self, k: int) -> tuple[int, int]:
-        """Settings for k neighbours: as tuned up to the tuned k, beyond it in proportion."""
+        """`rescored` and `leaves_searched` for k neighbours: as tuned up to the tuned k, more in
+        proportion beyond it.
+        """
         factor = max(1.0, k / self.settings.k)
         leaves = min(self.settings.leaves, int(np.ceil(self.settings.leaves_searched * factor)))
         return int(np.ceil(self.settings.rescored * factor)), leaves

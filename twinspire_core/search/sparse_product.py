@@ -1,7 +1,7 @@
-"""The largest entries of a sparse product: weighted lists of rows, times a table that has a weighted list
-of columns for each row.
+"""The largest entries of a sparse product: of each query a weighted list of rows, times a table that has
+for each row a weighted list of columns.
 
-U queries, M rows of them all, R rows of the table, P entries, C columns.
+U queries, M rows in all their lists, R rows of the table, P entries of the table, C columns.
 """
 
 from typing import Any, NamedTuple
@@ -12,9 +12,9 @@ from twinspire_core.compiled_loops import compiled
 from twinspire_core.search.ragged import Ragged, list_offsets
 
 _GROUPS = 4
-"""Groups of sums for each place of a list: the largest of each says which sums are too low."""
+"""Groups of sums for each place of a list: the largest of each group show which sums are too low."""
 _HALVINGS = 20
-"""Of the range in which the lowest sum of a list lies."""
+"""How often the range is halved in which the lowest sum of a list is looked for."""
 
 
 class SparseTable(NamedTuple):
@@ -61,11 +61,11 @@ def best_columns(
         sum(column) = sum over its rows of  weight of the row * weight of the column in it  +  added
 
     Args:
-      rows: U lists of rows.
+      rows: U lists of rows of the table, -1 nowhere among them.
       weights: [M] float32 or float64: products are of that precision, their sums doubles.
-      table: of all rows.
-      k: how many.
-      added: U lists of columns, and a weight of each that is added last.
+      table: what the rows are looked up in.
+      k: length of the lists; shorter ones end in -1.
+      added: U lists of columns, and the weight that is added to the sum of each of them.
       exclude: U lists of columns that must not be listed, -1 for none.
       passing: [C] bool, what may be listed; None for everything.
       rounded: whether sums are rounded to float32 before they are compared.
@@ -112,11 +112,11 @@ def _find_best(
     values = np.empty(len(passing) + 1, np.float64)
     groups = _GROUPS * k
     for query in range(queries):
-        # Each column once: later its sum is not 0.
+        # A column is noted when its sum is still 0, and so once.
         count = 0
         for number in range(begin[query], begin[query + 1]):
             weight = row_weights[number]
-            # Slices: places in them are not looked at for being below 0.
+            # Slices: numba checks no index of theirs for being negative.
             of_row = columns[offsets[rows[number]] : offsets[rows[number] + 1]]
             weight_of = weights[offsets[rows[number]] : offsets[rows[number] + 1]]
             for entry in range(len(of_row)):
@@ -139,7 +139,7 @@ def _find_best(
             value = sums[column] if passing[column] else 0.0
             values[number] = np.float64(np.float32(value)) if rounded else value
             sums[column] = 0
-        # What at least k of the largest sums of groups reach, few sums do.
+        # A bound that k groups reach with their largest sum: few single sums reach it.
         largest = values[:count]
         if count >= 2 * groups:
             largest = values[:groups].copy()
@@ -165,7 +165,7 @@ def _find_best(
             values[size] = value
             met[size] = met[number]
             size += value >= least and value > 0
-        # Shell's sort: the largest first, of equal ones the lowest column.
+        # Shellsort: the largest first, of equal ones the lowest column.
         gap = 1
         while gap < size // 3:
             gap = 3 * gap + 1

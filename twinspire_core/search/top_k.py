@@ -1,21 +1,24 @@
 """Exact top-k in NumPy: the largest of given scores, and the nearest of given vectors.
 
-It is the index of small corpora, the yardstick of all other indexes, and what evaluation lists
-items by. U queries, N items, D width of the vectors.
+Small corpora are searched by it, evaluation lists items by it, and other indexes are measured
+against it. U queries, N items, D width of the vectors.
 
 A candidate is one 63-bit integer, its key: the bits of its float32 score, in an order that rises
 with the score, above its column counted down. Sorting keys sorts by score and breaks ties by
 column, and sorts faster than the places of scores do.
 """
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from twinspire_core.search.index import CORES, checked_queries
+from twinspire_core.errors import UsageError
 from twinspire_core.search.ragged import Ragged
 
+# Cores that this process may use: in most containers fewer than the machine has.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 QUERY_BLOCK = 128
 # Each core holds a block of scores: 32 MB up to 8 cores, 256 MB together on more of them. Blocks end
 # where BLAS's own tiles do, so that scores are the same on any number of cores.
@@ -29,10 +32,12 @@ _LAST_COLUMN = (1 << _COLUMN_BITS) - 1
 def exact_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k largest dot products of each query, best first, ties by row.
 
+    With k > N all N are returned.
+
     Args:
-      vectors: [N, D] float32.
-      queries: [U, D] float32.
-      k: with k > N all N are returned.
+      vectors: [N, D] float32, of the items in row order.
+      queries: [U, D] float32, all of them finite.
+      k: neighbours of each query, at least 1.
 
     Returns: rows [U, min(k, N)] int32, scores [U, min(k, N)] float32.
 
@@ -51,10 +56,31 @@ def exact_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.n
     blocks = list(_blocks(len(queries), QUERY_BLOCK))
     if len(blocks) == 1:
         fill(blocks[0])
-    else:  # NumPy multiplies on all cores, and picks the largest on one
+    else:  # NumPy multiplies on all cores, but picks the largest on one
         with ThreadPoolExecutor(CORES) as pool:
             list(pool.map(fill, blocks))
     return rows, scores
+
+
+def checked_queries(queries: np.ndarray, k: int, vectors: np.ndarray) -> tuple[np.ndarray, int]:
+    """The queries, [U, D], as contiguous float32, and k cut to the N of the items' vectors, [N, D].
+
+    Raises:
+      UsageError: k is below 1, the widths differ, or a query is not finite.
+    """
+    if k < 1:
+        raise UsageError(f"k is at least 1, found {k}.")
+    queries = np.ascontiguousarray(queries, np.float32)
+    if queries.ndim != 2 or queries.shape[1] != vectors.shape[1]:
+        raise UsageError(
+            f"Queries have the items' width, [B, {vectors.shape[1]}]; found {list(queries.shape)}."
+            " They come from another version's query tower, probably."
+        )
+    # A score of NaN compares with nothing: an index would list whatever comes first.
+    bad = np.flatnonzero(~np.isfinite(queries).all(1))
+    if len(bad):
+        raise UsageError(f"Query vectors are finite; row {bad[0]} is not ({len(bad)} in all).")
+    return queries, min(k, len(vectors))
 
 
 def _blocks(length: int, size: int) -> Iterator[slice]:
@@ -105,8 +131,8 @@ def _best_keys(scores: np.ndarray, k: int, first_column: int = 0) -> np.ndarray:
 
     Args:
       scores: [U, N] float32.
-      k: at least so many, or N.
-      first_column: number of the first column.
+      k: with k > N all N are kept.
+      first_column: what the first of these columns is called in the keys.
     """
     kept = _candidates(scores, k)
     values = scores[kept.row, kept.values]
@@ -121,8 +147,7 @@ def _keys(scores: np.ndarray, columns: np.ndarray) -> np.ndarray:
     # as the floats fall: turned round, all bits rise with their floats.
     bits = (scores + np.float32(0)).view(np.int32)
     rising = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64) + (1 << 31)
-    keys: np.ndarray = rising << _COLUMN_BITS | (_LAST_COLUMN - columns)
-    return keys
+    return np.asarray(rising << _COLUMN_BITS | (_LAST_COLUMN - columns))
 
 
 def _columns(keys: np.ndarray) -> np.ndarray:

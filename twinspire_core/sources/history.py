@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from twinspire_core.config import source_names
-from twinspire_core.metrics.ranking import first_distinct
+from twinspire_core.metrics.list_metrics import first_distinct
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.search.top_k import best_of
 from twinspire_core.sources.source import Queries, ScoredLists, Source, SourceTables

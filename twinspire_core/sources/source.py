@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from twinspire_core.metrics.ranking import contains
+from twinspire_core.metrics.list_metrics import contains
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.personal_counts import PersonalCounts
 from twinspire_core.sources.sequences import Sequences

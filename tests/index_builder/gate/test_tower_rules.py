@@ -18,7 +18,7 @@ from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.day_metrics import BestMeasures, HeldOutMeasures, MeasuredDay
 from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
-from twinspire_core.metrics.bootstrap import interval, resampled_means
+from twinspire_core.metrics.intervals import interval, resampled_means
 
 GATE = GateConfig(max_lead_drop=0.3, min_users=200)
 BEFORE = (1.0, 1.2, 1.4)  # the median is 1.2, and 0.84 must be reached

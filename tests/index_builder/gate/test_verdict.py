@@ -11,7 +11,7 @@ from index_builder.gate.verdict import JudgedRefresh, judge_refresh
 from tests.index_builder.gate.gates import GATE, GOOD, INDEX, any_day, changed, gate, share, verdict
 from twinspire_core.contracts.features_report import FeatureSkew
 from twinspire_core.contracts.gate_verdict import GateFigures
-from twinspire_core.metrics.bootstrap import interval, resampled_means
+from twinspire_core.metrics.intervals import interval, resampled_means
 
 
 def test_a_version_as_good_as_its_baseline_is_accepted():

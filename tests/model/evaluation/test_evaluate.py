@@ -9,8 +9,8 @@ from model.evaluation.evaluation_set import prepare
 from model.evaluation.ranked_lists import RankedLists, rank
 from model.score_version import FilteredCorpus
 from twinspire_core.contracts.measures import Measures
+from twinspire_core.metrics.list_metrics import top_k
 from twinspire_core.metrics.measure_names import key, split_name, with_ceilings, with_floors
-from twinspire_core.metrics.ranking import top_k
 
 DAY = date(2024, 5, 20)
 CORPUS = pa.table({"_item": list("abcde"), "_popular": [1, 9, 5, 0, 7], "_lately": [4, 0, 3, 2, 0]})

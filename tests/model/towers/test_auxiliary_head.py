@@ -21,7 +21,7 @@ from model.training import checkpoint
 from model.training.loop import run_training
 from model.training.warm_start import warm_start
 from twinspire_core.contracts.trained_day import Encoded
-from twinspire_core.metrics.moments import Moments
+from twinspire_core.metrics.intervals import Moments
 
 DAY = date(2024, 5, 6)
 NAN = np.nan

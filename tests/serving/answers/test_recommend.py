@@ -11,12 +11,11 @@ from serving.requests.request_model import Refused
 from serving.version.loaded_version import Version
 from tests.serving.asking import recommend, similar
 from tests.serving.conftest import publish
-from tests.twinspire_core.test_blocked_imports import told as told_by
+from tests.twinspire_core.test_library_loading import told as told_by
 from twinspire.cli.main import app
 from twinspire.cli.show_lists import recommend_user, similar_items
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.search.index import Settings
-from twinspire_core.search.stored_index import ExactIndex
+from twinspire_core.search.index import ExactIndex, Settings
 
 NOON = datetime(2024, 1, 3, 7)
 
@@ -278,7 +277,7 @@ def test_a_tower_is_loaded_by_a_part_of_tensorflow_and_the_rest_is_there_when_as
     code = f"""
 import sys
 import pyarrow as pa
-from twinspire_core.blocked_imports import load_saved_model
+from twinspire_core.library_loading import load_saved_model
 from twinspire_core.contracts.model_bundle import Tower
 rows = pa.table({{"place": [1.0, 2.0]}})
 vectors = Tower(load_saved_model({str(tower)!r}))(rows)

@@ -38,9 +38,8 @@ from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.ranker import rank_candidates
 from twinspire_core.ranking.registry import RankingFeatures
-from twinspire_core.search.index import NONE, Settings
+from twinspire_core.search.index import NONE, ExactIndex, Settings
 from twinspire_core.search.ragged import positions
-from twinspire_core.search.stored_index import ExactIndex
 from twinspire_core.sources import personal_counts
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.registry import fits_of

@@ -20,8 +20,7 @@ from tests.serving.asking import recommend, similar
 from tests.serving.conftest import ATTRIBUTES, publish
 from twinspire.cli.main import app
 from twinspire_core.errors import UsageError
-from twinspire_core.search.index import Settings
-from twinspire_core.search.stored_index import ExactIndex
+from twinspire_core.search.index import ExactIndex, Settings
 
 ITEMS = range(12)
 

@@ -2,7 +2,7 @@ from datetime import date
 
 from rich.console import Console
 
-from tests.twinspire_core.display.test_measured_lists import metrics
+from tests.twinspire_core.display.test_quality_tables import metrics
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.display.quality_tables import quality_table
 from twinspire_core.display.table import Table

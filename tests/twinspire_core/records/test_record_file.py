@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from twinspire_core.records.csv_lines import CsvOptions, Unreadable
+from twinspire_core.records.csv_lines import CsvOptions
 from twinspire_core.records.json_lines import first_keys
-from twinspire_core.records.raw_files import CONTENT_ERRORS, kind_of
+from twinspire_core.records.raw_files import CONTENT_ERRORS, Unreadable, kind_of
 from twinspire_core.records.record_file import WHOLE, RecordBlock, RecordFile, delimiter_of, sniff
 
 ROWS = pl.DataFrame({"user": [f"u{n:02}" for n in range(50)], "item": ["007", "1.50"] * 25})

@@ -9,15 +9,14 @@ ROOT = Path(__file__).parents[3]
 CUT_SHORT = """
 import os, pathlib, sys
 import numpy as np
-from twinspire_core.search import stored_index
-from twinspire_core.search.index import Settings
+from twinspire_core.search.index import Settings, load_index
 from twinspire_core.search.scann_index import ScannIndex
 
 folder = pathlib.Path(sys.argv[1])
 vectors = np.random.default_rng(0).normal(size=(2000, 8)).astype(np.float32)
 vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
 ScannIndex.build(vectors, Settings(kind="quantised", k=10, rescored=50)).save(folder)
-index = stored_index.load(folder)
+index = load_index(folder)
 for file in folder.rglob("*.*"):
     os.truncate(file, 0)
 rows, _ = index.search(vectors[:20], 10)  # by codes, then exactly

@@ -1,18 +1,19 @@
-"""How sure a mean over users is: bootstrap intervals.
+"""How far numbers spread, and how sure a mean over users is: moments and bootstrap intervals.
 
-A resample draws as many users as there are, each with all their queries, with replacement. The
-draws depend on the seed and the number of users alone, so that two lists measured on the same
+A bootstrap resample draws as many users as there are, each with all their queries, with replacement.
+The draws depend on the seed and the number of users alone, so that two lists measured on the same
 queries are resampled alike: what they have in common cancels in their difference. Source: Efron and
 Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13.
 """
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from typing import NamedTuple, Self
 
 import numpy as np
 
 LEVEL = 0.95
-"""Share of resamples that an interval covers, as many left out below it as above."""
+"""Share of the resamples that an interval covers; as many lie below it as above."""
 RESAMPLES = 200
 """Enough for the ends of a 95% interval to two digits; each takes time at every measure of every day."""
 
@@ -24,14 +25,13 @@ _MOST_KEPT = 16 << 20  # draws, of 2 bytes each
 def resampled_means(
     values: Mapping[str, np.ndarray], user: np.ndarray, resamples: int
 ) -> dict[str, np.ndarray]:
-    """The mean of each measure in each resample.
+    """The mean of each measure in each of R resamples: [R] float64 by measure, NaN where a resample
+    has no query that the measure applies to.
 
     Args:
-      values: [U] float64 by measure, a number per query; nan where the measure does not apply.
-      user: [U] int64, numbers from 0 of the users who ask.
-      resamples: R.
-
-    Returns: [R] float64 by measure, nan where a resample has no query that the measure applies to.
+      values: [Q] float64 by measure, a number per query; NaN where the measure does not apply.
+      user: [Q] int64, the user who asks each query, numbered from 0.
+      resamples: R; 0 for none.
     """
     users = int(user.max(initial=-1)) + 1
     if not users or not resamples or not values:
@@ -40,7 +40,7 @@ def resampled_means(
     means = list[np.ndarray]()
     draws = _kept_draws if users * resamples <= _MOST_KEPT else _draws
     for drawn in draws(users, resamples):
-        # A matrix product adds up each resample's users, as often as they were drawn.
+        # A matrix product adds up each resample's users, each as often as it was drawn.
         times = drawn.astype(np.float64)
         with np.errstate(invalid="ignore"):  # 0 / 0, where a measure applies to nobody drawn
             means.append((times @ sums) / (times @ numbers)[:, kinds])
@@ -53,7 +53,7 @@ def _draws(users: int, resamples: int) -> Iterator[np.ndarray]:
     chunk = max(1, _CHUNK_BYTES // (8 * users))
     for start in range(0, resamples, chunk):
         n = min(chunk, resamples - start)
-        # Each resample counts in a range of numbers of its own, so that one bincount does for all.
+        # Each resample has a range of numbers of its own, so that one bincount counts all of them.
         drawn = draw.integers(users, size=(n, users)) + np.arange(n)[:, None] * users
         yield np.bincount(drawn.ravel(), minlength=n * users).reshape(n, users).astype(np.uint16)
 
@@ -66,10 +66,10 @@ def _kept_draws(users: int, resamples: int) -> tuple[np.ndarray, ...]:
 def _per_user(
     values: Mapping[str, np.ndarray], user: np.ndarray, users: int
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Sums over each user's queries, and how many of them a measure applies to.
+    """Sums over each user's queries, and to how many of them a measure applies.
 
-    Returns: [users, M] of the M measures; [users, N] of the N ways in which measures apply; which
-    of them each has.
+    Returns: sums [users, M] of the M measures; numbers of queries [users, N], a column for all measures
+    that apply to the same queries; and which of these columns each measure has.
     """
     sums: list[np.ndarray] = []
     numbers: list[np.ndarray] = []
@@ -90,21 +90,21 @@ def intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, tuple[float, flo
     """The range that holds 95% of the resamples of each measure that has one, by name.
 
     Args:
-      resampled: [R] float64 by measure; nan is left out, an infinite one makes the range
+      resampled: [R] float64 by measure; NaN is left out, and an infinite mean makes the range
         meaningless.
     """
-    # Measures that apply to the same resamples, for a quantile of all at once
+    # Measures with a mean in the same resamples are grouped: one call makes all their quantiles.
     alike: dict[bytes, list[str]] = {}
     for name, x in resampled.items():
         alike.setdefault(np.isnan(x).tobytes(), []).append(name)
     spans: dict[str, tuple[float, float]] = {}
     for names in alike.values():
-        known = np.stack([resampled[name] for name in names])
-        known = known[:, ~np.isnan(known[0])]
-        if not known.shape[1]:
+        drawn = np.stack([resampled[name] for name in names])
+        drawn = drawn[:, ~np.isnan(drawn[0])]
+        if not drawn.shape[1]:
             continue
         with np.errstate(invalid="ignore"):
-            lows, highs = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
+            lows, highs = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
         for name, low, high in zip(names, lows.tolist(), highs.tolist(), strict=True):
             if np.isfinite(low) and np.isfinite(high):
                 spans[name] = (low, high)
@@ -112,5 +112,49 @@ def intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, tuple[float, flo
 
 
 def interval(resampled: np.ndarray) -> tuple[float, float] | None:
-    """That of one measure, resampled as [R] means; None if there is none."""
+    """The interval of one measure from its resampled means, [R]; None if there is none."""
     return intervals({"": resampled}).get("")
+
+
+class Moments(NamedTuple):
+    """Mean and spread of n numbers, which may come in parts that are merged.
+
+    Attributes:
+      squares: the sum of squared deviations from the mean.
+    """
+
+    n: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Self:
+        """Moments of numbers, [n] float64, all finite."""
+        if not len(values):
+            return cls()
+        mean = float(values.mean())
+        return cls(len(values), mean, float(np.square(values - mean).sum()))
+
+    def merged(self, other: "Moments") -> "Moments":
+        """Moments of the numbers of both.
+
+        Sums of squares would lose the digits of a small spread around a large mean; this does not.
+        Source: Chan, Golub, LeVeque, *Updating Formulae and a Pairwise Algorithm for Computing
+        Sample Variances*, 1979.
+
+        Example: of 1, 2 and of 6, the mean is 3 and the squared deviations are 4, 1 and 9.
+          >>> Moments(n=2, mean=1.5, squares=0.5).merged(Moments(n=1, mean=6.0, squares=0.0))
+          Moments(n=3, mean=3.0, squares=14.0)
+        """
+        n = self.n + other.n
+        if n == 0:
+            return self
+        step = other.mean - self.mean
+        mean = self.mean + step * other.n / n
+        squares = self.squares + other.squares + step**2 * self.n * other.n / n
+        return Moments(n, mean, squares)
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation."""
+        return float((self.squares / max(self.n, 1)) ** 0.5)

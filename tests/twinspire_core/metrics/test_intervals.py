@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from twinspire_core.metrics.bootstrap import interval, intervals, resampled_means
+from twinspire_core.metrics.intervals import interval, intervals, resampled_means
 
 
 def spread(values, user, resamples=2000):
@@ -64,8 +64,8 @@ def test_lists_are_resampled_alike():
 def test_many_users_are_resampled_in_parts(monkeypatch):
     values, user = np.random.default_rng(5).random(50), np.arange(50)
     whole = resampled_means({"x": values}, user, 40)["x"]
-    monkeypatch.setattr("twinspire_core.metrics.bootstrap._CHUNK_BYTES", 8 * 50 * 7)
-    monkeypatch.setattr("twinspire_core.metrics.bootstrap._MOST_KEPT", 0)  # drawn anew
+    monkeypatch.setattr("twinspire_core.metrics.intervals._CHUNK_BYTES", 8 * 50 * 7)
+    monkeypatch.setattr("twinspire_core.metrics.intervals._MOST_KEPT", 0)  # drawn anew
     np.testing.assert_allclose(resampled_means({"x": values}, user, 40)["x"], whole)
 
 

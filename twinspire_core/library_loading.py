@@ -1,16 +1,22 @@
-"""Imports that are blocked, or put off: of what another library would crash on, or load for nothing."""
+"""Loading heavy native libraries, such as TensorFlow: without the modules that they would load for
+nothing or crash on, in part where a part will do, and without what they write to standard error.
+"""
 
 import ctypes
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.abc import MetaPathFinder
 from importlib.util import find_spec, module_from_spec
+from io import FileIO
 from pathlib import Path
 from threading import Lock, RLock
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
+
+from twinspire_core.terminal import console
 
 _LOCK = Lock()
 _blocks: dict[str, int] = {}  # how many blocks of a module are open
@@ -44,10 +50,7 @@ def block_import(name: str) -> Iterator[None]:
 @contextmanager
 def block_tensorflow_extras(*more: str) -> Iterator[None]:
     """Blocks what TensorFlow would load for nothing when it is imported: Keras, and Google's client
-    for machines that it might run on.
-
-    Args:
-      more: other modules to block.
+    for machines that it might run on. Other modules to block can be named.
     """
     with ExitStack() as stack:
         for name in ("keras", "googleapiclient", *more):
@@ -56,12 +59,12 @@ def block_tensorflow_extras(*more: str) -> Iterator[None]:
 
 
 class _WithoutNames(ModuleType):
-    """The package TensorFlow before its public names are there, which most of its import is for. They
-    are made when somebody asks for the first of them.
+    """The package TensorFlow without its public names, which most of its import is for. They are made
+    when the first of them is asked for.
     """
 
     def __getattr__(self, name: str) -> Any:
-        """Makes the public names, once; while they are made, one that is not there yet is missing."""
+        """Makes the public names, once. While they are made, a name that is not there yet is missing."""
         with _MAKING:
             if name in self.__dict__:
                 return self.__dict__[name]
@@ -76,8 +79,8 @@ _MAKING = RLock()
 
 
 def load_tensorflow_library() -> None:
-    """Loads TensorFlow's native library, a third of what its import takes. Python's lock is free
-    meanwhile: other threads go on, such as one that tells people what is being done.
+    """Loads TensorFlow's native library, which is a third of its import. Python's lock is free meanwhile,
+    so that other threads go on, such as the one that draws the progress line.
     """
     spec = find_spec("tensorflow")
     if spec is None or spec.origin is None or "tensorflow" in sys.modules:
@@ -96,8 +99,8 @@ def load_saved_model(folder: str) -> Any:
 
 
 def import_loading() -> None:
-    """Imports of TensorFlow no more than loading a SavedModel takes. `import tensorflow` goes on to
-    work.
+    """Imports the part of TensorFlow that loading a SavedModel needs. `import tensorflow` still works
+    afterwards.
     """
     load_tensorflow_library()
     if "tensorflow" not in sys.modules:
@@ -139,6 +142,89 @@ def never_import(*names: str) -> None:
     """From now on no library of this process can import these modules; code that has imported one
     keeps it.
     """
-    # An entry None in sys.modules would not do: compiled libraries, such as Arrow, take it for the
-    # module.
+    # Not by None in sys.modules, as `block_import` does: compiled libraries, such as Arrow, take that
+    # for the module.
     sys.meta_path.insert(0, _Absent(names))
+
+
+class _Redirection(NamedTuple):
+    """Standard error, redirected to a file.
+
+    Attributes:
+      original: a descriptor of where it went before.
+      undo: closes everything, and puts standard error back.
+    """
+
+    original: int
+    file: FileIO
+    undo: ExitStack
+
+
+_LOCK_OF_STDERR = Lock()
+_open_blocks = 0
+_redirection: _Redirection | None = None
+
+
+@contextmanager
+def suppress_native_stderr() -> Iterator[None]:
+    """Keeps back what is written to standard error, by Python or by native code, while the block runs.
+    If the block fails, what was kept is written once.
+
+    Where there is no room to keep it, as on a full disk, it is written at once. The redirection
+    holds for the whole process until the last of several blocks has ended, in whatever thread: so
+    use it around loading a library, not around work that reports progress.
+    """
+    global _open_blocks, _redirection
+    with _LOCK_OF_STDERR:
+        _flush()
+        if not _open_blocks:
+            _redirection = _redirect()
+        _open_blocks += 1
+    try:
+        yield
+    except BaseException:
+        with _LOCK_OF_STDERR:
+            _write_kept()
+        raise
+    finally:
+        with _LOCK_OF_STDERR:
+            _flush()
+            _open_blocks -= 1
+            if _redirection and not _open_blocks:
+                _redirection.undo.close()
+
+
+def _redirect() -> _Redirection | None:
+    """Redirects standard error; None where there is none, or no file to keep it in."""
+    with suppress(OSError), ExitStack() as undo:
+        original = os.dup(2)
+        undo.callback(os.close, original)
+        file = undo.enter_context(tempfile.TemporaryFile(buffering=0))
+        if console.is_terminal:
+            # The progress line goes on there. It is closed by the garbage collector, not here: the
+            # line may be writing to it just now.
+            console.file = os.fdopen(os.dup(original), "w")
+            undo.callback(setattr, console, "file", None)
+            undo.callback(setattr, sys, "stderr", sys.stderr)
+            # While the progress line is shown, rich puts a proxy to the console in its place.
+            sys.stderr = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+        undo.callback(os.dup2, original, 2)
+        os.dup2(file.fileno(), 2)
+        return _Redirection(original, file, undo.pop_all())
+    return None
+
+
+def _flush() -> None:
+    # sys.stderr may be None, be on a full disk, or be closed.
+    with suppress(AttributeError, OSError, ValueError):
+        sys.stderr.flush()
+
+
+def _write_kept() -> None:
+    if _redirection:
+        _flush()
+        _redirection.file.seek(0)
+        os.write(_redirection.original, _redirection.file.read())
+        # An enclosing block, or one of another thread, may fail too: nothing is written twice.
+        _redirection.file.seek(0)
+        _redirection.file.truncate()

@@ -2,8 +2,13 @@ from datetime import date
 
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.measures import Measures
-from twinspire_core.display.measured_lists import held_out, on_the_day
-from twinspire_core.display.quality_tables import interval_text, measure_text, quality_table
+from twinspire_core.display.quality_tables import (
+    held_out,
+    interval_text,
+    measure_text,
+    on_the_day,
+    quality_table,
+)
 from twinspire_core.display.table import Style
 
 DAY = date(2024, 5, 2)

@@ -1,0 +1,154 @@
+"""A module that is hidden cannot be imported meanwhile, and is there afterwards as it was
+before."""
+
+import colorsys
+import errno
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+
+import pytest
+
+from twinspire_core.library_loading import block_import, suppress_native_stderr
+
+
+def test_a_module_is_as_it_was_when_the_last_of_several_threads_has_done():
+    """One begins, another begins, the first ends, then the other."""
+    inside, end = threading.Event(), threading.Event()
+
+    def other():
+        with block_import("colorsys"):
+            inside.set()
+            end.wait(10)
+
+    thread = threading.Thread(target=other)
+    with block_import("colorsys"):
+        thread.start()
+        assert inside.wait(10)
+    with pytest.raises(ImportError):
+        importlib.import_module("colorsys")
+    end.set()
+    thread.join(10)
+    assert importlib.import_module("colorsys") is colorsys
+
+
+def test_what_was_not_imported_can_be_imported_afterwards():
+    with (
+        pytest.raises(ValueError),
+        block_import("nobody_imported_this"),
+        block_import("nobody_imported_this"),
+    ):
+        raise ValueError
+    assert "nobody_imported_this" not in sys.modules
+
+
+def told(code: str) -> list[str]:
+    """What a Python process of its own prints, by lines."""
+    return subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
+
+
+def test_compiled_libraries_do_without_what_is_left_out():
+    """Arrow asks for pandas from compiled code, and takes an entry None of sys.modules for a
+    module.
+    """
+    code = """
+import colorsys, sys
+from twinspire_core.library_loading import never_import
+never_import("pandas", "colorsys", "sched")
+import pyarrow.dataset
+print(pyarrow.array([1, None]).sum(), "pandas" in sys.modules)
+import colorsys
+try:
+    import sched
+except ImportError as e:
+    print(e.name)
+"""
+    assert told(code) == ["1 False", "sched"]
+
+
+def test_beam_is_loaded_without_clouds_and_finds_them_when_a_job_asks_for_them():
+    code = """
+import sys
+from twinspire_core.library_loading import block_tensorflow_extras
+with block_tensorflow_extras("google.cloud"):
+    import beam_jobs.embed_stage
+print({"google.cloud.storage", "apache_beam.io.gcp.gcsfilesystem"} & set(sys.modules) or "light")
+from apache_beam.io.filesystems import FileSystems
+from beam_jobs.beam import engine
+try:
+    engine.run_job(["--runner=TestDataflowRunner"], lambda job: None, "out")
+except Exception:  # a job there needs more options
+    pass
+print(FileSystems.get_filesystem("gs://a").scheme())
+"""
+    assert told(code) == ["light", "gs"]
+
+
+def test_nothing_is_heard_unless_it_fails(capfd):
+    with suppress_native_stderr(), suppress_native_stderr():
+        os.write(2, b"greetings\n")
+    os.write(2, b"heard\n")
+    assert capfd.readouterr().err == "heard\n"
+    with pytest.raises(ValueError), suppress_native_stderr():
+        os.write(2, b"the reason\n")
+        raise ValueError
+    os.write(2, b"heard again\n")
+    assert capfd.readouterr().err == "the reason\nheard again\n"
+
+
+def test_threads_whose_blocks_overlap_leave_standard_error_as_it_was(capfd):
+    """One begins, another begins, the first ends, then the other: as versions are loaded for pages
+    and for answers.
+    """
+    inside, end = threading.Event(), threading.Event()
+
+    def other():
+        with suppress_native_stderr():
+            inside.set()
+            end.wait(10)
+
+    with suppress_native_stderr():
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert inside.wait(10)
+    os.write(2, b"not yet\n")
+    end.set()
+    thread.join()
+    os.write(2, b"heard\n")
+    assert capfd.readouterr().err == "heard\n"
+
+
+def test_what_two_blocks_fail_with_is_told_once(capfd):
+    with pytest.raises(ValueError), suppress_native_stderr(), suppress_native_stderr():
+        os.write(2, b"the reason\n")
+        raise ValueError
+    assert capfd.readouterr().err == "the reason\n"
+    with pytest.raises(ValueError), suppress_native_stderr():
+        with pytest.raises(ValueError), suppress_native_stderr():
+            os.write(2, b"one\n")
+            raise ValueError
+        os.write(2, b"other\n")
+        raise ValueError
+    assert capfd.readouterr().err == "one\nother\n"
+
+
+def test_where_it_cannot_be_kept_it_is_heard_and_later_blocks_are_as_ever(capfd, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    handles = len(os.listdir("/dev/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "TemporaryFile", full)
+        with suppress_native_stderr():
+            os.write(2, b"heard\n")
+    assert len(os.listdir("/dev/fd")) == handles
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", None)
+        with suppress_native_stderr():
+            os.write(2, b"greetings\n")
+    with suppress_native_stderr():
+        os.write(2, b"greetings\n")
+    assert capfd.readouterr().err == "heard\n"
