@@ -1,4 +1,8 @@
-"""The index stage: from the day's vectors to an index whose recall is known.
+"""The index stage: from the day's vectors to an index whose recall is measured.
+
+What suits a corpus depends on its size: comparing all, codes of all, or a tree of codes. Settings are
+those of an earlier version while they reach the recall asked for; else they are searched for
+(index_builder/settings_search.py). docs/decisions/0007-index.md
 
 Written below the stage's folder:
 
@@ -12,38 +16,97 @@ Written below the stage's folder:
 """
 
 import tempfile
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from index_builder.tuning.kind_choice import Built, Wanted, build
-from index_builder.tuning.settings_search import Truth, recall, timings
+from index_builder.settings_search import (
+    Point,
+    Truth,
+    affordable,
+    leaves_suffice,
+    measure,
+    recall,
+    step_up,
+    timings,
+    tune,
+    untuned,
+    work,
+)
 from twinspire_core import storage
 from twinspire_core.contracts import artifact_files
-from twinspire_core.contracts.attempts import StageContext
+from twinspire_core.contracts.attempts import NO_START, StageContext, Start
 from twinspire_core.contracts.embedded_vectors import read_items, read_queries
 from twinspire_core.contracts.index_figures import (
     IndexFigures,
     SampledQueries,
+    SettingsOrigin,
     TriedSettings,
 )
 from twinspire_core.contracts.timings import IndexTimings
+from twinspire_core.errors import BadData
+from twinspire_core.search.index import EXACT_SHARE, ExactIndex, Index, Kind, Settings
 from twinspire_core.terminal import console
 
 SEED = 0
 
-_LEAST_QUERIES = 200  # fewer do not tell .97 from .98
+_LEAST_QUERIES = 200  # fewer do not tell a recall of 0.97 from one of 0.98
 _MOST_TUNING = 2_000
-_MOST_COMPARED = 20_000_000_000  # query-item pairs of exact search in measuring, about a minute
+_MOST_COMPARED = 20_000_000_000  # query-item pairs of exact search in measuring: about a minute
 _SUMMARISED = ("kind", "items", "dimension", "k", "recall", "settings", "tuning", "reasons")
+# Fewer items do not train a codebook, and comparing them all takes microseconds
+_LEAST_CODED = 1_000
+# Dimensions of a code, in the order in which they are tried
+_CODES: Mapping[Kind, tuple[Literal[2, 1], ...]] = {"tree": (2, 1), "quantised": (2,)}
+# An index is worth it if it does less than this share of exact search's work
+_WORTH = 0.8
+# A larger change of the corpus, or of the work of a query, asks for another search for settings
+_CHANGE = 1 / 3
+
+
+class Wanted(NamedTuple):
+    """What an index has to reach, and which kinds are tried.
+
+    Attributes:
+      recall_target: share of the exact neighbours that it has to find.
+      tree_above: with more items, only trees are tried: they are faster than a scan of all codes.
+      exact_below: with fewer items, all are compared: that takes less than a millisecond.
+      k: neighbours at which recall is measured, as many as a list of candidates has.
+    """
+
+    recall_target: float = 0.98
+    tree_above: int = 50_000
+    exact_below: int = 10_000
+    k: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An index and how it came about.
+
+    Attributes:
+      index: with its final settings.
+      tried: settings that were measured on the tuning queries, in order.
+      reasons: why it is of its kind, for people.
+      origin: whether its settings were inherited or tuned.
+    """
+
+    index: Index
+    tried: list[Point]
+    reasons: list[str]
+    origin: SettingsOrigin
 
 
 class QueryHalves(NamedTuple):
-    """Query vectors, [Q, D] each: those that choose the settings, and those that say how well they
-    do.
+    """Query vectors, [Q, D] each: some choose the settings, others measure how well these do.
+
+    Attributes:
+      source: where they come from, for people.
     """
 
     tuning: np.ndarray
@@ -79,7 +142,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 
 def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
-    """Splits the query vectors in two, every other one. Too few are made up by item vectors.
+    """Splits the query vectors in two, every other one. If there are too few, item vectors are added.
 
     Args:
       queries: [Q, D] float32, in order of user.
@@ -107,9 +170,9 @@ def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
 
 
 def _evenly(queries: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the queries, evenly out of all.
+    """At most so many of the queries, evenly spread over all.
 
-    Ids often tell when a user came: the first ones in order of id are users of another kind, whose
+    Ids often follow the order in which users came: the first ones are users of another kind, whose
     neighbours lie elsewhere.
     """
     if len(queries) <= most:
@@ -119,11 +182,9 @@ def _evenly(queries: np.ndarray, most: int) -> np.ndarray:
 
 def _figures(built: Built, queries: QueryHalves, wanted: Wanted, day: date) -> IndexFigures:
     index = built.index
-    # Exact search of the whole corpus; `build` compared the tuning queries only
     truth = Truth.by_exact_search(index.vectors, queries.measuring, min(wanted.k, len(index)))
     rows, _ = index.search(queries.measuring, truth.k)
     measured = recall(index.vectors, truth, rows)
-    searched = built.origin.searched or str(day)
     return IndexFigures(
         kind=index.settings.kind,
         items=len(index),
@@ -134,7 +195,7 @@ def _figures(built: Built, queries: QueryHalves, wanted: Wanted, day: date) -> I
         recall_target=wanted.recall_target,
         settings=asdict(index.settings),
         reasons=built.reasons,
-        tuning=built.origin.model_copy(update={"searched": searched}),
+        tuning=built.origin.model_copy(update={"searched": built.origin.searched or str(day)}),
         queries=SampledQueries(
             tuning=len(queries.tuning), measuring=len(queries.measuring), source=queries.source
         ),
@@ -144,4 +205,195 @@ def _figures(built: Built, queries: QueryHalves, wanted: Wanted, day: date) -> I
             )
             for point in built.tried
         ],
+    )
+
+
+def build(
+    vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted, start: Start = NO_START
+) -> Built:
+    """Builds an index of the kind that suits the corpus, with settings that surely reach the recall
+    target: those of an earlier version while they do, else those of the least work.
+
+    Args:
+      vectors: [N, D] float32, finite.
+      tuning: [Q, D] float32, queries that choose the settings.
+      start: the settings of an earlier version, or why there are none to start from.
+    """
+    if not len(vectors):
+        raise BadData("An index needs items, and there are none.")
+    kinds, reason = strategy(len(vectors), wanted)
+    exact = ExactIndex(vectors, Settings(kind="exact", k=min(wanted.k, len(vectors))))
+    if not kinds:
+        return Built(exact, [], [reason], _newly_searched(exact, kinds, reason))
+    truth = Truth.by_exact_search(vectors, tuning, exact.settings.k)
+    tried = list[Point]()
+    why = unfit(start, vectors, truth.k, kinds, wanted)
+    if not why and start.index and start.index.tuning:
+        # Why it was tuned again, empty if the settings still reach the target as they are
+        index, why = _take_over(vectors, truth, wanted.recall_target, start, partial(_note, tried))
+        if index:
+            how = "tuned" if why else "inherited"
+            origin = start.index.tuning.model_copy(
+                update={"how": how, "version": start.version, "why": why}
+            )
+            return Built(index, tried, [reason, *start.index.reasons[1:]], origin)
+    # Nothing was inherited, or it would be too much work now
+    console.print(f"index: searching for settings again: {why}", highlight=False)
+    best, reasons = _least(exact, kinds, truth, wanted.recall_target, partial(_note, tried))
+    return Built(best, tried, [reason, *reasons], _newly_searched(best, kinds, why))
+
+
+def strategy(items: int, wanted: Wanted) -> tuple[tuple[Kind, ...], str]:
+    """The kinds of index to try for a corpus of so many items, besides comparing all, and why."""
+    least = max(wanted.exact_below, _LEAST_CODED)
+    if items < least:
+        return (), f"{items:,} items, below {least:,}: comparing all is fastest"
+    if wanted.k * EXACT_SHARE > items:
+        return (), f"k = {wanted.k} is more than a quarter of {items:,} items"
+    if items <= wanted.tree_above:
+        return ("tree", "quantised"), f"{items:,} items, not above {wanted.tree_above:,}"
+    return ("tree",), f"{items:,} items, above {wanted.tree_above:,}"
+
+
+def unfit(
+    start: Start, vectors: np.ndarray, k: int, kinds: tuple[Kind, ...], wanted: Wanted
+) -> str:
+    """Why the settings of an earlier version are not tried; empty if they are.
+
+    Args:
+      vectors: [N, D] float32, of today's items.
+      kinds: the kinds of index that suit so many items.
+    """
+    if not start.version:
+        return start.why
+    before = start.index
+    assert before, "of a version"
+    items, width = vectors.shape
+    then = before.tuning.items
+    if (before.k, before.recall_target) != (k, wanted.recall_target):
+        return f"{start.version} was tuned for recall@{before.k} {before.recall_target}"
+    if before.dimension != width:
+        return f"vectors of {width} numbers; those of {start.version} have {before.dimension}"
+    if before.tuning.kinds != kinds:
+        return f"other kinds of index suit {items:,} items than were compared for {start.version}"
+    if abs(items - then) >= _CHANGE * then:
+        return (
+            f"{items:,} items; there were {then:,} when the settings of {start.version} were"
+            " searched for"
+        )
+    return ""
+
+
+def _take_over(
+    vectors: np.ndarray, truth: Truth, target: float, start: Start, tried: Callable[[Point], None]
+) -> tuple[Index | None, str]:
+    """Builds an index with an earlier version's settings. If they miss the target, steps up from them.
+
+    Args:
+      vectors: [N, D] float32, one row per item.
+      truth: the queries that choose the settings.
+      target: recall, in [0, 1].
+      tried: called with every setting that was measured.
+
+    Returns: the index, None if it would be too much work; and why it was tuned, empty if it was not.
+    """
+    from twinspire_core.search.scann_index import ScannIndex
+
+    inherited = start.index
+    assert inherited, "of a start that is fit"
+    stored = inherited.settings
+    settings = Settings(**{name: getattr(stored, name) for name in Settings.__slots__})
+    if settings.kind == "exact":
+        return ExactIndex(vectors, settings), ""
+    index = ScannIndex.build(
+        vectors, untuned(settings.kind, settings.code_dimensions, settings.k, settings.leaves)
+    )
+    point = measure(index, truth, settings)
+    tried(point)
+    if point.recall.sure >= target:
+        return index.with_settings(settings), ""
+    why = (
+        f"with the settings of {start.version} recall was {point.recall.mean:.4f} ±"
+        f" {point.recall.error:.4f}"
+    )
+    # Drift needs a little more work; if it takes much more, a new search will find cheaper settings
+    most = inherited.tuning.work * (1 + _CHANGE)
+    better = step_up(index, truth, target, tried, settings, most)
+    return index.with_settings(better.settings) if better else None, why
+
+
+def _least(
+    exact: ExactIndex,
+    kinds: Sequence[Kind],
+    truth: Truth,
+    target: float,
+    tried: Callable[[Point], None],
+) -> tuple[Index, list[str]]:
+    """The index with the least work of all kinds, and why the others were not taken."""
+    best: Index = exact
+    reasons = list[str]()
+    for kind in kinds:
+        best = _least_of_kind(best, kind, truth, target, tried, reasons)
+    # Vectors without clusters gain nothing from leaves; a scan of all codes may still pay
+    if best is exact and "quantised" not in kinds:
+        best = _least_of_kind(best, "quantised", truth, target, tried, reasons)
+    return best, reasons
+
+
+def _least_of_kind(
+    best: Index,
+    kind: Kind,
+    truth: Truth,
+    target: float,
+    tried: Callable[[Point], None],
+    reasons: list[str],
+) -> Index:
+    """The index of a kind with the least work, or the best so far where that does less."""
+    from twinspire_core.search.scann_index import ScannIndex
+
+    vectors = best.vectors
+    # About as many leaves as items in each
+    leaves = round(len(vectors) ** 0.5) if kind == "tree" else 0
+    for dimensions in _CODES[kind]:
+        first = untuned(kind, dimensions, truth.k, leaves)
+        rival = best.settings.kind
+        what = f"{kind} with codes of {dimensions} dimensions"
+        below = work(best.settings, len(vectors))
+        if rival == "exact":
+            below *= _WORTH
+        cheaper = affordable(first, len(vectors), below)
+        # Coarser codes in the same leaves were measured: they show what those leaves can reach
+        possible = bool(cheaper)
+        if possible and isinstance(best, ScannIndex) and rival == kind:
+            possible = leaves_suffice(best, cheaper, truth, target, tried)
+        if not possible:
+            reasons.append(f"no settings of {what} can do less work than {rival}")
+            continue
+        console.print(
+            f"index: training a {kind} index of {len(vectors):,} vectors …", highlight=False
+        )
+        index = ScannIndex.build(vectors, first)
+        point = tune(index, truth, target, tried, below)
+        if point:
+            best = index.with_settings(point.settings)
+        else:
+            goal = f"recall@{truth.k} {target} with less work than {rival}"
+            reasons.append(f"no settings of {what} reach {goal}")
+    return best
+
+
+def _note(tried: list[Point], point: Point) -> None:
+    """Keeps a point, and prints it."""
+    tried.append(point)
+    s = point.settings
+    leaves = f"{s.leaves_searched} of {s.leaves} leaves, " if s.leaves else ""
+    text = f"index: {s.kind}, {leaves}{s.rescored} rescored: recall {point.recall.mean:.4f}"
+    console.print(text, highlight=False)
+
+
+def _newly_searched(index: Index, kinds: tuple[Kind, ...], why: str) -> SettingsOrigin:
+    """The origin of settings that were not taken over from an earlier version."""
+    cost = round(work(index.settings, len(index)))
+    return SettingsOrigin(
+        how="tuned", version=None, why=why, searched=None, items=len(index), kinds=kinds, work=cost
     )

@@ -16,6 +16,7 @@ import polars as pl
 
 from benchmarks.quality import data
 from benchmarks.quality.prepare import override
+from index_builder.registry.parents import choose_best, standings
 from index_builder.registry.version_log import State
 from model import measure_stage
 from model.evaluation.day_lists import DayLists, rank_encoded
@@ -26,7 +27,6 @@ from model.evaluation.ranked_lists import RankedLists
 from model.ranking import candidate_rows, day_orders
 from model.ranking.day_orders import DayOrders
 from model.ranking.fit_orders import fit_ranker
-from twinspire.runs.best_version import choose_best, standings
 from twinspire.runs.stages import STAGES
 from twinspire_core.config import pipeline
 from twinspire_core.config.pipeline import Pipeline

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from index_builder.tuning.kind_choice import Wanted, build
+from index_builder.index_stage import Wanted, build
 from twinspire_core.search.index import ExactIndex, Index, Settings, load_index
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from index_builder.tuning.settings_search import Recall, Truth, recall
+from index_builder.settings_search import Recall, Truth, recall
 
 BATCH = 256
 SINGLES = 500

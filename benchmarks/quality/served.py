@@ -19,6 +19,7 @@ import polars as pl
 from benchmarks.quality.command import cpu_seconds
 from benchmarks.quality.prepare import Fitted, Prepared, override, slug
 from benchmarks.quality.splits import Case, Split
+from index_builder.registry.parents import parent_of
 from index_builder.registry.version_log import version_date
 from serving.answers.recommend import recommend
 from serving.requests.list_request import ListRequest
@@ -73,7 +74,7 @@ class Chain:
             day = self.first + timedelta(days=n)
             if day not in done:
                 self._run(day)
-        version = DayRun(self.p, last).state.accepted_before(last + timedelta(days=1))
+        version = parent_of(DayRun(self.p, last).state, last + timedelta(days=1))
         return Version.open(self.p, version)
 
     def cpu(self, day: date) -> float:

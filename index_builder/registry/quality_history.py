@@ -9,7 +9,8 @@ from datetime import date
 from functools import partial
 from typing import Any
 
-from index_builder.registry.version_log import Entry, State, parents, version_date
+from index_builder.registry.parents import parents
+from index_builder.registry.version_log import Entry, State, version_date
 from index_builder.registry.versions import Versions
 from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures
 from twinspire_core.contracts.gate_verdict import GateVerdict

@@ -25,13 +25,13 @@ class Entry(BaseModel):
     """One line of the log.
 
     Attributes:
-      number: its place, from 1.
-      id: random; tells two writers of equal entries apart.
+      number: its place in the log, from 1.
+      id: random, so that two writers of equal entries can tell whose was stored.
       version: the version that the action is about; for a rollback, the one gone back to.
       live: the live version after this entry.
-      rolled_back: versions that no later day may inherit from.
-      refreshes: the version whose towers this one has, where it was not trained itself.
-      corpus_date: the day of its corpus, where that is not the version's.
+      rolled_back: versions that no later day may go on from.
+      refreshes: the version whose towers this one has; None if it was trained itself.
+      corpus_date: the day of its corpus; None if that is the version's day.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,16 +60,16 @@ class State:
     Attributes:
       number: of the last entry; 0 when there is none.
       live: the live version.
-      fate: `accepted`, `refused` or `rolled back`, by version; accepted ones in the order of their
+      fate: by version, `accepted`, `refused` or `rolled back`; accepted ones in the order of their
         acceptance.
       overruled: accepted versions that somebody promoted although the gate had refused them, or they
         had been rolled back.
       pinned: versions that must not be pruned.
-      pruned: versions whose files are gone, or are going. Their ids are not used again.
-      last: the last entry about each version but pins.
+      pruned: versions whose files are deleted, or are being deleted. Their ids are not used again.
+      last: by version, the last entry that published, refused or promoted it.
       rolled_back: by version that was rolled back, the entry that did it.
-      refreshes: of versions that were not trained themselves, the one whose towers they have.
-      corpus_dates: days of corpora that are not their version's.
+      refreshes: by refreshed version, the one whose towers it has.
+      corpus_dates: by refreshed version, the day of its corpus.
     """
 
     number: int = 0
@@ -92,10 +92,15 @@ class State:
         """
         state = cls()
         for entry in log:
-            state._take(entry)
+            state.take(entry)
         return state
 
-    def _take(self, entry: Entry) -> None:
+    def take(self, entry: Entry) -> None:
+        """Adds the next entry.
+
+        Raises:
+          BadData: an entry between the last one and this one is missing.
+        """
         if entry.number != self.number + 1:
             raise BadData(
                 f"The log's entries are numbered without gaps; {entry.number} follows on"
@@ -135,7 +140,7 @@ class State:
 
     @property
     def accepted(self) -> list[str]:
-        """Versions that a day may inherit from: accepted, neither rolled back nor pruned; oldest
+        """Versions that a day may go on from: accepted, neither rolled back nor pruned; oldest
         acceptance first.
         """
         return [
@@ -143,21 +148,6 @@ class State:
             for version, fate in self.fate.items()
             if fate == "accepted" and version not in self.pruned
         ]
-
-    def accepted_before(self, day: date) -> str | None:
-        """The newest accepted version of an earlier day; of two of one day, the one accepted later.
-
-        A version that was only refreshed is no day's parent while the one that was trained is
-        there: whatever happens to the corpus, days go on from each other.
-        """
-        earlier = [version for version in self.by_day() if version_date(version) < day]
-        if not earlier:
-            return None
-        of_day = [
-            version for version in earlier if version_date(version) == version_date(earlier[-1])
-        ]
-        trained = [version for version in of_day if version not in self.refreshes]
-        return (trained or of_day)[-1]
 
     def trained(self, version: str) -> str:
         """The version that was trained: the one whose towers it has, or itself."""
@@ -172,15 +162,15 @@ class State:
         return sorted(self.accepted, key=version_date)
 
     def goes_live(self, version: str, promote: Promote, corpus_date: date | None = None) -> bool:
-        """Whether an accepted version goes live when it is published; one rolled back, only when
-        promoted by name.
+        """Whether an accepted version goes live when it is published. One that was rolled back goes
+        live only when somebody promotes it.
         """
         if promote == "no" or self.fate.get(version) == "rolled back":
             return False
         return promote == "yes" or self.live is None or not self.behind(version, corpus_date)
 
     def behind(self, version: str, corpus_date: date | None = None) -> str | None:
-        """What of a version is of an earlier day than the live one's: its `training`, its
+        """What of a version is of an earlier day than that of the live one: its `training`, its
         `catalogue`, or nothing.
         """
         if self.live is None:
@@ -214,22 +204,6 @@ class State:
             refreshes=refreshes,
             corpus_date=corpus_date,
         )
-
-
-def parents(log: Iterable[Entry]) -> dict[str, str | None]:
-    """By trained version, the one that it was measured against: the newest accepted of an earlier
-    day at that time.
-
-    Its manifest names it only where it was also trained on from there.
-    """
-    state = State()
-    found = dict[str, str | None]()
-    for entry in log:
-        judged = entry.action in ("publish", "refuse") and not entry.refreshes
-        if judged and entry.version not in found:
-            found[entry.version] = state.accepted_before(version_date(entry.version))
-        state._take(entry)
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,8 +244,8 @@ class LogFiles:
         return storage.put_if_absent(self._place(entry.number), content)
 
     def _last(self) -> int:
-        """Number of the last entry. The listing need not be complete: it may be made while entries
-        are added. What it lacks is looked for.
+        """Number of the last entry. A listing that is made while entries are added may lack some:
+        these are looked for one by one.
 
         Raises:
           BadData: an entry before the last one is missing.

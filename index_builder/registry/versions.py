@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
+from index_builder.registry.parents import parent_of
 from index_builder.registry.version_files import fetched, keep, own_files, verify_files
 from index_builder.registry.version_log import Entry, LogFiles, State, version_date
 from twinspire_core import storage
@@ -245,10 +246,8 @@ class Versions:
         return self.state().accepted
 
     def accepted_before(self, day: date) -> Manifest | None:
-        """The newest accepted version of an earlier day: the parent of `day`, and the gate's
-        baseline.
-        """
-        version = self.state().accepted_before(day)
+        """The parent of a day (index_builder/registry/parents.py); None if it has none."""
+        version = parent_of(self.state(), day)
         return self.manifest(version) if version else None
 
     def statuses(self) -> list[Status]:

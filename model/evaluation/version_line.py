@@ -4,7 +4,7 @@
 The gate compares a version with its baseline, which alone would let small losses add up day after
 day. So metrics.json carries, along the line of parents, a day's mean paired difference from its
 baseline, measure by measure: their running sum tells which version of the line stood highest
-(twinspire/runs/best_version.py). A day needs nothing but its parent for that.
+(index_builder/registry/parents.py). A day needs nothing but its parent for that.
 
 Of days with few held-out users it also carries what is needed to pool them: for the users of the
 day itself, mean and deviation of the differences. Held-out users of earlier days, who fill up a

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.neighbours import corpora, worker
-from index_builder.tuning.settings_search import Truth
+from index_builder.settings_search import Truth
 from twinspire_core.search.index import NONE
 
 

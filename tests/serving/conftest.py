@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from index_builder import index_stage
+from index_builder.index_stage import Wanted
 from index_builder.registry.registry import Registry
-from index_builder.tuning import kind_choice
-from index_builder.tuning.kind_choice import Wanted
 from serving.version.loaded_version import Version
 from tests.published import described
 from twinspire_core.config.pipeline import Pipeline, load
@@ -167,7 +167,7 @@ def publish(
     from twinspire_core import storage
 
     storage.copy_tree(str(towers / "query_tower"), str(staged / "query_tower"))
-    kind_choice.build(CIRCLE, CIRCLE, Wanted(k=5)).index.save(staged / "index")
+    index_stage.build(CIRCLE, CIRCLE, Wanted(k=5)).index.save(staged / "index")
     titles = titles or [f"Item [{n}]" for n in range(12)]
     columns = {
         "_item": ITEMS,

@@ -7,10 +7,10 @@ from datetime import date, datetime, timedelta
 from functools import cached_property
 from itertools import groupby, pairwise
 
+from index_builder.registry.parents import Standing, choose_best, parent_of, standings
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import Entry, State, version_date
 from twinspire.runs import run_leases
-from twinspire.runs.best_version import Standing, choose_best, standings
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, manifest
@@ -107,7 +107,7 @@ class DayRun:
 
     def parent(self) -> Parent | None:
         """The newest version before the day that the gate accepted and that was not rolled back."""
-        version = self.state.accepted_before(self.day)
+        version = parent_of(self.state, self.day)
         if version is None:
             return None
         manifest = self.registry.manifest(version)
@@ -123,7 +123,7 @@ class DayRun:
         """The best accepted version before the day; None without a parent, or where the parent
         remembers no line of such lists as count now.
         """
-        parent = self.state.accepted_before(self.day)
+        parent = parent_of(self.state, self.day)
         if parent is None:
             return None
         if self._line is None or self._line[0] != parent:
@@ -198,13 +198,13 @@ def versions_in_use(
     run = DayRun(pipeline, today)
     measured = (DayMetrics.find(run.registry.folder(version)) for version in kept)
     needed = {one.best.version for one in measured if one and one.best and one.best.measures}
-    newest = run.state.accepted_before(date.max)
+    newest = parent_of(run.state, date.max)
     if newest:
         filled_in = {*_days_under_way(pipeline), *_days_to_come(run.state, since)}
         days = {version_date(newest) + timedelta(days=1), today, *filled_in}
         found = (run.of_day(day).best() for day in days)
         needed |= {best.version for best in found if best}
-        parents = map(run.state.accepted_before, filled_in)
+        parents = (parent_of(run.state, day) for day in filled_in)
         needed |= {version for version in parents if version}
     return needed
 

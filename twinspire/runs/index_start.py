@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import date
 
+from index_builder.registry.parents import parent_of
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import Entry, State, version_date
 from twinspire.runs.day_run import DayRun
@@ -37,7 +38,7 @@ def find_start(run: DayRun, vectors: str) -> Start:
     def has_same_inputs(state: State, version: str) -> bool | None:
         return None if version in state.refreshes else _matches(run, version, output=vectors)
 
-    return _start(run, lambda state: state.accepted_before(run.day), has_same_inputs)
+    return _start(run, lambda state: parent_of(state, run.day), has_same_inputs)
 
 
 def find_start_of_refresh(run: DayRun, trained: str, key: str) -> Start:

@@ -48,7 +48,7 @@ class Parent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BestAccepted:
-    """The best accepted version before a day (twinspire/runs/best_version.py).
+    """The best accepted version before a day (index_builder/registry/parents.py).
 
     Attributes:
       version: its id in the registry.

@@ -178,7 +178,7 @@ class HeldOutMeasures(JsonPart):
 
 
 class BestMeasures(JsonPart):
-    """The best accepted version before the day (twinspire/runs/best_version.py) on the users of
+    """The best accepted version before the day (index_builder/registry/parents.py) on the users of
     `holdout`.
 
     Attributes:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from index_builder.gate.comparison import LineMemory
 from index_builder.gate.verdict import JudgedVersion, judge
+from index_builder.registry.parents import choose_best, standings
 from index_builder.registry.version_log import State
 from model.evaluation.day_lists import DayLists, VersionLists
 from model.evaluation.day_queries import HELD_OUT
@@ -22,7 +23,6 @@ from model.evaluation.evaluate import compare, evaluate_ranked
 from model.evaluation.evaluation_set import DayData, prepare
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.version_line import compare_with_best, line_after, remember_day
-from twinspire.runs.best_version import choose_best, standings
 from twinspire_core.config.tables.deployment import IndexConfig, ServingConfig
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.contracts.attempts import BestAccepted, Parent, StageContext

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
+from index_builder.registry.parents import parent_of
 from index_builder.registry.registry import Registry
 from tests.published import described
 from tests.twinspire.cli.test_scheduling import FILE
@@ -195,7 +196,7 @@ def test_between_two_days_of_a_backfill_the_newest_that_it_has_made_stays(backfi
     older, filled_in = ([str(DAY + timedelta(days=n)) for n in days] for days in ((0, 1), (2,)))
     pipeline, next_day = load(file), DAY + timedelta(days=3)
     state = Registry(pipeline.registry.root, "shop").state()
-    assert state.accepted_before(next_day)[:10] == filled_in[0]
+    assert parent_of(state, next_day)[:10] == filled_in[0]
     old = pruned(file, "--keep", "1", "--keep-days", "3")
     assert (sorted(old[0]), old[1]) == (older, older)
     monkeypatch.setattr(change_versions, "_FILLING_IN", timedelta(0))

@@ -1,9 +1,11 @@
-from datetime import date
+import json
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from index_builder.registry.registry import Registry
 from twinspire.runs import run_leases
-from twinspire.runs.day_run import DayRun
+from twinspire.runs.day_run import DayRun, versions_in_use
 from twinspire_core import storage
 
 
@@ -73,3 +75,58 @@ def test_only_a_run_with_a_lease_keeps_later_days_waiting(shop):
     assert run_leases.state(pipeline, day(20)) == "open"
     run.release_lease("late")
     assert run_leases.state(pipeline, day(20)) == "late"
+
+
+def metrics(**of_days):
+    days = {
+        f"2024-02-{name[1:]}": {"against": against, "differences": {"recall@50": change}}
+        for name, (against, change) in of_days.items()
+    }
+    return json.dumps({"line": days}).encode()
+
+
+def test_a_run_reads_its_parent_alone(shop):
+    pipeline, publish = shop
+    first = publish(20)
+    second = publish(21, first, metrics=metrics(d21=(first, -0.1)))
+    third = publish(22, second, metrics=metrics(d21=(first, -0.1), d22=(second, 0.05)))
+    run = DayRun(pipeline, date(2024, 2, 23))
+    best = run.best()
+    assert (best.version, best.ahead, best.gone) == (first, pytest.approx(0.05), ())
+    assert best.home == f"{pipeline.registry.root}/shop/versions/{first}"
+    assert run.of_day(date(2024, 2, 20)).best() is None, "nothing is before it"
+    registry = Registry(pipeline.registry.root, "shop")
+    registry.rollback(second, reason="")
+    run.read_log()
+    assert run.best().version == first and run.best().ahead == pytest.approx(0.1)
+    assert third not in run.state.accepted
+
+
+def test_a_version_that_was_deleted_is_told(shop):
+    pipeline, publish = shop
+    first = publish(20)
+    second = publish(21, first, metrics=metrics(d21=(first, -0.1)))
+    Registry(pipeline.registry.root, "shop").delete(first)
+    best = DayRun(pipeline, date(2024, 2, 22)).best()
+    assert (best.version, best.gone) == (second, (first,))
+
+
+def test_versions_of_earlier_releases_remember_nothing(shop):
+    pipeline, publish = shop
+    publish(20)
+    assert DayRun(pipeline, date(2024, 2, 21)).best() is None
+
+
+def test_pruning_keeps_what_coming_and_kept_days_are_measured_against(shop):
+    pipeline, publish = shop
+    first = publish(20)
+    second = publish(21, first, metrics=metrics(d21=(first, -0.1)))
+    measured = {"best": {"version": "2024-02-01-00000000", "measures": {"recall@50": 0.1}}}
+    kept = publish(19, metrics=json.dumps(measured).encode())
+    today = date(2024, 2, 22)
+    since = datetime.now(UTC)
+    assert versions_in_use(pipeline, [], today, since) == {first}
+    assert versions_in_use(pipeline, [kept, second], today, since) == {first, "2024-02-01-00000000"}
+    assert versions_in_use(pipeline, [], date(2024, 4, 1), since) == {first, second}
+    since -= timedelta(hours=1)
+    assert versions_in_use(pipeline, [], today, since) == {first, kept}, "the day after may go on"

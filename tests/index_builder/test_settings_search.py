@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from index_builder.tuning import kind_choice, settings_search
-from index_builder.tuning.kind_choice import Wanted
-from tests.index_builder.tuning.vectors import clustered
+from index_builder import index_stage, settings_search
+from index_builder.index_stage import Wanted
+from tests.index_builder.vectors import clustered
 from twinspire_core.search.index import NONE, Settings
 from twinspire_core.search.scann_index import ScannIndex
 from twinspire_core.search.top_k import exact_search
@@ -106,7 +106,7 @@ def test_settings_that_miss_step_up_to_the_least_work_that_does():
 
 def test_the_kind_with_the_least_work_is_taken():
     vectors, queries = clustered(12_000), clustered(400, seed=1)
-    built = kind_choice.build(vectors, queries, Wanted(exact_below=0, k=50))
+    built = index_stage.build(vectors, queries, Wanted(exact_below=0, k=50))
     # A scan of all codes is more work than the tree: it is not even trained.
     assert {point.settings.kind for point in built.tried} == {"tree"}
     assert (
@@ -149,10 +149,10 @@ def test_of_the_best_of_each_kind_the_one_with_the_least_work_is_taken(
         )
         return point if point.work < below else None
 
-    monkeypatch.setattr(kind_choice, "tune", tune)
-    monkeypatch.setattr(kind_choice, "leaves_suffice", lambda *_: True)
+    monkeypatch.setattr(index_stage, "tune", tune)
+    monkeypatch.setattr(index_stage, "leaves_suffice", lambda *_: True)
     vectors = clustered(2_000, 8)
-    built = kind_choice.build(vectors, clustered(20, 8, seed=1), Wanted(exact_below=0, k=10))
+    built = index_stage.build(vectors, clustered(20, 8, seed=1), Wanted(exact_below=0, k=10))
     assert (built.index.settings.kind, built.index.settings.code_dimensions) == winner
 
 

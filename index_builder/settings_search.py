@@ -1,4 +1,4 @@
-"""Measures an index beside exact search, and finds the settings that reach a recall with the least
+"""Measures an index against exact search, and finds the settings that reach a recall with the least
 work, on real query vectors.
 
 Work is counted, not timed, so that the same vectors give the same settings on a busy machine. Its
@@ -18,19 +18,19 @@ from twinspire_core.search.top_k import QUERY_BLOCK, exact_search
 
 # Costs in scans of one code, from CPU time of batches at 64 dimensions on 16,562 and 92,331 item
 # vectors. A rescoring reads a random row and keeps a heap; a leaf starts a scan of its own.
-EXACT_WORK = 2
-RESCORE_WORK = 40
-CENTRE_WORK = 4
-LEAF_WORK = 100
+_EXACT_WORK = 2
+_RESCORE_WORK = 40
+_CENTRE_WORK = 4
+_LEAF_WORK = 100
 _RESCORED = (1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16, 24)  # times k
 _MIDDLE = 4  # times k, where a search begins
 _LEAF_STEP = 1.15
-_MOST_LEAVES = 0.5  # share of the corpus; beyond it a tree does not pay
+_MOST_LEAVES = 0.5  # of a tree's leaves; searching more does not pay
 BATCH = 256
 _SINGLE = 200  # queries asked one by one
 _BATCHES = 8
 _EXACT_PAIRS = 20_000_000  # query-item pairs that exact search is timed on
-# Standard errors between the tuned recall and the target, as the other half of the queries decides
+# Standard errors between the tuned recall and the target: other queries measure it in the end
 _SURE = 3
 _TIE = 1e-6  # scores this close to the k-th neighbour's are as good
 
@@ -48,7 +48,7 @@ class Recall(NamedTuple):
 
     @property
     def sure(self) -> float:
-        """A value that other queries of the same kind reach as well."""
+        """The recall that other queries of the same kind reach almost certainly."""
         return self.mean - _SURE * self.error
 
 
@@ -74,12 +74,12 @@ class Truth:
 
 
 def recall(vectors: np.ndarray, truth: Truth, rows: np.ndarray) -> Recall:
-    """Measures an answer. An item that ties with the k-th neighbour is as good as that: duplicates
-    are no misses.
+    """Measures an answer. An item whose score ties with the k-th neighbour's counts as found, so that
+    duplicates are no misses.
 
     Args:
       vectors: [N, D] float32, one row per item.
-      truth: the queries and what exact search found.
+      truth: the queries and the scores of exact search.
       rows: [Q, k] int, the items found, each at most once per query; `NONE` is a miss.
     """
     hits = np.empty(len(rows))
@@ -91,7 +91,7 @@ def recall(vectors: np.ndarray, truth: Truth, rows: np.ndarray) -> Recall:
 
 
 def timings(index: Index, queries: np.ndarray, k: int) -> dict[str, float]:
-    """Times searches in batches and one by one, with exact search beside.
+    """Times searches in batches and one by one, and exact search.
 
     Args:
       queries: [Q, D] float32, at least one row.
@@ -100,14 +100,14 @@ def timings(index: Index, queries: np.ndarray, k: int) -> dict[str, float]:
     percentile of one query, ms.
     """
     index.search(queries[:BATCH], k)  # warm up
-    one = [_seconds(index.search, query[None], k) * 1e3 for query in queries[:_SINGLE]]
-    # Of a large corpus a few queries are enough to time, and all would take minutes
+    single = [_seconds(index.search, query[None], k) * 1e3 for query in queries[:_SINGLE]]
+    # On a large corpus exact search of all queries would take minutes; a few are enough to time
     few = queries[: max(1, min(BATCH, _EXACT_PAIRS // len(index)))]
     return {
         "batch_queries_per_s": round(_batches(index, queries, k), 1),
         "exact_queries_per_s": round(len(few) / _seconds(exact_search, index.vectors, few, k), 1),
-        "single_ms_median": round(float(np.median(one)), 4),
-        "single_ms_p99": round(float(np.quantile(one, 0.99)), 4),
+        "single_ms_median": round(float(np.median(single)), 4),
+        "single_ms_p99": round(float(np.quantile(single, 0.99)), 4),
     }
 
 
@@ -151,8 +151,8 @@ class Point:
 
 
 def untuned(kind: Kind, code_dimensions: Literal[1, 2], k: int, leaves: int) -> Settings:
-    """What an index is built with: an index of the same vectors is the same, whatever it is tuned
-    to.
+    """The settings that an index is built with. They do not depend on what it is tuned to, so that the
+    same vectors give the same index.
     """
     return Settings(
         kind=kind,
@@ -165,9 +165,8 @@ def untuned(kind: Kind, code_dimensions: Literal[1, 2], k: int, leaves: int) -> 
 
 
 def measure(index: Tunable, truth: Truth, settings: Settings) -> Point:
-    """What settings find, and what they cost."""
-    # Not `search`, which answers exactly where the leaves hold too little: that would look like
-    # recall.
+    """The recall of settings, and what they cost."""
+    # Not `search`: it answers exactly if the leaves hold too few items, which would look like recall
     set_up = index.with_settings(settings)
     began = time.perf_counter()
     rows, _ = set_up.scan(truth.queries, truth.k)
@@ -184,16 +183,16 @@ def tune(
 ) -> Point | None:
     """Searches for the least work with which recall is surely at or above the target.
 
-    More rescoring needs fewer leaves. So for each number of rescored items the fewest leaves are
-    found by bisection, among those that would beat the best so far. The search begins in the middle
-    and goes outwards: a good start leaves few to try. What rescores no more and looks at no more
-    leaves than something that missed the target misses it too.
+    More rescoring needs fewer leaves. So for each number of rescored items, bisection finds the fewest
+    leaves among those that would beat the best so far. The search begins in the middle and goes
+    outwards: a good start leaves few to try. Settings that rescore no more and search no more leaves
+    than settings that missed the target are not tried.
 
     Args:
       index: built, with any settings.
       truth: the queries to tune on.
       target: recall, in [0, 1].
-      tried: is called with every point.
+      tried: called with every setting that was measured.
       below: work that has to be beaten, in scans of one code.
 
     Returns: the best point, or None if none reaches the target with less work than `below`.
@@ -214,7 +213,8 @@ def tune(
     begin = index.settings.k * _MIDDLE
     best: Point | None = None
     for ladder in sorted(
-        candidates(index.settings, len(index)), key=lambda one: _steps(begin, one[0].rescored)
+        candidates(index.settings, len(index)),
+        key=lambda ladder: abs(math.log(begin / ladder[0].rescored)),
     ):
         if best:
             below = best.work
@@ -230,20 +230,20 @@ def step_up(
     missed: Settings,
     below: float,
 ) -> Point | None:
-    """Goes from settings that miss the target to dearer ones, step by step, until one surely
+    """Goes from settings that miss the target to more expensive ones, step by step, until one surely
     reaches it.
 
     Args:
       index: built, with any settings.
       truth: the queries to tune on.
       target: recall, in [0, 1].
-      tried: is called with every point.
-      missed: the settings; what is tried rescores no less and looks at no fewer leaves.
+      tried: called with every setting that was measured.
+      missed: the settings; those tried rescore no less and search no fewer leaves.
       below: work at which the search ends, in scans of one code.
 
     Returns: the first point that does, None if there is none with less work than `below`.
     """
-    # What looks at less in one way may find what was missed, but that is another search
+    # Less rescoring with more leaves may do it, too, but that is another search
     dearer = [
         s
         for s in affordable(index.settings, len(index), below)
@@ -257,43 +257,34 @@ def step_up(
     return None
 
 
-def _finds_no_more(one: Settings, other: Settings) -> bool:
-    """Whether all that one looks at, the other looks at too."""
-    return one.rescored <= other.rescored and one.leaves_searched <= other.leaves_searched
-
-
-def _steps(one: int, other: int) -> float:
-    """How far apart two numbers are that grow by factors."""
-    return abs(math.log(one / other))
+def _finds_no_more(settings: Settings, other: Settings) -> bool:
+    """Whether the other settings look at all the items that these look at."""
+    fewer_leaves = settings.leaves_searched <= other.leaves_searched
+    return settings.rescored <= other.rescored and fewer_leaves
 
 
 def _first(
     candidates: Sequence[Settings], reaches: Callable[[Settings], Point | None]
 ) -> Point | None:
     """The first that reaches the target, if each one finds at least what those before it find."""
-    if not candidates:
-        return None
-    # If the dearest misses the target, so do all
-    found = reaches(candidates[-1])
-    if found is None:
+    # If the most expensive one misses the target, so do all
+    best = reaches(candidates[-1]) if candidates else None
+    if best is None:
         return None
     # The one at `high` reaches it, and none before `low` does
-    low = 0
-    high = len(candidates) - 1
+    low, high = 0, len(candidates) - 1
     while low < high:
         middle = (low + high) // 2
-        point = reaches(candidates[middle])
-        if point:
-            found = point
-            high = middle
+        if point := reaches(candidates[middle]):
+            best, high = point, middle
         else:
             low = middle + 1
-    return found
+    return best
 
 
 def candidates(start: Settings, items: int) -> list[list[Settings]]:
-    """Settings to try, from cheap to dear: one list per number of rescored items, by leaves within
-    it.
+    """Settings to try, from cheap to expensive: a list per number of rescored items, ordered by
+    leaves.
     """
     numbers = [math.ceil(start.k * factor) for factor in _RESCORED]
     leaves = _leaf_numbers(start.leaves) if start.kind == "tree" else [0]
@@ -305,7 +296,7 @@ def candidates(start: Settings, items: int) -> list[list[Settings]]:
 
 
 def affordable(start: Settings, items: int, below: float) -> list[Settings]:
-    """Those of the settings to try that do less work."""
+    """Those of the settings to try that do less work than `below`, in scans of one code."""
     return [s for ladder in candidates(start, items) for s in ladder if work(s, items) < below]
 
 
@@ -318,15 +309,15 @@ def leaves_suffice(
 ) -> bool:
     """Whether other codes in the same leaves could reach the target with some of these settings.
 
-    Leaves are trained apart from codes. So what is missed with as many leaves and by far the most
-    rescoring lies in none of them, and finer codes would not find it.
+    Leaves are trained apart from codes. So a neighbour that is missed with as many leaves and by far
+    the most rescoring lies in none of them, and finer codes would not find it.
 
     Args:
-      tree: tuned: its codes are good enough for its own settings.
-      cheaper: settings of the other index.
+      tree: a tuned tree: its codes are good enough for its own settings.
+      cheaper: settings of the index with the other codes.
       truth: the queries to tune on.
       target: recall, in [0, 1].
-      tried: is called with the point.
+      tried: called with the setting that was measured.
     """
     rescored = candidates(tree.settings, len(tree))[-1][0].rescored
     leaves = max(settings.leaves_searched for settings in cheaper)
@@ -338,16 +329,16 @@ def leaves_suffice(
 def work(settings: Settings, items: int) -> float:
     """Work of one query of a batch, in scans of one code."""
     if settings.kind == "exact":
-        return float(items * EXACT_WORK)
-    rescoring = settings.rescored * RESCORE_WORK
+        return float(items * _EXACT_WORK)
+    rescoring = settings.rescored * _RESCORE_WORK
     scan = 2 / settings.code_dimensions
     if settings.kind == "quantised":
         return items * scan + rescoring
-    # As if all leaves were of one size; queries go to the fuller ones, at every setting alike
+    # As if all leaves had the same size. Queries go to the fuller ones, but at every setting alike
     share = settings.leaves_searched / settings.leaves
     return (
-        settings.leaves * CENTRE_WORK
-        + settings.leaves_searched * LEAF_WORK
+        settings.leaves * _CENTRE_WORK
+        + settings.leaves_searched * _LEAF_WORK
         + items * share * scan
         + rescoring
     )

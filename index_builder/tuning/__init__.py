@@ -1,1 +1,0 @@
-"""Finds, or inherits, the settings of an index."""
