@@ -15,6 +15,7 @@ EXTRAS = {
         "apache-beam>=2.77,<2.78",
         "tensorflow-transform>=1.21,<1.22",
         "pandas>=3",
+        "numba>=0.65",
     ],
     "train": [
         "tensorflow>=2.21,<2.22",

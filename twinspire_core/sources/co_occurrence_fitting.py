@@ -15,20 +15,18 @@ The same idea: co-visitation matrices of the OTTO recommender challenge (Kaggle,
 C items of the corpus, N neighbours kept.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from twinspire_core.search.ragged import list_places
+from twinspire_core.compiled_loops import compiled
+from twinspire_core.search.ragged import list_offsets
 from twinspire_core.sources.sequences import Sequences
 
 SHRINKAGE = 1.0
 """Added to the denominator, so that few events make no item near."""
 MOST_EVENTS = 2_000_000
 """Events that are paired, those of the users seen last."""
-
-_WAITING = 1 << 24
-"""Pairs that are held before equal ones are added up."""
 
 
 class CoOccurrenceSettings(NamedTuple):
@@ -63,68 +61,70 @@ def fit(
     items, ages = sequences
     decay = np.exp2(-ages.astype(np.float64) / settings.half_life)
     events = np.bincount(items.values, weights=decay, minlength=corpus_size)
-    pair, weight = _pairs(sequences, corpus_size, settings)
-    one, other = np.divmod(pair, corpus_size)
-    scale = np.sqrt(events[one] * events[other])
-    similarity = (weight / (scale + SHRINKAGE)).astype(np.float32)
-
-    # Positive floats sort like their bits, so item and distance fit into one integer. Others ascend
-    # within each item, and the sort is stable: of equally near ones the first rows come first.
-    distance = 0xFFFFFFFF - similarity.view(np.uint32).astype(np.int64)
-    order = np.argsort((one << 32) | distance, kind="stable")
-    lengths = np.bincount(one, minlength=corpus_size)
-    place = list_places(lengths)
-    is_kept = place < n
     rows = np.full((corpus_size, n), -1, np.int32)
     similarities = np.zeros((corpus_size, n), np.float32)
-    kept = order[is_kept]
-    rows[one[kept], place[is_kept]] = other[kept]
-    similarities[one[kept], place[is_kept]] = similarity[kept]
+    lengths = np.bincount(items.values, minlength=corpus_size)
+    _find_nearest(
+        *(list_offsets(lengths), np.argsort(items.values, kind="stable")),
+        *(items.values, items.row, ages.astype(np.float64), decay),
+        *(events, settings.reach, settings.lags),
+        *(rows, similarities),
+    )
     return rows, similarities
 
 
-def _pairs(
-    sequences: Sequences, corpus_size: int, settings: CoOccurrenceSettings
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of items in both orders, item * C + other, each once, [P] int64, and the sum of their
-    weights, float64. Of each item the others ascend.
-    """
-    items, ages = sequences
-    found: list[tuple[np.ndarray, np.ndarray]] = []
-    waiting = 0
-    most = _WAITING
-    for lag in range(1, settings.lags + 1):
-        # Lists are newest first: the event so many places on is the older one.
-        same_user = items.row[lag:] == items.row[:-lag]
-        newer = items.values[:-lag][same_user]
-        older = items.values[lag:][same_user]
-        newer_age = ages[:-lag][same_user].astype(np.float64)
-        apart = ages[lag:][same_user] - newer_age
-        weight = np.exp(-apart / settings.reach) * np.exp2(-newer_age / settings.half_life)
-        differ = newer != older
-        # Both orders weigh the same: one is counted.
-        pair = np.minimum(newer, older) * corpus_size + np.maximum(newer, older)
-        found.append((pair[differ], weight[differ]))
-        waiting += int(np.count_nonzero(differ))
-        if waiting > most:
-            found = [_added(found)]
-            waiting = len(found[0][0])
-            # So that what does not shrink is not sorted again for each lag.
-            most = max(most, 2 * waiting)
-    pairs, weights = _added(found)
-    one, other = np.divmod(pairs, corpus_size)
-    # Each item first with the smaller others, then with the larger ones.
-    both = np.concatenate([other * corpus_size + one, pairs])
-    return both, np.concatenate([weights, weights])
-
-
-def _added(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Each pair once, with the sum of its weights."""
-    pairs = np.concatenate([pairs for pairs, _ in parts])
-    weights = np.concatenate([weights for _, weights in parts])
-    if not len(pairs):
-        return pairs, weights
-    order = np.argsort(pairs, kind="stable")
-    pairs = pairs[order]
-    starts = np.flatnonzero(np.diff(pairs, prepend=-1))
-    return pairs[starts], np.add.reduceat(weights[order], starts)
+@compiled
+def _find_nearest(
+    begin: Any,
+    events_of_item: Any,
+    items: Any,
+    users: Any,
+    ages: Any,
+    decay: Any,
+    decayed_events: Any,
+    reach: Any,
+    lags: Any,
+    nearest: Any,
+    similarities: Any,
+) -> None:
+    corpus_size, kept = nearest.shape
+    sums = np.zeros(corpus_size, np.float64)
+    met = np.empty(corpus_size + 1, np.int64)
+    for item in range(corpus_size):
+        count = 0
+        for number in range(begin[item], begin[item + 1]):
+            event = events_of_item[number]
+            # Lists are newest first: what is further on is older.
+            for place in range(max(event - lags, 0), min(event + lags + 1, len(items))):
+                other = items[place]
+                if users[place] != users[event] or other == item:
+                    continue
+                newer, older = min(event, place), max(event, place)
+                weight = decay[newer] * np.exp((ages[newer] - ages[older]) / reach)
+                if weight > 0:  # else the sum would not show that the item was met
+                    met[count] = other
+                    count += sums[other] == 0
+                    sums[other] += weight
+        size = 0
+        for number in range(count):
+            other = met[number]
+            scale = np.sqrt(decayed_events[item] * decayed_events[other])
+            similarity = np.float32(sums[other] / (scale + SHRINKAGE))
+            sums[other] = 0
+            # Where it belongs among those kept: the nearest first, of equally near ones the first row.
+            place = size
+            while place > 0 and (
+                similarities[item, place - 1] < similarity
+                or (
+                    similarities[item, place - 1] == similarity and nearest[item, place - 1] > other
+                )
+            ):
+                place -= 1
+            if place == kept:
+                continue
+            size = min(size + 1, kept)
+            for behind in range(size - 1, place, -1):
+                similarities[item, behind] = similarities[item, behind - 1]
+                nearest[item, behind] = nearest[item, behind - 1]
+            similarities[item, place] = similarity
+            nearest[item, place] = other

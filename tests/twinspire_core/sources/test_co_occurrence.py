@@ -62,3 +62,10 @@ def test_of_equally_near_items_the_first_rows_come_first():
     rows, similarities = co_occurrence_fitting.fit(_sequences(*users), 5, SETTINGS, 3)
     assert rows[2].tolist() == [0, 1, 3]
     assert len(set(similarities[2].tolist())) == 1
+
+
+def test_events_that_lie_ages_apart_are_not_near():
+    """Their weight is too small for a number, so that an item is met again and again at none."""
+    long_ago = [(place % 2, place * 1e5) for place in range(40)]
+    rows, _ = co_occurrence_fitting.fit(_sequences(long_ago), 2, SETTINGS, 2)
+    assert (rows == -1).all()
