@@ -35,8 +35,7 @@ from beam_jobs.embedding.tower_calls import Embed, read_batches, sample_users, s
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.attempts import StageContext
-from twinspire_core.contracts.embedded_vectors import ITEMS, QUERIES, read_items
-from twinspire_core.contracts.model_bundle import VECTOR, Tower
+from twinspire_core.contracts.model_bundle import ITEMS, QUERIES, VECTOR, Tower, read_items
 from twinspire_core.errors import BadData
 from twinspire_core.storage.parquet_files import count_rows, list_parquet, open_parquet
 from twinspire_core.terminal import console

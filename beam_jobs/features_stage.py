@@ -20,8 +20,7 @@ from beam_jobs.validation import anomalies, drift, statistics
 from twinspire_core import storage
 from twinspire_core.contracts import attempts, feature_schema
 from twinspire_core.contracts.attempts import StageContext
-from twinspire_core.contracts.column_statistics import StatisticsFile
-from twinspire_core.contracts.features_report import ComparedDay, DayStatistics
+from twinspire_core.contracts.features_report import ComparedDay, DayStatistics, StatisticsFile
 from twinspire_core.terminal import console
 
 

@@ -39,16 +39,16 @@ from index_builder.settings_search import (
     work,
 )
 from twinspire_core import storage
-from twinspire_core.contracts import artifact_files
+from twinspire_core.contracts import artifact
 from twinspire_core.contracts.attempts import NO_START, StageContext, Start
-from twinspire_core.contracts.embedded_vectors import read_items, read_queries
 from twinspire_core.contracts.index_figures import (
     IndexFigures,
+    IndexTimings,
     SampledQueries,
     SettingsOrigin,
     TriedSettings,
 )
-from twinspire_core.contracts.timings import IndexTimings
+from twinspire_core.contracts.model_bundle import read_items, read_queries
 from twinspire_core.errors import BadData
 from twinspire_core.search.index import EXACT_SHARE, ExactIndex, Index, Kind, Settings
 from twinspire_core.terminal import console
@@ -128,7 +128,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     tried_ms = [round(point.seconds * 1e3, 4) for point in built.tried]
     with tempfile.TemporaryDirectory(prefix="twinspire-index-") as scratch:
         folder = Path(scratch)
-        built.index.save(folder / artifact_files.INDEX)
+        built.index.save(folder / artifact.INDEX)
         figures.write(folder)
         IndexTimings(**speed, tried_ms=tried_ms).write(folder)
         storage.upload_tree(folder, ctx.out)

@@ -19,13 +19,13 @@ from index_builder.registry.registry import Registry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED
-from twinspire_core.contracts import artifact_files, attempts, ranker_file
+from twinspire_core.contracts import artifact, attempts, ranker_files
+from twinspire_core.contracts.artifact import Manifest
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.features_report import FeatureSkew
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
-from twinspire_core.contracts.manifest import Manifest
-from twinspire_core.contracts.ranker_file import RankerFile, RankerFormat
+from twinspire_core.contracts.ranker_files import RankerFile, RankerFormat
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.registry import RankingFeatures
@@ -85,7 +85,7 @@ def run(ctx: StageContext, refreshed: Refreshed) -> dict[str, Any]:
             accepted=not verdict.refused,
             reason=f"catalogue of {ctx.day}: {verdict.reason}",
             promote=ctx.promote,
-            side_files={artifact_files.REPORT: render(gather(ctx, staged, manifest, registry))},
+            side_files={artifact.REPORT: render(gather(ctx, staged, manifest, registry))},
             while_live=refreshed.live,
         )
     return summarise(ctx, registry, manifest.version, entry, verdict)
@@ -145,7 +145,7 @@ def _serves(ctx: StageContext, lacking: Sequence[str]) -> str | None:
 
 def _sources_of(staged: Path) -> CandidateSources:
     """The sources that can be made of what is staged."""
-    items = pq.read_table(staged / artifact_files.ITEMS)
+    items = pq.read_table(staged / artifact.ITEMS)
     return CandidateSources.of(items, read_tables(staged))
 
 
@@ -165,7 +165,7 @@ def _drop_unusable_ranker(staged: Path, sources: CandidateSources) -> list[str]:
     lacking = _missing_for_ranker(staged, sources)
     if lacking:
         (staged / RankerFile.FILE).unlink()
-        (staged / ranker_file.MODEL).unlink()
+        (staged / ranker_files.MODEL).unlink()
     return lacking
 
 
@@ -176,7 +176,7 @@ def _missing_for_ranker(staged: Path, sources: CandidateSources) -> list[str]:
     The pipeline file may have another `sources.use` or `corpus.attributes` by now.
     """
     place = staged / RankerFile.FILE
-    if not place.exists() or RankerFormat.read(staged).format != ranker_file.FORMAT:
+    if not place.exists() or RankerFormat.read(staged).format != ranker_files.FORMAT:
         return []
-    ranker = Ranker.parse((staged / ranker_file.MODEL).read_bytes(), place.read_bytes())
+    ranker = Ranker.parse((staged / ranker_files.MODEL).read_bytes(), place.read_bytes())
     return ranker.lacking(RankingFeatures.of(sources.tables), sources)

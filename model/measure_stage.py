@@ -4,9 +4,9 @@ reads vectors that the train stage left, so that it needs no TensorFlow.
 
     metrics.json   what was measured (twinspire_core/contracts/day_metrics.py)
     fixed_order.json  weights of the sources (twinspire_core/fusion/fixed_order.py)
-    ranking_rows/  candidates of the newest days (twinspire_core/contracts/ranking_rows.py)
+    ranking_rows/  candidates of the newest days (twinspire_core/contracts/ranker_files.py)
     ranker.json, ranker.txt  the ranker that was fitted on them; not there without one
-    examples.json  lists of a few users held out (twinspire_core/contracts/example_lists.py)
+    examples.json  lists of a few users held out (twinspire_core/contracts/day_metrics.py)
 """
 
 import tempfile
@@ -46,11 +46,11 @@ from model.evaluation.version_line import (
 from model.ranking.day_orders import fit_day
 from twinspire_core import storage
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
-from twinspire_core.contracts import example_lists, feature_schema, trained_day
+from twinspire_core.contracts import day_metrics, feature_schema, trained_day
 from twinspire_core.contracts.attempts import BestAccepted, Gap, StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures, NextClickMeasures
 from twinspire_core.contracts.measures import Measures
-from twinspire_core.contracts.ranking_rows import needs_replay
+from twinspire_core.contracts.ranker_files import needs_replay
 from twinspire_core.contracts.trained_day import TrainedDay
 from twinspire_core.sources.registry import fits_of
 
@@ -76,7 +76,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         examples = pick_examples(
             ctx.pipeline, day.evaluation_sets[HELD_OUT], lists.version.ranked[HELD_OUT], day.corpus
         )
-        (out / example_lists.FILE).write_bytes(example_lists.dump(examples))
+        (out / day_metrics.EXAMPLES).write_bytes(day_metrics.dump_examples(examples))
         if storage.is_remote(ctx.out):
             storage.upload_tree(out, ctx.out)
     return {

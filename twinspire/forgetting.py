@@ -24,7 +24,7 @@ from twinspire.runs.stages import EMBED, FEATURES, MEASURE, REFRESH, STAGES, TRA
 from twinspire.tuning import measured_day
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts, example_lists, model_bundle, partials, trained_day
+from twinspire_core.contracts import attempts, day_metrics, model_bundle, partials, trained_day
 from twinspire_core.storage import FileInfo, parquet_files
 
 Users = frozenset[str]
@@ -81,7 +81,7 @@ def delete(pipeline: Pipeline, folders: Iterable[str]) -> None:
 def mended(pipeline: Pipeline, users: Users) -> Iterator[tuple[str, bytes]]:
     """The files of training states and examples that hold users, each with its content without them."""
     menders = {f"{name}.arrow": _without_keys for name in _columns(pipeline)}
-    menders[example_lists.FILE] = _without_lists
+    menders[day_metrics.EXAMPLES] = _without_lists
     for day in attempts.days(pipeline):
         for stage, uri, done in _attempts(pipeline, day):
             for file in storage.list_files(uri) if done and stage in _MENDED else ():
@@ -149,9 +149,9 @@ def _columns(pipeline: Pipeline) -> set[str | None]:
 
 
 def _without_lists(uri: str, users: Users) -> bytes | None:
-    lists = example_lists.parse(storage.read_bytes(uri))
+    lists = day_metrics.parse_examples(storage.read_bytes(uri))
     kept = [one for one in lists if one.user not in users]
-    return example_lists.dump(kept) if len(kept) < len(lists) else None
+    return day_metrics.dump_examples(kept) if len(kept) < len(lists) else None
 
 
 def _without_keys(uri: str, users: Users) -> bytes | None:

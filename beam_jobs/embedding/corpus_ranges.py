@@ -25,8 +25,7 @@ from beam_jobs.beam.failures import fails_fast
 from beam_jobs.beam.written_rows import WriteRows
 from beam_jobs.embedding.tower_calls import Batch, batches_of, write_plain
 from twinspire_core import storage
-from twinspire_core.contracts.embedded_vectors import ITEMS
-from twinspire_core.contracts.model_bundle import VECTOR
+from twinspire_core.contracts.model_bundle import ITEMS, VECTOR
 from twinspire_core.errors import BadData, listed
 from twinspire_core.storage.parquet_files import list_parquet, open_parquet
 from twinspire_core.storage.store import map_each

@@ -15,8 +15,7 @@ from twinspire_core.config.feature_kinds import (
     TimeFeature,
 )
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts.column_statistics import Column, Distance, StatisticsFile
-from twinspire_core.contracts.features_report import DayStatistics
+from twinspire_core.contracts.features_report import Column, DayStatistics, Distance, StatisticsFile
 from twinspire_core.errors import BadData
 from twinspire_core.terminal import console
 

@@ -28,8 +28,7 @@ from twinspire_core import storage
 from twinspire_core.config.feature_kinds import IdFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
-from twinspire_core.contracts.column_statistics import Column, StatisticsFile
-from twinspire_core.contracts.features_report import FeatureSkew, ValueRange
+from twinspire_core.contracts.features_report import Column, FeatureSkew, StatisticsFile, ValueRange
 from twinspire_core.search.ragged import list_lengths, list_rows
 from twinspire_core.storage import parquet_files
 

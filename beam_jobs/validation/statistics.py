@@ -25,7 +25,7 @@ from beam_jobs.hashing import row_hashes, string_hashes
 from beam_jobs.validation.drift import Numbers, compared_features
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
-from twinspire_core.contracts.column_statistics import Column, StatisticsFile
+from twinspire_core.contracts.features_report import Column, StatisticsFile
 from twinspire_core.search.ragged import is_list, list_lengths, list_rows, value_type
 
 LISTED = 10_000

@@ -24,10 +24,9 @@ from twinspire_core.contracts.day_metrics import (
     HeldOutMeasures,
     MeasuredDay,
     RankerMeasures,
-    RelativeChange,
 )
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
+from twinspire_core.contracts.measures import PairedDifference, PairedDifferences, RelativeChange
 from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.intervals import RESAMPLES, interval, resampled_means
 from twinspire_core.metrics.measure_names import SLICES

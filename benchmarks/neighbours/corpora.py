@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from twinspire_core.contracts.embedded_vectors import read_items, read_queries
+from twinspire_core.contracts.model_bundle import read_items, read_queries
 from twinspire_core.search.top_k import exact_search
 
 DIMENSION = 64

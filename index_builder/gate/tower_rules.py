@@ -48,9 +48,9 @@ from index_builder.gate.comparison import (
 )
 from index_builder.gate.limits import below
 from twinspire_core.config.tables.gate import GateConfig
-from twinspire_core.contracts.day_metrics import MEMORY_DAYS, HeldOutMeasures, PopularityLift
+from twinspire_core.contracts.day_metrics import MEMORY_DAYS, HeldOutMeasures
 from twinspire_core.contracts.gate_verdict import LiftFigures
-from twinspire_core.contracts.measures import value_of
+from twinspire_core.contracts.measures import PopularityLift, value_of
 
 FEWEST = 2
 """Users to measure: what one user got says nothing of what others get."""

@@ -13,8 +13,8 @@ from index_builder.registry.parents import parent_of
 from index_builder.registry.version_files import fetched, keep, own_files, verify_files
 from index_builder.registry.version_log import Entry, LogFiles, State, version_date
 from twinspire_core import storage
-from twinspire_core.contracts import manifest
-from twinspire_core.contracts.manifest import Manifest, is_id
+from twinspire_core.contracts import artifact
+from twinspire_core.contracts.artifact import Manifest, is_id
 from twinspire_core.errors import BadData, UsageError, shorten
 
 _LISTED = 8
@@ -171,7 +171,7 @@ class Versions:
                 " refused."
             )
         # Saves reading the log
-        if is_id(text) and storage.exists(self._place("versions", text, manifest.FILE)):
+        if is_id(text) and storage.exists(self._place("versions", text, artifact.FILE)):
             return text
         return find_version(text, self.state(), self.pipeline, to_change=to_change)
 
@@ -182,7 +182,7 @@ class Versions:
           UsageError: there is no such version. BadData: its manifest cannot be read, or is that of
           another version or pipeline.
         """
-        place = self._place("versions", version, manifest.FILE)
+        place = self._place("versions", version, artifact.FILE)
         data = None
         # What has no form of an id may not become part of a path
         if is_id(version):

@@ -14,15 +14,13 @@ from index_builder.registry.version_log import Entry, State
 from index_builder.registry.versions import Versions
 from twinspire_core import storage
 from twinspire_core.config.tables.gate import GateConfig
-from twinspire_core.contracts import artifact_files, example_lists
+from twinspire_core.contracts import artifact, day_metrics
+from twinspire_core.contracts.artifact import Manifest
 from twinspire_core.contracts.attempts import StageContext
-from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.example_lists import ExampleList
+from twinspire_core.contracts.day_metrics import DayMetrics, ExampleList
 from twinspire_core.contracts.features_report import FeaturesReport
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.contracts.index_figures import IndexFigures
-from twinspire_core.contracts.manifest import Manifest
-from twinspire_core.contracts.timings import IndexTimings
+from twinspire_core.contracts.index_figures import IndexFigures, IndexTimings
 from twinspire_core.display.quality_tables import EvaluatedSet, held_out, on_the_day
 from twinspire_core.display.served_figure import ServedFigure, on_held_out, on_its_day
 from twinspire_core.display.table import short_name
@@ -175,13 +173,13 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
             ),
         ],
         previous=_previous(ctx, described, versions),
-        items=_names((staged / artifact_files.ITEMS).read_bytes()),
+        items=_names((staged / artifact.ITEMS).read_bytes()),
     )
 
 
 def _examples(ctx: StageContext) -> list[ExampleList]:
-    place = storage.join(ctx.inputs["measure"], example_lists.FILE)
-    return example_lists.parse(storage.read_bytes(place)) if storage.exists(place) else []
+    place = storage.join(ctx.inputs["measure"], day_metrics.EXAMPLES)
+    return day_metrics.parse_examples(storage.read_bytes(place)) if storage.exists(place) else []
 
 
 def _days(
@@ -221,7 +219,7 @@ def _previous(ctx: StageContext, described: Manifest, versions: Versions) -> Pre
     return Previous(
         manifest=versions.manifest(version),
         live=version == live,
-        items=_names(storage.read_bytes(versions.place(version, artifact_files.ITEMS))),
+        items=_names(storage.read_bytes(versions.place(version, artifact.ITEMS))),
     )
 
 

@@ -12,10 +12,9 @@ from index_builder.report import charts
 from index_builder.report.facts import Facts, Previous
 from index_builder.report.report_blocks import Figure, Mark, Section
 from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.contracts.artifact import Manifest
 from twinspire_core.contracts.features_report import DayStatistics, FeatureSkew, FeaturesReport
-from twinspire_core.contracts.index_figures import IndexFigures, SettingsOrigin
-from twinspire_core.contracts.manifest import Manifest
-from twinspire_core.contracts.timings import IndexTimings
+from twinspire_core.contracts.index_figures import IndexFigures, IndexTimings, SettingsOrigin
 from twinspire_core.display.table import (
     NONE,
     Row,

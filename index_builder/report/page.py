@@ -6,7 +6,7 @@ from importlib.resources import files
 from index_builder.report import judgement, making, quality, training
 from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Example, Item, Section
-from twinspire_core.contracts.example_lists import ExampleList
+from twinspire_core.contracts.day_metrics import ExampleList
 from twinspire_core.contracts.measures import value_of
 from twinspire_core.display.pages import templates
 from twinspire_core.display.quality_tables import list_name

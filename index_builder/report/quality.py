@@ -10,7 +10,7 @@ from index_builder.report.charts import Series
 from index_builder.report.facts import Day, Facts
 from index_builder.report.making import setting_text
 from index_builder.report.report_blocks import Figure, Mark, Section
-from twinspire_core.contracts.manifest import counts_otherwise
+from twinspire_core.contracts.artifact import counts_otherwise
 from twinspire_core.contracts.measures import Measures, SliceMeasures, interval_of, value_of
 from twinspire_core.display.quality_tables import (
     PARENT,

@@ -28,7 +28,7 @@ from model.item_fingerprint import fingerprint
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import TimeFeature
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import feature_schema, ranking_rows
+from twinspire_core.contracts import feature_schema, ranker_files
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.search.ragged import (
@@ -98,7 +98,7 @@ def read_queries(ctx: StageContext, features: Path) -> DayQueries:
         by_history, queries[BY_HISTORY] = queries_by_history(
             queries[NEXT_DAY],
             ctx.pipeline,
-            most=ranking_rows.MOST_OF_A_DAY,
+            most=ranker_files.MOST_OF_A_DAY,
             seed=ctx.day.toordinal(),
         )
     return DayQueries(

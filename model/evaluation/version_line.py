@@ -35,12 +35,7 @@ from model.evaluation.evaluation_set import DayData, EvaluationSet
 from model.evaluation.ranked_lists import RankedLists
 from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.attempts import StageContext
-from twinspire_core.contracts.day_metrics import (
-    MEMORY_DAYS,
-    BestMeasures,
-    DayMetrics,
-    MeasuredDay,
-)
+from twinspire_core.contracts.day_metrics import MEMORY_DAYS, BestMeasures, DayMetrics, MeasuredDay
 from twinspire_core.contracts.measures import PairedDifferences
 from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.list_metrics import means

@@ -28,7 +28,7 @@ from model.evaluation.ranked_lists import SourceLists, chunks, queries_with
 from twinspire_core import storage
 from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.contracts import attempts
-from twinspire_core.contracts import ranking_rows as contract
+from twinspire_core.contracts import ranker_files as contract
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.ragged import arrow_lists, list_lengths
@@ -84,7 +84,7 @@ class RankingRows:
         return int(max(np.count_nonzero(~self.by_history), np.count_nonzero(self.by_history)))
 
     def to_table(self) -> pa.Table:
-        """Rows of twinspire_core/contracts/ranking_rows.py."""
+        """Rows of twinspire_core/contracts/ranker_files.py."""
         columns = {
             contract.TAKEN: arrow_lists(self.lengths, pa.array(self.taken)),
             contract.WEIGHT: arrow_lists(self.lengths, pa.array(self.weights)),
@@ -239,7 +239,7 @@ def read(attempt: str) -> list[RankingRows]:
     Args:
       attempt: its folder, local or remote.
     """
-    folder = storage.join(attempt, contract.FOLDER)
+    folder = storage.join(attempt, contract.ROWS)
     # ISO dates: the order of names is that of days.
     names = sorted(storage.list_names(folder), reverse=True)
     days = {attempts.day_of(n.removesuffix(_ENDING)): n for n in names if n.endswith(_ENDING)}
@@ -257,7 +257,7 @@ def read(attempt: str) -> list[RankingRows]:
 
 def write(attempt: Path, days: Iterable[RankingRows]) -> None:
     """Writes a file per day. Those that were read are copied."""
-    folder = attempt / contract.FOLDER
+    folder = attempt / contract.ROWS
     for rows in days:
         folder.mkdir(parents=True, exist_ok=True)
         name = f"dt={rows.day}{_ENDING}"

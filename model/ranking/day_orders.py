@@ -26,14 +26,10 @@ from model.ranking.fit_orders import choose_half_life, fit_ranker, kind_of_log, 
 from model.ranking.fitting_days import rows_to_fit_on
 from twinspire_core import storage
 from twinspire_core.config.source_names import TWO_TOWER
-from twinspire_core.contracts import ranker_file
+from twinspire_core.contracts import ranker_files
 from twinspire_core.contracts.attempts import StageContext
-from twinspire_core.contracts.day_metrics import (
-    FixedOrderMeasures,
-    HeldOutMeasures,
-    RankerMeasures,
-)
-from twinspire_core.contracts.ranker_file import RankerFile, RankerFormat
+from twinspire_core.contracts.day_metrics import FixedOrderMeasures, HeldOutMeasures, RankerMeasures
+from twinspire_core.contracts.ranker_files import RankerFile, RankerFormat
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker
@@ -64,7 +60,7 @@ def fit_day(
     ranker = fit_day_ranker(ctx, lists.sources.tables, rows) if has_ranker else None
     if ranker:
         (out / RankerFile.FILE).write_bytes(ranker.described.dump())
-        (out / ranker_file.MODEL).write_text(ranker.model)
+        (out / ranker_files.MODEL).write_text(ranker.model)
     orders = DayOrders(
         ctx=ctx,
         day=day,
@@ -115,9 +111,9 @@ def inherited_ranker(ctx: StageContext) -> Ranker | None:
     if ctx.parent is None or described is None or not storage.exists(described):
         return None
     content = storage.read_bytes(described)
-    if RankerFormat.parse(content).format != ranker_file.FORMAT:
+    if RankerFormat.parse(content).format != ranker_files.FORMAT:
         return None
-    model = storage.read_bytes(storage.join(ctx.parent.home, ranker_file.MODEL))
+    model = storage.read_bytes(storage.join(ctx.parent.home, ranker_files.MODEL))
     ranker = Ranker.parse(model, content)
     return ranker if listed_by(ranker.sources, ctx.pipeline.sources.use) else None
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from model.ranking.candidate_rows import RankingRows, without_towers
 from twinspire_core.config.source_names import HISTORY, TWO_TOWER
-from twinspire_core.contracts.ranker_file import FORMAT, RankerFile, RankerFit
+from twinspire_core.contracts.day_metrics import RankerFit
+from twinspire_core.contracts.ranker_files import FORMAT, RankerFile
 from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.fusion.fixed_order import NEITHER, REPEATS, STEADY
 from twinspire_core.ranking.ranker import Ranker

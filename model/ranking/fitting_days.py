@@ -30,7 +30,7 @@ from model.ranking.candidate_rows import (
 from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.contracts import attempts, feature_schema
 from twinspire_core.contracts.attempts import StageContext
-from twinspire_core.contracts.ranking_rows import MOST_OF_A_DAY, needs_replay
+from twinspire_core.contracts.ranker_files import MOST_OF_A_DAY, needs_replay
 from twinspire_core.search.ragged import arrow_lists, list_lengths, list_rows, positions
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.registry import fits_of

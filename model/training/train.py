@@ -30,7 +30,7 @@ from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import TrainingFigures
 from twinspire_core.contracts.model_bundle import Tower
-from twinspire_core.contracts.timings import TrainTimings
+from twinspire_core.contracts.trained_day import TrainTimings
 from twinspire_core.storage import parquet_files
 
 WARM_EPOCHS = 1

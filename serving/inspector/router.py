@@ -23,7 +23,7 @@ from serving.inspector.version_cache import VersionCache, VersionList
 from serving.inspector.version_view import CorpusView
 from serving.requests.list_request import EXPLAINED
 from serving.version.loaded_version import Version
-from twinspire_core.contracts.artifact_files import REPORT
+from twinspire_core.contracts.artifact import REPORT
 from twinspire_core.display.served_figure import ServedFigure
 from twinspire_core.errors import TwinspireError, UsageError
 

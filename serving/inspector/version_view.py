@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from serving.http.hot_swap import Served
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import ANSWERING
+from twinspire_core.contracts.artifact import Manifest
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.contracts.gate_verdict import GateFigures
-from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.served_figure import ServedFigure
 from twinspire_core.display.table import NONE, Card, count, number, share

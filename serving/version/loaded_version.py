@@ -19,9 +19,9 @@ from serving.version.second_stage import SecondStage, read_second_stage
 from serving.version.user_store import UNKNOWN, IdTable, UserStore
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
-from twinspire_core.contracts import artifact_files, manifest
+from twinspire_core.contracts import artifact
+from twinspire_core.contracts.artifact import Manifest
 from twinspire_core.contracts.feature_schema import display_name
-from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.model_bundle import QUERY_TOWER, Tower
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.fusion.fixed_order import FixedOrder
@@ -68,7 +68,7 @@ class Version:
           BadData: it is damaged.
         """
         home = Registry(pipeline.registry.root, pipeline.name).open(version, cache, whole=False)
-        place = home / manifest.FILE
+        place = home / artifact.FILE
         return cls(pipeline, home, Manifest.parse(place.read_bytes(), str(place)))
 
     @property
@@ -103,7 +103,7 @@ class Version:
         """The corpus: `_item`, `_name`, display and filter columns; row i is row i of the
         index.
         """
-        return pq.read_table(self.home / artifact_files.ITEMS).combine_chunks()
+        return pq.read_table(self.home / artifact.ITEMS).combine_chunks()
 
     @cached_property
     def ids(self) -> np.ndarray:
@@ -114,7 +114,7 @@ class Version:
     @cached_property
     def index(self) -> Index:
         """Nearest neighbours among the items' vectors."""
-        index = load_index(self.home / artifact_files.INDEX)
+        index = load_index(self.home / artifact.INDEX)
         if len(index) != len(self.items):
             raise BadData(
                 f"Row i of a version's index is row i of its items; {self.id} has {len(index)} and"
@@ -126,7 +126,7 @@ class Version:
     @cached_property
     def users(self) -> UserStore | None:
         """The users it carries; None without `serving.user_store`."""
-        folder = self.home / artifact_files.USERS
+        folder = self.home / artifact.USERS
         return UserStore(folder) if folder.is_dir() else None
 
     @cached_property

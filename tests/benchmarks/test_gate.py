@@ -14,8 +14,7 @@ from tests.index_builder.gate.gates import gate
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.gate import GateConfig
 from twinspire_core.config.tables.quality import EvaluationConfig
-from twinspire_core.contracts.day_metrics import DayMetrics, MeasuredDay, RankerMeasures
-from twinspire_core.contracts.ranker_file import RankerFit
+from twinspire_core.contracts.day_metrics import DayMetrics, MeasuredDay, RankerFit, RankerMeasures
 
 METRIC = "recall@50"
 CASE = Case(name="made-up", file="none", first=date(2024, 3, 1), days=2)

@@ -23,7 +23,7 @@ from tests.dags.conftest import days_ago, until
 from tests.system.days import ROOT, registry_of, twinspire
 from twinspire.backfills.airflow_backfills import runs_of_days, start_backfill
 from twinspire_core.config.pipeline import load
-from twinspire_core.contracts.artifact_files import REPORT
+from twinspire_core.contracts.artifact import REPORT
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(3000)]
 

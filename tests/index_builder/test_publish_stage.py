@@ -15,9 +15,9 @@ from index_builder.registry.registry import Registry
 from twinspire.runs import cache_keys, runner, stages
 from twinspire.runs.day_run import DayRun
 from twinspire_core import storage
-from twinspire_core.contracts import attempts, example_lists
+from twinspire_core.contracts import attempts, day_metrics
 from twinspire_core.contracts.attempts import Attempt
-from twinspire_core.contracts.example_lists import ExampleList
+from twinspire_core.contracts.day_metrics import ExampleList
 from twinspire_core.contracts.features_report import FeatureSkew, FeaturesReport
 from twinspire_core.errors import BadData, GateRefused
 from twinspire_core.fusion.fixed_order import FixedOrder
@@ -108,8 +108,8 @@ def test_a_report_names_no_user_whom_its_version_may_lack(
 ):
     made = context(FIRST, pipeline=_with_users(pipeline, most))
     one = ExampleList(user="secret-7", past_events=3, history=[], items=["i2"], taken=["i2"])
-    place = f"{made.inputs['measure']}/{example_lists.FILE}"
-    storage.write_bytes(place, example_lists.dump([one]))
+    place = f"{made.inputs['measure']}/{day_metrics.EXAMPLES}"
+    storage.write_bytes(place, day_metrics.dump_examples([one]))
     version = publish_stage.run(made)["version"]
     report = registry.read(version, "report.html").decode()
     assert ("secret-7" in report) == is_named and ("User A" in report) != is_named

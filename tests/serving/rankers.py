@@ -6,7 +6,7 @@ import lightgbm
 import numpy as np
 
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.contracts.ranker_file import FORMAT, MODEL, RankerFile
+from twinspire_core.contracts.ranker_files import FORMAT, MODEL, RankerFile
 
 
 def files(

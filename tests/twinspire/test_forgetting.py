@@ -15,8 +15,8 @@ from twinspire.cli.forget import _forget, _tell
 from twinspire.runs import run_leases
 from twinspire_core import storage
 from twinspire_core.config.pipeline import load
-from twinspire_core.contracts import example_lists
-from twinspire_core.contracts.example_lists import ExampleList
+from twinspire_core.contracts import day_metrics
+from twinspire_core.contracts.day_metrics import ExampleList
 
 USERS = frozenset(["u7", "forget-me"])
 DAY = "work/shop/dt=2024-03-09"
@@ -77,7 +77,7 @@ def test_no_working_file_holds_them_and_all_else_stays(shop, tmp_path):
         ExampleList(user=user, past_events=1, history=["i"], items=["i"], taken=[])
         for user in ("u7", "u8")
     ]
-    put(tmp_path, f"{DAY}/measure/0001-a/examples.json", example_lists.dump(lists))
+    put(tmp_path, f"{DAY}/measure/0001-a/examples.json", day_metrics.dump_examples(lists))
     for user in USERS:
         assert holders(tmp_path / "work", user)
 
@@ -111,7 +111,9 @@ def test_no_working_file_holds_them_and_all_else_stays(shop, tmp_path):
     )
     assert found.keys.to_pylist() == ["", "=u1", "oov:7"]
     assert found.values.tolist() == values[[0, 1, 4]].tolist() == found.slots.tolist()
-    (one,) = example_lists.parse((tmp_path / DAY / "measure/0001-a/examples.json").read_bytes())
+    (one,) = day_metrics.parse_examples(
+        (tmp_path / DAY / "measure/0001-a/examples.json").read_bytes()
+    )
     assert one.user == "u8"
     # There is nothing left to do
     assert not forgetting.deletable(shop) and not dict(forgetting.mended(shop, USERS))

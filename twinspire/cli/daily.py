@@ -29,7 +29,7 @@ from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import STAGES
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts.artifact_files import REPORT
+from twinspire_core.contracts.artifact import REPORT
 from twinspire_core.errors import GateRefused
 from twinspire_core.library_loading import never_import
 

@@ -112,7 +112,7 @@ def _score_version(
     from serving.version.attributes import select
     from serving.version.filters import Filter
     from serving.version.loaded_version import Version
-    from twinspire_core.contracts.artifact_files import VECTORS
+    from twinspire_core.contracts.artifact import VECTORS
 
     requests, taken = read_table(queries), read_table(truth)
     opened = Version.open(pipeline, version)

@@ -24,10 +24,9 @@ from twinspire.cli.options import (
 from twinspire.cli.terminal_tables import LOOKS, terminal_table
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts.artifact_files import REPORT
+from twinspire_core.contracts.artifact import REPORT, Manifest, counts_otherwise
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.contracts.manifest import Manifest, counts_otherwise
 from twinspire_core.contracts.measures import value_of
 from twinspire_core.display.quality_tables import (
     describe_order,

@@ -13,7 +13,7 @@ from index_builder.registry.version_log import Entry, State, version_date
 from twinspire.runs import run_leases
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts, manifest
+from twinspire_core.contracts import artifact, attempts
 from twinspire_core.contracts.attempts import BestAccepted, Gap, Parent
 from twinspire_core.contracts.day_metrics import DayMetrics
 
@@ -146,7 +146,7 @@ class DayRun:
         return standings(metrics.line, parent, self.pipeline.gate.metric)
 
     def _is_stored(self, version: str) -> bool:
-        return storage.exists(self.registry.place(version, manifest.FILE))
+        return storage.exists(self.registry.place(version, artifact.FILE))
 
     def is_live(self, version: str) -> bool:
         """Whether a version is live; a stage that is already done tells of what was live then."""

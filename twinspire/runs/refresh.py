@@ -20,8 +20,8 @@ from twinspire.runs.stages import REFRESH, StageFunction
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import KINDS
 from twinspire_core.contracts import attempts, partials
+from twinspire_core.contracts.artifact import Manifest
 from twinspire_core.contracts.attempts import Promote, Reuse, StageContext
-from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.errors import GateRefused, UsageError
 
 if TYPE_CHECKING:

@@ -127,7 +127,7 @@ def _replays(run: DayRun, stage: Stage, parent: Parent | None) -> bool:
     """Whether the stage replays days before the day. What was done with a replay stays done when a parent
     has come since: days that run at the same time have none at first.
     """
-    from twinspire_core.contracts.ranking_rows import needs_replay
+    from twinspire_core.contracts.ranker_files import needs_replay
 
     if not run.pipeline.sources.several:
         return False

@@ -13,7 +13,7 @@ from twinspire.runs.stage_tasks import StageTask, unread_events
 from twinspire_core import storage
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt, Gap
-from twinspire_core.contracts.timings import Timings
+from twinspire_core.contracts.json_files import Timings
 from twinspire_core.errors import BadData, GateRefused, format_message
 from twinspire_core.library_loading import block_tensorflow_extras, suppress_native_stderr
 from twinspire_core.terminal import console

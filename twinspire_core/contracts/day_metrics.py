@@ -1,4 +1,5 @@
-"""`metrics.json` of a measure attempt and of a version: what was measured on its day.
+"""What was measured on a day: `metrics.json` of a measure attempt and of a version, and `examples.json` of
+a measure attempt.
 
 The candidate is the day's version; the baseline is its parent. Lists that need no model are
 `popular_lately`, `most_popular` and others of twinspire_core/config/source_names.py.
@@ -8,9 +9,16 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import ClassVar
 
-from twinspire_core.contracts.json_files import JsonFile, JsonPart
-from twinspire_core.contracts.measures import Measures, NamedValues, PairedDifferences
-from twinspire_core.contracts.ranker_file import RankerFit
+from pydantic import TypeAdapter
+
+from twinspire_core.contracts.json_files import JsonFile, JsonPart, to_json
+from twinspire_core.contracts.measures import (
+    Measures,
+    NamedValues,
+    PairedDifferences,
+    PopularityLift,
+    RelativeChange,
+)
 from twinspire_core.metrics.measure_names import KEPT
 
 
@@ -18,11 +26,11 @@ class TrainingFigures(JsonPart):
     """What training did.
 
     Attributes:
-      first_day, last_day: trained on, ISO dates.
-      days: how many.
-      rows: examples.
+      first_day, last_day: of the days trained on, ISO dates.
+      days: number of these days.
+      rows: number of examples.
       steps: of this day.
-      loss: [step, nats] along the day; a step counts on from the day before.
+      loss: [step, nats] along the day; steps are counted on from the day before.
       warning: of training that was over too soon, or of a frequency estimate that is too small.
       tables: rows of each embedding table.
     """
@@ -38,11 +46,8 @@ class TrainingFigures(JsonPart):
 
 
 class LabelErrors(NamedValues):
-    """How far predicted labels are from given ones, as model/towers/auxiliary_head.py says: `rmse` and
-    `rmse_of_mean`.
-
-    Attributes:
-      labels: how many there were.
+    """How far predictions are from the labels, of which there are so many: `rmse` and `rmse_of_mean`, as
+    model/towers/auxiliary_head.py defines them.
     """
 
     labels: int
@@ -52,11 +57,11 @@ class AuxiliaryFigures(JsonPart):
     """The head that learns labels.
 
     Attributes:
-      labels: how many it was trained on.
-      mean: of them.
+      labels: number of labels that it was trained on.
+      mean: of these labels.
       curve: [step, loss] along the day.
       progressive: the parent's head on the day; None without one, or without a label.
-      holdout: this version's head on users held out; None without a label.
+      holdout: this version's head on held-out users; None without a label.
     """
 
     labels: int
@@ -67,13 +72,13 @@ class AuxiliaryFigures(JsonPart):
 
 
 class FrequencyFigures(JsonPart):
-    """The streaming estimate of how often items are drawn, beside the day's true shares.
+    """The streaming estimate of how often items are drawn, compared with the day's true shares.
 
     Attributes:
-      rows: trained on.
-      items: among them.
-      known: how often an item must be met for its true share to be known.
-      factor: by how much the estimate is off, on average over such items' rows; None without any.
+      rows: number of rows trained on.
+      items: number of items among them.
+      known: how often an item must occur for its true share to be known.
+      factor: by which the estimate is off, on average over such items' rows; None without any.
       pairs: [true share, estimated share] of some items, the most frequent first.
     """
 
@@ -85,19 +90,19 @@ class FrequencyFigures(JsonPart):
 
 
 MEMORY_DAYS = 30
-"""Days before a day of which a version remembers the versions of its line."""
+"""A version remembers the versions of its line that are at most so many days older."""
 
 
 class MeasuredDay(JsonPart):
-    """What is remembered of a version of the line.
+    """What later versions remember of a version of their line.
 
     Attributes:
       against: its baseline, the version that it was measured against.
       differences: by measure, the mean paired difference of the two that the gate looked at.
       two_tower: the two of them on held-out users of the day itself alone; None where these are so
         many that the day needs no other day.
-      best: the best accepted version of then, where that was not the baseline.
-      beside_best: the same of the version and that one.
+      best: the best accepted version at that time, where that was not the baseline.
+      beside_best: the paired differences of the version and that one.
       lists: by list, `ranked`, `fixed_order` or a source alone, its measures on all users of the day
         before the day was trained on; empty where the parent has no trees.
     """
@@ -110,52 +115,18 @@ class MeasuredDay(JsonPart):
     lists: Mapping[str, Mapping[str, float]] = {}
 
 
-class RelativeChange(JsonPart):
-    """How a measure of one set of lists differs from that of another, for the same queries.
-
-    Attributes:
-      change: relative, -0.1 for a tenth less.
-      differ: users whose two lists differ in the measure.
-      worse: those of them whose first list is the worse one.
-      low, high: the paired 95% interval of the change; None where nothing was resampled.
-    """
-
-    change: float | None = None
-    differ: int = 0
-    worse: int = 0
-    low: float | None = None
-    high: float | None = None
-
-
-class PopularityLift(JsonPart):
-    """A measure of a version over that of `popular_today` (model/evaluation/version_line.py).
-
-    Attributes:
-      lead: the ratio.
-      low, high: its paired 95% interval; None where nothing was resampled.
-      popular_today: the measure of that list.
-      differ: users whose two lists differ in the measure.
-    """
-
-    lead: float | None = None
-    low: float | None = None
-    high: float | None = None
-    popular_today: float | None = None
-    differ: int = 0
-
-
 class HeldOutMeasures(JsonPart):
-    """A version beside its parent, on users whom neither was trained on.
+    """A version and its parent, on users whom neither was trained on.
 
     Attributes:
-      users: how many were asked.
-      days: that they are of.
-      candidate: the version; None where nobody was asked.
+      users: number of users.
+      days: number of days that they are from.
+      candidate: the version; None where there were no users.
       baseline: the newest accepted version before; None on the first day.
-      change: how the former differs from the latter, by measure; None without the latter.
+      change: from baseline to candidate, by measure; None without a baseline.
       baselines: lists that need no model, by name.
       lead: how far the version is ahead of what was popular on the day, by measure; None where too
-        few users of the day itself were asked.
+        few users of the day itself were measured.
     """
 
     users: int = 0
@@ -167,14 +138,14 @@ class HeldOutMeasures(JsonPart):
     lead: Mapping[str, PopularityLift] | None = None
 
     def change_of(self, measure: str) -> RelativeChange:
-        """How a measure differs from the baseline's, also of a slice; without figures where that
-        was not measured.
+        """How a measure, also of a slice, differs from the baseline's; without figures where that was not
+        measured.
         """
-        return self.change.get(measure, RelativeChange()) if self.change else RelativeChange()
+        return (self.change or {}).get(measure, RelativeChange())
 
     def lift_of(self, measure: str) -> PopularityLift:
         """The lift of a measure; without figures where it was not measured."""
-        return self.lead.get(measure, PopularityLift()) if self.lead else PopularityLift()
+        return (self.lead or {}).get(measure, PopularityLift())
 
 
 class BestMeasures(JsonPart):
@@ -182,13 +153,13 @@ class BestMeasures(JsonPart):
     `holdout`.
 
     Attributes:
-      version: its id; the baseline's, if none of the line stands higher.
-      ahead: by how much the running sum of the line's differences stood higher at it than at the
+      version: its id; the baseline's, if no version of the line is better.
+      ahead: by how much the running sum of the line's differences is higher at it than at the
         baseline, in the gate's measure.
-      gone: versions that stand higher still, and whose files are no longer there.
-      unread: features that are missing for it.
+      gone: versions that are better still, and whose files are no longer there.
+      unread: features that it reads and the day lacks.
       measures: of its lists; None where it is the baseline.
-      change: how this version's lists differ from its, by measure.
+      change: from its lists to this version's, by measure.
     """
 
     version: str
@@ -200,12 +171,12 @@ class BestMeasures(JsonPart):
 
 
 class NextClickMeasures(JsonPart):
-    """The same of one query per event of the day, each with all that happened before it.
+    """Measures of one query per event of the day, each with all that happened before it.
 
     Attributes:
       progressive: the parent on the day; None without one.
       baselines: lists that need no model, by name.
-      holdout: on users held out.
+      holdout: on held-out users.
     """
 
     progressive: Measures | None = None
@@ -217,10 +188,10 @@ class FixedOrderMeasures(JsonPart):
     """Lists in the fixed order.
 
     Attributes:
-      progressive: the parent's, on the day; None without a parent.
-      holdout: this version's, on users held out of the day itself.
+      progressive: the parent's lists on the day; None without a parent.
+      holdout: this version's lists, on held-out users of the day itself.
       beside_simple: by simple list, how the parent's lists differ from it on all users of the day.
-      own_beside_simple: the same of this version, on users held out of the day itself.
+      own_beside_simple: the same for this version, on held-out users of the day itself.
     """
 
     progressive: Measures | None = None
@@ -229,15 +200,34 @@ class FixedOrderMeasures(JsonPart):
     own_beside_simple: Mapping[str, PairedDifferences] = {}
 
 
+class RankerFit(JsonPart):
+    """What a ranker was fitted on.
+
+    Attributes:
+      days: ISO dates, oldest first.
+      queries: queries with at least one taken item among their candidates.
+      rows: candidates of these queries; a query that is also asked by history alone has them twice.
+      metric: that lists are judged by, at the length that the trees are made for; their loss is
+        that of nDCG.
+      importance: by feature, its share of the loss that all splits removed.
+    """
+
+    days: Sequence[str] = ()
+    queries: int = 0
+    rows: int = 0
+    metric: str | None = None
+    importance: Mapping[str, float] = {}
+
+
 class RankerMeasures(JsonPart):
-    """Lists by trees.
+    """Lists in the ranker's order.
 
     Attributes:
       progressive: of the parent's trees, which were fitted on days before, on all users of the day;
         None where it has none.
-      beside_simple: how these differ from each simple list, user by user, on all users alone and not
+      beside_simple: how these lists differ from each simple list, user by user, on all users and not
         by slice.
-      holdout: this version's trees and the parent's, on users held out of the day itself: both order
+      holdout: this version's trees and the parent's, on held-out users of the day itself: both order
         the parent's candidates by the parent's vectors, so that neither has seen the day.
       fitted: what this version's trees were fitted on; None where it has none.
     """
@@ -253,10 +243,10 @@ class PopularityFigures(JsonPart):
     the most popular first, those without an event last.
 
     Attributes:
-      k: the first k of each list were counted.
-      items: how many each group has.
-      clicks: shares of the groups among the items taken.
-      lists: shares among the items listed, by name of the lists.
+      k: the first k items of each list were counted.
+      items: number of items in each group.
+      clicks: each group's share in the items taken.
+      lists: each group's share in the items listed, by name of the lists.
     """
 
     k: int
@@ -266,29 +256,25 @@ class PopularityFigures(JsonPart):
 
 
 class DayMetrics(JsonFile):
-    """The file.
+    """`metrics.json`.
 
     Attributes:
-      progressive: the parent on all users of the day who have a past, before anything was trained
-        on it; None without a parent.
+      progressive: the parent on all users of the day who have a history, before anything was trained
+        on the day; None without a parent.
       baselines: lists that need no model, on the same queries, by name.
       holdout: this version and its parent on users held out of training.
-      next_click: the same of one query per event.
-      train: what training did.
+      next_click: measures of one query per event.
       leads: lifts by day and measure, of this version and of those before it in its line.
       best: the best accepted version before; None without a parent, or where nothing is remembered.
       line: by day, what is remembered of this version and of those before it in its line.
-      fixed_order: lists in the fixed order.
-      ranker: lists by rankers; None without several sources.
-      parent_unread: features that the parent reads and the day has not, or has in another form:
-        they are missing for it in all that is measured of it
-        (model/evaluation/tower_vectors.py).
+      ranker: None without several sources.
+      parent_unread: features that the parent reads and the day lacks, or has in another form: they
+        are missing in all that is measured of the parent (model/evaluation/day_lists.py).
       held_out_shares: by day that this version's line was trained on, the share of its users that
         was held out (model/evaluation/day_queries.py).
-      gaps: `from`, `to` and `command`: days with logs between the parent and the day that nobody
-        was trained on.
+      gaps: `from`, `to` and `command` of days with logs, between the parent and the day, that no
+        version was trained on.
       auxiliary: None without a head that learns labels.
-      popularity: how popular listed and taken items are.
       frequency: None without an estimate, or without rows.
     """
 
@@ -318,10 +304,8 @@ class DayMetrics(JsonFile):
         return measured.kind if measured else KEPT
 
     def users_measured(self, day: date) -> int:
-        """Users of the day itself on whom versions were measured.
-
-        Args:
-          day: the day of the file; held-out users may be of days before as well.
+        """Users of the day itself on whom versions were measured; held-out users may be from days before
+        as well.
         """
         if self.progressive:
             return self.progressive.users or 0
@@ -336,8 +320,40 @@ class DayMetrics(JsonFile):
 
     @property
     def comparable_fixed_order(self) -> Measures | None:
-        """This version's fixed order for the users that `holdout` asked; None where it was asked of
-        fewer, as those of earlier days are not.
+        """This version's fixed order on the users of `holdout`; None where it was measured on fewer, as it
+        is not measured on users of earlier days.
         """
         own = self.fixed_order.holdout
         return own.candidate if own.users == self.holdout.users else None
+
+
+class ExampleList(JsonPart):
+    """A list to look at: what a held-out user was recommended, and took.
+
+    Attributes:
+      user: the user's id.
+      past_events: events in the longest window before the day.
+      history: item ids, the newest first, or the most frequent first.
+      items: the recommended items, best first.
+      taken: the items taken on the day.
+    """
+
+    user: str
+    past_events: int
+    history: Sequence[str]
+    items: Sequence[str]
+    taken: Sequence[str]
+
+
+EXAMPLES = "examples.json"
+_EXAMPLE_LISTS = TypeAdapter(list[ExampleList])
+
+
+def parse_examples(content: bytes) -> list[ExampleList]:
+    """Reads the content of `examples.json`."""
+    return _EXAMPLE_LISTS.validate_json(content)
+
+
+def dump_examples(lists: Sequence[ExampleList]) -> bytes:
+    """The content of `examples.json`."""
+    return to_json([example.model_dump() for example in lists])

@@ -1,12 +1,15 @@
-"""`report.json`: what the stage `features` counted and found unusual, for people and later stages."""
+"""What the stage `features` says of a day's data, for people, later days and later stages: `report.json`,
+its counts and what is unusual, and `statistics.json`, the distributions of columns.
+"""
 
 import json
 from datetime import date
-from typing import Any, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from twinspire_core import storage
+from twinspire_core.contracts.json_files import JsonFile, JsonPart
 
 FILE = "report.json"
 
@@ -18,15 +21,15 @@ class _Part(BaseModel):
 
 
 class MisplacedEvents(_Part):
-    """Events that lie in the folder of another day than their time's.
+    """Events that lie in the folder of another day than that of their time.
 
     Attributes:
-      of_earlier_days: in the day's folder, and of days before it.
-      of_later_days: in the day's folder, and of days after it; they are left out.
-      left_out: in the day's folder, and left out, since they are of later days or came too late.
+      of_earlier_days: in the day's folder, with a time before the day.
+      of_later_days: in the day's folder, with a time after the day; they are left out.
+      left_out: in the day's folder, and left out: of later days, or too late.
       left_out_of_other_days: the same in the folders of the other days that were read.
-      stragglers: of the day, in the folders of later days.
-      digest: of these; empty without any.
+      stragglers: events of the day in the folders of later days.
+      digest: of the stragglers; empty without any.
     """
 
     of_earlier_days: int = 0
@@ -41,8 +44,8 @@ class SnapshotRows(_Part):
     """Records of a snapshot.
 
     Attributes:
-      rows: those that are not malformed.
-      rejected: malformed ones, by reason.
+      rows: records that are not malformed.
+      rejected: malformed records by reason.
       duplicates: records whose key comes again later.
     """
 
@@ -52,7 +55,7 @@ class SnapshotRows(_Part):
 
 
 class Snapshots(_Part):
-    """Snapshots that were read, by their day."""
+    """The snapshots that were read, by day."""
 
     items: dict[date, SnapshotRows] = Field(default_factory=dict)
     users: dict[date, SnapshotRows] = Field(default_factory=dict)
@@ -62,9 +65,9 @@ class ReadDays(_Part):
     """Days of events.
 
     Attributes:
-      first: the oldest that the run looks for.
-      read: how many have files.
-      missing: those without, between the first that has any and the day.
+      first: the oldest day that the run looks for.
+      read: how many days have files.
+      missing: days without files, between the first that has any and the day.
     """
 
     first: date
@@ -73,20 +76,14 @@ class ReadDays(_Part):
 
 
 class ComparedDay(_Part):
-    """Whose statistics the day's were compared with: a day, and the name of its attempt."""
+    """The day whose statistics the day's were compared with, and the name of its attempt."""
 
     day: date
     attempt: str
 
 
 class ValueRange(_Part):
-    """Where the values of a number lie.
-
-    Attributes:
-      low, high: the least and the largest.
-      median: half of the values are no larger.
-      tenth, ninetieth: a tenth of the values are no larger, and nine tenths.
-    """
+    """Where the values of a number lie: the least, the 10th, 50th and 90th percentile, the largest."""
 
     low: float
     tenth: float
@@ -106,8 +103,8 @@ class FeatureSkew(_Part):
         distance; 0 for the same distribution, 1 for nothing in common.
       outside: share of what is served whose value is beyond the range of those trained on by more
         than a twentieth of it, or is none of the categories.
-      trained, served: where the values lie; None of categories.
-      value: the category whose share differs most; None of numbers.
+      trained, served: where the values lie; None for categories.
+      value: the category whose share differs most; None for numbers.
       trained_share, served_share: of this category.
     """
 
@@ -123,11 +120,11 @@ class FeatureSkew(_Part):
 
 
 class DayStatistics(_Part):
-    """What the day's statistics are like.
+    """A summary of the day's statistics.
 
     Attributes:
       rows: examples of the day.
-      anomalies: what is out of the limits of `[statistics]`, in words.
+      anomalies: what exceeds the limits of `[statistics]`, in words.
       compared_with: None on the first day.
     """
 
@@ -141,16 +138,16 @@ class CorpusReport(_Part):
 
     Attributes:
       rows: events in the day's folder.
-      rejected: malformed ones, by reason.
+      rejected: malformed events by reason.
       duplicates: copies that were dropped.
       users: users with a positive on the day.
       items: items with a positive on the day.
       known_users: users of the longest window at the end of the day.
       corpus_end: items of the corpus at its end.
       unlisted_items: items with events on the day that the items snapshot lacks.
-      unlisted_events: their events.
-      snapshots: what was read of items and users.
-      days: what was read of events.
+      unlisted_events: events of these items.
+      snapshots: of items and users, that were read.
+      days: of events, that were read.
     """
 
     rows: int = 0
@@ -179,19 +176,19 @@ class FeaturesReport(CorpusReport):
     """The report of a day.
 
     Attributes:
-      late: those of other days than their folder's.
+      late: events of other days than their folder's.
       excess: events beyond `source.max_user_events`.
       positives: examples of the day.
       held_out_positives: examples of users who are held out.
       queries: users of the day that versions are measured on.
       held_out_queries: those who are held out, by day.
       corpus_start: items of the corpus at the start of the day.
-      examples: by day, of those that have any.
+      examples: by day, of the days that have any.
       replayed: users by replayed day.
       rejected_of_other_days: malformed events of the other days that were read.
       duplicates_of_other_days: copies dropped of these.
       statistics: None if the run ended before they were looked at.
-      skew: of each feature that is compared, the farthest first; None if the run ended before.
+      skew: of each feature that is compared, the largest first; None if the run ended before.
     """
 
     late: MisplacedEvents = MisplacedEvents()
@@ -209,7 +206,7 @@ class FeaturesReport(CorpusReport):
     skew: list[FeatureSkew] | None = None
 
     def dump(self) -> dict[str, Any]:
-        """The report as JSON has it."""
+        """The report as JSON has it, without the parts that the run did not reach."""
         unknown = {name for name in ("statistics", "skew") if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude=unknown)
 
@@ -222,5 +219,87 @@ class FeaturesReport(CorpusReport):
             return None
 
     def of_corpus(self) -> CorpusReport:
-        """The part of it that is about the corpus."""
+        """The part of the report that is about the corpus."""
         return CorpusReport.model_validate(self.model_dump())
+
+
+class Column(JsonPart):
+    """A column, or the values of all its lists.
+
+    Attributes:
+      type: of the values.
+      present: rows with a value; lists that are not empty.
+      missing: the other rows.
+      values: number of values in all rows together.
+      shortest, longest: number of values in the shortest and the longest list that is not empty.
+      sum, min, max: of the finite numbers, exact; None for strings, and without finite numbers.
+      distinct: number of different values: exact, or estimated with a standard error of 1%.
+      exact: whether `listed` has all values with their counts; else it has those of a sample.
+      top: the most frequent values with their counts, which a sample estimates.
+      quantiles: the smallest number, the nine deciles and the largest, of the numbers in `listed`.
+      listed: numbers in ascending order, or strings, most frequent first.
+      counts: how often each of `listed` came.
+    """
+
+    type: Literal["string", "int", "float"]
+    rows: int
+    present: int
+    missing: int
+    values: int
+    shortest: int
+    longest: int
+    sum: float | None = None
+    min: float | None = None
+    max: float | None = None
+    distinct: int
+    exact: bool
+    top: list[tuple[str | float, int]]
+    quantiles: list[float] = Field(default_factory=list)
+    listed: list[str] | list[float]
+    counts: list[int]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of each listed string."""
+        total = sum(self.counts)
+        pairs = zip(self.listed, self.counts, strict=True)
+        return {str(value): n / total for value, n in pairs if total}
+
+
+class Distance(JsonPart):
+    """How far a column is from the same column of an earlier day, and how far it may be."""
+
+    measure: Literal["Jensen-Shannon divergence", "L-infinity distance"]
+    value: float
+    limit: float
+
+
+class StatisticsFile(JsonFile):
+    """`statistics.json`, which beam_jobs/validation/ writes and reads.
+
+    Attributes:
+      rows: examples of the day.
+      anomalies: what exceeds the limits of `[statistics]`, in words.
+      drift: distances from the earlier day's columns.
+      known: values of categories seen so far; a category with too many values is left out.
+      examples: columns of the day's examples.
+      training: columns of the positives that the transform graph is fitted on, for the features
+        that are served from the catalogue or the users' table.
+    """
+
+    FILE: ClassVar[str] = "statistics.json"
+
+    rows: int = 0
+    anomalies: list[str] = Field(default_factory=list)
+    drift: dict[str, Distance] = Field(default_factory=dict)
+    known: dict[str, list[str]] = Field(default_factory=dict)
+    examples: dict[str, Column] = Field(default_factory=dict)
+    training: dict[str, Column] = Field(default_factory=dict)
+
+    def dump(self) -> bytes:
+        """The content of the file, in one line: the samples are long."""
+        return self.model_dump_json().encode()
+
+    def store(self, out: str) -> None:
+        """Writes the file into a folder, local or `gs://`."""
+        storage.write_bytes(storage.join(out, self.FILE), self.dump())

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from twinspire_core.contracts.day_metrics import PopularityLift
 from twinspire_core.contracts.json_files import JsonFile, JsonPart
+from twinspire_core.contracts.measures import PopularityLift
 
 
 class ComparedFigures(JsonPart):

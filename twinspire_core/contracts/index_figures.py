@@ -1,19 +1,17 @@
-"""`index.json` of an index attempt and of a version: how the index came about, what it finds."""
+"""How an index came about, what it finds and how fast it is: `index.json` of an index attempt and of a
+version, and `timings.json` of the attempt.
+"""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from twinspire_core.contracts.json_files import JsonFile, JsonPart
+from twinspire_core.contracts.json_files import JsonFile, JsonPart, Timings
 
 Kind = Literal["exact", "quantised", "tree"]
 
 
 class SearchSettings(JsonPart):
-    """How an index searches, as twinspire_core/search/index.py says.
-
-    Attributes:
-      code_dimensions: of each 4-bit code.
-    """
+    """How an index searches; twinspire_core/search/index.py explains the settings."""
 
     kind: Kind
     k: int
@@ -24,23 +22,17 @@ class SearchSettings(JsonPart):
 
     @property
     def key(self) -> tuple[Kind, int, int, int, int, int]:
-        """The settings alone, to compare them whatever else was measured of them."""
-        return (
-            self.kind,
-            self.k,
-            self.rescored,
-            self.leaves,
-            self.leaves_searched,
-            self.code_dimensions,
-        )
+        """The settings alone, to compare them without what was measured of them."""
+        scan = (self.rescored, self.leaves, self.leaves_searched)
+        return (self.kind, self.k, *scan, self.code_dimensions)
 
 
 class TriedSettings(SearchSettings):
-    """Settings that were measured on the queries to tune by.
+    """Settings that were measured on the tuning queries.
 
     Attributes:
       recall: share of the exact neighbours that they find.
-      work: of a query, in scans of one code.
+      work: cost of a query, in scans of one code.
     """
 
     recall: float
@@ -52,13 +44,12 @@ class SettingsOrigin(JsonPart):
 
     Attributes:
       how: `inherited` as they were, or `tuned`.
-      version: whose settings they were, or were before they were tuned; None after a search for all
-        of them again.
+      version: the version whose settings were taken over or tuned; None after a new search.
       why: why they were tuned; empty if they were not.
       searched: ISO date of the last search over all kinds.
-      items: size of the corpus then.
-      kinds: that were compared then; empty where none suited.
-      work: of a query then, in scans of one code.
+      items: size of the corpus at that search.
+      kinds: that were compared by it; empty where none suited.
+      work: cost of a query then, in scans of one code.
     """
 
     how: Literal["inherited", "tuned"]
@@ -74,9 +65,9 @@ class SampledQueries(JsonPart):
     """The query vectors that an index was tuned and measured on.
 
     Attributes:
-      tuning: how many chose the settings.
-      measuring: how many others say what these find.
-      source: whose vectors they are.
+      tuning: number of queries that the settings were chosen by.
+      measuring: number of other queries, which the index was measured on.
+      source: where the vectors are from, in words.
     """
 
     tuning: int
@@ -91,7 +82,7 @@ class IndexFigures(JsonFile):
       kind: of the index.
       items: size of the corpus.
       dimension: width of the vectors.
-      k: neighbours that recall is of.
+      k: neighbours that recall is measured for.
       recall: share of the exact neighbours that it finds, on queries that it was not tuned on.
       recall_error: standard error of that.
       recall_target: `index.recall_target` of the pipeline file.
@@ -116,3 +107,20 @@ class IndexFigures(JsonFile):
     tuning: SettingsOrigin
     queries: SampledQueries
     tried: Sequence[TriedSettings]
+
+
+class IndexTimings(Timings):
+    """`timings.json` of the index stage, on the machine that built the index.
+
+    Attributes:
+      batch_queries_per_s: queries searched in batches.
+      exact_queries_per_s: queries compared with all items, in batches.
+      single_ms_median, single_ms_p99: of queries searched one by one.
+      tried_ms: time of a query in a batch, for each of `IndexFigures.tried`.
+    """
+
+    batch_queries_per_s: float
+    exact_queries_per_s: float
+    single_ms_median: float
+    single_ms_p99: float
+    tried_ms: Sequence[float] = ()

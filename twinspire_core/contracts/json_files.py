@@ -1,8 +1,8 @@
-"""JSON files by which stages meet: read and written through pydantic models.
+"""JSON files that stages hand to each other, read and written through pydantic models.
 
 A file that an earlier release wrote may lack keys, and one of a later release may have more. Both
-are read: a missing key gets its default, and an unknown one is kept as it is. Written again, a part
-has the keys that it was made with, no more and no fewer.
+can be read: a missing key gets its default, and an unknown one is kept as it is. An object that is
+written again has exactly the keys that it was read with.
 """
 
 import json
@@ -17,10 +17,8 @@ from twinspire_core import storage
 class JsonPart(BaseModel):
     """An object of a JSON file.
 
-    Its keys are written in the order of its fields, then those without a field.
-
-    Attributes:
-      BEHIND: fields that are written behind the keys without a field.
+    Its keys are written in the order of its fields, then those without a field, then the fields that
+    `BEHIND` names.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -28,18 +26,14 @@ class JsonPart(BaseModel):
 
     @model_serializer(mode="wrap")
     def _with_the_keys_it_has(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Not `exclude_unset` of whoever dumps: parts also lie in models that write their defaults.
+        # Not `exclude_unset` when dumping: such objects also lie in models that write their defaults.
         dumped = dump(self)
         names = [name for name in dumped if name not in self.BEHIND] + list(self.BEHIND)
         return {name: dumped[name] for name in names if name in self.model_fields_set}
 
 
 class JsonFile(JsonPart):
-    """A whole file.
-
-    Attributes:
-      FILE: its name, in whatever folder it lies.
-    """
+    """A whole file; `FILE` is its name in whatever folder it lies."""
 
     FILE: ClassVar[str]
 
@@ -74,7 +68,15 @@ class JsonFile(JsonPart):
         return to_json(self.model_dump())
 
 
+class Timings(JsonFile):
+    """`timings.json` of an attempt: what a stage measured of the clock. Two runs of the same inputs differ
+    in it, so no digest covers it.
+    """
+
+    FILE: ClassVar[str] = "timings.json"
+
+
 def to_json(content: Any) -> bytes:
     """JSON as these files have it."""
-    # Not pydantic's: earlier releases wrote numbers as Python does, 1e-05 and not 0.00001
+    # Not pydantic's: it writes numbers in another way than Python does, 0.00001 instead of 1e-05
     return json.dumps(content, indent=1).encode()

@@ -1,8 +1,8 @@
-"""Measures of lists, as metrics.json holds them; model/evaluation/evaluate.py says how they are
-taken.
+"""Measures of lists as metrics.json holds them, and comparisons of two sets of lists;
+model/evaluation/evaluate.py takes them.
 
-A measure is asked for by its name: `recall@50` of all users, `recall@50/users:1-4` of a slice of
-users, `recall@50/items:0` of the true items of a slice (twinspire_core/metrics/measure_names.py).
+A measure has a name: `recall@50` of all users, `recall@50/users:1-4` of a slice of users,
+`recall@50/items:0` of the true items of a slice (twinspire_core/metrics/measure_names.py).
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from twinspire_core.metrics.measure_names import EXCLUDED, ITEMS, KEPT, USERS, s
 
 
 class NamedValues(JsonPart):
-    """Values by name, which lie beside the fields: which there are depends on `evaluation.ks`."""
+    """Values by name, in addition to the fields: which there are depends on `evaluation.ks`."""
 
     @property
     def values(self) -> dict[str, float]:
         """The values, by name."""
-        beside = self.__pydantic_extra__ or {}
-        return {name: x for name, x in beside.items() if isinstance(x, int | float)}
+        keys = self.__pydantic_extra__ or {}
+        return {name: x for name, x in keys.items() if isinstance(x, int | float)}
 
     def value(self, name: str) -> float | None:
         """A value; None where it was not measured."""
@@ -30,9 +30,9 @@ class SliceMeasures(NamedValues):
     """Measures of a slice.
 
     Attributes:
-      users: whom they are averaged over; 0 where nobody was asked.
-      queries: of a slice of users, how many were asked.
-      true: of a slice of items, how many of them were taken.
+      users: number that the measures are averaged over.
+      queries: for a slice of users, their queries.
+      true: for a slice of items, how many of them were taken.
     """
 
     users: int = 0
@@ -41,11 +41,11 @@ class SliceMeasures(NamedValues):
 
 
 class Slices(JsonPart):
-    """Measures of users, and of true items, told apart by their earlier events.
+    """Measures of users, and of true items, by how many earlier events they have.
 
     Attributes:
       users: by name of the slice: `0`, `1-4`, …
-      items: likewise; `outside` counts those that are not in the corpus.
+      items: likewise; `outside` has the items that are not in the corpus.
     """
 
     users: Mapping[str, SliceMeasures] = {}
@@ -63,15 +63,16 @@ class Measures(NamedValues):
       answered: of lists that `evaluate` scored, queries that have a list.
       left_out: of filtered lists, queries without a true item that passes.
       seen: whether items that a user had before are `kept` in the lists or `excluded`.
-      users: whom the measures are averaged over.
-      queries: how many were asked.
-      days: that the queries are of.
+      users: number that the measures are averaged over.
+      queries: number of queries.
+      days: number of days that the queries are from.
       items: size of the corpus.
-      slices: None where users and items were not told apart.
-      intervals: ends of what 95% of the resamples lie between, by measure.
-      excluded: the same of lists without items that the user had before, where they are not those
-        that count; None where those would be the same lists, or were not made.
-      kept: the same of lists with them, where those without count (`serving.exclude_seen`).
+      slices: None where nothing was measured by slice.
+      intervals: ends of the 95% interval by measure.
+      excluded: the measures of lists without items that the user had before, where the lists that
+        count have them; None where these would be the same lists, or were not made.
+      kept: the measures of lists with them, where the lists that count leave them out
+        (`serving.exclude_seen`).
     """
 
     BEHIND: ClassVar[tuple[str, ...]] = ("slices", "intervals", EXCLUDED, KEPT)
@@ -103,18 +104,18 @@ class Measures(NamedValues):
         measure, side, slice_name = split_name(name)
         if not side:
             return super().value(measure)
-        found = self.slice(side, slice_name)
-        return found.value(measure) if found else None
+        of_slice = self.slice(side, slice_name)
+        return of_slice.value(measure) if of_slice else None
 
     def slice(self, side: str, name: str) -> SliceMeasures | None:
-        """The measures of a slice; None where users and items were not told apart by it."""
+        """The measures of a slice; None where it was not measured."""
         return self.slices.on_side(side).get(name) if self.slices else None
 
     def users_of_slice(self, name: str) -> int:
-        """Users of the slice that a measure is of; 0 where it was not taken, or is of no slice."""
+        """Users of the slice that a measure's name has; 0 without a slice, or where it was not measured."""
         _, side, slice_name = split_name(name)
-        found = self.slice(side, slice_name) if side else None
-        return found.users if found else 0
+        of_slice = self.slice(side, slice_name) if side else None
+        return of_slice.users if of_slice else 0
 
 
 def value_of(measures: Measures | None, name: str) -> float | None:
@@ -144,13 +145,48 @@ class PairedDifference(JsonPart):
 
 
 class PairedDifferences(JsonPart):
-    """Such differences for some users of one day: all that pooling days needs, and nothing that
-    tells who they were.
+    """Paired differences for some users of one day: enough to pool several days, and nothing that
+    identifies a user.
 
     Attributes:
-      users: who were asked.
-      by_measure: of all these users, such as `recall@50`.
+      users: number of users.
+      by_measure: by the name of the measure, such as `recall@50`.
     """
 
     users: int = 0
     by_measure: Mapping[str, PairedDifference] = {}
+
+
+class RelativeChange(JsonPart):
+    """How a measure of one set of lists differs from that of another, for the same queries.
+
+    Attributes:
+      change: relative, -0.1 for a tenth less.
+      differ: users whose two lists differ in the measure.
+      worse: those of them whose list in the first set is the worse one.
+      low, high: the paired 95% interval of the change; None where nothing was resampled.
+    """
+
+    change: float | None = None
+    differ: int = 0
+    worse: int = 0
+    low: float | None = None
+    high: float | None = None
+
+
+class PopularityLift(JsonPart):
+    """A measure of a version, divided by that of the list `popular_today`
+    (model/evaluation/version_line.py).
+
+    Attributes:
+      lead: the ratio.
+      low, high: the ratio's paired 95% interval; None where nothing was resampled.
+      popular_today: the measure of that list.
+      differ: users whose two lists differ in the measure.
+    """
+
+    lead: float | None = None
+    low: float | None = None
+    high: float | None = None
+    popular_today: float | None = None
+    differ: int = 0

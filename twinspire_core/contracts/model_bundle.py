@@ -1,5 +1,5 @@
-"""Contract of a train attempt: what lies where, and how Arrow rows go into a tower. Imports no
-TensorFlow.
+"""The towers of a train attempt: their folders, how Arrow rows go in, and the vectors that the embed stage
+makes with them. Imports no TensorFlow.
 
     query_tower/   SavedModel: raw query features -> unit vectors
     item_tower/    SavedModel: raw item features  -> unit vectors
@@ -11,9 +11,9 @@ of twinspire_core/contracts/feature_schema.py, any number of rows, and the resul
 float32}`, each row of length 1. Scalars are `[B]` and lists `[B, L]`, padded at the end; L is the
 longest list of the call, or the declared size of a vector.
 
-The rows may be of another day's pipeline file, whose features have changed: a column that is not
-there, or has another form than the tower was trained with (a list for a text, a text for a number,
-a vector of another size), is missing.
+The rows may be of another day, before features were changed in the pipeline file: a column that is
+not there, or has another form than the tower was trained with (a list for a text, a text for a number,
+a vector of another size), counts as missing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,9 @@ import numpy as np
 import pyarrow as pa
 
 from twinspire_core import storage
-from twinspire_core.search.ragged import list_lengths, list_places, list_rows
+from twinspire_core.errors import BadData
+from twinspire_core.search.ragged import is_list, list_lengths, list_places, list_rows
+from twinspire_core.storage import parquet_files
 
 QUERY_TOWER = "query_tower"
 ITEM_TOWER = "item_tower"
@@ -31,9 +33,9 @@ TOWERS = {"query": QUERY_TOWER, "item": ITEM_TOWER}
 STATE = "state"
 SIGNATURE = "serving_default"
 VECTOR = "vector"
+ITEMS, QUERIES = "items", "queries"  # folders of the embed stage
 
-# What stands for a missing value and fills the end of short lists. The transform graph reads them
-# as missing.
+# These stand for missing values, and fill up short lists: the transform graph reads them as missing.
 MISSING: dict[str, Any] = {"string": b"", "float32": np.nan, "int64": -1}
 
 
@@ -52,9 +54,7 @@ class Input(NamedTuple):
 
 
 class Signatures(Protocol):
-    """What `tf.saved_model.load` returns, or what is about to be saved, as far as it is used
-    here.
-    """
+    """The part used here of what `tf.saved_model.load` returns, or of a model about to be saved."""
 
     @property
     def signatures(self) -> Mapping[str, Any]:
@@ -70,7 +70,7 @@ class Tower:
     """
 
     def __init__(self, model: Signatures) -> None:
-        self.model = model  # its variables live as long as this reference does
+        self.model = model  # keeps its variables alive
         self._call = model.signatures[SIGNATURE]
         self.inputs = {
             name: input_of(spec) for name, spec in self._call.structured_input_signature[1].items()
@@ -78,14 +78,12 @@ class Tower:
         self.dimension = int(self._call.structured_outputs[VECTOR].shape[-1])
 
     def __call__(self, table: pa.Table, *, batch_rows: int = 4096) -> np.ndarray:
-        """Encodes rows; columns that the tower does not know are ignored, those that it cannot read
-        are missing values.
+        """The vectors of rows, [N, D] float32, each of length 1. Columns that the tower does not know are
+        ignored, those that it cannot read are missing values.
 
         Args:
           table: raw features, as the feature job writes them.
           batch_rows: rows per call; memory grows with it.
-
-        Returns: [N, D] float32, rows of length 1.
         """
         parts = [
             self._call(**batch)[VECTOR].numpy() for batch in batches(table, self.inputs, batch_rows)
@@ -94,19 +92,15 @@ class Tower:
 
 
 def has_state(train: str) -> bool:
-    """Whether the state of a training is still there, to go on from.
-
-    Args:
-      train: place of the train attempt.
-    """
+    """Whether a train attempt still has the state that training can go on from."""
     return storage.exists(storage.join(train, STATE))
 
 
 def batches(
     table: pa.Table, inputs: Mapping[str, Input], rows: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Cuts a table into the arguments of successive calls of a tower, `rows` rows each, the last
-    one fewer.
+    """Cuts a table into the arguments of successive calls of a tower, `rows` rows each; the last call
+    may get fewer.
     """
     for start in range(0, table.num_rows, rows):
         yield arrays(table.slice(start, rows), inputs)
@@ -130,9 +124,7 @@ def _has_form(kind: pa.DataType, spec: Input) -> bool:
     """Whether values of an Arrow type can be read as an argument; the size of vectors is looked at
     row by row.
     """
-    listed = (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
+    listed = is_list(kind)
     value = kind.value_type if listed or pa.types.is_dictionary(kind) else kind
     text = pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_binary(value)
     fits = {"string": text, "int64": pa.types.is_integer(value), "float32": not text}
@@ -145,8 +137,7 @@ def _values(column: pa.Array, spec: Input) -> np.ndarray:
     if spec.dtype == "string" and not pa.types.is_binary(column.type):
         column = column.cast(pa.string())
     filled = column.cast(kind).fill_null(pa.scalar(MISSING[spec.dtype], kind))
-    values: np.ndarray = filled.to_numpy(zero_copy_only=False)
-    return values
+    return np.asarray(filled.to_numpy(zero_copy_only=False))
 
 
 def _padded(column: pa.Array, spec: Input) -> np.ndarray:
@@ -166,6 +157,36 @@ def _numpy_type(spec: Input) -> Any:
 
 def input_of(spec: Any) -> Input:
     """Reads an argument's form from a TensorSpec."""
-    return Input(
-        spec.dtype.name, spec.shape.rank == 2, spec.shape[1] if spec.shape.rank == 2 else None
-    )
+    listed = spec.shape.rank == 2
+    return Input(spec.dtype.name, listed, spec.shape[1] if listed else None)
+
+
+def read_items(embed: str) -> tuple[pa.Array, np.ndarray]:
+    """Ids, [N] string, and vectors, [N, D] float32, of the corpus in order of id. The embed stage has
+    checked that ids are distinct and vectors finite.
+
+    Raises:
+      BadData: the corpus is empty.
+    """
+    ids, vectors = _read(embed, ITEMS, "_item")
+    if not len(ids):
+        raise BadData(
+            "An index needs items, and the corpus is empty. Look at corpus.filter, corpus.days and"
+            " the items snapshot."
+        )
+    return ids, vectors
+
+
+def read_queries(embed: str) -> np.ndarray:
+    """Query vectors in order of user, [Q, D] float32."""
+    return _read(embed, QUERIES, "_user")[1]
+
+
+def _read(embed: str, name: str, key: str) -> tuple[pa.Array, np.ndarray]:
+    folder = storage.join(embed, name)
+    if not parquet_files.list_parquet(folder):
+        return pa.array([], pa.string()), np.zeros((0, 1), np.float32)
+    table = parquet_files.read_folder(folder).sort_by(key).combine_chunks()
+    vectors = table["vector"].combine_chunks()
+    values = vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size)
+    return table[key].combine_chunks(), values

@@ -1,13 +1,14 @@
-"""What the train stage leaves for `measure`, so that this needs no TensorFlow: vectors of the day's
+"""What the train stage leaves for `measure`, so that `measure` needs no TensorFlow: vectors of the day's
 queries and corpus, and what only training knows.
 
     training.json         `TrainedDay`
-    vectors/before.npz    by what has not seen the day: the parent, or a first version before it was
-                          trained on its last day; not there without either
+    timings.json          `TrainTimings`
+    vectors/before.npz    by a model that has not seen the day: the parent, or a first version before it
+                          was trained on its last day; missing without either
     vectors/best.npz      by the best accepted version, where that is not the parent
-    vectors/version.npz   by the day's version, of users held out
+    vectors/version.npz   by the day's version, of held-out users
     vectors/log_q.npy     [C] float32, natural log of each corpus item's share of the training rows;
-                          not there without an estimate
+                          missing without an estimate
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ from twinspire_core.contracts.day_metrics import (
     FrequencyFigures,
     TrainingFigures,
 )
-from twinspire_core.contracts.json_files import JsonFile
+from twinspire_core.contracts.json_files import JsonFile, Timings
 
 FOLDER = "vectors"
 BEFORE, BEST, VERSION = "before.npz", "best.npz", "version.npz"
@@ -53,13 +54,12 @@ class Encoded:
 
     def queries(self, name: str) -> np.ndarray:
         """Vectors of the queries of an evaluation set, [U, D] float32."""
-        vectors: np.ndarray = self.distinct[self.place[name]]
-        return vectors
+        return np.asarray(self.distinct[self.place[name]])
 
     def write(self, attempt: Path, name: str) -> None:
         """Writes one of the files of a train attempt."""
         (attempt / FOLDER).mkdir(parents=True, exist_ok=True)
-        places = {_PLACE + one: place for one, place in self.place.items()}
+        places = {_PLACE + of_set: place for of_set, place in self.place.items()}
         arrays = {"distinct": self.distinct, "items": self.items, **places}
         np.savez(attempt / FOLDER / name, allow_pickle=False, **arrays)
 
@@ -69,12 +69,9 @@ class Encoded:
         arrays = _load(attempt, name)
         if arrays is None:
             return None
-        places = [one for one in arrays.files if one.startswith(_PLACE)]
-        return cls(
-            distinct=arrays["distinct"],
-            place={one.removeprefix(_PLACE): arrays[one] for one in places},
-            items=arrays["items"],
-        )
+        sets = [key.removeprefix(_PLACE) for key in arrays.files if key.startswith(_PLACE)]
+        place = {of_set: arrays[_PLACE + of_set] for of_set in sets}
+        return cls(distinct=arrays["distinct"], place=place, items=arrays["items"])
 
 
 def write_log_q(attempt: Path, log_q: np.ndarray) -> None:
@@ -84,8 +81,8 @@ def write_log_q(attempt: Path, log_q: np.ndarray) -> None:
 
 def find_log_q(attempt: str) -> np.ndarray | None:
     """The estimated shares of a train attempt, local or remote; None where there are none."""
-    found: np.ndarray | None = _load(attempt, _LOG_Q)
-    return found
+    log_q: np.ndarray | None = _load(attempt, _LOG_Q)
+    return log_q
 
 
 def _load(attempt: str, name: str) -> Any:
@@ -94,16 +91,15 @@ def _load(attempt: str, name: str) -> Any:
 
 
 class TrainedDay(JsonFile):
-    """The file.
+    """`training.json`.
 
     Attributes:
-      train: what training did.
-      parent_unread: features that the parent reads and the day has not, or has in another form.
-      best: the best accepted version before the day, of which nothing is measured yet; None where
-        no line is remembered.
+      parent_unread: features that the parent reads and the day lacks, or has in another form.
+      best: the best accepted version before the day, not measured yet; None where no earlier versions
+        are remembered.
       held_out_shares: by day, the share of users that was held out (model/evaluation/day_queries.py).
-      gaps: `from`, `to` and `command`: days with logs that nobody was trained on.
-      auxiliary: the head that learns labels, measured too; None without one.
+      gaps: `from`, `to` and `command` of days with logs that no version was trained on.
+      auxiliary: the head that learns labels, with its measures; None without one.
       frequency: None without an estimate, or without rows.
     """
 
@@ -116,3 +112,10 @@ class TrainedDay(JsonFile):
     gaps: Sequence[Mapping[str, str]] = ()
     auxiliary: AuxiliaryFigures | None = None
     frequency: FrequencyFigures | None = None
+
+
+class TrainTimings(Timings):
+    """`timings.json` of the train stage; `training_seconds` are from the first batch to the last."""
+
+    training_seconds: float
+    examples_per_second: int

@@ -16,9 +16,8 @@ from twinspire_core.config.source_names import (
     TITLES,
     TWO_TOWER,
 )
-from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.day_metrics import DayMetrics, RankerFit
 from twinspire_core.contracts.measures import Measures, interval_of, value_of
-from twinspire_core.contracts.ranker_file import RankerFit
 from twinspire_core.display.table import (
     Cell,
     Row,

@@ -12,10 +12,11 @@ from datetime import date
 from typing import Any
 
 from twinspire_core.config.source_names import BASELINES, FIXED_ORDER, RANKED, TWO_TOWER
-from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures, RelativeChange
+from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures
 from twinspire_core.contracts.measures import (
     PairedDifference,
     PairedDifferences,
+    RelativeChange,
     interval_of,
     value_of,
 )

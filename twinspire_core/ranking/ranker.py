@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from twinspire_core.contracts.ranker_file import FORMAT, RankerFile, RankerFormat
+from twinspire_core.contracts.ranker_files import FORMAT, RankerFile, RankerFormat
 from twinspire_core.errors import BadData
 from twinspire_core.ranking.compiled_trees import CompiledTrees
 from twinspire_core.ranking.pairs import Pairs, Vectors

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from twinspire_core.config.source_names import SOURCE_NAMES
-from twinspire_core.contracts import artifact_files
+from twinspire_core.contracts import artifact
 from twinspire_core.sources.registry import fits_of
 
 
@@ -16,5 +16,5 @@ def read_tables(home: Path) -> dict[str, pa.Table]:
     Args:
       home: local folder of the version.
     """
-    places = {name: home / artifact_files.source_table(name) for name in fits_of(SOURCE_NAMES)}
+    places = {name: home / artifact.source_table(name) for name in fits_of(SOURCE_NAMES)}
     return {name: pq.read_table(place) for name, place in places.items() if place.exists()}

@@ -7,8 +7,7 @@ from beam_jobs.validation import anomalies
 from tests.beam_jobs.validation.made_up_days import day, make, write_day
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import StageContext
-from twinspire_core.contracts.column_statistics import StatisticsFile
-from twinspire_core.contracts.features_report import DayStatistics
+from twinspire_core.contracts.features_report import DayStatistics, StatisticsFile
 from twinspire_core.errors import BadData
 
 

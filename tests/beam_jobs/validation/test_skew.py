@@ -6,7 +6,7 @@ import pytest
 from beam_jobs.validation import drift, statistics
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
-from twinspire_core.contracts.column_statistics import StatisticsFile
+from twinspire_core.contracts.features_report import StatisticsFile
 
 PIPELINE = Pipeline.model_validate(
     {

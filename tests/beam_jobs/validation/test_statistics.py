@@ -16,7 +16,7 @@ from beam_jobs.validation.statistics import Collect, columns, finish
 from tests.beam_jobs.validation.made_up_days import day, make, write_day
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema
-from twinspire_core.contracts.column_statistics import StatisticsFile
+from twinspire_core.contracts.features_report import StatisticsFile
 
 PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 SCHEMA = feature_schema.example_schema(make())

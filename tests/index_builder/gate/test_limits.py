@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from index_builder.gate.limits import judge_skew
 from tests.index_builder.gate.gates import any_day, gate, share, verdict
-from twinspire_core.contracts.day_metrics import HeldOutMeasures, RankerMeasures
+from twinspire_core.contracts.day_metrics import HeldOutMeasures, RankerFit, RankerMeasures
 from twinspire_core.contracts.features_report import FeatureSkew, ValueRange
-from twinspire_core.contracts.ranker_file import RankerFit
 
 
 @pytest.mark.parametrize(("floor", "accepted"), [(0.29, True), (0.3, True), (0.31, False)])

@@ -7,8 +7,12 @@ from scipy.stats import t, ttest_1samp
 from index_builder.gate.comparison import LineMemory
 from index_builder.gate.ranker_rules import _SURE
 from tests.index_builder.gate.gates import changed, gate, verdict
-from twinspire_core.contracts.day_metrics import HeldOutMeasures, MeasuredDay, RankerMeasures
-from twinspire_core.contracts.ranker_file import RankerFit
+from twinspire_core.contracts.day_metrics import (
+    HeldOutMeasures,
+    MeasuredDay,
+    RankerFit,
+    RankerMeasures,
+)
 
 TODAY = date(2024, 5, 20)
 METRIC = "recall@50"

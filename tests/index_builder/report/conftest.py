@@ -7,12 +7,10 @@ import pytest
 from index_builder.report.facts import Day, Facts, Previous
 from tests.index_builder.report.pages import FIRST, manifest, metrics
 from twinspire_core.config.tables.gate import GateConfig
-from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.example_lists import ExampleList
+from twinspire_core.contracts.day_metrics import DayMetrics, ExampleList
 from twinspire_core.contracts.features_report import DayStatistics, FeaturesReport
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.contracts.index_figures import IndexFigures
-from twinspire_core.contracts.timings import IndexTimings
+from twinspire_core.contracts.index_figures import IndexFigures, IndexTimings
 from twinspire_core.display.served_figure import on_its_day
 from twinspire_core.fusion.fixed_order import FixedOrder
 

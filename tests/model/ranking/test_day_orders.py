@@ -16,8 +16,8 @@ from tests.model.ranking.asked_day import CORPUS, TODAY, by_chance, queries, tre
 from tests.serving import rankers
 from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.contracts.attempts import Parent
-from twinspire_core.contracts.day_metrics import RelativeChange
-from twinspire_core.contracts.ranker_file import FORMAT, RankerFile
+from twinspire_core.contracts.measures import RelativeChange
+from twinspire_core.contracts.ranker_files import FORMAT, RankerFile
 from twinspire_core.contracts.trained_day import Encoded
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.ranker import Ranker

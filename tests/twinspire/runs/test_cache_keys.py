@@ -24,7 +24,7 @@ from twinspire_core.config.tables.deployment import (
 )
 from twinspire_core.config.tables.quality import SourcesConfig
 from twinspire_core.config.tables.training import AuxiliaryConfig, TrainConfig
-from twinspire_core.contracts import attempts, ranking_rows
+from twinspire_core.contracts import attempts, ranker_files
 from twinspire_core.contracts.attempts import BestAccepted, Parent, Start
 
 WORK = Path(__file__).parents[2] / "data" / "work"
@@ -222,13 +222,16 @@ def test_a_day_that_is_done_stays_so_and_tells_how_to_take_late_events_in(
     assert f"Whether events of {day} came late since cannot be told: " in told()
 
 
-def _keep_rows(place: Path, form: bytes = ranking_rows.FORMAT):
-    metadata = ranking_rows.metadata(("history",))
+def _keep_rows(place: Path, form: bytes = ranker_files.ROWS_FORMAT):
+    metadata = ranker_files.metadata(("history",))
     table = pa.table({"taken": [[True]]}).replace_schema_metadata(
-        {key: form if value == ranking_rows.FORMAT else value for key, value in metadata.items()}
+        {
+            key: form if value == ranker_files.ROWS_FORMAT else value
+            for key, value in metadata.items()
+        }
     )
-    (place / ranking_rows.FOLDER).mkdir(parents=True)
-    pq.write_table(table, place / ranking_rows.FOLDER / "dt=2024-03-01.parquet")
+    (place / ranker_files.ROWS).mkdir(parents=True)
+    pq.write_table(table, place / ranker_files.ROWS / "dt=2024-03-01.parquet")
 
 
 def test_features_replay_days_where_no_parent_has_rows_for_a_ranker(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from twinspire_core.contracts.ranker_file import RankerFile
+from twinspire_core.contracts.ranker_files import RankerFile
 from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.ranking.ranker import Ranker, rank_candidates
 from twinspire_core.ranking.registry import RankingFeatures

@@ -2,7 +2,8 @@ import lightgbm
 import numpy as np
 import pytest
 
-from twinspire_core.contracts.ranker_file import RankerFile, RankerFit
+from twinspire_core.contracts.day_metrics import RankerFit
+from twinspire_core.contracts.ranker_files import RankerFile
 from twinspire_core.errors import BadData
 from twinspire_core.ranking.ranker import Ranker
 

@@ -1,4 +1,9 @@
-"""What a version says of itself: `manifest.json`. docs/artifact-format.md explains the fields."""
+"""A published version, the artifact: names of its files and folders, and its manifest.
+docs/artifact-format.md describes them.
+
+JSON files have their names where they are declared: `DayMetrics.FILE`, `FixedOrder.FILE`,
+`GateVerdict.FILE`, `IndexFigures.FILE`. model_bundle.py names the towers, ranker_files.py the ranker.
+"""
 
 import datetime
 import hashlib
@@ -9,13 +14,22 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.contracts.gate_verdict import GateFigures
 from twinspire_core.errors import BadData
 
-_EDITIONS = 100  # so often was one content pruned and published again
-FORMAT_VERSION = 2
+VECTORS = "vectors"
+"""Folder of the items' vectors, Parquet."""
+INDEX = "index"
+"""Folder of the index; row i is row i of the items."""
+ITEMS = "items.parquet"
+"""The corpus: ids, names, popularity, columns for display and for filters."""
+USERS = "users"
+"""Folder of users' features, with `serving.user_store`."""
+REPORT = "report.html"
+"""The page about the version; the version's id does not depend on it."""
 FILE = "manifest.json"
+FORMAT_VERSION = 2
+_EDITIONS = 100  # how often the same content may be pruned and published again
 COUNTING = (
     "columns.user",
     "columns.item",
@@ -27,18 +41,18 @@ COUNTING = (
     "corpus.unlisted",
     "serving.exclude_seen",
 )
-"""Settings that say what a measure counts: whose queries, which events are found, among which items,
-in which lists, and what the simple lists are. Figures made by different ones do not compare.
+"""Settings that change what a measure means: whose queries, which events count, among which items, in
+which lists, and what the simple lists are. Figures measured with different ones cannot be compared.
 """
 
 
-class File(BaseModel):
-    """A file of the version, as its reader must find it.
+def source_table(name: str) -> str:
+    """The file of a table that a candidate source is made of, such as `co_occurrence`."""
+    return f"{name}.parquet"
 
-    Attributes:
-      sha256: of its content, in hex.
-      size: in bytes.
-    """
+
+class File(BaseModel):
+    """A file of the version: the SHA-256 of its content in hex, and its size in bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,7 +64,7 @@ class Manifest(BaseModel):
     """Describes one version.
 
     Attributes:
-      format_version: of the artifact format; what answers or trains by a version refuses another one.
+      format_version: of the artifact format; whatever answers or trains by a version refuses others.
       pipeline: name of the recommender.
       date: the day it was trained up to.
       version: `<date>-<first 8 hex of a digest of the pipeline's name, the date and the files but
@@ -59,7 +73,7 @@ class Manifest(BaseModel):
       refreshes: the version whose towers it has, where it was not trained itself.
       corpus_date: the day of its catalogue, where that is not `date`.
       files: every file but the manifest, by path.
-      settings: what the pipeline file said, but for places, by table.
+      settings: the pipeline file by table, without places.
       quality: the figures that the gate judged.
       items: size of the corpus.
       dimension: width of the vectors.
@@ -97,17 +111,15 @@ class Manifest(BaseModel):
         """A manifest whose version id is derived from the content.
 
         Args:
-          pipeline: name of the recommender.
-          day: the day it was trained up to.
-          files: every file but the manifest, by path; the report has no part in the id.
-          edition: more than 1 gives equal content another id, where the first was pruned.
-          fields: the other fields.
+          files: every file but the manifest, by path; the report does not change the id.
+          edition: more than 1 gives the same content another id, where the first was pruned.
+          fields: all fields that are not named here.
         """
         version = _id_of(pipeline, day, files, edition)
         return cls(pipeline=pipeline, date=day, version=version, files=dict(files), **fields)
 
     def has_own_id(self) -> bool:
-        """Whether the id follows from the content. Its edition is stored nowhere: all are tried."""
+        """Whether the id follows from the content. The edition is stored nowhere, so all are tried."""
         content = (self.pipeline, self.date, self.files)
         return any(self.version == _id_of(*content, n + 1) for n in range(_EDITIONS))
 
@@ -126,8 +138,8 @@ class Manifest(BaseModel):
 
     @classmethod
     def parse(cls, data: bytes, where: str) -> Self:
-        """Reads a manifest, also an older one: versions are listed, pruned and trained on from
-        whatever their format (`check_format`).
+        """Reads a manifest, also of an older format: such versions can still be listed, pruned and trained
+        on from (`check_format`). `where` names it in errors.
 
         Raises:
           BadData: it is no manifest, or of a newer format.
@@ -171,7 +183,7 @@ def counts_otherwise(
 
 
 def _id_of(pipeline: str, day: datetime.date, files: Mapping[str, File], edition: int) -> str:
-    """The id of a version: its day, and a digest of its files but the report."""
+    """The id of a version: its day, and a digest of its files without the report."""
     digests = [(path, files[path].sha256) for path in sorted(files) if path != REPORT]
     named: list[Any] = [pipeline, str(day), digests]
     content = json.dumps(named if edition == 1 else [*named, edition])
@@ -179,5 +191,5 @@ def _id_of(pipeline: str, day: datetime.date, files: Mapping[str, File], edition
 
 
 def is_id(text: str) -> bool:
-    """Whether it has the form of a version's id: nothing else may become part of a path."""
+    """Whether a text has the form of a version's id. Nothing else may become part of a path."""
     return re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{8}", text) is not None
