@@ -144,12 +144,10 @@ def score_version(
     fixed order; and of the sources that need no model.
 
     Args:
-      version: makes the lists.
       queries: one row per query: user and raw features. Items seen are those of a column `_past` or
         `seen`, else the history.
       truth: true items per query. A query without a row in `queries` is encoded with all features
         missing.
-      pipeline: declares the features.
       ks: list lengths, of which the measures follow.
       passing: [C] bool, what may be listed; all items by default. Of the truth, only what passes
         counts.
@@ -197,7 +195,6 @@ def _rank(
     """All lists of a version by name, in positions of the part.
 
     Args:
-      version: makes the lists.
       evaluation_set: the queries, in positions of the whole corpus: the neighbours of seen items
         count, whether these pass or not.
       part: the items that may be listed.

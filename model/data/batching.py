@@ -1,10 +1,10 @@
-"""The order in which a day's rows are trained on, and the batches it is cut into.
+"""The order in which a day's rows are trained on, and the batches that it is cut into.
 
-Within an hour rows are shuffled, because neighbours in time are often one user's clicks. Beyond it the
-order of time is kept, because what is popular changes by the hour.
-With `order = "shuffled"` all rows are one block. No batch is smaller than asked for.
+Rows are shuffled within blocks of an hour, because neighbours in time are often one user's clicks. The
+order of the hours is kept, because what is popular changes by the hour. With `order = "shuffled"` all
+rows are one block. No batch is smaller than asked for.
 
-Some rows stay together in a group, because they share a history, and so its work: a user's
+Some rows stay together in a group, because they share a history, which is then encoded once: a user's
 neighbouring rows if histories are read as sequences; or a part of a basket, what a user took at one
 time, if a user's rows are no negatives of each other (`mask_positives`).
 """
@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.data import training_rows
 from model.data.sequence_packing import Packing
 from model.data.training_rows import Rows
 from model.towers.architecture import Architecture
@@ -25,7 +24,7 @@ from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.search.ragged import list_offsets, list_places
 
 RUNS = 32
-"""The fewest runs of a full batch, if a user's rows stay together: negatives are to be other users'
+"""The fewest runs of a full batch, if a user's rows stay together: negatives should be of other users
 too.
 """
 BASKET_PARTS = 64
@@ -54,14 +53,13 @@ class Batch(NamedTuple):
 def training_batches(
     rows: Rows, architecture: Architecture, settings: TrainConfig, day: date, epoch: int = 0
 ) -> Iterator[Batch]:
-    """The batches of a day.
+    """The batches of one pass over a day.
 
     Args:
       rows: of the day, or of the window, in the order of time.
-      architecture: of the towers: which histories are read as sequences.
-      settings: the pipeline file's `train`.
-      day: seeds the shuffle, together with `epoch`.
-      epoch: number of the pass.
+      architecture: says which histories are read as sequences.
+      settings: the table `train` of the pipeline file.
+      day: seeds the shuffle, together with `epoch`, the number of the pass.
     """
     sequences = [column.name for column in architecture.columns["query"] if column.attention]
     packing = Packing(rows, sequences) if sequences else None
@@ -77,13 +75,26 @@ def training_batches(
         group = np.arange(len(rows))
     order = shuffled(block, group, rng)
     lists = architecture.lists
-    for batch in training_rows.batches(order, settings.batch_size):
-        features = bagged(training_rows.take(rows, batch, plain), lists)
+    for batch in batches(order, settings.batch_size):
+        features = bagged({name: rows.features[name][batch] for name in plain}, lists)
         if packing:
             for name, (ids, last) in packing.take(batch, group[batch]).items():
                 features[name] = ids
                 features[last_of(name)] = last
         yield Batch(batch, features)
+
+
+def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
+    """Cuts an order into batches of `size` rows or more.
+
+    The rows left over are spread over all batches: an incomplete batch would have fewer negatives
+    than the others. Only a day with fewer than `size` rows gives a smaller batch, its only one.
+
+    Examples:
+      >>> [len(batch) for batch in batches(np.arange(11), 3)]
+      [4, 4, 3]
+    """
+    return np.array_split(order, max(1, len(order) // size)) if len(order) else []
 
 
 def blocks(rows: Rows, settings: TrainConfig) -> np.ndarray:
@@ -100,7 +111,7 @@ def baskets(rows: Rows, most: int, rng: np.random.Generator) -> np.ndarray:
     Args:
       rows: in the order of time; rows of a user and a time make a basket only if they stand
         together.
-      most: rows of a part.
+      most: how many rows a part has at most.
       rng: draws which rows are in a part together.
 
     Returns: [N] int64, the number of each row's part, from 0.
@@ -123,9 +134,9 @@ def shuffled(block: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> 
     """Row numbers, block after block, shuffled within each.
 
     Args:
-      block: [N] int64, ascending.
+      block: [N] int64, ascending, the block that each row lies in.
       group: [N] int64 from 0; rows of a group stay together, in their order, and are of one block.
-      rng: source of the shuffle.
+      rng: draws the order of the groups.
 
     Returns: [N] int64.
     """

@@ -50,12 +50,11 @@ class NegativeCorpus:
 
 
 def read(corpus: Path, transform: Transform, columns: Sequence[FeatureColumn]) -> NegativeCorpus:
-    """Reads `corpus/start/` and transforms it.
+    """Reads the folder `corpus/start/` and transforms it.
 
     Args:
-      corpus: its folder.
       transform: the transform graph's part for the item tower.
-      columns: those of the item tower.
+      columns: transformed columns that the item tower reads.
     """
     table = parquet_files.read_folder(str(corpus))
     inputs = {name: model_bundle.input_of(spec) for name, spec in transform.inputs.items()}

@@ -115,7 +115,7 @@ def timelines(history: np.ndarray, order: np.ndarray, user: np.ndarray) -> Timel
     Args:
       history: [N, L] int32, oldest first, padded with 0 at the end.
       order: [N] int64, row numbers by user and time.
-      user: [N] int64.
+      user: [N] int64, a number for each row's user.
     """
     count = (history > 0).sum(1)
     # By place in `order`: how many ids are gone since the row before; -1 starts a timeline.
@@ -148,26 +148,26 @@ def _gone_in_front(
     not continue it.
 
     Args:
-      history: [N, L].
-      count: [N], ids in each.
-      before: [P] row numbers.
-      after: [P] row numbers.
+      history: [N, L] int32, padded with 0 at the end.
+      count: [N], how many ids each history has.
+      before: [P] numbers of rows.
+      after: [P] numbers of the rows that follow them.
 
     Returns: [P] int64.
     """
     result = np.full(len(before), -1, np.int64)
     open_pairs = np.arange(len(before))
     for gone in range(history.shape[1]):
-        one = before[open_pairs]
-        next_one = after[open_pairs]
-        kept = count[one] - gone
+        earlier = before[open_pairs]
+        later = after[open_pairs]
+        kept = count[earlier] - gone
         # Any history continues an empty one, and none continues one that is all gone. Comparing the
         # first id that is kept rules out most pairs.
-        first_alike = history[one, gone] == history[next_one, 0]
-        may_continue = (kept <= count[next_one]) & np.where(kept > 0, first_alike, gone == 0)
+        first_alike = history[earlier, gone] == history[later, 0]
+        may_continue = (kept <= count[later]) & np.where(kept > 0, first_alike, gone == 0)
         candidates = np.flatnonzero(may_continue)
         width = history.shape[1] - gone
-        alike = history[one[candidates], gone:] == history[next_one[candidates], :width]
+        alike = history[earlier[candidates], gone:] == history[later[candidates], :width]
         behind_end = np.arange(width) >= kept[candidates, np.newaxis]
         continued = candidates[(alike | behind_end).all(1)]
         result[open_pairs[continued]] = gone

@@ -60,9 +60,8 @@ def read(folder: Path, columns: Sequence[FeatureColumn], *, label: bool = False)
     """Reads one day's rows, sorted by time, user and item, whatever the order of the files.
 
     Args:
-      folder: of the day.
-      columns: those of the towers.
-      label: whether to read labels.
+      columns: what the towers read.
+      label: whether there is an auxiliary head, which learns labels.
 
     Raises:
       BadData: there is no file, or a column that is needed is missing.
@@ -104,14 +103,9 @@ def _check_columns(folder: Path, files: Sequence[Path], columns: Sequence[str]) 
 
 
 def _read_feature(files: Sequence[Path], column: FeatureColumn, place: np.ndarray) -> np.ndarray:
-    """A column's values, [N] or [N, L], with each row at its place.
+    """A column's values, [N] or [N, L]; `place`, [N] int64, says where each row of the files goes.
 
     It is converted piece by piece, since a conversion needs many times the memory of its result.
-
-    Args:
-      files: of the day.
-      column: which.
-      place: [N] int64, where each row of the files goes.
     """
     pieces = deque(
         _convert(batch, column)
@@ -195,21 +189,3 @@ def concat_padded(arrays: Sequence[np.ndarray]) -> np.ndarray:
             array = np.pad(array, ((0, 0), (0, width - array.shape[1])))
         padded.append(array)
     return np.concatenate(padded)
-
-
-def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
-    """Cuts an order into batches of `size` rows or more.
-
-    The rows left over are spread over all batches: an incomplete batch would have fewer negatives
-    than the others. Only a day with fewer than `size` rows gives a smaller batch, its only one.
-
-    Examples:
-      >>> [len(batch) for batch in batches(np.arange(11), 3)]
-      [4, 4, 3]
-    """
-    return np.array_split(order, max(1, len(order) // size)) if len(order) else []
-
-
-def take(rows: Rows, batch: np.ndarray, columns: Sequence[str]) -> dict[str, np.ndarray]:
-    """Features of a batch, by column: [b] or [b, L] of the rows at `batch`, [b] int64."""
-    return {name: rows.features[name][batch] for name in columns}

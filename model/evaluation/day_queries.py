@@ -211,7 +211,7 @@ def holdout_rows(
     """Queries of users held out of training: the day's and, if they are too few, earlier days'.
 
     Args:
-      evaluation: rows of `evaluation/`.
+      evaluation: rows of the folder `evaluation/`, with at least the narrow columns.
       day: the day that was trained on.
       earlier: earlier days whose held-out users may be taken, from `unseen_users_on`.
       min_users: distinct users with a past that are enough to judge a version.
@@ -306,7 +306,6 @@ def next_click_rows(examples: pa.Table, history: str | None) -> pa.Table:
     columns of the example.
 
     Args:
-      examples: rows of `examples/dt=D/`.
       history: the column with the events before, oldest first; None if there is none.
     """
     items = examples.column("_item").combine_chunks()
@@ -336,9 +335,7 @@ def queries_by_history(
 
     Args:
       queries: rows of users, with their raw features.
-      pipeline: declares a history.
       most: the most queries that are made; of more users, so many are drawn by chance.
-      seed: of all chance.
 
     Returns: which of the queries these are, [K] int64 ascending, and their K rows.
     """

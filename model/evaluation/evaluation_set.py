@@ -157,8 +157,8 @@ def ask_by_history(
     Args:
       evaluation_set: U queries, those of all users.
       usable: [K] int64 ascending, which of them were made.
-      queries: their K rows.
-      history: of each of these, in positions of the corpus.
+      queries: the K rows that were made of these.
+      history: of each of these rows, in positions of the corpus.
     """
     return replace(
         evaluation_set,

@@ -231,7 +231,6 @@ def align_queries(queries: pa.Table, wanted: pa.Array, pipeline: Pipeline) -> Al
     Args:
       queries: one row per query: user, raw features and perhaps items seen.
       wanted: [N] distinct strings, the queries of the truth.
-      pipeline: declares the features.
 
     Raises:
       BadData: no query is in the truth, or a column cannot be read as its type.

@@ -61,7 +61,7 @@ def popular_today(
     Items that were taken equally often stand in the order of `popular_lately`.
 
     Args:
-      evaluation_set: of that corpus.
+      evaluation_set: queries for that corpus, with its items by popularity.
       corpus: rows with an id each, `_item`.
       taken: ids, the item of each row of the day that is trained on.
     """
@@ -82,7 +82,7 @@ def measure_lead(
       ctx: says which day, and how many users are enough.
       evaluation_set: queries of users held out of training.
       ranked: the version's lists for them.
-      today: from `popular_today`.
+      today: [C] int64, the order of `popular_today`.
 
     Returns: None if the users are too few, or some of them are of another day.
     """

@@ -208,7 +208,6 @@ def sample_pairs(pairs: Pairs, taken: np.ndarray, seed: int) -> tuple[np.ndarray
     Args:
       pairs: M candidates of all queries.
       taken: [M] bool, whether the query's user took it.
-      seed: of all chance.
     """
     has_hit = np.bincount(pairs.query[taken], minlength=len(pairs.queries)) > 0
     others = np.flatnonzero(has_hit[pairs.query] & ~taken)

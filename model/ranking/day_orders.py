@@ -93,7 +93,7 @@ def fit_day_ranker(
     Args:
       ctx: says which sources are ranked, and how long the lists are.
       tables: what sources know, and so which features can be made.
-      days: from `rows_to_fit_on`.
+      days: rows that it is fitted on, newest day first.
     """
     pipeline = ctx.pipeline
     ks = sorted(pipeline.evaluation.ks)

@@ -121,7 +121,6 @@ def fit_ranker(
       names: of the features that can be made now: what older rows have besides could not be served.
       metric: that the lists are judged by, for the record.
       k: length of the lists: what comes behind them counts for nothing.
-      seed: of all chance.
     """
     queries = sum(rows.queries for rows in days)
     if queries < LEAST_USERS:

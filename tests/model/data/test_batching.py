@@ -4,7 +4,7 @@ from datetime import date
 import numpy as np
 import pytest
 
-from model.data.batching import BASKET_PARTS, baskets, shuffled, training_batches
+from model.data.batching import BASKET_PARTS, baskets, batches, shuffled, training_batches
 from model.data.training_rows import Rows
 from model.towers.pooling import EmbeddingBags
 
@@ -118,3 +118,16 @@ def test_features_are_those_of_the_rows(tiny, rows):
                     expected[expected > 0],
                 )
             np.testing.assert_array_equal(column, expected)
+
+
+@pytest.mark.parametrize("n", [100, 101, 163, 199, 200, 1000, 1063])
+def test_every_batch_is_full_and_every_row_is_in_one(n):
+    cut = batches(np.arange(n), 100)
+    sizes = [len(batch) for batch in cut]
+    assert np.concatenate(cut).tolist() == list(range(n))
+    assert min(sizes) >= 100 and max(sizes) < 200 and max(sizes) - min(sizes) <= 1
+
+
+def test_a_day_smaller_than_a_batch_is_one_batch():
+    assert [len(b) for b in batches(np.arange(7), 100)] == [7]
+    assert batches(np.arange(0), 100) == []

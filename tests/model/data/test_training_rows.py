@@ -56,19 +56,6 @@ def test_no_file_is_an_error(tmp_path):
         training_rows.read(tmp_path, [ITEM])
 
 
-@pytest.mark.parametrize("n", [100, 101, 163, 199, 200, 1000, 1063])
-def test_every_batch_is_full_and_every_row_is_in_one(n):
-    batches = training_rows.batches(np.arange(n), 100)
-    sizes = [len(batch) for batch in batches]
-    assert np.concatenate(batches).tolist() == list(range(n))
-    assert min(sizes) >= 100 and max(sizes) < 200 and max(sizes) - min(sizes) <= 1
-
-
-def test_a_day_smaller_than_a_batch_is_one_batch():
-    assert [len(b) for b in training_rows.batches(np.arange(7), 100)] == [7]
-    assert training_rows.batches(np.arange(0), 100) == []
-
-
 def test_days_are_joined_in_the_order_given():
     def day(first, width):
         time = np.arange(first, first + 2)
