@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 from benchmarks.quality import data
 from benchmarks.quality.command import machine, write_whole
 from benchmarks.quality.prepare import override
-from twinspire.runs import cache_keys, stages
+from twinspire.runs import stages
 from twinspire_core.config import pipeline
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.attempts import Parent, StageContext
@@ -137,7 +137,7 @@ def _home(series: Series, name: str, n: int) -> Path:
         mode="json", by_alias=True, exclude={"pipeline", "source", "registry"}
     )
     way = name.split("/")[1] if n else "start"
-    return series.folder / cache_keys.digest(settings)[:12] / way / str(series.day(n))
+    return series.folder / stages.digest(settings)[:12] / way / str(series.day(n))
 
 
 def measure(series: Series) -> dict[str, list[dict[str, Any]]]:

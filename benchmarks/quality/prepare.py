@@ -29,7 +29,7 @@ import polars as pl
 from benchmarks.quality.command import write_whole
 from benchmarks.quality.splits import LOOKBACK, MOST, Case, Split
 from model.item_fingerprint import fingerprint
-from twinspire.runs import cache_keys
+from twinspire.runs import stages
 from twinspire_core.config import pipeline
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.settings import override
@@ -127,7 +127,7 @@ def prepare(split: Split, folder: Path) -> Prepared:
         "most": split.most,
         "format": _FORMAT,
     }
-    digest = cache_keys.digest(told)
+    digest = stages.digest(told)
     done = folder / "DONE.json"
     prepared = folder / "prepared"
     prepared.mkdir(parents=True, exist_ok=True)

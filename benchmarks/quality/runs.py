@@ -20,7 +20,7 @@ from benchmarks.quality.data import ROOT
 from benchmarks.quality.lists import popular
 from benchmarks.quality.prepare import Fitted, Prepared, slug
 from benchmarks.quality.splits import Case
-from twinspire.runs import cache_keys
+from twinspire.runs import stages
 from twinspire_core.metrics.list_metrics import by_user, first_distinct
 from twinspire_core.search.ragged import positions
 
@@ -59,7 +59,7 @@ def place(
         "code": _code(contenders.code_of(name)),
     }
     home = work / "runs" / slug(prepared.split.name)
-    return home / f"{slug(name)}-{prepared.split.last}-{seed}-{cache_keys.digest(what)[:12]}"
+    return home / f"{slug(name)}-{prepared.split.last}-{seed}-{stages.digest(what)[:12]}"
 
 
 def find(folder: Path) -> Run | None:

@@ -24,7 +24,7 @@ from index_builder.registry.version_log import version_date
 from serving.answers.recommend import recommend
 from serving.requests.list_request import ListRequest
 from serving.version.loaded_version import Version
-from twinspire.runs import cache_keys, run_leases, runner
+from twinspire.runs import run_leases, runner, stages
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import STAGES
 from twinspire_core.config import pipeline
@@ -106,7 +106,7 @@ def chain_of(split: Split, settings: Mapping[str, Any], seed: int, work: Path) -
     told = p.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=other)
     # Test and earlier days may have logs of their own, which end on the same day.
     log = os.path.relpath(p.source.events, work)
-    digest = cache_keys.digest({"of": told, "first": str(split.first), "log": log})[:12]
+    digest = stages.digest({"of": told, "first": str(split.first), "log": log})[:12]
     home = work / "chains" / f"{slug(split.name)}-{digest}"
     places = {"pipeline.work_root": str(home / "stages"), "registry.root": str(home / "registry")}
     return Chain(p=override(p, places), first=split.first)

@@ -12,7 +12,7 @@ import pytest
 
 from index_builder import publish_stage
 from index_builder.registry.registry import Registry
-from twinspire.runs import cache_keys, runner, stages
+from twinspire.runs import runner, stages
 from twinspire.runs.day_run import DayRun
 from twinspire_core import storage
 from twinspire_core.contracts import attempts, day_metrics
@@ -267,7 +267,7 @@ def commit(pipeline, made):
     """Commits the working files, as the runner does."""
     before = {}
     for stage, uri in made.inputs.items():
-        config = cache_keys.config_digest(pipeline, stages.STAGES[stage])
+        config = stages.config_digest(pipeline, stages.STAGES[stage])
         told = {
             "mode": made.mode,
             "parent": made.parent.version,

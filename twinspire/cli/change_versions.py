@@ -1,13 +1,16 @@
 """Changes to published versions: which is live, which are kept."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Annotated
 
 import typer
 
+from index_builder.registry.parents import parent_of
 from index_builder.registry.registry import Registry, prunable, unpublished
+from index_builder.registry.version_log import State, version_date
 from twinspire.cli.options import (
     JsonLine,
     PipelineFile,
@@ -16,11 +19,12 @@ from twinspire.cli.options import (
     say,
 )
 from twinspire.runs import run_leases
-from twinspire.runs.day_run import versions_in_use
+from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import MEASURE, REFRESH, STAGES, TRAIN
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, partials
+from twinspire_core.contracts.day_metrics import DayMetrics
 
 _ABANDONED = 24 * 3600
 """Seconds since the last file was written, after which a publication has ended: it takes minutes.
@@ -235,3 +239,45 @@ def delete_working_files(uris: Iterable[str]) -> None:
     for uri in uris:
         storage.delete_file(storage.join(uri, attempts.DONE))
         storage.delete_tree(uri)
+
+
+def versions_in_use(
+    pipeline: Pipeline, kept: Collection[str], today: date, since: datetime
+) -> set[str]:
+    """Versions that other days still need.
+
+    These are the best accepted versions before the next day, before today, and before old days that
+    are being filled in; the parents of such old days; and the versions that kept ones were measured
+    against, without which the days of these would be run again.
+
+    Args:
+      kept: versions that stay, whatever this function returns.
+      since: an old day that was run later than this may be followed by the next old day.
+    """
+    run = DayRun(pipeline, today)
+    metrics = (DayMetrics.find(run.registry.folder(version)) for version in kept)
+    needed = {one.best.version for one in metrics if one and one.best and one.best.measures}
+    newest = parent_of(run.state, date.max)
+    if newest:
+        filled_in = {*_days_under_way(pipeline), *_days_to_come(run.state, since)}
+        days = {version_date(newest) + timedelta(days=1), today, *filled_in}
+        needed |= {best.version for day in days if (best := run.of_day(day).best())}
+        parents = (parent_of(run.state, day) for day in filled_in)
+        needed |= {version for version in parents if version}
+    return needed
+
+
+def _days_under_way(pipeline: Pipeline) -> list[date]:
+    days = attempts.days(pipeline)
+    return [day for day in days if run_leases.state(pipeline, day) == run_leases.OPEN]
+
+
+def _days_to_come(state: State, since: datetime) -> Iterator[date]:
+    """Days that a backfill may run next: those after old days that were run since then, unless a later
+    day was run after them. Between two of its days nothing of a backfill is under way.
+    """
+    trained = [version for version in state.by_day() if version not in state.refreshes]
+    place = {version: n for n, version in enumerate(state.accepted)}
+    for version, later in pairwise(trained):
+        if place[version] > place[later] and state.last[version].at >= since:
+            yield version_date(version) + timedelta(days=1)

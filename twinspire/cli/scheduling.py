@@ -24,7 +24,7 @@ from twinspire.cli.options import (
 )
 from twinspire.cli.show_days import needing_attention
 from twinspire.cli.terminal_tables import terminal_table
-from twinspire.runs import day_order, notifications, run_leases, runner
+from twinspire.runs import notifications, run_leases, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import REFRESH, STAGES
 from twinspire_core.config.pipeline import Pipeline
@@ -107,7 +107,7 @@ def await_turn(
     Exit codes: 75 not yet, 2 none of them ended for as long as train.wait.
     """
     with _of_day("await-turn", pipeline, date, instant, as_json) as (p, chosen, result):
-        day_order.ask_turn(p, chosen, run, timedelta(seconds=wait))
+        run_leases.ask_turn(p, chosen, run, timedelta(seconds=wait))
         say(f"All days before {chosen} have ended.")
         result |= _state(p, chosen)
 

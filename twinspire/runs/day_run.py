@@ -1,11 +1,12 @@
-"""A run of one day: what the registry's log says of the day, and the lease that later days wait
-for; and the days that nobody learned from.
+"""A run of one day, and the earlier versions that it starts from: its parent, the best accepted one, and
+the one whose index settings it takes over; and the lease that later days wait for.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from datetime import date, datetime, timedelta
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import date, timedelta
 from functools import cached_property
-from itertools import groupby, pairwise
+from itertools import groupby
 
 from index_builder.registry.parents import Standing, choose_best, parent_of, standings
 from index_builder.registry.registry import Registry
@@ -14,47 +15,25 @@ from twinspire.runs import run_leases
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import artifact, attempts
-from twinspire_core.contracts.attempts import BestAccepted, Gap, Parent
+from twinspire_core.contracts.attempts import NO_START, BestAccepted, Gap, Parent, Start
 from twinspire_core.contracts.day_metrics import DayMetrics
-
-_DAY = timedelta(days=1)
-
-
-def find_gaps(
-    state: State, parent: date | None, day: date, *, has_logs: Callable[[date], bool]
-) -> list[Gap]:
-    """Days with logs between a parent's day and a day, without an accepted version."""
-    if parent is None:
-        return []
-    accepted = {version_date(version) for version in state.accepted}
-    between = (parent + _DAY * n for n in range(1, (day - parent).days))
-    return stretches(one for one in between if one not in accepted and has_logs(one))
-
-
-def stretches(days: Iterable[date]) -> list[Gap]:
-    """Days, oldest first, as unbroken stretches."""
-    # Within a stretch a day's number and its place in the line differ by the same.
-    numbered = groupby(enumerate(days), lambda one: one[1].toordinal() - one[0])
-    together = ([day for _, day in stretch] for _, stretch in numbered)
-    return [Gap(days[0], days[-1]) for days in together]
+from twinspire_core.contracts.index_figures import IndexFigures
+from twinspire_core.errors import UsageError
 
 
 class DayRun:
     """A run of one day, for one stage or for all of them.
 
-    All that is asked of the registry is answered from one reading of its log, so that the answers
-    fit each other. Others publish meanwhile, so `read_log` is called again where the newest state
+    All questions about versions are answered from one reading of the registry's log, so that the
+    answers agree. Others publish meanwhile, so `read_log` is called again when the newest state
     counts: before a stage is planned (after it waited for its turn), and after a version was
-    published. Entries never change: only those that came since are read.
+    published. Entries never change: only new ones are read.
 
     Attributes:
-      pipeline: the parsed pipeline file.
-      day: the day.
       lease: name of the run that later days wait for; None if none does.
-      gives_way: whether the run, when it is an earlier day's turn, ends to be asked again, as a
-        scheduler does, instead of waiting.
-      registry: where its versions are.
-      log_digests: of files of logs, by their place, as far as they have been read.
+      gives_way: whether the run ends when it is an earlier day's turn, instead of waiting, because a
+        scheduler starts it again.
+      log_digests: digests of the log files that were read so far, by URI.
     """
 
     def __init__(
@@ -69,10 +48,7 @@ class DayRun:
         """Reads nothing yet.
 
         Args:
-          pipeline: the parsed pipeline file.
-          lease: name of the run.
-          log: the registry's log, if it has been read; else the first question reads it.
-          gives_way: whether it ends, to be asked again, while it is an earlier day's turn.
+          log: the registry's log, if it was read before; else the first question reads it.
         """
         self.pipeline = pipeline
         self.day = day
@@ -95,7 +71,7 @@ class DayRun:
         return State.of(self.log)
 
     def of_day(self, day: date) -> "DayRun":
-        """A run of another day, which no later one waits for, by the same reading of the log."""
+        """A run of another day, without a lease, from the same reading of the log."""
         other = DayRun(self.pipeline, day, log=self.log)
         other.log_digests = self.log_digests
         return other
@@ -106,22 +82,22 @@ class DayRun:
         self.state = State.of(self.log)
 
     def parent(self) -> Parent | None:
-        """The newest version before the day that the gate accepted and that was not rolled back."""
+        """The version that the day goes on from (index_builder/registry/parents.py)."""
         version = parent_of(self.state, self.day)
         if version is None:
             return None
-        manifest = self.registry.manifest(version)
+        described = self.registry.manifest(version)
         return Parent(
-            day=manifest.date,
+            day=described.date,
             version=version,
             home=self.registry.folder(version),
-            train=attempts.place(self.pipeline, manifest.sources["train"]),
-            measure=attempts.place(self.pipeline, manifest.sources["measure"]),
+            train=attempts.place(self.pipeline, described.sources["train"]),
+            measure=attempts.place(self.pipeline, described.sources["measure"]),
         )
 
     def best(self) -> BestAccepted | None:
-        """The best accepted version before the day; None without a parent, or where the parent
-        remembers no line of such lists as count now.
+        """The best accepted version before the day; None without a parent, or if the parent's measures
+        are of lists that do not count now (serving.exclude_seen was changed).
         """
         parent = parent_of(self.state, self.day)
         if parent is None:
@@ -148,19 +124,27 @@ class DayRun:
     def _is_stored(self, version: str) -> bool:
         return storage.exists(self.registry.place(version, artifact.FILE))
 
-    def is_live(self, version: str) -> bool:
-        """Whether a version is live; a stage that is already done tells of what was live then."""
-        return self.state.live == version
-
     def is_kept(self, version: str) -> bool:
-        """Whether the registry still has a version: one that was pruned is to be published
-        again.
-        """
+        """Whether the registry still has a version."""
         return version in self.state.last and version not in self.state.pruned
 
     def gaps_since(self, parent: date | None) -> list[Gap]:
         """Days with logs between a parent's day and the day, without an accepted version."""
-        return find_gaps(self.state, parent, self.day, has_logs=self._has_logs)
+        if parent is None:
+            return []
+        from beam_jobs.ingest import day_files
+
+        accepted = {version_date(version) for version in self.state.accepted}
+        between = (parent + timedelta(days=n) for n in range(1, (self.day - parent).days))
+        days = [
+            day
+            for day in between
+            if day not in accepted and day_files.files(self.pipeline, "events", day)
+        ]
+        # Within an unbroken stretch, a day's number and its place in the list differ by the same
+        numbered = groupby(enumerate(days), lambda place: place[1].toordinal() - place[0])
+        stretches = ([day for _, day in stretch] for _, stretch in numbered)
+        return [Gap(stretch[0], stretch[-1]) for stretch in stretches]
 
     def acquire_lease(self) -> None:
         """Records that the run is under way, for later days to wait."""
@@ -177,49 +161,129 @@ class DayRun:
         if self.lease:
             run_leases.note_failed_try(self.pipeline, self.day, self.lease, reason)
 
-    def _has_logs(self, day: date) -> bool:
-        from beam_jobs.ingest import day_files
 
-        return bool(day_files.files(self.pipeline, "events", day))
+_SEARCH_DAYS = 28
+"""After so many days the settings of an index are searched for again: others may be better now."""
+
+_HasSameInputs = Callable[[State, str], bool | None]
+"""Whether a version of the day that was rolled back was made from the same inputs as the new index;
+None if that does not matter.
+"""
 
 
-def versions_in_use(
-    pipeline: Pipeline, kept: Collection[str], today: date, since: datetime
-) -> set[str]:
-    """Versions that others are measured against: the best accepted ones before the day after the
-    newest accepted one, before today, and before days that are under way or may come next, as old ones
-    that are filled in; those that such days go on from; and those that kept versions were measured
-    against, whose days would else not be found done.
+def find_start(run: DayRun, vectors: str) -> Start:
+    """The version whose index settings a day's index starts from: the parent, unless they are to be
+    searched for again.
 
     Args:
-      kept: versions that stay in any case.
-      since: when old days that were run may have others to come.
+      vectors: digest of what the stage embed made.
     """
-    run = DayRun(pipeline, today)
-    measured = (DayMetrics.find(run.registry.folder(version)) for version in kept)
-    needed = {one.best.version for one in measured if one and one.best and one.best.measures}
-    newest = parent_of(run.state, date.max)
-    if newest:
-        filled_in = {*_days_under_way(pipeline), *_days_to_come(run.state, since)}
-        days = {version_date(newest) + timedelta(days=1), today, *filled_in}
-        found = (run.of_day(day).best() for day in days)
-        needed |= {best.version for best in found if best}
-        parents = (parent_of(run.state, day) for day in filled_in)
-        needed |= {version for version in parents if version}
-    return needed
+
+    def has_same_inputs(state: State, version: str) -> bool | None:
+        return None if version in state.refreshes else _matches(run, version, output=vectors)
+
+    return _start(run, lambda state: parent_of(state, run.day), has_same_inputs)
 
 
-def _days_under_way(pipeline: Pipeline) -> list[date]:
-    days = attempts.days(pipeline)
-    return [day for day in days if run_leases.state(pipeline, day) == run_leases.OPEN]
+def find_start_of_refresh(run: DayRun, trained: str, key: str) -> Start:
+    """The same for a refresh: the settings of the version whose towers it takes, unless a version up to
+    the day was rolled back. docs/decisions/0025-between-trainings.md says why.
 
-
-def _days_to_come(state: State, since: datetime) -> Iterator[date]:
-    """Days after old ones that were run since then, where no later day has been run after them: between
-    two of its days nothing of a backfill is under way.
+    Args:
+      run: of the day of the later catalogue.
+      trained: the version that is refreshed.
     """
-    trained = [version for version in state.by_day() if version not in state.refreshes]
-    place = {version: n for n, version in enumerate(state.accepted)}
-    for version, later in pairwise(trained):
-        if place[version] > place[later] and state.last[version].at >= since:
-            yield version_date(version) + timedelta(days=1)
+
+    def has_same_inputs(state: State, version: str) -> bool | None:
+        return version in state.refreshes and _matches(run, version, key=key)
+
+    return _start(run, lambda _: trained, has_same_inputs)
+
+
+def _start(
+    run: DayRun, choose: Callable[[State], str | None], has_same_inputs: _HasSameInputs
+) -> Start:
+    version, rolled_back = _choose_version(run.log, run.day, choose, has_same_inputs)
+    if version is None:
+        return NO_START
+    if rolled_back:
+        return Start(why=f"{rolled_back} was rolled back")
+    return _settings_of(run.registry, version, run.day)
+
+
+def _choose_version(
+    log: Sequence[Entry],
+    day: date,
+    choose: Callable[[State], str | None],
+    has_same_inputs: _HasSameInputs,
+) -> tuple[str | None, str | None]:
+    """The version that the log lets a day start from.
+
+    A day that was rolled back and is run again on the same inputs has to give the same version, by
+    the log as it was then: another one would go live.
+
+    Args:
+      day: the day that the catalogue is of.
+      choose: names the version, given the state of the log.
+      has_same_inputs: called for versions of the day that were rolled back.
+
+    Returns:
+      The version; and, if its settings are not trusted, the version rolled back between its day and
+      the day.
+    """
+    state = State.of(log)
+    again = {
+        version: has_same_inputs(state, version)
+        for version in _rolled_back(state)
+        if state.corpus_date(version) == day
+    }
+    if any(again.values()):
+        entered: dict[str, int] = {}
+        for number, entry in enumerate(log):
+            entered.setdefault(entry.version, number)
+        # The log just before the last of them was first entered.
+        newest = max(entered[version] for version, is_same in again.items() if is_same)
+        state = State.of(log[:newest])
+    version = choose(state)
+    if version is None:
+        return None, None
+    # Something went wrong later, or on the day itself, whose inputs were mended since
+    first = version_date(version)
+    wrong = [
+        other
+        for other in _rolled_back(state)
+        if first < state.corpus_date(other) < day or again.get(other) is False
+    ]
+    return version, max(wrong, default=None)
+
+
+def _settings_of(registry: Registry, version: str, day: date) -> Start:
+    """A version's index settings as a start, unless they were searched for long before the day."""
+    # Without the file there is nothing to start from, and the settings are searched for
+    figures = IndexFigures.find(registry.folder(version))
+    searched = figures.tuning.searched if figures else None
+    if searched is None:
+        return Start(why=f"{version} does not tell when its settings were searched for")
+    if (day - date.fromisoformat(searched)).days >= _SEARCH_DAYS:
+        return Start(
+            why=(
+                f"the settings of {version} were searched for on {searched}, {_SEARCH_DAYS} days ago"
+                " or more"
+            )
+        )
+    return Start(version=version, index=figures)
+
+
+def _rolled_back(state: State) -> list[str]:
+    return [version for version, fate in state.fate.items() if fate == "rolled back"]
+
+
+def _matches(run: DayRun, version: str, **expected: str) -> bool | None:
+    """Whether the attempt that embedded a version's items (of a refresh, the refresh) has these
+    fields; None if it is gone.
+    """
+    with suppress(UsageError, FileNotFoundError, KeyError):
+        name = run.registry.manifest(version).sources["embed"]
+        attempt = attempts.read(attempts.place(run.pipeline, name.removesuffix("/embed")))
+        return all(getattr(attempt, field) == value for field, value in expected.items())
+    return None

@@ -7,12 +7,10 @@ from typing import get_args
 
 from index_builder.registry.versions import Status
 from twinspire.runs import run_leases
-from twinspire.runs.cache_keys import config_digest
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.run_leases import FAILED, KILLED, LATE, OPEN, PUBLISHED, REFUSED, SKIPPED
-from twinspire.runs.stage_tasks import StageTask, late_events, plan_stage
-from twinspire.runs.stages import STAGES, Stage
-from twinspire.runs.task_attempts import is_current
+from twinspire.runs.stage_tasks import StageTask, is_current, late_events, plan_stage
+from twinspire.runs.stages import STAGES, Stage, config_digest
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, partials

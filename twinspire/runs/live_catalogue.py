@@ -1,20 +1,32 @@
-"""Brings what is live up to a day's catalogue: when asked to, and after a day was published or refused.
+"""Brings the live version's catalogue up to a day without training: a refresh.
 
-How a refresh is planned: twinspire/runs/refresh.py.
+It is made when somebody asks (`twinspire refresh`), when a version is published whose catalogue is
+older than the live one's, and when the gate refused a day.
+
+A refresh of day D depends on the pipeline file, D, the logs and snapshots up to D, and on the version
+whose towers it takes: the trained one, however often that was refreshed before. It makes a version of
+that one's day, so that later days go on from each other as if it did not exist.
+docs/decisions/0025-between-trainings.md
 """
 
 import time
 import traceback
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from index_builder.registry.version_log import version_date
-from twinspire.runs.day_run import DayRun
+from index_builder.registry.versions import find_version
+from twinspire.runs.day_run import DayRun, find_start_of_refresh
 from twinspire.runs.notifications import notify_of_error
-from twinspire.runs.refresh import plan_refresh
-from twinspire.runs.stages import REFRESH
-from twinspire.runs.task_attempts import complete, is_current
-from twinspire_core.contracts import attempts
-from twinspire_core.contracts.attempts import Promote
+from twinspire.runs.stage_tasks import StageTask, complete, is_current, source_digests
+from twinspire.runs.stages import REFRESH, StageFunction, config_digest, digest, stage_key
+from twinspire_core import storage
+from twinspire_core.config.feature_kinds import KINDS
+from twinspire_core.contracts import attempts, partials
+from twinspire_core.contracts.artifact import Manifest
+from twinspire_core.contracts.attempts import Promote, Reuse, StageContext
 from twinspire_core.errors import (
     GateRefused,
     RunnerFailed,
@@ -25,6 +37,9 @@ from twinspire_core.errors import (
 )
 from twinspire_core.storage.disk import explain
 from twinspire_core.terminal import console, doing
+
+if TYPE_CHECKING:
+    from beam_jobs.ingest.day_files import Table
 
 
 def refresh(
@@ -40,13 +55,12 @@ def refresh(
     done.
 
     Args:
-      run: of the day: events up to it count, and the items are those of the newest snapshot at or
-        before it.
+      run: of the day. Events up to it count; items are those of the newest snapshot at or before it.
       force: make it again even if it is done for the same inputs.
       promote: as for a version that is trained.
-      version: whose towers to take; by default the live version's.
-      reuse: whether what earlier runs made of logs is used, and added to.
-      unasked: whether it follows a refused day, and nobody asked for it: the gate is stricter.
+      version: the version whose towers to take; by default the live one.
+      reuse: whether caches of logs from earlier runs are used, and added to.
+      unasked: whether it follows a refused day without anybody having asked: the gate is stricter.
 
     Returns:
       The summary: `new`, `changed`, `withdrawn` and `reused` items, what the index and the gate
@@ -55,7 +69,7 @@ def refresh(
     Raises:
       GateRefused: the version was stored, and is not live; or nothing was made, as the day brings
         nothing new. TryAgain: other towers went live meanwhile. UsageError: the day or the features
-        are not those of the towers. BadData: a snapshot, or the version, is damaged.
+        do not fit the towers. BadData: a snapshot, or the version, is damaged.
     """
     started = time.monotonic()
     run.read_log()
@@ -64,11 +78,11 @@ def refresh(
         with doing(f"{run.day} {REFRESH.name}"):
             attempt, status = complete(run, task, force=force)
     except Exception as error:
-        told = explain(error) or error
-        if _needs_somebody(told, unasked=unasked):
-            notify_of_error(run.pipeline, run.day, REFRESH.name, told)
-        if told is not error:
-            raise told from error
+        cause = explain(error) or error
+        if _needs_somebody(cause, unasked=unasked):
+            notify_of_error(run.pipeline, run.day, REFRESH.name, cause)
+        if cause is not error:
+            raise cause from error
         raise
     made = attempt.summary["version"]
     if run.state.fate.get(made) == "rolled back":
@@ -81,23 +95,19 @@ def refresh(
         "attempt": attempt.uri,
         "seconds": round(time.monotonic() - started, 1),
         **attempt.summary,
-        "live": run.is_live(made),
+        "live": run.state.live == made,
     }
 
 
 def catch_up(run: DayRun, version: str, *, reuse: bool = True) -> dict[str, Any]:
-    """Gives a version that was trained the live version's catalogue, if only an older one keeps it
-    from going live.
-
-    What was withdrawn since its day would come back otherwise.
+    """Gives a trained version the live version's catalogue, if only its older catalogue keeps it from
+    going live. Items that were withdrawn since would come back otherwise.
 
     Args:
       run: of the version's day; its log has been read after the version was published.
-      reuse: as for a refresh.
 
     Returns:
-      What takes the place of the version's publication in the summary; empty when there is nothing
-      to do.
+      What replaces the version's publication in the summary; empty if there is nothing to do.
     """
     state = run.state
     if state.live is None or version not in state.accepted or state.behind(version) != "catalogue":
@@ -119,16 +129,14 @@ def catch_up(run: DayRun, version: str, *, reuse: bool = True) -> dict[str, Any]
 def follow(run: DayRun, *, reuse: bool = True) -> str | None:
     """Gives the live version's towers the catalogue of a day whose own version the gate refused.
 
-    Else what is served would know neither the day's items nor what users did on it. The gate of a
-    refresh judges the catalogue; what it finds, or whatever else is in the way, is told, and the
-    version that is live stays as it is.
+    Otherwise what is served would know neither the day's items nor its events. If the gate refuses
+    the catalogue, or something else fails, that is reported, and the live version stays as it is.
 
     Args:
       run: of the refused day.
-      reuse: as for a refresh.
 
     Returns:
-      The version that is live instead; None where nothing was to be done, or nothing could be.
+      The version that is live instead; None if nothing had to be done, or it failed.
     """
     live: str | None = None
     try:
@@ -146,7 +154,7 @@ def follow(run: DayRun, *, reuse: bool = True) -> str | None:
         if not isinstance(error, TwinspireError):
             traceback.print_exception(error)
         if isinstance(error, TryAgain | RunnerFailed):
-            # A scheduler would try again before it tells anybody; here nothing does.
+            # A scheduler would try again before it notifies anybody; here nothing tries again
             notify_of_error(run.pipeline, run.day, REFRESH.name, error)
         why = format_message(str(error) or type(error).__name__)
         console.print(f"{live or 'What is live'} keeps its catalogue: {why}", soft_wrap=True)
@@ -155,10 +163,7 @@ def follow(run: DayRun, *, reuse: bool = True) -> str | None:
 
 
 def _has_catalogue(run: DayRun, live: str) -> bool:
-    """Whether what is live has all of a day's catalogue, or that of a later day.
-
-    Of a day that was refreshed before it was over it has what the logs held by then.
-    """
+    """Whether the live version has a day's whole catalogue (it is refreshed early, too), or a later one."""
     corpus = run.state.corpus_date(live)
     if corpus != run.day or version_date(live) == run.day:
         return corpus >= run.day
@@ -170,11 +175,225 @@ def _has_catalogue(run: DayRun, live: str) -> bool:
 
 
 def _needs_somebody(error: BaseException, *, unasked: bool) -> bool:
-    """Whether somebody is told of an error that ended a refresh: not where it is tried again. After a
-    refused day, which was told, neither where features changed since the towers were trained, nor of
-    what was refused before.
+    """Whether an error that ended a refresh is notified: not one that is tried again. After a refused
+    day, which was notified, neither changed features nor what was refused before is.
     """
     if isinstance(error, TryAgain | RunnerFailed):
         return False
     is_known = isinstance(error, UsageError) or (isinstance(error, GateRefused) and error.is_found)
     return not (unasked and is_known)
+
+
+_CHANGES = ("new", "changed", "withdrawn", "reused")
+
+
+class Towers(NamedTuple):
+    """Where the towers come from.
+
+    Attributes:
+      trained: the version that they were trained for.
+      holder: the stored version that has them: that one, or a refresh of it if it was pruned.
+      live: the trained version whose towers are live now.
+    """
+
+    trained: str
+    holder: Manifest
+    live: str
+
+
+def plan_refresh(
+    run: DayRun,
+    version: str | None,
+    promote: Promote,
+    *,
+    reuse: bool = True,
+    unasked: bool = False,
+) -> StageTask:
+    """Finds what a refresh is made from.
+
+    Args:
+      run: of the catalogue's day; its log has just been read.
+      version: the version whose towers to take; by default the live one.
+      reuse: whether caches of logs from earlier runs are used, and added to.
+      unasked: whether it follows a refused day without anybody having asked.
+
+    Raises:
+      UsageError: nothing is live, the version is not one that a day may inherit from, or the day or
+        the features are not those of the towers.
+      GateRefused: the day brings nothing new, and `promote` is not `yes`.
+    """
+    towers = _find_towers(run, version)
+    if promote != "yes" and not unasked:
+        _check_news(run)
+    _check_features(run, towers.holder)
+    digests = source_digests(run, "served")
+    facts: dict[str, Any] = {
+        "day": str(run.day),
+        "trained": towers.trained,
+        "holder": towers.holder.version,
+        "promote": promote,
+        "source": digest(digests),
+    }
+    # Late events count in a catalogue. No later day goes on from it, so new ones make it again
+    if run.pipeline.source.late_days:
+        from beam_jobs.ingest import later_folders
+
+        if late := later_folders.look(run.pipeline, run.day).digest_of_all:
+            facts["late"] = late
+    if unasked:
+        facts["unasked"] = True  # it is judged more strictly
+    return StageTask(
+        stage=REFRESH,
+        facts=facts,
+        context=StageContext(
+            pipeline=run.pipeline,
+            day=run.day,
+            mode="incremental",
+            out="",
+            promote=promote,
+            reuse=Reuse(partials=partials.place(run.pipeline), digests=digests) if reuse else None,
+        ),
+        load=lambda: _load(run, towers, facts),
+        parent=towers.trained,
+    )
+
+
+def _find_towers(run: DayRun, version: str | None) -> Towers:
+    state = run.state
+    live = state.live or run.registry.find()  # which says that there is none
+    wanted = live
+    if version:
+        wanted = find_version(version, state, run.pipeline.name)
+    if wanted not in state.accepted:
+        raise UsageError(
+            f"A refresh takes the towers of an accepted version; {wanted} was {state.fate[wanted]}."
+            " Name another one, or leave --version out for the live one."
+        )
+    # The trained version, so that a refresh of a refresh has the same towers
+    trained = state.trained(wanted)
+    holder = wanted if trained in state.pruned else trained
+    stored = run.registry.usable(holder)
+    if run.day < stored.date:
+        raise UsageError(
+            f"A refresh is of a day that its towers have seen, or of a later one; {holder} was trained up"
+            f" to {stored.date}, and asked for is {run.day}. To go back to an earlier version: twinspire"
+            " rollback PIPELINE"
+        )
+    return Towers(trained, stored, state.trained(live))
+
+
+def _check_news(run: DayRun) -> None:
+    """Refuses a later day than the live catalogue's that has neither logs nor a newer snapshot: windows
+    would move on over days without events, until they are empty.
+    """
+    live = str(run.state.live)
+    catalogue = run.state.corpus_date(live)
+    if run.day <= catalogue:
+        return
+    logs = _newest(run, "events", catalogue)
+    if logs == run.day or _newest(run, "items", catalogue) or _newest(run, "users", catalogue):
+        return
+    remedy = f"Refresh {logs}, the newest day with logs" if logs else ""
+    raise GateRefused(
+        f"A refresh takes up logs or snapshots that are newer than the live catalogue, which is of"
+        f" {catalogue}; {run.day} has no logs, and no snapshot is newer. {live} stays live."
+        f" {remedy or 'Wait for the logs'}, or overrule this with --promote yes."
+    )
+
+
+def _newest(run: DayRun, table: "Table", after: date) -> date | None:
+    """The newest day after `after`, and up to the run's, for which a table has rows."""
+    from beam_jobs.ingest import day_files
+
+    p = run.pipeline
+    for day in reversed(day_files.folder_days(p, table)):
+        files = day_files.files(p, table, day) if after < day <= run.day else ()
+        # One file after the other: the first one with rows is enough
+        if any(day_files.count_rows(p.source.format, [file]) for file in files):
+            return day
+    return None
+
+
+_TOWERS = {kind: getattr(model, "tower", None) for kind, model in KINDS.items()}
+"""The tower of feature kinds that belong to one tower only."""
+
+
+def _check_features(run: DayRun, holder: Manifest) -> None:
+    """The towers read the features that they were trained with, and no others."""
+    if not holder.settings:
+        return  # published before versions carried the pipeline file
+    now = _features(run.pipeline.model_dump())
+    then = _features(holder.settings)
+    changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
+    if changed:
+        raise UsageError(
+            f"A refresh gives towers the features that they were trained with; {', '.join(changed)}"
+            f" changed since {holder.version} was. Train a day with the new pipeline file:"
+            f" twinspire run PIPELINE --date {run.day}"
+        )
+
+
+def _features(tables: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """By feature, the settings that decide what a tower reads."""
+    return {
+        name: (
+            feature["kind"],
+            feature.get("tower", _TOWERS.get(feature["kind"])),
+            feature.get("days"),
+        )
+        for name, feature in tables.get("features", {}).items()
+    }
+
+
+def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunction:
+    """Imports what the steps of a refresh need, and returns the function that makes it, which raises
+    BadData if the version whose towers are taken is damaged.
+    """
+    holder = towers.holder
+    from beam_jobs import embed_stage
+    from beam_jobs.embedding.corpus_ranges import KnownVectors
+    from beam_jobs.features.raw_features_job import write_served
+    from beam_jobs.validation import drift
+    from index_builder import index_stage, refresh_stage
+    from twinspire_core.contracts import feature_schema
+
+    def make(whole: StageContext) -> dict[str, Any]:
+        # Not while importing, when Google's library is blocked: versions may be on `gs://`
+        run.registry.verify(holder.version)
+        home = run.registry.folder(holder.version)
+        # A version holds all that later steps read of these stages
+        inputs = {"train": home, "measure": home}
+
+        def step(name: str) -> StageContext:
+            """The context of a step, which has its own folder and reads those of the steps before."""
+            context = replace(whole, out=storage.join(whole.out, name), inputs=dict(inputs))
+            inputs[name] = context.out
+            return context
+
+        write_served(step("features"))
+        features = attempts.place(run.pipeline, holder.sources["features"])
+        # The catalogue is later than what the towers were trained on.
+        far = drift.measure_skew(run.pipeline, inputs["features"], trained=features)
+        known = KnownVectors(
+            storage.join(features, feature_schema.CORPUS_END), storage.join(home, "vectors")
+        )
+        # Items whose features are as they were keep their vectors, bit for bit.
+        embedded = embed_stage.run(step("embed"), known)
+        changes = {name: embedded[name] for name in _CHANGES}
+        run.read_log()  # embedding takes its time, and versions may have been rolled back meanwhile
+        key = stage_key(REFRESH, config=config_digest(run.pipeline, REFRESH), **facts)
+        start = find_start_of_refresh(run, holder.version, key)
+        indexed = index_stage.run(replace(step("index"), start=start))
+        version = replace(whole, inputs=inputs)
+        refreshed = refresh_stage.Refreshed(
+            before=holder,
+            trained=towers.trained,
+            live=towers.live,
+            changes=changes,
+            skew=far,
+            unasked="unasked" in facts,
+        )
+        published = refresh_stage.run(version, refreshed)
+        return {"trained": towers.trained, **changes, "index": indexed, **published}
+
+    return make

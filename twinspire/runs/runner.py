@@ -1,7 +1,7 @@
 """Runs a stage of a day, and tells what came of it.
 
 A stage waits for what it needs (logs, its turn), is planned by what the registry's log says then
-(twinspire/runs/stage_tasks.py), and is found done or made (twinspire/runs/task_attempts.py).
+(twinspire/runs/stage_tasks.py), and is found done or made (twinspire/runs/stage_tasks.py).
 """
 
 import time
@@ -10,13 +10,12 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
-from twinspire.runs import day_order, run_leases
+from twinspire.runs import run_leases
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.live_catalogue import catch_up, follow
 from twinspire.runs.notifications import notify_of_error
-from twinspire.runs.stage_tasks import late_events, plan_stage
+from twinspire.runs.stage_tasks import complete, late_events, plan_stage
 from twinspire.runs.stages import FEATURES, STAGES, Stage
-from twinspire.runs.task_attempts import complete
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Mode, Promote
 from twinspire_core.errors import (
@@ -187,7 +186,7 @@ def _run_stage(
     }
     if stage.publishes:
         # The attempt tells what was live when it was made.
-        result["live"] = run.is_live(attempt.summary["version"])
+        result["live"] = run.state.live == attempt.summary["version"]
     return result
 
 
@@ -210,9 +209,9 @@ def _train_again(run: DayRun, stage: Stage) -> None:
 def _await_turn(run: DayRun) -> None:
     """An earlier day may have begun since a scheduler's run had its turn."""
     if run.gives_way:
-        day_order.ask_turn(run.pipeline, run.day, run.lease, patience=timedelta(0))
+        run_leases.ask_turn(run.pipeline, run.day, run.lease, patience=timedelta(0))
     else:
-        day_order.await_turn(run.pipeline, run.day)
+        run_leases.await_turn(run.pipeline, run.day)
 
 
 def _seconds_since(started: float) -> float:

@@ -1,28 +1,49 @@
-"""What a stage of a day is to be run with: the attempts that it reads, its mode, its parent, and
-all that its key is made of.
+"""A stage of a day as a task: planned, then found done or done.
+
+A plan says which attempts the stage reads, its mode, its parent, and all that its key is made of. If
+the newest committed attempt has that key, the stage is done; else it is made in a new attempt.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Literal
 
-from twinspire.runs.cache_keys import config_digest, digest
-from twinspire.runs.day_run import DayRun
-from twinspire.runs.index_start import find_start
-from twinspire.runs.stages import STAGES, Stage, StageFunction
+from twinspire.runs.day_run import DayRun, find_start
+from twinspire.runs.notifications import notify
+from twinspire.runs.stages import (
+    STAGES,
+    Stage,
+    StageFunction,
+    config_digest,
+    digest,
+    output_digest,
+    stage_key,
+)
+from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, partials
 from twinspire_core.contracts.attempts import (
     NO_START,
     Attempt,
+    Gap,
     Mode,
     Parent,
     Promote,
     Reuse,
     StageContext,
 )
-from twinspire_core.errors import BadData, ParentChanged, TwinspireError, UsageError
+from twinspire_core.contracts.json_files import Timings
+from twinspire_core.errors import (
+    BadData,
+    GateRefused,
+    ParentChanged,
+    TwinspireError,
+    UsageError,
+    format_message,
+)
+from twinspire_core.library_loading import block_tensorflow_extras, suppress_native_stderr
+from twinspire_core.terminal import console
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +90,7 @@ def plan_stage(
         _check_mode(run.day, mode, nearest)
     if stage.same_parent_as:
         _check_parent(run.day, earlier[stage.same_parent_as], parent)
-    # A fact of the key, too: from other settings comes another index.
+    # Other settings make another index, so they are in the key, too
     best = run.best() if stage.measures_best else None
     start = NO_START
     if nearest and stage.starts_from_settings:
@@ -104,7 +125,7 @@ def _facts(
     earlier: Mapping[str, Attempt],
     digests: Mapping[str, str],
 ) -> dict[str, Any]:
-    """What one of a day's stages is a function of, besides the pipeline file."""
+    """What the output of a stage depends on besides the pipeline file."""
     facts: dict[str, Any] = {
         "day": str(context.day),
         "inputs": {name: attempt.output for name, attempt in earlier.items()},
@@ -114,18 +135,18 @@ def _facts(
         "promote": context.promote if stage.publishes else None,
         "source": digest(digests) if stage.reads_source else None,
     }
-    # Left out where there is none, or where the best is the parent
-    later = {
+    # Left out if empty, so that keys of days without them stay as they are
+    optional = {
         "best": context.besides.version if context.besides else None,
         "settings": context.start.version,
         "replays": context.replays,
     }
-    return facts | {name: found for name, found in later.items() if found}
+    return facts | {name: value for name, value in optional.items() if value}
 
 
 def _replays(run: DayRun, stage: Stage, parent: Parent | None) -> bool:
-    """Whether the stage replays days before the day. What was done with a replay stays done when a parent
-    has come since: days that run at the same time have none at first.
+    """Whether the stage replays days before the day. What was done with a replay stays done when the
+    day gets a parent later, as days that run at the same time do.
     """
     from twinspire_core.contracts.ranker_files import needs_replay
 
@@ -136,8 +157,7 @@ def _replays(run: DayRun, stage: Stage, parent: Parent | None) -> bool:
 
 
 def unread_events(pipeline: Pipeline, day: date) -> int:
-    """A day's late events (`source.late_days`), if they are others than those that its features
-    were made with.
+    """How many late events a day has (`source.late_days`); 0 if its features were made with them.
 
     Raises:
       BadData: the folder of a later day cannot be read.
@@ -152,13 +172,13 @@ def unread_events(pipeline: Pipeline, day: date) -> int:
     late = later_folders.look(pipeline, day)
     if late.unreadable:
         raise BadData("\n".join(late.unreadable.values()))
-    # By digest: the same events may lie in other files by now.
+    # By digest: the same events may be in other files by now
     learned = done.summary.get("late", {}).get("digest", "")
     return late.events if late.digest != learned else 0
 
 
 def late_events(run: DayRun) -> int:
-    """The same; 0 where nobody can tell."""
+    """As `unread_events`; 0 if a folder cannot be read."""
     try:
         return unread_events(run.pipeline, run.day)
     except TwinspireError:
@@ -166,8 +186,8 @@ def late_events(run: DayRun) -> int:
 
 
 def _earlier_attempts(run: DayRun, stage: Stage) -> dict[str, Attempt]:
-    """Attempts of the earlier stages, nearest first: the last one's, and those that it was itself
-    made from.
+    """Attempts of the earlier stages, nearest first: the newest of the stage before, and those that
+    this one was made from.
     """
     if stage.after is None:
         return {}
@@ -175,7 +195,7 @@ def _earlier_attempts(run: DayRun, stage: Stage) -> dict[str, Attempt]:
     nearest = attempts.latest(run.pipeline, day, stage.after)
     if nearest is None:
         raise _missing(run, stage, stage.after)
-    # Not the newest attempt of each: the ones that the nearest was made from.
+    # Not the newest attempt of each stage, but those that the nearest was made from
     earlier = {stage.after: nearest}
     for name, attempt_name in nearest.inputs.items():
         try:
@@ -183,7 +203,7 @@ def _earlier_attempts(run: DayRun, stage: Stage) -> dict[str, Attempt]:
         except FileNotFoundError as error:  # pruned, or deleted to forget a user
             raise _missing(run, stage, name) from error
         newest = attempts.latest(run.pipeline, day, name)
-        # It may have been made again since, for other keys of the file, to the same bytes.
+        # Another setting may have made the same bytes again since: then the newer attempt counts
         is_remade = newest and newest.output == made_from.output
         earlier[name] = newest if newest and is_remade else made_from
     for name, attempt in earlier.items():
@@ -217,7 +237,7 @@ def _check_parent(day: date, trained: Attempt, parent: Parent | None) -> None:
     version = parent.version if parent else None
     if trained.parent != version:
         raise ParentChanged(
-            "A version is published beside the parent that it was trained and measured against;"
+            "A version is published with the parent that it was trained from and measured against;"
             f" {day} was trained when that was {trained.parent}, and now it is {version}: a day was"
             f" filled in or rolled back since. Run the day again: `twinspire run PIPELINE --date {day}`."
         )
@@ -226,7 +246,130 @@ def _check_parent(day: date, trained: Attempt, parent: Parent | None) -> None:
 def source_digests(
     run: DayRun, scope: Mode | Literal["served"], *, replays: bool = False
 ) -> dict[str, str]:
-    """Digests of all files that a run of the day reads."""
+    """Digests of all files that a run of the day reads, by URI."""
     from beam_jobs.ingest import day_files
 
     return day_files.fingerprint(run.pipeline, run.day, scope, run.log_digests, replays=replays)
+
+
+def complete(run: DayRun, task: StageTask, *, force: bool) -> tuple[Attempt, str]:
+    """Finds a task done, or does it. Returns its committed attempt, and `already done` or `done`.
+
+    Raises:
+      GateRefused: as `raise_if_refused`.
+    """
+    attempt = attempts.latest(run.pipeline, run.day, task.stage.name)
+    status = "already done"
+    if attempt is None or force or not is_current(run, task, attempt):
+        config = config_digest(run.pipeline, task.stage)
+        key = stage_key(task.stage, config=config, **task.facts)
+        attempt = _make(run, task, key=key, config=config)
+        status = "done"
+    elif task.stage.reads_source:
+        _report_late_events(run)
+    if task.stage.publishes:
+        # Also if the attempt was there: a refused day stays red however often it is run
+        raise_if_refused(attempt, is_found=status == "already done")
+        run.read_log()  # this stage has added to the log, and others may have
+    return attempt, status
+
+
+def is_current(run: DayRun, task: StageTask, attempt: Attempt) -> bool:
+    """Whether a task's newest attempt is what would be made now."""
+    config = config_digest(run.pipeline, task.stage)
+    if attempt.key != stage_key(task.stage, config=config, **task.facts):
+        return False
+    # Its inputs may be pruned, or deleted to forget a user: the next stage would miss them
+    there = {attempts.name(run.pipeline, uri) for uri in task.context.inputs.values()}
+    for name in set(attempt.inputs.values()) - there:
+        if not storage.exists(attempts.place(run.pipeline, f"{name}/{attempts.DONE}")):
+            return False
+    if not task.stage.publishes:
+        return True
+    # What it published may have been pruned since
+    return run.is_kept(attempt.summary["version"])
+
+
+def _make(run: DayRun, task: StageTask, *, key: str, config: str) -> Attempt:
+    """Runs a task in a fresh folder, and commits what it made."""
+    stage = task.stage
+    out = attempts.begin(run.pipeline, run.day, stage.name)
+    context = replace(task.context, out=out)
+    if stage.waits_for_turn:
+        context = replace(context, gaps=_report_gaps(run, task))
+    # Beam's, which only remote workers need
+    clouds = () if run.pipeline.beam.options else ("google.cloud",)
+    with suppress_native_stderr(), block_tensorflow_extras(*clouds):  # TensorFlow greets at length
+        function = task.load()
+    summary = function(context)  # outside of the block: its own progress is to be seen
+    if stage.output_is_version:
+        output = summary["version"]
+    else:
+        output = output_digest(context.out, (Timings.FILE, *stage.derived))
+    attempt = Attempt(
+        uri=context.out,
+        key=key,
+        config=config,
+        output=output,
+        mode=context.mode,
+        parent=task.parent,
+        inputs={name: attempts.name(run.pipeline, uri) for name, uri in context.inputs.items()},
+        summary=summary,
+    )
+    # Last of all: whenever a run is killed, an attempt without its marker does not exist
+    attempts.commit(attempt)
+    return attempt
+
+
+def raise_if_refused(attempt: Attempt, *, is_found: bool = False) -> None:
+    """Reports the gate's reasons, if it refused the version.
+
+    Args:
+      is_found: whether the stage was already done, so that somebody may have been told before.
+
+    Raises:
+      GateRefused: the version was stored, and is not live.
+    """
+    if reasons := attempt.summary.get("refused"):
+        version = attempt.summary.get("version")
+        raise GateRefused(
+            f"The gate refused {version}, which does not go live.\n"
+            + "\n".join(f"  - {reason}" for reason in reasons)
+            + f'\nTo overrule it: twinspire promote PIPELINE {version} --despite-gate "REASON"',
+            version,
+            is_found=is_found,
+        )
+
+
+def _report_gaps(run: DayRun, task: StageTask) -> tuple[Gap, ...]:
+    """Reports the days that were left out between the parent's day and the day."""
+    parent = task.context.parent
+    if parent is None or task.context.mode == "full":
+        return ()
+    gaps = run.gaps_since(parent.day)
+    for gap in gaps:
+        text = (
+            f"{run.day} goes on from {parent.day}: {gap.first} to {gap.last} have logs and no"
+            f" accepted version. To fill the gap first: {gap.command('PIPELINE')}"
+        )
+        console.print(format_message(text), soft_wrap=True)
+        notify(run.pipeline, "gap", run.day, text, command=gap.command("PIPELINE"))
+    return tuple(gaps)
+
+
+def _report_late_events(run: DayRun) -> None:
+    """Reports events of a day that came after it was done. Broken logs of a later day stop nothing."""
+    try:
+        late = unread_events(run.pipeline, run.day)
+    except BadData as error:
+        text = f"Whether events of {run.day} came late since cannot be told: "
+        console.print(text + format_message(error), soft_wrap=True)
+        return
+    if late:
+        again = format_message(f"twinspire run PIPELINE --date {run.day} --late")
+        text = (
+            f"{late:,} events of {run.day} came late, others than it was run with; it stays as it"
+            " is. To run it again:"
+        )
+        console.print(f"{text} {again}", soft_wrap=True)
+        notify(run.pipeline, "late_events", run.day, text, command=again)

@@ -1,10 +1,20 @@
-"""The stages of a day: what each needs and reads, what its output depends on, and what runs it."""
+"""The stages of a day: what each reads, what its output depends on, and what runs it.
 
-from collections.abc import Callable
+A stage's key is the digest of all that its output depends on. A key carries the stage's `format`, not
+its code: neither a move of files nor a release makes past days stale. A raised format, or a new key
+of the pipeline file that the stage uses, makes the days of that stage stale once.
+docs/decisions/0003-attempts-and-keys.md
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from twinspire_core import storage
+from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.attempts import StageContext
 
 StageFunction = Callable[[StageContext], dict[str, Any]]
@@ -16,30 +26,28 @@ class Stage:
     """A stage as the runner sees it. All that the runner does for some stages only is said here.
 
     Attributes:
-      name: of its command and of its folder among the working files.
-      after: the stage whose output it reads; that stage's own inputs are handed on.
+      name: the name of its command, and of its folder among the working files.
+      after: the stage whose output it reads; that stage's own inputs are passed on.
       config: the keys of the pipeline file that its output depends on, as `table` or `table.key`.
-      module: what runs the stage, by its function `run`; empty where a plan brings its own.
-      format: of what it writes; raised when that comes to mean something else, and past days are to
-        be made again.
+      module: its function `run` runs the stage; empty if the plan brings a function.
+      format: number of the format that it writes. Raising it makes past days stale.
       derived: paths whose content follows from its other files, or is for people; their bytes may
         differ between two runs of the same inputs, so no key depends on them.
       inherits: whether its output depends on the parent version.
       reads_source: whether it reads the day's logs: they have to be there and plausible, and a run
         that comes before them is late.
-      replays: whether it makes days before the day once more, where no parent has rows for a ranker.
+      replays: whether it makes earlier days once more if no parent has rows for a ranker.
       takes_mode: whether its output depends on the mode that is asked for. Other stages have the
         mode of the stage before them.
       waits_for_turn: whether it goes on from the version of an earlier day. Then earlier days that
-        are under way go first, and days that were left out are told.
-      measures_best: whether it measures the best accepted version before the day besides the parent.
+        are under way go first, and days that were left out are reported.
+      measures_best: whether it also measures the best accepted version before the day.
       starts_from_settings: whether it starts from the index settings of an earlier version.
       publishes: whether it publishes a version: the gate may refuse that, `--promote` counts, and
         the run of the day has then ended.
-      output_is_version: whether the version is its whole output, for which its files are only steps
-        on the way.
+      output_is_version: whether its whole output is the version, and its files are only steps to it.
       same_parent_as: an earlier stage whose parent must still be the day's parent.
-      needs_pandas: whether a library that it uses needs pandas, which others would load in vain.
+      needs_pandas: whether a library that it uses needs pandas; other stages do not load it.
     """
 
     name: str
@@ -173,3 +181,53 @@ REFRESH = Stage(
 """Not one of a day's stages: it takes the towers of a version, and makes all else again as of some
 later day.
 """
+
+
+# When and where the logs are found changes no result: their digests are in the key
+_WITHOUT_EFFECT = {
+    "source": {"wait", "done_marker", "events", "items", "users"},
+    "train": {"wait"},
+}
+
+
+def stage_key(stage: Stage, **facts: Any) -> str:
+    """Digest of all that a stage's output depends on: its format, and the facts about its inputs."""
+    return digest({"stage": stage.name, "format": stage.format, **facts})
+
+
+def config_digest(pipeline: Pipeline, stage: Stage) -> str:
+    """Digest of the keys of the pipeline file that the stage uses."""
+    tables = pipeline.model_dump(mode="json", by_alias=True)
+    used: dict[str, object] = {}
+    for path in stage.config:
+        table, _, key = path.partition(".")
+        whole = tables[table]
+        used[path] = whole[key] if key else _used_of_table(pipeline, stage, table, whole)
+        if path == "serving.user_store":  # how many are stored concerns the version alone
+            used[path] = bool(whole[key])
+    return digest(used)
+
+
+def _used_of_table(pipeline: Pipeline, stage: Stage, table: str, keys: dict[str, Any]) -> object:
+    """The part of a table that a stage uses, if it uses most of it."""
+    if table == "sources" and stage.after is None:
+        # It fits tables of some sources, and counts where there are several.
+        return [*pipeline.sources.fitted, pipeline.sources.several]
+    if table == "sources" and stage.name == "train":
+        # It encodes more queries where there is a ranker.
+        return pipeline.sources.several
+    without_effect = _WITHOUT_EFFECT.get(table, ())
+    return {key: value for key, value in keys.items() if key not in without_effect}
+
+
+def output_digest(folder: str, left_out: tuple[str, ...]) -> str:
+    """Digest of the files of an attempt, but for those whose path starts with one of `left_out`."""
+    files = [file for file in storage.list_files(folder) if not file.path.startswith(left_out)]
+    # An object store knows most digests; the other files are read
+    digests = {file.path: file.digest for file in files if file.digest}
+    return digest(digests | storage.file_digests([file for file in files if not file.digest]))
+
+
+def digest(value: Mapping[str, Any]) -> str:
+    """Digest of JSON-able values, whatever their order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

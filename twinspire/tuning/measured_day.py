@@ -9,10 +9,9 @@ import os
 from datetime import date
 from typing import Any
 
-from twinspire.runs.cache_keys import config_digest
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.runner import run_stage
-from twinspire.runs.stages import FEATURES, MEASURE, TRAIN
+from twinspire.runs.stages import FEATURES, MEASURE, TRAIN, config_digest
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.settings import override

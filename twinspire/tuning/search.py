@@ -22,9 +22,8 @@ from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from optuna.trial import Trial as Asked
 
-from twinspire.runs.cache_keys import config_digest, digest, stage_key
 from twinspire.runs.stage_tasks import source_digests
-from twinspire.runs.stages import FEATURES, MEASURE, TRAIN
+from twinspire.runs.stages import FEATURES, MEASURE, TRAIN, config_digest, digest, stage_key
 from twinspire.tuning import search_space
 from twinspire.tuning.measured_day import first_version, make_features, measure, place
 from twinspire.tuning.search_space import Key, Settings

@@ -4,9 +4,11 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from index_builder.registry.registry import Registry
+from twinspire.cli.change_versions import versions_in_use
 from twinspire.runs import run_leases
-from twinspire.runs.day_run import DayRun, versions_in_use
+from twinspire.runs.day_run import DayRun
 from twinspire_core import storage
+from twinspire_core.contracts.attempts import Gap
 
 
 def day(n):
@@ -39,7 +41,7 @@ def test_the_log_is_read_once_and_then_only_what_came_since(shop, read):
     run = DayRun(pipeline, day(23))
     assert read == [], "nobody has asked yet"
     assert run.parent().version == second and sorted(read) == [1, 2]
-    assert run.parent().version == second and run.is_live(second) and run.is_kept(first)
+    assert run.parent().version == second and run.state.live == second and run.is_kept(first)
     assert run.gaps_since(day(21))[0].first == day(22)
     assert len(read) == 2
     third = publish(22, second)
@@ -130,3 +132,19 @@ def test_pruning_keeps_what_coming_and_kept_days_are_measured_against(shop):
     assert versions_in_use(pipeline, [], date(2024, 4, 1), since) == {first, second}
     since -= timedelta(hours=1)
     assert versions_in_use(pipeline, [], today, since) == {first, kept}, "the day after may go on"
+
+
+def test_gaps_are_days_with_logs_in_unbroken_stretches(shop):
+    pipeline, publish = shop
+    one = publish(21)
+    publish(23, one, accepted=False)
+    publish(25, one)
+    found = DayRun(pipeline, date(2024, 3, 1)).gaps_since(day(21))
+    # And no day after February
+    assert found == [Gap(day(22), day(24)), Gap(day(26), day(26)), Gap(day(28), day(29))]
+    assert (
+        found[0].describe("a-shop")["command"]
+        == "twinspire run a-shop --from 2024-02-22 --to 2024-02-24"
+    )
+    run = DayRun(pipeline, day(29))
+    assert run.gaps_since(None) == run.gaps_since(day(28)) == []

@@ -4,11 +4,10 @@ from types import SimpleNamespace
 import pytest
 
 from tests.shop import PIPELINE
-from twinspire.runs import day_order, run_leases, runner
+from twinspire.runs import run_leases, runner
 from twinspire.runs.day_run import DayRun
-from twinspire.runs.stage_tasks import StageTask
+from twinspire.runs.stage_tasks import StageTask, complete
 from twinspire.runs.stages import STAGES
-from twinspire.runs.task_attempts import complete
 from twinspire_core import storage
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts.attempts import StageContext
@@ -161,7 +160,7 @@ def test_the_day_that_was_waited_for_is_the_parent(shop, monkeypatch, planned):
     first = publish(18)
     run = DayRun(pipeline, DAY)
     assert run.parent().version == first
-    monkeypatch.setattr(day_order, "await_turn", lambda *_: publish(20, first))
+    monkeypatch.setattr(run_leases, "await_turn", lambda *_: publish(20, first))
     result = runner.run_stage(run, "train")
     assert planned == [result["parent"]] and planned[0].startswith("2024-02-20")
     later = publish(20, first)

@@ -9,10 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.tiny_pipeline import tiny_pipeline
-from twinspire.runs import live_catalogue, runner, stage_tasks, task_attempts
-from twinspire.runs.cache_keys import config_digest, stage_key
+from twinspire.runs import live_catalogue, runner, stage_tasks
 from twinspire.runs.day_run import DayRun
-from twinspire.runs.stages import REFRESH, STAGES
+from twinspire.runs.stages import REFRESH, STAGES, config_digest, stage_key
 from twinspire_core import errors
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.data import ColumnsConfig
@@ -99,7 +98,7 @@ def remade(tmp_path, monkeypatch):
         attempts.commit(made)
         return made
 
-    monkeypatch.setattr(task_attempts, "_make", make)
+    monkeypatch.setattr(stage_tasks, "_make", make)
 
 
 @pytest.fixture
@@ -132,7 +131,7 @@ def test_an_index_is_made_again_when_it_would_start_from_another_version(left_be
         keys[task.context.start.version] = key
         return attempts.latest(left_behind, run.day, task.stage.name)
 
-    monkeypatch.setattr(task_attempts, "_make", make)
+    monkeypatch.setattr(stage_tasks, "_make", make)
     for version in ("2024-02-29-0000000a", "2024-02-29-0000000b"):
         vectors = attempts.latest(left_behind, date(2024, 3, 1), "embed").output
         starts = {vectors: Start(version=version)}
@@ -155,7 +154,7 @@ def test_a_day_is_trained_again_when_it_would_be_measured_against_another_best_v
         keys[best.version if best else None] = key
         return attempts.latest(left_behind, run.day, task.stage.name)
 
-    monkeypatch.setattr(task_attempts, "_make", make)
+    monkeypatch.setattr(stage_tasks, "_make", make)
     day = date(2024, 3, 2)
     parent = DayRun(left_behind, day).parent()
 
@@ -196,7 +195,7 @@ def test_a_refresh_is_made_again_when_events_came_late(waiting, monkeypatch):
         keys.append(key)
         return attempts.latest(p, day, "refresh").model_copy(update={"key": key})
 
-    monkeypatch.setattr(task_attempts, "_make", make)
+    monkeypatch.setattr(stage_tasks, "_make", make)
     for late in (0, 1, 2, 2):
         come(late)
         assert live_catalogue.refresh(DayRun(p, day))["status"] == "done"
