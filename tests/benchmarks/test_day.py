@@ -8,8 +8,7 @@ from datetime import date
 
 import pytest
 
-from benchmarks import day
-from benchmarks.daily import cases, processes
+from benchmarks import day, processes
 
 STUB = """#!{python}
 import json, os, pathlib, sys
@@ -19,7 +18,7 @@ with log.open("a") as file:
 if sys.argv[3] == os.environ.get("FAILING"):
     sys.exit("what went wrong")
 """
-CASE = cases.Case(name="grocery", pipeline="groceries", day=date(2017, 10, 6), history=3)
+CASE = day.Case(name="grocery", pipeline="groceries", day=date(2017, 10, 6), history=3)
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def test_the_parent_is_made_once_and_each_round_makes_the_whole_day_and_its_stag
     checkout, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(
-        cases, "lay_out", lambda case, folder: (folder / "events").mkdir(parents=True)
+        day, "lay_out", lambda case, folder: (folder / "events").mkdir(parents=True)
     )
     day.measure(CASE, [checkout], 2, tmp_path / "work")
     file = str(tmp_path / "work" / "0" / "pipelines" / "groceries.toml")

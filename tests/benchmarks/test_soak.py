@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from benchmarks.soak.days import plan
+from benchmarks.soak import plan
 from tests.dags.kills import KINDS, STAGES
 
 

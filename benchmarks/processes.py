@@ -1,5 +1,10 @@
-"""Commands as processes of their own: what each took of the clock, of the processors and of
-memory.
+"""Commands as processes of their own: what each took of the clock, of the processors and of memory;
+and a fixed piece of work to compare that with.
+
+    python -m benchmarks.processes     that piece of work
+
+Other processes' CPU seconds, divided by its own, hardly depend on the machine's speed. It is made of what
+the daily run is made of: imports, Python bytecode, sorting and matrix products.
 """
 
 import os
@@ -16,7 +21,7 @@ from typing import NamedTuple
 
 import psutil
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 _LOOK_SECONDS = 0.2
 
 
@@ -111,3 +116,22 @@ def _largest_sum(pid: int, ended: threading.Event) -> int:
                     held += one.memory_info().rss
             most = max(most, held)
     return most
+
+
+def work() -> None:
+    """The fixed piece of work."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+    import numpy as np
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    matrix = tf.constant(rng.standard_normal((1_000, 1_000), np.float32))
+    for _ in range(40):
+        matrix = tf.linalg.l2_normalize(matrix @ matrix, axis=1)
+    np.unique(rng.integers(0, 4_000_000, 4_000_000), return_inverse=True)
+    sum(number & 7 for number in range(10_000_000))
+
+
+if __name__ == "__main__":
+    work()

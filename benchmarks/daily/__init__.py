@@ -1,1 +1,0 @@
-"""What benchmarks/day.py runs and counts."""
