@@ -29,8 +29,7 @@ from twinspire_core.contracts.ranker_files import RankerFile, RankerFormat
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.registry import RankingFeatures
-from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.version_tables import read_tables
+from twinspire_core.sources.candidate_sources import CandidateSources, read_tables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

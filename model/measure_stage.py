@@ -52,7 +52,7 @@ from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures, Ne
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.contracts.ranker_files import needs_replay
 from twinspire_core.contracts.trained_day import TrainedDay
-from twinspire_core.sources.registry import fits_of
+from twinspire_core.sources.candidate_sources import fits_of
 
 
 def run(ctx: StageContext) -> dict[str, Any]:

@@ -7,9 +7,8 @@ import pytest
 
 from twinspire_core.config.source_names import SOURCE_NAMES
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources import candidate_sources, registry
-from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.registry import SOURCES
+from twinspire_core.sources import candidate_sources
+from twinspire_core.sources.candidate_sources import SOURCES, CandidateSources
 from twinspire_core.sources.source import Queries
 
 PAGE = (Path(__file__).parents[1] / "docs/guide/sources.md").read_text()
@@ -23,8 +22,7 @@ def steady(monkeypatch):
     names = {"__name__": "steady"}
     exec(compile(code, "docs/guide/sources.md", "exec"), names)
     more = {**SOURCES, "steady": names["Steady"]}
-    for module in (registry, candidate_sources):
-        monkeypatch.setattr(module, "SOURCES", more)
+    monkeypatch.setattr(candidate_sources, "SOURCES", more)
 
 
 def test_the_example_lists_what_it_says(steady):

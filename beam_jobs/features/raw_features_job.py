@@ -27,7 +27,7 @@ from twinspire_core.contracts.features_report import (
     Snapshots,
 )
 from twinspire_core.errors import BadData, NothingToDo
-from twinspire_core.sources.registry import fits_of
+from twinspire_core.sources.candidate_sources import fits_of
 from twinspire_core.sources.sequences import Sequences
 from twinspire_core.storage import parquet_files
 from twinspire_core.terminal import console

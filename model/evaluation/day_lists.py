@@ -25,9 +25,8 @@ from twinspire_core.contracts.trained_day import Encoded, TrainedDay
 from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.ranking.pairs import Vectors
-from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.registry import fits_of
-from twinspire_core.sources.source import HALF_LIFE
+from twinspire_core.sources.candidate_sources import CandidateSources, fits_of
+from twinspire_core.sources.source import POPULAR_HALF_LIFE
 from twinspire_core.storage import parquet_files
 
 
@@ -152,4 +151,6 @@ def _candidate_sources(ctx: StageContext, features: Path, day: DayData) -> Candi
         for name in fits_of(ctx.pipeline.sources.use)
     }
     before = inherited_order(ctx)
-    return CandidateSources.of(day.corpus, tables, before.half_life if before else HALF_LIFE)
+    return CandidateSources.of(
+        day.corpus, tables, before.half_life if before else POPULAR_HALF_LIFE
+    )

@@ -20,7 +20,7 @@ from twinspire_core.fusion.candidate_pool import DEPTH
 from twinspire_core.fusion.fixed_order import NEITHER, REPEATS, STEADY
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.sources.popular import HALF_LIVES
-from twinspire_core.sources.source import HALF_LIFE
+from twinspire_core.sources.source import POPULAR_HALF_LIFE
 
 REPEATS_FROM = 0.1
 """Share of the items taken from which on a log is one of repeats."""
@@ -75,9 +75,9 @@ def choose_half_life(days: Sequence[RankingRows]) -> str:
     """The half-life by which most of what was taken comes first; the usual one of too few users."""
     gains = _gains(days, tuple(_BY_HALF_LIFE.values()))
     known = {name: gains[column] for name, column in _BY_HALF_LIFE.items() if column in gains}
-    if HALF_LIFE not in known or sum(rows.queries for rows in days) < _USERS_OF_A_HALF_LIFE:
-        return HALF_LIFE
-    return max(known, key=lambda name: (known[name], name == HALF_LIFE))
+    if POPULAR_HALF_LIFE not in known or sum(rows.queries for rows in days) < _USERS_OF_A_HALF_LIFE:
+        return POPULAR_HALF_LIFE
+    return max(known, key=lambda name: (known[name], name == POPULAR_HALF_LIFE))
 
 
 def _gains(days: Sequence[RankingRows], names: Sequence[str]) -> Mapping[str, float]:

@@ -32,8 +32,7 @@ from twinspire_core.contracts import attempts, feature_schema
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.ranker_files import MOST_OF_A_DAY, needs_replay
 from twinspire_core.search.ragged import arrow_lists, list_lengths, list_rows, positions
-from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.registry import fits_of
+from twinspire_core.sources.candidate_sources import CandidateSources, fits_of
 from twinspire_core.storage import parquet_files
 
 MAX_GAP = 1

@@ -23,7 +23,7 @@ from serving.version.user_store import IdTable
 from twinspire_core.config.source_names import CO_OCCURRENCE, FIXED_ORDER, POPULAR
 from twinspire_core.search.index import NONE
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.first_items import OfFirstItems
+from twinspire_core.sources.live_sources import OfFirstItems
 
 NEW_IN = (FIXED_ORDER, POPULAR, CO_OCCURRENCE)
 """Sources whose lists hold new items."""

@@ -29,9 +29,8 @@ from twinspire_core.library_loading import load_saved_model, suppress_native_std
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.index import Index, load_index
-from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.candidate_sources import CandidateSources, read_tables
 from twinspire_core.sources.source import Source
-from twinspire_core.sources.version_tables import read_tables
 from twinspire_core.terminal import doing
 
 

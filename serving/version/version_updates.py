@@ -17,9 +17,8 @@ from serving.version.new_items import NewItems
 from twinspire_core.config.source_names import CO_OCCURRENCE, POPULAR
 from twinspire_core.search.index import NONE
 from twinspire_core.sources.co_occurrence import CoOccurrence
-from twinspire_core.sources.first_items import OfFirstItems
-from twinspire_core.sources.popular import Popular, RunningCounts
-from twinspire_core.sources.recent_visits import RecentVisits
+from twinspire_core.sources.live_sources import OfFirstItems, RecentVisits, RunningCounts
+from twinspire_core.sources.popular import Popular
 from twinspire_core.sources.source import Source
 
 LEAN = 0.8

@@ -22,7 +22,7 @@ from twinspire_core.contracts.features_report import FeatureSkew, FeaturesReport
 from twinspire_core.errors import BadData, GateRefused
 from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.search.index import load_index
-from twinspire_core.sources.co_occurrence import Neighbours
+from twinspire_core.sources.co_occurrence import NearItems
 
 FIRST, SECOND, THIRD = (date(2024, 5, day) for day in (1, 2, 3))
 
@@ -70,7 +70,7 @@ def test_items_taken_together_are_rows_of_the_items(context, registry, tmp_path)
     items, near = (
         pq.read_table(home / name) for name in ("items.parquet", "co_occurrence.parquet")
     )
-    found = Neighbours.of(near, items["_item"])
+    found = NearItems.of(near, items["_item"])
     place = {item: row for row, item in enumerate(items["_item"].to_pylist())}
     assert found.rows[place["i1"]].tolist() == [place["i10"]] and found.rows[
         place["i10"]

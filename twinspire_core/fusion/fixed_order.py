@@ -20,7 +20,7 @@ from twinspire_core.contracts.json_files import JsonFile
 from twinspire_core.fusion.candidate_pool import DEPTH, OrderedLists, pool_candidates
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.source import HALF_LIFE, Queries, ScoredLists
+from twinspire_core.sources.source import POPULAR_HALF_LIFE, Queries, ScoredLists
 
 REPEATS = "repeats"
 """Kind of a log whose users take again what they had before, such as groceries."""
@@ -59,10 +59,12 @@ class FixedOrder(JsonFile):
 
     weights: Mapping[str, float]
     kind: str = NEITHER
-    half_life: str = HALF_LIFE
+    half_life: str = POPULAR_HALF_LIFE
 
     @classmethod
-    def of(cls, sources: Sequence[str], kind: str = NEITHER, half_life: str = HALF_LIFE) -> Self:
+    def of(
+        cls, sources: Sequence[str], kind: str = NEITHER, half_life: str = POPULAR_HALF_LIFE
+    ) -> Self:
         """The order of some sources for a kind of log."""
         known = dict(zip(_COLUMNS, WEIGHTS[kind], strict=True))
         like = [_LIKE.get(name, name) for name in sources]

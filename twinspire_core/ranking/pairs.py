@@ -14,9 +14,9 @@ from twinspire_core.compiled_loops import compiled
 from twinspire_core.fusion.candidate_pool import CONSTANT, pool_pairs
 from twinspire_core.ranking.past_entries import PastEntries
 from twinspire_core.search.top_k import best_of
-from twinspire_core.sources.registry import depth_of
+from twinspire_core.sources.candidate_sources import depth_of
+from twinspire_core.sources.sequences import HALF_LIFE, WeightedItems
 from twinspire_core.sources.source import Queries, ScoredLists
-from twinspire_core.sources.weighted_items import HALF_LIFE, WeightedItems
 
 NEWEST = 20
 """Items of a history, the newest ones, that candidates are compared with."""
@@ -119,7 +119,7 @@ class Pairs:
         queries = self.queries
         if queries.personal is not None and HALF_LIFE not in queries.personal.counts:
             queries = replace(queries, personal=None)
-        return WeightedItems.of_queries(queries).first(NEWEST)
+        return queries.weighted_items().first(NEWEST)
 
     def some(self, kept: np.ndarray) -> Self:
         """Some of the pairs: [K] int64, ascending."""

@@ -5,7 +5,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from twinspire_core.sources.personal_counts import PersonalCounts
-from twinspire_core.sources.weighted_items import HALF_LIFE
+from twinspire_core.sources.sequences import HALF_LIFE
 
 
 class PastEntries(NamedTuple):

@@ -16,8 +16,7 @@ from twinspire_core.ranking.compiled_trees import CompiledTrees
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.registry import depth_of
+from twinspire_core.sources.candidate_sources import CandidateSources, depth_of
 from twinspire_core.sources.source import Queries
 
 if TYPE_CHECKING:

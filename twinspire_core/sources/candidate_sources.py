@@ -1,23 +1,90 @@
-"""The candidate sources of one moment together: the lists of several of them, and lists filled up.
+"""All candidate sources, by name; and the sources of one moment together: lists of several of them, and
+lists filled up. A new source has a module of its own and is named in `_CLASSES`.
+
+two_tower      by the vectors
+history        what the user took before, by decayed counts
+popular        what everybody takes, by decayed counts
+co_occurrence  what others took with, just before or just after what the user took last
+neighbours     what users took who took the same
+factors        by the factors of a matrix factorisation
 
 U queries, C items of the corpus; items are positions in it, -1 is none. Where a source alone lists
 fewer items than are asked for, the most popular ones follow; in the fixed order
-(twinspire_core/fusion/fixed_order.py) its list ends there.
+(twinspire_core/fusion/rank_fusion.py) its list ends there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from twinspire_core.config.source_names import POPULAR, TWO_TOWER
+from twinspire_core.config.source_names import POPULAR, SOURCE_NAMES, TWO_TOWER
+from twinspire_core.contracts import artifact
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.history import past_then
+from twinspire_core.sources.co_occurrence import CoOccurrence
+from twinspire_core.sources.factors import Factors
+from twinspire_core.sources.history import History, past_then
+from twinspire_core.sources.neighbours import Neighbours
 from twinspire_core.sources.popular import Popular, popular_order
-from twinspire_core.sources.registry import SOURCES
-from twinspire_core.sources.source import HALF_LIFE, Queries, ScoredLists, Source, SourceTables
+from twinspire_core.sources.source import (
+    POPULAR_HALF_LIFE,
+    Fit,
+    Queries,
+    ScoredLists,
+    Source,
+    SourceTables,
+)
+
+
+class TwoTower(Source):
+    """Lists nothing by itself: its lists are searched for elsewhere, and given to
+    `CandidateSources.retrieve`.
+    """
+
+    name = TWO_TOWER
+
+    @classmethod
+    def of(cls, tables: SourceTables) -> Self:
+        """It is made of no table."""
+        return cls()
+
+    def lists(
+        self,
+        queries: Queries,
+        depth: int,
+        *,
+        exclude: Ragged | None = None,
+        passing: np.ndarray | None = None,
+    ) -> ScoredLists:
+        """Empty lists."""
+        return ScoredLists.empty(len(queries), depth)
+
+
+_CLASSES = (TwoTower, History, Popular, CoOccurrence, Neighbours, Factors)
+SOURCES: dict[str, type[Source]] = {
+    name: source for name in SOURCE_NAMES for source in _CLASSES if source.name == name
+}
+"""By name, in the order of twinspire_core/config/source_names.py."""
+
+
+def fits_of(names: Collection[str]) -> dict[str, Fit]:
+    """The tables that some sources need besides the corpus, by name, and the functions that fit them."""
+    return {table: fit for name in names for table, fit in SOURCES[name].fits.items()}
+
+
+def depth_of(name: str) -> int:
+    """How many items of a source's list are candidates of the ranker."""
+    return SOURCES[name].depth if name in SOURCES else Source.depth
+
+
+def read_tables(home: Path) -> dict[str, pa.Table]:
+    """The tables of sources that a version carries, by name, from its local folder."""
+    files = {name: home / artifact.source_table(name) for name in fits_of(SOURCE_NAMES)}
+    return {name: pq.read_table(file) for name, file in files.items() if file.exists()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +92,10 @@ class CandidateSources:
     """Sources as of one moment.
 
     Attributes:
-      by_name: those that are there, in the order of the registry.
-      popular: [C] int64, the corpus by events in the count window, of what passes.
-      tables: what they are made of.
-      passing: [C] bool, what may be listed; None for everything.
+      by_name: those that could be made, in the order of `SOURCES`.
+      popular: int64, items that may be listed, by events in the count window.
+      tables: what the sources are made of.
+      passing: [C] bool, items that may be listed; None for all.
     """
 
     by_name: Mapping[str, Source]
@@ -41,21 +108,21 @@ class CandidateSources:
         cls,
         corpus: pa.Table,
         tables: Mapping[str, pa.Table] | None = None,
-        half_life: str = HALF_LIFE,
+        half_life: str = POPULAR_HALF_LIFE,
     ) -> Self:
         """All sources that can be made of a corpus and of further tables of the same moment.
 
         Args:
-          corpus: `_item`, `_popular`, `_lately`.
-          tables: by `Source.fits`.
-          half_life: of `popular`.
+          corpus: with the columns `_item`, `_popular` and `_lately`.
+          tables: by their names in `Source.fits`; those that are missing are not needed.
+          half_life: of the source `popular`.
         """
-        known = SourceTables(corpus=corpus, others=tables or {}, half_life=half_life)
-        made = {name: source.of(known) for name, source in SOURCES.items()}
+        all_tables = SourceTables(corpus=corpus, others=tables or {}, half_life=half_life)
+        made = {name: source.of(all_tables) for name, source in SOURCES.items()}
         return cls(
             by_name={name: source for name, source in made.items() if source is not None},
             popular=popular_order(corpus, "_popular"),
-            tables=known,
+            tables=all_tables,
         )
 
     def with_half_life(self, half_life: str) -> Self:
@@ -76,27 +143,24 @@ class CandidateSources:
 
     @property
     def costly(self) -> list[str]:
-        """Names of the sources whose lists are better kept than made again."""
+        """Names of the sources whose lists cost more to make again than to keep."""
         return [name for name, source in self.by_name.items() if source.is_costly]
 
     def among(self, passing: np.ndarray) -> Self:
-        """The same sources, which list only items that pass, [C] bool. Items that do not pass may
-        still be in a past.
-        """
+        """The same sources, which list only items that pass, [C] bool. Histories may still hold others."""
         return replace(self, popular=self.popular[passing[self.popular]], passing=passing)
 
     def retrieve(
         self, names: Sequence[str], queries: Queries, depth: int, *, exclude: Ragged | None = None
     ) -> dict[str, ScoredLists]:
-        """The lists of some sources, each by itself.
+        """The lists of some sources, each by itself, by name.
 
         Args:
-          names: of sources; one that is not there lists nothing.
-          queries: U. Lists that are given are taken as they are, without what is excluded.
-          depth: items of a list at the most.
+          names: of sources; one that could not be made lists nothing.
+          queries: U of them. Lists that they are given with are taken as they are: nothing excluded
+            may be in them.
+          depth: the most items of a list.
           exclude: U lists of items that must not be listed.
-
-        Returns: by name, up to `depth` places each.
         """
         lists: dict[str, ScoredLists] = {}
         for name in names:
@@ -113,19 +177,21 @@ class CandidateSources:
     def candidates(
         self, names: Sequence[str], queries: Queries, k: int = 1
     ) -> dict[str, ScoredLists]:
-        """What some sources propose to a ranker: arguments as those of `retrieve`.
-
-        Returns: by name, lists of `Source.depth` places, or of k if that is more.
+        """The lists that some sources propose to a ranker, by name: of `Source.depth` places, or of k if
+        that is more. Arguments as those of `retrieve`.
         """
-        lists: dict[str, ScoredLists] = {}
-        for name in names:
-            depth = max(k, SOURCES[name].depth)
-            lists |= self.retrieve([name], queries, depth)
-        return lists
+        return {
+            name: self.retrieve([name], queries, max(k, SOURCES[name].depth))[name]
+            for name in names
+        }
 
     def filled(self, ranked: np.ndarray, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
-        """Lists, [U, L] int64, each item once and none excluded, followed by the most popular
-        items: [U, k] int64.
+        """Lists that are filled up with the most popular items, [U, k] int64, -1 where none are left.
+
+        Args:
+          ranked: [U, L] int64, each item once and none excluded, -1 behind the end.
+          k: length of the lists.
+          exclude: U lists of items that must not be listed.
         """
         filled = np.full((len(ranked), k), -1, np.int64)
         filled[:, : ranked.shape[1]] = ranked[:, :k]

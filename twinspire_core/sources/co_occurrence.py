@@ -1,50 +1,71 @@
 """The source `co_occurrence`: the items that others took with what the user took last, or just before or
-after it (co_occurrence_fitting.py).
+after it.
 
-    score(item) = sum over the past of exp(-place / NEAR) similarity(past item, item)
+    score(item) = sum over the history of  exp(-place / NEAR)  similarity(item of the history, item)
 
-with places from 0, the item taken last.
+with places from 0, the item taken last. Similar are items that users took close to each other, in place
+and in time. Two events of a user that are l places apart, l up to `lags`, with t days between them and
+the newer one g days ago, add
+
+    w = exp(-t / reach) 2^(-g / half_life)
+
+to the pair of their items, in both orders. With n the decayed events of each item, the items'
+similarity is
+
+    sum of w / (sqrt(n_a n_b) + SHRINKAGE)
+
+The same idea: co-visitation matrices of the OTTO recommender challenge (Kaggle, 2022).
+
+U queries, C items of the corpus, N near items that are kept of each.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from twinspire_core.compiled_loops import compiled
 from twinspire_core.config import source_names
 from twinspire_core.contracts import feature_schema
-from twinspire_core.search.ragged import Ragged, list_lengths, list_offsets, list_places
+from twinspire_core.search.ragged import (
+    Ragged,
+    arrow_lists,
+    list_lengths,
+    list_offsets,
+    list_places,
+)
 from twinspire_core.search.sparse_product import SparseTable, best_columns
-from twinspire_core.sources import co_occurrence_fitting
-from twinspire_core.sources.co_occurrence_fitting import CoOccurrenceSettings
 from twinspire_core.sources.sequences import Sequences
 from twinspire_core.sources.source import Fit, Queries, ScoredLists, Source, SourceTables
-from twinspire_core.sources.weighted_items import WeightedItems
 
 TABLE = "co_occurrence"
+KEPT = 50
+"""Near items that are kept of each item."""
+SEEDS = 50
+"""Items of a history that are looked up, those taken last."""
+NEAR = 3.0
+"""Places after which an item of a history counts 1/e."""
 LAGS = 10
-"""Places between two events that are paired, at the most."""
+"""The most places between two events that are paired."""
 REACH = 7.0
 """Days between two events after which a pair counts 1/e."""
 SPAN_SHARE = 0.25
-"""Of the days that sequences reach back, after which a pair counts half."""
-NEAR = 3.0
-"""Places after which an item of a past counts 1/e."""
-KEPT = 50
-"""Items kept for each item."""
-SEEDS = 50
-"""Items of a past that are looked up, those taken last."""
+"""Share of the days that sequences reach back, after which a pair counts half."""
+SHRINKAGE = 1.0
+"""Added to the denominator, so that few events make no item near."""
+MOST_EVENTS = 2_000_000
+"""The most events that are paired, those of the users seen last."""
 
 
-class Neighbours(NamedTuple):
-    """Items taken by the same users.
+class NearItems(NamedTuple):
+    """For each item, the items that are taken close to it.
 
     Attributes:
-      rows: [C, N] int32, each item's neighbours, nearest first, -1 behind the end.
-      similarities: [C, N] float32, 0 there.
+      rows: [C, N] int32, nearest first, -1 behind the end.
+      similarities: [C, N] float32, 0 behind the end.
     """
 
     rows: np.ndarray
@@ -52,19 +73,18 @@ class Neighbours(NamedTuple):
 
     @property
     def table(self) -> SparseTable:
-        """The same as rows of a table."""
+        """The same as a sparse table."""
         items, width = self.rows.shape
         offsets = np.arange(items + 1) * width
         return SparseTable(offsets, self.rows.ravel(), self.similarities.ravel(), items)
 
     @classmethod
     def of(cls, table: pa.Table, items: pa.Array | pa.ChunkedArray) -> Self:
-        """Reads rows of `twinspire_core.contracts.feature_schema.co_occurrence_schema` for a
-        corpus.
+        """Reads rows of `feature_schema.co_occurrence_schema` for a corpus.
 
         Args:
-          table: its neighbours are rows of the same corpus in order of id.
-          items: [C] distinct ids, in any order. What is known of items outside is left out.
+          table: its near items are rows of the same corpus in order of id.
+          items: [C] distinct ids, in any order. Rows of other items are left out.
         """
         if isinstance(items, pa.ChunkedArray):
             items = items.combine_chunks()
@@ -75,28 +95,44 @@ class Neighbours(NamedTuple):
         place = place.drop_null().to_numpy()
         near = table["_rows"].combine_chunks()
         lengths = list_lengths(near)
-        row = np.repeat(place, lengths)
-        column = list_places(lengths)
+        cells = np.repeat(place, lengths), list_places(lengths)
         width = max(1, int(lengths.max(initial=0)))
         rows = np.full((len(items), width), -1, np.int32)
         similarities = np.zeros((len(items), width), np.float32)
-        rows[row, column] = order[near.flatten().to_numpy()]
-        similarities[row, column] = table["_similarities"].combine_chunks().flatten().to_numpy()
+        rows[cells] = order[near.flatten().to_numpy()]
+        similarities[cells] = table["_similarities"].combine_chunks().flatten().to_numpy()
         return cls(rows, similarities)
 
 
-def fit(sequences: Sequences, corpus: pa.Array) -> pa.Table:
-    """Rows of `co_occurrence_schema`: each item's nearest others.
+class CoOccurrenceSettings(NamedTuple):
+    """Constants of the similarity.
 
-    Args:
-      sequences: what users took, as of a moment.
-      corpus: [C] ids of that moment, ascending; positions of the sequences are theirs.
+    Attributes:
+      reach: days between two events after which a pair counts 1/e.
+      half_life: days after which it counts half; infinity for never.
+      lags: the most places that two events are apart.
     """
+
+    reach: float
+    half_life: float
+    lags: int = 20
+
+
+def fit(sequences: Sequences, corpus: pa.Array) -> pa.Table:
+    """Rows of `feature_schema.co_occurrence_schema`: the near items of each item that has any."""
     span = float(sequences.ages.max(initial=0))
     half_life = max(SPAN_SHARE * span, 1 / 24)
     settings = CoOccurrenceSettings(reach=REACH, half_life=half_life, lags=LAGS)
-    rows, similarities = co_occurrence_fitting.fit(sequences, len(corpus), settings, KEPT)
-    return _to_table(rows, similarities, corpus)
+    rows, similarities = near_items(sequences, len(corpus), settings, KEPT)
+    is_there = rows >= 0
+    lengths = is_there.sum(axis=1)
+    some = np.flatnonzero(lengths)
+    columns = [
+        corpus.take(pa.array(some)),
+        arrow_lists(lengths[some], pa.array(rows[is_there])),
+        arrow_lists(lengths[some], pa.array(similarities[is_there])),
+    ]
+    return pa.table(columns, schema=feature_schema.co_occurrence_schema())
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +140,8 @@ class CoOccurrence(Source):
     """Scores are the sums of similarities.
 
     Attributes:
-      neighbours: of each item of the corpus.
-      near: places after which an item of a past counts 1/e.
+      near_items: of each item of the corpus.
+      near: places after which an item of a history counts 1/e.
     """
 
     name = source_names.CO_OCCURRENCE
@@ -113,19 +149,19 @@ class CoOccurrence(Source):
     is_costly = True
     depth = 50
 
-    neighbours: Neighbours
+    near_items: NearItems
     near: float = NEAR
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self | None:
-        """Of rows of the table; None if there is none."""
-        neighbours = tables.once(neighbours_of)
-        return None if neighbours is None else cls(neighbours)
+        """Of rows of the table; None where there is no table."""
+        near_items = tables.once(near_items_of)
+        return None if near_items is None else cls(near_items)
 
     def first(self, items: int) -> Self:
-        """The same of so many first items of the corpus alone."""
-        rows, similarities = (table[:items] for table in self.neighbours)
-        return type(self)(Neighbours(np.where(rows < items, rows, -1), similarities), self.near)
+        """The same for the first items of the corpus alone."""
+        rows, similarities = (table[:items] for table in self.near_items)
+        return type(self)(NearItems(np.where(rows < items, rows, -1), similarities), self.near)
 
     def lists(
         self,
@@ -136,77 +172,119 @@ class CoOccurrence(Source):
         passing: np.ndarray | None = None,
     ) -> ScoredLists:
         """The items that lie nearest."""
-        taken = WeightedItems.of_queries(queries)
-        place = list_places(taken.items.lengths)
+        past = queries.weighted_items().items
+        weights = np.exp(-list_places(past.lengths) / self.near).astype(np.float32)
         return nearest(
-            taken.items,
-            self.neighbours,
-            depth,
-            weights=np.exp(-place / self.near).astype(np.float32),
-            exclude=exclude,
-            passing=passing,
+            past, self.near_items, depth, weights=weights, exclude=exclude, passing=passing
         )
 
 
-def neighbours_of(tables: SourceTables) -> Neighbours | None:
-    """Of the table `co_occurrence`; None if there is none. `SourceTables.once` keeps them."""
+def near_items_of(tables: SourceTables) -> NearItems | None:
+    """Of the table `co_occurrence`; None where there is none. For `SourceTables.once`."""
     table = tables.others.get(TABLE)
-    return None if table is None else Neighbours.of(table, tables.corpus["_item"])
+    return None if table is None else NearItems.of(table, tables.corpus["_item"])
 
 
 def nearest(
     past: Ragged,
-    near: Neighbours,
+    near: NearItems,
     k: int,
     *,
     weights: np.ndarray,
     exclude: Ragged | None = None,
     passing: np.ndarray | None = None,
 ) -> ScoredLists:
-    """The items that lie nearest to the first ones of each past, by the sum of the similarities.
+    """The items that lie nearest to the first items of each history, by the sum of similarities: U lists
+    of k places, equal scores by position.
 
     Args:
       past: U lists of positions, -1 outside the corpus.
-      near: the neighbours.
+      near: the near items of each item of the corpus.
       k: length of the lists.
-      weights: [M] float32, how much each item of a past counts.
+      weights: [M] float32, how much each item of a history counts.
       exclude: U lists of positions that must not be listed.
-      passing: [C] bool, what may be listed.
-
-    Returns: U lists of k places, equal scores by position.
+      passing: [C] bool, items that may be listed; None for all.
     """
-    is_known = past.values >= 0
-    known = past.where(is_known)
-    # Pasts may be long; their first items say most, and bound the work.
-    is_seed = list_places(known.lengths) < SEEDS
-    found = best_columns(
-        known.where(is_seed),
-        weights[is_known][is_seed],
-        near.table,
-        k,
-        exclude=exclude,
-        passing=passing,
+    is_inside = past.values >= 0
+    inside = past.where(is_inside)
+    # Histories may be long; their first items say most, and the limit bounds the work.
+    is_seed = list_places(inside.lengths) < SEEDS
+    seeds, weights = inside.where(is_seed), weights[is_inside][is_seed]
+    best = best_columns(seeds, weights, near.table, k, exclude=exclude, passing=passing)
+    return ScoredLists(best.columns, best.sums.astype(np.float32))
+
+
+def near_items(
+    sequences: Sequences, corpus_size: int, settings: CoOccurrenceSettings, n: int
+) -> NearItems:
+    """The n items that are nearest to each of the C items, equally near ones by row."""
+    items, ages = sequences.newest_users(MOST_EVENTS)
+    decay = np.exp2(-ages.astype(np.float64) / settings.half_life)
+    events = np.bincount(items.values, weights=decay, minlength=corpus_size)
+    rows = np.full((corpus_size, n), -1, np.int32)
+    similarities = np.zeros((corpus_size, n), np.float32)
+    lengths = np.bincount(items.values, minlength=corpus_size)
+    _find_nearest(
+        *(list_offsets(lengths), np.argsort(items.values, kind="stable")),
+        *(items.values, items.row, ages.astype(np.float64), decay),
+        *(events, settings.reach, settings.lags),
+        *(rows, similarities),
     )
-    return ScoredLists(found.columns, found.sums.astype(np.float32))
+    return NearItems(rows, similarities)
 
 
-def _to_table(rows: np.ndarray, weights: np.ndarray, items: pa.Array) -> pa.Table:
-    """Rows of `twinspire_core.contracts.feature_schema.co_occurrence_schema`, of items that say
-    something.
-
-    Args:
-      rows: [C, N] int32, each item's others, best first, -1 behind the end; rows of the corpus in
-        order of id.
-      weights: [C, N] float32.
-      items: [C] ids in ascending order.
-    """
-    is_there = rows >= 0
-    lengths = is_there.sum(axis=1)
-    some = np.flatnonzero(lengths)
-    offsets = pa.array(list_offsets(lengths[some]).astype(np.int32))
-    columns = [
-        items.take(pa.array(some)),
-        pa.ListArray.from_arrays(offsets, pa.array(rows[is_there].astype(np.int32))),
-        pa.ListArray.from_arrays(offsets, pa.array(weights[is_there])),
-    ]
-    return pa.table(columns, schema=feature_schema.co_occurrence_schema())
+@compiled
+def _find_nearest(
+    begin: Any,
+    events_of_item: Any,
+    items: Any,
+    users: Any,
+    ages: Any,
+    decay: Any,
+    decayed_events: Any,
+    reach: Any,
+    lags: Any,
+    nearest: Any,
+    similarities: Any,
+) -> None:
+    corpus_size, kept = nearest.shape
+    sums = np.zeros(corpus_size, np.float64)
+    met = np.empty(corpus_size + 1, np.int64)
+    for item in range(corpus_size):
+        count = 0
+        for number in range(begin[item], begin[item + 1]):
+            event = events_of_item[number]
+            # Lists are newest first: an event at a later place is older.
+            for place in range(max(event - lags, 0), min(event + lags + 1, len(items))):
+                other = items[place]
+                if users[place] != users[event] or other == item:
+                    continue
+                newer, older = min(event, place), max(event, place)
+                weight = decay[newer] * np.exp((ages[newer] - ages[older]) / reach)
+                if weight > 0:  # a sum that stays 0 would note the item once more
+                    met[count] = other
+                    count += sums[other] == 0
+                    sums[other] += weight
+        size = 0
+        for number in range(count):
+            other = met[number]
+            scale = np.sqrt(decayed_events[item] * decayed_events[other])
+            similarity = np.float32(sums[other] / (scale + SHRINKAGE))
+            sums[other] = 0
+            # Its place among those kept: the nearest first, of equally near ones the lower row.
+            place = size
+            while place > 0 and (
+                similarities[item, place - 1] < similarity
+                or (
+                    similarities[item, place - 1] == similarity and nearest[item, place - 1] > other
+                )
+            ):
+                place -= 1
+            if place == kept:
+                continue
+            size = min(size + 1, kept)
+            for behind in range(size - 1, place, -1):
+                similarities[item, behind] = similarities[item, behind - 1]
+                nearest[item, behind] = nearest[item, behind - 1]
+            similarities[item, place] = similarity
+            nearest[item, place] = other

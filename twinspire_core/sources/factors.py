@@ -1,13 +1,13 @@
 """The source `factors`: iALS, factors of users and items by alternating least squares, whose
-regularisation grows with how much is known. A version carries the items' factors; those of a user are
-solved for when asked.
+regularisation grows with the number of events. A version carries the items' factors; those of a user
+are computed for each query.
 
 With s_ui = p_u . q_i, w_ui what user u took of item i, and N_u the sum of w_ui over the items of u,
 
     sum over what was taken of  w_ui (1 - s_ui)^2   +  a sum over all pairs of  s_ui^2
     +  lambda sum over users of  (N_u + a C)^nu |p_u|^2   +  the same for items
 
-Events count alike however old they are: on a log of years a half-life would leave most of it out.
+All events count the same, however old: on a log of years a half-life would leave most of it out.
 Source: Rendle, Krichene, Zhang and Koren, *Revisiting the Performance of iALS on Item
 Recommendation Benchmarks*, RecSys 2022.
 
@@ -23,23 +23,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twinspire_core.config import source_names
-from twinspire_core.search.ragged import Ragged, list_offsets, list_ranges
+from twinspire_core.search.ragged import Ragged, arrow_lists, list_offsets, list_ranges
 from twinspire_core.search.top_k import best_of
-from twinspire_core.sources.sequences import Sequences
+from twinspire_core.sources.sequences import Sequences, WeightedItems
 from twinspire_core.sources.source import Fit, Queries, ScoredLists, Source, SourceTables
-from twinspire_core.sources.weighted_items import WeightedItems
 
 TABLE = "factors"
 SCHEMA = pa.schema([("_item", pa.string()), ("_factors", pa.list_(pa.float32()))])
 """A row per item that somebody took."""
 HALF_LIFE = "all"
-"""Of `personal_counts.HALF_LIVES`: none."""
+"""Of `personal_counts.HALF_LIVES`: the one without decay."""
+MOST_EVENTS = 3_000_000
+"""The most events that factors are fitted on, those of the users seen last."""
 
 _CELLS = 1 << 22  # scores of a block of queries
-MOST_EVENTS = 3_000_000
-"""Entries of users and items that factors are fitted on, those of the users seen last."""
-
-_DEVIATION = 0.1
+_DEVIATION = 0.1  # of the first factors, times the square root of their number
 _BLOCK = 1 << 24  # numbers of a block of gathered factors
 
 
@@ -48,7 +46,7 @@ class IalsSettings(NamedTuple):
 
     Attributes:
       factors: D.
-      unobserved: a, the weight of a pair of a user and an item that nothing is known of.
+      unobserved: a, the weight of a user and an item without an event.
       penalty: lambda.
       exponent: nu.
       epochs: rounds, each one solve of all users and one of all items.
@@ -65,19 +63,13 @@ SETTINGS = IalsSettings()
 
 
 def fit(sequences: Sequences, corpus: pa.Array, settings: IalsSettings = SETTINGS) -> pa.Table:
-    """The table of `SCHEMA`.
-
-    Args:
-      sequences: what users took, as of a moment.
-      corpus: [C] ids of that moment; positions of the sequences are theirs.
-      settings: constants.
-    """
+    """Rows of `SCHEMA`; `Fit` describes the arguments."""
     newest = sequences.newest_users(MOST_EVENTS)
     taken = WeightedItems.of(newest, len(corpus), HALF_LIFE)
     factors = fit_factors(taken.items, np.sqrt(taken.weights), len(corpus), settings)
     some = np.flatnonzero(factors.any(axis=1))
-    offsets = list_offsets(np.full(len(some), factors.shape[1])).astype(np.int32)
-    lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(factors[some].ravel()))
+    lengths = np.full(len(some), factors.shape[1])
+    lists = arrow_lists(lengths, pa.array(factors[some].ravel()))
     return pa.table([corpus.take(pa.array(some)), lists], schema=SCHEMA)
 
 
@@ -87,7 +79,7 @@ class Factors(Source):
 
     Attributes:
       factors: [C, D] float32; 0 for items that nobody took.
-      is_known: [C] bool, whether somebody did.
+      is_known: [C] bool, items that somebody took.
     """
 
     name = source_names.FACTORS
@@ -99,7 +91,7 @@ class Factors(Source):
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self | None:
-        """Of rows of the table; None if it was not fitted."""
+        """Of rows of the table; None where it was not fitted."""
         table = tables.others.get(TABLE)
         if table is None:
             return None
@@ -122,9 +114,9 @@ class Factors(Source):
         exclude: Ragged | None = None,
         passing: np.ndarray | None = None,
     ) -> ScoredLists:
-        """The items of the largest dot products with the factors of what users had."""
-        found = ScoredLists.empty(len(queries), depth)
-        taken = WeightedItems.of_queries(queries, HALF_LIFE)
+        """The items of the largest dot products with the user's factors."""
+        ranked = ScoredLists.empty(len(queries), depth)
+        taken = queries.weighted_items(HALF_LIFE)
         allowed = self.is_known if passing is None else self.is_known & passing
         items = len(self.factors)
         block = max(1, _CELLS // max(1, items))
@@ -134,17 +126,17 @@ class Factors(Source):
             users = solve(part.items, np.sqrt(part.weights), self.factors, SETTINGS)
             scores = users @ self.factors.T
             scores[:, ~allowed] = -np.inf
-            # Of no past nothing follows, nor of one that nobody else knows: all scores are 0 then.
+            # Without a history, or with one that nobody else has, all scores would be 0.
             scores[~users.any(axis=1)] = -np.inf
             if exclude is not None:
                 left_out = exclude.part(start, stop)
-                known = left_out.where(left_out.values >= 0)
-                scores[known.row, known.values] = -np.inf
+                inside = left_out.where(left_out.values >= 0)
+                scores[inside.row, inside.values] = -np.inf
             column = best_of(scores, min(depth, items))
             best = np.take_along_axis(scores, np.maximum(column, 0), axis=1)
-            found.items[start:stop, : column.shape[1]] = column
-            found.scores[start:stop, : column.shape[1]] = np.where(column >= 0, best, -np.inf)
-        return found
+            ranked.items[start:stop, : column.shape[1]] = column
+            ranked.scores[start:stop, : column.shape[1]] = np.where(column >= 0, best, -np.inf)
+        return ranked
 
 
 def fit_factors(
@@ -155,8 +147,8 @@ def fit_factors(
     Args:
       items: U lists of positions in the corpus, each once.
       weights: [M] float32, above 0.
-      corpus_size: C.
-      settings: constants.
+      corpus_size: number of items in the corpus, C.
+      settings: constants of the fit.
     """
     generator = np.random.default_rng(0)
     scale = _DEVIATION / np.sqrt(settings.factors)
@@ -176,17 +168,14 @@ def fit_factors(
 def solve(
     lists: Ragged, weights: np.ndarray, factors: np.ndarray, settings: IalsSettings
 ) -> np.ndarray:
-    """The best factors of rows, given those of columns: one least-squares problem for each row.
-
-    It is a step of the fit, and what makes factors of a user at serving.
+    """The best factors of rows, given those of columns, by one least-squares problem for each row:
+    [R, D] float32, 0 for an empty list. It is a step of the fit, and makes a user's factors for a query.
 
     Args:
       lists: R lists of columns, each once.
       weights: [M] float32, above 0.
       factors: [N, D] float32, of the columns.
-      settings: constants.
-
-    Returns: [R, D] float32; 0 for an empty list.
+      settings: constants of the fit.
     """
     width = settings.factors
     solved = np.zeros((lists.rows, width), np.float32)
@@ -195,7 +184,7 @@ def solve(
     sums = np.bincount(lists.row, weights=weights, minlength=lists.rows)
     ridge = settings.penalty * (sums + settings.unobserved * len(factors)) ** settings.exponent
     common = settings.unobserved * (factors.T @ factors)
-    # Rows of like length fill a block without much padding; the first row of a block is its longest.
+    # Rows of similar length share a block, for little padding; the first row of a block is its longest.
     filled = np.flatnonzero(lengths)
     filled = filled[np.argsort(-lengths[filled], kind="stable")]
     start = 0

@@ -1,10 +1,10 @@
-"""The source `history`: what the user took before, where an event weighs the less the older it is.
+"""The source `history`: what the user took before, where older events weigh less.
 
-    score(item) = sum over the user's events of it of .5 ^ (age / half-life)
+    score(item) = sum over the user's events of it of 0.5 ^ (age / half-life)
 
 over the longer of `window.history_days` and `window.personal_days`: a household buys some things every
-other month. Between the moment that counts are as of and a request all of a user's scores fall alike:
-their order stays. A request that brings a history alone says nothing of times: each event counts 1.
+other month. After the counts are made, all of a user's scores decay by the same factor, so their order
+stays. The history that a request brings has no times: each event counts 1.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ from twinspire_core.config import source_names
 from twinspire_core.metrics.list_metrics import first_distinct
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.search.top_k import best_of
+from twinspire_core.sources.sequences import HALF_LIFE
 from twinspire_core.sources.source import Queries, ScoredLists, Source, SourceTables
-from twinspire_core.sources.weighted_items import HALF_LIFE
 
 _CHUNK = 4096
 _NO_ITEMS = np.zeros(0, np.int64)
@@ -30,7 +30,7 @@ class History(Source):
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self:
-        """It is made of no table: a query brings its counts."""
+        """Needs no table: queries bring counts."""
         return cls()
 
     def lists(
@@ -41,7 +41,7 @@ class History(Source):
         exclude: Ragged | None = None,
         passing: np.ndarray | None = None,
     ) -> ScoredLists:
-        """The items of the highest counts; of queries without counts, the past."""
+        """The items of the highest counts; for queries without counts, their histories."""
         personal = queries.personal
         if personal is None:
             return past_lists(queries.past, depth, exclude=exclude, passing=passing)
@@ -58,43 +58,41 @@ class History(Source):
         most = depth
         if exclude is not None:
             most += int(exclude.lengths.max(initial=0))
-        # Of equal counts the first entry: those of the highest counts with 60 days come first.
+        # Of equal counts the first entry is listed first.
         column = best_of(scores, min(most, scores.shape[1]))
         ranked = ScoredLists.empty(len(queries), most)
-        width = column.shape[1]
+        filled = np.s_[:, : column.shape[1]]
         is_item = column >= 0
-        ranked.items[:, :width] = np.where(is_item, np.take_along_axis(items, column, axis=1), -1)
-        best = np.where(is_item, np.take_along_axis(scores, column, axis=1), -np.inf)
-        ranked.scores[:, :width] = best
+        ranked.items[filled] = np.where(is_item, np.take_along_axis(items, column, axis=1), -1)
+        ranked.scores[filled] = np.where(
+            is_item, np.take_along_axis(scores, column, axis=1), -np.inf
+        )
         return ranked.first(depth) if exclude is None else ranked.without(exclude, depth)
 
 
 def past_lists(
     past: Ragged, depth: int, *, exclude: Ragged | None = None, passing: np.ndarray | None = None
 ) -> ScoredLists:
-    """Pasts alone, as far as they are in the corpus; arguments as those of `Source.lists`."""
+    """Histories as lists, as far as they are in the corpus; arguments as those of `Source.lists`."""
     if passing is not None:
         past = past.where((past.values >= 0) & passing[past.values])
-    # Not filled up: the common order is empty.
     return ScoredLists.by_place(past_then(past, _NO_ITEMS, depth, exclude=exclude))
 
 
 def past_then(
     past: Ragged, order: np.ndarray, k: int, *, exclude: Ragged | None = None
 ) -> np.ndarray:
-    """Each user's own past items, as far as they are in the corpus, filled up from one order for
-    all.
+    """Each user's own items, as far as they are in the corpus, filled up from one order for all users:
+    [U, k] int64, -1 behind the end.
 
     Args:
       past: U lists of positions, -1 outside the corpus.
-      order: [C] int64.
+      order: int64, positions that follow a user's own; it may be empty.
       k: length of the lists.
-      exclude: U lists of positions.
-
-    Returns: [U, k] int64, -1 behind the end.
+      exclude: U lists of positions that must not be listed.
     """
     ranked = np.full((past.rows, k), -1, np.int64)
-    # Each item of the past or excluded can take one item of the common order out of a list.
+    # Each own or excluded item may be one of the common order that cannot be listed again.
     used = past.lengths
     if exclude is not None:
         used = used + exclude.lengths
@@ -112,9 +110,9 @@ def past_then(
 
 
 def _blocks(used: np.ndarray, k: int) -> Iterator[np.ndarray]:
-    """Rows in blocks of users who are alike in how many items of the common order they use up.
+    """Rows in blocks of users who use up about equally many items of the common order.
 
-    A block is as wide as its widest row needs, and most users use up little, few more than a list.
+    A block is as wide as its widest row needs; most users use up few items, some more than a list.
     """
     size = np.searchsorted([0, k // 8, k // 2, k], used)
     for number in range(5):
@@ -127,11 +125,11 @@ def most_frequent_first(histories: Ragged) -> Ragged:
     """Purchase histories, oldest first, as distinct items: the most frequent first, then the most recent.
     -1 is left out.
     """
-    known = histories.where(histories.values >= 0)
+    inside = histories.where(histories.values >= 0)
     (row, item), pair_of, events = np.unique(
-        np.stack([known.row, known.values]), axis=1, return_inverse=True, return_counts=True
+        np.stack([inside.row, inside.values]), axis=1, return_inverse=True, return_counts=True
     )
     last_place = np.zeros(len(events), np.int64)
-    np.maximum.at(last_place, pair_of.ravel(), np.arange(len(known.values)))
+    np.maximum.at(last_place, pair_of.ravel(), np.arange(len(inside.values)))
     order = np.lexsort((-last_place, -events, row))
     return Ragged(item[order], row[order], histories.rows)

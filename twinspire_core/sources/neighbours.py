@@ -1,14 +1,14 @@
 """The source `neighbours`: what users took who took the same.
 
-A list is what a user took, decayed, as a vector of length 1. With v the vector of a list, and q what is
-asked for,
+A list is what a user took, decayed, as a vector of length 1. With v the vector of a list, and q that of
+the query,
 
     sim(q, n) = q . v_n                          of the lists n that are looked at
     score(item) = (1 - own) sum over the nearest n of sim(q, n) v_n / sum of sim   +   own q
 
-Looked at are, for each item of q, the newest lists that hold it: old ones say less, and the work is
-bounded. The share of the user's own past makes one list of what was had before and of what is new.
-The lists are single users', without ids: a version carries them only with `serving.user_store`.
+For each item of q the newest lists that hold it are looked at: old ones say less, and the limit bounds
+the work. The share of the user's own history blends known and new items in one list.
+Each list is of a single user, without the id: a version carries them only with `serving.user_store`.
 The same ideas: UP-CF (Faggioli et al., *Recency Aware Collaborative Filtering for Next Basket
 Recommendation*, UMAP 2020).
 
@@ -26,39 +26,36 @@ import pyarrow.compute as pc
 from twinspire_core.config import source_names
 from twinspire_core.search.ragged import (
     Ragged,
+    arrow_lists,
     list_lengths,
     list_offsets,
     list_places,
     list_ranges,
 )
 from twinspire_core.search.sparse_product import SparseTable, best_columns
-from twinspire_core.sources.sequences import Sequences
+from twinspire_core.sources.sequences import Sequences, WeightedItems, of_length_one
 from twinspire_core.sources.source import Fit, Queries, ScoredLists, Source, SourceTables
-from twinspire_core.sources.weighted_items import WeightedItems, of_length_one
 
 TABLE = "neighbours"
 OWN = 0.5
-"""Share of the user's own past in a score."""
+"""Share of the user's own history in a score."""
 MOST_ITEMS = 200
-"""Items of a user, those taken last."""
+"""The most items of a user, those taken last."""
 NEWEST = 500
-"""Lists looked at for each item."""
+"""The most lists that are looked at for each item."""
 NEAREST = 100
-"""Lists that scores are made of."""
+"""The most lists that scores are made of."""
 SCHEMA = pa.schema([("_rows", pa.list_(pa.int32())), ("_weights", pa.list_(pa.float32()))])
-"""A row per list, the newest first; it does not say whose it is. `_rows` are rows of the corpus in
-order of its ids, `_weights` make a vector of length 1.
+"""A row per list, the newest first, without the user's id. `_rows` are rows of the corpus in order of its
+ids, `_weights` make a vector of length 1.
 """
 MOST_ENTRIES = 4_000_000
-"""Entries of all lists of a table together: 32 MB in memory, twice."""
+"""The most entries of all lists of a table together: 32 MB in memory, twice."""
 
 
 def fit(sequences: Sequences, corpus: pa.Array) -> pa.Table:
-    """Rows of `SCHEMA`, one per user, as many of the newest lists as fit in.
-
-    Args:
-      sequences: what users took, as of a moment.
-      corpus: [C] ids of that moment, ascending; positions of the sequences are theirs.
+    """Rows of `SCHEMA`, one per user, of the newest lists that `MOST_ENTRIES` has room for; `Fit` describes
+    the arguments.
     """
     taken = WeightedItems.of(sequences, len(corpus)).first(MOST_ITEMS)
     lengths = taken.items.lengths
@@ -70,20 +67,19 @@ def fit(sequences: Sequences, corpus: pa.Array) -> pa.Table:
     fitting = np.searchsorted(np.cumsum(lengths[order]), MOST_ENTRIES, side="right")
     order = order[:fitting]
     entry = list_ranges(list_offsets(lengths)[order], lengths[order])
-    offsets = pa.array(list_offsets(lengths[order]).astype(np.int32))
-    rows = pa.array(taken.items.values[entry].astype(np.int32))
-    weights = pa.array(of_length_one(taken.items, taken.weights)[entry])
-    columns = [pa.ListArray.from_arrays(offsets, values) for values in (rows, weights)]
+    rows = taken.items.values[entry].astype(np.int32)
+    weights = of_length_one(taken.items, taken.weights)[entry]
+    columns = [arrow_lists(lengths[order], pa.array(values)) for values in (rows, weights)]
     return pa.table(columns, schema=SCHEMA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbours(Source):
-    """What the nearest lists hold.
+    """Scores are weighted means over the nearest lists, blended with the user's own.
 
     Attributes:
       lists_of: N lists of items.
-      holders: C lists of numbers of lists, the `NEWEST` of each item.
+      holders: for each of the C items, the `NEWEST` lists that hold it.
     """
 
     name = source_names.NEIGHBOURS
@@ -95,7 +91,7 @@ class Neighbours(Source):
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self | None:
-        """Of rows of the table; None if there are none."""
+        """Of rows of the table; None where there is no table."""
         table = tables.others.get(TABLE)
         if table is None:
             return None
@@ -118,23 +114,23 @@ class Neighbours(Source):
         passing: np.ndarray | None = None,
     ) -> ScoredLists:
         """The items of the highest scores."""
-        asked = WeightedItems.of_queries(queries).first(MOST_ITEMS)
-        own = of_length_one(asked.items, asked.weights)
-        near = best_columns(asked.items, own, self.holders, NEAREST, rounded=True)
+        taken = queries.weighted_items().first(MOST_ITEMS)
+        own = of_length_one(taken.items, taken.weights)
+        near = best_columns(taken.items, own, self.holders, NEAREST, rounded=True)
         row, place = np.nonzero(near.columns >= 0)
         similar = near.sums[row, place]
         total = np.bincount(row, weights=similar, minlength=len(queries))
-        found = best_columns(
+        best = best_columns(
             Ragged(near.columns[row, place], row, len(queries)),
             (1 - OWN) * similar / total[row],
             self.lists_of,
             depth,
-            added=(asked.items, OWN * own),
+            added=(taken.items, OWN * own),
             exclude=exclude,
             passing=passing,
             rounded=True,
         )
-        return ScoredLists(found.columns, found.sums.astype(np.float32))
+        return ScoredLists(best.columns, best.sums.astype(np.float32))
 
 
 def _holders(lists: SparseTable, newest: int) -> SparseTable:

@@ -1,4 +1,4 @@
-"""What users had before, decayed: as the feature job counted it, or out of a request's history."""
+"""Decayed counts of what users took before: as the feature job made them, or from a request's history."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,30 +19,30 @@ from twinspire_core.search.ragged import Ragged, list_lengths, list_offsets, pos
 ITEMS = "_personal"
 AGE = "_personal_age"
 COLUMNS = (ITEMS, *PERSONAL_HALF_LIVES, AGE, PERSONAL_SPAN, PERSONAL_DAYS, VISITS)
-"""Of a row of `evaluation/` or `users/`: lists with a value for each of its items, and visits. A version has
-all of them only for a ranker.
+"""Columns of `evaluation/` and `users/`: lists with a value for each item of a user, and visits. A version
+has all of them only for a ranker.
 """
 _PREFIX = "_personal_"
 HALF_LIVES = tuple(column.removeprefix(_PREFIX) for column in PERSONAL_HALF_LIVES)
 _ORDER = 1e-6
-"""Days between events of which only the order is known."""
+"""Days that are put between events of which only the order is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PersonalCounts:
-    """What U users had before. Entries of all users lie end to end; M of them.
+    """What U users took before: M entries, each a user and an item. Entries of all users lie end to end.
 
     Attributes:
       entries: U lists of numbers of entries.
       item: [M] int64, positions, distinct within a user, -1 outside the corpus.
       counts: by half-life, [M] float32.
-      age: [M] float32, days since the last event; next to 0 where only the order is known.
+      age: [M] float32, days since the last event; close to 0 where only the order is known.
       span: [M] float32, days from the first event to the last, 0 where only the order is known; None
-        where nobody measured.
-      days: [M] float32, on how many days there were events; None where nobody counted.
-      visits: [U] float32, on how many days users had any; None where nobody counted.
-      timed: [U] bool, whether it is known when a user's events were; None where it is of all. Where
-        it is not, a count is the same with any half-life.
+        where it was not measured.
+      days: [M] float32, number of days with events; None where they were not counted.
+      visits: [U] float32, number of days on which a user took anything; None where not counted.
+      timed: [U] bool, whether the times of a user's events are known; None where all are. Without
+        times, a count is the same with any half-life.
     """
 
     entries: Ragged
@@ -56,11 +56,11 @@ class PersonalCounts:
 
     @classmethod
     def of_rows(cls, rows: pa.Table, place: Callable[[pa.Array], np.ndarray]) -> Self | None:
-        """What the feature job counted; None where it did not.
+        """The counts of the feature job; None where it made none.
 
         Args:
           rows: U rows with some of `COLUMNS`; null lists are empty.
-          place: positions in the corpus of some ids, -1 outside.
+          place: gives the positions of ids in the corpus, -1 outside.
         """
         if not {ITEMS, AGE} <= set(rows.column_names):
             return None
@@ -79,13 +79,13 @@ class PersonalCounts:
 
     @classmethod
     def of_histories(cls, histories: Ragged) -> Self:
-        """Counts out of histories, oldest first, that say nothing of time: each event counts 1 with
-        any half-life; of equal counts the most recent item comes first. Ages tell the order alone.
+        """Counts from histories, oldest first, without times: each event counts 1 with any half-life, and of
+        equal counts the most recent item comes first. Ages keep the order alone.
         """
-        known = histories.where(histories.values >= 0)
-        # Newest first: np.unique tells the first place of each pair, which is the last event.
-        row = known.row[::-1]
-        item_of = known.values[::-1]
+        inside = histories.where(histories.values >= 0)
+        # Newest first: np.unique gives the first place of each pair, which is the last event.
+        row = inside.row[::-1]
+        item_of = inside.values[::-1]
         width = int(item_of.max(initial=0)) + 1
         pair, newest, events = np.unique(
             row * width + item_of, return_index=True, return_counts=True
@@ -94,7 +94,7 @@ class PersonalCounts:
         order = np.lexsort((newest, -events, row))
         counts = events[order].astype(np.float32)
         # Of the reversed events, those of a user begin where the ones of all later users end.
-        begin = len(item_of) - list_offsets(known.lengths)[row + 1]
+        begin = len(item_of) - list_offsets(inside.lengths)[row + 1]
         later = (newest - begin)[order]
         return cls(
             entries=Ragged(np.arange(len(order)), row[order], histories.rows),
@@ -102,26 +102,26 @@ class PersonalCounts:
             counts=dict.fromkeys(HALF_LIVES, counts),
             age=(later * _ORDER).astype(np.float32),
             span=np.zeros(len(order), np.float32),
-            # As of one day: nobody knows of more.
+            # All events count as of one day, since no more is known.
             days=np.ones(len(order), np.float32),
             visits=(histories.lengths > 0).astype(np.float32),
-            # Of nothing there is nothing to know.
+            # Nothing is unknown about an empty history.
             timed=histories.lengths == 0,
         )
 
     @cached_property
     def newest_first(self) -> Ragged:
         """U lists of numbers of the entries in the corpus, the item taken last first."""
-        known = self.entries.where(self.item[self.entries.values] >= 0)
-        order = np.lexsort((self.age[known.values], known.row))
-        return known._replace(values=known.values[order])
+        inside = self.entries.where(self.item[self.entries.values] >= 0)
+        order = np.lexsort((self.age[inside.values], inside.row))
+        return inside._replace(values=inside.values[order])
 
     def take(self, users: np.ndarray) -> Self:
-        """Of the users of these numbers, [K] int64 ascending."""
+        """The counts of the users of these numbers, [K] int64 ascending."""
         return self._of(self.entries.take(users), users)
 
     def part(self, start: int, stop: int) -> Self:
-        """Of users `start` to `stop`."""
+        """The counts of users `start` to `stop`."""
         return self._of(self.entries.part(start, stop), slice(start, stop))
 
     def _of(self, entries: Ragged, users: np.ndarray | slice) -> Self:
@@ -130,15 +130,15 @@ class PersonalCounts:
         return replace(self, entries=entries, timed=timed, visits=visits)
 
     def plus(self, newer: Self) -> Self:
-        """These counts, and those of later events of the same users, which may be of more
-        half-lives. Items of the highest counts come first, of equal ones the most recent.
+        """These counts with those of later events of the same users, which may have more half-lives. Items
+        of the highest counts come first, of equal ones the most recent.
 
-        Later events are of the present: whoever has earlier ones of known times still has.
+        Later events are of the present, so that times which were known stay known.
         """
         row = np.concatenate([self.entries.row, newer.entries.row])
         number = np.concatenate([self.entries.values, newer.entries.values + len(self.item)])
         item = np.concatenate([self.item, newer.item])[number]
-        # Outside the corpus nobody can tell which are alike: each stays an item of its own.
+        # Items outside the corpus cannot be compared: each stays an item of its own.
         corpus = int(item.max(initial=-1)) + 1
         item = np.where(item >= 0, item, corpus + np.arange(len(item)))
         width = corpus + len(item)
@@ -164,7 +164,7 @@ class PersonalCounts:
             visits = self.visits + newer.visits
         row, item = np.divmod(pair, width)
         item = np.where(item < corpus, item, -1)
-        # By the longest half-life that there is.
+        # The last half-life is the longest.
         highest = next(reversed(counts.values()), np.zeros(len(pair), np.float32))
         order = np.lexsort((age, -highest, row))
         return type(self)(
@@ -179,8 +179,8 @@ class PersonalCounts:
         )
 
     def or_else(self, other: Self, is_own: np.ndarray) -> Self:
-        """Of users where `is_own`, [U] bool, holds, these counts; of the rest another's, which may
-        be of fewer half-lives. Spans are there if both have them.
+        """These counts for users where `is_own`, [U] bool, holds; for the rest the other counts, which may
+        have fewer half-lives. Spans are there if both have them.
         """
         own = self.entries.where(is_own[self.entries.row])
         others = other.entries.where(~is_own[other.entries.row])
@@ -228,7 +228,7 @@ def half_life_column(name: str) -> str:
 
 
 def positions_among(items: pa.Array | pa.ChunkedArray) -> Callable[[pa.Array], np.ndarray]:
-    """Positions of ids among `items`, [C] distinct strings."""
+    """A function that gives the positions of ids among `items`, [C] distinct strings."""
 
     def place(ids: pa.Array) -> np.ndarray:
         one_list = pa.ListArray.from_arrays(pa.array([0, len(ids)], pa.int32()), ids)

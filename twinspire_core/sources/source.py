@@ -1,5 +1,5 @@
 """What a candidate source is, what queries tell it, and what it answers: lists with scores. Sources import
-no TensorFlow: serving asks them too.
+no TensorFlow, because serving uses them too.
 
 U queries, C items of the corpus, L places of a list; items are positions in the corpus, -1 is none.
 """
@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from twinspire_core.metrics.list_metrics import contains
-from twinspire_core.search.ragged import Ragged
+from twinspire_core.search.ragged import Ragged, list_places
 from twinspire_core.sources.personal_counts import PersonalCounts
-from twinspire_core.sources.sequences import Sequences
+from twinspire_core.sources.sequences import HALF_LIFE, Sequences, WeightedItems
 
 
 class ScoredLists(NamedTuple):
@@ -38,8 +38,8 @@ class ScoredLists(NamedTuple):
 
     @classmethod
     def by_place(cls, items: np.ndarray) -> Self:
-        """Lists, [U, L] int64, of whose items no more is known than their order: an item at place
-        n, from 0, has the score 1 / (1 + n).
+        """Lists, [U, L] int64, whose items have an order and no scores: an item at place n, from 0, gets
+        the score 1 / (1 + n).
         """
         scores = 1 / (1 + np.arange(items.shape[1], dtype=np.float32))
         return cls(items, np.where(items >= 0, scores, np.float32(-np.inf)))
@@ -47,7 +47,7 @@ class ScoredLists(NamedTuple):
     @classmethod
     def by_item(cls, items: np.ndarray, scores: np.ndarray) -> Self:
         """Lists, [U, L] int64, of items that have the same score for all queries, [C] float32."""
-        # The position -1, no item, reads the last score, which is that of none.
+        # -1, which is no item, reads the score that is appended.
         return cls(items, np.append(scores, -np.inf).astype(np.float32)[items])
 
     def first(self, depth: int) -> Self:
@@ -71,15 +71,15 @@ class ScoredLists(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queries:
-    """What U queries tell candidate sources; measuring and serving make it alike.
+    """What U queries tell candidate sources; measuring and serving make them in the same way.
 
     Attributes:
-      past: what users had before: distinct items, the most frequent first, then the most recent; -1
-        outside the corpus.
-      events: [U] int64, how many events that were.
-      personal: decayed counts of what they had before; None where nobody counted.
-      given: lists that are known already, by source, without what is excluded: those of the
-        two-tower, which are searched for elsewhere, and others that are needed more than once.
+      past: the users' purchase histories: distinct items, the most frequent first, then the most
+        recent; -1 outside the corpus.
+      events: [U] int64, number of events in each history.
+      personal: decayed counts of what users took before; None where these were not made.
+      given: lists that exist already, by source, without what is excluded: those of the two-tower,
+        which are searched for elsewhere, and others that are needed more than once.
     """
 
     past: Ragged
@@ -89,7 +89,7 @@ class Queries:
 
     @classmethod
     def of_past(cls, past: Ragged) -> Self:
-        """Queries of which nothing but the past is known, an event for each item."""
+        """Queries that have a history and nothing else, with an event for each of its items."""
         return cls(past=past, events=past.lengths)
 
     def __len__(self) -> int:
@@ -97,9 +97,9 @@ class Queries:
 
     @property
     def seen(self) -> Ragged:
-        """All that users are known to have had, which is what is excluded: the past, and what is counted,
-        which may be of earlier days; each item once, in no order. What is outside the corpus may be
-        among it, as -1, and excludes nothing.
+        """All items that users are known to have had, each once and in no order: those of the history, and
+        those that are counted, which may be of earlier days. These are what `exclude_seen` leaves out.
+        Without counts, items outside the corpus may be among them, as -1.
         """
         if self.personal is None:
             return self.past
@@ -108,13 +108,29 @@ class Queries:
         item = np.concatenate([self.past.values, self.personal.item[counted.values]])
         width = int(item.max(initial=0)) + 1
         pair = (user * width + item)[item >= 0]
-        # np.unique says the same, and takes ten times as long.
+        # np.unique gives the same, and takes ten times as long.
         pair.sort()
         row, values = np.divmod(pair[np.diff(pair, prepend=-1) > 0], width)
         return Ragged(values, row, len(self))
 
+    def weighted_items(self, half_life: str = HALF_LIFE) -> WeightedItems:
+        """What users took before, weighted with a half-life; without counts, each item of the history
+        weighs 1.
+        """
+        personal = self.personal
+        if personal is None:
+            past = self.past.where(self.past.values >= 0)
+            ones = np.ones(len(past.values), np.float32)
+            return WeightedItems(past, ones, list_places(past.lengths).astype(np.float32))
+        counts = personal.counts[half_life]
+        entries = personal.newest_first
+        entries = entries.where(counts[entries.values] > 0)
+        number = entries.values
+        items = entries._replace(values=personal.item[number])
+        return WeightedItems(items, counts[number], personal.age[number])
+
     def with_given(self, given: Mapping[str, ScoredLists]) -> Self:
-        """The same queries, with these lists known besides."""
+        """The same queries, with more lists that exist already."""
         return replace(self, given={**self.given, **given})
 
     def take(self, queries: np.ndarray) -> Self:
@@ -140,11 +156,11 @@ class Queries:
 
 Made = TypeVar("Made")
 Fit = Callable[[Sequences, pa.Array], pa.Table]
-"""Makes a table of what users took up to a moment, and of the ids of the corpus of that moment,
-ascending.
+"""Fits a table on what users took up to a moment, given the ids of the corpus of that moment, [C]
+ascending, whose positions the sequences have.
 """
-HALF_LIFE = "1d"
-"""Of the source `popular`, until another one is found to serve better."""
+POPULAR_HALF_LIFE = "1d"
+"""Of the source `popular`, until another half-life has proved better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,21 +169,19 @@ class SourceTables:
 
     Attributes:
       corpus: rows of `corpus/`, or the items of a version: `_item`, and counts.
-      others: tables of sources by name (`Source.fits`), as far as they were made.
+      others: tables of sources by name (`Source.fits`), as far as they were fitted.
       half_life: of the source `popular`.
-      made: what `once` has made.
+      made: results that `once` keeps.
     """
 
     corpus: pa.Table
     others: Mapping[str, pa.Table] = field(default_factory=dict)
-    half_life: str = HALF_LIFE
+    half_life: str = POPULAR_HALF_LIFE
     made: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, make: Callable[["SourceTables"], Made]) -> Made:
-        """What several make of these tables, made once.
-
-        Args:
-          make: makes it; of the corpus and of `others` alone.
+        """What a function makes of these tables, made once for several users. It may read the corpus and
+        `others` alone.
         """
         if make not in self.made:
             self.made[make] = make(self)
@@ -179,10 +193,10 @@ class Source(ABC):
     """A candidate source, as of a moment.
 
     Attributes:
-      name: what it is called everywhere (twinspire_core/config/source_names.py).
-      fits: what it is made of besides the corpus, by name: tables that the feature job fits, of which
-        the version carries `NAME.parquet`.
-      depth: items of a list that are candidates of the ranker.
+      name: one of twinspire_core/config/source_names.py.
+      fits: by name, functions that fit the tables which the source needs besides the corpus; the
+        feature job calls them, and a version carries each table as `NAME.parquet`.
+      depth: how many items of a list are candidates of the ranker.
       is_costly: whether lists that are needed more than once are kept rather than made again.
     """
 
@@ -194,7 +208,7 @@ class Source(ABC):
     @classmethod
     @abstractmethod
     def of(cls, tables: SourceTables) -> Self | None:
-        """The source, or None where what it is made of is not there: it then lists nothing."""
+        """The source, or None where a table that it needs is missing."""
 
     @abstractmethod
     def lists(
@@ -205,14 +219,11 @@ class Source(ABC):
         exclude: Ragged | None = None,
         passing: np.ndarray | None = None,
     ) -> ScoredLists:
-        """What it lists for each query. A list ends where the source knows no more.
+        """A list of `depth` places for each query, which ends early where the source has no more items.
 
         Args:
-          queries: U.
-          depth: items of a list at the most.
+          queries: U of them.
+          depth: the most items of a list.
           exclude: U lists of items that must not be listed.
-          passing: [C] bool, what may be listed; None for everything. Items that do not pass may
-            still be in a past.
-
-        Returns: lists of `depth` places.
+          passing: [C] bool, items that may be listed; None for all. Histories may still hold others.
         """

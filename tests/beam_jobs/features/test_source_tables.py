@@ -11,7 +11,7 @@ from tests.beam_jobs.features.slow import Slow, float32
 from tests.beam_jobs.features.test_raw_features_job import DAY, digests, rows, run
 from twinspire_core.config.source_names import SOURCE_NAMES
 from twinspire_core.contracts import feature_schema
-from twinspire_core.sources.registry import fits_of
+from twinspire_core.sources.candidate_sources import fits_of
 from twinspire_core.sources.sequences import Sequences
 
 WINDOW_DAYS = 7

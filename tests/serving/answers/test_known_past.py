@@ -11,7 +11,6 @@ from serving.version.loaded_version import Version
 from serving.version.user_store import STORED_PAST, UserStore
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.history import most_frequent_first
-from twinspire_core.sources.weighted_items import WeightedItems
 
 ITEMS = [chr(ord("a") + n) for n in range(8)]
 
@@ -150,7 +149,7 @@ def test_items_outside_the_catalogue_are_told_apart():
 
 def last_taken(rows: pa.Table) -> list[str]:
     """What each user took, the item taken last first, where no counts are stored."""
-    taken = WeightedItems.of_queries(read_queries(Catalogue(), rows, personal=True)).items
+    taken = read_queries(Catalogue(), rows, personal=True).weighted_items().items
     lists = [taken.part(n, n + 1).values for n in range(taken.rows)]
     return ["".join(ITEMS[item] for item in own) for own in lists]
 
@@ -176,7 +175,7 @@ def test_what_is_told_again_counts_once():
     rows = table(
         **{SEEN: ["abb", "b"], STORED_PAST: ["cab", "cab"], STORED_HISTORY: ["bca", "cca"]}
     )
-    counts = WeightedItems.of_queries(read_queries(Catalogue(), rows, personal=True))
+    counts = read_queries(Catalogue(), rows, personal=True).weighted_items()
     assert counts.items.padded().tolist() == [[1, 0, 2], [1, 0, 2]]
     assert counts.weights.tolist() == [2, 1, 1, 1, 1, 2]
 

@@ -41,10 +41,8 @@ from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.index import NONE, ExactIndex, Settings
 from twinspire_core.search.ragged import positions
 from twinspire_core.sources import personal_counts
-from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.registry import fits_of
+from twinspire_core.sources.candidate_sources import CandidateSources, fits_of
 from twinspire_core.sources.source import ScoredLists
-from twinspire_core.sources.weighted_items import WeightedItems
 
 SOURCES = [name for name in source_names.SOURCE_NAMES if name != "two_tower"]
 HALF_LIFE = "3h"
@@ -364,7 +362,7 @@ def test_without_counts_the_stored_history_tells_what_was_taken_last(both):
     counted, _ = _completed(version, [{"user": user} for user in version.users.some(100)])
     uncounted = counted.drop_columns([*{*personal_counts.COLUMNS} & {*counted.column_names}])
     wanted, found = (
-        WeightedItems.of_queries(read_queries(version, rows, personal=True)).items
+        read_queries(version, rows, personal=True).weighted_items().items
         for rows in (counted, uncounted)
     )
     compared = 0

@@ -18,7 +18,7 @@ from tests.serving import conftest as circle
 from tests.serving import rankers
 from tests.serving.http.conftest import FAST, ready, running, shop, until
 from tests.serving.http.test_new_items import CARRIED, COUNTS, DAY
-from tests.twinspire_core.sources.test_recent_visits import by_pairs
+from tests.twinspire_core.sources.test_live_sources import by_pairs
 
 ITEMS = [*circle.ITEMS, "new1", "new2"]
 """The version's, and two that came after it."""

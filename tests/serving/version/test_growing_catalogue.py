@@ -15,7 +15,7 @@ from tests.serving.asking import recommend
 from tests.serving.version.followed_version import LATE
 from tests.serving.version.growing_version import NAMED, Sender, listed, publish, takers
 from twinspire_core.fusion.fixed_order import FixedOrder
-from twinspire_core.sources.popular import RunningCounts
+from twinspire_core.sources.live_sources import RunningCounts
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.serving import conftest as circle
 from tests.serving import rankers
 from tests.serving.asking import recommend
 from tests.serving.version.followed_version import HOUR, LATE, WEIGHTS, add, publish, visit
-from twinspire_core.sources.recent_visits import RecentVisits
+from twinspire_core.sources.live_sources import RecentVisits
 
 
 def weights(version: Version, updater: VersionUpdater, at: int) -> dict[str, float]:

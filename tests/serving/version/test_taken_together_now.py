@@ -10,7 +10,7 @@ from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
 from tests.serving.asking import recommend
 from tests.serving.version.followed_version import HOUR, LATE, add, first_after, publish, visit
-from twinspire_core.sources.recent_visits import RecentVisits
+from twinspire_core.sources.live_sources import RecentVisits
 
 
 def test_what_visitors_take_together_just_now_is_learnt(pipeline, towers, tmp_path):

@@ -6,8 +6,7 @@ from serving.version.event_buffer import EventBuffer
 from serving.version.loaded_version import Version
 from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving.version.followed_version import HOUR, LATE, add, listed, publish, visit
-from twinspire_core.sources.popular import RunningCounts
-from twinspire_core.sources.recent_visits import RecentVisits
+from twinspire_core.sources.live_sources import RecentVisits, RunningCounts
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from twinspire_core.fusion.fixed_order import FixedOrder
 from twinspire_core.search.ragged import Ragged, positions
 from twinspire_core.sources import co_occurrence
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.co_occurrence import Neighbours, nearest
+from twinspire_core.sources.co_occurrence import NearItems, nearest
 from twinspire_core.sources.source import Queries, ScoredLists
 
 ITEMS = list("abcdef")
@@ -101,7 +101,7 @@ def test_a_source_that_is_not_there_is_silent():
 def test_neighbours_are_rows_in_order_of_id():
     """The catalogue's own order is another one."""
     shuffled = ["f", "a", "e", "b", "d", "c"]
-    near = Neighbours.of(TOGETHER, pa.array(shuffled))
+    near = NearItems.of(TOGETHER, pa.array(shuffled))
     names = [[shuffled[r] if r >= 0 else "" for r in row] for row in near.rows]
     assert names[shuffled.index("c")] == ["a", "e", "f"] and names[shuffled.index("a")] == [
         "c",
@@ -119,7 +119,7 @@ def test_similarities_add_up_over_a_past(seed, monkeypatch):
     items, width, users = 60, 5, 30
     rows = np.stack([rng.permutation(items)[:width] for _ in range(items)]).astype(np.int32)
     rows[rng.random(rows.shape) < 0.2] = -1
-    near = Neighbours(rows, np.where(rows >= 0, rng.random(rows.shape), 0).astype(np.float32))
+    near = NearItems(rows, np.where(rows >= 0, rng.random(rows.shape), 0).astype(np.float32))
     pasts = [rng.permutation(np.arange(-1, items))[: rng.integers(0, 40)] for _ in range(users)]
     past = Ragged(
         np.concatenate(pasts).astype(np.int64),

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from tests.twinspire_core.sources.test_sequences import _sequences
-from twinspire_core.sources import co_occurrence, co_occurrence_fitting
-from twinspire_core.sources.co_occurrence_fitting import SHRINKAGE, CoOccurrenceSettings
+from twinspire_core.sources import co_occurrence
+from twinspire_core.sources.co_occurrence import SHRINKAGE, CoOccurrenceSettings
 
 SETTINGS = CoOccurrenceSettings(reach=2.0, half_life=5.0, lags=7)
 
@@ -36,7 +36,7 @@ def test_similarities_are_those_of_a_loop():
     for _ in range(20):
         ages = np.sort(generator.random(generator.integers(0, 40)) * 12)
         users.append([(int(generator.integers(0, 15)), float(np.float32(age))) for age in ages])
-    rows, similarities = co_occurrence_fitting.fit(_sequences(*users), 15, SETTINGS, 15)
+    rows, similarities = co_occurrence.near_items(_sequences(*users), 15, SETTINGS, 15)
     found = np.zeros((15, 15))
     row, place = np.nonzero(rows >= 0)
     found[row, rows[row, place]] = similarities[row, place]
@@ -59,7 +59,7 @@ def test_pairs_grow_old_in_proportion_to_the_span_of_the_log():
 
 def test_of_equally_near_items_the_first_rows_come_first():
     users = [[(2, 0.0), (other, 0.0)] for other in (4, 0, 3, 1)]
-    rows, similarities = co_occurrence_fitting.fit(_sequences(*users), 5, SETTINGS, 3)
+    rows, similarities = co_occurrence.near_items(_sequences(*users), 5, SETTINGS, 3)
     assert rows[2].tolist() == [0, 1, 3]
     assert len(set(similarities[2].tolist())) == 1
 
@@ -67,5 +67,5 @@ def test_of_equally_near_items_the_first_rows_come_first():
 def test_events_that_lie_ages_apart_are_not_near():
     """Their weight is too small for a number, so that an item is met again and again at none."""
     long_ago = [(place % 2, place * 1e5) for place in range(40)]
-    rows, _ = co_occurrence_fitting.fit(_sequences(long_ago), 2, SETTINGS, 2)
+    rows, _ = co_occurrence.near_items(_sequences(long_ago), 2, SETTINGS, 2)
     assert (rows == -1).all()

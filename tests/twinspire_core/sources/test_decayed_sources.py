@@ -6,8 +6,8 @@ from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES, TRENDIN
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources import popular
 from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.live_sources import RunningCounts
 from twinspire_core.sources.personal_counts import PersonalCounts, positions_among
-from twinspire_core.sources.popular import RunningCounts
 from twinspire_core.sources.source import Queries, SourceTables
 
 ITEMS = list("abcdef")

@@ -3,8 +3,7 @@ import pyarrow as pa
 import pytest
 
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.sequences import Sequences
-from twinspire_core.sources.weighted_items import WeightedItems, of_length_one
+from twinspire_core.sources.sequences import Sequences, WeightedItems, of_length_one
 
 
 def _sequences(*users: list[tuple[int, float]]) -> Sequences:

@@ -10,7 +10,7 @@ from twinspire_core.compiled_loops import compiled
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import NEWEST, Pairs
 from twinspire_core.search.ragged import list_offsets
-from twinspire_core.sources.co_occurrence import Neighbours, neighbours_of
+from twinspire_core.sources.co_occurrence import NearItems, near_items_of
 from twinspire_core.sources.source import SourceTables
 
 _MOST = "similar_most"
@@ -28,12 +28,12 @@ class Similarity(FeatureGroup):
       neighbours: of each item of the corpus.
     """
 
-    neighbours: Neighbours
+    neighbours: NearItems
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self | None:
         """None where nobody counted what is taken together."""
-        neighbours = tables.once(neighbours_of)
+        neighbours = tables.once(near_items_of)
         return None if neighbours is None else cls(neighbours)
 
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from twinspire_core.fusion.candidate_pool import CONSTANT
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.search.ragged import list_offsets
-from twinspire_core.sources.registry import depth_of
+from twinspire_core.sources.candidate_sources import depth_of
 from twinspire_core.sources.source import SourceTables
 
 _PLACE = "place:"

@@ -1,13 +1,19 @@
-"""What is taken close together just now: against sums made pair by pair, whatever the order of arrival."""
+"""What is taken close together just now, against sums made pair by pair; and sources of a corpus that has grown."""
 
 import math
 from collections import defaultdict
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from twinspire_core.sources import recent_visits
-from twinspire_core.sources.recent_visits import RecentVisits
+from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources import live_sources
+from twinspire_core.sources.history import History
+from twinspire_core.sources.live_sources import OfFirstItems, RecentVisits
+from twinspire_core.sources.personal_counts import PersonalCounts
+from twinspire_core.sources.popular import Popular
+from twinspire_core.sources.source import Queries, Source
 
 HOUR = 3_600 * 1_000_000
 C = 30
@@ -55,7 +61,7 @@ def by_pairs(users, items, times) -> dict[tuple[int, int], float]:
 
 
 def similarities(visits: RecentVisits) -> dict[tuple[int, int], float]:
-    rows, values = visits.source().neighbours
+    rows, values = visits.source().near_items
     return {
         (item, other): value
         for item in range(len(rows))
@@ -92,7 +98,7 @@ def test_what_is_a_day_old_is_gone():
 
 
 def test_of_more_the_newest_are_kept(monkeypatch):
-    monkeypatch.setattr(recent_visits, "MOST_EVENTS", 4)
+    monkeypatch.setattr(live_sources, "MOST_EVENTS", 4)
     visits = RecentVisits(12)
     times = NOON + np.arange(6) * 1_000_000
     visits.add(np.ones(6, np.int64), np.array([0, 1, 2, 3, 4, 5]), times[::-1])
@@ -101,10 +107,10 @@ def test_of_more_the_newest_are_kept(monkeypatch):
 
 def test_a_large_corpus_has_fewer_neighbours(monkeypatch):
     users, items, times = events(3)
-    monkeypatch.setattr(recent_visits, "_CELLS", 2 * C)
+    monkeypatch.setattr(live_sources, "_CELLS", 2 * C)
     visits = RecentVisits(C)
     visits.add(users, items, times)
-    assert visits.source().neighbours.rows.shape == (C, 2)
+    assert visits.source().near_items.rows.shape == (C, 2)
 
 
 def test_nothing_is_taken_together_before_anything_is_taken():
@@ -124,8 +130,8 @@ def test_no_visitor_moves_what_all_are_shown():
 
 
 def test_one_visitor_leaves_room_for_others(monkeypatch):
-    monkeypatch.setattr(recent_visits, "MOST_EVENTS", 8)
-    monkeypatch.setattr(recent_visits, "MOST_OF_ONE", 3)
+    monkeypatch.setattr(live_sources, "MOST_EVENTS", 8)
+    monkeypatch.setattr(live_sources, "MOST_OF_ONE", 3)
     visits = RecentVisits(C)
     visits.add(np.array([1, 1]), np.array([3, 4]), np.array([NOON, NOON + 1]))
     for n in range(2, 30):
@@ -136,9 +142,52 @@ def test_one_visitor_leaves_room_for_others(monkeypatch):
 
 
 def test_of_events_of_one_time_the_later_one_is_the_newer(monkeypatch):
-    monkeypatch.setattr(recent_visits, "MOST_OF_ONE", 2)
+    monkeypatch.setattr(live_sources, "MOST_OF_ONE", 2)
     visits = RecentVisits(C)
     for item in range(6):
         visits.add(np.array([1]), np.array([item]), np.array([NOON]))
         found = {item for pair in similarities(visits) for item in pair}
         assert found == ({item - 1, item} if item else set())
+
+
+def lists(source: Source, queries: Queries, **left_out) -> list[list[int]]:
+    found = OfFirstItems(source, 4).lists(queries, 6, **left_out).items
+    return [[int(item) for item in row if item >= 0] for row in found]
+
+
+def test_an_item_behind_the_first_ones_is_in_no_past():
+    past = Ragged(np.array([5, 2, 4, 0, 4]), np.array([0, 0, 0, 0, 1]), 2)
+    counts = PersonalCounts.of_histories(past)
+    queries = Queries(past=past, events=past.lengths, personal=counts)
+    assert lists(History(), Queries.of_past(past)) == [[2, 0], []]
+    assert lists(History(), queries) == [[0, 2], []]
+    assert counts.item.max() == 5, "what others read of a query stays"
+
+
+def test_what_is_left_out_may_be_of_items_that_came_later():
+    source = Popular(np.array([3, 1, 0, 2]), np.array([2, 3, 1, 4], np.float32))
+    queries = Queries.of_past(Ragged(np.array([5]), np.array([0]), 1))
+    exclude = Ragged(np.array([4, 3, 5]), np.zeros(3, np.int64), 1)
+    passing = np.array([True, True, False, True, True, False])
+    assert lists(source, queries) == [[3, 1, 0, 2]]
+    assert lists(source, queries, exclude=exclude, passing=passing) == [[1, 0]]
+
+
+@dataclass(frozen=True)
+class _Strict(Popular):
+    """Looks at positions itself, as sources by factors do, and has room for its own items alone."""
+
+    def lists(self, queries, depth, *, exclude=None, passing=None):
+        room = np.zeros(4)
+        room[queries.past.values] += 1
+        if exclude is not None:
+            room[exclude.values] += 1
+        assert passing is None or len(passing) == 4
+        return super().lists(queries, depth, exclude=exclude, passing=passing)
+
+
+def test_a_source_never_hears_of_a_position_that_it_has_not():
+    source = _Strict(np.array([3, 1, 0, 2]), np.array([2, 3, 1, 4], np.float32))
+    queries = Queries.of_past(Ragged(np.array([5, 1]), np.array([0, 0]), 1))
+    exclude = Ragged(np.array([4, 3]), np.zeros(2, np.int64), 1)
+    assert lists(source, queries, exclude=exclude, passing=np.ones(6, bool)) == [[1, 0, 2]]
