@@ -21,7 +21,7 @@ from beam_jobs.ingest.record_blocks import VALUE_LENGTH, Block, Rejected
 from index_builder.registry.registry import Registry
 from twinspire.runs import run_leases
 from twinspire.runs.stages import EMBED, FEATURES, MEASURE, REFRESH, STAGES, TRAIN
-from twinspire.tuning import measured_day
+from twinspire.tuning import tried_settings
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, day_metrics, model_bundle, partials, trained_day
@@ -39,7 +39,7 @@ def days_under_way(pipeline: Pipeline) -> list[date]:
     """Days with a run, or with a stage at work: these began before users were on the list."""
     return [
         day
-        for p in (pipeline, *measured_day.folders(pipeline))
+        for p in (pipeline, *tried_settings.folders(pipeline))
         for day in attempts.days(p)
         if run_leases.open_leases(p, day) or _is_at_work(p, day)
     ]
@@ -56,7 +56,7 @@ def _is_at_work(pipeline: Pipeline, day: date) -> bool:
 def deletable(pipeline: Pipeline) -> dict[str, int]:
     """Folders that stages make again from logs, or that nothing reads any more: their sizes in bytes."""
     folders = []
-    for p in (pipeline, *measured_day.folders(pipeline)):
+    for p in (pipeline, *tried_settings.folders(pipeline)):
         folders.append(partials.place(p))
         for day in attempts.days(p):
             for stage, uri, done in _attempts(p, day):

@@ -21,7 +21,7 @@ from examples.local_airflow.server import LocalAirflow, free_port
 from index_builder.registry.registry import Registry
 from tests.dags import kills, postgres
 from tests.dags.conftest import QUICK, days_ago, days_and_parents, until, write_program
-from twinspire.backfills.airflow_backfills import runs_of_days
+from twinspire.backfills.airflow_rest import runs_of_days
 from twinspire.cli.main import app
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts import attempts

@@ -21,7 +21,8 @@ from index_builder.registry.version_log import version_date
 from tests.dags.browser import needs_chromium, page_of_task, report_button
 from tests.dags.conftest import days_ago, until
 from tests.system.days import ROOT, registry_of, twinspire
-from twinspire.backfills.airflow_backfills import runs_of_days, start_backfill
+from twinspire.backfills.airflow_backfills import start_backfill
+from twinspire.backfills.airflow_rest import runs_of_days
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts.artifact import REPORT
 

@@ -1,17 +1,23 @@
-"""Airflow's REST API, as far as we need it: DAGs, their runs and tasks."""
+"""A client of Airflow's REST API: DAGs, their runs and tasks.
+
+Airflow compares instants, and a bare date would be midnight in Greenwich: days are those of the
+pipeline's time zone.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date, datetime, time
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import httpx
 
 from twinspire_core.errors import TryAgain, UsageError
 
 CREDENTIALS = "TWINSPIRE_AIRFLOW_TOKEN, or TWINSPIRE_AIRFLOW_USER and TWINSPIRE_AIRFLOW_PASSWORD"
-"""Where commands have their login from: a command line is seen by others."""
+"""Variables that hold the login: others can see a command line."""
 
 DONE = {"success", "failed"}
 _PAGE = 100
@@ -19,9 +25,9 @@ _PARTS = ("metadatabase", "scheduler", "dag_processor")
 TIMEOUT = 60
 """Seconds for one request; SQLite lets a writer wait as long for others."""
 BUSY = 60
-"""Seconds for which a server that is busy, or has stopped answering, is asked again."""
+"""Seconds for which a request to a busy or silent server is repeated."""
 UNHEALTHY = 60
-"""Seconds after which nobody waits any longer for a part of Airflow that does not work."""
+"""Seconds after which waiting for a broken part of Airflow ends."""
 Answer = TypeVar("Answer")
 
 
@@ -54,7 +60,7 @@ class AirflowRest:
         self.server_log = server_log
         self._has_answered = False
         self.url = url.rstrip("/")
-        # A proxy has no business between us and this machine.
+        # No proxy between us and this machine
         local = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
         self._http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=not local)
         self._login = {"username": user, "password": password} if user else None
@@ -122,7 +128,7 @@ class AirflowRest:
         return not self.trouble()
 
     def trouble(self) -> str:
-        """What is wrong with Airflow's parts; empty if nothing is."""
+        """What is wrong with Airflow's parts; empty if all of them work."""
         try:
             answer = self._http.get("/api/v2/monitor/health", timeout=10)
             parts = answer.raise_for_status().json()
@@ -132,7 +138,7 @@ class AirflowRest:
         return f"it says that it is unhealthy: {', '.join(bad)}" if bad else ""
 
     def poll(self, ask: Callable[[], Answer], every: float = 1.0) -> Iterator[Answer]:
-        """Asks something again and again, for as long as Airflow works.
+        """Repeats a question and yields the answers, for as long as Airflow works.
 
         Args:
           every: seconds between two answers.
@@ -237,9 +243,51 @@ class AirflowRest:
         return "\n".join(_text(line) for line in lines)
 
 
+def runs_of_days(
+    rest: AirflowRest, dag: str, first: date, last: date, zone: ZoneInfo
+) -> dict[date, dict[str, Any]]:
+    """The scheduled or backfilled run of each day that has one; manual ones belong to no day."""
+    between = range_of(dag, first, last, zone)
+    runs = rest.runs(dag, **dates_of(between["from_date"], between["to_date"]))
+    return {day_of(run["data_interval_start"], zone): run for run in runs}
+
+
+def day_of(instant: str, zone: ZoneInfo) -> date:
+    """The day of an instant, as Airflow writes it."""
+    return datetime.fromisoformat(instant).astimezone(zone).date()
+
+
+def range_of(dag: str, first: date, last: date, zone: ZoneInfo) -> dict[str, str]:
+    """The range of a backfill, as Airflow takes it: from the first day's midnight to the last day's end."""
+    return {
+        "dag_id": dag,
+        "from_date": datetime.combine(first, time.min, zone).isoformat(),
+        "to_date": datetime.combine(last, time(23, 59, 59), zone).isoformat(),
+    }
+
+
+def dates_of(first: str, last: str) -> dict[str, str]:
+    """The query for runs whose logical dates are in a range."""
+    return {"logical_date_gte": first, "logical_date_lte": last}
+
+
+def on_sqlite(rest: AirflowRest, dag: str) -> bool:
+    r"""Whether Airflow's database is SQLite, as far as that can be found out.
+
+    Airflow's API masks the database's URL, but its search passes patterns to LIKE as they are: `\s` is
+    an s to PostgreSQL and MySQL, and a backslash with an s to SQLite. If `_` is no wildcard, the
+    search shows nothing.
+    """
+    by_wildcard, by_escape = (
+        rest.call("GET", "dags", params={"dag_id_pattern": pattern, "limit": 1})["total_entries"]
+        for pattern in (f"_{dag[1:]}", f"\\{dag}")
+    )
+    return bool(by_wildcard and not by_escape)
+
+
 @contextmanager
 def readable_errors(rest: AirflowRest) -> Iterator[None]:
-    """Turns what goes wrong between us and Airflow into errors that say what to do.
+    """Turns errors between us and Airflow into errors that say what to do.
 
     Raises:
       UsageError: the login is wrong or lacks a right, or Airflow refuses what is asked for.

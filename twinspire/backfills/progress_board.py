@@ -12,8 +12,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from twinspire.backfills.airflow_backfills import active_backfills, day_of, runs_of_days
-from twinspire.backfills.airflow_rest import DONE, AirflowRest
+from twinspire.backfills.airflow_backfills import active_backfills
+from twinspire.backfills.airflow_rest import DONE, AirflowRest, day_of, runs_of_days
 from twinspire_core.errors import TryAgain
 
 _ROWS = 15
@@ -35,9 +35,9 @@ class Cell:
 
     Attributes:
       state: Airflow's name for it; empty while it has not begun.
-      seconds: how long it took, or has taken.
-      run, attempt: where its log is.
-      found: whether it found its work done already.
+      seconds: how long it took, or has taken so far.
+      run, attempt: the run and the try whose log it has.
+      found: whether its work was done already.
     """
 
     state: str = ""
@@ -49,14 +49,14 @@ class Cell:
 
 @dataclass(slots=True)
 class Board:
-    """What is known about each stage of each day.
+    """The progress of each stage of each day.
 
     Attributes:
       days: the days of the backfill, oldest first.
-      zone: the pipeline's, in which Airflow's data intervals are days.
+      zone: the pipeline's time zone, in which Airflow's data intervals are days.
       began: when it was made, by `time.monotonic`.
-      cells: what is known, by day and stage.
-      runs: Airflow's runs, by day.
+      cells: progress by day and stage.
+      runs: Airflow's run of each day.
     """
 
     days: list[date]
@@ -66,8 +66,8 @@ class Board:
     runs: dict[date, dict[str, Any]] = field(default_factory=dict)
 
     def watch(self, rest: AirflowRest, dag: str) -> Iterator[list[tuple[date, str, Cell]]]:
-        """Asks Airflow again and again until the runs of all days have ended; each time yields the
-        stages that have ended since the last one.
+        """Asks Airflow until the runs of all days have ended; each time yields the stages that have ended
+        since the time before.
 
         Raises:
           TryAgain: Airflow does not work, or the runs that are left wait for somebody.
@@ -85,14 +85,14 @@ class Board:
                 return
 
     def _moved(self, rest: AirflowRest, dag: str, ended: set[date]) -> list[dict[str, Any]]:
-        """The runs that are at work or have just ended: of a long backfill most wait, or are done."""
+        """The runs that are at work or have just ended; in a long backfill most wait or are done."""
         self.runs = runs_of_days(rest, dag, self.days[0], self.days[-1], self.zone)
         left = [self.runs[day] for day in self.days if day in self.runs and day not in ended]
         return [run for run in left if run["state"] != "queued"]
 
     def _never_started(self, rest: AirflowRest, dag: str) -> set[date]:
-        """Days of which nothing will run, as they belong to no backfill any more: `--cancel` deletes
-        runs, and somebody may have cleared one after it.
+        """Days that will not run, as their backfill was cancelled: `--cancel` deletes runs, and somebody
+        may have cleared one after that.
 
         Raises:
           TryAgain: the DAG or its backfill is paused.
@@ -115,7 +115,7 @@ class Board:
     def update(
         self, runs: list[dict[str, Any]], tasks: list[dict[str, Any]]
     ) -> list[tuple[date, str, Cell]]:
-        """Takes in what Airflow says; returns the stages that have ended since the last time.
+        """Stores what Airflow says; returns the stages that have ended since the last time.
 
         Args:
           runs: of the backfill, with `dag_run_id` and `data_interval_start`.
@@ -172,13 +172,13 @@ class Board:
         return self.days[first : first + _ROWS]
 
     def _progress(self) -> str:
-        """How many days have ended, and how long the others will take if they take as long."""
+        """How many days have ended, and how long the others will take at that speed."""
         ended = len(self._ended())
-        told = f"{ended} of {len(self.days)} days, {self.elapsed()} elapsed"
+        text = f"{ended} of {len(self.days)} days, {self.elapsed()} elapsed"
         if 0 < ended < len(self.days):
             seconds = (time.monotonic() - self.began) / ended * (len(self.days) - ended)
-            told += f", about {max(1, round(seconds / 60))} min left"
-        return told
+            text += f", about {max(1, round(seconds / 60))} min left"
+        return text
 
 
 def _cell(task: dict[str, Any]) -> Cell:

@@ -25,8 +25,8 @@ from twinspire_core.errors import GateRefused, TwinspireError, UsageError, forma
 from twinspire_core.terminal import doing
 
 if TYPE_CHECKING:  # they load an HTTP client
+    from twinspire.backfills.airflow_backfills import BackfillPlan
     from twinspire.backfills.airflow_rest import AirflowRest
-    from twinspire.backfills.plan import BackfillPlan
     from twinspire.backfills.progress_board import Board
 
 _STYLES = {
@@ -101,7 +101,7 @@ def backfill(
     some, 1 when others failed.
     """
     with doing("loading the libraries"):
-        from twinspire.backfills import plan as plans
+        from twinspire.backfills import airflow_backfills
         from twinspire.backfills.airflow_rest import AirflowRest, readable_errors
 
     p = open_pipeline(pipeline)
@@ -114,7 +114,7 @@ def backfill(
     with closing(rest), readable_errors(rest):
         if cancel:
             with doing("asking Airflow"):
-                numbers = plans.cancel(rest, p.name)
+                numbers = airflow_backfills.cancel(rest, p.name)
             told = f"cancelled: {', '.join(map(str, numbers))}" if numbers else "none was under way"
             console.print(f"Backfills of {p.name}: {told}.", highlight=False)
             end_with_json({"pipeline": p.name, "cancelled": numbers}, as_json)
@@ -125,10 +125,12 @@ def backfill(
         days = (parse_date(first), parse_date(last))
         number = None
         with doing("asking Airflow"):
-            plan = plans.plan_backfill(rest, p, *days, redo, conf, may_be_paused=unpause)
+            plan = airflow_backfills.plan_backfill(
+                rest, p, *days, redo, conf, may_be_paused=unpause
+            )
             _tell(plan)
             if plan.days and not dry_run:
-                number = plans.start(rest, p, plan, at_once)
+                number = airflow_backfills.start(rest, p, plan, at_once)
                 if unpause:
                     rest.unpause(p.name)
         if number is None or not wait:

@@ -18,8 +18,8 @@ from twinspire.cli.options import (
     say,
 )
 from twinspire.cli.terminal_tables import terminal_table
-from twinspire.tuning import search_space
-from twinspire.tuning.measured_day import second_metric
+from twinspire.tuning import tried_settings
+from twinspire.tuning.tried_settings import second_metric
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.settings import toml_text
 from twinspire_core.display.table import Row, Style, Table, counted, in_style, number
@@ -51,7 +51,7 @@ def tune(
             "--key",
             metavar="KEY",
             help="Try this key only; may be repeated. By default all: "
-            + "; ".join(f"`{key.name}` ({key.why})" for key in search_space.KEYS),
+            + "; ".join(f"`{key.name}` ({key.why})" for key in tried_settings.KEYS),
         ),
     ] = None,
     as_json: JsonLine = False,
@@ -80,7 +80,7 @@ def tune(
     from twinspire.tuning.search import open_search  # it loads Optuna
 
     p = open_pipeline(pipeline)
-    chosen, asked = search_space.choose(p, key or ()), _days(days)
+    chosen, asked = tried_settings.choose(p, key or ()), _days(days)
     with open_search(p, chosen, asked) as search:
         before = len(search.trials())
         say(
@@ -128,11 +128,11 @@ def _conclude(
             f"A search needs a trial that ends; all failed. The first: {ranked[0].outcome}"
         )
     best = done[0]
-    changed = search_space.changes(best.settings, search.present)
+    changed = tried_settings.changes(best.settings, search.present)
     if changed:
         out.print(_gain(best, ranked, search, metric), soft_wrap=True)
         out.print(f"The lines of {file} to change:\n", soft_wrap=True)
-        for line in search_space.toml_lines(changed, search.present):
+        for line in tried_settings.toml_lines(changed, search.present):
             out.print(line, soft_wrap=True)
         out.print()
     else:
@@ -159,7 +159,9 @@ def _ranked(trials: "Sequence[Trial]", metric: str) -> "list[Trial]":
     )
 
 
-def _table(pipeline: Pipeline, ranked: "Sequence[Trial]", present: search_space.Settings) -> Table:
+def _table(
+    pipeline: Pipeline, ranked: "Sequence[Trial]", present: tried_settings.Settings
+) -> Table:
     metric, second = pipeline.gate.metric, second_metric(pipeline)
     rows: list[Row] = []
     for trial in ranked:
@@ -170,7 +172,7 @@ def _table(pipeline: Pipeline, ranked: "Sequence[Trial]", present: search_space.
                 number(trial.spread(metric), _DIGITS),
                 number(trial.mean(second), _DIGITS),
             ]
-        changed = search_space.changes(trial.settings, present)
+        changed = tried_settings.changes(trial.settings, present)
         words = ", ".join(f"{name} = {toml_text(value)}" for name, value in changed.items())
         what = words or "the file as it is"
         if trial.outcome != "done":

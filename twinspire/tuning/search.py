@@ -1,8 +1,7 @@
-"""A search for settings that goes on where it was stopped: trials in Optuna's storage, one after the
-other.
+"""A search for settings that goes on after a stop: trials, one after the other, in Optuna's storage.
 
-The first trial is of the file's own values. Later ones depend on the seed and on the trials before them
-alone, so that a search that was killed ends as one that was not.
+The first trial has the file's own values. Later ones depend only on the seed and on the trials before
+them, so that a search that was killed ends like one that was not.
 """
 
 import fcntl
@@ -24,9 +23,15 @@ from optuna.trial import Trial as Asked
 
 from twinspire.runs.stage_tasks import source_digests
 from twinspire.runs.stages import FEATURES, MEASURE, TRAIN, config_digest, digest, stage_key
-from twinspire.tuning import search_space
-from twinspire.tuning.measured_day import first_version, make_features, measure, place
-from twinspire.tuning.search_space import Key, Settings
+from twinspire.tuning import tried_settings
+from twinspire.tuning.tried_settings import (
+    Key,
+    Settings,
+    first_version,
+    make_features,
+    measure,
+    place,
+)
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import TryAgain, TwinspireError, UsageError, in_one_line
@@ -38,9 +43,9 @@ _FIRST = 4
 _AT_RANDOM = 8
 """Trials before Optuna's sampler learns from them."""
 _ASKED = 20
-"""Times that Optuna is asked for settings that are new."""
+"""How often Optuna is asked for settings that were not tried."""
 _TRIES = 2
-"""Times that a trial is begun: one that ends the process each time, as for memory, has failed."""
+"""How often a trial is begun: one that kills the process each time (memory) has failed."""
 
 Figures = Mapping[str, float]
 
@@ -50,8 +55,8 @@ class Trial:
     """A trial that has ended.
 
     Attributes:
-      settings: that were tried.
-      days: figures of each day that was measured.
+      settings: the values that were tried, by key.
+      days: by day that was measured, its figures.
       outcome: `DONE`, `EARLY`, or why it failed.
     """
 
@@ -95,7 +100,7 @@ class Search:
         self._days = days
         self._digests: dict[str, str] = {}
         self._metric = pipeline.gate.metric
-        self.present = search_space.present(pipeline, keys)
+        self.present = tried_settings.present(pipeline, keys)
 
     def trials(self) -> list[Trial]:
         """All that have ended, in order."""
@@ -113,14 +118,17 @@ class Search:
         """
         self._try_again()
         if not self._study.trials:
-            self._study.enqueue_trial(search_space.start(self._pipeline, self._keys))
+            self._study.enqueue_trial(tried_settings.start(self._pipeline, self._keys))
         while (number := len(self.trials()) + 1) <= most:
             with doing(f"trial {number} of {most}"):
                 if (asked := self._ask(number)) is None:
                     return
                 try:
                     self._evaluate(asked, asked.user_attrs["settings"])
-                except (KeyboardInterrupt, SystemExit):  # somebody's wish, not the trial's doing
+                except (
+                    KeyboardInterrupt,
+                    SystemExit,
+                ):  # somebody stopped it: no failure of the trial
                     asked.set_user_attr("tries", asked.user_attrs.get("tries", 1) - 1)
                     raise
                 tell(self.trials()[-1], number)
@@ -132,7 +140,7 @@ class Search:
             seed = self._pipeline.train.seed + _ASKED * number + again
             self._study.sampler = TPESampler(seed=seed, n_startup_trials=_AT_RANDOM)
             asked = self._study.ask()
-            settings = search_space.suggest(asked, self._pipeline, self._keys)
+            settings = tried_settings.suggest(asked, self._pipeline, self._keys)
             if settings not in tried:
                 asked.set_user_attr("settings", settings)
                 return asked
@@ -141,21 +149,22 @@ class Search:
 
     def _evaluate(self, asked: Asked, settings: Settings) -> None:
         known = self._known()
-        found: dict[str, Figures] = {}
+        figures_by_day: dict[str, Figures] = {}
         for step, day in enumerate(self._days):
             try:
-                found[str(day)] = known.get((_text(settings), str(day))) or self._of(settings, day)
+                measured = known.get((_text(settings), str(day))) or self._measure(settings, day)
             except _Failed as failed:
                 asked.set_user_attr("reason", str(failed))
                 self._study.tell(asked, state=TrialState.FAIL)
                 return
-            asked.set_user_attr("days", found)
-            # Relative to the file's own, as days differ
-            asked.report(fmean(self._relative(found, known)), step)
+            figures_by_day[str(day)] = measured
+            asked.set_user_attr("days", figures_by_day)
+            # Relative to the figures of the file's own values, as days differ
+            asked.report(fmean(self._relative(figures_by_day, known)), step)
             if step + 1 < len(self._days) and asked.should_prune():
                 self._study.tell(asked, state=TrialState.PRUNED)
                 return
-        self._study.tell(asked, fmean(figures[self._metric] for figures in found.values()))
+        self._study.tell(asked, fmean(figures[self._metric] for figures in figures_by_day.values()))
 
     def _known(self) -> dict[tuple[str, str], Figures]:
         """Figures of all days that were ever measured, also of trials that were stopped."""
@@ -166,13 +175,13 @@ class Search:
         }
 
     def _relative(
-        self, found: Mapping[str, Figures], known: Mapping[tuple[str, str], Figures]
+        self, figures_by_day: Mapping[str, Figures], known: Mapping[tuple[str, str], Figures]
     ) -> Iterator[float]:
-        for day, figures in found.items():
+        for day, figures in figures_by_day.items():
             own = known.get((_text(self.present), day), figures)[self._metric]
             yield figures[self._metric] / own if own else figures[self._metric]
 
-    def _of(self, settings: Settings, day: date) -> Figures:
+    def _measure(self, settings: Settings, day: date) -> Figures:
         run = first_version(self._pipeline, settings, day, self._digests)
         with doing(f"{day}"), muted():
             make_features(run)
@@ -191,8 +200,8 @@ class Search:
             if tries < _TRIES:
                 self._study.enqueue_trial(trial.params, user_attrs={"tries": tries + 1})
             else:
-                told = {**trial.user_attrs, "reason": f"It ended the process {tries} times."}
-                self._study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=told))
+                attributes = {**trial.user_attrs, "reason": f"It ended the process {tries} times."}
+                self._study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=attributes))
 
 
 class _Failed(Exception):
@@ -271,7 +280,7 @@ def _name(pipeline: Pipeline, keys: Sequence[Key], days: Sequence[date]) -> str:
 
 
 def _check_days(pipeline: Pipeline, days: Sequence[date]) -> None:
-    """Finds out before all work what could not end well."""
+    """Refuses days without logs, or without logs before them, before any work."""
     from beam_jobs.ingest import day_files
 
     there = set(day_files.folder_days(pipeline, "events"))

@@ -7,9 +7,9 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from twinspire.backfills import airflow_backfills, airflow_rest, plan
-from twinspire.backfills.airflow_backfills import on_sqlite, start_backfill
-from twinspire.backfills.airflow_rest import AirflowRest, readable_errors
+from twinspire.backfills import airflow_backfills, airflow_rest
+from twinspire.backfills.airflow_backfills import start_backfill
+from twinspire.backfills.airflow_rest import AirflowRest, on_sqlite, readable_errors
 from twinspire.cli.main import app
 from twinspire_core.errors import TryAgain, UsageError
 
@@ -249,8 +249,8 @@ def test_a_dag_is_unpaused_after_its_backfill_is_created(monkeypatch, tmp_path):
     )
     planned = SimpleNamespace(dag="shop", days=[ASKED["first"]], left_out={}, active=None)
     order = []
-    monkeypatch.setattr(plan, "plan_backfill", lambda *_, **__: planned)
-    monkeypatch.setattr(plan, "start", lambda *_: order.append("create") or 7)
+    monkeypatch.setattr(airflow_backfills, "plan_backfill", lambda *_, **__: planned)
+    monkeypatch.setattr(airflow_backfills, "start", lambda *_: order.append("create") or 7)
     monkeypatch.setattr(AirflowRest, "unpause", lambda *_: order.append("unpause"))
     typed = ["backfill", str(file), "--from", "2024-05-01", "--to", "2024-05-01", "--unpause"]
     done = CliRunner().invoke(app, typed)

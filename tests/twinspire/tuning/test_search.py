@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tests.shop import lay_out
 from twinspire.cli import tune
 from twinspire.cli.main import app
-from twinspire.tuning import search, search_space
+from twinspire.tuning import search, tried_settings
 from twinspire_core.config.pipeline import load
 from twinspire_core.config.settings import override
 from twinspire_core.errors import BadData, TryAgain, UsageError
@@ -66,7 +66,7 @@ def measured(monkeypatch):
 
 def trials(file, most=10, days=DAYS, keys=KEYS, **changes):
     p = override(load(file), changes)
-    chosen = search_space.choose(p, keys)
+    chosen = tried_settings.choose(p, keys)
     with search.open_search(p, chosen, [*map(date.fromisoformat, days)]) as found:
         found.run(most, lambda trial, number: None)
         return found.trials()
@@ -98,8 +98,8 @@ def test_a_search_that_is_killed_ends_as_one_that_is_not(file, tmp_path, measure
 def test_the_file_as_it_is_comes_first_and_what_is_worse_ends_early(file, measured):
     found = trials(file)
     assert len(found) == 10
-    assert found[0].settings == search_space.present(
-        load(file), search_space.choose(load(file), KEYS)
+    assert found[0].settings == tried_settings.present(
+        load(file), tried_settings.choose(load(file), KEYS)
     )
     early = [trial for trial in found if trial.outcome == "ended early"]
     done = [trial for trial in found if trial.outcome == "done"]
@@ -174,8 +174,8 @@ def test_the_lines_make_the_file_the_best_trial(file, measured):
     lines = out[begin : out.index("\n\n", begin)]
     assert 'pooling = "sqrtn"  # "mean"' in lines
     changed = override(load(file), flat(tomllib.loads(lines)))
-    keys = search_space.choose(changed, KEYS)
-    assert search_space.present(changed, keys) == best["settings"]
+    keys = tried_settings.choose(changed, KEYS)
+    assert tried_settings.present(changed, keys) == best["settings"]
     assert "better on 3 of 3 days" in out
     assert "2024-03-08 to 2024-03-10 are development days from now on" in out
 
@@ -190,14 +190,14 @@ def flat(tables, before=""):
 
 def test_every_value_that_may_be_tried_is_one_of_the_pipeline_file(shop):
     p = load(shop)
-    keys = search_space.choose(p)
-    now = search_space.present(p, keys)
-    assert len(keys) == len(search_space.KEYS) <= 10
+    keys = tried_settings.choose(p)
+    now = tried_settings.present(p, keys)
+    assert len(keys) == len(tried_settings.KEYS) <= 10
     for key in keys:
         numbers = [key.number(now[key.name], n) for n in range(-key.reach, key.reach + 1)]
         for value in key.choices or numbers:
             made = override(p, {key.name: value})
-            assert search_space.present(made, [key])[key.name] == value
+            assert tried_settings.present(made, [key])[key.name] == value
 
 
 def test_what_cannot_be_searched_is_said_before_any_work(file, measured, monkeypatch):
@@ -211,7 +211,7 @@ def test_what_cannot_be_searched_is_said_before_any_work(file, measured, monkeyp
     remote = override(load(file), {"pipeline.work_root": "gs://bucket/work"})
     with (
         pytest.raises(UsageError, match="on this machine"),
-        search.open_search(remote, search_space.choose(remote), [date(2024, 3, 8)]),
+        search.open_search(remote, tried_settings.choose(remote), [date(2024, 3, 8)]),
     ):
         pass
     monkeypatch.setattr(tune, "find_spec", lambda name: None)

@@ -1,19 +1,34 @@
-"""Which keys of the pipeline file a search tries, and how far it goes from the file's own values.
+"""The settings that a trial of a search tries, and what they find on a day.
 
-`init` drafts what the log tells: windows, what positives are, which features there are. The ten keys
-below are those of which only training tells whether they help.
+Tried are ten keys of the pipeline file of which only training tells whether other values help; `init`
+drafts the others from the log: windows, what positives are, which features there are.
+
+A trial runs the stages features, train and measure of a first version, which is measured on its last
+day before it is trained on it (model/training/first_version.py). All of it is below
+`<work_root>/<pipeline>/tuning/`, apart from the days of the pipeline itself. Features are kept for all
+settings that do not change them, the rest only until it is measured.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import reduce
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, get_args
 
+from twinspire.runs.day_run import DayRun
+from twinspire.runs.runner import run_stage
+from twinspire.runs.stages import FEATURES, MEASURE, TRAIN, config_digest
+from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.settings import toml_text
+from twinspire_core.config.settings import override, toml_text
+from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.config.tables.training import HistoryEncoderConfig, TrainConfig
-from twinspire_core.errors import UsageError, did_you_mean
+from twinspire_core.contracts import attempts
+from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.measures import value_of
+from twinspire_core.errors import BadData, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -27,12 +42,12 @@ class Key:
     """A key that is tried.
 
     Attributes:
-      name: as `train.temperature`.
+      name: the key with its table, such as `train.temperature`.
       why: what it changes, for `--help`.
-      step: a number is multiplied or divided by it, up to `reach` times.
-      reach: how often.
+      step: the factor between one value of a number and the next.
+      reach: how many steps up and down are tried.
       least: the smallest number that is tried.
-      choices: the values of a key without an order.
+      choices: the values of a key that is no number.
     """
 
     name: str
@@ -43,7 +58,7 @@ class Key:
     choices: Sequence[Any] = ()
 
     def number(self, present: float, steps: int) -> float:
-        """The value so many steps from the present one, with two digits that count."""
+        """The value so many steps from the present one, rounded to two significant digits."""
         if not steps:
             return present
         value = present * self.step**steps
@@ -70,8 +85,8 @@ KEYS = (
     Key("train.history.pooling", "how a history becomes one vector", choices=_POOLINGS),
     Key(_HISTORY, "events of a history; features are made again", 2, 2, least=1),
 )
-"""What is tried. Not windows: they are drafted, and change which days are compared. Not negatives and
-correction: they are right or wrong for a log, whatever its figures.
+"""What is tried. Windows are not: they change which days are compared. Negatives and correction are not:
+they are right or wrong for a log, whatever its figures.
 """
 
 
@@ -79,8 +94,7 @@ def choose(pipeline: Pipeline, names: Sequence[str] = ()) -> list[Key]:
     """The keys to try, as the pipeline file names them.
 
     Args:
-      pipeline: whose history has a name, if there is one.
-      names: keys; none for all.
+      names: some of the keys; all if it is empty.
 
     Raises:
       UsageError: one is not among those that are tried.
@@ -140,3 +154,79 @@ def toml_lines(settings: Mapping[str, Any], present: Settings) -> Iterator[str]:
         yield f"[{table}]"
         for _, key, name in of_table:
             yield f"{key} = {toml_text(settings[name])}  # {toml_text(present[name])}"
+
+
+_FOLDER = "tuning"
+_TOWERS_ALONE = {"sources.use": [TWO_TOWER], "notify.command": None}
+"""A trial fits no ranker, and sends no notification if it fails."""
+
+
+class FirstVersion(DayRun):
+    """A run of a day as if the registry held no version yet."""
+
+    def read_log(self) -> None:
+        """Leaves the log empty."""
+
+
+def place(pipeline: Pipeline) -> str:
+    """The folder of a pipeline's searches."""
+    return attempts.place(pipeline, _FOLDER)
+
+
+def folders(pipeline: Pipeline) -> list[Pipeline]:
+    """The pipeline in each folder that searches have made."""
+    home = place(pipeline)
+    names = [name for name in storage.list_names(home) if "." not in name]
+    return [override(pipeline, {"pipeline.work_root": storage.join(home, name)}) for name in names]
+
+
+def first_version(
+    pipeline: Pipeline, settings: dict[str, Any], day: date, digests: dict[str, str]
+) -> FirstVersion:
+    """A run of a day with other settings, in the folder of its features.
+
+    Args:
+      settings: values by key that take the place of those of the pipeline file.
+      digests: of the log files that were read before; more are added.
+    """
+    p = override(pipeline, {**_TOWERS_ALONE, **settings})
+    home = storage.join(place(pipeline), config_digest(p, FEATURES)[:12])
+    run = FirstVersion(override(p, {"pipeline.work_root": home}), day, log=())
+    run.log_digests = digests
+    return run
+
+
+def make_features(run: FirstVersion) -> None:
+    """Makes the features of a day, or finds them made."""
+    run_stage(run, FEATURES.name, mode="full")
+
+
+def measure(run: FirstVersion) -> dict[str, float]:
+    """Trains up to the day, and measures the two-tower on it: its figures by name, and `cpu` seconds.
+
+    Raises:
+      BadData: nobody could be measured.
+    """
+    begin = sum(os.times()[:4])
+    try:
+        for stage in (TRAIN.name, MEASURE.name):
+            result = run_stage(run, stage, mode="full")
+        found = DayMetrics.read(result["attempt"]).progressive
+    finally:
+        for stage in (TRAIN.name, MEASURE.name):
+            storage.delete_tree(storage.join(attempts.day_uri(run.pipeline, run.day), stage))
+    metric = run.pipeline.gate.metric
+    value = value_of(found, metric)
+    if found is None or value is None:
+        raise BadData(
+            f"A day is measured by {metric} on users with earlier events, after training on the days"
+            f" before it; {run.day} has none. Name a later day, or raise window.train_days."
+        )
+    second = second_metric(run.pipeline)
+    cpu = sum(os.times()[:4]) - begin
+    return {metric: value, second: found.value(second) or 0.0, "cpu": round(cpu, 1)}
+
+
+def second_metric(pipeline: Pipeline) -> str:
+    """The metric that is shown next to the one that is searched by."""
+    return f"ndcg@{min(pipeline.evaluation.ks)}"
