@@ -37,7 +37,7 @@ from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.ranker_files import RankerFile
 from twinspire_core.errors import BadData
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.library_loading import block_tensorflow_extras, suppress_native_stderr
 from twinspire_core.search.index import stored_vectors
 from twinspire_core.sources import factors

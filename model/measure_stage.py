@@ -3,7 +3,7 @@ the day's version's for users who were held out. It also fits what orders candid
 reads vectors that the train stage left, so that it needs no TensorFlow.
 
     metrics.json   what was measured (twinspire_core/contracts/day_metrics.py)
-    fixed_order.json  weights of the sources (twinspire_core/fusion/fixed_order.py)
+    fixed_order.json  weights of the sources (twinspire_core/fusion/rank_fusion.py)
     ranking_rows/  candidates of the newest days (twinspire_core/contracts/ranker_files.py)
     ranker.json, ranker.txt  the ranker that was fitted on them; not there without one
     examples.json  lists of a few users held out (twinspire_core/contracts/day_metrics.py)

@@ -38,8 +38,7 @@ from model.evaluation.ranked_lists import (
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.errors import BadData
-from twinspire_core.fusion.candidate_pool import DEPTH
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import DEPTH, FixedOrder
 from twinspire_core.metrics.intervals import intervals, resampled_means
 from twinspire_core.metrics.list_metrics import by_user, exposure, means
 from twinspire_core.ranking.pairs import Vectors

@@ -22,9 +22,9 @@ from twinspire_core.config.source_names import RANKED, TWO_TOWER
 from twinspire_core.contracts.artifact import FILE, File, Manifest
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.ranker_files import MODEL, RankerFile
-from twinspire_core.fusion.candidate_pool import DEPTH
+from twinspire_core.fusion.rank_fusion import DEPTH
 from twinspire_core.ranking.pairs import Pairs, Vectors
-from twinspire_core.ranking.registry import RankingFeatures
+from twinspire_core.ranking.ranking_features import RankingFeatures
 from twinspire_core.sources.source import ScoredLists
 
 _ASKED = 300

@@ -24,7 +24,7 @@ from twinspire_core.contracts.index_figures import IndexFigures, IndexTimings
 from twinspire_core.display.quality_tables import EvaluatedSet, held_out, on_the_day
 from twinspire_core.display.served_figure import ServedFigure, on_held_out, on_its_day
 from twinspire_core.display.table import short_name
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 
 _MOST_DAYS = 60
 

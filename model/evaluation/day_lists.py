@@ -22,8 +22,7 @@ from model.evaluation.ranked_lists import (
 from twinspire_core.contracts import feature_schema, trained_day
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.trained_day import Encoded, TrainedDay
-from twinspire_core.fusion.candidate_pool import DEPTH
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import DEPTH, FixedOrder
 from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.sources.candidate_sources import CandidateSources, fits_of
 from twinspire_core.sources.source import POPULAR_HALF_LIFE

@@ -12,11 +12,11 @@ import numpy as np
 
 from model.evaluation.evaluation_set import EvaluationSet
 from twinspire_core.config.source_names import MOST_POPULAR, POPULAR_LATELY, PURCHASE_HISTORY
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.metrics.list_metrics import top_k_scored
 from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker, rank_candidates
-from twinspire_core.ranking.registry import RankingFeatures
+from twinspire_core.ranking.ranking_features import RankingFeatures
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.history import past_then

@@ -30,10 +30,10 @@ from twinspire_core.contracts import ranker_files
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import FixedOrderMeasures, HeldOutMeasures, RankerMeasures
 from twinspire_core.contracts.ranker_files import RankerFile, RankerFormat
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker
-from twinspire_core.ranking.registry import RankingFeatures
+from twinspire_core.ranking.ranking_features import RankingFeatures
 from twinspire_core.sources.source import SourceTables
 
 

@@ -1,5 +1,5 @@
 """Fits what orders candidates, on rows of earlier days: the fixed order
-(twinspire_core/fusion/fixed_order.py), by the kind of the log and the half-life of `popular` that
+(twinspire_core/fusion/rank_fusion.py), by the kind of the log and the half-life of `popular` that
 serves best; and the ranker, LightGBM's LambdaMART.
 
 Source: Burges, *From RankNet to LambdaRank to LambdaMART: An Overview*, MSR-TR-2010-82.
@@ -16,8 +16,7 @@ from model.ranking.candidate_rows import RankingRows, without_towers
 from twinspire_core.config.source_names import HISTORY, TWO_TOWER
 from twinspire_core.contracts.day_metrics import RankerFit
 from twinspire_core.contracts.ranker_files import FORMAT, RankerFile
-from twinspire_core.fusion.candidate_pool import DEPTH
-from twinspire_core.fusion.fixed_order import NEITHER, REPEATS, STEADY
+from twinspire_core.fusion.rank_fusion import DEPTH, NEITHER, REPEATS, STEADY
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.sources.popular import HALF_LIVES
 from twinspire_core.sources.source import POPULAR_HALF_LIFE
@@ -53,7 +52,7 @@ _DATA = {"max_bin": 127, "verbose": -1}
 
 
 def kind_of_log(days: Sequence[RankingRows], *, exclude_seen: bool) -> str:
-    """Which weights a log needs: one of `fixed_order.WEIGHTS`.
+    """Which weights a log needs: one of `rank_fusion.WEIGHTS`.
 
     Args:
       days: candidates of users, and which of these they took.

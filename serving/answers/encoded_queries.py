@@ -10,7 +10,7 @@ from serving.answers.known_past import read_queries
 from serving.requests.request_model import Refused
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import POPULAR, RANKED, TWO_TOWER
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.source import Queries

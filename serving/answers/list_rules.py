@@ -1,4 +1,4 @@
-"""Where the rules of `[lists]` are applied to what is served (twinspire_core/fusion/list_rules.py
+"""Where the rules of `[lists]` are applied to what is served (twinspire_core/fusion/reranking.py
 says what they do).
 
 Lists by default are ruled: those of the ranker, the fixed order and the two-tower, and what is
@@ -28,8 +28,13 @@ from serving.version.filters import Groups
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.config.tables.deployment import ListsConfig
-from twinspire_core.fusion.capped_values import CappedAttribute, CappedValues
-from twinspire_core.fusion.list_rules import Candidates, choose, holds_share
+from twinspire_core.fusion.reranking import (
+    Candidates,
+    CappedAttribute,
+    CappedValues,
+    choose,
+    holds_share,
+)
 from twinspire_core.metrics.list_metrics import contains
 from twinspire_core.search.index import NONE
 

@@ -10,7 +10,7 @@ import numpy as np
 from serving.version.loaded_version import Version
 from twinspire_core.ranking.pairs import Vectors
 from twinspire_core.ranking.ranker import Ranker, rank_candidates
-from twinspire_core.ranking.registry import RankingFeatures
+from twinspire_core.ranking.ranking_features import RankingFeatures
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.source import Queries

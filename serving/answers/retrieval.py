@@ -13,8 +13,7 @@ from serving.requests.list_request import ListRequest
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import FIXED_ORDER, POPULAR, RANKED, TWO_TOWER
-from twinspire_core.fusion.candidate_pool import CONSTANT, DEPTH
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import CONSTANT, DEPTH, FixedOrder
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources

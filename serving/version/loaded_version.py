@@ -24,10 +24,10 @@ from twinspire_core.contracts.artifact import Manifest
 from twinspire_core.contracts.feature_schema import display_name
 from twinspire_core.contracts.model_bundle import QUERY_TOWER, Tower
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.library_loading import load_saved_model, suppress_native_stderr
 from twinspire_core.ranking.ranker import Ranker
-from twinspire_core.ranking.registry import RankingFeatures
+from twinspire_core.ranking.ranking_features import RankingFeatures
 from twinspire_core.search.index import Index, load_index
 from twinspire_core.sources.candidate_sources import CandidateSources, read_tables
 from twinspire_core.sources.source import Source

@@ -8,7 +8,7 @@ from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.ranker_files import FORMAT, MODEL, RankerFile, RankerFormat
 from twinspire_core.ranking.ranker import Ranker
-from twinspire_core.ranking.registry import RankingFeatures
+from twinspire_core.ranking.ranking_features import RankingFeatures
 from twinspire_core.sources.candidate_sources import CandidateSources
 
 log = logging.getLogger("twinspire.serve")

@@ -15,7 +15,7 @@ from tests.tiny_pipeline import tiny_pipeline
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.attempts import Parent, StageContext
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 
 ITEMS = 300
 

@@ -20,7 +20,7 @@ from twinspire_core.contracts.attempts import Attempt
 from twinspire_core.contracts.day_metrics import ExampleList
 from twinspire_core.contracts.features_report import FeatureSkew, FeaturesReport
 from twinspire_core.errors import BadData, GateRefused
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.search.index import load_index
 from twinspire_core.sources.co_occurrence import NearItems
 

@@ -8,7 +8,7 @@ from index_builder.registry.registry import Registry
 from tests.serving import rankers
 from twinspire_core import storage
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 
 TRAINED, NEXT = date(2024, 5, 1), date(2024, 5, 2)
 MADE = ("history", "co_occurrence")  # of the days' working files no other source can be made

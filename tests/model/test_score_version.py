@@ -8,7 +8,7 @@ from model.score_version import VersionParts, score_version
 from tests.model.split_by_hand import ITEMS, SHUFFLED
 from tests.serving import rankers
 from twinspire_core.errors import BadData
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.sources.source import SourceTables
 

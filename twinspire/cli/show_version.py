@@ -43,7 +43,7 @@ from twinspire_core.terminal import out
 
 if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
     from index_builder.registry.quality_history import NextDay, VersionQuality
-    from twinspire_core.fusion.fixed_order import FixedOrder
+    from twinspire_core.fusion.rank_fusion import FixedOrder
 if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
     from index_builder.registry.quality_history import VersionQuality
     from twinspire_core.display.served_figure import ServedFigure
@@ -195,7 +195,7 @@ def show(
     log = registry.log()
     status = next(one.status for one in registry.statuses() if one.version == chosen)
     from index_builder.registry.quality_history import quality_of
-    from twinspire_core.fusion.fixed_order import FixedOrder
+    from twinspire_core.fusion.rank_fusion import FixedOrder
 
     quality = quality_of(registry, log, [chosen])[chosen]
     figure = quality.in_front(p.gate.metric)

@@ -14,7 +14,7 @@ CO_OCCURRENCE = "co_occurrence"
 NEIGHBOURS = "neighbours"
 FACTORS = "factors"
 FIXED_ORDER = "fixed_order"
-"""No source of its own: several, by fixed weights (twinspire_core/fusion/fixed_order.py)."""
+"""No source of its own: several, by fixed weights (twinspire_core/fusion/rank_fusion.py)."""
 RANKED = "ranked"
 """Nor is this: what these list, in a ranker's order (twinspire_core/ranking/ranker.py)."""
 

@@ -1,10 +1,10 @@
 """LightGBM's trees as tables, and a compiled loop over them: the same scores in a twentieth of the
-time. A server ranks hundreds of candidates for each request; LightGBM itself takes milliseconds.
+time. A server ranks hundreds of candidates for each request, which takes LightGBM milliseconds.
 
-Leaves of a tree are numbered from the left. To go right at a node rules out the leaves on its left:
-all nodes of a tree are looked at, none depends on another, and the leaf is the first that none has
-ruled out. So a node is one comparison for many rows at once, in registers; three nodes in a row spare
-two of three times of reading and writing what is left.
+Leaves of a tree are numbered from the left. A row that goes right at a node rules out the leaves on its
+left: all nodes of a tree are looked at, in any order, and the row's leaf is the first that none has
+ruled out. So a node is one comparison for many rows at once, in registers. Three nodes at a time save
+two of three reads and writes of the leaves that are left.
 
 Source: Lucchese et al., *QuickScorer: a Fast Algorithm to Rank Documents with Additive Ensembles of
 Regression Trees*, SIGIR 2015; over rows instead of documents' nodes.
@@ -25,13 +25,13 @@ LEAVES = 32
 _ALL = (1 << LEAVES) - 1
 _CATEGORICAL = 1
 _NAN_LEFT = 2
-# What LightGBM takes for missing, in bits 2 and 3 of a node's decision type.
+# How LightGBM treats missing values, in bits 2 and 3 of a node's decision type.
 _NAN_IS_ZERO = 0
 _NAN_IS_MISSING = 2
 _ZERO = np.float32(1e-35)
-"""What is no farther from 0, LightGBM takes to be 0."""
+"""LightGBM takes values that are no farther from 0 to be 0."""
 _BLOCK = 128
-"""Rows of a pass over all trees: their features stay in a near cache."""
+"""Rows of a pass over all trees, so that their features stay in the processor's cache."""
 _AT_ONCE = 3
 """Nodes of a pass over a block's rows; `_score` has as many terms."""
 
@@ -41,13 +41,13 @@ class CompiledTrees:
     """A model's trees.
 
     Attributes:
-      features: F.
-      column: [N] int32, what a node compares: a number in `used`.
-      threshold: [N] float32, what is at most so large goes left.
+      features: their number, F.
+      column: [N] int32, the feature that a node compares, as a number in `used`.
+      threshold: [N] float32; values that are not larger go left.
       kept: [N] uint32, the leaves that are left where a row goes right.
       first: [T + 1] int32, where each tree's nodes begin.
-      leaves: [T, LEAVES] float64, values by number.
-      used: int32, the features that are compared; F more where a missing value goes right.
+      leaves: [T, LEAVES] float64, the leaves' values from the left.
+      used: int32, the features that are compared, plus F where a missing value goes right.
     """
 
     features: int
@@ -60,12 +60,8 @@ class CompiledTrees:
 
     @classmethod
     def of(cls, model: str, features: int) -> Self | None:
-        """The trees of a model in LightGBM's text format; None if there is something in them that
-        only LightGBM knows: more leaves, categories, models of a leaf, averages.
-
-        Args:
-          model: the text.
-          features: F.
+        """The trees of a model with F features in LightGBM's text format; None if they use something that
+        only LightGBM can do: more leaves, categories, linear leaves, averages.
         """
         trees = list(_read_trees(model))
         if "\naverage_output" in model or not all(map(_is_plain, trees)):
@@ -94,7 +90,7 @@ class CompiledTrees:
         """Scores, [M] float64: those of LightGBM, to the last bit.
 
         Args:
-          values: [M, F] float32, NaN where missing; the fastest way is feature by feature in memory.
+          values: [M, F] float32, NaN where missing; fastest when it is stored feature by feature.
         """
         scores = np.empty(len(values))
         by_feature = np.ascontiguousarray(values.T)
@@ -153,7 +149,7 @@ def _lay_out(tree: Mapping[str, str], features: int, nodes: list[_Node]) -> list
         walk(right[node])
 
     walk(0)
-    while len(nodes) % _AT_ONCE:  # nothing is ruled out by what is at most infinity, or missing
+    while len(nodes) % _AT_ONCE:  # a node that all rows go left at rules out nothing
         nodes.append(_Node(nodes[-1].column, np.float32(np.inf), _ALL))
     return order
 
@@ -165,7 +161,7 @@ def _numbers(text: str) -> list[int]:
 def _rounded_down(threshold: float) -> np.float32:
     """The largest float32 that is not above a threshold: no float32 value lies between the two."""
     rounded = np.float32(threshold)
-    # As Python's numbers: NumPy would compare float32.
+    # Compared as Python floats, which are doubles: NumPy would round both to float32.
     if float(rounded) > threshold:
         rounded = np.nextafter(rounded, np.float32(-np.inf))
     return rounded
@@ -198,7 +194,7 @@ def _score(
             into = of_block[number]
             for row in range(size):
                 value = np.float32(0) if abs(values[row]) <= _ZERO else values[row]
-                # Nothing is at most -infinity but itself, and NaN is at most nothing.
+                # -infinity goes left at every node, and NaN goes right at every node.
                 is_low = value != value and not goes_right
                 into[row] = np.float32(-np.inf) if is_low else value
         totals[:] = 0

@@ -1,4 +1,4 @@
-"""What a group of ranking features is. Groups import no TensorFlow: serving asks them too."""
+"""The interface of a group of ranking features. Groups import no TensorFlow, because serving uses them too."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,41 +12,35 @@ from twinspire_core.sources.source import SourceTables
 
 
 class FeatureGroup(ABC):
-    """Features that are made of the same things, as of one moment."""
+    """Features that are made from the same data, as of one moment."""
 
     @classmethod
     @abstractmethod
     def of(cls, tables: SourceTables) -> Self | None:
-        """The group, or None where what it is made of is not there: its features are then missing.
+        """The group, or None where its data is missing, and with it its features.
 
-        What is the same for all queries is made here, once.
+        Whatever is the same for all queries is computed here, once.
         """
 
     @abstractmethod
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:
-        """Names of its F features, lower case with `:` before a source or an attribute.
-
-        Args:
-          sources: that candidates come from.
+        """Names of its F features for candidates of these sources: lower case, with `:` before a source or
+        an attribute.
         """
 
     def needs_times(self, name: str) -> bool:
-        """Whether a feature is missing where it is not known when the user's events were."""
+        """Whether a feature is missing where the times of the user's events are unknown."""
         return False
 
     @abstractmethod
     def write(self, pairs: Pairs, values: np.ndarray) -> None:
-        """Writes the features of M pairs.
-
-        Args:
-          pairs: the pairs.
-          values: [F, M] float32, in the order of the names; all of it is written, NaN where a value is
-            not known.
+        """Writes the features of M pairs into values, [F, M] float32, in the order of the names. All of it
+        is written, with NaN where a value is not known.
         """
 
     @abstractmethod
     def describe(self, name: str, value: float) -> str:
-        """What a value says, in plain words for people: `bought 3 times in the last weeks`."""
+        """A value in plain words: `bought 3 times in the last weeks`."""
 
 
 @compiled

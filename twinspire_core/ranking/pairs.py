@@ -1,4 +1,4 @@
-"""Pairs of a query and one of its candidates: what the second stage gives scores to.
+"""Pairs of a query and one of its candidates, which the ranker scores.
 
 U queries, S sources, L places of a list, M pairs, C items of the corpus, D dimensions of vectors.
 """
@@ -6,25 +6,25 @@ U queries, S sources, L places of a list, M pairs, C items of the corpus, D dime
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from twinspire_core.compiled_loops import compiled
-from twinspire_core.fusion.candidate_pool import CONSTANT, pool_pairs
-from twinspire_core.ranking.past_entries import PastEntries
+from twinspire_core.fusion.rank_fusion import CONSTANT, pool_pairs
 from twinspire_core.search.top_k import best_of
 from twinspire_core.sources.candidate_sources import depth_of
+from twinspire_core.sources.personal_counts import PersonalCounts
 from twinspire_core.sources.sequences import HALF_LIFE, WeightedItems
 from twinspire_core.sources.source import Queries, ScoredLists
 
 NEWEST = 20
-"""Items of a history, the newest ones, that candidates are compared with."""
+"""Candidates are compared with so many items of a history, the newest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vectors:
-    """What the towers make of queries and items.
+    """The towers' vectors of queries and items.
 
     Attributes:
       queries: [U, D] float32, of length 1.
@@ -35,6 +35,36 @@ class Vectors:
     items: np.ndarray
 
 
+class PastEntries(NamedTuple):
+    """What the users of U queries took before: N entries of their counts, query by query.
+
+    Attributes:
+      number: [N] int64, the entry's number in `counts`.
+      query: [N] int64, ascending.
+      item: [N] int64, -1 outside the corpus.
+      weight: [N] float32, decayed counts with `HALF_LIFE`; None where they were not made.
+      total: [U] float64, the sum of a query's weights; None without weights.
+    """
+
+    counts: PersonalCounts
+    number: np.ndarray
+    query: np.ndarray
+    item: np.ndarray
+    weight: np.ndarray | None
+    total: np.ndarray | None
+
+    @classmethod
+    def of(cls, counts: PersonalCounts) -> Self:
+        """The entries of some counts."""
+        number = counts.entries.values
+        query = counts.entries.row
+        weight = total = None
+        if HALF_LIFE in counts.counts:
+            weight = counts.counts[HALF_LIFE][number]
+            total = np.bincount(query, weights=weight, minlength=counts.entries.rows)
+        return cls(counts, number, query, counts.item[number], weight, total)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
     """All candidates of some queries.
@@ -42,11 +72,11 @@ class Pairs:
     Attributes:
       query: [M] int64, ascending.
       item: [M] int64, ascending within a query.
-      queries: U, what they say.
-      lists: by source, what it listed: the candidates are those of all lists.
+      queries: U of them.
+      lists: by source; the candidates are the items of all lists.
       gains: [M, S] float32, 1 / (1 + place / 60) in each source's list, 0 where that lacks the item.
-      corpus_size: C.
-      vectors: None where no tower was asked.
+      corpus_size: number of items in the corpus, C.
+      vectors: None where no tower was used.
     """
 
     query: np.ndarray
@@ -65,21 +95,14 @@ class Pairs:
         corpus_size: int,
         vectors: Vectors | None = None,
     ) -> Self:
-        """The candidates of some lists.
-
-        Args:
-          lists: by source, of U queries.
-          queries: U.
-          corpus_size: C.
-          vectors: of these queries and all items.
-        """
-        pooled = pool_pairs([one.items for one in lists.values()])
+        """The candidates of some queries' lists by source; vectors are of these queries and all items."""
+        query, item, gains = pool_pairs([of_source.items for of_source in lists.values()])
         return cls(
-            query=pooled.query,
-            item=pooled.item,
+            query=query,
+            item=item,
             queries=queries,
             lists=lists,
-            gains=pooled.gains,
+            gains=gains,
             corpus_size=corpus_size,
             vectors=vectors,
         )
@@ -94,21 +117,20 @@ class Pairs:
 
     @cached_property
     def least_gains(self) -> np.ndarray:
-        """[S] float64: above it an item is among the candidates of a source (`Source.depth`)."""
+        """[S] float64: an item with more gain is a candidate of the source (`Source.depth`)."""
         depths = np.array([depth_of(name) for name in self.lists])
-        # Between the gains of the last place that counts and of the one behind it.
-        least: np.ndarray = 1 / (1 + (depths - 0.5) / CONSTANT)
-        return least
+        # Between the gains of the last place that counts and of the next one.
+        return np.asarray(1 / (1 + (depths - 0.5) / CONSTANT))
 
     @cached_property
     def past(self) -> PastEntries | None:
-        """What the queries say of pasts; None where nobody counted."""
+        """What the queries' users took before; None without counts."""
         personal = self.queries.personal
         return None if personal is None else PastEntries.of(personal)
 
     @cached_property
     def past_pair(self) -> np.ndarray:
-        """The pair of each entry of `past`, [N] int64; -1 for what is no candidate."""
+        """The pair of each entry of `past`, [N] int64; -1 for an item that is no candidate."""
         if self.past is None:
             return np.zeros(0, np.int64)
         return self.find(self.past.query, self.past.item)
@@ -135,31 +157,27 @@ class Pairs:
             query=self.query[first:last] - start,
             item=self.item[first:last],
             queries=self.queries.part(start, stop),
-            lists={name: one.take(slice(start, stop)) for name, one in self.lists.items()},
+            lists={name: x.take(slice(start, stop)) for name, x in self.lists.items()},
             gains=self.gains[first:last],
             corpus_size=self.corpus_size,
             vectors=vectors,
         )
 
     def find(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
-        """Which pair each is, [N] int64; -1 where it is none.
+        """The numbers of the pairs of these queries and items, [N] int64; -1 where there is no such pair.
 
         Args:
           query: [N] int64; the fewer changes from one to the next, the faster.
           item: [N] int64, -1 for no item of the corpus.
         """
-        found = np.empty(len(query), np.int64)
+        pairs = np.empty(len(query), np.int64)
         place = np.zeros(self.corpus_size, np.int32)
-        _find(self.begin, self.item, query, item, place, found)
-        return found
+        _find(self.begin, self.item, query, item, place, pairs)
+        return pairs
 
     def best(self, scores: np.ndarray, k: int) -> np.ndarray:
-        """The best k pairs of each query, [U, k] int64, best first, -1 behind the end. Of equal
-        scores the smaller item comes first.
-
-        Args:
-          scores: [M] float32.
-          k: length of the lists.
+        """The best k pairs of each query by scores, [M] float32: [U, k] int64, best first, -1 behind the
+        end. Of equal scores the lower item comes first.
         """
         begin = self.begin[:-1]
         lengths = np.diff(self.begin)
@@ -174,14 +192,14 @@ class Pairs:
     def ranked(self, scores: np.ndarray, k: int) -> ScoredLists:
         """The best k candidates of each query as lists; arguments as those of `best`."""
         chosen = self.best(scores, k)
-        # The pair -1 reads what is appended for none.
+        # -1, which is no pair, reads the value that is appended.
         items = np.append(self.item, -1)[chosen]
         return ScoredLists(items, np.append(scores, -np.inf).astype(np.float32)[chosen])
 
 
 @compiled
 def _find(begin: Any, items: Any, query_of: Any, wanted: Any, place: Any, found: Any) -> None:
-    """Writes `Pairs.find`; `place` is as long as the corpus, and may hold anything."""
+    """Writes the result of `Pairs.find`. `place` is as long as the corpus, and may hold anything."""
     query = -1
     for number in range(len(wanted)):
         item = wanted[number]

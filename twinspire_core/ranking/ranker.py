@@ -14,7 +14,7 @@ from twinspire_core.contracts.ranker_files import FORMAT, RankerFile, RankerForm
 from twinspire_core.errors import BadData
 from twinspire_core.ranking.compiled_trees import CompiledTrees
 from twinspire_core.ranking.pairs import Pairs, Vectors
-from twinspire_core.ranking.registry import RankingFeatures
+from twinspire_core.ranking.ranking_features import RankingFeatures
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources, depth_of
 from twinspire_core.sources.source import Queries
@@ -42,17 +42,17 @@ class Ranker:
         Raises:
           BadData: they are of another format, or damaged.
         """
-        found = RankerFormat.parse(described).format
-        if found != FORMAT:
+        form = RankerFormat.parse(described).format
+        if form != FORMAT:
             raise BadData(
-                f"{RankerFile.FILE} is of format {FORMAT}; found {found}. It was written by"
+                f"{RankerFile.FILE} is of format {FORMAT}; found {form}. It was written by"
                 " another release: serve it with that one."
             )
         return cls(model.decode(), RankerFile.parse(described))
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Whose lists the candidates are."""
+        """The sources whose lists the candidates come from."""
         return tuple(self.described.sources)
 
     @property
@@ -61,11 +61,8 @@ class Ranker:
         return tuple(self.described.features)
 
     def lacking(self, features: RankingFeatures, sources: CandidateSources) -> list[str]:
-        """What it uses and would miss everywhere, without a word: features, and lists of sources.
-
-        Args:
-          features: that can be made.
-          sources: that are there.
+        """Features and lists of sources that the ranker uses and that cannot be made: without this check they
+        would silently be missing everywhere.
         """
         missing = sorted(set(self.names) - set(features.names(self.sources)))
         return [*missing, *(f"lists of {name}" for name in self.sources if name not in sources)]
@@ -73,7 +70,7 @@ class Ranker:
     @cached_property
     def booster(self) -> "lightgbm.Booster":
         """The trees."""
-        # Takes half a second to import: whoever needs no ranker does not.
+        # Here, as it takes half a second to import.
         import lightgbm
 
         return lightgbm.Booster(model_str=self.model)
@@ -83,8 +80,8 @@ class Ranker:
         return CompiledTrees.of(self.model, len(self.names))
 
     def compile(self) -> None:
-        """Makes scoring some twenty times faster from now on, with the same result. It takes a
-        second or two, which pays for servers and large batches.
+        """Makes scoring some twenty times faster from now on, with the same result. It takes a second or
+        two, so it pays for servers and large batches.
         """
         if self._compiled is not None:
             self._compiled.score(np.zeros((1, len(self.names)), np.float32))
@@ -93,8 +90,8 @@ class Ranker:
         """Scores of candidates, [M] float32; they compare candidates of one query.
 
         Args:
-          values: [M, F] float32.
-          threads: at most so many; 0 for all cores. What is compiled takes one.
+          values: [M, F] float32, features in the model's order.
+          threads: the most threads, 0 for all cores; compiled trees use one.
         """
         if not len(values):
             return np.zeros(0, np.float32)
@@ -106,23 +103,19 @@ class Ranker:
         return np.asarray(scores, np.float32)
 
     def contributions(self, values: np.ndarray) -> np.ndarray:
-        """What each feature adds to the score of a candidate, [M, F] float32: Shapley values
-        (Lundberg et al., *Consistent Individualized Feature Attribution for Tree Ensembles*, 2018).
+        """What each feature of candidates, [M, F] float32, adds to their scores: Shapley values (Lundberg et
+        al., *Consistent Individualized Feature Attribution for Tree Ensembles*, 2018), [M, F] float32.
         They and one constant add up to the score.
-
-        Args:
-          values: [M, F] float32.
         """
         added = np.asarray(self.booster.predict(values, pred_contrib=True), np.float32)
-        return added[:, :-1]  # behind them the constant
+        return added[:, :-1]  # without the constant
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankedCandidates:
-    """What a ranker made of candidates.
+    """M candidates with a ranker's scores.
 
     Attributes:
-      pairs: the candidates; M.
       values: [M, F] float32, their features, in the ranker's order.
       scores: [M] float32.
     """
@@ -132,11 +125,8 @@ class RankedCandidates:
     scores: np.ndarray
 
     def best(self, k: int, exclude: Ragged | None = None) -> np.ndarray:
-        """The pairs that are listed, [U, k] int64, best first, -1 behind the end.
-
-        Args:
-          k: length of the lists.
-          exclude: U lists of items that must not be listed.
+        """The pairs that are listed, [U, k] int64, best first, -1 behind the end; without the items excluded
+        from each of the U lists.
         """
         scores = self.scores
         if exclude is not None:
@@ -146,15 +136,14 @@ class RankedCandidates:
         return self.pairs.best(scores, k)
 
     def items(self, chosen: np.ndarray) -> np.ndarray:
-        """[U, k] int64, -1 behind the end, of what `best` returned."""
-        items: np.ndarray = np.append(self.pairs.item, -1)[chosen]
-        return items
+        """The items of pairs that `best` returned, [U, k] int64, -1 behind the end."""
+        return np.asarray(np.append(self.pairs.item, -1)[chosen])
 
 
 def _with_far_ones_last(scores: np.ndarray, pairs: Pairs) -> np.ndarray:
-    """Scores, [M] float32, in which candidates that no source has among its first `Source.depth` come
-    behind all others, in their own order: no ranker was fitted on such, and a longer list is to begin as a
-    shorter one does.
+    """Scores, [M] float32, in which candidates that no source has among its first `Source.depth` come after
+    all others, in their own order: rankers are not fitted on such candidates, and a longer list must begin
+    as a shorter one does.
     """
     if all(lists.items.shape[1] <= depth_of(name) for name, lists in pairs.lists.items()):
         return scores
@@ -165,7 +154,7 @@ def _with_far_ones_last(scores: np.ndarray, pairs: Pairs) -> np.ndarray:
     np.minimum.at(lowest, pairs.query[~is_far], scores[~is_far])
     highest = np.full(len(pairs.queries), -np.inf, np.float32)
     np.maximum.at(highest, pairs.query[is_far], scores[is_far])
-    # Nothing is far where nothing is near.
+    # `lowest` is finite wherever it is used: queries with far candidates have near ones, too.
     below = np.nextafter(lowest, np.float32(-np.inf))[pairs.query]
     lowered = scores - highest[pairs.query] + below
     return np.where(is_far, lowered, scores)
@@ -181,15 +170,15 @@ def rank_candidates(
     vectors: Vectors | None = None,
     threads: int = 0,
 ) -> RankedCandidates:
-    """What the ranker's sources list, with its scores. Nothing is excluded yet: places in lists, which
-    trees use, would be others.
+    """The items that the ranker's sources list, with its scores. Nothing is excluded yet, as that would
+    change the places in lists, which the ranker uses.
 
     Args:
       ranker: fitted on candidates of the same sources.
-      features: of the sources' moment.
-      sources: of the corpus.
-      queries: U; lists that they are given with are at least 100 and k long.
-      k: length of the lists to come.
+      features: as of the sources' moment.
+      sources: of the corpus, as of the moment to answer for.
+      queries: U of them; lists that they are given with are at least 100 and k long.
+      k: length of the lists that `RankedCandidates.best` will make.
       vectors: of the queries and of all items.
       threads: as of `Ranker.score`.
     """

@@ -12,7 +12,7 @@ from twinspire_core.contracts.features_report import DayStatistics, FeaturesRepo
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures, IndexTimings
 from twinspire_core.display.served_figure import on_its_day
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 
 SETTINGS = {"columns": {"positives": ["buy"]}}
 

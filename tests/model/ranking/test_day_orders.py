@@ -19,7 +19,7 @@ from twinspire_core.contracts.attempts import Parent
 from twinspire_core.contracts.measures import RelativeChange
 from twinspire_core.contracts.ranker_files import FORMAT, RankerFile
 from twinspire_core.contracts.trained_day import Encoded
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.ranking.ranker import Ranker
 
 USERS, HELD = 30, 10

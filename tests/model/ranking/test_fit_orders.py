@@ -16,8 +16,8 @@ from model.ranking.fit_orders import (
     kind_of_log,
     sources_to_rank,
 )
-from twinspire_core.fusion.fixed_order import NEITHER, REPEATS, STEADY
-from twinspire_core.ranking.registry import RankingFeatures
+from twinspire_core.fusion.rank_fusion import NEITHER, REPEATS, STEADY
+from twinspire_core.ranking.ranking_features import RankingFeatures
 from twinspire_core.sources.candidate_sources import CandidateSources
 
 PLACES = ("place:history",)

@@ -18,7 +18,7 @@ from model.ranking.fit_orders import choose_half_life, kind_of_log
 from tests.model.train_stage.two_days import FIRST, SECOND, flat, metrics_of, rank_with_towers
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.ranker_files import RankerFile
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.sources.candidate_sources import CandidateSources
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ from tests.serving.asking import recommend
 from tests.serving.conftest import publish
 from twinspire_core.contracts.feature_schema import co_occurrence_schema
 from twinspire_core.errors import UsageError
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 
 ALL = ("two_tower", "history", "popular", "co_occurrence")
 

@@ -33,11 +33,10 @@ from tests.beam_jobs.features.test_raw_features_job import DAY
 from tests.serving import rankers
 from tests.serving.asking import recommend
 from twinspire_core.config import source_names
-from twinspire_core.fusion.candidate_pool import DEPTH
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import DEPTH, FixedOrder
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.ranker import rank_candidates
-from twinspire_core.ranking.registry import RankingFeatures
+from twinspire_core.ranking.ranking_features import RankingFeatures
 from twinspire_core.search.index import NONE, ExactIndex, Settings
 from twinspire_core.search.ragged import positions
 from twinspire_core.sources import personal_counts

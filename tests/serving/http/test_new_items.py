@@ -14,7 +14,7 @@ from serving.version import version_updates
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import FAST, ready, running, shop, until
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 
 COUNTS = {column: [12.0 - n for n in range(12)] for column in TRENDING_HALF_LIVES}
 ORDER = FixedOrder(weights={"two_tower": 0.001, "popular": 0.99, "history": 0.009}, half_life="3h")

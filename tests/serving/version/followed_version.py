@@ -9,7 +9,7 @@ from serving.version.loaded_version import Version
 from tests.serving import conftest as circle
 from tests.serving.asking import recommend
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 
 HOUR = 3_600 * 1_000_000
 LATE = 2_000_000_000 * 1_000_000

@@ -15,7 +15,7 @@ from tests.serving.answers.test_retrieval import files
 from tests.serving.asking import recommend
 from tests.serving.version.followed_version import HOUR, LATE
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 
 SECOND = 1_000_000
 NAMED = ("two_tower", "history", "popular", "co_occurrence")

@@ -14,7 +14,7 @@ from tests.serving import conftest as circle
 from tests.serving.asking import recommend
 from tests.serving.version.followed_version import LATE
 from tests.serving.version.growing_version import NAMED, Sender, listed, publish, takers
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.sources.live_sources import RunningCounts
 
 

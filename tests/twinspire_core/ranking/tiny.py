@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from twinspire_core.ranking.pairs import Pairs
-from twinspire_core.ranking.registry import RankingFeatures
+from twinspire_core.ranking.ranking_features import RankingFeatures
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.personal_counts import HALF_LIVES, PersonalCounts
 from twinspire_core.sources.source import Queries, ScoredLists, SourceTables

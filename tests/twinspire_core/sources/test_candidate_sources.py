@@ -5,7 +5,7 @@ import pytest
 from model.evaluation import ranked_lists
 from model.evaluation.evaluation_set import prepare
 from model.evaluation.ranked_lists import RankedLists, costly_lists, rank_alone, rank_fixed
-from twinspire_core.fusion.fixed_order import FixedOrder
+from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.search.ragged import Ragged, positions
 from twinspire_core.sources import co_occurrence
 from twinspire_core.sources.candidate_sources import CandidateSources

@@ -1,4 +1,4 @@
-"""What the user takes of a candidate's category, brand or other declared attribute."""
+"""Features of a candidate's category, brand or other declared attribute: what the user takes of its value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ _POPULAR = "attribute_popular:"
 _OF_USERS = (_SHARE, _AGE, _COUNT, _DAYS, _OVERDUE, _OWN)
 _FEATURES = (*_OF_USERS, _POPULAR)
 _MOST_VALUES = 8
-"""Values of an item that are looked at, the first ones, where an attribute is a list."""
+"""Where an attribute is a list, the first values of an item are looked at, at most so many."""
 
 
 class _Attribute(NamedTuple):
@@ -41,9 +41,9 @@ class _Attribute(NamedTuple):
 
     Attributes:
       name: the column of the items snapshot.
-      codes: [C, W] int32, the number of each value of an item, each once, -1 for none.
-      values: V.
-      popular: [C] float32, the item's share in the events of its value; NaN without one.
+      codes: [C, W] int32, the numbers of an item's values, each once, -1 for none.
+      values: how many different values there are.
+      popular: [C] float32, the item's share in the events of its value; NaN without a value.
     """
 
     name: str
@@ -56,17 +56,14 @@ class _Attribute(NamedTuple):
         """Gives each distinct value a number.
 
         Args:
-          name: as above.
+          name: the column of the items snapshot.
           column: [C] strings, numbers or truth values, or lists of them; null and "" are missing.
-          events: [C] int64.
+          events: [C] int64, number of events of each item.
         """
         column = column.combine_chunks()
+        lengths, values = np.ones(len(column), np.int64), column
         if is_list(column.type):
-            lengths = list_lengths(column)
-            values = column.flatten()
-        else:
-            lengths = np.ones(len(column), np.int64)
-            values = column
+            lengths, values = list_lengths(column), column.flatten()
         row = list_rows(lengths)
         place = list_places(lengths)
         coded = pc.dictionary_encode(values.cast(pa.string()))
@@ -77,7 +74,7 @@ class _Attribute(NamedTuple):
         codes = np.full((len(column), width), -1, np.int32)
         kept = (place < width) & (code >= 0)
         codes[row[kept], place[kept]] = code[kept]
-        # An item that has a value twice is still one item of it.
+        # An item that has a value twice counts once for it.
         for number in range(1, width):
             is_repeat = (codes[:, :number] == codes[:, [number]]).any(axis=1)
             codes[is_repeat, number] = -1
@@ -87,19 +84,16 @@ class _Attribute(NamedTuple):
 
 @dataclass(frozen=True)
 class Attributes(FeatureGroup):
-    """Attributes that the pipeline file declares (`corpus.attributes`). Of an item with several
-    values the one that the user knows best counts.
-
-    Attributes:
-      attributes: A of them.
+    """Attributes that the pipeline file declares (`corpus.attributes`). For an item with several values the
+    one that the user knows best counts.
     """
 
     attributes: tuple[_Attribute, ...]
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self | None:
-        """None where none is declared, or those that are hold nested values, by which requests cannot
-        filter either.
+        """None where no attribute is declared, or all hold nested values, by which requests cannot filter
+        either.
         """
         prefix = attribute_name("")
         corpus = tables.corpus
@@ -119,55 +113,52 @@ class Attributes(FeatureGroup):
         )
 
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:
-        """By attribute: the value's share in what the user takes, days since the user last took
-        something of it, how often that was, decayed, on how many days, counted by item, and whether it is
-        due again by these; the item's share in that; and in what everybody takes of it.
+        """By attribute: the value's share in what the user takes, days since the user last took an item with
+        it, how often that was, decayed, on how many days, counted by item, and whether it is due again by
+        these; the item's share in that, and in what everybody takes of the value.
         """
-        return tuple(prefix + one.name for one in self.attributes for prefix in _FEATURES)
+        return tuple(prefix + x.name for x in self.attributes for prefix in _FEATURES)
 
     def needs_times(self, name: str) -> bool:
-        """What depends on the user's counts."""
+        """All that depend on the user's counts."""
         return name.startswith(_OF_USERS)
 
     def write(self, pairs: Pairs, values: np.ndarray) -> None:
-        """What users took is missing where queries bring no counts, and for items without a value; ages
+        """Features of users are missing where queries bring no counts, and for items without a value; ages
         and whether it is due also for values that the user never took.
         """
         values[:] = np.nan
         taken = _taken(pairs)
         for number, attribute in enumerate(self.attributes):
-            of_one = values[number * len(_FEATURES) : (number + 1) * len(_FEATURES)]
-            of_one[-1] = attribute.popular[pairs.item]
+            rows = values[number * len(_FEATURES) : (number + 1) * len(_FEATURES)]
+            rows[-1] = attribute.popular[pairs.item]
             if taken is not None:
                 of_pairs = (pairs.query, pairs.item, attribute.codes, attribute.values)
-                _compare(*taken, *of_pairs, of_one)
+                _compare(*taken, *of_pairs, rows)
 
     def describe(self, name: str, value: float) -> str:
         """By the attribute's name."""
         prefix, _, attribute = name.partition(":")
-        if prefix + ":" == _SHARE:
-            if np.isnan(value):
-                return f"{attribute} not known"
-            return f"{value:.0%} of what the user takes has this {attribute}"
-        if prefix + ":" == _AGE:
-            if np.isnan(value):
-                return f"the user never took something of this {attribute}, or nobody knows when"
-            return f"the user took something of this {attribute} {ago(value)}"
         if np.isnan(value):
-            return f"{attribute} not known, or never taken"
-        told = {
+            unknown = {
+                _SHARE: f"{attribute} not known",
+                _AGE: f"the user never took something of this {attribute}, or nobody knows when",
+            }
+            return unknown.get(prefix + ":", f"{attribute} not known, or never taken")
+        words = {
+            _SHARE: f"{value:.0%} of what the user takes has this {attribute}",
+            _AGE: f"the user took something of this {attribute} {ago(value)}",
             _COUNT: f"the user took {value:.1f} things of this {attribute}, half-life 60d",
             _DAYS: f"the user took things of this {attribute} on {counted(value, 'day')}",
             _OVERDUE: f"{value:.0%} of the user's usual time for this {attribute} has gone by",
             _OWN: f"{value:.0%} of what the user takes of this {attribute}",
+            _POPULAR: f"{value:.1%} of what everybody takes of this {attribute}",
         }
-        if prefix + ":" in told:
-            return told[prefix + ":"]
-        return f"{value:.1%} of what everybody takes of this {attribute}"
+        return words[prefix + ":"]
 
 
 def _taken(pairs: Pairs) -> tuple[np.ndarray, ...] | None:
-    """What `_compare` reads of the users; None where queries bring no counts."""
+    """The users' arrays that `_compare` reads; None where queries bring no counts."""
     past = pairs.past
     if past is None or past.weight is None or past.total is None:
         return None
@@ -197,11 +188,11 @@ def _compare(
     items: Any,
     codes: Any,
     values: Any,
-    found: Any,
+    features: Any,
 ) -> None:
-    """What each pair's user took of the values of its item: `codes` are those of all items."""
+    """Writes what each pair's user took of the values of its item. `codes` are those of all items."""
     width = codes.shape[1]
-    # By value.
+    # These are indexed by value.
     sum_of = np.zeros(values, np.float64)
     days_of = np.zeros(values, np.float64)
     overdue_of = np.full(values, -1.0)
@@ -239,12 +230,12 @@ def _compare(
                 overdue = max(overdue, overdue_of[code])
             if most >= 0:
                 of_value = np.float32(most)
-                found[0, pair] = of_value / totals[query]
-                found[1, pair] = youngest if youngest < np.inf else nothing
-                found[2, pair] = of_value
-                found[3, pair] = np.float32(most_days) if len(days) else nothing
-                found[4, pair] = np.float32(overdue) if overdue >= 0 else nothing
-                found[5, pair] = own[pair] / max(of_value, np.float32(1e-30))
+                features[0, pair] = of_value / totals[query]
+                features[1, pair] = youngest if youngest < np.inf else nothing
+                features[2, pair] = of_value
+                features[3, pair] = np.float32(most_days) if len(days) else nothing
+                features[4, pair] = np.float32(overdue) if overdue >= 0 else nothing
+                features[5, pair] = own[pair] / max(of_value, np.float32(1e-30))
             pair += 1
         for entry in entries:
             for place in range(width):
@@ -267,5 +258,4 @@ def _shares(codes: np.ndarray, count: int, events: np.ndarray) -> np.ndarray:
 
 def _largest(values: np.ndarray) -> np.ndarray:
     """The largest of each row, [N] float32, NaN where all are missing."""
-    largest: np.ndarray = np.fmax.reduce(values, axis=1).astype(np.float32)
-    return largest
+    return np.asarray(np.fmax.reduce(values, axis=1), np.float32)

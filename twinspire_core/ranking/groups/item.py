@@ -1,4 +1,4 @@
-"""What is known of a candidate whoever asks: how often everybody takes it, whether that rises, since
+"""Features of a candidate that are the same for all users: how often it is taken, whether that rises, since
 when, and how users take it again.
 """
 
@@ -29,9 +29,9 @@ _TREND = "trend"
 _FAST = "_trending_7d"
 _SLOW = "_trending_28d"
 _RATIO = TRENDING_HALF_LIVES[_SLOW] / TRENDING_HALF_LIVES[_FAST]
-"""Between the two counts of an item that is taken as often every day."""
+"""Ratio of the two counts for an item that is taken equally often every day."""
 _STEADY = 0.2
-"""A trend that is told as none: a fifth up or down."""
+"""Trends below a fifth up or down are described as none."""
 _AGE, _AGAIN, _AGAIN_DAYS = "first_seen", "again", "again_days"
 _AS_THEY_ARE = {_AGE: FIRST_SEEN, _AGAIN: AGAIN, _AGAIN_DAYS: AGAIN_DAYS}
 
@@ -41,17 +41,17 @@ class Item(FeatureGroup):
     """Counts are logarithms, so that a ratio is a difference.
 
     Attributes:
-      table: [C, F] float32, NaN where nobody counted, and of what nobody took.
+      table: [C, F] float32, NaN where the corpus lacks a count, and for items that nobody took.
     """
 
     table: np.ndarray
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self:
-        """From the corpus, as far as its columns are there."""
+        """From those columns that the corpus has."""
         corpus = tables.corpus
         logs = [np.log1p(_column(corpus, name, missing=0)) for name in _COUNTS.values()]
-        # One event more, so that a single one is no trend; 0 for what is taken as ever, or never.
+        # One event is added, so that a single one is no trend. 0 stands for no change, or no event.
         fast, slow = (_column(corpus, name, missing=0) for name in (_FAST, _SLOW))
         trend = np.log1p(_RATIO * fast) - np.log1p(slow)
         others = [_column(corpus, name, missing=np.nan) for name in _AS_THEY_ARE.values()]
@@ -64,7 +64,7 @@ class Item(FeatureGroup):
         return (*_COUNTS, _TREND, *_AS_THEY_ARE)
 
     def write(self, pairs: Pairs, values: np.ndarray) -> None:
-        """Of the candidates."""
+        """The candidates' rows of the table."""
         write_rows(self.table, pairs.item, values)
 
     def describe(self, name: str, value: float) -> str:
@@ -84,18 +84,17 @@ class Item(FeatureGroup):
         if name == _AGAIN_DAYS:
             return f"usually taken again after {counted(value, 'day')}"
         events = np.expm1(value)
-        told = {
+        words = {
             _COUNT: f"taken {times(events)} by everybody",
             _LATELY: f"taken {times(events)} by everybody of late",
             _BUYERS: f"taken by {counted(events, 'user')}",
         }
         half_life = name.partition(":")[2]
-        return told.get(name, f"taken {events:,.1f} times by everybody, half-life {half_life}")
+        return words.get(name, f"taken {events:,.1f} times by everybody, half-life {half_life}")
 
 
 def _column(corpus: pa.Table, name: str, *, missing: float) -> np.ndarray:
     """[C], NaN where the corpus lacks the column."""
     if name not in corpus.column_names:
         return np.full(len(corpus), np.nan)
-    values: np.ndarray = corpus.column(name).cast(pa.float64()).fill_null(missing).to_numpy()
-    return values
+    return np.asarray(corpus.column(name).cast(pa.float64()).fill_null(missing).to_numpy())

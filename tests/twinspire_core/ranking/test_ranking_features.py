@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from tests.twinspire_core.ranking.tiny import CORPUS, PERSONAL, QUERIES, described, value
-from twinspire_core.fusion.candidate_pool import DEPTH
-from twinspire_core.ranking import registry
+from twinspire_core.fusion.rank_fusion import DEPTH
+from twinspire_core.ranking import ranking_features
 
 
 def test_the_place_in_a_list():
@@ -91,7 +91,7 @@ def test_a_trend_is_0_for_what_is_taken_as_often_every_day(fast, slow, trend, sa
 def test_many_users_in_blocks_are_as_all_at_once(monkeypatch):
     names = ("place:history", "personal_age", "overdue", "user_events", "popular")
     once = [value(name) for name in names]
-    monkeypatch.setattr(registry, "_BLOCK", 1)
+    monkeypatch.setattr(ranking_features, "_BLOCK", 1)
     np.testing.assert_equal([value(name) for name in names], once)
 
 

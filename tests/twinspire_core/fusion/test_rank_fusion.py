@@ -2,8 +2,15 @@ import numpy as np
 import pytest
 
 from twinspire_core.config.source_names import SOURCE_NAMES
-from twinspire_core.fusion.candidate_pool import CONSTANT, pool_candidates
-from twinspire_core.fusion.fixed_order import NEITHER, REPEATS, STEADY, WEIGHTS, FixedOrder
+from twinspire_core.fusion.rank_fusion import (
+    CONSTANT,
+    NEITHER,
+    REPEATS,
+    STEADY,
+    WEIGHTS,
+    FixedOrder,
+    pool_candidates,
+)
 from twinspire_core.sources.source import ScoredLists
 
 A, B = np.array([[7, 3, 9]]), np.array([[3, 5, -1]])

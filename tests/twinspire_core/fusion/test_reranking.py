@@ -4,8 +4,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinspire_core.fusion.capped_values import CappedAttribute, CappedValues
-from twinspire_core.fusion.list_rules import Candidates, choose, holds_share, least_new
+from twinspire_core.fusion.reranking import (
+    Candidates,
+    CappedAttribute,
+    CappedValues,
+    choose,
+    holds_share,
+    least_new,
+)
 
 SHARES = st.sampled_from([0.0, 0.1, 0.29, 0.3, 0.5, 1.0])
 CORPUS = 30

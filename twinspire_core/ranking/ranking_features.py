@@ -1,4 +1,6 @@
-"""All ranking features: a new group has a module of its own and a line here."""
+"""All ranking features of one moment: their names, values and descriptions. A new group of features has a
+module of its own in groups/ and a line in `GROUPS`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +13,8 @@ from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.groups.attributes import Attributes
 from twinspire_core.ranking.groups.item import Item
-from twinspire_core.ranking.groups.personal import PersonalHistory
-from twinspire_core.ranking.groups.similarity import Similarity
-from twinspire_core.ranking.groups.source_places import SourcePlaces
-from twinspire_core.ranking.groups.towers import TowerCosines
-from twinspire_core.ranking.groups.user import UserActivity
+from twinspire_core.ranking.groups.source_signals import Similarity, SourcePlaces, TowerCosines
+from twinspire_core.ranking.groups.user_history import PersonalHistory, UserActivity
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.sources.source import SourceTables
 
@@ -29,46 +28,36 @@ GROUPS: tuple[type[FeatureGroup], ...] = (
     UserActivity,
 )
 _BLOCK = 64
-"""Queries that are worked on together: what groups make in between stays in the cache."""
+"""Queries that are worked on together, so that intermediate tables stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
 class RankingFeatures:
-    """The features of one moment.
-
-    Attributes:
-      groups: those that can be made.
-    """
+    """The groups of features that can be made as of one moment."""
 
     groups: tuple[FeatureGroup, ...]
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self:
-        """All that can be made of some tables."""
+        """All groups that can be made of some tables."""
         made = [group.of(tables) for group in GROUPS]
         return cls(tuple(group for group in made if group is not None))
 
     def among(self, sources: Sequence[str]) -> Self:
-        """Those that can be made where candidates come from some sources: without the two-tower, no towers
-        are asked.
+        """The groups that can be made for candidates of some sources: without the two-tower, no tower is
+        used.
         """
         if TWO_TOWER in sources:
             return self
-        others = (group for group in self.groups if not isinstance(group, TowerCosines))
-        return type(self)(tuple(others))
+        return type(self)(tuple(x for x in self.groups if not isinstance(x, TowerCosines)))
 
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:
         """Names of all features of candidates that come from some sources, each once."""
         return tuple(name for group in self.groups for name in group.names(sources))
 
     def values(self, pairs: Pairs, names: Sequence[str]) -> np.ndarray:
-        """Some of the features.
-
-        Args:
-          pairs: M.
-          names: F of them; one that cannot be made is missing.
-
-        Returns: [M, F] float32, NaN where a value is missing.
+        """The features of these names, [M, F] float32, NaN where a value is missing, and throughout for a
+        name that no group makes.
         """
         if len(pairs.queries) > _BLOCK:
             starts = range(0, len(pairs.queries), _BLOCK)
@@ -82,19 +71,18 @@ class RankingFeatures:
         row = {name: number for number, name in enumerate(names)}
         timed = []
         for group in self.groups:
-            own = group.names(tuple(pairs.lists))
-            # A group of which nothing is asked is not made.
-            wanted = [place for place, name in enumerate(own) if name in row]
+            of_group = group.names(tuple(pairs.lists))
+            wanted = [number for number, name in enumerate(of_group) if name in row]
             if not wanted:
-                continue
-            rows = [row[own[place]] for place in wanted]
-            if rows == list(range(rows[0], rows[0] + len(own))):
-                group.write(pairs, values[rows[0] : rows[0] + len(own)])
+                continue  # nothing of the group is asked for
+            rows = [row[of_group[number]] for number in wanted]
+            if rows == list(range(rows[0], rows[0] + len(of_group))):
+                group.write(pairs, values[rows[0] : rows[0] + len(of_group)])
             else:
-                made = np.empty((len(own), len(pairs)), np.float32)
+                made = np.empty((len(of_group), len(pairs)), np.float32)
                 group.write(pairs, made)
                 values[rows] = made[wanted]
-            timed += [row[own[place]] for place in wanted if group.needs_times(own[place])]
+            timed += [row[of_group[x]] for x in wanted if group.needs_times(of_group[x])]
         personal = pairs.queries.personal
         if personal is not None and personal.timed is not None:
             untimed = np.flatnonzero(~personal.timed)
@@ -102,7 +90,7 @@ class RankingFeatures:
         return values.T
 
     def describe(self, name: str, value: float, sources: Sequence[str]) -> str:
-        """What a value of a feature says, in plain words."""
+        """A feature's value in plain words."""
         for group in self.groups:
             if name in group.names(sources):
                 return group.describe(name, value)
@@ -111,7 +99,7 @@ class RankingFeatures:
 
 @compiled
 def _forget(untimed: Any, begin: Any, rows: Any, values: Any) -> None:
-    """Makes some features, rows of values, missing for the pairs of some queries."""
+    """Makes some features, which are rows of values, missing for the pairs of some queries."""
     for query in untimed:
         for row in rows:
             values[row, begin[query] : begin[query + 1]] = np.nan

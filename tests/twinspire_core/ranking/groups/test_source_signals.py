@@ -1,0 +1,86 @@
+"""Similarities by hand: a was taken with b (0.5) and c (0.25), c with a (0.25)."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.twinspire_core.ranking.tiny import described, value, without_counts
+from twinspire_core.contracts.feature_schema import co_occurrence_schema
+from twinspire_core.ranking.groups import source_signals
+from twinspire_core.ranking.groups.source_signals import TowerCosines
+from twinspire_core.ranking.pairs import Pairs, Vectors
+from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources.source import Queries, ScoredLists
+
+NEAR = pa.Table.from_pydict(
+    {"_item": ["a", "c"], "_rows": [[1, 2], [0]], "_similarities": [[0.5, 0.25], [0.25]]},
+    co_occurrence_schema(),
+)
+# The first user took a yesterday, once, and c before it, three times.
+BY_HAND = {
+    "similar_most": {(0, 0): 0.25, (0, 1): 0.5, (0, 2): 0.25, (1, 0): 0, (1, 1): 0},
+    "similar_sum": {(0, 0): 0.75, (0, 1): 0.5, (0, 2): 0.25, (1, 0): 0, (1, 1): 0},
+    "similar_newest": {(0, 0): 0, (0, 1): 0.5, (0, 2): 0.25, (1, 0): 0, (1, 1): 0},
+    "similar_items": {(0, 0): 1, (0, 1): 1, (0, 2): 1, (1, 0): 0, (1, 1): 0},
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_by_hand(name):
+    assert value(name, co_occurrence=NEAR) == BY_HAND[name]
+
+
+def test_without_counts_each_item_of_the_past_counts_once():
+    """Its first item, c, is then the newest."""
+    found = value("similar_sum", queries=without_counts(), co_occurrence=NEAR)
+    assert found[0, 0] == 0.25
+    newest = value("similar_newest", queries=without_counts(), co_occurrence=NEAR)
+    assert (newest[0, 0], newest[0, 1]) == (0.25, 0)
+
+
+def test_it_is_missing_where_nobody_counted_what_is_taken_together():
+    assert all(np.isnan(list(value("similar_sum").values())))
+
+
+def test_in_words():
+    assert "similarity 0.50" in described("similar_newest", 0.5)
+    assert described("similar_items", 2.0).startswith("often taken with 2 of the last 20 things")
+    assert "seldom" in described("similar_most", 0.0)
+    assert described("cosine", 0.7).startswith("close to the user's taste")
+    assert described("cosine", 0.1).startswith("far from the user's taste")
+
+
+VECTORS = Vectors(
+    queries=np.array([[1, 0], [0, 1]], np.float32),
+    items=np.array([[0.6, 0.8], [0, 1], [1, 0]], np.float32),
+)
+
+
+def test_that_with_the_query():
+    found = value("cosine", vectors=VECTORS)
+    expected = {(0, 0): 0.6, (0, 1): 0, (0, 2): 1, (1, 0): 0.8, (1, 1): 1}
+    assert found == pytest.approx(expected)
+
+
+def test_without_vectors_all_are_missing():
+    assert all(np.isnan(list(value("cosine").values())))
+
+
+def test_many_queries_are_as_each_by_itself(monkeypatch):
+    monkeypatch.setattr(source_signals, "_NUMBERS", 42)
+    draw = np.random.default_rng(0)
+    users, size = 9, 50
+    lists = {
+        name: ScoredLists.by_place(np.stack([draw.permutation(size)[:8] for _ in range(users)]))
+        for name in ("history", "popular")
+    }
+    vectors = Vectors(
+        queries=draw.normal(size=(users, 6)).astype(np.float32),
+        items=draw.normal(size=(size, 6)).astype(np.float32),
+    )
+    nothing = Ragged(np.zeros(0, np.int64), np.zeros(0, np.int64), users)
+    pairs = Pairs.of(lists, Queries.of_past(nothing), size, vectors)
+    found = np.empty((1, len(pairs)), np.float32)
+    TowerCosines().write(pairs, found)
+    for query, item, cosine in zip(pairs.query, pairs.item, found[0], strict=True):
+        assert cosine == pytest.approx(vectors.queries[query] @ vectors.items[item], abs=1e-5)

@@ -1,0 +1,269 @@
+"""Rank fusion: the candidates of several sources pooled, and the fixed order, which makes one list of them by
+fixed weights. Imports no TensorFlow, because serving uses it too.
+
+    score(item) = sum over the sources that list it of  weight * 60 / (60 + place),  places from 0
+
+Places, because the sources' own scores have no common scale. Weights add up to 1, so that no score
+is above 1. The fixed order serves until a version has a ranker that may serve; rankers order the same
+pool (twinspire_core/ranking/pairs.py). Source: Cormack, Clarke and Büttcher, *Reciprocal Rank Fusion
+outperforms Condorcet and individual Rank Learning Methods*, SIGIR 2009, here with a weight for each
+source.
+
+U queries, S sources, L the length of their lists, P the candidates of a query from all its sources.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+
+from twinspire_core.compiled_loops import compiled
+from twinspire_core.config import source_names
+from twinspire_core.contracts.json_files import JsonFile
+from twinspire_core.search.ragged import Ragged, list_places, list_rows
+from twinspire_core.search.top_k import best_of
+from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.source import POPULAR_HALF_LIFE, Queries, ScoredLists
+
+CONSTANT = 60.0
+"""The place, from 0, whose item counts half as much as the first item."""
+DEPTH = 100
+"""So many items of each source are looked at, or as many as are asked for if that is more."""
+
+
+class CandidatePool(NamedTuple):
+    """The candidates of each query, from all sources, in a table.
+
+    Attributes:
+      items: [U, P] int64, each once, ascending, -1 behind the end.
+      gains: [U, P, S] float32, 1 / (1 + place / CONSTANT) where the source lists the item, else 0.
+    """
+
+    items: np.ndarray
+    gains: np.ndarray
+
+    def ordered(self, weights: np.ndarray, k: int) -> "OrderedLists":
+        """The best k candidates of each query by the weighted sum of gains; weights are [S]."""
+        weights = np.asarray(weights, np.float32)
+        # An item of weight 0 is a candidate, with the score 0; padding is not.
+        scores = np.where(self.items >= 0, np.matmul(self.gains, weights), -np.inf)
+        best = best_of(scores, min(k, scores.shape[1]))
+        columns = _widened(best, k - best.shape[1], -1)
+        return OrderedLists(pooled=self, pool_scores=scores, weights=weights, columns=columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderedLists:
+    """Lists made from the lists of several sources. Scores and shares are computed when they are used.
+
+    Attributes:
+      pooled: the candidates.
+      pool_scores: [U, P] float32, the score of each candidate.
+      weights: [S] float32, of the sources.
+      columns: [U, k] int64, the candidates that are listed, best first, then -1. As an index, -1 reads
+        the last column: tables of candidates get one more column for it.
+    """
+
+    pooled: CandidatePool
+    pool_scores: np.ndarray
+    weights: np.ndarray
+    columns: np.ndarray
+
+    @cached_property
+    def items(self) -> np.ndarray:
+        """[U, k] int64, best first, -1 behind the end."""
+        return np.take_along_axis(_widened(self.pooled.items, 1, -1), self.columns, axis=1)
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """[U, k] float32, -infinity behind the end."""
+        scores = _widened(self.pool_scores, 1, -np.inf)
+        return np.take_along_axis(scores, self.columns, axis=1)
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """[U, k, S] float32, the part of each source in the score, 0 behind the end."""
+        listed = self.columns >= 0
+        shares = np.zeros((*self.columns.shape, len(self.weights)), np.float32)
+        query, place = np.nonzero(listed)
+        shares[query, place] = self.pooled.gains[query, self.columns[listed]] * self.weights
+        return shares
+
+
+class Pooled(NamedTuple):
+    """The M candidates of all queries, query by query.
+
+    Attributes:
+      query: [M] int64, ascending.
+      item: [M] int64, ascending within a query.
+      gains: [M, S] float32, as those of a `CandidatePool`.
+    """
+
+    query: np.ndarray
+    item: np.ndarray
+    gains: np.ndarray
+
+
+def pool_candidates(lists: Sequence[np.ndarray]) -> CandidatePool:
+    """Pools the lists of S sources, [U, L] int64 each: best first, each item once, -1 behind the end."""
+    pooled = pool_pairs(lists)
+    items = Ragged(pooled.item, pooled.query, len(lists[0])).padded()
+    gains = np.zeros((*items.shape, len(lists)), np.float32)
+    gains[items >= 0] = pooled.gains
+    return CandidatePool(items, gains)
+
+
+def pool_pairs(lists: Sequence[np.ndarray]) -> Pooled:
+    """As `pool_candidates`, query by query instead of in a table."""
+    lengths = np.array([ranked.shape[1] for ranked in lists])
+    gain = (1 / (1 + list_places(lengths) / CONSTANT)).astype(np.float32)
+    items = np.concatenate(lists, axis=1, dtype=np.int64)
+    query = np.empty(items.size, np.int64)
+    item = np.empty(items.size, np.int64)
+    gains = np.zeros((items.size, len(lists)), np.float32)
+    number = np.full(int(items.max(initial=-1)) + 1, -1, np.int32)
+    count = np.zeros(1, np.int64)
+    _pool(items, list_rows(lengths), gain, number, query, item, gains, count)
+    size = int(count[0])
+    return Pooled(query[:size], item[:size], gains[:size])
+
+
+@compiled
+def _pool(
+    items: Any,
+    source: Any,
+    gain: Any,
+    number: Any,
+    query_of: Any,
+    item_of: Any,
+    gains: Any,
+    count: Any,
+) -> None:
+    """Writes the arrays of `Pooled`, and how many entries they have. `number` has a -1 for each item."""
+    end = 0
+    for query in range(len(items)):
+        start = end
+        for entry in range(items.shape[1]):
+            item = items[query, entry]
+            if item >= 0 and number[item] < 0:
+                number[item] = 0
+                item_of[end] = item
+                end += 1
+        item_of[start:end].sort()
+        for pair in range(start, end):
+            query_of[pair] = query
+            number[item_of[pair]] = pair
+        for entry in range(items.shape[1]):
+            if items[query, entry] >= 0:
+                gains[number[items[query, entry]], source[entry]] = gain[entry]
+        for pair in range(start, end):
+            number[item_of[pair]] = -1
+    count[0] = end
+
+
+def _widened(table: np.ndarray, more: int, value: float) -> np.ndarray:
+    """A table with more columns at its end."""
+    if more == 0:
+        return table
+    # np.pad does the same, and takes as long as the rest of a short request.
+    return np.concatenate([table, np.full((len(table), more), value, table.dtype)], axis=1)
+
+
+REPEATS = "repeats"
+"""Kind of log whose users take again what they took before, such as groceries."""
+STEADY = "steady"
+"""Kind of log whose users take items that are popular for a long time, such as films."""
+NEITHER = "neither"
+"""Kind of any other log, such as news, and of a log of which nothing is known."""
+
+_COLUMNS = (
+    source_names.HISTORY,
+    source_names.POPULAR,
+    source_names.TWO_TOWER,
+    source_names.CO_OCCURRENCE,
+)
+WEIGHTS: Mapping[str, Sequence[float]] = {
+    REPEATS: (1.0, 0.05, 0.05, 0.06),
+    STEADY: (0.01, 0.1, 1.0, 1.0),
+    NEITHER: (0.01, 1.0, 0.7, 0.1),
+}
+"""By kind of log, the weights of `_COLUMNS`. Items of any other source come after those of these."""
+_LIKE = dict.fromkeys((source_names.NEIGHBOURS, source_names.FACTORS), source_names.CO_OCCURRENCE)
+"""Sources that share the weight of another source."""
+_FILLS_UP = 1e-5
+
+
+class FixedOrder(JsonFile):
+    """`fixed_order.json` of a version.
+
+    Attributes:
+      weights: by source.
+      kind: of log that they are for.
+      half_life: of the source `popular`.
+    """
+
+    FILE: ClassVar[str] = "fixed_order.json"
+
+    weights: Mapping[str, float]
+    kind: str = NEITHER
+    half_life: str = POPULAR_HALF_LIFE
+
+    @classmethod
+    def of(
+        cls, sources: Sequence[str], kind: str = NEITHER, half_life: str = POPULAR_HALF_LIFE
+    ) -> Self:
+        """The order of some sources for a kind of log."""
+        by_source = dict(zip(_COLUMNS, WEIGHTS[kind], strict=True))
+        like = [_LIKE.get(name, name) for name in sources]
+        row = np.array([by_source.get(name, _FILLS_UP) / like.count(name) for name in like])
+        shares = (row / row.sum()).round(6).tolist()
+        weights = dict(zip(sources, shares, strict=True))
+        return cls(weights=weights, kind=kind, half_life=half_life)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Their names, in the order of the file."""
+        return tuple(self.weights)
+
+    def leaning_on(self, source: str, share: float, *, adding: bool = False) -> Self:
+        """The same order, in which a source has at least this share, below 1, of the weights. A source that
+        has no weight yet gets one only with `adding`.
+        """
+        weights = dict(self.weights)
+        own = weights.get(source, 0.0)
+        others = sum(weights.values()) - own
+        if (own > 0 or adding) and own < share * (own + others):
+            weights[source] = others * share / (1 - share)
+        whole = sum(weights.values())
+        shares = {name: weight / whole for name, weight in weights.items()}
+        return self.model_copy(update={"weights": shares})
+
+    def rank(self, lists: Mapping[str, ScoredLists], k: int) -> OrderedLists:
+        """The best k items of each query; of equal scores the lower position comes first."""
+        pooled = pool_candidates([lists[name].items for name in self.sources])
+        return pooled.ordered(np.array(list(self.weights.values())), k)
+
+    def answer(
+        self,
+        sources: CandidateSources,
+        queries: Queries,
+        k: int,
+        *,
+        exclude: Ragged | None = None,
+        length: int | None = None,
+    ) -> tuple[np.ndarray, OrderedLists]:
+        """The lists that are recommended, filled up with popular items: [U, length] int64, -1 where the
+        corpus is used up; and the lists without these.
+
+        Args:
+          sources: of the corpus, as of the moment to answer for.
+          queries: U of them; lists that they are given with are at least `DEPTH` and k long.
+          k: number of items that are wanted, which decides how deep the sources' lists are.
+          exclude: U lists of items that must not be listed.
+          length: of the lists, where that is more than k: their first k items are the same.
+        """
+        lists = sources.retrieve(self.sources, queries, max(k, DEPTH), exclude=exclude)
+        ordered = self.rank(lists, length or k)
+        return sources.filled(ordered.items, length or k, exclude=exclude), ordered

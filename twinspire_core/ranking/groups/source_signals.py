@@ -1,0 +1,221 @@
+"""What the candidate sources say of a candidate: its places and scores in their lists, the similarity to what
+the user took last, and the cosine of the towers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from twinspire_core.compiled_loops import compiled
+from twinspire_core.config.source_names import TITLES
+from twinspire_core.display.table import counted
+from twinspire_core.fusion.rank_fusion import CONSTANT
+from twinspire_core.ranking.feature_group import FeatureGroup
+from twinspire_core.ranking.pairs import NEWEST, Pairs
+from twinspire_core.search.ragged import list_offsets
+from twinspire_core.sources.candidate_sources import depth_of
+from twinspire_core.sources.co_occurrence import NearItems, near_items_of
+from twinspire_core.sources.source import SourceTables
+
+_PLACE = "place:"
+_SCORE = "score:"
+_AGREEING = "sources"
+_GAIN = "gain"
+_NUMBERS = 1 << 16
+"""Numbers of vectors that are gathered at a time, so that they stay in the processor's cache."""
+
+
+class SourcePlaces(FeatureGroup):
+    """Where each source lists a candidate, with what score, and how many sources agree.
+
+    Places are counted from 0. Items after the first `Source.depth` of a list count as not listed, also
+    where longer lists are asked for: rankers are fitted on lists of that length.
+    """
+
+    @classmethod
+    def of(cls, tables: SourceTables) -> Self:
+        """Needs no table."""
+        return cls()
+
+    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+        """A place and a score of each source, then two features of all sources together."""
+        places = tuple(_PLACE + name for name in sources)
+        return (*places, *(_SCORE + name for name in sources), _AGREEING, _GAIN)
+
+    def write(self, pairs: Pairs, values: np.ndarray) -> None:
+        """From the lists."""
+        scores = [lists.scores for lists in pairs.lists.values()]
+        _write_places(
+            *(pairs.query, pairs.gains, pairs.least_gains),
+            np.array([depth_of(name) for name in pairs.lists]),
+            list_offsets(np.array([of_source.shape[1] for of_source in scores])),
+            np.concatenate(scores, axis=1, dtype=np.float32),
+            values,
+        )
+
+    def describe(self, name: str, value: float) -> str:
+        """By the source's title."""
+        source = name.partition(":")[2]
+        title = TITLES.get(source, source)
+        if np.isnan(value) or (name.startswith(_PLACE) and value >= depth_of(source)):
+            return f"not listed by {title}"
+        if name.startswith(_PLACE):
+            return f"place {value + 1:.0f} of {title}"
+        if name.startswith(_SCORE):
+            return f"score {value:.3g} of {title}"
+        if name == _AGREEING:
+            return f"listed by {counted(value, 'source')}"
+        return f"places of all sources together: {value:.2f}"
+
+
+@compiled
+def _write_places(
+    query_of: Any,
+    gains: Any,
+    least_gains: Any,
+    depths: Any,
+    first: Any,
+    scores: Any,
+    values: Any,
+) -> None:
+    sources = len(depths)
+    for pair in range(len(query_of)):
+        agreeing = 0
+        together = np.float32(0)
+        for source in range(sources):
+            gain = gains[pair, source]
+            if gain > least_gains[source]:
+                # The gain is 1 / (1 + place / CONSTANT).
+                place = int((1 / np.float64(gain) - 1) * CONSTANT + 0.5)
+                values[source, pair] = place
+                values[sources + source, pair] = scores[query_of[pair], first[source] + place]
+                agreeing += 1
+                together += gain
+            else:
+                values[source, pair] = depths[source]
+                values[sources + source, pair] = np.nan
+        values[2 * sources, pair] = agreeing
+        values[2 * sources + 1, pair] = together
+
+
+@dataclass(frozen=True)
+class Similarity(FeatureGroup):
+    """How often a candidate is taken by users who took what this user took last: similarities of the source
+    `co_occurrence` to the newest items of the history. They are 0 where the candidate is not among the
+    near items that are kept of an item.
+    """
+
+    near_items: NearItems
+
+    @classmethod
+    def of(cls, tables: SourceTables) -> Self | None:
+        """None where co-occurrence was not counted."""
+        near_items = tables.once(near_items_of)
+        return None if near_items is None else cls(near_items)
+
+    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+        """The largest similarity, the sum weighted by how often and how lately each item was taken, that to
+        the newest item, and the number of items that the candidate is near to.
+        """
+        return ("similar_most", "similar_sum", "similar_newest", "similar_items")
+
+    def write(self, pairs: Pairs, values: np.ndarray) -> None:
+        """Looks for each near item of each item of the histories among the candidates."""
+        newest = pairs.newest
+        values[:] = 0
+        _add_similarities(
+            *(pairs.begin, pairs.item, np.zeros(pairs.corpus_size, np.int32)),
+            *(list_offsets(newest.items.lengths), newest.items.values, newest.weights),
+            *(*self.near_items, np.zeros(len(pairs)), values),
+        )
+
+    def describe(self, name: str, value: float) -> str:
+        """By how often the items are taken together."""
+        if np.isnan(value):
+            return "what is taken together was not counted"
+        if name == "similar_newest":
+            if value == 0:
+                return "seldom taken with what the user took last"
+            return f"taken with what the user took last (similarity {value:.2f})"
+        if value == 0:
+            return "seldom taken with what the user took of late"
+        if name == "similar_items":
+            return f"often taken with {value:.0f} of the last {NEWEST} things that the user took"
+        if name == "similar_most":
+            return f"taken with something that the user took of late (similarity {value:.2f})"
+        return f"taken with what the user took of late (similarities add up to {value:.2f})"
+
+
+@compiled
+def _add_similarities(
+    begin: Any,
+    items: Any,
+    place: Any,
+    newest_begin: Any,
+    newest: Any,
+    weights: Any,
+    rows: Any,
+    similarities: Any,
+    sums: Any,
+    values: Any,
+) -> None:
+    """Adds up in `values`, and doubles in `sums`. `place` is as long as the corpus."""
+    for query in range(len(begin) - 1):
+        first, end = begin[query], begin[query + 1]
+        for pair in range(first, end):
+            place[items[pair]] = pair
+        for entry in range(newest_begin[query], newest_begin[query + 1]):
+            for column in range(rows.shape[1]):
+                near = rows[newest[entry], column]
+                if near < 0:
+                    continue
+                pair = place[near]
+                if pair < first or pair >= end or items[pair] != near:
+                    continue
+                similarity = similarities[newest[entry], column]
+                values[0, pair] = max(values[0, pair], similarity)
+                sums[pair] += similarity * weights[entry]
+                if entry == newest_begin[query]:
+                    values[2, pair] = similarity
+                values[3, pair] += 1
+        for pair in range(first, end):
+            values[1, pair] = sums[pair]
+
+
+class TowerCosines(FeatureGroup):
+    """How near a candidate's vector lies to that of the query, also for candidates that the two-tower does
+    not list.
+
+    Cosines with the items of the history were tried and left out: docs/decisions/0061-ranker.md.
+    """
+
+    @classmethod
+    def of(cls, tables: SourceTables) -> Self:
+        """Needs no table: pairs bring vectors."""
+        return cls()
+
+    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+        """The cosine."""
+        return ("cosine",)
+
+    def write(self, pairs: Pairs, values: np.ndarray) -> None:
+        """Missing without vectors."""
+        vectors = pairs.vectors
+        if vectors is None:
+            values[:] = np.nan
+            return
+        block = max(1, _NUMBERS // vectors.items.shape[1])
+        for query, vector in enumerate(vectors.queries):
+            for start in range(pairs.begin[query], pairs.begin[query + 1], block):
+                some = slice(start, min(start + block, pairs.begin[query + 1]))
+                items = vectors.items.take(pairs.item[some], axis=0)
+                np.einsum("md,d->m", items, vector, out=values[0, some])
+
+    def describe(self, name: str, value: float) -> str:
+        """By how close it is to the user's taste."""
+        if np.isnan(value):
+            return "the two-tower says nothing of it"
+        how = "close to" if value > 0.5 else "not far from" if value > 0.2 else "far from"
+        return f"{how} the user's taste by the two-tower (cosine {value:.2f})"

@@ -1,0 +1,224 @@
+"""Features of the user's history: how often the user took a candidate, when and how regularly, whether it is
+due again; and how much is known of the user at all.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Self
+
+import numpy as np
+
+from twinspire_core.display.table import ago, counted, times
+from twinspire_core.ranking.feature_group import FeatureGroup, write_rows
+from twinspire_core.ranking.pairs import Pairs, PastEntries
+from twinspire_core.search.ragged import list_places
+from twinspire_core.sources.personal_counts import HALF_LIVES
+from twinspire_core.sources.source import SourceTables
+
+_COUNT = "personal:"
+_ALL = "all"
+_OF_SHARE = "60d"
+
+
+def _interval_text(value: float) -> str:
+    if value < 1:
+        return "usually taken more than once a day"
+    if round(value) == 1:
+        return "usually taken every day"
+    return f"usually taken every {counted(value, 'day')}"
+
+
+def _overdue_text(value: float) -> str:
+    if value < 0.5:
+        return f"not due yet: {value:.0%} of the usual time has gone by"
+    if value < 1.5:
+        return f"due about now: {value:.0%} of the usual time has gone by"
+    return f"overdue: {value:.1f} times the usual time has gone by"
+
+
+_ITEM_WORDS: Mapping[str, Callable[[float], str]] = {
+    "personal_age": lambda x: f"last taken {ago(x)}",
+    "personal_first": lambda x: f"first taken {ago(x)}",
+    "personal_share": lambda x: f"{x:.1%} of what the user takes",
+    "personal_rank": lambda x: f"number {x + 1:.0f} of what the user takes most",
+    "personal_days": lambda x: f"taken on {counted(x, 'day')}",
+    "personal_day_share": lambda x: (
+        f"taken on {x:.0%} of the days on which the user takes anything"
+    ),
+    "interval": _interval_text,
+    "overdue": _overdue_text,
+    "seen": lambda x: "taken before" if x else "never taken before",
+}
+"""Features of the user's history with a candidate, and what their values say."""
+_ITEM_NAMES = (*(_COUNT + name for name in HALF_LIVES), *_ITEM_WORDS)
+_USER_WORDS: Mapping[str, Callable[[float], str]] = {
+    "user_events": lambda x: f"the user took {counted(np.expm1(x), 'thing')} of late",
+    "user_items": lambda x: f"the user knows {counted(np.expm1(x), 'different thing')}",
+    "user_age": lambda x: f"the user last took something {ago(x)}",
+    "user_repeats": lambda x: f"{x:.0%} of what the user takes are things taken before",
+    "user_visits": lambda x: f"the user took something on {counted(np.expm1(x), 'day')}",
+    "user_basket": lambda x: f"the user takes {counted(x, 'thing')} at a time",
+    "user_first": lambda x: f"the user first took something {ago(x)}",
+    "user_interval": lambda x: f"the user usually takes something every {counted(x, 'day')}",
+    "user_overdue": lambda x: f"{x:.0%} of the time between the user's visits has gone by",
+}
+"""Features of the user alone, and what their values say."""
+
+
+class PersonalHistory(FeatureGroup):
+    """The user's history with a candidate: how often, when, how regularly, and whether it is due again.
+
+    Counts and shares are 0 for items that the user never took, all else is missing. Regularity is
+    measured in days: two events of one visit show none.
+    """
+
+    @classmethod
+    def of(cls, tables: SourceTables) -> Self:
+        """Needs no table: queries bring counts."""
+        return cls()
+
+    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+        """A count by half-life; days since the last and the first event; the share of all that the user
+        took, and the rank by that; days with events, and their share of the days with any event; the mean
+        number of days between, and how often it has passed since the last event; whether `exclude_seen`
+        leaves the item out.
+        """
+        return _ITEM_NAMES
+
+    def needs_times(self, name: str) -> bool:
+        """All do, except how often the user took it at all."""
+        return name not in (_COUNT + _ALL, "personal_rank", "seen")
+
+    def write(self, pairs: Pairs, values: np.ndarray) -> None:
+        """Missing where queries bring no counts."""
+        values[:] = np.nan
+        column = dict(zip(_ITEM_NAMES, values, strict=True))
+        # Seen is what `Queries.seen` lists: items of the history, and items with counts.
+        pair = pairs.find(pairs.queries.past.row, pairs.queries.past.values)
+        column["seen"][:] = 0
+        column["seen"][pair[pair >= 0]] = 1
+        past = pairs.past
+        if past is None:
+            return
+        column["seen"][pairs.past_pair[pairs.past_pair >= 0]] = 1
+        entry = np.flatnonzero(pairs.past_pair >= 0)
+        pair = pairs.past_pair[entry]
+        number = past.number[entry]
+        counts = past.counts
+        for name in counts.counts:
+            column[_COUNT + name][:] = 0
+            column[_COUNT + name][pair] = counts.counts[name][number]
+        column["personal_age"][pair] = counts.age[number]
+        column["personal_rank"][pair] = list_places(counts.entries.lengths)[entry]
+        if _OF_SHARE in counts.counts:
+            weights = counts.counts[_OF_SHARE]
+            totals = np.bincount(past.query, weights[past.number], len(pairs.queries))
+            column["personal_share"][:] = 0
+            column["personal_share"][pair] = (
+                weights[number] / np.maximum(totals, 1e-30)[pairs.query[pair]]
+            )
+        if counts.span is None or counts.days is None or counts.visits is None:
+            return
+        days = counts.days[number]
+        column["personal_first"][pair] = counts.age[number] + counts.span[number]
+        shares = days / counts.visits[pairs.query[pair]]
+        for name, amounts in (("personal_days", days), ("personal_day_share", shares)):
+            column[name][:] = 0
+            column[name][pair] = amounts
+        with np.errstate(divide="ignore", invalid="ignore"):
+            interval = np.where(days > 1, counts.span[number] / (days - 1), np.nan)
+        column["interval"][pair] = interval
+        # At least a day: two events around midnight show no interval of minutes.
+        column["overdue"][pair] = counts.age[number] / np.maximum(interval, 1)
+
+    def describe(self, name: str, value: float) -> str:
+        """Counts as such, days as days."""
+        if np.isnan(value) and name in ("interval", "overdue"):
+            return "not taken often enough to tell how regularly"
+        if np.isnan(value):
+            return "never taken before, or nobody knows when"
+        if name in _ITEM_WORDS:
+            return _ITEM_WORDS[name](value)
+        half_life = name.removeprefix(_COUNT)
+        if value == 0:
+            return "never taken before"
+        if half_life == _ALL:
+            return f"taken {times(value)} before"
+        return f"taken {value:.1f} times before, half-life {half_life}"
+
+
+class UserActivity(FeatureGroup):
+    """How much is known of the user: the same for all candidates of a query, and what the meaning of other
+    features depends on. Numbers of events, items and days are logarithms.
+
+    There is no hour and no weekday. The ranker is fitted on queries as of the start of a day, one for
+    each user: their hour never varies, and a model must not be served what it never saw. The weekday
+    would be that of the day that a list is for, which a query does not say: a version answers on the
+    days after its own until the next version.
+    """
+
+    @classmethod
+    def of(cls, tables: SourceTables) -> Self:
+        """Needs no table: queries bring counts."""
+        return cls()
+
+    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+        """Events, distinct items, days since the last event, the share of events with an item that the user
+        had taken before; days with any event, items on such a day, days since the first event, the mean
+        number of days between, and how often it has passed since the last event.
+        """
+        return tuple(_USER_WORDS)
+
+    def needs_times(self, name: str) -> bool:
+        """All do, except plain counts."""
+        return name not in ("user_events", "user_items", "user_repeats")
+
+    def write(self, pairs: Pairs, values: np.ndarray) -> None:
+        """All except events and items are missing where queries bring no counts, and without any event."""
+        users = len(pairs.queries)
+        of_user = np.full((users, len(_USER_WORDS)), np.nan, np.float32)
+        of_user[:, 0] = np.log1p(pairs.queries.events)
+        past = pairs.past
+        if past is None:
+            of_user[:, 1] = np.log1p(pairs.queries.past.lengths)
+            write_rows(of_user, pairs.query, values)
+            return
+        items = np.bincount(past.query, minlength=users)
+        of_user[:, 1] = np.log1p(items)
+        age = np.full(users, np.inf, np.float32)
+        np.minimum.at(age, past.query, past.counts.age[past.number])
+        of_user[:, 2] = np.where(items > 0, age, np.nan)
+        if _ALL in past.counts.counts:
+            counts = past.counts.counts[_ALL][past.number]
+            events = np.bincount(past.query, weights=counts, minlength=users)
+            of_user[:, 3] = np.where(items > 0, 1 - items / np.maximum(events, 1), np.nan)
+        if past.counts.visits is not None:
+            of_user[:, 4:] = _rhythm(past, of_user[:, 2])
+        write_rows(of_user, pairs.query, values)
+
+    def describe(self, name: str, value: float) -> str:
+        """Counts as such, days as days."""
+        return (
+            "nothing known of what the user took" if np.isnan(value) else _USER_WORDS[name](value)
+        )
+
+
+def _rhythm(past: PastEntries, age: np.ndarray) -> np.ndarray:
+    """The last five features of users, [U, 5] float32; age is that of the last event, [U]."""
+    counts = past.counts
+    users = len(age)
+    assert counts.visits is not None and counts.span is not None and counts.days is not None
+    # In doubles: vectorised logarithms of floats can differ in the last bit by their place in the array.
+    visits = np.where(np.isnan(age), np.nan, counts.visits).astype(np.float64)
+    first = np.zeros(users, np.float32)
+    np.maximum.at(first, past.query, counts.age[past.number] + counts.span[past.number])
+    days = np.bincount(past.query, weights=counts.days[past.number], minlength=users)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        interval = np.where(visits > 1, (first - age) / (visits - 1), np.nan)
+        rhythm = (
+            np.log1p(visits),
+            days / visits,
+            np.where(np.isnan(age), np.nan, first),
+            interval,
+            age / np.maximum(interval, 1),
+        )
+    return np.stack(rhythm, axis=1).astype(np.float32)
