@@ -33,7 +33,9 @@ RESTARTS = 3
 _PARTS = """
 part() {
   set -m  # each in a process group of its own
-  trap 'kill $!; wait; exit' TERM
+  # A triggerer waits ten seconds for triggers, of which no DAG here has any.
+  case $1 in triggerer) end="kill -KILL -- -";; *) end="kill ";; esac
+  trap '$end$!; wait; exit' TERM
   for start in $(seq 0 "$RESTARTS"); do
     airflow "$@" & wait $!
     echo "airflow $1 has ended with exit code $?, after $start of $RESTARTS restarts"
@@ -260,7 +262,7 @@ class LocalAirflow:
         with processes.undisturbed():
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-            # An idle Airflow needs 3 to 12 s; a busy one would wait for its tasks.
+            # An idle Airflow needs some seconds; a busy one would wait for its tasks.
             processes.end(self.processes, patience=12)
             process.wait()
             self._process = None
