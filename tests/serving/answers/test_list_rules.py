@@ -14,7 +14,7 @@ from serving.version.loaded_version import Version
 from tests.serving.answers.test_retrieval import files, ids, in_order
 from tests.serving.asking import recommend
 from tests.serving.conftest import ATTRIBUTES, ITEMS, PIPELINE, publish
-from tests.twinspire_core.fusion.test_list_rules import slow_list
+from tests.twinspire_core.fusion.test_reranking import slow_list
 from twinspire_core.config.pipeline import Pipeline, load
 from twinspire_core.config.tables.deployment import ListsConfig
 from twinspire_core.errors import UsageError
