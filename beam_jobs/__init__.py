@@ -9,7 +9,7 @@ by Beam.
       transform                examples -> a transform graph, and what the towers read
       validation               examples -> the day's statistics, and what is unusual about them
     embed_stage.py           the stage `embed`, by embedding/
-    day_plan.py, row_hashing.py, user_hashing.py, beam   what several of these share
+    day_plan.py, hashing.py, beam   what several of these share
 
 twinspire_core/contracts/feature_schema.py has the folders and columns of `features`, as all others
 see them. Imports point one way: `[tool.importlinter]` in pyproject.toml says which.

@@ -1,11 +1,11 @@
 """Which days a run reads, and what it makes of each. Days are calendar days of the pipeline's zone.
 
-A window of n days always ends at a cut, the start of some day: it is the n days before it. An
-example of day d sees the window of d and, besides, what came before it on d itself. So training,
-measuring and serving see the same.
+A window of n days ends at the start of some day: it is the n days before it. An example of day d sees the
+window of d, and what came before the example on d itself. So training, measuring and serving see the
+same.
 
-A day whose parent has no rows for a ranker is given days before it once more, as they were: users, items
-and sources' tables as of their starts, as if each had been run then.
+Where the parent of a day has no rows for a ranker, days before the day are replayed: users, items and
+tables of sources are made as of the start of each, as if it had been run then.
 """
 
 from collections.abc import Collection, Iterator
@@ -20,16 +20,16 @@ from twinspire_core.contracts.attempts import Mode
 from twinspire_core.contracts.feature_schema import AT_END, AT_START, replay_folder
 
 Scope = Mode | Literal["served"]
-"""What a run makes: the examples of a day, those of the training window too, or only what is served
-at its end.
+"""What a run makes: the examples of a day, those of the whole training window, or only what is served at
+the end of the day.
 """
 
 EVALUATED_DAYS = 7
-"""Days that held-out users are measured on: the day and six before it."""
+"""Days on which held-out users are measured: the day and the six before it."""
 REPLAYED_DAYS = 28
 """The most days that are replayed; no more than a third of the training window."""
 TABLE_DAYS = 7
-"""Replayed days in a row that share the tables of sources, made at the start of the first of them."""
+"""Consecutive replayed days that share the tables of sources, made at the start of the first one."""
 EPOCH = date(1970, 1, 1)
 MICROSECONDS_OF_A_DAY = 86_400_000_000
 
@@ -45,8 +45,8 @@ class Plan:
       evaluation: days that get queries to measure by.
       analysis: days whose rows the transform graph is fitted on.
       counted_from: the first of those days whose counts are known in both modes.
-      measured: days at whose start all is made that lists come from: the day itself, to measure it,
-        and the next, to serve.
+      measured: days at whose start all is made that lists need: the day itself, to measure it, and the
+        next day, to serve.
       replay: days before the day that are replayed.
     """
 
@@ -82,15 +82,13 @@ class Plan:
 
 
 def make_plan(p: Pipeline, day: date, scope: Scope, *, replays: bool = False) -> Plan:
-    """Derives the days of a run from the pipeline file's windows.
-
-    Args:
-      replays: whether days before the day are replayed.
+    """The days of a run, by the windows of the pipeline file. `replays`: whether days before the day are
+    replayed.
     """
     if scope == "served":
         return _served_plan(p, day)
     w = p.window
-    # The same in both modes: on it depends which vocabulary days have counts, and so the graph.
+    # The same in both modes: which vocabulary days have counts depends on it, and so does the graph.
     back = max(
         EVALUATED_DAYS - 1 + known_days(p),
         w.history_days - 1,
@@ -128,8 +126,8 @@ def _served_plan(p: Pipeline, day: date) -> Plan:
 
 
 def days_to_replay(p: Pipeline, plan: Plan, logged: Collection[date]) -> tuple[date, ...]:
-    """Those of a plan's replay that have logs, of the newest third of what the logs have of the training
-    window: users of the very first days have no past.
+    """Days of a plan's replay that have logs, within the newest third of the logged training window:
+    users of its first days have no history yet.
     """
     window = min(p.window.train_days, (plan.day - min(logged, default=plan.day)).days + 1)
     first = plan.day - timedelta(days=window // 3)
@@ -137,7 +135,7 @@ def days_to_replay(p: Pipeline, plan: Plan, logged: Collection[date]) -> tuple[d
 
 
 def _days_before_a_moment(p: Pipeline) -> int:
-    """Days before a moment that are looked at for users, items and sources' tables as of then."""
+    """Days before a moment that users, items and tables of sources depend on."""
     return max(
         known_days(p),
         counted_days(p),
@@ -154,16 +152,14 @@ def counted_days(p: Pipeline) -> int:
 
 
 def personal_days(p: Pipeline) -> int:
-    """Days before a moment that sources look at what users took; 0 with the two-tower alone."""
+    """Days before a moment whose events of users the sources use; 0 with the two-tower alone."""
     if not p.sources.several:
         return 0
     return p.window.personal_days or p.window.history_days
 
 
 def known_days(p: Pipeline) -> int:
-    """Days before a moment in which one event makes a user known: the longest of the windows that
-    look at users.
-    """
+    """Days before a moment in which one event makes a user known: the longest window of users."""
     return max(p.window.history_days, personal_days(p))
 
 
@@ -180,8 +176,8 @@ def date_of(number: int) -> date:
 def start_of(day: date, zone: ZoneInfo) -> int:
     """The instant at which a day begins, in microseconds since 1970.
 
-    Where a clock change skips midnight, a day begins with the change: Python reads a skipped time
-    by the offset that held before it, which gives just that instant.
+    Where a clock change skips midnight, the day begins with the change: Python reads a skipped time by
+    the offset from before it, which gives that instant.
     """
     midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
     since_1970 = midnight.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import apache_beam as beam
 
-from beam_jobs.beam import batches, engine, written_rows
-from beam_jobs.beam.written_rows import WriteRows
+from beam_jobs.beam import batches, engine, worker_view
+from beam_jobs.beam.worker_view import WriteRows
 from beam_jobs.day_plan import start_of
 from beam_jobs.embedding import tensorflow_serving
 from beam_jobs.embedding.corpus_ranges import (
@@ -96,9 +96,9 @@ def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, int]:
     # Held before the job: if it runs in this process, it uses the same tower.
     served = to_queries.tower() if p.serving.tensorflow else None
     engine.run_job(p.beam.options, build, ctx.out)
-    written = written_rows.take(ctx.out)
+    written = worker_view.take(ctx.out)
     written[ITEMS] = items  # those whose vectors are reused included
-    written_rows.check(ctx.out, written)
+    worker_view.check(ctx.out, written)
     if served:
         _write_served(ctx.out, served)
     return _summary(ctx.out, written) | (take_changes(ctx.out) if known else {})

@@ -11,8 +11,8 @@ from typing import Any
 
 import apache_beam as beam
 
-from beam_jobs.beam import engine, written_rows
-from beam_jobs.beam.written_rows import WriteRows
+from beam_jobs.beam import engine, worker_view
+from beam_jobs.beam.worker_view import WriteRows
 from beam_jobs.features.job_graph import Rows
 from beam_jobs.features.raw_features_job import write_raw
 from beam_jobs.transform import analysis, graph
@@ -44,7 +44,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         report = report.model_copy(update={"skew": drift.measure_skew(p, out)})
         report = report.model_copy(update={"statistics": _statistics(ctx)})
     finally:
-        # Written once, and also of a day that is refused because of its statistics.
+        # Also for a day that is refused because of its statistics.
         report.write(out)
     return report.dump()
 
@@ -58,19 +58,19 @@ def _transform(ctx: StageContext) -> None:
     examples = [f"{feature_schema.EXAMPLES}/{file.path}" for file in storage.list_files(folder)]
     console.print(f"features {ctx.day}: transforming {len(examples)} files of examples")
 
-    # A second job: the graph has to be there before a row can be put through it.
+    # A second job, since the graph has to be made before it can be applied.
     def build(job: beam.Pipeline) -> None:
         names = job | "Examples" >> beam.Create(examples, reshuffle=False)
         written = names | graph.ApplyGraph(p, ctx.out)
         _ = written | "Rows" >> WriteRows(ctx.out)
 
     engine.run_job(p.beam.options, build, ctx.out)
-    written_rows.check(ctx.out, written_rows.take(ctx.out))
+    worker_view.check(ctx.out, worker_view.take(ctx.out))
 
 
 def _statistics(ctx: StageContext) -> DayStatistics:
-    """Looks for anomalies in the day's statistics, beside those of the newest earlier day."""
-    # No cache key holds that day: docs/decisions/0003-attempts-and-keys.md
+    """Looks for anomalies in the day's statistics, compared with those of the newest earlier day."""
+    # No cache key depends on that day: docs/decisions/0003-attempts-and-keys.md
     earlier = _earlier(ctx)
     if earlier is None:
         return anomalies.check(ctx.pipeline, ctx.out)

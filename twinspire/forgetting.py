@@ -13,11 +13,10 @@ from datetime import date
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_jobs.ingest import columns, day_files, record_blocks
-from beam_jobs.ingest.column_values import WrongType, read_as
-from beam_jobs.ingest.columns import Column
+from beam_jobs.ingest import columns, day_files, records
+from beam_jobs.ingest.columns import Column, WrongType, read_as
 from beam_jobs.ingest.day_files import SourceFile, Table
-from beam_jobs.ingest.record_blocks import VALUE_LENGTH, Block, Rejected
+from beam_jobs.ingest.records import VALUE_LENGTH, Block, Rejected
 from index_builder.registry.registry import Registry
 from twinspire.runs import run_leases
 from twinspire.runs.stages import EMBED, FEATURES, MEASURE, REFRESH, STAGES, TRAIN
@@ -121,8 +120,8 @@ def held_by_log(pipeline: Pipeline, file: SourceFile, users: Users) -> Users:
     wanted = [column for column in of_table(pipeline) if column.name == "_user"]
     given = pipeline.source.format
     held = Users()
-    for part in record_blocks.parts(given, file):
-        for block in record_blocks.read(given, file, part, wanted):
+    for part in records.file_parts(given, file):
+        for block in records.read_blocks(given, file, part, wanted):
             held |= _held_by_block(block, wanted[0], users)
     return held
 

@@ -1,13 +1,13 @@
-"""Arrow record batches as Beam elements: how they travel, and how they change to and from Polars
-frames.
+"""Arrow record batches as Beam elements: how they travel, and how they become Polars frames and Parquet
+files.
 
-A large batch goes through a shuffle by file: it waits in a scratch folder, and a batch of one row,
-which names the file, travels for it. Beam's own runner keeps a whole shuffle in memory, unpacked,
-so that the histories of a day of ten million events would not fit.
+A large batch goes through a shuffle as a file: it waits in a scratch folder, and a batch of one row,
+which names the file, travels in its place. Beam's own runner keeps a whole shuffle in memory,
+uncompressed, where the histories of a day of ten million events would not fit.
 
-Histories are lists that hold the same strings over and over: a string is kept once, and lists are
-numbers. In Arrow they are lists of a dictionary's values. So a batch sends each string once, and a
-Parquet file is written without looking every value up.
+Histories are lists that repeat the same strings. So each string is kept once, and lists hold numbers; in
+Arrow they are lists of a dictionary's values. A batch then sends each string once, and a Parquet file is
+written without looking up every value.
 """
 
 import base64
@@ -36,8 +36,8 @@ class CodedLists(NamedTuple):
 
     Attributes:
       strings: [D] String, distinct; some may be in no list.
-      numbers: [M] integers, places in `strings` of all lists' values end to end.
-      lengths: [N] int64.
+      numbers: [M] integers, the values of all lists end to end, as places in `strings`.
+      lengths: [N] int64, of each list.
     """
 
     strings: pl.Series
@@ -46,12 +46,12 @@ class CodedLists(NamedTuple):
 
     @classmethod
     def of(cls, columns: Iterable[pa.ListArray]) -> Self:
-        """The lists of several columns that `to_arrow` made, one after the other."""
+        """The lists of several columns, made by `to_arrow`, one after the other."""
         lists = pa.chunked_array(columns).unify_dictionaries().chunks
-        # Not as one array, which would have room for 2^31 entries only.
+        # Not as one array, which has room for 2^31 entries only.
         values = [column.flatten() for column in lists]
         strings = pl.Series(pl.from_arrow(values[0].dictionary))
-        numbers = np.concatenate([one.indices.to_numpy() for one in values])
+        numbers = np.concatenate([coded.indices.to_numpy() for coded in values])
         return cls(strings, numbers, np.concatenate([list_lengths(column) for column in lists]))
 
     def take(self, rows: np.ndarray) -> "CodedLists":
@@ -61,20 +61,20 @@ class CodedLists(NamedTuple):
         return CodedLists(self.strings, self.numbers[places], lengths)
 
     def to_arrow(self) -> pa.ListArray:
-        """Lists of a dictionary's values. It has those that are in a list, in the order in which they
-        first come: equal lists give equal arrays.
+        """Lists of a dictionary's values, which are in the order of their first place in a list: equal lists
+        give equal arrays.
 
         Raises:
           UsageError: there is no room for so many.
         """
         place = np.arange(len(self.numbers))
         first = np.empty(len(self.strings), np.int64)
-        # Backwards: what is set last stays.
+        # Set backwards, so that the first place of a value is set last and stays.
         first[self.numbers[::-1]] = place[::-1]
-        found = self.numbers[first[self.numbers] == place]
+        used = self.numbers[first[self.numbers] == place]
         code = np.empty(len(self.strings), np.int32)
-        code[found] = np.arange(len(found))
-        strings = self.strings.gather(found)
+        code[used] = np.arange(len(used))
+        strings = self.strings.gather(used)
         if max(len(self.numbers), strings.str.len_bytes().sum()) > LARGEST:
             raise UsageError(
                 f"A batch has room for {LARGEST:,} entries of histories, and as many bytes of different"
@@ -100,7 +100,7 @@ def with_lists(
 
 
 def plain(schema: pa.Schema) -> pa.Schema:
-    """The schema of the same columns as strings."""
+    """The same schema, with strings in place of codes of a dictionary."""
     fields = []
     for field in schema:
         if pa.types.is_list(field.type) and pa.types.is_dictionary(field.type.value_type):
@@ -110,20 +110,20 @@ def plain(schema: pa.Schema) -> pa.Schema:
 
 
 BATCH_ROWS = 20_000
-"""Rows of a batch: enough that work on whole columns costs more than what is done once a batch, and few
-enough that several workers hold some at once.
+"""Rows of a batch: enough that the work on columns outweighs the work per batch, and few enough that each
+worker can hold several.
 """
 LARGE = 1 << 20
-"""Bytes of a batch that travels pressed well instead of fast: Beam's own runner keeps a whole
-shuffle in memory.
+"""Bytes from which a batch is compressed well rather than fast: Beam's own runner keeps a whole shuffle in
+memory.
 """
 ROW_GROUP = 1 << 16
 DICTIONARY_BYTES = 1 << 26
-"""Of the distinct values of a column in a row group: as long as they have room, the file holds each
-once. Parquet's own limit, 1 MiB, is less than the ids in the histories of a large day take.
+"""Most bytes of a column's distinct values in a row group for which the file holds each value once.
+Parquet's own limit, 1 MiB, is too small for the ids in the histories of a large day.
 """
 SPILL_FOLDER = "scratch"
-"""Where large batches wait, below the stage's output, until the job has ended."""
+"""Folder below the stage's output where large batches wait until the job has ended."""
 _NOTE = pa.schema([("_file", pa.string())])
 _TOO_LARGE = (
     "A batch has room for 2 GiB of text in a column; {:,} rows have more. Raise beam.shards."
@@ -131,9 +131,7 @@ _TOO_LARGE = (
 
 
 class BatchCoder(coders.Coder):
-    """Encodes a batch as an Arrow stream; equal batches may differ in bytes, so it is no coder for
-    keys.
-    """
+    """Encodes a batch as an Arrow stream. Equal batches may differ in bytes, so batches cannot be keys."""
 
     def encode(self, value: pa.RecordBatch) -> bytes:
         """The stream's bytes."""
@@ -145,7 +143,7 @@ class BatchCoder(coders.Coder):
             return stream.read_next_batch()
 
     def estimate_size(self, value: pa.RecordBatch) -> int:
-        """Bytes, about; Beam asks for its metrics, and would encode the batch to know."""
+        """Bytes, roughly. Beam asks for its metrics, and would else encode the batch once more."""
         return int(value.nbytes)
 
     def is_deterministic(self) -> bool:
@@ -176,8 +174,8 @@ def register() -> None:
 def to_batch(frame: pl.DataFrame, schema: pa.Schema | None = None) -> pa.RecordBatch:
     """One batch of a frame's rows.
 
-    With a schema, it has that one's columns in its order and types: null where the frame has none,
-    and lists that are null are empty.
+    With a schema, the batch has its columns, in its order and types: a column that the frame lacks is
+    null, and a list that is null becomes empty.
 
     Raises:
       UsageError: a column has more text than Arrow's 32-bit offsets can address.
@@ -204,8 +202,8 @@ def to_batch(frame: pl.DataFrame, schema: pa.Schema | None = None) -> pa.RecordB
 def to_batches(
     frame: pl.DataFrame, schema: pa.Schema, rows: int = ROW_GROUP
 ) -> Iterator[pa.RecordBatch]:
-    """Batches of a frame's rows, at least one: of `rows`, or fewer where their text takes more room
-    than one has.
+    """Batches of a frame's rows, one at least: of `rows` each, or fewer where their text is too large for
+    one batch.
     """
     if frame.is_empty():
         yield to_batch(frame, schema)
@@ -256,42 +254,38 @@ def parquet(batches: Sequence[pa.RecordBatch]) -> bytes:
         schema,
         compression="zstd",
         dictionary_pagesize_limit=DICTIONARY_BYTES,
-        # The least and the largest value of all lists tell nobody anything, and cost most of them.
+        # Statistics of lists help no reader, and cost most of all statistics.
         write_statistics=[field.name for field in schema if not pa.types.is_list(field.type)],
         store_schema=False,
     ) as writer:
-        # By this one, which Arrow itself would store, readers get strings of coded lists.
+        # Arrow would store the schema of the codes; with this one, readers get strings.
         stored = plain(schema).serialize()
         writer.add_key_value_metadata({"ARROW:schema": base64.b64encode(stored)})
-        # Row groups follow the batches, so callers cut their rows in the same way each time.
+        # Row groups follow the batches, so callers have to cut rows in the same way each time.
         for batch in batches:
             writer.write_table(pa.Table.from_batches([batch]), ROW_GROUP)
     return sink.getvalue()
 
 
 def slices(keys: pl.Series, frame: pl.DataFrame) -> Iterable[tuple[int, pl.DataFrame]]:
-    """The frame's rows by key, in their order, for keys that are integers; keys ascend."""
-    # Stable, since the rows of a key keep their order.
+    """The frame's rows by their integer key, keys ascending; the rows of a key keep their order."""
     order = np.argsort(keys.to_numpy(), kind="stable")
-    found, sizes = np.unique(keys.to_numpy(), return_counts=True)
+    distinct, sizes = np.unique(keys.to_numpy(), return_counts=True)
     ordered = frame[order]
-    for key, size, end in zip(found.tolist(), sizes, np.cumsum(sizes), strict=True):
+    for key, size, end in zip(distinct.tolist(), sizes, np.cumsum(sizes), strict=True):
         yield key, ordered.slice(end - size, size)
 
 
 def spill(batch: pa.RecordBatch, out: str) -> pa.RecordBatch:
-    """What travels for a batch: itself, or the name of the file where it waits.
-
-    Args:
-      out: URI of the stage's output, a place that all workers share.
+    """What travels for a batch: the batch, or if it is large a batch that names its file below `out`, the
+    URI of the stage's output.
     """
     if batch.nbytes <= LARGE:
         return batch
-    # A bundle that is tried again writes files of new names, which its own batches name: what a
-    # failed try left behind is never read.
-    place = storage.join(out, SPILL_FOLDER, f"{secrets.token_hex(16)}.arrow")
-    storage.write_transient(place, _stream(batch, "lz4"))
-    return pa.RecordBatch.from_arrays([pa.array([place])], schema=_NOTE)
+    # A bundle that is tried again writes files of new names: those of a failed try are never read.
+    uri = storage.join(out, SPILL_FOLDER, f"{secrets.token_hex(16)}.arrow")
+    storage.write_transient(uri, _stream(batch, "lz4"))
+    return pa.RecordBatch.from_arrays([pa.array([uri])], schema=_NOTE)
 
 
 def restore(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -302,7 +296,7 @@ def restore(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def clear_spilled(out: str) -> None:
-    """Removes the files of spilled batches, once no step is to read them any more."""
+    """Removes the files of spilled batches, once no step reads them any more."""
     storage.delete_tree(storage.join(out, SPILL_FOLDER))
 
 

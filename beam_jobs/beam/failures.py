@@ -1,8 +1,8 @@
-"""Errors of steps that ran in other processes: how the client learns of them, and what they become.
+"""Errors of steps that ran in other processes: how the client learns of them, and what it raises.
 
-Runners hand an error over in different forms, the remote ones as text. And those that restart jobs
-say nothing of it until they give up, so a step whose input breaks a rule leaves a note for the
-client in the job's output.
+Runners hand an error over in different forms, remote ones as text. Runners that restart jobs report
+nothing until they give up, so a step whose input breaks a rule leaves a note for the client in the
+job's output.
 """
 
 import functools
@@ -22,22 +22,21 @@ from twinspire_core.errors import (
 )
 
 NOTE = "FAILURE.json"
-"""The first error that no restart can mend, below the stage's output."""
+"""File below the stage's output with the first error that no restart can mend."""
 
 _RAISED = re.compile(r"twinspire_core\.errors\.(\w+): (.*)")
 _BEAM_SUFFIX = re.compile(r" \[(?:while running|\d+ lines? of traceback).*$")
 _JAVA_FRAME = re.compile(r"at [\w.$/<>]+\(|\.\.\. \d+ (?:more|common frames omitted)")
 _MISSING = re.compile(r"(?:ModuleNotFoundError|ImportError): ")
 _CHAINED = "The above exception was the direct cause of the following exception:"
-_RETOLD = "RuntimeError: Bundle processing associated with "  # Beam's, of an error before it
+# Beam's error about the error before it.
+_RETOLD = "RuntimeError: Bundle processing associated with "
 _LONGEST_LINE = 400  # characters
 
 
 def fails_fast(process: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
-    """Makes the `process` of a `DoFn` leave a note for the client, if its input breaks a rule.
-
-    Args:
-      process: of a `DoFn` with an attribute `out`, the URI of the stage's output.
+    """Makes `process` leave a note for the client if its input breaks a rule. The `DoFn` has an attribute
+    `out`, the URI of the stage's output.
     """
 
     @functools.wraps(process)
@@ -53,7 +52,7 @@ def fails_fast(process: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
 
 
 def read_note(out: str) -> TwinspireError | None:
-    """The error that a step has left a note of, or None."""
+    """The error in the note of a step, or None."""
     try:
         note = json.loads(storage.read_bytes(storage.join(out, NOTE)))
     except FileNotFoundError:
@@ -62,16 +61,14 @@ def read_note(out: str) -> TwinspireError | None:
 
 
 def own_errors(error: BaseException | None) -> Iterator[TwinspireError]:
-    """The project's errors in a chain of causes; last, one recognised in the text of a remote
-    traceback.
-    """
+    """The project's errors in a chain of causes; then those in the text of a remote traceback."""
     outer = error
     while error is not None:
-        # Of the same class with the message alone: Beam has added where it was running to it.
+        # Made again, with the message alone: Beam has added to it where the step was running.
         if isinstance(error, TwinspireError):
             yield type(error)(_BEAM_SUFFIX.sub("", str(error)))
         error = error.__cause__ or error.__context__
-    # Runners in other processes hand over text: the class is found by its name in the traceback.
+    # Runners in other processes hand over text: the traceback has the name of the class.
     for kind, message in _RAISED.findall(str(outer).replace("\\n", "\n")):
         yield _of_class(kind, _BEAM_SUFFIX.sub("", message))
 
@@ -82,11 +79,12 @@ def _of_class(name: str, message: str) -> TwinspireError:
 
 
 def explain(job: str, text: str, log: str) -> TwinspireError:
-    """What to do about a job that a runner ended, by what the runner said.
+    """The error about a job that failed, by what the runner reported.
 
     Args:
       job: its name, and where it ran.
-      log: where people find all of the text.
+      text: what the runner reported.
+      log: URI of the file with all of its output.
     """
     line = last_line(text)
     said = f"{job} failed: {with_full_stop(line)}"
@@ -96,7 +94,7 @@ def explain(job: str, text: str, log: str) -> TwinspireError:
             f"{said} Workers have what the client has: install this package and its libraries there,"
             f" in the client's versions (twinspire doctor PIPELINE compares them). {more}"
         )
-    # Python's, of a step. What else runners tell is of their own parts.
+    # Python's traceback is of a step; all else is about parts of the runner.
     if "Traceback (most recent call last)" in text:
         return JobFailed(
             f"{said} If the versions of libraries differ there, that may be why: twinspire doctor"
@@ -109,8 +107,8 @@ def explain(job: str, text: str, log: str) -> TwinspireError:
 
 
 def last_line(text: str) -> str:
-    """What a long text of a runner comes down to: its last line that is no place in Java's code, nor
-    Beam's error about the one before it.
+    """The last line of a runner's text that says what happened: no frame of Java's stack, and no error of
+    Beam about another error.
     """
     first, _, second = text.rpartition(_CHAINED)
     if _RETOLD in second:

@@ -1,9 +1,13 @@
-"""Beam's job service, which portable runners have: which jobs run there, and their end.
+"""The jobs of a job service, which portable runners have, and of the Flink behind it: which run there,
+and their end.
 
-A client that is killed cannot cancel its job, which would go on writing and hold the workers that
-the next one waits for. So the client keeps a record beside what the job writes, and says in it again
-and again that it is alive. The next client of the same stage finds a record that is silent, and
-cancels the job that it names: never one of somebody else.
+A client that is killed cannot cancel its job, which would go on writing and hold the workers that the
+next job waits for. So a client keeps a record beside what the job writes, and renews it as a sign of
+life. The next client of the same stage finds a record that is no longer renewed and cancels the job
+that it names, never one of somebody else.
+
+Beam's job service for Flink calls a job cancelled once its own part of it has ended, while Flink goes
+on. So where `beam.options` give Flink's address (`--flink_master`), Flink is asked to end it too.
 """
 
 import json
@@ -15,38 +19,141 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import grpc
+import httpx
+from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions
 from apache_beam.portability.api import beam_job_api_pb2 as api
 from apache_beam.portability.api import beam_job_api_pb2_grpc as api_grpc
 
-from beam_jobs.beam import flink_rest
-from beam_jobs.beam.flink_rest import Flink
 from twinspire_core import storage
 from twinspire_core.terminal import console
 
+UNREACHABLE = (httpx.HTTPError, ValueError, KeyError)
+"""What `Flink` raises where nothing answers, or something else."""
 RECORD = "JOB.json"
-"""The client's record, below the stage's output, while its job runs."""
+"""File below the stage's output, kept by the client while its job runs."""
 HEARTBEAT = 10.0
-"""Seconds between two signs of life of a client."""
+"""Seconds between two renewals of the record."""
 SILENCE = 35.0
-"""Seconds without one, after which a client is taken for dead."""
-
+"""Seconds without a renewal after which a client is taken for dead."""
 CONNECTION = 30.0
-"""Seconds that a job service has to be there."""
-NOT_CANCELLED = (grpc.RpcError, TimeoutError, *flink_rest.UNREACHABLE)
+"""Seconds that a job service has to accept a connection."""
+NOT_CANCELLED = (grpc.RpcError, TimeoutError, *UNREACHABLE)
 """What `cancel` raises."""
-
-_ANSWER = 10.0  # seconds that the service has for an answer
+_ANSWER = 10.0  # seconds that a service or Flink has for an answer
 _END = 60.0  # seconds that a cancelled job has to end
 _NAME = "beam:option:job_name:v1"
 _ENDED = (api.JobState.DONE, api.JobState.DRAINED, api.JobState.FAILED, api.JobState.CANCELLED)
-
+_APPEAR = 5.0  # seconds until a job that was handed over is listed
+_ENDED_BY_ITSELF = (404, 409)  # Flink's answers for a job that has ended meanwhile
+_FLINK_ENDED = ("FINISHED", "FAILED", "CANCELED")
 _log = logging.getLogger(__name__)
 
 
 def job_name(out: str) -> str:
-    """A name that no other job has: pipeline, day, stage and attempt of the output it writes."""
+    """A name that no other job has, of pipeline, day, stage and attempt of the output."""
     words = out.rstrip("/").rsplit("/", 4)[1:]
     return re.sub(r"[^a-z0-9]+", "-", "-".join(["twinspire", *words]).lower())
+
+
+@contextmanager
+def recorded(out: str, endpoint: str, flink: str = "") -> Iterator[None]:
+    """Writes the record of a job and renews it while the block runs. The file stays afterwards.
+
+    Args:
+      out: URI of the job's output.
+      endpoint: address of the job service.
+      flink: address of Flink's REST API; empty if the options do not give it.
+    """
+    stopped = threading.Event()
+    uri = storage.join(out, RECORD)
+
+    def keep() -> None:
+        beat = 0
+        while not stopped.wait(HEARTBEAT if beat else 0):
+            record = {"name": job_name(out), "endpoint": endpoint, "flink": flink, "beat": beat}
+            try:
+                storage.write_bytes(uri, json.dumps(record).encode())
+            except Exception:  # stores raise errors of any kind, and the next renewal may succeed
+                _log.warning("%s could not be written", uri, exc_info=True)
+            beat += 1
+
+    keeper = threading.Thread(target=keep, name="job-record", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        keeper.join()
+
+
+def cancel_orphans(out: str) -> None:
+    """Cancels jobs of earlier attempts whose records are no longer renewed. These attempts lie in the
+    same folder as `out`.
+    """
+    stage, _, attempt = out.rstrip("/").rpartition("/")
+    uris = [
+        storage.join(stage, name, RECORD) for name in storage.list_names(stage) if name != attempt
+    ]
+    records = {uri: record for uri in uris if (record := _read(uri))}
+    if not records:
+        return
+    console.print(f"Listening for {SILENCE:.0f} s whether the client of an earlier job is alive …")
+    time.sleep(SILENCE)
+    for uri, record in records.items():
+        if _read(uri) == record:
+            _cancel_orphan(uri, **json.loads(record))
+
+
+def _cancel_orphan(uri: str, name: str, endpoint: str, flink: str = "", **_: object) -> None:
+    try:
+        outcome = cancel(name, endpoint, flink)
+    except NOT_CANCELLED as error:
+        console.print(f"{name}, which a client left at {endpoint}, may run on: {reason_of(error)}.")
+    else:
+        storage.delete_file(uri)
+        console.print(f"A client left a job. {outcome or f'{name} has ended.'}")
+
+
+def _read(uri: str) -> bytes | None:
+    try:
+        return storage.read_bytes(uri)
+    except (FileNotFoundError, NotADirectoryError):  # neighbours that are no attempts
+        return None
+
+
+def cancel(name: str, endpoint: str, flink: str = "") -> str:
+    """Cancels the jobs of a name that have not ended, and waits for their end.
+
+    Args:
+      name: of the jobs.
+      endpoint: address of the job service.
+      flink: address of Flink's REST API; empty if the options do not give it.
+
+    Returns: what happened to them, in a sentence; empty if none was running.
+
+    Raises:
+      TimeoutError: a job goes on.
+      grpc.RpcError: the service does not answer; one of `UNREACHABLE`: Flink does not.
+    """
+    # Beam's service for Flink ends only its own part of a job (docs/operations.md).
+    by_service = f"{name} is cancelled, says the job service at {endpoint};"
+    if not flink:
+        jobs = JobService(endpoint).cancel(name)
+        return f"{by_service} its engine may go on with it." if jobs else ""
+    jobs = 0
+    # A service that was restarted, or is gone, has forgotten its jobs: what counts is Flink's answer.
+    with suppress(grpc.RpcError, TimeoutError):
+        jobs = JobService(endpoint).cancel(name)
+    if Flink(flink).cancel(name, awaited=jobs > 0):
+        return f"{name} is cancelled, says Flink at {flink}."
+    return f"{by_service} Flink at {flink} runs none of that name." if jobs else ""
+
+
+def reason_of(error: Exception) -> str:
+    """Why a job service or Flink failed, in a line."""
+    if isinstance(error, grpc.Call):
+        return f"{error.code().name}, {error.details()}"
+    return str(error) or type(error).__name__
 
 
 class JobService:
@@ -65,7 +172,7 @@ class JobService:
         grpc.channel_ready_future(self._channel).result(timeout=CONNECTION)
 
     def running(self, name: str = "") -> list[str]:
-        """Ids of the jobs of a name that have not ended; without one, of all jobs.
+        """Ids of the jobs of a name that have not ended; without a name, of all jobs.
 
         Raises:
           grpc.RpcError: the service does not answer.
@@ -83,7 +190,7 @@ class JobService:
         """Cancels the jobs of a name that have not ended, waits for their end, and counts them.
 
         Raises:
-          TimeoutError: one goes on.
+          TimeoutError: a job goes on.
           grpc.RpcError: the service does not answer.
         """
         until = time.monotonic() + _END
@@ -97,103 +204,48 @@ class JobService:
         return len(jobs)
 
 
-@contextmanager
-def recorded(out: str, endpoint: str, flink: str = "") -> Iterator[None]:
-    """Keeps the record of a job, with signs of life, while the block runs. It stays afterwards.
-
-    Args:
-      out: URI of what the job writes.
-      endpoint: of the job service.
-      flink: address of Flink's REST API, if it is known.
-    """
-    stopped = threading.Event()
-    place = storage.join(out, RECORD)
-
-    def keep() -> None:
-        beat = 0
-        while not stopped.wait(HEARTBEAT if beat else 0):
-            record = {"name": job_name(out), "endpoint": endpoint, "flink": flink, "beat": beat}
-            try:
-                storage.write_bytes(place, json.dumps(record).encode())
-            except Exception:  # whatever a store may raise: the next sign of life may be written
-                _log.warning("%s could not be written", place, exc_info=True)
-            beat += 1
-
-    keeper = threading.Thread(target=keep, name="job-record", daemon=True)
-    keeper.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        keeper.join()
+def address_of(options: PipelineOptions) -> str:
+    """Where Flink's REST API answers; empty if the options do not say."""
+    master = options.view_as(FlinkRunnerOptions).flink_master or ""
+    if not master or master.startswith("["):  # [auto], [local]
+        return ""
+    return master if master.startswith("http") else f"http://{master}"
 
 
-def cancel_orphans(out: str) -> None:
-    """Cancels jobs of earlier attempts whose clients are silent.
+class Flink:
+    """A Flink cluster, at the address of its REST API."""
 
-    Args:
-      out: URI of this attempt. Its neighbours are the earlier ones.
-    """
-    stage, _, own = out.rstrip("/").rpartition("/")
-    places = [
-        storage.join(stage, name, RECORD) for name in storage.list_names(stage) if name != own
-    ]
-    found = {place: record for place in places if (record := _read(place))}
-    if not found:
-        return
-    console.print(f"Listening for {SILENCE:.0f} s whether the client of an earlier job is alive …")
-    time.sleep(SILENCE)
-    for place, record in found.items():
-        if _read(place) == record:
-            _cancel_orphan(place, **json.loads(record))
+    def __init__(self, address: str) -> None:
+        # Not through a proxy of the environment: the cluster is near its client.
+        self._client = httpx.Client(base_url=address, timeout=_ANSWER, trust_env=False)
 
+    def cancel(self, name: str, *, awaited: bool) -> int:
+        """Cancels the jobs of a name that have not ended, waits for their end, and counts them.
 
-def _cancel_orphan(place: str, name: str, endpoint: str, flink: str = "", **_: object) -> None:
-    try:
-        told = cancel(name, endpoint, flink)
-    except NOT_CANCELLED as error:
-        console.print(f"{name}, which a client left at {endpoint}, may run on: {reason(error)}.")
-    else:
-        storage.delete_file(place)
-        console.print(f"A client left a job. {told or f'{name} has ended.'}")
+        Args:
+          awaited: whether a job was handed over, which Flink may list only in a moment.
 
+        Raises:
+          TimeoutError: a job goes on.
+          httpx.HTTPError, ValueError, KeyError: Flink does not answer.
+        """
+        began = time.monotonic()
+        jobs = self._jobs(name)
+        while awaited and not jobs and time.monotonic() < began + _APPEAR:
+            time.sleep(0.2)
+            jobs = self._jobs(name)
+        running = [job for job, state in jobs.items() if state not in _FLINK_ENDED]
+        for job in running:
+            answer = self._client.patch(f"jobs/{job}", params={"mode": "cancel"})
+            if answer.status_code not in _ENDED_BY_ITSELF:
+                answer.raise_for_status()
+        while running and any(state not in _FLINK_ENDED for state in self._jobs(name).values()):
+            if time.monotonic() > began + _END:
+                raise TimeoutError(f"Flink has not ended it {_END:.0f} s after it was cancelled")
+            time.sleep(0.2)
+        return len(running)
 
-def cancel(name: str, endpoint: str, flink: str = "") -> str:
-    """Cancels the jobs of a name that have not ended, and waits for their end.
-
-    Args:
-      endpoint: of the job service.
-      flink: address of Flink's REST API, if it is known.
-
-    Returns: what is known of them now, in a sentence; nothing if none was running.
-
-    Raises:
-      TimeoutError: one goes on.
-      grpc.RpcError: the service does not answer, or one of `flink_rest.UNREACHABLE`: Flink.
-    """
-    # Beam's service for Flink ends its own side alone (docs/operations.md).
-    by_service = f"{name} is cancelled, says the job service at {endpoint};"
-    if not flink:
-        found = JobService(endpoint).cancel(name)
-        return f"{by_service} its engine may go on with it." if found else ""
-    found = 0
-    # A service that was restarted, or is gone, knows of no job; what counts is what Flink says.
-    with suppress(grpc.RpcError, TimeoutError):
-        found = JobService(endpoint).cancel(name)
-    if Flink(flink).cancel(name, awaited=found > 0):
-        return f"{name} is cancelled, says Flink at {flink}."
-    return f"{by_service} Flink at {flink} runs none of that name." if found else ""
-
-
-def reason(error: Exception) -> str:
-    """Why a job service did not do what it was asked, in a line."""
-    if isinstance(error, grpc.Call):
-        return f"{error.code().name}, {error.details()}"
-    return str(error) or type(error).__name__
-
-
-def _read(place: str) -> bytes | None:
-    try:
-        return storage.read_bytes(place)
-    except (FileNotFoundError, NotADirectoryError):  # neighbours that are no attempts
-        return None
+    def _jobs(self, name: str) -> dict[str, str]:
+        """States of the jobs of a name, by id."""
+        jobs = self._client.get("jobs/overview").raise_for_status().json()["jobs"]
+        return {job["jid"]: job["state"] for job in jobs if job["name"] == name}

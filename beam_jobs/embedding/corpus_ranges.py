@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.pvalue import PCollection, TaggedOutput
 
-from beam_jobs.beam import written_rows
+from beam_jobs.beam import worker_view
 from beam_jobs.beam.failures import fails_fast
-from beam_jobs.beam.written_rows import WriteRows
+from beam_jobs.beam.worker_view import WriteRows
 from beam_jobs.embedding.tower_calls import Batch, batches_of, write_plain
 from twinspire_core import storage
 from twinspire_core.contracts.model_bundle import ITEMS, VECTOR
@@ -303,5 +303,5 @@ def take_changes(out: str) -> dict[str, int]:
 
     Returns: how many items are `new`, `changed`, `withdrawn`, and how many vectors are `reused`.
     """
-    counts = written_rows.take(out, CHANGES)
+    counts = worker_view.take(out, CHANGES)
     return {what: counts.get(what, 0) for what in ("new", "changed", "withdrawn", "reused")}

@@ -1,9 +1,9 @@
-"""How the feature job's steps are connected. Elements are Arrow batches of thousands of rows, never
-one event each.
+"""How the steps of the feature job are connected. Elements are Arrow batches of thousands of rows, never
+single events.
 
-Files become records by shard of the users. Of each shard come examples, queries and users, and its
-part of what all shards have to know together: the count table, and the sampling hashes of users who
-may be held out. With these, rows become files.
+Files become records by shard of the users. A shard gives examples, queries and users, and its part of
+what all shards have to know together: the count table, and the sampling hashes of users who may be held
+out. With these, rows become files.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,8 +16,8 @@ from apache_beam.pvalue import AsDict, AsSideInput, AsSingleton, PBegin, PCollec
 
 from beam_jobs import hashing
 from beam_jobs.features import event_packs, output_files, read_steps, shard_steps
-from beam_jobs.features.counters import Count, Counted, Counters
-from beam_jobs.ingest.record_blocks import Rejected, to_json_lines
+from beam_jobs.features.report import Count, Counted, Counters
+from beam_jobs.ingest.records import Rejected, to_json_lines
 from beam_jobs.point_in_time import item_counts
 from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core import storage
@@ -25,7 +25,7 @@ from twinspire_core.contracts import feature_schema
 
 _Sharded: TypeAlias = tuple[int, pa.RecordBatch]
 _Named: TypeAlias = tuple[str, pa.RecordBatch]
-# Types of the tagged outputs of steps: by them Beam chooses how an element is encoded.
+# Types of the tagged outputs of steps: Beam chooses the coder of an element by its type.
 _READ = {
     read_steps.COUNTS: Count,
     read_steps.REJECTED: Rejected,
@@ -49,11 +49,11 @@ _CORPUS = {
 
 
 class Rows(NamedTuple):
-    """Record batches that others look at.
+    """Record batches for statistics and the analysis of the transform graph.
 
     Attributes:
-      analysis: what the transform graph is fitted on, `schema.analysis_schema` of either tower.
-      examples: those of the day, `schema.example_schema`.
+      analysis: what the graph is fitted on, with `feature_schema.analysis_schema` of either tower.
+      examples: those of the day, with `feature_schema.example_schema`.
     """
 
     analysis: PCollection
@@ -62,9 +62,7 @@ class Rows(NamedTuple):
 
 @dataclass
 class RawFeatures(beam.PTransform):
-    """Writes all of the stage's output that needs no transform graph, and the counters; returns
-    `Rows`.
-    """
+    """Writes all output of the stage that needs no transform graph, and the counters; gives `Rows`."""
 
     job: FeatureJob
 
@@ -77,19 +75,19 @@ class RawFeatures(beam.PTransform):
             | "Group users" >> beam.GroupByKey()
             | "Work" >> _tagged(shard_steps.Work(job), _WORK)
         )
-        # What all shards know together reaches the steps below as side inputs: they wait for it.
+        # What all shards know together is a side input of the steps below, which so wait for it.
         table = AsSingleton(made[shard_steps.COUNT_TABLES] | "Count table" >> CountTable(job))
         last_hashes = made[shard_steps.SAMPLING_HASHES] | "Held out" >> HeldOut(job.most_held_out)
         held_out = AsDict(last_hashes)
 
         def files(name: str, of: str, finish: beam.PTransform) -> Any:
-            # A file has rows of several shards, whose number so says nothing about files.
+            # Grouped by file, as a file has rows of several shards.
             return made[of] | f"{name} by file" >> beam.GroupByKey() | name >> finish
 
         finish_examples = _tagged(output_files.FinishExamples(job), _EXAMPLES, table, held_out)
         examples = files("Examples", shard_steps.EXAMPLES, finish_examples)
         finish_corpus = _tagged(output_files.FinishCorpus(job), _CORPUS, table)
-        # An element each: whoever makes one need not make the other.
+        # One element for each day, so that workers make corpora in parallel.
         moments = begin | "Moments" >> beam.Create(job.plan.corpora)
         corpora = moments | "Corpora" >> finish_corpus
         finish_queries = _counting(output_files.FinishQueries(job), held_out)
@@ -134,13 +132,11 @@ class ReadRecords(beam.PTransform):
     job: FeatureJob
 
     def expand(self, begin: PBegin) -> Any:
-        """Small files are put together, large ones cut into parts, and these spread over the
-        workers.
-        """
-        groups = begin | beam.Create(read_steps.plan_packs(self.job), reshuffle=False)
+        """Puts small files together, cuts large ones into parts, and spreads these over the workers."""
+        groups = begin | beam.Create(event_packs.plan_packs(self.job), reshuffle=False)
         parts = groups | "Cut" >> beam.FlatMap(event_packs.cut, self.job.p.source.format)
-        # Without a shuffle here, the parts of a large file would be fused with its cutting, and
-        # read one after the other by one worker.
+        # Without a shuffle here, Beam would fuse reading with cutting, and one worker would read all
+        # parts of a large file.
         return (
             parts
             | beam.Reshuffle()
@@ -152,13 +148,13 @@ class ReadRecords(beam.PTransform):
 class CountTable(beam.PTransform):
     """(part of the items, partial count table) -> the one count table.
 
-    Parts are added up apart from each other; what is left for one worker is to join them.
+    Each part is added up on its own, so that one worker only has to join the parts.
     """
 
     job: FeatureJob
 
     def expand(self, partials: PCollection) -> PCollection:
-        """Adds up; an empty table stands in for the case that there are no events at all."""
+        """Adds up. An empty table is added, so that there is a table without any event, too."""
         p = self.job.p
         nothing = beam.Create([(0, item_counts.empty(p))]).with_output_types(_Sharded)
         merged = beam.MapTuple(lambda _, tables: (0, item_counts.merge(p, tables)))
@@ -182,7 +178,7 @@ class HeldOut(beam.PTransform):
     def expand(self, hashes: PCollection) -> PCollection:
         """Looks at all shards' hashes of a day together."""
         last = beam.MapTuple(lambda day, parts: (day, hashing.last_held_out_hash(parts, self.most)))
-        # `int` travels as 64 bits with a sign, which hashes of the upper half have no room in.
+        # Not `int`, which travels as 64 bits with a sign: that has no room for the larger hashes.
         return hashes | beam.GroupByKey() | "Last hash" >> last.with_output_types(tuple[int, Any])
 
 
@@ -200,5 +196,5 @@ def _counting(fn: beam.DoFn, *side_inputs: AsSideInput) -> beam.ParDo:
 
 
 def _tagged(fn: beam.DoFn, types: dict[str, Any], *side_inputs: AsSideInput) -> beam.PTransform:
-    """A ParDo with tagged outputs only, each with the type by which it travels."""
+    """A ParDo with tagged outputs only, each of a type that Beam knows a coder for."""
     return beam.ParDo(fn, *side_inputs).with_output_types(Any, **types).with_outputs(*types)

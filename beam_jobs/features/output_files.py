@@ -1,5 +1,5 @@
-"""What becomes of the frames that shards made, once it is known what all shards know together: the
-output files.
+"""Steps that write the output files: the frames that shards made, completed by what all shards know
+together.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,12 +16,12 @@ from beam_jobs import day_plan
 from beam_jobs.beam import batches
 from beam_jobs.beam.batches import CodedLists
 from beam_jobs.beam.failures import fails_fast
-from beam_jobs.features.counters import Count, Counted, count
 from beam_jobs.features.read_steps import COUNTS, REJECTED
+from beam_jobs.features.report import Count, Counted, count
 from beam_jobs.features.shard_steps import EXAMPLES
 from beam_jobs.ingest.day_files import Table
 from beam_jobs.ingest.records import ORDER
-from beam_jobs.point_in_time import item_counts, item_features
+from beam_jobs.point_in_time import item_counts, items
 from beam_jobs.point_in_time.job import FeatureJob
 from beam_jobs.point_in_time.user_shard import SAMPLING_HASH
 from twinspire_core import storage
@@ -32,10 +32,10 @@ _ANALYSED_ROWS = 1 << 18
 
 
 class Finish(beam.DoFn):
-    """Frames that a shard made -> files, with what all shards know together; yields counts.
+    """Frames that shards made -> files; yields counts.
 
-    Side inputs are the count table and, by number of the day, the last sampling hash that is held
-    out.
+    Side inputs are what all shards know together: the count table and, by number of the day, the last
+    sampling hash that is held out.
     """
 
     def __init__(self, job: FeatureJob) -> None:
@@ -49,8 +49,8 @@ class Finish(beam.DoFn):
 
 
 class FinishExamples(Finish):
-    """(file, batches of its rows) -> the file, sorted by time, user, item; `COUNTS`, `EXAMPLES` of
-    the day's own.
+    """(file, batches of its rows) -> the file, sorted by time, user, item; `COUNTS`, and `EXAMPLES` of
+    the run's day.
     """
 
     @fails_fast
@@ -65,10 +65,10 @@ class FinishExamples(Finish):
         day = date.fromisoformat(name.split("/")[1].removeprefix("dt="))
         rows, histories = self._sorted(list(map(batches.restore, parts)))
         rows = rows.with_columns(_is_held_out(held_out, day).alias("_holdout"))
-        known = item_features.known_at(self._job, day, _frame(table))
+        known = items.known_at(self._job, day, _frame(table))
         rows = item_counts.add(self._p, rows, known)
         snapshot_day = self._job.inputs.items_of.get(day)
-        rows = item_features.with_item_features(self._job, rows, snapshot_day, day)
+        rows = items.with_item_features(self._job, rows, snapshot_day, day)
         plain = batches.to_batches(rows, feature_schema.example_schema(self._p))
         finished = list(batches.with_lists(plain, histories))
         self._write(name, finished)
@@ -80,10 +80,10 @@ class FinishExamples(Finish):
                 yield TaggedOutput(EXAMPLES, batch)
 
     def _sorted(self, parts: list[pa.RecordBatch]) -> tuple[pl.DataFrame, dict[str, CodedLists]]:
-        """Rows of all parts, and their histories by column."""
+        """Rows of all parts in order, and their histories by column."""
         names = list(self._p.of_kind(HistoryFeature))
         rows = batches.to_frame(part.drop_columns(names) for part in parts)
-        # Batches come in any order; this one is the same on every run.
+        # Batches come in any order; sorted, they are the same on every run.
         order = rows.select(pl.arg_sort_by("_time", "_user", "_item", ORDER)).to_series()
         histories = {name: CodedLists.of(part[name] for part in parts) for name in names}
         in_order = {name: lists.take(order.to_numpy()) for name, lists in histories.items()}
@@ -98,24 +98,24 @@ class AnalyseItems(Finish):
         """Makes a row for each event of the vocabulary days."""
         if not self._job.plan.analysis:
             return
-        # All events of an item on a day have the same features, which are looked up once.
-        rows = item_features.taken_on(self._job, _frame(table))
-        # One snapshot for all vocabulary days: older ones need not be there in incremental mode.
+        # All events of an item on a day have the same features, so these are looked up once.
+        rows = items.taken_on(self._job, _frame(table))
+        # One snapshot for all vocabulary days: in incremental mode older ones may be gone.
         snapshot_day = self._job.inputs.items_of.get(self._job.plan.day)
-        rows = item_features.with_item_features(self._job, rows, snapshot_day, pl.col("_day"))
+        rows = items.with_item_features(self._job, rows, snapshot_day, pl.col("_day"))
         schema = feature_schema.analysis_schema(self._p, "item")
         row = 0
         for some in rows.iter_slices(batches.ROW_GROUP):
             of_event = np.repeat(np.arange(len(some)), some["n"].to_numpy())
             for events in some[of_event].iter_slices(_ANALYSED_ROWS):
-                # In order of items and days, so that a row has the same number in every run.
+                # Rows are in order of items and days, so a row has the same number in every run.
                 yield batches.to_batch(events.with_row_index(feature_schema.ROW, row), schema)
                 row += len(events)
 
 
 class FinishQueries(Finish):
-    """(file, batches of its rows) -> the file, of the last day's users and the earlier days'
-    held-out ones.
+    """(file, batches of its rows) -> the file: all users of the last day, and held-out users of earlier
+    days.
     """
 
     def process(
@@ -126,7 +126,7 @@ class FinishQueries(Finish):
         rows = batches.to_frame(map(batches.restore, parts))
         schema = feature_schema.evaluation_schema(self._p)
         if name.startswith(f"{feature_schema.REPLAY}/"):
-            # Users with the largest hashes, whom nobody held out
+            # Users with the largest hashes, who are never held out.
             some = rows.top_k(self._job.most_replayed, by=SAMPLING_HASH).sort("_user")
             finished = some.with_columns(pl.lit(False).alias("_holdout"))
             self._write(name, batches.to_batches(finished, schema))
@@ -137,7 +137,7 @@ class FinishQueries(Finish):
         for day in self._job.plan.evaluation:
             queries = rows.filter(pl.col("_day") == day).sort("_user")
             queries = queries.with_columns(_is_held_out(held_out, day).alias("_holdout"))
-            # Of earlier days only those are measured on whom no version was trained.
+            # Of earlier days, only users whom no version was trained on are measured.
             if day != self._job.plan.day:
                 queries = queries.filter("_holdout")
             days.append(queries)
@@ -148,14 +148,12 @@ class FinishQueries(Finish):
 
 
 class FinishUsers(Finish):
-    """(file, batches of its rows, which have `_user`) -> the file of a table that has a row for each
-    user, in order of these.
-    """
+    """(file, batches of its rows) -> the file of a table with a row for each user, sorted by `_user`."""
 
     def __init__(
         self, job: FeatureJob, schema: pa.Schema, what: Counted, table: Table = "events"
     ) -> None:
-        """Says what is written, and as what the rows are counted; `LISTED` ones, by folder."""
+        """Sets the columns of the table, and as what its rows are counted."""
         super().__init__(job)
         self._schema = schema
         self._what = what
@@ -164,7 +162,7 @@ class FinishUsers(Finish):
     def process(self, element: tuple[str, Iterable[pa.RecordBatch]]) -> Iterator[Count]:
         """Writes a file."""
         name, parts = element
-        # Of several shards, whose users are in no order.
+        # The batches are of several shards, in any order.
         rows = batches.to_frame(map(batches.restore, parts)).sort("_user")
         self._write(name, batches.to_batches(rows, self._schema))
         detail = name.rpartition("/")[0] if self._what == Counted.LISTED else ""
@@ -172,7 +170,7 @@ class FinishUsers(Finish):
 
 
 class FinishCorpus(Finish):
-    """Day -> the corpus as of its start; with the last of the days `COUNTS` and `REJECTED` records of
+    """Day -> the corpus as of its start; with the last of the days, `COUNTS` and `REJECTED` records of
     the items.
     """
 
@@ -182,26 +180,16 @@ class FinishCorpus(Finish):
         day = self._job.plan.day
         counts = _frame(table)
         folder = self._job.plan.folder(feature_schema.CORPUS, moment)
-        rows = item_features.corpus(self._job, moment, counts)
-        schema = item_features.schema_of(self._job, rows)
+        rows = items.corpus(self._job, moment, counts)
+        schema = items.schema_of(self._job, rows)
         if moment in self._job.plan.replay:
             schema = feature_schema.replayed_corpus_schema(schema)
             if moment not in self._job.plan.table_days:
-                rows = item_features.taken_before(rows, moment, counts)
+                rows = items.taken_before(rows, moment, counts)
         self._write_corpus(folder, rows, schema)
         yield TaggedOutput(COUNTS, count(Counted.LISTED, "items", day, len(rows), folder))
         if moment == self._job.plan.measured[-1]:
-            yield from self._found(counts)
-
-    def _found(self, counts: pl.DataFrame) -> Iterator[TaggedOutput]:
-        """What was found in the day's items."""
-        day = self._job.plan.day
-        for number in self._counts(counts):
-            yield TaggedOutput(COUNTS, number)
-        snapshot_day = self._job.inputs.items_of.get(day)
-        if snapshot_day is not None:
-            for record in item_features.account(self._job, snapshot_day).rejected:
-                yield TaggedOutput(REJECTED, record)
+            yield from self._of_items(counts)
 
     def _write_corpus(self, folder: str, rows: pl.DataFrame, schema: pa.Schema) -> None:
         starts = range(0, max(1, len(rows)), feature_schema.CORPUS_FILE_ROWS)
@@ -209,25 +197,29 @@ class FinishCorpus(Finish):
             of_file = rows.slice(start, feature_schema.CORPUS_FILE_ROWS)
             self._write(f"{folder}/{part:05d}.parquet", batches.to_batches(of_file, schema))
 
-    def _counts(self, table: pl.DataFrame) -> Iterator[Count]:
+    def _of_items(self, table: pl.DataFrame) -> Iterator[TaggedOutput]:
+        """Counts of the day's items, and the records of its snapshot that break a rule."""
         day = self._job.plan.day
-        unlisted = item_features.unlisted(self._job, table)
-        unlisted_events = int(unlisted["n"].sum())
-        items = len(table.filter(pl.col("_day") == day_plan.number(day)))
-        yield count(Counted.UNLISTED_ITEMS, "items", day, len(unlisted))
-        yield count(Counted.UNLISTED_EVENTS, "items", day, unlisted_events)
-        yield count(Counted.ITEMS, "events", day, items)
+        unlisted = items.unlisted(self._job, table)
+        taken = len(table.filter(pl.col("_day") == day_plan.number(day)))
+        counts = [
+            count(Counted.UNLISTED_ITEMS, "items", day, len(unlisted)),
+            count(Counted.UNLISTED_EVENTS, "items", day, int(unlisted["n"].sum())),
+            count(Counted.ITEMS, "events", day, taken),
+        ]
         snapshot_day = self._job.inputs.items_of.get(day)
         if snapshot_day is not None:
-            account = item_features.account(self._job, snapshot_day)
-            yield count(Counted.GOOD, "items", snapshot_day, account.good)
-            yield count(Counted.DUPLICATES, "items", snapshot_day, account.duplicates)
+            account = items.account(self._job, snapshot_day)
+            counts.append(count(Counted.GOOD, "items", snapshot_day, account.good))
+            counts.append(count(Counted.DUPLICATES, "items", snapshot_day, account.duplicates))
             for reason, n in account.reasons.items():
-                yield count(Counted.REJECTED, "items", snapshot_day, n, reason)
+                counts.append(count(Counted.REJECTED, "items", snapshot_day, n, reason))
+            yield from (TaggedOutput(REJECTED, record) for record in account.rejected)
+        yield from (TaggedOutput(COUNTS, counted) for counted in counts)
 
 
 def _is_held_out(last_hashes: Mapping[int, int], day: date) -> pl.Expr:
-    """Whether a row's user is held out of the day: nobody is, on a day without users."""
+    """Whether a row's user is held out of the day; nobody is on a day without users."""
     last = last_hashes.get(day_plan.number(day))
     if last is None:
         return pl.lit(False)

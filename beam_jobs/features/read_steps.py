@@ -1,14 +1,14 @@
-"""Steps that read: files of logs and of users' snapshots -> records, by shard of their user.
+"""The step that reads: files of logs and of users' snapshots -> records, by shard of their user.
 
-What earlier runs read of logs is taken up from their partials, and what this run reads of them is
-kept as such (event_packs.py).
+What an earlier run read of the logs is taken from its partials, and what this run reads is kept in
+partials (event_packs.py).
 
 `process` of steps with tagged outputs yields `Any`: Beam reads its annotation, and takes the types
 of tagged outputs from job_graph.py.
 
 A partial is one file:
 
-Arrow stream   the events, batch by batch, pressed by zstd
+Arrow stream   the events, batch by batch, compressed by zstd
 JSON           counts, and rejected records, whose files are numbers within the pack
 8 bytes        length of the JSON, little-endian
 32 bytes       SHA-256 of all that (twinspire_core/contracts/partials.py)
@@ -18,9 +18,11 @@ import functools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from datetime import date, timedelta
+from typing import Any, TypeAlias
 
 import apache_beam as beam
+import numpy as np
 import polars as pl
 import pyarrow as pa
 from apache_beam.pvalue import TaggedOutput
@@ -28,131 +30,35 @@ from apache_beam.pvalue import TaggedOutput
 from beam_jobs import day_plan, hashing
 from beam_jobs.beam import batches
 from beam_jobs.beam.failures import fails_fast
-from beam_jobs.features import event_packs
-from beam_jobs.features.counters import Count, Counted
-from beam_jobs.features.event_packs import Found, Pack, PackPart
-from beam_jobs.ingest import columns
-from beam_jobs.ingest.record_blocks import Rejected
-from beam_jobs.ingest.records import FILE_BITS, ORDER
+from beam_jobs.features.event_packs import Pack, PackPart, slices
+from beam_jobs.features.report import Count, Counted, count, count_of
+from beam_jobs.ingest import records
+from beam_jobs.ingest.day_files import SourceFile
+from beam_jobs.ingest.records import FILE_BITS, KEPT_PER_FILE, ORDER, RecordChecker, Rejected
 from beam_jobs.point_in_time.job import FeatureJob
+from beam_jobs.point_in_time.user_shard import UserEventLimit, relevant_types
 from twinspire_core import storage
+from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import partials
+from twinspire_core.contracts.forgotten_users import WITHHELD
 from twinspire_core.storage import FileInfo
-
-_LENGTH_BYTES = 8
-# Of some thousand rows; to start threads for them takes longer than to unpack them.
-_ONE_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
-_PRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
-
-
-class PartialWriter:
-    """Collects what is read of a part of a pack, compressed in memory, and writes it to a file."""
-
-    def __init__(self, pack: Pack) -> None:
-        """Of nothing yet."""
-        self._pack = pack
-        self._sink = pa.BufferOutputStream()
-        self._stream: pa.ipc.RecordBatchStreamWriter | None = None
-        self._counts: Counter[tuple[str, str, str, str]] = Counter()
-        self._rejected: list[Rejected] = []
-
-    def add(self, piece: Found) -> None:
-        """Adds what was found next."""
-        match piece:
-            case Count():
-                self._counts[piece[:-1]] += piece.n
-            case Rejected():
-                self._rejected.append(piece)
-            case _:
-                batch = batches.to_batch(piece)
-                if self._stream is None:
-                    self._stream = pa.ipc.new_stream(self._sink, batch.schema, options=_PRESSED)
-                self._stream.write_batch(batch)
-
-    def write(self, uri: str) -> None:
-        """Writes the file, unless the logs have changed since they were digested."""
-        if not _is_unchanged(self._pack):
-            return  # what was read is not what the key says
-        if self._stream is not None:
-            self._stream.close()
-        number_of = {file.uri: number for number, file in enumerate(self._pack.files)}
-        rejected = [
-            (number_of[record.file], record.row, record.reason, record.value)
-            for record in self._rejected
-        ]
-        # Sorted: bytes do not depend on the order in which counts came.
-        counts = [(*thing, n) for thing, n in sorted(self._counts.items())]
-        told = json.dumps({"counts": counts, "rejected": rejected}).encode()
-        length = len(told).to_bytes(_LENGTH_BYTES, "little")
-        partials.write(uri, b"".join([self._sink.getvalue().to_pybytes(), told, length]))
-
-
-def _is_unchanged(pack: Pack) -> bool:
-    """Whether the files, which are of one folder, have the digests that they were listed with."""
-    some = pack.files[0]
-    folder = some.uri.removesuffix(f"/{some.name}")
-    listed = {file.uri: file for file in storage.list_files(folder)}
-    return all(
-        file.uri in listed and _digest(listed[file.uri]) == file.digest for file in pack.files
-    )
-
-
-# A large file is asked of once for each of its parts. Size and time are in what a folder's list says
-# of it, so that one which was written again is digested again.
-@functools.lru_cache(maxsize=1024)
-def _digest(file: FileInfo) -> str:
-    # An object store keeps digests of its own kind; a disk keeps none.
-    return file.digest or storage.file_digest(file.uri)
-
-
-def load(uri: str, pack: Pack) -> Iterable[Found] | None:
-    """What was read of a part of a pack; None if its file is not there, or damaged."""
-    content = partials.read(uri)
-    if content is None:
-        return None
-    return _found(content, pack)
-
-
-def _found(content: memoryview, pack: Pack) -> Iterator[Found]:
-    end = len(content) - _LENGTH_BYTES
-    start = end - int.from_bytes(content[end:], "little")
-    told = json.loads(bytes(content[start:end]))
-    yield from (Count(*fields) for fields in told["counts"])
-    for number, *fields in told["rejected"]:
-        yield Rejected.of(pack.files[number], *fields)
-    if not start:
-        return
-    with pa.ipc.open_stream(content[:start], options=_ONE_THREAD) as stream:
-        frames = [pl.DataFrame(pl.from_arrow(batch)) for batch in stream]
-    # Most have one batch, and a frame of its own that is put together is copied.
-    yield frames[0] if len(frames) == 1 else pl.concat(frames)
-
 
 RECORDS = "records"
 """(shard, batch): events or users."""
 COUNTS = "counts"
-"""Counts to be added up, see counters.py."""
+"""Counts to be added up, see report.py."""
 REJECTED = "rejected"
-"""Records that are written down because they break a rule."""
-
+"""Records that break a rule, to be written down."""
 SHUFFLED_ROWS = 250_000
 """Rows that are cut by shard at a time: of fewer, each shard's batch would be some hundred rows."""
 _OF_ALL_DAYS = {Counted.STRAGGLERS, Counted.EXCESS}
-"""What a folder's files may count of days before it."""
-
-
-def plan_packs(job: FeatureJob) -> list[list[Pack]]:
-    """All that a run reads, in groups that are read together."""
-    events = event_packs.packed(job.inputs.events.values())
-    if job.partials is not None:
-        events = event_packs.with_partials(job.p, events, job.partials)
-    # Late events come after all others in the order of the logs. Only some files of their folders
-    # are read, so that what is read is kept when the folder's own day is run.
-    number = sum(len(pack.files) for pack in events)
-    late = event_packs.packed(job.late.files.values())
-    events += [pack._replace(first=number + pack.first) for pack in late]
-    users = event_packs.packed(job.inputs.users.values())
-    return event_packs.together([*events, *users])
+"""What the files of a folder may count for days before it."""
+_LENGTH_BYTES = 8
+# A stream has some thousand rows: starting threads takes longer than unpacking them.
+_ONE_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
+_PRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
+Found: TypeAlias = pl.DataFrame | Count | Rejected
+"""What reading gives: good records, counts, or a record that breaks a rule."""
 
 
 class Read(beam.DoFn):
@@ -195,11 +101,15 @@ class Read(beam.DoFn):
     def _read(self, part: PackPart) -> Iterable[Found]:
         pack = part.pack
         if pack.table == "users":
-            return self._read_users(pack, part.part)
+            return (
+                found
+                for number, file_part in slices(pack, self._p.source.format)[part.part]
+                for found in _read_records(self._job, pack.files[number], number, file_part)
+            )
         if pack.stem is None:
-            return event_packs.read_events(self._p, pack, part.part, self._job.forgotten)
+            return _read_events(self._job, pack, part.part)
         uri = partials.uri(pack.stem, part.part, part.parts)
-        kept = load(uri, pack) if pack.parts else None
+        kept = _load(uri, pack) if pack.parts else None
         if kept is not None:
             return self._without_forgotten(kept)
         return self._read_and_keep(pack, part.part, uri)
@@ -210,21 +120,14 @@ class Read(beam.DoFn):
             yield self._job.forgotten.drop(found) if isinstance(found, pl.DataFrame) else found
 
     def _read_and_keep(self, pack: Pack, part: int, uri: str) -> Iterator[Found]:
-        writer = PartialWriter(pack)
-        for found in event_packs.read_events(self._p, pack, part, self._job.forgotten):
+        writer = _PartialWriter(pack)
+        for found in _read_events(self._job, pack, part):
             writer.add(found)
             yield found
         writer.write(uri)
 
-    def _read_users(self, pack: Pack, part: int) -> Iterator[Found]:
-        wanted = columns.users(self._p)
-        for number, file_part in event_packs.slices(pack, self._p.source.format)[part]:
-            yield from event_packs.read_records(
-                self._p, pack.files[number], number, file_part, wanted, self._job.forgotten
-            )
-
     def _is_counted(self, pack: Pack, found: Count) -> bool:
-        """Whether a count is of a day that it matters of to this run."""
+        """Whether a count is of a day that this run reports."""
         if found.what == Counted.TYPES:
             return pack.day == self._job.plan.day
         if found.what in _OF_ALL_DAYS:
@@ -236,10 +139,10 @@ class Read(beam.DoFn):
         return pack.table != "events" or pack.day in self._job.plan.examples
 
     def _placed(self, pack: Pack, rows: pl.DataFrame) -> pl.DataFrame:
-        """The records that the run looks at, in their place among all of their table."""
+        """The records of days that the run reads, with their place among all records of the table."""
         rows = rows.with_columns(pl.col(ORDER) + (pack.first << FILE_BITS))
         if pack.table != "events":
-            # Beside `_day`, by which events are known, the shards tell users' rows by `_snapshot`.
+            # Shards tell batches of users from batches of events by this column.
             number = day_plan.number(pack.day)
             return rows.with_columns(pl.lit(number, pl.Int32).alias("_snapshot"))
         if not self._p.source.late_days:
@@ -254,3 +157,170 @@ class Read(beam.DoFn):
         for shard, part in batches.slices(shards, rows):
             batch = batches.spill(batches.to_batch(part), self._job.out)
             yield TaggedOutput(RECORDS, (shard, batch))
+
+
+def _read_events(job: FeatureJob, pack: Pack, part: int) -> Iterator[Found]:
+    """Reads a part of a pack of events, without those of forgotten users.
+
+    Yields:
+      Events of the types that are used, with `_order`, as if the pack's were the only files, and
+      `_day`, the number of the day that they belong to; counts; rejected records.
+    """
+    types = relevant_types(job.p)
+    for number, file_part in slices(pack, job.p.source.format)[part]:
+        file = pack.files[number]
+        limit = UserEventLimit(job.p.source.max_user_events)
+        for found in _read_records(job, file, number, file_part):
+            if isinstance(found, pl.DataFrame):
+                yield from _relevant(job.p, file, found, types, limit)
+            else:
+                yield found
+
+
+def _read_records(
+    job: FeatureJob, file: SourceFile, number: int, part: int | None
+) -> Iterator[Found]:
+    """Reads a part of a file, the one of this number in its pack: records that break no rule and are
+    not of forgotten users; counts; the first rejected records.
+    """
+    wanted = job.columns[file.table]
+    checker = RecordChecker(job.p, file, number, wanted)
+    room = KEPT_PER_FILE
+    for block in records.read_blocks(job.p.source.format, file, part, wanted):
+        if isinstance(block, Rejected):
+            # A line that cannot be read names no user, so it may be about a forgotten one.
+            rejected = [block._replace(value=WITHHELD) if job.forgotten else block]
+            reasons = {block.reason: 1}
+        else:
+            checked = checker.take(block)
+            rejected = checked.rejected
+            reasons = checked.reasons
+            yield count_of(file, Counted.GOOD, len(checked.good))
+            for what, n in checked.misplaced.items():
+                yield count_of(file, Counted(what), n)
+            yield job.forgotten.drop(checked.good)
+        for reason, n in reasons.items():
+            yield count_of(file, Counted.REJECTED, n, reason)
+        yield from rejected[:room]
+        room = max(0, room - len(rejected))
+    for column in checker.close():
+        yield count_of(file, Counted.ABSENT, 1, column.use)
+    yield count_of(file, Counted.PARTS, 1)
+
+
+def _relevant(
+    p: Pipeline, file: SourceFile, rows: pl.DataFrame, types: set[str], limit: UserEventLimit
+) -> Iterator[Found]:
+    """The events of types that are used, with the day that they belong to; counts of the others."""
+    folder_day = day_plan.number(file.day)
+    rows = rows.with_columns(pl.lit(folder_day, pl.Int32).alias("_day"))
+    if p.source.late_days:
+        rows = rows.with_columns(_calendar_day(p, file.day, rows["_time"]))
+        yield from _by_day(Counted.STRAGGLERS, rows.filter(pl.col("_day") < folder_day))
+    if "_type" in rows.columns:
+        for event_type, n in rows["_type"].value_counts().iter_rows():
+            yield count_of(file, Counted.TYPES, n, event_type or "")
+    # Dropped as early as possible, so that other types are neither shuffled nor kept.
+    if "_type" in rows.columns and types:
+        rows = rows.filter(pl.col("_type").is_in(list(types)))
+    within_limit = limit.take(rows)
+    if len(within_limit) < len(rows):
+        yield from _by_day(Counted.EXCESS, rows.join(within_limit, on="_order", how="anti"))
+    yield within_limit
+
+
+def _calendar_day(p: Pipeline, folder_day: date, times: pl.Series) -> pl.Series:
+    """The number of each event's calendar day, as `_day`."""
+    # Starts of the days that events of this folder may belong to, oldest first. An event's day is the
+    # last one that has begun by its time.
+    days_before = range(p.source.late_days, -1, -1)
+    starts = [day_plan.start_of(folder_day - timedelta(days=n), p.zone) for n in days_before]
+    begun = np.searchsorted(starts, times.to_numpy(), side="right")
+    return pl.Series("_day", day_plan.number(folder_day) - len(starts) + begun, pl.Int32)
+
+
+def _by_day(what: Counted, rows: pl.DataFrame) -> Iterator[Count]:
+    """Counts of events by the day that they belong to."""
+    for day, n in rows["_day"].value_counts().iter_rows():
+        yield count(what, "events", day_plan.date_of(day), n)
+
+
+class _PartialWriter:
+    """Collects what is read of a part of a pack, compressed in memory, and writes it to a file."""
+
+    def __init__(self, pack: Pack) -> None:
+        self._pack = pack
+        self._sink = pa.BufferOutputStream()
+        self._stream: pa.ipc.RecordBatchStreamWriter | None = None
+        self._counts: Counter[tuple[str, str, str, str]] = Counter()
+        self._rejected: list[Rejected] = []
+
+    def add(self, found: Found) -> None:
+        match found:
+            case Count():
+                self._counts[found[:-1]] += found.n
+            case Rejected():
+                self._rejected.append(found)
+            case _:
+                batch = batches.to_batch(found)
+                if self._stream is None:
+                    self._stream = pa.ipc.new_stream(self._sink, batch.schema, options=_PRESSED)
+                self._stream.write_batch(batch)
+
+    def write(self, uri: str) -> None:
+        """Writes the file, unless the logs have changed since they were digested."""
+        if not _is_unchanged(self._pack):
+            return  # what was read is not what the key says
+        if self._stream is not None:
+            self._stream.close()
+        number_of = {file.uri: number for number, file in enumerate(self._pack.files)}
+        rejected = [
+            (number_of[record.file], record.row, record.reason, record.value)
+            for record in self._rejected
+        ]
+        # Sorted: bytes do not depend on the order in which counts came.
+        counts = [(*thing, n) for thing, n in sorted(self._counts.items())]
+        account = json.dumps({"counts": counts, "rejected": rejected}).encode()
+        length = len(account).to_bytes(_LENGTH_BYTES, "little")
+        partials.write(uri, b"".join([self._sink.getvalue().to_pybytes(), account, length]))
+
+
+def _is_unchanged(pack: Pack) -> bool:
+    """Whether the files, which are of one folder, have the digests that they were listed with."""
+    first = pack.files[0]
+    folder = first.uri.removesuffix(f"/{first.name}")
+    listed = {file.uri: file for file in storage.list_files(folder)}
+    return all(
+        file.uri in listed and _digest(listed[file.uri]) == file.digest for file in pack.files
+    )
+
+
+# Each part of a large file asks for its digest. Size and time are in the key, as the folder lists them,
+# so a file that was written again is digested again.
+@functools.lru_cache(maxsize=1024)
+def _digest(file: FileInfo) -> str:
+    # An object store keeps digests of its own kind; a disk keeps none.
+    return file.digest or storage.file_digest(file.uri)
+
+
+def _load(uri: str, pack: Pack) -> Iterable[Found] | None:
+    """What was read of a part of a pack; None if its file is not there, or damaged."""
+    content = partials.read(uri)
+    if content is None:
+        return None
+    return _found(content, pack)
+
+
+def _found(content: memoryview, pack: Pack) -> Iterator[Found]:
+    end = len(content) - _LENGTH_BYTES
+    start = end - int.from_bytes(content[end:], "little")
+    account = json.loads(bytes(content[start:end]))
+    yield from (Count(*fields) for fields in account["counts"])
+    for number, *fields in account["rejected"]:
+        yield Rejected.of(pack.files[number], *fields)
+    if not start:
+        return
+    with pa.ipc.open_stream(content[:start], options=_ONE_THREAD) as stream:
+        frames = [pl.DataFrame(pl.from_arrow(batch)) for batch in stream]
+    # Most streams have one batch, which `concat` would copy.
+    yield frames[0] if len(frames) == 1 else pl.concat(frames)

@@ -12,8 +12,8 @@ from apache_beam.transforms.window import GlobalWindows
 
 from beam_jobs import day_plan, hashing
 from beam_jobs.beam import batches
-from beam_jobs.features.counters import Counted, count
 from beam_jobs.features.read_steps import COUNTS
+from beam_jobs.features.report import Counted, count
 from beam_jobs.ingest.records import ORDER
 from beam_jobs.point_in_time import examples, item_counts
 from beam_jobs.point_in_time.job import FeatureJob
@@ -22,13 +22,13 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 
 COUNT_TABLES = "count_tables"
-"""(part of the items, the count table of these and of some shards)."""
+"""(part of the items, their count table by the events of some shards)."""
 SAMPLING_HASHES = "sampling_hashes"
 """(number of a day, the smallest sampling hashes of a shard, as bytes)."""
 EXAMPLES = "examples"
-"""(file, batch of its rows, without what only all shards together know); histories are coded."""
+"""(file, batch of its rows, without what only all shards together know); histories are coded lists."""
 ANALYSIS = "analysis"
-"""Batch of rows that the transform graph is fitted on, of the query tower's columns."""
+"""Batch of rows that the transform graph is fitted on, with the query tower's columns."""
 EVALUATION = "evaluation"
 """(file, batch of its queries, without who is held out)."""
 USERS = "users"
@@ -37,8 +37,8 @@ SEQUENCES = "sequences"
 """(file, batch of its rows)."""
 
 WORKED_ROWS = 1_000_000
-"""Shards are worked on together up to about so many events: an operation on columns has a price for
-each call, whatever it is called with.
+"""Events up to which shards are worked on together: an operation on columns costs something for each
+call, however few rows it gets.
 """
 
 Shard: TypeAlias = tuple[int, list[pa.RecordBatch]]
@@ -51,22 +51,21 @@ class Work(beam.DoFn):
         self._job = job
 
     def start_bundle(self) -> None:
-        """Has no shards yet."""
+        """Starts without shards."""
         self._waiting: list[Shard] = []
         self._rows = 0
         self._users = 0
 
     def process(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[Any]:
-        """Works on the shards so far, once they are many events."""
-        shard, found = element
-        parts = list(map(batches.restore, found))
+        """Works on the shards so far, once they have many events."""
+        shard, spilled = element
+        parts = list(map(batches.restore, spilled))
         rows = sum(part.num_rows for part in parts)
         users = _users_of(parts)
-        # Users times the window must stay a number of 63 bits (history.Timeline).
+        # Users times the window must fit into 63 bits (user_history.Timeline).
         window = len(self._job.plan.read) * day_plan.MICROSECONDS_OF_A_DAY
         too_many = self._users + users > (1 << 62) // window
-        # Outputs may come later than the element that they are made of, as long as the bundle has
-        # not ended.
+        # Beam lets outputs come later than their element, as long as the bundle has not ended.
         if self._waiting and (too_many or self._rows + rows > WORKED_ROWS):
             yield from self._work()
         self._waiting.append((shard, parts))
@@ -75,7 +74,7 @@ class Work(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[Any]:
         """Works on the rest."""
-        # Outside of `process` Beam knows no element whose window the outputs could take over.
+        # Outside of `process`, Beam knows no element that outputs could take their window from.
         for made in self._work():
             yield TaggedOutput(made.tag, GlobalWindows.windowed_value(made.value))
 
@@ -89,7 +88,7 @@ class Work(beam.DoFn):
         for _, parts in shards:
             for part in parts:
                 frame = batches.to_frame([part])
-                # A shard has batches of both tables: events have `_day`, users `_snapshot`.
+                # A shard has batches of both tables; only events have `_day`.
                 if "_day" in frame.columns:
                     event_frames.append(frame)
                 else:
@@ -110,7 +109,7 @@ class Work(beam.DoFn):
         yield TaggedOutput(COUNTS, count(Counted.USERS, "events", day, users_of_day))
 
     def _sampling_hashes(self, events: UserShard) -> Iterator[TaggedOutput]:
-        """Of each day with held-out users, the hashes that may be among the smallest of all."""
+        """For each day with held-out users, the hashes that may be among the smallest of all shards."""
         share = self._job.p.evaluation.holdout
         most = self._job.most_held_out
         plan = self._job.plan
@@ -138,7 +137,7 @@ class Work(beam.DoFn):
                 unfinished_queries(p),
             )
         for day in plan.replay:
-            # One file: they are few users of all.
+            # One file, as these are few of all users.
             rows = examples.replayed_queries(events, day)
             folder = f"{feature_schema.replay_folder(day)}/{feature_schema.EVALUATION}"
             yield from self._table(EVALUATION, folder, [(0, rows)], unfinished_queries(p))
@@ -177,7 +176,7 @@ def _users_of(parts: Iterable[pa.RecordBatch]) -> int:
 
 
 def unfinished_examples(p: Pipeline) -> pa.Schema:
-    """Examples as a shard knows them: item features and who is held out are still to come."""
+    """Columns of examples as a shard makes them: item features and who is held out are still missing."""
     bookkeeping = [
         field
         for field in feature_schema.example_schema(p)
@@ -188,18 +187,18 @@ def unfinished_examples(p: Pipeline) -> pa.Schema:
 
 
 def unfinished_queries(p: Pipeline) -> pa.Schema:
-    """Queries as a shard knows them: who is held out is still to come."""
+    """Columns of queries as a shard makes them: who is held out is still missing."""
     schema = feature_schema.evaluation_schema(p)
     schema = schema.append(pa.field(SAMPLING_HASH, pa.uint64()))
     return schema.remove(schema.get_field_index("_holdout"))
 
 
 def unfinished_sequences() -> pa.Schema:
-    """Sequences as a shard knows them: whose they are is not written, and gives their order."""
+    """Columns of sequences as a shard makes them: they are sorted by user, who is not written."""
     return feature_schema.sequences_schema().append(pa.field("_user", pa.string()))
 
 
 def _dropped(what: Counted, by_day: Mapping[int, int]) -> Iterator[TaggedOutput]:
-    """Counts of events that were dropped, by number of their day."""
+    """Counts of events that were dropped, which are given by number of their day."""
     for day, n in by_day.items():
         yield TaggedOutput(COUNTS, count(what, "events", day_plan.date_of(day), n))

@@ -1,14 +1,18 @@
-"""Raw columns of logs and snapshots that the pipeline file names, and the feature job's names for
-them.
+"""Raw columns that the pipeline file names: which there are, and how their values are read.
 
-A column is declared once, in `events`, `items` or `users` below; reading, checking and error texts
-loop over these.
+A column is declared once, by `events`, `items` or `users`; reading, checks and messages loop over the
+declarations. Each kind of column has a reader, which turns raw values of some type into those that the
+feature job works with, and says which of them make no sense.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple, cast
 from zoneinfo import ZoneInfo
 
+import polars as pl
+
+from beam_jobs.ingest import timestamps
 from twinspire_core.config.feature_kinds import (
     AgeFeature,
     CategoriesFeature,
@@ -20,10 +24,24 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import LABEL
 
 RAW = "="
-"""Before the name of a raw column, since a feature may be named like the column it is read from."""
+"""Prefix of raw columns, since a feature may have the name of the column that it is read from."""
 Kind = Literal[
     "key", "time", "reward", "category", "categories", "number", "vector", "instant", "words", "raw"
 ]
+_SCALARS = (pl.String, pl.Categorical, pl.Boolean, pl.Date, pl.Null)
+_EXACT = 2**53
+"""Whole numbers below this one are exact as decimals."""
+_SENSIBLE = pl.lit(False)
+"""For `Reading.nonsense`: every value makes sense."""
+EMPTY_TYPES: dict[str, Any] = {
+    "categories": pl.List(pl.String),
+    "vector": pl.List(pl.Float32),
+    "number": pl.Float32,
+    "reward": pl.Float64,
+    "time": pl.Int64,
+    "instant": pl.Int64,
+}
+"""Types of columns without values, by kind; String for the other kinds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +49,14 @@ class Column:
     """A column of a raw table.
 
     Attributes:
-      name: in the feature job.
-      source: in the raw table.
-      kind: what it is read as.
-      use: the pipeline file's key that names it, for error texts.
-      required: whether every record has a value.
-      separator: cuts a string into categories.
+      name: name in the feature job.
+      source: name in the raw table.
+      use: key of the pipeline file that names it, for messages.
+      required: whether a record without a value is malformed.
+      separator: text between the categories in a string.
       size: length of a vector.
-      unit: of a time that is a number.
-      zone: of a time that names none.
+      unit: of a time that is a number: `s`, `ms` or `us`.
+      zone: of a time without an offset.
     """
 
     name: str
@@ -53,28 +70,32 @@ class Column:
     zone: ZoneInfo | None = None
 
 
+def of_tables(p: Pipeline) -> dict[str, list[Column]]:
+    """The columns of each table, by its name."""
+    return {"events": events(p), "users": users(p), "items": items(p)}
+
+
 def events(p: Pipeline) -> list[Column]:
-    """Columns of the events: `_user`, `_item`, `_time`; `_reward`, `_label`, `_type` if declared;
-    context features.
+    """Columns of the events: `_user`, `_item`, `_time`; `_reward`, `_label`, `_type` if declared; context
+    features, whose values are known before the event.
     """
     c = p.columns
-    found = [
+    columns = [
         Column(name="_user", source=c.user, kind="key", use="columns.user", required=True),
         Column(name="_item", source=c.item, kind="key", use="columns.item", required=True),
         _time("_time", c.time, "columns.time", p, required=True),
     ]
     if c.reward:
-        found.append(
+        columns.append(
             Column(
                 name="_reward", source=c.reward, kind="reward", use="columns.reward", required=True
             )
         )
     if c.label:
-        found.append(Column(name=LABEL, source=c.label, kind="number", use="columns.label"))
+        columns.append(Column(name=LABEL, source=c.label, kind="number", use="columns.label"))
     if c.event:
-        found.append(Column(name="_type", source=c.event, kind="category", use="columns.event"))
-    # Context features: the values of an event that are known before it.
-    return found + _features(p, "events")
+        columns.append(Column(name="_type", source=c.event, kind="category", use="columns.event"))
+    return columns + _features(p, "events")
 
 
 def users(p: Pipeline) -> list[Column]:
@@ -88,8 +109,8 @@ def users(p: Pipeline) -> list[Column]:
 
 
 def items(p: Pipeline) -> list[Column]:
-    """Columns of an items snapshot: `_item`, features, columns of dates that ages count from, and
-    the corpus's own.
+    """Columns of an items snapshot: `_item`, features, dates that ages count from, and columns of the
+    corpus.
     """
     key = p.columns.items_key or p.columns.item
     use = "columns.items_key" if p.columns.items_key else "columns.item"
@@ -103,16 +124,16 @@ def items(p: Pipeline) -> list[Column]:
             if f.column
         ),
         *(
-            Column(name=f"_display_{one}", source=one, kind="words", use="corpus.display")
-            for one in corpus.display
+            Column(name=f"_display_{name}", source=name, kind="words", use="corpus.display")
+            for name in corpus.display
         ),
         *(
-            Column(name=f"_attribute_{one}", source=one, kind="raw", use="corpus.attributes")
-            for one in corpus.attributes
+            Column(name=f"_attribute_{name}", source=name, kind="raw", use="corpus.attributes")
+            for name in corpus.attributes
         ),
         *(
-            Column(name=f"_filter_{one}", source=one, kind="raw", use="corpus.filter")
-            for one in corpus.filter
+            Column(name=f"_filter_{name}", source=name, kind="raw", use="corpus.filter")
+            for name in corpus.filter
         ),
     ]
 
@@ -143,3 +164,199 @@ def _time(
     return Column(
         name=name, source=source, kind=kind, use=use, required=required, unit=unit, zone=p.zone
     )
+
+
+class WrongType(Exception):
+    """The type of a column does not fit its use. The message says which types would."""
+
+
+class Reading(NamedTuple):
+    """How a column is read.
+
+    Attributes:
+      values: the raw values, converted.
+      nonsense: whether a raw value makes no sense; it may refer to the converted values by the column's
+        name.
+      reason: what is wrong then; empty if every value makes sense.
+    """
+
+    values: pl.Expr
+    nonsense: pl.Expr = _SENSIBLE
+    reason: str = ""
+
+
+def read_as(column: Column, kind: pl.DataType, *, text: bool) -> Reading:
+    """How to read a column of some type.
+
+    Args:
+      column: the declaration of the column.
+      kind: type of the raw column, which is named `RAW` + `column.source`.
+      text: whether the file's format has no types, so that numbers may be text.
+
+    Returns: the reading, with values named `column.name`, and a reason that names the column's use.
+
+    Raises:
+      WrongType: no value of that type makes sense.
+    """
+    raw = pl.col(RAW + column.source)
+    if kind == pl.Null:
+        reading = Reading(_empty(column), reason="empty")
+    else:
+        reading = _READERS[column.kind](column, raw, kind, text)
+    nonsense = reading.nonsense
+    reason = reading.reason
+    if column.required:
+        nonsense = pl.col(column.name).is_null() | nonsense
+        reason = f"{column.use.partition('.')[2]} is missing or {reason}"
+    elif reason:
+        reason = f"{column.use} is {reason}"
+    return Reading(reading.values.alias(column.name), nonsense, reason)
+
+
+def _empty(column: Column) -> pl.Expr:
+    """Values of a column without any value."""
+    kind = EMPTY_TYPES.get(column.kind, pl.String)
+    if column.kind in ("categories", "vector"):
+        return pl.lit([], kind)
+    return pl.lit(None, kind)
+
+
+def _key(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading:
+    if kind.is_float():
+        raise WrongType(
+            "a string or an integer; decimals are often integers that pandas made room for nulls"
+            " in, or stood in a CSV, of which `twinspire partition --text COLUMN` keeps them"
+        )
+    if not (kind.is_integer() or kind in (pl.String, pl.Categorical)):
+        raise WrongType("a string or an integer")
+    return Reading(_filled(raw.cast(pl.String)), reason="empty")
+
+
+def _category(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading:
+    return Reading(_filled(as_string(raw, kind)))
+
+
+def as_string(raw: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    """Values as text: whole decimals without a point, and null for what is not finite.
+
+    Raises:
+      WrongType: no value of that type stands for one text.
+    """
+    if kind.is_float():
+        is_whole = (raw == raw.floor()) & (raw.abs() < _EXACT)
+        without_point = raw.cast(pl.Int64, strict=False).cast(pl.String)
+        digits = pl.when(is_whole).then(without_point).otherwise(raw.cast(pl.String))
+        return pl.when(raw.is_finite()).then(digits)
+    # The scalars have pl.Null among them: the elements of lists that are all empty.
+    if kind.is_integer() or kind.is_decimal() or kind in _SCALARS:
+        return raw.cast(pl.String)
+    raise WrongType("a string, an integer or true/false")
+
+
+def _filled(values: pl.Expr) -> pl.Expr:
+    """The values, null where they are empty."""
+    return pl.when(values != "").then(values)
+
+
+def _words(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading:
+    _refuse_bytes(kind)
+    if isinstance(kind, pl.List | pl.Array):
+        return Reading(raw.cast(pl.List(pl.String)).list.join(", "))
+    return Reading(_filled(raw.cast(pl.String)))
+
+
+def _raw(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading:
+    _refuse_bytes(kind)
+    return Reading(raw)
+
+
+def _refuse_bytes(kind: pl.DataType) -> None:
+    if holds_bytes(kind):
+        raise WrongType("text, numbers, true/false or lists of these; bytes need not be text")
+
+
+def holds_bytes(kind: pl.DataType) -> bool:
+    """Whether the values of a type, or the elements of its lists, are bytes, which need not be text."""
+    if isinstance(kind, pl.List | pl.Array):
+        return holds_bytes(cast(pl.DataType, kind.inner))
+    return kind == pl.Binary
+
+
+def _number(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading:
+    number = _as_number(raw, kind, text)
+    # NaN and infinities are missing values; text that is no number is a mistake.
+    nonsense = number.is_null() & raw.is_not_null()
+    if kind == pl.String:
+        nonsense &= raw.str.strip_chars() != ""
+    values = pl.when(number.is_finite()).then(number).cast(pl.Float32)
+    return Reading(values, nonsense, "not a number")
+
+
+def _reward(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading:
+    value = pl.col(column.name)
+    sensible = value.is_finite() & (value >= 0)
+    number = _as_number(raw, kind, text)
+    return Reading(number, ~sensible.fill_null(False), "not a number of 0 or more")
+
+
+def _as_number(raw: pl.Expr, kind: pl.DataType, text: bool) -> pl.Expr:
+    if kind == pl.String and text:
+        return raw.str.strip_chars().cast(pl.Float64, strict=False)
+    if kind.is_numeric() or kind == pl.Boolean:
+        return raw.cast(pl.Float64)
+    raise WrongType("a number")
+
+
+def _categories(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading:
+    if isinstance(kind, pl.List | pl.Array):
+        inner = cast(pl.DataType, kind.inner)
+        values = raw.cast(pl.List(inner)).list.eval(as_string(pl.element(), inner))
+    elif kind in (pl.String, pl.Categorical) and column.separator:
+        parts = raw.cast(pl.String).str.split(column.separator)
+        values = parts.list.eval(pl.element().str.strip_chars())
+    elif kind == pl.String:
+        raise WrongType(f"a list; to cut strings, set {column.use}.separator")
+    else:
+        raise WrongType("a list of strings or integers")
+    values = values.list.eval(pl.element().filter(pl.element() != ""))
+    return Reading(values.fill_null(pl.lit([], pl.List(pl.String))))
+
+
+def _vector(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading:
+    # Elements are text where no type holds all of their numbers, and null where all lists are empty.
+    inner = cast(pl.DataType, kind.inner) if isinstance(kind, pl.List | pl.Array) else pl.Boolean()
+    if not (inner.is_numeric() or inner == pl.Null or (inner == pl.String and text)):
+        hint = " (CSV cannot hold one)" if text else ""
+        raise WrongType(f"a list of {column.size} numbers{hint}")
+    vectors = pl.List(pl.Float32)
+    values = raw.cast(vectors, strict=False).fill_null(pl.lit([], vectors))
+    length = pl.col(column.name).list.len()
+    nonsense = (length != 0) & (length != column.size)
+    return Reading(values, nonsense, f"not {column.size} numbers")
+
+
+def _instant(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading:
+    if not timestamps.accepts(kind):
+        raise WrongType("a timestamp, a date, an ISO 8601 string or a number")
+    assert column.zone is not None
+    zone = column.zone
+    unit = column.unit
+    values = raw.map_batches(lambda s: timestamps.to_instants(s, unit, zone), return_dtype=pl.Int64)
+    nonsense = pl.col(column.name).is_null() & raw.is_not_null()
+    if kind == pl.String:
+        nonsense &= raw.cast(pl.String) != ""
+    return Reading(values, nonsense, "not a time")
+
+
+_READERS: dict[str, Callable[[Column, pl.Expr, pl.DataType, bool], Reading]] = {
+    "key": _key,
+    "time": _instant,
+    "instant": _instant,
+    "reward": _reward,
+    "category": _category,
+    "categories": _categories,
+    "number": _number,
+    "vector": _vector,
+    "words": _words,
+    "raw": _raw,
+}

@@ -1,8 +1,8 @@
-"""Where a day's logs and snapshots lie, and whether a day is fit to be processed: there, complete, and
-about as large as usual. Imports no Beam.
+"""Where the logs and snapshots of a day lie, and whether the day can be processed: its logs are there,
+complete, and about as large as usual. Imports no Beam.
 
-An events folder holds one day's events. A snapshot is valid from its day until the next one: items
-as they were at some moment of the day, users as they were after it.
+A folder of events holds those of one day. A snapshot is valid from its day until the next snapshot: it
+has items as of some moment of the day, users as of its end.
 """
 
 import os
@@ -31,12 +31,10 @@ class SourceFile(NamedTuple):
     """A raw file.
 
     Attributes:
-      table: `events`, `items` or `users`.
-      day: the date in its folder's name.
-      uri: where it is.
+      day: the date in the name of its folder.
       name: its path below the folder.
       size: in bytes.
-      digest: as the store keeps it, or None.
+      digest: as the store keeps it; None if it keeps none.
     """
 
     table: Table
@@ -52,12 +50,12 @@ class Inputs:
     """All files that a run reads.
 
     Attributes:
-      events: files of the days that are read and have any, oldest first.
-      later: files of the days after these that may hold late events of them (`source.late_days`).
-      items: snapshots by their day.
-      users: the same.
-      items_of: snapshot day valid on each day of examples, on replayed ones, and on the day of the run.
-      users_of: snapshot day whose rows are used for queries on a day: the newest before it.
+      events: files of the days that have any, oldest day first.
+      later: files of the days after the run's day that may hold late events (`source.late_days`).
+      items: files of items snapshots, by the day of the snapshot.
+      users: files of users snapshots, by the day of the snapshot.
+      items_of: for days of examples, replayed days and the run's day, the snapshot that is valid then.
+      users_of: for days of queries, the newest snapshot before the day.
     """
 
     events: Mapping[date, tuple[SourceFile, ...]]
@@ -69,9 +67,7 @@ class Inputs:
 
 
 def files(p: Pipeline, table: Table, day: date) -> tuple[SourceFile, ...]:
-    """Files of a table's folder for `day`, sorted; those that begin with `_` or `.` are markers,
-    not data.
-    """
+    """Files of a table's folder for `day`, sorted; without markers, which begin with `_` or `.`."""
     template = _template(p, table)
     if template is None:
         return ()
@@ -115,8 +111,7 @@ def inputs(p: Pipeline, plan: day_plan.Plan) -> Inputs:
             f" {p.source.items}, {there}."
             " Lay one out there, or remove source.items to recommend whatever has events."
         )
-    # A training day older than all snapshots has no item features; that is no reason not to train
-    # on it.
+    # A training day older than all snapshots has no item features, and is trained on all the same.
     items_of = _valid({day: items.at(day) for day in {*plan.examples, *plan.replay, plan.day}})
     # A snapshot says how users were after its day: for a day's queries it is one of before.
     last = (plan.day, day_plan.after(plan.day))
@@ -138,9 +133,7 @@ def _valid(snapshot_days: Mapping[date, date | None]) -> dict[date, date]:
 
 
 def later_files(p: Pipeline, day: date) -> dict[date, tuple[SourceFile, ...]]:
-    """Files of the days after `day` that may hold late events of it, of those days that are
-    complete.
-    """
+    """Files of the complete days after `day` that may hold late events of it."""
     after = (day + timedelta(days=n) for n in range(1, p.source.late_days + 1))
     all_files = {later: files(p, "events", later) for later in after if is_complete(p, later)}
     return {later: found for later, found in all_files.items() if found}
@@ -155,7 +148,7 @@ def is_complete(p: Pipeline, day: date) -> bool:
 
 
 def input_name(file: SourceFile) -> str:
-    """How a file is named among those that a run reads: by table, folder date and name."""
+    """Name of a file among those that a run reads: table, date of its folder, and path below it."""
     return f"{file.table}/{file.day}/{file.name}"
 
 
@@ -167,14 +160,15 @@ def fingerprint(
     *,
     replays: bool = False,
 ) -> dict[str, str]:
-    """Digests of all files that a run of the day reads, by `input_name`.
-
-    But for the days after it: late events that come when a day has been run leave it done, see
-    later_folders.py.
+    """Digests of all files that a run of the day reads, by `input_name`. Files of later days are left
+    out: late events that arrive after a run leave it done (later_folders.py).
 
     Args:
-      known: digests of files by their place, for runs of several days that read the same ones: those
-        that are in it are not read, the others are added.
+      p: the parsed pipeline file.
+      day: the day of the run.
+      scope: what the run makes.
+      known: digests of files by URI, shared by runs of several days: files in it are not read again,
+        and others are added.
       replays: whether the run replays days before the day.
     """
     if known is None:
@@ -237,11 +231,10 @@ _PARQUET = b"PAR1"
 
 
 def check(p: Pipeline, day: date) -> dict[str, float | None]:
-    """Tells a day that can be processed from a late, an empty and a suspicious one; waits for a
-    late one.
+    """Checks that the logs of a day are there, complete, and about as large as usual; waits for late logs.
 
-    Returns: `rows` of the day, and `usual_rows`: the median of the last 7 same weekdays that have
-      any, or None.
+    Returns: `rows` of the day, and `usual_rows`: the median of the same weekday of the last 7 weeks,
+      without days that have no rows, or None.
 
     Raises:
       LogsLate: the day is not there, or not complete, after `source.wait`.
@@ -253,7 +246,7 @@ def check(p: Pipeline, day: date) -> dict[str, float | None]:
     if rows == 0:
         day_folder = folder(p.source.events, day)
         raise NothingToDo(f"{day} has no events: {day_folder} holds no rows. It is skipped.")
-    # The same weekday of earlier weeks: shops are not alike on Sundays and Mondays.
+    # The same weekday of earlier weeks: a shop's Sundays differ from its Mondays.
     earlier = [day - timedelta(weeks=week) for week in range(1, _COMPARED_WEEKS + 1)]
     all_counts = {at: count_rows(p.source.format, files(p, "events", at)) for at in earlier}
     counts = {at: n for at, n in all_counts.items() if n}
@@ -298,10 +291,10 @@ def _await(p: Pipeline, day: date) -> tuple[SourceFile, ...]:
     with doing(f"waiting for {day_folder}") as update:
         while True:
             half = None
-            # The marker is looked for before the files: it is written after them.
+            # The marker first, then the files: it is written after them.
             if marker is None or storage.exists(awaited):
                 found = files(p, "events", day)
-                # With a marker the day is complete: what is cut off then stays so.
+                # With a marker the day is complete: a file that is cut off will stay so.
                 half = _half_copied(p, found) if marker is None else None
                 if half is None and (found or marker is not None):
                     return found
@@ -313,13 +306,15 @@ def _await(p: Pipeline, day: date) -> tuple[SourceFile, ...]:
 
 
 def _half_copied(p: Pipeline, files: Iterable[SourceFile]) -> str | None:
-    """A Parquet file that has begun and not ended, as while it is copied. Objects appear whole."""
+    """A local Parquet file with its beginning but not its end, as while it is copied; objects in a store
+    appear whole.
+    """
     for file in files:
         if storage.is_remote(file.uri) or format_of(file.uri, p.source.format) != "parquet":
             continue
         with storage.open_bytes(file.uri) as raw:
             first = raw.read(len(_PARQUET))
-            # What is whole begins and ends with it, and has some bytes between.
+            # A whole file begins and ends with these bytes, and has some between.
             raw.seek(max(len(_PARQUET), raw.seek(0, os.SEEK_END) - len(_PARQUET)))
             if _PARQUET.startswith(first) and raw.read() != _PARQUET:
                 return file.uri

@@ -1,8 +1,8 @@
-"""Stragglers: a day's events that lie in the folders of later days, as logs that arrive late do.
+"""Late events: those of a day that lie in the folders of later days, since their logs arrived late.
 
-A day that has been run stays done when more of them come: its next examples would be others, and
-all later days would have to be trained again for a few events. They enter later days' histories and
-counts; training on them takes a run with --late. docs/decisions/0039-days.md
+A day that has been run stays done when more of them arrive. Its examples would change, and all later
+days would have to be trained again for a few events. Late events enter the histories and counts of
+later days; `--late` runs the day again with them. docs/decisions/0039-days.md
 """
 
 import hashlib
@@ -13,10 +13,10 @@ from typing import NamedTuple
 import polars as pl
 
 from beam_jobs import day_plan
-from beam_jobs.ingest import columns, record_blocks
+from beam_jobs.ingest import columns, records
+from beam_jobs.ingest.columns import Column
 from beam_jobs.ingest.day_files import SourceFile, later_files
-from beam_jobs.ingest.record_blocks import Rejected
-from beam_jobs.ingest.records import ORDER, RecordChecker
+from beam_jobs.ingest.records import ORDER, RecordChecker, Rejected
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
 
@@ -24,46 +24,39 @@ _BITS = 256
 
 
 class Digest:
-    """Number and digest of events, in whatever order and files they lie; nothing of them is
-    kept.
-    """
+    """Number and digest of events, whatever their order and files; the events are not kept."""
 
     def __init__(self) -> None:
-        """Of no events."""
         self.events = 0
         self._sum = 0
 
     def add(self, rows: pl.DataFrame) -> None:
-        """Adds events. Hashes are summed, so that their order does not matter, and a copy
-        counts.
-        """
-        # JSON, which is the same for the same values, whatever format and types the file had.
+        """Adds events. Hashes are summed, so that the order does not matter, and a copy counts."""
+        # As JSON, which is the same for the same values, whatever format and types the file had.
         for line in rows.write_ndjson().encode().splitlines():
             self._sum += int.from_bytes(hashlib.sha256(line).digest())
         self._sum %= 1 << _BITS
         self.events += len(rows)
 
     def merge(self, other: "Digest") -> None:
-        """Adds the events of another."""
+        """Adds the events of another digest."""
         self._sum = (self._sum + other._sum) % (1 << _BITS)
         self.events += other.events
 
     def __str__(self) -> str:
         """The digest, empty without events."""
-        if not self.events:
-            return ""
-        return f"{self._sum:0{_BITS // 4}x}"
+        return f"{self._sum:0{_BITS // 4}x}" if self.events else ""
 
 
 class LateEvents(NamedTuple):
-    """What the folders of later days hold of a day, and of those before it.
+    """Events of a day, and of days before it, in the folders of later days.
 
     Attributes:
-      files: those that hold any, by the day of their folder.
-      events: how many are of the day.
-      digest: of these; empty without any.
-      digest_of_all: of these and of those of earlier days.
-      unreadable: why a folder is left out, by its day.
+      files: files that hold any, by the day of their folder.
+      events: number of those of the day.
+      digest: of the events of the day; empty without any.
+      digest_of_all: of the events of the day and of earlier days.
+      unreadable: why the folder of a day is left out.
     """
 
     files: Mapping[date, tuple[SourceFile, ...]]
@@ -76,23 +69,26 @@ class LateEvents(NamedTuple):
 def look(
     p: Pipeline, day: date, later: Mapping[date, tuple[SourceFile, ...]] | None = None
 ) -> LateEvents:
-    """Finds a day's stragglers. Of files without any, only the column of times is read.
+    """Finds the late events of a day. Of files without any, only the column of times is read.
 
-    A folder with a file that cannot be read is left out as a whole: it may be half written, and is
-    not the day's own.
+    A folder with a file that cannot be read is left out as a whole: it may be half written, and it is
+    the folder of another day.
 
     Args:
-      later: files of the days after it, if they have been listed.
+      p: the parsed pipeline file.
+      day: the day that the events belong to.
+      later: files of the days after it; listed now by default.
     """
     if later is None:
         later = later_files(p, day)
     files: dict[date, tuple[SourceFile, ...]] = {}
     unreadable: dict[date, str] = {}
+    wanted = columns.events(p)
     of_day = Digest()
     of_all = Digest()
     for folder_day, listed in later.items():
         try:
-            found = [(file, *_look_into(p, file, day)) for file in listed]
+            found = [(file, *_look_into(p, file, wanted, day)) for file in listed]
         except BadData as e:
             unreadable[folder_day] = str(e)
             continue
@@ -107,14 +103,15 @@ def look(
     return LateEvents(files, of_day.events, str(of_day), str(of_all), unreadable)
 
 
-def _look_into(p: Pipeline, file: SourceFile, day: date) -> tuple[Digest, Digest]:
+def _look_into(
+    p: Pipeline, file: SourceFile, wanted: list[Column], day: date
+) -> tuple[Digest, Digest]:
     """The file's events of the day, and of all days up to it."""
-    wanted = columns.events(p)
     time = [column for column in wanted if column.name == "_time"]
     start = day_plan.start_of(day, p.zone)
     of_day = Digest()
     of_all = Digest()
-    # Most files of later days hold none, which their column of times tells.
+    # Most files of later days hold no late event: reading their times is enough to know.
     if any(len(rows) for rows in _until(p, file, time, day)):
         for rows in _until(p, file, wanted, day):
             of_day.add(rows.filter(pl.col("_time") >= start))
@@ -123,13 +120,13 @@ def _look_into(p: Pipeline, file: SourceFile, day: date) -> tuple[Digest, Digest
 
 
 def _until(
-    p: Pipeline, file: SourceFile, wanted: list[columns.Column], day: date
+    p: Pipeline, file: SourceFile, wanted: list[Column], day: date
 ) -> Iterator[pl.DataFrame]:
     """The file's events up to the end of the day, with some of their columns."""
     checker = RecordChecker(p, file, 0, wanted)
     end = day_plan.start_of(day_plan.after(day), p.zone)
-    for part in record_blocks.parts(p.source.format, file):
-        for block in record_blocks.read(p.source.format, file, part, wanted):
+    for part in records.file_parts(p.source.format, file):
+        for block in records.read_blocks(p.source.format, file, part, wanted):
             if not isinstance(block, Rejected):
                 good = checker.take(block).good
                 yield good.filter(pl.col("_time") < end).drop(ORDER)

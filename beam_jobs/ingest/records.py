@@ -1,51 +1,181 @@
-"""Blocks of raw columns -> records with the feature job's columns. Records that break a rule are
-set aside.
+"""Raw files -> blocks of raw columns -> records with the feature job's columns. Records that break a
+rule are set aside.
 
 Events of earlier days that lie in the day's folder came late: they count in histories of later days.
-Those of before `source.late_days`, and those of days to come, are counted and left out.
-
-Of what one user has in a day beyond `source.max_user_events` (a crawler, or an id that many share),
-the first events in the logs are kept. All events of a user meet in one worker's memory, so most of
-the excess has to go before: each part of a file drops what is beyond the limit in that part, which
-is never among the first events of all parts.
+Those from before `source.late_days`, and those of days to come, are counted and left out.
 """
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
-from typing import NamedTuple, Self
+from functools import partial
+from typing import Any, NamedTuple, Self
 
+import numpy as np
 import polars as pl
 
 from beam_jobs import day_plan
-from beam_jobs.ingest.column_values import Reading, WrongType, read_as
-from beam_jobs.ingest.columns import RAW, Column
+from beam_jobs.ingest.columns import RAW, Column, Reading, WrongType, read_as
 from beam_jobs.ingest.day_files import SourceFile
-from beam_jobs.ingest.record_blocks import KEPT_PER_FILE, Block, Rejected, missing
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
-from twinspire_core.records.json_lines import first_keys
+from twinspire_core.records.json_lines import JSON_TYPES, first_keys
+from twinspire_core.records.raw_files import Unreadable, format_of, readable
+from twinspire_core.records.record_file import JsonObject, RecordFile
 
+KEPT_PER_FILE = 10_000
+"""Rejected records of one file that are written down; all are counted."""
+VALUE_LENGTH = 300
+"""Characters of the value of a rejected record that are written down."""
+BLOCK_ROWS = 20_000
+"""Rows of a block of Parquet."""
 ORDER = "_order"
-"""Place of a record among all of its table: number of the file, then of the record."""
+"""Column: place of a record among all of its table, by number of the file, then of the record."""
 FILE_BITS = 40  # leaves 23 bits for files, and 2 ** 40 records in each
 _RECORD_MASK = (1 << FILE_BITS) - 1
 _RULE = "_rule"
 
-_USER_DAY = ("_user", "_day")
-_BEFORE = "_before"
-"""Events that the user had that day in earlier blocks. A feature may be called `before`."""
-_WATCHED = 100
-"""Events of a user in a block, above which a part of a file counts them."""
+
+class Rejected(NamedTuple):
+    """A record that breaks a rule.
+
+    Attributes:
+      day: the date in the name of its folder.
+      file: URI of the file.
+      row: number of the record (see twinspire_core/records/record_file.py).
+      reason: the rule that it breaks.
+      value: the value that breaks it.
+    """
+
+    table: str
+    day: str
+    file: str
+    row: int
+    reason: str
+    value: str
+
+    @classmethod
+    def of(cls, file: SourceFile, row: int, reason: str, value: str) -> "Rejected":
+        """A record of a file, with its value cut to `VALUE_LENGTH`."""
+        return cls(file.table, str(file.day), file.uri, row, reason, value[:VALUE_LENGTH])
+
+
+def to_json_lines(records: Iterable[Rejected]) -> bytes:
+    """One JSON object a line, in the order of file and row."""
+    lines = [json.dumps(record._asdict(), ensure_ascii=False) + "\n" for record in sorted(records)]
+    return "".join(lines).encode()
+
+
+class Block(NamedTuple):
+    """Some consecutive records.
+
+    Attributes:
+      rows: raw columns, named `RAW` + their name; JSON Lines may lack some.
+      numbers: [N] int64, of the records in the file.
+      text: whether numbers may be written as text.
+    """
+
+    rows: pl.DataFrame
+    numbers: np.ndarray
+    text: bool
+
+
+def file_parts(given: str, file: SourceFile) -> list[int | None]:
+    """Parts of a file that can be read on their own, see `RecordFile.parts`."""
+    kind = format_of(file.uri, given)
+    with readable(file.uri, kind):
+        return RecordFile(file.uri, kind).parts()
+
+
+def read_blocks(
+    given: str, file: SourceFile, part: int | None, columns: Sequence[Column]
+) -> Iterator[Block | Rejected]:
+    """Reads a part of a file.
+
+    A key that no line of a block of JSON Lines has gives no column. A line is rejected if a value has a
+    type that the column's use does not allow; other mixed types become text.
+
+    Args:
+      given: `source.format` of the pipeline file.
+      file: a file of events, items or users.
+      part: one of `file_parts`, or None for all of it.
+      columns: declarations of the columns to read.
+
+    Raises:
+      BadData: the file cannot be read, or lacks a column.
+    """
+    kind = format_of(file.uri, given)
+
+    def check_names(names: Sequence[str]) -> None:
+        if kind == "csv" and not names:
+            return  # a file of no bytes has no columns, and no records either
+        absent = [column for column in columns if column.source not in names]
+        if absent:
+            raise _missing(file, absent, names)
+
+    # JSON values are checked one by one, before they become columns: in a column, a single value of
+    # another type would turn all others into text.
+    blocks = RecordFile(file.uri, kind).blocks(
+        list(dict.fromkeys(column.source for column in columns)),
+        part=part,
+        check_names=check_names,
+        prepare=partial(_fitting, columns),
+        block_rows=BLOCK_ROWS,
+    )
+    with readable(file.uri, kind):
+        for block in blocks:
+            if isinstance(block, Unreadable):
+                value = f"{block.why}: {block.text}" if block.why else block.text
+                yield Rejected.of(file, block.number, block.reason, value)
+            elif len(block.numbers):
+                frame = pl.DataFrame(pl.from_arrow(block.rows))
+                frame = frame.rename({name: RAW + name for name in frame.columns})
+                yield Block(frame, block.numbers, text=kind != "parquet")
+
+
+def _missing(file: SourceFile, columns: Sequence[Column], there: Sequence[str]) -> BadData:
+    """The error about columns that a file does not have."""
+    listed = ", ".join(f"{c.source!r} ({c.use})" for c in columns)
+    return BadData(
+        f"The pipeline file names columns of {file.table} that {file.uri} does not have: {listed}."
+        f" It has: {', '.join(there)}. Name one of these in the pipeline file, or deliver the file"
+        " with the column."
+    )
+
+
+def _fitting(columns: Sequence[Column], record: JsonObject) -> JsonObject | str:
+    """The record; or a message, if a value has a type that the column's use does not allow."""
+    for column in columns:
+        value = record.get(column.source)
+        if value is not None and not _fits(value, column):
+            return f"{column.use} is {JSON_TYPES[type(value)]}"
+    return record
+
+
+def _fits(value: Any, column: Column) -> bool:
+    # Compared by type, not isinstance: in Python, True is an int.
+    kind = type(value)
+    if column.kind == "key":
+        return kind in (str, int)
+    if column.kind == "categories" and column.separator:
+        return kind is str
+    if column.kind == "categories":
+        return kind is list and all(type(x) in (str, int, type(None)) for x in value)
+    if column.kind == "vector":
+        return kind is list and all(type(x) in (int, float) for x in value)
+    if column.kind in ("words", "raw") and kind is list:
+        return all(type(x) in (str, int, float, bool) for x in value)
+    return kind in (str, int, float, bool)
 
 
 class DayBounds(NamedTuple):
-    """Times between which events of a day's folder are used, in microseconds since 1970 UTC.
+    """Bounds of the times of events in a day's folder, in microseconds since 1970 UTC.
 
     Attributes:
-      oldest: the first moment of the earliest day whose late events are used.
-      start: the first moment of the day.
-      end: the first moment of the next day.
+      oldest: start of the earliest day whose late events are used.
+      start: start of the folder's day.
+      end: start of the next day.
     """
 
     oldest: int
@@ -70,9 +200,8 @@ class DayBounds(NamedTuple):
     def count_misplaced(self, time: pl.Series) -> dict[str, int]:
         """Counts events whose time is of another day than their folder.
 
-        Returns:
-          `late`: of earlier days; `too late`: those among them that are left out; `early`: of later
-          days, left out too. Without what there is none of.
+        Returns: counts above 0 of `late` events, of earlier days; of those among them that are left out
+          as `too late`; and of `early` ones, of later days, which are left out too.
         """
         counts = {
             "late": int((time < self.start).sum()),
@@ -83,12 +212,12 @@ class DayBounds(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    """What a column's values have to be.
+    """A rule for the values of a raw column.
 
     Attributes:
       broken: whether a value breaks it.
-      reason: in words.
-      raw: the raw column.
+      reason: what is wrong with such a value.
+      raw: name of the column.
     """
 
     broken: pl.Expr
@@ -97,14 +226,13 @@ class _Rule(NamedTuple):
 
 
 class CheckedRecords(NamedTuple):
-    """A block taken apart.
+    """The records of a block.
 
     Attributes:
-      good: records, with the columns' names and `_order`.
+      good: those that break no rule, with the columns' names and `_order`.
       rejected: the first of those that break a rule.
-      reasons: how many of these there are, by reason.
-      misplaced: how many events have a time of another day than their folder's, as
-        `DayBounds.count_misplaced` says.
+      reasons: how many break a rule, by reason.
+      misplaced: events with a time of another day than their folder's (`DayBounds.count_misplaced`).
     """
 
     good: pl.DataFrame
@@ -117,15 +245,11 @@ class RecordChecker:
     """Turns a file's blocks into records."""
 
     def __init__(
-        self, p: Pipeline, file: SourceFile, place: int, columns: Sequence[Column]
+        self, p: Pipeline, file: SourceFile, number: int, columns: Sequence[Column]
     ) -> None:
-        """Prepares for a file.
-
-        Args:
-          place: its number among all files of its table.
-        """
+        """Takes a file, its number among all files that are read together, and the columns to read."""
         self._file = file
-        self._place = place
+        self._number = number
         self._columns = columns
         self._bounds = DayBounds.of(p, file.day) if file.table == "events" else None
         self._clip = p.columns.reward_clip
@@ -141,8 +265,8 @@ class RecordChecker:
         """
         self._rows += len(block.numbers)
         self._present.update(block.rows.columns)
-        order = pl.Series(ORDER, block.numbers) + (self._place << FILE_BITS)
-        # A block without any of the columns has no height of its own.
+        order = pl.Series(ORDER, block.numbers) + (self._number << FILE_BITS)
+        # With the order: a block without any of the columns would have no height.
         rows = pl.DataFrame([*block.rows, order])
         absent = {RAW + column.source for column in self._columns} - set(rows.columns)
         rows = rows.with_columns(pl.lit(None).alias(name) for name in absent)
@@ -154,12 +278,12 @@ class RecordChecker:
             reading = self._read_as(column, rows.schema[raw], block.text)
             values.append(reading.values)
             rules.append(_Rule(reading.nonsense, reading.reason, raw))
-        # A record is set aside for the first rule that it breaks.
+        # A record counts for the first rule that it breaks.
         first_broken = pl.coalesce(
             *(pl.when(rule.broken).then(pl.lit(i)) for i, rule in enumerate(rules)),
             pl.lit(None, pl.Int32),
         )
-        # Rules look at the values that were read, so these have to be there before.
+        # Rules refer to the converted values, so these have to be columns before.
         checked = rows.with_columns(values).with_columns(first_broken.alias(_RULE))
 
         good = checked.filter(pl.col(_RULE).is_null())
@@ -197,8 +321,7 @@ class RecordChecker:
     def close(self) -> list[Column]:
         """Ends the file.
 
-        Returns:
-          Columns that no record had, as can happen in JSON Lines.
+        Returns: columns that no record had, as can happen in JSON Lines.
 
         Raises:
           BadData: one of them is required.
@@ -208,53 +331,13 @@ class RecordChecker:
         absent = [column for column in self._columns if RAW + column.source not in self._present]
         required = [column for column in absent if column.required]
         if required:
-            raise missing(self._file, required, first_keys(self._file.uri))
+            raise _missing(self._file, required, first_keys(self._file.uri))
         return absent
 
 
 def _tally(bad: pl.DataFrame, rules: Sequence[_Rule]) -> dict[str, int]:
-    """How many records break which rule. Several columns may have the same one."""
+    """How many records break a rule, by its reason; several rules may have the same reason."""
     counts: Counter[str] = Counter()
     for rule, n in bad.group_by(_RULE).len().iter_rows():
         counts[rules[rule].reason] += n
     return dict(counts)
-
-
-class UserEventLimit:
-    """Drops from the blocks of a part of a file, in their order, what is beyond the limit in that
-    part.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._counts: Counter[tuple[str, int]] = Counter()
-
-    def take(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The block's rows that may be among the first, of events with `_user` and `_day`."""
-        # Users with few events are not counted, so that blocks of ordinary users cost nothing.
-        many = pl.col("n") > min(_WATCHED, self._most)
-        counts = rows.group_by(_USER_DAY).len("n").filter(many)
-        if counts.is_empty():
-            return rows
-        before = [self._counts[user_day] for user_day in counts.select(_USER_DAY).iter_rows()]
-        self._counts.update({(user, day): n for user, day, n in counts.iter_rows()})
-        known = rows.join(
-            counts.with_columns(pl.Series(_BEFORE, before)),
-            on=_USER_DAY,
-            how="left",
-            maintain_order="left",
-        )
-        place = pl.int_range(pl.len()).over(_USER_DAY) + pl.col(_BEFORE)
-        return known.filter((place < self._most).fill_null(True)).select(rows.columns)
-
-
-def within(events: pl.DataFrame, most: int, user: str = "_user") -> pl.DataFrame:
-    """Each user's first `most` events of each day, by their place in the logs; in the frame's order.
-
-    Args:
-      events: with `_day`, `_order`, and a column that tells users.
-    """
-    user_day = (user, "_day")
-    if not (events.group_by(user_day).len()["len"] > most).any():
-        return events
-    return events.filter(pl.col(ORDER).rank("ordinal").over(user_day) <= most)

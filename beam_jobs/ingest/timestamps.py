@@ -1,13 +1,18 @@
-"""Times in any of the forms that logs use -> instants: microseconds since 1970, UTC."""
+"""Times in the forms that logs use: reading them as instants, microseconds since 1970 in UTC, and telling
+from a column's values in which form they are written.
+"""
 
-from datetime import UTC, datetime, timedelta
+import re
+from datetime import UTC, date, datetime, timedelta
+from itertools import product
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import polars as pl
 
 UNITS = ("s", "ms", "us")
 _MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
-_LIMIT = 1 << 57  # microseconds: years about 2600 BC to 6500; what is beyond is no time
+_LIMIT = 1 << 57  # microseconds, about the years 2600 BC to 6500; a number beyond is no time
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = r"^\s*-?\d+(?:\.\d+)?\s*$"
 _ISO = (
@@ -15,6 +20,26 @@ _ISO = (
     r"(?:[T ](?<clock>\d{2}:\d{2})(?::(?<second>\d{2})(?:[.,](?<fraction>\d+))?)?"
     r"\s*(?:(?<utc>[Zz]|UTC)|(?<sign>[+-])(?<zh>\d{2}):?(?<zm>\d{2})?)?)?\s*$"
 )
+_SHARE = 0.95
+"""Least share of the values that a form has to read."""
+_LOOKED_AT = 2_000
+_TRIED_FIRST = 3
+_OLDEST = datetime(1990, 1, 1, tzinfo=UTC)
+_YEARS_AHEAD = 2
+_ZONE = ZoneInfo("UTC")
+_DATES = (
+    *("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%Y/%m/%d"),
+    *("%Y.%m.%d", "%Y%m%d", "%Y-%m-%d", "%d-%m-%Y", "%m-%d-%Y", "%d-%b-%Y", "%d %b %Y"),
+    *("%b %d, %Y", "%b %d %Y", "%a, %d %b %Y", "%d %B %Y", "%B %d, %Y"),
+)
+_CLOCKS = (
+    *("", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %I:%M:%S %p", " %I:%M %p", " %H:%M:%S %z"),
+    *(", %H:%M:%S", ", %H:%M", ", %I:%M:%S %p", ", %I:%M %p", "T%H:%M:%S", "T%H:%M"),
+)
+_SHORT_YEAR = re.compile(r"\d{1,2}\D\d{1,2}\D\d{2}(\D|$)")
+"""Text that `%y` may read; else it would also read the end of a version such as 1.2.0."""
+_WHOLE = ("%Y%m%d%H%M%S", "%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S %z %Y")
+_FORMATS = (*(day + clock for day, clock in product(_DATES, _CLOCKS)), *_WHOLE)
 
 
 def accepts(kind: pl.DataType) -> bool:
@@ -23,16 +48,16 @@ def accepts(kind: pl.DataType) -> bool:
 
 
 def to_instants(times: pl.Series, unit: str, zone: ZoneInfo) -> pl.Series:
-    """Converts a column of times.
+    """Converts a column of times to instants.
 
-    A time without a zone is read in `zone`. Where a clock change makes it happen twice, it is the
-    first; where it is skipped, it is read by the offset that held before. A date is the start of
-    its day.
+    A time without an offset is read in `zone`. Where a clock change makes it happen twice, the first is
+    meant; where the change skips it, it is read by the offset from before. A date is the start of its
+    day.
 
     Args:
       times: [N] timestamps, dates, numbers since 1970 in UTC, or text: ISO 8601, or such numbers.
-      unit: `s`, `ms` or `us`; of numbers.
-      zone: of times that name none.
+      unit: `s`, `ms` or `us`, for numbers.
+      zone: of times without an offset.
 
     Returns: [N] Int64 microseconds; null where missing, or no time.
     """
@@ -89,20 +114,20 @@ def _iso(text: pl.Series, zone: ZoneInfo) -> pl.Series:
             digits,
         ]
     )
-    # Unfit parts (month 13, hour 24) make it null.
+    # A part out of its range (month 13, hour 24) makes it null.
     clock = written.str.to_datetime("%Y-%m-%d %H:%M:%S%.6f", time_unit="us", strict=False)
     minutes = pl.col("zh").cast(pl.Int64) * 60 + pl.col("zm").cast(pl.Int64).fill_null(0)
     offset = pl.when(pl.col("sign") == "-").then(-minutes).otherwise(minutes).fill_null(0)
     zoned = pl.col("utc").is_not_null() | pl.col("sign").is_not_null()
-    found = parts.select(
+    fields = parts.select(
         clock=pl.when(pl.col("date").is_not_null()).then(clock),
         zoned=zoned,
         offset=offset * 60_000_000,
     )
-    instant = found["clock"].cast(pl.Int64) - found["offset"]
-    if found["zoned"].all():
+    instant = fields["clock"].cast(pl.Int64) - fields["offset"]
+    if fields["zoned"].all():
         return instant
-    return instant.zip_with(found["zoned"], _local(found["clock"], zone))
+    return instant.zip_with(fields["zoned"], _local(fields["clock"], zone))
 
 
 def _local(clock: pl.Series, zone: ZoneInfo) -> pl.Series:
@@ -113,8 +138,114 @@ def _local(clock: pl.Series, zone: ZoneInfo) -> pl.Series:
     skipped = clock.filter(zoned.is_null() & clock.is_not_null()).unique()
     if skipped.is_empty():
         return zoned
-    # Rare: an hour a year. Polars has no rule for these, Python has.
+    # Rare, an hour a year: Polars cannot read skipped times, Python can.
     instants = [(t.replace(tzinfo=zone) - _EPOCH) // timedelta(microseconds=1) for t in skipped]
     by_clock = dict(zip(skipped.cast(pl.Int64), instants, strict=True))
     mended = clock.cast(pl.Int64).replace_strict(by_clock, default=None, return_dtype=pl.Int64)
     return zoned.fill_null(mended)
+
+
+class TimeForm(NamedTuple):
+    """How times are written. Timestamps and ISO 8601 have neither unit nor format.
+
+    Attributes:
+      unit: `s`, `ms` or `us`, of numbers since 1970.
+      format: of other text, in strptime's letters.
+    """
+
+    unit: str | None = None
+    format: str | None = None
+
+
+def forms_of(values: pl.Series) -> list[TimeForm]:
+    """How the values of a column are written, if they are times of plausible years.
+
+    Returns: forms that read nearly all values, the likeliest first; several if days and months cannot
+      be told apart, none if the values are no times.
+    """
+    kind = values.dtype
+    if isinstance(kind, pl.Datetime) or kind == pl.Date:
+        return [TimeForm()] if _fits(values.head(_LOOKED_AT), TimeForm()) else []
+    if not (kind.is_numeric() or kind in (pl.String, pl.Categorical)):
+        return []
+    present = values.drop_nulls()
+    # Taken from all over the column: the first rows of a sorted log are of one day.
+    present = present.gather_every(max(1, len(present) // _LOOKED_AT))
+    if kind.is_float():
+        present = present.cast(pl.Int64, strict=False).drop_nulls()
+    text = present.cast(pl.String).str.strip_chars()
+    plain = [TimeForm()] if not text.str.contains(r"^\d+$").all() else map(TimeForm, UNITS)
+    return [form for form in plain if _fits(text, form)] or _of_text(text)
+
+
+def is_sure(values: pl.Series, forms: list[TimeForm]) -> bool:
+    """Whether the first form reads the values as days of a far shorter span than the second."""
+    if len(forms) < 2:
+        return bool(forms)
+    (first, _), (second, _) = (_reading(values.cast(pl.String), form) for form in forms[:2])
+    return 2 * (first + timedelta(days=1)) < second
+
+
+def _of_text(text: pl.Series) -> list[TimeForm]:
+    """Formats that read the text, the one that gives the shortest span first: read with days and months
+    exchanged, a week is scattered over the year.
+    """
+    candidates = {
+        form
+        for value in text.head(_TRIED_FIRST)
+        for form in _BY_SHAPE.get(_shape(value), ())
+        if "%y" not in form or _SHORT_YEAR.match(value)
+    }
+    forms = [TimeForm(format=form) for form in sorted(candidates)]
+    # %B reads all that %b reads, and comes before it: of forms that read the same times, the last stays.
+    readings = {_reading(text, form): form for form in forms if _fits(text, form)}
+    return [readings[reading] for reading in sorted(readings)][:2]
+
+
+def _shape(text: str) -> str:
+    """The text with one digit in place of each run of digits, and one letter for a run of letters."""
+    digits = re.sub(r"\d+", "9", re.sub(r"[A-Za-z]+", "A", text))
+    return re.sub(r"[+-]9$", "+9", digits)
+
+
+def _by_shape() -> dict[str, list[str]]:
+    example = datetime(2024, 3, 25, 14, 51, 36, 250_000, UTC)
+    shapes: dict[str, list[str]] = {}
+    for form in _FORMATS:
+        shapes.setdefault(_shape(example.strftime(form)), []).append(form)
+    return shapes
+
+
+_BY_SHAPE = _by_shape()
+
+
+def _reading(text: pl.Series, form: TimeForm) -> tuple[timedelta, datetime]:
+    """The span of the times, and the first of them."""
+    clock = _clock(text, form).dt.replace_time_zone("UTC")
+    least, most = clock.min(), clock.max()
+    assert isinstance(least, datetime) and isinstance(most, datetime)
+    return most - least, least
+
+
+def _fits(values: pl.Series, form: TimeForm) -> bool:
+    """Whether nearly all values, read so, are of years in which logs are written."""
+    if values.is_empty():
+        return False
+    clock = _clock(values, form).dt.replace_time_zone("UTC")
+    newest = datetime(date.today().year + _YEARS_AHEAD, 1, 1, tzinfo=UTC)
+    return bool(clock.is_between(_OLDEST, newest).sum() >= _SHARE * len(values))
+
+
+def _clock(values: pl.Series, form: TimeForm) -> pl.Series:
+    if form.format is not None:
+        return to_clock(values.cast(pl.String), form.format)
+    instants = to_instants(values, form.unit or "us", _ZONE)
+    return instants.cast(pl.Datetime("us", "UTC"))
+
+
+def to_clock(text: pl.Series, form: str) -> pl.Series:
+    """[N] strings as timestamps, in UTC if the format has an offset; null where they are of another form.
+    The form is in strptime's letters, with `%f` after a point.
+    """
+    polars_form = form.replace(".%f", "%.f")
+    return text.str.strip_chars().str.to_datetime(polars_form, time_unit="us", strict=False)

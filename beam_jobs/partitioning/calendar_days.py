@@ -1,5 +1,5 @@
-"""Which row of the raw files belongs to which day: what a person asks for, and the calendar day of
-each time.
+"""Which row of the raw files belongs to which day: what a person asks for, and the calendar day of each
+time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,31 +10,30 @@ from zoneinfo import ZoneInfo, available_timezones
 import polars as pl
 import pyarrow as pa
 
-from beam_jobs.ingest.timestamps import UNITS, accepts, to_instants
+from beam_jobs.ingest.timestamps import UNITS, accepts, forms_of, is_sure, to_clock, to_instants
 from beam_jobs.partitioning.log_tables import Format
-from beam_jobs.partitioning.time_forms import forms_of, is_sure, to_clock
 from twinspire_core.errors import UsageError, did_you_mean, with_full_stop
 from twinspire_core.records.csv_lines import CsvOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How rows are told apart by day.
+    """How rows are laid out by day.
 
     Attributes:
       time: column of the time; None with `snapshot`.
       time_unit: `s`, `ms` or `us`, for a time that is a number.
-      time_format: of text that is not ISO 8601, in strptime's letters; the days' files hold
+      time_format: of text that is not ISO 8601, in strptime's letters; the files of the days hold
         timestamps instead.
-      time_zone: IANA name of the zone whose calendar days are meant.
+      time_zone: IANA name of the zone whose calendar days count.
       snapshot: the one day that all rows belong to, for tables of items and users.
       first: rows of earlier days are left out.
       last: rows of later days are left out.
       rename: new column names by old ones.
-      format: of the input; `auto` looks at the files' endings.
-      csv: what CSV files do not say about themselves.
-      text: columns of CSV files that stay text although they hold nothing but numbers.
-      done_marker: name of an empty file written into each day's folder after its rows.
+      format: of the input; `auto` goes by the endings of the files.
+      csv: how CSV files are written.
+      text: columns of CSV files that stay text although they hold only numbers.
+      done_marker: name of an empty file that is written into each day's folder after its rows.
     """
 
     time: str | None = None
@@ -77,7 +76,7 @@ class Layout:
 _NUMBER = r"^\s*-?\d+(\.\d+)?\s*$"
 _OLDEST = date(1990, 1, 1)
 _OLDEST_SECONDS = 631_152_000
-# What a date can hold, zones aside, in microseconds
+# What a date can hold in any zone, in microseconds.
 _YEAR_1 = -62_135_596_800_000_000
 _YEAR_9999 = 253_402_214_400_000_000
 
@@ -86,10 +85,10 @@ def calendar_days(times: pa.ChunkedArray, unit: str | None, zone: str) -> pl.Ser
     """The day on which each time falls, as the feature job will see it.
 
     Args:
-      times: [N] timestamps (an instant with a zone, wall-clock time of `zone` without), dates, ISO
-        8601 strings (the same, by whether they end in Z or an offset), or numbers since 1970 in
-        UTC.
+      times: [N] timestamps or ISO 8601 strings (instants, or without an offset wall-clock times of
+        `zone`), dates, or numbers since 1970 in UTC.
       unit: `s`, `ms` or `us`, for numbers and for text that holds numbers.
+      zone: IANA name of the zone whose calendar days count.
 
     Returns: [N] Date; null where the time is missing or makes no sense.
 
@@ -105,13 +104,13 @@ def calendar_days(times: pa.ChunkedArray, unit: str | None, zone: str) -> pl.Ser
     if unit is None:
         column = _without_numbers(column)
     instants = to_instants(column, unit or "s", ZoneInfo(zone))
-    # Python's dates end there, and a day becomes one.
+    # Beyond these bounds Python has no date.
     sane = instants.set(~instants.is_between(_YEAR_1, _YEAR_9999), None)
     return sane.cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(zone).dt.date()
 
 
 def _without_numbers(column: pl.Series) -> pl.Series:
-    """The column as it is, if it holds no numbers; text that holds a few is malformed there."""
+    """The column, if its values are no numbers; a few numbers among text become null."""
     if column.dtype.is_numeric():
         numbers = column.is_not_null()
     elif column.dtype in (pl.String, pl.Categorical):
@@ -128,7 +127,7 @@ def _without_numbers(column: pl.Series) -> pl.Series:
 
 
 def form_advice(times: pl.Series) -> str:
-    """The option that reads times as they are written, in words; nothing if none does."""
+    """Advice on the option that reads times as they are written; empty if none does."""
     forms = forms_of(times)
     options = [
         f"--time-unit {form.unit}" if form.unit else f"--time-format '{form.format}'"
@@ -146,7 +145,8 @@ def with_timestamps(times: pa.ChunkedArray, form: str, zone: str) -> pl.Series:
 
     Args:
       times: [N] text, or numbers such as 20240325.
-      zone: IANA name, of times whose format has no offset.
+      form: in strptime's letters, as in `Layout.time_format`.
+      zone: IANA name of the zone of times whose format has no offset.
     """
     clock = to_clock(pl.Series("time", times).cast(pl.String), form)
     instants = to_instants(clock, "us", ZoneInfo(zone))
@@ -154,7 +154,7 @@ def with_timestamps(times: pa.ChunkedArray, form: str, zone: str) -> pl.Series:
 
 
 def _guess(column: pl.Series) -> str:
-    """The unit in which numbers since 1970 are of our time: 1e11 seconds are the year 5138."""
+    """The unit in which numbers since 1970 give times of our age: 1e11 seconds are the year 5138."""
     largest = column.cast(pl.Float64).abs().fill_null(0).to_numpy().max(initial=0)
     if largest < 1e11:
         return "s"
@@ -164,12 +164,13 @@ def _guess(column: pl.Series) -> str:
 
 
 def unit_warning(times: pa.ChunkedArray, unit: str | None, days: pl.Series) -> str | None:
-    """What is odd about days that were read from numbers: none of the logs anyone keeps are that
-    old.
+    """A warning about days before 1990 that were read from numbers, as nobody has logs that old; else
+    None.
 
     Args:
       times: [N] as given to `calendar_days`.
-      days: [N] what it gave.
+      unit: as given to `calendar_days`.
+      days: [N] dates that `calendar_days` returned.
     """
     early = days.filter(days < _OLDEST)
     if unit is None or early.is_empty():

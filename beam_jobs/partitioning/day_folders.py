@@ -1,5 +1,5 @@
-"""Rows on their way to one file per day, kept in memory up to a bound, on disk above it; and days on their
-way to their folders: none is touched before it is known that nothing is lost.
+"""Rows on their way to one file per day, in memory up to a bound and on disk above it; and the files on
+their way to the folders of the days, of which none is changed before it is certain that no row is lost.
 """
 
 from collections import defaultdict
@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs.partitioning.column_types import TextNumbers, common_schema, conform, long_integers
+from beam_jobs.partitioning.log_tables import TextNumbers, common_schema, conform, long_integers
 from twinspire_core import storage
 from twinspire_core.errors import UsageError
 
@@ -22,7 +22,7 @@ ROW_GROUP = 1 << 17
 
 
 class Spill:
-    """Collects tables by day and gives each day's rows back in the order they came."""
+    """Collects rows by day, and writes each day's rows in the order in which they came."""
 
     def __init__(self, folder: Path, max_bytes: int, numbers: TextNumbers | None = None) -> None:
         self._folder = folder
@@ -35,17 +35,18 @@ class Spill:
         self._long: set[str] = set()
 
     def add(self, table: pa.Table, days: pl.Series, keep: pl.Series) -> None:
-        """Takes a table's rows; writes everything that waits to disk when it outgrows the bound.
+        """Takes rows of a table; moves all rows in memory to disk when they outgrow the bound.
 
         Args:
-          days: [N] Date of each.
-          keep: [N] whether it is taken; a row that is has a day.
+          table: [N] rows of any schema.
+          days: [N] Date of each row.
+          keep: [N] whether a row is taken; rows that are taken have a day.
         """
         if self._numbers:
             self._numbers.see(table)
         self._long |= long_integers(table)
-        # One column of one file may have another type in each block of JSON Lines, so schemas are
-        # collected from all tables and joined at the end.
+        # In JSON Lines, a column may have another type in each block: so schemas are collected from all
+        # tables, and joined at the end.
         if not any(table.schema.equals(known) for known in self._schemas):
             self._schemas.append(table.schema)
         for day, rows in _split(table, days, keep):
@@ -56,7 +57,7 @@ class Spill:
 
     def _flush(self) -> None:
         for day, tables in self._memory.items():
-            # A file holds tables of one schema; its number keeps the order in which rows came.
+            # A file holds tables of one schema; its number keeps the order of the rows.
             for schema, run in _runs(tables):
                 path = self._folder / f"{day}-{len(self._files[day]):06d}.arrow"
                 compressed = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -88,7 +89,7 @@ class Spill:
         schema = pa.schema(fields)
         rows = 0
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-            # Evenly cut: row groups, and so the bytes, do not depend on where blocks ended.
+            # Cut evenly, so that row groups, and so the bytes, do not depend on where blocks ended.
             for table in _even(conform(table, schema) for table in self._tables(day)):
                 writer.write_table(table, ROW_GROUP)
                 rows += len(table)
@@ -96,9 +97,7 @@ class Spill:
 
 
 def _split(table: pa.Table, days: pl.Series, keep: pl.Series) -> Iterator[tuple[date, pa.Table]]:
-    """The kept rows of each day, in order. The parts share one copy of the table, which holds
-    nothing else.
-    """
+    """The kept rows of each day, in order; the parts share one copy of the kept rows."""
     if not keep.all():
         table = table.filter(pa.array(keep))
         days = days.filter(keep)
@@ -114,7 +113,7 @@ def _split(table: pa.Table, days: pl.Series, keep: pl.Series) -> Iterator[tuple[
 
 
 def _runs(tables: list[pa.Table]) -> Iterator[tuple[pa.Schema, list[pa.Table]]]:
-    """Neighbours of one schema together."""
+    """Consecutive tables of one schema together."""
     run: list[pa.Table] = []
     for table in tables:
         if run and not table.schema.equals(run[0].schema):
@@ -145,7 +144,7 @@ PART = "part-0.parquet"
 
 
 class Changes(NamedTuple):
-    """How many days were not there, were there with other rows, or with the same bytes."""
+    """How many days are new, had other rows before, or already had the same bytes."""
 
     written: int
     replaced: int
@@ -156,9 +155,9 @@ class _Loss(NamedTuple):
     """A day that would lose rows.
 
     Attributes:
-      file: which holds them.
+      file: the file that holds its rows now.
       rows: how many it holds.
-      lost: how many of these the new rows of the day lack.
+      lost: how many of these are missing among the day's new rows.
       has_time: whether they have the column of the time.
     """
 
@@ -177,23 +176,23 @@ def put_days(
     replace: bool = False,
     marker: str | None = None,
 ) -> Changes:
-    """Writes the days' files, those that are not there yet with the same bytes.
+    """Writes the files of the days, except those that exist already with the same bytes.
 
     Args:
       spill: holds the rows of each day.
-      scratch: folder for files on their way.
+      scratch: a local folder for new files, before they are uploaded.
       template: folder of a day, with `{date}`. Local or `gs://`.
-      time: column of the time; without it a day is one snapshot, which takes the place of another.
-      replace: also where rows that are there would be lost.
-      marker: name of an empty file written after the rows.
+      time: column of the time; without it a day is one snapshot, which replaces an earlier one.
+      replace: write a day also where rows of the existing file would be lost.
+      marker: name of an empty file that is written after the rows.
 
     Raises:
-      UsageError: a day is there with rows that the new ones lack, and `replace` is not given.
+      UsageError: an existing day has rows that the new ones lack, and `replace` is not given.
     """
     days = spill.days()
-    there = [day for day in days if storage.exists(_part(template, day))]
-    unchanged = {day for day in there if _is_unchanged(spill, scratch, template, day)}
-    others = [day for day in there if day not in unchanged]
+    existing = [day for day in days if storage.exists(_part(template, day))]
+    unchanged = {day for day in existing if _is_unchanged(spill, scratch, template, day)}
+    others = [day for day in existing if day not in unchanged]
     if time is not None and not replace:
         losses = [_loss(scratch, template, day, time) for day in others]
         _refuse([loss for loss in losses if loss.lost], time)
@@ -202,11 +201,11 @@ def put_days(
             folder = _staged(spill, scratch, day)
             storage.upload_tree(folder, template.replace("{date}", str(day)))
             (folder / PART).unlink()
-        # After the rows: with the marker a day is complete.
+        # After the rows: the marker says that a day is complete.
         done = storage.join(template.replace("{date}", str(day)), marker) if marker else None
         if done and not storage.exists(done):
             storage.write_bytes(done, b"")
-    return Changes(len(days) - len(there), len(others), len(unchanged))
+    return Changes(len(days) - len(existing), len(others), len(unchanged))
 
 
 def _part(template: str, day: date) -> str:
@@ -214,7 +213,7 @@ def _part(template: str, day: date) -> str:
 
 
 def _staged(spill: Spill, scratch: Path, day: date) -> Path:
-    """The folder that holds the day's new file."""
+    """The local folder with the day's new file, which is written now if it is not there."""
     folder = scratch / str(day)
     if not (folder / PART).exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -223,7 +222,7 @@ def _staged(spill: Spill, scratch: Path, day: date) -> Path:
 
 
 def _is_unchanged(spill: Spill, scratch: Path, template: str, day: date) -> bool:
-    """Whether the day is there with the same bytes; where it is not, its new file stays staged."""
+    """Whether the existing file has the same bytes; if not, the new file stays staged."""
     staged = _staged(spill, scratch, day) / PART
     same = storage.file_digest(_part(template, day)) == storage.file_digest(str(staged))
     if same:
@@ -232,29 +231,29 @@ def _is_unchanged(spill: Spill, scratch: Path, template: str, day: date) -> bool
 
 
 def _loss(scratch: Path, template: str, day: date, time: str) -> _Loss:
-    """How many rows the day would lose, told by their times.
+    """How many rows the day would lose, counted by their times.
 
-    A row that was mended in another column is no loss; the rest of a day, of which a later export
-    holds the last hours, is one.
+    A row with another value in some other column is no loss. Where a later export holds only the last
+    hours of a day, the rest of the day is one.
     """
-    there = _part(template, day)
+    existing = _part(template, day)
     try:
-        old = _times(storage.localize(there, scratch / "there" / str(day)), time)
+        old = _times(storage.localize(existing, scratch / "there" / str(day)), time)
     except pl.exceptions.ComputeError:
-        return _Loss(there, 0, 0)  # no Parquet: nobody can read what it held
+        return _Loss(existing, 0, 0)  # no Parquet, so nobody can read its rows
     has_time = bool(old["time"].is_not_null().any())
     new = _times(scratch / str(day) / PART, time)
     both = old.join(new, on="time", how="left", suffix="_new", nulls_equal=True)
     missing = both["len"].cast(pl.Int64) - both["len_new"].fill_null(0).cast(pl.Int64)
     lost = int(missing.clip(0).sum())
-    return _Loss(there, int(old["len"].sum()), lost, has_time)
+    return _Loss(existing, int(old["len"].sum()), lost, has_time)
 
 
 def _times(file: Path, time: str) -> pl.DataFrame:
-    """How many rows of a file have which time, as text: its type may differ from call to call."""
+    """Rows of a file by time, as text: the type of the time may differ between two exports."""
     rows = pl.scan_parquet(file, hive_partitioning=False)
-    known = time in rows.collect_schema().names()
-    value = pl.col(time).cast(pl.String) if known else pl.lit(None, pl.String)
+    has_time = time in rows.collect_schema().names()
+    value = pl.col(time).cast(pl.String) if has_time else pl.lit(None, pl.String)
     return rows.group_by(value.alias("time")).len().collect()
 
 

@@ -1,28 +1,34 @@
-"""Reads raw log files of any kind as Arrow tables of bounded size, and keeps account of what is no
-record.
+"""Raw log files of any kind as Arrow tables of bounded size, with types that the values of all files fit;
+and an account of what is no record.
 """
 
 import codecs
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal, TextIO, cast
 
+import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from beam_jobs.ingest.columns import as_string
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.records.csv_lines import CsvOptions, decodes, encoding_of, first_bytes
 from twinspire_core.records.raw_files import CONTENT_ERRORS, ENDINGS, Kind, Unreadable, kind_of
 from twinspire_core.records.record_file import CheckNames, RecordFile, delimiter_of
 
 Format = Literal["auto", "parquet", "jsonl", "csv"]
-
 BLOCK_BYTES = 16 << 20
 BATCH_ROWS = 1 << 17
 _TEXT_LENGTH = 500
 SHOWN = 5
-"""Records quoted in an error."""
+"""Records that an error quotes."""
+_INTEGER = r"^(?:0|-?[1-9]\d{0,17})$"
+_WHOLE = r"^(?:0|-?[1-9]\d{0,14})\.0$"
+_DECIMAL = r"^-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?(?:[eE][+-]?\d{1,3})?$"
+_MAX_DIGITS = 15  # what a double holds for sure
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +36,8 @@ class Malformed:
     """A line that is no record.
 
     Attributes:
-      file: the file it stands in.
-      place: where in the file, for people: `line 7`.
-      reason: what is wrong with it.
-      text: the line itself, cut to 500 characters.
+      place: where in the file, as messages say it: `line 7`.
+      text: the line, cut to 500 characters.
     """
 
     file: str
@@ -43,15 +47,15 @@ class Malformed:
 
 
 class Aside:
-    """Records that belong to no day: written down, or an error at the end of reading."""
+    """Records that belong to no day: written to a file, or an error at the end of reading."""
 
     def __init__(self, file: TextIO, keep_going: bool) -> None:
         self._file = file
         self._keep_going = keep_going
         self._shown: list[Malformed] = []
         self.count = 0
-        self.lines = 0  # those that never became a row
-        self.advice = ""  # what would read them
+        self.lines = 0  # of these, lines that never became a row
+        self.advice = ""  # an option that would read them
 
     def take(self, record: Malformed, is_row: bool = False) -> None:
         """Counts a record, and keeps it for the file or the error."""
@@ -68,11 +72,8 @@ class Aside:
     def close(self, most: int) -> None:
         """Ends the reading.
 
-        Args:
-          most: so many records may be set aside.
-
         Raises:
-          BadData: there were more.
+          BadData: more than `most` records were set aside.
         """
         self._file.close()
         if self.count > most:
@@ -94,7 +95,7 @@ class Aside:
 
 
 def encoding_advice(file: str) -> str:
-    """Which encoding a CSV file that is not UTF-8 has, in words; nothing if it is but for stray bytes."""
+    """Advice on the encoding of a CSV file that is not UTF-8; empty if only stray bytes are not."""
     likely = encoding_of(file)
     return "" if likely == "utf-8" else f"{file} looks like {likely}: say --encoding {likely}."
 
@@ -103,7 +104,7 @@ def format_of(path: Path, given: Format = "auto") -> Kind:
     """The file's format: as given, or by its ending, `.gz` aside.
 
     Raises:
-      UsageError: the ending says nothing.
+      UsageError: no format has this ending.
     """
     if given != "auto":
         return given
@@ -127,7 +128,9 @@ def read(
 
     Args:
       path: a local file; text formats may be gzipped, whatever their name.
-      malformed: called for every line that is no record; it may raise.
+      malformed: called for every line that is no record; it may raise an error.
+      format: as for `format_of`; `auto` goes by the ending.
+      options: how a CSV file is written; by default with commas, in UTF-8.
       progress: called with the share of the file read so far, in [0, 1].
 
     Raises:
@@ -150,18 +153,18 @@ def read(
             block_rows=BATCH_ROWS,
             block_bytes=BLOCK_BYTES,
         )
-        for found in blocks:
-            if isinstance(found, Unreadable):
-                malformed(_malformed(path, kind, found))
+        for block in blocks:
+            if isinstance(block, Unreadable):
+                malformed(_malformed(path, kind, block))
             else:
-                progress(min(1.0, found.offset / size))
-                yield found.rows
+                progress(min(1.0, block.offset / size))
+                yield block.rows
     except UnicodeDecodeError as e:
         raise BadData(
             f"{path} is not {options.encoding}: {str(e).partition(': ')[0]}."
             f" {encoding_advice(str(path))}".rstrip()
         ) from e
-    # In this order: what a damaged gzip raises is an OSError too.
+    # Before OSError: a damaged gzip raises an OSError, too.
     except CONTENT_ERRORS as e:
         raise BadData(
             f"{path} cannot be read as {kind}: {str(e).splitlines()[0].rstrip('.')}. It may be truncated (a"
@@ -175,7 +178,7 @@ def read(
 
 
 def _refuse_utf8_as_other(path: Path, options: CsvOptions) -> None:
-    """Finds the one wrong encoding that raises nothing, and writes Ã¼ for ü."""
+    """Refuses UTF-8 that is read in another encoding: it raises no error, and gives Ã¼ for ü."""
     if codecs.lookup(options.encoding).name == "utf-8" or not path.is_file():
         return
     sample = first_bytes(str(path))
@@ -183,18 +186,13 @@ def _refuse_utf8_as_other(path: Path, options: CsvOptions) -> None:
         raise UsageError(f"{path} is UTF-8, not {options.encoding}: leave --encoding out.")
 
 
-def _malformed(path: Path, kind: Kind, found: Unreadable) -> Malformed:
-    place = "line" if kind == "jsonl" else "row"
-    return Malformed(
-        str(path),
-        f"{place} {found.number}",
-        f"{found.reason}: {found.why}",
-        found.text[:_TEXT_LENGTH],
-    )
+def _malformed(path: Path, kind: Kind, line: Unreadable) -> Malformed:
+    place = f"{'line' if kind == 'jsonl' else 'row'} {line.number}"
+    return Malformed(str(path), place, f"{line.reason}: {line.why}", line.text[:_TEXT_LENGTH])
 
 
 def _header_check(path: Path, kind: Kind, options: CsvOptions) -> CheckNames | None:
-    """What looks at the header of a CSV file, if the file has to have one."""
+    """The check of a CSV file's header; None if the file need not have one."""
     if kind != "csv" or options.columns:
         return None
     delimiter = options.delimiter or delimiter_of(str(path))
@@ -208,3 +206,180 @@ def _header_check(path: Path, kind: Kind, options: CsvOptions) -> CheckNames | N
             )
 
     return check
+
+
+def flat(table: pa.Table) -> pa.Table:
+    """The table with a column for each field of a nested column, as `user.id` and `user.country`: no stage
+    reads nested columns.
+    """
+    while any(pa.types.is_struct(field.type) for field in table.schema):
+        table = table.flatten()
+    return table
+
+
+class TextNumbers:
+    """Finds, table by table, the text columns whose values numbers can stand for.
+
+    `007` is text, as is a whole number that 64 bits cannot hold; `1.50` becomes 1.5. Where all values
+    are whole, `17850.0` becomes 17850: pandas writes integers so where a column has nulls.
+    """
+
+    def __init__(self, keep: tuple[str, ...] = ()) -> None:
+        """Keeps these columns as text, whatever they hold."""
+        self._keep = set(keep)
+        self._types: dict[str, set[str]] = {}
+
+    def see(self, table: pa.Table) -> None:
+        """Takes note of a table's values."""
+        for name in table.column_names:
+            kinds = self._types.setdefault(name, set())
+            if name in self._keep or not pa.types.is_string(table.schema.field(name).type):
+                kinds.add("text")
+            if "text" not in kinds:
+                kinds |= _kinds(pl.Series("v", table[name]))
+
+    def types(self) -> dict[str, pa.DataType]:
+        """Columns that are numbers."""
+        types = {name: _number_type(kinds) for name, kinds in self._types.items()}
+        return {name: kind for name, kind in types.items() if kind is not None}
+
+
+def with_numbers(table: pa.Table) -> pa.Table:
+    """A table of text, with numbers in the columns that hold only numbers."""
+    numbers = TextNumbers()
+    numbers.see(table)
+    types = numbers.types()
+    fields = [field.with_type(types.get(field.name, field.type)) for field in table.schema]
+    return conform(table, pa.schema(fields))
+
+
+def _kinds(values: pl.Series) -> set[str]:
+    """Which of the kinds integer, long integer, whole, decimal and text occur; nulls have no kind."""
+    value = pl.col("v")
+    digits = value.str.replace(r"[eE].*", "").str.count_matches(r"\d")
+    integer = value.str.contains(_INTEGER)
+    whole = value.str.contains(_WHOLE)
+    decimal = value.str.contains(_DECIMAL) & (digits <= _MAX_DIGITS) & ~integer & ~whole
+    occurs = values.to_frame("v").select(
+        integer=integer.any(),
+        long=(integer & (digits > _MAX_DIGITS)).any(),
+        whole=whole.any(),
+        decimal=decimal.any(),
+        text=(~integer & ~whole & ~decimal).any(),
+    )
+    return {kind for kind, any_such in occurs.row(0, named=True).items() if any_such}
+
+
+def _number_type(kinds: set[str]) -> pa.DataType | None:
+    """The type of a column with values of these kinds; None if it stays text."""
+    # No number type holds both long integers and decimals exactly.
+    if not kinds or "text" in kinds or ("long" in kinds and kinds & {"whole", "decimal"}):
+        return None
+    return pa.float64() if "decimal" in kinds else pa.int64()
+
+
+def long_integers(table: pa.Table) -> set[str]:
+    """Columns of integers too long for a double."""
+    names = set()
+    for field, column in zip(table.schema, table.columns, strict=True):
+        if pa.types.is_integer(field.type) and field.type.bit_width == 64:
+            least, most = pc.min_max(column).as_py().values()
+            if most is not None and max(most, -least) > 1 << 53:
+                names.add(field.name)
+    return names
+
+
+def common_schema(schemas: list[pa.Schema], long: Collection[str] = ()) -> pa.Schema:
+    """The types that hold the values of all files: the widest number, or text where numbers meet text.
+
+    Args:
+      schemas: one or more, each of some file.
+      long: columns with integers too long for a double, which become text where they meet decimals.
+
+    Raises:
+      BadData: a column has types that do not fit one another.
+    """
+    fields: dict[str, pa.Field] = {}
+    for schema in schemas:
+        for field in schema:
+            if field.name in fields:
+                field = _common(fields[field.name], field, field.name in long)
+            fields[field.name] = field
+    return pa.schema([field.with_nullable(True) for field in fields.values()])
+
+
+def _common(a: pa.Field, b: pa.Field, long: bool) -> pa.Field:
+    try:
+        return pa.field(a.name, _common_type(a.type, b.type, long))
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as e:
+        raise BadData(
+            f"A column has one type in all files, but {a.name!r} is {a.type} in some and {b.type}"
+            " in others. Write the files with one type, or lay them out one by one."
+        ) from e
+
+
+def _common_type(a: pa.DataType, b: pa.DataType, long: bool) -> pa.DataType:
+    if a == b:
+        return a
+    if _is_variable_list(a) and _is_variable_list(b):
+        return pa.large_list(_common_type(a.value_type, b.value_type, long))
+    texts = [kind for kind in (a, b) if _is_text(kind)]
+    if len(texts) == 1 and (_is_scalar(a) or _is_scalar(b)):
+        return texts[0]
+    if _is_scalar(a) and _is_scalar(b):
+        has_boolean = pa.types.is_boolean(a) or pa.types.is_boolean(b)
+        if has_boolean or (long and pa.types.is_floating(a) != pa.types.is_floating(b)):
+            return pa.large_string()
+    schemas = [pa.schema([pa.field("v", kind)]) for kind in (a, b)]
+    return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+
+
+def _is_scalar(kind: pa.DataType) -> bool:
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return bool(is_number or pa.types.is_boolean(kind))
+
+
+def _is_variable_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with the columns and types of a schema; missing columns are null, and decimals that become
+    text are written as they were read.
+    """
+    if table.schema.equals(schema):
+        return table
+    columns = []
+    try:
+        for field in schema:
+            if field.name in table.column_names:
+                columns.append(_cast(table[field.name], field.type))
+            else:
+                columns.append(pa.nulls(len(table), field.type))
+    except pa.ArrowInvalid as e:
+        raise BadData(f"A column has one type in all files, which its values must fit: {e}.") from e
+    return pa.table(columns, schema=schema)
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    # By Polars: Arrow would write 1e+15 for 1000000000000000.0.
+    if pa.types.is_floating(_leaf(column.type)) and _is_text(_leaf(kind)):
+        values = pl.DataFrame(pa.table({"v": column}))
+        column = values.select(_as_text(pl.col("v"), values["v"].dtype)).to_arrow()["v"]
+    if pa.types.is_string(column.type) and pa.types.is_integer(kind):
+        column = pc.replace_substring_regex(column, r"\.0$", "")
+    return column.cast(kind)
+
+
+def _as_text(values: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    if isinstance(kind, pl.List):
+        return values.list.eval(_as_text(pl.element(), cast(pl.DataType, kind.inner)))
+    return as_string(values, kind)
+
+
+def _leaf(kind: pa.DataType) -> pa.DataType:
+    return _leaf(kind.value_type) if _is_variable_list(kind) else kind
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -3,11 +3,11 @@
     OUT/dt=2017-10-15/part-0.parquet      the rows of that day, in the order they came
     OUT/dt=2017-10-15/_SUCCESS            if a done marker is asked for: written after the rows
 
-Columns keep their types, but that one of a CSV becomes numbers where it holds nothing else, and a
-nested one a column for each of its fields (column_types.py).
-The whole input is read before the first folder is touched. A day's file appears whole or not at
-all, and is left alone when it holds the same bytes already, so that running twice changes nothing.
-Where a day that is there would lose rows, nothing is written (day_folders.py).
+Columns keep their types, except that a column of a CSV with only numbers becomes numbers, and a nested
+column becomes one column for each of its fields (log_tables.py).
+The whole input is read before the first folder is changed. A day's file appears whole or not at all,
+and is left alone if it holds the same bytes already, so that running twice changes nothing. Where an
+existing day would lose rows, nothing is written (day_folders.py).
 """
 
 import json
@@ -32,9 +32,16 @@ from beam_jobs.partitioning.calendar_days import (
     unit_warning,
     with_timestamps,
 )
-from beam_jobs.partitioning.column_types import TextNumbers, flat
 from beam_jobs.partitioning.day_folders import Changes, Spill, put_days
-from beam_jobs.partitioning.log_tables import Aside, Format, Malformed, format_of, read
+from beam_jobs.partitioning.log_tables import (
+    Aside,
+    Format,
+    Malformed,
+    TextNumbers,
+    flat,
+    format_of,
+    read,
+)
 from twinspire_core import storage
 from twinspire_core.errors import BadData, UsageError
 
@@ -49,16 +56,14 @@ class Summary:
     """What became of the input.
 
     Attributes:
-      rows: records read.
-      days: days that have rows.
-      first: the first of them.
-      last: the last of them.
-      written: days written that were not there.
-      replaced: days that were there with other rows, which these took the place of.
-      unchanged: days that were there with the same bytes.
+      rows: records that were read.
+      days: number of days that have rows, of which `first` and `last` are the ends.
+      written: new days.
+      replaced: days that had other rows before.
+      unchanged: days that had the same bytes before.
       outside: rows of days before `first` or after `last` of the layout.
-      rejected: records set aside.
-      missing: days without rows between the first and the last, the first hundred.
+      rejected: records that were set aside.
+      missing: days without rows between the first and the last, at most a hundred.
       warning: what looks wrong about the days, or None.
     """
 
@@ -92,21 +97,21 @@ def partition(
       sources: files, folders or patterns; local, or `gs://` files and folders.
       out: folder of a day, with `{date}`. Local or `gs://`.
       layout: which row belongs to which day.
-      rejected: JSON Lines file for records that have no day or are none; without it, one such
-        record is an error.
+      rejected: JSON Lines file for records without a day and lines that are no records; without it,
+        one of these is an error.
       max_rejected: share of the records that may be set aside.
-      replace: a day may also lose rows that are there and that the files do not have.
-      progress: called with bytes of input read and in all.
-      spill_bytes: of rows kept in memory; more go through temporary files.
+      replace: an existing day may lose rows that the files do not have.
+      progress: called with the bytes of input read so far, and with all bytes.
+      spill_bytes: largest size of rows in memory; more go through temporary files.
 
     Raises:
       UsageError: the arguments do not fit one another or the files, or a day would lose rows.
       BadData: a file cannot be read, lacks a column, or holds bad records and `rejected` is not
-      given.
+        given.
     """
-    # Not only when they are written: reading may take hours.
-    for place in (out, rejected or ""):
-        storage.check_place(place)
+    # Checked before anything is read: reading may take hours.
+    for uri in (out, rejected or ""):
+        storage.check_place(uri)
     if "{date}" not in out:
         raise UsageError(
             "--out is the folder of one day, with {date} in it, as"
@@ -119,12 +124,12 @@ def partition(
         written_aside = stack.enter_context((scratch / "rejected.jsonl").open("w"))
         aside = Aside(written_aside, keep_going=rejected is not None)
         (scratch / "rows").mkdir()
-        # Numbers are looked for only where all is CSV: text of other formats was meant as text.
+        # Text becomes numbers only where all files are CSV: in other formats it is meant as text.
         all_csv = {format_of(file, layout.format) for file in files} == {"csv"}
         numbers = TextNumbers(tuple(layout.text)) if all_csv else None
         spill = Spill(scratch / "rows", spill_bytes, numbers)
         summary = _collect(files, layout, spill, aside, progress)
-        # It raises if more records are bad than may be set aside: nothing is written then.
+        # Raises an error if too many records were set aside; nothing is written then.
         aside.close(0 if rejected is None else int(max_rejected * summary.rows))
         if rejected is not None and summary.rejected:
             summary.warning = summary.warning or _rejected_warning(summary, aside.advice)
@@ -142,40 +147,40 @@ def partition(
 
 
 def _rejected_warning(summary: Summary, advice: str) -> str | None:
-    """What to do where the records that were set aside are all that there are, or have a cause."""
+    """A warning if all records were set aside, or if it is known what would read them; else None."""
     if summary.rejected == summary.rows:
         return f"no record has a day: all {summary.rows:,} were set aside. {advice}".rstrip()
     return f"{summary.rejected:,} records were set aside. {advice}" if advice else None
 
 
 def _find(sources: Sequence[str], downloads: Path, format: Format) -> list[Path]:
-    """The files that the sources name, local ones and downloads."""
+    """The files that the sources name: local files, and downloads of remote ones."""
     files: list[Path] = []
     for number, source in enumerate(sources):
-        place = Path(source)
+        path = Path(source)
         if storage.is_remote(source):
-            place = storage.localize(source, downloads / str(number))
-        if place.is_dir():
-            below = (path for path in place.rglob("*") if path.is_file())
-            found = sorted(path for path in below if not path.name.startswith((".", "_")))
-        elif place.exists():
-            found = [place]
+            path = storage.localize(source, downloads / str(number))
+        if path.is_dir():
+            below = (file for file in path.rglob("*") if file.is_file())
+            of_source = sorted(file for file in below if not file.name.startswith((".", "_")))
+        elif path.exists():
+            of_source = [path]
         else:
-            found = sorted(Path(path) for path in glob(source, recursive=True))
-        if not found:
+            of_source = sorted(map(Path, glob(source, recursive=True)))
+        if not of_source:
             raise UsageError(
                 f"No file found at {source}. Give files, folders or patterns that are there."
             )
-        files += found
-    for path in files:
-        format_of(path, format)  # an unknown ending is told before hours of work
+        files += of_source
+    for file in files:
+        format_of(file, format)  # raises an error for an unknown ending, before hours of work
     return files
 
 
 def _collect(
     files: list[Path], layout: Layout, spill: Spill, aside: Aside, progress: Progress
 ) -> Summary:
-    """Reads all files, and hands each row to the spill with its day."""
+    """Reads all files, and gives their rows to the spill, each with its day."""
     summary = Summary()
     total = sum(path.stat().st_size for path in files)
     first = layout.first or date.min
@@ -205,7 +210,7 @@ def _collect(
 
 
 def _rename(table: pa.Table, layout: Layout, path: Path) -> pa.Table:
-    """The table with the names that its columns are to have."""
+    """The table with its columns renamed."""
     required = list(layout.rename)
     if layout.time and layout.time not in layout.rename.values():
         required.append(layout.time)
@@ -243,26 +248,26 @@ def _require(name: str, table: pa.Table, path: Path) -> None:
 def _days(
     table: pa.Table, layout: Layout, path: Path, row: int, aside: Aside
 ) -> tuple[pl.Series, pa.Table]:
-    """[N] the day of each row, null for those that have none, which go aside; and the table, its
-    times as timestamps if they are of another format.
+    """The day of each row, [N] Date, null for rows that are set aside; and the table, with timestamps if
+    its times have a format.
     """
     if layout.snapshot:
         return pl.Series([layout.snapshot], dtype=pl.Date).new_from_index(0, len(table)), table
     assert layout.time is not None
-    written = times = table[layout.time]
+    given = times = table[layout.time]
     if layout.time_format:
-        times = with_timestamps(written, layout.time_format, layout.time_zone).to_arrow()
+        times = with_timestamps(given, layout.time_format, layout.time_zone).to_arrow()
         table = table.set_column(table.column_names.index(layout.time), layout.time, times)
     try:
         days = calendar_days(times, layout.time_unit, layout.time_zone)
     except UsageError as e:
         raise UsageError(f"{path}, column {layout.time!r}: {e}") from e
     bad = days.is_null().arg_true()
-    wrong = pl.Series("time", written).gather(bad).drop_nulls()
+    wrong = pl.Series("time", given).gather(bad).drop_nulls()
     if len(wrong) and not aside.advice and (advice := form_advice(wrong)):
         aside.advice = f"Times such as {wrong[0]!r} need their form: {advice}"
     for at in bad:
-        value = written[at].as_py()
+        value = given[at].as_py()
         if value is None:
             reason = f"{layout.time} is null"
         else:
@@ -273,12 +278,12 @@ def _days(
 
 
 def _count_days(days: Sequence[date], changes: Changes, summary: Summary) -> None:
-    """Tells the summary which days there are, and what was done with them."""
+    """Adds to the summary which days there are, and what was done with them."""
     summary.written, summary.replaced, summary.unchanged = changes
     summary.days = len(days)
     if days:
         summary.first, summary.last = days[0], days[-1]
-        known = set(days)
+        with_rows = set(days)
         span = (days[0] + timedelta(n) for n in range((days[-1] - days[0]).days))
-        missing = (day for day in span if day not in known)
+        missing = (day for day in span if day not in with_rows)
         summary.missing = list(islice(missing, _LISTED_DAYS))

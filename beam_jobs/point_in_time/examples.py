@@ -1,5 +1,5 @@
-"""Rows about users: examples of what they took, with what was known strictly before; what is known of
-them at the start of a day; and queries to measure by: users as of then, and what they took that day.
+"""Rows about users: examples of what they took, with what was known strictly before; users as of the
+start of a day; and queries to measure by, which are users as of then with what they took that day.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ import pyarrow as pa
 from beam_jobs import day_plan, hashing
 from beam_jobs.beam import batches
 from beam_jobs.beam.batches import CodedLists
-from beam_jobs.point_in_time import decayed_counts, history
-from beam_jobs.point_in_time.history import ITEM_NUMBER
+from beam_jobs.point_in_time import user_history
+from beam_jobs.point_in_time.user_history import ITEM_NUMBER
 from beam_jobs.point_in_time.user_shard import SAMPLING_HASH, UserShard
 from twinspire_core.config.feature_kinds import HistoryFeature, IdFeature, TimeFeature
 from twinspire_core.config.pipeline import Pipeline
@@ -45,7 +45,7 @@ def with_query_features(shard: UserShard, rows: pl.DataFrame, day: date) -> pl.D
 
 
 def with_users(shard: UserShard, rows: pl.DataFrame, day: date) -> pl.DataFrame:
-    """Joins what is known of the users before `day`."""
+    """Joins the columns of the newest users snapshot before `day`."""
     snapshot = shard.snapshot(day)
     if snapshot is None:
         return rows
@@ -59,11 +59,13 @@ def clock(p: Pipeline) -> pl.Expr:
 
 
 def known_queries(shard: UserShard, day: date, among: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Users with events in the longest window before `day`, sorted, as known at its start.
+    """Users with events in the longest window before `day`, sorted, as of its start.
 
-    What the towers see of them is of `window.history_days` alone, as in training.
+    The towers see events of `window.history_days` alone, as in training.
 
     Args:
+      shard: the users' events.
+      day: its own events do not count.
       among: `_user` of those that are wanted; all by default.
     """
     start, end = shard.days_before(day, day_plan.known_days(shard.job.p))
@@ -72,11 +74,11 @@ def known_queries(shard: UserShard, day: date, among: pl.DataFrame | None = None
         wanted &= pl.col("_code").is_in(shard.codes(among).implode())
     events = shard.events.filter(wanted)
     past = shard.past.filter(wanted)
-    counts = history.interaction_counts(past, feature_schema.PAST_LENGTH)
+    counts = user_history.interaction_counts(past, feature_schema.PAST_LENGTH)
     lately = past.filter(pl.col("_time") >= shard.window_start(day))
-    tails = history.tails(lately, shard.length)
-    # Their context is that of their last event, of whatever type.
-    rows = history.last_events(events)
+    tails = user_history.tails(lately, shard.length)
+    # The context of a user is that of the last event, of whatever type.
+    rows = user_history.last_events(events)
     rows = rows.join(counts, on="_user", how="left", maintain_order="left")
     rows = rows.join(tails, on="_user", how="left", maintain_order="left")
     rows = rows.with_columns(pl.col("_past_events").fill_null(0))
@@ -93,8 +95,8 @@ def users(shard: UserShard) -> pl.DataFrame:
 
 
 def sequences(shard: UserShard, day: date) -> pl.DataFrame:
-    """What each user took before the start of `day`, in the window of the sources that are
-    fitted on it: `_user`, `_items` and `_ages` in days, newest first.
+    """What each user took before the start of `day`, in the window of the sources that are fitted on
+    it: `_user`, and newest first `_items` and `_ages` in days.
     """
     start, end = shard.days_before(day, day_plan.personal_days(shard.job.p))
     taken = shard.positives().filter(pl.col("_time").is_between(start, end, closed="left"))
@@ -107,24 +109,22 @@ def sequences(shard: UserShard, day: date) -> pl.DataFrame:
 
 
 def _personal_counts(shard: UserShard, day: date, among: pl.DataFrame) -> pl.DataFrame:
-    """Decayed counts of what some users had before `day`, in a window of its own."""
+    """Decayed counts of what some users had before `day`, in the window `personal_days`."""
     start, end = shard.days_before(day, day_plan.personal_days(shard.job.p))
     past = shard.past.filter(pl.col("_time").is_between(start, end, closed="left"))
     past = past.join(among.select("_user"), on="_user", how="semi")
-    return decayed_counts.personal(past, end, feature_schema.PAST_LENGTH)
+    return user_history.personal(past, end, feature_schema.PAST_LENGTH)
 
 
 def evaluation_queries(shard: UserShard) -> pl.DataFrame:
-    """Queries as of the start of each day for users with a positive on it; newcomers' as of
-    their first one.
-
-    On days before the last, only of users that may be held out.
+    """Queries as of the start of each day for users with a positive on it; for newcomers, as of their
+    first positive. On days before the last, only for users who may be held out.
     """
     highest = hashing.limit(shard.job.p.evaluation.holdout)
     days = []
     for day in shard.job.plan.evaluation:
         hashes = shard.sampling_hashes(day)
-        # Who is held out only all shards know; it is nobody with a hash above this.
+        # Only all shards together know who is held out, but nobody with a larger hash is.
         if day != shard.job.plan.day:
             hashes = hashes.filter(pl.col(SAMPLING_HASH) < highest)
         days.append(_queries(shard, day, hashes))
@@ -132,8 +132,8 @@ def evaluation_queries(shard: UserShard) -> pl.DataFrame:
 
 
 def replayed_queries(shard: UserShard, day: date) -> pl.DataFrame:
-    """The same of a replayed day, of users whose hash is too large for them to be held out: of these the
-    largest of the shard, among which are all that are the largest of all shards.
+    """Queries of a replayed day, for users whose hash is too large to be held out: those with the largest
+    hashes of the shard, among which are the largest of all shards.
     """
     highest = hashing.limit(shard.job.p.evaluation.holdout)
     hashes = shard.sampling_hashes(day).filter(pl.col(SAMPLING_HASH) >= highest)
@@ -141,7 +141,7 @@ def replayed_queries(shard: UserShard, day: date) -> pl.DataFrame:
 
 
 def _queries(shard: UserShard, day: date, hashes: pl.DataFrame) -> pl.DataFrame:
-    """Queries of the users of some hashes as of the start of a day."""
+    """Queries as of the start of a day, for the users of some sampling hashes."""
     distinct_items = shard.positives(day).unique(
         ["_code", ITEM_NUMBER], keep="first", maintain_order=True
     )
@@ -157,9 +157,7 @@ def _queries(shard: UserShard, day: date, hashes: pl.DataFrame) -> pl.DataFrame:
 
 
 def _newcomers(shard: UserShard, day: date, among: pl.DataFrame) -> pl.DataFrame:
-    """Users with no known event at the start of `day`, in the context of their first
-    positive of the day.
-    """
+    """Users without an event before `day`, in the context of their first positive of the day."""
     rows = shard.positives(day).join(among, on="_user", how="semi", maintain_order="left")
     rows = rows.unique("_user", keep="first", maintain_order=True)
     nothing = pl.lit([], pl.List(pl.String))
@@ -171,19 +169,21 @@ def _newcomers(shard: UserShard, day: date, among: pl.DataFrame) -> pl.DataFrame
 
 _LOW = "_low"
 _HIGH = "_high"
-"""Of an example: from `_low` up to, without, `_high` stand the user's last events before it."""
+"""Columns of examples: the user's last events before an example are those from `_low` up to, but without,
+`_high`.
+"""
 
 
 def of_users(shard: UserShard) -> Iterator[tuple[str, pl.DataFrame, dict[str, CodedLists]]]:
-    """Examples without item features, by the file that they go to, some thousands at a time; their
-    histories, by column.
+    """Examples without item features, some thousands at a time: the file that they go to, the rows, and
+    their histories by column.
     """
-    timeline = history.Timeline(shard.past)
+    timeline = user_history.Timeline(shard.past)
     for day in shard.job.plan.examples:
         rows = shard.positives(day)
         if rows.is_empty():
             continue
-        # An example sees what came strictly before it: events of the window, and of its own day
+        # An example sees what came strictly before it: events of the window, and those of its own day
         # up to its moment.
         low, high = timeline.spans(rows, shard.window_start(day), shard.length)
         rows = rows.with_columns(pl.Series(_LOW, low), pl.Series(_HIGH, high))
@@ -198,7 +198,7 @@ def analysis(shard: UserShard) -> pl.DataFrame:
     """Positives of the vocabulary days: `_time`, `_row`, query features."""
     first = day_plan.number(shard.job.plan.analysis[0])
     rows = shard.positives().filter(pl.col("_day") >= first)
-    # Where an event was read says nothing of it: late files may hold what others held before.
+    # Not by the place in the logs: an event may come again in the files of a later day.
     names = [name for name in ("_user", "_item", "_time", "_type") if name in rows.columns]
     event = rows.select(pl.col(names)).with_columns(pl.col(pl.Categorical).cast(pl.String))
     event = event.with_columns(pl.col(pl.String).fill_null(""))  # a type may be missing
@@ -207,7 +207,7 @@ def analysis(shard: UserShard) -> pl.DataFrame:
     rows = rows.with_columns(pl.Series(feature_schema.ROW, numbers))
     if shard.job.p.user_id:
         rows = rows.with_columns(pl.col("_user").alias(shard.job.p.user_id))
-    # As of the run's day, for all vocabulary days: what was valid on older ones may not be read.
+    # As of the run's day for all vocabulary days: snapshots of older days may not be read.
     return with_users(shard, rows, shard.job.plan.day)
 
 
@@ -220,22 +220,20 @@ def _in_blocks(
     hours, parts = shard.job.example_files[day]
     first_hour = rows.select(clock(shard.job.p).dt.hour() // hours * hours).to_series()
     part = hashing.shards(rows["_user"], parts)
-    # Histories are the most of an example's bytes: few rows have them at a time.
+    # Histories take most of the bytes of an example, so only some rows have them at a time.
     for number, block in batches.slices(first_hour.cast(pl.Int32) * parts + part, rows):
         hour, of_users = divmod(number, parts)
         name = f"{hour:02d}-{of_users:03d}" if parts > 1 else f"{hour:02d}"
         for some in block.iter_slices(batches.ROW_GROUP):
             low = some[_LOW].to_numpy()
             high = some[_HIGH].to_numpy()
-            tails = history.gather(shard.items, numbers, low, high)
+            tails = user_history.gather(shard.items, numbers, low, high)
             histories = dict.fromkeys(shard.job.p.of_kind(HistoryFeature), tails)
             yield f"{folder}/{name}.parquet", some, histories
 
 
 def _reward(p: Pipeline, rows: pl.DataFrame) -> pl.Expr:
-    """What examples weigh: what was logged, already cut to its range, times the factor of the
-    event's type.
-    """
+    """The weights of examples: the logged reward, already clipped, times the factor of the event's type."""
     logged = pl.col("_reward") if "_reward" in rows.columns else pl.lit(1.0, pl.Float32)
     if not p.columns.weights:
         return logged

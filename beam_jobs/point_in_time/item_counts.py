@@ -1,17 +1,19 @@
 """How often items were taken, and since when, as of the start of some day.
 
-A count table has one row per item and day with events: `_item`, `_day` (since 1970), `n` and
-`first` (microseconds), decayed sums (decayed_counts.py) if a source needs them, and for a ranker
-`_REPEATS`. It is sorted by item and day. Tables of parts of the users add up to the table of all. Only
-positives are counted.
+A count table has one row per item and day with events: `_item`, `_day` (since 1970), `n` and `first`
+(microseconds); for candidate sources decayed sums, and for the ranker `_REPEATS`. It is sorted by item
+and day, and counts positives alone. Tables of parts of the users add up to the table of all.
 
-Users who take an item on a day take it for the first time, or again: those who do it again, taken from
-all, leave the distinct ones. So sums of days tell of users, too. How far back an earlier day counts is
-half of what any moment looks back, and days of the other half are added up: what is known is then the
-same however much more was read.
+A decayed sum of a day weighs each event as of the end of the day. Times the decay since then, it is the
+sum as of any later moment, so one sum for each item, day and half-life serves all moments.
+
+A user who takes an item on a day takes it for the first time or again. All such users without those who
+take it again are the distinct ones, so sums over days count users, too. An earlier day counts only
+within half of the days that any moment looks back, and only days of the other half are added up: so the
+figures do not depend on how much more was read.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 
 import numpy as np
@@ -20,8 +22,7 @@ import pyarrow as pa
 
 from beam_jobs import day_plan, hashing
 from beam_jobs.beam import batches
-from beam_jobs.point_in_time import decayed_counts
-from beam_jobs.point_in_time.history import ITEM_NUMBER
+from beam_jobs.point_in_time.user_history import ITEM_NUMBER, WEIGHT_OF_ONE, decayed_weight
 from twinspire_core.config.feature_kinds import AgeFeature, CountFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import (
@@ -30,7 +31,38 @@ from twinspire_core.contracts.feature_schema import (
     BUYERS,
     FIRST_SEEN,
     REPURCHASES,
+    TRENDING_HALF_LIVES,
 )
+
+PARTS = 16
+"""Parts of the items whose counts are added up separately."""
+LATELY_DAYS = 1
+"""Days of `_lately`: yesterday says most about what sells or is read today."""
+_REPEATS = ("users", "again", "gaps")
+"""Columns: users of the item on the day; those of them who had taken it before; the sum of the days since
+then.
+"""
+
+
+def schema(p: Pipeline) -> pa.Schema:
+    """Columns of a count table."""
+    columns = [
+        ("_item", pa.string()),
+        ("_day", pa.int32()),
+        ("n", pa.int64()),
+        ("first", pa.int64()),
+    ]
+    return pa.schema([*columns, *((name, pa.int64()) for name in _sums(p))])
+
+
+def _sums(p: Pipeline) -> list[str]:
+    """Columns of a count table, besides `n`, that are added up."""
+    return [*trending_columns(p), *(_REPEATS if p.sources.several else ())]
+
+
+def trending_columns(p: Pipeline) -> Mapping[str, float]:
+    """Half-lives in days by their column, if the pipeline counts them."""
+    return TRENDING_HALF_LIVES if p.sources.several else {}
 
 
 def numbered(values: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -50,30 +82,6 @@ def numbered(values: pl.Series) -> tuple[pl.Series, pl.Series]:
     return found, values.cast(pl.Enum(found)).to_physical().cast(pl.Int64)
 
 
-PARTS = 16
-"""Parts of the items whose counts are added up apart from each other."""
-LATELY_DAYS = 1
-"""Days of `popular lately`: of what sells or is read today, yesterday says most."""
-_REPEATS = ("users", "again", "gaps")
-"""Users of the day; those of them who had taken the item before; the days since then, all together."""
-
-
-def schema(p: Pipeline) -> pa.Schema:
-    """Columns of a count table."""
-    columns = [
-        ("_item", pa.string()),
-        ("_day", pa.int32()),
-        ("n", pa.int64()),
-        ("first", pa.int64()),
-    ]
-    return pa.schema([*columns, *((name, pa.int64()) for name in _sums(p))])
-
-
-def _sums(p: Pipeline) -> list[str]:
-    """Columns of a count table that are added up, besides `n`."""
-    return [*decayed_counts.trending_columns(p), *(_REPEATS if p.sources.several else ())]
-
-
 def empty(p: Pipeline) -> pa.RecordBatch:
     """The count table of no events."""
     return pa.RecordBatch.from_pylist([], schema=schema(p))
@@ -83,7 +91,7 @@ def partial(p: Pipeline, positives: pl.DataFrame, items: pl.Series) -> pa.Record
     """The count table of all events of some users with `_code`, `_day`, `_time`, and `_item_number`,
     their places in `items`.
     """
-    events = decayed_counts.with_weights(p, positives)
+    events = _with_weights(p, positives)
     if p.sources.several:
         events = _with_repeats(p, events)
     counted = events.with_columns(pl.lit(1, pl.Int64).alias("n"), pl.col("_time").alias("first"))
@@ -130,6 +138,43 @@ def _added_up(
     return batches.to_batch(total.with_columns(item, day), schema(p))
 
 
+def _with_weights(p: Pipeline, events: pl.DataFrame) -> pl.DataFrame:
+    """Adds a column for each half-life to events with `_day` and `_time`: their weights as of the end of
+    their own day.
+    """
+    columns = trending_columns(p)
+    if not columns:
+        return events
+    ends = {
+        number: day_plan.start_of(day_plan.date_of(number + 1), p.zone)
+        for number in events["_day"].unique()
+    }
+    end = pl.col("_day").replace_strict(ends, return_dtype=pl.Int64)
+    return events.with_columns(
+        decayed_weight(end - pl.col("_time"), half_life).alias(name)
+        for name, half_life in columns.items()
+    )
+
+
+def _with_repeats(p: Pipeline, events: pl.DataFrame) -> pl.DataFrame:
+    """Adds `_REPEATS` to events: to the first one of a user, an item and a day, 0 to the others."""
+    pair = ["_code", ITEM_NUMBER]
+    ordered = events.sort(*pair, "_day", maintain_order=True)
+    is_pair = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in pair)
+    gap = pl.when(is_pair.fill_null(False)).then(pl.col("_day") - pl.col("_day").shift())
+    ordered = ordered.with_columns(gap.fill_null(-1).alias("_gap"))
+    again = pl.col("_gap").is_between(1, _repeat_days(p))
+    return ordered.with_columns(
+        (pl.col("_gap") != 0).cast(pl.Int64).alias("users"),
+        again.cast(pl.Int64).alias("again"),
+        pl.when(again).then(pl.col("_gap")).otherwise(0).cast(pl.Int64).alias("gaps"),
+    ).drop("_gap")
+
+
+def _repeat_days(p: Pipeline) -> int:
+    return max(1, day_plan.known_days(p) // 2)
+
+
 def computed(p: Pipeline) -> list[str]:
     """Features that come from the count table: counts, and ages since the first event."""
     ages = [name for name, f in p.of_kind(AgeFeature).items() if f.column is None]
@@ -137,12 +182,12 @@ def computed(p: Pipeline) -> list[str]:
 
 
 def as_of(p: Pipeline, windows: "Windows", day: date) -> pl.DataFrame:
-    """What is known of items at the start of `day`: one row per item with events in the windows
-    before it.
+    """Counts and ages at the start of a day: one row per item with events in the windows before it.
 
     Args:
-      windows: of a count table.
-      day: they end before it.
+      p: says which features are counted.
+      windows: of the run's count table.
+      day: its own events do not count.
 
     Returns: `_item`; the `computed` features; `_popular`, `_lately`, `_recent`: events in
       `window.count_days`, the last day and `corpus.days`.
@@ -156,7 +201,7 @@ def as_of(p: Pipeline, windows: "Windows", day: date) -> pl.DataFrame:
     end = np.full(len(item), day_plan.number(day))
     found = {name: windows.events(item, end, length) for name, length in lengths.items()}
     known = pl.DataFrame({"_item": windows.items, **found})
-    # Of the window, and not of all that was read: that depends on the mode, and the age must not.
+    # Of the window, not of all that was read: how much is read depends on the mode, an age must not.
     age = windows.age(item, end, p.window.count_days, day_plan.start_of(day, p.zone))
     known = known.with_columns(age.alias(name) for name in computed(p) if name not in lengths)
     is_known = windows.events(item, end, max(lengths.values())) > 0
@@ -164,11 +209,12 @@ def as_of(p: Pipeline, windows: "Windows", day: date) -> pl.DataFrame:
 
 
 def on_days(p: Pipeline, windows: "Windows", days: Sequence[date]) -> pl.DataFrame:
-    """What `as_of` computes at the start of several days, of the items with events on each.
+    """What `as_of` computes, at the start of each of several days, for the items with events on it.
 
     Args:
-      windows: of a count table.
-      days: in a row, oldest first.
+      p: says which features are counted.
+      windows: of the run's count table.
+      days: consecutive days, oldest first.
 
     Returns: `_item`, `_day`, `n` of the day, `_time` of its start, and the `computed` features.
     """
@@ -197,25 +243,25 @@ def _count_windows(p: Pipeline) -> dict[str, int]:
 
 
 class Windows:
-    """Sums over the days before some day, of a count table's items.
+    """Sums over the days before some day, for the items of a count table.
 
-    Item and day are one ascending number, so that a window is what stands between two places.
+    Item and day are one ascending number, so that a window is a range of rows.
 
     Attributes:
       table: the count table.
-      items: [N] String, the distinct ones.
+      items: [N] String, the distinct items.
       item: [M] int64, the number of each row's item.
       day: [M] int64, of each row.
     """
 
     def __init__(self, table: pl.DataFrame) -> None:
-        """Looks at a count table, which is sorted by item and day."""
+        """Takes a count table, which is sorted by item and day."""
         self.table = table
         self.item = table["_item"].rle_id().to_numpy().astype(np.int64)
         self.items = table["_item"].filter(pl.Series(np.diff(self.item, prepend=-1) > 0))
         self.day = table["_day"].to_numpy().astype(np.int64)
         self._first_day = self.day.min(initial=day_plan.number(date.max))
-        # One more than the days that there are: the end of an item's last day, too, is before the
+        # One more than the days that there are, so that the end of an item's last day comes before the
         # next item.
         self._apart = max(0, self.day.max(initial=0) - self._first_day) + 2
         self._place = self._places(self.item, self.day)
@@ -229,8 +275,8 @@ class Windows:
     def _rows(
         self, item: np.ndarray, end: np.ndarray, length: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows low[i] up to, without, high[i] are those of item i in the `length` days before
-        end[i].
+        """Places low and high: rows low[i] up to, but without, high[i] are those of item i in the `length`
+        days before end[i].
         """
         low = np.searchsorted(self._place, self._places(item, end - length))
         high = np.searchsorted(self._place, self._places(item, end))
@@ -249,33 +295,48 @@ class Windows:
         where there is no event.
         """
         low, high = self._rows(item, end, length)
-        # Rows of an item are in order of time: the first event of a window is that of its first row.
+        # Rows of an item are in order of days, so the first row of a window has its first event.
         first = np.append(self._first, 0)[low]
         age = pl.Series((moment - first) / day_plan.MICROSECONDS_OF_A_DAY)
         return age.set(pl.Series(low == high), None).cast(pl.Float32)
 
 
-def _with_repeats(p: Pipeline, events: pl.DataFrame) -> pl.DataFrame:
-    """Adds `_REPEATS` to events: to the first one of a user, an item and a day, 0 to the others."""
-    pair = ["_code", ITEM_NUMBER]
-    ordered = events.sort(*pair, "_day", maintain_order=True)
-    is_pair = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in pair)
-    gap = pl.when(is_pair.fill_null(False)).then(pl.col("_day") - pl.col("_day").shift())
-    ordered = ordered.with_columns(gap.fill_null(-1).alias("_gap"))
-    again = pl.col("_gap").is_between(1, _repeat_days(p))
-    return ordered.with_columns(
-        (pl.col("_gap") != 0).cast(pl.Int64).alias("users"),
-        again.cast(pl.Int64).alias("again"),
-        pl.when(again).then(pl.col("_gap")).otherwise(0).cast(pl.Int64).alias("gaps"),
-    ).drop("_gap")
+def trending(p: Pipeline, table: pl.DataFrame, moment: date) -> pl.DataFrame:
+    """Decayed counts of items at the start of a day.
 
+    Args:
+      p: says which half-lives are counted.
+      table: a count table with decayed sums, sorted by item and day.
+      moment: the day. Its own events do not count, nor those before the window: the longer one of
+        `window.count_days` and `window.history_days`.
 
-def _repeat_days(p: Pipeline) -> int:
-    return max(1, day_plan.known_days(p) // 2)
+    Returns: `_item`, and a float64 column for each half-life, as of the moment.
+    """
+    columns = trending_columns(p)
+    end = day_plan.number(moment)
+    first = end - max(p.window.count_days, p.window.history_days)
+    rows = table.filter(pl.col("_day").is_between(first, end, closed="left"))
+    items = rows["_item"].unique(maintain_order=True)
+    if items.is_empty():
+        empty = [pl.Series(name, [], pl.Float64) for name in columns]
+        return pl.DataFrame([items, *empty])
+    starts = np.flatnonzero(rows["_item"].rle_id().diff().fill_null(1).to_numpy())
+    start = day_plan.start_of(moment, p.zone)
+    since = {
+        number: start - day_plan.start_of(day_plan.date_of(number + 1), p.zone)
+        for number in rows["_day"].unique()
+    }
+    age = rows["_day"].replace_strict(since, return_dtype=pl.Int64).to_numpy()
+    age = age / day_plan.MICROSECONDS_OF_A_DAY
+    sums = []
+    for name, half_life in columns.items():
+        as_of_moment = rows[name].to_numpy() / WEIGHT_OF_ONE * 0.5 ** (age / half_life)
+        sums.append(pl.Series(name, np.add.reduceat(as_of_moment, starts)))
+    return pl.DataFrame([items, *sums])
 
 
 def repurchases(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
-    """How users take items again, as known at the start of `day`: `_item` and `REPURCHASES`."""
+    """How users take items again, as of the start of `day`: `_item` and `REPURCHASES`."""
     counted = (
         table.filter(_window(_repeat_days(p), day)).group_by("_item").agg(pl.col(_REPEATS).sum())
     )
@@ -289,8 +350,8 @@ def repurchases(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
 
 
 def first_seen(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
-    """Since when items are known at the start of `day`: `_item`, and `_first_seen`, days since the
-    first event in the longer one of `window.count_days` and `window.history_days`.
+    """Days from an item's first event to the start of `day`, within the longer one of
+    `window.count_days` and `window.history_days`: `_item` and `_first_seen`.
     """
     longest = max(p.window.count_days, p.window.history_days)
     first = table.filter(_window(longest, day)).group_by("_item").agg(pl.col("first").min())
@@ -299,10 +360,9 @@ def first_seen(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
 
 
 def add(p: Pipeline, rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """Joins to rows with `_item` what `as_of` knows.
+    """Joins counts and ages to rows with `_item`.
 
-    An item without events has counts of 0 and no age: nobody knows since when it is there, and 0
-    would call it new.
+    An item without events has counts of 0 and no age: an age of 0 would call it new.
     """
     joined = rows.join(known, on="_item", how="left", maintain_order="left")
     not_counted = {"_item", FIRST_SEEN, *REPURCHASES, *p.of_kind(AgeFeature)}
@@ -311,6 +371,6 @@ def add(p: Pipeline, rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
 
 
 def _window(length: int, day: date) -> pl.Expr:
-    """Whether a row is of the days before `day`, so many of them; never of the day itself."""
+    """Whether a row is of the `length` days before `day`."""
     end = day_plan.number(day)
     return pl.col("_day").is_between(end - length, end, closed="left")

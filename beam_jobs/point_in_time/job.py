@@ -1,13 +1,16 @@
-"""One run of the feature job: what it reads, and what every worker knows of it."""
+"""One run of the feature job: its days, columns, files and forgotten users, and how its output is cut
+into files.
+"""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import NamedTuple
 
 from beam_jobs.day_plan import Plan, Scope, days_to_replay, known_days, make_plan
-from beam_jobs.ingest import day_files, later_folders
+from beam_jobs.ingest import columns, day_files, later_folders
+from beam_jobs.ingest.columns import Column
 from beam_jobs.ingest.day_files import Inputs, SourceFile
 from beam_jobs.ingest.later_folders import LateEvents
 from twinspire_core.config.pipeline import Pipeline
@@ -25,8 +28,9 @@ USER_FILES = 16
 FILE_EVENTS = 1_000_000
 """Events of the longest window whose users share a file, at the most."""
 REPLAYED_USERS = 6_000
-"""Users of all replayed days together, each day's drawn by chance: of half as many, trees find less among
-the first ten."""
+"""Users of all replayed days together, drawn by chance for each day: with half as many, the ranker is
+worse at the first ten places.
+"""
 MOST_HELD_OUT = 10_000
 """The most users held out of a day.
 
@@ -50,26 +54,27 @@ class ExampleFiles(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureJob:
-    """One run of the feature job; workers get a copy.
+    """One run of the feature job: all that its steps have in common, worked out once. Workers get a copy.
 
     Attributes:
       p: the pipeline.
       plan: its days.
+      columns: raw columns to read, by table.
       inputs: its files.
-      late: what of `inputs.later` is read with them.
+      late: files of later days with events of the day, which are read too.
       out: URI of the folder that it writes to.
       example_files: by day of examples, how it is cut into files.
-      user_files: how many files a table of users has: by the hash of the user, and so not by
-        `beam.shards`, which say only who works.
+      user_files: how many files a table of users has. Users go to files by their hash, not by shard:
+        `beam.shards` changes only who works on what.
       most_held_out: the most users held out of a day.
-      partials: URI of the folder where what is read of logs is kept, and looked for; None to read
-        all of them.
+      partials: URI of the folder of partials; None to read all logs and keep nothing.
       forgotten: users whose records are dropped.
-      token: names this run beside others in the same process, in caches that they share.
+      token: tells runs in one process apart in the caches that they share.
     """
 
     p: Pipeline
     plan: Plan
+    columns: Mapping[str, list[Column]]
     inputs: Inputs
     late: LateEvents
     out: str
@@ -86,17 +91,18 @@ class FeatureJob:
         return -(-REPLAYED_USERS // max(1, len(self.plan.replay)))
 
     def for_workers(self) -> "FeatureJob":
-        """The copy that steps carry to workers: without the files of events and users, of which there
-        may be thousands. Elements of the job name those that a step is to read.
+        """The copy that steps carry to workers, without the files of events and users: there may be
+        thousands, and the elements of the job name those that a step reads.
         """
         inputs = replace(self.inputs, events={}, users={}, later={})
         return replace(self, inputs=inputs, late=self.late._replace(files={}))
 
 
 def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
-    """Finds the files that a run reads, and cuts its days of examples into blocks of hours.
+    """Finds the days and files of a run, and how its output is cut into files.
 
     Args:
+      ctx: the stage's; its day need not have files.
       scope: what the run makes; by default what the stage's mode says.
     """
     plan = make_plan(ctx.pipeline, ctx.day, scope or ctx.mode, replays=ctx.replays)
@@ -116,12 +122,16 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
             soft_wrap=True,
             markup=False,
         )
-    rows = {day: _estimated_rows(ctx.pipeline, files) for day, files in inputs.events.items()}
-    # Only days that each scope reads: whichever it is, a table of users has the same files.
+    rows = {
+        day: sum(_estimated_rows(file, ctx.pipeline.source.format) for file in files)
+        for day, files in inputs.events.items()
+    }
+    # Only of days that every scope reads, so that a table of users always has the same files.
     window = [plan.day - timedelta(days=n) for n in range(known_days(ctx.pipeline))]
     return FeatureJob(
         p=ctx.pipeline,
         plan=plan,
+        columns=columns.of_tables(ctx.pipeline),
         inputs=inputs,
         late=late,
         out=ctx.out,
@@ -136,9 +146,7 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
 def _with_digests(
     events: Mapping[date, tuple[SourceFile, ...]], digests: Mapping[str, str]
 ) -> dict[date, tuple[SourceFile, ...]]:
-    """The same files, with the digests that the stage's key has of them; none of a file that has
-    come since.
-    """
+    """The same files, with the digests in the stage's key; without one for a file that came later."""
     return {
         day: tuple(file._replace(digest=digests.get(day_files.input_name(file))) for file in files)
         for day, files in events.items()
@@ -146,11 +154,9 @@ def _with_digests(
 
 
 def cut_examples(rows: int) -> ExampleFiles:
-    """How a day is cut into files of examples.
+    """How a day is cut into files of examples, by the estimated rows of its logs.
 
-    Args:
-      rows: of its logs, about. How many of them become examples is not known before the job; and
-        the same logs give the same files.
+    How many rows become examples is not known before the job, and the same logs give the same files.
     """
     blocks = max(1, rows // BLOCK_ROWS)
     hours = -(-24 // min(24, blocks))  # rounded up
@@ -160,22 +166,12 @@ def cut_examples(rows: int) -> ExampleFiles:
 
 
 def count_user_files(rows: int) -> int:
-    """How many files a table of users has.
-
-    Args:
-      rows: of the logs of the longest window of users, about.
-    """
-    # A multiple of few files: of each shard's users, few files get any.
+    """How many files a table of users has, by the estimated rows of the longest window of users."""
+    # A multiple of a small number: so the users of a shard go to few of the files.
     return USER_FILES * max(1, -(-rows // (USER_FILES * FILE_EVENTS)))
 
 
-def _estimated_rows(p: Pipeline, files: Sequence[SourceFile]) -> int:
-    """Rows of a day's logs by their size, about."""
-    return sum(_estimated_rows_of_file(file, p.source.format) for file in files)
-
-
-def _estimated_rows_of_file(file: SourceFile, given_format: str) -> int:
-    size = file.size
-    if file.uri.endswith(".gz"):
-        size *= _GZIP_RATIO
+def _estimated_rows(file: SourceFile, given_format: str) -> int:
+    """The rows of a file, by its size."""
+    size = file.size * (_GZIP_RATIO if file.uri.endswith(".gz") else 1)
     return size // _BYTES_PER_ROW[format_of(file.uri, given_format)]

@@ -1,14 +1,17 @@
-"""Some shards of the users: whole users, all their events, whole columns at a time.
+"""Some shards of the users: whole users, and those of their events that count, in one order.
 
-What is made of them is in examples.py. The frames that it gives still lack what only all
-shards together know: item features, and who is held out.
+Events count if they are of a type that is used, are no copies of others, and are within
+`source.max_user_events`. Of what one user has in a day beyond that limit (a crawler, or an id that many
+share), the first events in the logs are kept. All events of a user meet in the memory of one worker, so
+most of the excess has to go before: each part of a file drops what is beyond the limit within that
+part, which is never among the first events of all parts.
 
-Events are in one order, without what does not count: copies, and what is beyond
-`source.max_user_events`.
+examples.py makes rows of a shard. They still lack what only all shards together know: item features,
+and who is held out.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import NamedTuple
 
@@ -16,22 +19,94 @@ import polars as pl
 
 from beam_jobs import day_plan, hashing
 from beam_jobs.beam import batches
-from beam_jobs.ingest.records import within
+from beam_jobs.ingest.records import ORDER
 from beam_jobs.point_in_time import item_counts
-from beam_jobs.point_in_time.event_types import history_types, of_type
-from beam_jobs.point_in_time.history import ITEM_NUMBER
 from beam_jobs.point_in_time.job import FeatureJob
+from beam_jobs.point_in_time.user_history import ITEM_NUMBER
+from twinspire_core.config.pipeline import Pipeline
 
+_USER_DAY = ("_user", "_day")
+_BEFORE = "_before"
+"""Column: events that the user had that day in earlier blocks. A feature may be called `before`."""
+_WATCHED = 100
+"""Events of a user in a block above which they are counted across blocks."""
+SAMPLING_HASH = "_sampling_hash"
+"""A number drawn for the user and the day; the users with the smallest are held out."""
 _PLACE = "_place"
+_FILE = "_file"
+"""Number of the file that the user's rows go to, in every table of users."""
+
+
+def relevant_types(p: Pipeline) -> set[str]:
+    """Event types that are used at all; an empty set if all are."""
+    if not p.columns.positives:
+        return set()
+    return {*p.columns.positives, *history_types(p)}
+
+
+def history_types(p: Pipeline) -> tuple[str, ...]:
+    """Event types that enter histories: those that the history lists, else the positives; empty if all
+    do.
+    """
+    return (p.history and p.history.types) or p.columns.positives
+
+
+def of_type(types: Sequence[str]) -> pl.Expr:
+    """Whether an event is of one of these types; always true without types."""
+    if not types:
+        return pl.lit(True)
+    return pl.col("_type").is_in(types).fill_null(False)
+
+
+class UserEventLimit:
+    """Drops events beyond the limit within a part of a file, whose blocks come in order."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._counts: Counter[tuple[str, int]] = Counter()
+
+    def take(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows of a block, with `_user` and `_day`, that are within the limit so far."""
+        # Users with few events in a block are not counted, so that blocks of ordinary users cost
+        # nothing: what slips through is dropped by `within`.
+        many = pl.col("n") > min(_WATCHED, self._most)
+        counts = rows.group_by(_USER_DAY).len("n").filter(many)
+        if counts.is_empty():
+            return rows
+        before = [self._counts[user_day] for user_day in counts.select(_USER_DAY).iter_rows()]
+        self._counts.update({(user, day): n for user, day, n in counts.iter_rows()})
+        counted = rows.join(
+            counts.with_columns(pl.Series(_BEFORE, before)),
+            on=_USER_DAY,
+            how="left",
+            maintain_order="left",
+        )
+        place = pl.int_range(pl.len()).over(_USER_DAY) + pl.col(_BEFORE)
+        return counted.filter((place < self._most).fill_null(True)).select(rows.columns)
+
+
+def within(events: pl.DataFrame, most: int, user: str = "_user") -> pl.DataFrame:
+    """Each user's first `most` events of each day, by their place in the logs; in the frame's order.
+
+    Args:
+      events: with `_day`, `_order` and the column of users.
+      most: events of a user that are kept for each day.
+      user: column that tells users apart.
+    """
+    user_day = (user, "_day")
+    if not (events.group_by(user_day).len()["len"] > most).any():
+        return events
+    return events.filter(pl.col(ORDER).rank("ordinal").over(user_day) <= most)
 
 
 class SortedEvents(NamedTuple):
-    """Events, sorted.
+    """Events in order, without copies and excess.
 
     Attributes:
-      events: by user, time, item; no two with the same user, item, time and type (the first in the
-        logs stays). Beside their own columns `_code` (number of the user) and `_item_number`.
-      items: [D] String, the distinct items; `_item_number` of an event is the place of its own.
+      events: sorted by user, time, item; of events with the same user, item, time and type only the
+        first in the logs. Besides their columns they have `_code` (number of the user) and
+        `_item_number`.
+      items: [D] String, the distinct items; `_item_number` of an event is the place of its item.
       duplicates: copies dropped, by number of the day.
       excess: events dropped that are beyond the limit, by number of the day.
     """
@@ -47,7 +122,7 @@ def sort_events(events: pl.DataFrame, most: int) -> SortedEvents:
 
     Args:
       events: columns of `columns.events`, `_order`, `_day`, in any order.
-      most: events of a user in a day that count.
+      most: events that count of a user on a day.
     """
     items, places = _places(events)
     events = events.with_columns(places)
@@ -76,8 +151,8 @@ def _places(events: pl.DataFrame) -> tuple[pl.Series, list[pl.Series]]:
     """The distinct items; and what events are sorted by: `_code`; user and time in one number,
     `_PLACE`; `_item_number`.
     """
-    # Numbers are sorted in half the time of strings, and one number faster than two. Shards that
-    # are worked on together are so few users that this one has room (shard_steps.Work).
+    # Numbers are sorted in half the time of strings, and one number faster than two. Shards that are
+    # worked on together have few enough users for this one to fit 63 bits (shard_steps.Work).
     _, user = item_counts.numbered(events["_user"])
     items, item = item_counts.numbered(events["_item"])
     since = pl.col("_time") - pl.col("_time").min()
@@ -89,21 +164,13 @@ def _by_day(events: pl.DataFrame) -> Counter[int]:
     return Counter(dict(events.group_by("_day").len().iter_rows()))
 
 
-SAMPLING_HASH = "_sampling_hash"
-"""A number drawn for the user and the day; the users with the smallest are held out."""
-_FILE = "_file"
-"""Number of the file that the user's rows go to, in each table of users."""
-
-
 class UserShard:
-    """One shard, or several.
+    """One shard of the users, or several.
 
     Attributes:
-      job: the job.
-      events: sorted as by `sort_events`, without copies and excess. Columns of `columns.events`,
-        `_day`, `_code` (number of the user), `_item_number`, `_positive`.
-      past: those that enter histories.
-      items: [D] String, the distinct items; `_item_number` of an event is the place of its own.
+      events: as sorted by `sort_events`, with `_positive`: whether the event is a positive.
+      past: the events that enter histories.
+      items: [D] String, the distinct items; `_item_number` of an event is the place of its item.
       duplicates: copies dropped, by number of the day.
       excess: events dropped that are beyond `source.max_user_events`, by number of the day.
       length: the most items that a history has; 0 without one.
@@ -119,18 +186,16 @@ class UserShard:
         """
         self.job = job
         p = job.p
-        found = sort_events(events, p.source.max_user_events)
-        self.items = found.items
-        self.duplicates = found.duplicates
-        self.excess = found.excess
+        ordered, self.items, self.duplicates, self.excess = sort_events(
+            events, p.source.max_user_events
+        )
         positive = of_type(p.columns.positives).alias("_positive")
-        self.events = found.events.with_columns(positive)
+        self.events = ordered.with_columns(positive)
         is_first = pl.col("_code") != pl.col("_code").shift(fill_value=-1)
         users_of_events = self.events.filter(is_first).select("_user", "_code")
         file = hashing.shards(users_of_events["_user"], job.user_files)
         self._numbers = users_of_events.with_columns(file.alias(_FILE))
-        # Histories may have other types than the positives: what is looked at, say, beside what is
-        # bought.
+        # Histories may have other types than the positives: views, for example, besides purchases.
         self.past = self.events.filter(of_type(history_types(p)))
         self._users = users.sort("_user", "_snapshot", "_order") if users is not None else None
         self.length = p.history.length if p.history else 0
@@ -152,15 +217,15 @@ class UserShard:
         return self._hashes[day]
 
     def by_file(self, rows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
-        """The rows with `_user` by number of their file, in their order. A file may get no rows:
-        all users that have events have one.
+        """The rows with `_user` by number of their file, in their order. Every file of users in the
+        shard comes, also without rows.
         """
-        placed = rows.select("_user").join(
+        numbers = rows.select("_user").join(
             self._numbers, on="_user", how="left", maintain_order="left"
         )
-        found = dict(batches.slices(placed[_FILE], rows))
+        rows_of = dict(batches.slices(numbers[_FILE], rows))
         for file in self._numbers[_FILE].unique().sort():
-            yield file, found.get(file, rows.clear())
+            yield file, rows_of.get(file, rows.clear())
 
     def codes(self, users: pl.DataFrame) -> pl.Series:
         """Numbers of the users in `_user` of a frame, which are looked up faster than their ids."""
@@ -176,10 +241,9 @@ class UserShard:
         return day_plan.start_of(day - timedelta(days=days), zone), day_plan.start_of(day, zone)
 
     def snapshot(self, day: date) -> pl.DataFrame | None:
-        """What the newest snapshot before `day` knows of the users: `_user`, their columns; None
-        without one.
+        """Users as in the newest snapshot before `day`: `_user`, their columns; None without one.
 
-        A snapshot of the day itself says how users were after it, so it would tell the future.
+        A snapshot of the day itself says how users were after it, so it would leak the future.
         """
         snapshot_day = self.job.inputs.users_of.get(day)
         if self._users is None or snapshot_day is None:

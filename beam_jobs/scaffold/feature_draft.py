@@ -1,5 +1,5 @@
-"""Features of a drafted pipeline file: what each column of a sample is good for, by its values and
-its name; or why it is good for nothing.
+"""Features of a drafted pipeline file: which kind of feature each column of a sample can be, by its values
+and its name, or why it is left out.
 """
 
 import json
@@ -10,21 +10,18 @@ from typing import Any
 
 import polars as pl
 
-from beam_jobs.ingest.column_values import holds_bytes
-from beam_jobs.scaffold import draft_rules
+from beam_jobs.ingest.columns import holds_bytes
+from beam_jobs.scaffold import log_figures
+from beam_jobs.scaffold.column_names import is_outcome, is_shown, snake
 from beam_jobs.scaffold.log_figures import LogFigures
 
 CATEGORY_SIZE = 5_000
-_OUTCOME = (
-    r"(^|_)(ratings?|scores?|prices?|amounts?|values?|quantity|quantities|qty|stars?|reward)(_|$)"
-)
-_SHOWN = r"title|name|description|headline"
 _SEPARATORS = ("|", ";", ",", " ")
 _CUT_SHARE = 0.1
-"""Of the values that hold the separator, at least, where it separates."""
+"""Least share of the values that hold a separator."""
 _NUMBER_SHARE = 0.9
 _ENOUGH_ROWS = 50
-"""Events of items that come more than once: of fewer, equal values may be chance."""
+"""Least number of events of repeated items: with fewer, equal values may be chance."""
 _MANY_INTEGERS = 100
 _EVERY_PIPELINE: dict[str, dict[str, Any]] = {
     "user": {"tower": "query", "kind": "id"},
@@ -37,17 +34,14 @@ _EVERY_PIPELINE: dict[str, dict[str, Any]] = {
 }
 _CONTEXT_DROPOUT = 0.05
 """docs/decisions/0012-contexts.md"""
-
 Keys = dict[str, Any]
-"""Keys of a feature's table in the pipeline file."""
-
-
+"""Keys of the table of a feature in the pipeline file."""
 _SIDES: dict[str, Keys] = {
     "events": {"tower": "query"},
     "items": {"tower": "item"},
     "users": {"tower": "query", "from": "users"},
 }
-"""Keys that say which tower a table's features are of, and which table they come from."""
+"""Keys of features by table: their tower, and the table that they come from."""
 
 
 def feature_lines(
@@ -58,30 +52,33 @@ def feature_lines(
     own_keys: Mapping[str, str],
     figures: LogFigures,
 ) -> list[str]:
-    """Lines of the drafted file, a table per feature; those that are left out as comments.
+    """Lines of the drafted file, a table for each feature; features that are left out become comments.
 
     Args:
-      used: columns of the events that are something else already.
-      item: column of the events' items, one of those.
-      snapshots: samples of `items` and `users`, those that there are.
+      events: a sample of the events.
+      used: columns of the events that have another use already.
+      item: column of the items in the events.
+      snapshots: samples of `items` and `users`, if there are any.
+      own_keys: the columns of ids in `items` and `users`.
+      figures: what the users of the log do.
     """
     lines: list[str] = []
     for name, keys in _EVERY_PIPELINE.items():
-        reason = draft_rules.why_left_out(figures, keys["kind"])
+        reason = log_figures.why_left_out(figures, keys["kind"])
         lines += _feature_table(name, keys, reason)
-        lines += [draft_rules.length_line(figures)] if name == "history" else []
+        lines += [log_figures.length_line(figures)] if name == "history" else []
     names = set(_EVERY_PIPELINE)
     drafted = list(_features_of("events", events, used, _columns_of_items(events, item)))
     for table, rows in snapshots.items():
         drafted += _features_of(table, rows, {own_keys[table]})
     for table, column, keys, reason in drafted:
         name = snake(column)
-        # TensorFlow takes the name of a feature as that of an argument.
+        # TensorFlow uses the name of a feature as the name of an argument.
         if name in names or iskeyword(name):
             name = f"{table}_{name}"
         names.add(name)
         lines += _feature_table(name, {**_SIDES[table], "column": column, **keys}, reason)
-    train = list(draft_rules.train_lines(figures))
+    train = list(log_figures.train_lines(figures))
     if any(table != "items" and not reason for table, _, _, reason in drafted):
         train += [
             "# A share of the queries is trained without the features of events and users, so that a",
@@ -92,7 +89,7 @@ def feature_lines(
 
 
 def _feature_table(name: str, keys: Keys, reason: str = "") -> list[str]:
-    """A feature's table; a comment, where there is a reason to leave it out."""
+    """The table of a feature; a comment, if there is a reason to leave it out."""
     lines = [f"[features.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
     if reason:
         return ["", f"# Left out: {reason}.", *(f"# {line}" for line in lines)]
@@ -105,14 +102,16 @@ def _features_of(
     used: Collection[str | None],
     of_items: Collection[str] = (),
 ) -> Iterator[tuple[str, str, Keys, str]]:
-    """Table, column and keys of features, with the reason where one is left out. Those of events are
-    the context of a query, unless they are among `of_items`.
+    """Table, column and keys of each feature, and the reason if it is left out, else empty. Columns of
+    events are the context of a query, except those in `of_items`, which describe the item.
     """
     for column in rows.columns:
         if column in used:
             continue
-        found = kind(column, rows[column])
-        keys, reason = ({"kind": "category"}, found) if isinstance(found, str) else (found, "")
+        drafted = kind(column, rows[column])
+        keys, reason = (
+            ({"kind": "category"}, drafted) if isinstance(drafted, str) else (drafted, "")
+        )
         if table == "events" and is_outcome(column):
             reason = "looks like an outcome of the event, not known before it"
         elif column in of_items:
@@ -128,7 +127,7 @@ def _features_of(
 
 
 def _columns_of_items(events: pl.DataFrame, item: str) -> set[str]:
-    """The columns of events that have one value for each item, and not one for all."""
+    """Columns of events with one value for each item, but not the same for all items."""
     repeated = events.filter(pl.col(item).is_not_null() & pl.col(item).is_duplicated())
     if len(repeated) < _ENOUGH_ROWS:
         return set()
@@ -143,25 +142,8 @@ def _columns_of_items(events: pl.DataFrame, item: str) -> set[str]:
     }
 
 
-def snake(column: str) -> str:
-    """A column's name as the name of a feature."""
-    words_apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column)
-    name = re.sub(r"\W+", "_", words_apart).strip("_").lower()
-    return name if name[:1].isalpha() else f"c_{name}"
-
-
-def is_outcome(column: str) -> bool:
-    """Whether a column of the events looks like something that is known only after the click."""
-    return bool(re.search(_OUTCOME, snake(column)))
-
-
-def is_shown(column: str, values: pl.Series) -> bool:
-    """Whether a column of items looks like words for people."""
-    return bool(re.search(_SHOWN, column, re.I)) and not holds_bytes(values.dtype)
-
-
 def kind(column: str, values: pl.Series) -> Keys | str:
-    """Keys of a feature that reads the column; or why there is none, in words."""
+    """Keys of a feature that reads the column; or a message that says why there is none."""
     present = values.drop_nulls()
     if present.is_empty():
         return "no values in the sample"
@@ -208,9 +190,7 @@ def _scalar_kind(column: str, values: pl.Series, present: pl.Series) -> Keys | s
 
 
 def _number_in_text(present: pl.Series) -> str | None:
-    """The first of the values if nearly all are numbers, and some decimals: digits alone may be
-    an id.
-    """
+    """The first number, if nearly all values are numbers and some are decimals: digits alone may be an id."""
     is_number = present.cast(pl.Float64, strict=False).is_not_null()
     has_point = present.str.contains(".", literal=True)
     if is_number.mean() < _NUMBER_SHARE or not (is_number & has_point).any():  # type: ignore[operator]
@@ -227,15 +207,13 @@ def is_category(values: pl.Series) -> bool:
 
 
 def _separator(present: pl.Series) -> str | None:
-    """What separates the parts of strings such as `Drama|Crime`, if there are far fewer parts than
-    combinations.
-    """
+    """The separator in strings such as `Drama|Crime`, if there are far fewer parts than combinations."""
     for separator in _SEPARATORS:
         if present.str.contains(separator, literal=True).sum() < _CUT_SHARE * len(present):
             continue
         parts = present.str.split(separator).explode().str.strip_chars()
         distinct = parts.n_unique()
-        # A separator of words (title, address) leaves almost as many parts as there are texts.
+        # Cut at the spaces of a title or an address, there are almost as many parts as texts.
         repeat = distinct <= min(CATEGORY_SIZE, max(2, len(parts) // 20))
         if repeat and 2 * distinct <= present.n_unique():
             return separator

@@ -1,5 +1,5 @@
-"""Which column of a log is the user, which the item, the time and the event's type: proposed from
-a sample, by what the columns are called and by what they hold.
+"""Which column of a log is the user, the item, the time and the event's type: proposed from a sample, by
+the names and the values of the columns.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import polars as pl
 
-from beam_jobs.ingest.column_values import holds_bytes
-from beam_jobs.partitioning.column_types import flat
-from beam_jobs.partitioning.time_forms import TimeForm, forms_of, is_sure
-from beam_jobs.scaffold import feature_draft, names
-from beam_jobs.scaffold.names import Role as Role
+from beam_jobs.ingest.columns import holds_bytes
+from beam_jobs.ingest.timestamps import TimeForm, forms_of, is_sure
+from beam_jobs.partitioning.log_tables import flat
+from beam_jobs.scaffold import column_names, feature_draft
+from beam_jobs.scaffold.column_names import Role as Role
 from twinspire_core.errors import UsageError
 
 
@@ -21,10 +21,10 @@ class Candidate(NamedTuple):
     """A column that may have a role.
 
     Attributes:
-      example: some of its values, for people.
+      example: some of its values, to show to people.
       strength: how much its name speaks for the role, from 0 to 3.
-      score: how much speaks for it in all.
-      form: how its times are written; of times only.
+      score: how much its name and its values speak for the role.
+      form: how its times are written, of a candidate for the time.
     """
 
     column: str
@@ -38,8 +38,9 @@ class Proposal(NamedTuple):
     """The columns that may have a role.
 
     Attributes:
-      candidates: the likeliest first; none, if no column fits.
-      sure: whether nobody needs to be asked. A log without a type of event is sure to have none.
+      candidates: the likeliest first; empty if no column fits.
+      sure: whether nobody needs to be asked. A log without candidates for the event type is sure to
+        have none.
     """
 
     role: Role
@@ -53,16 +54,16 @@ class Proposal(NamedTuple):
 
 
 Ask = Callable[[Proposal], str | None]
-"""Asks a person which column has a role; None: no column has it, which only an event may say."""
+"""Asks a person which column has a role. Only for an event type may the answer be None: no column."""
 
 Forms = Mapping[str, list[TimeForm]]
-"""How the times of each column are written; none, if it holds no times."""
+"""How the times of each column are written; an empty list if it holds no times."""
 
 
 _SHOWN = 4
 _FEW = 5
 _ID_SCORE = 1.0
-"""Of a column that is called an id, of nothing else that is known, and whose values come again."""
+"""Score of a column whose name says only that it is an id, and whose values repeat."""
 _ENOUGH_ROWS = 50
 _TOLD_APART = 0.95
 
@@ -76,8 +77,8 @@ def propose(
       rows: a sample of the events, of more than a day if possible.
       given: columns whose role is known: they are proposed for no other.
     """
-    known = {column for column in (given or {}).values() if column is not None}
-    rows = rows.drop(known & set(rows.columns))
+    assigned = {column for column in (given or {}).values() if column is not None}
+    rows = rows.drop(assigned & set(rows.columns))
     forms = {column: forms_of(rows[column]) for column in rows.columns}
     time = _times(rows, forms)
     event = _events(rows)
@@ -92,17 +93,17 @@ def propose(
 def choose_columns(
     rows: pl.DataFrame, path: Path, given: Mapping[Role, str | None], ask: Ask | None
 ) -> dict[Role, str | None]:
-    """The columns of the events by role: as given, as the sample tells, or as a person answers.
+    """The columns of the events by role: as given, as the sample suggests, or as a person answers.
 
     Args:
       rows: a sample of the events.
-      path: where they are from, for people.
-      given: columns by role; None for an event that there is not.
-      ask: called for each other role of which the sample does not tell the column for sure.
+      path: file or folder of the sample, for messages.
+      given: columns by role; None for an event type that the log lacks.
+      ask: asks a person for the column of a role that the sample leaves open; None to raise an error.
 
     Raises:
-      UsageError: a given column is not there or has two roles, a column is nested or empty, or the
-        sample does not tell a column and there is nobody to ask.
+      UsageError: a given column is missing or has two roles, a column is nested or empty, or the
+        sample leaves a column open and `ask` is None.
     """
     _refuse_shared(given)
     flat_rows = pl.DataFrame(flat(rows.to_arrow()))
@@ -116,8 +117,8 @@ def choose_columns(
             )
     chosen: dict[Role, str | None] = {}
     for role, proposal in propose(flat_rows, given).items():
-        left = [one for one in proposal.candidates if one.column not in chosen.values()]
-        proposal = proposal._replace(candidates=tuple(left))
+        left = tuple(c for c in proposal.candidates if c.column not in chosen.values())
+        proposal = proposal._replace(candidates=left)
         column = given[role] if role in given else _choose(proposal, flat_rows.columns, path, ask)
         if column is not None:
             _refuse_unfit(role, column, rows, path)
@@ -129,7 +130,7 @@ def _refuse_shared(given: Mapping[Role, str | None]) -> None:
     columns = [column for column in given.values() if column is not None]
     for column in columns:
         if columns.count(column) > 1:
-            roles = " and ".join(f"--{role}" for role, one in given.items() if one == column)
+            roles = " and ".join(f"--{role}" for role, its in given.items() if its == column)
             raise UsageError(
                 f"A column has one role; {roles} name the same, {column!r}. Name another for one of"
                 " them."
@@ -145,10 +146,10 @@ def _refuse_unfit(role: Role, column: str, rows: pl.DataFrame, path: Path) -> No
         )
     values = rows[column].drop_nulls()
     if values.is_empty() or values.dtype.is_nested():
-        found = "is empty" if values.is_empty() else f"holds {values.head(1).to_list()}"
+        content = "is empty" if values.is_empty() else f"holds {values.head(1).to_list()}"
         none = ", or say --event none" if role == "event" else ""
         raise UsageError(
-            f"The {role} is one value in each row; in {path}, {column!r} {found}. Name another"
+            f"The {role} is one value in each row; in {path}, {column!r} {content}. Name another"
             f" column with --{role} COLUMN{none}."
         )
 
@@ -164,7 +165,7 @@ def _choose(proposal: Proposal, columns: Sequence[str], path: Path, ask: Ask | N
         )
     if ask is not None:
         return ask(proposal)
-    likely = " or ".join(f"{one.column} ({one.example})" for one in proposal.candidates[:_SHOWN])
+    likely = " or ".join(f"{c.column} ({c.example})" for c in proposal.candidates[:_SHOWN])
     none = ", or say --event none" if role == "event" else ""
     raise UsageError(
         f"The sample of {path} does not tell for sure which column is the {role}: {likely}?"
@@ -177,21 +178,23 @@ def key_of(rows: pl.DataFrame, role: Role, ids: pl.Series) -> str | None:
 
     Args:
       rows: a sample of items or users.
+      role: `item` for items, `user` for users.
+      ids: values of the role's column in the events.
     """
     wanted = ids.drop_nulls().unique().cast(pl.String)
     scores = {}
     for column in rows.columns:
         if _can_be_id(rows[column]):
-            strength = names.strength(column, role)
-            known = wanted.is_in(rows[column].cast(pl.String).unique().implode()).sum()
+            strength = column_names.strength(column, role)
+            matched = wanted.is_in(rows[column].cast(pl.String).unique().implode()).sum()
             is_key = rows[column].n_unique() == len(rows)
-            scores[column] = 10 * known / max(1, len(wanted)) + strength + is_key * bool(strength)
+            scores[column] = 10 * matched / max(1, len(wanted)) + strength + is_key * bool(strength)
     best = max(scores, key=lambda column: scores[column], default=None)
-    return best if best is not None and scores[best] >= names.NAMED else None
+    return best if best is not None and scores[best] >= column_names.NAMED else None
 
 
-def _best_first(found: list[Candidate]) -> list[Candidate]:
-    return sorted(found, key=lambda one: -one.score)
+def _best_first(candidates: list[Candidate]) -> list[Candidate]:
+    return sorted(candidates, key=lambda candidate: -candidate.score)
 
 
 def _example(values: pl.Series) -> str:
@@ -200,17 +203,17 @@ def _example(values: pl.Series) -> str:
 
 
 def _times(rows: pl.DataFrame, all_forms: Forms) -> Proposal:
-    """Columns whose values parse as times; sure, if one stands out by its name or is alone."""
+    """Columns whose values parse as times; sure if one stands out by its name or is the only one."""
     scored = []
     sure_of_form: dict[str, bool] = {}
     for column, forms in all_forms.items():
-        strength = names.strength(column, "time")
+        strength = column_names.strength(column, "time")
         is_number = forms and (forms[0].unit or forms[0].format == "%Y%m%d")
-        # Ids may look like seconds.
-        if not forms or (is_number and not strength and names.is_of_ids(column)):
+        # Ids may look like seconds since 1970.
+        if not forms or (is_number and not strength and column_names.is_of_ids(column)):
             continue
         score = 2.0 * strength + 2 * (not is_number) + 2 * _has_clock(rows[column], forms[0])
-        score -= 3 * names.is_other_time(column) + 5 * _is_attribute(rows, column)
+        score -= 3 * column_names.is_other_time(column) + 5 * _is_attribute(rows, column)
         sure_of_form[column] = is_sure(rows[column], forms)
         example = _example(rows[column])
         scored.append(Candidate(column, example, strength, score, forms[0]))
@@ -219,9 +222,9 @@ def _times(rows: pl.DataFrame, all_forms: Forms) -> Proposal:
         return Proposal("time", (), False)
     best = scored[0]
     column = best.column
-    # A second one that may be meant: not the birthday beside a time of the event.
-    rivals = [one for one in scored[1:] if one.score > best.score - 1]
-    if names.is_other_time(column):
+    # Others that may be meant; a birthday scores far less than a time of the event.
+    rivals = [candidate for candidate in scored[1:] if candidate.score > best.score - 1]
+    if column_names.is_other_time(column):
         rivals = scored[1:]
     clear = best.strength > 0 or best.form.unit is None
     sure = not rivals and clear and best.score > 0 and sure_of_form[column]
@@ -229,16 +232,17 @@ def _times(rows: pl.DataFrame, all_forms: Forms) -> Proposal:
 
 
 def _is_attribute(rows: pl.DataFrame, column: str) -> bool:
-    """Whether a time is one of users or items, such as when they signed up or came out, or of the
-    file.
-    """
+    """Whether a time belongs to the user, the item or the file, such as the day when a user signed up."""
     distinct = rows[column].n_unique()
     if len(rows) < _ENOUGH_ROWS:
         return False
     if distinct == 1:
         return True
     for other in rows.columns:
-        if max(names.strength(other, "user"), names.strength(other, "item")) >= names.CLEAR:
+        if (
+            max(column_names.strength(other, "user"), column_names.strength(other, "item"))
+            >= column_names.CLEAR
+        ):
             ids = rows[other].n_unique()
             pairs = rows.select(other, column).n_unique()
             if 2 * ids < len(rows) and pairs <= 1.05 * ids:
@@ -247,7 +251,7 @@ def _is_attribute(rows: pl.DataFrame, column: str) -> bool:
 
 
 def _has_clock(values: pl.Series, form: TimeForm) -> bool:
-    """Whether times are more than days."""
+    """Whether times say more than the day."""
     if form.format:
         return "%H" in form.format or "%I" in form.format
     if form.unit:
@@ -260,16 +264,18 @@ def _has_clock(values: pl.Series, form: TimeForm) -> bool:
 
 
 def _events(rows: pl.DataFrame) -> Proposal:
-    """Columns of few values that are called like a type of event, or hold words such as `buy`."""
+    """Columns of few values that have the name of an event type, or hold words such as `buy`."""
     scored = []
     for column in rows.columns:
         values = rows[column]
         if not feature_draft.is_category(values) or values.dtype == pl.Boolean:
             continue
-        strength = names.strength(column, "event")
-        likeness = names.likeness_to_events(values.drop_nulls().unique().cast(pl.String).to_list())
-        # A column of another name has to hold words for looking and words for taking.
-        if strength >= names.CLEAR or (strength and likeness) or likeness == 2:
+        strength = column_names.strength(column, "event")
+        likeness = column_names.likeness_to_events(
+            values.drop_nulls().unique().cast(pl.String).to_list()
+        )
+        # Under another name, a column has to hold both words for looking and words for taking.
+        if strength >= column_names.CLEAR or (strength and likeness) or likeness == 2:
             score = strength + 3.0 * likeness
             scored.append(Candidate(column, _example(values), strength, score))
     scored = _best_first(scored)
@@ -278,14 +284,14 @@ def _events(rows: pl.DataFrame) -> Proposal:
 
 
 def _ids(rows: pl.DataFrame, forms: Forms, role: Role, taken: Collection[str | None]) -> Proposal:
-    """Columns that hold ids, those that are called like the role first."""
+    """Columns that hold ids, those with a name of the role first."""
     other: Role = "item" if role == "user" else "user"
     scored = []
     for column in rows.columns:
         if column in taken or not _can_be_id(rows[column]):
             continue
-        strength = names.strength(column, role)
-        if not strength and names.strength(column, other) >= names.NAMED:
+        strength = column_names.strength(column, role)
+        if not strength and column_names.strength(column, other) >= column_names.NAMED:
             continue
         score = 3.0 * strength + _looks_like_ids(rows[column], column)
         score -= 3 * (rows[column].dtype == pl.String and bool(forms[column]))
@@ -294,11 +300,16 @@ def _ids(rows: pl.DataFrame, forms: Forms, role: Role, taken: Collection[str | N
     if not scored:
         return Proposal(role, (), False)
     best = scored[0]
-    rivals = [one for one in scored[1:] if best.score - one.score < 2 and one.strength]
-    rivals = [one for one in rivals if not _same(rows, best, one)]
+    rivals = [
+        candidate
+        for candidate in scored[1:]
+        if best.score - candidate.score < 2
+        and candidate.strength
+        and not _same(rows, best, candidate)
+    ]
     if not best.strength:
-        # The only id that is left: of beers, say, for which there is no list of names.
-        rivals = [one for one in scored[1:] if one.score >= _ID_SCORE]
+        # No name of the role: sure only if it is the only id that is left, as one of a rare kind of item.
+        rivals = [candidate for candidate in scored[1:] if candidate.score >= _ID_SCORE]
         return Proposal(role, tuple(scored), best.score >= _ID_SCORE and not rivals)
     return Proposal(role, tuple(scored), best.score > 0 and not rivals)
 
@@ -314,14 +325,12 @@ def _can_be_id(values: pl.Series) -> bool:
 
 
 def _looks_like_ids(values: pl.Series, column: str) -> float:
-    """How much the values look like those of ids of users or items: they come again, but are not
-    few.
-    """
-    score = names.likeness_to_id(column)
+    """How much a column looks like ids of users or items, whose values repeat, but are not few."""
+    score = column_names.likeness_to_id(column)
     present = values.drop_nulls()
     distinct = present.n_unique()
     many = len(present) >= _ENOUGH_ROWS
-    score -= 3 * feature_draft.is_outcome(column)
+    score -= 3 * column_names.is_outcome(column)
     score -= 4 * (distinct == 1 and many)
     score -= 4 * (distinct == len(present) and many)  # numbers of the rows, orders
     score -= 2 * (distinct <= _FEW and many)

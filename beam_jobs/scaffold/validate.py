@@ -1,6 +1,5 @@
-"""Checks a pipeline file against real data in seconds: does each column exist, and hold what the
-file says? And what a column's type does not tell: ids that are missing, times of another day,
-declared values that never occur.
+"""Checks a pipeline file against real data in seconds: whether each column exists and has a type that
+fits; and what the type does not tell: missing ids, times of other days, declared values that never occur.
 """
 
 from collections import Counter
@@ -13,11 +12,10 @@ from typing import NamedTuple
 import polars as pl
 
 from beam_jobs.ingest import timestamps
-from beam_jobs.ingest.column_values import holds_bytes
+from beam_jobs.ingest.columns import holds_bytes
 from beam_jobs.ingest.records import DayBounds
-from beam_jobs.ingest.timestamps import to_instants
-from beam_jobs.partitioning.time_forms import TimeForm, forms_of
-from beam_jobs.scaffold.day_sample import TableSample, declared_tables, sample_of
+from beam_jobs.ingest.timestamps import TimeForm, forms_of, to_instants
+from beam_jobs.scaffold.samples import TableSample, declared_tables, sample_of
 from twinspire_core.config.feature_kinds import AgeFeature, CategoriesFeature
 from twinspire_core.config.pipeline import Pipeline
 
@@ -26,10 +24,10 @@ _SHOWN = 6
 
 
 class Remark(NamedTuple):
-    """What is to say of a column's values.
+    """What is odd about the values of a column.
 
     Attributes:
-      is_error: whether a run would fail of it, or have nothing to learn from.
+      is_error: whether a run would fail because of it, or have nothing to learn from.
     """
 
     words: str
@@ -45,7 +43,7 @@ def share(part: int, total: int) -> str:
 
 
 def missing_ids(p: Pipeline, values: pl.Series) -> Remark | None:
-    """Records without an id, which are rejected."""
+    """A remark on records without an id, which are rejected."""
     missing = int((values.is_null() | (values.cast(pl.String) == "")).sum())
     return _rejected(p, missing, len(values), "no id") if missing else None
 
@@ -59,7 +57,7 @@ def _rejected(p: Pipeline, bad: int, total: int, reason: str) -> Remark:
 
 
 def times(p: Pipeline, day: date, values: pl.Series) -> Remark | None:
-    """Times in another unit or of another form than declared, and those of other days."""
+    """A remark on times in another unit or form than declared, or of other days."""
     unit = p.columns.time_unit
     instants = to_instants(values, unit, p.zone)
     forms = forms_of(values)
@@ -101,7 +99,7 @@ def _span(instants: pl.Series) -> str:
 
 
 def event_types(p: Pipeline, sample: TableSample) -> Remark | None:
-    """Declared types of events that do not occur on the day."""
+    """A remark on declared event types that do not occur on the day."""
     assert p.columns.event is not None
     declared = dict.fromkeys([*p.columns.positives, *p.columns.weights])
     counts = _counts(sample.values_of(p.columns.event), declared)
@@ -112,7 +110,7 @@ def event_types(p: Pipeline, sample: TableSample) -> Remark | None:
 
 
 def filtered(p: Pipeline, sample: TableSample, column: str) -> Remark | None:
-    """Values of `corpus.filter` that no item of the snapshot has."""
+    """A remark on values of `corpus.filter` that no item of the snapshot has."""
     values = sample.rows[column]
     wanted = p.corpus.filter[column]
     kind = values.dtype.inner if isinstance(values.dtype, pl.List) else values.dtype
@@ -125,7 +123,7 @@ def filtered(p: Pipeline, sample: TableSample, column: str) -> Remark | None:
 
 
 def _text(value: object, kind: pl.DataType) -> str:
-    """A value as one of a column of this type is spelled; to the filter, true is 1."""
+    """A value spelled like those of a column of this type; for the filter, true is 1."""
     if isinstance(value, str):
         return value
     if kind == pl.Boolean or (isinstance(value, bool) and not kind.is_numeric()):
@@ -135,9 +133,7 @@ def _text(value: object, kind: pl.DataType) -> str:
 
 
 def _counts(blocks: Iterable[pl.Series], declared: Collection[str]) -> Counter[str]:
-    """How often each value occurs in the first blocks, up to that in which the last of the declared
-    ones comes.
-    """
+    """How often each value occurs in the first blocks, up to the block that completes the declared values."""
     counts: Counter[str] = Counter()
     for values in blocks:
         flat = values.explode() if isinstance(values.dtype, pl.List) else values
@@ -149,7 +145,7 @@ def _counts(blocks: Iterable[pl.Series], declared: Collection[str]) -> Counter[s
 
 
 def _absent(declared: Collection[str], counts: Counter[str]) -> Remark | None:
-    """The declared values that do not occur; an error where one that does is spelled alike."""
+    """A remark on declared values that do not occur; an error if a value that occurs is spelled alike."""
     absent = [value for value in declared if not counts[value]]
     if not absent:
         return None
@@ -168,13 +164,13 @@ _NUMBERS = ("number", "reward", "label")
 
 @dataclass(frozen=True, slots=True)
 class CheckedColumn:
-    """One column looked at.
+    """A column that the pipeline file names.
 
     Attributes:
       use: what the pipeline file uses it for.
       ok: whether it can be used.
-      found: what is there, in words.
-      doubt: whether something in it looks wrong, though it can be used.
+      found: its type and its values, in words.
+      doubt: whether something looks wrong, though it can be used.
     """
 
     table: str
@@ -185,7 +181,7 @@ class CheckedColumn:
     doubt: bool = False
 
     def with_remark(self, remark: Remark | None) -> "CheckedColumn":
-        """The column again, with what else is to say of it."""
+        """The column, with a remark added to `found`."""
         if remark is None:
             return self
         found = f"{self.found}; {remark.words}"
@@ -196,10 +192,10 @@ class CheckedColumn:
 
 @dataclass(frozen=True, slots=True)
 class CheckedDay:
-    """What a day was looked at for.
+    """The check of a day.
 
     Attributes:
-      columns: all that the pipeline file names.
+      columns: all columns that the pipeline file names.
       sampled: what was read of larger tables, in words; empty if all was.
     """
 
@@ -208,11 +204,8 @@ class CheckedDay:
 
 
 def validate(pipeline: Pipeline, day: date) -> CheckedDay:
-    """Looks at the day's events and the newest snapshots: at all rows, or of large tables at the
-    first ones of each file.
-
-    Args:
-      day: a day whose events are there.
+    """Looks at the day's events and the newest snapshots: at all rows, or of large tables at the first
+    rows of each file. The events of the day have to be there.
 
     Raises:
       BadData: a declared table has no files, or one cannot be read.
@@ -231,7 +224,7 @@ def validate(pipeline: Pipeline, day: date) -> CheckedDay:
 def _look_closer(
     pipeline: Pipeline, day: date, sample: TableSample, use: "_Use", column: CheckedColumn
 ) -> CheckedColumn:
-    """The column again, by what its values are."""
+    """The column, with what its values show."""
     values = sample.rows[use.column]
     can_be_text = sample.is_text and use.role in _NUMBERS
     if not column.ok and can_be_text and values.dtype == pl.String:
@@ -255,10 +248,9 @@ class _Use(NamedTuple):
     """What the pipeline file uses a column for.
 
     Attributes:
-      words: for people.
-      column: its name.
-      role: `user`, `item`, `time`, `reward`, …; of a feature, its kind.
-      separator: that cuts its strings into categories.
+      words: the use, as messages say it.
+      role: `user`, `item`, `time`, `reward`, …; for a feature, its kind.
+      separator: text between the categories in its strings.
     """
 
     words: str
@@ -353,8 +345,8 @@ def _can_be(role: str, kind: pl.DataType) -> bool:
 def _numbers_as_text(
     values: pl.Series, column: CheckedColumn, max_rejected: float
 ) -> CheckedColumn:
-    """The column again, if it is one of a CSV or of JSON Lines: its text is read as numbers, and
-    records with another one are rejected.
+    """A text column of CSV or JSON Lines whose use is a number: it is read as numbers, and records with
+    other text are rejected.
     """
     texts = values.str.strip_chars()
     wrong = values.filter(texts.cast(pl.Float64, strict=False).is_null() & (texts != ""))

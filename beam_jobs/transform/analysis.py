@@ -22,7 +22,7 @@ from apache_beam.pvalue import PCollection
 from beam_jobs import hashing
 from beam_jobs.beam import batches
 from beam_jobs.beam.batches import BatchCoder
-from beam_jobs.beam.written_rows import read_written
+from beam_jobs.beam.worker_view import read_written
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import IdFeature, ScaledFeature, VocabularyFeature
 from twinspire_core.config.pipeline import Pipeline

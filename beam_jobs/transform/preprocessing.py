@@ -13,7 +13,6 @@ TFT takes every column as a list: a scalar is a list of one. Nulls become these 
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -213,8 +212,8 @@ def _column(p: Pipeline, name: str, f: Feature, x: Tensor, analysis: Analysis) -
             return tf.where(tf.math.is_finite(x), x, tf.zeros_like(x))
         case TextFeature():
             words = ngrams(x)
-            to_bucket = partial(tf.strings.to_hash_bucket_fast, num_buckets=TEXT_BUCKETS)
-            return _ids(words, _values(words, to_bucket))
+            rows = _values(words, lambda v: tf.strings.to_hash_bucket_fast(v, TEXT_BUCKETS))
+            return _ids(words, rows)
         case HistoryFeature():
             assert p.item_id is not None  # the pipeline file was checked for it
             return _rows(p.item_id, x, analysis)
@@ -230,9 +229,9 @@ def _rows(table: str, x: Tensor, analysis: Analysis) -> Tensor:
 
 def _ids(x: Tensor, rows: Tensor) -> Tensor:
     """Row numbers from 1 on, which leaves 0 for missing values."""
-    values = x.values if isinstance(x, tf.SparseTensor) else x
-    present = tf.cast(tf.not_equal(values, ""), tf.int64)
-    return _values(rows, lambda values: (values + 1) * present)
+    present = _values(x, lambda values: tf.cast(tf.not_equal(values, ""), tf.int64))
+    flat = present.values if isinstance(present, tf.SparseTensor) else present
+    return _values(rows, lambda values: (values + 1) * flat)
 
 
 def scaled(x: tf.Tensor, moments: tuple[float, float], *, log: bool) -> tf.Tensor:

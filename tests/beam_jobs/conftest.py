@@ -3,12 +3,12 @@
 import pytest
 
 from beam_jobs.beam import batches
-from beam_jobs.ingest import record_blocks
+from beam_jobs.ingest import records
 
 
 @pytest.fixture(scope="package", autouse=True)
 def few_rows():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(record_blocks, "BLOCK_ROWS", 40)
+        patch.setattr(records, "BLOCK_ROWS", 40)
         patch.setattr(batches, "BATCH_ROWS", 10)
         yield

@@ -21,7 +21,7 @@ from twinspire_core.terminal import doing
 if TYPE_CHECKING:
     import polars as pl
 
-    from beam_jobs.partitioning.time_forms import TimeForm
+    from beam_jobs.ingest.timestamps import TimeForm
     from beam_jobs.scaffold.roles import Ask, Proposal, Role
     from twinspire_core.records.csv_lines import CsvOptions
 
@@ -171,10 +171,10 @@ def look(
       UsageError: a sample does not tell, and there is nobody to ask.
     """
     with doing(f"looking at {files[0]}"):
-        from beam_jobs.scaffold import draft
+        from beam_jobs.scaffold import samples
         from beam_jobs.scaffold.roles import choose_columns, propose
 
-        rows = draft.sample_rows(files[0], csv=csv, nested=False)
+        rows = samples.sample_rows(files[0], csv=csv, nested=False)
         times = propose(rows, given)["time"].candidates
     # Of text with days and months it is clear which column it is; how it is read is asked below.
     if "time" not in given and len(times) == 1 and times[0].form.format:
@@ -192,7 +192,7 @@ def _likeliest(proposal: "Proposal") -> str | None:
 
 def _form(rows: "pl.DataFrame", column: str, time_format: str | None, *, yes: bool) -> "TimeForm":
     """How the times of a column are written."""
-    from beam_jobs.partitioning.time_forms import TimeForm, forms_of, is_sure
+    from beam_jobs.ingest.timestamps import TimeForm, forms_of, is_sure
     from beam_jobs.scaffold.draft import no_times
 
     if time_format:
@@ -219,7 +219,7 @@ def _readings(times: "pl.Series", formats: Sequence[str]) -> tuple[str, list[tup
     """A question about a time that the formats read as different days, and the answers."""
     import polars as pl
 
-    from beam_jobs.partitioning.time_forms import to_clock
+    from beam_jobs.ingest.timestamps import to_clock
 
     text = times.cast(pl.String)
     days = [to_clock(text, form).dt.date() for form in formats]

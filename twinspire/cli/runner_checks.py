@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 import grpc
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_jobs.beam import engine, job_service, probe, remote_job
+from beam_jobs.beam import engine, job_service, worker_view
 from beam_jobs.beam.job_service import JobService
-from beam_jobs.beam.probe import Installation
+from beam_jobs.beam.worker_view import Installation
 from twinspire.cli.doctor import Check
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
@@ -35,7 +35,7 @@ def examine_runner(pipeline: Pipeline, packages: Sequence[str]) -> Iterator[Chec
     runner = engine.runner_of(options)
     if runner is None:
         return
-    endpoint = remote_job.endpoint_of(PipelineOptions(list(options)))
+    endpoint = engine.endpoint_of(PipelineOptions(list(options)))
     service = _service(runner, endpoint)
     yield service
     root = pipeline.pipeline.work_root
@@ -55,7 +55,7 @@ def _service(runner: str, endpoint: str) -> Check:
         service.wait()
         jobs = len(service.running())
     except (grpc.RpcError, grpc.FutureTimeoutError) as error:
-        found = f"{runner}: no job service answers at {endpoint} ({job_service.reason(error)})"
+        found = f"{runner}: no job service answers at {endpoint} ({job_service.reason_of(error)})"
         remedy = "Start it, or mend --job_endpoint in beam.options."
         return Check("runner", "beam.options", "failure", found, remedy)
     found = f"{runner}: the job service at {endpoint} answers; {jobs:,} jobs run there"
@@ -74,7 +74,7 @@ def _workers(pipeline: Pipeline, packages: Sequence[str]) -> Iterator[Check]:
     root = pipeline.pipeline.work_root
     out = storage.join(root, f".tmp-doctor-{secrets.token_hex(4)}")
     try:
-        worker = probe.ask_worker(pipeline.beam.options, packages, out, LIMIT)
+        worker = worker_view.ask_worker(pipeline.beam.options, packages, out, LIMIT)
     except TwinspireError as error:
         # The message may name the log in this folder, and says what to do.
         yield Check("runner", "worker", "failure", format_message(error))
@@ -82,7 +82,7 @@ def _workers(pipeline: Pipeline, packages: Sequence[str]) -> Iterator[Check]:
     storage.delete_tree(out)
     place = f"{worker.host} read a file of the client's in {root}, and the client one of its"
     yield Check("runner", "shared place", "ok", place)
-    yield compare(worker, probe.installation(packages))
+    yield compare(worker, worker_view.installation(packages))
 
 
 def compare(worker: Installation, client: Installation) -> Check:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.beam import batches
-from beam_jobs.point_in_time import item_features
+from beam_jobs.point_in_time import items
 from tests.serving.conftest import PIPELINE
 from twinspire_core.config.pipeline import load
 from twinspire_core.errors import UsageError
@@ -78,7 +78,7 @@ def test_an_attribute_that_holds_lists_keeps_its_values(values, tmp_path):
     job = SimpleNamespace(p=load(tmp_path / "circle.toml"))
     pq.write_table(pa.table({"_item": ["i", "j", "k"], "_attribute_tags": values}), tmp_path / "f")
     rows = pl.read_parquet(tmp_path / "f")
-    written = batches.parquet(list(batches.to_batches(rows, item_features.schema_of(job, rows))))
+    written = batches.parquet(list(batches.to_batches(rows, items.schema_of(job, rows))))
     found = pq.read_table(io.BytesIO(written)).column("_attribute_tags")
     assert found.type.value_type == values.type.value_type
     assert found.to_pylist() == [value or [] for value in values.to_pylist()]

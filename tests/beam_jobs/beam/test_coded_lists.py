@@ -8,7 +8,7 @@ import pytest
 
 from beam_jobs.beam import batches
 from beam_jobs.beam.batches import CodedLists
-from beam_jobs.point_in_time import history
+from beam_jobs.point_in_time import user_history
 from twinspire_core.errors import UsageError
 
 LISTS = [["b", "a", "b"], [], ["c"], ["a"], [], ["é", "c", "c"]]
@@ -37,12 +37,12 @@ def test_histories_are_events_in_a_row():
     items = pl.Series([f"item {n}" for n in range(7)])
     of_event = np.array([3, 1, 1, 0, 6, 2, 5, 4])
     low, high = np.array([0, 7, 7, 4]), np.array([3, 7, 8, 8])
-    found = history.gather(items, of_event, low, high).to_arrow().to_pylist()
+    found = user_history.gather(items, of_event, low, high).to_arrow().to_pylist()
     assert found == [
         items[of_event[a:b].tolist()].to_list() for a, b in zip(low, high, strict=True)
     ]
     nothing = np.zeros(2, np.int64)
-    none = history.gather(items[:0], of_event[:0], nothing, nothing)
+    none = user_history.gather(items[:0], of_event[:0], nothing, nothing)
     assert none.to_arrow().to_pylist() == [[], []]
 
 

@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_jobs.beam import flink_rest, job_service
-from beam_jobs.beam.flink_rest import Flink
+from beam_jobs.beam import job_service
+from beam_jobs.beam.job_service import Flink
 
 NOBODY = "localhost:1"
 """An endpoint where no job service answers."""
@@ -116,4 +116,4 @@ def test_the_next_client_cancels_in_flink(flink, tmp_path, monkeypatch):
     ],
 )
 def test_the_address_is_one_of_the_options(given, address):
-    assert flink_rest.address_of(PipelineOptions(given)) == address
+    assert job_service.address_of(PipelineOptions(given)) == address

@@ -12,7 +12,7 @@ import traceback
 import apache_beam as beam
 import pytest
 
-from beam_jobs.beam import engine, failures, job_service, remote_job
+from beam_jobs.beam import engine, failures, job_service
 from beam_jobs.beam.failures import explain, last_line
 from tests import prism
 from tests.beam_jobs.beam.remote_steps import (
@@ -76,8 +76,8 @@ def test_a_mistake_of_a_step_is_one_line_and_the_rest_is_in_a_file(service, out,
     assert "KeyError" in str(error.value) and "twinspire-shop-dt-2024-03-10-features" in str(
         error.value
     )
-    assert "\n" not in str(error.value) and str(out / remote_job.LOG) in str(error.value)
-    assert "Traceback" in (out / remote_job.LOG).read_text()
+    assert "\n" not in str(error.value) and str(out / engine.LOG) in str(error.value)
+    assert "Traceback" in (out / engine.LOG).read_text()
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
@@ -115,13 +115,13 @@ def test_a_job_that_takes_longer_than_it_may(service, out):
 @pytest.mark.system
 def test_a_job_whose_time_is_over_before_it_is_handed_over(service, out, monkeypatch):
     """As on a machine that is busy: the watch does not end before there is a job to cancel."""
-    reach = remote_job._Job.reach_service
+    reach = engine._Job.reach_service
 
     def reach_late(job):
         time.sleep(4)
         reach(job)
 
-    monkeypatch.setattr(remote_job._Job, "reach_service", reach_late)
+    monkeypatch.setattr(engine._Job, "reach_service", reach_late)
     with pytest.raises(RunnerFailed, match=r"ends in 1 s.*told to cancel it"):
         run(service.options, beam.Map(sleeps, str(out / "begun")), out, limit=1)
     assert "RUNNING" not in service.states(job_service.job_name(str(out)))
@@ -207,7 +207,7 @@ def interruptible():
 
 def test_a_client_that_is_stopped_while_it_cancels_leaves_its_record(out, interruptible):
     with socket.create_server(("localhost", 0)) as mute:
-        stopped = remote_job._Job(str(out), f"localhost:{mute.getsockname()[1]}")
+        stopped = engine._Job(str(out), f"localhost:{mute.getsockname()[1]}")
         with pytest.raises(KeyboardInterrupt), stopped.recorded():
             threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
             stopped.cancel()

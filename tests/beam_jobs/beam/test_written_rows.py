@@ -3,8 +3,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.beam import engine, written_rows
-from beam_jobs.beam.written_rows import WriteRows
+from beam_jobs.beam import engine, worker_view
+from beam_jobs.beam.worker_view import WriteRows
 from twinspire_core.errors import UsageError
 
 
@@ -17,13 +17,13 @@ def write(folder, *rows):
 
 def test_all_that_was_written_is_here(tmp_path):
     write(tmp_path / "users", 3, 4)
-    written_rows.check(str(tmp_path), {"users": 7, "queries": 0})
+    worker_view.check(str(tmp_path), {"users": 7, "queries": 0})
 
 
 def test_a_file_that_went_to_another_host_is_missed(tmp_path):
     write(tmp_path / "users", 3)
     with pytest.raises(UsageError) as error:
-        written_rows.check(str(tmp_path), {"users": 1007, "examples/dt=2024-03-10": 5})
+        worker_view.check(str(tmp_path), {"users": 1007, "examples/dt=2024-03-10": 5})
     assert str(error.value).startswith("work_root must be a place that every worker sees; found in")
     assert "users: 1,007 rows written, 3 here; examples/dt=2024-03-10: 5 rows" in str(error.value)
 
@@ -35,5 +35,5 @@ def test_rows_are_added_up_in_the_job(tmp_path, written):
         _ = pairs | WriteRows(str(tmp_path))
 
     engine.run_job([], build, str(tmp_path))
-    assert written_rows.take(str(tmp_path)) == ({"a": 11, "b": 2} if written else {})
+    assert worker_view.take(str(tmp_path)) == ({"a": 11, "b": 2} if written else {})
     assert list(tmp_path.iterdir()) == []

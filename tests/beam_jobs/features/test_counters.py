@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from beam_jobs.features.counters import COUNTERS, Counted, Counters, count
+from beam_jobs.features.report import COUNTERS, Counted, Counters, count
 from twinspire_core.errors import UsageError
 
 DAY = date(2024, 5, 1)

@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from beam_jobs.point_in_time import history, user_shard
+from beam_jobs.point_in_time import user_history, user_shard
 
 NAMES = ["a", "B", "é", "z-", "", "ab", "a b", "日本", "0", "00"]
 """Strings whose order by bytes is not that of any alphabet."""
@@ -25,8 +25,8 @@ def drawn(seed):
 def by_numbers(events):
     items, places = user_shard._places(events)
     placed = events.with_columns(places)
-    assert items.gather(placed[history.ITEM_NUMBER]).to_list() == events["_item"].to_list()
-    return placed.sort(user_shard._PLACE, history.ITEM_NUMBER, "_order")
+    assert items.gather(placed[user_history.ITEM_NUMBER]).to_list() == events["_item"].to_list()
+    return placed.sort(user_shard._PLACE, user_history.ITEM_NUMBER, "_order")
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -50,4 +50,4 @@ def test_what_users_took_most(seed):
         ranked = sorted(taken, key=lambda i: (-taken[i][0], -taken[i][1], i.encode()))
         counts = [taken[item][0] for item in ranked]
         expected.append((user, ranked[:3], counts[:3], sum(counts)))
-    assert history.interaction_counts(events, 3).rows() == expected
+    assert user_history.interaction_counts(events, 3).rows() == expected

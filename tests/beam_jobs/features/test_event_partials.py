@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from beam_jobs.beam import batches
 from beam_jobs.features import event_packs, read_steps
-from beam_jobs.features.counters import Count
 from beam_jobs.features.raw_features_job import write_raw
-from beam_jobs.ingest import day_files, record_blocks
+from beam_jobs.features.report import Count
+from beam_jobs.ingest import day_files, records
 from beam_jobs.point_in_time.job import plan_job
 from beam_jobs.transform import analysis
 from tests.beam_jobs.features import world as worlds
@@ -130,7 +130,7 @@ def test_what_is_read_is_the_same_whatever_happens(tmp_path_factory, seed, steps
 def read(made):
     """What the job reads: records by table and shard, counts, rejected records."""
     job = plan_job(made)
-    groups = read_steps.plan_packs(job)
+    groups = event_packs.plan_packs(job)
     parts = [part for group in groups for part in event_packs.cut(group, job.p.source.format)]
     rows = {}
     counts = Counter()
@@ -222,7 +222,7 @@ def test_what_was_read_in_other_blocks_comes_to_the_same(tmp_path, opened, monke
     made = context(world, tmp_path / "out", reuse=True)
     raw = replace(made, reuse=None)
     with monkeypatch.context() as patch:
-        patch.setattr(record_blocks, "BLOCK_ROWS", 5)
+        patch.setattr(records, "BLOCK_ROWS", 5)
         read(made)
     assert read(made) != read(raw), "each block drops what it knows to be beyond the limit"
 
@@ -250,7 +250,7 @@ def test_of_a_file_that_changes_between_two_parts_the_first_is_kept(tmp_path):
     world = odd_world(tmp_path, 3)
     large, rows = one_large_file(world)
     job = plan_job(context(world, tmp_path / "out", reuse=True))
-    groups = read_steps.plan_packs(job)
+    groups = event_packs.plan_packs(job)
     [pack] = [pack for group in groups for pack in group if pack.files[0].uri == str(large)]
     first, second, *_ = event_packs.cut([pack], job.p.source.format)
     list(read_steps.Read(job).process(first))
@@ -279,7 +279,7 @@ def test_a_partial_has_what_it_depends_on_in_its_name_and_nothing_else(tmp_path)
     def stems(**settings):
         world.settings |= settings
         job = plan_job(context(world, tmp_path / "out", reuse=True))
-        return [pack.stem for group in read_steps.plan_packs(job) for pack in group if pack.stem]
+        return [pack.stem for group in event_packs.plan_packs(job) for pack in group if pack.stem]
 
     seen = set(stems())
     assert set(stems(window="personal_days = 3", sources='use = ["history"]')) == seen

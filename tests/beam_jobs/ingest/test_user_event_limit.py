@@ -3,8 +3,9 @@ import random
 import polars as pl
 import pytest
 
-from beam_jobs.ingest import records
-from beam_jobs.ingest.records import ORDER, UserEventLimit, within
+from beam_jobs.ingest.records import ORDER
+from beam_jobs.point_in_time import user_shard
+from beam_jobs.point_in_time.user_shard import UserEventLimit, within
 
 
 def log(rows=3000, seed=0):
@@ -29,7 +30,7 @@ def first(events, most):
 
 @pytest.mark.parametrize("most", [1, 40, 400, 10_000])
 def test_the_first_events_of_a_user_and_day_are_kept(most, monkeypatch):
-    monkeypatch.setattr(records, "_WATCHED", 20)
+    monkeypatch.setattr(user_shard, "_WATCHED", 20)
     events = log()
     parts = []
     for part in events.iter_slices(1000):
@@ -48,7 +49,7 @@ def test_the_first_events_of_a_user_and_day_are_kept(most, monkeypatch):
 
 
 def test_a_feature_may_have_any_name(monkeypatch):
-    monkeypatch.setattr(records, "_WATCHED", 1)
+    monkeypatch.setattr(user_shard, "_WATCHED", 1)
     events = pl.DataFrame({"_user": ["u"] * 5, "_day": [1] * 5, ORDER: range(5)})
     events = events.with_columns(pl.lit("x").alias("before"), pl.lit("y").alias("n"))
     limit = UserEventLimit(3)

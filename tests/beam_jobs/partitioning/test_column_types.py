@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.ingest import column_values, columns, record_blocks
+from beam_jobs.ingest import columns, records
 from beam_jobs.ingest.day_files import SourceFile
 from beam_jobs.partitioning import log_tables
 from tests.beam_jobs.partitioning.lay import lay_out, write
@@ -145,8 +145,8 @@ def as_read(file, kind):
     column = columns.Column(name="v", source="v", kind=kind, use="features.v")
     found = SourceFile("events", date(2017, 10, 10), str(file), file.name, 0, None)
     values = []
-    for block in record_blocks.read("auto", found, None, [column]):
-        read, _, _ = column_values.read_as(column, block.rows.schema["=v"], text=block.text)
+    for block in records.read_blocks("auto", found, None, [column]):
+        read, _, _ = columns.read_as(column, block.rows.schema["=v"], text=block.text)
         values += block.rows.select(read)["v"].to_list()
     return values
 

@@ -166,7 +166,7 @@ def test_rows_that_hold_nothing():
 
 
 def test_a_day_without_examples_ends_the_job_well(tmp_path):
-    """The stage refuses it afterwards, and says which events it has (beam_jobs/features/raw_features_job.py)."""
+    """The stage refuses it afterwards, and says which events it has (beam_jobs/features/report.py)."""
     file = StatisticsFile.read(write_day(make(), day(20), tmp_path, of="training"))
     assert (file.rows, file.examples) == (0, {}) and file.training["price"].rows == 20
 

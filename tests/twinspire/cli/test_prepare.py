@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from beam_jobs.scaffold import day_sample
+from beam_jobs.scaffold import samples
 from tests.shop import lay_out
 from twinspire.cli.main import app
 from twinspire_core.errors import TwinspireError, format_message
@@ -252,7 +252,7 @@ def test_positives_that_never_occur_are_told_with_those_that_are_spelled_alike(s
 
 
 def test_a_positive_behind_the_sample_is_found(shop, monkeypatch):
-    monkeypatch.setattr(day_sample, "_ROWS", 50)
+    monkeypatch.setattr(samples, "_ROWS", 50)
     types = pl.when(pl.int_range(pl.len()) == pl.len() - 1).then(pl.lit("last")).otherwise("type")
     change_events(shop, type=types)
     replace_in(shop, ('positives = ["buy"]', 'positives = ["buy", "last"]'))

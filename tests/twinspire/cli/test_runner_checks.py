@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from beam_jobs.beam import job_service
-from beam_jobs.beam.probe import Installation
+from beam_jobs.beam.worker_view import Installation
 from tests import prism
 from tests.twinspire.cli.test_doctor import TABLES
 from twinspire.cli import doctor

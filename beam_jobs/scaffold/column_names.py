@@ -1,18 +1,24 @@
-"""What columns of logs are called: how much a name speaks for the user, the item, the time or the
-event's type, and against them.
+"""What the names of columns speak for: the user, the item, the time or the event's type, what is only
+known after an event, and words for people; and whether values are words for what users do.
 """
 
 import re
 from collections.abc import Collection, Sequence
 from typing import Literal
 
-from beam_jobs.scaffold.feature_draft import snake
+import polars as pl
+
+from beam_jobs.ingest.columns import holds_bytes
 
 Role = Literal["user", "item", "time", "event"]
 CLEAR = 3
 """Strength of a name that says what it is: `user_id`."""
 NAMED = 2
 """Strength of a name that says it where no other does: `device_id`."""
+_OUTCOME = (
+    r"(^|_)(ratings?|scores?|prices?|amounts?|values?|quantity|quantities|qty|stars?|reward)(_|$)"
+)
+_SHOWN = r"title|name|description|headline"
 
 
 def _words(text: str) -> frozenset[str]:
@@ -62,17 +68,17 @@ _IDS = _words(
     " handle unique pseudo external internal hashed"
 )
 _ID_SUFFIXES = sorted(_IDS, key=len, reverse=True)
-# Who or what is named besides the one that the log was kept about.
+# Names of a user or an item other than that of the event.
 _OTHER = _words(
     "last prev previous next parent ref referrer referring related recommended similar root"
 )
-# Ids of what is neither a user nor an item.
+# What has ids, and is neither a user nor an item.
 _GROUPS = _words(
     "category cat group type brand order transaction trans invoice basket cart request req event"
     " store shop merchant seller vendor campaign department dept class genre channel country region"
     " city row line query trace span batch payment coupon promotion zip postal impression"
 )
-# Times of a user, an item, or of how the row was made, rather than of the event.
+# Times of a user, of an item, or of the making of the row, rather than of the event.
 _OTHER_TIMES = _words(
     "birth birthday birthdate dob release released published publish publication expiry expires"
     " expired expiration valid signup registered registration joined join delivery delivered due"
@@ -87,8 +93,25 @@ _TAKING = re.compile(
 )
 
 
+def snake(column: str) -> str:
+    """A column's name as the name of a feature."""
+    words_apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column)
+    name = re.sub(r"\W+", "_", words_apart).strip("_").lower()
+    return name if name[:1].isalpha() else f"c_{name}"
+
+
+def is_outcome(column: str) -> bool:
+    """Whether a column of the events seems to be known only after the event."""
+    return bool(re.search(_OUTCOME, snake(column)))
+
+
+def is_shown(column: str, values: pl.Series) -> bool:
+    """Whether a column of items seems to hold text for people, such as a title."""
+    return bool(re.search(_SHOWN, column, re.I)) and not holds_bytes(values.dtype)
+
+
 def words_of(column: str) -> list[str]:
-    """The words of a column's name: `clickUserID`, `click.user_id` and `click_userid` are alike."""
+    """The words of a column's name: `clickUserID`, `click.user_id` and `click_userid` have the same."""
     words: list[str] = []
     for word in snake(column).split("_"):
         stem = next((w for w in _ID_SUFFIXES if word.endswith(w) and len(word) > len(w) + 1), "")
@@ -109,7 +132,7 @@ def strength(column: str, role: Role) -> int:
         at = max((n for n, word in enumerate(words) if _singular(word) in listed), default=None)
         if at is None:
             continue
-        # The price of an item is no item; the id of one is. The name of an item is no user.
+        # The price of an item is no item, but its id is. The name of an item is no user.
         says_more = any(word not in _IDS for word in words[at + 1 :])
         if role == "user" and listed_strength == 1:
             says_more |= bool(_ITEMS & set(words))

@@ -1,0 +1,189 @@
+"""Whether workers and the client see the same files, and have the same packages.
+
+A runner says that a job has ended well when each worker wrote its files, wherever that was. Where
+hosts do not share `work_root`, or the client sees an old state of it, files are missing here. So the
+rows that steps write are counted in the job, and compared with the footers of the files before anybody
+uses them. `twinspire doctor` asks a worker beforehand, by a job of one element.
+"""
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+
+import apache_beam as beam
+from apache_beam.pvalue import PCollection
+from pydantic import BaseModel, ConfigDict
+
+from beam_jobs.beam import engine
+from twinspire_core import storage
+from twinspire_core.errors import UsageError, listed
+from twinspire_core.storage.parquet_files import count_rows, list_parquet
+from twinspire_core.storage.store import map_each
+from twinspire_core.version import __version__
+
+ROWS = "rows.json"
+"""File below the stage's output with the job's counts, until the job has ended."""
+_REMEDY = (
+    "Files of workers on other hosts, probably, or a network file system that shows them later. Set"
+    " pipeline.work_root to a shared folder by the path that it has everywhere, or to gs://, and run"
+    " the same command again."
+)
+_QUESTION = "question.json"
+_ANSWER = "answer.json"
+
+
+class WriteRows(beam.PTransform):
+    """(folder below the stage's output, rows written to it) -> `ROWS`, the sums by folder. Other counts go
+    to a file of another name.
+    """
+
+    def __init__(self, out: str, name: str = ROWS) -> None:
+        super().__init__()
+        self._place = storage.join(out, name)
+
+    def expand(self, written: PCollection) -> PCollection:
+        """Adds up and writes."""
+        # So that the file is written even if no row was.
+        nothing = written.pipeline | beam.Create([("", 0)], reshuffle=False)
+        counts = (written, nothing) | beam.Flatten() | beam.WithKeys(0)
+        place = self._place
+        write = beam.MapTuple(lambda _, found: _write(found, place))
+        return counts | beam.GroupByKey() | "Write" >> write
+
+
+def _write(counts: Iterable[tuple[str, int]], place: str) -> None:
+    rows: Counter[str] = Counter()
+    for folder, n in counts:
+        rows[folder] += n
+    storage.write_bytes(place, json.dumps(+rows).encode())
+
+
+def take(out: str, name: str = ROWS) -> dict[str, int]:
+    """Reads the sums of `WriteRows` that are not 0, and removes the file.
+
+    Raises:
+      UsageError: it is not there.
+    """
+    place = storage.join(out, name)
+    rows: dict[str, int] = json.loads(read_written(place))
+    storage.delete_file(place)
+    return rows
+
+
+def read_written(uri: str) -> bytes:
+    """The content of a file that a step wrote.
+
+    Raises:
+      UsageError: it is not there.
+    """
+    try:
+        return storage.read_bytes(uri)
+    except FileNotFoundError:
+        raise UsageError(
+            f"work_root must be a place that every worker sees; {uri}, which a worker wrote, is not"
+            f" here. {_REMEDY}"
+        ) from None
+
+
+def check(out: str, written: Mapping[str, int]) -> None:
+    """Compares the rows that workers wrote with the Parquet files that the client sees.
+
+    Args:
+      out: URI of the stage's output.
+      written: rows by folder below it.
+
+    Raises:
+      UsageError: a folder holds other rows.
+    """
+    seen = _rows(out, written)
+    unlike = [
+        f"{folder}: {rows:,} rows written, {seen[folder]:,} here"
+        for folder, rows in written.items()
+        if seen[folder] != rows
+    ]
+    if unlike:
+        raise UsageError(
+            f"work_root must be a place that every worker sees; found in {out}"
+            f" {listed(unlike, separator='; ')}. {_REMEDY}"
+        )
+
+
+def _rows(out: str, folders: Iterable[str]) -> Counter[str]:
+    """Rows of the Parquet files by folder."""
+    files = {uri: folder for folder in folders for uri in list_parquet(storage.join(out, folder))}
+    rows: Counter[str] = Counter()
+    for folder, n in zip(files.values(), map_each(count_rows, files), strict=True):
+        rows[folder] += n
+    return rows
+
+
+class Installation(BaseModel):
+    """What is installed where a process runs.
+
+    Attributes:
+      host: its machine's name.
+      python: Python's version.
+      packages: versions of packages by name; None for what is not installed.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    host: str
+    python: str
+    packages: dict[str, str | None]
+
+
+def installation(names: Sequence[str]) -> Installation:
+    """The installation of this process, with packages of these names and `twinspire`."""
+    packages = {name: _version(name) for name in names}
+    # From its code: a worker may have a checkout that is not installed.
+    packages["twinspire"] = __version__
+    return Installation(host=platform.node(), python=platform.python_version(), packages=packages)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def ask_worker(
+    options: Sequence[str], names: Sequence[str], out: str, limit: float
+) -> Installation:
+    """Runs a job of one element: a worker reads a file of the client and writes one for it.
+
+    Args:
+      options: Beam's, as on its command line.
+      names: packages whose versions are asked for.
+      out: URI of an empty folder below `work_root`.
+      limit: seconds that the job may take.
+
+    Raises:
+      UsageError: worker and client do not see each other's files, or the worker lacks this package.
+      TwinspireError: as `engine.run_job` says.
+    """
+    question = storage.join(out, _QUESTION)
+    answer = storage.join(out, _ANSWER)
+    storage.write_bytes(question, json.dumps(list(names)).encode())
+
+    def build(job: beam.Pipeline) -> None:
+        asked = job | "Ask" >> beam.Create([question], reshuffle=False)
+        _ = asked | "Answer" >> beam.Map(_answer, answer)
+
+    engine.run_job(options, build, out, limit)
+    return Installation.model_validate_json(read_written(answer))
+
+
+def _answer(question: str, answer: str) -> None:
+    try:
+        names = json.loads(storage.read_bytes(question))
+    except FileNotFoundError:
+        raise UsageError(
+            f"work_root must be a place that every worker sees; {platform.node()} does not see"
+            f" {question}, which the client wrote. Mount work_root there by the same path, or use"
+            " gs://."
+        ) from None
+    storage.write_bytes(answer, installation(names).model_dump_json().encode())

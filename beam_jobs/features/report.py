@@ -1,0 +1,311 @@
+"""What the steps of the feature job count, and what becomes of the sums: the one report of a run, the rows
+that files must have, and whether the day is refused.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import date
+from enum import StrEnum
+from typing import Literal, NamedTuple
+
+from beam_jobs.beam.worker_view import read_written
+from beam_jobs.ingest.day_files import SourceFile, Table
+from beam_jobs.point_in_time.job import FeatureJob
+from twinspire_core import storage
+from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts.features_report import (
+    FeaturesReport,
+    MisplacedEvents,
+    ReadDays,
+    SnapshotRows,
+    Snapshots,
+)
+from twinspire_core.errors import BadData
+
+COUNTERS = "counters.json"
+"""File below the stage's output with the sums, from the end of the job until the report is made."""
+_SHOWN_TYPES = 10
+SnapshotTable = Literal["items", "users"]
+
+
+class Counted(StrEnum):
+    """What is counted: records of a table, by the day of their folder unless another day is named.
+
+    GOOD: records that break no rule.
+    REJECTED: malformed records; detail: the reason.
+    LATE, TOO_LATE, EARLY: events of other days than their folder's, see `CheckedRecords`.
+    STRAGGLERS: late events that are used, by the day of their time.
+    TYPES: events of the job's day; detail: their type, "" for none.
+    PARTS: parts of files.
+    ABSENT: parts of files without any value of a column; detail: the column's use.
+    DUPLICATES: copies that were dropped.
+    EXCESS: events beyond `source.max_user_events`, by the day of their time.
+    USERS, ITEMS: those with a positive on the job's day.
+    EXAMPLES, HELD_OUT_EXAMPLES: by their day.
+    QUERIES, HELD_OUT_QUERIES: by the day that they measure.
+    KNOWN_USERS: users as of the end of the job's day.
+    LISTED: rows of other tables of items or users; detail: their folder in the output.
+    UNLISTED_ITEMS, UNLISTED_EVENTS: items that the snapshot lacks, and their events.
+    """
+
+    GOOD = "good"
+    REJECTED = "rejected"
+    LATE = "late"
+    TOO_LATE = "too late"
+    EARLY = "early"
+    STRAGGLERS = "stragglers"
+    TYPES = "types"
+    PARTS = "parts"
+    ABSENT = "absent"
+    DUPLICATES = "duplicates"
+    EXCESS = "excess"
+    USERS = "users"
+    ITEMS = "items"
+    EXAMPLES = "examples"
+    HELD_OUT_EXAMPLES = "held out examples"
+    QUERIES = "queries"
+    HELD_OUT_QUERIES = "held out queries"
+    KNOWN_USERS = "known users"
+    LISTED = "listed"
+    UNLISTED_ITEMS = "unlisted items"
+    UNLISTED_EVENTS = "unlisted events"
+
+
+class Count(NamedTuple):
+    """One count, to be added to others of the same thing.
+
+    Beam sends it field by field, as text and a number, so a StrEnum and a date are stored as text.
+
+    Attributes:
+      what: value of a `Counted`.
+      day: as 2017-10-16.
+      detail: as `Counted` describes it, or empty.
+    """
+
+    what: str
+    table: str
+    day: str
+    detail: str
+    n: int
+
+
+def count(what: Counted, table: Table, day: date, n: int, detail: str = "") -> Count:
+    """A count of something of a table on a day."""
+    return Count(what.value, table, str(day), detail, n)
+
+
+def count_of(file: SourceFile, what: Counted, n: int, detail: str = "") -> Count:
+    """A count of the records of a file."""
+    return count(what, file.table, file.day, n, detail)
+
+
+class Counters:
+    """Sums of counts."""
+
+    def __init__(self, counts: Iterable[Count]) -> None:
+        """Adds up the counts."""
+        # By what is counted, table and day; and within these by detail.
+        self._sums: dict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
+        for what, table, day, detail, n in counts:
+            sums = self._sums[what, table, day]
+            sums[detail] = sums.get(detail, 0) + n
+
+    def of(self, what: Counted, table: Table, day: date, detail: str = "") -> int:
+        """One sum; 0 if nothing was counted."""
+        return self.by_detail(what, table, day).get(detail, 0)
+
+    def by_detail(self, what: Counted, table: Table, day: date) -> dict[str, int]:
+        """The sums of a thing by detail, in order of the details."""
+        # Sorted, since counts come in another order on each run.
+        return dict(sorted(self._sums.get((what.value, table, str(day)), {}).items()))
+
+    def write(self, out: str) -> None:
+        """Writes the sums below the stage's output."""
+        rows = [
+            Count(*thing, detail, n)
+            for thing, sums in self._sums.items()
+            for detail, n in sums.items()
+        ]
+        storage.write_bytes(storage.join(out, COUNTERS), json.dumps(rows).encode())
+
+    @classmethod
+    def take(cls, out: str) -> "Counters":
+        """Reads what `write` wrote, and removes the file.
+
+        Raises:
+          UsageError: it is not here.
+        """
+        uri = storage.join(out, COUNTERS)
+        counters = cls(Count(*row) for row in json.loads(read_written(uri)))
+        storage.delete_file(uri)
+        return counters
+
+
+def make_report(job: FeatureJob, counters: Counters) -> FeaturesReport:
+    """The report of a run, without statistics and skew."""
+    day = job.plan.day
+    other_days = [at for at in job.inputs.events if at != day]
+
+    def events(what: Counted, at: date = day) -> int:
+        return counters.of(what, "events", at)
+
+    def left_out(at: date) -> int:
+        return events(Counted.TOO_LATE, at) + events(Counted.EARLY, at)
+
+    def rejected(at: date) -> dict[str, int]:
+        return counters.by_detail(Counted.REJECTED, "events", at)
+
+    def listed(folder: str) -> int:
+        return counters.of(Counted.LISTED, "items", day, folder)
+
+    def replayed(at: date) -> int:
+        folder = f"{feature_schema.replay_folder(at)}/{feature_schema.EVALUATION}"
+        return counters.of(Counted.LISTED, "users", day, folder)
+
+    examples = {at: events(Counted.EXAMPLES, at) for at in job.plan.examples}
+    return FeaturesReport(
+        rows=events(Counted.GOOD) + left_out(day) + sum(rejected(day).values()),
+        rejected=rejected(day),
+        late=MisplacedEvents(
+            of_earlier_days=events(Counted.LATE),
+            of_later_days=events(Counted.EARLY),
+            left_out=left_out(day),
+            left_out_of_other_days=sum(map(left_out, other_days)),
+            stragglers=events(Counted.STRAGGLERS),
+            digest=job.late.digest,
+        ),
+        duplicates=events(Counted.DUPLICATES),
+        excess=events(Counted.EXCESS),
+        positives=events(Counted.EXAMPLES),
+        users=events(Counted.USERS),
+        items=events(Counted.ITEMS),
+        held_out_positives=events(Counted.HELD_OUT_EXAMPLES),
+        queries=events(Counted.QUERIES),
+        held_out_queries={at: events(Counted.HELD_OUT_QUERIES, at) for at in job.plan.evaluation},
+        known_users=events(Counted.KNOWN_USERS),
+        corpus_start=listed(feature_schema.CORPUS_START),
+        corpus_end=listed(feature_schema.CORPUS_END),
+        unlisted_items=counters.of(Counted.UNLISTED_ITEMS, "items", day),
+        unlisted_events=counters.of(Counted.UNLISTED_EVENTS, "items", day),
+        snapshots=Snapshots(
+            items=_snapshots(counters, "items", job.inputs.items),
+            users=_snapshots(counters, "users", job.inputs.users),
+        ),
+        days=ReadDays(first=job.plan.first, read=len(job.inputs.events), missing=_missing(job)),
+        examples={at: n for at, n in examples.items() if n},
+        replayed={at: replayed(at) for at in job.plan.replay},
+        rejected_of_other_days={
+            at: sum(rejected(at).values()) for at in other_days if rejected(at)
+        },
+        duplicates_of_other_days=sum(events(Counted.DUPLICATES, at) for at in other_days),
+    )
+
+
+def _snapshots(
+    counters: Counters, table: SnapshotTable, files: Mapping[date, tuple[SourceFile, ...]]
+) -> dict[date, SnapshotRows]:
+    return {
+        day: SnapshotRows(
+            rows=counters.of(Counted.GOOD, table, day),
+            rejected=counters.by_detail(Counted.REJECTED, table, day),
+            duplicates=counters.of(Counted.DUPLICATES, table, day),
+        )
+        for day in files
+    }
+
+
+def _missing(job: FeatureJob) -> list[date]:
+    """Days without logs, between the first that has any and the day."""
+    oldest = min(job.inputs.events, default=job.plan.day)
+    return [day for day in job.plan.read if day > oldest and day not in job.inputs.events]
+
+
+def rows_written(job: FeatureJob, counters: Counters) -> dict[str, int]:
+    """Rows that the job wrote, by folder of its output; what `worker_view.check` compares with files."""
+    day = job.plan.day
+    rows = {
+        f"{feature_schema.EXAMPLES}/dt={at}": counters.of(Counted.EXAMPLES, "events", at)
+        for at in job.plan.examples
+    }
+    queries = [counters.of(Counted.QUERIES, "events", at) for at in job.plan.evaluation]
+    rows[feature_schema.EVALUATION] = sum(queries)
+    rows[feature_schema.USERS] = counters.of(Counted.KNOWN_USERS, "events", day)
+    for table in ("items", "users"):
+        rows |= counters.by_detail(Counted.LISTED, table, day)
+    return rows
+
+
+def check(job: FeatureJob, counters: Counters, report: FeaturesReport) -> None:
+    """Raises BadData if too many records were set aside, a column has no value, or no positive is left."""
+    _check_columns(job, counters)
+    for day in job.plan.examples:
+        _check_rejected(job, counters, "events", day)
+    check_snapshots(job, counters)
+    if report.positives == 0:
+        types = counters.by_detail(Counted.TYPES, "events", job.plan.day)
+        most_frequent = sorted(types.items(), key=lambda item: -item[1])[:_SHOWN_TYPES]
+        listed = ", ".join(f"{event_type or 'none'}: {n:,}" for event_type, n in most_frequent)
+        warning = misplaced(job, report)
+        raise BadData(
+            f"A day has positives: events of the types {list(job.p.columns.positives)}"
+            f" (columns.positives). {job.plan.day} has none; its events are of the types"
+            f" {listed or '(it has no good records)'}. Mend columns.positives, or skip the day."
+            + (f" {warning}" if warning else "")
+        )
+
+
+def misplaced(job: FeatureJob, report: FeaturesReport) -> str:
+    """A warning if too many events of the day's folder are of other days; else empty."""
+    late = report.late
+    if late.left_out <= job.p.source.max_rejected * report.rows:
+        return ""
+    return (
+        f"{late.left_out:,} of the {report.rows:,} events in the folder"
+        f" ({late.left_out / report.rows:.1%})"
+        f" are of other days and left out; {late.of_earlier_days:,} are of earlier days,"
+        f" {late.of_later_days:,} of later ones. If events come late, set source.late_days; if"
+        " not, check pipeline.time_zone and columns.time_unit."
+    )
+
+
+def check_snapshots(job: FeatureJob, counters: Counters) -> None:
+    """Raises BadData if too many rows of a snapshot were set aside."""
+    for day in job.inputs.items:
+        _check_rejected(job, counters, "items", day)
+    for day in job.inputs.users:
+        _check_rejected(job, counters, "users", day)
+
+
+def _check_rejected(job: FeatureJob, counters: Counters, table: Table, day: date) -> None:
+    reasons = counters.by_detail(Counted.REJECTED, table, day)
+    bad = sum(reasons.values())
+    every = bad + counters.of(Counted.GOOD, table, day)
+    most = job.p.source.max_rejected
+    if bad <= most * every:  # also where there are no records at all
+        return
+    most_frequent = sorted(reasons.items(), key=lambda item: -item[1])
+    listed = "\n".join(f"  - {reason}: {n:,}" for reason, n in most_frequent)
+    raise BadData(
+        f"At most source.max_rejected = {most:g} of a day's records may be malformed; of"
+        f" {table} of {day} {bad:,} of {every:,} are"
+        f" ({bad / every:.1%}):\n{listed}\nFile and row of each are in"
+        f" {storage.join(job.out, feature_schema.REJECTED)}. Mend them, or raise"
+        " source.max_rejected."
+    )
+
+
+def _check_columns(job: FeatureJob, counters: Counters) -> None:
+    """Raises BadData for a column that no file of the day has. Lines of JSON may lack a key, but a key
+    that all lines lack is a mistake in the pipeline file.
+    """
+    day = job.plan.day
+    parts = counters.of(Counted.PARTS, "events", day)
+    absent = counters.by_detail(Counted.ABSENT, "events", day)
+    # Every part of a file counts the columns that it lacks; a column is absent if all parts lack it.
+    for column in job.columns["events"]:
+        if parts and absent.get(column.use) == parts:
+            raise BadData(
+                f"{column.use} names the column {column.source!r} of events; no record of {day} has"
+                " it. Name another column in the pipeline file, or remove what uses it."
+            )
