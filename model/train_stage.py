@@ -26,7 +26,6 @@ from model.evaluation.day_queries import (
     read_queries,
     shares_after,
 )
-from model.evaluation.diagnostics import compare_frequency
 from model.evaluation.tower_vectors import (
     Towers,
     encode,
@@ -35,6 +34,7 @@ from model.evaluation.tower_vectors import (
     missing_columns,
 )
 from model.item_fingerprint import fingerprint
+from model.losses.sampling_probability import compare_frequency
 from model.towers.auxiliary_head import LabelledClicks, measure_head
 from model.training.train import Trained, train_towers, write
 from twinspire_core import storage

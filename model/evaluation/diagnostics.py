@@ -1,10 +1,9 @@
-"""What the report draws beside the measures: how popular listed items are, how near the estimated
-sampling probabilities come to the true ones, and a few lists to look at.
+"""What the report draws beside the measures: how popular listed items are, and a few lists to look at.
 
 U lists, L places of a list, C items of the corpus, D dimensions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,12 +25,9 @@ GROUPS = 10
 """Groups of items that have equally many earlier events between them; items without an event are
 one group more.
 """
-KNOWN_FROM = 10
-"""Rows of a day from which on the share of an item is not mostly chance."""
 ITEMS_SHOWN = 10
 """The most items of an example's list and of its history."""
 
-_MAX_POINTS = 300
 _DIGITS = 4
 
 
@@ -159,53 +155,6 @@ def rank_uncorrected(
     # The place -1, the end of a list, reads the -1 that is appended.
     ranked: np.ndarray = np.append(met, -1)[top_k(query, item, k)]
     return ranked
-
-
-def compare_frequency(
-    items: pa.Array | pa.ChunkedArray, log_q: Callable[[np.ndarray], np.ndarray]
-) -> dict[str, Any] | None:
-    """How near the streaming estimate comes to the true shares of a day.
-
-    Args:
-      items: [N] ids, the item of each row that the day was trained on.
-      log_q: the estimate: [M] int64 fingerprints to [M] float32, the log of their shares.
-
-    Returns: `rows`; `items`; `known`, how often an item must be met for its true share to be known;
-    `factor`, e to the mean over such items' rows of |log(estimated / true share)|: by how much the
-    estimate is off, None without such items; and `pairs`, [true share, estimated share] of some
-    items, the most frequent first and ever fewer of the rest. None without rows.
-    """
-    if not len(items):
-        return None
-    if isinstance(items, pa.ChunkedArray):
-        items = items.combine_chunks()
-    value_counts = pc.value_counts(items)
-    keys = fingerprint(value_counts.field("values"))
-    counts = value_counts.field("counts").to_numpy()
-    # The fingerprint decides between items that are equally frequent: the order of rows does not.
-    order = np.lexsort((keys, -counts))
-    true = counts[order] / counts.sum()
-    estimated = np.exp(log_q(keys[order]).astype(np.float64))
-    # The share of an item that was met a few times is mostly chance: it says nothing of the estimate.
-    known = counts[order] >= KNOWN_FROM
-    factor = None
-    if known.any():
-        off = np.abs(np.log(estimated / true))[known]
-        factor = float(np.exp(np.average(off, weights=true[known])))
-    # Evenly on a logarithmic scale, on which they are drawn.
-    points = np.geomspace(1, len(order), min(_MAX_POINTS, len(order)))
-    shown = np.unique(points.round().astype(int)) - 1
-    return {
-        "rows": len(items),
-        "items": len(order),
-        "known": KNOWN_FROM,
-        "factor": factor,
-        "pairs": [[_short(true[n]), _short(estimated[n])] for n in shown],
-    }
-
-
-def _short(x: float) -> float:
-    return float(f"{x:.3g}")
 
 
 def pick_examples(

@@ -27,7 +27,15 @@ from typing import Literal, NamedTuple
 import tensorflow as tf
 
 from model.losses.blockwise_softmax import LEFT_OUT, Block, Logits, Loss, blocked_softmax
-from model.losses.negative_masks import Excluded, Mask, choose, drawn, items_of_user, own_item
+from model.losses.negatives import (
+    Candidates,
+    Excluded,
+    Mask,
+    choose,
+    drawn,
+    items_of_user,
+    own_item,
+)
 from twinspire_core.config.tables.training import NegativesConfig
 
 Correction = Literal["none", "batch", "expected_count"]
@@ -36,23 +44,6 @@ _MAX_SHARE = 0.999
 """The most of the other candidates that are taken to hold items that a row leaves out. Estimates
 may add up to more than all of them, and the correction takes the log of the rest.
 """
-
-
-class Candidates(NamedTuple):
-    """What rows are held against.
-
-    Attributes:
-      vector: [C, D] float32, L2-normalised.
-      item: [C] int64 or string; several candidates may hold one item.
-      in_batch: [C] float32, how many of the batch's other candidates are expected to hold the
-        candidate's item.
-      added: [C] float32, how many of the added candidates are; 0 where the item cannot be added.
-    """
-
-    vector: tf.Tensor
-    item: tf.Tensor
-    in_batch: tf.Tensor
-    added: tf.Tensor
 
 
 def sampled_softmax_loss(
@@ -73,10 +64,9 @@ def sampled_softmax_loss(
 
     Args:
       query: [B, D] float32, L2-normalised.
-      candidates: what the rows are held against.
+      candidates: the items that the rows are held against.
       reward: [B] float32, 0 or more; where all are 0, so is the loss.
       temperature: positive; divides the cosine before the correction.
-      correction: as above.
       negatives: which of the batch's items are negatives; all by default.
       user: [B] int64 or string, needed with `negatives.mask_positives`: what a user took is then no
         negative of that user.
@@ -139,8 +129,8 @@ class _CorrectedLogits(NamedTuple):
       candidates: their items and expected counts; vectors are those given to the methods.
       mask: which candidates are none of a row's negatives.
       others: scalar float32, N above.
-      temperature: divides the cosine.
-      correction: which of the above.
+      temperature: what the cosine is divided by.
+      correction: one of the three forms above.
     """
 
     candidates: Candidates

@@ -12,12 +12,19 @@ Three things differ from Algorithm 2 of the paper, for reasons in docs/decisions
   exist, and was not drawn.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import tensorflow as tf
 
-from model.item_fingerprint import GAMMA
+from model.item_fingerprint import GAMMA, fingerprint
+
+KNOWN_FROM = 10
+"""Rows of a day from which on the true share of an item is not mostly chance."""
+_MAX_POINTS = 300
 
 
 def hash_buckets(items: tf.Tensor, hashes: int, buckets: int) -> tf.Tensor:
@@ -308,3 +315,50 @@ def _gather_replicas(items: tf.Tensor) -> tf.Tensor:
     if replica is None or replica.num_replicas_in_sync == 1:
         return items
     return replica.all_gather(items, axis=0)
+
+
+def compare_frequency(
+    items: pa.Array | pa.ChunkedArray, log_q: Callable[[np.ndarray], np.ndarray]
+) -> dict[str, Any] | None:
+    """How near the streaming estimate comes to the true shares of a day.
+
+    Args:
+      items: [N] ids, the item of each row that the day was trained on.
+      log_q: the estimate: [M] int64 fingerprints to [M] float32, the log of their shares.
+
+    Returns: `rows`; `items`; `known`, how often an item must be met for its true share to be known;
+    `factor`, e to the mean over such items' rows of |log(estimated / true share)|: by how much the
+    estimate is off, None without such items; and `pairs`, [true share, estimated share] of some
+    items, the most frequent first and ever fewer of the rest. None without rows.
+    """
+    if not len(items):
+        return None
+    if isinstance(items, pa.ChunkedArray):
+        items = items.combine_chunks()
+    value_counts = pc.value_counts(items)
+    keys = fingerprint(value_counts.field("values"))
+    counts = value_counts.field("counts").to_numpy()
+    # The fingerprint decides between items that are equally frequent: the order of rows does not.
+    order = np.lexsort((keys, -counts))
+    true = counts[order] / counts.sum()
+    estimated = np.exp(log_q(keys[order]).astype(np.float64))
+    # The share of an item that was met a few times is mostly chance: it says nothing of the estimate.
+    known = counts[order] >= KNOWN_FROM
+    factor = None
+    if known.any():
+        off = np.abs(np.log(estimated / true))[known]
+        factor = float(np.exp(np.average(off, weights=true[known])))
+    # Evenly on a logarithmic scale, on which they are drawn.
+    points = np.geomspace(1, len(order), min(_MAX_POINTS, len(order)))
+    shown = np.unique(points.round().astype(int)) - 1
+    return {
+        "rows": len(items),
+        "items": len(order),
+        "known": KNOWN_FROM,
+        "factor": factor,
+        "pairs": [[_short(true[n]), _short(estimated[n])] for n in shown],
+    }
+
+
+def _short(x: float) -> float:
+    return float(f"{x:.3g}")

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from model.losses.corrected_softmax import sampled_softmax_loss
-from model.losses.negative_sampling import EncodedItems, step_candidates
+from model.losses.negatives import EncodedItems, step_candidates
 from model.losses.sampling_probability import StreamingFrequency
 from model.optimizers import AdamWeight
 from model.towers.architecture import SIDES, FeatureColumn, TableSpec

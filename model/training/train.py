@@ -17,12 +17,11 @@ from model.towers.design import design
 from model.towers.export import export
 from model.towers.transform_module import Transform, transforms, vocabularies
 from model.towers.two_tower import TwoTower
-from model.towers.untrained_rows import zero_untrained_rows
 from model.training import checkpoint, loop
 from model.training.checkpoint import TableState, TrainingState
-from model.training.first_version import towers_before_last_day
 from model.training.loop import LoopResult, run_training
 from model.training.training_days import day_folders, days_in_parts, earlier_days
+from model.training.untrained_rows import towers_before_last_day, zero_untrained_rows
 from model.training.warm_start import warm_start
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.training import TrainConfig
@@ -117,7 +116,7 @@ def train_towers(
       features: local folder of the attempt.
       parent: local folder of the training state to start from; None starts from scratch.
       measure: of a first version: called with its towers as they are before the last day is trained
-        on, which then comes after all others (model/training/first_version.py). Not called where
+        on, which then comes after all others (model/training/training_days.py). Not called where
         there is but one day.
     """
     settings = ctx.pipeline.train

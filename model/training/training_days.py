@@ -1,17 +1,32 @@
-"""The days that towers are trained on, oldest first."""
+"""The days that towers are trained on, oldest first; of a first version its last day apart.
+
+A version without a parent has nobody before it who could be measured on its day. So it stops before
+its day: what it lists then is what a version of the day before would have listed. Afterwards it
+goes on through the day, in as many passes, and is what training in one go would have made of the
+same order of rows: measuring changes nothing.
+
+With `train.order = "shuffled"` the rows of the last day alone would pull the towers to one day's
+users. They come mixed with rows of the window, drawn again for each pass.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import numpy as np
+
 from model.data import training_rows
 from model.data.training_rows import Rows
 from model.towers.architecture import Architecture, FeatureColumn
-from model.training.first_version import Replay
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.errors import BadData
+
+REPLAYED = 9
+"""Rows of the window that are replayed for each row of the last day: with three, the next days were
+surely listed worse for (docs/decisions/0026-training.md).
+"""
 
 
 def day_folders(ctx: StageContext, transformed: Path) -> dict[date, Path]:
@@ -47,9 +62,9 @@ def days_in_parts(
     """The days that all passes go through, and those that come after all of these passes.
 
     Args:
-      ctx: pipeline and day.
+      ctx: says which day is the last.
       folders: of the days to train on.
-      architecture: of the towers, which says what columns are read.
+      architecture: says which columns are read.
       last_apart: whether the day itself comes after the days before it, if there are any.
     """
     before = earlier_days(folders, ctx.day)
@@ -74,6 +89,22 @@ def training_days(
     return list(days) if len(folders) == 1 else days
 
 
+@dataclass(frozen=True, slots=True)
+class _Days:
+    """The days to train on, oldest first. They are read again in each pass, so that only one is held
+    in memory at a time.
+    """
+
+    pipeline: Pipeline
+    folders: Mapping[date, Path]
+    columns: Sequence[FeatureColumn]
+
+    def __iter__(self) -> Iterator[tuple[date, Rows]]:
+        for day, folder in self.folders.items():
+            has_head = self.pipeline.train.auxiliary.weight > 0
+            yield day, training_rows.read(folder, self.columns, label=has_head)
+
+
 def last_day(
     ctx: StageContext,
     folder: Path,
@@ -87,25 +118,21 @@ def last_day(
     if ctx.pipeline.train.order != "shuffled":
         return alone
     (_, of_window) = next(iter(window))
-    return Replay(ctx.day, alone[0][1], of_window, ctx.pipeline.train.seed)
+    draws = np.random.default_rng([ctx.pipeline.train.seed, ctx.day.toordinal()])
+    return Replay(ctx.day, alone[0][1], of_window, draws)
 
 
 @dataclass(frozen=True, slots=True)
-class _Days:
-    """The days to train on, oldest first. They are read again in each pass, so that only one is held
-    in memory at a time.
-    """
+class Replay:
+    """A day's rows among rows of the window before it, drawn again for each pass."""
 
-    pipeline: Pipeline
-    folders: Mapping[date, Path]
-    columns: Sequence[FeatureColumn]
+    day: date
+    rows: Rows
+    window: Rows
+    draws: np.random.Generator
 
     def __iter__(self) -> Iterator[tuple[date, Rows]]:
-        for day, folder in self.folders.items():
-            yield day, _read_day(self.pipeline, folder, self.columns, day)
-
-
-def _read_day(
-    pipeline: Pipeline, folder: Path, columns: Sequence[FeatureColumn], day: date
-) -> Rows:
-    return training_rows.read(folder, columns, label=pipeline.train.auxiliary.weight > 0)
+        drawn = min(REPLAYED * len(self.rows), len(self.window))
+        places = self.draws.choice(len(self.window), drawn, replace=False)
+        replayed = training_rows.select(self.window, np.sort(places))
+        yield self.day, training_rows.join([replayed, self.rows])

@@ -28,8 +28,8 @@ from model.optimizers import START, AdamWeight, decay_slots
 from model.towers.architecture import FeatureColumn, TableSpec
 from model.towers.history_encoder import encoder_prefix
 from model.towers.two_tower import TwoTower
-from model.towers.untrained_rows import shared_buckets
 from model.training.checkpoint import TableState, TrainingState
+from model.training.untrained_rows import shared_buckets
 from twinspire_core.errors import UsageError
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -4,7 +4,7 @@ Tried are ten keys of the pipeline file of which only training tells whether oth
 drafts the others from the log: windows, what positives are, which features there are.
 
 A trial runs the stages features, train and measure of a first version, which is measured on its last
-day before it is trained on it (model/training/first_version.py). All of it is below
+day before it is trained on it (model/training/training_days.py). All of it is below
 `<work_root>/<pipeline>/tuning/`, apart from the days of the pipeline itself. Features are kept for all
 settings that do not change them, the rest only until it is measured.
 """

@@ -3,7 +3,6 @@ import pyarrow as pa
 import pytest
 
 from model.evaluation.diagnostics import (
-    compare_frequency,
     pick_examples,
     popularity,
     popularity_group,
@@ -11,7 +10,6 @@ from model.evaluation.diagnostics import (
 )
 from model.evaluation.evaluation_set import prepare, prepare_whole
 from model.evaluation.ranked_lists import RankedLists
-from model.item_fingerprint import fingerprint
 
 STRINGS = pa.list_(pa.string())
 
@@ -67,33 +65,6 @@ def test_without_the_correction_frequent_items_go_down():
     never_drawn = np.array([False, True, True])
     found = rank_uncorrected(queries, items, log_q, never_drawn, temperature=0.5, k=3)
     assert found.tolist() == [[2, 1, -1], [2, 1, -1]]
-
-
-def test_frequencies_beside_counts():
-    items = pa.array(["a"] * 60 + ["b"] * 30 + ["c"] * 10)
-    true = dict(zip(fingerprint(["a", "b", "c"]).tolist(), [0.6, 0.3, 0.1], strict=True))
-    found = compare_frequency(items, lambda keys: np.log([true[k] * 2 for k in keys.tolist()]))
-    assert (found["rows"], found["items"]) == (100, 3)
-    assert found["factor"] == pytest.approx(2)
-    assert found["pairs"] == [[0.6, 1.2], [0.3, 0.6], [0.1, 0.2]]
-    # One item too high by 4, of a tenth of the rows; the others right.
-    found = compare_frequency(
-        items, lambda keys: np.log([true[k] * (4 if true[k] == 0.1 else 1) for k in keys.tolist()])
-    )
-    assert found["factor"] == pytest.approx(4**0.1)
-    # Of a hundred items met once each nothing is known; a seventh of the other rows is of b,
-    # estimated too high by 2.
-    rare = pa.concat_arrays([items[:70], pa.array([f"r{n}" for n in range(100)])])
-    true = dict(zip(fingerprint(["a", "b"]).tolist(), [60 / 170, 10 / 170], strict=True))
-    found = compare_frequency(
-        rare,
-        lambda keys: np.log(
-            [true.get(k, 0.9) * (2 if true.get(k) == 10 / 170 else 1) for k in keys]
-        ),
-    )
-    assert found["factor"] == pytest.approx(2 ** (1 / 7)) and found["items"] == 102
-    assert compare_frequency(rare[70:], lambda keys: np.zeros(len(keys)))["factor"] is None
-    assert compare_frequency(items[:0], lambda keys: np.zeros(0)) is None
 
 
 def test_examples_are_one_user_of_each_slice_whatever_their_lists(tiny):

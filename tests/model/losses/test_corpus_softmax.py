@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.losses import negative_masks
-from model.losses.corrected_softmax import Candidates, sampled_softmax_loss
+from model.losses import negatives
+from model.losses.corrected_softmax import sampled_softmax_loss
+from model.losses.negatives import Candidates
 from twinspire_core.config.tables.training import NegativesConfig
 
 ITEMS, TEMPERATURE, BATCHES = 300, 0.5, 50
@@ -109,7 +110,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_correction_is_that_of_the_mixture(case, monkeypatch):
-    monkeypatch.setattr(negative_masks, "SEMI_HARD_RANKS", (0, 10_000))  # all of the batch
+    monkeypatch.setattr(negatives, "SEMI_HARD_RANKS", (0, 10_000))  # all of the batch
     settings, pool = CASES[case]
     found = relative_error("expected_count", **settings)
     assert found < 0.06, found

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.losses import blockwise_softmax, negative_masks
-from model.losses.corrected_softmax import Candidates, sampled_softmax_loss
+from model.losses import blockwise_softmax, negatives
+from model.losses.corrected_softmax import sampled_softmax_loss
+from model.losses.negatives import Candidates
 from twinspire_core.config.tables.training import NegativesConfig
 
 EYE = np.eye(3, dtype=np.float32)
@@ -176,7 +177,7 @@ def test_an_item_inside_the_band_may_have_come_either_way_and_one_outside_only_b
     """By hand: row 0 draws one of three columns of cosine .5 in the band; item 4, of -.9, and item
     1 were added.
     """
-    monkeypatch.setattr(negative_masks, "SEMI_HARD_RANKS", (0, 3))
+    monkeypatch.setattr(negatives, "SEMI_HARD_RANKS", (0, 3))
     cosine = np.array([1, 0.5, 0.5, 0.5, -0.9, -0.9, 0.5])
     vectors = tf.constant(np.stack([cosine, np.sqrt(1 - cosine**2)], 1), tf.float32)
     columns = Candidates(

@@ -7,11 +7,12 @@ import sys
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 
 from model.item_fingerprint import fingerprint
-from model.losses.sampling_probability import StreamingFrequency
+from model.losses.sampling_probability import StreamingFrequency, compare_frequency
 from model.training.train import HASHES
 from twinspire_core.config.tables.training import FrequencyConfig
 
@@ -323,7 +324,7 @@ REPLICAS = """
 import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from model.losses.sampling_probability import StreamingFrequency
+from model.losses.sampling_probability import StreamingFrequency, compare_frequency
 
 strategy, rng = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), np.random.default_rng(0)
 with strategy.scope():
@@ -423,3 +424,30 @@ def test_a_second_pass_leaves_what_it_does_not_hold_as_it_was():
     of_parent = ids_of(range(50))
     np.testing.assert_allclose(twice.log_q(of_parent), once.log_q(of_parent))
     assert (twice.state()["last"] > 0).all()
+
+
+def test_frequencies_beside_counts():
+    items = pa.array(["a"] * 60 + ["b"] * 30 + ["c"] * 10)
+    true = dict(zip(fingerprint(["a", "b", "c"]).tolist(), [0.6, 0.3, 0.1], strict=True))
+    found = compare_frequency(items, lambda keys: np.log([true[k] * 2 for k in keys.tolist()]))
+    assert (found["rows"], found["items"]) == (100, 3)
+    assert found["factor"] == pytest.approx(2)
+    assert found["pairs"] == [[0.6, 1.2], [0.3, 0.6], [0.1, 0.2]]
+    # One item too high by 4, of a tenth of the rows; the others right.
+    found = compare_frequency(
+        items, lambda keys: np.log([true[k] * (4 if true[k] == 0.1 else 1) for k in keys.tolist()])
+    )
+    assert found["factor"] == pytest.approx(4**0.1)
+    # Of a hundred items met once each nothing is known; a seventh of the other rows is of b,
+    # estimated too high by 2.
+    rare = pa.concat_arrays([items[:70], pa.array([f"r{n}" for n in range(100)])])
+    true = dict(zip(fingerprint(["a", "b"]).tolist(), [60 / 170, 10 / 170], strict=True))
+    found = compare_frequency(
+        rare,
+        lambda keys: np.log(
+            [true.get(k, 0.9) * (2 if true.get(k) == 10 / 170 else 1) for k in keys]
+        ),
+    )
+    assert found["factor"] == pytest.approx(2 ** (1 / 7)) and found["items"] == 102
+    assert compare_frequency(rare[70:], lambda keys: np.zeros(len(keys)))["factor"] is None
+    assert compare_frequency(items[:0], lambda keys: np.zeros(0)) is None

@@ -14,8 +14,8 @@ from model.losses.sampling_probability import StreamingFrequency
 from model.towers import design as towers
 from model.towers.design import design
 from model.towers.two_tower import TwoTower
-from model.towers.untrained_rows import zero_untrained_rows
 from model.training.loop import run_training
+from model.training.untrained_rows import zero_untrained_rows
 
 TASTES, USERS, ITEMS, NEW, EVENTS, SHARED = 6, 240, 120, 48, 24, 4
 FEATURES = {

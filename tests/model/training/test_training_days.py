@@ -6,8 +6,8 @@ import pytest
 
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.two_tower import TwoTower
-from model.training.first_version import REPLAYED, Replay
 from model.training.loop import run_training
+from model.training.training_days import REPLAYED, Replay
 from tests.model.training.test_loop import _rows
 
 MONDAY, TUESDAY, WEDNESDAY = (date(2024, 5, day) for day in (6, 7, 8))
@@ -77,7 +77,7 @@ def test_a_last_day_that_can_be_read_only_once_is_refused(tiny):
 
 def test_rows_of_the_window_are_drawn_anew_for_each_pass(tiny):
     day, window = _numbered(tiny, 10, 0), _numbered(tiny, 200, 1_000)
-    replay = Replay(WEDNESDAY, day, window, seed=3)
+    replay = Replay(WEDNESDAY, day, window, np.random.default_rng(3))
     passes = [list(replay) for _ in range(2)]
     drawn = []
     for ((when, rows),) in passes:
@@ -91,12 +91,13 @@ def test_rows_of_the_window_are_drawn_anew_for_each_pass(tiny):
         assert same.all()
         drawn.append(set(earlier.tolist()))
     assert drawn[0] != drawn[1]
-    again = Replay(WEDNESDAY, day, window, seed=3)
+    again = Replay(WEDNESDAY, day, window, np.random.default_rng(3))
     assert [set(rows.user[rows.user >= 1_000].tolist()) for _ in range(2) for _, rows in again] == (
         drawn
     )
 
 
 def test_of_a_short_window_all_rows_are_replayed(tiny):
-    ((_, rows),) = Replay(WEDNESDAY, _numbered(tiny, 10, 0), _numbered(tiny, 7, 1_000), seed=0)
+    day, window = _numbered(tiny, 10, 0), _numbered(tiny, 7, 1_000)
+    ((_, rows),) = Replay(WEDNESDAY, day, window, np.random.default_rng(0))
     assert sorted(rows.user.tolist()) == [*range(10), *range(1_000, 1_007)]

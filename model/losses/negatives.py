@@ -1,5 +1,15 @@
-"""Which candidates are none of a row's negatives: those that hold its own item, or another item
-that its user took, and those that were not drawn.
+"""What the rows of a batch are held against: the batch's own items, and items drawn uniformly from the
+corpus; and which of these are none of a row's negatives: those that hold its own item, or another item
+that its user took, and those that were not drawn or chosen.
+
+A candidate is weighted by how often its item is expected among all of them, in whatever way it was
+sampled. With B rows and U items drawn from a corpus of C, that is
+
+    (B - 1) q + U / C
+
+where q is the item's sampling probability, its share of the training rows. An item outside the corpus
+has no U / C. Two things are not exact: q is an estimate, and after a full training over several days
+the corpus of the last day has served for all days.
 
 An accidental hit, a candidate that holds the row's item once more, would teach that the positive is
 wrong.
@@ -17,7 +27,76 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from model.losses.sampling_probability import StreamingFrequency
 from twinspire_core.config.tables.training import NegativesConfig
+
+SEMI_HARD_RANKS = (100, 500)
+"""The first rank of the band, 0 being the best, and the one behind its last: the first hundred are often
+items that the user would take too (Facebook's search draws from the same ranks).
+"""
+_NEVER = -3.0
+"""Below every cosine, and below every number that is drawn from [0, 1)."""
+
+
+class Candidates(NamedTuple):
+    """What rows are held against.
+
+    Attributes:
+      vector: [C, D] float32, L2-normalised.
+      item: [C] int64 or string; several candidates may hold one item.
+      in_batch: [C] float32, how many of the batch's other candidates are expected to hold the
+        candidate's item.
+      added: [C] float32, how many of the added candidates are; 0 where the item cannot be added.
+    """
+
+    vector: tf.Tensor
+    item: tf.Tensor
+    in_batch: tf.Tensor
+    added: tf.Tensor
+
+
+class EncodedItems(NamedTuple):
+    """Items with their vectors.
+
+    Attributes:
+      vector: [N, D] float32, by the item tower.
+      item: [N] int64 fingerprints.
+      draw_probability: [N] float32, of the item to be the one that is drawn from the corpus; 0
+        outside the corpus.
+    """
+
+    vector: tf.Tensor
+    item: tf.Tensor
+    draw_probability: tf.Tensor
+
+
+def step_candidates(
+    batch: EncodedItems, drawn: EncodedItems | None, frequency: StreamingFrequency | None
+) -> Candidates:
+    """The batch's items, then those drawn, with how often each is expected.
+
+    Args:
+      batch: [B], the rows' own items, which the frequency estimate has counted already.
+      drawn: [U] items drawn from the corpus; None without uniform negatives.
+      frequency: estimates q; None where no correction needs it.
+    """
+    items = batch
+    if drawn is not None:
+        items = EncodedItems(*(tf.concat(pair, 0) for pair in zip(batch, drawn, strict=True)))
+    rows = tf.size(batch.item)
+    uniform = tf.cast(tf.size(items.item) - rows, tf.float32)
+    others = tf.maximum(tf.cast(rows, tf.float32) - 1, 1)
+    q = (
+        tf.ones_like(items.item, tf.float32)
+        if frequency is None
+        else tf.exp(frequency.log_q(items.item))
+    )
+    return Candidates(
+        vector=items.vector,
+        item=items.item,
+        in_batch=others * q,
+        added=uniform * items.draw_probability,
+    )
 
 
 class Excluded(NamedTuple):
@@ -116,7 +195,7 @@ def drawn(mask: Mask, rows: tf.Tensor, k: tf.Tensor, seed: tf.Tensor) -> Mask:
 
     Args:
       mask: which candidates may be no negatives.
-      rows: B, scalar int32.
+      rows: scalar int32, B.
       k: scalar int32, less than B.
       seed: [2] int32; the draw is a function of it.
     """
@@ -136,14 +215,6 @@ def drawn(mask: Mask, rows: tf.Tensor, k: tf.Tensor, seed: tf.Tensor) -> Mask:
         )
 
     return drawn_mask
-
-
-SEMI_HARD_RANKS = (100, 500)
-"""The first rank of the band, 0 being the best, and the one behind its last: the first hundred are often
-items that the user would take too (Facebook's search draws from the same ranks).
-"""
-_NEVER = -3.0
-"""Below every cosine, and below every number that is drawn from [0, 1)."""
 
 
 class Chosen(NamedTuple):
@@ -192,9 +263,7 @@ def _draw(band: tf.Tensor, k: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
     """Draws k of each row's true entries, or all there are.
 
     Args:
-      band: [R, W] bool.
-      k: how many.
-      seed: [2] int32.
+      band: [R, W] bool, the entries that may be drawn.
 
     Returns: [R, k] int32, their places, -1 where there are no more; [R] float32, the share that was
     drawn.
