@@ -83,7 +83,7 @@ class FeatureColumn:
     """One transformed column, as a tower reads it.
 
     Attributes:
-      name: of the column.
+      name: what the transform graph calls it.
       feature: the feature that it comes from, as the pipeline file names it.
       kind: that feature's kind.
       form: `id` [B] and `ids` [B, L] are looked up, and lists pooled; `number` [B] and `vector`
@@ -117,7 +117,7 @@ class Architecture:
 
     Attributes:
       tables: embedding tables, by name.
-      columns: by side, `query` and `item`, in the order of the pipeline file.
+      columns: what each tower reads, by side, `query` and `item`, in the order of the pipeline file.
       layers: widths of the layers by side; the last width is that of the vectors.
       auxiliary: whether there is a head that learns labels from the vectors
         (model/towers/auxiliary_head.py).
@@ -131,9 +131,9 @@ class Architecture:
     @property
     def lists(self) -> list[str]:
         """Names of the columns of lists that are summed or averaged."""
-        names = []
-        for side in SIDES:
-            for column in self.columns[side]:
-                if column.form == "ids" and not column.attention:
-                    names.append(column.name)
-        return names
+        return [
+            column.name
+            for side in SIDES
+            for column in self.columns[side]
+            if column.form == "ids" and not column.attention
+        ]

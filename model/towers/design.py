@@ -36,7 +36,7 @@ def design(
     """Designs both towers.
 
     Args:
-      pipeline: its features and widths.
+      pipeline: declares the features and widths.
       vocabularies: tokens by feature, in the order of the transform graph, for the features that
         keep a vocabulary.
       widths: widths of the parent's tables by name, which are kept: a width follows the size of the
@@ -50,14 +50,12 @@ def design(
     # After all tables: a history reads the table of items, which may be declared behind it.
     for name, feature in pipeline.features.items():
         columns[feature.tower] += _columns(pipeline, name, feature, tables)
-    dimension = pipeline.train.dimension
-    layers = dict.fromkeys(SIDES, (*pipeline.train.layers, dimension))
-    auxiliary = pipeline.train.auxiliary
+    train = pipeline.train
     return Architecture(
         tables=tables,
         columns=columns,
-        layers=layers,
-        auxiliary=bool(auxiliary.weight),
+        layers=dict.fromkeys(SIDES, (*train.layers, train.dimension)),
+        auxiliary=bool(train.auxiliary.weight),
     )
 
 
@@ -70,7 +68,17 @@ def _tables(
 ) -> list[TableSpec]:
     """The tables that a feature brings; a history has none of its own."""
     if isinstance(feature, TimeFeature):
-        return _time_tables(name, feature)
+        # Hours and weekdays are numbers from 0, as hash buckets are.
+        return [
+            TableSpec(
+                name=column,
+                tokens=_NO_TOKENS,
+                shared=TIME_PARTS[part],
+                hashed=True,
+                dimension=_TIME_WIDTHS[part],
+            )
+            for column, part in feature.parts_by_column(name).items()
+        ]
     if not isinstance(feature, EmbeddedFeature):
         return []
     is_text = isinstance(feature, TextFeature)
@@ -80,23 +88,7 @@ def _tables(
         width = pipeline.train.dimension
     else:
         width = widths.get(name, _usual_width(len(tokens) + shared, pipeline))
-    table = TableSpec(name=name, tokens=tokens, shared=shared, hashed=is_text, dimension=width)
-    return [table]
-
-
-def _time_tables(name: str, feature: TimeFeature) -> list[TableSpec]:
-    """Tables of hours and of weekdays: their values are numbers from 0, as hash buckets are."""
-    tables = []
-    for column, part in feature.parts_by_column(name).items():
-        table = TableSpec(
-            name=column,
-            tokens=_NO_TOKENS,
-            shared=TIME_PARTS[part],
-            hashed=True,
-            dimension=_TIME_WIDTHS[part],
-        )
-        tables.append(table)
-    return tables
+    return [TableSpec(name=name, tokens=tokens, shared=shared, hashed=is_text, dimension=width)]
 
 
 def _usual_width(rows: int, pipeline: Pipeline) -> int:
@@ -121,17 +113,11 @@ def _columns(
         return [column]
     columns = []
     for column_name in feature.columns(name):
-        table = tables[_table_name(pipeline, column_name, feature)]
-        columns.append(_looked_up(pipeline, column_name, name, feature, table))
+        # A history shares the table of items; every other column has its own.
+        table = pipeline.item_id if isinstance(feature, HistoryFeature) else column_name
+        assert table is not None, "the pipeline file was checked for an item id"
+        columns.append(_looked_up(pipeline, column_name, name, feature, tables[table]))
     return columns
-
-
-def _table_name(pipeline: Pipeline, column: str, feature: Feature) -> str:
-    """A history shares the table of items; every other column has its own."""
-    if isinstance(feature, HistoryFeature):
-        assert pipeline.item_id is not None  # the pipeline file was checked for it
-        return pipeline.item_id
-    return column
 
 
 def _looked_up(

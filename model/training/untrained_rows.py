@@ -26,9 +26,8 @@ import pyarrow.compute as pc
 import tensorflow as tf
 
 from model.towers.export import in_memory
-from model.towers.initializers import initial_rows
 from model.towers.transform_module import Transform
-from model.towers.two_tower import TwoTower
+from model.towers.two_tower import TwoTower, initial_rows
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.model_bundle import Tower
 from twinspire_core.storage import parquet_files
