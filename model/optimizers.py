@@ -38,11 +38,7 @@ def decay_slots(slots: np.ndarray, decay: float) -> np.ndarray:
     A slot is the sum of all squared gradients. With n steps a training, it settles at the squares
     of n / (1 - decay) steps instead of growing for ever.
 
-    Args:
-      slots: any shape, float32.
-      decay: above 0, at most 1; 1 leaves them as they are.
-
-    Returns: the same shape, float32.
+    `decay` is above 0 and at most 1; 1 leaves them as they are.
     """
     if decay == 1:
         return slots
@@ -82,7 +78,7 @@ class AdagradWeight(tf.Module):
         Args:
           gradient: of the values' shape, or of rows of it, which may be named several times; None
             for none.
-          rate: learning rate.
+          rate: the learning rate of Adagrad.
           lists: further gradients of rows; each names its rows once and in ascending order.
         """
         settings = {"lr": rate, "epsilon": EPSILON}
@@ -169,9 +165,9 @@ class AdamWeight(tf.Module):
 
         Args:
           gradient: of the values' shape.
-          rate: learning rate.
+          rate: the learning rate of Adam.
           step: scalar int32, steps taken before, of the whole line of versions. A weight that joins
-            late therefore has no correction by t: for some fifty steps it moves by .7 to 1.6 times
+            late therefore has no correction by t: for some fifty steps it moves by 0.7 to 1.6 times
             as much.
         """
         t = tf.cast(step + 1, tf.float32)

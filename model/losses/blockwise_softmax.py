@@ -66,11 +66,11 @@ def blocked_softmax(
     of the positive and z_ij are those of the negatives.
 
     Args:
-      query: [B, D] float32.
+      query: [B, D] float32, vectors of the rows.
       candidates: [C, D] float32, C >= B; row i's positive is candidate i.
       weight: [B] float32. No gradient flows into it.
       logits: (query, candidates) -> a function that gives a block's z and the offset of its p.
-      temperature: positive.
+      temperature: above 0; divides the inner products.
     """
 
     @tf.custom_gradient

@@ -195,7 +195,6 @@ def drawn(mask: Mask, rows: tf.Tensor, k: tf.Tensor, seed: tf.Tensor) -> Mask:
 
     Args:
       mask: which candidates may be no negatives.
-      rows: scalar int32, B.
       k: scalar int32, less than B.
       seed: [2] int32; the draw is a function of it.
     """

@@ -28,13 +28,8 @@ _MAX_POINTS = 300
 
 
 def hash_buckets(items: tf.Tensor, hashes: int, buckets: int) -> tf.Tensor:
-    """[hashes, N] int64: each item's bucket of each hash function, those of the first one from 0 on,
-    those of the next one behind them.
-
-    Args:
-      items: [N] int64 fingerprints.
-      hashes: how many functions.
-      buckets: of each.
+    """[hashes, N] int64: the bucket of each of N items, int64 fingerprints, by each of `hashes` functions:
+    those of the first function from 0 to `buckets`, those of the next one behind them.
     """
     salts = [_signed(GAMMA * (i + 1)) for i in range(hashes)]
     mixed = _splitmix64(items[tf.newaxis, :] ^ tf.constant(salts, tf.int64)[:, tf.newaxis])
@@ -101,7 +96,7 @@ class StreamingFrequency(tf.Module):
 
         Args:
           buckets: buckets of each hash function, of 16 bytes each; at least 5 times the items.
-          hashes: independent hash functions.
+          hashes: how many independent hash functions there are.
           alpha: learning rate, in (0, 1].
           initial_gap: rows between hits that are assumed of an item that was hit once.
         """
@@ -142,15 +137,10 @@ class StreamingFrequency(tf.Module):
         return -tf.math.log(tf.reduce_max(tf.gather(self.gap, self._places(items)), axis=0))
 
     def log_q(self, items: tf.Tensor) -> tf.Tensor:
-        """Log q of any items, whether in the current batch or not.
+        """Log q of any items, [N] int64 fingerprints, whether in the current batch or not: [N] float32.
 
         A mean gap changes only when its item is hit. A gap that is still open, and already longer
         than the mean, therefore counts in its place.
-
-        Args:
-          items: [N] int64 fingerprints.
-
-        Returns: [N] float32.
         """
         places = self._places(items)
         last = tf.gather(self.last, places)
@@ -217,15 +207,11 @@ class StreamingFrequency(tf.Module):
         return list(state["shape"]) == [self.hashes, self.buckets]
 
     def adopt(self, state: Mapping[str, np.ndarray], items: np.ndarray) -> None:
-        """Goes on from a `state` of other buckets or hash functions, as far as it knows some items;
-        others start from nothing.
+        """Goes on from a `state` of other buckets or hash functions, for those of some items, [N] int64
+        distinct fingerprints, that it knows; others start from nothing.
 
         Each item keeps the probability that it was estimated to have. Of items that now share a
         bucket, the probabilities add up.
-
-        Args:
-          state: of any shape.
-          items: [N] int64 fingerprints, distinct.
         """
         hashes, buckets = map(int, state["shape"])
         old = StreamingFrequency(
@@ -264,7 +250,7 @@ class StreamingFrequency(tf.Module):
         """What the hits of a batch add to the buckets that were hit, [H] each.
 
         Args:
-          bucket: [H] int64.
+          bucket: [H] int64, distinct numbers of buckets.
           count: [H] int32, hits of the batch.
           now: scalar int64, rows seen after the batch.
           rows: scalar int64, rows of the batch.

@@ -77,8 +77,8 @@ class Head(tf.Module):
         """Mean of the losses of the rows that have a label.
 
         Args:
-          query: [B, D] float32.
-          item: [B, D] float32.
+          query: [B, D] float32, vectors of the query tower.
+          item: [B, D] float32, vectors of the item tower.
           label: [B] float32, nan for none. Rows without one give no gradient.
 
         Returns: the mean, 0 if no row has a label, and how many rows have one, both scalar float32.

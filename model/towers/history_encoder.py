@@ -37,10 +37,9 @@ def attended(
 
     Args:
       column: name of the history.
-      spec: its encoder.
       table: [rows, W] float32, embeddings of items.
-      dense: weights by name.
-      features: by name.
+      dense: all weights of the query tower, by name.
+      features: transformed columns, as above, by name.
       seed: [2] int32 of dropout, or None for no dropout.
 
     Returns: [B, W] float32. Of an empty history it is a vector that is learned.
@@ -71,7 +70,6 @@ def encode_sequences(
     """Encodes sequences.
 
     Args:
-      spec: the encoder.
       weights: by name, as `encoder_shapes` names them.
       rows: [S, T, W] float32, embeddings of items, oldest first, T at most `spec.length`.
       seed: [2] int32, which dropout is a function of; None is without dropout.

@@ -109,13 +109,8 @@ def mean_of_present(rows: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
 
 
 def mean_of_bags(rows: tf.Tensor, bags: EmbeddingBags) -> tf.Tensor:
-    """`mean_of_present` of lists laid out for training.
-
-    Args:
-      rows: [U, W] float32, those of `bags.ids`.
-      bags: B lists.
-
-    Returns: [B, W] float32.
+    """`mean_of_present` of B lists laid out for training: [B, W] float32. `rows` are those of `bags.ids`,
+    [U, W] float32.
     """
     count = tf.cast(bags.count, rows.dtype)[:, tf.newaxis]
     return tf.gather(tf.math.divide_no_nan(_sum_of_bags(rows, bags), count), bags.of)
@@ -143,12 +138,7 @@ def lengthened(mean: tf.Tensor, lists: tf.Tensor | EmbeddingBags) -> tf.Tensor:
 
 
 def _sum_of_bags(rows: tf.Tensor, bags: EmbeddingBags) -> tf.Tensor:
-    """Sums over lists, [G, W], of the rows of their ids.
-
-    Args:
-      rows: [U, W] float32, those of `bags.ids`.
-      bags: the lists.
-    """
+    """Sums over lists, [G, W], of the rows of their ids: `rows`, [U, W] float32, are those of `bags.ids`."""
 
     @tf.custom_gradient
     def summed(rows: tf.Tensor) -> tuple[tf.Tensor, Callable[..., tf.Tensor]]:

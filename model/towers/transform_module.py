@@ -62,7 +62,7 @@ class Transform(tf.Module):
         Args:
           folder: TFT's output, on a local disk.
           pipeline: the pipeline file that it was made from.
-          side: `query` or `item`.
+          side: the tower, `query` or `item`.
           graph: that of the folder, if it is read already.
         """
         super().__init__()

@@ -91,8 +91,7 @@ def encode(
     layers, and last the stretch to length 1.
 
     Args:
-      architecture: of both towers.
-      side: `query` or `item`.
+      side: the tower, `query` or `item`.
       tables: embedding tables by name; those of the side are enough.
       dense: weights by name; those of the side are enough.
       features: transformed columns by name. They are [B] or [B, L] int ids, and [B] or [B, W]

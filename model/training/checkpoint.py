@@ -87,13 +87,12 @@ def capture(
     step: int,
     archive: Mapping[str, TableState] | None = None,
 ) -> TrainingState:
-    """Takes the state of a trained model.
+    """Takes the state of a model after training.
 
     Args:
-      model: after training.
       frequency: state of the frequency estimate.
       day: the last day trained on.
-      step: steps ever taken.
+      step: how many steps the line of versions ever took.
       archive: archived rows by table, which the state carries on.
     """
     archive = archive or {}
@@ -133,9 +132,13 @@ def save(state: TrainingState, folder: Path) -> None:
     (folder / _TABLES).mkdir(parents=True)
     for name, table in state.tables.items():
         _save_table(table, folder / _TABLES / f"{name}.arrow")
-    _save_arrays(folder / _DENSE, {name: weight for name, (weight, _) in state.dense.items()})
-    _save_arrays(folder / _SLOTS, {name: slots for name, (_, slots) in state.dense.items()})
-    _save_arrays(folder / _FREQUENCY, state.frequency)
+    arrays = {
+        _DENSE: {name: weight for name, (weight, _) in state.dense.items()},
+        _SLOTS: {name: slots for name, (_, slots) in state.dense.items()},
+        _FREQUENCY: state.frequency,
+    }
+    for name, by_name in arrays.items():
+        np.savez(folder / name, allow_pickle=False, **by_name)
     content = {
         "format": FORMAT,
         "day": state.day.isoformat(),
@@ -178,10 +181,6 @@ def load(folder: Path) -> TrainingState:
         frequency=dict(np.load(folder / _FREQUENCY)),
         labels=Moments(*labels) if labels else None,
     )
-
-
-def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    np.savez(path, allow_pickle=False, **arrays)
 
 
 def _save_table(table: TableState, path: Path) -> None:

@@ -76,10 +76,9 @@ def run_training(
     last: Iterable[tuple[date, Rows]] = (),
     before_last: Callable[[], None] = lambda: None,
 ) -> LoopResult:
-    """Trains `model` and `frequency` in place.
+    """Trains both towers and the frequency estimate in place.
 
     Args:
-      model: the towers.
       frequency: the streaming estimate that corrects the loss.
       days: oldest first. All days are gone through `settings.epochs` times, so that it may not be
         an iterator. (Several passes over one day before the next would fit the model to that day's
@@ -89,7 +88,7 @@ def run_training(
       step: steps taken on earlier days; it seeds dropout, and the draws of negatives.
       report: called every second or so.
       last: days that are gone through after all passes over the others, in as many passes.
-      before_last: called before them.
+      before_last: called between these passes and those.
 
     Raises:
       UsageError: the loss or a weight is no longer a number.
@@ -340,11 +339,6 @@ def full_buckets(frequency: StreamingFrequency) -> str | None:
         f" about {items:,.0f} items. Set train.frequency.buckets to"
         f" {ceil(items / 20_000) * 100_000:,} or more; what was learned is kept."
     )
-
-
-def warn(text: str) -> None:
-    """Prints a warning."""
-    console.print(f"Warning: {text}", soft_wrap=True)
 
 
 @contextmanager

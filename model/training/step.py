@@ -51,9 +51,9 @@ def drop_ids(ids: tf.Tensor, spec: TableSpec, share: float, seed: tf.Tensor) -> 
     averages: new ids start from them.
 
     Args:
-      ids: [B] int.
-      spec: the table that they are rows of.
-      share: in [0, 1).
+      ids: [B] int, rows of the table `spec`.
+      spec: says which rows are shared.
+      share: how many of them are replaced, in [0, 1).
       seed: [2] int32; the result is a function of it.
     """
     drawn = tf.random.stateless_uniform(tf.shape(ids), seed)
@@ -70,11 +70,11 @@ def with_dropped_context(
     that names a user alone.
 
     Args:
-      model: whose columns they are.
-      features: of the batch.
-      rows: [] int32, B.
+      model: says which columns are context.
+      features: transformed columns of the batch.
+      rows: scalar int32, the number of rows.
       settings: `context_dropout` is the share.
-      step: [] int32.
+      step: scalar int32; the result is a function of it and the settings' seed.
     """
     dropped = dict(features)
     context = [column.name for column in model.architecture.columns["query"] if column.context]

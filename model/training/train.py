@@ -23,7 +23,6 @@ from model.training.loop import LoopResult, run_training
 from model.training.training_days import day_folders, days_in_parts, earlier_days
 from model.training.untrained_rows import towers_before_last_day, zero_untrained_rows
 from model.training.warm_start import warm_start
-from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.attempts import StageContext
@@ -31,6 +30,7 @@ from twinspire_core.contracts.day_metrics import TrainingFigures
 from twinspire_core.contracts.model_bundle import Tower
 from twinspire_core.contracts.trained_day import TrainTimings
 from twinspire_core.storage import parquet_files
+from twinspire_core.terminal import console
 
 WARM_EPOCHS = 1
 """Passes over the day when training goes on: more fit its few users at everybody's cost."""
@@ -112,7 +112,7 @@ def train_towers(
     """Trains on the days of a features attempt.
 
     Args:
-      ctx: pipeline, day and mode.
+      ctx: says which days, and with which settings.
       features: local folder of the attempt.
       parent: local folder of the training state to start from; None starts from scratch.
       measure: of a first version: called with its towers as they are before the last day is trained
@@ -124,7 +124,10 @@ def train_towers(
     if state:
         settings = settings.model_copy(update={"epochs": WARM_EPOCHS})
     towers_transforms = transforms(features / feature_schema.TRANSFORM, ctx.pipeline)
-    model = _build_model(ctx.pipeline, features, state)
+    # Fresh weights, for today's features and vocabularies; a parent's overwrite them below.
+    tokens = vocabularies(features / feature_schema.TRANSFORM, ctx.pipeline)
+    widths = state.widths if state else None
+    model = TwoTower(design(ctx.pipeline, tokens, widths), settings.seed)
     folders = day_folders(ctx, features / feature_schema.TRANSFORMED)
     frequency = _frequency_estimate(settings, folders, state, features)
     archive = _inherit(model, state, ctx.day, settings)
@@ -167,13 +170,6 @@ def train_towers(
     )
 
 
-def _build_model(pipeline: Pipeline, features: Path, state: TrainingState | None) -> TwoTower:
-    """Towers with fresh weights, for today's features and vocabularies."""
-    tokens = vocabularies(features / feature_schema.TRANSFORM, pipeline)
-    widths = state.widths if state else None
-    return TwoTower(design(pipeline, tokens, widths), pipeline.train.seed)
-
-
 def _inherit(
     model: TwoTower, state: TrainingState | None, day: date, settings: TrainConfig
 ) -> Mapping[str, TableState]:
@@ -187,11 +183,13 @@ def _frequency_estimate(
     settings: TrainConfig, folders: Mapping[date, Path], state: TrainingState | None, features: Path
 ) -> StreamingFrequency:
     """The frequency estimate, which goes on from the parent's."""
+    # An item that was hit once is assumed to come once a day.
+    rows = sum(training_rows.count(folder) for folder in folders.values())
     frequency = StreamingFrequency(
         buckets=settings.frequency.buckets,
         hashes=HASHES,
         alpha=settings.frequency.alpha,
-        initial_gap=_initial_gap(folders),
+        initial_gap=float(max(LEAST_INITIAL_GAP, rows // len(folders))),
     )
     if state is None or settings.correction == "none":
         return frequency
@@ -202,12 +200,6 @@ def _frequency_estimate(
         items = parquet_files.read_folder(corpus, ["_item"])["_item"]
         frequency.adopt(state.frequency, fingerprint(items))
     return frequency
-
-
-def _initial_gap(folders: Mapping[date, Path]) -> float:
-    """Rows between two hits that are assumed of an item that was hit once: a day's."""
-    rows = sum(training_rows.count(folder) for folder in folders.values())
-    return float(max(LEAST_INITIAL_GAP, rows // len(folders)))
 
 
 def _negative_corpus(
@@ -221,23 +213,16 @@ def _negative_corpus(
 
 def _warn(result: LoopResult, settings: TrainConfig, frequency: StreamingFrequency) -> str | None:
     """Prints the warnings of this training. Returns them as one text; None if there are none."""
-    warnings = []
-    for warning in (loop.few_steps(result, settings), loop.full_buckets(frequency)):
-        if warning:
-            loop.warn(warning)
-            warnings.append(warning)
+    checked = (loop.few_steps(result, settings), loop.full_buckets(frequency))
+    warnings = [warning for warning in checked if warning]
+    for warning in warnings:
+        console.print(f"Warning: {warning}", soft_wrap=True)
     return " ".join(warnings) or None
 
 
 def write(ctx: StageContext, trained: Trained, out: Path) -> dict[str, Tower]:
-    """Writes both towers and the training state.
-
-    Args:
-      ctx: the day.
-      trained: what is written.
-      out: local folder.
-
-    Returns: the towers by side, from memory.
+    """Writes both towers and the training state into a local folder; returns the towers by side, from
+    memory.
     """
     towers = {
         side: export(trained.model, trained.transforms[side], side, out / name)

@@ -37,8 +37,7 @@ def zero_untrained_rows(model: TwoTower, seed: int, names: Sequence[str]) -> Non
     """Gives a meaning to the rows that training never moved.
 
     Args:
-      model: after training.
-      seed: that it was made with.
+      seed: the one that it was made with.
       names: its tables that this training started from scratch.
     """
     for name in names:
