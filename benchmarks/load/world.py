@@ -22,7 +22,7 @@ COUNTRIES = 40
 KINDS = 300
 ATTRIBUTES = {"kind": KINDS, "brand": 2, "department": 32, "type": 2400}
 """By name, how many values; as many as those of the groceries."""
-DRIFT = 1.5
+DRIFT = 2.0
 """Standard deviation of the logarithm by which an item's share changes from day to day: what is popular
 by one half-life differs from what is by another.
 """

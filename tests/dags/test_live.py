@@ -96,7 +96,7 @@ def airflow(folder, database):
         },
     )
     with airflow:
-        airflow.wait_until_healthy()
+        airflow.wait_until_healthy(timeout=400)
         yield airflow
     assert airflow.processes() == []
 
@@ -106,7 +106,7 @@ def runs(airflow):
     """Everything started, in the order in which it should be run; ids of the manual runs."""
     rest, zone = airflow.rest, ZoneInfo(ZONE)
     for dag in ("corner", "shop", "ten"):
-        rest.wait_for_dag(dag)
+        rest.wait_for_dag(dag, timeout=200)
     # Backfills first: a DAG that is let go makes its scheduled run of yesterday at once, and older
     # days go first.
     backfill = {"shop": start_backfill(rest, "shop", ago(4), ago(2), zone=zone, at_once=10)}
@@ -229,7 +229,7 @@ def test_ten_days_at_once_are_made_in_order_and_one_that_is_killed_holds_up_none
 
 def test_a_day_that_began_after_a_later_ones_turn_still_goes_first(airflow, runs, folder):
     rest = airflow.rest
-    rest.wait_for_dag("held")
+    rest.wait_for_dag("held", timeout=200)
     rest.unpause("held")  # which makes the scheduled run of yesterday
     until(lambda: rest.runs("held", run_type="scheduled"))
     [scheduled] = rest.runs("held", run_type="scheduled")
@@ -323,7 +323,7 @@ def test_a_part_that_ends_again_and_again_stops_all_of_airflow(tmp_path, monkeyp
     monkeypatch.setattr(sys, "executable", str(fake.with_name("python")))
     airflow = LocalAirflow(tmp_path / "home", tmp_path)
     with airflow, pytest.raises(TryAgain, match=r"(?s)stopped while starting.*again and again"):
-        airflow.wait_until_healthy()
+        airflow.wait_until_healthy(timeout=400)
     assert (airflow.home / "begun").read_text().split() == ["begun"] * 4
     assert airflow.processes() == []
 
