@@ -1,4 +1,4 @@
-"""The application: its routes, put together, and served by a process."""
+"""The server as a whole: the application, put together from its routes, and the process that runs it."""
 
 import logging
 import os
@@ -15,7 +15,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse
 
 from serving.http import http_errors, openapi, routes
-from serving.http.api_page import page
 from serving.http.connection import limited
 from serving.http.middleware import RequestMiddleware
 from serving.http.server_settings import LOOPBACK, Settings
@@ -26,9 +25,9 @@ from twinspire_core.errors import UsageError
 from twinspire_core.terminal import console
 from twinspire_core.version import __version__
 
-_GRACE = 30  # seconds that requests in flight get at the end
-# Seconds that an idle connection stays: longer than balancers keep theirs, which would otherwise
-# send requests into a connection that is being closed.
+_GRACE = 30  # seconds that requests in flight get when the server ends
+# Seconds that an idle connection stays open. Balancers close theirs earlier; otherwise they would send
+# requests into a connection that is being closed.
 _KEEP_ALIVE = 75
 log = logging.getLogger("twinspire.serve")
 ABOUT = """
@@ -39,10 +38,8 @@ Errors are `{{"error": {{"type", "message", "where", "did_you_mean"}}}}`; `where
 
 
 def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
-    """The server of one recommender, as an ASGI application.
-
-    It follows the registry from its startup event to its shutdown event. `app.state.service` is
-    what routes share.
+    """The server of one recommender as an ASGI application. It follows the registry from its startup
+    event to its shutdown event. `app.state.service` is what routes share.
     """
     service = Service(pipeline, settings or Settings())
 
@@ -57,9 +54,9 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
         version=__version__,
         description=ABOUT.format(name=pipeline.name),
         lifespan=lifespan,
-        docs_url=None,  # theirs loads its script from the network
+        docs_url=None,  # FastAPI's page loads a script from the network
         redoc_url=None,
-        redirect_slashes=False,  # it goes to whatever Host a request names
+        redirect_slashes=False,  # a redirect would go to any Host that a request names
         openapi_tags=[{"name": "ask"}, {"name": "watch"}],
     )
     app.state.service = service
@@ -70,16 +67,14 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
-        document = openapi.without_references(app.openapi())
-        return HTMLResponse(page(document, str(request.base_url).rstrip("/")))
+        return HTMLResponse(openapi.page(app.openapi(), str(request.base_url).rstrip("/")))
 
     paths = frozenset(route.path for route in app.routes)  # type: ignore[attr-defined]
     metrics = service.metrics
 
     def mark(request: Request, kind: str) -> None:
         path = request.scope["path"]
-        known = path if path in paths else "other"
-        metrics.errors.labels(known, kind).inc()
+        metrics.errors.labels(path if path in paths else "other", kind).inc()
 
     http_errors.install(app, mark)
     app.add_middleware(
@@ -93,7 +88,7 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
 
 
 def server_config(app: FastAPI, settings: Settings, **options: Any) -> uvicorn.Config:
-    """How uvicorn serves the application; `options` are its own."""
+    """The settings of uvicorn; `options` are further ones."""
     return uvicorn.Config(
         app,
         http=limited(settings.max_head, settings.client_timeout),
@@ -106,10 +101,10 @@ def server_config(app: FastAPI, settings: Settings, **options: Any) -> uvicorn.C
 
 
 class _WithoutQuery(logging.Filter):
-    """Leaves out of a request's line what comes after the path: a page's names the user."""
+    """Cuts the query off addresses in the access log: those of pages name users."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keeps every line, cut."""
+        """Changes the line and keeps it."""
         if record.args:
             client, method, address, *rest = record.args
             path, _, _ = str(address).partition("?")
@@ -120,13 +115,13 @@ class _WithoutQuery(logging.Filter):
 def serve(
     pipeline: Pipeline, settings: Settings, host: str, port: int, *, access_log: bool = False
 ) -> None:
-    """Serves until SIGTERM or SIGINT; then requests in flight are answered, and no new ones taken.
+    """Serves until SIGTERM or SIGINT. Then requests in flight are answered, and no new ones taken.
 
-    Without a token, and where only this machine can connect, it must also be called by a name of
-    this machine, unless the settings name hosts.
+    Without a token, on an address that only this machine reaches, requests must also call the server
+    by a name of this machine, unless the settings name hosts.
 
     Raises:
-      UsageError: it cannot listen there.
+      UsageError: it cannot listen on this host and port.
     """
     logging.basicConfig(
         stream=_own_stream(),
@@ -150,23 +145,23 @@ def serve(
     try:
         server.run(sockets=[listening])
     except (KeyboardInterrupt, SystemExit):
-        # Uvicorn raises the signal again when it has ended well.
+        # Uvicorn raises the signal again after a clean end.
         if not server.started:
             raise
     log.info("ended")
 
 
 def _own_stream() -> TextIO:
-    """Where the server's lines go. While a version is loaded, what libraries write to standard error is
-    suppressed, and these must not be.
+    """The stream of the server's log. It is not standard error itself, which is suppressed while a
+    version is loaded, because libraries write to it.
     """
-    if console.is_terminal:  # it has a line that says what is being loaded
+    if console.is_terminal:  # whose last line says what is being loaded
         return _Terminal()
     return os.fdopen(os.dup(2), "w", buffering=1)
 
 
 class _Terminal(TextIOBase, TextIO):
-    """A stream to the terminal, above the line that moves there."""
+    """Writes to the terminal above its progress line."""
 
     def write(self, text: str) -> int:
         """Writes whole lines."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.load import world
 from index_builder.registry.registry import Registry
-from serving.answers.known_past import read_queries
+from serving.answers.encoded_queries import read_queries
 from serving.requests.query_rows import Requests, complete
 from serving.version.loaded_version import Version
 from twinspire_core import storage

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import numpy as np
 
 from serving.answers import recommend, retrieval
-from serving.http import handlers, results
+from serving.http import answer_bodies
 from serving.http.bodies import BodyParser
 from serving.http.hot_swap import warm
 from serving.http.prometheus import Metrics
@@ -25,7 +25,7 @@ from twinspire_core.sources.candidate_sources import CandidateSources
 _BATCH = 32
 _PLACES: list[tuple[str, Any, str]] = [
     ("read the body", BodyParser, "recommend"),
-    ("rows of queries", results.Requests, "lay_out"),
+    ("rows of queries", Requests, "lay_out"),
     ("stored users", recommend, "complete"),
     ("query tower", Version, "encode"),
     ("two-tower search", retrieval, "search_without"),
@@ -35,7 +35,7 @@ _PLACES: list[tuple[str, Any, str]] = [
     ("features", ranker.RankingFeatures, "values"),
     ("trees", ranker.Ranker, "score"),
     ("the best items", ranker.RankedCandidates, "best"),
-    ("write the answer", handlers, "dump"),
+    ("write the answer", answer_bodies, "dump"),
 ]
 """What is timed; a part that calls another one has its time without it."""
 
@@ -55,7 +55,7 @@ def parts(pipeline: Path, bodies: list[bytes]) -> dict[str, float]:
         started = time.process_time()
         for begin in range(0, len(bodies), _BATCH):
             batch = [parser.recommend(body) for body in bodies[begin : begin + _BATCH]]
-            handlers.answer_batch(version, requests, batch, Metrics())
+            answer_bodies.answer_batch(version, requests, batch, Metrics())
         whole = time.process_time() - started
     found = {name: 1000 * spent.get(name, 0.0) / len(bodies) for name, _, _ in _PLACES}
     others = 1000 * whole / len(bodies) - sum(found.values())

@@ -22,7 +22,7 @@ from benchmarks.quality.splits import Case, Split
 from index_builder.registry.parents import parent_of
 from index_builder.registry.version_log import version_date
 from serving.answers.recommend import recommend
-from serving.requests.list_request import ListRequest
+from serving.requests.request_model import ListRequest
 from serving.version.loaded_version import Version
 from twinspire.runs import run_leases, runner, stages
 from twinspire.runs.day_run import DayRun

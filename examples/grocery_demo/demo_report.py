@@ -12,7 +12,7 @@ from rich.text import Text
 
 from index_builder.registry.quality_history import VersionQuality, quality_of
 from index_builder.registry.registry import Registry
-from serving.requests.list_request import ListRequest
+from serving.requests.request_model import ListRequest
 from serving.version.loaded_version import Version
 from twinspire.cli.show_lists import user_result
 from twinspire.cli.terminal_tables import terminal_table

@@ -1,8 +1,7 @@
-"""The charts of a version's report, as inline SVG: matplotlib draws in placeholder colours, and the
-page's CSS says which these are.
+"""The charts of a report as inline SVG. Matplotlib draws in placeholder colours, and the page's CSS says
+what these are.
 
-A chart is `WIDTH` units wide, a phone's width, so that its text is as large as the page's there.
-Text stays text.
+A chart is `WIDTH` units wide, like a phone, so that its text is as large as the page's there.
 """
 
 import io
@@ -48,11 +47,11 @@ NAMES = (
     "simple",
 )
 COLOURS = {name: f"#{0xABC000 + number:06x}" for number, name in enumerate(NAMES)}
-"""Placeholders by name; `var(--NAME)` of the page replaces them."""
+"""Placeholders by name. In the page, `var(--NAME)` takes their place."""
 
 _POINT = 72.0
 _STYLE: Any = {
-    # Text stays text: it is searched, read aloud, and set in the font of the page
+    # Text stays text, which can be searched and read aloud, in the font of the page.
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 11,
@@ -76,20 +75,19 @@ _STYLE: Any = {
     "lines.linewidth": 1.8,
     "lines.markersize": 4.5,
 }
-# Lines are told apart without colours too
+# Markers tell lines apart without colours, too.
 _MARKERS = dict(zip(NAMES[3:], "oPXsSD^vd*hHp<>DsP", strict=False)) | {"most_popular": "s"}
 _STEPS = [1, 2, 2.5, 5, 10]  # between ticks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """Values of one list.
+    """One line, or one row of dots.
 
     Attributes:
-      colour: name of a colour.
-      values: [N]; None where there is none.
-      spans: [N] intervals of the values; None where there is none.
-      dashed: draw the line so.
+      colour: one of `NAMES`.
+      values: [N] values, None where there is none.
+      spans: [N] intervals of the values, None where there is none.
     """
 
     colour: str
@@ -105,19 +103,17 @@ def by_day(
     label: str,
     breaks: Sequence[int] = (),
 ) -> str:
-    """Lines over days, with a band for the intervals.
+    """Lines over ascending days, with a band for the intervals.
 
     Args:
-      name: of the chart.
-      days: ascending.
-      series: a line each.
-      label: what they show.
-      breaks: places of the days that no line leads to, as figures before do not compare.
+      name: name of the chart; other charts of the page have other names.
+      label: the measure, which stands above the axis.
+      breaks: numbers of the days where lines start anew, because earlier figures do not compare.
     """
     with _svg_figure(name, ("", label)) as (axes, svg):
         at = date2num(list(days))
-        for one in reversed(series):  # the first lies on top
-            # A day without a figure leaves a gap in the line
+        for one in reversed(series):  # so that the first lies on top
+            # NaN leaves a gap in the line.
             values = np.array([np.nan if v is None else v for v in one.values])
             for start, end in pairwise([0, *breaks, len(at)]):
                 _band(axes, at[start:end], one.spans[start:end], one.colour)
@@ -136,7 +132,7 @@ def by_day(
 
 
 def dots(name: str, categories: Sequence[str], series: Sequence[Series], label: str) -> str:
-    """A row per category, in it a dot per list with its interval."""
+    """A row for each category, with a dot for each list and its interval."""
     height = 50 + len(categories) * (14 + 9 * len(series))
     with _svg_figure(name, (label, ""), height) as (axes, svg):
         shift = np.linspace(-0.32, 0.32, len(series)) if len(series) > 1 else [0.0]
@@ -176,7 +172,7 @@ def groups(
     series: Sequence[Series],
     labels: tuple[str, str],
 ) -> str:
-    """Bars, and lines over them, of shares."""
+    """Bars of shares, and lines over them."""
     with _svg_figure(name, labels) as (axes, svg):
         at = np.arange(len(categories))
         axes.bar(at, [v or 0 for v in bars.values], 0.8, color=COLOURS[bars.colour], alpha=0.35)
@@ -223,8 +219,10 @@ def tradeoff(
     target: float,
     labels: tuple[str, str],
 ) -> str:
-    """Points, the line of those that no other beats, perhaps a chosen one, and the height that they
-    had to reach.
+    """Points, the line through those that no other beats, and the target height.
+
+    Args:
+      chosen: number of the point to mark; None marks none.
     """
     with _svg_figure(name, labels) as (axes, svg):
         axes.axhline(target, color=COLOURS["target"], lw=1.2, ls=(0, (4, 3)))
@@ -239,9 +237,9 @@ def tradeoff(
 
 
 def frontier(x: Sequence[float], y: Sequence[float]) -> list[int]:
-    """The points that none at or left of them is as high as, from left to right."""
+    """The points that are higher than all to their left, from left to right."""
     best: list[int] = []
-    # Of points at the same place the highest comes first, so that it alone is taken
+    # Of points with equal x the highest comes first, so that only it is taken.
     for i in sorted(range(len(x)), key=lambda i: (x[i], -y[i])):
         if not best or y[i] > y[best[-1]]:
             best.append(i)
@@ -271,7 +269,7 @@ def _svg_figure(
 ) -> Iterator[tuple[Axes, list[str]]]:
     """Yields axes to draw into, and a list that holds the SVG afterwards."""
     svg: list[str] = []
-    # Ids follow from the salt: without one, equal charts would be different bytes
+    # Ids follow from the salt. Without one, equal charts would differ in their bytes.
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name, "svg.id": name}):
         figure = Figure(figsize=(WIDTH / _POINT, height / _POINT), layout="constrained")
         figure.patch.set_alpha(0)
@@ -279,11 +277,11 @@ def _svg_figure(
         axes.patch.set_alpha(0)
         yield axes, svg
         axes.set_xlabel(labels[0])
-        # Above the vertical axis, where it can be read without turning the head
+        # Above the vertical axis, where nobody has to turn the head to read it.
         axes.set_title(labels[1], loc="left", fontsize=11, color=COLOURS["muted"], pad=8, x=0)
         written = io.StringIO()
-        # Not `savefig`, which draws all twice, once only for the layout. No clock time and no
-        # release of matplotlib in it, for equal bytes again.
+        # Not `savefig`, which draws everything twice for the layout. Metadata is left out because it
+        # would put the time and the release of matplotlib into the bytes.
         FigureCanvasSVG(figure).print_svg(
             written, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
         )
@@ -291,11 +289,9 @@ def _svg_figure(
 
 
 def _inline(written: str) -> str:
-    """An SVG file's text as part of a page: no prologue, the page's font, ids only where they are
-    referred to.
-    """
+    """The text of an SVG file as part of a page: without prologue, fonts, and ids that nothing uses."""
     text = written[written.index("<svg") :]
-    # Ids of many charts share a page: what nobody refers to needs none
+    # Many charts share a page, and their ids must not clash: most are needless.
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
     text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
     text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.S)

@@ -1,4 +1,4 @@
-"""What a report tells of, read when its version is published."""
+"""What a report is about, read when its version is published."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,13 +31,12 @@ _MOST_DAYS = 60
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """A day's version, as far as the trend shows it.
+    """A day's version in the trend.
 
     Attributes:
-      status: `live`, `accepted`, `refused` or `rolled back`; `this` is the one reported on.
-      metrics: what was measured on it.
-      served: how good the lists were that were served on the day; None where that was not measured.
-      settings: of the pipeline file on the day.
+      status: `live`, `accepted`, `refused` or `rolled back`; `this` is the version reported on.
+      served: quality of the lists that were served on the day; None if not measured.
+      settings: the pipeline file of that day.
     """
 
     day: date
@@ -50,11 +49,11 @@ class Day:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Previous:
-    """The version compared with.
+    """The version that this one is compared with.
 
     Attributes:
-      live: whether it was live when this one was published; else it is the parent.
-      items: name by id.
+      live: whether it was live when this one was published; if not, it is the parent.
+      items: names of the corpus's items by id.
     """
 
     manifest: Manifest
@@ -64,27 +63,23 @@ class Previous:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """All of it.
+    """All that a report is about.
 
     Attributes:
-      manifest: of the version.
       metric: the measure that the gate judges, such as `recall@50`.
-      k: its list length.
-      user_store: whether users may be named, as the version carries all of them.
-      metrics: what was measured on the day.
-      gate: what the gate said.
+      k: the list length of that measure.
+      user_store: whether users may be named, because the version carries all of them.
       goes_live: whether the version is live once it is published.
-      serves_before: what the gate let the version before serve.
-      limits: by which it did.
-      recall_target: of the index.
-      index: how the index came about.
-      order: the fixed order; None where the version has none.
-      speed: of the index, where it was built; None if the files of that stage are gone.
-      data: the report of the features stage; None if that is gone.
-      examples: lists to look at; empty where the measure attempt has none.
-      days: versions by day, oldest first; this one is the last.
+      serves_before: the source that the gate let the version before serve.
+      limits: the gate's settings.
+      recall_target: share of exact neighbours that the index must find.
+      order: the fixed order; None if the version has none.
+      speed: timings of the index on the machine that built it; None if its working files are gone.
+      data: report of the features stage; None if its working files are gone.
+      examples: lists to look at; may be empty.
+      days: a version for each day, oldest first; this one is the last.
       previous: None on the first day.
-      items: name by id, of the corpus, the most popular first.
+      items: names of the corpus's items by id, the most popular first.
     """
 
     manifest: Manifest
@@ -108,7 +103,7 @@ class Facts:
 
     @property
     def evaluated_sets(self) -> tuple[EvaluatedSet, EvaluatedSet]:
-        """The lists that were measured: those of all users of the day, and of the ones held out."""
+        """The lists that were measured: for all users of the day, and for those held out."""
         day = self.manifest.date
         return (
             on_the_day(self.metrics, day, self.serves_before),
@@ -117,13 +112,13 @@ class Facts:
 
     @property
     def served(self) -> ServedFigure | None:
-        """The figure in front: of what was served on the day, else of held-out users."""
+        """The first figure: quality of what was served on the day, or for held-out users."""
         held_out = on_held_out(self.metrics, self.gate.serves, self.manifest.date, self.metric)
         return self.days[-1].served or held_out
 
     @property
     def of_the_model(self) -> EvaluatedSet:
-        """All users of the day; those held out where no two-tower was there before the day."""
+        """Lists for all users of the day; for those held out if there was no two-tower before the day."""
         of_all, of_held_out = self.evaluated_sets
         return of_all if of_all.of_model else of_held_out
 
@@ -132,10 +127,10 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
     """Reads what a report needs.
 
     Args:
-      ctx: the publish stage's.
+      ctx: context of the publish stage.
       staged: local folder with the version's files.
-      described: its manifest.
-      versions: those published before.
+      described: manifest of the version.
+      versions: the versions that were published before.
     """
     metric = ctx.pipeline.gate.metric
     metrics = DayMetrics.read(staged)
@@ -146,7 +141,7 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
     return Facts(
         manifest=described,
         metric=metric,
-        # `mrr` has no length of its own
+        # `mrr` names no length of a list.
         k=int(metric.partition("@")[2] or max(ctx.pipeline.evaluation.ks)),
         user_store=ctx.pipeline.serving.user_store is True,
         metrics=metrics,
@@ -185,16 +180,8 @@ def _examples(ctx: StageContext) -> list[ExampleList]:
 def _days(
     versions: Versions, log: Sequence[Entry], described: Manifest, metric: str
 ) -> Iterator[Day]:
-    """A version for each earlier day, oldest first: the newest one that was accepted, else the
-    newest.
-
-    Args:
-      versions: those published before.
-      log: all its entries.
-      described: the version reported on.
-      metric: what is shown of them.
-    """
-    # The last of a day wins: an accepted one over a refused one, then the newer one
+    """A version for each earlier day, oldest first: the newest accepted one, or else the newest."""
+    # Later entries of a day replace earlier ones, so the best one comes last.
     ranked = sorted(
         versions.statuses(), key=lambda one: (one.date, one.status in ("live", "accepted"), one.at)
     )
@@ -210,7 +197,7 @@ def _days(
 
 def _previous(ctx: StageContext, described: Manifest, versions: Versions) -> Previous | None:
     live = versions.live()
-    # A version that is published again may be live already: it is not compared with itself
+    # A version that is published again may be live already, and is not compared with itself.
     version = live if live != described.version else None
     if version is None and ctx.parent:
         version = ctx.parent.version

@@ -1,6 +1,4 @@
-"""How the version came to be: what changed since the one before, the day's data, the index, and
-what it was made with.
-"""
+"""How the version came to be: changes since the version before, the day's data, the index, the settings."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -43,7 +41,7 @@ _COUNTS = {
 
 
 def changes(facts: Facts) -> Section:
-    """What is different from the version that was live."""
+    """The differences from the version that was live, or from the parent."""
     before = facts.previous
     text = ["Nothing was published before this version: there is nothing to compare with."]
     tables = []
@@ -83,7 +81,7 @@ def _compared(facts: Facts, before: Previous) -> Table:
 
 
 def _quality(manifest: Manifest, metric: str) -> float | None:
-    """What the gate judged a version by; None if that was another measure."""
+    """The measure by which the gate judged a version; None if it was another one."""
     return manifest.quality.candidate if manifest.quality.metric == metric else None
 
 
@@ -116,18 +114,18 @@ def _items(facts: Facts, before: Previous) -> list[Table]:
 def _only_here(
     how: str, these: Mapping[str, str | None], others: Mapping[str, str | None]
 ) -> list[Table]:
-    """The items of one corpus that another lacks, the most popular ones by name."""
+    """The items that only `these` have, the most popular ones by name."""
     items = [item for item in these if item not in others]
     title = f"{count(len(items))} items are {how} the catalogue"
     if len(items) > _NAMED:
         title += f", of which the {_NAMED} most popular"
-    # `these` is in order of popularity
+    # `these` has the most popular items first.
     rows = [[item, these[item] or NONE] for item in items[:_NAMED]]
     return [Table(head=["item", "name"], rows=rows, title=title)] if items else []
 
 
 def data(facts: Facts) -> Section:
-    """Rows, users, items; what was set aside; what was unusual."""
+    """Counts of the day's data, records that were set aside, and anomalies."""
     report = facts.data
     text = ["The working files of the features stage are gone, and its counts with them."]
     tables = []
@@ -147,7 +145,7 @@ def data(facts: Facts) -> Section:
 
 
 def _read(report: FeaturesReport) -> list[str]:
-    """What was read, and what of it was left out."""
+    """The records that were read, and those that were left out."""
     bad = sum(report.rejected.values())
     text = [
         f"{count(bad)} of {count(report.rows)} records were set aside as malformed"
@@ -173,7 +171,7 @@ def _read(report: FeaturesReport) -> list[str]:
 
 
 def _skew(features: Sequence[FeatureSkew], limits: GateConfig) -> Table:
-    """Each feature in training beside what is served."""
+    """Each feature in training compared with what is served."""
     rows: list[Row] = []
     for one in features:
         row = [one.feature, number(one.distance, 2), share(one.outside), describe_skew(one)]
@@ -202,7 +200,7 @@ def _unusual(statistics: DayStatistics | None) -> list[str]:
 
 
 def search(facts: Facts) -> Section:
-    """Recall against exact search, and the settings that were tried."""
+    """The index: recall against exact search, and the settings that were tried."""
     index = facts.index
     speed = facts.speed
     text = [
@@ -232,7 +230,7 @@ def search(facts: Facts) -> Section:
 
 
 def _origin(tuning: SettingsOrigin) -> list[str]:
-    """Whether the settings were inherited or tuned."""
+    """Whether the index's settings were inherited or searched for."""
     if not tuning.kinds or tuning.searched is None:
         return []
     searched = f"searched for on {date.fromisoformat(tuning.searched):%-d %B %Y}"
@@ -247,8 +245,8 @@ def _origin(tuning: SettingsOrigin) -> list[str]:
 
 def _tradeoff(index: IndexFigures, speed: IndexTimings | None) -> Figure:
     tried = index.tried
-    # Timings lie in the working files, figures in the version: those of another attempt, whose
-    # files took these' place, do not belong together.
+    # Timings are in the working files, figures in the version. If another attempt has replaced the
+    # working files since, the two do not belong together.
     ms = speed.tried_ms if speed and len(speed.tried_ms) == len(tried) else None
     cost: Sequence[float] = ms or [point.work for point in tried]
     recalls = [point.recall for point in tried]
@@ -302,7 +300,7 @@ def _tried_table(index: IndexFigures, ms: Sequence[float] | None, chosen: int | 
 
 
 def origin(facts: Facts) -> Section:
-    """What the version was made from and with."""
+    """Working files, software and settings that made the version."""
     manifest = facts.manifest
     rows = [
         ["version", manifest.version],
@@ -331,17 +329,17 @@ def origin(facts: Facts) -> Section:
 
 
 def settings_by_path(settings: Mapping[str, Any], start: str = "") -> dict[str, Any]:
-    """The settings of a manifest by their names with dots, as `train.epochs`."""
-    found: dict[str, Any] = {}
+    """The settings of a manifest by dotted names, such as `train.epochs`."""
+    by_path: dict[str, Any] = {}
     for name, value in settings.items():
         path = f"{start}{name}"
         nested = isinstance(value, Mapping) and value
-        found |= settings_by_path(value, f"{path}.") if nested else {path: value}
-    return found
+        by_path |= settings_by_path(value, f"{path}.") if nested else {path: value}
+    return by_path
 
 
 def setting_text(value: Any) -> str:
-    """A setting as people read it; what is no text is written as JSON."""
+    """A setting as people read it: text as it is, anything else as JSON."""
     if value is None:
         return NONE
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,76 +1,33 @@
-"""The page: its parts in order, and what stands above them."""
+"""The page: what stands at its top, the gate's verdict, and all other sections in order."""
 
 from collections.abc import Iterator
 from importlib.resources import files
 
-from index_builder.report import judgement, making, quality, training
+from index_builder.gate.limits import MAX_CORPUS_CHANGE, served_limits, two_tower_limits
+from index_builder.report import making, quality, training
 from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Example, Item, Section
+from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.day_metrics import ExampleList
+from twinspire_core.contracts.gate_verdict import LiftFigures, PooledFigures
 from twinspire_core.contracts.measures import value_of
 from twinspire_core.display.pages import templates
-from twinspire_core.display.quality_tables import list_name
-from twinspire_core.display.table import Card, count, counted, number, share
-
-
-def examples(facts: Facts) -> Section:
-    """A held-out user of each slice, by this version."""
-    text = [
-        f"What this version recommends to held-out users on {facts.manifest.date}, the best first;"
-        " ✓ marks what they took that day. One of each slice by earlier events, chosen by the"
-        " fingerprint of their id and not by result."
-    ]
-    if facts.examples and not facts.user_store:
-        text.append(
-            "They are not named: only with serving.user_store = true are all users carried."
-        )
-    if not facts.examples:
-        text = [
-            "There are none: no user was held out, or the training files of this version have none."
-        ]
-    shown = [_example(facts, one, number) for number, one in enumerate(facts.examples, 1)]
-    return Section(anchor="examples", title="Lists to look at", text=text, examples=shown)
-
-
-def _example(facts: Facts, one: ExampleList, number: int) -> Example:
-    # A report travels: users are named only where the version carries them all anyway
-    name = one.user if facts.user_store else "ABCDEFGH"[number - 1]
-    taken = set(one.taken)
-    found = len(taken & set(one.items))
-    earlier = f"{counted(one.past_events, 'event')} before"
-    return Example(
-        who=f"User {name}, {earlier if one.past_events else 'new: no event before'}",
-        history=[_item(facts, item) for item in one.history],
-        items=[_item(facts, item, item in taken) for item in one.items],
-        taken=f"took {counted(len(taken), 'item')} that day, {found} of them among these",
-    )
-
-
-def _item(facts: Facts, item: str, taken: bool = False) -> Item:
-    name = facts.items.get(item) or item
-    return Item(name, "" if name == item else item, taken)
-
-
-_PARTS = (
-    quality.trend,
-    judgement.verdict,
-    quality.second_stage,
-    quality.lists,
-    quality.slices,
-    examples,
-    making.changes,
-    training.popularity,
-    training.frequency,
-    training.learning,
-    making.search,
-    making.data,
-    making.origin,
+from twinspire_core.display.quality_tables import interval_text, kind_text, list_name
+from twinspire_core.display.table import (
+    NONE,
+    Card,
+    Table,
+    change_text,
+    count,
+    counted,
+    number,
+    share,
 )
 
 
 def render(facts: Facts) -> bytes:
-    """The report: one HTML page that needs nothing else."""
-    # Only the SVG, which charts.py makes, is not escaped.
+    """The report: one HTML page that needs no other file."""
+    # All is escaped but the SVG of charts.py.
     page = (
         templates(__package__)
         .get_template("page.html.jinja")
@@ -91,7 +48,7 @@ def render(facts: Facts) -> bytes:
 
 
 def _verdict(facts: Facts) -> tuple[str, str]:
-    """The page in a sentence: what became of the version, and how good what is served is."""
+    """The page in a sentence: what became of the version, and the quality of what is served."""
     gate = facts.gate
     state = "Live" if facts.goes_live else "Accepted, not live" if gate.accepted else "Refused"
     figure = facts.served
@@ -107,7 +64,7 @@ def _verdict(facts: Facts) -> tuple[str, str]:
 
 
 def _asked(facts: Facts) -> str:
-    """Whose lists the figure in front is of, and who was asked."""
+    """Whose lists the first figure measures, and for which users."""
     figure = facts.served
     if figure is None:
         return ""
@@ -144,8 +101,189 @@ def _cards(facts: Facts) -> Iterator[Card]:
 
 
 def _before(facts: Facts) -> str:
-    """How the two-tower differs from the one before."""
+    """How the two-tower differs from that of the version before."""
     baseline = facts.metrics.holdout.baseline
     if baseline is None:
         return "no version before to compare with"
-    return f"{judgement.change_from_baseline(facts)} from {number(baseline.value(facts.metric))}"
+    return f"{_change_from_baseline(facts)} from {number(baseline.value(facts.metric))}"
+
+
+def _gate(facts: Facts) -> Section:
+    """The verdict of the gate, with its reasons, measures and limits."""
+    gate = facts.gate
+    limits = facts.limits
+    if gate.accepted:
+        text = ["The gate accepted this version."]
+    else:
+        text = ["The gate refused this version, which is not live:"]
+    text += [f"• {reason}" for reason in gate.refused]
+    text += [f"Note: {note}." for note in gate.notes]
+    rows = [
+        *_two_tower(facts),
+        *_second_stage(facts),
+        *_limits(facts),
+        ["held-out users", count(gate.figures.users), f"≥ {limits.min_users:,}"],
+        ["index recall", number(gate.figures.index_recall, 4), f"≥ {facts.recall_target:g}"],
+        ["items", count(gate.figures.items), f"±{MAX_CORPUS_CHANGE:.0%}"],
+    ]
+    kind = kind_text(facts.metrics.counted_lists)
+    title = f"What was judged, of lists {kind}, and the limits; 95% intervals in brackets"
+    table = Table(head=["", "measured", "limit"], rows=rows, title=title)
+    return Section(
+        anchor="gate",
+        title="The gate",
+        text=text,
+        tables=[table, *_gate_slices(facts)],
+        half=True,
+    )
+
+
+def _two_tower(facts: Facts) -> Iterator[list[str]]:
+    """The two-tower against the version before, the best one before, and popular items of the day."""
+    held = facts.metrics.holdout
+    figures = facts.gate.figures
+    most = f"−{facts.limits.max_drop:.0%}"
+    name = f"{facts.metric} of the two-tower"
+    yield [name, interval_text(held.candidate, facts.metric), NONE]
+    yield [f"{name} before", interval_text(held.baseline, facts.metric), NONE]
+    yield ["change", _change_from_baseline(facts), most]
+    if best := figures.best:
+        changed = f"{number(best.baseline)}: {change_text(best.change, best.low, best.high)}"
+        yield [f"the best version before, {best.version}", changed, f"{most}, all of the interval"]
+        yield from _pooled(best.pooled, "each against that one", most)
+    yield from _pooled(figures.pooled, "each against its baseline", most)
+    if lead := figures.lead:
+        name = f"{facts.metric} beside what the day’s other users took most"
+        yield [name, _lead(lead), f"−{facts.limits.max_lead_drop:.0%} of the median before"]
+
+
+def _second_stage(facts: Facts) -> Iterator[list[str]]:
+    """The trees against those of the version before, and such trees on earlier days."""
+    figures = facts.gate.figures
+    trees = figures.trees
+    if trees and trees.baseline is not None:
+        changed = change_text(trees.change, trees.low, trees.high)
+        measured = f"{number(trees.candidate)}, before {number(trees.baseline)}: {changed}"
+        limit = f"−{facts.limits.max_drop:.0%}, all of the interval"
+        yield [f"{facts.metric} of the trees, {count(trees.users)} users", measured, limit]
+    if recipe := figures.recipe:
+        difference = f"{recipe.mean:+.4f} (99%: {recipe.low:+.4f} to {recipe.high:+.4f})"
+        other = f"{list_name(recipe.beside)} {number(recipe.other)}"
+        measured = f"{number(recipe.trees)}, {other}: {difference}"
+        limit = "the fixed order serves if surely below"
+        yield [f"trees on {recipe.days} days, before each was trained on", measured, limit]
+
+
+def _limits(facts: Facts) -> Iterator[list[str]]:
+    """Measures with floors and ceilings: of the two-tower, and of what is served if measured."""
+    two_tower = facts.metrics.holdout.candidate
+    ranker = facts.metrics.ranker
+    served = facts.metrics.fixed_order.holdout.candidate
+    if facts.gate.serves == RANKED and ranker:
+        served = ranker.holdout.candidate
+    for of_both, sign in ((facts.limits.floors, "≥"), (facts.limits.ceilings, "≤")):
+        for name, limit in two_tower_limits(of_both).items():
+            yield [name, interval_text(two_tower, name), f"{sign} {limit:g}"]
+        for name, limit in served_limits(of_both).items() if served else ():
+            yield [f"{name} of what is served", interval_text(served, name), f"{sign} {limit:g}"]
+
+
+def _pooled(pooled: PooledFigures | None, how: str, limit: str) -> list[list[str]]:
+    """Several days together, if a single day has too few users."""
+    if pooled is None:
+        return []
+    name = f"{pooled.days} days together, {how}, {count(pooled.users)} users"
+    return [[name, change_text(pooled.change, pooled.low, pooled.high), limit]]
+
+
+def _lead(lead: LiftFigures) -> str:
+    """The lead over a list of the day's most popular items, now and in the versions before."""
+    text = f"{lead.lead:.2f} times {number(lead.popular_today)}"
+    if lead.low is not None:
+        text += f" ({lead.low:.2f} to {lead.high:.2f})"
+    if lead.before:
+        text += f"; before {min(lead.before):.2f} to {max(lead.before):.2f}"
+    return text
+
+
+def _gate_slices(facts: Facts) -> list[Table]:
+    """The change of the gate's measure for users of each slice."""
+    rows = [
+        [
+            name.partition(":")[2],
+            count(one.users),
+            number(one.baseline),
+            number(one.candidate),
+            change_text(one.change, one.low, one.high),
+        ]
+        for name, one in facts.gate.figures.slices.items()
+        if one.baseline is not None
+    ]
+    title = (
+        f"{facts.metric} by users’ earlier events. Refused where more than"
+        f" −{2 * facts.limits.max_drop:.0%} is sure, in slices of {facts.limits.min_users:,} users or more"
+    )
+    head = ["earlier events", "users", "before", "now", "change"]
+    return [Table(head=head, rows=rows, title=title)] if rows else []
+
+
+def _change_from_baseline(facts: Facts) -> str:
+    """The relative change of the gate's measure from the version before, with its interval."""
+    change = facts.metrics.holdout.change_of(facts.metric)
+    return change_text(change.change, change.low, change.high)
+
+
+def _examples(facts: Facts) -> Section:
+    """A held-out user of each slice, by this version."""
+    text = [
+        f"What this version recommends to held-out users on {facts.manifest.date}, the best first;"
+        " ✓ marks what they took that day. One of each slice by earlier events, chosen by the"
+        " fingerprint of their id and not by result."
+    ]
+    if facts.examples and not facts.user_store:
+        text.append(
+            "They are not named: only with serving.user_store = true are all users carried."
+        )
+    if not facts.examples:
+        text = [
+            "There are none: no user was held out, or the training files of this version have none."
+        ]
+    shown = [_example(facts, one, number) for number, one in enumerate(facts.examples, 1)]
+    return Section(anchor="examples", title="Lists to look at", text=text, examples=shown)
+
+
+def _example(facts: Facts, one: ExampleList, number: int) -> Example:
+    # Reports get passed on: users are named only if the version carries all of them anyway.
+    name = one.user if facts.user_store else "ABCDEFGH"[number - 1]
+    taken = set(one.taken)
+    hits = len(taken & set(one.items))
+    earlier = f"{counted(one.past_events, 'event')} before"
+    return Example(
+        who=f"User {name}, {earlier if one.past_events else 'new: no event before'}",
+        history=[_item(facts, item) for item in one.history],
+        items=[_item(facts, item, item in taken) for item in one.items],
+        taken=f"took {counted(len(taken), 'item')} that day, {hits} of them among these",
+    )
+
+
+def _item(facts: Facts, item: str, taken: bool = False) -> Item:
+    name = facts.items.get(item) or item
+    return Item(name, "" if name == item else item, taken)
+
+
+# The sections in the order of the page: what matters most to a reader comes first.
+_PARTS = (
+    quality.trend,
+    _gate,
+    quality.second_stage,
+    quality.lists,
+    quality.slices,
+    _examples,
+    making.changes,
+    training.popularity,
+    training.frequency,
+    training.learning,
+    making.search,
+    making.data,
+    making.origin,
+)

@@ -1,6 +1,4 @@
-"""How good the version is: day by day, its lists side by side, by slice, and what
-orders them.
-"""
+"""The version's quality: day by day, its lists side by side, by slice, and what orders them."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -39,7 +37,7 @@ _SHOWN_FEATURES = 12  # of the ranker, those that say most
 
 
 def trend(facts: Facts) -> Section:
-    """Each day's figure of what was served, next to the best simple list and the two-tower."""
+    """What was served on each day, next to the best simple list and the two-tower alone."""
     known = [day for day in facts.days if day.served]
     text = [
         f"{facts.metric} of the lists that were served on each day, over all measured users. The"
@@ -53,7 +51,7 @@ def trend(facts: Facts) -> Section:
         anchor="days",
         title="Day by day",
         text=text,
-        # One day is no line: of held-out users it stands among the lists
+        # A single day makes no line. Its held-out users stand among the lists.
         figures=[
             *([_progressive(facts, known)] if len(known) > 1 else []),
             *([_held_out(facts, held_out)] if len(held_out) > 1 else []),
@@ -97,7 +95,7 @@ def _progressive(facts: Facts, days: list[Day]) -> Figure:
 
 
 def _breaks(days: list[Day]) -> dict[int, str]:
-    """Places of the days whose figures do not compare with those of the days before, and why."""
+    """The days whose figures do not compare with those of days before, by their place, and why."""
     breaks = {}
     for place, (before, after) in enumerate(pairwise(days), 1):
         if changes := counts_otherwise(before.settings, after.settings):
@@ -134,7 +132,7 @@ def _table(facts: Facts, days: list[Day]) -> Table:
 
 
 def _held_out(facts: Facts, days: list[Day]) -> Figure:
-    """Each day's two-tower and its parent's on held-out users: what a day of training brings."""
+    """Each day's two-tower and its parent's on held-out users: the gain of a day of training."""
     metric = facts.metric
     candidates = [day.metrics.holdout.candidate for day in days]
     parents = [day.metrics.holdout.baseline for day in days]
@@ -144,7 +142,7 @@ def _held_out(facts: Facts, days: list[Day]) -> Figure:
             values=[value_of(one, metric) for one in candidates],
             spans=[interval_of(one, metric) for one in candidates],
         ),
-        # Without a band: bands of both would hide one another
+        # Without a band: two bands would hide each other.
         Series(colour="parent", values=[value_of(one, metric) for one in parents], dashed=True),
     ]
     rows = [
@@ -176,7 +174,7 @@ def _held_out(facts: Facts, days: list[Day]) -> Figure:
 
 
 def lists(facts: Facts) -> Section:
-    """Every list that was measured, by several measures."""
+    """All lists that were measured, by several measures."""
     sets = [one for one in facts.evaluated_sets if one.lists]
     counted = facts.metrics.counted_lists
     text = [
@@ -241,7 +239,7 @@ def _next_click(facts: Facts) -> list[Table]:
         ("this version, held-out users", clicks.holdout.candidate),
         ("the version before, held-out users", clicks.holdout.baseline),
     ]
-    # Rows of different queries: none of them is set off against the others
+    # The rows are of different queries, so none is marked as the best.
     known = [MeasuredLists(PARENT, label, measures) for label, measures in measured if measures]
     names = (
         [name for name in known[0].measures.values if name.startswith("recall@")] if known else []
@@ -271,20 +269,20 @@ def slices(facts: Facts) -> Section:
 
 
 def _sliced(facts: Facts, listed: list[MeasuredLists], side: str) -> Figure:
-    # All lists were measured for the same users, so that the first one's slices are everyone's
+    # All lists were measured for the same users, so the slices of the first are those of all.
     first = listed[0].measures
-    found = dict(first.slices.on_side(side)) if first.slices else {}
-    outside = found.pop("outside", None)
+    slices_ = dict(first.slices.on_side(side)) if first.slices else {}
+    outside = slices_.pop("outside", None)
     one_of = side.removesuffix("s")
     series = [
         Series(
             colour=one.kind,
-            values=[one.measures.value(key(facts.metric, side, name)) for name in found],
-            spans=[interval_of(one.measures, key(facts.metric, side, name)) for name in found],
+            values=[one.measures.value(key(facts.metric, side, name)) for name in slices_],
+            spans=[interval_of(one.measures, key(facts.metric, side, name)) for name in slices_],
         )
         for one in listed
     ]
-    values = zip(found, series[0].values, strict=True)
+    values = zip(slices_, series[0].values, strict=True)
     alt = "; ".join(f"{name} {number(value)}" for name, value in values)
     caption = ""
     if outside and outside.true:
@@ -294,19 +292,19 @@ def _sliced(facts: Facts, listed: list[MeasuredLists], side: str) -> Figure:
     return Figure(
         title=f"By earlier events of the {one_of}",
         svg=charts.dots(
-            f"slices-{side}", [name.replace("-", "–") for name in found], series, facts.metric
+            f"slices-{side}", [name.replace("-", "–") for name in slices_], series, facts.metric
         ),
         alt=f"{listed[0].label}, by earlier events of the {one_of}: {alt}",
         caption=caption,
         legend=[Mark(one.kind, one.label, "dot") for one in listed],
         table=_sliced_table(
-            found, series, side, f"{facts.metric} by earlier events of the {one_of}"
+            slices_, series, side, f"{facts.metric} by earlier events of the {one_of}"
         ),
     )
 
 
 def _sliced_table(
-    found: Mapping[str, SliceMeasures], series: Sequence[Series], side: str, title: str
+    slices_: Mapping[str, SliceMeasures], series: Sequence[Series], side: str, title: str
 ) -> Table:
     of_users = side == USERS
     rows = [
@@ -315,14 +313,14 @@ def _sliced_table(
             count(one.users if of_users else one.true),
             *(number(series_of_list.values[place]) for series_of_list in series),
         ]
-        for place, (name, one) in enumerate(found.items())
+        for place, (name, one) in enumerate(slices_.items())
     ]
     head = ["events", "users" if of_users else "taken", *(list_name(one.colour) for one in series)]
     return Table(head=head, rows=rows, title=title)
 
 
 def second_stage(facts: Facts) -> Section:
-    """What orders the candidates: the fixed order, and the ranker where there is one."""
+    """What orders the candidates: the fixed order, and the ranker if there is one."""
     text = ["Sources propose items. The ranker orders them, or the fixed order by its weights."]
     if order := facts.order:
         text.append(f"The fixed order is {describe_order(order.kind, order.weights)}.")
@@ -332,7 +330,7 @@ def second_stage(facts: Facts) -> Section:
 
 
 def _ranker(facts: Facts) -> list[Table]:
-    """What this version's ranker uses."""
+    """The features that this version's ranker uses most."""
     fitted = facts.metrics.ranker.fitted if facts.metrics.ranker else None
     if fitted is None:
         return []

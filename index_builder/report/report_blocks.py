@@ -1,4 +1,4 @@
-"""What a part of the report consists of. The template knows these types and nothing else."""
+"""What sections of the report consist of. The template knows these types and no others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,8 @@ class Mark:
     """An entry of a legend.
 
     Attributes:
-      colour: name of a colour of charts.py.
-      label: what has it.
-      form: `line`, `dash`, `dot` or `area`.
+      colour: one of `NAMES` of charts.py.
+      form: how the chart draws it: `line`, `dash`, `dot` or `area`.
     """
 
     colour: str
@@ -23,15 +22,12 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A picture with what it says in words and in numbers.
+    """A chart, with its message in words and its numbers in a table.
 
     Attributes:
-      title: short.
-      svg: inline SVG.
-      alt: what is to be seen, for those who do not see it.
-      caption: how to read it.
-      legend: what the colours mean.
-      table: its numbers.
+      svg: inline SVG of charts.py.
+      alt: what the chart shows, for readers who do not see it.
+      caption: how to read the chart.
     """
 
     title: str
@@ -47,9 +43,9 @@ class Item:
     """An item of a list.
 
     Attributes:
-      name: what people call it; the id where it has no name, or left the corpus.
-      id: shown beside the name.
-      taken: whether it was taken that day.
+      name: its name for people; the id if it has none, or left the corpus.
+      id: shown after the name; empty if it is the name.
+      taken: whether the user took it that day.
     """
 
     name: str
@@ -59,13 +55,12 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A user with the past and what was recommended.
+    """A user's purchase history and list.
 
     Attributes:
-      who: says which user it is.
-      history: items of the past.
-      items: items recommended.
-      taken: how many the user took, and how many of them are in the list.
+      who: which user it is, in words.
+      items: the recommended items, best first.
+      taken: how many items the user took, and how many of these are in the list, in words.
     """
 
     who: str
@@ -76,14 +71,11 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A part of the page.
+    """A section of the page: paragraphs, then figures, tables and examples.
 
     Attributes:
-      anchor: its address in the page.
-      title: its heading.
-      text: paragraphs.
-      figures, tables, examples: what it shows, in this order.
-      half: two of these stand side by side where there is room.
+      anchor: address in the page, after `#`.
+      half: whether two such sections may stand side by side.
     """
 
     anchor: str

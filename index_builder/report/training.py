@@ -1,6 +1,4 @@
-"""What training did: the loss, the estimated frequencies, and what popularity its lists came to
-have.
-"""
+"""Training in figures: the loss, the popularity of its lists, and the estimated frequencies."""
 
 from collections.abc import Sequence
 
@@ -43,9 +41,7 @@ def learning(facts: Facts) -> Section:
 
 
 def _labels(head: AuxiliaryFigures | None) -> list[str]:
-    """How well a second objective was learned, a sentence per set of labels; nothing without
-    one.
-    """
+    """How well a second objective was learned, in a sentence for each set of labels."""
     if head is None:
         return []
     text = [
@@ -68,7 +64,7 @@ def _labels(head: AuxiliaryFigures | None) -> list[str]:
 
 def _loss(loss: Sequence[tuple[int, float]]) -> Figure:
     steps, nats = zip(*loss, strict=True)
-    # The table is for those who do not see the curve: about ten rows of it do
+    # About ten rows are enough for readers who do not see the curve.
     few = loss[:: max(1, len(loss) // 10)]
     return Figure(
         title="Loss by step",
@@ -91,26 +87,26 @@ def _loss(loss: Sequence[tuple[int, float]]) -> Figure:
 
 
 def popularity(facts: Facts) -> Section:
-    """How popular the recommended items are, beside those that were taken."""
-    found = facts.metrics.popularity
+    """The popularity of the recommended items next to that of the items taken."""
+    measured = facts.metrics.popularity
     text = [
         "This was not measured: no user was held out, or none of their items was in the catalogue."
     ]
     figures = []
-    if found and sum(found.clicks):
+    if measured and sum(measured.clicks):
         text = [
             "Items stand in ten groups, each with a tenth of all earlier events: the first holds"
             " the few most popular ones, the tenth the many that are rarely taken, and “none” those"
             " without an event in the days that counts look at. Lists that follow the bars offer"
             " items as popular as those that were taken."
         ]
-        if "uncorrected" in found.lists:
+        if "uncorrected" in measured.lists:
             text.append(
                 "“Correction taken out” is estimated, not trained: this model’s own scores less log"
                 " q, which is what a softmax over in-batch negatives learns of the items that it"
                 " meets, when nothing corrects it."
             )
-        figures = [_popularity(found)]
+        figures = [_popularity(measured)]
     title = "Popularity: offered and taken"
     return Section(anchor="popularity", title=title, text=text, figures=figures, half=True)
 
@@ -158,30 +154,30 @@ def _popularity(figures: PopularityFigures) -> Figure:
 
 
 def frequency(facts: Facts) -> Section:
-    """The streaming estimate against the day's true shares."""
-    found = facts.metrics.frequency
+    """The streaming estimate of item frequencies against the day's true shares."""
+    measured = facts.metrics.frequency
     title = "Frequencies: estimated and true"
     anchor = "frequency"
-    if found is None or not found.pairs:
+    if measured is None or not measured.pairs:
         text = ["Nothing was estimated: train.correction is none, or the day had no rows."]
         return Section(anchor=anchor, title=title, text=text, half=True)
-    true, estimated = zip(*found.pairs, strict=True)
+    true, estimated = zip(*measured.pairs, strict=True)
     text = [
         (
             "The correction takes out how often an item is drawn. This is what the streaming"
             " estimate of it was at the end of training, beside the day’s own shares."
-            f" {_factor(found)}"
+            f" {_factor(measured)}"
         ),
     ]
-    few = found.pairs[:: max(1, len(true) // 10)]
+    few = measured.pairs[:: max(1, len(true) // 10)]
     figure = Figure(
         title="Share of the day’s training rows",
         svg=charts.against(
             "frequency", true, estimated, ("true share of the day", "estimated share")
         ),
         alt=(
-            f"Points along the diagonal: {len(true)} of {count(found.items)} items, true shares"
-            f" from {share(min(true), 4)} to {share(max(true), 2)}. {_factor(found)}"
+            f"Points along the diagonal: {len(true)} of {count(measured.items)} items, true shares"
+            f" from {share(min(true), 4)} to {share(max(true), 2)}. {_factor(measured)}"
         ),
         caption=(
             "Each point is an item; on the dashed line the estimate is right. The estimate"
@@ -191,7 +187,7 @@ def frequency(facts: Facts) -> Section:
         table=Table(
             head=["true", "estimated", "ratio"],
             rows=[[share(t, 4), share(e, 4), number(e / t, 2)] for t, e in few],
-            title=f"Some of {count(found.items)} items, most frequent first",
+            title=f"Some of {count(measured.items)} items, most frequent first",
         ),
     )
     return Section(anchor=anchor, title=title, text=text, figures=[figure], half=True)

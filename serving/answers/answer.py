@@ -1,33 +1,40 @@
-"""Lists of items as they were found, and warnings: why they are short, and which features and
-filters say nothing.
+"""An answer: lists of items as rows of a version, why each item is in its list, and warnings: why a list
+is short, and which values and filters say nothing to the version.
+
+B queries, K places of a list, S sources, F features of a ranker.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic takes no other one below Python 3.12
 
-from serving.answers.basis import Basis
-from serving.answers.ranking import Explanations
+from serving.requests.query_rows import Basis
 from serving.version.filters import Groups, Selected
 from serving.version.known_values import Unknown
 from twinspire_core.config.source_names import POPULAR, TWO_TOWER
 from twinspire_core.display.table import counted
+from twinspire_core.ranking.ranker import Ranker
+from twinspire_core.ranking.ranking_features import RankingFeatures
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import arrow_lists
 
+_EXPLAINING = 3  # features that explain the place of an item
 _FEW_NEW = "fewer items are new to the user than new_share asks for: no more are left"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleWarnings:
-    """What should be known of the rules of B lists (serving/answers/list_rules.py).
+    """Warnings about the rules of lists (serving/answers/list_rules.py).
 
     Attributes:
-      caps: those that held, by attribute.
+      caps: the caps that were applied, by attribute.
       lacks_new: [B] bool, lists with fewer new items than `new_share` asks for.
-      of_all: what is said of all lists.
+      of_all: warnings about every list.
     """
 
     caps: Mapping[str, int]
@@ -36,22 +43,22 @@ class RuleWarnings:
 
     @property
     def caps_text(self) -> str:
-        """The caps, to end a sentence with."""
+        """The caps, as the end of a sentence."""
         return ", ".join(f"{name} {cap}" for name, cap in self.caps.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerWarnings:
-    """What should be known of the lists of B queries.
+    """Warnings about the lists of B queries.
 
     Attributes:
-      version: its id.
-      k: items asked for.
-      items: that there are without a filter.
-      counts: items of each list, [B] int64.
-      groups: the queries' filters.
-      unknown: values of the queries' features that the version was trained without.
-      rules: what is to be said of the rules of the lists; None where none held.
+      version: id of the version.
+      k: length of the lists that were asked for.
+      items: number of items that a list without a filter can hold.
+      counts: [B] int64, items of each list.
+      groups: the queries by their filters.
+      unknown: values of the queries that the version was trained without.
+      rules: None where no rule was applied.
     """
 
     version: str
@@ -64,23 +71,22 @@ class AnswerWarnings:
 
     @property
     def few_new(self) -> int:
-        """How many lists have fewer new items than `new_share` asks for."""
+        """The number of lists with fewer new items than `new_share` asks for."""
         return int(self.rules.lacks_new.sum()) if self.rules else 0
 
     def of(self, query: int) -> tuple[str, ...]:
         """Warnings about one list."""
         selected = self.groups.selected[self.groups.of[query]]
-        of_filter = selected.warnings if selected else ()
-        of_values = (*self.unknown.get(query, ()), *of_filter)
+        warnings = (*self.unknown.get(query, ()), *(selected.warnings if selected else ()))
         if self.rules:
-            of_values += self.rules.of_all
+            warnings += self.rules.of_all
             if self.rules.lacks_new[query]:
-                of_values += (_FEW_NEW,)
+                warnings += (_FEW_NEW,)
         short = self._why_short(query, selected)
-        return (*of_values, short) if short else of_values
+        return (*warnings, short) if short else warnings
 
     def _why_short(self, query: int, selected: Selected | None) -> str | None:
-        """Why one list has fewer items than were asked for; None where it has all of them."""
+        """Why a list has fewer than `k` items; None if it has them all."""
         count = int(self.counts[query])
         if count == self.k:
             return None
@@ -91,7 +97,7 @@ class AnswerWarnings:
                 f" over a cap ({self.rules.caps_text})"
             )
         if self.k > self.items:
-            return self._all_there(filtered=selected is not None)
+            return self._whole_catalogue(filtered=selected is not None)
         if passing < self.k:
             return (
                 f"{passing:,} of {self.items:,} items of {self.version} pass the filter, and"
@@ -101,38 +107,35 @@ class AnswerWarnings:
 
     def of_all(self) -> tuple[str, ...]:
         """Warnings about all lists together."""
-        of_values = self.of_values()
+        warnings = self.of_values()
         if few := self.few_new:
-            of_values += (f"{few} of {len(self.counts)} lists: {_FEW_NEW}",)
+            warnings += (f"{few} of {len(self.counts)} lists: {_FEW_NEW}",)
         capped = self.rules is not None and bool(self.rules.caps)
         filtered = any(self.groups.selected)
         if self.k > self.items and not capped:
-            return (*of_values, self._all_there(filtered=filtered))
+            return (*warnings, self._whole_catalogue(filtered=filtered))
         short = int((self.counts < self.k).sum())
         if not short:
-            return of_values
+            return warnings
         does_not_pass = "does not pass, or " if filtered else ""
         over_cap = f", or is over a cap ({self.rules.caps_text})" if self.rules and capped else ""
         rest = f"the rest of the catalogue {does_not_pass}was seen or excluded{over_cap}"
         lists = f"{short} of {len(self.counts)} lists are shorter than {self.k}: {rest}"
-        return (*of_values, lists)
+        return (*warnings, lists)
 
     def of_values(self) -> tuple[str, ...]:
-        """Warnings about values of features that the version was trained without, values in filters
-        that no item has, and rules.
-        """
+        """Warnings about unknown values of features, values in filters that no item has, and rules."""
         return tuple(dict.fromkeys(self._each_of_values()))
 
     def _each_of_values(self) -> Iterator[str]:
         for of_query in self.unknown.values():
             yield from of_query
-        for selected in self.groups.selected:
-            if selected:
-                yield from selected.warnings
+        for selected in filter(None, self.groups.selected):
+            yield from selected.warnings
         if self.rules:
             yield from self.rules.of_all
 
-    def _all_there(self, *, filtered: bool) -> str:
+    def _whole_catalogue(self, *, filtered: bool) -> str:
         all_listed = "all that pass are here" if filtered else "all are here"
         return (
             f"{self.k} items were asked for, and the catalogue of {self.version} has {self.items}"
@@ -140,30 +143,78 @@ class AnswerWarnings:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Recommendations for B queries.
+class ReasonPart(TypedDict):
+    """A feature that moved an item."""
+
+    feature: str
+    value: Annotated[float | None, Field(description="Of the item; null: not known.")]
+    contribution: Annotated[
+        float, Field(description="Its part of the score; below 0 it moved the item down.")
+    ]
+    text: Annotated[str, Field(description="What the value says, in plain words.")]
+
+
+class Explanations(NamedTuple):
+    """Why a ranker has put items where they are. Each explanation is made when somebody asks for it:
+    one takes longer than to rank a hundred items.
 
     Attributes:
-      rows: [B, K] int32, rows of the corpus, best first; -1 where there are no more.
-      scores: [B, K] float32, NaN where there are no more: of the two-tower, and of `similar`,
-        cosines of two vectors; otherwise as serving/answers/retrieval.py says.
-      widened: [B] bool, lists for which the first search found too few items that were not seen and
-        pass the filter.
-      warnings: what should be known of the lists.
-      known: [B] bool, whether the user was found among the version's users; None if it carries
-        none.
-      bases: what each list rests on.
-      history: [B] lists of item ids, oldest first, that the answers are based on; None without a
-        history feature.
-      source: where the items come from.
-      list_sources: where those of each list come from: unknown users may get what
-        is popular.
-      names: S sources that gave items.
-      shares: [B, K, S] float32, what each gave to an item's score, of the ranker's lists by places
-        in theirs; None where there is but one.
-      reasons: why the ranker has the items where they are; None if it is not the ranker's, or they
-        were not asked for.
+      values: [B, K, F] float32, features of the items.
+      is_ranked: [B, K] bool, items that the ranker has put there; popular items fill up the rest.
+    """
+
+    ranker: Ranker
+    features: RankingFeatures
+    values: np.ndarray
+    is_ranked: np.ndarray
+
+    def of(self, query: int, places: slice = slice(None)) -> list[list[ReasonPart]]:
+        """For each item in some places of a list, the features that moved it most, the strongest
+        first. There are none for an item that fills up the list.
+        """
+        is_ranked = self.is_ranked[query, places]
+        values = self.values[query, places][is_ranked]
+        reasons: list[list[ReasonPart]] = [[] for _ in is_ranked]
+        if not len(values):
+            return reasons
+        added = self.ranker.contributions(values)
+        strongest = np.argsort(-np.abs(added), axis=1, kind="stable")[:, :_EXPLAINING]
+        for row, place in enumerate(np.flatnonzero(is_ranked)):
+            reasons[place] = [
+                self._reason(int(column), values[row, column], added[row, column])
+                for column in strongest[row]
+                if added[row, column] != 0
+            ]
+        return reasons
+
+    def _reason(self, column: int, value: float, added: float) -> ReasonPart:
+        name = self.ranker.names[column]
+        return {
+            "feature": name,
+            "value": None if np.isnan(value) else float(value),
+            "contribution": float(added),
+            "text": self.features.describe(name, float(value), self.ranker.sources),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Lists for B queries.
+
+    Attributes:
+      rows: [B, K] int32, rows of the corpus, best first; -1 behind the end of a list.
+      scores: [B, K] float32, NaN behind the end; serving/answers/retrieval.py says what they are.
+        Those of `similar` are cosines.
+      widened: [B] bool, lists for which the index had to search for more than the first candidates.
+      known: [B] bool, whether the version knows the user; None if it carries no users.
+      history: [B] lists of item ids, oldest first, that the lists rest on; None without a history
+        feature.
+      source: the source that makes the lists.
+      list_sources: the source of each list: it differs where a user is unknown.
+      names: S sources of items.
+      shares: [B, K, S] float32, the part of each source in an item's score. In the ranker's lists, how
+        near to the top of each source's list the item is. None for a single source.
+      reasons: None if no ranker made the lists, or no explanation was asked for.
     """
 
     rows: np.ndarray
@@ -181,12 +232,12 @@ class Answer:
 
     @property
     def counts(self) -> np.ndarray:
-        """Items per query, [B] int64."""
+        """Items per list, [B] int64."""
         lengths: np.ndarray = (self.rows != NONE).sum(1)
         return lengths
 
     def sources(self, query: int) -> list[list[str]]:
-        """The sources of each item of a list, the one that gave most to its score first."""
+        """The sources of each item of a list, the one with the largest part in its score first."""
         count = int(self.counts[query])
         if self.shares is None:
             return [list(self.names)] * count
@@ -194,18 +245,18 @@ class Answer:
 
     def _sources_of(self, shares: np.ndarray) -> list[str]:
         largest_first = np.argsort(-shares, kind="stable")
-        gave = [self.names[n] for n in largest_first if shares[n] > 0]
-        # Lists that no source can fill are filled with popular items, which have no score.
-        return gave or [POPULAR]
+        sources = [self.names[n] for n in largest_first if shares[n] > 0]
+        # Popular items without a score fill up lists that no source can fill.
+        return sources or [POPULAR]
 
     def main_sources(self) -> pa.ListArray:
-        """The source that gave most to each item's score, as Arrow lists, [B]."""
+        """The source with the largest part in each item's score, as Arrow lists, [B]."""
         there = self.rows != NONE
         if self.shares is None or not there.any():
             main = np.zeros(int(there.sum()), np.int64)
         else:
             shares = self.shares[there]
-            # As in `_sources_of`: what nobody gave anything to is there as it is popular.
+            # As in `_sources_of`: an item without any part is there because it is popular.
             main = np.where(shares.any(axis=1), shares.argmax(axis=1), len(self.names))
         names = pa.array([*self.names, POPULAR], pa.string())
         return arrow_lists(self.counts, names.take(pa.array(main)))
@@ -214,7 +265,7 @@ class Answer:
         """Item ids and scores as Arrow lists, [B] each.
 
         Args:
-          ids: the corpus's, by row.
+          ids: the ids of the whole corpus, by row.
         """
         there = self.rows != NONE
         items = ids.take(pa.array(self.rows[there]))

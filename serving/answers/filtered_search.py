@@ -1,48 +1,94 @@
-"""Nearest neighbours without those that were seen, among those that pass a filter."""
+"""Nearest neighbours without what must not be listed: excluded items, items that the user had before,
+and items that do not pass a filter.
+"""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
+from serving.requests.request_model import EXCLUDE, SEEN
+from serving.version.loaded_version import Version
+from serving.version.user_store import STORED_PAST
 from twinspire_core.search.index import NONE, ExactIndex, Index, Settings
-from twinspire_core.search.ragged import Ragged
+from twinspire_core.search.ragged import Ragged, list_lengths, list_rows
+from twinspire_core.sources import personal_counts
 
-# More candidates than asked for, at first: most users have seen few of their nearest items
-_SPARE = 32
+_SPARE = 32  # candidates besides k at first: most users have seen few of their nearest items
 _FEW = 20_000  # items; to compare so few exactly is as fast as to search among all
-# A search for more than such a share of all items costs more than comparing those that pass
+# To search for more than one in so many items costs more than to compare those that pass.
 _WIDEST = 8
 
 
 class Seen(NamedTuple):
-    """Pairs of a query and an item row that must not come back; [S] int64 each."""
+    """Pairs of a query and a row of the corpus that must not be listed for it, [S] int64 each."""
 
     query: np.ndarray
     row: np.ndarray
 
     def of(self, queries: np.ndarray) -> "Seen":
-        """The pairs of some queries, ascending, renumbered from 0."""
+        """The pairs of some queries, ascending, which are numbered from 0 again."""
         theirs = np.isin(self.query, queries)
         return Seen(np.searchsorted(queries, self.query[theirs]), self.row[theirs])
 
     def of_first(self, items: int) -> "Seen":
-        """The pairs with one of so many first items."""
+        """The pairs with one of the first `items` rows."""
         first = self.row < items
         return self if first.all() else Seen(self.query[first], self.row[first])
 
     def by_query(self, queries: int) -> Ragged:
-        """The rows of each of so many queries, in the order given."""
+        """The rows of each query as a list, in the order in which they were given."""
         order = np.argsort(self.query, kind="stable")
         row = self.row[order].astype(np.int64)
         return Ragged(row, self.query[order].astype(np.int64), queries)
 
 
+NOTHING_SEEN = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def items_to_leave_out(version: Version, table: pa.Table, exclude_seen: bool) -> Seen:
+    """What must not be listed: the ids under `exclude`, and with `exclude_seen` what users had.
+
+    Args:
+      table: [B] rows of `serving.requests.query_rows.complete`.
+    """
+    excluded = _listed_in(version, table, [EXCLUDE])
+    if not exclude_seen:
+        return excluded
+    had = items_had(version, table)
+    return Seen(*(np.concatenate(pair) for pair in zip(excluded, had, strict=True)))
+
+
+def items_had(version: Version, table: pa.Table) -> Seen:
+    """All items that users are known to have had, also before the days of their histories. Offline
+    evaluation leaves out the same (`twinspire_core.sources.source.Queries.seen`).
+    """
+    history = version.pipeline.history_name
+    return _listed_in(version, table, [SEEN, history, STORED_PAST, personal_counts.ITEMS])
+
+
+def _listed_in(version: Version, table: pa.Table, columns: Iterable[str | None]) -> Seen:
+    """The items in the given columns of item ids, without those outside the corpus."""
+    queries = [np.zeros(0, np.int64)]
+    rows = [np.zeros(0, np.int64)]
+    for name in columns:
+        if name not in table.column_names:
+            continue
+        lists = table[name].combine_chunks()
+        row = version.rows(lists.flatten())
+        in_corpus = row != NONE
+        queries.append(list_rows(list_lengths(lists))[in_corpus])
+        rows.append(row[in_corpus].astype(np.int64))
+    return Seen(np.concatenate(queries), np.concatenate(rows))
+
+
 class Nearest(NamedTuple):
-    """Lists for B queries, of K places.
+    """The nearest items of B queries.
 
     Attributes:
       rows: [B, K] int32, best first, `NONE` behind the end.
-      scores: [B, K] float32, NaN there.
+      scores: [B, K] float32, NaN behind the end.
       widened: [B] bool, whether the first search found too few.
     """
 
@@ -50,22 +96,27 @@ class Nearest(NamedTuple):
     scores: np.ndarray
     widened: np.ndarray
 
+    @classmethod
+    def of_none(cls, queries: int, k: int) -> "Nearest":
+        """Empty lists, to be filled in."""
+        rows = np.full((queries, k), NONE, np.int32)
+        scores = np.full((queries, k), np.nan, np.float32)
+        return cls(rows, scores, np.zeros(queries, bool))
+
 
 def search_without(
     index: Index, vectors: np.ndarray, k: int, seen: Seen, passing: np.ndarray | None = None
 ) -> Nearest:
-    """The k best items of each query among those it has not seen and that pass, best first.
+    """The k best items of each query among those that it has not seen and that pass, best first.
 
-    The search is widened for the queries that need it, so none gets fewer than k while there are
-    enough. Where few items pass, these are compared exactly from the start; and where the search
-    grows too wide, in the end.
+    The search is widened for the queries that need it, so that none gets fewer than k while there are
+    enough. Where few items pass, these are compared exactly from the start; where the search grows too
+    wide, they are compared in the end.
 
     Args:
-      index: of N items.
-      vectors: [B, D] float32.
-      k: how many.
-      seen: what to leave out.
-      passing: [N] bool, what may be listed; everything by default.
+      index: nearest neighbours among N items.
+      vectors: [B, D] float32, of the queries.
+      passing: [N] bool, items that may be listed; by default all.
 
     Returns: lists of min(k, N) places.
     """
@@ -89,12 +140,12 @@ def _search_widening(
 ) -> Nearest:
     """Searches for more and more items, for the queries that have too few of them."""
     items = len(index)
-    # A pair as one integer: whether it was seen is one binary search.
+    # A pair as one integer: a binary search says whether it was seen.
     seen_pairs = np.unique(seen.query * items + seen.row)
     seen_of_query = np.bincount(seen_pairs // items, minlength=len(vectors))
-    # So many of its nearest items hold k of those that it may be given, whatever was seen.
+    # A query's nearest items, so many of them, surely hold k that may be listed.
     enough = np.minimum(items, k + items - passes + seen_of_query)
-    nearest = _no_items(len(vectors), k)
+    nearest = Nearest.of_none(len(vectors), k)
     open_queries = np.arange(len(vectors))
     reach = min((k + _SPARE) * items // passes, int(enough.max(initial=0)))
     while len(open_queries):
@@ -119,25 +170,19 @@ def _search_widening(
 
 def _compare(index: Index, vectors: np.ndarray, k: int, seen: Seen, passing: np.ndarray) -> Nearest:
     """Exact search of the items that pass."""
-    own = np.flatnonzero(passing)
-    nearest = _no_items(len(vectors), k)
-    if not len(own):
+    candidates = np.flatnonzero(passing)
+    nearest = Nearest.of_none(len(vectors), k)
+    if not len(candidates):
         return nearest
-    among_passing = ExactIndex(index.vectors[own], Settings(kind="exact", k=k))
-    place = np.searchsorted(own, seen.row)
-    passed = own[np.minimum(place, len(own) - 1)] == seen.row
-    found = search_without(among_passing, vectors, k, Seen(seen.query[passed], place[passed]))
-    width = found.rows.shape[1]
-    nearest.rows[:, :width] = np.where(found.rows == NONE, NONE, own[found.rows])
-    nearest.scores[:, :width] = found.scores
-    nearest.widened[:] = found.widened
+    among_passing = ExactIndex(index.vectors[candidates], Settings(kind="exact", k=k))
+    place = np.searchsorted(candidates, seen.row)
+    passed = candidates[np.minimum(place, len(candidates) - 1)] == seen.row
+    best = search_without(among_passing, vectors, k, Seen(seen.query[passed], place[passed]))
+    width = best.rows.shape[1]
+    nearest.rows[:, :width] = np.where(best.rows == NONE, NONE, candidates[best.rows])
+    nearest.scores[:, :width] = best.scores
+    nearest.widened[:] = best.widened
     return nearest
-
-
-def _no_items(queries: int, k: int) -> Nearest:
-    rows = np.full((queries, k), NONE, np.int32)
-    scores = np.full((queries, k), np.nan, np.float32)
-    return Nearest(rows, scores, np.zeros(queries, bool))
 
 
 def _contains(ascending: np.ndarray, values: np.ndarray) -> np.ndarray:

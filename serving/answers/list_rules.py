@@ -1,12 +1,12 @@
-"""Where the rules of `[lists]` are applied to what is served (twinspire_core/fusion/reranking.py
-says what they do).
+"""The rules of `[lists]`, applied to what is served (twinspire_core/fusion/reranking.py says what they
+do).
 
-Lists by default are ruled: those of the ranker, the fixed order and the two-tower, and what is
-popular lately in its place. A simpler source that a request names is given as it is.
-Filters, `exclude` and `exclude_seen` hold before any rule: what they leave out is no candidate.
+They are for default lists: those of the ranker, the fixed order and the two-tower, and the popular items
+in place of the two-tower's. A simpler source that a request names is given as it is. Filters, `exclude`
+and `exclude_seen` come before any rule: what they leave out is no candidate.
 
-More candidates than places are retrieved, and eight times as many for the lists that cannot be
-filled from these or lack new items, up to the whole corpus.
+More candidates are retrieved than a list has places. Lists that cannot be filled from these, or that lack
+new items, get eight times as many, again and again, up to the whole corpus.
 
 B queries, L candidates, K places, S sources.
 """
@@ -20,10 +20,9 @@ import pyarrow as pa
 
 from serving.answers.answer import RuleWarnings
 from serving.answers.encoded_queries import EncodedQueries
-from serving.answers.filtered_search import Seen
+from serving.answers.filtered_search import NOTHING_SEEN, Seen, items_had
 from serving.answers.retrieval import Retrieved, retrieve
-from serving.answers.seen_items import NOTHING_SEEN, items_had
-from serving.requests.list_request import ListRequest
+from serving.requests.request_model import ListRequest
 from serving.version.filters import Groups
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
@@ -39,53 +38,48 @@ from twinspire_core.metrics.list_metrics import contains
 from twinspire_core.search.index import NONE
 
 RULED = (FIXED_ORDER, RANKED, TWO_TOWER)
-"""Sources whose lists the rules are for."""
+"""Sources whose lists follow the rules."""
 _ALL_NEW = "new_share changes nothing where exclude_seen leaves out what the user had"
-_SPARE = 100  # candidates besides four for each place, at first
-_WIDER = 8
+_SPARE = 100  # candidates at first, besides four for each place
+_WIDER = 8  # times as many candidates in the next round
 
 _OfCaps = tuple[CappedValues | None, list[str]]
-"""What some caps look at, and why some of them cannot be held."""
-# Goes with the version: nothing keeps one that was swapped.
+"""The values that caps count, and warnings about caps that cannot be applied."""
+# Weak keys: an entry goes when its version is swapped out.
 _capped: "WeakKeyDictionary[Version, dict[tuple[tuple[str, int], ...], _OfCaps]]" = (
     WeakKeyDictionary()
 )
 
 
 class _RuledLists(NamedTuple):
-    """Lists that keep the rules.
+    """B lists of K places that follow the rules.
 
     Attributes:
-      lists: of K places.
-      lacks_new: [B] bool.
-      is_open: [B] bool, whether more candidates would help.
+      lacks_new: [B] bool, lists with too few new items.
+      is_open: [B] bool, lists that more candidates would make better.
     """
 
     lists: Retrieved
     lacks_new: np.ndarray
     is_open: np.ndarray
 
-    def replace(self, rows: np.ndarray, found: "_RuledLists") -> None:
-        """Puts new lists in their rows' places; only these may be open after that."""
-        self.lists.rows[rows] = found.lists.rows
-        self.lists.scores[rows] = found.lists.scores
+    def replace(self, rows: np.ndarray, better: "_RuledLists") -> None:
+        """Replaces some lists; only these may be open after that."""
+        for name in ("rows", "scores", "shares", "values"):
+            if (values := getattr(self.lists, name)) is not None:
+                values[rows] = getattr(better.lists, name)
         self.lists.widened[rows] = True
-        if self.lists.shares is not None:
-            self.lists.shares[rows] = found.lists.shares
-        if self.lists.values is not None:
-            self.lists.values[rows] = found.lists.values
-        self.lacks_new[rows] = found.lacks_new
+        self.lacks_new[rows] = better.lacks_new
         self.is_open[:] = False
-        self.is_open[rows] = found.is_open
+        self.is_open[rows] = better.is_open
 
 
 class Ruling(NamedTuple):
-    """What the rules of B lists look at.
+    """The rules for B lists.
 
     Attributes:
-      rules: that hold.
-      known: pairs of a query and an item that its user had before.
-      warnings: what is to be said of them.
+      known: items that the users had, which are not new to them; empty if no rule asks.
+      warnings: about rules that change nothing.
     """
 
     rules: ListsConfig
@@ -94,12 +88,10 @@ class Ruling(NamedTuple):
 
     @classmethod
     def of(cls, version: Version, table: pa.Table, options: ListRequest) -> Self | None:
-        """What the rules of the pipeline file and of a request look at; None without rules.
+        """The rules of the pipeline file and of a request; None if there are none.
 
         Args:
-          version: what answers.
           table: [B] rows of `serving.requests.query_rows.complete`.
-          options: of all of them.
         """
         rules = version.pipeline.lists if options.rules else ListsConfig()
         share = options.new_share
@@ -121,8 +113,8 @@ def retrieve_ruled(
     groups: Groups,
     ruling: Ruling | None,
 ) -> tuple[Retrieved, RuleWarnings | None]:
-    """The best items of each query that keep the rules, what `ruling` says; None where none hold.
-    Other arguments are those of `retrieve`.
+    """The best items of each query that follow the rules, and warnings about these; None for warnings
+    if there are no rules. Other arguments are those of `retrieve`.
     """
     if ruling is None:
         return retrieve(version, queries, options, source, seen, groups), None
@@ -160,12 +152,11 @@ def retrieve_ruled(
 
 
 def _capped_values(version: Version, caps: Mapping[str, int]) -> _OfCaps:
-    known = _capped.setdefault(version, {})
+    of_version = _capped.setdefault(version, {})
     key = tuple(caps.items())
-    if key not in known:
-        known[key] = _read_capped(version, caps)
-    capped, warnings = known[key]
-    return capped, list(warnings)
+    if key not in of_version:
+        of_version[key] = _read_capped(version, caps)
+    return of_version[key]
 
 
 def _read_capped(version: Version, caps: Mapping[str, int]) -> _OfCaps:
@@ -188,19 +179,19 @@ def _choose(
     known: Seen,
     capped: CappedValues | None,
 ) -> _RuledLists:
-    """Chooses of candidates those of K places.
+    """Chooses K of L candidates of each list.
 
     Args:
-      lists: [B, L] candidates.
-      k: K.
-      rules: that hold.
-      known: pairs of a query and an item that its user had before.
-      capped: what caps look at; None without any.
+      lists: [B, L] candidates, best first.
+      known: items that the users had.
+      capped: the values that caps count; None without caps.
     """
     rows = lists.rows.astype(np.int64)
     is_new = ~contains(known.by_query(len(rows)), rows)
     columns = choose(
-        Candidates(rows, is_new, _values(capped, rows)),
+        Candidates(
+            rows, is_new, capped.at(rows) if capped else np.zeros((*rows.shape, 0), np.int64)
+        ),
         k,
         new_share=rules.new_share,
         caps=capped.caps if capped else None,
@@ -218,16 +209,9 @@ def _choose(
     return _RuledLists(chosen, lacks_new, is_open)
 
 
-def _values(capped: CappedValues | None, rows: np.ndarray) -> np.ndarray:
-    if capped is None:
-        return np.zeros((*rows.shape, 0), np.int64)
-    return capped.at(rows)
-
-
 def _at(values: np.ndarray, columns: np.ndarray, none: float) -> np.ndarray:
     """Values, [B, L] or [B, L, S], in some columns, [B, K]; `none` where the column is -1."""
-    there = columns >= 0
     if values.ndim == 3:
-        there, columns = there[:, :, None], columns[:, :, None]
-    found = np.take_along_axis(values, np.maximum(columns, 0), axis=1)
-    return np.where(there, found, np.asarray(none, values.dtype))
+        columns = columns[:, :, None]
+    taken = np.take_along_axis(values, np.maximum(columns, 0), axis=1)
+    return np.where(columns >= 0, taken, np.asarray(none, values.dtype))

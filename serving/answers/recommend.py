@@ -1,4 +1,4 @@
-"""Answers: the items for users."""
+"""Lists for users, and lists of items like an item."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,21 +7,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from serving.answers.answer import Answer, AnswerWarnings
-from serving.answers.basis import read_bases
+from serving.answers.answer import Answer, AnswerWarnings, Explanations
 from serving.answers.encoded_queries import encode_queries
+from serving.answers.filtered_search import Seen, items_to_leave_out, search_without
 from serving.answers.list_rules import RULED, Ruling, retrieve_ruled
-from serving.answers.ranking import Explanations
 from serving.answers.retrieval import Retrieved
-from serving.answers.seen_items import items_to_leave_out
-from serving.requests.list_request import ListRequest
-from serving.requests.query_rows import Requests, complete
-from serving.requests.request_model import ALLOW, DENY, Refused
-from serving.version.attributes import select
-from serving.version.filters import NO_FILTER, Filter, Groups, Selected, both
+from serving.requests.json_values import Refused
+from serving.requests.query_rows import Basis, Requests, complete, read_bases
+from serving.requests.request_model import ALLOW, DENY, ListRequest
+from serving.version.filters import NO_FILTER, Filter, Groups, Selected
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import POPULAR, TWO_TOWER
+from twinspire_core.errors import UsageError, nearest_names
 from twinspire_core.search.index import NONE
+
+_COMPARED = 100_000  # item ids that a mistyped one is compared with, which takes seconds
 
 
 def recommend(
@@ -31,18 +31,17 @@ def recommend(
     *,
     now: datetime | None = None,
 ) -> Answer:
-    """Recommends items.
+    """Recommends items for B queries.
 
     Args:
-      version: what answers.
-      requests: [B] JSON objects (serving/requests/request_model.py), or what `Requests.table` makes
-        of them. The ids under `exclude` never come back.
-      options: for all of them. With k above the corpus all of it comes back, and a warning says so.
-      now: the time of the request, in the pipeline's zone; by default the present.
+      requests: [B] JSON objects (serving/requests/request_model.py), or rows of `Requests.table`.
+      options: how all of the lists are made. If k is above the size of the corpus, all of it comes back
+        with a warning.
+      now: the time of the requests, in the pipeline's time zone; by default the present.
 
     Raises:
-      Refused: a request is not understood, or a number in it is too much for the query tower.
-      UsageError: the filter of all requests is not understood, or the version has no such source.
+      Refused: a request has a wrong key or value, or a number that the query tower cannot take.
+      UsageError: the filter in `options` is wrong, or the version has no such source.
     """
     source = version.choose_source(options.source)
     version = version.answering(source)
@@ -50,17 +49,15 @@ def recommend(
     asked = requests
     if not isinstance(asked, pa.Table):
         asked = Requests(pipeline).table(asked)
-    # Warnings are about what a request says, not about what is filled in from stored users.
+    # Warnings are about what a request says, not about what stored users fill in.
     unknown = version.vocabularies.unknown(asked)
     moment = now or datetime.now(pipeline.zone)
     table, known = complete(asked, version.users, moment, pipeline.history_name)
     bases = read_bases(pipeline, asked, known)
+    list_sources = _source_of_each(bases, options.source, source)
     seen = items_to_leave_out(version, table, version.leaves_out_seen(options.exclude_seen))
     groups = _group_by_filter(version, table, options.filter)
-    # The fusion has weights for unknown users; the two-tower alone has not.
-    is_popular = np.array([basis == "nothing" for basis in bases], bool)
-    is_popular &= options.source is None and source == TWO_TOWER
-    queries = encode_queries(version, table, source, is_popular)
+    queries = encode_queries(version, table, source, list_sources != source)
     ruling = Ruling.of(version, table, options) if source in RULED else None
     lists, about_rules = retrieve_ruled(version, queries, options, source, seen, groups, ruling)
     return Answer(
@@ -80,29 +77,31 @@ def recommend(
         bases=bases,
         history=table[pipeline.history_name] if pipeline.history_name else None,
         source=source,
-        list_sources=np.where(is_popular, POPULAR, source).tolist(),
+        list_sources=list_sources.tolist(),
         names=lists.names,
         shares=lists.shares,
         reasons=_explain(version, lists),
     )
 
 
-def _explain(version: Version, lists: Retrieved) -> Explanations | None:
-    """What moved the items that the ranker has put where they are; None if nothing was asked for."""
-    if lists.values is None or lists.shares is None or version.ranker is None:
-        return None
-    by_source = lists.shares[:, :, : len(version.ranker.sources)]
-    return Explanations(version, lists.values, np.any(by_source > 0, axis=2))
+def _source_of_each(bases: Sequence[Basis], asked: str | None, source: str) -> np.ndarray:
+    """The source of each list, [B]: that of all, or what is popular lately where nothing is known of
+    the user. The fixed order has weights for unknown users, and the ranker features. The two-tower has
+    neither, so it gives way, unless a request asks for it by name.
+    """
+    nothing_known = np.array([basis == "nothing" for basis in bases], bool)
+    gives_way = asked is None and source == TWO_TOWER
+    return np.where(nothing_known & gives_way, POPULAR, source)
 
 
 def _group_by_filter(version: Version, table: pa.Table, of_all: Filter) -> Groups:
-    """The requests by what they let through, together with what all of them do.
+    """The requests grouped by their own filters, each together with the filter of all requests.
 
     Raises:
-      Refused: the version cannot tell what a request lets through.
-      UsageError: nor what all of them do.
+      Refused: the version cannot apply the filter of a request.
+      UsageError: it cannot apply the filter of all requests.
     """
-    common = select(version.attributes, of_all)
+    common = version.attributes.select_for_all(of_all)
     # Most requests have no filter: there is one group then, and no row is looked at.
     if table[ALLOW].null_count + table[DENY].null_count == 2 * len(table):
         return Groups((common,), np.zeros(len(table), np.int64))
@@ -113,11 +112,58 @@ def _group_by_filter(version: Version, table: pa.Table, of_all: Filter) -> Group
     ]
     selected: list[Selected | None] = []
     for wanted, number in numbers.items():
-        own = None
-        if wanted != NO_FILTER:
-            try:
-                own = version.attributes.select(wanted)
-            except ValueError as e:
-                raise Refused(of.index(number), str(e)) from e
-        selected.append(both(own, common))
+        try:
+            own = None if wanted == NO_FILTER else version.attributes.select(wanted)
+        except ValueError as e:
+            raise Refused(of.index(number), str(e)) from e
+        if own and common:
+            own = Selected(own.passing & common.passing, (*own.warnings, *common.warnings))
+        selected.append(own or common)
     return Groups(tuple(selected), np.array(of))
+
+
+def _explain(version: Version, lists: Retrieved) -> Explanations | None:
+    """Why items are where they are; None unless explanations of the ranker are asked for."""
+    ranker = version.ranker
+    if lists.values is None or lists.shares is None or ranker is None:
+        return None
+    is_ranked = np.any(lists.shares > 0, axis=2)
+    return Explanations(ranker, version.ranking_features, lists.values, is_ranked)
+
+
+def similar(version: Version, item: str, options: ListRequest) -> Answer:
+    """The items whose vectors are nearest to an item's own, without the item itself. Only `k` and
+    `filter` of the options count.
+
+    Raises:
+      UsageError: the item is not in the corpus, or the filter is wrong.
+    """
+    version = version.published  # items that came after it have no vector
+    row = int(version.rows([item])[0])
+    if row == NONE:
+        raise _unknown_item(version, item)
+    itself = Seen(np.zeros(1, np.int64), np.array([row]))
+    selected = version.attributes.select_for_all(options.filter)
+    passing = selected.passing if selected else None
+    vectors = np.array(version.index.vectors[[row]])
+    nearest = search_without(version.index, vectors, options.k, itself, passing)
+    warnings = AnswerWarnings(
+        version=version.id,
+        k=options.k,
+        items=len(version.index) - 1,
+        counts=(nearest.rows != NONE).sum(1),
+        groups=Groups((selected,), np.zeros(1, np.int64)),
+    )
+    return Answer(*nearest, warnings=warnings)
+
+
+def _unknown_item(version: Version, item: str) -> UsageError:
+    near = nearest_names(item, version.ids, 3, compared=_COMPARED)
+    if near:
+        hint = f"Did you mean {', '.join(near)}?"
+    else:
+        hint = "Ids are those of the items in the logs."
+    return UsageError(
+        f"An item is one of the {len(version.items):,} of version {version.id}; {item!r} is"
+        f" not. {hint}"
+    )

@@ -1,4 +1,7 @@
-"""Where the items of a list come from: the two-tower, a simpler source, or several, in one order."""
+"""Lists of items from one source, or from several: by the ranker, or blended in the fixed order.
+
+B queries, S sources, K places of a list, F features of a ranker.
+"""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,12 +11,13 @@ import numpy as np
 
 from serving.answers.encoded_queries import EncodedQueries
 from serving.answers.filtered_search import Seen, search_without
-from serving.answers.ranking import retrieve_ranked
-from serving.requests.list_request import ListRequest
+from serving.requests.request_model import ListRequest
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import FIXED_ORDER, POPULAR, RANKED, TWO_TOWER
-from twinspire_core.fusion.rank_fusion import CONSTANT, DEPTH, FixedOrder
+from twinspire_core.fusion.rank_fusion import CONSTANT, DEPTH
+from twinspire_core.ranking.pairs import Vectors
+from twinspire_core.ranking.ranker import rank_candidates
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -21,18 +25,18 @@ from twinspire_core.sources.source import Queries, ScoredLists
 
 
 class Retrieved(NamedTuple):
-    """Lists for B queries, of as many places as were asked for, or of as many as there are items.
+    """Lists for B queries. K is the number of items asked for, or of the catalogue if that is smaller.
 
     Attributes:
       rows: [B, K] int32, rows of the corpus, best first, `NONE` behind the end.
-      scores: [B, K] float32, NaN there: the two-tower's cosines, the fixed order's or the ranker's
-        scores, else 1 / (1 + place / CONSTANT).
+      scores: [B, K] float32, NaN behind the end: cosines of the two-tower, scores of the fixed order or
+        the ranker, and 1 / (1 + place / CONSTANT) of any other source, whose scores do not compare.
       widened: [B] bool, whether the two-tower's first search found too few.
       names: S sources.
-      shares: [B, K, S] float32, what each of them gave to the score, of a ranker's lists by the
-        places in theirs; None if all is the two-tower's.
-      values: [B, K, F] float32, what a ranker reads; None if it is not a ranker's, or they were not
-        asked for.
+      shares: [B, K, S] float32, the part of each source in the score. In the ranker's lists, how near to
+        the top of each source's list the item is. None if all is the two-tower's.
+      values: [B, K, F] float32, what the ranker reads, NaN for items that fill up a list; None without a
+        ranker, and unless explanations are asked for.
     """
 
     rows: np.ndarray
@@ -41,6 +45,27 @@ class Retrieved(NamedTuple):
     names: tuple[str, ...] = (TWO_TOWER,)
     shares: np.ndarray | None = None
     values: np.ndarray | None = None
+
+    @classmethod
+    def ended(
+        cls,
+        rows: np.ndarray,
+        scores: np.ndarray,
+        widened: np.ndarray,
+        names: Sequence[str],
+        shares: np.ndarray,
+        values: np.ndarray | None = None,
+    ) -> "Retrieved":
+        """Lists with `NONE` and NaN where `rows` is negative."""
+        there = rows >= 0
+        return cls(
+            np.where(there, rows, NONE).astype(np.int32),
+            np.where(there, scores, np.nan).astype(np.float32),
+            widened,
+            tuple(names),
+            shares.astype(np.float32),
+            values,
+        )
 
 
 def retrieve(
@@ -53,16 +78,13 @@ def retrieve(
     *,
     length: int | None = None,
 ) -> Retrieved:
-    """The best items of each query.
+    """The best items of each of B queries.
 
     Args:
-      version: what answers.
-      queries: B of them.
-      options: for all of them; k items are wanted.
       source: of `Version.choose_source`.
       seen: what must not be listed.
-      groups: what may be.
-      length: how far the lists are given, where that is beyond k: their first k items are the same.
+      groups: the queries by their filters.
+      length: makes the lists longer than `options.k`; their first k items stay the same.
     """
     length = length or options.k
     parts: list[tuple[np.ndarray, Retrieved]] = []
@@ -76,9 +98,9 @@ def retrieve(
 
 
 def _join(parts: Sequence[tuple[np.ndarray, Retrieved]], queries: int) -> Retrieved:
-    """Puts the lists of groups of queries in their places."""
+    """The lists of all queries, from those of groups of queries."""
 
-    def placed(values: Sequence[np.ndarray]) -> np.ndarray:
+    def joined(values: Sequence[np.ndarray]) -> np.ndarray:
         whole = np.empty((queries, *values[0].shape[1:]), values[0].dtype)
         for (members, _), part in zip(parts, values, strict=True):
             whole[members] = part
@@ -88,12 +110,12 @@ def _join(parts: Sequence[tuple[np.ndarray, Retrieved]], queries: int) -> Retrie
     shares = [part.shares for part in lists if part.shares is not None]
     values = [part.values for part in lists if part.values is not None]
     return Retrieved(
-        rows=placed([part.rows for part in lists]),
-        scores=placed([part.scores for part in lists]),
-        widened=placed([part.widened for part in lists]),
+        rows=joined([part.rows for part in lists]),
+        scores=joined([part.scores for part in lists]),
+        widened=joined([part.widened for part in lists]),
         names=lists[0].names,
-        shares=placed(shares) if shares else None,
-        values=placed(values) if values else None,
+        shares=joined(shares) if shares else None,
+        values=joined(values) if values else None,
     )
 
 
@@ -113,9 +135,7 @@ def _retrieve_group(
     sources = encoded.sources
     if sources is not None and passing is not None:
         sources = sources.among(passing)
-    exclude = None
-    if len(seen.query):
-        exclude = seen.by_query(len(encoded.queries))
+    exclude = seen.by_query(len(encoded.queries)) if len(seen.query) else None
     if source == TWO_TOWER:
         near = Retrieved(*search_without(version.index, encoded.vectors, length, seen, passing))
         if sources is None or encoded.is_popular is None:
@@ -125,30 +145,24 @@ def _retrieve_group(
     assert sources is not None, "of `Version.choose_source`"
     if source not in (RANKED, FIXED_ORDER):
         return _retrieve_from(sources, source, encoded.queries, length, exclude)
-    # A ranker reads places in whole lists: it leaves out what was seen at the end.
+    # The ranker's features are places in whole lists: it leaves out what was seen at the end.
     left_out = seen.of_first(0) if source == RANKED else seen
     queries, widened = _with_two_tower(version, sources, encoded, k, source, left_out)
-    if source == FIXED_ORDER:
-        order = encoded.fixed_order
-        assert order is not None, "of `Version.choose_source`"
-        return _retrieve_in_order(order, sources, queries, k, widened, exclude, length)
-    lists = retrieve_ranked(
-        version,
-        sources,
-        queries,
-        encoded.vectors,
-        k,
-        exclude,
-        length=length,
-        explain=options.explain,
-    )
-    names = version.sources_of(source)
-    ended = _end_lists(lists.rows, lists.scores, widened, names, lists.shares)
-    return ended._replace(values=lists.values)
+    if source == RANKED:
+        encoded = encoded._replace(queries=queries)
+        return _retrieve_ranked(
+            version, sources, encoded, k, exclude, widened, length=length, explain=options.explain
+        )
+    order = encoded.fixed_order
+    assert order is not None, "of `Version.choose_source`"
+    rows, ordered = order.answer(sources, queries, k, exclude=exclude, length=length)
+    # Popular items that fill up a list score 0.
+    scores = np.where(ordered.items >= 0, ordered.scores, 0)
+    return Retrieved.ended(rows, scores, widened, order.sources, ordered.shares)
 
 
 def _put_popular(near: Retrieved, popular: Retrieved, is_popular: np.ndarray) -> Retrieved:
-    """The two-tower's lists, and what is popular in place of some of them, [B] bool."""
+    """The two-tower's lists, with popular items in place of those where `is_popular`, [B] bool."""
     chosen = is_popular[:, None]
     assert popular.shares is not None
     by_tower = (near.rows != NONE)[:, :, None].astype(np.float32)
@@ -171,8 +185,8 @@ def _with_two_tower(
     source: str,
     seen: Seen,
 ) -> tuple[Queries, np.ndarray]:
-    """The queries with the two-tower's lists, if they are needed, of the ranker with all lists; and which
-    took a wider search, [B] bool.
+    """The queries with the two-tower's lists if they are needed (for the ranker with all lists), and
+    [B] bool, which queries took a wider search.
     """
     queries = encoded.queries
     names = version.sources_of(source)
@@ -182,15 +196,15 @@ def _with_two_tower(
     items = len(version.index)
     passing = None if sources.passing is None else sources.passing[:items]
     seen = seen.of_first(items)
-    # The index searches without the GIL: another core makes the other lists meanwhile.
+    # The index searches without the GIL, so another core makes the other lists meanwhile.
     with ThreadPoolExecutor(1) as aside:
         searching = aside.submit(
             search_without, version.index, encoded.vectors, max(k, DEPTH), seen, passing
         )
         others = [name for name in names if name != TWO_TOWER] if source == RANKED else []
         lists = sources.candidates(others, queries, k)
-        found, scores, widened = searching.result()
-    lists[TWO_TOWER] = ScoredLists(found, scores)
+        rows, scores, widened = searching.result()
+    lists[TWO_TOWER] = ScoredLists(rows, scores)
     return queries.with_given(lists), widened
 
 
@@ -198,44 +212,54 @@ def _retrieve_from(
     sources: CandidateSources, source: str, queries: Queries, k: int, exclude: Ragged | None
 ) -> Retrieved:
     """Lists of one source that needs no model, followed by the most popular items."""
-    own = sources.retrieve([source], queries, k, exclude=exclude)[source].items
-    rows = sources.filled(own, k, exclude=exclude)
-    # Without scores that can be compared, an item has that of its place.
+    items = sources.retrieve([source], queries, k, exclude=exclude)[source].items
+    rows = sources.filled(items, k, exclude=exclude)
     scores = np.broadcast_to(1 / (1 + np.arange(k) / CONSTANT), rows.shape)
-    is_own = np.arange(k) < (own >= 0).sum(axis=1)[:, None]
+    is_own = np.arange(k) < (items >= 0).sum(axis=1)[:, None]
     shares = np.stack([is_own, ~is_own], axis=2) * scores[:, :, None]
-    widened = np.zeros(len(rows), bool)
-    return _end_lists(rows, scores, widened, (source, POPULAR), shares)
+    return Retrieved.ended(rows, scores, np.zeros(len(rows), bool), (source, POPULAR), shares)
 
 
-def _retrieve_in_order(
-    order: FixedOrder,
+def _retrieve_ranked(
+    version: Version,
     sources: CandidateSources,
-    queries: Queries,
+    encoded: EncodedQueries,
     k: int,
-    widened: np.ndarray,
     exclude: Ragged | None,
-    length: int,
-) -> Retrieved:
-    rows, ordered = order.answer(sources, queries, k, exclude=exclude, length=length)
-    # Popular items that fill up a list have the score 0.
-    scores = np.where(ordered.items >= 0, ordered.scores, 0)
-    return _end_lists(rows, scores, widened, order.sources, ordered.shares)
-
-
-def _end_lists(
-    rows: np.ndarray,
-    scores: np.ndarray,
     widened: np.ndarray,
-    names: Sequence[str],
-    shares: np.ndarray,
+    *,
+    length: int,
+    explain: bool,
 ) -> Retrieved:
-    """Writes `NONE` and NaN behind the ends of lists."""
-    there = rows >= 0
-    return Retrieved(
-        np.where(there, rows, NONE).astype(np.int32),
-        np.where(there, scores, np.nan).astype(np.float32),
-        widened,
-        tuple(names),
-        shares.astype(np.float32),
+    """The ranker's best k candidates of each query, filled up with popular items.
+
+    Args:
+      encoded: with the two-tower's lists, of which nothing is excluded, if the ranker uses it.
+      length: makes the lists longer than k.
+    """
+    ranker = version.ranker
+    assert ranker is not None, "of `Version.choose_source`"
+    ranked = rank_candidates(
+        ranker,
+        version.ranking_features,
+        sources,
+        encoded.queries,
+        k,
+        vectors=Vectors(queries=encoded.vectors, items=version.index.vectors),
+        threads=1,
     )
+    chosen = ranked.best(length, exclude)
+    rows = sources.filled(ranked.items(chosen), length, exclude=exclude)
+    listed = chosen >= 0
+    # `chosen` is -1 behind the end of a list, and reads the values appended here.
+    scores = np.append(ranked.scores, np.float32(np.inf))[chosen]
+    # Items that fill up a list get its lowest score.
+    lowest = scores.min(axis=1, initial=np.inf, keepdims=True)
+    lowest[~listed.any(axis=1)] = 0
+    gains = np.append(ranked.pairs.gains, np.zeros((1, len(ranker.sources)), np.float32), axis=0)
+    values = None
+    if explain:
+        none = np.full((1, len(ranker.names)), np.nan, np.float32)
+        values = np.append(ranked.values, none, axis=0)[chosen]
+    scores = np.where(listed, scores, lowest)
+    return Retrieved.ended(rows, scores, widened, ranker.sources, gains[chosen], values)

@@ -1,46 +1,55 @@
-"""Recommendations for a whole file of requests, in bounded memory."""
+"""Lists for a whole file of requests, in bounded memory, into a file that appears when it is complete."""
 
+import os
+import secrets
+import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.data.prefetch import prefetched
 from serving.answers.answer import Answer
 from serving.answers.recommend import recommend
-from serving.batch import results_file
 from serving.batch.request_lines import naming_line, read_requests
-from serving.requests.list_request import ListRequest
 from serving.requests.query_rows import Requests
-from serving.requests.request_model import USER
+from serving.requests.request_model import USER, ListRequest
 from serving.version.loaded_version import Version
 from twinspire_core import storage
 from twinspire_core.config.source_names import RANKED, TWO_TOWER
 from twinspire_core.errors import UsageError
 from twinspire_core.terminal import console
 
-_WARNINGS = 5  # the most that are kept
-_MANY = 100  # lines that make it worth compiling a ranker
+_WARNINGS = 5  # the most that are reported
+_MANY = 100  # lines, from which it pays to compile a ranker
+_ENDINGS = (".jsonl", ".parquet")
+_SCHEMA = pa.schema(
+    [("user", pa.string()), ("items", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))]
+)
+_SOURCES = pa.field("sources", pa.list_(pa.string()))
 
 
 @dataclass(slots=True)
 class _Counts:
-    """What is told of all lists in the end.
+    """Counts over all lists.
 
     Attributes:
       queries: lines that were answered.
       short: lists with fewer items than were asked for.
       few_new: lists with fewer new items than `new_share` asks for.
       widened: lists that took a wider search.
-      unknown_users: users who are not among the version's.
+      unknown_users: lines whose user is not among the version's users.
     """
 
     queries: int = 0
@@ -50,7 +59,6 @@ class _Counts:
     unknown_users: int = 0
 
     def add(self, answer: Answer, users: pa.ChunkedArray, k: int) -> None:
-        """Counts the lists of an answer for these users, [B] ids."""
         self.queries += len(answer.rows)
         self.short += int((answer.counts < k).sum())
         self.few_new += answer.warnings.few_new
@@ -68,38 +76,35 @@ def recommend_lines(
     *,
     now: datetime | None = None,
 ) -> dict[str, Any]:
-    """Answers every line of a file: `{"user", "items", "scores"}` each, in the file's order.
+    """Answers every line of a file, in its order, with `{"user", "items", "scores"}`.
 
-    Where the items may not all be the two-tower's, `sources` says of each which source gave most to
-    its score.
+    If items may come from other sources than the two-tower, `sources` names for each item the source
+    with the largest part in its score.
 
     Args:
-      version: what answers.
       queries: JSON Lines, also gzipped, local or `gs://`; a request per line
         (serving/requests/request_model.py).
-      out: `.jsonl` or `.parquet`, local or `gs://`; None is standard output, as JSON lines. It
-        appears when it is complete.
-      options: for all lines.
+      out: `.jsonl` or `.parquet`, local or `gs://`; None is standard output, as JSON lines.
       now: see `recommend`.
 
-    Returns: counts and speed, and warnings about filters.
+    Returns: counts, speed, and warnings about filters.
 
     Raises:
-      BadData: a line is malformed; nothing is written.
-      UsageError: a file cannot be used as asked.
+      BadData: a line is wrong; then nothing is written.
+      UsageError: a file cannot be read or written as asked.
     """
     started = time.monotonic()
     counts = _Counts()
-    warnings: dict[str, None] = {}  # distinct, in their order
+    warnings: dict[str, None] = {}  # distinct, in order of appearance
     requests = Requests(version.pipeline)
     source = version.choose_source(options.source)
-    # By default the two-tower leaves unknown users to another source.
+    # Unless it is asked for by name, the two-tower leaves unknown users to another source.
     several = options.source != TWO_TOWER
     now = now or datetime.now(version.pipeline.zone)
     ids = version.items["_item"].combine_chunks()
     with (
         _local(queries) as file,
-        results_file.output(out) as target,
+        _output(out) as target,
         _progress(file) as show_progress,
         _writing_aside(target, ids, sources=several) as write,
     ):
@@ -128,44 +133,6 @@ def recommend_lines(
 
 
 @contextmanager
-def _writing_aside(
-    target: Path, ids: pa.Array, *, sources: bool
-) -> Iterator[Callable[[pa.ChunkedArray, Answer], None]]:
-    """A thread writes one batch while the next is answered; what it yields takes the batches."""
-    written: Future[None] | None = None
-    with (
-        results_file.writing(target, sources=sources) as append,
-        ThreadPoolExecutor(1) as aside,
-    ):
-
-        def write(users: pa.ChunkedArray, answer: Answer) -> None:
-            nonlocal written
-            # One batch at the most waits to be written: memory stays bounded.
-            if written:
-                written.result()
-            written = aside.submit(_write, append, users, answer, ids, sources=sources)
-
-        yield write
-        if written:
-            written.result()
-
-
-def _write(
-    append: Callable[[pa.Table], None],
-    users: pa.ChunkedArray,
-    answer: Answer,
-    ids: pa.Array,
-    *,
-    sources: bool,
-) -> None:
-    items, scores = answer.lists(ids)
-    columns = {"user": users, "items": items, "scores": scores}
-    if sources:
-        columns["sources"] = answer.main_sources()
-    append(pa.table(columns))
-
-
-@contextmanager
 def _local(uri: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="twinspire-queries-") as scratch:
         path = Path(uri)
@@ -188,3 +155,95 @@ def _progress(source: Path) -> Iterator[Any]:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=source.stat().st_size, done=0)
         yield lambda offset, done: progress.update(task, completed=offset, done=done)
+
+
+def _output(out: str | None) -> AbstractContextManager[Path]:
+    """A local file to write to. If the block ends well, it becomes `out`, or goes to standard output."""
+    return _appearing(out) if out else _to_standard_output()
+
+
+@contextmanager
+def _to_standard_output() -> Iterator[Path]:
+    # Through a file, so that whoever reads gets all lists or none.
+    with tempfile.TemporaryDirectory(prefix="twinspire-recs-") as scratch:
+        file = Path(scratch, "recs.jsonl")
+        yield file
+        try:
+            with file.open("rb") as lines:
+                shutil.copyfileobj(lines, sys.stdout.buffer)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # `head` has read enough. Python must not complain when it closes the pipe at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _appearing(uri: str) -> Iterator[Path]:
+    if not uri.endswith(_ENDINGS):
+        raise UsageError(
+            f"The ending of the output says its format, {' or '.join(_ENDINGS)}; found {uri}."
+        )
+    if storage.is_remote(uri):
+        folder, name = uri.rsplit("/", 1)
+        with tempfile.TemporaryDirectory(prefix="twinspire-recs-") as scratch:
+            yield Path(scratch, name)
+            storage.upload_tree(Path(scratch), folder)
+        return
+    path = Path(uri)
+    if path.is_dir():
+        raise UsageError(f"The output is a file; {uri} is a folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, so that replacing is one atomic step.
+    scratch_file = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
+    try:
+        yield scratch_file
+        os.replace(scratch_file, path)
+    finally:
+        scratch_file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing_aside(
+    target: Path, ids: pa.Array, *, sources: bool
+) -> Iterator[Callable[[pa.ChunkedArray, Answer], None]]:
+    """Yields a function that takes batches of answers. A thread writes one while the next is made."""
+    written: Future[None] | None = None
+    with _writing(target, ids, sources=sources) as append, ThreadPoolExecutor(1) as aside:
+
+        def write(users: pa.ChunkedArray, answer: Answer) -> None:
+            nonlocal written
+            # At most one batch waits to be written, so that memory stays bounded.
+            if written:
+                written.result()
+            written = aside.submit(append, users, answer)
+
+        yield write
+        if written:
+            written.result()
+
+
+@contextmanager
+def _writing(
+    target: Path, ids: pa.Array, *, sources: bool
+) -> Iterator[Callable[[pa.ChunkedArray, Answer], None]]:
+    """Yields a function that appends an answer's lists to a file, whose ending says the format.
+
+    Args:
+      ids: the item ids of the version, by row.
+      sources: whether each item's source is a column.
+    """
+    schema = _SCHEMA.append(_SOURCES) if sources else _SCHEMA
+
+    def rows(users: pa.ChunkedArray, answer: Answer) -> pa.Table:
+        items, scores = answer.lists(ids)
+        columns = {"user": users, "items": items, "scores": scores}
+        if sources:
+            columns["sources"] = answer.main_sources()
+        return pa.table(columns)
+
+    if target.suffix == ".parquet":
+        with pq.ParquetWriter(target, schema, compression="zstd") as table:
+            yield lambda *batch: table.write_table(rows(*batch).cast(schema))
+    else:
+        with target.open("wb") as lines:
+            yield lambda *batch: pl.DataFrame(pl.from_arrow(rows(*batch))).write_ndjson(lines)

@@ -9,9 +9,8 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from serving.requests.duplicate_keys import distinct, surely_distinct
+from serving.requests.json_values import Refused, distinct, surely_distinct
 from serving.requests.query_rows import Requests
-from serving.requests.request_model import Refused
 from twinspire_core.errors import BadData, with_full_stop
 from twinspire_core.records.json_lines import NumberedLines
 from twinspire_core.records.raw_files import CONTENT_ERRORS
@@ -24,12 +23,11 @@ _SHOWN = 200  # characters of a line in a message
 def read_requests(
     requests: Requests, source: Path, file: str
 ) -> Iterator[tuple[NumberedLines, pa.Table]]:
-    """Lines, and the rows of their requests, thousands at a time.
+    """Yields lines and the rows of their requests, thousands at a time.
 
     Args:
-      requests: what they may hold.
-      source: the file.
-      file: its name, for messages.
+      source: the local file.
+      file: the name by which messages call it.
 
     Raises:
       BadData: a line is no request, or the file cannot be unzipped.
@@ -54,14 +52,15 @@ def _read(text: bytes) -> dict[str, Any]:
     value = orjson.loads(text)
     if not isinstance(value, dict):
         raise ValueError("no object")
-    members = len(value) + sum(len(one) for one in value.values() if isinstance(one, dict))
+    filters = (entry for entry in value.values() if isinstance(entry, dict))
+    members = len(value) + sum(map(len, filters))
     if not surely_distinct(text, members, [value]):
         raise ValueError("a key may be given twice")
     return value
 
 
 def _parse_one_by_one(requests: Requests, lines: NumberedLines, file: str) -> pa.Table:
-    """The same by Python's own reader: it is slow, but sees keys given twice and says what is wrong."""
+    """As `_parse`, by Python's own reader, which is slow but sees keys that are given twice."""
     objects: list[Any] = []
     for number, text in zip(lines.numbers, lines.texts, strict=True):
         try:
@@ -76,7 +75,7 @@ def _parse_one_by_one(requests: Requests, lines: NumberedLines, file: str) -> pa
 
 @contextmanager
 def naming_line(lines: NumberedLines, file: str) -> Iterator[None]:
-    """Names the line of a request that is refused."""
+    """Names the file's line in the error when a request is refused."""
     try:
         yield
     except Refused as e:

@@ -1,22 +1,20 @@
 """A published version over HTTP: `twinspire serve PIPELINE`. Explained in docs/serving.md.
 
-What is where; serving/app.py puts the application together and serves it:
+serving/app.py puts the application together and runs it:
 
     routes.py           the paths
     service.py          what the routes share
     server_settings.py  what a deployment chooses
-    request_models.py   bodies that clients send, as types
-    answer_models.py    answers that they get, as types
-    body_reading.py     the bytes of a body, as they come in
-    bodies.py           request bodies, checked
-    openapi.py          the types, described
-    api_page.py         that description as a page
-    hot_swap.py         the live version: picked up, warmed up, swapped
+    body_reading.py     a body's bytes, and the JSON object in them
+    bodies.py           bodies of requests for lists: types, and what is said of wrong ones
+    events.py           live events: bodies, and the thread that feeds them to the version
     micro_batching.py   requests of one moment, answered as one batch by a worker thread
-    handlers.py         a batch, answered
-    results.py          lists of a version, as answers have them
-    connection.py       a connection, with limits to headers and to slow clients
+    answer_bodies.py    a batch, answered
+    answer_models.py    answers as types
+    openapi.py          the API described, for programs and for people
+    hot_swap.py         the live version: picked up, warmed up, swapped
+    connection.py       a connection, with limits for headers and slow clients
     middleware.py       who may ask, and what is counted of each request
-    prometheus.py       what Prometheus reads
+    prometheus.py       figures for Prometheus
     http_errors.py      what a client is told when something is wrong
 """

@@ -1,6 +1,4 @@
-"""Answers that clients get, as types. serving/http/results.py and handlers.py make them,
-serving/http/openapi.py describes them.
-"""
+"""Answers that clients get, as types, which serving/http/openapi.py describes."""
 
 from typing import Annotated, Any, NotRequired
 
@@ -8,7 +6,8 @@ import numpy as np
 from pydantic import ConfigDict, Field, InstanceOf, WithJsonSchema, with_config
 from typing_extensions import TypedDict  # pydantic takes no other one below Python 3.12
 
-from serving.answers.basis import Basis
+from serving.answers.answer import ReasonPart
+from serving.requests.query_rows import Basis
 from twinspire_core.config.source_names import AnswerSource
 
 _CLOSED = ConfigDict(extra="forbid")
@@ -40,15 +39,6 @@ _Notes = Annotated[
 
 class _OfVersion(TypedDict):
     version: Annotated[str, _about("The version that all of the answer comes from.")]
-
-
-class ReasonPart(TypedDict):
-    """A feature that moved an item."""
-
-    feature: str
-    value: Annotated[float | None, _about("Of the item; null: not known.")]
-    contribution: Annotated[float, _about("Its part of the score; below 0 it moved the item down.")]
-    text: Annotated[str, _about("What the value says, in plain words.")]
 
 
 class Result(TypedDict):

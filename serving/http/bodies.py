@@ -1,60 +1,106 @@
-"""Request bodies, checked: what is wrong is told before it waits with others in a batch.
+"""Bodies of requests for lists: the types that check and describe them, and what is said of wrong ones.
 
-Lengths come first, so that a body that is wrong costs no more than one that is right.
+What is wrong with a body is said before it waits with others in a batch. Lengths are checked first, so
+that a wrong body costs no more than a right one.
 """
 
-import json
-import re
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, NamedTuple, Required
 
-import orjson
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
+from serving.http.body_reading import check_distinct, read_object
 from serving.http.http_errors import Problem
-from serving.http.request_models import (
-    REMOVED,
-    RecommendRequest,
-    RequestBodies,
-    SimilarRequest,
-)
 from serving.http.server_settings import Settings
-from serving.requests.duplicate_keys import distinct, surely_distinct
-from serving.requests.list_request import EXPLAINED, ListRequest, Option
-from serving.requests.request_model import Refused, RequestModel, filter_of
-from serving.requests.value_types import WrongValue
+from serving.requests.json_values import ONE_ITEM_ID, Refused, typed_dict, whole_number
+from serving.requests.request_model import (
+    DEFAULTS,
+    EXPLAINED,
+    OPTIONS,
+    ListRequest,
+    Option,
+    RequestModel,
+    filter_of,
+)
 from twinspire_core.config import source_names
 from twinspire_core.config.source_names import ANSWERING
 from twinspire_core.errors import did_you_mean, nearest_names, shorten, with_full_stop
 
+REMOVED = {"explore": "leave it out: no place of a list is kept for items without events"}
+"""Keys that bodies had in earlier releases, and what to do instead."""
+_OBJECTS = 20  # objects and lists that a query has on average, at most
 _FILTERS = ("allow", "deny")
-_OBJECTS = 20  # objects and lists that a query has in the mean, at the most
-# From a quote to the next, or to the end where none follows: it matches at every quote and never
-# goes back, so a body is scanned once, whatever it holds.
-_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_QUERIES = ("query", "queries")
 _EITHER = (
     'A body has either "query", one object, or "queries", a list of them; {} is enough of a query.'
 )
 
 
-class BodyParser:
-    """Makes requests of bodies.
+class RecommendRequest(NamedTuple):
+    """A request to `/v1/recommend`.
 
-    Args:
-      requests: what queries may hold.
-      settings: the limits.
+    Attributes:
+      queries: at least one, as `RequestModel.parse` makes them.
+      options: how all of the lists are made.
+      single: whether the body had `query`, and not a list of `queries`.
+    """
+
+    queries: list[dict[str, Any]]
+    options: ListRequest
+    single: bool
+
+
+class SimilarRequest(NamedTuple):
+    """A request to `/v1/similar`. Of its options, `k`, `filter` and `display` count."""
+
+    item: str
+    options: ListRequest = DEFAULTS
+
+
+class BodyParser:
+    """Makes requests of bodies. Its types check them, and describe them in the OpenAPI document.
+
+    Attributes:
+      one_query: type of a body of `/v1/recommend` with one query.
+      several_queries: type of one with a list of queries.
+      similar_body: type of a body of `/v1/similar`.
     """
 
     def __init__(self, requests: RequestModel, settings: Settings) -> None:
         self._requests = requests
         self._settings = settings
-        self.bodies = RequestBodies(requests, settings)
         self._most_objects = _OBJECTS * (1000 + settings.max_queries)
+        k = OPTIONS["k"]._replace(value=whole_number(1, settings.max_k))
+        self._options = OPTIONS | {"k": k}
+        self._keys: dict[str, Option | None] = {**dict.fromkeys(_QUERIES), **self._options}
+        query: Any = Required[requests.query_type]
+        length = Field(min_length=1, max_length=settings.max_queries, fail_fast=True)
+        queries: Any = Required[Annotated[list[requests.query_type], length]]  # type: ignore[name-defined]
+        options = _optional(self._options)
+        self.one_query = _body("One", {"query": query, **options})
+        self.several_queries = _body("Several", {"queries": queries, **options})
+        fields = [requests.fields[key] for key in _FILTERS]
+        display = Option(OPTIONS["display"].value, "Send display columns along.")
+        self._keys_of_similar = {
+            "item": Option(ONE_ITEM_ID, "An item of the live version's catalogue."),
+            "k": k,
+            **{field.key: Option(field.value, field.description) for field in fields},
+            "display": display,
+        }
+        about = Field(description=self._keys_of_similar["item"].description)
+        item: Any = Required[Annotated[ONE_ITEM_ID.annotation, about]]
+        keys = _optional(self._keys_of_similar) | {"item": item}
+        self.similar_body = _body("The body", keys)
+        self._one = TypeAdapter(self.one_query)
+        self._several = TypeAdapter(self.several_queries)
+        self._similar = TypeAdapter(self.similar_body)
 
     def recommend(self, content: bytes) -> RecommendRequest:
-        """The request that a body of `/v1/recommend` is.
+        """The request in the bytes of a body of `/v1/recommend`.
 
         Raises:
-          Problem: what is wrong with it. NaN and numbers beyond a double are no JSON.
+          Problem: something is wrong with it. NaN and numbers beyond a double are no JSON.
         """
         body = read_object(content, self._most_objects)
         request = self.recommend_from(body)
@@ -62,10 +108,10 @@ class BodyParser:
         return request
 
     def similar(self, content: bytes) -> SimilarRequest:
-        """The request that a body of `/v1/similar` is.
+        """The request in the bytes of a body of `/v1/similar`.
 
         Raises:
-          Problem: what is wrong with it.
+          Problem: something is wrong with it.
         """
         body = read_object(content, self._most_objects)
         request = self.similar_from(body)
@@ -73,77 +119,108 @@ class BodyParser:
         return request
 
     def recommend_from(self, body: Mapping[str, Any]) -> RecommendRequest:
-        """The request that the object in a body of `/v1/recommend` is.
+        """The request in the object that a body of `/v1/recommend` holds.
 
         Raises:
-          Problem: what is wrong with it.
+          Problem: something is wrong with it.
         """
-        known = ("query", "queries", *self.bodies.options)
-        for key in body:
-            if key not in known:
-                raise self._unknown(key, known, in_query=key in self._requests.fields)
         self._check_sizes(body)
-        query = body.get("query")
-        queries = body.get("queries")
-        if query is None and queries is None:
-            raise Problem("missing", _EITHER, where="query")
-        if query is not None and queries is not None:
-            raise Problem("given_twice", _EITHER, where="query")
-        if queries is not None:
-            self._check_list(queries)
-        options = ListRequest(**_check_values(body, self.bodies.options))
-        self._check_items(1 if queries is None else len(queries), options)
-        if queries is None:
-            parsed = [self._query(query, 0, "query")]
-        else:
-            parsed = [self._query(one, n, f"queries[{n}]") for n, one in enumerate(queries)]
-        return RecommendRequest(parsed, options, single=queries is None)
+        given = _without_nulls(body, self._keys)
+        single = "queries" not in given
+        body_type = self._one if single else self._several
+        checked = self._check(body_type, given, self._keys)
+        options = {key: value for key, value in checked.items() if key in self._options}
+        request = ListRequest(**options)
+        if single:
+            self._check_items(1, request)
+            return RecommendRequest(
+                [self._columns(checked["query"], given["query"], "query")], request, single=True
+            )
+        self._check_items(len(given["queries"]), request)
+        pairs = zip(checked["queries"], given["queries"], strict=True)
+        queries = [
+            self._columns(query, raw, f"queries[{n}]") for n, (query, raw) in enumerate(pairs)
+        ]
+        return RecommendRequest(queries, request, single=False)
 
     def similar_from(self, body: Mapping[str, Any]) -> SimilarRequest:
-        """The request that the object in a body of `/v1/similar` is.
+        """The request in the object that a body of `/v1/similar` holds.
 
         Raises:
-          Problem: what is wrong with it.
+          Problem: something is wrong with it.
         """
-        known = ("item", "k", *_FILTERS, "display")
-        for key in body:
-            if key not in known:
-                raise self._unknown(key, known)
         self._check_sizes(body)
-        if body.get("item") is None:
-            raise Problem("missing", "A body has the id of an item.", where="item")
-        item = _check_values(body, {"item": self.bodies.item})["item"]
-        # A query with nothing but the filters says what is wrong with them.
-        query = self._query({key: body.get(key) for key in _FILTERS}, 0, "")
-        values = _check_values(body, self.bodies.similar_options)
-        return SimilarRequest(item, ListRequest(filter=filter_of(query), **values))
+        given = _without_nulls(body, self._keys_of_similar)
+        checked = self._check(self._similar, given, self._keys_of_similar)
+        filters = {key: checked.pop(key) for key in _FILTERS if key in checked}
+        filter_ = filter_of(self._columns(filters, filters, ""))
+        return SimilarRequest(checked.pop("item"), ListRequest(filter=filter_, **checked))
 
-    def _query(self, query: Any, row: int, where: str) -> dict[str, Any]:
+    def _check(
+        self,
+        body_type: TypeAdapter[dict[str, Any]],
+        body: dict[str, Any],
+        known: Mapping[str, Option | None],
+    ) -> dict[str, Any]:
+        """The values of a body, as its type makes them.
+
+        Args:
+          known: the keys that a body may have.
+        """
         try:
-            return self._requests.parse(query, row)
+            return body_type.validate_python(body)
+        except ValidationError as e:
+            errors: dict[str, ErrorDetails] = {}
+            for error in e.errors():
+                errors.setdefault(str(error["loc"][0]), error)
+        # Unknown keys first, and queries last; otherwise in the order of the type.
+        key = min(errors, key=lambda key: (key in known, key in _QUERIES))
+        option = known.get(key)
+        if key in _QUERIES:
+            raise self._wrong_queries(body)
+        if option is None:
+            raise self._unknown(key, known)
+        if errors[key]["type"] == "missing":
+            raise Problem("missing", "A body has the id of an item.", where=key)
+        if key == "source":
+            raise _wrong_source(body[key])
+        wrong = option.value.explain(body[key], errors[key])
+        raise Problem(wrong.kind, with_full_stop(f"{key} {wrong}"), where=key)
+
+    def _wrong_queries(self, body: Mapping[str, Any]) -> Problem:
+        """What is wrong with the queries of a body that its type does not allow."""
+        if ("query" in body) == ("queries" in body):
+            kind = "given_twice" if "query" in body else "missing"
+            return Problem(kind, _EITHER, where="query")
+        queries = body.get("queries", [])
+        if not isinstance(queries, list):
+            message = f"queries is a list of objects, found {shorten(queries)}."
+            return Problem("wrong_type", message, where="queries")
+        for n, query in enumerate(queries):
+            self._parse(query, f"queries[{n}]")
+        self._parse(body.get("query"), "query")
+        raise AssertionError("its type does not allow it")
+
+    def _columns(self, query: Mapping[str, Any], raw: Any, where: str) -> dict[str, Any]:
+        """The values by column of a query that its type allows."""
+        try:
+            return self._requests.by_column(query)
+        except (ValueError, Refused):
+            return self._parse(raw, where)
+
+    def _parse(self, query: Any, where: str) -> dict[str, Any]:
+        try:
+            return self._requests.parse(query)
         except Refused as e:
             raise refused(e, where) from e
-
-    def _check_list(self, queries: Any) -> None:
-        if not isinstance(queries, list):
-            raise Problem(
-                "wrong_type",
-                f"queries is a list of objects, found {shorten(queries)}.",
-                where="queries",
-            )
-        most = self._settings.max_queries
-        if not 1 <= len(queries) <= most:
-            raise Problem(
-                "out_of_range",
-                f"queries has 1 to {most} objects, found {len(queries)}.",
-                where="queries",
-            )
 
     def _check_sizes(self, body: Mapping[str, Any]) -> None:
         """Checks the lengths of lists and objects, whatever they hold."""
         queries = body.get("queries")
-        if isinstance(queries, list):
-            self._check_list(queries)
+        most = self._settings.max_queries
+        if isinstance(queries, list) and not 1 <= len(queries) <= most:
+            message = f"queries has 1 to {most} objects, found {len(queries)}."
+            raise Problem("out_of_range", message, where="queries")
         self._check_size(None, body)
         for holder in (body, *_queries(body)):
             for key, value in holder.items():
@@ -177,119 +254,75 @@ class BodyParser:
                 where="explain",
             )
 
-    @staticmethod
-    def _unknown(key: str, known: Collection[str], *, in_query: bool = False) -> Problem:
+    def _unknown(self, key: str, known: Mapping[str, Option | None]) -> Problem:
         if key in REMOVED:
             return Problem("unknown_key", f"{key} was removed: {REMOVED[key]}.", where=key)
         near = nearest_names(key, known)
         hint = did_you_mean(key, known) or f"known: {', '.join(known)}"
-        if in_query:
+        if "query" in known and key in self._requests.fields:
             hint = f'it belongs into "query": {{"query": {{"{key}": …}}}}'
         message = with_full_stop(f"{shorten(key)} is no option; {hint}")
         return Problem("unknown_key", message, where=key, did_you_mean=near[0] if near else None)
 
 
-def refused(error: Refused, where: str) -> Problem:
-    """What a client is told of a query that is refused.
-
-    Args:
-      error: why.
-      where: the query's key; empty where its keys are the body's own.
-    """
-    place = ".".join(filter(None, (where, error.key)))
-    return Problem(error.kind, with_full_stop(error), where=place or None, did_you_mean=error.near)
+def _body(title: str, members: dict[str, Any]) -> Any:
+    return typed_dict(title, members, ConfigDict(extra="forbid", title=title), total=False)
 
 
-def read_object(content: bytes, most: int) -> dict[str, Any]:
-    """The object in a body; of keys that are the same, the last.
-
-    Args:
-      content: the body.
-      most: objects and lists that it may hold. Nobody else is answered while a megabyte of empty ones
-        is made.
-
-    Raises:
-      Problem: it is no JSON object, or holds more.
-    """
-    if _count_objects(content) > most:
-        # Texts may hold some of the brackets.
-        count = _count_objects(_TEXT.sub(b"", content))
-        if count > most:
-            message = f"A body has at most {most:,} objects and lists, found {count:,}."
-            raise Problem("out_of_range", message)
-    try:
-        body = orjson.loads(content)
-    except ValueError as e:
-        raise _bad_json(e) from e
-    if not isinstance(body, dict):
-        raise Problem("bad_json", f"A body is a JSON object, found {shorten(body)}.")
-    return body
+def _optional(options: Mapping[str, Option]) -> dict[str, Any]:
+    """Types of keys that may be left out, or null."""
+    return {
+        key: Annotated[
+            option.value.annotation | None,
+            Field(
+                description=option.description,
+                json_schema_extra={"default": getattr(DEFAULTS, key, None)},
+            ),
+        ]
+        for key, option in options.items()
+    }
 
 
-def _count_objects(content: bytes) -> int:
-    return content.count(b"{") + content.count(b"[")
+def _without_nulls(body: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """A body without keys that are null, which is the same as left out, at its top and in queries."""
+    given = {key: value for key, value in body.items() if value is not None or key not in known}
+    if (query := given.get("query")) is not None:
+        given["query"] = _query_without_nulls(query)
+    if isinstance(queries := given.get("queries"), list):
+        given["queries"] = [_query_without_nulls(query) for query in queries]
+    return given
 
 
-def check_distinct(content: bytes, objects: Sequence[Mapping[str, Any]]) -> None:
-    """Checks that no key of a body is given twice.
-
-    Args:
-      content: the body.
-      objects: all that it holds, but for the filters in them.
-
-    Raises:
-      Problem: one is.
-    """
-    if surely_distinct(content, sum(map(_count_members, objects)), objects):
-        return
-    try:
-        json.loads(content, object_pairs_hook=distinct)
-    except (ValueError, RecursionError) as e:
-        raise _bad_json(e) from e
-    except Refused as e:
-        raise refused(e, "") from e
-
-
-def _bad_json(error: Exception) -> Problem:
-    return Problem("bad_json", f"A body is a JSON object; this one cannot be read: {error}.")
+def _query_without_nulls(query: Any) -> Any:
+    if isinstance(query, dict) and None in query.values():
+        return {key: value for key, value in query.items() if value is not None}
+    return query
 
 
 def _queries(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The objects in a body that are queries by their place, whatever they hold."""
+    """The objects where a body has queries, whatever they hold."""
     queries = body.get("queries")
     one_or_more = queries if isinstance(queries, list) else [body.get("query")]
     return [query for query in one_or_more if isinstance(query, dict)]
 
 
-def _count_members(query: Mapping[str, Any]) -> int:
-    """Members of an object and of the filters in it."""
-    return len(query) + sum(len(query.get(key) or ()) for key in _FILTERS)
-
-
-def _check_values(body: Mapping[str, Any], options: Mapping[str, Option]) -> dict[str, Any]:
-    """The values of those keys that a body has."""
-    values: dict[str, Any] = {}
-    for key, option in options.items():
-        value = body.get(key)
-        if value is None:
-            continue
-        try:
-            values[key] = option.value.check(value)
-        except WrongValue as e:
-            if key == "source":
-                raise _wrong_source(value) from e
-            raise Problem(e.kind, with_full_stop(f"{key} {e}"), where=key) from e
-    return values
-
-
 def _wrong_source(source: Any) -> Problem:
-    kind = "wrong_type"
-    near: list[str] = []
-    if isinstance(source, str):
-        kind = "out_of_range"
-        near = nearest_names(source, ANSWERING)
+    if not isinstance(source, str):
+        kind, near = "wrong_type", None
+    else:
+        kind, near = "out_of_range", next(iter(nearest_names(source, ANSWERING)), None)
     message = f"source is one of {', '.join(ANSWERING)}; found {shorten(source)}."
-    if isinstance(source, str) and source in source_names.REMOVED:
-        near = [source_names.REMOVED[source]]
-        message = f"source {source} was removed: write {near[0]}."
-    return Problem(kind, message, where="source", did_you_mean=near[0] if near else None)
+    if kind == "out_of_range" and source in source_names.REMOVED:
+        near = source_names.REMOVED[source]
+        message = f"source {source} was removed: write {near}."
+    return Problem(kind, message, where="source", did_you_mean=near)
+
+
+def refused(error: Refused, where: str) -> Problem:
+    """What a client is told of a refused query.
+
+    Args:
+      where: the query's key in the body; empty where the keys are the body's own.
+    """
+    key = ".".join(filter(None, (where, error.key)))
+    return Problem(error.kind, with_full_stop(error), where=key or None, did_you_mean=error.near)

@@ -1,5 +1,5 @@
-"""A connection, with limits that uvicorn's parser in C does not have: bytes that come beside bodies,
-and the time that a client may take.
+"""A connection, with limits that uvicorn's parser does not have: for bytes besides the body, and for the
+time that a client may take.
 """
 
 import asyncio
@@ -16,36 +16,35 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from serving.http.http_errors import JSON, SAFE_HEADERS, Problem
 
-_SOON = 0.05  # seconds that an answer may take before anybody looks whether the client is there
-_SLOWEST = 1 << 15  # bytes a second that a client takes of an answer, at the least
+_SOON = 0.05  # seconds, after which a slow answer watches whether its client has left
+_SLOWEST = 1 << 15  # bytes of an answer that a client must take in a second
 _Answer = TypeVar("_Answer")
-_FIRST = 4096  # bytes that a new request is taken to have brought at first, and at most has
+_FIRST = 4096  # bytes of the piece in which a request may begin, all counted as its head at first
 
 
 class LimitedConnection(HttpToolsProtocol):
     """One connection of a client.
 
-    What is beside the bodies of a request are its line and headers, the sizes of chunks, and
-    trailers: the parser keeps all of a header until it ends, however long it is.
+    Besides its body a request has a first line, headers, sizes of chunks and trailers. The parser keeps
+    a header until it ends, however long it is.
 
     Args:
-      max_head: bytes of a request beside its body.
-      patience: seconds that a client may take to send a request's headers, and at the end of the
-        server to take the rest of an answer. So often it is looked whether it takes an answer fast
-        enough.
-      options: uvicorn's.
+      max_head: most bytes of a request besides its body.
+      patience: seconds that a client may take to send the headers of a request, and to take the rest
+        of an answer when the server ends. Just as often, the speed at which it takes is checked.
+      options: further arguments of uvicorn's protocol.
     """
 
     def __init__(self, *, max_head: int, patience: float, **options: Any) -> None:
         super().__init__(**options)
         self._max_head = max_head
         self._patience = patience
-        self._head = 0  # bytes of the present request beside its body
+        self._head = 0  # bytes of the present request besides its body
         self._in_request = False
         self._in_head = False
-        self._answered: RequestResponseCycle | None = None  # the request, since its turn came
-        self._no_request: TimerHandle | None = None  # runs while the client owes a request
-        self._not_taken: TimerHandle | None = None  # runs while an answer waits for the client
+        self._answered: RequestResponseCycle | None = None  # the request that is being answered
+        self._no_request: TimerHandle | None = None  # runs while a request is awaited
+        self._not_taken: TimerHandle | None = None  # runs while the client has bytes to take
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """A client has connected."""
@@ -57,8 +56,8 @@ class LimitedConnection(HttpToolsProtocol):
         for timer in (self._no_request, self._not_taken):
             if timer is not None:
                 timer.cancel()
-        # Uvicorn tells the request that was read last: where several were sent on end, an earlier
-        # one is being answered.
+        # Uvicorn tells only the request that was read last. If a client has sent several at once, an
+        # earlier one is being answered.
         if self._answered is not None and not self._answered.response_complete:
             self._answered.disconnected = True
             self._answered.message_event.set()
@@ -67,8 +66,8 @@ class LimitedConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """The client has sent something: any part of one request, or of several."""
         while data and not self.transport.is_closing():
-            # A piece that is no body at all is within the limit. Where in it a request begins is
-            # not known, so that the first piece of one is short.
+            # A piece without any body stays within the limit. The piece in which a request begins is
+            # short, because nobody knows where in it that is.
             room = self._max_head - self._head if self._in_request else _FIRST
             piece = data[:room]
             data = data[len(piece) :]
@@ -112,7 +111,7 @@ class LimitedConnection(HttpToolsProtocol):
             self._not_taken.cancel()
 
     def _await_taking(self) -> None:
-        """Gives the client its time to take some of what waits, again and again while it does."""
+        """Starts the timer by which the client must have taken some of what waits."""
         waiting = self.transport.get_write_buffer_size()
         self._not_taken = self.loop.call_later(self._patience, self._check_taken, waiting)
 
@@ -126,7 +125,7 @@ class LimitedConnection(HttpToolsProtocol):
     def shutdown(self) -> None:
         """The server ends."""
         super().shutdown()
-        if self.transport.is_closing():  # once the client has taken what it was sent
+        if self.transport.is_closing():  # as soon as the client has taken its answer, or time is up
             self.loop.call_later(self._patience, self.transport.abort)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -134,8 +133,8 @@ class LimitedConnection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _await_request(self) -> None:
-        """Gives the client its time where it owes a request: none has come yet, the last one is
-        answered, or headers have not ended.
+        """Starts the timer for a request where one is awaited: none has come yet, the last one is
+        answered, or headers have not ended. Stops it where none is.
         """
         owed = self._in_head or self.cycle is None or self.cycle.response_complete
         if owed and self._no_request is None and not self.transport.is_closing():
@@ -145,7 +144,7 @@ class LimitedConnection(HttpToolsProtocol):
             self._no_request = None
 
     def _refuse_head(self) -> None:
-        """Says that it is too much, where no answer is under way, and hangs up."""
+        """Says that the head is too large, unless an answer is being sent, and closes."""
         if self._in_head or self.cycle is None:
             problem = Problem(
                 "headers_too_large",
@@ -164,7 +163,7 @@ class LimitedConnection(HttpToolsProtocol):
 
 
 def limited(max_head: int, patience: float) -> Any:
-    """What uvicorn makes its connections by."""
+    """The class of connections, for uvicorn."""
     return partial(LimitedConnection, max_head=max_head, patience=patience)
 
 
@@ -172,7 +171,7 @@ async def while_connected(request: Request, answer: "Future[_Answer]") -> _Answe
     """Waits for an answer as long as the client does.
 
     Raises:
-      ClientDisconnect: it has gone, which the future is told.
+      ClientDisconnect: the client has left. The future gets the same exception.
     """
     loop = answer.get_loop()
     leaving: list[asyncio.Task[None]] = []
@@ -180,7 +179,7 @@ async def while_connected(request: Request, answer: "Future[_Answer]") -> _Answe
     def watch() -> None:
         leaving.append(loop.create_task(_leave(request, answer)))
 
-    # Most answers are there before, and need no task of their own to watch.
+    # Most answers are sooner than that, and need no task that watches the client.
     begin = loop.call_later(_SOON, watch)
     try:
         return await answer
@@ -191,7 +190,7 @@ async def while_connected(request: Request, answer: "Future[_Answer]") -> _Answe
 
 
 async def _leave(request: Request, answer: "Future[Any]") -> None:
-    """Gives an answer up when the client does; the whole body was read."""
+    """Gives up an answer when the client leaves. The whole body was read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
     if not answer.done():

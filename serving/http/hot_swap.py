@@ -1,9 +1,8 @@
-"""The live version: looked up, opened, warmed up beside the one that answers, then put in its
-place.
+"""The live version: looked up, opened and warmed up while the one before answers, then put in its place.
 
-Whoever answers takes `current` once per batch, so a batch is of one version whatever happens
-meanwhile. A version that cannot be opened or does not answer changes nothing but `failure`; it is
-tried again, ever more rarely.
+Each batch takes `current` once, so that it is answered by one version whatever happens meanwhile. A
+version that cannot be opened or does not answer changes nothing but `failure`. It is tried again, less and
+less often.
 """
 
 import gc
@@ -19,26 +18,25 @@ import numpy as np
 import pyarrow as pa
 
 from index_builder.registry.registry import Registry
-from serving.answers.recommend import recommend
-from serving.answers.similar import similar
+from serving.answers.recommend import recommend, similar
 from serving.http.prometheus import Metrics
-from serving.requests.list_request import DEFAULTS, ListRequest
+from serving.requests.json_values import Refused
 from serving.requests.query_rows import Requests
-from serving.requests.request_model import Refused
+from serving.requests.request_model import DEFAULTS, ListRequest
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
 from twinspire_core.library_loading import import_loading, suppress_native_stderr
 from twinspire_core.terminal import doing
 
-_LONGEST = 60.0  # seconds between two tries of a version that failed
+_LONGEST = 60.0  # most seconds between two tries of a version that failed
 _SIZES = (1, 8, 64, 1)  # queries of the batches that warm a version up
 log = logging.getLogger("twinspire.serve")
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A version that answers, and since when."""
+    """A version that answers, and the time since when it does."""
 
     version: Version
     since: datetime
@@ -46,11 +44,12 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What went wrong last.
+    """Why the newest live version does not answer.
 
     Attributes:
-      version: that could not be loaded; None if the registry did not say which is live.
-      tries: how often, one after the other.
+      version: the version that could not be loaded; None if the registry did not say which is live.
+      at: time of the last try.
+      tries: number of failed tries in a row.
     """
 
     version: str | None
@@ -60,20 +59,19 @@ class Failure:
 
 
 class LiveVersion:
-    """Follows the registry.
+    """Follows the registry: loads each new live version and lets it answer.
 
     Args:
-      pipeline: whose live version.
       opened: opens a version by its id.
-      warm: asks a version what users will ask; raises if it does not answer. Gives the version that
-        answers then, which may know more items by now.
-      poll: seconds between two looks.
+      warm: asks a version what users will ask, and raises if it does not answer. It returns the version
+        that answers from then on, which may have new items.
+      poll: seconds between two looks at the registry.
 
     Attributes:
-      current: what answers; None until the first version is ready.
-      loading: the version that is being opened and warmed up.
-      failure: of the last look; None when it went well.
-      dropped: set once nobody holds a version any more, whoever held it.
+      current: the version that answers; None until the first one is ready.
+      loading: id of the version that is being opened and warmed up.
+      failure: None if the last look went well.
+      dropped: set when the last reference to some version is gone.
     """
 
     def __init__(
@@ -99,11 +97,11 @@ class LiveVersion:
         self._thread = Thread(target=self._run, name="twinspire-live", daemon=True)
 
     def start(self) -> None:
-        """Starts to follow."""
+        """Starts the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends it; a version that is being loaded is waited for at most a second."""
+        """Ends the thread. It waits at most a second for a version that is being loaded."""
         self._stop.set()
         self._thread.join(1)
 
@@ -113,16 +111,16 @@ class LiveVersion:
             self._stop.wait(self._poll)
             if self.dropped.is_set():
                 self.dropped.clear()
-                # Graphs of TensorFlow are cycles, few and large: the collector would come by after
-                # dozens of versions.
+                # A graph of TensorFlow is a reference cycle of few, large objects. Left alone, the
+                # collector would free it after dozens of versions.
                 gc.collect()
 
     def look(self) -> None:
-        """Looks which version is live, and takes it if it is another one than the present."""
+        """Loads the live version if it is not the one that answers."""
         wanted: str | None = None
         try:
             if self.current:
-                # Cleaning up elsewhere must not remove files that are read later.
+                # `twinspire prune` on another machine must not delete files that are still read.
                 self._registry.keep(self.current.version.home)
             wanted = self._registry.live()
             present = self.current.version.id if self.current else None
@@ -136,7 +134,7 @@ class LiveVersion:
             elif not self._waits(wanted):
                 self._take(wanted)
         except Exception as e:
-            # Whatever is wrong with a version or a store, the present one keeps answering.
+            # Whatever is wrong with a version or a store, the present version keeps answering.
             self._fail(wanted, e)
         finally:
             self.loading = None
@@ -153,7 +151,7 @@ class LiveVersion:
             _freeze_imports()
             version = self._open(wanted)
             version = self._warm(version)
-        # The swap, in one assignment: whoever took the old one before goes on with it.
+        # One assignment is the whole swap. Answers that are under way keep the old version.
         with self._swap:
             self.current = Served(version, datetime.now(UTC))
         self.failure = None
@@ -163,7 +161,7 @@ class LiveVersion:
         )
 
     def grow(self, version: Version) -> None:
-        """Has a version answer in place of the same one with fewer items; nothing else is swapped."""
+        """Replaces the current version by the same one with new items. Any other version stays."""
         with self._swap:
             current = self.current
             if current and current.version.published is version.published:
@@ -176,7 +174,7 @@ class LiveVersion:
         self.failure = Failure(wanted, f"{type(error).__name__}: {error}", datetime.now(UTC), tries)
         self._next_try = time.monotonic() + min(_LONGEST, self._poll * 2**tries)
         self._metrics.failed.inc()
-        if again:  # it has been logged
+        if again:  # the first failure was logged
             return
         if wanted:
             what = f"{wanted} cannot be served"
@@ -189,10 +187,11 @@ class LiveVersion:
 
 @cache
 def _freeze_imports() -> None:
-    """Imports what reads versions, and has the collector look at nothing that is there by then.
+    """Imports the libraries that read versions, and takes all objects there are out of garbage
+    collection.
 
-    It stops all threads while it looks: after a swap for 0.2 s with TensorFlow, for 2 ms without.
-    Before the first version is opened, so that this one can go, too; and once.
+    A collection stops all threads: for 0.2 s with TensorFlow's objects, for 2 ms without. This runs
+    once, before the first version is opened, so that this version can be freed too.
     """
     with doing("loading TensorFlow"), suppress_native_stderr():
         import_loading()
@@ -200,11 +199,11 @@ def _freeze_imports() -> None:
 
 
 def warm(version: Version) -> None:
-    """Loads all of a version and asks it for lists of several sizes, from every source: no file is
-    read afterwards.
+    """Asks a version for lists of several sizes from every source, so that all of it is loaded and
+    later requests read no file.
 
     Raises:
-      BadData: its lists are empty, or its vectors or scores are not numbers.
+      BadData: its lists are too short, or its vectors or scores are not finite.
     """
     if version.users is not None:
         version.users.load()
@@ -221,11 +220,11 @@ def warm(version: Version) -> None:
 
 def _check_lists(version: Version, table: pa.Table, source: str) -> None:
     try:
-        # By the rules as well, so that what these need is loaded; caps may let few items through.
+        # With the rules, too, so that what they need is loaded. Caps may shorten these lists.
         recommend(version, table, ListRequest(source=source))
         plain = ListRequest(exclude_seen=False, source=source, rules=False)
         answer = recommend(version, table, plain)
-    except Refused as e:  # of a request of ours, which no towers that work refuse
+    except Refused as e:  # an ordinary request, which sound towers never refuse
         raise _damaged(version, "Vectors") from e
     if not len(answer.counts) or answer.counts.min() < min(plain.k, len(version.ids)):
         raise BadData(

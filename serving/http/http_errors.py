@@ -1,6 +1,4 @@
-"""What a client is told when something is wrong: `{"error": {"type", "message", …}}`, never a
-traceback.
-"""
+"""What a client is told when something is wrong: `{"error": {"type", "message", …}}`, and never a traceback."""
 
 from collections.abc import Callable
 
@@ -16,7 +14,7 @@ SAFE_HEADERS = {
     "cache-control": "no-store",  # answers show what people took
     "x-content-type-options": "nosniff",
 }
-"""What every answer carries."""
+"""Headers of every answer."""
 TYPES = {
     "bad_json": (400, "the body is not JSON, or not an object"),
     "unauthorized": (401, "the token is missing or wrong"),
@@ -44,17 +42,17 @@ TYPES = {
     "overloaded": (503, "too many queries wait: try again"),
 }
 """Status and meaning of each type."""
-_LONGEST = 200  # characters of a detail: it may hold a key that a client made up
+_LONGEST = 200  # characters of a detail, which may hold any key that a client made up
 GONE = 499
-"""Status that a request is counted under whose client did not wait for the answer."""
+"""Status under which a request is counted if its client left before the answer."""
 
 
 class Problem(Exception):
     """A request that cannot be answered as it is.
 
     Attributes:
-      type: of `TYPES`.
-      detail: further fields of the error: `where`, `did_you_mean`, …
+      type: one of `TYPES`.
+      detail: further fields of the error, such as `where` and `did_you_mean`.
     """
 
     def __init__(self, kind: str, message: str, **detail: str | None) -> None:
@@ -68,7 +66,7 @@ class Problem(Exception):
 
     @property
     def status(self) -> int:
-        """Of the answer."""
+        """The HTTP status of the answer."""
         return TYPES[self.type][0]
 
     @property
@@ -77,7 +75,7 @@ class Problem(Exception):
         return orjson.dumps({"error": {"type": self.type, "message": str(self), **self.detail}})
 
     def response(self) -> Response:
-        """What is sent."""
+        """The whole answer."""
         response = Response(self.content, self.status, media_type=JSON)
         for name, value in self._headers():
             response.headers.append(name, value)
@@ -87,8 +85,8 @@ class Problem(Exception):
         if self.type in ("not_ready", "overloaded"):
             return [("Retry-After", "1")]
         if self.type == "unauthorized":
-            # Browsers ask for a password, and send it as Basic; see middleware.py. Chromium reads one
-            # scheme of each line only.
+            # Browsers ask for a password, and send it as Basic (serving/http/middleware.py). Chromium
+            # reads only one scheme of a line, so each has its own.
             basic = 'Basic realm="twinspire"'
             return [("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", basic)]
         if self.type == "timed_out":  # the rest of the body may still come
@@ -97,11 +95,10 @@ class Problem(Exception):
 
 
 def install(app: FastAPI, mark: Callable[[Request, str], None]) -> None:
-    """Answers what routes raise for clients in this form; all else is a fault, which middleware.py
-    answers.
+    """Has an application answer errors of clients in this form. All other exceptions are faults of the
+    server, which serving/http/middleware.py answers.
 
     Args:
-      app: whose.
       mark: called with the request and the type of each error.
     """
 
@@ -122,7 +119,7 @@ def install(app: FastAPI, mark: Callable[[Request, str], None]) -> None:
         return response
 
     async def gone(request: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=GONE)  # nobody gets it
+        return Response(status_code=GONE)  # nobody receives it
 
     app.add_exception_handler(ClientDisconnect, gone)  # type: ignore[arg-type]
     app.add_exception_handler(Problem, problem)  # type: ignore[arg-type]

@@ -1,14 +1,13 @@
 """Requests of one moment, answered as one batch, and heavy ones part by part between the batches.
 
-A worker thread takes all that waits, up to a limit, answers it, and takes what has come meanwhile.
-Nothing waits on purpose: alone, a request is a batch of its own; the more there are at once, the
-larger the batches.
+A worker thread takes all that waits, up to a limit, answers it, and takes what has come meanwhile. Nothing
+waits on purpose: a single request is a batch of its own; the more there are at once, the larger the
+batches.
 
-Each query has a weight: how many ordinary ones take as long. A request that weighs more than a quarter
-of a batch shares none: it is answered part by part. A filter costs a search of its own. So a batch is of
-light requests without filters; then those with filters, and the next parts of heavy ones, have their
-turns for a few milliseconds. Whoever asks for a list waits for one such turn at most, whatever else is
-asked for.
+Each query has a weight: the number of ordinary queries that take as long. A request that weighs more than
+a quarter of a batch is answered part by part. A filter costs a search of its own. So a batch has light
+requests without filters. Then requests with filters, and the next parts of heavy ones, have turns of a few
+milliseconds. A light request waits for at most one such turn, whatever else is asked for.
 """
 
 import asyncio
@@ -20,31 +19,30 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any, NamedTuple, TypeVar
 
+from serving.http.bodies import RecommendRequest
 from serving.http.http_errors import Problem
 from serving.http.prometheus import Metrics
-from serving.http.request_models import RecommendRequest
-from serving.requests.list_request import ListRequest
-from serving.requests.request_model import EXCLUDE, SEEN, filter_of
+from serving.requests.request_model import EXCLUDE, SEEN, ListRequest, filter_of
 from serving.version.filters import NO_FILTER, Filter
 
 _Answer = TypeVar("_Answer")
 Outcome = bytes | Exception
 Work = Callable[[Sequence[RecommendRequest]], list[Outcome]]
 Parts = Generator[int, None, _Answer]
-"""An answer that is made part by part: yields how many queries each part had, and returns the answer."""
-_TURN = 0.005  # seconds, after which those that have no filters come next
-_PARTS = 4  # of a batch: a part is so much smaller, as a batch waits for it
-_LONG_LIST = 100  # items, from which on a list weighs more than one
-_IDS = 250  # in histories and what is excluded: so many more weigh 1
-_EXPLAINED = 2  # weight of an item that is explained
+"""An answer that is made part by part: yields the number of queries of each part, returns the answer."""
+_TURN = 0.005  # seconds for filters and parts, after which plain requests come next
+_PARTS = 4  # a part is so many times smaller than a batch, because batches wait for it
+_LONG_LIST = 100  # items of a list that weigh 1
+_IDS = 250  # ids in histories and exclusions that weigh 1 more
+_EXPLAINED = 2  # weight of an explained item
 
 
 class _Job(NamedTuple):
-    """What waits: a request, or the parts of an answer.
+    """A request that waits, or the parts of an answer.
 
     Attributes:
-      weight: of all its queries.
-      filter: that all of them have.
+      weight: weight of all its queries together.
+      filter: the filter that all its queries have.
     """
 
     weight: int
@@ -58,12 +56,11 @@ class Batcher:
     """Collects requests for a worker thread.
 
     Args:
-      work: answers several requests: for each, in order, the body of its answer, or why there is
+      work: answers several requests; for each, in order, gives the body of its answer or why there is
         none.
-      parts: answers one request part by part, each of so many queries at most; runs in the worker
-        thread.
-      most: weight of a batch: as many ordinary queries.
-      pending: weight that may wait; requests that are answered part by part may fill half of it.
+      parts: answers one request in parts of so many queries at most. It runs in the worker thread.
+      most: weight of a batch, which is as many ordinary queries.
+      pending: weight that may wait. Requests answered part by part may fill half of it.
     """
 
     def __init__(
@@ -85,8 +82,8 @@ class Batcher:
         self._pending = 0
         self._lock = Lock()
         self._thread = Thread(target=self._run, name="twinspire-batches", daemon=True)
-        # The worker's own: jobs without and with a filter, and whose turn is next of the latter
-        # and of those that are answered part by part.
+        # Only the worker uses these: jobs without a filter, jobs by their filter, and turns of the
+        # filters and of jobs that are answered part by part.
         self._plain: deque[_Job] = deque()
         self._filtered: dict[Filter, deque[_Job]] = {}
         self._turns: deque[_Job | Filter] = deque()
@@ -102,11 +99,11 @@ class Batcher:
         self._thread.join()
 
     def submit(self, request: RecommendRequest) -> "asyncio.Future[bytes]":
-        """The body of the answer, some time; an exception if the request cannot be answered. Who
-        does not want it any more cancels the future, or sets an exception.
+        """The future body of the answer, or the exception that says why there is none. To give a
+        request up, cancel the future or set an exception.
 
         Raises:
-          Problem: too many wait.
+          Problem: too many requests wait.
         """
         filters = {filter_of(query) for query in request.queries}
         weights = [_weigh(query, request.options) for query in request.queries]
@@ -117,16 +114,16 @@ class Batcher:
         return self._put(_Job(sum(weights), _future(), request, filters.pop()), self._limit)
 
     def submit_parts(self, parts: Parts[_Answer], weight: int) -> "asyncio.Future[_Answer]":
-        """Likewise, of an answer that is made part by part.
+        """The future value of an answer that is made part by part.
 
         Raises:
-          Problem: too many wait.
+          Problem: too many requests wait.
         """
         return self._put(_Job(weight, _future(), parts=parts), self._limit // 2)
 
     def _put(self, job: _Job, limit: int) -> "asyncio.Future[Any]":
         with self._lock:
-            # One request is let in however heavy it is, or it would never be.
+            # If nothing waits, any request is let in: one that is too heavy would never be otherwise.
             if self._pending and self._pending + job.weight > limit:
                 raise Problem(
                     "overloaded", f"{self._pending} queries wait already; try again in a moment."
@@ -137,7 +134,7 @@ class Batcher:
         return job.future
 
     def _forget(self, jobs: Sequence[_Job]) -> None:
-        """They wait no longer."""
+        """Takes the weight of jobs off what waits."""
         with self._lock:
             self._pending -= sum(job.weight for job in jobs)
         self._metrics.pending.set(self._pending)
@@ -153,7 +150,7 @@ class Batcher:
             self._take_turns()
 
     def _receive(self, *, wait: bool) -> None:
-        """Sorts what has come."""
+        """Takes jobs from the queue and sorts them."""
         while not self._ended:
             try:
                 job = self._queue.get(block=wait)
@@ -184,7 +181,7 @@ class Batcher:
         return taken
 
     def _take_turns(self) -> None:
-        """Answers requests with filters, and parts, until others should be looked at."""
+        """Answers requests with filters, and parts, until it is time for plain requests."""
         end = time.perf_counter() + _TURN
         while self._turns:
             turn = self._turns.popleft()
@@ -202,7 +199,7 @@ class Batcher:
                 return
 
     def _advance(self, job: _Job) -> bool:
-        """Makes the next part of an answer; whether there are more."""
+        """Makes the next part of an answer. Returns whether there are more."""
         assert job.parts is not None
         if job.future.done():
             job.parts.close()
@@ -224,7 +221,7 @@ class Batcher:
         return False
 
     def _answer(self, jobs: list[_Job]) -> None:
-        """Answers a batch, but for those who have gone."""
+        """Answers a batch, without the jobs that were given up."""
         gone = [job for job in jobs if job.future.done()]
         self._forget(gone)
         wanted = [job for job in jobs if job not in gone]
@@ -245,7 +242,7 @@ class Batcher:
 
     def _deliver(self, jobs: list[_Job], outcomes: Sequence[Any]) -> None:
         self._forget(jobs)
-        # One call into the loop for the batch, not one per request.
+        # One call into each loop for the whole batch: calls from another thread are slow.
         for loop in dict.fromkeys(job.future.get_loop() for job in jobs):
             of_loop = [
                 (job.future, outcome)
@@ -257,7 +254,7 @@ class Batcher:
 
 
 def _weigh(query: Mapping[str, Any], options: ListRequest) -> int:
-    """How many ordinary queries take as long as one."""
+    """The number of ordinary queries that take as long as this one."""
     ids = sum(len(query.get(key) or ()) for key in (SEEN, EXCLUDE))
     explained = options.k * _EXPLAINED if options.explain else 0
     return math.ceil(options.k / _LONG_LIST) + ids // _IDS + explained
@@ -269,7 +266,7 @@ def _future() -> "asyncio.Future[Any]":
 
 def _set_outcomes(outcomes: list[tuple["asyncio.Future[Any]", Any]]) -> None:
     for future, outcome in outcomes:
-        if future.done():  # whoever asked has gone
+        if future.done():  # it was given up
             continue
         if isinstance(outcome, Exception):
             future.set_exception(outcome)

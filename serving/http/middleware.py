@@ -15,7 +15,7 @@ from serving.http.prometheus import Metrics
 from twinspire_core.errors import shorten
 
 OPEN = ("/healthz", "/readyz")
-"""Paths that need no token: an orchestrator asks them."""
+"""Paths without a token, which an orchestrator asks."""
 _UNAUTHORIZED = (
     "This server asks for a token: Authorization: Bearer TOKEN; browsers give it as the password."
 )
@@ -25,10 +25,10 @@ _WRONG_HOST = (
 )
 _CROSS_ORIGIN = "A page of another origin cannot ask this server; ask it from a program."
 _NOT_JSON = "A body is JSON, with Content-Type: application/json; found {}."
-# The type that curl gives to whatever it sends, and none at all, are put up with.
+# The last one is what curl says of any body. No type at all is allowed, too.
 _JSON_TYPES = (b"/json", b"+json", b"/x-www-form-urlencoded")
 _LONGEST_ADDRESS = 8192
-"""Bytes. A page repeats its address, and who describes somebody at greater length asks by a body."""
+"""Bytes of an address. A page repeats its address; a longer request can be sent as a body."""
 _TOO_LONG = "An address has at most {:,} bytes, found {:,}; a body may be longer."
 _HOST = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(:[0-9]*)?")
 _SAFE_HEADERS = [(name.encode(), value.encode()) for name, value in SAFE_HEADERS.items()]
@@ -37,14 +37,13 @@ log = logging.getLogger("twinspire.serve")
 
 
 class RequestMiddleware:
-    """Checks who asks, measures, and answers for faults of the server: logged once, the connection
-    kept.
+    """Checks who asks, counts and times requests, and answers for faults of the server, which it logs
+    once.
 
     Args:
-      app: what comes next.
-      tokens: of which one must be carried; none lets everybody in.
-      hosts: names that the server may be called by; None is any.
-      paths: those that are counted by their names; all others are `other`.
+      app: the application behind it.
+      tokens: see `Settings`; likewise `hosts`.
+      paths: paths that metrics count by name; all others are counted as `other`.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class RequestMiddleware:
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
             self._metrics.errors.labels(path, "internal").inc()
-            if status:  # half an answer is out: only a broken connection tells that it is none
+            if status:  # half an answer is out, and only a broken connection can tell the client
                 raise
             response = Problem("internal", "The server has a fault; its log says more.").response()
             await response(scope, receive, send_noting_status)
@@ -97,14 +96,14 @@ class RequestMiddleware:
             self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
 
     def path(self, scope: Scope) -> str:
-        """The name that a request is counted under. Any path can be asked for: one name for all
-        unknown ones keeps the number of time series small.
+        """The name under which a request is counted. Clients may ask for any path; one name for all
+        unknown paths keeps the number of time series small.
         """
         path: str = scope["path"]
         return path if path in self._paths else "other"
 
     def _refusal(self, scope: Scope) -> Problem | None:
-        """Why a request is not let in."""
+        """Why a request is refused; None if it is let in."""
         length = len(scope["raw_path"]) + len(scope["query_string"])
         if length > _LONGEST_ADDRESS:
             return Problem("address_too_long", _TOO_LONG.format(_LONGEST_ADDRESS, length))
@@ -134,19 +133,19 @@ class RequestMiddleware:
                 return False
         elif scheme.lower() != b"bearer":
             return False
-        # It takes as long whatever differs: the time must not tell how much of a token was right.
+        # In constant time: how long a comparison takes must not reveal how much of a token was right.
         equal = [hmac.compare_digest(value, token) for token in self._tokens]
         return any(equal)
 
 
 def _host_name(headers: Mapping[bytes, bytes]) -> str:
-    """The name that a request calls the server by, without brackets and port."""
-    found = _HOST.fullmatch(headers.get(b"host", b""))
-    return found[1].decode("latin-1").strip("[]").lower() if found else ""
+    """The name in a request's Host header, without brackets and port."""
+    match = _HOST.fullmatch(headers.get(b"host", b""))
+    return match[1].decode("latin-1").strip("[]").lower() if match else ""
 
 
 def _is_of_another_origin(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a page of another origin asks, as browsers tell; programs tell neither."""
+    """Whether a page of another origin asks. Browsers say so in headers that other programs lack."""
     site = headers.get(b"sec-fetch-site")
     if site is not None:
         return site not in (b"same-origin", b"none")

@@ -1,4 +1,4 @@
-"""What Prometheus reads at `/metrics`."""
+"""The metrics that Prometheus reads at `/metrics`."""
 
 import time
 
@@ -14,13 +14,13 @@ from prometheus_client import (
 from twinspire_core.contracts.artifact import Manifest
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-disable_created_metrics()  # they double what is read, and say nothing
+disable_created_metrics()  # they would double the number of series and say nothing
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _QUERIES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """The figures of one server. Each has a registry of its own, so that several live in one
+    """The metrics of one server. Each server has its own registry, so that several can run in one
     process.
     """
 
@@ -101,7 +101,7 @@ class Metrics:
         )
 
     def answers_from(self, manifest: Manifest) -> None:
-        """Tells of another version that answers from now on."""
+        """Notes that another version answers from now on."""
         self.version.clear()
         self.version.labels(manifest.version, str(manifest.date)).set(1)
         self.since.set(time.time())
@@ -119,5 +119,5 @@ class Metrics:
             self.quality.labels("two-tower", "index_recall").set(judged.index_recall)
 
     def text(self) -> bytes:
-        """All figures in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""The paths that programs ask; people have the inspector's."""
+"""The paths for programs; serving/inspector/router.py has those for people."""
 
 from datetime import UTC, datetime
 
@@ -6,7 +6,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from serving.http import body_reading, event_bodies, http_errors, openapi
+from serving.http import body_reading, http_errors, openapi
 from serving.http.answer_models import (
     EventsAnswer,
     OneAnswer,
@@ -15,6 +15,7 @@ from serving.http.answer_models import (
     VersionAnswer,
 )
 from serving.http.connection import while_connected
+from serving.http.events import parse_events
 from serving.http.openapi import BODY
 from serving.http.prometheus import CONTENT_TYPE
 from serving.http.service import Service
@@ -22,14 +23,14 @@ from serving.version.event_buffer import Events
 
 
 def asking(service: Service) -> APIRouter:
-    """Lists of items."""
+    """The paths that answer with lists."""
     made = APIRouter(tags=["ask"])
     parser = service.parser
 
     @made.post(
         "/v1/recommend",
         summary="Items for a user, or for several",
-        openapi_extra=openapi.recommend_body(service.requests.model, parser.bodies),
+        openapi_extra=openapi.recommend_body(service.requests.model, parser),
         responses=openapi.responses(
             "Lists, in the order of the queries.", OneAnswer | SeveralAnswers, *BODY, 409
         ),
@@ -43,14 +44,14 @@ def asking(service: Service) -> APIRouter:
         query says alone: `known` is false, and `based_on` says what the list is based on instead.
         """
         wanted = await body_reading.parse(parser.recommend, await _read(request, service))
-        # Where nothing answers yet, it is told at once instead of after those that wait.
+        # If no version answers yet, say so at once, and not after the requests that wait.
         service.check_ready()
         return _json(await while_connected(request, service.batcher.submit(wanted)))
 
     @made.post(
         "/v1/similar",
         summary="Items like an item",
-        openapi_extra=openapi.similar_body(parser.bodies),
+        openapi_extra=openapi.similar_body(parser),
         responses=openapi.responses("The nearest items, best first.", SimilarAnswer, *BODY, 404),
         response_class=Response,
     )
@@ -66,7 +67,7 @@ def asking(service: Service) -> APIRouter:
 
 
 def events(service: Service) -> APIRouter:
-    """What users take, from whoever knows of it."""
+    """The path that takes live events."""
     made = APIRouter(tags=["ask"])
 
     @made.post(
@@ -84,17 +85,17 @@ def events(service: Service) -> APIRouter:
         all of them, and those of today again to one that has begun.
         """
 
-        def read_events(content: bytes) -> Events:
-            return event_bodies.parse(content, service.pipeline.zone, datetime.now(UTC))
+        def parser(content: bytes) -> Events:
+            return parse_events(content, service.pipeline.zone, datetime.now(UTC))
 
-        sent = await body_reading.parse(read_events, await _read(request, service))
+        sent = await body_reading.parse(parser, await _read(request, service))
         return _json(orjson.dumps(await run_in_threadpool(service.take, sent)))
 
     return made
 
 
 def watching(service: Service) -> APIRouter:
-    """How the server is, and what answers."""
+    """The paths that say how the server is and which version answers."""
     made = APIRouter(tags=["watch"])
 
     @made.get(

@@ -1,4 +1,4 @@
-"""What a deployment chooses."""
+"""Settings that a deployment chooses: who may ask, limits and clocks."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-"""Addresses and names by which only this machine reaches a server."""
+"""Names and addresses by which only this machine itself reaches a server."""
 _Count = Annotated[int, Field(ge=1)]
 _Seconds = Annotated[float, Field(gt=0, le=3600)]
 _Token = Annotated[str, Field(pattern=r"\S")]
@@ -17,30 +17,27 @@ class Settings:
     """How a server runs.
 
     Attributes:
-      tokens: of which a request must carry one, as `Authorization: Bearer TOKEN`; none lets
-        everybody ask.
-      hosts: names that requests may call the server by, in their Host; None is any. Without a token
-        a page of any site could otherwise ask a server of this machine, by a name that it has made
-        point here.
-      poll: seconds between two looks at the registry; a new live version is found after at most so
-        many.
-      max_k: the most items of one list. The memory and time of a batch grow with it.
-      max_queries: the most queries of one request.
-      max_items: the most items of one request's lists together, `k` of each; one list alone may have
-        `max_k`.
-      max_ids: the most entries of a list or object in a body, such as the ids of a history.
-      max_body: bytes of a request body.
-      max_head: bytes of a request beside its body: headers, sizes of chunks, trailers.
-      client_timeout: seconds that a client may take to send the headers of a request, then its
-        body. So often it is looked whether it takes an answer fast enough.
-      max_batch: weight of queries answered as one batch (micro_batching.py). More of it raises
-        throughput a little and latency a lot.
-      max_pending: weight of queries that wait; above it requests are turned away with 503, so that
-        those who wait are answered. Requests that are answered part by part may fill half of it.
-      max_events: the newest events that are kept (`/v1/events`), about 100 bytes each.
-      max_new_items: items that came after a version and that its lists may hold once users take them;
-        0 leaves its catalogue as it is.
-      cache: folder that versions on `gs://` are downloaded to; None is `~/.cache/twinspire`.
+      tokens: a request must carry one of them, as `Authorization: Bearer TOKEN`; with none, anybody
+        may ask.
+      hosts: names by which requests may call the server, in their Host header; None allows any. It
+        stops pages of other sites, which can make a name of their own point at this machine.
+      poll: seconds between two looks at the registry, after which a new live version is loaded.
+      max_k: most items of one list. The memory and time of a batch grow with it.
+      max_queries: most queries of one request.
+      max_items: most items of one request's lists together; a single list may have `max_k`.
+      max_ids: most entries of a list or object in a body, such as the ids of a history.
+      max_body: most bytes of a request body.
+      max_head: most bytes of a request besides its body: headers, sizes of chunks, trailers.
+      client_timeout: seconds that a client may take to send headers, and again to send the body.
+        Just as often the server checks that the client takes its answer fast enough.
+      max_batch: weight of the queries in one batch (serving/http/micro_batching.py). A larger one
+        raises throughput a little and latency a lot.
+      max_pending: weight of queries that may wait. Above it requests get status 503, so that those
+        that wait are answered in time. Requests answered part by part may fill half of it.
+      max_events: newest live events that are kept, at about 100 bytes each.
+      max_new_items: most items that a version's lists may hold although they came after it; 0 leaves
+        its catalogue as it is.
+      cache: local folder for versions on `gs://`; None is `~/.cache/twinspire`.
     """
 
     tokens: tuple[_Token, ...] = Field(default=(), repr=False)

@@ -1,19 +1,18 @@
-"""What the routes share: the live version, the batches, the metrics."""
+"""What the routes share: the live version, the batches, the events and the metrics."""
 
 from asyncio import Future
 from collections.abc import Sequence
 from pathlib import Path
 from weakref import finalize
 
+from serving.http.answer_bodies import answer_batch, answer_parts, answer_similar, dump
 from serving.http.answer_models import EventsAnswer, VersionAnswer, VersionFacts
-from serving.http.bodies import BodyParser
-from serving.http.event_feed import EventFeed
-from serving.http.handlers import answer_batch, answer_parts, similar_body
+from serving.http.bodies import BodyParser, RecommendRequest, SimilarRequest
+from serving.http.events import EventFeed
 from serving.http.hot_swap import LiveVersion, Served, warm
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Batcher, Outcome, Parts
 from serving.http.prometheus import Metrics
-from serving.http.request_models import RecommendRequest, SimilarRequest
 from serving.http.server_settings import Settings
 from serving.requests.query_rows import Requests
 from serving.version.event_buffer import Events
@@ -22,12 +21,10 @@ from twinspire_core.config.pipeline import Pipeline
 
 
 class Service:
-    """One recommender's live version, and what answers from it.
+    """One recommender's live version and what answers from it.
 
     Attributes:
-      requests: what the pipeline's queries may hold.
-      parser: reads bodies.
-      live: follows the registry; `live.current` is what answers.
+      live: follows the registry; `live.current` is the version that answers.
     """
 
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
@@ -49,7 +46,7 @@ class Service:
         )
 
     def start(self) -> None:
-        """Starts to follow the registry and the events, and to answer."""
+        """Starts the threads that follow the registry, feed events and answer batches."""
         self.live.start()
         self.batcher.start()
         self.events.start()
@@ -61,7 +58,7 @@ class Service:
         self.live.stop()
 
     def _warm(self, version: Version) -> Version:
-        # It knows what its predecessor was sent when it begins to answer.
+        # The version knows all events that the server was sent before it begins to answer.
         return self.events.follow(version, warm)
 
     def open(self, version: str) -> Version:
@@ -74,11 +71,10 @@ class Service:
 
     @property
     def version(self) -> Version:
-        """The version that answers now. Take it once per answer: the next look may give another
-        one.
+        """The version that answers now. Take it once per answer, because it may change at any time.
 
         Raises:
-          Problem: none is ready.
+          Problem: no version is ready.
         """
         if self.live.current is None:
             raise Problem(
@@ -112,11 +108,11 @@ class Service:
         return answer_batch(self.version, self.requests, batch, self.metrics)
 
     def _answer_parts(self, request: RecommendRequest, most: int) -> Parts[bytes]:
-        # The version is that of the first part, whatever goes live meanwhile.
+        # All parts are by the version of the first, whatever goes live meanwhile.
         return (yield from answer_parts(self.version, self.requests, request, most, self.metrics))
 
     def take(self, events: Events) -> EventsAnswer:
-        """Takes what users took; lists use it within a second.
+        """Takes live events. Lists use them within a second.
 
         Raises:
           Problem: no version is ready.
@@ -124,19 +120,19 @@ class Service:
         return self.events.take(self.version, events)
 
     def similar(self, request: SimilarRequest) -> "Future[bytes]":
-        """The body of the answer, some time, as `Batcher.submit` gives it.
+        """The future body of the answer to `/v1/similar`, as of `Batcher.submit`.
 
         Raises:
-          Problem: too many wait.
+          Problem: too many requests wait.
         """
         return self.batcher.submit_parts(self._similar_parts(request), 1)
 
     def _similar_parts(self, request: SimilarRequest) -> Parts[bytes]:
-        yield from ()  # all of it in one turn
-        return similar_body(self.version, request)
+        yield from ()  # makes it a generator, of one part
+        return dump(answer_similar(self.version, request))
 
     def describe(self) -> VersionAnswer:
-        """The live version, and what is wrong with the one that should be."""
+        """The live version, and why a newer one could not be loaded."""
         version: str | None = None
         facts: VersionFacts = {}
         if self.live.current:

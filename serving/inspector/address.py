@@ -1,4 +1,4 @@
-"""An address of the inspector: the request in it, and the addresses next to it.
+"""An address of the inspector: the request in it, and the addresses of neighbouring views.
 
 /?user=7&k=20&allow.department=DELI&feature.device=phone&version=2024-03-02-3b8a8f8e&against=2024-03-01-77ab01c3
 """
@@ -10,8 +10,8 @@ from urllib.parse import quote_plus, urlencode
 
 from markupsafe import Markup, escape
 
+from serving.requests.json_values import read_number
 from serving.requests.request_model import RequestModel
-from serving.requests.value_types import read_number
 
 _TEXTS = ("user", "k", "source", "exclude_seen", "rules", "new_share", "version", "against", "item")
 _BY_NAME = ("feature", "allow", "deny")
@@ -20,19 +20,18 @@ Pairs = Iterable[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """What was filled in, as text; what is empty was left out.
+    """What a person filled in, as text. Empty is left out.
 
     Attributes:
       history: item ids, oldest first.
-      feature: of the query, by column.
-      allow: values by attribute.
+      feature: values of query features by column.
       exclude_seen: `1` or `0`; empty leaves it to the version.
       rules: `1` or `0`, whether the rules of the pipeline file hold; empty is `1`.
-      new_share: of a list; empty leaves it to the pipeline file.
-      deny: values by attribute.
-      version: whose answer is shown; empty is the live one.
-      against: the version that is shown beside it.
-      item: that others are compared with.
+      new_share: empty leaves it to the pipeline file.
+      allow: values by attribute; likewise `deny`.
+      version: the version that answers; empty is the live one.
+      against: a second version, whose list is shown next to the first.
+      item: shows items like this one.
     """
 
     user: str = ""
@@ -51,8 +50,8 @@ class Address:
 
     @classmethod
     def read(cls, pairs: Pairs) -> Self:
-        """Reads an address. What it says besides is left alone: programs that pass addresses on add
-        to them.
+        """Reads an address. Unknown keys are ignored, because programs that pass addresses on add
+        some.
         """
         texts: dict[str, str] = {}
         named: dict[str, dict[str, list[str]]] = {kind: {} for kind in _BY_NAME}
@@ -70,28 +69,28 @@ class Address:
 
     @property
     def asks(self) -> bool:
-        """Whether a list is wanted: an address that only names versions shows no list."""
-        # Whatever the form asks for, it says so where the box is not ticked.
+        """Whether a list is wanted. An address that only names versions shows none."""
+        # The form sends `0` for a box that is not ticked, whatever else is filled in.
         unticked = self.exclude_seen == "0"
         exclude_seen = "" if unticked else self.exclude_seen
         filled_in = replace(self, version="", against="", exclude_seen=exclude_seen, rules="")
         return filled_in != Address()
 
     def link(self, path: str = "/", **changes: Any) -> str:
-        """The address of the same view but for some changes."""
+        """The address of the same view with some changes."""
         query = urlencode(list(replace(self, **changes).pairs()))
         return f"{path}?{query}" if query else path
 
     def link_to_items(self) -> Callable[[str], Markup]:
-        """Makes an item's address as HTML, with the view to come back to. That part is written once: a
-        page has hundreds of items.
+        """A function that makes an item's address as HTML, with the view to come back to. A page has
+        hundreds of items, so the part that all have is made once.
         """
         link = self.link("/item", item="")
         start = escape(f"{link}{'&' if '?' in link else '?'}item=")
         return lambda item: start + quote_plus(item)
 
     def pairs(self) -> Pairs:
-        """What `read` reads."""
+        """The pairs of key and value that `read` reads."""
         for name in ("user", "history", *_TEXTS[1:]):
             values: Sequence[str] = self.history if name == "history" else [getattr(self, name)]
             yield from ((name, value) for value in values if value)
@@ -101,7 +100,7 @@ class Address:
                 yield from ((f"{kind}.{name}", value) for value in values)
 
     def recommend_body(self, requests: RequestModel) -> dict[str, Any]:
-        """The body that `/v1/recommend` takes for it; bad values are in it as they were typed."""
+        """The same request as a body of `/v1/recommend`, with bad values as they were typed."""
         query: dict[str, Any] = {}
         for name, typed in self.feature.items():
             field = requests.fields.get(name)
@@ -111,7 +110,7 @@ class Address:
         return {"query": query, **self._options()}
 
     def similar_body(self) -> dict[str, Any]:
-        """The body that `/v1/similar` takes for it."""
+        """The same request as a body of `/v1/similar`."""
         given = {"item": self.item, "allow": self.allow, "deny": self.deny}
         return {**_filled_in(given), **self._k()}
 

@@ -1,27 +1,38 @@
-"""One version's answer, as it is shown: what the API answers, with the reasons why each item is
-there.
+"""One version's list as a page shows it: what the API answers, and why each item is in it.
+
+What a page needs of the whole corpus is computed once for each version (`CorpusView`).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
-from serving.http.answer_models import OneAnswer, ReasonPart, SimilarAnswer
-from serving.http.handlers import answer_one, answer_similar
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from serving.answers.answer import ReasonPart
+from serving.http.answer_bodies import answer_one, answer_similar
+from serving.http.answer_models import OneAnswer, SimilarAnswer
+from serving.http.bodies import RecommendRequest, SimilarRequest
 from serving.http.http_errors import TYPES, Problem
 from serving.http.micro_batching import Parts
 from serving.http.prometheus import Metrics
-from serving.http.request_models import RecommendRequest, SimilarRequest
-from serving.inspector.item_tags import Tag, tags_of_items
-from serving.inspector.known_facts import item_facts, stored_user
-from serving.inspector.version_view import SOURCES
-from serving.requests.query_rows import Requests
+from serving.requests.query_rows import TIME, Requests
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import RANKED
+from serving.version.user_store import STORED_PAST
+from twinspire_core.config.source_names import ANSWERING, RANKED
+from twinspire_core.contracts.feature_schema import attribute_name
+from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.table import number, short_name
+from twinspire_core.metrics.list_metrics import popular_items
+from twinspire_core.search.ragged import is_list
+from twinspire_core.sources import personal_counts
+from twinspire_core.sources.popular import popular_order
 
 LONGEST = 200
-"""Items of a list that is shown, at the most."""
+"""Most items of a list that a page shows."""
 _BASIS = {
     "stored_user": "what the version knows of the user",
     "history": "the history",
@@ -29,22 +40,90 @@ _BASIS = {
     "id": "the user's id alone: this version carries no users",
     "nothing": "nothing: this is what anybody gets now",
 }
-_uncounted = Metrics()  # who looks is no traffic
+_uncounted = Metrics()  # the lists of pages are no traffic
+SOURCES = {name: list_name(name) for name in ANSWERING}
+_VALUES = 200  # of an attribute are proposed; the others can be typed
+_USERS = 100  # are proposed; any other can be typed
+# Weak keys: an entry goes when its version is swapped out.
+_views: "WeakKeyDictionary[Version, CorpusView]" = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusView:
+    """What pages need of the N items and the users of a version.
+
+    Attributes:
+      values: the most frequent values of each attribute, as text.
+      users: user ids to propose, spread over all of the version's users.
+      popular: [N] bool, the fewest items with half of the last days' events; None without events.
+      events: [N] int64, events of each item in the count window.
+    """
+
+    values: dict[str, list[str]]
+    users: list[str]
+    popular: np.ndarray | None
+    events: np.ndarray
+
+    @classmethod
+    def of(cls, version: Version) -> "CorpusView":
+        """The view of a version, read once. New items do not change it."""
+        version = version.published
+        if version not in _views:
+            _views[version] = cls._read(version)
+        return _views[version]
+
+    @classmethod
+    def _read(cls, version: Version) -> "CorpusView":
+        items = version.items
+        values: dict[str, list[str]] = {}
+        for name in version.pipeline.corpus.attributes:
+            if attribute_name(name) in items.column_names:
+                values[name] = _most_frequent(items[attribute_name(name)].combine_chunks())
+        return cls(
+            values=values,
+            users=version.users.some(_USERS) if version.users is not None else [],
+            popular=popular_items(popular_order(items, "_lately"), items["_lately"].to_numpy()),
+            events=items["_popular"].to_numpy(),
+        )
+
+
+def _most_frequent(values: pa.Array) -> list[str]:
+    if is_list(values.type):
+        values = values.flatten()
+    counts = pc.value_counts(values.drop_null())
+    order = pc.sort_indices(counts.field("counts"), [("", "descending")])
+    return [_text(value) for value in counts.field("values").take(order[:_VALUES]).to_pylist()]
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+class Tag(NamedTuple):
+    """A short remark about an item, such as its source.
+
+    Attributes:
+      kind: `seen`, `popular`, `new`, or a source; the style sheet colours them.
+      title: the label explained in a sentence.
+    """
+
+    kind: str
+    label: str
+    title: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """An item.
+    """An item of a list.
 
     Attributes:
-      about: the display columns but the name.
-      score: as text; empty in a history, and where it says nothing.
-      there: whether it is in the corpus.
-      tags: why it is here.
-      reasons: what moved it most, in a ranker's list.
-      moved: how many places higher it is than in the other list; None where there is no other list,
-        or not this item.
-      alone: whether the other list lacks it.
+      about: the display columns, without the name.
+      score: empty in a history, and where it means nothing.
+      there: whether the item is in the corpus.
+      reasons: features that moved it most, in a ranker's list.
+      moved: how many places higher it is than in the other list; None without another list, or if
+        that lacks the item.
+      alone: whether there is another list that lacks it.
     """
 
     item: str
@@ -60,23 +139,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListView:
-    """A version's answer.
+    """A version's answer, or why there is none.
 
     Attributes:
-      version: its id.
-      live: whether it is the live one.
-      loading: it is not there yet.
-      problem: why there is no answer.
-      status: of HTTP, were it alone.
-      source: where the items come from.
-      basis: what the answer rests on.
-      unknown: the user is asked for by an id that means nothing to the version, and nothing else is
-        said.
-      history: newest first; None for items like an item.
-      knows: what the version knows of the user.
-      item: that others are compared with.
-      facts: about that item.
-      shared: items that the other list has as well; None without one.
+      version: id of the version.
+      loading: whether the version is still being loaded.
+      status: HTTP status, if the page shows this list alone.
+      basis: what the list rests on, in words.
+      unknown: whether the request has a user id that the version does not know, and nothing else.
+      history: the newest event first; None for items like an item.
+      knows: stored features of the user, by name.
+      item: the item that others are compared with.
+      facts: attributes and counts of that item, by name.
+      shared: number of items that both lists have; None for a single list.
     """
 
     version: str
@@ -99,19 +174,17 @@ class ListView:
 def recommended(
     version: Version, live: bool, requests: Requests, request: RecommendRequest
 ) -> Parts[ListView]:
-    """The items for a user, part by part.
+    """The list for a user, part by part.
 
     Args:
-      version: what answers.
-      live: whether it is the live one.
-      requests: what queries may hold.
-      request: of one query, with display columns.
+      live: whether `version` is the live one.
+      request: a request of one query that asks for display columns.
     """
     try:
         answer = yield from answer_one(version, requests, request, _uncounted)
     except Problem as e:
         return _refused(version, live, e)
-    user = stored_user(version, requests, answer["user"])
+    user = _stored_user(version, requests, answer["user"])
     taken = user.taken | {str(one["item"]) for one in answer["history"]}
     meant_nothing = answer["known"] is False and answer["based_on"] == "nothing"
     unknown = answer["user"] is not None and meant_nothing
@@ -130,13 +203,7 @@ def recommended(
 
 
 def similar(version: Version, live: bool, request: SimilarRequest) -> Parts[ListView]:
-    """The items like an item, part by part.
-
-    Args:
-      version: what answers.
-      live: whether it is the live one.
-      request: with display columns.
-    """
+    """The list of items like an item, part by part. The request asks for display columns."""
     try:
         answer = answer_similar(version, request)
     except Problem as e:
@@ -148,13 +215,13 @@ def similar(version: Version, live: bool, request: SimilarRequest) -> Parts[List
         live=live,
         rows=_rows(version, answer, set()),
         warnings=answer.get("notes", ()),
-        item=_row(version.describe([place])[0], tags=tags_of_items(version, [place])[0]),
-        facts=item_facts(version, place),
+        item=_row(version.describe([place])[0], tags=_tags_of_items(version, [place])[0]),
+        facts=_item_facts(version, place),
     )
 
 
 def compared(views: Sequence[ListView]) -> list[ListView]:
-    """Says of two lists' items how they moved, from the first list to the second."""
+    """The lists, and if there are two, how each item moved from the first to the second."""
     if len(views) != 2 or any(one.loading or one.problem for one in views):
         return list(views)
     before, after = views
@@ -185,16 +252,13 @@ def _rows(
     sources: Sequence[str] | None = None,
     reasons: Sequence[Sequence[ReasonPart]] | None = None,
 ) -> list[Row]:
-    """The items of an answer.
+    """The items of an answer with display columns.
 
     Args:
-      version: what answered.
-      answer: with display columns.
-      taken: ids of items that the user had before.
-      sources: what gave most to each item's score, where there are several.
-      reasons: what moved each item most, where a ranker ordered them.
+      taken: ids of the items that the user had before.
+      sources: the source with the largest part in each item's score, if there are several.
     """
-    tags = tags_of_items(version, version.rows(answer["items"]).tolist())
+    tags = _tags_of_items(version, version.rows(answer["items"]).tolist())
     ranked = answer.get("source") == RANKED
     title = "It has it nearest to the top." if ranked else "It gave most to the score."
     rows: list[Row] = []
@@ -221,3 +285,72 @@ def _row(described: Mapping[str, str | None], **more: Any) -> Row:
         about=" · ".join(short_name(text) for text in others if text is not None),
         **more,
     )
+
+
+def _tags_of_items(version: Version, rows: Sequence[int]) -> list[list[Tag]]:
+    """Remarks about items by their rows: popular, new, or rare."""
+    corpus = CorpusView.of(version)
+    published = len(version.published.items)
+    days = version.pipeline.window.count_days
+    popular = Tag(
+        "popular", "popular", "One of the few items that had half of the last days' events."
+    )
+    quiet = Tag("new", "new or rare", f"It had no event in the last {days} days.")
+    later = Tag("new", "new", "It came after this version was made: users take it just now.")
+    tags: list[list[Tag]] = []
+    for row in rows:
+        if row >= published:
+            tags.append([later])
+            continue
+        of_item: list[Tag] = []
+        if corpus.popular is not None and corpus.popular[row]:
+            of_item.append(popular)
+        if not corpus.events[row]:
+            of_item.append(quiet)
+        tags.append(of_item)
+    return tags
+
+
+class _StoredUser(NamedTuple):
+    """The features of a stored user, as text by name, and the ids of the items that the user had."""
+
+    features: list[tuple[str, str]]
+    taken: set[str]
+
+
+def _stored_user(version: Version, requests: Requests, user: str | None) -> _StoredUser:
+    """A stored user; empty if the version does not know the user, or carries none."""
+    if user is None or version.users is None:
+        return _StoredUser([], set())
+    table, known = version.users.find([user])
+    if not known[0]:
+        return _StoredUser([], set())
+    stored: dict[str, Any] = table.to_pylist()[0]
+    # A stored time is that of some event, and says nothing about the user.
+    names = [f.key for f in requests.model.features if requests.features.field(f.key).type != TIME]
+    features = [(name, _fact_text(stored[name])) for name in names if stored.get(name) is not None]
+    # The decayed counts go back further than the history.
+    taken = {*(stored.get(STORED_PAST) or ()), *(stored.get(personal_counts.ITEMS) or ())}
+    return _StoredUser(features, taken)
+
+
+def _item_facts(version: Version, row: int) -> list[tuple[str, str]]:
+    """An item's attributes and counts, as text by name."""
+    pipeline = version.pipeline
+    stored = version.items.slice(row, 1).to_pylist()[0]
+    facts = [(name, stored.get(attribute_name(name))) for name in pipeline.corpus.attributes]
+    facts += [
+        (f"events in {pipeline.window.count_days} days", stored.get("_popular")),
+        ("lately", stored.get("_lately")),
+    ]
+    return [(name, _fact_text(value)) for name, value in facts if value is not None]
+
+
+def _fact_text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_fact_text, value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)

@@ -1,4 +1,4 @@
-"""Addresses of the inspector: `/`, `/item` and `/report`."""
+"""The pages for people: `/`, `/item` and `/report`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,20 +18,26 @@ from serving.http.micro_batching import Parts
 from serving.http.service import Service
 from serving.inspector import templating
 from serving.inspector.address import Address
-from serving.inspector.list_view import LONGEST, ListView, compared, recommended, similar
+from serving.inspector.list_view import (
+    LONGEST,
+    CorpusView,
+    ListView,
+    compared,
+    recommended,
+    similar,
+)
 from serving.inspector.version_cache import VersionCache, VersionList
-from serving.inspector.version_view import CorpusView
-from serving.requests.list_request import EXPLAINED
+from serving.requests.request_model import EXPLAINED
 from serving.version.loaded_version import Version
 from twinspire_core.contracts.artifact import REPORT
 from twinspire_core.display.served_figure import ServedFigure
 from twinspire_core.errors import TwinspireError, UsageError
 
 Ask = Callable[[Version, bool], Parts[ListView]]
-"""Asks a version, which is the live one or is not."""
+"""Asks a version for a list; the second argument says whether it is the live one."""
 _PAGES = 8
-"""At work at once."""
-# Its addresses show what people took.
+"""Pages that are made at once, at most."""
+# Addresses of pages show what people took.
 _HEADERS = {"Referrer-Policy": "no-referrer"}
 # A report is a page that a version carries: whoever can publish could put a script into it.
 _REPORT_POLICY = (
@@ -40,7 +46,7 @@ _REPORT_POLICY = (
 
 
 class _Shown(NamedTuple):
-    """What a page goes out from."""
+    """What a page is made from."""
 
     form: Address
     served: Served
@@ -49,11 +55,10 @@ class _Shown(NamedTuple):
 
 
 class Inspector:
-    """Answers with pages. What may wait for a store runs in threads of the pool. A list and its page are
-    made in turns with other answers: whoever looks takes no more of the server than who asks.
+    """Answers with pages.
 
-    Args:
-      service: what the server's routes share.
+    What may wait for a store runs in threads of the pool. Lists and pages are made part by part, in
+    turns with other answers, so that pages do not hold up requests.
     """
 
     def __init__(self, service: Service) -> None:
@@ -68,9 +73,7 @@ class Inspector:
         self._at_work = 0
 
     async def user(self, request: Request) -> Response:
-        """What is recommended to a user, or users to choose from; where an item is named, items
-        like it.
-        """
+        """The list for a user; without one, users to choose from. If an item is named, items like it."""
         form = Address.read(request.query_params.multi_items())
         if form.item:
             return await self._answer(request, form, self._similar)
@@ -95,11 +98,7 @@ class Inspector:
 
     @contextmanager
     def _one_more(self) -> Iterator[None]:
-        """Counts a page that is at work.
-
-        Raises:
-          Problem: too many are.
-        """
+        """Counts a page while it is made. Too many at once raise a `Problem`."""
         if self._at_work >= _PAGES:
             raise Problem("overloaded", f"{_PAGES} pages are at work; try again in a moment.")
         self._at_work += 1
@@ -117,12 +116,10 @@ class Inspector:
     async def _answer(
         self, request: Request, form: Address, checked: Callable[[Address], Ask] | None
     ) -> Response:
-        """A page.
+        """A page with lists.
 
         Args:
-          request: that is answered.
-          form: what is filled in.
-          checked: checks it, and says how a version is asked; None asks none.
+          checked: checks the form and gives the function that asks a version; None asks none.
         """
         try:
             with self._one_more():
@@ -133,9 +130,9 @@ class Inspector:
             return self._problem(request, e)
 
     def _look_up(self, form: Address) -> _Shown:
-        """Finds what an address names, in the registry if need be."""
+        """Finds the versions that an address names, in the registry if need be."""
         self._service.check_ready()
-        # Taken once: a version that goes live meanwhile must not answer half a page.
+        # Taken once, so that no version that goes live meanwhile answers half a page.
         served = self._service.live.current
         assert served is not None
         form = replace(
@@ -143,7 +140,9 @@ class Inspector:
             version=form.version and self._find(form.version),
             against=form.against and self._find(form.against),
         )
-        CorpusView.of(served.version)  # which takes long the first time
+        CorpusView.of(
+            served.version
+        )  # takes long the first time: here, not in the batcher's thread
         figure = self._versions.figure(served.version.id)
         return _Shown(form, served, figure, self._choices(served))
 
@@ -177,7 +176,7 @@ class Inspector:
         requests = self._service.requests
         body = form.recommend_body(requests.model) | {"display": True}
         request = self._parser.recommend_from(body)
-        # Why a ranker has the items where they are, unless there are too many of them to tell.
+        # Explain the ranker's lists, unless they are too long for that.
         explain = request.options.k <= EXPLAINED
         request = request._replace(options=replace(request.options, explain=explain))
         return lambda version, live: recommended(version, live, requests, request)
@@ -191,7 +190,7 @@ class Inspector:
             return (yield from ask(served.version, True))
         try:
             version = self._cache.get(name)
-        except Exception as e:  # whatever is wrong with it, the page says so
+        except Exception as e:  # the page says what is wrong with a version
             return ListView(
                 version=name, live=False, problem=f"{name} cannot be loaded: {e}", status=409
             )
@@ -202,7 +201,7 @@ class Inspector:
     def _find(self, name: str) -> str:
         """The id of a version that an address names."""
         live = self._service.version.id
-        # The store need not answer for the live one.
+        # The live version is shown even if the store does not answer.
         return live if name == live else self._registry.find(name)
 
     def _choices(self, served: Served) -> list[templating.Choice]:
@@ -212,7 +211,7 @@ class Inspector:
         return choices
 
     def _problem(self, request: Request, error: Problem | TwinspireError) -> Response:
-        """A page that says what is wrong, and nothing else."""
+        """A page that only says what is wrong."""
         if isinstance(error, Problem):
             kind = error.type
         elif isinstance(error, UsageError):
@@ -234,7 +233,7 @@ def _warm(version: Version) -> None:
 
 
 def _status(views: Sequence[ListView], problem: Problem | None) -> int:
-    """The status of a page: of two lists, one that is there is enough."""
+    """The status of a page. Of two lists, one is enough for success."""
     if problem:
         return TYPES[problem.type][0]
     return min((view.status for view in views), default=200)

@@ -1,5 +1,6 @@
-"""Views, put into the templates. Nothing here waits for another machine; it runs in worker
-threads.
+"""Pages, put together from templates: the form, the lists, and cards about the live version.
+
+Nothing here waits for another machine; it runs in worker threads.
 """
 
 import base64
@@ -7,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, tzinfo
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -14,21 +16,23 @@ from typing import Any
 from serving.http.hot_swap import Served
 from serving.http.service import Service
 from serving.inspector.address import Address
-from serving.inspector.list_view import LONGEST, ListView
-from serving.inspector.version_view import SOURCES, CorpusView, cards, headline, moment
+from serving.inspector.list_view import LONGEST, SOURCES, CorpusView, ListView
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.deployment import ListsConfig
+from twinspire_core.contracts.artifact import Manifest
+from twinspire_core.contracts.gate_verdict import GateFigures
 from twinspire_core.display.pages import templates
+from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.served_figure import ServedFigure
-from twinspire_core.display.table import share
+from twinspire_core.display.table import NONE, Card, count, number, share
 from twinspire_core.version import __version__
 
-_PROPOSED = 12  # users, as links
+_PROPOSED = 12  # users that are shown as links
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """An option of a list to choose from."""
+    """An entry of a list to choose from."""
 
     value: str
     label: str
@@ -42,8 +46,8 @@ def style() -> str:
 
 @cache
 def policy() -> str:
-    """What a browser may do with the page: show it in its own style, and send its forms here. No
-    script runs.
+    """The content security policy: a page has its own style, and sends forms to this server. No script
+    runs.
     """
     digest = base64.b64encode(hashlib.sha256(style().encode()).digest()).decode()
     return (
@@ -53,18 +57,18 @@ def policy() -> str:
 
 
 def render(name: str, pipeline: Pipeline, **shown: Any) -> str:
-    """A template of the folder, filled in."""
+    """A template by its name, filled in."""
     environment = templates("serving.inspector", "templates")
     template = environment.get_template(f"{name}.html.jinja")
     return template.render(pipeline=pipeline.name, css=style(), software=__version__, **shown)
 
 
 def _rules_text(lists: ListsConfig) -> str:
-    """The rules of the pipeline file, to end a sentence with; empty where there are none."""
-    told = [f"at most {cap} of a {name}" for name, cap in lists.caps.items()]
+    """The rules of the pipeline file, as the end of a sentence; empty if there are none."""
+    rules = [f"at most {cap} of a {name}" for name, cap in lists.caps.items()]
     if lists.new_share:
-        told.append(f"{share(lists.new_share)} new")
-    return ", ".join(told)
+        rules.append(f"{share(lists.new_share)} new")
+    return ", ".join(rules)
 
 
 def view(
@@ -76,16 +80,15 @@ def view(
     views: Sequence[ListView],
     problem: Exception | None,
 ) -> str:
-    """A list, or two, with the form that asks for them.
+    """The page with one list or two, and the form that asks for them.
 
     Args:
-      service: whose.
-      served: the live version, and since when.
-      form: what was asked.
-      figure: how good what the live version serves is.
+      served: the live version.
+      form: the request in the page's address.
+      figure: quality of the live version's lists; None if it is not known.
       choices: versions to choose from.
-      views: the answers; without one, users to choose from are shown.
-      problem: why there is no answer.
+      views: the lists; if there is none, users to choose from are shown.
+      problem: why there is no list.
     """
     version = served.version
     pipeline = service.pipeline
@@ -97,7 +100,7 @@ def view(
     else:
         path = "/v1/recommend"
         body = form.recommend_body(requests)
-    # Spread over the users that can be chosen.
+    # Links to a few of the proposed users, spread over all of them.
     step = max(1, len(corpus.users) // _PROPOSED)
     return render(
         "item" if form.item else "user",
@@ -116,11 +119,76 @@ def view(
         views=views,
         loading=any(one.loading for one in views),
         version=version,
-        cards=cards(served, figure, pipeline.zone),
-        headline=headline(figure) if figure else None,
-        since=moment(served.since, pipeline.zone),
+        cards=_cards(served, figure, pipeline.zone),
+        headline=_headline(figure) if figure else None,
+        since=_moment(served.since, pipeline.zone),
         most=min(service.settings.max_k, LONGEST),
         path=path,
         body=json.dumps(body, ensure_ascii=False),
         problem=problem,
     )
+
+
+def _cards(served: Served, figure: ServedFigure | None, zone: tzinfo) -> list[Card]:
+    """Figures of the live version at the top of a page.
+
+    Args:
+      figure: quality of its lists; None if it is not known.
+      zone: time zone of the times shown.
+    """
+    version = served.version
+    manifest = version.manifest
+    since = served.since.astimezone(zone)
+    users = "none" if version.users is None else count(version.users.count())
+    sources = version.sources
+    index = version.index.settings.kind.replace("_", " ")
+    all_cards = [
+        Card("day", f"{manifest.date:%-d %b %Y}", _origin(manifest)),
+        Card("answers since", f"{since:%H:%M}", _moment(served.since, zone)),
+        *_quality_cards(figure),
+        Card("items", count(manifest.items), f"vectors of {manifest.dimension} numbers"),
+        Card("users", users, "carried with it"),
+        Card("index", index, _recall(manifest.quality)),
+        Card("sources", str(len(sources)), ", ".join(SOURCES[name] for name in sources)),
+    ]
+    return [card for card in all_cards if card.value]
+
+
+def _moment(at: datetime, zone: tzinfo) -> str:
+    """A time, such as 25 Nov 2026, 15:04 UTC."""
+    return f"{at.astimezone(zone):%-d %b %Y, %H:%M %Z}"
+
+
+def _headline(figure: ServedFigure) -> str:
+    """The quality of what is served, in a line."""
+    return f"{figure.metric}: {figure.values_text}, over {figure.users_text}"
+
+
+def _quality_cards(figure: ServedFigure | None) -> list[Card]:
+    """The quality of what is served, and of simpler lists for the same users."""
+    if figure is None:
+        return [Card("quality", NONE, "was not measured")]
+    note = f"{figure.users_text}, by the {list_name(figure.source)} of {figure.whose}"
+    if figure.held_out:
+        note += "; no next day has measured it yet"
+    cards = [Card(f"{figure.metric} of what is served", number(figure.value), note)]
+    if figure.simple:
+        title = f"best simple list: {list_name(figure.simple)}"
+        cards.append(Card(title, number(figure.simple_value), f"served: {figure.change_text}"))
+    if figure.two_tower is not None:
+        cards.append(Card("two-tower alone", number(figure.two_tower), "the same users"))
+    return cards
+
+
+def _recall(quality: GateFigures) -> str:
+    recall = quality.index_recall
+    return "" if recall is None else f"finds {share(recall)} of the exact neighbours"
+
+
+def _origin(manifest: Manifest) -> str:
+    if manifest.refreshes:
+        corpus_date = manifest.corpus_date or manifest.date
+        return f"catalogue of {corpus_date}, towers of {manifest.refreshes}"
+    if manifest.parent:
+        return f"trained on from {manifest.parent}"
+    return "trained from scratch"

@@ -1,6 +1,4 @@
-"""Versions besides the live one: which there are, loaded when somebody looks at them, and a few of
-them kept.
-"""
+"""Versions besides the live one: which are stored, and a few that were loaded because somebody looks at them."""
 
 import logging
 import time
@@ -18,24 +16,23 @@ log = logging.getLogger("twinspire.serve")
 
 
 @dataclass(slots=True)
-class _Place:
-    """A version in the cache: it is being loaded until it, or what went wrong, is there."""
+class _Entry:
+    """A version in the cache. It is being loaded until `version` or `failure` is there."""
 
     version: Version | None = None
     failure: Exception | None = None
 
 
 class VersionCache:
-    """Keeps the versions that were asked for last.
+    """Keeps the versions that were asked for last. The live version is none of them.
 
-    They are loaded one after the other by a thread of its own; the live version is none of them,
-    and answers meanwhile. A version that was dropped while somebody shows it goes when that is
-    done.
+    A thread loads them one after the other. A version that leaves the cache while a page is made of it
+    stays in memory until the page is done.
 
     Args:
       opened: opens a version by its id.
-      warm: asks it what users will ask; raises if it does not answer.
-      most: how many are kept: memory holds so many besides the live one.
+      warm: asks a version what users will ask, and raises if it does not answer.
+      most: versions that memory has room for besides the live one.
     """
 
     def __init__(
@@ -44,35 +41,35 @@ class VersionCache:
         self._open = opened
         self._warm = warm
         self._most = most
-        # In the order in which they were asked for, the last one at the end.
-        self._places: OrderedDict[str, _Place] = OrderedDict()
+        # The one that was asked for last is at the end.
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._lock = Lock()
         self._busy = False
 
     def get(self, version: str) -> Version | None:
-        """The version; None while it is being loaded, which begins now if it has not.
+        """A version; None while it is being loaded, which the first call begins.
 
         Raises:
-          Exception: why it could not be loaded. The next call tries again.
+          Exception: the version could not be loaded. The next call tries again.
         """
         with self._lock:
-            place = self._places.pop(version, None)
-            if place is not None and place.failure:
-                raise place.failure
-            self._places[version] = place = place or _Place()
-            while len(self._places) > self._most:
-                self._places.popitem(last=False)
+            entry = self._entries.pop(version, None)
+            if entry is not None and entry.failure:
+                raise entry.failure
+            self._entries[version] = entry = entry or _Entry()
+            while len(self._entries) > self._most:
+                self._entries.popitem(last=False)
             if not self._busy and self._waiting():
                 self._busy = True
                 Thread(target=self._load_all, name="twinspire-shelf", daemon=True).start()
-            return place.version
+            return entry.version
 
-    def _waiting(self) -> list[tuple[str, _Place]]:
-        """What is not there yet, what was asked for last at the end."""
+    def _waiting(self) -> list[tuple[str, _Entry]]:
+        """Versions that are not loaded yet, the one that was asked for last at the end."""
         return [
-            (name, place)
-            for name, place in self._places.items()
-            if not (place.version or place.failure)
+            (name, entry)
+            for name, entry in self._entries.items()
+            if not (entry.version or entry.failure)
         ]
 
     def _load_all(self) -> None:
@@ -82,28 +79,27 @@ class VersionCache:
                 self._busy = bool(waiting)
             if not waiting:
                 return
-            # The one that was asked for last comes first: somebody looks at it now.
+            # Somebody looks at the last one now, so it comes first.
             self._load(*waiting[-1])
 
-    def _load(self, version: str, place: _Place) -> None:
+    def _load(self, version: str, entry: _Entry) -> None:
         try:
             opened = self._open(version)
             self._warm(opened)
         except Exception as e:
             log.warning("%s cannot be shown: %s: %s", version, type(e).__name__, e)
-            place.failure = e
+            entry.failure = e
         else:
-            place.version = opened
+            entry.version = opened
 
 
 class VersionList:
-    """Which versions there are, and how good the live one is: the registry is read at most every few
-    seconds, and what it said last holds if it cannot be.
+    """The stored versions, and their quality. The registry is read at most every few seconds; what was
+    read last is used while it cannot be read.
 
     Args:
-      registry: whose.
-      metric: what tells how good a version is, such as `recall@50`.
-      fresh: seconds that a reading is good for.
+      metric: the measure of quality, such as `recall@50`.
+      fresh: seconds until the registry is read again.
     """
 
     def __init__(self, registry: Registry, metric: str, fresh: float = 5.0) -> None:
@@ -116,22 +112,22 @@ class VersionList:
         self._stored: list[Status] = []
 
     def stored(self) -> list[Status]:
-        """Versions whose files are there, the newest day first."""
+        """The versions whose files are stored, the newest day first."""
         with self._lock:
             if time.monotonic() >= self._next_reading:
                 try:
                     stored = [one for one in self._registry.statuses() if one.stored]
                     if stored != self._stored or None in self._figures.values():
-                        # A day that was run since may have measured the live version
+                        # The next day's run may have measured the live version since.
                         self._figures.clear()
                     self._stored = stored
-                except Exception as e:  # the live version is shown whatever is wrong with the store
+                except Exception as e:  # a broken store must not hide the live version
                     log.warning("the registry cannot be read: %s: %s", type(e).__name__, e)
                 self._next_reading = time.monotonic() + self._fresh
             return self._stored
 
     def figure(self, version: str) -> ServedFigure | None:
-        """How good what a version serves is; None where that is not known, or cannot be read now."""
+        """The quality of a version's lists; None if it is not known, or cannot be read now."""
         self.stored()
         with self._lock:
             if version in self._figures:
@@ -141,7 +137,7 @@ class VersionList:
             log_entries = self._registry.log()
             quality = quality_of(self._registry, log_entries, [version])[version]
             figure = quality.in_front(self._metric)
-        except Exception as e:  # the live version is shown whatever is wrong with the store
+        except Exception as e:  # a broken store must not hide the live version
             log.warning("the registry cannot be read: %s: %s", type(e).__name__, e)
         with self._lock:
             self._figures[version] = figure

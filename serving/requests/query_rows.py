@@ -1,25 +1,19 @@
-"""Requests become rows of raw query features (serving/requests/request_model.py says what they
-hold). A left-out time is now; any other left-out feature is missing.
+"""Requests as rows of raw query features, with what the version has stored of their users filled in.
+
+A time that a request leaves out is now; any other feature that it leaves out is missing.
 """
 
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serving.requests.request_model import (
-    ALLOW,
-    DENY,
-    EXCLUDE,
-    SEEN,
-    USER,
-    Refused,
-    RequestModel,
-)
+from serving.requests.json_values import Refused
+from serving.requests.request_model import ALLOW, DENY, EXCLUDE, SEEN, USER, RequestModel
 from serving.version.user_store import STORED_PAST, UserStore
 from twinspire_core.config.feature_kinds import HistoryFeature
 from twinspire_core.config.pipeline import Pipeline
@@ -28,23 +22,32 @@ from twinspire_core.errors import TwinspireError, UsageError, shorten
 from twinspire_core.search.ragged import list_lengths, newest_of
 from twinspire_core.sources import personal_counts
 
+Basis = Literal["stored_user", "history", "features", "id", "nothing"]
+"""What the list for a request rests on:
+
+    stored_user   the version knows the user
+    history       the request's own history
+    features      other features of the request
+    id            the user's id alone, in a version without stored users: the towers may have been
+                  trained on this user or not
+    nothing       none of these: anybody gets this list at this time
+"""
 STORED_EVENTS = "_past_events"
-"""Column of stored users: how many events `STORED_PAST` is of."""
+"""Column of stored users: the number of events in their purchase history, `STORED_PAST`."""
 STORED_HISTORY = "_stored_history"
-"""The newest events of stored users, oldest first, whatever history a request has."""
+"""The newest events of stored users, oldest first, also where the request has a history."""
 _OF_USERS = (STORED_PAST, STORED_EVENTS, *personal_counts.COLUMNS)
 STRINGS = pa.list_(pa.string())
-TIME = pa.int64()  # of the two columns of a time; no other feature is an integer
+TIME = pa.int64()  # the two columns of a time feature; no other feature is an integer
 
 
 class Requests:
-    """The requests that a pipeline's versions understand, and the rows that they become.
+    """The requests that a pipeline's versions understand, and their rows.
 
     Attributes:
-      model: what they may hold.
       features: columns of the query features.
       layout: columns of a table of requests: `_user`, `_seen` (the whole history), `_exclude`,
-        `_allow` and `_deny` (JSON, in one form), and the query features.
+        `_allow` and `_deny` (canonical JSON), and the query features.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -53,14 +56,9 @@ class Requests:
         self.features = pa.schema(
             [column for name, f in query.items() for column in feature_columns(name, f)]
         )
-        others = [
-            pa.field(USER, pa.string()),
-            pa.field(SEEN, STRINGS),
-            pa.field(EXCLUDE, STRINGS),
-            pa.field(ALLOW, pa.string()),
-            pa.field(DENY, pa.string()),
-        ]
-        self.layout = pa.schema([*others, *self.features])
+        others = {USER: pa.string(), SEEN: STRINGS, EXCLUDE: STRINGS}
+        others |= {ALLOW: pa.string(), DENY: pa.string()}
+        self.layout = pa.schema([*map(pa.field, others, others.values()), *self.features])
         self._id = pipeline.user_id
         self._histories = pipeline.of_kind(HistoryFeature)
 
@@ -71,9 +69,9 @@ class Requests:
         )
 
     def lay_out(self, parsed: Sequence[dict[str, Any]]) -> pa.Table:
-        """Lays out what `RequestModel.parse` made of requests.
+        """The rows of N requests that `RequestModel.parse` has checked.
 
-        Returns: [N] rows of `layout`; null is left out.
+        Returns: [N] rows of `layout`, null for what a request leaves out.
 
         Raises:
           Refused: a text cannot be stored as UTF-8.
@@ -83,7 +81,7 @@ class Requests:
             for field in self.layout
             if field.name not in (self._id, *self._histories)
         }
-        # The user's id and the history are features as well, where the pipeline declares them so.
+        # The user's id and the history are features too, where the pipeline file declares them.
         if self._id:
             columns[self._id] = columns[USER]
         for name, history in self._histories.items():
@@ -94,23 +92,23 @@ class Requests:
 def complete(
     table: pa.Table, store: UserStore | None, now: datetime, history: str | None = None
 ) -> tuple[pa.Table, np.ndarray | None]:
-    """Fills what requests leave out: from the stored users, and times by the clock.
+    """Fills in what requests leave out: features from the stored users, times from the clock.
 
     Args:
-      table: of `Requests.table`.
-      store: the version's users; times are never taken from it.
-      now: in the pipeline's zone.
-      history: the history feature, if there is one.
+      table: [N] rows of `Requests.table`.
+      store: the version's users; None if it carries none. Times are never taken from it.
+      now: the time of the requests, in the pipeline's time zone.
+      history: name of the history feature, if the pipeline file has one.
 
-    Returns: the rows, with `_past`, `_past_events` and `_stored_history` where there is a store, and
-    whether each user is known, [N] bool, or None.
+    Returns: the rows, with `_past`, `_past_events` and `_stored_history` where there is a store; and
+    [N] bool, whether each user is known, or None without a store.
     """
     known = None
     columns = dict(zip(table.column_names, table.columns, strict=True))
     if store is not None:
         stored, known = store.find(table[USER].to_pylist())
         columns |= _filled_from_users(table, stored, history)
-    # What is filled in from users has whole numbers too, which are no times.
+    # By the requests' own columns: those of stored users have integers that are no times.
     for field in table.schema:
         if field.type == TIME:
             value = now.hour if field.name.endswith("_hour") else now.weekday()
@@ -121,14 +119,16 @@ def complete(
 def _filled_from_users(
     table: pa.Table, stored: pa.Table, history: str | None
 ) -> dict[str, pa.ChunkedArray]:
-    """Columns of requests with what is stored of their users, and further ones of these alone."""
+    """Columns of requests with stored features where they were left out, and columns of the stored
+    users alone.
+    """
     columns = {name: stored[name] for name in _OF_USERS if name in stored.column_names}
     for field in table.schema:
         if field.name == USER or field.name not in stored.column_names:
             continue
         of_user = stored[field.name]
-        # What the pipeline file has in another form by now is missing, as it is for the towers
-        # (twinspire_core/contracts/model_bundle.py).
+        # A feature that the pipeline file has changed since counts as missing, as it does for the
+        # towers (twinspire_core/contracts/model_bundle.py).
         if of_user.type == field.type and field.type != TIME:
             columns[field.name] = pc.coalesce(table[field.name], of_user)
     if history in stored.column_names and stored[history].type == STRINGS:
@@ -136,8 +136,36 @@ def _filled_from_users(
     return columns
 
 
+def read_bases(pipeline: Pipeline, requests: pa.Table, known: np.ndarray | None) -> list[Basis]:
+    """What the list of each of B requests rests on.
+
+    Args:
+      requests: [B] rows of `Requests.table`, before `complete` fills in what is missing.
+      known: of `complete`.
+    """
+    # The user's id and the history are features too; they are looked at by their own columns.
+    others = {USER, SEEN, EXCLUDE, ALLOW, DENY, pipeline.user_id}
+    others |= {*pipeline.of_kind(HistoryFeature)}
+    has_features = np.zeros(len(requests), bool)
+    for column in requests.schema:
+        if column.name not in others and column.type != TIME:
+            has_features |= _is_given(requests[column.name])
+    by_id = known is None and pipeline.user_id is not None
+    bases: list[Basis] = np.select(
+        [
+            np.zeros(len(requests), bool) if known is None else known,
+            list_lengths(requests[SEEN].combine_chunks()) > 0,
+            has_features,
+            _is_given(requests[USER]) & by_id,
+        ],
+        ["stored_user", "history", "features", "id"],
+        "nothing",
+    ).tolist()
+    return bases
+
+
 def user_error(pipeline: Pipeline, version: str, user: str) -> TwinspireError:
-    """What to say when a user is asked for and the version carries none."""
+    """The error when a command names a user and the version carries no users."""
     example = json.dumps(RequestModel(pipeline).example(user), ensure_ascii=False)
     return UsageError(
         f"A user is looked up in the version's users, and {version} carries none: personal data is"
@@ -163,8 +191,13 @@ def _array(values: list[Any], field: pa.Field) -> pa.Array:
 
 
 def _newest(lists: pa.Array, length: int) -> pa.Array:
-    """The last so many entries of each list; null stays null."""
+    """The last `length` entries of each list; null stays null."""
     lengths = list_lengths(lists)
     if lengths.max(initial=0) <= length:
         return lists
     return newest_of(lists, np.minimum(lengths, length))
+
+
+def _is_given(column: pa.ChunkedArray) -> np.ndarray:
+    given: np.ndarray = column.is_valid().to_numpy()
+    return given

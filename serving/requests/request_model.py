@@ -1,36 +1,41 @@
-"""What a request may hold, declared once, from the query features of the pipeline file.
+"""What a request may hold, declared once: the keys of a query, from the query features of the pipeline
+file, and how its list is made (`ListRequest`).
 
     {"user": "u7", "history": ["i3", "i9"], "exclude": ["i1"], "device": "phone", "when_hour": 20,
-    "when_weekday": 4,
-     "allow": {"category": ["shoes", "bags"]}, "deny": {"brand": "acme"}}
+     "when_weekday": 4, "allow": {"category": ["shoes", "bags"]}, "deny": {"brand": "acme"}}
 
-Every key may be left out, or null. `user` is also the value of the user's id feature, `history`
-(oldest first) that of the history feature; serving/version/filters.py says what `allow` and `deny`
-hold; all others are features by their names. docs/requests.md explains them.
+Every key of a query may be left out, or null. `user` is also the value of the user's id feature, and
+`history` (oldest first) that of the history feature; serving/version/filters.py says what `allow` and
+`deny` hold; all others are features by their names. docs/requests.md explains them to users.
 
-From the keys follow the pydantic type of a query, which checks HTTP bodies and JSON lines and
-writes the OpenAPI document; what columns of JSON lines are held to; and the inspector's form. What
-that type cannot say is said by `RequestModel` beside it: two names of one thing have one value,
-filters name the pipeline's attributes, and a null is the same as no key.
+One pydantic type follows from the keys. It checks HTTP bodies and lines of files, and writes the OpenAPI
+document; the inspector's form follows from the keys too. `RequestModel` adds what a type cannot say: two
+names of one thing have one value, filters name the pipeline's attributes, and null means left out.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.json_schema import SkipJsonSchema
 
-from serving.requests import value_types
-from serving.requests.value_types import (
+from serving.requests import json_values
+from serving.requests.json_values import (
+    FLAG,
     ITEM_IDS,
     NUMBER,
+    SHARE,
     TEXT,
+    USER_ID,
+    Refused,
     ValueType,
     WrongValue,
     typed_dict,
+    whole_number,
 )
-from serving.version.filters import Filter, UnknownAttribute, condition
+from serving.version.filters import NO_FILTER, Filter, UnknownAttribute, condition
 from twinspire_core.config.feature_kinds import (
     TIME_PARTS,
     CategoriesFeature,
@@ -43,6 +48,7 @@ from twinspire_core.config.feature_kinds import (
     VectorFeature,
 )
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.source_names import ANSWERING, AnswerSource
 from twinspire_core.errors import UsageError, did_you_mean, nearest_names, shorten
 
 # Columns of requests besides query features.
@@ -52,51 +58,112 @@ EXCLUDE = "_exclude"
 ALLOW = "_allow"
 DENY = "_deny"
 
-
-def filter_of(query: Mapping[str, Any]) -> Filter:
-    """What a query lets through; equal filters are equal.
-
-    Args:
-      query: values by column, of `RequestModel.parse`.
-    """
-    return Filter(query.get(ALLOW), query.get(DENY))
+EXPLAINED = 100
+"""Most items of one HTTP request that are explained: each takes almost a millisecond."""
+_LARGEST = 2**31 - 1
 
 
-class Refused(UsageError):
-    """A request that cannot be answered as it is.
+class Option(NamedTuple):
+    """A key of HTTP bodies that says how lists are made.
 
     Attributes:
-      row: its place among the others, from 0.
-      kind: `unknown_key`, `wrong_type`, `out_of_range` or `given_twice`.
-      key: the key that it is about; None if it is about the whole request.
-      near: the known key that looks most like an unknown one.
+      description: text for the OpenAPI document.
     """
 
-    def __init__(
-        self,
-        row: int,
-        reason: str,
-        kind: str = "wrong_type",
-        key: str | None = None,
-        near: str | None = None,
-    ) -> None:
-        super().__init__(reason)
-        self.row = row
-        self.kind = kind
-        self.key = key
-        self.near = near
+    value: ValueType
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListRequest:
+    """How lists are made. Queries whose list requests are equal are answered together.
+
+    Attributes:
+      source: one of `ANSWERING`; None leaves the choice to the version.
+      exclude_seen: None leaves it to the version.
+      new_share: None leaves it to the pipeline file.
+      filter: items that all lists may hold; each query may narrow it further.
+
+    Raises:
+      UsageError: k is below 1, or `new_share` is not from 0 to 1.
+    """
+
+    k: Annotated[int, Option(whole_number(1, _LARGEST), "Items of a list.")] = 10
+    source: Annotated[
+        str | None,
+        Option(
+            ValueType(annotation=AnswerSource, expected=f"is one of {', '.join(ANSWERING)}"),
+            "Where items come from. Left out: the version's ranker where the gate lets it serve,"
+            " else the fixed order. Where the two-tower is its only source: what is popular lately"
+            " if nothing is known of the user.",
+        ),
+    ] = None
+    exclude_seen: Annotated[
+        bool | None,
+        Option(
+            FLAG,
+            "Leave out the history, and what the version knows the user to have taken. Left out: as"
+            " the version was published with, which `/v1/version` tells (serving.exclude_seen).",
+        ),
+    ] = None
+    new_share: Annotated[
+        float | None,
+        Option(
+            SHARE,
+            "At least this share of a list, and of its first 1, 2, 3 … items, is new to the user,"
+            " rounded down. Left out: as the pipeline file says (lists.new_share). 0 is no such"
+            " rule.",
+        ),
+    ] = None
+    rules: Annotated[
+        bool,
+        Option(
+            FLAG,
+            "Whether the rules of the pipeline file hold (its table lists: caps, new_share).",
+        ),
+    ] = True
+    display: Annotated[
+        bool,
+        Option(FLAG, "Send display columns of the items, and the history, along."),
+    ] = False
+    explain: Annotated[
+        bool,
+        Option(
+            FLAG,
+            "With `ranked`: say of each item which features moved it most. For"
+            f" {EXPLAINED} items of a request at the most, as it takes long.",
+        ),
+    ] = False
+    filter: Filter = NO_FILTER
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise UsageError(f"k is at least 1, found {self.k}.")
+        if self.new_share is not None and not 0 <= self.new_share <= 1:
+            raise UsageError(
+                f"new_share is a share of a list, from 0 to 1; found {self.new_share:g}."
+            )
+
+
+OPTIONS: dict[str, Option] = {
+    name: option
+    for name, hint in get_type_hints(ListRequest, include_extras=True).items()
+    for option in get_args(hint)[1:]
+    if isinstance(option, Option)
+}
+"""Keys that HTTP bodies may hold besides queries."""
+DEFAULTS = ListRequest()
 
 
 @dataclass(frozen=True, slots=True)
 class RequestField:
-    """A key of requests.
+    """A key of a query.
 
     Attributes:
-      key: as it is written.
-      column: the column of rows that holds it; two names of one thing have the same.
-      value: what its values may be.
-      description: for the OpenAPI document.
-      sample: a value, for examples.
+      key: the name in JSON.
+      column: column in the table of requests. Two names of one thing share it.
+      description: text for the OpenAPI document.
+      sample: a value for examples.
     """
 
     key: str
@@ -107,13 +174,13 @@ class RequestField:
 
 
 class RequestModel:
-    """What the requests to a pipeline's versions may hold.
+    """What queries to a pipeline's versions may hold.
 
     Attributes:
-      fields: by key.
-      features: those of query features but the user's id and the history, in the pipeline file's
-        order.
-      attributes: that filters may name.
+      fields: all keys of a query.
+      features: the fields of query features, without the user's id and the history, in the order of
+        the pipeline file.
+      attributes: names that filters may use.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -125,27 +192,27 @@ class RequestModel:
         ]
         self.features = [field for field in of_features if field.column == field.key]
         self._others = list(_other_fields(self.attributes))
-        # The others come last, so that their names mean the same in every pipeline.
+        # The others come last: `user` or `allow` mean the same in every pipeline, even in one that
+        # has a feature of this name.
         self.fields = {field.key: field for field in (*of_features, *self._others)}
 
     @cached_property
     def query_type(self) -> Any:
-        """A query, for pydantic.
-
-        It is a dict with types, since features may have names that a class has methods of, such as
-        `copy`.
+        """A query as a type for pydantic: a dict, because features may have names that are methods of
+        a class, such as `copy`.
         """
         fields = {field.key: field for field in self._others} | self.fields
-        if not self.attributes:
-            del fields["allow"], fields["deny"]
-        members = {
-            key: Annotated[field.value.annotation | None, Field(description=field.description)]
-            for key, field in fields.items()
-        }
-        about = (
+        members: dict[str, Any] = {}
+        for key, field in fields.items():
+            about = Field(description=field.description)
+            members[key] = Annotated[field.value.annotation | None, about]
+            if field.column in (ALLOW, DENY) and not self.attributes:
+                # Nothing to describe: no filter but an empty one passes.
+                members[key] = Annotated[members[key], SkipJsonSchema()]  # type: ignore[type-arg]
+        whole = (
             "Whom to recommend to, and when. What a query says wins over what the version knows."
         )
-        config = ConfigDict(extra="forbid", json_schema_extra={"description": about})
+        config = ConfigDict(extra="forbid", json_schema_extra={"description": whole})
         return typed_dict("Query", members, config, total=False)
 
     @cached_property
@@ -153,28 +220,28 @@ class RequestModel:
         return TypeAdapter(self.query_type)
 
     def parse(self, request: Any, row: int = 0) -> dict[str, Any]:
-        """Checks one request.
+        """Checks a query.
 
         Args:
-          request: a JSON object.
-          row: its place among others, for the error.
+          request: a JSON object, or any other value.
+          row: number of the request among those that came with it, for the error.
 
-        Returns: values by column; what is left out, or null, is not there.
+        Returns: values by column, without keys that are left out or null.
 
         Raises:
-          Refused: it has an unknown key, or a value of the wrong type.
+          Refused: it has an unknown key, or a value of a wrong type.
         """
         try:
             return self.by_column(self._adapter.validate_python(request))
         except (ValidationError, ValueError, Refused):
-            # Key by key, since the first one that is wrong is told, and pydantic has another order.
+            # Pydantic reports errors in another order than keys are written in.
             return self._parse_by_key(request, row)
 
     def by_column(self, query: Mapping[str, Any]) -> dict[str, Any]:
-        """Values by column of what pydantic has checked by `query_type`.
+        """Values by column of a query that pydantic has checked by `query_type`.
 
         Raises:
-          ValueError or Refused: it breaks a rule that this type cannot say; `parse` says which.
+          ValueError or Refused: it breaks a rule that the type cannot say; `parse` says which.
         """
         columns: dict[str, Any] = {}
         for key, value in query.items():
@@ -183,6 +250,7 @@ class RequestModel:
         return columns
 
     def _parse_by_key(self, request: Any, row: int) -> dict[str, Any]:
+        """As `parse`, key by key: the first wrong key is the one reported."""
         if not isinstance(request, dict):
             raise Refused(row, f"A request is a JSON object, found {shorten(request)}")
         columns: dict[str, Any] = {}
@@ -204,7 +272,7 @@ class RequestModel:
 
     def _add(self, columns: dict[str, Any], field: RequestField, value: Any, row: int) -> None:
         if field.column in (ALLOW, DENY):
-            # Written in one way, so that queries with equal filters are searched together.
+            # In canonical form, so that queries with equal filters are searched together.
             value = condition(self.attributes, value)
         if columns.setdefault(field.column, value) != value:
             reason = f"{field.key} is given twice, under two names, with two values"
@@ -217,19 +285,27 @@ class RequestModel:
         return Refused(row, reason, "unknown_key", key, near[0] if near else None)
 
     def example(self, user: str | None = None) -> dict[str, Any]:
-        """A request that shows all keys."""
+        """A query that shows all keys."""
         features = {field.key: field.sample for field in self.features}
         return {"user": user or "u1", "history": ["item1", "item2"]} | features
 
 
+def filter_of(query: Mapping[str, Any]) -> Filter:
+    """The filter of a query.
+
+    Args:
+      query: values by column, of `RequestModel.parse`.
+    """
+    return Filter(query.get(ALLOW), query.get(DENY))
+
+
 def _other_fields(attributes: tuple[str, ...]) -> Iterator[RequestField]:
-    """What every pipeline's requests may hold."""
-    about = "The user's id. Left out: nobody in particular."
-    yield RequestField("user", USER, value_types.USER_ID, about)
+    """The keys that queries of every pipeline have."""
+    yield RequestField("user", USER, USER_ID, "The user's id. Left out: nobody in particular.")
     about = "Item ids, **oldest first**; give all there is. Left out: what the version knows."
     yield RequestField("history", SEEN, ITEM_IDS, about)
     yield RequestField("exclude", EXCLUDE, ITEM_IDS, "Item ids that must not come back.")
-    filters = value_types.filters(attributes)
+    filters = json_values.filters(attributes)
     about = "Of every attribute named, an item that is listed has {} of the values."
     yield RequestField("allow", ALLOW, filters, about.format("one"))
     yield RequestField("deny", DENY, filters, about.format("none"))
@@ -239,7 +315,7 @@ def _fields_of_feature(name: str, feature: Feature) -> list[RequestField]:
     about = f"Query feature of kind `{feature.kind}`."
     match feature:
         case IdFeature():
-            return [RequestField(name, USER, value_types.USER_ID, "Another name for `user`.")]
+            return [RequestField(name, USER, USER_ID, "Another name for `user`.")]
         case HistoryFeature():
             return [RequestField(name, SEEN, ITEM_IDS, "Another name for `history`.")]
         case TimeFeature():
@@ -248,9 +324,9 @@ def _fields_of_feature(name: str, feature: Feature) -> list[RequestField]:
         case NumberFeature():
             return [RequestField(name, name, NUMBER, about, 1.0)]
         case VectorFeature():
-            return [RequestField(name, name, value_types.vector(feature.size), about, [0.1])]
+            return [RequestField(name, name, json_values.vector(feature.size), about, [0.1])]
         case CategoriesFeature():
-            value = value_types.categories(feature.separator)
+            value = json_values.texts(TEXT, feature.separator)
             return [RequestField(name, name, value, about, ["…"])]
         case _:
             return [RequestField(name, name, TEXT, about)]
@@ -258,8 +334,7 @@ def _fields_of_feature(name: str, feature: Feature) -> list[RequestField]:
 
 def _field_of_time(name: str, part: TimePart) -> RequestField:
     most = TIME_PARTS[part] - 1
-    value = value_types.whole_number(0, most, hint=f"0 to {most}; now, if empty")
-    said = {"hour": "Hour", "weekday": "Weekday, 0 is Monday"}[part]
-    return RequestField(
-        name, name, value, f"{said}, in the pipeline's time zone. Left out: now.", 0
-    )
+    value = whole_number(0, most, hint=f"0 to {most}; now, if empty")
+    meaning = {"hour": "Hour", "weekday": "Weekday, 0 is Monday"}[part]
+    about = f"{meaning}, in the pipeline's time zone. Left out: now."
+    return RequestField(name, name, value, about, 0)

@@ -1,6 +1,4 @@
-"""The newest events that a server was sent, kept in memory: a version that takes over is brought up to
-them too.
-"""
+"""The newest events that a server was sent, in memory. A version that goes live later reads them too."""
 
 from array import array
 from collections.abc import Sequence
@@ -10,16 +8,16 @@ from typing import NamedTuple
 import numpy as np
 
 NOBODY = 0
-"""Of events that do not say who took the item."""
+"""The user of events that do not say who took the item."""
 
 
 class Events(NamedTuple):
-    """Events.
+    """E events: users took items.
 
     Attributes:
-      items: [E] ids.
+      items: [E] item ids.
       times: [E] int64, microseconds since 1970.
-      users: [E] int64, the same number for what one user took; `NOBODY` where nothing is said.
+      users: [E] int64, a number for each user, or `NOBODY`.
     """
 
     items: Sequence[str]
@@ -30,23 +28,28 @@ class Events(NamedTuple):
     def of(
         cls, items: Sequence[str], times: np.ndarray, users: Sequence[str | None] | None = None
     ) -> "Events":
-        """Events of users by their ids; only a number of each id is kept that no other process makes of
-        them.
+        """Events of users by their ids. An id is kept as its hash alone, which Python salts anew in
+        every process, so that memory names nobody.
         """
+        # A hash of 0 would read as `NOBODY`.
         numbers = [hash(user) or 1 if user else NOBODY for user in users or ()]
         return cls(items, times, np.array(numbers or [NOBODY] * len(items), np.int64))
 
     def where(self, keep: np.ndarray) -> "Events":
-        """Only the events where `keep`, [E] bool, holds."""
+        """The events for which `keep`, [E] bool, is true."""
         items = [self.items[number] for number in np.flatnonzero(keep).tolist()]
         return Events(items, self.times[keep], self.users[keep])
 
 
 class EventBuffer:
-    """The newest events that a server was sent. Any thread may call it."""
+    """The newest events that a server was sent. Threads may share it.
+
+    Args:
+      most: events that are kept. Up to a quarter more stay for a while, so that old ones leave in
+        bulk.
+    """
 
     def __init__(self, most: int) -> None:
-        """Keeps so many events, and up to a quarter more."""
         self._most = most
         self._items: list[str] = []
         self._times = array("q")
@@ -55,7 +58,7 @@ class EventBuffer:
         self._lock = Lock()
 
     def add(self, events: Events) -> None:
-        """Takes events."""
+        """Keeps events, in the order in which they come in."""
         with self._lock:
             self._items.extend(events.items)
             self._times.frombytes(events.times.astype(np.int64).tobytes())
@@ -66,9 +69,7 @@ class EventBuffer:
                 self._forgotten += extra
 
     def after(self, number: int) -> tuple[int, Events]:
-        """The events added after the first `number`, as far as they are kept; and how many were added
-        in all.
-        """
+        """How many events were ever added, and those after the first `number` that are still kept."""
         with self._lock:
             first = max(0, number - self._forgotten)
             added = self._forgotten + len(self._items)

@@ -1,36 +1,47 @@
-"""Filters by attributes, as requests and commands give them: which items may be listed.
+"""Filters by attributes: how requests and commands write them, and which items pass.
 
     {"allow": {"department": ["DELI", "PRODUCE"], "in_stock": true}, "deny": {"brand": "National"}}
 
-An item passes if, of every attribute under `allow`, it has one of the values, and of no attribute
-under `deny` any. An attribute that holds a list has all of its entries; a missing value is none.
-serving/version/attributes.py applies them to the items of a version.
+An item passes if it has, of every attribute under `allow`, one of the values, and of no attribute
+under `deny` any. An attribute that holds a list has each of the list's entries. A missing value
+equals no value.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.errors import (
+    COMPARED,
     UsageError,
     did_you_mean,
     nearest_names,
     shorten,
     with_full_stop,
 )
+from twinspire_core.search.ragged import is_list, list_lengths, list_rows
+
+_CACHED = 64  # filters whose passing items are kept in memory, at a byte an item
+_NAMED = 5  # values of a filter that warnings name; the others are counted
+_LONGEST = 60  # characters of a value in a warning
 
 Values = Mapping[str, Any]
 """Values, or lists of values, by attribute."""
 
 
 class UnknownAttribute(ValueError):
-    """Requests may not filter by an attribute of this name.
+    """A filter names an attribute that `corpus.attributes` does not list.
 
     Attributes:
-      name: as it was given.
-      near: the attribute that looks most like it.
+      name: the attribute as the filter writes it.
+      near: the listed attribute that looks most like it; None if none does.
     """
 
     def __init__(self, name: str, attributes: Sequence[str]) -> None:
@@ -46,7 +57,7 @@ class UnknownAttribute(ValueError):
 
 
 class Filter(NamedTuple):
-    """What may be listed, as canonical JSON, so that equal filters are equal; None is no
+    """A filter as canonical JSON, so that filters with the same meaning are equal. None is no
     condition.
     """
 
@@ -60,12 +71,10 @@ class Filter(NamedTuple):
         """The filter of a command.
 
         Args:
-          attributes: that requests may filter by, `corpus.attributes`.
-          allow: values by attribute.
-          deny: values by attribute.
+          attributes: names that filters may use, `corpus.attributes`.
 
         Raises:
-          UsageError: it is not understood.
+          UsageError: an attribute is unknown, or a value is of a wrong type.
         """
         conditions: dict[str, str] = {}
         for key, values in (("allow", allow), ("deny", deny)):
@@ -80,62 +89,26 @@ class Filter(NamedTuple):
 NO_FILTER = Filter()
 
 
-class Selected(NamedTuple):
-    """What a filter lets through.
-
-    Attributes:
-      passing: [N] bool, by row of the corpus.
-      warnings: about values that no item has.
-    """
-
-    passing: np.ndarray
-    warnings: tuple[str, ...]
-
-
-class Groups(NamedTuple):
-    """Queries with equal filters.
-
-    Attributes:
-      selected: what each of the G filters lets through; None is everything.
-      of: [B] int64, each query's.
-    """
-
-    selected: tuple[Selected | None, ...]
-    of: np.ndarray
-
-    def queries(self) -> Iterator[tuple[np.ndarray, Selected | None]]:
-        """The queries of each filter, ascending, and what it lets through."""
-        for number, selected in enumerate(self.selected):
-            yield np.flatnonzero(self.of == number), selected
-
-
-def both(one: Selected | None, other: Selected | None) -> Selected | None:
-    """What two filters let through; None is everything."""
-    if one is None or other is None:
-        return one or other
-    return Selected(one.passing & other.passing, (*one.warnings, *other.warnings))
-
-
 def condition(attributes: Sequence[str], value: Any) -> str:
-    """Checks what stands under `allow` or `deny` and writes it in one way.
+    """The canonical JSON of what a request has under `allow` or `deny`.
 
     Args:
-      attributes: that requests may filter by, `corpus.attributes`.
-      value: an object with a value, or a list of values, by attribute.
+      attributes: names that filters may use, `corpus.attributes`.
+      value: what the request has, of any type.
 
     Raises:
-      UnknownAttribute: it names another one.
-      ValueError: it is something else, or a list is empty.
+      UnknownAttribute: it names an attribute that is not listed.
+      ValueError: it is no object of values by attribute, or a list is empty.
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"is an object with values by attribute, found {shorten(value)}")
     return json.dumps(
-        {name: _values(attributes, name, given) for name, given in sorted(value.items())}
+        {name: _distinct(attributes, name, given) for name, given in sorted(value.items())}
     )
 
 
-def _values(attributes: Sequence[str], name: str, given: Any) -> list[Any]:
-    """The distinct values of an attribute, in one order."""
+def _distinct(attributes: Sequence[str], name: str, given: Any) -> list[Any]:
+    """The distinct values for an attribute, sorted."""
     if name not in attributes:
         raise UnknownAttribute(name, attributes)
     values = given if isinstance(given, list | tuple) else [given]
@@ -149,6 +122,200 @@ def _values(attributes: Sequence[str], name: str, given: Any) -> list[Any]:
             raise ValueError(
                 f"holds text, numbers, true or false; found {shorten(value)} for {name}"
             )
-    # With its type, for 1 == True.
+    # The type is part of the key because 1 == True in Python.
     distinct = {(type(value).__name__, value): value for value in values}
     return [distinct[key] for key in sorted(distinct)]
+
+
+class Selected(NamedTuple):
+    """The items that pass a filter.
+
+    Attributes:
+      passing: [N] bool, by row of the corpus.
+      warnings: about values of the filter that no item has.
+    """
+
+    passing: np.ndarray
+    warnings: tuple[str, ...]
+
+
+class Groups(NamedTuple):
+    """Queries grouped by equal filters.
+
+    Attributes:
+      selected: items that pass each of the G filters; None where all pass.
+      of: [B] int64, the group of each query.
+    """
+
+    selected: tuple[Selected | None, ...]
+    of: np.ndarray
+
+    def queries(self) -> Iterator[tuple[np.ndarray, Selected | None]]:
+        """Yields the queries of each group, ascending, and the items that pass."""
+        for number, selected in enumerate(self.selected):
+            yield np.flatnonzero(self.of == number), selected
+
+
+class Attributes:
+    """The attributes of a version's items.
+
+    Args:
+      items: the corpus, N rows; attributes are its columns `_attribute_*`.
+      version: id of the version, which messages name.
+    """
+
+    def __init__(self, items: pa.Table, version: str) -> None:
+        self._items = items
+        self._version = version
+        self._columns: dict[str, _Column] = {}
+        self._selected = lru_cache(_CACHED)(self._select)
+
+    def entries(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The values of an attribute as pairs, [M] int64 each: row of the item, number of the value
+        from 0.
+
+        Raises:
+          ValueError: the version has no such attribute, or it holds nested values.
+        """
+        return self._column(name).entries
+
+    def select(self, wanted: Filter) -> Selected:
+        """The items that pass a filter. Answers to the latest filters are cached.
+
+        Raises:
+          ValueError: the version has no such attribute, or it is of another type than the values.
+        """
+        return self._selected(wanted)
+
+    def select_for_all(self, wanted: Filter) -> Selected | None:
+        """The items that pass the filter of a whole command or request; None if it has no condition.
+
+        Raises:
+          UsageError: where `select` raises a ValueError.
+        """
+        try:
+            return None if wanted == NO_FILTER else self.select(wanted)
+        except ValueError as e:
+            raise UsageError(with_full_stop(e)) from e
+
+    def _select(self, wanted: Filter) -> Selected:
+        passing = np.ones(len(self._items), bool)
+        missing: list[tuple[str, Any]] = []
+        for key, text in wanted._asdict().items():
+            for name, values in json.loads(text or "{}").items():
+                try:
+                    has, nowhere = self._column(name).having(values)
+                except ValueError as e:
+                    raise ValueError(f"{key} {e}") from e
+                passing &= has if key == "allow" else ~has
+                missing += [(name, value) for value in nowhere]
+        # The cache gives the same array to every caller.
+        passing.flags.writeable = False
+        return Selected(passing, tuple(self._warnings(missing)))
+
+    def _column(self, name: str) -> "_Column":
+        stored = attribute_name(name)
+        if stored not in self._items.column_names:
+            raise ValueError(
+                f"names attributes that the version carries; {self._version} has no {name}: it was"
+                " published before corpus.attributes listed it. Publish a version with the present"
+                " pipeline file"
+            )
+        if name not in self._columns:
+            self._columns[name] = _Column(name, self._items[stored])
+        return self._columns[name]
+
+    def _warnings(self, missing: list[tuple[str, Any]]) -> Iterator[str]:
+        for number, (name, value) in enumerate(missing[:_NAMED]):
+            text = json.dumps(value, ensure_ascii=False)
+            if len(text) > _LONGEST:
+                text = text[:_LONGEST] + "…"
+            # Finding the nearest value takes longer than the search itself: once is enough.
+            near = self._columns[name].near(value) if number == 0 else None
+            hint = f"; did you mean {near!r}?" if near else ""
+            yield f"no item of {self._version} has {name} {text}{hint}"
+        if len(missing) > _NAMED:
+            yield f"nor has any item {len(missing) - _NAMED:,} other values of the filter"
+
+
+class _Column:
+    """One attribute as an inverted list: distinct values, and the items that have them."""
+
+    def __init__(self, name: str, column: pa.ChunkedArray) -> None:
+        self._name = name
+        values = column.combine_chunks()
+        self._items = len(values)
+        # Row of the item and number of the value, of each entry: an item with a list has several.
+        self._item = np.arange(len(values))
+        if is_list(values.type):
+            self._item = list_rows(list_lengths(values))
+            values = values.flatten()
+        if pa.types.is_nested(values.type):
+            raise ValueError(
+                f"needs attributes that hold text, numbers, true or false; {name} holds"
+                f" {values.type}"
+            )
+        if not (pa.types.is_boolean(values.type) or _is_number(values.type)):
+            values = values.cast(pa.string())  # dates and decimals are compared as text
+        has_value = values.is_valid().to_numpy(zero_copy_only=False)
+        encoded = values.drop_null().dictionary_encode()
+        self._item = self._item[has_value]
+        self._value = encoded.indices.to_numpy()
+        self._distinct = encoded.dictionary
+
+    @property
+    def entries(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._item, self._value.astype(np.int64)
+
+    def having(self, values: list[Any]) -> tuple[np.ndarray, list[Any]]:
+        """The items that have one of the values, [N] bool, and the values that no item has.
+
+        Raises:
+          ValueError: a value is not of the attribute's type.
+        """
+        parsed = pa.array([self._parse(value) for value in values], self._distinct.type)
+        numbers = pc.index_in(parsed, value_set=self._distinct)
+        has = np.zeros(self._items, bool)
+        has[self._item[np.isin(self._value, numbers.drop_null().to_numpy())]] = True
+        pairs = zip(values, numbers.to_pylist(), strict=True)
+        return has, [value for value, number in pairs if number is None]
+
+    def near(self, value: Any) -> str | None:
+        """The attribute's value that looks most like this one."""
+        if not pa.types.is_string(self._distinct.type) or len(self._distinct) > COMPARED:
+            return None
+        return next(iter(nearest_names(str(value), self._distinct.to_pylist())), None)
+
+    def _parse(self, value: Any) -> Any:
+        """The value in the attribute's type; None where no item can have it."""
+        kind = self._distinct.type
+        if pa.types.is_string(kind):
+            return str(value).lower() if isinstance(value, bool) else str(value)
+        if pa.types.is_boolean(kind):
+            truth = {"true": True, "false": False}.get(str(value).lower())
+            if truth is None:
+                raise ValueError(f"holds true or false for {self._name}, found {shorten(value)}")
+            return truth
+        number = self._parse_number(value)
+        try:
+            if not pa.types.is_integer(kind):
+                return float(number)
+            return pa.scalar(int(number), kind).as_py() if number == int(number) else None
+        except (OverflowError, pa.ArrowInvalid):  # the number does not fit the column's type
+            return None
+
+    def _parse_number(self, value: Any) -> int | float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            with suppress(ValueError):
+                return int(value)
+            with suppress(ValueError):
+                number = float(value)
+                if number == number:  # not NaN, which equals no value
+                    return number
+        raise ValueError(f"holds numbers for {self._name}, found {shorten(value)}")
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))

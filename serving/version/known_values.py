@@ -1,6 +1,4 @@
-"""The values of category features that a version's query tower was trained with. Warnings name the values
-that it lacks.
-"""
+"""The vocabularies that a version's query tower was trained with, and warnings about other values."""
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -15,20 +13,19 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import shorten
 from twinspire_core.search.ragged import list_lengths, list_rows
 
-_NAMED = 5  # values in a warning
+_NAMED = 5  # values that a warning names
 Unknown = Mapping[int, Sequence[str]]
-"""Warnings by query."""
+"""Warnings by the number of the query, for queries with unknown values."""
 
 
 class Vocabularies:
-    """The values that the query tower tells apart, of its features of kind `category` and
-    `categories`; it takes all others for the same.
+    """The vocabularies of the query tower's features of kind `category` and `categories`. To the
+    tower, all other values are one and the same.
 
     Args:
-      pipeline: whose.
-      tower: folder of the query tower, which has a file with a value per line for each; hashed
-        features have none.
-      version: its id, for warnings.
+      tower: folder of the query tower. It has a file for each of these features, a value per line;
+        hashed features have no file.
+      version: id of the version, which warnings name.
     """
 
     def __init__(self, pipeline: Pipeline, tower: Path, version: str) -> None:
@@ -38,13 +35,13 @@ class Vocabularies:
             file = tower / "assets" / name
             if isinstance(f, CategoryFeature | CategoriesFeature) and file.is_file():
                 lines = file.read_bytes().decode().split("\n")
-                self._known[name] = dict.fromkeys(["", *lines])  # "" is missing
+                self._known[name] = dict.fromkeys(["", *lines])  # "" is a missing value
 
     def unknown(self, requests: pa.Table) -> Unknown:
-        """Warnings about values that the tower does not know.
+        """Warnings about values that are in no vocabulary.
 
         Args:
-          requests: [B] rows of `Requests.table`, as they came.
+          requests: [B] rows of `Requests.table`, before stored users fill in what is missing.
         """
         warnings: dict[int, list[str]] = {}
         for name, known in self._known.items():
@@ -56,7 +53,7 @@ class Vocabularies:
 
 
 def _unknown_values(column: pa.Array, known: Mapping[str, None]) -> dict[int, dict[str, None]]:
-    """The distinct values of each row that are not known, where there are any."""
+    """The distinct unknown values of each row that has any."""
     if pa.types.is_list(column.type):
         values = column.flatten()
         rows = list_rows(list_lengths(column))
@@ -66,7 +63,7 @@ def _unknown_values(column: pa.Array, known: Mapping[str, None]) -> dict[int, di
     unknown = {
         value for value in pc.unique(values).to_pylist() if value is not None and value not in known
     }
-    # Nearly always: rows need not become Python objects.
+    # Nearly every batch ends here, before its values become Python objects one by one.
     if not unknown:
         return {}
     of_row: dict[int, dict[str, None]] = {}

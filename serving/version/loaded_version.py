@@ -1,28 +1,30 @@
-"""A published version, opened for answering: towers, index, items and, where it carries them,
-users.
+"""A published version, opened to answer requests: its query tower, index, items, candidate sources
+and ranker, and its users where it carries them.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from index_builder.registry.registry import Registry
-from serving.version.attributes import Attributes
+from serving.version.filters import Attributes
 from serving.version.known_values import Vocabularies
-from serving.version.second_stage import SecondStage, read_second_stage
 from serving.version.user_store import UNKNOWN, IdTable, UserStore
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
 from twinspire_core.contracts import artifact
 from twinspire_core.contracts.artifact import Manifest
 from twinspire_core.contracts.feature_schema import display_name
+from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.model_bundle import QUERY_TOWER, Tower
+from twinspire_core.contracts.ranker_files import FORMAT, MODEL, RankerFile, RankerFormat
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.library_loading import load_saved_model, suppress_native_stderr
@@ -33,16 +35,17 @@ from twinspire_core.sources.candidate_sources import CandidateSources, read_tabl
 from twinspire_core.sources.source import Source
 from twinspire_core.terminal import doing
 
+log = logging.getLogger("twinspire.serve")
+
 
 class Version:
-    """One version. Its parts are loaded when they are first needed and then kept.
+    """One version. Each part is loaded when it is first needed and then stays in memory.
 
     Attributes:
-      pipeline: what its features are.
+      pipeline: the pipeline file that declares its features.
       home: local folder of its files.
-      manifest: what it says of itself.
-      order_knows_more: whether its fixed order uses what is taken just now, of which its ranker
-        knows nothing.
+      order_knows_more: whether its fixed order uses events of the last hours, which its ranker was
+        not fitted with; then the fixed order makes the default lists.
     """
 
     def __init__(self, pipeline: Pipeline, home: Path, described: Manifest) -> None:
@@ -58,13 +61,12 @@ class Version:
         """Opens a version of the pipeline's registry.
 
         Args:
-          pipeline: whose.
-          version: its id, a beginning of it, or its day; by default the live one.
-          cache: where versions on `gs://` are downloaded to.
+          version: id, the start of an id, or a day; by default the live version.
+          cache: local folder that versions on `gs://` are downloaded to.
 
         Raises:
-          UsageError: nothing is live, or the name fits no version or several.
-          BadData: it is damaged.
+          UsageError: nothing is live, or `version` fits no version or several.
+          BadData: its files are damaged.
         """
         home = Registry(pipeline.registry.root, pipeline.name).open(version, cache, whole=False)
         place = home / artifact.FILE
@@ -72,41 +74,40 @@ class Version:
 
     @property
     def id(self) -> str:
-        """The version's id."""
+        """The id, such as 2024-03-02-3b8a8f8e."""
         return self.manifest.version
 
     @property
     def published(self) -> "Version":
-        """What was published; another object where its catalogue has grown (grown_version.py)."""
+        """This version without the items that came after it (serving/version/new_items.py)."""
         return self
 
     def answering(self, source: str) -> "Version":
-        """What of it makes the lists of a source; rows of these are rows of this version too."""
+        """The version that makes a source's lists: with new items, or without them. Rows of its
+        items are rows of this version too.
+        """
         return self
 
     @property
     def exclude_seen(self) -> bool:
-        """Whether its lists are without what the user had before, where a request does not say
-        (`serving.exclude_seen` of the pipeline file that it was published by). Its ranker was
-        fitted for such lists.
+        """Whether lists leave out the user's purchase history when a request does not say. The
+        version keeps `serving.exclude_seen` of its day because its ranker was fitted for such lists.
         """
         serving = self.manifest.settings.get("serving", {})
         return bool(serving.get("exclude_seen", False))
 
     def leaves_out_seen(self, asked: bool | None) -> bool:
-        """Whether a request's lists are without what the user had before."""
+        """Whether a request's lists leave out the user's purchase history."""
         return self.exclude_seen if asked is None else asked
 
     @cached_property
     def items(self) -> pa.Table:
-        """The corpus: `_item`, `_name`, display and filter columns; row i is row i of the
-        index.
-        """
+        """The corpus: `_item`, `_name`, display and filter columns. Row i is row i of the index."""
         return pq.read_table(self.home / artifact.ITEMS).combine_chunks()
 
     @cached_property
     def ids(self) -> np.ndarray:
-        """Item ids by row, [N] objects: a list of them is made without Arrow."""
+        """Item ids by row, [N] objects: from these, lists of ids are made without Arrow."""
         ids: np.ndarray = self.items["_item"].to_numpy()
         return ids
 
@@ -124,28 +125,27 @@ class Version:
 
     @cached_property
     def users(self) -> UserStore | None:
-        """The users it carries; None without `serving.user_store`."""
+        """The stored users; None without `serving.user_store`."""
         folder = self.home / artifact.USERS
         return UserStore(folder) if folder.is_dir() else None
 
     @cached_property
     def fixed_order(self) -> FixedOrder:
-        """What orders the candidates of its sources where no ranker does."""
+        """The blend of sources that makes lists without a ranker."""
         return FixedOrder.find(self.home) or FixedOrder.of([TWO_TOWER])
 
     @cached_property
     def candidate_sources(self) -> CandidateSources:
-        """The sources besides the two-tower."""
+        """All sources but the two-tower."""
         tables = read_tables(self.home)
         return CandidateSources.of(self.items, tables, self.fixed_order.half_life)
 
     def put_source(self, source: Source, name: str | None = None) -> None:
-        """Has lists made by another source in place of the one of its name, or by one more, from the next
-        answer on.
+        """Replaces the source of this name, or adds one. The next answer uses it.
 
         Args:
-          source: it.
-          name: the name, where the source has none.
+          source: what makes the lists.
+          name: needed where the source itself has no name.
         """
         name = name or source.name
         by_name = {**self.candidate_sources.by_name, name: source}
@@ -155,35 +155,35 @@ class Version:
 
     @cached_property
     def ranking_features(self) -> RankingFeatures:
-        """What candidates are ranked by, as of its moment."""
+        """What computes the features that candidates are ranked by."""
         return RankingFeatures.of(self.candidate_sources.tables)
 
     @cached_property
-    def _second_stage(self) -> SecondStage:
-        return read_second_stage(self.home, self.ranking_features, self.candidate_sources)
+    def _second_stage(self) -> "_SecondStage":
+        return _SecondStage.read(self)
 
     @property
     def ranker(self) -> Ranker | None:
-        """What ranks the candidates; None where it carries none that this release can use."""
+        """The ranker; None if the version carries none that this release can use."""
         return self._second_stage.ranker
 
     @property
     def warnings(self) -> list[str]:
-        """What of it this release cannot use, and what it does instead."""
+        """Parts of the version that this release cannot use, and what answers instead."""
         problem = self._second_stage.problem
         return [problem] if problem else []
 
     @cached_property
     def sources(self) -> list[str]:
-        """Names of the sources that it carries."""
+        """Names of the sources that a request may ask for."""
         sources = [TWO_TOWER]
         if self.ranker:
             sources.append(RANKED)
         return [*sources, FIXED_ORDER, *self.candidate_sources.without_model]
 
     def sources_of(self, source: str) -> Sequence[str]:
-        """Whose lists an answer is made of: those of the ranker, of the fixed order, or the one
-        itself.
+        """The candidate sources that a source's lists are made of: several for the ranker and the
+        fixed order, itself for any other.
         """
         if source == RANKED:
             return self.ranker.sources if self.ranker else ()
@@ -192,9 +192,10 @@ class Version:
         return (source,)
 
     def choose_source(self, source: str | None) -> str:
-        """The source that answers: the one asked for, else the ranker where the gate lets it serve and
-        the fixed order knows no more by now, else the fixed order; the two-tower where that uses
-        nothing else.
+        """The source that makes the lists: the one that a request asks for, or the version's default.
+
+        The default is the ranker if the gate lets it serve and the fixed order does not know newer
+        events; else the fixed order; else the two-tower, where the fixed order uses nothing else.
 
         Raises:
           UsageError: the version has no such source.
@@ -213,17 +214,17 @@ class Version:
 
     @cached_property
     def attributes(self) -> Attributes:
-        """What requests may filter by."""
+        """The attributes that requests may filter by."""
         return Attributes(self.items, self.id)
 
     @cached_property
     def vocabularies(self) -> Vocabularies:
-        """The values of category features that the query tower knows."""
+        """The values of category features that the query tower was trained with."""
         return Vocabularies(self.pipeline, self.home / QUERY_TOWER, self.id)
 
     @cached_property
     def _tower(self) -> Tower:
-        # TensorFlow greets at length
+        # TensorFlow writes a page of notices to standard error when it is imported.
         with (
             doing("loading TensorFlow and the query tower"),
             suppress_native_stderr(),
@@ -232,7 +233,7 @@ class Version:
 
     @cached_property
     def _rows_of_taken(self) -> np.ndarray:
-        """Of the ids that stored users took; at the end -1, for none."""
+        """Rows of the distinct items in stored histories. A last entry of -1 is for missing ids."""
         taken = self.users.taken if self.users else pa.array([], pa.string())
         return np.append(self.rows(taken), np.int32(UNKNOWN))
 
@@ -241,8 +242,8 @@ class Version:
         return IdTable(self.items["_item"])
 
     def encode(self, queries: pa.Table) -> np.ndarray:
-        """The query tower's unit vectors of raw query features, [N, D] float32. Absent columns
-        count as missing.
+        """Unit vectors of raw query features by the query tower, [N, D] float32. Columns that are
+        not there count as missing values.
         """
         return self._tower(queries)
 
@@ -250,7 +251,7 @@ class Version:
         """Rows of items by id, [N] int32; -1 for those outside the corpus.
 
         Args:
-          ids: the ids, or numbers of those that stored users took (`UserStore.taken`).
+          ids: item ids, or a dictionary array of the distinct ids in `UserStore.taken`.
         """
         if isinstance(ids, pa.DictionaryArray):
             number = ids.indices.fill_null(-1).to_numpy(zero_copy_only=False)
@@ -261,10 +262,8 @@ class Version:
         return self._rows.rows(ids)
 
     def describe(self, rows: np.ndarray | Sequence[int]) -> list[dict[str, str | None]]:
-        """What people are shown of items: `item`, `name` and the display columns, by their own
-        names.
-        """
-        columns = {"item": "_item", "name": "_name"}  # the name is the first display column
+        """What people are shown of items: `item`, `name`, and further display columns by their names."""
+        columns = {"item": "_item", "name": "_name"}  # `_name` is the first display column
         for name in self.pipeline.corpus.display[1:]:
             columns[name] = display_name(name)
         items = self.items.take(np.asarray(rows, np.int64))
@@ -278,10 +277,59 @@ class Version:
         ]
 
     def describe_ids(self, items: Sequence[str]) -> list[dict[str, str | None]]:
-        """The same of items by their ids; those that left the catalogue have their id alone."""
+        """The same by item ids. Items that left the catalogue have their id alone."""
         rows = self.rows(items)
         described = iter(self.describe(rows[rows >= 0]))
         return [
             next(described) if row >= 0 else {"item": item}
             for item, row in zip(items, rows, strict=True)
         ]
+
+
+log = logging.getLogger("twinspire.serve")
+
+
+class _SecondStage(NamedTuple):
+    """The ranker of a version.
+
+    Attributes:
+      ranker: None if the version has none that this release can use.
+      serves: whether the gate lets it make the default lists.
+      problem: why it cannot be used; None if nothing is wrong.
+    """
+
+    ranker: Ranker | None = None
+    serves: bool = False
+    problem: str | None = None
+
+    @classmethod
+    def read(cls, version: Version) -> Self:
+        """Reads the ranker's files. What makes them useless is logged once."""
+        home = version.home
+        place = home / RankerFile.FILE
+        if not place.exists():
+            return cls()
+        described = place.read_bytes()
+        written = RankerFormat.parse(described).format
+        if written != FORMAT:
+            return cls._unusable(
+                home.name,
+                f"{RankerFile.FILE} is of format {written}, and this release reads format {FORMAT}:"
+                " serve it with the release that wrote it",
+            )
+        ranker = Ranker.parse((home / MODEL).read_bytes(), described)
+        lacking = ranker.lacking(version.ranking_features, version.candidate_sources)
+        if lacking:
+            return cls._unusable(
+                home.name,
+                f"it uses {', '.join(lacking)}, which cannot be made from the version: serve it"
+                " with the release that wrote it, or publish a new version",
+            )
+        verdict = GateVerdict.find(home)
+        return cls(ranker, serves=verdict is not None and verdict.serves == RANKED)
+
+    @classmethod
+    def _unusable(cls, version: str, why: str) -> Self:
+        problem = f"The ranker of {version} is not used: {why}. Its fixed order answers instead."
+        log.warning("%s", problem)
+        return cls(problem=problem)

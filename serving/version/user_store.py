@@ -1,4 +1,4 @@
-"""From ids to rows: of items, and of the users that a version carries."""
+"""Rows by id: of items, and of the users that a version carries."""
 
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +11,14 @@ from twinspire_core.search.ragged import arrow_lists, list_lengths
 from twinspire_core.sources import personal_counts
 
 STORED_PAST = "_past"
-"""Column of items that were taken."""
+"""Column of the items in a user's purchase history, the most frequent first."""
 UNKNOWN = -1
-_FEW = 16  # users; for so many the files are searched instead of loaded
+_FEW = 16  # users, up to which the files are searched instead of loaded
 _TAKEN = (STORED_PAST, personal_counts.ITEMS)
 
 
 class IdTable:
-    """Finds the rows of ids in a column of distinct ids."""
+    """Rows of a table by the ids in a column of distinct ids."""
 
     def __init__(self, ids: pa.Array | pa.ChunkedArray) -> None:
         self._row = {name: row for row, name in enumerate(ids.to_pylist())}
@@ -34,7 +34,9 @@ class IdTable:
 
 
 class UserStore:
-    """Looks users up. A few cost a scan of the id column; many load the whole table, which then
+    """The users that a version carries, in Parquet files.
+
+    To look up a few users scans the id column; to look up many loads the whole table, which then
     stays in memory.
     """
 
@@ -43,17 +45,13 @@ class UserStore:
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns of the table: `_user`, `_past`, raw query features."""
+        """Columns of the table: `_user`, `_past`, raw query features and further counts."""
         return self._files.schema
 
     def find(self, users: list[str | None]) -> tuple[pa.Table, np.ndarray]:
-        """Looks users up.
+        """Looks users up by id. None as an id is unknown, like any other id that is not there.
 
-        Args:
-          users: [N] ids; null is nobody.
-
-        Returns: [N] rows of the table, null where a user is unknown, and whether each is known, [N]
-        bool.
+        Returns: [N] rows of the table, null for unknown users; and [N] bool, whether each is known.
         """
         wanted = pa.array(users, pa.string())
         is_loaded = "_ids" in self.__dict__
@@ -67,32 +65,31 @@ class UserStore:
         return table.take(pa.array(rows, mask=rows == UNKNOWN)), rows != UNKNOWN
 
     def load(self) -> None:
-        """Loads the whole table, so that no later call reads a file."""
+        """Loads the whole table. No later call reads a file."""
         assert self._ids is not None
 
     def count(self) -> int:
-        """How many users there are; loads the table."""
+        """The number of users; loads the table."""
         return len(self._ids)
 
     def some(self, most: int) -> list[str]:
-        """Ids of users, at most so many, spread over the table; loads it."""
+        """At most so many user ids, spread evenly over the table; loads it."""
         count = len(self._ids)
-        taken = min(count, most)
-        ids: list[str] = (
-            self._table["_user"].take([n * count // taken for n in range(taken)]).to_pylist()
-        )
+        wanted = min(count, most)
+        rows = [n * count // wanted for n in range(wanted)]
+        ids: list[str] = self._table["_user"].take(rows).to_pylist()
         return ids
 
     @cached_property
     def _table(self) -> pa.Table:
         table = _with_numbers(self._files.to_table().combine_chunks())
-        # The chunks, as large as the table, would stay with the process.
+        # Arrow's pool would keep the chunks, which take as much memory as the table.
         pa.default_memory_pool().release_unused()
         return table
 
     @cached_property
     def taken(self) -> pa.Array:
-        """Distinct ids of the items that users took; the lists of a loaded table are numbers of these."""
+        """Distinct item ids in all histories. The lists of a loaded table are indices into these."""
         types = {field.name: field.type for field in self._table.schema}
         coded = (n for n in _TAKEN if n in types and pa.types.is_dictionary(types[n].value_type))
         return self._table[next(coded)].combine_chunks().values.dictionary
@@ -103,12 +100,12 @@ class UserStore:
 
 
 def _with_numbers(table: pa.Table) -> pa.Table:
-    """A table in which lists of what users took are numbers of distinct ids, all columns of the same:
-    they take less memory, and no text is looked up for each request.
+    """The table with histories dictionary-encoded by one dictionary for all columns. They take less
+    memory, and no request needs to look up texts.
     """
     lists = {name: table[name].combine_chunks() for name in _TAKEN if name in table.column_names}
-    # Arrow leaves out chunks without a value; such a column stays as it is.
-    texts = {name: texts for name, of_one in lists.items() if len(texts := of_one.flatten())}
+    # Arrow drops chunks without a value, so a column without any stays as it is.
+    texts = {name: texts for name, column in lists.items() if len(texts := column.flatten())}
     if not texts:
         return table
     numbers = pa.chunked_array(list(texts.values())).dictionary_encode().unify_dictionaries()

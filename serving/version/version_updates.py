@@ -1,9 +1,9 @@
-"""What users took since the version that answers was made: two of its sources are brought up to it.
+"""Events since a version was made update two of its sources while it answers.
 
-`popular`: a version's counts end with its day. Decayed counts can go on from there, event by event, and
-are then what a version made just now would hold. `co_occurrence`: where a log changes with the hour, what
-is taken close together just now is fitted on the newest events alone. There, too, items are taken up that
-came after the version (grown_version.py). All else of a version stays as it is.
+`popular`: the version's decayed counts end with its day. They go on event by event, and are then the
+same as in a version that is made now. `co_occurrence`: where a log changes with the hour, it is fitted
+again on the newest events alone. New items are taken up as well (serving/version/new_items.py). All
+other parts of a version stay as they are.
 """
 
 from datetime import datetime, time, timedelta
@@ -11,9 +11,8 @@ from datetime import datetime, time, timedelta
 import numpy as np
 
 from serving.version.event_buffer import NOBODY, EventBuffer, Events
-from serving.version.grown_version import GrownVersion
 from serving.version.loaded_version import Version
-from serving.version.new_items import NewItems
+from serving.version.new_items import GrownVersion, NewItems
 from twinspire_core.config.source_names import CO_OCCURRENCE, POPULAR
 from twinspire_core.search.index import NONE
 from twinspire_core.sources.co_occurrence import CoOccurrence
@@ -22,47 +21,44 @@ from twinspire_core.sources.popular import Popular
 from twinspire_core.sources.source import Source
 
 LEAN = 0.8
-"""The least share of the fixed order that `popular` has once all that its counts hold was sent: the
-order's own weights are for lists of a whole day. Chosen on news (docs/decisions/0025-between-trainings.md).
+"""The least weight of `popular` in the fixed order once all of its counts come from live events; fewer
+give it less in proportion. The fitted weights are for lists of a whole day. Chosen on news
+(docs/decisions/0025-between-trainings.md).
 """
 LEAN_TOGETHER = 0.4
-"""And that `co_occurrence` has of the whole then (docs/decisions/0025-between-trainings.md)."""
+"""The weight of `co_occurrence` at that time, of all sources' together (the same record)."""
 _OF_HOURS = 12 * 3600 * 1_000_000
-"""Of the longest half-life, in microseconds, by which a log changes with the hour. Where what sells is the
-same for weeks, the events of a day move little, and the weights hold.
+"""Longest half-life, in microseconds, of a log that changes with the hour. Where the same items sell for
+weeks, the events of a day move little, and the fitted weights hold.
 """
 _REFITTED = 10 * 1_000_000
-"""Microseconds between two fits of what is taken together, at least; there is none while nobody takes
-anything. Of 200,000 events one takes .1 to .9 s of a processor, the more the longer visits are, and 2 s
-where no two of them are alike.
+"""Least microseconds between two fits of co-occurrence, which also need a new event. A fit on 200,000
+events takes 0.1 to 0.9 s of a processor, the more the longer visits are, and 2 s if no two are alike.
 """
 _MOSTLY_NEW = 0.5
-"""The share of the counts that was sent, from which on what was learnt takes the place of what knows
-more until then: the version's own `co_occurrence`, and its ranker, which was fitted on a day's start.
+"""Share of live events in the counts from which sources fitted on these replace what knows more until
+then: the version's own `co_occurrence`, and its ranker, which was fitted for the start of a day.
 """
 _GROWN = 10 * 1_000_000
-"""Microseconds between two times that new items are taken up, at least."""
+"""Least microseconds between two times that new items are taken up."""
 
 
 class VersionUpdater:
-    """Keeps sources of a version up to the newest events, and has its fixed order lean on them meanwhile, where a
-    log changes with the hour. One object follows a version all its life.
+    """Updates one version with live events for as long as it answers. Where a log changes with the
+    hour, the fixed order gives the updated sources more weight.
+
+    Args:
+      version: the version as it was published.
+      now: microseconds since 1970.
+      new_items: how many new items are taken up at most.
 
     Attributes:
-      version: the version, with the items that were taken up.
-      since: microseconds since 1970 from which on events count. The version knows what was before:
-        up to the end of its day, or, if a refresh was made of a day that is not over, up to now.
+      version: the version, with the new items that were taken up.
+      since: microseconds since 1970 from which events count. The version itself holds all before: up
+        to the end of its day, or up to now if it is a refresh of a day that is not over.
     """
 
     def __init__(self, version: Version, events: EventBuffer, now: int, new_items: int = 0) -> None:
-        """Begins.
-
-        Args:
-          version: as it was published.
-          events: what was sent.
-          now: microseconds since 1970.
-          new_items: how many items are taken up at the most.
-        """
         self.version = version
         self.since = min(counted_until(version), now)
         self._events = events
@@ -80,12 +76,12 @@ class VersionUpdater:
 
     @property
     def moves_lists(self) -> bool:
-        """Whether what the version serves, where a request does not say, uses events."""
+        """Whether the version's default lists use live events."""
         served = self.version.choose_source(None)
         return self._counts is not None and POPULAR in self.version.sources_of(served)
 
     def update(self, now: int) -> None:
-        """Counts what was sent since the last update; the version's lists use it from now on."""
+        """Counts the events since the last update. The version's lists use them from now on."""
         if self._counts is None:
             return
         number, sent = self._events.after(self._read)
@@ -101,15 +97,19 @@ class VersionUpdater:
             self._lean(now)
 
     def _count(self, rows: np.ndarray, events: Events) -> bool:
-        """Counts events of items, [E] rows, as far as these are known and the version does not count
-        them already; whether there were any.
+        """Counts events of known items that the version's counts do not hold yet.
+
+        Args:
+          rows: [E], of the events' items.
+
+        Returns: whether there were any.
         """
         assert self._counts is not None
         _, times, users = events
         of_users = (rows != NONE) & (users != NOBODY)
         if of_users.any() and self._counts.half_life <= _OF_HOURS:
-            # Those of before the version's end too: it knows nothing of that evening by the hour.
-            # What is added twice, after a fault, changes nothing.
+            # Events before the version's end count too: it knows nothing of that evening by the
+            # hour. Events that are added twice, after a fault, change nothing.
             self._visits.add(users[of_users], rows[of_users], times[of_users])
         counts = (rows != NONE) & (times >= self.since)
         if counts.any():
@@ -117,7 +117,7 @@ class VersionUpdater:
         return bool(counts.any())
 
     def _take_up(self, now: int) -> bool:
-        """Has the version grow by the items of which enough was sent; whether there were any."""
+        """Takes up the new items that enough users took; whether there were any."""
         assert self._counts is not None
         if 0 <= now - self._grew < _GROWN:
             return False
@@ -128,24 +128,24 @@ class VersionUpdater:
         rows = version.rows(found.events.items)
         more = len(version.items) - len(self.version.items)
         self._counts.grow(more)
-        # From here on nothing can fail: an item is taken up in all places, or in none.
+        # Nothing below can fail, so an item is taken up everywhere or nowhere.
         self._visits.grow(more)
         self._new.take_up(found)
         self.version = version
         self._grew = now
-        # What was fitted has no place for the new items: it is fitted again at once.
+        # The fitted co-occurrence does not hold the new items: fit it again at once.
         self._visits_fitted = min(self._visits_fitted, now - _REFITTED)
         return self._count(rows, found.events)
 
     def _put(self, source: Popular | CoOccurrence) -> None:
-        """Has lists made by a source; those that are without new items by what it knows of the others."""
+        """Puts a source into the version, and its part without new items into the published version."""
         self.version.put_source(source)
         published = self.version.published
         if published is not self.version:
             published.put_source(source.first(len(published.items)))
 
     def _put_own(self, together: Source) -> None:
-        """Has lists made by what the version itself says that is taken together."""
+        """Puts the version's own co-occurrence back."""
         published = self.version.published
         published.put_source(together)
         if published is not self.version:
@@ -153,13 +153,13 @@ class VersionUpdater:
             self.version.put_source(first, CO_OCCURRENCE)
 
     def _lean(self, now: int) -> None:
-        """Has the fixed order use both sources as far as the counts are new."""
+        """Gives both sources weight in the fixed order by the share of live events in the counts."""
         assert self._counts is not None
         new = self._counts.added_share if self._is_fresh(now) else 0.0
         order = self._published.leaning_on(POPULAR, LEAN * new)
         if self._visits_say_more(now, new):
             is_new = self._visits.has_more or not self._visits_fitted
-            # A clock that was set back waits for nothing.
+            # Below 0 the clock was set back: fit at once instead of waiting for it to catch up.
             if is_new and not 0 <= now - self._visits_fitted < _REFITTED:
                 self._put(self._visits.source())
                 self._visits_fitted = now
@@ -171,13 +171,17 @@ class VersionUpdater:
         self.version.order_knows_more = new >= _MOSTLY_NEW
 
     def _visits_say_more(self, now: int, new: float) -> bool:
-        """Whether what users took together just now serves, where so much of the counts is new."""
+        """Whether co-occurrence of live events beats the version's own.
+
+        Args:
+          new: share of live events in the counts.
+        """
         if self._own_together is not None and new < _MOSTLY_NEW:
             return False
         return new > 0 and self._is_recent(self._visits.moment, now)
 
     def _is_fresh(self, now: int) -> bool:
-        """Whether the newest event still says what is taken by the hour."""
+        """Whether the log changes with the hour and the newest event is not too old."""
         assert self._counts is not None
         return self._counts.half_life <= _OF_HOURS and self._is_recent(self._counts.moment, now)
 
@@ -187,7 +191,7 @@ class VersionUpdater:
 
 
 def counted_until(version: Version) -> int:
-    """The end of the day that a version's counts are of, in microseconds since 1970."""
+    """The end of the last day in a version's counts, in microseconds since 1970."""
     day = version.manifest.corpus_date or version.manifest.date
     end = datetime.combine(day + timedelta(days=1), time(), version.pipeline.zone)
     return round(end.timestamp()) * 1_000_000

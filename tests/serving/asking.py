@@ -3,10 +3,9 @@
 from typing import Any
 
 from serving.answers import recommend as lists
-from serving.answers import similar as neighbours
 from serving.answers.answer import Answer
 from serving.batch import bulk
-from serving.requests.list_request import ListRequest
+from serving.requests.request_model import ListRequest
 from serving.version.filters import Filter
 from serving.version.loaded_version import Version
 
@@ -21,7 +20,7 @@ def recommend(version: Version, requests: Any, k: int, *, now: Any = None, **opt
 
 
 def similar(version: Version, item: str, k: int, **filters) -> Answer:
-    return neighbours.similar(version, item, asked(version, k, **filters))
+    return lists.similar(version, item, asked(version, k, **filters))
 
 
 def recommend_lines(

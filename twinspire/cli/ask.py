@@ -96,7 +96,7 @@ def recommend(
     # It needs no Python, and this machine may have another core.
     Thread(target=load_tensorflow_library).start()
     with doing("loading the libraries"):
-        from serving.requests.list_request import ListRequest
+        from serving.requests.request_model import ListRequest
         from serving.version.filters import Filter
         from twinspire.cli.show_lists import recommend_file, recommend_user
 
@@ -129,7 +129,7 @@ def similar(
     """Show the items nearest to an item."""
     filters = by_attribute(allow), by_attribute(deny)
     with doing("loading the libraries"):
-        from serving.requests.list_request import ListRequest
+        from serving.requests.request_model import ListRequest
         from serving.version.filters import Filter
         from twinspire.cli.show_lists import similar_items
 

@@ -109,14 +109,13 @@ def _score_version(
     """The version's id, and the measures of its towers beside the baselines'."""
     from model.evaluation.list_files import read_table
     from model.score_version import VersionParts, score_version
-    from serving.version.attributes import select
     from serving.version.filters import Filter
     from serving.version.loaded_version import Version
     from twinspire_core.contracts.artifact import VECTORS
 
     requests, taken = read_table(queries), read_table(truth)
     opened = Version.open(pipeline, version)
-    selected = select(opened.attributes, Filter.of(pipeline.corpus.attributes, **filters))
+    selected = opened.attributes.select_for_all(Filter.of(pipeline.corpus.attributes, **filters))
     if selected:
         for warning in selected.warnings:
             console.print(warning, style="yellow", highlight=False)

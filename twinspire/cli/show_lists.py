@@ -8,11 +8,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from serving.answers.answer import Answer
-from serving.answers.recommend import recommend
-from serving.answers.similar import similar
+from serving.answers.recommend import recommend, similar
 from serving.batch.bulk import recommend_lines
-from serving.requests.list_request import ListRequest
 from serving.requests.query_rows import user_error
+from serving.requests.request_model import ListRequest
 from serving.version.loaded_version import Version
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
@@ -140,7 +139,7 @@ def user_result(version: Version, user: str, options: ListRequest) -> dict[str, 
         item["sources"] = sources
     if answer.reasons is not None:
         for item, of_item in zip(items, answer.reasons.of(0, slice(len(items))), strict=True):
-            item["reasons"] = [reason._asdict() for reason in of_item]
+            item["reasons"] = of_item
     return {
         "version": version.id,
         "user": user,

@@ -14,7 +14,7 @@ import numpy as np
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import version_date
 from serving.answers.recommend import recommend
-from serving.requests.list_request import ListRequest
+from serving.requests.request_model import ListRequest
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData, NothingToDo, UsageError

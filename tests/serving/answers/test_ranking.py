@@ -145,7 +145,7 @@ def test_only_a_ranker_that_was_fitted_so_goes_without_times(opened, untimed):
     version = opened(carried)
     answer = recommend(version, [{"history": ["i05", "i04"]}], 2, explain=True)
     values = [
-        one.value for reason in answer.reasons.of(0) for one in reason if "age" in one.feature
+        one["value"] for reason in answer.reasons.of(0) for one in reason if "age" in one["feature"]
     ]
     assert len(values) == 2 and all((value is None) == untimed for value in values)
 
@@ -161,10 +161,10 @@ def test_reasons_are_the_features_that_moved_an_item_most(opened):
     reasons = answer.reasons.of(0)
     assert [len(of_item) for of_item in reasons] == [3] * 5 + [0] * 2
     first = reasons[0]
-    assert [one.feature for one in first] == ["place:history", "popular", "sources"]
-    assert first[0].contribution > 20 and first[0].text == "place 1 of purchase history"
-    assert first[1].contribution < 0 and first[1].text == "taken 5 times by everybody"
-    assert first[1].value == pytest.approx(np.log(6))
+    assert [one["feature"] for one in first] == ["place:history", "popular", "sources"]
+    assert first[0]["contribution"] > 20 and first[0]["text"] == "place 1 of purchase history"
+    assert first[1]["contribution"] < 0 and first[1]["text"] == "taken 5 times by everybody"
+    assert first[1]["value"] == pytest.approx(np.log(6))
     assert recommend(version, [ANNA], 7).reasons is None
     assert recommend(version, [ANNA], 7, source="fixed_order", explain=True).reasons is None
 

@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from serving.answers.filtered_search import Seen, search_without
-from serving.requests.list_request import ListRequest
-from serving.requests.request_model import Refused
+from serving.requests.json_values import Refused
+from serving.requests.request_model import ListRequest
 from serving.version.loaded_version import Version
 from tests.serving.asking import recommend, similar
 from tests.serving.conftest import publish

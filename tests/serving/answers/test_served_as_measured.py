@@ -19,13 +19,11 @@ from model.evaluation.day_queries import has_past, queries_by_history
 from model.evaluation.evaluation_set import ask_by_history, prepare_whole
 from model.evaluation.ranked_lists import costly_lists, rank, rank_alone, rank_fixed, rank_queries
 from model.evaluation.ranked_lists import retrieve as retrieve_measured
-from serving.answers.encoded_queries import encode_queries
-from serving.answers.filtered_search import Seen
-from serving.answers.known_past import read_queries
+from serving.answers.encoded_queries import encode_queries, read_queries
+from serving.answers.filtered_search import Seen, items_had
 from serving.answers.retrieval import retrieve
-from serving.answers.seen_items import items_had
-from serving.requests.list_request import ListRequest
 from serving.requests.query_rows import STORED_HISTORY, Requests, complete
+from serving.requests.request_model import ListRequest
 from serving.version.filters import Groups
 from serving.version.loaded_version import Version
 from tests.beam_jobs.features import world as worlds

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from serving.batch import request_lines
-from serving.requests.list_request import ListRequest
+from serving.requests.request_model import ListRequest
 from tests.serving.asking import recommend, recommend_lines
 from twinspire.cli.show_lists import recommend_file
 from twinspire_core import storage
@@ -192,7 +192,7 @@ def test_a_killed_run_leaves_no_output(version, pipeline_file, tmp_path):
     code = """
 import sys
 from serving.batch.bulk import recommend_lines
-from serving.requests.list_request import ListRequest
+from serving.requests.request_model import ListRequest
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import load
 version = Version.open(load(sys.argv[1]))

@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.batch.request_lines import read_requests
-from serving.requests.duplicate_keys import distinct
+from serving.requests.json_values import Refused, distinct
 from serving.requests.query_rows import Requests
-from serving.requests.request_model import Refused
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
 

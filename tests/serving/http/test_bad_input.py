@@ -135,7 +135,7 @@ def test_a_fault_of_the_server_is_told_without_its_inside(client, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("serving.http.results.recommend", broken)
+    monkeypatch.setattr("serving.http.answer_bodies.recommend", broken)
     response = client.post("/v1/recommend", json={"query": {}})
     assert (response.status_code, error(response)["type"]) == (500, "internal")
     assert "secret" not in response.text

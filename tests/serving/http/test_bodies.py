@@ -1,49 +1,15 @@
 import json
 
 import pytest
-from hypothesis import strategies as st
 
-from serving.http import bodies as module
-from serving.http.bodies import BodyParser
+from serving.http import body_reading
+from serving.http.bodies import BodyParser, SimilarRequest
 from serving.http.http_errors import Problem
-from serving.http.request_models import SimilarRequest
 from serving.http.server_settings import Settings
-from serving.requests.list_request import ListRequest
-from serving.requests.request_model import RequestModel
+from serving.requests.request_model import ListRequest, RequestModel
 from tests.serving.batch.test_request_lines import PIPELINE
 
 PARSER = BodyParser(RequestModel(PIPELINE), Settings(max_k=100, max_queries=5))
-
-texts = st.text(max_size=4) | st.sampled_from(["a:b", '"queries"', "7", ""])
-odd = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | texts,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=2),
-    max_leaves=4,
-)
-values = odd | st.integers(0, 23) | st.floats(-9, 9) | st.lists(texts, max_size=3)
-keys = st.sampled_from([*PARSER.bodies.options, "query", "plaice", *RequestModel(PIPELINE).fields])
-queries = st.dictionaries(keys, values, max_size=4) | odd
-options = st.fixed_dictionaries(
-    {},
-    optional={
-        "k": st.integers(0, 101) | odd,
-        "source": st.sampled_from(["two_tower", "history", "pst"]) | odd,
-        "exclude_seen": st.booleans() | odd,
-        "new_share": st.floats(0, 1) | odd,
-        "rules": st.booleans() | odd,
-        "display": st.booleans() | odd,
-    },
-)
-bodies = st.tuples(
-    st.fixed_dictionaries(
-        {}, optional={"query": queries, "queries": st.lists(queries, max_size=6)}
-    ),
-    options,
-).map(lambda parts: parts[0] | parts[1])
-filters = st.dictionaries(st.sampled_from(["kind", "knd"]), values, max_size=2) | odd
-similar = st.fixed_dictionaries(
-    {}, optional={"item": texts | odd, "k": odd, "allow": filters, "deny": filters, "display": odd}
-)
 
 
 def outcome(parse, body) -> object:
@@ -107,7 +73,7 @@ def test_a_history_has_so_many_ids():
 def test_lengths_are_looked_at_before_what_lists_hold(body, where, monkeypatch):
     """A megabyte of what is wrong took minutes to be explained."""
     for name in ("json", "surely_distinct"):
-        monkeypatch.setattr(module, name, None)
+        monkeypatch.setattr(body_reading, name, None)
     kind, message, detail = outcome(PARSER.recommend, json.dumps(body).encode())
     assert (kind, detail["where"]) == ("out_of_range", where)
     assert "found 6" in message or "at most 10,000 entries, found 10,001" in message
@@ -116,7 +82,7 @@ def test_lengths_are_looked_at_before_what_lists_hold(body, where, monkeypatch):
 def test_objects_are_counted_before_they_are_made(monkeypatch):
     text = {"query": {"device": '{["' * 20_101}, "k": 3}
     assert PARSER.recommend(json.dumps(text).encode()).options.k == 3
-    monkeypatch.setattr(module, "orjson", None)
+    monkeypatch.setattr(body_reading, "orjson", None)
     for body in (
         b'{"queries":[' + b"{}," * 20_101,
         b'{"k":[' + b'[],"\\"",' * 20_101,

@@ -1,16 +1,29 @@
-"""`/v1/events`: what users took a moment ago moves the lists of the moment."""
+"""`/v1/events`: bodies, what live events do to lists, and how one version takes over from another."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
+import numpy as np
+import orjson
 import pytest
 
 from serving.app import create_app
-from serving.http import event_feed
-from serving.version.event_buffer import EventBuffer
+from serving.http import events as live_events
+from serving.http.events import parse_events
+from serving.http.hot_swap import LiveVersion
+from serving.http.http_errors import Problem
+from serving.http.prometheus import Metrics
+from serving.version import version_updates
+from serving.version.event_buffer import NOBODY, EventBuffer, Events
+from serving.version.loaded_version import Version
+from serving.version.new_items import GrownVersion
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import FAST, ready, running, shop, until
+from tests.serving.version.followed_version import publish
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
+from twinspire_core.errors import BadData
 from twinspire_core.fusion.rank_fusion import FixedOrder
 
 COUNTS = {column: [12.0 - n for n in range(12)] for column in TRENDING_HALF_LIVES}
@@ -31,7 +44,7 @@ def client(home, towers):
     day = str(YESTERDAY.date() - timedelta(days=1))
     circle.publish(pipeline, towers, home / "staged", day, nominators=CARRIED, counts=COUNTS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(event_feed, "_INTERVAL", 0.02)
+        patch.setattr(live_events, "_INTERVAL", 0.02)
         with running(create_app(pipeline, FAST)) as asking:
             yield ready(asking)
 
@@ -187,3 +200,133 @@ def test_a_token_is_needed_where_there_is_one(home):
         headers = {"Authorization": "Bearer secret"}
         until(lambda: asking.get("/readyz", headers=headers).status_code == 200)
         assert asking.post("/v1/events", json=body, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "time", ["2024-02-01T10:00:00", "2024-02-01T01:00:00Z", 1_706_749_200, 1_706_749_200_000]
+)
+def test_a_moment_may_be_written_in_several_ways(time):
+    """The zone of a time without one is the pipeline's, Tokyo."""
+    body = orjson.dumps({"events": [{"item": "i01", "time": time}]})
+    found = parse_events(body, ZoneInfo("Asia/Tokyo"), datetime.now(UTC))
+    assert found.times.tolist() == [1_706_749_200 * 1_000_000]
+
+
+def test_a_senders_clock_may_be_a_minute_ahead():
+    now = datetime(2024, 2, 1, tzinfo=UTC)
+    for seconds in (-1, 60, 61):
+        time = (now + timedelta(seconds=seconds)).isoformat()
+        body = orjson.dumps({"events": [{"item": "i01", "time": time}]})
+        with pytest.raises(Problem, match="60 s after") if seconds > 60 else nullcontext():
+            parse_events(body, UTC, now)
+
+
+@pytest.mark.parametrize("time", ["2024-02-01T01:00:00.25Z", 1_706_749_200.25, 1_706_749_200_250])
+def test_events_of_a_second_keep_their_order(time):
+    body = orjson.dumps({"events": [{"item": "i01", "time": time}]})
+    found = parse_events(body, UTC, datetime.now(UTC))
+    assert found.times.tolist() == [1_706_749_200_250_000]
+
+
+def test_of_who_took_it_a_number_is_kept_and_no_id():
+    body = orjson.dumps({"events": [{"item": "i1", "user": user} for user in ("u", 7, "7", None)]})
+    found = parse_events(body, UTC, datetime.now(UTC)).users.tolist()
+    assert found[1] == found[2] and len(set(found)) == 3
+    assert found[3] == NOBODY
+
+
+def test_a_body_has_ten_thousand_events_at_the_most():
+    """Asked of the reader itself: this small server takes no body that long."""
+    event = {"item": "i01"}
+    now = datetime.now(UTC)
+    whole = parse_events(orjson.dumps({"events": [event] * 10_000}), UTC, now)
+    assert len(whole.items) == len(whole.times) == 10_000
+    with pytest.raises(Problem, match="1 to 10,000") as raised:
+        parse_events(orjson.dumps({"events": [event] * 10_001}), UTC, now)
+    assert raised.value.type == "out_of_range"
+
+
+@pytest.fixture
+def version(pipeline, towers, tmp_path) -> Version:
+    """A version of a log that changes with the hour."""
+    return publish(pipeline, towers, tmp_path / "staged", "3h")
+
+
+def test_a_version_that_does_not_answer_leaves_the_live_one_its_events(
+    pipeline, version, monkeypatch
+):
+    """Nor does it wait for events while the next one is warmed up."""
+    monkeypatch.setattr(live_events, "_INTERVAL", 0.02)
+    live, other = version, Version.open(pipeline)
+    feed = live_events.EventFeed(1000, 0, lambda _: None, Metrics())
+
+    def send(item: str, times: int) -> None:
+        feed.take(live, Events.of([item] * times, np.full(times, live_events._now())))
+        until(lambda: circle.ITEMS[live.candidate_sources.by_name["popular"].order[0]] == item)
+
+    def fail(_) -> None:
+        send("i05", 90)
+        raise BadData("It does not answer.")
+
+    feed.follow(live, lambda _: None)
+    feed.start()
+    with pytest.raises(BadData):
+        feed.follow(other, fail)
+    send("i06", 200)
+    feed.stop()
+
+
+def test_what_takes_over_has_the_new_items_from_its_first_answer_on(version):
+    feed = live_events.EventFeed(1000, 10, lambda _: None, Metrics())
+    now = np.full(50, live_events._now())
+    feed.take(version, Events.of(["i08"] * 50, now))
+    feed.take(version, Events.of(["new"] * 5, now[:5]))
+    warmed = []
+
+    def first_of(asked: Version) -> str:
+        return asked.ids[asked.candidate_sources.by_name["popular"].order[0]]
+
+    def warm(asked: Version) -> None:
+        warmed.append((asked, first_of(asked)))
+        feed.take(version, Events.of(["i09"] * 90, np.full(90, live_events._now())))
+
+    answering = feed.follow(version, warm)
+    assert warmed == [(version, "i08")], "asked for what users will be told"
+    assert answering.rows(["new"]).tolist() == [12]
+    assert first_of(answering) == "i09", "which was sent meanwhile"
+    end = version_updates.counted_until(version)
+    told = feed.take(version, Events.of(["i08"] * 3, end + np.array([-1, 0, 1])))
+    assert told["before_version"] == 1
+
+
+def test_a_grown_version_is_asked_once_before_it_answers(version, monkeypatch):
+    """What is made when it is first asked for is there by then."""
+    seen = []
+    monkeypatch.setattr(
+        live_events, "recommend", lambda version, *_, **__: seen.append(("asked", version))
+    )
+    feed = live_events.EventFeed(1000, 10, lambda one: seen.append(("grown", one)), Metrics())
+    feed.take(version, Events.of(["new"] * 5, np.full(5, live_events._now())))
+    answering = feed.follow(version, lambda _: None)
+    assert answering is not version
+    assert seen == [("asked", answering), ("grown", answering), ("grown", answering)]
+
+
+def test_the_version_that_answers_grows_and_no_other_takes_its_place(pipeline, version):
+    """One that is warmed up beside it grows too, and waits."""
+    following = LiveVersion(
+        pipeline, lambda name: Version.open(pipeline, name), lambda one: one, Metrics(), poll=2
+    )
+    following.grow(GrownVersion(Version.open(pipeline), ["new"]))
+    assert following.current is None
+    following.look()
+    began = following.current
+    following.grow(GrownVersion(Version.open(pipeline), ["new"]))
+    assert following.current is began
+    grown = GrownVersion(began.version, ["new"])
+    following.grow(grown)
+    assert (following.current.version, following.current.since) == (grown, began.since)
+    following.grow(GrownVersion(grown.published, ["new", "newer"]))
+    assert following.current.version.rows(["newer"]).tolist() == [13]
+    following.look()
+    assert following.current.version.rows(["newer"]).tolist() == [13], "the same is live still"

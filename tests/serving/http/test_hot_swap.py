@@ -17,13 +17,12 @@ import pytest
 
 from index_builder.registry.registry import Registry
 from serving.app import create_app
-from serving.http.bodies import BodyParser
-from serving.http.handlers import answer_batch, answer_similar
+from serving.http.answer_bodies import answer_batch, answer_similar
+from serving.http.bodies import BodyParser, SimilarRequest
 from serving.http.hot_swap import LiveVersion, warm
 from serving.http.prometheus import Metrics
-from serving.http.request_models import SimilarRequest
-from serving.requests.list_request import ListRequest
 from serving.requests.query_rows import Requests
+from serving.requests.request_model import ListRequest
 from serving.version.loaded_version import Version
 from tests.serving import conftest as circle
 from tests.serving import rankers

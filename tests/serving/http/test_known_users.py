@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from serving.app import create_app
-from serving.http import event_feed
+from serving.http import events as live_events
 from tests.serving import conftest as circle
 from tests.serving import rankers
 from tests.serving.http.conftest import FAST, ready, running, shop, until
@@ -36,7 +36,7 @@ def told():
     """Visits of the last two hours: users, items and seconds since 1970, each of another second."""
     rng = np.random.default_rng(4)
     number = 400
-    seconds = event_feed._now() // 1_000_000 - 1 - rng.choice(7000, number, replace=False)
+    seconds = live_events._now() // 1_000_000 - 1 - rng.choice(7000, number, replace=False)
     return rng.integers(0, 40, number), rng.integers(0, len(ITEMS), number), seconds
 
 

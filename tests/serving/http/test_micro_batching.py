@@ -2,11 +2,11 @@ import asyncio
 import threading
 
 from serving.http import micro_batching
+from serving.http.bodies import RecommendRequest
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Batcher, _Job
 from serving.http.prometheus import Metrics
-from serving.http.request_models import RecommendRequest
-from serving.requests.list_request import ListRequest
+from serving.requests.request_model import ListRequest
 
 
 def one(name: str, queries: int = 1, k: int = 10, deny: str | None = None) -> RecommendRequest:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from serving.app import create_app
-from serving.http import event_feed
+from serving.http import events as live_events
 from serving.version import version_updates
 from tests.serving import conftest as circle
 from tests.serving.http.conftest import FAST, ready, running, shop, until
@@ -37,7 +37,7 @@ def live(home, towers):
 @pytest.fixture
 def client(home, live, monkeypatch):
     """Asks a server that looks at events all the time, and whose catalogue may grow whenever it does."""
-    monkeypatch.setattr(event_feed, "_INTERVAL", 0.02)
+    monkeypatch.setattr(live_events, "_INTERVAL", 0.02)
     monkeypatch.setattr(version_updates, "_GROWN", 0)
     with running(create_app(shop(home), FAST)) as asking:
         yield ready(asking)

@@ -10,7 +10,7 @@ import pytest
 
 from serving.answers import recommend as answering
 from serving.app import create_app
-from serving.http import handlers, results
+from serving.http import answer_bodies
 from serving.http.bodies import BodyParser
 from serving.http.prometheus import Metrics
 from serving.requests.query_rows import Requests
@@ -156,9 +156,9 @@ def test_an_answer_does_not_depend_on_who_else_asks(version):
     requests = Requests(version.pipeline)
     parser = BodyParser(requests.model, FAST)
     asked = [parser.recommend_from(body) for body in mixed_bodies(0, 40)]
-    together = handlers.answer_batch(version, requests, asked, Metrics())
+    together = answer_bodies.answer_batch(version, requests, asked, Metrics())
     for one, found in zip(asked, together, strict=True):
-        alone = handlers.answer_batch(version, requests, [one], Metrics())[0]
+        alone = answer_bodies.answer_batch(version, requests, [one], Metrics())[0]
         assert_same(orjson.loads(found), orjson.loads(alone))
 
 
@@ -191,7 +191,7 @@ def test_a_body_may_say_otherwise_than_the_version(towers, tmp_path):
     for said, first in ((None, "i06"), (True, "i06"), (False, "i05")):
         body = {"query": {"user": "anna"}, "k": 1, "exclude_seen": said}
         parsed = parser.recommend_from(body)
-        (said_now,) = handlers.answer_batch(version, requests, [parsed], Metrics())
+        (said_now,) = answer_bodies.answer_batch(version, requests, [parsed], Metrics())
         answer = orjson.loads(said_now)
         assert answer["items"] == [first] and answer["exclude_seen"] == (first == "i06")
 
@@ -247,14 +247,14 @@ def test_lists_made_part_by_part_are_those_of_each_query_alone(client, in_parts)
 
 def test_nothing_is_computed_for_a_client_that_left(in_parts, monkeypatch):
     calls = []
-    real = results.recommend
+    real = answer_bodies.recommend
 
     def slow(*args, **options):
         calls.append(args)
         time.sleep(0.1)
         return real(*args, **options)
 
-    monkeypatch.setattr(results, "recommend", slow)
+    monkeypatch.setattr(answer_bodies, "recommend", slow)
     queries = [{"deny": {"size": n}} for n in range(20)]
     with pytest.raises(httpx.ReadTimeout):
         in_parts.post("/v1/recommend", json={"queries": queries}, timeout=0.35)
@@ -272,10 +272,12 @@ def test_a_query_that_is_refused_costs_the_others_one_call(version, monkeypatch)
     wanted[3] = {"queries": [{"place": 1}, {"place": 3e38}]}
     wanted[11] = {"query": {"place": 3e38}}
     calls = []
-    real = results.recommend
-    monkeypatch.setattr(results, "recommend", lambda *a, **o: calls.append(a) or real(*a, **o))
+    real = answer_bodies.recommend
+    monkeypatch.setattr(
+        answer_bodies, "recommend", lambda *a, **o: calls.append(a) or real(*a, **o)
+    )
     asked = [parser.recommend_from(body) for body in wanted]
-    found = handlers.answer_batch(version, requests, asked, Metrics())
+    found = answer_bodies.answer_batch(version, requests, asked, Metrics())
     assert len(calls) == 3
     assert [n for n, one in enumerate(found) if isinstance(one, Exception)] == [3, 11]
     assert found[3].detail["where"] == "queries[1]"

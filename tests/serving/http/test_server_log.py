@@ -33,12 +33,12 @@ logging.root.setLevel(logging.DEBUG)
 set_level = logging.Logger.setLevel
 logging.Logger.setLevel = lambda self, level: set_level(self, logging.DEBUG)
 from serving.http import results
-recommend = results.recommend
+recommend = answer_bodies.recommend
 def failing(version, table, options, now):
     if options.k == 13:
         raise RuntimeError("a fault of the server")
     return recommend(version, table, options, now=now)
-results.recommend = failing
+answer_bodies.recommend = failing
 main()
 """
 

@@ -3,7 +3,8 @@ import json
 import orjson
 import pytest
 
-from serving.requests.request_model import Refused, RequestModel
+from serving.requests.json_values import Refused
+from serving.requests.request_model import RequestModel
 from tests.serving.batch.test_request_lines import PIPELINE
 from twinspire_core.config.pipeline import Pipeline
 

@@ -10,10 +10,9 @@ from typer.testing import CliRunner
 
 from serving.answers import filtered_search
 from serving.answers.filtered_search import Seen, search_without
-from serving.requests.request_model import Refused
-from serving.version import attributes
-from serving.version.attributes import Attributes
-from serving.version.filters import Filter
+from serving.requests.json_values import Refused
+from serving.version import filters
+from serving.version.filters import Attributes, Filter
 from serving.version.loaded_version import Version
 from tests.serving.answers.test_retrieval import ALL, files, in_order
 from tests.serving.asking import recommend, similar
@@ -129,9 +128,9 @@ def test_notes_say_what_a_filter_leaves(version):
 
 def test_notes_are_few_however_many_values_no_item_has(version, monkeypatch):
     looked = []
-    real = attributes.nearest_names
+    real = filters.nearest_names
     monkeypatch.setattr(
-        attributes, "nearest_names", lambda *given: looked.append(given) or real(*given)
+        filters, "nearest_names", lambda *given: looked.append(given) or real(*given)
     )
     values = ["od" + "d" * n for n in range(2, 300)]
     said = recommend(version, [{"allow": {"kind": [*values, "odd"]}}], 3).warnings.of_all()
@@ -146,7 +145,7 @@ def test_notes_are_few_however_many_values_no_item_has(version, monkeypatch):
         "_attribute_kind",
         [[f"k{n}" for n in range(12)]],
     )
-    monkeypatch.setattr(attributes, "COMPARED", 11)
+    monkeypatch.setattr(filters, "COMPARED", 11)
     assert (
         "mean"
         not in Attributes(version.items, "v").select(Filter(allow='{"kind": ["k"]}')).warnings[0]

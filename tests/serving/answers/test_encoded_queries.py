@@ -4,7 +4,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from serving.answers.known_past import least_counts, overlap, read_queries
+from serving.answers.encoded_queries import least_counts, overlap, read_queries
 from serving.requests.query_rows import STORED_EVENTS, STORED_HISTORY
 from serving.requests.request_model import SEEN
 from serving.version.loaded_version import Version

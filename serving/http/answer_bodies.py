@@ -1,0 +1,280 @@
+"""Bodies of answers: a version's lists as clients get them, of whole batches, and of heavy requests part
+by part.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import orjson
+
+from serving.answers.answer import Answer
+from serving.answers.recommend import recommend, similar
+from serving.http.answer_models import (
+    Described,
+    OneAnswer,
+    Result,
+    SeveralAnswers,
+    SimilarAnswer,
+)
+from serving.http.bodies import RecommendRequest, SimilarRequest, refused
+from serving.http.http_errors import Problem
+from serving.http.micro_batching import Outcome, Parts
+from serving.http.prometheus import Metrics
+from serving.requests.json_values import Refused
+from serving.requests.query_rows import Requests
+from serving.requests.request_model import USER, ListRequest, filter_of
+from serving.version.filters import Filter
+from serving.version.loaded_version import Version
+from twinspire_core.config.source_names import TWO_TOWER
+from twinspire_core.errors import UsageError, shorten
+
+_EXPLAINED_AT_ONCE = 10  # items, which take ten milliseconds while others wait
+
+
+def answer_batch(
+    version: Version, requests: Requests, batch: Sequence[RecommendRequest], metrics: Metrics
+) -> list[Outcome]:
+    """Answers a batch of requests: those with equal options together, each as if it came alone.
+
+    Returns: for each request the body of its answer, or why there is none.
+    """
+    outcomes: list[Outcome] = [b""] * len(batch)
+    groups: dict[ListRequest, list[int]] = {}
+    for number, request in enumerate(batch):
+        groups.setdefault(request.options, []).append(number)
+    for numbers in groups.values():
+        answers = _answer_alike(version, requests, [batch[number] for number in numbers], metrics)
+        for number, answer in zip(numbers, answers, strict=True):
+            outcomes[number] = answer if isinstance(answer, Exception) else dump(answer)
+    return outcomes
+
+
+def _answer_alike(
+    version: Version, requests: Requests, batch: list[RecommendRequest], metrics: Metrics
+) -> list[OneAnswer | SeveralAnswers | Exception]:
+    """Answers requests with equal options."""
+    queries = [query for request in batch for query in request.queries]
+    try:
+        results, explaining = _begin_results(version, requests, queries, batch[0].options, metrics)
+        deque(explaining, maxlen=0)
+    except Refused as e:
+        return _answer_others(version, requests, batch, e, metrics)
+    except Exception as e:
+        if len(batch) == 1:
+            return [e]
+        # One of them is at fault. Each is answered alone, so that the others get their lists.
+        return [_answer_alike(version, requests, [one], metrics)[0] for one in batch]
+    next_result = iter(results)
+    return [
+        {"version": version.id, **next(next_result)}
+        if request.single
+        else {"version": version.id, "results": [next(next_result) for _ in request.queries]}
+        for request in batch
+    ]
+
+
+def _answer_others(
+    version: Version,
+    requests: Requests,
+    batch: list[RecommendRequest],
+    error: Refused,
+    metrics: Metrics,
+) -> list[OneAnswer | SeveralAnswers | Exception]:
+    """Answers all requests but the one whose query was refused."""
+    ends = np.cumsum([len(request.queries) for request in batch])
+    number = int(np.searchsorted(ends, error.row, side="right"))
+    at_fault = batch[number]
+    row = error.row - int(ends[number]) + len(at_fault.queries)
+    refusal = refused(error, "query" if at_fault.single else f"queries[{row}]")
+    others = [*batch[:number], *batch[number + 1 :]]
+    answers = _answer_alike(version, requests, others, metrics) if others else []
+    return [*answers[:number], refusal, *answers[number:]]
+
+
+def answer_parts(
+    version: Version, requests: Requests, request: RecommendRequest, most: int, metrics: Metrics
+) -> Parts[bytes]:
+    """Answers a heavy request part by part: queries with equal filters together.
+
+    Args:
+      most: queries of a part, at most.
+
+    Raises:
+      Problem: the version cannot answer a query.
+    """
+    if request.single:
+        return dump((yield from answer_one(version, requests, request, metrics)))
+    now = datetime.now(version.pipeline.zone)
+    by_filter: dict[Filter, list[int]] = {}
+    for number, query in enumerate(request.queries):
+        by_filter.setdefault(filter_of(query), []).append(number)
+    results = [b""] * len(request.queries)
+    for same in by_filter.values():
+        for begin in range(0, len(same), most):
+            numbers = same[begin : begin + most]
+            queries = [request.queries[number] for number in numbers]
+            try:
+                part, explaining = _begin_results(
+                    version, requests, queries, request.options, metrics, now
+                )
+            except Refused as e:
+                raise refused(e, f"queries[{numbers[e.row]}]") from e
+            yield len(numbers)
+            for _ in explaining:
+                yield 0
+            for number, result in zip(numbers, part, strict=True):
+                results[number] = dump(result)
+    return b'{"version":%b,"results":[%b]}' % (orjson.dumps(version.id), b",".join(results))
+
+
+def answer_one(
+    version: Version, requests: Requests, request: RecommendRequest, metrics: Metrics
+) -> Parts[OneAnswer]:
+    """Answers a request of one query part by part: the list first, then its explanation.
+
+    Raises:
+      Problem: the version cannot answer it.
+    """
+    try:
+        [result], explaining = _begin_results(
+            version, requests, request.queries, request.options, metrics
+        )
+    except Refused as e:
+        raise refused(e, "query") from e
+    yield 1
+    for _ in explaining:
+        yield 0
+    return {"version": version.id, **result}
+
+
+def _begin_results(
+    version: Version,
+    requests: Requests,
+    queries: list[dict[str, Any]],
+    options: ListRequest,
+    metrics: Metrics,
+    now: datetime | None = None,
+) -> tuple[list[Result], Iterator[None]]:
+    """The lists for some queries, and an iterator that fills in their `reasons`, those of a few items
+    at each step.
+
+    Args:
+      queries: values by column, as `RequestModel.parse` makes them.
+
+    Raises:
+      Problem: the version has no such source.
+      Refused: it cannot answer a query; `row` is the query's number.
+    """
+    try:
+        version.choose_source(options.source)
+    except UsageError as e:
+        raise Problem("no_such_source", str(e), where="source") from e
+    answer = recommend(version, requests.lay_out(queries), options, now=now)
+    several = answer.shares is not None
+    sources = answer.main_sources().to_pylist() if several else [[]] * len(queries)
+    results = [
+        _result(version, query, answer, row, sources[row], options)
+        for row, query in enumerate(queries)
+    ]
+    _count(results, options, metrics)
+    return results, _explain(results, answer)
+
+
+def _result(
+    version: Version,
+    query: Mapping[str, Any],
+    answer: Answer,
+    row: int,
+    sources: list[str],
+    options: ListRequest,
+) -> Result:
+    count = int(np.count_nonzero(answer.rows[row] >= 0))
+    rows = answer.rows[row][:count]
+    result: Result = {
+        "user": query.get(USER),
+        "known": None if answer.known is None else bool(answer.known[row]),
+        "based_on": answer.bases[row],
+        "source": answer.list_sources[row],
+        "exclude_seen": version.leaves_out_seen(options.exclude_seen),
+        "items": version.ids[rows].tolist(),
+        "scores": np.ascontiguousarray(answer.scores[row, :count]),  # orjson takes no others
+    }
+    if result["source"] != TWO_TOWER:
+        result["sources"] = sources
+    if answer.reasons is not None:
+        result["reasons"] = []
+    if options.display:
+        result["display"] = version.describe(rows)
+        result["history"] = _history(version, answer, row)
+    if warnings := answer.warnings.of(row):
+        result["notes"] = list(warnings)
+    return result
+
+
+def _history(version: Version, answer: Answer, row: int) -> list[Described]:
+    """The purchase history that a list rests on, newest first, with display columns."""
+    if answer.history is None:
+        return []
+    return version.describe_ids(answer.history[row].as_py() or [])[::-1]
+
+
+def _count(results: list[Result], options: ListRequest, metrics: Metrics) -> None:
+    metrics.unknown_users.inc(
+        sum(one["known"] is False and one["user"] is not None for one in results)
+    )
+    metrics.short_lists.inc(sum(len(one["items"]) < options.k for one in results))
+    for source, lists in Counter(one["source"] for one in results).items():
+        metrics.lists.labels(source).inc(lists)
+
+
+def _explain(results: list[Result], answer: Answer) -> Iterator[None]:
+    if answer.reasons is None:
+        return
+    for row, result in enumerate(results):
+        count = len(result["items"])
+        for begin in range(0, count, _EXPLAINED_AT_ONCE):
+            some = slice(begin, min(count, begin + _EXPLAINED_AT_ONCE))
+            result["reasons"] += answer.reasons.of(row, some)
+            yield
+
+
+def answer_similar(version: Version, request: SimilarRequest) -> SimilarAnswer:
+    """The answer to `/v1/similar`.
+
+    Raises:
+      Problem: the item is not in the corpus, or a filter is wrong.
+    """
+    published = version.published
+    if published.rows([request.item])[0] < 0:
+        message = (
+            f"An item is one of the {len(published.items):,} of version {version.id};"
+            f" {shorten(request.item)} is not."
+        )
+        if version.rows([request.item])[0] >= 0:
+            message = f"{message[:-1]}: it came after it, and is known by its events alone."
+        raise Problem("unknown_item", message, where="item")
+    try:
+        lists = similar(version, request.item, request.options)
+    except UsageError as e:
+        raise Problem("wrong_type", str(e)) from e
+    count = int(lists.counts[0])
+    rows = lists.rows[0, :count]
+    answer: SimilarAnswer = {
+        "version": version.id,
+        "item": request.item,
+        "items": version.ids[rows].tolist(),
+        "scores": np.ascontiguousarray(lists.scores[0, :count]),
+    }
+    if request.options.display:
+        answer["display"] = version.describe(rows)
+    if warnings := lists.warnings.of(0):
+        answer["notes"] = list(warnings)
+    return answer
+
+
+def dump(answer: Mapping[str, Any]) -> bytes:
+    """An answer as JSON."""
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)

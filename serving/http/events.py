@@ -1,0 +1,276 @@
+"""Live events (`/v1/events`): their bodies, checked whole before any event counts, and the thread that
+feeds them to the version that answers.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime, tzinfo
+from threading import Event, Thread
+from typing import Annotated, Any
+from weakref import ref
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic_core import ErrorDetails
+
+from serving.answers.recommend import recommend
+from serving.http.answer_models import EventsAnswer
+from serving.http.body_reading import check_distinct, read_object
+from serving.http.http_errors import Problem
+from serving.http.prometheus import Metrics
+from serving.requests.json_values import ONE_ITEM_ID
+from serving.requests.request_model import ListRequest
+from serving.version.event_buffer import NOBODY, EventBuffer, Events
+from serving.version.loaded_version import Version
+from serving.version.version_updates import VersionUpdater
+from twinspire_core.config.source_names import FIXED_ORDER
+from twinspire_core.errors import shorten, with_full_stop
+
+MOST = 10_000
+"""Most events of a body."""
+_AHEAD = 60
+"""Seconds that a sender's clock may be ahead of the server's. An event of tomorrow would outweigh all
+others until then.
+"""
+_LONGEST = 512
+"""Most characters of an item's id, because events are kept in memory."""
+_INTERVAL = 1.0
+"""Least seconds between two updates: to sort a million items takes half of that."""
+_KINDS = {
+    "extra_forbidden": "unknown_key",
+    "missing": "missing",
+    "too_long": "out_of_range",
+    "too_short": "out_of_range",
+}
+_SHAPE = 'a body is {"events": [{"item": "4711", "time": "2024-04-15T09:30:00Z"}, …]}, time may be left out'
+_DEPTH = 3
+"""Parts of the longest path that clients know, `events[0].item`; pydantic goes on into its types."""
+_MOVES_NOTHING = (
+    "what this version serves uses no events: name popular in sources.use of the pipeline file"
+)
+_ItemId: Any = ONE_ITEM_ID.annotation
+log = logging.getLogger("twinspire.serve")
+
+
+class EventBody(BaseModel):
+    """An event."""
+
+    model_config = ConfigDict(extra="forbid", title="Event")
+
+    item: Annotated[_ItemId, Field(description="What was taken, by its id in the logs.")]
+    user: Annotated[
+        _ItemId | None,
+        Field(
+            description="Who took it: any id, the same for all that one visitor takes. What is taken"
+            " close together is learnt from it; only a number made of it is kept, in memory."
+        ),
+    ] = None
+    time: Annotated[
+        datetime | None,
+        Field(
+            description="When, in ISO 8601, or in seconds or milliseconds since 1970. Without an"
+            " offset it is read in the pipeline's time zone. Left out: now."
+        ),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "string", "format": "date-time"},
+                    {"type": "number"},
+                    {"type": "null"},
+                ]
+            }
+        ),
+    ] = None
+
+
+class EventsBody(BaseModel):
+    """A body of `/v1/events`."""
+
+    model_config = ConfigDict(extra="forbid", title="Events")
+
+    events: Annotated[list[EventBody], Field(min_length=1, max_length=MOST, fail_fast=True)]
+
+
+def parse_events(content: bytes, zone: tzinfo, now: datetime) -> Events:
+    """The events in the bytes of a body.
+
+    Args:
+      zone: time zone of times without an offset.
+      now: the server's clock.
+
+    Raises:
+      Problem: one of them is wrong; then none counts.
+    """
+    body = _read(content)
+    for number, event in enumerate(body.events):
+        if not event.item:  # in logs, too, an empty id is a missing one
+            where = f"events[{number}].item"
+            raise Problem("out_of_range", "An item's id is not empty.", where=where)
+        for key, id_ in (("item", event.item), ("user", event.user or "")):
+            if len(id_) > _LONGEST:
+                message = f"An id has at most {_LONGEST} characters, found {len(id_):,}."
+                raise Problem("out_of_range", message, where=f"events[{number}].{key}")
+    times = np.array([_microseconds(event.time or now, zone) for event in body.events])
+    ahead = np.flatnonzero(times > _microseconds(now, zone) + _AHEAD * 1_000_000)
+    if len(ahead):
+        first = int(ahead[0])
+        raise Problem(
+            "out_of_range",
+            f"An event lies in the past; {body.events[first].time} is more than {_AHEAD} s after this"
+            f" server's {now:%Y-%m-%d %H:%M:%S %Z}. Times are ISO 8601, seconds or milliseconds since"
+            " 1970; or one of the clocks is wrong.",
+            where=f"events[{first}].time",
+        )
+    users = [event.user for event in body.events]
+    return Events.of([event.item for event in body.events], times, users)
+
+
+def _read(content: bytes) -> EventsBody:
+    written = read_object(content, 2 * MOST)
+    try:
+        body = EventsBody.model_validate(written)
+    except ValidationError as e:
+        raise _explain(e.errors()[0]) from e
+    check_distinct(content, [written, *written["events"]])
+    return body
+
+
+def _microseconds(moment: datetime, zone: tzinfo) -> int:
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=zone)
+    return round(moment.timestamp() * 1_000_000)
+
+
+def _explain(error: ErrorDetails) -> Problem:
+    """What a client is told of pydantic's first error."""
+    kind = _KINDS.get(error["type"], "wrong_type")
+    path = error["loc"][:_DEPTH]
+    key = str(path[-1]) if path else ""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    where = "".join(parts).lstrip(".") or None
+    if kind == "unknown_key" and len(path) == 1:
+        message = f"{shorten(key)} is no key of a body: {_SHAPE}"
+    elif kind == "unknown_key":
+        message = f"{shorten(key)} is no key of an event; known: item, time, user"
+    elif kind == "missing":
+        message = f"{key} is missing: {_SHAPE}"
+    elif kind == "out_of_range":
+        message = f"events has 1 to {MOST:,} objects at a time"
+    elif key in ("item", "user"):
+        message = f"{key} {ONE_ITEM_ID.expected}; found {shorten(error['input'])}"
+    elif key == "time":
+        message = f"time is ISO 8601, or seconds or milliseconds since 1970; found {shorten(error['input'])}"
+    else:
+        message = (
+            f"{where or 'A body'} is of another type: {_SHAPE}; found {shorten(error['input'])}"
+        )
+    return Problem(kind, with_full_stop(message), where=where)
+
+
+class EventFeed:
+    """Keeps the events that a server is sent, and feeds them to the version that answers.
+
+    Args:
+      most: events that are kept.
+      new_items: most items that came after a version and are taken up.
+      grown: called with a version that has taken up new items, to answer in place of the same version
+        without them.
+    """
+
+    def __init__(
+        self, most: int, new_items: int, grown: Callable[[Version], None], metrics: Metrics
+    ) -> None:
+        self._events = EventBuffer(most)
+        self._new_items = new_items
+        self._grown = grown
+        self._metrics = metrics
+        self._following: VersionUpdater | None = None
+        self._failing = False
+        # The grown version that has answered a first request, by a weak reference: nothing here may
+        # keep a version that was swapped out in memory.
+        self._warmed: Callable[[], Version | None] = lambda: None
+        self._stop = Event()
+        self._thread = Thread(target=self._run, name="twinspire-events", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        self._stop.set()
+        self._thread.join(1)
+
+    def follow(self, version: Version, warm: Callable[[Version], None]) -> Version:
+        """Updates the next version to answer with all events, now and from now on. The version before
+        keeps what it has.
+
+        Args:
+          version: the version as it was published.
+          warm: asks it what users will ask, and raises if it does not answer. The version before is
+            followed until then.
+
+        Returns: the version, with the new items that it has taken up.
+        """
+        updater = VersionUpdater(version, self._events, _now(), self._new_items)
+        self._update(updater)
+        warm(version)
+        self._update(updater)
+        self._following = updater
+        return updater.version
+
+    def take(self, version: Version, events: Events) -> EventsAnswer:
+        """Keeps events. Lists use them within a second.
+
+        Args:
+          version: the version that answers, which may know some of the items, or none.
+        """
+        self._events.add(events)
+        self._metrics.events.inc(len(events.items))
+        self._metrics.events_of_users.inc(int(np.count_nonzero(events.users != NOBODY)))
+        self._metrics.newest_event.set(int(events.times.max()) / 1e6)
+        following = self._following
+        answer: EventsAnswer = {
+            "version": version.id,
+            "taken": len(events.items),
+            "unknown_items": int((version.rows(events.items) < 0).sum()),
+            "before_version": 0,
+        }
+        if following:
+            answer["before_version"] = int(np.count_nonzero(events.times < following.since))
+            if not following.moves_lists:
+                answer["notes"] = [_MOVES_NOTHING]
+        return answer
+
+    def _run(self) -> None:
+        took = 0.0
+        # Waits at least as long as an update takes: half of a processor stays for answers.
+        while not self._stop.wait(max(_INTERVAL, took)):
+            begin = time.monotonic()
+            if self._following:
+                self._update(self._following)
+            took = time.monotonic() - begin
+
+    def _update(self, updater: VersionUpdater) -> None:
+        try:
+            updater.update(_now())
+            version = updater.version
+            if version is not version.published and version is not self._warmed():
+                # A grown version makes its tables for the first request: not at a user's cost.
+                recommend(version, [{}], ListRequest(k=1, source=FIXED_ORDER))
+                self._warmed = ref(version)
+            self._grown(version)
+            self._failing = False
+        except Exception:
+            # Lists stay as they are, and the next update counts what this one did not.
+            self._metrics.event_failures.inc()
+            if not self._failing:  # the same fault is logged once, and not each second
+                log.exception(
+                    "events could not be counted; the lists of %s are older", updater.version.id
+                )
+            self._failing = True
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,320 @@
+"""Values in the JSON of requests: what they may be, as types for pydantic, and what is said of others.
+
+JSON has one kind of number and no dates, so ids may be written as numbers, and 7.0 is as good as 7. It
+leaves open which of two equal keys counts, so an object with a key given twice is refused.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetPydanticSchema,
+    PlainValidator,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic_core import ErrorDetails, core_schema
+from typing_extensions import TypedDict  # pydantic takes no other one below Python 3.12
+
+from twinspire_core.errors import UsageError, shorten
+
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
+_OUT_OF_RANGE = ("finite_number", "greater_than_equal", "less_than_equal")
+
+Schema = dict[str, Any]
+_WHOLE: Schema = {"minimum": -(2**63), "maximum": 2**63}  # larger numbers lose digits
+
+
+class Refused(UsageError):
+    """A request that cannot be answered as it is.
+
+    Attributes:
+      row: number of the request among those that came with it, from 0.
+      kind: `unknown_key`, `wrong_type`, `out_of_range` or `given_twice`.
+      key: the key with the fault; None if the whole request is at fault.
+      near: the known key that looks most like an unknown one.
+    """
+
+    def __init__(
+        self,
+        row: int,
+        reason: str,
+        kind: str = "wrong_type",
+        key: str | None = None,
+        near: str | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.row = row
+        self.kind = kind
+        self.key = key
+        self.near = near
+
+
+class WrongValue(ValueError):
+    """A value that its key does not take. The message is the end of a sentence about the key.
+
+    Attributes:
+      kind: `wrong_type`, or `out_of_range` where only its size is wrong.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueType:
+    """The values that a key takes.
+
+    Attributes:
+      annotation: the type, for pydantic, which also writes its JSON schema.
+      expected: the end of a sentence about a value of another type, such as `is text`.
+      in_range: the same about a value that is too small, too large or not finite.
+      entry: the type of a list's entries.
+      size: number of entries of a list; None allows any number.
+      hint: what a person may type into a form.
+      read_typed: makes a value of what a person typed, or gives the text back if that is no value.
+    """
+
+    annotation: Any
+    expected: str
+    in_range: str = ""
+    entry: "ValueType | None" = None
+    size: int | None = None
+    hint: str = "a text"
+    read_typed: Callable[[str], Any] = str
+
+    def check(self, value: Any) -> Any:
+        """The value as rows of requests hold it.
+
+        Raises:
+          WrongValue: it is of another type or size.
+        """
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError as e:
+            raise self.explain(value, e.errors()[0]) from e
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self.annotation)
+
+    def explain(self, value: Any, error: ErrorDetails) -> WrongValue:
+        """What is wrong with a value, by pydantic's first error about it."""
+        if self.entry is not None and isinstance(value, list) and self.size in (None, len(value)):
+            return self.entry.explain(error["input"], error)
+        # To pydantic, an integer beyond a double is no number at all.
+        too_large = error["type"] == "float_type" and type(value) is int
+        if too_large or error["type"] in _OUT_OF_RANGE:
+            return WrongValue("out_of_range", f"{self.in_range}, found {shorten(value)}")
+        return WrongValue("wrong_type", f"{self.expected}, found {shorten(value)}")
+
+
+def typed_dict(name: str, members: dict[str, Any], config: ConfigDict, total: bool = True) -> Any:
+    """A TypedDict for pydantic, of keys that are known only when the program runs.
+
+    Args:
+      name: title in the JSON schema.
+      members: types by key.
+      total: whether every key is required, unless its type says `NotRequired`.
+    """
+    make: Any = TypedDict  # type checkers want literals
+    made = make(name, members, total=total)
+    made.__pydantic_config__ = config
+    return made
+
+
+def read_number(typed: str) -> int | float | str:
+    """The number that a person typed, or the text itself if it is none."""
+    for parse in (int, float):
+        try:
+            return parse(typed)
+        except ValueError:
+            continue
+    return typed
+
+
+def whole_number(smallest: int, largest: int, hint: str = "") -> ValueType:
+    """A whole number; 7.0 is one too."""
+    expected = f"is a whole number from {smallest} to {largest}"
+    bounds = Field(ge=smallest, le=largest)
+    return ValueType(
+        annotation=Annotated[int, Strict(), bounds, BeforeValidator(_as_integer)],
+        expected=expected,
+        in_range=expected,
+        hint=hint,
+        read_typed=read_number,
+    )
+
+
+def vector(size: int) -> ValueType:
+    """A list of so many numbers."""
+    return ValueType(
+        annotation=Annotated[
+            list[NUMBER.annotation],  # type: ignore[name-defined]
+            Strict(),
+            Field(min_length=size, max_length=size, fail_fast=True),
+        ],
+        expected=f"is a list of {size} numbers",
+        entry=NUMBER,
+        size=size,
+        hint="numbers",
+        read_typed=lambda typed: [read_number(part) for part in typed.replace(",", " ").split()],
+    )
+
+
+def texts(entry: ValueType, separator: str | None = None) -> ValueType:
+    """A list of texts; with a separator, also one text that is split there."""
+    # The first wrong entry is reported. Errors about thousands of others would take seconds.
+    annotation: Any = Annotated[list[entry.annotation], Strict(), Field(fail_fast=True)]  # type: ignore[name-defined]
+    if separator:
+
+        def split(value: Any) -> Any:
+            return value.split(separator) if isinstance(value, str) else value
+
+        splitting = BeforeValidator(split, json_schema_input_type=annotation | str)
+        annotation = Annotated[annotation, splitting]
+    return ValueType(
+        annotation=annotation,
+        expected="is a list of text",
+        entry=entry,
+        hint="texts, with commas between",
+        read_typed=lambda typed: [part.strip() for part in typed.split(",") if part.strip()],
+    )
+
+
+def filters(attributes: tuple[str, ...]) -> ValueType:
+    """Values, or lists of values, by attribute. serving/version/filters.py checks the values."""
+    value: Schema = {"type": ["string", "number", "boolean"]}
+    values = {"anyOf": [value, {"type": "array", "items": value, "minItems": 1}]}
+    schema = {
+        "type": "object",
+        "properties": dict.fromkeys(attributes, values),
+        "additionalProperties": False,
+    }
+    return ValueType(
+        annotation=Annotated[dict[str, Any], Strict(), WithJsonSchema(schema)],
+        expected="is an object with values by attribute",
+    )
+
+
+def _as_integer(value: Any) -> Any:
+    """7 for 7.0; any other value as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _as_id(value: Any, info: ValidationInfo) -> str:
+    """The text of an id that is written as a number."""
+    number = _as_integer(value)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise ValueError("is no text")
+    # A larger float has lost digits. So would a larger integer of a body: orjson reads those as
+    # floats, and lines of a file are held to the same limit.
+    exact = isinstance(value, int) and info.mode == "python"
+    if not exact and not -(2**63) <= number < 2**64:
+        raise ValueError("is too large")
+    return str(number)
+
+
+def _as_text(value: Any, info: ValidationInfo) -> str:
+    """The text of a value that is written as another kind of value."""
+    if isinstance(value, str):
+        return value  # half a surrogate pair, which `Requests.lay_out` refuses
+    return str(value).lower() if isinstance(value, bool) else _as_id(value, info)
+
+
+def _text(schema: Schema, convert: Callable[[Any, ValidationInfo], str] = _as_text) -> ValueType:
+    # Histories are long, and nearly all ids are written as text or as a whole number of 64 bits.
+    # Pydantic tries these two first, without a call of Python.
+    plain = Annotated[str, Strict()]
+    number = Annotated[str, GetPydanticSchema(_whole_number_as_text)]
+    other = Annotated[str, PlainValidator(convert)]
+    either = plain | number | other
+    union = Annotated[either, Field(union_mode="left_to_right"), WithJsonSchema(schema)]
+    return ValueType(annotation=union, expected="is text")
+
+
+def _whole_number_as_text(_: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+    """A whole number of 64 bits as text. True and false are none."""
+    number = core_schema.int_schema(strict=True, ge=-(2**63), lt=2**63)
+    text = core_schema.str_schema(coerce_numbers_to_str=True)
+    return core_schema.chain_schema([number, text])
+
+
+_ID: Schema = {"type": ["string", "integer"], **_WHOLE}
+TEXT = _text({"type": ["string", "integer", "boolean"], **_WHOLE})
+USER_ID = _text({**_ID, "examples": ["u7"]})
+ITEM_ID = _text({**_ID, "examples": ["i3"]})
+ITEM_IDS = texts(ITEM_ID)
+ONE_ITEM_ID = _text({**_ID, "examples": ["i3"]}, _as_id)
+FLAG = ValueType(annotation=Annotated[bool, Strict()], expected="is true or false")
+NUMBER = ValueType(
+    annotation=Annotated[
+        float, Strict(), Field(ge=-LARGEST_FLOAT, le=LARGEST_FLOAT, allow_inf_nan=False)
+    ],
+    expected="is a number",
+    in_range="is a finite number",
+    hint="a number",
+    read_typed=read_number,
+)
+SHARE = ValueType(
+    annotation=Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)],
+    expected="is a number from 0 to 1",
+    in_range="is a number from 0 to 1",
+    hint="0 to 1",
+    read_typed=read_number,
+)
+
+
+def distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object of its keys and values, for `json.loads` as `object_pairs_hook`.
+
+    Raises:
+      Refused: a key is given twice.
+    """
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        key = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise Refused(
+            0, f"A key stands once in an object; {shorten(key)} is given twice", "given_twice", key
+        )
+    return members
+
+
+def surely_distinct(content: bytes, members: int, objects: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether counting colons shows that no key of a JSON text is given twice. False leaves it open:
+    then `distinct` must look, which takes as long as reading the text again.
+
+    Args:
+      content: JSON. Its reader kept the last of equal keys.
+      members: number of members that the reader kept, in all objects.
+      objects: the objects that may hold colons in texts, or in lists of texts.
+    """
+    # Each member of an object has a colon. If there are no more colons than members, no key was
+    # given twice. Texts may hold the others, unless an escape (\u003a) hides a colon of theirs.
+    others = content.count(b":") - members
+    if others == 0:
+        return True
+    return b"\\u003" not in content and others == sum(map(_colons, objects))
+
+
+def _colons(members: Mapping[str, Any]) -> int:
+    """The number of colons in texts, and in lists of texts."""
+    found: list[str] = []
+    for value in members.values():
+        if isinstance(value, str):
+            found.append(value)
+        elif isinstance(value, list):
+            found += (entry for entry in value if isinstance(entry, str))
+    return "".join(found).count(":")
