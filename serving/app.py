@@ -137,6 +137,7 @@ def serve(
     config = server_config(
         create_app(pipeline, settings), settings, log_config=None, access_log=access_log
     )
+    # Before the server starts, so that a port in use is an error of the command and not a traceback.
     listening = _listen(host, port, config.backlog)
     address, bound_port = listening.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address  # IPv6

@@ -178,6 +178,7 @@ class Explanations(NamedTuple):
         if not len(values):
             return reasons
         added = self.ranker.contributions(values)
+        # Stable, so that equal contributions keep the order of the features.
         strongest = np.argsort(-np.abs(added), axis=1, kind="stable")[:, :_EXPLAINING]
         for row, place in enumerate(np.flatnonzero(is_ranked)):
             reasons[place] = [

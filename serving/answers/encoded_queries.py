@@ -140,6 +140,7 @@ def _read_past(table: pa.Table, places: _Positions, new: Ragged) -> tuple[Ragged
         return most_frequent_first(new), new.lengths
     stored_events = table[STORED_EVENTS].fill_null(0).to_numpy()
     past = places[STORED_PAST]
+    # Counts are needed only to rank stored items against new ones.
     counts = np.ones(len(past.values), np.int64)
     if len(new.values) and STORED_HISTORY in places:
         counts = least_counts(past, places[STORED_HISTORY])
@@ -231,7 +232,7 @@ def least_counts(past: Ragged, tail: Ragged) -> np.ndarray:
     keys, of_tail = np.unique(tail.row * width + tail.values + 1, return_counts=True)
     wanted = past.row * width + past.values + 1
     counts = np.ones(len(wanted), np.int64)
-    if not len(keys):
+    if not len(keys):  # no stored events in order: each item was had once at least
         return counts
     place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     is_there = (keys[place] == wanted) & (past.values >= 0)

@@ -164,6 +164,7 @@ def _search_widening(
         nearest.scores[open_queries[done]] = best_scores
         open_queries = open_queries[~done]
         nearest.widened[open_queries] = True
+        # Doubling bounds the work at twice that of the last search.
         reach = min(2 * reach, int(enough.max()))
     return nearest
 
@@ -175,6 +176,7 @@ def _compare(index: Index, vectors: np.ndarray, k: int, seen: Seen, passing: np.
     if not len(candidates):
         return nearest
     among_passing = ExactIndex(index.vectors[candidates], Settings(kind="exact", k=k))
+    # Seen rows become numbers among the candidates; those that do not pass are dropped.
     place = np.searchsorted(candidates, seen.row)
     passed = candidates[np.minimum(place, len(candidates) - 1)] == seen.row
     best = search_without(among_passing, vectors, k, Seen(seen.query[passed], place[passed]))

@@ -137,6 +137,7 @@ def retrieve_ruled(
         )
         return _choose(lists, k, rules, known.of(rows), capped)
 
+    # Few lists need more candidates than these, and only they are asked for again.
     reach = min(items, 4 * k + _SPARE)
     ruled = ask(np.arange(len(queries.queries)), reach)
     while ruled.is_open.any() and reach < items:
@@ -165,6 +166,7 @@ def _read_capped(version: Version, caps: Mapping[str, int]) -> _OfCaps:
     for name, cap in caps.items():
         try:
             attributes.append(CappedAttribute(*version.attributes.entries(name), cap))
+        # A cap that cannot be applied is a warning: the list is still worth having.
         except ValueError as e:
             warnings.append(f"a cap {e}")
     if not attributes:
@@ -198,7 +200,9 @@ def _choose(
     )
     counts = (columns >= 0).sum(axis=1)
     lacks_new = ~holds_share(_at(is_new, columns, False), counts, rules.new_share)
+    # Caps may allow fewer items than a list has places.
     most = min(k, capped.most) if capped else k
+    # Where the last place has a candidate, a longer list may hold more.
     is_open = ((counts < most) | lacks_new) & (rows[:, -1] != NONE)
     chosen = lists._replace(
         rows=_at(lists.rows, columns, NONE),

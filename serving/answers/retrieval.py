@@ -90,6 +90,7 @@ def retrieve(
     parts: list[tuple[np.ndarray, Retrieved]] = []
     for members, selected in groups.queries():
         of_members, theirs = queries, seen
+        # Nearly always one group has all queries, and nothing needs to be copied.
         if len(members) < len(queries.queries):
             of_members, theirs = queries.take(members), seen.of(members)
         lists = _retrieve_group(version, of_members, options, source, theirs, selected, length)
@@ -165,6 +166,7 @@ def _put_popular(near: Retrieved, popular: Retrieved, is_popular: np.ndarray) ->
     """The two-tower's lists, with popular items in place of those where `is_popular`, [B] bool."""
     chosen = is_popular[:, None]
     assert popular.shares is not None
+    # One column for the two-tower, then those of the popular lists; each row has either.
     by_tower = (near.rows != NONE)[:, :, None].astype(np.float32)
     return Retrieved(
         rows=np.where(chosen, popular.rows, near.rows),
@@ -215,6 +217,7 @@ def _retrieve_from(
     items = sources.retrieve([source], queries, k, exclude=exclude)[source].items
     rows = sources.filled(items, k, exclude=exclude)
     scores = np.broadcast_to(1 / (1 + np.arange(k) / CONSTANT), rows.shape)
+    # Places behind the source's own list are the popular source's.
     is_own = np.arange(k) < (items >= 0).sum(axis=1)[:, None]
     shares = np.stack([is_own, ~is_own], axis=2) * scores[:, :, None]
     return Retrieved.ended(rows, scores, np.zeros(len(rows), bool), (source, POPULAR), shares)

@@ -39,7 +39,7 @@ def read_requests(
 def _parse(requests: Requests, lines: NumberedLines, file: str) -> pa.Table:
     try:
         return requests.table([_read(text) for text in lines.texts])
-    except (ValueError, Refused):
+    except (ValueError, Refused):  # read again, to name the line and the reason
         return _parse_one_by_one(requests, lines, file)
 
 

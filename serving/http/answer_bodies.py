@@ -127,6 +127,7 @@ def answer_parts(
                 yield 0
             for number, result in zip(numbers, part, strict=True):
                 results[number] = dump(result)
+    # Put together from bytes: to dump thousands of lists at once would hold up other answers.
     return b'{"version":%b,"results":[%b]}' % (orjson.dumps(version.id), b",".join(results))
 
 

@@ -173,7 +173,7 @@ class BodyParser:
             errors: dict[str, ErrorDetails] = {}
             for error in e.errors():
                 errors.setdefault(str(error["loc"][0]), error)
-        # Unknown keys first, and queries last; otherwise in the order of the type.
+        # The first fault that helps: unknown keys first, and queries last; otherwise in the order of the type.
         key = min(errors, key=lambda key: (key in known, key in _QUERIES))
         option = known.get(key)
         if key in _QUERIES:

@@ -111,6 +111,7 @@ def parse_events(content: bytes, zone: tzinfo, now: datetime) -> Events:
             if len(id_) > _LONGEST:
                 message = f"An id has at most {_LONGEST} characters, found {len(id_):,}."
                 raise Problem("out_of_range", message, where=f"events[{number}].{key}")
+    # Events without a time are of now, all of the same moment.
     times = np.array([_microseconds(event.time or now, zone) for event in body.events])
     ahead = np.flatnonzero(times > _microseconds(now, zone) + _AHEAD * 1_000_000)
     if len(ahead):
@@ -215,7 +216,7 @@ class EventFeed:
         """
         updater = VersionUpdater(version, self._events, _now(), self._new_items)
         self._update(updater)
-        warm(version)
+        warm(version)  # takes seconds, in which more events come
         self._update(updater)
         self._following = updater
         return updater.version

@@ -130,7 +130,7 @@ class LiveVersion:
                     " gone. Restore or mount it."
                 )
             if wanted is None or wanted == present:
-                self.failure = None
+                self.failure = None  # also when a bad version was rolled back
             elif not self._waits(wanted):
                 self._take(wanted)
         except Exception as e:
@@ -172,6 +172,7 @@ class LiveVersion:
         again = previous is not None and previous.version == wanted
         tries = previous.tries + 1 if previous is not None and again else 1
         self.failure = Failure(wanted, f"{type(error).__name__}: {error}", datetime.now(UTC), tries)
+        # Twice as long after each failure.
         self._next_try = time.monotonic() + min(_LONGEST, self._poll * 2**tries)
         self._metrics.failed.inc()
         if again:  # the first failure was logged

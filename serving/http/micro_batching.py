@@ -175,6 +175,7 @@ class Batcher:
         room = self._most
         while jobs:
             room -= jobs[0].weight
+            # The first job is taken whatever it weighs.
             if taken and room < 0:
                 break
             taken.append(jobs.popleft())
@@ -193,7 +194,7 @@ class Batcher:
                 goes_on = bool(jobs)
                 if not goes_on:
                     del self._filtered[turn]
-            if goes_on:
+            if goes_on:  # at the end of the line
                 self._turns.append(turn)
             if time.perf_counter() >= end:
                 return

@@ -99,6 +99,7 @@ class Inspector:
     @contextmanager
     def _one_more(self) -> Iterator[None]:
         """Counts a page while it is made. Too many at once raise a `Problem`."""
+        # All pages are made in one event loop, so that counting needs no lock.
         if self._at_work >= _PAGES:
             raise Problem("overloaded", f"{_PAGES} pages are at work; try again in a moment.")
         self._at_work += 1

@@ -124,6 +124,7 @@ def _filled_from_users(
     """
     columns = {name: stored[name] for name in _OF_USERS if name in stored.column_names}
     for field in table.schema:
+        # The id itself is the request's, also where it is not known.
         if field.name == USER or field.name not in stored.column_names:
             continue
         of_user = stored[field.name]

@@ -64,6 +64,7 @@ class EventBuffer:
             self._times.frombytes(events.times.astype(np.int64).tobytes())
             self._users.frombytes(events.users.astype(np.int64).tobytes())
             extra = len(self._items) - self._most
+            # In bulk: to delete from the front of a list moves all that stays.
             if extra > self._most // 4:
                 del self._items[:extra], self._times[:extra], self._users[:extra]
                 self._forgotten += extra
@@ -71,6 +72,7 @@ class EventBuffer:
     def after(self, number: int) -> tuple[int, Events]:
         """How many events were ever added, and those after the first `number` that are still kept."""
         with self._lock:
+            # Who reads rarely may have missed events that are gone by now.
             first = max(0, number - self._forgotten)
             added = self._forgotten + len(self._items)
             times, users = (np.array(kept[first:], np.int64) for kept in (self._times, self._users))

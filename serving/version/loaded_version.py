@@ -68,6 +68,7 @@ class Version:
           UsageError: nothing is live, or `version` fits no version or several.
           BadData: its files are damaged.
         """
+        # Not whole: files for other readers, such as TensorFlow Serving's, need no download.
         home = Registry(pipeline.registry.root, pipeline.name).open(version, cache, whole=False)
         place = home / artifact.FILE
         return cls(pipeline, home, Manifest.parse(place.read_bytes(), str(place)))
@@ -254,6 +255,7 @@ class Version:
           ids: item ids, or a dictionary array of the distinct ids in `UserStore.taken`.
         """
         if isinstance(ids, pa.DictionaryArray):
+            # -1 for a missing id reads the last entry.
             number = ids.indices.fill_null(-1).to_numpy(zero_copy_only=False)
             rows: np.ndarray = self._rows_of_taken[number]
             return rows

@@ -100,7 +100,7 @@ class NewItems:
             .head(self._most - len(self.ids))["item"]
         )
         if enough.is_empty():
-            self._has_more = False
+            self._has_more = False  # until another event comes in
             return None
         taken = table["item"].is_in(enough.to_list()).to_numpy()
         return Found(enough.to_list(), waiting.where(taken), waiting.where(~taken))
@@ -183,6 +183,7 @@ class GrownVersion(Version):
 
     def rows(self, ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> np.ndarray:
         """Rows of items by id, [N + M] int32; -1 for those that neither has."""
+        # Stored histories hold no new items: users are stored with the version.
         if isinstance(ids, pa.DictionaryArray):
             return super().rows(ids)
         if not isinstance(ids, pa.Array | pa.ChunkedArray):

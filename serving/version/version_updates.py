@@ -85,6 +85,7 @@ class VersionUpdater:
         if self._counts is None:
             return
         number, sent = self._events.after(self._read)
+        # `_read` moves on only once events are counted, so that a fault loses none.
         rows = self.version.rows(sent.items)
         counted = self._count(rows, sent)
         self._read = number
