@@ -138,6 +138,7 @@ def dots(name: str, categories: Sequence[str], series: Sequence[Series], label: 
         shift = np.linspace(-0.32, 0.32, len(series)) if len(series) > 1 else [0.0]
         for offset, one in zip(shift, series, strict=True):
             _dots_of(axes, one, float(offset))
+        # A row without any dot says so, or it would look like a fault of the chart.
         empty = [r for r in range(len(categories)) if all(one.values[r] is None for one in series)]
         for row in empty:
             at = ("axes points", "data")
@@ -198,6 +199,7 @@ def curve(name: str, x: Sequence[float], y: Sequence[float], labels: tuple[str, 
 def against(name: str, x: Sequence[float], y: Sequence[float], labels: tuple[str, str]) -> str:
     """Points on two log axes of shares, with the diagonal of equality."""
     with _svg_figure(name, labels, 300) as (axes, svg):
+        # A margin in both directions, which on log axes is a factor.
         low = min(*x, *y) / 1.5
         high = max(*x, *y) * 1.5
         axes.plot([low, high], [low, high], color=COLOURS["muted"], lw=1, ls=(0, (4, 3)))

@@ -190,6 +190,7 @@ def _days(
     qualities = quality_of(versions, log, [one.version for one in chosen])
     for one in chosen:
         quality = qualities[one.version]
+        # A figure of held-out users does not belong to the trend of what was served.
         figure = quality.served_on_its_day(metric)
         served = None if figure and figure.held_out else figure
         yield Day(one.date, one.version, one.status, quality.metrics, served, quality.settings)

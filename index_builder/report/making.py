@@ -92,6 +92,7 @@ def _relative(old: float | None, new: float | None) -> str:
 def _settings(facts: Facts, before: Previous) -> Table:
     old = settings_by_path(before.manifest.settings)
     new = settings_by_path(facts.manifest.settings)
+    # Without settings of the version before, each would seem to have changed.
     rows = [
         [name, setting_text(old.get(name)), setting_text(new.get(name))]
         for name in dict.fromkeys([*new, *old])

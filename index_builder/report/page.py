@@ -56,6 +56,7 @@ def _verdict(facts: Facts) -> tuple[str, str]:
     if figure and figure.held_out:
         change = f"on held-out users {change}"
     anomalies = facts.data.statistics.anomalies if facts.data and facts.data.statistics else ()
+    # Reasons of the gate and unusual statistics: what somebody should look at.
     alarms = len(gate.refused) + len(anomalies or ())
     counts = [counted(alarms, "alarm") if alarms else "no alarms"]
     if gate.notes:

@@ -121,6 +121,7 @@ def _table(facts: Facts, days: list[Day]) -> Table:
         change = change_text(one.change.change, one.change.low, one.change.high)
         values = [number(one.value), simple, change, number(one.two_tower), count(one.users)]
         rows.append([str(day.day), *values])
+    # The newest day is the first row, so breaks count from the other end.
     breaks = _breaks(days)
     return Table(
         head=["day", "served", "best simple list", "change", "two-tower", "users"],

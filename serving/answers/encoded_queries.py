@@ -78,8 +78,8 @@ def encode_queries(
 
     Args:
       table: [B] rows of `serving.requests.query_rows.complete`.
-      source: of `Version.choose_source`.
-      is_popular: see `EncodedQueries`.
+      source: the source of the lists, as `Version.choose_source` gives it.
+      is_popular: [B] bool, queries that get what is popular lately instead of the two-tower's list.
 
     Raises:
       Refused: the query tower has no finite vector for a request.

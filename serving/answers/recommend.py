@@ -44,6 +44,7 @@ def recommend(
       UsageError: the filter in `options` is wrong, or the version has no such source.
     """
     source = version.choose_source(options.source)
+    # Only some sources list items that came after the version.
     version = version.answering(source)
     pipeline = version.pipeline
     asked = requests

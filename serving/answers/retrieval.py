@@ -81,7 +81,7 @@ def retrieve(
     """The best items of each of B queries.
 
     Args:
-      source: of `Version.choose_source`.
+      source: the source of the lists, as `Version.choose_source` gives it.
       seen: what must not be listed.
       groups: the queries by their filters.
       length: makes the lists longer than `options.k`; their first k items stay the same.

@@ -85,7 +85,7 @@ def recommend_lines(
       queries: JSON Lines, also gzipped, local or `gs://`; a request per line
         (serving/requests/request_model.py).
       out: `.jsonl` or `.parquet`, local or `gs://`; None is standard output, as JSON lines.
-      now: see `recommend`.
+      now: the time of all requests, in the pipeline's time zone; by default the present.
 
     Returns: counts, speed, and warnings about filters.
 
@@ -108,6 +108,7 @@ def recommend_lines(
         _progress(file) as show_progress,
         _writing_aside(target, ids, sources=several) as write,
     ):
+        # A thread parses the next lines while these are answered.
         for lines, table in prefetched(read_requests(requests, file, queries), 1):
             if source == RANKED and version.ranker is not None and len(table) > _MANY:
                 version.ranker.compile()

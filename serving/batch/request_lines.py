@@ -26,7 +26,7 @@ def read_requests(
     """Yields lines and the rows of their requests, thousands at a time.
 
     Args:
-      source: the local file.
+      source: local file with a request per line, perhaps gzipped.
       file: the name by which messages call it.
 
     Raises:

@@ -169,6 +169,7 @@ def _begin_results(
       Problem: the version has no such source.
       Refused: it cannot answer a query; `row` is the query's number.
     """
+    # Asked first, for an error of its own: other UsageErrors are faults of the whole request.
     try:
         version.choose_source(options.source)
     except UsageError as e:

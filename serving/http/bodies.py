@@ -71,6 +71,7 @@ class BodyParser:
         self._requests = requests
         self._settings = settings
         self._most_objects = _OBJECTS * (1000 + settings.max_queries)
+        # A deployment may allow less than the type of all requests.
         k = OPTIONS["k"]._replace(value=whole_number(1, settings.max_k))
         self._options = OPTIONS | {"k": k}
         self._keys: dict[str, Option | None] = {**dict.fromkeys(_QUERIES), **self._options}
@@ -152,6 +153,7 @@ class BodyParser:
         self._check_sizes(body)
         given = _without_nulls(body, self._keys_of_similar)
         checked = self._check(self._similar, given, self._keys_of_similar)
+        # They are checked as those of a query, so that the same is said of wrong ones.
         filters = {key: checked.pop(key) for key in _FILTERS if key in checked}
         filter_ = filter_of(self._columns(filters, filters, ""))
         return SimilarRequest(checked.pop("item"), ListRequest(filter=filter_, **checked))
@@ -224,7 +226,7 @@ class BodyParser:
         self._check_size(None, body)
         for holder in (body, *_queries(body)):
             for key, value in holder.items():
-                if value is not queries:
+                if value is not queries:  # which has a limit of its own
                     self._check_size(key, value)
                 if key in _FILTERS and isinstance(value, dict):
                     for entries in value.values():

@@ -31,6 +31,7 @@ async def read(request: Request, most: int, seconds: float) -> bytes:
     Raises:
       Problem: they are more than `most`, take longer than `seconds`, or end too early.
     """
+    # Refused before a byte of it is read, if the client says how long it is.
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > most:
         raise _too_large(most)

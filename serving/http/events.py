@@ -97,7 +97,7 @@ def parse_events(content: bytes, zone: tzinfo, now: datetime) -> Events:
 
     Args:
       zone: time zone of times without an offset.
-      now: the server's clock.
+      now: the time of events without one, by the server's clock.
 
     Raises:
       Problem: one of them is wrong; then none counts.

@@ -107,6 +107,7 @@ def install(app: FastAPI, mark: Callable[[Request, str], None]) -> None:
         return error.response()
 
     async def http(request: Request, error: HTTPException) -> Response:
+        # Starlette raises these two, and 400 for a request that it cannot parse.
         kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_json")
         path = shorten(request.url.path)
         messages = {

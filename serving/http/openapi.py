@@ -48,6 +48,7 @@ class ErrorAnswer(TypedDict):
 
 def schema_of(described: Any) -> Schema:
     """The JSON schema of a type, without references: FastAPI takes a body's only as a whole."""
+    # Definitions are taken out before they are put in their places.
     schema = TypeAdapter(described).json_schema()
     inlined: Schema = _inline(schema, schema.pop("$defs", {}))
     return inlined
@@ -174,6 +175,7 @@ def _operation(path: str, method: str, operation: Schema, base: str) -> Iterator
         yield f"<tr><td>{status}<td>{_markdown(answer['description'])}"
         schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
         choices = _choices(schema)
+        # Errors all look alike: their table would only repeat itself.
         if status == "200" and any(choice.get("properties") for choice in choices):
             yield _table(choices[0])
     yield "</table></div>"
@@ -205,6 +207,7 @@ def _kind(schema: Schema) -> str:
     if "enum" in schema:
         named = [escape(str(value)) for value in schema["enum"] if value is not None]
         return " or ".join(f"<code>{name}</code>" for name in named)
+    # A value that may be null is any of a type and null, and null is not worth a word.
     if "anyOf" in schema:
         return " or ".join(filter(None, map(_kind, schema["anyOf"])))
     types = schema.get("type", "any")

@@ -102,6 +102,7 @@ class Metrics:
 
     def answers_from(self, manifest: Manifest) -> None:
         """Notes that another version answers from now on."""
+        # Only one version is live, so the series of the one before goes.
         self.version.clear()
         self.version.labels(manifest.version, str(manifest.date)).set(1)
         self.since.set(time.time())
@@ -111,6 +112,7 @@ class Metrics:
             "two-tower": judged.candidate,
             "ranked": judged.trees.candidate if judged.trees else None,
         }
+        # A version that lacks a measure must not show that of the one before.
         self.quality.clear()
         for name, value in lists.items():
             if judged.metric and value is not None:

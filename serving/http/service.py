@@ -53,6 +53,7 @@ class Service:
 
     def stop(self) -> None:
         """Answers what waits, then ends."""
+        # The batcher answers what waits, by the version that is still there.
         self.events.stop()
         self.batcher.stop()
         self.live.stop()
@@ -66,6 +67,7 @@ class Service:
         cache = self.settings.cache
         folder = Path(cache) if cache else None
         opened = Version.open(self.pipeline, version, folder)
+        # Tells the live version's thread that there are graphs to collect.
         finalize(opened, self.live.dropped.set)
         return opened
 

@@ -60,6 +60,7 @@ class Address:
             kind, dot, name = key.partition(".")
             if key == "history":
                 history += filter(None, (line.strip() for line in value.split("\n")))
+            # Of a key that is given twice the last value counts: a box sends `0`, and `1` if ticked.
             elif key in _TEXTS:
                 texts[key] = value.strip()
             elif kind in _BY_NAME and dot and value.strip():

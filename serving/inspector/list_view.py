@@ -258,6 +258,7 @@ def _rows(
       taken: ids of the items that the user had before.
       sources: the source with the largest part in each item's score, if there are several.
     """
+    # Tags first: what the user had is the first of them, and the source the last.
     tags = _tags_of_items(version, version.rows(answer["items"]).tolist())
     ranked = answer.get("source") == RANKED
     title = "It has it nearest to the top." if ranked else "It gave most to the score."

@@ -158,7 +158,7 @@ class Inspector:
         except Problem as e:
             problem = e
             self._count(request, e.type)
-        yield 0
+        yield 0  # other answers have a turn before the page is rendered
         page = templating.view(
             self._service, shown.served, shown.form, shown.figure, shown.choices, views, problem
         )

@@ -83,7 +83,6 @@ def view(
     """The page with one list or two, and the form that asks for them.
 
     Args:
-      served: the live version.
       form: the request in the page's address.
       figure: quality of the live version's lists; None if it is not known.
       choices: versions to choose from.

@@ -53,6 +53,7 @@ class VersionCache:
           Exception: the version could not be loaded. The next call tries again.
         """
         with self._lock:
+            # Taken out and put back, which makes it the last one asked for. A failure stays out.
             entry = self._entries.pop(version, None)
             if entry is not None and entry.failure:
                 raise entry.failure
@@ -74,6 +75,7 @@ class VersionCache:
 
     def _load_all(self) -> None:
         while True:
+            # Under one lock, so that nobody adds a version between the look and the end.
             with self._lock:
                 waiting = self._waiting()
                 self._busy = bool(waiting)

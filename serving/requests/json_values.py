@@ -126,7 +126,7 @@ def typed_dict(name: str, members: dict[str, Any], config: ConfigDict, total: bo
 
     Args:
       name: title in the JSON schema.
-      members: types by key.
+      members: the type of each key's value, for pydantic.
       total: whether every key is required, unless its type says `NotRequired`.
     """
     make: Any = TypedDict  # type checkers want literals
@@ -217,6 +217,7 @@ def _as_integer(value: Any) -> Any:
 def _as_id(value: Any, info: ValidationInfo) -> str:
     """The text of an id that is written as a number."""
     number = _as_integer(value)
+    # True is an integer in Python, and no id.
     if isinstance(number, bool) or not isinstance(number, int):
         raise ValueError("is no text")
     # A larger float has lost digits. So would a larger integer of a body: orjson reads those as

@@ -142,7 +142,7 @@ def read_bases(pipeline: Pipeline, requests: pa.Table, known: np.ndarray | None)
 
     Args:
       requests: [B] rows of `Requests.table`, before `complete` fills in what is missing.
-      known: of `complete`.
+      known: [B] bool, whether the version knows each user, or None; as `complete` gives it.
     """
     # The user's id and the history are features too; they are looked at by their own columns.
     others = {USER, SEEN, EXCLUDE, ALLOW, DENY, pipeline.user_id}
@@ -152,6 +152,7 @@ def read_bases(pipeline: Pipeline, requests: pa.Table, known: np.ndarray | None)
         if column.name not in others and column.type != TIME:
             has_features |= _is_given(requests[column.name])
     by_id = known is None and pipeline.user_id is not None
+    # The first that is true counts.
     bases: list[Basis] = np.select(
         [
             np.zeros(len(requests), bool) if known is None else known,

@@ -274,6 +274,7 @@ class RequestModel:
         if field.column in (ALLOW, DENY):
             # In canonical form, so that queries with equal filters are searched together.
             value = condition(self.attributes, value)
+        # `user` and the id feature, or `history` and its feature, are two names of one column.
         if columns.setdefault(field.column, value) != value:
             reason = f"{field.key} is given twice, under two names, with two values"
             raise Refused(row, reason, "given_twice", field.key)

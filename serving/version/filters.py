@@ -258,6 +258,7 @@ class _Column:
         if not (pa.types.is_boolean(values.type) or _is_number(values.type)):
             values = values.cast(pa.string())  # dates and decimals are compared as text
         has_value = values.is_valid().to_numpy(zero_copy_only=False)
+        # Numbers instead of values: a filter then compares integers.
         encoded = values.drop_null().dictionary_encode()
         self._item = self._item[has_value]
         self._value = encoded.indices.to_numpy()
@@ -273,6 +274,7 @@ class _Column:
         Raises:
           ValueError: a value is not of the attribute's type.
         """
+        # Nulls, for values that no item can have, are found nowhere.
         parsed = pa.array([self._parse(value) for value in values], self._distinct.type)
         numbers = pc.index_in(parsed, value_set=self._distinct)
         has = np.zeros(self._items, bool)

@@ -49,7 +49,7 @@ class VersionUpdater:
 
     Args:
       version: the version as it was published.
-      now: microseconds since 1970.
+      now: the present, in microseconds since 1970.
       new_items: how many new items are taken up at most.
 
     Attributes:
@@ -70,7 +70,7 @@ class VersionUpdater:
             self._counts = RunningCounts(sources.tables, self.since)
         self._visits = RecentVisits(len(version.items))
         self._own_together = sources.by_name.get(CO_OCCURRENCE)
-        self._visits_fitted = 0
+        self._visits_fitted = 0  # microseconds since 1970; 0: the version's own is in use
         self._new = NewItems(new_items)
         self._grew = 0
 
