@@ -100,7 +100,7 @@ def running(home, pythonpath=ROOT, hidden=None):
             process.wait()
 
 
-def until(true, seconds=60):
+def until(true, seconds=300):
     """Waits for something to become true."""
     end = time.monotonic() + seconds
     while not true():
