@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 from index_builder.gate.limits import MAX_CORPUS_CHANGE, served_limits, two_tower_limits
-from index_builder.report import making, quality, training
+from index_builder.report import making_sections, quality_sections, training_sections
 from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Example, Item, Section
 from twinspire_core.config.source_names import RANKED
@@ -274,17 +274,17 @@ def _item(facts: Facts, item: str, taken: bool = False) -> Item:
 
 # The sections in the order of the page: what matters most to a reader comes first.
 _PARTS = (
-    quality.trend,
+    quality_sections.trend,
     _gate,
-    quality.second_stage,
-    quality.lists,
-    quality.slices,
+    quality_sections.second_stage,
+    quality_sections.lists,
+    quality_sections.slices,
     _examples,
-    making.changes,
-    training.popularity,
-    training.frequency,
-    training.learning,
-    making.search,
-    making.data,
-    making.origin,
+    making_sections.changes,
+    training_sections.popularity,
+    training_sections.frequency,
+    training_sections.learning,
+    making_sections.search,
+    making_sections.data,
+    making_sections.origin,
 )
