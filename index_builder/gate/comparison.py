@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any, NamedTuple, Self
 
-from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import BestMeasures, HeldOutMeasures, MeasuredDay
 from twinspire_core.contracts.gate_verdict import BestFigures, PooledFigures
 from twinspire_core.contracts.measures import PairedDifferences, value_of

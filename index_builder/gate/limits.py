@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from index_builder.gate.comparison import Finding
-from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.contracts.features_report import FeatureSkew, ValueRange
 from twinspire_core.contracts.measures import Measures, value_of

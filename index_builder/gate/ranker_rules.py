@@ -26,7 +26,7 @@ from index_builder.gate.comparison import (
     compare_all,
 )
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED
-from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import RankerMeasures
 from twinspire_core.contracts.gate_verdict import RecipeFigures
 

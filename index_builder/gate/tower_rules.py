@@ -47,7 +47,7 @@ from index_builder.gate.comparison import (
     finite,
 )
 from index_builder.gate.limits import below
-from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import MEMORY_DAYS, HeldOutMeasures
 from twinspire_core.contracts.gate_verdict import LiftFigures
 from twinspire_core.contracts.measures import PopularityLift, value_of

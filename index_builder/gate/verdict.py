@@ -39,7 +39,7 @@ from index_builder.gate.tower_rules import (
 )
 from twinspire_core.config.source_names import RANKED
 from twinspire_core.config.tables.deployment import IndexConfig
-from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures, RankerMeasures
 from twinspire_core.contracts.features_report import FeatureSkew
 from twinspire_core.contracts.gate_verdict import ComparedFigures, GateFigures, GateVerdict

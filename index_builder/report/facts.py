@@ -13,7 +13,7 @@ from index_builder.registry.quality_history import quality_of
 from index_builder.registry.version_log import Entry, State
 from index_builder.registry.versions import Versions
 from twinspire_core import storage
-from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts import artifact, day_metrics
 from twinspire_core.contracts.artifact import Manifest
 from twinspire_core.contracts.attempts import StageContext

@@ -12,8 +12,7 @@ from benchmarks.gates import replays
 from benchmarks.gates.cases import Case
 from tests.index_builder.gate.gates import gate
 from twinspire_core.config.tables.deployment import IndexConfig
-from twinspire_core.config.tables.gate import GateConfig
-from twinspire_core.config.tables.quality import EvaluationConfig
+from twinspire_core.config.tables.quality import EvaluationConfig, GateConfig
 from twinspire_core.contracts.day_metrics import DayMetrics, MeasuredDay, RankerFit, RankerMeasures
 
 METRIC = "recall@50"

@@ -1,8 +1,8 @@
-"""The kinds of feature a pipeline file can declare, one class each.
+"""The kinds of feature that a pipeline file can declare, one class each.
 
 Every stage derives what it needs from these objects: the feature job's columns, the transform
-graph, the towers' inputs and the serving signature. What is known of a kind without Arrow, Beam or
-TensorFlow is asked of the kind itself; where those are needed, a stage has one `match` on the kind.
+graph, the towers' inputs and the serving signature. Whatever needs no Arrow, Beam or TensorFlow is a
+property of the kind; where those are needed, a stage has one `match` on the kind.
 """
 
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ Form = Literal["id", "ids", "number", "vector"]
 
 
 class FeatureKind(Strict):
-    """What every kind answers.
+    """What every kind has.
 
     Attributes:
       tower: the tower that reads the feature.
-      form: what the tower reads of it: one id, several ids, a number, or a vector.
+      form: what the tower reads: one id, several ids, a number, or a vector.
       is_analysed: whether the transform graph is fitted on its values, to count a vocabulary or to
         scale a number.
     """
@@ -48,8 +48,8 @@ class FeatureKind(Strict):
 
     @property
     def is_context(self) -> bool:
-        """Whether it tells of a query what a request may leave out: anything but ids, which have
-        shared rows, histories, which may be empty, and the time, which is then now.
+        """Whether a request may leave it out of the query: anything except ids, which have shared rows,
+        histories, which may be empty, and the time, which is then now.
         """
         return False
 
@@ -75,7 +75,7 @@ class _Column(_EitherTower):
         None,
         alias="from",
         description=(
-            "Where the column lies: `events` (context of the request; query tower only), `users`,"
+            "Table with the column: `events` (context of the request; query tower only), `users`,"
             " `items`. Default: `items` for the item tower, `events` for the query tower."
         ),
         json_schema_extra=BASIC,
@@ -90,7 +90,7 @@ class _Column(_EitherTower):
 
     @property
     def is_context(self) -> bool:
-        """What a query's columns hold may be left out."""
+        """Columns of a query may be left out."""
         return self.tower == "query"
 
 
@@ -103,7 +103,7 @@ class IdFeature(_EitherTower):
 
     @property
     def source_table(self) -> Origin:
-        """Ids are read from the events, where `columns` names them."""
+        """Ids are read from the events; `columns` names their columns."""
         return "events"
 
 
@@ -190,11 +190,11 @@ TimePart = Literal["hour", "weekday"]
 TIME_PARTS: Mapping[TimePart, int] = {"hour": 24, "weekday": 7}
 """How many values each has."""
 OOV_BUCKETS = 64
-"""Rows that the values outside a vocabulary share: new ids fall into different ones, and each row still
-sees enough of them to learn.
+"""Rows shared by values outside a vocabulary: new ids are spread over several, and each row still sees
+enough of them to learn.
 """
 TEXT_BUCKETS = 20_000
-"""Rows of the table of hashed words and word pairs: a catalogue's titles have about half as many that
+"""Rows of the table of hashed words and word pairs: about twice as many as a catalogue's titles have that
 come more than once.
 """
 
@@ -233,7 +233,7 @@ class HistoryFeature(FeatureKind):
     )
 
 
-# By the discriminator pydantic picks one class, and reports the broken rules of that kind alone.
+# The discriminator makes pydantic report the broken rules of one kind, not of all.
 Feature = Annotated[
     IdFeature
     | CategoryFeature

@@ -1,8 +1,7 @@
 """The pipeline file: one TOML file is one recommender.
 
-`load` parses it once into frozen typed objects; every other module takes what it needs from those. A
-broken rule on what tables and features must be to each other is a ValueError, of which `load` makes a
-message.
+`load` parses it once into frozen typed objects, which all other modules use. The checks here are rules
+between tables and features; a broken one is a ValueError, which `load` turns into a message.
 """
 
 import os
@@ -44,19 +43,23 @@ from twinspire_core.config.tables.deployment import (
     RegistryConfig,
     ServingConfig,
 )
-from twinspire_core.config.tables.gate import GateConfig, check_gate
-from twinspire_core.config.tables.quality import EvaluationConfig, SourcesConfig
+from twinspire_core.config.tables.quality import (
+    EvaluationConfig,
+    GateConfig,
+    SourcesConfig,
+    check_gate,
+)
 from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.config.validation_errors import explain
 from twinspire_core.errors import UsageError, did_you_mean
 
 
 def check_feature(name: str, feature: Feature, source: SourceConfig, window: WindowConfig) -> None:
-    """A feature comes from a table that there is, and fits its tower."""
+    """A feature's table is declared, and fits its tower."""
     if not re.match(r"^[a-z][a-z0-9_]*$", name):
         raise ValueError(f"a feature's name is lower case letters, digits and _, found {name!r}")
     if iskeyword(name):
-        # TensorFlow takes the name of a feature as that of an argument.
+        # TensorFlow uses the name of a feature as that of an argument.
         raise ValueError(
             f"features.{name}: a feature's name must not be a Python keyword; write"
             f' [features.its_{name}] with column = "{name}"'
@@ -90,11 +93,8 @@ def check_sides(features: Mapping[str, Feature]) -> None:
             raise ValueError(f"the {side} tower has more than one feature of kind id")
 
 
-def check_history(
-    features: Mapping[str, Feature],
-    columns: ColumnsConfig,
-) -> None:
-    """A history has items to look up, and types of events that can be told."""
+def check_history(features: Mapping[str, Feature], columns: ColumnsConfig) -> None:
+    """A history has an item id to share, and a column for the event types that it lists."""
     histories = [f for f in features.values() if isinstance(f, HistoryFeature)]
     has_item_id = any(isinstance(f, IdFeature) and f.tower == "item" for f in features.values())
     if histories and not has_item_id:
@@ -113,11 +113,11 @@ def check_history(
 def check_objectives(
     columns: ColumnsConfig, train: TrainConfig, event_columns: Mapping[str, str]
 ) -> None:
-    """What is learned can be read, and is no feature.
+    """What is learned has a column, and is no feature.
 
     Args:
-      columns: of the logs.
-      train: what is learned.
+      columns: the names of the logs' columns.
+      train: the table `train`.
       event_columns: by feature, the columns of events that features are read from.
     """
     if columns.weights and not columns.event:
@@ -150,7 +150,7 @@ def check_objectives(
 
 
 def check_sources(sources: SourcesConfig, serving: ServingConfig) -> None:
-    """Lists of single users are only in versions that hold users anyway."""
+    """Lists of single users are only in versions that store users anyway."""
     if NEIGHBOURS in sources.use and not serving.user_store:
         raise ValueError(
             "sources.use names neighbours, whose tables are lists of single users, and"
@@ -160,13 +160,13 @@ def check_sources(sources: SourcesConfig, serving: ServingConfig) -> None:
 
 
 def check_lists(lists: ListsConfig, corpus: CorpusConfig, serving: ServingConfig) -> None:
-    """Rules on lists use what versions carry, and do not contradict each other."""
-    known = corpus.attributes
+    """Rules on lists use attributes that versions hold, and do not contradict each other."""
+    declared = corpus.attributes
     for name in lists.caps:
-        if name in known:
+        if name in declared:
             continue
-        others = f"known: {', '.join(known)}" if known else "none is declared there"
-        hint = did_you_mean(name, known) or others
+        others = f"known: {', '.join(declared)}" if declared else "none is declared there"
+        hint = did_you_mean(name, declared) or others
         raise ValueError(
             f"lists.caps are of corpus.attributes, which versions carry; found {name!r}; {hint}"
         )
@@ -180,7 +180,7 @@ def check_lists(lists: ListsConfig, corpus: CorpusConfig, serving: ServingConfig
 
 F = TypeVar("F", bound=FeatureKind)
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
-"""`${NAME}` or `${NAME:-default}`, which the environment has the value of."""
+"""`${NAME}` or `${NAME:-default}`, which stand for the value of an environment variable."""
 
 
 class Pipeline(Strict):
@@ -216,7 +216,7 @@ class Pipeline(Strict):
     )
     notify: NotifyConfig = Field(
         default_factory=NotifyConfig,
-        description="Who is told when a day needs somebody.",
+        description="Who is notified when a day needs attention.",
     )
     beam: BeamConfig = Field(default_factory=BeamConfig, description="Runner.")
 
@@ -227,7 +227,7 @@ class Pipeline(Strict):
 
     @property
     def zone(self) -> ZoneInfo:
-        """The zone whose calendar days are the days."""
+        """The time zone whose calendar days are the days of the pipeline."""
         return ZoneInfo(self.pipeline.time_zone)
 
     def tower(self, side: str) -> dict[str, Feature]:
@@ -241,16 +241,12 @@ class Pipeline(Strict):
     @property
     def item_id(self) -> str | None:
         """Name of the item tower's id feature, whose table the histories share."""
-        return self._id_of("item")
+        return next((x for x, f in self.tower("item").items() if isinstance(f, IdFeature)), None)
 
     @property
     def user_id(self) -> str | None:
         """Name of the query tower's id feature."""
-        return self._id_of("query")
-
-    def _id_of(self, side: str) -> str | None:
-        ids = [name for name, f in self.of_kind(IdFeature).items() if f.tower == side]
-        return ids[0] if ids else None
+        return next((x for x, f in self.tower("query").items() if isinstance(f, IdFeature)), None)
 
     @property
     def history_name(self) -> str | None:
@@ -262,10 +258,6 @@ class Pipeline(Strict):
         """The feature of kind history."""
         return next(iter(self.of_kind(HistoryFeature).values()), None)
 
-    def origin(self, name: str) -> str | None:
-        """Table that holds the feature's column: events, items, users; None when it is computed."""
-        return self.features[name].source_table
-
     def column(self, name: str) -> str:
         """The feature's column in its table."""
         match self.features[name]:
@@ -275,12 +267,12 @@ class Pipeline(Strict):
                 return self.columns.user
             case CountFeature() | TimeFeature() | HistoryFeature():
                 return name
-            case feature:  # an age among them: its column is a date in the items
+            case feature:  # also an age, whose column is a date of the items
                 return feature.column or name
 
     def columns_of(self, table: str) -> dict[str, str]:
-        """By feature, the columns of a table that features are read from; ids are not among them,
-        which `columns` names.
+        """By feature, the columns of a table that features are read from, without ids, which `columns`
+        names.
         """
         return {
             name: self.column(name)
@@ -356,9 +348,9 @@ def _root_paths(tables: dict[str, Any], folder: Path) -> None:
 
 def _root_path(table: object, key: str, folder: Path, default: str | None = None) -> None:
     if not isinstance(table, dict):
-        return  # pydantic says so
+        return  # pydantic reports it
     path = table.get(key, default)
     if isinstance(path, str) and not storage.has_scheme(path):
-        # A folder of a day may be named with a closing slash, which normpath drops.
+        # normpath drops a closing slash, which a folder of a day may have.
         closing = "/" if path.endswith("/") else ""
         table[key] = os.path.normpath(folder / path) + closing

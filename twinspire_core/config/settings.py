@@ -1,5 +1,5 @@
-"""A pipeline file key by key: what holds and where it comes from, other values put over it, and the JSON
-Schema by which editors complete keys.
+"""A pipeline file key by key: the values in effect and where they come from, values that override it, and
+the JSON Schema with which editors complete keys.
 """
 
 import json
@@ -17,20 +17,17 @@ from twinspire_core.config.tables.base import Strict
 
 SCHEMA_FILE = "twinspire.schema.json"
 SCHEMA_LINE = f"#:schema ./{SCHEMA_FILE}\n"
-"""The first line of a pipeline file, by which taplo and Even Better TOML know the schema next to it."""
-_FIRST_NUMBER = 7_160_384_925_000_000
-"""Numbers from here on are in no pipeline file."""
+"""The first line of a pipeline file, which tells taplo and Even Better TOML the schema next to it."""
+_FIRST_NUMBER = 7_160_384_925_000_000  # no pipeline file holds numbers from here on
 
 
 class Setting(NamedTuple):
-    """A value that holds.
+    """A value in effect.
 
     Attributes:
-      table: `train.history`, say.
-      key: in that table.
-      value: None where the key is not set and has no default. From the environment, as the file has
-        it, without what `${NAME}` stands for: it may be a secret.
-      source: where the value comes from.
+      table: such as `train.history`.
+      value: None where the key is not set and has no default. A value with environment variables is
+        as the file has it, with `${NAME}`: the variable may be a secret.
     """
 
     table: str
@@ -40,28 +37,23 @@ class Setting(NamedTuple):
 
 
 def settings(pipeline: Pipeline, path: Path) -> Iterator[Setting]:
-    """All values that hold, in the order of docs/pipeline-file.md.
-
-    Args:
-      pipeline: what was loaded.
-      path: the file that it was loaded from.
-    """
+    """All values in effect, in the order of docs/pipeline-file.md, of a pipeline loaded from this path."""
     numbers: dict[str, str] = {}
 
     def number(variable: re.Match[str]) -> str:
         numbers[f"{_FIRST_NUMBER + len(numbers)}"] = variable[0]
         return next(reversed(numbers))
 
-    # TOML has no variables: it reads a number in the place of each, in a text and outside of one.
+    # TOML has no variables: each is replaced by a number, which is valid inside and outside of texts.
     written = tomllib.loads(VARIABLE.sub(number, path.read_text()))
     return _of_table("", pipeline, _with_variables(written, numbers))
 
 
 def override(pipeline: Pipeline, values: Mapping[str, Any]) -> Pipeline:
-    """The pipeline with other values by key, as `train.history.pooling`.
+    """The pipeline with some values replaced, by keys such as `train.history.pooling`.
 
     Raises:
-      ValueError: a key or a value is none of the pipeline file's.
+      ValueError: a pipeline file cannot have such a key or value.
     """
     tables = pipeline.model_dump(by_alias=True)
     for name, value in values.items():
@@ -74,12 +66,12 @@ def override(pipeline: Pipeline, values: Mapping[str, Any]) -> Pipeline:
 
 
 def _with_variables(value: Any, numbers: Mapping[str, str]) -> Any:
-    """What was read, with the variables that numbers stand for."""
+    """What was read, with variables in place of the numbers that stand for them."""
     match value:
         case dict():
-            return {key: _with_variables(one, numbers) for key, one in value.items()}
+            return {key: _with_variables(x, numbers) for key, x in value.items()}
         case list():
-            return [_with_variables(one, numbers) for one in value]
+            return [_with_variables(x, numbers) for x in value]
         case _:
             text = str(value)
             for number, variable in numbers.items():
@@ -91,20 +83,20 @@ def _of_table(table: str, model: Strict, written: Mapping[str, Any]) -> Iterator
     tables: dict[str, tuple[Strict, Mapping[str, Any]]] = {}
     for name, field in type(model).model_fields.items():
         key, value = field.alias or name, getattr(model, name)
-        own = written.get(key, {})
+        in_file = written.get(key, {})
         if isinstance(value, Strict):
-            tables[key] = value, own
+            tables[key] = value, in_file
         elif key == "features" and not table:
-            tables |= {f"{key}.{name}": (one, own[name]) for name, one in value.items()}
+            tables |= {f"{key}.{name}": (x, in_file[name]) for name, x in value.items()}
         elif key not in written:
             yield Setting(table, key, value, "default")
-        elif "${" in str(own):
-            yield Setting(table, key, own, "environment")
+        elif "${" in str(in_file):
+            yield Setting(table, key, in_file, "environment")
         else:
             yield Setting(table, key, value, "file")
-    # After a table's own keys, as TOML wants it.
-    for key, (inner, own) in tables.items():
-        yield from _of_table(f"{table}.{key}".lstrip("."), inner, own)
+    # TOML needs inner tables after the keys of the outer one.
+    for key, (inner, in_file) in tables.items():
+        yield from _of_table(f"{table}.{key}".lstrip("."), inner, in_file)
 
 
 def toml_text(value: Any) -> str:
@@ -130,7 +122,7 @@ def _key(name: str) -> str:
 
 
 def duration_text(value: timedelta) -> str:
-    """A duration with its largest unit that is whole: `90s`, `15m`."""
+    """A duration in the largest unit that makes it a whole number: `90s`, `15m`."""
     seconds = int(value.total_seconds())
     units = {"d": 86_400, "h": 3_600, "m": 60, "s": 1} if seconds else {"s": 1}
     return next(f"{seconds // size}{unit}" for unit, size in units.items() if seconds % size == 0)

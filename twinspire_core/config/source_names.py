@@ -1,8 +1,8 @@
-"""Names of the candidate sources, and what people are told that they list. Imports nothing heavy:
-the pipeline file and `--help` know them.
+"""Names of the candidate sources and of the lists that evaluation compares with, and their titles on
+screen. Imports nothing heavy, as the pipeline file and `--help` list the names.
 
-What they do is in `twinspire_core/sources/`, one module for each; `registry.py` there holds the
-classes under these names.
+The sources are in `twinspire_core/sources/`, a module each; `candidate_sources.py` there has their
+classes by these names.
 """
 
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,9 +14,9 @@ CO_OCCURRENCE = "co_occurrence"
 NEIGHBOURS = "neighbours"
 FACTORS = "factors"
 FIXED_ORDER = "fixed_order"
-"""No source of its own: several, by fixed weights (twinspire_core/fusion/rank_fusion.py)."""
+"""Not a source: several sources by fixed weights (twinspire_core/fusion/rank_fusion.py)."""
 RANKED = "ranked"
-"""Nor is this: what these list, in a ranker's order (twinspire_core/ranking/ranker.py)."""
+"""Not a source: items of several sources in a ranker's order (twinspire_core/ranking/ranker.py)."""
 
 TITLES = {
     TWO_TOWER: "two-tower",
@@ -36,10 +36,10 @@ BASELINE_TITLES = {
     POPULAR_LATELY: "popular lately",
     PURCHASE_HISTORY: "past purchases",
 }
-"""By name, plain lists that evaluation compares with. They are no sources."""
+"""By name, simple lists that evaluation compares with. They are not sources."""
 BASELINES = tuple(BASELINE_TITLES)
 ANSWERING = (RANKED, FIXED_ORDER, *SOURCE_NAMES)
-"""What an answer may come from."""
+"""Sources of an answer."""
 REMOVED = {
     "mix": FIXED_ORDER,
     "past": HISTORY,
@@ -53,12 +53,12 @@ REMOVED = {
     "ease": FACTORS,
     "ials": FACTORS,
 }
-"""What answers came from once, and what to write instead."""
+"""Former sources of an answer, and what to write instead."""
 
 if TYPE_CHECKING:
     SourceName = str
     AnswerSource = str
 else:
-    # A Literal, so that documentation, `--help` and errors list the names.
+    # Literals, so that documentation, `--help` and errors list the names.
     SourceName: Any = Literal[SOURCE_NAMES]
     AnswerSource: Any = Literal[ANSWERING]

@@ -1,7 +1,7 @@
-"""What is wrong with a pipeline file, in words.
+"""Messages about broken rules of a pipeline file.
 
-An unknown key comes with the nearest key that there is; a value that is not allowed comes with all
-those that are.
+For an unknown key they name the most similar key, for a value that is not allowed all that are, and
+for a removed key what to write instead.
 """
 
 import re
@@ -22,7 +22,7 @@ _TYPES = {
     "dict_type": "a table",
     "model_type": "a table",
 }
-"""What a key holds, by pydantic's name for the error of another type."""
+"""What a key must hold, by pydantic's name for an error of type."""
 
 _CONSTANTS = {
     "vocabulary.max_size": "1,000,000; a larger vocabulary.min_events lets fewer in",
@@ -67,7 +67,7 @@ _CONSTANTS = {
     **{f"features.{kind}.tower": '"item"' for kind in ("count", "age")},
     **{f"features.{kind}.tower": '"query"' for kind in ("time", "history")},
 }
-"""Keys that there were, and the one value that holds now. Those of features are by kind."""
+"""Removed keys, and the one value that now always applies. Keys of features are by kind."""
 REMOVED = {
     "mix": 'write [sources] with use = ["two_tower", "history", "popular", "co_occurrence"]',
     "ranking": "leave it out: a ranker is fitted each day wherever sources.use names several sources",
@@ -97,21 +97,18 @@ REMOVED = {
     "train.negatives.memory": "leave it out, or set train.negatives.uniform",
     "train.negatives.memory_after": "leave it out",
 }
-"""Keys that there were, and what to write instead."""
+"""Removed keys, and what to write instead."""
 
 
 def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
-    """One broken rule: where, what was found, and what may have been meant.
-
-    Args:
-      error: as pydantic reports it.
-      pipeline: the model of the whole file.
+    """The message about one broken rule, as pydantic reports it for the model of the whole file: where it
+    is, what was found, and what may have been meant.
     """
     path = list(error["loc"])
     kind = _feature_kind(path)
     of_kind = path
     if kind is not None:
-        # pydantic names the kind behind the feature; the file does not
+        # pydantic adds the kind after the name of the feature; the file does not have it there
         of_kind = [path[0], path.pop(2), *path[2:]]
     where = ".".join(map(str, path))
 
@@ -130,21 +127,18 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
             if answer:
                 return f"{where} was removed: {answer}"
             table = path[:-1]
-            known = _keys(kind, table[2:]) if kind is not None else _keys(pipeline, table)
-            return f"{where}: unknown key; {_hint(str(path[-1]), known)}"
+            keys = _keys(kind, table[2:]) if kind is not None else _keys(pipeline, table)
+            hint = did_you_mean(str(path[-1]), keys) or f"known: {', '.join(keys)}"
+            return f"{where}: unknown key; {hint}"
         case _:
             return f"{where or 'file'}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def _feature_kind(path: Sequence[int | str]) -> type[FeatureKind] | None:
-    """The kind of the feature that an error is about, where it is known."""
+    """The kind of the feature that an error is about; None for other errors."""
     if path[:1] == ["features"] and len(path) > 2:
         return KINDS.get(str(path[2]))
     return None
-
-
-def _hint(key: str, known: list[str]) -> str:
-    return did_you_mean(key, known) or f"known: {', '.join(known)}"
 
 
 def _choice(found: str | None, allowed: list[str]) -> str:

@@ -1,12 +1,12 @@
-"""What a stage is given, and where its working files lie:
+"""What a stage gets, and where its working files are:
 `<work_root>/<pipeline>/dt=D/<stage>/<attempt>/`, committed by a `DONE.json` written last. A stage is
-a function `run(ctx) -> summary` that writes under `ctx.out`.
+a function `run(ctx) -> summary` that writes below `ctx.out`.
 
 Invariants, on a disk and on `gs://`:
-  1. A stage writes into an attempt folder of its own; nothing is renamed, nothing committed is
-  changed, but by `twinspire forget`, which takes users out of training states.
+  1. A stage writes into an attempt folder of its own. Nothing is renamed, and nothing committed is
+  changed, except by `twinspire forget`, which removes users from training states.
   2. `DONE.json` is created only if absent, after everything that it describes. Without it the
-  attempt does not exist.
+  attempt does not exist for others.
   3. The output of a stage is its newest committed attempt.
 """
 
@@ -35,8 +35,8 @@ class Parent:
       day: the day it was trained on.
       version: its id in the registry.
       home: place of its files in the registry: towers, vectors.
-      train: place of its train attempt, which holds the training state. Old ones may be gone.
-      measure: place of its measure attempt, which holds lists and rows of days before. Likewise.
+      train: place of its train attempt, with the training state. Old attempts may be deleted.
+      measure: place of its measure attempt, with lists and rows of earlier days. It may be deleted, too.
     """
 
     day: date
@@ -53,9 +53,9 @@ class BestAccepted:
     Attributes:
       version: its id in the registry.
       home: place of its files there.
-      ahead: by how much the running sum of the gate's paired differences stands higher at it than
-        at the parent.
-      gone: versions at which it stands higher still, and whose files are no longer there.
+      ahead: by how much the running sum of the gate's paired differences is higher at it than at the
+        parent.
+      gone: versions at which the sum is higher still, and whose files are no longer there.
     """
 
     version: str
@@ -69,9 +69,9 @@ class Start:
     """What the index stage starts from.
 
     Attributes:
-      version: an earlier version, whose settings are tried first; None to search for settings again.
+      version: an earlier version, whose settings are tried first; None for a new search.
       index: how that version's index came about; None without a version.
-      why: why there is none; empty if there is one.
+      why: the reason why there is no version; empty if there is one.
     """
 
     version: str | None = None
@@ -84,31 +84,28 @@ NO_START = Start(why="there is no earlier version")
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Days in a row, the last included, that are missing in the line of a day's parents."""
+    """Days in a row, including the last, that are missing in the line of a day's parents."""
 
     first: date
     last: date
 
     def command(self, pipeline: str) -> str:
-        """The command that runs these days; `pipeline` names the pipeline in it."""
+        """The command that runs these days of a pipeline."""
         return f"twinspire run {pipeline} --from {self.first} --to {self.last}"
 
     def describe(self, pipeline: str) -> dict[str, str]:
         """The gap as JSON files hold it, with that command."""
-        return {
-            "from": str(self.first),
-            "to": str(self.last),
-            "command": self.command(pipeline),
-        }
+        ends = {"from": str(self.first), "to": str(self.last)}
+        return {**ends, "command": self.command(pipeline)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reuse:
-    """What was made of logs by earlier runs, and may be used and added to (contracts/partials.py).
+    """Partials of earlier runs, which a stage may use and add to (partials.py).
 
     Attributes:
       partials: URI of the folder of partials.
-      digests: of the files that the stage reads, by `<table>/<day>/<name>`, as the key has them.
+      digests: of the files that the stage reads, by `<table>/<day>/<name>`.
     """
 
     partials: str
@@ -120,22 +117,21 @@ class StageContext:
     """One stage of one day.
 
     Attributes:
-      pipeline: the parsed pipeline file.
-      day: the day, a calendar day of the pipeline's zone.
+      day: a calendar day of the pipeline's time zone.
       mode: `incremental` warm-starts from the parent; `full` trains from scratch on the training
         window.
       parent: baseline of the gate in both modes; None on the first day.
       inputs: URI of the committed attempt of each earlier stage, by stage.
-      out: URI of this stage's fresh folder. Whoever runs the stage commits it afterwards.
+      out: URI of this stage's new folder. The runner commits it after the stage.
       promote: whether publication makes the version live.
-      gaps: days with logs, between the parent that is trained on from and the day, that nobody
-        trained on.
-      best: of the train stage: the best accepted version before the day; None without a parent, or
+      gaps: days with logs, between the parent that training goes on from and the day, that no version
+        was trained on.
+      best: for the train stage: the best accepted version before the day; None without a parent, or
         where the parent remembers no line.
-      start: of the index stage: whose settings it starts from.
-      reuse: of a stage that reads logs: what earlier runs made of them; None to read all of them.
-      replays: of the features stage: whether days before the day are replayed, since no parent has rows
-        that a ranker can be fitted on.
+      start: for the index stage: the version whose settings it starts from.
+      reuse: for a stage that reads logs: partials of earlier runs; None to read all logs.
+      replays: for the features stage: whether earlier days are replayed, since no parent has rows that a
+        ranker can be fitted on.
     """
 
     pipeline: Pipeline
@@ -153,7 +149,7 @@ class StageContext:
 
     @property
     def besides(self) -> BestAccepted | None:
-        """The best accepted version, where that is not the parent, which is measured anyway."""
+        """The best accepted version, unless it is the parent, which is measured anyway."""
         if self.best is None or self.parent is None or self.best.version == self.parent.version:
             return None
         return self.best
@@ -167,14 +163,14 @@ class Attempt(BaseModel):
 
     Attributes:
       uri: its folder.
-      key: digest of what the output is a function of.
-      config: digest of the part of the pipeline file that went into it.
+      key: digest of everything that the output is a function of.
+      config: digest of the part of the pipeline file that the stage uses.
       output: digest of the output files.
-      mode: the mode that it was made in.
-      parent: the version that was the newest accepted one before the day when it was made.
+      mode: in which it was made.
+      parent: the newest accepted version before the day at the time when it was made.
       inputs: name of the attempt of each earlier stage that it was made from.
       summary: what the stage reported.
-      committed_at: when, as `2024-03-01T06:00:00+00:00`; empty before it is committed.
+      committed_at: a time such as `2024-03-01T06:00:00+00:00`; empty before it is committed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -191,12 +187,12 @@ class Attempt(BaseModel):
 
 
 def place(pipeline: Pipeline, name: str = "") -> str:
-    """The place of working files by their name, `dt=D/<stage>/<attempt>`."""
+    """The place of working files with a name such as `dt=D/<stage>/<attempt>`."""
     return storage.join(pipeline.pipeline.work_root, pipeline.name, *name.split("/")).rstrip("/")
 
 
 def name(pipeline: Pipeline, uri: str) -> str:
-    """The name of working files, which stays the same when the working folder moves."""
+    """The name of working files at a URI. It stays the same when the working folder moves."""
     return uri.removeprefix(place(pipeline) + "/")
 
 
@@ -206,19 +202,19 @@ def day_uri(pipeline: Pipeline, day: date) -> str:
 
 
 def days(pipeline: Pipeline) -> list[date]:
-    """Days that have working files, oldest first; those of some say only that a run was tried."""
-    found = map(day_of, storage.list_names(place(pipeline)))
-    return sorted(day for day in found if day is not None)
+    """Days that have working files, oldest first; some may have nothing but a failed run."""
+    days = map(day_of, storage.list_names(place(pipeline)))
+    return sorted(day for day in days if day is not None)
 
 
 def was_run(pipeline: Pipeline, day: date) -> bool:
-    """Whether a stage of the day has committed. A day whose logs never came has a folder as well."""
+    """Whether a stage of the day has committed. A day whose logs never came may have a folder, too."""
     stages = storage.list_names(day_uri(pipeline, day))
     return any(latest(pipeline, day, stage) for stage in stages)
 
 
 def day_of(folder: str) -> date | None:
-    """The day of a folder `dt=D` by its name; None of one that somebody else has put there."""
+    """The day of a folder named `dt=D`; None for any other folder."""
     try:
         day = date.fromisoformat(folder.removeprefix("dt="))
     except ValueError:
@@ -237,7 +233,7 @@ def commit(attempt: Attempt) -> None:
     """Makes an attempt visible to other stages."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     marker = attempt.model_copy(update={"committed_at": now}).model_dump()
-    # Not `model_dump_json`: markers are ASCII, and spell what is no number as Python does.
+    # Not `model_dump_json`: markers are ASCII, and NaN is spelled as Python does.
     storage.put_if_absent(storage.join(attempt.uri, DONE), json.dumps(marker, indent=1).encode())
 
 

@@ -1,21 +1,20 @@
-"""SavedModels whose bytes follow from what they hold.
+"""SavedModels whose bytes depend on nothing but their content.
 
 TensorFlow numbers functions by a counter of the process, writes them in no order, and names lookup
-tables after the place of their vocabulary on the disk of whoever exported. None of it has a
-meaning, and all of it differs from run to run; so equal models would be unequal files, and
-published as two versions.
+tables after the path of their vocabulary on the exporting machine. All of this is without meaning and
+differs from run to run; without it, equal models are equal files and not published as two versions.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 _GRAPH = "saved_model.pb"
-_FINGERPRINT = "fingerprint.pb"  # digests of the graph as it was before; readers do without
+_FINGERPRINT = "fingerprint.pb"  # digests of the original graph, which readers do not need
 _COUNTED = re.compile("_[0-9]+$")
-# What TensorFlow adds to the name of a table in a model that it loads
+# TensorFlow adds this to the name of a table when it loads a model.
 _LOADED = re.compile(rb"_load(_[0-9]+)+$")
 _LABEL = "_user_specified_name"
 
@@ -28,10 +27,10 @@ def canonicalise(folder: Path) -> None:
 
 
 def canonical(graph: bytes) -> bytes:
-    """The same `saved_model.pb`: functions numbered as they are met, tables named after the
-    vocabulary's file alone.
+    """An equivalent `saved_model.pb`: functions are numbered as they are first used, and tables have the
+    name of the vocabulary's file without its folder.
     """
-    # Here, as a contract imports no TensorFlow
+    # Here, as contracts must be importable without TensorFlow
     from tensorflow.core.protobuf import saved_model_pb2
 
     saved = saved_model_pb2.SavedModel.FromString(graph)
@@ -48,7 +47,7 @@ def canonical(graph: bytes) -> bytes:
         for function in library.function:
             function.signature.name = new[function.signature.name]
             for n, argument in function.arg_attr.items():
-                # A captured tensor, and the counter
+                # The label of a captured tensor is the process's counter.
                 if _LABEL in argument.attr and argument.attr[_LABEL].s.isdigit():
                     argument.attr[_LABEL].s = function.signature.input_arg[n].name.encode()
         _rename_objects(meta.object_graph_def, new)
@@ -58,30 +57,24 @@ def canonical(graph: bytes) -> bytes:
 
 
 def _order(meta: Any) -> list[str]:
-    """Names of all functions: as the graph and the objects refer to them, each followed by those
-    that it calls.
+    """Names of all functions in the order in which the graph and the objects refer to them, each followed
+    by those that it calls.
     """
     bodies = {function.signature.name: function for function in meta.graph_def.library.function}
-    found: dict[str, None] = {}
+    ordered: dict[str, None] = {}
 
-    def visit(names: Iterator[str]) -> None:
+    def visit(names: Iterable[str]) -> None:
         for name in names:
-            if name in bodies and name not in found:
-                found[name] = None
+            if name in bodies and name not in ordered:
+                ordered[name] = None
                 visit(_called(bodies[name].node_def))
 
     visit(_called(meta.graph_def.node))
     for node in meta.object_graph_def.nodes:
-        visit(
-            iter(
-                [
-                    *node.function.concrete_functions,
-                    node.bare_concrete_function.concrete_function_name,
-                ]
-            )
-        )
-    visit(iter(sorted(bodies, key=lambda name: (len(name), name))))
-    return list(found)
+        visit(node.function.concrete_functions)
+        visit([node.bare_concrete_function.concrete_function_name])
+    visit(sorted(bodies, key=lambda name: (len(name), name)))
+    return list(ordered)
 
 
 def _nodes(meta: Any) -> Iterator[Any]:
@@ -96,8 +89,8 @@ def _called(nodes: Any) -> Iterator[str]:
 
 
 def _calls(holder: Any) -> Iterator[Any]:
-    """The functions among the attributes of a node, in order of attribute; and those among their
-    own attributes.
+    """The functions among the attributes of a node, in order of attribute, and among the attributes of
+    these functions.
     """
     for name in sorted(holder.attr):
         value = holder.attr[name]

@@ -38,16 +38,16 @@ from twinspire_core.errors import UsageError
 EXAMPLES = "examples"
 AT_START = "start"
 AT_END = "end"
-"""Folders inside those of tables that are written as of the start of the day, and of its end."""
+"""Folders of tables as of the start of the day, and as of its end."""
 CORPUS = "corpus"
 CORPUS_START = f"{CORPUS}/{AT_START}"
 CORPUS_END = f"{CORPUS}/{AT_END}"
 SEQUENCES = "sequences"
 EVALUATION = "evaluation"
 REPLAY = "replay"
-"""What a first day, and one after a gap, makes once more of days before it, each in a folder of its own:
-`evaluation/`, of some users who were not held out, `corpus/start/`, and on each seventh of them the
-tables of sources as of its start.
+"""What a first day, or one after a gap, makes again of earlier days, each in a folder of its own:
+`evaluation/` of some users who were not held out, `corpus/start/`, and on every seventh day the tables
+of sources as of its start.
 """
 USERS = "users"
 TRANSFORM = "transform"
@@ -59,7 +59,7 @@ STRINGS = pa.list_(pa.string())
 FLOATS = pa.list_(pa.float32())
 LABEL = "_label"
 ROW = "_row"
-"""The column that tells rows of the analysis apart."""
+"""The column with a number for each row of the analysis."""
 PAST_LENGTH = 500
 """The most items in `_past`, and in `_personal`."""
 PERSONAL_HALF_LIVES = {
@@ -70,7 +70,7 @@ PERSONAL_HALF_LIVES = {
     "_personal_120d": 120.0,
     "_personal_all": math.inf,
 }
-"""Days by the column that holds a user's counts of items with that half-life."""
+"""Half-lives in days, by the column of a user's counts of items."""
 TRENDING_HALF_LIVES = {
     "_trending_1h": 1 / 24,
     "_trending_3h": 3 / 24,
@@ -81,24 +81,24 @@ TRENDING_HALF_LIVES = {
     "_trending_28d": 28.0,
     "_trending_60d": 60.0,
 }
-"""Days by the column that holds an item's count of events with that half-life."""
+"""Half-lives in days, by the column of an item's count of events."""
 FIRST_SEEN = "_first_seen"
-"""The column that holds the days since an item's first event."""
+"""Column of the days since an item's first event."""
 PERSONAL_SPAN = "_personal_span"
-"""The column that holds the days from a user's first event of an item to the last."""
+"""Column of the days from a user's first event of an item to the last."""
 PERSONAL_DAYS = "_personal_days"
-"""The column that holds on how many days a user took an item."""
+"""Column of the number of days on which a user took an item."""
 VISITS = "_personal_visits"
-"""The column that holds on how many days a user took anything."""
+"""Column of the number of days on which a user took anything."""
 BUYERS = "_buyers"
 AGAIN = "_again"
 AGAIN_DAYS = "_again_days"
 REPURCHASES = (BUYERS, AGAIN, AGAIN_DAYS)
-"""Columns that say how users take an item again."""
+"""Columns of how users take an item again."""
 SEQUENCE_LENGTH = 500
 """The most events of a user in `sequences/`, the newest."""
 CORPUS_FILE_ROWS = 1 << 18
-"""The most rows of a file of the corpus, so that the bulk embedding can share the work out."""
+"""The most rows of a file of the corpus, so that several workers can embed it."""
 
 _EVENT = {
     "_user": pa.string(),
@@ -107,7 +107,7 @@ _EVENT = {
     "_reward": pa.float32(),
     LABEL: pa.float32(),
 }
-"""What examples keep of their event, besides features."""
+"""Columns of an example's event, besides features."""
 
 
 def day_folder(day: date) -> str:
@@ -161,12 +161,12 @@ def example_schema(p: Pipeline) -> pa.Schema:
 
 
 def analysis_schema(p: Pipeline, tower: Tower) -> pa.Schema:
-    """What the transform graph is fitted on, handed over inside the job: the positives of the
-    vocabulary days, each tower's columns in rows of their own.
+    """What the transform graph is fitted on, passed on inside the job: the positives of the vocabulary
+    days, each tower's columns in rows of their own.
 
-    `_time`, of an item's row that of the start of the day; `_row`, a number that no other row of the
-    tower has; and the raw features that have a vocabulary or are scaled. Counts and ages are those
-    of the start of the event's day, null where the days that were read do not reach back far enough.
+    `_time`, for an item's row the start of the day; `_row`, a number that no other row of the tower
+    has; and the raw features that have a vocabulary or are scaled. Counts and ages are those at the
+    start of the event's day, null where the days that were read do not reach back far enough.
     """
     analysed = {name: f for name, f in p.tower(tower).items() if f.is_analysed}
     columns = [c for name, f in analysed.items() for c in feature_columns(name, f)]
@@ -185,8 +185,8 @@ def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = No
     items snapshot's own type, under `attribute_name`.
 
     Args:
-      p: the pipeline.
-      attributes: types found in the snapshot by column; string where not given.
+      p: the pipeline that declares display columns, attributes and features.
+      attributes: types in the items snapshot by column; others are strings.
     """
     meta = [
         ("_item", pa.string()),
@@ -206,23 +206,20 @@ def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = No
 
 
 def replayed_corpus_schema(whole: pa.Schema) -> pa.Schema:
-    """The corpus of a replayed day: its columns without those for people and for towers, which are most
-    of its bytes.
-
-    Args:
-      whole: as `corpus_schema` makes it.
+    """The corpus of a replayed day: the columns of `corpus_schema` without those for people and for towers,
+    which are most of its bytes.
     """
     shown = ("_name", display_name(""))
     return pa.schema([f for f in whole if f.name.startswith("_") and not f.name.startswith(shown)])
 
 
 def display_name(column: str) -> str:
-    """Where the corpus keeps a column that people are shown."""
+    """The corpus's name of a column for display."""
     return f"_display_{column}"
 
 
 def attribute_name(column: str) -> str:
-    """Where the corpus keeps a column that requests filter by."""
+    """The corpus's name of a column that requests filter by."""
     return f"_attribute_{column}"
 
 
@@ -232,8 +229,7 @@ def evaluation_schema(p: Pipeline) -> pa.Schema:
 
     `_truth` holds the day's distinct positives, in order of first event; `_past` the distinct items
     of the longest window (`window.history_days`, `window.personal_days`), most frequent first, then
-    most recent, at most `PAST_LENGTH`;
-    `_past_events` their events. Newcomers, who
+    most recent, at most `PAST_LENGTH`; `_past_events` is the number of their events. Newcomers, who
     have none, are there too: with an empty history, and in the context of their first positive of
     the day unless events that do not enter histories came before.
     """
@@ -247,8 +243,8 @@ def evaluation_schema(p: Pipeline) -> pa.Schema:
 
 
 def users_schema(p: Pipeline) -> pa.Schema:
-    """`users/`: each user of the longest window as they would be served the day after; each
-    file sorted.
+    """`users/`: each user of the longest window as they would be served on the next day, sorted in each
+    file.
     """
     return _schema([("_user", pa.string()), ("_last_time", TIME), *_past(p)], query_columns(p))
 
@@ -275,13 +271,13 @@ def co_occurrence_schema() -> pa.Schema:
 
 
 def _past(p: Pipeline) -> list[tuple[str, pa.DataType]]:
-    """What a query says of what the user had before.
+    """What a query says of the user's purchase history.
 
     With several sources, `_personal` holds the distinct items of the last `window.personal_days`, at
-    most `PAST_LENGTH`; lists of the same lengths their decayed counts by half-life, `_personal_age`,
-    days since the last event of each, `_personal_span`, days from the first event of each to that, and
-    `_personal_days`, on how many days there were such; `_personal_visits`, on how many days there was
-    any event.
+    most `PAST_LENGTH`. Lists of the same lengths hold their decayed counts by half-life,
+    `_personal_age`, days since the last event of each, `_personal_span`, days from the first event of
+    each to the last, and `_personal_days`, the number of days with such events. `_personal_visits` is the
+    number of days with any event.
     """
     columns = [("_past", STRINGS), ("_past_events", pa.int64())]
     if p.sources.several:

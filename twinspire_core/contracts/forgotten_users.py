@@ -1,12 +1,12 @@
-"""Users who are to be forgotten: whatever reads logs or users' snapshots drops their records.
+"""The list of users to be forgotten: every reader of logs and users' snapshots drops their records.
 
     <registry root>/<pipeline>/forgotten/key         32 random bytes, created only if absent
     <registry root>/<pipeline>/forgotten/<digest>    one file for each user
 
 A digest is the keyed BLAKE2b of a user's id: the list does not say who is on it, and cannot be
-compared with other lists of this kind. Whoever holds the key and an id can tell whether it is there;
-so can whoever has the logs. It lies in the registry and not among the working files, which may be
-lost and made again from the logs.
+compared with other such lists. With the key and an id one can tell whether the id is on it; so can
+anyone who has the logs. The list is in the registry and not among the working files, because those may
+be lost and made again from the logs.
 docs/decisions/0073-forgetting.md
 """
 
@@ -24,7 +24,7 @@ from twinspire_core.errors import BadData
 
 FOLDER = "forgotten"
 WITHHELD = "(withheld: users were forgotten, and this may be about one of them)"
-"""Stands for the text of a line of the logs whose user nobody can tell."""
+"""Replaces the text of a line of the logs whose user cannot be read."""
 _KEY = "key"
 _KEY_BYTES = 32
 _DIGEST_BYTES = 20
@@ -33,26 +33,21 @@ _DIGEST = re.compile(rf"[0-9a-f]{{{2 * _DIGEST_BYTES}}}")
 
 @dataclass(frozen=True, slots=True)
 class ForgottenUsers:
-    """Tells who is to be forgotten. It travels to workers.
-
-    Attributes:
-      key: of the digests.
-      digests: of the users.
-    """
+    """The list as readers use it, also on workers: the key of the digests, and the users' digests."""
 
     key: bytes = b""
     digests: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
-        """Whether there is anybody."""
+        """Whether anybody is on the list."""
         return bool(self.digests)
 
     def __contains__(self, user: str) -> bool:
-        """Whether a user is to be forgotten."""
+        """Whether a user is on the list."""
         return bool(self.digests) and _digest(self.key, user) in self.digests
 
     def drop(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The rows of all other users, by `_user`; rows without that column are nobody's."""
+        """The rows of all other users, by `_user`; all rows where there is no such column."""
         if not self.digests or "_user" not in rows.columns:
             return rows
         gone = [user for user in rows["_user"].drop_nulls().unique() if user in self]
@@ -73,7 +68,7 @@ def find(pipeline: Pipeline) -> ForgottenUsers:
     """Reads the list.
 
     Raises:
-      BadData: there are digests, and no key to know anybody by.
+      BadData: there are digests, and no key to compare users with.
     """
     folder = place(pipeline)
     digests = frozenset(filter(_DIGEST.fullmatch, storage.list_names(folder)))
@@ -83,9 +78,9 @@ def find(pipeline: Pipeline) -> ForgottenUsers:
 
 
 def add(pipeline: Pipeline, users: Collection[str]) -> None:
-    """Puts users on the list; nothing for those who are on it."""
+    """Puts users on the list who are not on it yet."""
     folder = place(pipeline)
-    # Somebody else's key stays, if they were faster
+    # If another process was faster, its key stays
     storage.put_if_absent(storage.join(folder, _KEY), secrets.token_bytes(_KEY_BYTES))
     key = _read_key(folder)
     for user in users:
@@ -100,10 +95,10 @@ def _read_key(folder: str) -> bytes:
         key = b""
     if len(key) != _KEY_BYTES:
         raise BadData(
-            f"The list of forgotten users is read by its key of {_KEY_BYTES} bytes; {place} has"
-            f" {len(key)}. Without it nobody on the list is known, and they would come back:"
-            " restore it from a copy of the registry. If there is none, delete the folder and"
-            " forget everybody again."
+            f"The list of forgotten users has a key of {_KEY_BYTES} bytes; {place} has {len(key)}."
+            " Without the key, users on the list are not recognised and would come back: restore it"
+            " from a copy of the registry. If there is none, delete the folder and forget all users"
+            " again."
         )
     return key
 

@@ -1,4 +1,4 @@
-"""`gate.json` of a version: what the gate said of it, and by which figures."""
+"""`gate.json` of a version: the gate's verdict, and the figures that it is based on."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -11,10 +11,10 @@ class ComparedFigures(JsonPart):
     """A measure of a version and of its baseline; None where something was not measured.
 
     Attributes:
-      users: whom it applies to.
-      candidate: of the version.
-      baseline: of its baseline.
-      change: relative, -.1 for a tenth less.
+      users: number of users that it applies to.
+      candidate: the version's measure.
+      baseline: the baseline's measure.
+      change: relative, -0.1 for a tenth less.
       low, high: the paired 95% interval of the change.
       differ: users whose two lists differ in the measure.
     """
@@ -40,27 +40,22 @@ class LiftFigures(PopularityLift):
 
 
 class PooledFigures(ComparedFigures):
-    """The gate's measure of several days together, each day's version against the one that it was
-    compared with.
-
-    Attributes:
-      days: how many.
-    """
+    """The gate's measure pooled over so many days, each day's version against its baseline."""
 
     days: int
 
 
 class RecipeFigures(JsonPart):
-    """How trees were made, over several days: those of the version before, on all users of each day,
-    beside the list that found most of the others. A day is the unit.
+    """How good the way is in which rankers are made: over several days, the version before's ranker on all
+    users of each day, compared with the best of the other lists. Each day counts once.
 
     Attributes:
-      days: how many.
+      days: number of days.
       beside: that list: `fixed_order`, or a source alone.
-      trees: mean of the measure.
-      other: of that list.
+      trees: the ranker's mean measure.
+      other: that list's mean measure.
       mean: of the days' differences.
-      low, high: its 99% interval.
+      low, high: the mean's 99% interval.
     """
 
     days: int
@@ -73,11 +68,11 @@ class RecipeFigures(JsonPart):
 
     @property
     def is_below(self) -> bool:
-        """Whether the trees surely found less."""
+        """Whether the ranker is surely worse."""
         return self.high < 0
 
     def why_not(self, metric: str) -> str:
-        """Why the trees do not serve, in words."""
+        """The reason why the ranker does not serve, in words."""
         return (
             f"the fixed order serves in place of the trees: over {self.days} days these found"
             f" {metric} of {self.trees:.4f}, {self.beside} {self.other:.4f} (a difference of"
@@ -86,13 +81,13 @@ class RecipeFigures(JsonPart):
 
 
 class BestFigures(ComparedFigures):
-    """The version beside the best accepted one before it, which is called its baseline here.
+    """The version compared with the best accepted one before it, which is the baseline here.
 
     Attributes:
-      version: the best one's id.
-      ahead: by how much the line of accepted versions stood higher at it than at the newest of
-        them, in the measure.
-      pooled: the line's versions since against it; None where it is the first day of that.
+      version: the best version's id.
+      ahead: by how much the running sum of the line's differences is higher at it than at the newest
+        accepted version.
+      pooled: all versions since, against it; None on the first day after it.
     """
 
     version: str
@@ -101,16 +96,16 @@ class BestFigures(ComparedFigures):
 
 
 class GateFigures(ComparedFigures):
-    """What the gate compared: of the two-tower, and of all else.
+    """What the gate compared: the two-tower, and all else.
 
     Attributes:
       metric: the measure that was compared.
-      slices: the same of slices of users, by name as `users:0`.
-      lead: None where too few users of the day itself were asked.
-      best: beside the best accepted version; None where that is the baseline, or is not known.
-      pooled: of several days; None where the day had users enough.
-      trees: this version's trees beside those of the version before; None without trees.
-      recipe: how trees were made; None before there are enough days.
+      slices: the comparison for slices of users, by names such as `users:0`.
+      lead: None where too few users of the day itself were measured.
+      best: None where the best accepted version is the baseline, or is not known.
+      pooled: None where the day had enough users.
+      trees: this version's ranker against that of the version before; None without a ranker.
+      recipe: None before there are enough days.
       index_recall: share of the exact neighbours that the index finds.
       items: size of the corpus.
     """
@@ -130,12 +125,11 @@ class GateVerdict(JsonFile):
     """The file.
 
     Attributes:
-      accepted: whether nothing speaks against the version; None where there is no verdict.
-      refused: reasons with their numbers; none of an accepted version.
+      accepted: None where there is no verdict.
+      refused: reasons with their numbers; empty for an accepted version.
       notes: what could not be judged, and why.
-      figures: what was compared.
-      serves: what answers where a request does not say: `ranked` or `fixed_order`; None where there
-        is no verdict.
+      serves: the default source of answers, `ranked` or `fixed_order`; None where there is no
+        verdict.
     """
 
     FILE: ClassVar[str] = "gate.json"
@@ -148,11 +142,11 @@ class GateVerdict(JsonFile):
 
     @property
     def why_not_trees(self) -> str:
-        """Why the fixed order serves in place of the version's trees; empty where it does not."""
+        """Why the fixed order serves instead of the version's ranker; empty where it does not."""
         recipe, metric = self.figures.recipe, self.figures.metric
         return recipe.why_not(metric) if recipe and metric and recipe.is_below else ""
 
     @property
     def reason(self) -> str:
-        """All of it in a line, for the log."""
+        """The verdict in one line, for the log."""
         return "; ".join(self.refused) or "; ".join(("accepted", *self.notes))

@@ -1,13 +1,12 @@
-"""Partials: what was made of a day's logs, kept for the runs of later days.
+"""Partials: intermediate results of a day's logs, kept for the runs of later days.
 
     <work_root>/<pipeline>/partials/dt=D/<kind>-<key>-<part>-of-<parts>.arrow
 
-They live apart from attempts: any run may write one, and any run may use it. Invariants:
-  1. The key is the digest of all that the content is a function of: the digests of its files, the
-  settings that it depends on, the format. So a partial is never stale and never changed.
-  2. No key of a stage depends on partials: all that one depends on is the same without them.
-  3. A file ends with a digest of what is before it. One that is damaged counts as one that is not
-  there, and is made again.
+Any run may write one, and any run may use it, so they are kept apart from attempts. Invariants:
+  1. The key is the digest of everything that the content is a function of: the digests of the files, the
+  settings, the format. So a partial is never stale and never changed.
+  2. No key of a stage depends on partials: the output is the same without them.
+  3. A file ends with a digest of its content. A damaged one counts as missing, and is made again.
 docs/decisions/0008-feature-job.md
 """
 
@@ -34,10 +33,10 @@ def stem(folder: str, day: date, kind: str, key: str) -> str:
     """The URI that all parts of one partial begin with.
 
     Args:
-      folder: of all partials.
-      day: whose logs went into it.
-      kind: what it is.
-      key: digest of all that it is a function of.
+      folder: the folder of all partials.
+      day: the day of the logs that it is made from.
+      kind: names what the partial holds.
+      key: digest of everything that its content is a function of.
     """
     return storage.join(folder, f"dt={day}", f"{kind}-{key}")
 
@@ -48,21 +47,20 @@ def uri(stem: str, part: int, parts: int) -> str:
 
 
 def whole(folder: str) -> dict[str, int]:
-    """The partials of a folder of which all parts are there: how many parts each has, by stem."""
-    found: dict[tuple[str, int], set[int]] = defaultdict(set)
+    """The partials of a folder that are complete: the number of parts of each, by stem."""
+    present: dict[tuple[str, int], set[int]] = defaultdict(set)
     for file in storage.list_files(folder):
-        if named := _PART.fullmatch(file.path):
-            beginning = storage.join(folder, named["stem"])
-            found[beginning, int(named["parts"])].add(int(named["part"]))
+        if match := _PART.fullmatch(file.path):
+            present[match["stem"], int(match["parts"])].add(int(match["part"]))
     return {
-        beginning: parts
-        for (beginning, parts), there in sorted(found.items())
-        if there == set(range(parts))
+        storage.join(folder, stem): parts
+        for (stem, parts), numbers in sorted(present.items())
+        if numbers == set(range(parts))
     }
 
 
 def by_day(folder: str) -> dict[date, int]:
-    """Bytes that are kept of each day, oldest first."""
+    """Bytes of the partials of each day, oldest day first."""
     sizes: dict[date, int] = defaultdict(int)
     for file in storage.list_files(folder):
         if day := attempts.day_of(file.path.rpartition("/")[0]):
@@ -71,19 +69,19 @@ def by_day(folder: str) -> dict[date, int]:
 
 
 def write(uri: str, content: bytes) -> None:
-    """Writes a file, whole or not at all; what is there, whole or damaged, gives way to it.
+    """Writes a file, whole or not at all, in place of any that is there.
 
-    Whichever of two runs writes last, what both read of it comes to the same.
+    Two runs that write the same file write the same content, so it does not matter which is last.
     """
     storage.write_bytes(uri, content + hashlib.sha256(content).digest())
 
 
 def read(uri: str) -> memoryview | None:
-    """The content of a file; None where there is none, or a damaged one."""
+    """The content of a file; None where it is missing or damaged."""
     try:
         sealed = memoryview(storage.read_bytes(uri))
     except FileNotFoundError:
-        return None  # pruned meanwhile
+        return None  # deleted by a prune meanwhile
     content = sealed[:-_SEAL_BYTES]
     if hashlib.sha256(content).digest() != sealed[-_SEAL_BYTES:]:
         return None

@@ -143,7 +143,6 @@ def quality_table(
 
     Args:
       metrics: the `metrics.json` of the day.
-      ks: list lengths, `evaluation.ks`.
       serves_before: what the gate let the version before serve.
       serves: what the gate lets the day's version serve.
     """

@@ -118,7 +118,6 @@ def on_next_day(
     Args:
       measured: the `metrics.json` of the day.
       serves: what the gate let the version before the day serve (`GateVerdict.serves`).
-      metric: such as `recall@50`.
       whose: the version whose lists they are, in words.
     """
     lists = {

@@ -126,7 +126,7 @@ def _close_full(
       values: [U, L, V] int64, of the candidates.
       listed: [U, k, V] int64, of the items listed so far.
       place: of the newest item in its list.
-      caps: int64 by value.
+      caps: int64 by value, how many items of a list may have it.
     """
     for value in listed[:, place].T:
         rows = np.flatnonzero(value >= 0)

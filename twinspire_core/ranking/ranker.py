@@ -180,7 +180,6 @@ def rank_candidates(
       queries: U of them; lists that they are given with are at least 100 and k long.
       k: length of the lists that `RankedCandidates.best` will make.
       vectors: of the queries and of all items.
-      threads: as of `Ranker.score`.
     """
     if queries.personal is not None and not ranker.described.untimed:
         queries = replace(queries, personal=replace(queries.personal, timed=None))

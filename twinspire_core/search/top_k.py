@@ -107,12 +107,8 @@ def _search_block(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarra
 
 
 def best_of(scores: np.ndarray, k: int) -> np.ndarray:
-    """Columns of the k highest scores of each row, [U, k] int64, highest first, then leftmost; -1
-    for -infinity.
-
-    Args:
-      scores: [U, N] float32 or float64.
-      k: at most N.
+    """Columns of the k highest of N scores in each row, [U, k] int64, highest first, then leftmost; -1 for
+    -infinity. Scores are float32 or float64, and k is at most N.
     """
     if k == 0 or len(scores) == 0:
         return np.full((len(scores), k), -1, np.int64)
@@ -130,7 +126,6 @@ def _best_keys(scores: np.ndarray, k: int, first_column: int = 0) -> np.ndarray:
     """Keys of at least the k best of each row, [U, L] int64 ascending, -1 in front of short rows.
 
     Args:
-      scores: [U, N] float32.
       k: with k > N all N are kept.
       first_column: what the first of these columns is called in the keys.
     """

@@ -222,7 +222,6 @@ class Source(ABC):
         """A list of `depth` places for each query, which ends early where the source has no more items.
 
         Args:
-          queries: U of them.
           depth: the most items of a list.
           exclude: U lists of items that must not be listed.
           passing: [C] bool, items that may be listed; None for all. Histories may still hold others.

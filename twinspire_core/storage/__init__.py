@@ -1,7 +1,7 @@
 """Files on a disk or on Google Cloud Storage, behind one set of functions.
 
-A place is a string: a local path, or `gs://bucket/name`. Only what the formats of this project need
-is here: whole files are written at once and never changed, folders are listed, and a file can be
+A place is a string: a local path, or `gs://bucket/name`. The functions are those that this project's
+formats need: whole files are written at once and never changed, folders are listed, and a file can be
 created only if it is absent.
 """
 
@@ -44,20 +44,20 @@ __all__ = [
 ]
 
 
-# Also with one slash, which is what becomes of two in a path.
+# Also with one slash: Path turns two slashes into one.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
 def has_scheme(uri: str) -> bool:
-    """Whether the place begins like `gs://`, and so is no path."""
+    """Whether a place begins with a scheme such as `gs://`, and so is no path."""
     return _SCHEME.match(uri) is not None
 
 
 def check_place(uri: str) -> str:
-    """The place itself, if it is one.
+    """Returns the place, if it is a valid one.
 
     Raises:
-      UsageError: it is on something else, such as `s3://`, which would be taken for a folder.
+      UsageError: it has another scheme, such as `s3://`, which would be taken for a folder.
     """
     if has_scheme(uri) and not uri.startswith("gs://"):
         remedy = "Copy or mount what is elsewhere"
@@ -101,10 +101,9 @@ def list_names(uri: str) -> list[str]:
 
 
 def last_written(uri: str) -> float | None:
-    """When anything below a folder was last written, in seconds since 1970; None if there is
-    nothing.
+    """When anything below a folder was last written, in seconds since 1970; None if it is empty.
 
-    On a disk, files that are still being written and the folders themselves count.
+    On a disk, files that are still being written and the folders themselves count, too.
     """
     return _store_of(uri).last_written(uri)
 
@@ -129,8 +128,8 @@ def write_bytes(uri: str, data: bytes) -> None:
 
 
 def write_transient(uri: str, data: bytes) -> None:
-    """Writes a whole file that is deleted before the command ends: it need not survive a power cut,
-    and may never reach the disk.
+    """Writes a whole file that is deleted before the command ends. It does not survive a power cut, and
+    may never reach the disk.
     """
     if is_remote(uri):
         gcs.write_bytes(uri, data)
@@ -142,14 +141,14 @@ def put_if_absent(uri: str, data: bytes) -> bool:
     """Creates a file, whole or not at all, unless there is one. When it returns, the file survives
     a power cut.
 
-    A reply that was lost is settled by reading back: the same bytes are taken for our own, so a
-    caller who must tell two writers apart puts an id of its own into them.
+    If the store's reply is lost, the file is read back, and the same bytes are taken for our own. A
+    caller that must distinguish two writers therefore puts an id of its own into them.
 
     Returns:
       True if the file now holds `data`; False if it holds something else.
 
     Raises:
-      TryAgain: the store did not answer, and whether the file will be there is not known.
+      TryAgain: the store did not answer, so that it is not known whether there will be a file.
     """
     return _store_of(uri).put_if_absent(uri, data)
 
@@ -171,8 +170,8 @@ def copy_tree(source: str, target: str) -> None:
 
 
 def link_tree(source: str, folder: Path) -> None:
-    """Puts all files below a place into a local folder, to be read there: links to local ones,
-    copies of others.
+    """Puts all files below a place into a local folder for reading: links to local files, copies of
+    others.
     """
     if is_remote(source):
         localize(source, folder)
@@ -184,10 +183,10 @@ def link_tree(source: str, folder: Path) -> None:
 
 
 def localize(uri: str, folder: Path | None = None) -> Path:
-    """A local folder or file with the content of `uri`: itself when it is local, else downloaded
+    """A local folder or file with the content of `uri`: `uri` itself when it is local, else a download
     into `folder`.
 
-    A download that is killed leaves some of a folder's files, each of them whole.
+    A download that is killed leaves some of a folder's files, each of them complete.
     """
     if not is_remote(uri):
         return Path(uri)
@@ -211,7 +210,7 @@ def download(uri: str, folder: Path, paths: Iterable[str]) -> None:
 
 
 def _copy(pair: tuple[str, str]) -> None:
-    """Copies one file: readers of the target see all of it or none."""
+    """Copies one file: readers of the target see all of it or nothing."""
     source, target = pair
     if is_remote(target):
         if is_remote(source):
@@ -227,24 +226,19 @@ def _copy(pair: tuple[str, str]) -> None:
 
 
 def delete_tree(uri: str) -> None:
-    """Deletes a folder with all that is in it; nothing if there is none. Others may be deleting it
-    too.
-    """
+    """Deletes a folder with all that is in it, if there is one. Others may be deleting it at the same time."""
     _store_of(uri).delete_tree(uri)
 
 
 def delete_file(uri: str) -> None:
-    """Deletes a file; nothing if there is none."""
+    """Deletes a file, if there is one."""
     _store_of(uri).delete_file(uri)
 
 
 def delete_scratch(uri: str, *, before: float) -> None:
-    """Deletes files below a folder that killed writers have left half written; an object store has
-    none.
-
-    Args:
-      uri: the folder.
-      before: seconds since 1970; what was written since may still be at work.
+    """Deletes half-written files below a folder whose writers were killed; an object store has none. Only
+    files last written `before` a time, in seconds since 1970, are deleted: writers of others may still
+    be alive.
     """
     if not is_remote(uri):
         disk.delete_scratch(uri, before=before)

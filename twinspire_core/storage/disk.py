@@ -1,6 +1,6 @@
-"""Files on a disk, for `twinspire_core.storage` alone; its functions say what each does.
+"""Files on a disk, for `twinspire_core.storage` alone, whose functions have the full descriptions.
 
-A file is written beside its place and renamed to it: a reader sees all of it or none.
+A file is written under another name in its folder and then renamed: a reader sees all of it or nothing.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from twinspire_core.errors import TryAgain, TwinspireError, UsageError
 from twinspire_core.storage.store import FileInfo
 
 _SCRATCH = ".tmp-"
-"""Begins the name of a file that is still being written, or whose writer was killed."""
+"""Prefix of files that are still being written, or whose writer was killed."""
 
 
 def exists(uri: str) -> bool:
@@ -28,8 +28,8 @@ def exists(uri: str) -> bool:
 
 def list_files(uri: str) -> Iterator[FileInfo]:
     """All files below a folder."""
-    # Paths are joined as strings: a window of a year is a thousand folders to list, and Path
-    # objects took more of the time than the disk.
+    # Paths are joined as strings: a window of a year has a thousand folders to list, and Path objects
+    # took more time than the disk.
     root = str(Path(uri))
     for folder, _, names in os.walk(root, onerror=_unless_gone):
         for name in names:
@@ -51,7 +51,7 @@ def list_names(uri: str) -> list[str]:
 
 
 def last_written(uri: str) -> float | None:
-    """When a file below a folder, one that is still being written, or a folder was last written."""
+    """When anything below a folder was last written, half-written files and folders included."""
     times = []
     for folder, _, names in os.walk(uri, onerror=_unless_gone):
         for path in (folder, *(os.path.join(folder, name) for name in names)):
@@ -61,9 +61,8 @@ def last_written(uri: str) -> float | None:
 
 
 def _unless_gone(error: OSError) -> None:
-    """Skips folders that were deleted meanwhile, and what is no folder.
-
-    A folder that cannot be listed for another reason is an error: it would look empty.
+    """Skips folders that were deleted meanwhile, and files. A folder that cannot be listed for another
+    reason is an error, since it would look empty.
     """
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
@@ -128,7 +127,7 @@ def delete_tree(uri: str) -> None:
 
 
 def delete_scratch(uri: str, *, before: float) -> None:
-    """Deletes files that are half written, and not written to any more."""
+    """Deletes half-written files that were not written to since a time."""
     for folder, _, names in os.walk(uri, onerror=_unless_gone):
         for path in (Path(folder, name) for name in names if name.startswith(_SCRATCH)):
             with contextlib.suppress(FileNotFoundError):  # its writer has ended meanwhile
@@ -153,14 +152,14 @@ def written_whole(uri: str) -> Iterator[str]:
     """
     with _scratch_file(uri) as scratch:
         yield scratch
-        # Content first, then the name: after a power cut the name never stands for half a file.
+        # Content first, then the name: after a power cut there is never half a file under the name.
         sync(scratch)
         os.replace(scratch, uri)
 
 
 @contextlib.contextmanager
 def _scratch_file(uri: str) -> Iterator[str]:
-    """The name of a file to write beside `uri`, which is removed afterwards if it is still there.
+    """The name of a file to write in the folder of `uri`, which is deleted afterwards if it still exists.
 
     Raises:
       TryAgain: the disk is full.
@@ -184,7 +183,7 @@ def _scratch_file(uri: str) -> Iterator[str]:
 
 
 def sync(path: str) -> None:
-    """Brings a file's content, or a folder's list of names, to the disk itself."""
+    """Flushes a file's content, or a folder's list of names, to the disk."""
     handle = os.open(path or ".", os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -193,52 +192,45 @@ def sync(path: str) -> None:
 
 
 def _sync_upwards(folder: str) -> None:
-    """Brings a folder and the folders above it to the disk.
-
-    A process that was killed may have made any of them, and not synced it.
+    """Flushes a folder and the folders above it to the disk: a process that was killed may have made any of
+    them without doing so.
     """
     here = Path(folder).absolute()
     for part in (here, *here.parents):
         if not os.access(part, os.R_OK):
-            return  # not ours: it was there before
+            return  # another account's, which existed before
         sync(str(part))
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
-# Libraries in C++ tell only the text.
+# C++ libraries give only the text.
 _FULL_TEXTS = tuple(os.strerror(code) for code in _FULL)
 _READ_ONLY_TEXT = os.strerror(errno.EROFS)
 _LONGEST = 300  # characters of an error
 
 
 def explain(error: BaseException) -> TwinspireError | None:
-    """The project's error for one whose cause, however deep, is a full, read-only or forbidden
-    disk.
-
-    Args:
-      error: any; also one that came up while another was dealt with.
-
-    Returns:
-      None for an error that is the project's own already, and for one of another cause.
+    """The project's error for one that was caused, at any depth, by a full, read-only or forbidden disk;
+    None for an error with another cause, or that is the project's own.
     """
     if isinstance(error, TwinspireError) or not isinstance(error, Exception):
         return None
-    # What came first is what it is about: cleaning up after it fails by the same disk.
+    # The first error in the chain counts: later ones come from cleaning up on the same disk.
     for cause in reversed(list(_chain(error))):
         text = str(cause)
         code = cause.errno if isinstance(cause, OSError) else None
-        told = (text.splitlines() or [type(cause).__name__])[0][:_LONGEST]
-        if code in _FULL or any(one in text for one in _FULL_TEXTS):
+        reason = (text.splitlines() or [type(cause).__name__])[0][:_LONGEST]
+        if code in _FULL or any(full in text for full in _FULL_TEXTS):
             return TryAgain(
                 f"Stages need room in work_root, in registry.root and for scratch files (TMPDIR), and"
-                f" one was full: {told}. What is published is as it was. Make room (`twinspire prune"
+                f" one was full: {reason}. What is published is as it was. Make room (`twinspire prune"
                 " PIPELINE --yes` deletes what is old), then run the same command again."
             )
         if code in _CLOSED or _READ_ONLY_TEXT in text:
             return UsageError(
                 "Stages read logs, and write in work_root, in registry.root and scratch files"
-                f" (TMPDIR); one of them is closed to this account: {told}. What is published is as"
+                f" (TMPDIR); one of them is closed to this account: {reason}. What is published is as"
                 " it was. Mount it for writing, or change who may use it; then run the same command"
                 " again."
             )
@@ -246,10 +238,10 @@ def explain(error: BaseException) -> TwinspireError | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and what it came from."""
+    """An error and its causes, the last error first."""
     seen = set()
-    found: BaseException | None = error
-    while found is not None and id(found) not in seen:
-        seen.add(id(found))
-        yield found
-        found = found.__cause__ or found.__context__
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__

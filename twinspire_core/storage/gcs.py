@@ -1,8 +1,8 @@
-"""Objects of Google Cloud Storage, for `twinspire_core.storage` alone; its functions say what each
-does.
+"""Objects of Google Cloud Storage, for `twinspire_core.storage` alone, whose functions have the full
+descriptions.
 
-Google's library is imported at the first use. Its errors become ours: TryAgain when asking again may
-help, UsageError when it will not.
+Google's library is imported at the first use. Its errors become ours: TryAgain when a retry may help,
+UsageError when it will not.
 """
 
 import hashlib
@@ -52,19 +52,13 @@ def translated(call: Callable[P, R]) -> Callable[P, R]:
 
 @cache
 def temporary() -> tuple[type[Exception], ...]:
-    """Errors that may pass. The library raises them after it has tried again for two minutes."""
+    """Errors that a retry may solve. The library raises them after it has retried for two minutes."""
     from google.api_core.exceptions import RetryError, ServerError, TooManyRequests
     from google.auth.exceptions import TransportError
     from requests import RequestException
 
-    return (
-        RetryError,
-        ServerError,
-        TooManyRequests,
-        TransportError,
-        RequestException,
-        ConnectionError,
-    )
+    busy = (RetryError, ServerError, TooManyRequests)
+    return (*busy, TransportError, RequestException, ConnectionError)
 
 
 def of_object(call: Callable[P, R]) -> Callable[P, R]:
@@ -102,7 +96,7 @@ def list_files(uri: str) -> list[FileInfo]:
     start = len(uri.rstrip("/")) + 1
     for entry in _below(uri):
         if entry.name.endswith("/"):
-            continue  # a folder, as the console makes it: an object without content
+            continue  # a folder that Google's console made: an object without content
         place = f"gs://{entry.bucket.name}/{entry.name}"
         digest = f"crc32c:{entry.crc32c}"
         written = entry.updated.timestamp()
@@ -116,7 +110,7 @@ def list_names(uri: str) -> set[str]:
     bucket, name = _split(uri)
     start = f"{name}/" if name else ""
     pages = bucket.client.list_blobs(bucket, prefix=start, delimiter="/")
-    # The prefixes are known only after the pages were read.
+    # The prefixes are known only after all pages were read.
     full_names = {blob.name for blob in pages}
     full_names |= set(pages.prefixes)
     return {name[len(start) :].strip("/") for name in full_names if name != start}
@@ -140,14 +134,14 @@ def open_bytes(uri: str) -> BinaryIO:
 
 
 class _Object(io.RawIOBase):
-    """An object that is read piece by piece. Google's own reader raises the library's errors, long
-    after it was opened.
+    """An object that is read piece by piece. Google's own reader raises the library's errors, and only when
+    it is read.
     """
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._reader = blob(uri).open("rb")
-        self._position = 0  # Google's reader asks the store for it
+        self._position = 0  # Google's reader would ask the store for it
 
     def readable(self) -> bool:
         return True
@@ -190,13 +184,13 @@ def put_if_absent(uri: str, data: bytes) -> bool:
         blob(uri).upload_from_string(data, if_generation_match=0)
         return True
     except PreconditionFailed:
-        # Perhaps our own: the library sends a request again when the first reply does not come.
+        # Perhaps ours: the library repeats a request whose reply does not come.
         return read_bytes(uri) == data
     except temporary():
         try:
             return read_bytes(uri) == data
         except FileNotFoundError:
-            pass  # it was not written, or is not written yet: which of the two cannot be known
+            pass  # not written, or not written yet: which of the two cannot be known
         raise
 
 
@@ -216,14 +210,14 @@ def download(uri: str, path: Path) -> None:
 
 @translated
 def copy(source: str, target: str) -> None:
-    """Copies an object without bringing it here."""
+    """Copies an object within the store."""
     from google.cloud.storage.retry import DEFAULT_RETRY
 
     source_blob = blob(source)
     token = None
     while True:
-        # A large object takes several calls: each goes on from the token of the one before. The
-        # library would ask only once, as another writer may come between: none does, of ours.
+        # A large object takes several calls, each with the token of the call before. The library would
+        # not retry them, because of other writers; here there are none.
         token, _, _ = blob(target).rewrite(source_blob, token=token, retry=DEFAULT_RETRY)
         if token is None:
             return
@@ -275,8 +269,8 @@ def _below(uri: str, limit: int | None = None) -> Iterator["Blob"]:
 # By emulator, so that tests which start another one get another client.
 @cache
 def _client(emulator: str | None) -> "Client":
-    # The library would ask for the bucket in a thread of its own, only to name its place in traces:
-    # accounts that may use objects alone are refused that, as audit logs then tell again and again.
+    # The library would read the bucket's metadata, only to name its location in traces. Accounts with
+    # access to objects alone are refused that, which fills audit logs.
     os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import storage

@@ -1,6 +1,6 @@
-"""Parquet files that stages leave, found and read in one way, on a disk and on `gs://`.
+"""Parquet files of the stages, listed and read on a disk and on `gs://`.
 
-Raw logs, which may be of other formats and damaged, are read by twinspire_core/records.
+Raw logs, which may be damaged or of other formats, are read by twinspire_core/records.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,32 +20,23 @@ def list_parquet(place: str) -> list[str]:
 
 @contextmanager
 def open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
-    """A file to read parts of: its footer is read, and of its rows what is asked for."""
+    """A file opened to read parts of it: only the footer, and the rows that are asked for."""
     with storage.open_bytes(uri) as source, pq.ParquetFile(source) as file:
         yield file
 
 
 def read_file(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """All rows of a file.
-
-    Args:
-      uri: the file.
-      columns: by default all.
-    """
+    """All rows of a file, with all columns or those that are named."""
     with storage.open_bytes(uri) as source:
-        # Not by `open_parquet`, whose file would leave out columns that are not there.
+        # Not by `open_parquet`, whose file would silently leave out columns that do not exist.
         return pq.read_table(source, columns=columns)
 
 
 def read_folder(place: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """All rows of the files below a folder, file by file in order of their paths.
-
-    Args:
-      place: the folder.
-      columns: by default all.
+    """All rows of the files below a folder, file by file in order of their paths; columns as in `read_file`.
 
     Raises:
-      FileNotFoundError: there are no such files, and so nobody knows their columns.
+      FileNotFoundError: there are no files, so that the columns are unknown.
     """
     files = list_parquet(place)
     if not files:

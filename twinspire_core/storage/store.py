@@ -1,4 +1,4 @@
-"""What a store is: a disk, or Google Cloud Storage, each a module with these functions."""
+"""The functions that each store, a disk or Google Cloud Storage, has in a module of its own."""
 
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +19,8 @@ class FileInfo:
       uri: where it is.
       path: relative to the folder, with `/`.
       size: in bytes.
-      written: when, in seconds since 1970.
-      digest: a digest of its content when the store keeps one; else None.
+      written: time of the last write, in seconds since 1970.
+      digest: of its content, if the store keeps one; else None.
     """
 
     uri: str
@@ -31,7 +31,7 @@ class FileInfo:
 
 
 class Store(Protocol):
-    """What `twinspire_core.storage` asks of a store; its functions say what each does."""
+    """The functions of a store; those of `twinspire_core.storage` have the descriptions."""
 
     def exists(self, uri: str, /) -> bool: ...  # noqa: D102
 

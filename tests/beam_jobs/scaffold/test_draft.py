@@ -56,7 +56,7 @@ def test_a_draft_is_a_valid_file_that_fits_the_logs_it_was_drawn_from(shop, tmp_
     assert p.source.events == f"{logs}/events/dt={{date}}/"
     assert p.corpus.display == ("title",)
     assert p.features["device"].tower == "query" and p.features["kind"].tower == "item"
-    assert p.features["price"].kind == "number" and p.origin("city") == "users"
+    assert p.features["price"].kind == "number" and p.features["city"].source_table == "users"
     assert p.train.context_dropout > 0
     assert all(finding.ok for finding in validate(p, DAY).columns)
     weighed = text.replace("# weights", "weights")
@@ -500,8 +500,8 @@ def test_a_draft_proposes_what_is_known_before_the_click_and_says_why_it_left_th
     assert '# reward = "rating"' in text and '# label = "rating"' in text
     assert p.features["genres"].kind == "categories" and p.features["genres"].separator == "|"
     assert p.features["items_class"].column == "class", "Python has a word of its own called so"
-    assert p.features["age"].kind == "number" and p.origin("age") == "users"
-    assert p.features["page"].tower == "query" and p.origin("users_page") == "users"
+    assert p.features["age"].kind == "number" and p.features["age"].source_table == "users"
+    assert p.features["page"].tower == "query" and p.features["users_page"].source_table == "users"
     assert not {"rating", "seconds", "imdb_id", "nothing"} & p.features.keys()
     for name, reason in {
         "rating": "outcome",

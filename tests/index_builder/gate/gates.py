@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from index_builder.gate.verdict import JudgedVersion, judge
 from twinspire_core.config.tables.deployment import IndexConfig
-from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
 
 GATE = GateConfig(metric="recall@50", max_drop=0.1, min_users=200)

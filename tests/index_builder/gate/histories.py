@@ -24,7 +24,7 @@ from model.evaluation.evaluation_set import DayData, prepare
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.version_line import compare_with_best, line_after, remember_day
 from twinspire_core.config.tables.deployment import IndexConfig, ServingConfig
-from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.attempts import BestAccepted, Parent, StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures
 

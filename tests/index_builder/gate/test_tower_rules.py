@@ -15,7 +15,7 @@ from index_builder.gate.verdict import JudgedVersion, judge
 from tests.index_builder.gate.gates import gate, verdict
 from tests.index_builder.gate.histories import History, day
 from twinspire_core.config.tables.deployment import IndexConfig
-from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import BestMeasures, HeldOutMeasures, MeasuredDay
 from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
 from twinspire_core.metrics.intervals import interval, resampled_means

@@ -6,7 +6,7 @@ import pytest
 
 from index_builder.report.facts import Day, Facts, Previous
 from tests.index_builder.report.pages import FIRST, manifest, metrics
-from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import DayMetrics, ExampleList
 from twinspire_core.contracts.features_report import DayStatistics, FeaturesReport
 from twinspire_core.contracts.gate_verdict import GateVerdict

@@ -14,7 +14,7 @@ from index_builder.registry.registry import Registry
 from index_builder.report.facts import Day, _names
 from index_builder.report.page import render
 from tests.index_builder.report.pages import FIRST, Page, changed, shown
-from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.display.served_figure import on_next_day
 

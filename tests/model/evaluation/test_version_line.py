@@ -19,8 +19,7 @@ from model.evaluation.version_line import (
     popular_today,
 )
 from twinspire_core.config.tables.deployment import ServingConfig
-from twinspire_core.config.tables.gate import GateConfig
-from twinspire_core.config.tables.quality import EvaluationConfig
+from twinspire_core.config.tables.quality import EvaluationConfig, GateConfig
 from twinspire_core.contracts.attempts import Parent
 from twinspire_core.contracts.day_metrics import DayMetrics, MeasuredDay
 from twinspire_core.contracts.measures import PairedDifferences

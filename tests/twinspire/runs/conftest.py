@@ -12,7 +12,7 @@ from index_builder.registry.registry import Registry
 from tests.published import described
 from twinspire.runs.run_leases import ProcessIdentity
 from twinspire_core.config.tables.deployment import NotifyConfig, ServingConfig
-from twinspire_core.config.tables.gate import GateConfig
+from twinspire_core.config.tables.quality import GateConfig
 
 _TELL = """
 import time

@@ -79,7 +79,6 @@ def test_what_the_file_says_is_there(read, tmp_path):
         and p.column("sku") == "sku"
         and p.column("customer") == "customer"
     )
-    assert p.origin("brand") == "items" and p.origin("sold") is None
 
 
 def test_limits_name_measures_as_they_are_measured(read):

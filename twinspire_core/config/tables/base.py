@@ -1,4 +1,4 @@
-"""What every table of the pipeline file is made of: frozen classes, durations, places."""
+"""Parts of all tables of the pipeline file: their frozen base class, durations, places."""
 
 import re
 from datetime import timedelta
@@ -18,12 +18,12 @@ from twinspire_core import storage
 from twinspire_core.errors import UsageError
 
 BASIC: dict[str, JsonValue] = {"x-basic": True}
-"""Marks the keys that a newcomer sets, for `json_schema_extra`. The others are advanced."""
+"""For `json_schema_extra`: marks the keys that a newcomer sets. All others are advanced."""
 
 
 class Strict(BaseModel):
-    """Base of every table of the pipeline file: frozen, unknown keys are errors, and a value has the
-    type that TOML gives it (`"20"` is text, and no number).
+    """Base of every table of the pipeline file: it is frozen, unknown keys are errors, and a value keeps
+    the type that TOML gives it (`"20"` is a text, not a number).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -31,7 +31,7 @@ class Strict(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _lists_as_tuples(cls, tables: Any) -> Any:
-        # TOML has no tuples, and pydantic takes no list for one where types are strict.
+        # TOML has no tuples, and pydantic does not accept lists for them where types are strict.
         return _with_tuples(tables)
 
 

@@ -1,4 +1,4 @@
-"""The tables that say what the logs are, and what of them is used: `source`, `columns`, `window`,
+"""The tables that describe the logs, and say which part of them is used: `source`, `columns`, `window`,
 `vocabulary`, `corpus`, `statistics`.
 """
 
@@ -10,11 +10,11 @@ from pydantic import Field, field_validator
 from twinspire_core.config.tables.base import BASIC, Duration, Place, Strict
 
 _LARGEST_FACTOR = 1_000_000
-"""The largest factor of a reward: float32 has room for no more than 7 digits."""
+"""The largest factor of a reward: float32 has 7 digits."""
 
 
 class SourceConfig(Strict):
-    """Where the logs lie. `{date}` stands for the day, as 2017-10-16."""
+    """Where the logs are. `{date}` stands for the day, as in 2017-10-16."""
 
     events: Place = Field(
         description="Folder of one day's events, with `{date}`. Local path or `gs://`.",
@@ -27,40 +27,42 @@ class SourceConfig(Strict):
         None, description="Folder of a users snapshot, with `{date}`.", json_schema_extra=BASIC
     )
     format: Literal["auto", "parquet", "jsonl", "csv"] = Field(
-        "auto", description="`auto` looks at the file's ending; `.gz` is understood."
+        "auto", description="`auto` uses the file's ending, before any `.gz`."
     )
     done_marker: str | None = Field(
-        None, description="A file whose presence says that a day is complete: `_SUCCESS`."
+        None, description="A file in a day's folder that marks the day as complete: `_SUCCESS`."
     )
     wait: Duration = Field(
-        timedelta(0), description="How long a late day is waited for: `15m`, `6h`."
+        timedelta(0), description="How long a run waits for a late day: `15m`, `6h`."
     )
     min_share: float = Field(
         0.2,
         ge=0,
         le=1,
         description=(
-            "A day with fewer rows than this share of the last 7 same weekdays' median stops."
+            "A day stops when it has fewer rows than this share of the median of the last 7 same weekdays."
         ),
     )
     max_rejected: float = Field(
-        0.01, ge=0, le=1, description="The share of malformed records that is put up with."
+        0.01,
+        ge=0,
+        le=1,
+        description="A day stops when more than this share of records is malformed.",
     )
     max_user_events: int = Field(
         10_000,
         ge=1,
         description=(
-            "Events of one user and day that are read, the first in the logs; more, of a crawler,"
-            " are counted and left out."
+            "The most events of one user and day that are read, the first in the logs. Further ones, as"
+            " of a crawler, are counted and ignored."
         ),
     )
     late_days: int = Field(
         0,
         ge=0,
         description=(
-            "How many days late events may come: a day's events are those of its folder and, of its"
-            " calendar day, those of so many folders after it that are there when the day is run."
-            " Others are counted and left out."
+            "How many later folders to search for events that belong to this day. Later arrivals are"
+            " counted and ignored."
         ),
     )
 
@@ -86,10 +88,11 @@ class ColumnsConfig(Strict):
         "s", description="Unit of an integer time (since 1970, UTC)."
     )
     reward: str | None = Field(
-        None, description="Weight of the example, 0 or more; 1 when not declared."
+        None,
+        description="Column with the weight of an example, 0 or more; without one all weigh 1.",
     )
     reward_clip: tuple[float, float] = Field(
-        (0.0, 10.0), description="Rewards are cut to this range, before `weights` apply."
+        (0.0, 10.0), description="Rewards are clipped to this range, before `weights` apply."
     )
     event: str | None = Field(None, description="The event's type.", json_schema_extra=BASIC)
     positives: tuple[str, ...] = Field(
@@ -100,23 +103,23 @@ class ColumnsConfig(Strict):
     weights: dict[str, float] = Field(
         default_factory=dict,
         description=(
-            "Factor of the reward by event type, 1 if not listed: `{ purchase = 3.0 }`. With 0 an"
-            " event is no more than a negative of others; it still counts for histories, counts and"
+            "Factor of the reward by event type, 1 if not listed: `{ purchase = 3.0 }`. An event with"
+            " factor 0 is used only as a negative of others, and still enters histories, counts and"
             " measures."
         ),
     )
     label: str | None = Field(
         None,
         description=(
-            "A number that `train.auxiliary` learns: a rating, the share watched. Missing where"
-            " there is none."
+            "Column with a number that `train.auxiliary` learns: a rating, the share watched. It may be"
+            " empty."
         ),
     )
     items_key: str | None = Field(
-        None, description="The item's id in the items snapshot; as in the events by default."
+        None, description="Column of the item's id in the items snapshot; by default `item`."
     )
     users_key: str | None = Field(
-        None, description="The user's id in the users snapshot; as in the events by default."
+        None, description="Column of the user's id in the users snapshot; by default `user`."
     )
 
     @field_validator("weights")
@@ -132,8 +135,8 @@ class ColumnsConfig(Strict):
 
 
 class WindowConfig(Strict):
-    """How far a day looks back. Histories and counts are of the days before the one they are used
-    on, and a history goes on during that day; vocabulary and training days include the day itself.
+    """How far a day looks back. Histories and counts cover the days before the day that uses them, and
+    histories are continued during that day; vocabulary and training days include the day itself.
     """
 
     history_days: int = Field(
@@ -146,27 +149,27 @@ class WindowConfig(Strict):
         14,
         ge=1,
         description=(
-            "Days before the request that `age` and popularity look at, and `count` at the most."
+            "Days before the request that `age` and popularity look at; the most days of a `count`."
         ),
     )
     personal_days: int | None = Field(
         None,
         ge=1,
         description=(
-            "Days before the request that sources look at what users took; `window.history_days` by"
-            " default. More days cost time, as they have to be read."
+            "Days before the request whose events sources count for a user; by default"
+            " `window.history_days`. More days take more time, as they have to be read."
         ),
     )
     train_days: int = Field(
         30,
         ge=1,
-        description="Days trained on from scratch, the last included.",
+        description="Days of training from scratch, including the last.",
         json_schema_extra=BASIC,
     )
 
 
 class VocabularyConfig(Strict):
-    """Which ids get rows of their own."""
+    """Which ids get embeddings of their own."""
 
     min_events: int = Field(
         2,
@@ -183,10 +186,12 @@ class CorpusConfig(Strict):
         description="Only items whose column holds one of the values: `{ in_stock = [true] }`.",
     )
     days: int = Field(
-        7, ge=1, description="Without an items source: items with an event in so many days."
+        7,
+        ge=1,
+        description="Without an items source: items with an event in the last so many days.",
     )
     unlisted: bool = Field(
-        False, description="Also items that have events but no row in the items snapshot."
+        False, description="Include items that have events but no row in the items snapshot."
     )
     display: tuple[str, ...] = Field(
         (), description="Columns of items shown to people; the first is the name."
@@ -197,7 +202,7 @@ class CorpusConfig(Strict):
 
 
 class StatisticsConfig(Strict):
-    """Data validation: when the day's statistics are anomalous, and what then."""
+    """Data validation: when the day's statistics are anomalous, and what happens then."""
 
     on_anomaly: Literal["ignore", "warn", "fail"] = Field(
         "warn", description="`fail` stops the feature job, exit 3."
@@ -206,7 +211,7 @@ class StatisticsConfig(Strict):
         0.3,
         ge=0,
         description=(
-            "Distance of a column's values from the day before: L-infinity distance of a category's"
-            " shares, Jensen-Shannon divergence of a number."
+            "Largest drift of a column's values since the day before: L-infinity distance of a category,"
+            " Jensen-Shannon divergence of a number."
         ),
     )

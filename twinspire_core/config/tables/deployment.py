@@ -1,4 +1,4 @@
-"""The tables that say where the stages run, and where versions go: `pipeline`, `index`, `registry`,
+"""The tables that say where the stages run, where versions go, and what these hold: `pipeline`, `index`, `registry`,
 `serving`, `lists`, `notify`, `beam`.
 """
 
@@ -18,7 +18,7 @@ class PipelineConfig(Strict):
 
     name: str = Field(
         pattern=r"^[a-z][a-z0-9_-]*$",
-        max_length=100,  # it is part of names of files, which have 255 at most
+        max_length=100,  # it is part of file names, which have at most 255 characters
         description="Name of the recommender, its DAG and its folders.",
         json_schema_extra=BASIC,
     )
@@ -33,11 +33,13 @@ class PipelineConfig(Strict):
     deadline: Duration | None = Field(
         None,
         description=(
-            "In Airflow: somebody is told (`notify.command`, event `late_day`) when a scheduled run"
-            " has not ended well so long after `schedule` began it, `6h` say."
+            "In Airflow: `notify.command` is run (event `late_day`) when a scheduled run has not"
+            " succeeded this long after its start by `schedule`: `6h`."
         ),
     )
-    retries: int = Field(3, ge=0, description="How often a stage that asks to be tried again is.")
+    retries: int = Field(
+        3, ge=0, description="How often a stage is retried after a temporary error."
+    )
     work_root: Place = Field(
         "work",
         description="Working files of the stages. Local path or `gs://`.",
@@ -54,10 +56,10 @@ class PipelineConfig(Strict):
 
 
 class IndexConfig(Strict):
-    """How nearest neighbours are found."""
+    """The index of nearest neighbours."""
 
     recall_target: float = Field(
-        0.98, gt=0, le=1, description="Share of the exact neighbours that must be found."
+        0.98, gt=0, le=1, description="Share of the exact neighbours that a search must return."
     )
 
 
@@ -72,35 +74,35 @@ class RegistryConfig(Strict):
     max_age: Duration = Field(
         timedelta(days=2),
         description=(
-            "`twinspire status --check` fails when the day of the live version ended longer ago."
+            "`twinspire status --check` fails when the live version's day ended longer ago than this."
         ),
     )
     server: str | None = Field(
         None,
         pattern=r"^https?://[^\s/]+",
         description=(
-            "Address of a server of this recommender, `https://recommend.example.com`: Airflow's runs"
-            " link to the report that it shows."
+            "Address of a server of this recommender, `https://recommend.example.com`, to whose reports"
+            " Airflow's runs link."
         ),
     )
 
 
 def _is_store(value: object) -> object:
-    """Says in one sentence what pydantic says of each of two types."""
+    """Checks both types at once, for one message where pydantic would write one for each."""
     if isinstance(value, bool) or (isinstance(value, int) and value >= 1):
         return value
     raise ValueError(f"true, false, or a number of users, 1 or more; found {value!r}")
 
 
 class ServingConfig(Strict):
-    """What a version carries for serving, and which lists it is there for."""
+    """What a version holds for serving, and which lists it is made for."""
 
     exclude_seen: bool = Field(
         False,
         description=(
-            "Leave out what the user took before: films yes, groceries no. The ranker is fitted"
-            " for such lists, the gate judges them, and the server gives them where a request does"
-            " not say. Reports show both kinds."
+            "Leave out what the user took before: films yes, groceries no. The ranker is fitted for"
+            " these lists, the gate judges them, and the server returns them by default. Reports show"
+            " both kinds."
         ),
         json_schema_extra=BASIC,
     )
@@ -108,15 +110,16 @@ class ServingConfig(Strict):
     user_store: Annotated[bool | Annotated[int, Field(ge=1)], BeforeValidator(_is_store)] = Field(
         False,
         description=(
-            "Carry users' features and last items. Personal data, hence a switch. A number: only so"
-            " many users, those seen last; the others are answered like new ones."
+            "Store users' features and last items in versions. This is personal data, so it is off by"
+            " default. With a number, only so many users are stored, those seen last; others are"
+            " answered like new users."
         ),
         json_schema_extra=BASIC,
     )
     tensorflow: bool = Field(
         True,
         description=(
-            "Carry a SavedModel for TensorFlow Serving: the query tower and the vectors once more."
+            "Store a SavedModel for TensorFlow Serving: a second copy of the query tower and the vectors."
         ),
     )
 
@@ -127,8 +130,7 @@ class ServingConfig(Strict):
 
 
 class ListsConfig(Strict):
-    """Rules on the lists that are served, of the ranker, the fixed order and the two-tower; none by
-    default.
+    """Rules for the lists that are served by the ranker, the fixed order and the two-tower; none by default.
     Every command reads them from this file, so a change needs no new version; a server reads them when
     it starts. The gate and the report measure lists without them.
     """
@@ -136,9 +138,9 @@ class ListsConfig(Strict):
     caps: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict,
         description=(
-            "At most so many items of a list with the same value of an attribute:"
-            " `{ department = 5 }`. Attributes are those of `corpus.attributes`; of one that holds"
-            " lists every entry counts, and an item without a value is free."
+            "The most items of a list with the same value of an attribute of `corpus.attributes`:"
+            " `{ department = 5 }`. Where an attribute holds lists, every entry counts; items without a"
+            " value are not limited."
         ),
     )
     new_share: float = Field(
@@ -146,9 +148,9 @@ class ListsConfig(Strict):
         ge=0,
         le=1,
         description=(
-            "At least this share of a list is new to the user, and of its first 1, 2, 3 … items too,"
-            " each rounded down: items that neither the version nor the request knows the user to"
-            " have had."
+            "Smallest share of items in a list, and in its first 1, 2, 3 … items, that are new to the"
+            " user: neither the version nor the request says that the user had them. Numbers are"
+            " rounded down."
         ),
     )
 
@@ -162,27 +164,27 @@ class BeamConfig(Strict):
     """Where the feature and embed jobs run."""
 
     options: tuple[str, ...] = Field(
-        (), description="Passed to Beam as they are: `--runner=FlinkRunner`, …"
+        (), description="Options that are passed to Beam: `--runner=FlinkRunner`, …"
     )
     shards: int = Field(
         16,
         ge=1,
         description=(
-            "Parts of the users, by a hash, that the features job works on: as many workers are busy"
-            " at once, and each holds the events of one part. What is made does not depend on it."
+            "Number of parts, by a hash of users, that the features job works on. So many workers can"
+            " work at once, and each holds the events of one part. The result does not depend on it."
         ),
     )
 
 
 class NotifyConfig(Strict):
-    """Who is told when a day needs somebody."""
+    """Who is notified when a day needs attention."""
 
     command: str | None = Field(
         None,
         description=(
-            "A shell command, run when a day fails, is refused, has late or missing logs, or leaves"
-            " a gap, and when `status --check` finds something wrong. Its standard input is a JSON"
-            " object: `event`, `pipeline`, `day`, `stage`, `exit_code`, `reason`, `command`. Secrets"
-            " belong in its environment."
+            "A shell command that is run when a day fails, is refused, has late or missing logs, or"
+            " leaves a gap, and when `status --check` fails. Its standard input is a JSON object with"
+            " `event`, `pipeline`, `day`, `stage`, `exit_code`, `reason`, `command`. Keep secrets in"
+            " environment variables."
         ),
     )
