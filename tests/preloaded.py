@@ -8,4 +8,4 @@ from twinspire_core.library_loading import block_import
 with block_import("keras"):
     for stage in STAGES.values():
         stage.load()
-    import twinspire.cli.show_lists  # noqa: F401
+    import twinspire.cli.ask  # noqa: F401

@@ -14,8 +14,8 @@ from index_builder.registry.quality_history import VersionQuality, quality_of
 from index_builder.registry.registry import Registry
 from serving.requests.request_model import ListRequest
 from serving.version.loaded_version import Version
-from twinspire.cli.show_lists import user_result
-from twinspire.cli.terminal_tables import terminal_table
+from twinspire.cli.ask import user_result
+from twinspire.cli.output import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import artifact
 from twinspire_core.display.quality_tables import list_name

@@ -15,7 +15,7 @@ from index_builder import index_stage
 from serving.requests.request_model import ListRequest
 from serving.version.loaded_version import Version
 from tests.system.days import FIRST, SECOND, THIRD, registry_of, twinspire
-from twinspire.cli.show_lists import user_result
+from twinspire.cli.ask import user_result
 from twinspire.runs import day_run, live_catalogue
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.live_catalogue import plan_refresh

@@ -1,9 +1,13 @@
-"""Asking a published version."""
+"""Asking a published version: `recommend` and `similar`, and what they print."""
 
+import json
 from threading import Thread
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.columns import Columns
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from twinspire.cli.options import (
     Allow,
@@ -14,10 +18,20 @@ from twinspire.cli.options import (
     by_attribute,
     open_pipeline,
 )
-from twinspire_core.config.source_names import AnswerSource
+from twinspire.cli.output import terminal_table
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.source_names import RANKED, AnswerSource
+from twinspire_core.display.quality_tables import list_name
+from twinspire_core.display.table import Row, Table, number, short_name
 from twinspire_core.errors import UsageError
 from twinspire_core.library_loading import load_tensorflow_library
-from twinspire_core.terminal import doing
+from twinspire_core.terminal import console, doing
+from twinspire_core.terminal import out as standard_output
+
+if TYPE_CHECKING:  # they load NumPy, Arrow and more
+    from serving.answers.answer import Answer
+    from serving.requests.request_model import ListRequest
+    from serving.version.loaded_version import Version
 
 K = Annotated[int, typer.Option("--k", "-k", min=1, help="How many items.")]
 
@@ -98,7 +112,6 @@ def recommend(
     with doing("loading the libraries"):
         from serving.requests.request_model import ListRequest
         from serving.version.filters import Filter
-        from twinspire.cli.show_lists import recommend_file, recommend_user
 
     opened = open_pipeline(pipeline)
     filters = by_attribute(allow), by_attribute(deny)
@@ -131,8 +144,218 @@ def similar(
     with doing("loading the libraries"):
         from serving.requests.request_model import ListRequest
         from serving.version.filters import Filter
-        from twinspire.cli.show_lists import similar_items
 
     opened = open_pipeline(pipeline)
     options = ListRequest(k=k, filter=Filter.of(opened.corpus.attributes, *filters))
     similar_items(opened, item, options, version, as_json)
+
+
+_SHOWN = 10  # items of a history
+
+
+def recommend_user(
+    pipeline: Pipeline,
+    user: str,
+    options: "ListRequest",
+    version: str | None = None,
+    as_json: bool = False,
+) -> None:
+    """Prints a user's history and the items recommended to them.
+
+    Raises:
+      UsageError: the version carries no users.
+    """
+    from serving.requests.query_rows import user_error
+    from serving.version.loaded_version import Version
+
+    with doing("opening the version"):
+        opened = Version.open(pipeline, version)
+        if opened.users is None:
+            raise user_error(pipeline, opened.id, user)
+        result = user_result(opened, user, options)
+    if as_json:
+        _print_json(result)
+        return
+    who = user if result["known"] else f"{user}, who is unknown"
+    title = f"For {who}, by {opened.id}"
+    history = result["history"]
+    reasons = [item.pop("reasons", []) for item in result["items"]]
+    if history:
+        _print_list(result["items"], title, _history_table(user, history))
+    else:
+        standard_output.print(f"{user} has no history in version {opened.id}.")
+        _print_list(result["items"], title)
+    _print_reasons(result["items"], reasons)
+    if options.explain and result["source"] != RANKED:
+        source = list_name(result["source"])
+        standard_output.print(f"Items are explained that the ranker listed; these are by {source}.")
+    _print_warnings(result["notes"])
+
+
+def _history_table(user: str, history: list[dict[str, Any]]) -> RenderableType:
+    shown = "newest first"
+    if len(history) > _SHOWN:
+        shown = f"the newest {_SHOWN} of {len(history)}"
+    return _items_table(history[:_SHOWN], f"History of {user}, {shown}")
+
+
+def recommend_file(
+    pipeline: Pipeline,
+    queries: str,
+    out_file: str | None,
+    options: "ListRequest",
+    version: str | None = None,
+    as_json: bool = False,
+) -> None:
+    """Answers a file of requests and prints how it went: to standard error if the lists go to
+    standard output.
+    """
+    from serving.batch.bulk import recommend_lines
+    from serving.version.loaded_version import Version
+
+    with doing(f"answering the requests of {queries}"):
+        opened = Version.open(pipeline, version)
+        done = recommend_lines(opened, queries, out_file, options)
+    told = standard_output if out_file else console
+    if as_json:
+        line = json.dumps(done, ensure_ascii=False)
+        told.print(line, soft_wrap=True)
+        return
+    told.print(
+        f"{done['queries']:,} lists of {options.k} by {done['version']},"
+        f" {list_name(done['source'])}, in {done['seconds']} s ({done['users_per_s']:,} a"
+        f" second): {done['out']}",
+        soft_wrap=True,
+    )
+    if short := done["short"]:
+        told.print(f"{short:,} lists are shorter: no more items were left.")
+    if few_new := done["few_new"]:
+        told.print(f"{few_new:,} lists have too few new items: no more are left.")
+    if widened := done["widened"]:
+        told.print(f"{widened:,} lists took a wider search.")
+    for warning in done["notes"]:
+        told.print(warning, style="yellow")
+    if unknown := done["unknown_users"]:
+        who = "1 user is" if unknown == 1 else f"{unknown:,} users are"
+        told.print(f"{who} not in the version's users.")
+
+
+def similar_items(
+    pipeline: Pipeline,
+    item: str,
+    options: "ListRequest",
+    version: str | None = None,
+    as_json: bool = False,
+) -> None:
+    """Prints the items whose vectors are nearest to an item's own."""
+    from serving.answers import recommend as nearest
+    from serving.version.loaded_version import Version
+
+    with doing("opening the version"):
+        opened = Version.open(pipeline, version)
+        answer = nearest.similar(opened, item, options)
+    own = opened.describe(opened.rows([item]))[0]
+    items = _items(opened, answer, 0)
+    warnings = list(answer.warnings.of_all())
+    if as_json:
+        _print_json({"version": opened.id, "item": own, "items": items, "notes": warnings})
+        return
+    name = own.get("name")
+    like = f"{item} ({short_name(name)})" if name else item
+    _print_list(items, f"Like {like}, by {opened.id}")
+    _print_warnings(warnings)
+
+
+def user_result(version: "Version", user: str, options: "ListRequest") -> dict[str, Any]:
+    """A user's history (newest first) and recommendations, as JSON-able values."""
+    from serving.answers import recommend as answers
+
+    answer = answers.recommend(version, [{"user": user}], options)
+    history: list[str] = []
+    if answer.history is not None:
+        history = answer.history[0].as_py() or []
+    known = None if answer.known is None else bool(answer.known[0])
+    items = _items(version, answer, 0)
+    for item, sources in zip(items, answer.sources(0), strict=True):
+        item["sources"] = sources
+    if answer.reasons is not None:
+        for item, of_item in zip(items, answer.reasons.of(0, slice(len(items))), strict=True):
+            item["reasons"] = of_item
+    return {
+        "version": version.id,
+        "user": user,
+        "known": known,
+        "source": answer.list_sources[0],
+        "exclude_seen": version.leaves_out_seen(options.exclude_seen),
+        **{key: json.loads(value) for key, value in options.filter._asdict().items() if value},
+        "history": version.describe_ids(history[::-1]),
+        "items": items,
+        "notes": list(answer.warnings.of_all()),
+    }
+
+
+def _items(version: "Version", answer: "Answer", query: int) -> list[dict[str, Any]]:
+    """One query's list: display columns and score of each item, best first."""
+    rows = answer.rows[query][: answer.counts[query]]
+    scores = answer.scores[query].tolist()  # longer, where the list is short
+    described = version.describe(rows)
+    return [
+        {**item, "score": round(score, 6)} for item, score in zip(described, scores, strict=False)
+    ]
+
+
+def _print_list(items: list[dict[str, Any]], title: str, *beside: RenderableType) -> None:
+    """Prints a list, with tables on its left where there is room."""
+    standard_output.print(Columns([*beside, _items_table(items, title)], padding=(0, 3)))
+
+
+def _items_table(items: list[dict[str, Any]], title: str) -> RenderableType:
+    """Items with their ranks, and the columns that say something, under a title."""
+    # A dict keeps the order in which items first name them; a set would not.
+    names = dict.fromkeys(name for item in items for name in item)
+    columns = [name for name in names if any(_cell(item.get(name)) for item in items)]
+    rows = [
+        [str(rank), *(short_name(_cell(item.get(name))) for name in columns)]
+        for rank, item in enumerate(items, 1)
+    ]
+    prose = [place for place, name in enumerate(columns, 1) if name not in ("item", "score")]
+    table = Table(head=["", *columns], rows=rows, names=(0, 1), prose=prose)
+    return Group(Text(title, style="bold"), terminal_table(table))
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case float():
+            return number(value, 4)
+        case [first, *_]:
+            # Sources: JSON has them all, a table has room for the one that gave most
+            return list_name(first)
+        case _:
+            return str(value)
+
+
+def _print_reasons(items: list[dict[str, Any]], reasons: list[list[dict[str, Any]]]) -> None:
+    """What moved each item most, the strongest first, if anything is known of that."""
+    rows: list[Row] = []
+    for rank, (item, of_item) in enumerate(zip(items, reasons, strict=True), 1):
+        # The item stands in the first of its rows alone.
+        names = [(str(rank), str(item["item"])), *[("", "")] * len(of_item)]
+        for (place, name), reason in zip(names, of_item, strict=False):
+            direction = "up" if reason["contribution"] > 0 else "down"
+            rows.append([place, name, direction, reason["text"]])
+    if rows:
+        table = Table(head=["", "item", "moved", "by"], rows=rows, names=(0, 1, 2), prose=[3])
+        standard_output.print(
+            Text("What moved them most", style="bold"), terminal_table(table), sep="\n"
+        )
+
+
+def _print_warnings(warnings: list[str]) -> None:
+    for warning in warnings:
+        standard_output.print(warning, style="yellow")
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False), flush=True)

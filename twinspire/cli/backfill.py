@@ -13,16 +13,14 @@ from twinspire.cli.options import (
     ModeOption,
     PipelineFile,
     PromoteOption,
-    console,
-    end_with_json,
     open_pipeline,
     parse_date,
 )
-from twinspire.cli.terminal_tables import terminal_table
+from twinspire.cli.output import end_with_json, terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import GateRefused, TwinspireError, UsageError, format_message
-from twinspire_core.terminal import doing
+from twinspire_core.terminal import console, doing
 
 if TYPE_CHECKING:  # they load an HTTP client
     from twinspire.backfills.airflow_backfills import BackfillPlan

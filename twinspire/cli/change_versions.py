@@ -1,4 +1,4 @@
-"""Changes to published versions: which is live, which are kept."""
+"""Changes to published versions: which one is live (`promote`, `rollback`), which are kept (`pin`, `prune`)."""
 
 import time
 from collections.abc import Collection, Iterable, Iterator
@@ -11,13 +11,8 @@ import typer
 from index_builder.registry.parents import parent_of
 from index_builder.registry.registry import Registry, prunable, unpublished
 from index_builder.registry.version_log import State, version_date
-from twinspire.cli.options import (
-    JsonLine,
-    PipelineFile,
-    end_with_json,
-    open_pipeline,
-    say,
-)
+from twinspire.cli.options import JsonLine, PipelineFile, open_pipeline
+from twinspire.cli.output import end_with_json, say
 from twinspire.runs import run_leases
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import MEASURE, REFRESH, STAGES, TRAIN
@@ -140,10 +135,10 @@ def prune(
     kept = [one.version for one in registry.statuses() if one.stored and one.version not in old]
     in_use = versions_in_use(p, kept, today, datetime.now(p.zone) - _FILLING_IN)
     old = [version for version in old if version not in in_use]
-    # What the versions that stay were made from has to stay with them, however old it is.
+    # Training files stay as long as the versions made from them, however old they are
     needed = _needed(p, registry, old)
     files = unused_working_files(p, needed, keep_days=keep_days, as_of=as_of)
-    # Asked once: what is abandoned now is deleted below only if it still is by the same measure.
+    # One time for both questions: what is abandoned now has to be so when it is deleted
     before = time.time() - _ABANDONED
     abandoned = unpublished(registry, before=before)
     forgotten = _old_partials(p)
@@ -167,9 +162,10 @@ def prune(
 
 
 def _day_to_come(pipeline: Pipeline, registry: Registry, today: date) -> date:
-    """The day after the newest that was run or has a version, from which days are counted back. Where
-    all goes well it is today. It is never later: a folder of a day that has not come yet, as a wrong
-    clock makes it, would have all others deleted.
+    """The day from which days are counted back: the one after the newest that was run or has a version.
+
+    It is never later than today: with a wrong clock, a folder of a future day would otherwise have all
+    others deleted.
     """
     made = [one.corpus_date for one in registry.statuses() if one.stored]
     days = reversed(attempts.days(pipeline))
@@ -185,7 +181,7 @@ def _old_partials(pipeline: Pipeline) -> list[str]:
 
     newest = day_files.SnapshotDays(pipeline, "events").at(date.max)
     if newest is None:
-        return []  # not even one day says what is old
+        return []  # without logs nothing says what is old
     first = day_plan.make_plan(pipeline, newest, "full", replays=True).first
     folder = partials.place(pipeline)
     return [storage.join(folder, f"dt={day}") for day in partials.by_day(folder) if day < first]
@@ -205,9 +201,8 @@ def _needed(pipeline: Pipeline, registry: Registry, pruned: list[str]) -> set[st
 def unused_working_files(
     pipeline: Pipeline, needed: set[str], *, keep_days: int, as_of: date
 ) -> list[str]:
-    """Attempts of days older than `keep_days`, unless a run of the day is under way, and of other
-    days those that a newer committed attempt replaced, unless a later stage's newest was made from
-    them.
+    """Attempts that may be deleted: all of days older than `keep_days` without an open run; on other
+    days, those that a newer committed attempt replaced and that no later stage's newest was made from.
 
     Args:
       needed: URIs of attempts that must stay whatever their age.
@@ -217,10 +212,10 @@ def unused_working_files(
     """
     unused: list[str] = []
     for day in attempts.days(pipeline):
-        # A backfill may be making an old day at this moment.
+        # A backfill may be making an old day at this moment
         under_way = run_leases.state(pipeline, day) == run_leases.OPEN
         is_old = (as_of - day).days > keep_days and not under_way
-        # Before folders are listed: what is committed in between would not be in the lists.
+        # Before folders are listed: attempts that are committed in between are not in the lists
         newest = {s: attempts.latest(pipeline, day, s) for s in (*STAGES, REFRESH.name)}
         inputs = {name for last in newest.values() if last for name in last.inputs.values()}
         kept = needed if is_old else needed | {attempts.place(pipeline, name) for name in inputs}
@@ -235,7 +230,7 @@ def unused_working_files(
 
 
 def delete_working_files(uris: Iterable[str]) -> None:
-    """Deletes attempts: first what makes them visible, then their files."""
+    """Deletes attempts: first the markers that make them visible, then their files."""
     for uri in uris:
         storage.delete_file(storage.join(uri, attempts.DONE))
         storage.delete_tree(uri)

@@ -1,8 +1,8 @@
-"""What an installation can do: versions, imports of each stage, access to the places a pipeline
-uses.
+"""`twinspire doctor`: versions, imports of each stage, access to the places that a pipeline uses, and
+its Beam runner with the workers.
 
 Each stage's imports are tried in a process of their own, as a stage runs: a library that crashes is
-one red line, and TensorFlow never gets into this process.
+one red line, and TensorFlow is never loaded into this process.
 """
 
 import os
@@ -14,28 +14,57 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from importlib import metadata
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import typer
 from packaging.requirements import Requirement
 
+from twinspire.cli.options import AsJson, open_pipeline
+from twinspire.cli.output import print_json, terminal_table
 from twinspire.runs.stage_tasks import unread_events
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.display.table import Cell, Style, Table
-from twinspire_core.errors import TwinspireError, UsageError, format_message
-from twinspire_core.terminal import doing
+from twinspire_core.errors import TwinspireError, UsageError, format_message, listed
+from twinspire_core.terminal import doing, out
 from twinspire_core.version import __version__
 
 if TYPE_CHECKING:
+    from beam_jobs.beam.worker_view import Installation
     from beam_jobs.ingest import day_files
 
+
+def doctor(
+    pipeline: Annotated[
+        str | None,
+        typer.Argument(metavar="[PIPELINE]", help="Also try its logs, work and registry."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check versions, what each stage can import, and whether the stores can be reached.
+
+    Where `beam.options` of the pipeline file name a runner, its job service is asked, and one of its
+    workers: a job of one element tells whether both see `work_root`, and compares versions.
+    """
+    checks = examine(open_pipeline(pipeline) if pipeline else None)
+    is_healthy = all(check.state != "failure" for check in checks)
+    if as_json:
+        print_json({"healthy": is_healthy, "checks": [asdict(check) for check in checks]})
+    else:
+        out.print(terminal_table(checks_table(checks)))
+    if not is_healthy:
+        raise typer.Exit(1)
+
+
 State = Literal["ok", "warning", "failure", "absent"]
+
+
 MARKS = {
     "ok": Cell("✓", Style.GOOD),
     "warning": Cell("!", Style.WARNING),
@@ -51,9 +80,9 @@ class Check:
     Attributes:
       group: `system`, `version`, `import`, `store`, `day` or `runner`.
       name: what was looked at.
-      state: `absent` is a part that is not installed, and not a fault.
+      state: `absent` is an optional part that is not installed, which is no fault.
       found: what was seen.
-      remedy: what to do about it, or nothing.
+      remedy: what to do about it; empty if nothing.
     """
 
     group: str
@@ -64,7 +93,7 @@ class Check:
 
 
 def checks_table(checks: Sequence[Check]) -> Table:
-    """All checks, for people."""
+    """All checks as a table, with a line between groups."""
     groups = [check.group for check in checks]
     return Table(
         head=["", "what", "found", "what to do"],
@@ -76,7 +105,7 @@ def checks_table(checks: Sequence[Check]) -> Table:
     )
 
 
-# Extra of setup.py -> what to import. A stage's own module comes last, so that a missing library is
+# By extra of setup.py, what to import. A stage's own module comes last, so that a missing library is
 # named first.
 IMPORTS = {
     "features": (
@@ -122,9 +151,6 @@ def _places(pipeline: Pipeline) -> Iterator[Check]:
     yield _writable("work_root", pipeline.pipeline.work_root)
     yield _writable("registry", pipeline.registry.root)
     if pipeline.beam.options:
-        # Late: this loads Beam.
-        from twinspire.cli.runner_checks import examine_runner
-
         needed = {one.name for one, extra in _declared() if extra in ("", "features")}
         yield from examine_runner(pipeline, sorted(needed))
 
@@ -272,3 +298,103 @@ def _missing_folders(root: str) -> list[Path]:
     if storage.is_remote(root):
         return []
     return [folder for folder in (Path(root), *Path(root).parents) if not folder.exists()]
+
+
+LIMIT = 180.0
+"""Seconds that the workers have for the job of one element: they import TensorFlow first."""
+
+
+# A job there takes minutes and is paid for.
+_NOT_ASKED = ("DataflowRunner",)
+
+
+def examine_runner(pipeline: Pipeline, packages: Sequence[str]) -> Iterator[Check]:
+    """Looks at the job service, and has a worker answer a job of one element.
+
+    Args:
+      pipeline: its runner is looked at, unless that is this process.
+      packages: packages whose versions on the worker are compared with those here.
+    """
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from beam_jobs.beam import engine
+
+    options = pipeline.beam.options
+    runner = engine.runner_of(options)
+    if runner is None:
+        return
+    endpoint = engine.endpoint_of(PipelineOptions(list(options)))
+    service = _service(runner, endpoint)
+    yield service
+    root = pipeline.pipeline.work_root
+    if runner in _NOT_ASKED:
+        yield _cloud_place(runner, root)
+    elif service.state == "ok":
+        yield from _workers(pipeline, packages)
+
+
+def _service(runner: str, endpoint: str) -> Check:
+    if not endpoint:
+        return Check(
+            "runner", "beam.options", "ok", f"{runner}, which has no job service of its own"
+        )
+    import grpc
+
+    from beam_jobs.beam import job_service
+
+    service = job_service.JobService(endpoint)
+    try:
+        service.wait()
+        jobs = len(service.running())
+    except (grpc.RpcError, grpc.FutureTimeoutError) as error:
+        found = f"{runner}: no job service answers at {endpoint} ({job_service.reason_of(error)})"
+        remedy = "Start it, or mend --job_endpoint in beam.options."
+        return Check("runner", "beam.options", "failure", found, remedy)
+    found = f"{runner}: the job service at {endpoint} answers; {jobs:,} jobs run there"
+    return Check("runner", "beam.options", "ok", found)
+
+
+def _cloud_place(runner: str, root: str) -> Check:
+    if not storage.is_remote(root):
+        found = f"{runner}, and work_root is {root}, which its workers cannot see"
+        return Check("runner", "work_root", "failure", found, "Set pipeline.work_root to gs://…")
+    found = f"{root}; workers are not asked: a job there takes minutes and is paid for"
+    return Check("runner", "work_root", "ok", found)
+
+
+def _workers(pipeline: Pipeline, packages: Sequence[str]) -> Iterator[Check]:
+    from beam_jobs.beam import worker_view
+
+    root = pipeline.pipeline.work_root
+    out = storage.join(root, f".tmp-doctor-{secrets.token_hex(4)}")
+    try:
+        worker = worker_view.ask_worker(pipeline.beam.options, packages, out, LIMIT)
+    except TwinspireError as error:
+        # The folder stays: the message may name a log in it
+        yield Check("runner", "worker", "failure", format_message(error))
+        return
+    storage.delete_tree(out)
+    place = f"{worker.host} read a file of the client's in {root}, and the client one of its"
+    yield Check("runner", "shared place", "ok", place)
+    yield compare(worker, worker_view.installation(packages))
+
+
+def compare(worker: "Installation", client: "Installation") -> Check:
+    """Whether a worker has what the client has."""
+    unlike = [
+        f"{name} {worker.packages.get(name) or 'missing'} ({version or 'missing'} here)"
+        for name, version in client.packages.items()
+        if worker.packages.get(name) != version
+    ]
+    missing = [name for name, version in client.packages.items() if version]
+    missing = [name for name in missing if not worker.packages.get(name)]
+    if worker.python.rpartition(".")[0] != client.python.rpartition(".")[0]:
+        unlike.insert(0, f"Python {worker.python} ({client.python} here)")
+        missing.append("python")
+    if not unlike:
+        found = f"{worker.host}: Python {worker.python}, {len(client.packages)} packages as here"
+        return Check("runner", "worker", "ok", found)
+    found = f"{worker.host} differs: {listed(unlike, 6)}"
+    remedy = "Install the versions of requirements.lock on the workers."
+    # Another version of a package may work; another Python cannot read what the client sends
+    return Check("runner", "worker", "failure" if missing else "warning", found, remedy)

@@ -12,18 +12,16 @@ from twinspire.cli.options import (
     PipelineFile,
     VersionOption,
     by_attribute,
-    console,
     open_pipeline,
-    print_json,
 )
-from twinspire.cli.terminal_tables import terminal_table
+from twinspire.cli.output import print_json, terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.display.quality_tables import heading, kind_text, list_name, measure_text
 from twinspire_core.display.table import Row, Style, Table, count, in_style, number
 from twinspire_core.errors import UsageError
 from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
-from twinspire_core.terminal import doing
+from twinspire_core.terminal import console, doing
 
 Place = str | None
 TWO_TOWER = "two_tower"

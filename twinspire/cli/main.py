@@ -14,42 +14,42 @@ from twinspire.cli import (
     ask,
     backfill,
     change_versions,
-    config,
-    daily,
+    day_steps,
+    doctor,
     evaluation,
     forget,
-    prepare,
+    pipeline_file,
+    raw_logs,
     run_days,
-    scheduling,
     serve,
     show_days,
     show_version,
     try_file,
     tune,
 )
-from twinspire.cli.options import console
 from twinspire_core.config.source_names import REMOVED as SOURCES_BEFORE
 from twinspire_core.errors import TwinspireError, UsageError, format_message
 from twinspire_core.library_loading import never_import
 from twinspire_core.storage.disk import explain
+from twinspire_core.terminal import console
 from twinspire_core.version import __version__
 
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start": (
         try_file.try_,
-        prepare.partition,
-        prepare.init,
-        prepare.validate,
-        config.config,
+        raw_logs.partition,
+        pipeline_file.init,
+        pipeline_file.validate,
+        pipeline_file.config,
         tune.tune,
-        prepare.doctor,
+        doctor.doctor,
     ),
     "Every day": (
         run_days.run,
         show_days.status,
         backfill.backfill,
-        daily.refresh,
-        scheduling.notify,
+        run_days.refresh,
+        show_days.notify,
     ),
     "Read": (ask.recommend, ask.similar, serve.serve, evaluation.evaluate),
     "Versions": (
@@ -63,17 +63,17 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         forget.forget,
     ),
     "For schedulers: the parts of a day's run": (
-        scheduling.which_day,
-        scheduling.open_day,
-        scheduling.await_turn,
-        daily.features,
-        daily.train,
-        daily.measure,
-        daily.embed,
-        daily.index,
-        daily.publish,
-        scheduling.summary,
-        scheduling.close_day,
+        day_steps.which_day,
+        day_steps.open_day,
+        day_steps.await_turn,
+        day_steps.features,
+        day_steps.train,
+        day_steps.measure,
+        day_steps.embed,
+        day_steps.index,
+        day_steps.publish,
+        show_days.summary,
+        day_steps.close_day,
     ),
 }
 """Panels of `--help`, and the commands in each: what a newcomer needs comes first."""

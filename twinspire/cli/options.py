@@ -1,34 +1,25 @@
-"""Arguments that several commands share, and how commands end."""
+"""Arguments and options that several commands share, and how their values are read."""
 
-import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from twinspire_core.config.pipeline import Pipeline, load
-from twinspire_core.errors import (
-    TwinspireError,
-    UsageError,
-    did_you_mean,
-    format_message,
-    name_pipeline,
-    with_full_stop,
-)
-from twinspire_core.storage.disk import explain
-from twinspire_core.terminal import console as console
+from twinspire_core.errors import UsageError, did_you_mean, name_pipeline, with_full_stop
 
 PipelineFile = Annotated[
     str, typer.Argument(metavar="PIPELINE", help="A pipeline file, or its name in ./pipelines.")
 ]
+
+
 Date = Annotated[
     str,
     typer.Option("--date", metavar="DATE", help="The day, as 2017-10-16, in the pipeline's zone."),
 ]
+
+
 ModeOption = Annotated[
     Literal["incremental", "full"],
     typer.Option(
@@ -37,9 +28,13 @@ ModeOption = Annotated[
         " training window.",
     ),
 ]
+
+
 Force = Annotated[
     bool, typer.Option("--force", help="Redo what is done. It does not overrule the gate.")
 ]
+
+
 NoReuse = Annotated[
     bool,
     typer.Option(
@@ -48,6 +43,8 @@ NoReuse = Annotated[
         " the same. What is done stays done without --force.",
     ),
 ]
+
+
 Late = Annotated[
     bool,
     typer.Option(
@@ -55,6 +52,8 @@ Late = Annotated[
         help="Run a day again if events of it came after its run (source.late_days).",
     ),
 ]
+
+
 PromoteOption = Annotated[
     Literal["auto", "yes", "no"],
     typer.Option(
@@ -62,6 +61,8 @@ PromoteOption = Annotated[
         help="auto: live if gate and date allow; yes: also for an older day; no: not at all.",
     ),
 ]
+
+
 Run = Annotated[
     str | None,
     typer.Option(
@@ -70,6 +71,8 @@ Run = Annotated[
         help="Name of the run. Schedulers set it, so that later days wait for it.",
     ),
 ]
+
+
 Allow = Annotated[
     list[str] | None,
     typer.Option(
@@ -81,13 +84,19 @@ Allow = Annotated[
         ),
     ),
 ]
+
+
 Deny = Annotated[
     list[str] | None,
     typer.Option(
         "--deny", metavar="ATTRIBUTE=VALUE", help="No item with this value. May be repeated."
     ),
 ]
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
 JsonLine = Annotated[
     bool,
     typer.Option(
@@ -95,12 +104,16 @@ JsonLine = Annotated[
         help="Also end with a line of JSON on a terminal, as everywhere else: in a pipe, a file.",
     ),
 ]
+
+
 OneVersion = Annotated[
     str | None,
     typer.Argument(
         metavar="[VERSION]", help="Id, a beginning of it, or day; by default the live one."
     ),
 ]
+
+
 VersionOption = Annotated[
     str | None,
     typer.Option(
@@ -117,7 +130,7 @@ def open_pipeline(file: str) -> Pipeline:
     Raises:
       UsageError: there is none, or it breaks a rule.
     """
-    # First of all, so that also messages about the file itself hold commands as they can be typed.
+    # First, so that messages about the file itself name commands that can be typed as they are
     name_pipeline(file)
     return load(pipeline_path(file))
 
@@ -160,7 +173,7 @@ def parse_date(text: str) -> date:
 
 
 def resolve_day(pipeline: Pipeline, day: str | None, instant: str | None) -> date:
-    """The day asked for: given, or that of an instant in the pipeline's zone, or yesterday there.
+    """The day that is given, or the day of an instant in the pipeline's time zone, or yesterday there.
 
     Raises:
       UsageError: both are given, or the instant has no offset.
@@ -171,7 +184,7 @@ def resolve_day(pipeline: Pipeline, day: str | None, instant: str | None) -> dat
         return parse_date(day)
     if not instant:
         return datetime.now(pipeline.zone).date() - timedelta(days=1)
-    # A scheduler's interval begins at an instant; which day that is, the pipeline's zone says.
+    # A scheduler's interval begins at an instant; its day depends on the pipeline's time zone
     moment = datetime.fromisoformat(instant)
     if moment.tzinfo is None:
         raise UsageError(
@@ -196,51 +209,3 @@ def by_attribute(given: list[str] | None) -> dict[str, list[str]] | None:
             )
         values.setdefault(attribute, []).append(value)
     return values or None
-
-
-def print_json(value: Any) -> None:
-    """One line on standard output."""
-    print(json.dumps(value, default=str), flush=True)
-
-
-def end_with_json(value: Any, as_json: bool) -> None:
-    """A command that does something ends with a line for whoever reads it by a program. At a terminal
-    people read what it did in words, which go to standard error.
-    """
-    if as_json or not sys.stdout.isatty():
-        print_json(value)
-
-
-def say(text: str) -> None:
-    """A line for people: a long one is not broken, so that commands and paths can be copied."""
-    console.print(format_message(text), soft_wrap=True)
-
-
-@contextmanager
-def json_on_error(stage: str, as_json: bool) -> Iterator[dict[str, Any]]:
-    """A command's standard output ends with a JSON line, also when it fails.
-
-    Args:
-      stage: name of the stage or command.
-      as_json: whether it does so at a terminal, too.
-
-    Yields:
-      What the line holds if it fails, for the command to add to.
-    """
-    known: dict[str, Any] = {"stage": stage}
-    try:
-        yield known
-    except Exception as error:
-        told = error if isinstance(error, TwinspireError) else explain(error)
-        if told is None:
-            raise
-        known |= {
-            "status": type(told).__name__,
-            "exit_code": told.exit_code,
-            "reason": format_message(told),
-            **told.facts(),
-        }
-        end_with_json(known, as_json)
-        if told is not error:
-            raise told from error
-        raise

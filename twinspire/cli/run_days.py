@@ -1,16 +1,17 @@
-"""All stages of a day, or of a range of days, as one command."""
+"""Running days: `run`, all stages of a day or of a range; `refresh`, the live version's catalogue alone."""
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from twinspire.cli.daily import tell_stage
+from index_builder.registry.registry import Registry
 from twinspire.cli.options import (
+    Date,
     Force,
     JsonLine,
     Late,
@@ -18,20 +19,18 @@ from twinspire.cli.options import (
     NoReuse,
     PipelineFile,
     PromoteOption,
-    console,
-    end_with_json,
     open_pipeline,
     parse_date,
     resolve_day,
-    say,
 )
-from twinspire.cli.terminal_tables import terminal_table
-from twinspire.runs import run_leases, runner
+from twinspire.cli.output import end_with_json, json_on_error, say, terminal_table
+from twinspire.runs import live_catalogue, run_leases, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify_of_error
 from twinspire.runs.stages import FEATURES, STAGES
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.artifact import REPORT
 from twinspire_core.display.table import NONE, Table, number
 from twinspire_core.errors import (
     GateRefused,
@@ -43,16 +42,18 @@ from twinspire_core.errors import (
     UsageError,
     format_message,
 )
+from twinspire_core.terminal import console
 
 if TYPE_CHECKING:
     from twinspire_core.display.served_figure import ServedFigure
+
 
 _ENDS: dict[type[TwinspireError], tuple[str, str]] = {
     LogsLate: ("late", "yellow"),
     NothingToDo: ("skipped", "yellow"),
     GateRefused: ("refused", "red"),
 }
-"""How a day ends that makes no version that goes live, without ending the days after it."""
+"""By error, the outcome of a day after which later days are run, and its colour."""
 
 
 def run(
@@ -92,7 +93,7 @@ def run(
 def run_each(
     pipeline: Pipeline, days: list[date], as_json: bool = False, **options: Any
 ) -> list[dict[str, Any]]:
-    """Runs all stages of some days, and tells how each ended.
+    """Runs all stages of some days, and prints how each ended.
 
     Args:
       days: the days to run, oldest first.
@@ -140,7 +141,7 @@ def _served(pipeline: Pipeline, days: list[date]) -> "dict[date, ServedFigure]":
     try:
         return served_on_days(registry, days, pipeline.gate.metric)
     except TwinspireError:
-        # The days are done, and a store that does not answer now changes nothing about that
+        # The days are done, even if the store does not answer now
         return {}
 
 
@@ -157,7 +158,7 @@ def _range(pipeline: Pipeline, day: str | None, first: str | None, last: str | N
 
 
 def _run_day(pipeline: Pipeline, day: date, **options: Any) -> dict[str, Any]:
-    # Its own process holds the lease: when that is killed, later days find out.
+    # This process holds the lease: if it is killed, later days find out
     with run_leases.own_run(pipeline, day) as lease:
         return _run_stages(DayRun(pipeline, day, lease), **options)
 
@@ -176,16 +177,15 @@ def _run_stages(run: DayRun, **options: Any) -> dict[str, Any]:
                 " on from there."
             )
             raise
-        # Logs that are not there yet hold up their day alone; all else that may be tried again, all
-        # days after it.
+        # Late logs stop their own day only; other errors that may be tried again stop later days, too
         except (LogsLate, NothingToDo, GateRefused) as error:
             reason = format_message(error)
             outcome, colour = _ENDS[type(error)]
             console.print(f"[{colour}]{outcome}[/] {escape(reason)}", markup=True, soft_wrap=True)
-            told = {"outcome": outcome, "reason": reason, "seconds": seconds, **error.facts()}
-            return {"day": str(run.day), **told}
+            facts = {"outcome": outcome, "reason": reason, "seconds": seconds, **error.facts()}
+            return {"day": str(run.day), **facts}
         except (TryAgain, RunnerFailed) as error:
-            # A scheduler would try again before it tells anybody; here nothing does.
+            # A scheduler would try again before it notifies anybody; here nothing tries again
             notify_of_error(run.pipeline, run.day, name, error)
             raise
         seconds[name] = result["seconds"]
@@ -202,7 +202,7 @@ def _run_stages(run: DayRun, **options: Any) -> dict[str, Any]:
 
 
 def _rejected_records(result: dict[str, Any]) -> Iterator[str]:
-    """How many records the stage `features` rejected and why, one of them, and where all are."""
+    """How many records the stage `features` rejected and why, an example, and where all of them are."""
     counts = [("events", result["day"], result["rejected"], result["rows"])]
     for table, snapshots in result["snapshots"].items():
         for day, rows in snapshots.items():
@@ -243,3 +243,81 @@ def _outcome_table(outcomes: list[dict[str, Any]], figures: "dict[date, ServedFi
         rows.append([outcome, of_day.get("version") or of_day["day"], *values, seconds])
     head = ["outcome", "version or day", "served", "best simple", "two-tower", "seconds"]
     return Table(head=head, rows=rows, names=(0, 1))
+
+
+def refresh(
+    pipeline: PipelineFile,
+    date: Date,
+    version: Annotated[
+        str | None,
+        typer.Option(
+            "--version",
+            metavar="VERSION",
+            help="Whose towers to take; by default the live version's.",
+        ),
+    ] = None,
+    promote: PromoteOption = "auto",
+    force: Force = False,
+    no_reuse: NoReuse = False,
+    as_json: JsonLine = False,
+) -> None:
+    """Publish the live version's towers with the catalogue as of the end of a day, without
+    training.
+
+    New and changed items of the newest snapshot are embedded, the others keep their vectors, and
+    withdrawn ones are gone. Popularity, co-occurrence and stored users include the day's events. The
+    gate judges the index and how much of the catalogue changed; exit 4 when refused. A day with
+    neither logs nor a newer snapshot is refused, unless --promote yes.
+    """
+    with json_on_error("refresh", as_json) as known:
+        known["day"] = date
+        day_run = DayRun(open_pipeline(pipeline), parse_date(date))
+        with _with_addresses_of_refused(day_run, known):
+            result = live_catalogue.refresh(
+                day_run, force=force, promote=promote, version=version, reuse=not no_reuse
+            )
+        tell_stage(result)
+        _tell_version(result)
+        end_with_json(result | addresses_of(day_run.pipeline, result["version"]), as_json)
+
+
+def tell_stage(result: dict[str, Any]) -> None:
+    """Says that a stage is done, and how long it took."""
+    day, stage, status = (result[key] for key in ("day", "stage", "status"))
+    console.print(
+        f"[bold]{day}[/] {stage} [green]{status}[/] in {result['seconds']} s", markup=True
+    )
+
+
+def _tell_version(result: dict[str, Any]) -> None:
+    """Says whether the version is live, and what the gate noted."""
+    for note in result.get("notes", []):
+        say(f"{result['day']} gate: {note}")
+    say(f"{result['version']} is {'' if result['live'] else 'published, and not '}live.")
+
+
+def addresses_of(pipeline: Pipeline, version: str) -> dict[str, str]:
+    """The `folder` of a version's files, and the address of its `report` for a browser.
+
+    Without a server, a report on this machine's disk has no address: a page that came over HTTP, as
+    Airflow's do, may not link to a file.
+    """
+    registry = Registry(pipeline.registry.root, pipeline.name)
+    addresses = {"folder": registry.folder(version)}
+    report = registry.place(version, REPORT)
+    if server := pipeline.registry.server:
+        addresses["report"] = f"{server.rstrip('/')}/report?version={version}"
+    elif storage.is_remote(report):
+        addresses["report"] = f"https://storage.cloud.google.com/{report.removeprefix('gs://')}"
+    return addresses
+
+
+@contextmanager
+def _with_addresses_of_refused(run: DayRun, known: dict[str, Any]) -> Iterator[None]:
+    """If the gate refuses a version, adds where that and its report are to the last line."""
+    try:
+        yield
+    except GateRefused as error:
+        if error.version:
+            known |= addresses_of(run.pipeline, error.version)
+        raise

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from twinspire.cli.options import PipelineFile, console, open_pipeline
+from twinspire.cli.options import PipelineFile, open_pipeline
 from twinspire_core.errors import UsageError
-from twinspire_core.terminal import doing
+from twinspire_core.terminal import console, doing
 
 TOKEN = "TWINSPIRE_TOKEN"  # noqa: S105
 

@@ -1,34 +1,49 @@
-"""What has become of each day, whether the live version is well, and what to type next."""
+"""What became of each day (`status`, `summary`), whether the live version is well, and who is notified."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from index_builder.registry.version_log import version_date
+from twinspire.cli.day_steps import DayOption, Instant
 from twinspire.cli.options import (
     AsJson,
+    Date,
+    JsonLine,
     PipelineFile,
-    console,
-    end_with_json,
-    json_on_error,
     open_pipeline,
     parse_date,
-    print_json,
-    say,
+    resolve_day,
 )
-from twinspire.cli.terminal_tables import terminal_table
+from twinspire.cli.output import end_with_json, json_on_error, print_json, say, terminal_table
+from twinspire.runs import notifications, run_leases
 from twinspire.runs.day_status import UNDER_WAY, DayStatus, day_statuses
-from twinspire.runs.notifications import notify
+from twinspire.runs.stages import REFRESH, STAGES
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
+from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.display.quality_tables import quality_table
 from twinspire_core.display.table import Cell, Style, Table
-from twinspire_core.errors import Unwell, UsageError, format_message, with_full_stop
-from twinspire_core.terminal import doing, out
+from twinspire_core.errors import (
+    NothingToDo,
+    TwinspireError,
+    Unwell,
+    UsageError,
+    format_message,
+    with_full_stop,
+)
+from twinspire_core.terminal import console, doing, out
+
+if TYPE_CHECKING:
+    from twinspire_core.display.served_figure import ServedFigure
+
 
 _MOST = 30
+
+
 _STYLES = {
     "refused": Style.BAD,
     "failed": Style.BAD,
@@ -104,8 +119,8 @@ def status(
     rows = list(stretches(days))
     out.print(terminal_table(_table(rows)))
     for row in rows:
-        if told := _told(row):
-            out.print(told, soft_wrap=True)
+        if text := _sentence(row):
+            out.print(text, soft_wrap=True)
     work, kept, versions = (
         sum(getattr(one, name) for one in days) / 1e6
         for name in ("work_bytes", "partial_bytes", "version_bytes")
@@ -135,27 +150,27 @@ def _check(file: str, as_json: bool) -> None:
         ):
             code, again = Unwell.exit_code, "twinspire status PIPELINE --check"
             day = version_date(live)
-            notify(p, "unwell", day, reason, stage="status", exit_code=code, command=again)
+            notifications.notify(
+                p, "unwell", day, reason, stage="status", exit_code=code, command=again
+            )
             raise Unwell(reason)
         end_with_json({**known, "status": "well"}, as_json)
 
 
 def needing_attention(pipeline: Pipeline, day: date) -> list[dict[str, Any]]:
-    """Tells people of the days of the week up to `day` with which something is to be done, and
-    returns them as JSON has them.
-    """
-    # Days before the first one that was run are nobody's concern.
+    """Prints the days of the week up to `day` that need attention, and returns them for JSON."""
+    # Days before the first one that was run do not count
     first = min(attempts.days(pipeline), default=day)
     week = day_statuses(pipeline, max(first, day - timedelta(days=6)), day)
     found = [one for one in week if one.remedy() and one.state != UNDER_WAY]
     for row in stretches(found):
-        console.print(_told(row), soft_wrap=True)
+        console.print(_sentence(row), soft_wrap=True)
     return [_as_json(one) for one in found]
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Days in a row of which the same is to be said; of a day with a version, that day alone."""
+    """Days in a row with the same state, reason and version."""
 
     days: Sequence[DayStatus]
 
@@ -167,17 +182,15 @@ class Stretch:
         return f"{self.days[0].day} to {self.days[-1].day}"
 
     def remedy(self) -> str:
-        """The command that helps them all."""
-        one = self.days[0]
-        if len(self.days) == 1:
-            return one.remedy()
-        return one.remedy().replace(
-            f"--date {one.day}", f"--from {one.day} --to {self.days[-1].day}"
-        )
+        """The command that helps all of them."""
+        first, last = self.days[0], self.days[-1]
+        if first is last:
+            return first.remedy()
+        return first.remedy().replace(f"--date {first.day}", f"--from {first.day} --to {last.day}")
 
 
 def stretches(days: Sequence[DayStatus]) -> Iterator[Stretch]:
-    """The days, oldest first, those put together of which the same is to be said."""
+    """The days, oldest first, in stretches."""
     together: list[DayStatus] = []
     for one in days:
         if together and not _follows(together[-1], one):
@@ -211,11 +224,11 @@ def _cells(row: Stretch) -> list[str | Cell]:
     return [row.name, state, one.version or "", f"{size:,.1f}" if size else ""]
 
 
-def _told(row: Stretch) -> str:
-    """What is to be known of the days, and what helps; empty where nothing is."""
+def _sentence(row: Stretch) -> str:
+    """The reason and the remedy of the days; empty if they have none."""
     parts = [format_message(row.days[0].reason), format_message(row.remedy())]
-    told = " ".join(part for part in parts if part)
-    return f"{row.name} {row.days[0].state}: {told}" if told else ""
+    text = " ".join(part for part in parts if part)
+    return f"{row.name} {row.days[0].state}: {text}" if text else ""
 
 
 def _as_json(one: DayStatus) -> dict[str, Any]:
@@ -231,3 +244,106 @@ def _as_json(one: DayStatus) -> dict[str, Any]:
         "partial_bytes": one.partial_bytes,
         "command": format_message(one.remedy()),
     }
+
+
+def summary(pipeline: PipelineFile, date: Date, as_json: JsonLine = False) -> None:
+    """Summarise a day: its version, its metrics next to the baselines, its cost, and days of that
+    week that need attention.
+    """
+    p = open_pipeline(pipeline)
+    chosen = parse_date(date)
+    newest = {name: attempts.latest(p, chosen, name) for name in (*STAGES, REFRESH.name)}
+    result: dict[str, Any] = {
+        "day": str(chosen),
+        "state": run_leases.state(p, chosen),
+        "stages": {name: attempt.summary for name, attempt in newest.items() if attempt},
+    }
+    if result["state"] == run_leases.SKIPPED:
+        result["reason"] = _why_skipped(p, chosen)
+    if measure := newest["measure"]:
+        published = newest["publish"].summary if newest["publish"] else {}
+        figure = _tell_quality(p, chosen, DayMetrics.read(measure.uri), published.get("version"))
+        result["served"] = figure.as_json() if figure else None
+    result["attention"] = needing_attention(p, chosen)
+    _tell_summary(result)
+    end_with_json(result, as_json)
+
+
+def _tell_summary(result: dict[str, Any]) -> None:
+    """The day's state, its version and why it was skipped, in a line."""
+    text = f"{result['day']}: {result['state'] or 'not run yet'}"
+    if version := result["stages"].get("publish", {}).get("version"):
+        text += f", version {version}"
+    if reason := result.get("reason"):
+        text += f". {format_message(reason)}"
+    say(text)
+
+
+def _tell_quality(
+    pipeline: Pipeline, day: date, metrics: DayMetrics, version: str | None
+) -> "ServedFigure | None":
+    """Prints how good the lists were that were served on a day, then all that was measured.
+
+    Args:
+      metrics: what was measured on it.
+      version: the day's; None before it is published.
+    """
+    from index_builder.registry.quality_history import quality_of
+    from index_builder.registry.registry import Registry
+
+    figure, serves_before, serves = None, None, None
+    if version:
+        registry = Registry(pipeline.registry.root, pipeline.name)
+        quality = quality_of(registry, registry.log(), [version])[version]
+        figure = quality.served_on_its_day(pipeline.gate.metric)
+        serves_before, serves = quality.parent_gate.serves, quality.gate.serves
+    if figure:
+        console.print(f"{day} {figure.text}", highlight=False, soft_wrap=True)
+    ks = pipeline.evaluation.ks
+    table = quality_table(metrics, day, ks, serves_before=serves_before, serves=serves)
+    console.print(terminal_table(table))
+    return figure
+
+
+def _why_skipped(pipeline: Pipeline, day: date) -> str:
+    from beam_jobs.ingest import day_files
+
+    try:
+        day_files.check(pipeline, day)
+    except NothingToDo as error:
+        return str(error)
+    # Only the task's log says why it was skipped then
+    return "The day had no logs when it was run; now it has: run it again."
+
+
+def notify(
+    pipeline: PipelineFile,
+    date: DayOption = None,
+    instant: Instant = None,
+    event: Annotated[
+        str, typer.Option(metavar="EVENT", help="What has happened: failed, say.")
+    ] = "test",
+    stage: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The stage or task that it happened in.")
+    ] = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why.")] = "This is a test.",
+    as_json: JsonLine = False,
+) -> None:
+    """Run notify.command of the pipeline file, as for a day that needs somebody; by default, to try
+    it.
+
+    Stages run it by themselves when a day fails, is refused, is late or leaves a gap. A scheduler
+    runs it for a stage that was killed, which cannot.
+    """
+    p = open_pipeline(pipeline)
+    if not p.notify.command:
+        raise UsageError(
+            "notify.command is not set in the pipeline file; set it to send notifications."
+        )
+    day = resolve_day(p, date, instant)
+    again = f"twinspire run PIPELINE --date {day}"
+    ended_well = notifications.notify(p, event, day, reason, stage=stage, command=again)
+    end_with_json({"day": str(day), "event": event, "told": ended_well}, as_json)
+    if not ended_well:
+        raise TwinspireError("notify.command did not end well; standard error says why.")
+    say("notify.command ended well.")

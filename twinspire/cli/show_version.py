@@ -12,16 +12,8 @@ from rich.text import Text
 
 from index_builder.registry.registry import Registry
 from index_builder.registry.versions import Status
-from twinspire.cli.options import (
-    AsJson,
-    OneVersion,
-    PipelineFile,
-    VersionOption,
-    console,
-    open_pipeline,
-    print_json,
-)
-from twinspire.cli.terminal_tables import LOOKS, terminal_table
+from twinspire.cli.options import AsJson, OneVersion, PipelineFile, VersionOption, open_pipeline
+from twinspire.cli.output import LOOKS, print_json, terminal_table
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.artifact import REPORT, Manifest, counts_otherwise
@@ -39,7 +31,7 @@ from twinspire_core.display.quality_tables import (
 from twinspire_core.display.served_figure import THIS, ServedFigure
 from twinspire_core.display.table import NONE, Style, Table, count, in_style, number
 from twinspire_core.errors import UsageError
-from twinspire_core.terminal import out
+from twinspire_core.terminal import console, out
 
 if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
     from index_builder.registry.quality_history import NextDay, VersionQuality

@@ -17,10 +17,11 @@ from urllib.parse import urlencode
 import typer
 
 from index_builder.registry.registry import Registry
-from twinspire.cli import log_questions, prepare, run_days, serve
-from twinspire.cli.log_questions import Log, echo, flags
-from twinspire.cli.options import JsonLine, end_with_json, open_pipeline, say
-from twinspire.cli.prepare import EventColumn, ItemColumn, TimeColumn, UserColumn
+from twinspire.cli import pipeline_file, raw_logs, run_days, serve
+from twinspire.cli.options import JsonLine, open_pipeline
+from twinspire.cli.output import end_with_json, say
+from twinspire.cli.pipeline_file import EventColumn, ItemColumn, TimeColumn, UserColumn
+from twinspire.cli.raw_logs import Log, echo, flags
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData, GateRefused, LogsLate, NothingToDo, UsageError
 from twinspire_core.terminal import doing
@@ -112,14 +113,14 @@ def try_(
     _check_files([*files, *tables.values()])
     home = _home(files, name, to, time_zone or "UTC")
     address = f"http://127.0.0.1:{_free_port(port)}" if serves else None
-    given: Mapping[Role, str | None] = prepare.given_columns(user, item, time, event)
+    given: Mapping[Role, str | None] = pipeline_file.given_columns(user, item, time, event)
     drafted = open_pipeline(str(home.file)) if home.file.exists() else None
     if drafted:
         say(f"{home.file} is there: it stays as it is.")
         given = _as_drafted(home, drafted, given, time_zone, tables)
         time_zone = drafted.pipeline.time_zone
-    csv = log_questions.csv_of(files, delimiter, encoding)
-    log = log_questions.look(files, csv, given, time_format, time_zone, yes=yes)
+    csv = raw_logs.csv_of(files, delimiter, encoding)
+    log = raw_logs.look(files, csv, given, time_format, time_zone, yes=yes)
     if drafted:
         _lay_out(home, home, log, tables)
     else:
@@ -140,7 +141,7 @@ def _check_files(files: list[Path]) -> None:
     from twinspire_core.records.raw_files import kind_of
 
     for file in files:
-        prepare.check_local(file)
+        pipeline_file.check_local(file)
         if not file.is_file():
             raise UsageError(f"A file is tried; there is none at {file}. Check the path.")
         if kind_of(file.name) is None:
@@ -158,7 +159,7 @@ def _home(files: list[Path], name: str | None, to: Path | None, zone: str) -> _H
     """
     stem = re.sub(r"[^a-z0-9_-]+", "-", files[0].name.partition(".")[0].lower())
     name = name or stem.lstrip("0123456789-_") or "trial"
-    prepare.check_names(name, zone)
+    pipeline_file.check_names(name, zone)
     home = _Home(to or Path(name), name)
     folder = home.folder.resolve()
     if home.file.exists() or not folder.exists():
@@ -251,7 +252,7 @@ def _lay_out(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> 
         time_zone=log.zone,
         csv=log.csv,
     )
-    events = prepare.lay_out(
+    events = raw_logs.lay_out(
         log.files,
         made.day("events"),
         layout,
@@ -264,10 +265,10 @@ def _lay_out(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> 
         say(f"They are in {home.folder / aside}.")
     before = events.first - timedelta(days=1)  # known before the first event
     for kind, file in tables.items():
-        csv = log_questions.csv_of([file], None, None)
+        csv = raw_logs.csv_of([file], None, None)
         snapshot = flags({"snapshot": before}, csv)
         echo("partition", str(file), "--out", home.day(kind), *snapshot)
-        prepare.lay_out([str(file)], made.day(kind), Layout(snapshot=before, csv=csv))
+        raw_logs.lay_out([str(file)], made.day(kind), Layout(snapshot=before, csv=csv))
 
 
 def _draft(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> None:
@@ -304,7 +305,7 @@ def _run(home: _Home, pipeline: Pipeline, most: int, as_json: bool) -> list[dict
 
         findings = checks.validate(pipeline, days[-1]).columns
     if not all(finding.ok for finding in findings):
-        prepare.validate(str(home.file), str(days[-1]))  # shows them, and raises
+        pipeline_file.validate(str(home.file), str(days[-1]))  # shows them, and raises
     for one in findings:
         if one.doubt:
             say(f"Look at {one.table}.{one.column} ({one.use}): {one.found}")

@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twinspire.cli.options import (
-    JsonLine,
-    PipelineFile,
-    end_with_json,
-    open_pipeline,
-    parse_date,
-    say,
-)
-from twinspire.cli.terminal_tables import terminal_table
+from twinspire.cli.options import JsonLine, PipelineFile, open_pipeline, parse_date
+from twinspire.cli.output import end_with_json, say, terminal_table
 from twinspire.tuning import tried_settings
 from twinspire.tuning.tried_settings import second_metric
 from twinspire_core.config.pipeline import Pipeline

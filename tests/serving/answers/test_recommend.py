@@ -12,8 +12,8 @@ from serving.version.loaded_version import Version
 from tests.serving.asking import recommend, similar
 from tests.serving.conftest import publish
 from tests.twinspire_core.test_library_loading import told as told_by
+from twinspire.cli.ask import recommend_user, similar_items
 from twinspire.cli.main import app
-from twinspire.cli.show_lists import recommend_user, similar_items
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.search.index import ExactIndex, Settings
 
@@ -189,7 +189,7 @@ def test_a_user_cannot_be_looked_up_without_a_store_and_is_told_how(without_user
 
 
 def test_the_printed_answer(version, pipeline, capsys, monkeypatch):
-    monkeypatch.setattr("twinspire.cli.show_lists.out.width", 120)
+    monkeypatch.setattr("twinspire.cli.ask.standard_output.width", 120)
     recommend_user(pipeline, "anna", ListRequest(k=3))
     said = capsys.readouterr().out
     assert "History of anna" in said
@@ -207,7 +207,7 @@ def test_the_printed_answer(version, pipeline, capsys, monkeypatch):
 
 
 def test_long_names_are_cut_in_a_table(pipeline, towers, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("twinspire.cli.show_lists.out.width", 120)
+    monkeypatch.setattr("twinspire.cli.ask.standard_output.width", 120)
     long = "x" * 20_000
     publish(pipeline, towers, tmp_path / "staged", titles=[long] * 12)
     similar_items(pipeline, "i04", ListRequest(k=3))

@@ -13,7 +13,7 @@ import pytest
 from serving.batch import request_lines
 from serving.requests.request_model import ListRequest
 from tests.serving.asking import recommend, recommend_lines
-from twinspire.cli.show_lists import recommend_file
+from twinspire.cli.ask import recommend_file
 from twinspire_core import storage
 from twinspire_core.errors import BadData, UsageError
 

@@ -32,7 +32,7 @@ logging.basicConfig(level=logging.DEBUG)
 logging.root.setLevel(logging.DEBUG)
 set_level = logging.Logger.setLevel
 logging.Logger.setLevel = lambda self, level: set_level(self, logging.DEBUG)
-from serving.http import results
+from serving.http import answer_bodies
 recommend = answer_bodies.recommend
 def failing(version, table, options, now):
     if options.k == 13:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from index_builder.registry.parents import parent_of
 from index_builder.registry.registry import Registry
 from tests.published import described
-from tests.twinspire.cli.test_scheduling import FILE
+from tests.twinspire.cli.test_day_steps import FILE
 from twinspire.cli import change_versions
 from twinspire.cli.change_versions import unused_working_files
 from twinspire.cli.main import app

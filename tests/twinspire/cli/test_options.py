@@ -5,7 +5,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from tests.twinspire.cli.test_scheduling import FILE
+from tests.twinspire.cli.test_day_steps import FILE
 from twinspire.cli.main import app
 from twinspire.cli.options import open_pipeline
 from twinspire_core.errors import UsageError

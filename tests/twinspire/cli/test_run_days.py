@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from twinspire.cli import run_days
+from twinspire.cli.run_days import addresses_of
+from twinspire_core.config.tables.deployment import RegistryConfig
 from twinspire_core.errors import BadData
 
 
@@ -77,3 +79,19 @@ def test_rejected_records_are_counted_by_reason_and_one_is_shown(tmp_path, monke
     assert "items of 2024-02-28: 1 of 10 records were rejected. 1: no item\n" in told.err
     assert "record 7 of part-0.csv: no user, found null. All: " in told.err
     assert f"{tmp_path}/rejected/records.jsonl\n" in told.err
+
+
+@pytest.mark.parametrize(
+    ("root", "server", "report"),
+    [
+        ("/data", "https://shop.example/", "https://shop.example/report?version=v1"),
+        ("gs://b/r", "https://shop.example", "https://shop.example/report?version=v1"),
+        ("gs://b/r", None, "https://storage.cloud.google.com/b/r/shop/versions/v1/report.html"),
+        ("/data", None, None),
+    ],
+)
+def test_a_server_shows_the_report_else_the_bucket_does(root, server, report):
+    pipeline = SimpleNamespace(name="shop", registry=RegistryConfig(root=root, server=server))
+    found = addresses_of(pipeline, "v1")
+    assert found["folder"] == f"{root}/shop/versions/v1"
+    assert found.get("report") == report

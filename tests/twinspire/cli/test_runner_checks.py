@@ -10,7 +10,7 @@ from beam_jobs.beam.worker_view import Installation
 from tests import prism
 from tests.twinspire.cli.test_doctor import TABLES
 from twinspire.cli import doctor
-from twinspire.cli.runner_checks import compare, examine_runner
+from twinspire.cli.doctor import compare, examine_runner
 from twinspire_core.config.pipeline import load
 
 

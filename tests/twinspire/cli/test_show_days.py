@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from beam_jobs.ingest import day_files
-from tests.twinspire.cli.test_scheduling import FILE
+from tests.twinspire.cli.test_day_steps import FILE
 from twinspire.cli.main import app
 from twinspire.runs import run_leases
 from twinspire_core.config.pipeline import load

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from twinspire.cli import log_questions, try_file
+from twinspire.cli import raw_logs, try_file
 from twinspire.cli.main import app
 from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.records.csv_lines import CsvOptions
@@ -50,12 +50,12 @@ def refusal(monkeypatch, folder: Path, *arguments) -> str:
     return f"{done.exception.exit_code} {done.exception}"
 
 
-def look(file: Path, zone: str | None = None, *, yes: bool = False) -> log_questions.Log:
-    return log_questions.look([file], CsvOptions(), {}, None, zone, yes=yes)
+def look(file: Path, zone: str | None = None, *, yes: bool = False) -> raw_logs.Log:
+    return raw_logs.look([file], CsvOptions(), {}, None, zone, yes=yes)
 
 
 def at_a_terminal(monkeypatch, *answers: str) -> None:
-    monkeypatch.setattr(log_questions, "is_terminal", lambda: True)
+    monkeypatch.setattr(raw_logs, "is_terminal", lambda: True)
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{answer}\n" for answer in answers)))
 
 
@@ -101,7 +101,7 @@ UTF8, CP1252, ASCII = "Käse,b\n1,2\n".encode(), "Käse,b\n1,2\n".encode("cp1252
 def csv_of(folder: Path, texts: dict[str, bytes]) -> CsvOptions:
     for name, text in texts.items():
         (folder / name).write_bytes(text)
-    return log_questions.csv_of([folder / name for name in texts], None, None)
+    return raw_logs.csv_of([folder / name for name in texts], None, None)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,68 @@
-"""Tables, drawn in a terminal."""
+"""How commands print: lines and tables for people, JSON for programs."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import rich.table
 from rich.box import SIMPLE
 from rich.text import Text
 
 from twinspire_core.display.table import Style, Table
+from twinspire_core.errors import TwinspireError, format_message
+from twinspire_core.storage.disk import explain
+from twinspire_core.terminal import console
+
+
+def print_json(value: Any) -> None:
+    """One line on standard output."""
+    print(json.dumps(value, default=str), flush=True)
+
+
+def end_with_json(value: Any, as_json: bool) -> None:
+    """Ends a command with a line of JSON, for programs. At a terminal it is left out without `--json`:
+    people read the words on standard error.
+    """
+    if as_json or not sys.stdout.isatty():
+        print_json(value)
+
+
+def say(text: str) -> None:
+    """A line for people, on standard error. Long ones are not broken, so that commands can be copied."""
+    console.print(format_message(text), soft_wrap=True)
+
+
+@contextmanager
+def json_on_error(stage: str, as_json: bool) -> Iterator[dict[str, Any]]:
+    """Ends standard output with a JSON line if the command fails.
+
+    Args:
+      stage: name of the stage or command.
+      as_json: whether it does so at a terminal, too.
+
+    Yields:
+      The fields of that line; the command may add to them.
+    """
+    line: dict[str, Any] = {"stage": stage}
+    try:
+        yield line
+    except Exception as error:
+        cause = error if isinstance(error, TwinspireError) else explain(error)
+        if cause is None:
+            raise
+        line |= {
+            "status": type(cause).__name__,
+            "exit_code": cause.exit_code,
+            "reason": format_message(cause),
+            **cause.facts(),
+        }
+        end_with_json(line, as_json)
+        if cause is not error:
+            raise cause from error
+        raise
+
 
 LOOKS = {
     Style.STRONG: "bold",

@@ -1,5 +1,5 @@
-"""How files of events are written, and which of their columns mean what: by a look at them, or by
-asking.
+"""Raw files of a log: how they are written, what their columns mean, and how `partition` lays them out by
+day. What a look at the files does not show is asked at a terminal.
 """
 
 import os
@@ -7,23 +7,171 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 from zoneinfo import available_timezones
 
+import typer
 from rich.prompt import Prompt
 
-from twinspire.cli.options import console, say
+from twinspire.cli.options import JsonLine, parse_date
+from twinspire.cli.output import end_with_json, say
 from twinspire_core.errors import UsageError, did_you_mean, with_full_stop
-from twinspire_core.terminal import doing
+from twinspire_core.terminal import console, doing
 
 if TYPE_CHECKING:
     import polars as pl
 
     from beam_jobs.ingest.timestamps import TimeForm
+    from beam_jobs.partitioning.calendar_days import Layout
+    from beam_jobs.partitioning.partition import Summary
     from beam_jobs.scaffold.roles import Ask, Proposal, Role
     from twinspire_core.records.csv_lines import CsvOptions
+
+
+def partition(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE…", help="Parquet, CSV or JSON Lines; .gz is read."),
+    ],
+    to: Annotated[
+        str, typer.Option("--out", metavar="FOLDER", help="A day's folder, with {date} in it.")
+    ],
+    time: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column of the time that says a row's day.")
+    ] = None,
+    snapshot: Annotated[
+        str | None,
+        typer.Option(metavar="DATE", help="Write all rows to this day: a table of items or users."),
+    ] = None,
+    time_unit: Annotated[
+        str | None, typer.Option(metavar="s|ms|us", help="Unit of times that are numbers.")
+    ] = None,
+    time_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="Format of other times, such as '%d.%m.%Y %H:%M:%S'.",
+        ),
+    ] = None,
+    time_zone: Annotated[str, typer.Option(metavar="ZONE", help="Time zone of the days.")] = "UTC",
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="DATE", help="Leave earlier days out.")
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", metavar="DATE", help="Leave later days out.")
+    ] = None,
+    rename: Annotated[
+        list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a column.")
+    ] = None,
+    file_format: Annotated[
+        Literal["auto", "parquet", "jsonl", "csv"],
+        typer.Option("--format", help="auto: by the file's ending."),
+    ] = "auto",
+    delimiter: Annotated[str | None, typer.Option(help="CSV: what stands between columns.")] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,…", help="CSV without a header line: its columns' names."),
+    ] = None,
+    encoding: Annotated[str, typer.Option(help="CSV: cp1252, latin-1, utf-16.")] = "utf-8",
+    text: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="CSV: keep this column's numbers as text."),
+    ] = None,
+    done_marker: Annotated[
+        str | None, typer.Option(metavar="NAME", help="An empty file written last.")
+    ] = None,
+    rejected: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Set malformed records aside here.")
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Replace days even if they lose rows."),
+    ] = False,
+    as_json: JsonLine = False,
+) -> None:
+    """Lay raw logs out as one folder per day, as every stage reads them. Unchanged days are left
+    alone.
+    """
+    # Here and below: not every command has to load what reads logs
+    from beam_jobs.partitioning.calendar_days import Layout
+    from twinspire_core.records.csv_lines import CsvOptions
+
+    renamed: dict[str, str] = {}
+    for pair in rename or []:
+        old, _, new = pair.partition("=")
+        if not new:
+            raise UsageError(f"--rename is written OLD=NEW, found {old!r}.")
+        renamed[old] = new
+    layout = Layout(
+        time=time,
+        time_unit=time_unit,
+        time_format=time_format,
+        time_zone=time_zone,
+        snapshot=_optional_date(snapshot),
+        first=_optional_date(first),
+        last=_optional_date(last),
+        rename=renamed,
+        format=file_format,
+        csv=CsvOptions(
+            delimiter=delimiter, columns=columns.split(",") if columns else (), encoding=encoding
+        ),
+        text=text or (),
+        done_marker=done_marker,
+    )
+    summary = lay_out(sources, to, layout, rejected=rejected, replace=replace)
+    end_with_json(asdict(summary), as_json)
+
+
+def lay_out(
+    sources: list[str],
+    to: str,
+    layout: "Layout",
+    *,
+    rejected: str | None = None,
+    max_rejected: float = 1.0,
+    replace: bool = False,
+) -> "Summary":
+    """Lays files out by day, and shows how far it is; see `beam_jobs.partitioning`."""
+    from beam_jobs.partitioning import partition as logs
+
+    with doing("reading the files") as update:
+        summary = logs.partition(
+            sources,
+            to,
+            layout,
+            rejected=rejected,
+            max_rejected=max_rejected,
+            replace=replace,
+            progress=lambda done, total: update(f"reading the files: {done / max(1, total):.0%}"),
+        )
+    if summary.warning:
+        console.print(f"Warning: {summary.warning}", soft_wrap=True)
+    say(_outcome(summary))
+    return summary
+
+
+def _outcome(summary: "Summary") -> str:
+    """What was written, in a sentence or two."""
+    if not summary.days:
+        return f"{summary.rows:,} rows were read, and none was written."
+    text = f"{summary.rows:,} rows, in {summary.days:,} days from {summary.first} to {summary.last}"
+    text += f": {summary.written:,} written, {summary.unchanged:,} as before"
+    text += f", {summary.replaced:,} replaced." if summary.replaced else "."
+    if summary.outside:
+        text += f" {summary.outside:,} rows are of days outside of --from and --to."
+    if summary.rejected:
+        text += f" {summary.rejected:,} malformed rows were set aside."
+    if summary.missing:
+        text += f" Days without rows: {', '.join(map(str, summary.missing[:5]))}"
+        text += f", and {len(summary.missing) - 5:,} more." if len(summary.missing) > 5 else "."
+    return text
+
+
+def _optional_date(text: str | None) -> date | None:
+    return parse_date(text) if text else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +179,9 @@ class Log:
     """Files of events, and how to read them.
 
     Attributes:
-      columns: by role; the event's may be None.
+      columns: by role; None for the event if no column says what happened.
       form: how times are written.
-      zone: whose calendar days are meant.
+      zone: the time zone of the days.
     """
 
     files: list[str]
@@ -62,7 +210,7 @@ def is_terminal() -> bool:
 
 def ask(question: str, default: str) -> str:
     """Asks on the terminal."""
-    # Polars lets a read go on after Ctrl-C: Python would not see it before Enter
+    # Once Polars is loaded, a read goes on after Ctrl-C, and Python would not see it before Enter
     signal.siginterrupt(signal.SIGINT, True)
     return Prompt.ask(question, console=console, default=default).strip()
 
@@ -94,7 +242,7 @@ def choose(question: str, choices: Sequence[tuple[str, str]], *, optional: bool 
 
 
 def ask_column(proposal: "Proposal") -> str | None:
-    """Asks on the terminal which column has a role; None: no column has it."""
+    """Asks on the terminal which column has a role; None if no column has it."""
     columns = [(one.column, one.example) for one in proposal.candidates]
     question = f"Which column is the {proposal.role}?"
     number = choose(question, columns, optional=proposal.role == "event")
@@ -161,14 +309,14 @@ def look(
     """Finds out which columns mean what and how times are written, by a sample or by asking.
 
     Args:
-      csv: how they are written.
+      csv: how the files are written.
       given: columns whose role is known.
-      time_format: of text that holds times, if it is known.
-      zone: whose calendar days are meant, if it is known.
-      yes: whether the likeliest is taken where it would have to ask.
+      time_format: the format of times that are text, if it is known.
+      zone: the time zone of the days, if it is known.
+      yes: whether to take the likeliest answer instead of asking.
 
     Raises:
-      UsageError: a sample does not tell, and there is nobody to ask.
+      UsageError: a sample does not show it, and there is nobody to ask.
     """
     with doing(f"looking at {files[0]}"):
         from beam_jobs.scaffold import samples
@@ -176,7 +324,7 @@ def look(
 
         rows = samples.sample_rows(files[0], csv=csv, nested=False)
         times = propose(rows, given)["time"].candidates
-    # Of text with days and months it is clear which column it is; how it is read is asked below.
+    # Text with days and months is clearly the time; which is the day and which the month is asked below
     if "time" not in given and len(times) == 1 and times[0].form.format:
         given = {**given, "time": times[0].column}
     asked: Ask | None = ask_column if is_terminal() else None
