@@ -18,7 +18,7 @@ from tests.serving.version.growing_version import NAMED, Sender, listed, publish
 from twinspire_core.config.tables.deployment import ListsConfig
 from twinspire_core.errors import UsageError
 from twinspire_core.fusion.rank_fusion import FixedOrder
-from twinspire_core.sources.popular import RunningCounts
+from twinspire_core.sources.live_sources import RunningCounts
 
 
 def test_users_who_are_days_apart_are_not_enough():

@@ -20,8 +20,7 @@ from tests.serving.version.followed_version import (
     publish,
     visit,
 )
-from twinspire_core.sources.live_sources import RecentVisits
-from twinspire_core.sources.popular import RunningCounts
+from twinspire_core.sources.live_sources import RecentVisits, RunningCounts
 
 
 @pytest.fixture
