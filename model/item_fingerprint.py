@@ -45,9 +45,9 @@ def splitmix64(x: np.ndarray) -> np.ndarray:
 
 def _words(data: np.ndarray, start: np.ndarray, left: np.ndarray) -> np.ndarray:
     """The 8 bytes from each `start`, zero beyond `left` bytes, as [N] uint64."""
-    place = np.arange(8)
-    taken = data[start[:, np.newaxis] + place]
-    taken[place >= left[:, np.newaxis]] = 0
+    byte = np.arange(8)
+    taken = data[start[:, np.newaxis] + byte]
+    taken[byte >= left[:, np.newaxis]] = 0
     return taken.view("<u8")[:, 0].astype(np.uint64)
 
 

@@ -127,18 +127,18 @@ def _without_repeats(
     rest = [*lists[1:], *others]
     if not rest:
         return first
-    rows, place = tf.unique(tf.concat([part.indices for part in rest], 0))
+    rows, position = tf.unique(tf.concat([part.indices for part in rest], 0))
     values = tf.concat([part.values for part in rest], 0)
-    summed = tf.math.unsorted_segment_sum(values, place, tf.size(rows))
+    summed = tf.math.unsorted_segment_sum(values, position, tf.size(rows))
     if not first:
         return [tf.IndexedSlices(summed, rows)]
     ids = first[0].indices
-    place = tf.searchsorted(ids, rows)
+    position = tf.searchsorted(ids, rows)
     # One id more, which no row has, for rows behind the last id.
-    is_shared = tf.gather(tf.concat([ids, [-1]], 0), place) == rows
+    is_shared = tf.gather(tf.concat([ids, [-1]], 0), position) == rows
     together = tf.tensor_scatter_nd_add(
         first[0].values,
-        tf.boolean_mask(place, is_shared)[:, tf.newaxis],
+        tf.boolean_mask(position, is_shared)[:, tf.newaxis],
         tf.boolean_mask(summed, is_shared),
     )
     return [

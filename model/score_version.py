@@ -161,7 +161,7 @@ def score_version(
     """
     items = version.tables.corpus
     true_lists = distinct(
-        read_lists(truth, TRUTH_COLUMNS, place="the truth", user=pipeline.columns.user)
+        read_lists(truth, TRUTH_COLUMNS, source="the truth", user=pipeline.columns.user)
     )
     part = FilteredCorpus(np.ones(len(items), bool) if passing is None else passing)
     wanted = true_lists
@@ -206,14 +206,14 @@ def _rank(
     depth = max(k, DEPTH)
     narrowed = part.narrow(evaluation_set)
     two_tower = rank(narrowed, vectors.queries, vectors.items[part.rows], depth)
-    known = costly_lists(sources, evaluation_set, depth)
-    with_towers = {**known, TWO_TOWER: part.to_corpus(two_tower)}
+    ready = costly_lists(sources, evaluation_set, depth)
+    with_towers = {**ready, TWO_TOWER: part.to_corpus(two_tower)}
     ranked = {TWO_TOWER: two_tower}
     if version.order:
         in_order = rank_fixed(version.order, sources, evaluation_set, with_towers, k)
         ranked[FIXED_ORDER] = part.to_part(in_order)
     ranked |= rank_baselines(narrowed, k)
-    alone = rank_each(sources, evaluation_set, known, k)
+    alone = rank_each(sources, evaluation_set, ready, k)
     ranked |= {name: part.to_part(lists) for name, lists in alone.items()}
     if version.ranker:
         by_ranker = rank_queries(version.ranker, sources, evaluation_set, vectors, with_towers, k)
@@ -254,7 +254,7 @@ def _with_items(lists: Lists, items: pa.ChunkedArray) -> Lists:
         )
     row = list_rows(list_lengths(lists.items))
     table = pa.table({"user": lists.key.take(pa.array(row)), "item": values})
-    return read_lists(table.filter(is_kept), ITEM_COLUMNS, place="the truth")
+    return read_lists(table.filter(is_kept), ITEM_COLUMNS, source="the truth")
 
 
 def _matrix(vectors: pa.Table, items: pa.ChunkedArray) -> np.ndarray:
@@ -263,14 +263,14 @@ def _matrix(vectors: pa.Table, items: pa.ChunkedArray) -> np.ndarray:
     Raises:
       BadData: an item has no vector.
     """
-    place = pc.index_in(items, value_set=vectors.column("_item").combine_chunks())
-    if place.null_count:
+    position = pc.index_in(items, value_set=vectors.column("_item").combine_chunks())
+    if position.null_count:
         raise BadData(
-            f"Every item of a version has a vector; {place.null_count} of {len(items)} have none."
+            f"Every item of a version has a vector; {position.null_count} of {len(items)} have none."
         )
     column = vectors.column("vector").combine_chunks()
     values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-    rows: np.ndarray = values.reshape(len(column), -1)[place.to_numpy()]
+    rows: np.ndarray = values.reshape(len(column), -1)[position.to_numpy()]
     return rows
 
 
@@ -307,10 +307,10 @@ def score_file(
     else:
         items = pc.unique(_read_corpus(corpus))
         corpus_size = len(items)
-    place = places_of(wanted.key, given.key, "the recommendations")
-    is_answered = place.is_valid().to_numpy(zero_copy_only=False)
+    position = places_of(wanted.key, given.key, "the recommendations")
+    is_answered = position.is_valid().to_numpy(zero_copy_only=False)
     ranked = np.full((len(wanted.key), max(ks)), -1, np.int64)
-    answers = given.items.take(place.drop_null())
+    answers = given.items.take(position.drop_null())
     ranked[is_answered] = positions(answers, items).padded(max(ks))
     values = by_user(ranked, positions(wanted.items, items), ks)
     measured: MeasuresDict = {
@@ -327,8 +327,8 @@ def score_file(
 
 def _read(source: str | pa.Table, columns: Sequence[str]) -> Lists:
     if isinstance(source, str):
-        return read_lists(read_table(source), columns, place=source)
-    return read_lists(source, columns, place="the table")
+        return read_lists(read_table(source), columns, source=source)
+    return read_lists(source, columns, source="the table")
 
 
 def _read_corpus(corpus: str | pa.Table) -> pa.Array:

@@ -121,12 +121,12 @@ def baskets(rows: Rows, most: int, rng: np.random.Generator) -> np.ndarray:
     basket[1:] = np.cumsum(starts_basket)
     size = np.bincount(basket)
     order = np.lexsort((rng.random(len(rows)), basket))
-    place = list_places(size)
+    position = list_places(size)
     parts = -(-size // most)
     first_part = list_offsets(parts)[:-1]
-    # place * parts // size deals a basket's rows, in random order, to parts that differ by one row.
+    # position * parts // size deals a basket's rows, in random order, to parts that differ by one row.
     part = np.empty(len(rows), np.int64)
-    part[order] = first_part[basket] + place * parts[basket] // size[basket]
+    part[order] = first_part[basket] + position * parts[basket] // size[basket]
     return part
 
 
@@ -140,6 +140,6 @@ def shuffled(block: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> 
 
     Returns: [N] int64.
     """
-    place = rng.permutation(group.max(initial=-1) + 1)
+    position = rng.permutation(group.max(initial=-1) + 1)
     # lexsort is stable: rows of a group keep their order.
-    return np.lexsort((place[group], block))
+    return np.lexsort((position[group], block))

@@ -129,11 +129,11 @@ def timelines(history: np.ndarray, order: np.ndarray, user: np.ndarray) -> Timel
     added = count[order] - shared
     stop = np.cumsum(added)
     # Each history adds its last ids: these places of it.
-    place = list_ranges(count[order] - added, added)
+    position = list_ranges(count[order] - added, added)
     place_in_order = np.empty_like(order)
     place_in_order[order] = np.arange(len(order))
     return Timelines(
-        ids=history[np.repeat(order, added), place],
+        ids=history[np.repeat(order, added), position],
         start=(stop - count[order])[place_in_order],
         stop=stop[place_in_order],
         number=np.cumsum(gone < 0)[place_in_order],
@@ -208,10 +208,10 @@ def _pack(column: Timelines, batch: np.ndarray, run: np.ndarray) -> tuple[np.nda
     start = column.start[batch[is_last]]
     stop = column.stop[batch[is_last]]
     width = max(1, int((stop - start).max()))
-    place = start[:, np.newaxis] + np.arange(width)
-    inside = place < stop[:, np.newaxis]
-    ids = np.zeros(place.shape, np.int32)
-    ids[inside] = column.ids[place[inside]]
+    position = start[:, np.newaxis] + np.arange(width)
+    inside = position < stop[:, np.newaxis]
+    ids = np.zeros(position.shape, np.int32)
+    ids[inside] = column.ids[position[inside]]
     last_item = sequence * width + column.stop[batch] - start[sequence] - 1
     is_empty = column.stop[batch] <= column.start[batch]
     return ids, np.where(is_empty, -1, last_item).astype(np.int32)

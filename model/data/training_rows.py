@@ -73,11 +73,11 @@ def read(folder: Path, columns: Sequence[FeatureColumn], *, label: bool = False)
     # The sort makes training independent of how a job has spread its rows over files.
     order = pc.sort_indices(table, [(name, "ascending") for name in _SORTED_BY])
     table = table.take(order)
-    place = np.empty(len(table), np.int64)
-    place[order.to_numpy()] = np.arange(len(table))
+    position = np.empty(len(table), np.int64)
+    position[order.to_numpy()] = np.arange(len(table))
     time = table["_time"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
     return Rows(
-        features={column.name: _read_feature(files, column, place) for column in columns},
+        features={column.name: _read_feature(files, column, position) for column in columns},
         user=fingerprint(table["_user"]),
         item=fingerprint(table["_item"]),
         reward=table["_reward"].to_numpy(),
@@ -102,8 +102,8 @@ def _check_columns(folder: Path, files: Sequence[Path], columns: Sequence[str]) 
         )
 
 
-def _read_feature(files: Sequence[Path], column: FeatureColumn, place: np.ndarray) -> np.ndarray:
-    """A column's values, [N] or [N, L]; `place`, [N] int64, says where each row of the files goes.
+def _read_feature(files: Sequence[Path], column: FeatureColumn, position: np.ndarray) -> np.ndarray:
+    """A column's values, [N] or [N, L]; `position`, [N] int64, says where each row of the files goes.
 
     It is converted piece by piece, since a conversion needs many times the memory of its result.
     """
@@ -115,11 +115,11 @@ def _read_feature(files: Sequence[Path], column: FeatureColumn, place: np.ndarra
     dtype = np.int32 if column.form in ("id", "ids") else np.float32
     is_list = column.form in ("ids", "vector")
     width = max((piece.shape[1] for piece in pieces if piece.ndim > 1), default=0)
-    values = np.zeros((len(place), width) if is_list else len(place), dtype)
+    values = np.zeros((len(position), width) if is_list else len(position), dtype)
     first = 0
     while pieces:
         piece = pieces.popleft()  # its memory is free when the next one is copied
-        rows = place[first : first + len(piece)]
+        rows = position[first : first + len(piece)]
         if is_list:
             values[rows, : piece.shape[1]] = piece
         else:

@@ -129,12 +129,12 @@ def rank_encoded(
     # for whichever excludes most.
     excluded = np.zeros(len(encoded.distinct), np.int64)
     seen = {name: evaluation_sets[name].seen for name in encoded.place}
-    for name, place in encoded.place.items():
-        np.maximum.at(excluded, place, seen[name].lengths)
+    for name, distinct in encoded.place.items():
+        np.maximum.at(excluded, distinct, seen[name].lengths)
     ranked = nearest(encoded.distinct, encoded.items, k, excluded)
     return {
-        name: with_and_without_seen(ranked.take(place), seen[name], k)
-        for name, place in encoded.place.items()
+        name: with_and_without_seen(ranked.take(distinct), seen[name], k)
+        for name, distinct in encoded.place.items()
     }
 
 

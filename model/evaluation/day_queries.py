@@ -241,17 +241,17 @@ def has_past(rows: pa.Table) -> np.ndarray:
     """
     if "_past_events" not in rows.column_names:
         return np.ones(rows.num_rows, bool)
-    known: np.ndarray = rows.column("_past_events").to_numpy() > 0
-    return known
+    has_events: np.ndarray = rows.column("_past_events").to_numpy() > 0
+    return has_events
 
 
 def _at_most(rows: pa.Table, limit: int) -> pa.Table:
     """At most `limit` rows of users with a past, and as many of newcomers."""
-    known = has_past(rows)
-    if max(known.sum(), (~known).sum()) <= limit:
+    has_events = has_past(rows)
+    if max(has_events.sum(), (~has_events).sum()) <= limit:
         return rows
     user = rows.column("_user")
-    groups = np.flatnonzero(known), np.flatnonzero(~known)
+    groups = np.flatnonzero(has_events), np.flatnonzero(~has_events)
     kept = [group[_first_by_hash(user.take(group), limit)] for group in groups]
     return rows.take(np.sort(np.concatenate(kept)))
 
@@ -354,10 +354,10 @@ def queries_by_history(
     for name, feature in pipeline.tower("query").items():
         if not isinstance(feature, TimeFeature):
             for column in feature_schema.feature_columns(name, feature):
-                place = queries.schema.get_field_index(column.name)
-                if place >= 0:
+                number = queries.schema.get_field_index(column.name)
+                if number >= 0:
                     values = asked if name == history else pa.nulls(len(queries), column.type)
-                    queries = queries.set_column(place, queries.schema.field(place), values)
+                    queries = queries.set_column(number, queries.schema.field(number), values)
     return usable, queries
 
 
@@ -376,8 +376,8 @@ def shares_after(ctx: StageContext, days: Collection[date]) -> Shares:
     before = _shares_of_parent(ctx) if ctx.mode == "incremental" else {}
     recent = [*_recent_days(ctx.day), ctx.day]
     inherited = {str(day): before[str(day)] for day in recent if str(day) in before}
-    own = {str(day): ctx.pipeline.evaluation.holdout for day in recent if day in days}
-    return inherited | own
+    added = {str(day): ctx.pipeline.evaluation.holdout for day in recent if day in days}
+    return inherited | added
 
 
 def _shares_of_parent(ctx: StageContext) -> Shares:

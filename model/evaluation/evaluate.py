@@ -181,9 +181,9 @@ def paired_differences(
     for name in [name for name in ours if name in judged]:
         difference = ours[name] - theirs[name]
         # nan where a measure does not apply: newcomers count in their slice alone.
-        known = counted & np.isfinite(difference)
-        if known.any():
-            by_measure[name] = describe_differences(difference[known], theirs[name][known])
+        applies = counted & np.isfinite(difference)
+        if applies.any():
+            by_measure[name] = describe_differences(difference[applies], theirs[name][applies])
     users = evaluation_set.users_among(counted & evaluation_set.headline)
     return PairedDifferences(users=users, by_measure=by_measure)
 

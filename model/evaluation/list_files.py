@@ -44,62 +44,62 @@ class Lists(NamedTuple):
     items: pa.Array
 
 
-def read_table(place: str) -> pa.Table:
+def read_table(source: str) -> pa.Table:
     """Reads a file, or all Parquet files of a folder.
 
     Raises:
       UsageError: it is not there.
       BadData: it cannot be read as what its ending says.
     """
-    if not storage.exists(place):
-        raise UsageError(f"A Parquet, JSON Lines or CSV file is needed; there is none at {place}.")
-    files = [f.uri for f in storage.list_files(place) if f.path.endswith(".parquet")] or [place]
+    if not storage.exists(source):
+        raise UsageError(f"A Parquet, JSON Lines or CSV file is needed; there is none at {source}.")
+    files = [f.uri for f in storage.list_files(source) if f.path.endswith(".parquet")] or [source]
     try:
         return pa.concat_tables([_read(file) for file in files], promote_options="default")
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, EOFError, zlib.error, ValueError) as e:
         raise BadData(
-            f"A file is read by its ending (.parquet, .jsonl, .csv, also with .gz); reading {place}"
+            f"A file is read by its ending (.parquet, .jsonl, .csv, also with .gz); reading {source}"
             f" failed: {e}. It may be truncated, or of another format."
         ) from e
 
 
 def read_lists(
-    table: pa.Table, columns: Sequence[str], *, place: str = "the table", user: str | None = None
+    table: pa.Table, columns: Sequence[str], *, source: str = "the table", user: str | None = None
 ) -> Lists:
     """Takes the lists out of a table.
 
     Args:
       table: one row per query with a list column, or one per query and item.
       columns: names that the item column may have, by preference.
-      place: says in messages where the table comes from.
+      source: says in messages where the table comes from.
       user: one more name that the user column may have.
 
     Raises:
       BadData: a column is missing or of another type, or a query has two lists.
     """
-    items = _column(table, columns, place, "the items")
+    items = _column(table, columns, source, "the items")
     if not is_list(items.type):
-        return _gather(_key(table, place, user), as_text(items, place))
+        return _gather(_key(table, source, user), as_text(items, source))
     lengths = list_lengths(items)
     values = items.flatten()
     if pa.types.is_struct(values.type) and values.type.get_field_index("item") >= 0:
         values = pc.struct_field(values, "item")
-    key = read_keys(table, place=place, user=user)
-    return Lists(key, arrow_lists(lengths, as_text(values, place)))
+    key = read_keys(table, source=source, user=user)
+    return Lists(key, arrow_lists(lengths, as_text(values, source)))
 
 
-def read_keys(table: pa.Table, *, place: str = "the table", user: str | None = None) -> pa.Array:
+def read_keys(table: pa.Table, *, source: str = "the table", user: str | None = None) -> pa.Array:
     """The keys of a table with one row per query: [N] distinct strings.
 
     Raises:
       BadData: there is no user column, or a key has two rows.
     """
-    key = _key(table, place, user)
+    key = _key(table, source, user)
     counts = pc.value_counts(key)
     repeated = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(repeated):
         raise BadData(
-            f"A query has one row; {place} has {len(table)} rows, and {repeated[0]['counts']} of"
+            f"A query has one row; {source} has {len(table)} rows, and {repeated[0]['counts']} of"
             f" {repeated[0]['values']}. Where a user has several queries, tell them apart by a column"
             " `query`."
         )
@@ -112,14 +112,14 @@ def places_of(wanted: pa.Array, there: pa.Array, name: str) -> pa.Array:
     Raises:
       BadData: no query stands in both.
     """
-    place = pc.index_in(wanted, value_set=there)
-    if len(wanted) and place.null_count == len(wanted):
+    position = pc.index_in(wanted, value_set=there)
+    if len(wanted) and position.null_count == len(wanted):
         raise BadData(
             f"{name} and the truth are joined by user; none is in both:"
             f" {wanted.slice(0, 3).to_pylist()} in the truth, {there.slice(0, 3).to_pylist()} in"
             f" {name}. They may be of another split, or the ids written differently."
         )
-    return place
+    return position
 
 
 def distinct(lists: Lists) -> Lists:
@@ -137,7 +137,7 @@ def distinct(lists: Lists) -> Lists:
     return Lists(lists.key.filter(kept), items.filter(kept))
 
 
-def as_text(column: pa.Array, place: str) -> pa.Array:
+def as_text(column: pa.Array, source: str) -> pa.Array:
     """Ids as strings, whole numbers in plain decimals; null becomes the empty string.
 
     Raises:
@@ -147,14 +147,14 @@ def as_text(column: pa.Array, place: str) -> pa.Array:
         column = column.cast(pa.string())
     is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     if not is_text and not pa.types.is_integer(column.type):
-        raise BadData(f"Ids are strings or whole numbers; {place} has {column.type}.")
+        raise BadData(f"Ids are strings or whole numbers; {source} has {column.type}.")
     return column.cast(pa.string()).fill_null("")
 
 
-def _read(place: str) -> pa.Table:
-    kind = kind_of(place.lower()) or "parquet"
+def _read(source: str) -> pa.Table:
+    kind = kind_of(source.lower()) or "parquet"
     # A whole file at once: its ids may be numbers at first and text later, and have one type.
-    blocks = RecordFile(place, kind).blocks(
+    blocks = RecordFile(source, kind).blocks(
         prepare=_with_plain_items, empty_is_null=True, block_bytes=WHOLE
     )
     tables = []
@@ -181,11 +181,11 @@ def _with_plain_items(record: JsonObject) -> JsonObject:
     }
 
 
-def _column(table: pa.Table, names: Sequence[str], place: str, meaning: str) -> pa.Array:
+def _column(table: pa.Table, names: Sequence[str], source: str, meaning: str) -> pa.Array:
     present = [name for name in names if name in table.column_names]
     if not present:
         raise BadData(
-            f"A column must say {meaning}: one of {', '.join(names)}; {place} has"
+            f"A column must say {meaning}: one of {', '.join(names)}; {source} has"
             f" {', '.join(table.column_names)}. Rename the column."
         )
     column = table.column(present[0]).combine_chunks()
@@ -194,9 +194,9 @@ def _column(table: pa.Table, names: Sequence[str], place: str, meaning: str) -> 
     return column
 
 
-def _key(table: pa.Table, place: str, user: str | None) -> pa.Array:
+def _key(table: pa.Table, source: str, user: str | None) -> pa.Array:
     names = (*USER_COLUMNS, user) if user else USER_COLUMNS
-    return as_text(_column(table, names, place, "who asked"), place)
+    return as_text(_column(table, names, source, "who asked"), source)
 
 
 def _gather(key: pa.Array, items: pa.Array) -> Lists:
@@ -240,15 +240,15 @@ def align_queries(queries: pa.Table, wanted: pa.Array, pipeline: Pipeline) -> Al
         # Requests may call it `history`, whatever its feature is called (docs/requests.md).
         names = [history if name == "history" else name for name in queries.column_names]
         queries = queries.rename_columns(names)
-    keys = read_keys(queries, place="the queries", user=pipeline.columns.user)
-    place = places_of(wanted, keys, "the queries")
-    features = conform(queries, pipeline).take(place)
+    keys = read_keys(queries, source="the queries", user=pipeline.columns.user)
+    position = places_of(wanted, keys, "the queries")
+    features = conform(queries, pipeline).take(position)
     user_id = pipeline.user_id
     if user_id and features.column(user_id).null_count == features.num_rows:
         # The user's own id is a feature that the queries leave out: the key says it.
         number = features.column_names.index(user_id)
         features = features.set_column(number, user_id, wanted)
-    past = _past_column(queries).take(place)
+    past = _past_column(queries).take(position)
     # Also if there is a column of items seen, but it says nothing of any of these queries.
     no_past = past.null_count == len(past)
     if history and no_past:
@@ -257,7 +257,7 @@ def align_queries(queries: pa.Table, wanted: pa.Array, pipeline: Pipeline) -> Al
         features=features,
         past=past,
         past_is_history=no_past,
-        answered=len(place) - place.null_count,
+        answered=len(position) - position.null_count,
     )
 
 

@@ -179,15 +179,15 @@ def retrieve(
 
 
 def rank_each(
-    sources: CandidateSources, evaluation_set: EvaluationSet, known: SourceLists, k: int
+    sources: CandidateSources, evaluation_set: EvaluationSet, ready: SourceLists, k: int
 ) -> dict[str, RankedLists]:
-    """`rank_alone` of each source that needs no model; `known` lists are not asked for again."""
+    """`rank_alone` of each source that needs no model; `ready` lists are not asked for again."""
     return {
         name: rank_alone(
             sources,
             evaluation_set,
             k,
-            known.get(name) or retrieve(name, sources, evaluation_set, k),
+            ready.get(name) or retrieve(name, sources, evaluation_set, k),
         )
         for name in sources.without_model
     }
@@ -208,7 +208,7 @@ def rank_fixed(
     order: FixedOrder,
     sources: CandidateSources,
     evaluation_set: EvaluationSet,
-    known: SourceLists,
+    ready: SourceLists,
     k: int,
 ) -> RankedLists:
     """The lists of a fixed order of sources.
@@ -217,15 +217,15 @@ def rank_fixed(
       order: weights of the sources.
       sources: of the corpus of the evaluation set.
       evaluation_set: says who asks, and what each has seen.
-      known: lists of the two-tower, and of other sources that are known already, at least `DEPTH`
+      ready: lists of the two-tower, and of other sources that have been asked, at least `DEPTH`
         and k long.
       k: length of the lists.
     """
-    kept = _in_order(order, sources, queries_with(evaluation_set, known), k)
+    kept = _in_order(order, sources, queries_with(evaluation_set, ready), k)
     # Without lists of unseen items from every source, there is nothing to order for them.
-    if any(lists.excluded is None for lists in known.values()):
+    if any(lists.excluded is None for lists in ready.values()):
         return RankedLists(kept, None)
-    queries = queries_with(evaluation_set, known, exclude_seen=True)
+    queries = queries_with(evaluation_set, ready, exclude_seen=True)
     return RankedLists(kept, _in_order(order, sources, queries, k, exclude_seen=True))
 
 
@@ -251,7 +251,7 @@ def rank_queries(
     sources: CandidateSources,
     evaluation_set: EvaluationSet,
     vectors: Vectors,
-    known: SourceLists,
+    ready: SourceLists,
     k: int,
 ) -> RankedLists:
     """The lists of a ranker; those without seen items only where they count.
@@ -261,12 +261,12 @@ def rank_queries(
       sources: of the corpus of the evaluation set.
       evaluation_set: says who asks, and what each has seen.
       vectors: [U, D] of the queries and [C, D] of the corpus, by one version's towers.
-      known: lists of the two-tower, and of other sources that are known already, at least `DEPTH`
+      ready: lists of the two-tower, and of other sources that have been asked, at least `DEPTH`
         and k long.
       k: length of the lists.
     """
     features = RankingFeatures.of(sources.tables)
-    queries = queries_with(evaluation_set, known)
+    queries = queries_with(evaluation_set, ready)
     kept = np.full((len(queries), k), -1, np.int64)
     excluded = kept.copy() if evaluation_set.exclude_seen else None
     for chunk, part, vectors_of_part in chunks(queries, vectors):
@@ -290,7 +290,7 @@ def chunks(
 def queries_with(
     evaluation_set: EvaluationSet, lists: SourceLists, *, exclude_seen: bool = False
 ) -> Queries:
-    """What sources are asked for the queries of an evaluation set, with lists that are known."""
+    """What sources are asked for the queries of an evaluation set, with lists that are there already."""
     given = {name: ranked.scored(exclude_seen=exclude_seen) for name, ranked in lists.items()}
     return evaluation_set.source_queries.with_given(given)
 

@@ -65,8 +65,8 @@ def labelled_clicks(
       encoded: vectors by the towers whose head is to predict the labels.
     """
     label = queries.column(feature_schema.LABEL).to_numpy()
-    place = pc.index_in(queries.column("_item"), value_set=items.combine_chunks())
-    item = place.fill_null(-1).to_numpy()
+    position = pc.index_in(queries.column("_item"), value_set=items.combine_chunks())
+    item = position.fill_null(-1).to_numpy()
     usable = np.flatnonzero(np.isfinite(label) & (item >= 0))
     return LabelledClicks(
         query=encoded.queries(name)[usable],

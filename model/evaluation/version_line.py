@@ -66,8 +66,8 @@ def popular_today(
       taken: ids, the item of each row of the day that is trained on.
     """
     items = corpus.column("_item").combine_chunks()
-    place = pc.index_in(taken, value_set=items).drop_null().to_numpy()
-    times = np.bincount(place, minlength=evaluation_set.items)
+    position = pc.index_in(taken, value_set=items).drop_null().to_numpy()
+    times = np.bincount(position, minlength=evaluation_set.items)
     # A stable sort of the order of `popular_lately` keeps that order among equals.
     lately = evaluation_set.lately
     return lately[np.argsort(-times[lately], kind="stable")]

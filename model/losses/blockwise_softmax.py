@@ -104,8 +104,8 @@ def _losses_and_gradients(
     the gradient to the candidates has the same factors times the query.
     """
     rows = tf.shape(query)[0]
-    own = candidates[:rows]
-    positive = tf.reduce_sum(query * own, 1) / temperature
+    positives = candidates[:rows]
+    positive = tf.reduce_sum(query * positives, 1) / temperature
     # A column of ones adds up the exponentials in the same product that weighs the vectors by them.
     with_ones = tf.concat([candidates, tf.ones_like(candidates[:, :1])], 1)
     height = tf.clip_by_value(BLOCK_PAIRS // tf.shape(candidates)[0], 1, rows)
@@ -142,7 +142,7 @@ def _losses_and_gradients(
     weighed = sums.concat()
     # The last column sums up the softmax of the negatives, 1 - P_positive, times the row's scale.
     negative_share = weighed[:, -1:]
-    to_query = weighed[:, :-1] - negative_share * own
+    to_query = weighed[:, :-1] - negative_share * positives
     to_candidates -= _pad_rows(negative_share * query, candidates)
     return losses.concat(), to_query, to_candidates
 

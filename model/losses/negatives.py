@@ -251,11 +251,11 @@ def choose(
     place_of_rank = ranked.indices[:, first:]
     is_allowed = band > _NEVER
     drawn, share = _draw(is_allowed, settings.k, seed)
-    place = tf.gather(place_of_rank, tf.maximum(drawn, 0), batch_dims=1)
-    place = tf.where(drawn < 0, -1, place)
+    position = tf.gather(place_of_rank, tf.maximum(drawn, 0), batch_dims=1)
+    position = tf.where(drawn < 0, -1, position)
     # An empty band is to hold no cosine: its least is above its greatest.
     low = tf.reduce_min(tf.where(is_allowed, band, -_NEVER), 1)
-    return Chosen(_marked(place, cosine), share, low, tf.reduce_max(band, 1))
+    return Chosen(_marked(position, cosine), share, low, tf.reduce_max(band, 1))
 
 
 def _draw(band: tf.Tensor, k: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -275,9 +275,9 @@ def _draw(band: tf.Tensor, k: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
     return tf.where(drawn.values > _NEVER, drawn.indices, -1), share
 
 
-def _marked(place: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+def _marked(position: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     """[R, B] bool, true at the places [R, k] of each row; -1 is none."""
-    row = tf.repeat(tf.range(tf.shape(place)[0]), tf.shape(place)[1])
-    pairs = tf.stack([row, tf.reshape(place, [-1])], 1)
+    row = tf.repeat(tf.range(tf.shape(position)[0]), tf.shape(position)[1])
+    pairs = tf.stack([row, tf.reshape(position, [-1])], 1)
     pairs = tf.boolean_mask(pairs, pairs[:, 1] >= 0)
     return tf.scatter_nd(pairs, tf.ones_like(pairs[:, 0]), tf.shape(like)) > 0

@@ -222,18 +222,18 @@ class StreamingFrequency(tf.Module):
         gap = old.gap.numpy()
         hits = old.hits.numpy()
         places = old._places(tf.constant(items)).numpy()
-        known = (last[places] > 0).all(0)
+        was_hit = (last[places] > 0).all(0)
         # Of an item's buckets, the one with the longest gap has the fewest collisions.
-        longest = gap[places[:, known]].argmax(0)
-        place = places[longest, np.flatnonzero(known)]
+        longest = gap[places[:, was_hit]].argmax(0)
+        position = places[longest, np.flatnonzero(was_hit)]
         size = self.buckets * self.hashes
         new_last = np.zeros(size, np.int64)
         new_hits = np.zeros(size, np.int32)
         probability = np.zeros(size)
-        for bucket in self._places(tf.constant(items[known])).numpy():
-            np.maximum.at(new_last, bucket, last[place])
-            np.maximum.at(new_hits, bucket, hits[place])
-            np.add.at(probability, bucket, 1 / gap[place])
+        for bucket in self._places(tf.constant(items[was_hit])).numpy():
+            np.maximum.at(new_last, bucket, last[position])
+            np.maximum.at(new_hits, bucket, hits[position])
+            np.add.at(probability, bucket, 1 / gap[position])
         unknown_gap = np.full(size, float(self.initial_gap))
         self.last.assign(new_last)
         self.hits.assign(new_hits)
@@ -329,11 +329,11 @@ def compare_frequency(
     true = counts[order] / counts.sum()
     estimated = np.exp(log_q(keys[order]).astype(np.float64))
     # The share of an item that was met a few times is mostly chance: it says nothing of the estimate.
-    known = counts[order] >= KNOWN_FROM
+    is_sure = counts[order] >= KNOWN_FROM
     factor = None
-    if known.any():
-        off = np.abs(np.log(estimated / true))[known]
-        factor = float(np.exp(np.average(off, weights=true[known])))
+    if is_sure.any():
+        off = np.abs(np.log(estimated / true))[is_sure]
+        factor = float(np.exp(np.average(off, weights=true[is_sure])))
     # Evenly on a logarithmic scale, on which they are drawn.
     points = np.geomspace(1, len(order), min(_MAX_POINTS, len(order)))
     shown = np.unique(points.round().astype(int)) - 1

@@ -131,14 +131,14 @@ class Asked:
     Attributes:
       evaluation_set: the queries, with what they took.
       usable: [K] int64, ascending, which of them rows are made of.
-      known: lists that are known already, those of the two-tower among them.
+      ready: lists that are there already, those of the two-tower among them.
       vectors: of all the queries and of the corpus; None where no towers were asked.
       by_history: whether users are asked for by a history alone.
     """
 
     evaluation_set: EvaluationSet
     usable: np.ndarray
-    known: SourceLists = field(default_factory=dict)
+    ready: SourceLists = field(default_factory=dict)
     vectors: Vectors | None = None
     by_history: bool = False
 
@@ -169,7 +169,7 @@ def rows_of_day(
         if kind.by_history and len(asked) > 1:
             some = min(len(usable), max(LEAST_BY_HISTORY, len(usable) // ONE_BY_HISTORY_OF))
             usable = usable[np.arange(some) * len(usable) // max(some, 1)]
-        queries = queries_with(kind.evaluation_set, kind.known)
+        queries = queries_with(kind.evaluation_set, kind.ready)
         truth = kind.evaluation_set.truth.take(usable)
         vectors = kind.vectors
         if vectors is not None:
@@ -178,9 +178,9 @@ def rows_of_day(
             lists = sources.candidates(names, part)
             pairs = Pairs.of(lists, part, kind.evaluation_set.items, vectors_of_part)
             wanted = truth.part(chunk.start, chunk.stop)
-            place = pairs.find(wanted.row, wanted.values)
+            position = pairs.find(wanted.row, wanted.values)
             is_taken = np.zeros(len(pairs), bool)
-            is_taken[place[place >= 0]] = True
+            is_taken[position[position >= 0]] = True
             kept, stands_for = sample_pairs(pairs, is_taken, day.toordinal() + chunk.start)
             of_query = np.bincount(pairs.query[kept], minlength=len(part))
             lengths.append(of_query[of_query > 0])

@@ -148,8 +148,8 @@ class DayOrders:
         on_day = self.day_in_order
         # This version's order has a half-life of its own.
         sources = self.lists.sources.with_half_life(self.order.half_life)
-        known = self._known_today(self.lists.version.ranked[HELD_OUT])
-        ordered = rank_fixed(self.order, sources, today, known, max(ks))
+        ready = self._ready_today(self.lists.version.ranked[HELD_OUT])
+        ordered = rank_fixed(self.order, sources, today, ready, max(ks))
         return FixedOrderMeasures(
             progressive=evaluate_ranked(day, on_day, ks) if on_day else None,
             holdout=HeldOutMeasures(
@@ -194,15 +194,15 @@ class DayOrders:
             return None
         day = self.day.evaluation_sets[NEXT_DAY]
         longest = max(self.ctx.pipeline.evaluation.ks)
-        return rank_fixed(self.order_before, self.lists.sources, day, self._known_on_day, longest)
+        return rank_fixed(self.order_before, self.lists.sources, day, self._ready_on_day, longest)
 
     @property
-    def _known_on_day(self) -> SourceLists:
+    def _ready_on_day(self) -> SourceLists:
         return {**self.lists.costly[NEXT_DAY], TWO_TOWER: self.lists.before.ranked[NEXT_DAY]}
 
-    def _known_today(self, two_tower: RankedLists) -> SourceLists:
-        known = {**self.lists.costly[HELD_OUT], TWO_TOWER: two_tower}
-        return {name: lists.of(self._is_of_today) for name, lists in known.items()}
+    def _ready_today(self, two_tower: RankedLists) -> SourceLists:
+        ready = {**self.lists.costly[HELD_OUT], TWO_TOWER: two_tower}
+        return {name: lists.of(self._is_of_today) for name, lists in ready.items()}
 
     def day_ranked(self) -> RankedLists | None:
         """The lists of the parent's trees on the day; None without them."""
@@ -210,7 +210,7 @@ class DayOrders:
             return None
         day = self.day.evaluation_sets[NEXT_DAY]
         vectors = self.lists.before.vectors(NEXT_DAY)
-        return self._ranked(self.ranker_before, day, vectors, self._known_on_day)
+        return self._ranked(self.ranker_before, day, vectors, self._ready_on_day)
 
     def _compare_trees(self) -> HeldOutMeasures:
         """This version's trees and the parent's on the same candidates of users held out of the day:
@@ -237,11 +237,11 @@ class DayOrders:
             return None
         whole = self.lists.before.vectors(HELD_OUT)
         vectors = Vectors(queries=whole.queries[self._is_of_today], items=whole.items)
-        known = self._known_today(self.lists.before.ranked[HELD_OUT])
-        return self._ranked(ranker, self.today, vectors, known)
+        ready = self._ready_today(self.lists.before.ranked[HELD_OUT])
+        return self._ranked(ranker, self.today, vectors, ready)
 
     def _ranked(
-        self, ranker: Ranker, asked: EvaluationSet, vectors: Vectors, known: SourceLists
+        self, ranker: Ranker, asked: EvaluationSet, vectors: Vectors, ready: SourceLists
     ) -> RankedLists | None:
         """The lists of trees; None where a feature of theirs can no longer be made."""
         sources = self.lists.sources
@@ -250,4 +250,4 @@ class DayOrders:
             # It uses an attribute that is no longer declared, say: it was served with that.
             return None
         longest = max(self.ctx.pipeline.evaluation.ks)
-        return rank_queries(ranker, sources, asked, vectors, known, longest)
+        return rank_queries(ranker, sources, asked, vectors, ready, longest)

@@ -73,10 +73,15 @@ def kind_of_log(days: Sequence[RankingRows], *, exclude_seen: bool) -> str:
 def choose_half_life(days: Sequence[RankingRows]) -> str:
     """The half-life by which most of what was taken comes first; the usual one of too few users."""
     gains = _gains(days, tuple(_BY_HALF_LIFE.values()))
-    known = {name: gains[column] for name, column in _BY_HALF_LIFE.items() if column in gains}
-    if POPULAR_HALF_LIFE not in known or sum(rows.queries for rows in days) < _USERS_OF_A_HALF_LIFE:
+    by_half_life = {
+        name: gains[column] for name, column in _BY_HALF_LIFE.items() if column in gains
+    }
+    if (
+        POPULAR_HALF_LIFE not in by_half_life
+        or sum(rows.queries for rows in days) < _USERS_OF_A_HALF_LIFE
+    ):
         return POPULAR_HALF_LIFE
-    return max(known, key=lambda name: (known[name], name == POPULAR_HALF_LIFE))
+    return max(by_half_life, key=lambda name: (by_half_life[name], name == POPULAR_HALF_LIFE))
 
 
 def _gains(days: Sequence[RankingRows], names: Sequence[str]) -> Mapping[str, float]:

@@ -80,7 +80,7 @@ def rows_of_today(ctx: StageContext, day: DayData, lists: DayLists) -> RankingRo
             Asked(
                 evaluation_set=sets[NEXT_DAY],
                 usable=usable,
-                known={**lists.costly[NEXT_DAY], TWO_TOWER: two_tower},
+                ready={**lists.costly[NEXT_DAY], TWO_TOWER: two_tower},
                 vectors=lists.before.vectors(NEXT_DAY),
             )
         )
@@ -89,7 +89,7 @@ def rows_of_today(ctx: StageContext, day: DayData, lists: DayLists) -> RankingRo
             Asked(
                 evaluation_set=sets[BY_HISTORY],
                 usable=np.arange(len(sets[BY_HISTORY].queries)),
-                known={TWO_TOWER: lists.before.ranked[BY_HISTORY]},
+                ready={TWO_TOWER: lists.before.ranked[BY_HISTORY]},
                 vectors=lists.before.vectors(BY_HISTORY),
                 by_history=True,
             )
@@ -118,9 +118,9 @@ def rows_before(ctx: StageContext, features: Path, half_life: str) -> list[Ranki
     kept = candidate_rows.read(ctx.parent.measure) if ctx.parent else []
     if not needs_replay(ctx.day, ctx.parent):
         return kept  # also where the features were made before that parent was there
-    known = {rows.day for rows in kept}
+    kept_days = {rows.day for rows in kept}
     replayed = _replayed(ctx, features, half_life)
-    return [*kept, *(rows for rows in replayed if rows.day not in known)]
+    return [*kept, *(rows for rows in replayed if rows.day not in kept_days)]
 
 
 def _replayed(ctx: StageContext, features: Path, half_life: str) -> Iterator[RankingRows]:
@@ -184,13 +184,13 @@ def renumbered(table: pa.Table, before: pa.Array, now: pa.Array) -> pa.Table:
     if "_rows" not in table.column_names or before.equals(now):
         return table
     rows = table.column("_rows").combine_chunks()
-    place = pc.index_in(before, value_set=now).take(rows.flatten())
-    kept = place.is_valid()
+    position = pc.index_in(before, value_set=now).take(rows.flatten())
+    kept = position.is_valid()
     owner = list_rows(list_lengths(rows))[kept.to_numpy(zero_copy_only=False)]
     lengths = np.bincount(owner, minlength=len(table))
     for number, field in enumerate(table.schema):
         if field.name == "_rows":
-            values = place.drop_null()
+            values = position.drop_null()
         elif pa.types.is_list(field.type):
             values = table.column(number).combine_chunks().flatten().filter(kept)
         else:

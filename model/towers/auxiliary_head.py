@@ -107,8 +107,8 @@ class Head(tf.Module):
 
 def known_labels(labels: np.ndarray) -> np.ndarray:
     """The labels without those that are missing, of [N] with nan for none."""
-    known: np.ndarray = labels[np.isfinite(labels)]
-    return known
+    labelled: np.ndarray = labels[np.isfinite(labels)]
+    return labelled
 
 
 class LabelledClicks(NamedTuple):

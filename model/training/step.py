@@ -191,11 +191,11 @@ def _losses(
     step: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The loss that gradients flow from, and the losses that a step returns."""
-    own = EncodedItems(model("item", features), batch["item"], batch["draw_probability"])
+    batch_items = EncodedItems(model("item", features), batch["item"], batch["draw_probability"])
     query = model("query", features, tf.stack([salted(settings.seed, "history"), step]))
     loss = sampled_softmax_loss(
         query,
-        step_candidates(own, _encode_drawn(model, drawn, settings, step), frequency),
+        step_candidates(batch_items, _encode_drawn(model, drawn, settings, step), frequency),
         batch["reward"],
         temperature=settings.temperature,
         correction=settings.correction,
@@ -206,7 +206,7 @@ def _losses(
     total = loss.total
     auxiliary = tf.constant(np.nan, tf.float32)
     if model.head:
-        mean, labels = model.head.loss(query, own.vector, batch["label"])
+        mean, labels = model.head.loss(query, batch_items.vector, batch["label"])
         total += settings.auxiliary.weight * mean
         auxiliary = tf.where(labels > 0, mean, auxiliary)
     return total, tf.stack([loss.total, auxiliary])

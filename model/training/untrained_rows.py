@@ -52,9 +52,9 @@ def zero_untrained_rows(model: TwoTower, seed: int, names: Sequence[str]) -> Non
             continue
         rows = np.where(is_unused[:, np.newaxis], 0, rows)
         # After zeroing, so that a value whose shared row was not used either says nothing.
-        own = np.flatnonzero(is_unused[1 : spec.first_shared]) + 1
-        buckets = shared_buckets(spec.keys.take(pa.array(own)), spec.shared)
-        rows[own] = rows[spec.first_shared + buckets]
+        unused = np.flatnonzero(is_unused[1 : spec.first_shared]) + 1
+        buckets = shared_buckets(spec.keys.take(pa.array(unused)), spec.shared)
+        rows[unused] = rows[spec.first_shared + buckets]
         weight.values.assign(rows)
 
 

@@ -68,9 +68,9 @@ def warm_start(
 
 
 def _carry_rows(model: TwoTower, spec: TableSpec, parent: TableState, slot_decay: float) -> None:
-    place = pc.index_in(spec.keys, value_set=parent.keys)
-    is_new = place.is_null().to_numpy(zero_copy_only=False)
-    row = place.fill_null(0).to_numpy().copy()
+    position = pc.index_in(spec.keys, value_set=parent.keys)
+    is_new = position.is_null().to_numpy(zero_copy_only=False)
+    row = position.fill_null(0).to_numpy().copy()
     row[is_new] = _shared_rows(spec.keys.filter(pa.array(is_new)), parent)
     slots = decay_slots(parent.slots[row], slot_decay)
     slots[is_new] = START
@@ -222,14 +222,14 @@ def _encoder_settings(shapes: Shapes, column: FeatureColumn) -> dict[str, object
     read off the shapes of its weights.
     """
     prefix = encoder_prefix(column.name)
-    own = {
+    encoder = {
         name.removeprefix(prefix): shape
         for name, shape in shapes.items()
         if name.startswith(prefix)
     }
-    if not own:
+    if not encoder:
         return {"train.history.pooling": "a sum or mean"}
     return {
         "train.history.pooling": "attention",
-        f"features.{column.feature}.length": own["positions"][0],
+        f"features.{column.feature}.length": encoder["positions"][0],
     }
