@@ -64,6 +64,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
             storage.join(name, feature_schema.AT_START)
             for name in fits_of(ctx.pipeline.sources.use)
         ]
+        # A first day, or one after a gap, has no rows of days before to fit a ranker on but these.
         if needs_replay(ctx.day, ctx.parent):
             tables.append(feature_schema.REPLAY)
         features = localize(ctx, tables, Path(scratch) / "features")

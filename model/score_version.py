@@ -309,6 +309,7 @@ def score_file(
         corpus_size = len(items)
     position = places_of(wanted.key, given.key, "the recommendations")
     is_answered = position.is_valid().to_numpy(zero_copy_only=False)
+    # A query without recommendations keeps an empty list: it counts as a miss.
     ranked = np.full((len(wanted.key), max(ks)), -1, np.int64)
     answers = given.items.take(position.drop_null())
     ranked[is_answered] = positions(answers, items).padded(max(ks))

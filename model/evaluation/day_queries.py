@@ -164,7 +164,7 @@ class SelectedRows:
         """Rows of `narrow`, ascending by number, with all columns."""
         rows = chosen.column(_ROW).to_numpy()
         columns = self._empty.column_names
-        tables = [self._empty]
+        tables = [self._empty]  # has the columns where no row is chosen
         first = 0
         for path in self._files:
             with pq.ParquetFile(path) as file:

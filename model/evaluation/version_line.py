@@ -146,6 +146,7 @@ def compare_with_best(ctx: StageContext, day: DayData, lists: DayLists) -> BestM
         return BestMeasures(**of_version)
     ks = ctx.pipeline.evaluation.ks
     held_out = day.evaluation_sets[HELD_OUT]
+    # As long as those of the best version: what stands further behind would count in `mrr`.
     ours = lists.version.ranked[HELD_OUT].first(max(ks))
     theirs = lists.best.ranked[HELD_OUT]
     seen = held_out.exclude_seen

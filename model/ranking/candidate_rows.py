@@ -159,6 +159,7 @@ def rows_of_day(
         names = without_towers(names)
     features = RankingFeatures.of(sources.tables).among(names)
     made = features.names(names)
+    # Each begins with nothing, so that a day without candidates has columns of the right types.
     lengths = [np.zeros(0, np.int64)]
     by_history = [np.zeros(0, bool)]
     taken = [np.zeros(0, bool)]
@@ -181,6 +182,7 @@ def rows_of_day(
             position = pairs.find(wanted.row, wanted.values)
             is_taken = np.zeros(len(pairs), bool)
             is_taken[position[position >= 0]] = True
+            # Seeded by day and place of the chunk: the same candidates are kept when the stage runs again.
             kept, stands_for = sample_pairs(pairs, is_taken, day.toordinal() + chunk.start)
             of_query = np.bincount(pairs.query[kept], minlength=len(part))
             lengths.append(of_query[of_query > 0])

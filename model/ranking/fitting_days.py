@@ -162,6 +162,7 @@ def _rows_of_replayed(
     corpus = sources.tables.corpus
     whole = prepare(users, corpus, exclude_seen=p.serving.exclude_seen)
     asked = []
+    # As on a day that is lived through: stored users, and users known by a history alone.
     if p.serving.user_store or not p.history_name:
         asked.append(Asked(evaluation_set=whole, usable=np.arange(len(users))))
     if p.history_name:
