@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality import lists, peers, served, served_with_events, trees, tried_settings
+from benchmarks.quality import lists, peers, search_space, served, served_with_events, trees
 from benchmarks.quality.command import cpu_seconds
 from benchmarks.quality.prepare import Fitted, Prepared, override
 
@@ -62,7 +62,7 @@ def start(name: str, split: str) -> Settings:
     """Settings that a contender's tuning starts from; none where it has none."""
     if name in (*LISTS, *SERVED, trees.NAME):
         return {}
-    return tried_settings.start(name, split)
+    return search_space.start(name, split)
 
 
 def chosen(name: str, split: str) -> Settings:

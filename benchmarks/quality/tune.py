@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.quality import bench, contenders, tried_settings
+from benchmarks.quality import bench, contenders, search_space
 from benchmarks.quality.command import write_whole
 from benchmarks.quality.figures import HEADLINE
 from benchmarks.quality.runs import KINDS
@@ -50,7 +50,7 @@ def _choose(plan: bench.Plan, log: str, name: str) -> None:
 
     start = contenders.start(name, log)
     trials, ended = search(
-        start, tried_settings.ladders(name, log), score, lambda: spent > 3600 * CPU_HOURS
+        start, search_space.ladders(name, log), score, lambda: spent > 3600 * CPU_HOURS
     )
     best = max(trials, key=lambda trial: trial[1])[0]
     told = {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.quality import contenders, tried_settings, tune
+from benchmarks.quality import contenders, search_space, tune
 
 
 def test_choices_that_were_made_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,7 +16,7 @@ def test_choices_that_were_made_are_used(tmp_path: Path, monkeypatch: pytest.Mon
     untuned = contenders.chosen("ials", "groceries")
     assert (
         untuned["model"] == "ials"
-        and untuned["factors"] in tried_settings.ladders("ials", "groceries")["factors"]
+        and untuned["factors"] in search_space.ladders("ials", "groceries")["factors"]
     )
 
 
