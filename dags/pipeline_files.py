@@ -1,7 +1,7 @@
 """Which recommenders there are: the `[pipeline]` table of every TOML file in the pipelines folder.
 
-The folder is `$TWINSPIRE_PIPELINES`, or `pipelines/` beside this one. Of the rest of the files only
-`source.events` is looked at, for where the logs are.
+The folder is `$TWINSPIRE_PIPELINES`, or `pipelines/` next to this one. Of the other tables only
+`source.events` is read, to know where the logs are.
 """
 
 import os
@@ -14,6 +14,8 @@ from pathlib import Path
 from airflow.exceptions import AirflowTimetableInvalid
 from airflow.timetables.interval import CronDataIntervalTimetable
 
+RETRIES = 3
+"""How often a task that asks to be tried again is, if the pipeline file does not say."""
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 _DURATION = re.compile(r"(\d+)\s*([smhd])")
 _UNITS = {
@@ -27,16 +29,16 @@ _BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]*(/|$)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommender:
-    """What a pipeline file says to Airflow.
+    """What Airflow has to know of a pipeline file.
 
     Attributes:
       file: the pipeline file, absolute.
       name: id of its DAG.
       zone: IANA name of its time zone.
       timetable: one run a day, whose data interval is that day in the pipeline's time zone.
-      deadline: a scheduled run that takes longer is late; None if none is.
-      retries: how often a task that asks to be tried again (exit code 75) is.
-      logs: URI of the folder that the days' folders of logs are in; None where it cannot be told.
+      deadline: a scheduled run that takes longer is late; None if no run is.
+      retries: how often a task is tried again that asks for it (exit code 75).
+      logs: URI of the folder with the days' folders of logs; None if the file does not say it plainly.
     """
 
     file: Path
@@ -61,20 +63,19 @@ def read(where: Path) -> tuple[list[Recommender], list[str]]:
     Returns: the recommenders in the order of their names, and one readable sentence for each file
     that is broken.
     """
-    found: dict[str, Recommender] = {}
+    by_name: dict[str, Recommender] = {}
     problems = []
     for file in sorted(where.glob("*.toml")):
         try:
-            one = _recommender(file)
-            if one.name in found:
+            recommender = _recommender(file)
+            if other := by_name.get(recommender.name):
                 raise ValueError(
-                    f"[pipeline] name is unique, and {found[one.name].file.name} has"
-                    f" {one.name!r} too"
+                    f"[pipeline] name is unique, and {other.file.name} has {other.name!r} too"
                 )
-            found[one.name] = one
+            by_name[recommender.name] = recommender
         except (OSError, ValueError, tomllib.TOMLDecodeError) as e:
             problems.append(f"{file}: {e}.")
-    return [found[name] for name in sorted(found)], problems
+    return [by_name[name] for name in sorted(by_name)], problems
 
 
 def _recommender(file: Path) -> Recommender:
@@ -82,7 +83,7 @@ def _recommender(file: Path) -> Recommender:
     header = tables.get("pipeline")
     if not isinstance(header, dict):
         raise ValueError("a pipeline file begins with a table [pipeline], which is missing")
-    name, retries = header.get("name"), header.get("retries", 3)
+    name, retries = header.get("name"), header.get("retries", RETRIES)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
             "[pipeline] name is a letter, then letters, digits, - or _, all lower-case, 100 at most;"
@@ -102,7 +103,7 @@ def _recommender(file: Path) -> Recommender:
 
 
 def _logs(file: Path, source: object) -> str | None:
-    """Where the logs are, if that is a place; what is wrong with it is for the commands to say."""
+    """Where the logs are, if that can be read; the commands report what is wrong with it."""
     events = source.get("events") if isinstance(source, dict) else None
     if not isinstance(events, str) or "${" in events:  # variables of the stages' environment
         return None

@@ -9,9 +9,9 @@ from airflow.sdk.exceptions import AirflowException
 from stage_tasks import conclude
 from telling_others import ReportLink
 
-# The XCom of a pod: what its container leaves in this file, read by a container beside it.
+# The XCom of a pod: its container writes this file, and a sidecar reads it.
 RESULT = "/airflow/xcom/return.json"
-# Why the cluster ends a pod that has done nothing wrong.
+# Reasons for which the cluster ends a pod that did nothing wrong.
 TAKEN_AWAY = ("Evicted", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated")
 
 
@@ -43,7 +43,7 @@ class TwinspirePod(KubernetesPodOperator):
         try:
             self.result = super().execute(context)
         except AirflowException:
-            # Without an exit code the command never began, or its pod was taken away: tried again.
+            # Without an exit code the command never began, or its pod was taken away: Airflow retries.
             if not self.exit_code:
                 raise
         return conclude(self, context, self.exit_code or 0, self.result or {})
@@ -60,7 +60,7 @@ def exit_code(pod, container: str) -> int | None:
     status = pod.status if pod else None
     if status is None or status.reason in TAKEN_AWAY:
         return None
-    for one in status.container_statuses or []:
-        if one.name == container and one.state and one.state.terminated:
-            return one.state.terminated.exit_code
+    for state in status.container_statuses or []:
+        if state.name == container and state.state and state.state.terminated:
+            return state.state.terminated.exit_code
     return None

@@ -28,9 +28,9 @@ from telling_others import (
 )
 
 TRY_AGAIN, NOTHING_TO_DO = 75, 99
-# How long a run waits for each earlier day before it asks again whether it is its turn.
+# For each earlier day, how long a run waits before it asks again whether it is its turn.
 NEXT_QUESTION = timedelta(seconds=10)
-# By SIGKILL, by SIGTERM: for want of memory, or because its machine goes.
+# By SIGKILL or SIGTERM: out of memory, or its machine is shut down.
 KILLED = (137, 143)
 
 
@@ -43,9 +43,7 @@ class StageFailed(AirflowFailException):
 
 
 def task_defaults(recommender: Recommender) -> dict[str, Any]:
-    """What all tasks of a recommender's DAGs have: who owns them, how often they are tried again, and
-    that somebody is told.
-    """
+    """Arguments of all tasks of a recommender's DAGs: owner, retries, and who is notified."""
     return {
         "owner": "twinspire",
         "retries": recommender.retries,
@@ -68,8 +66,8 @@ class TwinspireOperator(BashOperator):
     report: str | None = None
 
     def __init__(self, *, announces: str = "", **kwargs):
-        # An alias: a plain outlet would announce each run that ends well, also when what is live
-        # has not changed, as in most runs of a backfill.
+        # An alias: a plain outlet would announce each run that ends well, even if the live version did
+        # not change, as in most runs of a backfill.
         outlets = [AssetAlias(f"{announces} versions")] if announces else []
         super().__init__(outlets=outlets, **kwargs)
         self.operator_extra_links = (ReportLink(),) if announces else ()
@@ -83,13 +81,13 @@ class TwinspireOperator(BashOperator):
 
 
 def conclude(task: Any, context: Any, exit_code: int, result: dict) -> dict:
-    """What a command's end means to Airflow, and who is told.
+    """Turns the end of a command into what Airflow does next, and reports it.
 
     Args:
-      task: the operator, with `announces` and `report`.
+      task: the operator, with the attributes `announces` and `report`.
       context: Airflow's, of this try.
       exit_code: what the command ended with.
-      result: the command's last line.
+      result: the JSON object on the command's last line.
 
     Returns: the result, which becomes the XCom.
 
@@ -146,13 +144,13 @@ def pod_template() -> str | None:
 
 
 def command(stage: str, recommender: Recommender, options: str) -> str:
-    """A shell line: only standard output's last line comes last, whatever libraries write to
-    standard error at exit.
+    """A shell line that ends with the last line of standard output, whatever libraries write to standard
+    error at exit.
     """
-    # Airflow's own Python is not that of an image.
-    own = "python" if pod_template() else sys.executable
+    # In a pod's image, Python is not at Airflow's path.
+    python = "python" if pod_template() else sys.executable
     return (
-        f'set -o pipefail; "${{TWINSPIRE_PYTHON:-{own}}}" -m twinspire {stage}'
+        f'set -o pipefail; "${{TWINSPIRE_PYTHON:-{python}}}" -m twinspire {stage}'
         f" {shlex.quote(str(recommender.file))} {options} | tail -n 1"
     )
 

@@ -1,4 +1,4 @@
-"""What others are told of tasks: people, DAGs that start when another version is live, lineage, gauges."""
+"""What tasks report to others: notifications, an asset that other DAGs start by, lineage, gauges."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from airflow.sdk.lineage import get_hook_lineage_collector
 from airflow.sdk.observability import stats
 from pipeline_files import Recommender
 
-TOLD = (1, 2, 3, 4, 5)  # exit codes of commands that have told somebody of their failure themselves
+NOTIFIED = (1, 2, 3, 4, 5)  # exit codes of commands that have run notify.command themselves
 
 
 def live_version(name: str) -> Asset:
@@ -27,8 +27,8 @@ def went_live(result: dict) -> bool:
 
 
 def announcement(result: dict) -> dict:
-    """What is said of a version that went live: which it is, its day, and what it finds for users
-    whom it was not trained on.
+    """What the event about a version that went live holds: the version, its day, and its measure for
+    users whom it was not trained on.
     """
     return {"version": result["version"], "day": result["day"], **_measured(result)}
 
@@ -61,12 +61,12 @@ def _quality(result: dict) -> str:
         (f"{served['source']} alone" if served else "", (served or {}).get("baseline")),
         ("the two-tower", gate.get("candidate")),
     ]
-    told = [f"{name} {value:.3f}" for name, value in figures if value is not None]
-    if not told:
+    known = [f"{name} {value:.3f}" for name, value in figures if value is not None]
+    if not known:
         reason = result.get("reason") or "accepted, with nothing to compare"
         return f"The gate's reason: {reason.rstrip('.')}."
     notes = len(result.get("notes") or [])
-    return f"{gate['metric']} of {', '.join(told)}; notes of the gate: {notes}."
+    return f"{gate['metric']} of {', '.join(known)}; notes of the gate: {notes}."
 
 
 def _measured(result: dict) -> dict:
@@ -75,16 +75,16 @@ def _measured(result: dict) -> dict:
 
 
 def tell_of_failure(recommender: Recommender):
-    """After a task has failed for good: tells somebody by `notify.command` of the pipeline file,
+    """A callback for a task that has failed for good: it runs `notify.command` of the pipeline file,
     unless the command that failed has done so itself.
     """
 
     def tell(context):
         error = context.get("exception")
-        if getattr(error, "exit_code", None) in TOLD:
+        if getattr(error, "exit_code", None) in NOTIFIED:
             return
-        found = context["ti"].xcom_pull(task_ids="day") or {}
-        day = found.get("day") or context["params"].get("day")
+        resolved = context["ti"].xcom_pull(task_ids="day") or {}
+        day = resolved.get("day") or context["params"].get("day")
         reason = str(error or "It was killed, or never began; Airflow's own log says more.")
         about = ["--stage", context["ti"].task_id, "--reason", reason]
         if day:
@@ -97,10 +97,10 @@ def tell_of_failure(recommender: Recommender):
 
 
 def tell_of_late_day(file: str, context: dict) -> None:
-    """When a run has not ended well by its deadline: tells somebody. Airflow calls it by its name.
+    """Notifies somebody that a run has not ended well by its deadline. Airflow calls it by its name.
 
-    Runs of a backfill are of days that have long been late, and manual ones are watched by whoever
-    started them.
+    Runs of a backfill are of days that are late anyway, and manual ones are watched by whoever started
+    them.
     """
     run = context["dag_run"]
     if run["run_type"] != "scheduled":
@@ -124,8 +124,8 @@ class ReportLink(BaseOperatorLink):
     name = "Report"
 
     def get_link(self, operator, *, ti_key):
-        """Asked when the task has ended. Airflow shows no button for empty text, and for None one
-        that leads nowhere.
+        """Called when the task has ended. For empty text Airflow shows no button; for None, one that
+        leads nowhere.
         """
         return operator.report or ""
 

@@ -55,24 +55,72 @@ from airflow.sdk import (
     BaseOperator,
     DeadlineAlert,
     DeadlineReference,
+    Param,
     SyncCallback,
     chain,
     get_parsing_context,
 )
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from pipeline_files import Recommender, folder, read
-from run_parameters import PARAMETERS, refuse_unknown_parameters
 from stage_tasks import stage, task_defaults
 from telling_others import tell_of_late_day
 
-# What comes from outside is quoted for the shell, also where Airflow has checked it: its settings can
-# allow any name of a run, and who may edit XComs can put anything in the place of the day.
+PARAMETERS = {
+    "day": Param(
+        None,
+        type=["null", "string"],
+        format="date",
+        title="Day",
+        description=(
+            "The day of logs to work on, in the pipeline's time zone. Empty: yesterday. Not for"
+            " backfills."
+        ),
+    ),
+    "mode": Param(
+        "incremental",
+        enum=["incremental", "full"],
+        title="Mode",
+        description=(
+            "incremental: go on from the newest earlier version. full: from scratch, on the"
+            " training window."
+        ),
+    ),
+    "force": Param(
+        False, type="boolean", title="Force", description="Do stages again that are done."
+    ),
+    "late": Param(
+        False,
+        type="boolean",
+        title="Late events",
+        description="Also do a day again if events of it came after it was run.",
+    ),
+    "promote": Param(
+        "auto",
+        enum=["auto", "yes", "no"],
+        title="Promote",
+        description=(
+            "auto: live if the gate accepts it and no later day is live. yes: also an older day."
+            " no: not live."
+        ),
+    ),
+    "refresh": Param(
+        False,
+        type="boolean",
+        title="Refresh",
+        description=(
+            "Do not train: bring the live version's catalogue up to the day. Not for backfills."
+        ),
+    ),
+}
+
+# What comes from outside is quoted for the shell, even if Airflow has checked it: its settings can
+# allow any run name, and whoever may edit XComs can replace the day by anything.
 DAY = "{{ ti.xcom_pull('day')['day'] | quote }}"
 WHICH_DAY = (
     "{% if params.day %}--date {{ params.day | quote }}{% elif dag_run.run_type in ('scheduled',"
     " 'backfill') %}--instant {{ data_interval_start.isoformat() }}{% endif %}"
 )
-# The list of a run's tasks shows it in the column "Map Index", where a run's own name has the day after.
+# The list of a run's tasks shows it in the column "Map Index"; a run's own name has the day after.
 BUSINESS_DAY = (
     "{{% if dag_run.run_type in ('scheduled', 'backfill') %}}"
     "{{{{ data_interval_start.in_timezone({zone!r}).to_date_string() }}}}"
@@ -95,6 +143,27 @@ STAGES = {
 }
 
 
+def refuse_unknown_parameters(context):
+    """Airflow accepts any key silently, and gives all days of a backfill the same ones."""
+    run = context["dag_run"]
+    given = run.conf or {}
+    if unknown := sorted(set(given) - set(PARAMETERS)):
+        names = ", ".join(map(ascii, unknown))  # they may be long
+        raise AirflowFailException(
+            f"The parameters are {', '.join(PARAMETERS)}; found {names[:500]}."
+        )
+    if given.get("day") and run.run_type == "backfill":
+        raise AirflowFailException(
+            "A backfill takes its days from its range of dates; found the parameter day ="
+            f" {given['day']}, which would make every run the same day. Leave it out, or trigger a"
+            " manual run."
+        )
+    if given.get("refresh") and run.run_type == "backfill":
+        raise AirflowFailException(
+            "A backfill makes versions of past days; with the parameter refresh none is made."
+        )
+
+
 def skip_if(refresh: bool):
     """Before a task: skips it in runs that only refresh, or in all others."""
 
@@ -108,7 +177,7 @@ def skip_if(refresh: bool):
 
 
 def deadline(recommender: Recommender) -> DeadlineAlert | None:
-    """When a scheduled run is late, and who is told then."""
+    """When a scheduled run is late, and what runs then."""
     if recommender.deadline is None:
         return None
     return DeadlineAlert(
@@ -121,8 +190,8 @@ def deadline(recommender: Recommender) -> DeadlineAlert | None:
 
 def work_of(recommender: Recommender) -> list[BaseOperator]:
     """The tasks that make a day's version, in their order."""
-    # One at a time, so that two runs of a day do not share the machine's memory; the days' order is
-    # `turn`'s, and `train` gives way to an earlier day that began after it.
+    # One at a time, so that two runs do not share the machine's memory. `turn` keeps the days in order,
+    # and `train` gives way to an earlier day that began after it.
     alone = {"train": 1, "measure": 1, "publish": 1}
     first = {"features": skip_if(refresh=True)}
     announces = {"publish": recommender.name}
@@ -161,12 +230,12 @@ def dag(recommender: Recommender) -> DAG:
             f"{WHICH_DAY} {RUN_UNLESS_REFRESH}",
             name=OPEN_UNLESS_REFRESH,
             pre_execute=refuse_unknown_parameters,
-            # Named by its place: recommenders of the same logs have the same inlet.
+            # Named by its URI: recommenders of the same logs have the same inlet.
             inlets=[Asset(recommender.logs)] if recommender.logs else [],
         )
-        # However many days wait, only the next one holds a slot; the others ask the less often, the
-        # more days are before them. Not one at a time: an earlier day that begins late would wait
-        # for the slot of the one that waits for it. The command gives up after `train.wait`.
+        # However many days wait, only the next one holds a slot; the more days are before another one,
+        # the less often it asks. Not one at a time: an earlier day that begins late would wait for the
+        # slot of the day that waits for it. The command gives up after `train.wait`.
         turn = stage(
             "turn",
             recommender,

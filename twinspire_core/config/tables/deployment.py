@@ -37,8 +37,11 @@ class PipelineConfig(Strict):
             " succeeded this long after its start by `schedule`: `6h`."
         ),
     )
-    retries: int = Field(
-        3, ge=0, description="How often a stage is retried after a temporary error."
+    # The default is in dags/pipeline_files.py: only Airflow retries, and it cannot import this package
+    retries: int | None = Field(
+        None,
+        ge=0,
+        description="How often Airflow retries a stage after a temporary error. Without it, 3 times.",
     )
     work_root: Place = Field(
         "work",
