@@ -10,8 +10,8 @@ from datetime import date
 from difflib import get_close_matches
 from typing import Any
 
+# Characters of an error that is shown in a list of others.
 _LONGEST_LINE = 400
-"""Characters of an error that is shown in a list of others."""
 
 
 class TwinspireError(Exception):

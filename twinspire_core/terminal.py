@@ -39,8 +39,8 @@ class _Task:
         self.text = text
 
 
+# Tasks of the open blocks, the innermost last.
 _tasks: list[_Task] = []
-"""Tasks of the open blocks, the innermost last."""
 
 
 class _Line:

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from twinspire_core.config.feature_kinds import KINDS, FeatureKind
 from twinspire_core.errors import did_you_mean, shorten
 
+# What a key must hold, by pydantic's name for an error of type.
 _TYPES = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -22,8 +23,8 @@ _TYPES = {
     "dict_type": "a table",
     "model_type": "a table",
 }
-"""What a key must hold, by pydantic's name for an error of type."""
 
+# Removed keys, and the one value that now always applies. Keys of features are by kind.
 _CONSTANTS = {
     "vocabulary.max_size": "1,000,000; a larger vocabulary.min_events lets fewer in",
     "vocabulary.oov_buckets": "64",
@@ -67,7 +68,6 @@ _CONSTANTS = {
     **{f"features.{kind}.tower": '"item"' for kind in ("count", "age")},
     **{f"features.{kind}.tower": '"query"' for kind in ("time", "history")},
 }
-"""Removed keys, and the one value that now always applies. Keys of features are by kind."""
 REMOVED = {
     "mix": 'write [sources] with use = ["two_tower", "history", "popular", "co_occurrence"]',
     "ranking": "leave it out: a ranker is fitted each day wherever sources.use names several sources",

@@ -100,6 +100,7 @@ SEQUENCE_LENGTH = 500
 CORPUS_FILE_ROWS = 1 << 18
 """The most rows of a file of the corpus, so that several workers can embed it."""
 
+# Columns of an example's event, besides features.
 _EVENT = {
     "_user": pa.string(),
     "_item": pa.string(),
@@ -107,7 +108,6 @@ _EVENT = {
     "_reward": pa.float32(),
     LABEL: pa.float32(),
 }
-"""Columns of an example's event, besides features."""
 
 
 def day_folder(day: date) -> str:

@@ -42,8 +42,8 @@ WEIGHT = "weight"
 BY_HISTORY = "by_history"
 MOST_OF_A_DAY = 2_500
 """The most users of one day whose rows are kept."""
+# Days since the parent's day after which its rows are too old to be fitted on alone.
 _LONGEST_GAP = 7
-"""Days since the parent's day after which its rows are too old to be fitted on alone."""
 
 _FORMAT_KEY = b"twinspire.ranking_rows.format"
 _SOURCES_KEY = b"twinspire.ranking_rows.sources"

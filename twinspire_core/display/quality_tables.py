@@ -42,8 +42,8 @@ _NAMES = {
     "uncorrected": "two-tower, correction taken out",
 }
 _MEASURES = {"ndcg": "nDCG", "hit_rate": "hit rate", "mrr": "MRR", "popular_share": "popular share"}
+# Measures that are shown in percent.
 _SHARES = ("coverage", "gini", "overlap", "popular_share")
-"""Measures that are shown in percent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,8 +190,8 @@ WEIGHTS: Mapping[str, Sequence[float]] = {
     NEITHER: (0.01, 1.0, 0.7, 0.1),
 }
 """By kind of log, the weights of `_COLUMNS`. Items of any other source come after those of these."""
+# Sources that share the weight of another source.
 _LIKE = dict.fromkeys((source_names.NEIGHBOURS, source_names.FACTORS), source_names.CO_OCCURRENCE)
-"""Sources that share the weight of another source."""
 _FILLS_UP = 1e-5
 
 

@@ -23,8 +23,8 @@ import numpy as np
 
 from twinspire_core.search.ragged import list_offsets, list_places, list_ranges, list_rows
 
+# Keeps 0.29 * 100 from being 28.
 _ROUNDING = 1e-9
-"""Keeps 0.29 * 100 from being 28."""
 
 
 class Candidates(NamedTuple):

@@ -28,12 +28,12 @@ _NAN_LEFT = 2
 # How LightGBM treats missing values, in bits 2 and 3 of a node's decision type.
 _NAN_IS_ZERO = 0
 _NAN_IS_MISSING = 2
+# LightGBM takes values that are no farther from 0 to be 0.
 _ZERO = np.float32(1e-35)
-"""LightGBM takes values that are no farther from 0 to be 0."""
+# Rows of a pass over all trees, so that their features stay in the processor's cache.
 _BLOCK = 128
-"""Rows of a pass over all trees, so that their features stay in the processor's cache."""
+# Nodes of a pass over a block's rows; `_score` has as many terms.
 _AT_ONCE = 3
-"""Nodes of a pass over a block's rows; `_score` has as many terms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

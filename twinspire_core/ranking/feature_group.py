@@ -15,12 +15,12 @@ class FeatureGroup(ABC):
     """Features that are made from the same data, as of one moment."""
 
     @classmethod
-    @abstractmethod
     def of(cls, tables: SourceTables) -> Self | None:
-        """The group, or None where its data is missing, and with it its features.
+        """The group, or None where its data is missing, and with it its features; by default it needs none.
 
         Whatever is the same for all queries is computed here, once.
         """
+        return cls()
 
     @abstractmethod
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:

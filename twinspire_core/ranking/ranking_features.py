@@ -27,8 +27,8 @@ GROUPS: tuple[type[FeatureGroup], ...] = (
     Attributes,
     UserActivity,
 )
+# Queries that are worked on together, so that intermediate tables stay in the processor's cache.
 _BLOCK = 64
-"""Queries that are worked on together, so that intermediate tables stay in the processor's cache."""
 
 
 @dataclass(frozen=True)

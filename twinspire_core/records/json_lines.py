@@ -12,10 +12,10 @@ from twinspire_core.records.raw_files import Bytes, Unreadable, offset_in_file, 
 
 _BLOCK = 8 << 20
 _LINES_BLOCK = 1 << 20
+# Levels of objects within objects that become columns: Polars takes minutes for some hundred.
 _DEEPEST = 8
-"""Levels of objects within objects that become columns: Polars takes minutes for some hundred."""
+# A double holds all whole numbers up to this one.
 _EXACT = 1 << 53
-"""A double holds all whole numbers up to this one."""
 JSON_TYPES = {
     str: "a string",
     int: "an integer",

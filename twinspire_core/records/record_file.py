@@ -9,7 +9,7 @@ where a header is the first record. Blank lines of a CSV, and line breaks inside
 count.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import PurePosixPath
@@ -173,7 +173,9 @@ class RecordFile:
                 if prepare:
                     records, numbers, refused = _prepared(objects, prepare)
                     yield from refused
-                names = _all_keys(records) if wanted is None else wanted
+                names = wanted
+                if names is None:  # all keys, in order of first appearance
+                    names = list(dict.fromkeys(key for record in records for key in record))
                 if records and names:
                     rows = json_lines.frame(records, names).to_arrow(
                         compat_level=pl.CompatLevel.oldest()
@@ -274,11 +276,6 @@ def _prepared(
             records.append(prepared)
             numbers.append(number)
     return records, numbers, refused
-
-
-def _all_keys(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """All keys of the records, in order of first appearance."""
-    return list(dict.fromkeys(name for record in records for name in record))
 
 
 def _no_rows(schema: pa.Schema) -> RecordBlock:

@@ -11,10 +11,10 @@ import numpy as np
 from twinspire_core.compiled_loops import compiled
 from twinspire_core.search.ragged import Ragged, list_offsets
 
+# Groups of sums for each place of a list: the largest of each group show which sums are too low.
 _GROUPS = 4
-"""Groups of sums for each place of a list: the largest of each group show which sums are too low."""
+# How often the range is halved in which the lowest sum of a list is looked for.
 _HALVINGS = 20
-"""How often the range is halved in which the lowest sum of a list is looked for."""
 
 
 class SparseTable(NamedTuple):

@@ -154,8 +154,8 @@ def _scores(keys: np.ndarray) -> np.ndarray:
     return np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).view(np.float32)
 
 
+# The largest key of a score of -infinity.
 _KEY_OF_NOTHING = int(_keys(np.array([-np.inf], np.float32), np.zeros(1, np.int64))[0])
-"""The largest key of a score of -infinity."""
 
 
 def _candidates(scores: np.ndarray, k: int) -> Ragged:

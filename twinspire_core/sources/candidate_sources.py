@@ -47,11 +47,6 @@ class TwoTower(Source):
 
     name = TWO_TOWER
 
-    @classmethod
-    def of(cls, tables: SourceTables) -> Self:
-        """It is made of no table."""
-        return cls()
-
     def lists(
         self,
         queries: Queries,

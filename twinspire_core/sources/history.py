@@ -8,7 +8,6 @@ stays. The history that a request brings has no times: each event counts 1.
 """
 
 from collections.abc import Iterator
-from typing import Self
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from twinspire_core.metrics.list_metrics import first_distinct
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.search.top_k import best_of
 from twinspire_core.sources.sequences import HALF_LIFE
-from twinspire_core.sources.source import Queries, ScoredLists, Source, SourceTables
+from twinspire_core.sources.source import Queries, ScoredLists, Source
 
 _CHUNK = 4096
 _NO_ITEMS = np.zeros(0, np.int64)
@@ -27,11 +26,6 @@ class History(Source):
     """Scores are the decayed counts with `HALF_LIFE`."""
 
     name = source_names.HISTORY
-
-    @classmethod
-    def of(cls, tables: SourceTables) -> Self:
-        """Needs no table: queries bring counts."""
-        return cls()
 
     def lists(
         self,

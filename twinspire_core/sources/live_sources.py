@@ -5,7 +5,6 @@ U queries, C items of the corpus, E events.
 """
 
 from dataclasses import dataclass, replace
-from typing import Self
 
 import numpy as np
 
@@ -23,10 +22,10 @@ from twinspire_core.sources.source import Queries, ScoredLists, Source, SourceTa
 
 _HOUR = 3_600 * 1_000_000  # in microseconds
 _DAY = 24 * _HOUR
+# Chosen on news (docs/decisions/0025-between-trainings.md).
 _SETTINGS = CoOccurrenceSettings(reach=1 / 24, half_life=3 / 24)
-"""Chosen on news (docs/decisions/0025-between-trainings.md)."""
+# Places after which an item of a history counts 1/e.
 _NEAR = 1.35
-"""Places after which an item of a history counts 1/e."""
 HOURS = 24
 """Older events are dropped: at these settings one counts less than a 256th."""
 MOST_EVENTS = 200_000
@@ -36,8 +35,8 @@ MOST_OF_ONE = 100
 changes all lists or leaves no room for others.
 """
 
+# Cells of the table of neighbours: in a large corpus each item has fewer.
 _CELLS = 5_000_000
-"""Cells of the table of neighbours: in a large corpus each item has fewer."""
 
 
 class RunningCounts:
@@ -189,11 +188,6 @@ class OfFirstItems(Source):
 
     source: Source
     size: int
-
-    @classmethod
-    def of(cls, tables: SourceTables) -> Self | None:
-        """None: it is made of another source, and of no tables."""
-        return None
 
     def lists(
         self,

@@ -24,8 +24,8 @@ has all of them only for a ranker.
 """
 _PREFIX = "_personal_"
 HALF_LIVES = tuple(column.removeprefix(_PREFIX) for column in PERSONAL_HALF_LIVES)
+# Days that are put between events of which only the order is known.
 _ORDER = 1e-6
-"""Days that are put between events of which only the order is known."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -206,9 +206,9 @@ class Source(ABC):
     is_costly: ClassVar[bool] = False
 
     @classmethod
-    @abstractmethod
     def of(cls, tables: SourceTables) -> Self | None:
-        """The source, or None where a table that it needs is missing."""
+        """The source, or None where a table that it needs is missing; by default it needs none."""
+        return cls()
 
     @abstractmethod
     def lists(

@@ -17,8 +17,8 @@ from typing import BinaryIO
 from twinspire_core.errors import TryAgain, TwinspireError, UsageError
 from twinspire_core.storage.store import FileInfo
 
+# Prefix of files that are still being written, or whose writer was killed.
 _SCRATCH = ".tmp-"
-"""Prefix of files that are still being written, or whose writer was killed."""
 
 
 def exists(uri: str) -> bool:

@@ -9,8 +9,8 @@ from pydantic import Field, field_validator
 
 from twinspire_core.config.tables.base import BASIC, Duration, Place, Strict
 
+# The largest factor of a reward: float32 has 7 digits.
 _LARGEST_FACTOR = 1_000_000
-"""The largest factor of a reward: float32 has 7 digits."""
 
 
 class SourceConfig(Strict):

@@ -32,8 +32,8 @@ _OWN = "attribute_own:"
 _POPULAR = "attribute_popular:"
 _OF_USERS = (_SHARE, _AGE, _COUNT, _DAYS, _OVERDUE, _OWN)
 _FEATURES = (*_OF_USERS, _POPULAR)
+# Where an attribute is a list, the first values of an item are looked at, at most so many.
 _MOST_VALUES = 8
-"""Where an attribute is a list, the first values of an item are looked at, at most so many."""
 
 
 class _Attribute(NamedTuple):
@@ -79,7 +79,7 @@ class _Attribute(NamedTuple):
             is_repeat = (codes[:, :number] == codes[:, [number]]).any(axis=1)
             codes[is_repeat, number] = -1
         count = len(coded.dictionary)
-        return cls(name, codes, count, _largest(_shares(codes, count, events)))
+        return cls(name, codes, count, _largest_shares(codes, count, events))
 
 
 @dataclass(frozen=True)
@@ -246,16 +246,11 @@ def _compare(
                     age_of[code] = np.inf
 
 
-def _shares(codes: np.ndarray, count: int, events: np.ndarray) -> np.ndarray:
-    """Each item's share in the events of each of its values, [C, W] float64, NaN without one."""
+def _largest_shares(codes: np.ndarray, count: int, events: np.ndarray) -> np.ndarray:
+    """Each item's largest share in the events of one of its values, [C] float32, NaN without a value."""
     is_value = codes >= 0
     weights = np.broadcast_to(events[:, np.newaxis], codes.shape)
     sums = np.bincount(codes[is_value], weights=weights[is_value], minlength=count)
     shares = np.full(codes.shape, np.nan)
     shares[is_value] = weights[is_value] / np.maximum(sums[codes[is_value]], 1)
-    return shares
-
-
-def _largest(values: np.ndarray) -> np.ndarray:
-    """The largest of each row, [N] float32, NaN where all are missing."""
-    return np.asarray(np.fmax.reduce(values, axis=1), np.float32)
+    return np.asarray(np.fmax.reduce(shares, axis=1), np.float32)

@@ -28,10 +28,10 @@ _COUNTS = {_COUNT: "_popular", _LATELY: "_lately", _BUYERS: BUYERS} | {
 _TREND = "trend"
 _FAST = "_trending_7d"
 _SLOW = "_trending_28d"
+# Ratio of the two counts for an item that is taken equally often every day.
 _RATIO = TRENDING_HALF_LIVES[_SLOW] / TRENDING_HALF_LIVES[_FAST]
-"""Ratio of the two counts for an item that is taken equally often every day."""
+# Trends below a fifth up or down are described as none.
 _STEADY = 0.2
-"""Trends below a fifth up or down are described as none."""
 _AGE, _AGAIN, _AGAIN_DAYS = "first_seen", "again", "again_days"
 _AS_THEY_ARE = {_AGE: FIRST_SEEN, _AGAIN: AGAIN, _AGAIN_DAYS: AGAIN_DAYS}
 

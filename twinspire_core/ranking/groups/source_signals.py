@@ -23,8 +23,8 @@ _PLACE = "place:"
 _SCORE = "score:"
 _AGREEING = "sources"
 _GAIN = "gain"
+# Numbers of vectors that are gathered at a time, so that they stay in the processor's cache.
 _NUMBERS = 1 << 16
-"""Numbers of vectors that are gathered at a time, so that they stay in the processor's cache."""
 
 
 class SourcePlaces(FeatureGroup):
@@ -33,11 +33,6 @@ class SourcePlaces(FeatureGroup):
     Places are counted from 0. Items after the first `Source.depth` of a list count as not listed, also
     where longer lists are asked for: rankers are fitted on lists of that length.
     """
-
-    @classmethod
-    def of(cls, tables: SourceTables) -> Self:
-        """Needs no table."""
-        return cls()
 
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:
         """A place and a score of each source, then two features of all sources together."""
@@ -190,11 +185,6 @@ class TowerCosines(FeatureGroup):
 
     Cosines with the items of the history were tried and left out: docs/decisions/0061-ranker.md.
     """
-
-    @classmethod
-    def of(cls, tables: SourceTables) -> Self:
-        """Needs no table: pairs bring vectors."""
-        return cls()
 
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:
         """The cosine."""

@@ -3,7 +3,6 @@ due again; and how much is known of the user at all.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Self
 
 import numpy as np
 
@@ -12,7 +11,6 @@ from twinspire_core.ranking.feature_group import FeatureGroup, write_rows
 from twinspire_core.ranking.pairs import Pairs, PastEntries
 from twinspire_core.search.ragged import list_places
 from twinspire_core.sources.personal_counts import HALF_LIVES
-from twinspire_core.sources.source import SourceTables
 
 _COUNT = "personal:"
 _ALL = "all"
@@ -35,6 +33,7 @@ def _overdue_text(value: float) -> str:
     return f"overdue: {value:.1f} times the usual time has gone by"
 
 
+# Features of the user's history with a candidate, and what their values say.
 _ITEM_WORDS: Mapping[str, Callable[[float], str]] = {
     "personal_age": lambda x: f"last taken {ago(x)}",
     "personal_first": lambda x: f"first taken {ago(x)}",
@@ -48,8 +47,8 @@ _ITEM_WORDS: Mapping[str, Callable[[float], str]] = {
     "overdue": _overdue_text,
     "seen": lambda x: "taken before" if x else "never taken before",
 }
-"""Features of the user's history with a candidate, and what their values say."""
 _ITEM_NAMES = (*(_COUNT + name for name in HALF_LIVES), *_ITEM_WORDS)
+# Features of the user alone, and what their values say.
 _USER_WORDS: Mapping[str, Callable[[float], str]] = {
     "user_events": lambda x: f"the user took {counted(np.expm1(x), 'thing')} of late",
     "user_items": lambda x: f"the user knows {counted(np.expm1(x), 'different thing')}",
@@ -61,7 +60,6 @@ _USER_WORDS: Mapping[str, Callable[[float], str]] = {
     "user_interval": lambda x: f"the user usually takes something every {counted(x, 'day')}",
     "user_overdue": lambda x: f"{x:.0%} of the time between the user's visits has gone by",
 }
-"""Features of the user alone, and what their values say."""
 
 
 class PersonalHistory(FeatureGroup):
@@ -70,11 +68,6 @@ class PersonalHistory(FeatureGroup):
     Counts and shares are 0 for items that the user never took, all else is missing. Regularity is
     measured in days: two events of one visit show none.
     """
-
-    @classmethod
-    def of(cls, tables: SourceTables) -> Self:
-        """Needs no table: queries bring counts."""
-        return cls()
 
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:
         """A count by half-life; days since the last and the first event; the share of all that the user
@@ -155,11 +148,6 @@ class UserActivity(FeatureGroup):
     would be that of the day that a list is for, which a query does not say: a version answers on the
     days after its own until the next version.
     """
-
-    @classmethod
-    def of(cls, tables: SourceTables) -> Self:
-        """Needs no table: queries bring counts."""
-        return cls()
 
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:
         """Events, distinct items, days since the last event, the share of events with an item that the user
