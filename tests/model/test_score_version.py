@@ -1,13 +1,16 @@
+import gzip
+import json
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from model.score_version import VersionParts, score_version
-from tests.model.split_by_hand import ITEMS, SHUFFLED
+from model.score_version import VersionParts, score_file, score_version
+from tests.model.split_by_hand import ITEMS, RECS, SHUFFLED, TRUTH, jsonl
 from tests.serving import rankers
-from twinspire_core.errors import BadData
+from twinspire_core.errors import BadData, UsageError
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.sources.source import SourceTables
@@ -236,3 +239,118 @@ def test_a_history_is_read_as_a_server_reads_it(tiny):
     assert first("co_occurrence", "c") == 1
     assert first("history", "b") == 1
     assert first("ranked", "b") == 1, "which goes by how often it was had"
+
+
+@pytest.fixture
+def truth(tmp_path) -> str:
+    return jsonl(tmp_path / "truth.jsonl", TRUTH)
+
+
+def test_a_file_by_hand(tmp_path, truth):
+    found = score_file(jsonl(tmp_path / "recs.jsonl", RECS), truth, [1, 2])
+    assert (found["users"], found["answered"]) == (3, 2)  # w was given nothing: a miss
+    assert found["recall@1"] == pytest.approx((1 / 2 + 0 + 0) / 3)
+    assert found["recall@2"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert found["hit_rate@2"] == pytest.approx(2 / 3)
+    assert found["mrr"] == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert "coverage@2" not in found
+
+
+def test_with_a_corpus_what_lies_outside_cannot_be_found(tmp_path, truth):
+    corpus = jsonl(tmp_path / "corpus.jsonl", [{"item": x} for x in "abcd"])
+    found = score_file(jsonl(tmp_path / "recs.jsonl", RECS), truth, [2], corpus)
+    assert found["recall@2"] == pytest.approx((1 / 2 + 0 + 0) / 3)
+    assert found["coverage@2"] == 3 / 4
+
+
+def _long(records, tmp_path):
+    return pa.table(
+        {
+            "user": [r["user"] for r in records for _ in r["items"]],
+            "item": [x for r in records for x in r["items"]],
+        }
+    )
+
+
+def _objects(records, tmp_path):
+    full = [
+        {"user": r["user"], "items": [{"item": x, "score": 0.5} for x in r["items"]]}
+        for r in records
+    ]
+    return jsonl(tmp_path / "objects.jsonl", full)
+
+
+def _parquet(records, tmp_path):
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "lists.parquet")
+    return str(tmp_path / "lists.parquet")
+
+
+def _folder(records, tmp_path):
+    (tmp_path / "parts").mkdir()
+    for i, record in enumerate(records):
+        pq.write_table(pa.Table.from_pylist([record]), tmp_path / "parts" / f"{i}.parquet")
+    return str(tmp_path / "parts")
+
+
+def _gzipped(records, tmp_path):
+    (tmp_path / "lists.jsonl.gz").write_bytes(
+        gzip.compress("\n".join(map(json.dumps, records)).encode())
+    )
+    return str(tmp_path / "lists.jsonl.gz")
+
+
+def _csv(records, tmp_path):
+    lines = ["user_id,item_id", *(f"{r['user']},{x}" for r in records for x in r["items"])]
+    (tmp_path / "lists.csv").write_text("\n".join(lines))
+    return str(tmp_path / "lists.csv")
+
+
+@pytest.mark.parametrize("form", [_long, _objects, _parquet, _folder, _gzipped, _csv])
+def test_every_form_of_file_scores_the_same(tmp_path, truth, form):
+    expected = score_file(pa.Table.from_pylist(RECS), pa.Table.from_pylist(TRUTH), [1, 2])
+    assert score_file(form(RECS, tmp_path), truth, [1, 2]) == expected
+
+
+def test_numbers_as_ids_meet_the_same_ids_as_text(tmp_path):
+    recs = jsonl(tmp_path / "recs.jsonl", [{"user": 7, "items": [10, 11]}])
+    assert score_file(recs, pa.table({"user": ["7"], "items": [["11"]]}), [2])["recall@2"] == 1
+
+
+def test_ids_of_a_csv_are_text(tmp_path):
+    """As those of the logs are: 0012 is no 12, and a blank is none."""
+    truth = jsonl(
+        tmp_path / "truth.jsonl", [{"user": "007", "item": "0012"}, {"user": "8", "item": "1.50"}]
+    )
+    (tmp_path / "recs.csv").write_text("user,item\n007,0012\n007,12\n8,1.5\n8,1.50\n")
+    found = score_file(str(tmp_path / "recs.csv"), truth, [1, 2])
+    assert (found["recall@1"], found["recall@2"]) == (1 / 2, 1)
+    long = jsonl(
+        tmp_path / "long.jsonl",
+        [{"user": "007", "items": [2**64]}, {"user": 8, "items": ["1.50", 3]}],
+    )
+    assert score_file(long, truth, [1])["recall@1"] == 1 / 2
+    assert (
+        score_file(long, pa.table({"user": ["007"], "items": [[str(2**64)]]}), [1])["recall@1"] == 1
+    )
+
+
+def test_several_queries_of_one_user_are_told_apart(tmp_path):
+    recs = pa.table({"query": ["1", "2"], "user": ["u", "u"], "items": [["a"], ["b"]]})
+    truth = pa.table({"query": ["2", "1"], "user": ["u", "u"], "item": ["b", "c"]})
+    assert score_file(recs, truth, [1])["recall@1"] == 1 / 2
+    with pytest.raises(BadData, match=r"one row.*2 of u.*column `query`"):
+        score_file(recs.drop(["query"]), truth, [1])
+
+
+def test_bad_files_are_explained(tmp_path, truth):
+    with pytest.raises(UsageError, match=r"none at .*nowhere\.jsonl"):
+        score_file(str(tmp_path / "nowhere.jsonl"), truth, [1])
+    with pytest.raises(BadData, match=r"say the items: one of items.*user, list"):
+        score_file(jsonl(tmp_path / "a.jsonl", [{"user": "u", "list": ["a"]}]), truth, [1])
+    (tmp_path / "b.jsonl").write_text('{"user": "u", "items": ["a"')
+    with pytest.raises(BadData, match=r"b\.jsonl failed"):
+        score_file(str(tmp_path / "b.jsonl"), truth, [1])
+    with pytest.raises(BadData, match=r"none is in both.*\['w', 'u', 'v'\].*\['U'\]"):
+        score_file(jsonl(tmp_path / "c.jsonl", [{"user": "U", "items": ["a"]}]), truth, [1])
+    with pytest.raises(BadData, match=r"whole numbers.*double"):
+        score_file(jsonl(tmp_path / "d.jsonl", [{"user": 1.5, "items": ["a"]}]), truth, [1])
