@@ -97,7 +97,7 @@ def make_plan(p: Pipeline, day: date, scope: Scope, *, replays: bool = False) ->
     )
     trained = w.train_days - 1 if scope == "full" else 0
     # The oldest example sees as far back as the newest.
-    seen_by_oldest = trained + max(w.history_days, counted_days(p))
+    seen_by_oldest = trained + max(w.history_days, _counted_days(p))
     replayed = min(REPLAYED_DAYS, w.train_days // 3) if replays else 0
     seen_by_replay = replayed + _days_before_a_moment(p) if replayed else 0
     return Plan(
@@ -106,7 +106,7 @@ def make_plan(p: Pipeline, day: date, scope: Scope, *, replays: bool = False) ->
         examples=tuple(_days(day - timedelta(days=trained), day)),
         evaluation=tuple(_days(day - timedelta(days=EVALUATED_DAYS - 1), day)),
         analysis=tuple(_days(day - timedelta(days=w.history_days - 1), day)),
-        counted_from=day - timedelta(days=back - counted_days(p)),
+        counted_from=day - timedelta(days=back - _counted_days(p)),
         measured=(day, after(day)),
         replay=tuple(_days(day - timedelta(days=replayed), day - timedelta(days=1))),
     )
@@ -138,13 +138,13 @@ def _days_before_a_moment(p: Pipeline) -> int:
     """Days before a moment that users, items and tables of sources depend on."""
     return max(
         known_days(p),
-        counted_days(p),
+        _counted_days(p),
         p.window.count_days,
         p.corpus.days,
     )
 
 
-def counted_days(p: Pipeline) -> int:
+def _counted_days(p: Pipeline) -> int:
     """Days before an example that its counts and ages look at."""
     counts = [f.days for f in p.of_kind(CountFeature).values()]
     ages = [p.window.count_days for f in p.of_kind(AgeFeature).values() if f.column is None]

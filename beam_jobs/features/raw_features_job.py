@@ -107,11 +107,11 @@ def _run(job: FeatureJob, look: Callable[[Rows], None]) -> Counters:
         batches.clear_spilled(job.out)
     counters = Counters.take(job.out)
     worker_view.check(job.out, rows_written(job, counters))
-    write_source_tables(job)
+    _write_source_tables(job)
     return counters
 
 
-def write_source_tables(job: FeatureJob) -> None:
+def _write_source_tables(job: FeatureJob) -> None:
     """Fits the tables of the pipeline's sources on users' sequences, and writes them to `NAME/start`,
     `NAME/end` and the folders of replayed days.
     """

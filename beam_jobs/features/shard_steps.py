@@ -123,7 +123,7 @@ class Work(beam.DoFn):
         p = self._job.p
         plan = self._job.plan
         for file, rows, histories in examples.of_users(events):
-            made = batches.to_batches(rows, unfinished_examples(p))
+            made = batches.to_batches(rows, _unfinished_examples(p))
             for batch in batches.with_lists(made, histories):
                 yield TaggedOutput(EXAMPLES, (file, self._spilled(batch)))
         if plan.analysis:
@@ -134,13 +134,13 @@ class Work(beam.DoFn):
                 EVALUATION,
                 feature_schema.EVALUATION,
                 events.by_file(examples.evaluation_queries(events)),
-                unfinished_queries(p),
+                _unfinished_queries(p),
             )
         for day in plan.replay:
             # One file, as these are few of all users.
             rows = examples.replayed_queries(events, day)
             folder = f"{feature_schema.replay_folder(day)}/{feature_schema.EVALUATION}"
-            yield from self._table(EVALUATION, folder, [(0, rows)], unfinished_queries(p))
+            yield from self._table(EVALUATION, folder, [(0, rows)], _unfinished_queries(p))
         users = events.by_file(examples.users(events))
         yield from self._table(USERS, feature_schema.USERS, users, feature_schema.users_schema(p))
         if p.sources.fitted:
@@ -149,7 +149,7 @@ class Work(beam.DoFn):
                     SEQUENCES,
                     plan.folder(feature_schema.SEQUENCES, moment),
                     events.by_file(examples.sequences(events, moment)),
-                    unfinished_sequences(),
+                    _unfinished_sequences(),
                 )
 
     def _table(
@@ -175,7 +175,7 @@ def _users_of(parts: Iterable[pa.RecordBatch]) -> int:
     return int(pc.count_distinct(users).as_py())
 
 
-def unfinished_examples(p: Pipeline) -> pa.Schema:
+def _unfinished_examples(p: Pipeline) -> pa.Schema:
     """Columns of examples as a shard makes them: item features and who is held out are still missing."""
     bookkeeping = [
         field
@@ -186,14 +186,14 @@ def unfinished_examples(p: Pipeline) -> pa.Schema:
     return pa.schema(bookkeeping + extra + feature_schema.query_columns(p))
 
 
-def unfinished_queries(p: Pipeline) -> pa.Schema:
+def _unfinished_queries(p: Pipeline) -> pa.Schema:
     """Columns of queries as a shard makes them: who is held out is still missing."""
     schema = feature_schema.evaluation_schema(p)
     schema = schema.append(pa.field(SAMPLING_HASH, pa.uint64()))
     return schema.remove(schema.get_field_index("_holdout"))
 
 
-def unfinished_sequences() -> pa.Schema:
+def _unfinished_sequences() -> pa.Schema:
     """Columns of sequences as a shard makes them: they are sorted by user, who is not written."""
     return feature_schema.sequences_schema().append(pa.field("_user", pa.string()))
 

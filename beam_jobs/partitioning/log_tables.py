@@ -63,7 +63,7 @@ class Aside:
         # Rows without a day are counted as rows where they are read.
         self.lines += not is_row
         if record.reason.startswith("not UTF-8") and not self.advice:
-            self.advice = encoding_advice(record.file)
+            self.advice = _encoding_advice(record.file)
         if self._keep_going:
             self._file.write(json.dumps(asdict(record)) + "\n")
         if len(self._shown) < SHOWN:
@@ -94,7 +94,7 @@ class Aside:
             )
 
 
-def encoding_advice(file: str) -> str:
+def _encoding_advice(file: str) -> str:
     """Advice on the encoding of a CSV file that is not UTF-8; empty if only stray bytes are not."""
     likely = encoding_of(file)
     return "" if likely == "utf-8" else f"{file} looks like {likely}: say --encoding {likely}."
@@ -162,7 +162,7 @@ def read(
     except UnicodeDecodeError as e:
         raise BadData(
             f"{path} is not {options.encoding}: {str(e).partition(': ')[0]}."
-            f" {encoding_advice(str(path))}".rstrip()
+            f" {_encoding_advice(str(path))}".rstrip()
         ) from e
     # Before OSError: a damaged gzip raises an OSError, too.
     except CONTENT_ERRORS as e:

@@ -23,7 +23,7 @@ TAIL = "_tail"
 """The user's last items, oldest first."""
 
 
-def with_query_features(shard: UserShard, rows: pl.DataFrame, day: date) -> pl.DataFrame:
+def _with_query_features(shard: UserShard, rows: pl.DataFrame, day: date) -> pl.DataFrame:
     """Adds the query features of rows that have `_user`, `_time`, `_tail` and the context of an
     event.
     """
@@ -41,10 +41,10 @@ def with_query_features(shard: UserShard, rows: pl.DataFrame, day: date) -> pl.D
                 }
                 by_column = f.parts_by_column(name).items()
                 added += [parts[part].alias(column) for column, part in by_column]
-    return with_users(shard, rows.with_columns(added), day)
+    return _with_users(shard, rows.with_columns(added), day)
 
 
-def with_users(shard: UserShard, rows: pl.DataFrame, day: date) -> pl.DataFrame:
+def _with_users(shard: UserShard, rows: pl.DataFrame, day: date) -> pl.DataFrame:
     """Joins the columns of the newest users snapshot before `day`."""
     snapshot = shard.snapshot(day)
     if snapshot is None:
@@ -58,7 +58,7 @@ def clock(p: Pipeline) -> pl.Expr:
     return instant.dt.convert_time_zone(p.pipeline.time_zone)
 
 
-def known_queries(shard: UserShard, day: date, among: pl.DataFrame | None = None) -> pl.DataFrame:
+def _known_queries(shard: UserShard, day: date, among: pl.DataFrame | None = None) -> pl.DataFrame:
     """Users with events in the longest window before `day`, sorted, as of its start.
 
     The towers see events of `window.history_days` alone, as in training.
@@ -85,12 +85,12 @@ def known_queries(shard: UserShard, day: date, among: pl.DataFrame | None = None
     if shard.job.p.sources.several:
         personal = _personal_counts(shard, day, rows)
         rows = rows.join(personal, on="_user", how="left", maintain_order="left")
-    return with_query_features(shard, rows, day)
+    return _with_query_features(shard, rows, day)
 
 
 def users(shard: UserShard) -> pl.DataFrame:
     """Users of the longest window as they would be served on the day after."""
-    rows = known_queries(shard, day_plan.after(shard.job.plan.day))
+    rows = _known_queries(shard, day_plan.after(shard.job.plan.day))
     return rows.with_columns(pl.col("_time").alias("_last_time"))
 
 
@@ -149,7 +149,7 @@ def _queries(shard: UserShard, day: date, hashes: pl.DataFrame) -> pl.DataFrame:
         pl.col("_user").first(), pl.col("_item").alias("_truth")
     )
     queried = truth.drop("_code").join(hashes, on="_user")
-    known = known_queries(shard, day, queried)
+    known = _known_queries(shard, day, queried)
     newcomers = _newcomers(shard, day, queried.join(known, on="_user", how="anti"))
     rows = pl.concat([known, newcomers], how="diagonal")
     rows = rows.join(queried, on="_user", maintain_order="left")
@@ -164,7 +164,7 @@ def _newcomers(shard: UserShard, day: date, among: pl.DataFrame) -> pl.DataFrame
     rows = rows.with_columns(
         nothing.alias(TAIL), nothing.alias("_past"), pl.lit(0, pl.Int64).alias("_past_events")
     )
-    return with_query_features(shard, rows, day)
+    return _with_query_features(shard, rows, day)
 
 
 _LOW = "_low"
@@ -189,7 +189,7 @@ def of_users(shard: UserShard) -> Iterator[tuple[str, pl.DataFrame, dict[str, Co
         rows = rows.with_columns(pl.Series(_LOW, low), pl.Series(_HIGH, high))
         hashes = shard.sampling_hashes(day)
         rows = rows.join(hashes, on="_user", how="left", maintain_order="left")
-        rows = with_query_features(shard, rows, day)
+        rows = _with_query_features(shard, rows, day)
         rows = rows.with_columns(_reward(shard.job.p, rows).alias("_reward"))
         yield from _in_blocks(shard, day, rows)
 
@@ -208,7 +208,7 @@ def analysis(shard: UserShard) -> pl.DataFrame:
     if shard.job.p.user_id:
         rows = rows.with_columns(pl.col("_user").alias(shard.job.p.user_id))
     # As of the run's day for all vocabulary days: snapshots of older days may not be read.
-    return with_users(shard, rows, shard.job.plan.day)
+    return _with_users(shard, rows, shard.job.plan.day)
 
 
 def _in_blocks(

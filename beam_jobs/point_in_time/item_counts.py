@@ -57,10 +57,10 @@ def schema(p: Pipeline) -> pa.Schema:
 
 def _sums(p: Pipeline) -> list[str]:
     """Columns of a count table, besides `n`, that are added up."""
-    return [*trending_columns(p), *(_REPEATS if p.sources.several else ())]
+    return [*_trending_columns(p), *(_REPEATS if p.sources.several else ())]
 
 
-def trending_columns(p: Pipeline) -> Mapping[str, float]:
+def _trending_columns(p: Pipeline) -> Mapping[str, float]:
     """Half-lives in days by their column, if the pipeline counts them."""
     return TRENDING_HALF_LIVES if p.sources.several else {}
 
@@ -142,7 +142,7 @@ def _with_weights(p: Pipeline, events: pl.DataFrame) -> pl.DataFrame:
     """Adds a column for each half-life to events with `_day` and `_time`: their weights as of the end of
     their own day.
     """
-    columns = trending_columns(p)
+    columns = _trending_columns(p)
     if not columns:
         return events
     ends = {
@@ -312,7 +312,7 @@ def trending(p: Pipeline, table: pl.DataFrame, moment: date) -> pl.DataFrame:
 
     Returns: `_item`, and a float64 column for each half-life, as of the moment.
     """
-    columns = trending_columns(p)
+    columns = _trending_columns(p)
     end = day_plan.number(moment)
     first = end - max(p.window.count_days, p.window.history_days)
     rows = table.filter(pl.col("_day").is_between(first, end, closed="left"))

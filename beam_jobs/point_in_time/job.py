@@ -135,8 +135,8 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
         inputs=inputs,
         late=late,
         out=ctx.out,
-        example_files={day: cut_examples(rows.get(day, 0)) for day in plan.examples},
-        user_files=count_user_files(sum(rows.get(day, 0) for day in window)),
+        example_files={day: _cut_examples(rows.get(day, 0)) for day in plan.examples},
+        user_files=_count_user_files(sum(rows.get(day, 0) for day in window)),
         most_held_out=MOST_HELD_OUT,
         partials=ctx.reuse.partials if ctx.reuse else None,
         forgotten=forgotten_users.find(ctx.pipeline),
@@ -153,7 +153,7 @@ def _with_digests(
     }
 
 
-def cut_examples(rows: int) -> ExampleFiles:
+def _cut_examples(rows: int) -> ExampleFiles:
     """How a day is cut into files of examples, by the estimated rows of its logs.
 
     How many rows become examples is not known before the job, and the same logs give the same files.
@@ -165,7 +165,7 @@ def cut_examples(rows: int) -> ExampleFiles:
     return ExampleFiles(hours, parts=1 << max(0, (blocks // 24).bit_length() - 1))
 
 
-def count_user_files(rows: int) -> int:
+def _count_user_files(rows: int) -> int:
     """How many files a table of users has, by the estimated rows of the longest window of users."""
     # A multiple of a small number: so the users of a shard go to few of the files.
     return USER_FILES * max(1, -(-rows // (USER_FILES * FILE_EVENTS)))

@@ -41,10 +41,10 @@ def relevant_types(p: Pipeline) -> set[str]:
     """Event types that are used at all; an empty set if all are."""
     if not p.columns.positives:
         return set()
-    return {*p.columns.positives, *history_types(p)}
+    return {*p.columns.positives, *_history_types(p)}
 
 
-def history_types(p: Pipeline) -> tuple[str, ...]:
+def _history_types(p: Pipeline) -> tuple[str, ...]:
     """Event types that enter histories: those that the history lists, else the positives; empty if all
     do.
     """
@@ -196,7 +196,7 @@ class UserShard:
         file = hashing.shards(users_of_events["_user"], job.user_files)
         self._numbers = users_of_events.with_columns(file.alias(_FILE))
         # Histories may have other types than the positives: views, for example, besides purchases.
-        self.past = self.events.filter(of_type(history_types(p)))
+        self.past = self.events.filter(of_type(_history_types(p)))
         self._users = users.sort("_user", "_snapshot", "_order") if users is not None else None
         self.length = p.history.length if p.history else 0
         self._hashes: dict[date, pl.DataFrame] = {}

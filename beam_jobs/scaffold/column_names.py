@@ -110,7 +110,7 @@ def is_shown(column: str, values: pl.Series) -> bool:
     return bool(re.search(_SHOWN, column, re.I)) and not holds_bytes(values.dtype)
 
 
-def words_of(column: str) -> list[str]:
+def _words_of(column: str) -> list[str]:
     """The words of a column's name: `clickUserID`, `click.user_id` and `click_userid` have the same."""
     words: list[str] = []
     for word in snake(column).split("_"):
@@ -125,7 +125,7 @@ def words_of(column: str) -> list[str]:
 
 def strength(column: str, role: Role) -> int:
     """How much a name speaks for a role: 0 not at all, 3 as `user_id` for the user."""
-    words = words_of(column)
+    words = _words_of(column)
     if role == "time" and words[-1].endswith(_TIME_ENDINGS) and words[-1] != "update":
         return CLEAR
     for listed, listed_strength in _STRENGTHS[role]:
@@ -148,17 +148,17 @@ def _singular(word: str) -> str:
 def is_of_ids(column: str) -> bool:
     """Whether a name speaks for a user, an item or another id."""
     named = max(strength(column, "user"), strength(column, "item"))
-    return bool(named or _IDS & set(words_of(column)))
+    return bool(named or _IDS & set(_words_of(column)))
 
 
 def is_other_time(column: str) -> bool:
     """Whether a name speaks for a time that is not the event's."""
-    return bool(_OTHER_TIMES & set(words_of(column)))
+    return bool(_OTHER_TIMES & set(_words_of(column)))
 
 
 def likeness_to_id(column: str) -> float:
     """How much a name speaks for an id of users or items: 1 as `beer_id`, less as `parent_id`."""
-    words = set(words_of(column))
+    words = set(_words_of(column))
     likeness = float(bool(words & _IDS) or column.lower().endswith("id"))
     return likeness - 2 * bool(words & _OTHER) - 3 * bool(words & _GROUPS)
 

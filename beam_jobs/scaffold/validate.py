@@ -42,7 +42,7 @@ def share(part: int, total: int) -> str:
     return f"{percent:.0f}%" if percent >= 1 else f"{part:,} ({max(percent, 0.01):.2g}%)"
 
 
-def missing_ids(p: Pipeline, values: pl.Series) -> Remark | None:
+def _missing_ids(p: Pipeline, values: pl.Series) -> Remark | None:
     """A remark on records without an id, which are rejected."""
     missing = int((values.is_null() | (values.cast(pl.String) == "")).sum())
     return _rejected(p, missing, len(values), "no id") if missing else None
@@ -233,7 +233,7 @@ def _look_closer(
         return column
     match use.role:
         case "user" | "item":
-            return column.with_remark(missing_ids(pipeline, values))
+            return column.with_remark(_missing_ids(pipeline, values))
         case "time":
             return column.with_remark(times(pipeline, day, values))
         case "event":

@@ -54,7 +54,7 @@ def counts(column: pa.ChunkedArray) -> pa.Table:
     return _in_one_piece(counted.rename_columns(COUNTS.names).cast(COUNTS))
 
 
-def compacted(tables: list[pa.Table]) -> list[pa.Table]:
+def _compacted(tables: list[pa.Table]) -> list[pa.Table]:
     """The same counts, added up once there are many."""
     # The first table holds what was added up before. Waiting until as many rows have come again keeps
     # the work linear.
@@ -127,7 +127,7 @@ def moments_column(name: str) -> str:
     return f"_moments_{name}"
 
 
-def summary_fields(p: Pipeline) -> list[pa.Field]:
+def _summary_fields(p: Pipeline) -> list[pa.Field]:
     """Columns of the summary row."""
     vocabularies = [
         pa.field(vocabulary_column(name), pa.list_(pa.string())) for name in features(p)
@@ -153,10 +153,10 @@ class WriteSummary(beam.PTransform):
         parts = rows | "Count" >> cut | "Add up" >> beam.CombinePerKey(AddUp(self.p))
         summarise_all = beam.CombineGlobally(Summarise(self.p)).without_defaults()
         row = parts | beam.Values() | "Summarise" >> summarise_all
-        return row | "Write summary" >> beam.Map(write_summary, storage.join(self.out, SUMMARY))
+        return row | "Write summary" >> beam.Map(_write_summary, storage.join(self.out, SUMMARY))
 
 
-def write_summary(row: pa.RecordBatch, uri: str) -> None:
+def _write_summary(row: pa.RecordBatch, uri: str) -> None:
     """Writes a summary row."""
     storage.write_bytes(uri, BatchCoder().encode(row))
 
@@ -189,7 +189,7 @@ class Summarise(beam.CombineFn):
         total = self.create_accumulator()
         for part in summaries:
             for name, tables in part.counts.items():
-                total.counts[name] = compacted([*total.counts.get(name, []), *tables])
+                total.counts[name] = _compacted([*total.counts.get(name, []), *tables])
             for name, moments in part.moments.items():
                 total.moments[name] = total.moments.get(name, Moments()).merged(moments)
         return total
@@ -235,7 +235,7 @@ def summarise(p: Pipeline, batch: pa.RecordBatch | pa.Table) -> Summary:
     there = set(table.column_names)
     return Summary(
         {name: [counts(table[name])] for name in features(p) if name in there},
-        {n: moments_of(table[n], log=log) for n, log in scaled_features(p).items() if n in there},
+        {n: _moments_of(table[n], log=log) for n, log in scaled_features(p).items() if n in there},
     )
 
 
@@ -245,7 +245,7 @@ def logged(x: np.ndarray) -> np.ndarray:
     return scaled
 
 
-def moments_of(column: pa.ChunkedArray, *, log: bool) -> Moments:
+def _moments_of(column: pa.ChunkedArray, *, log: bool) -> Moments:
     """Of the finite values of a column."""
     x = column.cast(pa.float64()).to_numpy()
     x = x[np.isfinite(x)]
@@ -270,7 +270,7 @@ def summary_row(p: Pipeline, summary: Summary) -> pa.RecordBatch:
         # same graph.
         both = pa.array([rounded(moments.mean), rounded(spread)], pa.float64())
         columns.append(pa.FixedSizeListArray.from_arrays(both, 2))
-    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(summary_fields(p)))
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(_summary_fields(p)))
 
 
 def rounded(x: float) -> float:

@@ -138,7 +138,7 @@ class _Transform(beam.DoFn):
         file = pq.ParquetFile(content, read_dictionary=lists)
         sink = io.BytesIO()
         rows = 0
-        with _writer(sink, transformed_schema(self._p)) as writer:
+        with _writer(sink, _transformed_schema(self._p)) as writer:
             for batch in self._batches(file):
                 # Nobody who is measured is trained on.
                 trained_on = batch.filter(pc.invert(batch["_holdout"]))
@@ -180,7 +180,7 @@ class Graph:
 
     def __init__(self, p: Pipeline, folder: Path) -> None:
         """Reads the graph from a local folder in TFT's layout."""
-        self._schema = transformed_schema(p)
+        self._schema = _transformed_schema(p)
         self._lists = list_columns(p)
         self._config = adapter_config(p)
         self._adapter = TensorAdapter(self._config)
@@ -195,7 +195,7 @@ class Graph:
             return cls(p, storage.localize(uri, Path(local) / feature_schema.TRANSFORM))
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Transforms examples: `example_schema` -> `transformed_schema`."""
+        """Transforms examples: `example_schema` -> `_transformed_schema`."""
         lists = {name: RepeatedValues(batch[name]) for name in self._lists}
         for name, values in lists.items():
             batch = batch.set_column(batch.schema.get_field_index(name), name, values.distinct)
@@ -213,7 +213,7 @@ class Graph:
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
 
-def transformed_schema(p: Pipeline) -> pa.Schema:
+def _transformed_schema(p: Pipeline) -> pa.Schema:
     """`transformed/dt=D/`: `_time`, `_user`, `_item`, `_reward`, and the towers' inputs as
     preprocessing.py says.
 

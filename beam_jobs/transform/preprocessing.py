@@ -211,7 +211,7 @@ def _column(p: Pipeline, name: str, f: Feature, x: Tensor, analysis: Analysis) -
         case VectorFeature():
             return tf.where(tf.math.is_finite(x), x, tf.zeros_like(x))
         case TextFeature():
-            words = ngrams(x)
+            words = _ngrams(x)
             rows = _values(words, lambda v: tf.strings.to_hash_bucket_fast(v, TEXT_BUCKETS))
             return _ids(words, rows)
         case HistoryFeature():
@@ -254,7 +254,7 @@ def scaled(x: tf.Tensor, moments: tuple[float, float], *, log: bool) -> tf.Tenso
     return tf.cast(tf.where(present, z, tf.zeros_like(z)), tf.float32)
 
 
-def ngrams(text: tf.Tensor) -> tf.SparseTensor:
+def _ngrams(text: tf.Tensor) -> tf.SparseTensor:
     """[B, L] string: the lower-cased words and pairs of words of each text, [B] string of UTF-8."""
     lower = tf.strings.lower(text, encoding="utf-8")
     words = tf.strings.split(tf.strings.regex_replace(lower, _WORDS, " ")).to_sparse()

@@ -9,6 +9,7 @@ import pytest
 from beam_jobs.day_plan import Plan
 from beam_jobs.features import read_steps, shard_steps
 from beam_jobs.features.event_packs import Pack, PackPart
+from beam_jobs.ingest import columns
 from beam_jobs.ingest.day_files import Inputs, SourceFile
 from beam_jobs.ingest.later_folders import LateEvents
 from beam_jobs.point_in_time.job import MOST_HELD_OUT, ExampleFiles, FeatureJob
@@ -45,6 +46,7 @@ def job(tmp_path):
     return FeatureJob(
         p=p,
         plan=plan,
+        columns=columns.of_tables(p),
         inputs=inputs,
         late=late,
         out=str(tmp_path),
