@@ -14,6 +14,7 @@ import tensorflow_transform as tft
 
 from beam_jobs.beam import engine
 from beam_jobs.transform import analysis, graph, preprocessing
+from beam_jobs.transform.preprocessing import RepeatedValues
 from model.towers.transform_module import vocabularies
 from tests.beam_jobs.transform.made_up_log import DAY, make, run, transformed
 from twinspire_core import storage
@@ -203,3 +204,18 @@ def test_vectors_of_another_size_are_named():
         match=r"features\.image is declared as vectors of 2 numbers; found one of 3 in 1 of 2",
     ):
         preprocessing.to_tft(batch, preprocessing.adapter_config(p))
+
+
+LISTS = [["a", "b", "a"], [], None, ["b", None, "c"], ["a"]]
+
+
+def test_each_distinct_value_is_seen_once_and_comes_back_in_its_place():
+    for kind in (pa.string(), pa.dictionary(pa.int32(), pa.string())):
+        column = pa.array([["left out"], *LISTS], pa.list_(pa.string())).cast(pa.list_(kind))[1:]
+        found = RepeatedValues(column)
+        seen = found.distinct.to_pylist()
+        assert seen[1:] == [[]] * 4
+        assert {"a", "b", "c", ""} <= set(seen[0]) and len(seen[0]) == len(set(seen[0]))
+        upper = pa.array([value.upper() for value in seen[0]])
+        expected = [["A", "B", "A"], [], [], ["B", "", "C"], ["A"]]
+        assert found.replaced(upper).to_pylist() == expected
