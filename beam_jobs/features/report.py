@@ -164,6 +164,9 @@ def make_report(job: FeatureJob, counters: Counters) -> FeaturesReport:
         return counters.of(Counted.LISTED, "users", day, folder)
 
     examples = {at: events(Counted.EXAMPLES, at) for at in job.plan.examples}
+    # Days before the first that has any logs are not missing: the log begins there.
+    oldest = min(job.inputs.events, default=day)
+    missing = [at for at in job.plan.read if at > oldest and at not in job.inputs.events]
     return FeaturesReport(
         rows=events(Counted.GOOD) + left_out(day) + sum(rejected(day).values()),
         rejected=rejected(day),
@@ -192,7 +195,7 @@ def make_report(job: FeatureJob, counters: Counters) -> FeaturesReport:
             items=_snapshots(counters, "items", job.inputs.items),
             users=_snapshots(counters, "users", job.inputs.users),
         ),
-        days=ReadDays(first=job.plan.first, read=len(job.inputs.events), missing=_missing(job)),
+        days=ReadDays(first=job.plan.first, read=len(job.inputs.events), missing=missing),
         examples={at: n for at, n in examples.items() if n},
         replayed={at: replayed(at) for at in job.plan.replay},
         rejected_of_other_days={
@@ -213,12 +216,6 @@ def _snapshots(
         )
         for day in files
     }
-
-
-def _missing(job: FeatureJob) -> list[date]:
-    """Days without logs, between the first that has any and the day."""
-    oldest = min(job.inputs.events, default=job.plan.day)
-    return [day for day in job.plan.read if day > oldest and day not in job.inputs.events]
 
 
 def rows_written(job: FeatureJob, counters: Counters) -> dict[str, int]:

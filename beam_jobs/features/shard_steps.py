@@ -61,7 +61,7 @@ class Work(beam.DoFn):
         shard, spilled = element
         parts = list(map(batches.restore, spilled))
         rows = sum(part.num_rows for part in parts)
-        users = _users_of(parts)
+        users = pc.count_distinct(pa.chunked_array([part["_user"] for part in parts])).as_py()
         # Users times the window must fit into 63 bits (user_history.Timeline).
         window = len(self._job.plan.read) * day_plan.MICROSECONDS_OF_A_DAY
         too_many = self._users + users > (1 << 62) // window
@@ -167,12 +167,6 @@ class Work(beam.DoFn):
 
     def _spilled(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return batches.spill(batch, self._job.out)
-
-
-def _users_of(parts: Iterable[pa.RecordBatch]) -> int:
-    """How many users have records in a shard."""
-    users = pa.chunked_array([part["_user"] for part in parts])
-    return int(pc.count_distinct(users).as_py())
 
 
 def _unfinished_examples(p: Pipeline) -> pa.Schema:

@@ -20,7 +20,7 @@ from beam_jobs import day_plan
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData, LogsLate, NothingToDo
-from twinspire_core.records.raw_files import Kind, format_of, readable
+from twinspire_core.records.raw_files import format_of, readable
 from twinspire_core.records.record_file import RecordFile
 from twinspire_core.terminal import console, doing
 
@@ -68,30 +68,14 @@ class Inputs:
 
 def files(p: Pipeline, table: Table, day: date) -> tuple[SourceFile, ...]:
     """Files of a table's folder for `day`, sorted; without markers, which begin with `_` or `.`."""
-    template = _template(p, table)
+    template: str | None = getattr(p.source, table)
     if template is None:
         return ()
-    listed = storage.list_files(folder(template, day))
     return tuple(
         SourceFile(table, day, file.uri, file.path, file.size, file.digest)
-        for file in listed
-        if not _is_marker(file.path)
+        for file in storage.list_files(folder(template, day))
+        if all(part[0] not in "_." for part in file.path.split("/"))
     )
-
-
-def _is_marker(path: str) -> bool:
-    """Whether a file or a folder above it begins with `_` or `.`."""
-    return any(part[0] in "_." for part in path.split("/"))
-
-
-def _template(p: Pipeline, table: Table) -> str | None:
-    match table:
-        case "events":
-            return p.source.events
-        case "items":
-            return p.source.items
-        case "users":
-            return p.source.users
 
 
 def inputs(p: Pipeline, plan: day_plan.Plan) -> Inputs:
@@ -200,7 +184,7 @@ class SnapshotDays:
 
 def folder_days(p: Pipeline, table: Table) -> list[date]:
     """Days for which a table has a folder, which may be empty, oldest first."""
-    template = _template(p, table)
+    template: str | None = getattr(p.source, table)
     if template is None:
         return []
     head, _, tail = template.partition("{date}")
@@ -272,12 +256,12 @@ def count_rows(given: str, files: Iterable[SourceFile]) -> int:
     Raises:
       BadData: a file cannot be read.
     """
-    return sum(_count(file, format_of(file.uri, given)) for file in files)
-
-
-def _count(file: SourceFile, kind: Kind) -> int:
-    with readable(file.uri, kind):
-        return RecordFile(file.uri, kind).count()
+    rows = 0
+    for file in files:
+        kind = format_of(file.uri, given)
+        with readable(file.uri, kind):
+            rows += RecordFile(file.uri, kind).count()
+    return rows
 
 
 def _await(p: Pipeline, day: date) -> tuple[SourceFile, ...]:

@@ -4,7 +4,7 @@ that is valid then, which is read once per process, and from the count table.
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TypeAlias, cast
@@ -181,7 +181,11 @@ def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
     if snapshot_day is None:
         return _named(job, with_item_features(job, recent, None, moment))
     listed = snapshot(job, snapshot_day)
-    kept = listed.filter(_passes(listed, job.p.corpus.filter))
+    holds = (
+        _holds(listed[f"_filter_{column}"], values)
+        for column, values in job.p.corpus.filter.items()
+    )
+    kept = listed.filter(pl.all_horizontal(pl.lit(True), *holds))
     if kept.is_empty() and not listed.is_empty():
         raise BadData(
             "corpus.filter lets the items through that can be recommended; none of the"
@@ -193,12 +197,6 @@ def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
     if job.p.corpus.unlisted:
         rows = pl.concat([rows, recent.join(listed, on="_item", how="anti")], how="diagonal")
     return _named(job, with_item_features(job, rows, snapshot_day, moment))
-
-
-def _passes(rows: pl.DataFrame, wanted: Mapping[str, FilterValues]) -> pl.Expr:
-    """Whether each column holds one of its values."""
-    holds = [_holds(rows[f"_filter_{column}"], values) for column, values in wanted.items()]
-    return pl.all_horizontal(pl.lit(True), *holds)
 
 
 def _holds(column: pl.Series, values: FilterValues) -> pl.Series:

@@ -160,15 +160,19 @@ def sample_of(p: Pipeline, table: Table, day: date) -> TableSample:
     chosen = day if table == "events" else day_files.SnapshotDays(p, table).at(day)
     files = day_files.files(p, table, chosen) if chosen else ()
     if not files:
-        raise _absent(p, table, day)
+        days = [str(at) for at in day_files.folder_days(p, table)]
+        if len(days) > _LISTED_DAYS:
+            days = [*days[:2], "…", *days[-2:]]
+        raise BadData(
+            f"source.{table} has no files for {day} at {getattr(p.source, table)}; days there:"
+            f" {', '.join(days) or 'none'}. Lay the raw files out with `twinspire partition`, or"
+            " choose another --date."
+        )
     given = p.source.format
     most = -(-_ROWS // len(files))
-    parts: list[pl.DataFrame] = []
-    is_cut = False
-    for file in files:
-        rows_of_file, more = _first(given, file, most)
-        parts += rows_of_file
-        is_cut |= more
+    firsts = [_first(given, file, most) for file in files]
+    parts = [rows for of_file, _ in firsts for rows in of_file]
+    is_cut = any(more for _, more in firsts)
     rows = stack(parts) if parts else pl.DataFrame()
     is_text = any(raw_files.format_of(file.uri, given) != "parquet" for file in files)
     extent = f"the first {most:,} {table} of each file" if is_cut else ""
@@ -202,14 +206,3 @@ def _blocks(
         for block in RecordFile(file.uri, kind).blocks(columns, empty_is_null=True):
             if not isinstance(block, Unreadable):
                 yield pl.DataFrame(block.rows)
-
-
-def _absent(p: Pipeline, table: Table, day: date) -> BadData:
-    days = [str(at) for at in day_files.folder_days(p, table)]
-    listed = ", ".join(days) or "none"
-    if len(days) > _LISTED_DAYS:
-        listed = ", ".join([*days[:2], "…", *days[-2:]])
-    return BadData(
-        f"source.{table} has no files for {day} at {getattr(p.source, table)}; days there:"
-        f" {listed}. Lay the raw files out with `twinspire partition`, or choose another --date."
-    )

@@ -38,65 +38,6 @@ MOST_VALUES = 10_000
 """Most values of a category with rows of their own: rarer ones come too seldom to be learned."""
 COUNTS = pa.schema([("value", pa.string()), ("events", pa.int64())])
 """A value and its events."""
-
-
-def features(p: Pipeline) -> dict[str, VocabularyFeature]:
-    """Features that keep a vocabulary, which is named like the feature."""
-    return {name: f for name, f in p.features.items() if isinstance(f, VocabularyFeature)}
-
-
-def counts(column: pa.ChunkedArray) -> pa.Table:
-    """Events of each value; lists count each of their values."""
-    if pa.types.is_list(column.type):
-        column = pc.list_flatten(column)
-    rows = pa.table({"value": column.cast(pa.string())})
-    counted = rows.group_by("value", use_threads=False).aggregate([("value", "count")])
-    return _in_one_piece(counted.rename_columns(COUNTS.names).cast(COUNTS))
-
-
-def _compacted(tables: list[pa.Table]) -> list[pa.Table]:
-    """The same counts, added up once there are many."""
-    # The first table holds what was added up before. Waiting until as many rows have come again keeps
-    # the work linear.
-    waiting = sum(map(len, tables[1:]))
-    if waiting > max([COMPACT_ROWS, *map(len, tables[:1])]):
-        return [added_up(tables)]
-    return tables
-
-
-def added_up(tables: list[pa.Table]) -> pa.Table:
-    """One row per value."""
-    rows = pa.concat_tables([COUNTS.empty_table(), *tables])
-    by_value = rows.group_by("value", use_threads=False)
-    total = by_value.aggregate([("events", "sum")])
-    return _in_one_piece(total.rename_columns(COUNTS.names))
-
-
-def _in_one_piece(grouped: pa.Table) -> pa.Table:
-    # Grouping returns slices of 32,768 rows, each of which travels with the buffers of all: with a
-    # million values that is more than Beam can send.
-    return grouped.combine_chunks()
-
-
-def ranked(p: Pipeline, name: str, counts: pa.Table) -> pa.Table:
-    """The counts of values that get rows of their own, most frequent first, ties in reverse byte
-    order as in TFT. Given a part of the values, those that may get any.
-    """
-    feature = features(p)[name]
-    # "" is a missing value, and a line of the vocabulary's file holds one value.
-    is_line = pc.invert(pc.match_substring_regex(counts["value"], r"[\r\n]"))
-    kept = pc.and_(pc.not_equal(counts["value"], ""), is_line)
-    # Rare ids share the rows of unknown values.
-    if isinstance(feature, IdFeature):
-        kept = pc.and_(kept, pc.greater_equal(counts["events"], p.vocabulary.min_events))
-        size = MOST_IDS
-    else:
-        size = MOST_VALUES
-    rows = counts.filter(kept)
-    order = pc.sort_indices(rows, [("events", "descending"), ("value", "descending")])
-    return rows.take(order[:size])
-
-
 SUMMARY = "summary.arrow"
 """Where the summary row waits, below the stage's output, for the graph to be made."""
 PARTS = 16
@@ -110,31 +51,6 @@ class Summary(NamedTuple):
 
     counts: dict[str, list[pa.Table]]
     moments: dict[str, Moments]
-
-
-def scaled_features(p: Pipeline) -> dict[str, bool]:
-    """For each feature that is scaled, whether its logarithm is."""
-    return {name: f.log for name, f in p.features.items() if isinstance(f, ScaledFeature)}
-
-
-def vocabulary_column(name: str) -> str:
-    """Column of the summary row that holds a feature's vocabulary, list<string>."""
-    return f"_vocabulary_{name}"
-
-
-def moments_column(name: str) -> str:
-    """Column of the summary row that holds a number's mean and standard deviation, [2] float64."""
-    return f"_moments_{name}"
-
-
-def _summary_fields(p: Pipeline) -> list[pa.Field]:
-    """Columns of the summary row."""
-    vocabularies = [
-        pa.field(vocabulary_column(name), pa.list_(pa.string())) for name in features(p)
-    ]
-    return vocabularies + [
-        pa.field(moments_column(name), pa.list_(pa.float64(), 2)) for name in scaled_features(p)
-    ]
 
 
 @dataclass
@@ -156,18 +72,17 @@ class WriteSummary(beam.PTransform):
         return row | "Write summary" >> beam.Map(_write_summary, storage.join(self.out, SUMMARY))
 
 
-def _write_summary(row: pa.RecordBatch, uri: str) -> None:
-    """Writes a summary row."""
-    storage.write_bytes(uri, BatchCoder().encode(row))
-
-
-def read_summary(uri: str) -> pa.RecordBatch:
-    """Reads a summary row.
-
-    Raises:
-      UsageError: it is not here.
-    """
-    return BatchCoder().decode(read_written(uri))
+def in_parts(batch: pa.RecordBatch, p: Pipeline) -> Iterator[tuple[int, Summary]]:
+    """A batch's summary, cut by a hash of the values; the first part has the moments too."""
+    whole = summarise(p, batch)
+    counts: list[dict[str, list[pa.Table]]] = [{} for _ in range(PARTS)]
+    for name, [table] in whole.counts.items():
+        rows = pl.DataFrame(pl.from_arrow(table)).drop_nulls("value")
+        part = hashing.shards(rows["value"], PARTS)
+        for number, some in batches.slices(part, rows):
+            counts[number][name] = [some.to_arrow().cast(table.schema)]
+    for number, of_part in enumerate(counts):
+        yield number, Summary(of_part, {} if number else whole.moments)
 
 
 class Summarise(beam.CombineFn):
@@ -216,19 +131,6 @@ class AddUp(Summarise):
         return summary._replace(counts=counts)
 
 
-def in_parts(batch: pa.RecordBatch, p: Pipeline) -> Iterator[tuple[int, Summary]]:
-    """A batch's summary, cut by a hash of the values; the first part has the moments too."""
-    whole = summarise(p, batch)
-    counts: list[dict[str, list[pa.Table]]] = [{} for _ in range(PARTS)]
-    for name, [table] in whole.counts.items():
-        rows = pl.DataFrame(pl.from_arrow(table)).drop_nulls("value")
-        part = hashing.shards(rows["value"], PARTS)
-        for number, some in batches.slices(part, rows):
-            counts[number][name] = [some.to_arrow().cast(table.schema)]
-    for number, of_part in enumerate(counts):
-        yield number, Summary(of_part, {} if number else whole.moments)
-
-
 def summarise(p: Pipeline, batch: pa.RecordBatch | pa.Table) -> Summary:
     """The partial result of one batch, of the raw feature columns that it has."""
     table = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
@@ -239,10 +141,23 @@ def summarise(p: Pipeline, batch: pa.RecordBatch | pa.Table) -> Summary:
     )
 
 
-def logged(x: np.ndarray) -> np.ndarray:
-    """Returns sign(x) log(1 + |x|), [N] float64; the graph computes the same."""
-    scaled: np.ndarray = np.sign(x) * np.log1p(np.abs(x))
-    return scaled
+def features(p: Pipeline) -> dict[str, VocabularyFeature]:
+    """Features that keep a vocabulary, which is named like the feature."""
+    return {name: f for name, f in p.features.items() if isinstance(f, VocabularyFeature)}
+
+
+def scaled_features(p: Pipeline) -> dict[str, bool]:
+    """For each feature that is scaled, whether its logarithm is."""
+    return {name: f.log for name, f in p.features.items() if isinstance(f, ScaledFeature)}
+
+
+def counts(column: pa.ChunkedArray) -> pa.Table:
+    """Events of each value; lists count each of their values."""
+    if pa.types.is_list(column.type):
+        column = pc.list_flatten(column)
+    rows = pa.table({"value": column.cast(pa.string())})
+    counted = rows.group_by("value", use_threads=False).aggregate([("value", "count")])
+    return _in_one_piece(counted.rename_columns(COUNTS.names).cast(COUNTS))
 
 
 def _moments_of(column: pa.ChunkedArray, *, log: bool) -> Moments:
@@ -252,6 +167,55 @@ def _moments_of(column: pa.ChunkedArray, *, log: bool) -> Moments:
     if log:
         x = logged(x)
     return Moments.of(x)
+
+
+def logged(x: np.ndarray) -> np.ndarray:
+    """Returns sign(x) log(1 + |x|), [N] float64; the graph computes the same."""
+    scaled: np.ndarray = np.sign(x) * np.log1p(np.abs(x))
+    return scaled
+
+
+def _compacted(tables: list[pa.Table]) -> list[pa.Table]:
+    """The same counts, added up once there are many."""
+    # The first table holds what was added up before. Waiting until as many rows have come again keeps
+    # the work linear.
+    waiting = sum(map(len, tables[1:]))
+    if waiting > max([COMPACT_ROWS, *map(len, tables[:1])]):
+        return [added_up(tables)]
+    return tables
+
+
+def added_up(tables: list[pa.Table]) -> pa.Table:
+    """One row per value."""
+    rows = pa.concat_tables([COUNTS.empty_table(), *tables])
+    by_value = rows.group_by("value", use_threads=False)
+    total = by_value.aggregate([("events", "sum")])
+    return _in_one_piece(total.rename_columns(COUNTS.names))
+
+
+def _in_one_piece(grouped: pa.Table) -> pa.Table:
+    # Grouping returns slices of 32,768 rows, each of which travels with the buffers of all: with a
+    # million values that is more than Beam can send.
+    return grouped.combine_chunks()
+
+
+def ranked(p: Pipeline, name: str, counts: pa.Table) -> pa.Table:
+    """The counts of values that get rows of their own, most frequent first, ties in reverse byte
+    order as in TFT. Given a part of the values, those that may get any.
+    """
+    feature = features(p)[name]
+    # "" is a missing value, and a line of the vocabulary's file holds one value.
+    is_line = pc.invert(pc.match_substring_regex(counts["value"], r"[\r\n]"))
+    kept = pc.and_(pc.not_equal(counts["value"], ""), is_line)
+    # Rare ids share the rows of unknown values.
+    if isinstance(feature, IdFeature):
+        kept = pc.and_(kept, pc.greater_equal(counts["events"], p.vocabulary.min_events))
+        size = MOST_IDS
+    else:
+        size = MOST_VALUES
+    rows = counts.filter(kept)
+    order = pc.sort_indices(rows, [("events", "descending"), ("value", "descending")])
+    return rows.take(order[:size])
 
 
 def summary_row(p: Pipeline, summary: Summary) -> pa.RecordBatch:
@@ -273,6 +237,40 @@ def summary_row(p: Pipeline, summary: Summary) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(_summary_fields(p)))
 
 
+def _summary_fields(p: Pipeline) -> list[pa.Field]:
+    """Columns of the summary row."""
+    vocabularies = [
+        pa.field(vocabulary_column(name), pa.list_(pa.string())) for name in features(p)
+    ]
+    return vocabularies + [
+        pa.field(moments_column(name), pa.list_(pa.float64(), 2)) for name in scaled_features(p)
+    ]
+
+
+def vocabulary_column(name: str) -> str:
+    """Column of the summary row that holds a feature's vocabulary, list<string>."""
+    return f"_vocabulary_{name}"
+
+
+def moments_column(name: str) -> str:
+    """Column of the summary row that holds a number's mean and standard deviation, [2] float64."""
+    return f"_moments_{name}"
+
+
 def rounded(x: float) -> float:
     """The number without its last digits, which depend on the order of adding."""
     return float(f"{x:.{_DIGITS}g}")
+
+
+def _write_summary(row: pa.RecordBatch, uri: str) -> None:
+    """Writes a summary row."""
+    storage.write_bytes(uri, BatchCoder().encode(row))
+
+
+def read_summary(uri: str) -> pa.RecordBatch:
+    """Reads a summary row.
+
+    Raises:
+      UsageError: it is not here.
+    """
+    return BatchCoder().decode(read_written(uri))
