@@ -125,7 +125,7 @@ def cancel(name: str, endpoint: str, flink: str = "") -> str:
     """Cancels the jobs of a name that have not ended, and waits for their end.
 
     Args:
-      name: of the jobs.
+      name: the jobs' name, as `job_name` makes it.
       endpoint: address of the job service.
       flink: address of Flink's REST API; empty if the options do not give it.
 

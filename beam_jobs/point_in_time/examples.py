@@ -64,7 +64,7 @@ def _known_queries(shard: UserShard, day: date, among: pl.DataFrame | None = Non
     The towers see events of `window.history_days` alone, as in training.
 
     Args:
-      shard: the users' events.
+      shard: all events of its users that were read.
       day: its own events do not count.
       among: `_user` of those that are wanted; all by default.
     """

@@ -58,6 +58,7 @@ def test_a_draft_is_a_valid_file_that_fits_the_logs_it_was_drawn_from(shop, tmp_
     assert p.features["device"].tower == "query" and p.features["kind"].tower == "item"
     assert p.features["price"].kind == "number" and p.features["city"].source_table == "users"
     assert p.train.context_dropout > 0
+    assert p.serving.user_store and p.corpus.attributes == ("kind",)
     assert all(finding.ok for finding in validate(p, DAY).columns)
     weighed = text.replace("# weights", "weights")
     assert weighed != text
@@ -104,60 +105,31 @@ def made_log(kind: str) -> list[tuple[int, int, datetime]]:
 
 
 LINES = {
-    "weekly shoppers": [
-        "train_days = 140  # 5,586 events; 0% of events are on items less than 7 days old",
-        "history_days = 140  # histories reach back at least as far",
-        "personal_days = 365  # 65% of events repeat one of an earlier day",
-        "exclude_seen = false  # 65% of events repeat one of an earlier day: lists keep seen items",
-        "length = 200  # the median event has 181 earlier ones of its user",
-        'history = { pooling = "sqrtn" }  # 65% of events repeat one of an earlier day: order hardly matters',
-        'order = "shuffled"  # 0% of events are on items less than 7 days old: tastes hardly change',
-        "epochs = 6  # 5,586 examples",
-        "negatives = { mask_positives = true }  # 100% of events belong to a basket",
-        "[features.clicks_7d]",
-    ],
-    "groceries": [
-        "train_days = 60  # 5,582 events; 0% of events are on items less than 7 days old",
-        "exclude_seen = false  # 56% of events repeat one of an earlier day: lists keep seen items",
-        "length = 200  # the median event has 104 earlier ones of its user",
-        'history = { pooling = "sqrtn" }  # 56% of events repeat one of an earlier day: order hardly matters',
-        "negatives = { mask_positives = true }  # 100% of events belong to a basket",
-    ],
-    "films": [
-        "train_days = 1089  # 2,400 events; 0% of events are on items less than 7 days old",
-        "history_days = 1089  # histories reach back at least as far",
-        "exclude_seen = true  # 0% of events repeat one of an earlier day: lists leave seen items out",
-        "length = 50  # the median event has 29 earlier ones of its user",
-        'history = { pooling = "attention" }  # 0% of events repeat one of an earlier day: the newest'
-        " items count most",
-        'order = "shuffled"  # 0% of events are on items less than 7 days old: tastes hardly change',
-        "negatives = { uniform = 300 }  # 0% of events repeat one of an earlier day",
-        "epochs = 6  # 2,400 examples",
-        "# [features.clicks_1d]",
-        "# [features.item_age]",
-    ],
-    "news": [
-        "train_days = 7  # 560 events; 100% of events are on items less than 4 days old",
-        "exclude_seen = true  # 0% of events repeat one of an earlier day: lists leave seen items out",
-        "length = 20  # the median event has 15 earlier ones of its user",
-        "negatives = { uniform = 144 }  # 0% of events repeat one of an earlier day",
-        "epochs = 3  # 560 examples",
-        "# [features.clicks_7d]",
-        "[features.item_age]",
-    ],
+    "weekly shoppers": """train_days = 140 | history_days = 140 | exclude_seen = false | length = 200
+        personal_days = 365  # 65% of events repeat one of an earlier day | order = "shuffled"
+        history = { pooling = "sqrtn" } | epochs = 6 | negatives = { mask_positives = true }
+        [features.clicks_7d]""",
+    "groceries": """train_days = 60 | exclude_seen = false | length = 200
+        history = { pooling = "sqrtn" } | negatives = { mask_positives = true }""",
+    "films": """train_days = 1089 | history_days = 1089 | exclude_seen = true | length = 50
+        history = { pooling = "attention" } | order = "shuffled" | negatives = { uniform = 300 }
+        epochs = 6 | # [features.clicks_1d] | # [features.item_age]""",
+    "news": """train_days = 7  # 560 events; 100% of events are on items less than 4 days old
+        exclude_seen = true | length = 20 | negatives = { uniform = 144 } | epochs = 3
+        # [features.clicks_7d] | [features.item_age]""",
 }
-"""Of drafts of made logs, with what each stands on."""
+"""Beginnings of lines in drafts of made logs."""
 
 
 @pytest.mark.parametrize("kind", LINES)
-def test_a_draft_follows_the_log_and_says_which_figure_each_line_stands_on(tmp_path, kind):
+def test_a_draft_follows_the_log(tmp_path, kind):
     text = draft("x", write_log(tmp_path / "log.parquet", made_log(kind)))
     (tmp_path / "x.toml").write_text(text)
     p = load(tmp_path / "x.toml")
     assert p.serving.exclude_seen == (kind in ("films", "news"))
     assert (p.train.order == "time") == (kind == "news")
-    missing = set(LINES[kind]) - set(text.splitlines())
-    assert not missing
+    for beginning in re.split(r" \| |\n +", LINES[kind]):
+        assert any(line.startswith(beginning) for line in text.splitlines()), beginning
 
 
 def slow_figures(log: list[tuple[int, int, datetime]]) -> dict[str, Any]:
@@ -252,14 +224,6 @@ def test_days_without_events_and_columns_of_other_types_are_no_obstacle(tmp_path
     assert load(tmp_path / "x.toml").columns.item == "item"
 
 
-def test_users_are_stored_and_categories_of_items_are_attributes(shop, tmp_path):
-    text = draft("shop", shop.parent / "events", shop.parent / "items")
-    (tmp_path / "shop.toml").write_text(text)
-    p = load(tmp_path / "shop.toml")
-    assert p.serving.user_store and p.corpus.attributes == ("kind",)
-    assert "user_store = true  # personal data: " in text
-
-
 def test_a_log_without_context_has_none_to_leave_out(tmp_path):
     rows = {"user_id": ["u1"], "item_id": ["i1"], "at": ["2024-03-05T10:00:00Z"], "price": [1.5]}
     pl.DataFrame(rows).write_parquet(tmp_path / "log.parquet")
@@ -286,18 +250,6 @@ def test_what_is_the_same_in_every_event_of_an_item_describes_the_item(tmp_path)
     # Of items that hardly come again nobody can tell
     rows.head(45).write_parquet(tmp_path / "log.parquet")
     assert "the same in every event" not in draft("x", tmp_path / "log.parquet")
-
-
-def test_the_rarest_type_of_event_is_proposed_to_count_more(tmp_path):
-    pl.DataFrame(
-        {
-            "user_id": [f"u{n}" for n in range(40)],
-            "item_id": [f"i{n}" for n in range(40)],
-            "at": [f"2024-03-05T10:{n}:00Z" for n in range(10, 50)],
-            "type": ["view"] * 38 + ["buy"] * 2,
-        }
-    ).write_parquet(tmp_path / "log.parquet")
-    assert '# weights = { "buy" = 3.0 }' in draft("x", tmp_path / "log.parquet")
 
 
 def test_nested_keys_are_refused_with_what_makes_columns_of_them(tmp_path):
