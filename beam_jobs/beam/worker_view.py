@@ -48,8 +48,8 @@ class WriteRows(beam.PTransform):
         # So that the file is written even if no row was.
         nothing = written.pipeline | beam.Create([("", 0)], reshuffle=False)
         counts = (written, nothing) | beam.Flatten() | beam.WithKeys(0)
-        place = self._place
-        write = beam.MapTuple(lambda _, found: _write(found, place))
+        uri = self._place
+        write = beam.MapTuple(lambda _, found: _write(found, uri))
         return counts | beam.GroupByKey() | "Write" >> write
 
 
@@ -66,9 +66,9 @@ def take(out: str, name: str = ROWS) -> dict[str, int]:
     Raises:
       UsageError: it is not there.
     """
-    place = storage.join(out, name)
-    rows: dict[str, int] = json.loads(read_written(place))
-    storage.delete_file(place)
+    uri = storage.join(out, name)
+    rows: dict[str, int] = json.loads(read_written(uri))
+    storage.delete_file(uri)
     return rows
 
 

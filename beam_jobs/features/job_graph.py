@@ -110,12 +110,12 @@ class RawFeatures(beam.PTransform):
             files("Sequences", shard_steps.SEQUENCES, finish_sequences),
         ]
         rejected = [read[read_steps.REJECTED], corpora[read_steps.REJECTED]]
-        place = storage.join(job.out, feature_schema.REJECTED, "records.jsonl")
+        uri = storage.join(job.out, feature_schema.REJECTED, "records.jsonl")
         _ = _together("Counters", counts, lambda found: Counters(found).write(job.out))
         _ = _together(
             "Rejected",
             rejected,
-            lambda found: storage.write_bytes(place, to_json_lines(found)),
+            lambda found: storage.write_bytes(uri, to_json_lines(found)),
         )
 
         once = begin | "Once" >> beam.Create([None])

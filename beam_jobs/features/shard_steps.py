@@ -162,8 +162,8 @@ class Work(beam.DoFn):
         """(file, batch) of a table of users."""
         for number, rows in files:
             for batch in batches.to_batches(rows, schema):
-                place = f"{folder}/{number:05d}.parquet"
-                yield TaggedOutput(tag, (place, self._spilled(batch)))
+                name = f"{folder}/{number:05d}.parquet"
+                yield TaggedOutput(tag, (name, self._spilled(batch)))
 
     def _spilled(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return batches.spill(batch, self._job.out)

@@ -102,7 +102,7 @@ def inputs(p: Pipeline, plan: day_plan.Plan) -> Inputs:
     days_of_queries = {*plan.examples, *plan.evaluation, *plan.replay, *last}
     users_of = _valid({day: users.at(day - timedelta(days=1)) for day in days_of_queries})
     return Inputs(
-        events={day: found for day, found in all_events.items() if found},
+        events={day: of_day for day, of_day in all_events.items() if of_day},
         later=later_files(p, plan.day),
         items={day: files(p, "items", day) for day in sorted(set(items_of.values()))},
         users={day: files(p, "users", day) for day in sorted(set(users_of.values()))},
@@ -120,7 +120,7 @@ def later_files(p: Pipeline, day: date) -> dict[date, tuple[SourceFile, ...]]:
     """Files of the complete days after `day` that may hold late events of it."""
     after = (day + timedelta(days=n) for n in range(1, p.source.late_days + 1))
     all_files = {later: files(p, "events", later) for later in after if is_complete(p, later)}
-    return {later: found for later, found in all_files.items() if found}
+    return {later: of_day for later, of_day in all_files.items() if of_day}
 
 
 def is_complete(p: Pipeline, day: date) -> bool:
@@ -157,9 +157,9 @@ def fingerprint(
     """
     if known is None:
         known = {}
-    found = inputs(p, day_plan.make_plan(p, day, scope, replays=replays))
+    read = inputs(p, day_plan.make_plan(p, day, scope, replays=replays))
     digests = {}
-    for table in (found.events, found.items, found.users):
+    for table in (read.events, read.items, read.users):
         for file in chain.from_iterable(table.values()):
             if file.uri not in known:
                 known[file.uri] = file.digest or storage.file_digest(file.uri)
@@ -225,8 +225,8 @@ def check(p: Pipeline, day: date) -> dict[str, float | None]:
       NothingToDo: it is there, and has no rows.
       BadData: it has fewer rows than `source.min_share` of the usual number, or cannot be read.
     """
-    found = _await(p, day)
-    rows = count_rows(p.source.format, found)
+    day_files = _await(p, day)
+    rows = count_rows(p.source.format, day_files)
     if rows == 0:
         day_folder = folder(p.source.events, day)
         raise NothingToDo(f"{day} has no events: {day_folder} holds no rows. It is skipped.")
@@ -277,11 +277,11 @@ def _await(p: Pipeline, day: date) -> tuple[SourceFile, ...]:
             half = None
             # The marker first, then the files: it is written after them.
             if marker is None or storage.exists(awaited):
-                found = files(p, "events", day)
+                day_files = files(p, "events", day)
                 # With a marker the day is complete: a file that is cut off will stay so.
-                half = _half_copied(p, found) if marker is None else None
-                if half is None and (found or marker is not None):
-                    return found
+                half = _half_copied(p, day_files) if marker is None else None
+                if half is None and (day_files or marker is not None):
+                    return day_files
             left = deadline - time.monotonic()
             if left <= 0:
                 raise _not_there(p, day, awaited, half)

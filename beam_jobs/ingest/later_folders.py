@@ -88,12 +88,12 @@ def look(
     of_all = Digest()
     for folder_day, listed in later.items():
         try:
-            found = [(file, *_look_into(p, file, wanted, day)) for file in listed]
+            digests = [(file, *_look_into(p, file, wanted, day)) for file in listed]
         except BadData as e:
             unreadable[folder_day] = str(e)
             continue
         holding = []
-        for file, in_file_of_day, in_file_of_all in found:
+        for file, in_file_of_day, in_file_of_all in digests:
             if in_file_of_all.events:
                 of_day.merge(in_file_of_day)
                 of_all.merge(in_file_of_all)

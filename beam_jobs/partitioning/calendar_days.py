@@ -30,7 +30,7 @@ class Layout:
       first: rows of earlier days are left out.
       last: rows of later days are left out.
       rename: new column names by old ones.
-      format: of the input; `auto` goes by the endings of the files.
+      format: of the input; `auto` takes it from the endings of the files.
       csv: how CSV files are written.
       text: columns of CSV files that stay text although they hold only numbers.
       done_marker: name of an empty file that is written into each day's folder after its rows.

@@ -129,7 +129,7 @@ def read(
     Args:
       path: a local file; text formats may be gzipped, whatever their name.
       malformed: called for every line that is no record; it may raise an error.
-      format: as for `format_of`; `auto` goes by the ending.
+      format: as for `format_of`; `auto` takes it from the ending.
       options: how a CSV file is written; by default with commas, in UTF-8.
       progress: called with the share of the file read so far, in [0, 1].
 

@@ -78,8 +78,8 @@ def numbered(values: pl.Series) -> tuple[pl.Series, pl.Series]:
       >>> found.to_list(), numbers.to_list()
       (['fig', 'pear'], [1, 0, 1])
     """
-    found = values.unique().sort()
-    return found, values.cast(pl.Enum(found)).to_physical().cast(pl.Int64)
+    distinct = values.unique().sort()
+    return distinct, values.cast(pl.Enum(distinct)).to_physical().cast(pl.Int64)
 
 
 def empty(p: Pipeline) -> pa.RecordBatch:
@@ -199,13 +199,13 @@ def as_of(p: Pipeline, windows: "Windows", day: date) -> pl.DataFrame:
     }
     item = np.arange(len(windows.items))
     end = np.full(len(item), day_plan.number(day))
-    found = {name: windows.events(item, end, length) for name, length in lengths.items()}
-    known = pl.DataFrame({"_item": windows.items, **found})
+    counts = {name: windows.events(item, end, length) for name, length in lengths.items()}
+    figures = pl.DataFrame({"_item": windows.items, **counts})
     # Of the window, not of all that was read: how much is read depends on the mode, an age must not.
     age = windows.age(item, end, p.window.count_days, day_plan.start_of(day, p.zone))
-    known = known.with_columns(age.alias(name) for name in computed(p) if name not in lengths)
+    figures = figures.with_columns(age.alias(name) for name in computed(p) if name not in lengths)
     is_known = windows.events(item, end, max(lengths.values())) > 0
-    return known.filter(is_known).with_columns(pl.col(computed(p)).cast(pl.Float32))
+    return figures.filter(is_known).with_columns(pl.col(computed(p)).cast(pl.Float32))
 
 
 def on_days(p: Pipeline, windows: "Windows", days: Sequence[date]) -> pl.DataFrame:
@@ -228,13 +228,13 @@ def on_days(p: Pipeline, windows: "Windows", days: Sequence[date]) -> pl.DataFra
     moments = rows["_day"].replace_strict(start_of, return_dtype=pl.Int64).alias("_time")
     lengths = _count_windows(p)
     age = windows.age(item, end, p.window.count_days, moments.to_numpy())
-    found = [
+    figures = [
         pl.Series(name, windows.events(item, end, lengths[name]))
         if name in lengths
         else age.alias(name)
         for name in computed(p)
     ]
-    return rows.with_columns(moments, *(feature.cast(pl.Float32) for feature in found))
+    return rows.with_columns(moments, *(feature.cast(pl.Float32) for feature in figures))
 
 
 def _count_windows(p: Pipeline) -> dict[str, int]:

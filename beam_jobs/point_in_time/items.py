@@ -170,14 +170,16 @@ def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
     """
     # At the end of the run's day, the next day's snapshot does not exist yet.
     snapshot_day = job.inputs.items_of.get(min(moment, job.plan.day))
-    known = known_at(job, moment, table)
+    figures_of_items = known_at(job, moment, table)
     if job.p.sources.several:
         # Joined in full: its window may be longer than those of the other counts.
         trending = item_counts.trending(job.p, table, moment)
-        known = known.join(trending, on="_item", how="full", coalesce=True)
+        figures_of_items = figures_of_items.join(trending, on="_item", how="full", coalesce=True)
         for figures in (item_counts.first_seen, item_counts.repurchases):
-            known = known.join(figures(job.p, table, moment), on="_item", how="left")
-    recent = known.filter(pl.col("_recent") > 0)
+            figures_of_items = figures_of_items.join(
+                figures(job.p, table, moment), on="_item", how="left"
+            )
+    recent = figures_of_items.filter(pl.col("_recent") > 0)
     if snapshot_day is None:
         return _named(job, with_item_features(job, recent, None, moment))
     listed = snapshot(job, snapshot_day)
@@ -193,7 +195,7 @@ def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
             " the values of these columns."
         )
     shown = [name for name in kept.columns if name.startswith(("_display_", "_attribute_"))]
-    rows = item_counts.add(job.p, kept.select("_item", *shown), known)
+    rows = item_counts.add(job.p, kept.select("_item", *shown), figures_of_items)
     if job.p.corpus.unlisted:
         rows = pl.concat([rows, recent.join(listed, on="_item", how="anti")], how="diagonal")
     return _named(job, with_item_features(job, rows, snapshot_day, moment))
@@ -324,10 +326,12 @@ def taken_on(job: FeatureJob, table: pl.DataFrame) -> pl.DataFrame:
 
     Counts and ages are null on days whose windows begin before the first day that was read.
     """
-    known = item_counts.on_days(job.p, _windows_of(job, table), job.plan.analysis)
+    figures = item_counts.on_days(job.p, _windows_of(job, table), job.plan.analysis)
     is_counted = pl.col("_day") >= day_plan.number(job.plan.counted_from)
     names = item_counts.computed(job.p)
-    return known.with_columns(pl.when(is_counted).then(pl.col(name)).alias(name) for name in names)
+    return figures.with_columns(
+        pl.when(is_counted).then(pl.col(name)).alias(name) for name in names
+    )
 
 
 def _windows_of(job: FeatureJob, table: pl.DataFrame) -> item_counts.Windows:

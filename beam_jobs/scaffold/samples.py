@@ -101,7 +101,7 @@ def sample_rows(
 
     Args:
       file: of any format that `log_tables.format_of` knows.
-      format: of the file; `auto` goes by its ending.
+      format: of the file; `auto` takes it from the ending.
       csv: how a CSV file is written; by default with commas, in UTF-8.
       nested: whether nested columns stay as they are; else each field is a column, as
         `twinspire partition` writes them.

@@ -57,9 +57,9 @@ class CheckedColumn:
         """The column, with a remark added to `found`."""
         if remark is None:
             return self
-        found = f"{self.found}; {remark.words}"
+        words = f"{self.found}; {remark.words}"
         return replace(
-            self, found=found, ok=self.ok and not remark.is_error, doubt=not remark.is_error
+            self, found=words, ok=self.ok and not remark.is_error, doubt=not remark.is_error
         )
 
 
