@@ -95,6 +95,7 @@ def make_plan(p: Pipeline, day: date, scope: Scope, *, replays: bool = False) ->
         w.count_days,
         p.corpus.days,
     )
+    # Incremental runs make examples of the day alone: earlier ones were trained on by earlier runs.
     trained = w.train_days - 1 if scope == "full" else 0
     # The oldest example sees as far back as the newest.
     seen_by_oldest = trained + max(w.history_days, _counted_days(p))
@@ -179,6 +180,7 @@ def start_of(day: date, zone: ZoneInfo) -> int:
     Where a clock change skips midnight, the day begins with the change: Python reads a skipped time by
     the offset from before it, which gives that instant.
     """
+    # Via UTC: the difference of two times of one zone would ignore its clock changes.
     midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
     since_1970 = midnight.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     return since_1970 // timedelta(microseconds=1)

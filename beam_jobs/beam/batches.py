@@ -47,6 +47,7 @@ class CodedLists(NamedTuple):
     @classmethod
     def of(cls, columns: Iterable[pa.ListArray]) -> Self:
         """The lists of several columns, made by `to_arrow`, one after the other."""
+        # Each column has codes of its own dictionary; unified, equal codes mean equal strings.
         lists = pa.chunked_array(columns).unify_dictionaries().chunks
         # Not as one array, which has room for 2^31 entries only.
         values = [column.flatten() for column in lists]

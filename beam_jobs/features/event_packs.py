@@ -86,6 +86,7 @@ def _packed(days: Iterable[Sequence[SourceFile]]) -> list[Pack]:
     for files in days:
         room = 0
         for place, file in enumerate(files):
+            # A file larger than the room is a pack of its own, which is read in parts.
             if place and file.size <= room:
                 packs[-1] = packs[-1]._replace(files=(*packs[-1].files, file))
             else:

@@ -106,6 +106,7 @@ class AnalyseItems(Finish):
         schema = feature_schema.analysis_schema(self._p, "item")
         row = 0
         for some in rows.iter_slices(batches.ROW_GROUP):
+            # One row for each event: the graph's vocabularies and moments count events.
             of_event = np.repeat(np.arange(len(some)), some["n"].to_numpy())
             for events in some[of_event].iter_slices(_ANALYSED_ROWS):
                 # Rows are in order of items and days, so a row has the same number in every run.
@@ -184,6 +185,7 @@ class FinishCorpus(Finish):
         schema = items.schema_of(self._job, rows)
         if moment in self._job.plan.replay:
             schema = feature_schema.replayed_corpus_schema(schema)
+            # Sources' tables need the whole corpus; other replayed days only what lists can hold.
             if moment not in self._job.plan.table_days:
                 rows = items.taken_before(rows, moment, counts)
         self._write_corpus(folder, rows, schema)

@@ -95,6 +95,7 @@ class Read(beam.DoFn):
                 waiting = []
         if waiting:
             yield from self._by_shard(waiting)
+        # Added up here, as a shuffle of a few counts for each call is cheaper than of each count.
         for thing, n in counts.items():
             yield TaggedOutput(COUNTS, Count(*thing, n))
 

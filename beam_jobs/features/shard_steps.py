@@ -93,6 +93,7 @@ class Work(beam.DoFn):
                     event_frames.append(frame)
                 else:
                     user_frames.append(frame)
+        # Users without events have no rows in any table.
         if not event_frames:
             return
         users = pl.concat(user_frames) if user_frames else None

@@ -189,6 +189,7 @@ def folder_days(p: Pipeline, table: Table) -> list[date]:
         return []
     head, _, tail = template.partition("{date}")
     parent, _, prefix = head.rpartition("/")
+    # The date may come again in the same folder's name, and is the same then.
     suffix = re.escape(tail.partition("/")[0]).replace(re.escape("{date}"), "(?P=date)")
     pattern = re.compile(re.escape(prefix) + r"(?P<date>\d{4}-\d{2}-\d{2})" + suffix)
     matches = (pattern.fullmatch(name) for name in storage.list_names(parent))

@@ -102,6 +102,7 @@ def _epoch(numbers: pl.Series, unit: str) -> pl.Series:
 def _iso(text: pl.Series, zone: ZoneInfo) -> pl.Series:
     """ISO 8601 as instants; null where it is something else."""
     parts = text.alias("t").to_frame().select(pl.col("t").str.extract_groups(_ISO).struct.unnest())
+    # Exactly six digits: logs write milliseconds, nanoseconds or anything between.
     digits = (pl.col("fraction").fill_null("") + "000000").str.slice(0, 6)
     written = pl.concat_str(
         [

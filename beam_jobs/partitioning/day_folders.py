@@ -56,6 +56,7 @@ class Spill:
             self._flush()
 
     def _flush(self) -> None:
+        # All days at once: single days would leave many small files.
         for day, tables in self._memory.items():
             # A file holds tables of one schema; its number keeps the order of the rows.
             for schema, run in _runs(tables):

@@ -190,6 +190,7 @@ def _collect(
         row = 0
         size = path.stat().st_size
 
+        # Bound as defaults: a closure would see the values of a later round.
         def show(share: float, done: int = done, size: int = size) -> None:
             progress(done + int(share * size), total)
 

@@ -148,6 +148,7 @@ def _queries(shard: UserShard, day: date, hashes: pl.DataFrame) -> pl.DataFrame:
     truth = distinct_items.group_by("_code", maintain_order=True).agg(
         pl.col("_user").first(), pl.col("_item").alias("_truth")
     )
+    # An inner join: only users whose hashes are given.
     queried = truth.drop("_code").join(hashes, on="_user")
     known = _known_queries(shard, day, queried)
     newcomers = _newcomers(shard, day, queried.join(known, on="_user", how="anti"))
@@ -222,6 +223,7 @@ def _in_blocks(
     part = hashing.shards(rows["_user"], parts)
     # Histories take most of the bytes of an example, so only some rows have them at a time.
     for number, block in batches.slices(first_hour.cast(pl.Int32) * parts + part, rows):
+        # The number has both the hour and the part of the users.
         hour, of_users = divmod(number, parts)
         name = f"{hour:02d}-{of_users:03d}" if parts > 1 else f"{hour:02d}"
         for some in block.iter_slices(batches.ROW_GROUP):

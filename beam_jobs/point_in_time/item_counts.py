@@ -111,7 +111,7 @@ def merge(p: Pipeline, partials: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
     """The sum of count tables."""
     tables = [table for table in partials if table.num_rows]
     if len(tables) == 1:
-        return tables[0]  # which is a sum already
+        return tables[0]  # already a sum
     rows = batches.to_frame(tables or [empty(p)])
     return _added_up(p, rows, *numbered(rows["_item"]))
 
@@ -161,6 +161,7 @@ def _with_repeats(p: Pipeline, events: pl.DataFrame) -> pl.DataFrame:
     pair = ["_code", ITEM_NUMBER]
     ordered = events.sort(*pair, "_day", maintain_order=True)
     is_pair = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in pair)
+    # Days since the same user's last event with the item; 0 for a second one on the same day.
     gap = pl.when(is_pair.fill_null(False)).then(pl.col("_day") - pl.col("_day").shift())
     ordered = ordered.with_columns(gap.fill_null(-1).alias("_gap"))
     again = pl.col("_gap").is_between(1, _repeat_days(p))
@@ -257,6 +258,7 @@ class Windows:
     def __init__(self, table: pl.DataFrame) -> None:
         """Takes a count table, which is sorted by item and day."""
         self.table = table
+        # The table is sorted by item, so runs of equal items number them in order.
         self.item = table["_item"].rle_id().to_numpy().astype(np.int64)
         self.items = table["_item"].filter(pl.Series(np.diff(self.item, prepend=-1) > 0))
         self.day = table["_day"].to_numpy().astype(np.int64)
@@ -265,6 +267,7 @@ class Windows:
         # next item.
         self._apart = max(0, self.day.max(initial=0) - self._first_day) + 2
         self._place = self._places(self.item, self.day)
+        # Cumulative, so that the sum of a range of rows is one difference.
         self._events = np.concatenate([[0], np.cumsum(table["n"].to_numpy())])
         self._first = table["first"].to_numpy()
 
@@ -320,6 +323,7 @@ def trending(p: Pipeline, table: pl.DataFrame, moment: date) -> pl.DataFrame:
     if items.is_empty():
         empty = [pl.Series(name, [], pl.Float64) for name in columns]
         return pl.DataFrame([items, *empty])
+    # First row of each item, for sums over the rows of an item.
     starts = np.flatnonzero(rows["_item"].rle_id().diff().fill_null(1).to_numpy())
     start = day_plan.start_of(moment, p.zone)
     since = {

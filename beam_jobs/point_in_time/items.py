@@ -44,6 +44,7 @@ class FrameCache:
                 return self._frames[key]
             frame = make()
             self._frames[key] = frame
+            # The newest frame stays, however large it is: somebody asked for it just now.
             while len(self._frames) > 1 and self._bytes() > self._most_bytes:
                 self._frames.popitem(last=False)
             return frame
@@ -338,6 +339,7 @@ def _windows_of(job: FeatureJob, table: pl.DataFrame) -> item_counts.Windows:
     """The windows of the job's count table, made once per process, as every day needs them."""
     with _windows_lock:
         if job.token not in _windows:
+            # Those of an earlier job in this process are of no more use.
             _windows.clear()
             _windows[job.token] = item_counts.Windows(table)
         return _windows[job.token]

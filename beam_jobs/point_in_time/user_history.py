@@ -78,6 +78,7 @@ class Timeline:
         # Side left: an event at the very moment is not before it.
         high = np.searchsorted(self._keys, ends, side="left")
         low = np.searchsorted(self._keys, starts, side="left")
+        # A start after the moment gives an empty span, not one of negative length.
         return np.minimum(np.maximum(low, high - length), high), high
 
 
@@ -131,6 +132,7 @@ def tails(past: pl.DataFrame, length: int) -> pl.DataFrame:
 def last_events(events: pl.DataFrame) -> pl.DataFrame:
     """Each user's last event, of events sorted by user and time."""
     user = events["_code"]
+    # Null at the very last event, which is the last one of its user.
     return events.filter((user != user.shift(-1)).fill_null(True))
 
 

@@ -129,6 +129,7 @@ def sort_events(events: pl.DataFrame, most: int) -> SortedEvents:
     within_limit = within(events, most, user="_code")
     excess: Counter[int] = Counter()
     if len(within_limit) < len(events):
+        # A difference of counters, which drops days without excess.
         excess = _by_day(events) - _by_day(within_limit)
 
     # Of equal events the first in the logs is kept: `_order` is last among the sort keys, and a
@@ -191,6 +192,7 @@ class UserShard:
         )
         positive = of_type(p.columns.positives).alias("_positive")
         self.events = ordered.with_columns(positive)
+        # Events are sorted by user: the first event of a user follows another code, or nothing (-1).
         is_first = pl.col("_code") != pl.col("_code").shift(fill_value=-1)
         users_of_events = self.events.filter(is_first).select("_user", "_code")
         file = hashing.shards(users_of_events["_user"], job.user_files)
@@ -250,4 +252,5 @@ class UserShard:
             return None
         is_valid = pl.col("_snapshot") == day_plan.number(snapshot_day)
         snapshot = self._users.filter(is_valid).drop("_snapshot", "_order")
+        # A user may come twice in the files; the last record counts.
         return snapshot.unique("_user", keep="last")

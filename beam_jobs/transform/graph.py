@@ -185,6 +185,7 @@ class Graph:
         self._config = adapter_config(p)
         self._adapter = TensorAdapter(self._config)
         self._loader = SavedModelLoader(str(folder / _GRAPH))
+        # Tells TFT which inputs and outputs are used, so that it can prune the graph once.
         columns = set(self._config.arrow_schema.names)
         self._loader.finalize(columns, columns)
 

@@ -85,6 +85,7 @@ class Smallest:
 
     def entries(self) -> "_Entries":
         """The entries, by hash; each once, with the sum of its counts."""
+        # Entries with equal hashes are the same entry of several parts: their counts are added up.
         hashes = np.concatenate([part.hashes for part in self._parts])
         counts = np.concatenate([part.counts for part in self._parts])
         order = np.argsort(hashes)
@@ -213,6 +214,7 @@ class Sketch:
             counted = counted.group_by("value").aggregate([("n", "sum")])
             counted = counted.rename_columns(["value", "n"])
         top = counted.sort_by([("n", "descending"), ("value", "ascending")])
+        # A sample's counts are scaled up to all values.
         times = 1.0 if exact else self.values / entries.counts.sum()
         listed = top
         numbers: dict[str, Any] = {}
@@ -261,6 +263,7 @@ class Collect(beam.CombineFn):
 
     def add_input(self, sketches: Sketches, batch: pa.RecordBatch) -> Sketches:
         """Adds a batch."""
+        # Rows of the two towers come in batches of their own, with different columns.
         names = [name for name in self._names if name in batch.schema.names]
         if not names:
             return sketches
