@@ -132,6 +132,24 @@ def test_a_draft_follows_the_log(tmp_path, kind):
         assert any(line.startswith(beginning) for line in text.splitlines()), beginning
 
 
+@pytest.mark.parametrize(("examples", "epochs"), [(5_000, 6), (20_000, 3), (59_000, 1)])
+def test_habits_take_several_passes_only_where_examples_are_few(examples, epochs):
+    log = log_figures.LogFigures(
+        events=examples,
+        daily=[examples // 50] * 50,
+        items=500,
+        daily_users=60,
+        days_between=3,
+        earlier=100,
+        repeats=0.5,
+        at_once=1,
+        new_days=7,
+        turnover=0,
+    )
+    lines = [*log_figures.train_lines(log)]
+    assert f"epochs = {epochs}  # {examples:,} examples" in lines
+
+
 def slow_figures(log: list[tuple[int, int, datetime]]) -> dict[str, Any]:
     """The same event by event."""
     log = sorted(set(log), key=lambda event: event[2])
