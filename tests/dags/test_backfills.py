@@ -60,7 +60,7 @@ def airflow(shop):
         "QUICK_KILLED": str(ago(4)),
     }
     with LocalAirflow(root / "airflow", shop.parent, schedule=False, env=env) as airflow:
-        airflow.wait_until_healthy().wait_for_dag("ten")
+        airflow.wait_until_healthy(timeout=400).wait_for_dag("ten", timeout=200)
         yield airflow
 
 
