@@ -72,14 +72,15 @@ class EncodedQueries(NamedTuple):
 
 
 def encode_queries(
-    version: Version, table: pa.Table, source: str, is_popular: np.ndarray
+    version: Version, table: pa.Table, source: str, is_popular: np.ndarray | None = None
 ) -> EncodedQueries:
     """What a source needs of B requests, and nothing that it does not need.
 
     Args:
       table: [B] rows of `serving.requests.query_rows.complete`.
       source: the source of the lists, as `Version.choose_source` gives it.
-      is_popular: [B] bool, queries that get what is popular lately instead of the two-tower's list.
+      is_popular: [B] bool, queries that get what is popular lately instead of the two-tower's list;
+        by default none.
 
     Raises:
       Refused: the query tower has no finite vector for a request.
@@ -88,7 +89,7 @@ def encode_queries(
         nothing = np.zeros(0, np.int64)
         no_history = Ragged(nothing, nothing, len(table))
         encoded = EncodedQueries(_encode(version, table), Queries.of_past(no_history))
-        if not is_popular.any():
+        if is_popular is None or not is_popular.any():
             return encoded
         return encoded._replace(sources=version.candidate_sources, is_popular=is_popular)
     # Read in this order: updates replace the sources first, and then the fixed order that names them.
