@@ -1,5 +1,5 @@
-"""The publish stage: has the gate judge the version of a day, and publishes it. What a refresh has in
-common with it is here, too: the version's files, its manifest, and what is reported of it.
+"""The publish stage: brings a version's files together, has the gate judge it, describes it in a manifest
+and publishes it. A refresh (index_builder/refresh_stage.py) publishes in the same steps.
 """
 
 import platform
@@ -47,13 +47,114 @@ from twinspire_core.sources.sequences import HALF_LIFE
 from twinspire_core.storage import parquet_files
 from twinspire_core.version import __version__
 
-# Tables of the pipeline file that say where, not what
+# Tables of the pipeline file that do not change what a version is
 _PLACES = {"pipeline", "source", "registry", "notify", "beam"}
 _LIBRARIES = ("tensorflow", "tensorflow-transform", "apache-beam", "scann", "numpy", "pyarrow")
+_NUMBERS = {"whole numbers": r"-?\d+", "decimal numbers": r"-?\d+\.\d+"}
+"""Forms of user ids, for messages, which name no user."""
+
+
+def run(ctx: StageContext) -> dict[str, Any]:
+    """Publishes the day's version: live if the gate accepts it and `ctx.promote` and the date
+    allow.
+
+    Returns: The summary. `refused` lists the gate's reasons, if any; whoever called decides what
+      that means.
+    """
+    registry = Registry(ctx.pipeline.registry.root, ctx.pipeline.name)
+    with tempfile.TemporaryDirectory(prefix="twinspire-publish-") as scratch:
+        staged = Path(scratch)
+        assemble(ctx, staged)
+        # The verdict is a file of the version, so it has to be there before the digests are taken
+        measured = _measured(ctx, staged, registry)
+        verdict = judge(measured, ctx.pipeline.gate, ctx.pipeline.index)
+        verdict.write(staged)
+        manifest = describe(ctx, staged, verdict, registry.state().pruned, **_origin(ctx))
+        entry = registry.publish(
+            str(staged),
+            manifest,
+            accepted=not verdict.refused,
+            reason=verdict.reason,
+            promote=ctx.promote,
+            side_files={artifact.REPORT: render(gather(ctx, staged, manifest, registry))},
+        )
+    return summarise(ctx, registry, manifest.version, entry, verdict)
+
+
+def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVersion:
+    metrics = DayMetrics.read(staged)
+    baseline_items = None
+    if ctx.parent:
+        baseline_items = registry.manifest(ctx.parent.version).items
+    figures = IndexFigures.read(staged)
+    memory = LineMemory(day=ctx.day, best=metrics.best, line=metrics.line)
+    return JudgedVersion(
+        two_tower=metrics.holdout,
+        fixed_order=metrics.fixed_order.holdout,
+        # The day's own lead is remembered too, for the days after it
+        lifts_before=[lifts for day, lifts in metrics.leads.items() if day != str(ctx.day)],
+        ranker=metrics.ranker,
+        memory=memory.since(registry.state().overruled),
+        index_recall=figures.recall,
+        items=figures.items,
+        baseline_items=baseline_items,
+        measurable=_measured_users(ctx, metrics),
+        unread=metrics.parent_unread,
+        skew=_skew(ctx),
+    )
+
+
+def _measured_users(ctx: StageContext, metrics: DayMetrics) -> MeasuredUsers:
+    before = 0
+    if ctx.parent and (of_parent := DayMetrics.find(ctx.parent.home)):
+        before = of_parent.users_measured(ctx.parent.day)
+    report = FeaturesReport.find(ctx.inputs["features"])
+    now = metrics.users_measured(ctx.day)
+    # There may be millions of ids, and only a refusal says what they look like
+    forms = _forms_of_ids(ctx) if now < FEWEST else {}
+    return MeasuredUsers(now=now, before=before, of=report.users if report else 0, **forms)
+
+
+def _forms_of_ids(ctx: StageContext) -> dict[str, str]:
+    """What user ids look like, on the day and on the days before that others were held out on."""
+    folder = storage.join(ctx.inputs["features"], feature_schema.EVALUATION)
+    if not parquet_files.list_parquet(folder):
+        return {}
+    queries = parquet_files.read_folder(folder, ["_user", "_day"])
+    is_today = pc.equal(queries["_day"], ctx.day)
+    now = queries.filter(is_today)["_user"].to_pylist()
+    before = queries.filter(pc.invert(is_today))["_user"].to_pylist()
+    return {"ids": _form_of(now), "ids_before": _form_of(before)}
+
+
+def _form_of(ids: Iterable[str]) -> str:
+    """The form that most ids have; empty without ids."""
+    forms = Counter(
+        next((form for form, pattern in _NUMBERS.items() if re.fullmatch(pattern, one)), "texts")
+        for one in ids
+    )
+    return forms.most_common(1)[0][0] if forms else ""
+
+
+def _skew(ctx: StageContext) -> Sequence[FeatureSkew]:
+    """What the features stage measured."""
+    report = FeaturesReport.find(ctx.inputs["features"])
+    return (report.skew or ()) if report else ()
+
+
+def _origin(ctx: StageContext) -> dict[str, Any]:
+    """What the manifest says of a version that was trained."""
+    # A version trained from scratch has a baseline, but no parent that it goes on from
+    inherits_from = ctx.parent if ctx.mode == "incremental" else None
+    return {
+        "day": ctx.day,
+        "parent": inherits_from.version if inherits_from else None,
+        "sources": {stage: attempts.name(ctx.pipeline, uri) for stage, uri in ctx.inputs.items()},
+    }
 
 
 def assemble(ctx: StageContext, staged: Path) -> None:
-    """Brings together what a version holds: what the stages have made is linked, not copied."""
+    """Brings the files of a version together. What the stages have made is linked, not copied."""
     train, measure = ctx.inputs["train"], ctx.inputs["measure"]
     index = ctx.inputs["index"]
     for name in (model_bundle.QUERY_TOWER, model_bundle.ITEM_TOWER):
@@ -111,9 +212,7 @@ def _half_lives(ctx: StageContext, staged: Path) -> set[str]:
 
 
 def _add_serving_model(ctx: StageContext, staged: Path, ids: pa.Array) -> None:
-    """The model for TensorFlow Serving: as embed wrote it, or made here if that was not asked
-    to.
-    """
+    """The model for TensorFlow Serving: as the embed stage wrote it, or made here if it did not."""
     embedded = storage.join(ctx.inputs["embed"], tensorflow_serving.FOLDER)
     if storage.list_files(embedded):
         storage.link_tree(embedded, staged / tensorflow_serving.FOLDER)
@@ -127,9 +226,7 @@ def _add_serving_model(ctx: StageContext, staged: Path, ids: pa.Array) -> None:
 
 
 def _add_candidate_sources(ctx: StageContext, staged: Path) -> None:
-    """What the other sources of candidates need beside the items' popularity, and what orders
-    them.
-    """
+    """The tables of the other candidate sources, and what orders their candidates."""
     for file in (FixedOrder.FILE, RankerFile.FILE, ranker_files.MODEL):
         place = storage.join(ctx.inputs["measure"], file)
         if storage.exists(place):
@@ -139,7 +236,7 @@ def _add_candidate_sources(ctx: StageContext, staged: Path) -> None:
 
 
 def add_source_table(ctx: StageContext, staged: Path, name: str) -> None:
-    """A table that a source is made of, as of the end of the day, if the feature job made it."""
+    """The table of a source, as of the end of the day, if the feature job made it."""
     folder = storage.join(ctx.inputs["features"], name, feature_schema.AT_END)
     if storage.list_files(folder):
         table = parquet_files.read_folder(folder)
@@ -202,7 +299,7 @@ def describe(
 def _software() -> dict[str, str]:
     found = {"twinspire": __version__, "python": platform.python_version()}
     for name in _LIBRARIES:
-        # Not every library is installed everywhere: ScaNN is missing on some machines
+        # ScaNN, for example, is missing on some machines
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -213,7 +310,7 @@ def _software() -> dict[str, str]:
 def summarise(
     ctx: StageContext, registry: Registry, version: str, entry: Entry, verdict: GateVerdict
 ) -> dict[str, Any]:
-    """Keeps the manifest among the working files; what the stage reports."""
+    """Keeps the manifest among the working files, and returns the summary of the stage."""
     storage.write_bytes(storage.join(ctx.out, MANIFEST), registry.manifest(version).dump())
     return {
         "version": version,
@@ -222,107 +319,4 @@ def summarise(
         "refused": list(verdict.refused),
         "notes": list(verdict.notes),
         "gate": verdict.figures.model_dump(),
-    }
-
-
-_NUMBERS = {"whole numbers": r"-?\d+", "decimal numbers": r"-?\d+\.\d+"}
-"""Forms of ids, for people. None tells who a user is."""
-
-
-def run(ctx: StageContext) -> dict[str, Any]:
-    """Publishes the day's version: live if the gate accepts it and `ctx.promote` and the date
-    allow.
-
-    Returns: The summary. `refused` lists the gate's reasons, if any; whoever called decides what
-      that means.
-    """
-    registry = Registry(ctx.pipeline.registry.root, ctx.pipeline.name)
-    with tempfile.TemporaryDirectory(prefix="twinspire-publish-") as scratch:
-        staged = Path(scratch)
-        assemble(ctx, staged)
-        # The verdict is a file of the version, so it has to be there before the digests are taken
-        measured = _measured(ctx, staged, registry)
-        verdict = judge(measured, ctx.pipeline.gate, ctx.pipeline.index)
-        verdict.write(staged)
-        manifest = describe(ctx, staged, verdict, registry.state().pruned, **_origin(ctx))
-        entry = registry.publish(
-            str(staged),
-            manifest,
-            accepted=not verdict.refused,
-            reason=verdict.reason,
-            promote=ctx.promote,
-            side_files={artifact.REPORT: render(gather(ctx, staged, manifest, registry))},
-        )
-    return summarise(ctx, registry, manifest.version, entry, verdict)
-
-
-def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVersion:
-    metrics = DayMetrics.read(staged)
-    baseline_items = None
-    if ctx.parent:
-        baseline_items = registry.manifest(ctx.parent.version).items
-    figures = IndexFigures.read(staged)
-    memory = LineMemory(day=ctx.day, best=metrics.best, line=metrics.line)
-    return JudgedVersion(
-        two_tower=metrics.holdout,
-        fixed_order=metrics.fixed_order.holdout,
-        # The day's own lead is remembered too, for the days after it
-        lifts_before=[lifts for day, lifts in metrics.leads.items() if day != str(ctx.day)],
-        ranker=metrics.ranker,
-        memory=memory.since(registry.state().overruled),
-        index_recall=figures.recall,
-        items=figures.items,
-        baseline_items=baseline_items,
-        measurable=_measured_users(ctx, metrics),
-        unread=metrics.parent_unread,
-        skew=_skew(ctx),
-    )
-
-
-def _measured_users(ctx: StageContext, metrics: DayMetrics) -> MeasuredUsers:
-    before = 0
-    if ctx.parent and (of_parent := DayMetrics.find(ctx.parent.home)):
-        before = of_parent.users_measured(ctx.parent.day)
-    report = FeaturesReport.find(ctx.inputs["features"])
-    now = metrics.users_measured(ctx.day)
-    # Millions of ids, which only a reason to refuse names
-    forms = _forms_of_ids(ctx) if now < FEWEST else {}
-    return MeasuredUsers(now=now, before=before, of=report.users if report else 0, **forms)
-
-
-def _forms_of_ids(ctx: StageContext) -> dict[str, str]:
-    """What user ids look like, on the day and on the days before that others were held out on."""
-    folder = storage.join(ctx.inputs["features"], feature_schema.EVALUATION)
-    if not parquet_files.list_parquet(folder):
-        return {}
-    queries = parquet_files.read_folder(folder, ["_user", "_day"])
-    is_today = pc.equal(queries["_day"], ctx.day)
-    now = queries.filter(is_today)["_user"].to_pylist()
-    before = queries.filter(pc.invert(is_today))["_user"].to_pylist()
-    return {"ids": _form_of(now), "ids_before": _form_of(before)}
-
-
-def _form_of(ids: Iterable[str]) -> str:
-    """The form that most ids have; empty without ids."""
-    forms = Counter(
-        next((form for form, pattern in _NUMBERS.items() if re.fullmatch(pattern, one)), "texts")
-        for one in ids
-    )
-    return forms.most_common(1)[0][0] if forms else ""
-
-
-def _skew(ctx: StageContext) -> Sequence[FeatureSkew]:
-    """What the features stage measured."""
-    report = FeaturesReport.find(ctx.inputs["features"])
-    return (report.skew or ()) if report else ()
-
-
-def _origin(ctx: StageContext) -> dict[str, Any]:
-    """What the manifest says of a version that was trained."""
-    # From scratch a version has a baseline, and nothing that it goes on from
-    inherits_from = ctx.parent if ctx.mode == "incremental" else None
-    return {
-        "day": ctx.day,
-        "parent": inherits_from.version if inherits_from else None,
-        "sources": {stage: attempts.name(ctx.pipeline, uri) for stage, uri in ctx.inputs.items()},
     }

@@ -1,8 +1,8 @@
-"""What forgetting users deletes and mends, and what still holds them afterwards.
+"""Forgetting users: what is deleted and mended, and what still holds them afterwards.
 
-Working files that a stage makes again from logs are deleted whole, whomever they are of: this needs
-no search for users, and so misses none. Training states cannot be made again: rows of users are
-taken out, and weights stay, with no name to them.
+Working files that a stage makes again from logs are deleted whole: that needs no search for users, and
+misses none. Training states cannot be made again: rows of the users are taken out; weights stay, as
+they name nobody.
 docs/decisions/0073-forgetting.md
 """
 
@@ -31,7 +31,7 @@ _MADE_AGAIN = (FEATURES.name, EMBED.name, REFRESH.name)
 """Stages whose output holds users. Deleted first, so that no half-deleted attempt counts as done."""
 _MENDED = (TRAIN.name, MEASURE.name)
 _ABANDONED = 3600
-"""Seconds since an unfinished attempt was last written to, after which no stage is at work on it."""
+"""Seconds without a write after which no stage is at work on an unfinished attempt."""
 
 
 def days_under_way(pipeline: Pipeline) -> list[date]:
@@ -45,7 +45,7 @@ def days_under_way(pipeline: Pipeline) -> list[date]:
 
 
 def _is_at_work(pipeline: Pipeline, day: date) -> bool:
-    """Whether a stage that was typed by itself, and so has no lease, may be writing."""
+    """Whether a stage may be writing that was typed as a command, and so has no lease."""
     ended = [run.record().at.timestamp() for run in run_leases.newest(pipeline, day)]
     since = max([time.time() - _ABANDONED, *ended])
     unfinished = [uri for _, uri, done in _attempts(pipeline, day) if not done]
@@ -53,7 +53,7 @@ def _is_at_work(pipeline: Pipeline, day: date) -> bool:
 
 
 def deletable(pipeline: Pipeline) -> dict[str, int]:
-    """Folders that stages make again from logs, or that nothing reads any more: their sizes in bytes."""
+    """Folders that stages make again from logs or that nothing reads any more, with their sizes in bytes."""
     folders = []
     for p in (pipeline, *tried_settings.folders(pipeline)):
         folders.append(partials.place(p))
@@ -62,7 +62,7 @@ def deletable(pipeline: Pipeline) -> dict[str, int]:
                 if stage in _MADE_AGAIN or not done or p is not pipeline:
                     folders.append(uri)
                 elif stage == TRAIN.name:
-                    # Published versions have their own; an unpublished day is trained again
+                    # Published versions have their own copies; an unpublished day is trained again
                     parts = (model_bundle.QUERY_TOWER, trained_day.FOLDER)
                     folders += [storage.join(uri, part) for part in parts]
     sizes = {uri: sum(file.size for file in storage.list_files(uri)) for uri in folders}
@@ -78,7 +78,7 @@ def delete(pipeline: Pipeline, folders: Iterable[str]) -> None:
 
 
 def mended(pipeline: Pipeline, users: Users) -> Iterator[tuple[str, bytes]]:
-    """The files of training states and examples that hold users, each with its content without them."""
+    """Files of training states and examples that hold the users, each with its content without them."""
     menders = {f"{name}.arrow": _without_keys for name in _columns(pipeline)}
     menders[day_metrics.EXAMPLES] = _without_lists
     for day in attempts.days(pipeline):
@@ -161,15 +161,15 @@ def _without_keys(uri: str, users: Users) -> bytes | None:
         return None
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as file:
-        # Taken, and not filtered: a filter may leave the text of what it drops in the buffers
+        # `take`, not `filter`: a filter may leave the text of dropped rows in the buffers
         file.write_table(table.take(pc.indices_nonzero(pc.invert(theirs))).combine_chunks())
     content: bytes = sink.getvalue().to_pybytes()
     return content
 
 
 def _held(file: FileInfo, names: set[str | None], users: Users) -> Users:
-    """The users whom a file of a version holds, in rows or in a vocabulary. Its report names only
-    users who are in the rows.
+    """The users whom a file of a version holds, in rows or in a vocabulary. Its report names only users
+    who are in the rows, too.
     """
     folder, _, name = file.path.rpartition("/")
     if name in names and folder.endswith("assets"):
@@ -182,7 +182,7 @@ def _held(file: FileInfo, names: set[str | None], users: Users) -> Users:
 
 
 def _held_by_block(block: Block | Rejected, user: Column, users: Users) -> Users:
-    if isinstance(block, Rejected):  # a whole line; one cut short may be of anybody
+    if isinstance(block, Rejected):  # a whole line; one that was cut may be anybody's
         cut = len(block.value) >= VALUE_LENGTH
         return users if cut else Users(one for one in users if one in block.value)
     raw = columns.RAW + user.source

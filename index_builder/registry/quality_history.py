@@ -1,5 +1,5 @@
-"""What was measured of versions: of each on held-out users, and by the next day's run on all of
-that day.
+"""How good versions were: each on held-out users of its day, and on all users of the next day, as that
+day's run measured it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -25,9 +25,9 @@ class NextDay:
     """A version on the next day that was run, before anything was trained on that day.
 
     Attributes:
-      version: the one published of that day, whose metrics.json has the figures.
-      metrics: what was measured on that day; `progressive` lists are the earlier version's.
-      settings: of the pipeline file on that day.
+      version: the version of that day, whose metrics.json has the figures.
+      metrics: the measures of that day; its `progressive` lists are the earlier version's.
+      settings: the pipeline file of that day.
     """
 
     version: str
@@ -45,12 +45,12 @@ class VersionQuality:
     """All that was measured of a version.
 
     Attributes:
-      day: that it was trained up to.
-      metrics: what was measured on its day.
-      gate: what the gate said.
-      parent_gate: what it said of the version before; without a verdict where there is none.
-      next_day: None until a later day was run whose parent it is.
-      settings: of the pipeline file on its day.
+      day: the day that it was trained up to.
+      metrics: the measures of its day.
+      gate: the gate's verdict.
+      parent_gate: the verdict on its parent; empty without a parent.
+      next_day: None until a day was run whose parent it is.
+      settings: the pipeline file of its day.
     """
 
     day: date

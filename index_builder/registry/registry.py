@@ -54,9 +54,9 @@ class Registry(Versions):
           staged: folder with the files that `described` lists.
           promote: `auto` goes live unless the live one, or its corpus, is of a later day or the
             version was rolled back; `yes` always; `no` never.
-          side_files: files by name that tell of the version and are no part of its content: of equal
-            versions, the first one's stay.
-          while_live: a trained version; logged only while the live version has its towers.
+          side_files: by name, files about the version that are no part of its content. If an equal
+            version was stored before, its side files stay.
+          while_live: a trained version: nothing is logged unless the live version has its towers.
 
         Raises:
           BadData: the folder does not match the manifest. Nothing is logged.
@@ -76,7 +76,7 @@ class Registry(Versions):
                 return _acceptance(state, described, reason, promote)
             return _refusal(state, described, reason)
 
-        # The entry last: it never names what is not stored whole
+        # The entry comes last: it never names a version that is not stored whole
         self._store(staged, described, side_files)
         return self._append(decide) or self.state().last[version]
 
@@ -92,7 +92,7 @@ class Registry(Versions):
         def decide(state: State) -> Entry | None:
             self._not_pruned(state, version)
             if version not in state.accepted and not despite_gate:
-                # It was killed before it was logged
+                # A publication that was killed left files without an entry
                 fate = state.fate.get(version, "never published")
                 raise UsageError(
                     f"Only an accepted version goes live; {version} was {fate}. "
@@ -103,7 +103,7 @@ class Registry(Versions):
                 return None
             return state.next("promote", version, reason, version)
 
-        # Whoever opens it reads every file: a damaged one must not go live
+        # A damaged version must not go live
         self.verify(version)
         return self._append(decide) or self.state().last[version]
 
@@ -136,12 +136,12 @@ class Registry(Versions):
                 )
             by_day = state.by_day()
             newer = by_day[by_day.index(target) + 1 :]
-            # Done, perhaps by somebody else meanwhile: once is enough
+            # It may have been done meanwhile
             if target == state.live and not newer:
                 return None
             return state.next("rollback", target, reason, target, rolled_back=newer)
 
-        # Decided once before the log is written, so that a mistake is told without reading files
+        # Once before, so that a mistake is reported without reading all files
         decide(before)
         self.verify(str(target))
         return self._append(decide) or self.log()[-1]
@@ -178,16 +178,14 @@ class Registry(Versions):
                 return None
             return state.next("prune", version, reason, state.live)
 
-        # Logged first: no reader finds a version accepted whose files are going
+        # Logged first, so that no reader finds a version accepted whose files are being deleted
         self._append(decide)
         self._delete_files(version)
 
     def discard(self, version: str, *, before: float) -> None:
-        """Deletes what an unfinished publication left, one of `unpublished`; nothing if it goes on,
-        or was finished.
+        """Deletes what an unfinished publication left; nothing if it was finished or is still written to.
 
-        The log says so, as of any other version: whoever is at work on it after all finds its id
-        used up.
+        The log records it like any pruned version, so that a writer that comes back finds its id used.
 
         Args:
           before: as `unpublished` takes it; looked at again, as its day may be run again meanwhile.
@@ -203,20 +201,20 @@ class Registry(Versions):
             self._delete_files(version)
 
     def _delete_files(self, version: str) -> None:
-        # The manifest first: while it is there, a reader may take the version for whole
+        # The manifest first: while it is there, readers take the version for complete
         storage.delete_file(self._place("versions", version, artifact.FILE))
         storage.delete_tree(self._place("versions", version))
 
     def _store(self, staged: str, described: Manifest, side_files: Mapping[str, bytes]) -> None:
         home = self._place("versions", described.version)
-        # Equal content was stored before; its manifest says that all of it was
+        # Equal content was stored before; its manifest shows that all of it was
         if storage.exists(storage.join(home, artifact.FILE)):
             verify_files(home, described)
             return
         verify_files(staged, described)
         storage.copy_tree(staged, home)
-        # Two writers of equal content may bring different pages about it: whoever comes second
-        # describes what is there.
+        # Two writers of equal content may have different pages about it: the second one describes the
+        # page that is there
         beside = {
             name: _create_or_describe(storage.join(home, name), data)
             for name, data in side_files.items()
@@ -230,7 +228,7 @@ class Registry(Versions):
             entry = decide(self.state())
             if entry is None:
                 return None
-            # Who comes second to a number decides again, on the state that the winner left
+            # Another writer took this number: decide again on the state that it left
             if self._log_files.add(entry):
                 return entry
 
@@ -277,8 +275,7 @@ def _create_or_describe(place: str, data: bytes) -> File:
 def prunable(versions: Versions, *, keep: int, keep_days: int, as_of: date) -> list[str]:
     """Stored versions beyond the newest `keep` and more than `keep_days` days before `as_of`.
 
-    The live version and those that are pinned are never among them; those whose deletion was begun
-    and did not end are.
+    The live version and pinned ones are never among them. Versions whose deletion was interrupted are.
     """
     stored = [status for status in versions.statuses() if status.stored]
     old = [status for status in stored[keep:] if (as_of - status.date).days > keep_days]
@@ -288,14 +285,11 @@ def prunable(versions: Versions, *, keep: int, keep_days: int, as_of: date) -> l
 
 
 def unpublished(versions: Versions, *, before: float) -> list[str]:
-    """Folders of versions that the log does not know, and that nobody has written to lately.
-
-    A publication was killed before it was logged, or gave up because other towers went live
-    meanwhile.
+    """Folders of versions that the log does not know and that nobody has written to since `before`: their
+    publication was killed, or gave up because other towers went live.
 
     Args:
-      before: seconds since 1970; folders written to since are left out, as somebody may be at work
-        there.
+      before: seconds since 1970; later writes may belong to a publication that goes on.
     """
     names = [name for name in versions.folders() if is_id(name)]
     state = versions.state()  # read after the names: what is logged meanwhile is known

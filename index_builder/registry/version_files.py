@@ -14,8 +14,8 @@ from twinspire_core.errors import BadData
 
 _AT_ONCE = 8
 _SCRATCH = ".tmp-"
-_FOR_OTHERS = ("tensorflow_serving/",)  # folders that nothing here reads
-_UNUSED = 7 * 24 * 3600  # seconds; copies that nobody opened or kept for so long are deleted
+_FOR_OTHERS = ("tensorflow_serving/",)  # folders that only other programs read
+_UNUSED = 7 * 24 * 3600  # seconds; copies that were neither opened nor kept for so long are deleted
 
 
 def verify_files(place: str, described: Manifest) -> None:
@@ -48,11 +48,11 @@ def verify_files(place: str, described: Manifest) -> None:
 
 
 def fetched(place: str, described: Manifest, home: Path) -> Path:
-    """A local folder with a version's files, verified: the place itself if it is local, else a copy
-    at `home`.
+    """A local folder with a version's files, verified: the place itself if it is local, else a copy at
+    `home`.
 
-    The copy is downloaded beside `home` and moved there whole, so a killed download leaves nothing
-    that looks like one. A damaged copy is replaced; those that nobody uses any more go.
+    A copy is downloaded next to `home` and moved there when it is complete. A damaged copy is replaced;
+    copies that nobody uses any more are deleted.
 
     Raises:
       BadData: the stored files do not match the manifest.
@@ -70,19 +70,19 @@ def fetched(place: str, described: Manifest, home: Path) -> Path:
 
 
 def keep(home: Path) -> None:
-    """Says that a copy is used: for a week from now on it is not forgotten."""
+    """Marks a copy as used: it is not deleted for a week."""
     with contextlib.suppress(OSError):
         os.utime(home)
 
 
 def own_files(described: Manifest) -> Manifest:
-    """The manifest without what is there for other readers."""
+    """The manifest without the files that only other programs read."""
     own = {path: file for path, file in described.files.items() if not path.startswith(_FOR_OTHERS)}
     return described.model_copy(update={"files": own})
 
 
 def _download(place: str, described: Manifest, home: Path) -> None:
-    # On the disk of the copy, so that moving it there is one step
+    # On the disk of the copy, so that moving it there is atomic
     with tempfile.TemporaryDirectory(
         prefix=_SCRATCH, dir=home.parent, ignore_cleanup_errors=True
     ) as scratch:
@@ -103,11 +103,10 @@ def _download(place: str, described: Manifest, home: Path) -> None:
 
 
 def _forget(cache: Path) -> None:
-    """Deletes copies that are not used, and what killed downloads left: a server may run for years.
+    """Deletes unused copies, and what killed downloads left: a server may run for years.
 
-    Whoever has one open may read its files at any time, users by and by: a server keeps what it
-    serves (`keep`); who uses one for longer than `_UNUSED` otherwise, in a notebook say, opens it
-    again.
+    A server marks the copy that it serves (`keep`), as it reads files of users when they are asked for.
+    Other readers that use a copy for longer than `_UNUSED` open it again.
     """
     for copy in cache.iterdir():
         ours = is_id(copy.name) or copy.name.startswith(_SCRATCH)

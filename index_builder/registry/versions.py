@@ -1,5 +1,5 @@
-"""The versions of a recommender, read; and which of them is meant by what somebody typed.
-index_builder/registry/registry.py says how they lie, and changes them.
+"""Reading the versions of a recommender, and finding the one that somebody typed.
+index_builder/registry/registry.py says how they are stored, and changes them.
 """
 
 import hashlib
@@ -31,8 +31,8 @@ def find_version(text: str, state: State, pipeline: str, *, to_change: bool = Fa
       text: an id, the beginning of one, or a day as 2017-10-16.
       state: what the log amounts to.
       pipeline: name of the recommender, for messages.
-      to_change: whether something is done to it. Then a day means its only version, whatever became of
-        that, and none where it has several.
+      to_change: whether the version will be changed. Then a day means its only version, accepted or not,
+        and is refused if it has several.
 
     Raises:
       UsageError: no version is meant, or more than one; the candidates are listed.
@@ -75,7 +75,7 @@ def find_version(text: str, state: State, pipeline: str, *, to_change: bool = Fa
 
 
 def _day(text: str) -> date | None:
-    # Python reads more forms than people are told of, 20171016 among them
+    # Python also reads forms that are documented nowhere here, such as 20171016
     if len(text) != len("2017-10-16"):
         return None
     try:
@@ -104,10 +104,10 @@ class Status:
 
     Attributes:
       status: `live`, `accepted` (by the gate, or despite it), `refused` or `rolled back`.
-      reason: of that.
+      reason: why it has that status.
       stored: whether its files are still there.
-      corpus_date: the day of its corpus: a later one, if it was refreshed.
-      refreshes: the version whose towers it has, where it was not trained itself.
+      corpus_date: the day of its corpus; later than its own day if it was refreshed.
+      refreshes: the version whose towers it has; None if it was trained itself.
     """
 
     version: str
@@ -137,8 +137,7 @@ class Versions:
         """All entries, oldest first.
 
         Args:
-          known: the first ones, if they were read before. Entries never change, so that only later
-            ones are read.
+          known: the first entries, if they were read before. They never change and are not read again.
         """
         return self._log_files.read(known)
 
@@ -184,7 +183,7 @@ class Versions:
         """
         place = self._place("versions", version, artifact.FILE)
         data = None
-        # What has no form of an id may not become part of a path
+        # Text that is no id must not become part of a path
         if is_id(version):
             with suppress(FileNotFoundError):
                 data = storage.read_bytes(place)
@@ -312,7 +311,7 @@ class Versions:
         Args:
           version: as `find` takes it; by default the live one.
           cache: where versions on `gs://` are downloaded to; a second call finds them there.
-          whole: also what is there for other readers than this project's.
+          whole: also the files that only other programs read.
 
         Raises:
           UsageError: nothing is live, or no such version. BadData: a file does not match the
@@ -322,8 +321,7 @@ class Versions:
         try:
             return self._open(wanted, cache or Path.home() / ".cache" / "twinspire", whole)
         except (BadData, UsageError):
-            # The live version may be replaced and deleted while it is read: then the next one is
-            # meant
+            # The live version may have been replaced and deleted while it was read: open the next one
             if version is None and self.live() != wanted:
                 return self.open(None, cache, whole=whole)
             raise

@@ -79,7 +79,7 @@ def _forget(pipeline: Pipeline, users: frozenset[str], *, yes: bool) -> dict[str
 
     known = forgotten_users.find(pipeline)
     if yes:
-        # First of all: whoever plans a run from here on drops them
+        # First, so that every run that is planned from now on drops them
         forgotten_users.add(pipeline, users)
         if days := forgetting.days_under_way(pipeline):
             raise TryAgain(
@@ -119,7 +119,7 @@ def _forget(pipeline: Pipeline, users: frozenset[str], *, yes: bool) -> dict[str
         "forgotten": yes,
         "users": len(users),
         "on_the_list_before": sum(user in known for user in users),
-        # Whose rows a training state held, and what an unreadable log holds, nobody knows by name
+        # A training state does not say whose rows were taken out, nor an unreadable log whom it holds
         "unknown": 0 if changed or unreadable else len(users - held),
         "changed": changed,
         "deleted": list(sizes),
@@ -131,7 +131,7 @@ def _forget(pipeline: Pipeline, users: frozenset[str], *, yes: bool) -> dict[str
 
 
 def _tell(result: dict[str, Any]) -> None:
-    """For people: what became of each place, and what is left to do. Ids are not said again."""
+    """Prints what became of each place and what is left to do, without users' ids."""
     done = result["forgotten"]
     if unknown := result["unknown"]:
         which = "the user" if result["users"] == 1 else f"{unknown:,} of {result['users']:,} users"

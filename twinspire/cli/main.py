@@ -76,12 +76,12 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         day_steps.close_day,
     ),
 }
-"""Panels of `--help`, and the commands in each: what a newcomer needs comes first."""
+"""Panels of `--help` with their commands; what a newcomer needs comes first."""
 
 
 _GARBAGE = 50_000
-"""New objects between two searches for cycles. Importing and tracing make millions that stay;
-Python's 700 are few.
+"""New objects between two searches for cycles. Importing and tracing make millions that stay; Python's
+default of 700 would search all the time.
 """
 
 REMOVED = {
@@ -93,7 +93,7 @@ REMOVED = {
     **{f"recommend --source {old}": f"`--source {new}`" for old, new in SOURCES_BEFORE.items()},
     "serve --max-rate": "limit requests in the proxy; docs/serving.md says how",
 }
-"""Commands that there were, options as `evaluate --slices`, and their values: what to do instead."""
+"""Removed commands, options and values, as they were typed, and what to type instead."""
 
 _READERS = {"recommend", "similar", "serve"}
 """Commands that need no pandas, which Arrow would load."""
@@ -109,10 +109,10 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# Each command imports what it needs when it is called: `--help` is there at once.
+# Each command imports what it needs when it is called, so that `--help` is fast
 for panel, functions in PANELS.items():
     for function in functions:
-        # `try` is a word of Python's, and cannot be a function's name.
+        # `try` is a keyword in Python, and cannot be a function's name
         app.command(function.__name__.strip("_").replace("_", "-"), rich_help_panel=panel)(function)
 
 
@@ -126,17 +126,15 @@ def _about(
 
 
 def main() -> None:
-    """Entry point: errors that are the user's to mend are told without a traceback."""
-    # TensorFlow's greetings are no part of a stage's progress
+    """Entry point. Errors that users can mend are printed without a traceback."""
+    # Without TensorFlow's log lines at import
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # After each matrix product NumPy's threads spin, on every core, for longer than until the next
-    # one: let them sleep.
+    # After each matrix product, NumPy's threads spin on every core: let them sleep sooner
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
-    # LightGBM's threads spin likewise: on a machine with other work, fitting a ranker then takes four
-    # times the processor time.
+    # LightGBM's threads spin, too: on a busy machine, fitting a ranker would take four times the CPU time
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # Polars and Arrow give freed memory back at once, and get it again page by page, each of which
-    # the system fills with zeros: let them keep it for ten seconds.
+    # Polars and Arrow return freed memory at once and get it back page by page, which the system zeroes:
+    # let them keep it for ten seconds
     os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:10000,muzzy_decay_ms:10000")
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "10000")
     if set(sys.argv[1:2]) & _READERS:
@@ -147,14 +145,14 @@ def main() -> None:
         _refuse_removed(sys.argv[1:])
         app()
     except Exception as e:
-        told = e if isinstance(e, TwinspireError) else explain(e)
-        if told is None:
+        cause = e if isinstance(e, TwinspireError) else explain(e)
+        if cause is None:
             raise
-        console.print(type(told).__name__, style="bold red")
-        console.print(format_message(told), soft_wrap=True)
-        sys.exit(told.exit_code)
+        console.print(type(cause).__name__, style="bold red")
+        console.print(format_message(cause), soft_wrap=True)
+        sys.exit(cause.exit_code)
     finally:
-        # Else Python searches all that was imported for cycles once more before it ends
+        # Otherwise Python searches all objects for cycles once more before it ends
         gc.freeze()
 
 
@@ -168,8 +166,8 @@ def _refuse_removed(arguments: list[str]) -> None:
 
 
 def _end(*_: object) -> None:
-    """Airflow stops a task by SIGTERM: end by an exception, so that jobs elsewhere are cancelled, and
-    a day that is one command is closed.
+    """Ends by an exception when Airflow stops a task by SIGTERM, so that remote jobs are cancelled and the
+    day is closed.
     """
     raise SystemExit(128 + signal.SIGTERM)
 

@@ -1,6 +1,4 @@
-"""`twinspire try`: from a file of events to lists in a browser, by steps that are commands of their
-own.
-"""
+"""`twinspire try`: from a file of events to recommendations in a browser. Each step is a command."""
 
 import re
 import shlex
@@ -36,7 +34,7 @@ _MAX_REJECTED = 0.01
 
 @dataclass(frozen=True, slots=True)
 class _Home:
-    """Where all that is made lies: the pipeline file, and `logs`, `work` and `registry` with it."""
+    """The folder of the pipeline file, and of its `logs`, `work` and `registry`."""
 
     folder: Path
     name: str
@@ -173,7 +171,7 @@ def _home(files: list[Path], name: str | None, to: Path | None, zone: str) -> _H
 
 
 def _free_port(given: int | None) -> int:
-    """The port to serve on, looked for before all the work.
+    """The port to serve on, found before any work.
 
     Raises:
       UsageError: the given one cannot be had.
@@ -222,11 +220,11 @@ def _as_drafted(
 
 @contextmanager
 def _made_whole(home: _Home) -> Iterator[_Home]:
-    """A folder that takes the home's place once all in it is made; else nothing is left of it."""
+    """A temporary folder that becomes the home if all goes well; otherwise it is deleted."""
     final = home.folder.resolve()
     final.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent) as partial:
-        # A folder in it, as only its owner may read the other
+        # A folder inside, as only its owner may read a temporary one
         made = Path(partial, final.name)
         made.mkdir()
         yield _Home(made, home.name)

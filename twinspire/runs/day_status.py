@@ -1,4 +1,4 @@
-"""What has become of each day: published, refused, stale, missing and so on, and what helps."""
+"""What became of each day (published, refused, stale, missing and so on), and the command that helps."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -35,14 +35,14 @@ class DayStatus:
     Attributes:
       day: the day.
       state: one of the words above.
-      reason: what is to be known besides; may be empty.
+      reason: why it is in that state; may be empty.
       version: its newest version, if it has one.
-      live: whether that is live.
-      late_events: events of it that came after it was run.
+      live: whether that version is live.
+      late_events: how many of its events came after it was run.
       work_bytes: size of its working files.
       version_bytes: size of its stored versions.
-      partial_bytes: size of what was kept of its logs.
-      from_scratch: whether it cannot go on from its parent, whose working files are gone.
+      partial_bytes: size of the caches of its logs.
+      from_scratch: whether it cannot go on from its parent, because the parent's working files are gone.
     """
 
     day: date
@@ -58,11 +58,11 @@ class DayStatus:
 
     @property
     def trains(self) -> bool:
-        """Whether a run of it is what helps, as nothing came of it yet."""
+        """Whether running it helps: it has no version yet."""
         return self.state in (MISSING, FAILED, KILLED, LATE)
 
     def remedy(self) -> str:
-        """The command that helps; empty where nothing is to be done."""
+        """The command that helps; empty if nothing is to be done."""
         if self.trains:
             mode = " --mode full" if self.from_scratch else ""
             return f"twinspire run PIPELINE --date {self.day}{mode}"
@@ -81,7 +81,7 @@ class DayStatus:
 def day_statuses(
     pipeline: Pipeline, first: date | None = None, last: date | None = None, *, most: int = 30
 ) -> Iterator[DayStatus]:
-    """Looks at days one by one, oldest first; each may take a second where logs are large.
+    """Looks at days one by one, oldest first. With large logs a day may take a second.
 
     Args:
       first: the first day; by default the first that was run (or has logs, where none was), but
@@ -101,7 +101,7 @@ def day_statuses(
     newest = {
         one.date: one
         for one in reversed(run.registry.statuses())
-        # What became of a later day's catalogue says nothing of the day whose towers it was for.
+        # A refused refresh says nothing about the day whose towers it has
         if not (one.refreshes and one.status in (REFUSED, ROLLED_BACK))
     }
     kept = partials.by_day(partials.place(pipeline))
@@ -111,7 +111,7 @@ def day_statuses(
         found = _status(of_day, newest.get(day), day in with_logs, day in worked_on)
         runs = found.trains and day in with_logs
         gone = _parent_without_state(of_day) if runs else None
-        # The days after the first one go on from that.
+        # Only the first day starts from scratch: the days after it go on from it
         if gone and gone not in without_state:
             without_state.add(gone)
             why = f"The working files of its parent, {gone}, are gone."
@@ -136,7 +136,7 @@ def _days_shown(
         return []
     end = last or max(known)
     if first is None:
-        # Counted back from the newest day that was run: logs may go on long after it.
+        # Counted back from the newest day that was run: logs may continue long after it
         newest_run = max(run, default=end)
         first = max(min(run or known), newest_run - timedelta(days=most - 1))
     shown = [first + timedelta(days=n) for n in range((end - first).days + 1)]
@@ -152,7 +152,7 @@ def _parent_without_state(run: DayRun) -> str | None:
     try:
         parent = run.parent()
     except TwinspireError:
-        # Its version is gone as well: `twinspire versions` tells of that.
+        # The version is gone, too: `twinspire versions` shows that
         return None
     if parent is None or model_bundle.has_state(parent.train):
         return None
@@ -240,14 +240,13 @@ def _version_bytes(run: DayRun, newest: Status | None) -> int:
 
 
 def why_stale(run: DayRun) -> str:
-    """What has changed since a day was run: of the first stage that would be done again.
+    """What has changed since a day was run, for the first stage that would be done again.
 
     Args:
       run: of the day; its log has been read.
 
     Returns:
-      A sentence; empty where nothing has changed, or where nobody can tell, as the day's working
-      files are gone.
+      A sentence; empty if nothing has changed, or if the day's working files are gone.
     """
     for stage in STAGES.values():
         attempt = attempts.latest(run.pipeline, run.day, stage.name)
@@ -264,7 +263,7 @@ def why_stale(run: DayRun) -> str:
 
 def _tasks(run: DayRun, stage: Stage, attempt: Attempt) -> list[StageTask]:
     """The stage as it would be done now in its attempt's mode."""
-    # What a version was published with is not written down, and changes nothing of it.
+    # With which `--promote` a version was published is not recorded, and does not change it
     ways: tuple[Promote, ...] = get_args(Promote) if stage.publishes else ("auto",)
     return [plan_stage(run, stage, attempt.mode, promote) for promote in ways]
 

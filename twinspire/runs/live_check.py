@@ -1,6 +1,6 @@
-"""Whether the live version is well: young enough, and with a list of their own for its users.
+"""Whether the live version is well: new enough, and with different lists for different users.
 
-It opens the version from the registry and asks no server: latency and errors are Prometheus's.
+It opens the version from the registry and asks no server: Prometheus watches latency and errors.
 docs/decisions/0068-notifications.md
 """
 
@@ -23,7 +23,7 @@ _USERS = 20
 _ITEMS = 10
 _HISTORY = 5
 _FEWEST = 6
-"""Fewer users may well have the same list."""
+"""With fewer users, equal lists prove nothing."""
 _ROLL_BACK = "Go back to the version before: twinspire rollback PIPELINE"
 
 
@@ -31,8 +31,8 @@ class Check(NamedTuple):
     """One thing that was checked.
 
     Attributes:
-      text: what, its value and its limit.
-      remedy: what to do; empty where the check passed.
+      text: what was checked, its value and its limit.
+      remedy: what to do; empty if the check passed.
     """
 
     text: str
@@ -106,7 +106,7 @@ def _check_lists(version: Version) -> list[Check]:
 
 
 def _sample(version: Version) -> list[dict[str, Any]]:
-    """Users that the version stores; where it stores none, histories of items of its catalogue."""
+    """Some of the users that the version stores; if it stores none, histories of random items."""
     if version.users is not None:
         return [{"user": user} for user in version.users.some(_USERS)]
     if version.pipeline.history is None:

@@ -1,7 +1,7 @@
-"""Telling somebody that a day needs them: `notify.command` of the pipeline file.
+"""Notifications: `notify.command` of the pipeline file runs when a day needs somebody.
 
-What is told is on the command's standard input, as one JSON object. The command never stops a day:
-what goes wrong with it is said, and that is all.
+The command gets one JSON object on its standard input. It never stops a day: if it fails, that is
+printed, and the day goes on.
 """
 
 import json
@@ -49,7 +49,7 @@ def notify(
     """
     if not pipeline.notify.command:
         return False
-    told = {
+    message = {
         "event": event,
         "pipeline": pipeline.name,
         "day": str(day),
@@ -58,7 +58,7 @@ def notify(
         "reason": format_message(reason),
         "command": format_message(command),
     }
-    problem = _run(pipeline.notify.command, json.dumps(told))
+    problem = _run(pipeline.notify.command, json.dumps(message))
     if problem:
         console.print(
             f"notify.command could not tell of {event!r} of {day}: {problem}", soft_wrap=True
@@ -84,7 +84,7 @@ def notify_of_error(pipeline: Pipeline, day: date, stage: str, error: BaseExcept
     )
 
 
-def _run(command: str, told: str) -> str:
+def _run(command: str, message: str) -> str:
     """What went wrong with the command; empty if nothing did."""
     try:
         process = subprocess.Popen(
@@ -97,11 +97,11 @@ def _run(command: str, told: str) -> str:
     except OSError as error:
         return f"it could not be started: {error}"
     try:
-        _, errors = process.communicate(told.encode(), timeout=_TIMEOUT)
+        _, errors = process.communicate(message.encode(), timeout=_TIMEOUT)
     except subprocess.TimeoutExpired:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        # Not for the end of its streams: what it started in a session of its own may hold them.
+        # Not for the end of its streams: a process that it started in another session may hold them
         process.wait()
         for stream in (process.stdin, process.stderr):
             if stream:
@@ -114,14 +114,14 @@ def _run(command: str, told: str) -> str:
 
 
 def _without_secrets(text: str, command: str) -> str:
-    """A text without values of variables that a command was made with: they are web hooks with
-    their keys, and what fails may show them.
+    """A text without the values of variables in the command: web hooks hold keys, and errors may show
+    them.
     """
     named = set(re.findall(r"\$\{?(\w+)", command))
     secrets = {
         name: value
         for name, value in os.environ.items()
-        # The pipeline file's own variables are in the command as their values.
+        # Variables of the pipeline file stand in the command as their values
         if len(value) >= _SHORTEST_SECRET and (name in named or value in command)
     }
     for name, value in sorted(secrets.items(), key=lambda one: -len(one[1])):

@@ -1,7 +1,5 @@
-"""Runs a stage of a day, and tells what came of it.
-
-A stage waits for what it needs (logs, its turn), is planned by what the registry's log says then
-(twinspire/runs/stage_tasks.py), and is found done or made (twinspire/runs/stage_tasks.py).
+"""Runs a stage of a day: waits for what it needs (logs, its turn), has it planned and done
+(twinspire/runs/stage_tasks.py), and records how the run goes.
 """
 
 import time
@@ -44,16 +42,16 @@ def run_stage(
 ) -> dict[str, Any]:
     """Runs one stage of one day, or finds it done.
 
-    If the run has a lease, it is recorded that the run is under way, and how it ended. A version
-    that only its older catalogue keeps from going live is given the live one's; where the gate
-    refuses one, what is live is given the day's.
+    If the run has a lease, it is recorded that the run is under way, and how it ended. A version that
+    only its older catalogue keeps from going live gets the live one's catalogue; if the gate refuses a
+    version, the live one gets the day's catalogue.
 
     Args:
       mode: whether to train on from the parent, or from scratch.
       force: run it even if it is done.
       late: run it also if it reads the logs and events of the day came after it was done.
       promote: whether a version that is published goes live.
-      reuse: whether what earlier runs made of logs is used, and added to.
+      reuse: whether caches of logs from earlier runs are used, and added to.
 
     Returns: The stage's summary with `stage`, `day`, `status` (`done` or `already done`), `attempt`
       and `seconds`.
@@ -73,62 +71,61 @@ def run_stage(
         if promote != "no":
             refused.followed_by = follow(run, reuse=reuse)
         raise
-    # The lease is released by now: later days may train on the version, whatever its catalogue.
+    # The lease is released by now: later days may train on the version, whatever its catalogue is
     if stage.publishes and promote == "auto" and not result["live"]:
         result |= catch_up(run, result["version"], reuse=reuse)
     return result
 
 
 def check_source(run: DayRun) -> dict[str, Any]:
-    """Looks whether the day's logs are there and plausible. The run counts as under way from before
-    it looks.
+    """Checks whether the day's logs are there and plausible. The run is under way from then on.
 
     Raises:
       TryAgain, NothingToDo, BadData: the day is late, empty or suspicious.
     """
     from beam_jobs.ingest import day_files
 
-    # The stage that reads the logs would find the same: the run ends as if it had.
+    # The stage that reads the logs would fail in the same way, so the run ends as if it had
     with _under_way(run, FEATURES):
         return day_files.check(run.pipeline, run.day)
 
 
 @contextmanager
 def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
-    """Holds the run's lease while a stage works, and releases it where the run has ended."""
+    """Holds the run's lease while a stage works, and releases it if the run has ended."""
     before = _last_outcome(run)
     run.acquire_lease()
     try:
         yield
-    except BaseException as error:  # also of Ctrl-C, which ends the run, too
-        told = explain(error) or error
-        reason = f"{stage.name}: {in_one_line(told)}"
-        if outcome := _outcome(told):
+    except BaseException as error:  # Ctrl-C, too: it ends the run
+        cause = explain(error) or error
+        reason = f"{stage.name}: {in_one_line(cause)}"
+        if outcome := _outcome(cause):
             try:
                 run.release_lease(outcome, reason)
-            finally:  # also where nothing can be written any more
-                if not _was_told(told, before):
-                    notify_of_error(run.pipeline, run.day, stage.name, told)
-        elif not isinstance(told, NotItsTurn | SystemExit):
-            with suppress(Exception):  # nothing else takes the error's place
+            finally:  # even if nothing can be written any more
+                if not _was_notified(cause, before):
+                    notify_of_error(run.pipeline, run.day, stage.name, cause)
+        elif not isinstance(cause, NotItsTurn | SystemExit):
+            with suppress(Exception):  # it must not hide the first error
                 run.note_failed_try(reason)
-        if told is not error:
-            raise told from error
+        if cause is not error:
+            raise cause from error
         raise
     if stage.publishes:
         run.release_lease(run_leases.PUBLISHED)
 
 
 def _last_outcome(run: DayRun) -> str | None:
-    """How that run of the day ended which did so last; not looked up where nobody is told."""
+    """How the run of the day ended that ended last; None without `notify.command`, which alone needs it."""
     if not run.pipeline.notify.command:
         return None
     return run_leases.last_outcome(run.pipeline, run.day)
 
 
-def _was_told(error: BaseException, before: str | None) -> bool:
-    """Whether somebody was told of the same when the last run of the day ended: that logs are late, or
-    of a refused version that is found again, as where a scheduler's task was killed in what followed.
+def _was_notified(error: BaseException, before: str | None) -> bool:
+    """Whether the last run of the day ended in the same way, which was notified then: with late logs, or
+    with a refused version that is found again, as after a scheduler's task was killed.
     """
     if isinstance(error, GateRefused):
         return error.is_found and before == run_leases.REFUSED
@@ -162,7 +159,7 @@ def _run_stage(
         day_files.check(run.pipeline, run.day)
     if stage.waits_for_turn:
         _await_turn(run)
-    # Not earlier: the day that was waited for has published, and is the parent now.
+    # Not earlier: the day that was waited for has published, and may be the parent now
     run.read_log()
     try:
         task = plan_stage(run, stage, mode, promote, reuse=reuse)
@@ -185,14 +182,14 @@ def _run_stage(
         **attempt.summary,
     }
     if stage.publishes:
-        # The attempt tells what was live when it was made.
+        # The attempt's summary says what was live when it was made
         result["live"] = run.state.live == attempt.summary["version"]
     return result
 
 
 def _train_again(run: DayRun, stage: Stage) -> None:
-    """Makes the stages before one again, from training on: to try that one stage again, as a scheduler
-    does, would find the same.
+    """Makes the stages from training up to this one again. Only retrying this one, as a scheduler does,
+    would fail in the same way.
     """
     console.print(
         f"{run.day} is trained again: the version that it went on from was rolled back meanwhile, or a"
@@ -207,7 +204,7 @@ def _train_again(run: DayRun, stage: Stage) -> None:
 
 
 def _await_turn(run: DayRun) -> None:
-    """An earlier day may have begun since a scheduler's run had its turn."""
+    """Waits for earlier days: one may have begun since a scheduler's run had its turn."""
     if run.gives_way:
         run_leases.ask_turn(run.pipeline, run.day, run.lease, patience=timedelta(0))
     else:
