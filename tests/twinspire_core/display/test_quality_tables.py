@@ -60,11 +60,6 @@ def test_on_the_first_day_there_is_nothing_of_a_model():
     assert not on_the_day(first, DAY).of_model and not held_out(first, DAY).lists
 
 
-def test_ordered_lists_of_other_users_are_not_put_beside_the_version():
-    other = metrics(fixed_order={"holdout": {"users": 7, "candidate": FOUND}})
-    assert labels(held_out(other, DAY))[0] == "two-tower"
-
-
 def test_a_section_for_each_set_of_queries():
     table = quality_table(metrics(), DAY, [10, 50])
     assert table.head == [

@@ -55,12 +55,6 @@ def test_a_query_alone_at_the_end_of_a_block_is_scored_as_in_a_batch():
     np.testing.assert_array_equal(scores[-1], whole[-1, :5])
 
 
-def test_equal_scores_go_by_position():
-    scores = np.array([[1, 3, 3, 0, 3, 1], [2, 2, 2, 2, 2, 2]], np.float32)
-    assert best_of(scores, 2).tolist() == [[1, 2], [0, 1]]
-    assert best_of(scores, 5).tolist() == [[1, 2, 4, 0, 5], [0, 1, 2, 3, 4]]
-
-
 @given(st.data())
 def test_the_best_equal_a_stable_sort_whatever_ties(data):
     """Wide rows of few distinct scores: many tie with the k-th, inside and across the groups of

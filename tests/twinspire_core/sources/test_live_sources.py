@@ -113,10 +113,6 @@ def test_a_large_corpus_has_fewer_neighbours(monkeypatch):
     assert visits.source().near_items.rows.shape == (C, 2)
 
 
-def test_nothing_is_taken_together_before_anything_is_taken():
-    assert not similarities(RecentVisits(3))
-
-
 def test_no_visitor_moves_what_all_are_shown():
     """Ten read 0, then 1; one goes to and fro between 0 and 2, and counts like any other."""
     readers = np.repeat(np.arange(1, 11), 2)

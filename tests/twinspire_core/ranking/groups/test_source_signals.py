@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.twinspire_core.ranking.tiny import described, value, without_counts
+from tests.twinspire_core.ranking.tiny import value, without_counts
 from twinspire_core.contracts.feature_schema import co_occurrence_schema
 from twinspire_core.ranking.groups import source_signals
 from twinspire_core.ranking.groups.source_signals import TowerCosines
@@ -40,14 +40,6 @@ def test_without_counts_each_item_of_the_past_counts_once():
 
 def test_it_is_missing_where_nobody_counted_what_is_taken_together():
     assert all(np.isnan(list(value("similar_sum").values())))
-
-
-def test_in_words():
-    assert "similarity 0.50" in described("similar_newest", 0.5)
-    assert described("similar_items", 2.0).startswith("often taken with 2 of the last 20 things")
-    assert "seldom" in described("similar_most", 0.0)
-    assert described("cosine", 0.7).startswith("close to the user's taste")
-    assert described("cosine", 0.1).startswith("far from the user's taste")
 
 
 VECTORS = Vectors(
