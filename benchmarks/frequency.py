@@ -1,8 +1,8 @@
 """How well a streaming estimate follows the items' sampling probabilities: the simulation of Yi et
 al., RecSys 2019, section 6.1.
 
-    python -m benchmarks.frequency --json frequency.json            20,000 steps, three seeds
-    python -m benchmarks.frequency --quick --json frequency.json    the same on one seed, 2,500 steps, turned at 1,000
+    python -m benchmarks.frequency            20,000 steps, three seeds
+    python -m benchmarks.frequency --quick    the same on one seed, 2,500 steps, turned at 1,000
 
 Each batch holds 128 of 1,000 items, drawn without replacement. The weight of item i is i^2, and
 from step 10,000 on (999 - i)^2. The error is sum |p_hat - p| / 256, where p is an item's
@@ -15,17 +15,13 @@ while nothing changes.
 """
 
 import argparse
-import json
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Protocol
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-
-from benchmarks.quality.command import machine, write_whole
 
 ITEMS = 1000
 BATCH = 128
@@ -184,30 +180,15 @@ def _shown(steps: int, switch: int) -> list[int]:
     return list(SHOWN) if steps == SHOWN[-1] else sorted({EVERY, switch, switch + EVERY, steps})
 
 
-def _rows(curves: dict[str, np.ndarray], steps: int, switch: int) -> list[dict]:
-    rows = []
-    for name, curve in curves.items():
-        for step in _shown(steps, switch):
-            errors = curve[:, step // EVERY - 1]  # one per seed
-            ends = {"value": errors.mean(), "low": errors.min(), "high": errors.max()}
-            row = {"case": f"step {step}", "contender": name, "metric": "error", "unit": "share"}
-            rows.append({**row, **{end: round(float(x), 4) for end, x in ends.items()}})
-    return rows
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="one seed, fewer steps")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     size = QUICK if options.quick else WHOLE
     print(f"{'error at step':30}", *(f"{step:7}" for step in _shown(size["steps"], size["switch"])))
-    curves = measure(**size)
-    if options.json:
-        rows = _rows(curves, size["steps"], size["switch"])
-        write_whole(options.json, json.dumps({"machine": machine(), "rows": rows}, indent=1))
+    measure(**size)
 
 
 if __name__ == "__main__":

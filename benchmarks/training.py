@@ -1,8 +1,8 @@
-"""Examples per second of training, by batch size, length of histories, size of the corpus, and
+"""Examples per CPU second of training, by batch size, length of histories, size of the corpus, and
 encoder.
 
-    python -m benchmarks.training --json training.json            100 steps of each, five times in turn
-    python -m benchmarks.training --quick --json training.json    20 steps, once
+    python -m benchmarks.training                100 steps of each, five times in turn
+    python -m benchmarks.training --tfrs WORK    against TensorFlow Recommenders
 
 Rows are made up: 1,500 items with frequencies by Zipf's law, 900 users, histories that are two
 fifths to entirely full, 64 dimensions and a hidden layer of 128 in both towers, and the correction
@@ -10,13 +10,17 @@ of the paper. `long` has histories of 200 instead of 50; `large` has 200,000 ite
 users. `baskets` is as large as pipelines/groceries.toml: 256 dimensions and no layers, sums of
 histories of 200 over the root of their length, 92,331 items that are as frequent in histories as in
 rows, and baskets of ten rows that share a history. What is timed is what training does with rows in
-memory, batches included, without the first step, which compiles. To compare two versions, run both
-in turn on a machine that does nothing else.
+memory, batches included, without the first step, which compiles. Only figures of one machine and
+one hour compare.
+
+`--tfrs` trains the same towers on the same rows with TensorFlow Recommenders too, in an environment
+that it makes under WORK: the same correction and learning rate, Adagrad from the same slots.
 """
 
 import argparse
 import json
 import os
+import subprocess
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -27,17 +31,21 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.quality.command import machine, write_whole
+from benchmarks.quality.arrays import described
+from benchmarks.quality.command import cpu_seconds, environment
+from model.data import training_rows
 from model.data.training_rows import Rows
 from model.losses.sampling_probability import StreamingFrequency
+from model.optimizers import EPSILON, START
 from model.towers.architecture import Architecture
 from model.towers.design import design
 from model.towers.two_tower import TwoTower
 from model.training.loop import run_training
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.tables.training import TrainConfig
 
-WHOLE = {"steps": 100, "times": 5}
-QUICK = {"steps": 20, "times": 1}
+STEPS = 100
+TIMES = 5
 GENRES = 18
 BASKET = 10
 
@@ -46,12 +54,8 @@ class Case(NamedTuple):
     """What is trained.
 
     Attributes:
-      batch: rows of a batch.
       pooling: of the history (`train.history.pooling`).
       length: of the longest history.
-      items: size of the corpus.
-      users: how many.
-      dimension: of the vectors.
       layers: widths of the hidden layers of both towers.
       baskets: whether a user's rows stand together with one history, of frequent items, and are no
         negatives of each other.
@@ -140,35 +144,87 @@ def rows_of(case: Case, steps: int) -> Rows:
     )
 
 
-def rate(case: Case, steps: int) -> float:
-    """Examples per second of one run from scratch."""
-    pipeline = pipeline_of(case)
-    model = TwoTower(architecture_of(case, pipeline), seed=0)
+TFRS_STEPS = {512: 100, 4_096: 20, 16_384: 4}
+"""Steps that are timed, by size of the batch. The losses of the last four are compared."""
+
+
+def against_tfrs(work: Path) -> None:
+    """Prints examples per CPU second and the last losses of both, by size of the batch."""
+    for batch, steps in TFRS_STEPS.items():
+        case = Case(batch)
+        rows = rows_of(case, steps + 1)
+        train = pipeline_of(case).train.model_copy(
+            update={"correction": "batch", "id_dropout": 0.0}
+        )
+        ours = _cost_of_ours(case, rows, train)
+        for xla in (False, True):
+            theirs = _cost_of_tfrs(case, rows, train, xla, work.resolve() / f"tfrs-{batch}")
+            print(
+                f"{batch} rows, TFRS {'with' if xla else 'without'} XLA: {1 / ours[0]:,.0f} against"
+                f" {1 / theirs[0]:,.0f} examples per CPU second, {theirs[0] / ours[0]:.2f} times;"
+                f" losses {ours[1]:.4f} and {theirs[1]:.4f}",
+                flush=True,
+            )
+
+
+def _cost_of_ours(case: Case, rows: Rows, train: TrainConfig) -> tuple[float, float]:
+    """CPU seconds an example, and the loss at the end."""
+    model = TwoTower(architecture_of(case, pipeline_of(case)), seed=0)
+    parts = np.split(np.arange(len(rows)), [case.batch])  # the first step compiles
+    days = [(date(2024, 1, 1), training_rows.select(rows, part)) for part in parts]
+    ends = []
+
+    def report(_: str, done: int, of: int, *__: float) -> None:
+        if done == of:
+            ends.append(cpu_seconds())
+
     frequency = StreamingFrequency(buckets=1_000_000)
-    days = [(date(2024, 1, 1), rows_of(case, steps))]
-    return run_training(model, frequency, days, pipeline.train).rate
+    result = run_training(model, frequency, days, train, report=report)
+    losses = [loss for _, loss in result.curve]
+    return (ends[1] - ends[0]) / len(parts[1]), float(np.mean(losses[-4:]))
+
+
+def _cost_of_tfrs(
+    case: Case, rows: Rows, train: TrainConfig, xla: bool, folder: Path
+) -> tuple[float, float]:
+    """The same of TensorFlow Recommenders, whose losses and gradients are sums over the batch."""
+    folder.mkdir(parents=True, exist_ok=True)
+    layout = described(architecture_of(case, pipeline_of(case)))
+    (folder / "layout.json").write_text(json.dumps(layout))
+    share = np.bincount(rows.item)[rows.item] / len(rows)
+    more = {"_time": rows.time, "_item": rows.item, "_share": share.astype(np.float32)}
+    np.savez(folder / "train.npz", **rows.features, **more)
+    settings = train.model_dump(include={"temperature", "learning_rate", "batch_size", "dimension"})
+    slots = {"initial_accumulator_value": START * case.batch**2, "epsilon": EPSILON * case.batch}
+    settings |= {"layers": case.layers, "seed": 0, "epochs": 1, "order": "time", "cases": []}
+    settings |= {"adagrad": slots, "xla": xla}
+    (folder / "settings.json").write_text(json.dumps(settings))
+    files = [str(folder / name) for name in ("settings.json", "steps.npz")]
+    python = environment("tfrs", folder.parent)
+    command = [str(python), "-m", "benchmarks.quality.tfrs_peer", str(folder), *files]
+    subprocess.run(command, check=True)
+    steps = np.load(files[1])["steps"]
+    spent = steps[-1, 0] - steps[0, 0]
+    return spent / (len(rows) - case.batch), float(steps[-4:, 1].mean()) / case.batch
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="fewer steps, once")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--tfrs", type=Path, metavar="WORK", help="compare with TFRS instead")
     options = parser.parse_args()
-    size = QUICK if options.quick else WHOLE
-    names = list(CASES)
-    runs = [
-        {name: rate(CASES[name], size["steps"]) for name in names} for _ in range(size["times"])
-    ]
-    rows = []
-    for name in names:
-        low, value, high = np.quantile([run[name] for run in runs], [0, 0.5, 1]).round().tolist()
-        print(f"{name:16} {value:10,.0f} examples/s ({low:,.0f} to {high:,.0f})")
-        row = {"case": name, "contender": f"twinspire/{CASES[name].pooling}", "unit": "1/s"}
-        rows.append({**row, "metric": "examples/s", "value": value, "low": low, "high": high})
-    if options.json:
-        write_whole(options.json, json.dumps({"machine": machine(), "rows": rows}, indent=1))
+    if options.tfrs:
+        against_tfrs(options.tfrs)
+        return
+    runs: dict[str, list[float]] = {name: [] for name in CASES}
+    for _ in range(TIMES):
+        for name, case in CASES.items():
+            cost, _ = _cost_of_ours(case, rows_of(case, STEPS + 1), pipeline_of(case).train)
+            runs[name].append(1 / cost)
+    for name, rates in runs.items():
+        low, value, high = np.quantile(rates, [0, 0.5, 1])
+        print(f"{name:16} {value:10,.0f} examples per CPU second ({low:,.0f} to {high:,.0f})")
 
 
 if __name__ == "__main__":

@@ -53,10 +53,11 @@ def write_features(prepared: Prepared, folder: Path, dimension: int) -> None:
     for case in prepared.split.cases:
         asked = _transformed(prepared, "query", tower_inputs.queries(prepared, case).to_arrow())
         np.savez(folder / f"queries-{slug(case.name)}.npz", **asked)
-    (folder / "layout.json").write_text(json.dumps(_described(architecture)))
+    (folder / "layout.json").write_text(json.dumps(described(architecture)))
 
 
-def _described(architecture: Architecture) -> dict:
+def described(architecture: Architecture) -> dict:
+    """Tables, columns and widths of both towers."""
     return {
         "tables": {name: [spec.rows, spec.dimension] for name, spec in architecture.tables.items()},
         "parts": {

@@ -3,12 +3,13 @@
     python -m benchmarks.quality.tfrs_peer FOLDER SETTINGS.json OUT.npz
 
 FOLDER holds what quality/arrays.py wrote: columns that are numbered already, so that both projects
-see the same.
+see the same. Without cases to list for, it writes what each step cost.
 """
 
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TensorFlow Recommenders needs Keras 2
@@ -121,7 +122,8 @@ def main():
     moments = rows.pop("_time")
     tf.keras.utils.set_random_seed(settings["seed"])
     model = TwoTower(layout, settings)
-    model.compile(optimizer=tf.keras.optimizers.Adagrad(settings["learning_rate"]))
+    adagrad = tf.keras.optimizers.Adagrad(settings["learning_rate"], **settings.get("adagrad", {}))
+    model.compile(optimizer=adagrad, jit_compile=settings.get("xla", False))
     form = {
         name: tf.TensorSpec([None, *column.shape[1:]], column.dtype)
         for name, column in rows.items()
@@ -129,7 +131,14 @@ def main():
     source = tf.data.Dataset.from_generator(
         lambda: batches(rows, moments, settings, settings["seed"]), output_signature=form
     )
-    model.fit(source.prefetch(4), verbose=0)
+    steps = []
+    clock = tf.keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda _, logs: steps.append((time.process_time(), logs["loss"]))
+    )
+    model.fit(source.prefetch(4), verbose=0, callbacks=[clock])
+    if not settings["cases"]:
+        np.savez(out, steps=steps)
+        return
     corpus = dict(np.load(folder / "corpus.npz"))
     ranked = {
         name: top(model, corpus, dict(np.load(folder / f"queries-{name}.npz")))
