@@ -169,7 +169,11 @@ def judge_skew(
             f"{text}, above {limit:g}"
             for value, limit, text in (
                 (feature.distance, MAX_SKEW, _distance_text(feature)),
-                (feature.outside, MOST_OUTSIDE, _outside_text(feature)),
+                (
+                    feature.outside,
+                    MOST_OUTSIDE,
+                    f"{feature.outside:.0%} outside of what training met",
+                ),
             )
             if value > limit
         ]
@@ -204,10 +208,6 @@ def _range_text(values: ValueRange) -> str:
 def _distance_text(skew: FeatureSkew) -> str:
     name = "Jensen-Shannon divergence" if skew.served else "L-infinity distance"
     return f"{name} {skew.distance:.2f}"
-
-
-def _outside_text(skew: FeatureSkew) -> str:
-    return f"{skew.outside:.0%} outside of what training met"
 
 
 def _cause(skew: FeatureSkew) -> str:

@@ -117,7 +117,9 @@ def status(
         out.print(f"{p.name} has no logs and no working files{between} yet.", soft_wrap=True)
         return
     rows = list(stretches(days))
-    out.print(terminal_table(_table(rows)))
+    cells = [_cells(row) for row in rows]
+    table = Table(head=["day", "state", "version", "MB"], rows=cells, names=(0, 1, 2))
+    out.print(terminal_table(table))
     for row in rows:
         if text := _sentence(row):
             out.print(text, soft_wrap=True)
@@ -205,14 +207,6 @@ def _follows(before: DayStatus, one: DayStatus) -> bool:
     """Whether a day is the next one, and the same is to be said of it."""
     same = (before.state, before.reason, before.version) == (one.state, one.reason, one.version)
     return same and one.day - before.day == timedelta(days=1)
-
-
-def _table(rows: Sequence[Stretch]) -> Table:
-    return Table(
-        head=["day", "state", "version", "MB"],
-        rows=[_cells(row) for row in rows],
-        names=(0, 1, 2),
-    )
 
 
 def _cells(row: Stretch) -> list[str | Cell]:

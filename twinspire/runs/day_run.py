@@ -102,12 +102,12 @@ class DayRun:
         parent = parent_of(self.state, self.day)
         if parent is None:
             return None
+        # Kept, as several stages ask for the same parent's line
         if self._line is None or self._line[0] != parent:
             self._line = (parent, self._read_line(parent))
-        line = self._line[1]
-        if not line:
+        if not self._line[1]:
             return None
-        chosen = choose_best(line, self.state, self.day, self._is_stored)
+        chosen = choose_best(self._line[1], self.state, self.day, self._is_stored)
         return BestAccepted(
             version=chosen.version,
             home=self.registry.folder(chosen.version),

@@ -189,7 +189,7 @@ def _status(run: DayRun, newest: Status | None, has_folder: bool, worked_on: boo
         version=newest.version if newest else None,
         live=newest is not None and newest.status == "live",
         late_events=late,
-        work_bytes=_work_bytes(run.pipeline, run.day) if worked_on else 0,
+        work_bytes=_size(attempts.day_uri(run.pipeline, run.day)) if worked_on else 0,
         version_bytes=_version_bytes(run, newest),
     )
 
@@ -229,8 +229,8 @@ def _without_version(run: DayRun, ended: str, why: str, *, has_folder: bool) -> 
     return NO_LOGS, ""
 
 
-def _work_bytes(pipeline: Pipeline, day: date) -> int:
-    return sum(file.size for file in storage.list_files(attempts.day_uri(pipeline, day)))
+def _size(folder: str) -> int:
+    return sum(file.size for file in storage.list_files(folder))
 
 
 def _version_bytes(run: DayRun, newest: Status | None) -> int:

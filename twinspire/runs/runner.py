@@ -175,7 +175,7 @@ def _run_stage(
         "day": str(run.day),
         "status": status,
         "attempt": attempt.uri,
-        "seconds": _seconds_since(started),
+        "seconds": round(time.monotonic() - started, 1),
         "mode": task.context.mode,
         "parent": parent.version if parent else None,
         "inputs": dict(task.context.inputs),
@@ -209,7 +209,3 @@ def _await_turn(run: DayRun) -> None:
         run_leases.ask_turn(run.pipeline, run.day, run.lease, patience=timedelta(0))
     else:
         run_leases.await_turn(run.pipeline, run.day)
-
-
-def _seconds_since(started: float) -> float:
-    return round(time.monotonic() - started, 1)
