@@ -26,7 +26,6 @@ ANISOTROPY = 0.2  # weight of errors along the vector; ScaNN's own advice for un
 _SAMPLE = 10_000  # vectors that codebooks and leaves are trained on
 _SAMPLE_PER_LEAF = 100  # at least so many for each leaf
 _ITERATIONS = 5  # of k-means; more find no better leaves or codes
-_MOST_REPEATABLE = 300_000  # vectors up to which training in several threads is repeatable
 # Queries that a thread answers at a time.
 _LEAST_PER_THREAD = 8
 _MOST_PER_THREAD = 32
@@ -66,9 +65,9 @@ class ScannIndex:
             training_iterations=_ITERATIONS,
         )
         builder.reorder(settings.rescored)
-        threads = CORES if len(vectors) <= _MOST_REPEATABLE else 1
+        builder.set_n_training_threads(1)  # several threads add floats in an order of their own
         with suppress_native_stderr():  # ScaNN reports how it trains, and cannot be told not to
-            searcher = builder.set_n_training_threads(threads).build()
+            searcher = builder.build()
         return cls(searcher, vectors, settings)
 
     @classmethod
