@@ -76,7 +76,7 @@ def rollback(
     reason: Reason = None,
     as_json: JsonLine = False,
 ) -> None:
-    """Go back to an earlier version; later days do not inherit from the ones rolled back."""
+    """Go back to an earlier version; later days do not go on from those rolled back."""
     registry = registry_of(open_pipeline(pipeline))
     before = registry.live()
     target = registry.find(to, to_change=True) if to else None

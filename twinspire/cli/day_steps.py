@@ -79,7 +79,7 @@ def which_day(
     instant: Instant = None,
     as_json: JsonLine = False,
 ) -> None:
-    """Tell which day a run is about. Opens nothing."""
+    """Print the day of a run, and its state. The day is not opened."""
     with _of_day("which-day", pipeline, date, instant, as_json) as (p, chosen, result):
         result |= _state(p, chosen)
         say(f"{chosen}: {result['state'] or 'not run yet'}.")
@@ -113,7 +113,7 @@ def await_turn(
     run: Run = None,
     as_json: JsonLine = False,
 ) -> None:
-    """Tell whether all earlier days have ended.
+    """Check whether all earlier days have ended.
 
     Exit codes: 75 not yet, 2 none of them ended for as long as train.wait.
     """
@@ -130,9 +130,9 @@ def close_day(
     run: Run = None,
     as_json: JsonLine = False,
 ) -> None:
-    """End what is open of the day, so that later days go on.
+    """End open runs of the day, so that later days go on.
 
-    With --run only the run of this name is ended; without a day, whatever day it is of.
+    With --run only the run of this name is ended; without a day, on whichever day it is.
     """
     with json_on_error("close-day", as_json) as known:
         p = open_pipeline(pipeline)

@@ -58,7 +58,8 @@ PromoteOption = Annotated[
     Literal["auto", "yes", "no"],
     typer.Option(
         "--promote",
-        help="auto: live if gate and date allow; yes: also for an older day; no: not at all.",
+        help="auto: live if the gate accepts it and no later day is live; yes: also for an older day; no:"
+        " not live.",
     ),
 ]
 
@@ -101,7 +102,7 @@ JsonLine = Annotated[
     bool,
     typer.Option(
         "--json",
-        help="Also end with a line of JSON on a terminal, as everywhere else: in a pipe, a file.",
+        help="End with a line of JSON on a terminal, too. In a pipe or a file it always comes.",
     ),
 ]
 

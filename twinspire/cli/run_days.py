@@ -76,8 +76,8 @@ def run(
 ) -> None:
     """Run all stages of a day, or of a range of days oldest first, without Airflow.
 
-    What is done for the same inputs is skipped. A day that is late, empty or refused does not stop
-    later ones; any other failure does.
+    Stages that are done for the same inputs are skipped. A day that is late, empty or refused does not
+    stop later days; any other failure does.
     """
     p = open_pipeline(pipeline)
     options: dict[str, Any] = {"mode": mode, "force": force, "late": late, "promote": promote}
@@ -264,8 +264,8 @@ def refresh(
     """Publish the live version's towers with the catalogue as of the end of a day, without
     training.
 
-    New and changed items of the newest snapshot are embedded, the others keep their vectors, and
-    withdrawn ones are gone. Popularity, co-occurrence and stored users include the day's events. The
+    New and changed items of the newest snapshot are embedded, other items keep their vectors, and
+    withdrawn items are removed. Popularity, co-occurrence and stored users include the day's events. The
     gate judges the index and how much of the catalogue changed; exit 4 when refused. A day with
     neither logs nor a newer snapshot is refused, unless --promote yes.
     """

@@ -76,17 +76,17 @@ def status(
         bool,
         typer.Option(
             "--check",
-            help="Check the live version instead: its age (registry.max_age), and its lists.",
+            help="Check the live version instead: its age (registry.max_age) and its lists.",
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the days: published, refused, stale, missing, failed, with what helps and what they
-    take on disk.
+    """List the days: published, refused, stale, missing, failed; with the command that helps, and their
+    size on disk.
 
-    A day is *stale* if it would come out otherwise now: its logs or the pipeline file have changed,
-    late events have come, or an earlier day has been filled in. It is *missing* if it has logs and
-    was never run.
+    A day is *stale* if running it now would give another result: its logs or the pipeline file have
+    changed, late events have come, or an earlier day has been filled in. It is *missing* if it has logs
+    and was never run.
 
     With --check it opens the live version and asks for lists: none may be empty, and at most half of
     the users may get the same one. If something is wrong it runs notify.command. It asks no server,

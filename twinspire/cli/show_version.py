@@ -304,11 +304,10 @@ def report(
     ] = None,
     browse: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
 ) -> None:
-    """Tell where a version's report is, copy it, or open it.
+    """Print where a version's report is, copy it, or open it.
 
     The report is one page that needs no network: quality by day and by slice, example lists, what
-    changed, the gate's verdict. It was made when the version was published. Standard output is its
-    place.
+    changed, the gate's verdict. It was made when the version was published. Standard output is its path.
     """
     p = open_pipeline(pipeline)
     registry = Registry(p.registry.root, p.name)
