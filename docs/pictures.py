@@ -26,7 +26,7 @@ from examples.grocery_demo.__main__ import HOME, PIPELINES
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
 from twinspire_core.config import pipeline as pipelines
-from twinspire_core.contracts.artifact import REPORT
+from twinspire_core.contracts.version_manifest import REPORT
 
 PICTURES = Path(__file__).parent / "pictures"
 WIDTH = 1280

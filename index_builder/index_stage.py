@@ -39,7 +39,7 @@ from index_builder.settings_search import (
     work,
 )
 from twinspire_core import storage
-from twinspire_core.contracts import artifact
+from twinspire_core.contracts import version_manifest
 from twinspire_core.contracts.attempts import NO_START, StageContext, Start
 from twinspire_core.contracts.index_figures import (
     IndexFigures,
@@ -128,7 +128,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     tried_ms = [round(point.seconds * 1e3, 4) for point in built.tried]
     with tempfile.TemporaryDirectory(prefix="twinspire-index-") as scratch:
         folder = Path(scratch)
-        built.index.save(folder / artifact.INDEX)
+        built.index.save(folder / version_manifest.INDEX)
         figures.write(folder)
         IndexTimings(**speed, tried_ms=tried_ms).write(folder)
         storage.upload_tree(folder, ctx.out)

@@ -26,9 +26,13 @@ from index_builder.report.facts import gather
 from index_builder.report.page import render
 from twinspire_core import storage
 from twinspire_core.config.source_names import FACTORS
-from twinspire_core.contracts import artifact, attempts, feature_schema, model_bundle, ranker_files
-from twinspire_core.contracts.artifact import FILE as MANIFEST
-from twinspire_core.contracts.artifact import File, Manifest
+from twinspire_core.contracts import (
+    attempts,
+    feature_schema,
+    model_bundle,
+    ranker_files,
+    version_manifest,
+)
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES
@@ -36,6 +40,8 @@ from twinspire_core.contracts.features_report import FeatureSkew, FeaturesReport
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.ranker_files import RankerFile
+from twinspire_core.contracts.version_manifest import FILE as MANIFEST
+from twinspire_core.contracts.version_manifest import File, Manifest
 from twinspire_core.errors import BadData
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.library_loading import block_tensorflow_extras, suppress_native_stderr
@@ -76,7 +82,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
             accepted=not verdict.refused,
             reason=verdict.reason,
             promote=ctx.promote,
-            side_files={artifact.REPORT: render(gather(ctx, staged, manifest, registry))},
+            side_files={version_manifest.REPORT: render(gather(ctx, staged, manifest, registry))},
         )
     return summarise(ctx, registry, manifest.version, entry, verdict)
 
@@ -159,12 +165,12 @@ def assemble(ctx: StageContext, staged: Path) -> None:
     index = ctx.inputs["index"]
     for name in (model_bundle.QUERY_TOWER, model_bundle.ITEM_TOWER):
         storage.link_tree(storage.join(train, name), staged / name)
-    storage.link_tree(storage.join(ctx.inputs["embed"], "items"), staged / artifact.VECTORS)
-    storage.link_tree(storage.join(index, artifact.INDEX), staged / artifact.INDEX)
+    storage.link_tree(storage.join(ctx.inputs["embed"], "items"), staged / version_manifest.VECTORS)
+    storage.link_tree(storage.join(index, version_manifest.INDEX), staged / version_manifest.INDEX)
     for source, name in ((measure, DayMetrics.FILE), (index, IndexFigures.FILE)):
         (staged / name).write_bytes(storage.read_bytes(storage.join(source, name)))
-    items = _items(ctx, staged / artifact.VECTORS)
-    pq.write_table(items, staged / artifact.ITEMS, compression="zstd")
+    items = _items(ctx, staged / version_manifest.VECTORS)
+    pq.write_table(items, staged / version_manifest.ITEMS, compression="zstd")
     _add_candidate_sources(ctx, staged)
     if ctx.pipeline.serving.user_store:
         add_users(ctx, staged)
@@ -180,9 +186,9 @@ def add_users(ctx: StageContext, staged: Path) -> None:
     used = {half_life_column(name) for name in _half_lives(ctx, staged)}
     most = ctx.pipeline.serving.user_store
     if not used and most is True:
-        storage.link_tree(users, staged / artifact.USERS)
+        storage.link_tree(users, staged / version_manifest.USERS)
         return
-    (staged / artifact.USERS).mkdir()
+    (staged / version_manifest.USERS).mkdir()
     unused = {*PERSONAL_HALF_LIVES} - used
     newest = None if most is True else _seen_last(users, most)
     for uri in parquet_files.list_parquet(users):
@@ -190,7 +196,7 @@ def add_users(ctx: StageContext, staged: Path) -> None:
         table = table.drop_columns([name for name in table.column_names if name in unused])
         if newest is not None:
             table = table.filter(pc.is_in(table["_user"], newest))
-        file = staged / artifact.USERS / uri.rpartition("/")[2]
+        file = staged / version_manifest.USERS / uri.rpartition("/")[2]
         pq.write_table(table, file, compression="zstd")
 
 
@@ -221,7 +227,7 @@ def _add_serving_model(ctx: StageContext, staged: Path, ids: pa.Array) -> None:
         import tensorflow as tf
 
         tower = tf.saved_model.load(str(staged / model_bundle.QUERY_TOWER))
-        vectors = stored_vectors(staged / artifact.INDEX)
+        vectors = stored_vectors(staged / version_manifest.INDEX)
         tensorflow_serving.write(staged / tensorflow_serving.FOLDER, tower, ids, vectors)
 
 
@@ -242,7 +248,7 @@ def add_source_table(ctx: StageContext, staged: Path, name: str) -> None:
         table = parquet_files.read_folder(folder)
         if "_item" in table.column_names:
             table = table.sort_by("_item")
-        file = staged / artifact.source_table(name)
+        file = staged / version_manifest.source_table(name)
         pq.write_table(table, file, compression="zstd")
 
 

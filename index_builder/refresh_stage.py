@@ -19,13 +19,13 @@ from index_builder.registry.registry import Registry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED
-from twinspire_core.contracts import artifact, attempts, ranker_files
-from twinspire_core.contracts.artifact import Manifest
+from twinspire_core.contracts import attempts, ranker_files, version_manifest
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.features_report import FeatureSkew
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.ranker_files import RankerFile, RankerFormat
+from twinspire_core.contracts.version_manifest import Manifest
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.ranking_features import RankingFeatures
@@ -84,7 +84,7 @@ def run(ctx: StageContext, refreshed: Refreshed) -> dict[str, Any]:
             accepted=not verdict.refused,
             reason=f"catalogue of {ctx.day}: {verdict.reason}",
             promote=ctx.promote,
-            side_files={artifact.REPORT: render(gather(ctx, staged, manifest, registry))},
+            side_files={version_manifest.REPORT: render(gather(ctx, staged, manifest, registry))},
             while_live=refreshed.live,
         )
     return summarise(ctx, registry, manifest.version, entry, verdict)
@@ -144,7 +144,7 @@ def _serves(ctx: StageContext, lacking: Sequence[str]) -> str | None:
 
 def _sources_of(staged: Path) -> CandidateSources:
     """The sources that can be made of what is staged."""
-    items = pq.read_table(staged / artifact.ITEMS)
+    items = pq.read_table(staged / version_manifest.ITEMS)
     return CandidateSources.of(items, read_tables(staged))
 
 

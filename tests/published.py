@@ -4,7 +4,7 @@ from datetime import date
 from pathlib import Path
 
 from twinspire_core import storage
-from twinspire_core.contracts.artifact import File, Manifest
+from twinspire_core.contracts.version_manifest import File, Manifest
 
 
 def described(folder: Path | str, pipeline: str, day: date, **fields) -> Manifest:

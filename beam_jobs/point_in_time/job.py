@@ -9,10 +9,10 @@ from datetime import date, timedelta
 from typing import NamedTuple
 
 from beam_jobs.day_plan import Plan, Scope, days_to_replay, known_days, make_plan
-from beam_jobs.ingest import columns, day_files, later_folders
+from beam_jobs.ingest import columns, day_files, late_events
 from beam_jobs.ingest.columns import Column
 from beam_jobs.ingest.day_files import Inputs, SourceFile
-from beam_jobs.ingest.later_folders import LateEvents
+from beam_jobs.ingest.late_events import LateEvents
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import forgotten_users
 from twinspire_core.contracts.attempts import StageContext
@@ -110,7 +110,7 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
     plan = replace(plan, replay=days_to_replay(ctx.pipeline, plan, inputs.events))
     if ctx.reuse is not None:
         inputs = replace(inputs, events=_with_digests(inputs.events, ctx.reuse.digests))
-    late = later_folders.look(ctx.pipeline, ctx.day, inputs.later)
+    late = late_events.look(ctx.pipeline, ctx.day, inputs.later)
     for folder_day, reason in late.unreadable.items():
         if scope is None:
             command = f"run PIPELINE --date {ctx.day} --late"

@@ -19,9 +19,9 @@ from serving.version.loaded_version import Version
 from twinspire_core import storage
 from twinspire_core.config.pipeline import load
 from twinspire_core.config.source_names import RANKED, TWO_TOWER
-from twinspire_core.contracts.artifact import FILE, File, Manifest
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.ranker_files import MODEL, RankerFile
+from twinspire_core.contracts.version_manifest import FILE, File, Manifest
 from twinspire_core.fusion.rank_fusion import DEPTH
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.ranking_features import RankingFeatures

@@ -17,7 +17,7 @@ from serving.version.loaded_version import Version
 from twinspire.cli.ask import user_result
 from twinspire.cli.output import terminal_table
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import artifact
+from twinspire_core.contracts import version_manifest
 from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.served_figure import on_next_day
 from twinspire_core.display.table import Table, count, number
@@ -41,7 +41,7 @@ def show(pipeline: Pipeline, days: Sequence[date], took: str, console: Console) 
     qualities = quality_of(registry, registry.log(), [*of_day.values()])
     measured = {day: qualities[version] for day, version in of_day.items()}
     live = Version.open(pipeline)
-    household = typical_household(pl.read_parquet(live.home / artifact.USERS / "*.parquet"))
+    household = typical_household(pl.read_parquet(live.home / version_manifest.USERS / "*.parquet"))
     answer = user_result(live, household["_user"], ListRequest(k=_ITEMS))
     serves = f"{live.id} is live; its {list_name(answer['source'])} serves"
     console.print(Text(f"\n{len(measured)} days in {took}. {serves}.", style="bold"))

@@ -22,8 +22,8 @@ from index_builder.registry.version_files import verify_files
 from index_builder.registry.version_log import Entry, Promote, State, version_date
 from index_builder.registry.versions import Status, Versions
 from twinspire_core import storage
-from twinspire_core.contracts import artifact
-from twinspire_core.contracts.artifact import File, Manifest, is_id
+from twinspire_core.contracts import version_manifest
+from twinspire_core.contracts.version_manifest import File, Manifest, is_id
 from twinspire_core.errors import TryAgain, UsageError
 
 __all__ = ["Entry", "Registry", "Status", "version_date"]
@@ -202,13 +202,13 @@ class Registry(Versions):
 
     def _delete_files(self, version: str) -> None:
         # The manifest first: while it is there, readers take the version for complete
-        storage.delete_file(self._place("versions", version, artifact.FILE))
+        storage.delete_file(self._place("versions", version, version_manifest.FILE))
         storage.delete_tree(self._place("versions", version))
 
     def _store(self, staged: str, described: Manifest, side_files: Mapping[str, bytes]) -> None:
         home = self._place("versions", described.version)
         # Equal content was stored before; its manifest shows that all of it was
-        if storage.exists(storage.join(home, artifact.FILE)):
+        if storage.exists(storage.join(home, version_manifest.FILE)):
             verify_files(home, described)
             return
         verify_files(staged, described)
@@ -220,7 +220,7 @@ class Registry(Versions):
             for name, data in side_files.items()
         }
         whole = described.model_copy(update={"files": {**described.files, **beside}})
-        storage.put_if_absent(storage.join(home, artifact.FILE), whole.dump())
+        storage.put_if_absent(storage.join(home, version_manifest.FILE), whole.dump())
 
     def _append(self, decide: Callable[[State], Entry | None]) -> Entry | None:
         """Logs what `decide` says of the present state, or None if that needs no entry."""

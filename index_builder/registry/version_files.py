@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from twinspire_core import storage
-from twinspire_core.contracts.artifact import FILE, File, Manifest, is_id
+from twinspire_core.contracts.version_manifest import FILE, File, Manifest, is_id
 from twinspire_core.errors import BadData
 
 _AT_ONCE = 8

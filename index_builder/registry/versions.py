@@ -13,8 +13,8 @@ from index_builder.registry.parents import parent_of
 from index_builder.registry.version_files import fetched, keep, own_files, verify_files
 from index_builder.registry.version_log import Entry, LogFiles, State, version_date
 from twinspire_core import storage
-from twinspire_core.contracts import artifact
-from twinspire_core.contracts.artifact import Manifest, is_id
+from twinspire_core.contracts import version_manifest
+from twinspire_core.contracts.version_manifest import Manifest, is_id
 from twinspire_core.errors import BadData, UsageError, shorten
 
 _LISTED = 8
@@ -170,7 +170,7 @@ class Versions:
                 " refused."
             )
         # Saves reading the log
-        if is_id(text) and storage.exists(self._place("versions", text, artifact.FILE)):
+        if is_id(text) and storage.exists(self._place("versions", text, version_manifest.FILE)):
             return text
         return find_version(text, self.state(), self.pipeline, to_change=to_change)
 
@@ -181,7 +181,7 @@ class Versions:
           UsageError: there is no such version. BadData: its manifest cannot be read, or is that of
           another version or pipeline.
         """
-        place = self._place("versions", version, artifact.FILE)
+        place = self._place("versions", version, version_manifest.FILE)
         data = None
         # Text that is no id must not become part of a path
         if is_id(version):

@@ -14,13 +14,13 @@ from index_builder.registry.version_log import Entry, State
 from index_builder.registry.versions import Versions
 from twinspire_core import storage
 from twinspire_core.config.tables.quality import GateConfig
-from twinspire_core.contracts import artifact, day_metrics
-from twinspire_core.contracts.artifact import Manifest
+from twinspire_core.contracts import day_metrics, version_manifest
 from twinspire_core.contracts.attempts import StageContext
 from twinspire_core.contracts.day_metrics import DayMetrics, ExampleList
 from twinspire_core.contracts.features_report import FeaturesReport
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures, IndexTimings
+from twinspire_core.contracts.version_manifest import Manifest
 from twinspire_core.display.quality_tables import EvaluatedSet, held_out, on_the_day
 from twinspire_core.display.served_figure import ServedFigure, on_held_out, on_its_day
 from twinspire_core.display.table import short_name
@@ -168,7 +168,7 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
             ),
         ],
         previous=_previous(ctx, described, versions),
-        items=_names((staged / artifact.ITEMS).read_bytes()),
+        items=_names((staged / version_manifest.ITEMS).read_bytes()),
     )
 
 
@@ -207,7 +207,7 @@ def _previous(ctx: StageContext, described: Manifest, versions: Versions) -> Pre
     return Previous(
         manifest=versions.manifest(version),
         live=version == live,
-        items=_names(storage.read_bytes(versions.place(version, artifact.ITEMS))),
+        items=_names(storage.read_bytes(versions.place(version, version_manifest.ITEMS))),
     )
 
 

@@ -10,9 +10,9 @@ from index_builder.report import charts
 from index_builder.report.facts import Facts, Previous
 from index_builder.report.report_blocks import Figure, Mark, Section
 from twinspire_core.config.tables.quality import GateConfig
-from twinspire_core.contracts.artifact import Manifest
 from twinspire_core.contracts.features_report import DayStatistics, FeatureSkew, FeaturesReport
 from twinspire_core.contracts.index_figures import IndexFigures, IndexTimings, SettingsOrigin
+from twinspire_core.contracts.version_manifest import Manifest
 from twinspire_core.display.table import (
     NONE,
     Row,

@@ -11,7 +11,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from twinspire_core.contracts.artifact import Manifest
+from twinspire_core.contracts.version_manifest import Manifest
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 disable_created_metrics()  # they would double the number of series and say nothing

@@ -29,7 +29,7 @@ from serving.inspector.list_view import (
 from serving.inspector.version_cache import VersionCache, VersionList
 from serving.requests.request_model import EXPLAINED
 from serving.version.loaded_version import Version
-from twinspire_core.contracts.artifact import REPORT
+from twinspire_core.contracts.version_manifest import REPORT
 from twinspire_core.display.served_figure import ServedFigure
 from twinspire_core.errors import TwinspireError, UsageError
 

@@ -19,8 +19,8 @@ from serving.inspector.address import Address
 from serving.inspector.list_view import LONGEST, SOURCES, CorpusView, ListView
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.deployment import ListsConfig
-from twinspire_core.contracts.artifact import Manifest
 from twinspire_core.contracts.gate_verdict import GateFigures
+from twinspire_core.contracts.version_manifest import Manifest
 from twinspire_core.display.pages import templates
 from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.served_figure import ServedFigure

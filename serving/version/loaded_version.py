@@ -19,12 +19,12 @@ from serving.version.known_values import Vocabularies
 from serving.version.user_store import UNKNOWN, IdTable, UserStore
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
-from twinspire_core.contracts import artifact
-from twinspire_core.contracts.artifact import Manifest
+from twinspire_core.contracts import version_manifest
 from twinspire_core.contracts.feature_schema import display_name
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.model_bundle import QUERY_TOWER, Tower
 from twinspire_core.contracts.ranker_files import FORMAT, MODEL, RankerFile, RankerFormat
+from twinspire_core.contracts.version_manifest import Manifest
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.fusion.rank_fusion import FixedOrder
 from twinspire_core.library_loading import load_saved_model, suppress_native_stderr
@@ -70,7 +70,7 @@ class Version:
         """
         # Not whole: files for other readers, such as TensorFlow Serving's, need no download.
         home = Registry(pipeline.registry.root, pipeline.name).open(version, cache, whole=False)
-        place = home / artifact.FILE
+        place = home / version_manifest.FILE
         return cls(pipeline, home, Manifest.parse(place.read_bytes(), str(place)))
 
     @property
@@ -104,7 +104,7 @@ class Version:
     @cached_property
     def items(self) -> pa.Table:
         """The corpus: `_item`, `_name`, display and filter columns. Row i is row i of the index."""
-        return pq.read_table(self.home / artifact.ITEMS).combine_chunks()
+        return pq.read_table(self.home / version_manifest.ITEMS).combine_chunks()
 
     @cached_property
     def ids(self) -> np.ndarray:
@@ -115,7 +115,7 @@ class Version:
     @cached_property
     def index(self) -> Index:
         """Nearest neighbours among the items' vectors."""
-        index = load_index(self.home / artifact.INDEX)
+        index = load_index(self.home / version_manifest.INDEX)
         if len(index) != len(self.items):
             raise BadData(
                 f"Row i of a version's index is row i of its items; {self.id} has {len(index)} and"
@@ -127,7 +127,7 @@ class Version:
     @cached_property
     def users(self) -> UserStore | None:
         """The stored users; None without `serving.user_store`."""
-        folder = self.home / artifact.USERS
+        folder = self.home / version_manifest.USERS
         return UserStore(folder) if folder.is_dir() else None
 
     @cached_property

@@ -67,7 +67,7 @@ def measure(ctx):
 def publish(ctx):
     """Publishes that file."""
     from index_builder.registry.registry import Registry
-    from twinspire_core.contracts.artifact import File, Manifest
+    from twinspire_core.contracts.version_manifest import File, Manifest
 
     summary = make(ctx)
     data = (Path(ctx.out) / "made.txt").read_bytes()

@@ -24,7 +24,7 @@ from tests.system.days import ROOT, registry_of, twinspire
 from twinspire.backfills.airflow_backfills import start_backfill
 from twinspire.backfills.airflow_rest import runs_of_days
 from twinspire_core.config.pipeline import load
-from twinspire_core.contracts.artifact import REPORT
+from twinspire_core.contracts.version_manifest import REPORT
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(3000)]
 

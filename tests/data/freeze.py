@@ -22,8 +22,8 @@ from typer.testing import CliRunner
 from index_builder.registry.registry import Registry
 from twinspire.cli.main import app
 from twinspire_core import storage
-from twinspire_core.contracts.artifact import FILE, File, Manifest
 from twinspire_core.contracts.ranker_files import MODEL
+from twinspire_core.contracts.version_manifest import FILE, File, Manifest
 
 HERE = Path(__file__).parent
 # What no server reads, and users of whom nobody asks: a fifth of them stay

@@ -8,7 +8,7 @@ from serving.version.loaded_version import Version
 from tests.data.freeze import HERE, answers
 from tests.serving.asking import recommend
 from twinspire_core.config.pipeline import load
-from twinspire_core.contracts.artifact import FORMAT_VERSION
+from twinspire_core.contracts.version_manifest import FORMAT_VERSION
 
 FROZEN = HERE / "artifact_v3"
 

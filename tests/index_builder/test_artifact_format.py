@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from index_builder.registry.registry import Entry
-from twinspire_core.contracts.artifact import FORMAT_VERSION, Manifest
+from twinspire_core.contracts.version_manifest import FORMAT_VERSION, Manifest
 
 TEXT = (Path(__file__).parents[2] / "docs/artifact-format.md").read_text()
 

@@ -23,8 +23,8 @@ from twinspire_core import storage
 from twinspire_core.config.pipeline import load
 from twinspire_core.config.source_names import ANSWERING, SOURCE_NAMES
 from twinspire_core.contracts import attempts
-from twinspire_core.contracts.artifact import Manifest
 from twinspire_core.contracts.gate_verdict import GateVerdict
+from twinspire_core.contracts.version_manifest import Manifest
 from twinspire_core.errors import GateRefused, TryAgain, UsageError
 from twinspire_core.search.index import load_index
 from twinspire_core.search.top_k import exact_search

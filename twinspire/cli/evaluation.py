@@ -109,7 +109,7 @@ def _score_version(
     from model.score_version import VersionParts, score_version
     from serving.version.filters import Filter
     from serving.version.loaded_version import Version
-    from twinspire_core.contracts.artifact import VECTORS
+    from twinspire_core.contracts.version_manifest import VECTORS
 
     requests, taken = read_table(queries), read_table(truth)
     opened = Version.open(pipeline, version)

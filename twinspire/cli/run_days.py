@@ -30,7 +30,7 @@ from twinspire.runs.notifications import notify_of_error
 from twinspire.runs.stages import FEATURES, STAGES
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts.artifact import REPORT
+from twinspire_core.contracts.version_manifest import REPORT
 from twinspire_core.display.table import NONE, Table, number
 from twinspire_core.errors import (
     GateRefused,

@@ -16,10 +16,10 @@ from twinspire.cli.options import AsJson, OneVersion, PipelineFile, VersionOptio
 from twinspire.cli.output import LOOKS, print_json, terminal_table
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts.artifact import REPORT, Manifest, counts_otherwise
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.measures import value_of
+from twinspire_core.contracts.version_manifest import REPORT, Manifest, counts_otherwise
 from twinspire_core.display.quality_tables import (
     describe_order,
     describe_ranker,

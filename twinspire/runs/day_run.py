@@ -14,7 +14,7 @@ from index_builder.registry.version_log import Entry, State, version_date
 from twinspire.runs import run_leases
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import artifact, attempts
+from twinspire_core.contracts import attempts, version_manifest
 from twinspire_core.contracts.attempts import NO_START, BestAccepted, Gap, Parent, Start
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.index_figures import IndexFigures
@@ -122,7 +122,7 @@ class DayRun:
         return standings(metrics.line, parent, self.pipeline.gate.metric)
 
     def _is_stored(self, version: str) -> bool:
-        return storage.exists(self.registry.place(version, artifact.FILE))
+        return storage.exists(self.registry.place(version, version_manifest.FILE))
 
     def is_kept(self, version: str) -> bool:
         """Whether the registry still has a version."""

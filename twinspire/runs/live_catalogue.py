@@ -25,8 +25,8 @@ from twinspire.runs.stages import REFRESH, StageFunction, config_digest, digest,
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import KINDS
 from twinspire_core.contracts import attempts, partials
-from twinspire_core.contracts.artifact import Manifest
 from twinspire_core.contracts.attempts import Promote, Reuse, StageContext
+from twinspire_core.contracts.version_manifest import Manifest
 from twinspire_core.errors import (
     GateRefused,
     RunnerFailed,
@@ -236,9 +236,9 @@ def plan_refresh(
     }
     # Late events count in a catalogue. No later day goes on from it, so new ones make it again
     if run.pipeline.source.late_days:
-        from beam_jobs.ingest import later_folders
+        from beam_jobs.ingest import late_events
 
-        if late := later_folders.look(run.pipeline, run.day).digest_of_all:
+        if late := late_events.look(run.pipeline, run.day).digest_of_all:
             facts["late"] = late
     if unasked:
         facts["unasked"] = True  # it is judged more strictly

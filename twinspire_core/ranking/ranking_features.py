@@ -13,8 +13,8 @@ from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.ranking.feature_group import FeatureGroup
 from twinspire_core.ranking.groups.attributes import Attributes
 from twinspire_core.ranking.groups.item import Item
+from twinspire_core.ranking.groups.purchase_history import PersonalHistory, UserActivity
 from twinspire_core.ranking.groups.source_signals import Similarity, SourcePlaces, TowerCosines
-from twinspire_core.ranking.groups.user_history import PersonalHistory, UserActivity
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.sources.source import SourceTables
 

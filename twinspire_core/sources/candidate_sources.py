@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from twinspire_core.config.source_names import POPULAR, SOURCE_NAMES, TWO_TOWER
-from twinspire_core.contracts import artifact
+from twinspire_core.contracts import version_manifest
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.co_occurrence import CoOccurrence
 from twinspire_core.sources.factors import Factors
@@ -78,7 +78,7 @@ def depth_of(name: str) -> int:
 
 def read_tables(home: Path) -> dict[str, pa.Table]:
     """The tables of sources that a version carries, by name, from its local folder."""
-    files = {name: home / artifact.source_table(name) for name in fits_of(SOURCE_NAMES)}
+    files = {name: home / version_manifest.source_table(name) for name in fits_of(SOURCE_NAMES)}
     return {name: pq.read_table(file) for name, file in files.items() if file.exists()}
 
 

@@ -11,7 +11,7 @@ from beam_jobs.features import read_steps, shard_steps
 from beam_jobs.features.event_packs import Pack, PackPart
 from beam_jobs.ingest import columns
 from beam_jobs.ingest.day_files import Inputs, SourceFile
-from beam_jobs.ingest.later_folders import LateEvents
+from beam_jobs.ingest.late_events import LateEvents
 from beam_jobs.point_in_time.job import MOST_HELD_OUT, ExampleFiles, FeatureJob
 from tests.tiny_pipeline import tiny_pipeline
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from index_builder.registry.registry import Registry
 from tests.published import described
-from twinspire_core.contracts.artifact import Manifest
+from twinspire_core.contracts.version_manifest import Manifest
 
 ONE, TWO, THREE = date(2017, 10, 1), date(2017, 10, 2), date(2017, 10, 3)
 

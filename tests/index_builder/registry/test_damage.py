@@ -9,7 +9,7 @@ from index_builder.registry.registry import Registry
 from tests.index_builder.registry.staging import ONE, THREE, TWO, contents, staged
 from tests.published import described
 from twinspire_core import storage
-from twinspire_core.contracts.artifact import File, Manifest
+from twinspire_core.contracts.version_manifest import File, Manifest
 from twinspire_core.errors import BadData, UsageError
 
 

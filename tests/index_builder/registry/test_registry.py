@@ -8,7 +8,7 @@ import pytest
 from index_builder.registry.registry import Registry, unpublished
 from tests.index_builder.registry.staging import ONE, THREE, TWO, staged
 from twinspire_core import storage
-from twinspire_core.contracts.artifact import FORMAT_VERSION
+from twinspire_core.contracts.version_manifest import FORMAT_VERSION
 from twinspire_core.errors import BadData, TryAgain, UsageError
 
 

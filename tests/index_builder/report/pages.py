@@ -4,7 +4,7 @@ from datetime import date
 from html.parser import HTMLParser
 
 from index_builder.report.page import render
-from twinspire_core.contracts.artifact import Manifest
+from twinspire_core.contracts.version_manifest import Manifest
 
 FIRST = date(2024, 5, 1)
 VOID = {"meta", "br", "wbr", "link", "img", "input", "hr"}

@@ -11,7 +11,7 @@ import pytest
 
 from beam_jobs.features.raw_features_job import write_raw
 from beam_jobs.ingest import day_files
-from beam_jobs.ingest.later_folders import look
+from beam_jobs.ingest.late_events import look
 from beam_jobs.point_in_time.job import plan_job
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.test_raw_features_job import digests, keep, rows, same
