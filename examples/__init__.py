@@ -1,1 +1,1 @@
-"""What is not installed: the demo, and an Airflow on this machine."""
+"""What is not installed: the demo, and an Airflow and a Flink cluster on this machine."""

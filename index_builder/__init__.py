@@ -1,1 +1,1 @@
-"""From vectors to a published version: index, gate, manifest and registry."""
+"""From vectors to a published version: index, gate, report and registry."""

@@ -10,9 +10,8 @@ Written below the stage's folder:
                   of id
     index.json    settings, whether they were inherited or tuned, recall against exact search, all
                   that were tried (twinspire_core/contracts/index_figures.py)
-    timings.json  how fast it was on this machine, and each setting tried
-                  (twinspire_core/contracts/timings.py), kept apart because it differs from run to
-                  run
+    timings.json  how fast it was on this machine, and each setting tried (the same module), kept
+                  apart because it differs from run to run
 """
 
 import tempfile

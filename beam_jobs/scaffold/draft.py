@@ -1,4 +1,6 @@
-"""Drafts a pipeline file from samples of the logs, for a person to finish."""
+"""Drafts a pipeline file from samples of the logs (columns, features) and from figures of the whole log
+(window, history, training), for a person to finish.
+"""
 
 import json
 from collections.abc import Iterator, Mapping

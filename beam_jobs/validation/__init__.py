@@ -1,1 +1,3 @@
-"""The day's statistics and whether they are usual."""
+"""The day's statistics, whether they are usual, and how they differ from earlier days and from what is
+served.
+"""

@@ -29,8 +29,6 @@ DECAYED = {
 }
 """Contenders that only count, each event the less the older it is; their half-lives are chosen."""
 TRANSFORMERS = ("sasrec", "hstu")
-TUNED = ("tfrs", *peers.ON_LOG, *DECAYED)
-"""Contenders whose settings are chosen on an earlier day by `--tune`, in this order."""
 SERVED = (*served.SOURCES, served_with_events.NAME)
 """What a user of ours gets, and the two-tower of the same versions alone."""
 _NAMES = (*SERVED, trees.NAME, *DECAYED, *LISTS, *peers.ON_LOG, "tfrs")

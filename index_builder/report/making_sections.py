@@ -9,7 +9,6 @@ from index_builder.gate.limits import MAX_SKEW, MOST_OUTSIDE, describe_skew
 from index_builder.report import charts
 from index_builder.report.facts import Facts, Previous
 from index_builder.report.report_blocks import Figure, Mark, Section
-from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.features_report import DayStatistics, FeatureSkew, FeaturesReport
 from twinspire_core.contracts.index_figures import IndexFigures, IndexTimings, SettingsOrigin
 from twinspire_core.contracts.version_manifest import Manifest
@@ -135,7 +134,7 @@ def data(facts: Facts) -> Section:
         counts = [[label, count(getattr(report, name))] for name, label in _COUNTS.items()]
         tables = [Table(head=["", str(facts.manifest.date)], rows=counts, title="Counts")]
         if report.skew:
-            tables.append(_skew(report.skew, facts.limits))
+            tables.append(_skew(report.skew))
         if report.rejected:
             reasons = sorted(report.rejected.items(), key=lambda item: -item[1])
             rejects = [[reason, count(records)] for reason, records in reasons]
@@ -171,7 +170,7 @@ def _read(report: FeaturesReport) -> list[str]:
     return text
 
 
-def _skew(features: Sequence[FeatureSkew], limits: GateConfig) -> Table:
+def _skew(features: Sequence[FeatureSkew]) -> Table:
     """Each feature in training compared with what is served."""
     rows: list[Row] = []
     for one in features:

@@ -136,12 +136,11 @@ def _read(
         return attended(column.name, column.attention, table, dense, features, seed)
     if column.form == "id":
         return tf.gather(table, values)
-    mean = _mean(column, table, values, features.get(rows_of(column.name)))
+    mean = _mean(table, values, features.get(rows_of(column.name)))
     return lengthened(mean, values) if column.root else mean
 
 
 def _mean(
-    column: FeatureColumn,
     table: tf.Variable,
     lists: tf.Tensor | EmbeddingBags,
     rows: tf.Tensor | None,

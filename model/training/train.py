@@ -19,9 +19,10 @@ from model.towers.transform_module import Transform, transforms, vocabularies
 from model.towers.two_tower import TwoTower
 from model.training import checkpoint, loop
 from model.training.checkpoint import TableState, TrainingState
+from model.training.first_version import towers_before_last_day
 from model.training.loop import LoopResult, run_training
 from model.training.training_days import day_folders, days_in_parts, earlier_days
-from model.training.untrained_rows import towers_before_last_day, zero_untrained_rows
+from model.training.untrained_rows import zero_untrained_rows
 from model.training.warm_start import warm_start
 from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.contracts import feature_schema, model_bundle

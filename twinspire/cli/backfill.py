@@ -137,7 +137,7 @@ def backfill(
         outcomes = _watch(rest, p, plan)
     console.print(terminal_table(_table(outcomes)))
     end_with_json({"pipeline": p.name, "backfill": number, "days": outcomes}, as_json)
-    _raise_if_failed(p, outcomes)
+    _raise_if_failed(outcomes)
 
 
 def _tell(plan: "BackfillPlan") -> None:
@@ -236,7 +236,7 @@ def _table(outcomes: list[dict[str, Any]]) -> Table:
     return Table(head=["day", "outcome", "version or task", "seconds"], rows=rows, names=(0, 1, 2))
 
 
-def _raise_if_failed(pipeline: Pipeline, outcomes: list[dict[str, Any]]) -> None:
+def _raise_if_failed(outcomes: list[dict[str, Any]]) -> None:
     of_kind = {kind: [one for one in outcomes if one["outcome"] == kind] for kind in _STYLES}
     if failed := of_kind["failed"]:
         first, last = failed[0]["day"], failed[-1]["day"]

@@ -5,7 +5,7 @@ whether it is its turn, its stages, and how it is closed.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -25,10 +25,10 @@ from twinspire.cli.options import (
 )
 from twinspire.cli.output import end_with_json, json_on_error, say
 from twinspire.cli.run_days import (
-    _tell_version,
-    _with_addresses_of_refused,
     addresses_of,
     tell_stage,
+    tell_version,
+    with_addresses_of_refused,
 )
 from twinspire.runs import run_leases, runner
 from twinspire.runs.day_run import DayRun
@@ -36,10 +36,6 @@ from twinspire.runs.stages import STAGES
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.library_loading import never_import
-
-if TYPE_CHECKING:
-    pass
-
 
 _CLOSED = (
     "It was closed while it was under way: its command was killed or gave up, as its log tells."
@@ -259,11 +255,11 @@ def _stage(
         # A named run is a scheduler's: if it waited here, it would take a slot from earlier days
         gives_way = run is not None
         day_run = DayRun(open_pipeline(file), parse_date(date), lease=run, gives_way=gives_way)
-        with _with_addresses_of_refused(day_run, known):
+        with with_addresses_of_refused(day_run, known):
             result = runner.run_stage(day_run, name, **options)
         if STAGES[name].publishes:
             result |= addresses_of(day_run.pipeline, result["version"])
         tell_stage(result)
         if STAGES[name].publishes:
-            _tell_version(result)
+            tell_version(result)
         end_with_json(result, as_json)

@@ -135,7 +135,6 @@ def _tell(pipeline: Pipeline, outcomes: list[dict[str, Any]]) -> None:
 def _served(pipeline: Pipeline, days: list[date]) -> "dict[date, ServedFigure]":
     """How good the lists were that were served on the days, as far as that can be read."""
     from index_builder.registry.quality_history import served_on_days
-    from index_builder.registry.registry import Registry
 
     registry = Registry(pipeline.registry.root, pipeline.name)
     try:
@@ -272,12 +271,12 @@ def refresh(
     with json_on_error("refresh", as_json) as known:
         known["day"] = date
         day_run = DayRun(open_pipeline(pipeline), parse_date(date))
-        with _with_addresses_of_refused(day_run, known):
+        with with_addresses_of_refused(day_run, known):
             result = live_catalogue.refresh(
                 day_run, force=force, promote=promote, version=version, reuse=not no_reuse
             )
         tell_stage(result)
-        _tell_version(result)
+        tell_version(result)
         end_with_json(result | addresses_of(day_run.pipeline, result["version"]), as_json)
 
 
@@ -289,7 +288,7 @@ def tell_stage(result: dict[str, Any]) -> None:
     )
 
 
-def _tell_version(result: dict[str, Any]) -> None:
+def tell_version(result: dict[str, Any]) -> None:
     """Says whether the version is live, and what the gate noted."""
     for note in result.get("notes", []):
         say(f"{result['day']} gate: {note}")
@@ -313,7 +312,7 @@ def addresses_of(pipeline: Pipeline, version: str) -> dict[str, str]:
 
 
 @contextmanager
-def _with_addresses_of_refused(run: DayRun, known: dict[str, Any]) -> Iterator[None]:
+def with_addresses_of_refused(run: DayRun, known: dict[str, Any]) -> Iterator[None]:
     """If the gate refuses a version, adds where that and its report are to the last line."""
     try:
         yield

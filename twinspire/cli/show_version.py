@@ -36,9 +36,6 @@ from twinspire_core.terminal import console, out
 if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
     from index_builder.registry.quality_history import NextDay, VersionQuality
     from twinspire_core.fusion.rank_fusion import FixedOrder
-if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
-    from index_builder.registry.quality_history import VersionQuality
-    from twinspire_core.display.served_figure import ServedFigure
 
 STYLES = {"live": Style.GOOD, "refused": Style.BAD, "rolled back": Style.WARNING}
 """Of a version, by its status."""

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from index_builder.registry.version_log import version_date
 from index_builder.registry.versions import find_version
-from twinspire.runs.day_run import DayRun, find_start_of_refresh
+from twinspire.runs.day_run import DayRun
+from twinspire.runs.index_start import find_start_of_refresh
 from twinspire.runs.notifications import notify_of_error
 from twinspire.runs.stage_tasks import StageTask, complete, is_current, source_digests
 from twinspire.runs.stages import REFRESH, StageFunction, config_digest, digest, stage_key

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Literal
 
-from twinspire.runs.day_run import DayRun, find_start
+from twinspire.runs.day_run import DayRun
+from twinspire.runs.index_start import find_start
 from twinspire.runs.notifications import notify
 from twinspire.runs.stages import (
     STAGES,

@@ -1,8 +1,8 @@
 """Names of the candidate sources and of the lists that evaluation compares with, and their titles on
 screen. Imports nothing heavy, as the pipeline file and `--help` list the names.
 
-The sources are in `twinspire_core/sources/`, a module each; `candidate_sources.py` there has their
-classes by these names.
+The sources are in `twinspire_core/sources/`, most in a module each; `candidate_sources.py` there has
+the two-tower, and all classes by these names.
 """
 
 from typing import TYPE_CHECKING, Any, Literal

@@ -1,1 +1,1 @@
-"""Metrics of ranked lists: ranking, diversity, slices of users and items, bootstrap intervals."""
+"""Metrics of ranked lists (`list_metrics`), and how sure their means are (`intervals`)."""

@@ -1,5 +1,5 @@
-"""All ranking features of one moment: their names, values and descriptions. A new group of features has a
-module of its own in groups/ and a line in `GROUPS`.
+"""All ranking features of one moment: their names, values and descriptions. A new group of features is a
+class in a module of groups/ and has a line in `GROUPS`.
 """
 
 from collections.abc import Sequence

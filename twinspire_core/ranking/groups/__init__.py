@@ -1,1 +1,1 @@
-"""Features by what they know: a group of them in each module."""
+"""Groups of ranking features, by the data they are made from."""
