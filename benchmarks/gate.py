@@ -4,7 +4,7 @@
     python -m benchmarks.gate --case small_shop --replays 20
 
 Days of each are run once, each version going on from the one before, and what was found for each
-user is kept. A replay then draws the users of every day anew, with replacement, and the gate judges
+user is kept. A replay then draws the users of every day again, with replacement, and the gate judges
 every day by them: of the small shop with `gate.min_users` as it is, and with so few that its days
 suffice. These versions are good, so that each refusal is a false one. Broken versions (item vectors
 shuffled, trees fitted on shuffled labels, the last day trained on half its rows) are judged in the place

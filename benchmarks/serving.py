@@ -5,7 +5,7 @@
 
 One user per request, half by the id of a user whom the version knows, half by a history of 20 items; k = 50, ids
 and scores come back;
-32 keep-alive connections, each asking anew as soon as it is answered. Versions of a made-up shop
+32 keep-alive connections, each asking again as soon as it is answered. Versions of a made-up shop
 are published by the commands first and kept (work/serving, or TWINSPIRE_BENCHMARKS). Contenders:
 
     twinspire/mean        the two-tower, histories averaged

@@ -87,7 +87,7 @@ def _draw(user: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
 
 
 def replay(run: Run, days: Mapping[int, DayValues], seed: int) -> Iterator[GateVerdict]:
-    """The verdicts of all days but the first, of users drawn anew.
+    """The verdicts of all days but the first, of users drawn again.
 
     Args:
       run: the case.

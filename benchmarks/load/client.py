@@ -1,4 +1,4 @@
-"""A cheap client: keep-alive connections in a closed loop, each asking anew as soon as it is
+"""A cheap client: keep-alive connections in a closed loop, each asking again as soon as it is
 answered.
 
 One thread, raw sockets and a selector: it shares the cores with the server, and takes about a tenth

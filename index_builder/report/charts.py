@@ -108,7 +108,7 @@ def by_day(
     Args:
       name: name of the chart; other charts of the page have other names.
       label: the measure, which stands above the axis.
-      breaks: numbers of the days where lines start anew, because earlier figures do not compare.
+      breaks: numbers of the days where lines start again, because earlier figures do not compare.
     """
     with _svg_figure(name, ("", label)) as (axes, svg):
         at = date2num(list(days))

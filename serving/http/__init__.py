@@ -16,5 +16,5 @@ serving/app.py puts the application together and runs it:
     connection.py       a connection, with limits for headers and slow clients
     middleware.py       who may ask, and what is counted of each request
     prometheus.py       figures for Prometheus
-    http_errors.py      what a client is told when something is wrong
+    http_errors.py      error answers to clients
 """

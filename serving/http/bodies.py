@@ -321,7 +321,7 @@ def _wrong_source(source: Any) -> Problem:
 
 
 def refused(error: Refused, where: str) -> Problem:
-    """What a client is told of a refused query.
+    """The error answer for a refused query.
 
     Args:
       where: the query's key in the body; empty where the keys are the body's own.

@@ -144,7 +144,7 @@ def _microseconds(moment: datetime, zone: tzinfo) -> int:
 
 
 def _explain(error: ErrorDetails) -> Problem:
-    """What a client is told of pydantic's first error."""
+    """The error answer for pydantic's first error."""
     kind = _KINDS.get(error["type"], "wrong_type")
     path = error["loc"][:_DEPTH]
     key = str(path[-1]) if path else ""

@@ -1,4 +1,4 @@
-"""What a client is told when something is wrong: `{"error": {"type", "message", …}}`, and never a traceback."""
+"""Error answers to clients: `{"error": {"type", "message", …}}`, and never a traceback."""
 
 from collections.abc import Callable
 

@@ -133,7 +133,7 @@ def _tell(pipeline: Pipeline, outcomes: list[dict[str, Any]]) -> None:
 
 
 def _served(pipeline: Pipeline, days: list[date]) -> "dict[date, ServedFigure]":
-    """How good the lists were that were served on the days, as far as that can be read."""
+    """How good the lists were that were served on the days; empty if the store does not answer."""
     from index_builder.registry.quality_history import served_on_days
 
     registry = Registry(pipeline.registry.root, pipeline.name)

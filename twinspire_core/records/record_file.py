@@ -235,7 +235,7 @@ def delimiter_of(uri: str) -> str:
 
 
 def sniff(uri: str, delimiter: str | None = None, encoding: str | None = None) -> CsvOptions:
-    """How a CSV file is written, as far as its text tells.
+    """How a CSV file is written, guessed from its text.
 
     Args:
       uri: of the file; of another format there is nothing to say.

@@ -67,7 +67,7 @@ class History(Source):
 def past_lists(
     past: Ragged, depth: int, *, exclude: Ragged | None = None, passing: np.ndarray | None = None
 ) -> ScoredLists:
-    """Histories as lists, as far as they are in the corpus; arguments as those of `Source.lists`."""
+    """Histories as lists, of items in the corpus only; arguments as those of `Source.lists`."""
     if passing is not None:
         past = past.where((past.values >= 0) & passing[past.values])
     return ScoredLists.by_place(past_then(past, _NO_ITEMS, depth, exclude=exclude))
@@ -76,7 +76,7 @@ def past_lists(
 def past_then(
     past: Ragged, order: np.ndarray, k: int, *, exclude: Ragged | None = None
 ) -> np.ndarray:
-    """Each user's own items, as far as they are in the corpus, filled up from one order for all users:
+    """Each user's own items that are in the corpus, filled up from one order for all users:
     [U, k] int64, -1 behind the end.
 
     Args:

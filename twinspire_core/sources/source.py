@@ -169,7 +169,7 @@ class SourceTables:
 
     Attributes:
       corpus: rows of `corpus/`, or the items of a version: `_item`, and counts.
-      others: tables of sources by name (`Source.fits`), as far as they were fitted.
+      others: tables of sources by name (`Source.fits`): those that were fitted.
       half_life: of the source `popular`.
       made: results that `once` keeps.
     """
