@@ -13,9 +13,10 @@ from serving.answers import list_rules
 from serving.version.loaded_version import Version
 from tests.serving.answers.test_retrieval import files, ids, in_order
 from tests.serving.asking import recommend
-from tests.serving.conftest import ATTRIBUTES, ITEMS, PIPELINE, publish
+from tests.serving.conftest import ATTRIBUTES, ITEMS, publish
+from tests.serving.http.conftest import shop
 from tests.twinspire_core.fusion.test_reranking import slow_list
-from twinspire_core.config.pipeline import Pipeline, load
+from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.deployment import ListsConfig
 from twinspire_core.errors import UsageError
 
@@ -31,8 +32,7 @@ VALUES = {
 def published(towers, tmp_path_factory) -> Pipeline:
     """A version whose fixed order says what the user had before, then what the towers say."""
     home = tmp_path_factory.mktemp("ruled")
-    (home / "circle.toml").write_text(PIPELINE)
-    pipeline = load(home / "circle.toml")
+    pipeline = shop(home)
     carried = files(in_order(history=1, two_tower=0.5))
     publish(pipeline, towers, home / "staged", nominators=carried)
     return pipeline

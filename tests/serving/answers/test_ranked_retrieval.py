@@ -97,8 +97,10 @@ def test_the_mix_answers_unless_the_gate_says_that_the_ranker_does(opened, serve
 
 
 def test_of_a_newer_format_the_mix_answers_and_says_so_once(opened, caplog):
+    """Nothing else of it is read."""
+    newer = {"ranker.json": b'{"format": 2, "sources": "other", "features": 3}'}
     with caplog.at_level(logging.WARNING):
-        version = opened(by_popularity(number=2))
+        version = opened(by_popularity() | newer)
         for _ in range(2):
             assert recommend(version, [ANNA], 3).source == "fixed_order"
     [warning] = version.warnings
@@ -109,25 +111,19 @@ def test_of_a_newer_format_the_mix_answers_and_says_so_once(opened, caplog):
         recommend(version, [ANNA], 3, source="ranked")
 
 
-def test_a_newer_format_is_not_read_any_further(opened):
-    carried = by_popularity()
-    carried["ranker.json"] = b'{"format": 7, "sources": "other", "features": 3}'
-    assert recommend(opened(carried), [ANNA], 3).source == "fixed_order"
-
-
-def test_a_feature_that_this_release_does_not_know_is_not_taken_to_be_missing(opened):
-    carried = rankers.files(SOURCES, ("popular", "moon"), lambda rows: rows[:, 1])
-    version = opened(carried)
-    assert recommend(version, [ANNA], 3).source == "fixed_order"
-    assert "it uses moon, which cannot be made from the version" in version.warnings[0]
-
-
-def test_lists_that_the_version_has_no_source_for_are_not_taken_to_be_empty(opened):
-    version = opened(
-        rankers.files((*SOURCES, "factors"), ("place:factors",), lambda rows: rows[:, 0])
-    )
+@pytest.mark.parametrize(
+    ("sources", "features", "lacking"),
+    [
+        (SOURCES, ("popular", "moon"), "moon"),
+        ((*SOURCES, "factors"), ("place:factors",), "lists of factors"),
+    ],
+)
+def test_what_a_version_does_not_know_is_not_taken_to_be_missing(
+    opened, sources, features, lacking
+):
+    version = opened(rankers.files(sources, features, lambda rows: rows[:, -1]))
     assert recommend(version, [ANNA], 3).source == "fixed_order" and "ranked" not in version.sources
-    assert "it uses lists of factors, which cannot be made from the version" in version.warnings[0]
+    assert f"it uses {lacking}, which cannot be made from the version" in version.warnings[0]
 
 
 @pytest.mark.parametrize("untimed", [False, True])

@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from serving.answers.filtered_search import Seen, search_without
-from serving.requests.json_values import Refused
 from serving.requests.request_model import ListRequest
 from serving.version.loaded_version import Version
 from tests.serving.asking import recommend, similar
@@ -15,7 +13,6 @@ from tests.twinspire_core.test_library_loading import told as told_by
 from twinspire.cli.ask import recommend_user, similar_items
 from twinspire.cli.main import app
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.search.index import ExactIndex, Settings
 
 NOON = datetime(2024, 1, 3, 7)
 
@@ -89,13 +86,6 @@ def test_seen_items_stay_out(version):
     assert ids(version, kept, 2) == nearest(6.2)[1:5], "`exclude` holds whatever the switch says"
 
 
-def test_more_than_the_catalogue_gives_all_of_it_and_says_so(version):
-    answer = recommend(version, [{"place": 3.2}], 50)
-    assert ids(version, answer) == nearest(3.2)
-    assert "50 items were asked for" in answer.warnings.of_all()[0]
-    assert "12" in answer.warnings.of_all()[0]
-
-
 def test_a_list_that_runs_short_says_so(version):
     everything = [f"i{n:02d}" for n in range(10)]
     answer = recommend(version, [{"place": 3.2, "exclude": everything}, {"place": 3.2}], 5)
@@ -103,33 +93,6 @@ def test_a_list_that_runs_short_says_so(version):
     assert np.isnan(answer.scores[0, 2:]).all()
     assert len(ids(version, answer, 1)) == 5
     assert answer.warnings.of_all()[0].startswith("1 of 2 lists are shorter than 5")
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_search_without_seen_items_is_search_with_them_struck_out(seed):
-    rng = np.random.default_rng(seed)
-    items, queries, k = 300, 40, 20
-    vectors, asked = (
-        rng.normal(size=(items, 5)).astype(np.float32),
-        rng.normal(size=(queries, 5)).astype(np.float32),
-    )
-    order = np.argsort(-(asked @ vectors.T), axis=1)
-    # Heavy users have seen nearly all, and just the best of it.
-    heads = [order[q, : rng.choice([0, 3, 30, 200, 290, 300])] for q in range(queries)]
-    seen = Seen(
-        np.repeat(np.arange(queries), [len(h) for h in heads]),
-        np.concatenate(heads).astype(np.int64),
-    )
-    rows, scores, _ = search_without(
-        ExactIndex(vectors, Settings(kind="exact", k=k)), asked, k, seen
-    )
-    for q, head in enumerate(heads):
-        expected = [row for row in order[q] if row not in set(head)][:k]
-        assert rows[q, : len(expected)].tolist() == expected
-        assert (rows[q, len(expected) :] == -1).all()
-        np.testing.assert_allclose(
-            scores[q, : len(expected)], (vectors @ asked[q])[expected], rtol=1e-5
-        )
 
 
 def test_similar_items_are_the_neighbours_without_the_item(version):
@@ -146,27 +109,9 @@ def test_an_item_outside_the_catalogue_is_told(version):
         similar(version, "i4", 3)
 
 
-@pytest.mark.parametrize(
-    ("request_", "said"),
-    [
-        ({"plaice": 3}, "did you mean 'place'"),
-        ({"place": float("nan")}, "finite"),
-        (["anna"], "JSON object"),
-    ],
-)
-def test_requests_that_make_no_sense_are_refused(version, request_, said):
-    with pytest.raises(Refused, match=said) as caught:
-        recommend(version, [{}, request_], 3)
-    assert caught.value.row == 1
-
-
 def test_k_is_at_least_one(version):
     with pytest.raises(UsageError, match="at least 1"):
         recommend(version, [{}], 0)
-
-
-def test_no_requests_give_no_answers(version):
-    assert recommend(version, [], 3).rows.shape == (0, 3)
 
 
 def test_without_a_user_store_the_request_itself_is_all(without_users):
@@ -221,16 +166,6 @@ def without_seen(pipeline, towers, tmp_path) -> Version:
     settings = {"serving": {"exclude_seen": True}}
     publish(pipeline, towers, tmp_path / "without", "2024-01-02", settings=settings)
     return Version.open(pipeline)
-
-
-def test_the_version_says_whether_seen_items_stay_out(version, without_seen, pipeline):
-    anna = [{"user": "anna"}]
-    assert not version.exclude_seen and without_seen.exclude_seen
-    answers = {
-        said: ids(without_seen, recommend(without_seen, anna, 1, exclude_seen=said))
-        for said in (None, True, False)
-    }
-    assert answers == {None: ["i06"], True: ["i06"], False: ["i05"]}
 
 
 @pytest.mark.parametrize(

@@ -273,20 +273,6 @@ def test_what_was_seen_is_left_out_as_it_is_measured(both, source):
     assert before_histories > 0
 
 
-def test_a_version_holds_the_counts_that_it_goes_by(both):
-    version, _, _ = both
-    names = [name for name in version.users.schema.names if name.startswith("_personal")]
-    assert names == [
-        "_personal",
-        "_personal_60d",
-        "_personal_all",
-        "_personal_age",
-        "_personal_span",
-        "_personal_days",
-        "_personal_visits",
-    ]
-
-
 def test_what_is_newer_in_a_history_counts_besides_what_is_stored(both):
     """Two users of the version, without a history, with an empty one, and with one more event."""
     version, _, _ = both

@@ -6,6 +6,7 @@ import numpy as np
 
 from serving.version.event_buffer import EventBuffer, Events
 from serving.version.loaded_version import Version
+from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
 from tests.serving.asking import recommend
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
@@ -42,13 +43,24 @@ def first_after(version: Version, item: str) -> str | None:
     return circle.ITEMS[found]
 
 
-def add(events: EventBuffer, end: int, *sent: tuple[str, float]) -> None:
-    """Events by their hours after the end of the version's day."""
-    times = np.array([end + round(hours * HOUR) for _, hours in sent])
-    events.add(Events.of([item for item, _ in sent], times))
+class Followed:
+    """A version, and whoever sends events of it; hours are those after the end of its day."""
 
+    def __init__(self, version: Version, moment: int = LATE, most: int = 1000, new_items: int = 0):
+        self.version, self.end = version, counted_until(version)
+        self.events = EventBuffer(most)
+        self.updater = VersionUpdater(version, self.events, moment, new_items)
 
-def visit(events: EventBuffer, end: int, hours: float, *sent: tuple[str, str]) -> None:
-    """Events by user and item, a minute apart."""
-    times = np.array([end + round(hours * HOUR) + n * HOUR // 60 for n in range(len(sent))])
-    events.add(Events.of([item for _, item in sent], times, [user for user, _ in sent]))
+    def add(self, *sent: tuple[str, float]) -> None:
+        """Events by item and hours."""
+        times = np.array([self.end + round(hours * HOUR) for _, hours in sent])
+        self.events.add(Events.of([item for item, _ in sent], times))
+
+    def visit(self, hours: float, *sent: tuple[str, str]) -> None:
+        """Events by user and item, a minute apart."""
+        begin = self.end + round(hours * HOUR)
+        times = np.array([begin + n * HOUR // 60 for n in range(len(sent))])
+        self.events.add(Events.of([item for _, item in sent], times, [user for user, _ in sent]))
+
+    def update(self, hours: float) -> None:
+        self.updater.update(self.end + round(hours * HOUR))

@@ -17,6 +17,7 @@ from serving.version.loaded_version import Version
 from tests.serving.answers.test_retrieval import ALL, files, in_order
 from tests.serving.asking import recommend, similar
 from tests.serving.conftest import ATTRIBUTES, publish
+from tests.serving.http.conftest import shop
 from twinspire.cli.main import app
 from twinspire_core.errors import UsageError
 from twinspire_core.search.index import ExactIndex, Settings
@@ -56,16 +57,6 @@ def test_what_passes(version, wanted, passing):
     assert set(listed(answer, 1)) == set(ITEMS), "each request has a filter of its own"
     everybody = recommend(version, [{"place": 3.2}], 12, **wanted)
     assert listed(everybody) == listed(answer), "and all may have one"
-
-
-def test_filters_of_all_and_of_one_request_add_up(version):
-    answer = recommend(
-        version,
-        [{"place": 3.2, "allow": {"kind": "odd"}}, {"place": 3.2}],
-        12,
-        deny={"stock": True},
-    )
-    assert [set(listed(answer, n)) for n in range(2)] == [{3, 7, 9, 11}, {3, 6, 7, 8, 9, 10, 11}]
 
 
 @pytest.mark.parametrize(
@@ -247,25 +238,24 @@ def _fused(
 
 @pytest.fixture(scope="module")
 def shared(towers, tmp_path_factory) -> Version:
-    from tests.serving.conftest import PIPELINE
-    from twinspire_core.config.pipeline import load
-
     home = tmp_path_factory.mktemp("shared")
-    (home / "circle.toml").write_text(PIPELINE)
     weights = {"co_occurrence": 0.33, "history": 0.27, "two_tower": 0.7, "popular": 0.3}
-    pipeline = load(home / "circle.toml")
+    pipeline = shop(home)
     publish(pipeline, towers, home / "staged", nominators=files(in_order(**weights)))
     return Version.open(pipeline)
 
 
 @st.composite
 def searches(draw):
-    """Vectors of small whole numbers, so that scores are exact and ties many."""
+    """Vectors of small whole numbers, so that scores are exact and ties many; heavy users have seen
+    nearly all.
+    """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     items, queries = draw(st.integers(1, 60)), draw(st.integers(1, 5))
     vectors = rng.integers(-3, 4, (items, 3)).astype(np.float32)
     asked = rng.integers(-3, 4, (queries, 3)).astype(np.float32)
-    passing = rng.random(items) < draw(st.sampled_from([0, 0.05, 0.5, 0.95, 1]))
+    share = draw(st.sampled_from([0, 0.05, 0.5, 0.95, None]))
+    passing = None if share is None else rng.random(items) < share
     seen = np.argwhere(rng.random((queries, items)) < draw(st.sampled_from([0, 0.1, 0.9])))
     return (
         vectors,
@@ -289,7 +279,8 @@ def test_exact_search_among_what_passes_is_brute_force(few, case):
         patch.setattr(filtered_search, "_WIDEST", 2)
         found = search_without(index, asked, k, seen, passing)
     scores = (asked @ vectors.T).astype(float)
-    scores[:, ~passing] = -np.inf
+    if passing is not None:
+        scores[:, ~passing] = -np.inf
     scores[seen.query, seen.row] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")
     for query, rows in enumerate(found.rows):

@@ -6,118 +6,96 @@ import numpy as np
 import pytest
 
 from serving.answers import retrieval
-from serving.version.event_buffer import EventBuffer
-from serving.version.loaded_version import Version
-from serving.version.version_updates import VersionUpdater, counted_until
 from tests.serving import conftest as circle
 from tests.serving import rankers
 from tests.serving.asking import recommend
-from tests.serving.version.followed_version import HOUR, LATE, WEIGHTS, add, publish, visit
+from tests.serving.version.followed_version import WEIGHTS, Followed
 from twinspire_core.sources.live_sources import RecentVisits
 
 
-def weights(version: Version, updater: VersionUpdater, at: int) -> dict[str, float]:
-    updater.update(at)
-    return pytest.approx(version.fixed_order.weights, abs=1e-4)
+def weights(live: Followed, hours: float) -> dict[str, float]:
+    live.update(hours)
+    return pytest.approx(live.version.fixed_order.weights, abs=1e-4)
 
 
-def test_the_order_leans_on_what_is_taken_by_the_hour(pipeline, towers, tmp_path):
+def test_the_order_leans_on_what_is_taken_by_the_hour(follow):
     """For a half-life after the newest event."""
-    version = publish(pipeline, towers, tmp_path / "staged", "3h")
-    events = EventBuffer(2_000_000)
-    updater = VersionUpdater(version, events, LATE)
-    end = counted_until(version)
-    assert weights(version, updater, end + HOUR) == WEIGHTS, "nobody has sent anything"
-    add(events, end, ("i01", -1))
-    assert weights(version, updater, end + HOUR) == WEIGHTS, "the version knew that"
-    add(events, end, *[("i05", 5)] * 10**6)
+    live = follow(most=2_000_000)
+    assert weights(live, 1) == WEIGHTS, "nobody has sent anything"
+    live.add(("i01", -1))
+    assert weights(live, 1) == WEIGHTS, "the version knew that"
+    live.add(*[("i05", 5)] * 10**6)
     leaning = {"two_tower": 0.171429, "popular": 0.8, "history": 0.028571}
-    assert weights(version, updater, end + 5 * HOUR) == leaning
-    assert weights(version, updater, end + 8 * HOUR) == leaning
-    assert weights(version, updater, end + 8 * HOUR + 1) == WEIGHTS, "events no longer come"
-    add(events, end, ("i05", 9))
-    assert weights(version, updater, end + 9 * HOUR) == leaning
+    assert weights(live, 5) == leaning
+    assert weights(live, 8) == leaning
+    assert weights(live, 8 + 1e-9) == WEIGHTS, "events no longer come"
+    live.add(("i05", 9))
+    assert weights(live, 9) == leaning
 
 
-def test_the_order_leans_as_far_as_the_counts_are_new(pipeline, towers, tmp_path):
+def test_the_order_leans_as_far_as_the_counts_are_new(follow):
     """The version counts 78 events, which are 39 after a half-life; 117 were sent by then."""
-    version = publish(pipeline, towers, tmp_path / "staged", "3h")
-    events = EventBuffer(1000)
-    updater = VersionUpdater(version, events, LATE)
-    end = counted_until(version)
-    add(events, end, *[("i00", 3)] * 117)
-    found = weights(version, updater, end + 3 * HOUR)
+    live = follow()
+    live.add(*[("i00", 3)] * 117)
+    found = weights(live, 3)
     leaning = {"two_tower": 0.342857, "popular": 0.6, "history": 0.057143}
     assert found == leaning, "117 of 156 were sent: .8 * .75"
 
 
 @pytest.mark.parametrize("half_life", ["3h", "1d"])
-def test_the_order_answers_in_the_rankers_place_while_most_counts_are_new(
-    pipeline, towers, tmp_path, half_life
-):
+def test_the_order_answers_in_the_rankers_place_while_most_counts_are_new(follow, half_life):
     """The version counts 78 events, which are 39 after three hours, when 20 or 117 were sent."""
     more = rankers.files(("two_tower", "history"), ("place:two_tower",), lambda rows: -rows[:, 0])
-    version = publish(pipeline, towers, tmp_path / "staged", half_life, more)
-    events = EventBuffer(1000)
-    updater = VersionUpdater(version, events, LATE)
-    end = counted_until(version)
+    live = follow(half_life, more)
     by_the_hour = "fixed_order" if half_life == "3h" else "ranked"
 
     def source(hour: int) -> str:
-        updater.update(end + hour * HOUR)
-        return recommend(version, [{}], 3).source
+        live.update(hour)
+        return recommend(live.version, [{}], 3).source
 
     assert source(3) == "ranked"
-    add(events, end, *[("i00", 3)] * 20)
+    live.add(*[("i00", 3)] * 20)
     assert source(3) == "ranked"
-    add(events, end, *[("i00", 3)] * 97)
+    live.add(*[("i00", 3)] * 97)
     assert source(3) == by_the_hour
-    assert recommend(version, [{}], 3, source="ranked").source == "ranked"
+    assert recommend(live.version, [{}], 3, source="ranked").source == "ranked"
     assert source(7) == "ranked", "events no longer come"
 
 
-def test_the_order_leans_on_what_is_taken_together_too(pipeline, towers, tmp_path):
+def test_the_order_leans_on_what_is_taken_together_too(follow):
     """All that counts is new: .4 of it, and of the rest .8 on `popular`; nothing once no event comes."""
-    version = publish(pipeline, towers, tmp_path / "staged", "3h")
-    events = EventBuffer(2_000_000)
-    updater = VersionUpdater(version, events, LATE)
-    end = counted_until(version)
-    add(events, end, *[("i05", 5)] * 10**6)
-    updater.update(end + 5 * HOUR)
-    assert version.fixed_order.sources == ("two_tower", "popular", "history"), (
+    live = follow(most=2_000_000)
+    live.add(*[("i05", 5)] * 10**6)
+    live.update(5)
+    assert live.version.fixed_order.sources == ("two_tower", "popular", "history"), (
         "nobody says who took it"
     )
-    visit(events, end, 5, ("u", "i05"), ("u", "i06"))
-    updater.update(end + 6 * HOUR)
-    assert version.fixed_order.sources == ("two_tower", "popular", "history", "co_occurrence")
+    live.visit(5, ("u", "i05"), ("u", "i06"))
+    live.update(6)
+    assert live.version.fixed_order.sources == ("two_tower", "popular", "history", "co_occurrence")
     leaning = {"two_tower": 0.102857, "popular": 0.48, "history": 0.017143, "co_occurrence": 0.4}
-    assert version.fixed_order.weights == pytest.approx(leaning, abs=1e-4)
-    answer = recommend(version, [{"history": ["i05"]}], 2)
+    assert live.version.fixed_order.weights == pytest.approx(leaning, abs=1e-4)
+    answer = recommend(live.version, [{"history": ["i05"]}], 2)
     assert "i06" in [circle.ITEMS[row] for row in answer.rows[0]]
-    updater.update(end + 9 * HOUR)
-    assert version.fixed_order.sources == ("two_tower", "popular", "history")
+    live.update(9)
+    assert live.version.fixed_order.sources == ("two_tower", "popular", "history")
 
 
-def test_visits_of_hours_ago_say_nothing_of_now(pipeline, towers, tmp_path):
+def test_visits_of_hours_ago_say_nothing_of_now(follow):
     """Who stops to say who took an item is as who never said it, though other events come."""
-    version = publish(pipeline, towers, tmp_path / "staged", "3h")
-    events = EventBuffer(1000)
-    updater = VersionUpdater(version, events, LATE)
-    end = counted_until(version)
-    visit(events, end, 1, ("u", "i03"), ("u", "i08"))
+    live = follow()
+    live.visit(1, ("u", "i03"), ("u", "i08"))
     for hour in range(1, 6):
-        add(events, end, *[("i05", hour)] * 100)
-        updater.update(end + hour * HOUR)
-        has = "co_occurrence" in version.fixed_order.sources
+        live.add(*[("i05", hour)] * 100)
+        live.update(hour)
+        has = "co_occurrence" in live.version.fixed_order.sources
         assert has == (hour < 5), "until three hours after the visit's last minute"
 
 
 @pytest.mark.parametrize("rules", [None, {"new_share": 1.0}])
-def test_an_answer_is_of_one_order_whatever_comes_meanwhile(
-    pipeline, towers, tmp_path, monkeypatch, rules
-):
+def test_an_answer_is_of_one_order_whatever_comes_meanwhile(follow, monkeypatch, rules):
     """Lists of several filters, and wider ones for a rule, are joined: all have the same sources."""
-    version = publish(pipeline, towers, tmp_path / "staged", "3h")
+    version = follow().version
     visits = RecentVisits(len(circle.ITEMS))
     visits.add(np.array([1, 1]), np.array([3, 4]), np.array([0, 1]))
     fitted = version.fixed_order

@@ -249,12 +249,6 @@ def test_a_fault_takes_an_item_up_in_all_places_or_in_none(published, monkeypatc
     assert counts[12] == pytest.approx(7, abs=0.1)
 
 
-@pytest.mark.parametrize("half_life", ["1d", "60d"])
-def test_where_habits_hold_the_catalogue_does(pipeline, towers, tmp_path, half_life):
-    version = publish(pipeline, towers, tmp_path / "staged", half_life)
-    assert Sender(version).send(*takers("a", 9)) is version
-
-
 def test_what_is_taken_together_with_it_is_learnt_at_once(published):
     """Not ten seconds after what is taken together was fitted last."""
     sender = Sender(published)
