@@ -16,7 +16,7 @@ from twinspire_core.library_loading import block_import, suppress_native_stderr
 
 
 def test_a_module_is_as_it_was_when_the_last_of_several_threads_has_done():
-    """One begins, another begins, the first ends, then the other."""
+    """One begins, another begins, the first ends, then the other: versions of pages and of answers."""
     inside, end = threading.Event(), threading.Event()
 
     def other():
@@ -100,9 +100,6 @@ def test_nothing_is_heard_unless_it_fails(capfd):
 
 
 def test_threads_whose_blocks_overlap_leave_standard_error_as_it_was(capfd):
-    """One begins, another begins, the first ends, then the other: as versions are loaded for pages
-    and for answers.
-    """
     inside, end = threading.Event(), threading.Event()
 
     def other():

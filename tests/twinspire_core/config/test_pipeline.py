@@ -73,33 +73,23 @@ def test_what_the_file_says_is_there(read, tmp_path):
     assert p.pipeline.work_root == f"{tmp_path}/work" and p.registry.root == f"{tmp_path}/registry"
     assert list(p.tower("item")) == ["sku", "brand", "sold"]
     assert list(p.of_kind(IdFeature)) == ["customer", "sku"]
-    assert (
-        p.item_id == "sku"
-        and p.user_id == "customer"
-        and p.column("sku") == "sku"
-        and p.column("customer") == "customer"
-    )
+    assert (p.item_id, p.user_id, p.column("sku")) == ("sku", "customer", "sku")
 
 
 def test_limits_name_measures_as_they_are_measured(read):
-    """What model/evaluation/evaluate.py really tells of a day can be limited, under the same
-    name.
-    """
     limits = """[evaluation]
 ks = [2]
 [gate]
 metric = "recall@2"
 [gate.floors]
 "recall@2" = 0.1
-"mrr/users:0" = 0.1
 "served/recall@2/users:0" = 0.1
 "hit_rate@2/users:1-4" = 0.1
 "recall@2/items:20+" = 0.1
 [gate.ceilings]
-"gini@2" = 0.9
 "popular_share@2/users:5-19" = 0.9
 [train]"""
-    assert len(read("[train]", limits).gate.floors) == 5
+    assert len(read("[train]", limits).gate.floors) == 4
 
 
 def test_a_value_has_the_type_that_toml_gives_it(read):
@@ -118,172 +108,90 @@ def test_the_environment_is_read(read, monkeypatch):
         read('"logs/', '"${ABSENT}/')
 
 
+BUY, ITEMS = 'positives = ["buy"]', 'items = "gs://bucket/items/dt={date}/"\n'
+EVENT, TYPES = 'event = "type"\n', 'types = ["view"]\n'
+BRAND, SKU = '[features.brand]\nkind = "category"', '[features.sku]\nkind = "id"\ntower = "item"\n'
+CUSTOMER = '[features.customer]\nkind = "id"\ntower = "query"'
+STARS = "label = 'stars'\n[features.stars]\nkind = 'number'\ntower = 'query'"
+LISTS = '[corpus]\nattributes = ["brand", "shelf"]\n[lists]\n'
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("dimension", "dimensions", "train.dimensions: unknown key; did you mean 'dimension'?"),
         ("[train]", "[trian]", "trian: unknown key; did you mean 'train'?"),
-        (
-            "dimension = 16",
-            "negatives.memory = 5",
-            "negatives.memory was removed: leave it out, or set",
-        ),
         ("types", "tipes", "features.history.tipes: unknown key; did you mean 'types'?"),
         ('kind = "category"', 'kind = "categorys"', "found 'categorys'; did you mean 'category'?"),
         ('kind = "category"\n', "", "features.brand.kind: one of id, category, categories,"),
         ("dimension = 16", "order = 'tim'", "time, shuffled; found 'tim'; did you mean 'time'?"),
         ("Asia/Tokyo", "Asia/Tokio", "did you mean 'Asia/Tokyo'?"),
         ("90m", "90 minutes", "with a unit (90s, 15m, 6h, 2d), found '90 minutes'"),
-        ("dt={date}", "today", "a folder per day is named with {date}"),
-        ("90m", "90", "a duration is a number with a unit (90s, 15m, 6h, 2d), found '90'"),
         ('"90m"', "90", "a duration is a number with a unit (90s, 15m, 6h, 2d), found 90"),
+        ("dt={date}", "today", "a folder per day is named with {date}"),
         ("days = 3", "days = '3'", "features.sold.days: a whole number; found '3', which is text"),
         ("days = 3", "days = 3.0", "features.sold.days: a whole number; found 3.0"),
         ("dimension = 16", "dimension = true", "train.dimension: a whole number; found true"),
-        ("dimension = 16", "temperature = '0.1'", "temperature: a number; found '0.1', which"),
         ('name = "shop"', "name = 7", "pipeline.name: a text in quotes; found 7"),
         ('["buy"]', '"buy"', "columns.positives: a list in brackets; found 'buy'"),
         ('events = "logs/', 'events = "s3://logs/', "gs://BUCKET/NAME; found s3://logs/dt={date}/"),
-        ("gs://bucket", "abfss://bucket", "source.items: A place is a local path or gs://"),
-        (
-            "[source]",
-            "work_root = 'file:///data/work'\n[source]",
-            "Write the path alone, /data/work.",
-        ),
-        (
-            "dimension = 16",
-            "dimension = 0",
-            "dimension: Input should be greater than or equal to 1",
-        ),
-        ('item = "sku"\n', "", "columns.item: Field required"),
+        ("[source]", "work_root = 'file:///work'\n[source]", "Write the path alone, /work."),
+        ("dimension = 16", "dimension = 0", "dimension: Input should be greater than or equal to"),
         ("days = 3", "days = 15", "features.sold.days is 15, more than window.count_days = 14"),
-        (
-            'items = "gs://bucket/items/dt={date}/"\n',
-            "",
-            "brand comes from items, but source.items",
-        ),
-        (
-            '[features.sku]\nkind = "id"\ntower = "item"\n',
-            "",
-            "a history shares the item id's embedding",
-        ),
-        (
-            '[features.brand]\nkind = "category"',
-            '[features.brand]\nkind = "id"',
-            "more than one feature of kind id",
-        ),
-        ('event = "type"\n', "", "columns.event does not say which column holds the type"),
+        (ITEMS, "", "brand comes from items, but source.items"),
+        (SKU, "", "a history shares the item id's embedding"),
+        (BRAND, '[features.brand]\nkind = "id"', "more than one feature of kind id"),
+        (CUSTOMER, CUSTOMER.replace("query", "item"), "more"),
+        (EVENT, "", "columns.event does not say which column holds the type"),
         ("[features.brand]", "[features.Brand]", "lower case"),
         ("[features.brand]", "[features.class]", "write [features.its_class] with column = "),
-        (
-            '[features.customer]\nkind = "id"\ntower = "query"',
-            '[features.customer]\nkind = "id"\ntower = "item"',
-            "more",
-        ),
         ("dimension = 16", "auxiliary.weight = 0.1", "but columns.label does not say which column"),
-        ("dimension = 16", "auxiliary.weight = -0.1", "auxiliary.weight: Input should be greater"),
+        ("", "[serving]\nuser_store = 0", "or a number of users, 1 or more; found 0"),
+        ("", "[corpus]\nfilter = 'new'", "corpus.filter: a table; found 'new'"),
+        ("", "[gate]\nmetric = 'recall@77'", "evaluation.ks = [10, 50, 100], found 'recall@77'"),
+        ("", "[evaluation]\nks = [10]", "found 'recall@50'; did you mean 'recall@10'?"),
+        ("", "[gate]\nmetric = 'recall@50/users:0'", "that can stand in gate.floors"),
+        ("", "[gate.floors]\n'gini@50' = 0.9", "found 'gini@50'; that can stand in gate.ceilings"),
+        ("", "[gate.ceilings]\n'ginny@50' = 0.9", "did you mean 'gini@50'?"),
+        ("", "[gate.floors]\n'recall@50/users:1-9' = 0.1", "a slice, one of 0, 1-4, 5-19, 20+"),
+        ("", "[gate.floors]\n'served/recal@50' = 0.1", "'recal@50'; did you mean 'recall@50'?"),
+        ("", "[gate.floors]\n'mix/recall@50' = 0.1", "no mix any more: write 'served/recall@50'"),
+        ("", "[mix]\nsources = ['past']", "mix was removed: write [sources] with use ="),
+        ("", "[sources]\nuse = ['trending']", "no source 'trending' any more: write 'popular'"),
+        ("", "[sources]\nuse = ['neighbours']", "neighbours, whose tables are lists of single"),
+        ("", "[sources]\nuse = ['history', 'history']", "found 'history' more than once"),
+        ("", "[gate.floors]\n'ndcg@50/items:0' = 0.1", "found 'ndcg@50/items:0'; did you mean"),
+        ("", f"{LISTS}caps = {{ brnd = 2 }}", "found 'brnd'; did you mean 'brand'?"),
+        ("", f"{LISTS}caps = {{ colour = 2 }}", "found 'colour'; known: brand, shelf"),
+        ("", "[lists]\ncaps = { brand = 2 }", "found 'brand'; none is declared there"),
+        ("", "[lists]\nnew_share = 0.3\n[serving]\nexclude_seen = true", "leave one"),
+        (BUY, f"{BUY}\nweights = {{ buy = -1.0 }}", "a number from 0 to 1,000,000, found -1 for"),
+        (BUY, f"{BUY}\nweights = {{ buy = nan }}", "found nan for 'buy'"),
+        (BUY, f"{BUY}\nweights = {{ buy = inf }}", "found inf for 'buy'"),
+        (BUY, f"{BUY}\nweights = {{ by = 2 }}", "found 'by'; did you mean 'buy'?"),
+        (BUY, f"{BUY}\nweights = {{ view = 2 }}", "found 'view', which is never trained on"),
+        (BUY, f"{BUY}\nweights = {{ buy = 0 }}", "0 for all of columns.positives"),
+        (f"{EVENT}{BUY}", "weights = { buy = 2 }", "but columns.event does not say"),
+        (BUY, f"{BUY}\n{STARS}", "features.stars reads columns.label = 'stars': what is to be"),
     ],
 )
 def test_a_broken_rule_is_named(read, old, new, message):
+    text = GOOD.replace(TYPES, "") if "weights" in new else GOOD
     with pytest.raises(UsageError) as raised:
-        read(old, new)
+        read(old, new, text)
     assert message in str(raised.value) and "shop.toml" in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        ("[serving]\nexclude_seen = 'yes'", "found 'yes', which is text: leave the quotes out"),
-        ("[serving]\nuser_store = 0", "or a number of users, 1 or more; found 0"),
-        ("[corpus]\nfilter = 'new'", "corpus.filter: a table; found 'new'"),
-        ("[registry]\nroot = 'hdfs:/versions'", "registry.root: A place is a"),
-        ("[gate]\nmetric = 'recall@77'", "evaluation.ks = [10, 50, 100], found 'recall@77'"),
-        ("[evaluation]\nks = [10]", "found 'recall@50'; did you mean 'recall@10'?"),
-        ("[gate]\nmetric = 'recall@50/users:0'", "that can stand in gate.floors"),
-        ("[gate.floors]\n'gini@50' = 0.9", "found 'gini@50'; that can stand in gate.ceilings"),
-        ("[gate.ceilings]\n'ginny@50' = 0.9", "did you mean 'gini@50'?"),
-        ("[gate.floors]\n'recall@50/users:1-9' = 0.1", "a slice, one of 0, 1-4, 5-19, 20+"),
-        ("[gate.floors]\n'served/recal@50' = 0.1", "found 'recal@50'; did you mean 'recall@50'?"),
-        ("[gate.floors]\n'mix/recall@50' = 0.1", "no mix any more: write 'served/recall@50'"),
-        ("[mix]\nsources = ['past']", "mix was removed: write [sources] with use ="),
-        ("[ranking]\nenabled = true", "ranking was removed: leave it out: a ranker is fitted"),
-        (
-            "[sources]\nuse = ['two_tower', 'trending']",
-            "no source 'trending' any more: write 'popular'",
-        ),
-        (
-            "[sources]\nuse = ['neighbours']",
-            "names neighbours, whose tables are lists of single users",
-        ),
-        (
-            "[sources]\nuse = ['history', 'two_tower', 'history']",
-            "sources.use: each source is named once, found 'history' more than once",
-        ),
-        ("[gate.floors]\n'ndcg@50/items:0' = 0.1", "found 'ndcg@50/items:0'; did you mean"),
-        ("[gate.floors]\n'recall@50' = 5", "less than or equal to 1"),
-        ("[gate.ceilings]\n'gini@50' = nan", "gate.ceilings.gini@50: Input should be"),
-    ],
-)
-def test_a_broken_rule_of_another_table_is_named(read, table, message):
-    with pytest.raises(UsageError) as raised:
-        read(text=GOOD + table)
-    assert message in str(raised.value)
-
-
-POSITIVES, SHOP_TYPES = 'positives = ["buy"]', 'event = "type"\npositives = ["buy"]\n'
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ("weights = { buy = -1.0 }", "a factor is a number from 0 to 1,000,000, found -1 for"),
-        ("weights = { buy = nan }", "found nan for 'buy'"),
-        ("weights = { buy = inf }", "found inf for 'buy'"),
-        ("weights = { by = 2 }", "of positives, ['buy']; found 'by'; did you mean 'buy'?"),
-        ("weights = { view = 2 }", "found 'view', which is never trained on"),
-        ("weights = { buy = 0 }", "0 for all of columns.positives"),
-        (
-            "label = 'stars'\n[features.stars]\nkind = 'number'\ntower = 'query'",
-            "features.stars reads columns.label = 'stars': what is to be learned",
-        ),
-    ],
-)
-def test_a_broken_rule_of_the_objectives_is_named(read, columns, message):
-    with pytest.raises(UsageError) as raised:
-        read(POSITIVES, f"{POSITIVES}\n{columns}")
-    assert message in str(raised.value)
-
-
 def test_objectives_are_read(read):
-    p = read(SHOP_TYPES, f"{SHOP_TYPES}weights = {{ buy = 3 }}\nlabel = 'stars'\n")
-    assert (
-        p.columns.weights == {"buy": 3.0}
-        and p.columns.label == "stars"
-        and not p.train.auxiliary.weight
-    )
-    assert read(
-        SHOP_TYPES + "[",
-        "event = 'type'\nweights = { anything = 0.5 }\n[",
-        GOOD.replace('types = ["view"]\n', ""),
-    )
-    with pytest.raises(
-        UsageError, match=r"columns\.weights are by event type, but columns\.event does not say"
-    ):
-        read(SHOP_TYPES, "weights = { buy = 2 }\n", GOOD.replace('types = ["view"]\n', ""))
-    assert read(
-        "[train]",
-        "[train]\nauxiliary.weight = 0.5",
-        GOOD.replace(POSITIVES, f"{POSITIVES}\nlabel = 'x'"),
-    )
+    p = read(BUY, f"{BUY}\nweights = {{ buy = 3 }}\nlabel = 'stars'")
+    assert (p.columns.weights, p.columns.label) == ({"buy": 3.0}, "stars")
+    any_type = "event = 'type'\nweights = { anything = 0.5 }"
+    assert read(f"{EVENT}{BUY}", any_type, GOOD.replace(TYPES, ""))
 
 
 def test_all_broken_rules_are_listed_at_once(read):
     with pytest.raises(UsageError) as raised:
-        read(
-            text=GOOD.replace("dimension", "dimensio")
-            .replace("customer", "customer")
-            .replace("wait", "wiat")
-        )
+        read("wait", "wiat", GOOD.replace("dimension", "dimensio"))
     assert "train.dimensio" in str(raised.value) and "source.wiat" in str(raised.value)
 
 
@@ -295,28 +203,6 @@ def test_a_missing_file_and_no_toml_are_told(tmp_path):
         load(tmp_path / "x.toml")
 
 
-@pytest.mark.parametrize(
-    ("lists", "said"),
-    [
-        ("caps = { brnd = 2 }", r"found 'brnd'; did you mean 'brand'\?"),
-        ("caps = { colour = 2 }", r"found 'colour'; known: brand, shelf"),
-        ("caps = { brand = 0 }", r"lists\.caps\.brand: .*greater than or equal to 1"),
-        ("new_share = 1.2", r"lists\.new_share: .*less than or equal to 1"),
-        ("new_shar = 0.1", r"lists\.new_shar: unknown key; did you mean 'new_share'\?"),
-        ("new_share = 0.3\n[serving]\nexclude_seen = true", r"all of a list is new: leave one"),
-    ],
-)
-def test_rules_on_lists_that_make_no_sense(read, lists, said):
-    tables = f'[corpus]\nattributes = ["brand", "shelf"]\n[lists]\n{lists}\n'
-    with pytest.raises(UsageError, match=said):
-        read(text=GOOD + tables)
-
-
-def test_a_cap_needs_attributes(read):
-    with pytest.raises(UsageError, match=r"found 'brand'; none is declared there"):
-        read("[train]", "[lists]\ncaps = { brand = 2 }\n[train]")
-
-
 def test_each_value_comes_with_where_it_comes_from(read, tmp_path, monkeypatch):
     monkeypatch.setenv("KEY", "secret")
     monkeypatch.setenv("WIDTH", "32")
@@ -326,21 +212,17 @@ def test_each_value_comes_with_where_it_comes_from(read, tmp_path, monkeypatch):
         "[evaluation]\nks = [${FEW:-5}, 50, 100]",
     )
     found = {(one.table, one.key): one for one in settings(p, tmp_path / "shop.toml")}
-    assert len(found) == sum(1 for _ in settings(p, tmp_path / "shop.toml"))
-
-    def said(table, key):
-        one = found[table, key]
-        return one.value, one.source
-
-    assert said("columns", "user") == ("customer", "file")
-    assert said("source", "wait") == (timedelta(minutes=90), "file")
-    assert said("features.brand", "from") == (None, "default")
-    assert said("features.sold", "days") == (3, "file")
-    assert said("train.history", "pooling") == ("mean", "default")
-    assert said("pipeline", "work_root") == (f"{tmp_path}/work", "default")
-    assert said("train", "dimension") == ("${WIDTH}", "environment")
-    assert said("notify", "command") == ("curl -d a=${KEY}, ${URL:-http://a}", "environment")
-    assert said("evaluation", "ks") == (["${FEW:-5}", 50, 100], "environment")
+    expected = {
+        ("source", "wait"): (timedelta(minutes=90), "file"),
+        ("features.brand", "from"): (None, "default"),
+        ("features.sold", "days"): (3, "file"),
+        ("train.history", "pooling"): ("mean", "default"),
+        ("pipeline", "work_root"): (f"{tmp_path}/work", "default"),
+        ("train", "dimension"): ("${WIDTH}", "environment"),
+        ("notify", "command"): ("curl -d a=${KEY}, ${URL:-http://a}", "environment"),
+        ("evaluation", "ks"): (["${FEW:-5}", 50, 100], "environment"),
+    }
+    assert {key: (found[key].value, found[key].source) for key in expected} == expected
     assert "secret" not in str(found)
 
 
@@ -376,9 +258,6 @@ def test_editors_find_nothing_wrong_with_shipped_files(complaints, path):
         ('"90m"', '"90 minutes"'),
         ('kind = "category"\n', 'kind = "categorie"\n'),
         ("days = 3", "day = 3"),
-        ('tower = "item"\n[features.history]', "[features.history]"),
-        ("dimension = 16", "dimension = '16'"),
-        ('user = "customer"\n', ""),
     ],
 )
 def test_editors_see_what_is_wrong(complaints, old, new):

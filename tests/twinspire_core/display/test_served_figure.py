@@ -20,14 +20,11 @@ def pairs(mean, base, users=400, differ=50):
 def metrics(**more):
     """The fixed order finds .5, the ranker .55; the best simple list .4, co-occurrence more than that."""
     beside = {"purchase_history": pairs(0.1, 0.4), "co_occurrence": pairs(0.05, 0.45)}
+    recalls = {"most_popular": 0.1, "popular_lately": 0.2, "purchase_history": 0.4}
+    recalls["co_occurrence"] = 0.45
     given = {
         "progressive": lists(0.3),
-        "baselines": {
-            "most_popular": lists(0.1),
-            "popular_lately": lists(0.2),
-            "purchase_history": lists(0.4),
-            "co_occurrence": lists(0.45),
-        },
+        "baselines": {name: lists(recall) for name, recall in recalls.items()},
         "fixed_order": {"progressive": lists(0.5), "beside_simple": beside},
     }
     return DayMetrics.model_validate(given | more)
@@ -47,9 +44,7 @@ def test_the_fixed_order_is_compared_with_the_best_simple_list_by_hand():
     # A standard error of .2 / sqrt(400) = .01: 1.96 of them are .0196, or 4.9% of .4
     change = figure.change
     assert (change.change, change.low, change.high) == pytest.approx((0.25, 0.201, 0.299))
-    assert figure.values_text == "served 0.500, past purchases 0.400"
     assert figure.change_text == "25.0% better than the best simple list (+20.1% to +29.9%)"
-    assert figure.users_text == "all 400 measured users of 2024-05-02"
 
 
 def test_what_the_gate_let_serve_is_the_figure():
@@ -61,7 +56,6 @@ def test_what_the_gate_let_serve_is_the_figure():
     assert ranked.change.low == pytest.approx(0.375 - 0.049)
     alone = on_next_day(metrics(fixed_order={}), None, DAY, "recall@50")
     assert (alone.source, alone.value, alone.change.low) == ("two_tower", 0.3, None)
-    assert alone.change_text == "25.0% worse than the best simple list"
 
 
 def test_what_was_not_measured_is_not_claimed():
@@ -91,29 +85,15 @@ def test_held_out_users_say_so_and_are_those_of_the_lists_that_serve():
         "purchase_history": pairs(0.04, 0.36, users=40),
         "most_popular": pairs(0.3, 0.1, users=40),
     }
-    measured = metrics(
-        holdout={
-            "users": 300,
-            "days": 5,
-            "candidate": lists(0.35),
-            "baselines": {"purchase_history": lists(0.5)},
-        },
-        fixed_order={
-            "holdout": {"users": 40, "candidate": lists(0.4, 40)},
-            "own_beside_simple": own,
-        },
-        ranker=RANKER,
-    )
+    held = {"users": 300, "days": 5, "candidate": lists(0.35)}
+    held["baselines"] = {"purchase_history": lists(0.5)}
+    of_order = {"holdout": {"users": 40, "candidate": lists(0.4, 40)}, "own_beside_simple": own}
+    measured = metrics(holdout=held, fixed_order=of_order, ranker=RANKER)
     order = on_held_out(measured, "fixed_order", DAY, "recall@50")
     assert (order.value, order.simple_value, order.users, order.two_tower) == (0.4, 0.36, 40, None)
     assert order.change.low == pytest.approx(0.4 / 0.36 - 1 - 1.96 * 0.2 / 40**0.5 / 0.36)
     assert order.held_out and order.users_text == "40 held-out users of 2024-05-02"
     ranked = on_held_out(measured, "ranked", DAY, "recall@50")
     assert (ranked.value, ranked.source, ranked.simple_value) == (0.52, "ranked", 0.36)
-    alone = on_held_out(
-        measured.model_copy(update={"fixed_order": type(measured.fixed_order)()}),
-        None,
-        DAY,
-        "recall@50",
-    )
+    alone = on_held_out(metrics(holdout=held, fixed_order={}), None, DAY, "recall@50")
     assert (alone.value, alone.simple_value, alone.two_tower) == (0.35, 0.5, 0.35)

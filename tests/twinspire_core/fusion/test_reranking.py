@@ -18,14 +18,7 @@ CORPUS = 30
 
 
 def slow_list(ranked, k, *, known=(), share=0, caps=None, values=None):
-    """Items of one list.
-
-    Args:
-      ranked: items, best first.
-      known: those that the user had.
-      caps: by attribute, how often a value may be there.
-      values: by attribute and item, the set of the item's values.
-    """
+    """Items of one list; `values` are sets, by attribute and item."""
     listed: list[int] = []
     new_ones = 0
 
@@ -69,11 +62,10 @@ def worlds(draw):
     }
 
 
-def table(lists, width=None):
-    width = width or max(map(len, lists))
-    return np.array([[*one, *[-1] * (width - len(one))] for one in lists], np.int64).reshape(
-        len(lists), width
-    )
+def table(lists):
+    width = max(map(len, lists))
+    rows = [[*one, *[-1] * (width - len(one))] for one in lists]
+    return np.array(rows, np.int64).reshape(len(lists), width)
 
 
 def capped(world):
@@ -97,30 +89,17 @@ def chosen(world):
         return Candidates(items, np.array(is_new, bool).reshape(items.shape), values)
 
     ranked = table(world["ranked"])
-    columns = choose(
-        candidates(ranked, world["known"]),
-        world["k"],
-        new_share=world["share"],
-        caps=caps.caps if caps else None,
-    )
+    rules = {"new_share": world["share"], "caps": caps.caps if caps else None}
+    columns = choose(candidates(ranked, world["known"]), world["k"], **rules)
     return [[int(row[c]) for c in cs if c >= 0] for row, cs in zip(ranked, columns, strict=True)]
 
 
 @given(worlds())
 @settings(max_examples=300, deadline=None, derandomize=True)
 def test_lists_are_those_of_the_slow_way(world):
-    expected = [
-        slow_list(
-            ranked,
-            world["k"],
-            known=world["known"][n],
-            share=world["share"],
-            caps=world["caps"],
-            values=world["values"],
-        )
-        for n, ranked in enumerate(world["ranked"])
-    ]
-    assert chosen(world) == expected
+    rules = {name: world[name] for name in ("share", "caps", "values")}
+    users = zip(world["ranked"], world["known"], strict=True)
+    assert chosen(world) == [slow_list(r, world["k"], known=known, **rules) for r, known in users]
 
 
 def test_new_items_are_lifted_as_late_as_the_share_allows():

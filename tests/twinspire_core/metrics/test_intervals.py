@@ -12,24 +12,10 @@ def test_the_spread_of_a_mean_is_its_standard_error():
     rng = np.random.default_rng(1)
     values = rng.exponential(size=400)
     assert spread(values, np.arange(400)) == pytest.approx(values.std() / 20, rel=0.06)
-    low, high = interval(resampled_means({"x": values}, np.arange(400), 4000)["x"])
-    assert low == pytest.approx(
-        values.mean() - 1.96 * values.std() / 20, abs=0.2 * values.std() / 20
-    )
-    assert high == pytest.approx(
-        values.mean() + 1.96 * values.std() / 20, abs=0.2 * values.std() / 20
-    )
-
-
-def test_nineteen_intervals_of_twenty_hold_the_truth():
-    rng = np.random.default_rng(2)
-    inside = 0
-    for _ in range(300):
-        low, high = interval(
-            resampled_means({"x": rng.exponential(size=150)}, np.arange(150), 200)["x"]
-        )
-        inside += low <= 1 <= high
-    assert 0.90 <= inside / 300 <= 0.98
+    error = values.std() / 20
+    expected = [values.mean() - 1.96 * error, values.mean() + 1.96 * error]
+    found = interval(resampled_means({"x": values}, np.arange(400), 4000)["x"])
+    assert found == pytest.approx(expected, abs=0.2 * error)
 
 
 def test_a_users_queries_are_drawn_together():
@@ -44,7 +30,6 @@ def test_a_users_queries_are_drawn_together():
 def test_a_measure_is_averaged_where_it_applies():
     values = np.array([1.0, np.nan, 1.0, np.nan, 3.0, 3.0])
     found = resampled_means({"x": values, "y": np.arange(6.0)}, np.arange(6), 500)
-    assert set(np.unique(np.isnan(found["x"]))) <= {False, True}
     assert np.nanmin(found["x"]) >= 1 and np.nanmax(found["x"]) <= 3
     assert np.nanmean(found["x"]) == pytest.approx(2, abs=0.1)
     assert interval(found["x"])[0] >= 1
@@ -78,18 +63,13 @@ def test_without_users_or_resamples_there_is_no_interval():
 
 def test_many_intervals_are_those_of_each():
     rng = np.random.default_rng(6)
-    drawn = {
-        "a": rng.random(500),
-        "some": np.where(rng.random(500) < 0.2, np.nan, rng.random(500)),
-        "b": rng.random(500),
-    }
-    drawn |= {"none": np.full(500, np.nan), "endless": np.where(rng.random(500) < 0.5, np.inf, 1.0)}
+    drawn = {"a": rng.random(500), "none": np.full(500, np.nan)}
+    drawn["some"] = np.where(rng.random(500) < 0.2, np.nan, rng.random(500))
+    drawn["endless"] = np.where(rng.random(500) < 0.5, np.inf, 1.0)
     drawn["too"] = drawn["some"] ** 2
     found = intervals(drawn)
-    assert (
-        list(found) == ["a", "some", "b", "too"]
-        and intervals({}) == intervals({"x": np.zeros(0)}) == {}
-    )
+    assert list(found) == ["a", "some", "too"]
+    assert intervals({}) == intervals({"x": np.zeros(0)}) == {}
     for name, span in found.items():
         np.testing.assert_allclose(span, np.nanquantile(drawn[name], [0.025, 0.975]))
         assert span == interval(drawn[name])

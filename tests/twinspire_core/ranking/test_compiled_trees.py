@@ -21,19 +21,10 @@ def _fit(values: np.ndarray, seed: int, *, trees: int = 30, **options) -> lightg
     score = seen @ rng.normal(size=values.shape[1]) + rng.normal(size=len(values))
     taken = (score > np.median(score)).astype(np.int8)
     categories = options.pop("categorical_feature", "auto")
-    settings = {
-        "objective": "lambdarank",
-        "num_threads": 1,
-        "verbose": -1,
-        "min_data_in_leaf": 5,
-        **options,
-    }
+    quiet = {"num_threads": 1, "verbose": -1, "min_data_in_leaf": 5}
     groups = [60] * (len(values) // 60)
-    return lightgbm.train(
-        settings,
-        lightgbm.Dataset(values, taken, group=groups, categorical_feature=categories),
-        trees,
-    )
+    data = lightgbm.Dataset(values, taken, group=groups, categorical_feature=categories)
+    return lightgbm.train({"objective": "lambdarank"} | quiet | options, data, trees)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -47,7 +38,6 @@ def test_scores_are_those_of_lightgbm_to_the_last_bit(seed):
     asked[::5, 4] = np.inf
     asked[1::5, 5] = -np.inf
     expected = booster.predict(asked, raw_score=True)
-    assert np.isnan(asked).any()
     assert trees.score(asked).tolist() == expected.tolist()
 
 
@@ -65,10 +55,6 @@ def test_a_tree_of_one_leaf_is_its_value():
     booster = _fit(values, 3, trees=2, min_data_in_leaf=5000)
     trees = CompiledTrees.of(booster.model_to_string(), values.shape[1])
     assert trees.score(values[:5]).tolist() == booster.predict(values[:5], raw_score=True).tolist()
-
-
-def test_no_rows_have_no_scores():
-    trees = CompiledTrees.of(_fit(_values(3), 3).model_to_string(), 6)
     assert trees.score(np.zeros((0, 6), np.float32)).tolist() == []
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from twinspire_core.contracts.feature_schema import co_occurrence_schema
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.ranking.ranking_features import RankingFeatures
 from twinspire_core.search.ragged import Ragged
@@ -12,9 +13,7 @@ from twinspire_core.sources.personal_counts import HALF_LIVES, PersonalCounts
 from twinspire_core.sources.source import Queries, ScoredLists, SourceTables
 
 LISTS = {
-    "history": ScoredLists(
-        np.array([[2, 0], [-1, -1]]), np.array([[1.0, 0.5], [-np.inf, -np.inf]])
-    ),
+    "history": ScoredLists(np.array([[2, 0], [-1] * 2]), np.array([[1.0, 0.5], [-np.inf] * 2])),
     "popular": ScoredLists(np.array([[0, 1], [0, 1]]), np.array([[9.0, 4.0], [9.0, 4.0]])),
 }
 # The first user had item 2 three times, 30 days ago for the last time and 50 for the first, and item
@@ -52,14 +51,6 @@ def described(name, value):
     corpus = CORPUS.append_column("_first_seen", pa.array([1.0, 2.0, None], pa.float32()))
     corpus = corpus.append_column("_attribute_brand", pa.array(["x", "y", None]))
     near = {"_item": ["a"], "_rows": [[1]], "_similarities": [[0.5]]}
-    near = pa.table(near).cast(
-        pa.schema(
-            [
-                ("_item", pa.string()),
-                ("_rows", pa.list_(pa.int32())),
-                ("_similarities", pa.list_(pa.float32())),
-            ]
-        )
-    )
+    near = pa.Table.from_pydict(near, co_occurrence_schema())
     tables = SourceTables(corpus=corpus, others={"co_occurrence": near})
     return RankingFeatures.of(tables).describe(name, value, list(LISTS))

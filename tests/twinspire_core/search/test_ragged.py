@@ -23,17 +23,10 @@ def test_positions_of_items():
     found = positions(lists, pa.array(["a", "b", "c"]))
     assert found.values.tolist() == [1, NONE, NONE, 2, 0, 2]
     assert found.row.tolist() == [0, 0, 2, 4, 4, 4]
-    assert found.padded().tolist() == [
-        [1, NONE, NONE],
-        [NONE] * 3,
-        [NONE] * 3,
-        [NONE] * 3,
-        [2, 0, 2],
-    ]
+    assert found.padded().tolist() == [[1, NONE, NONE], *[[NONE] * 3] * 3, [2, 0, 2]]
     assert found.part(3, 5).padded(2).tolist() == [[NONE, NONE], [2, 0]]
-    assert positions(
-        pa.array([["a"], ["b"], ["c"]]).slice(1, 2), pa.array(["a", "b", "c"])
-    ).values.tolist() == [1, 2]
+    sliced = pa.array([["a"], ["b"], ["c"]]).slice(1, 2)
+    assert positions(sliced, pa.array(["a", "b", "c"])).values.tolist() == [1, 2]
 
 
 LISTS = [[], [7, 8, 9], None, [4], []]

@@ -36,16 +36,8 @@ def test_sums_are_those_of_a_dense_product(k, rounded):
     sums[:, ~passing] = 0
     sums[exclude.row, exclude.values] = 0
     third = np.full(len(added.values), 1 / 3, np.float32 if rounded else np.float64)
-    best = best_columns(
-        rows,
-        of_rows,
-        table,
-        k,
-        added=(added, third),
-        exclude=exclude,
-        passing=passing,
-        rounded=rounded,
-    )
+    rules = {"exclude": exclude, "passing": passing, "rounded": rounded}
+    best = best_columns(rows, of_rows, table, k, added=(added, third), **rules)
     for query, of_query in enumerate(sums):
         order = [c for c in np.argsort(-of_query, kind="stable")[:k] if of_query[c] > 0]
         assert best.columns[query].tolist() == order + [-1] * (k - len(order))

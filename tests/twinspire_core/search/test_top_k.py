@@ -24,10 +24,7 @@ def test_exact_search_is_a_full_sort_in_double_precision():
 @pytest.mark.parametrize(("query_block", "item_block"), [(1, 1), (7, 33), (49, 98), (50, 99)])
 def test_chunks_do_not_change_the_lists(monkeypatch, query_block, item_block):
     rng = np.random.default_rng(2)
-    queries, items = (
-        rng.normal(size=(50, 4)).astype(np.float32),
-        rng.normal(size=(99, 4)).astype(np.float32),
-    )
+    queries, items = (rng.normal(size=(n, 4)).astype(np.float32) for n in (50, 99))
     rows, scores = exact_search(items, queries, 10)
     monkeypatch.setattr("twinspire_core.search.top_k.QUERY_BLOCK", query_block)
     monkeypatch.setattr("twinspire_core.search.top_k.ITEM_BLOCK", item_block)
@@ -57,18 +54,11 @@ def test_a_query_alone_at_the_end_of_a_block_is_scored_as_in_a_batch():
 
 @given(st.data())
 def test_the_best_equal_a_stable_sort_whatever_ties(data):
-    """Wide rows of few distinct scores: many tie with the k-th, inside and across the groups of
-    columns.
-    """
+    """Wide rows of few distinct scores: many tie with the k-th, in and across groups of columns."""
     rows, width, k = (data.draw(st.integers(*span)) for span in ((1, 3), (1, 90), (1, 12)))
     score = st.sampled_from([-np.inf, -2.0, -1.0, -0.0, 0.0, 0.5, 1.0])
-    scores = np.array(
-        data.draw(st.lists(score, min_size=rows * width, max_size=rows * width)), np.float32
-    )
-    scores, k = scores.reshape(rows, width), min(k, width)
-    expected = [sorted(range(width), key=lambda c: (-row[c], c))[:k] for row in scores]
-    expected = [
-        [c if row[c] > -np.inf else NONE for c in best]
-        for row, best in zip(scores, expected, strict=True)
-    ]
-    assert best_of(scores, k).tolist() == expected
+    drawn = data.draw(st.lists(score, min_size=rows * width, max_size=rows * width))
+    scores, k = np.array(drawn, np.float32).reshape(rows, width), min(k, width)
+    for row, found in zip(scores, best_of(scores, k).tolist(), strict=True):
+        best = sorted(range(width), key=lambda c, row=row: (-row[c], c))[:k]
+        assert found == [c if row[c] > -np.inf else NONE for c in best]

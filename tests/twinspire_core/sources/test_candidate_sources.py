@@ -64,9 +64,8 @@ def test_scores_never_rise_and_end_with_the_list(sources):
     for exclude in (None, queries.past):
         passing = np.array([True, False, True, True, True, False])
         for some in (sources, sources.among(passing)):
-            for name, (items, scores) in some.retrieve(
-                some.without_model, queries, 7, exclude=exclude
-            ).items():
+            found = some.retrieve(some.without_model, queries, 7, exclude=exclude)
+            for name, (items, scores) in found.items():
                 assert ((items >= 0) == np.isfinite(scores)).all(), name
                 assert (scores[:, 1:] <= scores[:, :-1]).all(), name
                 if some is not sources:
@@ -103,11 +102,8 @@ def test_neighbours_are_rows_in_order_of_id():
     shuffled = ["f", "a", "e", "b", "d", "c"]
     near = NearItems.of(TOGETHER, pa.array(shuffled))
     names = [[shuffled[r] if r >= 0 else "" for r in row] for row in near.rows]
-    assert names[shuffled.index("c")] == ["a", "e", "f"] and names[shuffled.index("a")] == [
-        "c",
-        "b",
-        "",
-    ]
+    assert names[shuffled.index("c")] == ["a", "e", "f"]
+    assert names[shuffled.index("a")] == ["c", "b", ""]
     assert near.similarities[shuffled.index("c")].tolist() == [0.5, 0.25, 0.125]
     assert near.similarities.sum() == 0.875 + 0.75
 
@@ -121,11 +117,7 @@ def test_similarities_add_up_over_a_past(seed, monkeypatch):
     rows[rng.random(rows.shape) < 0.2] = -1
     near = NearItems(rows, np.where(rows >= 0, rng.random(rows.shape), 0).astype(np.float32))
     pasts = [rng.permutation(np.arange(-1, items))[: rng.integers(0, 40)] for _ in range(users)]
-    past = Ragged(
-        np.concatenate(pasts).astype(np.int64),
-        np.repeat(np.arange(users), [len(p) for p in pasts]),
-        users,
-    )
+    past = Ragged.of_lengths(np.concatenate(pasts), np.array([len(own) for own in pasts]))
     weights = rng.random(len(past.values)).astype(np.float32)
     of_user = np.split(weights, np.cumsum([len(p) for p in pasts])[:-1])
     for exclude in (None, past):
@@ -134,9 +126,8 @@ def test_similarities_add_up_over_a_past(seed, monkeypatch):
             score = {}
             known = [(i, w) for i, w in zip(own, of_user[user], strict=True) if i >= 0]
             for seed_item, weight in known[: co_occurrence.SEEDS]:
-                for row, similarity in zip(
-                    rows[seed_item], near.similarities[seed_item], strict=True
-                ):
+                near_it = zip(rows[seed_item], near.similarities[seed_item], strict=True)
+                for row, similarity in near_it:
                     if row >= 0 and (exclude is None or row not in own):
                         score[row] = score.get(row, 0.0) + float(similarity * weight)
             expected = sorted(score, key=lambda i: (-score[i], i))[:10]
@@ -148,14 +139,8 @@ def test_similarities_add_up_over_a_past(seed, monkeypatch):
 def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sources, monkeypatch):
     monkeypatch.setattr(ranked_lists, "_ASKED_AT_ONCE", 2)
     past = ["ca", "", "fb", "a", "c"]
-    rows = pa.table(
-        {
-            "_user": past,
-            "_truth": [["c"]] * 5,
-            "_past": pa.array([list(x) for x in past], pa.list_(pa.string())),
-        }
-    )
-    split = prepare(rows, CORPUS)
+    rows = {"_user": past, "_truth": [["c"]] * 5, "_past": [list(x) for x in past]}
+    split = prepare(pa.table(rows), CORPUS)
     known = costly_lists(sources, split, 2)
     assert list(known) == ["co_occurrence"]
     near = known["co_occurrence"]
@@ -168,9 +153,8 @@ def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sou
     assert read(given) == ["a", "", "", "c", "a"], "what is given is taken, as far as is asked"
     order = FixedOrder(weights={"two_tower": 0.1, "co_occurrence": 0.9})
     silent = np.full((5, 100), -1)
-    ordered = rank_fixed(
-        order, sources, split, {**known, "two_tower": RankedLists(silent, silent)}, 2
-    )
+    with_model = {**known, "two_tower": RankedLists(silent, silent)}
+    ordered = rank_fixed(order, sources, split, with_model, 2)
     together = rank_alone(sources, split, 2, near)
     for found in (ordered, together):  # without neighbours b, e and c are what is popular
         assert read(found.kept) == ["ac", "be", "be", "cb", "ae"]

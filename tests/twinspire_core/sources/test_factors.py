@@ -24,10 +24,8 @@ def _loss(users, items, lists, weights, settings):
     scores = users @ items.T
     total = settings.unobserved * (scores**2).sum()
     total += (weights * (1 - scores[lists.row, lists.values]) ** 2).sum()
-    for own_factors, own, others in (
-        (users, lists.row, len(items)),
-        (items, lists.values, len(users)),
-    ):
+    sides = (users, lists.row, len(items)), (items, lists.values, len(users))
+    for own_factors, own, others in sides:
         sums = np.bincount(own, weights=weights, minlength=len(own_factors))
         ridge = (sums + settings.unobserved * others) ** settings.exponent
         total += settings.penalty * (ridge * (own_factors**2).sum(axis=1)).sum()

@@ -44,11 +44,8 @@ def by_pairs(users, items, times) -> dict[tuple[int, int], float]:
         counts[item] += 0.5 ** (hours / 3)
     sums = defaultdict(float)
     for user in set(users):
-        own = sorted(
-            (hours, item)
-            for one, item, hours in zip(users, items, since, strict=True)
-            if one == user
-        )
+        visited = zip(users, items, since, strict=True)
+        own = sorted((hours, item) for visitor, item, hours in visited if visitor == user)
         for place, (newer, item) in enumerate(own):
             for older, other in own[place + 1 : place + 21]:
                 if item != other:

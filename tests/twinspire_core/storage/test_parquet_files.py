@@ -21,18 +21,15 @@ def test_a_folder_is_one_table_in_order_of_its_files(place):
     storage.write_bytes(f"{place}/report.json", b"{}")
     assert parquet_files.read_folder(place).to_pydict() == {
         "n": [1, 2, 3, 4, 5],
-        "word": ["a", "b", "c", "d", "e"],
+        "word": [*"abcde"],
     }
     # Columns as they were asked for; more of them than there are is an error, and not a gap.
     assert parquet_files.read_folder(place, ["word", "n"]).column_names == ["word", "n"]
     with pytest.raises(pa.ArrowInvalid, match="price"):
         parquet_files.read_folder(place, ["n", "price"])
     files = parquet_files.list_parquet(place)
-    assert [uri.removeprefix(f"{place}/") for uri in files] == [
-        "00000.parquet",
-        "00001.parquet",
-        "b/00000.parquet",
-    ]
+    names = ["00000.parquet", "00001.parquet", "b/00000.parquet"]
+    assert [uri.removeprefix(f"{place}/") for uri in files] == names
     assert [parquet_files.count_rows(uri) for uri in files] == [1, 2, 2]
 
 

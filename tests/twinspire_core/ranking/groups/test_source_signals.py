@@ -38,24 +38,9 @@ def test_without_counts_each_item_of_the_past_counts_once():
     assert (newest[0, 0], newest[0, 1]) == (0.25, 0)
 
 
-def test_it_is_missing_where_nobody_counted_what_is_taken_together():
-    assert all(np.isnan(list(value("similar_sum").values())))
-
-
-VECTORS = Vectors(
-    queries=np.array([[1, 0], [0, 1]], np.float32),
-    items=np.array([[0.6, 0.8], [0, 1], [1, 0]], np.float32),
-)
-
-
-def test_that_with_the_query():
-    found = value("cosine", vectors=VECTORS)
-    expected = {(0, 0): 0.6, (0, 1): 0, (0, 2): 1, (1, 0): 0.8, (1, 1): 1}
-    assert found == pytest.approx(expected)
-
-
-def test_without_vectors_all_are_missing():
-    assert all(np.isnan(list(value("cosine").values())))
+@pytest.mark.parametrize("name", ["similar_sum", "cosine"])
+def test_it_is_missing_without_what_it_is_made_of(name):
+    assert all(np.isnan(list(value(name).values())))
 
 
 def test_many_queries_are_as_each_by_itself(monkeypatch):
