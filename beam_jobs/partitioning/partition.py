@@ -111,7 +111,7 @@ def partition(
     """
     # Checked before anything is read: reading may take hours.
     for uri in (out, rejected or ""):
-        storage.check_place(uri)
+        storage.is_remote(uri)
     if "{date}" not in out:
         raise UsageError(
             "--out is the folder of one day, with {date} in it, as"

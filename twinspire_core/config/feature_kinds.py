@@ -6,7 +6,7 @@ property of the kind; where those are needed, a stage has one `match` on the kin
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -233,7 +233,8 @@ class HistoryFeature(FeatureKind):
     )
 
 
-# The discriminator makes pydantic report the broken rules of one kind, not of all.
+# A new kind is a class, and a line here. The discriminator makes pydantic report the broken rules of one
+# kind, not of all.
 Feature = Annotated[
     IdFeature
     | CategoryFeature
@@ -255,14 +256,7 @@ ScaledFeature = NumberFeature | CountFeature | AgeFeature
 """Kinds that are one number, scaled. `log` says whether its logarithm is taken first."""
 
 KINDS: dict[str, type[FeatureKind]] = {
-    "id": IdFeature,
-    "category": CategoryFeature,
-    "categories": CategoriesFeature,
-    "number": NumberFeature,
-    "text": TextFeature,
-    "vector": VectorFeature,
-    "count": CountFeature,
-    "age": AgeFeature,
-    "time": TimeFeature,
-    "history": HistoryFeature,
+    get_args(kind.model_fields["kind"].annotation)[0]: kind
+    for kind in get_args(get_args(Feature)[0])
 }
+"""All kinds, by their names in the pipeline file."""

@@ -157,8 +157,7 @@ def on_its_day(
     whose = "the version before"
     if is_first(measured):
         whose = "this version before it was trained on the day"
-    serves = served_on_its_day(measured, serves_before)
-    return on_next_day(measured, serves, day, metric, whose)
+    return on_next_day(measured, served_on_its_day(measured, serves_before), day, metric, whose)
 
 
 def on_held_out(

@@ -8,44 +8,21 @@ created only if it is absent.
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from twinspire_core.errors import UsageError
 from twinspire_core.storage import disk, gcs
-from twinspire_core.storage.store import FileInfo, Store, map_each
+from twinspire_core.storage.store import FileInfo as FileInfo
+from twinspire_core.storage.store import RemoteStore, Store, map_each
 
-__all__ = [
-    "FileInfo",
-    "check_place",
-    "copy_tree",
-    "delete_file",
-    "delete_scratch",
-    "delete_tree",
-    "download",
-    "exists",
-    "file_digest",
-    "file_digests",
-    "has_scheme",
-    "is_remote",
-    "join",
-    "last_written",
-    "link_tree",
-    "list_files",
-    "list_names",
-    "localize",
-    "open_bytes",
-    "put_if_absent",
-    "read_bytes",
-    "upload_tree",
-    "write_bytes",
-    "write_transient",
-]
-
-
+STORES: Mapping[str, RemoteStore] = {"gs": gcs}
+"""Stores other than the disk, by the scheme of their places. A new store is a module, and a line here."""
 # Also with one slash: Path turns two slashes into one.
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 
 
 def has_scheme(uri: str) -> bool:
@@ -53,36 +30,40 @@ def has_scheme(uri: str) -> bool:
     return _SCHEME.match(uri) is not None
 
 
-def check_place(uri: str) -> str:
-    """Returns the place, if it is a valid one.
+def _remote_store_of(uri: str) -> RemoteStore | None:
+    """The store of a place; None for the disk.
 
     Raises:
       UsageError: it has another scheme, such as `s3://`, which would be taken for a folder.
     """
-    if has_scheme(uri) and not uri.startswith("gs://"):
-        remedy = "Copy or mount what is elsewhere"
-        if uri.startswith("file:"):
-            remedy = f"Write the path alone, /{uri.removeprefix('file:').lstrip('/')}"
-        raise UsageError(f"A place is a local path or gs://BUCKET/NAME; found {uri}. {remedy}.")
-    return uri
+    scheme = _SCHEME.match(uri)
+    if not scheme:
+        return None
+    if scheme[1] in STORES and uri.startswith(f"{scheme[1]}://"):
+        return STORES[scheme[1]]
+    stores = " or ".join(f"{name}://BUCKET/NAME" for name in STORES)
+    remedy = "Copy or mount what is elsewhere"
+    if scheme[1] == "file":
+        remedy = f"Write the path alone, /{uri.removeprefix('file:').lstrip('/')}"
+    raise UsageError(f"A place is a local path or {stores}; found {uri}. {remedy}.")
+
+
+def _store_of(uri: str) -> Store:
+    return _remote_store_of(uri) or disk
 
 
 def is_remote(uri: str) -> bool:
-    """Whether the place is on Google Cloud Storage.
+    """Whether the place is in another store than the disk.
 
     Raises:
-      UsageError: as `check_place`.
+      UsageError: it has a scheme that no store has.
     """
-    return check_place(uri).startswith("gs://")
+    return _remote_store_of(uri) is not None
 
 
 def join(uri: str, *parts: str) -> str:
     """The place below `uri`."""
     return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])
-
-
-def _store_of(uri: str) -> Store:
-    return gcs if is_remote(uri) else disk
 
 
 def exists(uri: str) -> bool:
@@ -132,7 +113,7 @@ def write_transient(uri: str, data: bytes) -> None:
     may never reach the disk.
     """
     if is_remote(uri):
-        gcs.write_bytes(uri, data)
+        write_bytes(uri, data)
     else:
         disk.write_transient(uri, data)
 
@@ -182,7 +163,7 @@ def link_tree(source: str, folder: Path) -> None:
         link.symlink_to(Path(file.uri).absolute())
 
 
-def localize(uri: str, folder: Path | None = None) -> Path:
+def localize(uri: str, folder: Path) -> Path:
     """A local folder or file with the content of `uri`: `uri` itself when it is local, else a download
     into `folder`.
 
@@ -190,13 +171,13 @@ def localize(uri: str, folder: Path | None = None) -> Path:
     """
     if not is_remote(uri):
         return Path(uri)
-    if folder is None:
-        raise ValueError(f"{uri} has to be downloaded, and no folder was given for it")
-    if gcs.is_object(uri):
-        file = folder / uri.rsplit("/", 1)[-1]
-        _copy((uri, str(file)))
-        return file
-    map_each(_copy, [(file.uri, str(folder / file.path)) for file in list_files(uri)])
+    if files := list_files(uri):
+        download(uri, folder, [file.path for file in files])
+    else:  # a file itself, or a folder with nothing in it
+        with suppress(FileNotFoundError):
+            file = folder / uri.rsplit("/", 1)[-1]
+            _copy((uri, str(file)))
+            return file
     return folder
 
 
@@ -212,17 +193,22 @@ def download(uri: str, folder: Path, paths: Iterable[str]) -> None:
 def _copy(pair: tuple[str, str]) -> None:
     """Copies one file: readers of the target see all of it or nothing."""
     source, target = pair
-    if is_remote(target):
-        if is_remote(source):
-            gcs.copy(source, target)
-        else:
-            gcs.upload(target, Path(source))
-        return
-    with disk.written_whole(target) as scratch:
-        if is_remote(source):
-            gcs.download(source, Path(scratch))
-        else:
-            shutil.copyfile(source, scratch)
+    of_source, of_target = map(_remote_store_of, pair)
+    if of_target is None:
+        with disk.written_whole(target) as scratch:
+            if of_source:
+                of_source.download(source, Path(scratch))
+            else:
+                shutil.copyfile(source, scratch)
+    elif of_source is None:
+        of_target.upload(target, Path(source))
+    elif of_source is of_target:
+        of_target.copy(source, target)
+    else:
+        with tempfile.TemporaryDirectory() as between:
+            local = os.path.join(between, "copy")
+            _copy((source, local))
+            _copy((local, target))
 
 
 def delete_tree(uri: str) -> None:

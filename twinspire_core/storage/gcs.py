@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, TypeVar
@@ -84,12 +85,6 @@ def exists(uri: str) -> bool:
 
 
 @translated
-def is_object(uri: str) -> bool:
-    """Whether there is an object of exactly this name."""
-    return bool(blob(uri).exists())
-
-
-@translated
 def list_files(uri: str) -> list[FileInfo]:
     """All objects below a folder. Digests are `crc32c:…`."""
     listed = []
@@ -111,8 +106,7 @@ def list_names(uri: str) -> set[str]:
     start = f"{name}/" if name else ""
     pages = bucket.client.list_blobs(bucket, prefix=start, delimiter="/")
     # The prefixes are known only after all pages were read.
-    full_names = {blob.name for blob in pages}
-    full_names |= set(pages.prefixes)
+    full_names = {blob.name for blob in pages} | set(pages.prefixes)
     return {name[len(start) :].strip("/") for name in full_names if name != start}
 
 
@@ -124,8 +118,7 @@ def last_written(uri: str) -> float | None:
 @of_object
 def read_bytes(uri: str) -> bytes:
     """The content of an object; FileNotFoundError if there is none."""
-    content: bytes = blob(uri).download_as_bytes()
-    return content
+    return bytes(blob(uri).download_as_bytes())
 
 
 def open_bytes(uri: str) -> BinaryIO:
@@ -214,13 +207,11 @@ def copy(source: str, target: str) -> None:
     from google.cloud.storage.retry import DEFAULT_RETRY
 
     source_blob = blob(source)
-    token = None
-    while True:
-        # A large object takes several calls, each with the token of the call before. The library would
-        # not retry them, because of other writers; here there are none.
+    # A large object takes several calls, each with the token of the call before. The library would
+    # not retry them, because of other writers; here there are none.
+    token, _, _ = blob(target).rewrite(source_blob, retry=DEFAULT_RETRY)
+    while token is not None:
         token, _, _ = blob(target).rewrite(source_blob, token=token, retry=DEFAULT_RETRY)
-        if token is None:
-            return
 
 
 @of_object
@@ -237,10 +228,8 @@ def delete_file(uri: str) -> None:
     """Deletes an object; nothing if there is none."""
     from google.api_core.exceptions import NotFound
 
-    try:
+    with suppress(NotFound):
         blob(uri).delete()
-    except NotFound:
-        return
 
 
 def delete_tree(uri: str) -> None:

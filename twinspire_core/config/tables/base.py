@@ -64,9 +64,10 @@ Duration = Annotated[
 
 def _place(value: str) -> str:
     try:
-        return storage.check_place(value)
+        storage.is_remote(value)
     except UsageError as error:
         raise ValueError(str(error)) from error
+    return value
 
 
 Place = Annotated[str, AfterValidator(_place)]
