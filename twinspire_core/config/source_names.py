@@ -1,11 +1,11 @@
-"""Names of the candidate sources and of the lists that evaluation compares with, and their titles on
-screen. Imports nothing heavy, as the pipeline file and `--help` list the names.
+"""All candidate sources: their names, their titles on screen, and where their classes are. And the lists
+that evaluation compares with.
 
-The sources are in `twinspire_core/sources/`, most in a module each; `candidate_sources.py` there has
-the two-tower, and all classes by these names.
+Imports nothing heavy, as the pipeline file and `--help` list the names: the classes, in
+`twinspire_core/sources/`, are imported by `candidate_sources.py` there.
 """
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 TWO_TOWER = "two_tower"
 HISTORY = "history"
@@ -18,16 +18,33 @@ FIXED_ORDER = "fixed_order"
 RANKED = "ranked"
 """Not a source: items of several sources in a ranker's order (twinspire_core/ranking/ranker.py)."""
 
-TITLES = {
-    TWO_TOWER: "two-tower",
-    HISTORY: "purchase history",
-    POPULAR: "popular",
-    CO_OCCURRENCE: "bought together",
-    NEIGHBOURS: "taken by similar users",
-    FACTORS: "factorisation (iALS)",
+
+class SourceEntry(NamedTuple):
+    """What is known of a source before its module is imported.
+
+    Attributes:
+      title: its name on screen.
+      path: of its class.
+      is_fitted: whether it is fitted on users' event sequences (`Source.fits`).
+    """
+
+    title: str
+    path: str
+    is_fitted: bool = False
+
+
+_PACKAGE = "twinspire_core.sources"
+ENTRIES = {
+    TWO_TOWER: SourceEntry("two-tower", f"{_PACKAGE}.candidate_sources:TwoTower"),
+    HISTORY: SourceEntry("purchase history", f"{_PACKAGE}.history:History"),
+    POPULAR: SourceEntry("popular", f"{_PACKAGE}.popular:Popular"),
+    CO_OCCURRENCE: SourceEntry("bought together", f"{_PACKAGE}.co_occurrence:CoOccurrence", True),
+    NEIGHBOURS: SourceEntry("taken by similar users", f"{_PACKAGE}.neighbours:Neighbours", True),
+    FACTORS: SourceEntry("factorisation (iALS)", f"{_PACKAGE}.factors:Factors", True),
 }
-"""By name, in the order in which they are shown."""
-SOURCE_NAMES = tuple(TITLES)
+"""By name, in the order in which they are shown. A new source is a module, and a line here."""
+TITLES = {name: entry.title for name, entry in ENTRIES.items()}
+SOURCE_NAMES = tuple(ENTRIES)
 MOST_POPULAR = "most_popular"
 POPULAR_LATELY = "popular_lately"
 PURCHASE_HISTORY = "purchase_history"

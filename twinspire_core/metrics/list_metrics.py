@@ -6,10 +6,12 @@ outside the corpus. Every measure is of the whole corpus, never of a batch or of
 happen to be in the test. measure_names.py says what measures are called.
 """
 
+import pkgutil
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from twinspire_core.metrics.measure_names import MEASURES
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.search.top_k import exact_search
 
@@ -136,41 +138,50 @@ def hits(ranked: np.ndarray, truth: Ragged) -> Ragged:
     return Ragged(place[first], row[first], len(ranked))
 
 
+def recall(hit: Ragged, wanted: np.ndarray, k: int) -> np.ndarray:
+    """Hits, divided by the user's true items.
+
+    Args:
+      hit: U lists of the places of hits among the first k, from 0 and ascending.
+      wanted: [U] int64, distinct true items of each user, at least 1.
+    """
+    return np.asarray(hit.lengths / wanted)
+
+
+def ndcg(hit: Ragged, wanted: np.ndarray, k: int) -> np.ndarray:
+    """Sum of 1 / log2(r + 1) over the places r, from 1, of hits, divided by the same sum for a list that
+    starts with all true items. Arguments as those of `recall`.
+    """
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    gain = np.bincount(hit.row, discount[hit.values], hit.rows)
+    return np.asarray(gain / np.cumsum(discount)[np.minimum(wanted, k) - 1])
+
+
+def hit_rate(hit: Ragged, wanted: np.ndarray, k: int) -> np.ndarray:
+    """1 when there is a hit. Arguments as those of `recall`."""
+    return hit.lengths > 0
+
+
 def by_place(hit: Ragged, wanted: np.ndarray, ks: Sequence[int]) -> dict[str, np.ndarray]:
-    """Measures of lists by the places of their hits, [U] float64 by name, such as `recall@50`.
-
-    With n = a user's distinct true items, those outside the corpus included, and hit r = 1 when
-    place r holds one:
-
-        recall@k    hits in the first k / n
-        hit_rate@k  1 when there is a hit in the first k
-        ndcg@k      sum of hit r / log2(r + 1) for r to k, divided by the same sum for a list that starts with all n
-        mrr         1 / place of the first hit, 0 when the whole list has none
-
-    A user without a true item gets NaN.
+    """Measures of lists by the places of their hits, [U] float64 by name: each of `measure_names.MEASURES`
+    for each k, such as `recall@50`, and `mrr`, which is 1 / place of the first hit, or 0 when the whole list
+    has none. A user without a true item gets NaN.
 
     Args:
       hit: U lists of the places of hits, from 0 and ascending.
-      wanted: [U] int64, n of each user.
+      wanted: [U] int64, distinct true items of each user, those outside the corpus included.
       ks: the first k items of each list are measured, for each k.
     """
-    # A division by NaN makes all measures of a user without true items NaN.
-    n = np.where(wanted == 0, np.nan, wanted)
-    discount = 1 / np.log2(np.arange(2, max([*ks, int(hit.values.max(initial=0)) + 1]) + 2))
-    ideal = np.cumsum(discount)
     measures = {}
     for k in ks:
         top = hit.where(hit.values < k)
-        gain = np.bincount(top.row, discount[top.values], hit.rows)
-        measures[f"recall@{k}"] = top.lengths / n
-        measures[f"ndcg@{k}"] = gain / np.where(
-            wanted == 0, np.nan, ideal[np.clip(wanted, 1, k) - 1]
-        )
-        measures[f"hit_rate@{k}"] = np.where(wanted == 0, np.nan, top.lengths > 0)
-    measures["mrr"] = np.where(wanted == 0, np.nan, 0.0)
+        for name, measure in _MEASURES.items():
+            measures[f"{name}@{k}"] = measure(top, np.maximum(wanted, 1), k)
+    reciprocal = np.zeros(len(wanted))
     users_with_hits, first_hit = np.unique(hit.row, return_index=True)
-    measures["mrr"][users_with_hits] += 1 / (hit.values[first_hit] + 1)
-    return measures
+    reciprocal[users_with_hits] = 1 / (hit.values[first_hit] + 1)
+    measures["mrr"] = reciprocal
+    return {name: np.where(wanted == 0, np.nan, x) for name, x in measures.items()}
 
 
 def distinct(truth: Ragged) -> np.ndarray:
@@ -307,3 +318,7 @@ def slice_of(events: np.ndarray, bounds: Sequence[int]) -> np.ndarray:
       bounds: where slices begin: 1, 5, 20 make the slices 0, 1-4, 5-19 and 20+.
     """
     return np.searchsorted(np.asarray(bounds, np.int64), events, side="right")
+
+
+# At the end, as most of these functions are in this module.
+_MEASURES = {name: pkgutil.resolve_name(path) for name, path in MEASURES.items()}

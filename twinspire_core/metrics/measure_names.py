@@ -7,6 +7,14 @@ alone `recall@50/items:0`.
 from collections.abc import Sequence
 from itertools import pairwise
 
+MEASURES = {
+    "recall": "twinspire_core.metrics.list_metrics:recall",
+    "ndcg": "twinspire_core.metrics.list_metrics:ndcg",
+    "hit_rate": "twinspire_core.metrics.list_metrics:hit_rate",
+}
+"""Measures of lists by the true items among their first k, of which more is better: their functions by name.
+A new measure is a function, with the arguments of `list_metrics.recall`, and a line here.
+"""
 USERS = "users"
 ITEMS = "items"
 """Sides that have slices."""
@@ -45,13 +53,13 @@ def key(measure: str, side: str, name: str) -> str:
 
 def headline(ks: Sequence[int]) -> list[str]:
     """Measures of all users of which more is better."""
-    at_k = [f"{name}@{k}" for k in ks for name in ("recall", "ndcg", "hit_rate", "coverage")]
+    at_k = [f"{name}@{k}" for k in ks for name in (*MEASURES, "coverage")]
     return [*at_k, "mrr"]
 
 
 def with_floors(ks: Sequence[int], bounds: Sequence[int]) -> list[str]:
     """Measures of which more is better, those of slices among them."""
-    at_k = [f"{name}@{k}" for k in ks for name in ("recall", "ndcg", "hit_rate")]
+    at_k = [f"{name}@{k}" for k in ks for name in MEASURES]
     slices = names(bounds) if bounds else []
     of_users = [key(measure, USERS, s) for s in slices for measure in [*at_k, "mrr"]]
     of_items = [key(f"recall@{k}", ITEMS, s) for s in slices for k in ks]

@@ -1,5 +1,5 @@
 """All candidate sources, by name; and the sources of one moment together: lists of several of them, and
-lists filled up. A new source has a module of its own and is named in `_CLASSES`.
+lists filled up. A new source has a module of its own and a line in twinspire_core/config/source_names.py.
 
 two_tower      by the vectors
 history        what the user took before, by decayed counts
@@ -13,6 +13,7 @@ fewer items than are asked for, the most popular ones follow; in the fixed order
 (twinspire_core/fusion/rank_fusion.py) its list ends there.
 """
 
+import pkgutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,13 +23,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from twinspire_core.config.source_names import POPULAR, SOURCE_NAMES, TWO_TOWER
+from twinspire_core.config.source_names import ENTRIES, POPULAR, SOURCE_NAMES, TWO_TOWER
 from twinspire_core.contracts import version_manifest
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources.co_occurrence import CoOccurrence
-from twinspire_core.sources.factors import Factors
-from twinspire_core.sources.history import History, past_then
-from twinspire_core.sources.neighbours import Neighbours
+from twinspire_core.sources.history import past_then
 from twinspire_core.sources.popular import Popular, popular_order
 from twinspire_core.sources.source import (
     POPULAR_HALF_LIFE,
@@ -59,11 +57,10 @@ class TwoTower(Source):
         return ScoredLists.empty(len(queries), depth)
 
 
-_CLASSES = (TwoTower, History, Popular, CoOccurrence, Neighbours, Factors)
 SOURCES: dict[str, type[Source]] = {
-    name: source for name in SOURCE_NAMES for source in _CLASSES if source.name == name
+    name: pkgutil.resolve_name(entry.path) for name, entry in ENTRIES.items()
 }
-"""By name, in the order of twinspire_core/config/source_names.py."""
+"""By name, in the order of `ENTRIES`."""
 
 
 def fits_of(names: Collection[str]) -> dict[str, Fit]:

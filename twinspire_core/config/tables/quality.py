@@ -8,9 +8,8 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from twinspire_core.config.source_names import (
     CO_OCCURRENCE,
-    FACTORS,
+    ENTRIES,
     HISTORY,
-    NEIGHBOURS,
     POPULAR,
     REMOVED,
     TWO_TOWER,
@@ -67,7 +66,7 @@ class SourcesConfig(Strict):
     @property
     def fitted(self) -> tuple[SourceName, ...]:
         """The sources that are fitted on users' event sequences."""
-        return tuple(name for name in self.use if name in (CO_OCCURRENCE, NEIGHBOURS, FACTORS))
+        return tuple(name for name in self.use if ENTRIES[name].is_fitted)
 
     @property
     def several(self) -> bool:
