@@ -7,6 +7,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from tests.twinspire.cli.test_day_steps import FILE
 from twinspire.backfills import airflow_backfills, airflow_rest
 from twinspire.backfills.airflow_backfills import start_backfill
 from twinspire.backfills.airflow_rest import AirflowRest, on_sqlite, readable_errors
@@ -64,15 +65,9 @@ class Airflow:
                 return httpx.Response(200, json={k: {"status": v} for k, v in health.items()})
 
     def _page(self, name):
-        found = [
-            {
-                "dag_run_id": start,
-                "data_interval_start": start,
-                "state": "success",
-                "queued_at": NOW if n < self.runs else BEFORE,
-            }
-            for n, start in enumerate(STARTS)
-        ]
+        found = [{"dag_run_id": start, "data_interval_start": start} for start in STARTS]
+        for n, one in enumerate(found):
+            one |= {"state": "success", "queued_at": NOW if n < self.runs else BEFORE}
         return httpx.Response(200, json={name: found, "total_entries": len(found)})
 
 
@@ -116,9 +111,8 @@ def client_of(monkeypatch):
         login = login or {"token": "told"}
         rest = AirflowRest("http://airflow", **login, server_log=server_log)
         transport = httpx.MockTransport(answer)
-        rest._http = httpx.Client(
-            transport=transport, headers=rest._http.headers, base_url=rest.url
-        )
+        told = {"headers": rest._http.headers, "base_url": rest.url}
+        rest._http = httpx.Client(transport=transport, **told)
         return rest
 
     return client
@@ -242,11 +236,7 @@ def test_a_token_that_was_given_is_exchanged_for_no_other(client_of):
 def test_a_dag_is_unpaused_after_its_backfill_is_created(monkeypatch, tmp_path):
     """Its scheduler must not see runs that are half made."""
     file = tmp_path / "shop.toml"
-    file.write_text(
-        '[pipeline]\nname = "shop"\n[source]\nevents = "events/dt={date}/"\n'
-        '[columns]\nuser = "u"\nitem = "i"\ntime = "t"\n'
-        '[features.u]\nkind = "id"\ntower = "query"\n[features.i]\nkind = "id"\ntower = "item"\n'
-    )
+    file.write_text(FILE.format(tmp_path))
     planned = SimpleNamespace(dag="shop", days=[ASKED["first"]], left_out={}, active=None)
     order = []
     monkeypatch.setattr(airflow_backfills, "plan_backfill", lambda *_, **__: planned)

@@ -12,15 +12,8 @@ RUNS = [
 
 
 def task(run, name, state, seconds=None, end=None):
-    return {
-        "dag_run_id": run,
-        "task_id": name,
-        "state": state,
-        "duration": seconds,
-        "start_date": None,
-        "end_date": end,
-        "try_number": 1,
-    }
+    told = {"dag_run_id": run, "task_id": name, "state": state, "try_number": 1}
+    return {**told, "duration": seconds, "start_date": None, "end_date": end}
 
 
 def board():
@@ -37,12 +30,8 @@ def test_a_stage_is_told_once_when_it_has_ended():
 
 
 def test_runs_of_other_backfills_are_left_out():
-    assert (
-        board().update(
-            RUNS, [task("elsewhere", "features", "success", 1.0, "2026-01-01T00:00:01Z")]
-        )
-        == []
-    )
+    other = task("elsewhere", "features", "success", 1.0, "2026-01-01T00:00:01Z")
+    assert board().update(RUNS, [other]) == []
 
 
 def test_a_failure_is_found_also_in_a_task_that_has_no_column():

@@ -31,18 +31,9 @@ def pipeline(tmp_path):
 
 def commit(pipeline, day=DAY, stage="features", **inputs):
     uri = attempts.begin(pipeline, day, stage)
-    attempts.commit(
-        Attempt(
-            uri=uri,
-            key="",
-            config="",
-            output="",
-            mode="full",
-            parent=None,
-            inputs={name: attempts.name(pipeline, at) for name, at in inputs.items()},
-            summary={},
-        )
-    )
+    read = {name: attempts.name(pipeline, at) for name, at in inputs.items()}
+    made = {"key": "", "config": "", "output": "", "mode": "full", "parent": None, "summary": {}}
+    attempts.commit(Attempt(uri=uri, inputs=read, **made))
     return uri
 
 

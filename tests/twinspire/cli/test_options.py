@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -6,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.twinspire.cli.test_day_steps import FILE
+from twinspire.cli import main
 from twinspire.cli.main import app
 from twinspire.cli.options import open_pipeline
 from twinspire_core.errors import UsageError
@@ -74,3 +76,40 @@ def test_a_place_on_an_unknown_store_is_no_folder(here, arguments):
     rule = r"A place is a local path or gs://BUCKET/NAME|files of this machine"
     assert re.search(rf"({rule}).*; found s3:/", str(done.exception))
     assert sorted(here.rglob("*")) == before, "nothing was written"
+
+
+@pytest.mark.parametrize("typed", [one.split() for one in main.REMOVED])
+def test_what_was_removed_says_what_to_do_instead(typed, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["twinspire", *typed])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 2
+    assert "was removed. Instead: " in capsys.readouterr().err
+
+
+# What NumPy's threads do between matrix products.
+IDLE = """
+import time
+from twinspire.cli import main as cli
+
+def rest():
+    import numpy as np
+    matrix, used = np.ones((512, 512), np.float32), 0.0
+    for _ in range(20):
+        matrix @ matrix
+        before = time.process_time()
+        time.sleep(0.03)
+        used += time.process_time() - before
+    print(used)
+
+cli.app = rest
+cli.main()
+"""
+
+
+def test_threads_of_matrix_products_sleep_when_there_is_nothing_to_multiply():
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
+    done = subprocess.run(
+        [sys.executable, "-c", IDLE], env=env, capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 0.04  # some .4 where they spin

@@ -21,29 +21,6 @@ def drawn(table, width=80, **more):
     return shown.get()
 
 
-def test_every_cell_is_drawn():
-    table = Table(
-        head=["list", "recall@10", "best other"],
-        rows=[["a", "0.125", "–"], ["[b]", "1", "2"]],
-        title="What is found",
-        note="read it so",
-        sections=[1],
-    )
-    lines = [line.split() for line in drawn(table).splitlines()]
-    assert lines == [
-        ["What", "is", "found"],
-        [],
-        ["recall", "best"],
-        ["list", "@10", "other"],
-        ["─" * 19],
-        ["a", "0.125", "–"],
-        [],
-        ["[b]", "1", "2"],
-        [],
-        ["read", "it", "so"],
-    ]
-
-
 def test_the_table_of_quality_fits_80_columns():
     day = date(2024, 5, 2)
     table = quality_table(metrics(), day, [10, 50, 100])

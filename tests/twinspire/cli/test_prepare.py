@@ -78,15 +78,6 @@ def test_times_of_another_form_are_refused_with_the_option_that_reads_them(
     assert times.dtype == pl.Datetime("us", "UTC") and times[0].replace(tzinfo=None) == first
 
 
-def test_a_few_times_that_do_not_fit_the_format_are_quoted_as_they_are_written(tmp_path, out):
-    log = write_csv(tmp_path / "log.csv", [*GERMAN, "2024-03-26", ""])
-    command = ("partition", log, "--out", out, "--time", "wann", "--delimiter", ";")
-    code, _, told = twinspire(*command, "--time-format", "%d.%m.%Y %H:%M:%S")
-    assert code == 3 and "wann = '2024-03-26' is no time" in told and "wann is null" in told
-    code, told, _ = twinspire(*command, "--time-unit", "s", "--time-format", "%d.%m.%Y")
-    assert code == 2 and "goes without --time-unit" in _
-
-
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "cp1250", "cp1251"])
 def test_a_wrong_encoding_is_told_with_the_likely_one(tmp_path, out, encoding):
     name = "Ночь" if encoding == "cp1251" else ("Łódź grusza" if encoding == "cp1250" else "Müller")
@@ -128,14 +119,6 @@ def test_a_log_that_is_all_set_aside_is_warned_about(tmp_path, out):
     assert "no record has a day: all 3 were set aside" in warned and "--time-format" in warned
 
 
-def test_the_time_may_be_named_as_it_was_or_as_it_is_renamed(tmp_path, out):
-    log = write_csv(tmp_path / "log.csv", ["2024-03-25"])
-    for name in ("wann", "at"):
-        command = ("partition", log, "--out", out, "--delimiter", ";", "--rename", "wann=at")
-        assert twinspire(*command, "--time", name, "--replace")[0] == 0
-        assert laid_out(out)["2024-03-25"].columns[:3] == ["user", "name", "at"]
-
-
 def test_a_rename_of_days_that_are_there_is_refused_with_their_rows(tmp_path, out):
     log = write_csv(tmp_path / "log.csv", ["2024-03-25"] * 2_500)
     command = ("partition", log, "--out", out, "--delimiter", ";")
@@ -145,33 +128,6 @@ def test_a_rename_of_days_that_are_there_is_refused_with_their_rows(tmp_path, ou
     assert code == 2 and "holds 2,500 rows without a column 'at'" in told and "--replace" in told
     code, told, _ = twinspire(*command, *renamed, "--replace")
     assert code == 0 and json.loads(told)["replaced"] == 1
-
-
-def test_a_folder_without_a_date_is_refused_before_anything_is_read(tmp_path):
-    command = ("partition", tmp_path / "not there.csv", "--time", "t", "--out", tmp_path / "logs")
-    code, _, told = twinspire(*command)
-    assert code == 2 and f"with {{date}} in it, as '{tmp_path}/logs/dt={{date}}/'" in told
-
-
-@pytest.fixture
-def unclear(tmp_path):
-    rows = [f"{n},{n % 7},{n % 5},2024-03-2{n % 9}" for n in range(70)]
-    (tmp_path / "log.csv").write_text("\n".join(["row,x,y,wann", *rows, ""]))
-    return tmp_path / "log.csv"
-
-
-def test_columns_that_are_not_clear_are_named_by_options(unclear):
-    code, _, told = twinspire("init", unclear)
-    assert code == 2 and "which column is the user: " in told and "--user COLUMN" in told
-    code, _, told = twinspire("init", unclear, "--user", "x")
-    assert code == 2 and "--item COLUMN" in told
-    named = ("--user", "x", "--item", "y", "--event", "none")
-    code, drafted, _ = twinspire("init", unclear, *named)
-    assert code == 0 and 'user = "x"\nitem = "y"\ntime = "wann"\n' in drafted
-    code, drafted, _ = twinspire("init", unclear, *named[:4], "--event", "row", "--time", "wann")
-    assert code == 0 and 'event = "row"' in drafted
-    code, _, told = twinspire("init", unclear, *named[:2], "--item", "wan")
-    assert code == 2 and "Did you mean 'wann'?" in told
 
 
 def test_a_draft_ends_with_the_command_that_checks_its_newest_day(tmp_path, out):

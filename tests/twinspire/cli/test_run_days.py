@@ -12,8 +12,16 @@ from twinspire_core.config.tables.deployment import RegistryConfig
 from twinspire_core.errors import BadData
 
 
+@pytest.fixture(autouse=True)
+def shop(monkeypatch, tmp_path):
+    """Whatever file is named."""
+    places = {"registry": SimpleNamespace(root=str(tmp_path))}
+    shop = SimpleNamespace(name="shop", **places, gate=SimpleNamespace(metric="recall@50"))
+    monkeypatch.setattr(run_days, "open_pipeline", lambda file: shop)
+
+
 @pytest.fixture
-def days(monkeypatch, tmp_path):
+def days(monkeypatch):
     """Days that were begun; the second one's logs are broken."""
     begun = []
 
@@ -21,21 +29,10 @@ def days(monkeypatch, tmp_path):
         begun.append(str(day))
         if day.day == 2:
             raise BadData("The file is cut off.")
-        return {
-            "day": str(day),
-            "outcome": "published",
-            "seconds": {},
-            "version": f"{day}-v",
-            "live": True,
-        }
+        told = {"day": str(day), "outcome": "published", "seconds": {}}
+        return {**told, "version": f"{day}-v", "live": True}
 
     monkeypatch.setattr(run_days, "_run_day", run_day)
-    shop = SimpleNamespace(
-        name="shop",
-        registry=SimpleNamespace(root=str(tmp_path)),
-        gate=SimpleNamespace(metric="recall@50"),
-    )
-    monkeypatch.setattr(run_days, "open_pipeline", lambda file: shop)
     return begun
 
 
@@ -64,12 +61,6 @@ def test_rejected_records_are_counted_by_reason_and_one_is_shown(tmp_path, monke
             result["snapshots"] = {"items": {"2024-02-28": snapshot}, "users": {}}
         return result
 
-    shop = SimpleNamespace(
-        name="shop",
-        registry=SimpleNamespace(root=str(tmp_path)),
-        gate=SimpleNamespace(metric="recall@50"),
-    )
-    monkeypatch.setattr(run_days, "open_pipeline", lambda file: shop)
     monkeypatch.setattr(run_days.run_leases, "own_run", lambda pipeline, day: nullcontext())
     monkeypatch.setattr(run_days.runner, "run_stage", run_stage)
     run_days.run("shop", date="2024-03-01")

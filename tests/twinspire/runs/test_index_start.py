@@ -35,28 +35,13 @@ def searched(shop):
         attempts.commit(attempts.Attempt(uri=uri, key=key, output=vectors or uri, **about))
         embed = attempts.name(pipeline, uri) + ("/embed" if refreshes else "")
         version = publish(n, sources={"embed": embed}, refreshes=refreshes, corpus=corpus)
-        figures = {
-            "kind": "exact",
-            "items": 7,
-            "dimension": 4,
-            "k": 7,
-            "recall": 1.0,
-            "recall_error": 0.0,
-            "recall_target": 0.9,
-            "settings": {"kind": "exact", "k": 7},
-            "reasons": [],
-            "queries": {"tuning": 1, "measuring": 1, "source": "users"},
-            "tried": [],
-        }
+        figures = {"kind": "exact", "items": 7, "dimension": 4, "k": 7, "reasons": [], "tried": []}
+        figures |= {"recall": 1.0, "recall_error": 0.0, "recall_target": 0.9}
+        figures |= {"settings": {"kind": "exact", "k": 7}}
+        figures |= {"queries": {"tuning": 1, "measuring": 1, "source": "users"}}
         if searched:
-            origin = {
-                "how": "tuned",
-                "searched": str(searched),
-                "items": 7,
-                "kinds": [],
-                "work": 14,
-            }
-            figures["tuning"] = origin
+            figures["tuning"] = {"how": "tuned", "searched": str(searched), "items": 7}
+            figures["tuning"] |= {"kinds": [], "work": 14}
         Path(registry.place(version, "index.json")).write_text(json.dumps(figures))
         return version
 

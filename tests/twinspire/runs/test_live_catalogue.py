@@ -132,9 +132,6 @@ def test_it_is_not_live_where_it_was_rolled_back(shop, refreshed, monkeypatch):
     assert live_catalogue.follow(DayRun(pipeline, DAY)) is None
 
 
-CATALOGUE_DAY = date(2024, 2, 21)
-
-
 def test_a_damaged_version_is_found_while_its_store_can_be_reached(tmp_path):
     """Google's library cannot be imported while Beam is."""
 
@@ -142,20 +139,16 @@ def test_a_damaged_version_is_found_while_its_store_can_be_reached(tmp_path):
         assert sys.modules.get("google.cloud", ...) is not None
         raise BadData(f"{version} is damaged")
 
-    pipeline = SimpleNamespace(
-        name="shop",
-        pipeline=SimpleNamespace(work_root=str(tmp_path)),
-        beam=SimpleNamespace(options={}),
-    )
-    run = SimpleNamespace(
-        pipeline=pipeline, day=CATALOGUE_DAY, registry=SimpleNamespace(verify=verify)
-    )
-    holder = SimpleNamespace(version="a version")
+    header, beam = SimpleNamespace(work_root=str(tmp_path)), SimpleNamespace(options={})
+    pipeline = SimpleNamespace(name="shop", pipeline=header, beam=beam)
+    run = SimpleNamespace(pipeline=pipeline, day=DAY, registry=SimpleNamespace(verify=verify))
+    towers = Towers("a version", SimpleNamespace(version="a version"), "a version")
+    context = StageContext(pipeline=pipeline, day=DAY, mode="incremental", out="")
     task = StageTask(
         stage=REFRESH,
         facts={},
-        context=StageContext(pipeline=pipeline, day=CATALOGUE_DAY, mode="incremental", out=""),
-        load=lambda: _load(run, Towers("a version", holder, "a version"), {}),
+        context=context,
+        load=lambda: _load(run, towers, {}),
         parent="a version",
     )
     with pytest.raises(BadData, match="a version is damaged"):

@@ -49,16 +49,8 @@ def test_a_day_that_needs_somebody_is_told(shop, told, monkeypatch, error, stage
     run_into(shop[0], monkeypatch, error, stage)
     [message] = told()
     assert message.pop("command").endswith(f" --date {DAY}")
-    assert message == (
-        {
-            "event": event,
-            "pipeline": "shop",
-            "day": str(DAY),
-            "stage": stage,
-            "exit_code": exit_code,
-            "reason": str(error),
-        }
-    )
+    about = {"event": event, "pipeline": "shop", "day": str(DAY), "stage": stage}
+    assert message == {**about, "exit_code": exit_code, "reason": str(error)}
 
 
 @pytest.mark.parametrize(

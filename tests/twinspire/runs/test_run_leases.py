@@ -50,12 +50,6 @@ def test_the_end_of_one_run_says_nothing_of_another(pipeline):
     )
 
 
-def test_a_run_that_fails_ends_itself(pipeline):
-    with pytest.raises(RuntimeError), run_leases.own_run(pipeline, DAY):
-        raise RuntimeError
-    assert run_leases.state(pipeline, DAY) == "failed"
-
-
 def test_the_wait_begins_anew_when_an_earlier_day_has_ended(pipeline):
     run_leases.acquire_day(pipeline, LAST, "me")
     assert run_leases.waited(pipeline, LAST, "me", [DAY, NEXT]) == timedelta(0)

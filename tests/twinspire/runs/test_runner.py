@@ -197,12 +197,9 @@ def test_a_stage_whose_input_was_deleted_is_made_again(tmp_path):
     run = DayRun(load(tmp_path / "shop.toml"), DAY)
 
     def made(name, **inputs):
-        context = StageContext(
-            pipeline=run.pipeline, day=DAY, mode="full", parent=None, inputs=inputs, out=""
-        )
-        task = StageTask(
-            stage=STAGES[name], facts={}, context=context, load=lambda: lambda _: {}, parent=None
-        )
+        about = {"pipeline": run.pipeline, "day": DAY, "mode": "full", "out": ""}
+        made = {"facts": {}, "load": lambda: lambda _: {}, "parent": None}
+        task = StageTask(stage=STAGES[name], context=StageContext(**about, inputs=inputs), **made)
         attempt, status = complete(run, task, force=False)
         return attempt.uri, status
 
