@@ -1,6 +1,7 @@
 """Working files of a day as the stages leave them, small: enough to publish."""
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -39,6 +40,20 @@ def make_pipeline(place, **tables):
 
 
 @pytest.fixture
+def tiny_file(pipeline, tmp_path) -> str:
+    """A pipeline file with the same places."""
+    file = tmp_path / "tiny.toml"
+    file.write_text(f"""
+        pipeline = {{ name = "tiny", work_root = "{pipeline.pipeline.work_root}" }}
+        source = {{ events = "{tmp_path}/logs/dt={{date}}/" }}
+        columns = {{ user = "user", item = "item", time = "time" }}
+        registry = {{ root = "{pipeline.registry.root}" }}
+        features = {{ user = {{ kind = "id", tower = "query" }}, item = {{ kind = "id", tower = "item" }} }}
+        """)
+    return str(file)
+
+
+@pytest.fixture
 def context(pipeline, tmp_path):
     """Makes a day's working files and the context of its publish stage."""
 
@@ -74,19 +89,15 @@ def context(pipeline, tmp_path):
         _train(local / "train")
         _measure(local / "measure", metrics)
         _embed(local / "embed", items, seed)
-        inputs = {
-            stage: f"{home}/{stage}/0001-{seed:08x}"
-            for stage in ("features", "train", "measure", "embed")
-        }
+        stages = ("features", "train", "measure", "embed")
+        inputs = {stage: f"{home}/{stage}/0001-{seed:08x}" for stage in stages}
         for stage, uri in inputs.items():
             storage.upload_tree(local / stage, uri)
         index = f"{home}/index/0001-{seed:08x}"
-        index_stage.run(
-            StageContext(pipeline=pipeline, day=day, mode="full", inputs=inputs, out=index)
-        )
-        return StageContext(
-            pipeline=pipeline,
-            day=day,
+        of_day = StageContext(pipeline=pipeline, day=day, mode="full", inputs=inputs, out=index)
+        index_stage.run(of_day)
+        return replace(
+            of_day,
             mode="incremental" if parent else "full",
             parent=parent,
             inputs={**inputs, "index": index},

@@ -28,24 +28,12 @@ def registry(pipeline):
 
 
 @pytest.fixture
-def command(pipeline, tmp_path):
+def command(tiny_file):
     """Runs a command on the pipeline; what it printed, JSON where it did."""
-    file = tmp_path / "tiny.toml"
-    file.write_text(
-        f"""
-        pipeline = {{ name = "tiny", work_root = "{pipeline.pipeline.work_root}" }}
-        source = {{ events = "{tmp_path}/logs/dt={{date}}/" }}
-        columns = {{ user = "user", item = "item", time = "time" }}
-        registry = {{ root = "{pipeline.registry.root}" }}
-        [features]
-        user = {{ kind = "id", tower = "query" }}
-        item = {{ kind = "id", tower = "item" }}
-        """
-    )
 
     def run(name, *arguments):
         done = CliRunner().invoke(
-            app, [name, str(file), *map(str, arguments)], catch_exceptions=False
+            app, [name, tiny_file, *map(str, arguments)], catch_exceptions=False
         )
         assert done.exit_code == 0, done.output
         last = done.stdout.splitlines()[-1]

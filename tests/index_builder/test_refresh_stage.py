@@ -46,11 +46,14 @@ def files(*sources, features=("popular",)):
 
 
 def test_sources_that_nobody_made_are_told_and_their_ranker_is_left_out(refreshed):
-    version, notes = refreshed(files(*MADE, "factors", features=("popular", "place:factors")))
+    features = ("place:factors", "attribute_share:colour")
+    version, notes = refreshed(files(*MADE, "factors", features=features))
     assert not (version / "ranker.json").exists() and not (version / "ranker.txt").exists()
     assert GateVerdict.read(version).serves == "fixed_order", "where the ranker served"
     assert any("goes without lists of factors:" in note for note in notes)
-    assert any("left out, as it uses lists of factors, which" in note for note in notes)
+    assert any(
+        "as it uses attribute_share:colour, lists of factors, which" in note for note in notes
+    )
 
 
 def test_what_has_all_tables_stays_as_it_is(refreshed):
@@ -60,16 +63,6 @@ def test_what_has_all_tables_stays_as_it_is(refreshed):
         assert (version / name).read_bytes() == carried[name]
     assert GateVerdict.read(version).serves == "ranked"
     assert not any("without" in note or "left out" in note for note in notes)
-
-
-def test_a_feature_that_cannot_be_made_is_named_too(refreshed):
-    version, notes = refreshed(
-        files(*MADE, "factors", features=("popular", "attribute_share:colour"))
-    )
-    assert not (version / "ranker.json").exists()
-    assert any(
-        "as it uses attribute_share:colour, lists of factors, which" in note for note in notes
-    )
 
 
 def test_a_ranker_of_a_format_that_nobody_here_can_tell_of_stays(refreshed):

@@ -6,6 +6,7 @@ from index_builder.gate.verdict import JudgedVersion, judge
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
+from twinspire_core.contracts.features_report import FeatureSkew
 
 GATE = GateConfig(metric="recall@50", max_drop=0.1, min_users=200)
 INDEX = IndexConfig(recall_target=0.98)
@@ -39,6 +40,14 @@ def verdict(gate=GATE, fixed_order=None, **changes):
         ),
         gate,
         INDEX,
+    )
+
+
+def skew(**changes):
+    """A category of which most of what is served is one value that training never met."""
+    shares = {"distance": 0.9, "outside": 0.2, "trained_share": 0.0, "served_share": 0.9}
+    return FeatureSkew(
+        **{"feature": "brand", "kind": "category", "value": "x", **shares, **changes}
     )
 
 

@@ -66,19 +66,13 @@ class History:
         self.quality[version] = quality
         parent = self.accepted[-1] if self.accepted else None
         best = self._best(n) if parent else None
+        tables = {"evaluation": SimpleNamespace(ks=KS), "serving": ServingConfig()}
+        pipeline = SimpleNamespace(name="made-up", gate=self.gate, **tables)
+        if parent:
+            home = self._home(parent)
+            parent = Parent(day=day(0), version=parent, home=home, train="", measure="")
         ctx = StageContext(
-            pipeline=SimpleNamespace(
-                evaluation=SimpleNamespace(ks=KS),
-                gate=self.gate,
-                serving=ServingConfig(),
-                name="made-up",
-            ),
-            day=day(n),
-            mode="incremental",
-            out="",
-            parent=parent
-            and Parent(day=day(0), version=parent, home=self._home(parent), train="", measure=""),
-            best=best,
+            pipeline=pipeline, day=day(n), mode="incremental", out="", parent=parent, best=best
         )
         metrics = self._measure(ctx, n, version)
         self.metrics[version] = metrics
@@ -154,16 +148,14 @@ class History:
     def _queries(self, days):
         strings = pa.list_(pa.string())
         rows = len(days) * self.users
-        table = pa.table(
-            {
-                "_user": [f"u{n}-{u}" for n in days for u in range(self.users)],
-                "_day": pa.array([day(n) for n in days for _ in range(self.users)], pa.date32()),
-                "_truth": pa.array([["wanted"]] * rows, strings),
-                "_past": pa.array([["other"]] * rows, strings),
-                "_past_events": [9] * rows,
-            }
-        )
-        return prepare(table, CORPUS, resamples=200)
+        columns = {
+            "_user": [f"u{n}-{u}" for n in days for u in range(self.users)],
+            "_day": pa.array([day(n) for n in days for _ in range(self.users)], pa.date32()),
+            "_truth": pa.array([["wanted"]] * rows, strings),
+            "_past": pa.array([["other"]] * rows, strings),
+            "_past_events": [9] * rows,
+        }
+        return prepare(pa.table(columns), CORPUS, resamples=200)
 
     def _lists(self, version, n):
         """What a version lists for the users held out of day n, [users, 1]."""

@@ -164,9 +164,3 @@ def test_without_trees_before_the_rule_begins_and_says_so():
     assert about_trees(found)[0].endswith(
         "there are none for the same sources. The rule begins here"
     )
-
-
-def test_a_version_without_trees_is_not_judged_by_them():
-    found = judged_order(-0.8, -0.9, -0.6, fitted=None)
-    assert found.accepted and found.serves == "fixed_order"
-    assert verdict(ranker=None).notes == ()

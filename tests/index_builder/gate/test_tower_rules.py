@@ -102,14 +102,6 @@ def test_what_cannot_be_judged_is_said(lead, before, said):
     assert verdict_of_lead(lead, before, GateConfig(max_lead_drop=1)).notes == ()
 
 
-def test_of_few_users_and_without_a_baseline_one_note_is_enough():
-    assert (
-        len(verdict_of_lead(led(0.1, 0.0, 0.2), users=199).notes)
-        == len(verdict_of_lead(None, baseline=None).notes)
-        == 1
-    )
-
-
 leads = st.floats(0, 5)
 
 

@@ -13,78 +13,41 @@ VOID = {"meta", "br", "wbr", "link", "img", "input", "hr"}
 def measures(recall, **more):
     """As model/evaluation/evaluate.py leaves them."""
     sliced = {name: {"users": 10, "recall@50": recall / 2} for name in ("0", "1-4")}
-    return {
-        "seen": "kept",
-        "users": 20,
-        "recall@10": recall / 2,
-        "recall@50": recall,
-        "ndcg@10": recall / 3,
-        "mrr": recall / 4,
-        "coverage@50": 0.25,
-        "gini@50": 0.5,
-        "overlap@50": 0.125,
-        "popular_share@50": 0.75,
-        "slices": {"users": sliced, "items": {**sliced, "outside": {"true": 7}}},
-        "intervals": {
-            "recall@50": [recall * 0.9, recall * 1.1],
-            "recall@50/users:0": [0.0, recall],
-        },
-        **more,
-    }
+    found = {"recall@10": recall / 2, "recall@50": recall, "ndcg@10": recall / 3, "mrr": recall / 4}
+    shown = {"coverage@50": 0.25, "gini@50": 0.5, "overlap@50": 0.125, "popular_share@50": 0.75}
+    slices = {"users": sliced, "items": {**sliced, "outside": {"true": 7}}}
+    intervals = {"recall@50": [recall * 0.9, recall * 1.1], "recall@50/users:0": [0.0, recall]}
+    told = {"seen": "kept", "users": 20, **found, **shown, "slices": slices}
+    return {**told, "intervals": intervals, **more}
 
 
 def metrics(progressive, held, before=None):
     """As twinspire_core/contracts/day_metrics.py says; the fixed order finds a tenth more than the
     two-tower.
     """
-    lists = {
-        "most_popular": measures(0.05),
-        "popular_lately": measures(0.0625),
-        "purchase_history": measures(0.03),
-    }
+    lists = {"most_popular": 0.05, "popular_lately": 0.0625, "purchase_history": 0.03}
+    lists = {name: measures(recall) for name, recall in lists.items()}
     change = (
         {"recall@50": {"change": held / before - 1, "low": -0.01, "high": 0.25}} if before else None
     )
+    holdout = {"users": 20, "days": 1, "candidate": measures(held), "baselines": lists}
+    holdout |= {"baseline": measures(before) if before else None, "change": change}
+    of_order = {"users": 20, "candidate": measures(held * 1.1), "baseline": None, "change": None}
+    train = {"rows": 1234, "steps": 5, "days": 1, "last_day": "2024-05-04"}
+    alone = {"two_tower": [0.2] * 5 + [0.0] * 6, "uncorrected": [0.0] * 9 + [0.5, 0.5]}
+    popularity = {"k": 50, "items": [1] * 10 + [5], "clicks": [0.1] * 10 + [0.0], "lists": alone}
+    frequency = {"rows": 100, "items": 3, "known": 10, "factor": 1.25}
     return {
         "progressive": measures(progressive) if progressive else None,
         "baselines": lists,
-        "holdout": {
-            "users": 20,
-            "days": 1,
-            "candidate": measures(held),
-            "baseline": measures(before) if before else None,
-            "change": change,
-            "baselines": lists,
-        },
+        "holdout": holdout,
         "fixed_order": {
             "progressive": measures(progressive * 1.1) if before else None,
-            "holdout": {
-                "users": 20,
-                "candidate": measures(held * 1.1),
-                "baseline": None,
-                "change": None,
-            },
+            "holdout": of_order,
         },
-        "train": {
-            "rows": 1234,
-            "steps": 5,
-            "days": 1,
-            "last_day": "2024-05-04",
-            "loss": [[1, 7.5], [3, 6.5], [5, 6.0]],
-        },
-        "popularity": {
-            "k": 50,
-            "items": [1] * 10 + [5],
-            "clicks": [0.1] * 10 + [0.0],
-            "lists": {"two_tower": [0.2] * 5 + [0.0] * 6, "uncorrected": [0.0] * 9 + [0.5, 0.5]},
-        },
-        "frequency": {
-            "rows": 100,
-            "items": 3,
-            "known": 10,
-            "factor": 1.25,
-            "pairs": [[0.5, 0.5], [0.05, 0.1], [0.005, 0.005]],
-        },
+        "train": {**train, "loss": [[1, 7.5], [3, 6.5], [5, 6.0]]},
+        "popularity": popularity,
+        "frequency": {**frequency, "pairs": [[0.5, 0.5], [0.05, 0.1], [0.005, 0.005]]},
     }
 
 
@@ -97,15 +60,8 @@ def manifest(day, items=4, **more):
     quality = {"metric": "recall@50", "candidate": 0.2, "index_recall": 0.99}
     settings = {"train": {"epochs": 3, "dimension": 16}, "features": {"user": {"kind": "id"}}}
     given = {"settings": settings, "quality": quality, "software": {"tensorflow": "2.21.0"}, **more}
-    return Manifest.create(
-        pipeline="tiny",
-        day=day,
-        files={},
-        items=items,
-        dimension=16,
-        parent="2024-05-03-x",
-        **given,
-    )
+    told = {"pipeline": "tiny", "day": day, "files": {}, "items": items, "dimension": 16}
+    return Manifest.create(**told, parent="2024-05-03-x", **given)
 
 
 class Page(HTMLParser):

@@ -16,7 +16,6 @@ from index_builder.report.page import render
 from tests.index_builder.report.pages import FIRST, Page, changed, shown
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.gate_verdict import GateVerdict
-from twinspire_core.display.served_figure import on_next_day
 
 
 def first_day(facts):
@@ -105,25 +104,6 @@ def test_the_first_line_says_what_is_served_and_what_alarms(facts):
         "Accepted, not live. 252.0% better than the best simple list, no alarms."
         in (shown(quiet).parts[""])
     )
-    pair = {"mean": 0.1575, "base": 0.0625, "deviation": 0.1, "differ": 10}
-    beside = {"popular_lately": {"users": 20, "by_measure": {"recall@50": pair}}}
-    order = changed(facts.metrics.fixed_order, beside_simple=beside)
-    measured = changed(facts.metrics, fixed_order=order)
-    figure = on_next_day(measured, "fixed_order", facts.manifest.date, "recall@50")
-    paired = replace(facts, days=[replace(facts.days[-1], served=figure)])
-    # 1.96 * .1 / sqrt(20) = .0438, which is 70.1% of .0625
-    assert "better than the best simple list (+181.9% to +322.1%)" in shown(paired).parts[""]
-
-
-def test_without_a_next_day_held_out_users_say_so(facts):
-    """As of a first version that nothing was measured of before its day."""
-    own = {"purchase_history": {"users": 20, "by_measure": {}}}
-    order = changed(facts.metrics.fixed_order, own_beside_simple=own)
-    held = replace(facts, days=[replace(facts.days[-1], served=None)])
-    head = shown(replace(held, metrics=changed(facts.metrics, fixed_order=order))).parts[""]
-    assert "Live. On held-out users 340.0% better than the best simple list" in head
-    assert "recall@50 over 20 held-out users of 2024-05-04: served 0.275" in head
-    assert "of this version. No next day has measured it yet." in head
 
 
 def test_days_that_count_otherwise_are_not_one_line(facts):
@@ -155,46 +135,18 @@ def test_what_changed_since_the_live_version(facts):
     assert "Settings: none changed" in shown(facts).parts["changes"]
 
 
-def test_the_first_day_says_what_it_cannot_show(facts):
-    parts = shown(first_day(facts)).parts
-    assert "There is no such figure yet" in parts["days"]
-    assert "Nothing was published before" in parts["changes"]
-    assert "no version before this one" in parts["lists"]
-    assert (
-        "train.correction is none" in parts["frequency"] and "not measured" in parts["popularity"]
-    )
-    assert "There are none" in parts["examples"] and "No settings were tried" in parts["index"]
-    assert "working files of the features stage are gone" in parts["data"]
-
-
 @pytest.mark.parametrize(
     ("tuning", "text"),
     [
-        (
-            {"how": "inherited"},
-            "are inherited from v3; they were searched for on 1 May 2024, and still reach it.",
-        ),
-        (
-            {"why": "recall was 0.9"},
-            "were searched for on 1 May 2024 and tuned again for this version: recall was 0.9.",
-        ),
-        (
-            {"why": "no version", "version": None},
-            "Its settings were searched for again: no version.",
-        ),
-        ({"why": "no version", "version": None, "kinds": []}, "4 items. It finds"),
+        ({"how": "inherited"}, "are inherited from v3; they were searched for on 1 May 2024"),
+        ({"why": "recall was 0.9"}, "and tuned again for this version: recall was 0.9."),
+        ({"why": "no v", "version": None}, "Its settings were searched for again: no v."),
+        ({"why": "no v", "version": None, "kinds": []}, "4 items. It finds"),
     ],
 )
 def test_it_says_where_the_settings_of_the_index_come_from(facts, tuning, text):
-    told = {
-        "how": "tuned",
-        "version": "v3",
-        "why": "",
-        "searched": "2024-05-01",
-        "items": 4,
-        "kinds": ["tree"],
-        "work": 700,
-    } | tuning
+    told = {"how": "tuned", "version": "v3", "why": "", "searched": "2024-05-01", **tuning}
+    told = {"items": 4, "kinds": ["tree"], "work": 700} | told
     index = changed(facts.index, tuning=told, tried=facts.index.tried[:1])
     page = shown(replace(facts, index=index))
     assert text in page.parts["index"] and "No settings were tried" not in page.parts["index"]
@@ -270,15 +222,6 @@ def test_the_gate_shows_what_it_remembers_and_what_is_served(facts):
         " -0.0300 to -0.0100) the fixed order serves if surely below",
     ):
         assert said in part
-
-
-def test_users_are_named_only_where_versions_carry_them(facts):
-    assert "secret-7" not in render(facts).decode() and "User A" in shown(facts).parts["examples"]
-    named = shown(replace(facts, user_store=True)).parts["examples"]
-    assert (
-        "User secret-7, 3 events before" in named
-        and "took 1 item that day, 1 of them among these" in named
-    )
 
 
 def test_a_name_as_long_as_a_page_is_cut():
