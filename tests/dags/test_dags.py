@@ -17,22 +17,12 @@ from types import SimpleNamespace
 import pendulum
 import pytest
 
+from tests.dags.conftest import write_program
 from twinspire_core import errors
 
 ROOT = Path(__file__).parents[2]
 DAGS = ROOT / "dags"
-ORDER = [
-    "day",
-    "turn",
-    "features",
-    "train",
-    "measure",
-    "embed",
-    "index",
-    "publish",
-    "summary",
-    "close",
-]
+ORDER = str.split("day turn features train measure embed index publish summary close")
 ALONE = {"train", "measure", "publish", "refresh"}
 
 
@@ -105,11 +95,8 @@ def test_a_failed_run_is_red_and_a_skipped_one_is_explained(bag):
         assert dag.get_task("summary").trigger_rule == "none_failed"
         [leaf] = [task for task in dag.tasks if not task.downstream_task_ids]
         # only a teardown may come after it, whose own end says nothing of the run's
-        assert (
-            leaf.is_teardown
-            and not leaf.on_failure_fail_dagrun
-            and leaf.upstream_task_ids == {"summary"}
-        )
+        assert leaf.is_teardown and not leaf.on_failure_fail_dagrun
+        assert leaf.upstream_task_ids == {"summary"}
 
 
 def test_a_refresh_goes_round_the_stages_and_no_stage_goes_round_it(bag):
@@ -125,11 +112,9 @@ def test_a_run_is_closed_however_it_ends(bag):
         close = dag.get_task("close")
         # a set-up task that was skipped, or was killed itself, would take its teardown with it
         assert not any(task.is_setup for task in dag.tasks)
-        assert (
-            "-m twinspire close-day " in close.bash_command
-            and "--run {{ run_id | quote }}" in close.bash_command
-            and "xcom" not in close.bash_command
-        )
+        assert "-m twinspire close-day " in close.bash_command
+        assert "--run {{ run_id | quote }}" in close.bash_command
+        assert "xcom" not in close.bash_command
 
 
 def test_days_go_in_order_without_depending_on_the_run_before(bag):
@@ -150,6 +135,18 @@ def test_every_dag_says_who_owns_it_and_what_to_do_when_it_is_red(bag):
         assert {str(code) for code in codes} <= told
         commands = re.findall(r"`twinspire ([^`]+)`", dag.doc_md)
         assert commands and all(f"{dag.dag_id}.toml" in command.split()[1] for command in commands)
+
+
+def test_each_number_of_a_last_line_is_a_gauge(bag, monkeypatch):
+    import telling_others
+
+    sent = {}
+    monkeypatch.setattr(telling_others.stats, "gauge", sent.__setitem__)
+    gate = {"metric": "recall@50", "candidate": 0.25}
+    line = {"status": "done", "live": True, "seconds": 1.5, "items": 12, "gate": gate}
+    telling_others.send_gauges(bag.dags["tokyo"].get_task("publish"), line)
+    numbers = {"seconds": 1.5, "items": 12, "recall_at_50": 0.25}
+    assert sent == {f"twinspire.tokyo.publish.{name}": value for name, value in numbers.items()}
 
 
 @pytest.mark.parametrize("exit_code", [75, 2])
@@ -310,21 +307,13 @@ def test_a_task_that_could_not_tell_of_its_failure_is_told_of(
 
 def record_typed(tmp_path, monkeypatch):
     """Lets commands be written to a file instead of being run: the words of the last one."""
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/typed\n')
-    python.chmod(0o755)
-    monkeypatch.setenv("TWINSPIRE_PYTHON", str(python))
+    python = write_program(tmp_path / "python", f'printf "%s\\n" "$@" > {tmp_path}/typed')
+    monkeypatch.setenv("TWINSPIRE_PYTHON", python)
     typed = tmp_path / "typed"
     return lambda: typed.read_text().splitlines() if typed.exists() else []
 
 
-PUBLISHED = {
-    "status": "done",
-    "version": "2024-05-06-ab",
-    "folder": "/r/2024-05-06-ab",
-    "live": True,
-}
-COMPARED = {"metric": "recall@50", "candidate": 0.3, "sources": None}
+VERSION = {"version": "2024-05-06-ab", "folder": "/r/2024-05-06-ab"}
 SERVED = {"candidate": 0.515, "baseline": 0.497, "source": "history"}
 
 
@@ -332,7 +321,8 @@ SERVED = {"candidate": 0.515, "baseline": 0.497, "source": "history"}
     ("result", "lines"),
     [
         (
-            {**PUBLISHED, "gate": {**COMPARED, "sources": SERVED}, "notes": ["a", "b"]},
+            {"status": "done", "live": True, "notes": ["a", "b"]}
+            | {"gate": {"metric": "recall@50", "candidate": 0.3, "sources": SERVED}},
             [
                 "2024-05-06-ab is live.",
                 "recall@50 of what is served 0.515, history alone 0.497, the two-tower 0.300; notes of"
@@ -341,7 +331,12 @@ SERVED = {"candidate": 0.515, "baseline": 0.497, "source": "history"}
             ],
         ),
         (
-            {**PUBLISHED, "live": False, "gate": {"metric": None}, "report": "https://a/report"},
+            {
+                "status": "done",
+                "live": False,
+                "gate": {"metric": None},
+                "report": "https://a/report",
+            },
             [
                 "2024-05-06-ab is published, and not live.",
                 "The gate's reason: accepted, with nothing to compare.",
@@ -349,17 +344,17 @@ SERVED = {"candidate": 0.515, "baseline": 0.497, "source": "history"}
             ],
         ),
         (
-            {"status": "GateRefused", "folder": "gs://r/2024-05-06-ab", "reason": "recall fell"},
+            {"status": "GateRefused", "version": None, "reason": "recall fell"},
             [
                 "2024-05-06-ab is refused by the gate.",
                 "The gate's reason: recall fell.",
-                "Report: gs://r/2024-05-06-ab/report.html",
+                "Report: /r/2024-05-06-ab/report.html",
             ],
         ),
-        ({"status": "TryAgain", "reason": "storage is away"}, []),
+        ({"status": "TryAgain", "folder": None, "reason": "storage is away"}, []),
     ],
 )
-def test_the_log_of_a_task_that_publishes_ends_in_three_lines(bag, result, lines):
+def test_the_log_of_a_task_that_publishes_ends_in_three_lines(result, lines):
     from telling_others import last_lines
 
-    assert last_lines(result) == lines
+    assert last_lines(VERSION | result) == lines

@@ -7,23 +7,21 @@ any name of a run, which by its default it does not, so that the names reach our
 import contextlib
 import json
 import re
-import stat
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 import pytest
 
 from examples.local_airflow.server import LocalAirflow
+from tests.dags.conftest import QUICK, write_program
 from twinspire.backfills.airflow_rest import AirflowRest
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
 
-QUICK = Path(__file__).parent / "quick_stages.py"
 FAB = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
 WORKS, EMPTY = (datetime.now(UTC).date() - timedelta(days=n) for n in (2, 3))
 # What needs no login: whether Airflow is well, and the way to log in.
@@ -55,9 +53,7 @@ def home(tmp_path_factory, logs_of, pipeline_of):
     text += f"[notify]\ncommand = \"cat >> '{root}/told'; echo >> '{root}/told'\"\n"
     (root / "pipelines").mkdir()
     (root / "pipelines/shop.toml").write_text(text)
-    python = root / "python"
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{QUICK}" "$@"\n')
-    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    write_program(root / "python", f'exec "{sys.executable}" "{QUICK}" "$@"')
     return root
 
 
