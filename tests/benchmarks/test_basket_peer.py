@@ -50,9 +50,8 @@ def test_tifu_groups_of_any_size(baskets: int, groups: int) -> None:
             vector[day % 3] += 0.7 ** (size - 1 - place)
             day += 1
         wanted += 0.1 ** (parts - 1 - part) * vector / size / parts
-    assert frequencies(baskets_of(*events, owners=1), 3, settings).toarray()[0] == pytest.approx(
-        wanted
-    )
+    found = frequencies(baskets_of(*events, owners=1), 3, settings).toarray()[0]
+    assert found == pytest.approx(wanted)
 
 
 def model_of(settings: dict) -> Model:
@@ -64,9 +63,8 @@ def model_of(settings: dict) -> Model:
 def ranked(settings: dict, asked: tuple, users: list[int]) -> list[list[int]]:
     query, item, day = asked
     start = np.searchsorted(query, np.arange(len(users) + 1))
-    found = model_of(settings).rank(
-        {"start": start, "item": item, "day": day, "user": np.array(users)}
-    )
+    queries = {"start": start, "item": item, "day": day, "user": np.array(users)}
+    found = model_of(settings).rank(queries)
     return [[int(place) for place in row if place >= 0] for row in found]
 
 
@@ -77,12 +75,8 @@ def test_tifu_mixes_the_user_with_the_nearest_other() -> None:
     near = {**TIFU, "neighbours": 1}
     assert ranked(near, asked, [0, -1]) == [[1, 2, 0], [3, 4]]
     assert ranked(near, asked, [0, -1, -1])[2] == [], "without a past"
-    every = basket_peer.tifu_scores(
-        frequencies(baskets_of(*THREE, owners=3), 6, TIFU),
-        frequencies(baskets_of(*THREE, owners=3), 6, TIFU)[:1],
-        np.array([0]),
-        {**TIFU, "neighbours": 2},
-    ).toarray()[0]
+    users, both = frequencies(baskets_of(*THREE, owners=3), 6, TIFU), {**TIFU, "neighbours": 2}
+    every = basket_peer.tifu_scores(users, users[:1], np.array([0]), both).toarray()[0]
     own = np.array([0.175, 0.375, 0.25, 0, 0, 0])
     others = np.array([0.05, 0, 0, 0.5, 1, 1]) / 2
     assert every == pytest.approx(0.5 * own + 0.5 * others)

@@ -1,6 +1,4 @@
-"""The day's benchmark: the commands that it runs, what it tells of several rounds, and of how
-ratios moved.
-"""
+"""The day's benchmark: its commands, what it tells of several rounds, and how ratios moved."""
 
 import json
 import sys
@@ -43,20 +41,16 @@ def asked(checkout):
 def test_the_parent_is_made_once_and_each_round_makes_the_whole_day_and_its_stages(
     checkout, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(
-        day, "lay_out", lambda case, folder: (folder / "events").mkdir(parents=True)
-    )
+    def lay_out(case, folder):
+        (folder / "events").mkdir(parents=True)
+
+    monkeypatch.setattr(day, "lay_out", lay_out)
     day.measure(CASE, [checkout], 2, tmp_path / "work")
     file = str(tmp_path / "work" / "0" / "pipelines" / "groceries.toml")
-    forced = [
-        ["-m", "twinspire", name, file, "--date", "2017-10-06", "--force"]
-        for name in ("run", *day.STAGES)
-    ]
-    assert asked(checkout) == [
-        ["-m", "twinspire", "run", file, "--date", "2017-10-05"],
-        *forced,
-        *forced,
-    ]
+    of_day = file, "--date", "2017-10-06", "--force"
+    forced = [["-m", "twinspire", name, *of_day] for name in ("run", *day.STAGES)]
+    parent = ["-m", "twinspire", "run", file, "--date", "2017-10-05"]
+    assert asked(checkout) == [parent, *forced, *forced]
 
 
 def test_a_command_that_fails_ends_the_benchmark_with_what_it_said(checkout, monkeypatch):
@@ -67,26 +61,20 @@ def test_a_command_that_fails_ends_the_benchmark_with_what_it_said(checkout, mon
 
 def test_rounds_are_told_by_their_median_and_range():
     rounds = [processes.Taken(seconds, 2 * seconds, 100 * seconds) for seconds in (3.0, 1.0, 5.0)]
-    told = {
-        r["metric"]: (r["value"], r["low"], r["high"])
-        for r in day._rows("grocery/train", "twinspire", rounds)
-    }
+    rows = day._rows("grocery/train", "twinspire", rounds)
+    told = {row["metric"]: (row["value"], row["low"], row["high"]) for row in rows}
     assert told["seconds"] == (3.0, 1.0, 5.0)
     assert told["cpu_seconds"] == (6.0, 2.0, 10.0)
     assert told["peak_mb"] == (300.0, 100.0, 500.0)
 
 
 def test_ratios_are_cpu_seconds_in_yardsticks_and_a_rise_by_a_third_is_marked():
-    rows = [
-        day.row(f"grocery/{stage}", "twinspire", "cpu_seconds", [cpu])
-        for stage, cpu in (("run", 20), ("train", 9))
-    ]
-    now = day.ratios(rows, 4.0)
+    def rows(metric, **of_stage):
+        return [day.row(f"grocery/{name}", "x", metric, [n]) for name, n in of_stage.items()]
+
+    now = day.ratios(rows("cpu_seconds", run=20, train=9), 4.0)
     assert [r["value"] for r in now] == [5.0, 2.25]
-    before = [
-        day.row("grocery/run", "twinspire", "cpu_ratio", [3.75]),
-        day.row("grocery/train", "x", "cpu_ratio", [2]),
-    ]
+    before = rows("cpu_ratio", run=3.75, train=2)
     marked, unmarked = day.moved(now, before)
     assert "+33%" in marked and "rose" in marked
     assert "+12%" in unmarked and "rose" not in unmarked

@@ -32,9 +32,8 @@ def rows_of(folder) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def stage_rows(world):
-    days.twinspire(
-        "features", str(features.pipeline_file(world, 3)), "--date", str(feature_script.DAY)
-    )
+    file = str(features.pipeline_file(world, 3))
+    days.twinspire("features", file, "--date", str(feature_script.DAY))
     return rows_of(next((world / "work" / "shards-3").rglob("transformed")))
 
 
@@ -59,10 +58,8 @@ def test_the_polars_script_makes_the_rows_of_the_stage(world, stage_rows, tmp_pa
 
 
 def test_a_million_more_events_are_what_the_largest_day_takes_more_than_the_smallest():
-    rows = [
-        {"way": "stage", "events": 1_000_000, "cpu_seconds": 10.0},
-        {"way": "stage", "events": 3_000_000, "cpu_seconds": 50.0},
-    ]
+    days = (1_000_000, 10.0), (3_000_000, 50.0)
+    rows = [{"way": "stage", "events": n, "cpu_seconds": seconds} for n, seconds in days]
     assert features.marginal(rows, "stage") == 20.0
     assert features.marginal(rows, "polars") is None
 

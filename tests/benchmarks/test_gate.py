@@ -1,6 +1,4 @@
-"""The gate's benchmark: draws are of whole users, verdicts are the gate's, and rules are told
-apart.
-"""
+"""The gate's benchmark: draws are of whole users, and verdicts are the gate's."""
 
 from datetime import date
 from types import SimpleNamespace
@@ -20,11 +18,8 @@ CASE = Case(name="made-up", file="none", first=date(2024, 3, 1), days=2)
 
 
 def run(**limits):
-    p = SimpleNamespace(
-        gate=GateConfig(metric=METRIC, min_users=100, **limits),
-        index=IndexConfig(),
-        evaluation=EvaluationConfig(),
-    )
+    gate = GateConfig(metric=METRIC, min_users=100, **limits)
+    p = SimpleNamespace(gate=gate, index=IndexConfig(), evaluation=EvaluationConfig())
     return SimpleNamespace(case=CASE, p=p)
 
 
@@ -69,13 +64,9 @@ def test_good_versions_are_accepted_and_bad_ones_refused_by_their_rule():
 
 def test_a_broken_version_is_judged_in_place_of_a_good_one():
     found = replays.judge_broken(run(), 1, day(1))
-    rules = {
-        name: {replays.rule_of(reason) for reason in one.refused} for name, one in found.items()
-    }
-    assert rules == {
-        "towers with shuffled items": {"towers", "slices"},
-        "trees with shuffled labels": {"order"},
-    }
+    rules = {name: {*map(replays.rule_of, one.refused)} for name, one in found.items()}
+    trees, towers = "trees with shuffled labels", "towers with shuffled items"
+    assert rules == {towers: {"towers", "slices"}, trees: {"order"}}
 
 
 def test_what_is_judged_is_what_was_found_for_the_users_drawn():

@@ -1,6 +1,4 @@
-"""The index benchmark: its vectors are like towers', peers are tuned by the rule, its file has the
-house form.
-"""
+"""The index benchmark: its vectors are like towers', and peers are tuned by the rule."""
 
 from pathlib import Path
 

@@ -49,9 +49,8 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     asked = prepare.with_history(moments, pl.concat([before, after]), end)
     asked.write_parquet(folder / "queries-toy-last-click.parquet")
     p = pipeline.load(ROOT / "pipelines" / "news.toml")
-    split = Split(
-        name="toy", file=folder, last=LAST, first=LAST, settings={}, cases=(NEXT_DAY, LAST_CLICK)
-    )
+    days = {"last": LAST, "first": LAST, "cases": (NEXT_DAY, LAST_CLICK)}
+    split = Split(name="toy", file=folder, settings={}, **days)
     return Prepared(split=split, pipeline=p, folder=folder, features=folder, digest="1")
 
 
@@ -67,9 +66,7 @@ def counted(events: list[tuple[str, int]], moment: int, half_life: float) -> dic
 
 @pytest.mark.parametrize("case", [NEXT_DAY, LAST_CLICK], ids=["frozen", "as of an event"])
 @pytest.mark.parametrize("half_life", [3, 168, 0])
-def test_popular_items_are_counted_as_of_the_query(
-    ready: Prepared, case: Case, half_life: float
-) -> None:
+def test_popular_items_are_those_of_the_query(ready: Prepared, case: Case, half_life: int) -> None:
     found = lists.popular_decayed(ready, case, {"half_life": half_life})
     events = pl.concat([ready.log(), ready.asked()]).select("_item", "_time").rows()
     for ranked, moment in zip(found, ready.queries(case)["_moment"], strict=True):
@@ -108,14 +105,9 @@ def test_a_log_is_read_in_the_zone_of_its_pipeline_file(tmp_path: Path) -> None:
     p = p.model_copy(update={"source": source})
     day = date(2017, 7, 2)
     (tmp_path / f"dt={day}").mkdir()
-    rows = pl.DataFrame(
-        {
-            "household_id": [7, 7, 8],
-            "product_id": [1, 1, 2],
-            "transaction_timestamp": [datetime(2017, 7, 2, 12)] * 3,
-        }
-    )
-    rows.write_parquet(tmp_path / f"dt={day}" / "part-0.parquet")
+    rows = {"household_id": [7, 7, 8], "product_id": [1, 1, 2]}
+    rows["transaction_timestamp"] = [datetime(2017, 7, 2, 12)] * 3
+    pl.DataFrame(rows).write_parquet(tmp_path / f"dt={day}" / "part-0.parquet")
     found = logs.events_of(p, day - timedelta(days=1), day + timedelta(days=1))
     noon = int(datetime(2017, 7, 2, 16, tzinfo=UTC).timestamp()) * 1_000_000
     assert found.rows() == [("7", "1", noon), ("8", "2", noon)], "twice is once"

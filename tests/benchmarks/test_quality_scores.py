@@ -36,11 +36,8 @@ def ready(tmp_path: Path) -> Prepared:
     case = Case(name="toy/next-day", frozen=True, wanted=frame("_user _item", ("u1", "d")))
     pl.DataFrame({"_item": ["a", "b", "c", "d", "e"]}).write_parquet(tmp_path / "corpus.parquet")
     frame("_user _item _time", *events).write_parquet(tmp_path / "log.parquet")
-    queries = frame(
-        "_query _user _before _earlier",
-        ("q1", "u1", ["a", "b", "c", "b"], 4),
-        ("q2", "u2", ["x", "e"], 2),
-    )
+    asked = ("q1", "u1", ["a", "b", "c", "b"], 4), ("q2", "u2", ["x", "e"], 2)
+    queries = frame("_query _user _before _earlier", *asked)
     queries.write_parquet(tmp_path / "queries-toy-next-day.parquet")
     truth = frame("_query _truth", ("q1", ["d", "a"]), ("q2", ["e", "x"]))
     truth.write_parquet(tmp_path / "truth-toy-next-day.parquet")
@@ -117,9 +114,8 @@ def test_a_run_that_is_done_is_not_done_again(
     monkeypatch.setattr(contenders, "fit", lambda *a: fit(a[0], a[1], a[2], 7, a[4]))
     *_, last = bench.run(plan)
     assert asked[4:] == [("tfrs", 7)]
-    assert {(r.contender, r.kind): len(r.values) for r in last} == {
-        (name, kind): 2 for name in plan.names for kind in runs.KINDS
-    }
+    every = {(name, kind): 2 for name in plan.names for kind in runs.KINDS}
+    assert {(r.contender, r.kind): len(r.values) for r in last} == every
     assert last[0].cpu == [1.5, 1.5]
     # Another setting is another run; so is another input.
     assert runs.find(runs.place(tmp_path, ready, "ials", {}, 0))

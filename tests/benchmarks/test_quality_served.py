@@ -25,38 +25,20 @@ LAST_CLICK = Case(name="globo/last-click 2017-10-13", frozen=False, wanted=CLICK
 def ready(tmp_path: Path) -> Prepared:
     moment = datetime(2017, 10, 14, 1, 30, tzinfo=UTC)  # Friday, half past ten in the evening there
     known = {"device": ["3"], "os": [None], "referrer": ["2"]}
-    asked = pl.DataFrame(
-        {
-            "_user": ["7"],
-            "_moment": [int(moment.timestamp() * 1_000_000)],
-            "_before": [["a", "b"]],
-            **known,
-        }
-    )
+    micros = [int(moment.timestamp() * 1_000_000)]
+    asked = pl.DataFrame({"_user": ["7"], "_moment": micros, "_before": [["a", "b"]], **known})
     asked.write_parquet(tmp_path / "queries-globo-last-click-2017-10-13.parquet")
     asked.write_parquet(tmp_path / "queries-globo-next-day-2017-10-13.parquet")
-    p = pipeline.load(ROOT / "pipelines" / "news.toml")
-    split = Split(
-        name="globo",
-        file=ROOT / "pipelines" / "news.toml",
-        last=date(2017, 10, 12),
-        first=date(2017, 10, 6),
-        settings={},
-        cases=(NEXT_DAY, LAST_CLICK),
-    )
+    file = ROOT / "pipelines" / "news.toml"
+    p, days = pipeline.load(file), {"last": date(2017, 10, 12), "first": date(2017, 10, 6)}
+    split = Split(name="globo", file=file, settings={}, cases=(NEXT_DAY, LAST_CLICK), **days)
     return Prepared(split=split, pipeline=p, folder=tmp_path, features=tmp_path, digest="1")
 
 
 def test_before_a_click_a_request_brings_what_was_known_then(ready: Prepared) -> None:
     (request,) = served.requests(ready, LAST_CLICK)
-    assert request == {
-        "user": "7",
-        "history": ["a", "b"],
-        "request_hour": 22,
-        "request_weekday": 4,
-        "device": "3",
-        "referrer": "2",
-    }
+    context = {"request_hour": 22, "request_weekday": 4, "device": "3", "referrer": "2"}
+    assert request == {"user": "7", "history": ["a", "b"]} | context
     # It is one that a server understands.
     assert Requests(ready.pipeline).table([request])["device"].to_pylist() == ["3"]
 
@@ -77,10 +59,8 @@ def test_a_chain_begins_before_the_first_test_day_and_is_kept_by_its_settings(
     ready: Prepared, tmp_path: Path
 ) -> None:
     chain = served.chain_of(ready.split, {}, 0, tmp_path)
-    assert (
-        chain.first < days.GLOBO.earlier[0] < days.GLOBO.development[0]
-        and chain.p.serving.user_store
-    )
+    assert chain.first < days.GLOBO.earlier[0] < days.GLOBO.development[0]
+    assert chain.p.serving.user_store
     other = served.chain_of(ready.split, {}, 1, tmp_path)
     assert other.p.registry.root != chain.p.registry.root
     assert served.chain_of(ready.split, {}, 0, tmp_path).p == chain.p

@@ -21,24 +21,13 @@ def test_a_user_is_asked_once_for_all_that_is_taken() -> None:
 
 def test_an_event_is_asked_with_what_was_there_just_before_it() -> None:
     first, second = micros(2017, 10, 11, 8), micros(2017, 10, 11, 9)
-    wanted = pl.DataFrame(
-        {
-            "_user": ["u1", "u2"],
-            "_item": ["b", "c"],
-            "_time": [second, second],
-            "device": ["phone", "desk"],
-        }
-    )
+    clicks = ("u1", "b", second, "phone"), ("u2", "c", second, "desk")
+    wanted = frame("_user _item _time device", *clicks)
     queries, truth = prepare.event_queries(wanted)
     assert queries["device"].to_list() == ["phone", "desk"]
     assert truth["_truth"].to_list() == [["b"], ["c"]]
-    events = frame(
-        "_user _item _time",
-        ("u1", "x", 5),
-        ("u1", "a", first),
-        ("u1", "b", second),
-        ("u2", "c", second),
-    )
+    log = ("u1", "x", 5), ("u1", "a", first), ("u1", "b", second), ("u2", "c", second)
+    events = frame("_user _item _time", *log)
     before = prepare.with_before(prepare.with_history(queries, events, datetime.now(UTC)))
     # The event itself and later ones are not known yet; u2 is new
     assert before["_before"].to_list() == [["x", "a"], []]
@@ -104,12 +93,10 @@ def test_another_pipeline_file_makes_anew_what_goes_by_it_and_lets_the_rest_stan
     split = logs.globo(clicks).splits(earlier=False, costly=False)[0]
 
     def places(settings: dict[str, object]) -> dict[str, Path]:
-        ready = prepare.prepare(
-            replace(split, settings={**split.settings, **settings}), clicks / "split"
-        )
-        return {
-            name: runs.place(clicks, ready, name, {}, 0) for name in ("twinspire/served", "vstan")
-        }
+        changed = replace(split, settings={**split.settings, **settings})
+        ready = prepare.prepare(changed, clicks / "split")
+        names = ("twinspire/served", "vstan")
+        return {name: runs.place(clicks, ready, name, {}, 0) for name in names}
 
     before, after = places({}), places({key: value})
     assert {name for name in before if before[name] != after[name]} == who
@@ -118,23 +105,16 @@ def test_another_pipeline_file_makes_anew_what_goes_by_it_and_lets_the_rest_stan
 def test_costly_contenders_are_trained_once_a_week_and_asked_each_day() -> None:
     test = [date(2017, 11, 6) + timedelta(days=n) for n in (0, 1, 2, 3, 4, 5, 6, 7, 9)]
     asked = Case(name="x", frozen=True, wanted=frame("_user _item _time", ("u", "i", 1)))
-    shop = splits.Log(
-        name="shop",
-        file=Path(),
-        settings={},
-        events=pl.DataFrame(schema={"_day": pl.Date}),
-        items=None,
-        test=test,
-        earlier=[],
-        cases=lambda day: [replace(asked, name=f"x {day}", day=day)],
-    )
+    nothing = {"settings": {}, "events": pl.DataFrame(schema={"_day": pl.Date}), "items": None}
+    days = {"test": test, "earlier": []}
+    days["cases"] = lambda day: [replace(asked, name=f"x {day}", day=day)]
+    shop = splits.Log(name="shop", file=Path(), **nothing, **days)
     weekly = shop.splits(earlier=False, costly=True)
     assert [len(split.cases) for split in weekly] == [7, 1, 1]
     assert [split.last for split in weekly] == [test[n] - timedelta(days=1) for n in (0, 7, 8)]
     daily = shop.splits(earlier=False, costly=False)
-    assert [case.name for split in weekly for case in split.cases] == [
-        case.name for split in daily for case in split.cases
-    ]
+    names = ([case.name for split in some for case in split.cases] for some in (weekly, daily))
+    assert next(names) == next(names)
 
 
 def test_a_small_shop_is_always_the_same_households() -> None:
@@ -144,20 +124,15 @@ def test_a_small_shop_is_always_the_same_households() -> None:
     # Whatever their order is, and with other users beside; each with all events
     shuffled = data.thinned(events.sample(7, shuffle=True, seed=1), "household_id", 2)
     assert shuffled.sort("n").equals(kept)
-    assert len(kept) == len(
-        events.filter(pl.col("household_id").is_in(kept["household_id"].unique().to_list()))
-    )
+    own = pl.col("household_id").is_in(kept["household_id"].unique().to_list())
+    assert len(kept) == len(events.filter(own))
     more = set(data.thinned(events, "household_id", 3)["household_id"])
     assert set(kept["household_id"]) < more
 
 
 MOVIES = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
-
-
-DAYS = [
-    f"{u}\t{i}\t{r}\t{t * 86_400}"
-    for u, i, r, t in [(1, 5, 5, 3), (1, 6, 4, 9), (1, 7, 3, 10), (2, 5, 4, 1)]
-]
+LIKED = [(1, 5, 5, 3), (1, 6, 4, 9), (1, 7, 3, 10), (2, 5, 4, 1)]
+DAYS = [f"{user}\t{item}\t{rating}\t{day * 86_400}" for user, item, rating, day in LIKED]
 
 
 @pytest.fixture

@@ -27,12 +27,8 @@ class Stub(BaseHTTPRequestHandler):
         with Stub.lock:
             Stub.asked += 1
             status = 503 if Stub.asked % 10 == 0 else 200
-        body = json.dumps(
-            {
-                "items": query.get("history", [*map(str, range(20))]),
-                "scores": list(range(20, 0, -1)),
-            }
-        ).encode()
+        items = query.get("history", [*map(str, range(20))])
+        body = json.dumps({"items": items, "scores": list(range(20, 0, -1))}).encode()
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -55,9 +51,8 @@ def port():
 def test_the_client_counts_what_it_gets(port, monkeypatch):
     monkeypatch.setattr(client, "SAMPLED", 5)
     Stub.asked = 0
-    found = client.run(
-        port, client.requests(world.bodies(100, 5, None, count=30)), connections=4, seconds=0.5
-    )
+    requests = client.requests(world.bodies(100, 5, None, count=30))
+    found = client.run(port, requests, connections=4, seconds=0.5)
     # What was in flight at the end is not counted.
     assert Stub.asked - 4 <= len(found.latencies) <= Stub.asked
     assert abs(found.errors - len(found.latencies) / 10) <= 4

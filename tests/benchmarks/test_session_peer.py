@@ -10,17 +10,9 @@ from scipy.sparse import csr_matrix
 from benchmarks.quality import session_peer
 from benchmarks.quality.session_peer import DAY, HOUR, known_sessions, sessions_of
 
-PLAIN = {
-    "pause": 0.5,
-    "last": 1,
-    "sample": 500,
-    "nearest": 500,
-    "item_decay": 0,
-    "session_decay": 0,
-    "match_decay": 0,
-    "place_decay": 0,
-    "rarity": 0,
-}
+DECAYS = ("item_decay", "session_decay", "match_decay", "place_decay")
+PLAIN = {"pause": 0.5, "last": 1, "sample": 500, "nearest": 500, "rarity": 0}
+PLAIN |= dict.fromkeys(DECAYS, 0)
 MINUTE = HOUR // 60
 
 
@@ -54,11 +46,8 @@ def test_what_is_bought_together_stands_in_one_place() -> None:
     found = sessions_of(owner, item, moment, pause=12)
     assert found.start.tolist() == [0, 3, 4]
     # 7 counts where it was bought last.
-    assert dict(zip(found.item[:3].tolist(), found.place[:3].tolist(), strict=True)) == {
-        7: 0,
-        9: 1,
-        8: 2,
-    }
+    places = dict(zip(found.item[:3].tolist(), found.place[:3].tolist(), strict=True))
+    assert places == {7: 0, 9: 1, 8: 2}
     assert found.time[found.start[:-1]].tolist() == [2 * HOUR, 30 * HOUR]
     both = sessions_of(owner, item, moment, pause=12, last=2)
     assert both.start.tolist() == [0, 4] and both.item[0] == 6
@@ -147,21 +136,10 @@ def test_many_queries_at_once_are_as_one_by_one(last: int) -> None:
     times = rng.permutation(np.arange(400)) * 17 * MINUTE + rng.integers(0, 9, 400)
     events = zip(rng.integers(0, 12, 400), rng.integers(0, 30, 400), times, strict=True)
     log = log_of(*events, items=30)
-    how = {
-        "pause": 2.0,
-        "last": last,
-        "sample": 12,
-        "nearest": 8,
-        "item_decay": 1.5,
-        "session_decay": 2.0,
-        "match_decay": 0.7,
-        "place_decay": 1.2,
-        "rarity": 0.5,
-    }
-    histories = [
-        [(int(i), n * HOUR) for n, i in zip((0, 1, 5, 6, 12), items, strict=True)]
-        for items in rng.integers(0, 30, (40, 5))
-    ]
+    how = {"pause": 2.0, "last": last, "sample": 12, "nearest": 8, "rarity": 0.5}
+    how |= dict(zip(DECAYS, (1.5, 2.0, 0.7, 1.2), strict=True))
+    hours, drawn = np.array([0, 1, 5, 6, 12]) * HOUR, rng.integers(0, 30, (40, 5))
+    histories = [[*zip(items.tolist(), hours.tolist(), strict=True)] for items in drawn]
     asked = asked_of(*histories, moment=5 * DAY)
     known = known_sessions(log, how)
     neighbours = session_peer.Neighbours(known, 30, how)

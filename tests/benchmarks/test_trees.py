@@ -11,6 +11,7 @@ import pytest
 from benchmarks.quality import trees
 from benchmarks.quality.prepare import Prepared
 from benchmarks.quality.splits import Case, Split
+from tests.benchmarks.quality_rows import frame
 from twinspire_core.config import pipeline
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -34,26 +35,16 @@ def prepared(folder: Path, events: pl.DataFrame, asked: list[str]) -> Prepared:
     queries.write_parquet(folder / "queries-groceries-next-day-2017-11-08.parquet")
     p = pipeline.load(ROOT / "pipelines" / "groceries.toml")
     settings = {"source.items": str(folder / "items" / "dt={date}")}
-    split = Split(
-        name="groceries",
-        file=folder,
-        last=LAST,
-        first=LAST,
-        settings=settings,
-        cases=(case,),
-        events=events,
-    )
+    asks = {"last": LAST, "first": LAST, "cases": (case,), "events": events}
+    split = Split(name="groceries", file=folder, settings=settings, **asks)
     return Prepared(split=split, pipeline=p, folder=folder, features=folder, digest="1")
 
 
 def bought(*rows: tuple[str, str, int]) -> pl.DataFrame:
     """Purchases by how many days before the day asked about."""
     day = LAST + timedelta(days=1)
-    return pl.DataFrame(
-        [(user, item, day - timedelta(days=ago)) for user, item, ago in rows],
-        schema=["_user", "_item", "_day"],
-        orient="row",
-    )
+    events = [(user, item, day - timedelta(days=ago)) for user, item, ago in rows]
+    return frame("_user _item _day", *events)
 
 
 def test_features_are_those_of_the_start_of_the_day(tmp_path: Path) -> None:
@@ -97,9 +88,6 @@ def test_no_list_knows_the_day_it_is_asked_about(
     yesterday = replace(ready, split=replace(ready.split, last=LAST - timedelta(days=1)))
     trees.fit(yesterday, 0, tmp_path / "b")
     assert len(list((tmp_path / "b" / trees.NAME).iterdir())) == 1  # of one Monday
-    own = [
-        set(items) <= set(found[:8])
-        for items, found in zip(habits.values(), lists[0], strict=False)
-    ]
-    assert np.mean(own) > 0.9
+    each = zip(habits.values(), lists[0], strict=False)
+    assert np.mean([set(items) <= set(found[:8]) for items, found in each]) > 0.9
     assert len(set(lists[0][-1][:100])) == 100  # a stranger gets what is popular

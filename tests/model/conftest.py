@@ -41,9 +41,8 @@ def _pipeline(features: dict | None = None, **tables) -> Pipeline:
 def _architecture(pipeline: Pipeline | None = None, widths: dict | None = None, **vocabularies):
     from model.towers.design import design
 
-    tokens = {
-        name: pa.array(v, pa.string()) for name, v in {**VOCABULARIES, **vocabularies}.items()
-    }
+    words = VOCABULARIES | vocabularies
+    tokens = {name: pa.array(values, pa.string()) for name, values in words.items()}
     return design(pipeline or _pipeline(), tokens, widths)
 
 
@@ -65,11 +64,20 @@ def _columns(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
+def _rows(n: int, seed: int = 0, **more: np.ndarray):
+    """Rows of a day in order of time, each with reward 1; `more` are columns besides."""
+    from model.data.training_rows import Rows
+
+    columns = {**_columns(n, seed), **more}
+    ids = {name: columns[name].astype(np.int64) for name in ("user", "item")}
+    time = np.sort(np.random.default_rng(seed).integers(0, 24 * 3_600_000_000, n))
+    return Rows(features=columns, **ids, reward=np.ones(n, np.float32), time=time)
+
+
 @pytest.fixture(scope="session")
 def tiny() -> SimpleNamespace:
     """A small recommender: `features`, `pipeline(features, **tables)`, `architecture(pipeline, widths,
-    **vocabularies)` and transformed `columns(rows, seed)`.
+    **vocabularies)`, transformed `columns(rows, seed)` and `rows(n, seed, **columns)`.
     """
-    return SimpleNamespace(
-        features=FEATURES, pipeline=_pipeline, architecture=_architecture, columns=_columns
-    )
+    makers = {"pipeline": _pipeline, "architecture": _architecture, "columns": _columns}
+    return SimpleNamespace(features=FEATURES, rows=_rows, **makers)

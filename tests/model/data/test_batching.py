@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from model.data.batching import BASKET_PARTS, baskets, batches, shuffled, training_batches
-from model.data.training_rows import Rows
 from model.towers.pooling import EmbeddingBags
 
 MONDAY, TUESDAY = date(2024, 5, 6), date(2024, 5, 7)
@@ -14,41 +13,28 @@ HOUR = 3_600_000_000
 
 @pytest.fixture
 def rows(tiny):
-    columns = tiny.columns(200)
-    return Rows(
-        features=columns,
-        user=columns["user"].astype(np.int64),
-        item=columns["item"].astype(np.int64),
-        reward=np.ones(200, np.float32),
-        time=np.sort(np.random.default_rng(0).integers(0, 24 * HOUR, 200)),
-    )
+    return tiny.rows(200)
+
+
+def _batches(tiny, rows, day=MONDAY, epoch=0, **train):
+    pipeline = tiny.pipeline(train=train)
+    return training_batches(rows, tiny.architecture(pipeline), pipeline.train, day, epoch)
 
 
 def _orders(tiny, rows, day, **train):
-    """The order of each epoch, [epochs, N]."""
-    pipeline = tiny.pipeline(train=train)
-    architecture, settings = tiny.architecture(pipeline), pipeline.train
-    epochs = range(settings.epochs)
-    return np.stack(
-        [
-            np.concatenate(
-                [b.rows for b in training_batches(rows, architecture, settings, day, epoch)]
-            )
-            for epoch in epochs
-        ]
-    )
+    """The order of each of two epochs, [2, N]."""
+    epochs = [_batches(tiny, rows, day, epoch, epochs=2, **train) for epoch in range(2)]
+    return np.stack([np.concatenate([batch.rows for batch in epoch]) for epoch in epochs])
 
 
 @pytest.mark.parametrize("pooling", ["mean", "attention"])
 @pytest.mark.parametrize("order", ["time", "shuffled"])
 def test_orders_of_two_epochs_and_of_two_days_differ(tiny, rows, pooling, order):
-    train = {"epochs": 2, "order": order, "history": {"pooling": pooling}}
+    train = {"order": order, "history": {"pooling": pooling}}
     orders = _orders(tiny, rows, MONDAY, **train)
     assert (np.sort(orders, axis=1) == np.arange(200)).all()
-    assert (
-        not (orders[0] == orders[1]).all()
-        and (orders == _orders(tiny, rows, MONDAY, **train)).all()
-    )
+    assert not (orders[0] == orders[1]).all()
+    assert (orders == _orders(tiny, rows, MONDAY, **train)).all()
     assert not (orders == _orders(tiny, rows, TUESDAY, **train)).all()
     hours = np.diff(rows.time[orders] // HOUR)
     assert (hours >= 0).all() if order == "time" else (hours < 0).any()
@@ -59,9 +45,8 @@ def test_rows_are_shuffled_within_their_block_and_those_of_a_run_stay_together()
     order = shuffled(block, together, np.random.default_rng(0))
     assert sorted(order) == list(range(600)) and (order // 60 == block).all()
     assert all((np.diff(order[at : at + 60 : 3]) < 0).any() for at in range(0, 600, 60))
-    assert (order.reshape(-1, 3) - order[::3, np.newaxis] == [0, 1, 2]).all() and (
-        order[::3] % 3 == 0
-    ).all()
+    assert (order.reshape(-1, 3) - order[::3, np.newaxis] == [0, 1, 2]).all()
+    assert (order[::3] % 3 == 0).all()
 
 
 @pytest.mark.parametrize("most", [1, 4, 1000])
@@ -85,38 +70,24 @@ def test_baskets_stay_together_where_their_rows_are_no_negatives_of_each_other(t
     """And so a batch holds few lists, each for several rows."""
     basket = np.arange(200) // 10
     history = tiny.columns(20)["recent"][basket]
-    rows = replace(
-        rows, time=basket, user=basket % 3, features={**rows.features, "recent": history}
-    )
-    pipeline = tiny.pipeline(
-        train={
-            "batch_size": 2 * BASKET_PARTS,
-            "order": "shuffled",
-            "negatives": {"mask_positives": masked},
-        }
-    )
-    for batch, features in training_batches(
-        rows, tiny.architecture(pipeline), pipeline.train, MONDAY
-    ):
+    features = {**rows.features, "recent": history}
+    rows = replace(rows, time=basket, user=basket % 3, features=features)
+    train = {"order": "shuffled", "negatives": {"mask_positives": masked}}
+    for batch, features in _batches(tiny, rows, batch_size=2 * BASKET_PARTS, **train):
         pairs = np.mean(basket[batch[1:]] == basket[batch[:-1]])
         assert 0.4 < pairs < 0.7 if masked else pairs < 0.2
         assert len(features["recent"].count) < 0.7 * len(batch) if masked else True
 
 
 def test_features_are_those_of_the_rows(tiny, rows):
-    pipeline = tiny.pipeline(train={"epochs": 1})
-    for batch, features in training_batches(
-        rows, tiny.architecture(pipeline), pipeline.train, MONDAY
-    ):
+    for batch, features in _batches(tiny, rows):
         assert set(features) == set(rows.features)
         for name, column in features.items():
             expected = rows.features[name][batch]
             if isinstance(column, EmbeddingBags):
                 lists = np.split(column.ids[column.place], np.cumsum(column.count)[:-1])
-                column, expected = (
-                    np.concatenate([lists[n] for n in column.of]),
-                    expected[expected > 0],
-                )
+                column = np.concatenate([lists[n] for n in column.of])
+                expected = expected[expected > 0]
             np.testing.assert_array_equal(column, expected)
 
 

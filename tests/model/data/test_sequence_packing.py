@@ -15,28 +15,20 @@ MONDAY, MINUTE = date(2024, 5, 6), 60_000_000
 LENGTH = 5
 
 
-def _rows(histories, users, minutes=None):
+def _rows(histories, users):
     """Rows in order of time, with histories as given."""
     n = len(histories)
     recent = np.zeros((n, LENGTH), np.int32)
     for row, history in zip(recent, histories, strict=True):
         row[: len(history)] = history
     ids = np.arange(n, dtype=np.int64)
-    time = (ids if minutes is None else np.array(minutes, np.int64)) * MINUTE
     features = {"recent": recent, "item": np.ones(n, np.int32)}
-    return Rows(
-        features=features,
-        user=np.array(users, np.int64),
-        item=ids,
-        reward=np.ones(n, np.float32),
-        time=time,
-    )
+    users, reward = np.array(users, np.int64), np.ones(n, np.float32)
+    return Rows(features=features, user=users, item=ids, reward=reward, time=ids * MINUTE)
 
 
 def _clicks(n=400, users=25, seed=0):
-    """Users who click on, at times twice in a moment, with views in between; old clicks drop out,
-    histories break.
-    """
+    """Users who click on, with views in between; old clicks drop out, histories break."""
     rng = np.random.default_rng(seed)
     seen = {user: [] for user in range(users)}
     histories, of = [], []
@@ -93,20 +85,12 @@ def test_runs_keep_to_their_user_their_block_and_their_size():
 
 
 def test_far_fewer_sequences_than_rows():
-    rows = _rows([list(range(max(1, n - LENGTH), n)) for n in range(1, 41)] * 1, [7] * 40)
-    run = Packing(rows, ["recent"]).runs(np.zeros(40, np.int64), 100, np.random.default_rng(0))
-    assert run.max() + 1 <= 15  # the first 6 rows in up to 2, then 3 rows each
-
-
-def test_a_long_timeline_is_cut_elsewhere_in_each_pass():
-    """Otherwise the same rows would share a sequence in every pass."""
+    """And cut elsewhere in each pass: otherwise the same rows would share a sequence in all."""
     rows = _rows([list(range(max(1, n - LENGTH), n)) for n in range(1, 41)], [7] * 40)
     packing, block = Packing(rows, ["recent"]), np.zeros(40, np.int64)
-    firsts = {
-        int((packing.runs(block, 100, np.random.default_rng(seed)) == 0).sum())
-        for seed in range(20)
-    }
-    assert len(firsts) > 2
+    runs = [packing.runs(block, 100, np.random.default_rng(seed)) for seed in range(20)]
+    assert runs[0].max() + 1 <= 15  # the first 6 rows in up to 2, then 3 rows each
+    assert len({int((run == 0).sum()) for run in runs}) > 2
 
 
 def test_histories_that_do_not_go_on_have_sequences_of_their_own():
@@ -138,21 +122,15 @@ def _pipeline(tiny, **train):
 
 @pytest.mark.parametrize("order", ["time", "shuffled"])
 def test_packed_rows_are_encoded_as_each_is_alone(tiny, order):
-    """Row by row, over two passes; where the oldest items are missing, as that shorter history
-    is.
-    """
+    """Over two passes; where the oldest items are missing, as that shorter history is."""
     pipeline, rows = _pipeline(tiny, order=order, epochs=2), _clicks()
     model = TwoTower(tiny.architecture(pipeline), seed=1)
     rng = np.random.default_rng(0)
-    for name, weight in model.dense.items():  # as trained: none at its start, and `empty` not zero
+    for weight in model.dense.values():  # as trained: none at its start, and `empty` not zero
         weight.values.assign_add(rng.normal(size=weight.values.shape) * 0.3)
-        assert name
     done, whole = 0, 0
-    epochs = (
-        training_batches(rows, model.architecture, pipeline.train, MONDAY, epoch)
-        for epoch in range(2)
-    )
-    for batch, features in chain.from_iterable(epochs):
+    given = rows, model.architecture, pipeline.train, MONDAY
+    for batch, features in chain(training_batches(*given, 0), training_batches(*given, 1)):
         packed = model("query", features).numpy()
         width = features["recent"].shape[1]
         kept = np.where(features[last_of("recent")] < 0, 0, features[last_of("recent")] % width + 1)
@@ -170,9 +148,7 @@ def test_dropout_in_training_only_and_a_function_of_its_seed(tiny):
     pipeline = _pipeline(tiny)
     model = TwoTower(tiny.architecture(pipeline), seed=1)
     columns = {"recent": tiny.columns(20)["recent"]}
-    plain, one, again, other = (
-        model("query", columns, seed)
-        for seed in (None, *map(tf.constant, ([1, 2], [1, 2], [1, 3])))
-    )
+    seeds = (None, *map(tf.constant, ([1, 2], [1, 2], [1, 3])))
+    plain, one, again, other = (model("query", columns, seed) for seed in seeds)
     np.testing.assert_array_equal(one, again)
     assert not np.allclose(plain, one, atol=1e-3) and not np.allclose(one, other, atol=1e-3)

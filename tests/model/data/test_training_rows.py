@@ -18,11 +18,10 @@ SHAPE = FeatureColumn(name="shape", feature="shape", kind="vector", form="vector
 
 def _table(minutes, users=None):
     start, n = datetime(2024, 5, 1, tzinfo=UTC), len(minutes)
+    times = [start + timedelta(minutes=m) for m in minutes]
     return pa.table(
         {
-            "_time": pa.array(
-                [start + timedelta(minutes=m) for m in minutes], pa.timestamp("us", tz="UTC")
-            ),
+            "_time": pa.array(times, pa.timestamp("us", tz="UTC")),
             "_user": users or [f"u{i}" for i in range(n)],
             "_item": [f"i{m}" for m in minutes],
             "_reward": pa.array([1.0] * n, pa.float32()),
@@ -41,7 +40,6 @@ def test_rows_come_in_order_of_time_whatever_the_files(tmp_path):
     assert rows.features["recent"].tolist()[2] == [1, 2, 3, 0, 0]
     assert rows.features["shape"].tolist()[4] == [5.0, 1.0]
     assert len(set(rows.item.tolist())) == 5
-    # U1 u1 u0 u2 u0
     assert [rows.user.tolist().index(user) for user in rows.user] == [0, 0, 2, 3, 2]
 
 
@@ -59,12 +57,9 @@ def test_no_file_is_an_error(tmp_path):
 def test_days_are_joined_in_the_order_given():
     def day(first, width):
         time = np.arange(first, first + 2)
+        recent = {"recent": np.full((2, width), first)}
         return training_rows.Rows(
-            features={"recent": np.full((2, width), first)},
-            user=time * 10,
-            item=time,
-            reward=np.ones(2, np.float32),
-            time=time,
+            features=recent, user=time * 10, item=time, reward=np.ones(2, np.float32), time=time
         )
 
     rows = training_rows.join([day(1, 2), day(5, 3)])

@@ -51,16 +51,11 @@ def test_co_occurrence_is_not_held_against_users_whose_answers_it_counts(held, t
     evaluation_sets = {NEXT_DAY: asked(TODAY), HELD_OUT: asked(*held)}
     day = DayData(corpus=CORPUS, evaluation_sets=evaluation_sets, events=CORPUS.slice(0, 0))
     sources = CandidateSources.of(CORPUS, {"co_occurrence": TOGETHER})
-    costly = {
-        name: costly_lists(sources, evaluation_set, 2)
-        for name, evaluation_set in evaluation_sets.items()
-    }
+    costly = {name: costly_lists(sources, asks, 2) for name, asks in evaluation_sets.items()}
     nothing = VersionLists()
     lists = DayLists(before=nothing, best=None, version=nothing, sources=sources, costly=costly)
     baselines = lists.of_sources(ctx, day)
-    assert baselines[NEXT_DAY]["co_occurrence"].kept.tolist() == [[2, 0]], (
-        "filled up with what is popular"
-    )
+    assert baselines[NEXT_DAY]["co_occurrence"].kept.tolist() == [[2, 0]], "0 is popular"
     assert (HELD_OUT in baselines) == there
 
 
@@ -93,9 +88,8 @@ def test_towers_list_nothing_that_was_seen(two_users):
     order = np.random.default_rng(1).permutation(10).tolist()
     items = np.full((ITEMS, 1), -1, np.float32)
     items[order, 0] = np.linspace(1, 0.1, 10)
-    encoded = Encoded(
-        distinct=np.ones((1, 1), np.float32), place={"day": np.zeros(2, np.int64)}, items=items
-    )
+    place = {"day": np.zeros(2, np.int64)}
+    encoded = Encoded(distinct=np.ones((1, 1), np.float32), place=place, items=items)
     ranked = rank_encoded(encoded, {"day": two_users}, K)["day"]
     assert ranked.kept.tolist() == [order[:K]] * 2
     assert ranked.excluded.tolist() == unseen(order)

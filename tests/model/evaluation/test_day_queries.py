@@ -26,13 +26,8 @@ def rows(*each: tuple) -> pa.Table:
     """User, days before DAY, held out, events before."""
     user, back, held, events = zip(*each, strict=True)
     days = [date.fromordinal(DAY.toordinal() - n) for n in back]
-    columns = {
-        "_user": user,
-        "_day": pa.array(days, pa.date32()),
-        "_holdout": held,
-        "_past_events": events,
-    }
-    return pa.table(columns)
+    columns = {"_user": user, "_day": pa.array(days, pa.date32())}
+    return pa.table(columns | {"_holdout": held, "_past_events": events})
 
 
 def test_progressive_rows_are_the_days_own_and_a_stable_sample():
@@ -78,21 +73,19 @@ def test_newcomers_are_asked_besides_and_are_not_enough_to_judge():
     assert progressive_rows(table, DAY, 20).num_rows == 40
     few = progressive_rows(table, DAY, 5)
     assert (few.num_rows, has_past(few).sum()) == (10, 5)
-    assert few.column("_user").to_pylist() == sorted(
-        few.column("_user").to_pylist(), key=lambda u: int(u[1:])
-    )
+    users = few.column("_user").to_pylist()
+    assert users == sorted(users, key=lambda user: int(user[1:]))
     assert holdout_rows(table, DAY, earlier=WEEK, min_users=20, max_users=100).num_rows == 40
     # 20 of 40 with a past
     assert holdout_rows(table, DAY, earlier=WEEK, min_users=21, max_users=100).num_rows == 80
 
 
+UTC = pa.timestamp("us", tz="UTC")
 EXAMPLES = pa.table(
     {
         "_user": ["u", "v", "u"],
         "_item": ["a", "b", "c"],
-        "_time": pa.array(
-            [datetime(2024, 5, 20, hour) for hour in (1, 2, 3)], pa.timestamp("us", tz="UTC")
-        ),
+        "_time": pa.array([datetime(2024, 5, 20, hour) for hour in (1, 2, 3)], UTC),
         "device": ["tv", None, "phone"],
         "recent": [["x", "y"], [], ["x", "y", "a"]],
     }
@@ -108,9 +101,6 @@ def test_a_query_per_event_knows_what_was_before_it():
     parts = next_click_rows(EXAMPLES.slice(1), "recent")
     assert parts.column("_past").to_pylist() == [[], ["a", "y", "x"]]
     assert next_click_rows(EXAMPLES.slice(0, 0), "recent").num_rows == 0
-
-
-def test_without_a_history_nothing_was_before_it():
     assert next_click_rows(EXAMPLES, None).column("_past").to_pylist() == [[], [], []]
 
 
@@ -118,20 +108,11 @@ def test_without_a_history_nothing_was_before_it():
 def test_many_events_are_sampled_the_same_whatever_their_order(order):
     n = 200
     times = [datetime(2024, 5, 20, i // 10, i % 10) for i in range(n)]
-    columns = {
-        "_user": ["u"] * n,
-        "_item": ["a"] * n,
-        "_time": pa.array(times, pa.timestamp("us", tz="UTC")),
-    }
-    found = (
-        at_most_events(pa.table(columns).take(list(range(n))[::order]), 20)
-        .column("_time")
-        .to_pylist()
-    )
+    table = pa.table({"_user": ["u"] * n, "_item": ["a"] * n, "_time": pa.array(times, UTC)})
+    found = at_most_events(table.take(list(range(n))[::order]), 20)["_time"].to_pylist()
     assert len(set(found)) == 20
     assert found == sorted(found, reverse=order < 0)  # in the table's order
-    every = at_most_events(pa.table(columns), 20).column("_time").to_pylist()
-    assert set(found) == set(every)
+    assert set(found) == set(at_most_events(table, 20)["_time"].to_pylist())
 
 
 ALL = {date(2024, 5, n) for n in range(14, 20)}  # the six days before the 20th
@@ -139,9 +120,7 @@ ALL = {date(2024, 5, n) for n in range(14, 20)}  # the six days before the 20th
 
 @pytest.fixture
 def context(tmp_path):
-    """The 20th of May, with a parent that left this record; None: no parent; {}: nothing is
-    recorded.
-    """
+    """The 20th of May, with a parent that left this record; None: no parent; {}: an empty one."""
 
     def context(record, share, mode="incremental"):
         (tmp_path / DayMetrics.FILE).write_text(json.dumps(record or {}))

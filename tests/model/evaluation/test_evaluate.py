@@ -21,15 +21,11 @@ def rows(*each: tuple) -> pa.Table:
     user, back, held, truth, past = zip(*each, strict=True) if each else [[]] * 5
     days = [date.fromordinal(DAY.toordinal() - n) for n in back]
     lists = pa.list_(pa.string())
-    return pa.table(
-        {
-            "_user": pa.array(user, pa.string()),
-            "_day": pa.array(days, pa.date32()),
-            "_holdout": pa.array(held, pa.bool_()),
-            "_truth": pa.array(map(list, truth), lists),
-            "_past": pa.array(map(list, past), lists),
-        }
-    )
+    columns = {"_user": pa.array(user, pa.string()), "_day": pa.array(days, pa.date32())}
+    columns["_holdout"] = pa.array(held, pa.bool_())
+    for name, items in {"_truth": truth, "_past": past}.items():
+        columns[name] = pa.array(map(list, items), lists)
+    return pa.table(columns)
 
 
 def evaluate_split(evaluation_set, queries, items, ks):
@@ -66,9 +62,8 @@ def test_the_lists_that_count_come_first():
     found = evaluate_split(prepare(QUERIES, CORPUS, exclude_seen=True), *arguments)
     other = found.pop("kept")
     assert found == kept.pop("excluded") and other == kept, "the same figures, the other way round"
-    past = evaluate_baselines(prepare(QUERIES, CORPUS, exclude_seen=True), [1, 2])[
-        "purchase_history"
-    ]
+    unseen = prepare(QUERIES, CORPUS, exclude_seen=True)
+    past = evaluate_baselines(unseen, [1, 2])["purchase_history"]
     popular = evaluate_baselines(prepare(QUERIES, CORPUS), [1, 2])["most_popular"]
     assert past.pop("kept")["recall@1"] == pytest.approx((1 / 2 + 0 + 1) / 3)
     assert past == popular["excluded"], "nothing of the past is left"
@@ -80,11 +75,10 @@ def test_lists_that_are_not_there_cannot_count():
 
 
 def test_the_corpus_is_all_items_and_not_those_of_the_test():
-    # Only b was taken, and four items score higher: a corpus of the test's items would find it
-    # first.
-    split = prepare(rows(("u", 0, False, "b", "")), CORPUS)
+    # Only b was taken, and four items score higher: a corpus of b alone would find it first.
+    split, weights = prepare(rows(("u", 0, False, "b", "")), CORPUS), np.array([[5, 1, 4, 3, 2]])
     found = evaluate_split(
-        split, np.array([[5, 1, 4, 3, 2]], np.float32), np.eye(5, dtype=np.float32), [1, 4, 5]
+        split, weights.astype(np.float32), np.eye(5, dtype=np.float32), [1, 4, 5]
     )
     assert [found[f"recall@{k}"] for k in (1, 4, 5)] == [0, 0, 1]
     assert found["mrr"] == 1 / 5
@@ -111,35 +105,24 @@ def test_no_query_is_no_error():
 
 
 def _random_day(seed: int, users: int = 60) -> tuple[pa.Table, np.ndarray, np.ndarray]:
-    """A day with newcomers, two queries of some users, true items outside the corpus; queries and
-    items as vectors.
-    """
+    """A day with newcomers, users asked twice, true items outside the corpus; and vectors."""
     rng = np.random.default_rng(seed)
     names = list("abcdexy")  # x and y lie outside
 
     def lists(least: int, most: int) -> list[str]:
-        return [
-            "".join(rng.choice(names, n, replace=False)) for n in rng.integers(least, most, users)
-        ]
+        lengths = rng.integers(least, most, users)
+        return ["".join(rng.choice(names, n, replace=False)) for n in lengths]
 
-    past = lists(0, 6)
-    table = rows(
-        *[
-            (f"u{i % 50}", 0, False, t, p)
-            for i, (t, p) in enumerate(zip(lists(1, 5), past, strict=True))
-        ]
-    )
+    past, truth = lists(0, 6), lists(1, 5)
+    table = rows(*[(f"u{i % 50}", 0, False, truth[i], past[i]) for i in range(users)])
     events = [0 if not p else len(p) + int(rng.integers(0, 20)) for p in past]
     draw = np.random.default_rng(seed + 1).standard_normal
-    return (
-        table.append_column("_past_events", pa.array(events)),
-        draw((users, 3), np.float32),
-        draw((5, 3), np.float32),
-    )
+    table = table.append_column("_past_events", pa.array(events))
+    return table, draw((users, 3), np.float32), draw((5, 3), np.float32)
 
 
-def _only(table: pa.Table, keep: list[bool], corpus: pa.Table = CORPUS):
-    return prepare(table.filter(pa.array(keep)).drop(["_past_events"]), corpus)
+def _only(table: pa.Table, keep: list[bool]):
+    return prepare(table.filter(pa.array(keep)).drop(["_past_events"]), CORPUS)
 
 
 def test_newcomers_count_in_their_slice_alone():
@@ -156,39 +139,31 @@ def test_newcomers_count_in_their_slice_alone():
         ([n >= 20 for n in events], found["slices"]["users"]["20+"]),
     ):
         alone = evaluate_split(_only(table, keep), queries[np.array(keep)], items, [1, 3])
-        assert measures["users"] == alone["users"] > 0 and measures["queries"] == alone[
-            "queries"
-        ] == sum(keep)
+        assert measures["users"] == alone["users"] > 0
+        assert measures["queries"] == alone["queries"] == sum(keep)
         same = [name for name in measures if "@" in name or name == "mrr"]
         assert len(same) > 8
-        assert {name: measures[name] for name in same} == pytest.approx(
-            {name: alone[name] for name in same}
-        )
+        assert [measures[name] for name in same] == pytest.approx([alone[name] for name in same])
     assert list(found["slices"]["users"]) == ["0", "1-4", "5-19", "20+"]
 
 
 def test_recall_of_true_items_by_their_earlier_events():
     """CORPUS has 1, 9, 5, 0, 7 events of a, b, c, d, e: one user at a time, in sets."""
     table, queries, items = _random_day(2)
-    found = evaluate_split(prepare(table, CORPUS, bounds=[1, 5, 9]), queries, items, [2])["slices"][
-        "items"
-    ]
+    found = evaluate_split(prepare(table, CORPUS, bounds=[1, 5, 9]), queries, items, [2])
+    found = found["slices"]["items"]
     ranked = ["".join("abcde"[i] for i in one) for one in top_k(queries, items, 2)]
     true = [row["_truth"] for row in table.to_pylist()]
     counted = [n > 0 for n in table.column("_past_events").to_pylist()]
     for name, members in {"0": "d", "1-4": "a", "5-8": "ce", "9+": "b"}.items():
-        asked = [
-            (one, set(t) & set(members))
-            for one, t, c in zip(ranked, true, counted, strict=True)
-            if c
-        ]
+        each = zip(ranked, true, counted, strict=True)
+        asked = [(one, set(t) & set(members)) for one, t, c in each if c]
         shares = [len(wanted & set(one)) / len(wanted) for one, wanted in asked if wanted]
         assert found[name]["true"] == sum(len(wanted) for _, wanted in asked)
         assert found[name]["recall@2"] == pytest.approx(sum(shares) / len(shares))
         assert "ndcg@2" not in found[name]
-    assert found["outside"] == {
-        "true": sum(len(set(t) & {"x", "y"}) for t, c in zip(true, counted, strict=True) if c)
-    }
+    outside = [len(set(t) & {"x", "y"}) for t, c in zip(true, counted, strict=True) if c]
+    assert found["outside"] == {"true": sum(outside)}
     assert list(found) == ["0", "1-4", "5-8", "9+", "outside"]
 
 
@@ -206,27 +181,16 @@ def test_intervals_surround_the_means():
     found = evaluate_split(split, queries, items, [1, 3])
     means = {name: found[name] for name in found if "@" in name or name == "mrr"}
     for side, slices in found["slices"].items():
-        means |= {
-            f"{m}/{side}:{name}": x
-            for name, one in slices.items()
-            for m, x in one.items()
-            if "@" in m
-        }
+        for name, one in slices.items():
+            of_slice = {m: x for m, x in one.items() if "@" in m or m == "mrr"}
+            means |= {f"{m}/{side}:{name}": x for m, x in of_slice.items()}
     intervals = found["intervals"]
-    assert intervals.keys() <= means.keys() | {
-        f"mrr/users:{name}" for name in found["slices"]["users"]
-    }
-    assert all(
-        low <= means[name] <= high for name, (low, high) in intervals.items() if "mrr/" not in name
-    )
+    assert intervals.keys() <= means.keys()
+    assert all(low <= means[name] <= high for name, (low, high) in intervals.items())
     assert sum(low < high for low, high in intervals.values()) > 15
     assert not {"coverage@3", "gini@3", "overlap@3"} & intervals.keys()
-    assert {
-        "recall@3",
-        "recall@3/users:0",
-        "recall@3/items:1-4",
-        "popular_share@3",
-    } <= intervals.keys()
+    there = {"recall@3", "recall@3/users:0", "recall@3/items:1-4", "popular_share@3"}
+    assert there <= intervals.keys()
 
 
 def test_after_a_missing_day_nobody_knows_what_is_popular():
@@ -240,17 +204,14 @@ def test_after_a_missing_day_nobody_knows_what_is_popular():
     parts = [(found, usual), (found["intervals"], usual["intervals"])]
     parts.append((found["slices"]["users"]["0"], usual["slices"]["users"]["0"]))
     for one, other in parts:
-        assert {name for name in other.keys() - one.keys() if "/" not in name} == {
-            "popular_share@3"
-        }
+        lost = {name for name in other.keys() - one.keys() if "/" not in name}
+        assert lost == {"popular_share@3"}
     part = prepare(table, quiet)
     assert FilteredCorpus(np.array([1, 0, 1, 1, 0], bool)).narrow(part).hot is None
 
 
 def test_limits_can_be_set_to_all_that_is_measured_and_to_nothing_else():
-    """The names that a pipeline file may use, against those of a day on which everybody took
-    something.
-    """
+    """The names that a pipeline file may use, against those of a day."""
     table, queries, items = _random_day(6, users=200)
     bounds, ks = (1, 3, 20), (1, 3)
     found = evaluate_split(prepare(table, CORPUS, bounds=bounds), queries, items, ks)
@@ -286,16 +247,11 @@ def test_lists_are_compared_query_by_query():
     assert high - low < (alone[1] - alone[0]) / before["recall@3"]
     same = compare(split, first, first, [3])
     assert all((x["change"], x.get("low", 0), x.get("high", 0)) == (0, 0, 0) for x in same.values())
-    nothing = compare(split, first, np.full_like(first, -1), [3])
-    assert nothing == {}
+    assert compare(split, first, np.full_like(first, -1), [3]) == {}
 
 
-def _slow_change(
-    first: np.ndarray, second: np.ndarray, table: pa.Table, asked: list[bool]
-) -> list[float]:
-    """Recall@3 of `second` against `first`: quantiles of 3,000 resamples of users, one loop per
-    resample and user.
-    """
+def _slow_change(first, second, table: pa.Table, asked: list[bool]) -> list[float]:
+    """Recall@3 of `second` against `first`: quantiles of 3,000 resamples of users, in loops."""
     rows = table.to_pylist()
     queries_of: dict[str, list[int]] = {}
     for place, row in enumerate(rows):
@@ -321,26 +277,19 @@ def _slow_change(
 def test_the_interval_of_a_change_is_that_of_a_slow_paired_bootstrap(where):
     table, queries, items = _random_day(8, users=150)
     events = table.column("_past_events").to_pylist()
-    first, second = (
-        top_k(queries, items, 3),
-        top_k(queries + np.float32(0.6) * queries[::-1], items, 3),
-    )
-    found = compare(prepare(table, CORPUS, bounds=[1, 5], resamples=3000), second, first, [3])[
-        f"recall@3{where}"
-    ]
+    moved = queries + np.float32(0.6) * queries[::-1]
+    first, second = (top_k(asking, items, 3) for asking in (queries, moved))
+    split = prepare(table, CORPUS, bounds=[1, 5], resamples=3000)
+    found = compare(split, second, first, [3])[f"recall@3{where}"]
     asked = [n == 0 for n in events] if where else [n > 0 for n in events]
     low, high = _slow_change(first, second, table, asked)
-    width = high - low
-    assert width > 0.05
-    assert found["low"] == pytest.approx(low, abs=0.05 * width) and found["high"] == pytest.approx(
-        high, abs=0.05 * width
-    )
+    assert high - low > 0.05
+    expected = pytest.approx([low, high], abs=0.05 * (high - low))
+    assert [found["low"], found["high"]] == expected
 
 
 def test_one_users_hit_lost_is_no_sure_loss():
-    """Of 40 users one found something; in a third of the resamples that user is missing, and
-    nothing is lost.
-    """
+    """Of 40 users one found something, and is missing in a third of the resamples."""
     table = rows(*[(f"u{n}", 0, False, "a", "b") for n in range(40)])
     split = prepare(table, CORPUS, resamples=400)
     before, after = np.full((2, 40, 1), 1)
@@ -361,20 +310,15 @@ def test_users_who_fare_differently_are_counted_once():
 def test_one_search_gives_both_lists():
     """Users with short pasts, with pasts longer than the list, and with all items seen."""
     rng = np.random.default_rng(5)
-    corpus = pa.table(
-        {"_item": [f"i{n:02d}" for n in range(40)], "_popular": [1] * 40, "_lately": [1] * 40}
-    )
+    ids = [f"i{n:02d}" for n in range(40)]
+    corpus = pa.table({"_item": ids, "_popular": [1] * 40, "_lately": [1] * 40})
     lengths = [0, 1, 2, 5, 6, 20, 39, 40, 3, 0]
-    past = [[f"i{n:02d}" for n in rng.permutation(40)[:length]] for length in lengths]
-    table = pa.table(
-        {"_user": [f"u{n}" for n in range(10)], "_truth": [["i00"]] * 10, "_past": past}
-    )
-    split = prepare(table, corpus)
+    past = [[ids[n] for n in rng.permutation(40)[:length]] for length in lengths]
+    asked = {"_user": [f"u{n}" for n in range(10)], "_truth": [["i00"]] * 10, "_past": past}
+    split = prepare(pa.table(asked), corpus)
     queries, items = (rng.standard_normal((n, 4), np.float32) for n in (10, 40))
     found = rank(split, queries, items, 5)
     order = np.argsort(-(queries @ items.T), axis=1).tolist()
     assert found.kept.tolist() == [one[:5] for one in order]
-    fresh = [
-        [n for n in one if f"i{n:02d}" not in seen] for one, seen in zip(order, past, strict=True)
-    ]
+    fresh = [[n for n in one if ids[n] not in seen] for one, seen in zip(order, past, strict=True)]
     assert found.excluded.tolist() == [(one + [-1] * 5)[:5] for one in fresh]

@@ -6,24 +6,20 @@ import pytest
 from model.evaluation.tower_vectors import declared_inputs, distinct_rows, missing_columns
 
 TAG = {"kind": "category", "tower": "item"}
+LARGER = {"kind": "vector", "tower": "item", "size": 4}
+WEEKLY = {"kind": "count", "days": 7}
+GONE = "{} (now gone, was a {})"
 EDITS = {
     "another kind": ({"tags": TAG}, ["tags (now a text, was a list of texts)"]),
     "another size": (
-        {"shape": {"kind": "vector", "tower": "item", "size": 4}},
+        {"shape": LARGER},
         ["shape (now a list of 4 numbers, was a list of 3 numbers)"],
     ),
-    "removed": ({"week": None}, ["week (now gone, was a number)"]),
-    "renamed": (
-        {"week": None, "weekly": {"kind": "count", "days": 7}},
-        ["week (now gone, was a number)"],
-    ),
-    "other tower": (
-        {"device": {"kind": "category", "tower": "item"}},
-        ["device (now gone, was a text)"],
-    ),
+    "renamed": ({"week": None, "weekly": WEEKLY}, [GONE.format("week", "number")]),
+    "other tower": ({"device": TAG}, [GONE.format("device", "text")]),
     "of a time": (
         {"when": {"kind": "number", "tower": "query"}},
-        ["when_hour (now gone, was a number)", "when_weekday (now gone, was a number)"],
+        [GONE.format("when_hour", "number"), GONE.format("when_weekday", "number")],
     ),
     "added": ({"tag": TAG}, []),
     "text of a category": ({"device": {"kind": "text", "tower": "query"}}, []),
@@ -33,10 +29,8 @@ EDITS = {
 @pytest.mark.parametrize("edit", EDITS)
 def test_each_edit_of_the_features_tells_what_is_missing(tiny, edit):
     changes, told = EDITS[edit]
-    before = {
-        side: SimpleNamespace(inputs=declared_inputs(tiny.pipeline(), side))
-        for side in ("query", "item")
-    }
+    inputs = {side: declared_inputs(tiny.pipeline(), side) for side in ("query", "item")}
+    before = {side: SimpleNamespace(inputs=given) for side, given in inputs.items()}
     assert missing_columns(before, tiny.pipeline()) == []
     now = {name: f for name, f in {**tiny.features, **changes}.items() if f}
     assert missing_columns(before, tiny.pipeline(now)) == told
@@ -46,9 +40,7 @@ def test_equal_rows_are_told_by_all_of_their_columns():
     table = pa.table(
         {
             "user": ["u", "u", "u", "u", "v", None, "u"],
-            "history": pa.array(
-                [["a", "b"], ["a", "b"], ["b", "a"], ["a"], ["a", "b"], None, ["a", "b"]]
-            ),
+            "history": [[*"ab"], [*"ab"], [*"ba"], ["a"], [*"ab"], None, [*"ab"]],
             "hour": [1, 1, 1, 1, 1, None, 2],
             "price": pa.array([0.5, 0.5, 0.5, 0.5, 0.5, None, 0.5], pa.float32()),
         }
