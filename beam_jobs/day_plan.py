@@ -131,8 +131,11 @@ def days_to_replay(p: Pipeline, plan: Plan, logged: Collection[date]) -> tuple[d
     users of its first days have no history yet.
     """
     window = min(p.window.train_days, (plan.day - min(logged, default=plan.day)).days + 1)
-    first = plan.day - timedelta(days=window // 3)
-    return tuple(day for day in plan.replay if day >= first and day in logged)
+    return tuple(
+        day
+        for day in plan.replay
+        if day >= (plan.day - timedelta(days=window // 3)) and day in logged
+    )
 
 
 def _days_before_a_moment(p: Pipeline) -> int:

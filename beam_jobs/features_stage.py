@@ -35,8 +35,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
     def look(rows: Rows) -> None:
         _ = rows.analysis | "Summary" >> analysis.WriteSummary(p, ctx.day, out)
-        both = rows.examples, rows.analysis
-        _ = both | "Statistics" >> statistics.WriteStatistics(p, out)
+        _ = (rows.examples, rows.analysis) | "Statistics" >> statistics.WriteStatistics(p, out)
 
     report = write_raw(ctx, look)
     try:
@@ -60,9 +59,12 @@ def _transform(ctx: StageContext) -> None:
 
     # A second job, since the graph has to be made before it can be applied.
     def build(job: beam.Pipeline) -> None:
-        names = job | "Examples" >> beam.Create(examples, reshuffle=False)
-        written = names | graph.ApplyGraph(p, ctx.out)
-        _ = written | "Rows" >> WriteRows(ctx.out)
+        _ = (
+            job
+            | "Examples" >> beam.Create(examples, reshuffle=False)
+            | graph.ApplyGraph(p, ctx.out)
+            | "Rows" >> WriteRows(ctx.out)
+        )
 
     engine.run_job(p.beam.options, build, ctx.out)
     worker_view.check(ctx.out, worker_view.take(ctx.out))

@@ -63,8 +63,7 @@ def smallest(hashes: np.ndarray, share: float, most: int) -> np.ndarray:
 
 def last_held_out_hash(smallest_of_shards: Iterable[bytes], most: int) -> int:
     """The largest hash that is held out: of all shards' smallest ones, the one of rank `most`."""
-    hashes = np.frombuffer(b"".join(smallest_of_shards), np.uint64)
-    return int(np.sort(hashes)[:most][-1])
+    return int(np.sort(np.frombuffer(b"".join(smallest_of_shards), np.uint64))[:most][-1])
 
 
 def row_hashes(batch: pa.RecordBatch) -> np.ndarray:
@@ -92,5 +91,4 @@ def string_hashes(strings: pa.Array) -> np.ndarray:
     """[N] uint64, of [N] strings."""
     from pandas.util import hash_array
 
-    hashes: np.ndarray = hash_array(strings.to_numpy(zero_copy_only=False), categorize=False)
-    return hashes
+    return np.asarray(hash_array(strings.to_numpy(zero_copy_only=False), categorize=False))

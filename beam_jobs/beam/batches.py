@@ -81,8 +81,9 @@ class CodedLists(NamedTuple):
                 f"A batch has room for {LARGEST:,} entries of histories, and as many bytes of different"
                 f" items; {len(self.lengths):,} rows have more. Lower the length of the history."
             )
-        coded = pa.array(code[self.numbers])
-        values = pa.DictionaryArray.from_arrays(coded, strings.to_arrow().cast(pa.string()))
+        values = pa.DictionaryArray.from_arrays(
+            pa.array(code[self.numbers]), strings.to_arrow().cast(pa.string())
+        )
         return arrow_lists(self.lengths, values)
 
 
@@ -163,8 +164,7 @@ def _stream(batch: pa.RecordBatch, compression: str) -> bytes:
     options = pa.ipc.IpcWriteOptions(compression=compression)
     with pa.ipc.new_stream(sink, batch.schema, options=options) as stream:
         stream.write_batch(batch)
-    encoded: bytes = sink.getvalue().to_pybytes()
-    return encoded
+    return bytes(sink.getvalue())
 
 
 def register() -> None:
@@ -240,8 +240,7 @@ def _polars_type(kind: pa.DataType) -> pl.DataType:
 
 def to_frame(batches: Iterable[pa.RecordBatch]) -> pl.DataFrame:
     """One frame of some batches of the same columns."""
-    frames = [pl.DataFrame(pl.from_arrow(batch)) for batch in batches]
-    return pl.concat(frames, rechunk=True)
+    return pl.concat([pl.DataFrame(pl.from_arrow(batch)) for batch in batches], rechunk=True)
 
 
 def parquet(batches: Sequence[pa.RecordBatch]) -> bytes:

@@ -48,8 +48,8 @@ class WriteRows(beam.PTransform):
         # So that the file is written even if no row was.
         nothing = written.pipeline | beam.Create([("", 0)], reshuffle=False)
         counts = (written, nothing) | beam.Flatten() | beam.WithKeys(0)
-        uri = self._place
-        write = beam.MapTuple(lambda _, found: _write(found, uri))
+        uri = self._place  # not by `self`, which would go to the workers
+        write = beam.MapTuple(lambda _, rows: _write(rows, uri))
         return counts | beam.GroupByKey() | "Write" >> write
 
 
@@ -170,8 +170,11 @@ def ask_worker(
     storage.write_bytes(question, json.dumps(list(names)).encode())
 
     def build(job: beam.Pipeline) -> None:
-        asked = job | "Ask" >> beam.Create([question], reshuffle=False)
-        _ = asked | "Answer" >> beam.Map(_answer, answer)
+        _ = (
+            job
+            | "Ask" >> beam.Create([question], reshuffle=False)
+            | "Answer" >> beam.Map(_answer, answer)
+        )
 
     engine.run_job(options, build, out, limit)
     return Installation.model_validate_json(read_written(answer))

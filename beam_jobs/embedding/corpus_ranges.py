@@ -294,8 +294,7 @@ def _rows(items: pa.Table, among: pa.Table) -> np.ndarray:
     if not len(among):
         return np.full(len(items), -1)
     places = pc.index_in(items["_item"].combine_chunks(), among["_item"].combine_chunks())
-    rows: np.ndarray = places.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return rows
+    return np.asarray(places.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64))
 
 
 def take_changes(out: str) -> dict[str, int]:

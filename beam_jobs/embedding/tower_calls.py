@@ -239,5 +239,6 @@ class Sample(beam.CombineFn):
 
 
 def _joined(batches: list[pa.RecordBatch]) -> pa.Table:
-    tables = [pa.Table.from_batches([batch]) for batch in batches]
-    return pa.concat_tables(tables, promote_options="permissive")
+    return pa.concat_tables(
+        [pa.Table.from_batches([batch]) for batch in batches], promote_options="permissive"
+    )

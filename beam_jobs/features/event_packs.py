@@ -74,8 +74,9 @@ def plan_packs(job: FeatureJob) -> list[list[Pack]]:
     # Late events come after all others in the order of the logs. Their packs have no partials: only
     # some files of these folders are read, and the run of the folder's own day keeps them all.
     number = sum(len(pack.files) for pack in events)
-    late = _packed(job.late.files.values())
-    events += [pack._replace(first=number + pack.first) for pack in late]
+    events += [
+        pack._replace(first=number + pack.first) for pack in _packed(job.late.files.values())
+    ]
     return _together([*events, *_packed(job.inputs.users.values())])
 
 

@@ -21,6 +21,7 @@ from beam_jobs.ingest.records import Rejected, to_json_lines
 from beam_jobs.point_in_time import item_counts
 from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core import storage
+from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 
 _Sharded: TypeAlias = tuple[int, pa.RecordBatch]
@@ -68,7 +69,7 @@ class RawFeatures(beam.PTransform):
 
     def expand(self, begin: PBegin) -> Any:
         """Connects the steps."""
-        read = begin | "Read" >> ReadRecords(self.job)
+        read = _read(begin, self.job)
         job = self.job.for_workers()
         made = (
             read[read_steps.RECORDS]
@@ -76,9 +77,8 @@ class RawFeatures(beam.PTransform):
             | "Work" >> _tagged(shard_steps.Work(job), _WORK)
         )
         # What all shards know together is a side input of the steps below, which so wait for it.
-        table = AsSingleton(made[shard_steps.COUNT_TABLES] | "Count table" >> CountTable(job))
-        last_hashes = made[shard_steps.SAMPLING_HASHES] | "Held out" >> HeldOut(job.most_held_out)
-        held_out = AsDict(last_hashes)
+        table = AsSingleton(_count_table(made[shard_steps.COUNT_TABLES], job.p))
+        held_out = AsDict(_last_held_out(made[shard_steps.SAMPLING_HASHES], job.most_held_out))
 
         def files(name: str, of: str, finish: beam.PTransform) -> Any:
             # Grouped by file, as a file has rows of several shards.
@@ -111,11 +111,11 @@ class RawFeatures(beam.PTransform):
         ]
         rejected = [read[read_steps.REJECTED], corpora[read_steps.REJECTED]]
         uri = storage.join(job.out, feature_schema.REJECTED, "records.jsonl")
-        _ = _together("Counters", counts, lambda found: Counters(found).write(job.out))
+        _ = _together("Counters", counts, lambda all_counts: Counters(all_counts).write(job.out))
         _ = _together(
             "Rejected",
             rejected,
-            lambda found: storage.write_bytes(uri, to_json_lines(found)),
+            lambda records: storage.write_bytes(uri, to_json_lines(records)),
         )
 
         once = begin | "Once" >> beam.Create([None])
@@ -125,61 +125,43 @@ class RawFeatures(beam.PTransform):
         return Rows(analysis, examples[shard_steps.EXAMPLES])
 
 
-@dataclass
-class ReadRecords(beam.PTransform):
-    """Reads all files: `RECORDS` by shard of their user, `COUNTS`, `REJECTED`."""
-
-    job: FeatureJob
-
-    def expand(self, begin: PBegin) -> Any:
-        """Puts small files together, cuts large ones into parts, and spreads these over the workers."""
-        groups = begin | beam.Create(event_packs.plan_packs(self.job), reshuffle=False)
-        parts = groups | "Cut" >> beam.FlatMap(event_packs.cut, self.job.p.source.format)
-        # Without a shuffle here, Beam would fuse reading with cutting, and one worker would read all
-        # parts of a large file.
-        return (
-            parts
-            | beam.Reshuffle()
-            | "Parse" >> _tagged(read_steps.Read(self.job.for_workers()), _READ)
-        )
+def _read(begin: PBegin, job: FeatureJob) -> Any:
+    """Reads all files: `RECORDS` by shard of their user, `COUNTS`, `REJECTED`. Small files are read
+    together, and large ones part by part.
+    """
+    groups = begin | "Files" >> beam.Create(event_packs.plan_packs(job), reshuffle=False)
+    parts = groups | "Cut" >> beam.FlatMap(event_packs.cut, job.p.source.format)
+    # Without a shuffle here, Beam would fuse reading with cutting, and one worker would read all
+    # parts of a large file.
+    spread = parts | "Spread parts" >> beam.Reshuffle()
+    return spread | "Read" >> _tagged(read_steps.Read(job.for_workers()), _READ)
 
 
-@dataclass
-class CountTable(beam.PTransform):
+def _count_table(partials: PCollection, p: Pipeline) -> PCollection:
     """(part of the items, partial count table) -> the one count table.
 
     Each part is added up on its own, so that one worker only has to join the parts.
     """
-
-    job: FeatureJob
-
-    def expand(self, partials: PCollection) -> PCollection:
-        """Adds up. An empty table is added, so that there is a table without any event, too."""
-        p = self.job.p
-        nothing = beam.Create([(0, item_counts.empty(p))]).with_output_types(_Sharded)
-        merged = beam.MapTuple(lambda _, tables: (0, item_counts.merge(p, tables)))
-        joined = beam.MapTuple(lambda _, parts: item_counts.merge(p, parts))
-        return (
-            (partials, partials.pipeline | nothing)
-            | beam.Flatten()
-            | "By part" >> beam.GroupByKey()
-            | "Merge" >> merged.with_output_types(_Sharded)
-            | "Parts" >> beam.GroupByKey()
-            | "Join" >> joined.with_output_types(pa.RecordBatch)
-        )
+    # So that there is a table without any event, too.
+    nothing = beam.Create([(0, item_counts.empty(p))]).with_output_types(_Sharded)
+    merged = beam.MapTuple(lambda _, tables: (0, item_counts.merge(p, tables)))
+    joined = beam.MapTuple(lambda _, parts: item_counts.merge(p, parts))
+    return (
+        (partials, partials.pipeline | "No events" >> nothing)
+        | "Count tables" >> beam.Flatten()
+        | "By part" >> beam.GroupByKey()
+        | "Merge" >> merged.with_output_types(_Sharded)
+        | "Parts" >> beam.GroupByKey()
+        | "Join" >> joined.with_output_types(pa.RecordBatch)
+    )
 
 
-@dataclass
-class HeldOut(beam.PTransform):
+def _last_held_out(hashes: PCollection, most: int) -> PCollection:
     """(number of a day, smallest sampling hashes of a shard) -> (that, the last held-out hash)."""
-
-    most: int
-
-    def expand(self, hashes: PCollection) -> PCollection:
-        """Looks at all shards' hashes of a day together."""
-        last = beam.MapTuple(lambda day, parts: (day, hashing.last_held_out_hash(parts, self.most)))
-        # Not `int`, which travels as 64 bits with a sign: that has no room for the larger hashes.
-        return hashes | beam.GroupByKey() | "Last hash" >> last.with_output_types(tuple[int, Any])
+    last = beam.MapTuple(lambda day, parts: (day, hashing.last_held_out_hash(parts, most)))
+    by_day = hashes | "Hashes by day" >> beam.GroupByKey()
+    # Not `int`, which travels as 64 bits with a sign: that has no room for the larger hashes.
+    return by_day | "Last hash" >> last.with_output_types(tuple[int, Any])
 
 
 def _together(
@@ -188,7 +170,7 @@ def _together(
     """Calls one function with all elements of some collections, if there are any."""
     every = parts | f"{name} of all" >> beam.Flatten() | f"{name} by 0" >> beam.WithKeys(0)
     grouped = every | f"{name} together" >> beam.GroupByKey()
-    return grouped | name >> beam.MapTuple(lambda _, found: write(found))
+    return grouped | name >> beam.MapTuple(lambda _, elements: write(elements))
 
 
 def _counting(fn: beam.DoFn, *side_inputs: AsSideInput) -> beam.ParDo:

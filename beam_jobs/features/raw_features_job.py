@@ -125,8 +125,9 @@ def _write_source_tables(job: FeatureJob) -> None:
             continue  # nobody has any event
         # Files in order of their names: the same rows in the same order on every run.
         events = parquet_files.read_folder(folder)
-        corpus = storage.join(job.out, plan.folder(feature_schema.CORPUS, moment))
-        rows = parquet_files.read_folder(corpus, ["_item"])
+        rows = parquet_files.read_folder(
+            storage.join(job.out, plan.folder(feature_schema.CORPUS, moment)), ["_item"]
+        )
         items = rows.sort_by("_item")["_item"].combine_chunks()
         sequences = Sequences.of(events, items)
         for name, fit in fits.items():

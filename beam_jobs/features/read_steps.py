@@ -17,7 +17,7 @@ JSON           counts, and rejected records, whose files are numbers within the 
 import functools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, TypeAlias
 
@@ -86,7 +86,8 @@ class Read(beam.DoFn):
                         if self._is_counted(part.pack, found):
                             counts[found[:-1]] += found.n
                     case Rejected():
-                        if self._is_written_down(part.pack):
+                        # Of days without examples, rejected records are only counted.
+                        if part.pack.table != "events" or part.pack.day in self._job.plan.examples:
                             yield TaggedOutput(REJECTED, found)
                     case _:
                         waiting.append(self._placed(part.pack, found))
@@ -110,15 +111,14 @@ class Read(beam.DoFn):
         if pack.stem is None:
             return _read_events(self._job, pack, part.part)
         uri = partials.uri(pack.stem, part.part, part.parts)
-        kept = _load(uri, pack) if pack.parts else None
-        if kept is not None:
-            return self._without_forgotten(kept)
-        return self._read_and_keep(pack, part.part, uri)
-
-    def _without_forgotten(self, kept: Iterable[Found]) -> Iterator[Found]:
-        """What was kept, in case somebody was forgotten while it was being read."""
-        for found in kept:
-            yield self._job.forgotten.drop(found) if isinstance(found, pl.DataFrame) else found
+        # None as well if the file is gone, or damaged.
+        content = partials.read(uri) if pack.parts else None
+        if content is None:
+            return self._read_and_keep(pack, part.part, uri)
+        # Somebody may have been forgotten while the partial was being written.
+        forgotten = self._job.forgotten
+        kept = _kept(content, pack)
+        return (forgotten.drop(one) if isinstance(one, pl.DataFrame) else one for one in kept)
 
     def _read_and_keep(self, pack: Pack, part: int, uri: str) -> Iterator[Found]:
         writer = _PartialWriter(pack)
@@ -134,10 +134,6 @@ class Read(beam.DoFn):
         if found.what in _OF_ALL_DAYS:
             return str(self._job.plan.first) <= found.day <= str(self._job.plan.day)
         return True
-
-    def _is_written_down(self, pack: Pack) -> bool:
-        """Whether rejected records are written down; of days without examples they are counted."""
-        return pack.table != "events" or pack.day in self._job.plan.examples
 
     def _placed(self, pack: Pack, rows: pl.DataFrame) -> pl.DataFrame:
         """The records of days that the run reads, with their place among all records of the table."""
@@ -191,7 +187,7 @@ def _read_records(
         if isinstance(block, Rejected):
             # A line that cannot be read names no user, so it may be about a forgotten one.
             rejected = [block._replace(value=WITHHELD) if job.forgotten else block]
-            reasons = {block.reason: 1}
+            reasons: Mapping[str, int] = {block.reason: 1}
         else:
             checked = checker.take(block)
             rejected = checked.rejected
@@ -304,15 +300,8 @@ def _digest(file: FileInfo) -> str:
     return file.digest or storage.file_digest(file.uri)
 
 
-def _load(uri: str, pack: Pack) -> Iterable[Found] | None:
-    """What was read of a part of a pack; None if its file is not there, or damaged."""
-    content = partials.read(uri)
-    if content is None:
-        return None
-    return _found(content, pack)
-
-
-def _found(content: memoryview, pack: Pack) -> Iterator[Found]:
+def _kept(content: memoryview, pack: Pack) -> Iterator[Found]:
+    """What a partial holds of a part of a pack."""
     end = len(content) - _LENGTH_BYTES
     start = end - int.from_bytes(content[end:], "little")
     account = json.loads(bytes(content[start:end]))

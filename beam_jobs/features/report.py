@@ -3,11 +3,11 @@ that files must have, and whether the day is refused.
 """
 
 import json
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import date
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from beam_jobs.beam.worker_view import read_written
 from beam_jobs.ingest.day_files import SourceFile, Table
@@ -26,7 +26,6 @@ from twinspire_core.errors import BadData
 COUNTERS = "counters.json"
 """File below the stage's output with the sums, from the end of the job until the report is made."""
 _SHOWN_TYPES = 10
-SnapshotTable = Literal["items", "users"]
 
 
 class Counted(StrEnum):
@@ -105,28 +104,24 @@ class Counters:
 
     def __init__(self, counts: Iterable[Count]) -> None:
         """Adds up the counts."""
-        # By what is counted, table and day; and within these by detail.
-        self._sums: dict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
-        for what, table, day, detail, n in counts:
-            sums = self._sums[what, table, day]
-            sums[detail] = sums.get(detail, 0) + n
+        self._sums: Counter[tuple[str, ...]] = Counter()
+        for *thing, n in counts:
+            self._sums[tuple(thing)] += n
 
     def of(self, what: Counted, table: Table, day: date, detail: str = "") -> int:
         """One sum; 0 if nothing was counted."""
-        return self.by_detail(what, table, day).get(detail, 0)
+        return self._sums[what.value, table, str(day), detail]
 
     def by_detail(self, what: Counted, table: Table, day: date) -> dict[str, int]:
         """The sums of a thing by detail, in order of the details."""
+        wanted = (what.value, table, str(day))
+        sums = {detail: n for (*thing, detail), n in self._sums.items() if (*thing,) == wanted}
         # Sorted, since counts come in another order on each run.
-        return dict(sorted(self._sums.get((what.value, table, str(day)), {}).items()))
+        return dict(sorted(sums.items()))
 
     def write(self, out: str) -> None:
         """Writes the sums below the stage's output."""
-        rows = [
-            Count(*thing, detail, n)
-            for thing, sums in self._sums.items()
-            for detail, n in sums.items()
-        ]
+        rows = [(*thing, n) for thing, n in self._sums.items()]
         storage.write_bytes(storage.join(out, COUNTERS), json.dumps(rows).encode())
 
     @classmethod
@@ -156,14 +151,9 @@ def make_report(job: FeatureJob, counters: Counters) -> FeaturesReport:
     def rejected(at: date) -> dict[str, int]:
         return counters.by_detail(Counted.REJECTED, "events", at)
 
-    def listed(folder: str) -> int:
-        return counters.of(Counted.LISTED, "items", day, folder)
+    def listed(table: Table, folder: str) -> int:
+        return counters.of(Counted.LISTED, table, day, folder)
 
-    def replayed(at: date) -> int:
-        folder = f"{feature_schema.replay_folder(at)}/{feature_schema.EVALUATION}"
-        return counters.of(Counted.LISTED, "users", day, folder)
-
-    examples = {at: events(Counted.EXAMPLES, at) for at in job.plan.examples}
     # Days before the first that has any logs are not missing: the log begins there.
     oldest = min(job.inputs.events, default=day)
     missing = [at for at in job.plan.read if at > oldest and at not in job.inputs.events]
@@ -187,8 +177,8 @@ def make_report(job: FeatureJob, counters: Counters) -> FeaturesReport:
         queries=events(Counted.QUERIES),
         held_out_queries={at: events(Counted.HELD_OUT_QUERIES, at) for at in job.plan.evaluation},
         known_users=events(Counted.KNOWN_USERS),
-        corpus_start=listed(feature_schema.CORPUS_START),
-        corpus_end=listed(feature_schema.CORPUS_END),
+        corpus_start=listed("items", feature_schema.CORPUS_START),
+        corpus_end=listed("items", feature_schema.CORPUS_END),
         unlisted_items=counters.of(Counted.UNLISTED_ITEMS, "items", day),
         unlisted_events=counters.of(Counted.UNLISTED_EVENTS, "items", day),
         snapshots=Snapshots(
@@ -196,8 +186,11 @@ def make_report(job: FeatureJob, counters: Counters) -> FeaturesReport:
             users=_snapshots(counters, "users", job.inputs.users),
         ),
         days=ReadDays(first=job.plan.first, read=len(job.inputs.events), missing=missing),
-        examples={at: n for at, n in examples.items() if n},
-        replayed={at: replayed(at) for at in job.plan.replay},
+        examples={at: n for at in job.plan.examples if (n := events(Counted.EXAMPLES, at))},
+        replayed={
+            at: listed("users", f"{feature_schema.replay_folder(at)}/{feature_schema.EVALUATION}")
+            for at in job.plan.replay
+        },
         rejected_of_other_days={
             at: sum(rejected(at).values()) for at in other_days if rejected(at)
         },
@@ -206,7 +199,7 @@ def make_report(job: FeatureJob, counters: Counters) -> FeaturesReport:
 
 
 def _snapshots(
-    counters: Counters, table: SnapshotTable, files: Mapping[date, tuple[SourceFile, ...]]
+    counters: Counters, table: Table, files: Mapping[date, tuple[SourceFile, ...]]
 ) -> dict[date, SnapshotRows]:
     return {
         day: SnapshotRows(
@@ -225,8 +218,9 @@ def rows_written(job: FeatureJob, counters: Counters) -> dict[str, int]:
         f"{feature_schema.EXAMPLES}/dt={at}": counters.of(Counted.EXAMPLES, "events", at)
         for at in job.plan.examples
     }
-    queries = [counters.of(Counted.QUERIES, "events", at) for at in job.plan.evaluation]
-    rows[feature_schema.EVALUATION] = sum(queries)
+    rows[feature_schema.EVALUATION] = sum(
+        [counters.of(Counted.QUERIES, "events", at) for at in job.plan.evaluation]
+    )
     rows[feature_schema.USERS] = counters.of(Counted.KNOWN_USERS, "events", day)
     for table in ("items", "users"):
         rows |= counters.by_detail(Counted.LISTED, table, day)

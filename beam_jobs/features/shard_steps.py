@@ -1,7 +1,7 @@
 """Steps that work on shards of the users: whole users, several shards together."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import apache_beam as beam
 import polars as pl
@@ -41,8 +41,6 @@ WORKED_ROWS = 1_000_000
 call, however few rows it gets.
 """
 
-Shard: TypeAlias = tuple[int, list[pa.RecordBatch]]
-
 
 class Work(beam.DoFn):
     """(shard, all its batches) -> the outputs above and `COUNTS`."""
@@ -52,14 +50,13 @@ class Work(beam.DoFn):
 
     def start_bundle(self) -> None:
         """Starts without shards."""
-        self._waiting: list[Shard] = []
+        self._waiting: list[pa.RecordBatch] = []
         self._rows = 0
         self._users = 0
 
     def process(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[Any]:
         """Works on the shards so far, once they have many events."""
-        shard, spilled = element
-        parts = list(map(batches.restore, spilled))
+        parts = list(map(batches.restore, element[1]))
         rows = sum(part.num_rows for part in parts)
         users = pc.count_distinct(pa.chunked_array([part["_user"] for part in parts])).as_py()
         # Users times the window must fit into 63 bits (user_history.Timeline).
@@ -68,7 +65,7 @@ class Work(beam.DoFn):
         # Beam lets outputs come later than their element, as long as the bundle has not ended.
         if self._waiting and (too_many or self._rows + rows > WORKED_ROWS):
             yield from self._work()
-        self._waiting.append((shard, parts))
+        self._waiting += parts
         self._rows += rows
         self._users += users
 
@@ -79,27 +76,17 @@ class Work(beam.DoFn):
             yield TaggedOutput(made.tag, GlobalWindows.windowed_value(made.value))
 
     def _work(self) -> Iterator[TaggedOutput]:
-        shards = self._waiting
-        self._waiting = []
-        self._rows = 0
-        self._users = 0
-        event_frames = []
-        user_frames = []
-        for _, parts in shards:
-            for part in parts:
-                frame = batches.to_frame([part])
-                # A shard has batches of both tables; only events have `_day`.
-                if "_day" in frame.columns:
-                    event_frames.append(frame)
-                else:
-                    user_frames.append(frame)
+        frames = [batches.to_frame([part]) for part in self._waiting]
+        self.start_bundle()
+        # A shard has batches of both tables; only events have `_day`.
+        event_frames = [frame for frame in frames if "_day" in frame.columns]
+        user_frames = [frame for frame in frames if "_day" not in frame.columns]
         # Users without events have no rows in any table.
         if not event_frames:
             return
         users = pl.concat(user_frames) if user_frames else None
         events = UserShard(self._job, pl.concat(event_frames), users)
-        positives = events.positives()
-        for part in item_counts.in_parts(self._job.p, positives, events.items):
+        for part in item_counts.in_parts(self._job.p, events.positives(), events.items):
             yield TaggedOutput(COUNT_TABLES, part)
         yield from self._sampling_hashes(events)
         yield from self._rows_of_shards(events)
@@ -126,7 +113,7 @@ class Work(beam.DoFn):
         for file, rows, histories in examples.of_users(events):
             made = batches.to_batches(rows, _unfinished_examples(p))
             for batch in batches.with_lists(made, histories):
-                yield TaggedOutput(EXAMPLES, (file, self._spilled(batch)))
+                yield TaggedOutput(EXAMPLES, (file, batches.spill(batch, self._job.out)))
         if plan.analysis:
             schema = feature_schema.analysis_schema(p, "query")
             yield TaggedOutput(ANALYSIS, batches.to_batch(examples.analysis(events), schema))
@@ -145,12 +132,14 @@ class Work(beam.DoFn):
         users = events.by_file(examples.users(events))
         yield from self._table(USERS, feature_schema.USERS, users, feature_schema.users_schema(p))
         if p.sources.fitted:
+            # They are sorted by user, who is not written.
+            schema = feature_schema.sequences_schema().append(pa.field("_user", pa.string()))
             for moment in plan.table_days:
                 yield from self._table(
                     SEQUENCES,
                     plan.folder(feature_schema.SEQUENCES, moment),
                     events.by_file(examples.sequences(events, moment)),
-                    _unfinished_sequences(),
+                    schema,
                 )
 
     def _table(
@@ -164,10 +153,7 @@ class Work(beam.DoFn):
         for number, rows in files:
             for batch in batches.to_batches(rows, schema):
                 name = f"{folder}/{number:05d}.parquet"
-                yield TaggedOutput(tag, (name, self._spilled(batch)))
-
-    def _spilled(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        return batches.spill(batch, self._job.out)
+                yield TaggedOutput(tag, (name, batches.spill(batch, self._job.out)))
 
 
 def _unfinished_examples(p: Pipeline) -> pa.Schema:
@@ -186,11 +172,6 @@ def _unfinished_queries(p: Pipeline) -> pa.Schema:
     schema = feature_schema.evaluation_schema(p)
     schema = schema.append(pa.field(SAMPLING_HASH, pa.uint64()))
     return schema.remove(schema.get_field_index("_holdout"))
-
-
-def _unfinished_sequences() -> pa.Schema:
-    """Columns of sequences as a shard makes them: they are sorted by user, who is not written."""
-    return feature_schema.sequences_schema().append(pa.field("_user", pa.string()))
 
 
 def _dropped(what: Counted, by_day: Mapping[int, int]) -> Iterator[TaggedOutput]:

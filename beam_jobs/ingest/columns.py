@@ -17,7 +17,6 @@ from twinspire_core.config.feature_kinds import (
     AgeFeature,
     CategoriesFeature,
     Feature,
-    NumberFeature,
     VectorFeature,
 )
 from twinspire_core.config.pipeline import Pipeline
@@ -28,6 +27,8 @@ RAW = "="
 Kind = Literal[
     "key", "time", "reward", "category", "categories", "number", "vector", "instant", "words", "raw"
 ]
+# By kind of feature; a text is read like a category.
+_KINDS: dict[str, Kind] = {"categories": "categories", "vector": "vector", "number": "number"}
 _SCALARS = (pl.String, pl.Categorical, pl.Boolean, pl.Date, pl.Null)
 _EXACT = 2**53
 """Whole numbers below this one are exact as decimals."""
@@ -145,24 +146,27 @@ def _features(p: Pipeline, table: str) -> list[Column]:
 
 
 def _feature(name: str, feature: Feature, source: str) -> Column:
-    use = f"features.{name}"
-    match feature:
-        case CategoriesFeature(separator=separator):
-            return Column(name=name, source=source, kind="categories", use=use, separator=separator)
-        case VectorFeature(size=size):
-            return Column(name=name, source=source, kind="vector", use=use, size=size)
-        case NumberFeature():
-            return Column(name=name, source=source, kind="number", use=use)
-        case _:  # a category or a text
-            return Column(name=name, source=source, kind="category", use=use)
+    return Column(
+        name=name,
+        source=source,
+        kind=_KINDS.get(feature.kind, "category"),
+        use=f"features.{name}",
+        separator=feature.separator if isinstance(feature, CategoriesFeature) else None,
+        size=feature.size if isinstance(feature, VectorFeature) else None,
+    )
 
 
 def _time(
     name: str, source: str, use: str, p: Pipeline, kind: Kind = "time", required: bool = False
 ) -> Column:
-    unit = p.columns.time_unit
     return Column(
-        name=name, source=source, kind=kind, use=use, required=required, unit=unit, zone=p.zone
+        name=name,
+        source=source,
+        kind=kind,
+        use=use,
+        required=required,
+        unit=p.columns.time_unit,
+        zone=p.zone,
     )
 
 
@@ -198,27 +202,17 @@ def read_as(column: Column, kind: pl.DataType, *, text: bool) -> Reading:
     Raises:
       WrongType: no value of that type makes sense.
     """
-    raw = pl.col(RAW + column.source)
     if kind == pl.Null:
-        reading = Reading(_empty(column), reason="empty")
+        empty = EMPTY_TYPES.get(column.kind, pl.String)
+        value: list[Any] | None = [] if column.kind in ("categories", "vector") else None
+        reading = Reading(pl.lit(value, empty), reason="empty")
     else:
-        reading = _READERS[column.kind](column, raw, kind, text)
-    nonsense = reading.nonsense
-    reason = reading.reason
+        reading = _READERS[column.kind](column, pl.col(RAW + column.source), kind, text)
+    values = reading.values.alias(column.name)
     if column.required:
-        nonsense = pl.col(column.name).is_null() | nonsense
-        reason = f"{column.use.partition('.')[2]} is missing or {reason}"
-    elif reason:
-        reason = f"{column.use} is {reason}"
-    return Reading(reading.values.alias(column.name), nonsense, reason)
-
-
-def _empty(column: Column) -> pl.Expr:
-    """Values of a column without any value."""
-    kind = EMPTY_TYPES.get(column.kind, pl.String)
-    if column.kind in ("categories", "vector"):
-        return pl.lit([], kind)
-    return pl.lit(None, kind)
+        reason = f"{column.use.partition('.')[2]} is missing or {reading.reason}"
+        return Reading(values, pl.col(column.name).is_null() | reading.nonsense, reason)
+    return Reading(values, reading.nonsense, f"{column.use} is {reading.reason}")
 
 
 def _key(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading:
@@ -295,8 +289,9 @@ def _number(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Read
 def _reward(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Reading:
     value = pl.col(column.name)
     sensible = value.is_finite() & (value >= 0)
-    number = _as_number(raw, kind, text)
-    return Reading(number, ~sensible.fill_null(False), "not a number of 0 or more")
+    return Reading(
+        _as_number(raw, kind, text), ~sensible.fill_null(False), "not a number of 0 or more"
+    )
 
 
 def _as_number(raw: pl.Expr, kind: pl.DataType, text: bool) -> pl.Expr:
@@ -340,8 +335,9 @@ def _instant(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Rea
         raise WrongType("a timestamp, a date, an ISO 8601 string or a number")
     assert column.zone is not None
     zone = column.zone
-    unit = column.unit
-    values = raw.map_batches(lambda s: timestamps.to_instants(s, unit, zone), return_dtype=pl.Int64)
+    values = raw.map_batches(
+        lambda s: timestamps.to_instants(s, column.unit, zone), return_dtype=pl.Int64
+    )
     nonsense = pl.col(column.name).is_null() & raw.is_not_null()
     if kind == pl.String:
         nonsense &= raw.cast(pl.String) != ""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
 from itertools import chain
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from beam_jobs import day_plan
 from twinspire_core import storage
@@ -64,6 +64,11 @@ class Inputs:
     users: Mapping[date, tuple[SourceFile, ...]]
     items_of: Mapping[date, date]
     users_of: Mapping[date, date]
+
+
+def declared_tables(p: Pipeline) -> list[Table]:
+    """The tables that the pipeline file names."""
+    return [table for table in get_args(Table) if getattr(p.source, table)]
 
 
 def files(p: Pipeline, table: Table, day: date) -> tuple[SourceFile, ...]:
@@ -226,11 +231,11 @@ def check(p: Pipeline, day: date) -> dict[str, float | None]:
       NothingToDo: it is there, and has no rows.
       BadData: it has fewer rows than `source.min_share` of the usual number, or cannot be read.
     """
-    day_files = _await(p, day)
-    rows = count_rows(p.source.format, day_files)
+    rows = count_rows(p.source.format, _await(p, day))
     if rows == 0:
-        day_folder = folder(p.source.events, day)
-        raise NothingToDo(f"{day} has no events: {day_folder} holds no rows. It is skipped.")
+        raise NothingToDo(
+            f"{day} has no events: {folder(p.source.events, day)} holds no rows. It is skipped."
+        )
     # The same weekday of earlier weeks: a shop's Sundays differ from its Mondays.
     earlier = [day - timedelta(weeks=week) for week in range(1, _COMPARED_WEEKS + 1)]
     all_counts = {at: count_rows(p.source.format, files(p, "events", at)) for at in earlier}

@@ -128,6 +128,5 @@ def _until(
     for part in records.file_parts(p.source.format, file):
         for block in records.read_blocks(p.source.format, file, part, wanted):
             if not isinstance(block, Rejected):
-                good = checker.take(block).good
-                yield good.filter(pl.col("_time") < end).drop(ORDER)
+                yield checker.take(block).good.filter(pl.col("_time") < end).drop(ORDER)
     checker.close()

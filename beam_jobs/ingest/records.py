@@ -7,7 +7,7 @@ Those from before `source.late_days`, and those of days to come, are counted and
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from functools import partial
 from typing import Any, NamedTuple, Self
@@ -211,20 +211,6 @@ class DayBounds(NamedTuple):
         return {what: n for what, n in counts.items() if n}
 
 
-class _Rule(NamedTuple):
-    """A rule for the values of a raw column.
-
-    Attributes:
-      broken: whether a value breaks it.
-      reason: what is wrong with such a value.
-      raw: name of the column.
-    """
-
-    broken: pl.Expr
-    reason: str
-    raw: str
-
-
 class CheckedRecords(NamedTuple):
     """The records of a block.
 
@@ -237,8 +223,8 @@ class CheckedRecords(NamedTuple):
 
     good: pl.DataFrame
     rejected: list[Rejected]
-    reasons: dict[str, int]
-    misplaced: dict[str, int]
+    reasons: Mapping[str, int]
+    misplaced: Mapping[str, int]
 
 
 class RecordChecker:
@@ -271,20 +257,18 @@ class RecordChecker:
         absent = {RAW + column.source for column in self._columns} - set(rows.columns)
         rows = rows.with_columns(pl.lit(None).alias(name) for name in absent)
 
-        values = []
-        rules = []
-        for column in self._columns:
-            raw = RAW + column.source
-            reading = self._read_as(column, rows.schema[raw], block.text)
-            values.append(reading.values)
-            rules.append(_Rule(reading.nonsense, reading.reason, raw))
-        # A record counts for the first rule that it breaks.
+        readings = [
+            self._read_as(column, rows.schema[RAW + column.source], block.text)
+            for column in self._columns
+        ]
+        # A record counts for the first rule that it breaks: each column has one.
         first_broken = pl.coalesce(
-            *(pl.when(rule.broken).then(pl.lit(i)) for i, rule in enumerate(rules)),
+            *(pl.when(reading.nonsense).then(pl.lit(i)) for i, reading in enumerate(readings)),
             pl.lit(None, pl.Int32),
         )
         # Rules refer to the converted values, so these have to be columns before.
-        checked = rows.with_columns(values).with_columns(first_broken.alias(_RULE))
+        converted = rows.with_columns(reading.values for reading in readings)
+        checked = converted.with_columns(first_broken.alias(_RULE))
 
         good = checked.filter(pl.col(_RULE).is_null())
         good = good.select(*(column.name for column in self._columns), ORDER)
@@ -295,7 +279,11 @@ class RecordChecker:
             misplaced = self._bounds.count_misplaced(good["_time"])
             good = good.filter(self._bounds.allow(good["_time"]))
         bad = checked.filter(pl.col(_RULE).is_not_null())
-        return CheckedRecords(good, self._explain(bad, rules), _tally(bad, rules), misplaced)
+        # Several rules may have the same reason.
+        reasons: Counter[str] = Counter()
+        for rule, n in bad.group_by(_RULE).len().iter_rows():
+            reasons[readings[rule].reason] += n
+        return CheckedRecords(good, self._explain(bad, readings), reasons, misplaced)
 
     def _read_as(self, column: Column, kind: pl.DataType, text: bool) -> Reading:
         try:
@@ -307,15 +295,16 @@ class RecordChecker:
                 " one in the pipeline file."
             ) from e
 
-    def _explain(self, bad: pl.DataFrame, rules: Sequence[_Rule]) -> list[Rejected]:
+    def _explain(self, bad: pl.DataFrame, readings: Sequence[Reading]) -> list[Rejected]:
         """The first bad records of the file, as they are written down."""
         shown = bad.head(max(0, KEPT_PER_FILE - self._kept))
         self._kept += len(shown)
         explained = []
         for row in shown.iter_rows(named=True):
-            rule = rules[row[_RULE]]
+            rule = row[_RULE]
             number = row[ORDER] & _RECORD_MASK
-            explained.append(Rejected.of(self._file, number, rule.reason, repr(row[rule.raw])))
+            value = repr(row[RAW + self._columns[rule].source])
+            explained.append(Rejected.of(self._file, number, readings[rule].reason, value))
         return explained
 
     def close(self) -> list[Column]:
@@ -333,11 +322,3 @@ class RecordChecker:
         if required:
             raise _missing(self._file, required, first_keys(self._file.uri))
         return absent
-
-
-def _tally(bad: pl.DataFrame, rules: Sequence[_Rule]) -> dict[str, int]:
-    """How many records break a rule, by its reason; several rules may have the same reason."""
-    counts: Counter[str] = Counter()
-    for rule, n in bad.group_by(_RULE).len().iter_rows():
-        counts[rules[rule].reason] += n
-    return dict(counts)

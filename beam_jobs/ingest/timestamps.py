@@ -205,8 +205,7 @@ def _of_text(text: pl.Series) -> list[TimeForm]:
 
 def _shape(text: str) -> str:
     """The text with one digit in place of each run of digits, and one letter for a run of letters."""
-    digits = re.sub(r"\d+", "9", re.sub(r"[A-Za-z]+", "A", text))
-    return re.sub(r"[+-]9$", "+9", digits)
+    return re.sub(r"[+-]9$", "+9", re.sub(r"\d+", "9", re.sub(r"[A-Za-z]+", "A", text)))
 
 
 def _by_shape() -> dict[str, list[str]]:
@@ -240,13 +239,13 @@ def _fits(values: pl.Series, form: TimeForm) -> bool:
 def _clock(values: pl.Series, form: TimeForm) -> pl.Series:
     if form.format is not None:
         return to_clock(values.cast(pl.String), form.format)
-    instants = to_instants(values, form.unit or "us", _ZONE)
-    return instants.cast(pl.Datetime("us", "UTC"))
+    return to_instants(values, form.unit or "us", _ZONE).cast(pl.Datetime("us", "UTC"))
 
 
 def to_clock(text: pl.Series, form: str) -> pl.Series:
     """[N] strings as timestamps, in UTC if the format has an offset; null where they are of another form.
     The form is in strptime's letters, with `%f` after a point.
     """
-    polars_form = form.replace(".%f", "%.f")
-    return text.str.strip_chars().str.to_datetime(polars_form, time_unit="us", strict=False)
+    return text.str.strip_chars().str.to_datetime(
+        form.replace(".%f", "%.f"), time_unit="us", strict=False
+    )

@@ -148,8 +148,9 @@ def with_timestamps(times: pa.ChunkedArray, form: str, zone: str) -> pl.Series:
       form: in strptime's letters, as in `Layout.time_format`.
       zone: IANA name of the zone of times whose format has no offset.
     """
-    clock = to_clock(pl.Series("time", times).cast(pl.String), form)
-    instants = to_instants(clock, "us", ZoneInfo(zone))
+    instants = to_instants(
+        to_clock(pl.Series("time", times).cast(pl.String), form), "us", ZoneInfo(zone)
+    )
     return instants.cast(pl.Datetime("us", "UTC"))
 
 
@@ -172,23 +173,18 @@ def unit_warning(times: pa.ChunkedArray, unit: str | None, days: pl.Series) -> s
       unit: as given to `calendar_days`.
       days: [N] dates that `calendar_days` returned.
     """
-    early = days.filter(days < _OLDEST)
-    if unit is None or early.is_empty():
-        return None
-    column = pl.Series("time", times).cast(pl.String)
     is_early = (days < _OLDEST).fill_null(False)
-    is_number = column.str.contains(_NUMBER).fill_null(False)
-    numbers = column.filter(is_early & is_number)
+    if unit is None or not is_early.any():
+        return None
+    early = pl.Series("time", times).cast(pl.String).filter(is_early)
+    numbers = early.filter(early.str.contains(_NUMBER).fill_null(False))
     if numbers.is_empty():
         return None
+    advice = "Check the column and its unit."
     likely = _guess(numbers)
-    recent_in_seconds = bool((numbers.cast(pl.Float64) > _OLDEST_SECONDS).any())
-    if likely != unit and recent_in_seconds:
+    if likely != unit and (numbers.cast(pl.Float64) > _OLDEST_SECONDS).any():
         advice = f"It is probably in {likely}: --time-unit {likely}."
-    else:
-        advice = "Check the column and its unit."
-    first = early.to_list()[early.arg_min() or 0]
     return (
-        f"{len(numbers):,} rows fall on days before {_OLDEST}, the first on {first}, when their"
-        f" time is read in {unit}. {advice}"
+        f"{len(numbers):,} rows fall on days before {_OLDEST}, the first on {days.min()!s}, when"
+        f" their time is read in {unit}. {advice}"
     )

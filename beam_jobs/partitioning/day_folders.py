@@ -5,7 +5,8 @@ their way to the folders of the days, of which none is changed before it is cert
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import date
-from itertools import pairwise
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,7 +60,7 @@ class Spill:
         # All days at once: single days would leave many small files.
         for day, tables in self._memory.items():
             # A file holds tables of one schema; its number keeps the order of the rows.
-            for schema, run in _runs(tables):
+            for schema, run in groupby(tables, key=attrgetter("schema")):
                 path = self._folder / f"{day}-{len(self._files[day]):06d}.arrow"
                 compressed = pa.ipc.IpcWriteOptions(compression="lz4")
                 with pa.ipc.new_file(path, schema, options=compressed) as file:
@@ -85,8 +86,10 @@ class Spill:
         Returns: rows written.
         """
         number_types = self._numbers.types() if self._numbers else {}
-        common = common_schema(self._schemas, self._long)
-        fields = [field.with_type(number_types.get(field.name, field.type)) for field in common]
+        fields = [
+            field.with_type(number_types.get(field.name, field.type))
+            for field in common_schema(self._schemas, self._long)
+        ]
         schema = pa.schema(fields)
         rows = 0
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
@@ -103,26 +106,14 @@ def _split(table: pa.Table, days: pl.Series, keep: pl.Series) -> Iterator[tuple[
         table = table.filter(pa.array(keep))
         days = days.filter(keep)
     order = np.argsort(days.to_physical().to_numpy(), kind="stable")
-    is_sorted = bool((np.diff(order) == 1).all())
-    if not is_sorted:
+    # Most logs are sorted already: then the parts can be slices of the table itself.
+    if (np.diff(order) != 1).any():
         table = table.take(order)
         days = days.gather(order)
-    before_all_days = -(1 << 40)
-    starts = np.flatnonzero(np.diff(days.to_physical().to_numpy(), prepend=before_all_days))
-    for start, end in pairwise([*starts, len(days)]):
-        yield days[int(start)], table.slice(start, end - start)
-
-
-def _runs(tables: list[pa.Table]) -> Iterator[tuple[pa.Schema, list[pa.Table]]]:
-    """Consecutive tables of one schema together."""
-    run: list[pa.Table] = []
-    for table in tables:
-        if run and not table.schema.equals(run[0].schema):
-            yield run[0].schema, run
-            run = []
-        run.append(table)
-    if run:
-        yield run[0].schema, run
+    start = 0
+    for rows, day in days.rle().struct.unnest().iter_rows():
+        yield day, table.slice(start, rows)
+        start += rows
 
 
 def _even(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
@@ -246,8 +237,7 @@ def _loss(scratch: Path, template: str, day: date, time: str) -> _Loss:
     new = _times(scratch / str(day) / PART, time)
     both = old.join(new, on="time", how="left", suffix="_new", nulls_equal=True)
     missing = both["len"].cast(pl.Int64) - both["len_new"].fill_null(0).cast(pl.Int64)
-    lost = int(missing.clip(0).sum())
-    return _Loss(existing, int(old["len"].sum()), lost, has_time)
+    return _Loss(existing, int(old["len"].sum()), int(missing.clip(0).sum()), has_time)
 
 
 def _times(file: Path, time: str) -> pl.DataFrame:

@@ -155,7 +155,12 @@ def read(
         )
         for block in blocks:
             if isinstance(block, Unreadable):
-                malformed(_malformed(path, kind, block))
+                place = f"{'line' if kind == 'jsonl' else 'row'} {block.number}"
+                malformed(
+                    Malformed(
+                        str(path), place, f"{block.reason}: {block.why}", block.text[:_TEXT_LENGTH]
+                    )
+                )
             else:
                 progress(min(1.0, block.offset / size))
                 yield block.rows
@@ -184,11 +189,6 @@ def _refuse_utf8_as_other(path: Path, options: CsvOptions) -> None:
     sample = first_bytes(str(path))
     if not sample.isascii() and decodes(sample, "utf-8"):
         raise UsageError(f"{path} is UTF-8, not {options.encoding}: leave --encoding out.")
-
-
-def _malformed(path: Path, kind: Kind, line: Unreadable) -> Malformed:
-    place = f"{'line' if kind == 'jsonl' else 'row'} {line.number}"
-    return Malformed(str(path), place, f"{line.reason}: {line.why}", line.text[:_TEXT_LENGTH])
 
 
 def _header_check(path: Path, kind: Kind, options: CsvOptions) -> CheckNames | None:
@@ -240,8 +240,13 @@ class TextNumbers:
 
     def types(self) -> dict[str, pa.DataType]:
         """Columns that are numbers."""
-        types = {name: _number_type(kinds) for name, kinds in self._types.items()}
-        return {name: kind for name, kind in types.items() if kind is not None}
+        types = {}
+        for name, kinds in self._types.items():
+            # No number type holds both long integers and decimals exactly.
+            is_inexact = "long" in kinds and kinds & {"whole", "decimal"}
+            if kinds and "text" not in kinds and not is_inexact:
+                types[name] = pa.float64() if "decimal" in kinds else pa.int64()
+        return types
 
 
 def with_numbers(table: pa.Table) -> pa.Table:
@@ -270,14 +275,6 @@ def _kinds(values: pl.Series) -> set[str]:
     return {kind for kind, any_such in occurs.row(0, named=True).items() if any_such}
 
 
-def _number_type(kinds: set[str]) -> pa.DataType | None:
-    """The type of a column with values of these kinds; None if it stays text."""
-    # No number type holds both long integers and decimals exactly.
-    if not kinds or "text" in kinds or ("long" in kinds and kinds & {"whole", "decimal"}):
-        return None
-    return pa.float64() if "decimal" in kinds else pa.int64()
-
-
 def long_integers(table: pa.Table) -> set[str]:
     """Columns of integers too long for a double."""
     names = set()
@@ -300,11 +297,11 @@ def common_schema(schemas: list[pa.Schema], long: Collection[str] = ()) -> pa.Sc
       BadData: a column has types that do not fit one another.
     """
     fields: dict[str, pa.Field] = {}
-    for schema in schemas:
-        for field in schema:
-            if field.name in fields:
-                field = _common(fields[field.name], field, field.name in long)
-            fields[field.name] = field
+    for field in (field for schema in schemas for field in schema):
+        # A field that comes once keeps its metadata, such as its id in Parquet.
+        if before := fields.get(field.name):
+            field = _common(before, field, field.name in long)
+        fields[field.name] = field
     return pa.schema([field.with_nullable(True) for field in fields.values()])
 
 
@@ -335,8 +332,9 @@ def _common_type(a: pa.DataType, b: pa.DataType, long: bool) -> pa.DataType:
 
 
 def _is_scalar(kind: pa.DataType) -> bool:
-    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    return bool(is_number or pa.types.is_boolean(kind))
+    return bool(
+        (pa.types.is_integer(kind) or pa.types.is_floating(kind)) or pa.types.is_boolean(kind)
+    )
 
 
 def _is_variable_list(kind: pa.DataType) -> bool:

@@ -269,12 +269,12 @@ def _days(
         aside.advice = f"Times such as {wrong[0]!r} need their form: {advice}"
     for at in bad:
         value = given[at].as_py()
-        if value is None:
-            reason = f"{layout.time} is null"
-        else:
-            reason = f"{layout.time} = {value!r} is no time"
+        reason = "is null" if value is None else f"= {value!r} is no time"
         record = json.dumps({**table.slice(at, 1).to_pylist()[0], layout.time: value}, default=str)
-        aside.take(Malformed(str(path), f"row {row + at + 1}", reason, record), is_row=True)
+        aside.take(
+            Malformed(str(path), f"row {row + at + 1}", f"{layout.time} {reason}", record),
+            is_row=True,
+        )
     return days, table
 
 
@@ -286,5 +286,4 @@ def _count_days(days: Sequence[date], changes: Changes, summary: Summary) -> Non
         summary.first, summary.last = days[0], days[-1]
         with_rows = set(days)
         span = (days[0] + timedelta(n) for n in range((days[-1] - days[0]).days))
-        missing = (day for day in span if day not in with_rows)
-        summary.missing = list(islice(missing, _LISTED_DAYS))
+        summary.missing = list(islice((day for day in span if day not in with_rows), _LISTED_DAYS))

@@ -39,8 +39,9 @@ def _with_query_features(shard: UserShard, rows: pl.DataFrame, day: date) -> pl.
                     "hour": clock(shard.job.p).dt.hour().cast(pl.Int64),
                     "weekday": pl.lit(day.weekday(), pl.Int64),
                 }
-                by_column = f.parts_by_column(name).items()
-                added += [parts[part].alias(column) for column, part in by_column]
+                added += [
+                    parts[part].alias(column) for column, part in f.parts_by_column(name).items()
+                ]
     return _with_users(shard, rows.with_columns(added), day)
 
 
@@ -54,8 +55,7 @@ def _with_users(shard: UserShard, rows: pl.DataFrame, day: date) -> pl.DataFrame
 
 def clock(p: Pipeline) -> pl.Expr:
     """Wall-clock time of the pipeline's zone."""
-    instant = pl.col("_time").cast(pl.Datetime("us", "UTC"))
-    return instant.dt.convert_time_zone(p.pipeline.time_zone)
+    return pl.col("_time").cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(p.pipeline.time_zone)
 
 
 def _known_queries(shard: UserShard, day: date, among: pl.DataFrame | None = None) -> pl.DataFrame:
@@ -75,23 +75,26 @@ def _known_queries(shard: UserShard, day: date, among: pl.DataFrame | None = Non
     events = shard.events.filter(wanted)
     past = shard.past.filter(wanted)
     counts = user_history.interaction_counts(past, feature_schema.PAST_LENGTH)
-    lately = past.filter(pl.col("_time") >= shard.window_start(day))
-    tails = user_history.tails(lately, shard.length)
+    tails = user_history.tails(
+        past.filter(pl.col("_time") >= shard.window_start(day)), shard.length
+    )
     # The context of a user is that of the last event, of whatever type.
     rows = user_history.last_events(events)
     rows = rows.join(counts, on="_user", how="left", maintain_order="left")
     rows = rows.join(tails, on="_user", how="left", maintain_order="left")
     rows = rows.with_columns(pl.col("_past_events").fill_null(0))
     if shard.job.p.sources.several:
-        personal = _personal_counts(shard, day, rows)
-        rows = rows.join(personal, on="_user", how="left", maintain_order="left")
+        rows = rows.join(
+            _personal_counts(shard, day, rows), on="_user", how="left", maintain_order="left"
+        )
     return _with_query_features(shard, rows, day)
 
 
 def users(shard: UserShard) -> pl.DataFrame:
     """Users of the longest window as they would be served on the day after."""
-    rows = _known_queries(shard, day_plan.after(shard.job.plan.day))
-    return rows.with_columns(pl.col("_time").alias("_last_time"))
+    return _known_queries(shard, day_plan.after(shard.job.plan.day)).with_columns(
+        pl.col("_time").alias("_last_time")
+    )
 
 
 def sequences(shard: UserShard, day: date) -> pl.DataFrame:
@@ -188,8 +191,7 @@ def of_users(shard: UserShard) -> Iterator[tuple[str, pl.DataFrame, dict[str, Co
         # up to its moment.
         low, high = timeline.spans(rows, shard.window_start(day), shard.length)
         rows = rows.with_columns(pl.Series(_LOW, low), pl.Series(_HIGH, high))
-        hashes = shard.sampling_hashes(day)
-        rows = rows.join(hashes, on="_user", how="left", maintain_order="left")
+        rows = rows.join(shard.sampling_hashes(day), on="_user", how="left", maintain_order="left")
         rows = _with_query_features(shard, rows, day)
         rows = rows.with_columns(_reward(shard.job.p, rows).alias("_reward"))
         yield from _in_blocks(shard, day, rows)
@@ -197,15 +199,15 @@ def of_users(shard: UserShard) -> Iterator[tuple[str, pl.DataFrame, dict[str, Co
 
 def analysis(shard: UserShard) -> pl.DataFrame:
     """Positives of the vocabulary days: `_time`, `_row`, query features."""
-    first = day_plan.number(shard.job.plan.analysis[0])
-    rows = shard.positives().filter(pl.col("_day") >= first)
+    rows = shard.positives().filter(pl.col("_day") >= day_plan.number(shard.job.plan.analysis[0]))
     # Not by the place in the logs: an event may come again in the files of a later day.
     names = [name for name in ("_user", "_item", "_time", "_type") if name in rows.columns]
     event = rows.select(pl.col(names)).with_columns(pl.col(pl.Categorical).cast(pl.String))
     event = event.with_columns(pl.col(pl.String).fill_null(""))  # a type may be missing
     batch = pa.RecordBatch.from_pydict({name: event[name].to_arrow() for name in names})
-    numbers = hashing.row_hashes(batch).view(np.int64)
-    rows = rows.with_columns(pl.Series(feature_schema.ROW, numbers))
+    rows = rows.with_columns(
+        pl.Series(feature_schema.ROW, hashing.row_hashes(batch).view(np.int64))
+    )
     if shard.job.p.user_id:
         rows = rows.with_columns(pl.col("_user").alias(shard.job.p.user_id))
     # As of the run's day for all vocabulary days: snapshots of older days may not be read.

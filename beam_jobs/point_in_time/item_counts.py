@@ -87,23 +87,22 @@ def empty(p: Pipeline) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([], schema=schema(p))
 
 
-def partial(p: Pipeline, positives: pl.DataFrame, items: pl.Series) -> pa.RecordBatch:
-    """The count table of all events of some users with `_code`, `_day`, `_time`, and `_item_number`,
-    their places in `items`.
+def in_parts(
+    p: Pipeline, positives: pl.DataFrame, items: pl.Series
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The count table of all events of some users, cut into up to `PARTS` by a hash of the item.
+
+    Args:
+      positives: with `_code`, `_day`, `_time` and `_item_number`, the place of the item in `items`.
+
+    Yields: number and content of each part.
     """
     events = _with_weights(p, positives)
     if p.sources.several:
         events = _with_repeats(p, events)
     counted = events.with_columns(pl.lit(1, pl.Int64).alias("n"), pl.col("_time").alias("first"))
-    return _added_up(p, counted, items, counted[ITEM_NUMBER])
-
-
-def in_parts(
-    p: Pipeline, positives: pl.DataFrame, items: pl.Series
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """`partial`, cut into up to `PARTS` by a hash of the item: (number, part)."""
-    counted = pl.DataFrame(pl.from_arrow(partial(p, positives, items)))
-    for number, rows in batches.slices(hashing.shards(counted["_item"], PARTS), counted):
+    table = pl.DataFrame(pl.from_arrow(_added_up(p, counted, items, counted[ITEM_NUMBER])))
+    for number, rows in batches.slices(hashing.shards(table["_item"], PARTS), table):
         yield number, batches.to_batch(rows, schema(p))
 
 
@@ -272,8 +271,7 @@ class Windows:
         self._first = table["first"].to_numpy()
 
     def _places(self, item: np.ndarray, day: np.ndarray) -> np.ndarray:
-        places: np.ndarray = item * self._apart + np.clip(day - self._first_day, 0, self._apart - 1)
-        return places
+        return np.asarray(item * self._apart + np.clip(day - self._first_day, 0, self._apart - 1))
 
     def _rows(
         self, item: np.ndarray, end: np.ndarray, length: int
@@ -282,14 +280,12 @@ class Windows:
         days before end[i].
         """
         low = np.searchsorted(self._place, self._places(item, end - length))
-        high = np.searchsorted(self._place, self._places(item, end))
-        return low, high
+        return low, np.searchsorted(self._place, self._places(item, end))
 
     def events(self, item: np.ndarray, end: np.ndarray, length: int) -> np.ndarray:
         """Events of item[i] in the `length` days before end[i], [K] int64."""
         low, high = self._rows(item, end, length)
-        events: np.ndarray = self._events[high] - self._events[low]
-        return events
+        return np.asarray(self._events[high] - self._events[low])
 
     def age(
         self, item: np.ndarray, end: np.ndarray, length: int, moment: np.ndarray | int
@@ -315,14 +311,8 @@ def trending(p: Pipeline, table: pl.DataFrame, moment: date) -> pl.DataFrame:
 
     Returns: `_item`, and a float64 column for each half-life, as of the moment.
     """
-    columns = _trending_columns(p)
-    end = day_plan.number(moment)
-    first = end - max(p.window.count_days, p.window.history_days)
-    rows = table.filter(pl.col("_day").is_between(first, end, closed="left"))
+    rows = table.filter(_window(max(p.window.count_days, p.window.history_days), moment))
     items = rows["_item"].unique(maintain_order=True)
-    if items.is_empty():
-        empty = [pl.Series(name, [], pl.Float64) for name in columns]
-        return pl.DataFrame([items, *empty])
     # First row of each item, for sums over the rows of an item.
     starts = np.flatnonzero(rows["_item"].rle_id().diff().fill_null(1).to_numpy())
     start = day_plan.start_of(moment, p.zone)
@@ -333,7 +323,7 @@ def trending(p: Pipeline, table: pl.DataFrame, moment: date) -> pl.DataFrame:
     age = rows["_day"].replace_strict(since, return_dtype=pl.Int64).to_numpy()
     age = age / day_plan.MICROSECONDS_OF_A_DAY
     sums = []
-    for name, half_life in columns.items():
+    for name, half_life in _trending_columns(p).items():
         as_of_moment = rows[name].to_numpy() / WEIGHT_OF_ONE * 0.5 ** (age / half_life)
         sums.append(pl.Series(name, np.add.reduceat(as_of_moment, starts)))
     return pl.DataFrame([items, *sums])

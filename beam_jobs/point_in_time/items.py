@@ -45,12 +45,11 @@ class FrameCache:
             frame = make()
             self._frames[key] = frame
             # The newest frame stays, however large it is: somebody asked for it just now.
-            while len(self._frames) > 1 and self._bytes() > self._most_bytes:
+            while len(self._frames) > 1 and self._most_bytes < sum(
+                kept.estimated_size() for kept in self._frames.values()
+            ):
                 self._frames.popitem(last=False)
             return frame
-
-    def _bytes(self) -> float:
-        return sum(frame.estimated_size() for frame in self._frames.values())
 
 
 @dataclass(slots=True)
@@ -101,8 +100,11 @@ def account(job: FeatureJob, day: date) -> Account:
 
 def _read(job: FeatureJob, day: date, account: Account) -> pl.DataFrame:
     wanted = job.columns["items"]
-    files = enumerate(job.inputs.items[day])
-    frames = [frame for number, file in files for frame in _records(job, number, file, account)]
+    frames = [
+        frame
+        for number, file in enumerate(job.inputs.items[day])
+        for frame in _records(job, number, file, account)
+    ]
     if not frames:
         return pl.DataFrame(schema={c.name: EMPTY_TYPES.get(c.kind, pl.String) for c in wanted})
     rows = pl.concat(_alike(frames, wanted), rechunk=True).sort("_item", ORDER)
@@ -214,8 +216,7 @@ def _holds(column: pl.Series, values: FilterValues) -> pl.Series:
 
 def _equal(value: pl.Expr, kind: pl.DataType, wanted: FilterValues) -> pl.Expr:
     if kind.is_numeric() or kind == pl.Boolean:
-        numbers = [float(w) for w in wanted if not isinstance(w, str)]
-        return value.cast(pl.Float64).is_in(numbers)
+        return value.cast(pl.Float64).is_in([float(w) for w in wanted if not isinstance(w, str)])
     # Text columns spell true and false as JSON does.
     texts = [str(w).lower() if isinstance(w, bool) else str(w) for w in wanted]
     return value.cast(pl.String).is_in(texts)
@@ -231,19 +232,18 @@ def taken_before(rows: pl.DataFrame, moment: date, table: pl.DataFrame) -> pl.Da
 
 def _named(job: FeatureJob, rows: pl.DataFrame) -> pl.DataFrame:
     """The rows, sorted, with the first displayed column as `_name`."""
-    name = pl.lit(None, pl.String)
-    if job.p.corpus.display:
-        shown = feature_schema.display_name(job.p.corpus.display[0])
-        if shown in rows.columns:
-            name = pl.col(shown)
+    shown = [feature_schema.display_name(column) for column in job.p.corpus.display[:1]]
+    # Without a snapshot, no column is there.
+    name = pl.col(shown[0]) if {*shown} & {*rows.columns} else pl.lit(None, pl.String)
     return rows.with_columns(name.alias("_name")).sort("_item")
 
 
 def schema_of(job: FeatureJob, rows: pl.DataFrame) -> pa.Schema:
     """The schema of a corpus, whose attributes have the types of the snapshot."""
     names = {column: feature_schema.attribute_name(column) for column in job.p.corpus.attributes}
-    stored = rows.select(name for name in names.values() if name in rows.columns)
-    schema = batches.to_batch(stored).schema
+    schema = batches.to_batch(
+        rows.select(name for name in names.values() if name in rows.columns)
+    ).schema
     types = {
         column: _plain(schema.field(name).type)
         for column, name in names.items()
@@ -284,19 +284,14 @@ def with_item_features(
         1970).
     """
     if snapshot_day is not None:
-        stored = snapshot(job, snapshot_day).select(_stored(job))
-        rows = rows.join(stored, on="_item", how="left", maintain_order="left")
+        born = [f"_born_{name}" for name, f in job.p.of_kind(AgeFeature).items() if f.column]
+        stored = ["_item", *job.p.columns_of("items"), *born]
+        listed = snapshot(job, snapshot_day).select(stored)
+        rows = rows.join(listed, on="_item", how="left", maintain_order="left")
         rows = rows.with_columns(_ages(job, moment))
     if job.p.item_id:
         rows = rows.with_columns(pl.col("_item").alias(job.p.item_id))
     return rows
-
-
-def _stored(job: FeatureJob) -> list[str]:
-    """Columns of the snapshot that features come from."""
-    p = job.p
-    born = [f"_born_{name}" for name, f in p.of_kind(AgeFeature).items() if f.column]
-    return ["_item", *p.columns_of("items"), *born]
 
 
 def _ages(job: FeatureJob, moment: date | pl.Expr) -> list[pl.Expr]:

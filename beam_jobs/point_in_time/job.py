@@ -94,8 +94,11 @@ class FeatureJob:
         """The copy that steps carry to workers, without the files of events and users: there may be
         thousands, and the elements of the job name those that a step reads.
         """
-        inputs = replace(self.inputs, events={}, users={}, later={})
-        return replace(self, inputs=inputs, late=self.late._replace(files={}))
+        return replace(
+            self,
+            inputs=replace(self.inputs, events={}, users={}, later={}),
+            late=self.late._replace(files={}),
+        )
 
 
 def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:

@@ -13,7 +13,6 @@ and who is held out.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
-from typing import NamedTuple
 
 import polars as pl
 
@@ -99,55 +98,6 @@ def within(events: pl.DataFrame, most: int, user: str = "_user") -> pl.DataFrame
     return events.filter(pl.col(ORDER).rank("ordinal").over(user_day) <= most)
 
 
-class SortedEvents(NamedTuple):
-    """Events in order, without copies and excess.
-
-    Attributes:
-      events: sorted by user, time, item; of events with the same user, item, time and type only the
-        first in the logs. Besides their columns they have `_code` (number of the user) and
-        `_item_number`.
-      items: [D] String, the distinct items; `_item_number` of an event is the place of its item.
-      duplicates: copies dropped, by number of the day.
-      excess: events dropped that are beyond the limit, by number of the day.
-    """
-
-    events: pl.DataFrame
-    items: pl.Series
-    duplicates: Counter[int]
-    excess: Counter[int]
-
-
-def sort_events(events: pl.DataFrame, most: int) -> SortedEvents:
-    """Sorts events, and drops copies and excess.
-
-    Args:
-      events: columns of `columns.events`, `_order`, `_day`, in any order.
-      most: events that count of a user on a day.
-    """
-    items, places = _places(events)
-    events = events.with_columns(places)
-    within_limit = within(events, most, user="_code")
-    excess: Counter[int] = Counter()
-    if len(within_limit) < len(events):
-        # A difference of counters, which drops days without excess.
-        excess = _by_day(events) - _by_day(within_limit)
-
-    # Of equal events the first in the logs is kept: `_order` is last among the sort keys, and a
-    # copy has the same keys as the row before it.
-    keys = ["_code", "_time", ITEM_NUMBER]
-    if "_type" in events.columns:
-        keys.append("_type")
-    events = within_limit.sort(_PLACE, ITEM_NUMBER, *keys[3:], "_order").drop(_PLACE)
-    same_as_before = (pl.col(name).eq_missing(pl.col(name).shift()) for name in keys)
-    is_copy = events.select(pl.all_horizontal(same_as_before).fill_null(False)).to_series()
-    return SortedEvents(
-        events=events.filter(~is_copy),
-        items=items,
-        duplicates=_by_day(events.filter(is_copy)),
-        excess=excess,
-    )
-
-
 def _places(events: pl.DataFrame) -> tuple[pl.Series, list[pl.Series]]:
     """The distinct items; and what events are sorted by: `_code`; user and time in one number,
     `_PLACE`; `_item_number`.
@@ -169,7 +119,7 @@ class UserShard:
     """One shard of the users, or several.
 
     Attributes:
-      events: as sorted by `sort_events`, with `_positive`: whether the event is a positive.
+      events: those that count, in order, with `_positive`: whether the event is a positive.
       past: the events that enter histories.
       items: [D] String, the distinct items; `_item_number` of an event is the place of its item.
       duplicates: copies dropped, by number of the day.
@@ -187,21 +137,39 @@ class UserShard:
         """
         self.job = job
         p = job.p
-        ordered, self.items, self.duplicates, self.excess = sort_events(
-            events, p.source.max_user_events
-        )
         positive = of_type(p.columns.positives).alias("_positive")
-        self.events = ordered.with_columns(positive)
+        self.events = self._sorted(events).with_columns(positive)
         # Events are sorted by user: the first event of a user follows another code, or nothing (-1).
         is_first = pl.col("_code") != pl.col("_code").shift(fill_value=-1)
         users_of_events = self.events.filter(is_first).select("_user", "_code")
-        file = hashing.shards(users_of_events["_user"], job.user_files)
-        self._numbers = users_of_events.with_columns(file.alias(_FILE))
+        self._numbers = users_of_events.with_columns(
+            hashing.shards(users_of_events["_user"], job.user_files).alias(_FILE)
+        )
         # Histories may have other types than the positives: views, for example, besides purchases.
         self.past = self.events.filter(of_type(_history_types(p)))
         self._users = users.sort("_user", "_snapshot", "_order") if users is not None else None
         self.length = p.history.length if p.history else 0
         self._hashes: dict[date, pl.DataFrame] = {}
+
+    def _sorted(self, events: pl.DataFrame) -> pl.DataFrame:
+        """The events sorted by user, time, item, with `_code` (number of the user) and `_item_number`; of
+        events with the same user, item, time and type only the first in the logs.
+        """
+        self.items, places = _places(events)
+        events = events.with_columns(places)
+        within_limit = within(events, self.job.p.source.max_user_events, user="_code")
+        # A difference of counters drops days without excess.
+        self.excess = _by_day(events) - _by_day(within_limit)
+        # Of equal events the first in the logs is kept: `_order` is last among the sort keys, and a
+        # copy has the same keys as the row before it.
+        keys = ["_code", "_time", ITEM_NUMBER]
+        if "_type" in events.columns:
+            keys.append("_type")
+        ordered = within_limit.sort(_PLACE, ITEM_NUMBER, *keys[3:], "_order").drop(_PLACE)
+        same_as_before = (pl.col(name).eq_missing(pl.col(name).shift()) for name in keys)
+        is_copy = ordered.select(pl.all_horizontal(same_as_before).fill_null(False)).to_series()
+        self.duplicates = _by_day(ordered.filter(is_copy))
+        return ordered.filter(~is_copy)
 
     def positives(self, day: date | None = None) -> pl.DataFrame:
         """The positives, of one day or of all."""

@@ -145,10 +145,14 @@ def _singular(word: str) -> str:
     return word if word in _ALL else word.removesuffix("s")
 
 
+def strength_as_id(column: str) -> int:
+    """How much a name speaks for a user or an item, as in `strength`."""
+    return max(strength(column, "user"), strength(column, "item"))
+
+
 def is_of_ids(column: str) -> bool:
     """Whether a name speaks for a user, an item or another id."""
-    named = max(strength(column, "user"), strength(column, "item"))
-    return bool(named or _IDS & set(_words_of(column)))
+    return bool(strength_as_id(column) or _IDS & set(_words_of(column)))
 
 
 def is_other_time(column: str) -> bool:

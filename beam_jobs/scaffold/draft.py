@@ -3,21 +3,28 @@
 """
 
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
 from beam_jobs.ingest.timestamps import forms_of
+from beam_jobs.partitioning.log_tables import flat, format_of, read, with_numbers
 from beam_jobs.scaffold import column_names, feature_draft, log_figures
-from beam_jobs.scaffold.log_figures import figures_of
 from beam_jobs.scaffold.roles import Ask, Role, choose_columns, key_of
-from beam_jobs.scaffold.samples import LogSample, log_files, sample_table
 from twinspire_core.config.source_names import NEIGHBOURS
 from twinspire_core.config.tables.data import ColumnsConfig
 from twinspire_core.config.tables.quality import SourcesConfig
 from twinspire_core.errors import UsageError
+from twinspire_core.records.csv_lines import CsvOptions
+from twinspire_core.records.raw_files import kind_of
+from twinspire_core.records.record_file import sniff
 
+_SAMPLE_ROWS = 200_000
+_SAMPLED_FILES = 8
 _USER_STORE = (
     "user_store = true  # personal data: versions hold users' last items; false: requests bring"
     " histories"
@@ -57,14 +64,11 @@ def draft(
         role: column for role, column in columns.items() if role != "event" and column
     }
     unit = _unit(log.rows[keys["time"]], events)
-    paths = {kind: path for kind, path in {"items": items, "users": users}.items() if path}
-    tables = {kind: sample_table(path, kind, home) for kind, path in paths.items()}
-    own_keys = {
-        kind: _own_key(table.rows, kind, keys, log.rows, paths[kind])
-        for kind, table in tables.items()
-    }
-    read = ColumnsConfig.model_validate({**keys, "time_unit": unit or "s"})
-    figures = figures_of(log_files(events), read, zone)
+    paths = {"items": items, "users": users}
+    tables = {kind: sample_table(path, kind, home) for kind, path in paths.items() if path}
+    own_keys = {kind: _own_key(table.rows, kind, keys, log.rows) for kind, table in tables.items()}
+    config = ColumnsConfig.model_validate({**keys, "time_unit": unit or "s"})
+    figures = log_figures.figures_of(log_files(events), config, zone)
     samples = {kind: table.rows for kind, table in tables.items()}
     lines = [
         log_figures.about(figures),
@@ -82,7 +86,7 @@ def draft(
         "",
         "[window]",
         *log_figures.window_lines(figures),
-        *(_corpus(tables["items"], own_keys["items"]) if "items" in tables else ()),
+        *(_corpus(samples["items"], own_keys["items"]) if "items" in samples else ()),
         "",
         "[serving]",
         log_figures.exclude_seen_line(figures),
@@ -133,9 +137,7 @@ def no_times(values: pl.Series) -> str:
     )
 
 
-def _own_key(
-    rows: pl.DataFrame, kind: str, keys: Mapping[Role, str], events: pl.DataFrame, path: Path
-) -> str:
+def _own_key(rows: pl.DataFrame, kind: str, keys: Mapping[Role, str], events: pl.DataFrame) -> str:
     """The column of ids in `items` or `users`: by the name that it has in the events, or by its values and
     name.
     """
@@ -145,8 +147,8 @@ def _own_key(
     column = key_of(rows, role, events[keys[role]])
     if column is None:
         raise UsageError(
-            f"No column of {path} holds ids of the events' {keys[role]}; its columns:"
-            f" {', '.join(rows.columns)}. Rename one to {keys[role]!r} there."
+            f"No column of the {kind} holds ids of the events' {keys[role]}; they have"
+            f" {', '.join(rows.columns)}. Rename one of these to {keys[role]!r}."
         )
     return column
 
@@ -192,8 +194,7 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _corpus(items: LogSample, key: str) -> list[str]:
-    rows = items.rows
+def _corpus(rows: pl.DataFrame, key: str) -> list[str]:
     shown = [c for c in rows.columns if column_names.is_shown(c, rows[c])]
     lists = [c for c in rows.columns if isinstance(rows[c].dtype, pl.List)]
     kinds = [
@@ -207,3 +208,97 @@ def _corpus(items: LogSample, key: str) -> list[str]:
         f"display = {json.dumps(shown)}  # columns shown to people; the first is the name",
         f"attributes = {json.dumps(kinds)}  # columns that requests may filter by",
     ]
+
+
+class LogSample(NamedTuple):
+    """A sample of a table, and the folder of its days as the pipeline file names it, with `{date}`."""
+
+    where: str
+    rows: pl.DataFrame
+
+
+def sample_table(path: Path, kind: str, home: Path | None) -> LogSample:
+    """The first rows of the last file; for events, of several files from the first to the last, since rare
+    values do not occur on every day.
+    """
+    files = log_files(path)
+    file = files[-1] if files else None
+    if file is None or not file.exists():
+        raise UsageError(
+            f"A sample of {kind} is a file or a folder with files; found nothing at {path}."
+        )
+    if kind_of(file.name) is None:
+        raise UsageError(
+            "A draft is made from Parquet, JSON Lines or CSV, by the ending of the file; that of"
+            f" {file} is another. {_layout_command(file, kind, '--format csv')}"
+        )
+    _refuse_other_csv(file, kind)
+    folder = _place(file.resolve().parent, home) + "/"
+    where, dates = re.subn(r"\d{4}-\d\d-\d\d", "{date}", folder)
+    if not dates:
+        where = f"{kind}/dt={{date}}/"
+    chosen = files[:: max(1, len(files) // _SAMPLED_FILES)] if kind == "events" else [file]
+    rows = [sample_rows(path).head(_SAMPLE_ROWS // len(chosen)) for path in chosen]
+    return LogSample(where, stack(rows))
+
+
+def log_files(path: Path) -> list[Path]:
+    """The files below a folder that are not empty, sorted; a file itself."""
+    if not path.is_dir():
+        return [path]
+    files = (f for f in sorted(path.rglob("*")) if f.is_file() and f.name[0] not in "._")
+    return [file for file in files if file.stat().st_size]
+
+
+def _refuse_other_csv(file: Path, kind: str) -> None:
+    """Refuses a CSV that stages cannot read: with another delimiter than its ending says, or not UTF-8."""
+    if format_of(file) != "csv":
+        return
+    likely = sniff(str(file))
+    options = [f"--delimiter '{likely.delimiter}'"] if likely.delimiter else []
+    if likely.encoding != "utf-8":
+        options.append(f"--encoding {likely.encoding}")
+    if options:
+        raise UsageError(
+            f"A CSV is cut at commas (tabs in .tsv) and is UTF-8; {file} is not."
+            f" {_layout_command(file, kind, ' '.join(options))}"
+        )
+
+
+def _layout_command(file: Path, kind: str, options: str) -> str:
+    """Advice on the command that lays a file out by day."""
+    day = "--time COLUMN" if kind == "events" else "--snapshot DATE"
+    return (
+        f"Lay it out first, then draft from the folder: twinspire partition {file} {options} --out"
+        f" 'logs/{kind}/dt={{date}}/' {day}"
+    )
+
+
+def sample_rows(file: Path, csv: CsvOptions | None = None, *, nested: bool = True) -> pl.DataFrame:
+    """The first rows of a local file, at most 200,000.
+
+    Args:
+      file: its ending says the format.
+      csv: how a CSV file is written; by default with commas, in UTF-8.
+      nested: whether nested columns stay as they are; else each field is a column, as
+        `twinspire partition` writes them.
+    """
+    rows = next(read(file, lambda malformed: None, options=csv)).slice(0, _SAMPLE_ROWS)
+    if format_of(file) == "csv":
+        rows = with_numbers(rows)  # as stages do, where the pipeline file asks for numbers
+    return pl.DataFrame(rows if nested else flat(rows))
+
+
+def _place(folder: Path, home: Path | None) -> str:
+    """A folder as the pipeline file names it: relative to the file's home, if both share a folder."""
+    if home is None or os.path.commonpath([folder, home.resolve()]) == os.sep:
+        return str(folder)
+    return os.path.relpath(folder, home.resolve())
+
+
+def stack(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """The rows of all parts; only of the first, where a column has lists in some parts and not in others."""
+    try:
+        return pl.concat(parts, how="diagonal_relaxed")
+    except pl.exceptions.PolarsError:
+        return parts[0]

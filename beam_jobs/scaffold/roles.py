@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
 from beam_jobs.ingest.columns import holds_bytes
@@ -215,39 +216,34 @@ def _times(rows: pl.DataFrame, all_forms: Forms) -> Proposal:
         score = 2.0 * strength + 2 * (not is_number) + 2 * _has_clock(rows[column], forms[0])
         score -= 3 * column_names.is_other_time(column) + 5 * _is_attribute(rows, column)
         sure_of_form[column] = is_sure(rows[column], forms)
-        example = _example(rows[column])
-        scored.append(Candidate(column, example, strength, score, forms[0]))
+        scored.append(Candidate(column, _example(rows[column]), strength, score, forms[0]))
     scored = _best_first(scored)
     if not scored:
         return Proposal("time", (), False)
     best = scored[0]
-    column = best.column
     # Others that may be meant; a birthday scores far less than a time of the event.
-    rivals = [candidate for candidate in scored[1:] if candidate.score > best.score - 1]
-    if column_names.is_other_time(column):
-        rivals = scored[1:]
+    margin = np.inf if column_names.is_other_time(best.column) else 1
+    rivals = [candidate for candidate in scored[1:] if candidate.score > best.score - margin]
     clear = best.strength > 0 or best.form.unit is None
-    sure = not rivals and clear and best.score > 0 and sure_of_form[column]
+    sure = not rivals and clear and best.score > 0 and sure_of_form[best.column]
     return Proposal("time", tuple(scored), sure)
 
 
 def _is_attribute(rows: pl.DataFrame, column: str) -> bool:
     """Whether a time belongs to the user, the item or the file, such as the day when a user signed up."""
-    distinct = rows[column].n_unique()
     if len(rows) < _ENOUGH_ROWS:
         return False
-    if distinct == 1:
+    if rows[column].n_unique() == 1:
         return True
-    for other in rows.columns:
-        if (
-            max(column_names.strength(other, "user"), column_names.strength(other, "item"))
-            >= column_names.CLEAR
-        ):
-            ids = rows[other].n_unique()
-            pairs = rows.select(other, column).n_unique()
-            if 2 * ids < len(rows) and pairs <= 1.05 * ids:
-                return True
-    return False
+    named = [
+        name for name in rows.columns if column_names.strength_as_id(name) >= column_names.CLEAR
+    ]
+    ids = {name: rows[name].n_unique() for name in named}
+    # A user or an item repeats, and always comes with the same time; 5% may have been corrected.
+    return any(
+        2 * n < len(rows) and rows.select(name, column).n_unique() <= 1.05 * n
+        for name, n in ids.items()
+    )
 
 
 def _has_clock(values: pl.Series, form: TimeForm) -> bool:
@@ -276,8 +272,7 @@ def _events(rows: pl.DataFrame) -> Proposal:
         )
         # Under another name, a column has to hold both words for looking and words for taking.
         if strength >= column_names.CLEAR or (strength and likeness) or likeness == 2:
-            score = strength + 3.0 * likeness
-            scored.append(Candidate(column, _example(values), strength, score))
+            scored.append(Candidate(column, _example(values), strength, strength + 3.0 * likeness))
     scored = _best_first(scored)
     close = len(scored) > 1 and scored[1].score == scored[0].score
     return Proposal("event", tuple(scored), not close)
@@ -305,7 +300,7 @@ def _ids(rows: pl.DataFrame, forms: Forms, role: Role, taken: Collection[str | N
         for candidate in scored[1:]
         if best.score - candidate.score < 2
         and candidate.strength
-        and not _same(rows, best, candidate)
+        and not _same(rows, best.column, candidate.column)
     ]
     if not best.strength:
         # No name of the role: sure only if it is the only id that is left, as one of a rare kind of item.
@@ -331,9 +326,9 @@ def _looks_like_ids(values: pl.Series, column: str) -> float:
     distinct = present.n_unique()
     many = len(present) >= _ENOUGH_ROWS
     score -= 3 * column_names.is_outcome(column)
-    score -= 4 * (distinct == 1 and many)
-    score -= 4 * (distinct == len(present) and many)  # numbers of the rows, orders
-    score -= 2 * (distinct <= _FEW and many)
+    # As many as rows: numbers of the rows, or orders.
+    score -= 4 * (many and distinct in (1, len(present)))
+    score -= 2 * (many and distinct <= _FEW)
     if values.dtype == pl.String:
         texts = present.head(1000)
         score -= 3 * bool(2 * texts.str.contains(r"\S\s+\S").sum() > len(texts))
@@ -342,10 +337,7 @@ def _looks_like_ids(values: pl.Series, column: str) -> float:
     return score
 
 
-def _same(rows: pl.DataFrame, one: Candidate, other: Candidate) -> bool:
+def _same(rows: pl.DataFrame, a: str, b: str) -> bool:
     """Whether two columns tell the same rows apart, as an id and a name do."""
-    a, b = one.column, other.column
     pairs = rows.select(a, b).n_unique()
-    return bool(
-        rows[a].n_unique() >= _TOLD_APART * pairs and rows[b].n_unique() >= _TOLD_APART * pairs
-    )
+    return min(rows[a].n_unique(), rows[b].n_unique()) >= _TOLD_APART * pairs

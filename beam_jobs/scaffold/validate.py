@@ -1,27 +1,35 @@
-"""Checks a pipeline file against real data in seconds: whether each column exists and has a type that
-fits; and what the type does not tell: missing ids, times of other days, declared values that never occur.
+"""Checks a pipeline file against real data in seconds. Columns of a sample are read as the feature job reads
+them; in addition, times in another unit, times of other days, and declared values that never occur are
+reported.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
 from typing import NamedTuple
 
 import polars as pl
 
-from beam_jobs.ingest import timestamps
-from beam_jobs.ingest.columns import holds_bytes
+from beam_jobs.ingest import columns, day_files
+from beam_jobs.ingest.columns import RAW, Column, WrongType, read_as
+from beam_jobs.ingest.day_files import SourceFile, Table
 from beam_jobs.ingest.records import DayBounds
 from beam_jobs.ingest.timestamps import TimeForm, forms_of, to_instants
-from beam_jobs.scaffold.samples import TableSample, declared_tables, sample_of
-from twinspire_core.config.feature_kinds import AgeFeature, CategoriesFeature
+from beam_jobs.scaffold.draft import stack
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.errors import BadData
+from twinspire_core.records import raw_files
+from twinspire_core.records.raw_files import Unreadable, readable
+from twinspire_core.records.record_file import RecordFile
 
+_ROWS = 300_000
+"""Rows that are read of a table."""
+_LISTED_DAYS = 4
 _MOST_MISPLACED = 0.5
+"""Largest share of times of other days: with more, the time zone or the unit is wrong."""
 _SHOWN = 6
-_NUMBERS = ("number", "reward", "label")
 
 
 class Remark(NamedTuple):
@@ -53,15 +61,6 @@ class CheckedColumn:
     found: str
     doubt: bool = False
 
-    def with_remark(self, remark: Remark | None) -> "CheckedColumn":
-        """The column, with a remark added to `found`."""
-        if remark is None:
-            return self
-        words = f"{self.found}; {remark.words}"
-        return replace(
-            self, found=words, ok=self.ok and not remark.is_error, doubt=not remark.is_error
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class CheckedDay:
@@ -76,19 +75,29 @@ class CheckedDay:
     sampled: str
 
 
-class _Use(NamedTuple):
-    """What the pipeline file uses a column for.
+@dataclass(frozen=True, slots=True)
+class TableSample:
+    """Some rows of a table.
 
     Attributes:
-      words: the use, as messages say it.
-      role: `user`, `item`, `time`, `reward`, …; for a feature, its kind.
-      separator: text between the categories in its strings.
+      rows: the first rows of each file, at most the same number.
+      files: all files of the table.
+      given: `source.format` of the pipeline file.
+      extent: how much was read, in words; empty if all was.
     """
 
-    words: str
-    column: str
-    role: str
-    separator: str | None = None
+    table: Table
+    rows: pl.DataFrame
+    files: tuple[SourceFile, ...]
+    given: str
+    extent: str
+
+    def values_of(self, column: str) -> Iterator[pl.Series]:
+        """Values of a column, block by block: first those of the sample, then, if that is cut, all."""
+        yield self.rows[column]
+        if self.extent:
+            for file in self.files:
+                yield from (rows[column] for rows in _blocks(self.given, file, [column]))
 
 
 def validate(pipeline: Pipeline, day: date) -> CheckedDay:
@@ -98,98 +107,87 @@ def validate(pipeline: Pipeline, day: date) -> CheckedDay:
     Raises:
       BadData: a declared table has no files, or one cannot be read.
     """
-    checked: list[CheckedColumn] = []
-    samples = [sample_of(pipeline, table, day) for table in declared_tables(pipeline)]
-    for sample in samples:
-        for use in _uses(pipeline, sample.table):
-            column = _look(sample.rows, sample.table, use)
-            if use.column in sample.rows.columns:
-                column = _look_closer(pipeline, day, sample, use, column)
-            checked.append(column)
+    samples = [sample_of(pipeline, table, day) for table in day_files.declared_tables(pipeline)]
+    declared = columns.of_tables(pipeline)
+    checked = [
+        _check(pipeline, day, sample, column)
+        for sample in samples
+        for column in declared[sample.table]
+    ]
     return CheckedDay(checked, ", ".join(filter(None, (sample.extent for sample in samples))))
 
 
-def _uses(pipeline: Pipeline, table: str) -> list[_Use]:
-    """All columns of a table that the pipeline file names."""
-    columns = pipeline.columns
-    keys: dict[str, dict[str, str | None]] = {
-        "events": {
-            "user": columns.user,
-            "item": columns.item,
-            "time": columns.time,
-            "reward": columns.reward,
-            "label": columns.label,
-            "event": columns.event,
-        },
-        "items": {"item": columns.items_key or columns.item},
-        "users": {"user": columns.users_key or columns.user},
-    }
-    uses = [_Use(role, column, role) for role, column in keys[table].items() if column]
-    for name, column in pipeline.columns_of(table).items():
-        feature = pipeline.features[name]
-        separator = feature.separator if isinstance(feature, CategoriesFeature) else None
-        words = f"features.{name} ({feature.kind})"
-        uses.append(_Use(words, column, feature.kind, separator))
-    if table == "items":
-        for name, age in pipeline.of_kind(AgeFeature).items():
-            if age.column:
-                uses.append(_Use(f"features.{name} (age)", age.column, "age"))
-        corpus = pipeline.corpus
-        shown = {
-            "display": corpus.display,
-            "attributes": corpus.attributes,
-            "filter": corpus.filter,
-        }
-        for key, names in shown.items():
-            uses += [_Use(f"corpus.{key}", column, f"corpus.{key}") for column in names]
-    return uses
+def sample_of(p: Pipeline, table: Table, day: date) -> TableSample:
+    """Rows of the day's events, or of the newest snapshot at or before the day.
+
+    Raises:
+      BadData: there is none, or it cannot be read.
+    """
+    chosen = day if table == "events" else day_files.SnapshotDays(p, table).at(day)
+    files = day_files.files(p, table, chosen) if chosen else ()
+    if not files:
+        days = [str(at) for at in day_files.folder_days(p, table)]
+        if len(days) > _LISTED_DAYS:
+            days = [*days[:2], "…", *days[-2:]]
+        raise BadData(
+            f"source.{table} has no files for {day} at {getattr(p.source, table)}; days there:"
+            f" {', '.join(days) or 'none'}. Lay the raw files out with `twinspire partition`, or"
+            " choose another --date."
+        )
+    most = -(-_ROWS // len(files))
+    parts = []
+    extent = ""
+    for file in files:
+        room = most
+        for rows in _blocks(p.source.format, file):
+            parts.append(rows.head(room))
+            room -= len(rows)
+            if room < 0:
+                extent = f"the first {most:,} {table} of each file"
+                break
+    return TableSample(
+        table, stack(parts) if parts else pl.DataFrame(), files, p.source.format, extent
+    )
 
 
-def _look(rows: pl.DataFrame, table: str, use: _Use) -> CheckedColumn:
-    """Whether a column is there, and can be what it is used for."""
+def _blocks(
+    given: str, file: SourceFile, columns: list[str] | None = None
+) -> Iterator[pl.DataFrame]:
+    kind = raw_files.format_of(file.uri, given)
+    with readable(file.uri, kind):
+        for block in RecordFile(file.uri, kind).blocks(columns, empty_is_null=True):
+            if not isinstance(block, Unreadable):
+                yield pl.DataFrame(block.rows)
 
-    def checked(ok: bool, found: str) -> CheckedColumn:
-        return CheckedColumn(table, use.column, use.words, ok, found)
 
-    if use.column not in rows.columns:
-        return checked(False, f"no such column; there are: {', '.join(rows.columns)}")
-    values = rows[use.column]
+def _check(p: Pipeline, day: date, sample: TableSample, column: Column) -> CheckedColumn:
+    """Whether a column is there, and can be used as the pipeline file says."""
+    name = column.source
+    if name not in sample.rows.columns:
+        found = f"no such column; there are: {', '.join(sample.rows.columns)}"
+        return CheckedColumn(sample.table, name, _use(p, column), ok=False, found=found)
+    values = sample.rows[name]
     kind = values.dtype
     distinct = "?" if kind.is_nested() else f"{values.n_unique():,}"
     absent = _share(values.null_count(), len(values))
-    words = f"{kind}, {distinct} values in {len(values):,} rows, {absent} missing"
-    if use.role == "categories" and kind == pl.String and not use.separator:
-        hint = "categories in a string need the feature's separator, or a list column"
-        return checked(False, f"{words}; {hint}")
-    if not _can_be(use.role, kind):
-        hint = ""
-        if use.role in ("user", "item") and kind.is_float():
-            hint = ": ids are text or integers; pandas makes decimals of integers with gaps"
-        if isinstance(kind, pl.Struct):
-            inside = f"{use.column}.{kind.fields[0].name}" if kind.fields else "each"
-            hint = f": it is nested; `twinspire partition` makes a column of each field, {inside}"
-        return checked(False, f"{words}; cannot be used as {use.role}{hint}")
-    return checked(True, words)
+    remark = _remark(p, day, sample, column)
+    found = f"{kind}, {distinct} values in {len(values):,} rows, {absent} missing"
+    return CheckedColumn(
+        table=sample.table,
+        column=name,
+        use=_use(p, column),
+        ok=not (remark and remark.is_error),
+        found=f"{found}; {remark.words}" if remark else found,
+        doubt=bool(remark and not remark.is_error),
+    )
 
 
-def _can_be(role: str, kind: pl.DataType) -> bool:
-    """Whether a column of a type can have a role."""
-    if holds_bytes(kind):
-        return False
-    match role:
-        # A key that is a decimal was an integer with nulls in pandas: 7 would be the user "7.0".
-        case "user" | "item":
-            return not (kind.is_nested() or kind.is_float())
-        case "time":
-            return timestamps.accepts(kind)
-        case "number" | "reward":
-            return kind.is_numeric()
-        case "vector":
-            return kind.is_nested()
-        case "label":
-            return kind.is_numeric() or kind in (pl.Boolean, pl.Null)
-        case _:
-            return True
+def _use(p: Pipeline, column: Column) -> str:
+    """What a column is used for: `user`, `features.price (number)`, `corpus.display`."""
+    table, name, *_ = column.use.split(".")
+    if table == "features":
+        return f"features.{name} ({p.features[name].kind})"
+    return column.use.removeprefix("columns.")
 
 
 def _share(part: int, total: int) -> str:
@@ -200,80 +198,70 @@ def _share(part: int, total: int) -> str:
     return f"{percent:.0f}%" if percent >= 1 else f"{part:,} ({max(percent, 0.01):.2g}%)"
 
 
-def _look_closer(
-    pipeline: Pipeline, day: date, sample: TableSample, use: "_Use", column: CheckedColumn
-) -> CheckedColumn:
-    """The column, with what its values show."""
-    values = sample.rows[use.column]
-    can_be_text = sample.is_text and use.role in _NUMBERS
-    if not column.ok and can_be_text and values.dtype == pl.String:
-        column = _numbers_as_text(values, column, pipeline.source.max_rejected)
-    if not column.ok:
-        return column
-    match use.role:
-        case "user" | "item":
-            return column.with_remark(_missing_ids(pipeline, values))
-        case "time":
-            return column.with_remark(_times(pipeline, day, values))
-        case "event":
-            return column.with_remark(_event_types(pipeline, sample))
-        case "corpus.filter":
-            return column.with_remark(_filtered(pipeline, sample, use.column))
-        case _:
-            return column
+def _remark(p: Pipeline, day: date, sample: TableSample, column: Column) -> Remark | None:
+    """What is odd about a column's type or values."""
+    values = sample.rows[column.source]
+    text = any(raw_files.format_of(file.uri, sample.given) != "parquet" for file in sample.files)
+    try:
+        reading = read_as(column, values.dtype, text=text)
+    except WrongType as e:
+        words = f"{column.use} is {e}"
+        if isinstance(values.dtype, pl.Struct):
+            words += "; `twinspire partition` makes a column of each field of a nested column"
+        return Remark(words, is_error=True)
+    if column.kind == "time" and (remark := _other_form(p, values)):
+        return remark
+    # The rules may refer to the converted values, so these are a column first.
+    raw = pl.DataFrame([values.alias(RAW + column.source)]).with_columns(reading.values)
+    wrong = values.filter(raw.select(is_wrong=reading.nonsense)["is_wrong"])
+    if len(wrong):
+        remark = _rejected(p, wrong, len(values), reading.reason)
+        forms = forms_of(wrong) if column.kind == "time" else []
+        return remark._replace(words=f"{remark.words}; {_remedy(forms[0])}") if forms else remark
+    if column.kind == "time":
+        return _misplaced(p, day, values)
+    if column.use == "columns.event":
+        return _event_types(p, sample)
+    if column.use == "corpus.filter":
+        return _filtered(p, sample, column.source)
+    return None
 
 
-def _numbers_as_text(
-    values: pl.Series, column: CheckedColumn, max_rejected: float
-) -> CheckedColumn:
-    """A text column of CSV or JSON Lines whose use is a number: it is read as numbers, and records with
-    other text are rejected.
-    """
-    texts = values.str.strip_chars()
-    wrong = values.filter(texts.cast(pl.Float64, strict=False).is_null() & (texts != ""))
-    found, _, _ = column.found.rpartition(";")
-    if wrong.is_empty():
-        return replace(column, ok=True, found=f"{found}; numbers")
-    _share = len(wrong) / len(values)
-    return replace(
-        column,
-        ok=_share <= max_rejected,
-        found=f"{found}; {len(wrong):,} are no numbers, {wrong[0][:40]!r} say: their records"
-        " are rejected",
+def _other_form(p: Pipeline, times: pl.Series) -> Remark | None:
+    """A remark on times in another unit or form than declared."""
+    unit = p.columns.time_unit
+    form = next(iter(forms_of(times)), TimeForm())
+    if not form.format and form.unit in (None, unit):
+        return None
+    span = _span(to_instants(times, unit, p.zone))
+    example = times.drop_nulls()[0]
+    return Remark(
+        f"times such as {example!r}: read in {unit} they are {span}; {_remedy(form)}", True
     )
 
 
-def _missing_ids(p: Pipeline, values: pl.Series) -> Remark | None:
-    """A remark on records without an id, which are rejected."""
-    missing = int((values.is_null() | (values.cast(pl.String) == "")).sum())
-    return _rejected(p, missing, len(values), "no id") if missing else None
+def _rejected(p: Pipeline, wrong: pl.Series, total: int, reason: str) -> Remark:
+    """A remark on values whose records are rejected."""
+    written = wrong.drop_nulls()
+    example = f", such as {written[0]!r:.40}" if len(written) else ""
+    words = f"{len(wrong):,} of {total:,} records are rejected{example}: {reason}"
+    too_many = len(wrong) > p.source.max_rejected * total
+    if too_many:
+        words += f"; source.max_rejected = {p.source.max_rejected:g} allows fewer"
+    return Remark(words, too_many)
 
 
-def _times(p: Pipeline, day: date, values: pl.Series) -> Remark | None:
-    """A remark on times in another unit or form than declared, or of other days."""
-    unit = p.columns.time_unit
-    instants = to_instants(values, unit, p.zone)
-    forms = forms_of(values)
-    if forms and (forms[0].format or forms[0].unit not in (None, unit)):
-        read = f"read in {unit} they are {_span(instants)}"
-        likely = _remedy(forms[0])
-        return Remark(f"times such as {values.drop_nulls()[0]!r}: {read}; {likely}", is_error=True)
-    wrong = values.filter(instants.is_null())
-    if len(wrong):
-        remark = _rejected(p, len(wrong), len(values), "no time")
-        written = wrong.drop_nulls()
-        example = f", such as {written[0]!r}" if len(written) else ""
-        advice = "; " + _remedy(forms[0]) if (forms := forms_of(written)) else ""
-        return Remark(remark.words + example + advice, remark.is_error)
-    bounds = DayBounds.of(p, day)
-    elsewhere = int((~bounds.allow(instants)).sum())
+def _misplaced(p: Pipeline, day: date, times: pl.Series) -> Remark | None:
+    """A remark on times of other days."""
+    instants = to_instants(times, p.columns.time_unit, p.zone)
+    elsewhere = int((~DayBounds.of(p, day).allow(instants)).sum())
     if not elsewhere:
         return None
-    words = f"{_share(elsewhere, len(values))} are of other days and left out: the times are {_span(instants)}"
-    if elsewhere > _MOST_MISPLACED * len(values):
+    words = f"{_share(elsewhere, len(times))} are of other days and left out: the times are {_span(instants)}"
+    too_many = elsewhere > _MOST_MISPLACED * len(times)
+    if too_many:
         words += ". Look at pipeline.time_zone, columns.time_unit and the folder's date"
-        return Remark(words, is_error=True)
-    return Remark(words, is_error=False)
+    return Remark(words, too_many)
 
 
 def _remedy(form: TimeForm) -> str:
@@ -291,31 +279,23 @@ def _span(instants: pl.Series) -> str:
     return f"of {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
 
 
-def _rejected(p: Pipeline, bad: int, total: int, reason: str) -> Remark:
-    too_many = bad > p.source.max_rejected * total
-    words = f"{bad:,} of {total:,} records are rejected ({reason})"
-    if too_many:
-        words += f", more than source.max_rejected = {p.source.max_rejected:g} allows"
-    return Remark(words, too_many)
-
-
 def _event_types(p: Pipeline, sample: TableSample) -> Remark | None:
     """A remark on declared event types that do not occur on the day."""
     assert p.columns.event is not None
-    declared = dict.fromkeys([*p.columns.positives, *p.columns.weights])
+    positives = p.columns.positives
+    declared = dict.fromkeys([*positives, *p.columns.weights])
     counts = _counts(sample.values_of(p.columns.event), declared)
     remark = _absent(declared, counts)
-    if remark and p.columns.positives and not any(counts[kind] for kind in p.columns.positives):
+    if remark and positives and not any(counts[kind] for kind in positives):
         return Remark(f"no event is one of columns.positives: there is {remark.words}", True)
     return remark and Remark(f"of positives and weights there is {remark.words}", remark.is_error)
 
 
 def _filtered(p: Pipeline, sample: TableSample, column: str) -> Remark | None:
     """A remark on values of `corpus.filter` that no item of the snapshot has."""
-    values = sample.rows[column]
-    wanted = p.corpus.filter[column]
-    kind = values.dtype.inner if isinstance(values.dtype, pl.List) else values.dtype
-    declared = [_text(value, kind) for value in wanted]  # type: ignore[arg-type]
+    kind = sample.rows[column].dtype
+    inner = kind.inner if isinstance(kind, pl.List) else kind
+    declared = [_text(value, inner) for value in p.corpus.filter[column]]  # type: ignore[arg-type]
     counts = _counts(sample.values_of(column), declared)
     remark = _absent(declared, counts)
     if remark and not any(counts[value] for value in declared):

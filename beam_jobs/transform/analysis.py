@@ -78,8 +78,7 @@ def in_parts(batch: pa.RecordBatch, p: Pipeline) -> Iterator[tuple[int, Summary]
     counts: list[dict[str, list[pa.Table]]] = [{} for _ in range(PARTS)]
     for name, [table] in whole.counts.items():
         rows = pl.DataFrame(pl.from_arrow(table)).drop_nulls("value")
-        part = hashing.shards(rows["value"], PARTS)
-        for number, some in batches.slices(part, rows):
+        for number, some in batches.slices(hashing.shards(rows["value"], PARTS), rows):
             counts[number][name] = [some.to_arrow().cast(table.schema)]
     for number, of_part in enumerate(counts):
         yield number, Summary(of_part, {} if number else whole.moments)
@@ -171,8 +170,7 @@ def _moments_of(column: pa.ChunkedArray, *, log: bool) -> Moments:
 
 def logged(x: np.ndarray) -> np.ndarray:
     """Returns sign(x) log(1 + |x|), [N] float64; the graph computes the same."""
-    scaled: np.ndarray = np.sign(x) * np.log1p(np.abs(x))
-    return scaled
+    return np.asarray(np.sign(x) * np.log1p(np.abs(x)))
 
 
 def _compacted(tables: list[pa.Table]) -> list[pa.Table]:
@@ -188,8 +186,7 @@ def _compacted(tables: list[pa.Table]) -> list[pa.Table]:
 def added_up(tables: list[pa.Table]) -> pa.Table:
     """One row per value."""
     rows = pa.concat_tables([COUNTS.empty_table(), *tables])
-    by_value = rows.group_by("value", use_threads=False)
-    total = by_value.aggregate([("events", "sum")])
+    total = rows.group_by("value", use_threads=False).aggregate([("events", "sum")])
     return _in_one_piece(total.rename_columns(COUNTS.names))
 
 

@@ -261,5 +261,4 @@ def _filled(column: pa.Array, kind: pa.DataType) -> pa.Array:
 
 def _lists(values: pa.Array, size: int | None, rows: int) -> pa.ListArray:
     """Lists of `size` values each; empty ones if there is no size."""
-    offsets = np.arange(rows + 1, dtype=np.int32) * (size or 0)
-    return pa.ListArray.from_arrays(offsets, values)
+    return pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32) * (size or 0), values)

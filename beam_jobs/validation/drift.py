@@ -89,8 +89,7 @@ class Numbers(NamedTuple):
     def share_up_to(self, numbers: ArrayLike) -> np.ndarray:
         """[M] float64, the share of all that lies up to each of [M] numbers."""
         places = np.searchsorted(self.values, np.asarray(numbers, np.float32), side="right")
-        shares: np.ndarray = np.append(0, self.up_to)[places]
-        return shares
+        return np.asarray(np.append(0, self.up_to)[places])
 
     def distance(self, other: Self) -> float:
         """Jensen-Shannon divergence in bits between the deciles of both."""

@@ -142,7 +142,7 @@ def examine(pipeline: Pipeline | None = None) -> list[Check]:
 
 def _places(pipeline: Pipeline) -> Iterator[Check]:
     """Looks at the places that a pipeline reads and writes, and asks its runner."""
-    from beam_jobs.scaffold.samples import declared_tables  # it loads Arrow
+    from beam_jobs.ingest.day_files import declared_tables
 
     for table in declared_tables(pipeline):
         yield _logs(pipeline, table)

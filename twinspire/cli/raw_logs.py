@@ -319,10 +319,10 @@ def look(
       UsageError: a sample does not show it, and there is nobody to ask.
     """
     with doing(f"looking at {files[0]}"):
-        from beam_jobs.scaffold import samples
+        from beam_jobs.scaffold.draft import sample_rows
         from beam_jobs.scaffold.roles import choose_columns, propose
 
-        rows = samples.sample_rows(files[0], csv=csv, nested=False)
+        rows = sample_rows(files[0], csv=csv, nested=False)
         times = propose(rows, given)["time"].candidates
     # Text with days and months is clearly the time; which is the day and which the month is asked below
     if "time" not in given and len(times) == 1 and times[0].form.format:

@@ -12,10 +12,10 @@ from tests.beam_jobs.features import world as worlds
 ROWS: dict[str, Counter] = defaultdict(Counter)
 """Rows of each key, by the step that groups."""
 SMALL = {
-    "Held out/GroupByKey": "of each day and shard, at most so many hashes as users are held out",
+    "Hashes by day": "of each day and shard, at most so many hashes as users are held out",
     "Counters together": "numbers, some for each part of a file",
     "Rejected together": "the first malformed records of each file",
-    "Count table/Parts": "rows of items that are added up already; every worker looks them up",
+    "Parts": "rows of items that are added up already; every worker looks them up",
 }
 """Steps with a key for all, and why they may have one."""
 GroupByKey = beam.GroupByKey

@@ -550,6 +550,5 @@ def test_text_among_numbers_of_a_csv_is_told_with_what_becomes_of_its_records(tm
     (tmp_path / "x.toml").write_text(text + number)
     found = {one.column: one for one in validate(load(tmp_path / "x.toml"), DAY).columns}
     assert found["price"].ok is ok
-    assert (
-        f"{commas} are no numbers, '9,99' say: their records are rejected" in found["price"].found
-    )
+    said = f"{commas} of 200 records are rejected, such as '9,99': features.price is not a number"
+    assert said in found["price"].found

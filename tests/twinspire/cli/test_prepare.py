@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from beam_jobs.scaffold import samples
+from beam_jobs.scaffold import validate
 from tests.shop import lay_out
 from twinspire.cli.main import app
 from twinspire_core.errors import TwinspireError, format_message
@@ -208,7 +208,7 @@ def test_positives_that_never_occur_are_told_with_those_that_are_spelled_alike(s
 
 
 def test_a_positive_behind_the_sample_is_found(shop, monkeypatch):
-    monkeypatch.setattr(samples, "_ROWS", 50)
+    monkeypatch.setattr(validate, "_ROWS", 50)
     types = pl.when(pl.int_range(pl.len()) == pl.len() - 1).then(pl.lit("last")).otherwise("type")
     change_events(shop, type=types)
     replace_in(shop, ('positives = ["buy"]', 'positives = ["buy", "last"]'))
@@ -263,6 +263,6 @@ def test_ids_that_are_missing_are_counted_and_not_rounded_to_nothing(shop, missi
     first = pl.int_range(pl.len()) < missing
     change_events(shop, user_id=pl.when(~first).then("user_id"))
     one = found(shop, "user_id", code)
-    assert f"{missing} of " in one["found"] and "records are rejected (no id)" in one["found"]
+    assert f"{missing} of " in one["found"] and "rejected: user is missing" in one["found"]
     assert ", 0% missing" not in one["found"]
-    assert ("more than source.max_rejected = 0.01 allows" in one["found"]) is (code == 3)
+    assert ("source.max_rejected = 0.01 allows fewer" in one["found"]) is (code == 3)
