@@ -97,7 +97,8 @@ def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, int]:
     served = to_queries.tower() if p.serving.tensorflow else None
     engine.run_job(p.beam.options, build, ctx.out)
     written = worker_view.take(ctx.out)
-    written[ITEMS] = items  # those whose vectors are reused included
+    # Reused vectors are written by another step, so the rows to expect are those of the corpus.
+    written[ITEMS] = items
     worker_view.check(ctx.out, written)
     if served:
         _write_served(ctx.out, served)

@@ -6,7 +6,6 @@ One Beam job writes the raw features, takes the day's statistics and sums up wha
 graph has to know; then the graph is made, and a second job applies it to the training rows.
 """
 
-from datetime import date
 from typing import Any
 
 import apache_beam as beam
@@ -34,8 +33,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
     out = ctx.out
 
     def look(rows: Rows) -> None:
-        _ = rows.analysis | "Summary" >> analysis.WriteSummary(p, ctx.day, out)
-        _ = (rows.examples, rows.analysis) | "Statistics" >> statistics.WriteStatistics(p, out)
+        analysis.write_summary(rows.analysis, p, out)
+        statistics.write_statistics(rows.examples, rows.analysis, p, out)
 
     report = write_raw(ctx, look)
     try:
@@ -59,12 +58,8 @@ def _transform(ctx: StageContext) -> None:
 
     # A second job, since the graph has to be made before it can be applied.
     def build(job: beam.Pipeline) -> None:
-        _ = (
-            job
-            | "Examples" >> beam.Create(examples, reshuffle=False)
-            | graph.ApplyGraph(p, ctx.out)
-            | "Rows" >> WriteRows(ctx.out)
-        )
+        names = job | "Examples" >> beam.Create(examples, reshuffle=False)
+        _ = graph.apply_graph(names, p, ctx.out) | "Rows" >> WriteRows(ctx.out)
 
     engine.run_job(p.beam.options, build, ctx.out)
     worker_view.check(ctx.out, worker_view.take(ctx.out))
@@ -72,28 +67,11 @@ def _transform(ctx: StageContext) -> None:
 
 def _statistics(ctx: StageContext) -> DayStatistics:
     """Looks for anomalies in the day's statistics, compared with those of the newest earlier day."""
+    p = ctx.pipeline
     # No cache key depends on that day: docs/decisions/0003-attempts-and-keys.md
-    earlier = _earlier(ctx)
-    if earlier is None:
-        return anomalies.check(ctx.pipeline, ctx.out)
-    day, uri = earlier
-    before = StatisticsFile.find(uri)
-    if before is None:
-        console.print(
-            f"features {ctx.day}: the features of {day} were made before statistics were kept in"
-            f" {StatisticsFile.FILE}, so this day's data is not compared with an earlier day's. The"
-            " next day's is compared with this day's.",
-            soft_wrap=True,
-        )
-        return anomalies.check(ctx.pipeline, ctx.out)
-    checked = anomalies.check(ctx.pipeline, ctx.out, before, str(day))
-    compared = ComparedDay(day=day, attempt=attempts.name(ctx.pipeline, uri))
-    return checked.model_copy(update={"compared_with": compared})
-
-
-def _earlier(ctx: StageContext) -> tuple[date, str] | None:
-    """The newest earlier day with output of this stage, and the URI of that."""
-    for day in reversed(attempts.days(ctx.pipeline)):
-        if day < ctx.day and (attempt := attempts.latest(ctx.pipeline, day, "features")):
-            return day, attempt.uri
-    return None
+    for day in reversed(attempts.days(p)):
+        if day < ctx.day and (attempt := attempts.latest(p, day, "features")):
+            checked = anomalies.check(p, ctx.out, StatisticsFile.read(attempt.uri), str(day))
+            compared = ComparedDay(day=day, attempt=attempts.name(p, attempt.uri))
+            return checked.model_copy(update={"compared_with": compared})
+    return anomalies.check(p, ctx.out)

@@ -148,10 +148,6 @@ class BatchCoder(coders.Coder):
         """Bytes, roughly. Beam asks for its metrics, and would else encode the batch once more."""
         return int(value.nbytes)
 
-    def is_deterministic(self) -> bool:
-        """Whether equal values have equal bytes."""
-        return False
-
     def to_type_hint(self) -> type:
         """What it encodes."""
         batch: type = pa.RecordBatch
@@ -167,9 +163,8 @@ def _stream(batch: pa.RecordBatch, compression: str) -> bytes:
     return bytes(sink.getvalue())
 
 
-def register() -> None:
-    """Makes Beam use `BatchCoder` wherever a step declares record batches."""
-    coders.registry.register_coder(pa.RecordBatch, BatchCoder)
+# Beam uses it wherever a step declares record batches.
+coders.registry.register_coder(pa.RecordBatch, BatchCoder)
 
 
 def to_batch(frame: pl.DataFrame, schema: pa.Schema | None = None) -> pa.RecordBatch:
@@ -223,10 +218,8 @@ def to_batches(
 
 def _column(frame: pl.DataFrame, field: pa.Field) -> pl.Expr:
     """The column of a field: null if the frame has none, and empty for a list that is null."""
-    if field.name in frame.columns:
-        column = pl.col(field.name)
-    else:
-        column = pl.lit(None).alias(field.name)
+    is_there = field.name in frame.columns
+    column = pl.col(field.name) if is_there else pl.lit(None).alias(field.name)
     if not pa.types.is_list(field.type):
         return column
     kind = _polars_type(field.type)
@@ -298,6 +291,3 @@ def restore(batch: pa.RecordBatch) -> pa.RecordBatch:
 def clear_spilled(out: str) -> None:
     """Removes the files of spilled batches, once no step reads them any more."""
     storage.delete_tree(storage.join(out, SPILL_FOLDER))
-
-
-register()

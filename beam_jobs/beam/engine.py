@@ -34,22 +34,9 @@ LOG = "job.log"
 _LOOK = 1.0  # seconds between two looks for the note that a failing step leaves
 
 
-class _Options(PipelineOptions):
-    """Beam's options, parsed once: Beam asks for a view of them at each step that it adds, and would
-    parse them each time.
-    """
-
-    def view_as(self, cls: type[PipelineOptions]) -> PipelineOptions:
-        """The options of one of Beam's classes; all views share their values."""
-        views = self.__dict__.setdefault("_views", {})
-        if cls not in views:
-            views[cls] = super().view_as(cls)
-        return views[cls]
-
-
 def runner_of(options: Sequence[str]) -> str | None:
     """The runner that options name; None for that of this process."""
-    name: str | None = _Options(list(options)).view_as(StandardOptions).runner
+    name: str | None = PipelineOptions(list(options)).view_as(StandardOptions).runner
     return None if name in _LOCAL else name
 
 
@@ -72,14 +59,14 @@ def run_job(
       RunnerFailed: the job service does not answer, or the job took longer than `limit`.
     """
     if runner_of(options) is None:
-        pipeline = beam.Pipeline(runner=FnApiRunner(), options=_Options(list(options)))
+        pipeline = beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions(list(options)))
         build(pipeline)
         _run_here(pipeline)
     else:
         # Its import may have been blocked, where Beam was loaded for a job of this process.
         with suppress(ImportError):
             import apache_beam.io.gcp.gcsfilesystem  # noqa: F401
-        parsed = _Options(named(options, out))
+        parsed = PipelineOptions(named(options, out))
         pipeline = beam.Pipeline(options=parsed)
         build(pipeline)
         _run_remotely(pipeline, parsed, out, limit)
@@ -227,7 +214,7 @@ class _Job:
         if isinstance(error, grpc.RpcError | grpc.FutureTimeoutError):
             return RunnerFailed(
                 f"The job service of beam.options answers; {self._endpoint} did not"
-                f" ({job_service.reason_of(error)}). Start it, or mend --job_endpoint, and run the same"
+                f" ({job_service.reason_of(error)}). Start it, or correct --job_endpoint, and run the same"
                 " command again."
             )
         if self._took_longer_than:

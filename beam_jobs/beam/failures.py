@@ -22,7 +22,7 @@ from twinspire_core.errors import (
 )
 
 NOTE = "FAILURE.json"
-"""File below the stage's output with the first error that no restart can mend."""
+"""File below the stage's output with the first error that no restart can cure."""
 
 _RAISED = re.compile(r"twinspire_core\.errors\.(\w+): (.*)")
 _BEAM_SUFFIX = re.compile(r" \[(?:while running|\d+ lines? of traceback).*$")

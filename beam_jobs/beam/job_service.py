@@ -2,7 +2,7 @@
 and their end.
 
 A client that is killed cannot cancel its job, which would go on writing and hold the workers that the
-next job waits for. So a client keeps a record beside what the job writes, and renews it as a sign of
+next job waits for. So a client keeps a record in the folder that the job writes to, and renews it as a sign of
 life. The next client of the same stage finds a record that is no longer renewed and cancels the job
 that it names, never one of somebody else.
 

@@ -97,6 +97,7 @@ def check(out: str, written: Mapping[str, int]) -> None:
     Raises:
       UsageError: a folder holds other rows.
     """
+    # Counted by footers, which is cheap enough to do for every file of a run.
     seen = _rows(out, written)
     unlike = [
         f"{folder}: {rows:,} rows written, {seen[folder]:,} here"

@@ -138,7 +138,6 @@ class EachOnce(beam.DoFn):
     """Range of ids -> nothing; raises an error where an item comes twice."""
 
     def __init__(self, out: str, files: Sequence[IdFile]) -> None:
-        super().__init__()
         self.out = out
         self._files = list(files)
 
@@ -204,7 +203,6 @@ class CompareRange(beam.DoFn):
           batch_rows: largest number of rows in a batch.
           out: URI of the stage's output.
         """
-        super().__init__()
         self._corpus = list(corpus)
         self._before = id_files(list_parquet(known.corpus))
         self._vectors = id_files(list_parquet(known.vectors))
@@ -282,10 +280,7 @@ def _unchanged(now: pa.Table, before: pa.Table, columns: Sequence[str]) -> np.nd
     for name in columns:
         new = pl.Series(pl.from_arrow(now[name].filter(same)))
         old = pl.Series(pl.from_arrow(before[name].take(row[same])))
-        if new.dtype == old.dtype:
-            same[same] = new.eq_missing(old).to_numpy()
-        else:
-            same[same] = False
+        same[same] = new.eq_missing(old).to_numpy() if new.dtype == old.dtype else False
     return same
 
 

@@ -107,7 +107,6 @@ class Embed(beam.DoFn):
     """
 
     def __init__(self, tower: str, out: str, folder: str, key: str) -> None:
-        super().__init__()
         self.out = out
         self._uri = tower
         self._folder = folder
@@ -186,7 +185,7 @@ def sample_users(users: PCollection, since: int, most: int, rows: int) -> PColle
     return (
         users
         | "Active" >> beam.Map(_active, since)
-        | "Draw" >> beam.CombineGlobally(Sample("_user", most))
+        | "Draw" >> beam.CombineGlobally(Sample(most))
         | "Cut" >> beam.FlatMap(_cut, rows).with_output_types(Batch)
     )
 
@@ -201,13 +200,11 @@ def _cut(rows: pa.RecordBatch | None, size: int) -> Iterable[Batch]:
 
 
 class Sample(beam.CombineFn):
-    """Draws the rows whose ids have the smallest hashes: the same ones however the rows were split.
+    """Draws the users whose ids have the smallest hashes: the same ones however the rows were split.
     Sorted by id.
     """
 
-    def __init__(self, key: str, most: int) -> None:
-        super().__init__()
-        self._key = key
+    def __init__(self, most: int) -> None:
         self._most = most
 
     def create_accumulator(self) -> list[pa.RecordBatch]:
@@ -224,14 +221,14 @@ class Sample(beam.CombineFn):
 
     def extract_output(self, drawn: list[pa.RecordBatch]) -> Any:
         """The sample, a record batch; None if there were no rows."""
-        return compact(_joined(drawn).sort_by(self._key)) if drawn else None
+        return compact(_joined(drawn).sort_by("_user")) if drawn else None
 
     def _smallest(self, batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
         batches = [batch for batch in batches if batch.num_rows]
         if sum(batch.num_rows for batch in batches) <= self._most:
             return batches
         rows = _joined(batches)
-        hashes = hashing.sampling_hashes(pl.Series(rows[self._key]), "sample")
+        hashes = hashing.sampling_hashes(pl.Series(rows["_user"]), "sample")
         # The smallest hashes of the parts include those of the whole, so a sample of samples is the
         # same as a sample of all.
         kept = np.sort(np.argpartition(hashes, self._most)[: self._most])

@@ -171,6 +171,4 @@ def slices(pack: Pack, given_format: str) -> list[list[Slice]]:
         for number, file in enumerate(pack.files)
         for part in records.file_parts(given_format, file)
     ]
-    if len(pack.files) > 1:
-        return [all_slices]
-    return [[slice_] for slice_ in all_slices]
+    return [all_slices] if len(pack.files) > 1 else [[slice_] for slice_ in all_slices]

@@ -1,9 +1,11 @@
-"""How the steps of the feature job are connected. Elements are Arrow batches of thousands of rows, never
-single events.
+"""Connects the steps of the feature job. Whoever adds an output or a step does it here.
 
-Files become records by shard of the users. A shard gives examples, queries and users, and its part of
-what all shards have to know together: the count table, and the sampling hashes of users who may be held
-out. With these, rows become files.
+    files -> records by shard of users -> rows of each table, by file -> files
+                                       -> counts and hashes of all shards, added up: side inputs
+
+Elements are Arrow batches of thousands of rows, never single events. A shard alone knows the histories
+of its users. Only all shards together know how often an item was taken, and who is held out: rows are
+completed with these before they become files.
 """
 
 from collections.abc import Callable, Iterable
@@ -69,63 +71,57 @@ class RawFeatures(beam.PTransform):
 
     def expand(self, begin: PBegin) -> Any:
         """Connects the steps."""
-        read = _read(begin, self.job)
+        # Workers get the job without its lists of files, which may be long.
         job = self.job.for_workers()
-        made = (
-            read[read_steps.RECORDS]
-            | "Group users" >> beam.GroupByKey()
-            | "Work" >> _tagged(shard_steps.Work(job), _WORK)
-        )
-        # What all shards know together is a side input of the steps below, which so wait for it.
-        table = AsSingleton(_count_table(made[shard_steps.COUNT_TABLES], job.p))
-        held_out = AsDict(_last_held_out(made[shard_steps.SAMPLING_HASHES], job.most_held_out))
+        read = _read_records(begin, self.job)
+        by_shard = read[read_steps.RECORDS] | "Group users" >> beam.GroupByKey()
+        made = by_shard | "Work" >> _tag(shard_steps.Work(job), _WORK)
+        # A side input is complete before the steps that take it begin.
+        table = AsSingleton(_add_up_counts(made[shard_steps.COUNT_TABLES], job.p))
+        held_out = AsDict(_find_held_out(made[shard_steps.SAMPLING_HASHES], job.most_held_out))
 
-        def files(name: str, of: str, finish: beam.PTransform) -> Any:
+        def finish(name: str, rows: str, step: beam.PTransform) -> Any:
             # Grouped by file, as a file has rows of several shards.
-            return made[of] | f"{name} by file" >> beam.GroupByKey() | name >> finish
+            return made[rows] | f"{name} by file" >> beam.GroupByKey() | name >> step
 
-        finish_examples = _tagged(output_files.FinishExamples(job), _EXAMPLES, table, held_out)
-        examples = files("Examples", shard_steps.EXAMPLES, finish_examples)
-        finish_corpus = _tagged(output_files.FinishCorpus(job), _CORPUS, table)
+        finish_examples = output_files.FinishExamples(job)
+        examples = finish(
+            "Examples", shard_steps.EXAMPLES, _tag(finish_examples, _EXAMPLES, table, held_out)
+        )
         # One element for each day, so that workers make corpora in parallel.
         moments = begin | "Moments" >> beam.Create(job.plan.corpora)
-        corpora = moments | "Corpora" >> finish_corpus
-        finish_queries = _counting(output_files.FinishQueries(job), held_out)
-
-        finish_users = _counting(
-            output_files.FinishUsers(job, feature_schema.users_schema(job.p), Counted.KNOWN_USERS)
+        corpora = moments | "Corpora" >> _tag(output_files.FinishCorpus(job), _CORPUS, table)
+        finish_queries = output_files.FinishQueries(job)
+        finish_users = output_files.FinishUsers(
+            job, feature_schema.users_schema(job.p), Counted.KNOWN_USERS
         )
-        finish_sequences = _counting(
-            output_files.FinishUsers(
-                job, feature_schema.sequences_schema(), Counted.LISTED, "users"
-            )
+        finish_sequences = output_files.FinishUsers(
+            job, feature_schema.sequences_schema(), Counted.LISTED, "users"
         )
         counts = [
-            read[read_steps.COUNTS],
-            made[read_steps.COUNTS],
-            corpora[read_steps.COUNTS],
-            examples[read_steps.COUNTS],
-            files("Evaluation", shard_steps.EVALUATION, finish_queries),
-            files("Users", shard_steps.USERS, finish_users),
-            files("Sequences", shard_steps.SEQUENCES, finish_sequences),
+            *(part[read_steps.COUNTS] for part in (read, made, corpora, examples)),
+            finish("Evaluation", shard_steps.EVALUATION, _count_by(finish_queries, held_out)),
+            finish("Users", shard_steps.USERS, _count_by(finish_users)),
+            finish("Sequences", shard_steps.SEQUENCES, _count_by(finish_sequences)),
         ]
-        rejected = [read[read_steps.REJECTED], corpora[read_steps.REJECTED]]
+        _write_together("Counters", counts, lambda parts: Counters(parts).write(job.out))
+        rejected = [part[read_steps.REJECTED] for part in (read, corpora)]
         uri = storage.join(job.out, feature_schema.REJECTED, "records.jsonl")
-        _ = _together("Counters", counts, lambda all_counts: Counters(all_counts).write(job.out))
-        _ = _together(
-            "Rejected",
-            rejected,
-            lambda records: storage.write_bytes(uri, to_json_lines(records)),
+        _write_together(
+            "Rejected", rejected, lambda records: storage.write_bytes(uri, to_json_lines(records))
         )
 
-        once = begin | "Once" >> beam.Create([None])
         analyse = beam.ParDo(output_files.AnalyseItems(job), table)
-        items = once | "Analyse items" >> analyse.with_output_types(pa.RecordBatch)
+        items = (
+            begin
+            | "Once" >> beam.Create([None])
+            | "Analyse items" >> analyse.with_output_types(pa.RecordBatch)
+        )
         analysis = (made[shard_steps.ANALYSIS], items) | "Analysis" >> beam.Flatten()
         return Rows(analysis, examples[shard_steps.EXAMPLES])
 
 
-def _read(begin: PBegin, job: FeatureJob) -> Any:
+def _read_records(begin: PBegin, job: FeatureJob) -> Any:
     """Reads all files: `RECORDS` by shard of their user, `COUNTS`, `REJECTED`. Small files are read
     together, and large ones part by part.
     """
@@ -134,29 +130,32 @@ def _read(begin: PBegin, job: FeatureJob) -> Any:
     # Without a shuffle here, Beam would fuse reading with cutting, and one worker would read all
     # parts of a large file.
     spread = parts | "Spread parts" >> beam.Reshuffle()
-    return spread | "Read" >> _tagged(read_steps.Read(job.for_workers()), _READ)
+    return spread | "Read" >> _tag(read_steps.Read(job.for_workers()), _READ)
 
 
-def _count_table(partials: PCollection, p: Pipeline) -> PCollection:
+def _add_up_counts(partials: PCollection, p: Pipeline) -> PCollection:
     """(part of the items, partial count table) -> the one count table.
 
-    Each part is added up on its own, so that one worker only has to join the parts.
+    Each part is added up on its own, so that one worker only has to join the parts:
+
+        shard 1: (0, a) (1, b)    ->  (0, a + c)  ->  one table
+        shard 2: (0, c) (1, d)        (1, b + d)
     """
     # So that there is a table without any event, too.
     nothing = beam.Create([(0, item_counts.empty(p))]).with_output_types(_Sharded)
-    merged = beam.MapTuple(lambda _, tables: (0, item_counts.merge(p, tables)))
-    joined = beam.MapTuple(lambda _, parts: item_counts.merge(p, parts))
+    merge_part = beam.MapTuple(lambda _, tables: (0, item_counts.merge(p, tables)))
+    join = beam.MapTuple(lambda _, tables: item_counts.merge(p, tables))
     return (
         (partials, partials.pipeline | "No events" >> nothing)
         | "Count tables" >> beam.Flatten()
         | "By part" >> beam.GroupByKey()
-        | "Merge" >> merged.with_output_types(_Sharded)
+        | "Merge" >> merge_part.with_output_types(_Sharded)
         | "Parts" >> beam.GroupByKey()
-        | "Join" >> joined.with_output_types(pa.RecordBatch)
+        | "Join" >> join.with_output_types(pa.RecordBatch)
     )
 
 
-def _last_held_out(hashes: PCollection, most: int) -> PCollection:
+def _find_held_out(hashes: PCollection, most: int) -> PCollection:
     """(number of a day, smallest sampling hashes of a shard) -> (that, the last held-out hash)."""
     last = beam.MapTuple(lambda day, parts: (day, hashing.last_held_out_hash(parts, most)))
     by_day = hashes | "Hashes by day" >> beam.GroupByKey()
@@ -164,19 +163,20 @@ def _last_held_out(hashes: PCollection, most: int) -> PCollection:
     return by_day | "Last hash" >> last.with_output_types(tuple[int, Any])
 
 
-def _together(
+def _write_together(
     name: str, parts: list[PCollection], write: Callable[[Iterable[Any]], None]
-) -> PCollection:
+) -> None:
     """Calls one function with all elements of some collections, if there are any."""
     every = parts | f"{name} of all" >> beam.Flatten() | f"{name} by 0" >> beam.WithKeys(0)
     grouped = every | f"{name} together" >> beam.GroupByKey()
-    return grouped | name >> beam.MapTuple(lambda _, elements: write(elements))
+    _ = grouped | name >> beam.MapTuple(lambda _, elements: write(elements))
 
 
-def _counting(fn: beam.DoFn, *side_inputs: AsSideInput) -> beam.ParDo:
+def _count_by(fn: beam.DoFn, *side_inputs: AsSideInput) -> beam.ParDo:
+    """A ParDo that writes files and gives counts."""
     return beam.ParDo(fn, *side_inputs).with_output_types(Count)
 
 
-def _tagged(fn: beam.DoFn, types: dict[str, Any], *side_inputs: AsSideInput) -> beam.PTransform:
+def _tag(fn: beam.DoFn, types: dict[str, Any], *side_inputs: AsSideInput) -> beam.PTransform:
     """A ParDo with tagged outputs only, each of a type that Beam knows a coder for."""
     return beam.ParDo(fn, *side_inputs).with_output_types(Any, **types).with_outputs(*types)

@@ -221,9 +221,7 @@ class FinishCorpus(Finish):
 def _is_held_out(last_hashes: Mapping[int, int], day: date) -> pl.Expr:
     """Whether a row's user is held out of the day; nobody is on a day without users."""
     last = last_hashes.get(day_plan.number(day))
-    if last is None:
-        return pl.lit(False)
-    return pl.col(SAMPLING_HASH) <= pl.lit(last, pl.UInt64)
+    return pl.lit(False) if last is None else pl.col(SAMPLING_HASH) <= pl.lit(last, pl.UInt64)
 
 
 def _frame(batch: pa.RecordBatch) -> pl.DataFrame:

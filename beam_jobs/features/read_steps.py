@@ -57,7 +57,7 @@ _LENGTH_BYTES = 8
 # A stream has some thousand rows: starting threads takes longer than unpacking them.
 _ONE_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
 _PRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
-Found: TypeAlias = pl.DataFrame | Count | Rejected
+ReadOutput: TypeAlias = pl.DataFrame | Count | Rejected
 """What reading gives: good records, counts, or a record that breaks a rule."""
 
 
@@ -80,17 +80,17 @@ class Read(beam.DoFn):
         # Rows of several blocks, and of several small files, are cut by shard together.
         waiting: list[pl.DataFrame] = []
         for part in parts:
-            for found in self._read(part):
-                match found:
+            for output in self._read(part):
+                match output:
                     case Count():
-                        if self._is_counted(part.pack, found):
-                            counts[found[:-1]] += found.n
+                        if self._is_counted(part.pack, output):
+                            counts[output[:-1]] += output.n
                     case Rejected():
                         # Of days without examples, rejected records are only counted.
                         if part.pack.table != "events" or part.pack.day in self._job.plan.examples:
-                            yield TaggedOutput(REJECTED, found)
+                            yield TaggedOutput(REJECTED, output)
                     case _:
-                        waiting.append(self._placed(part.pack, found))
+                        waiting.append(self._placed(part.pack, output))
             if sum(map(len, waiting)) >= SHUFFLED_ROWS:
                 yield from self._by_shard(waiting)
                 waiting = []
@@ -100,13 +100,13 @@ class Read(beam.DoFn):
         for thing, n in counts.items():
             yield TaggedOutput(COUNTS, Count(*thing, n))
 
-    def _read(self, part: PackPart) -> Iterable[Found]:
+    def _read(self, part: PackPart) -> Iterable[ReadOutput]:
         pack = part.pack
         if pack.table == "users":
             return (
-                found
+                output
                 for number, file_part in slices(pack, self._p.source.format)[part.part]
-                for found in _read_records(self._job, pack.files[number], number, file_part)
+                for output in _read_records(self._job, pack.files[number], number, file_part)
             )
         if pack.stem is None:
             return _read_events(self._job, pack, part.part)
@@ -118,21 +118,24 @@ class Read(beam.DoFn):
         # Somebody may have been forgotten while the partial was being written.
         forgotten = self._job.forgotten
         kept = _kept(content, pack)
-        return (forgotten.drop(one) if isinstance(one, pl.DataFrame) else one for one in kept)
+        return (
+            forgotten.drop(output) if isinstance(output, pl.DataFrame) else output
+            for output in kept
+        )
 
-    def _read_and_keep(self, pack: Pack, part: int, uri: str) -> Iterator[Found]:
+    def _read_and_keep(self, pack: Pack, part: int, uri: str) -> Iterator[ReadOutput]:
         writer = _PartialWriter(pack)
-        for found in _read_events(self._job, pack, part):
-            writer.add(found)
-            yield found
+        for output in _read_events(self._job, pack, part):
+            writer.add(output)
+            yield output
         writer.write(uri)
 
-    def _is_counted(self, pack: Pack, found: Count) -> bool:
+    def _is_counted(self, pack: Pack, output: Count) -> bool:
         """Whether a count is of a day that this run reports."""
-        if found.what == Counted.TYPES:
+        if output.what == Counted.TYPES:
             return pack.day == self._job.plan.day
-        if found.what in _OF_ALL_DAYS:
-            return str(self._job.plan.first) <= found.day <= str(self._job.plan.day)
+        if output.what in _OF_ALL_DAYS:
+            return str(self._job.plan.first) <= output.day <= str(self._job.plan.day)
         return True
 
     def _placed(self, pack: Pack, rows: pl.DataFrame) -> pl.DataFrame:
@@ -156,7 +159,7 @@ class Read(beam.DoFn):
             yield TaggedOutput(RECORDS, (shard, batch))
 
 
-def _read_events(job: FeatureJob, pack: Pack, part: int) -> Iterator[Found]:
+def _read_events(job: FeatureJob, pack: Pack, part: int) -> Iterator[ReadOutput]:
     """Reads a part of a pack of events, without those of forgotten users.
 
     Yields:
@@ -167,16 +170,16 @@ def _read_events(job: FeatureJob, pack: Pack, part: int) -> Iterator[Found]:
     for number, file_part in slices(pack, job.p.source.format)[part]:
         file = pack.files[number]
         limit = UserEventLimit(job.p.source.max_user_events)
-        for found in _read_records(job, file, number, file_part):
-            if isinstance(found, pl.DataFrame):
-                yield from _relevant(job.p, file, found, types, limit)
+        for output in _read_records(job, file, number, file_part):
+            if isinstance(output, pl.DataFrame):
+                yield from _relevant(job.p, file, output, types, limit)
             else:
-                yield found
+                yield output
 
 
 def _read_records(
     job: FeatureJob, file: SourceFile, number: int, part: int | None
-) -> Iterator[Found]:
+) -> Iterator[ReadOutput]:
     """Reads a part of a file, the one of this number in its pack: records that break no rule and are
     not of forgotten users; counts; the first rejected records.
     """
@@ -207,7 +210,7 @@ def _read_records(
 
 def _relevant(
     p: Pipeline, file: SourceFile, rows: pl.DataFrame, types: set[str], limit: UserEventLimit
-) -> Iterator[Found]:
+) -> Iterator[ReadOutput]:
     """The events of types that are used, with the day that they belong to; counts of the others."""
     folder_day = day_plan.number(file.day)
     rows = rows.with_columns(pl.lit(folder_day, pl.Int32).alias("_day"))
@@ -252,14 +255,14 @@ class _PartialWriter:
         self._counts: Counter[tuple[str, str, str, str]] = Counter()
         self._rejected: list[Rejected] = []
 
-    def add(self, found: Found) -> None:
-        match found:
+    def add(self, output: ReadOutput) -> None:
+        match output:
             case Count():
-                self._counts[found[:-1]] += found.n
+                self._counts[output[:-1]] += output.n
             case Rejected():
-                self._rejected.append(found)
+                self._rejected.append(output)
             case _:
-                batch = batches.to_batch(found)
+                batch = batches.to_batch(output)
                 if self._stream is None:
                     self._stream = pa.ipc.new_stream(self._sink, batch.schema, options=_PRESSED)
                 self._stream.write_batch(batch)
@@ -300,7 +303,7 @@ def _digest(file: FileInfo) -> str:
     return file.digest or storage.file_digest(file.uri)
 
 
-def _kept(content: memoryview, pack: Pack) -> Iterator[Found]:
+def _kept(content: memoryview, pack: Pack) -> Iterator[ReadOutput]:
     """What a partial holds of a part of a pack."""
     end = len(content) - _LENGTH_BYTES
     start = end - int.from_bytes(content[end:], "little")

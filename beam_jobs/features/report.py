@@ -241,7 +241,7 @@ def check(job: FeatureJob, counters: Counters, report: FeaturesReport) -> None:
         raise BadData(
             f"A day has positives: events of the types {list(job.p.columns.positives)}"
             f" (columns.positives). {job.plan.day} has none; its events are of the types"
-            f" {listed or '(it has no good records)'}. Mend columns.positives, or skip the day."
+            f" {listed or '(it has no good records)'}. Correct columns.positives, or skip the day."
             + (f" {warning}" if warning else "")
         )
 
@@ -281,7 +281,7 @@ def _check_rejected(job: FeatureJob, counters: Counters, table: Table, day: date
         f"At most source.max_rejected = {most:g} of a day's records may be malformed; of"
         f" {table} of {day} {bad:,} of {every:,} are"
         f" ({bad / every:.1%}):\n{listed}\nFile and row of each are in"
-        f" {storage.join(job.out, feature_schema.REJECTED)}. Mend them, or raise"
+        f" {storage.join(job.out, feature_schema.REJECTED)}. Correct them, or raise"
         " source.max_rejected."
     )
 

@@ -237,6 +237,7 @@ def as_string(raw: pl.Expr, kind: pl.DataType) -> pl.Expr:
       WrongType: no value of that type stands for one text.
     """
     if kind.is_float():
+        # pandas makes decimals of integers where a column has nulls: 7.0 is the category "7".
         is_whole = (raw == raw.floor()) & (raw.abs() < _EXACT)
         without_point = raw.cast(pl.Int64, strict=False).cast(pl.String)
         digits = pl.when(is_whole).then(without_point).otherwise(raw.cast(pl.String))
@@ -324,6 +325,7 @@ def _vector(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> Read
         hint = " (CSV cannot hold one)" if text else ""
         raise WrongType(f"a list of {column.size} numbers{hint}")
     vectors = pl.List(pl.Float32)
+    # Not strict: what is no number becomes null inside the vector, and its length stays.
     values = raw.cast(vectors, strict=False).fill_null(pl.lit([], vectors))
     length = pl.col(column.name).list.len()
     nonsense = (length != 0) & (length != column.size)

@@ -90,6 +90,7 @@ def look(
         try:
             digests = [(file, *_look_into(p, file, wanted, day)) for file in listed]
         except BadData as e:
+            # The day itself is complete without these events, so it does not fail.
             unreadable[folder_day] = str(e)
             continue
         holding = []

@@ -79,9 +79,7 @@ def to_instants(times: pl.Series, unit: str, zone: ZoneInfo) -> pl.Series:
     digits = text.str.strip_chars()
     values = _epoch(digits.cast(pl.Int64, strict=False), unit)
     values = values.fill_null(_epoch(digits.cast(pl.Float64, strict=False), unit))
-    if is_number.all():
-        return values
-    return values.zip_with(is_number, _iso(text, zone))
+    return values if is_number.all() else values.zip_with(is_number, _iso(text, zone))
 
 
 def _epoch(numbers: pl.Series, unit: str) -> pl.Series:

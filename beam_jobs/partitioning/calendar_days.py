@@ -56,6 +56,7 @@ class Layout:
                 " DATE): give one."
             )
         if self.time and self.time in self.rename and self.time not in self.rename.values():
+            # The time may be given by its old name. The class is frozen, so not by assignment.
             object.__setattr__(self, "time", self.rename[self.time])
         if self.time_format is not None and ("%" not in self.time_format or self.time_unit):
             raise UsageError(
@@ -137,7 +138,7 @@ def form_advice(times: pl.Series) -> str:
     if not options:
         return ""
     other = "" if is_sure(times, forms) else f" (or {options[1]}, if that number is the month)"
-    return f"say {options[0]}{other}."
+    return f"add {options[0]}{other}."
 
 
 def with_timestamps(times: pa.ChunkedArray, form: str, zone: str) -> pl.Series:
@@ -159,9 +160,7 @@ def _guess(column: pl.Series) -> str:
     largest = column.cast(pl.Float64).abs().fill_null(0).to_numpy().max(initial=0)
     if largest < 1e11:
         return "s"
-    if largest < 1e14:
-        return "ms"
-    return "us"
+    return "ms" if largest < 1e14 else "us"
 
 
 def unit_warning(times: pa.ChunkedArray, unit: str | None, days: pl.Series) -> str | None:
@@ -180,6 +179,7 @@ def unit_warning(times: pa.ChunkedArray, unit: str | None, days: pl.Series) -> s
     numbers = early.filter(early.str.contains(_NUMBER).fill_null(False))
     if numbers.is_empty():
         return None
+    # Numbers of days that old in seconds may be durations, or ids: then no unit is right.
     advice = "Check the column and its unit."
     likely = _guess(numbers)
     if likely != unit and (numbers.cast(pl.Float64) > _OLDEST_SECONDS).any():

@@ -255,13 +255,13 @@ def _refuse(losses: Sequence[_Loss], time: str) -> None:
     if not first.has_time:
         raise UsageError(
             f"A day takes the place of the one that is there; {first.file} holds {first.rows:,} rows"
-            f" without a column {time!r} to compare by. If that is a new name of the column, say"
+            f" without a column {time!r} to compare by. If that is a new name of the column, add"
             " --replace; else choose another --out. Nothing was written."
         )
     more = f" So would {len(losses) - 1} more days." if len(losses) > 1 else ""
     raise UsageError(
         f"A day takes the place of the one that is there; {first.file} holds {first.rows:,} rows,"
         f" and would lose {first.lost:,} that these files do not have.{more} Give all files that"
-        " hold rows of a day together, leave such days out (--from, --to), or say --replace if"
+        " hold rows of a day together, leave such days out (--from, --to), or add --replace if"
         " these files are right. Nothing was written."
     )

@@ -83,9 +83,9 @@ class Aside:
             left = self.count - len(self._shown)
             more = f"\n  and {left:,} more" if left else ""
             remedy = (
-                f"Only {most:,} may be set aside: mend the others, or say how the file is written"
+                f"Only {most:,} may be set aside: correct the others, or add options that say how the file is written"
                 if self._keep_going
-                else "Mend them, or set them aside with --rejected FILE"
+                else "Correct them, or set them aside with --rejected FILE"
             )
             advice = f"{self.advice} " if self.advice else ""
             raise BadData(
@@ -97,7 +97,7 @@ class Aside:
 def _encoding_advice(file: str) -> str:
     """Advice on the encoding of a CSV file that is not UTF-8; empty if only stray bytes are not."""
     likely = encoding_of(file)
-    return "" if likely == "utf-8" else f"{file} looks like {likely}: say --encoding {likely}."
+    return "" if likely == "utf-8" else f"{file} looks like {likely}: add --encoding {likely}."
 
 
 def format_of(path: Path, given: Format = "auto") -> Kind:
@@ -112,7 +112,7 @@ def format_of(path: Path, given: Format = "auto") -> Kind:
     if kind is None:
         raise UsageError(
             f"A file's ending says what it holds ({', '.join(ENDINGS)}; .gz after it is"
-            f" understood), found {path.name}. Say it with --format parquet, jsonl or csv."
+            f" understood), found {path.name}. Add --format parquet, jsonl or csv."
         )
     return kind
 
@@ -173,8 +173,8 @@ def read(
     except CONTENT_ERRORS as e:
         raise BadData(
             f"{path} cannot be read as {kind}: {str(e).splitlines()[0].rstrip('.')}. It may be truncated (a"
-            " copy that did not finish?) or of another format: write it again, or say what it is"
-            " with --format."
+            " copy that did not finish?) or of another format: write it again, or add"
+            " --format."
         ) from e
     except OSError as e:
         raise BadData(

@@ -236,7 +236,7 @@ def _require(name: str, table: pa.Table, path: Path) -> None:
         written = "$'\\t'" if delimiter == "\t" else f"'{delimiter}'"
         raise BadData(
             f"{path} has no column {name!r}, but a single one, {names[0]!r}: it is"
-            f" probably cut at another character. Say it with --delimiter {written}."
+            f" probably cut at another character. Add --delimiter {written}."
         )
     near = get_close_matches(name, names, 1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}? " if near else ""

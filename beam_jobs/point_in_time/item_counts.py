@@ -74,8 +74,8 @@ def numbered(values: pl.Series) -> tuple[pl.Series, pl.Series]:
     Returns: [M] String, the distinct ones, ascending; [N] Int64, the place of each value in it.
 
     Example:
-      >>> found, numbers = numbered(pl.Series(["pear", "fig", "pear"]))
-      >>> found.to_list(), numbers.to_list()
+      >>> distinct, numbers = numbered(pl.Series(["pear", "fig", "pear"]))
+      >>> distinct.to_list(), numbers.to_list()
       (['fig', 'pear'], [1, 0, 1])
     """
     distinct = values.unique().sort()
@@ -353,14 +353,14 @@ def first_seen(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
     return first.select("_item", age.cast(pl.Float32).alias(FIRST_SEEN))
 
 
-def add(p: Pipeline, rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+def add(p: Pipeline, rows: pl.DataFrame, figures: pl.DataFrame) -> pl.DataFrame:
     """Joins counts and ages to rows with `_item`.
 
     An item without events has counts of 0 and no age: an age of 0 would call it new.
     """
-    joined = rows.join(known, on="_item", how="left", maintain_order="left")
+    joined = rows.join(figures, on="_item", how="left", maintain_order="left")
     not_counted = {"_item", FIRST_SEEN, *REPURCHASES, *p.of_kind(AgeFeature)}
-    counted = [name for name in known.columns if name not in not_counted]
+    counted = [name for name in figures.columns if name not in not_counted]
     return joined.with_columns(pl.col(name).fill_null(0) for name in counted)
 
 

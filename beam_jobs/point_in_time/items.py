@@ -257,9 +257,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     # Arrow cannot read fixed-size lists back from Parquet where some of them are null.
     if pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return pa.list_(_plain(kind.value_type))
-    if pa.types.is_large_string(kind) or pa.types.is_null(kind):
-        return pa.string()
-    return kind
+    return pa.string() if pa.types.is_large_string(kind) or pa.types.is_null(kind) else kind
 
 
 def unlisted(job: FeatureJob, table: pl.DataFrame) -> pl.DataFrame:

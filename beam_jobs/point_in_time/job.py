@@ -115,16 +115,13 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
         inputs = replace(inputs, events=_with_digests(inputs.events, ctx.reuse.digests))
     late = late_events.look(ctx.pipeline, ctx.day, inputs.later)
     for folder_day, reason in late.unreadable.items():
-        if scope is None:
-            command = f"run PIPELINE --date {ctx.day} --late"
-        else:
-            command = f"refresh PIPELINE --date {ctx.day}"
-        text = f"Late events of {ctx.day} in the folder of {folder_day} are left out: {reason}"
-        console.print(
-            format_message(f"{text} To take them in then: twinspire {command}"),
-            soft_wrap=True,
-            markup=False,
+        command = "run" if scope is None else "refresh"
+        late_option = " --late" if scope is None else ""
+        text = (
+            f"Late events of {ctx.day} in the folder of {folder_day} are left out: {reason} To take"
+            f" them in then: twinspire {command} PIPELINE --date {ctx.day}{late_option}"
         )
+        console.print(format_message(text), soft_wrap=True, markup=False)
     rows = {
         day: sum(_estimated_rows(file, ctx.pipeline.source.format) for file in files)
         for day, files in inputs.events.items()

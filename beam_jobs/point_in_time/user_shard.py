@@ -38,9 +38,7 @@ _FILE = "_file"
 
 def relevant_types(p: Pipeline) -> set[str]:
     """Event types that are used at all; an empty set if all are."""
-    if not p.columns.positives:
-        return set()
-    return {*p.columns.positives, *_history_types(p)}
+    return {*p.columns.positives, *_history_types(p)} if p.columns.positives else set()
 
 
 def _history_types(p: Pipeline) -> tuple[str, ...]:
@@ -52,9 +50,7 @@ def _history_types(p: Pipeline) -> tuple[str, ...]:
 
 def of_type(types: Sequence[str]) -> pl.Expr:
     """Whether an event is of one of these types; always true without types."""
-    if not types:
-        return pl.lit(True)
-    return pl.col("_type").is_in(types).fill_null(False)
+    return pl.col("_type").is_in(types).fill_null(False) if types else pl.lit(True)
 
 
 class UserEventLimit:

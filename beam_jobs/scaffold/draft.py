@@ -180,6 +180,7 @@ def _columns(
         # As a rule, the rarest type is worth most: purchases, for example, compared with views.
         yield f"# weights = {{ {types[0]} = 3.0 }}  # how much more than another event one of this type counts"
     for column in rows.columns:
+        # A rating or a price may weigh events, or be learned: only the owner of the log knows which.
         numbers = column_names.is_outcome(column) and rows[column].dtype.is_numeric()
         if numbers and column not in keys.values():
             name = _quoted(column)
@@ -233,6 +234,7 @@ def sample_table(path: Path, kind: str, home: Path | None) -> LogSample:
             f" {file} is another. {_layout_command(file, kind, '--format csv')}"
         )
     _refuse_other_csv(file, kind)
+    # The date in the folder's name becomes the placeholder; a log that is not laid out has none.
     folder = _place(file.resolve().parent, home) + "/"
     where, dates = re.subn(r"\d{4}-\d\d-\d\d", "{date}", folder)
     if not dates:
@@ -246,6 +248,7 @@ def log_files(path: Path) -> list[Path]:
     """The files below a folder that are not empty, sorted; a file itself."""
     if not path.is_dir():
         return [path]
+    # Markers such as _SUCCESS, and hidden files, hold no records.
     files = (f for f in sorted(path.rglob("*")) if f.is_file() and f.name[0] not in "._")
     return [file for file in files if file.stat().st_size]
 
@@ -291,6 +294,7 @@ def sample_rows(file: Path, csv: CsvOptions | None = None, *, nested: bool = Tru
 
 def _place(folder: Path, home: Path | None) -> str:
     """A folder as the pipeline file names it: relative to the file's home, if both share a folder."""
+    # A path that climbs up to the root is longer than the absolute one, and breaks when moved.
     if home is None or os.path.commonpath([folder, home.resolve()]) == os.sep:
         return str(folder)
     return os.path.relpath(folder, home.resolve())

@@ -128,6 +128,7 @@ def _features_of(
 
 def _columns_of_items(events: pl.DataFrame, item: str) -> set[str]:
     """Columns of events with one value for each item, but not the same for all items."""
+    # An item with one event says nothing: every column has one value for it.
     repeated = events.filter(pl.col(item).is_not_null() & pl.col(item).is_duplicated())
     if len(repeated) < _ENOUGH_ROWS:
         return set()
@@ -172,6 +173,7 @@ def _list_kind(present: pl.Series) -> Keys:
 def _scalar_kind(column: str, values: pl.Series, present: pl.Series) -> Keys | str:
     dtype = values.dtype
     distinct = present.n_unique()
+    # Few different integers, such as a number of stars, are categories.
     many_integers = dtype.is_integer() and (distinct > _MANY_INTEGERS or not is_category(values))
     if dtype.is_float() or many_integers:
         return {"kind": "number", "log": bool((present >= 0).all())}
@@ -179,7 +181,7 @@ def _scalar_kind(column: str, values: pl.Series, present: pl.Series) -> Keys | s
         return {"kind": "categories", "separator": separator}
     if dtype == pl.String and (example := _number_in_text(present)):
         return (
-            f'numbers written as text, {example} say; kind = "number" reads them from CSV and JSON'
+            f'numbers written as text, such as {example}; kind = "number" reads them from CSV and JSON'
             " Lines; in Parquet, make them numbers first"
         )
     if dtype == pl.String and distinct > min(CATEGORY_SIZE, 0.5 * len(present)):

@@ -117,6 +117,7 @@ def figures_of(files: Sequence[Path], columns: ColumnsConfig, zone: str) -> LogF
                     report(f"reading the log: file {n:,} of {len(files):,}, {events:,} events")
                     both = pl.concat([firsts, rows.select("item", "day")])
                     firsts = both.group_by("item").agg(pl.col("day").min())
+                    # Ids are hashes, so the remainder draws users by chance, and all of a user's rows.
                     taken = taken.vstack(rows.filter(pl.col("user") % one_in == 0))
                     while len(taken) > _MOST_ROWS:
                         fewer = taken.filter(pl.col("user") % (2 * one_in) == 0)
@@ -150,6 +151,7 @@ def _measure(taken: pl.DataFrame, firsts: pl.DataFrame, events: int, one_in: int
     first: date = firsts["day"].min()  # type: ignore[assignment]
     since = (pl.col("day") - first).dt.total_days()
     daily = np.bincount(taken.select(since).to_series().to_numpy()) * events // len(taken)
+    # Logs repeat events; a copy is neither a visit nor a habit.
     taken = taken.unique().sort("user", "at", "item")
     visits = taken.select("user", "day").unique().sort("user", "day")
     between = visits.select(pl.col("day").diff().over("user").dt.total_days())["day"].drop_nulls()
@@ -190,7 +192,7 @@ def _blocks(file: Path, columns: ColumnsConfig, zone: str) -> Iterator[pl.DataFr
     with readable(str(file), kind):
         for block in RecordFile(str(file), kind).blocks(wanted, check_names=check):
             if isinstance(block, Unreadable):
-                continue
+                continue  # figures do not change by a line that nobody can read
             # JSON Lines declare no columns: one that is missing in a block is null throughout.
             check([field.name for field in block.rows.schema if not pa.types.is_null(field.type)])
             rows = pl.DataFrame(block.rows)
@@ -209,9 +211,8 @@ def _kind(log: LogFigures) -> str:
 
 def about(log: LogFigures) -> str:
     """The comment that heads the file, with the figures of the log."""
-    returns = ""
-    if log.days_between:
-        returns = f", who come back after {counted(log.days_between, 'day')} (median)"
+    between = log.days_between
+    returns = f", who come back after {counted(between, 'day')} (median)" if between else ""
     return (
         f"# The log: {counted(log.events, 'event')} on {counted(log.items, 'item')} in"
         f" {counted(log.days, 'day')}; {counted(log.daily_users, 'user')} a day{returns}."

@@ -148,7 +148,7 @@ def _refuse_unfit(role: Role, column: str, rows: pl.DataFrame, path: Path) -> No
     values = rows[column].drop_nulls()
     if values.is_empty() or values.dtype.is_nested():
         content = "is empty" if values.is_empty() else f"holds {values.head(1).to_list()}"
-        none = ", or say --event none" if role == "event" else ""
+        none = ", or give --event none" if role == "event" else ""
         raise UsageError(
             f"The {role} is one value in each row; in {path}, {column!r} {content}. Name another"
             f" column with --{role} COLUMN{none}."
@@ -167,7 +167,7 @@ def _choose(proposal: Proposal, columns: Sequence[str], path: Path, ask: Ask | N
     if ask is not None:
         return ask(proposal)
     likely = " or ".join(f"{c.column} ({c.example})" for c in proposal.candidates[:_SHOWN])
-    none = ", or say --event none" if role == "event" else ""
+    none = ", or give --event none" if role == "event" else ""
     raise UsageError(
         f"The sample of {path} does not tell for sure which column is the {role}: {likely}?"
         f" Name it with --{role} COLUMN{none}."

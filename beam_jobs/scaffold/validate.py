@@ -134,7 +134,7 @@ def sample_of(p: Pipeline, table: Table, day: date) -> TableSample:
             f" {', '.join(days) or 'none'}. Lay the raw files out with `twinspire partition`, or"
             " choose another --date."
         )
-    most = -(-_ROWS // len(files))
+    most = -(-_ROWS // len(files))  # rounded up, so that no file is left out
     parts = []
     extent = ""
     for file in files:
@@ -156,6 +156,7 @@ def _blocks(
     kind = raw_files.format_of(file.uri, given)
     with readable(file.uri, kind):
         for block in RecordFile(file.uri, kind).blocks(columns, empty_is_null=True):
+            # A run rejects such lines and counts them; here the columns are looked at.
             if not isinstance(block, Unreadable):
                 yield pl.DataFrame(block.rows)
 
@@ -168,6 +169,7 @@ def _check(p: Pipeline, day: date, sample: TableSample, column: Column) -> Check
         return CheckedColumn(sample.table, name, _use(p, column), ok=False, found=found)
     values = sample.rows[name]
     kind = values.dtype
+    # Polars cannot count the different values of every nested type.
     distinct = "?" if kind.is_nested() else f"{values.n_unique():,}"
     absent = _share(values.null_count(), len(values))
     remark = _remark(p, day, sample, column)
@@ -209,6 +211,7 @@ def _remark(p: Pipeline, day: date, sample: TableSample, column: Column) -> Rema
         if isinstance(values.dtype, pl.Struct):
             words += "; `twinspire partition` makes a column of each field of a nested column"
         return Remark(words, is_error=True)
+    # First: read in the wrong unit, all times would be of other days, which is no help to anybody.
     if column.kind == "time" and (remark := _other_form(p, values)):
         return remark
     # The rules may refer to the converted values, so these are a column first.
@@ -310,6 +313,7 @@ def _counts(blocks: Iterable[pl.Series], declared: Collection[str]) -> Counter[s
         flat = values.explode() if isinstance(values.dtype, pl.List) else values
         for value, n in flat.drop_nulls().value_counts().iter_rows():
             counts[_text(value, flat.dtype)] += n
+        # Mostly the sample has all of them, and the rest of the files need not be read.
         if all(counts[value] for value in declared):
             break
     return counts
@@ -330,6 +334,7 @@ def _absent(declared: Collection[str], counts: Counter[str]) -> Remark | None:
     absent = [value for value in declared if not counts[value]]
     if not absent:
         return None
+    # Spelled alike, the value that occurs is most probably the one that was meant.
     others = {value.lower(): value for value, n in counts.items() if n and value not in declared}
     near = {value: get_close_matches(value.lower(), others, 1) for value in absent}
     named = [

@@ -8,8 +8,6 @@ ranks them all. The result is one row, which the graph is made from (preprocessi
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import date
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -22,7 +20,6 @@ from apache_beam.pvalue import PCollection
 from beam_jobs import hashing
 from beam_jobs.beam import batches
 from beam_jobs.beam.batches import BatchCoder
-from beam_jobs.beam.worker_view import read_written
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import IdFeature, ScaledFeature, VocabularyFeature
 from twinspire_core.config.pipeline import Pipeline
@@ -53,23 +50,22 @@ class Summary(NamedTuple):
     moments: dict[str, Moments]
 
 
-@dataclass
-class WriteSummary(beam.PTransform):
-    """Rows of the vocabulary window, `schema.analysis_schema` of either tower, -> a file with the
-    summary row.
+def write_summary(rows: PCollection, p: Pipeline, out: str) -> None:
+    """Writes the summary row of the vocabulary window to a file below `out`, the stage's output.
+
+    `rows` have `feature_schema.analysis_schema` of either tower.
     """
-
-    p: Pipeline
-    day: date
-    out: str
-
-    def expand(self, rows: PCollection) -> PCollection:
-        """Adds up and writes."""
-        cut = beam.FlatMap(in_parts, self.p).with_output_types(tuple[int, Any])
-        parts = rows | "Count" >> cut | "Add up" >> beam.CombinePerKey(AddUp(self.p))
-        summarise_all = beam.CombineGlobally(Summarise(self.p)).without_defaults()
-        row = parts | beam.Values() | "Summarise" >> summarise_all
-        return row | "Write summary" >> beam.Map(_write_summary, storage.join(self.out, SUMMARY))
+    uri = storage.join(out, SUMMARY)
+    summarise_all = beam.CombineGlobally(Summarise(p)).without_defaults()
+    _ = (
+        rows
+        | "Count values" >> beam.FlatMap(in_parts, p).with_output_types(tuple[int, Any])
+        | "Add up parts" >> beam.CombinePerKey(AddUp(p))
+        | "Parts of the summary" >> beam.Values()
+        | "Summarise" >> summarise_all
+        | "Write summary"
+        >> beam.Map(lambda row: storage.write_bytes(uri, BatchCoder().encode(row)))
+    )
 
 
 def in_parts(batch: pa.RecordBatch, p: Pipeline) -> Iterator[tuple[int, Summary]]:
@@ -217,31 +213,20 @@ def ranked(p: Pipeline, name: str, counts: pa.Table) -> pa.Table:
 
 def summary_row(p: Pipeline, summary: Summary) -> pa.RecordBatch:
     """What the graph is made from."""
-    columns: list[pa.Array] = []
+    columns: dict[str, pa.Array] = {}
     for name in features(p):
         counts = added_up(summary.counts.get(name, []))
         values = ranked(p, name, counts)["value"].combine_chunks()
-        columns.append(pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values))
+        one_list = pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
+        columns[vocabulary_column(name)] = one_list
     for name in scaled_features(p):
         moments = summary.moments.get(name, Moments())
-        spread = moments.spread
-        if spread <= _NOISE * abs(moments.mean):
-            spread = 0.0
+        spread = moments.spread if moments.spread > _NOISE * abs(moments.mean) else 0.0
         # The last bits depend on the order of adding; without them every run and runner gives the
         # same graph.
         both = pa.array([rounded(moments.mean), rounded(spread)], pa.float64())
-        columns.append(pa.FixedSizeListArray.from_arrays(both, 2))
-    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(_summary_fields(p)))
-
-
-def _summary_fields(p: Pipeline) -> list[pa.Field]:
-    """Columns of the summary row."""
-    vocabularies = [
-        pa.field(vocabulary_column(name), pa.list_(pa.string())) for name in features(p)
-    ]
-    return vocabularies + [
-        pa.field(moments_column(name), pa.list_(pa.float64(), 2)) for name in scaled_features(p)
-    ]
+        columns[moments_column(name)] = pa.FixedSizeListArray.from_arrays(both, 2)
+    return pa.RecordBatch.from_pydict(columns)
 
 
 def vocabulary_column(name: str) -> str:
@@ -257,17 +242,3 @@ def moments_column(name: str) -> str:
 def rounded(x: float) -> float:
     """The number without its last digits, which depend on the order of adding."""
     return float(f"{x:.{_DIGITS}g}")
-
-
-def _write_summary(row: pa.RecordBatch, uri: str) -> None:
-    """Writes a summary row."""
-    storage.write_bytes(uri, BatchCoder().encode(row))
-
-
-def read_summary(uri: str) -> pa.RecordBatch:
-    """Reads a summary row.
-
-    Raises:
-      UsageError: it is not here.
-    """
-    return BatchCoder().decode(read_written(uri))

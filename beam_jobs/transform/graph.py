@@ -1,8 +1,8 @@
 """The transform graph of a day: making it, and applying it to the training rows.
 
-    rows of the vocabulary window -> one summary row    analysis.WriteSummary, in the first job
+    rows of the vocabulary window -> one summary row    analysis.write_summary, in the first job
     summary row -> transform/                           make_graph, in this process
-    examples/dt=D/ -> transformed/dt=D/                 ApplyGraph, a job of its own
+    examples/dt=D/ -> transformed/dt=D/                 apply_graph, in a job of its own
 
 The summary row holds all that TFT's analysers could compute, so the graph has no analyser: TFT traces
 it and writes it in this process, without a job. It writes local files, as TensorFlow cannot write to
@@ -13,7 +13,6 @@ import io
 import logging
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,9 @@ from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
 
 from beam_jobs.beam import batches
+from beam_jobs.beam.batches import BatchCoder
 from beam_jobs.beam.failures import fails_fast
+from beam_jobs.beam.worker_view import read_written
 from beam_jobs.transform import analysis
 from beam_jobs.transform.preprocessing import (
     Analysis,
@@ -58,7 +59,7 @@ value.
 def make_graph(p: Pipeline, out: str) -> None:
     """Makes `transform/` below the stage's output from the summary row there, which it removes."""
     summary = storage.join(out, analysis.SUMMARY)
-    row = analysis.read_summary(summary)
+    row = BatchCoder().decode(read_written(summary))
     with tempfile.TemporaryDirectory() as local:
         fit(p, row, Path(local))
         storage.upload_tree(Path(local), storage.join(out, feature_schema.TRANSFORM))
@@ -104,22 +105,15 @@ class _quiet:
         logging.disable(self._level)
 
 
-@dataclass
-class ApplyGraph(beam.PTransform):
+def apply_graph(names: PCollection, p: Pipeline, out: str) -> PCollection:
     """Names of files of examples, below the stage's output, -> (folder, rows) of the files that were
-    written.
+    written, one file at a time.
 
     The rows of held-out users are left out; the others keep their order. The same rows give the
     same bytes.
     """
-
-    p: Pipeline
-    out: str
-
-    def expand(self, names: PCollection) -> PCollection:
-        """One file at a time."""
-        write = beam.ParDo(_Transform(self.p, self.out, Shared()))
-        return names | beam.Reshuffle() | "Transform" >> write.with_output_types(tuple[str, int])
+    write = beam.ParDo(_Transform(p, out, Shared()))
+    return names | beam.Reshuffle() | "Transform" >> write.with_output_types(tuple[str, int])
 
 
 class _Transform(beam.DoFn):

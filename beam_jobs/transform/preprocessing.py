@@ -64,22 +64,15 @@ def make_preprocessing_fn(p: Pipeline, analysis: Analysis) -> Callable[[Inputs],
     def preprocessing_fn(inputs: Inputs) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = {}
         for name, feature in p.features.items():
-            outputs |= _feature(p, name, feature, inputs, analysis)
+            if isinstance(feature, TimeFeature):
+                # Row 0 of the table is for a missing hour or weekday, which is -1.
+                for column, values in feature.values(name).items():
+                    outputs[column] = tf.clip_by_value(inputs[column] + 1, 0, values)
+            else:
+                outputs[name] = _column(p, name, feature, inputs[name], analysis)
         return outputs
 
     return preprocessing_fn
-
-
-def _feature(
-    p: Pipeline, name: str, f: Feature, inputs: Inputs, analysis: Analysis
-) -> dict[str, Tensor]:
-    if isinstance(f, TimeFeature):
-        # Row 0 of the table is for a missing hour or weekday, which is -1.
-        return {
-            column: tf.clip_by_value(inputs[column] + 1, 0, values)
-            for column, values in f.values(name).items()
-        }
-    return {name: _column(p, name, f, inputs[name], analysis)}
 
 
 def _column(p: Pipeline, name: str, f: Feature, x: Tensor, analysis: Analysis) -> Tensor:
@@ -246,7 +239,7 @@ def _vectors(column: pa.Array, name: str, size: int, kind: pa.DataType) -> pa.Ar
     if wrong.any():
         raise BadData(
             f"features.{name} is declared as vectors of {size} numbers; found one of"
-            f" {lengths[wrong][0]} in {wrong.sum()} of {len(lengths)} rows. Mend the column, or set"
+            f" {lengths[wrong][0]} in {wrong.sum()} of {len(lengths)} rows. Correct the column, or set"
             f" features.{name}.size."
         )
     # An empty vector is a missing one, which the graph knows as zeros.

@@ -83,7 +83,7 @@ def _act_on(p: Pipeline, anomalies: list[str], where: str) -> None:
     if anomalies and p.statistics.on_anomaly == "fail":
         raise BadData(
             "A day's statistics stay within the limits of [statistics]; these do"
-            f" not:\n{listed}\nDetails: {where}. Mend the logs and run the day again; or, if the"
+            f" not:\n{listed}\nDetails: {where}. Correct the logs and run the day again; or, if the"
             " day is right as it is, raise statistics.max_drift where values drifted, or set"
             ' statistics.on_anomaly = "warn".'
         )

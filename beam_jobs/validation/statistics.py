@@ -292,23 +292,28 @@ class Collect(beam.CombineFn):
         return sketches
 
 
-@dataclass
-class WriteStatistics(beam.PTransform):
-    """(batches of examples, batches of `analysis_schema` of either tower) -> `statistics.json`."""
+def write_statistics(examples: PCollection, training: PCollection, p: Pipeline, out: str) -> None:
+    """Writes `statistics.json` below `out`, the stage's output.
 
-    p: Pipeline
-    out: str
-
-    def expand(self, rows: Any) -> PCollection:
-        """Summarises batch by batch, adds up and writes."""
-        parts = []
-        names = {"examples": columns(self.p), "training": list(compared_features(self.p))}
-        for (part, of_part), batches in zip(names.items(), rows, strict=True):
-            combine = beam.CombineGlobally(Collect(of_part)).without_defaults()
-            sketches = batches | f"Summarise {part}" >> combine
-            parts.append(sketches | f"Name {part}" >> beam.WithKeys(part))
-        together = parts | beam.Flatten() | beam.WithKeys(0) | beam.GroupByKey()
-        return together | beam.Values() | "Write" >> beam.Map(_write, self.p, self.out)
+    Args:
+      examples: batches of the day's examples.
+      training: batches with `feature_schema.analysis_schema` of either tower.
+    """
+    parts = []
+    for part, batches, names in (
+        ("examples", examples, columns(p)),
+        ("training", training, compared_features(p)),
+    ):
+        combine = beam.CombineGlobally(Collect(names)).without_defaults()
+        sketches = batches | f"Summarise {part}" >> combine
+        parts.append(sketches | f"Name {part}" >> beam.WithKeys(part))
+    _ = (
+        parts
+        | "Statistics" >> beam.Flatten()
+        | "Statistics by 0" >> beam.WithKeys(0)
+        | "Statistics together" >> beam.GroupByKey()
+        | "Write statistics" >> beam.MapTuple(lambda _, sketches: _write(sketches, p, out))
+    )
 
 
 def _write(parts: Iterable[tuple[str, Sketches]], p: Pipeline, out: str) -> None:

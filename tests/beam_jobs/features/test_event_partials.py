@@ -73,8 +73,11 @@ def opened(monkeypatch):
 def write(world, out, **how):
     """Runs the job; digests of all that it writes."""
     made = context(world, out, **how)
-    summary = analysis.WriteSummary(world.pipeline, made.day, str(out))
-    write_raw(made, lambda rows: rows.analysis | summary).write(str(out))
+
+    def look(rows):
+        analysis.write_summary(rows.analysis, world.pipeline, str(out))
+
+    write_raw(made, look).write(str(out))
     return digests(out)
 
 

@@ -22,8 +22,9 @@ def made(world, name, *, reuse, day=worlds.DAY, served=False):
     if served:
         write_served(given)
     else:
-        write = analysis.WriteSummary(world.pipeline, day, str(out))
-        write_raw(given, lambda rows: rows.analysis | write)
+        write_raw(
+            given, lambda rows: analysis.write_summary(rows.analysis, world.pipeline, str(out))
+        )
     return digests(out, "report.json")
 
 

@@ -198,7 +198,8 @@ def test_events_of_other_days_do_not_stop_the_day_but_many_are_told(shop, capsys
     assert "set source.late_days; if not, check pipeline.time_zone" in told
     shop.parquet(MISPLACED)
     with pytest.raises(
-        BadData, match=r"has none; .*Mend columns\.positives, or skip the day\. 3 of the 3 events"
+        BadData,
+        match=r"has none; .*Correct columns\.positives, or skip the day\. 3 of the 3 events",
     ):
         shop.run()
 

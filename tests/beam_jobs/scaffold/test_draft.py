@@ -545,7 +545,7 @@ def test_text_among_numbers_of_a_csv_is_told_with_what_becomes_of_its_records(tm
     logs = lay_out_csv(tmp_path, items.replace(";", "\t"))
     (logs / f"items/dt={DAY}/items.csv").rename(logs / f"items/dt={DAY}/items.tsv")
     text = draft("x", logs / "events", logs / "items")
-    assert "numbers written as text, 0.50 say" in text
+    assert "numbers written as text, such as 0.50" in text
     number = '\n[features.price]\ntower = "item"\nkind = "number"\n'
     (tmp_path / "x.toml").write_text(text + number)
     found = {one.column: one for one in validate(load(tmp_path / "x.toml"), DAY).columns}

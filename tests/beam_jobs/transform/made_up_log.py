@@ -110,7 +110,7 @@ def run(p, window, examples, out, options=(), batch=25):
 
     def fit(pipeline):
         made = pipeline | beam.Create(batches).with_output_types(pa.RecordBatch) | beam.Reshuffle()
-        _ = made | analysis.WriteSummary(p, DAY, out)
+        analysis.write_summary(made, p, out)
 
     engine.run_job(options, fit, out)
     graph.make_graph(p, out)
@@ -126,7 +126,7 @@ def run(p, window, examples, out, options=(), batch=25):
         pq.write_table(table, sink)
         storage.write_bytes(storage.join(out, names[-1]), sink.getvalue().to_pybytes())
     engine.run_job(
-        options, lambda pipeline: pipeline | beam.Create(names) | graph.ApplyGraph(p, out), out
+        options, lambda pipeline: graph.apply_graph(pipeline | beam.Create(names), p, out), out
     )
 
 

@@ -139,7 +139,7 @@ def test_files_of_several_row_groups(done, today, tmp_path):
     name = f"{feature_schema.EXAMPLES}/dt={DAY}/00.parquet"
     (tmp_path / name).parent.mkdir(parents=True)
     pq.write_table(table, tmp_path / name, row_group_size=23)
-    engine.run_job([], lambda job: job | beam.Create([name]) | graph.ApplyGraph(p, out), out)
+    engine.run_job([], lambda job: graph.apply_graph(job | beam.Create([name]), p, out), out)
     assert transformed(out) == sorted(transformed(done), key=lambda row: row["_time"])
 
 

@@ -67,7 +67,7 @@ def write_day(p, rows, out, options=(), parts=9, of="examples"):
         made = pipeline | beam.Create(found).with_output_types(pa.RecordBatch)
         nothing = pipeline | "None" >> beam.Create([]).with_output_types(pa.RecordBatch)
         both = (made | beam.Reshuffle(), nothing)
-        _ = both[:: 1 if of == "examples" else -1] | statistics.WriteStatistics(p, str(out))
+        statistics.write_statistics(*both[:: 1 if of == "examples" else -1], p, str(out))
 
     engine.run_job(options, build, str(out))
     return str(out)

@@ -140,7 +140,7 @@ def test_ids_equal_medians_and_what_chance_explains_are_no_anomaly(tmp_path):
     assert text.endswith("distance 0.100, more than max_drift = 0.05")
 
 
-def test_a_day_goes_on_from_one_whose_statistics_were_kept_otherwise(usual, tmp_path, capsys):
+def test_a_day_is_compared_with_the_newest_earlier_one(usual, tmp_path):
     p = make()
     place = p.pipeline.model_copy(update={"work_root": str(tmp_path / "work")})
     p = p.model_copy(update={"pipeline": place})
@@ -151,10 +151,8 @@ def test_a_day_goes_on_from_one_whose_statistics_were_kept_otherwise(usual, tmp_
             uri=before, mode="full", parent=None, inputs={}, summary={}, committed_at="", **facts
         )
     )
-    ctx = StageContext(pipeline=p, day=date(2024, 3, 10), mode="full", out=usual)
-    assert features_stage._statistics(ctx) == DayStatistics(rows=400, anomalies=[])
-    printed = capsys.readouterr().err
-    assert printed.count("2024-03-09") == 1 and "is not compared with an earlier day's" in printed
     StatisticsFile.read(usual).store(before)
+    ctx = StageContext(pipeline=p, day=date(2024, 3, 10), mode="full", out=usual)
     assert features_stage._statistics(ctx).compared_with.day == date(2024, 3, 9)
-    assert capsys.readouterr().err == ""
+    first = StageContext(pipeline=p, day=date(2024, 3, 9), mode="full", out=usual)
+    assert features_stage._statistics(first) == DayStatistics(rows=400, anomalies=[])

@@ -69,7 +69,7 @@ def test_times_of_another_form_are_refused_with_the_option_that_reads_them(
     command = ("partition", log, "--out", out, "--time", "wann", "--delimiter", ";")
     berlin = ("--time-zone", "Europe/Berlin")
     code, _, told = twinspire(*command, *berlin)
-    assert code in (2, 3) and f"say --time-format '{form}'." in told
+    assert code in (2, 3) and f"add --time-format '{form}'." in told
     assert not (tmp_path / "logs").exists()
     code, told, _ = twinspire(*command, *berlin, "--time-format", form)
     assert code == 0 and json.loads(told)["rows"] == len(times)
@@ -85,7 +85,7 @@ def test_a_wrong_encoding_is_told_with_the_likely_one(tmp_path, out, encoding):
     (tmp_path / "log.csv").write_bytes(text.encode(encoding))
     command = ("partition", tmp_path / "log.csv", "--out", out, "--time", "at", "--delimiter", ";")
     code, _, told = twinspire(*command)
-    assert code == 3 and f"looks like {encoding}: say --encoding {encoding}." in told
+    assert code == 3 and f"looks like {encoding}: add --encoding {encoding}." in told
     assert twinspire(*command, "--encoding", encoding)[0] == 0
     assert laid_out(out)["2024-03-25"]["name"][1] == f"{name} 1"
 
