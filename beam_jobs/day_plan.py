@@ -130,6 +130,7 @@ def days_to_replay(p: Pipeline, plan: Plan, logged: Collection[date]) -> tuple[d
     """Days of a plan's replay that have logs, within the newest third of the logged training window:
     users of its first days have no history yet.
     """
+    # A young log fills only part of the declared window.
     window = min(p.window.train_days, (plan.day - min(logged, default=plan.day)).days + 1)
     return tuple(
         day

@@ -77,6 +77,7 @@ def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, int]:
     to_queries = Embed(query_tower, ctx.out, QUERIES, "_user")
 
     def build(job: beam.Pipeline) -> None:
+        # Reshuffled: else the worker that lists the ranges would also read them all.
         ranges = job | "Ranges" >> beam.Create(id_ranges(files)) | beam.Reshuffle()
         _ = ranges | "Each once" >> beam.ParDo(EachOnce(ctx.out, files))
         if known:

@@ -133,6 +133,7 @@ def _key(settings: Mapping[str, object], p: Pipeline, pack: Pack) -> str:
         (file.digest, format_of(file.uri, p.source.format), file.uri.endswith(".gz"))
         for file in pack.files
     ]
+    # The day too: whether an event is late depends on the folder that it lies in.
     facts = {**settings, "day": str(pack.day), "files": files}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -106,6 +106,7 @@ def _run(job: FeatureJob, look: Callable[[Rows], None]) -> Counters:
         # Also of a job that failed: nothing reads these files again.
         batches.clear_spilled(job.out)
     counters = Counters.take(job.out)
+    # Before anything is read from these files: a worker may have written them where nobody sees them.
     worker_view.check(job.out, rows_written(job, counters))
     _write_source_tables(job)
     return counters

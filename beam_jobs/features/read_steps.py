@@ -148,8 +148,7 @@ class Read(beam.DoFn):
         if not self._p.source.late_days:
             return rows
         first = day_plan.number(self._job.plan.first)
-        last = day_plan.number(self._job.plan.day)
-        return rows.filter(pl.col("_day").is_between(first, last))
+        return rows.filter(pl.col("_day").is_between(first, day_plan.number(self._job.plan.day)))
 
     def _by_shard(self, frames: list[pl.DataFrame]) -> Iterator[TaggedOutput]:
         rows = pl.concat(frames)
@@ -169,6 +168,7 @@ def _read_events(job: FeatureJob, pack: Pack, part: int) -> Iterator[ReadOutput]
     types = relevant_types(job.p)
     for number, file_part in slices(pack, job.p.source.format)[part]:
         file = pack.files[number]
+        # One for each part of a file: other parts are read elsewhere, at the same time.
         limit = UserEventLimit(job.p.source.max_user_events)
         for output in _read_records(job, file, number, file_part):
             if isinstance(output, pl.DataFrame):

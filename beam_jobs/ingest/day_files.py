@@ -176,6 +176,7 @@ class SnapshotDays:
     """A table's snapshots; folders without files do not count."""
 
     def __init__(self, p: Pipeline, table: Table) -> None:
+        # Listing a folder may be a request to a store, and many days have the same snapshot.
         self._files = cache(lambda day: files(p, table, day))
         self.days = folder_days(p, table)
 

@@ -85,6 +85,7 @@ def look(
     unreadable: dict[date, str] = {}
     wanted = columns.events(p)
     of_day = Digest()
+    # Catalogue refreshes depend on the events of all earlier days, the day's own run on the day's.
     of_all = Digest()
     for folder_day, listed in later.items():
         try:

@@ -298,6 +298,7 @@ class RecordChecker:
     def _explain(self, bad: pl.DataFrame, readings: Sequence[Reading]) -> list[Rejected]:
         """The first bad records of the file, as they are written down."""
         shown = bad.head(max(0, KEPT_PER_FILE - self._kept))
+        # Of the file, not of the block: a broken file would else be written down as a whole.
         self._kept += len(shown)
         explained = []
         for row in shown.iter_rows(named=True):

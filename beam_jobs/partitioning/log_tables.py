@@ -212,6 +212,7 @@ def flat(table: pa.Table) -> pa.Table:
     """The table with a column for each field of a nested column, as `user.id` and `user.country`: no stage
     reads nested columns.
     """
+    # A field may be nested itself, so once is not enough.
     while any(pa.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
     return table
@@ -320,6 +321,7 @@ def _common_type(a: pa.DataType, b: pa.DataType, long: bool) -> pa.DataType:
         return a
     if _is_variable_list(a) and _is_variable_list(b):
         return pa.large_list(_common_type(a.value_type, b.value_type, long))
+    # Every number and every truth value can be written as text; a date cannot, in one way only.
     texts = [kind for kind in (a, b) if _is_text(kind)]
     if len(texts) == 1 and (_is_scalar(a) or _is_scalar(b)):
         return texts[0]

@@ -133,8 +133,9 @@ class UserShard:
         """
         self.job = job
         p = job.p
-        positive = of_type(p.columns.positives).alias("_positive")
-        self.events = self._sorted(events).with_columns(positive)
+        self.events = self._sorted(events).with_columns(
+            of_type(p.columns.positives).alias("_positive")
+        )
         # Events are sorted by user: the first event of a user follows another code, or nothing (-1).
         is_first = pl.col("_code") != pl.col("_code").shift(fill_value=-1)
         users_of_events = self.events.filter(is_first).select("_user", "_code")

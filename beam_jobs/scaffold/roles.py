@@ -86,6 +86,7 @@ def propose(
     taken = {event.column, time.column if time.sure else None}
     user = _ids(rows, forms, "user", taken)
     item = _ids(rows, forms, "item", taken | ({user.column} if user.sure else set()))
+    # Two id columns that are alike: once one is surely the item, the other is left for the user.
     if item.sure and not user.sure:
         user = _ids(rows, forms, "user", taken | {item.column})
     return {"user": user, "item": item, "time": time, "event": event}
@@ -145,6 +146,7 @@ def _refuse_unfit(role: Role, column: str, rows: pl.DataFrame, path: Path) -> No
             " partition` makes a column of each field: lay the log out by it, then draft from"
             " the folder that it wrote."
         )
+    # A person may name any column, so what was named is checked like what was proposed.
     values = rows[column].drop_nulls()
     if values.is_empty() or values.dtype.is_nested():
         content = "is empty" if values.is_empty() else f"holds {values.head(1).to_list()}"
@@ -182,6 +184,7 @@ def key_of(rows: pl.DataFrame, role: Role, ids: pl.Series) -> str | None:
       role: `item` for items, `user` for users.
       ids: values of the role's column in the events.
     """
+    # As text: the events may have the ids as numbers, and the snapshot as strings.
     wanted = ids.drop_nulls().unique().cast(pl.String)
     scores = {}
     for column in rows.columns:

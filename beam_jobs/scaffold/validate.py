@@ -207,7 +207,7 @@ def _remark(p: Pipeline, day: date, sample: TableSample, column: Column) -> Rema
     try:
         reading = read_as(column, values.dtype, text=text)
     except WrongType as e:
-        words = f"{column.use} is {e}"
+        words = f"{column.use} needs {e}"
         if isinstance(values.dtype, pl.Struct):
             words += "; `twinspire partition` makes a column of each field of a nested column"
         return Remark(words, is_error=True)

@@ -84,8 +84,7 @@ def _analysis(p: Pipeline, row: pa.RecordBatch, folder: Path) -> Analysis:
     for name in analysis.features(p):
         values = row[analysis.vocabulary_column(name)][0].values.cast(pa.binary()).to_pylist()
         file = folder / name
-        lines = [value + b"\n" for value in values or [NO_VALUE]]
-        file.write_bytes(b"".join(lines))
+        file.write_bytes(b"".join([value + b"\n" for value in values or [NO_VALUE]]))
         vocabularies[name] = str(file)
     moments = {
         name: tuple(row[analysis.moments_column(name)][0].as_py())

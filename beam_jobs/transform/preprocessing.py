@@ -216,11 +216,9 @@ def _to_list(
     kind = field.type.value_type
     size = None
     if representation.WhichOneof("kind") == "dense_tensor":
-        dimensions = [dim.size for dim in representation.dense_tensor.shape.dim]
-        size = int(np.prod(dimensions, initial=1))
+        size = int(np.prod([dim.size for dim in representation.dense_tensor.shape.dim], initial=1))
     if field.name not in batch.schema.names:
-        missing = pa.repeat(pa.scalar(MISSING[kind], kind), rows * (size or 0))
-        return _lists(missing, size, rows)
+        return _lists(pa.repeat(pa.scalar(MISSING[kind], kind), rows * (size or 0)), size, rows)
     column = batch.column(field.name)
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()

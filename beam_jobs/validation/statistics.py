@@ -146,6 +146,7 @@ class Sketch:
         """
         hashes = rows
         if is_list(column.type):
+            # An empty list counts as missing, as it gives no value.
             lengths = list_lengths(column)
             hashes = rows[list_rows(lengths)]
             lengths = lengths[lengths > 0]
