@@ -1,7 +1,7 @@
-"""Which recommenders there are: the `[pipeline]` table of every TOML file in the pipelines folder.
+"""Finds the recommenders: the `[pipeline]` table of every TOML file in the pipelines folder.
 
-The folder is `$TWINSPIRE_PIPELINES`, or `pipelines/` next to this one. Of the other tables only
-`source.events` is read, to know where the logs are.
+The folder is `$TWINSPIRE_PIPELINES`, or `pipelines/` next to this folder. Of the other tables only
+`source.events` is read, which says where the logs are.
 """
 
 import os
@@ -15,7 +15,7 @@ from airflow.exceptions import AirflowTimetableInvalid
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 RETRIES = 3
-"""How often a task that asks to be tried again is, if the pipeline file does not say."""
+"""How often a task is tried again, if the pipeline file does not say it."""
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 _DURATION = re.compile(r"(\d+)\s*([smhd])")
 _UNITS = {
@@ -29,16 +29,16 @@ _BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]*(/|$)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommender:
-    """What Airflow has to know of a pipeline file.
+    """What Airflow needs of a pipeline file.
 
     Attributes:
-      file: the pipeline file, absolute.
+      file: absolute path of the pipeline file.
       name: id of its DAG.
       zone: IANA name of its time zone.
       timetable: one run a day, whose data interval is that day in the pipeline's time zone.
-      deadline: a scheduled run that takes longer is late; None if no run is.
-      retries: how often a task is tried again that asks for it (exit code 75).
-      logs: URI of the folder with the days' folders of logs; None if the file does not say it plainly.
+      deadline: a scheduled run that takes longer is late; None if no run is ever late.
+      retries: how often a task with exit code 75 is tried again.
+      logs: URI of the folder that holds the folders of days; None if it depends on variables.
     """
 
     file: Path
@@ -51,7 +51,7 @@ class Recommender:
 
 
 def folder() -> Path:
-    """Where the pipeline files are."""
+    """The folder of the pipeline files."""
     return Path(
         os.environ.get("TWINSPIRE_PIPELINES") or Path(__file__).parent.parent / "pipelines"
     ).absolute()
@@ -60,8 +60,7 @@ def folder() -> Path:
 def read(where: Path) -> tuple[list[Recommender], list[str]]:
     """Reads all pipeline files.
 
-    Returns: the recommenders in the order of their names, and one readable sentence for each file
-    that is broken.
+    Returns: the recommenders in the order of their names, and a sentence for each broken file.
     """
     by_name: dict[str, Recommender] = {}
     problems = []
@@ -70,7 +69,7 @@ def read(where: Path) -> tuple[list[Recommender], list[str]]:
             recommender = _recommender(file)
             if other := by_name.get(recommender.name):
                 raise ValueError(
-                    f"[pipeline] name is unique, and {other.file.name} has {other.name!r} too"
+                    f"[pipeline] name must be unique; {other.file.name} has {other.name!r}, too"
                 )
             by_name[recommender.name] = recommender
         except (OSError, ValueError, tomllib.TOMLDecodeError) as e:
@@ -82,15 +81,15 @@ def _recommender(file: Path) -> Recommender:
     tables = tomllib.loads(file.read_text())
     header = tables.get("pipeline")
     if not isinstance(header, dict):
-        raise ValueError("a pipeline file begins with a table [pipeline], which is missing")
+        raise ValueError("the table [pipeline] is missing; write it first in the file")
     name, retries = header.get("name"), header.get("retries", RETRIES)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
-            "[pipeline] name is a letter, then letters, digits, - or _, all lower-case, 100 at most;"
+            "[pipeline] name must be a letter, then letters, digits, - or _, all lower-case, at most 100;"
             f" found {name!r}"
         )
     if type(retries) is not int or retries < 0:
-        raise ValueError(f"[pipeline] retries is a whole number, 0 or more; found {retries!r}")
+        raise ValueError(f"[pipeline] retries must be a whole number, 0 or more; found {retries!r}")
     return Recommender(
         file=file,
         name=name,
@@ -103,9 +102,9 @@ def _recommender(file: Path) -> Recommender:
 
 
 def _logs(file: Path, source: object) -> str | None:
-    """Where the logs are, if that can be read; the commands report what is wrong with it."""
+    """The folder of the logs, if the file says it. The commands report what is wrong with it."""
     events = source.get("events") if isinstance(source, dict) else None
-    if not isinstance(events, str) or "${" in events:  # variables of the stages' environment
+    if not isinstance(events, str) or "${" in events:  # only the stages have these variables
         return None
     place = events.partition("{date}")[0].rpartition("/")[0]
     if _BUCKET.match(place):
@@ -119,7 +118,7 @@ def _deadline(value: object) -> timedelta | None:
     parsed = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if not parsed:
         raise ValueError(
-            f"[pipeline] deadline is a number with a unit (90s, 15m, 6h, 2d); found {value!r}"
+            f"[pipeline] deadline must be a number with a unit (90s, 15m, 6h, 2d); found {value!r}"
         )
     return int(parsed[1]) * _UNITS[parsed[2]]
 
@@ -128,18 +127,16 @@ def _timetable(header: dict) -> CronDataIntervalTimetable:
     schedule, zone = header.get("schedule", "0 0 * * *"), header.get("time_zone", "UTC")
     if not isinstance(schedule, str) or len(schedule.split()) != 5:
         raise ValueError(
-            "[pipeline] schedule is a cron line of five fields, such as '0 0 * * *'; found"
+            "[pipeline] schedule must be a cron line of five fields, such as '0 0 * * *'; found"
             f" {schedule!r}"
         )
     try:
         timetable = CronDataIntervalTimetable(schedule, timezone=zone)
         timetable.validate()
     except AirflowTimetableInvalid as e:
-        raise ValueError(
-            f"[pipeline] schedule is a cron line, which {schedule!r} is not: {e}"
-        ) from e
+        raise ValueError(f"[pipeline] schedule must be a cron line; found {schedule!r}: {e}") from e
     except (TypeError, ValueError, LookupError) as e:
         raise ValueError(
-            f"[pipeline] time_zone is an IANA name, such as 'Europe/Berlin'; found {zone!r}"
+            f"[pipeline] time_zone must be an IANA name, such as 'Europe/Berlin'; found {zone!r}"
         ) from e
     return timetable

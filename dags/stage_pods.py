@@ -1,6 +1,6 @@
 """A command of Twinspire as a pod of Kubernetes, made from the template that TWINSPIRE_POD names.
 
-Imported only where that is set: Airflow's provider for Kubernetes is not needed otherwise.
+It is imported only if that is set, so that others do not need Airflow's provider for Kubernetes.
 """
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
@@ -11,7 +11,7 @@ from telling_others import ReportLink
 
 # The XCom of a pod: its container writes this file, and a sidecar reads it.
 RESULT = "/airflow/xcom/return.json"
-# Reasons for which the cluster ends a pod that did nothing wrong.
+# Reasons for which the cluster ends a pod that did not fail
 TAKEN_AWAY = ("Evicted", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated")
 
 
@@ -43,7 +43,7 @@ class TwinspirePod(KubernetesPodOperator):
         try:
             self.result = super().execute(context)
         except AirflowException:
-            # Without an exit code the command never began, or its pod was taken away: Airflow retries.
+            # Without an exit code the command never started, or its pod was taken away: Airflow retries
             if not self.exit_code:
                 raise
         return conclude(self, context, self.exit_code or 0, self.result or {})
@@ -56,7 +56,7 @@ class TwinspirePod(KubernetesPodOperator):
 
 
 def exit_code(pod, container: str) -> int | None:
-    """What a pod's container ended with; None if it did not end by itself."""
+    """The exit code of a pod's container; None if it did not end by itself."""
     status = pod.status if pod else None
     if status is None or status.reason in TAKEN_AWAY:
         return None

@@ -28,14 +28,14 @@ from telling_others import (
 )
 
 TRY_AGAIN, NOTHING_TO_DO = 75, 99
-# For each earlier day, how long a run waits before it asks again whether it is its turn.
+# A run waits so long before it asks again whether it is its turn, for each earlier day
 NEXT_QUESTION = timedelta(seconds=10)
-# By SIGKILL or SIGTERM: out of memory, or its machine is shut down.
+# By SIGKILL or SIGTERM: the machine is out of memory, or is shut down
 KILLED = (137, 143)
 
 
 class StageFailed(AirflowFailException):
-    """A command ended with an exit code for which no retry helps."""
+    """A command ended with an exit code after which a retry cannot help."""
 
     def __init__(self, text: str, exit_code: int):
         super().__init__(text)
@@ -55,19 +55,19 @@ def task_defaults(recommender: Recommender) -> dict[str, Any]:
 
 
 class TwinspireOperator(BashOperator):
-    """A `twinspire` command: its exit code decides what Airflow does, its last line is a JSON
-    object and the XCom.
+    """A `twinspire` command. Its exit code decides what Airflow does. Its last line, a JSON object, is the
+    XCom.
 
     Attributes:
-      announces: the recommender whose live version it may have changed; empty if it cannot.
+      announces: the recommender whose live version it may change; empty if it changes none.
       report: address of the report of the version that it made.
     """
 
     report: str | None = None
 
     def __init__(self, *, announces: str = "", **kwargs):
-        # An alias: a plain outlet would announce each run that ends well, even if the live version did
-        # not change, as in most runs of a backfill.
+        # An alias, because a plain outlet announces every run that succeeds. Most runs of a backfill do not
+        # change the live version
         outlets = [AssetAlias(f"{announces} versions")] if announces else []
         super().__init__(outlets=outlets, **kwargs)
         self.operator_extra_links = (ReportLink(),) if announces else ()
@@ -93,9 +93,9 @@ def conclude(task: Any, context: Any, exit_code: int, result: dict) -> dict:
 
     Raises:
       AirflowException: the command asks to be tried again, or was killed in its first try.
-      AirflowRescheduleException: an earlier day goes first. This gives its slot back, and counts as
-        no retry.
-      StageFailed: no retry helps.
+      AirflowRescheduleException: an earlier day goes first. The task gives its slot back, and this does
+        not count as a retry.
+      StageFailed: a retry cannot help.
       AirflowSkipException: there was nothing to do.
     """
     task.report = result.get("report")
@@ -131,23 +131,21 @@ def conclude(task: Any, context: Any, exit_code: int, result: dict) -> dict:
 
 
 def _json(line: str) -> dict:
-    """What a command's last line says; of one that was killed it is no JSON."""
+    """A command's last line."""
     try:
         return json.loads(line)
-    except ValueError:
+    except ValueError:  # a command that was killed has printed no JSON
         return {}
 
 
 def pod_template() -> str | None:
-    """The file of the pod that stages run in; None where they run beside Airflow."""
+    """The file of the pod in which stages run; None if they run on Airflow's machine."""
     return os.environ.get("TWINSPIRE_POD") or None
 
 
 def command(stage: str, recommender: Recommender, options: str) -> str:
-    """A shell line that ends with the last line of standard output, whatever libraries write to standard
-    error at exit.
-    """
-    # In a pod's image, Python is not at Airflow's path.
+    """A shell line that prints the last line of a command's standard output."""
+    # A pod's image has Python at another path than Airflow
     python = "python" if pod_template() else sys.executable
     return (
         f'set -o pipefail; "${{TWINSPIRE_PYTHON:-{python}}}" -m twinspire {stage}'
@@ -163,14 +161,12 @@ def stage(
     before: str = "",
     **kwargs: Any,
 ) -> BaseOperator:
-    """One command as one task: beside Airflow, or in a pod if TWINSPIRE_POD is set.
+    """One command as one task: on Airflow's machine, or in a pod if TWINSPIRE_POD is set.
 
     Args:
-      task_id: the task's name.
-      recommender: whose command it is.
       options: of the command.
       name: of the command; by default the task's.
-      before: what its shell does first.
+      before: shell code that runs first.
       **kwargs: the operator's.
     """
     line = before + command(name or task_id, recommender, options)

@@ -14,30 +14,30 @@ NOTIFIED = (1, 2, 3, 4, 5)  # exit codes of commands that have run notify.comman
 
 
 def live_version(name: str) -> Asset:
-    """What a recommender's DAG announces: that another version is live. DAGs that are scheduled on
-    it start then; the event's `extra` has the version, its day and what it finds.
+    """The asset by which a recommender's DAG announces that another version is live. DAGs that are scheduled
+    on it start then. The event's `extra` has the version, its day and its quality.
     """
     return Asset(name=f"{name}/live", uri=f"x-twinspire://{name}/live")
 
 
 def went_live(result: dict) -> bool:
-    """Whether a stage that publishes made a version go live, and did not find it live already."""
+    """Whether a stage made a version go live that was not live before."""
     made = "done" in (result["status"], result.get("refresh", {}).get("status"))
     return made and bool(result.get("live"))
 
 
 def announcement(result: dict) -> dict:
-    """What the event about a version that went live holds: the version, its day, and its measure for
-    users whom it was not trained on.
+    """The content of the event about a version that went live: the version, its day, and its measure for
+    users on whom it was not trained.
     """
     return {"version": result["version"], "day": result["day"], **_measured(result)}
 
 
 def last_lines(result: dict) -> list[str]:
-    """What the log of a task that publishes ends with: the version, how good it is, its report.
+    """The last lines of the log of a task that publishes: the version, how good it is, its report.
 
     Args:
-      result: the command's last line, also that of a refusal.
+      result: the command's last line. A refused version has one, too.
     """
     folder = result.get("folder")
     if folder is None:  # it made no version
@@ -53,7 +53,7 @@ def last_lines(result: dict) -> list[str]:
 
 
 def _quality(result: dict) -> str:
-    """How good the gate found a version: by what was served on the day, else by its two-tower."""
+    """How good the gate found a version: by the served lists of the day, or by its two-tower."""
     gate = result.get("gate") or {}
     served = gate.get("sources")
     figures = [
@@ -75,8 +75,8 @@ def _measured(result: dict) -> dict:
 
 
 def tell_of_failure(recommender: Recommender):
-    """A callback for a task that has failed for good: it runs `notify.command` of the pipeline file,
-    unless the command that failed has done so itself.
+    """A callback for a task that has failed finally. It runs `notify.command` of the pipeline file, unless
+    the command that failed has run it.
     """
 
     def tell(context):
@@ -85,7 +85,7 @@ def tell_of_failure(recommender: Recommender):
             return
         resolved = context["ti"].xcom_pull(task_ids="day") or {}
         day = resolved.get("day") or context["params"].get("day")
-        reason = str(error or "It was killed, or never began; Airflow's own log says more.")
+        reason = str(error or "It was killed, or never started; see Airflow's log.")
         about = ["--stage", context["ti"].task_id, "--reason", reason]
         if day:
             about += ["--date", day]
@@ -97,12 +97,9 @@ def tell_of_failure(recommender: Recommender):
 
 
 def tell_of_late_day(file: str, context: dict) -> None:
-    """Notifies somebody that a run has not ended well by its deadline. Airflow calls it by its name.
-
-    Runs of a backfill are of days that are late anyway, and manual ones are watched by whoever started
-    them.
-    """
+    """Runs `notify.command` for a run that has not succeeded by its deadline. Airflow calls it by its name."""
     run = context["dag_run"]
+    # Days of a backfill are late anyway, and whoever starts a manual run watches it
     if run["run_type"] != "scheduled":
         return
     reason = f"Its run {run['dag_run_id']} is {run['state']} at its deadline (pipeline.deadline)."
@@ -117,23 +114,21 @@ def notify(file: str, event: str, about: list[str]) -> None:
 
 
 class ReportLink(BaseOperatorLink):
-    """A button on the tab *Details* of the task's page: the report of the version that it published,
-    or that the gate refused.
+    """A button on the tab *Details* of the task's page. It opens the report of the version that the task
+    published, or that the gate refused.
     """
 
     name = "Report"
 
     def get_link(self, operator, *, ti_key):
-        """Called when the task has ended. For empty text Airflow shows no button; for None, one that
-        leads nowhere.
-        """
-        return operator.report or ""
+        """The address, when the task has ended."""
+        return (
+            operator.report or ""
+        )  # Airflow shows no button for empty text, but a dead one for None
 
 
 def collect_lineage(task, result: dict) -> None:
-    """Reports what a stage read and what it wrote, to OpenLineage for example; does nothing where
-    nobody collects lineage.
-    """
+    """Reports what a stage read and wrote, for example to OpenLineage, if somebody collects lineage."""
     collector = get_hook_lineage_collector()
     for place in result.get("inputs", {}).values():
         collector.add_input_asset(task, uri=_uri(place))
@@ -147,11 +142,11 @@ def _uri(place: str) -> str:
 
 
 def send_gauges(task, result: dict) -> None:
-    """Each figure of a command's last line as `twinspire.PIPELINE.TASK.FIGURE`, and what the gate
-    measured, where Airflow has its own sent to StatsD or OpenTelemetry.
+    """Sends each figure of a command's last line, and what the gate measured, as
+    `twinspire.PIPELINE.TASK.FIGURE` to where Airflow sends its own: StatsD or OpenTelemetry.
     """
     figures = result | _measured(result)
     for name, value in figures.items():
         if type(value) in (int, float):
-            known_name = name.replace("@", "_at_")  # neither system takes all characters
-            stats.gauge(f"twinspire.{task.dag_id}.{task.task_id}.{known_name}", value)
+            valid_name = name.replace("@", "_at_")  # neither system accepts all characters
+            stats.gauge(f"twinspire.{task.dag_id}.{task.task_id}.{valid_name}", value)

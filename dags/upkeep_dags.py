@@ -1,6 +1,6 @@
-"""DAGs that look after each recommender: `NAME.monitor`, every hour, and `NAME.prune`, every week.
+"""DAGs that look after each recommender: `NAME.monitor` runs every hour, `NAME.prune` every week.
 
-Each recommender has its own, so that one can be paused, and its runs tell of it alone.
+Each recommender has its own, so that you can pause one, and see its runs alone.
 """
 
 import shlex
@@ -9,24 +9,24 @@ from airflow.sdk import DAG, CronTriggerTimetable, get_parsing_context
 from pipeline_files import Recommender, folder, read
 from stage_tasks import stage, task_defaults
 
-MONITOR = """### Is what is live well?
+MONITOR = """### Is the live version well?
 
-Every hour `twinspire status PIPELINE --check` opens the live version. A red run has called
-`notify.command`; its log has the reasons. It changes nothing. Prometheus watches the servers.
+Every hour `twinspire status PIPELINE --check` opens the live version and changes nothing. A red run has
+called `notify.command`, and its log has the reasons. Prometheus watches the servers.
 
 - **5** red: the live version is older than `registry.max_age`, or its lists are empty or the same for
-  most users. `twinspire status PIPELINE` says what became of the days; `twinspire rollback PIPELINE`
-  brings back the version before.
+  most users. `twinspire status PIPELINE` shows the state of the days. `twinspire rollback PIPELINE`
+  goes back to the version before.
 - **2** red: the pipeline file is wrong.
 - **75** tried again: the registry's store does not answer.
-- **99** skipped: nothing is live yet.
+- **99** skipped: no version is live yet.
 """
-PRUNE = """### Old versions and working files go
+PRUNE = """### Old versions and working files are deleted
 
 Every week `twinspire prune PIPELINE --yes` deletes what `registry.keep_versions` and
-`registry.keep_days` no longer keep; its log names all of it. The live version and pinned ones stay,
-and so does what the next day and days under way are made from. To see what would go: `twinspire prune
-PIPELINE`.
+`registry.keep_days` do not keep. Its log lists what was deleted. The live version and pinned versions
+stay, and so do files that running days and the next day need. To see what would be deleted: `twinspire
+prune PIPELINE`.
 """
 
 
@@ -37,7 +37,7 @@ COMMANDS = {  # off the full hour, when everything else begins
 
 
 def upkeep(recommender: Recommender, name: str) -> DAG:
-    """A DAG of one command, after which its task is named."""
+    """A DAG of one command, whose name is the task's, too."""
     cron, command, options, about = COMMANDS[name]
     with DAG(
         f"{recommender.name}.{name}",

@@ -1,8 +1,8 @@
-"""Forgetting users: what is deleted and mended, and what still holds them afterwards.
+"""Forgetting users: what is deleted, what is rewritten without them, and what still holds them afterwards.
 
-Working files that a stage makes again from logs are deleted whole: that needs no search for users, and
-misses none. Training states cannot be made again: rows of the users are taken out; weights stay, as
-they name nobody.
+Working files that a stage can make again from logs are deleted as a whole. This needs no search for
+users and misses nobody. Training states cannot be made again, so the users' rows are taken out of them.
+Weights stay, because they name nobody.
 docs/decisions/0073-forgetting.md
 """
 
@@ -27,15 +27,15 @@ from twinspire_core.contracts import attempts, day_metrics, model_bundle, partia
 from twinspire_core.storage import FileInfo, parquet_files
 
 Users = frozenset[str]
+# Stages whose output holds users and can be made again
 _MADE_AGAIN = (FEATURES.name, EMBED.name, REFRESH.name)
-"""Stages whose output holds users. Deleted first, so that no half-deleted attempt counts as done."""
 _MENDED = (TRAIN.name, MEASURE.name)
+# Seconds without a write after which nobody works on an unfinished attempt any more
 _ABANDONED = 3600
-"""Seconds without a write after which no stage is at work on an unfinished attempt."""
 
 
 def days_under_way(pipeline: Pipeline) -> list[date]:
-    """Days with a run, or with a stage at work: these began before users were on the list."""
+    """Days with an open run or a stage at work. They may have read the list before the users were on it."""
     return [
         day
         for p in (pipeline, *tried_settings.folders(pipeline))
@@ -45,7 +45,7 @@ def days_under_way(pipeline: Pipeline) -> list[date]:
 
 
 def _is_at_work(pipeline: Pipeline, day: date) -> bool:
-    """Whether a stage may be writing that was typed as a command, and so has no lease."""
+    """Whether a stage may be writing that was typed as a command and therefore has no lease."""
     ended = [run.record().at.timestamp() for run in run_leases.newest(pipeline, day)]
     since = max([time.time() - _ABANDONED, *ended])
     unfinished = [uri for _, uri, done in _attempts(pipeline, day) if not done]
@@ -53,7 +53,7 @@ def _is_at_work(pipeline: Pipeline, day: date) -> bool:
 
 
 def deletable(pipeline: Pipeline) -> dict[str, int]:
-    """Folders that stages make again from logs or that nothing reads any more, with their sizes in bytes."""
+    """Folders that stages make again from logs, or that nothing reads any more, with their sizes."""
     folders = []
     for p in (pipeline, *tried_settings.folders(pipeline)):
         folders.append(partials.place(p))
@@ -62,7 +62,7 @@ def deletable(pipeline: Pipeline) -> dict[str, int]:
                 if stage in _MADE_AGAIN or not done or p is not pipeline:
                     folders.append(uri)
                 elif stage == TRAIN.name:
-                    # Published versions have their own copies; an unpublished day is trained again
+                    # Published versions have copies of these. An unpublished day is trained again
                     parts = (model_bundle.QUERY_TOWER, trained_day.FOLDER)
                     folders += [storage.join(uri, part) for part in parts]
     sizes = {uri: sum(file.size for file in storage.list_files(uri)) for uri in folders}
@@ -70,15 +70,14 @@ def deletable(pipeline: Pipeline) -> dict[str, int]:
 
 
 def delete(pipeline: Pipeline, folders: Iterable[str]) -> None:
-    """Deletes folders, and what killed writers have left half written."""
+    """Deletes folders, and the scratch files of killed writers."""
     for uri in folders:
-        storage.delete_file(storage.join(uri, attempts.DONE))
-        storage.delete_tree(uri)
+        attempts.delete(uri)
     storage.delete_scratch(attempts.place(pipeline), before=time.time() - _ABANDONED)
 
 
 def mended(pipeline: Pipeline, users: Users) -> Iterator[tuple[str, bytes]]:
-    """Files of training states and examples that hold the users, each with its content without them."""
+    """Training states and example lists that hold the users, each with its content without them."""
     menders = {f"{name}.arrow": _without_keys for name in _columns(pipeline)}
     menders[day_metrics.EXAMPLES] = _without_lists
     for day in attempts.days(pipeline):
@@ -90,7 +89,7 @@ def mended(pipeline: Pipeline, users: Users) -> Iterator[tuple[str, bytes]]:
 
 
 def versions(pipeline: Pipeline, users: Users) -> Iterator[tuple[str, Users]]:
-    """Stored versions that hold some of the users, oldest first, and which ones."""
+    """Stored versions that hold some of the users, oldest first, with these users."""
     registry = Registry(pipeline.registry.root, pipeline.name)
     names = _columns(pipeline)
     for version in registry.folders():
@@ -111,10 +110,10 @@ def logs(pipeline: Pipeline) -> list[SourceFile]:
 
 
 def held_by_log(pipeline: Pipeline, file: SourceFile, users: Users) -> Users:
-    """The users who have a record in a raw file, or a line that may be one of theirs.
+    """The users who have a record in a raw file, or a line that may be theirs.
 
     Raises:
-      BadData: it cannot be read, or has no column of users.
+      BadData: the file cannot be read, or has no column of users.
     """
     of_table = {"events": columns.events, "users": columns.users}[file.table]
     wanted = [column for column in of_table(pipeline) if column.name == "_user"]
@@ -136,7 +135,7 @@ def _attempts(pipeline: Pipeline, day: date) -> Iterator[tuple[str, str, bool]]:
 
 
 def _columns(pipeline: Pipeline) -> set[str | None]:
-    """The features whose values are users' ids, whatever they are called."""
+    """The features whose values are users' ids."""
     user = pipeline.columns.user
     keys = {"events": user, "users": pipeline.columns.users_key or user}
     return {pipeline.user_id} | {
@@ -154,43 +153,42 @@ def _without_lists(uri: str, users: Users) -> bytes | None:
 
 
 def _without_keys(uri: str, users: Users) -> bytes | None:
-    """A table of the training state, in which rows follow keys: theirs go, archived ones too."""
+    """A table of the training state without the users' rows; None if it has none."""
     table = pa.ipc.open_file(storage.read_bytes(uri)).read_all()
     theirs = pc.is_in(table["key"], value_set=pa.array([f"={user}" for user in sorted(users)]))
     if not pc.any(theirs).as_py():
         return None
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as file:
-        # `take`, not `filter`: a filter may leave the text of dropped rows in the buffers
+        # Not `filter`, which may leave the text of dropped rows in the buffers
         file.write_table(table.take(pc.indices_nonzero(pc.invert(theirs))).combine_chunks())
     content: bytes = sink.getvalue().to_pybytes()
     return content
 
 
 def _held(file: FileInfo, names: set[str | None], users: Users) -> Users:
-    """The users whom a file of a version holds, in rows or in a vocabulary. Its report names only users
-    who are in the rows, too.
-    """
+    """The users whom a file of a version holds, in rows or in a vocabulary."""
+    # The report is not searched, because it names only users who are in the rows, too
     folder, _, name = file.path.rpartition("/")
     if name in names and folder.endswith("assets"):
         return users.intersection(storage.read_bytes(file.uri).decode().split("\n"))
     if not name.endswith(".parquet"):
         return Users()
     with parquet_files.open_parquet(file.uri) as rows:
-        ids = rows.read(["_user"])  # without columns where there is none of that name
+        ids = rows.read(["_user"])  # without columns if there is none of this name
     return Users().union(*(users.intersection(column.to_pylist()) for column in ids.columns))
 
 
 def _held_by_block(block: Block | Rejected, user: Column, users: Users) -> Users:
-    if isinstance(block, Rejected):  # a whole line; one that was cut may be anybody's
+    if isinstance(block, Rejected):  # a line; if its end was cut off, it may be anybody's
         cut = len(block.value) >= VALUE_LENGTH
-        return users if cut else Users(one for one in users if one in block.value)
+        return users if cut else Users(user_id for user_id in users if user_id in block.value)
     raw = columns.RAW + user.source
-    if raw not in block.rows.columns:  # no line of these has the key
+    if raw not in block.rows.columns:  # no line of this block has the column
         return Users()
     try:
         reading = read_as(user, block.rows.schema[raw], text=block.text)
     except WrongType:  # no run can read it either
         return Users()
-    found = block.rows.select(reading.values)[user.name]
-    return users.intersection(found.filter(found.is_in(list(users))).unique().to_list())
+    ids = block.rows.select(reading.values)[user.name]
+    return users.intersection(ids.filter(ids.is_in(list(users))).unique().to_list())

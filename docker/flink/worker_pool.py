@@ -15,7 +15,7 @@ from apache_beam.portability.api import beam_fn_api_pb2 as api
 from apache_beam.runners.worker import worker_pool_main
 
 PAUSE = 1.0
-"""Seconds before a worker restarts: one that dies at once must not fill the machine."""
+"""Seconds before a worker restarts, so that one that dies at once does not fill the machine."""
 
 
 class WatchedPool(worker_pool_main.BeamFnExternalWorkerPoolServicer):
@@ -24,9 +24,9 @@ class WatchedPool(worker_pool_main.BeamFnExternalWorkerPoolServicer):
     def StartWorker(
         self, start_worker_request: api.StartWorkerRequest, unused_context: object
     ) -> api.StartWorkerResponse:
-        """Starts a worker, and watches it; refuses where the project is not installed."""
-        # A worker that finds out by itself does not call back: Flink would wait three minutes for
-        # it, and as long again after each restart of the job.
+        """Starts a worker and watches it. Refuses if the project is not installed."""
+        # A worker without the project would not call back. Flink would wait for it for three minutes, after each
+        # restart of the job
         known = subprocess.run(["python", "-c", "import beam_jobs"], capture_output=True, text=True)
         if known.returncode:
             return api.StartWorkerResponse(error=known.stderr)
@@ -40,7 +40,7 @@ class WatchedPool(worker_pool_main.BeamFnExternalWorkerPoolServicer):
         process = self._worker_processes[request.worker_id]
         killed = process.wait() < 0
         time.sleep(PAUSE)
-        # One that is stopped on demand is taken out of the table before.
+        # A worker that is stopped on request is removed from the table before
         if killed and self._worker_processes.get(request.worker_id) is process:
             self.StartWorker(request, None)
 

@@ -1,4 +1,4 @@
-"""`python -m examples.grocery_demo`: the demo; with `--airflow` only Airflow's UI, to stay until
+"""`python -m examples.grocery_demo` runs the demo. With `--airflow` it only starts Airflow's UI, until
 Ctrl-C.
 """
 
@@ -26,17 +26,17 @@ console = Console(highlight=False, emoji=False)
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the demo; returns the exit code."""
+    """Runs the demo and returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m examples.grocery_demo", description=__doc__)
     parser.add_argument(
-        "--airflow", action="store_true", help="only start Airflow's UI, to stay until Ctrl-C"
+        "--airflow", action="store_true", help="only start Airflow's UI, until Ctrl-C"
     )
     parser.add_argument("--days", type=int, default=DAYS, help=f"days to run (default {DAYS})")
     parser.add_argument(
         "--port",
         type=int,
         default=free_port(8080),
-        help="of Airflow's UI (default 8080, or a free one)",
+        help="port of Airflow's UI (default 8080, or a free one)",
     )
     chosen = parser.parse_args(arguments)
     for sign in (signal.SIGTERM, signal.SIGHUP):
@@ -66,8 +66,7 @@ def _demo(days: list[date], port: int) -> None:
         groceries.lay_out(PIPELINES / "groceries.toml", console)
     pipeline = pipelines.load(PIPELINES / "groceries.toml")
     console.print(f"[bold]Backfill of {days[0]} to {days[-1]} by Airflow, DAG {pipeline.name}[/]")
-    # Fresh, so that the runs of an interrupted demo do not go on; what they made is found again by
-    # the stages.
+    # Fresh, so that runs of an interrupted demo do not go on. Their finished stages are skipped
     with LocalAirflow(HOME, PIPELINES, fresh=True, schedule=False, port=port) as airflow:
         rest = backfill.wait_for(airflow, console)
         backfill.run(airflow, rest, pipeline, days, console)
@@ -81,9 +80,9 @@ def _stay(port: int) -> None:
     with LocalAirflow(HOME, PIPELINES, schedule=False, port=port) as airflow:
         backfill.wait_for(airflow, console)
         console.print(
-            "The schedule is off: start runs and backfills by hand. A DAG has to be paused when its"
-            " backfill is created. Ctrl-C stops Airflow. For `twinspire backfill --unpause`, in"
-            " another terminal:"
+            "The schedule is off: start runs and backfills by hand. A DAG must be paused when its"
+            " backfill is created. Ctrl-C stops Airflow. To use `twinspire backfill --unpause` in another"
+            " terminal, type:"
         )
         console.print(
             f"export TWINSPIRE_AIRFLOW_URL={airflow.url} TWINSPIRE_AIRFLOW_USER={airflow.user}"

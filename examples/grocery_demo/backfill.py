@@ -1,8 +1,8 @@
-"""Runs a backfill in a local Airflow and shows how it goes."""
+"""Runs a backfill in a local Airflow and shows its progress."""
 
 import json
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -12,20 +12,20 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from examples.local_airflow.server import LocalAirflow
+from examples.local_airflow.server import LocalAirflow, LocalRest
 from index_builder.registry.registry import Registry
 from twinspire.backfills.airflow_backfills import start_backfill
-from twinspire.backfills.airflow_rest import AirflowRest, readable_errors
+from twinspire.backfills.airflow_rest import readable_errors
 from twinspire.backfills.progress_board import STAGES, Board, Cell
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import TwinspireError
 
 _TAIL = 4_096
-"""Bytes at the end of a log that hold its last line."""
+"""Bytes at the end of a log, which hold its last line."""
 
 
-def wait_for(airflow: LocalAirflow, console: Console) -> AirflowRest:
-    """Waits for Airflow to be up, telling how long it takes."""
+def wait_for(airflow: LocalAirflow, console: Console) -> LocalRest:
+    """Waits until Airflow works, and shows how long it takes."""
     with console.status("starting Airflow …") as status:
         rest = airflow.wait_until_healthy(
             lambda s: status.update(f"starting Airflow … {s:.0f} s (about 20 s)")
@@ -37,12 +37,12 @@ def wait_for(airflow: LocalAirflow, console: Console) -> AirflowRest:
 
 
 def run(
-    airflow: LocalAirflow, rest: AirflowRest, pipeline: Pipeline, days: list[date], console: Console
+    airflow: LocalAirflow, rest: LocalRest, pipeline: Pipeline, days: list[date], console: Console
 ) -> None:
-    """Runs the days oldest first and returns when all have ended well.
+    """Runs the days, oldest first, and returns when all have succeeded.
 
     Raises:
-      TwinspireError: a task failed; says which, with the end of its log and where it lies.
+      TwinspireError: a task failed. The message names the task, its log and the end of that.
       TryAgain: Airflow does not work.
     """
     with readable_errors(rest):
@@ -50,11 +50,11 @@ def run(
 
 
 def _run(
-    airflow: LocalAirflow, rest: AirflowRest, pipeline: Pipeline, days: list[date], console: Console
+    airflow: LocalAirflow, rest: LocalRest, pipeline: Pipeline, days: list[date], console: Console
 ) -> None:
     dag = pipeline.name
     rest.wait_for_dag(dag)
-    # Airflow pauses new DAGs: `start_backfill` says why this comes before unpausing.
+    # Airflow pauses new DAGs. `start_backfill` says why a backfill comes before unpausing
     start_backfill(rest, dag, days[0], days[-1], zone=pipeline.zone, again="completed")
     rest.unpause(dag)
     board = Board(days, pipeline.zone)
@@ -66,12 +66,9 @@ def _run(
     ) as live:
         for ended in board.watch(rest, dag):
             for day, stage, cell in ended:
-                if stage in STAGES and cell.state == "success":
-                    found = rest.result(dag, cell.run, stage)["status"] == "already done"
-                    board.cells[day, stage] = replace(cell, found=found)
                 if stage in STAGES and not console.is_terminal:
                     live.console.print(
-                        f"{board.elapsed()} {day} {stage}: {_outcome(board.cells[day, stage])}"
+                        f"{board.elapsed()} {day} {stage}: {cell.state} in {cell.seconds:.0f} s"
                     )
             if failed := _unexpected(board, pipeline):
                 break
@@ -81,7 +78,7 @@ def _run(
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The board, and below it a line that moves: what the stage that is at work says.
+    """The board, and below it the last line that the running stage has printed.
 
     Attributes:
       board: of the backfill.
@@ -119,7 +116,7 @@ def last_words(log: Path) -> str:
     for line in reversed(lines):
         try:
             entry = json.loads(line)
-        except ValueError:  # half of it is not read, or not written yet
+        except ValueError:  # only a part of the line was read, or is written so far
             continue
         event = str(entry.get("event")).strip()
         if event in ("Output:", ""):
@@ -133,15 +130,10 @@ def _log(logs: Path, stage: str, cell: Cell) -> Path:
     return logs / f"run_id={cell.run}" / f"task_id={stage}" / f"attempt={cell.attempt}.log"
 
 
-def _outcome(cell: Cell) -> str:
-    return "was done before" if cell.found else f"{cell.state} in {cell.seconds:.0f} s"
-
-
 def _unexpected(board: Board, pipeline: Pipeline) -> tuple[date, str, Cell] | None:
-    """The first stage that failed otherwise than by the gate's refusal, after which the days go
-    on.
-    """
-    if not (failed := board.failed()):
+    """The first stage that failed, unless the gate refused the version: later days go on after that."""
+    failed = [(*key, cell) for key, cell in board.cells.items() if cell.state == "failed"]
+    if not failed:
         return None
     refused = {
         s.date
@@ -152,12 +144,12 @@ def _unexpected(board: Board, pipeline: Pipeline) -> tuple[date, str, Cell] | No
 
 
 def _what_failed(
-    airflow: LocalAirflow, rest: AirflowRest, dag: str, day: date, stage: str, cell: Cell
+    airflow: LocalAirflow, rest: LocalRest, dag: str, day: date, stage: str, cell: Cell
 ) -> str:
     log = _log(airflow.home / "logs" / f"dag_id={dag}", stage, cell)
     try:
         lines = rest.log(dag, cell.run, stage, cell.attempt).splitlines()
     except httpx.HTTPError as e:
-        lines = [f"(Airflow could not be asked for it: {e})"]
+        lines = [f"(Airflow did not send it: {e})"]
     end = "\n".join(line for line in lines[-40:] if not line.startswith("::"))
     return f"{stage} of {day} failed. The end of its log:\n\n{end}\n\nAll of it: {log}"

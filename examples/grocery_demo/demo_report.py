@@ -1,5 +1,5 @@
-"""What the demo ends with, in 30 lines: how good each day's lists were, one household's list, and
-what to type next.
+"""The last 30 lines of the demo: how good each day's lists were, one household's list, and the commands to
+type next.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,13 +28,11 @@ _ITEMS = 10
 
 
 def show(pipeline: Pipeline, days: Sequence[date], took: str, console: Console) -> None:
-    """Prints all of it.
+    """Prints the report.
 
     Args:
-      pipeline: whose versions.
-      days: those of the backfill, oldest first.
+      days: the days of the backfill, oldest first.
       took: how long the days took, as text.
-      console: where to.
     """
     registry = Registry(pipeline.registry.root, pipeline.name)
     of_day = {one.date: one.version for one in registry.statuses() if one.date in days}
@@ -53,7 +51,7 @@ def show(pipeline: Pipeline, days: Sequence[date], took: str, console: Console) 
 
 
 def quality_table(measured: Mapping[date, VersionQuality]) -> Table:
-    """A row for each day: what was served on it, beside the best simple list and the two-tower.
+    """A row for each day: the served lists, the best simple list and the two-tower.
 
     Args:
       measured: the version of each day.
@@ -63,7 +61,7 @@ def quality_table(measured: Mapping[date, VersionQuality]) -> Table:
         figures = [quality.served_on_its_day(measure) for measure in MEASURES]
         served = quality.metrics.holdout.baseline is not None
         if not served:
-            # Nothing was served before the first version: what was measured is its own two-tower.
+            # Nothing was served before the first version: its own two-tower was measured
             figures = [on_next_day(quality.metrics, None, day, measure) for measure in MEASURES]
         lists = [
             [figure.value if figure and served else None for figure in figures],
@@ -81,9 +79,7 @@ def quality_table(measured: Mapping[date, VersionQuality]) -> Table:
 
 
 def typical_household(users: pl.DataFrame) -> dict[str, Any]:
-    """The household in the middle by how many products it has bought lately; the same one for the
-    same table.
-    """
+    """The household in the middle by the number of products that it has bought lately."""
     ranked = users.sort(pl.col("_past").list.len().fill_null(0), "_user")
     return ranked.row(len(ranked) // 2, named=True)
 
@@ -91,7 +87,7 @@ def typical_household(users: pl.DataFrame) -> dict[str, Any]:
 def _print_list(
     household: Mapping[str, Any], items: Sequence[Mapping[str, Any]], console: Console
 ) -> None:
-    # Also what was bought before the days of the history
+    # The second column has products that were bought before the days of the history
     bought = {*(household["_past"] or ()), *(household.get(personal_counts.ITEMS) or ())}
     rows = [
         [

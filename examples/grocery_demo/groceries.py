@@ -13,19 +13,17 @@ from beam_jobs.partitioning.partition import partition
 from twinspire_core.config import pipeline
 from twinspire_core.errors import UsageError
 
-# Products and households come without dates: known before the first purchase
+# Products and households have no dates, and so count as known before the first purchase
 SNAPSHOT = date(2016, 12, 31)
 LAST = date(2017, 11, 19)
 """Later purchases are kept for the final judgement of benchmarks/quality."""
 
 
 def lay_out(file: Path, console: Console) -> None:
-    """Lays the data out as one folder per day, where the pipeline file looks for it. Twice changes
-    nothing.
+    """Lays the data out in one folder per day, where the pipeline file reads it.
 
     Args:
       file: pipelines/groceries.toml.
-      console: where to tell what was done.
     """
     p, raw = pipeline.load(file), _raw()
     days = partition(

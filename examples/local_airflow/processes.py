@@ -1,4 +1,4 @@
-"""Finding and ending the processes that one of ours started. Linux only."""
+"""Finds and ends processes that another process has started. Linux only."""
 
 import contextlib
 import ctypes
@@ -13,10 +13,8 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """For a child, before its program starts: SIGINT ends it when its parent dies.
-
-    Also where the parent was started with `&` and so ignores SIGINT.
-    """
+    """For a child, before its program starts: SIGINT ends it when its parent dies."""
+    # A parent that was started with `&` ignores SIGINT, and the child inherits that
     signal.signal(signal.SIGINT, signal.default_int_handler)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
@@ -24,19 +22,17 @@ def die_with_parent() -> None:
 def find(mark: str, session: int | None, name: str) -> list[int]:
     """Pids of running processes that have a mark, or that belong to a session.
 
-    Neither finds all: some programs write their title over their environment, others begin sessions
-    of their own.
-
     Args:
       mark: `NAME=value` in their environment.
       session: pid of the session's first process.
-      name: part of the command line of what is found by the session; a pid may have been given to
-        others since.
+      name: part of the command line of the session's processes.
     """
+    # Both are needed: some programs overwrite their environment with their title, others start sessions. The
+    # name is checked because the system may have given the session's pid to another process since
     name_of_mark, _, value = mark.partition("=")
     found: list[int] = []
     for process in psutil.process_iter():
-        # It may have ended meanwhile, or be another user's
+        # The process may have ended meanwhile, or belong to another user
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             if process.status() == psutil.STATUS_ZOMBIE:
                 continue
@@ -47,10 +43,10 @@ def find(mark: str, session: int | None, name: str) -> list[int]:
 
 
 def end(found: Callable[[], list[int]], patience: float) -> None:
-    """Returns when none is left: waits, then asks them by SIGTERM, then ends them by SIGKILL.
+    """Returns when no process is left: waits, then sends SIGTERM, then SIGKILL.
 
     Args:
-      found: finds their pids.
+      found: returns their pids.
       patience: seconds in which they may end by themselves.
     """
     for sign in (signal.SIGTERM, signal.SIGKILL):
@@ -64,7 +60,7 @@ def end(found: Callable[[], list[int]], patience: float) -> None:
 
 
 def wait(done: Callable[[], bool], seconds: float) -> bool:
-    """Waits until something is so; False if it is not in time."""
+    """Waits until `done` is true. Returns False if that takes too long."""
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:
@@ -75,7 +71,7 @@ def wait(done: Callable[[], bool], seconds: float) -> bool:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """A second Ctrl-C does not interrupt what is done inside."""
+    """Ignores Ctrl-C while the block works."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

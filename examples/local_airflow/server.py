@@ -1,8 +1,8 @@
-"""A whole Airflow on this machine: started, asked and stopped from one place. For the demo, `make
-airflow` and tests.
+"""A whole Airflow on this machine, for the demo, `make airflow` and tests: starts it, sends it requests and
+stops it.
 
-It listens on 127.0.0.1 only, keeps everything in one folder (its database too, unless another one is
-named) and leaves no process behind.
+It listens on 127.0.0.1 only and leaves no process behind. Everything is in one folder, with its database
+unless you name another one.
 """
 
 import contextlib
@@ -18,6 +18,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from examples.local_airflow import processes
 from twinspire.backfills.airflow_rest import AirflowRest
@@ -58,6 +61,35 @@ PATIENCE = {
     "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "16",
     "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "15",
 }
+
+
+class LocalRest(AirflowRest):
+    """A client that also waits for DAGs, and starts runs by hand."""
+
+    def wait_for_dag(self, dag: str, timeout: float = 90) -> dict[str, Any]:
+        """The DAG, when its file has been parsed.
+
+        Raises:
+          TryAgain: it does not appear. The message has the import errors.
+        """
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            try:
+                return self.call("GET", f"dags/{dag}")
+            except httpx.HTTPStatusError as e:
+                if e.response.status_code != httpx.codes.NOT_FOUND:
+                    raise
+            time.sleep(0.5)
+        errors = "\n".join(error["stack_trace"] for error in self.import_errors())
+        raise TryAgain(
+            f"Airflow has no DAG {dag} after {timeout:.0f} s."
+            f" {errors or 'It reports no import error.'}"
+        )
+
+    def trigger(self, dag: str, **conf: object) -> str:
+        """Starts a manual run with these parameters, and returns its id."""
+        body = {"logical_date": None, "conf": conf}
+        return str(self.call("POST", f"dags/{dag}/dagRuns", json=body)["dag_run_id"])
 
 
 class LocalAirflow:
@@ -110,8 +142,8 @@ class LocalAirflow:
             settings["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database
         self._env = {**os.environ, **settings, "RESTARTS": str(restarts), **(env or {})}
 
-    def _client(self) -> AirflowRest:
-        return AirflowRest(self.url, self.user, self.password, server_log=self.log)
+    def _client(self) -> LocalRest:
+        return LocalRest(self.url, self.user, self.password, server_log=self.log)
 
     def _settings(self, pipelines: Path, schedule: bool) -> dict[str, str]:
         passwords = self.home / "passwords.json"
@@ -166,8 +198,7 @@ class LocalAirflow:
         airflow = shutil.which("airflow", path=Path(sys.executable).parent)
         if airflow is None:
             raise UsageError(
-                f"Airflow is needed, and is not installed beside {sys.executable}: run `make"
-                " setup`."
+                f"Airflow is not installed next to {sys.executable}. Install it: make setup"
             )
         self._take_home()
         self.rest = self._client()
@@ -185,29 +216,28 @@ class LocalAirflow:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches only us, and we stop it in order
+                start_new_session=True,  # so that Ctrl-C only reaches this process, which stops Airflow
                 preexec_fn=processes.die_with_parent,
             )
         self._lock_file.write_text(str(self._process.pid))
 
     def _take_home(self) -> None:
-        """Makes sure that nobody else uses the home; ends what an owner left that was killed."""
+        """Makes sure that nobody else uses the home, and ends processes of an owner that was killed."""
         self._lock_file.parent.mkdir(parents=True, exist_ok=True)
         self._lock = self._lock_file.open("a")
         try:
-            # Let go of when we die, however that is
+            # The system releases it when this process ends, even if it is killed
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
             self._lock.close()
             raise UsageError(
-                f"One Airflow at a time uses {self.home}, and one runs. Stop it first, by Ctrl-C."
+                f"Another Airflow is running in {self.home}. Stop it by Ctrl-C first."
             ) from e
         processes.end(self.processes, patience=0)
 
     def _without_log_servers(self, airflow: str) -> None:
-        """Puts a front before `airflow`: its log servers listen on all interfaces, and one machine
-        needs none.
-        """
+        """Makes a script that starts `airflow` without its log servers."""
+        # They listen on all interfaces, and one machine needs none
         front = self.home / "bin" / "airflow"
         front.parent.mkdir(exist_ok=True)
         skip = 'case "$1" in scheduler|triggerer) set -- "$@" --skip-serve-logs;; esac'
@@ -216,7 +246,7 @@ class LocalAirflow:
 
     def wait_until_healthy(
         self, tick: Callable[[float], None] = lambda seconds: None, timeout: float = 180
-    ) -> AirflowRest:
+    ) -> LocalRest:
         """Waits for all parts of Airflow, then logs in.
 
         Args:
@@ -224,7 +254,7 @@ class LocalAirflow:
           timeout: in seconds.
 
         Raises:
-          TryAgain: it stopped, or is not healthy in time; the end of its log is in the message.
+          TryAgain: it stopped, or is not healthy in time. The message has the end of its log.
         """
         began = time.monotonic()
         while (waited := time.monotonic() - began) < timeout:
@@ -232,7 +262,7 @@ class LocalAirflow:
                 raise TryAgain(
                     f"Airflow stopped while starting. The end of {self.log}:\n{self.log_end()}"
                 )
-            if self.rest.healthy():
+            if not self.rest.trouble():
                 return self.rest
             tick(waited)
             time.sleep(0.5)
@@ -262,7 +292,7 @@ class LocalAirflow:
         with processes.undisturbed():
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-            # An idle Airflow needs some seconds; a busy one would wait for its tasks.
+            # An idle Airflow needs some seconds, but a busy one would wait for its tasks
             processes.end(self.processes, patience=12)
             process.wait()
             self._process = None
@@ -282,4 +312,4 @@ def free_port(preferred: int = 0) -> int:
         with socket.socket() as s, contextlib.suppress(OSError):
             s.bind(("127.0.0.1", port))
             return int(s.getsockname()[1])
-    raise TryAgain("No port of 127.0.0.1 is free. Stop something that listens, and try again.")
+    raise TryAgain("No port of 127.0.0.1 is free. Stop a server, and try again.")

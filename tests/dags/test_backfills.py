@@ -109,7 +109,7 @@ def registry(shop):
 
 def test_what_airflow_would_leave_out_or_hang_at_is_refused(backfill):
     code, _, told = backfill(*over(6, 0))
-    assert code == 2 and f"The last day can be {ago(1)}" in told
+    assert code == 2 and f"Give --to {ago(1)} or an earlier day" in told
     code, _, told = backfill(*over(2, 6))
     assert code == 2 and "--from is at or before --to" in told
     code, _, told = backfill(*over(6, 2))
@@ -140,7 +140,7 @@ def test_what_has_a_run_is_left_out_and_it_is_said_why(backfill):
     code, told, _ = backfill(*over(6, 2))
     assert (code, told["days"], told["backfill"]) == (0, [], None)
     assert told["left_out"][str(ago(4))] == "its run failed: --redo failed"
-    assert told["left_out"][str(ago(5))] == "its run ended well: --redo all, or --redo stale"
+    assert told["left_out"][str(ago(5))] == "its run succeeded: --redo all, or --redo stale"
     code, told, _ = backfill(*over(6, 1, "--redo", "failed", "--dry-run"))
     assert (code, told["days"], told["backfill"]) == (0, [str(ago(4)), str(ago(1))], None)
 
@@ -159,7 +159,7 @@ def test_a_cancelled_backfill_is_gone_on_with_by_a_new_one(
     code, told, _ = paused_backfill(*over(6, 1, "--redo", "failed"))
     assert code == 0 and told["days"] == [str(ago(4)), str(ago(1))]
     code, _, said = backfill(*over(6, 3))
-    assert code == 2 and f"Backfill {told['backfill']} of {ago(6)} to {ago(1)} is under way" in said
+    assert code == 2 and f"Backfill {told['backfill']} of {ago(6)} to {ago(1)} is running" in said
     code, cancelled, said = backfill("--cancel")
     assert code == 0, said
     assert cancelled["cancelled"] == [told["backfill"]]
@@ -169,7 +169,7 @@ def test_a_cancelled_backfill_is_gone_on_with_by_a_new_one(
     run = runs_of_days(rest, "ten", ago(1), ago(1), ZoneInfo(ZONE))[ago(1)]["dag_run_id"]
     rest.call("POST", f"dags/ten/dagRuns/{run}/clear", json={"dry_run": False})
     code, _, said = backfill(*over(6, 1, "--redo", "failed"))
-    assert code == 2 and f"those of {ago(1)} are queued" in said and "--cancel" in said
+    assert code == 2 and f"those of {ago(1)}, and they stay queued" in said and "--cancel" in said
     assert backfill("--cancel")[1]["cancelled"] == []
 
     code, told, said = paused_backfill(*over(6, 1, "--redo", "failed", "--wait"))

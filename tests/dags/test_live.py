@@ -248,7 +248,7 @@ def test_no_process_outlives_whoever_started_it(tmp_path, sign):
     owner = subprocess.Popen([sys.executable, "-c", code])
     try:
         until(lambda: len(airflow.processes()) > 5)  # a shell and Airflow's four parts, and more
-        with pytest.raises(UsageError, match="One Airflow at a time"):
+        with pytest.raises(UsageError, match="Another Airflow is running"):
             airflow.start()
     finally:
         owner.send_signal(sign)

@@ -16,9 +16,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from examples.local_airflow.server import LocalAirflow
+from examples.local_airflow.server import LocalAirflow, LocalRest
 from tests.dags.conftest import QUICK, write_program
-from twinspire.backfills.airflow_rest import AirflowRest
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
 
@@ -73,17 +72,17 @@ def airflow(request, home):
     started = LocalAirflow(home / request.param, home / "pipelines", schedule=False, env=env)
     with started as airflow:
         end = time.monotonic() + 300
-        while not airflow.rest.healthy():
+        while airflow.rest.trouble():
             assert time.monotonic() < end, airflow.log_end()
             time.sleep(0.5)
         if request.param == "fab":
             for name, role in (("chief", "Admin"), ("eve", "Viewer")):
                 add_account(airflow, name, role)
-            airflow.rest = AirflowRest(airflow.url, "chief", "chief's password")
-            airflow.eve = AirflowRest(airflow.url, "eve", "eve's password")
+            airflow.rest = LocalRest(airflow.url, "chief", "chief's password")
+            airflow.eve = LocalRest(airflow.url, "eve", "eve's password")
         else:
             passwords = json.loads((airflow.home / "passwords.json").read_text())
-            airflow.eve = AirflowRest(airflow.url, "eve", passwords["eve"])
+            airflow.eve = LocalRest(airflow.url, "eve", passwords["eve"])
         airflow.rest.wait_for_dag("shop", timeout=200)
         yield airflow
         airflow.eve.close()

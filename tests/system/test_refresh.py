@@ -16,7 +16,7 @@ from serving.requests.request_model import ListRequest
 from serving.version.loaded_version import Version
 from tests.system.days import FIRST, SECOND, THIRD, registry_of, twinspire
 from twinspire.cli.ask import user_result
-from twinspire.runs import index_start, live_catalogue
+from twinspire.runs import day_run, live_catalogue
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.live_catalogue import plan_refresh
 from twinspire_core import storage
@@ -142,7 +142,7 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
     # Once more is nothing more; done over, it is the same version.
     assert refresh(p, AT)["status"] == "already done"
     asked = []
-    real = index_start.find_start_of_refresh
+    real = day_run.find_start_of_refresh
     monkeypatch.setattr(
         "twinspire.runs.live_catalogue.find_start_of_refresh",
         lambda run, *facts: asked.append((run.day, *facts)) or real(run, *facts),

@@ -55,7 +55,7 @@ def test_what_has_changed_in_the_pipeline_file_is_named(edited, was, now, stage)
     found = states(file)
     for day in (FIRST, SECOND):
         assert found[day]["state"] == "stale"
-        assert found[day]["reason"] == f"The pipeline file has changed in what {stage} reads."
+        assert found[day]["reason"] == f"Keys of the pipeline file that {stage} reads have changed."
         assert found[day]["command"] == f"twinspire run {file} --date {day}"
 
 
@@ -93,4 +93,4 @@ def test_a_day_that_would_go_on_from_another_version_is_stale(shop, tmp_path):
     registry.publish(str(tmp_path / "file"), other, accepted=True, reason="filled in")
     found = states(shop)[SECOND]
     assert (found["state"], found["version"]) == ("stale", second)
-    assert found["reason"] == f"It would go on from {other.version} now, and went on from {first}."
+    assert found["reason"] == f"Its parent was {first}; now it would be {other.version}."

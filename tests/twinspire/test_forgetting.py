@@ -124,7 +124,7 @@ def test_a_stage_at_work_is_waited_for_and_a_killed_or_failed_one_is_not(shop, t
     assert forgetting.days_under_way(shop) == []
     put(tmp_path, f"{DAY}/train/0001-a/state.json")
     assert forgetting.days_under_way(shop) == [day]
-    run_leases.release_day(shop, day, "run-1", "failed")
+    run_leases.write(shop, day, "run-1", "failed")
     assert forgetting.days_under_way(shop) == []
     run_leases.acquire_day(shop, day, "run-2")
     assert forgetting.days_under_way(shop) == [day]
@@ -165,7 +165,7 @@ def test_who_is_in_no_log_and_no_version_is_called_unknown(shop, tmp_path, capsy
     assert told("u7", "u8")["unknown"] == 0
     assert told("u7", "nobody")["unknown"] == 1
     _tell(told("nobody"))
-    assert "No log and no stored version holds the user. Check the id" in capsys.readouterr().err
+    assert "No log and no stored version holds the user. Check how" in capsys.readouterr().err
     (place.parent / "1.parquet").write_bytes(b"cut")
     assert told("nobody")["unknown"] == 0, "what cannot be read may be theirs"
 

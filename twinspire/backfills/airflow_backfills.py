@@ -1,9 +1,9 @@
-"""Backfills by Airflow: which days one would run, creating it, and cancelling it.
+"""Backfills by Airflow: finds the days that one would run, creates it, and cancels it.
 
-What Airflow 3.3 gets wrong silently is refused here. A backfill leaves out days that have a run, unless
-it is told to repeat it, and days that are under way. While the DAG is paused, its runs wait for ever;
-so do runs of a cancelled backfill that were cleared. A DAG has one backfill at a time. On SQLite,
-creating one for an unpaused DAG can end the scheduler.
+Airflow 3.3 does these things without an error, so they are refused here. A backfill leaves out days that
+are running, and days that have a run unless it is told to repeat them. While the DAG is paused, its
+runs wait for ever; so do runs of a cancelled backfill that were cleared. On SQLite, a backfill of an
+unpaused DAG can end the scheduler.
 """
 
 from collections.abc import Collection, Mapping
@@ -28,8 +28,8 @@ from twinspire.runs.day_status import MISSING, STALE, day_statuses
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import TryAgain, UsageError
 
+# Seconds in which the scheduler marks a backfill as ended. It looks every half minute
 _MARKED_WITHIN = 60.0
-"""Seconds in which the scheduler marks a backfill as ended: it looks every half minute."""
 Redo = Literal["none", "failed", "stale", "all"]
 
 _AIRFLOWS_WORD = {"none": "none", "failed": "failed", "stale": "completed", "all": "completed"}
@@ -44,13 +44,12 @@ class BackfillPlan:
     """A backfill that has not been started.
 
     Attributes:
-      dag: the DAG's id.
       again: which days with a run Airflow runs again: `none`, `failed` or `completed` (both).
       conf: parameters of its runs.
       days: the days that it runs, oldest first.
-      left_out: by day of the range that is not run, why.
+      left_out: why a day of the range is not run, by day.
       paused: whether the DAG is paused.
-      active: number of a backfill of the same range that is under way, to be watched instead.
+      active: number of a running backfill of the same range, to be watched instead.
     """
 
     dag: str
@@ -74,16 +73,16 @@ def plan_backfill(
     *,
     may_be_paused: bool = False,
 ) -> BackfillPlan:
-    """Asks Airflow and, for stale days, the working files which days a backfill would run.
+    """Finds the days that a backfill would run. Airflow knows them, and the working files which are stale.
 
     Args:
-      redo: which days that have a run get another one: those that failed, those that are stale, or all.
+      redo: which days that have a run get another one.
       conf: parameters of the runs.
       may_be_paused: whether the DAG will be unpaused after the backfill is created.
 
     Raises:
-      UsageError: a day has not ended, the DAG is not there or is paused, another backfill is under
-        way, or a run of an earlier one will never start.
+      UsageError: a day has not ended, there is no such DAG or it is paused, another backfill is running,
+        or a run of an earlier one will never start.
     """
     _check_range(pipeline, first, last)
     paused = _check_dag(rest, pipeline.name, may_be_paused=may_be_paused)
@@ -94,8 +93,8 @@ def plan_backfill(
         statuses = day_statuses(pipeline, first, last)
         stale = [status.day for status in statuses if status.state in (STALE, MISSING)]
         nothing_stale = not stale
-        # Up to the last day, as later days go on from those that are made again. Stages that are not
-        # stale are found done.
+        # All days from the first stale one on, because later days go on from it. Stages that are not stale
+        # are skipped
         first = min(stale, default=first)
     runs = runs_of_days(rest, pipeline.name, first, last, pipeline.zone)
     unfinished = sorted(day for day, run in runs.items() if run["state"] not in DONE)
@@ -122,19 +121,19 @@ def plan_backfill(
 
 
 def start(rest: AirflowRest, pipeline: Pipeline, plan: BackfillPlan, at_once: int = 1) -> int:
-    """Creates the backfill, unless it is under way, and returns its number.
+    """Creates the backfill, unless it is running, and returns its number.
 
     Raises:
       UsageError: the DAG is not paused, and Airflow's database is SQLite.
-      TryAgain: Airflow has not made it in time.
+      TryAgain: Airflow has not created it in time.
     """
     if plan.active:
         return plan.active
     if not plan.paused and on_sqlite(rest, plan.dag):
         raise UsageError(
-            f"On SQLite a backfill is created while the DAG is paused; {plan.dag} is not, and its"
-            f" scheduler could end. Pause it at {rest.url}/dags/{plan.dag}, and type the command again"
-            " with --unpause."
+            f"On SQLite the DAG must be paused when a backfill is created, because the scheduler could end;"
+            f" {plan.dag} is not paused. Pause it at {rest.url}/dags/{plan.dag}, then type the command"
+            " again with --unpause."
         )
     return start_backfill(
         rest,
@@ -149,15 +148,15 @@ def start(rest: AirflowRest, pipeline: Pipeline, plan: BackfillPlan, at_once: in
 
 
 def cancel(rest: AirflowRest, dag: str) -> list[int]:
-    """Cancels the backfills of a DAG that are under way, and returns their numbers.
+    """Cancels the running backfills of a DAG, and returns their numbers.
 
-    Airflow marks runs that wait as failed, so that a later backfill runs them; a run that is at work
-    goes on. Runs that are still queued after that are deleted: Airflow does not fail a run whose
-    teardown has yet to come, and does not start it either.
+    Airflow marks waiting runs as failed, so that a later backfill runs them. A run that has started goes
+    on.
     """
     numbers = [int(backfill["id"]) for backfill in active_backfills(rest, dag)]
     for number in numbers:
         rest.call("PUT", f"backfills/{number}/cancel")
+    # Airflow neither fails nor starts a run whose teardown has not run. It would stay queued for ever
     for run in rest.runs(dag, run_type="backfill", state="queued"):
         rest.call("DELETE", f"dags/{dag}/dagRuns/{run['dag_run_id']}")
     return numbers
@@ -169,9 +168,8 @@ def _check_range(pipeline: Pipeline, first: date, last: date) -> None:
     today = datetime.now(pipeline.zone).date()
     if last >= today:
         raise UsageError(
-            f"A day is run when it has ended; --to {last} has not: it is {today} in"
-            f" {pipeline.pipeline.time_zone}. Airflow would leave it out without a word. The last"
-            f" day can be {today - timedelta(days=1)}."
+            f"A day must have ended before it is run; --to {last} has not: today is {today} in"
+            f" {pipeline.pipeline.time_zone}. Give --to {today - timedelta(days=1)} or an earlier day."
         )
 
 
@@ -183,17 +181,16 @@ def _check_dag(rest: AirflowRest, dag: str, *, may_be_paused: bool) -> bool:
         if e.response.status_code != httpx.codes.NOT_FOUND:
             raise
         broken = "; ".join(error["filename"] for error in rest.import_errors())
-        why = f" It cannot load {broken}: see its page." if broken else ""
+        why = f" Airflow cannot load {broken}: see its page." if broken else ""
         raise UsageError(
-            f"Each pipeline file in the folder of TWINSPIRE_PIPELINES is a DAG; Airflow at"
-            f" {rest.url} has none called {dag}.{why} A new file takes up to five minutes to"
-            " appear."
+            f"Each pipeline file in the folder TWINSPIRE_PIPELINES is a DAG; Airflow at {rest.url} has no"
+            f" DAG {dag}.{why} A new file takes up to five minutes to appear."
         ) from e
     if paused and not may_be_paused:
         raise UsageError(
-            f"A DAG's runs start while it is not paused; {dag} is, and the backfill would wait for"
-            f" ever. Unpause it at {rest.url}/dags/{dag}, or give --unpause. Its schedule then"
-            " runs, too."
+            f"Runs start only while their DAG is not paused; {dag} is paused, and the backfill would wait"
+            f" for ever. Unpause it at {rest.url}/dags/{dag}, or give --unpause. Then its schedule runs,"
+            " too."
         )
     return paused
 
@@ -201,7 +198,7 @@ def _check_dag(rest: AirflowRest, dag: str, *, may_be_paused: bool) -> bool:
 def _active(
     rest: AirflowRest, pipeline: Pipeline, watched: Collection[tuple[date, date]]
 ) -> int | None:
-    """The backfill under way, if its range is one of those to watch.
+    """The number of the running backfill, if its range is one of those to watch.
 
     Raises:
       UsageError: it has another range, or is paused.
@@ -211,21 +208,22 @@ def _active(
         name = f"Backfill {backfill['id']} of {first} to {last}"
         if backfill["is_paused"]:
             raise UsageError(
-                f"{name} is paused: nothing starts until it is unpaused, at"
-                f" {rest.url}/dags/{pipeline.name}/backfills, or cancelled: twinspire backfill"
-                " PIPELINE --cancel."
+                f"{name} is paused, and starts nothing. Unpause it at"
+                f" {rest.url}/dags/{pipeline.name}/backfills, or cancel it: twinspire backfill PIPELINE"
+                " --cancel."
             )
         if (first, last) in watched:
             return int(backfill["id"])
         raise UsageError(
-            f"A DAG has one backfill at a time; {name} is under way. Wait for its end, or cancel"
-            " it: twinspire backfill PIPELINE --cancel."
+            f"A DAG has one backfill at a time; {name} is running. Wait for its end, or cancel it:"
+            " twinspire backfill PIPELINE --cancel."
         )
     return None
 
 
 def _under_way(rest: AirflowRest, pipeline: Pipeline) -> list[dict[str, Any]]:
-    """Backfills that have not ended. One whose runs have all ended gets a minute to be marked so."""
+    """Backfills that have not ended."""
+    # One whose runs have all ended gets a minute, in which the scheduler marks it as ended
     end = monotonic() + _MARKED_WITHIN
     while True:
         active = active_backfills(rest, pipeline.name)
@@ -237,18 +235,17 @@ def _under_way(rest: AirflowRest, pipeline: Pipeline) -> list[dict[str, Any]]:
 
 
 def _check_stuck(runs: Mapping[date, dict[str, Any]]) -> None:
-    """Refuses runs that will never start; called when no backfill is under way."""
+    """Refuses runs that will never start, because no backfill is running."""
     stuck = {
         day: run
         for day, run in runs.items()
         if run["state"] == "queued" and run["run_type"] == "backfill"
     }
     if stuck:
-        listed = ", ".join(map(str, stuck))
         raise UsageError(
-            f"A run of a backfill starts while that is under way; those of {listed} are queued, and"
-            " belong to one that was cancelled: somebody cleared them, and they would never"
-            " start. End them: twinspire backfill PIPELINE --cancel."
+            "Runs of a cancelled backfill never start; somebody cleared those of"
+            f" {', '.join(map(str, stuck))}, and they stay queued. End them: twinspire backfill PIPELINE"
+            " --cancel."
         )
 
 
@@ -261,11 +258,11 @@ def _why_left_out(run: Mapping[str, Any] | None, redo: Redo) -> str:
         return "it is not stale"
     if run["state"] == "failed":
         return "its run failed: --redo failed"
-    return "its run ended well: --redo all, or --redo stale"
+    return "its run succeeded: --redo all, or --redo stale"
 
 
 MADE_WITHIN = 180
-"""Seconds that Airflow has to make a backfill; after a time-out of ours it may go on with it."""
+"""Seconds that Airflow has to create a backfill. It may go on creating it after our request timed out."""
 
 
 def start_backfill(
@@ -279,19 +276,19 @@ def start_backfill(
     again: str = "none",
     conf: Mapping[str, object] | None = None,
 ) -> int:
-    """Creates a backfill and returns its id once all its days have a run, and these their tasks.
+    """Creates a backfill and returns its id when all its days have a run, and all runs have tasks.
 
     Create it while the DAG is paused, and unpause the DAG afterwards: on SQLite, the scheduler of an
-    unpaused DAG starts half-made runs, and may not survive it.
+    unpaused DAG starts half-made runs, and may crash.
 
     Args:
       last: the last day, included.
-      at_once: how many days run concurrently.
+      at_once: how many days run at the same time.
       again: which days that have a run get another: `none`, `failed` or `completed` (both).
       conf: parameters of all its runs.
 
     Raises:
-      TryAgain: Airflow has not made it in time; the message says how to end a half-made one.
+      TryAgain: Airflow has not created it in time. The message says how to end a half-made one.
     """
     body = {
         **range_of(dag, first, last, zone),
@@ -315,11 +312,8 @@ def start_backfill(
 def _find_or_create(
     rest: AirflowRest, body: Mapping[str, Any], before: Collection[int]
 ) -> dict[str, Any] | None:
-    """The backfill that an earlier request has made, or a new one; None while the database is busy.
-
-    Airflow itself deletes a backfill whose runs it could not make. One whose request times out here is
-    made in the end.
-    """
+    """The backfill that an earlier request has created, or a new one; None while the database is busy."""
+    # Airflow deletes a backfill whose runs it could not make, but finishes one whose request timed out here
     others = _backfills(rest, body["dag_id"])
     wanted = _instants(body, "from_date", "to_date")
     for other in others:
@@ -330,7 +324,7 @@ def _find_or_create(
     except httpx.TimeoutException:
         return None
     except httpx.HTTPStatusError as error:
-        # A request that timed out may have made it since we looked.
+        # A request that timed out may have created it since the list was read
         conflict = error.response.status_code == httpx.codes.CONFLICT
         appeared = conflict and all(other["completed_at"] for other in others)
         if appeared or error.response.is_server_error:
@@ -344,7 +338,7 @@ def _days_not_made(
     """The days of a backfill that lack a run of it, or whose run lacks tasks."""
     dag, between = backfill["dag_id"], dates_of(backfill["from_date"], backfill["to_date"])
     (began,) = _instants(backfill, "created_at")
-    # A day that is under way already gets no run of the backfill
+    # A day that is running already gets no run of the backfill
     made = [
         run
         for run in rest.runs(dag, **between)
@@ -361,21 +355,21 @@ def _half_made(
 ) -> str:
     if not made:
         return (
-            f"Airflow at {rest.url} makes a backfill in {MADE_WITHIN} s; it has not made one of"
-            f" {dag}: its database was busy all the time.{rest.log_hint()} Try again when"
-            " fewer runs are at work: on SQLite, those of other DAGs are in the way."
+            f"Airflow at {rest.url} did not create the backfill of {dag} within {MADE_WITHIN} s, because its"
+            f" database was busy.{rest.log_hint()} Try again when fewer runs are active. On SQLite, runs of"
+            " other DAGs count, too."
         )
     return (
-        f"Airflow at {rest.url} makes a backfill in {MADE_WITHIN} s; backfill {made['id']} of {dag} has"
-        f" {days - missing} of its {days} days.{rest.log_hint()} End it: twinspire backfill PIPELINE"
-        " --cancel. Then type the command again with --redo failed."
+        f"Airflow at {rest.url} did not finish creating a backfill within {MADE_WITHIN} s: backfill"
+        f" {made['id']} of {dag} has {days - missing} of its {days} days.{rest.log_hint()} Cancel it:"
+        " twinspire backfill PIPELINE --cancel. Then type the command again with --redo failed."
     )
 
 
 def _days_to_run(
     rest: AirflowRest, dag: str, first: date, last: date, *, zone: ZoneInfo, again: str
 ) -> list[date]:
-    """The days that such a backfill would run; those under way are not among them."""
+    """The days that such a backfill would run, without those that are running."""
     body = {**range_of(dag, first, last, zone), "reprocess_behavior": again}
     runs = rest.call("POST", "backfills/dry_run", json=body)["backfills"]
     return sorted(day_of(run["logical_date"], zone) for run in runs)

@@ -1,7 +1,7 @@
 """A client of Airflow's REST API: DAGs, their runs and tasks.
 
-Airflow compares instants, and a bare date would be midnight in Greenwich: days are those of the
-pipeline's time zone.
+Airflow compares instants, and reads a date without a time as midnight UTC. Days here are therefore sent
+as instants of the pipeline's time zone.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,17 +17,17 @@ import httpx
 from twinspire_core.errors import TryAgain, UsageError
 
 CREDENTIALS = "TWINSPIRE_AIRFLOW_TOKEN, or TWINSPIRE_AIRFLOW_USER and TWINSPIRE_AIRFLOW_PASSWORD"
-"""Variables that hold the login: others can see a command line."""
+"""Environment variables that hold the login. Options would show it to all users of the machine."""
 
 DONE = {"success", "failed"}
 _PAGE = 100
 _PARTS = ("metadatabase", "scheduler", "dag_processor")
 TIMEOUT = 60
-"""Seconds for one request; SQLite lets a writer wait as long for others."""
+"""Seconds for one request. With SQLite, a writer may wait so long for others."""
 BUSY = 60
-"""Seconds for which a request to a busy or silent server is repeated."""
+"""Seconds for which a request to a busy or silent server is sent again."""
 UNHEALTHY = 60
-"""Seconds after which waiting for a broken part of Airflow ends."""
+"""Seconds that a part of Airflow may be broken before waiting for it ends."""
 Answer = TypeVar("Answer")
 
 
@@ -35,10 +35,10 @@ class AirflowRest:
     """A client that logs in by itself.
 
     Attributes:
-      url: Airflow's.
-      server_log: file of Airflow's own log, for messages; None where it is not known.
+      url: Airflow's address.
+      server_log: file of Airflow's own log, for messages; None if it is not known.
 
-    All answers are Airflow's own JSON objects
+    All answers are Airflow's JSON objects
     (https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html).
     """
 
@@ -50,17 +50,17 @@ class AirflowRest:
         token: str = "",
         server_log: Path | None = None,
     ) -> None:
-        """Asks nothing yet.
+        """Sends no request yet.
 
         Args:
-          user: to log in as; empty where a token is given, or where Airflow asks for none.
+          user: to log in as; empty if a token is given, or if Airflow needs no login.
           token: instead of user and password.
           server_log: file of Airflow's own log.
         """
         self.server_log = server_log
         self._has_answered = False
         self.url = url.rstrip("/")
-        # No proxy between us and this machine
+        # A proxy cannot reach an Airflow on this machine
         local = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
         self._http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=not local)
         self._login = {"username": user, "password": password} if user else None
@@ -71,12 +71,12 @@ class AirflowRest:
     def call(
         self, method: str, path: str, *, patience: float = BUSY, **kwargs: Any
     ) -> dict[str, Any]:
-        """One request below `/api/v2`.
+        """Sends one request.
 
         Args:
           path: below `/api/v2/`, without a leading slash.
-          patience: seconds for which the request is sent again while the server says that it is busy
-            or, if that does no harm, while it does not answer although it has before.
+          patience: seconds for which the request is sent again while the server is busy. A request that
+            may be repeated is also sent again while a server that has answered before is silent.
 
         Raises:
           httpx.HTTPStatusError: with the server's reason.
@@ -104,7 +104,7 @@ class AirflowRest:
         if not has_token:
             self._authorize(self._log_in())
         answer = self._http.request(method, path, **kwargs)
-        # A token lasts a day by default, and a backfill may be watched for longer.
+        # A token lasts a day by default, but a backfill may be watched for longer
         if answer.status_code == httpx.codes.UNAUTHORIZED and has_token and self._can_log_in:
             self._authorize(self._log_in())
             answer = self._http.request(method, path, **kwargs)
@@ -120,12 +120,8 @@ class AirflowRest:
         self._http.headers["authorization"] = f"Bearer {token}"
 
     def close(self) -> None:
-        """Lets go of the connections."""
+        """Closes the connections."""
         self._http.close()
-
-    def healthy(self) -> bool:
-        """Whether all parts run."""
-        return not self.trouble()
 
     def trouble(self) -> str:
         """What is wrong with Airflow's parts; empty if all of them work."""
@@ -135,13 +131,13 @@ class AirflowRest:
         except (httpx.HTTPError, ValueError) as e:
             return f"its API server does not answer ({e or type(e).__name__})"
         bad = [name for name in _PARTS if parts[name]["status"] != "healthy"]
-        return f"it says that it is unhealthy: {', '.join(bad)}" if bad else ""
+        return f"these parts are unhealthy: {', '.join(bad)}" if bad else ""
 
     def poll(self, ask: Callable[[], Answer], every: float = 1.0) -> Iterator[Answer]:
-        """Repeats a question and yields the answers, for as long as Airflow works.
+        """Calls a function again and again while Airflow works, and yields what it returns.
 
         Args:
-          every: seconds between two answers.
+          every: seconds between two calls.
 
         Raises:
           TryAgain: a part of Airflow has not worked for UNHEALTHY seconds.
@@ -160,69 +156,44 @@ class AirflowRest:
             sleep(every)
 
     def about(self, trouble: str) -> str:
-        """The message that Airflow does not work, with where its log is."""
+        """The message that Airflow does not work."""
         return (
-            f"Airflow at {self.url} has not worked for {UNHEALTHY} s: {trouble}.{self.log_hint()} Start the part"
-            " that has ended, or all of Airflow. Runs then go on by themselves; type the command"
-            " again to watch them."
+            f"Airflow at {self.url} has not worked for {UNHEALTHY} s: {trouble}.{self.log_hint()} Start the"
+            " part that has ended, or all of Airflow. Then runs go on by themselves. Type the command again"
+            " to watch them."
         )
 
     def log_hint(self) -> str:
         """A sentence that says where Airflow's log is, if that is known."""
         return f" Its log: {self.server_log}." if self.server_log else ""
 
-    def wait_for_dag(self, dag: str, timeout: float = 90) -> dict[str, Any]:
-        """The DAG, once its file has been parsed. Raises TryAgain with the import errors when it
-        does not appear.
-        """
-        end = monotonic() + timeout
-        while monotonic() < end:
-            try:
-                return self.call("GET", f"dags/{dag}")
-            except httpx.HTTPStatusError as e:
-                if e.response.status_code != httpx.codes.NOT_FOUND:
-                    raise
-            sleep(0.5)
-        errors = "\n".join(error["stack_trace"] for error in self.import_errors())
-        raise TryAgain(
-            f"Airflow has no DAG {dag} after {timeout:.0f} s."
-            f" {errors or 'It reports no import error.'}"
-        )
-
     def import_errors(self) -> list[dict[str, Any]]:
         """DAG files that Airflow cannot load."""
-        errors: list[dict[str, Any]] = self.call("GET", "importErrors")["import_errors"]
-        return errors
+        return list(self.call("GET", "importErrors")["import_errors"])
 
     def unpause(self, dag: str, *, paused: bool = False) -> None:
-        """Lets a DAG's runs start, or with `paused` keeps them from it."""
+        """Unpauses a DAG, or pauses it."""
         self.call("PATCH", f"dags/{dag}", json={"is_paused": paused})
-
-    def trigger(self, dag: str, **conf: object) -> str:
-        """Starts a manual run with these parameters; returns its id."""
-        body = {"logical_date": None, "conf": conf}
-        return str(self.call("POST", f"dags/{dag}/dagRuns", json=body)["dag_run_id"])
 
     def runs(self, dag: str, **query: object) -> list[dict[str, Any]]:
         """Runs of a DAG, oldest day first; those without a day last."""
-        found = self._all(f"dags/{dag}/dagRuns", "dag_runs", {"order_by": "id", **query})
-        return sorted(found, key=lambda run: run["data_interval_start"] or "9")
+        runs = self._all(f"dags/{dag}/dagRuns", "dag_runs", {"order_by": "id", **query})
+        return sorted(runs, key=lambda run: run["data_interval_start"] or "9")
 
     def _all(self, path: str, name: str, query: Mapping[str, object]) -> list[dict[str, Any]]:
         """All pages of a list."""
-        found: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
         while True:
-            params = {"limit": _PAGE, "offset": len(found), **query}
-            page = self.call("GET", path, params=params)
-            found += page[name]
-            # A page may be smaller than asked for: the server has a limit of its own.
-            if not page[name] or len(found) >= page["total_entries"]:
-                return found
+            page = self.call("GET", path, params={"limit": _PAGE, "offset": len(rows), **query})
+            rows += page[name]
+            # The server may send smaller pages than asked for
+            if not page[name] or len(rows) >= page["total_entries"]:
+                return rows
 
     def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
         """Task instances of a run, by task."""
-        found = self.call("GET", f"dags/{dag}/dagRuns/{run}/taskInstances", params={"limit": 100})
-        return {task["task_id"]: task for task in found["task_instances"]}
+        tasks = self.call("GET", f"dags/{dag}/dagRuns/{run}/taskInstances", params={"limit": 100})
+        return {task["task_id"]: task for task in tasks["task_instances"]}
 
     def all_tasks(self, dag: str, **query: object) -> list[dict[str, Any]]:
         """Task instances of all runs of a DAG, or of some."""
@@ -258,7 +229,7 @@ def day_of(instant: str, zone: ZoneInfo) -> date:
 
 
 def range_of(dag: str, first: date, last: date, zone: ZoneInfo) -> dict[str, str]:
-    """The range of a backfill, as Airflow takes it: from the first day's midnight to the last day's end."""
+    """The range of a backfill for Airflow: from the first day's midnight to the last day's end."""
     return {
         "dag_id": dag,
         "from_date": datetime.combine(first, time.min, zone).isoformat(),
@@ -272,12 +243,9 @@ def dates_of(first: str, last: str) -> dict[str, str]:
 
 
 def on_sqlite(rest: AirflowRest, dag: str) -> bool:
-    r"""Whether Airflow's database is SQLite, as far as that can be found out.
-
-    Airflow's API masks the database's URL, but its search passes patterns to LIKE as they are: `\s` is
-    an s to PostgreSQL and MySQL, and a backslash with an s to SQLite. If `_` is no wildcard, the
-    search shows nothing.
-    """
+    """Whether Airflow's database is SQLite, as far as the API shows it."""
+    # The API hides the database's URL, but its search passes patterns to LIKE unchanged. `\s` means an s in
+    # PostgreSQL and MySQL, but a backslash and an s in SQLite. The wildcard `_` checks that this still holds
     by_wildcard, by_escape = (
         rest.call("GET", "dags", params={"dag_id_pattern": pattern, "limit": 1})["total_entries"]
         for pattern in (f"_{dag[1:]}", f"\\{dag}")
@@ -287,11 +255,11 @@ def on_sqlite(rest: AirflowRest, dag: str) -> bool:
 
 @contextmanager
 def readable_errors(rest: AirflowRest) -> Iterator[None]:
-    """Turns errors between us and Airflow into errors that say what to do.
+    """Turns errors of requests to Airflow into errors that say what to do.
 
     Raises:
-      UsageError: the login is wrong or lacks a right, or Airflow refuses what is asked for.
-      TryAgain: it does not answer.
+      UsageError: the login is wrong or lacks a permission, or Airflow refuses the request.
+      TryAgain: Airflow does not answer.
     """
     try:
         yield
@@ -299,7 +267,7 @@ def readable_errors(rest: AirflowRest) -> Iterator[None]:
         refused = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
         if e.response.status_code in refused:
             raise UsageError(
-                f"Airflow at {rest.url} wants a login that may run DAGs; it answered"
+                f"Airflow at {rest.url} needs a login that may run DAGs; it answered"
                 f" {e.response.status_code} to {e.request.url.path}. Set {CREDENTIALS}."
             ) from e
         if e.response.is_server_error:
@@ -308,18 +276,19 @@ def readable_errors(rest: AirflowRest) -> Iterator[None]:
     except httpx.TimeoutException as e:
         raise TryAgain(
             f"Airflow at {rest.url} has not answered {e.request.method} {e.request.url.path} within"
-            f" {TIMEOUT} s. It may have done what was asked.{rest.log_hint()} Try again when its"
-            " machine is less busy."
+            f" {TIMEOUT} s. It may still have done it.{rest.log_hint()} Try again when its machine is less"
+            " busy."
         ) from e
     except httpx.HTTPError as e:
         raise TryAgain(
-            f"Airflow's API server answers at {rest.url}; now it does not: {_why(e)}. Start it (make"
-            " airflow), or name another by --airflow or TWINSPIRE_AIRFLOW_URL."
+            f"Airflow's API server does not answer at {rest.url}: {_why(e)}. Start it (make airflow), or"
+            " give its address by --airflow or TWINSPIRE_AIRFLOW_URL."
         ) from e
 
 
 def _is_busy(answer: httpx.Response) -> bool:
-    """Whether the same request may succeed later. An Airflow without its database answers 500."""
+    """Whether the same request may succeed later."""
+    # Without its database, Airflow answers 500
     unavailable = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
     return unavailable or (answer.request.method == "GET" and answer.is_server_error)
 

@@ -1,4 +1,4 @@
-"""The progress of a backfill: days by stages, while Airflow works."""
+"""The progress of a backfill in a table: days by stages."""
 
 import time
 from collections.abc import Iterator
@@ -34,17 +34,15 @@ class Cell:
     """One stage of one day.
 
     Attributes:
-      state: Airflow's name for it; empty while it has not begun.
+      state: Airflow's name for its state; empty before the stage starts.
       seconds: how long it took, or has taken so far.
-      run, attempt: the run and the try whose log it has.
-      found: whether its work was done already.
+      run, attempt: the run and the try that it belongs to.
     """
 
     state: str = ""
     seconds: float = 0.0
     run: str = ""
     attempt: int = 1
-    found: bool = False
 
 
 @dataclass(slots=True)
@@ -54,7 +52,7 @@ class Board:
     Attributes:
       days: the days of the backfill, oldest first.
       zone: the pipeline's time zone, in which Airflow's data intervals are days.
-      began: when it was made, by `time.monotonic`.
+      began: when the board was made, by `time.monotonic`.
       cells: progress by day and stage.
       runs: Airflow's run of each day.
     """
@@ -66,11 +64,11 @@ class Board:
     runs: dict[date, dict[str, Any]] = field(default_factory=dict)
 
     def watch(self, rest: AirflowRest, dag: str) -> Iterator[list[tuple[date, str, Cell]]]:
-        """Asks Airflow until the runs of all days have ended; each time yields the stages that have ended
-        since the time before.
+        """Asks Airflow until the runs of all days have ended. Yields the stages that have ended since the
+        last time.
 
         Raises:
-          TryAgain: Airflow does not work, or the runs that are left wait for somebody.
+          TryAgain: Airflow does not work, or the DAG or its backfill is paused.
         """
         ended: set[date] = set()
         for now in rest.poll(partial(self._moved, rest, dag, ended), every=2):
@@ -85,14 +83,14 @@ class Board:
                 return
 
     def _moved(self, rest: AirflowRest, dag: str, ended: set[date]) -> list[dict[str, Any]]:
-        """The runs that are at work or have just ended; in a long backfill most wait or are done."""
+        """The runs that have started, without those whose end was seen before."""
+        # In a long backfill most runs wait or are done, and need no further requests
         self.runs = runs_of_days(rest, dag, self.days[0], self.days[-1], self.zone)
         left = [self.runs[day] for day in self.days if day in self.runs and day not in ended]
         return [run for run in left if run["state"] != "queued"]
 
     def _never_started(self, rest: AirflowRest, dag: str) -> set[date]:
-        """Days that will not run, as their backfill was cancelled: `--cancel` deletes runs, and somebody
-        may have cleared one after that.
+        """Days that will not run, because their backfill was cancelled.
 
         Raises:
           TryAgain: the DAG or its backfill is paused.
@@ -100,12 +98,13 @@ class Board:
         backfills = active_backfills(rest, dag)
         if rest.call("GET", f"dags/{dag}")["is_paused"] or any(b["is_paused"] for b in backfills):
             raise TryAgain(
-                f"Runs start while neither the DAG nor its backfill is paused; one of {dag} is. Unpause"
-                f" it at {rest.url}/dags/{dag}/backfills, and type the command again to watch the days"
-                " that are left."
+                f"Runs start only while the DAG and its backfill are not paused; {dag} or its backfill is"
+                f" paused. Unpause it at {rest.url}/dags/{dag}/backfills. Then type the command again to"
+                " watch the remaining days."
             )
         if backfills:
             return set()
+        # `--cancel` deletes runs, but somebody may clear one later, which then stays queued
         return {
             day
             for day in self.days
@@ -115,11 +114,11 @@ class Board:
     def update(
         self, runs: list[dict[str, Any]], tasks: list[dict[str, Any]]
     ) -> list[tuple[date, str, Cell]]:
-        """Stores what Airflow says; returns the stages that have ended since the last time.
+        """Stores Airflow's answers. Returns the stages that have ended since the last time.
 
         Args:
-          runs: of the backfill, with `dag_run_id` and `data_interval_start`.
-          tasks: their task instances, and perhaps others'.
+          runs: runs of the backfill, with `dag_run_id` and `data_interval_start`.
+          tasks: their task instances; those of other runs are ignored.
         """
         days = {run["dag_run_id"]: day_of(run["data_interval_start"], self.zone) for run in runs}
         ended = []
@@ -135,21 +134,13 @@ class Board:
                 ended.append((day, stage, cell))
         return ended
 
-    def failed(self) -> list[tuple[date, str, Cell]]:
-        """The stages that failed."""
-        return [
-            (day, stage, cell)
-            for (day, stage), cell in self.cells.items()
-            if cell.state == "failed"
-        ]
-
     def elapsed(self) -> str:
         """Minutes and seconds since the board was made."""
         seconds = int(time.monotonic() - self.began)
         return f"{seconds // 60}:{seconds % 60:02d}"
 
     def __rich__(self) -> Group:
-        """A table that fits 80 columns: the stages, and their seconds by day."""
+        """A table that fits 80 columns: the seconds of each stage by day."""
         table = Table(box=None, padding=(0, 1), header_style="bold")
         table.add_column("day", no_wrap=True)
         for stage in STAGES:
@@ -165,14 +156,14 @@ class Board:
         return [day for day in self.days if self.runs.get(day, {}).get("state") in DONE]
 
     def _shown(self) -> list[date]:
-        """The days that fit a screen: from a few before the first that has not ended."""
+        """The days that fit on a screen, from a few days before the first that has not ended."""
         ended = {*self._ended()}
         at = next((n for n, day in enumerate(self.days) if day not in ended), len(self.days))
         first = max(0, min(at - _ROWS // 3, len(self.days) - _ROWS))
         return self.days[first : first + _ROWS]
 
     def _progress(self) -> str:
-        """How many days have ended, and how long the others will take at that speed."""
+        """How many days have ended, and how long the others will take at this speed."""
         ended = len(self._ended())
         text = f"{ended} of {len(self.days)} days, {self.elapsed()} elapsed"
         if 0 < ended < len(self.days):
@@ -194,8 +185,6 @@ def _cell(task: dict[str, Any]) -> Cell:
 
 
 def _text(cell: Cell) -> Text:
-    if cell.found:
-        return Text("✓ before", style="dim green")
     mark, style = _LOOKS.get(cell.state, ("·", "dim"))
     timed = cell.state in ("success", "running", "failed")
     return Text(f"{mark} {cell.seconds:.0f} s" if timed else mark, style=style)

@@ -1,4 +1,4 @@
-"""Asking a published version: `recommend` and `similar`, and what they print."""
+"""Asking a published version for lists: `recommend` and `similar`."""
 
 import json
 from threading import Thread
@@ -33,26 +33,28 @@ if TYPE_CHECKING:  # they load NumPy, Arrow and more
     from serving.requests.request_model import ListRequest
     from serving.version.loaded_version import Version
 
-K = Annotated[int, typer.Option("--k", "-k", min=1, help="How many items.")]
+K = Annotated[int, typer.Option("--k", "-k", min=1, help="How many items a list has.")]
 
 
 def recommend(
     pipeline: PipelineFile,
     user: Annotated[
-        str | None, typer.Option(help="A user's id; the version must carry users.")
+        str | None,
+        typer.Option(help="A user's id. The version must store users (serving.user_store)."),
     ] = None,
     queries: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help="JSON Lines: a request per line, with user, or raw features and history.",
+            help="A JSON Lines file with one request per line.",
         ),
     ] = None,
     out: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help="With --queries: where the lists go, .jsonl or .parquet; else to standard output.",
+            help="With --queries: write the lists to this .jsonl or .parquet file. Default: standard"
+            " output.",
         ),
     ] = None,
     k: K = 10,
@@ -60,9 +62,7 @@ def recommend(
         bool | None,
         typer.Option(
             "--exclude-seen/--keep-seen",
-            help=(
-                "Whether items of the history are left out; by default as in serving.exclude_seen."
-            ),
+            help="Whether to leave out items of the history. Default: serving.exclude_seen.",
         ),
     ] = None,
     new_share: Annotated[
@@ -70,29 +70,26 @@ def recommend(
         typer.Option(
             min=0,
             max=1,
-            help=(
-                "At least this share of each list is new to the user; by default lists.new_share."
-            ),
+            help="Smallest share of a list that is new to the user. Default: lists.new_share.",
         ),
     ] = None,
     rules: Annotated[
         bool,
-        typer.Option("--rules/--no-rules", help="Whether the rules in [lists] hold."),
+        typer.Option("--rules/--no-rules", help="Whether to apply the rules in [lists]."),
     ] = True,
     allow: Allow = None,
     deny: Deny = None,
     source: Annotated[
         AnswerSource | None,
         typer.Option(
-            help=(
-                "Whose items; by default the ranker's if it serves, else those in the fixed order."
-            )
+            help="The source of the items. Default: the ranker if it serves, else the fixed order."
         ),
     ] = None,
     explain: Annotated[
         bool,
         typer.Option(
-            "--explain", help="With --user: say of each item of the ranker what moved it most."
+            "--explain",
+            help="With --user: show what moved each item up or down most, if the ranker lists them.",
         ),
     ] = False,
     version: VersionOption = None,
@@ -100,14 +97,17 @@ def recommend(
 ) -> None:
     """Recommend items to one user, or to every request of a file.
 
-    A line of --queries looks like `{"user": "1"}` or `{"history": ["981760", "1029743"],
-    "age_group": "35-44"}`; what it leaves out counts as missing.
+    A line of --queries names a user that the version stores, `{"user": "1"}`, or describes one,
+    `{"history": ["981760", "1029743"], "age_group": "35-44"}`. Features that a line leaves out count as
+    missing.
     """
-    if (user is None) == (queries is None) or (out and not queries):
-        raise UsageError("Give --user, or --queries, which --out belongs to.")
+    if (user is None) == (queries is None):
+        raise UsageError("Give either --user or --queries.")
+    if out and not queries:
+        raise UsageError("--out names the file for the lists of --queries; give --queries, too.")
     if explain and not user:
-        raise UsageError("Items are explained for one --user; files of lists hold no reasons.")
-    # It needs no Python, and this machine may have another core.
+        raise UsageError("--explain needs --user: files of lists hold no reasons.")
+    # Loading it needs no Python, and this machine may have another core
     Thread(target=load_tensorflow_library).start()
     with doing("loading the libraries"):
         from serving.requests.request_model import ListRequest
@@ -139,7 +139,7 @@ def similar(
     version: VersionOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the items nearest to an item."""
+    """List the items that are most similar to an item, by their vectors."""
     filters = by_attribute(allow), by_attribute(deny)
     with doing("loading the libraries"):
         from serving.requests.request_model import ListRequest
@@ -150,7 +150,8 @@ def similar(
     similar_items(opened, item, options, version, as_json)
 
 
-_SHOWN = 10  # items of a history
+# Items of a history that a table shows
+_SHOWN = 10
 
 
 def recommend_user(
@@ -160,10 +161,10 @@ def recommend_user(
     version: str | None = None,
     as_json: bool = False,
 ) -> None:
-    """Prints a user's history and the items recommended to them.
+    """Prints a user's history and the items recommended to the user.
 
     Raises:
-      UsageError: the version carries no users.
+      UsageError: the version stores no users.
     """
     from serving.requests.query_rows import user_error
     from serving.version.loaded_version import Version
@@ -177,26 +178,25 @@ def recommend_user(
         _print_json(result)
         return
     who = user if result["known"] else f"{user}, who is unknown"
-    title = f"For {who}, by {opened.id}"
     history = result["history"]
     reasons = [item.pop("reasons", []) for item in result["items"]]
+    tables = [_items_table(result["items"], f"For {who}, by {opened.id}")]
     if history:
-        _print_list(result["items"], title, _history_table(user, history))
+        shown = "newest first"
+        if len(history) > _SHOWN:
+            shown = f"the newest {_SHOWN} of {len(history)}"
+        tables.insert(0, _items_table(history[:_SHOWN], f"History of {user}, {shown}"))
     else:
         standard_output.print(f"{user} has no history in version {opened.id}.")
-        _print_list(result["items"], title)
+    # Next to each other if the terminal is wide enough
+    standard_output.print(Columns(tables, padding=(0, 3)))
     _print_reasons(result["items"], reasons)
     if options.explain and result["source"] != RANKED:
         source = list_name(result["source"])
-        standard_output.print(f"Items are explained that the ranker listed; these are by {source}.")
+        standard_output.print(
+            f"Only lists of the ranker can be explained; this list is by {source}."
+        )
     _print_warnings(result["notes"])
-
-
-def _history_table(user: str, history: list[dict[str, Any]]) -> RenderableType:
-    shown = "newest first"
-    if len(history) > _SHOWN:
-        shown = f"the newest {_SHOWN} of {len(history)}"
-    return _items_table(history[:_SHOWN], f"History of {user}, {shown}")
 
 
 def recommend_file(
@@ -207,37 +207,40 @@ def recommend_file(
     version: str | None = None,
     as_json: bool = False,
 ) -> None:
-    """Answers a file of requests and prints how it went: to standard error if the lists go to
-    standard output.
-    """
+    """Answers a file of requests and prints a summary."""
     from serving.batch.bulk import recommend_lines
     from serving.version.loaded_version import Version
 
     with doing(f"answering the requests of {queries}"):
         opened = Version.open(pipeline, version)
         done = recommend_lines(opened, queries, out_file, options)
-    told = standard_output if out_file else console
+    # Lists on standard output must stay alone there
+    messages = standard_output if out_file else console
     if as_json:
-        line = json.dumps(done, ensure_ascii=False)
-        told.print(line, soft_wrap=True)
+        messages.print(json.dumps(done, ensure_ascii=False), soft_wrap=True)
         return
-    told.print(
+    messages.print(
         f"{done['queries']:,} lists of {options.k} by {done['version']},"
         f" {list_name(done['source'])}, in {done['seconds']} s ({done['users_per_s']:,} a"
         f" second): {done['out']}",
         soft_wrap=True,
     )
-    if short := done["short"]:
-        told.print(f"{short:,} lists are shorter: no more items were left.")
-    if few_new := done["few_new"]:
-        told.print(f"{few_new:,} lists have too few new items: no more are left.")
-    if widened := done["widened"]:
-        told.print(f"{widened:,} lists took a wider search.")
+    for name, text in _COUNTS.items():
+        if lists := done[name]:
+            messages.print(f"{lists:,} lists {text}.")
     for warning in done["notes"]:
-        told.print(warning, style="yellow")
+        messages.print(warning, style="yellow")
     if unknown := done["unknown_users"]:
         who = "1 user is" if unknown == 1 else f"{unknown:,} users are"
-        told.print(f"{who} not in the version's users.")
+        messages.print(f"{who} unknown to the version.")
+
+
+# What happened to some lists of a file, by the name of its count
+_COUNTS = {
+    "short": "are shorter, because no more items were left",
+    "few_new": "have too few new items, because no more were left",
+    "widened": "needed a wider search",
+}
 
 
 def similar_items(
@@ -254,15 +257,15 @@ def similar_items(
     with doing("opening the version"):
         opened = Version.open(pipeline, version)
         answer = nearest.similar(opened, item, options)
-    own = opened.describe(opened.rows([item]))[0]
-    items = _items(opened, answer, 0)
+    described = opened.describe(opened.rows([item]))[0]
+    items = _items(opened, answer)
     warnings = list(answer.warnings.of_all())
     if as_json:
-        _print_json({"version": opened.id, "item": own, "items": items, "notes": warnings})
+        _print_json({"version": opened.id, "item": described, "items": items, "notes": warnings})
         return
-    name = own.get("name")
+    name = described.get("name")
     like = f"{item} ({short_name(name)})" if name else item
-    _print_list(items, f"Like {like}, by {opened.id}")
+    standard_output.print(_items_table(items, f"Like {like}, by {opened.id}"))
     _print_warnings(warnings)
 
 
@@ -275,7 +278,7 @@ def user_result(version: "Version", user: str, options: "ListRequest") -> dict[s
     if answer.history is not None:
         history = answer.history[0].as_py() or []
     known = None if answer.known is None else bool(answer.known[0])
-    items = _items(version, answer, 0)
+    items = _items(version, answer)
     for item, sources in zip(items, answer.sources(0), strict=True):
         item["sources"] = sources
     if answer.reasons is not None:
@@ -294,24 +297,19 @@ def user_result(version: "Version", user: str, options: "ListRequest") -> dict[s
     }
 
 
-def _items(version: "Version", answer: "Answer", query: int) -> list[dict[str, Any]]:
-    """One query's list: display columns and score of each item, best first."""
-    rows = answer.rows[query][: answer.counts[query]]
-    scores = answer.scores[query].tolist()  # longer, where the list is short
-    described = version.describe(rows)
+def _items(version: "Version", answer: "Answer") -> list[dict[str, Any]]:
+    """The list of the only query: display columns and score of each item, best first."""
+    rows = answer.rows[0][: answer.counts[0]]
+    scores = answer.scores[0].tolist()  # longer than the list if too few items were left
     return [
-        {**item, "score": round(score, 6)} for item, score in zip(described, scores, strict=False)
+        {**item, "score": round(score, 6)}
+        for item, score in zip(version.describe(rows), scores, strict=False)
     ]
 
 
-def _print_list(items: list[dict[str, Any]], title: str, *beside: RenderableType) -> None:
-    """Prints a list, with tables on its left where there is room."""
-    standard_output.print(Columns([*beside, _items_table(items, title)], padding=(0, 3)))
-
-
 def _items_table(items: list[dict[str, Any]], title: str) -> RenderableType:
-    """Items with their ranks, and the columns that say something, under a title."""
-    # A dict keeps the order in which items first name them; a set would not.
+    """Items with their ranks and the columns that are not empty, under a title."""
+    # A dict keeps the order in which items first name the columns
     names = dict.fromkeys(name for item in items for name in item)
     columns = [name for name in names if any(_cell(item.get(name)) for item in items)]
     rows = [
@@ -330,17 +328,17 @@ def _cell(value: Any) -> str:
         case float():
             return number(value, 4)
         case [first, *_]:
-            # Sources: JSON has them all, a table has room for the one that gave most
+            # JSON has all sources. A table only has room for the one that contributed most
             return list_name(first)
         case _:
             return str(value)
 
 
 def _print_reasons(items: list[dict[str, Any]], reasons: list[list[dict[str, Any]]]) -> None:
-    """What moved each item most, the strongest first, if anything is known of that."""
+    """Prints what moved each item most, the strongest first, if there are any reasons."""
     rows: list[Row] = []
     for rank, (item, of_item) in enumerate(zip(items, reasons, strict=True), 1):
-        # The item stands in the first of its rows alone.
+        # Only the first row of an item names it
         names = [(str(rank), str(item["item"])), *[("", "")] * len(of_item)]
         for (place, name), reason in zip(names, of_item, strict=False):
             direction = "up" if reason["contribution"] > 0 else "down"

@@ -1,4 +1,4 @@
-"""Days that were missed, failed or became stale, run by Airflow."""
+"""`twinspire backfill`: has Airflow run days that were missed, failed or became stale."""
 
 import os
 from contextlib import closing
@@ -18,7 +18,7 @@ from twinspire.cli.options import (
 )
 from twinspire.cli.output import end_with_json, terminal_table
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.display.table import Cell, Style, Table
+from twinspire_core.display.table import Cell, Style, Table, counted
 from twinspire_core.errors import GateRefused, TwinspireError, UsageError, format_message
 from twinspire_core.terminal import console, doing
 
@@ -36,14 +36,14 @@ _STYLES = {
 Redo = Annotated[
     Literal["none", "failed", "stale", "all"],
     typer.Option(
-        help="Which days that have a run get another one, besides those that have none: failed or"
-        " refused ones; stale ones, as `twinspire status` lists them; all."
+        help="Days without a run are always run. Of the days with a run, also run: none; failed (and"
+        " refused) ones; stale ones, as `twinspire status` lists them; all."
     ),
 ]
 Airflow = Annotated[
     str,
     typer.Option(
-        "--airflow", metavar="URL", envvar="TWINSPIRE_AIRFLOW_URL", help="Where Airflow is."
+        "--airflow", metavar="URL", envvar="TWINSPIRE_AIRFLOW_URL", help="The address of Airflow."
     ),
 ]
 
@@ -51,11 +51,9 @@ Airflow = Annotated[
 def backfill(
     pipeline: PipelineFile,
     first: Annotated[
-        str | None, typer.Option("--from", metavar="DATE", help="First of the days.")
+        str | None, typer.Option("--from", metavar="DATE", help="The first day.")
     ] = None,
-    last: Annotated[
-        str | None, typer.Option("--to", metavar="DATE", help="Last of the days, included.")
-    ] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="DATE", help="The last day.")] = None,
     redo: Redo = "none",
     mode: ModeOption = "incremental",
     promote: PromoteOption = "auto",
@@ -63,40 +61,44 @@ def backfill(
         int,
         typer.Option(
             min=1,
-            help="Days whose features are made at once. They are trained one after the other, oldest"
-            " first, in any case.",
+            help="How many days may make their features at the same time. Training always takes one day"
+            " after the other, oldest first.",
         ),
     ] = 1,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Show how it goes until it ends. Ctrl-C leaves it be.")
+        bool,
+        typer.Option(
+            "--wait",
+            help="Show the progress. Ctrl-C does not stop the backfill.",
+        ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say which days would be run.")
+        bool, typer.Option("--dry-run", help="Only list the days that would be run.")
     ] = False,
     unpause: Annotated[
         bool,
         typer.Option(
             "--unpause",
-            help="Unpause the DAG when the backfill is created. Its schedule then runs, too.",
+            help="Unpause the DAG after the backfill is created. Then its schedule runs, too.",
         ),
     ] = False,
     cancel: Annotated[
-        bool, typer.Option("--cancel", help="Cancel the one under way. What is done is kept.")
+        bool,
+        typer.Option("--cancel", help="Cancel the running backfill. Finished stages are kept."),
     ] = False,
     airflow: Airflow = "http://127.0.0.1:8080",
     as_json: JsonLine = False,
 ) -> None:
     """Have Airflow run a range of days, oldest first.
 
-    It logs in with TWINSPIRE_AIRFLOW_USER and TWINSPIRE_AIRFLOW_PASSWORD, or the token in
-    TWINSPIRE_AIRFLOW_TOKEN. On SQLite the DAG must be paused when the backfill is created: use
-    --unpause.
+    The command logs in with TWINSPIRE_AIRFLOW_USER and TWINSPIRE_AIRFLOW_PASSWORD, or with
+    TWINSPIRE_AIRFLOW_TOKEN. If Airflow's database is SQLite, pause the DAG before and use --unpause.
 
-    After a cancelled backfill, type the command again with `--redo failed`: finished stages are
-    skipped. While a backfill of the same days is running, `--wait` watches that one.
+    To continue a cancelled backfill, type the command again with `--redo failed`. To watch a running
+    backfill of the same days, type it with `--wait`.
 
-    With --wait the exit code is 0 when all days ended well or had no logs, 4 when the gate refused
-    some, 1 when others failed.
+    Exit codes with --wait: 0 all days succeeded or had no logs, 4 the gate refused some days, 1 other days
+    failed.
     """
     with doing("loading the libraries"):
         from twinspire.backfills import airflow_backfills
@@ -113,12 +115,12 @@ def backfill(
         if cancel:
             with doing("asking Airflow"):
                 numbers = airflow_backfills.cancel(rest, p.name)
-            told = f"cancelled: {', '.join(map(str, numbers))}" if numbers else "none was under way"
-            console.print(f"Backfills of {p.name}: {told}.", highlight=False)
+            done = f"cancelled: {', '.join(map(str, numbers))}" if numbers else "none was running"
+            console.print(f"Backfills of {p.name}: {done}.")
             end_with_json({"pipeline": p.name, "cancelled": numbers}, as_json)
             return
         if not (first and last):
-            raise UsageError("A backfill has a first and a last day: give --from and --to.")
+            raise UsageError("A backfill needs a first and a last day: give --from and --to.")
         conf = {"mode": mode, "promote": promote}
         days = (parse_date(first), parse_date(last))
         number = None
@@ -126,7 +128,7 @@ def backfill(
             plan = airflow_backfills.plan_backfill(
                 rest, p, *days, redo, conf, may_be_paused=unpause
             )
-            _tell(plan)
+            _print_plan(plan)
             if plan.days and not dry_run:
                 number = airflow_backfills.start(rest, p, plan, at_once)
                 if unpause:
@@ -140,18 +142,16 @@ def backfill(
     _raise_if_failed(outcomes)
 
 
-def _tell(plan: "BackfillPlan") -> None:
-    """Says which days are run, and why others are not."""
+def _print_plan(plan: "BackfillPlan") -> None:
+    """Prints which days are run, and why others are not."""
     for day, why in plan.left_out.items():
-        console.print(f"{day} is left out: {why}.", highlight=False, soft_wrap=True)
+        console.print(f"{day} is left out: {why}.", soft_wrap=True)
     if not plan.days:
         console.print("No day is left to run.")
         return
-    begun = f"Backfill {plan.active} is under way: " if plan.active else ""
-    days = f"{len(plan.days)} days" if len(plan.days) > 1 else "1 day"
-    console.print(
-        f"{begun}{days} to run, {plan.days[0]} to {plan.days[-1]}.", highlight=False, soft_wrap=True
-    )
+    running = f"Backfill {plan.active} is running: " if plan.active else ""
+    days = counted(len(plan.days), "day")
+    console.print(f"{running}{days} to run, {plan.days[0]} to {plan.days[-1]}.", soft_wrap=True)
 
 
 def _tell_started(
@@ -160,9 +160,7 @@ def _tell_started(
     page = f"{rest.url}/dags/{plan.dag}/backfills"
     if number is not None:
         console.print(
-            f"Backfill {number} is under way: {page}. To watch it, type the command again with"
-            " --wait.",
-            highlight=False,
+            f"Backfill {number} is running: {page}. To watch it, type the command again with --wait.",
             soft_wrap=True,
         )
     started = {
@@ -176,21 +174,20 @@ def _tell_started(
 
 
 def _watch(rest: "AirflowRest", pipeline: Pipeline, plan: "BackfillPlan") -> list[dict[str, Any]]:
-    """Shows how the days go until all have ended: what became of each."""
+    """Shows the progress until all days have ended. Returns the outcome of each day."""
     from twinspire.backfills.progress_board import ENDED, STAGES, Board
 
     board = Board(plan.days, pipeline.zone)
-    live = Live(board, console=console, refresh_per_second=4, transient=not console.is_terminal)
     try:
-        with live:
+        with Live(board, console=console, refresh_per_second=4, transient=not console.is_terminal):
             for ended in board.watch(rest, plan.dag):
                 for day, stage, cell in ended:
                     if stage in STAGES and cell.state in ENDED and not console.is_terminal:
-                        told = f"{cell.state} in {cell.seconds:.0f} s"
-                        live.console.print(f"{board.elapsed()} {day} {stage}: {told}")
+                        end = f"{cell.state} in {cell.seconds:.0f} s"
+                        console.print(f"{board.elapsed()} {day} {stage}: {end}")
     except KeyboardInterrupt:
         console.print(
-            "The backfill goes on in Airflow. To watch it again, type the same command; to end it:"
+            "The backfill goes on in Airflow. To watch it again, type the same command. To cancel it:"
             f" {format_message('twinspire backfill PIPELINE --cancel')}",
             soft_wrap=True,
         )
@@ -199,7 +196,7 @@ def _watch(rest: "AirflowRest", pipeline: Pipeline, plan: "BackfillPlan") -> lis
 
 
 def _outcome(rest: "AirflowRest", dag: str, day: date, board: "Board") -> dict[str, Any]:
-    """What became of a day, as Airflow has it."""
+    """The outcome of a day, as Airflow knows it."""
     run = board.runs.get(day, {"dag_run_id": "", "state": "deleted"})
     name = run["dag_run_id"]
     cells = {stage: cell for (of_day, stage), cell in board.cells.items() if of_day == day}
@@ -242,11 +239,11 @@ def _raise_if_failed(outcomes: list[dict[str, Any]]) -> None:
         first, last = failed[0]["day"], failed[-1]["day"]
         again = f"twinspire backfill PIPELINE --from {first} --to {last} --redo failed"
         raise TwinspireError(
-            f"{len(failed)} of {len(outcomes)} days failed, first {first} in"
-            f" {failed[0]['task'] or 'no task'}: {failed[0]['page']}. When it is mended: {again}"
+            f"{len(failed)} of {len(outcomes)} days failed, the first is {first} in"
+            f" {failed[0]['task'] or 'no task'}: {failed[0]['page']}. Correct the error, then type: {again}"
         )
     if refused := of_kind["refused"]:
-        listed = ", ".join(one["day"] for one in refused)
+        days = ", ".join(one["day"] for one in refused)
         raise GateRefused(
-            f"The gate refused the versions of {listed}. Why: twinspire versions PIPELINE"
+            f"The gate refused the versions of {days}. To see why: twinspire versions PIPELINE"
         )

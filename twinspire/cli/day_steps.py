@@ -1,5 +1,5 @@
-"""The parts of a day's run as commands, for schedulers: which day it is, whether its logs are there,
-whether it is its turn, its stages, and how it is closed.
+"""The parts of a day's run as commands for schedulers: find the day, check its logs, wait for earlier days,
+run each stage, close the day.
 """
 
 from collections.abc import Iterator
@@ -37,14 +37,12 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.library_loading import never_import
 
-_CLOSED = (
-    "It was closed while it was under way: its command was killed or gave up, as its log tells."
-)
-"""The reason that is recorded for a run that did not end itself."""
+# The reason that is recorded for a run that did not record its own end
+_CLOSED = "It was closed while it was under way: its command was killed or gave up. See its log."
 
 
 DayOption = Annotated[
-    str | None, typer.Option("--date", metavar="DATE", help="The day; yesterday by default.")
+    str | None, typer.Option("--date", metavar="DATE", help="The day. Default: yesterday.")
 ]
 
 
@@ -53,7 +51,7 @@ Instant = Annotated[
     typer.Option(
         "--instant",
         metavar="ISO",
-        help="A moment, as 2017-10-16T03:00:00+00:00, that lies in the day.",
+        help="A moment of the day, such as 2017-10-16T03:00:00+00:00, instead of --date.",
     ),
 ]
 
@@ -64,7 +62,7 @@ Wait = Annotated[
         "--wait",
         metavar="SECONDS",
         min=0,
-        help="Wait so long while one earlier day is left.",
+        help="How long to wait if only one earlier day is left.",
     ),
 ]
 
@@ -75,7 +73,7 @@ def which_day(
     instant: Instant = None,
     as_json: JsonLine = False,
 ) -> None:
-    """Print the day of a run, and its state. The day is not opened."""
+    """Print the day of a run, and the day's state. Nothing is recorded."""
     with _of_day("which-day", pipeline, date, instant, as_json) as (p, chosen, result):
         result |= _state(p, chosen)
         say(f"{chosen}: {result['state'] or 'not run yet'}.")
@@ -88,32 +86,30 @@ def open_day(
     run: Run = None,
     as_json: JsonLine = False,
 ) -> None:
-    """Check that the day's logs are there and plausible; with --run, open the day, so that later
-    ones wait for it.
+    """Check that the day's logs are there and plausible. With --run, later days then wait for the day.
 
     Exit codes: 75 the logs are late, 99 the day is empty, 3 the day is suspiciously small.
     """
     with _of_day("open-day", pipeline, date, instant, as_json) as (p, chosen, result):
         checked = runner.check_source(DayRun(p, chosen, lease=run))
         usual = checked["usual_rows"]
-        as_usual = f"; {usual:,.0f} are usual on its weekday" if usual else ""
-        say(f"{chosen} has {checked['rows']:,} events{as_usual}.")
+        compared = f"; {usual:,.0f} are usual on this weekday" if usual else ""
+        say(f"{chosen} has {checked['rows']:,} events{compared}.")
         result |= {**_state(p, chosen), "input": checked}
 
 
 def await_turn(
     pipeline: PipelineFile,
     date: DayOption = None,
-    instant: Instant = None,
     wait: Wait = 0,
     run: Run = None,
     as_json: JsonLine = False,
 ) -> None:
     """Check whether all earlier days have ended.
 
-    Exit codes: 75 not yet, 2 none of them ended for as long as train.wait.
+    Exit codes: 75 an earlier day is still under way, 2 none of them has ended within train.wait.
     """
-    with _of_day("await-turn", pipeline, date, instant, as_json) as (p, chosen, result):
+    with _of_day("await-turn", pipeline, date, None, as_json) as (p, chosen, result):
         run_leases.ask_turn(p, chosen, run, timedelta(seconds=wait))
         say(f"All days before {chosen} have ended.")
         result |= _state(p, chosen)
@@ -122,22 +118,20 @@ def await_turn(
 def close_day(
     pipeline: PipelineFile,
     date: DayOption = None,
-    instant: Instant = None,
     run: Run = None,
     as_json: JsonLine = False,
 ) -> None:
-    """End open runs of the day, so that later days go on.
+    """End the open runs of a day, so that later days go on.
 
-    With --run only the run of this name is ended; without a day, on whichever day it is.
+    With --run only the run of this name is ended. With --run and no --date it is ended on any day.
     """
     with json_on_error("close-day", as_json) as known:
         p = open_pipeline(pipeline)
+        chosen, days = None, attempts.days(p)
         # If the task that finds the day was killed, a scheduler knows its run but not the day
-        chosen = None
-        if date or instant or not run:
-            chosen = resolve_day(p, date, instant)
-            known["day"] = str(chosen)
-        days = [chosen] if chosen else attempts.days(p)
+        if date or not run:
+            chosen = resolve_day(p, date, None)
+            known["day"], days = str(chosen), [chosen]
         closed = run_leases.end_runs(p, days, run, _CLOSED)
         say(f"Closed: {', '.join(closed)}." if closed else "No run was open.")
         state = _state(p, chosen) if chosen else {}
@@ -148,10 +142,10 @@ def close_day(
 def _of_day(
     command: str, file: str, day: str | None, instant: str | None, as_json: bool
 ) -> Iterator[tuple[Pipeline, date, dict[str, Any]]]:
-    """Frames a command about a day: its last line names the day, also if it fails.
+    """Frames a command about a day, so that its last line names the day even if it fails.
 
     Yields:
-      The pipeline, the day, and the fields of the last line; the command adds to them.
+      The pipeline, the day, and the fields of the last line, to which the command adds.
     """
     with json_on_error(command, as_json) as known:
         pipeline = open_pipeline(file)
@@ -176,10 +170,10 @@ def features(
     run: Run = None,
     as_json: JsonLine = False,
 ) -> None:
-    """Make the day's examples, corpus, queries, transform graph and statistics (Beam).
+    """Make the day's training examples, corpus, queries, transform graph and statistics with Beam.
 
-    What is read of a day's logs is kept (WORK_ROOT/PIPELINE/partials), by the digest of the files and
-    the settings it depends on, so that the days after it read no logs but their own.
+    A cache in WORK_ROOT/PIPELINE/partials keeps what was read of each day's logs, so that later days only
+    read their own logs.
     """
     options = {"mode": mode, "force": force, "late": late, "reuse": not no_reuse}
     _stage("features", pipeline, date, as_json, run=run, **options)
@@ -193,7 +187,7 @@ def train(
     run: Run = None,
     as_json: JsonLine = False,
 ) -> None:
-    """Train on the day; write both towers, and vectors of what is to be measured."""
+    """Train on the day. Write both towers, and the vectors that `measure` needs."""
     _stage("train", pipeline, date, as_json, mode=mode, force=force, run=run)
 
 
@@ -204,7 +198,7 @@ def measure(
     run: Run = None,
     as_json: JsonLine = False,
 ) -> None:
-    """Measure the parent and the day's version on the day; fit what orders candidates."""
+    """Measure the parent and the new version on the day. Fit the ranker and the weights of the sources."""
     _stage("measure", pipeline, date, as_json, force=force, run=run)
 
 
@@ -215,7 +209,7 @@ def embed(
     run: Run = None,
     as_json: JsonLine = False,
 ) -> None:
-    """Embed the corpus and a sample of users (Beam)."""
+    """Compute the vectors of all items and of a sample of users with Beam."""
     _stage("embed", pipeline, date, as_json, force=force, run=run)
 
 
@@ -226,8 +220,9 @@ def index(
     run: Run = None,
     as_json: JsonLine = False,
 ) -> None:
-    """Build the nearest-neighbour index, with the settings of the day before while these reach the
-    recall asked for; measure its recall.
+    """Build the nearest-neighbour index and measure its recall.
+
+    The settings of the day before are kept as long as they reach the required recall.
     """
     _stage("index", pipeline, date, as_json, force=force, run=run)
 
@@ -240,21 +235,26 @@ def publish(
     run: Run = None,
     as_json: JsonLine = False,
 ) -> None:
-    """Judge the day's version by the gate and publish it; exit 4 when refused."""
+    """Let the gate judge the new version, and publish it.
+
+    Exit code: 4 the gate refused the version.
+    """
     _stage("publish", pipeline, date, as_json, promote=promote, force=force, run=run)
 
 
 def _stage(
     name: str, file: str, date: str, as_json: bool, *, run: str | None, **options: Any
 ) -> None:
-    # Arrow, Beam and Matplotlib would load it needlessly. Not in `run`: there all stages are one process
+    # Arrow, Beam and Matplotlib load pandas, although most stages do not need it. `run` has all stages in
+    # one process, and so does not block it
     if not STAGES[name].needs_pandas:
         never_import("pandas")
     with json_on_error(name, as_json) as known:
-        known["day"] = date  # as typed: it may be no date
-        # A named run is a scheduler's: if it waited here, it would take a slot from earlier days
-        gives_way = run is not None
-        day_run = DayRun(open_pipeline(file), parse_date(date), lease=run, gives_way=gives_way)
+        known["day"] = date  # as typed, because it may not be a date
+        # A named run is a scheduler's. If it waited here, it would take a slot from earlier days
+        day_run = DayRun(
+            open_pipeline(file), parse_date(date), lease=run, gives_way=run is not None
+        )
         with with_addresses_of_refused(day_run, known):
             result = runner.run_stage(day_run, name, **options)
         if STAGES[name].publishes:

@@ -1,8 +1,5 @@
-"""`twinspire doctor`: versions, imports of each stage, access to the places that a pipeline uses, and
-its Beam runner with the workers.
-
-Each stage's imports are tried in a process of their own, as a stage runs: a library that crashes is
-one red line, and TensorFlow is never loaded into this process.
+"""`twinspire doctor`: checks versions, the imports of each stage, the places that a pipeline uses, and its
+Beam runner with the workers.
 """
 
 import os
@@ -43,14 +40,18 @@ if TYPE_CHECKING:
 def doctor(
     pipeline: Annotated[
         str | None,
-        typer.Argument(metavar="[PIPELINE]", help="Also try its logs, work and registry."),
+        typer.Argument(
+            metavar="[PIPELINE]",
+            help="Also check what this pipeline file uses.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check versions, what each stage can import, and whether the stores can be reached.
+    """Check the installation: library versions, and whether each stage can be imported.
 
-    Where `beam.options` of the pipeline file name a runner, its job service is asked, and one of its
-    workers: a job of one element tells whether both see `work_root`, and compares versions.
+    With a pipeline file it also checks that the logs can be read, and that the working folder and the
+    registry can be written. If `beam.options` names a runner, a small job checks that a worker sees
+    `work_root` and has the same library versions.
     """
     checks = examine(open_pipeline(pipeline) if pipeline else None)
     is_healthy = all(check.state != "failure" for check in checks)
@@ -79,10 +80,10 @@ class Check:
 
     Attributes:
       group: `system`, `version`, `import`, `store`, `day` or `runner`.
-      name: what was looked at.
-      state: `absent` is an optional part that is not installed, which is no fault.
-      found: what was seen.
-      remedy: what to do about it; empty if nothing.
+      name: what was checked.
+      state: `absent` is an optional part that is not installed, which is no failure.
+      found: what was found.
+      remedy: what to do; empty if nothing.
     """
 
     group: str
@@ -105,8 +106,8 @@ def checks_table(checks: Sequence[Check]) -> Table:
     )
 
 
-# By extra of setup.py, what to import. A stage's own module comes last, so that a missing library is
-# named first.
+# By extra of setup.py, the modules to import. A stage's own module comes last, so that the message about
+# a missing library names the library
 IMPORTS = {
     "features": (
         "apache_beam",
@@ -127,12 +128,9 @@ IMPORTS = {
 
 
 def examine(pipeline: Pipeline | None = None) -> list[Check]:
-    """Looks at the installation and, with a pipeline, at the places that it reads and writes."""
-    with doing("importing what each stage needs") as update, ThreadPoolExecutor(2) as pool:
-        imports = []
-        for done in pool.map(_imports, IMPORTS):
-            imports.append(done)
-            update(f"importing what each stage needs: {len(imports)} of {len(IMPORTS)}")
+    """Checks the installation and, with a pipeline, the places that it reads and writes."""
+    with doing("importing what each stage needs"), ThreadPoolExecutor(2) as pool:
+        imports = list(pool.map(_imports, IMPORTS))
     checks = [*_system(), *_versions(), *imports]
     if pipeline is not None:
         with doing("trying its logs, work and registry"):
@@ -141,8 +139,8 @@ def examine(pipeline: Pipeline | None = None) -> list[Check]:
 
 
 def _places(pipeline: Pipeline) -> Iterator[Check]:
-    """Looks at the places that a pipeline reads and writes, and asks its runner."""
-    from beam_jobs.ingest.day_files import declared_tables
+    """Checks the places that a pipeline reads and writes, and its runner."""
+    from beam_jobs.ingest.day_files import declared_tables  # it loads Arrow
 
     for table in declared_tables(pipeline):
         yield _logs(pipeline, table)
@@ -156,12 +154,12 @@ def _places(pipeline: Pipeline) -> Iterator[Check]:
 
 
 def _system() -> Iterator[Check]:
-    found = f"{platform.python_version()} at {sys.executable}"
+    python = f"{platform.python_version()} at {sys.executable}"
     if (3, 11) <= sys.version_info < (3, 13):
-        yield Check("system", "python", "ok", found)
+        yield Check("system", "python", "ok", python)
     else:
-        remedy = "Use Python 3.11 or 3.12: TensorFlow Transform has no others."
-        yield Check("system", "python", "failure", found, remedy)
+        remedy = "Use Python 3.11 or 3.12: TensorFlow Transform supports no other version."
+        yield Check("system", "python", "failure", python, remedy)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     machine = f"{os.cpu_count()} cores, {memory:.0f} GB, {platform.platform(terse=True)}"
     yield Check("system", "machine", "ok", machine)
@@ -177,23 +175,24 @@ def _bytecode() -> Check:
     remedy = f"{sys.executable} -m compileall -q {Path(spec.origin).parents[1]}"
     if sys.dont_write_bytecode:
         remedy = f"unset PYTHONDONTWRITEBYTECODE, then: {remedy}"
-    found = "not compiled: every stage starts several times slower"
-    return Check("system", "bytecode", "warning", found, remedy)
+    slow = "not compiled, so that every stage starts several times slower"
+    return Check("system", "bytecode", "warning", slow, remedy)
 
 
 def _versions() -> Iterator[Check]:
-    """Libraries of another version than the package needs; an extra that is absent is no fault."""
+    """The libraries that are missing or of a version that does not fit."""
     declared = _declared()
     if not declared:
-        found = "run from its folder, not installed"
-        yield Check("version", "twinspire", "warning", found, "make setup")
+        yield Check(
+            "version", "twinspire", "warning", "not installed, run from its folder", "make setup"
+        )
         return
     fitting: set[str] = set()
     for requirement, extra in declared:
         try:
             found = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            if not extra:
+            if not extra:  # nobody has to install an extra
                 yield Check("version", requirement.name, "failure", "not installed", "make setup")
         else:
             if requirement.specifier.contains(found, prereleases=True):
@@ -201,12 +200,12 @@ def _versions() -> Iterator[Check]:
             else:
                 remedy = f"needs {requirement.specifier}: make setup"
                 yield Check("version", requirement.name, "failure", found, remedy)
-    yield Check("version", "libraries", "ok", f"{len(fitting)} are of versions that fit")
+    yield Check("version", "libraries", "ok", f"{len(fitting)} have versions that fit")
 
 
 def _declared() -> list[tuple[Requirement, str]]:
-    """What the installed package requires, each with the extra of setup.py that it is for, or "";
-    what only its own tests need is left out. Nothing where it is run from its folder.
+    """The requirements of the installed package without those of its tests, each with the extra of setup.py
+    that needs it, or ""; empty if the package is not installed.
     """
     try:
         requirements = map(Requirement, metadata.requires("twinspire") or ())
@@ -225,22 +224,19 @@ def _imports(extra: str) -> Check:
     if lacking:
         remedy = f"pip install 'twinspire[{extra}]'"
         return Check("import", extra, "absent", f"no {', '.join(lacking)}", remedy)
-    code = "; ".join(f"import {name}" for name in names)
     started = time.monotonic()
+    # In a process of its own, as a stage runs: a library that crashes fails one check only
     with tempfile.TemporaryDirectory(prefix="twinspire-doctor-") as home:
-        # Airflow would write its configuration into the user's home.
-        airflow_home = os.environ.get("AIRFLOW_HOME", home)
-        env = {**os.environ, "AIRFLOW_HOME": airflow_home, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
-        )
+        # By default Airflow writes its configuration into the user's home
+        env = {"AIRFLOW_HOME": home, **os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        line = [sys.executable, "-c", f"import {', '.join(names)}"]
+        done = subprocess.run(line, env=env, capture_output=True, text=True, check=False)
     if done.returncode == 0:
-        found = f"{', '.join(names)} in {time.monotonic() - started:.1f} s"
-        return Check("import", extra, "ok", found)
-    lines = done.stderr.strip().splitlines()
-    last = lines[-1] if lines else f"ended by signal {-done.returncode}"
+        seconds = f"{time.monotonic() - started:.1f} s"
+        return Check("import", extra, "ok", f"{', '.join(names)} in {seconds}")
+    lines = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"]
     remedy = "make setup, or install the versions of requirements.lock"
-    return Check("import", extra, "failure", last[:300], remedy)
+    return Check("import", extra, "failure", lines[-1][:300], remedy)
 
 
 def _logs(pipeline: Pipeline, table: "day_files.Table") -> Check:
@@ -249,11 +245,11 @@ def _logs(pipeline: Pipeline, table: "day_files.Table") -> Check:
     place = getattr(pipeline.source, table)
     try:
         days = day_files.folder_days(pipeline, table)
-    except Exception as error:  # any store, any reason: this is what a doctor tells
-        remedy = "Check the path, and the rights to read it."
+    except Exception as error:  # whatever a store raises is reported
+        remedy = "Check the path, and the permission to read it."
         return Check("store", table, "failure", f"{place}: {error}", remedy)
     if not days:
-        remedy = "Lay the logs out there: twinspire partition --help"
+        remedy = "Lay the logs out by day: twinspire partition --help"
         return Check("store", table, "warning", f"no days at {place}", remedy)
     return Check("store", table, "ok", f"{len(days)} days, {days[0]} to {days[-1]}, at {place}")
 
@@ -262,57 +258,43 @@ def _late_events(pipeline: Pipeline, day: date) -> Iterator[Check]:
     try:
         events = unread_events(pipeline, day)
     except TwinspireError as error:
-        yield Check("day", str(day), "failure", str(error), "Mend the logs.")
+        yield Check("day", str(day), "failure", str(error), "Correct the logs.")
         return
     if events:
-        found = f"{events:,} late events, others than the day was run with"
+        late = f"{events:,} events came after the day was run"
         remedy = format_message(f"To learn from them: twinspire run PIPELINE --date {day} --late")
-        yield Check("day", str(day), "warning", found, remedy)
+        yield Check("day", str(day), "warning", late, remedy)
 
 
 def _writable(name: str, root: str) -> Check:
-    """Tries what a commit needs: a file can be created, and created only once. Leaves nothing
-    behind.
-    """
-    created = _missing_folders(root)
-    probe = storage.join(root, f".tmp-doctor-{secrets.token_hex(4)}")
+    """Checks what a commit needs: a file can be created, and only once. Leaves nothing behind."""
+    home = root
+    if not storage.is_remote(root):
+        # Folders that do not exist yet are not made: whoever types this may be another account
+        home = str(next(folder for folder in (Path(root), *Path(root).parents) if folder.exists()))
+    probe = storage.join(home, f".tmp-doctor-{secrets.token_hex(4)}")
     try:
         first = storage.put_if_absent(storage.join(probe, "probe"), b"1")
         second = storage.put_if_absent(storage.join(probe, "probe"), b"2")
         if not first or second:
             raise UsageError("a file could be created twice: this store cannot hold a registry")
-    except Exception as error:  # any store, any reason: this is what a doctor tells
-        remedy = "Check the path, and the rights to write and link there."
+    except Exception as error:  # whatever a store raises is reported
+        remedy = "Check the path, and the permission to write and link there."
         return Check("store", name, "failure", f"{root}: {error}", remedy)
     finally:
         storage.delete_tree(probe)
-        for folder in created:
-            # Not where somebody else has written meanwhile
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
     return Check("store", name, "ok", f"{root} can be written, and a file created only once")
 
 
-def _missing_folders(root: str) -> list[Path]:
-    """The folders that writing below a place creates, the innermost first."""
-    if storage.is_remote(root):
-        return []
-    return [folder for folder in (Path(root), *Path(root).parents) if not folder.exists()]
-
-
 LIMIT = 180.0
-"""Seconds that the workers have for the job of one element: they import TensorFlow first."""
-
-
-# A job there takes minutes and is paid for.
-_NOT_ASKED = ("DataflowRunner",)
+"""Seconds that the workers have for the job of one element. They import TensorFlow first."""
 
 
 def examine_runner(pipeline: Pipeline, packages: Sequence[str]) -> Iterator[Check]:
-    """Looks at the job service, and has a worker answer a job of one element.
+    """Checks the job service, and runs a job of one element on a worker. Checks nothing if the runner is
+    this process.
 
     Args:
-      pipeline: its runner is looked at, unless that is this process.
       packages: packages whose versions on the worker are compared with those here.
     """
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -327,17 +309,20 @@ def examine_runner(pipeline: Pipeline, packages: Sequence[str]) -> Iterator[Chec
     service = _service(runner, endpoint)
     yield service
     root = pipeline.pipeline.work_root
-    if runner in _NOT_ASKED:
-        yield _cloud_place(runner, root)
-    elif service.state == "ok":
-        yield from _workers(pipeline, packages)
+    if runner != "DataflowRunner":
+        if service.state == "ok":
+            yield from _workers(pipeline, packages)
+    elif storage.is_remote(root):
+        not_run = f"{root}; no job is run there, because it takes minutes and costs money"
+        yield Check("runner", "work_root", "ok", not_run)
+    else:
+        unseen = f"{runner}, but work_root is {root}, which its workers cannot see"
+        yield Check("runner", "work_root", "failure", unseen, "Set pipeline.work_root to gs://…")
 
 
 def _service(runner: str, endpoint: str) -> Check:
     if not endpoint:
-        return Check(
-            "runner", "beam.options", "ok", f"{runner}, which has no job service of its own"
-        )
+        return Check("runner", "beam.options", "ok", f"{runner}, which has no job service")
     import grpc
 
     from beam_jobs.beam import job_service
@@ -347,19 +332,11 @@ def _service(runner: str, endpoint: str) -> Check:
         service.wait()
         jobs = len(service.running())
     except (grpc.RpcError, grpc.FutureTimeoutError) as error:
-        found = f"{runner}: no job service answers at {endpoint} ({job_service.reason_of(error)})"
-        remedy = "Start it, or mend --job_endpoint in beam.options."
-        return Check("runner", "beam.options", "failure", found, remedy)
-    found = f"{runner}: the job service at {endpoint} answers; {jobs:,} jobs run there"
-    return Check("runner", "beam.options", "ok", found)
-
-
-def _cloud_place(runner: str, root: str) -> Check:
-    if not storage.is_remote(root):
-        found = f"{runner}, and work_root is {root}, which its workers cannot see"
-        return Check("runner", "work_root", "failure", found, "Set pipeline.work_root to gs://…")
-    found = f"{root}; workers are not asked: a job there takes minutes and is paid for"
-    return Check("runner", "work_root", "ok", found)
+        silent = f"{runner}: no job service answers at {endpoint} ({job_service.reason_of(error)})"
+        remedy = "Start it, or correct --job_endpoint in beam.options."
+        return Check("runner", "beam.options", "failure", silent, remedy)
+    answers = f"{runner}: the job service at {endpoint} answers; {jobs:,} jobs run there"
+    return Check("runner", "beam.options", "ok", answers)
 
 
 def _workers(pipeline: Pipeline, packages: Sequence[str]) -> Iterator[Check]:
@@ -370,12 +347,12 @@ def _workers(pipeline: Pipeline, packages: Sequence[str]) -> Iterator[Check]:
     try:
         worker = worker_view.ask_worker(pipeline.beam.options, packages, out, LIMIT)
     except TwinspireError as error:
-        # The folder stays: the message may name a log in it
+        # The folder is not deleted: the message may name a log in it
         yield Check("runner", "worker", "failure", format_message(error))
         return
     storage.delete_tree(out)
-    place = f"{worker.host} read a file of the client's in {root}, and the client one of its"
-    yield Check("runner", "shared place", "ok", place)
+    shared = f"{worker.host} and this machine read each other's files in {root}"
+    yield Check("runner", "shared place", "ok", shared)
     yield compare(worker, worker_view.installation(packages))
 
 
@@ -386,15 +363,15 @@ def compare(worker: "Installation", client: "Installation") -> Check:
         for name, version in client.packages.items()
         if worker.packages.get(name) != version
     ]
-    missing = [name for name, version in client.packages.items() if version]
-    missing = [name for name in missing if not worker.packages.get(name)]
+    needed = (name for name, version in client.packages.items() if version)
+    missing = [name for name in needed if not worker.packages.get(name)]
     if worker.python.rpartition(".")[0] != client.python.rpartition(".")[0]:
         unlike.insert(0, f"Python {worker.python} ({client.python} here)")
         missing.append("python")
     if not unlike:
-        found = f"{worker.host}: Python {worker.python}, {len(client.packages)} packages as here"
-        return Check("runner", "worker", "ok", found)
-    found = f"{worker.host} differs: {listed(unlike, 6)}"
+        same = f"{worker.host}: Python {worker.python}, {len(client.packages)} packages as here"
+        return Check("runner", "worker", "ok", same)
+    differs = f"{worker.host} differs: {listed(unlike, 6)}"
     remedy = "Install the versions of requirements.lock on the workers."
-    # Another version of a package may work; another Python cannot read what the client sends
-    return Check("runner", "worker", "failure" if missing else "warning", found, remedy)
+    # Another version of a package may work, but another Python cannot read what the client sends
+    return Check("runner", "worker", "failure" if missing else "warning", differs, remedy)

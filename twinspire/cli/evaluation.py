@@ -1,4 +1,4 @@
-"""Measures recommendations on a given split."""
+"""`twinspire evaluate`: measures a version, or a file of recommendations, on a given split."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
@@ -29,46 +29,53 @@ TWO_TOWER = "two_tower"
 
 def evaluate(
     pipeline: PipelineFile,
-    truth: Annotated[str, typer.Option(metavar="FILE", help="What was taken: user and items.")],
+    truth: Annotated[
+        str, typer.Option(metavar="FILE", help="A file with the items that each user took.")
+    ],
     queries: Annotated[
-        Place, typer.Option(metavar="FILE", help="What a version is asked: user and raw features.")
+        Place,
+        typer.Option(
+            metavar="FILE", help="Score a version on this file of queries: user and raw features."
+        ),
     ] = None,
     version: VersionOption = None,
     recs: Annotated[
         Place,
-        typer.Option(metavar="FILE", help="Score this file instead: user and items, best first."),
+        typer.Option(
+            metavar="FILE", help="Score this file of recommendations: user and items, best first."
+        ),
     ] = None,
     corpus: Annotated[
-        Place, typer.Option(metavar="FILE", help="With --recs: the catalogue, for coverage.")
+        Place, typer.Option(metavar="FILE", help="With --recs: the catalogue, to measure coverage.")
     ] = None,
     k: Annotated[
         list[int] | None,
-        typer.Option("--k", "-k", help="A list length; may be repeated. Default: evaluation.ks."),
+        typer.Option("--k", "-k", help="A list length. May be repeated. Default: evaluation.ks."),
     ] = None,
     allow: Allow = None,
     deny: Deny = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a version, or a file of recommendations made by anything else, on a given split.
+    """Score a version, or a file of recommendations from another system, on a given split.
 
-    Files are Parquet, JSON Lines or CSV, with a list of items per user or a row per user and item.
-    Every user of the truth counts; one without recommendations is a miss. Intervals are 95%
-    bootstrap intervals over users. JSON holds all measures, those of
-    slices too. A filter applies to lists and truth; users who took no such item do not count.
+    Files are Parquet, JSON Lines or CSV. They have one row per user with a list of items, or one row per
+    user and item. Every user of --truth counts; a user without recommendations is a miss. Intervals are
+    95% bootstrap intervals over users. --json also prints the measures of groups of users (slices). A
+    filter applies to the lists and to the truth; users who took no such item do not count.
     """
     p = open_pipeline(pipeline)
     filters = {"allow": by_attribute(allow), "deny": by_attribute(deny)}
     if (recs is None) == (queries is None):
         raise UsageError(
-            "Give --queries to score a version, or --recs to score a file of recommendations; one"
-            " of them."
+            "Give either --queries, to score a version, or --recs, to score a file of"
+            " recommendations."
         )
     if recs is not None and any(filters.values()):
         raise UsageError(
-            "A version's lists are filtered; a file of recommendations is scored as it is."
+            "--allow and --deny filter the lists of a version; leave them out with --recs."
         )
     ks = tuple(k or p.evaluation.ks)
-    # Imported below: scoring a file loads no TensorFlow, and a mistyped command nothing at all.
+    # Imported here, because scoring a file needs no TensorFlow
     if queries is None:
         from model.score_version import score_file
         from twinspire_core.metrics.intervals import RESAMPLES
@@ -82,18 +89,14 @@ def evaluate(
     [title] = scored.values()
     for table in score_tables(lists, ks, str(title)):
         console.print(terminal_table(table))
-    if TWO_TOWER in lists and lists[TWO_TOWER].left_out is not None:
-        console.print(_filtered(lists[TWO_TOWER]), highlight=False)
+    if (towers := lists.get(TWO_TOWER)) and towers.left_out is not None:
+        console.print(
+            f"Only the {towers.items:,} items that pass the filter count, in lists and in the truth."
+            f" {towers.left_out:,} users took none of them and do not count."
+        )
     if as_json:
         given = {key: value for key, value in filters.items() if value}
         print_json({**scored, **given, "measures": measured})
-
-
-def _filtered(measures: Measures) -> str:
-    return (
-        f"Of the {measures.items:,} items that pass, in lists and in what was taken; "
-        f"{measures.left_out:,} users took none of them and do not count."
-    )
 
 
 def _score_version(
@@ -104,7 +107,7 @@ def _score_version(
     ks: tuple[int, ...],
     filters: dict[str, Any],
 ) -> tuple[str, dict[str, dict[str, Any]]]:
-    """The version's id, and the measures of its towers beside the baselines'."""
+    """The version's id, and the measures of its towers and of the baselines."""
     from model.evaluation.list_files import read_table
     from model.score_version import VersionParts, score_version
     from serving.version.filters import Filter
@@ -114,9 +117,8 @@ def _score_version(
     requests, taken = read_table(queries), read_table(truth)
     opened = Version.open(pipeline, version)
     selected = opened.attributes.select_for_all(Filter.of(pipeline.corpus.attributes, **filters))
-    if selected:
-        for warning in selected.warnings:
-            console.print(warning, style="yellow", highlight=False)
+    for warning in selected.warnings if selected else ():
+        console.print(warning, style="yellow")
     with doing("scoring the version"):
         parts = VersionParts(
             embed=opened.encode,
@@ -125,17 +127,18 @@ def _score_version(
             order=opened.fixed_order,
             ranker=opened.ranker,
         )
-        passing = selected.passing if selected else None
-        measured = score_version(parts, requests, taken, pipeline, ks, passing=passing)
+        measured = score_version(
+            parts, requests, taken, pipeline, ks, passing=selected.passing if selected else None
+        )
     return opened.id, measured
 
 
 _DIGITS = 4
 _OF_ALL_LISTS = {
     "coverage": "coverage: share of the catalogue in any list",
-    "gini": "gini: 0% when all items are shown equally often, 100% when one has it all",
-    "overlap": "overlap: share that two users' lists have in common",
-    "popular_share": "popular share: items that have half of the last days' events, not known without any",
+    "gini": "gini: 0% if all items are shown equally often, 100% if only one is shown",
+    "overlap": "overlap: share of items that the lists of two users have in common",
+    "popular_share": "popular share: share of the items that have half of the last days' events",
 }
 
 
@@ -160,7 +163,7 @@ def score_tables(
 def _near(
     lists: Mapping[str, Measures], others: Mapping[str, Measures], ks: Sequence[int], title: str
 ) -> Table:
-    """How near lists came, the first of them with its intervals; then those of the other kind."""
+    """Recall and other measures of each list, the first one with its intervals; then the other lists."""
     names = [*(f"recall@{k}" for k in ks), f"ndcg@{min(ks)}", f"hit_rate@{min(ks)}", "mrr"]
     rows: list[Row] = []
     for place, (name, measures) in enumerate(lists.items()):
@@ -179,11 +182,11 @@ def _near(
 
 
 def _kinds_text(others: Mapping[str, Measures]) -> str:
-    """Which lists the marked ones are, and which are those that count."""
+    """What the lists that are marked with * are, and which lists count."""
     for measures in others.values():
         if measures.kind == KEPT:
             return (
-                "without what a user had before, which is what counts (serving.exclude_seen);"
+                "lists without items of the user's history, as serving.exclude_seen asks;"
                 f" * {kind_text(KEPT)}"
             )
         return f"* {kind_text(EXCLUDED)}"
@@ -202,7 +205,7 @@ def _row(name: str, measures: Measures, names: Sequence[str]) -> Row:
 
 
 def _together(lists: Mapping[str, Measures], k: int) -> Table:
-    """What all lists of a kind show between them."""
+    """Measures of all lists of a kind together."""
     known = [
         name
         for name in _OF_ALL_LISTS

@@ -1,4 +1,4 @@
-"""Forgetting users who asked for it."""
+"""`twinspire forget`: forgets users who asked for it."""
 
 import sys
 from pathlib import Path
@@ -21,32 +21,33 @@ def forget(
     pipeline: PipelineFile,
     user: Annotated[
         list[str] | None,
-        typer.Option("--user", metavar="ID", help="A user's id, as in the logs. May be repeated."),
+        typer.Option(
+            "--user", metavar="ID", help="A user's id, as the logs have it. May be repeated."
+        ),
     ] = None,
     users_from: Annotated[
         str | None,
         typer.Option(
             "--users-from",
             metavar="FILE",
-            help="A file with an id on each line; - reads them from standard input, so that they are"
-            " in no shell's history.",
+            help="A file with one id per line. - reads standard input, so that no shell keeps the ids in"
+            " its history.",
         ),
     ] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Forget. Without it, only say what would change.")
+        bool,
+        typer.Option("--yes", help="Forget the users. Without --yes, only list what would change."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Forget users: delete what is kept of them, and keep them out of later runs; a dry run unless
-    --yes.
+    """Forget users: delete their data, and keep them out of later runs. Without --yes, only list the data.
 
-    Working files that hold users (features, embeddings, what was kept of logs) are deleted, those of
-    other users too: later runs make them again from the logs. Training states stay, without the users.
-    The users go onto a list, and every later run drops their records, also when a day is made again.
-    The next version that is trained knows nothing of them. Stored versions never change, and the
-    logs are not ours to change: the command names those that still hold a user.
+    Working files that hold users (features, vectors, caches of logs) are deleted as a whole, and later runs
+    make them again from the logs. The users' rows are taken out of training states. The users are put on a
+    list, and every later run drops their records, so that the next version knows nothing about them. The
+    command never changes logs or stored versions. It lists those that still hold a user.
 
-    Exit code 75 while a day is under way: run the same command again when it has ended.
+    Exit code: 75 a day is under way; type the same command again when the day has ended.
     """
     p = open_pipeline(pipeline)
     users = _ids(user or [], users_from)
@@ -64,12 +65,12 @@ def _ids(given: list[str], place: str | None) -> frozenset[str]:
             text = sys.stdin.read() if place == "-" else Path(place).read_text()
         except (OSError, UnicodeDecodeError) as e:
             raise UsageError(
-                f"--users-from names a text file with an id on each line; {place} cannot be read: {e}."
+                f"--users-from must be a text file with one id per line; {place} cannot be read: {e}."
             ) from e
         lines = text.splitlines()
-    users = frozenset(one for one in (*given, *lines) if one)
+    users = frozenset(filter(None, (*given, *lines)))
     if not users:
-        raise UsageError("Say who is to be forgotten: --user ID, or --users-from FILE.")
+        raise UsageError("Name the users to forget: --user ID, or --users-from FILE.")
     return users
 
 
@@ -79,14 +80,14 @@ def _forget(pipeline: Pipeline, users: frozenset[str], *, yes: bool) -> dict[str
 
     known = forgotten_users.find(pipeline)
     if yes:
-        # First, so that every run that is planned from now on drops them
+        # First, so that every run that is planned from now on drops these users
         forgotten_users.add(pipeline, users)
         if days := forgetting.days_under_way(pipeline):
             raise TryAgain(
-                "Users are forgotten between runs, and days are under way:"
-                f" {', '.join(map(str, days))}. The users are on the list from now on; run the same"
-                " command again when these days have ended (`twinspire status PIPELINE`), or in an"
-                " hour where a stage was killed."
+                "Users can be forgotten only while no day is under way; found"
+                f" {', '.join(map(str, days))}. The users are on the list now. Type the same command"
+                " again when these days have ended (`twinspire status PIPELINE`). If a stage was killed,"
+                " wait for an hour."
             )
     with doing("looking at working files") as update:
         sizes = forgetting.deletable(pipeline)
@@ -119,7 +120,7 @@ def _forget(pipeline: Pipeline, users: frozenset[str], *, yes: bool) -> dict[str
         "forgotten": yes,
         "users": len(users),
         "on_the_list_before": sum(user in known for user in users),
-        # A training state does not say whose rows were taken out, nor an unreadable log whom it holds
+        # A training state does not say whose rows it held, nor an unreadable log whose lines it holds
         "unknown": 0 if changed or unreadable else len(users - held),
         "changed": changed,
         "deleted": list(sizes),
@@ -131,31 +132,28 @@ def _forget(pipeline: Pipeline, users: frozenset[str], *, yes: bool) -> dict[str
 
 
 def _tell(result: dict[str, Any]) -> None:
-    """Prints what became of each place and what is left to do, without users' ids."""
+    """Prints what was done at each place and what is left to do, without users' ids."""
     done = result["forgotten"]
     if unknown := result["unknown"]:
         which = "the user" if result["users"] == 1 else f"{unknown:,} of {result['users']:,} users"
-        say(
-            f"No log and no stored version holds {which}. Check the id: the logs say how it is written."
-        )
+        say(f"No log and no stored version holds {which}. Check how the logs write the id.")
     size = f"{result['deleted_bytes'] / 1e6:,.1f} MB"
     _list(f"{'Deleted' if done else 'Would be deleted'}, {size}", result["deleted"])
     _list("Users taken out of" if done else "Users would be taken out of", result["changed"])
     if result["deleted"]:
         say(
-            "Later runs make what they need of this again: the next one reads the logs of all days of"
-            " its windows, as a first run does, and has no earlier day's statistics to compare with."
-            " A day that is run again starts from the logs."
+            "Later runs make what they need of this again. The next run reads the logs of all days in its"
+            " windows, as a first run does, and has no earlier statistics to compare with."
         )
-    _list("Still held by logs, which only their owner changes", result["logs"])
+    _list("Logs that still hold users, which only their owner may change", result["logs"])
     _list("Logs that cannot be read, and may hold users", result["unreadable_logs"])
     versions = [f"{one['version']}{' (live)' * one['live']}" for one in result["versions"]]
-    _list("Still held by stored versions, which never change", versions)
+    _list("Stored versions that still hold users, which never change", versions)
     if versions:
         say(
-            "The next version that is trained is without them. Then delete older ones:"
-            " twinspire prune PIPELINE --keep 1 --keep-days 0 --yes. It keeps versions that others"
-            " are measured against: twinspire forget, without --yes, lists those that still hold users."
+            "The next version will not hold them. When it is published, delete older ones: twinspire"
+            " prune PIPELINE --keep 1 --keep-days 0 --yes. This keeps versions that others are measured"
+            " against. To list those that still hold users, type twinspire forget without --yes."
         )
     if not done:
         say("Nothing was changed. To forget them, add --yes.")

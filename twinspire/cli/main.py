@@ -79,24 +79,23 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 """Panels of `--help` with their commands; what a newcomer needs comes first."""
 
 
-_GARBAGE = 50_000
-"""New objects between two searches for cycles. Importing and tracing make millions that stay; Python's
-default of 700 would search all the time.
-"""
-
 REMOVED = {
+    "await-turn --instant": "`--date DATE`, which `twinspire which-day --instant` prints",
+    "close-day --instant": "`--date DATE`, which `twinspire which-day --instant` prints",
     "day": "`twinspire open-day`, `await-turn`, `close-day` or `which-day`",
     "monitor": "`twinspire status PIPELINE --check`",
     "evaluate --slices": "`--json`, which holds the measures of slices",
     "recommend --explore": "leave it out; no place of a list is kept for items without events",
     "recommend --no-explore": "leave it out; no place of a list is kept for items without events",
     **{f"recommend --source {old}": f"`--source {new}`" for old, new in SOURCES_BEFORE.items()},
+    "report --version": "`twinspire report PIPELINE VERSION`",
     "serve --max-rate": "limit requests in the proxy; docs/serving.md says how",
+    "show --version": "`twinspire show PIPELINE VERSION`",
 }
 """Removed commands, options and values, as they were typed, and what to type instead."""
 
+# Commands that need no pandas, which Arrow would load
 _READERS = {"recommend", "similar", "serve"}
-"""Commands that need no pandas, which Arrow would load."""
 
 app = typer.Typer(
     name="twinspire",
@@ -139,7 +138,10 @@ def main() -> None:
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "10000")
     if set(sys.argv[1:2]) & _READERS:
         never_import("pandas")
-    gc.set_threshold(_GARBAGE)
+    # New objects between two searches for cycles. Importing and tracing make millions of objects that stay,
+    # among which Python's default of 700 would search all the time
+    gc.set_threshold(50_000)
+    # Airflow stops a task by SIGTERM: an exception has remote jobs cancelled and the day closed
     signal.signal(signal.SIGTERM, _end)
     try:
         _refuse_removed(sys.argv[1:])
@@ -166,9 +168,6 @@ def _refuse_removed(arguments: list[str]) -> None:
 
 
 def _end(*_: object) -> None:
-    """Ends by an exception when Airflow stops a task by SIGTERM, so that remote jobs are cancelled and the
-    day is closed.
-    """
     raise SystemExit(128 + signal.SIGTERM)
 
 

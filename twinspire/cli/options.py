@@ -10,13 +10,16 @@ from twinspire_core.config.pipeline import Pipeline, load
 from twinspire_core.errors import UsageError, did_you_mean, name_pipeline, with_full_stop
 
 PipelineFile = Annotated[
-    str, typer.Argument(metavar="PIPELINE", help="A pipeline file, or its name in ./pipelines.")
+    str,
+    typer.Argument(metavar="PIPELINE", help="A pipeline file, or its name in ./pipelines."),
 ]
 
 
 Date = Annotated[
     str,
-    typer.Option("--date", metavar="DATE", help="The day, as 2017-10-16, in the pipeline's zone."),
+    typer.Option(
+        "--date", metavar="DATE", help="The day, such as 2017-10-16, in the pipeline's time zone."
+    ),
 ]
 
 
@@ -24,14 +27,17 @@ ModeOption = Annotated[
     Literal["incremental", "full"],
     typer.Option(
         "--mode",
-        help="incremental: train on from the newest accepted version; full: from scratch, on the"
-        " training window.",
+        help="incremental: go on training from the newest accepted version. full: train from scratch, on"
+        " the whole training window.",
     ),
 ]
 
 
 Force = Annotated[
-    bool, typer.Option("--force", help="Redo what is done. It does not overrule the gate.")
+    bool,
+    typer.Option(
+        "--force", help="Do it again even if it is done. This does not overrule the gate."
+    ),
 ]
 
 
@@ -39,8 +45,8 @@ NoReuse = Annotated[
     bool,
     typer.Option(
         "--no-reuse",
-        help="Read the logs of the whole window again, not the caches of earlier runs. The result is"
-        " the same. What is done stays done without --force.",
+        help="Read all logs of the window again instead of the caches of earlier runs. The result is the"
+        " same. Stages that are done are still skipped; add --force to do them again.",
     ),
 ]
 
@@ -49,7 +55,7 @@ Late = Annotated[
     bool,
     typer.Option(
         "--late",
-        help="Run a day again if events of it came after its run (source.late_days).",
+        help="Run a day again if some of its events came after it was run (source.late_days).",
     ),
 ]
 
@@ -58,8 +64,8 @@ PromoteOption = Annotated[
     Literal["auto", "yes", "no"],
     typer.Option(
         "--promote",
-        help="auto: live if the gate accepts it and no later day is live; yes: also for an older day; no:"
-        " not live.",
+        help="auto: the version goes live if the gate accepts it and no later day is live. yes: also"
+        " if a later day is live. no: it does not go live.",
     ),
 ]
 
@@ -69,7 +75,7 @@ Run = Annotated[
     typer.Option(
         "--run",
         metavar="NAME",
-        help="Name of the run. Schedulers set it, so that later days wait for it.",
+        help="The run's name. Schedulers set it, so that later days wait for this run.",
     ),
 ]
 
@@ -80,8 +86,8 @@ Allow = Annotated[
         "--allow",
         metavar="ATTRIBUTE=VALUE",
         help=(
-            "Only items with this value (corpus.attributes). May be repeated: values of one attribute"
-            " are alternatives."
+            "Recommend only items with this value of an attribute in corpus.attributes. May be repeated:"
+            " an item needs one of an attribute's values."
         ),
     ),
 ]
@@ -90,7 +96,9 @@ Allow = Annotated[
 Deny = Annotated[
     list[str] | None,
     typer.Option(
-        "--deny", metavar="ATTRIBUTE=VALUE", help="No item with this value. May be repeated."
+        "--deny",
+        metavar="ATTRIBUTE=VALUE",
+        help="Leave out items with this value. May be repeated.",
     ),
 ]
 
@@ -102,7 +110,7 @@ JsonLine = Annotated[
     bool,
     typer.Option(
         "--json",
-        help="End with a line of JSON on a terminal, too. In a pipe or a file it always comes.",
+        help="Print a last line of JSON also at a terminal. A pipe always gets it.",
     ),
 ]
 
@@ -110,7 +118,8 @@ JsonLine = Annotated[
 OneVersion = Annotated[
     str | None,
     typer.Argument(
-        metavar="[VERSION]", help="Id, a beginning of it, or day; by default the live one."
+        metavar="[VERSION]",
+        help="A version's id, its beginning, or a day. Default: the live version.",
     ),
 ]
 
@@ -120,16 +129,16 @@ VersionOption = Annotated[
     typer.Option(
         "--version",
         metavar="VERSION",
-        help="Id, a beginning of it, or day; by default the live one.",
+        help="A version's id, its beginning, or a day. Default: the live version.",
     ),
 ]
 
 
 def open_pipeline(file: str) -> Pipeline:
-    """Loads a pipeline file given by its path, or by its name in ./pipelines.
+    """Loads a pipeline file, given by its path or by its name in ./pipelines.
 
     Raises:
-      UsageError: there is none, or it breaks a rule.
+      UsageError: there is no such file, or it breaks a rule.
     """
     # First, so that messages about the file itself name commands that can be typed as they are
     name_pipeline(file)
@@ -140,25 +149,24 @@ def pipeline_path(file: str) -> Path:
     """The pipeline file of this path, or of this name in ./pipelines.
 
     Raises:
-      UsageError: there is none.
+      UsageError: there is no such file.
     """
     path = Path(file)
-    if path.suffix != ".toml" and not path.exists():
-        path = Path("pipelines") / f"{file}.toml"
-        if not path.exists():
-            raise UsageError(_no_such_pipeline(file, Path("pipelines").absolute()))
-    return path
-
-
-def _no_such_pipeline(name: str, folder: Path) -> str:
-    rule = f"A pipeline is named by its file, or by its name in {folder}; {name!r} is neither"
-    known = sorted(file.stem for file in folder.glob("*.toml"))
-    if not known:
-        return (
+    if path.suffix == ".toml" or path.exists():
+        return path
+    folder = Path("pipelines").absolute()
+    names = sorted(file.stem for file in folder.glob("*.toml"))
+    if file in names:
+        return Path("pipelines") / f"{file}.toml"
+    rule = f"Name a pipeline by its file, or by its name in {folder}; {file!r} is neither"
+    if not names:
+        raise UsageError(
             f"{rule}: there are no pipeline files. Go to the folder above `pipelines/`, or give the"
             " path of a file."
         )
-    return with_full_stop(f"{rule}. There are: {', '.join(known)}{did_you_mean(name, known, '; ')}")
+    raise UsageError(
+        with_full_stop(f"{rule}. There are: {', '.join(names)}{did_you_mean(file, names, '; ')}")
+    )
 
 
 def parse_date(text: str) -> date:
@@ -173,8 +181,23 @@ def parse_date(text: str) -> date:
         raise UsageError(f"A day is written as 2017-10-16, found {text!r}.") from e
 
 
+def days_between(first: str, last: str, options: str = "--from is at or before --to") -> list[date]:
+    """All days from one to another, both included.
+
+    Args:
+      options: the rule that the two days have to keep, for the message.
+
+    Raises:
+      UsageError: the last day is before the first.
+    """
+    start, end = parse_date(first), parse_date(last)
+    if end < start:
+        raise UsageError(f"{options}, found {start} and {end}.")
+    return [start + timedelta(days=n) for n in range((end - start).days + 1)]
+
+
 def resolve_day(pipeline: Pipeline, day: str | None, instant: str | None) -> date:
-    """The day that is given, or the day of an instant in the pipeline's time zone, or yesterday there.
+    """The given day, or the day of an instant in the pipeline's time zone, or yesterday there.
 
     Raises:
       UsageError: both are given, or the instant has no offset.
@@ -185,7 +208,7 @@ def resolve_day(pipeline: Pipeline, day: str | None, instant: str | None) -> dat
         return parse_date(day)
     if not instant:
         return datetime.now(pipeline.zone).date() - timedelta(days=1)
-    # A scheduler's interval begins at an instant; its day depends on the pipeline's time zone
+    # A scheduler's interval begins at an instant, whose day depends on the time zone
     moment = datetime.fromisoformat(instant)
     if moment.tzinfo is None:
         raise UsageError(
@@ -195,7 +218,7 @@ def resolve_day(pipeline: Pipeline, day: str | None, instant: str | None) -> dat
 
 
 def by_attribute(given: list[str] | None) -> dict[str, list[str]] | None:
-    """The values of `--allow` or `--deny` by attribute; None if there are none.
+    """The values of `--allow` or `--deny`, by attribute; None if there are none.
 
     Raises:
       UsageError: one is not written as `ATTRIBUTE=VALUE`.

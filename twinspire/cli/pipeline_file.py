@@ -35,24 +35,26 @@ if TYPE_CHECKING:
 
 
 UserColumn = Annotated[
-    str | None, typer.Option("--user", metavar="COLUMN", help="Column of the user.")
+    str | None, typer.Option("--user", metavar="COLUMN", help="The column with the user's id.")
 ]
 
 
 ItemColumn = Annotated[
-    str | None, typer.Option("--item", metavar="COLUMN", help="Column of the item.")
+    str | None, typer.Option("--item", metavar="COLUMN", help="The column with the item's id.")
 ]
 
 
 TimeColumn = Annotated[
-    str | None, typer.Option("--time", metavar="COLUMN", help="Column of the time.")
+    str | None, typer.Option("--time", metavar="COLUMN", help="The column with the time.")
 ]
 
 
 EventColumn = Annotated[
     str | None,
     typer.Option(
-        "--event", metavar="COLUMN", help="Column of the event's type; none: there is none."
+        "--event",
+        metavar="COLUMN",
+        help="The column with the event's type, or none.",
     ),
 ]
 
@@ -64,11 +66,13 @@ def init(
     ],
     items: Annotated[Path | None, typer.Option(help="A file or folder of items.")] = None,
     users: Annotated[Path | None, typer.Option(help="A file or folder of users.")] = None,
-    name: Annotated[str, typer.Option(help="Name of the recommender.")] = "recommender",
-    time_zone: Annotated[str, typer.Option(metavar="ZONE", help="Time zone of the days.")] = "UTC",
+    name: Annotated[str, typer.Option(help="The recommender's name.")] = "recommender",
+    time_zone: Annotated[
+        str, typer.Option(metavar="ZONE", help="The time zone of the days.")
+    ] = "UTC",
     to: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="Write here; else to standard output."),
+        typer.Option("--out", metavar="FILE", help="The new file. Default: standard output."),
     ] = None,
     user: UserColumn = None,
     item: ItemColumn = None,
@@ -77,10 +81,10 @@ def init(
 ) -> None:
     """Draft a pipeline file from the logs, for you to finish.
 
-    The whole log is read. Window, history and training follow from how its users behave; a comment
-    at each line gives the figure. Next to the file comes a JSON Schema, by which editors complete
-    keys (VS Code: Even Better TOML). Columns are recognised by their names and values. A terminal
-    is asked about those that are not clear; a script names them.
+    The command reads the whole log. It chooses the window, the history and the training settings by how
+    users behave, and a comment at each line gives the figure. It recognises columns by their names and
+    values. If a column is not clear, it asks you; in a script, name the column. It also writes a JSON
+    Schema, with which editors complete keys (VS Code: Even Better TOML).
     """
     from beam_jobs.ingest import day_files
     from beam_jobs.scaffold import draft
@@ -89,7 +93,7 @@ def init(
         if place:
             check_local(place)
     if to is not None and to.exists():
-        raise UsageError(f"A draft is a new file, and {to} is there. Name another, or delete it.")
+        raise UsageError(f"--out must be a new file; {to} exists. Name another file, or delete it.")
     check_names(name, time_zone)
     text = draft.draft(
         name,
@@ -112,7 +116,7 @@ def init(
     step = f"twinspire validate {to} --date {days[-1] if days else 'DAY'}"
     if not days and events.is_file():
         step = f"lay the log out by day: {_partition_command(opened, events)}"
-    console.print(f"Wrote {to}. Read and finish it. Next: {step}", soft_wrap=True)
+    console.print(f"Wrote {to}. Read it and finish it. Next: {step}", soft_wrap=True)
 
 
 def _partition_command(pipeline: Pipeline, events: Path) -> str:
@@ -127,16 +131,17 @@ def _partition_command(pipeline: Pipeline, events: Path) -> str:
 
 
 def check_local(path: Path) -> None:
-    """Refuses what is no path of this machine.
+    """Refuses a path that is not on this machine.
 
     Raises:
-      UsageError: it is an address such as `gs://…`, of which `Path` has left one slash.
+      UsageError: it is an address such as `gs://…`.
     """
+    # `Path` has left only one slash of an address
     uri = re.sub(r"^([a-z][a-z0-9]*):/", r"\1://", str(path))
     if storage.has_scheme(uri):
         raise UsageError(
-            f"`init` and `try` use files of this machine, named by their paths; found {uri}. Copy or"
-            " mount what is elsewhere, and write its path alone."
+            f"`init` and `try` read files on this machine; found {uri}. Copy or mount the files, and give"
+            " their path."
         )
 
 
@@ -158,19 +163,21 @@ def check_names(name: str, time_zone: str) -> None:
             f"--{str(one['loc'][0]).replace('_', '-')} {one['input']!r}: {one['msg']}"
             for one in e.errors()
         )
-        raise UsageError(with_full_stop(f"A draft would not be valid. {problems}")) from e
+        raise UsageError(with_full_stop(f"The draft would not be valid. {problems}")) from e
 
 
 def validate(
     pipeline: PipelineFile,
     of_day: Annotated[
-        str | None, typer.Option("--date", metavar="DATE", help="A day; yesterday by default.")
+        str | None, typer.Option("--date", metavar="DATE", help="The day. Default: yesterday.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a pipeline file against a day's data, in seconds; exit 3 when something does not fit.
+    """Check a pipeline file against the data of a day. It takes seconds.
 
-    Of tables with more than 300,000 rows the first ones are read, the same number of each file.
+    Of a table with more than 300,000 rows it reads only the first rows, the same number from each file.
+
+    Exit code: 3 a column does not fit the pipeline file.
     """
     p = open_pipeline(pipeline)
     day = resolve_day(p, of_day, None)
@@ -194,11 +201,11 @@ def validate(
     if bad:
         raise BadData(
             f"{len(bad)} of {len(columns)} columns cannot be used; the first:"
-            f" {bad[0].table}.{bad[0].column}: {bad[0].found}. Mend the pipeline file or the logs,"
+            f" {bad[0].table}.{bad[0].column}: {bad[0].found}. Correct the pipeline file or the logs,"
             " then validate again."
         )
     doubts = sum(one.doubt for one in columns)
-    how = f"; look at what is marked ! ({doubts})" if doubts else " without a problem"
+    how = f"; check the rows marked ! ({doubts})" if doubts else " without a problem"
     sampled = f" It read {checked.sampled}." if checked.sampled else ""
     console.print(
         f"{p.pipeline.name} reads {day}{how}.{sampled} Next: twinspire run {pipeline} --date {day}",
@@ -223,21 +230,20 @@ def config(
 ) -> None:
     """Print each key's value, and whether it comes from the file, the environment or the default.
 
-    A value with `${NAME}` is printed as the file has it: it may be a secret. What each key means:
-    docs/pipeline-file.md. With a schema next to it, an editor completes keys and shows what they
-    mean; `twinspire init` writes one, and `#:schema ./twinspire.schema.json` as the file's first line
-    names it.
+    A value with `${NAME}` is printed as the file has it, because it may be a secret. docs/pipeline-file.md
+    explains each key. Editors complete keys if the file's first line names a schema:
+    `#:schema ./twinspire.schema.json`.
     """
     if schema:
         typer.echo(schema_text(), nl=False)
         return
     if pipeline is None:
         raise UsageError("Name a pipeline file to see its values, or type --schema.")
-    found = list(settings(open_pipeline(pipeline), pipeline_path(pipeline)))
+    all_settings = list(settings(open_pipeline(pipeline), pipeline_path(pipeline)))
     if as_json:
-        print_json({f"{one.table}.{one.key}": _as_json(one) for one in found})
+        print_json({f"{one.table}.{one.key}": _as_json(one) for one in all_settings})
         return
-    for table, of_table in groupby(found, lambda one: one.table):
+    for table, of_table in groupby(all_settings, lambda one: one.table):
         keys = list(of_table)
         width = max(len(one.key) for one in keys)
         out.print(f"[{table}]", markup=False, highlight=False, style="bold")

@@ -1,5 +1,5 @@
-"""Raw files of a log: how they are written, what their columns mean, and how `partition` lays them out by
-day. What a look at the files does not show is asked at a terminal.
+"""Raw files of a log: their format, the meaning of their columns, and `partition`, which lays them out by
+day. A terminal is asked for what the files do not show.
 """
 
 import os
@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import date
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 from zoneinfo import available_timezones
@@ -18,7 +18,7 @@ from rich.prompt import Prompt
 
 from twinspire.cli.options import JsonLine, parse_date
 from twinspire.cli.output import end_with_json, say
-from twinspire_core.errors import UsageError, did_you_mean, with_full_stop
+from twinspire_core.errors import UsageError, did_you_mean, listed, with_full_stop
 from twinspire_core.terminal import console, doing
 
 if TYPE_CHECKING:
@@ -34,57 +34,69 @@ if TYPE_CHECKING:
 def partition(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE…", help="Parquet, CSV or JSON Lines; .gz is read."),
+        typer.Argument(metavar="SOURCE…", help="Parquet, CSV or JSON Lines, or these with .gz."),
     ],
     to: Annotated[
-        str, typer.Option("--out", metavar="FOLDER", help="A day's folder, with {date} in it.")
+        str,
+        typer.Option(
+            "--out", metavar="FOLDER", help="The folder of one day. {date} stands for its date."
+        ),
     ],
     time: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column of the time that says a row's day.")
+        str | None, typer.Option(metavar="COLUMN", help="The column with the time of a row.")
     ] = None,
     snapshot: Annotated[
         str | None,
-        typer.Option(metavar="DATE", help="Write all rows to this day: a table of items or users."),
+        typer.Option(
+            metavar="DATE", help="For a table of items or users: write all rows to this day."
+        ),
     ] = None,
     time_unit: Annotated[
-        str | None, typer.Option(metavar="s|ms|us", help="Unit of times that are numbers.")
+        str | None, typer.Option(metavar="s|ms|us", help="The unit of times that are numbers.")
     ] = None,
     time_format: Annotated[
         str | None,
         typer.Option(
             metavar="FORMAT",
-            help="Format of other times, such as '%d.%m.%Y %H:%M:%S'.",
+            help="The format of times that are text, such as '%d.%m.%Y %H:%M:%S'.",
         ),
     ] = None,
-    time_zone: Annotated[str, typer.Option(metavar="ZONE", help="Time zone of the days.")] = "UTC",
+    time_zone: Annotated[
+        str, typer.Option(metavar="ZONE", help="The time zone of the days.")
+    ] = "UTC",
     first: Annotated[
-        str | None, typer.Option("--from", metavar="DATE", help="Leave earlier days out.")
+        str | None, typer.Option("--from", metavar="DATE", help="Leave out earlier days.")
     ] = None,
     last: Annotated[
-        str | None, typer.Option("--to", metavar="DATE", help="Leave later days out.")
+        str | None, typer.Option("--to", metavar="DATE", help="Leave out later days.")
     ] = None,
     rename: Annotated[
         list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a column.")
     ] = None,
     file_format: Annotated[
         Literal["auto", "parquet", "jsonl", "csv"],
-        typer.Option("--format", help="auto: by the file's ending."),
+        typer.Option("--format", help="auto: the file's ending says it."),
     ] = "auto",
-    delimiter: Annotated[str | None, typer.Option(help="CSV: what stands between columns.")] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help="CSV: the character between columns.")
+    ] = None,
     columns: Annotated[
         str | None,
-        typer.Option(metavar="A,B,…", help="CSV without a header line: its columns' names."),
+        typer.Option(metavar="A,B,…", help="CSV without a header line: the names of the columns."),
     ] = None,
-    encoding: Annotated[str, typer.Option(help="CSV: cp1252, latin-1, utf-16.")] = "utf-8",
+    encoding: Annotated[
+        str, typer.Option(help="CSV: the encoding, such as cp1252, latin-1 or utf-16.")
+    ] = "utf-8",
     text: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN", help="CSV: keep this column's numbers as text."),
+        typer.Option(metavar="COLUMN", help="CSV: keep the numbers of this column as text."),
     ] = None,
     done_marker: Annotated[
-        str | None, typer.Option(metavar="NAME", help="An empty file written last.")
+        str | None,
+        typer.Option(metavar="NAME", help="Write an empty file of this name last."),
     ] = None,
     rejected: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Set malformed records aside here.")
+        str | None, typer.Option(metavar="FILE", help="Write malformed records to this file.")
     ] = None,
     replace: Annotated[
         bool,
@@ -92,10 +104,8 @@ def partition(
     ] = False,
     as_json: JsonLine = False,
 ) -> None:
-    """Lay raw logs out as one folder per day, as every stage reads them. Unchanged days are left
-    alone.
-    """
-    # Here and below: not every command has to load what reads logs
+    """Lay raw logs out in one folder per day, as all stages read them. Unchanged days are not rewritten."""
+    # Imported here, because most commands do not read logs
     from beam_jobs.partitioning.calendar_days import Layout
     from twinspire_core.records.csv_lines import CsvOptions
 
@@ -110,9 +120,9 @@ def partition(
         time_unit=time_unit,
         time_format=time_format,
         time_zone=time_zone,
-        snapshot=_optional_date(snapshot),
-        first=_optional_date(first),
-        last=_optional_date(last),
+        snapshot=parse_date(snapshot) if snapshot else None,
+        first=parse_date(first) if first else None,
+        last=parse_date(last) if last else None,
         rename=renamed,
         format=file_format,
         csv=CsvOptions(
@@ -134,7 +144,7 @@ def lay_out(
     max_rejected: float = 1.0,
     replace: bool = False,
 ) -> "Summary":
-    """Lays files out by day, and shows how far it is; see `beam_jobs.partitioning`."""
+    """Lays files out by day with a progress line, and prints the result (`beam_jobs.partitioning`)."""
     from beam_jobs.partitioning import partition as logs
 
     with doing("reading the files") as update:
@@ -154,24 +164,19 @@ def lay_out(
 
 
 def _outcome(summary: "Summary") -> str:
-    """What was written, in a sentence or two."""
+    """What was written, in sentences."""
     if not summary.days:
         return f"{summary.rows:,} rows were read, and none was written."
     text = f"{summary.rows:,} rows, in {summary.days:,} days from {summary.first} to {summary.last}"
-    text += f": {summary.written:,} written, {summary.unchanged:,} as before"
+    text += f": {summary.written:,} days written, {summary.unchanged:,} unchanged"
     text += f", {summary.replaced:,} replaced." if summary.replaced else "."
     if summary.outside:
         text += f" {summary.outside:,} rows are of days outside of --from and --to."
     if summary.rejected:
-        text += f" {summary.rejected:,} malformed rows were set aside."
+        text += f" {summary.rejected:,} malformed rows were rejected."
     if summary.missing:
-        text += f" Days without rows: {', '.join(map(str, summary.missing[:5]))}"
-        text += f", and {len(summary.missing) - 5:,} more." if len(summary.missing) > 5 else "."
+        text += f" Days without rows: {listed([str(day) for day in summary.missing])}."
     return text
-
-
-def _optional_date(text: str | None) -> date | None:
-    return parse_date(text) if text else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +185,7 @@ class Log:
 
     Attributes:
       columns: by role; None for the event if no column says what happened.
-      form: how times are written.
+      form: the format of times.
       zone: the time zone of the days.
     """
 
@@ -190,38 +195,25 @@ class Log:
     form: "TimeForm"
     zone: str
 
-    def partition_flags(self) -> list[str]:
-        """What `twinspire partition` has to be given."""
-        return flags(
-            {
-                "time": self.columns["time"],
-                "time-unit": self.form.unit,
-                "time-format": self.form.format,
-                "time-zone": self.zone,
-            },
-            self.csv,
-        )
-
 
 def is_terminal() -> bool:
-    """Whether somebody is there to answer."""
+    """Whether a person can answer questions."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def ask(question: str, default: str) -> str:
     """Asks on the terminal."""
-    # Once Polars is loaded, a read goes on after Ctrl-C, and Python would not see it before Enter
+    # Polars changes how signals are handled: without this, Python sees Ctrl-C only after Enter
     signal.siginterrupt(signal.SIGINT, True)
     return Prompt.ask(question, console=console, default=default).strip()
 
 
 def choose(question: str, choices: Sequence[tuple[str, str]], *, optional: bool = False) -> int:
-    """Asks on the terminal for one of some choices.
+    """Asks on the terminal for one of several choices.
 
     Args:
-      question: what the choice is about.
-      choices: each a name and what is shown after it.
-      optional: whether `none` is an answer.
+      choices: names, each with the text that is shown after it.
+      optional: whether `none` is an answer, too.
 
     Returns: the number of the choice, from 0; -1 for none.
     """
@@ -242,7 +234,7 @@ def choose(question: str, choices: Sequence[tuple[str, str]], *, optional: bool 
 
 
 def ask_column(proposal: "Proposal") -> str | None:
-    """Asks on the terminal which column has a role; None if no column has it."""
+    """Asks on the terminal which column has a role. None if no column has it."""
     columns = [(one.column, one.example) for one in proposal.candidates]
     question = f"Which column is the {proposal.role}?"
     number = choose(question, columns, optional=proposal.role == "event")
@@ -250,7 +242,7 @@ def ask_column(proposal: "Proposal") -> str | None:
 
 
 def flags(options: Mapping[str, object], csv: "CsvOptions | None" = None) -> list[str]:
-    """Options as they are typed; those that are None are left out."""
+    """Options as they are typed, without those that are None."""
     written = dict(options)
     if csv:
         written["delimiter"] = csv.delimiter
@@ -264,37 +256,38 @@ def flags(options: Mapping[str, object], csv: "CsvOptions | None" = None) -> lis
 
 
 def echo(command: str, *arguments: str) -> None:
-    """Shows a step as the command that it is."""
+    """Prints a step as the command that does the same."""
     text = shlex.join(["twinspire", command, *arguments])
     console.print(f"$ {text}", style="bold", markup=False, highlight=False, soft_wrap=True)
 
 
 def csv_of(files: Sequence[Path], delimiter: str | None, encoding: str | None) -> "CsvOptions":
-    """How CSV files are written, as given or as they look: one way for all of them.
+    """The format of CSV files, as given or as a sample shows it.
 
     Raises:
-      UsageError: they are written in several ways.
+      UsageError: the files have several formats.
     """
     from twinspire_core.records.csv_lines import CsvOptions, first_bytes
     from twinspire_core.records.raw_files import kind_of
     from twinspire_core.records.record_file import delimiter_of, sniff
 
-    texts = [file for file in files if kind_of(file.name) == "csv"]
-    ways = {file: sniff(str(file), delimiter, encoding) for file in texts}
-    one = next((way for way in ways.values() if way.encoding != "utf-8"), None)
-    if one and "a".encode(one.encoding) == b"a":  # ASCII can be read in that encoding too
-        plain = [file for file in texts if first_bytes(str(file)).isascii()]
-        ways |= {file: replace(ways[file], encoding=one.encoding) for file in plain}
-    if len(set(ways.values())) > 1:
-        found = "; ".join(
-            f"{file} is {way.encoding}, cut at {way.delimiter or delimiter_of(str(file))!r}"
-            for file, way in ways.items()
+    csv_files = [file for file in files if kind_of(file.name) == "csv"]
+    formats = {file: sniff(str(file), delimiter, encoding) for file in csv_files}
+    other = next((one.encoding for one in formats.values() if one.encoding != "utf-8"), None)
+    if other and "a".encode(other) == b"a":  # an ASCII file can be read in that encoding, too
+        ascii_files = [file for file in csv_files if first_bytes(str(file)).isascii()]
+        formats |= {file: replace(formats[file], encoding=other) for file in ascii_files}
+    if len(set(formats.values())) > 1:
+        different = "; ".join(
+            f"{file} has {one.encoding} and {one.delimiter or delimiter_of(str(file))!r}"
+            for file, one in formats.items()
         )
         raise UsageError(
-            f"CSV files of one log have one encoding and one delimiter; {found}. Write them again in"
-            " one way, or say by --encoding and --delimiter what all of them have."
+            f"All CSV files of a log must have the same encoding and the same delimiter; {different}."
+            " Write them again in one format, or give the format of all of them by --encoding and"
+            " --delimiter."
         )
-    return next(iter(ways.values()), CsvOptions())
+    return next(iter(formats.values()), CsvOptions())
 
 
 def look(
@@ -306,17 +299,17 @@ def look(
     *,
     yes: bool,
 ) -> Log:
-    """Finds out which columns mean what and how times are written, by a sample or by asking.
+    """Finds out which column has which role and how times are written, from a sample or by asking.
 
     Args:
-      csv: how the files are written.
+      csv: the format of the files.
       given: columns whose role is known.
       time_format: the format of times that are text, if it is known.
       zone: the time zone of the days, if it is known.
       yes: whether to take the likeliest answer instead of asking.
 
     Raises:
-      UsageError: a sample does not show it, and there is nobody to ask.
+      UsageError: a sample does not show it, and nobody can be asked.
     """
     with doing(f"looking at {files[0]}"):
         from beam_jobs.scaffold.draft import sample_rows
@@ -324,22 +317,19 @@ def look(
 
         rows = sample_rows(files[0], csv=csv, nested=False)
         times = propose(rows, given)["time"].candidates
-    # Text with days and months is clearly the time; which is the day and which the month is asked below
+    # Text with days and months is clearly the time. Which is the day, and which the month, is asked later
     if "time" not in given and len(times) == 1 and times[0].form.format:
         given = {**given, "time": times[0].column}
-    asked: Ask | None = ask_column if is_terminal() else None
-    columns = choose_columns(rows, files[0], given, _likeliest if yes else asked)
+    answer: Ask | None = ask_column if is_terminal() else None
+    if yes:
+        answer = attrgetter("column")  # the likeliest one
+    columns = choose_columns(rows, files[0], given, answer)
     form = _form(rows, str(columns["time"]), time_format, yes=yes)
-    zone = zone or _ask_zone(yes=yes)
-    return Log([str(file) for file in files], csv, columns, form, zone)
-
-
-def _likeliest(proposal: "Proposal") -> str | None:
-    return proposal.column
+    return Log([str(file) for file in files], csv, columns, form, zone or _ask_zone(yes=yes))
 
 
 def _form(rows: "pl.DataFrame", column: str, time_format: str | None, *, yes: bool) -> "TimeForm":
-    """How the times of a column are written."""
+    """The format of the times of a column."""
     from beam_jobs.ingest.timestamps import TimeForm, forms_of, is_sure
     from beam_jobs.scaffold.draft import no_times
 
@@ -349,22 +339,22 @@ def _form(rows: "pl.DataFrame", column: str, time_format: str | None, *, yes: bo
     forms = forms_of(times)
     if not forms:
         raise UsageError(
-            f"{no_times(times)} Name another column by --time, or say how it is written:"
-            " --time-format '%d.%m.%Y %H:%M:%S', say."
+            f"{no_times(times)} Name another column by --time, or give the format of this one, for"
+            " example --time-format '%d.%m.%Y %H:%M:%S'."
         )
     if yes or is_sure(times, forms):
         return forms[0]
+    formats = [str(form.format) for form in forms]
     if not is_terminal():
-        formats = [str(form.format) for form in forms]
         raise UsageError(
-            f"Times are read in one way, and {times[0]!r} in {column!r} can be read in several."
-            f" Say which: --time-format {' or '.join(map(repr, formats))}."
+            f"{times[0]!r} in column {column!r} can be read as several days. Give the format:"
+            f" --time-format {' or '.join(map(repr, formats))}."
         )
-    return forms[choose(*_readings(times, [str(form.format) for form in forms]))]
+    return forms[choose(*_readings(times, formats))]
 
 
 def _readings(times: "pl.Series", formats: Sequence[str]) -> tuple[str, list[tuple[str, str]]]:
-    """A question about a time that the formats read as different days, and the answers."""
+    """A question about a time that the formats read as different days, with its possible answers."""
     import polars as pl
 
     from beam_jobs.ingest.timestamps import to_clock
@@ -380,9 +370,9 @@ def _readings(times: "pl.Series", formats: Sequence[str]) -> tuple[str, list[tup
 
 
 def _ask_zone(*, yes: bool) -> str:
-    """The time zone of the days: this machine's, unless a person answers something else."""
+    """Asks for the time zone of the days. Proposes this machine's."""
     if yes or not is_terminal():
-        say("Days are those of UTC; --time-zone names another zone.")
+        say("Days begin at midnight UTC. --time-zone sets another zone.")
         return "UTC"
     _, _, machine = os.path.realpath("/etc/localtime").partition("/zoneinfo/")
     zones = available_timezones()
@@ -391,4 +381,4 @@ def _ask_zone(*, yes: bool) -> str:
         zone = ask("Time zone of the days", likely)
         if zone in zones:
             return zone
-        say(with_full_stop(f"{zone!r} is no IANA time zone{did_you_mean(zone, zones, '; ')}"))
+        say(with_full_stop(f"{zone!r} is not an IANA time zone{did_you_mean(zone, zones, '; ')}"))

@@ -1,9 +1,9 @@
-"""Running days: `run`, all stages of a day or of a range; `refresh`, the live version's catalogue alone."""
+"""Running days: `run` runs all stages of one or more days, `refresh` only renews the live catalogue."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +19,7 @@ from twinspire.cli.options import (
     NoReuse,
     PipelineFile,
     PromoteOption,
+    days_between,
     open_pipeline,
     parse_date,
     resolve_day,
@@ -48,24 +49,24 @@ if TYPE_CHECKING:
     from twinspire_core.display.served_figure import ServedFigure
 
 
+# The errors after which later days are still run, each with the day's outcome and its colour
 _ENDS: dict[type[TwinspireError], tuple[str, str]] = {
     LogsLate: ("late", "yellow"),
     NothingToDo: ("skipped", "yellow"),
     GateRefused: ("refused", "red"),
 }
-"""By error, the outcome of a day after which later days are run, and its colour."""
 
 
 def run(
     pipeline: PipelineFile,
     date: Annotated[
-        str | None, typer.Option("--date", metavar="DATE", help="One day; yesterday by default.")
+        str | None, typer.Option("--date", metavar="DATE", help="The day. Default: yesterday.")
     ] = None,
     first: Annotated[
-        str | None, typer.Option("--from", metavar="DATE", help="First of a range of days.")
+        str | None, typer.Option("--from", metavar="DATE", help="The first day of a range.")
     ] = None,
     last: Annotated[
-        str | None, typer.Option("--to", metavar="DATE", help="Last of the range.")
+        str | None, typer.Option("--to", metavar="DATE", help="The last day of the range.")
     ] = None,
     mode: ModeOption = "incremental",
     force: Force = False,
@@ -74,15 +75,14 @@ def run(
     no_reuse: NoReuse = False,
     as_json: JsonLine = False,
 ) -> None:
-    """Run all stages of a day, or of a range of days oldest first, without Airflow.
+    """Run all stages of a day without Airflow. With --from and --to, run a range of days, oldest first.
 
-    Stages that are done for the same inputs are skipped. A day that is late, empty or refused does not
-    stop later days; any other failure does.
+    Stages that are already done with the same inputs are skipped. If a day is late, empty or refused,
+    later days are still run. Any other failure ends the command.
     """
     p = open_pipeline(pipeline)
-    options: dict[str, Any] = {"mode": mode, "force": force, "late": late, "promote": promote}
-    options["reuse"] = not no_reuse
-    outcomes = run_each(p, _range(p, date, first, last), as_json, **options)
+    options = {"mode": mode, "force": force, "late": late, "promote": promote}
+    outcomes = run_each(p, _range(p, date, first, last), as_json, reuse=not no_reuse, **options)
     end_with_json({"pipeline": p.name, "days": outcomes}, as_json)
     ends = {of_day["outcome"] for of_day in outcomes}
     for outcome, kind in (("refused", GateRefused), ("late", LogsLate)):
@@ -93,10 +93,10 @@ def run(
 def run_each(
     pipeline: Pipeline, days: list[date], as_json: bool = False, **options: Any
 ) -> list[dict[str, Any]]:
-    """Runs all stages of some days, and prints how each ended.
+    """Runs all stages of some days, and prints how each day ended.
 
     Args:
-      days: the days to run, oldest first.
+      days: oldest first.
       as_json: whether the JSON of a failure also goes to a terminal.
       options: keyword arguments of `runner.run_stage`, the same for each stage.
 
@@ -113,8 +113,8 @@ def run_each(
         end_with_json({"pipeline": pipeline.name, "days": outcomes}, as_json)
         if left := days[len(outcomes) :]:
             say(
-                f"{failed['day']} failed, and the days after it, to {left[-1]}, were not run. Once it"
-                " is mended, the same command goes on from there."
+                f"{failed['day']} failed. The days after it, up to {left[-1]}, were not run. Correct the"
+                " error, then type the same command again to go on from there."
             )
         raise
     _tell(pipeline, outcomes)
@@ -133,37 +133,32 @@ def _tell(pipeline: Pipeline, outcomes: list[dict[str, Any]]) -> None:
 
 
 def _served(pipeline: Pipeline, days: list[date]) -> "dict[date, ServedFigure]":
-    """How good the lists were that were served on the days; empty if the store does not answer."""
+    """How good the lists were that were served on each day; empty if the store does not answer."""
     from index_builder.registry.quality_history import served_on_days
 
     registry = Registry(pipeline.registry.root, pipeline.name)
     try:
         return served_on_days(registry, days, pipeline.gate.metric)
     except TwinspireError:
-        # The days are done, even if the store does not answer now
-        return {}
+        return {}  # the days are done, even if the store does not answer now
 
 
 def _range(pipeline: Pipeline, day: str | None, first: str | None, last: str | None) -> list[date]:
     if bool(first) != bool(last) or (day and first):
         raise UsageError("Give --date, or both --from and --to.")
-    if not first:
-        return [resolve_day(pipeline, day, None)]
-    start = parse_date(first)
-    end = parse_date(last or first)
-    if end < start:
-        raise UsageError(f"--from is at or before --to, found {start} and {end}.")
-    return [start + timedelta(days=n) for n in range((end - start).days + 1)]
+    if first and last:
+        return days_between(first, last)
+    return [resolve_day(pipeline, day, None)]
 
 
 def _run_day(pipeline: Pipeline, day: date, **options: Any) -> dict[str, Any]:
-    # This process holds the lease: if it is killed, later days find out
+    # This process holds the lease, so that later days notice if it is killed
     with run_leases.own_run(pipeline, day) as lease:
         return _run_stages(DayRun(pipeline, day, lease), **options)
 
 
 def _run_stages(run: DayRun, **options: Any) -> dict[str, Any]:
-    """Runs all stages of a day: its outcome, and the seconds that each took."""
+    """Runs all stages of a day. Returns its outcome, and the seconds that each stage took."""
     seconds: dict[str, float] = {}
     result: dict[str, Any] = {}
     rejected: dict[str, int] = {}
@@ -172,11 +167,11 @@ def _run_stages(run: DayRun, **options: Any) -> dict[str, Any]:
             result = runner.run_stage(run, name, **options)
         except KeyboardInterrupt:
             console.print(
-                f"Interrupted in {name} of {run.day}. What is done is kept: the same command goes"
-                " on from there."
+                f"Interrupted in {name} of {run.day}. Finished stages are kept: type the same command"
+                " again to go on from there."
             )
             raise
-        # Late logs stop their own day only; other errors that may be tried again stop later days, too
+        # Late logs stop this day only. Other errors that may be tried again stop later days, too
         except (LogsLate, NothingToDo, GateRefused) as error:
             reason = format_message(error)
             outcome, colour = _ENDS[type(error)]
@@ -184,7 +179,7 @@ def _run_stages(run: DayRun, **options: Any) -> dict[str, Any]:
             facts = {"outcome": outcome, "reason": reason, "seconds": seconds, **error.facts()}
             return {"day": str(run.day), **facts}
         except (TryAgain, RunnerFailed) as error:
-            # A scheduler would try again before it notifies anybody; here nothing tries again
+            # A scheduler tries again before it notifies anybody, but nothing tries this again
             notify_of_error(run.pipeline, run.day, name, error)
             raise
         seconds[name] = result["seconds"]
@@ -201,31 +196,28 @@ def _run_stages(run: DayRun, **options: Any) -> dict[str, Any]:
 
 
 def _rejected_records(result: dict[str, Any]) -> Iterator[str]:
-    """How many records the stage `features` rejected and why, an example, and where all of them are."""
+    """How many records the stage `features` rejected and why, one example, and where they are."""
     counts = [("events", result["day"], result["rejected"], result["rows"])]
     for table, snapshots in result["snapshots"].items():
         for day, rows in snapshots.items():
-            counts.append((table, day, rows["rejected"], rows["rows"] + _total(rows["rejected"])))
+            rejected = rows["rejected"]
+            counts.append((table, day, rejected, rows["rows"] + sum(rejected.values())))
     counts = [count for count in counts if count[2]]
     for table, day, reasons, rows in counts:
         most_frequent = sorted(reasons.items(), key=lambda reason: -reason[1])
         why = "; ".join(f"{n:,}: {reason}" for reason, n in most_frequent)
-        yield f"{table} of {day}: {_total(reasons):,} of {rows:,} records were rejected. {why}"
+        yield f"{table} of {day}: {sum(reasons.values()):,} of {rows:,} records were rejected. {why}"
     if not counts:
         return
     from twinspire_core.contracts import feature_schema  # it loads Arrow
 
     place = storage.join(result["attempt"], feature_schema.REJECTED, "records.jsonl")
-    with suppress(FileNotFoundError):  # of a day that was done before and is pruned by now
+    with suppress(FileNotFoundError):  # if the day was done before and has been pruned
         example = json.loads(storage.read_bytes(place).partition(b"\n")[0])
         yield (
             f"One of them is record {example['row']:,} of {example['file']}: {example['reason']},"
             f" found {example['value']}. All: {place}"
         )
-
-
-def _total(reasons: dict[str, int]) -> int:
-    return sum(reasons.values())
 
 
 def _outcome_table(outcomes: list[dict[str, Any]], figures: "dict[date, ServedFigure]") -> Table:
@@ -252,7 +244,7 @@ def refresh(
         typer.Option(
             "--version",
             metavar="VERSION",
-            help="Whose towers to take; by default the live version's.",
+            help="The version whose towers to take. Default: the live version.",
         ),
     ] = None,
     promote: PromoteOption = "auto",
@@ -260,13 +252,14 @@ def refresh(
     no_reuse: NoReuse = False,
     as_json: JsonLine = False,
 ) -> None:
-    """Publish the live version's towers with the catalogue as of the end of a day, without
-    training.
+    """Publish the live version with the catalogue as of the end of a day, without training.
 
-    New and changed items of the newest snapshot are embedded, other items keep their vectors, and
-    withdrawn items are removed. Popularity, co-occurrence and stored users include the day's events. The
-    gate judges the index and how much of the catalogue changed; exit 4 when refused. A day with
-    neither logs nor a newer snapshot is refused, unless --promote yes.
+    Items that are new or changed in the newest snapshot are embedded. Other items keep their vectors,
+    and withdrawn items are removed. Popularity, co-occurrence and stored users include the day's events.
+    The gate checks the index and how much of the catalogue changed. A day with neither logs nor a newer
+    snapshot is refused, unless you give --promote yes.
+
+    Exit code: 4 the gate refused the version.
     """
     with json_on_error("refresh", as_json) as known:
         known["day"] = date
@@ -281,26 +274,23 @@ def refresh(
 
 
 def tell_stage(result: dict[str, Any]) -> None:
-    """Says that a stage is done, and how long it took."""
-    day, stage, status = (result[key] for key in ("day", "stage", "status"))
+    """Prints that a stage is done, and how long it took."""
     console.print(
-        f"[bold]{day}[/] {stage} [green]{status}[/] in {result['seconds']} s", markup=True
+        f"[bold]{result['day']}[/] {result['stage']} [green]{result['status']}[/] in"
+        f" {result['seconds']} s",
+        markup=True,
     )
 
 
 def tell_version(result: dict[str, Any]) -> None:
-    """Says whether the version is live, and what the gate noted."""
+    """Prints whether the version is live, and the gate's notes."""
     for note in result.get("notes", []):
         say(f"{result['day']} gate: {note}")
     say(f"{result['version']} is {'' if result['live'] else 'published, and not '}live.")
 
 
 def addresses_of(pipeline: Pipeline, version: str) -> dict[str, str]:
-    """The `folder` of a version's files, and the address of its `report` for a browser.
-
-    Without a server, a report on this machine's disk has no address: a page that came over HTTP, as
-    Airflow's do, may not link to a file.
-    """
+    """The `folder` of a version's files, and the address of its `report` for a browser."""
     registry = Registry(pipeline.registry.root, pipeline.name)
     addresses = {"folder": registry.folder(version)}
     report = registry.place(version, REPORT)
@@ -308,12 +298,13 @@ def addresses_of(pipeline: Pipeline, version: str) -> dict[str, str]:
         addresses["report"] = f"{server.rstrip('/')}/report?version={version}"
     elif storage.is_remote(report):
         addresses["report"] = f"https://storage.cloud.google.com/{report.removeprefix('gs://')}"
+    # A report on this machine's disk has no address: Airflow's page must not link to a file
     return addresses
 
 
 @contextmanager
 def with_addresses_of_refused(run: DayRun, known: dict[str, Any]) -> Iterator[None]:
-    """If the gate refuses a version, adds where that and its report are to the last line."""
+    """Adds the addresses of a version that the gate refuses to the last line."""
     try:
         yield
     except GateRefused as error:

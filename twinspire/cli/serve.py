@@ -1,4 +1,4 @@
-"""Serving a published version over HTTP."""
+"""`twinspire serve`: serves the live version over HTTP."""
 
 import os
 from pathlib import Path
@@ -16,47 +16,45 @@ TOKEN = "TWINSPIRE_TOKEN"  # noqa: S105
 def serve(
     pipeline: PipelineFile,
     host: Annotated[
-        str, typer.Option(help="The address to listen on; 0.0.0.0 is every one of this machine.")
+        str,
+        typer.Option(help="The address to listen on. 0.0.0.0 means all addresses of this machine."),
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="The port. 0 chooses a free port.")
     ] = 8000,
     token_file: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Holds the tokens that clients may send, one a line. Without it, the variable"
-            f" {TOKEN} is the token.",
+            help="A file with the tokens that clients may send, one per line. Default: the environment"
+            f" variable {TOKEN}.",
         ),
     ] = None,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A further host name that requests may use; may be repeated. Without a token, others"
-            " are refused where only this machine can ask.",
+            help="Another host name that requests may use. May be repeated. A server without a token that"
+            " only listens to this machine refuses all other host names.",
         ),
     ] = None,
     poll: Annotated[
         float,
-        typer.Option(min=0.1, max=3600, help="Seconds between two looks for a new live version."),
+        typer.Option(min=0.1, max=3600, help="Seconds between two checks for a new live version."),
     ] = 2.0,
-    max_k: Annotated[int, typer.Option(min=1, help="The most items of one list.")] = 1000,
+    max_k: Annotated[int, typer.Option(min=1, help="Most items in one list.")] = 1000,
     max_items: Annotated[
-        int, typer.Option(min=1, help="The most items of one request's lists together.")
+        int, typer.Option(min=1, help="Most items in all lists of one request.")
     ] = 100_000,
     max_body_kb: Annotated[
         int, typer.Option(min=1, help="The largest request body, in KiB.")
     ] = 1024,
-    max_batch: Annotated[
-        int, typer.Option(min=1, help="The most queries that are answered as one batch.")
-    ] = 64,
+    max_batch: Annotated[int, typer.Option(min=1, help="Most queries in one batch.")] = 64,
     max_new_items: Annotated[
         int,
         typer.Option(
             min=0,
-            help="The most new items that events (`/v1/events`) may add to the version's catalogue; 0"
-            " adds none.",
+            help="Most new items that events (`/v1/events`) may add to the catalogue.",
         ),
     ] = 10_000,
     client_timeout: Annotated[
@@ -64,27 +62,29 @@ def serve(
         typer.Option(
             min=0.1,
             max=3600,
-            help="Seconds that a client may take to send headers, then a body, and to take an answer.",
+            help="Seconds that a client may take to send the headers, to send the body, and to read the"
+            " answer.",
         ),
     ] = 10.0,
     access_log: Annotated[
         bool,
         typer.Option(
-            "--access-log", help="Log a line per request, without `?…`; costs throughput."
+            "--access-log",
+            help="Log one line per request, without the query string. This costs throughput.",
         ),
     ] = False,
 ) -> None:
     """Serve the live version over HTTP: recommendations, similar items, health, metrics.
 
     `curl 127.0.0.1:8000/v1/recommend -d '{"query": {"user": "1"}, "k": 10}'` asks for a user that
-    the version knows; `{"query": {"history": ["981760", "1029743"], "age_group": "35-44"}}`
-    describes one. `/docs` lists all paths and the keys of this pipeline's queries. `/` is a page
-    for people: any user's history beside the list, and why each item is in it.
+    the version stores. `{"query": {"history": ["981760", "1029743"], "age_group": "35-44"}}`
+    describes a user. `/docs` lists all paths and the keys of this pipeline's queries. `/` is a page
+    for people: it shows a user's history next to the list, and why each item is in the list.
 
-    A new live version takes over without a pause. If it is damaged, the old one keeps answering, and
-    `/v1/version` says why. SIGTERM ends the server after the answers in flight.
+    A new live version takes over without a pause. If it is damaged, the old version keeps answering, and
+    `/v1/version` says why. After SIGTERM the server finishes open requests and ends.
 
-    Only this machine can ask, unless `--host` says otherwise; set a token then.
+    By default only this machine can send requests. If you set `--host`, set a token, too.
     """
     opened = open_pipeline(pipeline)
     tokens = _tokens(token_file)
@@ -93,11 +93,10 @@ def serve(
 
     if not tokens and host not in LOOPBACK:
         console.print(
-            f"Everybody who reaches {host}:{port} can ask: no token is set ({TOKEN} or"
-            " --token-file)."
+            f"No token is set: everybody who reaches {host}:{port} can send requests. Set {TOKEN} or"
+            " --token-file."
         )
-    # The batches' thread and the event loop share the cores; more threads per operation would get
-    # in their way.
+    # The threads of batches and of the event loop share the cores, so an operation must not use several
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")
     with doing("loading the libraries"):
@@ -125,9 +124,9 @@ def _tokens(file: Path | None) -> tuple[str, ...]:
         lines = file.read_text().splitlines()
     except OSError as e:
         raise UsageError(
-            f"--token-file names a file that holds a token; {file} cannot be read: {e}."
+            f"--token-file must be a file of tokens, one per line; {file} cannot be read: {e}."
         ) from e
     tokens = tuple(line.strip() for line in lines if line.strip())
     if not tokens:
-        raise UsageError(f"--token-file names a file that holds a token; {file} is empty.")
+        raise UsageError(f"--token-file must be a file of tokens, one per line; {file} is empty.")
     return tokens

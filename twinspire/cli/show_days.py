@@ -1,8 +1,9 @@
-"""What became of each day (`status`, `summary`), whether the live version is well, and who is notified."""
+"""The state of each day (`status`, `summary`), the check of the live version, and `notify`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from twinspire.cli.options import (
     Date,
     JsonLine,
     PipelineFile,
+    days_between,
     open_pipeline,
     parse_date,
     resolve_day,
@@ -28,7 +30,6 @@ from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.display.quality_tables import quality_table
 from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import (
-    NothingToDo,
     TwinspireError,
     Unwell,
     UsageError,
@@ -65,12 +66,12 @@ def status(
         typer.Option(
             "--from",
             metavar="DATE",
-            help=f"First day; by default {_MOST} days before the newest that was run.",
+            help=f"The first day. Default: {_MOST} days before the newest day that was run.",
         ),
     ] = None,
     last: Annotated[
         str | None,
-        typer.Option("--to", metavar="DATE", help="Last day; by default the newest of all."),
+        typer.Option("--to", metavar="DATE", help="The last day. Default: the newest day."),
     ] = None,
     check: Annotated[
         bool,
@@ -81,36 +82,33 @@ def status(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the days: published, refused, stale, missing, failed; with the command that helps, and their
-    size on disk.
+    """List the days with their state, their size on disk, and the command that helps.
 
-    A day is *stale* if running it now would give another result: its logs or the pipeline file have
-    changed, late events have come, or an earlier day has been filled in. It is *missing* if it has logs
-    and was never run.
+    A *stale* day would give another result now: its logs or the pipeline file have changed, late events
+    have come, or an earlier day has been filled in. A *missing* day has logs but was never run.
 
-    With --check it opens the live version and asks for lists: none may be empty, and at most half of
-    the users may get the same one. If something is wrong it runs notify.command. It asks no server,
-    and writes nothing. As with other commands, a JSON line comes last in a pipe.
+    With --check the command asks the live version for lists, but no server. No list may be empty, and at
+    most half of the users may get the same list. If something is wrong, it runs notify.command.
 
-    Exit codes: 5 --check finds something wrong, 99 --check finds nothing live yet.
+    Exit codes of --check: 5 something is wrong, 99 no version is live yet.
     """
     if check:
         if first or last:
-            raise UsageError("--check is about the live version alone: leave --from and --to out.")
+            raise UsageError("--check looks at the live version only: leave out --from and --to.")
         _check(pipeline, as_json)
         return
     p = open_pipeline(pipeline)
     start = parse_date(first) if first else None
     end = parse_date(last) if last else None
-    if start and end and end < start:
-        raise UsageError(f"--from is at or before --to, found {start} and {end}.")
+    if first and last:
+        days_between(first, last)
+    days = []
     with doing("looking at the days") as update:
-        days = []
-        for one in day_statuses(p, start, end, most=_MOST):
-            update(f"looking at the days: {one.day}")
-            days.append(one)
+        for day in day_statuses(p, start, end, most=_MOST):
+            update(f"looking at the days: {day.day}")
+            days.append(day)
     if as_json:
-        print_json({"pipeline": p.name, "days": [_as_json(one) for one in days]})
+        print_json({"pipeline": p.name, "days": [_as_json(day) for day in days]})
         return
     if not days:
         between = " between these days" if start or end else ""
@@ -123,13 +121,13 @@ def status(
     for row in rows:
         if text := _sentence(row):
             out.print(text, soft_wrap=True)
-    work, kept, versions = (
-        sum(getattr(one, name) for one in days) / 1e6
+    work, partials, versions = (
+        sum(getattr(day, name) for day in days) / 1e6
         for name in ("work_bytes", "partial_bytes", "version_bytes")
     )
     out.print(
-        f"On disk: {work:,.0f} MB of working files, {kept:,.1f} MB kept of logs (partials),"
-        f" {versions:,.0f} MB of versions. What may go:"
+        f"On disk: {work:,.0f} MB of working files, {partials:,.1f} MB of caches of logs (partials),"
+        f" {versions:,.0f} MB of versions. To see what can be deleted:"
         f" {format_message('twinspire prune PIPELINE')}",
         soft_wrap=True,
     )
@@ -143,17 +141,21 @@ def _check(file: str, as_json: bool) -> None:
 
             known["version"] = live = live_version(p)
             checks = check_live(p, live)
-        known["checks"] = [{"passed": not one.remedy, "text": one.text} for one in checks]
-        for one in checks:
-            if not one.remedy:
-                say(f"Well: {one.text}.")
-        if reason := "\n".join(
-            f"{with_full_stop(one.text)} {one.remedy}" for one in checks if one.remedy
-        ):
-            code, again = Unwell.exit_code, "twinspire status PIPELINE --check"
-            day = version_date(live)
+        known["checks"] = [{"passed": not check.remedy, "text": check.text} for check in checks]
+        for check in checks:
+            if not check.remedy:
+                say(f"Passed: {check.text}.")
+        problems = [check for check in checks if check.remedy]
+        if problems:
+            reason = "\n".join(f"{with_full_stop(one.text)} {one.remedy}" for one in problems)
             notifications.notify(
-                p, "unwell", day, reason, stage="status", exit_code=code, command=again
+                p,
+                "unwell",
+                version_date(live),
+                reason,
+                stage="status",
+                exit_code=Unwell.exit_code,
+                command="twinspire status PIPELINE --check",
             )
             raise Unwell(reason)
         end_with_json({**known, "status": "well"}, as_json)
@@ -164,10 +166,10 @@ def needing_attention(pipeline: Pipeline, day: date) -> list[dict[str, Any]]:
     # Days before the first one that was run do not count
     first = min(attempts.days(pipeline), default=day)
     week = day_statuses(pipeline, max(first, day - timedelta(days=6)), day)
-    found = [one for one in week if one.remedy() and one.state != UNDER_WAY]
-    for row in stretches(found):
+    days = [status for status in week if status.remedy() and status.state != UNDER_WAY]
+    for row in stretches(days):
         console.print(_sentence(row), soft_wrap=True)
-    return [_as_json(one) for one in found]
+    return [_as_json(status) for status in days]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,21 +194,19 @@ class Stretch:
 
 
 def stretches(days: Sequence[DayStatus]) -> Iterator[Stretch]:
-    """The days, oldest first, in stretches."""
-    together: list[DayStatus] = []
-    for one in days:
-        if together and not _follows(together[-1], one):
-            yield Stretch(together)
-            together = []
-        together.append(one)
-    if together:
-        yield Stretch(together)
-
-
-def _follows(before: DayStatus, one: DayStatus) -> bool:
-    """Whether a day is the next one, and the same is to be said of it."""
-    same = (before.state, before.reason, before.version) == (one.state, one.reason, one.version)
-    return same and one.day - before.day == timedelta(days=1)
+    """Groups days, which come oldest first."""
+    # In days that follow each other, the date minus the position in the list stays the same
+    groups = groupby(
+        enumerate(days),
+        lambda pair: (
+            pair[1].day.toordinal() - pair[0],
+            pair[1].state,
+            pair[1].reason,
+            pair[1].version,
+        ),
+    )
+    for _, group in groups:
+        yield Stretch([day for _, day in group])
 
 
 def _cells(row: Stretch) -> list[str | Cell]:
@@ -219,7 +219,7 @@ def _cells(row: Stretch) -> list[str | Cell]:
 
 
 def _sentence(row: Stretch) -> str:
-    """The reason and the remedy of the days; empty if they have none."""
+    """The reason for the days' state and the command that helps; empty if there is neither."""
     parts = [format_message(row.days[0].reason), format_message(row.remedy())]
     text = " ".join(part for part in parts if part)
     return f"{row.name} {row.days[0].state}: {text}" if text else ""
@@ -253,34 +253,29 @@ def summary(pipeline: PipelineFile, date: Date, as_json: JsonLine = False) -> No
         "stages": {name: attempt.summary for name, attempt in newest.items() if attempt},
     }
     if result["state"] == run_leases.SKIPPED:
-        result["reason"] = _why_skipped(p, chosen)
+        # The recorded reason begins with the name of the stage
+        result["reason"] = run_leases.last_reason(p, chosen).partition(": ")[2]
     if measure := newest["measure"]:
         published = newest["publish"].summary if newest["publish"] else {}
         figure = _tell_quality(p, chosen, DayMetrics.read(measure.uri), published.get("version"))
         result["served"] = figure.as_json() if figure else None
     result["attention"] = needing_attention(p, chosen)
-    _tell_summary(result)
-    end_with_json(result, as_json)
-
-
-def _tell_summary(result: dict[str, Any]) -> None:
-    """The day's state, its version and why it was skipped, in a line."""
-    text = f"{result['day']}: {result['state'] or 'not run yet'}"
+    text = f"{chosen}: {result['state'] or 'not run yet'}"
     if version := result["stages"].get("publish", {}).get("version"):
         text += f", version {version}"
     if reason := result.get("reason"):
-        text += f". {format_message(reason)}"
+        text += f". {reason}"
     say(text)
+    end_with_json(result, as_json)
 
 
 def _tell_quality(
     pipeline: Pipeline, day: date, metrics: DayMetrics, version: str | None
 ) -> "ServedFigure | None":
-    """Prints how good the lists were that were served on a day, then all that was measured.
+    """Prints how good the lists were that were served on a day, then everything that was measured.
 
     Args:
-      metrics: what was measured on it.
-      version: the day's; None before it is published.
+      version: the day's version; None before it is published.
     """
     from index_builder.registry.quality_history import quality_of
     from index_builder.registry.registry import Registry
@@ -299,35 +294,25 @@ def _tell_quality(
     return figure
 
 
-def _why_skipped(pipeline: Pipeline, day: date) -> str:
-    from beam_jobs.ingest import day_files
-
-    try:
-        day_files.check(pipeline, day)
-    except NothingToDo as error:
-        return str(error)
-    # Only the task's log says why it was skipped then
-    return "The day had no logs when it was run; now it has: run it again."
-
-
 def notify(
     pipeline: PipelineFile,
     date: DayOption = None,
     instant: Instant = None,
     event: Annotated[
-        str, typer.Option(metavar="EVENT", help="What has happened: failed, say.")
+        str, typer.Option(metavar="EVENT", help="What has happened, for example failed.")
     ] = "test",
     stage: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The stage or task that it happened in.")
+        str | None, typer.Option(metavar="NAME", help="The stage or task in which it happened.")
     ] = None,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why.")] = "This is a test.",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why it happened.")] = (
+        "This is a test."
+    ),
     as_json: JsonLine = False,
 ) -> None:
-    """Run notify.command of the pipeline file, as for a day that needs somebody; by default, to try
-    it.
+    """Run notify.command of the pipeline file. Without options, this is a test of the command.
 
-    Stages run it by themselves when a day fails, is refused, is late or leaves a gap. A scheduler
-    runs it for a stage that was killed, which cannot.
+    Stages run the command themselves when a day fails, is refused, is late or leaves a gap. A stage that
+    was killed cannot, so the scheduler types this command for it.
     """
     p = open_pipeline(pipeline)
     if not p.notify.command:
@@ -339,5 +324,5 @@ def notify(
     ended_well = notifications.notify(p, event, day, reason, stage=stage, command=again)
     end_with_json({"day": str(day), "event": event, "told": ended_well}, as_json)
     if not ended_well:
-        raise TwinspireError("notify.command did not end well; standard error says why.")
-    say("notify.command ended well.")
+        raise TwinspireError("notify.command failed; standard error says why.")
+    say("notify.command succeeded.")

@@ -1,4 +1,4 @@
-"""Published versions: which there are, all about one of them, and its report."""
+"""Published versions: `versions` lists them, `show` describes one, `report` opens its report."""
 
 import webbrowser
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from index_builder.registry.registry import Registry
 from index_builder.registry.versions import Status
-from twinspire.cli.options import AsJson, OneVersion, PipelineFile, VersionOption, open_pipeline
+from twinspire.cli.options import AsJson, OneVersion, PipelineFile, open_pipeline
 from twinspire.cli.output import LOOKS, print_json, terminal_table
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
@@ -33,33 +33,33 @@ from twinspire_core.display.table import NONE, Style, Table, count, in_style, nu
 from twinspire_core.errors import UsageError
 from twinspire_core.terminal import console, out
 
-if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
+if TYPE_CHECKING:  # they load NumPy, which few commands need
     from index_builder.registry.quality_history import NextDay, VersionQuality
     from twinspire_core.fusion.rank_fusion import FixedOrder
 
 STYLES = {"live": Style.GOOD, "refused": Style.BAD, "rolled back": Style.WARNING}
-"""Of a version, by its status."""
+"""The style of a version, by its status."""
 _NOTES = (
-    "{metric} of what each version serves. Next day: all measured users of the next day that was"
-    " run, before it was trained on. Held out: users of the version's own day that no version was"
-    " trained on, until a next day is run. Best simple: the best of most popular, popular lately and"
-    " purchase history for the same users."
+    "The figures are {metric} of the lists that each version serves. Next day: measured on all users of"
+    " the next day that was run, before training on it. Held out: measured on users of the version's own"
+    " day that are never trained on; shown until a next day is run. Best simple: the best of three simple"
+    " lists (most popular, popular lately, purchase history) for the same users."
 )
 
 
 def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
-    """List the versions: which is live, and how good the lists are that each serves."""
+    """List all versions: which one is live, and how good the lists of each one are."""
     p = open_pipeline(pipeline)
     registry = Registry(p.registry.root, p.name)
     statuses = registry.statuses()
     from index_builder.registry.quality_history import quality_of
 
-    stored = [one.version for one in statuses if one.stored]
+    stored = [status.version for status in statuses if status.stored]
     qualities = quality_of(registry, registry.log(), stored)
     metric = p.gate.metric
     if as_json:
         items = {version: registry.manifest(version).items for version in qualities}
-        rows = [_as_json(one, qualities.get(one.version), metric) for one in statuses]
+        rows = [_as_json(status, qualities.get(status.version), metric) for status in statuses]
         print_json([{**row, "items": items.get(row["version"])} for row in rows])
         return
     if not statuses:
@@ -70,13 +70,13 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
     for text in breaks.values():
         out.print(text, soft_wrap=True)
     out.print(_NOTES.format(metric=metric), style="dim")
-    for one in statuses:
-        if one.status != "accepted" and not one.reason.startswith("accepted"):
-            out.print(f"{one.version} {one.status}: {one.reason}")
+    for status in statuses:
+        if status.status != "accepted" and not status.reason.startswith("accepted"):
+            out.print(f"{status.version} {status.status}: {status.reason}")
 
 
 def _as_json(one: Status, quality: "VersionQuality | None", metric: str) -> dict[str, Any]:
-    """What JSON says of a version in a list."""
+    """A version of the list, as JSON has it."""
     held = quality.holdout if quality else HeldOutMeasures()
     gate = quality.gate if quality else GateVerdict()
     figure = quality.served(metric) if quality else None
@@ -112,7 +112,7 @@ def verdict_text(gate: GateVerdict) -> str | None:
 def _breaks(
     statuses: Sequence[Status], qualities: "dict[str, VersionQuality]", metric: str
 ) -> Iterator[tuple[int, str]]:
-    """Places of the rows whose figures do not compare with those above them, and why."""
+    """Numbers of the rows whose figures cannot be compared with those above them, and why."""
     measured = [
         (row, figure, qualities[one.version].settings_of(figure))
         for row, one in enumerate(statuses)
@@ -123,7 +123,7 @@ def _breaks(
             texts = [f"{name} was {old!r}, is {new!r}" for name, (old, new) in changes.items()]
             yield (
                 row,
-                f"Figures measured on {newer.day} and later do not compare with earlier ones:"
+                f"Do not compare figures measured on {newer.day} and later with earlier ones:"
                 f" {'; '.join(texts)}.",
             )
 
@@ -136,9 +136,16 @@ def _table(
 ) -> Table:
     rows = []
     for one in statuses:
+        marks = [one.status]
+        if one.pinned:
+            marks.append("pinned")
+        if not one.stored:
+            marks.append("deleted")
+        if one.corpus_date != one.date:
+            marks.append(f"catalogue {one.corpus_date:%m-%d}")
         quality = qualities.get(one.version)
-        cells = [one.version, _status(one), *_cells(quality.served(metric) if quality else None)]
-        rows.append(in_style(cells, STYLES.get(one.status)))
+        figures = _cells(quality.served(metric) if quality else None)
+        rows.append(in_style([one.version, ", ".join(marks), *figures], STYLES.get(one.status)))
     return Table(
         head=["version", "status", "users", "served", "best simple", "two-tower", "measured on"],
         rows=rows,
@@ -159,27 +166,11 @@ def _cells(figure: "ServedFigure | None") -> list[str]:
     ]
 
 
-def _status(one: Status) -> str:
-    marks = [one.status]
-    if one.pinned:
-        marks.append("pinned")
-    if not one.stored:
-        marks.append("deleted")
-    if one.corpus_date != one.date:
-        marks.append(f"catalogue {one.corpus_date:%m-%d}")
-    return ", ".join(marks)
-
-
-def show(
-    pipeline: PipelineFile,
-    version: OneVersion = None,
-    named: VersionOption = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show one version: how good what it serves is, the gate's verdict, where its report is."""
+def show(pipeline: PipelineFile, version: OneVersion = None, as_json: AsJson = False) -> None:
+    """Show one version: how good its lists are, the gate's verdict, and where its report is."""
     p = open_pipeline(pipeline)
     registry = Registry(p.registry.root, p.name)
-    chosen = registry.find(version or named)
+    chosen = registry.find(version)
     manifest = registry.manifest(chosen)
     log = registry.log()
     status = next(one.status for one in registry.statuses() if one.version == chosen)
@@ -217,7 +208,7 @@ def show(
             _line("", line)
     for name, text in _about(manifest, quality, order):
         _line(name, text)
-    _line("report", report or "none: published before versions had one")
+    _line("report", report or "none: this version was published before versions had reports")
     out.print(terminal_table(_quality(p, manifest, quality)))
     for name, text in manifest.sources.items():
         _line(name, text)
@@ -245,13 +236,13 @@ def _all_of_next_day(later: "NextDay | None") -> dict[str, Any] | None:
 
 
 def _own_figure(quality: "VersionQuality", figure: ServedFigure) -> Iterator[str]:
-    """What is known of the version itself, where the figure in front is not its own on a next day."""
+    """The version's own figure, if the headline is another version's or of held-out users."""
     if figure.whose == THIS and not figure.held_out:
         return
     own = quality.served(figure.metric)
     if own and own != figure:
         yield own.text
-    yield "The next day's run measures this version on all users."
+    yield "The run of the next day will measure this version on all users."
 
 
 def _about(
@@ -271,7 +262,7 @@ def _about(
     ranker = quality.metrics.ranker
     if ranker and ranker.fitted:
         yield "ranker", describe_ranker(ranker.fitted, quality.gate.serves)
-    yield "gate", verdict_text(quality.gate) or "its verdict is not there"
+    yield "gate", verdict_text(quality.gate) or "it left no verdict"
     for reason in quality.gate.refused:
         yield "", f"- {reason}"
     for note in quality.gate.notes:
@@ -279,7 +270,7 @@ def _about(
 
 
 def _line(name: str, text: str) -> None:
-    # One line, however long: places are to be copied.
+    # Never broken into lines, so that paths can be copied
     out.print(f"{name:8} {text}", soft_wrap=True)
 
 
@@ -294,31 +285,30 @@ def _quality(pipeline: Pipeline, manifest: Manifest, quality: "VersionQuality") 
 def report(
     pipeline: PipelineFile,
     version: OneVersion = None,
-    named: VersionOption = None,
     to: Annotated[
         str | None,
-        typer.Option("--out", metavar="FILE", help="Copy it there; into it, if that is a folder."),
+        typer.Option("--out", metavar="FILE", help="Copy the report to this file or folder."),
     ] = None,
-    browse: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    browse: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
 ) -> None:
-    """Print where a version's report is, copy it, or open it.
+    """Print the path of a version's report. Options copy the report, or open it.
 
-    The report is one page that needs no network: quality by day and by slice, example lists, what
-    changed, the gate's verdict. It was made when the version was published. Standard output is its path.
+    The report is one page that needs no network: quality by day and by group of users, example lists,
+    what changed, and the gate's verdict.
     """
     p = open_pipeline(pipeline)
     registry = Registry(p.registry.root, p.name)
-    chosen = registry.find(version or named)
+    chosen = registry.find(version)
     place = registry.place(chosen, REPORT)
-    # By the manifest: a file that it does not name is none of the version's.
+    # The manifest lists a version's files: another file in its folder does not belong to it
     if REPORT not in registry.manifest(chosen).files:
         raise UsageError(f"{chosen} has no report. Run its day again to make one.")
     content = registry.read(chosen, REPORT)
-    if not to and browse and storage.is_remote(place):  # a browser reads no object store
+    if not to and browse and storage.is_remote(place):  # a browser cannot read `gs://`
         to = str(Path.home() / ".cache" / "twinspire" / p.name / f"{chosen}.html")
     if to:
         place = str(Path(to) / f"{p.name}-{chosen}.html") if Path(to).is_dir() else to
         storage.write_bytes(place, content)
     print(place, flush=True)
     if browse and not webbrowser.open(Path(place).resolve().as_uri()):
-        console.print("No browser was found; open the file in one.", highlight=False)
+        console.print("No browser was found. Open the file in one.", highlight=False)

@@ -1,4 +1,4 @@
-"""`twinspire try`: from a file of events to recommendations in a browser. Each step is a command."""
+"""`twinspire try`: from a file of events to recommendations in a browser, by the steps of other commands."""
 
 import re
 import shlex
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from beam_jobs.scaffold.roles import Role
 
 _PORT = 8000
+# The same as `source.max_rejected` in a drafted file
 _MAX_REJECTED = 0.01
-"""As `source.max_rejected` of a drafted file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +53,24 @@ class _Home:
 def try_(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE…", help="Events: CSV, Parquet or JSON Lines; .gz is read."),
+        typer.Argument(
+            metavar="FILE…",
+            help="Events: CSV, Parquet or JSON Lines, or these with .gz.",
+        ),
     ],
     items: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Items, if there is a table of them.")
+        Path | None, typer.Option(metavar="FILE", help="A file of items, if there is one.")
     ] = None,
-    users: Annotated[Path | None, typer.Option(metavar="FILE", help="Users, likewise.")] = None,
+    users: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A file of users, if there is one.")
+    ] = None,
     name: Annotated[
-        str | None, typer.Option(help="The recommender's name; by default the first file's.")
+        str | None,
+        typer.Option(help="The recommender's name. Default: the name of the first file."),
     ] = None,
     to: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FOLDER", help="Where everything goes; by default ./NAME."),
+        typer.Option("--out", metavar="FOLDER", help="The folder for all files. Default: ./NAME."),
     ] = None,
     user: UserColumn = None,
     item: ItemColumn = None,
@@ -72,40 +78,40 @@ def try_(
     event: EventColumn = None,
     time_zone: Annotated[
         str | None,
-        typer.Option(metavar="ZONE", help="Time zone of the days; UTC if nobody is asked."),
+        typer.Option(metavar="ZONE", help="The time zone of the days."),
     ] = None,
     time_format: Annotated[
         str | None,
         typer.Option(
-            metavar="FORMAT", help="Format of times that are text, such as %d.%m.%Y %H:%M:%S."
+            metavar="FORMAT", help="The format of times that are text, such as %d.%m.%Y %H:%M:%S."
         ),
     ] = None,
     delimiter: Annotated[
         str | None,
-        typer.Option(help="CSV: what stands between columns; by default from the first line."),
+        typer.Option(help="CSV: the character between columns."),
     ] = None,
     encoding: Annotated[
-        str | None, typer.Option(help="CSV: by default UTF-8, else cp1252.")
+        str | None, typer.Option(help="CSV: the encoding. Default: UTF-8, else cp1252.")
     ] = None,
     days: Annotated[int, typer.Option(min=1, help="How many of the last days to run.")] = 3,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="The server's port; by default 8000, or a free one."),
+        typer.Option(min=0, max=65535, help="The server's port. Default: 8000, or a free one."),
     ] = None,
     serves: Annotated[
-        bool, typer.Option("--serve/--no-serve", help="Whether to serve in the end.")
+        bool, typer.Option("--serve/--no-serve", help="Whether to start a server at the end.")
     ] = True,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Ask nothing: take the likeliest columns.")
+        bool, typer.Option("--yes", help="Ask nothing, and take the likeliest columns.")
     ] = False,
     as_json: JsonLine = False,
 ) -> None:
-    """Try your own file of events: from the file to recommendations in a browser.
+    """Try Twinspire with your own file of events, and see recommendations in a browser.
 
-    It lays the events out by day, drafts a pipeline file, checks it, runs the last days and serves
-    the result until Ctrl-C. It asks only what the file does not tell. Each step is a command of its
-    own, and is shown as one. Typed again, it goes on where it was interrupted, with the pipeline
-    file as you have edited it.
+    The command lays the events out by day, drafts a pipeline file, checks it, runs the last days and
+    serves the result until Ctrl-C. It only asks what the file does not show. It prints each step as the
+    command that does the same. Type it again after an interruption to go on; the pipeline file stays as
+    you have edited it.
     """
     tables = {kind: file for kind, file in {"items": items, "users": users}.items() if file}
     _check_files([*files, *tables.values()])
@@ -114,7 +120,7 @@ def try_(
     given: Mapping[Role, str | None] = pipeline_file.given_columns(user, item, time, event)
     drafted = open_pipeline(str(home.file)) if home.file.exists() else None
     if drafted:
-        say(f"{home.file} is there: it stays as it is.")
+        say(f"{home.file} exists: it is not changed.")
         given = _as_drafted(home, drafted, given, time_zone, tables)
         time_zone = drafted.pipeline.time_zone
     csv = raw_logs.csv_of(files, delimiter, encoding)
@@ -141,19 +147,19 @@ def _check_files(files: list[Path]) -> None:
     for file in files:
         pipeline_file.check_local(file)
         if not file.is_file():
-            raise UsageError(f"A file is tried; there is none at {file}. Check the path.")
+            raise UsageError(f"There is no file at {file}. Check the path.")
         if kind_of(file.name) is None:
             raise UsageError(
-                "CSV, Parquet and JSON Lines are read, and a file's ending says which it is; that of"
-                f" {file} is another one. Export it as CSV, or call it .csv if it is that."
+                "A file's ending must say that it is CSV, Parquet or JSON Lines; found"
+                f" {file}. Export it as CSV, or name it .csv if it is CSV."
             )
 
 
 def _home(files: list[Path], name: str | None, to: Path | None, zone: str) -> _Home:
-    """Where all of it goes: a new folder, or one that an earlier call has made.
+    """The folder for all files: a new one, or one that an earlier call has made.
 
     Raises:
-      UsageError: the folder holds other things, or no pipeline can have the name or the zone.
+      UsageError: the folder holds other things, or the name or the time zone is not valid.
     """
     stem = re.sub(r"[^a-z0-9_-]+", "-", files[0].name.partition(".")[0].lower())
     name = name or stem.lstrip("0123456789-_") or "trial"
@@ -164,18 +170,19 @@ def _home(files: list[Path], name: str | None, to: Path | None, zone: str) -> _H
         return home
     if not folder.is_dir() or any(folder.iterdir()) or folder == Path.cwd():
         raise UsageError(
-            f"What is tried goes to a new folder; {home.folder} is there without a"
-            f" {home.file.name}. Name another one: --out FOLDER or --name NAME."
+            f"`twinspire try` needs a new folder; {home.folder} exists, and holds no"
+            f" {home.file.name}. Name another folder: --out FOLDER or --name NAME."
         )
     return home
 
 
 def _free_port(given: int | None) -> int:
-    """The port to serve on, found before any work.
+    """The port to serve on.
 
     Raises:
-      UsageError: the given one cannot be had.
+      UsageError: the given port is taken.
     """
+    # Looked for before any work, so that a long run does not end with this error
     for port in (_PORT, 0) if given is None else (given,):
         try:
             with socket.create_server(("127.0.0.1", port)) as tried:
@@ -183,7 +190,7 @@ def _free_port(given: int | None) -> int:
         except OSError as e:
             reason = e
     raise UsageError(
-        f"A server needs a free port; {given} cannot be had: {reason}. Choose another."
+        f"The server needs a free port; {given} cannot be used: {reason}. Choose another port."
     )
 
 
@@ -212,8 +219,8 @@ def _as_drafted(
     others += [kind for kind in tables if getattr(pipeline.source, kind) is None]
     if others:
         raise UsageError(
-            f"The pipeline file is kept as it is, and {home.file} says something else than"
-            f" --{others[0]}. Leave the option out, or begin in another folder: --out FOLDER."
+            f"--{others[0]} differs from {home.file}, which is not changed. Leave the option out, or start"
+            " in another folder: --out FOLDER."
         )
     return roles
 
@@ -224,14 +231,14 @@ def _made_whole(home: _Home) -> Iterator[_Home]:
     final = home.folder.resolve()
     final.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent) as partial:
-        # A folder inside, as only its owner may read a temporary one
+        # A folder inside, because only its owner may read a temporary one
         made = Path(partial, final.name)
         made.mkdir()
         yield _Home(made, home.name)
         if final.exists() and any(final.iterdir()):
             raise UsageError(
-                f"What is tried goes to a new folder; another call has made {home.folder} meanwhile."
-                " Name another one: --out FOLDER or --name NAME."
+                f"`twinspire try` needs a new folder; another call has made {home.folder} meanwhile."
+                " Name another folder: --out FOLDER or --name NAME."
             )
         made.rename(final)
 
@@ -240,9 +247,15 @@ def _lay_out(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> 
     """Lays out the events, and items and users as snapshots of the day before."""
     from beam_jobs.partitioning.calendar_days import Layout
 
-    aside = "rejected.jsonl"
-    options = [*log.partition_flags(), *flags({"rejected": home.folder / aside})]
-    echo("partition", *log.files, "--out", home.day("events"), *options)
+    rejected = "rejected.jsonl"
+    options = {
+        "time": log.columns["time"],
+        "time-unit": log.form.unit,
+        "time-format": log.form.format,
+        "time-zone": log.zone,
+        "rejected": home.folder / rejected,
+    }
+    echo("partition", *log.files, "--out", home.day("events"), *flags(options, log.csv))
     layout = Layout(
         time=log.columns["time"],
         time_unit=log.form.unit,
@@ -254,14 +267,14 @@ def _lay_out(home: _Home, made: _Home, log: Log, tables: Mapping[str, Path]) -> 
         log.files,
         made.day("events"),
         layout,
-        rejected=str(made.folder / aside),
+        rejected=str(made.folder / rejected),
         max_rejected=_MAX_REJECTED,
     )
     if events.first is None:
-        raise BadData(f"A log has events; {', '.join(log.files)} has none. Give another file.")
+        raise BadData(f"There are no events in {', '.join(log.files)}. Give another file.")
     if events.rejected:
-        say(f"They are in {home.folder / aside}.")
-    before = events.first - timedelta(days=1)  # known before the first event
+        say(f"Rejected rows are in {home.folder / rejected}.")
+    before = events.first - timedelta(days=1)  # items and users are known before the first event
     for kind, file in tables.items():
         csv = raw_logs.csv_of([file], None, None)
         snapshot = flags({"snapshot": before}, csv)
@@ -306,15 +319,15 @@ def _run(home: _Home, pipeline: Pipeline, most: int, as_json: bool) -> list[dict
         pipeline_file.validate(str(home.file), str(days[-1]))  # shows them, and raises
     for one in findings:
         if one.doubt:
-            say(f"Look at {one.table}.{one.column} ({one.use}): {one.found}")
+            say(f"Check {one.table}.{one.column} ({one.use}): {one.found}")
     say(f"{len(findings)} uses of columns fit.")
     for day in days:
         echo("run", str(home.file), "--date", str(day))
     outcomes = run_days.run_each(pipeline, days, as_json)
     if Registry(pipeline.registry.root, pipeline.name).live() is None:
         raise GateRefused(
-            f"A version serves once it is live, and none of {home.file} is: see above. Edit the file"
-            " or run more days (--days), and type the same again."
+            f"No version of {home.file} is live: the messages above say why. Edit the file, or run more"
+            " days (--days), and type the same command again."
         )
     return outcomes
 
@@ -334,17 +347,20 @@ def _last_days(pipeline: Pipeline, most: int) -> list[date]:
         else:
             days.append(day)
     if not days:
-        raise BadData(f"A day to run has logs; {pipeline.source.events} has none.")
+        raise BadData(f"No day in {pipeline.source.events} has enough logs to be run.")
     return days[::-1]
 
 
 def _say_what_next(home: _Home, pipeline: Pipeline, address: str | None) -> str:
-    """Names the commands to go on with, and the page to look at.
+    """Prints the commands to go on with, and the page to look at.
 
     Returns: a user to look at.
     """
     user = _busy_user(pipeline)
-    say(f"\nAll of it is in {home.folder}. Edit {home.file}, and type the same again. Also:")
+    say(
+        f"\nAll files are in {home.folder}. You can edit {home.file} and type the same command again."
+        " Other commands:"
+    )
     for command, *arguments in (
         ("recommend", "--user", user),
         ("versions",),
@@ -352,7 +368,7 @@ def _say_what_next(home: _Home, pipeline: Pipeline, address: str | None) -> str:
     ):
         say("  " + shlex.join(["twinspire", command, str(home.file), *arguments]))
     if address:
-        say(f"\nLists to look at: {address}/?{urlencode({'user': user})}   Ctrl-C ends the server.")
+        say(f"\nLists of a user: {address}/?{urlencode({'user': user})}   Ctrl-C ends the server.")
     return user
 
 

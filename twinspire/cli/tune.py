@@ -1,15 +1,15 @@
-"""A search for training settings on earlier days."""
+"""`twinspire tune`: searches for better training settings on earlier days."""
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date
 from functools import partial
 from importlib.util import find_spec
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinspire.cli.options import JsonLine, PipelineFile, open_pipeline, parse_date
+from twinspire.cli.options import JsonLine, PipelineFile, days_between, open_pipeline
 from twinspire.cli.output import end_with_json, say, terminal_table
 from twinspire.tuning import tried_settings
 from twinspire.tuning.tried_settings import second_metric
@@ -31,49 +31,50 @@ def tune(
         str,
         typer.Option(
             metavar="FROM..TO",
-            help="Earlier days to compare settings on, as 2017-10-01..2017-10-03; or one day.",
+            help="The days to compare settings on: one day, or a range such as 2017-10-01..2017-10-03.",
         ),
     ],
     trials: Annotated[
         int,
-        typer.Option(min=1, help="How many settings to try in all, beginning with the file's own."),
+        typer.Option(min=1, help="How many settings to try. The first are the file's."),
     ] = 20,
     key: Annotated[
         list[str] | None,
         typer.Option(
             "--key",
             metavar="KEY",
-            help="Try this key only; may be repeated. By default all: "
+            help="Try only this key. May be repeated. Default: all of these: "
             + "; ".join(f"`{key.name}` ({key.why})" for key in tried_settings.KEYS),
         ),
     ] = None,
     as_json: JsonLine = False,
 ) -> None:
-    """Search for better training settings on earlier days; print the lines to change.
+    """Search for better training settings on earlier days, and print the lines to change.
 
-    For each of the days, each trial trains from scratch on the window before the day and is measured
-    on what users took on it, as `twinspire run` does for a first version: the figure is `gate.metric`
-    of the two-tower. The first trial is the file as it is. A trial that is worse than half of those
-    before it ends early, before its last day. Each day of a trial costs as much as a first version.
-    Three days and 20 trials are a good start; one day cannot tell a gain from chance.
+    For each day, a trial trains from scratch on the window before the day. Then it measures the two-tower
+    by `gate.metric` on what users took on the day. A trial that is worse than half of the trials before it
+    ends early. Each day of a trial costs as much as a first version. Start with three days and 20 trials:
+    one day cannot tell a gain from chance.
 
-    Nothing is changed: neither the file nor the registry. State is kept in
-    WORK_ROOT/PIPELINE/tuning, so that the same command goes on after a stop, and with more --trials
-    after its end. Another file, other logs, keys or days begin another search.
+    The command changes neither the file nor the registry. Type it again to go on after a stop, or with
+    more --trials after the end. Another file, other logs, keys or days start another search.
 
-    The days are development days from then on: on them the chosen settings look better than they are.
+    From then on these are development days: the chosen settings look better on them than they are.
 
-    Exit code 75 while another search of the pipeline is under way.
+    Exit code: 75 another search of the pipeline is running.
     """
     if find_spec("optuna") is None:
         raise UsageError(
-            "Settings are searched for with Optuna, which is not installed. Install it: pip install"
+            "`twinspire tune` needs Optuna, which is not installed. Install it: pip install"
             " 'twinspire[tune]'"
         )
     from twinspire.tuning.search import open_search  # it loads Optuna
 
     p = open_pipeline(pipeline)
-    chosen, asked = tried_settings.choose(p, key or ()), _days(days)
+    first, dots, last = days.partition("..")
+    rule = "--days must go from an earlier day to a later one"
+    asked = days_between(first, last if dots else first, rule)
+    chosen = tried_settings.choose(p, key or ())
     with open_search(p, chosen, asked) as search:
         before = len(search.trials())
         say(
@@ -83,30 +84,22 @@ def tune(
         try:
             search.run(trials, partial(_tell, p.gate.metric, trials, before, monotonic()))
         except KeyboardInterrupt:
-            say("Interrupted. What is done is kept: the same command goes on from there.")
+            say(
+                "Interrupted. Finished days are kept: type the same command again to go on from there."
+            )
             raise
         _conclude(p, pipeline, search, asked, as_json)
 
 
-def _days(text: str) -> list[date]:
-    first, dots, last = text.partition("..")
-    start, end = parse_date(first), parse_date(last if dots else first)
-    if end < start:
-        raise UsageError(
-            f"--days goes from an earlier day to a later one; found {text}. Write the earlier one first."
-        )
-    return [start + timedelta(days=n) for n in range((end - start).days + 1)]
-
-
 def _tell(metric: str, most: int, before: int, began: float, trial: "Trial", number: int) -> None:
-    """Tells of a trial, and how long the others will take."""
+    """Prints the outcome of a trial, and how long the others will take."""
     left = (monotonic() - began) / (number - before) * (most - number)
-    found = trial.outcome
+    outcome = trial.outcome
     if trial.days:
         figure = f"{metric} {trial.mean(metric):.{_DIGITS}f}"
-        found = figure if found == "done" else f"{figure}, {found}"
-    tried = f"trial {number} of {most}: {found}, {trial.cpu:,.0f} s of CPU"
-    say(f"{tried}; about {counted(max(left / 60, 1), 'minute')} left" if left else tried)
+        outcome = figure if outcome == "done" else f"{figure}, {outcome}"
+    text = f"trial {number} of {most}: {outcome}, {trial.cpu:,.0f} s of CPU"
+    say(f"{text}; about {counted(max(left / 60, 1), 'minute')} left" if left else text)
 
 
 def _conclude(
@@ -117,9 +110,7 @@ def _conclude(
     out.print(terminal_table(_table(pipeline, ranked, search.present)))
     done = [trial for trial in ranked if trial.outcome == "done"]
     if not done:
-        raise BadData(
-            f"A search needs a trial that ends; all failed. The first: {ranked[0].outcome}"
-        )
+        raise BadData(f"All trials failed. The first one: {ranked[0].outcome}")
     best = done[0]
     changed = tried_settings.changes(best.settings, search.present)
     if changed:
@@ -130,21 +121,33 @@ def _conclude(
         out.print()
     else:
         out.print("No setting that was tried is better than the file's.")
-    which = f"{days[0]} to {days[-1]} are development days"
-    if len(days) == 1:
-        which = f"{days[0]} is a development day"
+    which = str(days[0]) if len(days) == 1 else f"{days[0]} to {days[-1]}"
     out.print(
-        f"{which} from now on: settings that were chosen there look better there than they are. Judge"
-        " a change on later days.",
+        f"Do not judge the change on {which}: settings look better than they are on the days on which they"
+        " were chosen. Judge it on later days.",
         soft_wrap=True,
     )
-    told = {"pipeline": pipeline.name, "days": list(map(str, days)), "metric": metric}
-    trials = [_as_json(trial, metric) for trial in ranked]
-    end_with_json({**told, "change": changed, "trials": trials}, as_json)
+    result = {
+        "pipeline": pipeline.name,
+        "days": list(map(str, days)),
+        "metric": metric,
+        "change": changed,
+        "trials": [
+            {
+                "settings": trial.settings,
+                "outcome": trial.outcome,
+                metric: trial.mean(metric) if trial.days else None,
+                "days": trial.days,
+                "cpu": round(trial.cpu, 1),
+            }
+            for trial in ranked
+        ],
+    }
+    end_with_json(result, as_json)
 
 
 def _ranked(trials: "Sequence[Trial]", metric: str) -> "list[Trial]":
-    """Trials of all days first, then those that ended early, the best of each first."""
+    """Trials of all days, then those that ended early, then those that failed; the best of each first."""
     order = {"done": 0, "ended early": 1}
     return sorted(
         trials,
@@ -182,25 +185,15 @@ def _table(
 
 
 def _gain(best: "Trial", ranked: "Sequence[Trial]", search: "Search", metric: str) -> str:
-    """How the best trial compares with the file as it is, day by day."""
+    """Compares the best trial with the file as it is, day by day."""
     own = next((trial for trial in ranked if trial.settings == search.present), None)
     if own is None or own.outcome != "done":
-        return "The file's own values could not be measured."
+        return "The values of the file could not be measured."
     better = sum(best.days[day][metric] > figures[metric] for day, figures in own.days.items())
     gain = best.mean(metric) / own.mean(metric) - 1 if own.mean(metric) else 0.0
     days = counted(len(own.days), "day")
-    chance = "" if better == len(own.days) > 1 else " That may be chance: try more days."
+    chance = "" if better == len(own.days) > 1 else " This may be chance: try more days."
     return (
         f"{metric} {best.mean(metric):.{_DIGITS}f} instead of {own.mean(metric):.{_DIGITS}f}"
         f" ({gain:+.1%}), better on {better} of {days}.{chance}"
     )
-
-
-def _as_json(trial: "Trial", metric: str) -> dict[str, Any]:
-    return {
-        "settings": trial.settings,
-        "outcome": trial.outcome,
-        metric: trial.mean(metric) if trial.days else None,
-        "days": trial.days,
-        "cpu": round(trial.cpu, 1),
-    }

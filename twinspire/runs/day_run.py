@@ -1,6 +1,10 @@
-"""A run of one day: the earlier versions that it starts from, and the lease that later days wait for."""
+"""A run of one day: the earlier versions that it starts from, and the lease that later days wait for.
 
-from collections.abc import Sequence
+docs/decisions/0007-index.md says which version's index settings a day's index starts from.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import date, timedelta
 from functools import cached_property
 from itertools import groupby
@@ -12,21 +16,26 @@ from twinspire.runs import run_leases
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, version_manifest
-from twinspire_core.contracts.attempts import BestAccepted, Gap, Parent
+from twinspire_core.contracts.attempts import NO_START, BestAccepted, Gap, Parent, Start
 from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.index_figures import IndexFigures
+from twinspire_core.errors import UsageError
+
+# After so many days the settings of an index are searched for again: others may be better by then
+_SEARCH_DAYS = 28
 
 
 class DayRun:
     """A run of one day, for one stage or for all of them.
 
     All questions about versions are answered from one reading of the registry's log, so that the
-    answers agree. Others publish meanwhile, so `read_log` is called again when the newest state
-    counts: before a stage is planned (after it waited for its turn), and after a version was
-    published. Entries never change: only new ones are read.
+    answers agree. Others publish meanwhile. Therefore `read_log` is called again when the newest
+    state counts: before a stage is planned (after it waited for its turn), and after a version was
+    published.
 
     Attributes:
-      lease: name of the run that later days wait for; None if none does.
-      gives_way: whether the run ends when it is an earlier day's turn, instead of waiting, because a
+      lease: name of the run that later days wait for; None if no day waits for it.
+      gives_way: whether the run ends instead of waiting when it is an earlier day's turn, because a
         scheduler starts it again.
       log_digests: digests of the log files that were read so far, by URI.
     """
@@ -43,7 +52,7 @@ class DayRun:
         """Reads nothing yet.
 
         Args:
-          log: the registry's log, if it was read before; else the first question reads it.
+          log: the registry's log, if it was read before. By default the first question reads it.
         """
         self.pipeline = pipeline
         self.day = day
@@ -72,7 +81,8 @@ class DayRun:
         return other
 
     def read_log(self) -> None:
-        """Reads what was logged since the log was last read."""
+        """Reads the entries that were added since the log was last read."""
+        # Entries never change, so those that were read before are kept
         self.log = self.registry.log(self.__dict__.get("log", ()))
         self.state = State.of(self.log)
 
@@ -97,12 +107,17 @@ class DayRun:
         parent = parent_of(self.state, self.day)
         if parent is None:
             return None
-        # Kept, as several stages ask for the same parent's line
+        # Kept, because several stages ask about the same parent
         if self._line is None or self._line[0] != parent:
             self._line = (parent, self._read_line(parent))
         if not self._line[1]:
             return None
-        chosen = choose_best(self._line[1], self.state, self.day, self._is_stored)
+        chosen = choose_best(
+            self._line[1],
+            self.state,
+            self.day,
+            lambda version: storage.exists(self.registry.place(version, version_manifest.FILE)),
+        )
         return BestAccepted(
             version=chosen.version,
             home=self.registry.folder(chosen.version),
@@ -115,9 +130,6 @@ class DayRun:
         if metrics is None or metrics.counted_lists != self.pipeline.serving.counted_lists:
             return []
         return standings(metrics.line, parent, self.pipeline.gate.metric)
-
-    def _is_stored(self, version: str) -> bool:
-        return storage.exists(self.registry.place(version, version_manifest.FILE))
 
     def is_kept(self, version: str) -> bool:
         """Whether the registry still has a version."""
@@ -136,22 +148,113 @@ class DayRun:
             for day in between
             if day not in accepted and day_files.files(self.pipeline, "events", day)
         ]
-        # Within an unbroken stretch, a day's number and its place in the list differ by the same
-        numbered = groupby(enumerate(days), lambda place: place[1].toordinal() - place[0])
+        # In days that follow each other, the date minus the position in the list stays the same
+        numbered = groupby(enumerate(days), lambda pair: pair[1].toordinal() - pair[0])
         stretches = ([day for _, day in stretch] for _, stretch in numbered)
         return [Gap(stretch[0], stretch[-1]) for stretch in stretches]
 
     def acquire_lease(self) -> None:
-        """Records that the run is under way, for later days to wait."""
+        """Records that the run is under way, so that later days wait for it."""
         if self.lease:
             run_leases.acquire_day(self.pipeline, self.day, self.lease)
 
     def release_lease(self, outcome: str, reason: str | None = None) -> None:
-        """Records how the run ended, and why where something went wrong."""
+        """Records how the run ended, and why if something went wrong."""
         if self.lease:
-            run_leases.release_day(self.pipeline, self.day, self.lease, outcome, reason)
+            run_leases.write(self.pipeline, self.day, self.lease, outcome, reason=reason)
 
     def note_failed_try(self, reason: str) -> None:
         """Records why a stage failed that a scheduler may try again."""
         if self.lease:
             run_leases.note_failed_try(self.pipeline, self.day, self.lease, reason)
+
+
+def find_start(run: DayRun, vectors: str) -> Start:
+    """The version whose index settings a day's index starts from: the parent, unless the settings are
+    to be searched for again.
+
+    Args:
+      vectors: digest of what the stage embed made.
+    """
+
+    def has_same_inputs(state: State, version: str) -> bool | None:
+        return None if version in state.refreshes else _matches(run, version, output=vectors)
+
+    return _start(run, lambda state: parent_of(state, run.day), has_same_inputs)
+
+
+def find_start_of_refresh(run: DayRun, trained: str, key: str) -> Start:
+    """The same for a refresh: the settings of the version whose towers it takes, unless a version up to
+    the day was rolled back. docs/decisions/0025-between-trainings.md says why.
+
+    Args:
+      run: of the day of the later catalogue.
+      trained: the version that is refreshed.
+    """
+
+    def has_same_inputs(state: State, version: str) -> bool | None:
+        return version in state.refreshes and _matches(run, version, key=key)
+
+    return _start(run, lambda _: trained, has_same_inputs)
+
+
+def _start(
+    run: DayRun,
+    choose: Callable[[State], str | None],
+    has_same_inputs: Callable[[State, str], bool | None],
+) -> Start:
+    """The version that the log lets a day start from.
+
+    Args:
+      choose: names the version, given the state of the log.
+      has_same_inputs: whether a version of the day that was rolled back was made from the same inputs
+        as the new index; None if that does not matter.
+    """
+    state = State.of(run.log)
+    again = {
+        version: has_same_inputs(state, version)
+        for version in _rolled_back(state)
+        if state.corpus_date(version) == run.day
+    }
+    if any(again.values()):
+        # The same inputs have to give the same version again, by the log as it was then. Another
+        # version would go live, although this one was rolled back
+        entered: dict[str, int] = {}
+        for number, entry in enumerate(run.log):
+            entered.setdefault(entry.version, number)
+        newest = max(entered[version] for version, is_same in again.items() if is_same)
+        state = State.of(run.log[:newest])
+    version = choose(state)
+    if version is None:
+        return NO_START
+    # Something went wrong on a later day, or on the day itself, whose inputs were corrected since
+    wrong = [
+        other
+        for other in _rolled_back(state)
+        if version_date(version) < state.corpus_date(other) < run.day or again.get(other) is False
+    ]
+    if wrong:
+        return Start(why=f"{max(wrong)} was rolled back")
+    figures = IndexFigures.find(run.registry.folder(version))
+    searched = figures.tuning.searched if figures else None
+    if searched is None:
+        return Start(why=f"{version} does not tell when its settings were searched for")
+    if (run.day - date.fromisoformat(searched)).days >= _SEARCH_DAYS:
+        why = f"the settings of {version} were searched for on {searched}, {_SEARCH_DAYS} days ago"
+        return Start(why=f"{why} or more")
+    return Start(version=version, index=figures)
+
+
+def _rolled_back(state: State) -> list[str]:
+    return [version for version, fate in state.fate.items() if fate == "rolled back"]
+
+
+def _matches(run: DayRun, version: str, **expected: str) -> bool | None:
+    """Whether the attempt that embedded a version's items (of a refresh, the refresh) has these
+    fields; None if the attempt is gone.
+    """
+    with suppress(UsageError, FileNotFoundError, KeyError):
+        name = run.registry.manifest(version).sources["embed"]
+        attempt = attempts.read(attempts.place(run.pipeline, name.removesuffix("/embed")))
+        return all(getattr(attempt, field) == value for field, value in expected.items())
+    return None

@@ -1,4 +1,4 @@
-"""What became of each day (published, refused, stale, missing and so on), and the command that helps."""
+"""The state of each day (published, refused, stale, missing and so on), and the command that helps."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from twinspire.runs import run_leases
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.run_leases import FAILED, KILLED, LATE, OPEN, PUBLISHED, REFUSED, SKIPPED
 from twinspire.runs.stage_tasks import StageTask, is_current, late_events, plan_stage
-from twinspire.runs.stages import STAGES, Stage, config_digest
+from twinspire.runs.stages import STAGES
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, partials
@@ -23,8 +23,8 @@ STALE = "stale"
 MISSING = "missing"
 UNDER_WAY = "under way"
 NO_LOGS = "no logs"
+# How runs end without a version
 _UNPUBLISHED = (FAILED, KILLED, LATE, SKIPPED)
-"""How runs end without a version. A run that published has one, unless it has been pruned."""
 _LATER_RUNS = {"failed": "Its last run failed", "killed": "Its last run was killed"}
 
 
@@ -33,16 +33,15 @@ class DayStatus:
     """A day.
 
     Attributes:
-      day: the day.
       state: one of the words above.
-      reason: why it is in that state; may be empty.
+      reason: why the day is in that state; may be empty.
       version: its newest version, if it has one.
       live: whether that version is live.
       late_events: how many of its events came after it was run.
       work_bytes: size of its working files.
-      version_bytes: size of its stored versions.
+      version_bytes: size of its newest version.
       partial_bytes: size of the caches of its logs.
-      from_scratch: whether it cannot go on from its parent, because the parent's working files are gone.
+      from_scratch: whether the working files of its parent are gone, so that it cannot go on from them.
     """
 
     day: date
@@ -63,13 +62,12 @@ class DayStatus:
 
     def remedy(self) -> str:
         """The command that helps; empty if nothing is to be done."""
+        run = f"twinspire run PIPELINE --date {self.day}"
         if self.trains:
-            mode = " --mode full" if self.from_scratch else ""
-            return f"twinspire run PIPELINE --date {self.day}{mode}"
+            return f"{run} --mode full" if self.from_scratch else run
         match self.state:
             case "stale":
-                late = " --late" if self.late_events else ""
-                return f"twinspire run PIPELINE --date {self.day}{late}"
+                return f"{run} --late" if self.late_events else run
             case "refused" | "rolled back":
                 return f"twinspire show PIPELINE {self.version}"
             case "under way":
@@ -84,11 +82,11 @@ def day_statuses(
     """Looks at days one by one, oldest first. With large logs a day may take a second.
 
     Args:
-      first: the first day; by default the first that was run (or has logs, where none was), but
-        at most `most` days up to the newest that was run.
-      last: the last day; by default the newest that was run or has logs, and then days that were only
-        tried.
-      most: how many days at most, without `first`.
+      first: the first day. By default the first day that was run (or, if none was, the first with logs),
+        but at most `most` days up to the newest that was run.
+      last: the last day. By default the newest day that was run or has logs; days that were only tried
+        follow.
+      most: the largest number of days without `first`.
     """
     from beam_jobs.ingest import day_files
 
@@ -101,22 +99,22 @@ def day_statuses(
     newest = {
         one.date: one
         for one in reversed(run.registry.statuses())
-        # A refused refresh says nothing about the day whose towers it has
+        # A refused refresh says nothing about the day that its towers were trained on
         if not (one.refreshes and one.status in (REFUSED, ROLLED_BACK))
     }
     kept = partials.by_day(partials.place(pipeline))
     without_state: set[str] = set()
     for day in days:
         of_day = run.of_day(day)
-        found = _status(of_day, newest.get(day), day in with_logs, day in worked_on)
-        runs = found.trains and day in with_logs
-        gone = _parent_without_state(of_day) if runs else None
-        # Only the first day starts from scratch: the days after it go on from it
+        status = _status(of_day, newest.get(day), day in with_logs, day in worked_on)
+        can_run = status.trains and day in with_logs
+        gone = _parent_without_state(of_day) if can_run else None
+        # Only the first such day starts from scratch: later days go on from it
         if gone and gone not in without_state:
             without_state.add(gone)
             why = f"The working files of its parent, {gone}, are gone."
-            found = replace(found, from_scratch=True, reason=f"{found.reason} {why}".strip())
-        yield replace(found, partial_bytes=kept.get(day, 0))
+            status = replace(status, from_scratch=True, reason=f"{status.reason} {why}".strip())
+        yield replace(status, partial_bytes=kept.get(day, 0))
 
 
 def _days_shown(
@@ -127,9 +125,9 @@ def _days_shown(
     last: date | None,
     most: int,
 ) -> list[date]:
-    """The days that `day_statuses` looks at, oldest first. Days that have no logs and were only tried
-    move no bound: where logs are old, a run without a date tries yesterday.
-    """
+    """The days that `day_statuses` looks at, oldest first."""
+    # A day without logs that was only tried moves no bound: with old logs, `twinspire run` without a
+    # date tries yesterday
     run = {day for day in worked_on if day in with_logs or attempts.was_run(pipeline, day)}
     known = with_logs | run or worked_on
     if not known:
@@ -152,8 +150,7 @@ def _parent_without_state(run: DayRun) -> str | None:
     try:
         parent = run.parent()
     except TwinspireError:
-        # The version is gone, too: `twinspire versions` shows that
-        return None
+        return None  # the version is gone, too, which `twinspire versions` shows
     if parent is None or model_bundle.has_state(parent.train):
         return None
     return parent.version
@@ -169,35 +166,41 @@ def _status(run: DayRun, newest: Status | None, has_folder: bool, worked_on: boo
     """
     outcome = run_leases.state(run.pipeline, run.day) if worked_on else None
     state, reason = _state(run, newest, outcome, has_folder=has_folder)
-    late = 0
-    if state in (PUBLISHED, REFUSED):
-        late = late_events(run)
+    late = late_events(run) if state in (PUBLISHED, REFUSED) else 0
     if state == PUBLISHED and newest and newest.stored:
         changed = why_stale(run)
         if late:
             changed = f"{late:,} events came after it was run. {changed}".strip()
         if changed:
             state, reason = STALE, changed
-    if state == PUBLISHED and newest and newest.status == "live" and not reason:
-        verdict = GateVerdict.find(run.registry.folder(newest.version))
+    live = newest.version if newest and newest.status == "live" else None
+    if state == PUBLISHED and live and not reason:
+        verdict = GateVerdict.find(run.registry.folder(live))
         if verdict and (why := verdict.why_not_trees):
             reason = with_full_stop(why)
+    version_bytes = work_bytes = 0
+    if newest and newest.stored:
+        files = run.registry.manifest(newest.version).files.values()
+        version_bytes = sum(file.size for file in files)
+    if worked_on:
+        work = storage.list_files(attempts.day_uri(run.pipeline, run.day))
+        work_bytes = sum(file.size for file in work)
     return DayStatus(
         day=run.day,
         state=state,
         reason=reason,
         version=newest.version if newest else None,
-        live=newest is not None and newest.status == "live",
+        live=live is not None,
         late_events=late,
-        work_bytes=_size(attempts.day_uri(run.pipeline, run.day)) if worked_on else 0,
-        version_bytes=_version_bytes(run, newest),
+        work_bytes=work_bytes,
+        version_bytes=version_bytes,
     )
 
 
 def _state(
     run: DayRun, newest: Status | None, outcome: str | None, *, has_folder: bool
 ) -> tuple[str, str]:
-    """The state of a day, stale or not, and what is to be known besides."""
+    """The state of a day, stale or not, and the reason, which may be empty."""
     if outcome == OPEN:
         return UNDER_WAY, ""
     ended = outcome if outcome in _UNPUBLISHED else ""
@@ -206,7 +209,7 @@ def _state(
         why = with_full_stop(known)
     if newest is None:
         return _without_version(run, ended, why, has_folder=has_folder)
-    # A version stays what it is, whatever became of a later run of its day.
+    # A version keeps its state, however a later run of its day ended
     if newest.status in (REFUSED, ROLLED_BACK):
         return newest.status, newest.reason
     if ended not in _LATER_RUNS:
@@ -221,29 +224,14 @@ def _without_version(run: DayRun, ended: str, why: str, *, has_folder: bool) -> 
     if ended in ("late", "skipped") and not there:
         return ended, "It had no logs when it was run, and has none now."
     if ended == "late":
-        return ended, "Its logs were not there, or not whole, when it was run; now there are some."
+        return ended, "Its logs were missing or incomplete when it was run; now there are some."
     if ended:
         return ended, why
-    if there:
-        return MISSING, "There are logs, and it was never run."
-    return NO_LOGS, ""
-
-
-def _size(folder: str) -> int:
-    return sum(file.size for file in storage.list_files(folder))
-
-
-def _version_bytes(run: DayRun, newest: Status | None) -> int:
-    if newest is None or not newest.stored:
-        return 0
-    return sum(file.size for file in run.registry.manifest(newest.version).files.values())
+    return (MISSING, "It has logs, but was never run.") if there else (NO_LOGS, "")
 
 
 def why_stale(run: DayRun) -> str:
     """What has changed since a day was run, for the first stage that would be done again.
-
-    Args:
-      run: of the day; its log has been read.
 
     Returns:
       A sentence; empty if nothing has changed, or if the day's working files are gone.
@@ -252,32 +240,27 @@ def why_stale(run: DayRun) -> str:
         attempt = attempts.latest(run.pipeline, run.day, stage.name)
         if attempt is None:
             return ""
+        # Which `--promote` a version was published with is not recorded, and does not change it
+        ways: tuple[Promote, ...] = get_args(Promote) if stage.publishes else ("auto",)
         try:
-            tasks = _tasks(run, stage, attempt)
+            tasks = [plan_stage(run, stage, attempt.mode, promote) for promote in ways]
         except TwinspireError as error:
             return str(error)
         if not any(is_current(run, task, attempt) for task in tasks):
-            return _what_changed(run, tasks[0], attempt)
+            return _what_changed(tasks[0], attempt)
     return ""
 
 
-def _tasks(run: DayRun, stage: Stage, attempt: Attempt) -> list[StageTask]:
-    """The stage as it would be done now in its attempt's mode."""
-    # With which `--promote` a version was published is not recorded, and does not change it
-    ways: tuple[Promote, ...] = get_args(Promote) if stage.publishes else ("auto",)
-    return [plan_stage(run, stage, attempt.mode, promote) for promote in ways]
-
-
-def _what_changed(run: DayRun, task: StageTask, attempt: Attempt) -> str:
+def _what_changed(task: StageTask, attempt: Attempt) -> str:
     stage = task.stage
-    if attempt.config != config_digest(run.pipeline, stage):
-        return f"The pipeline file has changed in what {stage.name} reads."
+    if attempt.config != task.config:
+        return f"Keys of the pipeline file that {stage.name} reads have changed."
     if attempt.mode != task.context.mode:
-        return f"It would be trained in mode {task.context.mode} now, and was in {attempt.mode}."
+        return f"It was trained in mode {attempt.mode}; now it would be {task.context.mode}."
     if stage.inherits and attempt.parent != task.parent:
-        return f"It would go on from {task.parent} now, and went on from {attempt.parent}."
+        return f"Its parent was {attempt.parent}; now it would be {task.parent}."
     if stage.reads_source:
         return "Logs or snapshots that it reads have changed."
     if stage.publishes:
         return "Its version is no longer stored."
-    return f"{stage.name} would be made from something else."
+    return f"The inputs of {stage.name} have changed."

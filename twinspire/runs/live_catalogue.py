@@ -1,11 +1,11 @@
 """Brings the live version's catalogue up to a day without training: a refresh.
 
-It is made when somebody asks (`twinspire refresh`), when a version is published whose catalogue is
-older than the live one's, and when the gate refused a day.
+A refresh is made when somebody types `twinspire refresh`, when a version is published whose catalogue
+is older than the live one's, and when the gate refused a day.
 
-A refresh of day D depends on the pipeline file, D, the logs and snapshots up to D, and on the version
-whose towers it takes: the trained one, however often that was refreshed before. It makes a version of
-that one's day, so that later days go on from each other as if it did not exist.
+A refresh of day D depends on the pipeline file, on D, on the logs and snapshots up to D, and on the
+trained version whose towers it takes. It makes a version of that version's day. Later days therefore
+go on from each other as if the refresh did not exist.
 docs/decisions/0025-between-trainings.md
 """
 
@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from index_builder.registry.version_log import version_date
 from index_builder.registry.versions import find_version
-from twinspire.runs.day_run import DayRun
-from twinspire.runs.index_start import find_start_of_refresh
+from twinspire.runs.day_run import DayRun, find_start_of_refresh
 from twinspire.runs.notifications import notify_of_error
 from twinspire.runs.stage_tasks import StageTask, complete, is_current, source_digests
 from twinspire.runs.stages import REFRESH, StageFunction, config_digest, digest, stage_key
@@ -52,25 +51,27 @@ def refresh(
     reuse: bool = True,
     unasked: bool = False,
 ) -> dict[str, Any]:
-    """Publishes the live version's towers with the catalogue as of the end of a day, or finds that
+    """Publishes the live version's towers with the catalogue as of the end of a day, unless that is
     done.
 
     Args:
-      run: of the day. Events up to it count; items are those of the newest snapshot at or before it.
+      run: of the day. Events up to it count. Items are those of the newest snapshot up to it.
       force: make it again even if it is done for the same inputs.
       promote: as for a version that is trained.
       version: the version whose towers to take; by default the live one.
       reuse: whether caches of logs from earlier runs are used, and added to.
-      unasked: whether it follows a refused day without anybody having asked: the gate is stricter.
+      unasked: whether it follows a refused day and nobody asked for it. The gate is stricter then.
 
     Returns:
       The summary: `new`, `changed`, `withdrawn` and `reused` items, what the index and the gate
       measured, the version.
 
     Raises:
-      GateRefused: the version was stored, and is not live; or nothing was made, as the day brings
-        nothing new. TryAgain: other towers went live meanwhile. UsageError: the day or the features
-        do not fit the towers. BadData: a snapshot, or the version, is damaged.
+      GateRefused: the version was stored but does not go live; or the day brings nothing new, and
+        nothing was made.
+      TryAgain: other towers went live meanwhile.
+      UsageError: the day or the features do not fit the towers.
+      BadData: a snapshot, or the version, is damaged.
     """
     started = time.monotonic()
     run.read_log()
@@ -88,7 +89,7 @@ def refresh(
     made = attempt.summary["version"]
     if run.state.fate.get(made) == "rolled back":
         again = format_message(f'twinspire promote PIPELINE {made} --despite-gate "REASON"')
-        console.print(f"{made} was rolled back and stays so. To make it live again: {again}")
+        console.print(f"{made} was rolled back, and does not go live. To make it live: {again}")
     return {
         "stage": task.stage.name,
         "day": str(run.day),
@@ -102,7 +103,7 @@ def refresh(
 
 def catch_up(run: DayRun, version: str, *, reuse: bool = True) -> dict[str, Any]:
     """Gives a trained version the live version's catalogue, if only its older catalogue keeps it from
-    going live. Items that were withdrawn since would come back otherwise.
+    going live.
 
     Args:
       run: of the version's day; its log has been read after the version was published.
@@ -111,12 +112,13 @@ def catch_up(run: DayRun, version: str, *, reuse: bool = True) -> dict[str, Any]
       What replaces the version's publication in the summary; empty if there is nothing to do.
     """
     state = run.state
+    # With its own catalogue, items that were withdrawn since would come back
     if state.live is None or version not in state.accepted or state.behind(version) != "catalogue":
         return {}
     day = state.corpus_date(state.live)
     console.print(
-        f"{version} has an older catalogue than {state.live}: its towers go live with that of"
-        f" {day}."
+        f"{version} has an older catalogue than {state.live}: its towers go live with the catalogue"
+        f" of {day}."
     )
     result = refresh(run.of_day(day), version=version, reuse=reuse)
     return {
@@ -130,32 +132,30 @@ def catch_up(run: DayRun, version: str, *, reuse: bool = True) -> dict[str, Any]
 def follow(run: DayRun, *, reuse: bool = True) -> str | None:
     """Gives the live version's towers the catalogue of a day whose own version the gate refused.
 
-    Otherwise what is served would know neither the day's items nor its events. If the gate refuses
-    the catalogue, or something else fails, that is reported, and the live version stays as it is.
+    Otherwise the server would know neither the day's items nor its events. If the gate refuses the
+    catalogue, or something else fails, that is reported and the live version stays as it is.
 
     Args:
       run: of the refused day.
 
     Returns:
-      The version that is live instead; None if nothing had to be done, or it failed.
+      The version that is live instead; None if there was nothing to do, or it failed.
     """
     live: str | None = None
     try:
         run.read_log()
         live = run.state.live
-        if live is None:
-            return None
-        if _has_catalogue(run, live):
+        if live is None or _has_catalogue(run, live):
             return None
         console.print(
-            f"{live} is given the catalogue of {run.day}, which it serves until a day is accepted."
+            f"{live} gets the catalogue of {run.day}, and serves it until a later day is accepted."
         )
         result = refresh(run.of_day(run.day), reuse=reuse, unasked=True)
-    except Exception as error:  # a fault, too: it must not hide why the day was refused
+    except Exception as error:  # even a bug must not hide why the day was refused
         if not isinstance(error, TwinspireError):
             traceback.print_exception(error)
         if isinstance(error, TryAgain | RunnerFailed):
-            # A scheduler would try again before it notifies anybody; here nothing tries again
+            # A scheduler tries again before it notifies anybody, but nothing tries this again
             notify_of_error(run.pipeline, run.day, REFRESH.name, error)
         why = format_message(str(error) or type(error).__name__)
         console.print(f"{live or 'What is live'} keeps its catalogue: {why}", soft_wrap=True)
@@ -164,10 +164,11 @@ def follow(run: DayRun, *, reuse: bool = True) -> str | None:
 
 
 def _has_catalogue(run: DayRun, live: str) -> bool:
-    """Whether the live version has a day's whole catalogue (it is refreshed early, too), or a later one."""
+    """Whether the live version has a day's whole catalogue, or a later one."""
     corpus = run.state.corpus_date(live)
     if corpus != run.day or version_date(live) == run.day:
         return corpus >= run.day
+    # It was refreshed on the day, maybe before all of the day's logs were there
     made = attempts.latest(run.pipeline, run.day, REFRESH.name)
     if made is None or made.summary["version"] != live:
         return False
@@ -176,11 +177,10 @@ def _has_catalogue(run: DayRun, live: str) -> bool:
 
 
 def _needs_somebody(error: BaseException, *, unasked: bool) -> bool:
-    """Whether an error that ended a refresh is notified: not one that is tried again. After a refused
-    day, which was notified, neither changed features nor what was refused before is.
-    """
-    if isinstance(error, TryAgain | RunnerFailed):
+    """Whether somebody is notified of an error that ended a refresh."""
+    if isinstance(error, TryAgain | RunnerFailed):  # a scheduler tries again
         return False
+    # Somebody was notified of the refused day, and of features that changed or of an older refusal
     is_known = isinstance(error, UsageError) or (isinstance(error, GateRefused) and error.is_found)
     return not (unasked and is_known)
 
@@ -189,11 +189,11 @@ _CHANGES = ("new", "changed", "withdrawn", "reused")
 
 
 class Towers(NamedTuple):
-    """Where the towers come from.
+    """Where the towers of a refresh come from.
 
     Attributes:
       trained: the version that they were trained for.
-      holder: the stored version that has them: that one, or a refresh of it if it was pruned.
+      holder: the stored version that has them: `trained`, or a refresh of it if that was pruned.
       live: the trained version whose towers are live now.
     """
 
@@ -210,17 +210,11 @@ def plan_refresh(
     reuse: bool = True,
     unasked: bool = False,
 ) -> StageTask:
-    """Finds what a refresh is made from.
-
-    Args:
-      run: of the catalogue's day; its log has just been read.
-      version: the version whose towers to take; by default the live one.
-      reuse: whether caches of logs from earlier runs are used, and added to.
-      unasked: whether it follows a refused day without anybody having asked.
+    """Finds out what a refresh is made from. Its arguments are those of `refresh`.
 
     Raises:
-      UsageError: nothing is live, the version is not one that a day may inherit from, or the day or
-        the features are not those of the towers.
+      UsageError: nothing is live, the version was not accepted, or the day or the features do not fit
+        the towers.
       GateRefused: the day brings nothing new, and `promote` is not `yes`.
     """
     towers = _find_towers(run, version)
@@ -235,14 +229,14 @@ def plan_refresh(
         "promote": promote,
         "source": digest(digests),
     }
-    # Late events count in a catalogue. No later day goes on from it, so new ones make it again
+    # Late events count in a catalogue. No later day goes on from it, so they can make it stale
     if run.pipeline.source.late_days:
         from beam_jobs.ingest import late_events
 
         if late := late_events.look(run.pipeline, run.day).digest_of_all:
             facts["late"] = late
     if unasked:
-        facts["unasked"] = True  # it is judged more strictly
+        facts["unasked"] = True  # the gate judges it more strictly
     return StageTask(
         stage=REFRESH,
         facts=facts,
@@ -261,44 +255,41 @@ def plan_refresh(
 
 def _find_towers(run: DayRun, version: str | None) -> Towers:
     state = run.state
-    live = state.live or run.registry.find()  # which says that there is none
-    wanted = live
-    if version:
-        wanted = find_version(version, state, run.pipeline.name)
+    live = state.live or run.registry.find()  # which raises the error that none is live
+    wanted = find_version(version, state, run.pipeline.name) if version else live
     if wanted not in state.accepted:
         raise UsageError(
             f"A refresh takes the towers of an accepted version; {wanted} was {state.fate[wanted]}."
-            " Name another one, or leave --version out for the live one."
+            " Name another version, or leave --version out to take the live one."
         )
-    # The trained version, so that a refresh of a refresh has the same towers
+    # Not `wanted`, so that a refresh of a refresh has the same towers
     trained = state.trained(wanted)
     holder = wanted if trained in state.pruned else trained
     stored = run.registry.usable(holder)
     if run.day < stored.date:
         raise UsageError(
-            f"A refresh is of a day that its towers have seen, or of a later one; {holder} was trained up"
-            f" to {stored.date}, and asked for is {run.day}. To go back to an earlier version: twinspire"
-            " rollback PIPELINE"
+            f"A refresh cannot be of a day before its towers were trained: {holder} was trained up to"
+            f" {stored.date}; found {run.day}. To go back to an earlier version: twinspire rollback"
+            " PIPELINE"
         )
     return Towers(trained, stored, state.trained(live))
 
 
 def _check_news(run: DayRun) -> None:
-    """Refuses a later day than the live catalogue's that has neither logs nor a newer snapshot: windows
-    would move on over days without events, until they are empty.
-    """
+    """Refuses a day after the live catalogue's that has neither logs nor a newer snapshot."""
     live = str(run.state.live)
     catalogue = run.state.corpus_date(live)
     if run.day <= catalogue:
         return
+    # Otherwise windows would move on over days without events, until they are empty
     logs = _newest(run, "events", catalogue)
     if logs == run.day or _newest(run, "items", catalogue) or _newest(run, "users", catalogue):
         return
-    remedy = f"Refresh {logs}, the newest day with logs" if logs else ""
+    remedy = f"Refresh {logs}, the newest day with logs" if logs else "Wait for the logs"
     raise GateRefused(
-        f"A refresh takes up logs or snapshots that are newer than the live catalogue, which is of"
+        f"A refresh needs logs or snapshots that are newer than the live catalogue, which is of"
         f" {catalogue}; {run.day} has no logs, and no snapshot is newer. {live} stays live."
-        f" {remedy or 'Wait for the logs'}, or overrule this with --promote yes."
+        f" {remedy}, or overrule this with --promote yes."
     )
 
 
@@ -309,18 +300,18 @@ def _newest(run: DayRun, table: "Table", after: date) -> date | None:
     p = run.pipeline
     for day in reversed(day_files.folder_days(p, table)):
         files = day_files.files(p, table, day) if after < day <= run.day else ()
-        # One file after the other: the first one with rows is enough
+        # File by file, because the first one with rows is enough
         if any(day_files.count_rows(p.source.format, [file]) for file in files):
             return day
     return None
 
 
+# The tower of feature kinds that belong to one tower only
 _TOWERS = {kind: getattr(model, "tower", None) for kind, model in KINDS.items()}
-"""The tower of feature kinds that belong to one tower only."""
 
 
 def _check_features(run: DayRun, holder: Manifest) -> None:
-    """The towers read the features that they were trained with, and no others."""
+    """Refuses other features than those that the towers were trained with."""
     if not holder.settings:
         return  # published before versions carried the pipeline file
     now = _features(run.pipeline.model_dump())
@@ -328,9 +319,9 @@ def _check_features(run: DayRun, holder: Manifest) -> None:
     changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
     if changed:
         raise UsageError(
-            f"A refresh gives towers the features that they were trained with; {', '.join(changed)}"
-            f" changed since {holder.version} was. Train a day with the new pipeline file:"
-            f" twinspire run PIPELINE --date {run.day}"
+            "A refresh needs the features that its towers were trained with;"
+            f" {', '.join(changed)} changed since {holder.version} was trained. Train a day with the"
+            f" new pipeline file: twinspire run PIPELINE --date {run.day}"
         )
 
 
@@ -347,9 +338,7 @@ def _features(tables: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
 
 
 def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunction:
-    """Imports what the steps of a refresh need, and returns the function that makes it, which raises
-    BadData if the version whose towers are taken is damaged.
-    """
+    """Imports what the steps of a refresh need, and returns the function that makes the refresh."""
     holder = towers.holder
     from beam_jobs import embed_stage
     from beam_jobs.embedding.corpus_ranges import KnownVectors
@@ -359,29 +348,29 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
     from twinspire_core.contracts import feature_schema
 
     def make(whole: StageContext) -> dict[str, Any]:
-        # Not while importing, when Google's library is blocked: versions may be on `gs://`
+        # Not while importing, when Google's library is blocked, which `gs://` needs
         run.registry.verify(holder.version)
         home = run.registry.folder(holder.version)
-        # A version holds all that later steps read of these stages
+        # A version holds everything that later steps read of these stages
         inputs = {"train": home, "measure": home}
 
         def step(name: str) -> StageContext:
-            """The context of a step, which has its own folder and reads those of the steps before."""
+            """The context of a step: its own folder, and those of the steps before it."""
             context = replace(whole, out=storage.join(whole.out, name), inputs=dict(inputs))
             inputs[name] = context.out
             return context
 
         write_served(step("features"))
         features = attempts.place(run.pipeline, holder.sources["features"])
-        # The catalogue is later than what the towers were trained on.
+        # The towers were trained on an older catalogue
         far = drift.measure_skew(run.pipeline, inputs["features"], trained=features)
         known = KnownVectors(
             storage.join(features, feature_schema.CORPUS_END), storage.join(home, "vectors")
         )
-        # Items whose features are as they were keep their vectors, bit for bit.
+        # Items whose features have not changed keep their vectors, bit for bit
         embedded = embed_stage.run(step("embed"), known)
         changes = {name: embedded[name] for name in _CHANGES}
-        run.read_log()  # embedding takes its time, and versions may have been rolled back meanwhile
+        run.read_log()  # versions may have been rolled back during the embedding
         key = stage_key(REFRESH, config=config_digest(run.pipeline, REFRESH), **facts)
         start = find_start_of_refresh(run, holder.version, key)
         indexed = index_stage.run(replace(step("index"), start=start))

@@ -1,6 +1,6 @@
-"""Whether the live version is well: new enough, and with different lists for different users.
+"""Checks the live version: it must be new enough, and give different lists to different users.
 
-It opens the version from the registry and asks no server: Prometheus watches latency and errors.
+It opens the version from the registry and asks no server. Prometheus watches latency and errors.
 docs/decisions/0068-notifications.md
 """
 
@@ -22,8 +22,8 @@ from twinspire_core.errors import BadData, NothingToDo, UsageError
 _USERS = 20
 _ITEMS = 10
 _HISTORY = 5
+# The fewest users whose lists are compared: with fewer, equal lists prove nothing
 _FEWEST = 6
-"""With fewer users, equal lists prove nothing."""
 _ROLL_BACK = "Go back to the version before: twinspire rollback PIPELINE"
 
 
@@ -31,7 +31,7 @@ class Check(NamedTuple):
     """One thing that was checked.
 
     Attributes:
-      text: what was checked, its value and its limit.
+      text: what was checked, the value found and the limit.
       remedy: what to do; empty if the check passed.
     """
 
@@ -40,10 +40,10 @@ class Check(NamedTuple):
 
 
 def live_version(pipeline: Pipeline) -> str:
-    """The version that is live.
+    """The live version.
 
     Raises:
-      NothingToDo: none is.
+      NothingToDo: no version is live.
     """
     live = Registry(pipeline.registry.root, pipeline.name).live()
     if live is None:
@@ -94,19 +94,19 @@ def _check_lists(version: Version) -> list[Check]:
     checks = [
         Check(f"{empty} of {len(counts)} lists are empty; none may be", _ROLL_BACK if empty else "")
     ]
-    # Users without a history may all get what is popular.
+    # Users without a history may all get the same popular items
     history = [True] * len(users) if answer.history is None else answer.history.to_pylist()
     lists = Counter(tuple(answer.rows[n]) for n in range(len(users)) if history[n])
     asked = lists.total()
     if asked >= _FEWEST:
         same = max(lists.values())
-        text = f"{same} of {asked} users get one and the same list; at most {asked // 2} may"
+        text = f"{same} of {asked} users get the same list; at most {asked // 2} may"
         checks.append(Check(text, _ROLL_BACK if same > asked // 2 else ""))
     return checks
 
 
 def _sample(version: Version) -> list[dict[str, Any]]:
-    """Some of the users that the version stores; if it stores none, histories of random items."""
+    """Some of the users that the version stores. If it stores none, random histories."""
     if version.users is not None:
         return [{"user": user} for user in version.users.some(_USERS)]
     if version.pipeline.history is None:

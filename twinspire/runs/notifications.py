@@ -16,8 +16,8 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import GateRefused, LogsLate, NothingToDo, TwinspireError, format_message
 from twinspire_core.terminal import console
 
+# Seconds after which the command is killed, so that it never stops a day
 _TIMEOUT = 30.0
-"""Seconds after which the command is ended: it never stops a day."""
 _SHOWN = 500
 _SHORTEST_SECRET = 6
 
@@ -32,20 +32,20 @@ def notify(
     exit_code: int | None = None,
     command: str = "",
 ) -> bool:
-    """Tells somebody, if the pipeline file says how.
+    """Runs `notify.command`, if the pipeline file sets it.
 
     Args:
-      pipeline: whose day it is.
-      event: what has happened. `failed`: a stage ended by an error, or was killed; `refused`: by the
-        gate; `late`: the logs are not there yet, told once; `gap`: days were left out between the day
-        and its parent; `late_events`: events came after the day was run; `test`.
-      reason: why, as people read it: a sentence or several.
+      event: what has happened. `failed`: a stage ended by an error, or was killed. `refused`: the gate
+        refused a version. `late`: the logs are not there yet, which is reported once. `gap`: days
+        between the day and its parent were left out. `late_events`: events came after the day was run.
+        `unwell`: the live version is too old, or its lists are bad. `test`: somebody tries the command.
+      reason: why it has happened, in sentences.
       stage: the stage that it happened in.
-      exit_code: what that ends with, if it has ended.
-      command: what helps, as it is typed.
+      exit_code: the stage's, if it has ended.
+      command: the command that helps.
 
     Returns:
-      Whether the command ended well; False also without one.
+      Whether the command ended well; False also if it is not set.
     """
     if not pipeline.notify.command:
         return False
@@ -61,15 +61,14 @@ def notify(
     problem = _run(pipeline.notify.command, json.dumps(message))
     if problem:
         console.print(
-            f"notify.command could not tell of {event!r} of {day}: {problem}", soft_wrap=True
+            f"notify.command failed to report {event!r} of {day}: {problem}", soft_wrap=True
         )
     return not problem
 
 
 def notify_of_error(pipeline: Pipeline, day: date, stage: str, error: BaseException) -> None:
-    """Tells of an error that ended a stage; not of an empty day, or of one that was stopped from
-    outside, by Ctrl-C or a scheduler.
-    """
+    """Notifies of an error that ended a stage."""
+    # An empty day is no problem, and whoever stops a stage by Ctrl-C or a scheduler knows about it
     if isinstance(error, NothingToDo | KeyboardInterrupt | SystemExit):
         return
     event = {GateRefused: "refused", LogsLate: "late"}.get(type(error), "failed")
@@ -90,9 +89,9 @@ def _run(command: str, message: str) -> str:
         process = subprocess.Popen(
             ["sh", "-c", command],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,  # the last line of ours is a stage's result
+            stdout=subprocess.DEVNULL,  # the last line of our output is a stage's result
             stderr=subprocess.PIPE,
-            start_new_session=True,  # so that what it started is ended with it
+            start_new_session=True,  # so that processes that it starts are killed with it
         )
     except OSError as error:
         return f"it could not be started: {error}"
@@ -101,7 +100,7 @@ def _run(command: str, message: str) -> str:
     except subprocess.TimeoutExpired:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        # Not for the end of its streams: a process that it started in another session may hold them
+        # Not `communicate`: a process that it started in another session may hold its streams open
         process.wait()
         for stream in (process.stdin, process.stderr):
             if stream:
@@ -114,14 +113,13 @@ def _run(command: str, message: str) -> str:
 
 
 def _without_secrets(text: str, command: str) -> str:
-    """A text without the values of variables in the command: web hooks hold keys, and errors may show
-    them.
-    """
+    """The text without the values of variables in the command."""
+    # Addresses of web hooks hold keys, and `curl` shows them in its errors
     named = set(re.findall(r"\$\{?(\w+)", command))
     secrets = {
         name: value
         for name, value in os.environ.items()
-        # Variables of the pipeline file stand in the command as their values
+        # Loading the pipeline file has replaced its variables by their values
         if len(value) >= _SHORTEST_SECRET and (name in named or value in command)
     }
     for name, value in sorted(secrets.items(), key=lambda one: -len(one[1])):

@@ -46,10 +46,10 @@ class ProcessIdentity(BaseModel):
 
     Attributes:
       host: name and id of the machine.
-      boot: id of the machine's present boot; empty if it has none.
+      boot: id of the machine's current boot; empty if it cannot be read.
       namespace: the pid namespace, within which pids are unique; empty if it cannot be read.
       pid: the process's number in that namespace.
-      born: when it began, in ticks since the machine booted; None if that may not be read.
+      born: when it started, in ticks since the machine booted; None if it cannot be read.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,11 +58,11 @@ class ProcessIdentity(BaseModel):
     boot: str
     namespace: str
     pid: int
-    born: int | None
+    born: int | None = None
 
 
 class LeaseRecord(BaseModel):
-    """What a record holds. Fields that were not set are left out.
+    """What a record holds. Fields without a value are left out of its file.
 
     Attributes:
       at: when it was written.
@@ -129,11 +129,12 @@ def write(pipeline: Pipeline, day: date, run: str, outcome: str, **fields: Any) 
     """Adds a record of a run, with these fields of `LeaseRecord`."""
     home = _home(pipeline, day)
     numbers = [int(file.split(" ")[0]) for file in storage.list_names(home)]
-    # The tasks of a run come one after the other: only different runs can write equal numbers
-    number = 1 + max(numbers, default=0)
-    place = storage.join(home, f"{number:06d} {_as_file_name(run)} {outcome}.json")
+    # Two runs may write the same number at once. One run cannot: its tasks follow each other
+    name = f"{1 + max(numbers, default=0):06d} {_as_file_name(run)} {outcome}.json"
     record = LeaseRecord(at=datetime.now(UTC), **fields)
-    storage.put_if_absent(place, record.model_dump_json(exclude_unset=True).encode())
+    storage.put_if_absent(
+        storage.join(home, name), record.model_dump_json(exclude_none=True).encode()
+    )
 
 
 def _home(pipeline: Pipeline, day: date) -> str:
@@ -141,43 +142,34 @@ def _home(pipeline: Pipeline, day: date) -> str:
 
 
 def _as_file_name(run: str) -> str:
-    """A run's name without spaces, at which names of records are split, and short enough for a file. A
-    name that is so already stays the same.
-    """
+    """A run's name as part of a file name."""
+    # Spaces separate the parts of a file name
     name = re.sub(r"[^A-Za-z0-9_.:+-]", "_", run)
     if len(name) <= _LONGEST_NAME:
         return name
-    # Long names may differ only at their end
+    # Long names may differ only at the end, which is cut off
     digest = hashlib.sha256(run.encode(errors="surrogatepass")).hexdigest()[:16]
     return f"{name[: _LONGEST_NAME - 17]}-{digest}"
 
 
 def acquire_day(pipeline: Pipeline, day: date, run: str) -> None:
-    """Records that a run of the day is under way; also when it goes on after a failure."""
+    """Records that a run of the day is under way. A run that goes on after a failure is recorded again."""
     lease = _lease_of(pipeline, day, run)
     if lease is None or not lease.is_open or lease.record().reason:
         write(pipeline, day, run, OPEN)
 
 
 def note_failed_try(pipeline: Pipeline, day: date, run: str, reason: str) -> None:
-    """Records why a try of a scheduler's run failed, in case that it was the last one. A run that is one
-    process ends itself.
-    """
+    """Records why a try of a scheduler's run failed, because it may have been the last one."""
     lease = _lease_of(pipeline, day, run)
+    # A run that is one process records its own end
     if lease and lease.is_open and lease.record().process is None:
         write(pipeline, day, run, OPEN, reason=reason)
 
 
-def release_day(
-    pipeline: Pipeline, day: date, run: str, outcome: str, reason: str | None = None
-) -> None:
-    """Records how a run of the day ended, and why if something went wrong."""
-    write(pipeline, day, run, outcome, **({"reason": reason} if reason else {}))
-
-
 @contextmanager
 def own_run(pipeline: Pipeline, day: date) -> Iterator[str]:
-    """Begins a run of the day in this process, yields its name, and ends it with the block."""
+    """Starts a run of the day in this process and ends it with the block. Yields the run's name."""
     run = f"run-{secrets.token_hex(4)}"
     write(pipeline, day, run, OPEN, process=identity())
     reason: str | None = None
@@ -193,21 +185,24 @@ def own_run(pipeline: Pipeline, day: date) -> Iterator[str]:
 def end_runs(
     pipeline: Pipeline, days: Sequence[date], run: str | None = None, reason: str | None = None
 ) -> list[str]:
-    """Ends the open runs of these days, or only the named one; returns their names. Their reason is that
-    of their last failed try, if one was recorded, else the given one.
+    """Ends the open runs of these days and returns their names.
+
+    Args:
+      run: the only run to end; by default all.
+      reason: recorded for a run whose last try left no reason.
     """
     ended: list[str] = []
     for day in days:
         for lease in newest(pipeline, day):
             if lease.is_open and (run is None or lease.run == _as_file_name(run)):
                 why = lease.record().reason or reason
-                release_day(pipeline, day, lease.run, FAILED, why)
+                write(pipeline, day, lease.run, FAILED, reason=why)
                 ended.append(lease.run)
     return ended
 
 
 def open_leases(pipeline: Pipeline, day: date) -> list[RunLease]:
-    """Runs of the day that have begun and not ended."""
+    """Runs of the day that have started and not ended."""
     leases = newest(pipeline, day)
     return [lease for lease in leases if lease.is_open and not lease.is_orphaned()]
 
@@ -219,7 +214,7 @@ def state(pipeline: Pipeline, day: date) -> str | None:
         return None
     if any(lease.is_open and not lease.is_orphaned() for lease in leases):
         return OPEN
-    # If it is open, its process is gone, and nobody has recorded that yet
+    # If the last one is open, its process was killed, and nobody has recorded that yet
     return KILLED if leases[-1].is_open else leases[-1].outcome
 
 
@@ -236,35 +231,32 @@ def last_outcome(pipeline: Pipeline, day: date) -> str | None:
 
 
 def unfinished_before(pipeline: Pipeline, day: date) -> list[date]:
-    """Earlier days with a run that has begun and not ended, oldest first.
-
-    A run that was killed on this machine is recorded as ended, as no other machine can tell.
-    """
+    """Earlier days with a run that has started and not ended, oldest first."""
     unfinished: list[date] = []
     for earlier in [other for other in attempts.days(pipeline) if other < day]:
-        leases = newest(pipeline, earlier)
-        orphaned = [lease for lease in leases if lease.is_orphaned()]
+        open_runs = [lease for lease in newest(pipeline, earlier) if lease.is_open]
+        orphaned = [lease for lease in open_runs if lease.is_orphaned()]
         for lease in orphaned:
-            release_day(pipeline, earlier, lease.run, KILLED)
-        if any(lease.is_open and lease not in orphaned for lease in leases):
+            # Recorded, because no other machine can see that the process is gone
+            write(pipeline, earlier, lease.run, KILLED)
+        if len(open_runs) > len(orphaned):
             unfinished.append(earlier)
     return unfinished
 
 
 def waited(pipeline: Pipeline, day: date, run: str, unfinished: Sequence[date]) -> timedelta:
-    """How long a run has waited for just these days. That is recorded, as it asks in many short
-    processes.
-    """
+    """How long a run has waited for exactly these days."""
     lease = _lease_of(pipeline, day, run)
     if lease and lease.is_open:
         record = lease.record()
         if record.waits_for == list(unfinished):
             return datetime.now(UTC) - record.at
+    # A file keeps the time, because a scheduler asks in many short processes
     write(pipeline, day, run, OPEN, waits_for=list(unfinished))
     return timedelta(0)
 
 
-_POLL_SECONDS = 2.0  # a listing of each earlier day's leases
+_POLL_SECONDS = 2.0  # each poll lists the leases of every earlier day
 
 
 def await_turn(pipeline: Pipeline, day: date) -> None:
@@ -277,30 +269,31 @@ def await_turn(pipeline: Pipeline, day: date) -> None:
     deadline = 0.0
     while unfinished := unfinished_before(pipeline, day):
         if unfinished != waited_for:
-            # One has ended (or another begun): the time to wait starts again
+            # Another day has started or ended: the time to wait starts again
             waited_for = unfinished
             deadline = time.monotonic() + pipeline.train.wait.total_seconds()
             if pipeline.train.wait:
-                text = f"{day} waits for its turn. {_under_way(pipeline, unfinished)}"
-                console.print(format_message(text), soft_wrap=True)
+                console.print(
+                    format_message(_not_its_turn(pipeline, day, unfinished)), soft_wrap=True
+                )
         if time.monotonic() >= deadline:
-            text = f"{_waited_in_vain(pipeline, day, unfinished)} Then run {day} again."
-            raise NotItsTurn(text, unfinished)
+            raise NotItsTurn(
+                f"{_waited_in_vain(pipeline, day, unfinished)} Then run {day} again.", unfinished
+            )
         _sleep_until(deadline)
 
 
 def ask_turn(pipeline: Pipeline, day: date, run: str | None, patience: timedelta) -> None:
-    """The same for a scheduler that asks again and again, so that no process has to wait all the
+    """The same for a scheduler that asks again and again, so that no process waits all the
     time.
 
     Args:
-      day: the day that waits.
-      run: name of its run. After `train.wait` it is ended, so that later days do not wait for it.
-      patience: how long to wait in this call, if only one earlier day is left.
+      run: the run's name. After `train.wait` the run is ended, so that later days do not wait for it.
+      patience: how long to wait in this call if only one earlier day is left.
 
     Raises:
-      NotItsTurn: it is not its turn yet. UsageError: for `train.wait`, none of the earlier days
-      has ended.
+      NotItsTurn: an earlier day is still under way.
+      UsageError: none of the earlier days has ended within `train.wait`.
     """
     deadline = time.monotonic() + patience.total_seconds()
     while unfinished := unfinished_before(pipeline, day):
@@ -308,17 +301,20 @@ def ask_turn(pipeline: Pipeline, day: date, run: str | None, patience: timedelta
             error = UsageError(
                 f"{_waited_in_vain(pipeline, day, unfinished)} Then clear this task."
             )
-            release_day(pipeline, day, run, FAILED, in_one_line(error))
+            write(pipeline, day, run, FAILED, reason=in_one_line(error))
             raise error
-        # With more than one day before it, waiting would only take a slot from those
+        # While several days are ahead, waiting here would only take a slot from them
         if time.monotonic() >= deadline or len(unfinished) > 1:
-            text = f"{day} waits for its turn. {_under_way(pipeline, unfinished)}"
-            raise NotItsTurn(text, unfinished)
+            raise NotItsTurn(_not_its_turn(pipeline, day, unfinished), unfinished)
         _sleep_until(deadline)
 
 
 def _sleep_until(deadline: float) -> None:
     time.sleep(min(_POLL_SECONDS, max(0.1, deadline - time.monotonic())))
+
+
+def _not_its_turn(pipeline: Pipeline, day: date, unfinished: list[date]) -> str:
+    return f"{day} waits for its turn. {_under_way(pipeline, unfinished)}"
 
 
 def _waited_in_vain(pipeline: Pipeline, day: date, unfinished: list[date]) -> str:
@@ -330,69 +326,61 @@ def _waited_in_vain(pipeline: Pipeline, day: date, unfinished: list[date]) -> st
 
 def _under_way(pipeline: Pipeline, unfinished: list[date]) -> str:
     runs = [
-        f"{day} (run {lease.run}, last heard of at {lease.record().at:%Y-%m-%dT%H:%M:%S} UTC)"
+        f"{day} (run {lease.run}, last record at {lease.record().at:%Y-%m-%dT%H:%M:%S} UTC)"
         for day in unfinished
         for lease in open_leases(pipeline, day)
     ]
     ends = " and ".join(f"`twinspire close-day PIPELINE --date {day}`" for day in unfinished)
-    return (
-        f"Under way and not ended: {', '.join(runs)}. If nothing runs there any more, end it:"
-        f" {ends}."
-    )
+    return f"Not ended yet: {', '.join(runs)}. If such a run has stopped without ending, end it: {ends}."
 
 
 def identity() -> ProcessIdentity:
     """This process."""
-    machine = _read(Path("/etc/machine-id")).decode().strip()
+    namespace = ""
+    with suppress(OSError):
+        namespace = os.readlink("/proc/self/ns/pid")
     return ProcessIdentity(
-        host=f"{socket.gethostname()} {machine}".strip(),
-        boot=_read(Path("/proc/sys/kernel/random/boot_id")).decode().strip(),
-        namespace=_namespace(),
+        host=f"{socket.gethostname()} {_read('/etc/machine-id')}".strip(),
+        boot=_read("/proc/sys/kernel/random/boot_id"),
+        namespace=namespace,
         pid=os.getpid(),
         born=_born(os.getpid()),
     )
 
 
 def has_ended(process: ProcessIdentity | None) -> bool:
-    """Whether it is certain that a process has ended; False if it cannot be told."""
+    """Whether a process has certainly ended; False where that cannot be seen from here."""
     here = identity()
     if process is None or not process.boot or not here.boot:
         return False
     if process.boot != here.boot:
         return process.host == here.host  # this machine has been restarted since
     if not here.namespace or process.namespace != here.namespace:
-        return False  # in another container, whose processes cannot be seen from here
+        return False  # the process is in another container
     try:
-        with suppress(PermissionError):  # another user's
+        with suppress(PermissionError):  # it is another user's, and so it runs
             os.kill(process.pid, 0)
     except ProcessLookupError:
         return True
-    # Pids are used again: it is the same process only if it began at the same time
+    # Linux uses pids again: it is the same process only if it started at the same time
     born = _born(process.pid)
     return born is not None and born != process.born
 
 
-def _namespace() -> str:
-    with suppress(OSError):
-        return os.readlink("/proc/self/ns/pid")
-    return ""
-
-
 def _born(pid: int) -> int | None:
-    """When a process began, in ticks since the machine booted; 0 if it has ended, None if that may not
-    be read.
+    """When a process started, in ticks since the machine booted; 0 if it has ended, None if that
+    cannot be read.
     """
-    stat = _read(Path(f"/proc/{pid}/stat"))
-    if not stat:
+    # `PID (NAME) STATE PARENT GROUP SESSION …`, where NAME may hold anything
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    if not fields:
         return None
-    # `PID (NAME) STATE PARENT GROUP SESSION …`, where NAME may hold anything.
-    fields = stat.rpartition(b")")[2].split()
-    if fields[0] == b"Z":  # it has ended, and its parent has not asked how
-        return 0
-    return int(fields[19])
+    # A zombie has ended, but its parent has not collected its exit code
+    return 0 if fields[0] == "Z" else int(fields[19])
 
 
-def _read(file: Path) -> bytes:
-    with suppress(OSError):  # gone, or another user's
-        return file.read_bytes()
-    return b""
+def _read(file: str) -> str:
+    """A file's text; empty if it is gone or another user's."""
+    with suppress(OSError):
+        return Path(file).read_text(errors="replace").strip()
+    return ""

@@ -1,5 +1,5 @@
-"""Runs a stage of a day: waits for what it needs (logs, its turn), has it planned and done
-(twinspire/runs/stage_tasks.py), and records how the run goes.
+"""Runs a stage of a day: waits for its logs and its turn, has twinspire/runs/stage_tasks.py plan and
+do it, and records how the run goes.
 """
 
 import time
@@ -40,16 +40,16 @@ def run_stage(
     promote: Promote = "auto",
     reuse: bool = True,
 ) -> dict[str, Any]:
-    """Runs one stage of one day, or finds it done.
+    """Runs one stage of one day, unless it is already done.
 
-    If the run has a lease, it is recorded that the run is under way, and how it ended. A version that
-    only its older catalogue keeps from going live gets the live one's catalogue; if the gate refuses a
-    version, the live one gets the day's catalogue.
+    A run with a lease is recorded as under way, and its end is recorded, too. Sometimes only an older
+    catalogue keeps the new version from going live: then it gets the live version's catalogue. If the
+    gate refuses the new version, the live version gets the day's catalogue.
 
     Args:
-      mode: whether to train on from the parent, or from scratch.
-      force: run it even if it is done.
-      late: run it also if it reads the logs and events of the day came after it was done.
+      mode: whether to go on training from the parent, or to train from scratch.
+      force: run the stage even if it is done.
+      late: for a stage that reads logs: also run it if events of the day came after it was done.
       promote: whether a version that is published goes live.
       reuse: whether caches of logs from earlier runs are used, and added to.
 
@@ -57,9 +57,10 @@ def run_stage(
       and `seconds`.
 
     Raises:
-      GateRefused: the version was stored, and is not live. TryAgain: an earlier day is unfinished,
-      or the day's input is not there yet. NothingToDo: the day is empty. BadData, UsageError: as
-      they say.
+      GateRefused: the version was stored, but does not go live.
+      TryAgain: an earlier day has not ended, or the day's logs are not there yet.
+      NothingToDo: the day is empty.
+      BadData, UsageError: the message says what is wrong.
     """
     stage = STAGES[name]
     try:
@@ -71,21 +72,21 @@ def run_stage(
         if promote != "no":
             refused.followed_by = follow(run, reuse=reuse)
         raise
-    # The lease is released by now: later days may train on the version, whatever its catalogue is
+    # After the lease is released: later days can train on the version, whatever its catalogue is
     if stage.publishes and promote == "auto" and not result["live"]:
         result |= catch_up(run, result["version"], reuse=reuse)
     return result
 
 
 def check_source(run: DayRun) -> dict[str, Any]:
-    """Checks whether the day's logs are there and plausible. The run is under way from then on.
+    """Checks whether the day's logs are there and plausible. From then on the run is under way.
 
     Raises:
-      TryAgain, NothingToDo, BadData: the day is late, empty or suspicious.
+      TryAgain: the logs are late. NothingToDo: the day is empty. BadData: its size is suspicious.
     """
     from beam_jobs.ingest import day_files
 
-    # The stage that reads the logs would fail in the same way, so the run ends as if it had
+    # The stage that reads the logs would fail in the same way, so the run ends as if it had failed
     with _under_way(run, FEATURES):
         return day_files.check(run.pipeline, run.day)
 
@@ -93,14 +94,19 @@ def check_source(run: DayRun) -> dict[str, Any]:
 @contextmanager
 def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
     """Holds the run's lease while a stage works, and releases it if the run has ended."""
-    before = _last_outcome(run)
+    before = None
+    if run.pipeline.notify.command:  # nothing else needs it, and it costs a look at the store
+        before = run_leases.last_outcome(run.pipeline, run.day)
     run.acquire_lease()
     try:
         yield
-    except BaseException as error:  # Ctrl-C, too: it ends the run
+    except BaseException as error:  # Ctrl-C ends the run, too
         cause = explain(error) or error
         reason = f"{stage.name}: {in_one_line(cause)}"
-        if outcome := _outcome(cause):
+        outcome = next(
+            (end for kinds, end in _OUTCOMES if isinstance(cause, kinds)), run_leases.FAILED
+        )
+        if outcome:
             try:
                 run.release_lease(outcome, reason)
             finally:  # even if nothing can be written any more
@@ -116,37 +122,24 @@ def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
         run.release_lease(run_leases.PUBLISHED)
 
 
-def _last_outcome(run: DayRun) -> str | None:
-    """How the run of the day ended that ended last; None without `notify.command`, which alone needs it."""
-    if not run.pipeline.notify.command:
-        return None
-    return run_leases.last_outcome(run.pipeline, run.day)
+# How a run of the day ends by an error, the first that fits; None if the run goes on when the stage is
+# tried again. Any other error makes it `failed`
+_OUTCOMES: tuple[tuple[tuple[type[BaseException], ...], str | None], ...] = (
+    ((LogsLate,), run_leases.LATE),
+    # A scheduler stops a task by SIGTERM, and tries it again or closes the day
+    ((TryAgain, RunnerFailed, SystemExit), None),
+    ((GateRefused,), run_leases.REFUSED),
+    ((NothingToDo,), run_leases.SKIPPED),
+)
 
 
 def _was_notified(error: BaseException, before: str | None) -> bool:
-    """Whether the last run of the day ended in the same way, which was notified then: with late logs, or
-    with a refused version that is found again, as after a scheduler's task was killed.
+    """Whether the last run of the day ended in the same way, so that somebody was notified then. Logs
+    stay late, and a scheduler whose task was killed finds a refused version again.
     """
     if isinstance(error, GateRefused):
         return error.is_found and before == run_leases.REFUSED
     return isinstance(error, LogsLate) and before == run_leases.LATE
-
-
-def _outcome(error: BaseException) -> str | None:
-    """How a run of the day ended by an error; None if it goes on when the stage is tried again."""
-    match error:
-        case LogsLate():
-            return run_leases.LATE
-        case TryAgain() | RunnerFailed():
-            return None
-        case SystemExit():  # by SIGTERM: a scheduler tries it again or closes the day
-            return None
-        case GateRefused():
-            return run_leases.REFUSED
-        case NothingToDo():
-            return run_leases.SKIPPED
-        case _:
-            return run_leases.FAILED
 
 
 def _run_stage(
@@ -157,14 +150,17 @@ def _run_stage(
         from beam_jobs.ingest import day_files
 
         day_files.check(run.pipeline, run.day)
-    if stage.waits_for_turn:
-        _await_turn(run)
-    # Not earlier: the day that was waited for has published, and may be the parent now
+    if stage.waits_for_turn and run.gives_way:
+        # An earlier day may have started since a scheduler's run had its turn
+        run_leases.ask_turn(run.pipeline, run.day, run.lease, patience=timedelta(0))
+    elif stage.waits_for_turn:
+        run_leases.await_turn(run.pipeline, run.day)
+    # Not earlier: the day that this one waited for has published, and may be its parent now
     run.read_log()
     try:
         task = plan_stage(run, stage, mode, promote, reuse=reuse)
     except ParentChanged:
-        if run.lease is None:  # somebody typed this one stage, and decides about the others
+        if run.lease is None:  # a person typed this one stage, and decides about the others
             raise
         _train_again(run, stage)
         task = plan_stage(run, stage, mode, promote, reuse=reuse)
@@ -188,24 +184,16 @@ def _run_stage(
 
 
 def _train_again(run: DayRun, stage: Stage) -> None:
-    """Makes the stages from training up to this one again. Only retrying this one, as a scheduler does,
-    would fail in the same way.
+    """Makes the stages from training up to this one again. A scheduler would only try this one again,
+    which would fail in the same way.
     """
     console.print(
-        f"{run.day} is trained again: the version that it went on from was rolled back meanwhile, or a"
-        " day before it was filled in.",
+        f"{run.day} is trained again: its parent was rolled back meanwhile, or an earlier day was filled"
+        " in.",
         soft_wrap=True,
     )
-    names = list(STAGES)
-    trained = attempts.latest(run.pipeline, run.day, str(stage.same_parent_as))
+    names, first = list(STAGES), str(stage.same_parent_as)
+    trained = attempts.latest(run.pipeline, run.day, first)
     mode: Mode = trained.mode if trained else "incremental"
-    for name in names[names.index(str(stage.same_parent_as)) : names.index(stage.name)]:
+    for name in names[names.index(first) : names.index(stage.name)]:
         _run_stage(run, STAGES[name], mode, force=False, promote="auto", reuse=True)
-
-
-def _await_turn(run: DayRun) -> None:
-    """Waits for earlier days: one may have begun since a scheduler's run had its turn."""
-    if run.gives_way:
-        run_leases.ask_turn(run.pipeline, run.day, run.lease, patience=timedelta(0))
-    else:
-        run_leases.await_turn(run.pipeline, run.day)

@@ -1,7 +1,7 @@
-"""A stage of a day as a task: planned, then found done or done.
+"""A stage of a day as a task: first planned, then done unless it is already done.
 
-A plan says which attempts the stage reads, its mode, its parent, and all that its key is made of. If
-the newest committed attempt has that key, the stage is done; else it is made in a new attempt.
+A plan says which attempts the stage reads, its mode, its parent, and everything that its key is made
+of. If the newest committed attempt has that key, the stage is done. Otherwise a new attempt is made.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Literal
 
-from twinspire.runs.day_run import DayRun
-from twinspire.runs.index_start import find_start
+from twinspire.runs.day_run import DayRun, find_start
 from twinspire.runs.notifications import notify
 from twinspire.runs.stages import (
     STAGES,
@@ -49,13 +48,12 @@ from twinspire_core.terminal import console
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTask:
-    """A stage of a day, to be found done or to be made.
+    """A stage of a day that is to be done.
 
     Attributes:
-      stage: the stage.
       facts: what its output is a function of, besides the pipeline file.
       context: what it is given. The runner adds the folder that it writes to, and the gaps.
-      load: imports what makes it, and gives the function.
+      load: imports the function that makes it, and returns that.
       parent: the version that the attempt will name as its parent.
     """
 
@@ -65,34 +63,47 @@ class StageTask:
     load: Callable[[], StageFunction]
     parent: str | None
 
+    @property
+    def config(self) -> str:
+        """Digest of what the stage reads of the pipeline file."""
+        return config_digest(self.context.pipeline, self.stage)
+
+    @property
+    def key(self) -> str:
+        """Digest of everything that the output is a function of."""
+        return stage_key(self.stage, config=self.config, **self.facts)
+
 
 def plan_stage(
     run: DayRun, stage: Stage, mode: Mode, promote: Promote, *, reuse: bool = True
 ) -> StageTask:
-    """Finds what one of a day's stages is made from.
+    """Finds out what one of a day's stages is made from.
 
     Args:
       run: of the day; its log has just been read.
       mode: as asked for; without a parent it is `full`.
-      reuse: whether what earlier runs made of logs is used, and added to.
+      reuse: whether caches of logs from earlier runs are used, and added to.
 
     Raises:
-      UsageError: an earlier stage is not done, or was done for something else. ParentChanged: the
-      day was trained from another parent than it has now.
+      UsageError: an earlier stage is not done, or was done from something else.
+      ParentChanged: the day was trained from another parent than it has now.
     """
     earlier = _earlier_attempts(run, stage)
     nearest = earlier[stage.after] if stage.after else None
     parent = run.parent()
     if nearest and not stage.takes_mode:
-        mode = nearest.mode  # as the day was trained, whatever is asked for now
+        mode = nearest.mode  # the mode that the day was trained in, whatever is asked for now
     elif parent is None:
         mode = "full"
-    if nearest and stage.takes_mode:
-        _check_mode(run.day, mode, nearest)
+    if stage.takes_mode and mode == "full" and nearest and nearest.mode != "full":
+        raise UsageError(
+            "Training from scratch needs the examples of the whole training window; those of"
+            f" {run.day} were made in mode incremental, for the day alone. Run `twinspire features"
+            f" PIPELINE --date {run.day} --mode full` first."
+        )
     if stage.same_parent_as:
         _check_parent(run.day, earlier[stage.same_parent_as], parent)
-    # Other settings make another index, so they are in the key, too
-    best = run.best() if stage.measures_best else None
+    # Other index settings make another index, so they are in the key, too
     start = NO_START
     if nearest and stage.starts_from_settings:
         start = find_start(run, nearest.output)
@@ -106,7 +117,7 @@ def plan_stage(
         inputs={name: attempt.uri for name, attempt in earlier.items()},
         out="",
         promote=promote,
-        best=best,
+        best=run.best() if stage.measures_best else None,
         start=start,
         reuse=Reuse(partials=partials.place(run.pipeline), digests=digests) if reuse else None,
         replays=replays,
@@ -126,7 +137,7 @@ def _facts(
     earlier: Mapping[str, Attempt],
     digests: Mapping[str, str],
 ) -> dict[str, Any]:
-    """What the output of a stage depends on besides the pipeline file."""
+    """What the output of a stage depends on, besides the pipeline file."""
     facts: dict[str, Any] = {
         "day": str(context.day),
         "inputs": {name: attempt.output for name, attempt in earlier.items()},
@@ -136,7 +147,7 @@ def _facts(
         "promote": context.promote if stage.publishes else None,
         "source": digest(digests) if stage.reads_source else None,
     }
-    # Left out if empty, so that keys of days without them stay as they are
+    # Left out if empty, so that the keys of days without them do not change
     optional = {
         "best": context.besides.version if context.besides else None,
         "settings": context.start.version,
@@ -146,19 +157,19 @@ def _facts(
 
 
 def _replays(run: DayRun, stage: Stage, parent: Parent | None) -> bool:
-    """Whether the stage replays days before the day. What was done with a replay stays done when the
-    day gets a parent later, as days that run at the same time do.
-    """
+    """Whether the stage replays earlier days."""
     from twinspire_core.contracts.ranker_files import needs_replay
 
     if not run.pipeline.sources.several:
         return False
+    # A day may get a parent after its features were made, if days run at the same time. What was done
+    # with a replay then stays done
     done = attempts.latest(run.pipeline, run.day, stage.name)
     return bool(done and done.summary.get("replayed")) or needs_replay(run.day, parent)
 
 
 def unread_events(pipeline: Pipeline, day: date) -> int:
-    """How many late events a day has (`source.late_days`); 0 if its features were made with them.
+    """How many late events a day has that its features were not made with (`source.late_days`).
 
     Raises:
       BadData: the folder of a later day cannot be read.
@@ -196,15 +207,15 @@ def _earlier_attempts(run: DayRun, stage: Stage) -> dict[str, Attempt]:
     nearest = attempts.latest(run.pipeline, day, stage.after)
     if nearest is None:
         raise _missing(run, stage, stage.after)
-    # Not the newest attempt of each stage, but those that the nearest was made from
+    # Not the newest attempt of each stage: the nearest one may have been made from older ones
     earlier = {stage.after: nearest}
     for name, attempt_name in nearest.inputs.items():
         try:
             made_from = attempts.read(attempts.place(run.pipeline, attempt_name))
-        except FileNotFoundError as error:  # pruned, or deleted to forget a user
+        except FileNotFoundError as error:  # deleted by `prune` or `forget`
             raise _missing(run, stage, name) from error
         newest = attempts.latest(run.pipeline, day, name)
-        # Another setting may have made the same bytes again since: then the newer attempt counts
+        # A newer attempt with other settings may have the same bytes: then the newer one counts
         is_remade = newest and newest.output == made_from.output
         earlier[name] = newest if newest and is_remade else made_from
     for name, attempt in earlier.items():
@@ -225,22 +236,14 @@ def _missing(run: DayRun, stage: Stage, name: str) -> UsageError:
     )
 
 
-def _check_mode(day: date, mode: Mode, features: Attempt) -> None:
-    if mode == "full" and features.mode != "full":
-        raise UsageError(
-            f"Training from scratch needs the examples of the whole training window; those of {day}"
-            " were made in mode incremental, for the day alone. Run `twinspire features PIPELINE"
-            f" --date {day} --mode full` first."
-        )
-
-
 def _check_parent(day: date, trained: Attempt, parent: Parent | None) -> None:
     version = parent.version if parent else None
     if trained.parent != version:
         raise ParentChanged(
-            "A version is published with the parent that it was trained from and measured against;"
-            f" {day} was trained when that was {trained.parent}, and now it is {version}: a day was"
-            f" filled in or rolled back since. Run the day again: `twinspire run PIPELINE --date {day}`."
+            "A version must be published with the parent that it was trained from and measured"
+            f" against. {day} was trained from {trained.parent}; its parent is now {version}, because"
+            " a day was filled in or rolled back since. Run the day again: `twinspire run PIPELINE"
+            f" --date {day}`."
         )
 
 
@@ -254,7 +257,7 @@ def source_digests(
 
 
 def complete(run: DayRun, task: StageTask, *, force: bool) -> tuple[Attempt, str]:
-    """Finds a task done, or does it. Returns its committed attempt, and `already done` or `done`.
+    """Does a task, unless it is done. Returns its committed attempt, and `already done` or `done`.
 
     Raises:
       GateRefused: as `raise_if_refused`.
@@ -262,62 +265,58 @@ def complete(run: DayRun, task: StageTask, *, force: bool) -> tuple[Attempt, str
     attempt = attempts.latest(run.pipeline, run.day, task.stage.name)
     status = "already done"
     if attempt is None or force or not is_current(run, task, attempt):
-        config = config_digest(run.pipeline, task.stage)
-        key = stage_key(task.stage, config=config, **task.facts)
-        attempt = _make(run, task, key=key, config=config)
+        attempt = _make(run, task)
         status = "done"
     elif task.stage.reads_source:
         _report_late_events(run)
     if task.stage.publishes:
-        # Also if the attempt was there: a refused day stays red however often it is run
+        # Also for an old attempt: a refused day stays red however often it is run
         raise_if_refused(attempt, is_found=status == "already done")
-        run.read_log()  # this stage has added to the log, and others may have
+        run.read_log()  # this stage has added entries, and others may have, too
     return attempt, status
 
 
 def is_current(run: DayRun, task: StageTask, attempt: Attempt) -> bool:
     """Whether a task's newest attempt is what would be made now."""
-    config = config_digest(run.pipeline, task.stage)
-    if attempt.key != stage_key(task.stage, config=config, **task.facts):
+    if attempt.key != task.key:
         return False
-    # Its inputs may be pruned, or deleted to forget a user: the next stage would miss them
+    # `prune` or `forget` may have deleted its inputs, which the next stage reads
     there = {attempts.name(run.pipeline, uri) for uri in task.context.inputs.values()}
     for name in set(attempt.inputs.values()) - there:
         if not storage.exists(attempts.place(run.pipeline, f"{name}/{attempts.DONE}")):
             return False
-    if not task.stage.publishes:
-        return True
-    # What it published may have been pruned since
-    return run.is_kept(attempt.summary["version"])
+    # What it published may have been pruned, too
+    return not task.stage.publishes or run.is_kept(attempt.summary["version"])
 
 
-def _make(run: DayRun, task: StageTask, *, key: str, config: str) -> Attempt:
-    """Runs a task in a fresh folder, and commits what it made."""
+def _make(run: DayRun, task: StageTask) -> Attempt:
+    """Runs a task in a new folder, and commits what it made."""
     stage = task.stage
     out = attempts.begin(run.pipeline, run.day, stage.name)
     context = replace(task.context, out=out)
     if stage.waits_for_turn:
         context = replace(context, gaps=_report_gaps(run, task))
-    # Beam's, which only remote workers need
+    # Beam imports it, but only remote workers need it
     clouds = () if run.pipeline.beam.options else ("google.cloud",)
-    with suppress_native_stderr(), block_tensorflow_extras(*clouds):  # TensorFlow greets at length
+    # TensorFlow prints many lines when it is imported
+    with suppress_native_stderr(), block_tensorflow_extras(*clouds):
         function = task.load()
-    summary = function(context)  # outside of the block: its own progress is to be seen
+    summary = function(context)  # outside of the block, so that its progress is shown
     if stage.output_is_version:
         output = summary["version"]
     else:
-        output = output_digest(context.out, (Timings.FILE, *stage.derived))
+        output = output_digest(out, (Timings.FILE, *stage.derived))
     attempt = Attempt(
-        uri=context.out,
-        key=key,
-        config=config,
+        uri=out,
+        key=task.key,
+        config=task.config,
         output=output,
         mode=context.mode,
         parent=task.parent,
         inputs={name: attempts.name(run.pipeline, uri) for name, uri in context.inputs.items()},
         summary=summary,
     )
-    # Last of all: whenever a run is killed, an attempt without its marker does not exist
+    # Last: if the run is killed before, the attempt does not exist for anybody
     attempts.commit(attempt)
     return attempt
 
@@ -326,10 +325,10 @@ def raise_if_refused(attempt: Attempt, *, is_found: bool = False) -> None:
     """Reports the gate's reasons, if it refused the version.
 
     Args:
-      is_found: whether the stage was already done, so that somebody may have been told before.
+      is_found: whether the stage was already done, so that somebody may have been notified before.
 
     Raises:
-      GateRefused: the version was stored, and is not live.
+      GateRefused: the version was stored, but does not go live.
     """
     if reasons := attempt.summary.get("refused"):
         version = attempt.summary.get("version")
@@ -350,7 +349,7 @@ def _report_gaps(run: DayRun, task: StageTask) -> tuple[Gap, ...]:
     gaps = run.gaps_since(parent.day)
     for gap in gaps:
         text = (
-            f"{run.day} goes on from {parent.day}: {gap.first} to {gap.last} have logs and no"
+            f"{run.day} goes on from {parent.day}: {gap.first} to {gap.last} have logs but no"
             f" accepted version. To fill the gap first: {gap.command('PIPELINE')}"
         )
         console.print(format_message(text), soft_wrap=True)
@@ -359,18 +358,19 @@ def _report_gaps(run: DayRun, task: StageTask) -> tuple[Gap, ...]:
 
 
 def _report_late_events(run: DayRun) -> None:
-    """Reports events of a day that came after it was done. Broken logs of a later day stop nothing."""
+    """Reports events of a day that came after it was done."""
     try:
         late = unread_events(run.pipeline, run.day)
-    except BadData as error:
-        text = f"Whether events of {run.day} came late since cannot be told: "
-        console.print(text + format_message(error), soft_wrap=True)
+    except BadData as error:  # broken logs of a later day must not stop this one
+        console.print(
+            f"Late events of {run.day} cannot be counted: {format_message(error)}", soft_wrap=True
+        )
         return
     if late:
         again = format_message(f"twinspire run PIPELINE --date {run.day} --late")
         text = (
-            f"{late:,} events of {run.day} came late, others than it was run with; it stays as it"
-            " is. To run it again:"
+            f"{late:,} events of {run.day} came after it was run. The day stays as it is. To run it"
+            " again:"
         )
         console.print(f"{text} {again}", soft_wrap=True)
         notify(run.pipeline, "late_events", run.day, text, command=again)

@@ -1,7 +1,7 @@
-"""A search for settings that goes on after a stop: trials, one after the other, in Optuna's storage.
+"""A search for settings that can go on after a stop: trials, one after the other, in Optuna's storage.
 
-The first trial has the file's own values. Later ones depend only on the seed and on the trials before
-them, so that a search that was killed ends like one that was not.
+The first trial has the values of the file. Later ones depend only on the seed and on the trials before
+them, so that a search that was killed gives the same result as one that was not.
 """
 
 import fcntl
@@ -38,14 +38,14 @@ from twinspire_core.errors import TryAgain, TwinspireError, UsageError, in_one_l
 from twinspire_core.terminal import doing, muted
 
 DONE, EARLY = "done", "ended early"
+# Trials on all days before others may end early, by the median of these
 _FIRST = 4
-"""Trials on all days before one may end early, by the median of those."""
+# Trials with random settings, before Optuna's sampler learns from trials
 _AT_RANDOM = 8
-"""Trials before Optuna's sampler learns from them."""
+# How often Optuna is asked for settings that were not tried before
 _ASKED = 20
-"""How often Optuna is asked for settings that were not tried."""
+# How often a trial is started. If it kills the process each time, by lack of memory, it has failed
 _TRIES = 2
-"""How often a trial is begun: one that kills the process each time (memory) has failed."""
 
 Figures = Mapping[str, float]
 
@@ -66,7 +66,7 @@ class Trial:
 
     @property
     def failed(self) -> bool:
-        """Whether its settings could not be trained with."""
+        """Whether training with its settings failed."""
         return self.outcome not in (DONE, EARLY)
 
     def mean(self, name: str) -> float:
@@ -74,7 +74,7 @@ class Trial:
         return fmean(self._values(name))
 
     def spread(self, name: str) -> float | None:
-        """The standard deviation over its days; None of one."""
+        """The standard deviation over its days; None for one day."""
         values = self._values(name)
         return stdev(values) if len(values) > 1 else None
 
@@ -93,7 +93,7 @@ class Search:
     def __init__(
         self, study: Study, pipeline: Pipeline, keys: Sequence[Key], days: Sequence[date]
     ) -> None:
-        """Goes on from what the study holds."""
+        """Goes on from the trials in the study."""
         self._study = study
         self._pipeline = pipeline
         self._keys = keys
@@ -103,15 +103,15 @@ class Search:
         self.present = tried_settings.present(pipeline, keys)
 
     def trials(self) -> list[Trial]:
-        """All that have ended, in order."""
+        """The trials that have ended, in order."""
         return [trial for trial in map(_ended, self._study.trials) if trial]
 
     def run(self, most: int, tell: Callable[[Trial, int], None]) -> None:
         """Runs trials until so many have ended.
 
         Args:
-          most: trials in all, those of earlier calls included; fewer where no others are left.
-          tell: called with each that has ended, and its number.
+          most: the number of trials, with those of earlier calls; fewer if no settings are left to try.
+          tell: called with each trial that has ended, and its number.
 
         Raises:
           BadData, TryAgain: the features of a day cannot be made.
@@ -125,16 +125,14 @@ class Search:
                     return
                 try:
                     self._evaluate(asked, asked.user_attrs["settings"])
-                except (
-                    KeyboardInterrupt,
-                    SystemExit,
-                ):  # somebody stopped it: no failure of the trial
+                except (KeyboardInterrupt, SystemExit):
+                    # A trial that a person or the system stops has not failed
                     asked.set_user_attr("tries", asked.user_attrs.get("tries", 1) - 1)
                     raise
                 tell(self.trials()[-1], number)
 
     def _ask(self, number: int) -> Asked | None:
-        """A trial of settings that were not tried; None where Optuna knows no others."""
+        """A trial of settings that were not tried before; None if Optuna finds none."""
         tried = [trial.settings for trial in self.trials()]
         for again in range(_ASKED):
             seed = self._pipeline.train.seed + _ASKED * number + again
@@ -159,7 +157,7 @@ class Search:
                 return
             figures_by_day[str(day)] = measured
             asked.set_user_attr("days", figures_by_day)
-            # Relative to the figures of the file's own values, as days differ
+            # Relative to the figures of the file's values, because days differ
             asked.report(fmean(self._relative(figures_by_day, known)), step)
             if step + 1 < len(self._days) and asked.should_prune():
                 self._study.tell(asked, state=TrialState.PRUNED)
@@ -167,7 +165,7 @@ class Search:
         self._study.tell(asked, fmean(figures[self._metric] for figures in figures_by_day.values()))
 
     def _known(self) -> dict[tuple[str, str], Figures]:
-        """Figures of all days that were ever measured, also of trials that were stopped."""
+        """Figures of all days that were ever measured, also by trials that were stopped."""
         return {
             (_text(trial.user_attrs["settings"]), day): figures
             for trial in self._study.trials
@@ -193,7 +191,7 @@ class Search:
                 raise _Failed(f"{day}: {in_one_line(error)}") from error
 
     def _try_again(self) -> None:
-        """Queues trials that were stopped in the middle: what they measured is known."""
+        """Queues trials that were stopped. Their days that were measured are not measured again."""
         for trial in self._study.get_trials(states=[TrialState.RUNNING]):
             tries = trial.user_attrs.get("tries", 1)
             self._study.tell(trial.number, state=TrialState.FAIL)
@@ -205,11 +203,11 @@ class Search:
 
 
 class _Failed(Exception):
-    """Settings cannot be trained with."""
+    """Training with these settings failed."""
 
 
 def _ended(trial: FrozenTrial) -> Trial | None:
-    """The trial; None if it goes on or was stopped in the middle."""
+    """The trial; None if it has not ended, or was stopped."""
     reason = trial.user_attrs.get("reason")
     outcome = {"COMPLETE": DONE, "PRUNED": EARLY, "FAIL": reason}.get(trial.state.name)
     attributes = trial.user_attrs
@@ -222,18 +220,18 @@ def _text(settings: Settings) -> str:
 
 @contextmanager
 def open_search(pipeline: Pipeline, keys: Sequence[Key], days: Sequence[date]) -> Iterator[Search]:
-    """The search of these keys on these days, by the same logs and the same pipeline file.
+    """The search for these keys on these days, with the same logs and the same pipeline file.
 
     Raises:
-      UsageError: the working files are on no disk, or a day has no logs or none before it.
-      TryAgain: another search of the pipeline is under way.
+      UsageError: the working files are not on a disk, or a day has no logs, or no day before it has any.
+      TryAgain: another search of the pipeline is running.
     """
     _check_days(pipeline, days)
     home = Path(place(pipeline))
     if storage.is_remote(pipeline.pipeline.work_root):
         raise UsageError(
-            "A search keeps its state in a file on this machine; pipeline.work_root is"
-            f" {pipeline.pipeline.work_root}. Copy the pipeline file, and name a folder there."
+            "`twinspire tune` needs a work_root on this machine; pipeline.work_root is"
+            f" {pipeline.pipeline.work_root}. Copy the pipeline file, and set work_root to a folder."
         )
     home.mkdir(parents=True, exist_ok=True)
     with (home / "search.lock").open("w") as lock:
@@ -241,8 +239,8 @@ def open_search(pipeline: Pipeline, keys: Sequence[Key], days: Sequence[date]) -
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise TryAgain(
-                f"A pipeline is tuned by one command at a time, and another one of {pipeline.name} is"
-                f" under way: {home / 'search.lock'} is locked. Wait until it has ended."
+                f"Only one search of a pipeline can run at a time; {home / 'search.lock'} is locked by"
+                f" another search of {pipeline.name}. Wait until it has ended."
             ) from error
         yield Search(_study(home, _name(pipeline, keys, days)), pipeline, keys, days)
 
@@ -259,7 +257,7 @@ def _study(home: Path, name: str) -> Study:
 
 
 def _name(pipeline: Pipeline, keys: Sequence[Key], days: Sequence[date]) -> str:
-    """Names a study by all that its figures depend on."""
+    """Names a study by everything that its figures depend on."""
     read: dict[str, str] = {}
     logs: dict[str, str] = {}
     for day in days:
@@ -287,12 +285,12 @@ def _check_days(pipeline: Pipeline, days: Sequence[date]) -> None:
     if lacking := [day for day in days if day not in there]:
         held = f"days {min(there)} to {max(there)}" if there else "no day"
         raise UsageError(
-            f"Settings are tried on days with logs; {lacking[0]} has none:"
+            f"Settings can only be tried on days with logs; {lacking[0]} has none:"
             f" {pipeline.source.events} holds {held}. Name other days."
         )
     before = {days[0] - timedelta(days=n) for n in range(1, pipeline.window.train_days)}
     if not before & there:
         raise UsageError(
-            f"Before a day that settings are tried on, its window is trained on; {days[0]} has no logs"
-            f" in the {len(before)} days before it. Name a later day, or raise window.train_days."
+            f"A day needs logs before it to train on; {days[0]} has none in the {len(before)} days before"
+            " it. Name a later day, or raise window.train_days."
         )

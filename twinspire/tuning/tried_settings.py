@@ -1,12 +1,12 @@
-"""The settings that a trial of a search tries, and what they find on a day.
+"""The settings that a search tries, and how they are measured on a day.
 
-Tried are ten keys of the pipeline file of which only training tells whether other values help; `init`
-drafts the others from the log: windows, what positives are, which features there are.
+A search tries ten keys of the pipeline file. For these only training shows whether other values help.
+`init` drafts the other keys from the log: windows, positives, features.
 
 A trial runs the stages features, train and measure of a first version, which is measured on its last
-day before it is trained on it (model/training/training_days.py). All of it is below
-`<work_root>/<pipeline>/tuning/`, apart from the days of the pipeline itself. Features are kept for all
-settings that do not change them, the rest only until it is measured.
+day before it is trained on it (model/training/training_days.py). Its files are below
+`<work_root>/<pipeline>/tuning/`. Features are kept, for all settings that do not change them. The other
+files are deleted when the day is measured.
 """
 
 import os
@@ -44,10 +44,10 @@ class Key:
     Attributes:
       name: the key with its table, such as `train.temperature`.
       why: what it changes, for `--help`.
-      step: the factor between one value of a number and the next.
-      reach: how many steps up and down are tried.
+      step: for a number: the factor between one value and the next.
+      reach: for a number: how many steps up and down are tried.
       least: the smallest number that is tried.
-      choices: the values of a key that is no number.
+      choices: the values of a key that is not a number.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Key:
     choices: Sequence[Any] = ()
 
     def number(self, present: float, steps: int) -> float:
-        """The value so many steps from the present one, rounded to two significant digits."""
+        """The value so many steps from the file's, rounded to two significant digits."""
         if not steps:
             return present
         value = present * self.step**steps
@@ -85,8 +85,8 @@ KEYS = (
     Key("train.history.pooling", "how a history becomes one vector", choices=_POOLINGS),
     Key(_HISTORY, "events of a history; features are made again", 2, 2, least=1),
 )
-"""What is tried. Windows are not: they change which days are compared. Negatives and correction are not:
-they are right or wrong for a log, whatever its figures.
+"""The keys that are tried. Windows are not, because they change which days are compared. Negatives and the
+correction are not, because they are right or wrong for a log, whatever the figures say.
 """
 
 
@@ -97,7 +97,7 @@ def choose(pipeline: Pipeline, names: Sequence[str] = ()) -> list[Key]:
       names: some of the keys; all if it is empty.
 
     Raises:
-      UsageError: one is not among those that are tried.
+      UsageError: a name is not among the keys that are tried.
     """
     keys = [
         replace(key, name=key.name.replace("HISTORY", pipeline.history_name or ""))
@@ -110,7 +110,7 @@ def choose(pipeline: Pipeline, names: Sequence[str] = ()) -> list[Key]:
             hint = (
                 did_you_mean(name, known) or f"name one of {', '.join(known)}, or leave --key out"
             )
-            raise UsageError(f"A search tries keys of a fixed list; found {name!r}; {hint}")
+            raise UsageError(f"`twinspire tune` cannot try {name!r}; {hint}")
     return [key for key in keys if not names or key.name in names]
 
 
@@ -123,7 +123,7 @@ def present(pipeline: Pipeline, keys: Sequence[Key]) -> Settings:
 
 
 def start(pipeline: Pipeline, keys: Sequence[Key]) -> dict[str, Any]:
-    """Optuna's parameters of the file's own values."""
+    """The file's values, as parameters of Optuna."""
     values = present(pipeline, keys)
     return {key.name: toml_text(values[key.name]) if key.choices else 0 for key in keys}
 
@@ -143,7 +143,7 @@ def suggest(trial: "Trial", pipeline: Pipeline, keys: Sequence[Key]) -> Settings
 
 
 def changes(settings: Settings, present: Settings) -> Settings:
-    """The values that are not the file's."""
+    """The values that differ from the file's."""
     return {name: value for name, value in settings.items() if value != present[name]}
 
 
@@ -157,8 +157,8 @@ def toml_lines(settings: Mapping[str, Any], present: Settings) -> Iterator[str]:
 
 
 _FOLDER = "tuning"
+# Settings of all trials: no ranker is fitted, and a failure sends no notification
 _TOWERS_ALONE = {"sources.use": [TWO_TOWER], "notify.command": None}
-"""A trial fits no ranker, and sends no notification if it fails."""
 
 
 class FirstVersion(DayRun):
@@ -186,8 +186,8 @@ def first_version(
     """A run of a day with other settings, in the folder of its features.
 
     Args:
-      settings: values by key that take the place of those of the pipeline file.
-      digests: of the log files that were read before; more are added.
+      settings: values by key that replace those of the pipeline file.
+      digests: of log files that were read before, to which the run adds.
     """
     p = override(pipeline, {**_TOWERS_ALONE, **settings})
     home = storage.join(place(pipeline), config_digest(p, FEATURES)[:12])
@@ -197,36 +197,36 @@ def first_version(
 
 
 def make_features(run: FirstVersion) -> None:
-    """Makes the features of a day, or finds them made."""
+    """Makes the features of a day, unless they are there."""
     run_stage(run, FEATURES.name, mode="full")
 
 
 def measure(run: FirstVersion) -> dict[str, float]:
-    """Trains up to the day, and measures the two-tower on it: its figures by name, and `cpu` seconds.
+    """Trains up to the day, and measures the two-tower on it. Returns figures by name, and `cpu` seconds.
 
     Raises:
-      BadData: nobody could be measured.
+      BadData: no user of the day can be measured.
     """
     begin = sum(os.times()[:4])
     try:
         for stage in (TRAIN.name, MEASURE.name):
             result = run_stage(run, stage, mode="full")
-        found = DayMetrics.read(result["attempt"]).progressive
+        measures = DayMetrics.read(result["attempt"]).progressive
     finally:
         for stage in (TRAIN.name, MEASURE.name):
             storage.delete_tree(storage.join(attempts.day_uri(run.pipeline, run.day), stage))
     metric = run.pipeline.gate.metric
-    value = value_of(found, metric)
-    if found is None or value is None:
+    value = value_of(measures, metric)
+    if measures is None or value is None:
         raise BadData(
-            f"A day is measured by {metric} on users with earlier events, after training on the days"
-            f" before it; {run.day} has none. Name a later day, or raise window.train_days."
+            f"To measure {metric}, a day needs users with events in the days before it; {run.day} has"
+            " none. Name a later day, or raise window.train_days."
         )
     second = second_metric(run.pipeline)
     cpu = sum(os.times()[:4]) - begin
-    return {metric: value, second: found.value(second) or 0.0, "cpu": round(cpu, 1)}
+    return {metric: value, second: measures.value(second) or 0.0, "cpu": round(cpu, 1)}
 
 
 def second_metric(pipeline: Pipeline) -> str:
-    """The metric that is shown next to the one that is searched by."""
+    """The metric that tables show next to the one that the search raises."""
     return f"ndcg@{min(pipeline.evaluation.ks)}"

@@ -237,6 +237,13 @@ def commit(attempt: Attempt) -> None:
     storage.put_if_absent(storage.join(attempt.uri, DONE), json.dumps(marker, indent=1).encode())
 
 
+def delete(uri: str) -> None:
+    """Deletes a folder of working files."""
+    # The marker goes first, so that nobody sees an attempt with half of its files
+    storage.delete_file(storage.join(uri, DONE))
+    storage.delete_tree(uri)
+
+
 def read(uri: str) -> Attempt:
     """The committed attempt at `uri`."""
     return Attempt(uri=uri, **json.loads(storage.read_bytes(storage.join(uri, DONE))))

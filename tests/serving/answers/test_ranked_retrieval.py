@@ -197,6 +197,6 @@ def test_the_command_explains_what_the_ranker_lists(opened, pipeline_file):
     shown = CliRunner().invoke(app, command).stdout
     assert "What moved them most" in shown and "taken 3 times by everybody" in shown
     other = CliRunner().invoke(app, [*command, "--source", "history"]).stdout
-    assert "Items are explained that the ranker listed; these are by purchase history." in other
+    assert "Only lists of the ranker can be explained; this list is by purchase history." in other
     files_too = [*command[:4], "--queries", "q.jsonl", "--explain"]
-    assert "Items are explained for one --user" in str(CliRunner().invoke(app, files_too).exception)
+    assert "--explain needs --user" in str(CliRunner().invoke(app, files_too).exception)

@@ -104,7 +104,7 @@ def refused(port: int) -> bool:
     [
         (["--token-file", "nowhere"], "cannot be read"),
         (["--token-file", "empty"], "is empty"),
-        (["--port", "1", "--host", "192.0.2.1"], "cannot be had"),
+        (["--port", "1", "--host", "192.0.2.1"], "cannot be used"),
     ],
 )
 def test_what_cannot_be_is_told(arguments, said, tmp_path, monkeypatch):

@@ -32,11 +32,3 @@ def test_a_stage_is_told_once_when_it_has_ended():
 def test_runs_of_other_backfills_are_left_out():
     other = task("elsewhere", "features", "success", 1.0, "2026-01-01T00:00:01Z")
     assert board().update(RUNS, [other]) == []
-
-
-def test_a_failure_is_found_also_in_a_task_that_has_no_column():
-    shown = board()
-    assert shown.failed() == []
-    shown.update(RUNS, [task("b", "day", "failed", 1.0, "2026-01-01T00:00:01Z")])
-    [(day, stage, _)] = shown.failed()
-    assert (day, stage) == (DAYS[1], "day")

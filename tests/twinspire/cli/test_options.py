@@ -73,7 +73,7 @@ def test_a_place_on_an_unknown_store_is_no_folder(here, arguments):
     before = sorted(here.rglob("*"))
     done = CliRunner().invoke(app, [*arguments])
     assert isinstance(done.exception, UsageError), done.output
-    rule = r"A place is a local path or gs://BUCKET/NAME|files of this machine"
+    rule = r"A place is a local path or gs://BUCKET/NAME|files on this machine"
     assert re.search(rf"({rule}).*; found s3:/", str(done.exception))
     assert sorted(here.rglob("*")) == before, "nothing was written"
 

@@ -204,7 +204,7 @@ def test_positives_that_never_occur_are_told_with_those_that_are_spelled_alike(s
     one = found(shop, "type", exit_code=0)
     assert one["ok"] and one["doubt"] and "no 'refund', but 'buy', 'view'" in one["found"]
     code, told, ended = twinspire("validate", shop, "--date", DAY)
-    assert code == 0 and " ! " in told and "look at what is marked ! (1)" in ended
+    assert code == 0 and " ! " in told and "check the rows marked ! (1)" in ended
 
 
 def test_a_positive_behind_the_sample_is_found(shop, monkeypatch):

@@ -45,7 +45,7 @@ def test_a_day_that_fails_hides_nothing_of_those_before_it(days, capsys):
     assert (one["outcome"], one["version"]) == ("published", "2024-03-01-v")
     assert (other["day"], other["outcome"]) == ("2024-03-02", "failed")
     assert other["reason"] == "The file is cut off."
-    assert "2024-03-02 failed, and the days after it, to 2024-03-04, were not run" in told.err
+    assert "2024-03-02 failed. The days after it, up to 2024-03-04, were not run." in told.err
 
 
 def test_rejected_records_are_counted_by_reason_and_one_is_shown(tmp_path, monkeypatch, capsys):

@@ -71,7 +71,7 @@ def test_a_run_that_was_closed_says_so(command):
     command("close-day", "--date", DAY)
     assert status(command)[:2] == (
         "failed",
-        "It was closed while it was under way: its command was killed or gave up, as its log tells.",
+        "It was closed while it was under way: its command was killed or gave up. See its log.",
     )
 
 
@@ -99,7 +99,7 @@ def test_a_try_that_was_ended_does_not_say_what_the_one_before_it_failed_by(
 
 
 def test_a_run_of_an_earlier_release_failed_for_no_known_reason(command):
-    run_leases.release_day(command.pipeline, date(2024, 3, 8), "scheduled", "failed")
+    run_leases.write(command.pipeline, date(2024, 3, 8), "scheduled", "failed")
     state, reason, line = status(command)
     assert (state, reason) == ("failed", "")
     assert line.startswith(f"{DAY} failed: twinspire run ")

@@ -121,9 +121,9 @@ def test_files_are_read_in_the_way_that_fits_all(tmp_path, texts, delimiter, enc
 @pytest.mark.parametrize(
     ("texts", "why"),
     [
-        ({"a.csv": UTF8, "b.csv": CP1252}, "a.csv is utf-8, .*b.csv is cp1252"),
-        ({"a.csv": ASCII, "b.csv": b"a;b\n1;2\n"}, "a.csv is utf-8, cut at ','; .* cut at ';'"),
-        ({"a.csv": ASCII, "b.csv": "a,b\n1,2\n".encode("utf-16")}, "b.csv is utf-16"),
+        ({"a.csv": UTF8, "b.csv": CP1252}, "a.csv has utf-8 .*b.csv has cp1252"),
+        ({"a.csv": ASCII, "b.csv": b"a;b\n1;2\n"}, "a.csv has utf-8 and ','; .* and ';'"),
+        ({"a.csv": ASCII, "b.csv": "a,b\n1,2\n".encode("utf-16")}, "b.csv has utf-16"),
     ],
 )
 def test_files_written_in_several_ways_are_refused_in_these_words(tmp_path, texts, why):
@@ -185,7 +185,7 @@ def test_a_file_that_is_no_log_leaves_nothing(monkeypatch, tmp_path, text, why):
 def test_a_file_of_another_kind_is_refused(monkeypatch, tmp_path):
     (tmp_path / "log.xlsx").write_bytes(b"PK")
     assert "Export it as CSV" in refusal(monkeypatch, tmp_path, tmp_path / "log.xlsx")
-    assert "none at" in refusal(monkeypatch, tmp_path, tmp_path)
+    assert "There is no file at" in refusal(monkeypatch, tmp_path, tmp_path)
 
 
 def test_many_records_without_a_time_leave_nothing(monkeypatch, tmp_path):

@@ -20,9 +20,9 @@ def test_each_day_is_said_to_be_what_it_is(shop, tmp_path):
     (tmp_path / "work/shop/dt=2024-02-20/train/0001-a/state").mkdir(parents=True)
     refused = publish(21, live, accepted=False)
     for n, outcome in ((20, "published"), (21, "refused"), (22, "failed"), (23, "open")):
-        run_leases.release_day(pipeline, day(n), "a run", outcome)
-    run_leases.release_day(pipeline, day(24), "a run", "late")
-    run_leases.release_day(pipeline, day(27), "a run", "skipped")
+        run_leases.write(pipeline, day(n), "a run", outcome)
+    run_leases.write(pipeline, day(24), "a run", "late")
+    run_leases.write(pipeline, day(27), "a run", "skipped")
     found = {one.day.day: one for one in day_statuses(pipeline)}
     states = (
         "published, refused, failed, under way, late, missing, missing, skipped, missing, missing"
@@ -31,7 +31,7 @@ def test_each_day_is_said_to_be_what_it_is(shop, tmp_path):
     assert (found[20].version, found[20].live, found[21].version) == (live, True, refused)
     assert (
         found[24].reason
-        == "Its logs were not there, or not whole, when it was run; now there are some."
+        == "Its logs were missing or incomplete when it was run; now there are some."
     )
     assert found[22].remedy() == "twinspire run PIPELINE --date 2024-02-22"
     assert found[21].remedy() == f"twinspire show PIPELINE {refused}"
@@ -41,7 +41,7 @@ def test_each_day_is_said_to_be_what_it_is(shop, tmp_path):
 def test_the_first_day_after_working_files_are_lost_is_trained_from_scratch(shop):
     pipeline, publish = shop
     live = publish(20)
-    run_leases.release_day(pipeline, day(23), "a run", "failed")
+    run_leases.write(pipeline, day(23), "a run", "failed")
     found = [one for one in day_statuses(pipeline, day(21), day(24)) if one.remedy()]
     assert [one.remedy() for one in found] == [
         "twinspire run PIPELINE --date 2024-02-21 --mode full",
@@ -56,7 +56,7 @@ def test_the_first_day_after_working_files_are_lost_is_trained_from_scratch(shop
 def test_a_day_without_logs_is_not_the_one_to_train_from_scratch(shop):
     pipeline, publish = shop
     publish(26)
-    run_leases.release_day(pipeline, day(27), "a run", "late")
+    run_leases.write(pipeline, day(27), "a run", "late")
     found = [one.remedy() for one in day_statuses(pipeline, day(27), day(29))]
     assert found == [
         "twinspire run PIPELINE --date 2024-02-27",
@@ -77,10 +77,10 @@ def test_a_version_stays_what_it_is_when_a_later_run_of_its_day_fails(shop):
     pipeline, publish = shop
     publish(20)
     for outcome in ("published", "failed"):
-        run_leases.release_day(pipeline, day(20), f"{outcome} run", outcome)
+        run_leases.write(pipeline, day(20), f"{outcome} run", outcome)
     [only] = day_statuses(pipeline, day(20), day(20))
     assert (only.state, only.reason) == ("published", "Its last run failed.")
-    run_leases.release_day(pipeline, day(20), "a third", "failed", "train: No room.")
+    run_leases.write(pipeline, day(20), "a third", "failed", reason="train: No room.")
     [only] = day_statuses(pipeline, day(20), day(20))
     assert only.reason == "Its last run failed: train: No room."
 
@@ -144,10 +144,10 @@ def test_sizes_are_those_of_the_files(shop, tmp_path):
 def test_days_are_those_since_the_first_that_was_run_but_not_all_of_a_long_line(shop):
     pipeline, publish = shop
     publish(20)
-    run_leases.release_day(pipeline, day(22), "a run", "failed")
+    run_leases.write(pipeline, day(22), "a run", "failed")
     assert attempts.days(pipeline) == [day(22)]
     assert [one.day.day for one in day_statuses(pipeline)] == list(range(22, 30))
-    run_leases.release_day(pipeline, day(25), "a run", "failed")
+    run_leases.write(pipeline, day(25), "a run", "failed")
     assert [one.day.day for one in day_statuses(pipeline, most=3)] == list(range(23, 30))
     assert [one.day.day for one in day_statuses(pipeline, day(20), day(21))] == [20, 21]
 
@@ -155,8 +155,8 @@ def test_days_are_those_since_the_first_that_was_run_but_not_all_of_a_long_line(
 def test_a_day_that_was_only_tried_hides_no_day_that_was_run(shop):
     """Where logs are old, `twinspire run` without a date tries yesterday."""
     pipeline, _ = shop
-    run_leases.release_day(pipeline, day(22), "a run", "failed")
-    run_leases.release_day(pipeline, date(2026, 11, 28), "a run", "late")
+    run_leases.write(pipeline, day(22), "a run", "failed")
+    run_leases.write(pipeline, date(2026, 11, 28), "a run", "late")
     found = [(one.day, one.state) for one in day_statuses(pipeline)]
     assert [one for one, _ in found] == [*map(day, range(22, 30)), date(2026, 11, 28)]
     assert (found[0][1], found[-1][1]) == ("failed", "late")

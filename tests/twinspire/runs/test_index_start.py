@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from index_builder.registry.registry import Registry
-from twinspire.runs.day_run import DayRun
-from twinspire.runs.index_start import find_start, find_start_of_refresh
+from twinspire.runs.day_run import DayRun, find_start, find_start_of_refresh
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Start
 

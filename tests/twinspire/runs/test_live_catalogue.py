@@ -152,7 +152,7 @@ def test_a_damaged_version_is_found_while_its_store_can_be_reached(tmp_path):
         parent="a version",
     )
     with pytest.raises(BadData, match="a version is damaged"):
-        stage_tasks._make(run, task, key="", config="")
+        stage_tasks._make(run, task)
 
 
 def test_a_day_without_a_row_of_logs_is_refused_whosever_towers_are_asked_for(shop, monkeypatch):

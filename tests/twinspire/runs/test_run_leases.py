@@ -43,7 +43,7 @@ def test_the_end_of_one_run_says_nothing_of_another(pipeline):
         run_leases.acquire_day(pipeline, DAY, run)
     assert len(run_leases.end_runs(pipeline, [DAY, NEXT], "scheduled__1 +00:00")) == 1
     assert run_leases.unfinished_before(pipeline, NEXT) == [DAY]
-    run_leases.release_day(pipeline, DAY, "manual__2", "published")
+    run_leases.write(pipeline, DAY, "manual__2", "published")
     assert (
         run_leases.end_runs(pipeline, [DAY]) == []
         and run_leases.state(pipeline, DAY) == "published"
@@ -92,7 +92,7 @@ def test_runs_of_any_name_are_told_apart(pipeline):
         run_leases.acquire_day(pipeline, DAY, run)
     found = [lease.run for lease in run_leases.open_leases(pipeline, DAY)]
     assert len(set(found)) == len(names)
-    run_leases.release_day(pipeline, DAY, names[1], run_leases.PUBLISHED)
+    run_leases.write(pipeline, DAY, names[1], run_leases.PUBLISHED)
     assert run_leases.end_runs(pipeline, [DAY], names[0]) == [found[0]]
     left = {lease.run for lease in run_leases.open_leases(pipeline, DAY)}
     assert left == set(found[2:])

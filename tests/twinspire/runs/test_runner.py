@@ -68,7 +68,7 @@ def test_a_run_that_gives_way_does_so_to_a_day_that_began_after_its_turn(shop, p
     with pytest.raises(NotItsTurn, match=r"waits for its turn.*2024-02-19"):
         runner.run_stage(run, "train")
     assert run_leases.state(pipeline, DAY) == "open"
-    run_leases.release_day(pipeline, DAY - timedelta(days=2), "earlier", "published")
+    run_leases.write(pipeline, DAY - timedelta(days=2), "earlier", "published")
     assert runner.run_stage(run, "train")["status"] == "done"
 
 

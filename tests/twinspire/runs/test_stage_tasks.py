@@ -88,10 +88,10 @@ def test_only_the_stages_that_use_a_setting_depend_on_it(one, other, stages):
 def remade(tmp_path, monkeypatch):
     """Stages that are run commit what their newest attempt has, as if it were new."""
 
-    def make(run, task, *, key, config):
+    def make(run, task):
         last = attempts.latest(run.pipeline, run.day, task.stage.name)
         uri = attempts.begin(run.pipeline, run.day, task.stage.name)
-        made = last.model_copy(update={"uri": uri, "key": key, "config": config})
+        made = last.model_copy(update={"uri": uri, "key": task.key, "config": task.config})
         attempts.commit(made)
         return made
 
@@ -120,8 +120,8 @@ def test_a_stage_of_another_format_is_done_again():
 def test_an_index_is_made_again_when_it_would_start_from_another_version(left_behind, monkeypatch):
     keys = dict[str | None, str]()
 
-    def make(run, task, *, key, config):
-        keys[task.context.start.version] = key
+    def make(run, task):
+        keys[task.context.start.version] = task.key
         return attempts.latest(left_behind, run.day, task.stage.name)
 
     monkeypatch.setattr(stage_tasks, "_make", make)
@@ -142,9 +142,9 @@ def test_a_day_is_trained_again_when_it_would_be_measured_against_another_best_v
 ):
     keys = dict[str | None, str]()
 
-    def make(run, task, *, key, config):
+    def make(run, task):
         best = task.context.besides
-        keys[best.version if best else None] = key
+        keys[best.version if best else None] = task.key
         return attempts.latest(left_behind, run.day, task.stage.name)
 
     monkeypatch.setattr(stage_tasks, "_make", make)
@@ -184,9 +184,9 @@ def test_a_refresh_is_made_again_when_events_came_late(waiting, monkeypatch):
     """Nothing goes on from a refresh, so a few late events cost nothing more than another one."""
     (p, come), day, keys = waiting, date(2024, 3, 2), list[str]()
 
-    def make(run, task, *, key, config):
-        keys.append(key)
-        return attempts.latest(p, day, "refresh").model_copy(update={"key": key})
+    def make(run, task):
+        keys.append(task.key)
+        return attempts.latest(p, day, "refresh").model_copy(update={"key": task.key})
 
     monkeypatch.setattr(stage_tasks, "_make", make)
     for late in (0, 1, 2, 2):
@@ -208,10 +208,10 @@ def test_a_day_that_is_done_stays_so_and_tells_how_to_take_late_events_in(
 
     assert told("done") == told() == ""
     come(3)
-    assert f"3 events of {day} came late" in (text := told())
+    assert f"3 events of {day} came after it was run" in (text := told())
     assert text.rstrip().endswith(f"twinspire run PIPELINE --date {day} --late")
     Path("events/dt=2024-03-03/part.csv").write_text("who,what\n")
-    assert f"Whether events of {day} came late since cannot be told: " in told()
+    assert f"Late events of {day} cannot be counted: " in told()
 
 
 def _keep_rows(place: Path, form: bytes = ranker_files.ROWS_FORMAT):
