@@ -16,14 +16,8 @@ TRUTH = [
     {"user": "v", "items": ["x"]},
 ]
 ITEMS = pa.table({"_item": list("abcd"), "_popular": [4, 3, 2, 1], "_lately": [0, 0, 0, 9]})
-SHUFFLED = pa.table(
-    {
-        "_item": list("dbca"),
-        "vector": pa.array(
-            np.eye(4, dtype=np.float32)[[3, 1, 2, 0]].tolist(), pa.list_(pa.float32(), 4)
-        ),
-    }
-)
+EYE = np.eye(4, dtype=np.float32)[[3, 1, 2, 0]].tolist()
+SHUFFLED = pa.table({"_item": list("dbca"), "vector": pa.array(EYE, pa.list_(pa.float32(), 4))})
 
 
 def jsonl(path, records) -> str:

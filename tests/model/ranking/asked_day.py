@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from model.evaluation.ranked_lists import RankedLists
+from model.ranking.candidate_rows import RankingRows
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.sources.candidate_sources import CandidateSources
 
@@ -20,9 +21,10 @@ def queries(right: str, events: int, users: int, *, held: bool = False) -> pa.Ta
     source lists first: `history`, or any other for what is popular.
     """
     rng = np.random.default_rng(events)
-    pasts = [
-        [ITEMS[i] for i in 200 + rng.permutation(200)[:10]] if events else [] for _ in range(users)
+    some = [
+        [ITEMS[i] for i in 200 + rng.permutation(200)[:10]] for _ in range(users if events else 0)
     ]
+    pasts = some or [[]] * users
     truth = [list(rng.permutation(own if right == "history" else ITEMS[:5])[:3]) for own in pasts]
     strings = pa.list_(pa.string())
     return pa.table(
@@ -51,3 +53,12 @@ def trending(half_life: str) -> CandidateSources:
     columns = {name: pa.array(values) for name, values in counts.items()}
     corpus = pa.table({**{name: CORPUS[name] for name in CORPUS.column_names}, **columns})
     return CandidateSources.of(corpus, half_life=half_life)
+
+
+def ranking_rows(lengths, values, names, taken, day=TODAY, **more) -> RankingRows:
+    """Rows of the history's candidates, of known users, each of weight 1, or as said."""
+    given = {"sources": ("history",), "by_history": np.zeros(len(lengths), bool)}
+    given["weights"] = np.ones(len(values), np.float32)
+    values = np.asarray(values, np.float32)
+    made = {"lengths": lengths, "values": values, "names": names, "taken": taken}
+    return RankingRows(day=day, **made, **(given | more))

@@ -1,33 +1,26 @@
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import timedelta
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from model.ranking import candidate_rows
-from model.ranking.candidate_rows import BY_CHANCE, HARDEST, RankingRows, keep_needed, sample_pairs
+from model.ranking.candidate_rows import BY_CHANCE, HARDEST, keep_needed, sample_pairs
+from tests.model.ranking.asked_day import TODAY, ranking_rows
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.source import Queries, ScoredLists
-
-TODAY = date(2024, 5, 20)
 
 
 def _rows(day=TODAY, queries=3, *, sources=("history",), names=("a", "b")):
     rng = np.random.default_rng(day.toordinal())
     lengths = rng.integers(1, 5, queries)
     candidates = int(lengths.sum())
-    return RankingRows(
-        day=day,
-        sources=sources,
-        lengths=lengths,
-        by_history=np.arange(queries) % 3 == 2,
-        taken=rng.random(candidates) < 0.5,
-        weights=rng.random(candidates).astype(np.float32),
-        names=names,
-        values=rng.normal(size=(candidates, len(names))).astype(np.float32),
-    )
+    more = {"sources": sources, "by_history": np.arange(queries) % 3 == 2}
+    taken, weights = rng.random(candidates) < 0.5, rng.random(candidates).astype(np.float32)
+    values = rng.normal(size=(candidates, len(names)))
+    return ranking_rows(lengths, values, names, taken, day, weights=weights, **more)
 
 
 def _pairs(queries, items):
@@ -67,12 +60,6 @@ def test_what_several_sources_list_is_harder_than_what_one_lists():
     gains = 1 / (1 + order / 60) + 1 / (1 + (order + 100) % 400 / 60)
     wanted = [item for item in np.argsort(-gains, kind="stable") if item != 0][:HARDEST]
     assert sorted(hard.tolist()) == sorted([0, *wanted])
-
-
-def test_of_few_candidates_all_are_kept():
-    pairs = _pairs(1, 5)
-    kept, weights = sample_pairs(pairs, pairs.item == 2, seed=0)
-    assert kept.tolist() == list(range(5)) and weights.tolist() == [1] * 5
 
 
 def test_days_are_read_as_they_were_written(tmp_path):
@@ -125,24 +112,18 @@ def test_a_feature_that_a_day_lacks_is_missing():
     np.testing.assert_array_equal(values[:, 1], rows.values[:, 0])
 
 
-@pytest.mark.parametrize(
-    ("changed", "kept"), [({}, True), ({"sources": ("history", "popular")}, False)]
-)
-def test_candidates_of_other_lists_are_left_out(changed, kept):
-    yesterday = _rows(TODAY - timedelta(days=1), **changed)
-    found = keep_needed([yesterday, _rows()], TODAY, sources=["history"])
-    assert [rows.day for rows in found] == [TODAY, yesterday.day][: 1 + kept]
+def test_candidates_of_other_lists_are_left_out():
+    yesterday, before = TODAY - timedelta(days=1), TODAY - timedelta(days=2)
+    other = _rows(before, sources=("history", "popular"))
+    found = keep_needed([_rows(yesterday), _rows(), other], TODAY, sources=["history"])
+    assert [rows.day for rows in found] == [TODAY, yesterday]
 
 
-def test_the_newest_days_are_kept_until_there_are_enough(monkeypatch):
-    monkeypatch.setattr(candidate_rows, "MOST", 5)
+@pytest.mark.parametrize(("limit", "value", "kept"), [("MOST", 5, 2), ("MOST_DAYS", 3, 3)])
+def test_the_newest_days_are_kept_until_there_are_enough_or_too_old(
+    monkeypatch, limit, value, kept
+):
+    monkeypatch.setattr(candidate_rows, limit, value)
     days = [_rows(TODAY - timedelta(days=back)) for back in range(6)]
     found = keep_needed(days, TODAY, sources=["history"])
-    assert [rows.day for rows in found] == [rows.day for rows in days[:2]]
-
-
-def test_days_that_are_too_old_are_left_out(monkeypatch):
-    monkeypatch.setattr(candidate_rows, "MOST_DAYS", 3)
-    days = [_rows(TODAY - timedelta(days=back)) for back in range(6)]
-    found = keep_needed(days, TODAY, sources=["history"])
-    assert [rows.day for rows in found] == [rows.day for rows in days[:3]]
+    assert [rows.day for rows in found] == [rows.day for rows in days[:kept]]

@@ -51,12 +51,11 @@ def orders(right="history", half_life="1d", **changed):
     }
     lists = {NEXT_DAY: by_chance(USERS), HELD_OUT: by_chance(HELD)}
     both = encoded(**{NEXT_DAY: USERS, HELD_OUT: HELD})
+    pipeline = SimpleNamespace(evaluation=EvaluationConfig(ks=(5, 10)))
     given = {
         "before": VersionLists(ranked=lists, encoded=both),
         "version": VersionLists(ranked=lists, encoded=encoded(**{HELD_OUT: HELD})),
-        "ctx": SimpleNamespace(
-            day=TODAY, pipeline=SimpleNamespace(evaluation=EvaluationConfig(ks=(5, 10)))
-        ),
+        "ctx": SimpleNamespace(day=TODAY, pipeline=pipeline),
         "day": DayData(corpus=CORPUS, evaluation_sets=asked, events=CORPUS.slice(0, 0)),
         "order_before": BY_PAST,
         "order": BY_PAST,
@@ -141,25 +140,20 @@ def test_trees_are_compared_by_the_parents_vectors(by_place):
 def test_a_parents_ranker_is_not_judged_without_a_feature_that_it_goes_by(by_place):
     described = RankerFile(sources=["popular"], features=["attribute_popular:brand"])
     branded = Ranker(by_place.model, described)
-    assert orders(ranker_before=branded).of_ranker().progressive is None
-
-
-def test_without_a_ranker_of_the_parent_nothing_is_measured():
-    found = orders().of_ranker()
-    assert found.progressive is None and found.holdout.candidate is None
+    for ranker in (branded, None):
+        found = orders(ranker_before=ranker).of_ranker()
+        assert found.progressive is None and found.holdout.candidate is None
 
 
 def test_a_ranker_of_other_sources_or_of_another_format_is_not_inherited(tmp_path):
-    for name, file in rankers.files(
-        ("history", "popular"), ("popular",), lambda rows: rows[:, 0]
-    ).items():
+    made = rankers.files(("history", "popular"), ("popular",), lambda rows: rows[:, 0])
+    for name, file in made.items():
         (tmp_path / name).write_bytes(file)
     content = json.loads((tmp_path / "ranker.json").read_text())
 
     def found(sources):
-        parent = Parent(
-            day=date(2024, 5, 19), version="p", home=str(tmp_path), train="", measure=""
-        )
+        home = {"home": str(tmp_path), "train": "", "measure": ""}
+        parent = Parent(day=date(2024, 5, 19), version="p", **home)
         pipeline = SimpleNamespace(sources=SimpleNamespace(use=sources))
         return inherited_ranker(SimpleNamespace(parent=parent, pipeline=pipeline))
 

@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from datetime import date
 from functools import cache
@@ -8,7 +7,6 @@ import pyarrow as pa
 import pytest
 
 from model.ranking import fit_orders
-from model.ranking.candidate_rows import RankingRows
 from model.ranking.fit_orders import (
     _gains,
     choose_half_life,
@@ -16,6 +14,7 @@ from model.ranking.fit_orders import (
     kind_of_log,
     sources_to_rank,
 )
+from tests.model.ranking.asked_day import ranking_rows
 from twinspire_core.fusion.rank_fusion import NEITHER, REPEATS, STEADY
 from twinspire_core.ranking.ranking_features import RankingFeatures
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -24,23 +23,13 @@ PLACES = ("place:history",)
 COUNTS = ("popular", "lately", "trending:1h", "trending:1d", "trending:7d", "trending:28d")
 
 
-def three_each(
-    names: tuple[str, ...], values: list[list[float]], queries: int = 200
-) -> RankingRows:
+def three_each(names, values, queries=200):
     """Queries of three candidates each; the first is taken."""
-    return RankingRows(
-        day=date(2024, 3, 1),
-        sources=("two_tower",),
-        lengths=np.full(queries, 3),
-        by_history=np.zeros(queries, bool),
-        taken=np.tile([True, False, False], queries),
-        weights=np.ones(3 * queries, np.float32),
-        names=names,
-        values=np.tile(np.array(values, np.float32), (queries, 1)),
-    )
+    taken, values = np.tile([True, False, False], queries), np.tile(values, (queries, 1))
+    return ranking_rows(np.full(queries, 3), values, names, taken, sources=("two_tower",))
 
 
-def finding(*best: str) -> RankingRows:
+def finding(*best: str):
     """Some counts have what is taken first, all others have it last."""
     first = [[1.0 if name in best else 0.0 for name in COUNTS]]
     return three_each(COUNTS, first + [[0.5] * len(COUNTS)] * 2)
@@ -82,9 +71,7 @@ def test_the_half_life_that_has_what_is_taken_first_is_chosen(name):
 def test_the_usual_half_life_stays_where_others_are_no_better_or_users_are_few():
     all_alike = finding("trending:1h", "trending:1d", "trending:7d", "trending:28d")
     assert choose_half_life([all_alike]) == "1d"
-    few = three_each(
-        COUNTS, [[1.0 if name == "trending:1h" else 0.0 for name in COUNTS]] * 3, queries=9
-    )
+    few = three_each(COUNTS, [[float(name == "trending:1h") for name in COUNTS]] * 3, queries=9)
     assert choose_half_life([few]) == "1d"
 
 
@@ -95,14 +82,7 @@ def test_gains_are_a_slow_sum_over_places():
     taken = np.array([1, 0, 1, 1, 0, 0, 1, 1, 0], bool)
     weights = np.array([1, 3, 1, 1, 1, 3, 1, 1, 3], np.float32)
     values = rng.permutation(9).astype(np.float32)
-    made = replace(
-        three_each(("popular",), [[0.0]] * 3),
-        lengths=lengths,
-        by_history=np.zeros(3, bool),
-        taken=taken,
-        weights=weights,
-        values=values[:, np.newaxis],
-    )
+    made = ranking_rows(lengths, values[:, np.newaxis], ("popular",), taken, weights=weights)
     expected = 0.0
     for start, length in zip([0, 3, 4], lengths, strict=True):
         place, found = 0.0, []
@@ -123,16 +103,9 @@ def _rows(queries, seed=0, by_history=0):
     values = rng.normal(size=(queries, CANDIDATES, 3)).astype(np.float32)
     worth = values[:, :, 0] + values[:, :, 1]
     taken = worth >= np.sort(worth, axis=1)[:, -3:-2]
-    return RankingRows(
-        day=date(2024, 5, 20),
-        sources=("history",),
-        lengths=np.full(queries, CANDIDATES),
-        by_history=np.arange(queries) < by_history,
-        taken=taken.ravel(),
-        weights=np.ones(queries * CANDIDATES, np.float32),
-        names=("first", "second", "noise"),
-        values=values.reshape(-1, 3),
-    )
+    lengths, names = np.full(queries, CANDIDATES), ("first", "second", "noise")
+    untimed = np.arange(queries) < by_history
+    return ranking_rows(lengths, values.reshape(-1, 3), names, taken.ravel(), by_history=untimed)
 
 
 def _fit(*days):
@@ -199,9 +172,7 @@ def test_of_one_day_alone_a_fifth_says_it():
 
 
 def test_what_stands_for_many_counts_as_many():
-    """Of two kinds of candidates that are taken as often in the rows, one stands for ten others
-    each time it is not taken.
-    """
+    """Of two kinds that are taken as often, one stands for ten others each time it is not taken."""
     rng = np.random.default_rng(0)
     values = rng.integers(0, 2, (400 * CANDIDATES, 1)).astype(np.float32)
     taken = rng.random(len(values)) < 0.1
@@ -215,12 +186,6 @@ def test_the_same_rows_give_the_same_trees():
     assert _fit(_rows(300)).model == _fitted().model
 
 
-def test_its_file_says_of_which_format_it_is():
-    """Without it a reader of another format would take the file to be of its own."""
-    described = json.loads(_fitted().described.dump())
-    assert described["format"] == 1
-
-
 def _trees(ranker):
     return ranker.booster.num_trees()
 
@@ -228,16 +193,8 @@ def _trees(ranker):
 def _rows_from(sources, day, queries, seed):
     rng = np.random.default_rng(seed)
     names = ("cosine", "gain") if "two_tower" in sources else ("gain",)
-    return RankingRows(
-        day=day,
-        sources=sources,
-        lengths=np.full(queries, 20),
-        by_history=np.zeros(queries, bool),
-        taken=rng.random(20 * queries) < 0.2,
-        weights=np.ones(20 * queries, np.float32),
-        names=names,
-        values=rng.random((20 * queries, len(names))).astype(np.float32),
-    )
+    taken, values = rng.random(20 * queries) < 0.2, rng.random((20 * queries, len(names)))
+    return ranking_rows(np.full(queries, 20), values, names, taken, day, sources=sources)
 
 
 @pytest.mark.parametrize(("with_towers", "uses_towers"), [(299, False), (300, True)])

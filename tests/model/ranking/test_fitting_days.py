@@ -9,16 +9,15 @@ from model.evaluation.day_lists import DayLists, VersionLists
 from model.evaluation.day_queries import BY_HISTORY, NEXT_DAY
 from model.evaluation.evaluation_set import DayData, prepare_whole
 from model.ranking import candidate_rows
-from model.ranking.candidate_rows import RankingRows
 from model.ranking.day_orders import fit_day_ranker
 from model.ranking.fitting_days import comes_after_gap, rows_of_today, rows_to_fit_on
-from tests.model.ranking.asked_day import CORPUS, TODAY, by_chance, queries, trending
+from tests.model.ranking.asked_day import CORPUS, TODAY, by_chance, queries, ranking_rows, trending
 from twinspire_core.config.tables.quality import EvaluationConfig, SourcesConfig
 from twinspire_core.contracts.attempts import Gap
 from twinspire_core.contracts.trained_day import Encoded
 from twinspire_core.sources.personal_counts import PersonalCounts
 
-USERS = 30
+USERS, BRAND = 30, "attribute_popular:brand"
 
 
 def a_day(**serving):
@@ -33,16 +32,10 @@ def a_day(**serving):
     )
     ctx = SimpleNamespace(pipeline=pipeline, day=TODAY, parent=None, gaps=())
     place = {NEXT_DAY: np.arange(USERS)}
-    lists = DayLists(
-        before=VersionLists(
-            ranked={NEXT_DAY: by_chance(USERS)},
-            encoded=Encoded(distinct=vectors[:USERS], place=place, items=vectors),
-        ),
-        best=None,
-        version=VersionLists(),
-        sources=trending("1d"),
-        costly={NEXT_DAY: {}},
-    )
+    encoded = Encoded(distinct=vectors[:USERS], place=place, items=vectors)
+    before = VersionLists(ranked={NEXT_DAY: by_chance(USERS)}, encoded=encoded)
+    made = {"before": before, "best": None, "version": VersionLists()}
+    lists = DayLists(**made, sources=trending("1d"), costly={NEXT_DAY: {}})
     day = DayData(corpus=CORPUS, evaluation_sets=evaluation_sets, events=CORPUS.slice(0, 0))
     return ctx, day, lists
 
@@ -50,23 +43,16 @@ def a_day(**serving):
 def brands_of_yesterday():
     """Rows with a feature of an attribute that is no longer declared."""
     rng = np.random.default_rng(0)
-    return RankingRows(
-        day=date(2024, 5, 19),
-        sources=("popular",),
-        lengths=np.full(300, 20),
-        by_history=np.zeros(300, bool),
-        taken=rng.random(6000) < 0.2,
-        weights=np.ones(6000, np.float32),
-        names=("gain", "attribute_popular:brand"),
-        values=rng.random((6000, 2)).astype(np.float32),
-    )
+    taken, values, names = rng.random(6000) < 0.2, rng.random((6000, 2)), ("gain", BRAND)
+    lengths, day = np.full(300, 20), date(2024, 5, 19)
+    return ranking_rows(lengths, values, names, taken, day, sources=("popular",))
 
 
 def test_after_a_gap_a_ranker_goes_by_no_attribute_that_is_no_longer_declared():
     """Of the day itself there are no rows then, and a server could not make the feature."""
     ctx, _, lists = a_day()
     fitted = fit_day_ranker(ctx, lists.sources.tables, [brands_of_yesterday()])
-    assert "gain" in fitted.names and "attribute_popular:brand" not in fitted.names
+    assert "gain" in fitted.names and BRAND not in fitted.names
 
 
 @pytest.mark.parametrize("exclude_seen", [False, True])
@@ -75,11 +61,6 @@ def test_rows_hold_what_was_had_before_and_say_so(exclude_seen):
     rows = rows_of(exclude_seen=exclude_seen)
     seen = rows.values[:, rows.names.index("seen")]
     assert rows.taken.sum() == 3 * USERS and (seen == 1)[rows.taken].all()
-
-
-def test_without_stored_users_rows_are_those_of_histories_alone():
-    assert rows_of(by_history=True).by_history.tolist() == USERS * [False] + USERS * [True]
-    assert rows_of(by_history=True, user_store=False).by_history.tolist() == USERS * [True]
 
 
 @pytest.mark.parametrize(("least", "by_history"), [(0, 10), (12, 12), (40, 30)])
