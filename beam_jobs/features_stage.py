@@ -44,7 +44,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     finally:
         # Also for a day that is refused because of its statistics.
         report.write(out)
-    return report.dump()
+    return report.model_dump(mode="json")
 
 
 def _transform(ctx: StageContext) -> None:

@@ -58,6 +58,7 @@ class _SharedCache:
 
     def _alone(self, call: Callable[..., Any], *arguments: Any) -> Any:
         with suppress(OSError), self._lock.open("a") as lock:
+            # Of the file, as the others are processes; it ends with the process that holds it.
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 return call(*arguments)

@@ -27,8 +27,6 @@ class TwinspireError(Exception):
 class JobFailed(TwinspireError):
     """Look at the log that the message names: a step failed on a worker of `beam.options`."""
 
-    exit_code = 1
-
 
 class UsageError(TwinspireError):
     """Change the command or the pipeline file."""
@@ -176,6 +174,7 @@ def nearest_names(
     name: str, known: Collection[str], most: int = 1, compared: int = COMPARED
 ) -> list[str]:
     """The known names most like a mistyped one; none where comparing them would take long."""
+    # Comparing takes time with the square of the lengths.
     if len(name) > _LONGEST_NAME or len(known) > compared:
         return []
     return get_close_matches(name, known, most)

@@ -1,5 +1,7 @@
-"""Loading heavy native libraries, such as TensorFlow: without the modules that they would load for
-nothing or crash on, in part where a part will do, and without what they write to standard error.
+"""Loading heavy native libraries, such as TensorFlow.
+
+They are loaded without the modules that they would load for nothing or crash on, in part where a part will
+do, and without what they write to standard error.
 """
 
 import ctypes

@@ -32,15 +32,8 @@ out = Console(highlight=False, markup=False, emoji=False)
 _FRAMES_PER_SECOND = 6
 
 
-class _Task:
-    """What a block does, in words."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-
-# Tasks of the open blocks, the innermost last.
-_tasks: list[_Task] = []
+# What the open blocks do, the innermost last.
+_tasks: list[Text] = []
 
 
 class _Line:
@@ -51,9 +44,9 @@ class _Line:
         self._spinner = Spinner("dots")
 
     def __rich__(self) -> Spinner:
-        text = _tasks[-1].text if _tasks else ""
+        task = _tasks[-1].plain if _tasks else ""
         seconds = f" … {monotonic() - self._began:.0f} s"
-        self._spinner.text = Text(text + seconds, no_wrap=True, overflow="ellipsis")
+        self._spinner.text = Text(task + seconds, no_wrap=True, overflow="ellipsis")
         return self._spinner
 
 
@@ -69,10 +62,10 @@ def doing(text: str) -> Iterator[Callable[[str], None]]:
     Yields:
       A function that replaces the text.
     """
-    task = _Task(text)
+    task = Text(text)
 
     def update(text: str) -> None:
-        task.text = text
+        task.plain = text
 
     with ExitStack() as stack:
         is_outermost = not _tasks

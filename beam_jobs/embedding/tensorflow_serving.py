@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from twinspire_core.contracts.canonical_saved_model import canonicalise
-from twinspire_core.contracts.model_bundle import SIGNATURE, VECTOR, Signatures
+from twinspire_core.contracts.model_bundle import SIGNATURE, VECTOR
 
 FOLDER = "tensorflow_serving"
 NUMBER = "1"  # TensorFlow Serving loads the subfolder of the highest number
@@ -32,7 +32,7 @@ END = -2.0
 """A score below every cosine."""
 
 
-def write(folder: Path, query_tower: Signatures, ids: pa.Array, vectors: np.ndarray) -> None:
+def write(folder: Path, query_tower: Any, ids: pa.Array, vectors: np.ndarray) -> None:
     """Writes `folder`/1/. Equal arguments give equal files.
 
     Args:

@@ -20,9 +20,9 @@ from beam_jobs.ingest.columns import RAW, Column, Reading, WrongType, read_as
 from beam_jobs.ingest.day_files import SourceFile
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
-from twinspire_core.records.json_lines import JSON_TYPES, first_keys
+from twinspire_core.records.json_lines import JSON_TYPES, JsonObject, first_keys
 from twinspire_core.records.raw_files import Unreadable, format_of, readable
-from twinspire_core.records.record_file import JsonObject, RecordFile
+from twinspire_core.records.record_file import RecordFile
 
 KEPT_PER_FILE = 10_000
 """Rejected records of one file that are written down; all are counted."""

@@ -70,7 +70,7 @@ def check(
     # The day's values are judged by those known before it, and then added: what is new today is
     # known tomorrow.
     known = known_values(compared)
-    compared.now.model_copy(update={"anomalies": anomalies, "drift": drift, "known": known}).store(
+    compared.now.model_copy(update={"anomalies": anomalies, "drift": drift, "known": known}).write(
         out
     )
     _act_on(p, anomalies, storage.join(out, StatisticsFile.FILE))

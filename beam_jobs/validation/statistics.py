@@ -321,7 +321,7 @@ def _write(parts: Iterable[tuple[str, Sketches]], p: Pipeline, out: str) -> None
     # A part without rows is absent; the check of the counters says later what that means.
     file = StatisticsFile(**{part: finish(p, sketches) for part, sketches in parts})
     rows = max((column.rows for column in file.examples.values()), default=0)
-    file.model_copy(update={"rows": rows}).store(out)
+    file.model_copy(update={"rows": rows}).write(out)
 
 
 def finish(p: Pipeline, sketches: Sketches) -> dict[str, Column]:

@@ -20,8 +20,9 @@ from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import query_columns
 from twinspire_core.errors import BadData, UsageError
+from twinspire_core.records.json_lines import JsonObject
 from twinspire_core.records.raw_files import Kind, Unreadable, kind_of
-from twinspire_core.records.record_file import WHOLE, JsonObject, RecordFile
+from twinspire_core.records.record_file import WHOLE, RecordFile
 from twinspire_core.search.ragged import arrow_lists, is_list, list_lengths, list_rows
 
 USER_COLUMNS = ("_query", "query", "_user", "user", "user_id")

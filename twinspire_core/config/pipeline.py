@@ -305,6 +305,7 @@ def load(path: str | Path) -> Pipeline:
     """
     path = Path(path)
     try:
+        # Variables first, so that numbers and lists can come from the environment too.
         tables = tomllib.loads(_expand(path.read_text(), path))
     except OSError as e:
         raise UsageError(f"A pipeline file is needed; cannot read {path}: {e.strerror}.") from e
@@ -337,20 +338,16 @@ def _expand(text: str, path: Path) -> str:
 
 def _root_paths(tables: dict[str, Any], folder: Path) -> None:
     """Makes relative paths start at the folder of the pipeline file, in place."""
-    # The defaults of these two are relative paths as well.
+    # Set even where the file has no such table: the defaults are relative paths as well.
     tables.setdefault("pipeline", {})
     tables.setdefault("registry", {})
-    _root_path(tables["pipeline"], "work_root", folder, default="work")
-    _root_path(tables["registry"], "root", folder, default="registry")
-    for key in ("events", "items", "users"):
-        _root_path(tables.get("source"), key, folder)
-
-
-def _root_path(table: object, key: str, folder: Path, default: str | None = None) -> None:
-    if not isinstance(table, dict):
-        return  # pydantic reports it
-    path = table.get(key, default)
-    if isinstance(path, str) and not storage.has_scheme(path):
-        # normpath drops a closing slash, which a folder of a day may have.
-        closing = "/" if path.endswith("/") else ""
-        table[key] = os.path.normpath(folder / path) + closing
+    defaults = {("pipeline", "work_root"): "work", ("registry", "root"): "registry"}
+    for name, key in (*defaults, ("source", "events"), ("source", "items"), ("source", "users")):
+        table = tables.get(name)
+        if not isinstance(table, dict):
+            continue  # pydantic reports it
+        path = table.get(key, defaults.get((name, key)))
+        if isinstance(path, str) and not storage.has_scheme(path):
+            # normpath drops a closing slash, which a folder of a day may have.
+            closing = "/" if path.endswith("/") else ""
+            table[key] = os.path.normpath(folder / path) + closing

@@ -1,5 +1,7 @@
-"""A pipeline file key by key: the values in effect and where they come from, values that override it, and
-the JSON Schema with which editors complete keys.
+"""A pipeline file key by key.
+
+The values in effect and where they come from, values that override them, and the JSON Schema with which
+editors complete keys.
 """
 
 import json
@@ -55,6 +57,7 @@ def override(pipeline: Pipeline, values: Mapping[str, Any]) -> Pipeline:
     Raises:
       ValueError: a pipeline file cannot have such a key or value.
     """
+    # By alias, as the file spells the keys.
     tables = pipeline.model_dump(by_alias=True)
     for name, value in values.items():
         *path, key = name.split(".")

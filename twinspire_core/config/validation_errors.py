@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from twinspire_core.config.feature_kinds import KINDS, FeatureKind
+from twinspire_core.config.feature_kinds import KINDS
 from twinspire_core.errors import did_you_mean, shorten
 
 # What a key must hold, by pydantic's name for an error of type.
@@ -105,7 +105,7 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
     is, what was found, and what may have been meant.
     """
     path = list(error["loc"])
-    kind = _feature_kind(path)
+    kind = KINDS.get(str(path[2])) if path[:1] == ["features"] and len(path) > 2 else None
     of_kind = path
     if kind is not None:
         # pydantic adds the kind after the name of the feature; the file does not have it there
@@ -114,8 +114,8 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
 
     match error["type"]:
         case "union_tag_invalid" | "union_tag_not_found":
-            found = error.get("ctx", {}).get("tag")
-            return f"{where}.kind: {_choice(found, list(KINDS))}"
+            tag = error.get("ctx", {}).get("tag")
+            return f"{where}.kind: {_choice(tag, list(KINDS))}"
         # pydantic lists the allowed values in words only.
         case "literal_error" if isinstance(error["input"], str):
             allowed = re.findall("'([^']+)'", error["ctx"]["expected"])
@@ -134,18 +134,11 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
             return f"{where or 'file'}: {error['msg'].removeprefix('Value error, ')}"
 
 
-def _feature_kind(path: Sequence[int | str]) -> type[FeatureKind] | None:
-    """The kind of the feature that an error is about; None for other errors."""
-    if path[:1] == ["features"] and len(path) > 2:
-        return KINDS.get(str(path[2]))
-    return None
-
-
-def _choice(found: str | None, allowed: list[str]) -> str:
+def _choice(value: str | None, allowed: list[str]) -> str:
     rule = f"one of {', '.join(allowed)}"
-    if found is None:
+    if value is None:
         return f"{rule}; it is missing"
-    return f"{rule}; found {found!r}{did_you_mean(found, allowed, '; ')}"
+    return f"{rule}; found {value!r}{did_you_mean(value, allowed, '; ')}"
 
 
 def _found(value: object) -> str:

@@ -1,6 +1,7 @@
-"""What a stage gets, and where its working files are:
-`<work_root>/<pipeline>/dt=D/<stage>/<attempt>/`, committed by a `DONE.json` written last. A stage is
-a function `run(ctx) -> summary` that writes below `ctx.out`.
+"""What a stage is given, and where it leaves its working files.
+
+A stage is a function `run(ctx) -> summary` that writes below `ctx.out`, a folder
+`<work_root>/<pipeline>/dt=D/<stage>/<attempt>/`. Its `DONE.json`, which is written last, commits the attempt.
 
 Invariants, on a disk and on `gs://`:
   1. A stage writes into an attempt folder of its own. Nothing is renamed, and nothing committed is
@@ -175,6 +176,7 @@ class Attempt(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    # Not in the file, as working folders may be moved.
     uri: str = Field(exclude=True)
     key: str
     config: str
@@ -219,18 +221,21 @@ def day_of(folder: str) -> date | None:
         day = date.fromisoformat(folder.removeprefix("dt="))
     except ValueError:
         return None
+    # fromisoformat reads more forms, such as 20240501, which no stage writes.
     return day if folder == f"dt={day}" else None
 
 
 def begin(pipeline: Pipeline, day: date, stage: str) -> str:
     """A fresh attempt folder's URI, after all earlier ones in name order."""
     home = storage.join(day_uri(pipeline, day), stage)
+    # The random end keeps apart two runs that begin at the same time.
     last = max((int(n[:4]) for n in storage.list_names(home)), default=0)
     return storage.join(home, f"{last + 1:04d}-{secrets.token_hex(4)}")
 
 
 def commit(attempt: Attempt) -> None:
     """Makes an attempt visible to other stages."""
+    # To the second: fractions would say nothing to people.
     now = datetime.now(UTC).isoformat(timespec="seconds")
     marker = attempt.model_copy(update={"committed_at": now}).model_dump()
     # Not `model_dump_json`: markers are ASCII, and NaN is spelled as Python does.
@@ -252,6 +257,7 @@ def read(uri: str) -> Attempt:
 def latest(pipeline: Pipeline, day: date, stage: str) -> Attempt | None:
     """The newest committed attempt of a stage, or None."""
     home = storage.join(day_uri(pipeline, day), stage)
+    # The newest folders may be of runs that failed or still work: these have no marker.
     for name in reversed(storage.list_names(home)):
         uri = storage.join(home, name)
         if storage.exists(storage.join(uri, DONE)):

@@ -1,6 +1,6 @@
-"""What was measured on a day: `metrics.json` of a measure attempt and of a version, and `examples.json` of
-a measure attempt.
+"""What was measured on a day.
 
+`metrics.json` lies in a measure attempt and in a version, `examples.json` in a measure attempt.
 The candidate is the day's version; the baseline is its parent. Lists that need no model are
 `popular_lately`, `most_popular` and others of twinspire_core/config/source_names.py.
 """
@@ -309,6 +309,7 @@ class DayMetrics(JsonFile):
         """
         if self.progressive:
             return self.progressive.users or 0
+        # Without a parent nothing was measured on all users.
         remembered = self.line.get(str(day))
         held_out = remembered.two_tower if remembered else None
         return held_out.users if held_out else self.holdout.users
@@ -323,8 +324,8 @@ class DayMetrics(JsonFile):
         """This version's fixed order on the users of `holdout`; None where it was measured on fewer, as it
         is not measured on users of earlier days.
         """
-        own = self.fixed_order.holdout
-        return own.candidate if own.users == self.holdout.users else None
+        of_day = self.fixed_order.holdout
+        return of_day.candidate if of_day.users == self.holdout.users else None
 
 
 class ExampleList(JsonPart):

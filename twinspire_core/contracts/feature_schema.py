@@ -1,7 +1,7 @@
-"""The feature job's output as other stages see it: folders, columns, raw Arrow types. Imports no
-Beam, no TensorFlow.
+"""The feature job's output as other stages see it: folders, columns and raw Arrow types.
 
-Columns of bookkeeping start with `_`; all others are raw features, named as in the pipeline file:
+Imports no Beam and no TensorFlow. Columns of bookkeeping start with `_`; all others are raw features, named
+as in the pipeline file:
 
     id, category, text     string, null = missing
     categories             list<string>, never null, empty = missing
@@ -17,20 +17,7 @@ from datetime import date
 
 import pyarrow as pa
 
-from twinspire_core.config.feature_kinds import (
-    AgeFeature,
-    CategoriesFeature,
-    CategoryFeature,
-    CountFeature,
-    Feature,
-    HistoryFeature,
-    IdFeature,
-    NumberFeature,
-    TextFeature,
-    TimeFeature,
-    Tower,
-    VectorFeature,
-)
+from twinspire_core.config.feature_kinds import Feature, TextFeature, TimeFeature, Tower
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import UsageError
 
@@ -126,17 +113,14 @@ def feature_columns(name: str, feature: Feature) -> list[pa.Field]:
 
 
 def _arrow_type(feature: Feature) -> pa.DataType:
-    match feature:
-        case IdFeature() | CategoryFeature() | TextFeature():
-            return pa.string()
-        case CategoriesFeature() | HistoryFeature():
-            return STRINGS
-        case NumberFeature() | CountFeature() | AgeFeature():
-            return pa.float32()
-        case VectorFeature():
-            return pa.list_(pa.float32())
-        case TimeFeature():
-            return pa.int64()
+    # These two enter a tower in another form than the one that they are stored in.
+    if isinstance(feature, TextFeature):
+        return pa.string()
+    if isinstance(feature, TimeFeature):
+        return pa.int64()
+    return {"id": pa.string(), "ids": STRINGS, "number": pa.float32(), "vector": FLOATS}[
+        feature.form
+    ]
 
 
 def query_columns(p: Pipeline) -> list[pa.Field]:

@@ -1,22 +1,26 @@
-"""What the stage `features` says of a day's data, for people, later days and later stages: `report.json`,
-its counts and what is unusual, and `statistics.json`, the distributions of columns.
+"""What the stage `features` reports of a day's data, for people, later days and later stages.
+
+`report.json` has its counts and what is unusual; `statistics.json` the distributions of its columns.
 """
 
-import json
 from datetime import date
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
-from twinspire_core import storage
-from twinspire_core.contracts.json_files import JsonFile, JsonPart
-
-FILE = "report.json"
+from twinspire_core.contracts.json_files import JsonFile, JsonPart, StoredModel, to_json
 
 
 class _Part(BaseModel):
     """A part of the report."""
 
+    # Unlike a `JsonPart` it writes all its keys: a 0 says something to who reads the report.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
@@ -133,7 +137,7 @@ class DayStatistics(_Part):
     compared_with: ComparedDay | None = None
 
 
-class CorpusReport(_Part):
+class CorpusReport(_Part, StoredModel):
     """The report of a run that makes only what is served: corpus, co-occurrence and users.
 
     Attributes:
@@ -150,6 +154,8 @@ class CorpusReport(_Part):
       days: of events, that were read.
     """
 
+    FILE: ClassVar[str] = "report.json"
+
     rows: int = 0
     rejected: dict[str, int] = Field(default_factory=dict)
     duplicates: int = 0
@@ -162,14 +168,9 @@ class CorpusReport(_Part):
     snapshots: Snapshots = Snapshots()
     days: ReadDays | None = None
 
-    def dump(self) -> dict[str, Any]:
-        """The report as JSON has it."""
-        return self.model_dump(mode="json")
-
-    def write(self, out: str) -> None:
-        """Writes the report below the stage's output."""
-        content = json.dumps(self.dump(), indent=1).encode()
-        storage.write_bytes(storage.join(out, FILE), content)
+    def dump(self) -> bytes:
+        """The content of the file, in which days are text."""
+        return to_json(self.model_dump(mode="json"))
 
 
 class FeaturesReport(CorpusReport):
@@ -205,18 +206,10 @@ class FeaturesReport(CorpusReport):
     statistics: DayStatistics | None = None
     skew: list[FeatureSkew] | None = None
 
-    def dump(self) -> dict[str, Any]:
-        """The report as JSON has it, without the parts that the run did not reach."""
-        unknown = {name for name in ("statistics", "skew") if getattr(self, name) is None}
-        return self.model_dump(mode="json", exclude=unknown)
-
-    @classmethod
-    def find(cls, out: str) -> Self | None:
-        """Reads the report of an attempt; None if its files are gone."""
-        try:
-            return cls.model_validate_json(storage.read_bytes(storage.join(out, FILE)))
-        except FileNotFoundError:
-            return None
+    @model_serializer(mode="wrap")
+    def _without_unreached_parts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unreached = {name for name in ("statistics", "skew") if getattr(self, name) is None}
+        return {name: value for name, value in dump(self).items() if name not in unreached}
 
     def of_corpus(self) -> CorpusReport:
         """The part of the report that is about the corpus."""
@@ -299,7 +292,3 @@ class StatisticsFile(JsonFile):
     def dump(self) -> bytes:
         """The content of the file, in one line: the samples are long."""
         return self.model_dump_json().encode()
-
-    def store(self, out: str) -> None:
-        """Writes the file into a folder, local or `gs://`."""
-        storage.write_bytes(storage.join(out, self.FILE), self.dump())

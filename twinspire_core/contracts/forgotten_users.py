@@ -44,12 +44,14 @@ class ForgottenUsers:
 
     def __contains__(self, user: str) -> bool:
         """Whether a user is on the list."""
+        # No digest is made where nobody is on the list: a day asks for millions of users.
         return bool(self.digests) and _digest(self.key, user) in self.digests
 
     def drop(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows of all other users, by `_user`; all rows where there is no such column."""
         if not self.digests or "_user" not in rows.columns:
             return rows
+        # Each user once, not each row: the digest is the costly part.
         gone = [user for user in rows["_user"].drop_nulls().unique() if user in self]
         if not gone:
             return rows
@@ -104,4 +106,5 @@ def _read_key(folder: str) -> bytes:
 
 
 def _digest(key: bytes, user: str) -> str:
+    # With a plain hash, anybody could try ids until one of them gives a digest of the list.
     return hashlib.blake2b(user.encode(), key=key, digest_size=_DIGEST_BYTES).hexdigest()

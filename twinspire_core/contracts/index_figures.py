@@ -1,5 +1,6 @@
-"""How an index came about, what it finds and how fast it is: `index.json` of an index attempt and of a
-version, and `timings.json` of the attempt.
+"""How an index was made, what it finds and how fast it is.
+
+`index.json` lies in an index attempt and in a version, `timings.json` in the attempt.
 """
 
 from collections.abc import Sequence

@@ -32,7 +32,7 @@ class JsonPart(BaseModel):
         return {name: dumped[name] for name in names if name in self.model_fields_set}
 
 
-class JsonFile(JsonPart):
+class StoredModel(BaseModel):
     """A whole file; `FILE` is its name in whatever folder it lies."""
 
     FILE: ClassVar[str]
@@ -59,13 +59,17 @@ class JsonFile(JsonPart):
         except FileNotFoundError:
             return None
 
-    def write(self, folder: Path) -> None:
-        """Writes the file into a local folder."""
-        (folder / self.FILE).write_bytes(self.dump())
+    def write(self, home: str | Path) -> None:
+        """Writes the file into a folder, local or `gs://`."""
+        storage.write_bytes(storage.join(str(home), self.FILE), self.dump())
 
     def dump(self) -> bytes:
         """The content of the file."""
         return to_json(self.model_dump())
+
+
+class JsonFile(JsonPart, StoredModel):
+    """A file that keeps the keys that it was read with."""
 
 
 class Timings(JsonFile):

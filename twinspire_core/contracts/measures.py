@@ -1,8 +1,8 @@
-"""Measures of lists as metrics.json holds them, and comparisons of two sets of lists;
-model/evaluation/evaluate.py takes them.
+"""Measures of lists as metrics.json holds them, and comparisons of two sets of lists.
 
-A measure has a name: `recall@50` of all users, `recall@50/users:1-4` of a slice of users,
-`recall@50/items:0` of the true items of a slice (twinspire_core/metrics/measure_names.py).
+model/evaluation/evaluate.py takes them. A measure has a name: `recall@50` of all users,
+`recall@50/users:1-4` of a slice of users, `recall@50/items:0` of the true items of a slice
+(twinspire_core/metrics/measure_names.py).
 """
 
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ class NamedValues(JsonPart):
     @property
     def values(self) -> dict[str, float]:
         """The values, by name."""
+        # Keys that have no field here.
         keys = self.__pydantic_extra__ or {}
         return {name: x for name, x in keys.items() if isinstance(x, int | float)}
 

@@ -17,7 +17,7 @@ a vector of another size), counts as missing.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -53,23 +53,16 @@ class Input(NamedTuple):
     width: int | None = None
 
 
-class Signatures(Protocol):
-    """The part used here of what `tf.saved_model.load` returns, or of a model about to be saved."""
-
-    @property
-    def signatures(self) -> Mapping[str, Any]:
-        """Callables by name."""
-
-
 class Tower:
-    """A tower, called with Arrow tables.
+    """A tower, called with Arrow tables. The model is what `tf.saved_model.load` returns, or one that is about
+    to be saved.
 
     Examples:
       >>> tower = Tower(tf.saved_model.load(f"{attempt}/{ITEM_TOWER}"))  # doctest: +SKIP
       >>> vectors = tower(corpus)  # doctest: +SKIP
     """
 
-    def __init__(self, model: Signatures) -> None:
+    def __init__(self, model: Any) -> None:
         self.model = model  # keeps its variables alive
         self._call = model.signatures[SIGNATURE]
         self.inputs = {
@@ -116,6 +109,7 @@ def _array(table: pa.Table, name: str, spec: Input) -> np.ndarray:
         shape = (table.num_rows, spec.width or 1) if spec.listed else (table.num_rows,)
         return np.full(shape, MISSING[spec.dtype], _numpy_type(spec))
     column = table.column(name)
+    # A slice of a table has chunked columns, even of one chunk; a record batch has none.
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return _padded(column, spec) if spec.listed else _values(column, spec)
 
@@ -145,9 +139,10 @@ def _padded(column: pa.Array, spec: Input) -> np.ndarray:
     width = spec.width or max(1, int(lengths.max(initial=0)))
     padded = np.full((len(lengths), width), MISSING[spec.dtype], _numpy_type(spec))
     row = list_rows(lengths)
-    place = list_places(lengths)
-    fits = np.repeat(lengths == width, lengths) if spec.width else place < width
-    padded[row[fits], place[fits]] = _values(column.flatten(), spec)[fits]
+    column_of = list_places(lengths)
+    # A vector of another size is missing as a whole. No other list is longer than `width`.
+    fits = np.repeat(lengths == width, lengths) if spec.width else column_of < width
+    padded[row[fits], column_of[fits]] = _values(column.flatten(), spec)[fits]
     return padded
 
 

@@ -48,6 +48,8 @@ def uri(stem: str, part: int, parts: int) -> str:
 
 def whole(folder: str) -> dict[str, int]:
     """The partials of a folder that are complete: the number of parts of each, by stem."""
+    # By the number of parts as well: a day that was cut into another number of parts before may have left
+    # some of those.
     present: dict[tuple[str, int], set[int]] = defaultdict(set)
     for file in storage.list_files(folder):
         if match := _PART.fullmatch(file.path):
@@ -79,6 +81,7 @@ def write(uri: str, content: bytes) -> None:
 def read(uri: str) -> memoryview | None:
     """The content of a file; None where it is missing or damaged."""
     try:
+        # A view, as partials are large: slicing bytes would copy them.
         sealed = memoryview(storage.read_bytes(uri))
     except FileNotFoundError:
         return None  # deleted by a prune meanwhile

@@ -56,6 +56,7 @@ def metadata(sources: tuple[str, ...]) -> dict[bytes, bytes]:
 
 def is_known(schema: pa.Schema) -> bool:
     """Whether a file of rows is of this release's format."""
+    # Arrow gives None for a file without metadata.
     return bool((schema.metadata or {}).get(_FORMAT_KEY) == ROWS_FORMAT)
 
 
@@ -70,6 +71,7 @@ def needs_replay(day: date, parent: Parent | None) -> bool:
     """
     if parent is None or (day - parent.day).days > _LONGEST_GAP:
         return True
+    # The newest is enough: a version writes all files of its rows in one format.
     files = parquet_files.list_parquet(storage.join(parent.measure, ROWS))
     if not files:
         return True

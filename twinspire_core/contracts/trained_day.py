@@ -1,5 +1,6 @@
-"""What the train stage leaves for `measure`, so that `measure` needs no TensorFlow: vectors of the day's
-queries and corpus, and what only training knows.
+"""What the train stage leaves for `measure`, which so needs no TensorFlow.
+
+These are vectors of the day's queries and corpus, and what only training knows:
 
     training.json         `TrainedDay`
     timings.json          `TrainTimings`
@@ -31,6 +32,7 @@ from twinspire_core.contracts.json_files import JsonFile, Timings
 FOLDER = "vectors"
 BEFORE, BEST, VERSION = "before.npz", "best.npz", "version.npz"
 _LOG_Q = "log_q.npy"
+# A prefix, so that no evaluation set is taken for one of the other arrays.
 _PLACE = "place/"
 
 
@@ -59,8 +61,9 @@ class Encoded:
     def write(self, attempt: Path, name: str) -> None:
         """Writes one of the files of a train attempt."""
         (attempt / FOLDER).mkdir(parents=True, exist_ok=True)
-        places = {_PLACE + of_set: place for of_set, place in self.place.items()}
-        arrays = {"distinct": self.distinct, "items": self.items, **places}
+        by_set = {_PLACE + of_set: rows for of_set, rows in self.place.items()}
+        arrays = {"distinct": self.distinct, "items": self.items, **by_set}
+        # No pickles: reading one can run any code.
         np.savez(attempt / FOLDER / name, allow_pickle=False, **arrays)
 
     @classmethod
@@ -86,8 +89,8 @@ def find_log_q(attempt: str) -> np.ndarray | None:
 
 
 def _load(attempt: str, name: str) -> Any:
-    place = storage.join(attempt, FOLDER, name)
-    return np.load(BytesIO(storage.read_bytes(place))) if storage.exists(place) else None
+    uri = storage.join(attempt, FOLDER, name)
+    return np.load(BytesIO(storage.read_bytes(uri))) if storage.exists(uri) else None
 
 
 class TrainedDay(JsonFile):

@@ -1,8 +1,8 @@
-"""A published version, the artifact: names of its files and folders, and its manifest.
-docs/artifact-format.md describes them.
+"""A published version, the artifact: the names of its files, and its manifest.
 
-JSON files have their names where they are declared: `DayMetrics.FILE`, `FixedOrder.FILE`,
-`GateVerdict.FILE`, `IndexFigures.FILE`. model_bundle.py names the towers, ranker_files.py the ranker.
+docs/artifact-format.md describes them. JSON files have their names where they are declared:
+`DayMetrics.FILE`, `FixedOrder.FILE`, `GateVerdict.FILE`, `IndexFigures.FILE`. model_bundle.py names the
+towers, ranker_files.py the ranker.
 """
 
 import datetime
@@ -119,7 +119,8 @@ class Manifest(BaseModel):
         return cls(pipeline=pipeline, date=day, version=version, files=dict(files), **fields)
 
     def has_own_id(self) -> bool:
-        """Whether the id follows from the content. The edition is stored nowhere, so all are tried."""
+        """Whether the id follows from the content."""
+        # The edition is stored nowhere, so all are tried.
         content = (self.pipeline, self.date, self.files)
         return any(self.version == _id_of(*content, n + 1) for n in range(_EDITIONS))
 
@@ -184,6 +185,7 @@ def counts_otherwise(
 
 def _id_of(pipeline: str, day: datetime.date, files: Mapping[str, File], edition: int) -> str:
     """The id of a version: its day, and a digest of its files without the report."""
+    # Without the report, which shows earlier versions too: the same content has the same id.
     digests = [(path, files[path].sha256) for path in sorted(files) if path != REPORT]
     named: list[Any] = [pipeline, str(day), digests]
     content = json.dumps(named if edition == 1 else [*named, edition])
@@ -191,5 +193,6 @@ def _id_of(pipeline: str, day: datetime.date, files: Mapping[str, File], edition
 
 
 def is_id(text: str) -> bool:
-    """Whether a text has the form of a version's id. Nothing else may become part of a path."""
+    """Whether a text has the form of a version's id."""
+    # Nothing else may become part of a path: ids come from requests too.
     return re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{8}", text) is not None

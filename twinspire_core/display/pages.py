@@ -10,11 +10,11 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 @cache
 def templates(package: str, folder: str = "") -> Environment:
     """The templates of a package's folder, which may import from macros.html.jinja."""
-    own = PackageLoader(package, folder)
+    pages = PackageLoader(package, folder)
     # Names of items and users, reasons, and whatever stands in an address may hold HTML: all is
     # escaped except what a template marks as safe.
     return Environment(
-        loader=ChoiceLoader([own, PackageLoader("twinspire_core.display", "")]),
+        loader=ChoiceLoader([pages, PackageLoader("twinspire_core.display", "")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

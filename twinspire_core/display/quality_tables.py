@@ -1,8 +1,8 @@
-"""The quality of lists as people see it: measures as text, lists that were measured on the same queries,
-and tables that compare them.
+"""The quality of lists as people see it.
 
-Reports, commands and the demo show the same lists of a version: its own, those of the version before,
-and those that need no model.
+Measures as text, lists that were measured on the same queries, and tables that compare them. Reports,
+commands and the demo show the same lists of a version: its own, those of the version before, and those that
+need no model.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,11 +60,6 @@ class MeasuredLists:
     label: str
     measures: Measures
     served: bool = False
-
-    @property
-    def row_style(self) -> Style | None:
-        """Bold for the lists that are served."""
-        return Style.STRONG if self.served else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +152,7 @@ def headline(ks: Sequence[int]) -> list[str]:
 
 
 def lists_table(
-    lists: Iterable[MeasuredLists],
+    lists: Sequence[MeasuredLists],
     measures: Mapping[str, str],
     *,
     title: str = "",
@@ -183,25 +178,28 @@ def sets_table(sets: Sequence[EvaluatedSet], measures: Sequence[str], note: str 
       measures: a column for each.
       note: follows the notes on whose queries were measured.
     """
-    measured = [one for one in sets if one.lists]
+    measured = [x for x in sets if x.lists]
     rows: list[Row] = []
     starts = []
-    for one in [*measured, *(other for other in map(of_other_kind, measured) if other.lists)]:
+    for shown in [*measured, *(other for other in map(of_other_kind, measured) if other.lists)]:
         starts.append(len(rows))
         # Only the first row of a section names its set
-        names = [one.name, *[""] * (len(one.lists) - 1)]
-        rows += [[name, *row] for name, row in zip(names, _rows(one.lists, measures), strict=True)]
-    notes = [f"{one.name}: {one.text}" for one in measured if one.text]
+        names = [shown.name, *[""] * (len(shown.lists) - 1)]
+        rows += [
+            [name, *row] for name, row in zip(names, _rows(shown.lists, measures), strict=True)
+        ]
+    notes = [f"{x.name}: {x.text}" for x in measured if x.text]
     notes += [*map(_kinds_text, measured[:1]), *filter(None, [note])]
     head = ["on", "list", *map(heading, measures)]
     return Table(head=head, rows=rows, note="\n".join(notes), names=(0, 1), sections=starts[1:])
 
 
-def _rows(lists: Iterable[MeasuredLists], measures: Iterable[str]) -> list[list[Cell]]:
+def _rows(lists: Sequence[MeasuredLists], measures: Iterable[str]) -> list[list[Cell]]:
     names = list(measures)
+    rows = [[x.label, *(measure_text(x.measures, name) for name in names)] for x in lists]
     return [
-        in_style([one.label, *(measure_text(one.measures, name) for name in names)], one.row_style)
-        for one in lists
+        in_style(row, Style.STRONG if x.served else None)
+        for row, x in zip(rows, lists, strict=True)
     ]
 
 
@@ -328,9 +326,7 @@ def of_other_kind(evaluated: EvaluatedSet) -> EvaluatedSet:
     """The same lists of the kind that does not count, as far as they were measured. Their name is
     marked by a star.
     """
-    lists = [
-        replace(one, measures=one.measures.other) for one in evaluated.lists if one.measures.other
-    ]
+    lists = [replace(x, measures=x.measures.other) for x in evaluated.lists if x.measures.other]
     return replace(evaluated, name=f"{evaluated.name} *", lists=lists)
 
 

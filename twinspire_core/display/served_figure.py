@@ -170,7 +170,7 @@ def on_held_out(
     order = measured.fixed_order.holdout
     pairs = measured.fixed_order.own_beside_simple
     paired = {name: _paired(pairs.get(name), metric) for name in BASELINES}
-    of_pairs = {name: one.base if one else None for name, one in paired.items()}
+    of_pairs = {name: pair.base if pair else None for name, pair in paired.items()}
     of_all = {name: value_of(held.baselines.get(name), metric) for name in BASELINES}
     two_tower = value_of(held.candidate, metric)
     source, served = TWO_TOWER, held

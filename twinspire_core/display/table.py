@@ -120,6 +120,7 @@ def counted(value: float, unit: str) -> str:
       >>> counted(12345, "item"), counted(0.7, "day")
       ('12,345 items', '1 day')
     """
+    # By the rounded number: 1.2 is shown as 1, and "1 days" would be wrong.
     whole = f"{value:,.0f}"
     return f"{whole} {unit}" if whole == "1" else f"{whole} {unit}s"
 
@@ -179,14 +180,14 @@ def change_text(relative: float | None, low: float | None, high: float | None) -
     return f"{change(relative)} ({change(low)} to {change(high)})"
 
 
-def interval(ends: tuple[float, float], digits: int = 3) -> str:
+def interval(ends: tuple[float, float]) -> str:
     """The ends of an interval of a measure.
 
     Example:
       >>> interval((0.15, 0.1711))
       '0.150–0.171'
     """
-    return "–".join(number(end, digits) for end in ends)
+    return "–".join(map(number, ends))
 
 
 LONGEST = 120

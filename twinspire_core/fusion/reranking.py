@@ -112,6 +112,7 @@ def _first(mask: np.ndarray) -> np.ndarray:
     """The first column of each row where the mask holds, -1 where it never does."""
     if not mask.shape[1]:
         return np.full(len(mask), -1, np.int64)
+    # argmax gives 0 also for a row in which nothing holds.
     column = mask.argmax(axis=1)
     return np.where(mask[np.arange(len(mask)), column], column, -1)
 

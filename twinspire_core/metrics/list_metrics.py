@@ -1,9 +1,11 @@
-"""Measures of ranked lists: of each list by what its user took, of a set of lists taken together, and of
-slices of users and items. U users, L places of a list, C items of the corpus, D width of the vectors.
+"""Measures of ranked lists.
 
-Items are positions in the corpus, and -1 is none: padding behind a short list, or a true item
-outside the corpus. Every measure is of the whole corpus, never of a batch or of the items that
-happen to be in the test. measure_names.py says what measures are called.
+Of each list by what its user took, of a set of lists taken together, and of slices of users and items.
+Every measure is of the whole corpus, never of a batch or of the items that happen to be in the test.
+measure_names.py says what measures are called.
+
+U users, L places of a list, C items of the corpus, D width of the vectors. Items are positions in the
+corpus, and -1 is none: padding behind a short list, or a true item outside the corpus.
 """
 
 import pkgutil
@@ -154,6 +156,7 @@ def ndcg(hit: Ragged, wanted: np.ndarray, k: int) -> np.ndarray:
     """
     discount = 1 / np.log2(np.arange(2, k + 2))
     gain = np.bincount(hit.row, discount[hit.values], hit.rows)
+    # However many items a user took, k places hold k of them at most.
     return np.asarray(gain / np.cumsum(discount)[np.minimum(wanted, k) - 1])
 
 

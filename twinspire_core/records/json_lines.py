@@ -1,18 +1,28 @@
-"""JSON Lines -> objects and columns, one line at a time, since a line can hold anything."""
+"""Reads JSON Lines: objects line by line, and columns of one type each.
+
+Each line is parsed alone, as it can hold anything: Arrow's own reader of JSON stops at the first line that
+does not fit the others.
+"""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from math import isfinite
 from typing import Any, NamedTuple
 
-import polars as pl
+import numpy as np
+import pyarrow as pa
 
 from twinspire_core.records.raw_files import Bytes, Unreadable, offset_in_file, open_text
+from twinspire_core.search.ragged import arrow_lists
 
+JsonObject = dict[str, Any]
+Prepare = Callable[[JsonObject], JsonObject | str]
+"""Turns an object of JSON Lines into what becomes a row, or says why it cannot be one."""
 _BLOCK = 8 << 20
 _LINES_BLOCK = 1 << 20
-# Levels of objects within objects that become columns: Polars takes minutes for some hundred.
+# Levels of objects and lists within one another that become columns: Polars, which reads them next, takes
+# minutes for some hundred.
 _DEEPEST = 8
 # A double holds all whole numbers up to this one.
 _EXACT = 1 << 53
@@ -32,10 +42,10 @@ class Objects(NamedTuple):
 
     Attributes:
       numbers: of the lines that the records are from.
-      unreadable: lines that hold no object; blank lines are left out.
+      unreadable: lines that hold no object, or one that was refused; blank lines are left out.
     """
 
-    records: list[dict[str, Any]]
+    records: list[JsonObject]
     numbers: list[int]
     unreadable: list[Unreadable]
 
@@ -71,7 +81,9 @@ def numbered_lines(text: Bytes, most: int) -> Iterator[NumberedLines]:
         yield NumberedLines(numbers, texts, offset_in_file(text))
 
 
-def read_objects(text: Bytes, block_bytes: int | None = None) -> Iterator[Objects]:
+def read_objects(
+    text: Bytes, block_bytes: int | None = None, prepare: Prepare | None = None
+) -> Iterator[Objects]:
     """Yields the objects of a file, in blocks of text of that size; all at once if it is 0."""
     whole = Objects([], [], [])
     for first, lines in _line_blocks(text, block_bytes or _BLOCK):
@@ -79,25 +91,30 @@ def read_objects(text: Bytes, block_bytes: int | None = None) -> Iterator[Object
         for number, line in enumerate(lines, first):
             if not line.strip():
                 continue
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as e:  # no JSON, no UTF-8, or nested too deep
-                objects.unreadable.append(_no_object(number, str(e), line))
+            record = _parsed(line)
+            if isinstance(record, str):
+                bad = Unreadable(number, "not a JSON object", record, line.decode(errors="replace"))
+                objects.unreadable.append(bad)
                 continue
-            if isinstance(record, dict):
-                objects.records.append(record)
-                objects.numbers.append(number)
-            else:
-                what = JSON_TYPES.get(type(record), "null")
-                objects.unreadable.append(_no_object(number, what, line))
+            prepared = prepare(record) if prepare else record
+            if isinstance(prepared, str):
+                objects.unreadable.append(Unreadable(number, prepared, "", as_text(record)))
+                continue
+            objects.records.append(prepared)
+            objects.numbers.append(number)
         if objects is not whole:
             yield objects
     if block_bytes == 0:
         yield whole
 
 
-def _no_object(number: int, why: str, line: bytes) -> Unreadable:
-    return Unreadable(number, "not a JSON object", why, line.decode(errors="replace"))
+def _parsed(line: bytes) -> JsonObject | str:
+    """The object of a line, or what is there instead."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as e:  # no JSON, no UTF-8, or nested too deep
+        return str(e)
+    return record if isinstance(record, dict) else JSON_TYPES.get(type(record), "null")
 
 
 def _line_blocks(text: Bytes, block_bytes: int) -> Iterator[tuple[int, list[bytes]]]:
@@ -110,13 +127,13 @@ def _line_blocks(text: Bytes, block_bytes: int) -> Iterator[tuple[int, list[byte
         first += len(lines) - 1
 
 
-def frame(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pl.DataFrame:
+def columns_of(records: Sequence[JsonObject], names: Sequence[str]) -> pa.Table:
     """Columns of the keys that any of the records has."""
-    columns = [name for name in names if any(name in record for record in records)]
-    return pl.DataFrame([_series(name, [x.get(name) for x in records]) for name in columns])
+    present = [name for name in names if any(name in record for record in records)]
+    return pa.table({name: _column([record.get(name) for record in records]) for name in present})
 
 
-def as_text(record: Mapping[str, Any]) -> str:
+def as_text(record: JsonObject) -> str:
     """An object as JSON that people can read."""
     return json.dumps(record, ensure_ascii=False)
 
@@ -125,81 +142,34 @@ def first_keys(uri: str) -> list[str]:
     """Keys of the first object of a file; lines without one are skipped."""
     with open_text(uri) as text:
         for line in text:
-            with suppress(ValueError, RecursionError):
-                record = json.loads(line)
-                if isinstance(record, dict):
-                    return list(record)
+            record = _parsed(line)
+            if isinstance(record, dict):
+                return list(record)
     return []
 
 
-def _series(name: str, values: list[Any], depth: int = 0) -> pl.Series:
+def _column(values: list[Any], depth: int = 0) -> pa.Array:
     """A column of one type. It is text where values have several types, a number fits no type exactly,
     or objects are nested too deep.
     """
-    kinds = _types_in(values)
-    if kinds == {list}:
-        return _lists(name, values)
-    if kinds == {dict} and depth < _DEEPEST:
-        return _objects(name, values, depth)
-    kind = _type_of(kinds, values)
-    if kind is pl.String:
-        values = list(map(_as_cell, values))
-    return pl.Series(name, values, kind, strict=False)
-
-
-def _objects(name: str, values: list[Any], depth: int) -> pl.Series:
-    """A column of objects, with all fields that any of them has: Polars takes those of the first alone."""
-    keys = dict.fromkeys(key for value in values if value for key in value)
-    if not keys:
-        return pl.Series(name, [None] * len(values), pl.Null)
-    fields = [_series(key, [(value or {}).get(key) for value in values], depth + 1) for key in keys]
-    missing = pl.Series([value is None for value in values])
-    column = pl.DataFrame(fields).to_struct(name)
-    return column.set(missing, None) if missing.any() else column
-
-
-def _lists(name: str, values: list[Any]) -> pl.Series:
-    """A column of lists, whose elements have one type."""
-    elements = [element for value in values if value for element in value]
-    kinds = _types_in(elements)
-    if kinds and kinds <= {dict, list}:
-        nested = _nested(name, values)
-        if nested is not None:
-            return nested
-    kind = _type_of(kinds, elements)
-    if kind is pl.String:
-        values = [value and list(map(_as_cell, value)) for value in values]
-    return pl.Series(name, values, pl.List(kind), strict=False)
-
-
-def _types_in(values: Sequence[Any]) -> set[type]:
-    """Types of the values that are not null."""
-    return set(map(type, values)) - {type(None)}
-
-
-def _nested(name: str, values: list[Any]) -> pl.Series | None:
-    """The column as Polars nests it; None where it cannot, or Arrow could not hold it."""
-    with suppress(TypeError, OverflowError, pl.exceptions.PolarsError):
-        column = pl.Series(name, values)
-        if "128" not in str(column.dtype):  # integers of 128 bits, which Arrow lacks
-            return column
-    return None
-
-
-def _type_of(kinds: set[type], values: Sequence[Any]) -> Any:
-    """The Polars type that holds all values of these types as they are; text, if there is none."""
-    if not kinds:
-        return pl.Null
-    if kinds == {bool}:
-        return pl.Boolean
-    if kinds == {float}:
-        return pl.Float64
-    if kinds == {int} and all(v is None or -(2**63) <= v < 2**63 for v in values):
-        return pl.Int64
-    # Whole numbers among decimals become decimals, if these can hold them.
-    if kinds == {int, float} and all(type(v) is not int or abs(v) <= _EXACT for v in values):
-        return pl.Float64
-    return pl.String
+    kinds = set(map(type, values)) - {type(None)}
+    if kinds in ({dict}, {list}) and depth < _DEEPEST:
+        missing = pa.array([value is None for value in values], pa.bool_())
+        if kinds == {list}:
+            elements = [element for value in values for element in value or ()]
+            lengths = np.array([len(value or ()) for value in values])
+            return arrow_lists(lengths, _column(elements, depth + 1), missing)
+        keys = list(dict.fromkeys(key for value in values for key in value or ()))
+        fields = [_column([(value or {}).get(key) for value in values], depth + 1) for key in keys]
+        if keys:
+            return pa.StructArray.from_arrays(fields, names=keys, mask=missing)
+        return pa.nulls(len(values))
+    # Arrow makes 1.0 of true among decimals; of whole numbers it makes decimals only where they stay
+    # what they are.
+    if not kinds & {dict, list} and not kinds >= {bool, float}:
+        with suppress(pa.ArrowException, OverflowError, UnicodeError):
+            return pa.array(values)
+    return pa.array(map(_as_cell, values), pa.string())
 
 
 def _as_cell(value: Any) -> str | None:

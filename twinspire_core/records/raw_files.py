@@ -72,6 +72,7 @@ class Unreadable(NamedTuple):
 def open_text(uri: str) -> Iterator[Bytes]:
     """The bytes of a text file. Gzip is recognised by its content, whatever the file's name."""
     with storage.open_bytes(uri) as raw:
+        # By the content: many tools write gzip under a plain name, and some unzip as they copy.
         zipped = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         raw.seek(0)
         yield gzip.GzipFile(fileobj=raw) if zipped else raw
@@ -79,6 +80,7 @@ def open_text(uri: str) -> Iterator[Bytes]:
 
 def offset_in_file(text: Bytes) -> int:
     """Bytes of the file itself, perhaps compressed, that have been read so far."""
+    # What was unzipped cannot be compared with the size of the file, as progress is.
     if isinstance(text, gzip.GzipFile):
         return cast(BinaryIO, text.fileobj).tell()
     return text.tell()

@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,7 +23,7 @@ import pyarrow.parquet as pq
 from twinspire_core import storage
 from twinspire_core.records import csv_lines, json_lines
 from twinspire_core.records.csv_lines import CsvOptions, encoding_of
-from twinspire_core.records.json_lines import NumberedLines
+from twinspire_core.records.json_lines import NumberedLines, Prepare
 from twinspire_core.records.raw_files import (
     Kind,
     Unreadable,
@@ -41,9 +40,6 @@ WHOLE = 0
 _COUNTED_BYTES = 8 << 20
 _DELIMITERS = (";", "\t", "|", ",")
 
-JsonObject = dict[str, Any]
-Prepare = Callable[[JsonObject], JsonObject | str]
-"""Turns an object of JSON Lines into what becomes a row, or says why it cannot be one."""
 CheckNames = Callable[[Sequence[str]], None]
 """Checks the names of a file's columns before a record is read; it may raise."""
 
@@ -74,6 +70,7 @@ class RecordFile:
         if self.kind != "parquet":
             return [None]
         with storage.open_bytes(self.uri) as raw:
+            # A file without rows has no group, and its columns are still to be checked.
             return list(range(pq.ParquetFile(raw).metadata.num_row_groups)) or [None]
 
     def count(self) -> int:
@@ -90,6 +87,7 @@ class RecordFile:
             while block := text.read(_COUNTED_BYTES):
                 lines += block.count(b"\n")
                 last_byte = block[-1:]
+        # The last line may have no end.
         lines += last_byte not in (b"", b"\n")
         return max(0, lines - (self.kind == "csv"))
 
@@ -158,6 +156,7 @@ class RecordFile:
                 names = file.schema_arrow.names if wanted is None else wanted
                 yield _no_rows(pa.schema([file.schema_arrow.field(name) for name in names]))
             for batch in file.iter_batches(block_rows, row_groups=groups, columns=wanted):
+                # Metadata, such as an index of pandas, would make equal schemas of two files differ.
                 rows = pa.Table.from_batches([batch]).replace_schema_metadata(None)
                 yield RecordBlock(rows, np.arange(number, number + len(rows)), raw.tell())
                 number += len(rows)
@@ -166,21 +165,15 @@ class RecordFile:
         self, wanted: Sequence[str] | None, prepare: Prepare | None, block_bytes: int | None
     ) -> Iterator[RecordBlock | Unreadable]:
         with open_text(self.uri) as text:
-            for objects in json_lines.read_objects(text, block_bytes):
+            for objects in json_lines.read_objects(text, block_bytes, prepare):
                 yield from objects.unreadable
-                records: Sequence[JsonObject] = objects.records
-                numbers = objects.numbers
-                if prepare:
-                    records, numbers, refused = _prepared(objects, prepare)
-                    yield from refused
                 names = wanted
                 if names is None:  # all keys, in order of first appearance
-                    names = list(dict.fromkeys(key for record in records for key in record))
-                if records and names:
-                    rows = json_lines.frame(records, names).to_arrow(
-                        compat_level=pl.CompatLevel.oldest()
-                    )
-                    yield RecordBlock(rows, np.array(numbers, np.int64), offset_in_file(text))
+                    names = list(dict.fromkeys(key for x in objects.records for key in x))
+                if objects.records and names:
+                    rows = json_lines.columns_of(objects.records, names)
+                    numbers = np.array(objects.numbers, np.int64)
+                    yield RecordBlock(rows, numbers, offset_in_file(text))
 
     def _csv(
         self,
@@ -256,26 +249,10 @@ def sniff(uri: str, delimiter: str | None = None, encoding: str | None = None) -
                 character: len(csv_lines.header(BytesIO(first), character, read_as))
                 for character in (usual, *_DELIMITERS)
             }
+            # Of equal numbers of columns the first one wins, which is the usual delimiter.
             best = max(columns, key=lambda character: columns[character])
             delimiter = None if best == usual else best
     return CsvOptions(delimiter=delimiter, encoding=encoding)
-
-
-def _prepared(
-    objects: json_lines.Objects, prepare: Prepare
-) -> tuple[list[JsonObject], list[int], list[Unreadable]]:
-    """The objects that become rows, their numbers, and those that cannot."""
-    records: list[JsonObject] = []
-    numbers: list[int] = []
-    refused: list[Unreadable] = []
-    for number, record in zip(objects.numbers, objects.records, strict=True):
-        prepared = prepare(record)
-        if isinstance(prepared, str):
-            refused.append(Unreadable(number, prepared, "", json_lines.as_text(record)))
-        else:
-            records.append(prepared)
-            numbers.append(number)
-    return records, numbers, refused
 
 
 def _no_rows(schema: pa.Schema) -> RecordBlock:

@@ -75,7 +75,6 @@ class Index(Protocol):
 
     def __len__(self) -> int:
         """Items, N."""
-        ...
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Finds the items with the largest dot product with each query, best first.
@@ -86,11 +85,9 @@ class Index(Protocol):
 
         Returns: rows [B, min(k, N)] int32 and scores [B, min(k, N)] float32.
         """
-        ...
 
     def save(self, folder: Path) -> None:
         """Writes the index into a local folder that may be moved."""
-        ...
 
 
 class ExactIndex:

@@ -195,19 +195,14 @@ def solve(
         start += len(rows)
         entry = list_ranges(offsets[rows], lengths[rows])
         block = Ragged.of_lengths(lists.values[entry], lengths[rows])
-        weight = _padded(block, weights[entry])
-        gathered = factors[np.maximum(block.padded(), 0)]
+        columns = block.padded()
+        weight = np.zeros(columns.shape, np.float32)
+        weight[columns >= 0] = weights[entry]
+        # Padding reads the first column's factors, with the weight 0.
+        gathered = factors[np.maximum(columns, 0)]
         weighted = gathered * weight[:, :, np.newaxis]
         matrix = common + np.matmul(weighted.transpose(0, 2, 1), gathered)
         matrix[:, np.arange(width), np.arange(width)] += ridge[rows, np.newaxis]
         target = weighted.sum(axis=1)
         solved[rows] = np.linalg.solve(matrix, target[:, :, np.newaxis])[:, :, 0]
     return solved
-
-
-def _padded(lists: Ragged, values: np.ndarray) -> np.ndarray:
-    """Values of lists, [R, longest] float32, 0 behind the end of each."""
-    is_value = lists.padded() >= 0
-    padded = np.zeros(is_value.shape, np.float32)
-    padded[is_value] = values
-    return padded

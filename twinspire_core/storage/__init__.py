@@ -145,6 +145,7 @@ def copy_tree(source: str, target: str) -> None:
     """
     copies = {file.uri: join(target, file.path) for file in list_files(source)}
     map_each(_copy, copies.items())
+    # Each copy is on the disk by now; its name is once its folder is, too.
     if not is_remote(target):
         for folder in {os.path.dirname(copy) for copy in copies.values()}:
             disk.sync(folder)

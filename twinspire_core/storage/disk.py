@@ -101,6 +101,7 @@ def put_if_absent(uri: str, data: bytes) -> bool:
             # Unlike a rename, a hard link does not replace a file that is there.
             os.link(scratch, uri)
         except FileExistsError:
+            # Perhaps ours: a network file system may make the link and lose its reply.
             if read_bytes(uri) != data:
                 return False
         except OSError as e:
@@ -165,6 +166,7 @@ def _scratch_file(uri: str) -> Iterator[str]:
       TryAgain: the disk is full.
     """
     folder = os.path.dirname(uri) or "."
+    # In the same folder, as a rename cannot cross file systems.
     scratch = f"{folder}/{_SCRATCH}{secrets.token_hex(8)}"
     try:
         os.makedirs(folder, exist_ok=True)
@@ -216,8 +218,13 @@ def explain(error: BaseException) -> TwinspireError | None:
     """
     if isinstance(error, TwinspireError) or not isinstance(error, Exception):
         return None
-    # The first error in the chain counts: later ones come from cleaning up on the same disk.
-    for cause in reversed(list(_chain(error))):
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    # The first error of the chain counts: later ones come from cleaning up on the same disk.
+    for cause in reversed(causes):
         text = str(cause)
         code = cause.errno if isinstance(cause, OSError) else None
         reason = (text.splitlines() or [type(cause).__name__])[0][:_LONGEST]
@@ -235,13 +242,3 @@ def explain(error: BaseException) -> TwinspireError | None:
                 " again."
             )
     return None
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and its causes, the last error first."""
-    seen = set()
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        yield cause
-        cause = cause.__cause__ or cause.__context__

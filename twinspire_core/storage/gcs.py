@@ -36,7 +36,8 @@ def translated(call: Callable[P, R]) -> Callable[P, R]:
             return call(*args, **kwargs)
         except NotFound as e:
             raise UsageError(
-                f"A bucket must exist before it is used; there is none for {args[0]}: {e}"
+                f"A bucket must exist before it is used; there is none for {args[0]}: {e}."
+                " Create it, or correct its name."
             ) from e
         except (Forbidden, Unauthorized, DefaultCredentialsError) as e:
             raise UsageError(
@@ -81,6 +82,7 @@ def of_object(call: Callable[P, R]) -> Callable[P, R]:
 @translated
 def exists(uri: str) -> bool:
     """Whether there is an object, or one below it."""
+    # A folder exists only by the objects below it.
     return blob(uri).exists() or next(_below(uri, limit=1), None) is not None
 
 
@@ -93,6 +95,7 @@ def list_files(uri: str) -> list[FileInfo]:
         if entry.name.endswith("/"):
             continue  # a folder that Google's console made: an object without content
         place = f"gs://{entry.bucket.name}/{entry.name}"
+        # Every object has this one; objects that were composed of others have no MD5.
         digest = f"crc32c:{entry.crc32c}"
         written = entry.updated.timestamp()
         listed.append(FileInfo(place, place[start:], entry.size, written, digest))

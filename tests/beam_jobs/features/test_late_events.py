@@ -84,7 +84,9 @@ def late(tmp_path_factory):
     worlds.write(world, "parquet")
     file = world.folder / f"events/dt={HALF}/part-1.parquet"
     file.write_bytes(file.read_bytes()[:-99])  # what is still being copied
-    report = write_raw(world.context(folder / "late", mode="full"), rows_to["late rows"]).dump()
+    report = write_raw(
+        world.context(folder / "late", mode="full"), rows_to["late rows"]
+    ).model_dump(mode="json")
     return world, moved, folder, report
 
 

@@ -38,7 +38,7 @@ def run(world, out, **kwargs):
         patch.setattr(job, "MOST_HELD_OUT", world.most)
         report = write_raw(world.context(out, **kwargs), lambda rows: None)
     report.write(str(out))
-    return report.dump()
+    return report.model_dump(mode="json")
 
 
 def rows(folder):
@@ -228,7 +228,7 @@ def test_full_mode_adds_days_and_changes_nothing_else(one, tmp_path):
 def test_the_catalogue_alone_is_the_same_bytes(one, tmp_path):
     """What a refresh makes, without examples: nothing is read or counted otherwise."""
     world, out = one
-    report = write_served(world.context(tmp_path / "alone")).dump()
+    report = write_served(world.context(tmp_path / "alone")).model_dump(mode="json")
     alone, all_of_it = digests(tmp_path / "alone", "report.json"), digests(out, "report.json")
     served = ("corpus/end", "users")
     assert alone == {
@@ -243,7 +243,7 @@ def test_the_catalogue_alone_is_the_same_bytes(one, tmp_path):
 def test_the_catalogue_of_a_day_without_events_is_made_of_the_days_before(tmp_path):
     world = worlds.make(tmp_path / "world", 6)
     shutil.rmtree(world.folder / f"events/dt={DAY}")
-    report = write_served(world.context(tmp_path / "out")).dump()
+    report = write_served(world.context(tmp_path / "out")).model_dump(mode="json")
     [snapshot] = report["snapshots"]["items"]
     assert (
         snapshot == "2017-11-07"

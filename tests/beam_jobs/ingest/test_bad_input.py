@@ -68,7 +68,7 @@ class Shop:
         p = p.model_copy(update={"beam": p.beam.model_copy(update={"options": options})})
         shutil.rmtree(self.out, ignore_errors=True)  # each attempt has a folder of its own
         context = StageContext(pipeline=p, day=DAY, mode="incremental", out=str(self.out))
-        return write_raw(context, lambda rows: None).dump()
+        return write_raw(context, lambda rows: None).model_dump(mode="json")
 
     def rejected(self):
         lines = (self.out / "rejected" / "records.jsonl").read_text().splitlines()

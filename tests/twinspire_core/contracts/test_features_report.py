@@ -2,7 +2,6 @@ import json
 from datetime import date
 
 from twinspire_core.contracts.features_report import (
-    FILE,
     FeaturesReport,
     MisplacedEvents,
     ReadDays,
@@ -22,7 +21,7 @@ def test_days_are_text_in_the_file_and_days_again_when_read(tmp_path):
         held_out_queries={DAY: 3},
     )
     report.write(str(tmp_path))
-    found = json.loads((tmp_path / FILE).read_text())
+    found = json.loads((tmp_path / FeaturesReport.FILE).read_text())
     assert found["held_out_queries"] == {"2024-05-02": 3}
     assert found["days"] == {"first": "2024-04-01", "read": 30, "missing": ["2024-04-09"]}
     assert found["snapshots"]["items"] == {
@@ -32,7 +31,9 @@ def test_days_are_text_in_the_file_and_days_again_when_read(tmp_path):
 
 
 def test_a_report_of_another_release_is_read(tmp_path):
-    (tmp_path / FILE).write_text('{"rows": 3, "of_tomorrow": 1, "late": {"left_out": 2}}')
+    (tmp_path / FeaturesReport.FILE).write_text(
+        '{"rows": 3, "of_tomorrow": 1, "late": {"left_out": 2}}'
+    )
     found = FeaturesReport.find(str(tmp_path))
     assert found.rows == 3 and found.late.left_out == 2 and found.statistics is None
     assert "excess" not in found.model_fields_set

@@ -104,7 +104,7 @@ def test_a_column_has_one_type_throughout_only_where_the_file_is_one_block(tmp_p
     file = opened(tmp_path / "log.jsonl")
     several, _ = split(file.blocks(block_bytes=100))
     types = {str(block.rows.schema.field("id").type) for block in several}
-    assert types == {"int64", "large_string"}
+    assert types == {"int64", "string"}
     (one,), _ = split(file.blocks(block_bytes=WHOLE))
     assert one.rows["id"].to_pylist() == [str(n) if n < 40 else f"x{n}" for n in range(50)]
 

@@ -58,7 +58,7 @@ class SourcesConfig(Strict):
     @field_validator("use")
     @classmethod
     def _distinct(cls, value: tuple[SourceName, ...]) -> tuple[SourceName, ...]:
-        twice = [name for place, name in enumerate(value) if name in value[:place]]
+        twice = [name for number, name in enumerate(value) if name in value[:number]]
         if twice:
             raise ValueError(f"each source is named once, found {twice[0]!r} more than once")
         return value
@@ -167,18 +167,18 @@ def _limited_measures(limits: dict[str, float]) -> list[str]:
 
 
 def _check_measures(
-    key: str, measures: list[str], known: list[str], evaluation: EvaluationConfig
+    key: str, measures: list[str], allowed: list[str], evaluation: EvaluationConfig
 ) -> None:
     for name in measures:
-        if name in known:
+        if name in allowed:
             continue
         rule = f"a measure with a k of evaluation.ks = {list(evaluation.ks)}"
         if "/" in name:
             rule += f" and a slice, one of {', '.join(measure_names.names(SLICES))}"
-        raise ValueError(f"{key} names {rule}, found {name!r}{_hint(name, known, evaluation)}")
+        raise ValueError(f"{key} names {rule}, found {name!r}{_hint(name, allowed, evaluation)}")
 
 
-def _hint(measure: str, known: list[str], evaluation: EvaluationConfig) -> str:
+def _hint(measure: str, allowed: list[str], evaluation: EvaluationConfig) -> str:
     """A hint at what was meant by a measure that cannot be named here."""
     # Perhaps it belongs in the other table of limits.
     for table, names in (
@@ -187,4 +187,4 @@ def _hint(measure: str, known: list[str], evaluation: EvaluationConfig) -> str:
     ):
         if measure in names(evaluation.ks, SLICES):
             return f"; that can stand in gate.{table}"
-    return did_you_mean(measure, known, "; ")
+    return did_you_mean(measure, allowed, "; ")

@@ -2,7 +2,7 @@
 when, and how users take it again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -34,6 +34,31 @@ _RATIO = TRENDING_HALF_LIVES[_SLOW] / TRENDING_HALF_LIVES[_FAST]
 _STEADY = 0.2
 _AGE, _AGAIN, _AGAIN_DAYS = "first_seen", "again", "again_days"
 _AS_THEY_ARE = {_AGE: FIRST_SEEN, _AGAIN: AGAIN, _AGAIN_DAYS: AGAIN_DAYS}
+
+
+def _trend_text(value: float) -> str:
+    if abs(value) < _STEADY:
+        return "taken as often as ever"
+    return "taken more and more" if value > 0 else "taken less and less"
+
+
+def _age_text(value: float) -> str:
+    # The day of the first event is known, not whether there were events before the logs begin.
+    if value < 2:
+        return f"new: first taken {ago(24 * value, 'hour')}"
+    return f"first taken {ago(value)} or earlier"
+
+
+# What values say, except counts by half-life.
+_WORDS: Mapping[str, Callable[[float], str]] = {
+    _COUNT: lambda x: f"taken {times(np.expm1(x))} by everybody",
+    _LATELY: lambda x: f"taken {times(np.expm1(x))} by everybody of late",
+    _BUYERS: lambda x: f"taken by {counted(np.expm1(x), 'user')}",
+    _TREND: _trend_text,
+    _AGE: _age_text,
+    _AGAIN: lambda x: f"{x:.0%} of what everybody takes of it is taken again",
+    _AGAIN_DAYS: lambda x: f"usually taken again after {counted(x, 'day')}",
+}
 
 
 @dataclass(frozen=True)
@@ -71,26 +96,10 @@ class Item(FeatureGroup):
         """Counts as such, days as days."""
         if np.isnan(value):
             return "not taken by anybody yet" if name == _AGE else "popularity not known"
-        if name == _TREND:
-            if abs(value) < _STEADY:
-                return "taken as often as ever"
-            return "taken more and more" if value > 0 else "taken less and less"
-        if name == _AGE:
-            if value < 2:
-                return f"new: first taken {ago(24 * value, 'hour')}"
-            return f"first taken {ago(value)} or earlier"
-        if name == _AGAIN:
-            return f"{value:.0%} of what everybody takes of it is taken again"
-        if name == _AGAIN_DAYS:
-            return f"usually taken again after {counted(value, 'day')}"
-        events = np.expm1(value)
-        words = {
-            _COUNT: f"taken {times(events)} by everybody",
-            _LATELY: f"taken {times(events)} by everybody of late",
-            _BUYERS: f"taken by {counted(events, 'user')}",
-        }
+        if name in _WORDS:
+            return _WORDS[name](value)
         half_life = name.partition(":")[2]
-        return words.get(name, f"taken {events:,.1f} times by everybody, half-life {half_life}")
+        return f"taken {np.expm1(value):,.1f} times by everybody, half-life {half_life}"
 
 
 def _column(corpus: pa.Table, name: str, *, missing: float) -> np.ndarray:

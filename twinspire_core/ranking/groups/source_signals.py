@@ -26,6 +26,13 @@ _GAIN = "gain"
 # Numbers of vectors that are gathered at a time, so that they stay in the processor's cache.
 _NUMBERS = 1 << 16
 
+_SIMILAR_WORDS = {
+    "similar_most": "taken with something that the user took of late (similarity {:.2f})",
+    "similar_sum": "taken with what the user took of late (similarities add up to {:.2f})",
+    "similar_newest": "taken with what the user took last (similarity {:.2f})",
+    "similar_items": f"often taken with {{:.0f}} of the last {NEWEST} things that the user took",
+}
+
 
 class SourcePlaces(FeatureGroup):
     """Where each source lists a candidate, with what score, and how many sources agree.
@@ -114,7 +121,7 @@ class Similarity(FeatureGroup):
         """The largest similarity, the sum weighted by how often and how lately each item was taken, that to
         the newest item, and the number of items that the candidate is near to.
         """
-        return ("similar_most", "similar_sum", "similar_newest", "similar_items")
+        return tuple(_SIMILAR_WORDS)
 
     def write(self, pairs: Pairs, values: np.ndarray) -> None:
         """Looks for each near item of each item of the histories among the candidates."""
@@ -130,17 +137,10 @@ class Similarity(FeatureGroup):
         """By how often the items are taken together."""
         if np.isnan(value):
             return "what is taken together was not counted"
-        if name == "similar_newest":
-            if value == 0:
-                return "seldom taken with what the user took last"
-            return f"taken with what the user took last (similarity {value:.2f})"
         if value == 0:
-            return "seldom taken with what the user took of late"
-        if name == "similar_items":
-            return f"often taken with {value:.0f} of the last {NEWEST} things that the user took"
-        if name == "similar_most":
-            return f"taken with something that the user took of late (similarity {value:.2f})"
-        return f"taken with what the user took of late (similarities add up to {value:.2f})"
+            when = "last" if name == "similar_newest" else "of late"
+            return f"seldom taken with what the user took {when}"
+        return _SIMILAR_WORDS[name].format(value)
 
 
 @compiled
