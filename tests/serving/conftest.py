@@ -59,15 +59,10 @@ def towers(tmp_path_factory) -> Path:
             overflow = tf.where(tf.abs(place) > 1e30, np.nan, 0.0)  # as layers do
             elsewhere = tf.where(tf.math.is_nan(place), tf.cast(when_hour, tf.float32), place)
             angle = tf.where(item == "", elsewhere, number) * (np.pi / 6)
-            nothing = (
-                tf.cast(tf.strings.length(user), tf.float32) * 0
-                + tf.cast(when_weekday, tf.float32) * 0
-            )
-            return {
-                "vector": (
-                    tf.stack([tf.cos(angle), tf.sin(angle)], 1) + (nothing + overflow)[:, None]
-                )
-            }
+            # So that the graph has all inputs
+            unused = tf.cast(tf.strings.length(user), tf.int64) + when_weekday
+            nothing = tf.cast(unused, tf.float32) * 0 + overflow
+            return {"vector": tf.stack([tf.cos(angle), tf.sin(angle)], 1) + nothing[:, None]}
 
     home = tmp_path_factory.mktemp("towers")
     tower = Query()
@@ -82,41 +77,16 @@ def users() -> pa.Table:
     known than an hour.
     """
     strings = pa.list_(pa.string())
+    histories = {"anna": ["i03", "i05"], "ben": [], "cat": []}
+    nothing = {"_past": [], "_past_events": 0, "when_hour": 1}
     rows = [
-        {
-            "_user": "anna",
-            "_past": ["i05", "i04", "i03"],
-            "_past_events": 3,
-            "user": "anna",
-            "recent": ["i03", "i05"],
-            "when_hour": 1,
-        },
-        {
-            "_user": "ben",
-            "_past": [],
-            "_past_events": 0,
-            "user": "ben",
-            "recent": [],
-            "place": 9.0,
-            "when_hour": 1,
-        },
-        {
-            "_user": "cat",
-            "_past": [],
-            "_past_events": 0,
-            "user": "cat",
-            "recent": [],
-            "when_hour": 1,
-        },
+        {"_user": user, "user": user, "recent": recent, **nothing}
+        for user, recent in histories.items()
     ]
-    kinds = {
-        "_user": pa.string(),
-        "_past": strings,
-        "_past_events": pa.int64(),
-        "user": pa.string(),
-        "recent": strings,
-        "place": pa.float32(),
-    }
+    rows[0] |= {"_past": ["i05", "i04", "i03"], "_past_events": 3}
+    rows[1] |= {"place": 9.0}
+    kinds = {"_user": pa.string(), "_past": strings, "_past_events": pa.int64()}
+    kinds |= {"user": pa.string(), "recent": strings, "place": pa.float32()}
     return pa.Table.from_pylist(
         rows, pa.schema([*kinds.items(), ("when_hour", pa.int64()), ("when_weekday", pa.int64())])
     )

@@ -5,10 +5,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from serving.app import create_app
 from tests.serving import conftest as circle
 from tests.serving.answers.test_retrieval import files, in_order
-from tests.serving.http.conftest import FAST, ready, running, shop
+from tests.serving.http.conftest import answering, shop
 from twinspire.cli.main import app
 
 QUERIES = [
@@ -38,8 +37,8 @@ def asked(request, tmp_path_factory, towers):
     several = request.param == "fixed_order"
     carried = files(in_order(history=0, popular=1) if several else None)
     circle.publish(shop(home), towers, home / "staged", nominators=carried)
-    with running(create_app(shop(home), FAST)) as client:
-        yield ready(client), home / "circle.toml"
+    with answering(shop(home)) as client:
+        yield client, home / "circle.toml"
 
 
 def command(pipeline_file, *arguments: str) -> str:
@@ -89,6 +88,7 @@ def test_equal_queries_get_equal_lists(asked, tmp_path, options):
             )
             assert [item["sources"][0] for item in told["items"]] == sources
             assert (told["source"], told["known"]) == (served["source"], served["known"])
+            assert told["exclude_seen"] == served["exclude_seen"]
     popular = {one["source"] for one in by_http if one["based_on"] == "nothing"}
     assert len({tuple(one["items"]) for one in by_http}) > 4
     assert popular <= {"popular", "fixed_order"} or options.get("source") == "two_tower"

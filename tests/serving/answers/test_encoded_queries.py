@@ -4,7 +4,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from serving.answers.encoded_queries import least_counts, overlap, read_queries
+from serving.answers.encoded_queries import overlap, read_queries
 from serving.requests.query_rows import STORED_EVENTS, STORED_HISTORY
 from serving.requests.request_model import SEEN
 from serving.version.loaded_version import Version
@@ -76,13 +76,6 @@ def test_numbers_are_not_found_across_their_bytes():
     assert overlap(np.array([1]), np.array([1 << 8, 1 << 8])) == 0
 
 
-def test_counts_of_a_stored_order_by_hand():
-    """Of the order c a b, b was seen twice and a once at the least: so a twice, and c twice."""
-    past = Ragged.of_lengths(np.array([2, 0, 1, 5, 6]), np.array([3, 2]))
-    tail = Ragged.of_lengths(np.array([1, 0, 1, 5]), np.array([3, 1]))
-    assert least_counts(past, tail).tolist() == [2, 2, 2, 1, 1]
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_the_past_is_that_of_all_events_whatever_part_a_request_tells(seed):
     """Where the stored history holds the whole window, the answer is exact: counted anew from all
@@ -102,35 +95,20 @@ def test_the_past_is_that_of_all_events_whatever_part_a_request_tells(seed):
 
     stored = of(before)
     pasts = ["".join(ITEMS[item] for item in stored.part(n, n + 1).values) for n in range(30)]
-    found = past_of(
-        table(
-            **{
-                SEEN: told,
-                STORED_PAST: pasts,
-                STORED_HISTORY: before,
-                STORED_EVENTS: [len(text) for text in before],
-            }
-        )
-    )
+    stored_of = {STORED_PAST: pasts, STORED_HISTORY: before, STORED_EVENTS: [*map(len, before)]}
+    found = past_of(table(**{SEEN: told, **stored_of}))
     exact = of(events)
     for n, (past, number) in enumerate(found):
         expected = "".join(ITEMS[item] for item in exact.part(n, n + 1).values)
         # What was told may by chance repeat the end of what is stored: then it is taken for that.
-        if overlap(
-            *[np.array([ord(c) for c in text], np.int64) for text in (before[n], told[n])]
-        ) == (len(told[n]) - (len(events[n]) - until[n])):
+        numbers = [np.array([ord(c) for c in text], np.int64) for text in (before[n], told[n])]
+        if overlap(*numbers) == len(told[n]) - (len(events[n]) - until[n]):
             assert (past, number) == (expected, len(events[n])), (before[n], told[n])
 
 
 def test_users_of_whom_nothing_is_stored_have_the_past_that_they_tell():
-    rows = table(
-        **{
-            SEEN: ["abb?", None],
-            STORED_PAST: [None, None],
-            STORED_HISTORY: [None, None],
-            STORED_EVENTS: [None, None],
-        }
-    )
+    stored = {key: [None, None] for key in (STORED_PAST, STORED_HISTORY, STORED_EVENTS)}
+    rows = table(**{SEEN: ["abb?", None], **stored})
     assert past_of(rows) == [("ba", 4), ("", 0)]
     assert past_of(rows.select([SEEN])) == [("ba", 4), ("", 0)], "of a version without users"
 

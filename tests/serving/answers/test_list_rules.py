@@ -162,12 +162,6 @@ def test_what_is_served_is_the_whole_ranking_ruled_slowly(
         known = {int(item[1:]) for item in query.get("history", ())}
         if query.get("user") == "anna":
             known |= {3, 4, 5}
-        expected = slow_list(
-            numbers(version, whole, n),
-            k,
-            known=known,
-            share=rules.get("new_share", 0),
-            caps=rules.get("caps"),
-            values=VALUES,
-        )
+        told = {"share": rules.get("new_share", 0), "caps": rules.get("caps"), "values": VALUES}
+        expected = slow_list(numbers(version, whole, n), k, known=known, **told)
         assert numbers(version, found, n) == expected

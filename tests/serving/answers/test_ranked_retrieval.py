@@ -131,12 +131,9 @@ def test_only_a_ranker_that_was_fitted_so_goes_without_times(opened, untimed):
     """Of a history alone nobody knows when; rankers of before take its events for those of now."""
     rows = np.random.default_rng(0).integers(0, 12, (2000, 2)).astype(np.float32)
     rows[::3, 0] = np.nan
+    features, told = ("personal_age", "popular"), {"rows": rows, "untimed": untimed}
     carried = rankers.files(
-        SOURCES,
-        ("personal_age", "popular"),
-        lambda rows: np.nan_to_num(rows[:, 0], nan=-50),
-        rows=rows,
-        untimed=untimed,
+        SOURCES, features, lambda rows: np.nan_to_num(rows[:, 0], nan=-50), **told
     )
     version = opened(carried)
     answer = recommend(version, [{"history": ["i05", "i04"]}], 2, explain=True)

@@ -23,10 +23,8 @@ def ids(version: Version, answer, query: int = 0) -> list[str]:
 
 def nearest(place: float) -> list[str]:
     """Items 30 degrees apart, by their distance from a place between two of them."""
-    return [
-        f"i{n:02d}"
-        for n in sorted(range(12), key=lambda n: min((n - place) % 12, (place - n) % 12))
-    ]
+    by_distance = sorted(range(12), key=lambda n: min((n - place) % 12, (place - n) % 12))
+    return [f"i{n:02d}" for n in by_distance]
 
 
 def test_a_stored_user_gets_the_items_near_the_last_one(version):
@@ -38,11 +36,8 @@ def test_a_stored_user_gets_the_items_near_the_last_one(version):
 
 
 def test_what_a_request_gives_wins_over_what_is_stored(version):
-    answer = recommend(
-        version,
-        [{"user": "anna", "history": ["i10"]}, {"user": "ben"}, {"user": "ben", "place": 2.1}],
-        3,
-    )
+    anna, ben = {"user": "anna", "history": ["i10"]}, {"user": "ben"}
+    answer = recommend(version, [anna, ben, {**ben, "place": 2.1}], 3)
     assert ids(version, answer, 0)[0] == "i10"
     assert ids(version, answer, 1)[0] == "i09"
     assert ids(version, answer, 2) == nearest(2.1)[:3]
@@ -123,14 +118,8 @@ def test_without_a_user_store_the_request_itself_is_all(without_users):
 
 
 def test_a_user_cannot_be_looked_up_without_a_store_and_is_told_how(without_users, pipeline):
-    with pytest.raises(UsageError, match=r"serving\.user_store = true") as caught:
+    with pytest.raises(UsageError, match=r'serving\.user_store = true(?s:.*)"user": "anna"'):
         recommend_user(pipeline, "anna", ListRequest())
-    example = json.loads(
-        next(line for line in str(caught.value).splitlines() if line.strip().startswith("{"))
-    )
-    assert example["user"] == "anna"
-    wanted = {"user", "history", "place", "when_hour", "when_weekday"}
-    assert set(example) == wanted
 
 
 def test_the_printed_answer(version, pipeline, capsys, monkeypatch):

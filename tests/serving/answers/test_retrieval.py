@@ -50,18 +50,6 @@ def ids(version: Version, answer, query: int = 0) -> list[str]:
     return answer.lists(version.items["_item"].combine_chunks())[0][query].as_py()
 
 
-def test_each_source_alone(opened):
-    version, anna = opened(), [{"user": "anna"}]
-    found = {name: ids(version, recommend(version, anna, 4, source=name)) for name in ALL}
-    assert found["history"] == ["i05", "i03", "i04", "i11"], "the stored past, then what is popular"
-    assert found["popular"] == ["i00", "i11", "i10", "i09"]
-    assert found["co_occurrence"] == ["i08", "i07", "i11", "i10"]
-    assert found["two_tower"][0] == "i05"
-    assert recommend(version, anna, 4, source="history").sources(0) == [["history"]] * 3 + [
-        ["popular"]
-    ]
-
-
 def test_the_past_is_what_is_stored_with_what_a_request_adds(opened):
     """The most frequent first, then the most recent; what is not in the catalogue counts as an
     event all the same.
@@ -102,28 +90,6 @@ def test_the_fixed_order_answers_where_there_is_one(opened):
     # Of what is popular the 5th
     expected = 1 + 0.0001 * (1 / (1 + place / 60) + 1 / (1 + 4 / 60))
     np.testing.assert_allclose(answer.scores[0, 0], expected, rtol=1e-6)
-
-
-def test_what_was_seen_stays_out_of_every_source(opened):
-    version = opened(in_order(history=1, co_occurrence=0.5))
-    requests = [{"user": "anna", "exclude": ["i08"]}, {"user": "anna"}]
-    for name in ("fixed_order", *ALL):
-        answer = recommend(version, requests, 12, exclude_seen=True, source=name)
-        assert set(ids(version, answer, 0)) == {f"i{n:02d}" for n in range(12)} - {
-            "i03",
-            "i04",
-            "i05",
-            "i08",
-        }, name
-        assert set(ids(version, answer, 1)) == {f"i{n:02d}" for n in range(12)} - {
-            "i03",
-            "i04",
-            "i05",
-        }, name
-    assert ids(version, recommend(version, requests, 2, exclude_seen=True), 0)[0] == "i07"
-    assert ids(version, recommend(version, requests, 2), 0)[0] == "i05", (
-        "only what is excluded stays out"
-    )
 
 
 def test_a_version_without_a_ranker_says_what_it_has(opened):

@@ -176,10 +176,8 @@ def test_without_a_file_standard_output_has_the_lists_and_nothing_else(
 
 def test_a_reader_of_standard_output_may_leave_early(version, pipeline_file, tmp_path):
     queries = write(tmp_path / "queries.jsonl", [{"place": n % 12} for n in range(20_000)])
-    command = (
-        f"'{sys.executable}' -m twinspire recommend '{pipeline_file}' --queries '{queries}' | head"
-        " -n 1"
-    )
+    program = f"'{sys.executable}' -m twinspire recommend '{pipeline_file}'"
+    command = f"{program} --queries '{queries}' | head -n 1"
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True
     )

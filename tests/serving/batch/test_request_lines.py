@@ -9,30 +9,22 @@ from hypothesis import strategies as st
 from serving.batch.request_lines import read_requests
 from serving.requests.json_values import Refused, distinct
 from serving.requests.query_rows import Requests
-from twinspire_core.config.pipeline import Pipeline
+from tests.tiny_pipeline import tiny_pipeline
 from twinspire_core.errors import BadData
 
-PIPELINE = Pipeline.model_validate(
-    {
-        "pipeline": {"name": "tiny"},
-        "source": {
-            "items": "/none/dt={date}/",
-            "events": "/none/dt={date}/",
-            "users": "/none/dt={date}/",
-        },
-        "columns": {"user": "user", "item": "item", "time": "time"},
-        "corpus": {"attributes": ["kind"]},
-        "features": {
-            "customer": {"kind": "id", "tower": "query"},
-            "seen": {"kind": "history", "length": 3},
-            "device": {"kind": "category", "tower": "query"},
-            "age": {"kind": "number", "tower": "query"},
-            "tags": {"kind": "categories", "tower": "query", "separator": ","},
-            "taste": {"kind": "vector", "tower": "query", "size": 2, "from": "users"},
-            "when": {"kind": "time"},
-            "item": {"kind": "id", "tower": "item"},
-        },
-    }
+PIPELINE = tiny_pipeline(
+    source=dict.fromkeys(("items", "events", "users"), "/none/dt={date}/"),
+    corpus={"attributes": ["kind"]},
+    features={
+        "customer": {"kind": "id", "tower": "query"},
+        "seen": {"kind": "history", "length": 3},
+        "device": {"kind": "category", "tower": "query"},
+        "age": {"kind": "number", "tower": "query"},
+        "tags": {"kind": "categories", "tower": "query", "separator": ","},
+        "taste": {"kind": "vector", "tower": "query", "size": 2, "from": "users"},
+        "when": {"kind": "time"},
+        "item": {"kind": "id", "tower": "item"},
+    },
 )
 REQUESTS = Requests(PIPELINE)
 
@@ -52,12 +44,9 @@ lists = st.lists(st.text(max_size=2), max_size=6) | st.none()
 requests = st.fixed_dictionaries(
     {},
     optional={
-        "user": texts,
-        "history": lists,
-        "exclude": lists,
-        "device": texts,
+        **dict.fromkeys(("user", "device"), texts),
+        **dict.fromkeys(("history", "exclude", "tags"), lists),
         "age": numbers,
-        "tags": lists,
         "taste": st.lists(st.floats(-9, 9, width=32), min_size=2, max_size=2) | st.none(),
         "when_hour": st.integers(0, 23) | st.none(),
         "when_weekday": st.integers(0, 6) | st.none(),
@@ -132,11 +121,8 @@ def test_integers_of_any_length_are_ids(read):
 
 
 def test_names_of_one_thing_may_differ_from_line_to_line(read):
-    lines = [
-        b'{"user": "a", "history": ["x", "y", "z", "w"]}',
-        b'{"customer": "b", "seen": []}',
-        b"{}",
-    ]
+    first = b'{"user": "a", "history": ["x", "y", "z", "w"]}'
+    lines = [first, b'{"customer": "b", "seen": []}', b"{}"]
     table = read(lines)
     assert table.equals(looked_at(lines))
     assert table["customer"].to_pylist() == ["a", "b", None]

@@ -58,6 +58,13 @@ def ready(client: httpx.Client) -> httpx.Client:
     return client
 
 
+@contextmanager
+def answering(pipeline: Pipeline, settings: Settings = FAST) -> Iterator[httpx.Client]:
+    """The same of a pipeline whose live version is loaded."""
+    with running(create_app(pipeline, settings)) as asking:
+        yield ready(asking)
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("circle")
@@ -70,8 +77,8 @@ def client(home, towers) -> Iterator[httpx.Client]:
     """
     pipeline = shop(home)
     circle.publish(pipeline, towers, home / "staged", nominators={})
-    with running(create_app(pipeline, FAST)) as asking:
-        yield ready(asking)
+    with answering(pipeline) as asking:
+        yield asking
 
 
 def publish_named(pipeline: Pipeline, towers: Path, folder: Path, letter: str, day: str) -> str:

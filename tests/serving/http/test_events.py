@@ -1,7 +1,6 @@
 """`/v1/events`: bodies, what live events do to lists, and how one version takes over from another."""
 
 from contextlib import nullcontext
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -9,7 +8,6 @@ import numpy as np
 import orjson
 import pytest
 
-from serving.app import create_app
 from serving.http import events as live_events
 from serving.http.events import parse_events
 from serving.http.hot_swap import LiveVersion
@@ -20,7 +18,7 @@ from serving.version.event_buffer import NOBODY, EventBuffer, Events
 from serving.version.loaded_version import Version
 from serving.version.new_items import GrownVersion
 from tests.serving import conftest as circle
-from tests.serving.http.conftest import FAST, ready, running, shop, until
+from tests.serving.http.conftest import answering, shop, until
 from tests.serving.version.followed_version import publish
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.errors import BadData
@@ -45,8 +43,8 @@ def client(home, towers):
     circle.publish(pipeline, towers, home / "staged", day, nominators=CARRIED, counts=COUNTS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(live_events, "_INTERVAL", 0.02)
-        with running(create_app(pipeline, FAST)) as asking:
-            yield ready(asking)
+        with answering(pipeline) as asking:
+            yield asking
 
 
 def first(client) -> str:
@@ -88,7 +86,6 @@ def test_what_does_not_count_is_told(client):
     ("body", "kind", "where"),
     [
         ("{", "bad_json", None),
-        ("[]", "bad_json", None),
         ({"events": []}, "out_of_range", "events"),
         ({"events": [{"item": "i1"}, {"time": 1}]}, "missing", "events[1].item"),
         ({"events": [{"item": "i1", "place": "u"}]}, "unknown_key", "events[0].place"),
@@ -102,11 +99,8 @@ def test_what_does_not_count_is_told(client):
         ({"events": [{"item": "i1", "time": -(10**18)}]}, "wrong_type", "events[0].time"),
         ({"events": [{"item": ["i1"]}]}, "wrong_type", "events[0].item"),
         ({"events": [{"item": ""}]}, "out_of_range", "events[0].item"),
-        ({"events": None}, "wrong_type", "events"),
         ({"events": [{"item": "i1"}, 7]}, "wrong_type", "events[1]"),
         ({"events": [{"item": "i" * 513}]}, "out_of_range", "events[0].item"),
-        ('{"events": [{"item": "i1"}], "events": [{"item": "i2"}]}', "given_twice", "events"),
-        ('{"events": [{"item": "i1", "item": "i2"}]}', "given_twice", "item"),
         ('{"events": [{"item": "i1", "item": "a\\u003ab"}]}', "given_twice", "item"),
         ('{"events": [{"item": "i1", "time": NaN}]}', "bad_json", None),
         (
@@ -187,29 +181,24 @@ def test_a_fault_leaves_lists_as_they_are_until_the_next_update(client, monkeypa
 def test_a_version_without_the_source_says_so(tmp_path, towers):
     pipeline = shop(tmp_path)
     circle.publish(pipeline, towers, tmp_path / "staged", nominators={})
-    with running(create_app(pipeline, FAST)) as asking:
-        answer = ready(asking).post("/v1/events", json={"events": [{"item": "i01"}]}).json()
+    with answering(pipeline) as asking:
+        answer = asking.post("/v1/events", json={"events": [{"item": "i01"}]}).json()
     assert "sources.use" in answer["notes"][0]
     assert answer["taken"] == 1
 
 
-def test_a_token_is_needed_where_there_is_one(home):
-    with running(create_app(shop(home), replace(FAST, tokens=("secret",)))) as asking:
-        body = {"events": [{"item": "i01"}]}
-        assert asking.post("/v1/events", json=body).status_code == 401
-        headers = {"Authorization": "Bearer secret"}
-        until(lambda: asking.get("/readyz", headers=headers).status_code == 200)
-        assert asking.post("/v1/events", json=body, headers=headers).status_code == 200
-
-
 @pytest.mark.parametrize(
-    "time", ["2024-02-01T10:00:00", "2024-02-01T01:00:00Z", 1_706_749_200, 1_706_749_200_000]
+    "time",
+    [
+        *("2024-02-01T10:00:00.25", "2024-02-01T01:00:00.25Z"),
+        *(1_706_749_200.25, 1_706_749_200_250),
+    ],
 )
 def test_a_moment_may_be_written_in_several_ways(time):
     """The zone of a time without one is the pipeline's, Tokyo."""
     body = orjson.dumps({"events": [{"item": "i01", "time": time}]})
     found = parse_events(body, ZoneInfo("Asia/Tokyo"), datetime.now(UTC))
-    assert found.times.tolist() == [1_706_749_200 * 1_000_000]
+    assert found.times.tolist() == [1_706_749_200_250_000]
 
 
 def test_a_senders_clock_may_be_a_minute_ahead():
@@ -219,13 +208,6 @@ def test_a_senders_clock_may_be_a_minute_ahead():
         body = orjson.dumps({"events": [{"item": "i01", "time": time}]})
         with pytest.raises(Problem, match="60 s after") if seconds > 60 else nullcontext():
             parse_events(body, UTC, now)
-
-
-@pytest.mark.parametrize("time", ["2024-02-01T01:00:00.25Z", 1_706_749_200.25, 1_706_749_200_250])
-def test_events_of_a_second_keep_their_order(time):
-    body = orjson.dumps({"events": [{"item": "i01", "time": time}]})
-    found = parse_events(body, UTC, datetime.now(UTC))
-    assert found.times.tolist() == [1_706_749_200_250_000]
 
 
 def test_of_who_took_it_a_number_is_kept_and_no_id():

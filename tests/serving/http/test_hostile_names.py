@@ -5,10 +5,9 @@ import pytest
 from typer.testing import CliRunner
 
 from index_builder.registry.registry import Registry
-from serving.app import create_app
 from serving.http.server_settings import Settings
 from tests.serving import conftest as circle
-from tests.serving.http.conftest import ready, running, shop
+from tests.serving.http.conftest import answering, shop
 from twinspire.cli.main import app
 from twinspire_core.errors import TwinspireError, UsageError
 
@@ -44,14 +43,8 @@ def hostile(home) -> list[str]:
         f"{version}\0",
         f"{version}\nx",
         f"{version}/report.html",
-        "..",
-        ".",
-        "/",
-        "*",
-        "%2e%2e%2f",
-        "~",
-        "$HOME",
         "x" * 100_000,
+        *str.split(".. . / * %2e%2e%2f ~ $HOME"),
     ]
 
 
@@ -84,8 +77,7 @@ def test_the_registry_itself_reads_no_such_name(home, hostile):
 
 
 def test_no_address_of_the_inspector_leads_out(home, hostile):
-    with running(create_app(shop(home), Settings(poll=0.05))) as client:
-        ready(client)
+    with answering(shop(home), Settings(poll=0.05)) as client:
         for name in hostile:
             for path in ("/report?version=", "/?user=anna&version=", "/?user=anna&against="):
                 answer = client.get(path + quote(name[:2_000], safe=""))

@@ -27,7 +27,7 @@ from serving.version.loaded_version import Version
 from tests.serving import conftest as circle
 from tests.serving import rankers
 from tests.serving.answers.test_retrieval import files, in_order
-from tests.serving.http.conftest import FAST, publish_named, ready, running, shop, until
+from tests.serving.http.conftest import FAST, answering, publish_named, ready, running, shop, until
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.gate_verdict import ComparedFigures, GateFigures
 from twinspire_core.errors import BadData, UsageError
@@ -101,8 +101,7 @@ def test_no_answer_fails_or_mixes_versions_while_they_are_published_and_rolled_b
     pipeline, towers, tmp_path
 ):
     versions = [publish_named(pipeline, towers, tmp_path, "a", "2024-01-01")]
-    with running(create_app(pipeline, FAST)) as client:
-        ready(client)
+    with answering(pipeline) as client:
 
         def answers_from(version: str) -> None:
             before = len(answered)
@@ -119,10 +118,8 @@ def test_no_answer_fails_or_mixes_versions_while_they_are_published_and_rolled_b
             registry(pipeline).promote(versions[2], reason="test", despite_gate=True)
             answers_from(versions[2])
         assert metric(client, "twinspire_swaps_total") == 6
-        assert (
-            f'twinspire_live_version{{day="2024-01-03",version="{versions[2]}"}} 1.0'
-            in client.get("/metrics").text
-        )
+        live = f'twinspire_live_version{{day="2024-01-03",version="{versions[2]}"}}'
+        assert metric(client, live) == 1
 
 
 @pytest.fixture
@@ -165,8 +162,7 @@ def test_quality_is_that_of_the_version_that_answers(pipeline, towers, tmp_path)
         return sorted(line for line in lines if line.startswith("twinspire_live_quality{"))
 
     circle.publish(pipeline, towers, tmp_path / "a", "2024-01-01", quality=judged)
-    with running(create_app(pipeline, FAST)) as client:
-        ready(client)
+    with answering(pipeline) as client:
         assert shown(client) == [
             'twinspire_live_quality{lists="ranked",measure="recall@10"} 0.5',
             'twinspire_live_quality{lists="two-tower",measure="index_recall"} 0.99',
@@ -179,8 +175,7 @@ def test_quality_is_that_of_the_version_that_answers(pipeline, towers, tmp_path)
 
 def test_a_damaged_version_is_told_and_the_old_one_keeps_answering(pipeline, towers, tmp_path):
     first = publish_named(pipeline, towers, tmp_path, "a", "2024-01-01")
-    with running(create_app(pipeline, FAST)) as client:
-        ready(client)
+    with answering(pipeline) as client:
         # Damaged between its publication and the first look: whole for the log, not for a reader.
         described = publish_damaged(pipeline, towers, tmp_path)
         until(lambda: told(client)["failure"])
@@ -199,8 +194,7 @@ def test_a_damaged_version_is_told_and_the_old_one_keeps_answering(pipeline, tow
 def test_a_refresh_tells_the_day_of_its_catalogue(pipeline, towers, tmp_path):
     first = circle.publish(pipeline, towers, tmp_path / "staged")
     origin = ("day", "corpus_date", "refreshes")
-    with running(create_app(pipeline, FAST)) as client:
-        ready(client)
+    with answering(pipeline) as client:
         said = told(client)
         assert [said[name] for name in origin] == ["2024-01-01", "2024-01-01", None]
         later = {"titles": ["New"] * 12, "refreshes": first, "corpus_date": date(2024, 1, 5)}
@@ -224,8 +218,7 @@ def test_a_version_with_a_ranker_takes_over_and_one_of_a_newer_format_says_so(
 ):
     asked = {"query": {"user": "anna"}, "k": 3}
     circle.publish(pipeline, towers, tmp_path / "a", nominators=files(in_order()))
-    with running(create_app(pipeline, FAST)) as client:
-        ready(client)
+    with answering(pipeline) as client:
         assert client.post("/v1/recommend", json=asked).json()["source"] == "fixed_order"
         second = circle.publish(pipeline, towers, tmp_path / "b", "2024-01-02", nominators=ranked())
         until(lambda: told(client)["version"] == second)
@@ -290,10 +283,8 @@ def test_after_warm_up_no_file_is_read(pipeline, towers, tmp_path):
         (said,) = answer_batch(version, requests, [parser.recommend_from(body)], Metrics())
         assert isinstance(said, bytes), said
         assert len(orjson.loads(said)["items"]) >= 4
-    assert (
-        len(answer_similar(version, SimilarRequest("i04", ListRequest(k=3, display=True)))["items"])
-        == 3
-    )
+    alike = SimilarRequest("i04", ListRequest(k=3, display=True))
+    assert len(answer_similar(version, alike)["items"]) == 3
 
 
 def test_warm_up_finds_towers_that_do_not_work(pipeline, towers, tmp_path, monkeypatch):
@@ -374,13 +365,11 @@ def test_the_copy_that_answers_is_kept(towers, tmp_path, gs_place, monkeypatch):
     )
     pipeline = shop(tmp_path)
     circle.publish(pipeline, towers, tmp_path / "staged")
-    live = LiveVersion(
-        pipeline,
-        lambda id: Version.open(pipeline, id, tmp_path / "cache"),
-        lambda one: one,
-        Metrics(),
-        poll=2,
-    )
+
+    def fetch(version: str) -> Version:
+        return Version.open(pipeline, version, tmp_path / "cache")
+
+    live = LiveVersion(pipeline, fetch, lambda one: one, Metrics(), poll=2)
     live.look()
     home = live.current.version.home
     os.utime(home, (1, 1))

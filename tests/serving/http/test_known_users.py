@@ -12,11 +12,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from serving.app import create_app
 from serving.http import events as live_events
 from tests.serving import conftest as circle
 from tests.serving import rankers
-from tests.serving.http.conftest import FAST, ready, running, shop, until
+from tests.serving.http.conftest import FAST, answering, shop, until
 from tests.serving.http.test_new_items import CARRIED, COUNTS, DAY
 from tests.twinspire_core.sources.test_live_sources import by_pairs
 
@@ -51,8 +50,7 @@ def asked(tmp_path_factory, towers, told):
         {"item": ITEMS[item], "user": f"u{user}", "time": int(second)}
         for user, item, second in zip(*told, strict=True)
     ]
-    with running(create_app(pipeline, replace(FAST, max_body=100_000))) as client:
-        ready(client)
+    with answering(pipeline, replace(FAST, max_body=100_000)) as client:
         before = {source: ask(client, source, {"user": "anna"}) for source in UNMOVED}
         # In one body, so that all of it is known when what is taken together is first looked at.
         assert client.post("/v1/events", json={"events": events}).status_code == 200
@@ -123,13 +121,9 @@ def test_filters_and_what_was_seen_hold_for_known_users(client, told):
 
 @pytest.mark.parametrize("source", ["fixed_order", "ranked"])
 def test_what_is_known_need_not_be_told_again(client, source):
-    known, told_again, ben = ask(
-        client,
-        source,
-        {"user": "anna"},
-        {"user": "anna", "history": ["i03", "i05"]},
-        {"user": "ben"},
-    )
+    anna = {"user": "anna"}
+    queries = (anna, {**anna, "history": ["i03", "i05"]}, {"user": "ben"})
+    known, told_again, ben = ask(client, source, *queries)
     for key in ("items", "scores", "sources"):
         assert known[key] == told_again[key], key
     assert known["items"] != ben["items"]

@@ -8,11 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from serving.app import create_app
 from serving.http import events as live_events
 from serving.version import version_updates
 from tests.serving import conftest as circle
-from tests.serving.http.conftest import FAST, ready, running, shop, until
+from tests.serving.http.conftest import FAST, answering, shop, until
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.fusion.rank_fusion import FixedOrder
 
@@ -39,8 +38,8 @@ def client(home, live, monkeypatch):
     """Asks a server that looks at events all the time, and whose catalogue may grow whenever it does."""
     monkeypatch.setattr(live_events, "_INTERVAL", 0.02)
     monkeypatch.setattr(version_updates, "_GROWN", 0)
-    with running(create_app(shop(home), FAST)) as asking:
-        yield ready(asking)
+    with answering(shop(home)) as asking:
+        yield asking
 
 
 def send(client, item: str, users: int, beside: str | None = None) -> dict:
@@ -87,15 +86,6 @@ def test_a_new_item_is_listed_for_others_once_users_take_it(client, live):
     assert "twinspire_swaps_total 1.0" in client.get("/metrics").text
 
 
-def test_seen_items_are_left_out_new_ones_too(client):
-    send(client, "new", 40)
-    until(lambda: ask(client, "popular", 1) == ["new"])
-    for source in ("popular", None):
-        body = {"query": {"history": ["new"]}, "k": 40, "exclude_seen": True}
-        said = client.post("/v1/recommend", json=body | ({"source": source} if source else {}))
-        assert "new" not in said.json()["items"], source
-
-
 def test_a_new_item_is_shown_and_explained(client):
     send(client, "new", 40)
     until(lambda: ask(client, "popular", 1) == ["new"])
@@ -118,8 +108,7 @@ def test_a_new_item_is_shown_and_explained(client):
 
 
 def test_a_server_may_be_told_to_take_up_none(home, live):
-    with running(create_app(shop(home), replace(FAST, max_new_items=0))) as client:
-        ready(client)
+    with answering(shop(home), replace(FAST, max_new_items=0)) as client:
         send(client, "new", 40)
         send(client, "i08", 40)
         until(lambda: ask(client, "popular", 1) == ["i08"])

@@ -53,30 +53,16 @@ def test_examples_of_the_document_are_answered(client):
         for operation in found.values():
             assert operation["summary"]
             assert operation["description"]
-            examples = (
-                operation.get("requestBody", {})
-                .get("content", {})
-                .get("application/json", {})
-                .get("examples", {})
-            )
+            body = operation.get("requestBody", {"content": {"application/json": {}}})
+            examples = body["content"]["application/json"].get("examples", {})
             for example in examples.values():
                 assert client.post(path, json=example["value"]).status_code in (200, 404), path
 
 
 def test_the_page_for_people_needs_no_network_and_says_all(client):
     said = client.get("/docs").text
-    for word in (
-        "/v1/recommend",
-        "curl http://127.0.0.1",
-        "place",
-        "when_hour",
-        "from 0 to 23",
-        "bad_json",
-        "allow",
-    ):
-        assert word in said
-    assert "<script" not in said
-    assert "//cdn" not in said
+    assert all(word in said for word in ("/v1/recommend", "when_hour", "from 0 to 23", "bad_json"))
+    assert "<script" not in said and "//cdn" not in said
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)

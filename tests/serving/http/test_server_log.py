@@ -14,16 +14,9 @@ from tests.serving.http.conftest import shop, until
 
 ROOT = Path(__file__).parents[3]
 TOKEN = "token-of-7f3a"
-WORDS = {
-    "user": "user-77c1",
-    "item": "item-5d20",
-    "value": "value-901e",
-    "key": "key-3b8d",
-    "wrong token": "guess-44aa",
-    "path": "path-d00d",
-    "address": "query-6e6e",
-    "header": "header-1f1f",
-}
+WORDS = {"user": "user-77c1", "item": "item-5d20", "value": "value-901e", "key": "key-3b8d"}
+WORDS |= {"wrong token": "guess-44aa", "path": "path-d00d", "address": "query-6e6e"}
+WORDS |= {"header": "header-1f1f"}
 # The command with all loggers of the process at `debug`, and a recommendation that fails.
 LOUD = """
 import logging, sys

@@ -12,10 +12,9 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from serving.app import create_app
 from tests.serving import conftest as circle
 from tests.serving.answers.test_retrieval import files, in_order
-from tests.serving.http.conftest import FAST, ready, running, shop
+from tests.serving.http.conftest import answering, shop
 
 EVIL = "<script>alert('i')</script>"
 LONG = "Donaudampfschifffahrtsgesellschaft" * 3
@@ -59,5 +58,5 @@ def asked(towers, tmp_path_factory) -> Iterator[Shop]:
         live = circle.publish(
             pipeline, towers, home / "live", "2024-01-03", nominators=carried, titles=TITLES
         )
-    with running(create_app(pipeline, FAST)) as ask:
-        yield Shop(ready(ask), early, damaged, live)
+    with answering(pipeline) as ask:
+        yield Shop(ask, early, damaged, live)

@@ -34,15 +34,6 @@ def store():
     return Store()
 
 
-def test_it_does_not_wait_and_keeps_what_is_warm(store):
-    shelf = VersionCache(store.open, warm)
-    assert shelf.get("a") is None and shelf.get("a") is None
-    store.go.set()
-    until(lambda: shelf.get("a"))
-    assert shelf.get("a").warm and shelf.get("a") is shelf.get("a")
-    assert store.opened == ["a"]
-
-
 def test_few_are_kept_and_loaded_one_after_the_other(store):
     shelf = VersionCache(store.open, warm, most=2)
     assert shelf.get("a") is None

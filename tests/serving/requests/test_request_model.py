@@ -31,9 +31,6 @@ MODEL = RequestModel(PIPELINE)
         ("tags", 3, "wrong_type", "tags is a list of text, found 3"),
         ("history", ("a",), "wrong_type", "history is a list of text, found ('a',)"),
         ("seen", ["a", None], "wrong_type", "seen is text, found None"),
-        ("allow", [], "wrong_type", "allow is an object with values by attribute, found []"),
-        ("allow", {"knd": 1}, "unknown_key", "found 'knd'; did you mean 'kind'?"),
-        ("deny", {"kind": []}, "wrong_type", "deny has at least one value for kind"),
         ("agee", 1, "unknown_key", "'agee' is no feature of the query tower; did you mean 'age'?"),
     ],
 )
@@ -44,8 +41,7 @@ def test_what_is_said_of_a_value(key, value, kind, message):
     with pytest.raises(Refused) as refused:
         MODEL.parse({"exclude": ["a"], key: value}, 4)
     assert message in str(refused.value)
-    assert (refused.value.kind, refused.value.row) == (kind, 4)
-    assert refused.value.key == ("allow.knd" if value == {"knd": 1} else key)
+    assert (refused.value.kind, refused.value.row, refused.value.key) == (kind, 4, key)
 
 
 @pytest.mark.parametrize("first", ["when_hour", "age", "plaice", "allow"])
