@@ -52,15 +52,7 @@ def test_rows_that_are_too_many_for_a_batch_go_into_several(small):
     for rows, number in ((0, 1), (1, 1), (10, 1), (11, 2), (100, 8 + 4)):
         found = list(batches.to_batches(frame(rows), SCHEMA, 64))
         assert max(len(batch) for batch in found) <= 10 and len(found) == number
-        assert pl.concat([pl.DataFrame(pl.from_arrow(batch)) for batch in found])[
-            "n"
-        ].to_list() == list(range(rows))
-    assert (
-        len(
-            pq.read_table(io.BytesIO(batches.parquet(list(batches.to_batches(frame(100), SCHEMA)))))
-        )
-        == 100
-    )
+        assert [n for batch in found for n in batch["n"].to_pylist()] == list(range(rows))
 
 
 @pytest.mark.parametrize(
@@ -103,9 +95,8 @@ def test_lists_come_back_whatever_their_numbers():
     parts = [coded(LISTS[:3]).to_arrow(), coded(LISTS[3:], ("é", "c", "a")).to_arrow()]
     both = CodedLists.of(parts)
     assert both.to_arrow().equals(there)
-    assert both.take(np.array([5, 0, 1, 0])).to_arrow().to_pylist() == [
-        LISTS[place] for place in (5, 0, 1, 0)
-    ]
+    taken = [5, 0, 1, 0]
+    assert both.take(np.array(taken)).to_arrow().to_pylist() == [LISTS[place] for place in taken]
 
 
 def test_histories_are_events_in_a_row():
@@ -113,9 +104,8 @@ def test_histories_are_events_in_a_row():
     of_event = np.array([3, 1, 1, 0, 6, 2, 5, 4])
     low, high = np.array([0, 7, 7, 4]), np.array([3, 7, 8, 8])
     found = user_history.gather(items, of_event, low, high).to_arrow().to_pylist()
-    assert found == [
-        items[of_event[a:b].tolist()].to_list() for a, b in zip(low, high, strict=True)
-    ]
+    rows = [of_event[a:b].tolist() for a, b in zip(low, high, strict=True)]
+    assert found == [items[row].to_list() for row in rows]
     nothing = np.zeros(2, np.int64)
     none = user_history.gather(items[:0], of_event[:0], nothing, nothing)
     assert none.to_arrow().to_pylist() == [[], []]
@@ -131,8 +121,7 @@ def test_lists_that_have_no_room_are_not_cut(monkeypatch):
 
 
 def test_they_take_the_place_of_a_column_batch_by_batch():
-    schema = pa.schema([("n", pa.int64()), ("recent", pa.list_(pa.string()))])
-    empty = batches.to_batches(pl.DataFrame({"n": range(len(LISTS))}), schema, 4)
+    empty = batches.to_batches(pl.DataFrame({"n": range(len(LISTS))}), SCHEMA, 4)
     made = list(batches.with_lists(empty, {"recent": coded(LISTS)}))
     assert [batch.num_rows for batch in made] == [4, 2]
     assert [values for batch in made for values in batch["recent"].to_pylist()] == LISTS

@@ -1,6 +1,4 @@
-"""The job graphs that Dataflow would be sent, with the options of docs/operations.md: no cloud is
-asked. What is staged goes to a real object store's program.
-"""
+"""The job graphs that Dataflow would be sent, with the options of docs/operations.md."""
 
 import json
 import re
@@ -38,12 +36,9 @@ def job(options, gs_place, build):
     """The job that Dataflow would be sent, and the graph that was staged for it."""
     engine.run_job(options, build, f"{gs_place}/pipeline/dt=D/features/1")
     sent = json.loads(storage.read_bytes(f"{gs_place}/job.json"))
-    staged = next(
-        file.uri
-        for file in storage.list_files(f"gs://{gs_place.split('/')[2]}/dataflow/staging")
-        if file.path.endswith("pipeline.pb")
-    )
-    return sent, api.Pipeline.FromString(storage.read_bytes(staged))
+    staged = storage.list_files(f"gs://{gs_place.split('/')[2]}/dataflow/staging")
+    (graph,) = (file.uri for file in staged if file.path.endswith("pipeline.pb"))
+    return sent, api.Pipeline.FromString(storage.read_bytes(graph))
 
 
 def test_the_features_job(tmp_path, gs_place, options):
@@ -57,19 +52,14 @@ def test_the_features_job(tmp_path, gs_place, options):
     assert len(json.dumps(sent)) < 1 << 20, "Dataflow takes 10 MB at most"
     names = {t.unique_name for t in graph.components.transforms.values()}
     assert {"Raw features", "Raw features/Read"} <= names
-    images = {
-        api.DockerPayload.FromString(e.payload).container_image
-        for e in graph.components.environments.values()
-    }
-    assert images == {IMAGE.replace("PROJECT", "project")}
+    environments = graph.components.environments.values()
+    payloads = [api.DockerPayload.FromString(e.payload) for e in environments]
+    assert {one.container_image for one in payloads} == {IMAGE.replace("PROJECT", "project")}
     [pool] = sent["environment"]["workerPools"]
     assert pool["machineType"] == "n2-highmem-4"
     # The image holds everything: no worker installs a package before it begins.
-    staged = {
-        api.ArtifactStagingToRolePayload.FromString(d.role_payload).staged_name
-        for e in graph.components.environments.values()
-        for d in e.dependencies
-    }
+    payloads = [d.role_payload for e in environments for d in e.dependencies]
+    staged = {api.ArtifactStagingToRolePayload.FromString(p).staged_name for p in payloads}
     assert staged == {"submission_environment_dependencies.txt", "pickled_main_session"}
 
 

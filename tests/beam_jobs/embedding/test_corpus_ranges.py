@@ -20,19 +20,14 @@ def _write(folder, files):
     return places
 
 
-def _cut(ids, size):
-    return [ids[start : start + size] for start in range(0, len(ids), size)]
-
-
 @pytest.mark.parametrize("order", ["sorted", "later files first", "mixed"])
 def test_ranges_hold_all_ids_between_them(tmp_path, order):
     ids = sorted([f"i{n}" for n in range(90)] + ["", "ä", "\U0001f600", "zz"])
-    files = _cut(ids, 20)
-    if order == "later files first":
-        files.reverse()
     if order == "mixed":
         random.Random(0).shuffle(ids)
-        files = _cut(ids, 20)
+    files = [ids[start : start + 20] for start in range(0, len(ids), 20)]
+    if order == "later files first":
+        files.reverse()
     known = id_files(_write(tmp_path, [*files, []]))
     ranges = id_ranges(known)
     tables = [rows_between(known, of, ["tags", "none"]) for of in ranges]

@@ -1,6 +1,4 @@
-"""Bad input: what is set aside, with file, row and reason; what stops the job, and with what
-words.
-"""
+"""Bad input: what is set aside, with file, row and reason; what stops the job, and how."""
 
 import gzip
 import json
@@ -32,14 +30,8 @@ user = { kind = "id", tower = "query" }
 size = { kind = "number", tower = "query" }
 item = { kind = "id", tower = "item" }
 """
-TYPES = {
-    "u": pl.Int64,
-    "i": pl.String,
-    "t": pl.Int64,
-    "r": pl.Float64,
-    "e": pl.String,
-    "size": pl.Float64,
-}
+TYPES = {"u": pl.Int64, "i": pl.String, "t": pl.Int64, "r": pl.Float64, "e": pl.String}
+TYPES["size"] = pl.Float64
 GOOD = {"u": 1, "i": "a", "t": NOON, "r": 1.0, "e": "buy", "size": 2.0}
 
 
@@ -57,9 +49,15 @@ class Shop:
 
     def text(self, content, name, **place):
         content = content if isinstance(content, bytes) else content.encode()
-        self.place(name, **place).write_bytes(
-            gzip.compress(content) if name.endswith(".gz") else content
-        )
+        content = gzip.compress(content) if name.endswith(".gz") else content
+        self.place(name, **place).write_bytes(content)
+
+    def table(self, rows, name, types=TYPES, **place):
+        """The rows in the format of the file's ending; JSON has no keys that a row lacks."""
+        if name.endswith("parquet"):
+            return self.parquet(rows, name, types, **place)
+        frame, lines = pl.DataFrame(rows, types), "".join(json.dumps(row) + "\n" for row in rows)
+        return self.text(frame.write_csv() if "csv" in name else lines, name, **place)
 
     def run(self, *options):
         path = self.folder / "shop.toml"
@@ -106,28 +104,15 @@ MISPLACED = [
 def test_records_that_break_a_rule_are_set_aside(shop, format):
     shop.lines = ["max_rejected = 0.2"]
     rows = [row for row, _ in BAD] + good(60) + EDGES + MISPLACED
-    if format == "parquet":
-        shop.parquet(rows)
-        first = 1
-    elif format == "jsonl":
-        shop.text("".join(json.dumps(row) + "\n" for row in rows), "a.jsonl")
-        first = 1
-    else:
-        shop.text(pl.DataFrame(rows, TYPES).write_csv(), "a.csv.gz")
-        first = 2
-    report = shop.run()
+    shop.table(rows, f"a.{format}")
+    report, first = shop.run(), 2 if "csv" in format else 1
     expected = [(f"a.{format}", n, reason) for n, (_, reason) in enumerate(BAD, first)]
     assert shop.rejected() == expected
     assert (report["rows"], report["positives"], report["users"]) == (73, 62, 8)
-    assert report["rejected"]["user is missing or empty"] == 1 and sum(
-        report["rejected"].values()
-    ) == len(BAD)
-    assert {
-        "of_earlier_days": 2,
-        "of_later_days": 1,
-        "left_out": 3,
-        "stragglers": 0,
-    }.items() <= report["late"].items()
+    assert report["rejected"]["user is missing or empty"] == 1
+    assert sum(report["rejected"].values()) == len(BAD)
+    late = {"of_earlier_days": 2, "of_later_days": 1, "left_out": 3, "stragglers": 0}
+    assert late.items() <= report["late"].items()
 
 
 def test_lines_that_are_no_records(shop):
@@ -191,16 +176,10 @@ def test_events_of_other_days_do_not_stop_the_day_but_many_are_told(shop, capsys
     shop.parquet(MISPLACED + good(200))
     assert shop.run()["positives"] == 200
     told = capsys.readouterr().err
-    assert (
-        "3 of the 203 events in the folder (1.5%) are of other days and left out; 2 are of earlier"
-        " days" in told
-    )
+    assert "3 of the 203 events in the folder (1.5%) are of other days and left out; 2 are" in told
     assert "set source.late_days; if not, check pipeline.time_zone" in told
     shop.parquet(MISPLACED)
-    with pytest.raises(
-        BadData,
-        match=r"has none; .*Correct columns\.positives, or skip the day\. 3 of the 3 events",
-    ):
+    with pytest.raises(BadData, match=r"has none; .*or skip the day\. 3 of the 3 events"):
         shop.run()
 
 
@@ -220,58 +199,41 @@ def without(*names):
 def test_a_missing_column(shop, format):
     shop.parquet(good(5), name="fine.parquet")
     rows = [{k: row[k] for k in without("t", "e")} for row in good(5)]
-    if format == "parquet":
-        shop.parquet(rows, name="b.parquet", types=without("t", "e"))
-    elif format == "csv":
-        shop.text(pl.DataFrame(rows).write_csv(), "b.csv")
-    else:
-        shop.text("\n".join(map(json.dumps, rows)), "b.jsonl")
-    with pytest.raises(BadData) as e:
+    shop.table(rows, f"b.{format}", without("t", "e"))
+    with pytest.raises(BadData, match=r"It has: u, i, r, size.*Name one of these in the") as e:
         shop.run()
     assert f"b.{format} does not have: 't' (columns.time)" in str(e.value)
-    assert "It has: u, i, r, size" in str(
-        e.value
-    ) and "Name one of these in the pipeline file" in str(e.value)
 
 
 def test_json_lines_may_leave_a_feature_out_but_not_all_of_them(shop):
     rows = [{k: row[k] for k in without("size")} for row in good(20)]
     shop.text("\n".join(map(json.dumps, rows)), "a.jsonl")
-    with pytest.raises(
-        BadData, match=r"features\.size names the column 'size' of events; no record of 2017-10-16"
-    ):
+    with pytest.raises(BadData, match=r"features\.size names .* 'size' of events; no record of 20"):
         shop.run()
     shop.text("\n".join(map(json.dumps, [*rows, dict(GOOD, u=100)])), "b.jsonl")
     assert shop.run()["positives"] == 21
 
 
 @pytest.mark.parametrize(
-    ("column", "kind", "values", "words"),
+    ("column", "kind", "value", "words"),
     [
-        (
-            "u",
-            pl.Float64,
-            [1.0],
-            "columns.user of events is a string or an integer; decimals are often",
-        ),
-        ("i", pl.Boolean, [True], "columns.item of events is a string or an integer; in"),
+        ("u", pl.Float64, 1.0, "columns.user of events is a string or an integer; decimals are"),
+        ("i", pl.Boolean, True, "columns.item of events is a string or an integer; in"),
         (
             "t",
             pl.Boolean,
-            [True],
-            "columns.time of events is a timestamp, a date, an ISO 8601 string or a number",
+            True,
+            "columns.time of events is a timestamp, a date, an ISO 8601 string",
         ),
-        ("t", pl.List(pl.Int64), [[1]], "columns.time of events"),
-        ("r", pl.String, ["1"], "columns.reward of events is a number"),
-        ("e", pl.List(pl.String), [["buy"]], "columns.event of events is a string"),
-        ("size", pl.String, ["2"], "features.size of events is a number"),
+        ("t", pl.List(pl.Int64), [1], "columns.time of events"),
+        ("r", pl.String, "1", "columns.reward of events is a number"),
+        ("e", pl.List(pl.String), ["buy"], "columns.event of events is a string"),
+        ("size", pl.String, "2", "features.size of events is a number"),
     ],
 )
-def test_a_column_of_the_wrong_type(shop, column, kind, values, words):
+def test_a_column_of_the_wrong_type(shop, column, kind, value, words):
     shop.parquet(good(5))
-    shop.parquet(
-        [dict(GOOD, **{column: values[0]})], name="b.parquet", types=TYPES | {column: kind}
-    )
+    shop.parquet([dict(GOOD, **{column: value})], "b.parquet", TYPES | {column: kind})
     with pytest.raises(BadData) as e:
         shop.run()
     assert words in str(e.value) and f"b.parquet column {column!r} is " in str(e.value)
@@ -293,11 +255,7 @@ def spoil(path):
 @pytest.mark.parametrize("harm", [truncate, spoil])
 def test_a_damaged_file(shop, name, harm):
     shop.parquet(good(5))
-    if name == "b.parquet":
-        shop.parquet(good(3000), name=name)
-    else:
-        frame = pl.DataFrame(good(3000), TYPES)
-        shop.text(frame.write_csv() if "csv" in name else frame.write_ndjson(), name)
+    shop.table(good(3000), name)
     harm(shop.place(name))
     with pytest.raises(BadData, match=rf"{name} cannot be read: .*Deliver it again") as e:
         shop.run()
@@ -313,7 +271,7 @@ def test_a_worker_elsewhere_says_so_too(shop, runner, monkeypatch, request):
     shop.parquet(good(3000))
     spoil(shop.place("a.parquet"))
     with pytest.raises(
-        BadData, match=r"a\.parquet cannot be read: .*Deliver it again, or move it away\.$"
+        BadData, match=r"a\.parquet cannot be read: .*Deliver it again, or move .*\.$"
     ):
         shop.run(*options)
 
@@ -351,14 +309,9 @@ def test_items(shop):
     shop.lines = ['items = "items/dt={date}/"', "max_rejected = 0.4"]
     shop.features = ITEM_FEATURES
     shop.parquet([*good(5), dict(GOOD, i="unheard of", u=50), dict(GOOD, i="unheard of", u=51)])
-    rows = [
-        {"i": "a", "look": [1, 2], "price": 3, "stock": True},
-        {"i": None, "look": [1, 2], "price": 3, "stock": True},
-        {"i": "b", "look": [1, 2, 3], "price": 3, "stock": True},
-        {"i": "c", "look": None, "price": None, "stock": True},
-        {"i": "c", "look": [5, 6], "price": 7, "stock": True},
-        {"i": "d", "look": [5, 6], "price": 7, "stock": False},
-    ]
+    looks = [("a", [1, 2], 3), (None, [1, 2], 3), ("b", [1, 2, 3], 3), ("c", None, None)]
+    looks += [("c", [5, 6], 7), ("d", [5, 6], 7)]
+    rows = [{"i": i, "look": x, "price": price, "stock": i != "d"} for i, x, price in looks]
     shop.text("\n".join(map(json.dumps, rows)), "a.jsonl", table="items")
     report = shop.run()
     assert shop.rejected() == [
@@ -368,10 +321,8 @@ def test_items(shop):
     assert (report["unlisted_items"], report["unlisted_events"], report["corpus_end"]) == (1, 2, 2)
     assert report["snapshots"]["items"][str(DAY)]["duplicates"] == 1
     corpus = pl.read_parquet(shop.out / "corpus/end/*.parquet").to_dicts()
-    assert [(row["_item"], row["look"], row["price"]) for row in corpus] == [
-        ("a", [1, 2], 3),
-        ("c", [5, 6], 7),
-    ]
+    listed = [(row["_item"], row["look"], row["price"]) for row in corpus]
+    assert listed == [("a", [1, 2], 3), ("c", [5, 6], 7)]
     shop.lines[1] = "max_rejected = 0.3"
     with pytest.raises(BadData, match=f"of items of {DAY} 2 of 6 are"):
         shop.run()
@@ -391,9 +342,7 @@ def test_bytes_are_no_words_about_items(shop, key, kind, value):
     shop.features = f"[corpus]\n{key} = {named}"
     shop.parquet(good(5))
     shop.parquet([{"i": "a", "brand": value}], types={"i": pl.String, "brand": kind}, table="items")
-    said = (
-        rf"corpus\.{key} of items is text, .*; in .*a\.parquet column 'brand' is .*Binary.* Write"
-    )
+    said = rf"corpus\.{key} of items is text, .*; in .*a\.parquet column 'brand' is .*Binary.* Wr"
     with pytest.raises(BadData, match=said):
         shop.run()
 

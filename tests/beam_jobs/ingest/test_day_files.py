@@ -1,5 +1,4 @@
 import gzip
-import json
 import threading
 import time
 from datetime import date, timedelta
@@ -42,27 +41,26 @@ def shop(tmp_path):
 def lay(tmp_path, day, rows, table="events", name="a.parquet"):
     folder = tmp_path / table / f"dt={day}"
     folder.mkdir(parents=True, exist_ok=True)
-    frame = pl.DataFrame(
-        {"u": range(rows), "i": 1, "t": 0}, {"u": pl.Int64, "i": pl.Int64, "t": pl.Int64}
-    )
+    types = dict.fromkeys("uit", pl.Int64)
+    frame = pl.DataFrame({"u": range(rows), "i": 1, "t": 0}, types)
     path = folder / name
     if name.endswith(".parquet"):
         frame.write_parquet(path)
-    elif "csv" in name:
-        text = frame.write_csv().encode()
-        path.write_bytes(gzip.compress(text) if name.endswith("gz") else text)
     else:
-        text = "".join(json.dumps(row) + "\n" for row in frame.to_dicts()).rstrip("\n").encode()
-        path.write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+        text = frame.write_csv() if "csv" in name else frame.write_ndjson().rstrip("\n")
+        path.write_bytes(gzip.compress(text.encode()) if "gz" in name else text.encode())
+    return path
 
 
-def test_a_day_without_files_is_late(shop, tmp_path):
+def test_a_day_without_files_is_late_or_with_its_marker_empty(shop, tmp_path):
     (tmp_path / "events" / f"dt={DAY}").mkdir(parents=True)
     (tmp_path / "events" / f"dt={DAY}" / "_SUCCESS").touch()
     with pytest.raises(
-        TryAgain, match=r"dt=2018-01-01 does not exist or is empty; no day is there\. Run the day"
+        TryAgain, match=r"dt=2018-01-01 does not exist or is empty; no day is there"
     ):
         day_files.check(shop(), DAY)
+    with pytest.raises(NothingToDo):
+        day_files.check(shop('done_marker = "_SUCCESS"'), DAY)
 
 
 def test_a_late_day_is_waited_for(shop, tmp_path, monkeypatch):
@@ -72,9 +70,7 @@ def test_a_late_day_is_waited_for(shop, tmp_path, monkeypatch):
     threading.Timer(0.4, come, (tmp_path / "events",)).start()
     assert day_files.check(shop('wait = "20s"'), DAY)["rows"] == 3
     began = time.monotonic()
-    with pytest.raises(
-        TryAgain, match=f"after a wait of 0:00:01; the newest day that is there is {DAY}"
-    ):
+    with pytest.raises(TryAgain, match=f"after a wait of 0:00:01; the newest day .* is {DAY}"):
         day_files.check(shop('wait = "1s"'), DAY + timedelta(days=1))
     assert time.monotonic() - began >= 1
 
@@ -97,13 +93,6 @@ def test_rows_are_counted_and_none_is_an_empty_day(shop, tmp_path, name):
     assert day_files.check(shop(), DAY)["rows"] == 12
 
 
-def test_a_complete_day_without_files_is_empty(shop, tmp_path):
-    (tmp_path / "events" / f"dt={DAY}").mkdir(parents=True)
-    (tmp_path / "events" / f"dt={DAY}" / "_SUCCESS").touch()
-    with pytest.raises(NothingToDo):
-        day_files.check(shop('done_marker = "_SUCCESS"'), DAY)
-
-
 def test_a_day_with_far_fewer_rows_than_its_weekday_is_suspicious(shop, tmp_path):
     # The eighth week does not count
     for week, rows in enumerate([100, 90, 0, 110, 10_000, 1, 80, 1], 1):
@@ -112,11 +101,8 @@ def test_a_day_with_far_fewer_rows_than_its_weekday_is_suspicious(shop, tmp_path
     lay(tmp_path, DAY, 18)
     with pytest.raises(BadData) as e:
         day_files.check(shop(), DAY)
-    assert (
-        "18 of 95 (19%" in str(e.value)
-        and "2017-12-25: 100" in str(e.value)
-        and "2017-11-06" not in str(e.value)
-    )
+    assert "18 of 95 (19%" in str(e.value) and "2017-12-25: 100" in str(e.value)
+    assert "2017-11-06" not in str(e.value)
     lay(tmp_path, DAY, 19)
     assert day_files.check(shop(), DAY) == {"rows": 19, "usual_rows": 95}
     lay(tmp_path, DAY, 18)
@@ -127,8 +113,7 @@ def test_a_day_with_far_fewer_rows_than_its_weekday_is_suspicious(shop, tmp_path
 def test_a_half_copied_file_makes_the_day_late_unless_a_marker_says_that_all_is_there(
     shop, tmp_path, size
 ):
-    lay(tmp_path, DAY, 3)
-    path = tmp_path / "events" / f"dt={DAY}" / "b.parquet"
+    path = lay(tmp_path, DAY, 3).with_name("b.parquet")
     whole = path.with_name("a.parquet").read_bytes()
     path.write_bytes(whole[:size])
     with pytest.raises(LogsLate, match=r"b\.parquet begins as a Parquet file and does not end"):
@@ -145,8 +130,7 @@ def test_a_half_copied_file_makes_the_day_late_unless_a_marker_says_that_all_is_
 
 def test_a_half_copied_file_is_waited_for(shop, tmp_path, monkeypatch):
     monkeypatch.setattr(day_files, "_POLL_SECONDS", 0.05)
-    lay(tmp_path, DAY, 3)
-    path = tmp_path / "events" / f"dt={DAY}" / "a.parquet"
+    path = lay(tmp_path, DAY, 3)
     whole = path.read_bytes()
     path.write_bytes(whole[:50])
     timer = threading.Timer(0.3, path.write_bytes, [whole])
@@ -156,37 +140,30 @@ def test_a_half_copied_file_is_waited_for(shop, tmp_path, monkeypatch):
 
 
 def test_a_file_of_no_known_kind_is_bad_data(shop, tmp_path):
-    lay(tmp_path, DAY, 3)
-    (tmp_path / "events" / f"dt={DAY}" / "notes.txt").write_text("hello")
+    notes = lay(tmp_path, DAY, 3).with_name("notes.txt")
+    notes.write_text("hello")
     with pytest.raises(BadData, match=r"notes\.txt.*source\.format"):
         day_files.check(shop(), DAY)
     lay(tmp_path, DAY, 4, name="b.json")
-    (tmp_path / "events" / f"dt={DAY}" / "notes.txt").rename(
-        tmp_path / "events" / f"dt={DAY}" / ".notes.txt"
-    )
+    notes.rename(notes.with_name(".notes.txt"))
     assert day_files.check(shop(), DAY)["rows"] == 7
 
 
 def test_items_of_the_day_or_before_and_users_of_before(shop, tmp_path):
-    p = shop(
-        f'items = "{tmp_path}/items/dt={{date}}/"', f'users = "{tmp_path}/users/of-{{date}}-x/"'
-    )
-    for day in (DAY - timedelta(days=3), DAY, DAY + timedelta(days=1)):
+    items = f'items = "{tmp_path}/items/dt={{date}}/"'
+    p = shop(items, f'users = "{tmp_path}/users/of-{{date}}-x/"')
+    before, later = DAY - timedelta(days=3), DAY + timedelta(days=1)
+    for day in (before, DAY, later):
         lay(tmp_path, day, 1, "items")
         (tmp_path / "users" / f"of-{day}-x").mkdir(parents=True)
         (tmp_path / "users" / f"of-{day}-x" / "a.csv").write_text("u\n1\n")
     (tmp_path / "items" / "dt=2017-12-31").mkdir()  # no files: no snapshot
     (tmp_path / "items" / "dt=2017-99-31").mkdir()
     found = day_files.inputs(p, day_plan.make_plan(p, DAY, "full"))
-    assert found.items_of[DAY] == DAY
-    assert found.items_of[DAY - timedelta(days=1)] == DAY - timedelta(days=3)
+    assert (found.items_of[DAY], found.items_of[DAY - timedelta(days=1)]) == (DAY, before)
     assert DAY - timedelta(days=4) not in found.items_of
-    assert (
-        found.users_of[DAY] == DAY - timedelta(days=3)
-        and found.users_of[DAY + timedelta(days=1)] == DAY
-    )
-    assert DAY - timedelta(days=3) not in found.users_of
-    assert sorted(found.users) == [DAY - timedelta(days=3), DAY]
+    assert (found.users_of[DAY], found.users_of[later]) == (before, DAY)
+    assert before not in found.users_of and sorted(found.users) == [before, DAY]
 
 
 def test_items_have_to_be_there(shop, tmp_path):
@@ -206,9 +183,8 @@ def test_the_key_depends_on_all_that_is_read_and_on_nothing_else(shop, tmp_path)
         lay(tmp_path, DAY - timedelta(days=back), 1, "items")
     before = {mode: day_files.fingerprint(p, DAY, mode) for mode in ("incremental", "full")}
     plan = day_plan.make_plan(p, DAY, "incremental")
-    assert {key.split("/")[1] for key in before["incremental"] if key.startswith("events")} == set(
-        map(str, plan.read)
-    )
+    days = {key.split("/")[1] for key in before["incremental"] if key.startswith("events")}
+    assert days == set(map(str, plan.read))
     lay(tmp_path, DAY + timedelta(days=1), 77)
     lay(tmp_path, plan.first - timedelta(days=1), 77)
     # Not the day's snapshot, but one of the training window

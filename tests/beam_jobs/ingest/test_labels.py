@@ -27,27 +27,21 @@ def run(tmp_path):
         folder.mkdir(parents=True)
         write(folder / name)
         named = {"user": "u", "item": "i", "time": "t", "event": "e", "label": "stars"}
-        p = tiny_pipeline(
-            source={"events": f"{tmp_path}/events/dt={{date}}/", "max_rejected": 0.5},
-            columns=named | columns,
-        )
-        write_raw(
-            StageContext(pipeline=p, day=DAY, mode="incremental", out=str(tmp_path / "out")),
-            lambda rows: None,
-        )
+        source = {"events": f"{tmp_path}/events/dt={{date}}/", "max_rejected": 0.5}
+        p = tiny_pipeline(source=source, columns=named | columns)
+        out = str(tmp_path / "out")
+        context = StageContext(pipeline=p, day=DAY, mode="incremental", out=out)
+        write_raw(context, lambda rows: None)
         (file,) = (tmp_path / "out/examples").rglob("*.parquet")
-        return {
-            row["_user"]: row for row in pl.read_parquet(file, hive_partitioning=False).to_dicts()
-        }
+        examples = pl.read_parquet(file, hive_partitioning=False).to_dicts()
+        return {row["_user"]: row for row in examples}
 
     return run
 
 
 def rows(values, kind="buy"):
-    return [
-        {"u": n, "i": "a", "t": NOON + n, "e": kind, "stars": value}
-        for n, value in enumerate(values)
-    ]
+    event = {"i": "a", "e": kind}
+    return [event | {"u": n, "t": NOON + n, "stars": value} for n, value in enumerate(values)]
 
 
 def reasons(tmp_path):
@@ -63,17 +57,13 @@ def test_a_label_may_be_missing_but_not_be_nonsense(run, tmp_path):
     found = run(lambda path: path.write_text("\n".join(lines)), "a.jsonl")
     labels = {user: row["_label"] for user, row in found.items()}
     assert labels == {"0": 4, "2": None, "3": 2.5, "4": -1, "5": None, "7": None}
-    assert [
-        row for row, reason in reasons(tmp_path) if reason == "columns.label is not a number"
-    ] == [2]
-    assert [row for row, _ in reasons(tmp_path)] == [2, 7]
+    bad = reasons(tmp_path)
+    assert bad[0] == (2, "columns.label is not a number") and [row for row, _ in bad] == [2, 7]
 
 
 def test_no_number_is_no_label(run):
-    found = run(
-        pl.DataFrame(rows([float("nan"), float("inf"), 3.0, None]), TYPES).write_parquet,
-        "a.parquet",
-    )
+    given = pl.DataFrame(rows([float("nan"), float("inf"), 3.0, None]), TYPES)
+    found = run(given.write_parquet, "a.parquet")
     assert [found[user]["_label"] for user in "0123"] == [None, None, 3, None]
 
 

@@ -18,9 +18,8 @@ def lay_out(tmp_path: Path, source: object, **keys) -> dict[str, list[dict]]:
 
 
 def read_back(out: Path) -> dict[str, list[dict]]:
-    return {
-        p.parent.name: pq.ParquetFile(p).read().to_pylist() for p in sorted(out.rglob("*.parquet"))
-    }
+    files = sorted(out.rglob("*.parquet"))
+    return {file.parent.name: pq.ParquetFile(file).read().to_pylist() for file in files}
 
 
 def write(path: Path, *rows: dict) -> Path:

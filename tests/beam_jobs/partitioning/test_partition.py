@@ -1,6 +1,4 @@
-"""`partition`: days appear whole or not at all, twice changes nothing, and arguments are
-checked.
-"""
+"""`partition`: days appear whole or not at all, and twice changes nothing."""
 
 import signal
 import subprocess
@@ -27,13 +25,9 @@ def test_a_snapshot_goes_to_one_day(tmp_path):
 
 
 def test_columns_are_renamed(tmp_path):
-    log = write(tmp_path / "log.jsonl", {"uid": 1, "ts": "2017-10-15"})
-    assert lay_out(tmp_path, log, time="when", rename={"uid": "user", "ts": "when"}) == {
-        "dt=2017-10-15": [{"user": 1, "when": "2017-10-15"}]
-    }
-    assert lay_out(tmp_path, log, time="when", rename={"ts": "when"})["dt=2017-10-15"][
-        0
-    ].keys() == {"uid", "when"}
+    log = write(tmp_path / "log.jsonl", {"uid": 1, "ts": "2017-10-15", "x": 2})
+    found = lay_out(tmp_path, log, time="when", rename={"uid": "user", "ts": "when"})
+    assert found == {"dt=2017-10-15": [{"user": 1, "when": "2017-10-15", "x": 2}]}
 
 
 def test_twice_changes_nothing_and_new_rows_replace_only_their_day(tmp_path):
@@ -61,13 +55,10 @@ def test_the_same_rows_give_the_same_bytes_however_they_come(tmp_path):
     (tmp_path / "many").mkdir()
     for part in range(3):
         frame.slice(part * 100_000, 100_000).write_parquet(tmp_path / "many" / f"{part}.parquet")
+    layout = Layout(time="t", time_unit="s")
     for source, out, spill in (("one.parquet", "a", 1 << 30), ("many", "b", 100_000)):
-        partition(
-            [str(tmp_path / source)],
-            f"{tmp_path}/{out}/dt={{date}}",
-            Layout(time="t", time_unit="s"),
-            spill_bytes=spill,
-        )
+        place = f"{tmp_path}/{out}/dt={{date}}"
+        partition([str(tmp_path / source)], place, layout, spill_bytes=spill)
     assert [len(rows) for rows in read_back(tmp_path / "a").values()] == [270_000, 30_000]
     for part in (tmp_path / "a").rglob("*.parquet"):
         assert part.read_bytes() == (tmp_path / "b" / part.relative_to(tmp_path / "a")).read_bytes()
@@ -75,12 +66,9 @@ def test_the_same_rows_give_the_same_bytes_however_they_come(tmp_path):
 
 def test_a_missing_column_is_named_with_the_file_and_what_is_there(tmp_path):
     log = write(tmp_path / "log.jsonl", {"user": 1, "click_timestamp": 2})
-    with pytest.raises(BadData) as e:
+    with pytest.raises(BadData, match=r"'click_time'.*user, click_timestamp.*Did you mean") as e:
         lay_out(tmp_path, log, time="click_time")
-    assert all(
-        part in str(e.value)
-        for part in (str(log), "'click_time'", "user, click_timestamp", "Did you mean")
-    )
+    assert str(log) in str(e.value)
 
 
 @pytest.mark.parametrize(
@@ -109,34 +97,26 @@ def test_no_file_and_an_unknown_ending_are_usage_errors(tmp_path):
 def test_to_and_from_an_object_store(tmp_path, gs_place):
     log = write(tmp_path / "log.jsonl.gz", {"t": "2017-10-15", "n": 1}, {"t": "2017-10-16", "n": 2})
     storage.write_bytes(f"{gs_place}/raw/log.jsonl.gz", log.read_bytes())
+    layout, out = Layout(time="t", done_marker="_OK"), f"{gs_place}/events/dt={{date}}/"
     for done in ((2, 0), (0, 2)):
-        summary = partition(
-            [f"{gs_place}/raw"],
-            f"{gs_place}/events/dt={{date}}/",
-            Layout(time="t", done_marker="_OK"),
-        )
+        summary = partition([f"{gs_place}/raw"], out, layout)
         assert (summary.written, summary.unchanged) == done
-    assert [f.path for f in storage.list_files(f"{gs_place}/events/dt=2017-10-16")] == [
-        "_OK",
-        "part-0.parquet",
-    ]
+    files = [f.path for f in storage.list_files(f"{gs_place}/events/dt=2017-10-16")]
+    assert files == ["_OK", "part-0.parquet"]
     part = storage.localize(f"{gs_place}/events/dt=2017-10-16/part-0.parquet", tmp_path / "back")
     assert pq.ParquetFile(part).read().to_pylist() == [{"t": "2017-10-16", "n": 2}]
 
 
 def test_killed_in_the_middle_it_leaves_whole_days_and_a_rerun_finishes(tmp_path):
-    pl.DataFrame(
-        {"t": [f"2017-{1 + d % 12:02}-{1 + d % 28:02}" for d in range(20_000)]}
-    ).write_parquet(tmp_path / "log.parquet")
+    log, out = tmp_path / "log.parquet", tmp_path / "out"
+    times = [f"2017-{1 + d % 12:02}-{1 + d % 28:02}" for d in range(20_000)]
+    pl.DataFrame({"t": times}).write_parquet(log)
     code = (
         "import sys; from beam_jobs.partitioning.calendar_days import Layout;"
         "from beam_jobs.partitioning.partition import partition;"
         "partition([sys.argv[1]], sys.argv[2], Layout(time='t'))"
     )
-    out = tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "log.parquet"), f"{out}/dt={{date}}"]
-    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(log), f"{out}/dt={{date}}"])
     while not list(out.rglob("part-0.parquet")) and process.poll() is None:
         time.sleep(0.001)
     process.kill()
@@ -144,8 +124,7 @@ def test_killed_in_the_middle_it_leaves_whole_days_and_a_rerun_finishes(tmp_path
     killed = read_back(out)
     assert 0 < len(killed) < 84
 
-    partition([str(tmp_path / "log.parquet")], f"{out}/dt={{date}}", Layout(time="t"))
+    partition([str(log)], f"{out}/dt={{date}}", Layout(time="t"))
     finished = read_back(out)
-    assert len(finished) == 84
-    assert sum(map(len, finished.values())) == 20_000
+    assert (len(finished), sum(map(len, finished.values()))) == (84, 20_000)
     assert killed.items() <= finished.items()
