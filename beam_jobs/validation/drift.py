@@ -184,11 +184,13 @@ def compare_skew(
         if name not in trained or sum(trained[name].counts) < LEAST_VALUES:
             continue
         distance = _strings if trained[name].type == "string" else _numbers
-        columns = [_Weighted.of(served[folder], name, weight) for weight in _WEIGHTS[folder]]
+        columns = [_weighted(served[folder], name, by) for by in _WEIGHTS[folder]]
         skews_by_weight = [
-            FeatureSkew(feature=name, kind=p.features[name].kind, **distance(trained[name], column))
-            for column in columns
-            if len(column.values) >= LEAST_VALUES
+            FeatureSkew(
+                feature=name, kind=p.features[name].kind, **distance(trained[name], values, weights)
+            )
+            for values, weights in columns
+            if len(values) >= LEAST_VALUES
         ]
         if skews_by_weight:
             nearest = min(skews_by_weight, key=lambda skew: (skew.distance, skew.outside))
@@ -197,34 +199,24 @@ def compare_skew(
     return sorted(skews, key=lambda skew: (-skew.distance, -skew.outside, skew.feature))
 
 
-class _Weighted(NamedTuple):
-    """The values of a served column, without missing ones, and their weights.
-
-    Attributes:
-      values: [N] numbers or strings.
-      weight: [N] float64, not negative.
+def _weighted(table: pa.Table, name: str, by: str | None) -> tuple[pa.Array, np.ndarray]:
+    """The values of a served column, and their weights by another column, or by None with all rows
+    alike: [N] numbers or strings, none missing, and [N] float64, all above 0.
     """
-
-    values: pa.Array
-    weight: np.ndarray
-
-    @classmethod
-    def of(cls, table: pa.Table, name: str, weight: str | None) -> Self:
-        """A column of a table, weighted by another column, or by None with all rows alike."""
-        column = table.column(name).combine_chunks()
-        by = np.ones(len(table))
-        if weight:
-            by = table.column(weight).fill_null(0).to_numpy().astype(np.float64)
-        if pa.types.is_list(column.type):
-            by = by[list_rows(list_lengths(column))]
-            column = column.flatten()
-        counts = column.is_valid().to_numpy(zero_copy_only=False) & (by > 0)
-        return cls(column.filter(pa.array(counts)), by[counts])
+    column = table.column(name).combine_chunks()
+    weights = np.ones(len(table))
+    if by:
+        weights = table.column(by).fill_null(0).to_numpy().astype(np.float64)
+    if pa.types.is_list(column.type):
+        weights = weights[list_rows(list_lengths(column))]
+        column = column.flatten()
+    counts = column.is_valid().to_numpy(zero_copy_only=False) & (weights > 0)
+    return column.filter(pa.array(counts)), weights[counts]
 
 
-def _numbers(trained: Column, served: _Weighted) -> dict[str, Any]:
+def _numbers(trained: Column, values: pa.Array, weights: np.ndarray) -> dict[str, Any]:
     before = Numbers.of(trained)
-    now = Numbers.weighted(served.values, served.weight)
+    now = Numbers.weighted(values, weights)
     low = np.float32(trained.min)
     high = np.float32(trained.max)
     margin = np.float32(_MARGIN) * (high - low)
@@ -244,10 +236,10 @@ def _range(low: np.float32, numbers: Numbers, high: np.float32) -> ValueRange:
     )
 
 
-def _strings(trained: Column, served: _Weighted) -> dict[str, Any]:
+def _strings(trained: Column, values: pa.Array, weights: np.ndarray) -> dict[str, Any]:
     before = trained.shares
-    coded = served.values.dictionary_encode()
-    shares = np.bincount(coded.indices.to_numpy(), weights=served.weight / served.weight.sum())
+    coded = values.dictionary_encode()
+    shares = np.bincount(coded.indices.to_numpy(), weights=weights / weights.sum())
     now = dict(zip(coded.dictionary.to_pylist(), shares.tolist(), strict=True))
     value = furthest(before, now)
     # Of very many values only some are listed, so that a new value cannot be told from an unlisted one.
