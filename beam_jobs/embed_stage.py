@@ -19,7 +19,6 @@ from pathlib import Path
 import apache_beam as beam
 
 from beam_jobs.beam import batches, engine, worker_view
-from beam_jobs.beam.worker_view import WriteRows
 from beam_jobs.day_plan import start_of
 from beam_jobs.embedding import tensorflow_serving
 from beam_jobs.embedding.corpus_ranges import (
@@ -33,8 +32,7 @@ from beam_jobs.embedding.corpus_ranges import (
 )
 from beam_jobs.embedding.tower_calls import Embed, read_batches, sample_users, spread_batches
 from twinspire_core import storage
-from twinspire_core.contracts import feature_schema, model_bundle
-from twinspire_core.contracts.attempts import StageContext
+from twinspire_core.contracts import attempts, feature_schema, model_bundle
 from twinspire_core.contracts.model_bundle import ITEMS, QUERIES, VECTOR, Tower, read_items
 from twinspire_core.errors import BadData
 from twinspire_core.storage.parquet_files import count_rows, list_parquet, open_parquet
@@ -45,7 +43,7 @@ _ACTIVE_DAYS = 7
 """Days, the day itself included, in which a sampled user had an event."""
 
 
-def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, int]:
+def run(ctx: attempts.StageContext, known: KnownVectors | None = None) -> dict[str, int]:
     """Embeds the day's corpus, and up to `MOST_QUERIES` users.
 
     Args:
@@ -92,7 +90,7 @@ def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, int]:
         since = start_of(ctx.day - timedelta(days=_ACTIVE_DAYS - 1), p.zone)
         sample = sample_users(rows, since, MOST_QUERIES, batches.BATCH_ROWS)
         of_queries = sample | "Embed queries" >> beam.ParDo(to_queries)
-        _ = (of_items, of_queries) | beam.Flatten() | "Rows" >> WriteRows(ctx.out)
+        _ = (of_items, of_queries) | beam.Flatten() | "Rows" >> worker_view.WriteRows(ctx.out)
 
     # Held before the job: if it runs in this process, it uses the same tower.
     served = to_queries.tower() if p.serving.tensorflow else None

@@ -11,19 +11,16 @@ from typing import Any
 import apache_beam as beam
 
 from beam_jobs.beam import engine, worker_view
-from beam_jobs.beam.worker_view import WriteRows
 from beam_jobs.features.job_graph import Rows
 from beam_jobs.features.raw_features_job import write_raw
 from beam_jobs.transform import analysis, graph
 from beam_jobs.validation import anomalies, drift, statistics
 from twinspire_core import storage
-from twinspire_core.contracts import attempts, feature_schema
-from twinspire_core.contracts.attempts import StageContext
-from twinspire_core.contracts.features_report import ComparedDay, DayStatistics, StatisticsFile
+from twinspire_core.contracts import attempts, feature_schema, features_report
 from twinspire_core.terminal import console
 
 
-def run(ctx: StageContext) -> dict[str, Any]:
+def run(ctx: attempts.StageContext) -> dict[str, Any]:
     """Runs the stage.
 
     Raises:
@@ -47,7 +44,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     return report.model_dump(mode="json")
 
 
-def _transform(ctx: StageContext) -> None:
+def _transform(ctx: attempts.StageContext) -> None:
     """Makes the transform graph, and applies it to the training rows."""
     p = ctx.pipeline
     console.print(f"features {ctx.day}: making the transform graph")
@@ -59,19 +56,21 @@ def _transform(ctx: StageContext) -> None:
     # A second job, since the graph has to be made before it can be applied.
     def build(job: beam.Pipeline) -> None:
         names = job | "Examples" >> beam.Create(examples, reshuffle=False)
-        _ = graph.apply_graph(names, p, ctx.out) | "Rows" >> WriteRows(ctx.out)
+        _ = graph.apply_graph(names, p, ctx.out) | "Rows" >> worker_view.WriteRows(ctx.out)
 
     engine.run_job(p.beam.options, build, ctx.out)
     worker_view.check(ctx.out, worker_view.take(ctx.out))
 
 
-def _statistics(ctx: StageContext) -> DayStatistics:
+def _statistics(ctx: attempts.StageContext) -> features_report.DayStatistics:
     """Looks for anomalies in the day's statistics, compared with those of the newest earlier day."""
     p = ctx.pipeline
     # No cache key depends on that day: docs/decisions/0003-attempts-and-keys.md
     for day in reversed(attempts.days(p)):
         if day < ctx.day and (attempt := attempts.latest(p, day, "features")):
-            checked = anomalies.check(p, ctx.out, StatisticsFile.read(attempt.uri), str(day))
-            compared = ComparedDay(day=day, attempt=attempts.name(p, attempt.uri))
+            checked = anomalies.check(
+                p, ctx.out, features_report.StatisticsFile.read(attempt.uri), str(day)
+            )
+            compared = features_report.ComparedDay(day=day, attempt=attempts.name(p, attempt.uri))
             return checked.model_copy(update={"compared_with": compared})
     return anomalies.check(p, ctx.out)

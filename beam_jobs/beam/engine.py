@@ -1,18 +1,25 @@
 """Runs Beam jobs: in this process, offline, or on the runner that `beam.options` in the pipeline file name.
 
-A job on another runner is cancelled when its client is stopped, and fails in one message. A step
-signals bad input by raising a `TwinspireError` in a worker. Runners hand such an error over in
-different forms; here it becomes itself again (failures.py).
+A job on another runner is cancelled when its client is stopped, and fails in one message.
+
+A step signals bad input by raising a `TwinspireError` in a worker. Runners hand errors over in different
+forms, remote ones as text; here such an error becomes itself again. Runners that restart jobs report
+nothing until they give up, so a step whose input breaks a rule (`fails_fast`) leaves a note for the
+client in the job's output.
 """
 
+import functools
 import io
+import json
 import logging
+import re
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
+from typing import Any
 
 import apache_beam as beam
 import grpc
@@ -21,10 +28,16 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult
 from rich.console import Console
 
-from beam_jobs.beam import failures, job_service
-from beam_jobs.beam.job_service import JobService, job_name
-from twinspire_core import storage
-from twinspire_core.errors import RunnerFailed, TwinspireError, UsageError
+from beam_jobs.beam import job_service
+from twinspire_core import errors, storage
+from twinspire_core.errors import (
+    BadData,
+    JobFailed,
+    RunnerFailed,
+    TwinspireError,
+    UsageError,
+    with_full_stop,
+)
 
 # Beam's DirectRunner first tries to download Prism. FnApiRunner, which it falls back to, needs no network.
 _LOCAL = (None, "DirectRunner", "FnApiRunner")
@@ -32,6 +45,17 @@ _BEAM_LOG = logging.getLogger("apache_beam.runners.common")
 LOG = "job.log"
 """File below the stage's output with all that the runner printed about a job that failed."""
 _LOOK = 1.0  # seconds between two looks for the note that a failing step leaves
+NOTE = "FAILURE.json"
+"""File below the stage's output with the first error that no restart can cure."""
+
+_RAISED = re.compile(r"twinspire_core\.errors\.(\w+): (.*)")
+_BEAM_SUFFIX = re.compile(r" \[(?:while running|\d+ lines? of traceback).*$")
+_JAVA_FRAME = re.compile(r"at [\w.$/<>]+\(|\.\.\. \d+ (?:more|common frames omitted)")
+_MISSING = re.compile(r"(?:ModuleNotFoundError|ImportError): ")
+_CHAINED = "The above exception was the direct cause of the following exception:"
+# Beam's error about the error before it.
+_RETOLD = "RuntimeError: Bundle processing associated with "
+_LONGEST_LINE = 400  # characters
 
 
 def runner_of(options: Sequence[str]) -> str | None:
@@ -55,7 +79,7 @@ def run_job(
       limit: seconds that a job on another runner may take.
 
     Raises:
-      TwinspireError: as raised by a step; for a job on another runner else as `failures.explain` says.
+      TwinspireError: as raised by a step; for a job on another runner else as `explain` says.
       RunnerFailed: the job service does not answer, or the job took longer than `limit`.
     """
     if runner_of(options) is None:
@@ -78,7 +102,7 @@ def _run_here(pipeline: beam.Pipeline) -> None:
     try:
         pipeline.run().wait_until_finish()
     except Exception as e:
-        if error := next(failures.own_errors(e), None):
+        if error := next(own_errors(e), None):
             raise error from e
         raise
     finally:
@@ -102,7 +126,11 @@ def named(options: Sequence[str], out: str) -> list[str]:
     # is unlimited here, and whether the service answers is checked before. Of an option that is given
     # twice, the last value holds.
     unlimited = 10 * 365 * 24 * 3600
-    return [*options, f"--job_name={job_name(out)}", f"--job_server_timeout={unlimited}"]
+    return [
+        *options,
+        f"--job_name={job_service.job_name(out)}",
+        f"--job_server_timeout={unlimited}",
+    ]
 
 
 def _run_remotely(
@@ -127,7 +155,7 @@ class _Job:
     """A job, from before it is handed over until it has ended."""
 
     def __init__(self, out: str, endpoint: str, flink: str = "") -> None:
-        self.name = job_name(out)
+        self.name = job_service.job_name(out)
         self.result: PipelineResult | None = None
         # Bound to the present stderr, which is redirected while the job runs.
         self._console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
@@ -177,7 +205,7 @@ class _Job:
     def reach_service(self) -> None:
         """Waits until the job service answers, if the job goes to one that runs already."""
         if self._endpoint:
-            JobService(self._endpoint).wait()
+            job_service.JobService(self._endpoint).wait()
 
     def cancel(self) -> bool:
         """Cancels the job if it has not ended; returns whether there was one."""
@@ -203,13 +231,13 @@ class _Job:
     def _note(self) -> TwinspireError | None:
         """The error that a step left in a note; None also while the store does not answer."""
         try:
-            return failures.read_note(self._out)
+            return read_note(self._out)
         except Exception:  # stores raise errors of any kind, and the next look may succeed
             return None
 
     def reason(self, error: Exception, output: str) -> TwinspireError:
         """The error to raise in place of the runner's, whose output is written to `LOG`."""
-        if known := self._note() or next(failures.own_errors(error), None):
+        if known := self._note() or next(own_errors(error), None):
             return known
         if isinstance(error, grpc.RpcError | grpc.FutureTimeoutError):
             return RunnerFailed(
@@ -228,9 +256,9 @@ class _Job:
         if self.result is None:
             return UsageError(
                 f"beam.options name a runner that takes the job; it was not handed over:"
-                f" {failures.last_line(text)}. All of the text is in {log}."
+                f" {last_line(text)}. All of the text is in {log}."
             )
-        return failures.explain(self.name, str(error), log)
+        return explain(self.name, str(error), log)
 
 
 @contextmanager
@@ -246,3 +274,88 @@ def _collected_output() -> Iterator[io.StringIO]:
             yield text
     finally:
         logging.root.handlers[:] = handlers
+
+
+def fails_fast(process: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
+    """Makes `process` leave a note for the client if its input breaks a rule. The `DoFn` has an attribute
+    `out`, the URI of the stage's output.
+    """
+
+    @functools.wraps(process)
+    def noting(step: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        try:
+            yield from process(step, *args, **kwargs) or ()
+        except (BadData, UsageError) as error:
+            note = {"error": type(error).__name__, "message": str(error)}
+            storage.put_if_absent(storage.join(step.out, NOTE), json.dumps(note).encode())
+            raise
+
+    return noting
+
+
+def read_note(out: str) -> TwinspireError | None:
+    """The error in the note of a step, or None."""
+    try:
+        note = json.loads(storage.read_bytes(storage.join(out, NOTE)))
+    except FileNotFoundError:
+        return None
+    return _of_class(note["error"], note["message"])
+
+
+def own_errors(error: BaseException | None) -> Iterator[TwinspireError]:
+    """The project's errors in a chain of causes; then those in the text of a remote traceback."""
+    outer = error
+    while error is not None:
+        # Made again, with the message alone: Beam has added to it where the step was running.
+        if isinstance(error, TwinspireError):
+            yield type(error)(_BEAM_SUFFIX.sub("", str(error)))
+        error = error.__cause__ or error.__context__
+    # Runners in other processes hand over text: the traceback has the name of the class.
+    for kind, message in _RAISED.findall(str(outer).replace("\\n", "\n")):
+        yield _of_class(kind, _BEAM_SUFFIX.sub("", message))
+
+
+def _of_class(name: str, message: str) -> TwinspireError:
+    kind: type[TwinspireError] = getattr(errors, name, BadData)
+    return kind(message)
+
+
+def explain(job: str, text: str, log: str) -> TwinspireError:
+    """The error about a job that failed, by what the runner reported.
+
+    Args:
+      job: its name, and where it ran.
+      text: what the runner reported.
+      log: URI of the file with all of its output.
+    """
+    line = last_line(text)
+    said = f"{job} failed: {with_full_stop(line)}"
+    more = f"All that the runner said is in {log}."
+    if _MISSING.match(line):
+        return UsageError(
+            f"{said} Workers have what the client has: install this package and its libraries there,"
+            f" in the client's versions (twinspire doctor PIPELINE compares them). {more}"
+        )
+    # Python's traceback is of a step; all else is about parts of the runner.
+    if "Traceback (most recent call last)" in text:
+        return JobFailed(
+            f"{said} If the versions of libraries differ there, that may be why: twinspire doctor"
+            f" PIPELINE compares them. {more}"
+        )
+    return RunnerFailed(
+        f"{said} Nothing of it is used. Run the same command again; a restart strategy lets the"
+        f" runner do so itself. {more}"
+    )
+
+
+def last_line(text: str) -> str:
+    """The last line of a runner's text that says what happened: no frame of Java's stack, and no error of
+    Beam about another error.
+    """
+    first, _, second = text.rpartition(_CHAINED)
+    if _RETOLD in second:
+        text = first
+    lines = [line.strip() for line in text.splitlines()]
+    said = [line for line in lines if line and not _JAVA_FRAME.match(line)]
+    last = said[-1] if said else "it gave no reason"
+    return last.removeprefix("Caused by: ")[:_LONGEST_LINE]

@@ -20,9 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.pvalue import PCollection, TaggedOutput
 
-from beam_jobs.beam import worker_view
-from beam_jobs.beam.failures import fails_fast
-from beam_jobs.beam.worker_view import WriteRows
+from beam_jobs.beam import engine, worker_view
 from beam_jobs.embedding.tower_calls import Batch, batches_of, write_plain
 from twinspire_core import storage
 from twinspire_core.contracts.model_bundle import ITEMS, VECTOR
@@ -141,7 +139,7 @@ class EachOnce(beam.DoFn):
         self.out = out
         self._files = list(files)
 
-    @fails_fast
+    @engine.fails_fast
     def process(self, id_range: IdRange) -> Iterator[Any]:
         """Counts each id of the range.
 
@@ -179,7 +177,7 @@ def reuse_vectors(ranges: PCollection, compare_range: "CompareRange", out: str) 
     types = {_TO_EMBED: Batch, _COUNTS: tuple[str, int]}
     compared = beam.ParDo(compare_range).with_output_types(Any, **types)
     outputs = ranges | "Compare" >> compared.with_outputs(*types)
-    _ = outputs[_COUNTS] | "Changes" >> WriteRows(out, CHANGES)
+    _ = outputs[_COUNTS] | "Changes" >> worker_view.WriteRows(out, CHANGES)
     return outputs[_TO_EMBED]
 
 

@@ -20,7 +20,7 @@ from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.utils.shared import Shared
 
 from beam_jobs import hashing
-from beam_jobs.beam.failures import fails_fast
+from beam_jobs.beam.engine import fails_fast
 from twinspire_core import storage
 from twinspire_core.contracts.model_bundle import VECTOR, Tower
 from twinspire_core.errors import BadData, listed

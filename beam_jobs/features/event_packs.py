@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import NamedTuple, TypeAlias
 
-from beam_jobs.ingest import records
-from beam_jobs.ingest.day_files import SourceFile, Table
+from beam_jobs.ingest import day_files, records
 from beam_jobs.point_in_time.job import FeatureJob
 from beam_jobs.point_in_time.user_shard import relevant_types
 from twinspire_core.config.pipeline import Pipeline
@@ -37,13 +36,13 @@ class Pack(NamedTuple):
       parts: parts of that partial; 0 if no run has written it yet.
     """
 
-    files: tuple[SourceFile, ...]
+    files: tuple[day_files.SourceFile, ...]
     first: int
     stem: str | None = None
     parts: int = 0
 
     @property
-    def table(self) -> Table:
+    def table(self) -> day_files.Table:
         """The files' table."""
         return self.files[0].table
 
@@ -80,7 +79,7 @@ def plan_packs(job: FeatureJob) -> list[list[Pack]]:
     return _together([*events, *_packed(job.inputs.users.values())])
 
 
-def _packed(days: Iterable[Sequence[SourceFile]]) -> list[Pack]:
+def _packed(days: Iterable[Sequence[day_files.SourceFile]]) -> list[Pack]:
     """Puts small files of a day together. The files are of one table, given day by day."""
     packs: list[Pack] = []
     number = 0
@@ -100,22 +99,9 @@ def _packed(days: Iterable[Sequence[SourceFile]]) -> list[Pack]:
 
 def _with_partials(job: FeatureJob, packs: Sequence[Pack], folder: str) -> list[Pack]:
     """The same packs of events, with the partials that they have or will have in a folder."""
-    settings = _settings(job)
-    parts_by_stem = partials.whole(folder)
-    kept = []
-    for pack in packs:
-        # A file that came while the run was planned has no digest, so its pack has no key.
-        if all(file.digest is not None for file in pack.files):
-            stem = partials.stem(folder, pack.day, KIND, _key(settings, job.p, pack))
-            pack = pack._replace(stem=stem, parts=parts_by_stem.get(stem, 0))
-        kept.append(pack)
-    return kept
-
-
-def _settings(job: FeatureJob) -> dict[str, object]:
-    """All of the pipeline file that reading events depends on."""
     p = job.p
-    return {
+    # All of the pipeline file that reading events depends on.
+    settings = {
         "format": FORMAT,
         "columns": [repr(column) for column in job.columns["events"]],
         "reward_clip": p.columns.reward_clip,
@@ -124,6 +110,15 @@ def _settings(job: FeatureJob) -> dict[str, object]:
         "late_days": p.source.late_days,
         "max_user_events": p.source.max_user_events,
     }
+    parts_by_stem = partials.whole(folder)
+    kept = []
+    for pack in packs:
+        # A file that came while the run was planned has no digest, so its pack has no key.
+        if all(file.digest is not None for file in pack.files):
+            stem = partials.stem(folder, pack.day, KIND, _key(settings, p, pack))
+            pack = pack._replace(stem=stem, parts=parts_by_stem.get(stem, 0))
+        kept.append(pack)
+    return kept
 
 
 def _key(settings: Mapping[str, object], p: Pipeline, pack: Pack) -> str:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from apache_beam.pvalue import AsDict, AsSideInput, AsSingleton, PBegin, PCollection
 
 from beam_jobs import hashing
-from beam_jobs.features import event_packs, output_files, read_steps, shard_steps
+from beam_jobs.features import event_packs, read_steps, table_steps
 from beam_jobs.features.report import Count, Counted, Counters
 from beam_jobs.ingest.records import Rejected, to_json_lines
 from beam_jobs.point_in_time import item_counts
@@ -36,15 +36,15 @@ _READ = {
 }
 _WORK = {
     read_steps.COUNTS: Count,
-    shard_steps.COUNT_TABLES: _Sharded,
-    shard_steps.SAMPLING_HASHES: tuple[int, bytes],
-    shard_steps.EXAMPLES: _Named,
-    shard_steps.ANALYSIS: pa.RecordBatch,
-    shard_steps.EVALUATION: _Named,
-    shard_steps.USERS: _Named,
-    shard_steps.SEQUENCES: _Named,
+    table_steps.COUNT_TABLES: _Sharded,
+    table_steps.SAMPLING_HASHES: tuple[int, bytes],
+    table_steps.EXAMPLES: _Named,
+    table_steps.ANALYSIS: pa.RecordBatch,
+    table_steps.EVALUATION: _Named,
+    table_steps.USERS: _Named,
+    table_steps.SEQUENCES: _Named,
 }
-_EXAMPLES = {read_steps.COUNTS: Count, shard_steps.EXAMPLES: pa.RecordBatch}
+_EXAMPLES = {read_steps.COUNTS: Count, table_steps.EXAMPLES: pa.RecordBatch}
 _CORPUS = {
     read_steps.COUNTS: Count,
     read_steps.REJECTED: Rejected,
@@ -75,34 +75,34 @@ class RawFeatures(beam.PTransform):
         job = self.job.for_workers()
         read = _read_records(begin, self.job)
         by_shard = read[read_steps.RECORDS] | "Group users" >> beam.GroupByKey()
-        made = by_shard | "Work" >> _tag(shard_steps.Work(job), _WORK)
+        made = by_shard | "Work" >> _tag(table_steps.Work(job), _WORK)
         # A side input is complete before the steps that take it begin.
-        table = AsSingleton(_add_up_counts(made[shard_steps.COUNT_TABLES], job.p))
-        held_out = AsDict(_find_held_out(made[shard_steps.SAMPLING_HASHES], job.most_held_out))
+        table = AsSingleton(_add_up_counts(made[table_steps.COUNT_TABLES], job.p))
+        held_out = AsDict(_find_held_out(made[table_steps.SAMPLING_HASHES], job.most_held_out))
 
         def finish(name: str, rows: str, step: beam.PTransform) -> Any:
             # Grouped by file, as a file has rows of several shards.
             return made[rows] | f"{name} by file" >> beam.GroupByKey() | name >> step
 
-        finish_examples = output_files.FinishExamples(job)
+        finish_examples = table_steps.FinishExamples(job)
         examples = finish(
-            "Examples", shard_steps.EXAMPLES, _tag(finish_examples, _EXAMPLES, table, held_out)
+            "Examples", table_steps.EXAMPLES, _tag(finish_examples, _EXAMPLES, table, held_out)
         )
         # One element for each day, so that workers make corpora in parallel.
         moments = begin | "Moments" >> beam.Create(job.plan.corpora)
-        corpora = moments | "Corpora" >> _tag(output_files.FinishCorpus(job), _CORPUS, table)
-        finish_queries = output_files.FinishQueries(job)
-        finish_users = output_files.FinishUsers(
+        corpora = moments | "Corpora" >> _tag(table_steps.FinishCorpus(job), _CORPUS, table)
+        finish_queries = table_steps.FinishQueries(job)
+        finish_users = table_steps.FinishUsers(
             job, feature_schema.users_schema(job.p), Counted.KNOWN_USERS
         )
-        finish_sequences = output_files.FinishUsers(
+        finish_sequences = table_steps.FinishUsers(
             job, feature_schema.sequences_schema(), Counted.LISTED, "users"
         )
         counts = [
             *(part[read_steps.COUNTS] for part in (read, made, corpora, examples)),
-            finish("Evaluation", shard_steps.EVALUATION, _count_by(finish_queries, held_out)),
-            finish("Users", shard_steps.USERS, _count_by(finish_users)),
-            finish("Sequences", shard_steps.SEQUENCES, _count_by(finish_sequences)),
+            finish("Evaluation", table_steps.EVALUATION, _count_by(finish_queries, held_out)),
+            finish("Users", table_steps.USERS, _count_by(finish_users)),
+            finish("Sequences", table_steps.SEQUENCES, _count_by(finish_sequences)),
         ]
         _write_together("Counters", counts, lambda parts: Counters(parts).write(job.out))
         rejected = [part[read_steps.REJECTED] for part in (read, corpora)]
@@ -111,14 +111,14 @@ class RawFeatures(beam.PTransform):
             "Rejected", rejected, lambda records: storage.write_bytes(uri, to_json_lines(records))
         )
 
-        analyse = beam.ParDo(output_files.AnalyseItems(job), table)
+        analyse = beam.ParDo(table_steps.AnalyseItems(job), table)
         items = (
             begin
             | "Once" >> beam.Create([None])
             | "Analyse items" >> analyse.with_output_types(pa.RecordBatch)
         )
-        analysis = (made[shard_steps.ANALYSIS], items) | "Analysis" >> beam.Flatten()
-        return Rows(analysis, examples[shard_steps.EXAMPLES])
+        analysis = (made[table_steps.ANALYSIS], items) | "Analysis" >> beam.Flatten()
+        return Rows(analysis, examples[table_steps.EXAMPLES])
 
 
 def _read_records(begin: PBegin, job: FeatureJob) -> Any:

@@ -20,12 +20,7 @@ from beam_jobs.features.report import (
 )
 from beam_jobs.point_in_time.job import FeatureJob, plan_job
 from twinspire_core import storage
-from twinspire_core.contracts import feature_schema
-from twinspire_core.contracts.attempts import StageContext
-from twinspire_core.contracts.features_report import (
-    CorpusReport,
-    FeaturesReport,
-)
+from twinspire_core.contracts import attempts, feature_schema, features_report
 from twinspire_core.errors import BadData, NothingToDo
 from twinspire_core.sources.candidate_sources import fits_of
 from twinspire_core.sources.sequences import Sequences
@@ -33,7 +28,9 @@ from twinspire_core.storage import parquet_files
 from twinspire_core.terminal import console
 
 
-def write_raw(ctx: StageContext, look: Callable[[Rows], None]) -> FeaturesReport:
+def write_raw(
+    ctx: attempts.StageContext, look: Callable[[Rows], None]
+) -> features_report.FeaturesReport:
     """Writes examples, corpora, queries, users, tables of sources and rejected records.
 
     Args:
@@ -74,7 +71,7 @@ def write_raw(ctx: StageContext, look: Callable[[Rows], None]) -> FeaturesReport
     return report
 
 
-def write_served(ctx: StageContext) -> CorpusReport:
+def write_served(ctx: attempts.StageContext) -> features_report.CorpusReport:
     """Writes only what is served at the end of the day and needs no training: corpus, users, and tables
     of sources. Days without events are allowed, the last one included.
 

@@ -28,20 +28,16 @@ import pyarrow as pa
 from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs import day_plan, hashing
-from beam_jobs.beam import batches
-from beam_jobs.beam.failures import fails_fast
+from beam_jobs.beam import batches, engine
 from beam_jobs.features.event_packs import Pack, PackPart, slices
 from beam_jobs.features.report import Count, Counted, count, count_of
-from beam_jobs.ingest import records
-from beam_jobs.ingest.day_files import SourceFile
+from beam_jobs.ingest import day_files, records
 from beam_jobs.ingest.records import FILE_BITS, KEPT_PER_FILE, ORDER, RecordChecker, Rejected
 from beam_jobs.point_in_time.job import FeatureJob
 from beam_jobs.point_in_time.user_shard import UserEventLimit, relevant_types
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import partials
-from twinspire_core.contracts.forgotten_users import WITHHELD
-from twinspire_core.storage import FileInfo
+from twinspire_core.contracts import forgotten_users, partials
 
 RECORDS = "records"
 """(shard, batch): events or users."""
@@ -69,7 +65,7 @@ class Read(beam.DoFn):
         self._job = job
         self._p = job.p
 
-    @fails_fast
+    @engine.fails_fast
     def process(self, parts: Sequence[PackPart]) -> Iterator[Any]:
         """Reads.
 
@@ -178,7 +174,7 @@ def _read_events(job: FeatureJob, pack: Pack, part: int) -> Iterator[ReadOutput]
 
 
 def _read_records(
-    job: FeatureJob, file: SourceFile, number: int, part: int | None
+    job: FeatureJob, file: day_files.SourceFile, number: int, part: int | None
 ) -> Iterator[ReadOutput]:
     """Reads a part of a file, the one of this number in its pack: records that break no rule and are
     not of forgotten users; counts; the first rejected records.
@@ -189,7 +185,7 @@ def _read_records(
     for block in records.read_blocks(job.p.source.format, file, part, wanted):
         if isinstance(block, Rejected):
             # A line that cannot be read names no user, so it may be about a forgotten one.
-            rejected = [block._replace(value=WITHHELD) if job.forgotten else block]
+            rejected = [block._replace(value=forgotten_users.WITHHELD) if job.forgotten else block]
             reasons: Mapping[str, int] = {block.reason: 1}
         else:
             checked = checker.take(block)
@@ -209,7 +205,11 @@ def _read_records(
 
 
 def _relevant(
-    p: Pipeline, file: SourceFile, rows: pl.DataFrame, types: set[str], limit: UserEventLimit
+    p: Pipeline,
+    file: day_files.SourceFile,
+    rows: pl.DataFrame,
+    types: set[str],
+    limit: UserEventLimit,
 ) -> Iterator[ReadOutput]:
     """The events of types that are used, with the day that they belong to; counts of the others."""
     folder_day = day_plan.number(file.day)
@@ -298,7 +298,7 @@ def _is_unchanged(pack: Pack) -> bool:
 # Each part of a large file asks for its digest. Size and time are in the key, as the folder lists them,
 # so a file that was written again is digested again.
 @functools.lru_cache(maxsize=1024)
-def _digest(file: FileInfo) -> str:
+def _digest(file: storage.FileInfo) -> str:
     # An object store keeps digests of its own kind; a disk keeps none.
     return file.digest or storage.file_digest(file.uri)
 

@@ -14,9 +14,7 @@ import polars as pl
 
 from beam_jobs import day_plan
 from beam_jobs.ingest import columns, records
-from beam_jobs.ingest.columns import Column
 from beam_jobs.ingest.day_files import SourceFile, later_files
-from beam_jobs.ingest.records import ORDER, RecordChecker, Rejected
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
 
@@ -106,7 +104,7 @@ def look(
 
 
 def _look_into(
-    p: Pipeline, file: SourceFile, wanted: list[Column], day: date
+    p: Pipeline, file: SourceFile, wanted: list[columns.Column], day: date
 ) -> tuple[Digest, Digest]:
     """The file's events of the day, and of all days up to it."""
     time = [column for column in wanted if column.name == "_time"]
@@ -122,13 +120,13 @@ def _look_into(
 
 
 def _until(
-    p: Pipeline, file: SourceFile, wanted: list[Column], day: date
+    p: Pipeline, file: SourceFile, wanted: list[columns.Column], day: date
 ) -> Iterator[pl.DataFrame]:
     """The file's events up to the end of the day, with some of their columns."""
-    checker = RecordChecker(p, file, 0, wanted)
+    checker = records.RecordChecker(p, file, 0, wanted)
     end = day_plan.start_of(day_plan.after(day), p.zone)
     for part in records.file_parts(p.source.format, file):
         for block in records.read_blocks(p.source.format, file, part, wanted):
-            if not isinstance(block, Rejected):
-                yield checker.take(block).good.filter(pl.col("_time") < end).drop(ORDER)
+            if not isinstance(block, records.Rejected):
+                yield checker.take(block).good.filter(pl.col("_time") < end).drop(records.ORDER)
     checker.close()

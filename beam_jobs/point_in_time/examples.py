@@ -11,9 +11,7 @@ import pyarrow as pa
 
 from beam_jobs import day_plan, hashing
 from beam_jobs.beam import batches
-from beam_jobs.beam.batches import CodedLists
 from beam_jobs.point_in_time import user_history
-from beam_jobs.point_in_time.user_history import ITEM_NUMBER
 from beam_jobs.point_in_time.user_shard import SAMPLING_HASH, UserShard
 from twinspire_core.config.feature_kinds import HistoryFeature, IdFeature, TimeFeature
 from twinspire_core.config.pipeline import Pipeline
@@ -103,7 +101,7 @@ def sequences(shard: UserShard, day: date) -> pl.DataFrame:
     """
     start, end = shard.days_before(day, day_plan.personal_days(shard.job.p))
     taken = shard.positives().filter(pl.col("_time").is_between(start, end, closed="left"))
-    newest = taken.sort("_code", "_time", ITEM_NUMBER, descending=[False, True, False])
+    newest = taken.sort("_code", "_time", user_history.ITEM_NUMBER, descending=[False, True, False])
     age = (pl.lit(end) - pl.col("_time")) / day_plan.MICROSECONDS_OF_A_DAY
     return newest.group_by("_user", maintain_order=True).agg(
         pl.col("_item").head(feature_schema.SEQUENCE_LENGTH).alias("_items"),
@@ -146,7 +144,7 @@ def replayed_queries(shard: UserShard, day: date) -> pl.DataFrame:
 def _queries(shard: UserShard, day: date, hashes: pl.DataFrame) -> pl.DataFrame:
     """Queries as of the start of a day, for the users of some sampling hashes."""
     distinct_items = shard.positives(day).unique(
-        ["_code", ITEM_NUMBER], keep="first", maintain_order=True
+        ["_code", user_history.ITEM_NUMBER], keep="first", maintain_order=True
     )
     truth = distinct_items.group_by("_code", maintain_order=True).agg(
         pl.col("_user").first(), pl.col("_item").alias("_truth")
@@ -178,7 +176,7 @@ _HIGH = "_high"
 """
 
 
-def of_users(shard: UserShard) -> Iterator[tuple[str, pl.DataFrame, dict[str, CodedLists]]]:
+def of_users(shard: UserShard) -> Iterator[tuple[str, pl.DataFrame, dict[str, batches.CodedLists]]]:
     """Examples without item features, some thousands at a time: the file that they go to, the rows, and
     their histories by column.
     """
@@ -216,9 +214,9 @@ def analysis(shard: UserShard) -> pl.DataFrame:
 
 def _in_blocks(
     shard: UserShard, day: date, rows: pl.DataFrame
-) -> Iterator[tuple[str, pl.DataFrame, dict[str, CodedLists]]]:
+) -> Iterator[tuple[str, pl.DataFrame, dict[str, batches.CodedLists]]]:
     """Examples of a day by file; their histories are gathered some thousands at a time."""
-    numbers = shard.past[ITEM_NUMBER].to_numpy()
+    numbers = shard.past[user_history.ITEM_NUMBER].to_numpy()
     folder = f"{feature_schema.EXAMPLES}/{feature_schema.day_folder(day)}"
     hours, parts = shard.job.example_files[day]
     first_hour = rows.select(clock(shard.job.p).dt.hour() // hours * hours).to_series()

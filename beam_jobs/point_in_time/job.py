@@ -9,14 +9,10 @@ from datetime import date, timedelta
 from typing import NamedTuple
 
 from beam_jobs.day_plan import Plan, Scope, days_to_replay, known_days, make_plan
-from beam_jobs.ingest import columns, day_files, late_events
-from beam_jobs.ingest.columns import Column
-from beam_jobs.ingest.day_files import Inputs, SourceFile
-from beam_jobs.ingest.late_events import LateEvents
+from beam_jobs.ingest import day_files, late_events
+from beam_jobs.ingest.columns import Column, of_tables
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import forgotten_users
-from twinspire_core.contracts.attempts import StageContext
-from twinspire_core.contracts.forgotten_users import NOBODY, ForgottenUsers
+from twinspire_core.contracts import attempts, forgotten_users
 from twinspire_core.errors import format_message
 from twinspire_core.records.raw_files import format_of
 from twinspire_core.terminal import console
@@ -75,14 +71,14 @@ class FeatureJob:
     p: Pipeline
     plan: Plan
     columns: Mapping[str, list[Column]]
-    inputs: Inputs
-    late: LateEvents
+    inputs: day_files.Inputs
+    late: late_events.LateEvents
     out: str
     example_files: dict[date, ExampleFiles]
     user_files: int
     most_held_out: int
     partials: str | None = None
-    forgotten: ForgottenUsers = NOBODY
+    forgotten: forgotten_users.ForgottenUsers = forgotten_users.NOBODY
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
@@ -101,7 +97,7 @@ class FeatureJob:
         )
 
 
-def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
+def plan_job(ctx: attempts.StageContext, scope: Scope | None = None) -> FeatureJob:
     """Finds the days and files of a run, and how its output is cut into files.
 
     Args:
@@ -112,7 +108,15 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
     inputs = day_files.inputs(ctx.pipeline, plan)
     plan = replace(plan, replay=days_to_replay(ctx.pipeline, plan, inputs.events))
     if ctx.reuse is not None:
-        inputs = replace(inputs, events=_with_digests(inputs.events, ctx.reuse.digests))
+        # Those in the stage's key: a file that came later has none.
+        digests = ctx.reuse.digests
+        events = {
+            day: tuple(
+                file._replace(digest=digests.get(day_files.input_name(file))) for file in files
+            )
+            for day, files in inputs.events.items()
+        }
+        inputs = replace(inputs, events=events)
     late = late_events.look(ctx.pipeline, ctx.day, inputs.later)
     for folder_day, reason in late.unreadable.items():
         command = "run" if scope is None else "refresh"
@@ -128,29 +132,21 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
     }
     # Only of days that every scope reads, so that a table of users always has the same files.
     window = [plan.day - timedelta(days=n) for n in range(known_days(ctx.pipeline))]
+    rows_of_users = sum(rows.get(day, 0) for day in window)
     return FeatureJob(
         p=ctx.pipeline,
         plan=plan,
-        columns=columns.of_tables(ctx.pipeline),
+        columns=of_tables(ctx.pipeline),
         inputs=inputs,
         late=late,
         out=ctx.out,
         example_files={day: _cut_examples(rows.get(day, 0)) for day in plan.examples},
-        user_files=_count_user_files(sum(rows.get(day, 0) for day in window)),
+        # A multiple of a small number: so the users of a shard go to few of the files.
+        user_files=USER_FILES * max(1, -(-rows_of_users // (USER_FILES * FILE_EVENTS))),
         most_held_out=MOST_HELD_OUT,
         partials=ctx.reuse.partials if ctx.reuse else None,
         forgotten=forgotten_users.find(ctx.pipeline),
     )
-
-
-def _with_digests(
-    events: Mapping[date, tuple[SourceFile, ...]], digests: Mapping[str, str]
-) -> dict[date, tuple[SourceFile, ...]]:
-    """The same files, with the digests in the stage's key; without one for a file that came later."""
-    return {
-        day: tuple(file._replace(digest=digests.get(day_files.input_name(file))) for file in files)
-        for day, files in events.items()
-    }
 
 
 def _cut_examples(rows: int) -> ExampleFiles:
@@ -165,13 +161,7 @@ def _cut_examples(rows: int) -> ExampleFiles:
     return ExampleFiles(hours, parts=1 << max(0, (blocks // 24).bit_length() - 1))
 
 
-def _count_user_files(rows: int) -> int:
-    """How many files a table of users has, by the estimated rows of the longest window of users."""
-    # A multiple of a small number: so the users of a shard go to few of the files.
-    return USER_FILES * max(1, -(-rows // (USER_FILES * FILE_EVENTS)))
-
-
-def _estimated_rows(file: SourceFile, given_format: str) -> int:
+def _estimated_rows(file: day_files.SourceFile, given_format: str) -> int:
     """The rows of a file, by its size."""
     size = file.size * (_GZIP_RATIO if file.uri.endswith(".gz") else 1)
     return size // _BYTES_PER_ROW[format_of(file.uri, given_format)]

@@ -19,9 +19,8 @@ import polars as pl
 from beam_jobs import day_plan, hashing
 from beam_jobs.beam import batches
 from beam_jobs.ingest.records import ORDER
-from beam_jobs.point_in_time import item_counts
+from beam_jobs.point_in_time import item_counts, user_history
 from beam_jobs.point_in_time.job import FeatureJob
-from beam_jobs.point_in_time.user_history import ITEM_NUMBER
 from twinspire_core.config.pipeline import Pipeline
 
 _USER_DAY = ("_user", "_day")
@@ -99,12 +98,12 @@ def _places(events: pl.DataFrame) -> tuple[pl.Series, list[pl.Series]]:
     `_PLACE`; `_item_number`.
     """
     # Numbers are sorted in half the time of strings, and one number faster than two. Shards that are
-    # worked on together have few enough users for this one to fit 63 bits (shard_steps.Work).
+    # worked on together have few enough users for this one to fit 63 bits (table_steps.Work).
     _, user = item_counts.numbered(events["_user"])
     items, item = item_counts.numbered(events["_item"])
     since = pl.col("_time") - pl.col("_time").min()
     place = events.select(user * (since.max() + 1) + since).to_series()
-    return items, [user.alias("_code"), place.alias(_PLACE), item.alias(ITEM_NUMBER)]
+    return items, [user.alias("_code"), place.alias(_PLACE), item.alias(user_history.ITEM_NUMBER)]
 
 
 def _by_day(events: pl.DataFrame) -> Counter[int]:
@@ -159,10 +158,12 @@ class UserShard:
         self.excess = _by_day(events) - _by_day(within_limit)
         # Of equal events the first in the logs is kept: `_order` is last among the sort keys, and a
         # copy has the same keys as the row before it.
-        keys = ["_code", "_time", ITEM_NUMBER]
+        keys = ["_code", "_time", user_history.ITEM_NUMBER]
         if "_type" in events.columns:
             keys.append("_type")
-        ordered = within_limit.sort(_PLACE, ITEM_NUMBER, *keys[3:], "_order").drop(_PLACE)
+        ordered = within_limit.sort(_PLACE, user_history.ITEM_NUMBER, *keys[3:], "_order").drop(
+            _PLACE
+        )
         same_as_before = (pl.col(name).eq_missing(pl.col(name).shift()) for name in keys)
         is_copy = ordered.select(pl.all_horizontal(same_as_before).fill_null(False)).to_series()
         self.duplicates = _by_day(ordered.filter(is_copy))

@@ -11,9 +11,7 @@ from typing import Any
 import polars as pl
 
 from beam_jobs.ingest.columns import holds_bytes
-from beam_jobs.scaffold import log_figures
-from beam_jobs.scaffold.column_names import is_outcome, is_shown, snake
-from beam_jobs.scaffold.log_figures import LogFigures
+from beam_jobs.scaffold import column_names, log_figures
 
 CATEGORY_SIZE = 5_000
 _SEPARATORS = ("|", ";", ",", " ")
@@ -50,7 +48,7 @@ def feature_lines(
     item: str,
     snapshots: Mapping[str, pl.DataFrame],
     own_keys: Mapping[str, str],
-    figures: LogFigures,
+    figures: log_figures.LogFigures,
 ) -> list[str]:
     """Lines of the drafted file, a table for each feature; features that are left out become comments.
 
@@ -72,7 +70,7 @@ def feature_lines(
     for table, rows in snapshots.items():
         drafted += _features_of(table, rows, {own_keys[table]})
     for table, column, keys, reason in drafted:
-        name = snake(column)
+        name = column_names.snake(column)
         # TensorFlow uses the name of a feature as the name of an argument.
         if name in names or iskeyword(name):
             name = f"{table}_{name}"
@@ -112,7 +110,7 @@ def _features_of(
         keys, reason = (
             ({"kind": "category"}, drafted) if isinstance(drafted, str) else (drafted, "")
         )
-        if table == "events" and is_outcome(column):
+        if table == "events" and column_names.is_outcome(column):
             reason = "looks like an outcome of the event, not known before it"
         elif column in of_items:
             reason = (
@@ -177,7 +175,11 @@ def _scalar_kind(column: str, values: pl.Series, present: pl.Series) -> Keys | s
     many_integers = dtype.is_integer() and (distinct > _MANY_INTEGERS or not is_category(values))
     if dtype.is_float() or many_integers:
         return {"kind": "number", "log": bool((present >= 0).all())}
-    if dtype == pl.String and not is_shown(column, values) and (separator := _separator(present)):
+    if (
+        dtype == pl.String
+        and not column_names.is_shown(column, values)
+        and (separator := _separator(present))
+    ):
         return {"kind": "categories", "separator": separator}
     if dtype == pl.String and (example := _number_in_text(present)):
         return (

@@ -12,16 +12,13 @@ from typing import NamedTuple
 
 import polars as pl
 
-from beam_jobs.ingest import columns, day_files
+from beam_jobs.ingest import columns, day_files, records
 from beam_jobs.ingest.columns import RAW, Column, WrongType, read_as
-from beam_jobs.ingest.day_files import SourceFile, Table
-from beam_jobs.ingest.records import DayBounds
 from beam_jobs.ingest.timestamps import TimeForm, forms_of, to_instants
 from beam_jobs.scaffold.draft import stack
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
 from twinspire_core.records import raw_files
-from twinspire_core.records.raw_files import Unreadable, readable
 from twinspire_core.records.record_file import RecordFile
 
 _ROWS = 300_000
@@ -86,9 +83,9 @@ class TableSample:
       extent: how much was read, in words; empty if all was.
     """
 
-    table: Table
+    table: day_files.Table
     rows: pl.DataFrame
-    files: tuple[SourceFile, ...]
+    files: tuple[day_files.SourceFile, ...]
     given: str
     extent: str
 
@@ -117,7 +114,7 @@ def validate(pipeline: Pipeline, day: date) -> CheckedDay:
     return CheckedDay(checked, ", ".join(filter(None, (sample.extent for sample in samples))))
 
 
-def sample_of(p: Pipeline, table: Table, day: date) -> TableSample:
+def sample_of(p: Pipeline, table: day_files.Table, day: date) -> TableSample:
     """Rows of the day's events, or of the newest snapshot at or before the day.
 
     Raises:
@@ -151,13 +148,13 @@ def sample_of(p: Pipeline, table: Table, day: date) -> TableSample:
 
 
 def _blocks(
-    given: str, file: SourceFile, columns: list[str] | None = None
+    given: str, file: day_files.SourceFile, columns: list[str] | None = None
 ) -> Iterator[pl.DataFrame]:
     kind = raw_files.format_of(file.uri, given)
-    with readable(file.uri, kind):
+    with raw_files.readable(file.uri, kind):
         for block in RecordFile(file.uri, kind).blocks(columns, empty_is_null=True):
             # A run rejects such lines and counts them; here the columns are looked at.
-            if not isinstance(block, Unreadable):
+            if not isinstance(block, raw_files.Unreadable):
                 yield pl.DataFrame(block.rows)
 
 
@@ -257,7 +254,7 @@ def _rejected(p: Pipeline, wrong: pl.Series, total: int, reason: str) -> Remark:
 def _misplaced(p: Pipeline, day: date, times: pl.Series) -> Remark | None:
     """A remark on times of other days."""
     instants = to_instants(times, p.columns.time_unit, p.zone)
-    elsewhere = int((~DayBounds.of(p, day).allow(instants)).sum())
+    elsewhere = int((~records.DayBounds.of(p, day).allow(instants)).sum())
     if not elsewhere:
         return None
     words = f"{_share(elsewhere, len(times))} are of other days and left out: the times are {_span(instants)}"

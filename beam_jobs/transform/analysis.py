@@ -19,7 +19,6 @@ from apache_beam.pvalue import PCollection
 
 from beam_jobs import hashing
 from beam_jobs.beam import batches
-from beam_jobs.beam.batches import BatchCoder
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import IdFeature, ScaledFeature, VocabularyFeature
 from twinspire_core.config.pipeline import Pipeline
@@ -64,7 +63,7 @@ def write_summary(rows: PCollection, p: Pipeline, out: str) -> None:
         | "Parts of the summary" >> beam.Values()
         | "Summarise" >> summarise_all
         | "Write summary"
-        >> beam.Map(lambda row: storage.write_bytes(uri, BatchCoder().encode(row)))
+        >> beam.Map(lambda row: storage.write_bytes(uri, batches.BatchCoder().encode(row)))
     )
 
 

@@ -28,10 +28,7 @@ from tensorflow_transform import impl_helper
 from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
 
-from beam_jobs.beam import batches
-from beam_jobs.beam.batches import BatchCoder
-from beam_jobs.beam.failures import fails_fast
-from beam_jobs.beam.worker_view import read_written
+from beam_jobs.beam import batches, engine, worker_view
 from beam_jobs.transform import analysis
 from beam_jobs.transform.preprocessing import (
     Analysis,
@@ -59,7 +56,7 @@ value.
 def make_graph(p: Pipeline, out: str) -> None:
     """Makes `transform/` below the stage's output from the summary row there, which it removes."""
     summary = storage.join(out, analysis.SUMMARY)
-    row = BatchCoder().decode(read_written(summary))
+    row = batches.BatchCoder().decode(worker_view.read_written(summary))
     with tempfile.TemporaryDirectory() as local:
         fit(p, row, Path(local))
         storage.upload_tree(Path(local), storage.join(out, feature_schema.TRANSFORM))
@@ -121,7 +118,7 @@ class _Transform(beam.DoFn):
         self._p = p
         self._shared = shared
 
-    @fails_fast
+    @engine.fails_fast
     def process(self, name: str) -> Iterator[tuple[str, int]]:
         # One graph for all threads and bundles of the process.
         folder = storage.join(self.out, feature_schema.TRANSFORM)

@@ -24,8 +24,7 @@ from pandas.util import hash_array
 from beam_jobs.hashing import row_hashes, string_hashes
 from beam_jobs.validation.drift import Numbers, compared_features
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import feature_schema
-from twinspire_core.contracts.features_report import Column, StatisticsFile
+from twinspire_core.contracts import feature_schema, features_report
 from twinspire_core.search.ragged import is_list, list_lengths, list_rows, value_type
 
 LISTED = 10_000
@@ -205,7 +204,7 @@ class Sketch:
         self.by_value.merge(other.by_value)
         self.by_row.merge(other.by_row)
 
-    def finish(self, kind: pa.DataType) -> Column:
+    def finish(self, kind: pa.DataType) -> features_report.Column:
         """The statistics of the column, which has this type in Arrow."""
         distinct = self.by_value.entries()
         exact = len(distinct.hashes) < LISTED
@@ -225,7 +224,7 @@ class Sketch:
             numbers["sum"] = self.total / (1 << _UNIT)
             numbers["min"], numbers["max"] = _plain(pa.array([self.least, self.most], pa.float32()))
             numbers["quantiles"] = _plain(pa.array(quantiles))
-        return Column(
+        return features_report.Column(
             type=_type(kind),
             rows=self.rows,
             present=self.present,
@@ -319,12 +318,12 @@ def write_statistics(examples: PCollection, training: PCollection, p: Pipeline, 
 
 def _write(parts: Iterable[tuple[str, Sketches]], p: Pipeline, out: str) -> None:
     # A part without rows is absent; the check of the counters says later what that means.
-    file = StatisticsFile(**{part: finish(p, sketches) for part, sketches in parts})
+    file = features_report.StatisticsFile(**{part: finish(p, sketches) for part, sketches in parts})
     rows = max((column.rows for column in file.examples.values()), default=0)
     file.model_copy(update={"rows": rows}).write(out)
 
 
-def finish(p: Pipeline, sketches: Sketches) -> dict[str, Column]:
+def finish(p: Pipeline, sketches: Sketches) -> dict[str, features_report.Column]:
     """The columns' statistics, in the order of the examples."""
     schema = feature_schema.example_schema(p)
     return {

@@ -12,7 +12,7 @@ from pathlib import Path
 import apache_beam as beam
 
 from beam_jobs.beam import engine
-from beam_jobs.beam.failures import fails_fast
+from beam_jobs.beam.engine import fails_fast
 from twinspire_core.errors import BadData
 
 BAD = "A file is read whole; a.parquet cannot be. Deliver it again."

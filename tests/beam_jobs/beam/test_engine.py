@@ -12,8 +12,8 @@ import traceback
 import apache_beam as beam
 import pytest
 
-from beam_jobs.beam import engine, failures, job_service
-from beam_jobs.beam.failures import explain, last_line
+from beam_jobs.beam import engine, job_service
+from beam_jobs.beam.engine import explain, last_line
 from tests import prism
 from tests.beam_jobs.beam.remote_steps import (
     BAD,
@@ -106,7 +106,7 @@ def test_a_service_that_does_not_answer(out, monkeypatch):
 
 
 def test_a_job_that_takes_longer_than_it_may(service, out):
-    (out / failures.NOTE).mkdir()  # a note that cannot be read does not end the watch
+    (out / engine.NOTE).mkdir()  # a note that cannot be read does not end the watch
     with pytest.raises(RunnerFailed, match=r"ends in 5 s.*told to cancel it"):
         run(service.options, beam.Map(sleeps, str(out / "begun")), out, limit=5)
     assert service.states(job_service.job_name(str(out)))

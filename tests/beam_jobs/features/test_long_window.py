@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from beam_jobs.day_plan import Plan
-from beam_jobs.features import read_steps, shard_steps
+from beam_jobs.features import read_steps, table_steps
 from beam_jobs.features.event_packs import Pack, PackPart
 from beam_jobs.ingest import columns
 from beam_jobs.ingest.day_files import Inputs, SourceFile
@@ -67,14 +67,14 @@ def test_shards_of_a_long_window_are_worked_on_apart(job, tmp_path):
         for number, batch in (out.value for out in read if out.tag == read_steps.RECORDS):
             shards.setdefault(number, []).append(batch)
     assert len(shards) == 2
-    work = shard_steps.Work(job)
+    work = table_steps.Work(job)
     work.start_bundle()
     made = [
         out.value
         for shard in shards.items()
         for out in work.process(shard)
-        if out.tag == shard_steps.EXAMPLES
+        if out.tag == table_steps.EXAMPLES
     ]
-    made += [out.value.value for out in work.finish_bundle() if out.tag == shard_steps.EXAMPLES]
+    made += [out.value.value for out in work.finish_bundle() if out.tag == table_steps.EXAMPLES]
     histories = [row for _, batch in made for row in batch["history"].to_pylist()]
     assert len(made) == 2 and histories == [["then0"]] * USERS

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs import hashing
-from beam_jobs.features import event_packs, read_steps, shard_steps
+from beam_jobs.features import event_packs, read_steps, table_steps
 from beam_jobs.features.raw_features_job import write_raw, write_served
 from beam_jobs.point_in_time import job
 from tests import prism
@@ -191,7 +191,7 @@ def keep(batch, folder):
 
 def test_shards_alone_and_files_alone_give_the_same_bytes(one, tmp_path, monkeypatch):
     world, out = one
-    monkeypatch.setattr(shard_steps, "WORKED_ROWS", 1)
+    monkeypatch.setattr(table_steps, "WORKED_ROWS", 1)
     monkeypatch.setattr(read_steps, "SHUFFLED_ROWS", 50)
     monkeypatch.setattr(event_packs, "PACKED_BYTES", 0)
     run(world, tmp_path / "alone", mode="full")

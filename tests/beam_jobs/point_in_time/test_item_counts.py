@@ -196,7 +196,7 @@ def test_an_item_without_events_has_no_age(ranked):
 
 def test_the_same_bytes_whatever_the_mode_and_the_shards_together(made, tmp_path, monkeypatch):
     world, _, out = made
-    monkeypatch.setattr("beam_jobs.features.shard_steps.WORKED_ROWS", 1)
+    monkeypatch.setattr("beam_jobs.features.table_steps.WORKED_ROWS", 1)
     run(world, tmp_path / "again")
     once, again = digests(out, "report.json"), digests(tmp_path / "again", "report.json")
     assert again == {name: once[name] for name in again}
