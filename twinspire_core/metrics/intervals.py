@@ -93,22 +93,17 @@ def intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, tuple[float, flo
       resampled: [R] float64 by measure; NaN is left out, and an infinite mean makes the range
         meaningless.
     """
-    # Measures with a mean in the same resamples are grouped: one call makes all their quantiles.
-    alike: dict[bytes, list[str]] = {}
-    for name, x in resampled.items():
-        alike.setdefault(np.isnan(x).tobytes(), []).append(name)
-    spans: dict[str, tuple[float, float]] = {}
-    for names in alike.values():
-        drawn = np.stack([resampled[name] for name in names])
-        drawn = drawn[:, ~np.isnan(drawn[0])]
-        if not drawn.shape[1]:
+    spans = {}
+    for name, drawn in resampled.items():
+        # Resamples in which the measure applies to nobody have no mean.
+        drawn = drawn[~np.isnan(drawn)]
+        if not len(drawn):
             continue
         with np.errstate(invalid="ignore"):
-            lows, highs = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
-        for name, low, high in zip(names, lows.tolist(), highs.tolist(), strict=True):
-            if np.isfinite(low) and np.isfinite(high):
-                spans[name] = (low, high)
-    return {name: spans[name] for name in resampled if name in spans}
+            low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+        if np.isfinite(low) and np.isfinite(high):
+            spans[name] = (low, high)
+    return spans
 
 
 def interval(resampled: np.ndarray) -> tuple[float, float] | None:

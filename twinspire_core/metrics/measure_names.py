@@ -39,11 +39,10 @@ def names(bounds: Sequence[int]) -> list[str]:
       ['0', '1-4', '5-19', '20+']
     """
     lows = [0, *bounds]
-    slices = []
-    for low, next_low in pairwise(lows):
-        high = next_low - 1
-        slices.append(str(low) if low == high else f"{low}-{high}")
-    return [*slices, f"{lows[-1]}+"]
+    ranges = [
+        f"{low}-{above - 1}" if above > low + 1 else str(low) for low, above in pairwise(lows)
+    ]
+    return [*ranges, f"{lows[-1]}+"]
 
 
 def key(measure: str, side: str, name: str) -> str:

@@ -7,6 +7,7 @@ does not fit the others.
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -66,18 +67,14 @@ class NumberedLines(NamedTuple):
 
 def numbered_lines(text: Bytes, most: int) -> Iterator[NumberedLines]:
     """Yields the lines of a file, `most` at a time, at the end perhaps fewer."""
-    numbers: list[int] = []
-    texts: list[bytes] = []
-    for first, lines in _line_blocks(text, _LINES_BLOCK):
-        for number, line in enumerate(lines, first):
-            if not line.strip():
-                continue
-            numbers.append(number)
-            texts.append(line)
-            if len(texts) == most:
-                yield NumberedLines(numbers, texts, offset_in_file(text))
-                numbers, texts = [], []
-    if texts:
+    lines = (
+        (number, line)
+        for first, block in _line_blocks(text, _LINES_BLOCK)
+        for number, line in enumerate(block, first)
+        if line.strip()
+    )
+    while some := list(islice(lines, most)):
+        numbers, texts = map(list, zip(*some, strict=True))
         yield NumberedLines(numbers, texts, offset_in_file(text))
 
 

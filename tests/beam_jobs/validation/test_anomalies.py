@@ -151,7 +151,7 @@ def test_a_day_is_compared_with_the_newest_earlier_one(usual, tmp_path):
             uri=before, mode="full", parent=None, inputs={}, summary={}, committed_at="", **facts
         )
     )
-    StatisticsFile.read(usual).store(before)
+    StatisticsFile.read(usual).write(before)
     ctx = StageContext(pipeline=p, day=date(2024, 3, 10), mode="full", out=usual)
     assert features_stage._statistics(ctx).compared_with.day == date(2024, 3, 9)
     first = StageContext(pipeline=p, day=date(2024, 3, 9), mode="full", out=usual)

@@ -181,7 +181,7 @@ def test_a_later_catalogue_is_compared_with_what_its_towers_were_trained_on(tmp_
             pq.write_table(table, out / folder / "part.parquet")
     rows = PIPELINE, str(day)
     assert drift.measure_skew(*rows) == [], "by an earlier release"
-    StatisticsFile(training=trained_on(ALIKE)).store(str(day))
+    StatisticsFile(training=trained_on(ALIKE)).write(str(day))
     assert [one.distance for one in drift.measure_skew(*rows)] == [0] * 5
     assert drift.measure_skew(PIPELINE, str(later)) == [], "a refresh trains on nothing"
     first, *others = drift.measure_skew(PIPELINE, str(later), trained=str(day))
