@@ -127,7 +127,9 @@ def judge_order(ranker: RankerMeasures | None, gate: GateConfig) -> Iterator[Fin
         )
         return
     trees = compare_all(ranker.holdout, gate.metric)
-    if trees.change is None or not trees.is_known:
+    if not trees.differ:
+        yield Finding(False, f"{unjudged}: they are the same, or give the same lists")
+    elif trees.change is None or not trees.is_known:
         few = f"the lists of {trees.differ} held-out users differ, {LEAST_DIFFERENT} are needed"
         yield Finding(False, f"{unjudged}: {few}")
     elif trees.surely_lost(gate.max_drop):

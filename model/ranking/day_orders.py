@@ -9,6 +9,7 @@ with the parent's on these, by the parent's vectors.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 
@@ -36,6 +37,11 @@ from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.ranking_features import RankingFeatures
 from twinspire_core.sources.source import SourceTables
 
+_LONGEST_KEPT = 7
+"""Days after which trees are fitted again. Fitting is most of what `measure` costs."""
+_KEPT_SHARE = 0.25
+"""Of the days that trees were fitted on: they are kept for no longer."""
+
 
 def fit_day(
     ctx: StageContext, features: Path, day: DayData, lists: DayLists, out: Path
@@ -57,7 +63,10 @@ def fit_day(
     order = _choose_order(ctx, rows)
     order.write(out)
     has_ranker = ctx.pipeline.sources.several
-    ranker = fit_day_ranker(ctx, lists.sources.tables, rows) if has_ranker else None
+    ranker_before = inherited_ranker(ctx)
+    ranker = None
+    if has_ranker:
+        ranker = fit_day_ranker(ctx, lists.sources.tables, rows, ranker_before)
     if ranker:
         (out / RankerFile.FILE).write_bytes(ranker.described.dump())
         (out / ranker_files.MODEL).write_text(ranker.model)
@@ -67,7 +76,7 @@ def fit_day(
         lists=lists,
         order_before=inherited_order(ctx),
         order=order,
-        ranker_before=inherited_ranker(ctx),
+        ranker_before=ranker_before,
         ranker=ranker,
     )
     return orders.of_fixed_order(), orders.of_ranker() if has_ranker else None
@@ -86,21 +95,41 @@ def _choose_order(ctx: StageContext, rows: Sequence[RankingRows]) -> FixedOrder:
 
 
 def fit_day_ranker(
-    ctx: StageContext, tables: SourceTables, days: Sequence[RankingRows]
+    ctx: StageContext,
+    tables: SourceTables,
+    days: Sequence[RankingRows],
+    before: Ranker | None,
 ) -> Ranker | None:
-    """The ranker that the day's version carries; None with too few users.
+    """The ranker that the day's version carries: the parent's while it is young enough, else one that is
+    fitted; None with too few users.
 
     Args:
       ctx: says which sources are ranked, and how long the lists are.
       tables: what sources know, and so which features can be made.
       days: rows that it is fitted on, newest day first.
+      before: the parent's ranker.
     """
     pipeline = ctx.pipeline
     ks = sorted(pipeline.evaluation.ks)
     k = ks[len(ks) // 2]
+    metric = f"recall@{k}"
     sources = sources_to_rank(days, pipeline.sources.use)
     names = RankingFeatures.of(tables).among(sources).names(sources)
-    return fit_ranker(days, sources, names, metric=f"recall@{k}", k=k, seed=pipeline.train.seed)
+    # Towers trained from scratch give other cosines than those that the parent's trees were fitted on.
+    if before and ctx.mode != "full" and _is_young(before, ctx.day):
+        fitted_for = before.sources, before.names, before.described.fitted.metric
+        if fitted_for == (tuple(sources), tuple(names), metric):
+            return before
+    return fit_ranker(days, sources, names, metric=metric, k=k, seed=pipeline.train.seed)
+
+
+def _is_young(ranker: Ranker, day: date) -> bool:
+    """Whether trees order the next day as well as new ones would. Those of a few days gain most by one
+    more.
+    """
+    fitted = ranker.described.fitted.days
+    age = (day - date.fromisoformat(max(fitted))).days
+    return age < min(_LONGEST_KEPT, len(fitted) * _KEPT_SHARE)
 
 
 def inherited_ranker(ctx: StageContext) -> Ranker | None:

@@ -1,5 +1,5 @@
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +15,7 @@ from tests.model.ranking.asked_day import CORPUS, TODAY, by_chance, queries, ran
 from twinspire_core.config.tables.quality import EvaluationConfig, SourcesConfig
 from twinspire_core.contracts.attempts import Gap
 from twinspire_core.contracts.trained_day import Encoded
+from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.sources.personal_counts import PersonalCounts
 
 USERS, BRAND = 30, "attribute_popular:brand"
@@ -51,8 +52,33 @@ def brands_of_yesterday():
 def test_after_a_gap_a_ranker_goes_by_no_attribute_that_is_no_longer_declared():
     """Of the day itself there are no rows then, and a server could not make the feature."""
     ctx, _, lists = a_day()
-    fitted = fit_day_ranker(ctx, lists.sources.tables, [brands_of_yesterday()])
-    assert "gain" in fitted.names and BRAND not in fitted.names
+    fitted = fit_day_ranker(ctx, lists.sources.tables, [brands_of_yesterday()], None)
+    assert "gain" in fitted.names and "attribute_popular:brand" not in fitted.names
+
+
+@pytest.mark.parametrize(
+    ("days", "age", "change", "kept"),
+    [
+        (28, 6, {}, True),
+        (28, 7, {}, False),
+        (12, 2, {}, True),
+        (12, 3, {}, False),
+        (3, 1, {}, False),
+        (28, 1, {"mode": "full"}, False),
+        (28, 1, {"features": ("gain", "age")}, False),
+    ],
+)
+def test_trees_are_kept_for_a_week_or_a_quarter_of_their_days(days, age, change, kept):
+    ctx, _, lists = a_day()
+    ctx = SimpleNamespace(**{**vars(ctx), "mode": change.pop("mode", "incremental")})
+    rows = [brands_of_yesterday()]
+    trees = fit_day_ranker(ctx, lists.sources.tables, rows, None)
+    newest = ctx.day - timedelta(days=age)
+    fitted_on = [str(newest - timedelta(days=n)) for n in range(days)]
+    fitted = trees.described.fitted.model_copy(update={"days": sorted(fitted_on)})
+    described = trees.described.model_copy(update={"fitted": fitted, **change})
+    before = Ranker(trees.model, described)
+    assert (fit_day_ranker(ctx, lists.sources.tables, rows, before) is before) == kept
 
 
 @pytest.mark.parametrize("exclude_seen", [False, True])
