@@ -82,13 +82,12 @@ assert described("corpus_order", 2.0) == "item 2 of the corpus"
 KIND = Extension(
     place="twinspire_core/config/feature_kinds.py",
     lines={
-        "# The discriminator makes pydantic report the broken rules of one kind, not of all.": '''
+        '        (), description="Event types that enter; by default the positives."\n    )': '''
 class FlagFeature(CategoryFeature):
     """Yes or no."""
     kind: Literal["flag"]
-
 ''',
-        "    | HistoryFeature,": "    | FlagFeature,",
+        "    | TimeFeature": "    | FlagFeature",
     },
     use="""
 import pyarrow as pa
@@ -105,13 +104,54 @@ features = {
 p = tiny_pipeline(features=features)
 assert KINDS["flag"].__doc__ == "Yes or no."
 assert pa.field("member", pa.string()) in query_columns(p)
-assert RequestModel.of(p).parse({"member": "yes"})["member"] == "yes"
+assert RequestModel(p).parse({"member": "yes"})["member"] == "yes"
 assert "member" in design(p, dict.fromkeys(features, pa.array(["a"]))).tables
+""",
+)
+STORE = Extension(
+    module=(
+        "twinspire_core/storage/box.py",
+        """
+from dataclasses import replace
+from twinspire_core.storage import disk
+def _path(uri): return uri.replace("box://", "box/")
+def exists(uri): return disk.exists(_path(uri))
+def list_files(uri):
+    return [replace(f, uri=f.uri.replace("box/", "box://")) for f in disk.list_files(_path(uri))]
+def list_names(uri): return disk.list_names(_path(uri))
+def last_written(uri): return disk.last_written(_path(uri))
+def read_bytes(uri): return disk.read_bytes(_path(uri))
+def open_bytes(uri): return disk.open_bytes(_path(uri))
+def write_bytes(uri, data): disk.write_bytes(_path(uri), data)
+def put_if_absent(uri, data): return disk.put_if_absent(_path(uri), data)
+def delete_file(uri): disk.delete_file(_path(uri))
+def delete_tree(uri): disk.delete_tree(_path(uri))
+def file_digest(uri): return disk.file_digest(_path(uri))
+def copy(source, target): write_bytes(target, read_bytes(source))
+def upload(uri, path): write_bytes(uri, path.read_bytes())
+def download(uri, path): path.write_bytes(read_bytes(uri))
+""",
+    ),
+    place="twinspire_core/storage/__init__.py",
+    lines={
+        "from twinspire_core.storage import disk, gcs": "from twinspire_core.storage import box",
+        'STORES: Mapping[str, RemoteStore] = {"gs": gcs}': 'STORES["box"] = box',
+    },
+    use="""
+from pathlib import Path
+from twinspire_core import storage
+assert storage.put_if_absent("box://shop/a", b"1") and not storage.put_if_absent("box://shop/a", b"2")
+storage.copy_tree("box://shop", "here")
+storage.copy_tree("here", "box://back/up")
+assert storage.read_bytes("box://back/up/a") == Path("here/a").read_bytes() == b"1"
+assert [file.path for file in storage.list_files("box://back")] == ["up/a"]
+storage.delete_tree("box://back")
+assert not storage.exists("box://back/up/a") and storage.exists("box://shop/a")
 """,
 )
 
 
-@pytest.mark.parametrize("name", ["COMMAND", "RANKING_FEATURE", "KIND"])
+@pytest.mark.parametrize("name", ["COMMAND", "RANKING_FEATURE", "KIND", "STORE"])
 def test_a_line_adds_it(name, tmp_path):
     extension = globals()[name]
     package = extension.place.split("/")[0]
