@@ -3,6 +3,7 @@ case does so in a copy of the packages, and uses what it added in a new process.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,11 @@ from typing import NamedTuple
 
 import pytest
 
+from twinspire_core.config.source_names import SOURCE_NAMES
+
 ROOT = Path(__file__).parents[1]
+SOURCES_PAGE = (ROOT / "docs/guide/sources.md").read_text()
+[STEADY] = re.findall(r"```python\n(.*?)```", SOURCES_PAGE, re.DOTALL)
 
 
 class Extension(NamedTuple):
@@ -149,9 +154,58 @@ storage.delete_tree("box://back")
 assert not storage.exists("box://back/up/a") and storage.exists("box://shop/a")
 """,
 )
+MEASURE = Extension(
+    module=(
+        "twinspire_core/metrics/precision.py",
+        """
+def precision(hit, wanted, k):
+    return hit.lengths / k
+""",
+    ),
+    place="twinspire_core/metrics/measure_names.py",
+    lines={
+        "MEASURES = {": '    "precision": "twinspire_core.metrics.precision:precision",',
+    },
+    use="""
+import numpy as np
+from tests.tiny_pipeline import tiny_pipeline
+from twinspire_core.metrics import list_metrics
+from twinspire_core.search.ragged import Ragged
+truth = Ragged(np.array([7, 4]), np.array([0, 0]), 1)
+measures = list_metrics.by_user(np.array([[4, 5, 7, 9]]), truth, [4])
+assert measures["precision@4"].tolist() == [0.5]
+gate = {"metric": "precision@4", "floors": {"precision@4": 0.1}}
+tiny_pipeline(evaluation={"ks": [4]}, gate=gate)
+""",
+)
+SOURCE = Extension(
+    module=("twinspire_core/sources/steady.py", STEADY),
+    place="twinspire_core/config/source_names.py",
+    lines={
+        "ENTRIES = {": '    "steady": SourceEntry("steady sellers", f"{_PACKAGE}.steady:Steady"),',
+    },
+    use="""
+import numpy as np
+import pyarrow as pa
+from tests.tiny_pipeline import tiny_pipeline
+from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.source import Queries
+corpus = {"_item": list("abcd"), "_popular": [9, 5, 4, None], "_lately": [0, 1, 4, 7]}
+sources = CandidateSources.of(pa.table(corpus))
+past = Ragged(np.array([2]), np.array([0]), 2)
+listed = sources.retrieve(["steady", "history"], Queries.of_past(past), 3, exclude=past)["steady"]
+assert listed.items.tolist() == [[1, 0, 3], [2, 1, 0]]
+assert np.allclose(listed.scores[1], [4, 5**0.5, 0])
+assert "steady" in sources.without_model, "measured like the others"
+tiny_pipeline(sources={"use": ["two_tower", "steady"]})
+""",
+)
 
 
-@pytest.mark.parametrize("name", ["COMMAND", "RANKING_FEATURE", "KIND", "STORE"])
+@pytest.mark.parametrize(
+    "name", ["COMMAND", "RANKING_FEATURE", "KIND", "STORE", "MEASURE", "SOURCE"]
+)
 def test_a_line_adds_it(name, tmp_path):
     extension = globals()[name]
     package = extension.place.split("/")[0]
@@ -180,3 +234,8 @@ def _uses(extension: Extension, packages: Path) -> bool:
     )
     print(ended.stderr)
     return ended.returncode == 0
+
+
+def test_the_page_names_every_source():
+    table = SOURCES_PAGE.split("## Add one")[0]
+    assert set(re.findall(r"`(\w+)`", table)) >= set(SOURCE_NAMES)

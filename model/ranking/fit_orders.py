@@ -237,7 +237,7 @@ def _parameters(k: int, seed: int) -> dict[str, object]:
         "learning_rate": _LEARNING_RATE,
         "num_leaves": _LEAVES,
         "min_data_in_leaf": _LEAST_ROWS_OF_A_LEAF,
-        "feature_fraction": 0.7,
+        "feature_fraction": 0.4,
         "bagging_fraction": 0.8,
         "bagging_freq": 1,
         "seed": seed,
