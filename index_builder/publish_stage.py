@@ -25,7 +25,7 @@ from index_builder.registry.version_log import Entry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
 from twinspire_core import storage
-from twinspire_core.config.source_names import FACTORS
+from twinspire_core.config.source_names import ENTRIES, FACTORS, own_digests
 from twinspire_core.contracts import (
     attempts,
     feature_schema,
@@ -239,6 +239,11 @@ def _add_candidate_sources(ctx: StageContext, staged: Path) -> None:
             (staged / file).write_bytes(storage.read_bytes(place))
     for name in fits_of(ctx.pipeline.sources.use):
         add_source_table(ctx, staged, name)
+    # For its digest, which a server compares with its own file: code is never imported from a registry
+    for name in own_digests(ctx.pipeline.sources.use):
+        (staged / version_manifest.own_source(name)).write_bytes(
+            Path(ENTRIES[name].path).read_bytes()
+        )
 
 
 def add_source_table(ctx: StageContext, staged: Path, name: str) -> None:

@@ -95,6 +95,16 @@ class Series:
     spans: Sequence[tuple[float, float] | None] = ()
     dashed: bool = False
 
+    @property
+    def ink(self) -> str:
+        """The colour; a source of the user's own has that of simple lists."""
+        return COLOURS.get(self.colour, COLOURS["simple"])
+
+    @property
+    def marker(self) -> str:
+        """The form of its points."""
+        return _MARKERS.get(self.colour, _MARKERS["simple"])
+
 
 def by_day(
     name: str,
@@ -117,7 +127,7 @@ def by_day(
             values = np.array([np.nan if v is None else v for v in one.values])
             for start, end in pairwise([0, *breaks, len(at)]):
                 _band(axes, at[start:end], one.spans[start:end], one.colour)
-                marker = _MARKERS[one.colour]
+                marker = one.marker
                 axes.plot(at[start:end], values[start:end], marker=marker, **_line(one))
         for place in breaks:
             middle = (at[place - 1] + at[place]) / 2
@@ -155,7 +165,7 @@ def dots(name: str, categories: Sequence[str], series: Sequence[Series], label: 
 
 def _dots_of(axes: Axes, one: Series, offset: float) -> None:
     """One list's dots, `offset` rows below the middle of each category's row."""
-    colour = COLOURS[one.colour]
+    colour = one.ink
     spans = one.spans or [None] * len(one.values)
     for row, (value, span) in enumerate(zip(one.values, spans, strict=True)):
         if value is None:
@@ -163,7 +173,7 @@ def _dots_of(axes: Axes, one: Series, offset: float) -> None:
         at = row + offset
         if span:
             axes.plot(span, [at] * 2, lw=1.4, solid_capstyle="butt", color=colour)
-        axes.plot([value], [at], marker=_MARKERS[one.colour], ms=5.5, ls="", color=colour)
+        axes.plot([value], [at], marker=one.marker, ms=5.5, ls="", color=colour)
 
 
 def groups(
@@ -178,7 +188,7 @@ def groups(
         at = np.arange(len(categories))
         axes.bar(at, [v or 0 for v in bars.values], 0.8, color=COLOURS[bars.colour], alpha=0.35)
         for one in series:
-            axes.plot(at, [v or 0 for v in one.values], marker=_MARKERS[one.colour], **_line(one))
+            axes.plot(at, [v or 0 for v in one.values], marker=one.marker, **_line(one))
         axes.set_xticks(at, categories)
         axes.xaxis.grid(False)
         axes.set_ylim(bottom=0)
@@ -249,7 +259,7 @@ def frontier(x: Sequence[float], y: Sequence[float]) -> list[int]:
 
 
 def _line(one: Series) -> dict[str, Any]:
-    return {"color": COLOURS[one.colour], "ls": (0, (4, 2)) if one.dashed else "-"}
+    return {"color": one.ink, "ls": (0, (4, 2)) if one.dashed else "-"}
 
 
 def _band(

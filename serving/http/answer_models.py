@@ -8,7 +8,6 @@ from typing_extensions import TypedDict  # pydantic takes no other one below Pyt
 
 from serving.answers.answer import ReasonPart
 from serving.requests.query_rows import Basis
-from twinspire_core.config.source_names import AnswerSource
 
 _CLOSED = ConfigDict(extra="forbid")
 Described = dict[str, str | None]
@@ -50,7 +49,7 @@ class Result(TypedDict):
         Basis,
         _about("What the answer rests on. `nothing`: it is the answer for anybody at this time."),
     ]
-    source: AnswerSource
+    source: str
     exclude_seen: Annotated[bool, _about("Whether what the user had before was left out.")]
     items: _Items
     scores: _Scores

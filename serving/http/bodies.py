@@ -24,7 +24,7 @@ from serving.requests.request_model import (
     filter_of,
 )
 from twinspire_core.config import source_names
-from twinspire_core.config.source_names import ANSWERING
+from twinspire_core.config.source_names import answering
 from twinspire_core.errors import did_you_mean, nearest_names, shorten, with_full_stop
 
 REMOVED = {"explore": "leave it out: no place of a list is kept for items without events"}
@@ -312,8 +312,8 @@ def _wrong_source(source: Any) -> Problem:
     if not isinstance(source, str):
         kind, near = "wrong_type", None
     else:
-        kind, near = "out_of_range", next(iter(nearest_names(source, ANSWERING)), None)
-    message = f"source is one of {', '.join(ANSWERING)}; found {shorten(source)}."
+        kind, near = "out_of_range", next(iter(nearest_names(source, answering())), None)
+    message = f"source is one of {', '.join(answering())}; found {shorten(source)}."
     if kind == "out_of_range" and source in source_names.REMOVED:
         near = source_names.REMOVED[source]
         message = f"source {source} was removed: write {near}."

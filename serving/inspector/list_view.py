@@ -22,7 +22,7 @@ from serving.http.prometheus import Metrics
 from serving.requests.query_rows import TIME, Requests
 from serving.version.loaded_version import Version
 from serving.version.user_store import STORED_PAST
-from twinspire_core.config.source_names import ANSWERING, RANKED
+from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.table import number, short_name
@@ -41,7 +41,6 @@ _BASIS = {
     "nothing": "nothing: this is what anybody gets now",
 }
 _uncounted = Metrics()  # the lists of pages are no traffic
-SOURCES = {name: list_name(name) for name in ANSWERING}
 _VALUES = 200  # of an attribute are proposed; the others can be typed
 _USERS = 100  # are proposed; any other can be typed
 # Weak keys: an entry goes when its version is swapped out.
@@ -192,7 +191,7 @@ def recommended(
         version=version.id,
         live=live,
         status=404 if unknown else 200,
-        source=SOURCES[answer["source"]],
+        source=list_name(answer["source"]),
         basis=_BASIS[answer["based_on"]],
         unknown=unknown,
         rows=_rows(version, answer, taken, answer.get("sources"), answer.get("reasons")),
@@ -269,7 +268,7 @@ def _rows(
             of_item.insert(0, Tag("seen", "seen before", "The user had it before."))
         if sources:
             source = sources[place]
-            of_item.append(Tag(source, f"source: {SOURCES[source]}", title))
+            of_item.append(Tag(source, f"source: {list_name(source)}", title))
         score = number(float(answer["scores"][place]), 4)
         rows.append(
             _row(described, score=score, tags=of_item, reasons=reasons[place] if reasons else ())

@@ -16,7 +16,7 @@ from typing import Any
 from serving.http.hot_swap import Served
 from serving.http.service import Service
 from serving.inspector.address import Address
-from serving.inspector.list_view import LONGEST, SOURCES, CorpusView, ListView
+from serving.inspector.list_view import LONGEST, CorpusView, ListView
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.deployment import ListsConfig
 from twinspire_core.contracts.gate_verdict import GateFigures
@@ -113,7 +113,7 @@ def view(
         exclude_seen=form.exclude_seen != "0" if form.exclude_seen else version.exclude_seen,
         rules=_rules_text(pipeline.lists),
         new_share=pipeline.lists.new_share,
-        sources=[Choice(name, SOURCES[name]) for name in version.sources],
+        sources=[Choice(name, list_name(name)) for name in version.sources],
         choices=choices,
         views=views,
         loading=any(one.loading for one in views),
@@ -148,7 +148,7 @@ def _cards(served: Served, figure: ServedFigure | None, zone: tzinfo) -> list[Ca
         Card("items", count(manifest.items), f"vectors of {manifest.dimension} numbers"),
         Card("users", users, "carried with it"),
         Card("index", index, _recall(manifest.quality)),
-        Card("sources", str(len(sources)), ", ".join(SOURCES[name] for name in sources)),
+        Card("sources", str(len(sources)), ", ".join(map(list_name, sources))),
     ]
     return [card for card in all_cards if card.value]
 

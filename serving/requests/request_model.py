@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 
 from serving.requests import json_values
@@ -48,7 +48,7 @@ from twinspire_core.config.feature_kinds import (
     VectorFeature,
 )
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import ANSWERING, AnswerSource
+from twinspire_core.config.source_names import answering
 from twinspire_core.errors import UsageError, did_you_mean, nearest_names, shorten
 
 # Columns of requests besides query features.
@@ -61,6 +61,12 @@ DENY = "_deny"
 EXPLAINED = 100
 """Most items of one HTTP request that are explained: each takes almost a millisecond."""
 _LARGEST = 2**31 - 1
+
+
+def _known_source(name: str) -> str:
+    if name not in answering():
+        raise ValueError
+    return name
 
 
 class Option(NamedTuple):
@@ -79,7 +85,7 @@ class ListRequest:
     """How lists are made. Queries whose list requests are equal are answered together.
 
     Attributes:
-      source: one of `ANSWERING`; None leaves the choice to the version.
+      source: one of `source_names.answering`; None leaves the choice to the version.
       exclude_seen: None leaves it to the version.
       new_share: None leaves it to the pipeline file.
       filter: items that all lists may hold; each query may narrow it further.
@@ -92,7 +98,10 @@ class ListRequest:
     source: Annotated[
         str | None,
         Option(
-            ValueType(annotation=AnswerSource, expected=f"is one of {', '.join(ANSWERING)}"),
+            ValueType(
+                annotation=Annotated[str, AfterValidator(_known_source)],
+                expected=f"is one of {', '.join(answering())}",
+            ),
             "Where items come from. Left out: the version's ranker where the gate lets it serve,"
             " else the fixed order. Where the two-tower is its only source: what is popular lately"
             " if nothing is known of the user.",

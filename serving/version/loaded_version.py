@@ -18,7 +18,7 @@ from serving.version.filters import Attributes
 from serving.version.known_values import Vocabularies
 from serving.version.user_store import UNKNOWN, IdTable, UserStore
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER
+from twinspire_core.config.source_names import FIXED_ORDER, RANKED, TWO_TOWER, own_digests
 from twinspire_core.contracts import version_manifest
 from twinspire_core.contracts.feature_schema import display_name
 from twinspire_core.contracts.gate_verdict import GateVerdict
@@ -71,7 +71,9 @@ class Version:
         # Not whole: files for other readers, such as TensorFlow Serving's, need no download.
         home = Registry(pipeline.registry.root, pipeline.name).open(version, cache, whole=False)
         place = home / version_manifest.FILE
-        return cls(pipeline, home, Manifest.parse(place.read_bytes(), str(place)))
+        described = Manifest.parse(place.read_bytes(), str(place))
+        _check_own_sources(described)
+        return cls(pipeline, home, described)
 
     @property
     def id(self) -> str:
@@ -289,6 +291,22 @@ class Version:
 
 
 log = logging.getLogger("twinspire.serve")
+
+
+def _check_own_sources(described: Manifest) -> None:
+    """Checks that the user's own sources are here as the version was made with them.
+
+    Raises:
+      UsageError: a file is missing, or has other content.
+    """
+    for path, file in described.files.items():
+        name = path.removesuffix(".py")
+        if name != path and own_digests((name,)) != {name: file.sha256}:
+            raise UsageError(
+                f"A version is served with the sources that it was made with; {described.version} was made"
+                f" with a file {path} that the pipeline file's folder does not have. Put that file next"
+                f" to the pipeline file, and name it in sources.use: the version holds a copy."
+            )
 
 
 class _SecondStage(NamedTuple):

@@ -20,10 +20,10 @@ from twinspire.cli.options import (
 )
 from twinspire.cli.output import terminal_table
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import RANKED, AnswerSource
+from twinspire_core.config.source_names import RANKED, answering
 from twinspire_core.display.quality_tables import list_name
 from twinspire_core.display.table import Row, Table, number, short_name
-from twinspire_core.errors import UsageError
+from twinspire_core.errors import UsageError, did_you_mean
 from twinspire_core.library_loading import load_tensorflow_library
 from twinspire_core.terminal import console, doing
 from twinspire_core.terminal import out as standard_output
@@ -80,9 +80,12 @@ def recommend(
     allow: Allow = None,
     deny: Deny = None,
     source: Annotated[
-        AnswerSource | None,
+        str | None,
         typer.Option(
-            help="The source of the items. Default: the ranker if it serves, else the fixed order."
+            help=(
+                "Whose items: ranked, fixed_order or one of sources.use. By default the ranker's if it"
+                " serves, else those in the fixed order."
+            )
         ),
     ] = None,
     explain: Annotated[
@@ -114,6 +117,9 @@ def recommend(
         from serving.version.filters import Filter
 
     opened = open_pipeline(pipeline)
+    if source and source not in answering():
+        known = did_you_mean(source, answering()) or f"known: {', '.join(answering())}"
+        raise UsageError(f"--source names what a list is made of; found {source!r}; {known}.")
     filters = by_attribute(allow), by_attribute(deny)
     options = ListRequest(
         k=k,

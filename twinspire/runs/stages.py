@@ -15,6 +15,7 @@ from typing import Any
 
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.source_names import own_digests
 from twinspire_core.contracts.attempts import StageContext
 
 StageFunction = Callable[[StageContext], dict[str, Any]]
@@ -205,6 +206,8 @@ def config_digest(pipeline: Pipeline, stage: Stage) -> str:
         used[path] = whole[key] if key else _used_of_table(pipeline, stage, table, whole)
         if path == "serving.user_store":  # how many are stored concerns the version alone
             used[path] = bool(whole[key])
+    if "sources" in stage.config and (own := own_digests(pipeline.sources.use)):
+        used["own sources"] = own
     return digest(used)
 
 

@@ -351,3 +351,10 @@ def _root_paths(tables: dict[str, Any], folder: Path) -> None:
             # normpath drops a closing slash, which a folder of a day may have.
             closing = "/" if path.endswith("/") else ""
             table[key] = os.path.normpath(folder / path) + closing
+    sources = tables.get("sources")
+    use = sources.get("use") if isinstance(sources, dict) else None
+    if isinstance(sources, dict) and isinstance(use, list):
+        is_file = [isinstance(name, str) and name.endswith(".py") for name in use]
+        sources["use"] = [
+            str(folder / name) if own else name for name, own in zip(use, is_file, strict=True)
+        ]

@@ -5,7 +5,15 @@ Imports nothing heavy, as the pipeline file and `--help` list the names: the cla
 `twinspire_core/sources/`, are imported by `candidate_sources.py` there.
 """
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+import functools
+import hashlib
+import importlib.util
+import pkgutil
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from twinspire_core.errors import UsageError
 
 TWO_TOWER = "two_tower"
 HISTORY = "history"
@@ -24,13 +32,25 @@ class SourceEntry(NamedTuple):
 
     Attributes:
       title: its name on screen.
-      path: of its class.
+      path: of its class; of a source of the user's own, the file.
       is_fitted: whether it is fitted on users' event sequences (`Source.fits`).
+      digest: `sha256` of the file of a source of the user's own.
     """
 
     title: str
     path: str
     is_fitted: bool = False
+    digest: str = ""
+
+    def load(self) -> Any:
+        """Imports the class.
+
+        Raises:
+          UsageError: the file of an own source does not hold one class of that name.
+        """
+        if not self.digest:
+            return pkgutil.resolve_name(self.path)
+        return _own_class(self.path, self.digest)
 
 
 _PACKAGE = "twinspire_core.sources"
@@ -43,8 +63,8 @@ ENTRIES = {
     FACTORS: SourceEntry("factorisation (iALS)", f"{_PACKAGE}.factors:Factors", True),
 }
 """By name, in the order in which they are shown. A new source is a module, and a line here."""
-TITLES = {name: entry.title for name, entry in ENTRIES.items()}
 SOURCE_NAMES = tuple(ENTRIES)
+"""Those of the project, without the user's own."""
 MOST_POPULAR = "most_popular"
 POPULAR_LATELY = "popular_lately"
 PURCHASE_HISTORY = "purchase_history"
@@ -55,8 +75,6 @@ BASELINE_TITLES = {
 }
 """By name, simple lists that evaluation compares with. They are not sources."""
 BASELINES = tuple(BASELINE_TITLES)
-ANSWERING = (RANKED, FIXED_ORDER, *SOURCE_NAMES)
-"""Sources of an answer."""
 REMOVED = {
     "mix": FIXED_ORDER,
     "past": HISTORY,
@@ -72,10 +90,56 @@ REMOVED = {
 }
 """Former sources of an answer, and what to write instead."""
 
-if TYPE_CHECKING:
-    SourceName = str
-    AnswerSource = str
-else:
-    # Literals, so that documentation, `--help` and errors list the names.
-    SourceName: Any = Literal[SOURCE_NAMES]
-    AnswerSource: Any = Literal[ANSWERING]
+
+def answering() -> tuple[str, ...]:
+    """Sources of an answer, the user's own among them."""
+    return (RANKED, FIXED_ORDER, *ENTRIES)
+
+
+def add_own(file: str) -> str:
+    """Makes a source of the user's own known. Returns its name, which is the file's.
+
+    Raises:
+      UsageError: the file cannot be read, or its name is that of a source of the project.
+    """
+    path = Path(file)
+    if path.stem in SOURCE_NAMES:
+        raise UsageError(
+            f"A file of sources.use has a name of its own; {path} is called like the source"
+            f" {path.stem!r}. Rename the file."
+        )
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as e:
+        raise UsageError(
+            f"A file of sources.use lies next to the pipeline file; cannot read {path}: {e.strerror}."
+        ) from e
+    entry = SourceEntry(path.stem.replace("_", " "), file, digest=digest)
+    ENTRIES[path.stem] = entry._replace(is_fitted=bool(entry.load().fits))
+    return path.stem
+
+
+def own_digests(names: tuple[str, ...]) -> dict[str, str]:
+    """The digests of those sources, of these names, that are the user's own."""
+    known = {name: ENTRIES[name].digest for name in names if name in ENTRIES}
+    return {name: digest for name, digest in known.items() if digest}
+
+
+@functools.cache
+def _own_class(file: str, digest: str) -> Any:
+    """The source in a file, imported by its path alone, once for each content of the file."""
+    name = Path(file).stem
+    spec = importlib.util.spec_from_file_location(f"{name}_{digest[:8]}", file)
+    assert spec and spec.loader, "a file that ends in .py"
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    kinds = [x for x in vars(module).values() if isinstance(x, type)]
+    classes = [kind for kind in kinds if vars(kind).get("name") == name and hasattr(kind, "fits")]
+    if len(classes) != 1:
+        raise UsageError(
+            f"A file of sources.use has one Source with name = {name!r}; {file} has {len(classes)}."
+            " docs/guide/sources.md shows one."
+        )
+    return classes[0]

@@ -11,9 +11,9 @@ from datetime import date
 
 from twinspire_core.config.source_names import (
     BASELINE_TITLES,
+    ENTRIES,
     FIXED_ORDER,
     RANKED,
-    TITLES,
     TWO_TOWER,
 )
 from twinspire_core.contracts.day_metrics import DayMetrics, RankerFit
@@ -35,7 +35,6 @@ PARENT = "parent"
 """Kind of the lists of the version before."""
 
 _NAMES = {
-    **TITLES,
     **BASELINE_TITLES,
     FIXED_ORDER: "fixed order",
     RANKED: "ranker",
@@ -91,6 +90,8 @@ def list_name(kind: str) -> str:
       >>> list_name("co_occurrence")
       'bought together'
     """
+    if kind in ENTRIES:
+        return ENTRIES[kind].title
     return _NAMES.get(kind, kind.replace("_", " "))
 
 

@@ -13,7 +13,6 @@ fewer items than are asked for, the most popular ones follow; in the fixed order
 (twinspire_core/fusion/rank_fusion.py) its list ends there.
 """
 
-import pkgutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from twinspire_core.config.source_names import ENTRIES, POPULAR, SOURCE_NAMES, TWO_TOWER
+from twinspire_core.config.source_names import ENTRIES, POPULAR, TWO_TOWER
 from twinspire_core.contracts import version_manifest
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.history import past_then
@@ -57,25 +56,20 @@ class TwoTower(Source):
         return ScoredLists.empty(len(queries), depth)
 
 
-SOURCES: dict[str, type[Source]] = {
-    name: pkgutil.resolve_name(entry.path) for name, entry in ENTRIES.items()
-}
-"""By name, in the order of `ENTRIES`."""
-
-
 def fits_of(names: Collection[str]) -> dict[str, Fit]:
     """The tables that some sources need besides the corpus, by name, and the functions that fit them."""
-    return {table: fit for name in names for table, fit in SOURCES[name].fits.items()}
+    return {table: fit for name in names for table, fit in ENTRIES[name].load().fits.items()}
 
 
 def depth_of(name: str) -> int:
     """How many items of a source's list are candidates of the ranker."""
-    return SOURCES[name].depth if name in SOURCES else Source.depth
+    depth: int = (ENTRIES[name].load() if name in ENTRIES else Source).depth
+    return depth
 
 
 def read_tables(home: Path) -> dict[str, pa.Table]:
     """The tables of sources that a version carries, by name, from its local folder."""
-    files = {name: home / version_manifest.source_table(name) for name in fits_of(SOURCE_NAMES)}
+    files = {name: home / version_manifest.source_table(name) for name in fits_of(ENTRIES)}
     return {name: pq.read_table(file) for name, file in files.items() if file.exists()}
 
 
@@ -84,7 +78,7 @@ class CandidateSources:
     """Sources as of one moment.
 
     Attributes:
-      by_name: those that could be made, in the order of `SOURCES`.
+      by_name: those that could be made, in the order of `ENTRIES`.
       popular: int64, items that may be listed, by events in the count window.
       tables: what the sources are made of.
       passing: [C] bool, items that may be listed; None for all.
@@ -110,7 +104,7 @@ class CandidateSources:
           half_life: of the source `popular`.
         """
         all_tables = SourceTables(corpus=corpus, others=tables or {}, half_life=half_life)
-        made = {name: source.of(all_tables) for name, source in SOURCES.items()}
+        made = {name: entry.load().of(all_tables) for name, entry in ENTRIES.items()}
         return cls(
             by_name={name: source for name, source in made.items() if source is not None},
             popular=popular_order(corpus, "_popular"),
@@ -173,8 +167,7 @@ class CandidateSources:
         that is more. Arguments as those of `retrieve`.
         """
         return {
-            name: self.retrieve([name], queries, max(k, SOURCES[name].depth))[name]
-            for name in names
+            name: self.retrieve([name], queries, max(k, depth_of(name)))[name] for name in names
         }
 
     def filled(self, ranked: np.ndarray, k: int, *, exclude: Ragged | None = None) -> np.ndarray:

@@ -4,7 +4,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from twinspire_core.config.source_names import (
     CO_OCCURRENCE,
@@ -13,7 +13,7 @@ from twinspire_core.config.source_names import (
     POPULAR,
     REMOVED,
     TWO_TOWER,
-    SourceName,
+    add_own,
 )
 from twinspire_core.config.tables.base import Strict
 from twinspire_core.errors import did_you_mean
@@ -21,13 +21,16 @@ from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.measure_names import SLICES
 
 
-def _named_as_now(value: object) -> object:
-    """Refuses names that sources once had, and says the present ones."""
-    if isinstance(value, list | tuple):
-        for name in value:
-            if isinstance(name, str) and name in REMOVED:
-                raise ValueError(f"there is no source {name!r} any more: write {REMOVED[name]!r}")
-    return value
+def _known_source(name: str) -> str:
+    """The name of a source; makes one that is a file known."""
+    if name.endswith(".py"):
+        return add_own(name)
+    if name in REMOVED:
+        raise ValueError(f"there is no source {name!r} any more: write {REMOVED[name]!r}")
+    if name not in ENTRIES:
+        hint = did_you_mean(name, ENTRIES) or f"known: {', '.join(ENTRIES)}"
+        raise ValueError(f"there is no source {name!r}; {hint}")
+    return name
 
 
 class EvaluationConfig(Strict):
@@ -44,7 +47,7 @@ class SourcesConfig(Strict):
     in a fixed order until there is one.
     """
 
-    use: Annotated[tuple[SourceName, ...], BeforeValidator(_named_as_now)] = Field(
+    use: tuple[Annotated[str, AfterValidator(_known_source)], ...] = Field(
         (TWO_TOWER, HISTORY, POPULAR, CO_OCCURRENCE),
         min_length=1,
         description=(
@@ -52,19 +55,21 @@ class SourcesConfig(Strict):
             " `co_occurrence`: what others took together with what the user took last. `neighbours`:"
             " what similar users took; needs `serving.user_store`, because versions then hold lists of"
             " single users. `factors`: matrix factorisation. With `two_tower` alone there is no ranker."
+            " `steady.py`: a source of your own, in that file next to the pipeline file"
+            " (docs/guide/sources.md)."
         ),
     )
 
     @field_validator("use")
     @classmethod
-    def _distinct(cls, value: tuple[SourceName, ...]) -> tuple[SourceName, ...]:
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         twice = [name for number, name in enumerate(value) if name in value[:number]]
         if twice:
             raise ValueError(f"each source is named once, found {twice[0]!r} more than once")
         return value
 
     @property
-    def fitted(self) -> tuple[SourceName, ...]:
+    def fitted(self) -> tuple[str, ...]:
         """The sources that are fitted on users' event sequences."""
         return tuple(name for name in self.use if ENTRIES[name].is_fitted)
 

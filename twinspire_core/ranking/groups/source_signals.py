@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from twinspire_core.compiled_loops import compiled
-from twinspire_core.config.source_names import TITLES
+from twinspire_core.config.source_names import ENTRIES
 from twinspire_core.display.table import counted
 from twinspire_core.fusion.rank_fusion import CONSTANT
 from twinspire_core.ranking.feature_group import FeatureGroup
@@ -60,7 +60,7 @@ class SourcePlaces(FeatureGroup):
     def describe(self, name: str, value: float) -> str:
         """By the source's title."""
         source = name.partition(":")[2]
-        title = TITLES.get(source, source)
+        title = ENTRIES[source].title if source in ENTRIES else source
         if np.isnan(value) or (name.startswith(_PLACE) and value >= depth_of(source)):
             return f"not listed by {title}"
         if name.startswith(_PLACE):

@@ -1,0 +1,57 @@
+"""A source in a file next to the pipeline file: listed, measured and served by it; refused without it."""
+
+import json
+import re
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tests.shop import lay_out
+from tests.system.days import FIRST, ROOT, registry_of, twinspire
+from twinspire_core.contracts.day_metrics import DayMetrics
+
+[STEADY] = re.findall(
+    r"```python\n(.*?)```", (ROOT / "docs/guide/sources.md").read_text(), re.DOTALL
+)
+USE = '[sources]\nuse = ["two_tower", "popular", "steady.py"]\n'
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    file = lay_out(tmp_path_factory.mktemp("shop"))
+    (file.parent / "steady.py").write_text(STEADY)
+    file.write_text(file.read_text() + USE)
+    twinspire("run", str(file), "--date", FIRST)
+    return file
+
+
+def test_a_version_lists_by_it_and_was_measured_with_it(shop):
+    version = registry_of(shop).open(FIRST)
+    items = pq.read_table(version / "items.parquet")
+    score = np.sqrt(items["_popular"].to_numpy() * items["_lately"].to_numpy())
+    best = items["_item"].take(np.argsort(-score, kind="stable")[:5]).to_pylist()
+    asked = ("recommend", str(shop), "--user", "u1", "--source", "steady", "--k", "5", "--json")
+    assert [item["item"] for item in twinspire(*asked)["items"]] == best
+    metrics = DayMetrics.parse((version / DayMetrics.FILE).read_bytes())
+    assert "steady" in json.dumps(metrics.model_dump(mode="json"))
+
+
+def test_without_it_as_it_was_the_version_is_not_served(shop):
+    ask = ("recommend", str(shop), "--user", "u1", "--json")
+    own = shop.parent / "steady.py"
+    try:
+        own.write_text(STEADY + "# changed\n")
+        assert "was made with a file steady.py" in twinspire(*ask, check=2)
+    finally:
+        own.write_text(STEADY)
+    whole = shop.read_text()
+    try:
+        shop.write_text(whole.replace(USE, ""))
+        assert "was made with a file steady.py" in twinspire(*ask, check=2)
+        shop.write_text(whole.replace("steady.py", "moon.py"))
+        assert "cannot read" in twinspire(*ask, check=2)
+    finally:
+        shop.write_text(whole)
+    twinspire(*ask)
+    assert "did you mean steady" in twinspire(*ask, "--source", "stedy", check=2)
