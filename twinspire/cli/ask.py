@@ -83,8 +83,8 @@ def recommend(
         str | None,
         typer.Option(
             help=(
-                "Whose items: ranked, fixed_order or one of sources.use. By default the ranker's if it"
-                " serves, else those in the fixed order."
+                "The source of the items: ranked, fixed_order or one of sources.use. Default: the ranker if it"
+                " serves, else the fixed order."
             )
         ),
     ] = None,
