@@ -116,13 +116,8 @@ def parent():
         root, name = pipeline.registry.root, pipeline.name
         found = Registry(root, name).accepted_before(day)
         home = f"{root}/{name}/versions/{found.version}" if found else ""
-        return found and Parent(
-            day=found.date,
-            version=found.version,
-            home=home,
-            train=found.sources["train"],
-            measure=found.sources["measure"],
-        )
+        made = found and {stage: found.sources[stage] for stage in ("train", "measure")}
+        return found and Parent(day=found.date, version=found.version, home=home, **made)
 
     return find
 
@@ -135,17 +130,10 @@ def names(items):
 def _features(folder, items):
     """The corpus in two shards, the later ids first; users."""
     ids = names(items)
-    corpus = pa.table(
-        {
-            "_item": ids,
-            "_name": [f"name of {i}" for i in ids],
-            "_popular": list(range(items)),
-            "_lately": [0] * items,
-            "_attribute_brand": ["b"] * items,
-            "item": ids,
-        }
-    )
-    _shards(folder / "corpus/end", corpus)
+    corpus = {"_item": ids, "_name": [f"name of {i}" for i in ids], "item": ids}
+    corpus |= {"_popular": [*range(items)], "_lately": [0] * items}
+    corpus["_attribute_brand"] = ["b"] * items
+    _shards(folder / "corpus/end", pa.table(corpus))
     # i1 and i10 go together: rows of the corpus in order of id, where i10 is the third.
     rows = pa.array([[sorted(ids).index("i10")], [sorted(ids).index("i1")]], pa.list_(pa.int32()))
     near = pa.table({"_item": ["i1", "i10"], "_rows": rows, "_similarities": [[0.5], [0.5]]})

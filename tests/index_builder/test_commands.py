@@ -11,7 +11,6 @@ from index_builder import publish_stage
 from index_builder.registry.registry import Registry
 from twinspire.cli.main import app
 from twinspire_core.contracts import partials
-from twinspire_core.errors import UsageError
 
 FIRST, SECOND, THIRD = (date(2024, 5, day) for day in (1, 2, 3))
 
@@ -61,20 +60,6 @@ def test_versions_are_named_by_beginnings_and_days(command, three, registry):
     assert command("pin", two[:12], "--remove") == {"version": two, "pinned": False}
 
 
-def test_a_name_of_none_or_several_changes_nothing_and_lists_them(command, three, registry):
-    before = registry.log()
-    show, *others = (("show",), ("promote",), ("rollback", "--to"), ("pin",))
-    cases = [(text, three, [show, *others]) for text in ("2024-05-0", "2023")]
-    # A day with one version, refused, may be promoted or pinned; shown are accepted ones.
-    for text, candidates, commands in (*cases, (str(THIRD), three[2:], [show])):
-        for arguments in commands:
-            with pytest.raises(UsageError) as error:
-                command(*arguments, text)
-            assert [version for version in three if version in str(error.value)] == candidates
-            assert text in str(error.value)
-    assert registry.log() == before
-
-
 def test_prune_says_what_it_would_delete_and_deletes_it_when_it_is_told_to(
     command, three, registry, pipeline
 ):
@@ -106,11 +91,8 @@ def test_prune_says_what_it_would_delete_and_deletes_it_when_it_is_told_to(
     assert command("prune", "--keep", 3, "--keep-days", 2)["versions"] == []
     assert command("prune", "--keep", 0, "--keep-days", 100_000)["versions"] == []
     assert command("prune", "--keep", 0, "--keep-days", 2, "--yes") == told | {"deleted": True}
-    assert (
-        names() == before - {one, unfinished}
-        and registry.live() == two
-        and registry.verify(refused)
-    )
+    assert names() == before - {one, unfinished} and registry.live() == two
+    assert registry.verify(refused)
     assert needed.exists() and not spare.exists()
     again = command("prune", "--keep", 0, "--keep-days", 2, "--yes")
     nothing = {name: [] for name in ("versions", "unpublished", "working_files", "partials")}

@@ -85,9 +85,8 @@ def test_items_taken_together_are_rows_of_the_items(context, registry, tmp_path)
     )
     found = NearItems.of(near, items["_item"])
     place = {item: row for row, item in enumerate(items["_item"].to_pylist())}
-    assert found.rows[place["i1"]].tolist() == [place["i10"]] and found.rows[
-        place["i10"]
-    ].tolist() == [place["i1"]]
+    assert found.rows[place["i1"]].tolist() == [place["i10"]]
+    assert found.rows[place["i10"]].tolist() == [place["i1"]]
     assert near["_item"].to_pylist() == sorted(near["_item"].to_pylist())
     assert FixedOrder.read(home).sources == ("two_tower", "co_occurrence")
 
@@ -225,10 +224,8 @@ def test_publishing_again_is_the_same_version_until_it_is_pruned(context, regist
     registry.delete(first["version"])
     again = publish_stage.run(made)
     assert again["version"] != first["version"] and again["version"].startswith("2024-05-01-")
-    assert (
-        registry.live() == newer["version"]
-        and registry.accepted_before(SECOND).version == again["version"]
-    )
+    assert registry.live() == newer["version"]
+    assert registry.accepted_before(SECOND).version == again["version"]
 
 
 def test_the_runner_reports_a_refusal_each_time(context, pipeline, registry, parent):

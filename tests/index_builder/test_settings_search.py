@@ -47,14 +47,9 @@ def test_the_search_finds_the_least_work_that_trying_everything_finds():
         index = Ladder(vectors, start, np.minimum(found / found[leaves // 2, 20], 1), rows)
         everything = [s for each in settings_search.candidates(start, len(index)) for s in each]
         costs = {s: settings_search.work(s, len(index)) for s in everything}
-        reaching = [
-            s
-            for s in everything
-            if settings_search.recall(
-                vectors, truth, index.with_settings(s).scan(queries, k)[0]
-            ).sure
-            >= 0.6
-        ]
+        found_by = {s: index.with_settings(s).scan(queries, k)[0] for s in everything}
+        recall = {s: settings_search.recall(vectors, truth, of) for s, of in found_by.items()}
+        reaching = [s for s in everything if recall[s].sure >= 0.6]
         enough = [costs[s] for s in reaching]
         for below in (np.inf, np.median(list(costs.values())), min(enough)):
             tried: list[settings_search.Point] = []
@@ -89,19 +84,12 @@ def test_settings_that_miss_step_up_to_the_least_work_that_does():
     index = Ladder(vectors, start, found.clip(max=1), rows)
     tried: list[settings_search.Point] = []
     missed = replace(start, rescored=4 * k, leaves_searched=10)
-    best = settings_search.step_up(
-        index,
-        settings_search.Truth.by_exact_search(vectors, queries, k),
-        0.55,
-        tried.append,
-        missed,
-        np.inf,
-    )
+    truth = settings_search.Truth.by_exact_search(vectors, queries, k)
+    best = settings_search.step_up(index, truth, 0.55, tried.append, missed, np.inf)
     assert best and (best.settings.rescored, best.settings.leaves_searched) == (6 * k, 17)
     assert best.work < settings_search.work(replace(missed, leaves_searched=28), len(index))
-    assert [point.work for point in tried] == sorted(point.work for point in tried) and tried[
-        -1
-    ] is best
+    assert [point.work for point in tried] == sorted(point.work for point in tried)
+    assert tried[-1] is best
 
 
 def test_the_kind_with_the_least_work_is_taken():
@@ -109,16 +97,11 @@ def test_the_kind_with_the_least_work_is_taken():
     built = index_stage.build(vectors, queries, Wanted(exact_below=0, k=50))
     # A scan of all codes is more work than the tree: it is not even trained.
     assert {point.settings.kind for point in built.tried} == {"tree"}
-    assert (
-        "no settings of quantised with codes of 2 dimensions can do less work than tree"
-        in built.reasons
-    )
+    said = "no settings of quantised with codes of 2 dimensions can do less work than tree"
+    assert said in built.reasons
     sure = [point.work for point in built.tried if point.recall.sure >= 0.98]
-    assert (
-        settings_search.work(built.index.settings, len(vectors))
-        == min(sure)
-        < 0.8 * 2 * len(vectors)
-    )
+    work = settings_search.work(built.index.settings, len(vectors))
+    assert work == min(sure) < 0.8 * 2 * len(vectors)
 
 
 @pytest.mark.parametrize(
@@ -139,11 +122,8 @@ def test_of_the_best_of_each_kind_the_one_with_the_least_work_is_taken(
 
     def tune(index, truth, target, tried, below):
         s = index.settings
-        settings = replace(
-            s,
-            rescored=found[s.kind, s.code_dimensions],
-            leaves_searched=1 if s.kind == "tree" else 0,
-        )
+        rescored = found[s.kind, s.code_dimensions]
+        settings = replace(s, rescored=rescored, leaves_searched=1 if s.kind == "tree" else 0)
         point = settings_search.Point(
             settings, settings_search.Recall(1, 0), settings_search.work(settings, len(index)), 0
         )
@@ -160,10 +140,8 @@ def test_finer_codes_are_left_out_only_where_they_would_not_win():
     k, told = 20, set()
     for items, target in ((3_000, 0.7), (3_000, 0.9), (6_000, 0.97)):
         vectors, queries = clustered(items), clustered(300, seed=1)
-        truth, leaves = (
-            settings_search.Truth.by_exact_search(vectors, queries, k),
-            round(items**0.5),
-        )
+        truth = settings_search.Truth.by_exact_search(vectors, queries, k)
+        leaves = round(items**0.5)
         coarse, fine = (
             ScannIndex.build(vectors, settings_search.untuned("tree", n, k, leaves)) for n in (2, 1)
         )

@@ -10,13 +10,12 @@ from twinspire_core.contracts.features_report import FeatureSkew
 
 GATE = GateConfig(metric="recall@50", max_drop=0.1, min_users=200)
 INDEX = IndexConfig(recall_target=0.98)
+_LEAD = {"lead": 1.0, "low": 0.9, "high": 1.1, "popular_today": 0.2, "differ": 100}
 GOOD = {
     "candidate": {"recall@50": 0.2, "coverage@50": 0.3},
     "baseline": {"recall@50": 0.2},
     "users": 500,
-    "lead": {
-        "recall@50": {"lead": 1.0, "low": 0.9, "high": 1.1, "popular_today": 0.2, "differ": 100}
-    },
+    "lead": {"recall@50": _LEAD},
     "lifts_before": [{"recall@50": x} for x in (0.9, 1.0, 1.1)],
     "index_recall": 0.99,
     "items": 1000,
@@ -32,15 +31,9 @@ def verdict(gate=GATE, fixed_order=None, **changes):
     lists = {
         name: told.pop(name, None) for name in ("candidate", "baseline", "change", "users", "lead")
     }
-    return judge(
-        JudgedVersion(
-            two_tower=HeldOutMeasures(**lists),
-            fixed_order=HeldOutMeasures(**({**lists, **fixed_order} if fixed_order else {})),
-            **told,
-        ),
-        gate,
-        INDEX,
-    )
+    two_tower = HeldOutMeasures(**lists)
+    order = HeldOutMeasures(**({**lists, **fixed_order} if fixed_order else {}))
+    return judge(JudgedVersion(two_tower=two_tower, fixed_order=order, **told), gate, INDEX)
 
 
 def skew(**changes):
@@ -62,12 +55,8 @@ def changed(change, low, high, *, before=0.2, users=500, differ=100, worse=0, wh
         part = {"users": users, "recall@50": recall}
         return {"recall@50": 0.2, "slices": {"users": {where: part}}} if where else part
 
-    told = {
-        "change": change,
-        "differ": differ,
-        "worse": worse,
-        **({} if low is None else {"low": low, "high": high}),
-    }
+    told = {"change": change, "differ": differ, "worse": worse}
+    told |= {} if low is None else {"low": low, "high": high}
     name = f"recall@50/users:{where}" if where else "recall@50"
     after, before = measures(before * (1 + change)), measures(before)
     return {"candidate": after, "baseline": before, "change": {name: told}}
@@ -85,18 +74,12 @@ def any_day(draw):
         low, change, high = sorted(draw(st.tuples(*[st.floats(-1, 1)] * 3)))
         return change, low, high
 
-    of_all, users, differ = (
-        changed(*difference(), before=draw(share)),
-        draw(sizes),
-        draw(st.integers(0, 50)),
-    )
+    of_all = changed(*difference(), before=draw(share))
+    users, differ = draw(sizes), draw(st.integers(0, 50))
     part = changed(*difference(), before=draw(share), users=draw(sizes), differ=differ, where="0")
+    candidate = {**of_all["candidate"], "gini@50": draw(share)}
     day = {
-        "candidate": {
-            **of_all["candidate"],
-            "gini@50": draw(share),
-            "slices": part["candidate"]["slices"],
-        },
+        "candidate": {**candidate, "slices": part["candidate"]["slices"]},
         "baseline": {**of_all["baseline"], "slices": part["baseline"]["slices"]},
         "change": {**of_all["change"], **part["change"]},
         "users": users,

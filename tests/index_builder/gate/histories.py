@@ -76,13 +76,9 @@ class History:
         )
         metrics = self._measure(ctx, n, version)
         self.metrics[version] = metrics
-        judged = JudgedVersion(
-            two_tower=metrics.holdout,
-            memory=LineMemory(day=day(n), best=metrics.best, line=metrics.line),
-            index_recall=1.0,
-            items=1000,
-            baseline_items=1000,
-        )
+        memory = LineMemory(day=day(n), best=metrics.best, line=metrics.line)
+        index = {"index_recall": 1.0, "items": 1000, "baseline_items": 1000}
+        judged = JudgedVersion(two_tower=metrics.holdout, memory=memory, **index)
         verdict = judge(judged, self.gate, IndexConfig())
         if verdict.accepted:
             self.accepted.append(version)
@@ -98,12 +94,8 @@ class History:
         line = standings(self.metrics[parent].line, parent, self.gate.metric)
         state = State(fate=dict.fromkeys(self.accepted, "accepted"))
         chosen = choose_best(line, state, day(n), lambda version: True)
-        return BestAccepted(
-            version=chosen.version,
-            home=self._home(chosen.version),
-            ahead=chosen.ahead,
-            gone=chosen.gone,
-        )
+        home = self._home(chosen.version)
+        return BestAccepted(home=home, **chosen._asdict())
 
     def _measure(self, ctx, n, version):
         days = self._days_held_out(n)

@@ -3,7 +3,7 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from index_builder.gate.comparison import MOST_DAYS, pool_days
+from index_builder.gate.comparison import pool_days
 from twinspire_core.contracts.measures import PairedDifference, PairedDifferences
 
 TODAY = date(2024, 5, 20)
@@ -42,24 +42,3 @@ def test_days_together_are_as_all_their_users_in_one_heap(seed):
     error = difference.std(ddof=1) / 61**0.5
     assert compared.low == pytest.approx((difference.mean() - 1.96 * error) / base.mean())
     assert compared.high == pytest.approx((difference.mean() + 1.96 * error) / base.mean())
-
-
-def test_no_more_days_than_are_needed_and_no_older_ones():
-    days = {name: stored(*one) for name, one in days_of([10] * 40).items()}
-    assert pool_days(days, TODAY, MEASURE, enough=95).days == 10
-    assert pool_days(days, TODAY, MEASURE, enough=None).days == MOST_DAYS
-    before = pool_days(days, TODAY - timedelta(days=5), MEASURE, enough=None)
-    assert before.days == MOST_DAYS, "what came later is none of the day's"
-    assert pool_days(days, TODAY + timedelta(days=20), MEASURE, enough=None).days == 8
-
-
-def test_days_of_which_nothing_was_stored_are_passed_by():
-    days = {name: stored(*one) for name, one in days_of([10, 10]).items()}
-    days |= {
-        str(TODAY - timedelta(days=5)): None,
-        str(TODAY - timedelta(days=6)): PairedDifferences(),
-    }
-    assert pool_days(days, TODAY, MEASURE, enough=None).days == 2
-    assert pool_days(days, TODAY, "ndcg@10", enough=None) is None
-    nothing = {str(TODAY): stored(np.zeros(9), np.zeros(9))}
-    assert pool_days(nothing, TODAY, MEASURE, enough=None) is None

@@ -166,20 +166,3 @@ def test_only_what_is_beyond_a_limit_is_told(distance, outside, named):
     texts = said(number(distance=distance, outside=outside))
     assert len(texts) == bool(named) and all(name in texts[0] for name in named)
     assert said(number(distance=distance, outside=outside), on_skew="ignore") == []
-
-
-@pytest.mark.parametrize(
-    ("feature", "cause"),
-    [
-        (number(), "were quiet"),
-        (number(served=400), "as with news"),
-        (number("age", served=400), "Few items are new"),
-        (number("age"), "Nearly all items are new"),
-        (number("number", trained=20, served=2000), "unit"),
-        (number("number", trained=2000, served=-20), "unit"),
-        (number("number", trained=20, served=0), "unit"),
-        (number("number", trained=20, served=40), "train on more days"),
-    ],
-)
-def test_the_cause_follows_from_the_kind_and_the_direction(feature, cause):
-    assert cause in said(feature)[0]

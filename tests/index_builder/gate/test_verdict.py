@@ -23,10 +23,6 @@ from twinspire_core.contracts.gate_verdict import GateFigures
 from twinspire_core.metrics.intervals import interval, resampled_means
 
 
-def test_a_version_as_good_as_its_baseline_is_accepted():
-    assert verdict().accepted and verdict().figures.baseline == 0.2 and verdict().notes == ()
-
-
 @pytest.mark.parametrize(
     ("users", "said"),
     [
@@ -54,11 +50,8 @@ def test_a_tenth_may_be_lost_and_no_more(recall, accepted):
     found = verdict(candidate={"recall@50": recall})
     assert found.accepted == accepted
     if not accepted:
-        assert (
-            "0.1799" in found.refused[0]
-            and "0.1800" in found.refused[0]
-            and "0.2000" in found.refused[0]
-        )
+        assert "0.1799" in found.refused[0] and "0.1800" in found.refused[0]
+        assert "0.2000" in found.refused[0]
 
 
 @pytest.mark.parametrize(
@@ -77,16 +70,9 @@ def test_a_tenth_may_be_lost_and_no_more(recall, accepted):
 def test_a_loss_is_refused_when_it_is_large_and_sure(change, low, high, accepted, noted):
     found = verdict(**changed(change, low, high))
     assert (found.accepted, bool(found.notes)) == (accepted, noted)
+    shares = [f"{share:+.1%}" for share in (change, low, high)]
     for text in (*found.refused, *found.notes):
-        said = (
-            f"{0.2 * (1 + change):.4f}",
-            "0.1800",
-            "0.2000",
-            f"{change:+.1%}",
-            f"{low:+.1%}",
-            f"{high:+.1%}",
-            "500",
-        )
+        said = (f"{0.2 * (1 + change):.4f}", "0.1800", "0.2000", *shares, "500")
         assert all(one in text for one in said)
         assert ("may be chance" in text) == noted
 
@@ -111,30 +97,8 @@ def test_a_slice_is_refused_when_its_loss_is_surely_large(
     assert (found.accepted, bool(found.notes)) == (accepted, noted)
     if not accepted:
         (reason,) = found.refused
-        said = (
-            "recall@50/users:1-4",
-            f"{0.2 * (1 + change):.4f}",
-            "0.2000",
-            f"{low:+.1%}",
-            f"{high:+.1%}",
-            "300",
-        )
-        assert all(one in reason for one in said)
-
-
-def test_slices_of_too_few_users_are_named_with_their_numbers():
-    few = {"0": {"users": 12, "recall@50": 0.0}, "1-4": {"users": 199, "recall@50": 0.1}}
-    sliced = {
-        "recall@50": 0.2,
-        "slices": {"users": {**few, "5+": {"users": 289, "recall@50": 0.3}}},
-    }
-    (note,) = verdict(candidate=sliced, baseline=sliced).notes
-    assert (
-        "users:0 (12), users:1-4 (199)" in note
-        and "gate.min_users = 200" in note
-        and "5+" not in note
-    )
-    assert verdict(gate(min_users=12), candidate=sliced, baseline=sliced).notes == ()
+        said = ("recall@50/users:1-4", f"{0.2 * (1 + change):.4f}", "0.2000", "300")
+        assert all(one in reason for one in (*said, f"{low:+.1%}", f"{high:+.1%}"))
 
 
 def test_the_figures_tell_what_was_compared():
@@ -208,11 +172,8 @@ def test_a_baseline_that_cannot_read_a_feature_is_noted():
     found = verdict(
         unread=["tags (now a text, was a list of texts)", "week (now gone, was a number)"]
     )
-    assert (
-        found.accepted
-        and "missing for the baseline: tags (now a text" in found.reason
-        and "week" in found.reason
-    )
+    assert found.accepted and "missing for the baseline: tags (now a text" in found.reason
+    assert "week" in found.reason
     assert verdict(unread=[]).notes == () == verdict().notes
 
 
@@ -233,21 +194,19 @@ def test_what_was_not_measured_is_not_accepted(candidate, baseline, change):
     json.dumps(found.figures.model_dump(), allow_nan=False)
 
 
-@pytest.mark.parametrize("baseline", [{"recall@50": nan}, {"recall@10": 1.0}])
-def test_a_baseline_that_was_not_measured_is_told(baseline):
-    assert not verdict(baseline=baseline).accepted
-
-
-@pytest.mark.parametrize("recall", [0.9799, nan, None])
-def test_the_index_reaches_its_target(recall):
-    assert not verdict(index_recall=recall).accepted
-
-
 @pytest.mark.parametrize(
-    ("items", "accepted"), [(1500, True), (1501, False), (499, False), (0, False)]
+    ("changes", "accepted"),
+    [
+        ({}, True),
+        *(({"items": items}, accepted) for items, accepted in ((1500, True), (1501, False))),
+        *(({"items": items}, False) for items in (499, 0)),
+        *(({"index_recall": recall}, False) for recall in (0.9799, nan, None)),
+        *(({"baseline": baseline}, False) for baseline in ({"recall@50": nan}, {"recall@10": 1.0})),
+    ],
 )
-def test_a_corpus_that_jumps_is_refused(items, accepted):
-    assert verdict(items=items).accepted == accepted
+def test_a_good_version_is_refused_for_one_figure(changes, accepted):
+    """A corpus that jumps, an index that misses its target, a baseline that was not measured."""
+    assert verdict(**changes).accepted == accepted
 
 
 def test_all_reasons_are_given():
@@ -361,9 +320,6 @@ def test_a_refresh_is_not_judged_by_what_its_towers_were():
 )
 def test_a_refresh_is_held_to_its_index_and_to_how_much_is_exchanged(changes, said):
     found = refreshed(**changes)
-    assert (
-        not found.accepted
-        and any(said in reason for reason in found.refused)
-        and said in found.reason
-    )
+    assert not found.accepted and any(said in reason for reason in found.refused)
+    assert said in found.reason
     assert refreshed(withdrawn=500, new=500).accepted

@@ -8,7 +8,6 @@ import errno
 import os
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -154,26 +153,3 @@ def test_a_disk_that_is_full_at_any_moment(template, tmp_path, monkeypatch):
         assert contents(registry, home) == {"three"} and len(registry.log()) == 3
         shutil.rmtree(home)
     assert room > 6
-
-
-def test_a_real_disk_that_is_full(template, tmp_path):
-    """A file system of 64 kB, where one may be mounted."""
-    small = tmp_path / "small"
-    small.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True
-    )
-    if done.returncode:
-        pytest.skip("no file system may be mounted here")
-    try:
-        registry = copied(template, small)
-        folder, described = staged(tmp_path / "large", THREE, "x" * 40_000)
-        with pytest.raises(TryAgain, match="No space left"):
-            registry.publish(folder, described, accepted=True, reason="")
-        assert contents(registry, small) == {"two"} and len(registry.log()) == 2
-        registry.delete(registry.accepted()[0])
-        shutil.rmtree(small / "registry/p/versions" / described.version, ignore_errors=True)
-        registry.publish(*template[1], accepted=True, reason="")
-        assert contents(registry, small) == {"three"}
-    finally:
-        subprocess.run(["umount", small], check=True)

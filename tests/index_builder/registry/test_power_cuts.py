@@ -72,11 +72,8 @@ def test_nothing_that_the_entry_relies_on_can_be_lost_by_a_power_cut(tmp_path, m
     entry = next(n for n, (what, _) in enumerate(done) if what == "entry")
 
     def unsynced(deeds):
-        return [
-            n
-            for n, (what, where) in enumerate(deeds)
-            if what != "sync" and ("sync", where) not in deeds[n:]
-        ]
+        made = ((n, where) for n, (what, where) in enumerate(deeds) if what != "sync")
+        return [n for n, where in made if ("sync", where) not in deeds[n:]]
 
     assert unsynced(done[:entry]) == unsynced(done) == [] and entry > 10
     files = {path.stat().st_ino for path in Path(registry.root, "p/versions", version).rglob("*.*")}
@@ -106,12 +103,8 @@ def test_every_reply_is_lost_once(publish, registry, monkeypatch):
     one, two = publish(ONE), publish(TWO)
     registry.rollback(one, reason="")
     registry.delete(two)
-    assert lost and [e.action for e in registry.log()] == [
-        "publish",
-        "publish",
-        "rollback",
-        "prune",
-    ]
+    actions = [e.action for e in registry.log()]
+    assert lost and actions == ["publish", "publish", "rollback", "prune"]
     assert registry.live() == one and registry.verify(one)
 
 
@@ -123,9 +116,8 @@ def test_a_deletion_that_was_killed_is_ended_by_the_next(publish, registry, monk
     assert registry.accepted() == [two] and registry.accepted_before(TWO) is None
     assert prunable(registry, keep=5, keep_days=500, as_of=THREE) == [one]
     registry.delete(one)
-    assert (
-        storage.list_files(f"{registry.root}/p/versions/{one}") == [] and len(registry.log()) == 3
-    )
+    assert storage.list_files(f"{registry.root}/p/versions/{one}") == []
+    assert len(registry.log()) == 3
     assert prunable(registry, keep=5, keep_days=500, as_of=THREE) == []
 
 

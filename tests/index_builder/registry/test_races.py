@@ -31,11 +31,8 @@ def test_the_loser_of_a_number_decides_again(publish, registry, monkeypatch):
     old, new = publish(ONE), []
     before(monkeypatch, "log/00000002.json", lambda: new.append(publish(THREE)))
     late = publish(TWO)
-    assert [(e.version, e.live) for e in registry.log()] == [
-        (old, old),
-        (new[0], new[0]),
-        (late, new[0]),
-    ]
+    log = [(e.version, e.live) for e in registry.log()]
+    assert log == [(old, old), (new[0], new[0]), (late, new[0])]
 
 
 def test_two_rollbacks_at_once_go_back_once(publish, registry, monkeypatch):

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from index_builder.report import charts
-from index_builder.report.charts import COLOURS, Series
+from index_builder.report.charts import COLOURS
 from index_builder.report.page import render
 from tests.index_builder.report.pages import FIRST
-from twinspire_core.config.source_names import SOURCE_NAMES
 
 
 def test_every_colour_is_defined_for_light_and_dark(facts):
@@ -87,9 +86,3 @@ def test_the_line_of_recall_and_latency_has_the_settings_that_none_beats():
         len(points) == 4 and (np.diff(points[:, 0]) > 0).all() and (np.diff(points[:, 1]) < 0).all()
         for points in lines
     )
-
-
-@pytest.mark.parametrize("name", SOURCE_NAMES)
-def test_every_source_has_a_colour_and_a_marker(name):
-    drawn = charts.dots("slices", ["few", "many"], [Series(colour=name, values=[0.1, 0.2])], "x")
-    assert f"var(--{name})" in drawn
