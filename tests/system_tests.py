@@ -24,16 +24,8 @@ OUTCOMES = ("passed", "failed", "skipped")
 def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as home:
         report = Path(home, "junit.xml")
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-m",
-            "system",
-            f"--junitxml={report}",
-            "-o",
-            "junit_family=xunit1",
-        ]
+        command = [sys.executable, *str.split("-m pytest -m system -o junit_family=xunit1")]
+        command += [f"--junitxml={report}"]
         code = subprocess.run([*command, *arguments], cwd=ROOT).returncode
         if not arguments and report.exists():
             found = outcomes(ElementTree.parse(report).getroot())

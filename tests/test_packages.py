@@ -10,12 +10,8 @@ def test_every_file_of_the_packages_is_installed():
         said = run_path(str(ROOT / "setup.py"))
     patterns = setup.call_args.kwargs["package_data"]
     homes = {package: ROOT / package.replace(".", "/") for package in patterns}
-    installed = {
-        path
-        for package, home in homes.items()
-        for pattern in patterns[package]
-        for path in home.glob(pattern)
-    }
+    globs = ((home, pattern) for package, home in homes.items() for pattern in patterns[package])
+    installed = {path for home, pattern in globs for path in home.glob(pattern)}
     there = {
         path
         for package in said["PACKAGES"]

@@ -107,13 +107,10 @@ def write_logs(
         pl.DataFrame(
             columns, schema={"user": pl.String, "item": pl.String, "time": pl.Int64}
         ).write_parquet(home / "part.parquet")
-    catalogue = {
-        "item": [f"i{i}" for i in range(items)],
-        "group": [f"g{i % GROUPS}" for i in range(items)],
-    }
+    ids, groups = [f"i{i}" for i in range(items)], [f"g{i % GROUPS}" for i in range(items)]
     home = folder / "items" / f"dt={min(days) - timedelta(days=1)}"
     home.mkdir(parents=True, exist_ok=True)
-    pl.DataFrame(catalogue).write_parquet(home / "part.parquet")
+    pl.DataFrame({"item": ids, "group": groups}).write_parquet(home / "part.parquet")
 
 
 def pipeline_text(name: str, zone: str, logs: Path) -> str:
@@ -195,13 +192,8 @@ def bag(load, tmp_path_factory):
     for shipped in (ROOT / "pipelines").glob("*.toml"):
         (folder / shipped.name).write_text(shipped.read_text())
     _header(folder / "tokyo.toml", name="tokyo", time_zone="Asia/Tokyo")
-    _header(
-        folder / "late-riser.toml",
-        name="late-riser",
-        time_zone="Europe/Berlin",
-        schedule="30 4 * * *",
-        retries=7,
-    )
+    own = {"time_zone": "Europe/Berlin", "schedule": "30 4 * * *", "retries": 7}
+    _header(folder / "late-riser.toml", name="late-riser", **own)
     loaded = load(folder)
     assert loaded.import_errors == {}
     return loaded

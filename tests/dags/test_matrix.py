@@ -163,21 +163,13 @@ def test_a_run_ends_well(rest, runs, name):
 
 
 @every_run
-def test_a_run_is_of_the_right_day(told, name):
-    day = RUNS[name][0]
+def test_a_run_is_of_the_right_day_and_parent_and_goes_live_where_it_should(told, name, shop):
+    day, parent_day, live = RUNS[name]
     assert {task["day"] for task in told[name].values()} == {str(day)}
-    assert version_date(told[name]["publish"]["version"]) == day
-
-
-@every_run
-def test_a_version_has_the_right_parent(told, name, shop):
-    parent = registry_of(shop).manifest(told[name]["publish"]["version"]).parent
-    assert (version_date(parent) if parent else None) == RUNS[name][1]
-
-
-@every_run
-def test_what_should_go_live_does(told, name):
-    assert told[name]["publish"]["live"] == RUNS[name][2]
+    published = told[name]["publish"]
+    parent = registry_of(shop).manifest(published["version"]).parent
+    assert version_date(published["version"]) == day and published["live"] == live
+    assert (version_date(parent) if parent else None) == parent_day
 
 
 @every_run

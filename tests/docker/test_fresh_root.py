@@ -160,12 +160,8 @@ def airflow(images, services, tmp_path_factory):
 def test_every_part_is_healthy_and_the_api_asks_who_one_is(airflow):
     url, logs = airflow
     told = httpx.get(f"{url}/api/v2/monitor/health").json()
-    assert {name: part["status"] for name, part in told.items()} == {
-        "metadatabase": "healthy",
-        "scheduler": "healthy",
-        "triggerer": "healthy",
-        "dag_processor": "healthy",
-    }
+    parts = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+    assert {name: part["status"] for name, part in told.items()} == dict.fromkeys(parts, "healthy")
     assert httpx.get(f"{url}/api/v2/dags").status_code == 401
     assert "Traceback" not in "".join(log.read_text() for log in logs.iterdir())
 

@@ -65,11 +65,10 @@ HARSHLY_MISSING = [
 def write(file, **edits):
     """Writes the pipeline file with these features otherwise, or without those that are None."""
     named = {name: f for name, f in (FEATURES | edits).items() if f}
-    tables = [
-        f"[features.{name}]\n"
-        + "\n".join(f"{key} = {json.dumps(value)}" for key, value in f.items())
-        for name, f in named.items()
-    ]
+    tables = []
+    for name, f in named.items():
+        lines = (f"{key} = {json.dumps(value)}" for key, value in f.items())
+        tables.append("\n".join([f"[features.{name}]", *lines]))
     head, tail = PIPELINE.split("[features.user]")[0], "[train]" + PIPELINE.split("[train]")[1]
     text = "\n".join([head, *tables, tail])
     for was, now in (

@@ -6,9 +6,8 @@ from tempfile import TemporaryDirectory
 import polars as pl
 import pytest
 
-from serving.app import create_app
 from serving.http.server_settings import Settings
-from tests.serving.http.conftest import ready, running
+from tests.serving.http.conftest import answering
 from tests.system.days import SECOND, THIRD, attempt, twinspire
 from tests.traces import holders
 from twinspire.runs import run_leases
@@ -31,8 +30,7 @@ def log_files(pipeline: Path, user: str) -> list[str]:
 
 def known(pipeline: Path, user: str) -> tuple[bool, str]:
     """How the server answers a user: whether it knows them, and what it went by."""
-    with running(create_app(load(pipeline), Settings())) as client:
-        ready(client)
+    with answering(load(pipeline), Settings()) as client:
         answer = client.post("/v1/recommend", json={"query": {"user": user}}).json()
     return answer["known"], answer["based_on"]
 

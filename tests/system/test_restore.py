@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.app import create_app
 from serving.http.server_settings import Settings
-from tests.serving.http.conftest import ready, running
+from tests.serving.http.conftest import answering
 from tests.system.days import FIRST, SECOND, THIRD, registry_of, twinspire
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts import forgotten_users
@@ -17,8 +16,7 @@ pytestmark = pytest.mark.system
 
 def answers(pipeline: Path) -> str:
     """The day of the version that a new server answers from."""
-    with running(create_app(load(pipeline), Settings())) as client:
-        ready(client)
+    with answering(load(pipeline), Settings()) as client:
         answer = client.post("/v1/recommend", json={"query": {"user": "u000"}, "k": 5}).json()
         assert len(answer["items"]) == 5
         return client.get("/v1/version").json()["day"]

@@ -59,15 +59,6 @@ def test_what_has_changed_in_the_pipeline_file_is_named(edited, was, now, stage)
         assert found[day]["command"] == f"twinspire run {file} --date {day}"
 
 
-def test_the_summary_of_a_day_tells_of_the_week_before_it(two_days, edited):
-    def attention(file):
-        return twinspire("summary", str(file), "--date", SECOND)["attention"]
-
-    assert attention(two_days[0] / "shop.toml") == []
-    found = attention(edited("epochs = 5", "epochs = 4"))
-    assert [(one["day"], one["state"]) for one in found] == [(FIRST, "stale"), (SECOND, "stale")]
-
-
 def test_changed_logs_make_the_days_that_read_them_stale(two_days):
     file = two_days[0] / "shop.toml"
     [part] = (two_days[0] / "events" / f"dt={SECOND}").iterdir()

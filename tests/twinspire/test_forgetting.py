@@ -1,6 +1,5 @@
 import os
 from datetime import date
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -38,14 +37,8 @@ def put(folder, path, content=b"[u7, u8]") -> None:
 
 def state(values) -> checkpoint.TableState:
     keys = pa.array(["", "=u1", "=u7", "=forget-me", "oov:7"])
-    return checkpoint.TableState(
-        keys=keys,
-        values=values,
-        slots=values,
-        left=pa.nulls(5, pa.date32()),
-        shared=1,
-        hashed=False,
-    )
+    told = {"left": pa.nulls(5, pa.date32()), "shared": 1, "hashed": False}
+    return checkpoint.TableState(keys=keys, values=values, slots=values, **told)
 
 
 def test_no_working_file_holds_them_and_all_else_stays(shop, tmp_path):
@@ -89,18 +82,13 @@ def test_no_working_file_holds_them_and_all_else_stays(shop, tmp_path):
     for user in USERS:
         assert not holders(tmp_path / "work", user)
     assert sum(folders.values()) == 9 * len("[u7, u8]") + 4 * len("{}")
-    kept = {
-        str(file.relative_to(tmp_path / DAY))
-        for file in (tmp_path / DAY).rglob("*.*")
-        if file.is_file()
-    }
+    files = (file for file in (tmp_path / DAY).rglob("*.*") if file.is_file())
+    kept = {str(file.relative_to(tmp_path / DAY)) for file in files}
     done = {f"{stage}/0001-a/DONE.json" for stage in ("index", "measure", "train")}
     made = {f"measure/0001-a/{name}.json" for name in ("examples", "metrics")}
     tables = {f"train/0001-a/state/tables/{name}.arrow" for name in ("account", "user")}
-    assert kept == done | made | tables | {
-        "claims/000001 run published.json",
-        "index/0001-a/index.json",
-    }
+    others = {"claims/000001 run published.json", "index/0001-a/index.json"}
+    assert kept == done | made | tables | others
     # Rows follow keys
     found = checkpoint._load_table(
         tmp_path / DAY / "train/0001-a/state/tables/account.arrow", shared=1, hashed=False
@@ -168,12 +156,3 @@ def test_who_is_in_no_log_and_no_version_is_called_unknown(shop, tmp_path, capsy
     assert "No log and no stored version holds the user. Check how" in capsys.readouterr().err
     (place.parent / "1.parquet").write_bytes(b"cut")
     assert told("nobody")["unknown"] == 0, "what cannot be read may be theirs"
-
-
-def test_ids_that_are_no_feature_are_known_by_their_column():
-    pipeline = SimpleNamespace(
-        columns=SimpleNamespace(user="who", users_key="id"),
-        columns_of={"events": {"a": "who", "b": "x"}, "users": {"c": "id", "d": "who"}}.get,
-        user_id=None,
-    )
-    assert forgetting._columns(pipeline) == {None, "a", "c"}

@@ -1,36 +1,4 @@
-from examples.local_flink.startup import Step, Subtask, read_steps, startup
-
-TOLD = {
-    "jobs/j": {
-        "start-time": 1000,
-        "plan": {"nodes": [{"id": "b", "inputs": [{"id": "a"}]}, {"id": "a"}]},
-    },
-    "jobs/j/vertices/a": [(1010, 20, 1)],
-    "jobs/j/vertices/b": [(1015, 985, 3), (1005, 895, 0)],
-}
-
-
-class Told:
-    """Flink's answers: subtasks are (start, duration, elements)."""
-
-    def ask(self, path):
-        found = TOLD[path]
-        if isinstance(found, dict):
-            return found
-        names = ("start-time", "duration")
-        return {
-            "subtasks": [
-                dict(zip(names, times, strict=True)) | {"metrics": {"read-records": elements}}
-                for *times, elements in found
-            ]
-        }
-
-
-def test_steps_are_read_as_flink_tells_them():
-    assert read_steps(Told(), "j") == {
-        "a": Step([], [Subtask(30, 1)]),
-        "b": Step(["a"], [Subtask(1000, 3), Subtask(900, 0)]),
-    }
+from examples.local_flink.startup import Step, Subtask, startup
 
 
 def test_the_longest_way_of_what_steps_take_with_nothing_to_do():

@@ -107,11 +107,8 @@ def test_a_library_that_breaks_is_one_line_and_one_that_is_absent_is_no_fault(
     (tmp_path / "crashing_library.py").write_text("import os; os.kill(os.getpid(), 11)")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(
-        doctor,
-        "IMPORTS",
-        {"train": ("broken_library",), "index": ("crashing_library",), "gcs": ("no_such_library",)},
-    )
+    libraries = {"train": "broken_library", "index": "crashing_library", "gcs": "no_such_library"}
+    monkeypatch.setattr(doctor, "IMPORTS", {name: (one,) for name, one in libraries.items()})
     report = doctor.examine()
     found = {check.name: check for check in report if check.group == "import"}
     assert found["train"].state == "failure" and "libfoo.so.1" in found["train"].found

@@ -100,17 +100,11 @@ def test_nothing_but_the_command_speaks(tmp_path):
     """
     (tmp_path / "tiny.toml").write_text(PIPELINE)
     _publish(tmp_path, Registry(str(tmp_path / "registry"), "tiny"))
-    files = [
-        jsonl(tmp_path / f"{name}.jsonl", [{"shopper": 1, "device": "tv", "items": ["b"]}])
-        for name in ("q", "t")
-    ]
+    rows = [{"shopper": 1, "device": "tv", "items": ["b"]}]
+    files = [jsonl(tmp_path / f"{name}.jsonl", rows) for name in ("q", "t")]
     command = [sys.executable, "-m", "twinspire", "evaluate", str(tmp_path / "tiny.toml")]
-    ended = subprocess.run(
-        [*command, "--queries", files[0], "--truth", files[1]],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command += ["--queries", files[0], "--truth", files[1]]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ended.stdout == "" and ended.stderr.lstrip().startswith("2024-05-20-")
     assert not re.findall("WARNING|TensorFlow|oneDNN|cuda|absl", ended.stderr)
 

@@ -98,13 +98,6 @@ def test_a_try_that_was_ended_does_not_say_what_the_one_before_it_failed_by(
     assert state == "failed" and reason.startswith("It was closed while it was under way")
 
 
-def test_a_run_of_an_earlier_release_failed_for_no_known_reason(command):
-    run_leases.write(command.pipeline, date(2024, 3, 8), "scheduled", "failed")
-    state, reason, line = status(command)
-    assert (state, reason) == ("failed", "")
-    assert line.startswith(f"{DAY} failed: twinspire run ")
-
-
 def test_a_day_that_waited_in_vain_says_for_which(command, monkeypatch):
     run_leases.acquire_day(command.pipeline, date(2024, 3, 1), "earlier")
     monkeypatch.setattr(run_leases, "waited", lambda *_: timedelta(hours=1))  # train.wait

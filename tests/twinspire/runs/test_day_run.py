@@ -113,12 +113,6 @@ def test_a_version_that_was_deleted_is_told(shop):
     assert (best.version, best.gone) == (second, (first,))
 
 
-def test_versions_of_earlier_releases_remember_nothing(shop):
-    pipeline, publish = shop
-    publish(20)
-    assert DayRun(pipeline, date(2024, 2, 21)).best() is None
-
-
 def test_pruning_keeps_what_coming_and_kept_days_are_measured_against(shop):
     pipeline, publish = shop
     first = publish(20)

@@ -9,6 +9,8 @@ from twinspire.runs.day_status import DayStatus, day_statuses
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.gate_verdict import GateVerdict
 
+RUN = "twinspire run PIPELINE"
+
 
 def day(n):
     return date(2024, 2, n)
@@ -29,10 +31,7 @@ def test_each_day_is_said_to_be_what_it_is(shop, tmp_path):
     )
     assert {n: one.state for n, one in found.items()} == dict(enumerate(states.split(", "), 20))
     assert (found[20].version, found[20].live, found[21].version) == (live, True, refused)
-    assert (
-        found[24].reason
-        == "Its logs were missing or incomplete when it was run; now there are some."
-    )
+    assert found[24].reason.startswith("Its logs were missing or incomplete when it was run")
     assert found[22].remedy() == "twinspire run PIPELINE --date 2024-02-22"
     assert found[21].remedy() == f"twinspire show PIPELINE {refused}"
     assert found[20].remedy() == ""
@@ -43,12 +42,8 @@ def test_the_first_day_after_working_files_are_lost_is_trained_from_scratch(shop
     live = publish(20)
     run_leases.write(pipeline, day(23), "a run", "failed")
     found = [one for one in day_statuses(pipeline, day(21), day(24)) if one.remedy()]
-    assert [one.remedy() for one in found] == [
-        "twinspire run PIPELINE --date 2024-02-21 --mode full",
-        "twinspire run PIPELINE --date 2024-02-22",
-        "twinspire run PIPELINE --date 2024-02-23",
-        "twinspire run PIPELINE --date 2024-02-24",
-    ]
+    options = ["2024-02-21 --mode full", "2024-02-22", "2024-02-23", "2024-02-24"]
+    assert [one.remedy() for one in found] == [f"{RUN} --date {option}" for option in options]
     assert found[0].reason.endswith(f"The working files of its parent, {live}, are gone.")
     assert [row.name for row in stretches(found)][:2] == ["2024-02-21", "2024-02-22"]
 
@@ -58,11 +53,8 @@ def test_a_day_without_logs_is_not_the_one_to_train_from_scratch(shop):
     publish(26)
     run_leases.write(pipeline, day(27), "a run", "late")
     found = [one.remedy() for one in day_statuses(pipeline, day(27), day(29))]
-    assert found == [
-        "twinspire run PIPELINE --date 2024-02-27",
-        "twinspire run PIPELINE --date 2024-02-28 --mode full",
-        "twinspire run PIPELINE --date 2024-02-29",
-    ]
+    options = ["2024-02-27", "2024-02-28 --mode full", "2024-02-29"]
+    assert found == [f"{RUN} --date {option}" for option in options]
 
 
 def test_days_are_listed_though_a_version_has_lost_its_folder(shop, tmp_path):
@@ -169,8 +161,5 @@ def test_days_of_which_the_same_is_to_be_said_are_put_together():
     ]
     found = list(stretches(days))
     assert [one.name for one in found] == ["2024-02-01 to 2024-02-02", "2024-02-03", "2024-02-04"]
-    assert [one.remedy() for one in found] == [
-        "twinspire run PIPELINE --from 2024-02-01 --to 2024-02-02",
-        "",
-        "twinspire run PIPELINE --date 2024-02-04",
-    ]
+    first, last = f"{RUN} --from 2024-02-01 --to 2024-02-02", f"{RUN} --date 2024-02-04"
+    assert [one.remedy() for one in found] == [first, "", last]

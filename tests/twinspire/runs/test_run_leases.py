@@ -1,4 +1,3 @@
-import json
 import os
 import time
 from datetime import date, timedelta
@@ -8,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 
 from twinspire.runs import run_leases
-from twinspire.runs.run_leases import LeaseRecord
 from twinspire_core import storage
 
 DAY, NEXT, LAST = date(2024, 3, 10), date(2024, 3, 11), date(2024, 3, 12)
@@ -26,10 +24,8 @@ def test_a_run_that_is_a_process_ends_with_it(pipeline, monkeypatch, other):
         patch.setattr(run_leases, "end_runs", lambda *_: None)  # it is killed before it gets so far
         with run_leases.own_run(pipeline, DAY) as run:
             run_leases.note_failed_try(pipeline, DAY, run, "which a process says when it ends")
-    assert (
-        run_leases.unfinished_before(pipeline, NEXT) == [DAY]
-        and run_leases.state(pipeline, DAY) == "open"
-    )
+    assert run_leases.unfinished_before(pipeline, NEXT) == [DAY]
+    assert run_leases.state(pipeline, DAY) == "open"
     process.kill()
     process.wait()
     assert run_leases.state(pipeline, DAY) == "killed"
@@ -44,10 +40,8 @@ def test_the_end_of_one_run_says_nothing_of_another(pipeline):
     assert len(run_leases.end_runs(pipeline, [DAY, NEXT], "scheduled__1 +00:00")) == 1
     assert run_leases.unfinished_before(pipeline, NEXT) == [DAY]
     run_leases.write(pipeline, DAY, "manual__2", "published")
-    assert (
-        run_leases.end_runs(pipeline, [DAY]) == []
-        and run_leases.state(pipeline, DAY) == "published"
-    )
+    assert run_leases.end_runs(pipeline, [DAY]) == []
+    assert run_leases.state(pipeline, DAY) == "published"
 
 
 def test_the_wait_begins_anew_when_an_earlier_day_has_ended(pipeline):
@@ -57,33 +51,6 @@ def test_the_wait_begins_anew_when_an_earlier_day_has_ended(pipeline):
     assert run_leases.waited(pipeline, LAST, "me", [DAY, NEXT]) >= timedelta(seconds=0.05)
     assert run_leases.waited(pipeline, LAST, "me", [NEXT]) == timedelta(0)
     assert run_leases.state(pipeline, LAST) == "open"
-
-
-def records(pipeline, day):
-    home = f"{pipeline.pipeline.work_root}/shop/dt={day}/claims"
-    return {name: storage.read_bytes(f"{home}/{name}") for name in storage.list_names(home)}
-
-
-def test_records_have_a_number_the_run_and_its_state_in_their_names(pipeline, monkeypatch):
-    monkeypatch.setattr(run_leases.secrets, "token_hex", lambda _: "ab")
-    with run_leases.own_run(pipeline, DAY):
-        pass
-    run_leases.acquire_day(pipeline, DAY, "scheduled 1")
-    run_leases.waited(pipeline, DAY, "scheduled 1", [DAY, NEXT])
-    written = {name: json.loads(data) for name, data in records(pipeline, DAY).items()}
-    assert {name: list(record) for name, record in written.items()} == {
-        "000001 run-ab open.json": ["at", "process"],
-        "000002 run-ab failed.json": ["at"],
-        "000003 scheduled_1 open.json": ["at"],
-        "000004 scheduled_1 open.json": ["at", "waits_for"],
-    }
-    assert written["000004 scheduled_1 open.json"]["waits_for"] == [str(DAY), str(NEXT)]
-
-
-def test_a_record_opens_that_has_fields_of_a_later_release():
-    at = "2024-03-10T01:02:03.123456+00:00"
-    record = LeaseRecord.model_validate_json(f'{{"at": "{at}", "waits_for": null, "more": 1}}')
-    assert record.at.isoformat() == at and record.process is None
 
 
 def test_runs_of_any_name_are_told_apart(pipeline):
