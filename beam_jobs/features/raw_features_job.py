@@ -1,6 +1,7 @@
-"""The first job of the stage `features`, which needs no transform graph and so no TensorFlow: it writes
-examples, queries, users and corpora, and fits the tables of the sources on them. A refresh runs it
-alone, for what is served at the end of a day.
+"""Runs the first job of the stage `features`, which needs no transform graph and so no TensorFlow.
+
+It writes examples, queries, users and corpora, and fits the tables of the sources on them. A refresh
+runs it alone, for what is served at the end of a day.
 """
 
 from collections.abc import Callable

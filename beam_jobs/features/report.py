@@ -1,5 +1,7 @@
-"""What the steps of the feature job count, and what becomes of the sums: the one report of a run, the rows
-that files must have, and whether the day is refused.
+"""Counts of the feature job, and the one report of a run that is made of them.
+
+Steps give counts; the client adds them up, compares them with the files that were written, and refuses
+the day if too many records were set aside.
 """
 
 import json

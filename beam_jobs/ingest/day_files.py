@@ -1,5 +1,5 @@
-"""Where the logs and snapshots of a day lie, and whether the day can be processed: its logs are there,
-complete, and about as large as usual. Imports no Beam.
+"""Finds the logs and snapshots of a day, and checks that they are there, complete, and about as large as
+usual. Imports no Beam.
 
 A folder of events holds those of one day. A snapshot is valid from its day until the next snapshot: it
 has items as of some moment of the day, users as of its end.

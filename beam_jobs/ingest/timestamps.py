@@ -1,5 +1,6 @@
-"""Times in the forms that logs use: reading them as instants, microseconds since 1970 in UTC, and telling
-from a column's values in which form they are written.
+"""Reads times in the forms that logs use, as instants: microseconds since 1970 in UTC.
+
+It also finds out from a column's values in which form they are written.
 """
 
 import re

@@ -1,5 +1,7 @@
-"""Rows on their way to one file per day, in memory up to a bound and on disk above it; and the files on
-their way to the folders of the days, of which none is changed before it is certain that no row is lost.
+"""Gathers rows by day, and writes one file per day.
+
+Rows wait in memory up to a bound, and on disk above it. No folder is changed before it is certain that
+no row is lost.
 """
 
 from collections import defaultdict

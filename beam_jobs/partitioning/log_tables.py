@@ -1,5 +1,6 @@
-"""Raw log files of any kind as Arrow tables of bounded size, with types that the values of all files fit;
-and an account of what is no record.
+"""Reads raw log files of any kind as Arrow tables of bounded size.
+
+Their types are made to fit the values of all files, and lines that are no records are set aside.
 """
 
 import codecs

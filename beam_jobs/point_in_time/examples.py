@@ -1,5 +1,7 @@
-"""Rows about users: examples of what they took, with what was known strictly before; users as of the
-start of a day; and queries to measure by, which are users as of then with what they took that day.
+"""Makes rows about users, each with what was known strictly before its moment.
+
+They are examples of what users took; users as of the start of a day; and queries to measure by, which
+are users as of then with what they took that day.
 """
 
 from collections.abc import Iterator

@@ -1,5 +1,6 @@
-"""The items that can be recommended, and the item tower's raw features at some moment: from the snapshot
-that is valid then, which is read once per process, and from the count table.
+"""Makes the corpus: the items that can be recommended at some moment, with the item tower's raw features.
+
+They come from the snapshot that is valid then, which is read once per process, and from the count table.
 """
 
 import threading

@@ -1,5 +1,7 @@
-"""What the names of columns speak for: the user, the item, the time or the event's type, what is only
-known after an event, and words for people; and whether values are words for what users do.
+"""Guesses from the name of a column what it holds: the user, the item, the time, the event's type, or text
+for people.
+
+Names are cut into words, and compared with the lists of words below.
 """
 
 import re

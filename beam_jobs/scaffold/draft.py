@@ -1,5 +1,6 @@
-"""Drafts a pipeline file from samples of the logs (columns, features) and from figures of the whole log
-(window, history, training), for a person to finish.
+"""Drafts a pipeline file from logs, for a person to finish.
+
+Columns and features follow from samples; window, history and training from figures of the whole log.
 """
 
 import json

@@ -1,5 +1,6 @@
-"""Features of a drafted pipeline file: which kind of feature each column of a sample can be, by its values
-and its name, or why it is left out.
+"""Drafts the features of a pipeline file.
+
+The values and the name of a column say which kind of feature it can be, or why it is left out.
 """
 
 import json

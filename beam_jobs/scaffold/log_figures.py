@@ -1,5 +1,6 @@
-"""What the users of a log do, and what a drafted pipeline file says because of it about window, history,
-training and seen items: each such line follows from a figure, which its comment gives.
+"""Measures what the users of a log do, and drafts the lines that follow from it.
+
+These lines set window, history, training and seen items; the comment of each gives its figure.
 
 The figures are counted over the whole log, block by block, and for a sample of its users. They put a log
 into one of three kinds. For news, whose catalogue turns over, the last days matter. Where users repeat

@@ -1,5 +1,6 @@
-"""Which column of a log is the user, the item, the time and the event's type: proposed from a sample, by
-the names and the values of the columns.
+"""Proposes which column of a log is the user, the item, the time and the event's type.
+
+Names and values of a sample count. What stays open is asked, or has to be named.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -1,5 +1,5 @@
-"""How far the values of a column are from those of another day (drift), or those that are served from
-those that were trained on (skew).
+"""Measures drift, which is how far a column's values are from those of another day, and skew, which is how
+far served values are from trained ones.
 
 `statistics.json` has the columns of the rows that the transform graph is fitted on: the positives of
 the vocabulary days, each with its counts and ages as of the start of its own day. Skew compares them
