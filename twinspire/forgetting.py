@@ -59,6 +59,7 @@ def deletable(pipeline: Pipeline) -> dict[str, int]:
         folders.append(partials.place(p))
         for day in attempts.days(p):
             for stage, uri, done in _attempts(p, day):
+                # Trials of `twinspire tune` are no days of the pipeline, and nothing goes on from them
                 if stage in _MADE_AGAIN or not done or p is not pipeline:
                     folders.append(uri)
                 elif stage == TRAIN.name:

@@ -1,9 +1,9 @@
 """A Flink cluster from packages, with Beam's job server and Python workers, to try and to test.
 
-run (the default) starts it, makes features and vectors of a grocery day in process and on the
-cluster, compares them file by file, and stops everything; the exit code is 0 if they are equal.
-start leaves a cluster running, with what to write into a pipeline file; status tells of it; stop
-ends it. Several clusters, each with a --home of its own, do not disturb each other.
+run (the default) starts it, makes features and vectors of a grocery day in process and on the cluster,
+compares them file by file, and stops everything. The exit code is 0 if they are equal.
+start leaves a cluster running, and prints the lines for a pipeline file. status shows its state. stop
+ends it. Several clusters do not disturb each other if each has a --home of its own.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""A whole Flink cluster on this machine: started, asked and stopped from one place.
+"""A whole Flink cluster on this machine: starts it, asks it for its state, and stops it.
 
 It is made of the same parts as docker/flink/compose.yaml, by the same script and settings: a
 JobManager and Beam's job server on one host, and on each further host a TaskManager of one slot
-with a pool of Python workers. Hosts are network namespaces; where those are not allowed, all is on
+with a pool of Python workers. Hosts are network namespaces. Without the right to make them, all is on
 this host, with one TaskManager of as many slots.
 """
 
@@ -37,10 +37,10 @@ class LocalFlink:
     """
 
     def __init__(self, home: Path, workers: int = 2, *, one_host: bool = False) -> None:
-        """Prepares; starts nothing.
+        """Prepares the settings, and starts nothing.
 
         Args:
-          home: folder for logs and state; made if need be.
+          home: folder for logs and state; made if it is missing.
           workers: TaskManagers, each with one slot and one pool of Python workers.
           one_host: whether network namespaces are left alone, also where they are allowed.
         """
@@ -98,18 +98,17 @@ class LocalFlink:
     # Start
 
     def start(self, *, stay: bool = False) -> None:
-        """Fetches the jars if need be, starts the processes and returns.
+        """Fetches the jars if they are missing, starts the processes and returns.
 
         Args:
-          stay: whether they outlive this process.
+          stay: whether the processes outlive this one.
 
         Raises:
           UsageError: Java or Maven is missing, a port is taken, or a cluster runs in this home.
         """
         if self.processes():
             raise UsageError(
-                f"One cluster at a time uses {self.home}, and one runs. Stop it first:"
-                " docker/flink/local.sh stop."
+                f"Another cluster is running in {self.home}. Stop it first: docker/flink/local.sh stop."
             )
         jars.fetch()
         self.home.mkdir(parents=True, exist_ok=True)
@@ -175,7 +174,7 @@ class LocalFlink:
             time.sleep(0.3)
 
     def missing(self) -> str:
-        """What is not there yet, in words; nothing once jobs can be sent."""
+        """What is missing, in words; empty when jobs can be sent."""
         slots = self.rest.slots()
         if slots is None:
             return "the JobManager"
@@ -201,7 +200,7 @@ class LocalFlink:
             self._clear()
 
     def cpu_seconds(self) -> float:
-        """What its processes have computed so far, with those that they started and that ended."""
+        """CPU seconds of its processes so far, and of their children that have ended."""
         total = 0
         for pid in self.processes():
             with contextlib.suppress(OSError):  # it has just ended
@@ -223,7 +222,7 @@ class LocalFlink:
         self._file.write_text(json.dumps(told))
 
     def find(self) -> bool:
-        """Takes over a cluster of this home that another process started; False if none runs."""
+        """Takes over a cluster of this home that another process has started. False if none is running."""
         if not self._file.exists() or not self.processes():
             return False
         told = json.loads(self._file.read_text())
@@ -232,7 +231,7 @@ class LocalFlink:
         return True
 
     def _clear(self) -> None:
-        """Removes the network of this home, also one that a killed owner left."""
+        """Removes the network of this home, even if its owner was killed."""
         bridge = self._network.bridge
         if bridge is None and self._file.exists():
             bridge = json.loads(self._file.read_text())["bridge"]

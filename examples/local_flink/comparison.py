@@ -1,4 +1,4 @@
-"""Whether two outputs of a stage are equal, file by file."""
+"""Compares two outputs of a stage, file by file."""
 
 import hashlib
 from collections import defaultdict
@@ -19,7 +19,7 @@ class Group:
 
     Attributes:
       equal: how many are the same bytes in both.
-      random: those that differ, as they do on one runner too.
+      random: files that differ also between two runs on one runner.
       wrong: those that differ otherwise, or that only one output has.
     """
 

@@ -19,7 +19,7 @@ from twinspire_core.errors import TwinspireError
 
 DAY = date(2017, 10, 2)
 SHORT = {"train_days": 14, "personal_days": 60, "epochs": 1}
-"""What of the demo's pipeline file is changed: it is the bytes that count, not what they find."""
+"""Changes to the demo's pipeline file. Only equal bytes matter here, not quality."""
 
 
 class StageFailed(TwinspireError):
@@ -30,8 +30,7 @@ class GroceryDay:
     """The day in a folder of its own.
 
     Attributes:
-      took: of each stage, by its name and that of the place: seconds by the clock, and seconds of
-        computing of its own process.
+      took: by stage and place: seconds by the clock, and CPU seconds of the stage's process.
     """
 
     def __init__(self, folder: Path, console: Console) -> None:
@@ -43,7 +42,7 @@ class GroceryDay:
         shutil.rmtree(folder, ignore_errors=True)
 
     def prepare(self) -> None:
-        """All before embedding, in process; then all of it once more for the cluster to redo."""
+        """Runs the stages before embedding in process, and copies them for the cluster."""
         self._write("in process", [])
         for stage in ("features", "train", "measure"):
             self._run("in process", stage)
@@ -51,16 +50,16 @@ class GroceryDay:
         self._run("in process", "embed")
 
     def redo(self, stage: str, options: list[str]) -> None:
-        """A stage again, with Beam's options of a cluster, from the logs themselves."""
+        """Runs a stage again on a cluster, from the logs themselves."""
         self._write("Flink", options)
         anew = ["--force", "--no-reuse"] if stage == "features" else ["--force"]
         self._run("Flink", stage, *anew)
 
     def output(self, place: str, stage: str) -> Path:
-        """The folder of what a stage made."""
+        """The folder of a stage's output."""
         found = attempts.latest(pipelines.load(self._file(place)), DAY, stage)
         if found is None:
-            raise StageFailed(f"The stage {stage} ended well and left no output ({place}).")
+            raise StageFailed(f"The stage {stage} succeeded but left no output ({place}).")
         return Path(found.uri)
 
     def _file(self, place: str) -> Path:
@@ -84,7 +83,7 @@ class GroceryDay:
         log = self.folder / place / f"{stage}.log"
         words = ["-m", "twinspire", stage, str(self._file(place)), "--date", str(DAY), *more]
         with log.open("wb") as file, self.console.status(f"{stage} {place} …"):
-            # A group of its own: Ctrl-C reaches only us, and we end it in order
+            # A group of its own, so that Ctrl-C only reaches this process, which ends it
             process = subprocess.Popen(
                 [sys.executable, *words], cwd=ROOT, stdout=file, stderr=file, process_group=0
             )

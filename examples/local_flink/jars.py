@@ -10,13 +10,13 @@ from twinspire_core.errors import UsageError
 
 FOLDER = Path(__file__).parents[2] / "docker" / "flink"
 CACHE = "TWINSPIRE_FLINK_CACHE"
-"""Environment variable: the folder where the jars are kept."""
+"""Environment variable with the folder of the jars."""
 NEEDED = {"java": "Java 17", "mvn": "Maven", "tar": "tar"}
-"""Programs, and what people call them."""
+"""Programs, with the names that people know."""
 
 
 def missing() -> list[str]:
-    """Names of what has to be installed first."""
+    """Names of programs that have to be installed first."""
     return [what for program, what in NEEDED.items() if shutil.which(program) is None]
 
 
@@ -24,7 +24,7 @@ def fetch() -> Path:
     """The folder of the jars, fetched if they are not there.
 
     Raises:
-      UsageError: a program that this takes is missing, or the fetching failed.
+      UsageError: a program is missing, or the download failed.
     """
     if lacking := missing():
         raise UsageError(

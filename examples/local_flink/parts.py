@@ -72,7 +72,7 @@ class Part:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches only us, and we stop it in order
+                start_new_session=True,  # so that Ctrl-C only reaches this process, which stops it
                 preexec_fn=None if self.stay else processes.die_with_parent,
             )
 

@@ -20,7 +20,7 @@ class Rest:
 
     def ask(self, path: str) -> Any:
         """The JSON answer to a GET. Raises httpx.HTTPError if there is none."""
-        # trust_env=False: a proxy has no business between us and hosts of this machine
+        # trust_env=False: a proxy cannot reach the hosts of this machine
         with httpx.Client(trust_env=False, timeout=30) as client:
             return client.get(f"{self.url}/{path}").raise_for_status().json()
 

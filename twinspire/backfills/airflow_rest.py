@@ -177,6 +177,7 @@ class AirflowRest:
 
     def runs(self, dag: str, **query: object) -> list[dict[str, Any]]:
         """Runs of a DAG, oldest day first; those without a day last."""
+        # In the order of ids, so that pages neither repeat nor miss a run that starts meanwhile
         runs = self._all(f"dags/{dag}/dagRuns", "dag_runs", {"order_by": "id", **query})
         return sorted(runs, key=lambda run: run["data_interval_start"] or "9")
 
@@ -219,8 +220,10 @@ def runs_of_days(
 ) -> dict[date, dict[str, Any]]:
     """The scheduled or backfilled run of each day that has one; manual ones belong to no day."""
     between = range_of(dag, first, last, zone)
-    runs = rest.runs(dag, **dates_of(between["from_date"], between["to_date"]))
-    return {day_of(run["data_interval_start"], zone): run for run in runs}
+    return {
+        day_of(run["data_interval_start"], zone): run
+        for run in rest.runs(dag, **dates_of(between["from_date"], between["to_date"]))
+    }
 
 
 def day_of(instant: str, zone: ZoneInfo) -> date:
@@ -233,6 +236,7 @@ def range_of(dag: str, first: date, last: date, zone: ZoneInfo) -> dict[str, str
     return {
         "dag_id": dag,
         "from_date": datetime.combine(first, time.min, zone).isoformat(),
+        # Not the next midnight, with which Airflow would run one more day
         "to_date": datetime.combine(last, time(23, 59, 59), zone).isoformat(),
     }
 

@@ -122,6 +122,7 @@ class Board:
         """
         days = {run["dag_run_id"]: day_of(run["data_interval_start"], self.zone) for run in runs}
         ended = []
+        # In the order in which they ended, as a log shows them; tasks that have not ended come last
         for task in sorted(tasks, key=lambda task: task["end_date"] or "9"):
             day, stage = days.get(task["dag_run_id"]), task["task_id"]
             if day is None:

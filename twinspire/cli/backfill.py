@@ -131,7 +131,7 @@ def backfill(
             _print_plan(plan)
             if plan.days and not dry_run:
                 number = airflow_backfills.start(rest, p, plan, at_once)
-                if unpause:
+                if unpause:  # not before: `start_backfill` says why
                     rest.unpause(p.name)
         if number is None or not wait:
             _tell_started(rest, plan, number, as_json)
@@ -213,6 +213,7 @@ def _outcome(rest: "AirflowRest", dag: str, day: date, board: "Board") -> dict[s
         summary = rest.result(dag, name, "summary")
         published = summary.get("stages", {}).get("publish", {})
         outcome |= {"outcome": summary["state"], "version": published.get("version")}
+    # The API does not give a task's exit code, but the log names the error
     elif failed == "publish" and "GateRefused" in rest.log(
         dag, name, failed, cells[failed].attempt
     ):

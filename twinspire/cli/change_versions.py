@@ -143,8 +143,7 @@ def prune(
     in_use = versions_in_use(p, kept, today, datetime.now(p.zone) - _FILLING_IN)
     old = [version for version in old if version not in in_use]
     # Training files stay as long as the versions that were made from them, however old they are
-    needed = _needed(p, registry, old)
-    files = unused_working_files(p, needed, keep_days=keep_days, as_of=as_of)
+    files = unused_working_files(p, _needed(p, registry, old), keep_days=keep_days, as_of=as_of)
     # The same moment for listing and for deleting, so that nothing else is deleted than was listed
     before = time.time() - _ABANDONED
     abandoned = unpublished(registry, before=before)
@@ -165,8 +164,14 @@ def prune(
         say("Nothing is old enough to be deleted.")
     elif not yes:
         say("Nothing was deleted. To delete what is listed, add --yes.")
-    result = {"deleted": yes, "versions": old, "unpublished": abandoned, "working_files": files}
-    end_with_json({**result, "partials": partials_to_delete}, as_json)
+    result = {
+        "deleted": yes,
+        "versions": old,
+        "unpublished": abandoned,
+        "working_files": files,
+        "partials": partials_to_delete,
+    }
+    end_with_json(result, as_json)
 
 
 def _day_to_come(pipeline: Pipeline, registry: Registry, today: date) -> date:

@@ -129,6 +129,7 @@ IMPORTS = {
 
 def examine(pipeline: Pipeline | None = None) -> list[Check]:
     """Checks the installation and, with a pipeline, the places that it reads and writes."""
+    # Two at a time, because each of them imports a large library
     with doing("importing what each stage needs"), ThreadPoolExecutor(2) as pool:
         imports = list(pool.map(_imports, IMPORTS))
     checks = [*_system(), *_versions(), *imports]
@@ -172,6 +173,7 @@ def _bytecode() -> Check:
         return Check("system", "bytecode", "absent", "TensorFlow is not installed")
     if Path(cache_from_source(spec.origin)).exists():
         return Check("system", "bytecode", "ok", "compiled")
+    # Python compiles thousands of modules at each start if it may not keep the result
     remedy = f"{sys.executable} -m compileall -q {Path(spec.origin).parents[1]}"
     if sys.dont_write_bytecode:
         remedy = f"unset PYTHONDONTWRITEBYTECODE, then: {remedy}"
@@ -234,6 +236,7 @@ def _imports(extra: str) -> Check:
     if done.returncode == 0:
         seconds = f"{time.monotonic() - started:.1f} s"
         return Check("import", extra, "ok", f"{', '.join(names)} in {seconds}")
+    # The last line of a traceback is the error
     lines = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"]
     remedy = "make setup, or install the versions of requirements.lock"
     return Check("import", extra, "failure", lines[-1][:300], remedy)

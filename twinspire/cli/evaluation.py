@@ -87,6 +87,7 @@ def evaluate(
         scored = {"version": name}
     lists = {title: Measures.model_validate(one) for title, one in measured.items()}
     [title] = scored.values()
+    # On standard error, so that only JSON is on standard output
     for table in score_tables(lists, ks, str(title)):
         console.print(terminal_table(table))
     if (towers := lists.get(TWO_TOWER)) and towers.left_out is not None:

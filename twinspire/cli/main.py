@@ -1,4 +1,4 @@
-"""The command line's table of contents."""
+"""The command line: all commands by panel, and what every command does first and last."""
 
 import gc
 import os
@@ -99,10 +99,7 @@ _READERS = {"recommend", "similar", "serve"}
 
 app = typer.Typer(
     name="twinspire",
-    help=(
-        "Candidate generation, every day: from click logs to a two-tower recommender that can be"
-        " served."
-    ),
+    help="Retrain, test and publish your recommender every day, from its click logs.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -169,7 +166,3 @@ def _refuse_removed(arguments: list[str]) -> None:
 
 def _end(*_: object) -> None:
     raise SystemExit(128 + signal.SIGTERM)
-
-
-if __name__ == "__main__":
-    main()

@@ -22,15 +22,15 @@ def print_json(value: Any) -> None:
 
 
 def end_with_json(value: Any, as_json: bool) -> None:
-    """Ends a command with a line of JSON, for programs. At a terminal it is left out without `--json`:
-    people read the words on standard error.
-    """
+    """Ends a command with a line of JSON, for programs."""
+    # At a terminal, people read the words on standard error
     if as_json or not sys.stdout.isatty():
         print_json(value)
 
 
 def say(text: str) -> None:
-    """A line for people, on standard error. Long ones are not broken, so that commands can be copied."""
+    """Prints a line for people, on standard error."""
+    # Never broken into lines, so that commands can be copied
     console.print(format_message(text), soft_wrap=True)
 
 
@@ -40,7 +40,7 @@ def json_on_error(stage: str, as_json: bool) -> Iterator[dict[str, Any]]:
 
     Args:
       stage: name of the stage or command.
-      as_json: whether it does so at a terminal, too.
+      as_json: whether to do so at a terminal, too.
 
     Yields:
       The fields of that line; the command may add to them.
@@ -71,15 +71,12 @@ LOOKS = {
     Style.BAD: "red",
     Style.DIM: "dim",
 }
-"""How each meaning looks."""
+"""The look of each style in a terminal."""
 
 
 def terminal_table(table: Table) -> rich.table.Table:
-    """The table as Rich prints it.
-
-    Args:
-      table: names of items and users may stand in it: none of its text is taken for markup.
-    """
+    """The table as Rich prints it."""
+    # All cells are `Text`: names of items and users may look like markup
     drawn = rich.table.Table(
         title=Text(table.title, style="table.title") if table.title else None,
         caption=Text(table.note, style="table.caption") if table.note else None,
@@ -93,13 +90,13 @@ def terminal_table(table: Table) -> rich.table.Table:
     for place, name in enumerate(table.head):
         prose = place in table.prose
         figures = not prose and place not in table.names
-        # Where there is no room and no prose, names give way before figures lose their digits.
+        # If there is no room and no prose, names are broken before figures lose digits
         folds = prose or not (table.prose or figures)
         drawn.add_column(
             Text(_broken(name) if figures else name),
             justify="right" if figures else "left",
             no_wrap=not folds,
-            # A word that is longer than its column goes on in the next line: paths are to be copied
+            # A word that is longer than its column goes on in the next line, so that paths can be copied
             overflow="fold" if folds else "ellipsis",
         )
     for number, part in enumerate(table.parts()):
@@ -113,5 +110,6 @@ def terminal_table(table: Table) -> rich.table.Table:
 
 
 def _broken(heading: str) -> str:
-    """A heading of figures with a line for each word, so that it is no wider than they are."""
+    """A heading of figures, with a line for each word."""
+    # So the column is no wider than its figures
     return heading.replace(" ", "\n").replace("@", "\n@")

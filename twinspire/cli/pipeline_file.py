@@ -109,7 +109,7 @@ def init(
         typer.echo(text, nl=False)
         return
     to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_text(SCHEMA_LINE + text)
+    to.write_text(SCHEMA_LINE + text)  # by this line editors find the schema
     (to.parent / SCHEMA_FILE).write_text(schema_text())
     opened = open_pipeline(str(to))
     days = day_files.folder_days(opened, "events")

@@ -107,13 +107,20 @@ def run_each(
         for day in days:
             outcomes.append(_run_day(pipeline, day, **options))
     except TwinspireError as error:
-        failed = {"day": str(days[len(outcomes)]), "outcome": "failed"}
-        outcomes.append({**failed, "reason": format_message(error), "seconds": {}})
+        failed, left = days[len(outcomes)], days[len(outcomes) + 1 :]
+        outcomes.append(
+            {
+                "day": str(failed),
+                "outcome": "failed",
+                "reason": format_message(error),
+                "seconds": {},
+            }
+        )
         _tell(pipeline, outcomes)
         end_with_json({"pipeline": pipeline.name, "days": outcomes}, as_json)
-        if left := days[len(outcomes) :]:
+        if left:
             say(
-                f"{failed['day']} failed. The days after it, up to {left[-1]}, were not run. Correct the"
+                f"{failed} failed. The days after it, up to {left[-1]}, were not run. Correct the"
                 " error, then type the same command again to go on from there."
             )
         raise
@@ -176,8 +183,13 @@ def _run_stages(run: DayRun, **options: Any) -> dict[str, Any]:
             reason = format_message(error)
             outcome, colour = _ENDS[type(error)]
             console.print(f"[{colour}]{outcome}[/] {escape(reason)}", markup=True, soft_wrap=True)
-            facts = {"outcome": outcome, "reason": reason, "seconds": seconds, **error.facts()}
-            return {"day": str(run.day), **facts}
+            return {
+                "day": str(run.day),
+                "outcome": outcome,
+                "reason": reason,
+                "seconds": seconds,
+                **error.facts(),
+            }
         except (TryAgain, RunnerFailed) as error:
             # A scheduler tries again before it notifies anybody, but nothing tries this again
             notify_of_error(run.pipeline, run.day, name, error)
@@ -190,9 +202,13 @@ def _run_stages(run: DayRun, **options: Any) -> dict[str, Any]:
                 say(line)
     for warning in result.get("notes", []):
         say(f"{run.day} gate: {warning}")
-    headline = {key: result.get(key) for key in ("version", "live", "parent")}
-    done = {"outcome": "published", "seconds": seconds, "rejected": rejected}
-    return {"day": str(run.day), **done, **headline}
+    return {
+        "day": str(run.day),
+        "outcome": "published",
+        "seconds": seconds,
+        "rejected": rejected,
+        **{key: result.get(key) for key in ("version", "live", "parent")},
+    }
 
 
 def _rejected_records(result: dict[str, Any]) -> Iterator[str]:

@@ -96,6 +96,7 @@ def serve(
             f"No token is set: everybody who reaches {host}:{port} can send requests. Set {TOKEN} or"
             " --token-file."
         )
+    # Before TensorFlow is imported, which reads these variables once.
     # The threads of batches and of the event loop share the cores, so an operation must not use several
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")

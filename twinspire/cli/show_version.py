@@ -59,8 +59,14 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
     metric = p.gate.metric
     if as_json:
         items = {version: registry.manifest(version).items for version in qualities}
-        rows = [_as_json(status, qualities.get(status.version), metric) for status in statuses]
-        print_json([{**row, "items": items.get(row["version"])} for row in rows])
+        rows = [
+            {
+                **_as_json(status, qualities.get(status.version), metric),
+                "items": items.get(status.version),
+            }
+            for status in statuses
+        ]
+        print_json(rows)
         return
     if not statuses:
         out.print(f"{p.name} has no version in {p.registry.root} yet.", soft_wrap=True)

@@ -128,14 +128,20 @@ def try_(
     if drafted:
         _lay_out(home, home, log, tables)
     else:
+        # All or nothing, so that the command can be typed again after any error
         with _made_whole(home) as made:
             _lay_out(home, made, log, tables)
             _draft(home, made, log, tables)
     pipeline = open_pipeline(str(home.file))
     outcomes = _run(home, pipeline, days, as_json)
     example = _say_what_next(home, pipeline, address)
-    result = {"pipeline": str(home.file), "user": example, "days": outcomes}
-    end_with_json(result | {"inspector": address and f"{address}/"}, as_json)
+    result = {
+        "pipeline": str(home.file),
+        "user": example,
+        "days": outcomes,
+        "inspector": address and f"{address}/",
+    }
+    end_with_json(result, as_json)
     if address:
         echo("serve", str(home.file), "--port", address.rpartition(":")[2])
         serve.serve(str(home.file), port=int(address.rpartition(":")[2]))
@@ -380,6 +386,7 @@ def _busy_user(pipeline: Pipeline) -> str:
     registry = Registry(pipeline.registry.root, pipeline.name)
     day = registry.manifest(registry.find()).date
     file = Path(day_files.files(pipeline, "events", day)[0].uri)
+    # The first rows of the first file are enough to find a user who did much
     rows = next(read(file, lambda malformed: None, pipeline.source.format))
     users = rows[pipeline.columns.user].cast("string").value_counts().to_pylist()
     return str(max(users, key=lambda user: (user["values"] is not None, user["counts"]))["values"])

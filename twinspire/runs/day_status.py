@@ -96,6 +96,7 @@ def day_statuses(
     if not days:
         return
     run = DayRun(pipeline, days[-1])
+    # Oldest first, so that the newest version of a day replaces the others
     newest = {
         one.date: one
         for one in reversed(run.registry.statuses())

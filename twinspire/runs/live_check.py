@@ -62,8 +62,7 @@ def check_live(pipeline: Pipeline, live: str, now: datetime | None = None) -> li
     """
     age = _check_age(pipeline, live, now or datetime.now(UTC))
     try:
-        version = Version.open(pipeline, live)
-        return [age, *_check_lists(version)]
+        return [age, *_check_lists(Version.open(pipeline, live))]
     except (BadData, UsageError) as error:
         return [age, Check(f"{live} must open and give lists; it does not: {error}", _ROLL_BACK)]
 
@@ -88,6 +87,7 @@ def _hours(time: timedelta) -> str:
 def _check_lists(version: Version) -> list[Check]:
     """Checks the lists of the same few users each time, and of an unknown one."""
     users = _sample(version)
+    # The empty query is a user about whom nothing is known
     answer = recommend(version, [*users, {}], ListRequest(k=_ITEMS))
     counts = answer.counts.tolist()
     empty = counts.count(0)
@@ -111,7 +111,7 @@ def _sample(version: Version) -> list[dict[str, Any]]:
         return [{"user": user} for user in version.users.some(_USERS)]
     if version.pipeline.history is None:
         return []
-    draw = np.random.default_rng(0)
+    draw = np.random.default_rng(0)  # the same histories each time, so that checks can be compared
     length = min(_HISTORY, version.pipeline.history.length, len(version.ids))
     return [
         {"history": draw.choice(version.ids, length, replace=False).tolist()} for _ in range(_USERS)

@@ -98,7 +98,7 @@ def _run(command: str, message: str) -> str:
     try:
         _, errors = process.communicate(message.encode(), timeout=_TIMEOUT)
     except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):  # it has ended in this moment
             os.killpg(process.pid, signal.SIGKILL)
         # Not `communicate`: a process that it started in another session may hold its streams open
         process.wait()

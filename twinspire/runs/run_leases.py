@@ -203,8 +203,7 @@ def end_runs(
 
 def open_leases(pipeline: Pipeline, day: date) -> list[RunLease]:
     """Runs of the day that have started and not ended."""
-    leases = newest(pipeline, day)
-    return [lease for lease in leases if lease.is_open and not lease.is_orphaned()]
+    return [lease for lease in newest(pipeline, day) if lease.is_open and not lease.is_orphaned()]
 
 
 def state(pipeline: Pipeline, day: date) -> str | None:

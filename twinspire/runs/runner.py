@@ -149,6 +149,7 @@ def _run_stage(
     if stage.reads_source:
         from beam_jobs.ingest import day_files
 
+        # First: late or implausible logs end the run before it waits for anything
         day_files.check(run.pipeline, run.day)
     if stage.waits_for_turn and run.gives_way:
         # An earlier day may have started since a scheduler's run had its turn

@@ -1,8 +1,8 @@
 """The stages of a day: what each reads, what its output depends on, and what runs it.
 
-A stage's key is the digest of all that its output depends on. A key carries the stage's `format`, not
-its code: neither a move of files nor a release makes past days stale. A raised format, or a new key
-of the pipeline file that the stage uses, makes the days of that stage stale once.
+A stage's key is the digest of everything that its output depends on. It has the stage's `format`, not
+its code, so that neither a move of files nor a release makes earlier days stale. A raised format, or a
+new key of the pipeline file that the stage uses, makes the days of that stage stale once.
 docs/decisions/0003-attempts-and-keys.md
 """
 
@@ -24,24 +24,24 @@ StageFunction = Callable[[StageContext], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A stage as the runner sees it. All that the runner does for some stages only is said here.
+    """A stage as the runner sees it, with everything that the runner does for some stages only.
 
     Attributes:
       name: the name of its command, and of its folder among the working files.
       after: the stage whose output it reads; that stage's own inputs are passed on.
       config: the keys of the pipeline file that its output depends on, as `table` or `table.key`.
       module: its function `run` runs the stage; empty if the plan brings a function.
-      format: number of the format that it writes. Raising it makes past days stale.
+      format: number of the format that it writes. Raising it makes earlier days stale.
       derived: paths whose content follows from its other files, or is for people; their bytes may
         differ between two runs of the same inputs, so no key depends on them.
       inherits: whether its output depends on the parent version.
-      reads_source: whether it reads the day's logs: they have to be there and plausible, and a run
-        that comes before them is late.
-      replays: whether it makes earlier days once more if no parent has rows for a ranker.
+      reads_source: whether it reads the day's logs. They have to be there and plausible; a run that
+        starts before them is late.
+      replays: whether it makes earlier days again if no parent has rows for a ranker.
       takes_mode: whether its output depends on the mode that is asked for. Other stages have the
         mode of the stage before them.
-      waits_for_turn: whether it goes on from the version of an earlier day. Then earlier days that
-        are under way go first, and days that were left out are reported.
+      waits_for_turn: whether it goes on from the version of an earlier day. Then it waits for earlier
+        days that are under way, and reports days that were left out.
       measures_best: whether it also measures the best accepted version before the day.
       starts_from_settings: whether it starts from the index settings of an earlier version.
       publishes: whether it publishes a version: the gate may refuse that, `--promote` counts, and
@@ -70,7 +70,8 @@ class Stage:
     needs_pandas: bool = False
 
     def load(self) -> StageFunction:
-        """Imports what runs the stage; each alone loads TensorFlow, Beam or ScaNN."""
+        """Imports the function that runs the stage."""
+        # Only here, because each of these modules loads TensorFlow, Beam or ScaNN
         function: StageFunction = import_module(self.module).run
         return function
 
@@ -92,7 +93,7 @@ FEATURES = Stage(
         "sources",
         "statistics",
     ),
-    # Names in the transform's graph differ between any two runs; the rows that it made do not.
+    # Names in the transform's graph differ between two runs, but the rows that it made do not
     derived=("transform/", "statistics.json", "report.json"),
     reads_source=True,
     replays=True,
@@ -109,10 +110,9 @@ TRAIN = Stage(
         "train",
         "evaluation.holdout",
         "sources",
-        "gate.min_users",  # for so many it adds the held-out users of days before
+        "gate.min_users",  # it adds held-out users of earlier days up to this number
     ),
-    # Saved graphs differ too. The weights in them are in the training state, which is compared;
-    # vectors follow from it.
+    # Saved graphs differ between two runs, too. Their weights are in the training state, which is compared
     derived=("query_tower/", "item_tower/", "vectors/"),
     inherits=True,
     takes_mode=True,
@@ -139,7 +139,7 @@ EMBED = Stage(
     name="embed",
     module="beam_jobs.embed_stage",
     after="measure",
-    config=(),  # the digests of its inputs say all
+    config=(),  # its inputs depend on everything that it depends on
     derived=("tensorflow_serving/",),
 )
 INDEX = Stage(
@@ -179,12 +179,12 @@ REFRESH = Stage(
     publishes=True,
     output_is_version=True,
 )
-"""Not one of a day's stages: it takes the towers of a version, and makes all else again as of some
+"""Not one of a day's stages. It takes the towers of a version, and makes everything else again as of a
 later day.
 """
 
 
-# When and where the logs are found changes no result: their digests are in the key
+# When and where the logs are read changes no result, because their digests are in the key
 _WITHOUT_EFFECT = {
     "source": {"wait", "done_marker", "events", "items", "users"},
     "train": {"wait"},
@@ -204,7 +204,7 @@ def config_digest(pipeline: Pipeline, stage: Stage) -> str:
         table, _, key = path.partition(".")
         whole = tables[table]
         used[path] = whole[key] if key else _used_of_table(pipeline, stage, table, whole)
-        if path == "serving.user_store":  # how many are stored concerns the version alone
+        if path == "serving.user_store":  # the number of stored users only changes the version
             used[path] = bool(whole[key])
     if "sources" in stage.config and (own := own_digests(pipeline.sources.use)):
         used["own sources"] = own
@@ -214,19 +214,19 @@ def config_digest(pipeline: Pipeline, stage: Stage) -> str:
 def _used_of_table(pipeline: Pipeline, stage: Stage, table: str, keys: dict[str, Any]) -> object:
     """The part of a table that a stage uses, if it uses most of it."""
     if table == "sources" and stage.after is None:
-        # It fits tables of some sources, and counts where there are several.
+        # It fits the tables of some sources, and counts events if there are several sources
         return [*pipeline.sources.fitted, pipeline.sources.several]
     if table == "sources" and stage.name == "train":
-        # It encodes more queries where there is a ranker.
+        # It encodes more queries if there is a ranker
         return pipeline.sources.several
     without_effect = _WITHOUT_EFFECT.get(table, ())
     return {key: value for key, value in keys.items() if key not in without_effect}
 
 
 def output_digest(folder: str, left_out: tuple[str, ...]) -> str:
-    """Digest of the files of an attempt, but for those whose path starts with one of `left_out`."""
+    """Digest of the files of an attempt, without those whose path starts with one of `left_out`."""
     files = [file for file in storage.list_files(folder) if not file.path.startswith(left_out)]
-    # An object store knows most digests; the other files are read
+    # An object store knows most digests. Only the other files are read
     digests = {file.path: file.digest for file in files if file.digest}
     return digest(digests | storage.file_digests([file for file in files if not file.digest]))
 

@@ -176,8 +176,11 @@ def place(pipeline: Pipeline) -> str:
 def folders(pipeline: Pipeline) -> list[Pipeline]:
     """The pipeline in each folder that searches have made."""
     home = place(pipeline)
-    names = [name for name in storage.list_names(home) if "." not in name]
-    return [override(pipeline, {"pipeline.work_root": storage.join(home, name)}) for name in names]
+    return [
+        override(pipeline, {"pipeline.work_root": storage.join(home, name)})
+        for name in storage.list_names(home)
+        if "." not in name  # files, such as the lock and the studies
+    ]
 
 
 def first_version(
@@ -207,12 +210,13 @@ def measure(run: FirstVersion) -> dict[str, float]:
     Raises:
       BadData: no user of the day can be measured.
     """
-    begin = sum(os.times()[:4])
+    begin = sum(os.times()[:4])  # of this process and its children
     try:
         for stage in (TRAIN.name, MEASURE.name):
             result = run_stage(run, stage, mode="full")
         measures = DayMetrics.read(result["attempt"]).progressive
     finally:
+        # Only the figures are kept: the files of many trials would fill the disk
         for stage in (TRAIN.name, MEASURE.name):
             storage.delete_tree(storage.join(attempts.day_uri(run.pipeline, run.day), stage))
     metric = run.pipeline.gate.metric
