@@ -10,11 +10,10 @@ from io import TextIOBase
 from typing import Any, TextIO
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import HTMLResponse
 
-from serving.http import http_errors, openapi, routes
+from serving.http import http_errors, routes
 from serving.http.connection import limited
 from serving.http.middleware import RequestMiddleware
 from serving.http.server_settings import LOOPBACK, Settings
@@ -54,7 +53,7 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
         version=__version__,
         description=ABOUT.format(name=pipeline.name),
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's page loads a script from the network
+        docs_url=None,  # its page loads a script from the network; the inspector has one
         redoc_url=None,
         redirect_slashes=False,  # a redirect would go to any Host that a request names
         openapi_tags=[{"name": "ask"}, {"name": "watch"}],
@@ -64,10 +63,6 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
     app.include_router(routes.events(service))
     app.include_router(routes.watching(service))
     app.include_router(router(service))
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs(request: Request) -> Response:
-        return HTMLResponse(openapi.page(app.openapi(), str(request.base_url).rstrip("/")))
 
     paths = frozenset(route.path for route in app.routes)  # type: ignore[attr-defined]
     metrics = service.metrics

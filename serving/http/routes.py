@@ -15,7 +15,7 @@ from serving.http.answer_models import (
     VersionAnswer,
 )
 from serving.http.connection import while_connected
-from serving.http.events import parse_events
+from serving.http.events import EventsBody, parse_events
 from serving.http.openapi import BODY
 from serving.http.prometheus import CONTENT_TYPE
 from serving.http.service import Service
@@ -30,7 +30,22 @@ def asking(service: Service) -> APIRouter:
     @made.post(
         "/v1/recommend",
         summary="Items for a user, or for several",
-        openapi_extra=openapi.recommend_body(service.requests.model, parser),
+        openapi_extra=openapi.body(
+            parser.one_query | parser.several_queries,
+            {
+                "a user that the version knows": {"query": {"user": "u1"}, "k": 10},
+                "raw features and a history": {
+                    "query": service.requests.model.example(),
+                    "k": 50,
+                    "exclude_seen": True,
+                },
+                "anybody, now": {"query": {}},
+                "several at once": {
+                    "queries": [{"user": "u1"}, {"history": ["item1", "item2"]}],
+                    "k": 20,
+                },
+            },
+        ),
         responses=openapi.responses(
             "Lists, in the order of the queries.", OneAnswer | SeveralAnswers, *BODY, 409
         ),
@@ -51,7 +66,9 @@ def asking(service: Service) -> APIRouter:
     @made.post(
         "/v1/similar",
         summary="Items like an item",
-        openapi_extra=openapi.similar_body(parser),
+        openapi_extra=openapi.body(
+            parser.similar_body, {"nearest to an item": {"item": "item1", "k": 10}}
+        ),
         responses=openapi.responses("The nearest items, best first.", SimilarAnswer, *BODY, 404),
         response_class=Response,
     )
@@ -73,7 +90,17 @@ def events(service: Service) -> APIRouter:
     @made.post(
         "/v1/events",
         summary="What users take, as it happens",
-        openapi_extra=openapi.events_body(),
+        openapi_extra=openapi.body(
+            EventsBody,
+            {
+                "as they happen": {
+                    "events": [{"item": "item1", "user": "user1"}, {"item": "item2"}]
+                },
+                "those of before": {
+                    "events": [{"item": "item1", "time": "2024-04-15T09:30:00+02:00"}]
+                },
+            },
+        ),
         responses=openapi.responses("What came of them.", EventsAnswer, *BODY),
         response_class=Response,
     )

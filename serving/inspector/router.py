@@ -1,4 +1,4 @@
-"""The pages for people: `/`, `/item` and `/report`."""
+"""The pages for people: `/`, `/item`, `/report` and `/docs`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -95,6 +95,12 @@ class Inspector:
         return HTMLResponse(
             content, headers={**_HEADERS, "Content-Security-Policy": _REPORT_POLICY}
         )
+
+    async def docs(self, request: Request) -> Response:
+        """The API described for people."""
+        # The address is the Host that the request names.
+        server = str(request.base_url).rstrip("/")
+        return _html(templating.docs(self._service.pipeline, request.app.openapi(), server), 200)
 
     @contextmanager
     def _one_more(self) -> Iterator[None]:
@@ -252,6 +258,7 @@ def router(service: Service) -> APIRouter:
         ("/", inspector.user),
         ("/item", inspector.item),
         ("/report", inspector.report),
+        ("/docs", inspector.docs),
     ):
         routes.get(path)(answer)
     return routes

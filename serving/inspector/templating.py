@@ -1,4 +1,5 @@
-"""Pages, put together from templates: the form, the lists, and cards about the live version.
+"""Pages, put together from templates: the form, the lists, cards about the live version, and the API
+described.
 
 Nothing here waits for another machine; it runs in worker threads.
 """
@@ -6,14 +7,18 @@ Nothing here waits for another machine; it runs in worker threads.
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
+from markupsafe import escape
+
 from serving.http.hot_swap import Served
+from serving.http.openapi import inlined
 from serving.http.service import Service
 from serving.inspector.address import Address
 from serving.inspector.list_view import LONGEST, CorpusView, ListView
@@ -61,6 +66,31 @@ def render(name: str, pipeline: Pipeline, **shown: Any) -> str:
     environment = templates("serving.inspector", "templates")
     template = environment.get_template(f"{name}.html.jinja")
     return template.render(pipeline=pipeline.name, css=style(), software=__version__, **shown)
+
+
+def docs(pipeline: Pipeline, document: Mapping[str, Any], server: str) -> str:
+    """The OpenAPI document as a page. It needs no network and no script.
+
+    Args:
+      document: its references are to types in it.
+      server: the server's address, for commands to copy.
+    """
+    return render(
+        "docs",
+        pipeline,
+        document=inlined(document, document["components"]["schemas"]),
+        server=server,
+        text=_markdown,
+        # Without escapes, because a shell does not read those of JSON.
+        dumps=partial(json.dumps, ensure_ascii=False),
+    )
+
+
+def _markdown(text: str) -> str:
+    """Markdown's paragraphs, code and bold as HTML."""
+    marked = re.sub("`(.+?)`", r"<code>\1</code>", str(escape(text)))
+    marked = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", marked)
+    return marked.replace("\n\n", "<p>")
 
 
 def _rules_text(lists: ListsConfig) -> str:
