@@ -4,7 +4,7 @@ What is wrong with a body is said before it waits with others in a batch. Length
 that a wrong body costs no more than a right one.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, Required
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -20,9 +20,11 @@ from serving.requests.request_model import (
     OPTIONS,
     ListRequest,
     Option,
+    RequestField,
     RequestModel,
-    filter_of,
+    without_nulls,
 )
+from serving.version.filters import Filter
 from twinspire_core.config import source_names
 from twinspire_core.config.source_names import answering
 from twinspire_core.errors import did_you_mean, nearest_names, shorten, with_full_stop
@@ -32,6 +34,7 @@ REMOVED = {"explore": "leave it out: no place of a list is kept for items withou
 _OBJECTS = 20  # objects and lists that a query has on average, at most
 _FILTERS = ("allow", "deny")
 _QUERIES = ("query", "queries")
+Keys = Mapping[str, Option | RequestField]
 _EITHER = (
     'A body has either "query", one object, or "queries", a list of them; {} is enough of a query.'
 )
@@ -73,27 +76,22 @@ class BodyParser:
         self._most_objects = _OBJECTS * (1000 + settings.max_queries)
         # A deployment may allow less than the type of all requests.
         k = OPTIONS["k"]._replace(value=whole_number(1, settings.max_k))
-        self._options = OPTIONS | {"k": k}
-        self._keys: dict[str, Option | None] = {**dict.fromkeys(_QUERIES), **self._options}
-        query: Any = Required[requests.query_type]
-        length = Field(min_length=1, max_length=settings.max_queries, fail_fast=True)
-        queries: Any = Required[Annotated[list[requests.query_type], length]]  # type: ignore[name-defined]
+        self._options: Keys = OPTIONS | {"k": k}
         options = _optional(self._options)
-        self.one_query = _body("One", {"query": query, **options})
-        self.several_queries = _body("Several", {"queries": queries, **options})
-        fields = [requests.fields[key] for key in _FILTERS]
-        display = Option(OPTIONS["display"].value, "Send display columns along.")
-        self._keys_of_similar = {
+        length = Field(min_length=1, max_length=settings.max_queries, fail_fast=True)
+        queries: Any = Annotated[list[requests.query_type], length]  # type: ignore[name-defined]
+        self.one_query = _body("One", {"query": Required[requests.query_type], **options})
+        self.several_queries = _body("Several", {"queries": Required[queries], **options})
+        self._similar_keys: Keys = {
             "item": Option(ONE_ITEM_ID, "An item of the live version's catalogue."),
             "k": k,
-            **{field.key: Option(field.value, field.description) for field in fields},
-            "display": display,
+            **{key: requests.fields[key] for key in _FILTERS},
+            "display": OPTIONS["display"]._replace(description="Send display columns along."),
         }
-        about = Field(description=self._keys_of_similar["item"].description)
+        about = Field(description=self._similar_keys["item"].description)
         item: Any = Required[Annotated[ONE_ITEM_ID.annotation, about]]
-        keys = _optional(self._keys_of_similar) | {"item": item}
-        self.similar_body = _body("The body", keys)
-        self._one = TypeAdapter(self.one_query)
+        members = _optional(self._similar_keys) | {"item": item}
+        self.similar_body = _body("The body", members)
         self._several = TypeAdapter(self.several_queries)
         self._similar = TypeAdapter(self.similar_body)
 
@@ -126,23 +124,25 @@ class BodyParser:
           Problem: something is wrong with it.
         """
         self._check_sizes(body)
-        given = _without_nulls(body, self._keys)
-        single = "queries" not in given
-        body_type = self._one if single else self._several
-        checked = self._check(body_type, given, self._keys)
-        options = {key: value for key, value in checked.items() if key in self._options}
-        request = ListRequest(**options)
-        if single:
-            self._check_items(1, request)
-            return RecommendRequest(
-                [self._columns(checked["query"], given["query"], "query")], request, single=True
-            )
-        self._check_items(len(given["queries"]), request)
-        pairs = zip(checked["queries"], given["queries"], strict=True)
-        queries = [
-            self._columns(query, raw, f"queries[{n}]") for n, (query, raw) in enumerate(pairs)
-        ]
-        return RecommendRequest(queries, request, single=False)
+        queries = _raw_queries(body)
+        others = {key: value for key, value in body.items() if key not in _QUERIES}
+        try:
+            checked = self._several.validate_python(others | {"queries": queries})
+        except ValidationError as e:
+            # Of several faults, those of options come first.
+            of_options = [error for error in e.errors() if error["loc"][0] != "queries"]
+            if of_options:
+                raise self._refusal(body, of_options, self._options) from e
+            raise self._wrong_queries(body, queries, e.errors()) from e
+        parsed: list[dict[str, Any]] = []
+        for number, query in enumerate(checked.pop("queries")):
+            try:
+                parsed.append(self._requests.by_column(query))
+            except Refused as e:
+                raise refused(e, _where(body, number)) from e
+        request = ListRequest(**without_nulls(checked))
+        self._check_items(len(parsed), request)
+        return RecommendRequest(parsed, request, single=body.get("queries") is None)
 
     def similar_from(self, body: Mapping[str, Any]) -> SimilarRequest:
         """The request in the object that a body of `/v1/similar` holds.
@@ -151,70 +151,50 @@ class BodyParser:
           Problem: something is wrong with it.
         """
         self._check_sizes(body)
-        given = _without_nulls(body, self._keys_of_similar)
-        checked = self._check(self._similar, given, self._keys_of_similar)
-        # They are checked as those of a query, so that the same is said of wrong ones.
-        filters = {key: checked.pop(key) for key in _FILTERS if key in checked}
-        filter_ = filter_of(self._columns(filters, filters, ""))
+        try:
+            checked = without_nulls(self._similar.validate_python(body))
+        except ValidationError as e:
+            raise self._refusal(body, e.errors(), self._similar_keys) from e
+        filter_ = Filter(*(checked.pop(key, None) for key in _FILTERS))
         return SimilarRequest(checked.pop("item"), ListRequest(filter=filter_, **checked))
 
-    def _check(
-        self,
-        body_type: TypeAdapter[dict[str, Any]],
-        body: dict[str, Any],
-        known: Mapping[str, Option | None],
-    ) -> dict[str, Any]:
-        """The values of a body, as its type makes them.
+    def _refusal(
+        self, body: Mapping[str, Any], errors: Sequence[ErrorDetails], keys: Keys
+    ) -> Problem:
+        """What is wrong with the options of a body.
 
         Args:
-          known: the keys that a body may have.
+          keys: what a body may have.
         """
-        try:
-            return body_type.validate_python(body)
-        except ValidationError as e:
-            errors: dict[str, ErrorDetails] = {}
-            for error in e.errors():
-                errors.setdefault(str(error["loc"][0]), error)
-        # The first fault that helps: unknown keys first, and queries last; otherwise in the order of the type.
-        key = min(errors, key=lambda key: (key in known, key in _QUERIES))
-        option = known.get(key)
-        if key in _QUERIES:
-            raise self._wrong_queries(body)
-        if option is None:
-            raise self._unknown(key, known)
-        if errors[key]["type"] == "missing":
-            raise Problem("missing", "A body has the id of an item.", where=key)
+        # Unknown keys first, because what is wrong with the others may follow from them.
+        error = min(errors, key=lambda error: error["loc"][0] in keys)
+        key = str(error["loc"][0])
+        if key not in keys:
+            return self._unknown(key, keys)
+        if error["type"] == "missing" or body[key] is None:
+            return Problem("missing", "A body has the id of an item.", where=key)
         if key == "source":
-            raise _wrong_source(body[key])
-        wrong = option.value.explain(body[key], errors[key])
-        raise Problem(wrong.kind, with_full_stop(f"{key} {wrong}"), where=key)
+            return _wrong_source(body[key])
+        return refused(keys[key].value.refusal(key, body[key], error), "")
 
-    def _wrong_queries(self, body: Mapping[str, Any]) -> Problem:
-        """What is wrong with the queries of a body that its type does not allow."""
-        if ("query" in body) == ("queries" in body):
-            kind = "given_twice" if "query" in body else "missing"
+    def _wrong_queries(
+        self, body: Mapping[str, Any], queries: Any, errors: Sequence[ErrorDetails]
+    ) -> Problem:
+        """What is wrong with the queries of a body.
+
+        Args:
+          queries: as `_raw_queries` gives them.
+          errors: pydantic's, which stops at the first query that is wrong.
+        """
+        if queries in (None, []):
+            kind = "missing" if queries == [] else "given_twice"
             return Problem(kind, _EITHER, where="query")
-        queries = body.get("queries", [])
         if not isinstance(queries, list):
             message = f"queries is a list of objects, found {shorten(queries)}."
             return Problem("wrong_type", message, where="queries")
-        for n, query in enumerate(queries):
-            self._parse(query, f"queries[{n}]")
-        self._parse(body.get("query"), "query")
-        raise AssertionError("its type does not allow it")
-
-    def _columns(self, query: Mapping[str, Any], raw: Any, where: str) -> dict[str, Any]:
-        """The values by column of a query that its type allows."""
-        try:
-            return self._requests.by_column(query)
-        except (ValueError, Refused):
-            return self._parse(raw, where)
-
-    def _parse(self, query: Any, where: str) -> dict[str, Any]:
-        try:
-            return self._requests.parse(query)
-        except Refused as e:
-            raise refused(e, where) from e
+        number = int(errors[0]["loc"][1])
+        refusal = self._requests.refusal(queries[number], errors, depth=2)
+        return refused(refusal, _where(body, number))
 
     def _check_sizes(self, body: Mapping[str, Any]) -> None:
         """Checks the lengths of lists and objects, whatever they hold."""
@@ -223,20 +203,14 @@ class BodyParser:
         if isinstance(queries, list) and not 1 <= len(queries) <= most:
             message = f"queries has 1 to {most} objects, found {len(queries)}."
             raise Problem("out_of_range", message, where="queries")
-        self._check_size(None, body)
-        for holder in (body, *_queries(body)):
-            for key, value in holder.items():
-                if value is not queries:  # which has a limit of its own
-                    self._check_size(key, value)
-                if key in _FILTERS and isinstance(value, dict):
-                    for entries in value.values():
-                        self._check_size(key, entries)
-
-    def _check_size(self, key: str | None, value: Any) -> None:
         most = self._settings.max_ids
-        if isinstance(value, list | dict) and len(value) > most:
-            message = f"{key or 'An object'} has at most {most:,} entries, found {len(value):,}."
-            raise Problem("out_of_range", message, where=key)
+        for key, value in _values(body):
+            # The list of queries has a limit of its own.
+            if isinstance(value, list | dict) and len(value) > most and value is not queries:
+                message = (
+                    f"{key or 'An object'} has at most {most:,} entries, found {len(value):,}."
+                )
+                raise Problem("out_of_range", message, where=key)
 
     def _check_items(self, queries: int, options: ListRequest) -> None:
         k = options.k
@@ -256,22 +230,23 @@ class BodyParser:
                 where="explain",
             )
 
-    def _unknown(self, key: str, known: Mapping[str, Option | None]) -> Problem:
+    def _unknown(self, key: str, keys: Keys) -> Problem:
         if key in REMOVED:
             return Problem("unknown_key", f"{key} was removed: {REMOVED[key]}.", where=key)
-        near = nearest_names(key, known)
-        hint = did_you_mean(key, known) or f"known: {', '.join(known)}"
-        if "query" in known and key in self._requests.fields:
+        of_bodies = keys if keys is self._similar_keys else [*_QUERIES, *keys]
+        near = nearest_names(key, of_bodies)
+        hint = did_you_mean(key, of_bodies) or f"known: {', '.join(of_bodies)}"
+        if keys is not self._similar_keys and key in self._requests.fields:
             hint = f'it belongs into "query": {{"query": {{"{key}": …}}}}'
         message = with_full_stop(f"{shorten(key)} is no option; {hint}")
         return Problem("unknown_key", message, where=key, did_you_mean=near[0] if near else None)
 
 
 def _body(title: str, members: dict[str, Any]) -> Any:
-    return typed_dict(title, members, ConfigDict(extra="forbid", title=title), total=False)
+    return typed_dict(title, members, ConfigDict(extra="forbid", title=title))
 
 
-def _optional(options: Mapping[str, Option]) -> dict[str, Any]:
+def _optional(options: Keys) -> dict[str, Any]:
     """Types of keys that may be left out, or null."""
     return {
         key: Annotated[
@@ -285,27 +260,39 @@ def _optional(options: Mapping[str, Option]) -> dict[str, Any]:
     }
 
 
-def _without_nulls(body: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
-    """A body without keys that are null, which is the same as left out, at its top and in queries."""
-    given = {key: value for key, value in body.items() if value is not None or key not in known}
-    if (query := given.get("query")) is not None:
-        given["query"] = _query_without_nulls(query)
-    if isinstance(queries := given.get("queries"), list):
-        given["queries"] = [_query_without_nulls(query) for query in queries]
-    return given
-
-
-def _query_without_nulls(query: Any) -> Any:
-    if isinstance(query, dict) and None in query.values():
-        return {key: value for key, value in query.items() if value is not None}
-    return query
-
-
 def _queries(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The objects where a body has queries, whatever they hold."""
     queries = body.get("queries")
     one_or_more = queries if isinstance(queries, list) else [body.get("query")]
     return [query for query in one_or_more if isinstance(query, dict)]
+
+
+def _values(body: Mapping[str, Any]) -> Iterator[tuple[str | None, Any]]:
+    """All that may be long: the body, what stands under its keys and its queries' keys, and what stands
+    in filters.
+    """
+    yield None, body
+    for holder in (body, *_queries(body)):
+        yield from holder.items()
+        for key in _FILTERS:
+            if isinstance(values := holder.get(key), dict):
+                yield from ((key, entries) for entries in values.values())
+
+
+def _raw_queries(body: Mapping[str, Any]) -> Any:
+    """The queries of a body as a list: of one if it has `query`, empty if it has neither. None if it has
+    both. What stands under `queries` instead of a list stays.
+    """
+    query, queries = body.get("query"), body.get("queries")
+    if query is not None:
+        queries = [query] if queries is None else None
+    elif queries is None:
+        queries = []
+    return [without_nulls(query) for query in queries] if isinstance(queries, list) else queries
+
+
+def _where(body: Mapping[str, Any], number: int) -> str:
+    return "query" if body.get("queries") is None else f"queries[{number}]"
 
 
 def _wrong_source(source: Any) -> Problem:

@@ -7,11 +7,12 @@ leaves open which of two equal keys counts, so an object with a key given twice 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -19,14 +20,13 @@ from pydantic import (
     GetPydanticSchema,
     PlainValidator,
     Strict,
-    TypeAdapter,
-    ValidationError,
     ValidationInfo,
     WithJsonSchema,
 )
 from pydantic_core import ErrorDetails, core_schema
 from typing_extensions import TypedDict  # pydantic takes no other one below Python 3.12
 
+from serving.version.filters import WrongFilter, condition
 from twinspire_core.errors import UsageError, shorten
 
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
@@ -61,18 +61,6 @@ class Refused(UsageError):
         self.near = near
 
 
-class WrongValue(ValueError):
-    """A value that its key does not take. The message is the end of a sentence about the key.
-
-    Attributes:
-      kind: `wrong_type`, or `out_of_range` where only its size is wrong.
-    """
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-
-
 @dataclass(frozen=True, kw_only=True)
 class ValueType:
     """The values that a key takes.
@@ -82,7 +70,6 @@ class ValueType:
       expected: the end of a sentence about a value of another type, such as `is text`.
       in_range: the same about a value that is too small, too large or not finite.
       entry: the type of a list's entries.
-      size: number of entries of a list; None allows any number.
       hint: what a person may type into a form.
       read_typed: makes a value of what a person typed, or gives the text back if that is no value.
     """
@@ -91,46 +78,38 @@ class ValueType:
     expected: str
     in_range: str = ""
     entry: "ValueType | None" = None
-    size: int | None = None
     hint: str = "a text"
     read_typed: Callable[[str], Any] = str
 
-    def check(self, value: Any) -> Any:
-        """The value as rows of requests hold it.
-
-        Raises:
-          WrongValue: it is of another type or size.
-        """
-        try:
-            return self._adapter.validate_python(value)
-        except ValidationError as e:
-            raise self.explain(value, e.errors()[0]) from e
-
-    @cached_property
-    def _adapter(self) -> TypeAdapter[Any]:
-        return TypeAdapter(self.annotation)
-
-    def explain(self, value: Any, error: ErrorDetails) -> WrongValue:
-        """What is wrong with a value, by pydantic's first error about it."""
-        if self.entry is not None and isinstance(value, list) and self.size in (None, len(value)):
-            return self.entry.explain(error["input"], error)
+    def refusal(self, key: str, value: Any, error: ErrorDetails, row: int = 0) -> Refused:
+        """Why a key's value is refused, by pydantic's first error about it."""
+        cause = error.get("ctx", {}).get("error")
+        if isinstance(cause, WrongFilter):
+            reason = f"{key} {cause}"
+            if cause.attribute is None:
+                return Refused(row, reason, key=key)
+            return Refused(row, reason, "unknown_key", f"{key}.{cause.attribute}", cause.near)
+        type_ = self
+        # Pydantic names what is wrong itself: the list, or an entry of it.
+        if self.entry is not None and isinstance(value, list) and error["input"] is not value:
+            type_, value = self.entry, error["input"]
         # To pydantic, an integer beyond a double is no number at all.
         too_large = error["type"] == "float_type" and type(value) is int
         if too_large or error["type"] in _OUT_OF_RANGE:
-            return WrongValue("out_of_range", f"{self.in_range}, found {shorten(value)}")
-        return WrongValue("wrong_type", f"{self.expected}, found {shorten(value)}")
+            reason = f"{key} {type_.in_range}, found {shorten(value)}"
+            return Refused(row, reason, "out_of_range", key)
+        return Refused(row, f"{key} {type_.expected}, found {shorten(value)}", "wrong_type", key)
 
 
-def typed_dict(name: str, members: dict[str, Any], config: ConfigDict, total: bool = True) -> Any:
+def typed_dict(name: str, members: dict[str, Any], config: ConfigDict) -> Any:
     """A TypedDict for pydantic, of keys that are known only when the program runs.
 
     Args:
       name: title in the JSON schema.
-      members: the type of each key's value, for pydantic.
-      total: whether every key is required, unless its type says `NotRequired`.
+      members: the type of each key's value, for pydantic. Keys may be left out, except `Required` ones.
     """
     make: Any = TypedDict  # type checkers want literals
-    made = make(name, members, total=total)
+    made = make(name, members, total=False)
     made.__pydantic_config__ = config
     return made
 
@@ -168,7 +147,6 @@ def vector(size: int) -> ValueType:
         ],
         expected=f"is a list of {size} numbers",
         entry=NUMBER,
-        size=size,
         hint="numbers",
         read_typed=lambda typed: [read_number(part) for part in typed.replace(",", " ").split()],
     )
@@ -195,7 +173,7 @@ def texts(entry: ValueType, separator: str | None = None) -> ValueType:
 
 
 def filters(attributes: tuple[str, ...]) -> ValueType:
-    """Values, or lists of values, by attribute. serving/version/filters.py checks the values."""
+    """Values, or lists of values, by attribute, which become canonical JSON."""
     value: Schema = {"type": ["string", "number", "boolean"]}
     values = {"anyOf": [value, {"type": "array", "items": value, "minItems": 1}]}
     schema = {
@@ -204,7 +182,13 @@ def filters(attributes: tuple[str, ...]) -> ValueType:
         "additionalProperties": False,
     }
     return ValueType(
-        annotation=Annotated[dict[str, Any], Strict(), WithJsonSchema(schema)],
+        annotation=Annotated[
+            dict[str, Any],
+            Strict(),
+            # Canonical, so that queries with equal filters are searched together.
+            AfterValidator(partial(condition, attributes)),
+            WithJsonSchema(schema),
+        ],
         expected="is an object with values by attribute",
     )
 

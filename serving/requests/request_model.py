@@ -10,16 +10,17 @@ Every key of a query may be left out, or null. `user` is also the value of the u
 
 One pydantic type follows from the keys. It checks HTTP bodies and lines of files, and writes the OpenAPI
 document; the inspector's form follows from the keys too. `RequestModel` adds what a type cannot say: two
-names of one thing have one value, filters name the pipeline's attributes, and null means left out.
+names of one thing have one value, and null means left out.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import ErrorDetails
 
 from serving.requests import json_values
 from serving.requests.json_values import (
@@ -31,11 +32,10 @@ from serving.requests.json_values import (
     USER_ID,
     Refused,
     ValueType,
-    WrongValue,
     typed_dict,
     whole_number,
 )
-from serving.version.filters import NO_FILTER, Filter, UnknownAttribute, condition
+from serving.version.filters import NO_FILTER, Filter
 from twinspire_core.config.feature_kinds import (
     TIME_PARTS,
     CategoriesFeature,
@@ -214,6 +214,7 @@ class RequestModel:
         members: dict[str, Any] = {}
         for key, field in fields.items():
             about = Field(description=field.description)
+            # Null is left out before a query is checked; it stands here for the OpenAPI document.
             members[key] = Annotated[field.value.annotation | None, about]
             if field.column in (ALLOW, DENY) and not self.attributes:
                 # Nothing to describe: no filter but an empty one passes.
@@ -222,7 +223,7 @@ class RequestModel:
             "Whom to recommend to, and when. What a query says wins over what the version knows."
         )
         config = ConfigDict(extra="forbid", json_schema_extra={"description": whole})
-        return typed_dict("Query", members, config, total=False)
+        return typed_dict("Query", members, config)
 
     @cached_property
     def _adapter(self) -> TypeAdapter[dict[str, Any]]:
@@ -240,53 +241,45 @@ class RequestModel:
         Raises:
           Refused: it has an unknown key, or a value of a wrong type.
         """
+        given = without_nulls(request)
         try:
-            return self.by_column(self._adapter.validate_python(request))
-        except (ValidationError, ValueError, Refused):
-            # Pydantic reports errors in another order than keys are written in.
-            return self._parse_by_key(request, row)
+            query = self._adapter.validate_python(given)
+        except ValidationError as e:
+            raise self.refusal(given, e.errors(), row) from e
+        return self.by_column(query, row)
 
-    def by_column(self, query: Mapping[str, Any]) -> dict[str, Any]:
+    def by_column(self, query: Mapping[str, Any], row: int = 0) -> dict[str, Any]:
         """Values by column of a query that pydantic has checked by `query_type`.
 
         Raises:
-          ValueError or Refused: it breaks a rule that the type cannot say; `parse` says which.
+          Refused: two names of one column have different values, which a type cannot say.
         """
         columns: dict[str, Any] = {}
         for key, value in query.items():
-            if value is not None:
-                self._add(columns, self.fields[key], value, 0)
+            if columns.setdefault(self.fields[key].column, value) != value:
+                reason = f"{key} is given twice, under two names, with two values"
+                raise Refused(row, reason, "given_twice", key)
         return columns
 
-    def _parse_by_key(self, request: Any, row: int) -> dict[str, Any]:
-        """As `parse`, key by key: the first wrong key is the one reported."""
+    def refusal(
+        self, request: Any, errors: Sequence[ErrorDetails], row: int = 0, depth: int = 0
+    ) -> Refused:
+        """Why a query is refused: what is wrong with the first of its keys that is wrong.
+
+        Args:
+          request: the query, without nulls.
+          errors: pydantic's, of this query.
+          depth: length of the query's own path in the path of an error.
+        """
         if not isinstance(request, dict):
-            raise Refused(row, f"A request is a JSON object, found {shorten(request)}")
-        columns: dict[str, Any] = {}
-        for key, value in request.items():
-            if value is None:
-                continue
-            field = self.fields.get(key)
-            if field is None:
-                raise self._unknown(row, key)
-            try:
-                self._add(columns, field, field.value.check(value), row)
-            except UnknownAttribute as e:
-                raise Refused(row, f"{key} {e}", "unknown_key", f"{key}.{e.name}", e.near) from e
-            except WrongValue as e:
-                raise Refused(row, f"{key} {e}", e.kind, key) from e
-            except ValueError as e:
-                raise Refused(row, f"{key} {e}", key=key) from e
-        return columns
-
-    def _add(self, columns: dict[str, Any], field: RequestField, value: Any, row: int) -> None:
-        if field.column in (ALLOW, DENY):
-            # In canonical form, so that queries with equal filters are searched together.
-            value = condition(self.attributes, value)
-        # `user` and the id feature, or `history` and its feature, are two names of one column.
-        if columns.setdefault(field.column, value) != value:
-            reason = f"{field.key} is given twice, under two names, with two values"
-            raise Refused(row, reason, "given_twice", field.key)
+            return Refused(row, f"A request is a JSON object, found {shorten(request)}")
+        # Pydantic goes by the order of the type, and people by the order in which they wrote.
+        by_key = {error["loc"][depth]: error for error in reversed(errors)}
+        key = next(key for key in request if key in by_key)
+        field = self.fields.get(key)
+        if field is None:
+            return self._unknown(row, key)
+        return field.value.refusal(key, request[key], by_key[key], row)
 
     def _unknown(self, row: int, key: str) -> Refused:
         near = nearest_names(key, self.fields)
@@ -298,6 +291,13 @@ class RequestModel:
         """A query that shows all keys."""
         features = {field.key: field.sample for field in self.features}
         return {"user": user or "u1", "history": ["item1", "item2"]} | features
+
+
+def without_nulls(query: Any) -> Any:
+    """A query without keys that are null, which is the same as left out. Any other value stays."""
+    if isinstance(query, dict) and None in query.values():
+        return {key: value for key, value in query.items() if value is not None}
+    return query
 
 
 def filter_of(query: Mapping[str, Any]) -> Filter:

@@ -36,24 +36,18 @@ Values = Mapping[str, Any]
 """Values, or lists of values, by attribute."""
 
 
-class UnknownAttribute(ValueError):
-    """A filter names an attribute that `corpus.attributes` does not list.
+class WrongFilter(ValueError):
+    """What stands under `allow` or `deny` is no filter. The message goes on after this key.
 
     Attributes:
-      name: the attribute as the filter writes it.
-      near: the listed attribute that looks most like it; None if none does.
+      attribute: what the filter names, if `corpus.attributes` does not list it.
+      near: the listed attribute that looks most like it.
     """
 
-    def __init__(self, name: str, attributes: Sequence[str]) -> None:
-        near = nearest_names(name, attributes)
-        hint = did_you_mean(name, attributes) or f"known: {', '.join(attributes)}"
-        if not attributes:
-            hint = (
-                "the pipeline file declares none: list columns of the items under corpus.attributes"
-            )
-        super().__init__(f"names an attribute of items, found {shorten(name)}; {hint}")
-        self.name = name
-        self.near = near[0] if near else None
+    def __init__(self, message: str, attribute: str | None = None, near: str | None = None) -> None:
+        super().__init__(message)
+        self.attribute = attribute
+        self.near = near
 
 
 class Filter(NamedTuple):
@@ -81,7 +75,7 @@ class Filter(NamedTuple):
             try:
                 if values is not None:
                     conditions[key] = condition(attributes, values)
-            except ValueError as e:
+            except WrongFilter as e:
                 raise UsageError(with_full_stop(f"{key} {e}")) from e
         return cls(**conditions)
 
@@ -89,37 +83,42 @@ class Filter(NamedTuple):
 NO_FILTER = Filter()
 
 
-def condition(attributes: Sequence[str], value: Any) -> str:
-    """The canonical JSON of what a request has under `allow` or `deny`.
+def condition(attributes: Sequence[str], values: Any) -> str:
+    """The canonical JSON of what stands under `allow` or `deny`.
 
     Args:
       attributes: names that filters may use, `corpus.attributes`.
-      value: what the request has, of any type.
 
     Raises:
-      UnknownAttribute: it names an attribute that is not listed.
-      ValueError: it is no object of values by attribute, or a list is empty.
+      WrongFilter: an attribute is not listed, or a value is of a wrong type.
     """
-    if not isinstance(value, Mapping):
-        raise ValueError(f"is an object with values by attribute, found {shorten(value)}")
+    if not isinstance(values, Mapping):
+        raise WrongFilter(f"is an object with values by attribute, found {shorten(values)}")
     return json.dumps(
-        {name: _distinct(attributes, name, given) for name, given in sorted(value.items())}
+        {name: _distinct(attributes, name, given) for name, given in sorted(values.items())}
     )
 
 
 def _distinct(attributes: Sequence[str], name: str, given: Any) -> list[Any]:
     """The distinct values for an attribute, sorted."""
     if name not in attributes:
-        raise UnknownAttribute(name, attributes)
+        hint = did_you_mean(name, attributes) or f"known: {', '.join(attributes)}"
+        if not attributes:
+            hint = (
+                "the pipeline file declares none: list columns of the items under corpus.attributes"
+            )
+        near = next(iter(nearest_names(name, attributes)), None)
+        message = f"names an attribute of items, found {shorten(name)}; {hint}"
+        raise WrongFilter(message, name, near)
     values = given if isinstance(given, list | tuple) else [given]
     if not values:
-        raise ValueError(
+        raise WrongFilter(
             f"has at least one value for {name}, found none; leave {name} out for no condition"
         )
     for value in values:
         # NaN is the only value that is not equal to itself.
         if not isinstance(value, str | bool | int | float) or value != value:
-            raise ValueError(
+            raise WrongFilter(
                 f"holds text, numbers, true or false; found {shorten(value)} for {name}"
             )
     # The type is part of the key because 1 == True in Python.

@@ -25,7 +25,7 @@ MODEL = RequestModel(PIPELINE)
         ("when_weekday", 7, "out_of_range", "a whole number from 0 to 6, found 7"),
         ("when_weekday", 7.0, "out_of_range", "a whole number from 0 to 6, found 7.0"),
         ("taste", [1, 2, 3], "wrong_type", "taste is a list of 2 numbers, found [1, 2, 3]"),
-        ("taste", ["a"], "wrong_type", "taste is a list of 2 numbers, found ['a']"),
+        ("taste", [1], "wrong_type", "taste is a list of 2 numbers, found [1]"),
         ("taste", [1, "a"], "wrong_type", "taste is a number, found 'a'"),
         ("taste", [1, 1e39], "out_of_range", "taste is a finite number, found 1e+39"),
         ("tags", 3, "wrong_type", "tags is a list of text, found 3"),
@@ -54,7 +54,7 @@ def test_the_first_key_that_is_wrong_is_told(first):
 def test_two_names_of_one_thing_have_one_value():
     assert MODEL.parse({"user": 7, "customer": "7"}) == {"_user": "7"}
     with pytest.raises(Refused, match="seen is given twice, under two names") as refused:
-        MODEL.parse({"history": ["a"], "seen": [], "age": "x"})
+        MODEL.parse({"history": ["a"], "seen": []})
     assert (refused.value.kind, refused.value.key) == ("given_twice", "seen")
 
 
