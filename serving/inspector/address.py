@@ -106,24 +106,25 @@ class Address:
         for name, typed in self.feature.items():
             field = requests.fields.get(name)
             query[name] = field.value.read_typed(typed) if field else typed
-        user = {"user": self.user, "history": list(self.history)}
-        query |= _filled_in(user | {"allow": self.allow, "deny": self.deny})
-        return {"query": query, **self._options()}
+        # The fields of every query win over features of the same name.
+        query |= self._filled_in(
+            user=self.user, history=list(self.history), allow=self.allow, deny=self.deny
+        )
+        options = self._filled_in(
+            k=read_number(self.k),
+            source=self.source,
+            exclude_seen=self.exclude_seen != "0",
+            rules=self.rules != "0",
+            new_share=read_number(self.new_share),
+        )
+        return {"query": query, **options}
 
     def similar_body(self) -> dict[str, Any]:
         """The same request as a body of `/v1/similar`."""
-        given = {"item": self.item, "allow": self.allow, "deny": self.deny}
-        return {**_filled_in(given), **self._k()}
+        return self._filled_in(
+            item=self.item, allow=self.allow, deny=self.deny, k=read_number(self.k)
+        )
 
-    def _options(self) -> dict[str, Any]:
-        flags = {"exclude_seen": self.exclude_seen, "rules": self.rules}
-        chosen = {key: value != "0" for key, value in flags.items() if value}
-        share = {"new_share": read_number(self.new_share)} if self.new_share else {}
-        return self._k() | _filled_in({"source": self.source}) | chosen | share
-
-    def _k(self) -> dict[str, Any]:
-        return {"k": read_number(self.k)} if self.k else {}
-
-
-def _filled_in(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in given.items() if value}
+    def _filled_in(self, **values: Any) -> dict[str, Any]:
+        """The values of the fields that a person has filled in."""
+        return {name: value for name, value in values.items() if getattr(self, name)}

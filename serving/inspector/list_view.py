@@ -183,8 +183,8 @@ def recommended(
         answer = yield from answer_one(version, requests, request, _uncounted)
     except Problem as e:
         return _refused(version, live, e)
-    user = _stored_user(version, requests, answer["user"])
-    taken = user.taken | {str(one["item"]) for one in answer["history"]}
+    features, taken = _stored_user(version, requests, answer["user"])
+    taken |= {str(taken_item["item"]) for taken_item in answer["history"]}
     meant_nothing = answer["known"] is False and answer["based_on"] == "nothing"
     unknown = answer["user"] is not None and meant_nothing
     return ListView(
@@ -196,7 +196,7 @@ def recommended(
         unknown=unknown,
         rows=_rows(version, answer, taken, answer.get("sources"), answer.get("reasons")),
         history=[_row(one, there="name" in one) for one in answer["history"]],
-        knows=user.features,
+        knows=features,
         warnings=answer.get("notes", ()),
     )
 
@@ -311,27 +311,24 @@ def _tags_of_items(version: Version, rows: Sequence[int]) -> list[list[Tag]]:
     return tags
 
 
-class _StoredUser(NamedTuple):
-    """The features of a stored user, as text by name, and the ids of the items that the user had."""
-
-    features: list[tuple[str, str]]
-    taken: set[str]
-
-
-def _stored_user(version: Version, requests: Requests, user: str | None) -> _StoredUser:
-    """A stored user; empty if the version does not know the user, or carries none."""
-    if user is None or version.users is None:
-        return _StoredUser([], set())
+def _stored_user(
+    version: Version, requests: Requests, user: str | None
+) -> tuple[list[tuple[str, str]], set[str]]:
+    """The features of a stored user, as text by name, and the ids of the items that the user had; empty
+    if the version does not know the user, or carries none.
+    """
+    if version.users is None:
+        return [], set()
     table, known = version.users.find([user])
     if not known[0]:
-        return _StoredUser([], set())
+        return [], set()
     stored: dict[str, Any] = table.to_pylist()[0]
     # A stored time is that of some event, and says nothing about the user.
     names = [f.key for f in requests.model.features if requests.features.field(f.key).type != TIME]
     features = [(name, _fact_text(stored[name])) for name in names if stored.get(name) is not None]
     # The decayed counts go back further than the history.
     taken = {*(stored.get(STORED_PAST) or ()), *(stored.get(personal_counts.ITEMS) or ())}
-    return _StoredUser(features, taken)
+    return features, taken
 
 
 def _item_facts(version: Version, row: int) -> list[tuple[str, str]]:

@@ -1,9 +1,8 @@
 """The pages for people: `/`, `/item`, `/report` and `/docs`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import NamedTuple
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -45,15 +44,6 @@ _REPORT_POLICY = (
 )
 
 
-class _Shown(NamedTuple):
-    """What a page is made from."""
-
-    form: Address
-    served: Served
-    figure: ServedFigure | None
-    choices: list[templating.Choice]
-
-
 class Inspector:
     """Answers with pages.
 
@@ -72,17 +62,20 @@ class Inspector:
         self._cache = VersionCache(service.open, _warm)
         self._at_work = 0
 
-    async def user(self, request: Request) -> Response:
+    async def lists(self, request: Request) -> Response:
         """The list for a user; without one, users to choose from. If an item is named, items like it."""
         form = Address.read(request.query_params.multi_items())
-        if form.item:
-            return await self._answer(request, form, self._similar)
-        return await self._answer(request, form, self._recommended if form.asks else None)
-
-    async def item(self, request: Request) -> Response:
-        """Items like an item."""
-        form = Address.read(request.query_params.multi_items())
-        return await self._answer(request, form, self._similar)
+        # Checks the form and gives the function that asks a version; None asks none.
+        checked = self._recommended if form.asks else None
+        if form.item or request.url.path == "/item":
+            checked = self._similar
+        try:
+            with self._one_more():
+                shown = await run_in_threadpool(self._look_up, form)
+                page = self._page(request, checked, *shown)
+                return await while_connected(request, self._service.batcher.submit_parts(page, 1))
+        except (Problem, TwinspireError) as e:
+            return self._problem(request, e)
 
     async def report(self, request: Request) -> Response:
         """The report in a version's folder."""
@@ -120,24 +113,13 @@ class Inspector:
             raise Problem("not_found", f"{version} has no report: run its day again to make one.")
         return self._registry.read(version, REPORT)
 
-    async def _answer(
-        self, request: Request, form: Address, checked: Callable[[Address], Ask] | None
-    ) -> Response:
-        """A page with lists.
+    def _look_up(
+        self, form: Address
+    ) -> tuple[Address, Served, ServedFigure | None, list[templating.Choice]]:
+        """Finds the versions that an address names, in the registry if need be.
 
-        Args:
-          checked: checks the form and gives the function that asks a version; None asks none.
+        Returns: the address with whole ids, the live version, its quality, and versions to choose from.
         """
-        try:
-            with self._one_more():
-                shown = await run_in_threadpool(self._look_up, form)
-                page = self._page(request, shown, checked)
-                return await while_connected(request, self._service.batcher.submit_parts(page, 1))
-        except (Problem, TwinspireError) as e:
-            return self._problem(request, e)
-
-    def _look_up(self, form: Address) -> _Shown:
-        """Finds the versions that an address names, in the registry if need be."""
         self._service.check_ready()
         # Taken once, so that no version that goes live meanwhile answers half a page.
         served = self._service.live.current
@@ -147,36 +129,43 @@ class Inspector:
             version=form.version and self._find(form.version),
             against=form.against and self._find(form.against),
         )
-        CorpusView.of(
-            served.version
-        )  # takes long the first time: here, not in the batcher's thread
-        figure = self._versions.figure(served.version.id)
-        return _Shown(form, served, figure, self._choices(served))
+        # Takes long the first time: here, and not in the batcher's thread.
+        CorpusView.of(served.version)
+        choices = [templating.Choice("", f"live: {served.version.id}")]
+        for stored in self._versions.stored():
+            choices.append(templating.Choice(stored.version, f"{stored.version}, {stored.status}"))
+        return form, served, self._versions.figure(served.version.id), choices
 
     def _page(
-        self, request: Request, shown: _Shown, checked: Callable[[Address], Ask] | None
+        self,
+        request: Request,
+        checked: Callable[[Address], Ask] | None,
+        form: Address,
+        served: Served,
+        figure: ServedFigure | None,
+        choices: list[templating.Choice],
     ) -> Parts[Response]:
         views: list[ListView] = []
         problem: Problem | None = None
         try:
             if checked:
-                views = yield from self._views(shown, checked(shown.form))
+                views = yield from self._views(form, served, checked(form))
         except Problem as e:
             problem = e
             self._count(request, e.type)
         yield 0  # other answers have a turn before the page is rendered
-        page = templating.view(
-            self._service, shown.served, shown.form, shown.figure, shown.choices, views, problem
-        )
-        return _html(page, _status(views, problem))
+        page = templating.view(self._service, served, form, figure, choices, views, problem)
+        if problem:
+            return _html(page, TYPES[problem.type][0])
+        # Of two lists, one is enough for success.
+        return _html(page, min((view.status for view in views), default=200))
 
-    def _views(self, shown: _Shown, ask: Ask) -> Parts[list[ListView]]:
-        names = [shown.form.version or shown.served.version.id]
-        if shown.form.against and shown.form.against not in names:
-            names.append(shown.form.against)
+    def _views(self, form: Address, served: Served, ask: Ask) -> Parts[list[ListView]]:
         views: list[ListView] = []
-        for name in names:
-            views.append((yield from self._view(name, shown.served, ask)))
+        # Distinct, because a version next to itself says nothing.
+        for name in dict.fromkeys([form.version or served.version.id, form.against]):
+            if name:
+                views.append((yield from self._view(name, served, ask)))
         return compared(views)
 
     def _recommended(self, form: Address) -> Ask:
@@ -211,12 +200,6 @@ class Inspector:
         # The live version is shown even if the store does not answer.
         return live if name == live else self._registry.find(name)
 
-    def _choices(self, served: Served) -> list[templating.Choice]:
-        choices = [templating.Choice("", f"live: {served.version.id}")]
-        for one in self._versions.stored():
-            choices.append(templating.Choice(one.version, f"{one.version}, {one.status}"))
-        return choices
-
     def _problem(self, request: Request, error: Problem | TwinspireError) -> Response:
         """A page that only says what is wrong."""
         if isinstance(error, Problem):
@@ -239,13 +222,6 @@ def _warm(version: Version) -> None:
     CorpusView.of(version)
 
 
-def _status(views: Sequence[ListView], problem: Problem | None) -> int:
-    """The status of a page. Of two lists, one is enough for success."""
-    if problem:
-        return TYPES[problem.type][0]
-    return min((view.status for view in views), default=200)
-
-
 def _html(text: str, status: int) -> Response:
     return HTMLResponse(text, status, {**_HEADERS, "Content-Security-Policy": templating.policy()})
 
@@ -255,8 +231,8 @@ def router(service: Service) -> APIRouter:
     inspector = Inspector(service)
     routes = APIRouter(include_in_schema=False)
     for path, answer in (
-        ("/", inspector.user),
-        ("/item", inspector.item),
+        ("/", inspector.lists),
+        ("/item", inspector.lists),
         ("/report", inspector.report),
         ("/docs", inspector.docs),
     ):

@@ -4,7 +4,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import Future
 from threading import Lock, Thread
 
 from index_builder.registry.quality_history import quality_of
@@ -15,19 +15,11 @@ from twinspire_core.display.served_figure import ServedFigure
 log = logging.getLogger("twinspire.serve")
 
 
-@dataclass(slots=True)
-class _Entry:
-    """A version in the cache. It is being loaded until `version` or `failure` is there."""
-
-    version: Version | None = None
-    failure: Exception | None = None
-
-
 class VersionCache:
     """Keeps the versions that were asked for last. The live version is none of them.
 
-    A thread loads them one after the other. A version that leaves the cache while a page is made of it
-    stays in memory until the page is done.
+    They are loaded in threads, one after the other. A version that leaves the cache while a page is made
+    of it stays in memory until the page is done.
 
     Args:
       opened: opens a version by its id.
@@ -42,9 +34,9 @@ class VersionCache:
         self._warm = warm
         self._most = most
         # The one that was asked for last is at the end.
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._entries: OrderedDict[str, Future[Version]] = OrderedDict()
         self._lock = Lock()
-        self._busy = False
+        self._loading = Lock()  # memory has no room to load two at once
 
     def get(self, version: str) -> Version | None:
         """A version; None while it is being loaded, which the first call begins.
@@ -55,44 +47,28 @@ class VersionCache:
         with self._lock:
             # Taken out and put back, which makes it the last one asked for. A failure stays out.
             entry = self._entries.pop(version, None)
-            if entry is not None and entry.failure:
-                raise entry.failure
-            self._entries[version] = entry = entry or _Entry()
-            while len(self._entries) > self._most:
-                self._entries.popitem(last=False)
-            if not self._busy and self._waiting():
-                self._busy = True
-                Thread(target=self._load_all, name="twinspire-shelf", daemon=True).start()
-            return entry.version
+            if entry is None:
+                entry = Future()
+                Thread(target=self._load, args=(version, entry), daemon=True).start()
+            opened = entry.result() if entry.done() else None
+            self._entries[version] = entry
+            if len(self._entries) > self._most:
+                _, oldest = self._entries.popitem(last=False)
+                oldest.cancel()
+            return opened
 
-    def _waiting(self) -> list[tuple[str, _Entry]]:
-        """Versions that are not loaded yet, the one that was asked for last at the end."""
-        return [
-            (name, entry)
-            for name, entry in self._entries.items()
-            if not (entry.version or entry.failure)
-        ]
-
-    def _load_all(self) -> None:
-        while True:
-            # Under one lock, so that nobody adds a version between the look and the end.
-            with self._lock:
-                waiting = self._waiting()
-                self._busy = bool(waiting)
-            if not waiting:
-                return
-            # Somebody looks at the last one now, so it comes first.
-            self._load(*waiting[-1])
-
-    def _load(self, version: str, entry: _Entry) -> None:
-        try:
-            opened = self._open(version)
-            self._warm(opened)
-        except Exception as e:
-            log.warning("%s cannot be shown: %s: %s", version, type(e).__name__, e)
-            entry.failure = e
-        else:
-            entry.version = opened
+    def _load(self, version: str, entry: Future[Version]) -> None:
+        with self._loading:
+            if not entry.set_running_or_notify_cancel():
+                return  # it left the cache while it waited
+            try:
+                opened = self._open(version)
+                self._warm(opened)
+            except Exception as e:
+                log.warning("%s cannot be shown: %s: %s", version, type(e).__name__, e)
+                entry.set_exception(e)
+            else:
+                entry.set_result(opened)
 
 
 class VersionList:
@@ -132,15 +108,12 @@ class VersionList:
         """The quality of a version's lists; None if it is not known, or cannot be read now."""
         self.stored()
         with self._lock:
-            if version in self._figures:
-                return self._figures[version]
-        figure = None
-        try:
-            log_entries = self._registry.log()
-            quality = quality_of(self._registry, log_entries, [version])[version]
-            figure = quality.in_front(self._metric)
-        except Exception as e:  # a broken store must not hide the live version
-            log.warning("the registry cannot be read: %s: %s", type(e).__name__, e)
-        with self._lock:
-            self._figures[version] = figure
-        return figure
+            if version not in self._figures:
+                self._figures[version] = None
+                try:
+                    log_entries = self._registry.log()
+                    quality = quality_of(self._registry, log_entries, [version])[version]
+                    self._figures[version] = quality.in_front(self._metric)
+                except Exception as e:  # a broken store must not hide the live version
+                    log.warning("the registry cannot be read: %s: %s", type(e).__name__, e)
+            return self._figures[version]
