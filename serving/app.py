@@ -10,7 +10,7 @@ from io import TextIOBase
 from typing import Any, TextIO
 
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from serving.http import http_errors, routes
@@ -64,20 +64,13 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
     app.include_router(routes.watching(service))
     app.include_router(router(service))
 
-    paths = frozenset(route.path for route in app.routes)  # type: ignore[attr-defined]
-    metrics = service.metrics
-
-    def mark(request: Request, kind: str) -> None:
-        path = request.scope["path"]
-        metrics.errors.labels(path if path in paths else "other", kind).inc()
-
-    http_errors.install(app, mark)
+    service.metrics.paths = frozenset(route.path for route in app.routes)  # type: ignore[attr-defined]
+    http_errors.install(app, service.metrics)
     app.add_middleware(
         RequestMiddleware,
         tokens=service.settings.tokens,
         hosts=service.settings.hosts,
-        paths=paths,
-        metrics=metrics,
+        metrics=service.metrics,
     )
     return app
 

@@ -19,7 +19,7 @@ from serving.http.http_errors import JSON, SAFE_HEADERS, Problem
 _SOON = 0.05  # seconds, after which a slow answer watches whether its client has left
 _SLOWEST = 1 << 15  # bytes of an answer that a client must take in a second
 _Answer = TypeVar("_Answer")
-_FIRST = 4096  # bytes of the piece in which a request may begin, all counted as its head at first
+_PIECE = 4096  # bytes that are parsed at a time
 
 
 class LimitedConnection(HttpToolsProtocol):
@@ -40,7 +40,6 @@ class LimitedConnection(HttpToolsProtocol):
         self._max_head = max_head
         self._patience = patience
         self._head = 0  # bytes of the present request besides its body
-        self._in_request = False
         self._in_head = False
         self._answered: RequestResponseCycle | None = None  # the request that is being answered
         self._no_request: TimerHandle | None = None  # runs while a request is awaited
@@ -65,12 +64,11 @@ class LimitedConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """The client has sent something: any part of one request, or of several."""
-        while data and not self.transport.is_closing():
-            # A piece without any body stays within the limit. The piece in which a request begins is
-            # short, because nobody knows where in it that is.
-            room = self._max_head - self._head if self._in_request else _FIRST
-            piece = data[:room]
-            data = data[len(piece) :]
+        # In short pieces, because the one in which a request begins counts as its head from end to end.
+        for begin in range(0, len(data), _PIECE):
+            if self.transport.is_closing():
+                break
+            piece = data[begin : begin + _PIECE]
             self._head += len(piece)
             super().data_received(piece)
             if self._head >= self._max_head:
@@ -80,8 +78,7 @@ class LimitedConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._head = _FIRST
-        self._in_request = True
+        self._head = _PIECE
         self._in_head = True
 
     def on_headers_complete(self) -> None:
@@ -93,11 +90,6 @@ class LimitedConnection(HttpToolsProtocol):
         """A part of its body."""
         self._head -= len(body)
         super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """The request has ended."""
-        self._in_request = False
-        super().on_message_complete()
 
     def pause_writing(self) -> None:
         """The client does not take the answer as fast as it is sent."""

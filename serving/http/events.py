@@ -43,7 +43,16 @@ _KINDS = {
     "too_long": "out_of_range",
     "too_short": "out_of_range",
 }
-_SHAPE = 'a body is {"events": [{"item": "4711", "time": "2024-04-15T09:30:00Z"}, …]}, time may be left out'
+_SHAPE = (
+    'a body is {"events": [{"item": "4711", "user": "7", "time": "2024-04-15T09:30:00Z"}, …]}, where'
+    " user and time may be left out"
+)
+_MEANT = {
+    "events": f"events has 1 to {MOST:,} objects at a time",
+    "item": f"item is text of 1 to {_LONGEST} characters",
+    "user": f"user is text of at most {_LONGEST} characters",
+    "time": "time is ISO 8601, or seconds or milliseconds since 1970",
+}
 _DEPTH = 3
 """Parts of the longest path that clients know, `events[0].item`; pydantic goes on into its types."""
 _MOVES_NOTHING = (
@@ -58,12 +67,21 @@ class EventBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", title="Event")
 
-    item: Annotated[_ItemId, Field(description="What was taken, by its id in the logs.")]
+    # In logs, too, an empty id is a missing one.
+    item: Annotated[
+        _ItemId,
+        Field(
+            min_length=1,
+            max_length=_LONGEST,
+            description="What was taken, by its id in the logs.",
+        ),
+    ]
     user: Annotated[
         _ItemId | None,
         Field(
+            max_length=_LONGEST,
             description="Who took it: any id, the same for all that one visitor takes. What is taken"
-            " close together is learnt from it; only a number made of it is kept, in memory."
+            " close together is learnt from it; only a number made of it is kept, in memory.",
         ),
     ] = None
     time: Annotated[
@@ -102,15 +120,12 @@ def parse_events(content: bytes, zone: tzinfo, now: datetime) -> Events:
     Raises:
       Problem: one of them is wrong; then none counts.
     """
-    body = _read(content)
-    for number, event in enumerate(body.events):
-        if not event.item:  # in logs, too, an empty id is a missing one
-            where = f"events[{number}].item"
-            raise Problem("out_of_range", "An item's id is not empty.", where=where)
-        for key, id_ in (("item", event.item), ("user", event.user or "")):
-            if len(id_) > _LONGEST:
-                message = f"An id has at most {_LONGEST} characters, found {len(id_):,}."
-                raise Problem("out_of_range", message, where=f"events[{number}].{key}")
+    written = read_object(content, 2 * MOST)
+    try:
+        body = EventsBody.model_validate(written)
+    except ValidationError as e:
+        raise _explain(e.errors()[0]) from e
+    check_distinct(content, [written, *written["events"]])
     # Events without a time are of now, all of the same moment.
     times = np.array([_microseconds(event.time or now, zone) for event in body.events])
     ahead = np.flatnonzero(times > _microseconds(now, zone) + _AHEAD * 1_000_000)
@@ -127,16 +142,6 @@ def parse_events(content: bytes, zone: tzinfo, now: datetime) -> Events:
     return Events.of([event.item for event in body.events], times, users)
 
 
-def _read(content: bytes) -> EventsBody:
-    written = read_object(content, 2 * MOST)
-    try:
-        body = EventsBody.model_validate(written)
-    except ValidationError as e:
-        raise _explain(e.errors()[0]) from e
-    check_distinct(content, [written, *written["events"]])
-    return body
-
-
 def _microseconds(moment: datetime, zone: tzinfo) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=zone)
@@ -147,25 +152,19 @@ def _explain(error: ErrorDetails) -> Problem:
     """The error answer for pydantic's first error."""
     kind = _KINDS.get(error["type"], "wrong_type")
     path = error["loc"][:_DEPTH]
-    key = str(path[-1]) if path else ""
+    key = str(path[-1])
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    where = "".join(parts).lstrip(".") or None
-    if kind == "unknown_key" and len(path) == 1:
-        message = f"{shorten(key)} is no key of a body: {_SHAPE}"
-    elif kind == "unknown_key":
-        message = f"{shorten(key)} is no key of an event; known: item, time, user"
+    where = "".join(parts).lstrip(".")
+    if kind == "unknown_key":
+        holder = "a body" if len(path) == 1 else "an event"
+        message = f"{shorten(key)} is no key of {holder}: {_SHAPE}"
     elif kind == "missing":
         message = f"{key} is missing: {_SHAPE}"
-    elif kind == "out_of_range":
-        message = f"events has 1 to {MOST:,} objects at a time"
-    elif key in ("item", "user"):
-        message = f"{key} {ONE_ITEM_ID.expected}; found {shorten(error['input'])}"
-    elif key == "time":
-        message = f"time is ISO 8601, or seconds or milliseconds since 1970; found {shorten(error['input'])}"
     else:
-        message = (
-            f"{where or 'A body'} is of another type: {_SHAPE}; found {shorten(error['input'])}"
-        )
+        meant = _MEANT.get(key, f"{where} is an object: {_SHAPE}")
+        # Of what is too long, its length says more than its start.
+        given = error.get("ctx", {}).get("actual_length", shorten(error["input"]))
+        message = f"{meant}; found {given}"
     return Problem(kind, with_full_stop(message), where=where)
 
 

@@ -1,12 +1,11 @@
 """Error answers to clients: `{"error": {"type", "message", …}}`, and never a traceback."""
 
-from collections.abc import Callable
-
 import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from serving.http.prometheus import Metrics
 from twinspire_core.errors import shorten
 
 JSON = "application/json"
@@ -94,16 +93,13 @@ class Problem(Exception):
         return []
 
 
-def install(app: FastAPI, mark: Callable[[Request, str], None]) -> None:
+def install(app: FastAPI, metrics: Metrics) -> None:
     """Has an application answer errors of clients in this form. All other exceptions are faults of the
     server, which serving/http/middleware.py answers.
-
-    Args:
-      mark: called with the request and the type of each error.
     """
 
     async def problem(request: Request, error: Problem) -> Response:
-        mark(request, error.type)
+        metrics.count_error(request.scope, error.type)
         return error.response()
 
     async def http(request: Request, error: HTTPException) -> Response:
@@ -114,7 +110,7 @@ def install(app: FastAPI, mark: Callable[[Request, str], None]) -> None:
             "not_found": f"There is nothing at {path}; /docs lists what there is.",
             "method_not_allowed": f"{path} is not asked by {request.method}; /docs says how.",
         }
-        mark(request, kind)
+        metrics.count_error(request.scope, kind)
         response = Problem(kind, messages.get(kind, str(error.detail))).response()
         response.headers.update(error.headers or {})
         return response

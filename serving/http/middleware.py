@@ -43,7 +43,6 @@ class RequestMiddleware:
     Args:
       app: the application behind it.
       tokens: see `Settings`; likewise `hosts`.
-      paths: paths that metrics count by name; all others are counted as `other`.
     """
 
     def __init__(
@@ -52,12 +51,10 @@ class RequestMiddleware:
         *,
         tokens: Collection[str],
         hosts: Collection[str] | None,
-        paths: frozenset[str],
         metrics: Metrics,
     ) -> None:
         self._app = app
         self._hosts = None if hosts is None else frozenset(name.lower() for name in hosts)
-        self._paths = paths
         self._metrics = metrics
         self._tokens = [token.encode() for token in tokens]
 
@@ -76,17 +73,17 @@ class RequestMiddleware:
                 message["headers"] = [*message["headers"], *_SAFE_HEADERS]
             await send(message)
 
-        path = self.path(scope)
+        path = self._metrics.path(scope)
         try:
             problem = None if path in OPEN else self._refusal(scope)
             if problem is None:
                 await self._app(scope, receive, send_noting_status)
             else:
-                self._metrics.errors.labels(path, problem.type).inc()
+                self._metrics.count_error(scope, problem.type)
                 await problem.response()(scope, receive, send_noting_status)
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
-            self._metrics.errors.labels(path, "internal").inc()
+            self._metrics.count_error(scope, "internal")
             if status:  # half an answer is out, and only a broken connection can tell the client
                 raise
             response = Problem("internal", "The server has a fault; its log says more.").response()
@@ -94,13 +91,6 @@ class RequestMiddleware:
         finally:
             self._metrics.requests.labels(path, str(status)).inc()
             self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
-
-    def path(self, scope: Scope) -> str:
-        """The name under which a request is counted. Clients may ask for any path; one name for all
-        unknown paths keeps the number of time series small.
-        """
-        path: str = scope["path"]
-        return path if path in self._paths else "other"
 
     def _refusal(self, scope: Scope) -> Problem | None:
         """Why a request is refused; None if it is let in."""

@@ -10,6 +10,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from starlette.types import Scope
 
 from twinspire_core.contracts.version_manifest import Manifest
 
@@ -22,9 +23,13 @@ _QUERIES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 class Metrics:
     """The metrics of one server. Each server has its own registry, so that several can run in one
     process.
+
+    Attributes:
+      paths: the paths that there are, which are counted by name.
     """
 
     def __init__(self) -> None:
+        self.paths: frozenset[str] = frozenset()
         self._registry = r = CollectorRegistry()
         self.requests = Counter(
             "twinspire_requests", "Requests, by path and status.", ["path", "status"], registry=r
@@ -99,6 +104,17 @@ class Metrics:
             "Attempts to load a live version, or to ask which it is, that failed.",
             registry=r,
         )
+
+    def path(self, scope: Scope) -> str:
+        """The name under which a request is counted. Clients may ask for any path; one name for all
+        unknown paths keeps the number of time series small.
+        """
+        path: str = scope["path"]
+        return path if path in self.paths else "other"
+
+    def count_error(self, scope: Scope, kind: str) -> None:
+        """Counts a request that was answered with an error of this type."""
+        self.errors.labels(self.path(scope), kind).inc()
 
     def answers_from(self, manifest: Manifest) -> None:
         """Notes that another version answers from now on."""

@@ -152,7 +152,7 @@ class Inspector:
                 views = yield from self._views(form, served, checked(form))
         except Problem as e:
             problem = e
-            self._count(request, e.type)
+            self._service.metrics.count_error(request.scope, e.type)
         yield 0  # other answers have a turn before the page is rendered
         page = templating.view(self._service, served, form, figure, choices, views, problem)
         if problem:
@@ -208,13 +208,10 @@ class Inspector:
             kind = "not_found"
         else:
             kind = "not_ready"
-        self._count(request, kind)
+        self._service.metrics.count_error(request.scope, kind)
         wait = TYPES[kind][0] == 503
         page = templating.render("problem", self._service.pipeline, message=str(error), wait=wait)
         return _html(page, TYPES[kind][0])
-
-    def _count(self, request: Request, kind: str) -> None:
-        self._service.metrics.errors.labels(request.scope["path"], kind).inc()
 
 
 def _warm(version: Version) -> None:
