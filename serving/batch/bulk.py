@@ -1,14 +1,13 @@
 """Lists for a whole file of requests, in bounded memory, into a file that appears when it is complete."""
 
 import os
-import secrets
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +28,7 @@ from serving.version.loaded_version import Version
 from twinspire_core import storage
 from twinspire_core.config.source_names import RANKED, TWO_TOWER
 from twinspire_core.errors import UsageError
+from twinspire_core.storage import disk
 from twinspire_core.terminal import console
 
 _WARNINGS = 5  # the most that are reported
@@ -102,11 +102,12 @@ def recommend_lines(
     several = options.source != TWO_TOWER
     now = now or datetime.now(version.pipeline.zone)
     ids = version.items["_item"].combine_chunks()
+    parquet = out is not None and out.endswith(".parquet")
     with (
         _local(queries) as file,
         _output(out) as target,
         _progress(file) as show_progress,
-        _writing_aside(target, ids, sources=several) as write,
+        _writing_aside(target, ids, parquet=parquet, sources=several) as write,
     ):
         # A thread parses the next lines while these are answered.
         for lines, table in prefetched(read_requests(requests, file, queries), 1):
@@ -140,8 +141,8 @@ def _local(uri: str) -> Iterator[Path]:
         if storage.exists(uri):
             path = storage.localize(uri, Path(scratch))
         if not path.is_file():
-            found = "a folder" if path.is_dir() else "not there"
-            raise UsageError(f"Queries are a file of JSON lines; {uri} is {found}.")
+            state = "a folder" if path.is_dir() else "not there"
+            raise UsageError(f"Queries are a file of JSON lines; {uri} is {state}. Name a file.")
         yield path
 
 
@@ -158,58 +159,51 @@ def _progress(source: Path) -> Iterator[Any]:
         yield lambda offset, done: progress.update(task, completed=offset, done=done)
 
 
-def _output(out: str | None) -> AbstractContextManager[Path]:
+@contextmanager
+def _output(out: str | None) -> Iterator[Path]:
     """A local file to write to. If the block ends well, it becomes `out`, or goes to standard output."""
-    return _appearing(out) if out else _to_standard_output()
-
-
-@contextmanager
-def _to_standard_output() -> Iterator[Path]:
-    # Through a file, so that whoever reads gets all lists or none.
-    with tempfile.TemporaryDirectory(prefix="twinspire-recs-") as scratch:
-        file = Path(scratch, "recs.jsonl")
-        yield file
-        try:
-            with file.open("rb") as lines:
-                shutil.copyfileobj(lines, sys.stdout.buffer)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # `head` has read enough. Python must not complain when it closes the pipe at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextmanager
-def _appearing(uri: str) -> Iterator[Path]:
-    if not uri.endswith(_ENDINGS):
+    if out and not out.endswith(_ENDINGS):
         raise UsageError(
-            f"The ending of the output says its format, {' or '.join(_ENDINGS)}; found {uri}."
+            f"The ending of the output says its format, {' or '.join(_ENDINGS)}; found {out}. Give"
+            " it one of these."
         )
-    if storage.is_remote(uri):
-        folder, name = uri.rsplit("/", 1)
-        with tempfile.TemporaryDirectory(prefix="twinspire-recs-") as scratch:
-            yield Path(scratch, name)
-            storage.upload_tree(Path(scratch), folder)
+    if out and not storage.is_remote(out):
+        if Path(out).is_dir():
+            raise UsageError(f"The output is a file; {out} is a folder. Name a file in it.")
+        with disk.written_whole(out) as unfinished:
+            yield Path(unfinished)
         return
-    path = Path(uri)
-    if path.is_dir():
-        raise UsageError(f"The output is a file; {uri} is a folder.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, so that replacing is one atomic step.
-    scratch_file = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
+    # Standard output too gets a whole file, so that whoever reads gets all lists or none.
+    with tempfile.TemporaryDirectory(prefix="twinspire-recs-") as scratch:
+        folder, _, name = (out or "recs.jsonl").rpartition("/")
+        file = Path(scratch, name)
+        yield file
+        if out:
+            storage.upload_tree(Path(scratch), folder)
+        else:
+            _print(file)
+
+
+def _print(file: Path) -> None:
     try:
-        yield scratch_file
-        os.replace(scratch_file, path)
-    finally:
-        scratch_file.unlink(missing_ok=True)
+        with file.open("rb") as lines:
+            shutil.copyfileobj(lines, sys.stdout.buffer)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `head` has read enough. Python must not complain when it closes the pipe at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
 def _writing_aside(
-    target: Path, ids: pa.Array, *, sources: bool
+    target: Path, ids: pa.Array, *, parquet: bool, sources: bool
 ) -> Iterator[Callable[[pa.ChunkedArray, Answer], None]]:
     """Yields a function that takes batches of answers. A thread writes one while the next is made."""
     written: Future[None] | None = None
-    with _writing(target, ids, sources=sources) as append, ThreadPoolExecutor(1) as aside:
+    with (
+        _writing(target, ids, parquet=parquet, sources=sources) as append,
+        ThreadPoolExecutor(1) as aside,
+    ):
 
         def write(users: pa.ChunkedArray, answer: Answer) -> None:
             nonlocal written
@@ -225,12 +219,13 @@ def _writing_aside(
 
 @contextmanager
 def _writing(
-    target: Path, ids: pa.Array, *, sources: bool
+    target: Path, ids: pa.Array, *, parquet: bool, sources: bool
 ) -> Iterator[Callable[[pa.ChunkedArray, Answer], None]]:
-    """Yields a function that appends an answer's lists to a file, whose ending says the format.
+    """Yields a function that appends an answer's lists to a file.
 
     Args:
       ids: the item ids of the version, by row.
+      parquet: whether the file is Parquet, and not JSON lines.
       sources: whether each item's source is a column.
     """
     schema = _SCHEMA.append(_SOURCES) if sources else _SCHEMA
@@ -242,7 +237,7 @@ def _writing(
             columns["sources"] = answer.main_sources()
         return pa.table(columns)
 
-    if target.suffix == ".parquet":
+    if parquet:
         with pq.ParquetWriter(target, schema, compression="zstd") as table:
             yield lambda *batch: table.write_table(rows(*batch).cast(schema))
     else:

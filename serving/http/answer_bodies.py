@@ -13,7 +13,6 @@ import orjson
 from serving.answers.answer import Answer
 from serving.answers.recommend import recommend, similar
 from serving.http.answer_models import (
-    Described,
     OneAnswer,
     Result,
     SeveralAnswers,
@@ -56,17 +55,25 @@ def _answer_alike(
     version: Version, requests: Requests, batch: list[RecommendRequest], metrics: Metrics
 ) -> list[OneAnswer | SeveralAnswers | Exception]:
     """Answers requests with equal options."""
+    if not batch:
+        return []
     queries = [query for request in batch for query in request.queries]
     try:
         results, explaining = _begin_results(version, requests, queries, batch[0].options, metrics)
         deque(explaining, maxlen=0)
     except Refused as e:
-        return _answer_others(version, requests, batch, e, metrics)
+        # One query cannot be answered: its request alone gets the error.
+        owners = [number for number, request in enumerate(batch) for _ in request.queries]
+        number = owners[e.row]
+        where = "query" if batch[number].single else f"queries[{e.row - owners.index(number)}]"
+        others = batch[:number] + batch[number + 1 :]
+        answers = _answer_alike(version, requests, others, metrics)
+        return [*answers[:number], refused(e, where), *answers[number:]]
     except Exception as e:
         if len(batch) == 1:
             return [e]
         # One of them is at fault. Each is answered alone, so that the others get their lists.
-        return [_answer_alike(version, requests, [one], metrics)[0] for one in batch]
+        return [_answer_alike(version, requests, [request], metrics)[0] for request in batch]
     next_result = iter(results)
     return [
         {"version": version.id, **next(next_result)}
@@ -74,24 +81,6 @@ def _answer_alike(
         else {"version": version.id, "results": [next(next_result) for _ in request.queries]}
         for request in batch
     ]
-
-
-def _answer_others(
-    version: Version,
-    requests: Requests,
-    batch: list[RecommendRequest],
-    error: Refused,
-    metrics: Metrics,
-) -> list[OneAnswer | SeveralAnswers | Exception]:
-    """Answers all requests but the one whose query was refused."""
-    ends = np.cumsum([len(request.queries) for request in batch])
-    number = int(np.searchsorted(ends, error.row, side="right"))
-    at_fault = batch[number]
-    row = error.row - int(ends[number]) + len(at_fault.queries)
-    refusal = refused(error, "query" if at_fault.single else f"queries[{row}]")
-    others = [*batch[:number], *batch[number + 1 :]]
-    answers = _answer_alike(version, requests, others, metrics) if others else []
-    return [*answers[:number], refusal, *answers[number:]]
 
 
 def answer_parts(
@@ -210,17 +199,11 @@ def _result(
         result["reasons"] = []
     if options.display:
         result["display"] = version.describe(rows)
-        result["history"] = _history(version, answer, row)
+        history = answer.history[row].as_py() if answer.history is not None else None
+        result["history"] = version.describe_ids(history or [])[::-1]
     if warnings := answer.warnings.of(row):
         result["notes"] = list(warnings)
     return result
-
-
-def _history(version: Version, answer: Answer, row: int) -> list[Described]:
-    """The purchase history that a list rests on, newest first, with display columns."""
-    if answer.history is None:
-        return []
-    return version.describe_ids(answer.history[row].as_py() or [])[::-1]
 
 
 def _count(results: list[Result], options: ListRequest, metrics: Metrics) -> None:

@@ -64,10 +64,11 @@ class VersionUpdater:
         self._events = events
         self._read = 0
         self._published = version.fixed_order
-        self._counts: RunningCounts | None = None
         sources = version.candidate_sources
-        if Popular.is_counted(sources.tables):
+        self._is_counted = Popular.is_counted(sources.tables)
+        if self._is_counted:
             self._counts = RunningCounts(sources.tables, self.since)
+            self._of_hours = self._counts.half_life <= _OF_HOURS
         self._visits = RecentVisits(len(version.items))
         self._own_together = sources.by_name.get(CO_OCCURRENCE)
         self._visits_fitted = 0  # microseconds since 1970; 0: the version's own is in use
@@ -78,18 +79,18 @@ class VersionUpdater:
     def moves_lists(self) -> bool:
         """Whether the version's default lists use live events."""
         served = self.version.choose_source(None)
-        return self._counts is not None and POPULAR in self.version.sources_of(served)
+        return self._is_counted and POPULAR in self.version.sources_of(served)
 
     def update(self, now: int) -> None:
         """Counts the events since the last update. The version's lists use them from now on."""
-        if self._counts is None:
+        if not self._is_counted:
             return
         number, sent = self._events.after(self._read)
         # `_read` moves on only once events are counted, so that a fault loses none.
         rows = self.version.rows(sent.items)
         counted = self._count(rows, sent)
         self._read = number
-        if self._counts.half_life <= _OF_HOURS:
+        if self._of_hours:
             self._new.add(sent.where((rows == NONE) & (sent.times >= self.since)))
             counted |= self._take_up(now)
         if counted:
@@ -105,10 +106,9 @@ class VersionUpdater:
 
         Returns: whether there were any.
         """
-        assert self._counts is not None
         _, times, users = events
         of_users = (rows != NONE) & (users != NOBODY)
-        if of_users.any() and self._counts.half_life <= _OF_HOURS:
+        if of_users.any() and self._of_hours:
             # Events before the version's end count too: it knows nothing of that evening by the
             # hour. Events that are added twice, after a fault, change nothing.
             self._visits.add(users[of_users], rows[of_users], times[of_users])
@@ -119,7 +119,6 @@ class VersionUpdater:
 
     def _take_up(self, now: int) -> bool:
         """Takes up the new items that enough users took; whether there were any."""
-        assert self._counts is not None
         if 0 <= now - self._grew < _GROWN:
             return False
         found = self._new.find()
@@ -155,8 +154,9 @@ class VersionUpdater:
 
     def _lean(self, now: int) -> None:
         """Gives both sources weight in the fixed order by the share of live events in the counts."""
-        assert self._counts is not None
-        new = self._counts.added_share if self._is_fresh(now) else 0.0
+        # Counts of another time of day would mislead: the newest event is not too old.
+        is_fresh = self._of_hours and self._is_recent(self._counts.moment, now)
+        new = self._counts.added_share if is_fresh else 0.0
         order = self._published.leaning_on(POPULAR, LEAN * new)
         if self._visits_say_more(now, new):
             is_new = self._visits.has_more or not self._visits_fitted
@@ -181,13 +181,7 @@ class VersionUpdater:
             return False
         return new > 0 and self._is_recent(self._visits.moment, now)
 
-    def _is_fresh(self, now: int) -> bool:
-        """Whether the log changes with the hour and the newest event is not too old."""
-        assert self._counts is not None
-        return self._counts.half_life <= _OF_HOURS and self._is_recent(self._counts.moment, now)
-
     def _is_recent(self, moment: int, now: int) -> bool:
-        assert self._counts is not None
         return now - moment <= self._counts.half_life
 
 
