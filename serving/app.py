@@ -60,7 +60,6 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
     )
     app.state.service = service
     app.include_router(routes.asking(service))
-    app.include_router(routes.events(service))
     app.include_router(routes.watching(service))
     app.include_router(router(service))
 

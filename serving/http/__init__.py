@@ -10,8 +10,7 @@ serving/app.py puts the application together and runs it:
     events.py           live events: bodies, and the thread that feeds them to the version
     micro_batching.py   requests of one moment, answered as one batch by a worker thread
     answer_bodies.py    a batch, answered
-    answer_models.py    answers as types
-    openapi.py          the OpenAPI document: bodies, answers and errors described
+    openapi.py          the OpenAPI document: answers and errors as types, bodies described
     hot_swap.py         the live version: picked up, warmed up, swapped
     connection.py       a connection, with limits for headers and slow clients
     middleware.py       who may ask, and what is counted of each request

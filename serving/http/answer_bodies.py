@@ -12,15 +12,15 @@ import orjson
 
 from serving.answers.answer import Answer
 from serving.answers.recommend import recommend, similar
-from serving.http.answer_models import (
+from serving.http.bodies import RecommendRequest, SimilarRequest, refused
+from serving.http.http_errors import Problem
+from serving.http.micro_batching import Outcome, Parts
+from serving.http.openapi import (
     OneAnswer,
     Result,
     SeveralAnswers,
     SimilarAnswer,
 )
-from serving.http.bodies import RecommendRequest, SimilarRequest, refused
-from serving.http.http_errors import Problem
-from serving.http.micro_batching import Outcome, Parts
 from serving.http.prometheus import Metrics
 from serving.requests.json_values import Refused
 from serving.requests.query_rows import Requests

@@ -296,15 +296,11 @@ def _where(body: Mapping[str, Any], number: int) -> str:
 
 
 def _wrong_source(source: Any) -> Problem:
-    if not isinstance(source, str):
-        kind, near = "wrong_type", None
-    else:
-        kind, near = "out_of_range", next(iter(nearest_names(source, answering())), None)
     message = f"source is one of {', '.join(answering())}; found {shorten(source)}."
-    if kind == "out_of_range" and source in source_names.REMOVED:
-        near = source_names.REMOVED[source]
-        message = f"source {source} was removed: write {near}."
-    return Problem(kind, message, where="source", did_you_mean=near)
+    if not isinstance(source, str):
+        return Problem("wrong_type", message, where="source")
+    near = source_names.REMOVED.get(source) or next(iter(nearest_names(source, answering())), None)
+    return Problem("out_of_range", message, where="source", did_you_mean=near)
 
 
 def refused(error: Refused, where: str) -> Problem:

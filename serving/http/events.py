@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 from pydantic_core import ErrorDetails
 
 from serving.answers.recommend import recommend
-from serving.http.answer_models import EventsAnswer
 from serving.http.body_reading import check_distinct, read_object
 from serving.http.http_errors import Problem
+from serving.http.openapi import EventsAnswer
 from serving.http.prometheus import Metrics
 from serving.requests.json_values import ONE_ITEM_ID
 from serving.requests.request_model import ListRequest

@@ -1,15 +1,171 @@
-"""The API described in its OpenAPI document: bodies and answers by the types that check and make them."""
+"""What the OpenAPI document says: answers and errors as types, and bodies by the types that check them."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired
 
-from pydantic import Field, TypeAdapter
+import numpy as np
+from pydantic import ConfigDict, Field, InstanceOf, TypeAdapter, WithJsonSchema, with_config
 from typing_extensions import TypedDict  # pydantic takes no other one below Python 3.12
 
+from serving.answers.answer import ReasonPart
 from serving.http import http_errors
+from serving.requests.query_rows import Basis
 
 BODY = (400, 401, 403, 408, 413, 415, 421, 422, 503)
 """Statuses of errors that every path with a body may answer with."""
+_CLOSED = ConfigDict(extra="forbid")
+Described = dict[str, str | None]
+"""Display columns of an item, by name."""
+
+
+def _about(description: str, **more: Any) -> Any:
+    return Field(description=description, json_schema_extra=more or None)
+
+
+_Items = Annotated[list[str], _about("Item ids, best first.")]
+_Scores = Annotated[
+    InstanceOf[np.ndarray],  # of float32, which are written with the digits that they have
+    WithJsonSchema({"type": "array", "items": {"type": "number"}}),
+    _about(
+        "Cosines of the two-tower; sums of weights of the fixed order; the ranker's; else by place."
+    ),
+]
+_Display = Annotated[list[Described], _about("With `display`: the items' display columns.")]
+_Notes = Annotated[
+    list[str],
+    _about(
+        "What the asker should know: why a list is short or has few new items, which values are"
+        " unknown."
+    ),
+]
+
+
+class _OfVersion(TypedDict):
+    version: Annotated[str, _about("The version that all of the answer comes from.")]
+
+
+class Result(TypedDict):
+    """A list for a query."""
+
+    user: str | None
+    known: Annotated[bool | None, _about("Whether the version has the user; null: it has none.")]
+    based_on: Annotated[
+        Basis,
+        _about("What the answer rests on. `nothing`: it is the answer for anybody at this time."),
+    ]
+    source: str
+    exclude_seen: Annotated[bool, _about("Whether what the user had before was left out.")]
+    items: _Items
+    scores: _Scores
+    sources: NotRequired[
+        Annotated[
+            list[str],
+            _about(
+                "The source that gave most to each item's score, or has it nearest to the top; not with"
+                " `two_tower`."
+            ),
+        ]
+    ]
+    reasons: NotRequired[
+        Annotated[
+            list[list[ReasonPart]],
+            _about(
+                "With `explain`, of `ranked`: of each item the three features that moved it most,"
+                " the strongest first; none of items that fill up the list."
+            ),
+        ]
+    ]
+    display: NotRequired[_Display]
+    history: NotRequired[
+        Annotated[
+            list[Described],
+            _about("With `display`: what the answer goes out from, newest first."),
+        ]
+    ]
+    notes: NotRequired[_Notes]
+
+
+class OneAnswer(_OfVersion, Result):
+    """The answer of `/v1/recommend` to one query."""
+
+
+class SeveralAnswers(_OfVersion):
+    """The answer of `/v1/recommend` to a list of queries."""
+
+    results: list[Result]
+
+
+@with_config(_CLOSED)
+class SimilarAnswer(_OfVersion):
+    """The answer of `/v1/similar`."""
+
+    item: str
+    items: _Items
+    scores: _Scores
+    display: NotRequired[_Display]
+    notes: NotRequired[_Notes]
+
+
+@with_config(_CLOSED)
+class EventsAnswer(_OfVersion):
+    """The answer of `/v1/events`."""
+
+    taken: Annotated[int, _about("Events that are kept: all of the body's.")]
+    unknown_items: Annotated[int, _about("Those whose item the version does not know, or not yet.")]
+    before_version: Annotated[int, _about("Those that the version's counts hold already.")]
+    notes: NotRequired[_Notes]
+
+
+@with_config(_CLOSED)
+class LoadFailure(TypedDict):
+    """Why a version could not be loaded."""
+
+    version: str | None
+    error: str
+    at: Annotated[str, _about("When it was tried last.", format="date-time")]
+    tries: int
+
+
+class VersionFacts(TypedDict, total=False):
+    """What `/v1/version` says of the version that answers."""
+
+    day: Annotated[str, _about("The day its towers were trained up to.", format="date")]
+    corpus_date: Annotated[str, _about("The day of its catalogue.", format="date")]
+    refreshes: Annotated[
+        str | None,
+        _about(
+            "The version whose towers it has, with a later catalogue; null: it was trained itself."
+        ),
+    ]
+    since: Annotated[str, _about("When it began to answer.", format="date-time")]
+    items: int
+    new_items: Annotated[
+        int, _about("Items that came after it, and that it knows by events alone (`/v1/events`).")
+    ]
+    dimension: Annotated[int, _about("Width of the vectors.")]
+    parent: Annotated[str | None, _about("The version it was trained on from.")]
+    users: Annotated[int | None, _about("Users that it knows; null: it carries none.")]
+    sources: Annotated[list[str], _about("What `source` may name.")]
+    exclude_seen: Annotated[
+        bool, _about("Whether what a user had before is left out, where a request does not say.")
+    ]
+    index: Annotated[str, _about("Kind of its index.")]
+    notes: Annotated[list[str], _about("What of it this server cannot use, and does without.")]
+
+
+class _PipelineVersion(TypedDict):
+    pipeline: str
+    version: Annotated[str | None, _about("What answers; null: nothing yet.")]
+
+
+@with_config(_CLOSED)
+class VersionAnswer(_PipelineVersion, VersionFacts):
+    """The answer of `/v1/version`."""
+
+    loading: Annotated[str | None, _about("The version that is being loaded.")]
+    failure: Annotated[
+        LoadFailure | None, _about("Why the newest live version could not be loaded.")
+    ]
 
 
 class Error(TypedDict):
@@ -17,7 +173,7 @@ class Error(TypedDict):
 
     type: str
     message: str
-    where: NotRequired[Annotated[str, Field(description="The key that it is about.")]]
+    where: NotRequired[Annotated[str, _about("The key that it is about.")]]
     did_you_mean: NotRequired[str]
 
 

@@ -7,23 +7,23 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from serving.http import body_reading, http_errors, openapi
-from serving.http.answer_models import (
+from serving.http.connection import while_connected
+from serving.http.events import EventsBody, parse_events
+from serving.http.openapi import (
+    BODY,
     EventsAnswer,
     OneAnswer,
     SeveralAnswers,
     SimilarAnswer,
     VersionAnswer,
 )
-from serving.http.connection import while_connected
-from serving.http.events import EventsBody, parse_events
-from serving.http.openapi import BODY
 from serving.http.prometheus import CONTENT_TYPE
 from serving.http.service import Service
 from serving.version.event_buffer import Events
 
 
 def asking(service: Service) -> APIRouter:
-    """The paths that answer with lists."""
+    """The paths that answer with lists, and the one that takes live events."""
     made = APIRouter(tags=["ask"])
     parser = service.parser
 
@@ -79,13 +79,6 @@ def asking(service: Service) -> APIRouter:
         wanted = await body_reading.parse(parser.similar, await _read(request, service))
         service.check_ready()
         return _json(await while_connected(request, service.similar(wanted)))
-
-    return made
-
-
-def events(service: Service) -> APIRouter:
-    """The path that takes live events."""
-    made = APIRouter(tags=["ask"])
 
     @made.post(
         "/v1/events",

@@ -6,12 +6,12 @@ from pathlib import Path
 from weakref import finalize
 
 from serving.http.answer_bodies import answer_batch, answer_parts, answer_similar, dump
-from serving.http.answer_models import EventsAnswer, VersionAnswer, VersionFacts
 from serving.http.bodies import BodyParser, RecommendRequest, SimilarRequest
 from serving.http.events import EventFeed
 from serving.http.hot_swap import LiveVersion, Served, warm
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Batcher, Outcome, Parts
+from serving.http.openapi import EventsAnswer, VersionAnswer, VersionFacts
 from serving.http.prometheus import Metrics
 from serving.http.server_settings import Settings
 from serving.requests.query_rows import Requests

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 
 from serving.answers.answer import ReasonPart
 from serving.http.answer_bodies import answer_one, answer_similar
-from serving.http.answer_models import OneAnswer, SimilarAnswer
 from serving.http.bodies import RecommendRequest, SimilarRequest
 from serving.http.http_errors import TYPES, Problem
 from serving.http.micro_batching import Parts
+from serving.http.openapi import OneAnswer, SimilarAnswer
 from serving.http.prometheus import Metrics
 from serving.requests.query_rows import TIME, Requests
 from serving.version.loaded_version import Version

@@ -49,7 +49,7 @@ def error(response) -> dict:
         ('{"query": {}, "new_shar": 0}', 422, "unknown_key", "new_shar", "mean 'new_share'?"),
         ('{"query": {}, "exclude_seen": 1}', 422, "wrong_type", "exclude_seen", "true or false"),
         ('{"query": {}, "source": "two_towers"}', 422, "out_of_range", "source", "one of"),
-        ('{"query": {}, "source": "mix"}', 422, "out_of_range", "source", "write fixed_order"),
+        ('{"query": {}, "source": "mix"}', 422, "out_of_range", "source", "found 'mix'"),
         ('{"query": {}, "source": "ranked"}', 409, "no_such_source", "source", "two_tower"),
         (BIG, 413, "body_too_large", None, "20,000 bytes"),
         ("DEEP", 400, "bad_json", None, "found [["),
@@ -71,6 +71,7 @@ def test_the_nearest_name_is_a_field_of_its_own(client):
         ({"query": {"histroy": []}}, "history"),
         ({"query": {}, "exclude_sen": True}, "exclude_seen"),
         ({"query": {}, "source": "popular_latly"}, "popular"),
+        ({"query": {}, "source": "mix"}, "fixed_order"),
         ({"query": {"deny": {"knd": "odd"}}}, "kind"),
     ):
         assert error(client.post("/v1/recommend", json=body))["did_you_mean"] == near
