@@ -38,29 +38,30 @@ def read_requests(
 
 def _parse(requests: Requests, lines: NumberedLines, file: str) -> pa.Table:
     try:
-        return requests.table([_read(text) for text in lines.texts])
-    except (ValueError, Refused):  # read again, to name the line and the reason
-        return _parse_one_by_one(requests, lines, file)
+        objects = [_read(text) for text in lines.texts]
+    except ValueError:  # read again, to name the line and the reason
+        objects = _read_one_by_one(lines, file)
+    with naming_line(lines, file):
+        return requests.table(objects)
 
 
-def _read(text: bytes) -> dict[str, Any]:
-    """The object in a line.
+def _read(text: bytes) -> Any:
+    """The value in a line.
 
     Raises:
-      ValueError: there is none, or a key may be given twice.
+      ValueError: it is no JSON, or a key may be given twice.
     """
     value = orjson.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError("no object")
-    filters = (entry for entry in value.values() if isinstance(entry, dict))
-    members = len(value) + sum(map(len, filters))
-    if not surely_distinct(text, members, [value]):
-        raise ValueError("a key may be given twice")
+    if isinstance(value, dict):
+        filters = (entry for entry in value.values() if isinstance(entry, dict))
+        members = len(value) + sum(map(len, filters))
+        if not surely_distinct(text, members, [value]):
+            raise ValueError("a key may be given twice")
     return value
 
 
-def _parse_one_by_one(requests: Requests, lines: NumberedLines, file: str) -> pa.Table:
-    """As `_parse`, by Python's own reader, which is slow but sees keys that are given twice."""
+def _read_one_by_one(lines: NumberedLines, file: str) -> list[Any]:
+    """The values in lines, by Python's own reader, which is slow but sees keys that are given twice."""
     objects: list[Any] = []
     for number, text in zip(lines.numbers, lines.texts, strict=True):
         try:
@@ -69,8 +70,7 @@ def _parse_one_by_one(requests: Requests, lines: NumberedLines, file: str) -> pa
             raise _malformed(file, number, f"it is not JSON ({e})", text) from e
         except Refused as e:
             raise _malformed(file, number, str(e), text) from e
-    with naming_line(lines, file):
-        return requests.table(objects)
+    return objects
 
 
 @contextmanager

@@ -35,7 +35,7 @@ TYPES = {
     "out_of_range": (422, "a value is too small, too large, too long or not finite"),
     "given_twice": (422, "a key is given twice, or a value under two names"),
     "missing": (422, "a key that is needed is not there"),
-    "headers_too_large": (431, "the request has too many bytes beside its body"),
+    "headers_too_large": (431, "the request has too many bytes besides its body"),
     "internal": (500, "the server has a fault; its log says more"),
     "not_ready": (503, "no version has been loaded yet: try again"),
     "overloaded": (503, "too many queries wait: try again"),

@@ -24,12 +24,12 @@ _WRONG_HOST = (
     " `twinspire serve` by --allowed-host."
 )
 _CROSS_ORIGIN = "A page of another origin cannot ask this server; ask it from a program."
-_NOT_JSON = "A body is JSON, with Content-Type: application/json; found {}."
+_NOT_JSON = "Send a body as JSON, with Content-Type: application/json; found {}."
 # The last one is what curl says of any body. No type at all is allowed, too.
 _JSON_TYPES = (b"/json", b"+json", b"/x-www-form-urlencoded")
 _LONGEST_ADDRESS = 8192
 """Bytes of an address. A page repeats its address; a longer request can be sent as a body."""
-_TOO_LONG = "An address has at most {:,} bytes, found {:,}; a body may be longer."
+_TOO_LONG = "An address has at most {:,} bytes, found {:,}. Send what is longer as a body."
 _HOST = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(:[0-9]*)?")
 _SAFE_HEADERS = [(name.encode(), value.encode()) for name, value in SAFE_HEADERS.items()]
 

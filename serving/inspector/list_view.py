@@ -67,23 +67,20 @@ class CorpusView:
     def of(cls, version: Version) -> "CorpusView":
         """The view of a version, read once. New items do not change it."""
         version = version.published
-        if version not in _views:
-            _views[version] = cls._read(version)
-        return _views[version]
-
-    @classmethod
-    def _read(cls, version: Version) -> "CorpusView":
+        if version in _views:
+            return _views[version]
         items = version.items
         values: dict[str, list[str]] = {}
         for name in version.pipeline.corpus.attributes:
             if attribute_name(name) in items.column_names:
                 values[name] = _most_frequent(items[attribute_name(name)].combine_chunks())
-        return cls(
+        _views[version] = view = cls(
             values=values,
             users=version.users.some(_USERS) if version.users is not None else [],
             popular=popular_items(popular_order(items, "_lately"), items["_lately"].to_numpy()),
             events=items["_popular"].to_numpy(),
         )
+        return view
 
 
 def _most_frequent(values: pa.Array) -> list[str]:
@@ -195,7 +192,7 @@ def recommended(
         basis=_BASIS[answer["based_on"]],
         unknown=unknown,
         rows=_rows(version, answer, taken, answer.get("sources"), answer.get("reasons")),
-        history=[_row(one, there="name" in one) for one in answer["history"]],
+        history=[_row(item, there="name" in item) for item in answer["history"]],
         knows=features,
         warnings=answer.get("notes", ()),
     )
@@ -208,32 +205,32 @@ def similar(version: Version, live: bool, request: SimilarRequest) -> Parts[List
     except Problem as e:
         return _refused(version, live, e)
     yield 1
-    place = int(version.rows([request.item])[0])
+    row = int(version.rows([request.item])[0])
     return ListView(
         version=version.id,
         live=live,
         rows=_rows(version, answer, set()),
         warnings=answer.get("notes", ()),
-        item=_row(version.describe([place])[0], tags=_tags_of_items(version, [place])[0]),
-        facts=_item_facts(version, place),
+        item=_row(version.describe([row])[0], tags=_tags_of_items(version, [row])[0]),
+        facts=_item_facts(version, row),
     )
 
 
 def compared(views: Sequence[ListView]) -> list[ListView]:
     """The lists, and if there are two, how each item moved from the first to the second."""
-    if len(views) != 2 or any(one.loading or one.problem for one in views):
+    if len(views) != 2 or any(view.loading or view.problem for view in views):
         return list(views)
     before, after = views
-    places_before = {row.item: place for place, row in enumerate(before.rows)}
-    places_after = {row.item: place for place, row in enumerate(after.rows)}
-    shared = len(places_before.keys() & places_after.keys())
-    rows_before = [replace(row, alone=row.item not in places_after) for row in before.rows]
-    rows_after: list[Row] = []
-    for place, row in enumerate(after.rows):
-        if row.item in places_before:
-            rows_after.append(replace(row, moved=places_before[row.item] - place))
-        else:
-            rows_after.append(replace(row, alone=True))
+    rank_before = {row.item: rank for rank, row in enumerate(before.rows)}
+    items_after = {row.item for row in after.rows}
+    shared = len(rank_before.keys() & items_after)
+    rows_before = [replace(row, alone=row.item not in items_after) for row in before.rows]
+    rows_after = [
+        replace(row, moved=rank_before[row.item] - rank)
+        if row.item in rank_before
+        else replace(row, alone=True)
+        for rank, row in enumerate(after.rows)
+    ]
     return [
         replace(before, rows=rows_before, shared=shared),
         replace(after, rows=rows_after, shared=shared),
@@ -262,16 +259,16 @@ def _rows(
     ranked = answer.get("source") == RANKED
     title = "It has it nearest to the top." if ranked else "It gave most to the score."
     rows: list[Row] = []
-    for place, described in enumerate(answer["display"]):
-        of_item = list(tags[place])
+    for rank, described in enumerate(answer["display"]):
+        of_item = list(tags[rank])
         if described["item"] in taken:
             of_item.insert(0, Tag("seen", "seen before", "The user had it before."))
         if sources:
-            source = sources[place]
+            source = sources[rank]
             of_item.append(Tag(source, f"source: {list_name(source)}", title))
-        score = number(float(answer["scores"][place]), 4)
+        score = number(float(answer["scores"][rank]), 4)
         rows.append(
-            _row(described, score=score, tags=of_item, reasons=reasons[place] if reasons else ())
+            _row(described, score=score, tags=of_item, reasons=reasons[rank] if reasons else ())
         )
     return rows
 

@@ -47,10 +47,10 @@ class VersionCache:
         with self._lock:
             # Taken out and put back, which makes it the last one asked for. A failure stays out.
             entry = self._entries.pop(version, None)
+            opened = entry.result() if entry and entry.done() else None
             if entry is None:
                 entry = Future()
                 Thread(target=self._load, args=(version, entry), daemon=True).start()
-            opened = entry.result() if entry.done() else None
             self._entries[version] = entry
             if len(self._entries) > self._most:
                 _, oldest = self._entries.popitem(last=False)

@@ -296,10 +296,10 @@ def surely_distinct(content: bytes, members: int, objects: Iterable[Mapping[str,
 
 def _colons(members: Mapping[str, Any]) -> int:
     """The number of colons in texts, and in lists of texts."""
-    found: list[str] = []
+    strings: list[str] = []
     for value in members.values():
         if isinstance(value, str):
-            found.append(value)
+            strings.append(value)
         elif isinstance(value, list):
-            found += (entry for entry in value if isinstance(entry, str))
-    return "".join(found).count(":")
+            strings += (entry for entry in value if isinstance(entry, str))
+    return "".join(strings).count(":")

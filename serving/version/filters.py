@@ -308,11 +308,9 @@ class _Column:
     def _parse_number(self, value: Any) -> int | float:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return value
-        if isinstance(value, str):
+        for parse in (int, float) if isinstance(value, str) else ():
             with suppress(ValueError):
-                return int(value)
-            with suppress(ValueError):
-                number = float(value)
+                number = parse(value)
                 if number == number:  # not NaN, which equals no value
                     return number
         raise ValueError(f"holds numbers for {self._name}, found {shorten(value)}")

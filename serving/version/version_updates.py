@@ -121,21 +121,21 @@ class VersionUpdater:
         """Takes up the new items that enough users took; whether there were any."""
         if 0 <= now - self._grew < _GROWN:
             return False
-        found = self._new.find()
-        if found is None:
+        taken = self._new.find()
+        if taken is None:
             return False
-        version = GrownVersion(self.version.published, [*self._new.ids, *found.ids])
-        rows = version.rows(found.events.items)
+        version = GrownVersion(self.version.published, [*self._new.ids, *taken.ids])
+        rows = version.rows(taken.events.items)
         more = len(version.items) - len(self.version.items)
         self._counts.grow(more)
         # Nothing below can fail, so an item is taken up everywhere or nowhere.
         self._visits.grow(more)
-        self._new.take_up(found)
+        self._new.take_up(taken)
         self.version = version
         self._grew = now
         # The fitted co-occurrence does not hold the new items: fit it again at once.
         self._visits_fitted = min(self._visits_fitted, now - _REFITTED)
-        return self._count(rows, found.events)
+        return self._count(rows, taken.events)
 
     def _put(self, source: Popular | CoOccurrence) -> None:
         """Puts a source into the version, and its part without new items into the published version."""
