@@ -29,14 +29,12 @@ from twinspire_core.config import source_names
 from twinspire_core.config.source_names import answering
 from twinspire_core.errors import did_you_mean, nearest_names, shorten, with_full_stop
 
-REMOVED = {"explore": "leave it out: no place of a list is kept for items without events"}
-"""Keys that bodies had in earlier releases, and what to do instead."""
 _OBJECTS = 20  # objects and lists that a query has on average, at most
 _FILTERS = ("allow", "deny")
 _QUERIES = ("query", "queries")
 Keys = Mapping[str, Option | RequestField]
 _EITHER = (
-    'A body has either "query", one object, or "queries", a list of them; {} is enough of a query.'
+    'Give either "query", an object, or "queries", a list of objects; {} is enough of a query.'
 )
 
 
@@ -88,9 +86,9 @@ class BodyParser:
             **{key: requests.fields[key] for key in _FILTERS},
             "display": OPTIONS["display"]._replace(description="Send display columns along."),
         }
+        members = _optional(self._similar_keys)
         about = Field(description=self._similar_keys["item"].description)
-        item: Any = Required[Annotated[ONE_ITEM_ID.annotation, about]]
-        members = _optional(self._similar_keys) | {"item": item}
+        members["item"] = Required[Annotated[ONE_ITEM_ID.annotation, about]]
         self.similar_body = _body("The body", members)
         self._several = TypeAdapter(self.several_queries)
         self._similar = TypeAdapter(self.similar_body)
@@ -231,12 +229,10 @@ class BodyParser:
             )
 
     def _unknown(self, key: str, keys: Keys) -> Problem:
-        if key in REMOVED:
-            return Problem("unknown_key", f"{key} was removed: {REMOVED[key]}.", where=key)
-        of_bodies = keys if keys is self._similar_keys else [*_QUERIES, *keys]
-        near = nearest_names(key, of_bodies)
-        hint = did_you_mean(key, of_bodies) or f"known: {', '.join(of_bodies)}"
-        if keys is not self._similar_keys and key in self._requests.fields:
+        names = [*keys] if keys is self._similar_keys else [*_QUERIES, *keys]
+        near = nearest_names(key, names)
+        hint = did_you_mean(key, names) or f"known: {', '.join(names)}"
+        if "query" in names and key in self._requests.fields:
             hint = f'it belongs into "query": {{"query": {{"{key}": …}}}}'
         message = with_full_stop(f"{shorten(key)} is no option; {hint}")
         return Problem("unknown_key", message, where=key, did_you_mean=near[0] if near else None)
