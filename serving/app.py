@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from io import TextIOBase
 from typing import Any, TextIO
 
@@ -14,7 +15,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from serving.http import http_errors, routes
-from serving.http.connection import limited
+from serving.http.connection import LimitedConnection
 from serving.http.middleware import RequestMiddleware
 from serving.http.server_settings import LOOPBACK, Settings
 from serving.http.service import Service
@@ -78,7 +79,9 @@ def server_config(app: FastAPI, settings: Settings, **options: Any) -> uvicorn.C
     """The settings of uvicorn; `options` are further ones."""
     return uvicorn.Config(
         app,
-        http=limited(settings.max_head, settings.client_timeout),
+        http=partial(  # type: ignore[arg-type]  # whatever makes a connection
+            LimitedConnection, max_head=settings.max_head, patience=settings.client_timeout
+        ),
         ws="none",
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE,

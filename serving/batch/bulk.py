@@ -5,14 +5,15 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,38 +35,15 @@ from twinspire_core.terminal import console
 _WARNINGS = 5  # the most that are reported
 _MANY = 100  # lines, from which it pays to compile a ranker
 _ENDINGS = (".jsonl", ".parquet")
+_COUNTED = ("queries", "short", "few_new", "widened", "unknown_users")
+"""What is counted over all lists: lines that were answered, lists with fewer items than asked for, with
+fewer new items than `new_share` asks for, and with a wider search, and lines whose user the version does
+not know.
+"""
 _SCHEMA = pa.schema(
     [("user", pa.string()), ("items", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))]
 )
 _SOURCES = pa.field("sources", pa.list_(pa.string()))
-
-
-@dataclass(slots=True)
-class _Counts:
-    """Counts over all lists.
-
-    Attributes:
-      queries: lines that were answered.
-      short: lists with fewer items than were asked for.
-      few_new: lists with fewer new items than `new_share` asks for.
-      widened: lists that took a wider search.
-      unknown_users: lines whose user is not among the version's users.
-    """
-
-    queries: int = 0
-    short: int = 0
-    few_new: int = 0
-    widened: int = 0
-    unknown_users: int = 0
-
-    def add(self, answer: Answer, users: pa.ChunkedArray, k: int) -> None:
-        self.queries += len(answer.rows)
-        self.short += int((answer.counts < k).sum())
-        self.few_new += answer.warnings.few_new
-        self.widened += int(answer.widened.sum())
-        if answer.known is not None:
-            named = users.is_valid().to_numpy()
-            self.unknown_users += int((named & ~answer.known).sum())
 
 
 def recommend_lines(
@@ -94,7 +72,7 @@ def recommend_lines(
       UsageError: a file cannot be read or written as asked.
     """
     started = time.monotonic()
-    counts = _Counts()
+    counts = Counter(dict.fromkeys(_COUNTED, 0))
     warnings: dict[str, None] = {}  # distinct, in order of appearance
     requests = Requests(version.pipeline)
     source = version.choose_source(options.source)
@@ -116,10 +94,10 @@ def recommend_lines(
             with naming_line(lines, queries):
                 answer = recommend(version, table, options, now=now)
             write(table[USER], answer)
-            counts.add(answer, table[USER], options.k)
+            counts.update(_count(answer, table[USER], options.k))
             if len(warnings) < _WARNINGS:
                 warnings |= dict.fromkeys(answer.warnings.of_values())
-            show_progress(lines.offset, counts.queries)
+            show_progress(lines.offset, counts["queries"])
     seconds = time.monotonic() - started
     return {
         "version": version.id,
@@ -127,10 +105,22 @@ def recommend_lines(
         "exclude_seen": version.leaves_out_seen(options.exclude_seen),
         "out": out or "standard output",
         "k": options.k,
-        **asdict(counts),
+        **counts,
         "seconds": round(seconds, 1),
-        "users_per_s": round(counts.queries / max(seconds, 1e-9)),
+        "users_per_s": round(counts["queries"] / max(seconds, 1e-9)),
         "notes": list(warnings)[:_WARNINGS],
+    }
+
+
+def _count(answer: Answer, users: pa.ChunkedArray, k: int) -> dict[str, int]:
+    known = np.ones(len(users), bool) if answer.known is None else answer.known
+    unknown = users.is_valid().to_numpy() & ~known
+    return {
+        "queries": len(answer.rows),
+        "short": int((answer.counts < k).sum()),
+        "few_new": answer.warnings.few_new,
+        "widened": int(answer.widened.sum()),
+        "unknown_users": int(unknown.sum()),
     }
 
 

@@ -4,7 +4,6 @@ time that a client may take.
 
 import asyncio
 from asyncio import Future, TimerHandle, Transport
-from functools import partial
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -153,11 +152,6 @@ class LimitedConnection(HttpToolsProtocol):
             status_line = STATUS_LINE[problem.status]
             self.transport.write(status_line + lines.encode() + b"\r\n" + problem.content)
         self.transport.close()
-
-
-def limited(max_head: int, patience: float) -> Any:
-    """The class of connections, for uvicorn."""
-    return partial(LimitedConnection, max_head=max_head, patience=patience)
 
 
 async def while_connected(request: Request, answer: "Future[_Answer]") -> _Answer:

@@ -115,7 +115,7 @@ class Inspector:
 
     def _look_up(
         self, form: Address
-    ) -> tuple[Address, Served, ServedFigure | None, list[templating.Choice]]:
+    ) -> tuple[Address, Served, ServedFigure | None, list[tuple[str, str]]]:
         """Finds the versions that an address names, in the registry if need be.
 
         Returns: the address with whole ids, the live version, its quality, and versions to choose from.
@@ -131,9 +131,9 @@ class Inspector:
         )
         # Takes long the first time: here, and not in the batcher's thread.
         CorpusView.of(served.version)
-        choices = [templating.Choice("", f"live: {served.version.id}")]
+        choices = [("", f"live: {served.version.id}")]
         for stored in self._versions.stored():
-            choices.append(templating.Choice(stored.version, f"{stored.version}, {stored.status}"))
+            choices.append((stored.version, f"{stored.version}, {stored.status}"))
         return form, served, self._versions.figure(served.version.id), choices
 
     def _page(
@@ -143,7 +143,7 @@ class Inspector:
         form: Address,
         served: Served,
         figure: ServedFigure | None,
-        choices: list[templating.Choice],
+        choices: list[tuple[str, str]],
     ) -> Parts[Response]:
         views: list[ListView] = []
         problem: Problem | None = None

@@ -9,7 +9,6 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from functools import cache, partial
 from importlib.resources import files
@@ -33,14 +32,6 @@ from twinspire_core.display.table import NONE, Card, count, number, share
 from twinspire_core.version import __version__
 
 _PROPOSED = 12  # users that are shown as links
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """An entry of a list to choose from."""
-
-    value: str
-    label: str
 
 
 @cache
@@ -106,7 +97,7 @@ def view(
     served: Served,
     form: Address,
     figure: ServedFigure | None,
-    choices: Sequence[Choice],
+    choices: Sequence[tuple[str, str]],
     views: Sequence[ListView],
     problem: Exception | None,
 ) -> str:
@@ -115,7 +106,7 @@ def view(
     Args:
       form: the request in the page's address.
       figure: quality of the live version's lists; None if it is not known.
-      choices: versions to choose from.
+      choices: versions to choose from, each with a label.
       views: the lists; if there is none, users to choose from are shown.
       problem: why there is no list.
     """
@@ -143,13 +134,13 @@ def view(
         exclude_seen=form.exclude_seen != "0" if form.exclude_seen else version.exclude_seen,
         rules=_rules_text(pipeline.lists),
         new_share=pipeline.lists.new_share,
-        sources=[Choice(name, list_name(name)) for name in version.sources],
+        sources={name: list_name(name) for name in version.sources},
         choices=choices,
         views=views,
         loading=any(one.loading for one in views),
         version=version,
         cards=_cards(served, figure, pipeline.zone),
-        headline=_headline(figure) if figure else None,
+        figure=figure,
         since=_moment(served.since, pipeline.zone),
         most=min(service.settings.max_k, LONGEST),
         path=path,
@@ -186,11 +177,6 @@ def _cards(served: Served, figure: ServedFigure | None, zone: tzinfo) -> list[Ca
 def _moment(at: datetime, zone: tzinfo) -> str:
     """A time, such as 25 Nov 2026, 15:04 UTC."""
     return f"{at.astimezone(zone):%-d %b %Y, %H:%M %Z}"
-
-
-def _headline(figure: ServedFigure) -> str:
-    """The quality of what is served, in a line."""
-    return f"{figure.metric}: {figure.values_text}, over {figure.users_text}"
 
 
 def _quality_cards(figure: ServedFigure | None) -> list[Card]:

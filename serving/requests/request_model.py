@@ -49,7 +49,7 @@ from twinspire_core.config.feature_kinds import (
 )
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.source_names import answering
-from twinspire_core.errors import UsageError, did_you_mean, nearest_names, shorten
+from twinspire_core.errors import did_you_mean, nearest_names, shorten
 
 # Columns of requests besides query features.
 USER = "_user"
@@ -89,9 +89,6 @@ class ListRequest:
       exclude_seen: None leaves it to the version.
       new_share: None leaves it to the pipeline file.
       filter: items that all lists may hold; each query may narrow it further.
-
-    Raises:
-      UsageError: k is below 1, or `new_share` is not from 0 to 1.
     """
 
     k: Annotated[int, Option(whole_number(1, _LARGEST), "Items of a list.")] = 10
@@ -144,14 +141,6 @@ class ListRequest:
         ),
     ] = False
     filter: Filter = NO_FILTER
-
-    def __post_init__(self) -> None:
-        if self.k < 1:
-            raise UsageError(f"k is at least 1, found {self.k}.")
-        if self.new_share is not None and not 0 <= self.new_share <= 1:
-            raise UsageError(
-                f"new_share is a share of a list, from 0 to 1; found {self.new_share:g}."
-            )
 
 
 OPTIONS: dict[str, Option] = {
