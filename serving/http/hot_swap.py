@@ -168,9 +168,8 @@ class LiveVersion:
                 self.current = replace(current, version=version)
 
     def _fail(self, wanted: str | None, error: Exception) -> None:
-        previous = self.failure
-        again = previous is not None and previous.version == wanted
-        tries = previous.tries + 1 if previous is not None and again else 1
+        again = self.failure is not None and self.failure.version == wanted
+        tries = self.failure.tries + 1 if self.failure and again else 1
         self.failure = Failure(wanted, f"{type(error).__name__}: {error}", datetime.now(UTC), tries)
         # Twice as long after each failure.
         self._next_try = time.monotonic() + min(_LONGEST, self._poll * 2**tries)
@@ -230,7 +229,7 @@ def _check_lists(version: Version, table: pa.Table, source: str) -> None:
     if not len(answer.counts) or answer.counts.min() < min(plain.k, len(version.ids)):
         raise BadData(
             f"A version lists items for everybody; {version.id} answers warm-up queries"
-            " with too few."
+            " with too few. Its index or its items are damaged: roll back."
         )
     if not np.isfinite(answer.scores[answer.rows >= 0]).all():
         raise _damaged(version, "Scores")

@@ -189,19 +189,18 @@ class RequestModel:
             for field in _fields_of_feature(name, feature)
         ]
         self.features = [field for field in of_features if field.column == field.key]
-        self._others = list(_other_fields(self.attributes))
-        # The others come last: `user` or `allow` mean the same in every pipeline, even in one that
-        # has a feature of this name.
-        self.fields = {field.key: field for field in (*of_features, *self._others)}
+        others = {field.key: field for field in _other_fields(self.attributes)}
+        # The others win: `user` or `allow` mean the same in every pipeline, even in one that has a
+        # feature of this name. They also come first, where a person looks for them.
+        self.fields = others | {field.key: field for field in of_features} | others
 
     @cached_property
     def query_type(self) -> Any:
         """A query as a type for pydantic: a dict, because features may have names that are methods of
         a class, such as `copy`.
         """
-        fields = {field.key: field for field in self._others} | self.fields
         members: dict[str, Any] = {}
-        for key, field in fields.items():
+        for key, field in self.fields.items():
             about = Field(description=field.description)
             # Null is left out before a query is checked; it stands here for the OpenAPI document.
             members[key] = Annotated[field.value.annotation | None, about]

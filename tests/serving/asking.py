@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from serving import request_files
 from serving.answers import recommend as lists
 from serving.answers.answer import Answer
-from serving.batch import bulk
 from serving.requests.request_model import ListRequest
 from serving.version.filters import Filter
 from serving.version.loaded_version import Version
@@ -26,4 +26,6 @@ def similar(version: Version, item: str, k: int, **filters) -> Answer:
 def recommend_lines(
     version: Version, queries: str, out: str | None, k: int, *, now: Any = None, **options
 ) -> dict:
-    return bulk.recommend_lines(version, queries, out, asked(version, k, **options), now=now)
+    return request_files.recommend_lines(
+        version, queries, out, asked(version, k, **options), now=now
+    )

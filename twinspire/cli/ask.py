@@ -214,7 +214,7 @@ def recommend_file(
     as_json: bool = False,
 ) -> None:
     """Answers a file of requests and prints a summary."""
-    from serving.batch.bulk import recommend_lines
+    from serving.request_files import recommend_lines
     from serving.version.loaded_version import Version
 
     with doing(f"answering the requests of {queries}"):

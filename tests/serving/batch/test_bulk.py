@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from serving.batch import request_lines
+from serving import request_files
 from serving.requests.request_model import ListRequest
 from tests.serving.asking import recommend, recommend_lines
 from twinspire.cli.ask import recommend_file
@@ -39,7 +39,7 @@ def read(path: Path) -> list[dict]:
 
 
 def test_every_line_is_answered_as_it_would_be_alone(version, tmp_path, monkeypatch):
-    monkeypatch.setattr(request_lines, "BATCH", 2)
+    monkeypatch.setattr(request_files, "BATCH", 2)
     queries = write(tmp_path / "queries.jsonl", REQUESTS)
     done = recommend_lines(
         version, queries, str(tmp_path / "recs.jsonl"), 4, exclude_seen=True, now=NOON
@@ -105,7 +105,7 @@ def test_filters_of_lines_and_of_the_file(version, tmp_path):
     ],
 )
 def test_a_malformed_line_is_named_and_nothing_is_left(version, tmp_path, monkeypatch, line, said):
-    monkeypatch.setattr(request_lines, "BATCH", 2)
+    monkeypatch.setattr(request_files, "BATCH", 2)
     queries = write(tmp_path / "queries.jsonl", [{}, {}, "", {}, line, {}])
     (tmp_path / "recs.jsonl").write_text("from yesterday\n")
     with pytest.raises(BadData, match=r"line 5 of .*queries\.jsonl") as caught:
@@ -189,7 +189,7 @@ def test_a_killed_run_leaves_no_output(version, pipeline_file, tmp_path):
     queries = write(tmp_path / "queries.jsonl", [{"place": n % 12} for n in range(200_000)])
     code = """
 import sys
-from serving.batch.bulk import recommend_lines
+from serving.request_files import recommend_lines
 from serving.requests.request_model import ListRequest
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import load

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.batch.request_lines import read_requests
+from serving.request_files import read_requests
 from serving.requests.json_values import Refused, distinct
 from serving.requests.query_rows import Requests
 from tests.tiny_pipeline import tiny_pipeline

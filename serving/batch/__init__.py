@@ -1,1 +1,0 @@
-"""Recommendations for whole files of requests."""
